@@ -1,10 +1,10 @@
-//! Durable accepts a second, next to a bare actix-web handler that only reads the body and verifies
-//! its signature.
+//! Durable accepts a second, compared with a bare actix-web handler that only reads the body and
+//! verifies its signature.
 //!
-//! `cargo bench --bench accept`. Both servers run as processes of their own, one after the other in
-//! each round, under the same load: keep-alive connections whose client signs every request. What
-//! counts is the ratio within a round. Last comes how long one list of 1,000 events takes until it
-//! is answered, that is, until all of it is on the disk.
+//! `cargo bench --bench accept`. Each round runs both servers, one after the other, as processes of
+//! their own under the same load: keep-alive connections whose client signs every request. The
+//! ratio within a round is the result. The last measurement is the time until one list of 1,000
+//! events is answered, that is, until all of it is on disk.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -69,7 +69,7 @@ fn measure() -> Result<(), BenchError> {
             let node = measure_events(&BenchServer::start_node()?, load)?;
             rounds.push((bare, node));
         }
-        // The round in the middle, by its ratio.
+        // Median round, by its ratio.
         rounds.sort_by(|a, b| ratio(a).total_cmp(&ratio(b)));
         let middle = &rounds[ROUNDS / 2];
         let (bare, node) = middle;
@@ -102,7 +102,7 @@ fn measure_events(server: &BenchServer, load: BenchLoad) -> Result<LatencySummar
     ))
 }
 
-/// One list of events after the other, on one connection.
+/// Sends one list of events after the other on one connection.
 fn measure_lists(server: &BenchServer) -> Result<LatencySummary, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

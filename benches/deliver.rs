@@ -1,9 +1,9 @@
-//! What leaves a node: events a second from the request to the subscriber, the time between the
-//! two, and what is owed.
+//! Deliveries of a node: events a second from the request to the subscriber, the time between the
+//! two, and the backlog.
 //!
 //! `cargo bench --bench deliver`. The bare handler of `accept`, the node, and the receiver run as
 //! processes of their own. A round ends when the last event has reached every subscriber, so a
-//! backlog counts. What counts is the ratio within a run.
+//! backlog counts. The ratio within a run is the result.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -27,13 +27,13 @@ use tokio::net::TcpStream;
 const WARM_UP: Duration = Duration::from_secs(1);
 const ROUND: Duration = Duration::from_secs(4);
 const ROUNDS: usize = 3;
-/// How long the last deliveries of a round are waited for.
+/// Longest wait for the last deliveries of a round.
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(5);
 
-/// Subscribers of which all but one follow something else.
+/// Subscribers that follow another event than the one that is sent.
 const BYSTANDERS: u64 = 9_999;
-/// Deliveries that are owed to a subscriber that is down.
+/// Backlog of a subscriber that is down, in deliveries.
 const OWED: u64 = 1_000_000;
 const LIST_EVENTS: u64 = 1_000;
 
@@ -61,7 +61,7 @@ fn measure() -> Result<(), BenchError> {
     measure_backlog()
 }
 
-/// Events a second that reach one subscriber, and deliveries a second to five.
+/// Measures events a second to one subscriber, and deliveries a second to five.
 fn measure_throughput() -> Result<(), BenchError> {
     let load = BenchLoad {
         connections: 32,
@@ -83,7 +83,7 @@ fn measure_throughput() -> Result<(), BenchError> {
             delivered_per_second(load, 5)?,
         ));
     }
-    // The round in the middle, by its ratio.
+    // Median round, by its ratio.
     rounds.sort_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)));
     let (ceiling, one, five) = rounds[ROUNDS / 2];
     println!("bare handler, c=32:      {ceiling:>8.0} /s");
@@ -98,7 +98,7 @@ fn measure_throughput() -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Deliveries a second, from the first request to the last delivery.
+/// Measures deliveries a second, from the first request to the last delivery.
 fn delivered_per_second(load: BenchLoad, subscribers: u64) -> Result<f64, BenchError> {
     let (node, receiver) = (
         BenchServer::start_node()?,
@@ -109,13 +109,13 @@ fn delivered_per_second(load: BenchLoad, subscribers: u64) -> Result<f64, BenchE
     }
     let began = Instant::now();
     drive_load(node.port, load)?;
-    // All that was accepted, not only what counts as a latency.
+    // All accepted events, not only those that count as a latency.
     let accepted = count_events(&node)?;
     let got = wait_for(&receiver, accepted * subscribers)?;
     Ok(got.count as f64 / began.elapsed().as_secs_f64())
 }
 
-/// From the request's signing to the receiver, at a rate that is easy to bear.
+/// Measures the time from signing a request to its delivery, at a moderate rate.
 fn measure_latency() -> Result<(), BenchError> {
     let load = BenchLoad {
         connections: 8,
@@ -138,8 +138,8 @@ fn measure_latency() -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Accepts a second with 10,000 subscribers of which one follows what is sent, next to that one
-/// alone.
+/// Measures accepts a second with 10,000 subscribers of which one follows the sent event, compared
+/// with that subscriber alone.
 fn measure_bystanders() -> Result<(), BenchError> {
     let load = BenchLoad {
         connections: 32,
@@ -165,8 +165,8 @@ fn measure_bystanders() -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Memory with a million deliveries owed to a subscriber that is down, and how soon the node is
-/// back after `kill -9`.
+/// Measures the memory with a backlog of a million deliveries, and the time of a restart after
+/// `kill -9`.
 fn measure_backlog() -> Result<(), BenchError> {
     let node = BenchServer::start_node()?;
     let idle = node.resident_bytes()?;
@@ -223,7 +223,7 @@ fn subscribe_many(node: &BenchServer, count: u64, url: &str) -> Result<(), Bench
     })?)
 }
 
-/// How many events the node has taken in.
+/// Returns the number of events that the node accepted.
 fn count_events(node: &BenchServer) -> Result<u64, BenchError> {
     let list: serde_json::Value = serde_json::from_str(&call_admin_api(
         node.port,
@@ -244,7 +244,7 @@ fn call_admin_api(port: u16, method: &str, path: &str, body: &str) -> Result<Str
     })?)
 }
 
-/// What a receiver has got so far.
+/// Latencies of the deliveries that a receiver got so far.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct DeliveredLatencies {
     count: u64,
@@ -271,7 +271,7 @@ fn wait_for(receiver: &BenchServer, count: u64) -> Result<DeliveredLatencies, Be
     }
 }
 
-/// A subscriber that accepts everything at once, and remembers how long each event took to it.
+/// Runs a subscriber that accepts everything at once and records the latency of each event.
 fn serve_receiver() -> Result<(), BenchError> {
     actix_rt::System::new().block_on(async {
         let latencies = web::Data::new(Mutex::new(Vec::<Duration>::new()));

@@ -1,4 +1,4 @@
-//! Criterion benches of single stages: verify, decode, decide, commit, the exchange log, and a
+//! Criterion benchmarks of single stages: verify, decode, decide, commit, the call log, and a
 //! subscriber's lanes.
 //!
 //! `cargo bench --bench stages`
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use hookyard::call_log::{self, CallLog, CallLogLimits, Direction, Filter};
+use hookyard::call_log::{self, CallDirection, CallFilter, CallLog, CallLogLimits};
 use hookyard::clock::SystemClock;
 use hookyard::config::{self, Secret, UnknownEntityPolicy};
 use hookyard::edge::leads;
@@ -86,8 +86,8 @@ fn verify_and_decode(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What it costs to find who wants an event that one of `count` subscriptions does, and to judge
-/// whether it is theirs.
+/// Cost of finding the subscribers of an event that one of `count` subscriptions wants, and of
+/// evaluating its filter.
 fn subscriptions(criterion: &mut Criterion) {
     let at = Timestamp::from_micros(0);
     let subscription = |id: u64, events: &str| Subscription {
@@ -130,7 +130,8 @@ fn subscriptions(criterion: &mut Criterion) {
             bencher.iter(|| black_box(index.candidates(&record)));
         });
     }
-    let filter = subscription::Filter::compile(r#"data.source == "email""#).expect("an expression");
+    let filter = subscription::FilterExpression::compile(r#"data.source == "email""#)
+        .expect("an expression");
     let transform =
         subscription::TransformExpression::compile(r#"{"text": data.first_name + " wrote"}"#)
             .expect("an expression");
@@ -138,16 +139,16 @@ fn subscriptions(criterion: &mut Criterion) {
         bencher.iter(|| black_box(filter.admits(&record)))
     });
     group.bench_function("transform", |bencher| {
-        bencher.iter(|| black_box(transform.body(&record)))
+        bencher.iter(|| black_box(transform.render_body(&record)))
     });
     group.bench_function("body", |bencher| {
-        bencher.iter(|| black_box(subscription::envelope::body(&record)))
+        bencher.iter(|| black_box(subscription::envelope::encode_envelope(&record)))
     });
-    // What a whole megabyte may cost before it is broken off.
+    // Cost of a transform over a whole megabyte until the meter stops it.
     let items = vec!["1"; 500_000].join(",");
     record.payload = format!(r#"{{"data": [{items}]}}"#).into();
-    let costly =
-        subscription::Filter::compile("data.all(x, data.all(y, x == y))").expect("an expression");
+    let costly = subscription::FilterExpression::compile("data.all(x, data.all(y, x == y))")
+        .expect("an expression");
     group.sample_size(10);
     group.bench_function("filter, broken off", |bencher| {
         bencher.iter(|| black_box(costly.admits(&record)))
@@ -155,8 +156,8 @@ fn subscriptions(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What one call with `count` messages costs at Instagram's door, and a list of as many events at
-/// the bus's.
+/// Cost of decoding a call with `count` messages for Instagram, and a list of as many events for
+/// the bus.
 fn batches(criterion: &mut Criterion) {
     let secret = Secret::new("hush");
     let verifier = SignatureVerifier::new(std::slice::from_ref(&secret));
@@ -216,8 +217,7 @@ fn batches(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What signing one delivery costs, in the two styles that subscriptions have of themselves and in
-/// all four.
+/// Cost of signing one delivery, in the two default styles and in all four.
 fn sign_deliveries(criterion: &mut Criterion) {
     let body = body();
     let mut secrets = SigningSecrets::new(None);
@@ -362,7 +362,7 @@ fn record(sequence: u64) -> RecordDraft {
     }
 }
 
-/// What one commit of 1, 16 or 128 records costs, from the queue to the disk and back.
+/// Cost of one commit of 1, 16 or 128 records, from the queue to the disk and back.
 fn commit(criterion: &mut Criterion) {
     let folder = tempfile::tempdir_in("target").expect("a folder on the disk");
     let store = DataStore::open(folder.path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
@@ -387,7 +387,7 @@ fn commit(criterion: &mut Criterion) {
                     let (settled, wait) = std::sync::mpsc::channel();
                     let settle =
                         Box::new(move |outcome| settled.send(outcome).expect("someone waits"));
-                    log.submit(JournalSubmission { drafts, settle })
+                    log.append(JournalSubmission { drafts, settle })
                         .expect("open");
                     wait.recv().expect("settled").expect("in sequence");
                 },
@@ -414,12 +414,12 @@ const HEADERS: [(&str, &[u8]); 9] = [
     ("idempotency-key", b"5f0c7c9e-1d3b-4d5c-9a76-0c9f0e6d8b11"),
 ];
 
-fn append_call(log: &CallLog, number: u64, direction: Direction) {
+fn append_call(log: &CallLog, number: u64, direction: CallDirection) {
     let answer = format!(
         r#"{{"status":"accepted","event_id":"evt_3f9a2c41_{number}","entity":{{"kind":"ticket","id":"SUP-{}","sequence":7}}}}"#,
         number % 1000
     );
-    let entry = call_log::Entry {
+    let entry = call_log::CallEntry {
         at: Timestamp::from_micros(1_733_308_200_000_000 + 40 * number.cast_signed()),
         direction,
         source: "support",
@@ -443,10 +443,10 @@ fn append_call(log: &CallLog, number: u64, direction: Direction) {
     log.append(&entry, HEADERS);
 }
 
-/// What a row costs the request that it is of, and what pages of a log with a million rows cost.
+/// Cost of a row for the request that writes it, and of pages of a log with a million rows.
 fn append_calls(criterion: &mut Criterion) {
     const ROWS: u64 = 1_000_000;
-    const ALL: Filter = Filter {
+    const ALL: CallFilter = CallFilter {
         direction: None,
         is_successful: None,
     };
@@ -463,7 +463,7 @@ fn append_calls(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
-    let settle = || runtime.block_on(log.settled()).expect("the disk works");
+    let settle = || runtime.block_on(log.flush()).expect("the disk works");
     let mut group = criterion.benchmark_group("exchange");
     let mut number = 0;
     group.throughput(Throughput::Elements(1_000));
@@ -473,21 +473,21 @@ fn append_calls(criterion: &mut Criterion) {
             |()| {
                 for _ in 0..1_000 {
                     number += 1;
-                    append_call(&log, number, Direction::Incoming);
+                    append_call(&log, number, CallDirection::Incoming);
                 }
             },
             BatchSize::PerIteration,
         );
     });
-    // A few among many go the other way, so that a page of them lies in many blocks.
+    // A few calls have the other direction, so a page of them spans many blocks.
     for number in 0..ROWS + ROWS / 10 {
         append_call(
             &log,
             number,
             if number % 200 == 0 {
-                Direction::Outgoing
+                CallDirection::Outgoing
             } else {
-                Direction::Incoming
+                CallDirection::Incoming
             },
         );
         if number % 10_000 == 0 {
@@ -496,8 +496,8 @@ fn append_calls(criterion: &mut Criterion) {
     }
     settle();
     group.throughput(Throughput::Elements(100));
-    let outgoing = Filter {
-        direction: Some(Direction::Outgoing),
+    let outgoing = CallFilter {
+        direction: Some(CallDirection::Outgoing),
         ..ALL
     };
     for (name, filter, skipped) in [
@@ -520,7 +520,7 @@ fn append_calls(criterion: &mut Criterion) {
     }
     let page = || {
         runtime
-            .block_on(log.list_of("support".into(), ALL, 3_000..3_100))
+            .block_on(log.list_deliveries("support".into(), ALL, 3_000..3_100))
             .expect("readable")
     };
     group.bench_function("page of 100 of one subscriber's deliveries", |bencher| {
@@ -530,8 +530,8 @@ fn append_calls(criterion: &mut Criterion) {
     log.close();
 }
 
-/// What a record costs a subscriber that accepts everything, from being met to being settled, and
-/// one whose every lane stops.
+/// Cost of a record from matching to settling, for a subscriber that accepts everything and for one
+/// whose lanes all stop.
 fn lanes(criterion: &mut Criterion) {
     const RECORDS: u64 = 1_000;
     let profile = Arc::new(delivery_policy());
@@ -557,10 +557,10 @@ fn lanes(criterion: &mut Criterion) {
             now,
         ));
         while let Some(effect) = effects.pop_front() {
-            if let DeliveryEffect::Attempt { ticket, .. } = effect {
+            if let DeliveryEffect::Attempt { attempt_id, .. } = effect {
                 effects.extend(delivery.step(
                     DeliveryInput::AttemptEnded {
-                        ticket,
+                        attempt_id,
                         outcome: outcome.clone(),
                     },
                     now,
@@ -623,7 +623,7 @@ fn delivery_policy() -> DeliveryPolicy {
             dead_letter_after: delivery.dead_letter_after,
         },
         on_exhausted: delivery.on_exhausted,
-        // Every lane is to stop, none to wait for a probe.
+        // No breaker: every lane must stop, none wait for a probe.
         breaker: config::BreakerConfig {
             consecutive: 0,
             failure_rate: 0.0,

@@ -1,5 +1,6 @@
-//! Where time comes from: one trait, so that tests move it by hand and nothing else reads the
-//! system's clocks.
+//! The clock: one trait for wall time and monotonic time, so that tests can move time by hand.
+//!
+//! No other file reads the system's clocks; clippy's `disallowed_methods` enforces that.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,16 +8,18 @@ use parking_lot::Mutex;
 
 use crate::event::Timestamp;
 
-/// A source of wall time (for what is stored and compared with senders' clocks) and of monotonic
-/// time (for limits and idling).
+/// Source of wall time and of monotonic time.
+///
+/// Wall time is for stored times and for comparison with senders' clocks. Monotonic time is for
+/// limits and idle timeouts.
 pub trait Clock: Send + Sync + 'static {
-    /// The wall clock, UTC.
+    /// Returns the wall-clock time in UTC.
     fn wall(&self) -> Timestamp;
-    /// Time since some fixed moment; never goes backwards.
+    /// Returns the time since an arbitrary fixed moment; it never goes backwards.
     fn monotonic(&self) -> Duration;
 }
 
-/// The operating system's clocks.
+/// Clock that reads the operating system's clocks.
 #[derive(Debug)]
 pub struct SystemClock {
     started: Instant,
@@ -51,7 +54,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved; both of its faces move together.
+/// Clock for tests: it stands still until a test advances it. Wall time and monotonic time move
+/// together.
 #[derive(Debug)]
 pub struct ManualClock {
     start: Timestamp,
@@ -59,7 +63,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that shows `start` until it is advanced.
+    /// Creates a clock that shows `start` until it is advanced.
     #[must_use]
     pub fn starting_at(start: Timestamp) -> Self {
         Self {
@@ -68,7 +72,7 @@ impl ManualClock {
         }
     }
 
-    /// Moves both faces forward by `by`.
+    /// Moves wall time and monotonic time forward by `by`.
     pub fn advance(&self, by: Duration) {
         *self.elapsed.lock() += by;
     }

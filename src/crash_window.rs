@@ -1,15 +1,16 @@
-//! A count of the crashes within a window; pure, with the time as an argument.
+//! Sliding-window crash counter, which decides when a crashing actor is no longer restarted. Pure:
+//! the time is an argument.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The times of the crashes within a window, oldest first.
+/// Monotonic times of the crashes within a window, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CrashWindow(VecDeque<Duration>);
 
 impl CrashWindow {
-    /// Notes a crash at `now`, and says whether it is one more than `crashes_max` within `window`;
-    /// then counting begins anew.
+    /// Records a crash at `now`. Returns `true` when there are now more than `crashes_max` crashes
+    /// within `window`; the count then restarts at zero.
     pub(crate) fn note_crash(
         &mut self,
         now: Duration,
@@ -17,17 +18,19 @@ impl CrashWindow {
         window: Duration,
     ) -> bool {
         self.0.push_back(now);
+
         while self.0.front().is_some_and(|crash| *crash + window <= now) {
             self.0.pop_front();
         }
-        let is_one_too_many = self.0.len() > crashes_max;
-        if is_one_too_many {
+
+        let exceeds_max = self.0.len() > crashes_max;
+        if exceeds_max {
             self.0.clear();
         }
-        is_one_too_many
+        exceeds_max
     }
 
-    /// Says whether none of the crashes counts at `now` any more.
+    /// Returns `true` when every recorded crash lies outside the window at `now`.
     pub(crate) fn is_over(&self, now: Duration, window: Duration) -> bool {
         self.0.back().is_none_or(|crash| *crash + window <= now)
     }
@@ -40,7 +43,7 @@ mod tests {
     const WINDOW: Duration = Duration::from_secs(60);
 
     #[test]
-    fn one_crash_too_many_within_the_window_is_told_and_counting_begins_anew() {
+    fn one_crash_too_many_within_the_window_is_reported_and_the_count_restarts() {
         let mut crashes = CrashWindow::default();
         let table = [
             (0, false),

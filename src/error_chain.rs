@@ -1,18 +1,18 @@
-//! An error with everything that caused it, in one line for a log or a person.
+//! Formats an error and its sources as one line for a log or a person.
 
 use std::error::Error;
 
-/// `error` and its causes, outermost first, with colons between.
+/// Returns the texts of `error` and its sources, outermost first, separated by colons.
 #[must_use]
 pub(crate) fn format_error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        cause = error.source();
-        let next = error.to_string();
-        // Some libraries show their cause in their own text as well.
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        source = error.source();
+        let source_text = error.to_string();
+        // Some libraries repeat the text of their source at the end of their own text.
+        if !text.ends_with(&source_text) {
+            text = format!("{text}: {source_text}");
         }
     }
     text
@@ -33,7 +33,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_is_shown_once() {
+    fn every_source_is_shown_once() {
         let cause = || io::Error::other("the pipe is closed");
         for error in [SampleError::Apart(cause()), SampleError::Within(cause())] {
             assert_eq!(

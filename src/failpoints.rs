@@ -1,35 +1,35 @@
-//! Places where a test makes a running node fail, to prove that what was promised holds all the
-//! same.
+//! Failpoints: named places where a test injects a failure into a running node, to prove that the
+//! node keeps its promises under that failure.
 
 use std::io;
 
 use crate::event::EntityKey;
 
-/// A place at which a failure can be played.
+/// Place in the code where a failure can be injected.
 #[derive(Clone, Copy, Debug)]
 pub enum Failpoint<'a> {
-    /// Before a frame is put into the store.
+    /// Before a value is inserted into the store.
     Put,
     /// Before the store's buffers are written out.
     Flush,
     /// Before the store's file is synced.
     Sync,
-    /// Before the exchange log writes what has gathered.
+    /// Before the call log writes its buffered rows.
     CallLogWrite,
-    /// Before an entity decides an event; a panic here is a crash of that entity.
+    /// Before an entity decides on an event; a panic here crashes that entity's actor.
     Decide(&'a EntityKey),
 }
 
-/// Decides what fails. A node outside of tests runs with [`NoFaults`].
+/// Decides which failpoints fail. Outside of tests a node runs with [`NoFailures`].
 pub trait FailureInjector: Send + Sync + 'static {
-    /// Called at every [`Point`] that is passed.
+    /// Called each time the code passes a [`Failpoint`].
     ///
     /// # Errors
-    /// Whatever the store's own operation might have failed with.
+    /// The injected I/O error, which the caller handles like an error of the operation itself.
     fn evaluate(&self, point: Failpoint<'_>) -> io::Result<()>;
 }
 
-/// Nothing fails that does not fail by itself.
+/// Injector for production: it injects no failures.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoFailures;
 

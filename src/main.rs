@@ -1,4 +1,4 @@
-//! The binary: everything it does is in the library.
+//! Entry point of the binary; all its code is in the library.
 
 use std::process::ExitCode;
 

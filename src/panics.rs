@@ -1,4 +1,5 @@
-//! What a panic ends: itself where it was foreseen, the process everywhere else.
+//! Panic policy: a contained panic ends only the code it happened in; any other panic aborts the
+//! process.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
@@ -6,34 +7,35 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use tracing::error;
 
 thread_local! {
-    static CONTAINED: Cell<u32> = const { Cell::new(0) };
+    /// Number of [`PanicContainment`] guards that are alive on this thread.
+    static CONTAINMENT_DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Marks, while it lives, that a panic on this thread is foreseen and ends only what is running in
-/// it.
+/// Guard: while it is alive, a panic on this thread is contained, so the panic hook does not abort
+/// the process.
 pub struct PanicContainment(());
 
 impl PanicContainment {
-    /// Begins a stretch in which a panic is foreseen.
+    /// Starts containing panics on this thread, until the guard is dropped.
     #[must_use]
     pub fn begin() -> Self {
-        CONTAINED.with(|depth| depth.set(depth.get() + 1));
+        CONTAINMENT_DEPTH.with(|depth| depth.set(depth.get() + 1));
         Self(())
     }
 }
 
 impl Drop for PanicContainment {
     fn drop(&mut self) {
-        CONTAINED.with(|depth| depth.set(depth.get() - 1));
+        CONTAINMENT_DEPTH.with(|depth| depth.set(depth.get() - 1));
     }
 }
 
-/// Runs `work`; a panic in it becomes its message.
+/// Runs `work` and turns a panic in it into an error.
 ///
 /// # Errors
-/// The message of the panic.
+/// The panic's message, or `no message` if its payload is not a string.
 pub fn contain_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    let _contained = PanicContainment::begin();
+    let _containment = PanicContainment::begin();
     panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         let text = payload.downcast_ref::<&str>().map(ToString::to_string);
         text.or_else(|| payload.downcast_ref::<String>().cloned())
@@ -41,17 +43,19 @@ pub fn contain_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Makes every panic that nobody foresaw end the process, after logging where it was: a node that
-/// lost a thread must not go on answering. For a binary's `main`; a library's user decides for
-/// themselves.
+/// Installs a panic hook that logs each panic and aborts the process unless the panic is contained:
+/// a node that lost a thread must not go on answering requests.
+///
+/// Meant for a binary's `main`; a program that embeds the library chooses its own hook.
 pub fn install_panic_hook() {
     panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
-        let place = info.location().map(ToString::to_string).unwrap_or_default();
-        if CONTAINED.with(Cell::get) > 0 {
-            error!(%place, "contained panic");
+        let location = info.location().map(ToString::to_string).unwrap_or_default();
+        if CONTAINMENT_DEPTH.with(Cell::get) > 0 {
+            error!(%location, "panic contained");
             return;
         }
-        error!(%place, "panic outside of an actor, ending the process");
+
+        error!(%location, "uncontained panic; aborting the process");
         std::process::abort();
     }));
 }

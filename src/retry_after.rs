@@ -1,5 +1,5 @@
-//! The one parser of `Retry-After`, as subscribers and other servers send it, and the bound within
-//! which it is honoured.
+//! The only parser of the `Retry-After` header, which subscribers and other servers send, and the
+//! longest pause that is honoured.
 
 use std::time::Duration;
 
@@ -7,17 +7,19 @@ use chrono::DateTime;
 
 use crate::event::Timestamp;
 
-/// The longest pause that anybody can ask for: longer ones are left to the schedule and to
-/// operators, and a slip of a clock must not stop a lane for months.
+/// Longest pause that a `Retry-After` header can ask for: 1 h. Longer pauses are up to the retry
+/// schedule and to operators, and a server's wrong clock must not stop a lane for months.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
-/// The pause that a `Retry-After` of `value` asks for at `now`: seconds, or a date (RFC 9110,
-/// section 10.2.3).
+/// Returns the pause that the header value `value` asks for at `now`, at most [`RETRY_AFTER_MAX`];
+/// `None` if it is malformed. The value is a number of seconds or a date (RFC 9110, section
+/// 10.2.3).
 pub(crate) fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+
     let pause = if is_number {
-        // More digits than fit are more than is honoured.
+        // A number too large for u64 exceeds the maximum anyway.
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
         let date =
@@ -28,6 +30,7 @@ pub(crate) fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration>
             Duration::ZERO
         }
     };
+
     Some(pause.min(RETRY_AFTER_MAX))
 }
 
@@ -36,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wish_is_honoured_within_bounds() {
+    fn a_requested_pause_is_honoured_within_bounds() {
         let now = Timestamp::parse("2015-10-21T07:28:00Z").expect("a time");
         let seconds = |value: &str| parse_retry_after(value, now).map(|pause| pause.as_secs());
         let table = [

@@ -1,84 +1,92 @@
-//! Did you mean …? The known name that a misspelt one is nearest to, by slips: letters that are
-//! missing, extra, wrong or swapped with their neighbour (Damerau-Levenshtein).
+//! "Did you mean …?": finds the known name that is closest to an unknown one, by edit distance
+//! (Damerau-Levenshtein: inserted, deleted, substituted and swapped letters).
 
-/// The most slips in a name that the sender of a request may have made: where it counts as
-/// misspelt, the request is refused.
-const MEMBER_SLIPS_MAX: usize = 2;
+/// Largest edit distance at which a request member counts as a misspelling of a known member.
+/// Small, because such a request is refused.
+const MEMBER_EDIT_DISTANCE_MAX: usize = 2;
 
-/// The shortest beginning of a member's name, in characters, that is taken for that name.
-const BEGINNING_MIN: usize = 3;
+/// Shortest prefix, in characters, that counts as an abbreviation of a member's name.
+const PREFIX_MIN_CHARS: usize = 3;
 
-/// The one of `known` that `given` is nearest to, if it is near: by two slips, or by a third of the
-/// length of its last part.
+/// Returns the name in `known` that is closest to `unknown`, if its edit distance is at most 2 or a
+/// third of the length of the last part of `unknown`, whichever is larger.
 pub(crate) fn nearest_name<T: AsRef<str>>(
-    given: &str,
+    unknown: &str,
     known: impl IntoIterator<Item = T>,
 ) -> Option<T> {
-    let slips_max = slips_max(given);
-    nearest(known, |candidate| count_slips(given, candidate, slips_max))
-}
-
-/// As [`nearest_name`], for keys with dots: also one that is right but for its section, which
-/// counts as one slip.
-pub(crate) fn nearest_key<'a>(
-    given: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    // One underscore for two in a variable is the commonest slip of all.
-    let flat = |key: &str| key.replace('.', "_");
-    let (slips_max, flat_given) = (slips_max(given), flat(given));
+    let distance_max = distance_max(unknown);
     nearest(known, |candidate| {
-        let whole = count_slips(&flat_given, &flat(candidate), slips_max);
-        let last = count_slips(last_part(given), last_part(candidate), slips_max - 1)
-            .map(|slips| slips + 1);
-        whole.into_iter().chain(last).min()
+        edit_distance(unknown, candidate, distance_max)
     })
 }
 
-/// The one of `known` that `given` is nearest to in any style of writing several words as one, or
-/// is longer or shorter than at its end only.
-pub(crate) fn nearest_member(given: &str, known: &[&'static str]) -> Option<&'static str> {
-    let flat = |name: &str| -> String {
+/// Like [`nearest_name`], for keys with dots. A key that is right except for its section also
+/// counts; the wrong section adds 1 to the distance.
+pub(crate) fn nearest_key<'a>(
+    unknown: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    // The commonest mistake is one underscore instead of two in an environment variable, so dots
+    // and underscores compare as equal.
+    let normalize = |key: &str| key.replace('.', "_");
+    let (distance_max, normalized) = (distance_max(unknown), normalize(unknown));
+
+    nearest(known, |candidate| {
+        let whole_key = edit_distance(&normalized, &normalize(candidate), distance_max);
+        let last_part_only =
+            edit_distance(last_part(unknown), last_part(candidate), distance_max - 1)
+                .map(|distance| distance + 1);
+        whole_key.into_iter().chain(last_part_only).min()
+    })
+}
+
+/// Returns the member name in `known` that is closest to `unknown`, ignoring letter case, `_` and
+/// `-`. A prefix, or a name with a suffix added, also counts.
+pub(crate) fn nearest_member(unknown: &str, known: &[&'static str]) -> Option<&'static str> {
+    let normalize = |name: &str| -> String {
         name.chars()
             .filter(|c| !matches!(c, '_' | '-'))
             .flat_map(char::to_lowercase)
             .collect()
     };
-    let given = flat(given);
-    let length = given.chars().count();
+    let unknown = normalize(unknown);
+    let length = unknown.chars().count();
+    let distance_max = MEMBER_EDIT_DISTANCE_MAX.min(length / 2);
+
     nearest(known.iter().copied(), |candidate| {
-        let candidate = flat(candidate);
-        let is_begun = length >= BEGINNING_MIN
-            && (candidate.starts_with(&given) || given.starts_with(&candidate));
-        let slips = count_slips(&given, &candidate, MEMBER_SLIPS_MAX.min(length / 2));
-        slips.or(is_begun.then_some(MEMBER_SLIPS_MAX))
+        let candidate = normalize(candidate);
+        let is_prefix = length >= PREFIX_MIN_CHARS
+            && (candidate.starts_with(&unknown) || unknown.starts_with(&candidate));
+        let distance = edit_distance(&unknown, &candidate, distance_max);
+        distance.or(is_prefix.then_some(MEMBER_EDIT_DISTANCE_MAX))
     })
 }
 
 fn nearest<T: AsRef<str>>(
     known: impl IntoIterator<Item = T>,
-    count_slips: impl Fn(&str) -> Option<usize>,
+    distance_to: impl Fn(&str) -> Option<usize>,
 ) -> Option<T> {
-    let near = known
+    let close = known
         .into_iter()
-        .filter_map(|candidate| Some((count_slips(candidate.as_ref())?, candidate)));
-    near.min_by_key(|(slips, _)| *slips)
+        .filter_map(|candidate| Some((distance_to(candidate.as_ref())?, candidate)));
+    close
+        .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
-/// The slips between `given` and `candidate`, if they are no more than `slips_max`.
-fn count_slips(given: &str, candidate: &str, slips_max: usize) -> Option<usize> {
-    // There is a slip for each character that one of them is longer by, and comparing takes as long
-    // as both are.
-    let is_near = given.chars().count().abs_diff(candidate.chars().count()) <= slips_max;
-    is_near
-        .then(|| strsim::damerau_levenshtein(given, candidate))
-        .filter(|slips| *slips <= slips_max)
+/// Returns the edit distance of two names if it is at most `distance_max`.
+fn edit_distance(unknown: &str, candidate: &str, distance_max: usize) -> Option<usize> {
+    // The distance is at least the difference in length. The comparison takes time proportional to
+    // the product of both lengths, so a hopeless pair is not compared at all.
+    let may_be_close = unknown.chars().count().abs_diff(candidate.chars().count()) <= distance_max;
+    may_be_close
+        .then(|| strsim::damerau_levenshtein(unknown, candidate))
+        .filter(|distance| *distance <= distance_max)
 }
 
-/// As many slips as a hurried hand makes in a name like `given`.
-fn slips_max(given: &str) -> usize {
-    2.max(last_part(given).chars().count() / 3)
+/// Returns the largest edit distance at which `unknown` still counts as a misspelling.
+fn distance_max(unknown: &str) -> usize {
+    2.max(last_part(unknown).chars().count() / 3)
 }
 
 fn last_part(name: &str) -> &str {
@@ -99,7 +107,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_slip_in_a_member_is_told_from_a_member_of_another_thing() {
+    fn a_misspelt_member_is_told_from_a_member_of_another_object() {
         for (name, known) in [
             ("filters", Some("filter")),
             ("fitler", Some("filter")),
@@ -122,7 +130,7 @@ mod tests {
         assert_eq!(
             nearest_member(&"events".repeat(100_000), &MEMBERS),
             Some("events"),
-            "soon enough"
+            "a very long name is compared quickly"
         );
     }
 
@@ -137,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_before_a_name_allows_no_more_slips_in_it() {
+    fn a_prefix_of_a_name_allows_no_larger_distance() {
         assert_eq!(
             nearest_name("custom:shopp", ["custom:shop"]),
             Some("custom:shop")

@@ -1,44 +1,46 @@
-//! A token bucket, kept as one moment: that at which it is full again (the generic cell rate
-//! algorithm, ITU-T I.371).
+//! Token bucket, stored as one number: the moment at which the bucket is full again (the generic
+//! cell rate algorithm, ITU-T I.371).
 //!
 //! ```text
-//!   full again at  now <──── missing tokens × interval ────>|      a take moves it by an interval, to now + burst + interval
-//!                                                                  at most
+//!   now <──── missing tokens × interval ────> full_at
+//!
+//!   taking a token moves full_at later by one interval, to now + burst + interval at most
 //! ```
 
 use std::time::Duration;
 
-/// Speed at which a bucket fills up, and room in it.
+/// Refill rate and capacity of a bucket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TokenRate {
-    /// Time in which one token comes in.
+    /// Time in which one token is refilled.
     pub(crate) interval: Duration,
-    /// Time in which as many come in as the bucket holds beyond one.
+    /// Time in which all tokens but one are refilled: (capacity − 1) × interval.
     pub(crate) burst: Duration,
 }
 
-/// One bucket. A full one is as good as none.
+/// State of one bucket. A full bucket equals the default, so its state need not be kept.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TokenBucket {
     full_at: Duration,
 }
 
 impl TokenBucket {
-    /// Moment from which on there is nothing to remember.
+    /// Returns the moment at which the bucket is full again, so that it can be forgotten.
     pub(crate) const fn full_at(self) -> Duration {
         self.full_at
     }
 
-    /// Moment from which on there is a token.
+    /// Returns the moment from which on a token is available.
     pub(crate) const fn next_token_at(self, rate: TokenRate) -> Duration {
         self.full_at.saturating_sub(rate.burst)
     }
 
+    /// Takes one token; the caller has checked that one is available.
     pub(crate) fn take_token(&mut self, rate: TokenRate, now: Duration) {
         self.full_at = self.full_at.max(now) + rate.interval;
     }
 
-    /// Gives back a token that was not used after all.
+    /// Returns a token that was not used after all.
     pub(crate) fn give_token_back(&mut self, rate: TokenRate) {
         self.full_at = self.full_at.saturating_sub(rate.interval);
     }
@@ -51,7 +53,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against a model that counts tokens in fractions.
+        /// Compares the bucket with a model that counts fractions of tokens.
         #[test]
         fn a_bucket_agrees_with_a_count_of_tokens(
             per_minute in prop::sample::select(vec![1_u32, 2, 3, 6, 60]),
@@ -60,8 +62,8 @@ mod tests {
             let interval = Duration::from_secs(60) / per_minute;
             let rate = TokenRate { interval, burst: Duration::from_secs(60) - interval };
             let mut bucket = TokenBucket::default();
-            // In 60,000ths of a token, in which each of these rates fills up evenly by the
-            // millisecond.
+            // The model counts 60,000ths of a token: each of these rates refills a whole number of
+            // them in a millisecond.
             let (full, token) = (u64::from(per_minute) * 60_000, 60_000);
             let (mut level, mut now) = (full, 0);
             for (pause, given_back) in steps {

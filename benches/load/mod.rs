@@ -1,5 +1,4 @@
-//! What the benchmarks over HTTP have in common: the servers, each a process of its own, and the
-//! load on them.
+//! Shared parts of the HTTP benchmarks: the servers, each a process of its own, and their load.
 #![expect(
     clippy::disallowed_methods,
     reason = "part of programs that measure time"
@@ -22,14 +21,14 @@ use tokio::net::TcpStream;
 const SECRET: &str = "bench-secret";
 const API_KEY: &str = "bench-key";
 const PATH: &str = "/api/v0/crm/webhooks/support/";
-/// The token of those who publish.
+/// Bearer token of the publishers.
 pub(crate) const PUBLISHER: &str = "bench-publisher";
-/// The token of the admin.
+/// Bearer token of the admin API.
 pub(crate) const ADMIN: &str = "bench-token";
 
 pub(crate) type BenchError = Box<dyn std::error::Error>;
 
-/// The ceiling: what actix-web itself does with the same requests.
+/// Runs the baseline: actix-web alone with the same requests.
 pub(crate) fn serve_bare() -> Result<(), BenchError> {
     actix_rt::System::new().block_on(async {
         let verifier = web::Data::new(SignatureVerifier::new(&[Secret::new(SECRET)]));
@@ -64,7 +63,7 @@ async fn answer_bare(
     }
 }
 
-/// Tells the process that started this one where it listens.
+/// Prints the port for the parent process.
 pub(crate) fn announce(port: u16) -> std::io::Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "{port}")?;
@@ -75,21 +74,21 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// A server process; killed when dropped.
+/// Server process, which is killed when dropped.
 pub(crate) struct BenchServer {
     child: Child,
     pub(crate) port: u16,
-    // The node's store goes with it.
+    // Dropped after the process; the node's store is in this folder.
     folder: Option<tempfile::TempDir>,
 }
 
 impl BenchServer {
-    /// The bare handler.
+    /// Starts the bare handler as a process.
     pub(crate) fn start_bare() -> Result<Self, BenchError> {
         Self::start_role("bare")
     }
 
-    /// This very program in another role, which announces where it listens.
+    /// Starts this program in another role and waits for its port.
     pub(crate) fn start_role(role: &str) -> Result<Self, BenchError> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(role)
@@ -104,7 +103,7 @@ impl BenchServer {
         })
     }
 
-    /// A node with an empty store.
+    /// Starts a node with an empty store.
     pub(crate) fn start_node() -> Result<Self, BenchError> {
         let folder = tempfile::tempdir_in(
             std::env::var("HOOKYARD_BENCH_DIR").unwrap_or_else(|_| "target".into()),
@@ -140,7 +139,8 @@ impl BenchServer {
         })
     }
 
-    /// The node after `kill -9` and a new start on what it left, and how long that start took.
+    /// Kills the node with `kill -9` and starts it again on its store. Returns the duration of the
+    /// start.
     pub(crate) fn restart_after_kill(mut self) -> Result<(Self, Duration), BenchError> {
         self.child.kill()?;
         self.child.wait()?;
@@ -150,7 +150,7 @@ impl BenchServer {
         Ok((node, began.elapsed()))
     }
 
-    /// The memory that the process holds now, in bytes (Linux).
+    /// Resident memory of the process, in bytes (Linux).
     pub(crate) fn resident_bytes(&self) -> Result<u64, BenchError> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status
@@ -163,22 +163,22 @@ impl BenchServer {
 
 impl Drop for BenchServer {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Ignored: the process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What one round came to.
+/// Result of one round.
 pub(crate) struct LatencySummary {
-    /// How many a second.
+    /// Requests or events a second.
     pub(crate) per_second: f64,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
 }
 
 impl LatencySummary {
-    /// Of what took as long as `latencies` say, within `time` in all.
+    /// Summarizes `latencies` that were measured within `time`.
     pub(crate) fn new(mut latencies: Vec<Duration>, time: Duration) -> Self {
         latencies.sort_unstable();
         let at = |share: f64| {
@@ -194,26 +194,26 @@ impl LatencySummary {
         }
     }
 
-    /// Its two times.
+    /// Formats the median and the 99th percentile.
     pub(crate) fn format_times(&self) -> String {
         format!("{:.2?} {:.2?}", self.p50, self.p99)
     }
 }
 
-/// What the clients of one round do.
+/// Load of the clients in one round.
 #[derive(Clone, Copy)]
 pub(crate) struct BenchLoad {
     pub(crate) connections: usize,
     pub(crate) entities: u64,
-    /// How long it goes on before it counts.
+    /// Time before the measurement starts.
     pub(crate) warm_up: Duration,
-    /// How long it counts.
+    /// Duration of the measurement.
     pub(crate) time: Duration,
-    /// Events a second over all connections; `None` means as many as are answered.
+    /// Events a second over all connections; `None` sends as fast as answers arrive.
     pub(crate) rate: Option<f64>,
 }
 
-/// Sends signed events over keep-alive connections: the latencies of those after the warm-up.
+/// Sends signed events over keep-alive connections and returns the latencies after the warm-up.
 pub(crate) fn drive_load(port: u16, load: BenchLoad) -> Result<Vec<Duration>, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -287,7 +287,7 @@ async fn send_events(
     Ok(latencies)
 }
 
-/// One request with a bearer token on `stream`, and its answer's body.
+/// Sends a request with a bearer token on `stream` and returns the body of the answer.
 pub(crate) async fn call_api(
     stream: &mut TcpStream,
     method: &str,
@@ -306,7 +306,7 @@ pub(crate) async fn call_api(
     Ok(String::from_utf8_lossy(&answer[head..]).into_owned())
 }
 
-/// Reads one answer, which must be a good one; where its body begins.
+/// Reads one answer, which must be a success, and returns the offset of its body.
 async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> std::io::Result<usize> {
     answer.clear();
     loop {

@@ -1,5 +1,7 @@
-//! An account as it is stored: a format byte and JSON, under its id. The folder of the store is its
-//! owner's alone, and what is stored is sealed as a whole where there is a key.
+//! Bytes of a stored account: a format byte and JSON, under the account's id.
+//!
+//! Only the owner of the store's folder can read it, and with an encryption key the whole value is
+//! encrypted, so secrets are members like others.
 
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use crate::event::{Position, Timestamp};
 
 const FORMAT: u8 = 1;
 
-/// Members added later need a default.
+/// Stored form of an account. Members that are added later need a default.
 #[derive(Serialize, Deserialize)]
 struct StoredAccount {
     instagram_account_id: String,
@@ -19,9 +21,9 @@ struct StoredAccount {
     webhook_secret: String,
     access_token: Option<String>,
     auto_reply: Option<StoredAutoReply>,
-    /// Microseconds since 1970.
+    /// Time in microseconds since 1970, UTC.
     created_at: i64,
-    /// A position; accounts that were written before deliveries were made have none.
+    /// Position of the first record. Accounts written before deliveries existed lack it.
     #[serde(default, skip_serializing_if = "is_first")]
     from: u64,
 }
@@ -37,9 +39,9 @@ fn is_first(from: &u64) -> bool {
 }
 
 pub(super) fn encode_account(account: &Account) -> Vec<u8> {
-    let reply = |reply: &AutoReply| StoredAutoReply {
+    let to_stored_reply = |reply: &AutoReply| StoredAutoReply {
         text: reply.text.clone(),
-        // The longest one is 30 days.
+        // The longest cooldown is 30 days, so the conversion cannot fail.
         cooldown_ms: u64::try_from(reply.cooldown.as_millis()).unwrap_or(u64::MAX),
     };
     let stored = StoredAccount {
@@ -50,13 +52,13 @@ pub(super) fn encode_account(account: &Account) -> Vec<u8> {
             .access_token
             .as_ref()
             .map(|token| token.expose().to_owned()),
-        auto_reply: account.auto_reply.as_ref().map(reply),
+        auto_reply: account.auto_reply.as_ref().map(to_stored_reply),
         created_at: account.created_at.as_micros(),
         from: account.from.get(),
     };
     let mut bytes = vec![FORMAT];
     serde_json::to_writer(&mut bytes, &stored)
-        .expect("its members have JSON texts, and a Vec takes every write");
+        .expect("every member has a JSON form, and writing to a Vec cannot fail");
     bytes
 }
 
@@ -69,8 +71,9 @@ pub(super) fn decode_account(id: &str, bytes: &[u8]) -> Result<Account, AccountO
             found: *format,
         });
     }
+
     let stored: StoredAccount = serde_json::from_slice(json).map_err(|_| corrupt())?;
-    let reply = |StoredAutoReply { text, cooldown_ms }| AutoReply {
+    let from_stored_reply = |StoredAutoReply { text, cooldown_ms }| AutoReply {
         text,
         cooldown: Duration::from_millis(cooldown_ms),
     };
@@ -80,7 +83,7 @@ pub(super) fn decode_account(id: &str, bytes: &[u8]) -> Result<Account, AccountO
         crm_webhook_url: stored.crm_webhook_url,
         webhook_secret: Secret::new(stored.webhook_secret),
         access_token: stored.access_token.map(Secret::new),
-        auto_reply: stored.auto_reply.map(reply),
+        auto_reply: stored.auto_reply.map(from_stored_reply),
         created_at: Timestamp::from_micros(stored.created_at),
         from: Position::new(stored.from).max(Position::FIRST),
     })
@@ -106,7 +109,7 @@ mod tests {
         }
     }
 
-    /// Stores outlive versions: what is written today is read for ever.
+    /// Stores outlive versions: later versions must read these bytes.
     #[test]
     fn the_bytes_of_an_account_never_change() {
         let json = r#"{"instagram_account_id":"9","crm_webhook_url":"https://crm.example/hook","webhook_secret":"hush","access_token":"token","auto_reply":{"text":"Soon.","cooldown_ms":1500},"created_at":7}"#;

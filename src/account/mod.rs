@@ -1,7 +1,7 @@
-//! Accounts: which business account at Instagram belongs to whom, and where its messages are to go.
+//! Definitions of Instagram accounts: business account, destination of messages, automatic reply.
 //!
-//! They are definitions, true in themselves and not derived from any event, so they have a tree of
-//! their own in the store. All of them are in memory as well, since every message asks for one.
+//! An account is not derived from events, so accounts have a tree of their own in the store. All
+//! accounts are in memory as well, because every message looks up its account.
 
 mod codec;
 
@@ -15,79 +15,80 @@ use crate::config::{AutoReply, EncryptionKey, Secret};
 use crate::event::{Position, Timestamp};
 use crate::journal::{DataStore, DefinitionError, DefinitionTree, StoreWriteError};
 
-/// The tree of accounts.
+/// Name of the accounts' sled tree.
 const TREE: &str = "accounts";
 
-/// One business account and what is to be done with its messages.
+/// One business account at Instagram and the handling of its messages.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// Its name here.
+    /// Id of the account in this node's API.
     pub id: String,
-    /// Its id at Instagram.
+    /// Id of the business account at Instagram.
     pub instagram_account_id: String,
-    /// Where its messages go; `None` means where the configuration says.
+    /// Address to which messages are delivered; `None` means the configured default address.
     pub crm_webhook_url: Option<String>,
-    /// What deliveries to that address are signed with.
+    /// Secret that signs deliveries to that address.
     pub webhook_secret: Secret,
-    /// What replies are sent with; `None` means what the configuration says.
+    /// Access token for replies by the Graph API; `None` means the configured token.
     pub access_token: Option<Secret>,
-    /// Its automatic reply; `None` means that of the configuration.
+    /// Automatic reply to messages; `None` means the configured reply.
     pub auto_reply: Option<AutoReply>,
-    /// When it was made.
+    /// Time at which the account was created.
     pub created_at: Timestamp,
-    /// The first record that can be a message to it: what was written before it claimed its
-    /// business account stays unclaimed.
+    /// Position of the first record that can be a message to this account. Earlier messages to the
+    /// business account belong to no account.
     pub from: Position,
 }
 
-/// Why the accounts of a store cannot be used.
+/// Failure to load the accounts of a store.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountOpenError {
-    /// The store failed, or its key is missing or another one.
+    /// The store failed, or the encryption key is missing or wrong.
     #[error("cannot read the accounts")]
     Unreadable(#[from] DefinitionError),
-    /// A later version wrote one.
+    /// A later version wrote an account.
     #[error(
-        "account {id} has format {found}, which this version does not read; start the version that wrote it"
+        "account {id} has format {found}, which this version does not read; \
+         start the version that wrote it"
     )]
     Format {
-        /// Which account.
+        /// Id of the unreadable account.
         id: String,
-        /// Its format.
+        /// Format byte of the stored account.
         found: u8,
     },
-    /// The bytes of one are none of ours.
+    /// The bytes of an account are malformed.
     #[error("account {id} cannot be read; restore the data folder from a backup")]
     Corrupt {
-        /// Which account.
+        /// Id of the unreadable account.
         id: String,
     },
 }
 
-/// Why an account was not made, changed or removed.
+/// Failure to create, change or remove an account.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountChangeError {
-    /// Another account has its name.
+    /// Another account has the same id.
     #[error("there is an account {0} already")]
     Exists(String),
-    /// Another account has its business account.
+    /// Another account has the same business account.
     #[error("account {by} has this instagram_account_id already")]
     Claimed {
-        /// That account.
+        /// Id of the other account.
         by: String,
     },
-    /// There is no room for another.
+    /// The limit of accounts is reached.
     #[error("there are {0} accounts already; sources.instagram.accounts_max allows no more")]
     TooMany(usize),
-    /// There is no such account.
+    /// No account has this id.
     #[error("there is no such account")]
     NotFound,
-    /// It is not known whether it is on the disk.
+    /// The write failed, so the change may or may not be on the disk.
     #[error("it is not known whether the account was stored, look at it and try again")]
     OutcomeUnknown(#[source] StoreWriteError),
 }
 
-/// All accounts at one moment.
+/// All accounts at one moment, which later changes do not touch.
 #[derive(Clone, Debug, Default)]
 pub struct AccountSnapshot {
     by_id: BTreeMap<String, Arc<Account>>,
@@ -95,19 +96,19 @@ pub struct AccountSnapshot {
 }
 
 impl AccountSnapshot {
-    /// The account `id`.
+    /// Returns the account with this id.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&Arc<Account>> {
         self.by_id.get(id)
     }
 
-    /// The account of the business account `instagram_account_id`.
+    /// Returns the account that has the business account `instagram_account_id`.
     #[must_use]
     pub fn find_by_business_account(&self, instagram_account_id: &str) -> Option<&Arc<Account>> {
         self.by_business.get(instagram_account_id)
     }
 
-    /// All of them, the one made last first.
+    /// Returns all accounts, the newest first.
     #[must_use]
     pub fn newest_first(&self) -> Vec<&Arc<Account>> {
         let mut accounts: Vec<_> = self.by_id.values().collect();
@@ -132,114 +133,116 @@ impl AccountSnapshot {
     }
 }
 
-/// The accounts of one opening of the store.
+/// Registry of the accounts in one opening of the store.
 pub struct AccountRegistry {
     definitions: DefinitionTree,
     snapshot: RwLock<Arc<AccountSnapshot>>,
-    /// Held while one is written: changes come one after another.
-    writing: Mutex<()>,
+    /// Held during a change, so that changes come one after another.
+    change_lock: Mutex<()>,
     accounts_max: usize,
     failed: watch::Sender<Option<String>>,
 }
 
 impl std::fmt::Debug for AccountRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Accounts({})", self.snapshot().by_id.len())
+        write!(f, "AccountRegistry({})", self.snapshot().by_id.len())
     }
 }
 
 impl AccountRegistry {
-    /// The accounts in `store`, to which no more are added beyond `accounts_max`, sealed with `key`
-    /// if there is one.
+    /// Loads the accounts in `store`, which are encrypted with `key` if there is one. No account is
+    /// added beyond `accounts_max`.
     ///
     /// # Errors
-    /// [`OpenError`] when one of them cannot be read.
+    /// [`AccountOpenError`] when an account cannot be read.
     pub fn open(
         store: Arc<DataStore>,
         accounts_max: usize,
         key: Option<&EncryptionKey>,
     ) -> Result<Self, AccountOpenError> {
         let definitions = DefinitionTree::open(store, TREE, key)?;
-        let mut known = AccountSnapshot::default();
-        for (key, value) in definitions.read_all()? {
-            known.insert(Arc::new(codec::decode_account(&key, &value)?));
+        let mut loaded = AccountSnapshot::default();
+        for (id, value) in definitions.read_all()? {
+            loaded.insert(Arc::new(codec::decode_account(&id, &value)?));
         }
         Ok(Self {
             definitions,
-            snapshot: RwLock::new(Arc::new(known)),
-            writing: Mutex::default(),
+            snapshot: RwLock::new(Arc::new(loaded)),
+            change_lock: Mutex::default(),
             accounts_max,
             failed: watch::Sender::new(None),
         })
     }
 
-    /// All of them, as they are now.
+    /// Returns all accounts as they are now.
     #[must_use]
     pub fn snapshot(&self) -> Arc<AccountSnapshot> {
         Arc::clone(&self.snapshot.read())
     }
 
-    /// Says why the store has to be opened anew, once a write failed.
+    /// Watches for a failed write: `Some` with the reason. The store must be reopened then.
     #[must_use]
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+    pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.subscribe()
     }
 
     /// Adds `account`, and returns when it is on the disk. Blocks.
     ///
     /// # Errors
-    /// [`Refused`]; only [`Refused::Unknown`] can have changed something.
+    /// [`AccountChangeError`]; only [`AccountChangeError::OutcomeUnknown`] may have changed the
+    /// store.
     pub fn create(&self, account: Account) -> Result<Arc<Account>, AccountChangeError> {
-        let _writing = self.writing.lock();
-        let known = self.snapshot();
-        if known.get(&account.id).is_some() {
+        let _change_guard = self.change_lock.lock();
+        let snapshot = self.snapshot();
+        if snapshot.get(&account.id).is_some() {
             return Err(AccountChangeError::Exists(account.id));
         }
-        if known.by_id.len() >= self.accounts_max {
-            return Err(AccountChangeError::TooMany(known.by_id.len()));
+        if snapshot.by_id.len() >= self.accounts_max {
+            return Err(AccountChangeError::TooMany(snapshot.by_id.len()));
         }
-        self.persist(&known, account)
+        self.persist(&snapshot, account)
     }
 
-    /// Puts what `change` makes of the account `id` in its place, and returns when that is on the
-    /// disk. Blocks.
+    /// Applies `change` to the account `id`, and returns when the result is on the disk. Blocks.
     ///
     /// # Errors
-    /// As [`Accounts::create`].
+    /// The same as [`AccountRegistry::create`], and [`AccountChangeError::NotFound`].
     pub fn change(
         &self,
         id: &str,
         change: impl FnOnce(&mut Account),
     ) -> Result<Arc<Account>, AccountChangeError> {
-        let _writing = self.writing.lock();
-        let known = self.snapshot();
-        let mut account = Account::clone(known.get(id).ok_or(AccountChangeError::NotFound)?);
+        let _change_guard = self.change_lock.lock();
+        let snapshot = self.snapshot();
+        let mut account = Account::clone(snapshot.get(id).ok_or(AccountChangeError::NotFound)?);
         change(&mut account);
-        self.persist(&known, account)
+        self.persist(&snapshot, account)
     }
 
-    /// Removes the account `id`, and returns when that is on the disk. Blocks.
+    /// Removes the account `id`, and returns when the removal is on the disk. Blocks.
     ///
     /// # Errors
-    /// As [`Accounts::create`].
+    /// [`AccountChangeError::NotFound`] and [`AccountChangeError::OutcomeUnknown`].
     pub fn remove(&self, id: &str) -> Result<(), AccountChangeError> {
-        let _writing = self.writing.lock();
-        let mut known = AccountSnapshot::clone(&self.snapshot());
-        known.get(id).ok_or(AccountChangeError::NotFound)?;
+        let _change_guard = self.change_lock.lock();
+        let mut snapshot = AccountSnapshot::clone(&self.snapshot());
+        snapshot.get(id).ok_or(AccountChangeError::NotFound)?;
+
+        // Disk first: nobody may act on a change that a crash can undo.
         self.definitions
             .remove(id)
             .map_err(|error| self.report_write_failure(error))?;
-        known.remove(id);
-        self.publish(known);
+        snapshot.remove(id);
+        self.publish(snapshot);
         Ok(())
     }
 
     fn persist(
         &self,
-        known: &AccountSnapshot,
+        snapshot: &AccountSnapshot,
         account: Account,
     ) -> Result<Arc<Account>, AccountChangeError> {
-        let claimed = known
+        let claimed = snapshot
             .find_by_business_account(&account.instagram_account_id)
             .filter(|other| other.id != account.id);
         if let Some(other) = claimed {
@@ -247,24 +250,28 @@ impl AccountRegistry {
                 by: other.id.clone(),
             });
         }
+
+        // Disk first: nobody may act on a change that a crash can undo.
         self.definitions
             .put(&account.id, &codec::encode_account(&account))
             .map_err(|error| self.report_write_failure(error))?;
-        let (mut known, account) = (known.clone(), Arc::new(account));
-        known.remove(&account.id);
-        known.insert(Arc::clone(&account));
-        self.publish(known);
+
+        // The old version goes first, since its business account may have changed.
+        let (mut snapshot, account) = (snapshot.clone(), Arc::new(account));
+        snapshot.remove(&account.id);
+        snapshot.insert(Arc::clone(&account));
+        self.publish(snapshot);
         Ok(account)
     }
 
-    fn publish(&self, known: AccountSnapshot) {
-        *self.snapshot.write() = Arc::new(known);
+    fn publish(&self, snapshot: AccountSnapshot) {
+        *self.snapshot.write() = Arc::new(snapshot);
     }
 
-    /// What is on the disk is not known any more: only opening the store anew tells.
+    /// Reports that memory and disk may differ, which only reopening the store resolves.
     fn report_write_failure(&self, error: StoreWriteError) -> AccountChangeError {
         self.failed
-            .send_replace(Some(format!("accounts cannot be written: {error}")));
+            .send_replace(Some(format!("accounts could not be written: {error}")));
         AccountChangeError::OutcomeUnknown(error)
     }
 }

@@ -5,50 +5,50 @@ use std::time::Duration;
 use crate::journal::StoreOpenError;
 use crate::{account, call_log, projection};
 
-/// Why a node did not start, or did not stop as it should.
+/// Failure to start a node, or to stop it in order.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The address cannot be listened on.
+pub enum NodeError {
+    /// The node cannot listen on its address.
     #[error(
-        "cannot listen on {address}; stop what is using it, or set server.bind to another address, such as with \
-             HOOKYARD_SERVER__BIND=127.0.0.1:8081"
+        "cannot listen on {address}; stop the process that uses it, or set server.bind to another \
+         address, such as with HOOKYARD_SERVER__BIND=127.0.0.1:8081"
     )]
     Bind {
-        /// What `server.bind` says.
+        /// Value of `server.bind` in the configuration.
         address: String,
-        /// Why.
+        /// Error of the operating system.
         #[source]
         source: std::io::Error,
     },
     /// The store cannot be opened.
     #[error("cannot open the store")]
     Open(#[from] StoreOpenError),
-    /// The store can be opened but not written.
-    #[error("cannot write to the store; free some space, or see what is wrong with the disk")]
+    /// The store was opened, but a test write to it failed.
+    #[error("cannot write to the store; free disk space, or check the disk for errors")]
     Unwritable(#[source] crate::journal::StoreWriteError),
-    /// What is derived from the journal does not fit it, or cannot be derived.
-    #[error("cannot follow the journal")]
+    /// The projection does not fit the journal, or cannot follow it.
+    #[error("cannot start the projection of the journal")]
     Projection(#[from] projection::ProjectionError),
-    /// The log of calls and deliveries cannot be opened.
-    #[error("cannot open the exchange log")]
-    Exchange(#[from] call_log::CallLogOpenError),
+    /// The call log cannot be opened.
+    #[error("cannot open the call log")]
+    CallLog(#[from] call_log::CallLogOpenError),
     /// The accounts in the store cannot be read.
-    #[error("cannot use the accounts of the store")]
+    #[error("cannot load the accounts from the store")]
     Accounts(#[from] account::AccountOpenError),
     /// The subscriptions in the store cannot be read.
-    #[error("cannot use the subscriptions of the store")]
+    #[error("cannot load the subscriptions from the store")]
     Subscriptions(#[from] crate::subscription::SubscriptionOpenError),
-    /// Nothing can be delivered.
-    #[error("cannot deliver events")]
+    /// The delivery stage cannot be started.
+    #[error("cannot start the delivery stage")]
     Subscribers(#[from] crate::subscriber::DeliveryStageError),
-    /// Events cannot be enriched.
-    #[error("cannot enrich events")]
+    /// The enrichment stage cannot be started.
+    #[error("cannot start the enrichment stage")]
     Enrichment(#[from] crate::enrichment::EnrichmentError),
     /// A thread or the signal handler could not be set up.
     #[error("cannot set up the node")]
     Setup(#[from] std::io::Error),
-    /// The stop took longer than it may.
-    #[error("the node did not stop within {0:?}; everything acknowledged is on the disk")]
+    /// The stop took longer than `server.shutdown_grace_s`.
+    #[error("the node did not stop within {0:?}; every acknowledged event is on the disk")]
     Grace(Duration),
     /// A thread that was opening or closing the store panicked.
     #[error("a thread of the node panicked")]

@@ -1,8 +1,16 @@
 //! The composition root: puts the stages together, keeps the core alive over store failures, and
 //! stops in order.
+//!
+//! ```text
+//!  gate closed ──store opened──> gate open ──stage failed──> gate closed, stages dropped
+//!                                    ^                                   │ pause, 0.1 s to 5 s
+//!                                    └── store opened, test write works ─┘
+//!
+//!  stop: no new requests, gate closed, each stage after its pending work, the store last
+//! ```
 
 mod error;
-mod seams;
+mod node_deps;
 mod store_session;
 
 use std::net::{SocketAddr, TcpListener};
@@ -14,59 +22,63 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, info};
 
-pub use error::Error;
-pub use seams::NodeDeps;
+pub use error::NodeError;
+pub use node_deps::NodeDeps;
 pub use store_session::RebuildSummary;
 use store_session::{NodeSetup, StoreSession};
 
 use crate::config::Config;
-use crate::edge::{self, Edge, Gate};
+use crate::edge::{self, CoreGate, Edge};
 use crate::error_chain;
 
-/// The first pause before a failed store is opened again; doubled each time, up to the longest.
-const REOPEN_FIRST: Duration = Duration::from_millis(100);
-const REOPEN_LONGEST: Duration = Duration::from_secs(5);
+/// First pause before a failed store is opened again. Each further pause is twice as long, up to
+/// [`REOPEN_PAUSE_MAX`].
+const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// Longest pause between two attempts to open a failed store: a repaired disk is noticed this soon.
+const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// A running node. Needs an actix system around it.
 pub struct Node {
     address: SocketAddr,
     server: ServerHandle,
     stop: watch::Sender<bool>,
-    keeper: actix_rt::task::JoinHandle<Result<(), Error>>,
+    keeper: actix_rt::task::JoinHandle<Result<(), NodeError>>,
     grace: Duration,
 }
 
 impl Node {
-    /// Starts a node and returns when it is ready.
+    /// Starts a node and returns when it is ready for requests.
     ///
     /// # Errors
-    /// [`Error`] when it cannot listen or its store cannot be opened; nothing is left running then.
-    pub async fn start(config: Config, seams: NodeDeps) -> Result<Self, Error> {
+    /// [`NodeError`] when the node cannot listen or its store cannot be opened. Nothing is left
+    /// running then.
+    pub async fn start(config: Config, deps: NodeDeps) -> Result<Self, NodeError> {
         let config = Arc::new(config);
+
+        // Listen first: opening a large store takes seconds, and /readyz answers meanwhile.
         let (listener, address) = bind_listener(&config.server.bind)?;
-        let gate = Gate::closed("the store is being opened");
-        let edge = Arc::new(Edge::new(
-            Arc::clone(&config),
-            Arc::clone(&seams.clock),
-            gate.clone(),
-        ));
-        let server = edge::serve(edge, listener)?;
+        let gate = CoreGate::closed("the store is being opened");
+        let edge = Edge::new(Arc::clone(&config), Arc::clone(&deps.clock), gate.clone());
+        let server = edge::serve(Arc::new(edge), listener)?;
         let handle = server.handle();
         actix_rt::spawn(server);
-        let parts = NodeSetup {
+
+        let setup = NodeSetup {
             config: Arc::clone(&config),
-            deps: seams,
+            deps,
         };
-        let opening = match StoreSession::open(&parts).await {
-            Ok(opening) => opening,
+        let session = match StoreSession::open(&setup).await {
+            Ok(session) => session,
             Err(error) => {
                 handle.stop(false).await;
                 return Err(error);
             }
         };
-        gate.open(opening.core());
+
+        gate.open(session.core());
         let (stop, stopping) = watch::channel(false);
-        let keeper = actix_rt::spawn(keep_session_open(parts, opening, gate, stopping));
+        let keeper = actix_rt::spawn(keep_session_open(setup, session, gate, stopping));
         info!(%address, store = %config.store.path.display(), "node ready");
         Ok(Self {
             address,
@@ -77,18 +89,18 @@ impl Node {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address that the node listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Stops from left to right: no new requests, then each stage when what it was given is done,
-    /// the store last.
+    /// Stops from left to right: first no new requests, then each stage after its pending work, the
+    /// store last.
     ///
     /// # Errors
-    /// [`Error::Grace`] when that takes longer than `server.shutdown_grace_s`.
-    pub async fn stop(self) -> Result<(), Error> {
+    /// [`NodeError::Grace`] when that takes longer than `server.shutdown_grace_s`.
+    pub async fn stop(self) -> Result<(), NodeError> {
         let Self {
             server,
             stop,
@@ -98,54 +110,55 @@ impl Node {
         } = self;
         let orderly = async {
             server.stop(true).await;
-            // The keeper is gone only if it panicked, which its handle says.
+            // The receiver is gone only if the keeper panicked; its join handle reports that.
             let _ = stop.send(true);
-            keeper.await.unwrap_or(Err(Error::Panicked))
+            keeper.await.unwrap_or(Err(NodeError::Panicked))
         };
         timeout(grace, orderly)
             .await
-            .unwrap_or(Err(Error::Grace(grace)))
+            .unwrap_or(Err(NodeError::Grace(grace)))
     }
 }
 
-/// Runs a node until SIGTERM or Ctrl-C. `ready` is called once it is, with where it listens.
+/// Runs a node until SIGTERM or Ctrl-C. Calls `ready` with the node's address once it accepts
+/// requests.
 ///
 /// # Errors
-/// [`Error`] when it does not start or does not stop in time.
-pub fn run_node(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Error> {
+/// [`NodeError`] when the node does not start or does not stop in time.
+pub fn run_node(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), NodeError> {
     actix_rt::System::new().block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
-        // Until it is ready, a signal ends the process at once, which a store that is being opened
-        // survives.
+
+        // The handlers are installed after the start: until then a signal ends the process at once,
+        // and a store that is being opened survives that.
         let node = Node::start(config, NodeDeps::default()).await?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         ready(node.address());
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        info!("stopping");
+
+        info!("node stopping");
         if let Err(failure) = node.stop().await {
-            error!(
-                reason = error_chain::format_error_chain(&failure),
-                "not stopped in order"
-            );
+            let error = error_chain::format_error_chain(&failure);
+            error!(error, "graceful shutdown failed");
             // Returning would wait for the very thread that hangs.
             std::process::exit(1);
         }
-        info!("stopped");
+        info!("node stopped");
         Ok(())
     })
 }
 
-/// Makes everything derived anew from the journal. The node must not be running.
+/// Drops the projection and derives it again from the journal. The node must not be running.
 ///
 /// # Errors
-/// [`Error`] when the store is in use or cannot be read.
-pub fn rebuild_store(config: &Config) -> Result<RebuildSummary, Error> {
+/// [`NodeError`] when the store is in use or cannot be read.
+pub fn rebuild_store(config: &Config) -> Result<RebuildSummary, NodeError> {
     store_session::rebuild_projection(config)
 }
 
-fn bind_listener(bind: &str) -> Result<(TcpListener, SocketAddr), Error> {
-    let error = |source| Error::Bind {
+fn bind_listener(bind: &str) -> Result<(TcpListener, SocketAddr), NodeError> {
+    let error = |source| NodeError::Bind {
         address: bind.to_owned(),
         source,
     };
@@ -154,64 +167,69 @@ fn bind_listener(bind: &str) -> Result<(TcpListener, SocketAddr), Error> {
     Ok((listener, address))
 }
 
-/// Keeps a core behind the gate: when the store fails, drops everything that rested on it and opens
-/// it again.
+/// Keeps a core behind the gate until the node stops. After a failure of the store, drops every
+/// stage that used the store, and opens the store and the stages again.
 async fn keep_session_open(
-    parts: NodeSetup,
-    mut opening: StoreSession,
-    gate: Gate,
+    setup: NodeSetup,
+    mut session: StoreSession,
+    gate: CoreGate,
     mut stopping: watch::Receiver<bool>,
-) -> Result<(), Error> {
+) -> Result<(), NodeError> {
     loop {
         let reason = tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => {
                 gate.close("the node is stopping");
-                return opening.close().await;
+                return session.close().await;
             }
-            reason = opening.wait_for_failure() => reason,
+            reason = session.wait_for_failure() => reason,
         };
-        error!(reason, "store failed, opening it again");
+
+        // The gate closes before the stages end, so that no request reaches a dying stage.
+        error!(error = reason, "store failed; reopening it");
         gate.close(&reason);
-        opening.abandon().await;
-        let Some(reopened) = reopen_store(&parts, &gate, &mut stopping).await else {
+        session.abandon().await;
+
+        let Some(reopened) = reopen_store(&setup, &gate, &mut stopping).await else {
             return Ok(());
         };
-        opening = reopened;
-        gate.open(opening.core());
-        info!("store open again");
+        session = reopened;
+        gate.open(session.core());
+        info!("store reopened");
     }
 }
 
-/// Opens the store again as soon as that works; `None` when the node is to stop before.
+/// Opens the store again, with growing pauses until that works. Returns `None` when the node stops
+/// before.
 async fn reopen_store(
-    parts: &NodeSetup,
-    gate: &Gate,
+    setup: &NodeSetup,
+    gate: &CoreGate,
     stopping: &mut watch::Receiver<bool>,
 ) -> Option<StoreSession> {
-    let mut pause = REOPEN_FIRST;
+    let mut pause = REOPEN_PAUSE_MIN;
     loop {
-        // Only a pause is cut short: what is being opened has to be closed in order, or the folder
-        // would stay in use.
+        // Only the pause is cut short by a stop: a session that is being opened has to be closed in
+        // order, or the data folder would stay in use.
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return None,
             () = pause_for(pause) => {}
         }
-        match StoreSession::open_writable(parts).await {
-            Ok(opening) => return Some(opening),
+
+        match StoreSession::open_writable(setup).await {
+            Ok(session) => return Some(session),
             Err(failure) => {
-                let reason = error_chain::format_error_chain(&failure);
-                error!(reason, "store cannot be opened again yet");
-                gate.close(reason);
+                let error = error_chain::format_error_chain(&failure);
+                error!(error, "store could not be reopened; retrying");
+                gate.close(error);
             }
         }
-        pause = (pause * 2).min(REOPEN_LONGEST);
+        pause = (pause * 2).min(REOPEN_PAUSE_MAX);
     }
 }
 
 async fn pause_for(time: Duration) {
     let mut ticks = interval(time);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick comes at once.
+    // The first tick completes immediately, the second after `time`.
     ticks.tick().await;
     ticks.tick().await;
 }

@@ -1,14 +1,21 @@
-//! One opening of the store, with everything that rests on it.
+//! One opening of the store, with all stages that use it.
+//!
+//! ```text
+//!  open      store ─> accounts, subscriptions, call log ─> journal ─> projection ─> router
+//!                  ─> subscribers ─> enrichment
+//!  shut down enrichment ─> subscribers ─> router ─> journal ─> projection ─> call log ─> store
+//! ```
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::interval;
 use tracing::{error, warn};
 
-use super::error::Error;
-use super::seams::NodeDeps;
+use super::error::NodeError;
+use super::node_deps::NodeDeps;
 use crate::account::AccountRegistry;
 use crate::call_log::{self, CallLog};
 use crate::clock::SystemClock;
@@ -25,27 +32,26 @@ use crate::router::{self, IdempotencyWindows, Router};
 use crate::subscriber::{self, SubscriberRuntime};
 use crate::subscription::SubscriptionRegistry;
 
-/// Places in the journal's queue besides one for each permit: fences of entities that are started
-/// anew.
+/// Slots in the journal's queue besides one for each permit: for the fences of restarting entities.
 const FENCE_SLOTS: usize = 1024;
 
-/// How long an abandoned store is waited for before its files are opened again.
+/// Longest wait for the release of an abandoned store before its files are opened again.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long calls to other servers are waited for when the node stops; one that takes longer is
-/// made again at the next start.
+/// Longest wait for calls to other servers when the node stops. A call that takes longer is made
+/// again after the next start.
 const CALLS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What [`super::rebuild`] made.
+/// Size of a projection that [`super::rebuild_store`] derived again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RebuildSummary {
-    /// Records read from the journal.
+    /// Number of records read from the journal.
     pub records: u64,
-    /// Entities found in them.
+    /// Number of entities to which these records belong.
     pub entities: u64,
 }
 
-/// What every opening is made from.
+/// Inputs that stay the same from one opening of the store to the next.
 #[derive(Clone)]
 pub(super) struct NodeSetup {
     pub(super) config: Arc<Config>,
@@ -54,140 +60,136 @@ pub(super) struct NodeSetup {
 
 pub(super) struct StoreSession {
     core: Arc<NodeCore>,
-    log: Arc<SledJournal>,
+    journal: Arc<SledJournal>,
     projection: Arc<Projection>,
-    exchange: Arc<CallLog>,
+    call_log: Arc<CallLog>,
     enrichment: Option<EnrichmentStage>,
     store: Weak<DataStore>,
 }
 
 impl StoreSession {
-    pub(super) async fn open(parts: &NodeSetup) -> Result<Self, Error> {
-        let for_thread = parts.clone();
-        let opened = spawn_blocking(move || open_store(&for_thread))
+    pub(super) async fn open(setup: &NodeSetup) -> Result<Self, NodeError> {
+        // Opening reads the disk, so it must not block the event loop of the edge.
+        let setup_of_thread = setup.clone();
+        let opened = spawn_blocking(move || open_store(&setup_of_thread))
             .await
-            .map_err(|_| Error::Panicked)?;
+            .map_err(|_| NodeError::Panicked)?;
         let StoreStages {
             store,
-            log,
+            journal,
             projection,
             accounts,
             subscriptions,
-            exchange,
+            call_log,
         } = opened?;
-        let NodeSetup {
-            config,
-            deps: seams,
-        } = parts;
-        let surroundings = Arc::new(EntityDeps {
-            journal: Arc::clone(&log) as Arc<dyn Journal>,
+        let NodeSetup { config, deps } = setup;
+
+        let entity_deps = EntityDeps {
+            journal: Arc::clone(&journal) as Arc<dyn Journal>,
             pending_snapshots: Arc::clone(projection.pending_snapshots()),
-            clock: Arc::clone(&seams.clock),
-            failure_injector: Arc::clone(&seams.faults),
+            clock: Arc::clone(&deps.clock),
+            failure_injector: Arc::clone(&deps.failure_injector),
             limits: entity::StateLimits {
                 items_max: config.entity.items_max,
             },
             ids: entity::IdAllocator::starting_after(projection.highest_id()),
-        });
-        let router = Router::start(
-            &config.router,
-            router::RouterDeps {
-                surroundings,
-                projection: Arc::clone(&projection),
-                fingerprint: seams.fingerprint,
-                windows: idempotency_windows(config),
-            },
-        );
-        let (router, reads) = (Arc::new(router), projection.reader());
-        let rests_on = subscriber::SubscriberDeps {
+        };
+        let router_deps = router::RouterDeps {
+            entity_deps: Arc::new(entity_deps),
+            projection: Arc::clone(&projection),
+            fingerprint: deps.fingerprint,
+            windows: idempotency_windows(config),
+        };
+        let router = Arc::new(Router::start(&config.router, router_deps));
+        let reads = projection.reader();
+
+        let subscriber_deps = subscriber::SubscriberDeps {
             config: Arc::clone(config),
             router: Arc::clone(&router),
             reads: reads.clone(),
-            journal: Arc::clone(&log) as Arc<dyn Journal>,
-            call_log: Arc::clone(&exchange),
+            journal: Arc::clone(&journal) as Arc<dyn Journal>,
+            call_log: Arc::clone(&call_log),
             subscriptions: Arc::clone(&subscriptions),
             accounts: Arc::clone(&accounts),
             store: Arc::clone(&store),
-            clock: Arc::clone(&seams.clock),
+            clock: Arc::clone(&deps.clock),
         };
-        let subscribers = match SubscriberRuntime::start(rests_on).await {
+        let subscribers = match SubscriberRuntime::start(subscriber_deps).await {
             Ok(subscribers) => Arc::new(subscribers),
-            Err(failed) => {
-                let released = Arc::downgrade(&store);
+            Err(error) => {
+                // The stages that run already must end, or they would keep the store in use.
+                let store_in_use = Arc::downgrade(&store);
                 drop((reads, accounts, subscriptions, store));
-                let end = move || stop_stages(&router, &log, &projection, &exchange);
-                // What it fails with was lost with what keeps the subscribers from being started.
+                let end = move || stop_stages(&router, &journal, &projection, &call_log);
+                // A panic while stopping adds nothing to the error that is returned.
                 let _ = spawn_blocking(end).await;
-                wait_until(|| released.strong_count() == 0).await;
-                return Err(failed.into());
+                wait_until(|| store_in_use.strong_count() == 0).await;
+                return Err(error.into());
             }
         };
+
         let core = NodeCore {
             router,
             reads,
             accounts,
             subscriptions,
             subscribers,
-            exchange: Arc::clone(&exchange),
+            call_log: Arc::clone(&call_log),
         };
-        let (core, enrichment) = (Arc::new(core), None);
-        let mut opening = Self {
-            core,
-            log,
+        let mut session = Self {
+            core: Arc::new(core),
+            journal,
             projection,
-            exchange,
-            enrichment,
+            call_log,
+            enrichment: None,
             store: Arc::downgrade(&store),
         };
-        match opening.start_enrichment(parts, store).await {
-            Ok(enrichment) => opening.enrichment = enrichment,
-            Err(failed) => {
-                opening.abandon().await;
-                return Err(failed.into());
+
+        // Enrichment comes last: it submits events by the router as soon as it starts.
+        match session.start_enrichment(setup, store).await {
+            Ok(enrichment) => session.enrichment = enrichment,
+            Err(error) => {
+                session.abandon().await;
+                return Err(error.into());
             }
         }
-        Ok(opening)
+        Ok(session)
     }
 
     async fn start_enrichment(
         &self,
-        parts: &NodeSetup,
+        setup: &NodeSetup,
         store: Arc<DataStore>,
     ) -> Result<Option<EnrichmentStage>, enrichment::EnrichmentError> {
-        let NodeSetup {
-            config,
-            deps: seams,
-        } = parts;
+        let NodeSetup { config, deps } = setup;
         if !config.sources.c2s.is_enrichment_enabled() {
             return Ok(None);
         }
-        let (router, reads) = (Arc::clone(&self.core.router), self.core.reads.clone());
-        let (exchange, clock) = (Arc::clone(&self.exchange), Arc::clone(&seams.clock));
-        let rests_on = enrichment::EnrichmentDeps {
-            router,
-            reads,
+        let enrichment_deps = enrichment::EnrichmentDeps {
+            router: Arc::clone(&self.core.router),
+            reads: self.core.reads.clone(),
             store,
-            exchange,
-            clock,
+            call_log: Arc::clone(&self.call_log),
+            clock: Arc::clone(&deps.clock),
         };
-        EnrichmentStage::start(&config.sources.c2s.enrichment, rests_on)
+        EnrichmentStage::start(&config.sources.c2s.enrichment, enrichment_deps)
             .await
             .map(Some)
     }
 
-    /// Like [`Opening::open`], and gives a store back only if it can be written: reading alone
-    /// works on a full disk too.
-    pub(super) async fn open_writable(parts: &NodeSetup) -> Result<Self, Error> {
-        let opening = Self::open(parts).await?;
-        let log = Arc::clone(&opening.log);
-        let proof = spawn_blocking(move || log.store().prove_writable())
+    /// Opens the store as [`StoreSession::open`] does, and proves with a test write that it can be
+    /// written: on a full disk, reading alone works.
+    pub(super) async fn open_writable(setup: &NodeSetup) -> Result<Self, NodeError> {
+        let session = Self::open(setup).await?;
+        let journal = Arc::clone(&session.journal);
+        let test_write = spawn_blocking(move || journal.store().prove_writable())
             .await
-            .map_err(|_| Error::Panicked)?;
-        match proof {
-            Ok(()) => Ok(opening),
-            Err(failure) => {
-                opening.abandon().await;
-                Err(Error::Unwritable(failure))
+            .map_err(|_| NodeError::Panicked)?;
+        match test_write {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                session.abandon().await;
+                Err(NodeError::Unwritable(error))
             }
         }
     }
@@ -196,177 +198,184 @@ impl StoreSession {
         Arc::clone(&self.core)
     }
 
-    /// Returns with the reason when anything that rests on the store has failed.
+    /// Returns with the reason when any stage that uses the store has failed.
     pub(super) async fn wait_for_failure(&self) -> String {
-        let (mut log, mut projection) = (self.log.failed(), self.projection.failed());
-        let mut exchange = self.exchange.failed();
-        let mut accounts = self.core.accounts.failed();
-        let mut subscriptions = self.core.subscriptions.failed();
-        let mut subscribers = self.core.subscribers.failed();
-        let ended = |failed: Result<tokio::sync::watch::Ref<'_, Option<String>>, _>, what: &str| {
-            failed
+        let mut journal = self.journal.watch_failure();
+        let mut projection = self.projection.watch_failure();
+        let mut call_log = self.call_log.watch_failure();
+        let mut accounts = self.core.accounts.watch_failure();
+        let mut subscriptions = self.core.subscriptions.watch_failure();
+        let mut subscribers = self.core.subscribers.watch_failure();
+        let reason_of = |failure: Result<watch::Ref<'_, Option<String>>, _>, stage: &str| {
+            failure
                 .ok()
                 .and_then(|reason| reason.clone())
-                .unwrap_or_else(|| format!("the {what}'s thread ended"))
+                .unwrap_or_else(|| format!("the {stage} thread ended"))
         };
         let enrichment = async {
-            match &self.enrichment {
-                Some(enrichment) => ended(
-                    enrichment.failed().wait_for(Option::is_some).await,
-                    "enrichment",
-                ),
-                None => std::future::pending().await,
-            }
+            let Some(enrichment) = &self.enrichment else {
+                return std::future::pending().await;
+            };
+            let mut failure = enrichment.watch_failure();
+            reason_of(failure.wait_for(Option::is_some).await, "enrichment")
         };
+
         tokio::select! {
-            failed = log.wait_for(Option::is_some) => ended(failed, "journal"),
-            failed = projection.wait_for(Option::is_some) => ended(failed, "projection"),
-            failed = exchange.wait_for(Option::is_some) => ended(failed, "exchange log"),
-            failed = accounts.wait_for(Option::is_some) => ended(failed, "accounts"),
-            failed = subscriptions.wait_for(Option::is_some) => ended(failed, "subscriptions"),
-            failed = subscribers.wait_for(Option::is_some) => ended(failed, "subscribers"),
+            failed = journal.wait_for(Option::is_some) => reason_of(failed, "journal"),
+            failed = projection.wait_for(Option::is_some) => reason_of(failed, "projection"),
+            failed = call_log.wait_for(Option::is_some) => reason_of(failed, "call log"),
+            failed = accounts.wait_for(Option::is_some) => reason_of(failed, "accounts"),
+            failed = subscriptions.wait_for(Option::is_some) => reason_of(failed, "subscriptions"),
+            failed = subscribers.wait_for(Option::is_some) => reason_of(failed, "delivery"),
             reason = enrichment => reason,
         }
     }
 
-    /// Ends each stage when what it was given is done.
-    pub(super) async fn close(self) -> Result<(), Error> {
+    /// Ends each stage after its pending work, and closes the store.
+    pub(super) async fn close(self) -> Result<(), NodeError> {
         self.shut_down(CALLS_TIMEOUT).await
     }
 
-    async fn shut_down(self, patience: Duration) -> Result<(), Error> {
+    async fn shut_down(self, calls_timeout: Duration) -> Result<(), NodeError> {
         let Self {
             core,
-            log,
+            journal,
             projection,
-            exchange,
+            call_log,
             enrichment,
             store,
         } = self;
-        let failed = log.failed();
+        let failure = journal.watch_failure();
+
         let end = move || {
             if let Some(enrichment) = enrichment {
-                enrichment.stop(patience);
+                enrichment.stop(calls_timeout);
             }
-            core.subscribers.stop(patience);
-            stop_stages(&core.router, &log, &projection, &exchange);
-            (core, log, projection, exchange)
+            core.subscribers.stop(calls_timeout);
+            stop_stages(&core.router, &journal, &projection, &call_log);
+            (core, journal, projection, call_log)
         };
-        let held = spawn_blocking(end).await.map_err(|_| Error::Panicked)?;
-        // Requests that are inside are being answered, and let go of the core then.
-        wait_until(|| Arc::strong_count(&held.0) == 1).await;
-        // sled unwraps a sync when it is dropped, which a failing disk fails.
-        let dropped = spawn_blocking(move || panics::contain_panic(move || drop(held)));
-        if let Err(reason) = dropped.await.map_err(|_| Error::Panicked)? {
-            warn!(reason, "the store panicked when it was closed");
+        let stages = spawn_blocking(end).await.map_err(|_| NodeError::Panicked)?;
+
+        // Requests in flight hold the core until they are answered.
+        wait_until(|| Arc::strong_count(&stages.0) == 1).await;
+
+        // sled unwraps the result of a sync when it is dropped, so a failing disk panics here.
+        let dropped = spawn_blocking(move || panics::contain_panic(move || drop(stages)));
+        if let Err(error) = dropped.await.map_err(|_| NodeError::Panicked)? {
+            warn!(error, "store panicked while closing");
         }
         wait_until(|| store.strong_count() == 0).await;
-        match &*failed.borrow() {
-            Some(reason) => Err(Error::Setup(std::io::Error::other(reason.clone()))),
+
+        match &*failure.borrow() {
+            Some(reason) => Err(NodeError::Setup(std::io::Error::other(reason.clone()))),
             None => Ok(()),
         }
     }
 
-    /// Drops everything that rests on a failed store, and waits until its files are free.
+    /// Drops all stages of a failed store, and waits until its files are free.
     pub(super) async fn abandon(self) {
         let store = Weak::clone(&self.store);
-        // Whatever fails on the way was lost with the store already.
+        // The store has failed already; an error on the way adds nothing.
         let _ = self.shut_down(Duration::ZERO).await;
         if store.strong_count() > 0 {
-            warn!("the failed store is still in use, trying to open it all the same");
+            warn!("failed store still in use; reopening it anyway");
         }
     }
 }
 
-/// Waits until what is being let go of is free, for a while at most.
-async fn wait_until(free: impl Fn() -> bool) {
+/// Waits until `is_free` holds, at most [`RELEASE_TIMEOUT`].
+async fn wait_until(is_free: impl Fn() -> bool) {
     let wait = async {
         let mut ticks = interval(Duration::from_millis(5));
-        while !free() {
+        while !is_free() {
             ticks.tick().await;
         }
     };
-    // Past the limit, opening finds the folder in use and says so.
+    // After the timeout, the next opening finds the folder in use and reports that.
     let _ = tokio::time::timeout(RELEASE_TIMEOUT, wait).await;
 }
 
-/// Ends the stages between the edge and the store, each when what it was given is done.
-fn stop_stages(router: &Router, log: &SledJournal, projection: &Projection, exchange: &CallLog) {
+/// Ends the stages between the edge and the store, each after its pending work.
+fn stop_stages(
+    router: &Router,
+    journal: &SledJournal,
+    projection: &Projection,
+    call_log: &CallLog,
+) {
+    // From left to right: a stage may still get work from the stage before it.
     router.stop();
-    log.close();
+    journal.close();
     projection.close();
-    exchange.close();
+    call_log.close();
 }
 
-/// What rests on the store alone.
+/// Store and the stages that need nothing but the store.
 struct StoreStages {
     store: Arc<DataStore>,
-    log: Arc<SledJournal>,
+    journal: Arc<SledJournal>,
     projection: Arc<Projection>,
     accounts: Arc<AccountRegistry>,
     subscriptions: Arc<SubscriptionRegistry>,
-    exchange: Arc<CallLog>,
+    call_log: Arc<CallLog>,
 }
 
-fn open_store(parts: &NodeSetup) -> Result<StoreStages, Error> {
-    let NodeSetup {
-        config,
-        deps: seams,
-    } = parts;
+fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
+    let NodeSetup { config, deps } = setup;
+    let failure_injector = Arc::clone(&deps.failure_injector);
     let store = DataStore::open(
         &config.store.path,
         config.store.cache_bytes,
-        Arc::clone(&seams.faults),
+        failure_injector,
     )?;
+
     let key = config.store.encryption_key.as_ref();
-    let accounts = AccountRegistry::open(
-        Arc::clone(&store),
-        config.sources.instagram.accounts_max,
-        key,
-    )?;
-    let subscriptions =
-        SubscriptionRegistry::open(Arc::clone(&store), config.delivery.subscriptions_max, key)?;
-    let exchange = open_call_log(&store, call_log_bounds(config))?;
-    // What runs already has to end, or it would keep the store from being opened again.
-    let log = SledJournal::open(
+    let accounts_max = config.sources.instagram.accounts_max;
+    let accounts = AccountRegistry::open(Arc::clone(&store), accounts_max, key)?;
+    let subscriptions_max = config.delivery.subscriptions_max;
+    let subscriptions = SubscriptionRegistry::open(Arc::clone(&store), subscriptions_max, key)?;
+
+    // From here on threads run. An error must end them, or they would keep the store in use.
+    let call_log = open_call_log(&store, call_log_limits(config))?;
+    let journal = SledJournal::open(
         Arc::clone(&store),
         journal_limits(config),
-        Arc::clone(&seams.clock),
-    );
-    let log = log.inspect_err(|_| exchange.close())?;
+        Arc::clone(&deps.clock),
+    )
+    .inspect_err(|_| call_log.close())?;
     let projection = Projection::start(
         Arc::clone(&store),
-        Arc::clone(&log) as Arc<dyn Journal>,
+        Arc::clone(&journal) as Arc<dyn Journal>,
         projection_limits(config),
-        Arc::clone(&seams.clock),
-        seams.fingerprint,
-    );
-    let projection = projection.inspect_err(|_| {
-        exchange.close();
-        log.close();
+        Arc::clone(&deps.clock),
+        deps.fingerprint,
+    )
+    .inspect_err(|_| {
+        call_log.close();
+        journal.close();
     })?;
-    let (accounts, subscriptions) = (Arc::new(accounts), Arc::new(subscriptions));
+
     Ok(StoreStages {
         store,
-        log,
+        journal,
         projection,
-        accounts,
-        subscriptions,
-        exchange,
+        accounts: Arc::new(accounts),
+        subscriptions: Arc::new(subscriptions),
+        call_log,
     })
 }
 
-/// Opens the call log, which is begun anew when it is damaged: it is a record for people, and no
-/// reason not to serve events.
+/// Opens the call log. A damaged call log is cleared: it is a record for people, and no reason to
+/// refuse events.
 fn open_call_log(
     store: &Arc<DataStore>,
-    bounds: call_log::CallLogLimits,
+    limits: call_log::CallLogLimits,
 ) -> Result<Arc<CallLog>, call_log::CallLogOpenError> {
-    match CallLog::open(Arc::clone(store), bounds) {
-        Err(damage @ call_log::CallLogOpenError::Corrupt(_)) => {
-            error!(%damage, "the call log is begun anew, its rows are lost");
+    match CallLog::open(Arc::clone(store), limits) {
+        Err(error @ call_log::CallLogOpenError::Corrupt(_)) => {
+            error!(%error, "call log damaged; its rows are dropped");
             call_log::clear_call_log(store)?;
-            CallLog::open(Arc::clone(store), bounds)
+            CallLog::open(Arc::clone(store), limits)
         }
         opened => opened,
     }
@@ -388,7 +397,7 @@ fn projection_limits(config: &Config) -> projection::ProjectionLimits {
     }
 }
 
-/// How long each source's idempotency keys are remembered.
+/// Returns the time for which each source's idempotency keys are remembered.
 fn idempotency_windows(config: &Config) -> IdempotencyWindows {
     IdempotencyWindows(vec![(
         support::SOURCE,
@@ -396,37 +405,39 @@ fn idempotency_windows(config: &Config) -> IdempotencyWindows {
     )])
 }
 
-fn call_log_bounds(config: &Config) -> call_log::CallLogLimits {
+fn call_log_limits(config: &Config) -> call_log::CallLogLimits {
     call_log::CallLogLimits {
-        rows_max: config.calls.rows_max,
-        refused_rows_max: config.calls.refused_rows_max,
+        rows_max: config.call_log.rows_max,
+        refused_rows_max: config.call_log.refused_rows_max,
     }
 }
 
-pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, Error> {
+pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, NodeError> {
     let clock = Arc::new(SystemClock::default());
     let store = DataStore::open(
         &config.store.path,
         config.store.cache_bytes,
         Arc::new(NoFailures),
     )?;
-    let log = SledJournal::open(
+    let journal = SledJournal::open(
         Arc::clone(&store),
         journal_limits(config),
         Arc::clone(&clock) as _,
     )?;
+
+    // `start` reads the whole journal when it finds no projection.
     projection::drop_projection(&store).map_err(projection::ProjectionError::from)?;
-    let journal = Arc::clone(&log) as Arc<dyn Journal>;
     let projection = Projection::start(
         store,
-        journal,
+        Arc::clone(&journal) as Arc<dyn Journal>,
         projection_limits(config),
         clock,
         fingerprint_key,
     )?;
-    let records = log.durable_end().borrow().get() - Position::FIRST.get();
+
+    let records = journal.durable_end().borrow().get() - Position::FIRST.get();
     let entities = projection.entity_count();
-    log.close();
+    journal.close();
     projection.close();
     Ok(RebuildSummary { records, entities })
 }

@@ -1,17 +1,20 @@
-//! Blocks: the bytes of consecutive rows of one ring, and the keys and values they are stored as.
+//! Blocks of consecutive rows of one ring, and the keys and values that store them.
 //!
 //! ```text
 //! key      value
-//! 1 | ring u8 | first id u64 BE   a block: format u8 = 1 | flags u8 (1 = lz4, u32 LE size first) | body, at most 12 KiB in all
-//! 2 | ring u8 | first id u64 BE   its summary: format u8 = 1 | last id u64 BE | 4 × rows of a class u32 BE
-//! 3                               the mark: format u8 = 1 | 1 = closed in order | next id u64 BE
+//! 1 | ring u8 | first id u64 BE   block, at most 12 KiB: format u8 = 1 | flags u8 | body
+//!                                 flags 1 = lz4, with its size as u32 LE before the body
+//! 2 | ring u8 | first id u64 BE   summary: format u8 = 1 | last id u64 BE | 4 × u32 BE, rows of a class
+//! 3                               mark: format u8 = 1 | 1 = closed in order | next id u64 BE
 //!
-//! body   rows: id, as a varint difference to the row before (the first: to the key) | class u8 | varint length | row
+//! body   for each row: id as a varint difference to the row before (the first: to the key)
+//!        | class u8 | varint length | row
 //! ring   0 = kept, 1 = refused
-//! class  0 = incoming, refused; 1 = incoming, successful; 2 = outgoing, failed; 3 = outgoing, successful
+//! class  0 = incoming, refused; 1 = incoming, successful
+//!        2 = outgoing, failed;  3 = outgoing, successful
 //! ```
 
-use super::row::{Direction, Entry};
+use super::row::{CallDirection, CallEntry};
 use super::varint;
 use crate::journal::VALUE_MAX_BYTES;
 
@@ -20,26 +23,26 @@ const LZ4: u8 = 1;
 const HEADER_BYTES: usize = 2;
 const SUMMARY_BYTES: usize = 1 + 8 + 4 * 4;
 
-/// No body is larger than this, since blocks are sealed long before.
+/// Upper bound of a body that is unpacked: blocks are sealed long before.
 const BODY_MAX_BYTES: usize = 256 * 1024;
 
-/// A body up to this size fits into one value, however little it compresses.
+/// Largest body that fits into one value even if it does not compress.
 pub(super) const FITS_BYTES: usize = VALUE_MAX_BYTES - HEADER_BYTES;
 
-/// The key of the mark.
+/// Key of the mark, which tells the next id and if the log was closed in order.
 pub(super) const MARK: [u8; 1] = [3];
 
 const CLASSES: usize = 4;
 
-/// What lists filter by.
+/// Direction and success of a row, the two properties that lists filter by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CallClass(u8);
 
 impl CallClass {
-    pub(super) fn from_entry(entry: &Entry<'_>) -> Self {
+    pub(super) fn from_entry(entry: &CallEntry<'_>) -> Self {
         let outgoing = match entry.direction {
-            Direction::Incoming => 0,
-            Direction::Outgoing => 2,
+            CallDirection::Incoming => 0,
+            CallDirection::Outgoing => 2,
         };
         Self(outgoing + u8::from(entry.is_successful()))
     }
@@ -48,11 +51,11 @@ impl CallClass {
         (usize::from(byte) < CLASSES).then_some(Self(byte))
     }
 
-    pub(super) fn direction(self) -> Direction {
+    pub(super) fn direction(self) -> CallDirection {
         if self.0 & 2 == 0 {
-            Direction::Incoming
+            CallDirection::Incoming
         } else {
-            Direction::Outgoing
+            CallDirection::Outgoing
         }
     }
 
@@ -61,26 +64,26 @@ impl CallClass {
     }
 }
 
-/// Which rows a list holds; what is `None` is not asked for.
+/// Selection of rows for a list. A member that is `None` selects every row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Who called whom.
-    pub direction: Option<Direction>,
-    /// Whether it was answered with a status of success.
+pub struct CallFilter {
+    /// Only calls in this direction, received or made.
+    pub direction: Option<CallDirection>,
+    /// Only calls that succeeded (`true`) or failed (`false`).
     pub is_successful: Option<bool>,
 }
 
-impl Filter {
+impl CallFilter {
     pub(super) fn passes(self, class: CallClass) -> bool {
         self.direction
-            .is_none_or(|wanted| wanted == class.direction())
+            .is_none_or(|direction| direction == class.direction())
             && self
                 .is_successful
-                .is_none_or(|wanted| wanted == class.is_successful())
+                .is_none_or(|is_successful| is_successful == class.is_successful())
     }
 }
 
-/// How many rows there are of each class.
+/// Number of rows of each class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ClassCounts([u64; CLASSES]);
 
@@ -93,13 +96,13 @@ impl ClassCounts {
         Self(std::array::from_fn(|class| self.0[class] + other.0[class]))
     }
 
-    /// `other` is a part of it.
+    /// Subtracts `other`, whose rows must be a part of these.
     pub(super) fn subtract_counts(self, other: Self) -> Self {
         Self(std::array::from_fn(|class| self.0[class] - other.0[class]))
     }
 
-    /// The rows that pass `filter`.
-    pub(super) fn count_passing(self, filter: Filter) -> u64 {
+    /// Returns the number of rows that pass `filter`.
+    pub(super) fn count_passing(self, filter: CallFilter) -> u64 {
         let passes = |class: u8| filter.passes(CallClass(class));
         self.0
             .iter()
@@ -110,7 +113,7 @@ impl ClassCounts {
     }
 }
 
-/// What is known of a block without reading it.
+/// Ids and row counts of a block, known without reading the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BlockSummary {
     pub(super) first: u64,
@@ -129,7 +132,8 @@ impl BlockSummary {
         out
     }
 
-    /// Reads the summary of the block that begins with `first`; `None` if `value` is none.
+    /// Decodes the summary of the block that begins with `first`. Returns `None` for malformed
+    /// bytes.
     pub(super) fn decode(first: u64, value: &[u8]) -> Option<Self> {
         let (format, rest) = value.split_first()?;
         let (last, counts) = rest.split_first_chunk()?;
@@ -144,22 +148,22 @@ impl BlockSummary {
     }
 }
 
-/// The key of the block of ring `ring` that begins with `first`.
+/// Returns the key of the block of ring `ring` that begins with the id `first`.
 pub(super) fn block_key(ring: u8, first: u64) -> [u8; 10] {
     build_key(1, ring, first)
 }
 
-/// The key of its summary.
+/// Returns the key of the summary of that block.
 pub(super) fn summary_key(ring: u8, first: u64) -> [u8; 10] {
     build_key(2, ring, first)
 }
 
-/// What the keys of all summaries of ring `ring` begin with.
+/// Returns the common prefix of the keys of all summaries of ring `ring`.
 pub(super) fn summary_prefix(ring: u8) -> [u8; 2] {
     [2, ring]
 }
 
-/// The first id in a key.
+/// Parses the first id out of the key of a block or summary.
 pub(super) fn parse_first_id(key: &[u8]) -> Option<u64> {
     let (_, first) = key.split_first_chunk::<2>()?;
     first.try_into().ok().map(u64::from_be_bytes)
@@ -171,19 +175,21 @@ fn build_key(tag: u8, ring: u8, first: u64) -> [u8; 10] {
     key
 }
 
-/// The value of the mark.
+/// Encodes the mark.
+///
+/// `is_closed` tells if the log was closed in order, `next` is the id of the next row.
 pub(super) fn encode_mark(is_closed: bool, next: u64) -> Vec<u8> {
     [&[FORMAT, u8::from(is_closed)], &next.to_be_bytes()[..]].concat()
 }
 
-/// Reads the mark: whether the log was closed in order, and which id was the next.
+/// Decodes the mark into `is_closed` and `next`, see [`encode_mark`].
 pub(super) fn decode_mark(value: &[u8]) -> Option<(bool, u64)> {
     let ([format, is_closed], next) = value.split_first_chunk()?;
     let next = u64::from_be_bytes(next.try_into().ok()?);
     (*format == FORMAT && *is_closed <= 1).then_some((*is_closed == 1, next))
 }
 
-/// Rows that are being gathered into a block.
+/// Block that still takes rows.
 #[derive(Clone, Debug)]
 pub(super) struct BlockBuilder {
     pub(super) summary: BlockSummary,
@@ -192,7 +198,7 @@ pub(super) struct BlockBuilder {
 }
 
 impl BlockBuilder {
-    /// None yet; the first will be `first`.
+    /// Returns a block without rows; its first row will have the id `first`.
     pub(super) fn new(first: u64, capacity: usize) -> Self {
         let summary = BlockSummary {
             first,
@@ -206,7 +212,7 @@ impl BlockBuilder {
         }
     }
 
-    /// Adds the row `id`, which is higher than all before.
+    /// Appends the row `id`, which must be higher than all ids before.
     pub(super) fn push(&mut self, id: u64, class: CallClass, row: &[u8]) {
         varint::put_varint(&mut self.body, id - self.summary.last);
         self.body.push(class.0);
@@ -217,7 +223,7 @@ impl BlockBuilder {
     }
 }
 
-/// One row within a body.
+/// Encoded row inside the body of a block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EncodedRow<'a> {
     pub(super) id: u64,
@@ -225,25 +231,25 @@ pub(super) struct EncodedRow<'a> {
     pub(super) row: &'a [u8],
 }
 
-/// The rows of the body of the block that begins with `first`, in their order; `None` if it is no
-/// body.
+/// Splits the body of the block that begins with `first` into its rows, oldest first. Returns
+/// `None` for malformed bytes.
 pub(super) fn split_rows(first: u64, mut body: &[u8]) -> Option<Vec<EncodedRow<'_>>> {
-    let (mut slots, mut id) = (Vec::new(), first);
+    let (mut rows, mut id) = (Vec::new(), first);
     while !body.is_empty() {
         id = id.checked_add(varint::take_varint(&mut body)?)?;
         let (class, rest) = body.split_first()?;
         body = rest;
-        slots.push(EncodedRow {
+        rows.push(EncodedRow {
             id,
             class: CallClass::from_byte(*class)?,
             row: varint::take_prefixed_bytes(&mut body)?,
         });
     }
-    Some(slots)
+    Some(rows)
 }
 
-/// The summaries and values that the rows of a body are stored as: one, or several if it does not
-/// compress well enough.
+/// Encodes a body into values with their summaries: one value, or several if the body does not
+/// compress well enough to fit into one.
 pub(super) fn encode_blocks(summary: BlockSummary, body: &[u8]) -> Vec<(BlockSummary, Vec<u8>)> {
     let packed = lz4_flex::compress_prepend_size(body);
     if packed.len().min(body.len()) <= FITS_BYTES {
@@ -254,24 +260,26 @@ pub(super) fn encode_blocks(summary: BlockSummary, body: &[u8]) -> Vec<(BlockSum
         };
         return vec![(summary, [&[FORMAT, flags], bytes].concat())];
     }
-    let slots = split_rows(summary.first, body).expect("a body that was gathered here");
-    let (older, newer) = slots.split_at(slots.len() / 2);
+
+    // Too large even packed: each half becomes blocks of its own.
+    let rows = split_rows(summary.first, body).expect("the body was built by this process");
+    let (older, newer) = rows.split_at(rows.len() / 2);
     [older, newer]
         .into_iter()
         .flat_map(|half| {
             let first = half
                 .first()
-                .expect("one row fits into a value, so that there are two or more")
+                .expect("one row fits into a value, so the body has two or more rows")
                 .id;
             let mut part = BlockBuilder::new(first, body.len());
             half.iter()
-                .for_each(|slot| part.push(slot.id, slot.class, slot.row));
+                .for_each(|row| part.push(row.id, row.class, row.row));
             encode_blocks(part.summary, &part.body)
         })
         .collect()
 }
 
-/// The body in a block's value; `None` if it is no such value.
+/// Decodes and unpacks the body in a block's value. Returns `None` for malformed bytes.
 pub(super) fn decode_body(value: &[u8]) -> Option<Vec<u8>> {
     let ([format, flags], bytes) = value.split_first_chunk()?;
     if *format != FORMAT || *flags > LZ4 {
@@ -281,7 +289,7 @@ pub(super) fn decode_body(value: &[u8]) -> Option<Vec<u8>> {
         return Some(bytes.to_vec());
     }
     let size = u32::from_le_bytes(*bytes.first_chunk()?);
-    // Forged or damaged sizes must not become allocations.
+    // A damaged size must not become an allocation.
     (usize::try_from(size).ok()? <= BODY_MAX_BYTES)
         .then(|| lz4_flex::decompress_size_prepended(bytes).ok())?
 }
@@ -315,7 +323,7 @@ pub(super) mod tests {
             .collect()
     }
 
-    /// Stores outlive versions: if these bytes change, the format number has to.
+    /// Stores outlive versions: if these bytes change, the format number has to change.
     #[test]
     fn keys_and_values_never_change() {
         assert_eq!(hex::encode(block_key(1, 7)), "01010000000000000007");
@@ -331,7 +339,7 @@ pub(super) mod tests {
         assert_eq!(hex::encode(&values[0].1), "0100000103616263ac02020164");
     }
 
-    /// Read, not written: another version of lz4 may pack the same body otherwise.
+    /// Only reading is tested: another version of lz4 may pack the same body differently.
     #[test]
     fn a_packed_value_stays_readable() {
         let gathering = gathered(7, &[(0, 1, vec![b'a'; 60])]);
@@ -342,12 +350,12 @@ pub(super) mod tests {
     #[test]
     fn a_class_is_who_called_whom_and_with_what_success() {
         for (status, direction, number) in [
-            (Some(404), Direction::Incoming, 0),
-            (Some(202), Direction::Incoming, 1),
-            (None, Direction::Outgoing, 2),
-            (Some(200), Direction::Outgoing, 3),
+            (Some(404), CallDirection::Incoming, 0),
+            (Some(202), CallDirection::Incoming, 1),
+            (None, CallDirection::Outgoing, 2),
+            (Some(200), CallDirection::Outgoing, 3),
         ] {
-            let class = CallClass::from_entry(&Entry {
+            let class = CallClass::from_entry(&CallEntry {
                 status,
                 direction,
                 ..entry(0)
@@ -357,8 +365,8 @@ pub(super) mod tests {
                 (number, direction, number % 2 == 1)
             );
         }
-        let broken = Entry {
-            direction: Direction::Outgoing,
+        let broken = CallEntry {
+            direction: CallDirection::Outgoing,
             code: Some("broken_off"),
             ..entry(200)
         };
@@ -368,7 +376,7 @@ pub(super) mod tests {
         );
     }
 
-    /// Bytes that do not compress.
+    /// Pseudo-random bytes, which do not compress.
     pub(in crate::call_log) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
         let mut state = seed;
         let mut next = || {

@@ -1,17 +1,17 @@
-//! The exchange log: one row for each call of a source, also a refused one, and for each delivery.
+//! The call log: one row for each call of a source, also a refused call, and for each delivery.
 //!
 //! ```text
-//!                         ┌─> kept     ─┐ blocks of rows,
-//!  append ──encode──lock──┤             ├──sealed or a second old──> writer's thread ──> tree
-//!                         └─> refused  ─┘ the oldest removed whole        │
+//!                         ┌─> kept ring    ─┐ blocks of rows:
+//!  append ──encode──lock──┤                 ├─ sealed, or 1 s old ──> writer thread ──> sled tree
+//!                         └─> refused ring ─┘ oldest block evicted         │
 //!                                │                                     summaries
-//!                    list, get ──┴── where to look, from summaries; blocks read without the lock
+//!  list_calls, ──plan by summaries┴─ then blocks are read without the lock
+//!  get_call
 //! ```
 //!
 //! Rows are a record for people, not a promise: appending never waits for the disk and never fails.
-//! After a crash the rows of about the last second may be missing, and numbers have a gap there.
-//! These are records of their own, which cannot be derived from the journal: `rebuild` leaves them
-//! alone.
+//! After a crash the rows of about the last second may be missing, and the ids have a gap there.
+//! The journal does not hold these rows, so `rebuild` leaves them alone.
 
 mod block;
 mod page_reader;
@@ -34,10 +34,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tracing::error;
 
-pub use block::Filter;
+pub use block::CallFilter;
 pub use page_reader::{CallPage, CallReadError};
 pub use redact::REDACTED;
-pub use row::{CallRow, Direction, EVENT_IDS_MAX, Entry};
+pub use row::{CallDirection, CallEntry, CallRow, EVENT_IDS_MAX};
 
 use block::{BlockSummary, CallClass};
 use ring::BlockRing;
@@ -48,36 +48,36 @@ use writer::{CallBuffer, CallLogWriter, UNWRITTEN_MAX};
 use crate::error_chain;
 use crate::journal::DataStore;
 
-/// The tree of the log.
+/// Name of the sled tree, older than the name "call log"; a new name would lose the rows of stores.
 const TREE: &str = "exchange";
 
-/// Lists that are read at once, so that other readers find a thread too.
+/// Most reads at the same time, so that readers of other stages find a blocking thread too.
 const READERS_MAX: usize = 2;
 
-/// What the log may hold.
+/// Bounds of the call log; the oldest rows beyond a bound are removed.
 #[derive(Clone, Copy, Debug)]
 pub struct CallLogLimits {
-    /// Rows of calls that were taken and of deliveries.
+    /// Most rows of accepted calls and of deliveries.
     pub rows_max: u64,
-    /// Rows of calls that were refused.
+    /// Most rows of refused calls.
     pub refused_rows_max: u64,
 }
 
-/// Why the log cannot be opened.
+/// Failure to open the call log.
 #[derive(Debug, thiserror::Error)]
 pub enum CallLogOpenError {
-    /// The tree failed.
-    #[error("cannot read the exchange log")]
+    /// The store failed while the summaries were read.
+    #[error("cannot read the call log")]
     Store(#[from] sled::Error),
-    /// Something in it is not as it was written.
-    #[error("the exchange log is damaged at row {0}")]
+    /// A summary or the mark is malformed.
+    #[error("the call log is damaged at row {0}")]
     Corrupt(u64),
-    /// The writer's thread could not be started.
-    #[error("cannot start the exchange log's thread")]
+    /// The writer thread could not be started.
+    #[error("cannot start the call log's thread")]
     Thread(#[from] std::io::Error),
 }
 
-/// The exchange log of one opening of the store.
+/// The call log of one opening of the store.
 pub struct CallLog {
     shared: Arc<CallBuffer>,
     tree: sled::Tree,
@@ -91,69 +91,71 @@ pub struct CallLog {
 
 impl std::fmt::Debug for CallLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Exchange")
+        f.write_str("CallLog")
     }
 }
 
 thread_local! {
-    /// Where a row is encoded before the lock is taken.
+    /// Buffer for a row, which is encoded before the lock is taken.
     static ROW: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl CallLog {
-    /// Opens the log in `store`. Nothing is written before the first row is appended.
+    /// Opens the call log in `store` and starts its writer thread. Writes nothing before the first
+    /// row is appended.
     ///
     /// # Errors
-    /// [`OpenError`] when the store fails or the log is damaged.
+    /// [`CallLogOpenError`] when the store fails or the call log is damaged.
     pub fn open(
         store: Arc<DataStore>,
-        bounds: CallLogLimits,
+        limits: CallLogLimits,
     ) -> Result<Arc<Self>, CallLogOpenError> {
         let tree = store.tree(TREE)?;
-        let rings = load_rings(&tree, bounds)?;
+        let rings = load_rings(&tree, limits)?;
         let shared = Arc::new(CallBuffer::new(rings));
         let writer = CallLogWriter::new(Arc::clone(&shared), tree.clone(), Arc::clone(&store));
         let (failed_sender, failed) = watch::channel(None);
         let thread = thread::Builder::new()
-            .name("exchange".into())
+            .name("call-log".into())
             .spawn(move || {
                 if let Err(error) = writer.run() {
                     error!(
                         error = &error as &dyn std::error::Error,
-                        "exchange log failed"
+                        "call log writer failed"
                     );
                     failed_sender.send_replace(Some(format!(
-                        "the exchange log failed: {}",
+                        "the call log failed: {}",
                         error_chain::format_error_chain(&error)
                     )));
                 }
             })?;
-        let (places, thread) = (Semaphore::new(READERS_MAX), Mutex::new(Some(thread)));
         Ok(Arc::new(Self {
             shared,
             tree,
             failed,
-            read_permits: places,
+            read_permits: Semaphore::new(READERS_MAX),
             tallies: TallyCache::default(),
-            thread,
+            thread: Mutex::new(Some(thread)),
             _store: store,
         }))
     }
 
-    /// Adds a row, with the `headers` of the request, whose names are in lower case. Values of
-    /// secrets and signatures are masked. Returns at once; the row is dropped when the disk is too
-    /// slow for the log.
+    /// Adds a row with the `headers` of the request, whose names are in lower case. Redacts the
+    /// values of secrets and signatures. Returns at once; the row is dropped when the disk is too
+    /// slow.
     pub fn append<'h>(
         &self,
-        entry: &Entry<'_>,
+        entry: &CallEntry<'_>,
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     ) {
-        let is_refused = entry.direction == Direction::Incoming && !entry.is_successful();
+        // Anyone can make refused calls, so they must not push out the rows of accepted calls.
+        let is_refused = entry.direction == CallDirection::Incoming && !entry.is_successful();
         let kind = if is_refused {
             RingKind::Refused
         } else {
             RingKind::Kept
         };
+
         ROW.with_borrow_mut(|bytes| {
             bytes.clear();
             row::encode_row(entry, headers, bytes);
@@ -162,14 +164,14 @@ impl CallLog {
         });
     }
 
-    /// Rows that pass `filter`: those at `places`, at least one, counted from the newest. Every row
-    /// that was appended before is seen.
+    /// Returns the rows at `places` of those that pass `filter`, counted from the newest; at least
+    /// one place. Sees every row that was appended before.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`CallReadError`] when the store fails.
     pub async fn list_calls(
         self: &Arc<Self>,
-        filter: Filter,
+        filter: CallFilter,
         places: Range<u64>,
     ) -> Result<CallPage, CallReadError> {
         self.read_blocking(move |log| {
@@ -178,22 +180,23 @@ impl CallLog {
         .await
     }
 
-    /// Deliveries to `source` that pass `filter`: the rows at `places`, counted from the newest.
+    /// Returns the rows at `places` of the deliveries to `subscriber` that pass `filter`, counted
+    /// from the newest.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
-    pub async fn list_of(
+    /// [`CallReadError`] when the store fails.
+    pub async fn list_deliveries(
         self: &Arc<Self>,
-        source: String,
-        filter: Filter,
+        subscriber: String,
+        filter: CallFilter,
         places: Range<u64>,
     ) -> Result<CallPage, CallReadError> {
         let list = move |log: &Self| {
-            page_reader::list_of(
+            page_reader::read_delivery_page(
                 &log.shared,
                 &log.tree,
                 &log.tallies,
-                &source,
+                &subscriber,
                 filter,
                 places,
             )
@@ -201,56 +204,57 @@ impl CallLog {
         self.read_blocking(list).await
     }
 
-    /// The row `id`; `None` if there is none or no more.
+    /// Returns the row `id`, or `None` if there is no such row, or no longer.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
-    pub async fn get(self: &Arc<Self>, id: u64) -> Result<Option<CallRow>, CallReadError> {
+    /// [`CallReadError`] when the store fails.
+    pub async fn get_call(self: &Arc<Self>, id: u64) -> Result<Option<CallRow>, CallReadError> {
         self.read_blocking(move |log| page_reader::read_row(&log.shared, &log.tree, id))
             .await
     }
 
-    /// Waits until every row that was appended before this call would survive the end of the
-    /// process.
+    /// Writes the rows that were appended before this call, and returns when they would survive the
+    /// end of the process.
     ///
     /// # Errors
-    /// [`Unavailable::Ended`] when the store fails first.
-    pub async fn settled(&self) -> Result<(), CallReadError> {
+    /// [`CallReadError::Ended`] when the store fails first.
+    pub async fn flush(&self) -> Result<(), CallReadError> {
         self.wait_written_up_to(self.shared.request_flush()).await
     }
 
-    /// Becomes `Some` with the reason when the store failed; nothing is written after that.
+    /// Watches for a failure of the store: `Some` with the reason. Nothing is written after that.
     #[must_use]
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+    pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.clone()
     }
 
-    /// Takes nothing more, writes what is there, and ends the thread. Blocks until then. What is
-    /// there can still be read.
+    /// Refuses new rows, writes the pending rows, and ends the thread. Blocks until then. Rows can
+    /// still be read.
     pub fn close(&self) {
         self.shared.close();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
-            // A panic there has been logged by the hook.
+            // The panic hook has logged a panic of that thread.
             let _ = thread.join();
         }
     }
 
     async fn read_blocking<T: Send + 'static>(
         self: &Arc<Self>,
-        ask: impl FnOnce(&Self) -> Result<T, CallReadError> + Send + 'static,
+        read: impl FnOnce(&Self) -> Result<T, CallReadError> + Send + 'static,
     ) -> Result<T, CallReadError> {
-        let _place = self
+        let _permit = self
             .read_permits
             .acquire()
             .await
             .map_err(|_| CallReadError::Cancelled)?;
         let log = Arc::clone(self);
-        let found = tokio::task::spawn_blocking(move || ask(&log))
+        let found = tokio::task::spawn_blocking(move || read(&log))
             .await
             .map_err(|_| CallReadError::Cancelled)??;
-        // A row that is told of must never share its number with another one after a crash: the
-        // mark sees to that.
+
+        // A row that was shown must never share its id with another row after a crash. The mark
+        // guarantees that, so the answer waits for it.
         if let Some(mut marked) = self.shared.watch_marked() {
             self.wait_unless_failed(marked.wait_for(|marked| *marked))
                 .await?;
@@ -264,40 +268,41 @@ impl CallLog {
             .await
     }
 
-    /// Waits for what the thread will say, unless it ends before.
+    /// Waits for `progress` of the writer thread, unless the thread fails before.
     async fn wait_unless_failed<T>(
         &self,
-        said: impl Future<Output = T>,
+        progress: impl Future<Output = T>,
     ) -> Result<(), CallReadError> {
-        let mut failed = self.failed();
+        let mut failed = self.watch_failure();
         tokio::select! {
             biased;
-            _ = said => Ok(()),
+            _ = progress => Ok(()),
             _ = failed.wait_for(Option::is_some) => Err(CallReadError::Ended),
         }
     }
 }
 
-/// Removes the whole log.
+/// Removes all rows of the call log from the store.
 ///
 /// # Errors
-/// sled's own.
+/// [`sled::Error`] when the store cannot be written.
 pub fn clear_call_log(store: &DataStore) -> Result<(), sled::Error> {
     store.drop_tree(TREE)?;
     store.sync()
 }
 
-/// What the tree holds, and the next id.
-fn load_rings(tree: &sled::Tree, bounds: CallLogLimits) -> Result<RingPair, CallLogOpenError> {
+/// Loads the summaries of both rings and the next id from the tree.
+fn load_rings(tree: &sled::Tree, limits: CallLogLimits) -> Result<RingPair, CallLogOpenError> {
     let [kept, refused] = RingKind::ALL.map(|kind| load_summaries(tree, kind));
     let rings = [
-        BlockRing::new(RingKind::Kept.number(), bounds.rows_max, kept?),
+        BlockRing::new(RingKind::Kept.number(), limits.rows_max, kept?),
         BlockRing::new(
             RingKind::Refused.number(),
-            bounds.refused_rows_max,
+            limits.refused_rows_max,
             refused?,
         ),
     ];
+
     let end = rings
         .iter()
         .map(BlockRing::end_id)
@@ -310,7 +315,7 @@ fn load_rings(tree: &sled::Tree, bounds: CallLogLimits) -> Result<RingPair, Call
     let next = match mark {
         None => end.max(1),
         Some((true, next)) => end.max(next),
-        // Numbers that were given out but not written may have been seen.
+        // After a crash: ids that were given out but not written may have been shown.
         Some((false, next)) => end.max(next) + UNWRITTEN_MAX,
     };
     Ok(RingPair::new(rings, next))

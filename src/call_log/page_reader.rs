@@ -1,63 +1,65 @@
-//! Reading rows back, which blocks: on a thread for that, and without the lock that appending
-//! takes.
+//! Reads rows back. Runs on a blocking thread and without the lock that appending takes.
 
 use std::cmp::Reverse;
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::block::{self, EncodedRow, Filter};
+use super::block::{self, CallFilter, EncodedRow};
 use super::ring::BlockRef;
 use super::ring_pair::RingPair;
-use super::row::{self, CallRow, Direction};
+use super::row::{self, CallDirection, CallRow};
 use super::tally_cache::{SourceHash, TallyCache};
 use super::writer::CallBuffer;
 
-/// A part of a list.
+/// One page of a list of calls.
 #[derive(Clone, Debug)]
 pub struct CallPage {
-    /// The part asked for, newest first.
+    /// Rows of the page, newest first.
     pub items: Vec<CallRow>,
-    /// How many rows the whole list has.
+    /// Number of rows in the whole list.
     pub total: u64,
 }
 
-/// The log could not be read; the store is being opened anew.
+/// Failure to read the call log; the store is being reopened.
 #[derive(Debug, thiserror::Error)]
 pub enum CallReadError {
-    /// The writer ended before it reached what the reader waits for.
-    #[error("the exchange log ended")]
+    /// The writer thread ended before it wrote the rows that the reader waits for.
+    #[error("the call log ended")]
     Ended,
-    /// The tree failed.
-    #[error("cannot read the exchange log")]
+    /// The store failed while blocks were read.
+    #[error("cannot read the call log")]
     Store(#[from] sled::Error),
-    /// A block is not as it was written.
-    #[error("the block of the exchange log that begins with row {0} is corrupt")]
+    /// The bytes of a block are malformed.
+    #[error("the block of the call log that begins with row {0} is corrupt")]
     Corrupt(u64),
-    /// The blocking pool is gone: the process is stopping.
+    /// The blocking pool is gone because the process is stopping.
     #[error("reading was cancelled")]
     Cancelled,
 }
 
-/// Rows that pass `filter`: those at `places`, at least one, newest first.
+/// Returns the rows at `places` of those that pass `filter`, newest first; at least one place.
 pub(super) fn read_page(
     shared: &CallBuffer,
     tree: &sled::Tree,
-    filter: Filter,
+    filter: CallFilter,
     places: Range<u64>,
 ) -> Result<CallPage, CallReadError> {
     let count = places.end.saturating_sub(places.start).max(1);
     let plan = shared.with_rings(|rings| rings.plan_page(filter, places.start, count));
+
+    // The blocks of the two rings overlap, so the rows are sorted before they are counted.
     let bodies = read_bodies(tree, plan.blocks)?;
-    let mut found: Vec<EncodedRow<'_>> = Vec::new();
+    let mut passing: Vec<EncodedRow<'_>> = Vec::new();
     for (first, body) in &bodies {
-        let slots = block::split_rows(*first, body).ok_or(CallReadError::Corrupt(*first))?;
-        found.extend(slots.into_iter().filter(|slot| filter.passes(slot.class)));
+        let rows = block::split_rows(*first, body).ok_or(CallReadError::Corrupt(*first))?;
+        passing.extend(rows.into_iter().filter(|row| filter.passes(row.class)));
     }
-    found.sort_unstable_by_key(|slot| Reverse(slot.id));
+    passing.sort_unstable_by_key(|row| Reverse(row.id));
+
     let skipped = usize::try_from(plan.skipped).unwrap_or(usize::MAX);
     let count = usize::try_from(count).unwrap_or(usize::MAX);
-    let items = found
+    let items = passing
         .iter()
         .skip(skipped)
         .take(count)
@@ -69,86 +71,89 @@ pub(super) fn read_page(
     })
 }
 
-/// Deliveries to `source` that pass `filter`: the rows at `places`, newest first. Of blocks whose
-/// tally is known only those are read that the page lies in; no summary says whose rows a block
-/// has, so that all others are read once.
-pub(super) fn list_of(
+/// Returns the rows at `places` of the deliveries to `subscriber` that pass `filter`, newest first.
+///
+/// A block whose tally is known is read only if the page lies in it. Summaries do not name
+/// subscribers, so every other block is read once, and its tally is kept.
+pub(super) fn read_delivery_page(
     shared: &CallBuffer,
     tree: &sled::Tree,
     tallies: &TallyCache,
-    source: &str,
-    filter: Filter,
+    subscriber: &str,
+    filter: CallFilter,
     places: Range<u64>,
 ) -> Result<CallPage, CallReadError> {
-    let filter = Filter {
-        direction: Some(Direction::Outgoing),
+    let filter = CallFilter {
+        direction: Some(CallDirection::Outgoing),
         ..filter
     };
-    let source = row::truncate_source(source);
-    let name = SourceHash::from_source(source.as_bytes());
+    let source = row::truncate_source(subscriber);
+    let source_hash = SourceHash::from_source(source.as_bytes());
     let mut page = CallPage {
         items: Vec::new(),
         total: 0,
     };
-    // Deliveries are all in one ring, in which newer blocks have newer rows.
+
+    // Deliveries are all in the kept ring, in which newer blocks have newer rows.
     let blocks = shared.with_rings(|rings| {
-        rings.all_blocks(Filter {
+        rings.all_blocks(CallFilter {
             is_successful: None,
             ..filter
         })
     });
     let oldest = blocks.last().map(|block| block.first);
-    for wanted in blocks {
-        let is_final = wanted.body.is_none();
-        let known = tallies
-            .count_passing(wanted.first, name, filter)
-            .filter(|_| is_final);
-        if let Some(passing) = known
+    for block_ref in blocks {
+        // A block in memory may still grow; only blocks on the disk have a tally.
+        let is_on_disk = block_ref.body.is_none();
+        let tally = tallies
+            .count_passing(block_ref.first, source_hash, filter)
+            .filter(|_| is_on_disk);
+        if let Some(passing) = tally
             && (passing == 0 || page.total >= places.end || page.total + passing <= places.start)
         {
             page.total += passing;
             continue;
         }
-        for (first, body) in read_bodies(tree, vec![wanted])? {
-            let slots = block::split_rows(first, &body).ok_or(CallReadError::Corrupt(first))?;
-            if is_final && known.is_none() {
-                tallies.insert(first, &slots);
+
+        for (first, body) in read_bodies(tree, vec![block_ref])? {
+            let rows = block::split_rows(first, &body).ok_or(CallReadError::Corrupt(first))?;
+            if is_on_disk && tally.is_none() {
+                tallies.insert(first, &rows);
             }
-            let passing = slots.iter().rev().filter(|slot| filter.passes(slot.class));
-            for slot in passing.filter(|slot| row::source(slot.row) == Some(source.as_bytes())) {
+            let passing = rows.iter().rev().filter(|row| filter.passes(row.class));
+            for row in passing.filter(|row| row::peek_source(row.row) == Some(source.as_bytes())) {
                 if places.contains(&page.total) {
-                    page.items.push(decode_found_row(slot)?);
+                    page.items.push(decode_found_row(row)?);
                 }
                 page.total += 1;
             }
         }
     }
+
     if let Some(oldest) = oldest {
         tallies.forget_before(oldest);
     }
     Ok(page)
 }
 
-/// The row `id`; `None` if there is none or no more.
+/// Returns the row `id`, or `None` if there is no such row, or no longer.
 pub(super) fn read_row(
     shared: &CallBuffer,
     tree: &sled::Tree,
     id: u64,
 ) -> Result<Option<CallRow>, CallReadError> {
-    for (first, body) in read_bodies(
-        tree,
-        shared.with_rings(|rings: &RingPair| rings.blocks_holding(id)),
-    )? {
-        let slots = block::split_rows(first, &body).ok_or(CallReadError::Corrupt(first))?;
-        if let Some(slot) = slots.iter().find(|slot| slot.id == id) {
-            return decode_found_row(slot).map(Some);
+    let blocks = shared.with_rings(|rings: &RingPair| rings.blocks_holding(id));
+    for (first, body) in read_bodies(tree, blocks)? {
+        let rows = block::split_rows(first, &body).ok_or(CallReadError::Corrupt(first))?;
+        if let Some(row) = rows.iter().find(|row| row.id == id) {
+            return decode_found_row(row).map(Some);
         }
     }
     Ok(None)
 }
 
-/// The rows of `blocks`, each with its first id. One that was removed since is left out: it was the
-/// oldest.
+/// Reads the bodies of `blocks`, each with its first id. Leaves out a block that was evicted
+/// meanwhile: it was the oldest of its ring.
 fn read_bodies(
     tree: &sled::Tree,
     blocks: Vec<BlockRef>,
@@ -158,18 +163,13 @@ fn read_bodies(
         if let Some(body) = body {
             bodies.push((first, body));
         } else if let Some(value) = tree.get(block::block_key(ring, first))? {
-            bodies.push((
-                first,
-                block::decode_body(&value)
-                    .ok_or(CallReadError::Corrupt(first))?
-                    .into(),
-            ));
+            let body = block::decode_body(&value).ok_or(CallReadError::Corrupt(first))?;
+            bodies.push((first, body.into()));
         }
     }
     Ok(bodies)
 }
 
-fn decode_found_row(slot: &EncodedRow<'_>) -> Result<CallRow, CallReadError> {
-    row::decode_row(slot.id, slot.class.direction(), slot.row)
-        .ok_or(CallReadError::Corrupt(slot.id))
+fn decode_found_row(row: &EncodedRow<'_>) -> Result<CallRow, CallReadError> {
+    row::decode_row(row.id, row.class.direction(), row.row).ok_or(CallReadError::Corrupt(row.id))
 }

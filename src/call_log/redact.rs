@@ -1,15 +1,14 @@
-//! What of a header may be kept: nothing of a secret or a signature, and of a URL nothing behind
-//! its path.
+//! Redacts header values: drops secrets and signatures whole, and of a URL all after its path.
 
 use std::borrow::Cow;
 
-/// Stands for what is not kept.
+/// Placeholder for the text that was removed.
 pub const REDACTED: &str = "…";
 
-/// The longest value that is kept, in bytes: enough for any user agent.
+/// Longest kept value, in bytes: enough for any user agent.
 const VALUE_MAX_BYTES: usize = 256;
 
-/// A name with one of these in it may carry a secret.
+/// Words that mark a header as secret when its name contains one of them.
 const SECRET_WORDS: [&str; 11] = [
     "auth",
     "cookie",
@@ -24,15 +23,15 @@ const SECRET_WORDS: [&str; 11] = [
     "token",
 ];
 
-/// Names that have one of them, but tell calls apart and open nothing.
+/// Names that contain a secret word, but only tell calls apart and grant no access.
 const HARMLESS_NAMES: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 
-/// What is kept of the header `name` (in lower case) with `value`.
+/// Returns the part of `value` that may be kept for the header `name`, given in lower case.
 pub(super) fn redact_header<'a>(name: &str, value: &'a [u8]) -> Cow<'a, str> {
     if is_secret_name(name) {
         return REDACTED.into();
     }
-    // Tokens travel in queries.
+    // Queries may carry tokens.
     let is_url = value.starts_with(b"http") || value.starts_with(b"/");
     let value = if is_url {
         value.split(|byte| *byte == b'?').next().unwrap_or_default()
@@ -42,7 +41,7 @@ pub(super) fn redact_header<'a>(name: &str, value: &'a [u8]) -> Cow<'a, str> {
     truncate_text(value, VALUE_MAX_BYTES)
 }
 
-/// `text`, with a mark where it was cut to at most `max` bytes.
+/// Returns `text` cut to at most `max` bytes, with [`REDACTED`] in place of the rest.
 pub(super) fn truncate_text(text: &[u8], max: usize) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(&text[..text.len().min(max + 1)]);
     if text.len() <= max {

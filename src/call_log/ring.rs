@@ -1,42 +1,42 @@
-//! One ring: what is in memory of its blocks, oldest first, and of the block whose rows are still
-//! being gathered.
+//! One ring of blocks, oldest first, with the open block that still takes rows.
 //!
 //! ```text
-//!  evicted <── on the disk ── on the disk ── waiting ── waiting ── open <── push
-//!                  summary      summary       + body     + body    + body
+//!  evicted <── on the disk ── on the disk ── waiting ── waiting ── open <── push_row
+//!  in memory:  summary        summary        + body     + body     + body
 //! ```
+//!
+//! Each sealed block keeps the number of rows before it, so rows are counted without a scan.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::block::{BlockBuilder, BlockSummary, CallClass, ClassCounts, FITS_BYTES, Filter};
+use super::block::{BlockBuilder, BlockSummary, CallClass, CallFilter, ClassCounts, FITS_BYTES};
 
-/// A block is sealed when its rows take this much: compressed, that is well below one value of the
-/// store.
+/// Body size at which a block is sealed. Compressed, it is well below one value of the store.
 const BLOCK_BYTES: usize = 32 * 1024;
-/// A block is at most this part of its ring, so that removing one removes little.
+/// Least number of blocks in a full ring, so that evicting one block removes few rows.
 const BLOCKS_MIN: u64 = 16;
 
 #[derive(Debug)]
 struct RingBlock {
     summary: BlockSummary,
-    /// Rows of this ring that came before it.
+    /// Rows of this ring before this block.
     before: ClassCounts,
-    /// Its rows, until they are on the disk.
+    /// Rows of the block until they are on the disk, then `None`.
     body: Option<Bytes>,
 }
 
-/// A block that has to be read.
+/// Reference to a block that a reader needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BlockRef {
     pub(super) ring: u8,
     pub(super) first: u64,
-    /// Its rows, if they are not on the disk.
+    /// Rows of the block if they are not on the disk yet.
     pub(super) body: Option<Bytes>,
 }
 
-/// A block that has to be written.
+/// Block that the disk does not have, or has with fewer rows.
 #[derive(Clone, Debug)]
 pub(super) struct DirtyBlock {
     pub(super) ring: u8,
@@ -49,19 +49,19 @@ pub(super) struct BlockRing {
     number: u8,
     rows_max: u64,
     blocks: VecDeque<RingBlock>,
-    /// Rows of this ring that came before its open block.
+    /// Rows of this ring before the open block.
     before_open: ClassCounts,
     open: BlockBuilder,
-    /// How many rows of the open block are on the disk.
+    /// Number of rows of the open block that are on the disk.
     open_written: usize,
-    /// Bytes of bodies that wait for the disk, the open one's aside.
+    /// Bytes of sealed bodies that wait for the disk.
     waiting_bytes: usize,
-    /// First ids of blocks that the disk may have and the ring has not.
+    /// First ids of evicted blocks that the disk may still have.
     removed_blocks: Vec<u64>,
 }
 
 impl BlockRing {
-    /// A ring of at most `rows_max` rows, beginning with the blocks that the disk has, oldest
+    /// Returns a ring of at most `rows_max` rows that begins with the blocks in `stored`, oldest
     /// first.
     pub(super) fn new(
         number: u8,
@@ -85,7 +85,7 @@ impl BlockRing {
         ring
     }
 
-    /// The id after the newest row that it began with or that was pushed since.
+    /// Returns the id after the newest row, or 0 for an empty ring.
     pub(super) fn end_id(&self) -> u64 {
         let newest = if self.open.rows > 0 {
             Some(self.open.summary)
@@ -100,8 +100,9 @@ impl BlockRing {
             self.open = BlockBuilder::new(id, BLOCK_BYTES / 4);
         }
         self.open.push(id, class, row);
-        let rows_max = (self.rows_max / BLOCKS_MIN).max(1);
-        if self.open.body.len() >= BLOCK_BYTES || self.open.rows as u64 >= rows_max {
+
+        let block_rows_max = (self.rows_max / BLOCKS_MIN).max(1);
+        if self.open.body.len() >= BLOCK_BYTES || self.open.rows as u64 >= block_rows_max {
             self.seal_open_block();
         }
         self.evict_oldest();
@@ -111,13 +112,13 @@ impl BlockRing {
         self.waiting_bytes
     }
 
-    /// How many rows pass `filter`.
-    pub(super) fn total(&self, filter: Filter) -> u64 {
+    /// Returns the number of rows that pass `filter`.
+    pub(super) fn total_rows(&self, filter: CallFilter) -> u64 {
         self.rows_above(0, filter)
     }
 
-    /// How many rows pass `filter` in blocks of which every id is `id` or higher.
-    pub(super) fn rows_above(&self, id: u64, filter: Filter) -> u64 {
+    /// Counts the rows that pass `filter` in the blocks that lie entirely at or above `id`.
+    pub(super) fn rows_above(&self, id: u64, filter: CallFilter) -> u64 {
         let index = self
             .blocks
             .partition_point(|block| block.summary.first < id);
@@ -125,14 +126,14 @@ impl BlockRing {
         self.rows_since(index, open, filter)
     }
 
-    /// How many rows pass `filter` in blocks of which some id is `id` or higher.
-    pub(super) fn rows_touching(&self, id: u64, filter: Filter) -> u64 {
+    /// Counts the rows that pass `filter` in the blocks that reach up to `id` or higher.
+    pub(super) fn rows_touching(&self, id: u64, filter: CallFilter) -> u64 {
         let index = self.blocks.partition_point(|block| block.summary.last < id);
         let open = self.open.rows > 0 && self.open.summary.last >= id;
         self.rows_since(index, open, filter)
     }
 
-    fn rows_since(&self, index: usize, with_open: bool, filter: Filter) -> u64 {
+    fn rows_since(&self, index: usize, with_open: bool, filter: CallFilter) -> u64 {
         let sealed = self
             .blocks
             .get(index)
@@ -146,8 +147,8 @@ impl BlockRing {
         sealed.add_counts(open).count_passing(filter)
     }
 
-    /// The blocks with an id from `from` to before `to`, and with rows that pass `filter`.
-    pub(super) fn blocks_within(&self, from: u64, to: u64, filter: Filter) -> Vec<BlockRef> {
+    /// Returns the blocks that have an id in `from..to` and rows that pass `filter`, oldest first.
+    pub(super) fn blocks_within(&self, from: u64, to: u64, filter: CallFilter) -> Vec<BlockRef> {
         let begin = self
             .blocks
             .partition_point(|block| block.summary.last < from);
@@ -158,20 +159,21 @@ impl BlockRing {
             .blocks
             .range(begin..end.max(begin))
             .filter(|block| block.summary.counts.count_passing(filter) > 0);
-        let mut wanted: Vec<_> = sealed.map(|block| self.block_ref(block)).collect();
+        let mut found: Vec<_> = sealed.map(|block| self.block_ref(block)).collect();
+
         let BlockSummary {
             first,
             last,
             counts,
         } = self.open.summary;
         if self.open.rows > 0 && last >= from && first < to && counts.count_passing(filter) > 0 {
-            wanted.push(BlockRef {
+            found.push(BlockRef {
                 ring: self.number,
                 first,
                 body: Some(Bytes::copy_from_slice(&self.open.body)),
             });
         }
-        wanted
+        found
     }
 
     fn block_ref(&self, block: &RingBlock) -> BlockRef {
@@ -182,14 +184,16 @@ impl BlockRing {
         }
     }
 
-    /// Everything that the disk has not: sealed blocks, and a copy of the open one if that is
-    /// small.
+    /// Returns the blocks that the disk does not have, oldest first, with a copy of the open block.
+    /// Seals the open block before, if it is too large for one value.
     pub(super) fn dirty_blocks(&mut self) -> Vec<DirtyBlock> {
-        // What is written again when it has grown must go under the same one key each time.
+        // The open block is written again when it has grown. It must stay one value under one key,
+        // and only a small body is sure to.
         if self.open.body.len() > FITS_BYTES {
             self.seal_open_block();
         }
-        // Blocks are written in their order, so those that wait are the newest.
+
+        // Blocks are written in their order, so the waiting blocks are the newest.
         let sealed = self
             .blocks
             .iter()
@@ -203,6 +207,7 @@ impl BlockRing {
             })
             .collect();
         unwritten.reverse();
+
         if self.open.rows > self.open_written {
             let (summary, body) = (self.open.summary, Bytes::copy_from_slice(&self.open.body));
             unwritten.push(DirtyBlock {
@@ -214,15 +219,19 @@ impl BlockRing {
         unwritten
     }
 
-    /// Takes note that the disk has what [`Ring::unwritten`] gave as `block`, stored as `parts`.
+    /// Records that the disk has `block`, which [`BlockRing::dirty_blocks`] returned, in the values
+    /// that `parts` summarize.
     pub(super) fn mark_written(&mut self, block: &DirtyBlock, parts: &[BlockSummary]) {
         let first = block.summary.first;
+
+        // The open block keeps its body: more rows may follow.
         if self.open.rows > 0 && self.open.summary.first == first {
             self.open_written =
-                usize::try_from(block.summary.counts.count_passing(Filter::default()))
+                usize::try_from(block.summary.counts.count_passing(CallFilter::default()))
                     .unwrap_or(usize::MAX);
             return;
         }
+
         let index = self
             .blocks
             .partition_point(|block| block.summary.first < first);
@@ -231,29 +240,30 @@ impl BlockRing {
             .get_mut(index)
             .filter(|held| held.summary.first == first)
         else {
-            // Evicted while it was being written.
+            // The block was evicted while it was being written, so its values are garbage.
             self.removed_blocks
                 .extend(parts.iter().map(|part| part.first));
             return;
         };
         if held.summary != block.summary {
-            // It was open then and has grown since.
+            // The block was open when it was written, and has grown since.
             return;
         }
+
         self.waiting_bytes -= held.body.take().map_or(0, |body| body.len());
         if let [_, _, ..] = parts {
             self.split_block(index, parts);
         }
     }
 
-    /// Replaces the block at `index` by those that it is stored as.
+    /// Replaces the block at `index` by the smaller blocks that the disk has of it.
     fn split_block(&mut self, index: usize, parts: &[BlockSummary]) {
         let Some(RingBlock { mut before, .. }) = self.blocks.remove(index) else {
             return;
         };
-        for (place, part) in (index..).zip(parts) {
+        for (part_index, part) in (index..).zip(parts) {
             self.blocks.insert(
-                place,
+                part_index,
                 RingBlock {
                     summary: *part,
                     before,
@@ -264,12 +274,12 @@ impl BlockRing {
         }
     }
 
-    /// Whether blocks have to be removed from the disk.
+    /// Tells if evicted blocks have to be removed from the disk.
     pub(super) fn has_removed(&self) -> bool {
         !self.removed_blocks.is_empty()
     }
 
-    /// First ids of blocks that have to be removed from the disk; each is given once.
+    /// Takes the first ids of evicted blocks that have to be removed from the disk.
     pub(super) fn take_removed(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.removed_blocks)
     }
@@ -292,7 +302,7 @@ impl BlockRing {
     }
 
     fn evict_oldest(&mut self) {
-        while self.total(Filter::default()) > self.rows_max {
+        while self.total_rows(CallFilter::default()) > self.rows_max {
             let Some(oldest) = self.blocks.pop_front() else {
                 return;
             };

@@ -1,32 +1,34 @@
-//! Both rings under one numbering, and where in them a page of a list lies.
+//! Both rings under one sequence of ids, and the plan that finds a page of a list in them.
 //!
-//! Blocks of the two rings overlap, but how many rows pass a filter above an id is known from
-//! summaries alone, up to the blocks that the id lies within. So halving finds two ids between
-//! which the page lies for certain, and only blocks with an id between them are read:
+//! Blocks of the two rings overlap. The summaries alone tell how many rows above an id pass a
+//! filter, except in the blocks that contain the id. So a binary search finds two ids between which
+//! the page must lie, and only blocks with an id between them are read:
 //!
 //! ```text
-//!  newest                                                                             oldest
-//!  ─────────────┬───────────────────────────────┬───────────────────────────────────────────
-//!   skipped for │ to: the lowest id with at most │ from: the highest id with the page's end
-//!   certain     │ `skipped` rows in what touches it │ in the blocks above it
+//!  newest                                                                  oldest
+//!  ─────────────────┬──────────────────────────────┬────────────────────────────
+//!   surely skipped  │ to                           │ from
+//!
+//!  to    lowest id for which the blocks that reach it hold at most `skipped` rows
+//!  from  highest id for which the blocks above it hold the whole page
 //! ```
 
-use super::block::{CallClass, Filter};
+use super::block::{CallClass, CallFilter};
 use super::ring::{BlockRef, BlockRing, DirtyBlock};
 
-/// Which ring a row goes to.
+/// The two rings, by the rows that they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RingKind {
-    /// Calls that were taken, and all deliveries.
+    /// Accepted calls, and all deliveries.
     Kept,
-    /// Calls that were refused, which anyone can make.
+    /// Refused calls, which anyone can make.
     Refused,
 }
 
 impl RingKind {
     pub(super) const ALL: [Self; 2] = [Self::Kept, Self::Refused];
 
-    /// Its number in keys.
+    /// Returns the ring's number in keys, which never changes.
     pub(super) const fn number(self) -> u8 {
         match self {
             Self::Kept => 0,
@@ -41,24 +43,24 @@ pub(super) struct RingPair {
     next: u64,
 }
 
-/// How a page is read.
+/// Plan for reading one page.
 #[derive(Debug)]
 pub(super) struct PagePlan {
-    /// Rows that pass the filter.
+    /// Number of all rows that pass the filter.
     pub(super) total: u64,
-    /// The blocks that hold the page.
+    /// Blocks that together hold the page.
     pub(super) blocks: Vec<BlockRef>,
-    /// Of their rows that pass, newest first, how many come before the page.
+    /// Number of passing rows of these blocks before the page, counted from the newest.
     pub(super) skipped: u64,
 }
 
 impl RingPair {
-    /// `rings` in the order of [`Kind::ALL`], all of whose ids are below `next`.
+    /// Joins `rings`, in the order of [`RingKind::ALL`]. All their ids must be below `next`.
     pub(super) fn new(rings: [BlockRing; 2], next: u64) -> Self {
         Self { rings, next }
     }
 
-    /// The id of the next row.
+    /// Returns the id of the next row.
     pub(super) fn next_id(&self) -> u64 {
         self.next
     }
@@ -73,43 +75,45 @@ impl RingPair {
         self.rings.iter().map(BlockRing::waiting_bytes).sum()
     }
 
-    /// How to read `count` rows, at least one, that pass `filter`, after the `skipped` newest ones.
-    pub(super) fn plan_page(&self, filter: Filter, skipped: u64, count: u64) -> PagePlan {
-        let sum = |of: &dyn Fn(&BlockRing) -> u64| self.rings.iter().map(of).sum::<u64>();
-        let total = sum(&|ring| ring.total(filter));
+    /// Plans the read of `count` rows that pass `filter`, at least one, after the `skipped` newest.
+    pub(super) fn plan_page(&self, filter: CallFilter, skipped: u64, count: u64) -> PagePlan {
+        let sum = |rows: &dyn Fn(&BlockRing) -> u64| self.rings.iter().map(rows).sum::<u64>();
+        let total = sum(&|ring| ring.total_rows(filter));
         let to = find_lowest(self.next, |id| {
             sum(&|ring| ring.rows_touching(id, filter)) <= skipped
         });
+
+        // The highest id with enough rows above is the lowest id with too few rows, minus one.
         let end = skipped.saturating_add(count);
-        // The lowest id with too few rows above, less one.
         let from = find_lowest(self.next, |id| {
             sum(&|ring| ring.rows_above(id, filter)) < end
         })
         .saturating_sub(1);
+
+        let blocks = self
+            .rings
+            .iter()
+            .flat_map(|ring| ring.blocks_within(from, to, filter));
         PagePlan {
             total,
-            blocks: self
-                .rings
-                .iter()
-                .flat_map(|ring| ring.blocks_within(from, to, filter))
-                .collect(),
+            blocks: blocks.collect(),
             skipped: skipped - sum(&|ring| ring.rows_above(to, filter)),
         }
     }
 
-    /// All blocks with rows that pass `filter`, newest first within each ring.
-    pub(super) fn all_blocks(&self, filter: Filter) -> Vec<BlockRef> {
+    /// Returns all blocks with rows that pass `filter`, newest first within each ring.
+    pub(super) fn all_blocks(&self, filter: CallFilter) -> Vec<BlockRef> {
         self.rings
             .iter()
             .flat_map(|ring| ring.blocks_within(0, self.next, filter).into_iter().rev())
             .collect()
     }
 
-    /// The block that holds row `id`, if there is such a row: the blocks that may.
+    /// Returns the blocks that may hold the row `id`: at most one of each ring.
     pub(super) fn blocks_holding(&self, id: u64) -> Vec<BlockRef> {
         self.rings
             .iter()
-            .flat_map(|ring| ring.blocks_within(id, id.saturating_add(1), Filter::default()))
+            .flat_map(|ring| ring.blocks_within(id, id.saturating_add(1), CallFilter::default()))
             .collect()
     }
 
@@ -124,12 +128,12 @@ impl RingPair {
         &mut self.rings[usize::from(number)]
     }
 
-    /// Whether blocks have to be removed from the disk.
+    /// Tells if evicted blocks have to be removed from the disk.
     pub(super) fn has_removed(&self) -> bool {
         self.rings.iter().any(BlockRing::has_removed)
     }
 
-    /// Ring and first id of blocks that have to be removed from the disk; each is given once.
+    /// Takes the ring and first id of each evicted block that has to be removed from the disk.
     pub(super) fn take_removed(&mut self) -> Vec<(u8, u64)> {
         let numbered = (0_u8..).zip(&mut self.rings);
         numbered
@@ -142,12 +146,13 @@ impl RingPair {
     }
 }
 
-/// The lowest number that is `low`, which all numbers above it and `end` are too.
-fn find_lowest(end: u64, low: impl Fn(u64) -> bool) -> u64 {
+/// Finds the lowest number below `end` for which `holds` is true, or else `end`. `holds` must stay
+/// true for all higher numbers.
+fn find_lowest(end: u64, holds: impl Fn(u64) -> bool) -> u64 {
     let (mut from, mut to) = (0, end);
     while from < to {
         let middle = from + (to - from) / 2;
-        if low(middle) {
+        if holds(middle) {
             to = middle;
         } else {
             from = middle + 1;
@@ -163,37 +168,37 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::block;
-    use super::super::row::Direction;
+    use super::super::row::CallDirection;
     use super::*;
 
-    const FILTERS: [Filter; 5] = [
-        Filter {
+    const FILTERS: [CallFilter; 5] = [
+        CallFilter {
             direction: None,
             is_successful: None,
         },
-        Filter {
-            direction: Some(Direction::Incoming),
+        CallFilter {
+            direction: Some(CallDirection::Incoming),
             is_successful: None,
         },
-        Filter {
-            direction: Some(Direction::Outgoing),
+        CallFilter {
+            direction: Some(CallDirection::Outgoing),
             is_successful: Some(false),
         },
-        Filter {
+        CallFilter {
             direction: None,
             is_successful: Some(true),
         },
-        Filter {
-            direction: Some(Direction::Incoming),
+        CallFilter {
+            direction: Some(CallDirection::Incoming),
             is_successful: Some(false),
         },
     ];
 
     #[derive(Clone, Debug)]
     enum RingStep {
-        /// So many rows of this class and size.
+        /// Class, number and size of pushed rows.
         Push(u8, u16, usize),
-        /// All that waits is written, before or after so many more rows.
+        /// Pending blocks are written, while this number of rows is pushed.
         Write(u8),
     }
 
@@ -204,7 +209,7 @@ mod tests {
         ]
     }
 
-    /// Rings with a disk, and every row that was ever pushed, oldest first.
+    /// Rings with a disk, and every row that was pushed so far, oldest first.
     struct RingModel {
         rings: RingPair,
         disk: HashMap<(u8, u64), Vec<u8>>,
@@ -240,7 +245,7 @@ mod tests {
             self.rings.push_row(kind, class, &row);
         }
 
-        /// Writes what waits, while `meanwhile` more rows come.
+        /// Writes the pending blocks, while `meanwhile` more rows are pushed.
         fn write(&mut self, meanwhile: u8) {
             let (unwritten, removed) = (self.rings.dirty_blocks(), self.rings.take_removed());
             for number in 0..meanwhile {
@@ -257,8 +262,8 @@ mod tests {
             removed.iter().for_each(|key| drop(self.disk.remove(key)));
         }
 
-        /// Ids of the page, and the total.
-        fn page(&self, filter: Filter, skipped: u64, count: u64) -> (Vec<u64>, u64) {
+        /// Returns the ids of the page, and the total.
+        fn page(&self, filter: CallFilter, skipped: u64, count: u64) -> (Vec<u64>, u64) {
             let plan = self.rings.plan_page(filter, skipped, count);
             let mut ids = Vec::new();
             for wanted in plan.blocks {
@@ -284,12 +289,12 @@ mod tests {
             (page, plan.total)
         }
 
-        /// Ids of the rows that pass `filter` and should be there, newest first.
-        fn expected(&self, filter: Filter) -> Vec<u64> {
+        /// Returns the ids of the rows that pass `filter` and were not evicted, newest first.
+        fn expected(&self, filter: CallFilter) -> Vec<u64> {
             let mut expected = Vec::new();
             for kind in RingKind::ALL {
-                let there =
-                    self.rings.rings[usize::from(kind.number())].total(Filter::default()) as usize;
+                let there = self.rings.rings[usize::from(kind.number())]
+                    .total_rows(CallFilter::default()) as usize;
                 let rows: Vec<_> = self
                     .pushed
                     .iter()
@@ -344,7 +349,7 @@ mod tests {
                 }
             }
             model.write(0);
-            // What was evicted while it was being written goes with the next pass.
+            // Blocks that were evicted while they were being written go with the next pass.
             model.write(0);
             prop_assert_eq!(model.rings.waiting_bytes(), 0);
             let mut stored = Vec::new();
@@ -353,7 +358,7 @@ mod tests {
                 stored.extend(block::split_rows(*first, &body).expect("a body").iter().map(|slot| slot.id));
             }
             stored.sort_unstable_by(|a, b| b.cmp(a));
-            prop_assert_eq!(stored, model.expected(Filter::default()));
+            prop_assert_eq!(stored, model.expected(CallFilter::default()));
         }
     }
 
@@ -374,7 +379,7 @@ mod tests {
         }
         for skipped in [0, 5_000, 123_456, 205_000] {
             let blocks = rings
-                .plan_page(Filter::default(), skipped, 100)
+                .plan_page(CallFilter::default(), skipped, 100)
                 .blocks
                 .len();
             assert!((1..=6).contains(&blocks), "{blocks} at {skipped}");

@@ -1,9 +1,8 @@
-//! One exchange, an incoming call or an outgoing delivery, as it is told to the log and as it is
-//! read back, and its bytes.
+//! One row of the call log, as it is written and as it is read back, and its bytes.
 //!
-//! A row is a run of fields, each a tag byte, a varint length and that many bytes. Tags keep their
-//! meaning for ever; a field that is absent is not written; a reader that meets a tag it does not
-//! know refuses the row. Its id and its direction stand in the block that holds it.
+//! A row is a sequence of fields, each a tag byte, a varint length and as many bytes. Tags never
+//! change their meaning. An absent field is not written. A reader refuses a row with an unknown
+//! tag. The id and the direction of a row are in the block that holds it.
 //!
 //! | tag | field | bytes |
 //! |---|---|---|
@@ -15,14 +14,17 @@
 //! | 6 | `code` | UTF-8 |
 //! | 7 | `duration` | varint, microseconds |
 //! | 8 | `client_address` | 4 or 16 bytes |
-//! | 9 | `event_ids` | runs of: incarnation u32 big-endian, varint count, so many varint differences (zigzag) of positions |
+//! | 9 | `event_ids` | runs, see below |
 //! | 10 | one header | varint length of its name, name, value |
 //! | 11 | `body_bytes` | varint |
-//! | 12 | `answer` | as it was given |
+//! | 12 | `answer` | the bytes of the answer |
 //! | 13 | `answer_bytes` | varint |
 //! | 14 | `attempt` | varint |
 //! | 15 | `event_type` | UTF-8 |
 //! | 16 | `next_attempt_at` | i64 big-endian, microseconds |
+//!
+//! A run of event ids is an incarnation (u32 big-endian), a varint count, and as many varint
+//! differences (zigzag) of positions.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -33,41 +35,41 @@ use super::varint;
 use crate::event::{EventId, Position, StoreIncarnation, Timestamp};
 use crate::journal::VALUE_MAX_BYTES;
 
-/// The most event ids of one row: a batch as large as any contract takes.
+/// Most event ids of one row, as many as the largest batch that a contract accepts.
 pub const EVENT_IDS_MAX: usize = 1_000;
-/// The most headers of one row.
+/// Most headers of one row.
 const HEADERS_MAX: usize = 32;
-/// The most bytes that the headers of one row take. Senders have few and short ones; a proxy adds
-/// some.
+/// Most bytes of all headers of one row. Senders set few and short headers; a proxy adds some.
 const HEADERS_MAX_BYTES: usize = 4 * 1024;
-/// The longest answer that is kept, in bytes: room for any refusal with its list of faults.
+/// Longest kept answer, in bytes: any refusal fits with its list of wrong fields.
 const ANSWER_MAX_BYTES: usize = 2 * 1024;
-/// Ids of one batch lie next to each other and take a byte or two; this is for those that don't.
+/// Most bytes of the event ids of one row. Ids of one batch are neighbours and take a byte or two
+/// each; the bound is for ids that are not.
 const EVENT_IDS_MAX_BYTES: usize = 4 * 1024;
 const PATH_MAX_BYTES: usize = 1024;
-/// The longest name of a source, a method, a code or a header.
+/// Longest name of a source, a method, a code or a header, in bytes.
 const NAME_MAX_BYTES: usize = 64;
-/// The longest name of an event: of a configured source's it begins with that source's name.
+/// Longest name of an event, in bytes. The events of a configured source begin with its name.
 const EVENT_TYPE_MAX_BYTES: usize = 128;
-/// Tags, lengths and all fields that have a size of their own.
+/// Most bytes of all tags, lengths, names and fields of fixed size.
 const REST_MAX_BYTES: usize = 512;
 
-/// The most bytes of a row: it fits into one value of the store, however little it compresses.
+/// Most bytes of a row, which fits into one value of the store even if it does not compress.
 pub(super) const ROW_MAX_BYTES: usize =
     HEADERS_MAX_BYTES + ANSWER_MAX_BYTES + EVENT_IDS_MAX_BYTES + PATH_MAX_BYTES + REST_MAX_BYTES;
 const _: () = assert!(ROW_MAX_BYTES + 64 < VALUE_MAX_BYTES);
 
-/// Who called whom.
+/// Direction of a call, seen from this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub enum CallDirection {
     /// A sender called this node.
     Incoming,
     /// This node called a subscriber.
     Outgoing,
 }
 
-impl Direction {
-    /// Its name on the wire.
+impl CallDirection {
+    /// Returns the direction's name in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -77,94 +79,92 @@ impl Direction {
     }
 }
 
-/// One exchange, as it is told to the log. What is too long is cut, see the row's headers and
-/// answer.
+/// One call, as it is appended to the call log. Long texts are cut, and a long answer is left out.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
-    /// When it began.
+pub struct CallEntry<'a> {
+    /// Time at which the call began.
     pub at: Timestamp,
-    /// Who called whom.
-    pub direction: Direction,
-    /// The configured source that was called, or the subscriber.
+    /// Direction of the call, received or made.
+    pub direction: CallDirection,
+    /// Source that was called, or subscriber that this node called.
     pub source: &'a str,
-    /// The HTTP method.
+    /// HTTP method of the request.
     pub method: &'a str,
-    /// The path; what follows a `?` is left out, since tokens travel there.
+    /// Path of the request. A query is cut off before it is written, because queries carry tokens.
     pub path: &'a str,
-    /// The answer's status; `None` when there was no answer.
+    /// Status of the answer, or `None` without an answer.
     pub status: Option<u16>,
-    /// The stable code of a failure.
+    /// Machine-readable code of a failure, if the call failed.
     pub code: Option<&'a str>,
-    /// From the request to its answer.
+    /// Time from the request to its answer.
     pub duration: Duration,
-    /// Who called, as far as that is known.
+    /// Address of the client, if it is known.
     pub client: Option<IpAddr>,
-    /// The events that came of it or were in it, at most [`EVENT_IDS_MAX`].
+    /// Events that the call caused or carried, of which [`EVENT_IDS_MAX`] are kept.
     pub event_ids: &'a [EventId],
-    /// The size of the request's body, if that is known.
+    /// Size of the request's body, if it is known.
     pub body_bytes: Option<u64>,
-    /// The answer if it is JSON, or the beginning of what a subscriber answered; kept up to 2 KiB.
+    /// Answer if it is JSON, or the beginning of a subscriber's answer. Left out above 2 KiB.
     pub answer: Option<&'a [u8]>,
-    /// The answer's size, if that is known.
+    /// Size of the answer, if it is known.
     pub answer_bytes: Option<u64>,
-    /// Of a delivery: which attempt at it this was, from 1.
+    /// Number of the attempt at this delivery, from 1; `None` for received calls.
     pub attempt: Option<u32>,
-    /// Of a delivery: the name of its event.
+    /// Name of the delivered event; `None` for received calls.
     pub event_type: Option<&'a str>,
-    /// Of a delivery: when there is to be another attempt, if there is.
+    /// Time of the next attempt at this delivery, if another attempt is due.
     pub next_attempt_at: Option<Timestamp>,
 }
 
-impl Entry<'_> {
+impl CallEntry<'_> {
     pub(super) fn is_successful(&self) -> bool {
         is_success(self.status) && self.code.is_none()
     }
 }
 
-/// One exchange, as it is read back.
+/// One row of the call log, as it is read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallRow {
-    /// Its number: higher is newer. Numbers have gaps, and none is ever used for two.
+    /// Id of the row: higher is newer. Ids have gaps, and no id is used twice.
     pub id: u64,
-    /// When it began.
+    /// Time at which the call began.
     pub at: Timestamp,
-    /// Who called whom.
-    pub direction: Direction,
-    /// The configured source that was called, or the subscriber.
+    /// Direction of the call, received or made.
+    pub direction: CallDirection,
+    /// Source that was called, or subscriber that this node called.
     pub source: String,
-    /// The HTTP method.
+    /// HTTP method of the request.
     pub method: String,
-    /// The path, without its query.
+    /// Path of the request, without its query.
     pub path: String,
-    /// The answer's status; `None` when there was no answer.
+    /// Status of the answer, or `None` without an answer.
     pub status: Option<u16>,
-    /// The stable code of a failure.
+    /// Machine-readable code of a failure, if the call failed.
     pub code: Option<String>,
-    /// From the request to its answer.
+    /// Time from the request to its answer.
     pub duration: Duration,
-    /// Who called, as far as that is known.
+    /// Address of the client, if it is known.
     pub client: Option<IpAddr>,
-    /// The events that came of it or were in it.
+    /// Events that the call caused or carried.
     pub event_ids: Vec<EventId>,
-    /// The request's headers: names in lower case, values cut and those of secrets masked.
+    /// Headers of the request: names in lower case, values cut, secrets redacted.
     pub headers: Vec<(String, String)>,
-    /// The size of the request's body, if that is known.
+    /// Size of the request's body, if it is known.
     pub body_bytes: Option<u64>,
-    /// The answer if it was JSON and short, or the beginning of what a subscriber answered.
+    /// Answer if it was JSON and short, or the beginning of a subscriber's answer.
     pub answer: Option<Vec<u8>>,
-    /// The answer's size, if that is known.
+    /// Size of the answer, if it is known.
     pub answer_bytes: Option<u64>,
-    /// Of a delivery: which attempt at it this was, from 1.
+    /// Number of the attempt at this delivery, from 1; `None` for received calls.
     pub attempt: Option<u32>,
-    /// Of a delivery: the name of its event.
+    /// Name of the delivered event; `None` for received calls.
     pub event_type: Option<String>,
-    /// Of a delivery: when there was to be another attempt, if there was.
+    /// Time at which the next attempt at this delivery was due, if another attempt was due.
     pub next_attempt_at: Option<Timestamp>,
 }
 
 impl CallRow {
-    /// Whether it was answered with a status of success (2xx), and nothing else was wrong with the
-    /// answer.
+    /// Tells if the answer had a status of success (2xx) and the call no other failure.
     #[must_use]
     pub fn is_successful(&self) -> bool {
         is_success(self.status) && self.code.is_none()
@@ -194,43 +194,24 @@ mod tag {
     pub(super) const NEXT_ATTEMPT_AT: u8 = 16;
 }
 
-/// Appends the bytes of `entry`, called with `headers` (names in lower case), to `out`, at most
-/// [`ROW_MAX_BYTES`] of them.
+/// Appends the bytes of `entry` and its `headers` to `out`, at most [`ROW_MAX_BYTES`]. The names of
+/// headers must be in lower case.
 pub(super) fn encode_row<'h>(
-    entry: &Entry<'_>,
+    entry: &CallEntry<'_>,
     headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     out: &mut Vec<u8>,
 ) {
     put_field(out, tag::AT, &entry.at.as_micros().to_be_bytes());
-    put_field(
-        out,
-        tag::SOURCE,
-        truncate_text(entry.source.as_bytes(), NAME_MAX_BYTES).as_bytes(),
-    );
-    put_field(
-        out,
-        tag::METHOD,
-        truncate_text(entry.method.as_bytes(), NAME_MAX_BYTES).as_bytes(),
-    );
+    put_text(out, tag::SOURCE, entry.source, NAME_MAX_BYTES);
+    put_text(out, tag::METHOD, entry.method, NAME_MAX_BYTES);
     let path = entry.path.split('?').next().unwrap_or_default();
-    put_field(
-        out,
-        tag::PATH,
-        truncate_text(path.as_bytes(), PATH_MAX_BYTES).as_bytes(),
-    );
+    put_text(out, tag::PATH, path, PATH_MAX_BYTES);
     put_number(out, tag::STATUS, entry.status.map(u64::from));
     if let Some(code) = entry.code {
-        put_field(
-            out,
-            tag::CODE,
-            truncate_text(code.as_bytes(), NAME_MAX_BYTES).as_bytes(),
-        );
+        put_text(out, tag::CODE, code, NAME_MAX_BYTES);
     }
-    put_number(
-        out,
-        tag::DURATION,
-        Some(u64::try_from(entry.duration.as_micros()).unwrap_or(u64::MAX)),
-    );
+    let micros = u64::try_from(entry.duration.as_micros()).unwrap_or(u64::MAX);
+    put_number(out, tag::DURATION, Some(micros));
     match entry.client {
         Some(IpAddr::V4(client)) => put_field(out, tag::CLIENT, &client.octets()),
         Some(IpAddr::V6(client)) => put_field(out, tag::CLIENT, &client.octets()),
@@ -240,29 +221,26 @@ pub(super) fn encode_row<'h>(
         put_field(out, tag::EVENT_IDS, &encode_event_ids(entry.event_ids));
     }
     put_headers(out, headers);
+
     put_number(out, tag::BODY_BYTES, entry.body_bytes);
-    if let Some(answer) = entry
+    let short_answer = entry
         .answer
-        .filter(|answer| answer.len() <= ANSWER_MAX_BYTES)
-    {
+        .filter(|answer| answer.len() <= ANSWER_MAX_BYTES);
+    if let Some(answer) = short_answer {
         put_field(out, tag::ANSWER, answer);
     }
     put_number(out, tag::ANSWER_BYTES, entry.answer_bytes);
     put_number(out, tag::ATTEMPT, entry.attempt.map(u64::from));
     if let Some(event_type) = entry.event_type {
-        put_field(
-            out,
-            tag::EVENT_TYPE,
-            truncate_text(event_type.as_bytes(), EVENT_TYPE_MAX_BYTES).as_bytes(),
-        );
+        put_text(out, tag::EVENT_TYPE, event_type, EVENT_TYPE_MAX_BYTES);
     }
     if let Some(at) = entry.next_attempt_at {
         put_field(out, tag::NEXT_ATTEMPT_AT, &at.as_micros().to_be_bytes());
     }
 }
 
-/// The source of the row in `bytes`, without reading the rest.
-pub(super) fn source(mut bytes: &[u8]) -> Option<&[u8]> {
+/// Returns the source of the row in `bytes` without decoding the other fields.
+pub(super) fn peek_source(mut bytes: &[u8]) -> Option<&[u8]> {
     while let Some((tag, rest)) = bytes.split_first() {
         bytes = rest;
         let value = varint::take_prefixed_bytes(&mut bytes)?;
@@ -273,13 +251,13 @@ pub(super) fn source(mut bytes: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// `source` as rows have it, which is cut if it is too long.
+/// Cuts `source` to the length that rows keep.
 pub(super) fn truncate_source(source: &str) -> Cow<'_, str> {
     truncate_text(source.as_bytes(), NAME_MAX_BYTES)
 }
 
-/// Reads the row `id` from its bytes; `None` if they are not those of one.
-pub(super) fn decode_row(id: u64, direction: Direction, mut bytes: &[u8]) -> Option<CallRow> {
+/// Decodes the row `id`. Returns `None` for malformed bytes.
+pub(super) fn decode_row(id: u64, direction: CallDirection, mut bytes: &[u8]) -> Option<CallRow> {
     let mut row = CallRow {
         id,
         at: Timestamp::default(),
@@ -331,12 +309,20 @@ fn put_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
     varint::put_prefixed_bytes(out, value);
 }
 
+fn put_text(out: &mut Vec<u8>, tag: u8, text: &str, max_bytes: usize) {
+    put_field(
+        out,
+        tag,
+        truncate_text(text.as_bytes(), max_bytes).as_bytes(),
+    );
+}
+
 fn put_number(out: &mut Vec<u8>, tag: u8, number: Option<u64>) {
     let Some(number) = number else { return };
     out.extend_from_slice(&[tag, 0]);
     let start = out.len();
     varint::put_varint(out, number);
-    // A number has at most ten bytes, so its length is a varint of one.
+    // A number has at most ten bytes, so its length is a varint of one byte.
     out[start - 1] = (out.len() - start) as u8;
 }
 
@@ -346,7 +332,7 @@ fn put_headers<'h>(out: &mut Vec<u8>, headers: impl IntoIterator<Item = (&'h str
         let value = redact::redact_header(name, value);
         let name = truncate_text(name.as_bytes(), NAME_MAX_BYTES);
         let length = 1 + name.len() + value.len();
-        // The tag and the length's own two bytes come on top.
+        // The tag takes one more byte, and the length at most two.
         if out.len() + 3 + length > end {
             continue;
         }
@@ -364,15 +350,13 @@ fn encode_event_ids(ids: &[EventId]) -> Vec<u8> {
     for run in runs {
         let (mut positions, mut count, mut last) = (Vec::new(), 0, 0_u64);
         for id in run {
-            // What the next number and the run's beginning take at most.
+            // 20 bytes are enough for the next number and the beginning of the run.
             if out.len() + positions.len() + 20 > EVENT_IDS_MAX_BYTES {
                 break;
             }
             let position = id.position().get();
-            varint::put_varint(
-                &mut positions,
-                varint::encode_zigzag(position.wrapping_sub(last).cast_signed()),
-            );
+            let difference = position.wrapping_sub(last).cast_signed();
+            varint::put_varint(&mut positions, varint::encode_zigzag(difference));
             (last, count) = (position, count + 1);
         }
         if count > 0 {
@@ -391,9 +375,8 @@ fn decode_event_ids(mut bytes: &[u8]) -> Option<Vec<EventId>> {
         let incarnation = StoreIncarnation::new(u32::from_be_bytes(*incarnation));
         let mut position = 0_u64;
         for _ in 0..varint::take_varint(&mut bytes)? {
-            position = position.wrapping_add(
-                varint::decode_zigzag(varint::take_varint(&mut bytes)?).cast_unsigned(),
-            );
+            let difference = varint::decode_zigzag(varint::take_varint(&mut bytes)?);
+            position = position.wrapping_add(difference.cast_unsigned());
             ids.push(EventId::new(incarnation, Position::new(position)));
         }
     }
@@ -435,10 +418,10 @@ pub(super) mod tests {
     use super::*;
 
     /// A call that was answered with `status`.
-    pub(in crate::call_log) fn entry(status: u16) -> Entry<'static> {
-        Entry {
+    pub(in crate::call_log) fn entry(status: u16) -> CallEntry<'static> {
+        CallEntry {
             at: Timestamp::from_micros(1_733_308_200_000_000),
-            direction: Direction::Incoming,
+            direction: CallDirection::Incoming,
             source: "support",
             method: "POST",
             path: "/hooks/",
@@ -461,7 +444,7 @@ pub(super) mod tests {
     }
 
     fn encoded<'h>(
-        entry: &Entry<'_>,
+        entry: &CallEntry<'_>,
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     ) -> Vec<u8> {
         let mut out = Vec::new();
@@ -471,14 +454,14 @@ pub(super) mod tests {
     }
 
     fn read(bytes: &[u8]) -> CallRow {
-        decode_row(7, Direction::Incoming, bytes).expect("a row")
+        decode_row(7, CallDirection::Incoming, bytes).expect("a row")
     }
 
-    /// Stores outlive versions: if these bytes change, the format number has to.
+    /// Stores outlive versions: if these bytes change, the format number has to change.
     #[test]
     fn the_bytes_of_a_row_never_change() {
         let ids = [id(7, 300), id(7, 299), id(8, 1)];
-        let entry = Entry {
+        let entry = CallEntry {
             path: "/h?token=s3cret",
             status: Some(409),
             code: Some("duplicate_event"),
@@ -526,7 +509,7 @@ pub(super) mod tests {
         let ids: Vec<_> = (1..5_000)
             .map(|n| id(7, 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(n)))
             .collect();
-        let large = Entry {
+        let large = CallEntry {
             source: &long,
             method: &long,
             path: &long,
@@ -563,7 +546,7 @@ pub(super) mod tests {
     fn a_batch_keeps_the_ids_of_all_its_events() {
         let ids: Vec<_> = (1..=1_200).map(|n| id(7, 5_000_000 + n)).collect();
         let row = read(&encoded(
-            &Entry {
+            &CallEntry {
                 event_ids: &ids,
                 ..entry(200)
             },
@@ -576,13 +559,13 @@ pub(super) mod tests {
     fn a_field_from_the_future_is_refused() {
         let mut bytes = encoded(&entry(200), []);
         put_field(&mut bytes, 200, b"?");
-        assert_eq!(decode_row(7, Direction::Incoming, &bytes), None);
+        assert_eq!(decode_row(7, CallDirection::Incoming, &bytes), None);
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode_row(7, Direction::Incoming, &bytes);
+            let _ = decode_row(7, CallDirection::Incoming, &bytes);
         }
 
         #[test]
@@ -591,7 +574,7 @@ pub(super) mod tests {
             micros in any::<u32>(), answer in prop::collection::vec(any::<u8>(), 0..2_048),
         ) {
             let ids: Vec<_> = positions.iter().map(|(incarnation, position)| id(*incarnation, *position)).collect();
-            let entry = Entry {
+            let entry = CallEntry {
                 status, event_ids: &ids, duration: Duration::from_micros(micros.into()), answer: Some(&answer), ..entry(0)
             };
             let row = read(&encoded(&entry, []));

@@ -1,5 +1,5 @@
-//! The log over a real store: what is seen at once, what survives, and what happens when the disk
-//! does not keep up.
+//! Tests of the call log over a real store: visibility of new rows, survival of a crash, and a disk
+//! that is slow or fails.
 
 use std::fs;
 use std::io;
@@ -13,31 +13,31 @@ use super::row::tests::entry;
 use super::*;
 use crate::failpoints::{Failpoint, FailureInjector, NoFailures};
 
-const BOUNDS: CallLogLimits = CallLogLimits {
+const LIMITS: CallLogLimits = CallLogLimits {
     rows_max: 1_000,
     refused_rows_max: 100,
 };
-const ALL: Filter = Filter {
+const ALL: CallFilter = CallFilter {
     direction: None,
     is_successful: None,
 };
 
 fn open_with(
     folder: &Path,
-    bounds: CallLogLimits,
-    faults: Arc<dyn FailureInjector>,
+    limits: CallLogLimits,
+    failure_injector: Arc<dyn FailureInjector>,
 ) -> Arc<CallLog> {
-    let store = DataStore::open(folder, 1 << 20, faults).expect("opens");
-    CallLog::open(store, bounds).expect("opens")
+    let store = DataStore::open(folder, 1 << 20, failure_injector).expect("opens");
+    CallLog::open(store, limits).expect("opens")
 }
 
 fn open(folder: &Path) -> Arc<CallLog> {
-    open_with(folder, BOUNDS, Arc::new(NoFailures))
+    open_with(folder, LIMITS, Arc::new(NoFailures))
 }
 
 fn append(log: &CallLog, status: u16, source: &str) {
     log.append(
-        &Entry {
+        &CallEntry {
             source,
             ..entry(status)
         },
@@ -45,7 +45,7 @@ fn append(log: &CallLog, status: u16, source: &str) {
     );
 }
 
-async fn list(log: &Arc<CallLog>, filter: Filter) -> (Vec<CallRow>, u64) {
+async fn list(log: &Arc<CallLog>, filter: CallFilter) -> (Vec<CallRow>, u64) {
     let page = log.list_calls(filter, 0..100).await.expect("readable");
     (page.items, page.total)
 }
@@ -54,8 +54,8 @@ fn sources(rows: &[CallRow]) -> Vec<&str> {
     rows.iter().map(|row| row.source.as_str()).collect()
 }
 
-/// What `kill -9` leaves: the files as they are, of a store that goes on.
-fn killed(folder: &Path) -> TempDir {
+/// Copies the files of a running store, as `kill -9` would leave them.
+fn copy_as_killed(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().expect("a temporary folder");
     copy_all(folder, copy.path());
     copy
@@ -87,13 +87,13 @@ async fn a_row_is_seen_as_soon_as_it_is_appended() {
             (number, number.to_string().as_str(), number)
         );
         assert_eq!(
-            log.get(number).await.expect("readable").as_ref(),
+            log.get_call(number).await.expect("readable").as_ref(),
             Some(&rows[0])
         );
     }
-    assert_eq!(log.get(0).await.expect("readable"), None);
-    assert_eq!(log.get(151).await.expect("readable"), None);
-    let refused = Filter {
+    assert_eq!(log.get_call(0).await.expect("readable"), None);
+    assert_eq!(log.get_call(151).await.expect("readable"), None);
+    let refused = CallFilter {
         is_successful: Some(false),
         ..ALL
     };
@@ -116,20 +116,20 @@ async fn the_deliveries_of_one_subscriber_are_found_among_all_others() {
         append(&log, 202, "webhook:4");
         let status = if number % 2 == 0 { 500 } else { 200 };
         let attempt = Some(number as u32);
-        let delivery = Entry {
-            direction: Direction::Outgoing,
+        let delivery = CallEntry {
+            direction: CallDirection::Outgoing,
             source: name(number),
             attempt,
             ..entry(status)
         };
         log.append(&delivery, []);
         if number % 100 == 0 {
-            log.settled().await.expect("writes");
+            log.flush().await.expect("writes");
         }
     }
     let attempts = async |filter, skipped, count| {
         let page = log
-            .list_of("webhook:4".into(), filter, skipped..skipped + count)
+            .list_deliveries("webhook:4".into(), filter, skipped..skipped + count)
             .await
             .expect("readable");
         (
@@ -147,7 +147,7 @@ async fn the_deliveries_of_one_subscriber_are_found_among_all_others() {
     );
     assert_eq!(attempts(ALL, 98, 3).await, (vec![6, 3], 100));
     assert_eq!(attempts(ALL, 100, 3).await, (vec![], 100));
-    let failed = Filter {
+    let failed = CallFilter {
         is_successful: Some(false),
         ..ALL
     };
@@ -159,15 +159,18 @@ async fn the_deliveries_of_one_subscriber_are_found_among_all_others() {
     );
     let long = format!("forward:{}", "x".repeat(64));
     log.append(
-        &Entry {
-            direction: Direction::Outgoing,
+        &CallEntry {
+            direction: CallDirection::Outgoing,
             source: &long,
             ..entry(200)
         },
         [],
     );
     assert_eq!(
-        log.list_of(long, ALL, 0..9).await.expect("readable").total,
+        log.list_deliveries(long, ALL, 0..9)
+            .await
+            .expect("readable")
+            .total,
         1,
         "its name is cut in both"
     );
@@ -182,21 +185,21 @@ async fn a_page_of_one_subscriber_is_a_page_of_all_deliveries_without_the_others
         let source = format!("webhook:{}", number * number % 7);
         let status = if number % 5 < 2 { 500 } else { 200 };
         log.append(
-            &Entry {
-                direction: Direction::Outgoing,
+            &CallEntry {
+                direction: CallDirection::Outgoing,
                 source: &source,
                 ..entry(status)
             },
             [],
         );
         if number % 400 == 0 {
-            log.settled().await.expect("writes");
+            log.flush().await.expect("writes");
         }
         if number % 500 != 499 {
             continue;
         }
         for is_successful in [None, Some(true), Some(false)] {
-            let filter = Filter {
+            let filter = CallFilter {
                 is_successful,
                 ..ALL
             };
@@ -213,7 +216,7 @@ async fn a_page_of_one_subscriber_is_a_page_of_all_deliveries_without_the_others
                     .collect();
                 for (skipped, count) in [(0, 10), (7, 1), (60, 30), (0, 1_000), (999, 1)] {
                     let page = log
-                        .list_of(source.into(), filter, skipped..skipped + count)
+                        .list_deliveries(source.into(), filter, skipped..skipped + count)
                         .await
                         .expect("readable");
                     let wanted = expected.iter().skip(skipped as usize).take(count as usize);
@@ -235,8 +238,8 @@ async fn refused_calls_never_push_out_others_and_the_oldest_go_first() {
     let log = open(folder.path());
     append(&log, 202, "good");
     log.append(
-        &Entry {
-            direction: Direction::Outgoing,
+        &CallEntry {
+            direction: CallDirection::Outgoing,
             source: "delivery",
             ..entry(500)
         },
@@ -245,12 +248,12 @@ async fn refused_calls_never_push_out_others_and_the_oldest_go_first() {
     for number in 0..5_000 {
         append(&log, 401, &number.to_string());
         if number % 1_000 == 0 {
-            log.settled().await.expect("writes");
+            log.flush().await.expect("writes");
         }
     }
     let (rows, total) = list(
         &log,
-        Filter {
+        CallFilter {
             is_successful: Some(false),
             ..ALL
         },
@@ -260,8 +263,8 @@ async fn refused_calls_never_push_out_others_and_the_oldest_go_first() {
     assert_eq!(rows[0].source, "4999");
     let outgoing = list(
         &log,
-        Filter {
-            direction: Some(Direction::Outgoing),
+        CallFilter {
+            direction: Some(CallDirection::Outgoing),
             ..ALL
         },
     )
@@ -271,7 +274,7 @@ async fn refused_calls_never_push_out_others_and_the_oldest_go_first() {
         sources(
             &list(
                 &log,
-                Filter {
+                CallFilter {
                     is_successful: Some(true),
                     ..ALL
                 }
@@ -282,11 +285,11 @@ async fn refused_calls_never_push_out_others_and_the_oldest_go_first() {
         ["good"]
     );
     assert_eq!(
-        log.get(3).await.expect("readable"),
+        log.get_call(3).await.expect("readable"),
         None,
         "the first refused call is gone"
     );
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     log.close();
     // Blocks and summaries of what is there, and the mark.
     assert!(
@@ -320,11 +323,11 @@ async fn after_a_kill_what_was_written_is_there_and_no_number_comes_again() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = open(folder.path());
     (0..90).for_each(|_| append(&log, 202, "written"));
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     let written = list(&log, ALL).await.0;
     append(&log, 202, "seen, and perhaps lost");
     let seen = list(&log, ALL).await.0[0].clone();
-    let killed = killed(folder.path());
+    let killed = copy_as_killed(folder.path());
     log.close();
 
     let log = open(killed.path());
@@ -344,14 +347,14 @@ async fn after_a_kill_what_was_written_is_there_and_no_number_comes_again() {
     log.close();
 }
 
-/// Nothing but the mark was on the disk: the next life began with number 1 again.
+/// A fixed bug: with nothing but the mark on the disk, the next opening began with id 1 again.
 #[tokio::test]
 async fn a_kill_before_anything_was_written_repeats_no_number() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = open(folder.path());
     append(&log, 202, "seen");
     let seen = list(&log, ALL).await.0[0].id;
-    let killed = killed(folder.path());
+    let killed = copy_as_killed(folder.path());
     let log_of_the_next = open(killed.path());
     append(&log_of_the_next, 202, "new");
     assert!(list(&log_of_the_next, ALL).await.0[0].id > seen);
@@ -359,7 +362,7 @@ async fn a_kill_before_anything_was_written_repeats_no_number() {
     log.close();
 }
 
-/// An opening that changed the files would make sled write its snapshot anew at the next one.
+/// An opening that changes the files makes sled rewrite its snapshot at the next opening.
 #[tokio::test]
 async fn an_opening_without_rows_writes_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -369,11 +372,11 @@ async fn an_opening_without_rows_writes_nothing() {
     drop(log);
     let disk = Arc::new(FaultyDisk::default());
     disk.fails.store(true, Ordering::SeqCst);
-    let log = open_with(folder.path(), BOUNDS, disk);
+    let log = open_with(folder.path(), LIMITS, disk);
     assert_eq!(list(&log, ALL).await.1, 1);
-    log.settled().await.expect("there is nothing to write");
+    log.flush().await.expect("there is nothing to write");
     log.close();
-    assert_eq!(*log.failed().borrow(), None);
+    assert_eq!(*log.watch_failure().borrow(), None);
 }
 
 #[tokio::test]
@@ -387,7 +390,7 @@ async fn a_bound_that_was_lowered_holds_from_the_next_start() {
         folder.path(),
         CallLogLimits {
             rows_max: 100,
-            ..BOUNDS
+            ..LIMITS
         },
         Arc::new(NoFailures),
     );
@@ -430,31 +433,31 @@ impl FailureInjector for FaultyDisk {
 async fn a_stuck_disk_blocks_nobody_and_costs_bounded_memory() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let disk = Arc::new(FaultyDisk::default());
-    let bounds = CallLogLimits {
+    let limits = CallLogLimits {
         rows_max: 1_000_000,
-        ..BOUNDS
+        ..LIMITS
     };
     let log = open_with(
         folder.path(),
-        bounds,
+        limits,
         Arc::clone(&disk) as Arc<dyn FailureInjector>,
     );
     append(&log, 202, "first");
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     disk.hang(true);
     (0..UNWRITTEN_MAX + 500).for_each(|_| append(&log, 202, "s"));
     let full = list(&log, ALL).await.1;
     assert_eq!(full, 1 + UNWRITTEN_MAX, "the rest was dropped");
     disk.hang(false);
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     append(&log, 202, "after");
     let (rows, total) = list(&log, ALL).await;
     assert_eq!((rows[0].source.as_str(), total), ("after", full + 1));
     log.close();
 }
 
-/// Otherwise a crash at that moment would let its number come again. Time stands still while
-/// anything is being read.
+/// Otherwise the id could be used again after a crash at that moment. The paused time stands still
+/// while a read is running.
 #[tokio::test(start_paused = true)]
 async fn nobody_sees_a_row_before_the_mark_of_this_opening_is_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -462,19 +465,19 @@ async fn nobody_sees_a_row_before_the_mark_of_this_opening_is_written() {
     disk.hang(true);
     let log = open_with(
         folder.path(),
-        BOUNDS,
+        LIMITS,
         Arc::clone(&disk) as Arc<dyn FailureInjector>,
     );
     append(&log, 202, "s");
     let seen = tokio::time::timeout(std::time::Duration::from_secs(1), log.list_calls(ALL, 0..1));
     assert!(seen.await.is_err(), "it was seen");
     disk.hang(false);
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     assert_eq!(list(&log, ALL).await.1, 1);
     log.close();
 }
 
-/// A thread that began late took rows of the meantime for written.
+/// A fixed bug: a thread that began late took rows that were appended before for written.
 #[tokio::test]
 async fn rows_from_before_the_thread_began_are_written_too() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -482,14 +485,14 @@ async fn rows_from_before_the_thread_began_are_written_too() {
     disk.hang(true);
     let log = open_with(
         folder.path(),
-        BOUNDS,
+        LIMITS,
         Arc::clone(&disk) as Arc<dyn FailureInjector>,
     );
     append(&log, 202, "early");
     let ended = log.shared.request_flush();
     disk.hang(false);
     log.wait_written_up_to(ended).await.expect("writes");
-    let killed = killed(folder.path());
+    let killed = copy_as_killed(folder.path());
     log.close();
     let log = open(killed.path());
     assert_eq!(sources(&list(&log, ALL).await.0), ["early"]);
@@ -497,26 +500,26 @@ async fn rows_from_before_the_thread_began_are_written_too() {
 }
 
 #[tokio::test]
-async fn a_failing_disk_is_told_and_takes_nothing_more() {
+async fn a_failing_disk_is_reported_and_takes_no_more_rows() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let disk = Arc::new(FaultyDisk::default());
     let log = open_with(
         folder.path(),
-        BOUNDS,
+        LIMITS,
         Arc::clone(&disk) as Arc<dyn FailureInjector>,
     );
     append(&log, 202, "s");
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     disk.fails.store(true, Ordering::SeqCst);
     append(&log, 202, "s");
-    assert!(matches!(log.settled().await, Err(CallReadError::Ended)));
-    let mut failed = log.failed();
+    assert!(matches!(log.flush().await, Err(CallReadError::Ended)));
+    let mut failed = log.watch_failure();
     let reason = failed
         .wait_for(Option::is_some)
         .await
-        .expect("told")
+        .expect("reported")
         .clone();
-    assert!(reason.is_some_and(|reason| reason.contains("exchange log failed")));
+    assert!(reason.is_some_and(|reason| reason.contains("call log failed")));
     let total = list(&log, ALL).await.1;
     append(&log, 202, "s");
     assert_eq!(list(&log, ALL).await.1, total);
@@ -528,19 +531,19 @@ async fn a_log_whose_bytes_were_changed_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = open(folder.path());
     append(&log, 202, "s");
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     log.close();
     log.tree
         .insert(block::summary_key(0, 1), b"\x09")
         .expect("writes");
     assert!(matches!(
-        CallLog::open(Arc::clone(&log._store), BOUNDS),
+        CallLog::open(Arc::clone(&log._store), LIMITS),
         Err(CallLogOpenError::Corrupt(1))
     ));
     log.tree.remove(block::summary_key(0, 1)).expect("writes");
     log.tree.insert(block::MARK, b"?").expect("writes");
     assert!(matches!(
-        CallLog::open(Arc::clone(&log._store), BOUNDS),
+        CallLog::open(Arc::clone(&log._store), LIMITS),
         Err(CallLogOpenError::Corrupt(_))
     ));
 }

@@ -1,10 +1,10 @@
-//! Numbers in as few bytes as they need: seven bits a byte, the lowest first, the high bit says
-//! that more follow (LEB128).
+//! Variable-length integers (LEB128): seven bits a byte, lowest bits first; the high bit says that
+//! more bytes follow.
 
-/// The most bytes of one number.
+/// Most bytes of one number: 64 bits in groups of seven.
 const BYTES_MAX: usize = 10;
 
-/// Appends `number` to `out`.
+/// Appends `number` to `out`, in 1 to 10 bytes.
 pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push((number & 0x7f) as u8 | 0x80);
@@ -13,7 +13,7 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-/// Takes a number from the front of `rest`; `None` if there is none.
+/// Takes a number from the front of `rest`. Returns `None` for malformed bytes.
 pub(super) fn take_varint(rest: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
     for index in 0..BYTES_MAX {
@@ -32,7 +32,7 @@ pub(super) fn take_varint(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Takes a length and that many bytes from the front of `rest`.
+/// Takes a length and as many bytes from the front of `rest`. Returns `None` for malformed bytes.
 pub(super) fn take_prefixed_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(take_varint(rest)?).ok()?;
     let (bytes, after) = rest.split_at_checked(length)?;
@@ -40,18 +40,18 @@ pub(super) fn take_prefixed_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(bytes)
 }
 
-/// Appends the length of `bytes` and `bytes` to `out`.
+/// Appends the length of `bytes`, then `bytes`, to `out`.
 pub(super) fn put_prefixed_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-/// A signed number as one that is small when it is near zero, on either side.
+/// Maps a signed number to an unsigned number that is small when the signed number is near zero.
 pub(super) const fn encode_zigzag(number: i64) -> u64 {
     (number.cast_unsigned() << 1) ^ (number >> 63).cast_unsigned()
 }
 
-/// What [`zigzag`] was given.
+/// Returns the signed number that [`encode_zigzag`] mapped to `number`.
 pub(super) const fn decode_zigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -((number & 1).cast_signed())
 }

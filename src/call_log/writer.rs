@@ -1,9 +1,9 @@
-//! The writer's thread: about once a second, or as soon as much waits, puts what the disk has not,
-//! and removes what the rings have not.
+//! The writer thread and the buffer before it: about once a second, or when many bytes are pending,
+//! writes new blocks and removes evicted blocks.
 //!
-//! A block and its summary are put as one batch, so that a crash leaves both or neither. Until the
-//! mark of this opening is written, nobody may see a row of it: its number could come again after a
-//! crash. An opening without rows writes nothing.
+//! A block and its summary are one batch, so a crash leaves both or neither. Rows of this opening
+//! stay invisible until its mark is written: otherwise their ids could be used again after a crash.
+//! An opening without rows writes nothing.
 
 use std::mem;
 use std::sync::Arc;
@@ -19,45 +19,45 @@ use super::ring_pair::{RingKind, RingPair};
 use crate::failpoints::Failpoint;
 use crate::journal::DataStore;
 
-/// How long a row waits for the disk at most: what `kill -9` costs.
+/// Longest time that a row waits for the disk; `kill -9` loses at most the rows of this time.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// When this much waits it is written at once.
+/// Pending bytes that are written at once, without waiting for [`INTERVAL`].
 const PRESSING_BYTES: usize = 2 * 1024 * 1024;
-/// When this much waits, the disk is stuck: new rows are dropped.
+/// Pending bytes at which the disk counts as stuck, and new rows are dropped.
 const WAITING_MAX_BYTES: usize = 16 * 1024 * 1024;
-/// As many numbers are given out at most before the rows with them are written, so that after a
-/// crash it is known which numbers were never seen.
+/// Most ids whose rows are not written yet. After a crash, ids this far above the last written one
+/// may have been shown, and all higher ids cannot.
 pub(super) const UNWRITTEN_MAX: u64 = 65_536;
 
-/// What the appending, the reading and the writing threads share.
+/// Rings and progress that the appending, the reading and the writing threads share.
 pub(super) struct CallBuffer {
     state: Mutex<CallBufferState>,
     work_available: Condvar,
-    /// The id before which everything is with the operating system.
+    /// Id below which all rows have been handed to the operating system.
     written: watch::Sender<u64>,
-    /// Whether the mark of this opening is.
+    /// Becomes true when the mark of this opening is written.
     marked: watch::Sender<bool>,
-    /// The first id that this opening gives.
+    /// First id that this opening gives out.
     first_id: u64,
 }
 
 struct CallBufferState {
     rings: RingPair,
-    /// Something is there that the disk has not.
+    /// Set while the rings differ from the disk.
     is_dirty: bool,
-    /// Someone waits for it.
+    /// Set while a caller waits for the next write.
     is_flush_requested: bool,
     is_closed: bool,
-    /// Ids below it are written.
+    /// Id below which all rows are written.
     written: u64,
-    /// Rows that found no place since the disk was last fast enough.
+    /// Rows that were dropped since the last write.
     dropped: u64,
 }
 
 impl CallBuffer {
     pub(super) fn new(rings: RingPair) -> Self {
         let first_id = rings.next_id();
-        // Blocks beyond a bound that was lowered have to be removed.
+        // A lowered limit evicts blocks at the start, which have to be removed from the disk.
         let is_dirty = rings.has_removed();
         let state = CallBufferState {
             rings,
@@ -76,43 +76,49 @@ impl CallBuffer {
         }
     }
 
-    /// Gives the row its number and keeps it; drops it when the disk is too far behind.
+    /// Gives the row its id and keeps it. Drops the row when the disk is too far behind.
     pub(super) fn append(&self, kind: RingKind, class: CallClass, row: &[u8]) {
         let mut state = self.lock_state();
         if state.is_closed {
             return;
         }
+
+        // A stuck disk must cost neither the caller's time nor unbounded memory.
         let waiting = state.rings.waiting_bytes();
         if waiting >= WAITING_MAX_BYTES || state.rings.next_id() - state.written >= UNWRITTEN_MAX {
             state.dropped += 1;
             let is_first = state.dropped == 1;
             drop(state);
             if is_first {
-                warn!("the disk is too slow for the exchange log, calls go unlogged");
+                warn!("call log buffer full; dropping rows");
             }
             return;
         }
+
         state.rings.push_row(kind, class, row);
-        let begins = !mem::replace(&mut state.is_dirty, true);
-        let presses = waiting < PRESSING_BYTES && state.rings.waiting_bytes() >= PRESSING_BYTES;
+        let was_clean = !mem::replace(&mut state.is_dirty, true);
+        let is_now_pressing =
+            waiting < PRESSING_BYTES && state.rings.waiting_bytes() >= PRESSING_BYTES;
         drop(state);
-        // Waking costs a system call, so not at each row.
-        if begins || presses {
+
+        // Waking the writer costs a system call, so rows between these two moments do not.
+        if was_clean || is_now_pressing {
             self.work_available.notify_one();
         }
     }
 
-    /// The id before which everything is with the operating system, and every change of it.
+    /// Watches the id below which all rows have been handed to the operating system.
     pub(super) fn watch_written(&self) -> watch::Receiver<u64> {
         self.written.subscribe()
     }
 
-    /// Whether the mark of this opening is written, and when it is; `None` while no row needs it.
+    /// Watches if the mark of this opening is written. Returns `None` while there are no rows that
+    /// need the mark.
     pub(super) fn watch_marked(&self) -> Option<watch::Receiver<bool>> {
         (self.lock_state().rings.next_id() > self.first_id).then(|| self.marked.subscribe())
     }
 
-    /// Asks for what is there now to be written soon; gives the id before which that is.
+    /// Asks the writer to write all present rows soon. Returns the id below which they are.
     pub(super) fn request_flush(&self) -> u64 {
         let mut state = self.lock_state();
         state.is_flush_requested = state.is_dirty;
@@ -127,16 +133,17 @@ impl CallBuffer {
         self.work_available.notify_one();
     }
 
-    /// Looks into the rings; appending waits for as long, so nothing in it may wait for the disk.
-    pub(super) fn with_rings<T>(&self, look: impl FnOnce(&RingPair) -> T) -> T {
-        look(&self.lock_state().rings)
+    /// Runs `read` on the rings. Appending waits meanwhile, so `read` must not wait for the disk.
+    pub(super) fn with_rings<T>(&self, read: impl FnOnce(&RingPair) -> T) -> T {
+        read(&self.lock_state().rings)
     }
 
     fn lock_state(&self) -> MutexGuard<'_, CallBufferState> {
         self.state.lock()
     }
 
-    /// Returns when there is something to write, or the log is to close: whether there is.
+    /// Waits until the rings are dirty or the call log is to close. Returns `true` if they are
+    /// dirty.
     fn wait_for_work(&self) -> bool {
         let idle = |state: &mut CallBufferState| !state.is_dirty && !state.is_closed;
         let mut state = self.lock_state();
@@ -144,24 +151,25 @@ impl CallBuffer {
         state.is_dirty
     }
 
-    /// Returns when there is something to write and it has gathered for a while, or the log is to
-    /// close: whether it is.
+    /// Waits until the rings are dirty and have gathered rows for a while, or the call log is to
+    /// close. Returns `true` if the call log is to close.
     fn wait_for_batch(&self) -> bool {
         let idle = |state: &mut CallBufferState| !state.is_dirty && !state.is_closed;
         let mut state = self.lock_state();
         self.work_available.wait_while(&mut state, idle);
-        let gathers = |state: &mut CallBufferState| {
+
+        let may_gather = |state: &mut CallBufferState| {
             !state.is_closed
                 && !state.is_flush_requested
                 && state.rings.waiting_bytes() < PRESSING_BYTES
         };
         self.work_available
-            .wait_while_for(&mut state, gathers, INTERVAL);
+            .wait_while_for(&mut state, may_gather, INTERVAL);
         state.is_closed
     }
 }
 
-/// One block as it was written.
+/// Block that was written, with the summaries of the values that store it.
 struct WrittenBlock {
     block: DirtyBlock,
     parts: Vec<BlockSummary>,
@@ -183,10 +191,10 @@ impl CallLogWriter {
         }
     }
 
-    /// Writes until the log is closed or the store fails.
+    /// Writes until the call log is closed or the store fails.
     pub(super) fn run(self) -> Result<(), sled::Error> {
         let outcome = self.write_until_closed();
-        // After a failure nothing may gather in memory that nobody writes.
+        // After a failure no thread writes, so rows must not gather in memory.
         self.shared.lock_state().is_closed = true;
         outcome
     }
@@ -195,8 +203,11 @@ impl CallLogWriter {
         if !self.shared.wait_for_work() {
             return Ok(());
         }
+
+        // The mark precedes the rows, so that a crash from here on skips the ids that were shown.
         self.write_mark(false, self.shared.first_id)?;
         self.shared.marked.send_replace(true);
+
         while !self.shared.wait_for_batch() {
             self.write_pending()?;
         }
@@ -222,6 +233,8 @@ impl CallLogWriter {
             state.rings.take_removed(),
         );
         drop(state);
+
+        // The lock is free from here on: appending never waits for the disk.
         self.store
             .failure_injector()
             .evaluate(Failpoint::CallLogWrite)?;
@@ -233,6 +246,8 @@ impl CallLogWriter {
         for (ring, first) in removed {
             self.remove_block(ring, first)?;
         }
+
+        // Published only after the flush: readers wait for rows that survive the process.
         self.tree.flush()?;
         self.publish_written(next, &written);
         Ok(())
@@ -249,8 +264,8 @@ impl CallLogWriter {
             );
             parts.push(summary);
         }
-        // A batch shuts out other writers while it is put: one of two small values does so for no
-        // longer than they would.
+        // A batch blocks other writers of the store. A batch of two small values blocks them no
+        // longer than two single writes would.
         self.tree.apply_batch(batch)?;
         Ok(parts)
     }
@@ -272,10 +287,7 @@ impl CallLogWriter {
         drop(state);
         self.shared.written.send_replace(next);
         if dropped > 0 {
-            warn!(
-                dropped,
-                "calls went unlogged while the disk was too slow for the exchange log"
-            );
+            warn!(dropped, "call log caught up after dropping rows");
         }
     }
 }

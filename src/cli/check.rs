@@ -1,5 +1,5 @@
-//! `hookyard check`: says what is wrong with a configuration, or what it comes to; or how a node
-//! would take a request.
+//! `hookyard check`: reports problems of a configuration or sums it up, and tells if a node would
+//! accept a captured request.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use crate::provider::parse_moment;
 mod captured;
 mod trial;
 
-pub(super) use trial::RequestTrialError as TrialError;
+pub(super) use trial::RequestTrialError;
 
-/// Check a configuration, or how a request would be taken
+/// Check a configuration, or a captured request
 ///
-/// Alone, it reports everything that is wrong with the configuration, or sums it up without
-/// secrets. With a source and a request, it reports whether that proves its sender as the source
-/// wants it, and what would be read from it; no node is needed.
+/// Without a request, the command reports every problem of the configuration, or sums it up without
+/// secrets. With a source and a request, it reports the verification of the sender and the fields
+/// that would be read. No node is needed.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  hookyard check --config hookyard.toml\n  \
     hookyard check --config hookyard.toml --source billing --request captured.http --at 2025-12-04T10:30:00Z\n  \
@@ -26,19 +26,18 @@ pub(super) use trial::RequestTrialError as TrialError;
 pub(super) struct CheckCommand {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Source to check a request against: support, leads, c2s, instagram, crm or one of
+    /// Source to check the request against: support, leads, c2s, instagram, crm or one of
     /// sources.custom
     #[arg(long, value_name = "NAME", requires = "request")]
     source: Option<String>,
-    /// Request to check: a file with its request line, its headers, an empty line, and its body to
-    /// the last byte
+    /// File with the request: request line, headers, an empty line, and the exact body
     #[arg(long, value_name = "FILE", requires = "source")]
     request: Option<PathBuf>,
-    /// URL that the sender called [default: server.public_url, or else http:// and Host, and the
-    /// request line's path]
+    /// URL that the sender called [default: server.public_url, or else http:// and Host, with the
+    /// path of the request line]
     #[arg(long, requires = "request")]
     url: Option<String>,
-    /// Time at which it arrives: RFC 3339, Unix seconds or Unix milliseconds [default: now]
+    /// Arrival time: RFC 3339, Unix seconds or Unix milliseconds [default: now]
     #[arg(long, value_name = "TIME", requires = "request", value_parser = parse_arrival_time)]
     at: Option<Timestamp>,
 }
@@ -70,12 +69,13 @@ impl CheckCommand {
     }
 }
 
-/// What is valid and yet hardly meant; nothing, or a line.
+/// Returns a line about a valid configuration that is probably a mistake, or an empty text.
 fn describe_warning(config: &Config) -> &'static str {
     match list_sources(config).is_empty() {
         false => "",
         true => {
-            "warning: no source is enabled, so every webhook gets 404; set sources.support.enabled = true\n"
+            "warning: no source is enabled, so every webhook gets 404; set \
+             sources.support.enabled = true\n"
         }
     }
 }
@@ -96,7 +96,7 @@ fn summarize_config(config: &Config) -> String {
     )
 }
 
-/// Each enabled source, with how many secrets it has.
+/// Lists the enabled sources, each with its number of secrets.
 fn list_sources(config: &Config) -> Vec<String> {
     let support = &config.sources.support;
     let support = support.enabled.then(|| {

@@ -1,5 +1,5 @@
-//! `--dev`: secrets made on the first start, kept in the data folder for its owner only, and used
-//! again later.
+//! Secrets of `--dev`: generated at the first start, kept in the data folder for its owner only,
+//! and reused at later starts.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,32 +12,33 @@ use zeroize::Zeroizing;
 use super::secret;
 use crate::config::{DevKey, DevSecrets, DevSecretsError, Secret};
 
-/// Why development secrets cannot be had.
+/// Errors of reading, generating and saving development secrets.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DevModeError {
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("{path} cannot be used; delete it to have new secrets made")]
+    #[error("{path} cannot be used; delete it to generate new secrets")]
     Invalid {
         path: PathBuf,
         source: DevSecretsError,
     },
-    #[error("cannot keep the development secrets in {path}")]
+    #[error("cannot save the development secrets in {path}")]
     Save { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Random(#[from] secret::RandomBytesError),
     #[error(
-        "--dev listens on this machine only, but server.bind is {bind}; use 127.0.0.1, or leave out --dev"
+        "--dev listens on this machine only, but server.bind is {bind}; use 127.0.0.1, or leave \
+         out --dev"
     )]
     NotLoopback { bind: String },
 }
 
-/// Where the secrets of the data folder `folder` are kept.
+/// Returns the path of the secrets file in the data folder `folder`.
 pub(super) fn secrets_path(folder: &Path) -> PathBuf {
     folder.join("dev-secrets.toml")
 }
 
-/// The secrets kept in `folder`, or `None` before the first start.
+/// Reads the secrets kept in `folder`; `None` before the first start.
 pub(super) fn read_secrets(folder: &Path) -> Result<Option<DevSecrets>, DevModeError> {
     let path = secrets_path(folder);
     let text = match fs::read_to_string(&path) {
@@ -50,7 +51,7 @@ pub(super) fn read_secrets(folder: &Path) -> Result<Option<DevSecrets>, DevModeE
         .map_err(|source| DevModeError::Invalid { path, source })
 }
 
-/// A new secret for `key`.
+/// Generates a secret for `key`, with the key's prefix.
 pub(super) fn make_secret(key: &DevKey) -> Result<Secret, DevModeError> {
     match key.prefix {
         "whsec_" => Ok(secret::generate_secret()?),
@@ -58,21 +59,21 @@ pub(super) fn make_secret(key: &DevKey) -> Result<Secret, DevModeError> {
     }
 }
 
-/// Keeps `secrets` in `folder`, unless all of them are kept there already.
+/// Saves `secrets` in `folder`, unless a complete file exists there.
 pub(super) fn save_secrets(folder: &Path, secrets: &DevSecrets) -> Result<(), DevModeError> {
-    let kept = read_secrets(folder)?;
-    if kept.as_ref().is_some_and(DevSecrets::is_complete) {
+    let saved = read_secrets(folder)?;
+    if saved.as_ref().is_some_and(DevSecrets::is_complete) {
         return Ok(());
     }
     let path = secrets_path(folder);
     let unfinished = folder.join(format!(".dev-secrets.{}", random_hex()?));
-    // An earlier version's file is replaced by one that has the same secrets and more.
-    let put = if kept.is_some() {
+    // The file of an earlier version is replaced, because `secrets` contains its secrets too.
+    let publish = if saved.is_some() {
         replace_existing
     } else {
         link_new
     };
-    write_file(&unfinished, &path, secrets.to_toml().as_bytes(), put)
+    write_file(&unfinished, &path, secrets.to_toml().as_bytes(), publish)
         .map_err(|source| DevModeError::Save { path, source })
 }
 
@@ -80,25 +81,25 @@ fn random_hex() -> Result<String, secret::RandomBytesError> {
     secret::random_bytes().map(hex::encode)
 }
 
-/// Gives the file `unfinished` the name `path`, but never in place of another file.
+/// Renames `unfinished` to `path`; fails if `path` exists.
 fn link_new(unfinished: &Path, path: &Path) -> io::Result<()> {
-    let put = fs::hard_link(unfinished, path);
+    let publish = fs::hard_link(unfinished, path);
     fs::remove_file(unfinished)?;
-    put
+    publish
 }
 
-/// Gives the file `unfinished` the name `path`, in place of another file.
+/// Renames `unfinished` to `path` and replaces an existing file.
 fn replace_existing(unfinished: &Path, path: &Path) -> io::Result<()> {
     fs::rename(unfinished, path)
 }
 
-/// Makes `path` with all of `bytes` in it or not at all. Writes to `unfinished`, in the same
-/// folder, which `put` then gives its name.
+/// Creates `path` with all of `bytes`, or not at all: writes `unfinished` in the same folder, which
+/// `publish` then renames.
 fn write_file(
     unfinished: &Path,
     path: &Path,
     bytes: &[u8],
-    put: fn(&Path, &Path) -> io::Result<()>,
+    publish: fn(&Path, &Path) -> io::Result<()>,
 ) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     DirBuilder::new()
@@ -114,11 +115,11 @@ fn write_file(
         fs::remove_file(unfinished)?;
         return Err(error);
     }
-    put(unfinished, path)?;
+    publish(unfinished, path)?;
     File::open(folder)?.sync_all()
 }
 
-/// Refuses to offer secrets that are shown on a terminal to other machines.
+/// Refuses other machines, because a development node shows its secrets on the terminal.
 pub(super) fn check_loopback(bind: &str) -> Result<(), DevModeError> {
     let is_loopback = bind
         .parse::<SocketAddr>()
@@ -146,7 +147,7 @@ mod tests {
         DevSecrets::generate(make_secret).expect("random bytes")
     }
 
-    fn kept(folder: &Path) -> String {
+    fn saved_toml(folder: &Path) -> String {
         read_secrets(folder)
             .expect("readable")
             .expect("saved")
@@ -171,8 +172,8 @@ mod tests {
             "nothing unfinished is left"
         );
 
-        save_secrets(&folder, &generate()).expect("kept already");
-        assert_eq!(kept(&folder), first.to_toml());
+        save_secrets(&folder, &generate()).expect("saved already");
+        assert_eq!(saved_toml(&folder), first.to_toml());
     }
 
     #[test]
@@ -186,7 +187,7 @@ mod tests {
             .expect("there");
         secrets.complete(make_secret).expect("random bytes");
         save_secrets(folder.path(), &secrets).expect("the folder is writable");
-        assert_eq!(kept(folder.path()), secrets.to_toml());
+        assert_eq!(saved_toml(folder.path()), secrets.to_toml());
         assert_eq!(mode(&secrets_path(folder.path())), 0o600);
         assert_eq!(
             fs::read_dir(folder.path()).expect("it exists").count(),
@@ -214,7 +215,7 @@ mod tests {
         fs::write(secrets_path(folder.path()), "admin").expect("writable");
         let error = read_secrets(folder.path()).expect_err("broken").to_string();
         assert!(
-            error.ends_with("dev-secrets.toml cannot be used; delete it to have new secrets made"),
+            error.ends_with("dev-secrets.toml cannot be used; delete it to generate new secrets"),
             "{error}"
         );
     }

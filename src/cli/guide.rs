@@ -1,4 +1,4 @@
-//! `hookyard guide`: the guides in a terminal, as the Markdown they are written in.
+//! `hookyard guide`: prints the embedded guides as Markdown.
 
 use std::io::Write;
 
@@ -6,14 +6,14 @@ use clap::builder::PossibleValuesParser;
 
 use crate::edge::docs::guide::GUIDES;
 
-/// Print a guide, or the list of them
+/// Print a guide, or the list of guides
 ///
-/// The guides are part of the binary, so they are those of this version. A running node shows them
-/// at /docs/guide/.
+/// The guides are part of the binary and describe this version. A running node shows them at
+/// /docs/guide/.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  hookyard guide subscribe | less")]
 pub(super) struct GuideCommand {
-    /// The guide to print; without it, the list with a line on each
+    /// Topic of the guide; without it, the list of guides is printed
     #[arg(value_parser = PossibleValuesParser::new(GUIDES.map(|guide| guide.topic)))]
     topic: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Log lines: their look and their filter, to standard error.
+//! Log output: format and filter of the lines on standard error.
 
 use std::io::{self, IsTerminal};
 
@@ -9,16 +9,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::CliError;
 use crate::config::{LogFormat, TelemetryConfig};
 
-/// The most that libraries log unless `telemetry.level` names them.
+/// Highest level of noisy libraries, unless `telemetry.level` names them.
 const LIBRARIES: [(&str, LevelFilter); 3] = [
-    // Announces its workers; what becomes of them is worth knowing.
+    // Its info lines only announce workers.
     ("actix_server", LevelFilter::WARN),
     ("actix_web", LevelFilter::WARN),
-    // Takes the malformed requests of strangers for errors of ours.
+    // Logs malformed requests of strangers as errors.
     ("actix_http", LevelFilter::OFF),
 ];
 
-/// Sends what is logged from now on to standard error, as `telemetry` says.
+/// Installs the log output on standard error, as `telemetry` describes.
 pub(super) fn start_logging(telemetry: &TelemetryConfig) -> Result<(), CliError> {
     let filter = EnvFilter::try_new(quiet_libraries(&telemetry.level))
         .map_err(|error| CliError::Logging(error.into()))?;
@@ -35,7 +35,7 @@ pub(super) fn start_logging(telemetry: &TelemetryConfig) -> Result<(), CliError>
     started.map_err(|error| CliError::Logging(error.into()))
 }
 
-/// `level` with directives for the libraries that it does not name and would let say more.
+/// Appends a directive for each library that `level` does not name and would make noisy.
 fn quiet_libraries(level: &str) -> String {
     let parts = || level.split(',').map(str::trim);
     let general = parts()
@@ -45,18 +45,18 @@ fn quiet_libraries(level: &str) -> String {
     let is_named = |library: &str| {
         parts()
             .filter_map(directive_target)
-            .any(|it| library.starts_with(it) || it.starts_with(library))
+            .any(|target| library.starts_with(target) || target.starts_with(library))
     };
     let mut text = level.to_owned();
-    for (library, most) in LIBRARIES {
-        if most < general && !is_named(library) {
-            text.push_str(&format!(",{library}={most}"));
+    for (library, level_max) in LIBRARIES {
+        if level_max < general && !is_named(library) {
+            text.push_str(&format!(",{library}={level_max}"));
         }
     }
     text
 }
 
-/// The target that the directive `part` names, if it names one.
+/// Returns the target of the directive `part`; `None` for a bare level.
 fn directive_target(part: &str) -> Option<&str> {
     let is_level = part.parse::<LevelFilter>().is_ok();
     part.split(['=', '['])

@@ -1,4 +1,4 @@
-//! The command line: what can be asked of the binary, one file for each command.
+//! Command line of the binary, one file for each command.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -16,18 +16,18 @@ mod dev_mode;
 mod guide;
 mod listen;
 mod logging;
+mod node_url;
 mod openapi;
 mod rebuild;
 mod secret;
 mod send;
 mod serve;
 
-/// What the process answers to the wrong words on its command line; 0 is success and 1 any other
-/// failure.
+/// Exit code for a wrong command line; 0 is success, and 1 any other failure.
 const USAGE_EXIT_CODE: u8 = 2;
 
-/// Receives signed webhooks, keeps every entity's events strictly in order, and stores them
-/// durably.
+/// Receives signed webhooks, keeps every entity's events strictly in order, stores them durably and
+/// delivers them.
 #[derive(Debug, Parser)]
 #[command(
     name = "hookyard",
@@ -52,19 +52,19 @@ enum CliCommand {
     Guide(guide::GuideCommand),
 }
 
-/// Which configuration a command works with.
+/// Options that select the configuration.
 #[derive(Args, Debug)]
 struct ConfigArgs {
-    /// Configuration file (TOML); without it, the defaults and the environment
+    /// Configuration file (TOML); without it, the defaults and the environment apply
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Development: loopback only, every source enabled, secrets made on the first start and kept
-    /// in the data folder
+    /// Development mode: loopback only, every source enabled, secrets generated at the first start
+    /// and kept in the data folder
     #[arg(long)]
     dev: bool,
 }
 
-/// A configuration, and the development secrets in it, if it is one for development.
+/// Configuration, with the development secrets if `--dev` is given.
 struct LoadedConfig {
     config: Config,
     dev: Option<DevSecrets>,
@@ -94,6 +94,7 @@ impl ConfigArgs {
             }
             None => DevSecrets::generate(dev_mode::make_secret)?,
         };
+
         draft.apply_dev_mode(&secrets);
         let config = draft.finish(purpose)?;
         dev_mode::check_loopback(&config.server.bind)?;
@@ -104,13 +105,13 @@ impl ConfigArgs {
     }
 }
 
-/// Why a command failed.
+/// Errors of all commands; `main` prints them.
 #[derive(Debug, thiserror::Error)]
 enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
-    App(#[from] crate::app::Error),
+    App(#[from] crate::app::NodeError),
     #[error(transparent)]
     Dev(#[from] dev_mode::DevModeError),
     #[error(transparent)]
@@ -118,34 +119,34 @@ enum CliError {
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
     #[error(transparent)]
-    Trial(#[from] check::TrialError),
+    Trial(#[from] check::RequestTrialError),
     #[error(transparent)]
     Random(#[from] secret::RandomBytesError),
     #[error("there is no store at {}; check store.path", .0.display())]
     NoStore(PathBuf),
-    #[error("logging cannot be started")]
+    #[error("cannot start logging")]
     Logging(#[source] Box<dyn std::error::Error + std::marker::Send + Sync>),
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
 }
 
 impl CliError {
-    /// Whether the words on the command line were wrong, which some are only with the configuration
-    /// at hand.
+    /// Tells if the command line was wrong. For some arguments this is known only with the
+    /// configuration.
     fn is_usage_error(&self) -> bool {
         matches!(self, Self::Send(send::SendCommandError::Unknown(_)))
     }
 }
 
-/// Runs the command that the process was started with: exit code 0 when it succeeds, 1 when it
-/// fails, 2 when it is misspelt.
+/// Runs the command of the process. The exit code is 0 for success, 1 for failure, 2 for a wrong
+/// command line.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match CliArgs::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {
-            // Nothing is left to be told to if the terminal is gone. `--help` comes by here too, as
-            // a success.
+            // Ignored: without a terminal there is no reader. `--help` takes this path too, as a
+            // success.
             let _ = usage.print();
             return if usage.use_stderr() {
                 ExitCode::from(USAGE_EXIT_CODE)
@@ -157,12 +158,12 @@ pub fn main() -> ExitCode {
     let mut out = io::stdout();
     match run_command(cli.command, &mut out) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read the output has seen enough, as in `hookyard openapi | head`.
+        // The reader has seen enough, as in `hookyard openapi | head`.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            // As above.
+            // Ignored: without a terminal there is no reader.
             let _ = writeln!(
                 io::stderr(),
                 "error: {}",
@@ -190,7 +191,7 @@ fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError
     }
 }
 
-/// `number` of something that has these two names.
+/// Formats `number` with the singular `one` or the plural `many`.
 fn format_count<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
     let name = if number == N::from(1) { one } else { many };
     format!("{number} {name}")

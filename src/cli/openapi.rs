@@ -1,8 +1,8 @@
-//! `hookyard openapi`: the description of the API, for tools that make clients or pages of it.
+//! `hookyard openapi`: prints the description of the API, for tools that generate clients or pages.
 
 use std::io::Write;
 
-use crate::edge::docs::spec;
+use crate::edge::docs::build_openapi;
 
 /// Print the OpenAPI 3.1 description of the API as JSON
 #[derive(clap::Args, Debug)]
@@ -11,7 +11,7 @@ pub(super) struct OpenApiCommand {}
 
 impl OpenApiCommand {
     pub(super) fn run(self, out: &mut impl Write) -> Result<(), super::CliError> {
-        let text = serde_json::to_string_pretty(&spec()).map_err(std::io::Error::from)?;
+        let text = serde_json::to_string_pretty(&build_openapi()).map_err(std::io::Error::from)?;
         writeln!(out, "{text}")?;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `hookyard rebuild`: recreates everything that is derived from the journal.
+//! `hookyard rebuild`: derives all tables of the projection again from the journal.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,8 +7,8 @@ use super::{CliError, ConfigArgs, format_count, logging};
 use crate::app;
 use crate::config::ConfigPurpose;
 
-/// Recreate what readers ask for (snapshots, timelines, event status) from the log; the node must
-/// be stopped
+/// Rebuild the read tables (snapshots, timelines, event status) from the journal; the node must be
+/// stopped
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  hookyard rebuild --config hookyard.toml")]
 pub(super) struct RebuildCommand {
@@ -31,11 +31,11 @@ impl RebuildCommand {
     }
 }
 
-/// Refuses a folder without a store, in place of which an empty one would be made.
+/// Refuses a folder without a store; opening the folder would create an empty one.
 fn check_store(path: &Path) -> Result<(), CliError> {
     match path.join("FORMAT").try_exists() {
         Ok(false) => Err(CliError::NoStore(path.to_owned())),
-        // What cannot be looked at is for the store to explain.
+        // For an unreadable folder, opening the store reports a better error.
         Ok(true) | Err(_) => Ok(()),
     }
 }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_there_is_no_store_none_is_made() {
+    fn a_missing_store_is_not_created() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("data");
         let error = check_store(&path).expect_err("no store").to_string();
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_a_thing_has_its_own_name() {
+    fn counts_use_singular_and_plural() {
         assert_eq!(format_count(1_u64, "entity", "entities"), "1 entity");
         assert_eq!(format_count(0_u64, "entity", "entities"), "0 entities");
     }

@@ -1,4 +1,4 @@
-//! `hookyard secret new`: a value for a token, an API key or a signing secret.
+//! `hookyard secret new`: generates a token, an API key or a signing secret.
 
 use std::io::Write;
 
@@ -9,14 +9,14 @@ use clap::Subcommand;
 use super::CliError;
 use crate::config;
 
-/// Make secrets
+/// Generate secrets for the configuration
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  hookyard secret new")]
 pub(super) enum SecretCommand {
     /// Print a new random secret
     ///
-    /// Prints `whsec_` and 32 random bytes in base64. Fit for every token, API key and signing
-    /// secret of the configuration. Use a new one for each, and give the sender the same
+    /// Prints `whsec_` and 32 random bytes in base64, which suits every token, API key and signing
+    /// secret of the configuration. Use a new secret for each key, and give the sender the same
     /// characters. To replace a signing secret, list the new one beside the old one until the
     /// sender has changed.
     #[command(
@@ -34,12 +34,12 @@ impl SecretCommand {
     }
 }
 
-/// The operating system gives no random bytes; there is nothing to do about it here.
+/// The operating system has no random bytes; a command cannot recover from that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system gives no random bytes: {0}")]
 pub(super) struct RandomBytesError(getrandom::Error);
 
-/// A new secret of 256 random bits.
+/// Generates a secret of 256 random bits.
 pub(super) fn generate_secret() -> Result<config::Secret, RandomBytesError> {
     Ok(config::Secret::new(format!(
         "whsec_{}",
@@ -47,7 +47,7 @@ pub(super) fn generate_secret() -> Result<config::Secret, RandomBytesError> {
     )))
 }
 
-/// 32 random bytes of the operating system.
+/// Returns 32 random bytes of the operating system.
 pub(super) fn random_bytes() -> Result<[u8; 32], RandomBytesError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(RandomBytesError)?;

@@ -1,16 +1,17 @@
-//! `hookyard serve`: runs a node until it is told to stop.
+//! `hookyard serve`: runs a node until a signal stops it.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::send::{SAMPLE_TICKET, base_url};
+use super::node_url::base_url;
+use super::send::SAMPLE_TICKET;
 use super::{CliError, ConfigArgs, LoadedConfig, dev_mode, logging};
 use crate::app;
 use crate::config::{Config, ConfigPurpose, DevSecrets};
 use crate::panics;
 
-/// Run a node
+/// Run a node until a signal stops it
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  hookyard serve --dev\n  hookyard serve --config hookyard.toml"
@@ -28,17 +29,18 @@ impl ServeCommand {
         if let Some(secrets) = &dev {
             dev_mode::save_secrets(&config.store.path, secrets)?;
         }
+
         let shown = config.clone();
         let greet = |address: SocketAddr| {
             if let Some(secrets) = &dev {
-                // A terminal that is gone is no reason not to run.
+                // Ignored: the node runs without a terminal too.
                 let _ = self.print_greeting(&shown, address, secrets, out);
             }
         };
         Ok(app::run_node(config, greet)?)
     }
 
-    /// Says where the secrets are, and gives two lines to paste: one that sends an event, one that
+    /// Prints the path of the secrets and two commands to paste: one sends an event, the other
     /// reads it back.
     fn print_greeting(
         &self,
@@ -58,23 +60,25 @@ impl ServeCommand {
         if let Some(file) = &self.config.config {
             send = format!("{send} --config {}", shell_quote(file));
         }
-        // What the environment says in this terminal, another one does not know.
+        // Another terminal does not have this terminal's environment.
         if std::env::var_os("HOOKYARD_STORE__PATH").is_some() {
             send = format!(
                 "HOOKYARD_STORE__PATH={} {send}",
                 shell_quote(&config.store.path)
             );
         }
-        let is_made = secrets
+
+        let is_generated = secrets
             .get("admin.token")
-            .is_some_and(|made| made.expose() == config.admin.token.expose());
-        let token = match is_made {
+            .is_some_and(|secret| secret.expose() == config.admin.token.expose());
+        let token = match is_generated {
             true => format!(
                 "$(sed -n 's/^token = \"\\(.*\\)\"$/\\1/p' {})",
                 shell_quote(&path)
             ),
             false => "<the admin.token you have set>".to_owned(),
         };
+
         writeln!(
             out,
             "development node on {url}, its secrets are in {}\n",
@@ -83,13 +87,14 @@ impl ServeCommand {
         writeln!(out, "send an event:\n  {send}\n")?;
         writeln!(
             out,
-            "read the ticket back:\n  curl -H \"Authorization: Bearer {token}\" {url}/api/v1/entities/ticket/{SAMPLE_TICKET}\n"
+            "read the ticket back:\n  curl -H \"Authorization: Bearer {token}\" \
+             {url}/api/v1/entities/ticket/{SAMPLE_TICKET}\n"
         )?;
         out.flush()
     }
 }
 
-/// `path` as one word of a shell's line, left as it is where that is one.
+/// Returns `path` as one word of a shell command, quoted only if needed.
 fn shell_word(path: &Path) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@".contains(byte);
     let text = path.display().to_string();
@@ -100,7 +105,7 @@ fn shell_word(path: &Path) -> String {
     }
 }
 
-/// `path` in the quotes of a shell.
+/// Returns `path` in single quotes for a shell.
 fn shell_quote(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }

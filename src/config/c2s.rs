@@ -1,4 +1,4 @@
-//! `[sources.c2s]`: lead events of Contact2Sale, and how they are enriched.
+//! Section `[sources.c2s]`: lead events of Contact2Sale and their enrichment.
 
 use std::time::Duration;
 
@@ -14,57 +14,57 @@ use super::values::{
     DAY_S, DURATION_MIN_S, HOUR_S, check_sendable, describe_unexpected, parse_string,
 };
 
-/// The most retries of one step.
+/// Longest retry schedule of one enrichment step, in pauses.
 const RETRIES_MAX: usize = 100;
 
-/// `[sources.c2s]`: lead events of Contact2Sale.
+/// Section `[sources.c2s]`: lead events of Contact2Sale.
 #[derive(Clone, Debug)]
 pub struct C2sConfig {
-    /// Whether the endpoint exists.
+    /// Switches the endpoint on; a disabled source answers 404.
     pub enabled: bool,
-    /// Tokens, any of which is taken.
+    /// Tokens of the sender. Any of them is accepted, so tokens can be rotated.
     pub tokens: Vec<Secret>,
-    /// Requests a minute for each client address; 0 means no limit.
+    /// Most requests a minute from one client address; 0 means no limit.
     pub rate_per_minute: u32,
-    /// Events a minute for each lead; 0 means no limit.
+    /// Most events a minute of one lead; 0 means no limit.
     pub lead_rate_per_minute: u32,
-    /// Networks that may call; empty means all.
+    /// Networks that may call; empty means every network.
     pub ip_allowlist: Vec<ipnet::IpNet>,
-    /// `[sources.c2s.enrichment]`
+    /// Section `[sources.c2s.enrichment]`, which has its own switch.
     pub enrichment: EnrichmentConfig,
 }
 
-/// `[sources.c2s.enrichment]`: finding the person behind an event, and telling the sender.
+/// Section `[sources.c2s.enrichment]`: finds the person behind an event and reports to the sender.
 #[derive(Clone, Debug)]
 pub struct EnrichmentConfig {
-    /// Whether events are enriched.
+    /// Switches enrichment on. When off, events are complete as soon as they are applied.
     pub enabled: bool,
-    /// Where a CPF is found by `{email}` or `{phone}`; `None` to look up nothing.
+    /// URL that finds a CPF by `{email}` or `{phone}`; `None` skips the lookup.
     pub lookup_url: Option<TextTemplate>,
-    /// Where a person's data is found by `{cpf}`.
+    /// URL that finds a person's data by `{cpf}`.
     pub person_url: TextTemplate,
-    /// Where the message is posted; `None` to post nothing.
+    /// URL that the finished message is posted to; `None` posts nothing.
     pub reply_url: Option<String>,
-    /// The header in which the key for `person_url` is sent.
+    /// Header that carries `key` to `person_url`.
     pub key_header: String,
-    /// That key; empty to send none.
+    /// API key for `person_url`; an empty key is not sent.
     pub key: Secret,
-    /// How long one call may take, from connecting to the end of its answer.
+    /// Limit of one call, from connecting to the end of the response.
     pub timeout: Duration,
-    /// The pauses before each further try of a step.
+    /// Pauses before the second attempt of a step, the third, and so on.
     pub retry_schedule: Vec<Duration>,
-    /// The message.
+    /// Message for `reply_url`, with places for the lead and the person.
     pub message_template: TextTemplate,
-    /// Leads that are worked on at once.
+    /// Leads that are enriched at the same time.
     pub concurrency: usize,
-    /// Failures in a row after which a server is not asked for a while.
+    /// Failures in a row that open a server's circuit breaker.
     pub breaker_failures: u32,
-    /// How long it is not asked.
+    /// Time for which an open circuit breaker stays open before one probe.
     pub breaker_open: Duration,
 }
 
 impl C2sConfig {
-    /// Whether events are enriched before they are completed.
+    /// Tells if applied events wait for enrichment, which needs both the source and its enrichment.
     #[must_use]
     pub const fn is_enrichment_enabled(&self) -> bool {
         self.enabled && self.enrichment.enabled
@@ -92,11 +92,11 @@ impl ConfigDraft {
             .get(PERSON_URL)
             .is_some_and(|setting| setting.value.is_empty());
         if enabled && is_missing {
-            let place = self.origin_of(&[PERSON_URL, "sources.c2s.enrichment.enabled"]);
+            let origin = self.origin_of(&[PERSON_URL, "sources.c2s.enrichment.enabled"]);
             self.problems.push(ConfigProblem::for_key(
                 PERSON_URL,
-                place,
-                "missing: enrichment cannot do without it",
+                origin,
+                "missing: enrichment requires it",
             ));
         }
         EnrichmentConfig {
@@ -121,7 +121,7 @@ impl ConfigDraft {
             retry_schedule: self.read_retry_schedule("sources.c2s.enrichment.retry_schedule_s"),
             message_template: self.read_as("sources.c2s.enrichment.message_template", |value| {
                 TextTemplate::parse(parse_string(value)?.expose(), is_place_in_message)
-                    .map_err(|wanted| format!("expected {wanted}"))
+                    .map_err(|expected| format!("expected {expected}"))
             }),
             concurrency: self.read_integer("sources.c2s.enrichment.concurrency", 1..=1024),
             breaker_failures: self.read_integer(
@@ -132,8 +132,8 @@ impl ConfigDraft {
         }
     }
 
-    /// A URL with at least one of `places`, if there are any to fill in; `None` if it is empty. Not
-    /// shown, since it may hold a key.
+    /// Reads a URL with at least one of `places`, if `places` has any; `None` for an empty URL.
+    /// Errors do not quote the URL, because it may hold a key.
     fn read_url_template(&mut self, key: &str, places: &[&str]) -> Option<TextTemplate> {
         self.read_as(key, |value| {
             let text = parse_string(value)?;
@@ -141,7 +141,7 @@ impl ConfigDraft {
                 return Ok(None);
             }
             let template = TextTemplate::parse(text.expose(), |name| places.contains(&name));
-            let template = template.map_err(|wanted| format!("expected {wanted}"))?;
+            let template = template.map_err(|expected| format!("expected {expected}"))?;
             if !is_single_server_url(&template) {
                 return Err("expected an http or https URL, whose host is given in full".to_owned());
             }
@@ -154,10 +154,10 @@ impl ConfigDraft {
     }
 
     fn read_retry_schedule(&mut self, key: &str) -> Vec<Duration> {
-        let place = self.origin_of(&[key]);
+        let origin = self.origin_of(&[key]);
         let schedule = self.read_list(key, |value| {
             let seconds = match value {
-                // Exact: a day's seconds are few.
+                // Exact: no accepted number of seconds comes near 2^53.
                 SettingValue::Integer(number) => number as f64,
                 SettingValue::Float(number) => number,
                 SettingValue::Raw(text) => text.expose().trim().parse().unwrap_or(f64::NAN),
@@ -170,7 +170,7 @@ impl ConfigDraft {
         if schedule.len() > RETRIES_MAX {
             self.problems.push(ConfigProblem::for_key(
                 key,
-                place,
+                origin,
                 format!("expected at most {RETRIES_MAX} pauses"),
             ));
         }
@@ -178,7 +178,7 @@ impl ConfigDraft {
     }
 }
 
-/// Whether it is a URL of one server, whatever is filled in.
+/// Tells if every filled-in URL reaches the same server: an event must not choose the host.
 fn is_single_server_url(template: &TextTemplate) -> bool {
     let with = |text: &'static str| Url::parse(&template.fill(|_| text.into())).ok();
     with("a").zip(with("b")).is_some_and(|(one, other)| {
@@ -186,7 +186,8 @@ fn is_single_server_url(template: &TextTemplate) -> bool {
     })
 }
 
-/// `person` and `customer` are objects, of which a member is named with a dot.
+/// Tells if `name` is a place of the message. `person` and `customer` are objects, and a dot leads
+/// to a member of theirs.
 fn is_place_in_message(name: &str) -> bool {
     let (root, path) = name
         .split_once('.')
@@ -242,7 +243,7 @@ mod tests {
             problem("tokens", "")
                 .starts_with("tokens: missing: set it in the configuration file or in HOOKYARD_")
         );
-        let expected = "enrichment.person_url: missing: enrichment cannot do without it";
+        let expected = "enrichment.person_url: missing: enrichment requires it";
         assert_eq!(problem("enrichment.person_url", ""), expected);
         let config = with(&[]).expect("valid").sources.c2s;
         assert!(
@@ -263,12 +264,12 @@ mod tests {
             (
                 "enrichment.person_url",
                 "http://p/{email}",
-                "expected places that there are, not {email}",
+                "expected known places, found {email}",
             ),
             (
                 "enrichment.person_url",
                 "http://p/{cpf",
-                "expected every { closed by a } (or doubled)",
+                "expected every { closed by a }, or doubled",
             ),
             (
                 "enrichment.lookup_url",
@@ -278,18 +279,18 @@ mod tests {
             (
                 "enrichment.reply_url",
                 "http://p/{cpf}",
-                "expected places that there are, not {cpf}",
+                "expected known places, found {cpf}",
             ),
             ("enrichment.reply_url", "reply", url),
             (
                 "enrichment.message_template",
                 "{nobody}",
-                "expected places that there are, not {nobody}",
+                "expected known places, found {nobody}",
             ),
             (
                 "enrichment.message_template",
                 "{person..x}",
-                "expected places that there are, not {person..x}",
+                "expected known places, found {person..x}",
             ),
             (
                 "enrichment.key_header",

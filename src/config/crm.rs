@@ -1,28 +1,27 @@
-//! `[sources.crm]`: the CRM's event bus, its publishers and the events it has beyond the built-in
-//! ones.
+//! Section `[sources.crm]`: the CRM's event bus, its publishers and declared events.
 
 use super::draft::ConfigDraft;
 use super::secret::Secret;
 use super::values::{check_sendable, parse_string};
 use crate::event::{InternedName, Kind, catalogue};
 
-/// `[sources.crm]`: the CRM's event bus.
+/// Section `[sources.crm]`: the CRM's event bus.
 #[derive(Clone, Debug)]
 pub struct CrmConfig {
-    /// Whether events can be published.
+    /// Switches the publishing endpoint on.
     pub enabled: bool,
-    /// Publishers' bearer tokens, any of which is taken.
+    /// Bearer tokens of publishers. Any of them is accepted, so tokens can be rotated.
     pub tokens: Vec<Secret>,
-    /// Events beyond the built-in ones.
+    /// Events that the operator declares beyond the built-in ones.
     pub events: Vec<DeclaredBusEvent>,
 }
 
-/// An event that the configuration declares.
+/// Bus event that the configuration declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeclaredBusEvent {
-    /// Its whole name, such as `invoice.paid`.
+    /// Full event name, such as `invoice.paid`.
     pub name: InternedName,
-    /// What its entities are.
+    /// Entity kind of the event: a kind of the bus, or a custom one.
     pub kind: Kind,
 }
 
@@ -38,31 +37,34 @@ impl ConfigDraft {
     }
 }
 
-/// Reads a declared name: `<what>.<happened>`, of which the first word is a kind of the bus or
-/// becomes one of its own.
+/// Parses a declared name `<kind>.<action>`. The first word is a kind of the bus or becomes a
+/// custom kind.
 fn parse_declared_event(name: &str) -> Result<DeclaredBusEvent, String> {
-    let wrong = |why: &str| format!("{name:?} cannot be declared: {why}");
-    let (what, happened) = name
+    let refused = |why: &str| format!("{name:?} cannot be declared: {why}");
+    let (kind_name, action) = name
         .split_once('.')
-        .ok_or_else(|| wrong("expected <what>.<happened>"))?;
-    // What may name a kind may name what happened to it.
-    let (Some(custom), Some(_)) = (Kind::intern_custom(what), Kind::intern_custom(happened)) else {
-        return Err(wrong(
+        .ok_or_else(|| refused("expected <kind>.<action>"))?;
+    // Both words follow the same rules as the name of a custom kind.
+    let (Some(custom), Some(_)) = (Kind::intern_custom(kind_name), Kind::intern_custom(action))
+    else {
+        return Err(refused(
             "each of its two words is 1 to 64 of a-z, 0-9, _ and -",
         ));
     };
+
     if let Some(known) =
         catalogue::find_entry(name).filter(|known| known.source != Some(catalogue::CRM_SOURCE))
     {
-        return Err(wrong(&format!(
+        return Err(refused(&format!(
             "{} has an event of that name",
             known.source.unwrap_or("the node itself")
         )));
     }
-    let kind = match Kind::parse(what) {
+
+    let kind = match Kind::parse(kind_name) {
         None => custom,
         Some(kind) if catalogue::BUS_KINDS.contains(&kind) => kind,
-        Some(kind) => return Err(wrong(&format!("a {kind} belongs to another source"))),
+        Some(kind) => return Err(refused(&format!("a {kind} belongs to another source"))),
     };
     Ok(DeclaredBusEvent {
         name: InternedName::intern(name),

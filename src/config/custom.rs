@@ -1,15 +1,15 @@
-//! `[[sources.custom]]`: one table for each configured source.
+//! Section `[[sources.custom]]`: one table for each configured source.
 
 use super::problem::SettingOrigin;
 use super::secret::Secret;
 use crate::event::{InternedName, Kind};
 use crate::provider::WebhookSource;
 
-/// The key of the list.
+/// Key of the list in the configuration.
 pub(super) const CUSTOM_SOURCES_KEY: &str = "sources.custom";
 
-/// Names that something else has: the other sources, the first words of events, and what logs call
-/// requests by.
+/// Names that a configured source cannot take: other sources, the first words of event names, and
+/// the labels of requests in logs.
 pub(super) const RESERVED_NAMES: [&str; 24] = [
     "admin",
     "agent",
@@ -37,30 +37,30 @@ pub(super) const RESERVED_NAMES: [&str; 24] = [
     "tags",
 ];
 
-/// A configured source: any sender that has no contract of its own.
+/// Configured source: any sender that has no contract of its own.
 #[derive(Clone, Debug)]
 pub struct CustomSourceConfig {
-    /// Its name: in the path, before its events' names, and in records.
+    /// Name of the source, used in its path, in its event names and in records.
     pub name: InternedName,
-    /// The kind of its entities, `custom:<name>`.
+    /// Kind of the source's entities, `custom:<name>`.
     pub kind: Kind,
-    /// Whether the endpoint exists.
+    /// Switches the endpoint on; a disabled source keeps its stored events.
     pub enabled: bool,
-    /// How its requests are verified and read.
+    /// Rules that verify the source's requests and find the event's fields.
     pub source: WebhookSource,
-    /// What a subscription has to know; empty where there is none.
+    /// Token that Meta presents when it subscribes; empty if the source has no handshake.
     pub verify_token: Secret,
-    /// Requests a minute for each client address; 0 means no limit.
+    /// Most requests a minute from one client address; 0 means no limit.
     pub rate_per_minute: u32,
 }
 
-/// A table of the list, as far as it is more than its settings.
+/// One table of the list; the table's values are among the draft's settings.
 #[derive(Clone, Debug)]
 pub(super) struct CustomSourceTable {
-    /// What its keys begin with: `sources.custom.billing`.
+    /// Prefix of the table's keys, such as `sources.custom.billing`.
     pub(super) section: String,
-    /// Its name, if it has a proper one.
+    /// Name of the source; `None` if it is missing or invalid.
     pub(super) name: Option<String>,
-    /// Where the table begins.
-    pub(super) place: SettingOrigin,
+    /// Place where the table begins, for problems of the whole table.
+    pub(super) origin: SettingOrigin,
 }

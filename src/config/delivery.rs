@@ -1,4 +1,4 @@
-//! `[delivery]`: how events are brought to subscribers, unless a subscription says otherwise.
+//! Section `[delivery]`: defaults of every delivery; a subscription may override some of them.
 
 use std::time::Duration;
 
@@ -9,88 +9,88 @@ use super::problem::ConfigProblem;
 use super::setting::SettingValue;
 use super::values::{DAY_S, DURATION_MIN_S, HOUR_S, describe_unexpected, parse_number};
 
-/// The longest schedule of retries, in steps.
+/// Longest retry schedule of a subscription, in pauses.
 pub const RETRIES_MAX: usize = 50;
-/// The longest pause between two attempts, in seconds.
+/// Longest pause between two attempts, in seconds.
 pub const RETRY_PAUSE_MAX_S: f64 = 7.0 * DAY_S;
-/// The longest that one attempt may take, in seconds.
+/// Longest time limit of one attempt, in seconds.
 pub const TIMEOUT_MAX_S: f64 = 300.0;
-/// The most attempts to one subscriber at once.
+/// Most attempts to one subscriber at the same time.
 pub const CONCURRENCY_MAX: i64 = 1_000;
 
-/// What becomes of an entity's later events while a dead letter of it is open.
+/// Treatment of an entity's later events while one of its dead letters is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExhaustionPolicy {
-    /// They are delivered.
+    /// Later events are delivered past the dead letter.
     #[default]
     Skip,
-    /// They wait until the dead letter is delivered or discarded.
+    /// Later events wait until the dead letter is delivered or discarded.
     Halt,
 }
 
 impl ExhaustionPolicy {
-    /// Every choice with its name.
+    /// Policies with their names in the configuration and the API.
     pub const CHOICES: [(&'static str, Self); 2] = [("skip", Self::Skip), ("halt", Self::Halt)];
 }
 
-/// `[delivery]`
+/// Section `[delivery]`: limits and schedules of deliveries.
 #[derive(Clone, Debug)]
 pub struct DeliveryConfig {
-    /// How long one attempt may take: connecting, sending, and reading the whole answer.
+    /// Limit of one attempt: connecting, sending and reading the whole response.
     pub timeout: Duration,
-    /// How long what is owed is held for a subscriber that is paused or not to be reached.
+    /// Time for which undelivered events are kept for a subscriber that is paused or unreachable.
     pub hold: Duration,
-    /// The pauses before the second attempt, the third, and so on.
+    /// Pauses before the second attempt, the third, and so on.
     pub retry_schedule: Vec<Duration>,
-    /// How far a pause is drawn from the schedule either way, as a fraction of it.
+    /// Jitter of each pause in either direction, as a fraction of the pause.
     pub jitter: f64,
-    /// How long after the first attempt a delivery becomes a dead letter, whatever the schedule
-    /// says.
+    /// Time from the first attempt to the dead letter, even if the schedule has pauses left.
     pub dead_letter_after: Duration,
-    /// How long a subscriber may fail without one success before it is disabled.
+    /// Time without a single success after which a failing subscriber is disabled.
     pub disable_after: Duration,
-    /// Attempts to one subscriber at once.
+    /// Attempts to one subscriber at the same time.
     pub concurrency: usize,
-    /// What a dead letter does to its entity's later events.
+    /// Default treatment of an entity's later events while a dead letter is open.
     pub on_exhausted: ExhaustionPolicy,
-    /// Networks that subscribers may be in although they are not public.
+    /// Networks that subscribers may use although their addresses are not public.
     pub allow_targets: Vec<IpNet>,
-    /// The most subscriptions.
+    /// Most subscriptions that can exist.
     pub subscriptions_max: usize,
-    /// Attempts to all subscribers at once.
+    /// Attempts to all subscribers at the same time.
     pub attempts_max: usize,
-    /// Events that wait in memory for one subscriber.
+    /// Events in memory that wait for one subscriber.
     pub window_events: usize,
-    /// Bytes of events that wait in memory for one subscriber.
+    /// Bytes of events in memory that wait for one subscriber.
     pub window_bytes: usize,
-    /// Bytes of events that wait in memory for all subscribers together.
+    /// Bytes of events in memory that wait for all subscribers together.
     pub memory_bytes: usize,
-    /// Entities of one subscriber whose deliveries have failed and wait to be tried again.
+    /// Lanes of one subscriber that may wait for a retry at the same time.
     pub stopped_lanes_max: usize,
-    /// Dead letters of one subscriber; one that has more stands still until some are dealt with.
+    /// Open dead letters of one subscriber; at this limit its deliveries stop until some are
+    /// resolved.
     pub dead_letters_max: u64,
-    /// Jobs that deliver again what was delivered or failed, those that are over included.
+    /// Replay jobs that are kept, finished ones included.
     pub jobs_max: usize,
-    /// Bytes of records that all jobs have out at once.
+    /// Bytes of records that all replay jobs may hold in memory together.
     pub jobs_bytes_max: usize,
-    /// `[delivery.breaker]`
+    /// Section `[delivery.breaker]`: the circuit breaker of each subscriber.
     pub breaker: BreakerConfig,
 }
 
-/// `[delivery.breaker]`: when deliveries to a subscriber are interrupted.
+/// Section `[delivery.breaker]`: conditions that interrupt deliveries to a subscriber.
 #[derive(Clone, Copy, Debug)]
 pub struct BreakerConfig {
-    /// The time over which failures are counted.
+    /// Time window over which attempts are counted.
     pub window: Duration,
-    /// The share of attempts in the window whose failure opens it; 0 means never for that reason.
+    /// Share of failed attempts in the window that opens the breaker; 0 disables this condition.
     pub failure_rate: f64,
-    /// The fewest attempts in the window for the share to mean anything.
+    /// Fewest attempts in the window before `failure_rate` counts.
     pub attempts_min: u32,
-    /// Failures in a row that open it; 0 means never for that reason.
+    /// Failures in a row that open the breaker; 0 disables this condition.
     pub consecutive: u32,
-    /// How long it stays open first; twice as long after each probe that fails, up to `open_max`.
+    /// First open time of the breaker. It doubles after each failed probe, up to `open_max`.
     pub open: Duration,
-    /// The longest that it stays open before the next probe.
+    /// Longest open time before the next probe.
     pub open_max: Duration,
 }
 
@@ -127,7 +127,7 @@ impl ConfigDraft {
         }
     }
 
-    /// The pauses of a list of seconds, each of which may be a fraction.
+    /// Reads a list of pauses in seconds; fractions are allowed.
     pub(super) fn read_schedule(&mut self, key: &str) -> Vec<Duration> {
         let pauses = self.read_list(key, |value| {
             let seconds = parse_number(value, "a number of seconds")?;
@@ -163,8 +163,8 @@ impl ConfigDraft {
         })
     }
 
-    /// `[store] encryption_key`: 32 bytes in base64; nothing means that secrets are stored as they
-    /// are.
+    /// Reads `[store] encryption_key`, 32 bytes in base64. An empty text means that secrets are
+    /// stored unencrypted.
     pub(super) fn read_encryption_key(&mut self) -> Option<super::EncryptionKey> {
         self.read_as("store.encryption_key", |value| match value {
             SettingValue::Text(text) | SettingValue::Raw(text) if text.is_empty() => Ok(None),

@@ -1,5 +1,5 @@
-//! The settings before they are judged: the defaults, overlaid by the file, overlaid by the
-//! environment, each with its place.
+//! Settings before validation: the defaults, then the file, then the environment, each with its
+//! origin.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -17,32 +17,36 @@ use crate::suggest::nearest_key;
 
 mod custom;
 
-/// The embedded defaults; the keys in it are the keys there are.
+/// Embedded defaults. A key is known if it stands here.
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 const PREFIX: &str = "HOOKYARD_";
 
-/// Ours, but no settings: where the benchmarks keep their data, and what `hookyard listen` verifies
-/// with.
+/// Variables with the prefix that are no settings: the data folder of the benchmarks and the secret
+/// of `hookyard listen`.
 const NON_SETTING_VARIABLES: [&str; 2] = ["HOOKYARD_BENCH_DIR", "HOOKYARD_LISTEN_SECRET"];
 
-/// The settings of every key there is, and what was wrong on the way to them.
+/// Sections of earlier versions and their new names, which resemble the old names too little to be
+/// suggested.
+const RENAMED_SECTIONS: [(&str, &str); 1] = [("calls", "call_log")];
+
+/// Settings of all known keys, and the problems found while reading them.
 #[derive(Clone, Debug)]
 pub struct ConfigDraft {
     pub(super) settings: BTreeMap<String, DraftSetting>,
-    /// The configured sources, whose keys are among the settings too.
+    /// Configured sources; their keys are among `settings` too.
     pub(super) custom: Vec<CustomSourceTable>,
     pub(super) file: Option<PathBuf>,
     pub(super) problems: Vec<ConfigProblem>,
-    /// Whether the file could not be read as a whole, so that nothing can be said of what is in it.
+    /// True if the file could not be read as a whole, so its settings are unknown.
     pub(super) is_broken: bool,
 }
 
 impl ConfigDraft {
-    /// Reads `file`, if there is one, and the variables of `env` that set something, on top of the
-    /// defaults.
+    /// Reads `file`, if given, and the variables of `env` on top of the defaults.
     ///
-    /// Problems are kept and reported when the draft is finished, together with those found then.
+    /// Problems are collected; [`ConfigDraft::finish`] reports them together with those of
+    /// validation.
     #[must_use]
     pub fn from_toml<N, V>(file: Option<&Path>, env: impl IntoIterator<Item = (N, V)>) -> Self
     where
@@ -72,7 +76,7 @@ impl ConfigDraft {
         }
     }
 
-    /// Where the data folder is, as far as this draft says.
+    /// Path of the data folder as set so far; it is not validated yet.
     #[must_use]
     pub fn store_path(&self) -> PathBuf {
         match self
@@ -85,11 +89,11 @@ impl ConfigDraft {
         }
     }
 
-    /// Enables every source that is not switched off or on, allows subscribers on this machine, and
-    /// fills in `secrets`.
+    /// Applies the defaults of `--dev`: enables every source that the operator did not switch,
+    /// allows subscribers on this machine, and fills in `secrets`.
     pub fn apply_dev_mode(&mut self, secrets: &DevSecrets) {
-        // Of the sources themselves only: what one of them does besides calls for settings that
-        // only an operator has.
+        // Only the switches of sources. A switch below a source needs settings that only an
+        // operator has.
         let is_switch = |key: &str| {
             let name = key
                 .strip_prefix("sources.")
@@ -97,33 +101,33 @@ impl ConfigDraft {
             name.is_some_and(|name| !name.contains('.'))
         };
         for (_, setting) in self.settings.iter_mut().filter(|(key, _)| is_switch(key)) {
-            if setting.place == SettingOrigin::Defaults {
+            if setting.origin == SettingOrigin::Defaults {
                 setting.value = SettingValue::Boolean(true);
             }
         }
         if let Some(setting) = self
             .settings
             .get_mut("delivery.allow_targets")
-            .filter(|s| s.place == SettingOrigin::Defaults)
+            .filter(|s| s.origin == SettingOrigin::Defaults)
         {
-            // A receiver on the same machine is what a person tries first.
+            // First trials usually deliver to a receiver on the same machine.
             let loopback = ["127.0.0.0/8", "::1/128"].map(|network| DraftSetting {
                 value: SettingValue::Text(Secret::new(network)),
-                place: SettingOrigin::Defaults,
+                origin: SettingOrigin::Defaults,
             });
             setting.value = SettingValue::List(loopback.into());
         }
         self.fill_missing_secrets(secrets);
     }
 
-    /// Fills in `secrets` where neither the file nor the environment gives any.
+    /// Fills in `secrets` where neither the file nor the environment sets a value.
     pub fn fill_missing_secrets(&mut self, secrets: &DevSecrets) {
         for (made, secret) in secrets.iter() {
             let text = SettingValue::Text(secret.clone());
             let value = match made.is_list() {
                 true => SettingValue::List(vec![DraftSetting {
                     value: text,
-                    place: SettingOrigin::Defaults,
+                    origin: SettingOrigin::Defaults,
                 }]),
                 false => text,
             };
@@ -142,63 +146,72 @@ impl ConfigDraft {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => Zeroizing::new(text),
             Err(error) => {
-                let place = SettingOrigin::File(path.to_owned(), None);
+                let origin = SettingOrigin::File(path.to_owned(), None);
                 self.is_broken = true;
                 return self.problems.push(ConfigProblem::without_key(
-                    place,
+                    origin,
                     format!("cannot be read: {error}"),
                 ));
             }
         };
-        let place = |offset| SettingOrigin::File(path.to_owned(), Some(line_number(&text, offset)));
+        let origin_at =
+            |offset| SettingOrigin::File(path.to_owned(), Some(line_number(&text, offset)));
         match DeTable::parse(&text) {
-            Ok(table) => self.overlay(table.get_ref(), "", &place),
+            Ok(table) => self.overlay(table.get_ref(), "", &origin_at),
             Err(error) => {
-                // Only the message: the error's own display quotes the line, which may hold a
-                // secret.
-                let place = place(error.span().map_or(text.len(), |span| span.start));
+                // Only the message: the full error quotes the line, which may hold a secret.
+                let origin = origin_at(error.span().map_or(text.len(), |span| span.start));
                 self.is_broken = true;
                 self.problems.push(ConfigProblem::without_key(
-                    place,
+                    origin,
                     format!("not TOML: {}", error.message()),
                 ));
             }
         }
     }
 
-    fn overlay(&mut self, table: &DeTable<'_>, path: &str, place: &dyn Fn(usize) -> SettingOrigin) {
+    fn overlay(
+        &mut self,
+        table: &DeTable<'_>,
+        path: &str,
+        origin_at: &dyn Fn(usize) -> SettingOrigin,
+    ) {
         for (name, value) in table {
             let key = join_key(path, name.get_ref());
-            let here = place(name.span().start);
+            let key_origin = origin_at(name.span().start);
             if let Some(setting) = self.settings.get_mut(&key) {
                 *setting = DraftSetting {
-                    value: SettingValue::read(value.get_ref(), place),
-                    place: here,
+                    value: SettingValue::read(value.get_ref(), origin_at),
+                    origin: key_origin,
                 };
                 continue;
             }
             if key == CUSTOM_SOURCES_KEY {
-                self.read_custom(value, here, place);
+                self.read_custom(value, key_origin, origin_at);
                 continue;
             }
             let is_section = self.sections().any(|section| section == key);
             match (value.get_ref(), is_section) {
-                (DeValue::Table(inner), true) => self.overlay(inner, &key, place),
+                (DeValue::Table(inner), true) => self.overlay(inner, &key, origin_at),
                 (other, true) => {
-                    let found = SettingValue::read(other, place).describe();
+                    let found = SettingValue::read(other, origin_at).describe();
                     self.problems.push(ConfigProblem::for_key(
                         &key,
-                        here,
+                        key_origin,
                         format!("expected a table, found {found}"),
                     ));
                 }
                 (DeValue::Table(_), false) => {
-                    let hint = nearest_key(&key, self.sections()).map_or_else(
+                    let renamed = RENAMED_SECTIONS.iter().find(|(old, _)| *old == key);
+                    let nearest = renamed
+                        .map(|(_, new)| *new)
+                        .or_else(|| nearest_key(&key, self.sections()));
+                    let hint = nearest.map_or_else(
                         || self.list_alternatives(&key),
                         |nearest| format!("the nearest is `{nearest}`"),
                     );
                     self.problems.push(ConfigProblem::without_key(
-                        here,
+                        key_origin,
                         format!("unknown section `{key}`; {hint}"),
                     ));
                 }
@@ -209,7 +222,7 @@ impl ConfigDraft {
                             |nearest| format!("the nearest is `{nearest}`"),
                         );
                     self.problems.push(ConfigProblem::without_key(
-                        here,
+                        key_origin,
                         format!("unknown key `{key}`; {hint}"),
                     ));
                 }
@@ -217,7 +230,7 @@ impl ConfigDraft {
         }
     }
 
-    /// Takes the variables with our prefix; all others are somebody else's.
+    /// Reads a variable that has the prefix; other variables are ignored.
     fn read_variable(&mut self, name: &str, value: OsString) {
         let Some(path) = name
             .strip_prefix(PREFIX)
@@ -230,44 +243,46 @@ impl ConfigDraft {
             .map(str::to_lowercase)
             .collect::<Vec<_>>()
             .join(".");
-        // The name of a configured source may have two underscores of its own.
+        // The name of a configured source may contain two underscores.
         let key = self
             .keys()
             .find(|known| env_variable_name(known) == name)
             .map_or(key, str::to_owned);
-        let place = SettingOrigin::Environment(name.to_owned());
+        let origin = SettingOrigin::Environment(name.to_owned());
         let Ok(value) = value.into_string() else {
             return self
                 .problems
-                .push(ConfigProblem::without_key(place, "not UTF-8"));
+                .push(ConfigProblem::without_key(origin, "not UTF-8"));
         };
+
         if let Some(setting) = self.settings.get_mut(&key) {
             *setting = DraftSetting {
                 value: SettingValue::Raw(Secret::new(value)),
-                place,
+                origin,
             };
             return;
         }
+
         let hint = match nearest_key(&key, self.keys()) {
             Some(nearest) => format!(
                 "the nearest is `{nearest}` ({})",
                 env_variable_name(nearest)
             ),
-            // Not meant for us: container platforms make variables like HOOKYARD_PORT for a service
-            // of that name.
+            // Ignored: container platforms set variables such as HOOKYARD_PORT for a service of
+            // that name.
             None if !key.contains('.') => return,
             None => self.list_alternatives(&key),
         };
         let detail = match key.contains('.') {
             true => format!("sets the unknown key `{key}`; {hint}"),
-            false => format!("sets no key, since two underscores stand between the levels; {hint}"),
+            false => format!("sets no key: two underscores separate the levels; {hint}"),
         };
         self.problems
-            .push(ConfigProblem::without_key(place, detail));
+            .push(ConfigProblem::without_key(origin, detail));
     }
 
-    /// What could stand instead of `key`, which resembles nothing: the keys of its section, or else
-    /// the sections.
+    /// Lists alternatives to a `key` that resembles no known key: the keys of its section, else all
+    /// sections.
     fn list_alternatives(&self, key: &str) -> String {
         let section = key.rsplit_once('.').map_or("", |(section, _)| section);
         let keys: Vec<_> = self
@@ -292,7 +307,8 @@ impl ConfigDraft {
         self.settings.keys().map(String::as_str)
     }
 
-    /// Every proper prefix of a key: `sources` and `sources.support` for `sources.support.enabled`.
+    /// Returns every proper prefix of a key, such as `sources` and `sources.support` for
+    /// `sources.support.enabled`.
     fn sections(&self) -> impl Iterator<Item = &str> {
         self.keys()
             .flat_map(|key| key.match_indices('.').map(move |(end, _)| &key[..end]))
@@ -300,8 +316,8 @@ impl ConfigDraft {
     }
 }
 
-/// The environment variable that sets `key`.
-pub(super) fn env_variable_name(key: &str) -> String {
+/// Returns the environment variable that sets `key`.
+pub(crate) fn env_variable_name(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
 
@@ -316,7 +332,7 @@ fn flatten_table(table: &DeTable<'_>, path: &str, leaves: &mut BTreeMap<String, 
                     key,
                     DraftSetting {
                         value,
-                        place: SettingOrigin::Defaults,
+                        origin: SettingOrigin::Defaults,
                     },
                 );
             }

@@ -1,4 +1,4 @@
-//! `[sources.instagram]`: messages of Instagram's business accounts.
+//! Section `[sources.instagram]`: messages of Instagram business accounts.
 
 use std::time::Duration;
 
@@ -6,42 +6,42 @@ use super::draft::ConfigDraft;
 use super::secret::Secret;
 use super::values::{check_not_empty, parse_number, parse_string};
 
-/// The longest address of a webhook, in bytes.
+/// Longest webhook URL, in bytes.
 pub const URL_MAX_BYTES: usize = 500;
-/// The longest text of an automatic reply, in bytes: Instagram takes no more in one message.
+/// Longest text of an automatic reply, in bytes. Source: Instagram's limit for one message.
 pub const REPLY_MAX_BYTES: usize = 1_000;
-/// The longest cool-down of automatic replies, in seconds.
+/// Longest cool-down of automatic replies, in seconds (30 days).
 pub const COOLDOWN_MAX_S: f64 = 30.0 * 86_400.0;
 
-/// `[sources.instagram]`
+/// Section `[sources.instagram]`: messages of Instagram business accounts.
 #[derive(Clone, Debug)]
 pub struct InstagramConfig {
-    /// Whether the endpoints exist.
+    /// Switches the webhook and the accounts API on.
     pub enabled: bool,
-    /// The app's secrets, any of which is taken (rotation).
+    /// Secrets of the app at Meta. Any of them is accepted, so secrets can be rotated.
     pub app_secrets: Vec<Secret>,
-    /// What the handshake has to bring.
+    /// Token that Meta must present in the subscription handshake.
     pub verify_token: Secret,
-    /// Where messages go of accounts that have no address of their own.
+    /// Webhook URL for accounts without a URL of their own; `None` delivers nothing for them.
     pub crm_webhook_url: Option<String>,
-    /// The pauses before the second attempt to bring a message or a reply, the third, and so on.
+    /// Pauses before the second attempt to send a message or a reply, the third, and so on.
     pub retry_schedule: Vec<Duration>,
-    /// Where replies go: the address before `/me/messages`, without a slash at its end.
+    /// Base URL of the Graph API, before `/me/messages` and without a trailing slash.
     pub graph_url: String,
-    /// What replies are sent with of accounts that have no token of their own.
+    /// Access token for replies of accounts without a token of their own.
     pub access_token: Option<Secret>,
-    /// The most accounts that can be kept.
+    /// Most accounts that can be stored.
     pub accounts_max: usize,
-    /// The automatic reply of accounts that have none of their own.
+    /// Automatic reply of accounts without a reply of their own.
     pub auto_reply: AutoReply,
 }
 
-/// A text that is sent of itself to whoever writes.
+/// Text that is sent automatically to a user who writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AutoReply {
-    /// The text; empty means none.
+    /// Text of the reply; empty disables automatic replies.
     pub text: String,
-    /// How long a conversation gets no second one.
+    /// Time after an automatic reply in which the conversation gets no second one.
     pub cooldown: Duration,
 }
 
@@ -50,7 +50,7 @@ impl ConfigDraft {
         InstagramConfig {
             enabled: self.read_boolean("sources.instagram.enabled"),
             app_secrets: self.read_secrets("sources.instagram.app_secrets", check_not_empty),
-            // Compared with what is in a URL, where any character can stand.
+            // Any characters are allowed: the token arrives percent-encoded in a URL.
             verify_token: self.read_as("sources.instagram.verify_token", parse_string),
             crm_webhook_url: Some(self.read_text("sources.instagram.crm_webhook_url", |url| {
                 let expected =
@@ -95,8 +95,8 @@ impl ConfigDraft {
     }
 }
 
-/// Whether `text` is an absolute address with a host that a request can be sent to, and not longer
-/// than is taken.
+/// Tells if `text` is an absolute http or https URL with a host, and at most [`URL_MAX_BYTES`]
+/// long.
 #[must_use]
 pub fn is_web_url(text: &str) -> bool {
     let rest = text

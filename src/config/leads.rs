@@ -1,18 +1,18 @@
-//! `[sources.leads]`: pre-leads and leads from a CRM's webhooks.
+//! Section `[sources.leads]`: pre-leads and leads from a CRM's webhooks.
 
 use super::draft::ConfigDraft;
 use super::secret::Secret;
 use super::values::check_not_empty;
 
-/// `[sources.leads]`: pre-leads and leads.
+/// Section `[sources.leads]`: pre-leads and leads from a CRM.
 #[derive(Clone, Debug)]
 pub struct LeadsConfig {
-    /// Whether the endpoints exist.
+    /// Switches the endpoints of leads on.
     pub enabled: bool,
-    /// Signing secrets, any of which is taken (rotation); without any, signatures are not looked
-    /// at.
+    /// Signing secrets. Any of them is accepted, so secrets can be rotated. An empty list accepts
+    /// unsigned requests.
     pub secrets: Vec<Secret>,
-    /// Requests a minute for each client address; 0 means no limit.
+    /// Most requests a minute from one client address; 0 means no limit.
     pub rate_per_minute: u32,
 }
 

@@ -1,5 +1,5 @@
-//! Turns settings into a configuration: types, ranges and what must fit together. Every problem is
-//! found before any is reported.
+//! Validates settings: types, ranges and dependencies between keys. All problems are collected
+//! before any is reported.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -25,22 +25,22 @@ use super::{
 mod custom;
 
 const MIB: i64 = 1 << 20;
-/// No limit but that of the type.
+/// Upper bound of integers that only their type limits.
 const UNLIMITED: i64 = i64::MAX;
 
-/// What a configuration is for.
+/// Purpose of a configuration, which decides if secrets are required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigPurpose {
-    /// To run a node: each secret that it needs must be there.
+    /// Runs a node: every secret of an enabled source must be set.
     Node,
-    /// To work on a node's data or to talk to it: secrets may be missing.
+    /// Works on a node's data or calls a node: secrets may be missing.
     Tool,
 }
 
-/// Reads the defaults, then `file`, then the environment, and checks the whole.
+/// Reads the defaults, then `file`, then the environment, and validates the result.
 ///
 /// # Errors
-/// [`Problems`], all of them at once, each with its file and line or its variable.
+/// Returns a [`ConfigError`] with all problems, each with its file and line or its variable.
 pub fn load_config<N, V>(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (N, V)>,
@@ -53,14 +53,14 @@ where
 }
 
 impl ConfigDraft {
-    /// Checks the whole and gives the configuration.
+    /// Validates all settings and builds the configuration.
     ///
     /// # Errors
-    /// [`Problems`] of reading and of checking, all of them at once; only that of the file if it
-    /// cannot be read.
+    /// Returns a [`ConfigError`] with all problems of reading and of validation. If the file cannot
+    /// be read, only the file's own problem is reported.
     pub fn finish(mut self, purpose: ConfigPurpose) -> Result<Config, ConfigError> {
         if self.is_broken {
-            // Whatever else seems wrong or missing may be right in the part that was not read.
+            // Other problems may be false: the unread part of the file could set those keys.
             self.problems.retain(ConfigProblem::is_in_file);
             ConfigError::fail_if_any(std::mem::take(&mut self.problems))?;
         }
@@ -74,7 +74,7 @@ impl ConfigDraft {
             entity: EntityConfig {
                 items_max: self.read_integer("entity.items_max", 1..=MIB),
             },
-            calls: self.read_call_log(),
+            call_log: self.read_call_log(),
             delivery: self.read_delivery(),
             sources: SourcesConfig {
                 support: self.read_support(),
@@ -148,7 +148,7 @@ impl ConfigDraft {
         RouterConfig {
             shards: self.read_integer("router.shards", 0..=1024),
             mailbox_capacity: self.read_integer("router.mailbox_capacity", 1..=MIB),
-            // A quarter of it may belong to one entity.
+            // At least 16, because one entity may use a quarter of it.
             in_flight_events_max: self.read_integer("router.in_flight_events_max", 16..=MIB),
             in_flight_bytes_max: self.read_integer("router.in_flight_bytes_max", 1..=UNLIMITED),
             idle_timeout: self.read_seconds("router.idle_timeout_s", DAY_S),
@@ -162,8 +162,8 @@ impl ConfigDraft {
 
     fn read_call_log(&mut self) -> CallLogConfig {
         CallLogConfig {
-            rows_max: self.read_integer("calls.rows_max", 1..=1_000_000_000),
-            refused_rows_max: self.read_integer("calls.refused_rows_max", 1..=1_000_000_000),
+            rows_max: self.read_integer("call_log.rows_max", 1..=1_000_000_000),
+            refused_rows_max: self.read_integer("call_log.refused_rows_max", 1..=1_000_000_000),
         }
     }
 
@@ -206,22 +206,21 @@ impl ConfigDraft {
             config.router.in_flight_bytes_max,
             config.server.body_limit_bytes,
         );
-        // Zero is what a value became that is already reported.
+        // Zero stands for a value that is already reported as invalid.
         if bytes > 0 && bytes < 4 * body {
             let key = "router.in_flight_bytes_max";
-            let place = self.origin_of(&[key, "server.body_limit_bytes"]);
+            let origin = self.origin_of(&[key, "server.body_limit_bytes"]);
             let detail = format!(
                 "expected at least 4 times server.body_limit_bytes ({}), found {bytes}",
                 4 * body
             );
             self.problems
-                .push(ConfigProblem::for_key(key, place, detail));
+                .push(ConfigProblem::for_key(key, origin, detail));
         }
         if let Some(word) = find_name_clash(&config.sources) {
             let key = "sources.crm.events";
-            let detail = format!(
-                "events of {word:?} are those of the configured source of that name; rename one of them"
-            );
+            let detail =
+                format!("{word:?} is also the name of a configured source; rename one of them");
             self.problems
                 .push(ConfigProblem::for_key(key, self.origin_of(&[key]), detail));
         }
@@ -261,10 +260,10 @@ impl ConfigDraft {
         }
     }
 
-    /// Reports that the secret `key` is missing, at its own place or that of the key that calls for
-    /// it.
+    /// Reports a missing secret `key` at its own origin, or at the origin of the setting that
+    /// requires it.
     fn report_missing_secret(&mut self, key: &str, called_for_by: &str) {
-        // A list whose items are wrong is not missing: its items are reported.
+        // A list with invalid items is not missing; its items are already reported.
         if self
             .problems
             .iter()
@@ -272,26 +271,26 @@ impl ConfigDraft {
         {
             return;
         }
-        let place = match (self.origin_of(&[key, called_for_by]), &self.file) {
+        let origin = match (self.origin_of(&[key, called_for_by]), &self.file) {
             (SettingOrigin::Defaults, Some(file)) => SettingOrigin::File(file.clone(), None),
-            (place, _) => place,
+            (origin, _) => origin,
         };
         let detail = format!(
-            "missing: set it in the configuration file or in {}; `hookyard secret new` makes a value",
+            "missing: set it in the configuration file or in {}; `hookyard secret new` prints one",
             env_variable_name(key)
         );
         self.problems
-            .push(ConfigProblem::for_key(key, place, detail));
+            .push(ConfigProblem::for_key(key, origin, detail));
     }
 
-    /// Where the first of `keys` was set that the operator has set.
+    /// Returns the origin of the first of `keys` that the operator has set.
     pub(super) fn origin_of(&self, keys: &[&str]) -> SettingOrigin {
-        let mut places = keys
+        let mut origins = keys
             .iter()
             .filter_map(|key| self.settings.get(*key))
-            .map(|setting| &setting.place);
-        places
-            .find(|place| **place != SettingOrigin::Defaults)
+            .map(|setting| &setting.origin);
+        origins
+            .find(|origin| **origin != SettingOrigin::Defaults)
             .cloned()
             .unwrap_or(SettingOrigin::Defaults)
     }
@@ -304,20 +303,20 @@ impl ConfigDraft {
         let value = std::mem::replace(&mut setting.value, SettingValue::Taken);
         DraftSetting {
             value,
-            place: setting.place.clone(),
+            origin: setting.origin.clone(),
         }
     }
 
-    /// Reads `key` with `read`, whose error says what was expected and found.
+    /// Reads `key` with `read`. An error of `read` names the expected and the found value.
     pub(super) fn read_as<T: Default>(
         &mut self,
         key: &str,
         read: impl FnOnce(SettingValue) -> Result<T, String>,
     ) -> T {
-        let DraftSetting { value, place } = self.take_setting(key);
+        let DraftSetting { value, origin } = self.take_setting(key);
         read(value).unwrap_or_else(|detail| {
             self.problems
-                .push(ConfigProblem::for_key(key, place, detail));
+                .push(ConfigProblem::for_key(key, origin, detail));
             T::default()
         })
     }
@@ -389,7 +388,7 @@ impl ConfigDraft {
         })
     }
 
-    /// A string that `check` finds right; its error says what was expected.
+    /// Reads a string and validates it with `check`, whose error names the expected value.
     pub(super) fn read_text(
         &mut self,
         key: &str,
@@ -421,7 +420,7 @@ impl ConfigDraft {
     pub(super) fn read_secret(&mut self, key: &str) -> Secret {
         self.read_as(key, |value| {
             let text = parse_string(value)?;
-            // Empty is missing, which matters to a node only.
+            // An empty secret counts as missing, which is an error only for a node.
             if text.is_empty() {
                 Ok(text)
             } else {
@@ -449,42 +448,42 @@ impl ConfigDraft {
         })
     }
 
-    /// The items of a list that `read` can read; the others are reported, each at its own line.
+    /// Reads the items of a list with `read`. Invalid items are reported, each at its own line.
     pub(super) fn read_list<T>(
         &mut self,
         key: &str,
         read: impl Fn(SettingValue) -> Result<T, String>,
     ) -> Vec<T> {
-        let DraftSetting { value, place } = self.take_setting(key);
+        let DraftSetting { value, origin } = self.take_setting(key);
         let items = match value {
             SettingValue::List(items) => items,
-            SettingValue::Raw(text) => split_list(text.expose(), &place),
+            SettingValue::Raw(text) => split_list(text.expose(), &origin),
             other => {
                 self.problems.push(ConfigProblem::for_key(
                     key,
-                    place,
+                    origin,
                     describe_unexpected("a list of strings", &other),
                 ));
                 return Vec::new();
             }
         };
-        let mut wrong = |place, detail| {
+        let mut wrong = |origin, detail| {
             self.problems
-                .push(ConfigProblem::for_key(key, place, detail))
+                .push(ConfigProblem::for_key(key, origin, detail))
         };
         items
             .into_iter()
             .filter_map(|item| {
                 read(item.value)
-                    .map_err(|detail| wrong(item.place, detail))
+                    .map_err(|detail| wrong(item.origin, detail))
                     .ok()
             })
             .collect()
     }
 }
 
-/// A configured source of which the name is the first word of a declared event: nobody could tell
-/// their events apart.
+/// Finds a configured source with the name of a declared event's first word. Events of the two
+/// could not be told apart.
 fn find_name_clash(sources: &SourcesConfig) -> Option<&'static str> {
     let words = sources
         .crm
@@ -499,7 +498,7 @@ fn find_name_clash(sources: &SourcesConfig) -> Option<&'static str> {
     })
 }
 
-/// Whether paths can be put behind `text`.
+/// Tells if `text` is an http or https URL that a path can be appended to.
 fn is_base_url(text: &str) -> bool {
     let rest = text
         .strip_prefix("https://")
@@ -520,20 +519,20 @@ fn check_not_blank(text: &str) -> Result<(), String> {
     }
 }
 
-/// The items of a list in a variable; nothing at all is the empty list.
-fn split_list(text: &str, place: &SettingOrigin) -> Vec<DraftSetting> {
+/// Splits a comma-separated variable into items; an empty text is an empty list.
+fn split_list(text: &str, origin: &SettingOrigin) -> Vec<DraftSetting> {
     if text.trim().is_empty() {
         return Vec::new();
     }
     let item = |item: &str| DraftSetting {
         value: SettingValue::Raw(Secret::new(item.trim())),
-        place: place.clone(),
+        origin: origin.clone(),
     };
     text.split(',').map(item).collect()
 }
 
-/// Whether `text` is a filter, with each bare word a level: `inof` would be taken for the name of a
-/// target, and log nothing else.
+/// Tells if `text` is a log filter in which each bare word is a level. `EnvFilter` would read the
+/// typo `inof` as a target and log nothing else.
 fn is_log_filter(text: &str) -> bool {
     EnvFilter::try_new(text).is_ok() && text.split(',').all(|part| is_directive(part.trim()))
 }

@@ -1,4 +1,4 @@
-//! What an operator can set: the sections of the TOML file, each key with its reason. Defaults
+//! Operator's settings: one struct for each section of the TOML file. Defaults and their reasons
 //! stand in `config/default.toml`.
 
 mod c2s;
@@ -26,6 +26,7 @@ pub use delivery::{
 };
 pub use dev::{DEV_KEYS, DevKey, DevSecrets, DevSecretsError};
 pub use draft::ConfigDraft;
+pub(crate) use draft::env_variable_name;
 pub use instagram::{
     AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES, URL_MAX_BYTES, is_web_url,
 };

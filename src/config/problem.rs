@@ -1,52 +1,52 @@
-//! What is wrong with a configuration: every problem with its place, all of them at once.
+//! Problems of a configuration, each with its origin, reported all together.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a setting was made. Problems are shown in this order.
+/// Origin of a setting. Problems are shown in the order of the variants.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SettingOrigin {
-    /// In the defaults, that is, nowhere by the operator.
+    /// Embedded default; the operator did not set the key.
     Defaults,
-    /// In the file, on a line counted from 1 where one is known.
+    /// Configuration file, with the line (from 1) if it is known.
     File(PathBuf, Option<usize>),
-    /// In this environment variable.
+    /// Environment variable with this name.
     Environment(String),
 }
 
-/// One thing that is wrong. Never shows a secret's value.
+/// Single problem of a configuration. Its text never shows a secret's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
-    place: SettingOrigin,
+    origin: SettingOrigin,
     key: Option<String>,
     detail: String,
 }
 
 impl ConfigProblem {
-    /// Something wrong at `place` that is about no single key.
-    pub(super) fn without_key(place: SettingOrigin, detail: impl Into<String>) -> Self {
+    /// Creates a problem at `place` that belongs to no single key.
+    pub(super) fn without_key(origin: SettingOrigin, detail: impl Into<String>) -> Self {
         Self {
-            place,
+            origin,
             key: None,
             detail: detail.into(),
         }
     }
 
-    /// Something wrong with `key`, set at `place`.
-    pub(super) fn for_key(key: &str, place: SettingOrigin, detail: impl Into<String>) -> Self {
+    /// Creates a problem of `key`, which was set at `place`.
+    pub(super) fn for_key(key: &str, origin: SettingOrigin, detail: impl Into<String>) -> Self {
         Self {
-            place,
+            origin,
             key: Some(key.to_owned()),
             detail: detail.into(),
         }
     }
 
-    /// Whether it is the file's.
+    /// Tells if the problem lies in the configuration file.
     pub(super) fn is_in_file(&self) -> bool {
-        matches!(self.place, SettingOrigin::File(..))
+        matches!(self.origin, SettingOrigin::File(..))
     }
 
-    /// The key it is about, such as `server.bind`, if it is about one.
+    /// Key with the problem, such as `server.bind`; `None` if no single key has it.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
@@ -55,7 +55,7 @@ impl ConfigProblem {
 
 impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
+        match &self.origin {
             SettingOrigin::Defaults => {}
             SettingOrigin::File(path, Some(line)) => write!(f, "{}:{line}: ", path.display())?,
             SettingOrigin::File(path, None) => write!(f, "{}: ", path.display())?,
@@ -68,22 +68,22 @@ impl fmt::Display for ConfigProblem {
     }
 }
 
-/// Everything that is wrong with a configuration, in the order of the file, then the environment.
+/// All problems of a configuration: those of the file in its order, then those of the environment.
 /// Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(Vec<ConfigProblem>);
 
 impl ConfigError {
-    /// `Err` with `problems` in their order, or `Ok` if there are none.
+    /// Returns `Err` with the sorted `problems`, or `Ok` if there are none.
     pub(super) fn fail_if_any(mut problems: Vec<ConfigProblem>) -> Result<(), Self> {
         if problems.is_empty() {
             return Ok(());
         }
-        problems.sort_by(|a, b| a.place.cmp(&b.place));
+        problems.sort_by(|a, b| a.origin.cmp(&b.origin));
         Err(Self(problems))
     }
 
-    /// The problems, one after the other.
+    /// Iterates over the problems in their order of display.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigProblem> {
         self.0.iter()
     }

@@ -1,4 +1,4 @@
-//! A value that never shows itself: not in logs, not in debug output, not in memory after use.
+//! Secrets that appear neither in logs nor in debug output, and leave memory when dropped.
 
 use std::fmt;
 
@@ -7,30 +7,30 @@ use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
-/// A secret from the configuration; wiped when dropped, shown as `…`.
+/// Secret text from the configuration; zeroed when dropped, shown as `…`.
 #[derive(Clone, Default)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps `value`.
+    /// Wraps a secret text, which is zeroed when dropped.
     #[must_use]
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
 
-    /// The value itself, for signing and for the data folder's own file.
+    /// Returns the plain text, for signing and for the data folder's own file.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether `candidate` is this secret, in time that depends on the two lengths only.
+    /// Compares `candidate` with the secret, in time that depends only on the two lengths.
     #[must_use]
     pub fn matches(&self, candidate: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(candidate).into()
     }
 
-    /// Whether it is empty, that is, missing.
+    /// Tells if the secret is empty, which counts as missing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -49,12 +49,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A key of 32 bytes; wiped when dropped, shown as `…`.
+/// Encryption key of 32 bytes; zeroed when dropped, shown as `…`.
 #[derive(Clone)]
 pub struct EncryptionKey(Zeroizing<[u8; 32]>);
 
 impl EncryptionKey {
-    /// Reads 32 bytes in base64; `None` for anything else.
+    /// Parses 32 bytes in base64; `None` for any other text.
     #[must_use]
     pub fn parse(text: &Secret) -> Option<Self> {
         let bytes = Zeroizing::new(STANDARD.decode(text.expose().trim()).ok()?);
@@ -65,7 +65,7 @@ impl EncryptionKey {
             .map(|key| Self(Zeroizing::new(key)))
     }
 
-    /// The key itself.
+    /// Returns the 32 bytes, for the cipher.
     #[must_use]
     pub fn expose(&self) -> &[u8; 32] {
         &self.0

@@ -1,4 +1,4 @@
-//! The configuration, section by section.
+//! Typed sections of the configuration, and the small enums of their choices.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,192 +11,191 @@ use super::instagram::InstagramConfig;
 use super::leads::LeadsConfig;
 use super::secret::{EncryptionKey, Secret};
 
-/// The whole configuration, complete and checked.
+/// Complete, validated configuration of a node.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `[server]`
+    /// Section `[server]`: address, limits and proxies.
     pub server: ServerConfig,
-    /// `[store]`
+    /// Section `[store]`: data folder and durability.
     pub store: StoreConfig,
-    /// `[admin]`
+    /// Section `[admin]`: access to the admin API.
     pub admin: AdminConfig,
-    /// `[router]`
+    /// Section `[router]`: admission and live entities.
     pub router: RouterConfig,
-    /// `[entity]`
+    /// Section `[entity]`: size of one state.
     pub entity: EntityConfig,
-    /// `[calls]`
-    pub calls: CallLogConfig,
-    /// `[delivery]`
+    /// Section `[call_log]`: size of the call log.
+    pub call_log: CallLogConfig,
+    /// Section `[delivery]`: delivery to subscribers.
     pub delivery: DeliveryConfig,
-    /// `[sources]`
+    /// Section `[sources]`: senders and their contracts.
     pub sources: SourcesConfig,
-    /// `[telemetry]`
+    /// Section `[telemetry]`: format and level of logs.
     pub telemetry: TelemetryConfig,
 }
 
-/// `[server]`: the HTTP side.
+/// Section `[server]`: the HTTP server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Address and port to listen on.
     pub bind: String,
-    /// Where senders reach the node, such as `https://hooks.example.com`, without a slash at its
-    /// end.
+    /// Public base URL of the node, such as `https://hooks.example.com`, without a trailing slash.
     pub public_url: Option<String>,
     /// HTTP worker threads; 0 means one per core.
     pub workers: usize,
-    /// The largest body that is read, in bytes.
+    /// Largest accepted request body, in bytes.
     pub body_limit_bytes: usize,
-    /// How long a whole request (head and body) may take to arrive.
+    /// Limit for the arrival of a whole request, head and body.
     pub request_timeout: Duration,
-    /// How long an idle connection is kept.
+    /// Time for which an idle connection stays open.
     pub keep_alive: Duration,
-    /// The most connections open at once, over all workers.
+    /// Most open connections, over all workers.
     pub connections_max: usize,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` header is trusted.
     pub trusted_proxies: Vec<ipnet::IpNet>,
-    /// Failed authentications a minute per client address before 429 is answered instead of 401; 0
-    /// means no limit.
+    /// Failed authentications a minute from one client address before the answer is 429 instead of
+    /// 401; 0 means no limit.
     pub auth_failures_per_minute: u32,
-    /// How long a stop may take before the process ends anyway.
+    /// Limit of a graceful shutdown; after it the process exits anyway.
     pub shutdown_grace: Duration,
 }
 
-/// When an answer may leave.
+/// Condition for answering an accepted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncPolicy {
-    /// After the event's frame is on the disk.
+    /// Answers after the event's frame is synced to disk.
     Commit,
-    /// At once; the disk follows within `sync_interval`.
+    /// Answers at once; the sync follows within `sync_interval`.
     Interval,
 }
 
-/// `[store]`: the data folder.
+/// Section `[store]`: the data folder and its durability.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// The data folder.
+    /// Data folder; it is created if missing.
     pub path: PathBuf,
-    /// Memory for the store's page cache, in bytes.
+    /// Memory of the store's page cache, in bytes.
     pub cache_bytes: u64,
-    /// When an answer may leave.
+    /// Condition for answering an accepted event.
     pub sync: SyncPolicy,
-    /// The longest that `sync = "interval"` leaves an answered event off the disk.
+    /// Longest time for which `sync = "interval"` leaves an answered event unsynced.
     pub sync_interval: Duration,
-    /// The most records that one commit takes.
+    /// Most records of one commit.
     pub commit_records_max: usize,
-    /// The most bytes of records that one commit takes.
+    /// Most bytes of the records of one commit.
     pub commit_bytes_max: usize,
-    /// What secrets of subscribers are encrypted with on the disk; `None` means not at all.
+    /// Key that encrypts subscribers' secrets on disk; `None` stores them unencrypted.
     pub encryption_key: Option<EncryptionKey>,
 }
 
-/// `[admin]`: who may read.
+/// Section `[admin]`: access to the admin API.
 #[derive(Clone, Debug)]
 pub struct AdminConfig {
     /// The bearer token of the admin API.
     pub token: Secret,
 }
 
-/// `[router]`: admission and the live entities.
+/// Section `[router]`: admission and the live entities.
 #[derive(Clone, Debug)]
 pub struct RouterConfig {
-    /// Supervisors, each on a thread of its own; 0 means one up to 4 cores and one for each 4 cores
-    /// above.
+    /// Supervisors, each on its own thread; 0 means one for every 4 cores, rounded up.
     pub shards: usize,
-    /// Messages that may wait for one actor.
+    /// Messages that may wait in one actor's mailbox.
     pub mailbox_capacity: usize,
-    /// Events that may be between their request and their answer at once.
+    /// Most events that are accepted but not yet answered.
     pub in_flight_events_max: usize,
-    /// Bytes of such events.
+    /// Most bytes of events that are accepted but not yet answered.
     pub in_flight_bytes_max: usize,
-    /// How long an entity without events stays in memory.
+    /// Time without events after which an entity is passivated.
     pub idle_timeout: Duration,
-    /// The most entities in memory at once.
+    /// Most entities in memory at the same time.
     pub live_entities_max: usize,
     /// Crashes of one entity within `restart_window` before it is quarantined.
     pub restarts_max: u32,
-    /// The window in which crashes are counted.
+    /// Time window in which crashes are counted.
     pub restart_window: Duration,
-    /// How long a quarantined entity takes no events.
+    /// Time for which a quarantined entity refuses events.
     pub quarantine: Duration,
-    /// Records that reads may be behind the journal before new events are refused.
+    /// Records that the projection may lag behind the journal before new events are answered with
+    /// 503.
     pub projection_lag_max: u64,
 }
 
-/// `[entity]`: the size of one entity's state.
+/// Section `[entity]`: the size of one entity's state.
 #[derive(Clone, Copy, Debug)]
 pub struct EntityConfig {
-    /// The most items that a collection in a state keeps.
+    /// Most items that a collection in a state keeps.
     pub items_max: usize,
 }
 
-/// `[calls]`: the exchange log.
+/// Section `[call_log]`: the log of HTTP calls in and out.
 #[derive(Clone, Copy, Debug)]
 pub struct CallLogConfig {
-    /// The most rows of calls that were taken and of deliveries.
+    /// Most rows of accepted calls and deliveries.
     pub rows_max: u64,
-    /// The most rows of calls that were refused.
+    /// Most rows of refused calls; counted separately, so refusals cannot displace accepted calls.
     pub refused_rows_max: u64,
 }
 
-/// `[sources]`: who sends.
+/// Section `[sources]`: senders and their contracts.
 #[derive(Clone, Debug)]
 pub struct SourcesConfig {
-    /// `[sources.support]`
+    /// Section `[sources.support]`: support tickets from a CRM.
     pub support: SupportConfig,
-    /// `[sources.leads]`
+    /// Section `[sources.leads]`: pre-leads and leads from a CRM.
     pub leads: LeadsConfig,
-    /// `[[sources.custom]]`, in the order of the file.
+    /// Section `[[sources.custom]]`, in the order of the file.
     pub custom: Vec<CustomSourceConfig>,
-    /// `[sources.crm]`
+    /// Section `[sources.crm]`: the CRM's event bus.
     pub crm: CrmConfig,
-    /// `[sources.instagram]`
+    /// Section `[sources.instagram]`: messages of Instagram business accounts.
     pub instagram: InstagramConfig,
-    /// `[sources.c2s]`
+    /// Section `[sources.c2s]`: lead events of Contact2Sale.
     pub c2s: C2sConfig,
 }
 
-/// What happens to an event of an entity that does not exist.
+/// Treatment of an event whose entity does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownEntityPolicy {
-    /// The entity begins with this event.
+    /// Creates the entity with this event.
     Create,
-    /// The event fails with code 404.
+    /// Fails the event with code 404.
     Reject,
 }
 
-/// `[sources.support]`: support tickets from a CRM.
+/// Section `[sources.support]`: support tickets from a CRM.
 #[derive(Clone, Debug)]
 pub struct SupportConfig {
-    /// Whether the endpoint exists.
+    /// Switches the endpoint on; a disabled source answers 404.
     pub enabled: bool,
-    /// API keys, any of which is taken.
+    /// API keys of the sender. Any of them is accepted, so keys can be rotated.
     pub api_keys: Vec<Secret>,
-    /// Signing secrets, any of which is taken (rotation).
+    /// Signing secrets. Any of them is accepted, so secrets can be rotated.
     pub secrets: Vec<Secret>,
-    /// How far a request's timestamp may be from the node's clock, either way.
+    /// Largest difference between a request's timestamp and the node's clock, in either direction.
     pub tolerance: Duration,
-    /// Requests a minute for each API key; 0 means no limit.
+    /// Most requests a minute with one API key; 0 means no limit.
     pub rate_per_minute: u32,
-    /// What happens to an event of a ticket that does not exist.
+    /// Treatment of an event whose ticket does not exist.
     pub unknown_entity: UnknownEntityPolicy,
-    /// How long an idempotency key is remembered.
+    /// Time for which an idempotency key is remembered.
     pub idempotency_window: Duration,
 }
 
-/// How log lines look.
+/// Format of the node's log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For a person at a terminal.
+    /// Readable lines for a terminal.
     Pretty,
-    /// One JSON object a line.
+    /// One JSON object on each line.
     Json,
 }
 
-/// `[telemetry]`: what the node says of itself.
+/// Section `[telemetry]`: format and level of logs.
 #[derive(Clone, Debug)]
 pub struct TelemetryConfig {
-    /// How log lines look.
+    /// Format of the node's log lines.
     pub log: LogFormat,
-    /// What is logged: a level, or `tracing` filter directives.
+    /// Log level, or filter directives of `tracing`.
     pub level: String,
 }

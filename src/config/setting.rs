@@ -1,28 +1,28 @@
-//! A setting before it is judged: its value as it was written, and where.
+//! Setting before validation: its value as written, and its origin.
 
 use toml::de::DeValue;
 
 use super::problem::SettingOrigin;
 use super::secret::Secret;
 
-/// A value as it was written.
+/// Value of a setting as it was written.
 #[derive(Clone, Debug)]
 pub(super) enum SettingValue {
-    /// From the environment: text that becomes what its key wants.
+    /// Text of an environment variable, parsed when the type of its key is known.
     Raw(Secret),
     Text(Secret),
     Integer(i64),
     Float(f64),
     Boolean(bool),
     List(Vec<DraftSetting>),
-    /// Something that no key takes, under its name.
+    /// Value of a type that no key accepts, with the type's name.
     Other(&'static str),
-    /// Already read.
+    /// Placeholder of a value that validation has taken.
     Taken,
 }
 
 impl SettingValue {
-    pub(super) fn read(value: &DeValue<'_>, place: &dyn Fn(usize) -> SettingOrigin) -> Self {
+    pub(super) fn read(value: &DeValue<'_>, origin_at: &dyn Fn(usize) -> SettingOrigin) -> Self {
         match value {
             DeValue::String(text) => Self::Text(Secret::new(text.as_ref())),
             DeValue::Integer(number) => {
@@ -41,8 +41,8 @@ impl SettingValue {
                 items
                     .iter()
                     .map(|item| DraftSetting {
-                        value: Self::read(item.get_ref(), place),
-                        place: place(item.span().start),
+                        value: Self::read(item.get_ref(), origin_at),
+                        origin: origin_at(item.span().start),
                     })
                     .collect(),
             ),
@@ -50,7 +50,7 @@ impl SettingValue {
         }
     }
 
-    /// Whether it gives nothing: an empty text or list.
+    /// Tells if the value is an empty text or an empty list.
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Raw(text) | Self::Text(text) => text.is_empty(),
@@ -61,7 +61,7 @@ impl SettingValue {
         }
     }
 
-    /// What it is, for a message that says what was expected instead.
+    /// Names the type of the value, for a message that also names the expected type.
     pub(super) fn describe(&self) -> &'static str {
         match self {
             Self::Raw(_) | Self::Text(_) => "a string",
@@ -75,9 +75,9 @@ impl SettingValue {
     }
 }
 
-/// A value and where it was set.
+/// Value of a setting and its origin.
 #[derive(Clone, Debug)]
 pub(super) struct DraftSetting {
     pub(super) value: SettingValue,
-    pub(super) place: SettingOrigin,
+    pub(super) origin: SettingOrigin,
 }

@@ -1,8 +1,8 @@
-//! Texts with places to be filled in, such as `https://example.com/people/{cpf}`.
+//! Text templates with named places, such as `https://example.com/people/{cpf}`.
 
 use std::borrow::Cow;
 
-/// A text with named places. Parsed and checked once, then filled in as often as needed.
+/// Text with named places. It is parsed and checked once, then filled in as often as needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextTemplate(Vec<TextTemplatePart>);
 
@@ -13,10 +13,11 @@ enum TextTemplatePart {
 }
 
 impl TextTemplate {
-    /// Reads `text`, in which `{name}` is a place and `{{` and `}}` stand for one brace each.
+    /// Parses `text`, in which `{name}` is a place and `{{` and `}}` stand for one brace each.
     ///
     /// # Errors
-    /// What is wrong, for a person: a brace without its other half, or a place that is not `known`.
+    /// Describes the expected text, for an operator: a brace is unbalanced, or `known` is false for
+    /// a place.
     pub fn parse(text: &str, known: impl Fn(&str) -> bool) -> Result<Self, String> {
         let (mut parts, mut literal) = (Vec::new(), String::new());
         let mut rest = text;
@@ -32,9 +33,9 @@ impl TextTemplate {
             let (name, after) = rest
                 .split_once('}')
                 .filter(|_| brace == "{")
-                .ok_or("every { closed by a } (or doubled)")?;
+                .ok_or("every { closed by a }, or doubled")?;
             if !known(name) {
-                return Err(format!("places that there are, not {{{name}}}"));
+                return Err(format!("known places, found {{{name}}}"));
             }
             parts.extend([
                 TextTemplatePart::Text(std::mem::take(&mut literal)),
@@ -47,7 +48,7 @@ impl TextTemplate {
         Ok(Self(parts))
     }
 
-    /// Whether it has the place `name`.
+    /// Tells if the template contains the place `name`.
     #[must_use]
     pub fn has_place(&self, name: &str) -> bool {
         self.0
@@ -55,7 +56,7 @@ impl TextTemplate {
             .any(|part| matches!(part, TextTemplatePart::Place(place) if place == name))
     }
 
-    /// The text with what `value` gives for each place.
+    /// Returns the text, with each place replaced by the result of `value`.
     pub fn fill<'v>(&self, value: impl Fn(&str) -> Cow<'v, str>) -> String {
         let mut text = String::new();
         for part in &self.0 {
@@ -95,17 +96,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn template_errors_name_the_problem() {
         for text in ["{", "a}", "{x", "}{", "{x}}"] {
             assert_eq!(
                 filled(text).expect_err("unbalanced"),
-                "every { closed by a } (or doubled)",
+                "every { closed by a }, or doubled",
                 "{text}"
             );
         }
         assert_eq!(
             filled("{unknown}").expect_err("unknown"),
-            "places that there are, not {unknown}"
+            "known places, found {unknown}"
         );
     }
 }

@@ -1,17 +1,18 @@
-//! Single values as the keys of several sections want them; each error says what was expected.
+//! Parsers and checks of single values that several sections use. Each error names the expected
+//! value.
 
 use super::secret::Secret;
 use super::setting::SettingValue;
 
-/// The shortest span of time that any key takes; zero would mean "never" in one place and "at once"
-/// in another.
+/// Shortest duration of any key, in seconds. Zero would mean "never" for some keys and "at once"
+/// for others.
 pub(super) const DURATION_MIN_S: f64 = 0.001;
 pub(super) const DAY_S: f64 = 86_400.0;
 pub(super) const HOUR_S: f64 = 3_600.0;
 
 pub(super) fn parse_number(value: SettingValue, expected: &str) -> Result<f64, String> {
     match value {
-        // Exact: the longest span anywhere is far below 2^53.
+        // Exact: the longest accepted duration is far below 2^53.
         SettingValue::Integer(number) => Ok(number as f64),
         SettingValue::Float(number) => Ok(number),
         SettingValue::Raw(text) => text
@@ -30,23 +31,23 @@ pub(super) fn parse_string(value: SettingValue) -> Result<Secret, String> {
     }
 }
 
-/// `secret`, if it can be sent in a header. Its error never shows it.
+/// Returns `secret` if a header can carry it. The error never shows the secret.
 pub(super) fn check_sendable(secret: Secret) -> Result<Secret, String> {
     let text = secret.expose();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(secret);
     }
     Err(
-        "expected printable ASCII characters without spaces; `hookyard secret new` makes a value"
+        "expected printable ASCII characters without spaces; `hookyard secret new` prints one"
             .to_owned(),
     )
 }
 
-/// `secret`, if it is one.
+/// Returns `secret` unless it is blank. The error never shows the secret.
 pub(super) fn check_not_empty(secret: Secret) -> Result<Secret, String> {
     let blank = secret.expose().trim().is_empty();
     if blank {
-        Err("a secret is empty; `hookyard secret new` makes one".to_owned())
+        Err("a secret is empty; `hookyard secret new` prints one".to_owned())
     } else {
         Ok(secret)
     }
@@ -56,7 +57,7 @@ pub(super) fn describe_unexpected(expected: &str, value: &SettingValue) -> Strin
     format!("expected {expected}, found {}", value.describe())
 }
 
-/// For keys that are no secrets: shows what was found.
+/// Describes a mismatch and quotes the found text, so it is only for keys that hold no secret.
 pub(super) fn describe_mismatch(expected: &str, text: &str) -> String {
     format!("expected {expected}, found {text:?}")
 }

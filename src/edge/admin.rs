@@ -1,52 +1,55 @@
-//! Who may read: callers with the admin's bearer token.
+//! Bearer tokens of the admin and of publishers.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 
-use super::error::Error;
+use super::error::ApiError;
 use super::state::Edge;
 use crate::config::Secret;
 
 /// Checks that `request` carries the admin's token.
 ///
 /// # Errors
-/// [`Error::Unauthorized`], or [`Error::RateLimited`] when its client failed too often.
-pub(super) fn authorize(request: &HttpRequest, edge: &Edge) -> Result<(), Error> {
-    let given = request
-        .headers()
-        .get(AUTHORIZATION)
-        .and_then(|value| bearer_token(value.as_bytes()));
-    if given.is_some_and(|given| is_token(&edge.config.admin.token, given)) {
+/// [`ApiError::Unauthorized`], or [`ApiError::RateLimited`] when its client failed too often.
+pub(super) fn authorize(request: &HttpRequest, edge: &Edge) -> Result<(), ApiError> {
+    let token = request_token(request);
+    if token.is_some_and(|token| token_matches(&edge.config.admin.token, token)) {
         return Ok(());
     }
-    Err(edge.count_failure(request, Error::Unauthorized))
+
+    Err(edge.count_auth_failure(request, ApiError::Unauthorized))
 }
 
-/// Checks that `request` carries the admin's token or one of `tokens`. All are compared, whichever
-/// fits.
+/// Checks that `request` carries the admin's token or one of `tokens`. All tokens are compared even
+/// after a match, so that the time taken says nothing about them.
 ///
 /// # Errors
-/// As [`authorize`].
+/// As for [`authorize`].
 pub(super) fn authorize_any(
     request: &HttpRequest,
     edge: &Edge,
     tokens: &[Secret],
-) -> Result<(), Error> {
-    let given = request
-        .headers()
-        .get(AUTHORIZATION)
-        .and_then(|value| bearer_token(value.as_bytes()))
-        .unwrap_or_default();
-    let known = std::iter::once(&edge.config.admin.token).chain(tokens);
-    let fitting = known.filter(|token| is_token(token, given)).count();
-    if fitting > 0 {
+) -> Result<(), ApiError> {
+    let token = request_token(request).unwrap_or_default();
+    let accepted = std::iter::once(&edge.config.admin.token).chain(tokens);
+    let matching = accepted
+        .filter(|secret| token_matches(secret, token))
+        .count();
+
+    if matching > 0 {
         Ok(())
     } else {
-        Err(edge.count_failure(request, Error::Unauthorized))
+        Err(edge.count_auth_failure(request, ApiError::Unauthorized))
     }
 }
 
-/// The token of an `Authorization` header; the scheme's case does not matter (RFC 9110, 11.1).
+fn request_token(request: &HttpRequest) -> Option<&[u8]> {
+    let header = request.headers().get(AUTHORIZATION)?;
+    bearer_token(header.as_bytes())
+}
+
+/// Returns the token of an `Authorization` header; the case of the scheme does not matter
+/// (RFC 9110, 11.1).
 fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme
@@ -54,9 +57,9 @@ fn bearer_token(value: &[u8]) -> Option<&[u8]> {
         .then(|| token.trim_ascii())
 }
 
-fn is_token(token: &Secret, given: &[u8]) -> bool {
-    // An empty token is one that was never set: it opens nothing.
-    token.matches(given) && !token.is_empty()
+fn token_matches(secret: &Secret, token: &[u8]) -> bool {
+    // An empty secret was never set: it admits nobody.
+    secret.matches(token) && !secret.is_empty()
 }
 
 #[cfg(test)]
@@ -80,8 +83,8 @@ mod tests {
 
     #[test]
     fn a_token_that_was_never_set_opens_nothing() {
-        assert!(is_token(&Secret::new("t"), b"t"));
-        assert!(!is_token(&Secret::new("t"), b""));
-        assert!(!is_token(&Secret::new(""), b""));
+        assert!(token_matches(&Secret::new("t"), b"t"));
+        assert!(!token_matches(&Secret::new("t"), b""));
+        assert!(!token_matches(&Secret::new(""), b""));
     }
 }

@@ -1,4 +1,4 @@
-//! Building answers: JSON bodies and the headers that several of them share.
+//! JSON answers, and the headers and number formats that several answers share.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use serde_json::Number;
 
 use super::sliding_window::RateQuota;
 
-/// The accepted event's id.
+/// Header with the id of the accepted event.
 pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
-/// The accepted event's number among its entity's.
+/// Header with the number of the accepted event among the events of its entity.
 pub(super) const ENTITY_SEQUENCE: HeaderName = HeaderName::from_static("x-entity-sequence");
-/// The id that the request's log lines carry.
+/// Header with the request id, which the request's log lines carry too.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATE_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RATE_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
-/// An answer with `body` as JSON.
+/// Builds an answer with `body` as JSON.
 #[must_use]
 pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     let mut bytes = Vec::with_capacity(192);
-    // A body of ours has string keys and no fallible members; an empty body is what is left if one
-    // ever had.
+    // Bodies have string keys and no fallible members, so this never fails; an empty body is the
+    // fallback.
     if serde_json::to_writer(&mut bytes, body).is_err() {
         bytes.clear();
     }
@@ -37,7 +37,7 @@ pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> HttpRe
     response
 }
 
-/// The answer to a reader, never cached.
+/// Builds an answer with `body` as JSON that must not be cached.
 #[must_use]
 pub(super) fn uncached_json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     let mut response = json_response(status, body);
@@ -47,7 +47,13 @@ pub(super) fn uncached_json(status: StatusCode, body: &impl Serialize) -> HttpRe
     response
 }
 
-/// A time as a number of seconds, whole if it can be.
+/// Builds an answer 200 with `body` as JSON that must not be cached.
+#[must_use]
+pub(super) fn ok_json(body: &impl Serialize) -> HttpResponse {
+    uncached_json(StatusCode::OK, body)
+}
+
+/// Converts to a number of seconds with milliseconds, without a fraction if there is none.
 #[must_use]
 pub(super) fn seconds_as_number(time: Duration) -> Number {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -59,14 +65,20 @@ pub(super) fn seconds_as_number(time: Duration) -> Number {
         .unwrap_or_else(|| 0.into())
 }
 
-/// Sets header `name`, unless `value` cannot stand in one.
+/// Converts to milliseconds, with microseconds as the fraction.
+#[must_use]
+pub(super) fn as_milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1_000.0
+}
+
+/// Sets the header `name`, unless `value` is no valid header value.
 pub(super) fn set_header(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
 }
 
-/// Says what is left of a limit.
+/// Sets the `RateLimit-*` headers from `quota`.
 pub(super) fn set_quota_headers(headers: &mut HeaderMap, quota: &RateQuota) {
     headers.insert(RATE_LIMIT, quota.limit.into());
     headers.insert(RATE_REMAINING, quota.remaining.into());

@@ -1,13 +1,13 @@
-//! The API: each path with its methods, who may call it, its handler and its description. Routes,
-//! `Allow` headers and the OpenAPI description are all made of this one table.
+//! Table of the API: each path with its methods, its access rule, its handler and its description.
+//! Routes, `Allow` headers and the OpenAPI description are all made of this one table.
 //!
-//! The order is that in which a request's path is compared: senders' paths come first, since they
-//! are called most, and a fixed path comes before one with a variable part in the same place.
+//! A request's path is compared in the order of the table: senders' paths come first, since they
+//! are called most, and a fixed path comes before a path with a variable part in the same place.
 
 use actix_web::web;
 
 use super::configured::source::ConfiguredSource;
-use super::context::{Admission, RequestContext};
+use super::context::{CallerCheck, RequestContext};
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::{CRM, CallSource, LEADS, SUPPORT};
@@ -23,25 +23,24 @@ const POST: MethodSet = MethodSet::POST;
 const PUT: MethodSet = MethodSet::PUT;
 const DELETE: MethodSet = MethodSet::DELETE;
 
-const ADMIN: Admission = Admission::Admin;
-const ADMIN_WITH_BODY: Admission = Admission::AdminWithBody;
-const BY_SUPPORT: Admission = Admission::ByHandler(CallSource::Contract(SUPPORT));
-const BY_LEADS: Admission = Admission::ByHandler(CallSource::Contract(LEADS));
-const BY_CRM: Admission = Admission::ByHandler(CallSource::Contract(CRM));
-const BY_C2S: Admission = Admission::ByHandler(CallSource::Contract(c2s::SOURCE));
-const BY_INSTAGRAM: Admission = Admission::ByHandler(CallSource::Contract(instagram::SOURCE));
+const ADMIN: CallerCheck = CallerCheck::Admin;
+const ADMIN_WITH_BODY: CallerCheck = CallerCheck::AdminWithBody;
+const BY_SUPPORT: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(SUPPORT));
+const BY_LEADS: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(LEADS));
+const BY_CRM: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(CRM));
+const BY_C2S: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(c2s::SOURCE));
+const BY_INSTAGRAM: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(instagram::SOURCE));
 
-/// Every endpoint there is, enabled or not, with those of the sources that the configuration
-/// describes.
+/// Lists every built-in endpoint, enabled or not, and the endpoints of the `custom` sources.
 pub(super) fn endpoints(custom: &[CustomSourceConfig]) -> Vec<ApiEndpoint> {
     let mut all = vec![
         ApiEndpoint::new("/api/v0/crm/webhooks/support/")
             .on(POST, BY_SUPPORT, support::receive, support::spec::receive)
             .only_if(|config| config.sources.support.enabled),
     ];
-    all.extend(leads());
-    all.extend(configured(custom));
-    all.extend(instagram());
+    all.extend(leads_endpoints());
+    all.extend(custom_endpoints(custom));
+    all.extend(instagram_endpoints());
     all.extend([
         ApiEndpoint::new("/api/v1/webhooks/c2s")
             .on(POST, BY_C2S, c2s::receive, c2s::spec::receive)
@@ -51,22 +50,22 @@ pub(super) fn endpoints(custom: &[CustomSourceConfig]) -> Vec<ApiEndpoint> {
             .operation_if(|config| config.sources.crm.enabled)
             .on(READ, ADMIN, reads::events::list, reads::spec::events),
     ]);
-    all.extend(node());
-    all.extend(reads());
-    all.extend(webhooks());
-    all.extend(dead_letters());
+    all.extend(health_endpoints());
+    all.extend(read_endpoints());
+    all.extend(subscription_endpoints());
+    all.extend(redelivery_endpoints());
     all
 }
 
-/// One path for any event, and one for each event that has its own.
-fn leads() -> impl Iterator<Item = ApiEndpoint> {
-    let any = ApiEndpoint::within(leads::BASE_PATH, "").on(
+/// Endpoints of the leads contract: one path for any event, and a path for each event that has one.
+fn leads_endpoints() -> impl Iterator<Item = ApiEndpoint> {
+    let any_event = ApiEndpoint::within(leads::BASE_PATH, "").on(
         POST,
         BY_LEADS,
         async |context: &mut RequestContext| leads::receive(None, context).await,
         leads::spec::any_event,
     );
-    let each = leads::LEAD_EVENTS.iter().filter_map(|event| {
+    let each_event = leads::LEAD_EVENTS.iter().filter_map(|event| {
         let path = event
             .path?
             .replace("{id}", &format!("{{{}}}", event.id_name()));
@@ -77,13 +76,13 @@ fn leads() -> impl Iterator<Item = ApiEndpoint> {
             leads::spec::one_event(event)
         }))
     });
-    std::iter::once(any)
-        .chain(each)
+    std::iter::once(any_event)
+        .chain(each_event)
         .map(|endpoint| endpoint.only_if(|config| config.sources.leads.enabled))
 }
 
-/// The description of all configured sources, and a path for each enabled one of `custom`.
-fn configured(custom: &[CustomSourceConfig]) -> impl Iterator<Item = ApiEndpoint> {
+/// Endpoints of configured sources: one description of all, and a path for each enabled source.
+fn custom_endpoints(custom: &[CustomSourceConfig]) -> impl Iterator<Item = ApiEndpoint> {
     let described = ApiEndpoint::new(configured::PATH)
         .only_described(GET, configured::spec::subscription)
         .only_described(POST, configured::spec::receive);
@@ -92,7 +91,7 @@ fn configured(custom: &[CustomSourceConfig]) -> impl Iterator<Item = ApiEndpoint
         .enumerate()
         .filter(|(_, custom)| custom.enabled)
         .map(|(index, custom)| {
-            let admission = Admission::ByHandler(CallSource::Configured {
+            let caller_check = CallerCheck::ByHandler(CallSource::Configured {
                 index,
                 name: custom.name,
             });
@@ -103,9 +102,9 @@ fn configured(custom: &[CustomSourceConfig]) -> impl Iterator<Item = ApiEndpoint
             };
             let endpoint =
                 ApiEndpoint::new(configured::PATH.replace("{name}", custom.name.as_str()));
-            let endpoint = endpoint.undescribed(POST, admission, receive);
+            let endpoint = endpoint.undescribed(POST, caller_check, receive);
             if ConfiguredSource::has_subscription_handshake(custom) {
-                endpoint.undescribed(GET, admission, subscribe)
+                endpoint.undescribed(GET, caller_check, subscribe)
             } else {
                 endpoint
             }
@@ -114,7 +113,7 @@ fn configured(custom: &[CustomSourceConfig]) -> impl Iterator<Item = ApiEndpoint
 }
 
 #[rustfmt::skip]
-fn instagram() -> impl Iterator<Item = ApiEndpoint> {
+fn instagram_endpoints() -> impl Iterator<Item = ApiEndpoint> {
     let endpoints = [
         ApiEndpoint::new("/webhooks/instagram")
             .on(GET, BY_INSTAGRAM, instagram::verify, instagram::spec::verify)
@@ -132,7 +131,7 @@ fn instagram() -> impl Iterator<Item = ApiEndpoint> {
     endpoints.into_iter().map(|endpoint| endpoint.only_if(|config| config.sources.instagram.enabled))
 }
 
-fn node() -> [ApiEndpoint; 3] {
+fn health_endpoints() -> [ApiEndpoint; 3] {
     let alive = || web::route().to(health::alive);
     let ready = || web::route().to(health::ready);
     [
@@ -147,7 +146,7 @@ fn node() -> [ApiEndpoint; 3] {
 }
 
 #[rustfmt::skip]
-fn reads() -> [ApiEndpoint; 7] {
+fn read_endpoints() -> [ApiEndpoint; 7] {
     [
         ApiEndpoint::new("/api/v1/entities/{kind}")
             .on(READ, ADMIN, reads::entities::list, reads::spec::entities),
@@ -156,7 +155,7 @@ fn reads() -> [ApiEndpoint; 7] {
         ApiEndpoint::new("/api/v1/entities/{kind}/{id}/timeline")
             .on(READ, ADMIN, reads::entities::timeline, reads::spec::timeline),
         ApiEndpoint::new("/api/v1/events/{event_id}")
-            .on(READ, ADMIN, reads::events::show, reads::spec::event_with_fate),
+            .on(READ, ADMIN, reads::events::show, reads::spec::event_with_outcome),
         ApiEndpoint::new("/api/v1/events/{event_id}/reprocess")
             .on(POST, ADMIN, reads::reprocess::run, reads::spec::reprocess),
         ApiEndpoint::new("/api/v1/webhooks/logs").on(READ, ADMIN, reads::logs::list, reads::spec::logs),
@@ -165,9 +164,9 @@ fn reads() -> [ApiEndpoint; 7] {
     ]
 }
 
-/// Subscriptions are told from the other paths under the same beginning by their digits.
+/// Endpoints of subscriptions. An id is digits only, which keeps `/api/v1/webhooks/logs` apart.
 #[rustfmt::skip]
-fn webhooks() -> [ApiEndpoint; 10] {
+fn subscription_endpoints() -> [ApiEndpoint; 10] {
     [
         ApiEndpoint::new("/api/v1/webhooks/events/available")
             .on(READ, ADMIN, available_events::list, available_events::describe),
@@ -183,9 +182,9 @@ fn webhooks() -> [ApiEndpoint; 10] {
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/rotate-secret")
             .on(POST, ADMIN_WITH_BODY, webhooks::actions::rotate, webhooks::spec::rotate),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/pause")
-            .on(POST, ADMIN, webhooks::actions::stop, webhooks::spec::pause),
+            .on(POST, ADMIN, webhooks::actions::pause, webhooks::spec::pause),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/resume")
-            .on(POST, ADMIN, webhooks::actions::start, webhooks::spec::resume),
+            .on(POST, ADMIN, webhooks::actions::resume, webhooks::spec::resume),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/test")
             .on(POST, ADMIN, webhooks::actions::test, webhooks::spec::test),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/recover")
@@ -196,7 +195,7 @@ fn webhooks() -> [ApiEndpoint; 10] {
 }
 
 #[rustfmt::skip]
-fn dead_letters() -> [ApiEndpoint; 7] {
+fn redelivery_endpoints() -> [ApiEndpoint; 7] {
     [
         ApiEndpoint::new("/api/v1/dead-letters")
             .on(READ, ADMIN, dead_letters::list, dead_letters::spec::list)

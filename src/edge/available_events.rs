@@ -1,8 +1,7 @@
-//! `GET /api/v1/webhooks/events/available`: every event that can be followed, with an example of
-//! its delivery.
+//! `GET /api/v1/webhooks/events/available`: every event that a subscription can match, with an
+//! example of its delivery.
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -10,22 +9,23 @@ use serde_json::{Value, json};
 use super::answer;
 use super::context::RequestContext;
 use super::docs::endpoint::{EndpointAccess, EndpointDoc};
-use super::error::Error;
+use super::error::ApiError;
+use super::list::ListPage;
 use crate::config::{Config, CustomSourceConfig, DeclaredBusEvent};
 use crate::event::{Kind, catalogue};
 use crate::provider::FieldLocator;
 
-/// When the events of the examples happened.
+/// Time of the events in the examples.
 const EXAMPLE_AT: &str = "2025-10-18T09:43:12.442Z";
-/// Who published those of the bus.
+/// Publisher of the bus events in the examples.
 const EXAMPLE_USER: u64 = 12;
-/// What happened in the examples of configured sources, and the idempotency key under which it
-/// came.
+/// Event name in the examples of configured sources.
 const EXAMPLE_EVENT: &str = "created";
+/// Idempotency key in the examples of configured sources.
 const EXAMPLE_KEY: &str = "evt_1042";
-/// A number in a pointer that is up to this is taken for a place in a list, a higher one for a
-/// name: either is found.
-const EXAMPLE_PLACE_MAX: usize = 9;
+/// Largest number in a JSON pointer that the example reads as an index of a list; larger numbers
+/// become names of members, so that no example grows a long list.
+const EXAMPLE_INDEX_MAX: usize = 9;
 
 #[derive(Serialize)]
 struct AvailableEvent {
@@ -37,7 +37,7 @@ struct AvailableEvent {
     example: DeliveryExample,
 }
 
-/// The body of a delivery.
+/// Body of a delivery, as an example.
 #[derive(Serialize)]
 struct DeliveryExample {
     event: String,
@@ -48,14 +48,12 @@ struct DeliveryExample {
     late: bool,
 }
 
-/// Lists them all, source by source. The list is one page, since it is as long as the program and
-/// the configuration are.
-pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /api/v1/webhooks/events/available`. The list is one page, since its length is
+/// bounded by the catalogue and the configuration.
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     context.refuse_parameters()?;
     let items = list_available_events(&context.edge.config);
-    let total = items.len();
-    let list = json!({"items": items, "total": total, "page": 1, "page_size": total, "pages": 1});
-    Ok(answer::uncached_json(StatusCode::OK, &list))
+    Ok(answer::ok_json(&ListPage::whole(items)))
 }
 
 fn list_available_events(config: &Config) -> Vec<AvailableEvent> {
@@ -70,11 +68,17 @@ fn list_available_events(config: &Config) -> Vec<AvailableEvent> {
         source: Some(catalogue::CRM_SOURCE.to_owned()),
         kind: Some(declared.kind),
         wire_name: Some(declared.name.to_string()),
-        description: "Declared in the configuration, sources.crm.events. The data is what its publisher puts there."
-            .to_owned(),
+        description:
+            "Declared in the configuration, sources.crm.events. The publisher decides what \
+                      the data holds."
+                .to_owned(),
         example: DeliveryExample {
             user_id: Some(EXAMPLE_USER),
-            ..delivery_example(declared.name.to_string(), Some(declared.kind), to_raw_json(&declared_data(declared)))
+            ..delivery_example(
+                declared.name.to_string(),
+                Some(declared.kind),
+                to_raw_json(&declared_data(declared)),
+            )
         },
     });
     let configured = config.sources.custom.iter().map(|custom| AvailableEvent {
@@ -83,8 +87,9 @@ fn list_available_events(config: &Config) -> Vec<AvailableEvent> {
         kind: Some(custom.kind),
         wire_name: None,
         description:
-            "Every event of a configured source, each under the name that it has there. The data is all that its \
-                      sender sent; the example has what the configuration looks for."
+            "Every event of a configured source, under the name that its sender uses. The \
+                      data is the whole body; the example has the fields that the configuration \
+                      reads."
                 .to_owned(),
         example: delivery_example(
             format!("{}.{EXAMPLE_EVENT}", custom.name),
@@ -99,7 +104,7 @@ fn list_available_events(config: &Config) -> Vec<AvailableEvent> {
         .collect()
 }
 
-fn built_in_event(entry: catalogue::Entry) -> AvailableEvent {
+fn built_in_event(entry: catalogue::CatalogueEntry) -> AvailableEvent {
     let data =
         serde_json::from_str(entry.data).expect("a test of the catalogue parses all examples");
     let user_id = (entry.source == Some(catalogue::CRM_SOURCE)).then_some(EXAMPLE_USER);
@@ -133,23 +138,23 @@ fn to_raw_json(data: &Value) -> Box<RawValue> {
     to_raw_value(data).expect("a value has a JSON text")
 }
 
-/// What the data of a declared event must have: the id of its entity.
+/// Builds example data of a declared event: the id of its entity, which is required.
 fn declared_data(declared: &DeclaredBusEvent) -> Value {
-    let what = declared.name.as_str().split('.').next().unwrap_or_default();
-    json!({ format!("{what}_id"): example_id(declared.kind) })
+    let entity = declared.name.as_str().split('.').next().unwrap_or_default();
+    json!({ format!("{entity}_id"): example_id(declared.kind) })
 }
 
-/// What a body of `custom` must have: every field that is looked for in it.
+/// Builds an example body of the source `custom`, with every field that its configuration reads.
 fn configured_data(custom: &CustomSourceConfig) -> Value {
     let fields = &custom.source.fields;
-    let places = [
+    let located_values = [
         (fields.idempotency_key.as_ref(), EXAMPLE_KEY),
         (Some(&fields.event), EXAMPLE_EVENT),
         (fields.occurred_at.as_ref(), EXAMPLE_AT),
         (Some(&fields.entity), example_id(custom.kind)),
     ];
     let mut data = json!({});
-    for (locator, value) in places {
+    for (locator, value) in located_values {
         match locator {
             Some(FieldLocator::Pointer(pointer)) => {
                 let pointer = pointer.to_string();
@@ -159,7 +164,7 @@ fn configured_data(custom: &CustomSourceConfig) -> Value {
                     .map(|step| step.replace("~1", "/").replace("~0", "~"));
                 insert_at(&mut data, &steps.collect::<Vec<_>>(), value);
             }
-            // The one rule there is reads the name of a repository.
+            // The only rule reads the name of a repository.
             Some(FieldLocator::Rule(..)) => data["repository"] = json!({ "full_name": value }),
             Some(FieldLocator::Header(_)) | None => {}
         }
@@ -167,7 +172,7 @@ fn configured_data(custom: &CustomSourceConfig) -> Value {
     data
 }
 
-/// Puts `value` where `steps` lead to from `within`, making what is not there on the way.
+/// Puts `value` at the path `steps` below `within`, and creates missing lists and objects.
 fn insert_at(within: &mut Value, steps: &[String], value: &str) {
     let Some((step, rest)) = steps.split_first() else {
         *within = value.into();
@@ -176,7 +181,7 @@ fn insert_at(within: &mut Value, steps: &[String], value: &str) {
     let index = step
         .parse::<usize>()
         .ok()
-        .filter(|index| *index <= EXAMPLE_PLACE_MAX);
+        .filter(|index| *index <= EXAMPLE_INDEX_MAX);
     let next = match (index, &mut *within) {
         (Some(index), Value::Null) => {
             *within = Value::Array(vec![Value::Null; index + 1]);
@@ -198,7 +203,7 @@ fn insert_at(within: &mut Value, steps: &[String], value: &str) {
     insert_at(next, rest, value);
 }
 
-/// The id that the entities of the examples have; that of the bus is in their data too.
+/// Returns the id of the entity in the examples of `kind`.
 fn example_id(kind: Kind) -> &'static str {
     match kind {
         Kind::Ticket => "SUP-1042",
@@ -216,15 +221,18 @@ fn example_id(kind: Kind) -> &'static str {
     }
 }
 
-/// Description of the list.
+/// Describes the endpoint for the OpenAPI description.
 pub(super) fn describe() -> EndpointDoc {
     let example = catalogue::find_entry("organisation.created").map(built_in_event);
     let items = json!({"items": [example], "total": 1, "page": 1, "page_size": 1, "pages": 1});
-    EndpointDoc::new("Event bus", "List every event there is")
-        .about("Each with the name that its own source uses, when it happens, and the body of a delivery.")
+    EndpointDoc::new("Event bus", "List all known events")
+        .about(
+            "Each event has the name that its source uses, a sentence on when it \
+            happens, and the body of a delivery as an example.",
+        )
         .access(EndpointAccess::Admin)
         .free(&["data", "kind", "source", "wire_name", "user_id"])
-        .answers(200, "All of them.", items)
+        .answers(200, "All known events.", items)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Reading a request's body: within a size, within a time, and without copying one that came in one
-//! piece.
+//! Reader of request bodies, bounded in size and time; a body that arrives in one piece is not
+//! copied.
 
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
@@ -14,39 +14,40 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use bytes::{Bytes, BytesMut};
 
-use super::error::Error;
+use super::error::ApiError;
 
-/// What a body may be.
+/// Limits of a request's body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// The most bytes.
+    /// Largest accepted size in bytes.
     pub bytes_max: usize,
-    /// The longest it may take to arrive, from the first byte to the last.
+    /// Longest time for the whole body to arrive.
     pub timeout: Duration,
 }
 
-/// Refuses a request that says itself that its body is too large.
+/// Checks the `Content-Length` of `request` before its body is read.
 ///
 /// # Errors
-/// [`Error::BodyTooLarge`].
-pub fn check_declared_length(request: &HttpRequest, bounds: BodyLimits) -> Result<(), Error> {
-    let too_large = declared_length(request).is_some_and(|length| length > bounds.bytes_max as u64);
-    if too_large {
-        Err(Error::BodyTooLarge {
-            limit: bounds.bytes_max,
+/// [`ApiError::BodyTooLarge`].
+pub fn check_declared_length(request: &HttpRequest, limits: BodyLimits) -> Result<(), ApiError> {
+    let is_too_large =
+        declared_length(request).is_some_and(|length| length > limits.bytes_max as u64);
+    if is_too_large {
+        Err(ApiError::BodyTooLarge {
+            limit: limits.bytes_max,
         })
     } else {
         Ok(())
     }
 }
 
-/// The media type of a `Content-Type` header, without its parameters; `None` if there is no such
+/// Returns the media type of the `Content-Type` header without its parameters; `None` without the
 /// header.
 #[must_use]
 pub fn media_type(headers: &HeaderMap) -> Option<&[u8]> {
-    let given = headers.get(CONTENT_TYPE)?;
+    let content_type = headers.get(CONTENT_TYPE)?;
     Some(
-        given
+        content_type
             .as_bytes()
             .split(|byte| *byte == b';')
             .next()
@@ -55,65 +56,70 @@ pub fn media_type(headers: &HeaderMap) -> Option<&[u8]> {
     )
 }
 
-/// Refuses what is not JSON by any of its names; no content type counts as JSON.
+/// Checks that the content type is JSON: `application/json`, `…+json`, or none.
 ///
 /// # Errors
-/// [`Error::UnsupportedMediaType`].
-pub fn check_json_content_type(headers: &HeaderMap) -> Result<(), Error> {
-    let is_json = media_type(headers).is_none_or(|given| {
-        let suffix = given.len().checked_sub(5).map(|start| &given[start..]);
-        given.eq_ignore_ascii_case(b"application/json")
-            || given.len() > 5 && suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
+/// [`ApiError::UnsupportedMediaType`].
+pub fn check_json_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_json = media_type(headers).is_none_or(|media_type| {
+        let suffix = media_type
+            .len()
+            .checked_sub(5)
+            .map(|start| &media_type[start..]);
+        media_type.eq_ignore_ascii_case(b"application/json")
+            || media_type.len() > 5
+                && suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
     });
     if is_json {
         Ok(())
     } else {
-        Err(Error::UnsupportedMediaType)
+        Err(ApiError::UnsupportedMediaType)
     }
 }
 
-/// The text of a JSON body.
+/// Decodes a JSON body as text.
 ///
 /// # Errors
-/// [`Error::InvalidJson`] when it is not UTF-8.
-pub fn text(body: &[u8]) -> Result<&str, Error> {
-    str::from_utf8(body).map_err(|_| Error::InvalidJson("body is not UTF-8".into()))
+/// [`ApiError::InvalidJson`] if the body is not UTF-8.
+pub fn body_text(body: &[u8]) -> Result<&str, ApiError> {
+    str::from_utf8(body).map_err(|_| ApiError::InvalidJson("body is not UTF-8".into()))
 }
 
 /// Reads the whole body of `request`.
 ///
 /// # Errors
-/// [`Error::BodyTooLarge`] as soon as that is known, [`Error::RequestTimeout`], or
-/// [`Error::BodyIncomplete`].
+/// [`ApiError::BodyTooLarge`] as soon as the limit is passed, [`ApiError::RequestTimeout`], or
+/// [`ApiError::BodyIncomplete`].
 pub async fn read_body(
     request: &HttpRequest,
     payload: &mut Payload,
-    bounds: BodyLimits,
-) -> Result<Bytes, Error> {
-    check_declared_length(request, bounds)?;
-    read_within_timeout(bounds, pin!(BodyStream::new(payload))).await
+    limits: BodyLimits,
+) -> Result<Bytes, ApiError> {
+    check_declared_length(request, limits)?;
+    read_within_timeout(limits, pin!(BodyStream::new(payload))).await
 }
 
-async fn read_within_timeout<B>(bounds: BodyLimits, body: Pin<&mut B>) -> Result<Bytes, Error>
+async fn read_within_timeout<B>(limits: BodyLimits, body: Pin<&mut B>) -> Result<Bytes, ApiError>
 where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
 {
-    let mut reading = pin!(collect_pieces(body, bounds.bytes_max));
-    // Most bodies came with their head; only one that did not is worth a timer.
+    let mut reading = pin!(collect_pieces(body, limits.bytes_max));
+    // Most bodies arrive together with the head; a timer is set only for the others.
     let ready = poll_fn(|context| match reading.as_mut().poll(context) {
         Poll::Ready(body) => Poll::Ready(Some(body)),
         Poll::Pending => Poll::Ready(None),
     });
+
     match ready.await {
         Some(body) => body,
-        None => tokio::time::timeout(bounds.timeout, reading)
+        None => tokio::time::timeout(limits.timeout, reading)
             .await
-            .unwrap_or(Err(Error::RequestTimeout)),
+            .unwrap_or(Err(ApiError::RequestTimeout)),
     }
 }
 
-async fn collect_pieces<B>(mut body: Pin<&mut B>, bytes_max: usize) -> Result<Bytes, Error>
+async fn collect_pieces<B>(mut body: Pin<&mut B>, bytes_max: usize) -> Result<Bytes, ApiError>
 where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
@@ -127,7 +133,7 @@ where
     let mut joined = BytesMut::with_capacity((first.len() + second.len()) * 2);
     joined.extend_from_slice(&first);
     joined.extend_from_slice(&second);
-    // The pieces share memory with the connection's read buffer: let it go.
+    // The pieces share memory with the connection's read buffer, which is free after this.
     drop((first, second));
     while let Some(piece) = next_piece(&mut body, joined.len(), bytes_max).await? {
         joined.extend_from_slice(&piece);
@@ -135,12 +141,12 @@ where
     Ok(joined.freeze())
 }
 
-/// The next piece of a body of which `read` bytes are there.
+/// Reads the next piece of a body of which `read` bytes have arrived.
 async fn next_piece<B>(
     body: &mut Pin<&mut B>,
     read: usize,
     bytes_max: usize,
-) -> Result<Option<Bytes>, Error>
+) -> Result<Option<Bytes>, ApiError>
 where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
@@ -148,12 +154,12 @@ where
     match poll_fn(|context| body.as_mut().poll_next(context)).await {
         None => Ok(None),
         Some(Ok(piece)) if read + piece.len() <= bytes_max => Ok(Some(piece)),
-        Some(Ok(_)) => Err(Error::BodyTooLarge { limit: bytes_max }),
-        Some(Err(_)) => Err(Error::BodyIncomplete),
+        Some(Ok(_)) => Err(ApiError::BodyTooLarge { limit: bytes_max }),
+        Some(Err(_)) => Err(ApiError::BodyIncomplete),
     }
 }
 
-/// The length that a request says its body has.
+/// Returns the `Content-Length` of `request`.
 pub(super) fn declared_length(request: &HttpRequest) -> Option<u64> {
     request
         .headers()
@@ -175,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: BodyLimits = BodyLimits {
+    const LIMITS: BodyLimits = BodyLimits {
         bytes_max: 6,
         timeout: Duration::from_secs(15),
     };
@@ -224,8 +230,8 @@ mod tests {
         }
     }
 
-    async fn read_pieces(pieces: impl IntoIterator<Item = BodyPiece>) -> Result<Bytes, Error> {
-        read_within_timeout(BOUNDS, pin!(PiecewiseBody::new(pieces))).await
+    async fn read_pieces(pieces: impl IntoIterator<Item = BodyPiece>) -> Result<Bytes, ApiError> {
+        read_within_timeout(LIMITS, pin!(PiecewiseBody::new(pieces))).await
     }
 
     #[tokio::test]
@@ -244,7 +250,7 @@ mod tests {
                 .await
                 .expect_err("too large");
             assert!(
-                matches!(error, Error::BodyTooLarge { limit: 6 }),
+                matches!(error, ApiError::BodyTooLarge { limit: 6 }),
                 "{pieces:?}"
             );
         }
@@ -256,8 +262,8 @@ mod tests {
         let error = read_pieces([BodyPiece::Bytes("ab"), BodyPiece::Never])
             .await
             .expect_err("too slow");
-        assert!(matches!(error, Error::RequestTimeout));
-        assert_eq!(started.elapsed(), BOUNDS.timeout);
+        assert!(matches!(error, ApiError::RequestTimeout));
+        assert_eq!(started.elapsed(), LIMITS.timeout);
     }
 
     #[tokio::test]
@@ -265,7 +271,7 @@ mod tests {
         let error = read_pieces([BodyPiece::Bytes("ab"), BodyPiece::Broken])
             .await
             .expect_err("broken off");
-        assert!(matches!(error, Error::BodyIncomplete));
+        assert!(matches!(error, ApiError::BodyIncomplete));
     }
 
     #[tokio::test]
@@ -273,9 +279,9 @@ mod tests {
         let request = TestRequest::default()
             .insert_header((CONTENT_LENGTH, "7"))
             .to_http_request();
-        let error = read_body(&request, &mut Payload::None, BOUNDS)
+        let error = read_body(&request, &mut Payload::None, LIMITS)
             .await
             .expect_err("too large");
-        assert!(matches!(error, Error::BodyTooLarge { limit: 6 }));
+        assert!(matches!(error, ApiError::BodyTooLarge { limit: 6 }));
     }
 }

@@ -1,5 +1,5 @@
-//! One request as the logs and its sender know it: its id, its span, the line that its answer
-//! leaves, and its row in the exchange log.
+//! One incoming call from begin to end: its request id, its span, its log line, and its row in the
+//! call log.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -13,16 +13,16 @@ use bytes::Bytes;
 use tracing::Span;
 
 use super::answer::{self, EVENT_ID, REQUEST_ID};
-use super::error::Error;
+use super::error::ApiError;
 use super::sliding_window::RateQuota;
 use super::source::CallSource;
 use super::state::Edge;
 use super::{body, undrained};
-use crate::call_log::{Direction, EVENT_IDS_MAX, Entry, REDACTED};
+use crate::call_log::{CallDirection, CallEntry, EVENT_IDS_MAX, REDACTED};
 use crate::event::EventId;
 
-/// The longest id that is taken over from a sender.
-const ID_MAX_BYTES: usize = 128;
+/// Longest `X-Request-Id` that is taken over from a sender.
+const REQUEST_ID_MAX_BYTES: usize = 128;
 
 /// A request that is being handled.
 #[derive(Debug)]
@@ -30,22 +30,22 @@ pub(super) struct IncomingCall {
     id: HeaderValue,
     span: Span,
     source: CallSource,
-    /// When it began, on the edge's monotonic clock.
+    /// Start of the call on the edge's monotonic clock.
     began: Option<Duration>,
     event_ids: RefCell<Vec<EventId>>,
     redacted_headers: RefCell<Vec<HeaderName>>,
 }
 
 impl IncomingCall {
-    /// Begins handling `request` for `source`, under the sender's `X-Request-Id` if that is a sane
-    /// one, else under a new id.
+    /// Begins the call for `source`, under the sender's `X-Request-Id` if that is valid, otherwise
+    /// under a new id.
     #[must_use]
     pub(super) fn begin(request: &HttpRequest, source: CallSource) -> Self {
-        let given = request
+        let sent_id = request
             .headers()
             .get(REQUEST_ID)
             .filter(|id| is_valid_request_id(id.as_bytes()));
-        let id = given.cloned().unwrap_or_else(new_request_id);
+        let id = sent_id.cloned().unwrap_or_else(new_request_id);
         let span = tracing::info_span!(
             "request",
             request_id = id.to_str().unwrap_or_default(),
@@ -64,60 +64,62 @@ impl IncomingCall {
         }
     }
 
-    /// Names the events that came of it for the exchange log. The one in the answer's `X-Event-Id`
-    /// needs no naming.
+    /// Records the events made of this call for the call log. The event in the answer's
+    /// `X-Event-Id` is recorded by [`IncomingCall::end`].
     pub(super) fn note_events(&self, events: impl IntoIterator<Item = EventId>) {
-        let mut noted = self.event_ids.borrow_mut();
+        let mut recorded = self.event_ids.borrow_mut();
         for event in events {
-            if noted.len() == EVENT_IDS_MAX {
+            if recorded.len() == EVENT_IDS_MAX {
                 break;
             }
-            if !noted.contains(&event) {
-                noted.push(event);
+            if !recorded.contains(&event) {
+                recorded.push(event);
             }
         }
     }
 
-    /// Keeps the value of the header `name` out of the exchange log: a secret whose name does not
-    /// show that it is one.
+    /// Keeps the value of the header `name` out of the call log, for a secret that the log would
+    /// not recognise by the header's name.
     pub(super) fn redact_header(&self, name: HeaderName) {
         self.redacted_headers.borrow_mut().push(name);
     }
 
-    /// The request's span.
     #[must_use]
     pub(super) fn span(&self) -> &Span {
         &self.span
     }
 
-    /// Ends it: logs what became of it, and gives the answer its id. `payload` is what was not read
-    /// of the request; `quota` is what is left of the caller's limit, unless the answer says itself
-    /// that a limit is used up.
+    /// Ends the call: writes its log line and its row in the call log, and sets the headers of the
+    /// answer. `payload` is the unread rest of the body. `quota` is the rest of the caller's limit;
+    /// an answer 429 carries its own.
     #[must_use]
     pub(super) fn end(
         self,
         request: &HttpRequest,
         payload: Payload,
         edge: &Edge,
-        result: Result<HttpResponse, Error>,
+        result: Result<HttpResponse, ApiError>,
         quota: Option<RateQuota>,
     ) -> HttpResponse {
-        let quota = quota.filter(|_| !matches!(result, Err(Error::RateLimited(_))));
-        let code = result.as_ref().err().map(Error::code);
+        let quota = quota.filter(|_| !matches!(result, Err(ApiError::RateLimited(_))));
+        let code = result.as_ref().err().map(ApiError::code);
+
         let mut response = match result {
             Ok(response) => {
                 tracing::debug!(parent: &self.span, status = response.status().as_u16(), "request answered");
                 response
             }
             Err(error) => {
-                let client = edge.client(request);
+                let client = edge.client_address(request);
                 tracing::info!(parent: &self.span, code = error.code(), %client, "request refused");
                 HttpResponse::from_error(error)
             }
         };
+
         if self.source.is_logged() {
             response = self.append_to_call_log(request, edge, code, response);
         }
+
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, self.id);
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -127,7 +129,7 @@ impl IncomingCall {
         undrained::hold_undrained(request, payload, response)
     }
 
-    /// Adds its row to the exchange log, unless there is no store to keep it in.
+    /// Adds the row of this call to the call log, unless no store is open.
     fn append_to_call_log(
         &self,
         request: &HttpRequest,
@@ -138,6 +140,7 @@ impl IncomingCall {
         let Some(core) = edge.gate.current() else {
             return response;
         };
+
         let mut answer = None;
         let answer_bytes = match response.body().size() {
             BodySize::None => Some(0),
@@ -151,20 +154,21 @@ impl IncomingCall {
             }
             Err(body) => body,
         });
+
         self.note_events(answered_event_id(&response));
         let duration = self.began.map_or(Duration::ZERO, |began| {
             edge.clock.monotonic().saturating_sub(began)
         });
-        let entry = Entry {
+        let entry = CallEntry {
             at: edge.clock.wall().saturating_sub(duration),
-            direction: Direction::Incoming,
+            direction: CallDirection::Incoming,
             source: self.source.as_str(),
             method: request.method().as_str(),
             path: request.path(),
             status: Some(response.status().as_u16()),
             code,
             duration,
-            client: Some(edge.client(request)),
+            client: Some(edge.client_address(request)),
             event_ids: &self.event_ids.borrow(),
             body_bytes: body::declared_length(request),
             answer: answer
@@ -176,7 +180,8 @@ impl IncomingCall {
             event_type: None,
             next_attempt_at: None,
         };
-        core.exchange.append(
+
+        core.call_log.append(
             &entry,
             logged_headers(request, &self.redacted_headers.borrow()),
         );
@@ -184,13 +189,13 @@ impl IncomingCall {
     }
 }
 
-/// What the exchange log is told of the headers of `request`.
+/// Headers of `request` for the call log, with the values of the `redacted` headers masked.
 fn logged_headers<'r>(
     request: &'r HttpRequest,
-    concealed: &'r [HeaderName],
+    redacted: &'r [HeaderName],
 ) -> impl Iterator<Item = (&'r str, &'r [u8])> {
     request.headers().iter().map(|(name, value)| {
-        let value = if concealed.contains(name) {
+        let value = if redacted.contains(name) {
             REDACTED.as_bytes()
         } else {
             value.as_bytes()
@@ -199,7 +204,7 @@ fn logged_headers<'r>(
     })
 }
 
-/// The event that `response` names in its header.
+/// Returns the event that `response` names in `X-Event-Id`.
 fn answered_event_id(response: &HttpResponse) -> Option<EventId> {
     EventId::parse(response.headers().get(EVENT_ID)?.to_str().ok()?)
 }
@@ -212,10 +217,11 @@ fn is_json(response: &HttpResponse) -> bool {
     content_type.is_some_and(|name| name.starts_with(b"application/json"))
 }
 
-/// Printable and without quotes, spaces or separators, so that it stays one word in any log.
+/// Returns true for a printable id without quotes, spaces or separators, which stays one word in
+/// any log.
 fn is_valid_request_id(id: &[u8]) -> bool {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
-    (1..=ID_MAX_BYTES).contains(&id.len()) && id.iter().all(plain)
+    (1..=REQUEST_ID_MAX_BYTES).contains(&id.len()) && id.iter().all(plain)
 }
 
 fn new_request_id() -> HeaderValue {
@@ -230,13 +236,13 @@ thread_local! {
 
 fn random_seed() -> u64 {
     let mut seed = [0; 8];
-    // Ids are for telling requests apart, not secrets: a node without randomness still counts them.
+    // Request ids only tell requests apart; without randomness they still differ within a thread.
     let _ = getrandom::fill(&mut seed);
     u64::from_ne_bytes(seed)
 }
 
-/// The next number of the SplitMix64 generator (Steele, Lea, Flood 2014): distinct for 2^64 calls,
-/// no system call.
+/// Returns the next number of a SplitMix64 generator (Steele, Lea, Flood 2014): distinct for 2^64
+/// calls, without a system call.
 fn next_random() -> u64 {
     const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
     let state = RANDOM.get().wrapping_add(GOLDEN_GAMMA);
@@ -256,19 +262,19 @@ mod tests {
 
     #[test]
     fn a_sane_id_is_taken_over_and_any_other_replaced() {
-        for (given, taken) in [
+        for (sent, taken) in [
             ("req-42.a:b/c", true),
             ("with space", false),
             ("quote\"", false),
             ("", false),
         ] {
             let request = TestRequest::default()
-                .insert_header((REQUEST_ID, given))
+                .insert_header((REQUEST_ID, sent))
                 .to_http_request();
             let call = IncomingCall::begin(&request, CallSource::Contract(SUPPORT));
-            assert_eq!(call.id == given, taken, "{given}");
+            assert_eq!(call.id == sent, taken, "{sent}");
         }
-        let long = "x".repeat(ID_MAX_BYTES + 1);
+        let long = "x".repeat(REQUEST_ID_MAX_BYTES + 1);
         let request = TestRequest::default()
             .insert_header((REQUEST_ID, long))
             .to_http_request();
@@ -288,11 +294,11 @@ mod tests {
         let request = request.to_http_request();
         let call = IncomingCall::begin(&request, CallSource::Contract(SUPPORT));
         call.redact_header(HeaderName::from_static("x-opens"));
-        let concealed = call.redacted_headers.borrow();
-        let mut told: Vec<_> = logged_headers(&request, &concealed).collect();
-        told.sort_unstable();
+        let redacted = call.redacted_headers.borrow();
+        let mut logged: Vec<_> = logged_headers(&request, &redacted).collect();
+        logged.sort_unstable();
         assert_eq!(
-            told,
+            logged,
             [("x-else", &b"a"[..]), ("x-opens", REDACTED.as_bytes())]
         );
     }

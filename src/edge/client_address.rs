@@ -1,5 +1,5 @@
-//! Whose request it is: the peer, or behind trusted proxies the address that the nearest of them
-//! vouches for.
+//! Client address of a request: the peer, or behind trusted proxies the address that the nearest
+//! trusted proxy vouches for.
 //!
 //! ```text
 //! X-Forwarded-For: 203.0.113.9, 198.51.100.7, 10.0.0.2      peer 10.0.0.1, trusted 10.0.0.0/8
@@ -13,7 +13,8 @@ use ipnet::IpNet;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The client address of `request`, believing the proxies in `trusted`.
+/// Returns the client address of `request`, with `X-Forwarded-For` read only behind the proxies in
+/// `trusted`.
 #[must_use]
 pub fn resolve_client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
     // Only a listener that is not TCP has no peer address.
@@ -25,6 +26,7 @@ pub fn resolve_client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAdd
     if !is_trusted(peer, trusted) {
         return peer;
     }
+
     let lines: Vec<&str> = request
         .headers()
         .get_all(FORWARDED_FOR)
@@ -33,8 +35,8 @@ pub fn resolve_client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAdd
     walk_forwarded_addresses(peer, &lines, trusted)
 }
 
-/// The network that an address is counted under: itself for IPv4, its /64 for IPv6, where one
-/// caller commonly has so many.
+/// Returns the network by which limits count an address: the address itself for IPv4, its /64 for
+/// IPv6, since one caller commonly has a whole /64.
 #[must_use]
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -46,9 +48,8 @@ pub fn client_network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Walks the entries of all `lines` from the right, as long as they are trusted proxies. What a
-/// proxy did not write as an address cannot be walked past: then the nearest proxy that is known is
-/// the client.
+/// Walks the entries of all `lines` from the right while they are trusted proxies. The walk ends at
+/// an entry that is no address: then the last known proxy counts as the client.
 fn walk_forwarded_addresses(peer: IpAddr, lines: &[&str], trusted: &[IpNet]) -> IpAddr {
     let mut nearest = peer;
     for entry in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
@@ -63,7 +64,7 @@ fn walk_forwarded_addresses(peer: IpAddr, lines: &[&str], trusted: &[IpNet]) -> 
     nearest
 }
 
-/// An address, alone or with the port that some proxies add.
+/// Parses an address, alone or with the port that some proxies add.
 fn parse_forwarded_address(entry: &str) -> Option<IpAddr> {
     let bare = || entry.parse::<IpAddr>().ok();
     let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());

@@ -1,7 +1,7 @@
-//! One request with all that a handler needs, and the shell around every handler:
+//! Context of one request, and the shell around every handler:
 //!
 //! ```text
-//! begin (id, span) ─> admit (the admin's token) ─> handler ─> end (log line, call log, limit, id)
+//! begin (id, span) ─> check_caller (admin token) ─> handler ─> end (log line, call log, headers)
 //! ```
 
 use actix_web::dev::Payload;
@@ -11,17 +11,17 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::call::IncomingCall;
-use super::error::Error;
+use super::error::ApiError;
 use super::query::QueryParameters;
 use super::sliding_window::RateQuota;
 use super::source::CallSource;
 use super::state::Edge;
 use super::{admin, body};
 
-/// A request that is being handled.
+/// Request that is being handled, with the state that its handler needs.
 pub(super) struct RequestContext {
     pub(super) request: HttpRequest,
-    /// The part of the body that was not read yet.
+    /// Unread rest of the body.
     pub(super) payload: Payload,
     pub(super) edge: Data<Edge>,
     pub(super) call: IncomingCall,
@@ -29,18 +29,18 @@ pub(super) struct RequestContext {
     pub(super) quota: Option<RateQuota>,
 }
 
-/// Checks that a request passes before its handler runs.
+/// Check of the caller that a request passes before its handler runs.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Admission {
-    /// None: the handler knows how callers of this source prove who they are.
+pub(super) enum CallerCheck {
+    /// No check here: the handler knows how callers of this source authenticate.
     ByHandler(CallSource),
-    /// The admin's token.
+    /// Bearer token of the admin.
     Admin,
-    /// The declared size of the body, then the admin's token.
+    /// Declared length of the body, then the bearer token of the admin.
     AdminWithBody,
 }
 
-impl Admission {
+impl CallerCheck {
     pub(super) const fn source(self) -> CallSource {
         match self {
             Self::ByHandler(source) => source,
@@ -49,18 +49,22 @@ impl Admission {
     }
 }
 
-/// The route to `handler` behind `admission`.
-pub(super) fn route<H>(admission: Admission, handler: H) -> Route
+/// Builds the route to `handler` behind `caller_check`.
+pub(super) fn route<H>(caller_check: CallerCheck, handler: H) -> Route
 where
-    H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, Error> + Clone + 'static,
+    H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, ApiError> + Clone + 'static,
 {
     web::route().to(
         move |request: HttpRequest, payload: web::Payload, edge: Data<Edge>| {
             let handler = handler.clone();
             async move {
-                let mut context =
-                    RequestContext::begin(request, payload.into_inner(), edge, admission.source());
-                let result = match context.admit(admission) {
+                let mut context = RequestContext::begin(
+                    request,
+                    payload.into_inner(),
+                    edge,
+                    caller_check.source(),
+                );
+                let result = match context.check_caller(caller_check) {
                     Ok(()) => handler(&mut context).await,
                     Err(error) => Err(error),
                 };
@@ -74,8 +78,8 @@ impl RequestContext {
     fn begin(request: HttpRequest, payload: Payload, edge: Data<Edge>, source: CallSource) -> Self {
         let call = IncomingCall::begin(&request, source);
         if let CallSource::Configured { index, .. } = source {
-            // Whatever comes of the call, a header that may hold a secret stays out of the log.
-            edge.configured[index]
+            // Set before any check, so that a refused call does not log the secret either.
+            edge.configured_sources[index]
                 .redacted_header
                 .iter()
                 .for_each(|name| call.redact_header(name.clone()));
@@ -89,18 +93,18 @@ impl RequestContext {
         }
     }
 
-    fn admit(&self, admission: Admission) -> Result<(), Error> {
-        match admission {
-            Admission::ByHandler(_) => Ok(()),
-            Admission::Admin => admin::authorize(&self.request, &self.edge),
-            Admission::AdminWithBody => {
+    fn check_caller(&self, caller_check: CallerCheck) -> Result<(), ApiError> {
+        match caller_check {
+            CallerCheck::ByHandler(_) => Ok(()),
+            CallerCheck::Admin => admin::authorize(&self.request, &self.edge),
+            CallerCheck::AdminWithBody => {
                 body::check_declared_length(&self.request, self.edge.body_limits())?;
                 admin::authorize(&self.request, &self.edge)
             }
         }
     }
 
-    fn end(self, result: Result<HttpResponse, Error>) -> HttpResponse {
+    fn end(self, result: Result<HttpResponse, ApiError>) -> HttpResponse {
         let Self {
             request,
             payload,
@@ -111,19 +115,19 @@ impl RequestContext {
         call.end(&request, payload, &edge, result, quota)
     }
 
-    /// The whole body.
+    /// Reads the whole body.
     ///
     /// # Errors
-    /// Those of [`body::read`].
-    pub(super) async fn read_body(&mut self) -> Result<Bytes, Error> {
+    /// As for [`body::read_body`].
+    pub(super) async fn read_body(&mut self) -> Result<Bytes, ApiError> {
         body::read_body(&self.request, &mut self.payload, self.edge.body_limits()).await
     }
 
-    /// The whole body, which is JSON unless it is empty.
+    /// Reads the whole body, which is JSON unless it is empty.
     ///
     /// # Errors
-    /// Those of [`body::read`], or [`Error::UnsupportedMediaType`].
-    pub(super) async fn read_json(&mut self) -> Result<Bytes, Error> {
+    /// As for [`body::read_body`], and [`ApiError::UnsupportedMediaType`].
+    pub(super) async fn read_json(&mut self) -> Result<Bytes, ApiError> {
         let body = self.read_body().await?;
         if !body.is_empty() {
             body::check_json_content_type(self.request.headers())?;
@@ -131,18 +135,18 @@ impl RequestContext {
         Ok(body)
     }
 
-    /// The variable parts of the path, decoded: one text, or a tuple of texts in their order.
+    /// Decodes the variable parts of the path: one text, or a tuple of texts in their order.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the path has other parts than `T`.
-    pub(super) fn parse_path<T: DeserializeOwned>(&self) -> Result<T, Error> {
+    /// [`ApiError::NotFound`] if the parts do not fit `T`.
+    pub(super) fn parse_path<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         self.request
             .match_info()
             .load()
-            .map_err(|_| Error::nothing_here())
+            .map_err(|_| ApiError::nothing_here())
     }
 
-    /// The query's parameters, which may be `known`.
+    /// Reads the parameters of the query; others than `known` become errors.
     pub(super) fn parameters(&self, known: &[&'static str]) -> QueryParameters {
         QueryParameters::parse(self.request.query_string(), known)
     }
@@ -150,14 +154,14 @@ impl RequestContext {
     /// Refuses a query that has any parameter.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming each of them.
-    pub(super) fn refuse_parameters(&self) -> Result<(), Error> {
+    /// [`ApiError::InvalidFields`] with every parameter.
+    pub(super) fn refuse_parameters(&self) -> Result<(), ApiError> {
         self.parameters(&[]).finish(())
     }
 
-    /// Counts a failed authentication of the caller: gives `error`, unless the caller failed too
-    /// often.
-    pub(super) fn count_failure(&self, error: Error) -> Error {
-        self.edge.count_failure(&self.request, error)
+    /// Counts a failed authentication against the caller. Returns `error`, or
+    /// [`ApiError::RateLimited`] once the caller has failed too often.
+    pub(super) fn count_auth_failure(&self, error: ApiError) -> ApiError {
+        self.edge.count_auth_failure(&self.request, error)
     }
 }

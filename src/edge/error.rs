@@ -1,4 +1,4 @@
-//! Every way a request is refused, and the one place that turns it into an answer: status,
+//! Errors of requests, and the one place that turns them into answers: status,
 //! `{"detail", "code"}`, headers.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
 use super::answer::{self, EVENT_ID};
-use super::fault::FieldError;
+use super::field_error::FieldError;
 use super::methods::MethodSet;
 use super::sliding_window::{RateQuota, ceil_seconds};
 use crate::call_log;
@@ -22,113 +22,113 @@ use crate::provider::{self, DocumentError, VerifyTokenError};
 use crate::router::Refusal;
 use crate::subscriber::dead_letters;
 
-/// Why a request is refused. What it displays is the answer's `detail`.
+/// Error of a request. Its `Display` text is the answer's `detail`.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The body is larger than is read.
+pub enum ApiError {
+    /// Body that exceeds the limit.
     #[error("body is larger than {limit} bytes")]
     BodyTooLarge {
-        /// The most bytes that are read.
+        /// Largest accepted size in bytes, `server.body_limit_bytes`.
         limit: usize,
     },
-    /// The body took too long.
+    /// Body that did not arrive within `server.request_timeout`.
     #[error("body did not arrive in time")]
     RequestTimeout,
-    /// The connection ended within the body, or its chunks are malformed.
+    /// Body cut off by the end of the connection, or malformed chunks.
     #[error("body is incomplete or its transfer encoding is malformed")]
     BodyIncomplete,
-    /// A content type that is not JSON.
+    /// Content type other than JSON.
     #[error("Content-Type must be application/json")]
     UnsupportedMediaType,
-    /// The body is not JSON, or no JSON object.
+    /// Body that is no JSON, or no JSON object.
     #[error("{0}")]
     InvalidJson(String),
-    /// Wrong or missing fields; never empty.
-    #[error("{}", .0.first().map_or("request is not valid", |fault| fault.detail.as_str()))]
+    /// Wrong or missing fields, at least one.
+    #[error("{}", .0.first().map_or("request is not valid", |error| error.detail.as_str()))]
     InvalidFields(Vec<FieldError>),
-    /// An event that is not in the catalogue.
+    /// Event name outside the catalogue of the contract.
     #[error("event must be one of {0}")]
     UnknownEvent(
-        /// The names that it could have, one after another.
+        /// Known names, separated by commas.
         String,
     ),
-    /// No API key, or none that is configured.
+    /// API key that is missing or not configured.
     #[error("X-CRM-API-Key is missing or not valid")]
     InvalidApiKey,
-    /// No signature or timestamp, or not that of the body.
-    #[error("X-CRM-Signature is missing or not that of this body and timestamp")]
+    /// Signature of body and timestamp that is missing or does not match.
+    #[error("X-CRM-Signature is missing or does not match this body and timestamp")]
     InvalidSignature,
-    /// No signature, or not that of the body, where the body alone is signed.
+    /// Signature of the body alone that is missing or does not match.
     #[error("Invalid signature")]
     InvalidBodySignature,
-    /// What a configured source refuses.
+    /// Request whose signature or timestamp a configured source refuses.
     #[error(transparent)]
     Unverified(provider::VerificationError),
-    /// A body that a configured source cannot look into.
+    /// Body that a configured source cannot parse.
     #[error(transparent)]
     Undecodable(DocumentError),
-    /// A subscription that does not know the verify token.
+    /// Subscription handshake with a wrong verify token.
     #[error(transparent)]
     WrongVerifyToken(VerifyTokenError),
-    /// A signed timestamp too far from the node's clock.
+    /// Signed timestamp that is too far from the node's clock.
     #[error("timestamp is not an RFC 3339 time near the server's clock")]
     StaleTimestamp,
-    /// No webhook token, or none that is configured.
+    /// Webhook token that is missing or not configured.
     #[error("X-Webhook-Token is missing or not valid")]
     InvalidToken,
-    /// No admin token, or not the configured one.
+    /// Bearer token that is missing or wrong.
     #[error("a valid bearer token is required")]
     Unauthorized,
-    /// The caller's window is full.
-    #[error("rate limit of {} a minute is used up", .0.limit)]
+    /// Caller whose rate limit is used up.
+    #[error("rate limit of {} requests per minute exceeded", .0.limit)]
     RateLimited(RateQuota),
-    /// The path, or what it names, does not exist.
+    /// Path, or a resource named in it, that does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// The path does not take this method.
-    #[error("method is not allowed here")]
+    /// Method that the path does not have.
+    #[error("method is not allowed on this path")]
     MethodNotAllowed {
-        /// The methods that it takes, as in the `Allow` header.
+        /// Methods of the path, for the `Allow` header.
         allow: MethodSet,
     },
-    /// The idempotency key came before.
+    /// Idempotency key of an event that was accepted before.
     #[error("an event with this idempotency key was accepted before, as {first}")]
     Duplicate {
-        /// The first event with that key.
+        /// First event with the key.
         first: EventId,
     },
-    /// The idempotency key came before, with another request.
+    /// Idempotency key that was used before with another request.
     #[error("the idempotency key was used before with another path or body")]
     IdempotencyKeyReused,
-    /// The event's entity refuses it.
+    /// Decision of the entity against the event.
     #[error("{}", .0.message)]
     Rejected(Rejection),
-    /// The caller's address is not on the list of those that may call.
-    #[error("this address may not call here")]
+    /// Client address that is not on the allow list of the source.
+    #[error("client address is not on the allow list")]
     Forbidden,
-    /// An event that did not fail is not reprocessed.
+    /// Request to reprocess an event that did not fail.
     #[error("only a failed event can be reprocessed")]
     NotFailed,
-    /// Another attempt at the same event is under way.
+    /// Request to reprocess an event that another request is reprocessing.
     #[error("event is being reprocessed by another request")]
     ReprocessInProgress,
-    /// The node has more to do than it takes.
+    /// No permit is free, or the projection lags too far behind.
     #[error("the node is overloaded, retry later")]
     Overloaded,
-    /// The entity takes no events for a while.
-    #[error("the entity takes no events for now, retry later")]
+    /// Entity that crashed repeatedly and accepts nothing for a while.
+    #[error("the entity is quarantined after repeated crashes, retry later")]
     Quarantined {
-        /// For how long.
+        /// Rest of the quarantine, for `Retry-After`.
         retry_after: Duration,
     },
-    /// It is not known whether the event was stored.
+    /// Commit whose outcome is unknown.
     #[error("it is not known whether the event was stored, retry with the same idempotency key")]
     OutcomeUnknown,
-    /// The store is not open, or its projections cannot be read.
+    /// Store that is not open, or projections that cannot be read.
     #[error("the node is not ready, retry with the same idempotency key")]
     Unavailable,
-    /// Something is wrong with the node itself; the log has more.
-    #[error("the node failed to answer, its log says more")]
+    /// Defect of the node, which has its own log line.
+    #[error("internal error, see the log of the node")]
     Internal,
 }
 
@@ -142,8 +142,8 @@ struct ErrorBody<'a> {
     member: Option<BTreeMap<&'static str, u64>>,
 }
 
-impl Error {
-    /// The status and the stable code: the whole table.
+impl ApiError {
+    /// Table of all errors: HTTP status and stable code.
     fn status_and_code(&self) -> (u16, &'static str) {
         match self {
             Self::BodyTooLarge { .. } => (413, "body_too_large"),
@@ -184,13 +184,13 @@ impl Error {
         }
     }
 
-    /// The stable code.
+    /// Returns the stable code, the member `code` of the answer.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.status_and_code().1
     }
 
-    /// The refusal of `refusal`, by a store whose ids `event_id` makes.
+    /// Converts a refusal of the router; `event_id` makes the public id of a position.
     pub fn from_refusal(refusal: Refusal, event_id: impl FnOnce(Position) -> EventId) -> Self {
         match refusal {
             Refusal::Duplicate {
@@ -200,19 +200,18 @@ impl Error {
                 first: event_id(position),
             },
             Refusal::Rejected(rejection) => Self::Rejected(rejection),
-            // Only kinds that remember what they applied say so, and their contracts answer for
-            // themselves.
-            Refusal::Known { .. } => Self::Internal,
+            // The contracts whose entities refuse in this way answer it themselves.
+            Refusal::AlreadyApplied { .. } => Self::Internal,
             Refusal::Overloaded => Self::Overloaded,
             Refusal::Quarantined { retry_after } => Self::Quarantined { retry_after },
             Refusal::Unknown => Self::OutcomeUnknown,
         }
     }
 
-    /// What `serde_json` says of a body that should be an object.
+    /// Converts `serde_json`'s error of a body that should be an object.
     #[must_use]
     pub fn from_json_error(error: &serde_json::Error) -> Self {
-        // Its own words may repeat what was sent; where it was is enough.
+        // The message of serde_json may repeat the body, so only the position is passed on.
         Self::InvalidJson(if error.is_data() {
             "body must be a JSON object".into()
         } else {
@@ -224,12 +223,12 @@ impl Error {
         })
     }
 
-    /// A 404 that says `what` does not exist.
-    pub fn not_found(what: impl Into<String>) -> Self {
-        Self::NotFound(what.into())
+    /// Makes a 404 with `detail`, such as `there is no such event`.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::NotFound(detail.into())
     }
 
-    /// The 404 of a path that is not ours.
+    /// Makes the 404 of a path outside the API.
     #[must_use]
     pub fn nothing_here() -> Self {
         Self::not_found("there is nothing at this path")
@@ -247,14 +246,14 @@ impl Error {
     }
 
     fn field_errors(&self) -> &[FieldError] {
-        if let Self::InvalidFields(faults) = self {
-            faults
+        if let Self::InvalidFields(errors) = self {
+            errors
         } else {
             &[]
         }
     }
 
-    /// Seconds until a retry makes sense.
+    /// Seconds for `Retry-After`, for errors that a retry may cure.
     fn retry_after(&self) -> Option<u64> {
         if let Self::RateLimited(quota) = self {
             return Some(quota.reset_seconds());
@@ -265,7 +264,8 @@ impl Error {
         (self.status_and_code().0 == 503).then_some(1)
     }
 
-    /// Whether the rest of the request is left unread, so that it cannot be told from the next one.
+    /// Returns true if the rest of the body stays unread, so that the next request on the
+    /// connection could not be found.
     const fn closes_connection(&self) -> bool {
         matches!(
             self,
@@ -293,46 +293,46 @@ impl Error {
     }
 }
 
-impl From<ProjectionReadError> for Error {
+impl From<ProjectionReadError> for ApiError {
     fn from(error: ProjectionReadError) -> Self {
-        tracing::warn!(%error, "projection could not be read");
+        tracing::warn!(%error, "projection read failed");
         Self::Unavailable
     }
 }
 
-impl From<call_log::CallReadError> for Error {
+impl From<call_log::CallReadError> for ApiError {
     fn from(error: call_log::CallReadError) -> Self {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "exchange log could not be read"
+            "call log read failed"
         );
         Self::Unavailable
     }
 }
 
-impl From<dead_letters::DeadLetterReadError> for Error {
+impl From<dead_letters::DeadLetterReadError> for ApiError {
     fn from(error: dead_letters::DeadLetterReadError) -> Self {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "dead letters could not be read"
+            "dead letter read failed"
         );
         Self::Unavailable
     }
 }
 
-impl ResponseError for Error {
+impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         StatusCode::from_u16(self.status_and_code().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
-        let shape = ErrorBody {
+        let body = ErrorBody {
             detail: &self.to_string(),
             code: self.code(),
             errors: self.field_errors(),
             member: self.extra_member(),
         };
-        let mut response = answer::uncached_json(self.status_code(), &shape);
+        let mut response = answer::uncached_json(self.status_code(), &body);
         self.write_headers(response.headers_mut());
         if self.closes_connection() {
             response
@@ -351,7 +351,7 @@ mod tests {
     use super::*;
     use crate::event::StoreIncarnation;
 
-    async fn answer_of(error: Error) -> (u16, HeaderMap, Value) {
+    async fn render_error(error: ApiError) -> (u16, HeaderMap, Value) {
         let response = error.error_response();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = to_bytes(response.into_body())
@@ -366,25 +366,25 @@ mod tests {
 
     #[tokio::test]
     async fn every_error_has_one_shape() {
-        let (status, headers, body) = answer_of(Error::InvalidSignature).await;
+        let (status, headers, body) = render_error(ApiError::InvalidSignature).await;
         assert_eq!(status, 401);
         assert_eq!(
             headers.get("content-type").expect("set"),
             "application/json"
         );
-        let detail = "X-CRM-Signature is missing or not that of this body and timestamp";
+        let detail = "X-CRM-Signature is missing or does not match this body and timestamp";
         assert_eq!(body, json!({"detail": detail, "code": "invalid_signature"}));
     }
 
     #[tokio::test]
     async fn a_validation_error_lists_its_fields_and_leads_with_the_first() {
-        let fault = |field: &'static str| FieldError {
+        let field_error = |field: &'static str| FieldError {
             field: field.into(),
             detail: format!("{field} is required"),
         };
-        let (status, _, body) = answer_of(Error::InvalidFields(vec![
-            fault("support_uid"),
-            fault("data.status"),
+        let (status, _, body) = render_error(ApiError::InvalidFields(vec![
+            field_error("support_uid"),
+            field_error("data.status"),
         ]))
         .await;
         assert_eq!(status, 400);
@@ -406,13 +406,13 @@ mod tests {
             remaining: 0,
             reset: Duration::from_millis(1_200),
         };
-        let quarantined = Error::Quarantined {
+        let quarantined = ApiError::Quarantined {
             retry_after: Duration::from_millis(2_500),
         };
         let cases = [
-            (Error::Unauthorized, 401, "www-authenticate", "Bearer"),
+            (ApiError::Unauthorized, 401, "www-authenticate", "Bearer"),
             (
-                Error::MethodNotAllowed {
+                ApiError::MethodNotAllowed {
                     allow: MethodSet::POST,
                 },
                 405,
@@ -420,28 +420,33 @@ mod tests {
                 "POST",
             ),
             (
-                Error::Duplicate { first },
+                ApiError::Duplicate { first },
                 409,
                 "location",
                 "/api/v1/events/evt_00000007_9",
             ),
             (
-                Error::Duplicate { first },
+                ApiError::Duplicate { first },
                 409,
                 "x-event-id",
                 "evt_00000007_9",
             ),
-            (Error::RateLimited(quota), 429, "retry-after", "2"),
-            (Error::RateLimited(quota), 429, "ratelimit-limit", "100"),
-            (Error::RateLimited(quota), 429, "ratelimit-remaining", "0"),
-            (Error::RateLimited(quota), 429, "ratelimit-reset", "2"),
-            (Error::Overloaded, 503, "retry-after", "1"),
-            (Error::Unavailable, 503, "retry-after", "1"),
+            (ApiError::RateLimited(quota), 429, "retry-after", "2"),
+            (ApiError::RateLimited(quota), 429, "ratelimit-limit", "100"),
+            (
+                ApiError::RateLimited(quota),
+                429,
+                "ratelimit-remaining",
+                "0",
+            ),
+            (ApiError::RateLimited(quota), 429, "ratelimit-reset", "2"),
+            (ApiError::Overloaded, 503, "retry-after", "1"),
+            (ApiError::Unavailable, 503, "retry-after", "1"),
             (quarantined, 503, "retry-after", "3"),
         ];
         for (error, status, name, value) in cases {
             let code = error.code();
-            let (answered, headers, _) = answer_of(error).await;
+            let (answered, headers, _) = render_error(error).await;
             assert_eq!(answered, status, "{code}");
             assert_eq!(headers.get(name).expect("set"), value, "{code}");
         }
@@ -450,7 +455,7 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_outcome_says_how_to_retry() {
         let (status, _, body) =
-            answer_of(Error::from_refusal(Refusal::Unknown, |_| unreachable!())).await;
+            render_error(ApiError::from_refusal(Refusal::Unknown, |_| unreachable!())).await;
         assert_eq!((status, body["code"].as_str()), (503, Some("unavailable")));
         assert!(
             body["detail"]

@@ -1,5 +1,4 @@
-//! Reading fields one by one, and gathering everything that is wrong with them instead of stopping
-//! at the first.
+//! Readers of JSON fields, which collect every wrong field instead of stopping at the first.
 
 use std::borrow::Cow;
 
@@ -7,22 +6,25 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::error::Error;
-use super::fault::FieldError;
+use super::error::ApiError;
+use super::field_error::FieldError;
 use crate::event::{ID_MAX_BYTES, InvalidId, Timestamp, check_id, find_members};
 
-/// The most faults that one answer lists; a body of a megabyte could have a hundred thousand.
+/// Wrong fields that one answer lists at most; a body of a megabyte could have a hundred thousand.
 const FIELD_ERRORS_MAX: usize = 100;
+/// Characters of an unknown name that an answer repeats.
+const SHOWN_NAME_CHARS_MAX: usize = 64;
 
-/// All that was found wrong so far.
+/// Collector of the wrong fields of a request.
 ///
-/// Each reader takes a field's path and its raw value. It gives the value, or a stand-in when that
-/// is wrong; stand-ins never get out, since only [`Faults::finish`] hands on what was read.
+/// Each reader takes a field's path and its raw value. It returns the value, or a placeholder if
+/// the value is wrong. Placeholders never get out, since [`FieldErrors::finish`] then returns the
+/// errors.
 #[derive(Debug, Default)]
 pub struct FieldErrors(Vec<FieldError>);
 
 impl FieldErrors {
-    /// Notes that `field` is wrong; `problem` continues the sentence that begins with its name.
+    /// Records that `field` is wrong; `problem` continues the sentence that begins with its name.
     pub fn add(&mut self, field: impl Into<Cow<'static, str>>, problem: impl AsRef<str>) {
         if self.0.len() < FIELD_ERRORS_MAX {
             let field = field.into();
@@ -31,36 +33,35 @@ impl FieldErrors {
         }
     }
 
-    /// Notes each of `given` that is none of `known`: for requests in which a member that is
-    /// misspelt, and so passed over, would mean more than was meant.
+    /// Records each name of `names` that is not in `known`. For requests in which an ignored,
+    /// misspelt filter would select more than the caller meant.
     pub fn add_unknown_members<'a>(
         &mut self,
-        given: impl Iterator<Item = &'a String>,
+        names: impl Iterator<Item = &'a String>,
         known: &[&str],
     ) {
-        for name in given.filter(|name| !known.contains(&name.as_str())) {
-            let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+        for name in names.filter(|name| !known.contains(&name.as_str())) {
             self.add(
-                shown,
-                format!("is not a member here, these are: {}", known.join(", ")),
+                shorten_name(name),
+                format!("is not a known member; known: {}", known.join(", ")),
             );
         }
     }
 
-    /// `value`, if nothing was wrong.
+    /// Returns `value` if no field was wrong.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every fault.
-    pub fn finish<T>(self, value: T) -> Result<T, Error> {
+    /// [`ApiError::InvalidFields`] with every wrong field.
+    pub fn finish<T>(self, value: T) -> Result<T, ApiError> {
         if self.0.is_empty() {
             Ok(value)
         } else {
-            Err(Error::InvalidFields(self.0))
+            Err(ApiError::InvalidFields(self.0))
         }
     }
 
-    /// A required string, possibly empty.
-    pub fn text(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
+    /// Reads a required string, which may be empty.
+    pub fn read_text(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
         let Some(raw) = raw else {
             self.add(field, "is required");
             return String::new();
@@ -74,20 +75,20 @@ impl FieldErrors {
         }
     }
 
-    /// A required string that says something.
-    pub fn name(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
+    /// Reads a required string that is not empty.
+    pub fn read_nonempty_text(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
         let before = self.0.len();
-        let name = self.text(field, raw);
+        let name = self.read_text(field, raw);
         if name.is_empty() && self.0.len() == before {
             self.add(field, "must not be empty");
         }
         name
     }
 
-    /// A required id.
-    pub fn id(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
+    /// Reads a required id of an entity or of an idempotency key.
+    pub fn read_id(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
         let before = self.0.len();
-        let id = self.text(field, raw);
+        let id = self.read_text(field, raw);
         if self.0.len() == before
             && let Err(InvalidId) = check_id(&id)
         {
@@ -99,7 +100,7 @@ impl FieldErrors {
         id
     }
 
-    /// A required string that is one of `names`.
+    /// Reads a required string that is one of `names`.
     pub fn read_one_of(
         &mut self,
         field: &'static str,
@@ -107,15 +108,15 @@ impl FieldErrors {
         names: &[&str],
     ) -> String {
         let before = self.0.len();
-        let name = self.text(field, raw);
+        let name = self.read_text(field, raw);
         if self.0.len() == before && !names.contains(&name.as_str()) {
             self.add(field, format!("must be one of {}", names.join(", ")));
         }
         name
     }
 
-    /// A required whole number from `least` to `most`.
-    pub fn number(
+    /// Reads a required whole number from `least` to `most`, both included.
+    pub fn read_number(
         &mut self,
         field: &'static str,
         raw: Option<&RawValue>,
@@ -132,22 +133,22 @@ impl FieldErrors {
             .ok()
             .filter(|number| (least..=most).contains(number));
         number.unwrap_or_else(|| {
-            let wanted = format!("a whole number from {least} to {most}");
-            self.add(field, describe_mismatch(raw, &wanted));
+            let expected = format!("a whole number from {least} to {most}");
+            self.add(field, describe_mismatch(raw, &expected));
             least
         })
     }
 
-    /// An optional string.
+    /// Reads a string that may be absent or null.
     pub fn read_optional_text(
         &mut self,
         field: &'static str,
         raw: Option<&RawValue>,
     ) -> Option<String> {
-        non_null(raw).map(|raw| self.text(field, Some(raw)))
+        non_null(raw).map(|raw| self.read_text(field, Some(raw)))
     }
 
-    /// An optional `true` or `false`; absent means `false`.
+    /// Reads an optional boolean; absent or null means `false`.
     pub fn read_flag(&mut self, field: &'static str, raw: Option<&RawValue>) -> bool {
         let flag = non_null(raw).map_or(Ok(false), |raw| parse_raw(raw, "true or false"));
         flag.unwrap_or_else(|problem| {
@@ -156,7 +157,7 @@ impl FieldErrors {
         })
     }
 
-    /// An optional RFC 3339 time.
+    /// Reads an optional RFC 3339 time.
     pub fn read_optional_time(
         &mut self,
         field: &'static str,
@@ -170,7 +171,7 @@ impl FieldErrors {
         time.map_err(|problem| self.add(field, problem)).ok()
     }
 
-    /// An optional string or object, kept as it is.
+    /// Reads an optional string or object.
     pub fn read_optional_text_or_object(
         &mut self,
         field: &'static str,
@@ -181,14 +182,14 @@ impl FieldErrors {
             self.add(field, describe_mismatch(raw, "a string or an object"));
             return None;
         }
-        // Only nesting beyond serde_json's bound, or half a surrogate pair, gets here.
+        // RawValue holds valid JSON, so only deep nesting or half a surrogate pair fails here.
         let value = serde_json::from_str(raw.get());
         value
             .map_err(|_| self.add(field, "must be valid text and nest less than 128 deep"))
             .ok()
     }
 
-    /// Notes it if an optional field is anything but an object.
+    /// Records an error if an optional field is anything but an object.
     pub fn check_optional_object(&mut self, field: &'static str, raw: Option<&RawValue>) {
         if let Some(raw) = non_null(raw)
             && json_type_name(raw) != "an object"
@@ -197,19 +198,19 @@ impl FieldErrors {
         }
     }
 
-    /// Notes it, and gives `false`, if a member of the object `json` has no readable name: JSON may
-    /// spell half a surrogate pair, which no text has in it.
+    /// Records an error and returns `false` if a member of the object `json` has an invalid name:
+    /// JSON can escape half a surrogate pair, which is no Unicode text.
     pub fn check_member_names(&mut self, field: &'static str, json: &str) -> bool {
-        let readable = find_members(json, []).is_ok();
-        if !readable {
+        let is_readable = find_members(json, []).is_ok();
+        if !is_readable {
             self.add(field, "must have names of valid Unicode text");
         }
-        readable
+        is_readable
     }
 
-    /// An optional list of at most `items_max` strings of 1 to `bytes_max` bytes; absent means
-    /// empty.
-    pub fn texts(
+    /// Reads an optional list of at most `items_max` strings of 1 to `bytes_max` bytes; absent
+    /// means empty.
+    pub fn read_text_list(
         &mut self,
         field: &'static str,
         raw: Option<&RawValue>,
@@ -264,7 +265,26 @@ impl FieldErrors {
     }
 }
 
-/// `raw`, unless it is null: optional fields may be null instead of absent.
+/// Shortens a name that a sender chose, for an answer that repeats it.
+pub(super) fn shorten_name(name: &str) -> String {
+    name.chars()
+        .filter(|c| !c.is_control())
+        .take(SHOWN_NAME_CHARS_MAX)
+        .collect()
+}
+
+/// Member of a change request: absent (keep the value), null (take the default), or a new value.
+pub(super) type PatchField<T> = Option<Option<T>>;
+
+/// Reads a member of a change request with `read`, unless the member is absent or null.
+pub(super) fn read_patch_field<T>(
+    raw: Option<&RawValue>,
+    read: impl FnOnce(&RawValue) -> T,
+) -> PatchField<T> {
+    raw.map(|raw| non_null(Some(raw)).map(read))
+}
+
+/// Returns `raw` unless it is null: an optional field may be null instead of absent.
 #[must_use]
 pub fn non_null(raw: Option<&RawValue>) -> Option<&RawValue> {
     raw.filter(|raw| raw.get() != "null")
@@ -272,26 +292,26 @@ pub fn non_null(raw: Option<&RawValue>) -> Option<&RawValue> {
 
 fn parse_raw<'a, T: Deserialize<'a>>(
     raw: &'a RawValue,
-    wanted: &str,
+    expected: &str,
 ) -> Result<T, Cow<'static, str>> {
-    serde_json::from_str(raw.get()).map_err(|_| describe_mismatch(raw, wanted).into())
+    serde_json::from_str(raw.get()).map_err(|_| describe_mismatch(raw, expected).into())
 }
 
-fn describe_mismatch(raw: &RawValue, wanted: &str) -> String {
+fn describe_mismatch(raw: &RawValue, expected: &str) -> String {
     let found = json_type_name(raw);
-    // A string that is no string holds half a surrogate pair; a number that is no such number is
+    // The type is right, so the value is wrong: a string with half a surrogate pair, or a number
     // out of range.
-    if wanted == found || found == "a number" && wanted.contains("number") {
+    if expected == found || found == "a number" && expected.contains("number") {
         return if found == "a string" {
             "must be valid Unicode text".into()
         } else {
-            format!("must be {wanted}")
+            format!("must be {expected}")
         };
     }
-    format!("must be {wanted}, not {found}")
+    format!("must be {expected}, not {found}")
 }
 
-/// What sort of value it is, for a person.
+/// Names the JSON type of `raw` in an error text.
 fn json_type_name(raw: &RawValue) -> &'static str {
     match raw.get().as_bytes().first() {
         Some(b'"') => "a string",
@@ -311,17 +331,17 @@ mod tests {
         serde_json::from_str(json).expect("JSON")
     }
 
-    /// The fault that `read` finds in `json`, or nothing.
-    fn fault(json: &str, read: impl FnOnce(&mut FieldErrors, Option<&RawValue>)) -> Option<String> {
-        let mut faults = FieldErrors::default();
-        read(&mut faults, Some(raw(json)));
-        assert!(faults.0.len() <= 1, "{faults:?}");
-        faults.0.pop().map(|fault| fault.detail)
+    /// The error that `read` finds in `json`, or nothing.
+    fn error(json: &str, read: impl FnOnce(&mut FieldErrors, Option<&RawValue>)) -> Option<String> {
+        let mut errors = FieldErrors::default();
+        read(&mut errors, Some(raw(json)));
+        assert!(errors.0.len() <= 1, "{errors:?}");
+        errors.0.pop().map(|error| error.detail)
     }
 
     #[test]
     fn a_fault_says_what_was_expected_and_what_was_found() {
-        let text = |json| fault(json, |faults, raw| drop(faults.text("f", raw)));
+        let text = |json| error(json, |errors, raw| drop(errors.read_text("f", raw)));
         assert_eq!(text(r#""x""#), None);
         assert_eq!(
             text("1").as_deref(),
@@ -340,8 +360,8 @@ mod tests {
             Some("f must be valid Unicode text")
         );
         let score = |json| {
-            fault(json, |faults, raw| {
-                assert!(faults.number("f", raw, 1, 5) <= 5)
+            error(json, |errors, raw| {
+                assert!(errors.read_number("f", raw, 1, 5) <= 5)
             })
         };
         assert_eq!(score("5"), None);
@@ -357,9 +377,9 @@ mod tests {
             Some("f must be a whole number from 1 to 5, not a boolean")
         );
         let time = |json| {
-            fault(json, |faults, raw| {
+            error(json, |errors, raw| {
                 assert_eq!(
-                    faults.read_optional_time("f", raw).is_some(),
+                    errors.read_optional_time("f", raw).is_some(),
                     json.contains("2025")
                 )
             })
@@ -378,11 +398,15 @@ mod tests {
 
     #[test]
     fn each_item_of_a_list_is_judged() {
-        let mut faults = FieldErrors::default();
-        faults.texts("tags", Some(raw(r#"["a", 1, "", "bbbb"]"#)), 10, 3);
-        let fields: Vec<_> = faults.0.iter().map(|fault| fault.field.as_ref()).collect();
+        let mut errors = FieldErrors::default();
+        errors.read_text_list("tags", Some(raw(r#"["a", 1, "", "bbbb"]"#)), 10, 3);
+        let fields: Vec<_> = errors.0.iter().map(|error| error.field.as_ref()).collect();
         assert_eq!(fields, ["tags[1]", "tags[2]", "tags[3]"]);
-        let list = |json| fault(json, |faults, raw| drop(faults.texts("tags", raw, 1, 3)));
+        let list = |json| {
+            error(json, |errors, raw| {
+                drop(errors.read_text_list("tags", raw, 1, 3))
+            })
+        };
         assert_eq!(
             list(r#""a""#).as_deref(),
             Some("tags must be a list of strings, not a string")
@@ -395,11 +419,11 @@ mod tests {
 
     #[test]
     fn the_list_of_faults_is_bounded() {
-        let mut faults = FieldErrors::default();
-        (0..FIELD_ERRORS_MAX * 2).for_each(|_| faults.add("f", "is wrong"));
-        let Err(Error::InvalidFields(faults)) = faults.finish(()) else {
-            panic!("there are faults")
+        let mut errors = FieldErrors::default();
+        (0..FIELD_ERRORS_MAX * 2).for_each(|_| errors.add("f", "is wrong"));
+        let Err(ApiError::InvalidFields(errors)) = errors.finish(()) else {
+            panic!("there are errors")
         };
-        assert_eq!(faults.len(), FIELD_ERRORS_MAX);
+        assert_eq!(errors.len(), FIELD_ERRORS_MAX);
     }
 }

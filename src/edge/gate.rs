@@ -1,5 +1,5 @@
-//! The gate between the edge and the core: open while a store is open, shut with a reason while it
-//! is being (re)opened.
+//! The gate between the edge and the stages behind it: open while a store is open, closed with a
+//! reason while the store is being opened.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,32 +13,31 @@ use crate::router::Router;
 use crate::subscriber::SubscriberRuntime;
 use crate::subscription::SubscriptionRegistry;
 
-/// What one opening of the store offers to the edge.
+/// Stages behind the edge, valid for one opening of the store.
 pub struct NodeCore {
-    /// Takes events in.
+    /// Entry of all commands, with admission and duplicate detection.
     pub router: Arc<Router>,
-    /// Answers readers.
+    /// Reads of entities, timelines and events.
     pub reads: ProjectionReader,
-    /// The log of calls and deliveries.
-    pub exchange: Arc<CallLog>,
-    /// Knows who has which business account.
+    /// Log of incoming calls and of deliveries.
+    pub call_log: Arc<CallLog>,
+    /// Definitions of Instagram business accounts.
     pub accounts: Arc<AccountRegistry>,
-    /// Knows who wants which events.
+    /// Definitions of all subscriptions, with their secrets.
     pub subscriptions: Arc<SubscriptionRegistry>,
-    /// Brings them there.
+    /// Deliveries, dead letters and jobs.
     pub subscribers: Arc<SubscriberRuntime>,
 }
 
 impl fmt::Debug for NodeCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Core")
+        f.write_str("NodeCore")
     }
 }
 
-/// Where the edge finds the core of the present opening. Cheap to clone; all clones are the same
-/// gate.
+/// Holder of the current [`NodeCore`]. Cheap to clone; all clones are the same gate.
 #[derive(Clone, Debug)]
-pub struct Gate(Arc<RwLock<GateState>>);
+pub struct CoreGate(Arc<RwLock<GateState>>);
 
 #[derive(Debug)]
 enum GateState {
@@ -46,14 +45,14 @@ enum GateState {
     Closed { reason: String },
 }
 
-impl Default for Gate {
+impl Default for CoreGate {
     fn default() -> Self {
         Self::closed("the node is starting")
     }
 }
 
-impl Gate {
-    /// A gate that is shut for `reason` until it is opened.
+impl CoreGate {
+    /// Makes a gate that is closed for `reason` until it is opened.
     #[must_use]
     pub fn closed(reason: impl Into<String>) -> Self {
         Self(Arc::new(RwLock::new(GateState::Closed {
@@ -61,7 +60,7 @@ impl Gate {
         })))
     }
 
-    /// The core of the present opening; `None` while there is none.
+    /// Returns the current core; `None` while the gate is closed.
     #[must_use]
     pub fn current(&self) -> Option<Arc<NodeCore>> {
         match &*self.0.read() {
@@ -70,7 +69,7 @@ impl Gate {
         }
     }
 
-    /// Why nothing passes, for `/readyz`; `None` when the node is ready.
+    /// Returns the reason for `/readyz` why the gate is closed; `None` while it is open.
     #[must_use]
     pub fn closed_reason(&self) -> Option<String> {
         match &*self.0.read() {
@@ -79,22 +78,22 @@ impl Gate {
         }
     }
 
-    /// Lets requests through to `core`.
+    /// Opens the gate: requests from now on use `core`.
     pub fn open(&self, core: Arc<NodeCore>) {
         self.set_state(GateState::Open(core));
     }
 
-    /// Lets no further request through; `reason` is what `/readyz` says. Requests that are inside
-    /// keep their core.
+    /// Closes the gate for `reason`, which `/readyz` shows. Requests already being handled keep
+    /// their core.
     pub fn close(&self, reason: impl Into<String>) {
         self.set_state(GateState::Closed {
             reason: reason.into(),
         });
     }
 
-    fn set_state(&self, passage: GateState) {
-        // The old core is dropped after the lock is free, since dropping it may end a store.
-        let old = std::mem::replace(&mut *self.0.write(), passage);
+    fn set_state(&self, state: GateState) {
+        // Dropping the old core may close a store, so it is dropped after the lock is released.
+        let old = std::mem::replace(&mut *self.0.write(), state);
         drop(old);
     }
 }
@@ -105,7 +104,7 @@ mod tests {
 
     #[test]
     fn all_clones_are_the_same_gate() {
-        let gate = Gate::default();
+        let gate = CoreGate::default();
         let clone = gate.clone();
         assert!(clone.current().is_none());
         gate.close("the disk is full");

@@ -1,4 +1,4 @@
-//! For those who watch the process: alive (`/healthz`) and able to take events (`/readyz`).
+//! Health checks: the process is alive (`/healthz`), and the node accepts events (`/readyz`).
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
@@ -20,19 +20,16 @@ struct HealthReport<'a> {
     reason: Option<&'a str>,
 }
 
-/// Says that the process answers, whatever state its store is in.
+/// Handles `/healthz`: answers 200 in any state of the store.
 pub(super) async fn alive(request: HttpRequest, payload: Payload) -> HttpResponse {
-    let response = answer::uncached_json(
-        StatusCode::OK,
-        &HealthReport {
-            status: "ok",
-            reason: None,
-        },
-    );
+    let response = answer::ok_json(&HealthReport {
+        status: "ok",
+        reason: None,
+    });
     undrained::hold_undrained(&request, payload.into_inner(), response)
 }
 
-/// Says whether events are taken, and if not, why.
+/// Handles `/readyz`: answers 200 if events are accepted, otherwise 503 with the reason.
 pub(super) async fn ready(
     request: HttpRequest,
     payload: Payload,
@@ -43,13 +40,10 @@ pub(super) async fn ready(
 
 fn readiness_response(edge: &Edge) -> HttpResponse {
     let Some(reason) = edge.gate.closed_reason() else {
-        return answer::uncached_json(
-            StatusCode::OK,
-            &HealthReport {
-                status: "ready",
-                reason: None,
-            },
-        );
+        return answer::ok_json(&HealthReport {
+            status: "ready",
+            reason: None,
+        });
     };
     let health = HealthReport {
         status: "not_ready",
@@ -60,16 +54,21 @@ fn readiness_response(edge: &Edge) -> HttpResponse {
     response
 }
 
-/// Description of `/healthz`.
+/// Describes `/healthz` for the OpenAPI description.
 pub(super) fn describe_alive() -> EndpointDoc {
-    let about = EndpointDoc::new(TAG, "Is the process alive?").about("Also at `/health`.");
-    about.answers(200, "It is.", json!({"status": "ok"}))
+    let endpoint =
+        EndpointDoc::new(TAG, "Check that the process is alive").about("Also at `/health`.");
+    endpoint.answers(200, "The process is alive.", json!({"status": "ok"}))
 }
 
-/// Description of `/readyz`.
+/// Describes `/readyz` for the OpenAPI description.
 pub(super) fn describe_ready() -> EndpointDoc {
     let not_ready = json!({"status": "not_ready", "reason": "the store is being opened"});
-    EndpointDoc::new(TAG, "Does the node take events?")
-        .answers(200, "It does.", json!({"status": "ready"}))
-        .answers(503, "It does not, and says why.", not_ready)
+    EndpointDoc::new(TAG, "Check that the node accepts events")
+        .answers(200, "The node accepts events.", json!({"status": "ready"}))
+        .answers(
+            503,
+            "The node accepts no events, for the reason given.",
+            not_ready,
+        )
 }

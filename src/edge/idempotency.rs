@@ -1,5 +1,5 @@
-//! What makes a request a repeat of another: its idempotency key, and what it must have in common
-//! with the first.
+//! Idempotency of requests: the key, and the fingerprint that a repeated request must share with
+//! the first.
 
 use std::str;
 
@@ -9,40 +9,40 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::answer;
-use super::error::Error;
+use super::error::ApiError;
 use super::fields::FieldErrors;
 use super::gate::NodeCore;
 use crate::event::{ID_MAX_BYTES, Position, Record, check_id};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// Says that an answer is that of an earlier request.
+/// Header of an answer that repeats the answer to an earlier request.
 const IDEMPOTENT_REPLAY: HeaderName = HeaderName::from_static("idempotent-replay");
 
-/// The key of a request, if it has one.
+/// Reads the `Idempotency-Key` header, if the request has one.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a key that cannot be one.
-pub(super) fn parse_idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
-    let Some(given) = headers.get(IDEMPOTENCY_KEY) else {
+/// [`ApiError::InvalidFields`] for a malformed key.
+pub(super) fn parse_idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(header) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
-    let key = str::from_utf8(given.as_bytes())
+    let key = str::from_utf8(header.as_bytes())
         .ok()
         .filter(|key| check_id(key).is_ok());
-    let mut faults = FieldErrors::default();
+    let mut errors = FieldErrors::default();
     if key.is_none() {
         let problem =
             format!("must have 1 to {ID_MAX_BYTES} bytes of UTF-8 and no control characters");
-        faults.add("Idempotency-Key", problem);
+        errors.add("Idempotency-Key", problem);
     }
-    faults.finish(key.map(str::to_owned))
+    errors.finish(key.map(str::to_owned))
 }
 
-/// What a request with the same key must have in common: the path, in either of its spellings, and
-/// the body.
+/// Hashes what requests with the same key must share: the path, without a slash at its end, and the
+/// body.
 pub(super) fn request_fingerprint(request: &HttpRequest, body: &Bytes) -> [u8; 32] {
     let path = request.path().trim_end_matches('/');
-    // No path has a zero byte in it.
+    // A path contains no zero byte, so path and body cannot run into each other.
     Sha256::new()
         .chain_update(path)
         .chain_update([0])
@@ -51,30 +51,31 @@ pub(super) fn request_fingerprint(request: &HttpRequest, body: &Bytes) -> [u8; 3
         .into()
 }
 
-/// The record at `position`, of the first request with the key, if that was the same as this one,
-/// of which `fingerprint` is.
+/// Loads the record at `position`, made by the first request with the key, and compares that
+/// request with this one by `fingerprint`.
 ///
 /// # Errors
-/// [`Error::KeyReused`] if it was another, or those of reading it.
+/// [`ApiError::IdempotencyKeyReused`] if the requests differ, or [`ApiError::Unavailable`] if the
+/// record cannot be read.
 pub(super) async fn load_first_record(
     core: &NodeCore,
     position: Position,
     fingerprint: Option<[u8; 32]>,
-) -> Result<Record, Error> {
+) -> Result<Record, ApiError> {
     let first = core
         .reads
         .await_record(position)
         .await?
-        .ok_or(Error::Unavailable)?
+        .ok_or(ApiError::Unavailable)?
         .record;
     if first.request_hash == fingerprint {
         Ok(first)
     } else {
-        Err(Error::IdempotencyKeyReused)
+        Err(ApiError::IdempotencyKeyReused)
     }
 }
 
-/// Says in `response` that it is the answer to an earlier request.
+/// Marks `response` as the repeated answer to an earlier request.
 pub(super) fn mark_replay(response: &mut HttpResponse) {
     answer::set_header(response.headers_mut(), IDEMPOTENT_REPLAY, "true");
 }

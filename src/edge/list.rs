@@ -1,10 +1,10 @@
-//! One page of a list, as every list answers it.
+//! Pages of lists: every list of the API answers in this form.
 
 use serde::Serialize;
 
 use crate::projection::PageRequest;
 
-/// One page of a list.
+/// Items of one page, with the number of the page and the size of the whole list.
 #[derive(Debug, Serialize)]
 pub(super) struct ListPage<T> {
     items: Vec<T>,
@@ -23,5 +23,12 @@ impl<T> ListPage<T> {
             page_size: page.page_size,
             pages: total.div_ceil(page.page_size),
         }
+    }
+
+    /// Wraps `items`, a whole list, as its only page.
+    pub(super) fn whole(items: Vec<T>) -> Self {
+        let total = items.len() as u64;
+        let page_size = total.max(1);
+        Self::new(items, total, PageRequest { page: 1, page_size })
     }
 }

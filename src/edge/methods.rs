@@ -1,5 +1,4 @@
-//! Sets of HTTP methods: which ones an operation answers, and what the `Allow` header of a path
-//! lists.
+//! Sets of HTTP methods: the methods of an operation, and the `Allow` header of a path.
 
 use std::fmt;
 
@@ -7,7 +6,7 @@ use actix_web::guard::{self, Guard};
 use actix_web::http::Method;
 use utoipa::openapi::HttpMethod;
 
-/// Each method with the bit that stands for it, in the order in which `Allow` lists them.
+/// Each method with its bit, in the order in which `Allow` lists methods.
 const BITS: [(u8, &str); 5] = [
     (1, "GET"),
     (2, "HEAD"),
@@ -16,30 +15,30 @@ const BITS: [(u8, &str); 5] = [
     (16, "DELETE"),
 ];
 
-/// Methods that a path or an operation takes.
+/// Set of the methods of a path or of an operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MethodSet(u8);
 
 impl MethodSet {
-    /// `GET` alone.
+    /// `GET` without `HEAD`, for handshakes of senders.
     pub const GET: Self = Self(1);
-    /// `GET` and `HEAD`.
+    /// `GET` and `HEAD`, for all reads.
     pub const READ: Self = Self(1 | 2);
-    /// `POST`.
+    /// `POST` as the only method.
     pub const POST: Self = Self(4);
-    /// `PUT`.
+    /// `PUT` as the only method.
     pub const PUT: Self = Self(8);
-    /// `DELETE`.
+    /// `DELETE` as the only method.
     pub const DELETE: Self = Self(16);
 
-    /// The methods of both.
+    /// Returns the methods of either set.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The method under which the description of the API has an operation; that it takes `HEAD` too
-    /// is understood.
+    /// Returns the method under which the OpenAPI description lists an operation; `HEAD` is implied
+    /// by `GET`.
     pub(super) fn documented(self) -> HttpMethod {
         match self {
             Self::PUT => HttpMethod::Put,
@@ -54,7 +53,7 @@ impl MethodSet {
             .any(|(bit, name)| self.0 & bit != 0 && *name == method.as_str())
     }
 
-    /// Lets requests with these methods pass.
+    /// Makes a route guard that passes requests with these methods.
     pub(super) fn guard(self) -> impl Guard + 'static {
         guard::fn_guard(move |context| self.contains(&context.head().method))
     }

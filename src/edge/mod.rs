@@ -1,7 +1,6 @@
-//! The edge: what speaks HTTP. It reads, authenticates, limits and decodes requests, and words the
-//! answers.
+//! HTTP in: reads, authenticates, limits and decodes requests, and builds the answers.
 //!
-//! `api` lists every path with its methods, who may call it, its handler and its description;
+//! `api` lists every path with its methods, its access rule, its handler and its description;
 //! `context` is the shell around all handlers; each source's folder has its checks in their order,
 //! its decoder and its answers.
 
@@ -21,6 +20,7 @@ mod admin;
 mod answer;
 mod api;
 mod available_events;
+mod blocking;
 pub mod body;
 pub mod c2s;
 mod call;
@@ -30,8 +30,9 @@ mod context;
 pub mod crm;
 mod dead_letters;
 pub mod docs;
+mod entity_reference;
 pub mod error;
-pub mod fault;
+pub mod field_error;
 pub mod fields;
 mod gate;
 mod health;
@@ -59,18 +60,18 @@ mod tests;
 mod undrained;
 mod webhooks;
 
-pub use gate::{Gate, NodeCore};
+pub use gate::{CoreGate, NodeCore};
 pub use state::Edge;
 
-/// Threads of each worker for what blocks. The handlers themselves never block; a few serve the
-/// reads.
+/// Blocking threads of each worker. Handlers never block; these threads serve reads and definition
+/// writes, which wait for the disk.
 const BLOCKING_THREADS: usize = 4;
 
-/// Serves `edge` on `listener` until the server is stopped. Signals are left to the caller. Must be
+/// Serves `edge` on `listener` until the server is stopped. The caller handles signals. Must be
 /// called within an actix system; the server runs when it is awaited or spawned.
 ///
 /// # Errors
-/// Those of setting up the listener.
+/// I/O errors of registering the listener.
 pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
     let config = Arc::clone(&edge.config);
     let workers = worker_count(config.server.workers);
@@ -81,6 +82,7 @@ pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
             .configure(|service| routes::configure(service, &data.config))
             .default_service(routes::not_found())
     };
+
     let server = HttpServer::new(app)
         .workers(workers)
         .worker_max_blocking_threads(BLOCKING_THREADS)
@@ -91,6 +93,7 @@ pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
         .shutdown_timeout(sliding_window::ceil_seconds(config.server.shutdown_grace))
         .disable_signals()
         .listen(listener)?;
+
     Ok(server.run())
 }
 
@@ -102,10 +105,10 @@ fn worker_count(configured: usize) -> usize {
     }
 }
 
-fn to_keep_alive(configured_sources: Duration) -> KeepAlive {
-    if configured_sources.is_zero() {
+fn to_keep_alive(timeout: Duration) -> KeepAlive {
+    if timeout.is_zero() {
         KeepAlive::Disabled
     } else {
-        KeepAlive::Timeout(configured_sources)
+        KeepAlive::Timeout(timeout)
     }
 }

@@ -1,36 +1,36 @@
-//! Endpoints as the table of the API lists them: a path, and for each operation its methods,
-//! handler and description.
+//! Entries of the table of the API: a path, and for each operation its methods, handler and
+//! description.
 
 use std::borrow::Cow;
 
 use actix_web::{HttpResponse, Route};
 
-use super::context::{self, Admission, RequestContext};
+use super::context::{self, CallerCheck, RequestContext};
 use super::docs::endpoint::EndpointDoc;
-use super::error::Error;
+use super::error::ApiError;
 use super::methods::MethodSet;
 use super::source::CallSource;
 use crate::config::Config;
 
-/// A path and all that can be done with it.
+/// Path of the API with its operations.
 pub(super) struct ApiEndpoint {
-    /// The beginning of the path that its neighbours in the table share, so that other requests
-    /// pass by all of them at the cost of one; empty for most.
+    /// Prefix of the path that neighbours in the table share; empty for most. A request with
+    /// another prefix skips all of them at the cost of one comparison.
     pub(super) scope: &'static str,
-    /// The rest of the path, in the pattern language of the router.
+    /// Rest of the path, in actix-web's pattern language.
     pub(super) path: Cow<'static, str>,
     pub(super) operations: Vec<ApiOperation>,
     is_enabled: fn(&Config) -> bool,
 }
 
-/// Handler of some methods of a path.
+/// Handler and description of some methods of a path.
 pub(super) struct ApiOperation {
     pub(super) methods: MethodSet,
     pub(super) source: CallSource,
-    /// `None` of an operation that is only described, since its paths are those of the
-    /// configuration.
+    /// Maker of the route. `None` for an operation that is only described: its real paths come from
+    /// the configuration.
     route: Option<Box<dyn Fn() -> Route>>,
-    /// `None` of what the description leaves out.
+    /// Maker of the description. `None` keeps the operation out of the OpenAPI description.
     pub(super) description: Option<Box<dyn Fn() -> EndpointDoc>>,
     is_enabled: fn(&Config) -> bool,
 }
@@ -40,7 +40,7 @@ impl ApiEndpoint {
         Self::within("", path)
     }
 
-    /// An endpoint at `path` under `scope`.
+    /// Starts an endpoint at `path` under the prefix `scope`.
     pub(super) fn within(scope: &'static str, path: impl Into<Cow<'static, str>>) -> Self {
         Self {
             scope,
@@ -50,52 +50,57 @@ impl ApiEndpoint {
         }
     }
 
-    /// Adds an operation.
+    /// Adds an operation with its handler and description.
     pub(super) fn on<H>(
         self,
         methods: MethodSet,
-        admission: Admission,
+        caller_check: CallerCheck,
         handler: H,
         description: impl Fn() -> EndpointDoc + 'static,
     ) -> Self
     where
-        H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, Error> + Clone + 'static,
+        H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, ApiError> + Clone + 'static,
     {
-        self.undescribed(methods, admission, handler)
+        self.undescribed(methods, caller_check, handler)
             .described(description)
     }
 
-    /// Adds an operation that the description leaves out.
-    pub(super) fn undescribed<H>(self, methods: MethodSet, admission: Admission, handler: H) -> Self
+    /// Adds an operation that stays out of the OpenAPI description.
+    pub(super) fn undescribed<H>(
+        self,
+        methods: MethodSet,
+        caller_check: CallerCheck,
+        handler: H,
+    ) -> Self
     where
-        H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, Error> + Clone + 'static,
+        H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, ApiError> + Clone + 'static,
     {
-        self.routed(methods, admission.source(), move || {
-            context::route(admission, handler.clone())
+        self.routed(methods, caller_check.source(), move || {
+            context::route(caller_check, handler.clone())
         })
     }
 
-    /// Adds an operation with a route of its own, outside the shell of handlers.
+    /// Adds an operation with a route of its own, outside the shell of [`RequestContext`].
     pub(super) fn routed(
         self,
         methods: MethodSet,
         source: CallSource,
         route: impl Fn() -> Route + 'static,
     ) -> Self {
-        self.operation(methods, source, Some(Box::new(route)))
+        self.add_operation(methods, source, Some(Box::new(route)))
     }
 
-    /// Adds an operation that is described once here, and routed under other paths.
+    /// Adds a description whose operations are routed under other paths.
     pub(super) fn only_described(
         self,
         methods: MethodSet,
         description: impl Fn() -> EndpointDoc + 'static,
     ) -> Self {
-        self.operation(methods, CallSource::Nobody, None)
+        self.add_operation(methods, CallSource::Nobody, None)
             .described(description)
     }
 
-    /// Describes the last operation.
+    /// Adds a description to the operation added last.
     pub(super) fn described(mut self, description: impl Fn() -> EndpointDoc + 'static) -> Self {
         if let Some(operation) = self.operations.last_mut() {
             operation.description = Some(Box::new(description));
@@ -103,7 +108,7 @@ impl ApiEndpoint {
         self
     }
 
-    /// Leaves the last operation out where the configuration says so.
+    /// Disables the operation added last unless `is_enabled` holds for the configuration.
     pub(super) fn operation_if(mut self, is_enabled: fn(&Config) -> bool) -> Self {
         if let Some(operation) = self.operations.last_mut() {
             operation.is_enabled = is_enabled;
@@ -111,12 +116,13 @@ impl ApiEndpoint {
         self
     }
 
-    /// Leaves the endpoint out where the configuration says so.
+    /// Disables the endpoint unless `is_enabled` holds for the configuration.
     pub(super) fn only_if(self, is_enabled: fn(&Config) -> bool) -> Self {
         Self { is_enabled, ..self }
     }
 
-    /// Both spellings of the path below its scope, the one of the table first.
+    /// Returns both spellings of the path below its scope, with and without a slash at the end; the
+    /// spelling of the table comes first.
     pub(super) fn spellings(&self) -> [String; 2] {
         let path = &*self.path;
         let other = path
@@ -125,7 +131,7 @@ impl ApiEndpoint {
         [path.to_owned(), other]
     }
 
-    /// The path with the names of its variable parts, and without their patterns.
+    /// Returns the path with the names of its variable parts, without their patterns.
     pub(super) fn documented_path(&self) -> String {
         let mut documented = self.scope.to_owned();
         let mut rest = &*self.path;
@@ -140,7 +146,7 @@ impl ApiEndpoint {
         (self.is_enabled)(config)
     }
 
-    /// The operations that `config` enables, with their routes.
+    /// Returns the operations that `config` enables, each with its route.
     pub(super) fn routes(&self, config: &Config) -> Vec<(&ApiOperation, Route)> {
         let enabled = self
             .operations
@@ -151,7 +157,7 @@ impl ApiEndpoint {
             .collect()
     }
 
-    fn operation(
+    fn add_operation(
         mut self,
         methods: MethodSet,
         source: CallSource,

@@ -1,57 +1,55 @@
-//! Query parameters: each read by name, unknown and wrong ones reported together.
+//! Query parameters, read by name; unknown and wrong parameters are reported together.
 
 use actix_web::web::Query;
 
-use super::error::Error;
-use super::fields::FieldErrors;
+use super::error::ApiError;
+use super::fields::{FieldErrors, shorten_name};
 use crate::event::{Kind, Timestamp};
 use crate::projection::PageRequest;
 
-/// How many items a page has when nobody says.
+/// Items of a page if the request gives no `page_size`.
 const PAGE_SIZE_DEFAULT: u64 = 20;
-/// The most items of a page.
+/// Largest `page_size` that a request may give.
 const PAGE_SIZE_MAX: u64 = 100;
-/// The last page that may be asked for; far enough for any list, near enough that no product
-/// overflows.
+/// Largest `page` that a request may give: beyond any list, and small enough that its product with
+/// the page size does not overflow.
 const PAGE_MAX: u64 = u32::MAX as u64;
-/// How much of an unknown parameter's name is repeated to its sender.
-const NAME_MAX_CHARS: usize = 64;
 
-/// The parameters of one request, and what is wrong with them.
+/// Query parameters of a request, with the errors found in them.
 #[derive(Debug)]
 pub(super) struct QueryParameters {
-    given: Vec<(String, String)>,
+    pairs: Vec<(String, String)>,
     errors: FieldErrors,
 }
 
 impl QueryParameters {
-    /// Reads a query string of which the parameters may be `known`.
+    /// Parses a query string; parameters other than `known`, and repeated ones, become errors.
     #[must_use]
     pub(super) fn parse(query: &str, known: &[&'static str]) -> Self {
         let mut errors = FieldErrors::default();
-        let given = Query::<Vec<(String, String)>>::from_query(query)
+        let pairs = Query::<Vec<(String, String)>>::from_query(query)
             .map(Query::into_inner)
             .unwrap_or_default();
-        for (index, (name, _)) in given.iter().enumerate() {
+        for (index, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
                 errors.add(
                     shorten_name(name),
-                    format!("is not a parameter here, these are: {}", known.join(", ")),
+                    format!("is not a known parameter; known: {}", known.join(", ")),
                 );
-            } else if given[..index].iter().any(|(earlier, _)| earlier == name) {
+            } else if pairs[..index].iter().any(|(earlier, _)| earlier == name) {
                 errors.add(name.clone(), "must be given once");
             }
         }
-        Self { given, errors }
+        Self { pairs, errors }
     }
 
-    /// The text of `name`, if it was given.
+    /// Takes the text of the parameter `name`.
     pub(super) fn take_text(&mut self, name: &'static str) -> Option<String> {
-        let (_, value) = self.given.iter_mut().find(|(given, _)| given == name)?;
+        let (_, value) = self.pairs.iter_mut().find(|(known, _)| known == name)?;
         Some(std::mem::take(value))
     }
 
-    /// `page` and `page_size`.
+    /// Reads `page` and `page_size`, or their defaults.
     pub(super) fn page_request(&mut self) -> PageRequest {
         PageRequest {
             page: self.number("page", 1, PAGE_MAX),
@@ -59,10 +57,10 @@ impl QueryParameters {
         }
     }
 
-    /// The moment `name`, if it was given.
+    /// Reads the RFC 3339 time `name`.
     pub(super) fn time(&mut self, name: &'static str) -> Option<Timestamp> {
         let text = self.take_text(name)?;
-        // A plus sign that was not encoded arrives as a space: `10:30:00+02:00` is what was meant.
+        // A plus sign that was not percent-encoded arrives as a space, as in `10:30:00 02:00`.
         let time = Timestamp::parse(&text).or_else(|| Timestamp::parse(&text.replace(' ', "+")));
         if time.is_none() {
             self.errors.add(name, "must be an RFC 3339 time");
@@ -70,7 +68,7 @@ impl QueryParameters {
         time
     }
 
-    /// The entity kind `name`, if it was given.
+    /// Reads the entity kind `name`.
     pub(super) fn kind(&mut self, name: &'static str) -> Option<Kind> {
         let text = self.take_text(name)?;
         let kind = Kind::parse(&text);
@@ -84,7 +82,7 @@ impl QueryParameters {
         kind
     }
 
-    /// Which of `choices` was given for `name`.
+    /// Reads the parameter `name`, whose value is one of `choices`.
     pub(super) fn one_of<T: Copy>(
         &mut self,
         name: &'static str,
@@ -103,16 +101,16 @@ impl QueryParameters {
         chosen
     }
 
-    /// Notes that `name` is wrong; `problem` continues the sentence that begins with it.
+    /// Records that `name` is wrong; `problem` continues the sentence that begins with the name.
     pub(super) fn add_error(&mut self, name: &'static str, problem: &str) {
         self.errors.add(name, problem);
     }
 
-    /// `value`, if nothing was wrong.
+    /// Returns `value` if no parameter was wrong.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming each wrong parameter.
-    pub(super) fn finish<T>(self, value: T) -> Result<T, Error> {
+    /// [`ApiError::InvalidFields`] with every wrong parameter.
+    pub(super) fn finish<T>(self, value: T) -> Result<T, ApiError> {
         self.errors.finish(value)
     }
 
@@ -133,11 +131,12 @@ impl QueryParameters {
     }
 }
 
-fn shorten_name(name: &str) -> String {
-    name.chars()
-        .filter(|c| !c.is_control())
-        .take(NAME_MAX_CHARS)
-        .collect()
+/// Parses a whole number in its only accepted spelling: `007` and `+7` are refused, so that each
+/// resource has one path.
+pub(super) fn parse_number(text: &str) -> Option<u64> {
+    text.parse::<u64>()
+        .ok()
+        .filter(|number| number.to_string() == text)
 }
 
 #[cfg(test)]
@@ -152,13 +151,13 @@ mod tests {
             .map_err(fields)
     }
 
-    fn fields(error: Error) -> Vec<String> {
-        let Error::InvalidFields(faults) = error else {
+    fn fields(error: ApiError) -> Vec<String> {
+        let ApiError::InvalidFields(errors) = error else {
             panic!("{error}")
         };
-        faults
+        errors
             .into_iter()
-            .map(|fault| fault.field.into_owned())
+            .map(|error| error.field.into_owned())
             .collect()
     }
 

@@ -1,4 +1,4 @@
-//! A sliding window for each of many callers, of whom the ones that were quiet longest are
+//! Rate limiter with a sliding window for each caller; beyond a bound, the callers idle longest are
 //! forgotten.
 
 use std::collections::{BTreeSet, HashMap};
@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 
 use super::sliding_window::{RateQuota, SlidingWindow};
 
-/// The most callers that are remembered: a few MiB at a limit of 100. Beyond it the one that called
-/// longest ago is forgotten.
+/// Callers that are remembered at most: a few MiB at a limit of 100. Beyond it the caller idle
+/// longest is forgotten.
 const CALLERS_MAX: usize = 4_096;
 
-/// The windows of all callers, each known by a `K` such as its address.
+/// Sliding windows of all callers, by a key `K` such as the client network.
 #[derive(Debug)]
 pub struct RateLimiter<K> {
     per_minute: u32,
@@ -21,7 +21,7 @@ pub struct RateLimiter<K> {
 }
 
 impl<K: Copy + Ord + Hash> RateLimiter<K> {
-    /// Admits each caller `per_minute` times in any minute; 0 means as often as it likes.
+    /// Limits each caller to `per_minute` admissions in any minute; 0 means no limit.
     #[must_use]
     pub fn new(per_minute: u32) -> Self {
         Self {
@@ -30,10 +30,10 @@ impl<K: Copy + Ord + Hash> RateLimiter<K> {
         }
     }
 
-    /// Asks for an admission of `caller`; there is no quota to tell where there is no limit.
+    /// Requests an admission of `caller`; the quota is `None` without a limit.
     ///
     /// # Errors
-    /// The quota that is used up.
+    /// The quota of the full window.
     pub fn admit(&self, caller: K, now: Duration) -> Result<Option<RateQuota>, RateQuota> {
         if self.per_minute == 0 {
             return Ok(None);
@@ -43,7 +43,7 @@ impl<K: Copy + Ord + Hash> RateLimiter<K> {
     }
 }
 
-/// At most `capacity` windows, each findable by caller and by how long ago it was touched.
+/// At most `capacity` windows, indexed by caller and by time of last use.
 #[derive(Debug)]
 struct WindowTable<K> {
     capacity: usize,

@@ -1,5 +1,4 @@
-//! Reading what members by name do not cover: lists of bounded length, and ids that are spelt as
-//! strings or as numbers.
+//! Readers of raw JSON: lists of bounded length, and ids spelt as strings or as numbers.
 
 use std::fmt;
 
@@ -8,22 +7,22 @@ use serde_json::value::RawValue;
 
 use crate::event::check_id;
 
-/// The items of a JSON list, left unparsed.
+/// First items of a JSON list, unparsed, with the length of the list.
 #[derive(Debug)]
 pub struct RawItems<'a> {
-    /// The first ones, as many as were wanted at most.
+    /// First items, at most as many as the caller asked for.
     pub first: Vec<&'a RawValue>,
-    /// How many there are.
+    /// Number of items in the whole list.
     pub count: usize,
 }
 
-/// The first `most` items of the list `json`. The text is checked to be JSON from end to end, and
-/// what is beyond `most` takes no memory.
+/// Splits the first `most` items off the list `json`. The whole text is checked to be JSON; items
+/// beyond `most` take no memory.
 ///
 /// # Errors
-/// `serde_json`'s, of which [`serde_json::Error::is_data`] tells JSON that is no list from text
-/// that is no JSON.
-pub fn items(json: &str, most: usize) -> Result<RawItems<'_>, serde_json::Error> {
+/// The error of `serde_json`: [`serde_json::Error::is_data`] is true for JSON that is no list, and
+/// false for text that is no JSON.
+pub fn first_items(json: &str, most: usize) -> Result<RawItems<'_>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let items = deserializer.deserialize_seq(FirstItemsVisitor { most })?;
     deserializer.end()?;
@@ -60,10 +59,10 @@ impl<'a> Visitor<'a> for FirstItemsVisitor {
     }
 }
 
-/// The text of an id that is a string or a whole number: `7` and `"7"` are one id. `None` for
-/// anything else, and for what no id may be.
+/// Parses an id given as a string or as a whole number: `7` and `"7"` are the same id. `None` for
+/// any other value and for an invalid id.
 #[must_use]
-pub fn id(raw: &RawValue) -> Option<String> {
+pub fn parse_id(raw: &RawValue) -> Option<String> {
     let text = raw.get();
     let id = if text.starts_with('"') {
         serde_json::from_str(text).ok()?
@@ -77,7 +76,7 @@ pub fn id(raw: &RawValue) -> Option<String> {
     check_id(&id).is_ok().then_some(id)
 }
 
-/// Whether `raw` is an object.
+/// Returns true if `raw` is a JSON object.
 #[must_use]
 pub fn is_object(raw: &RawValue) -> bool {
     raw.get().starts_with('{')
@@ -90,7 +89,7 @@ mod tests {
     #[test]
     fn items_are_counted_beyond_what_is_kept() {
         let read = |json, most| {
-            items(json, most).map(|items| {
+            first_items(json, most).map(|items| {
                 (
                     items.first.iter().map(|raw| raw.get().to_owned()).collect(),
                     items.count,
@@ -115,7 +114,7 @@ mod tests {
 
     #[test]
     fn an_id_is_one_thing_however_it_is_spelt() {
-        let id = |json| id(serde_json::from_str(json).expect("JSON"));
+        let id = |json| parse_id(serde_json::from_str(json).expect("JSON"));
         for (json, text) in [
             ("7", "7"),
             (r#""7""#, "7"),

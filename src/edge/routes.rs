@@ -1,54 +1,56 @@
-//! Routes of the table of the API: which handler answers which path and method, and what becomes of
-//! the others.
+//! Routes made of the table of the API, with 405 for other methods and 404 for other paths.
 
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Resource, Route};
 
-use super::context::{self, Admission, RequestContext};
-use super::error::Error;
+use super::context::{self, CallerCheck, RequestContext};
+use super::error::ApiError;
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::CallSource;
 use super::{api, docs};
 use crate::config::Config;
 
-const DOCS: Admission = Admission::ByHandler(CallSource::Docs);
+const DOCS: CallerCheck = CallerCheck::ByHandler(CallSource::Docs);
 
-/// Adds all paths that `config` enables, each with and without a slash at its end: as two paths,
-/// since a pattern with an optional end costs a regular expression at each request.
+/// Adds all paths that `config` enables, each with and without a slash at its end. These are two
+/// routes, since a pattern with an optional end would cost a regular expression at each request.
 pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
     let mut endpoints = api::endpoints(&config.sources.custom);
-    endpoints.extend(description());
+    endpoints.extend(docs_endpoints());
     endpoints.retain(|endpoint| endpoint.is_enabled(config));
-    for neighbours in endpoints.chunk_by(|one, next| one.scope == next.scope) {
-        let [ApiEndpoint { scope, .. }, ..] = neighbours else {
+
+    for in_scope in endpoints.chunk_by(|left, right| left.scope == right.scope) {
+        let [ApiEndpoint { scope, .. }, ..] = in_scope else {
             continue;
         };
         if scope.is_empty() {
-            for endpoint in neighbours {
-                endpoint
-                    .spellings()
-                    .iter()
-                    .for_each(|path| add(service, endpoint, path, config));
+            for endpoint in in_scope {
+                for path in endpoint.spellings() {
+                    add_endpoint(service, endpoint, &path, config);
+                }
             }
             continue;
         }
         service.service(web::scope(scope).configure(|service| {
-            // Senders use the spelling of the table, so the other ones come after all of these.
-            for nth in [0, 1] {
-                neighbours
-                    .iter()
-                    .for_each(|one| add(service, one, &one.spellings()[nth], config));
+            // Routes are compared in order. Senders use the spelling of the table, so all of these
+            // come before the other spellings.
+            for spelling in [0, 1] {
+                for endpoint in in_scope {
+                    let path = &endpoint.spellings()[spelling];
+                    add_endpoint(service, endpoint, path, config);
+                }
             }
         }));
     }
-    // Files have one spelling.
+
+    // A file's path has no second spelling with a slash.
     let file = ApiEndpoint::new("/docs/{file}").undescribed(MethodSet::READ, DOCS, docs::asset);
-    add(service, &file, &file.path, config);
+    add_endpoint(service, &file, &file.path, config);
 }
 
-/// Endpoints that show the table, and so cannot stand in it.
-fn description() -> [ApiEndpoint; 4] {
+/// Endpoints of the documentation. The documentation is made of the table, so it is not in it.
+fn docs_endpoints() -> [ApiEndpoint; 4] {
     [
         ApiEndpoint::new("/openapi.json").undescribed(MethodSet::READ, DOCS, docs::openapi),
         ApiEndpoint::new("/docs").undescribed(MethodSet::READ, DOCS, docs::page),
@@ -61,33 +63,35 @@ fn description() -> [ApiEndpoint; 4] {
     ]
 }
 
-/// Adds `endpoint` under `path`.
-fn add(service: &mut ServiceConfig, endpoint: &ApiEndpoint, path: &str, config: &Config) {
+/// Routes `path` to the enabled operations of `endpoint`, and other methods to 405.
+fn add_endpoint(service: &mut ServiceConfig, endpoint: &ApiEndpoint, path: &str, config: &Config) {
     let (operations, routes): (Vec<_>, Vec<Route>) = endpoint.routes(config).into_iter().unzip();
     let Some(first) = operations.first() else {
         return;
     };
+
     let allow = operations
         .iter()
         .fold(MethodSet::default(), |allow, operation| {
             allow.union(operation.methods)
         });
+
     let resource: Resource = routes
         .into_iter()
         .fold(web::resource(path), Resource::route);
-    service.service(resource.default_service(not_allowed(first.source, allow)));
+    service.service(resource.default_service(method_not_allowed(first.source, allow)));
 }
 
-/// Answers for methods that a path of `source` does not take.
-fn not_allowed(source: CallSource, allow: MethodSet) -> Route {
-    let refuse = async move |_: &mut RequestContext| Err(Error::MethodNotAllowed { allow });
-    context::route(Admission::ByHandler(source), refuse)
+/// Answers 405 for methods that a path of `source` does not take.
+fn method_not_allowed(source: CallSource, allow: MethodSet) -> Route {
+    let refuse = async move |_: &mut RequestContext| Err(ApiError::MethodNotAllowed { allow });
+    context::route(CallerCheck::ByHandler(source), refuse)
 }
 
-/// Answers for every path that is not ours.
+/// Answers 404 for every path outside the table.
 pub(super) fn not_found() -> Route {
-    let refuse = async |_: &mut RequestContext| -> Result<HttpResponse, Error> {
-        Err(Error::nothing_here())
+    let refuse = async |_: &mut RequestContext| -> Result<HttpResponse, ApiError> {
+        Err(ApiError::nothing_here())
     };
-    context::route(Admission::ByHandler(CallSource::Nobody), refuse)
+    context::route(CallerCheck::ByHandler(CallSource::Nobody), refuse)
 }

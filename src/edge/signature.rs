@@ -1,5 +1,4 @@
-//! Signatures over a body, by HMAC-SHA256 in hex: what the contracts that sign like this have in
-//! common.
+//! HMAC-SHA256 signatures in hex over a body, shared by the contracts that sign in this way.
 
 use bytes::Bytes;
 use subtle::{Choice, ConstantTimeEq};
@@ -8,40 +7,40 @@ use crate::config::Secret;
 use crate::event::Record;
 use crate::provider::HmacKey;
 
-/// A body whose sender is known by its signature, or needs none; nothing else is decoded.
+/// Body that may be decoded: its signature was verified, or its contract needs none.
 #[derive(Clone, Debug)]
 pub struct VerifiedBody(Bytes);
 
 impl VerifiedBody {
-    /// The body of an event that was verified before it was stored.
+    /// Takes the body of a stored event, which was verified before it was stored.
     #[must_use]
     pub fn from_store(record: &Record) -> Self {
         Self(record.payload.clone())
     }
 
-    /// The body of a request that need not be signed.
+    /// Takes the body of a request that needs no signature.
     pub(super) fn unsigned(body: Bytes) -> Self {
         Self(body)
     }
 
-    /// The body's bytes.
+    /// Returns the bytes of the body.
     #[must_use]
-    pub fn body(&self) -> &Bytes {
+    pub fn bytes(&self) -> &Bytes {
         &self.0
     }
 }
 
-/// The active secrets, each keyed once instead of at each request.
+/// Verifier with the active secrets; each HMAC key is set up once instead of at each request.
 pub struct SignatureVerifier(Vec<HmacKey>);
 
 impl std::fmt::Debug for SignatureVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Verifier({} secrets)", self.0.len())
+        write!(f, "SignatureVerifier({} secrets)", self.0.len())
     }
 }
 
 impl SignatureVerifier {
-    /// Takes signatures made with any of `secrets`; an empty secret is none.
+    /// Accepts signatures made with any of `secrets`; empty secrets are ignored.
     #[must_use]
     pub fn new(secrets: &[Secret]) -> Self {
         Self(
@@ -53,27 +52,28 @@ impl SignatureVerifier {
         )
     }
 
-    /// Whether there is no secret, so that nothing verifies.
+    /// Returns true without any secret; then no signature verifies.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// `body`, if `signature` is the hex digest of it followed by `tail`, under one of the secrets.
-    /// All are tried, whichever fits.
+    /// Returns `body` if `signature` is the hex digest of `body` followed by `tail` under one of
+    /// the secrets. All secrets are tried even after a match, so that the time taken says nothing.
     #[must_use]
     pub fn verify(&self, body: &Bytes, tail: &[u8], signature: &[u8]) -> Option<VerifiedBody> {
-        let mut given = [0; 32];
-        hex::decode_to_slice(signature, &mut given).ok()?;
-        let mut fits = Choice::from(0);
+        let mut digest = [0; 32];
+        hex::decode_to_slice(signature, &mut digest).ok()?;
+
+        let mut is_match = Choice::from(0);
         for key in &self.0 {
-            fits |= key.tag(&[&body[..], tail]).ct_eq(&given);
+            is_match |= key.tag(&[&body[..], tail]).ct_eq(&digest);
         }
-        bool::from(fits).then(|| VerifiedBody(body.clone()))
+        bool::from(is_match).then(|| VerifiedBody(body.clone()))
     }
 }
 
-/// The hex digest of `body` followed by `tail`.
+/// Computes the hex digest of `body` followed by `tail`.
 #[must_use]
 pub(super) fn hmac_sha256_hex(secret: &Secret, body: &[u8], tail: &[u8]) -> String {
     hex::encode(keyed_hmac(secret).tag(&[body, tail]))

@@ -1,5 +1,5 @@
-//! The sliding window: at most so many admissions in any 60 seconds, exactly, by remembering when
-//! each was made.
+//! Sliding window: an exact limit of admissions in any 60 seconds, which keeps the time of each
+//! admission.
 //!
 //! ```text
 //!        now - 60 s                           now
@@ -10,35 +10,36 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The length of every window.
+/// Length of the window of every rate limit.
 pub const WINDOW_LENGTH: Duration = Duration::from_secs(60);
 
-/// What is left of a limit, as the `RateLimit-*` headers tell it.
+/// Rest of a rate limit, as the `RateLimit-*` headers show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateQuota {
-    /// Admissions in any window.
+    /// Largest number of admissions in any window.
     pub limit: u32,
     /// Admissions that would be granted right now.
     pub remaining: u32,
-    /// Until the oldest admission leaves the window.
+    /// Time until the oldest admission leaves the window.
     pub reset: Duration,
 }
 
 impl RateQuota {
-    /// `reset` in whole seconds, rounded up, at least one: a caller that waits so long is admitted.
+    /// Returns `reset` in whole seconds, rounded up, at least one: a caller that waits so long is
+    /// admitted.
     #[must_use]
     pub fn reset_seconds(&self) -> u64 {
         ceil_seconds(self.reset)
     }
 }
 
-/// `wait` in whole seconds, rounded up, at least one, as `Retry-After` wants it.
+/// Converts to whole seconds for `Retry-After`, rounded up, at least one.
 #[must_use]
 pub fn ceil_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// One caller's sliding window. Its memory is bounded by its limit.
+/// Sliding window of one caller. Its memory is bounded by its limit.
 #[derive(Debug)]
 pub struct SlidingWindow {
     limit: u32,
@@ -47,8 +48,8 @@ pub struct SlidingWindow {
 }
 
 impl SlidingWindow {
-    /// A window that grants `limit` admissions in any [`WINDOW`]; `None` for 0, which means no
-    /// limit.
+    /// Makes a window that grants `limit` admissions in any [`WINDOW_LENGTH`]; `None` for 0, which
+    /// means no limit.
     #[must_use]
     pub fn try_new(limit: u32) -> Option<Self> {
         (limit > 0).then(|| Self {
@@ -57,22 +58,22 @@ impl SlidingWindow {
         })
     }
 
-    /// Asks for an admission at `now`. A refusal counts as nothing.
+    /// Requests an admission at `now`. A refusal does not count against the limit.
     ///
     /// # Errors
-    /// The quota of the full window; its `reset` is how long to wait until there is room.
+    /// The quota of the full window; its `reset` is the time until an admission is free.
     pub fn admit(&mut self, now: Duration) -> Result<RateQuota, RateQuota> {
         let now = self.drop_expired(now);
-        let full = self.admitted.len() >= self.limit as usize;
-        if !full {
+        let is_full = self.admitted.len() >= self.limit as usize;
+        if !is_full {
             self.admitted.push_back(now);
         }
         let quota = self.quota(now);
-        if full { Err(quota) } else { Ok(quota) }
+        if is_full { Err(quota) } else { Ok(quota) }
     }
 
-    /// Drops what has left the window, and gives `now` in microseconds: threads that read the clock
-    /// before they waited for this window come late, so it never goes back.
+    /// Drops admissions older than the window, and returns `now` in microseconds. A thread may read
+    /// the clock and then wait for the lock, so the returned time never goes back.
     fn drop_expired(&mut self, now: Duration) -> u64 {
         let now = as_micros(now).max(self.admitted.back().copied().unwrap_or(0));
         while self
@@ -96,7 +97,7 @@ impl SlidingWindow {
 }
 
 fn as_micros(time: Duration) -> u64 {
-    // Half a million years of uptime fit.
+    // Half a million years of uptime fit into a u64.
     time.as_micros() as u64
 }
 

@@ -1,5 +1,4 @@
-//! Sources of calls: under these names requests stand in logs, and those of senders in the call
-//! log.
+//! Sources of calls, by whose names requests are logged.
 
 use crate::event::{InternedName, catalogue};
 
@@ -10,28 +9,28 @@ pub const LEADS: InternedName = InternedName::from_static("leads");
 /// Name of the CRM's event bus, in records and logs.
 pub const CRM: InternedName = InternedName::from_static(catalogue::CRM_SOURCE);
 
-/// Owner of the path that is called.
+/// Source that a called path belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallSource {
-    /// The admin API.
+    /// Caller of the admin API.
     Admin,
-    /// The description of the API.
+    /// Reader of the API's documentation.
     Docs,
-    /// Nobody: there is nothing at the path, or it is for anyone.
+    /// No source: an unknown path, or a path that anyone may call.
     Nobody,
-    /// Senders of a built-in contract.
+    /// Sender of a built-in contract.
     Contract(InternedName),
-    /// The sender that the configuration describes at this place in its list.
+    /// Sender that the configuration describes.
     Configured {
-        /// Place in the list of configured sources.
+        /// Index in the list of configured sources.
         index: usize,
-        /// Name in the configuration.
+        /// Name that the configuration gives the source.
         name: InternedName,
     },
 }
 
 impl CallSource {
-    /// The name in logs.
+    /// Returns the source's name in logs and in the call log.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -41,7 +40,7 @@ impl CallSource {
         }
     }
 
-    /// Calls of senders have a row in the call log; all others are the node's own business.
+    /// Returns true if a call gets a row in the call log: only calls of senders do.
     pub(super) const fn is_logged(self) -> bool {
         match self {
             Self::Contract(_) | Self::Configured { .. } => true,

@@ -9,8 +9,8 @@ use actix_web::HttpRequest;
 use super::c2s::source::C2sSource;
 use super::configured::source::ConfiguredSource;
 use super::crm::decode::BusEventCatalogue;
-use super::error::Error;
-use super::gate::{Gate, NodeCore};
+use super::error::ApiError;
+use super::gate::{CoreGate, NodeCore};
 use super::instagram::source::InstagramSource;
 use super::leads::source::LeadsSource;
 use super::rate_limiter::RateLimiter;
@@ -20,16 +20,17 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::subscription::EventVocabulary;
 
-/// State that all handlers share.
+/// State of one HTTP server, shared by all its worker threads.
 pub struct Edge {
     pub(super) config: Arc<Config>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) gate: Gate,
-    failures: RateLimiter<IpAddr>,
+    pub(super) gate: CoreGate,
+    /// Failed authentications of each client network.
+    auth_failures: RateLimiter<IpAddr>,
     support: SupportSource,
     leads: LeadsSource,
-    pub(super) configured: Vec<ConfiguredSource>,
-    published: BusEventCatalogue,
+    pub(super) configured_sources: Vec<ConfiguredSource>,
+    bus_events: BusEventCatalogue,
     instagram: InstagramSource,
     c2s: C2sSource,
     vocabulary: EventVocabulary,
@@ -44,19 +45,19 @@ impl std::fmt::Debug for Edge {
 }
 
 impl Edge {
-    /// An edge that sends what it takes in through `gate`.
+    /// Builds the checks of each source from `config`; accepted events pass through `gate`.
     #[must_use]
-    pub fn new(config: Arc<Config>, clock: Arc<dyn Clock>, gate: Gate) -> Self {
-        let failures = RateLimiter::new(config.server.auth_failures_per_minute);
+    pub fn new(config: Arc<Config>, clock: Arc<dyn Clock>, gate: CoreGate) -> Self {
+        let auth_failures = RateLimiter::new(config.server.auth_failures_per_minute);
         let support = SupportSource::new(&config.sources.support);
         let leads = LeadsSource::new(&config.sources.leads);
-        let configured = config
+        let configured_sources = config
             .sources
             .custom
             .iter()
             .map(ConfiguredSource::new)
             .collect();
-        let published = BusEventCatalogue::new(&config.sources.crm);
+        let bus_events = BusEventCatalogue::new(&config.sources.crm);
         let instagram = InstagramSource::new(&config.sources.instagram);
         let c2s = C2sSource::new(&config.sources.c2s);
         let vocabulary = EventVocabulary::new(&config.sources);
@@ -64,11 +65,11 @@ impl Edge {
             config,
             clock,
             gate,
-            failures,
+            auth_failures,
             support,
             leads,
-            configured,
-            published,
+            configured_sources,
+            bus_events,
             instagram,
             c2s,
             vocabulary,
@@ -84,7 +85,7 @@ impl Edge {
     }
 
     pub(super) fn bus_events(&self) -> &BusEventCatalogue {
-        &self.published
+        &self.bus_events
     }
 
     pub(super) fn instagram(&self) -> &InstagramSource {
@@ -99,8 +100,8 @@ impl Edge {
         &self.vocabulary
     }
 
-    pub(super) fn core(&self) -> Result<Arc<NodeCore>, Error> {
-        self.gate.current().ok_or(Error::Unavailable)
+    pub(super) fn core(&self) -> Result<Arc<NodeCore>, ApiError> {
+        self.gate.current().ok_or(ApiError::Unavailable)
     }
 
     pub(super) fn body_limits(&self) -> body::BodyLimits {
@@ -110,17 +111,17 @@ impl Edge {
         }
     }
 
-    pub(super) fn client(&self, request: &HttpRequest) -> IpAddr {
+    pub(super) fn client_address(&self, request: &HttpRequest) -> IpAddr {
         client_address::resolve_client_address(request, &self.config.server.trusted_proxies)
     }
 
-    /// Counts a failed authentication of the client of `request`: `error`, unless that client
-    /// failed too often.
-    pub(super) fn count_failure(&self, request: &HttpRequest, error: Error) -> Error {
-        let counted = self.failures.admit(
-            client_address::client_network(self.client(request)),
+    /// Counts a failed authentication against the client of `request`. Returns `error`, or
+    /// [`ApiError::RateLimited`] once the client has failed too often.
+    pub(super) fn count_auth_failure(&self, request: &HttpRequest, error: ApiError) -> ApiError {
+        let counted = self.auth_failures.admit(
+            client_address::client_network(self.client_address(request)),
             self.clock.monotonic(),
         );
-        counted.err().map_or(error, Error::RateLimited)
+        counted.err().map_or(error, ApiError::RateLimited)
     }
 }

@@ -1,33 +1,37 @@
-//! What becomes of a decoded event: sent to its entity, and answered when it is durable.
+//! Submission of decoded events: sends a command to its entity, and answers when it is durable.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
 
 use super::answer::{self, ENTITY_SEQUENCE, EVENT_ID};
-use super::error::Error;
+use super::entity_reference::EntityReference;
+use super::error::ApiError;
 use super::gate::NodeCore;
 use super::state::Edge;
 use crate::entity::Command;
 use crate::event::{EntityKey, EventId, Position};
 
-/// Sends `command` on its way, and answers with `status` when it is durable.
+/// Submits `command` to the router, and answers with `status` when its record is durable.
 ///
 /// # Errors
-/// Those of the router's refusals.
+/// The refusal of the router, as [`ApiError::from_refusal`] converts it, or
+/// [`ApiError::Unavailable`].
 pub(super) async fn submit_command(
     edge: &Edge,
     command: Command,
     status: StatusCode,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let core = edge.core()?;
     let entity = command.entity.clone();
     let event_id = |position| public_event_id(&core, position);
+
     let outcome = core
         .router
         .submit_command(command)
         .await
-        .map_err(|refusal| Error::from_refusal(refusal, event_id))?;
+        .map_err(|refusal| ApiError::from_refusal(refusal, event_id))?;
+
     Ok(accepted_response(
         status,
         "accepted",
@@ -37,7 +41,7 @@ pub(super) async fn submit_command(
     ))
 }
 
-/// The public id of the event at `position`.
+/// Returns the public id of the event at `position`.
 pub(super) fn public_event_id(core: &NodeCore, position: Position) -> EventId {
     EventId::new(core.reads.incarnation(), position)
 }
@@ -46,49 +50,31 @@ pub(super) fn public_event_id(core: &NodeCore, position: Position) -> EventId {
 struct AcceptedEvent<'a> {
     status: &'static str,
     event_id: &'a str,
-    entity: AcceptedEntity<'a>,
+    entity: EntityReference<'a>,
 }
 
-/// The entity of an accepted event, as answers show it.
-#[derive(Serialize)]
-pub(super) struct AcceptedEntity<'a> {
-    kind: &'static str,
-    id: &'a str,
-    sequence: Option<u64>,
-}
-
-impl<'a> AcceptedEntity<'a> {
-    pub(super) fn new(entity: &'a EntityKey, sequence: Option<u64>) -> Self {
-        Self {
-            kind: entity.kind().as_str(),
-            id: entity.id(),
-            sequence,
-        }
-    }
-}
-
-/// The answer that an event was taken in: `word` (such as `accepted`), its id and what it is of its
-/// entity.
+/// Builds the answer for an accepted event, with the member `status` set to `outcome`, such as
+/// `accepted`.
 #[must_use]
 pub(super) fn accepted_response(
     status: StatusCode,
-    word: &'static str,
+    outcome: &'static str,
     event_id: EventId,
     entity: &EntityKey,
     sequence: Option<u64>,
 ) -> HttpResponse {
     let id = event_id.to_string();
     let body = AcceptedEvent {
-        status: word,
+        status: outcome,
         event_id: &id,
-        entity: AcceptedEntity::new(entity, sequence),
+        entity: EntityReference::new(entity, sequence),
     };
     let mut response = answer::json_response(status, &body);
     set_event_headers(&mut response, event_id, sequence);
     response
 }
 
-/// Says in the headers which event was taken in, and its number if it has one.
+/// Sets the headers with the event's id and its number among the entity's events, if it has one.
 pub(super) fn set_event_headers(
     response: &mut HttpResponse,
     event_id: EventId,

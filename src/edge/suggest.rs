@@ -1,40 +1,33 @@
-//! Members that are nearly what a request may have: passed over as others are, they would leave
-//! undone what was asked for.
+//! Misspelt members of a request: ignored like other unknown members, they would silently change
+//! nothing.
 
 use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
 
-use super::fields::FieldErrors;
+use super::fields::{FieldErrors, shorten_name};
 use crate::suggest::nearest_member;
 
-/// The most names that are looked at; a body of a megabyte could have a hundred thousand.
+/// Names that are compared at most; a body of a megabyte could have a hundred thousand.
 const CHECKED_NAMES_MAX: usize = 200;
-/// The longest name that is shown, in characters.
-const SHOWN_CHARS: usize = 64;
 
-/// Notes each member of the object `json` that is nearly one of `known`, the members of `whole`;
-/// those in `shown` are members of answers, which may be sent back as they came.
-pub(super) fn refuse(
+/// Records each member of the object `json` that is close to a name in `known`, the members of
+/// `whole`. Members in `read_only` are parts of answers, which a caller may send back.
+pub(super) fn refuse_misspelt_members(
     json: &str,
     known: &[&'static str],
-    shown: &[&str],
+    read_only: &[&str],
     whole: &str,
-    faults: &mut FieldErrors,
+    errors: &mut FieldErrors,
 ) {
-    let given: BTreeMap<String, IgnoredAny> = serde_json::from_str(json).unwrap_or_default();
-    let is_other =
-        |name: &&String| !known.contains(&name.as_str()) && !shown.contains(&name.as_str());
-    for name in given.keys().filter(is_other).take(CHECKED_NAMES_MAX) {
-        if let Some(meant) = nearest_member(name, known) {
-            let name: String = name
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(SHOWN_CHARS)
-                .collect();
-            faults.add(
-                name,
-                format!("is no member of {whole}, did you mean {meant}?"),
+    let members: BTreeMap<String, IgnoredAny> = serde_json::from_str(json).unwrap_or_default();
+    let is_unknown =
+        |name: &&String| !known.contains(&name.as_str()) && !read_only.contains(&name.as_str());
+    for name in members.keys().filter(is_unknown).take(CHECKED_NAMES_MAX) {
+        if let Some(nearest) = nearest_member(name, known) {
+            errors.add(
+                shorten_name(name),
+                format!("is no member of {whole}, did you mean {nearest}?"),
             );
         }
     }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::source::CallSource;
 use super::support::signature::sign_support_body;
-use super::{Edge, Gate, api, routes, serve};
+use super::{CoreGate, Edge, api, routes, serve};
 use crate::clock::ManualClock;
 use crate::config::{self, Secret};
 use crate::event::Timestamp;
@@ -51,7 +51,7 @@ impl EdgeTestBench {
         let clock = Arc::new(ManualClock::starting_at(
             Timestamp::parse(NOW).expect("valid"),
         ));
-        let gate = Gate::closed("the store is being opened");
+        let gate = CoreGate::closed("the store is being opened");
         Self {
             edge: Data::new(Edge::new(Arc::new(config), Arc::clone(&clock) as _, gate)),
             clock,

@@ -1,10 +1,10 @@
-//! What a request was never asked for: kept until its answer is sent, so that the server ends the
-//! connection then.
+//! Unread rest of a chunked body, held until the answer is sent so that the server then closes the
+//! connection.
 //!
-//! A chunked body has no known end. If it is dropped unread, actix-http 3 keeps reading for that
-//! end, with no timer: a sender that stops in the middle would hold its connection for ever. As
-//! long as the body is held it counts as unfinished, and then the connection is closed after the
-//! answer.
+//! A chunked body has no known end. If the payload is dropped unread, actix-http 3 keeps reading
+//! for the end without a timer: a sender that stops in the middle would hold its connection for
+//! ever. While the payload is held, the body counts as unfinished, and actix-http closes the
+//! connection after the answer.
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use actix_web::http::header::TRANSFER_ENCODING;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 
-/// `response`, holding what `request` has left in `payload` if that could be without end.
+/// Attaches `payload`, the unread rest of `request`, to `response` if the request is chunked.
 #[must_use]
 pub(super) fn hold_undrained(
     request: &HttpRequest,

@@ -1,41 +1,41 @@
-//! The circuit breaker of one server: stops asking one that does not answer, and tries again with a
-//! single request.
+//! Circuit breaker of one server: stops calls to a server that fails, then probes it with a single
+//! call.
 //!
 //! ```text
-//!            failures in a row                  time over, one asks
-//!   Closed ────────────────────> Open(until) ───────────────────────> HalfOpen(probe under way)
+//!          consecutive failures              open time over, next call
+//!   Closed ────────────────────> Open(until) ─────────────────────────> HalfOpen (probe running)
 //!     ^                            ^                                      │        │
-//!     │                            └──────────── the probe failed ────────┘        │
-//!     └─────────────────────────────────── the probe was answered ─────────────────┘
+//!     │                            └───────────── probe failed ───────────┘        │
+//!     └──────────────────────────────────── probe succeeded ───────────────────────┘
 //! ```
 //!
-//! A pure state machine: the time is an argument. Only the probe's own outcome counts after it has
-//! begun; what was asked before the breaker opened and ends later says nothing new.
+//! A pure state machine: the time is an argument. In `HalfOpen` only the probe's outcome counts.
+//! Outcomes of calls that began before the breaker opened are ignored.
 
 use std::time::Duration;
 
-/// How often those who wait for a probe's outcome ask again.
+/// Time after which a caller asks again while a probe is running.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When a breaker opens, and for how long.
+/// Thresholds of a circuit breaker, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServerBreakerPolicy {
-    /// Failures in a row that open it.
+    /// Number of consecutive failures that opens the breaker.
     pub(super) failures: u32,
-    /// How long it stays open.
+    /// Time for which the breaker stays open.
     pub(super) open: Duration,
 }
 
-/// Whether a request may be made.
+/// Answer of a breaker to a request for a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ServerBreakerDecision {
-    /// It may; its outcome is to be told with this pass.
+    /// The call may be made; its outcome must be reported with this permit.
     Go(ServerCallPermit),
-    /// Not before this time is over.
+    /// No call may be made before this time has passed.
     Wait(Duration),
 }
 
-/// What a request was let through as.
+/// Permit for one call to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ServerCallPermit {
     Ordinary,
@@ -49,7 +49,7 @@ enum ServerBreakerState {
     HalfOpen,
 }
 
-/// The breaker of one server.
+/// State machine of one server's circuit breaker.
 #[derive(Debug)]
 pub(super) struct ServerBreaker {
     policy: ServerBreakerPolicy,
@@ -64,7 +64,7 @@ impl ServerBreaker {
         }
     }
 
-    /// Asks for a request at `now`.
+    /// Requests a permit for a call at `now`.
     pub(super) fn try_acquire(&mut self, now: Duration) -> ServerBreakerDecision {
         match self.state {
             ServerBreakerState::Closed { .. } => {
@@ -81,9 +81,9 @@ impl ServerBreaker {
         }
     }
 
-    /// A request was answered, with whatever status shows that the server is there.
-    pub(super) fn record_success(&mut self, pass: ServerCallPermit) {
-        match (self.state, pass) {
+    /// Records an answer that shows that the server works, such as 2xx or 404.
+    pub(super) fn record_success(&mut self, permit: ServerCallPermit) {
+        match (self.state, permit) {
             (ServerBreakerState::Closed { .. }, _)
             | (ServerBreakerState::HalfOpen, ServerCallPermit::Probe) => {
                 self.state = ServerBreakerState::Closed { failures: 0 }
@@ -93,12 +93,12 @@ impl ServerBreaker {
         }
     }
 
-    /// A request failed at `now` in a way that may pass.
-    pub(super) fn record_failure(&mut self, pass: ServerCallPermit, now: Duration) {
+    /// Records a transient failure at `now`.
+    pub(super) fn record_failure(&mut self, permit: ServerCallPermit, now: Duration) {
         let open = ServerBreakerState::Open {
             until: now + self.policy.open,
         };
-        match (self.state, pass) {
+        match (self.state, permit) {
             (ServerBreakerState::Closed { failures }, _) if failures + 1 < self.policy.failures => {
                 self.state = ServerBreakerState::Closed {
                     failures: failures + 1,
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_in_a_row_open_it_and_an_answer_between_them_does_not() {
+    fn consecutive_failures_open_the_breaker_and_a_success_between_them_resets_it() {
         let mut breaker = ServerBreaker::new(POLICY);
         for _ in 0..5 {
             breaker.record_failure(ServerCallPermit::Ordinary, seconds(1));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_time_is_over_one_probe_goes_and_decides() {
+    fn after_the_open_time_one_probe_is_permitted_and_decides() {
         let mut breaker = opened();
         assert_eq!(
             breaker.try_acquire(seconds(40)),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_before_it_opened_says_nothing_later() {
+    fn outcomes_of_calls_from_before_the_opening_are_ignored() {
         let mut breaker = opened();
         breaker.record_success(ServerCallPermit::Ordinary);
         assert_eq!(
@@ -208,25 +208,39 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: at most one probe at a time, and nothing goes while it is open.
+        /// At most one probe runs at a time, and no other call is permitted while it runs.
         #[test]
-        fn there_is_never_more_than_one_probe(steps in prop::collection::vec((0_u64..20, 0..4_u8), 1..200)) {
+        fn there_is_never_more_than_one_probe(
+            steps in prop::collection::vec((0_u64..20, 0..4_u8), 1..200),
+        ) {
             let mut breaker = ServerBreaker::new(POLICY);
             let (mut now, mut probing) = (0, false);
-            for (pause, what) in steps {
+            for (pause, action) in steps {
                 now += pause;
-                match what {
+                match action {
                     0 | 1 => match breaker.try_acquire(seconds(now)) {
                         ServerBreakerDecision::Go(ServerCallPermit::Probe) => {
                             prop_assert!(!probing);
                             probing = true;
                         }
-                        ServerBreakerDecision::Go(ServerCallPermit::Ordinary) => prop_assert!(!probing),
-                        ServerBreakerDecision::Wait(wait) => prop_assert!(!wait.is_zero() && wait <= POLICY.open),
+                        ServerBreakerDecision::Go(ServerCallPermit::Ordinary) => {
+                            prop_assert!(!probing);
+                        }
+                        ServerBreakerDecision::Wait(wait) => {
+                            prop_assert!(!wait.is_zero() && wait <= POLICY.open);
+                        }
                     },
                     _ => {
-                        let pass = if probing { ServerCallPermit::Probe } else { ServerCallPermit::Ordinary };
-                        if what == 2 { breaker.record_success(pass) } else { breaker.record_failure(pass, seconds(now)) }
+                        let permit = if probing {
+                            ServerCallPermit::Probe
+                        } else {
+                            ServerCallPermit::Ordinary
+                        };
+                        if action == 2 {
+                            breaker.record_success(permit);
+                        } else {
+                            breaker.record_failure(permit, seconds(now));
+                        }
                         probing = false;
                     }
                 }

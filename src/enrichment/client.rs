@@ -1,5 +1,5 @@
-//! One call to a server of the enrichment: bounded in time and size, following nothing, saying
-//! nothing of what it carried.
+//! HTTP client for the enrichment servers: calls are bounded in time and size, redirects are not
+//! followed, and errors contain no personal data.
 
 use std::time::Duration;
 
@@ -11,39 +11,39 @@ use crate::config;
 use crate::event::Timestamp;
 use crate::retry_after::parse_retry_after;
 
-/// The largest answer that is read. A person's data is a few KB; it becomes a part of the lead's
-/// state.
+/// Largest answer that is read, in bytes. A person's data is a few KB, and becomes part of the
+/// lead's state.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
 
-/// What a call came to.
+/// Outcome of one call to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ServerCallOutcome {
-    /// A 2xx with this body.
+    /// The server answered 2xx with this body.
     Good(Vec<u8>),
-    /// A 404.
+    /// The server answered 404 Not Found.
     Missing,
-    /// It may work later, and not before `after`.
+    /// The call failed, but may work later; the server asked for a pause of `after`.
     Transient { reason: String, after: Duration },
-    /// It will not work.
+    /// The call failed, and repeating it will not help.
     Refused { reason: String },
 }
 
-/// Makes calls. Cheap to clone.
+/// HTTP client of the enrichment stage. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct EnrichmentClient {
     client: Client,
-    /// The header with the key, for those who know persons.
+    /// Header with the API key; sent only to the server with the persons' data.
     key: Option<(HeaderName, HeaderValue)>,
 }
 
 impl EnrichmentClient {
     /// # Errors
-    /// When TLS cannot be set up.
+    /// An error of `reqwest` when TLS cannot be set up.
     pub(super) fn new(config: &config::EnrichmentConfig) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .timeout(config.timeout)
-            // What is configured is what is called.
+            // Calls go to the configured URLs only, never to a proxy from the environment.
             .no_proxy()
             .user_agent(concat!("Hookyard/", env!("CARGO_PKG_VERSION")))
             .build()?;
@@ -58,8 +58,10 @@ impl EnrichmentClient {
         Ok(Self { client, key })
     }
 
-    /// Makes `call` at `now`; `event_id` tells a server that was reached twice that it was. Says
-    /// the answer's status too, if there was one.
+    /// Sends `call` at `now`, and returns its outcome with the HTTP status, if there was an answer.
+    ///
+    /// A `POST` carries `event_id` as its idempotency key, so that the server can recognise a
+    /// repeated call.
     pub(super) async fn send_call(
         &self,
         call: &StepCall,
@@ -103,7 +105,7 @@ async fn classify_response(
 ) -> ServerCallOutcome {
     let status = response.status();
     match classify_status(status) {
-        // Whatever it says is not asked for.
+        // The reply's answer has no content that is needed.
         ServerStatusClass::Good if step == EnrichmentStep::Reply => {
             ServerCallOutcome::Good(Vec::new())
         }
@@ -127,7 +129,8 @@ enum ServerStatusClass {
     Refused,
 }
 
-/// 408, 425, 429 and 5xx pass; nothing but 2xx is good; redirects are not followed.
+/// Classifies a status: 2xx is good, and 408, 425, 429 and 5xx are transient. Redirects are
+/// refused.
 fn classify_status(status: StatusCode) -> ServerStatusClass {
     match status.as_u16() {
         200..300 => ServerStatusClass::Good,
@@ -155,18 +158,18 @@ async fn read_body(mut response: Response) -> ServerCallOutcome {
     }
 }
 
-/// What became of a call without a whole answer. The error's own words hold the address, and so
-/// what was asked for.
+/// Classifies a call without a complete answer. The error's own text is not used: it contains the
+/// URL, and so personal data.
 fn classify_error(error: &reqwest::Error) -> ServerCallOutcome {
     if error.is_builder() {
         return ServerCallOutcome::Refused {
-            reason: "cannot be called at the address that is configured".into(),
+            reason: "the configured URL is invalid".into(),
         };
     }
     let reason = match (error.is_timeout(), error.is_connect()) {
-        (true, _) => "did not answer in time",
-        (false, true) => "could not be reached",
-        (false, false) => "broke off",
+        (true, _) => "timed out",
+        (false, true) => "connection failed",
+        (false, false) => "connection closed early",
     };
     ServerCallOutcome::Transient {
         reason: reason.into(),
@@ -174,7 +177,7 @@ fn classify_error(error: &reqwest::Error) -> ServerCallOutcome {
     }
 }
 
-/// The least pause that the server asks for at `now`.
+/// Returns the pause that the server asks for at `now`, or zero.
 fn requested_pause(headers: &HeaderMap, now: Timestamp) -> Duration {
     let value = headers
         .get(RETRY_AFTER)
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_s_wish_is_honoured_and_none_is_no_pause() {
+    fn a_requested_pause_is_honoured_and_no_request_is_no_pause() {
         let asked = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("7"))]);
         assert_eq!(
             requested_pause(&asked, Timestamp::default()),

@@ -1,4 +1,4 @@
-//! The CPF, Brazil's taxpayer number: eleven digits, of which the last two check the others.
+//! CPF, the Brazilian taxpayer number: eleven digits, of which the last two are check digits.
 //!
 //! ```text
 //! 5 2 9 . 9 8 2 . 2 4 7 - 2 5
@@ -11,12 +11,12 @@ use std::fmt;
 
 const DIGITS: usize = 11;
 
-/// A CPF whose check digits are right. Shown only where it is asked for by [`Cpf::digits`].
+/// Valid CPF. Its `Debug` output hides the digits; only [`Cpf::digits`] reveals them.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Cpf(String);
 
 impl Cpf {
-    /// Reads `text`, whatever its formatting; `None` if it is no CPF.
+    /// Parses a CPF, ignoring its formatting; returns `None` if a check digit is wrong.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let is_formatting =
             |character: char| matches!(character, '.' | '-' | '/') || character.is_whitespace();
@@ -28,20 +28,20 @@ impl Cpf {
             .chars()
             .map(|digit| digit.to_digit(10))
             .collect::<Option<_>>()?;
-        // Eleven equal digits check out, and were never given to anyone.
-        let varied = values.windows(2).any(|pair| pair[0] != pair[1]);
-        let checks = values.len() == DIGITS
+        // Eleven equal digits have valid check digits, but no such CPF was ever issued.
+        let has_different_digits = values.windows(2).any(|pair| pair[0] != pair[1]);
+        let has_valid_check_digits = values.len() == DIGITS
             && compute_check_digit(&values[..9]) == values[9]
             && compute_check_digit(&values[..10]) == values[10];
-        (varied && checks).then_some(Self(digits))
+        (has_different_digits && has_valid_check_digits).then_some(Self(digits))
     }
 
-    /// Reads a number in JSON, which has lost its leading zeros.
+    /// Parses a CPF that JSON contained as a number, so that its leading zeros are lost.
     pub(super) fn from_number(number: u64) -> Option<Self> {
         Self::parse(&format!("{number:011}"))
     }
 
-    /// The eleven digits.
+    /// Returns the eleven digits without formatting.
     pub(super) fn digits(&self) -> &str {
         &self.0
     }
@@ -110,9 +110,13 @@ mod tests {
     }
 
     proptest! {
-        /// What check digits are for.
+        /// Check digits exist to detect a single wrong digit.
         #[test]
-        fn one_wrong_digit_is_noticed(nine in prop::collection::vec(0..10_u32, 9), place in 0..11_usize, by in 1..10_u32) {
+        fn one_wrong_digit_is_noticed(
+            nine in prop::collection::vec(0..10_u32, 9),
+            place in 0..11_usize,
+            by in 1..10_u32,
+        ) {
             let mut digits = nine;
             digits.push(compute_check_digit(&digits));
             digits.push(compute_check_digit(&digits));

@@ -1,5 +1,5 @@
-//! The work on one event, from the first step that is not done to its conclusion, or to where it
-//! has to wait.
+//! Run of one event: from its first step that is not done until the event is resolved, or until the
+//! run has to wait.
 
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::breaker::ServerBreakerDecision;
-use super::call_log;
+use super::call_log_entry::LoggedStepCall;
 use super::client::ServerCallOutcome;
+use super::context::EnrichmentContext;
+use super::error::EnrichmentError;
 use super::lanes::{EnrichmentOutcome, StepFailureCount};
 use super::progress_table::ProgressTable;
-use super::shared::{EnrichmentContext, EnrichmentError};
 use super::steps::{
     self, EnrichmentProgress, EnrichmentStep, EnrichmentSubject, NextEnrichmentStep, StepCall,
 };
@@ -23,18 +24,17 @@ use crate::event::{EventFailure, EventId, PayloadShape, Position};
 use crate::projection::{ProjectionReadError, ProjectionReader, StoredRecord};
 use crate::router::Refusal;
 
-/// What is recorded as the code of an enrichment that failed: the fault lies with a server behind
-/// this one.
+/// Failure code of an event that could not be enriched: the fault is that of an upstream server.
 const BAD_GATEWAY: u16 = 502;
 
-/// How long a conclusion that found no room waits.
+/// Time after which a resolution that the router refused for lack of room is submitted again.
 const RESUBMIT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The event at `position`, if it is still owed.
+/// Returns the event at `position`, if it is still pending.
 ///
 /// # Errors
-/// [`Unavailable`] when the store fails.
-pub(super) async fn find_owed_event(
+/// [`ProjectionReadError`] when the store fails.
+pub(super) async fn find_pending_event(
     reads: &ProjectionReader,
     position: Position,
 ) -> Result<Option<StoredRecord>, ProjectionReadError> {
@@ -42,48 +42,53 @@ pub(super) async fn find_owed_event(
     Ok(first.filter(|stored| stored.position == position))
 }
 
-/// Works on the event at `position`, whose present step has failed `tries` times.
+/// Runs the enrichment of the event at `position`, whose current step has failed `failures` times.
 ///
 /// # Errors
-/// [`Failed`] when the store fails.
+/// [`EnrichmentError`] when the store fails.
 pub(super) async fn run_enrichment(
-    shared: &EnrichmentContext,
+    context: &EnrichmentContext,
     position: Position,
-    tries: StepFailureCount,
+    failures: StepFailureCount,
 ) -> Result<EnrichmentOutcome, EnrichmentError> {
-    let Some(event) = find_owed_event(&shared.reads, position).await? else {
+    let Some(event) = find_pending_event(&context.reads, position).await? else {
         return Ok(EnrichmentOutcome::Gone);
     };
-    let written = *shared.reads.written().borrow();
-    let noted = move |rows: &ProgressTable| {
-        Ok((
-            rows.record_start(position, written)?,
-            rows.load_progress(position)?,
-        ))
+
+    // The start goes to the disk before the first call: the idempotency key of the resolution
+    // contains it, and must be the same after a crash.
+    let written = *context.reads.written().borrow();
+    let load = move |table: &ProgressTable| {
+        let started_at = table.record_start(position, written)?;
+        Ok((started_at, table.load_progress(position)?))
     };
-    let (begun, progress) = shared.with_progress_table(noted).await?;
+    let (started_at, progress) = context.with_progress_table(load).await?;
+
     let subject = EnrichmentSubject::from_payload(&event.record.payload);
-    let work = EnrichmentRun {
-        shared,
+    let run = EnrichmentRun {
+        context,
         event,
-        begun,
+        started_at,
         subject,
     };
-    match work.run_steps(progress, tries).await? {
-        EnrichmentRunState::Wait(wait, tries) => Ok(EnrichmentOutcome::Later(wait, tries)),
-        EnrichmentRunState::End { progress, failure } => work.conclude(&progress, failure).await,
+    match run.run_steps(progress, failures).await? {
+        EnrichmentRunState::Wait(wait, failures) => Ok(EnrichmentOutcome::Later(wait, failures)),
+        EnrichmentRunState::End { progress, failure } => {
+            run.submit_resolution(&progress, failure).await
+        }
     }
 }
 
 struct EnrichmentRun<'a> {
-    shared: &'a EnrichmentContext,
+    context: &'a EnrichmentContext,
     event: StoredRecord,
-    /// What was written when the work began: another attempt at the event begins later.
-    begun: Position,
+    /// End of the written records when the work on the event started. It tells attempts at the same
+    /// event apart: a later attempt starts at a later position.
+    started_at: Position,
     subject: EnrichmentSubject,
 }
 
-/// How far the work got.
+/// State of a run when it stops.
 enum EnrichmentRunState {
     Wait(Duration, StepFailureCount),
     End {
@@ -92,8 +97,9 @@ enum EnrichmentRunState {
     },
 }
 
-/// What one step came to.
+/// Outcome of one step of the run.
 enum EnrichmentStepOutcome {
+    /// The step is done, with this result.
     Done(String),
     Wait(Duration, StepFailureCount),
     Failed(String),
@@ -103,11 +109,11 @@ impl EnrichmentRun<'_> {
     async fn run_steps(
         &self,
         mut progress: EnrichmentProgress,
-        mut tries: StepFailureCount,
+        mut failures: StepFailureCount,
     ) -> Result<EnrichmentRunState, EnrichmentError> {
         loop {
             let NextEnrichmentStep::Call(call) =
-                steps::next_step(&self.subject, &progress, &self.shared.config)
+                steps::next_step(&self.subject, &progress, &self.context.config)
             else {
                 return Ok(EnrichmentRunState::End {
                     progress,
@@ -115,9 +121,9 @@ impl EnrichmentRun<'_> {
                 });
             };
             let step = call.step;
-            match self.run_step(&call, tries).await {
-                EnrichmentStepOutcome::Wait(wait, tries) => {
-                    return Ok(EnrichmentRunState::Wait(wait, tries));
+            match self.run_step(&call, failures).await {
+                EnrichmentStepOutcome::Wait(wait, failures) => {
+                    return Ok(EnrichmentRunState::Wait(wait, failures));
                 }
                 EnrichmentStepOutcome::Failed(reason) => {
                     return Ok(EnrichmentRunState::End {
@@ -125,123 +131,141 @@ impl EnrichmentRun<'_> {
                         failure: Some((step, reason)),
                     });
                 }
-                EnrichmentStepOutcome::Done(fact) => {
-                    progress.record(step, &fact);
+                EnrichmentStepOutcome::Done(result) => {
+                    progress.record(step, &result);
+                    // On the disk before the next step, so that a crash repeats no finished step.
                     let position = self.event.position;
-                    self.shared
-                        .with_progress_table(move |rows| rows.record_step(position, step, &fact))
-                        .await?;
-                    tries = 0;
+                    let record =
+                        move |table: &ProgressTable| table.record_step(position, step, &result);
+                    self.context.with_progress_table(record).await?;
+                    failures = 0;
                 }
             }
         }
     }
 
-    async fn run_step(&self, call: &StepCall, tries: StepFailureCount) -> EnrichmentStepOutcome {
-        if self.shared.is_stopping() {
-            return EnrichmentStepOutcome::Wait(Duration::ZERO, tries);
+    async fn run_step(&self, call: &StepCall, failures: StepFailureCount) -> EnrichmentStepOutcome {
+        if self.context.is_stopping() {
+            return EnrichmentStepOutcome::Wait(Duration::ZERO, failures);
         }
+
         let origin = server_origin(&call.url);
-        let pass = match self.shared.acquire_permit(&origin) {
-            ServerBreakerDecision::Go(pass) => pass,
-            ServerBreakerDecision::Wait(wait) => return EnrichmentStepOutcome::Wait(wait, tries),
+        let permit = match self.context.acquire_permit(&origin) {
+            ServerBreakerDecision::Go(permit) => permit,
+            ServerBreakerDecision::Wait(wait) => {
+                return EnrichmentStepOutcome::Wait(wait, failures);
+            }
         };
-        let answer = self.make_call(call, tries).await;
-        self.shared.record_outcome(&origin, pass, &answer);
-        let read = match answer {
+
+        let outcome = self.make_call(call, failures).await;
+        self.context.record_outcome(&origin, permit, &outcome);
+
+        let parsed = match outcome {
             ServerCallOutcome::Good(body) => steps::parse_answer(call.step, Some(&body)),
             ServerCallOutcome::Missing => steps::parse_answer(call.step, None),
             ServerCallOutcome::Refused { reason } => return EnrichmentStepOutcome::Failed(reason),
             ServerCallOutcome::Transient { reason, after } => {
-                return self.retry_step(call.step, reason, after, tries + 1);
+                return self.retry_step(call.step, reason, after, failures + 1);
             }
         };
-        read.map_or_else(
+        parsed.map_or_else(
             |reason| EnrichmentStepOutcome::Failed(reason.to_owned()),
             EnrichmentStepOutcome::Done,
         )
     }
 
-    /// Makes `call`, which failed `tries` times before, and tells the call log of it.
-    async fn make_call(&self, call: &StepCall, tries: StepFailureCount) -> ServerCallOutcome {
-        let clock = &self.shared.clock;
-        let (at, began) = (clock.wall(), clock.monotonic());
-        let (answer, status) = self
-            .shared
-            .caller
-            .send_call(call, &self.id().to_string(), at)
-            .await;
-        let duration = clock.monotonic().saturating_sub(began);
-        let made = call_log::LoggedStepCall {
+    /// Makes `call`, whose step has failed `failures` times before, and appends it to the call log.
+    async fn make_call(&self, call: &StepCall, failures: StepFailureCount) -> ServerCallOutcome {
+        let clock = &self.context.clock;
+        let (at, started) = (clock.wall(), clock.monotonic());
+        let event_id = self.id().to_string();
+        let (outcome, status) = self.context.client.send_call(call, &event_id, at).await;
+        let duration = clock.monotonic().saturating_sub(started);
+
+        let logged_call = LoggedStepCall {
             call,
-            tries,
-            answer: &answer,
+            failures,
+            outcome: &outcome,
             status,
             at,
             duration,
         };
-        made.append_to_log(
-            &self.shared.exchange,
-            &self.shared.config,
+        logged_call.append_to_log(
+            &self.context.call_log,
+            &self.context.config,
             &self.event.record,
             self.id(),
         );
-        answer
+        outcome
     }
 
-    /// What follows when a step has failed `tries` times in a way that may pass.
+    /// Decides what follows after a step has failed `failures` times with a transient error: a
+    /// retry if the retry schedule has one left, otherwise the step's failure.
     fn retry_step(
         &self,
         step: EnrichmentStep,
         reason: String,
         after: Duration,
-        tries: StepFailureCount,
+        failures: StepFailureCount,
     ) -> EnrichmentStepOutcome {
-        let schedule = &self.shared.config.retry_schedule;
-        match schedule.get(tries as usize - 1) {
+        let schedule = &self.context.config.retry_schedule;
+        match schedule.get(failures as usize - 1) {
             Some(wait) => {
-                debug!(event_id = %self.id(), step = step.name(), reason, tries, "step is tried again later");
-                EnrichmentStepOutcome::Wait(after.max(*wait), tries)
+                debug!(
+                    event_id = %self.id(),
+                    step = step.name(),
+                    error = reason,
+                    attempt = failures,
+                    "enrichment step failed; retrying later",
+                );
+                EnrichmentStepOutcome::Wait(after.max(*wait), failures)
             }
-            None if tries == 1 => EnrichmentStepOutcome::Failed(reason),
-            None => EnrichmentStepOutcome::Failed(format!("{reason}, tried {tries} times")),
+            None if failures == 1 => EnrichmentStepOutcome::Failed(reason),
+            None => EnrichmentStepOutcome::Failed(format!("{reason}, tried {failures} times")),
         }
     }
 
-    async fn conclude(
+    /// Submits the event's resolution to the router, until the router accepts it or the stage
+    /// stops.
+    async fn submit_resolution(
         &self,
         progress: &EnrichmentProgress,
         failure: Option<(EnrichmentStep, String)>,
     ) -> Result<EnrichmentOutcome, EnrichmentError> {
         let position = self.event.position;
-        let command = self.build_conclusion(progress, failure);
-        let mut stopping = self.shared.stopping.clone();
-        while !self.shared.is_stopping() {
-            match self.shared.router.submit_command(command.clone()).await {
-                // Taken before, if that was not known then.
+        let command = self.build_resolution(progress, failure);
+        let mut stopping = self.context.stopping.clone();
+
+        while !self.context.is_stopping() {
+            match self.context.router.submit_command(command.clone()).await {
+                // A duplicate means that an earlier run submitted the resolution and crashed before
+                // it could remove its progress.
                 Ok(CommandOutcome {
-                    position: conclusion,
+                    position: resolution,
                     ..
                 })
                 | Err(Refusal::Duplicate {
-                    position: conclusion,
+                    position: resolution,
                     ..
                 }) => {
-                    self.shared
-                        .with_progress_table(move |rows| rows.remove(position))
+                    self.context
+                        .with_progress_table(move |table| table.remove(position))
                         .await?;
-                    return Ok(EnrichmentOutcome::Concluded(conclusion));
+                    return Ok(EnrichmentOutcome::Resolved(resolution));
                 }
-                // Only this is tried again: no step that failed is to be made once more for want of
-                // room.
+                // Only the submission is repeated: a lack of room must not repeat any step.
                 Err(Refusal::Overloaded | Refusal::Quarantined { .. } | Refusal::Unknown) => {
                     tokio::select! {
                         _ = stopping.changed() => {}
                         () = sleep_until(Instant::now() + RESUBMIT_INTERVAL) => {}
                     }
                 }
-                Err(refusal @ (Refusal::Rejected(_) | Refusal::Known { .. })) => {
-                    error!(event_id = %self.id(), %refusal, "conclusion of an enrichment was refused");
+                Err(refusal @ (Refusal::Rejected(_) | Refusal::AlreadyApplied { .. })) => {
+                    error!(
+                        event_id = %self.id(),
+                        error = &refusal as &dyn std::error::Error,
+                        "router rejected the resolution of an enriched event",
+                    );
                     return Ok(EnrichmentOutcome::Gone);
                 }
             }
@@ -249,7 +273,8 @@ impl EnrichmentRun<'_> {
         Ok(EnrichmentOutcome::Later(RESUBMIT_INTERVAL, 0))
     }
 
-    fn build_conclusion(
+    /// Builds the command that completes or fails the event.
+    fn build_resolution(
         &self,
         progress: &EnrichmentProgress,
         failure: Option<(EnrichmentStep, String)>,
@@ -258,11 +283,13 @@ impl EnrichmentRun<'_> {
         let person = progress.person();
         let enriched = person.and_then(|person| serde_json::from_str(person).ok());
         let of = record.at;
+
         let failure =
             failure.map(|(step, reason)| (step.name(), format!("{}: {reason}", step.name())));
         let (event_type, action, payload) = match &failure {
             None => {
-                info!(event_id = %self.id(), found = person.is_some(), "event enriched");
+                let person_found = person.is_some();
+                info!(event_id = %self.id(), person_found, "event enriched");
                 let person: Option<&RawValue> =
                     person.and_then(|person| serde_json::from_str(person).ok());
                 let payload = EnrichedEventBody {
@@ -278,9 +305,13 @@ impl EnrichmentRun<'_> {
                 )
             }
             Some((step, message)) => {
-                warn!(event_id = %self.id(), reason = message, "event cannot be enriched");
-                let lead_id = self.subject.lead_id();
-                let payload = json!({"lead_id": lead_id, "updated_at": of, "step": step, "error_message": message});
+                warn!(event_id = %self.id(), error = message, "enrichment of an event failed");
+                let payload = json!({
+                    "lead_id": self.subject.lead_id(),
+                    "updated_at": of,
+                    "step": step,
+                    "error_message": message,
+                });
                 let action = c2s_lead::C2sLeadAction::Failed {
                     of,
                     step: (*step).to_owned(),
@@ -297,12 +328,14 @@ impl EnrichmentRun<'_> {
             code: BAD_GATEWAY,
             message,
         });
+
+        // No sender can use such a key: keys from outside must not contain control characters.
+        let idempotency_key = format!(
+            "\u{1}enrichment:{}:{}",
+            self.event.position, self.started_at
+        );
         Command {
-            // Keys with a control character are refused where keys come from outside.
-            idempotency_key: Some(format!(
-                "\u{1}enrichment:{}:{}",
-                self.event.position, self.begun
-            )),
+            idempotency_key: Some(idempotency_key),
             shape: PayloadShape::Bare,
             may_create: false,
             resolves: Some(EventResolution {
@@ -320,11 +353,11 @@ impl EnrichmentRun<'_> {
     }
 
     fn id(&self) -> EventId {
-        EventId::new(self.shared.reads.incarnation(), self.event.position)
+        EventId::new(self.context.reads.incarnation(), self.event.position)
     }
 }
 
-/// What is said of an event that was enriched.
+/// Payload of the event `c2s_lead.enriched`.
 #[derive(serde::Serialize)]
 struct EnrichedEventBody<'a> {
     lead_id: &'a serde_json::Value,
@@ -332,7 +365,7 @@ struct EnrichedEventBody<'a> {
     enriched: Option<&'a RawValue>,
 }
 
-/// The server at `url`, whatever the path.
+/// Returns the origin of `url`: scheme, host and port.
 fn server_origin(url: &str) -> String {
     reqwest::Url::parse(url)
         .map(|url| url.origin().ascii_serialization())

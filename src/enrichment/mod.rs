@@ -1,15 +1,17 @@
-//! Enrichment: after a lead's event is taken in, finds the person behind it and tells the sender,
-//! step by step.
+//! Enrichment stage: for each accepted Contact2Sale event, looks up the person behind the lead and
+//! replies to the sender, step by step.
 //!
 //! ```text
-//!  what is owed ──pages──> lanes (one for each lead) ──> steps: lookup, person, reply ──> conclusion, by the router
-//!    (projection)            │ order, bounds                │ each recorded when done       c2s_lead.enriched, .failed
-//!                            └──────── parked: retry, breaker open ┘
+//!  pending events ──pages──> lanes, one for each lead ──> steps: lookup, ──> resolution, sent to
+//!   (projection)             keep order and bounds         person, reply      the router as
+//!                              ^                            │    │            c2s_lead.enriched
+//!                              └── parked: retry, ──────────┘    └─ recorded  or c2s_lead.failed
+//!                                  circuit breaker open             when done
 //! ```
 //!
-//! It stands beside the edge: what it learns enters by the router's door like everything else,
-//! under a claim made of its cause and attempt. One thread with a runtime of its own, so that slow
-//! servers slow down nothing else.
+//! The stage submits each result to the router like any sender, with an idempotency key made of the
+//! event's position and the start of the work. It has a thread and a runtime of its own, so that
+//! slow servers slow down no other stage.
 
 use std::sync::Arc;
 use std::thread;
@@ -20,102 +22,107 @@ use tokio::sync::{oneshot, watch};
 use tracing::error;
 
 use crate::config;
-use shared::EnrichmentContext;
-pub use shared::{EnrichmentDeps, EnrichmentError};
+use context::EnrichmentContext;
+pub use context::EnrichmentDeps;
+pub use error::EnrichmentError;
 use worker::EnrichmentWorker;
 
 mod breaker;
-mod call_log;
+mod call_log_entry;
 mod client;
+mod context;
 mod cpf;
+mod error;
 mod event_run;
 mod lanes;
 mod progress_table;
-mod shared;
 mod steps;
 mod worker;
 
-/// Threads that read and write the store for it.
+/// Number of threads that read and write the store for this stage.
 const BLOCKING_THREADS: usize = 2;
 
-/// The enrichment of one opening of the store.
+/// Handle of the enrichment stage, for one opening of the store.
 pub struct EnrichmentStage {
-    /// How long what is under way is waited for, once it is to stop.
+    /// `Some` once the stage must stop, with the longest time to wait for running calls.
     stop: watch::Sender<Option<Duration>>,
-    failed: watch::Receiver<Option<String>>,
+    failure: watch::Receiver<Option<String>>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 impl EnrichmentStage {
-    /// Starts working on what is owed, on a thread of its own.
+    /// Starts the stage on a thread of its own, and returns once the thread is ready.
     ///
     /// # Errors
-    /// [`Failed`] when the store or the client cannot be used.
+    /// [`EnrichmentError`] when the store, the HTTP client or the thread cannot be set up.
     pub async fn start(
         config: &config::EnrichmentConfig,
-        parts: EnrichmentDeps,
+        deps: EnrichmentDeps,
     ) -> Result<Self, EnrichmentError> {
         let (stop, stopping) = watch::channel(None);
-        let (failed_sender, failed) = watch::channel(None);
-        let (ready, wait) = oneshot::channel();
-        let shared = Arc::new(EnrichmentContext::try_new(config, parts, stopping)?);
+        let (failure_sender, failure) = watch::channel(None);
+        let (ready_sender, ready) = oneshot::channel();
+        let context = Arc::new(EnrichmentContext::try_new(config, deps, stopping)?);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
+
         let thread = thread::Builder::new()
             .name("enrichment".into())
             .spawn(move || {
                 let outcome = runtime.block_on(async {
-                    let worker = EnrichmentWorker::prepare(shared).await;
+                    let worker = EnrichmentWorker::prepare(context).await;
                     let (worker, prepared) = match worker {
                         Ok(worker) => (Some(worker), Ok(())),
-                        Err(failed) => (None, Err(failed)),
+                        Err(error) => (None, Err(error)),
                     };
-                    // Who waits is the node that is starting.
-                    let _ = ready.send(prepared);
+                    // The send fails only if the node's start was cancelled.
+                    let _ = ready_sender.send(prepared);
                     match worker {
                         Some(worker) => worker.run().await,
                         None => Ok(()),
                     }
                 });
-                if let Err(failed) = outcome {
+                if let Err(error) = outcome {
                     error!(
-                        error = &failed as &dyn std::error::Error,
-                        "enrichment failed"
+                        error = &error as &dyn std::error::Error,
+                        "enrichment stage stopped"
                     );
-                    failed_sender.send_replace(Some(failed.to_string()));
+                    failure_sender.send_replace(Some(error.to_string()));
                 }
             })?;
-        let enrichment = Self {
+
+        let stage = Self {
             stop,
-            failed,
+            failure,
             thread: Mutex::new(Some(thread)),
         };
-        match wait.await.unwrap_or(Err(EnrichmentError::Panicked)) {
-            Ok(()) => Ok(enrichment),
-            Err(failed) => {
-                enrichment.stop(Duration::ZERO);
-                Err(failed)
+        match ready.await.unwrap_or(Err(EnrichmentError::Panicked)) {
+            Ok(()) => Ok(stage),
+            Err(error) => {
+                stage.stop(Duration::ZERO);
+                Err(error)
             }
         }
     }
 
-    /// Why it failed, once it has; closed when its thread ended.
+    /// Returns a watch that becomes `Some` with the reason when the stage fails. It closes when the
+    /// stage's thread ends.
     #[must_use]
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
-        self.failed.clone()
+    pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.clone()
     }
 
-    /// Begins nothing more, waits for calls that are under way for `patience` at most, and ends the
-    /// thread. Blocks until then. What was not done is owed still.
+    /// Stops the stage: starts no more calls, waits at most `patience` for running calls, and ends
+    /// the thread. Blocks until the thread has ended. Events that are not done remain pending.
     pub fn stop(&self, patience: Duration) {
-        // Nobody hears it if the thread ended by itself.
+        // The send fails only if the thread has already ended.
         let _ = self.stop.send(Some(patience));
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
-            // A panic there has been logged by the hook, and the next opening repeats what it left
-            // undone.
+            // The panic hook has logged any panic of the thread, and the next opening of the store
+            // repeats the unfinished work.
             let _ = thread.join();
         }
     }

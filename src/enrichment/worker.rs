@@ -1,5 +1,5 @@
-//! The loop that finds what is owed, hands it to the lanes, and works on as much at once as is
-//! configured.
+//! Worker of the enrichment stage: finds pending events, puts them into the lanes, and runs as many
+//! at once as is configured.
 
 use std::sync::Arc;
 
@@ -7,115 +7,125 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::context::EnrichmentContext;
+use super::error::EnrichmentError;
 use super::event_run;
 use super::lanes::{EnrichmentOutcome, LeadLanes};
 use super::progress_table::ProgressTable;
-use super::shared::{EnrichmentContext, EnrichmentError};
 use crate::entity::c2s_lead::{RECEIVED_EVENT, SOURCE};
 use crate::event::{EntityKey, Position, Record};
 use crate::projection::{ProjectionReadError, StoredRecord};
 
-/// Events that are read at once to be found; each may be as large as a request.
+/// Number of pending events that are read at once; each can be as large as a request.
 const PAGE_EVENTS: usize = 32;
 
 type EnrichmentTasks = JoinSet<Result<(EntityKey, EnrichmentOutcome), EnrichmentError>>;
 
-/// What one thread does.
+/// Main loop of the stage's thread.
 pub(super) struct EnrichmentWorker {
-    shared: Arc<EnrichmentContext>,
+    context: Arc<EnrichmentContext>,
     lanes: LeadLanes,
-    /// Everything owed before this position is in the lanes.
+    /// All pending events before this position are in the lanes.
     next: Position,
 }
 
 impl EnrichmentWorker {
-    /// A worker at the beginning of what is owed. What is noted of events that are not owed any
-    /// more goes first: such an event may be opened again, and all its steps are to be done then.
+    /// Creates a worker that starts at the first pending event.
+    ///
+    /// Removes the progress of events that are no longer pending before any event runs: such an
+    /// event can be reopened, and then all its steps must run again.
     ///
     /// # Errors
-    /// [`Failed`] when the store cannot be used.
-    pub(super) async fn prepare(shared: Arc<EnrichmentContext>) -> Result<Self, EnrichmentError> {
-        for event in shared
+    /// [`EnrichmentError`] when the store fails.
+    pub(super) async fn prepare(context: Arc<EnrichmentContext>) -> Result<Self, EnrichmentError> {
+        for event in context
             .with_progress_table(ProgressTable::list_events)
             .await?
         {
-            if event_run::find_owed_event(&shared.reads, event)
+            if event_run::find_pending_event(&context.reads, event)
                 .await?
                 .is_none()
             {
-                shared
-                    .with_progress_table(move |rows| rows.remove(event))
+                context
+                    .with_progress_table(move |table| table.remove(event))
                     .await?;
             }
         }
         Ok(Self {
-            shared,
+            context,
             lanes: LeadLanes::default(),
             next: Position::FIRST,
         })
     }
 
-    /// Works until it is to stop.
+    /// Runs events until the stage is told to stop.
     ///
     /// # Errors
-    /// [`Failed`] when the store fails.
+    /// [`EnrichmentError`] when the store fails.
     pub(super) async fn run(mut self) -> Result<(), EnrichmentError> {
         let (mut written, mut reopened) = (
-            self.shared.reads.written(),
-            self.shared.reads.subscribe_reopened(),
+            self.context.reads.written(),
+            self.context.reads.subscribe_reopened(),
         );
-        let mut stopping = self.shared.stopping.clone();
+        let mut stopping = self.context.stopping.clone();
         let mut running = EnrichmentTasks::new();
-        let mut looks = true;
-        while !self.shared.is_stopping() {
-            if looks {
+        let mut may_have_more = true;
+
+        while !self.context.is_stopping() {
+            // One page per pass, so that a long backlog does not keep finished runs waiting.
+            if may_have_more {
                 let written = *written.borrow_and_update();
-                looks = self.read_page(written).await?;
+                may_have_more = self.read_page(written).await?;
             }
             self.start_ready(&mut running);
+
             let wait = self
                 .lanes
                 .next_due()
-                .map(|due| due.saturating_sub(self.shared.clock.monotonic()));
+                .map(|due| due.saturating_sub(self.context.clock.monotonic()));
             tokio::select! {
                 biased;
-                // Closed only together with all else.
+                // The channel closes only together with the whole stage.
                 _ = stopping.changed() => {}
-                Some(ended) = running.join_next() => {
-                    self.finish(ended.map_err(|_| EnrichmentError::Panicked)??);
-                    looks = true;
+                Some(result) = running.join_next() => {
+                    self.finish(result.map_err(|_| EnrichmentError::Panicked)??);
+                    may_have_more = true;
                 }
-                again = reopened.recv() => {
-                    self.next = match again {
+                // A reopened event lies before `next`, so the search goes back to it.
+                event = reopened.recv() => {
+                    self.next = match event {
                         Ok(event) => self.next.min(event),
                         Err(RecvError::Lagged(_)) => Position::FIRST,
                         Err(RecvError::Closed) => return Err(ProjectionReadError::Ended.into()),
                     };
-                    looks = true;
+                    may_have_more = true;
                 }
-                () = std::future::ready(()), if looks => {}
+                () = std::future::ready(()), if may_have_more => {}
                 changed = written.changed() => {
                     changed.map_err(|_| ProjectionReadError::Ended)?;
-                    looks = true;
+                    may_have_more = true;
                 }
                 () = sleep_until(Instant::now() + wait.unwrap_or_default()), if wait.is_some() => {}
             }
         }
+
         let patience = stopping.borrow().unwrap_or_default();
-        let finish = async { while running.join_next().await.is_some() {} };
-        // What is not finished then is given up, and begun again at the next start.
-        let _ = timeout(patience, finish).await;
+        let all_finished = async { while running.join_next().await.is_some() {} };
+        // Runs that are not finished in time are aborted, and repeated at the next start.
+        let _ = timeout(patience, all_finished).await;
         Ok(())
     }
 
-    /// Looks at one page of what is owed before `written`; says whether there is more to look at.
+    /// Puts one page of the events that were pending before `written` into the lanes. Returns
+    /// `true` if there may be more of them.
     async fn read_page(&mut self, written: Position) -> Result<bool, EnrichmentError> {
         self.lanes.forget_before(written);
         if self.next >= written {
             return Ok(false);
         }
+
         let page = self
-            .shared
+            .context
             .reads
             .pending_events(self.next, PAGE_EVENTS)
             .await?;
@@ -124,7 +134,7 @@ impl EnrichmentWorker {
             position, record, ..
         } in page
         {
-            // Rows beyond may still be on their way, one before another.
+            // The rows from `written` on may be incomplete: an earlier row can still be missing.
             if position >= written {
                 break;
             }
@@ -134,6 +144,7 @@ impl EnrichmentWorker {
             }
             self.next = position.plus(1);
         }
+
         if is_last {
             self.next = written;
         }
@@ -141,20 +152,21 @@ impl EnrichmentWorker {
     }
 
     fn start_ready(&mut self, running: &mut EnrichmentTasks) {
-        let now = self.shared.clock.monotonic();
-        while running.len() < self.shared.config.concurrency
-            && let Some((lead, position, tries)) = self.lanes.start_next(now)
+        let now = self.context.clock.monotonic();
+        while running.len() < self.context.config.concurrency
+            && let Some((lead, position, failures)) = self.lanes.start_next(now)
         {
-            let shared = Arc::clone(&self.shared);
+            let context = Arc::clone(&self.context);
             running.spawn(async move {
-                let end = event_run::run_enrichment(&shared, position, tries).await?;
-                Ok((lead, end))
+                let outcome = event_run::run_enrichment(&context, position, failures).await?;
+                Ok((lead, outcome))
             });
         }
     }
 
-    fn finish(&mut self, (lead, end): (EntityKey, EnrichmentOutcome)) {
-        if let Some(left_from) = self.lanes.finish(&lead, end, self.shared.clock.monotonic()) {
+    fn finish(&mut self, (lead, outcome): (EntityKey, EnrichmentOutcome)) {
+        let now = self.context.clock.monotonic();
+        if let Some(left_from) = self.lanes.finish(&lead, outcome, now) {
             self.next = self.next.min(left_from);
         }
     }

@@ -1,54 +1,54 @@
-//! What a contract decodes a request into, and what an entity answers.
+//! Vocabulary between the contracts and the entities: the command that a request is decoded into,
+//! and its outcome.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::EntityAction;
 use super::decision::Rejection;
+use super::state::EntityAction;
 use crate::event::{EntityKey, EventFailure, InternedName, PayloadShape, Position, Timestamp};
 
-/// One authentic, decoded event on its way to its entity.
+/// Authentic, decoded event on its way to its entity.
 #[derive(Clone, Debug)]
 pub struct Command {
-    /// The configured source it came by, such as `support`.
+    /// Source that sent the event, such as `support`.
     pub source: InternedName,
-    /// The entity it is for.
+    /// Entity that decides on the event.
     pub entity: EntityKey,
-    /// What it asks for.
+    /// Decoded content that the entity decides on.
     pub action: EntityAction,
-    /// Its name in the catalogue, such as `status.changed`.
+    /// Event name in the catalogue, such as `status.changed`.
     pub event_type: Cow<'static, str>,
-    /// Its own time, if the event or its request gives one.
+    /// Event time, if the event or its request carries one.
     pub at: Option<Timestamp>,
-    /// The sender's key against duplicates.
+    /// Key by which the source marks repetitions of one event.
     pub idempotency_key: Option<String>,
-    /// The hash of the request, where a repeated one has to be the same.
+    /// Hash of the request, for contracts in which a repetition must be identical.
     pub request_hash: Option<[u8; 32]>,
-    /// The event as it was received.
+    /// Event as it was received.
     pub payload: Bytes,
-    /// What the payload is.
+    /// Form of the payload, with or without envelope.
     pub shape: PayloadShape,
-    /// Whether it may be the first of its entity; if not, it is refused with 404 when there is
-    /// none.
+    /// True if the event may create its entity; otherwise an absent entity answers 404.
     pub may_create: bool,
-    /// What happens when its entity refuses it.
+    /// Treatment of the event if the entity rejects it.
     pub on_rejection: RejectionPolicy,
-    /// A key that an entity it creates is to hold for ever, such as a customer's code.
+    /// Key that an entity spawned by this event holds for ever, such as a customer code.
     pub unique_key: Option<String>,
-    /// Whether it is completed or failed by a later event only.
+    /// True if only a later event completes this event or marks it as failed.
     pub pending: bool,
-    /// The failed event that this is another attempt at.
+    /// Failed event that this event tries again.
     pub reprocesses: Option<Position>,
-    /// The event that this one completes or fails.
+    /// Pending event that this event completes or marks as failed.
     pub resolves: Option<EventResolution>,
-    /// The request's span, so that what happens to the event later is logged under it.
+    /// Span of the request; later log lines on the event appear under it.
     pub span: tracing::Span,
 }
 
 impl Command {
-    /// An event of which no more is known: it may begin its entity, and is recorded as failed if
-    /// that refuses it.
+    /// Command with the defaults: the event may create its entity, and is stored as failed if the
+    /// entity rejects it.
     #[must_use]
     pub fn new(
         source: InternedName,
@@ -78,45 +78,46 @@ impl Command {
     }
 }
 
-/// What happens when an entity refuses an event.
+/// Treatment of an event that its entity rejects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectionPolicy {
-    /// It is recorded as failed, for someone to look at: its sender is not told.
+    /// Stores the event as failed, for an operator to look at; the sender gets a success.
     Record,
-    /// Its sender is told, and nothing is recorded.
+    /// Answers the sender with the rejection and stores nothing.
     Answer,
 }
 
-/// That an event ends the processing of another.
+/// End of the processing of an earlier, pending event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventResolution {
-    /// Where the other event stands.
+    /// Position of the earlier event's record.
     pub event: Position,
-    /// Why that one failed, if it did.
+    /// Failure of the earlier event; `None` if it succeeded.
     pub failure: Option<EventFailure>,
 }
 
-/// What became of an event, said once it is durable.
+/// Result of a recorded event. It exists only after the record is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandOutcome {
-    /// The place of its record.
+    /// Position of the event's record.
     pub position: Position,
-    /// The place of the last record that was written with it: that of the last entity that began
-    /// with it, if any did.
+    /// Position of the last record written with the event: that of the last spawned entity, else
+    /// the same as `position`.
     pub last: Position,
-    /// Its number among the entity's records; `None` when it failed.
+    /// Sequence number among the entity's records; `None` if the event failed.
     pub sequence: Option<u64>,
-    /// Why it failed, if it did.
+    /// Failure of the event, if the entity rejected it.
     pub failure: Option<EventFailure>,
-    /// What its sender is answered, as JSON, by contracts that answer from the state; else empty.
+    /// Answer to the sender as JSON, in contracts that answer from the state; otherwise empty.
     pub answer: Bytes,
 }
 
-/// Why an event left no record, said once what it was decided on is durable.
+/// Result of an event that left no record. It exists only after every record that the decision
+/// rests on is durable.
 #[derive(Clone, Debug, PartialEq)]
 pub enum UnrecordedOutcome {
-    /// The entity refused it.
+    /// Rejected by the entity, and the sender is to learn it.
     Rejected(Rejection),
-    /// The entity knows it already: its sender is answered this JSON (possibly nothing).
+    /// Applied before, by the entity's state; the sender gets this JSON, possibly empty.
     AlreadyApplied(Bytes),
 }

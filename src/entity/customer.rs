@@ -1,4 +1,4 @@
-//! A customer: what a won lead became, with what it ordered and paid.
+//! Customer: created when a won lead is converted; counts orders and payments.
 
 use std::sync::Arc;
 
@@ -6,28 +6,28 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::decision::{AcceptedChange, DecisionContext, EntityDecision, Rejection, StateLimits};
-use super::sales::{self, BookPosting, CUSTOMER_FIELDS, CustomerBooks, Entry, TimedFields};
+use super::sales::{self, BookEntry, BookPosting, CUSTOMER_FIELDS, CustomerBooks, TimedFields};
 use super::timed_value::UnixMicros;
 
-/// What an event asks for.
+/// Input of a decision on a customer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CustomerAction {
-    /// The code that the event names the customer by; another customer's is refused.
+    /// Code that the event names the customer by; the code of another customer is rejected.
     pub customer_code: Option<Arc<str>>,
-    /// What happened.
+    /// Order or payment to record.
     pub event: CustomerEvent,
 }
 
-/// What happened.
+/// Event of a customer, by kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CustomerEvent {
-    /// The customer ordered.
-    Ordered(Entry),
-    /// The customer paid.
-    Paid(Entry),
+    /// Order by the customer, counted once by its id.
+    Ordered(BookEntry),
+    /// Payment by the customer, counted once by its id.
+    Paid(BookEntry),
 }
 
-/// A customer's state.
+/// State of a customer: the fields from its lead, and its books.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CustomerState {
@@ -37,14 +37,14 @@ pub struct CustomerState {
     books: CustomerBooks,
 }
 
-/// What one event did to a customer.
+/// Effect of one event on a customer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CustomerChange(CustomerEffect);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum CustomerEffect {
-    /// It began with what its lead was.
+    /// First change, with the fields of the lead.
     Born {
         customer_code: Arc<str>,
         lead_id: Option<u64>,
@@ -55,7 +55,7 @@ enum CustomerEffect {
 }
 
 impl CustomerChange {
-    /// The first change of a customer that the lead deciding in `context` becomes.
+    /// First change of the customer that the deciding lead is converted to.
     pub(super) fn from_lead(
         fields: TimedFields,
         customer_code: Arc<str>,
@@ -69,12 +69,12 @@ impl CustomerChange {
     }
 }
 
-/// What `action` does to the customer `state`: an order or payment that it has already changes
-/// nothing and is answered like the first time.
+/// Decides on `action` for the customer `state`. A repeated order or payment changes nothing and
+/// gets the same answer again.
 ///
 /// # Errors
-/// [`Rejection`]: 404 when the event names another customer's code, 409 when a total would have too
-/// many digits or a new currency is one too many.
+/// [`Rejection`]: 404 for the code of another customer, 409 when a total would have too many digits
+/// or there would be too many currencies.
 pub fn decide(
     state: &CustomerState,
     action: &CustomerAction,
@@ -107,6 +107,7 @@ pub fn decide(
             (posting.late, CustomerEffect::Paid(posting))
         }
     };
+
     Ok(EntityDecision::Accept(AcceptedChange {
         late,
         answer,
@@ -115,7 +116,7 @@ pub fn decide(
 }
 
 impl CustomerState {
-    /// Makes `change` part of the state.
+    /// Copies `change` into the state.
     pub fn apply(&mut self, change: &CustomerChange, _limits: StateLimits) {
         match &change.0 {
             CustomerEffect::Born {
@@ -132,21 +133,21 @@ impl CustomerState {
         }
     }
 
-    /// The state as the API shows it.
+    /// State in the form of the API.
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
-        let mut shown = self.fields.to_json(&CUSTOMER_FIELDS);
+        let mut json = self.fields.to_json(&CUSTOMER_FIELDS);
         let ids: [(&str, Json); 2] = [
             ("customer_code", json!(self.customer_code)),
             ("lead_id", json!(self.lead_id)),
         ];
-        shown.extend(ids.map(|(name, value)| (name.to_owned(), value)));
-        self.books.add_to_json(&mut shown);
-        shown
+        json.extend(ids.map(|(name, value)| (name.to_owned(), value)));
+        self.books.add_to_json(&mut json);
+        json
     }
 }
 
-/// One plain sentence on `change`.
+/// Summary line of a timeline for `change`.
 #[must_use]
 pub fn summary(change: &CustomerChange) -> String {
     match &change.0 {

@@ -1,4 +1,4 @@
-//! What the decisions of every kind are made of: what they are told, and what they say.
+//! Vocabulary of all decisions: their context, their results, and the allocation of ids.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,51 +9,51 @@ use serde_json::Value;
 
 use crate::event::{EntityKey, EventFailure, InternedName, Timestamp};
 
-/// The bounds on what one entity holds.
+/// Limits of one entity's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateLimits {
-    /// How many items each collection of a state keeps; older ones live on in the timeline.
+    /// Maximum of items in each collection of a state; older items remain in the timeline only.
     pub items_max: usize,
 }
 
-/// What an event is decided with, besides the state and what it asks for.
+/// Input of a decision besides the state and the action.
 #[derive(Debug)]
 pub struct DecisionContext<'a> {
-    /// The entity that decides.
+    /// Key of the deciding entity.
     pub key: &'a EntityKey,
-    /// The source that the event came by.
+    /// Source that sent the event.
     pub source: InternedName,
-    /// The event's own time, at most a tolerance ahead of `received_at`.
+    /// Event time, at most the clock tolerance ahead of `received_at`.
     pub at: Timestamp,
-    /// When it was received.
+    /// Time of receipt by the node's clock; never before the entity's previous event.
     pub received_at: Timestamp,
-    /// Whether nobody else holds the key that the event claims for ever; `true` if it claims none.
+    /// False if another entity holds the unique key that the event claims; true if it claims none.
     pub unique_key_is_free: bool,
-    /// The bounds of a state.
+    /// Limits of the state after the decision.
     pub limits: StateLimits,
-    /// Gives ids to what the event makes.
+    /// Allocates ids for new items and spawned entities.
     pub ids: DecisionIds<'a>,
 }
 
-/// The ids that the node gives: 1, 2, 3 … over everything that needs one, never the same twice.
+/// Allocator of the node's ids: 1, 2, 3 … across all kinds, never the same twice.
 #[derive(Debug)]
 pub struct IdAllocator(AtomicU64);
 
 impl IdAllocator {
-    /// Ids above `highest`, the highest one given so far.
+    /// Allocates ids above `highest`, the highest id in the store.
     #[must_use]
     pub const fn starting_after(highest: u64) -> Self {
         Self(AtomicU64::new(highest))
     }
 
-    /// The next id.
+    /// Returns an id that was never allocated before.
     #[must_use]
     pub fn allocate_id(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
-/// Draws ids for one decision, and remembers the highest.
+/// Allocates ids for one decision, and remembers the highest, which the record keeps.
 #[derive(Debug)]
 pub struct DecisionIds<'a> {
     ids: &'a IdAllocator,
@@ -61,7 +61,7 @@ pub struct DecisionIds<'a> {
 }
 
 impl<'a> DecisionIds<'a> {
-    /// Draws from `ids`.
+    /// Starts a decision without any allocated id.
     #[must_use]
     pub const fn new(ids: &'a IdAllocator) -> Self {
         Self {
@@ -70,47 +70,47 @@ impl<'a> DecisionIds<'a> {
         }
     }
 
-    /// An id that nothing had before.
+    /// Returns an id that was never allocated before.
     #[must_use]
-    pub fn id(&self) -> u64 {
+    pub fn allocate_id(&self) -> u64 {
         let id = self.ids.allocate_id();
         self.highest.set(self.highest.get().max(Some(id)));
         id
     }
 
-    /// The highest id drawn so far.
+    /// Highest id that this decision has allocated.
     #[must_use]
     pub fn highest_id(&self) -> Option<u64> {
         self.highest.get()
     }
 }
 
-/// What an entity says to an event that it does not refuse; `C` is its kind's change.
+/// Result of a decision that does not reject the event; `C` is the change of the kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EntityDecision<C> {
-    /// It is recorded.
+    /// Records the event and applies its change.
     Accept(AcceptedChange<C>),
-    /// It is recorded and changes nothing, not even the sequence.
+    /// Records the event without a change; the sequence number stays.
     RecordOnly,
-    /// It came before, by the state: nothing is recorded, and its sender is answered this.
+    /// Records nothing: by the state, the event was applied before. The sender gets this answer.
     AlreadyApplied(Option<Value>),
 }
 
-/// What an accepted event does.
+/// Effect of an accepted event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AcceptedChange<C> {
-    /// What to record and to apply.
+    /// Change to record and to apply.
     pub change: C,
-    /// Whether something of the event was older than what the entity already had.
+    /// True if a part of the event was older than the state.
     pub late: bool,
-    /// What its sender is answered, where that comes from the state.
+    /// Answer to the sender, in contracts that answer from the state.
     pub answer: Option<Value>,
-    /// Entities that begin with it, recorded together with it or not at all.
+    /// Entities that the event creates, recorded together with it or not at all.
     pub spawned: Vec<SpawnedEntity>,
 }
 
 impl<C> AcceptedChange<C> {
-    /// The change alone.
+    /// Accepts `change` in time, without an answer or a spawned entity.
     #[must_use]
     pub const fn new(change: C) -> Self {
         Self {
@@ -121,59 +121,58 @@ impl<C> AcceptedChange<C> {
         }
     }
 
-    /// The same for another type of change.
+    /// Converts the change to another type.
     pub(super) fn map<D>(self, wrap: impl FnOnce(C) -> D) -> AcceptedChange<D> {
         let Self {
             change,
             late,
             answer,
-            spawned: births,
+            spawned,
         } = self;
         AcceptedChange {
             change: wrap(change),
             late,
             answer,
-            spawned: births,
+            spawned,
         }
     }
 }
 
-/// The first record of an entity whose id the deciding entity drew.
+/// First record of an entity whose id the deciding entity has allocated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpawnedEntity {
-    /// The new entity.
+    /// Key of the new entity.
     pub key: EntityKey,
-    /// The name of its first event.
+    /// Name of its first event.
     pub event_type: &'static str,
-    /// The change by which that event makes a state of the empty one, encoded as its record holds
-    /// it.
+    /// Change that makes the new entity's state from an empty one, encoded as in its record.
     pub change: Vec<u8>,
-    /// The event as readers and subscribers see it: an object with a member `data`.
+    /// Event as readers and subscribers see it: an object with a member `data`.
     pub payload: Bytes,
-    /// The key that it holds for ever, if it has one.
+    /// Unique key that the new entity holds for ever, if any.
     pub unique_key: Option<String>,
 }
 
-/// The change of a kind as its record holds it.
+/// Encodes the change of a kind as its record holds it.
 pub(super) fn encode_change(change: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(change).expect("a change has string keys")
 }
 
-/// Why an entity refuses an event.
+/// Reason for which an entity does not accept an event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rejection {
-    /// An HTTP status.
+    /// HTTP status of the answer.
     pub status: u16,
-    /// A stable code, such as `closed`.
+    /// Stable, machine-readable code, such as `closed`.
     pub code: &'static str,
-    /// One sentence for a person.
+    /// Sentence for the sender, in plain words.
     pub message: String,
-    /// A member that the answer carries besides: the number of what exists already.
+    /// Additional member of the answer: the id of the entity that exists already.
     pub member: Option<(&'static str, u64)>,
 }
 
 impl Rejection {
-    /// A 404 with `message`.
+    /// Rejection with status 404, code `not_found` and `message`.
     #[must_use]
     pub fn not_found(message: impl Into<String>) -> Self {
         Self {
@@ -184,7 +183,7 @@ impl Rejection {
         }
     }
 
-    /// A 409 with `code` and `message`.
+    /// Rejection with status 409, `code` and `message`.
     #[must_use]
     pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
         Self {
@@ -195,28 +194,12 @@ impl Rejection {
         }
     }
 
-    /// What is recorded of it.
+    /// Failure that the record of the rejected event keeps.
     #[must_use]
     pub fn to_failure(&self) -> EventFailure {
         EventFailure {
             code: self.status,
             message: self.message.clone(),
-        }
-    }
-}
-
-impl From<EventFailure> for Rejection {
-    fn from(failure: EventFailure) -> Self {
-        let code = if failure.code == 404 {
-            "not_found"
-        } else {
-            "rejected"
-        };
-        Self {
-            status: failure.code,
-            code,
-            message: failure.message,
-            member: None,
         }
     }
 }
@@ -230,7 +213,7 @@ mod tests {
         let ids = IdAllocator::starting_after(41);
         let draw = DecisionIds::new(&ids);
         assert_eq!(draw.highest_id(), None);
-        assert_eq!([draw.id(), draw.id()], [42, 43]);
+        assert_eq!([draw.allocate_id(), draw.allocate_id()], [42, 43]);
         assert_eq!((draw.highest_id(), ids.allocate_id()), (Some(43), 44));
     }
 }

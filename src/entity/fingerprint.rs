@@ -1,13 +1,14 @@
-//! What is left of a thing that a state no longer holds, so that it is known when it comes again.
+//! Fingerprint of an item that a state no longer holds; it recognizes the item when its event is
+//! repeated.
 
 use sha2::{Digest, Sha256};
 
-/// The first 8 bytes of the SHA-256 of a key.
+/// First 8 bytes of the SHA-256 of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::entity) struct ItemFingerprint(u64);
 
 impl ItemFingerprint {
-    /// The fingerprint of a key that is the concatenation of `parts`.
+    /// Fingerprint of the key that `parts` make when concatenated.
     pub(in crate::entity) fn from_parts(parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();
         parts.iter().for_each(|part| hash.update(part));
@@ -18,8 +19,8 @@ impl ItemFingerprint {
     }
 }
 
-/// Fingerprints in one base64 string of 8 big-endian bytes each: half of what they take as JSON
-/// numbers.
+/// Serde form of fingerprints: one base64 string with 8 big-endian bytes each, half the size of
+/// JSON numbers.
 pub(in crate::entity) mod packed {
     use std::collections::VecDeque;
 
@@ -51,6 +52,7 @@ pub(in crate::entity) mod packed {
         if !rest.is_empty() {
             return Err(D::Error::custom("expected fingerprints of 8 bytes"));
         }
+
         Ok(chunks
             .iter()
             .map(|bytes| ItemFingerprint(u64::from_be_bytes(*bytes)))

@@ -1,9 +1,8 @@
-//! An entity of which nothing is known but its fields: of each field the newest value counts, by
-//! the events' own times.
+//! Entity without rules of its own: for each field the newest value wins, by event time.
 //!
 //! ```text
-//! at 10:00 {"name": "Acme", "city": "Lyon"}    at 09:00 {"city": "Paris", "size": 12} (late for `city` only)
-//!          └──────────> name: Acme, city: Lyon, size: 12 <────────────┘
+//! at 10:00 {"name": "Acme", "city": "Lyon"}    at 09:00 {"city": "Paris", "size": 12}
+//!          └──────────> name: Acme, city: Lyon, size: 12 <────────────┘ (late for `city` only)
 //! ```
 
 use std::collections::BTreeMap;
@@ -15,52 +14,51 @@ use serde_json::value::RawValue;
 use super::decision::{AcceptedChange, DecisionContext, EntityDecision, Rejection, StateLimits};
 use super::timed_value::{TimedValue, UnixMicros};
 
-/// The longest text of a value that a state keeps, in bytes; of a longer one it keeps `null`, and
-/// the event the rest.
+/// Longest JSON text of a value in a state, in bytes. A longer value is kept as `null`; the event
+/// still has it.
 const VALUE_MAX_BYTES: usize = 16 * 1024;
-/// The deepest value that a state keeps; of a deeper one it keeps `null`. Readers' parsers stop at
-/// a depth of their own, usual ones at 100 or more, and the value stands a few levels deep already.
+/// Deepest nesting of a value in a state; a deeper value is kept as `null`. Usual JSON parsers stop
+/// at a depth of 100 or more, and the value already stands a few levels deep in an answer.
 const DEPTH_MAX: usize = 64;
-/// The longest name of a field that a state keeps.
+/// Longest name of a field in a state, in bytes; a longer field is ignored.
 pub(in crate::entity) const NAME_MAX_BYTES: usize = 256;
 
-/// The field that says that the entity was deleted.
+/// Field that marks the entity as deleted.
 const DELETED: &str = "deleted";
 
-/// What an event asks for.
+/// Input of a decision on a generic entity.
 #[derive(Clone, Debug)]
 pub enum GenericAction {
-    /// Takes over these fields.
+    /// Sets the fields of the event.
     Merge {
-        /// Each field's name and JSON text.
+        /// Name and JSON text of each field.
         fields: Vec<(String, JsonText)>,
     },
-    /// Takes over these fields and says that the entity is gone.
+    /// Sets the fields and marks the entity as deleted.
     Delete {
-        /// Each field's name and JSON text.
+        /// Name and JSON text of each field.
         fields: Vec<(String, JsonText)>,
     },
-    /// Takes over these fields of an entity that begins: if it was deleted before, it is there
-    /// again.
+    /// Sets the fields of a new entity, and removes an earlier mark of deletion.
     Create {
-        /// Each field's name and JSON text.
+        /// Name and JSON text of each field.
         fields: Vec<(String, JsonText)>,
     },
-    /// Takes over these fields and says that something has become true of the entity.
+    /// Sets the fields and one more field to `true`.
     Mark {
-        /// The field that says so, such as `completed`.
+        /// Field to set to `true`, such as `completed`.
         name: &'static str,
-        /// Each field's name and JSON text.
+        /// Name and JSON text of each field.
         fields: Vec<(String, JsonText)>,
     },
 }
 
-/// The text of a JSON value, kept as it was sent, so that no digit of a number is lost.
+/// JSON text of a value exactly as it was sent, so that no digit of a number is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonText(Arc<str>);
 
 impl JsonText {
-    /// The text of `raw`; `null` if it is too long or too deep for a state.
+    /// Text of `raw`; `null` if it is too long or too deeply nested for a state.
     #[must_use]
     pub fn from_raw(raw: &RawValue) -> Self {
         let fits = raw.get().len() <= VALUE_MAX_BYTES && nesting_depth(raw.get()) <= DEPTH_MAX;
@@ -72,10 +70,11 @@ impl JsonText {
     }
 }
 
-/// How many lists and objects of the JSON text `json` lie in each other, where that is most.
+/// Returns the deepest nesting of lists and objects in the JSON text `json`.
 fn nesting_depth(json: &str) -> usize {
     let (mut open, mut most) = (0_usize, 0);
     let mut bytes = json.bytes();
+
     while let Some(byte) = bytes.next() {
         match byte {
             b'[' | b'{' => {
@@ -87,10 +86,11 @@ fn nesting_depth(json: &str) -> usize {
             _ => {}
         }
     }
+
     most
 }
 
-/// Goes behind the quote that ends a string.
+/// Advances behind the closing quote of a string.
 fn skip_string(bytes: &mut std::str::Bytes<'_>) {
     while let Some(byte) = bytes.next() {
         match byte {
@@ -114,18 +114,18 @@ impl<'de> Deserialize<'de> for JsonText {
     }
 }
 
-/// The fields, each with the time of the event that gave it.
+/// Fields, each with the time of the event that set it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GenericState {
     fields: BTreeMap<Arc<str>, TimedValue<JsonText>>,
 }
 
-/// The fields that an event set.
+/// Fields set by one event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GenericChange {
     at: UnixMicros,
     set: BTreeMap<Arc<str>, JsonText>,
-    /// How many of its fields were older than what the entity had.
+    /// Number of the event's fields that were older than the state.
     #[serde(default, skip_serializing_if = "is_zero")]
     late: usize,
 }
@@ -134,25 +134,25 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// Takes over each field that is not older than what the entity has. Never refuses.
+/// Accepts each field that is not older than the state.
 ///
 /// # Errors
-/// None; the signature is that of every kind.
+/// None; the signature is common to all kinds.
 pub fn decide(
     state: &GenericState,
     action: &GenericAction,
     context: &DecisionContext<'_>,
 ) -> Result<EntityDecision<GenericChange>, Rejection> {
     let at = UnixMicros::from(context.at);
-    let said = |name: &str, truth: &str| Some((name.to_owned(), JsonText(truth.into())));
+    let marked = |name: &str, truth: &str| Some((name.to_owned(), JsonText(truth.into())));
     let (fields, mark) = match action {
         GenericAction::Merge { fields } => (fields, None),
-        GenericAction::Delete { fields } => (fields, said(DELETED, "true")),
+        GenericAction::Delete { fields } => (fields, marked(DELETED, "true")),
         GenericAction::Create { fields } if state.fields.contains_key(DELETED) => {
-            (fields, said(DELETED, "false"))
+            (fields, marked(DELETED, "false"))
         }
         GenericAction::Create { fields } => (fields, None),
-        GenericAction::Mark { name, fields } => (fields, said(name, "true")),
+        GenericAction::Mark { name, fields } => (fields, marked(name, "true")),
     };
     let mut change = GenericChange {
         at,
@@ -160,7 +160,8 @@ pub fn decide(
         late: 0,
     };
     let mut room = context.limits.items_max.saturating_sub(state.fields.len());
-    // The node's own word comes first, so that it has room.
+
+    // The node's own field comes first, so that the sender's fields cannot use up its room.
     for (name, value) in mark.iter().chain(fields) {
         let known = state.fields.get(name.as_str());
         if known.is_some_and(|field| field.is_late(at)) {
@@ -173,13 +174,14 @@ pub fn decide(
         }
     }
     let late = change.late > 0;
+
     Ok(EntityDecision::Accept(AcceptedChange {
         late,
         ..AcceptedChange::new(change)
     }))
 }
 
-/// `3 fields set`, and how many were too old.
+/// Summary line of a timeline: `3 fields set`, and the number of late fields.
 #[must_use]
 pub fn summary(change: &GenericChange) -> String {
     let set = match change.set.len() {
@@ -194,7 +196,7 @@ pub fn summary(change: &GenericChange) -> String {
 }
 
 impl GenericState {
-    /// Makes `change` part of the state.
+    /// Copies `change` into the state.
     pub fn apply(&mut self, change: &GenericChange, _limits: StateLimits) {
         for (name, value) in &change.set {
             self.fields.insert(
@@ -204,7 +206,7 @@ impl GenericState {
         }
     }
 
-    /// The fields by their names.
+    /// Values of the fields by name.
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
         self.fields
@@ -219,8 +221,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::entity::state::tests::take;
-    use crate::entity::{self, EntityState as AnyState};
+    use crate::entity::state::tests::apply_action;
+    use crate::entity::{self, EntityState};
     use crate::event::Kind;
 
     fn fields(text: &str) -> Vec<(String, JsonText)> {
@@ -240,22 +242,22 @@ mod tests {
 
     #[test]
     fn of_each_field_the_newest_value_counts() {
-        let mut state = AnyState::new(Kind::Person);
+        let mut state = EntityState::new(Kind::Person);
         assert!(
-            !take(
+            !apply_action(
                 &mut state,
                 10,
                 &merge(r#"{"name": "Acme", "city": "Lyon"}"#)
             )
             .late
         );
-        assert!(take(&mut state, 9, &merge(r#"{"city": "Paris", "size": 12}"#)).late);
+        assert!(apply_action(&mut state, 9, &merge(r#"{"city": "Paris", "size": 12}"#)).late);
         assert_eq!(
             state.to_json(),
             json!({"name": "Acme", "city": "Lyon", "size": 12})
         );
         assert!(
-            !take(&mut state, 10, &merge(r#"{"city": "Nice"}"#)).late,
+            !apply_action(&mut state, 10, &merge(r#"{"city": "Nice"}"#)).late,
             "an equal time is not late"
         );
         assert_eq!(state.to_json()["city"], "Nice");
@@ -263,9 +265,9 @@ mod tests {
 
     #[test]
     fn a_deletion_is_seen_and_can_be_taken_back() {
-        let mut state = AnyState::new(Kind::Person);
-        take(&mut state, 1, &merge(r#"{"name": "Acme"}"#));
-        take(
+        let mut state = EntityState::new(Kind::Person);
+        apply_action(&mut state, 1, &merge(r#"{"name": "Acme"}"#));
+        apply_action(
             &mut state,
             2,
             &entity::EntityAction::Generic(GenericAction::Delete {
@@ -277,7 +279,7 @@ mod tests {
             json!({"name": "Acme", "deleted": 0}),
             "the sender's own word wins"
         );
-        take(
+        apply_action(
             &mut state,
             3,
             &entity::EntityAction::Generic(GenericAction::Delete { fields: Vec::new() }),
@@ -287,25 +289,25 @@ mod tests {
 
     #[test]
     fn what_was_deleted_is_there_again_when_it_is_created_later() {
-        let mut state = AnyState::new(Kind::Person);
+        let mut state = EntityState::new(Kind::Person);
         let create = || {
             entity::EntityAction::Generic(GenericAction::Create {
                 fields: fields(r#"{"name": "Acme"}"#),
             })
         };
-        take(&mut state, 2, &create());
+        apply_action(&mut state, 2, &create());
         assert_eq!(state.to_json(), json!({"name": "Acme"}));
-        take(
+        apply_action(
             &mut state,
             3,
             &entity::EntityAction::Generic(GenericAction::Delete { fields: Vec::new() }),
         );
         assert!(
-            take(&mut state, 1, &create()).late,
+            apply_action(&mut state, 1, &create()).late,
             "it began before it was deleted"
         );
         assert_eq!(state.to_json(), json!({"name": "Acme", "deleted": true}));
-        take(&mut state, 4, &create());
+        apply_action(&mut state, 4, &create());
         assert_eq!(state.to_json(), json!({"name": "Acme", "deleted": false}));
     }
 
@@ -317,21 +319,21 @@ mod tests {
                 fields: fields(text),
             })
         };
-        let mut state = AnyState::new(Kind::Task);
-        take(&mut state, 1, &mark("{}"));
+        let mut state = EntityState::new(Kind::Task);
+        apply_action(&mut state, 1, &mark("{}"));
         assert_eq!(state.to_json(), json!({"completed": true}));
-        take(&mut state, 2, &mark(r#"{"completed": "by Ada"}"#));
+        apply_action(&mut state, 2, &mark(r#"{"completed": "by Ada"}"#));
         assert_eq!(state.to_json(), json!({"completed": "by Ada"}));
     }
 
     #[test]
     fn digits_are_kept_and_what_is_too_long_is_null() {
-        let mut state = AnyState::new(Kind::Task);
+        let mut state = EntityState::new(Kind::Task);
         let long = format!(
             r#"{{"price": 50000.00, "id": 12345678901234567890123, "note": "{}"}}"#,
             "x".repeat(20_000)
         );
-        take(&mut state, 1, &merge(&long));
+        apply_action(&mut state, 1, &merge(&long));
         let snapshot = String::from_utf8(state.to_snapshot()[1..].to_vec()).expect("JSON");
         assert!(
             snapshot.contains("50000.00") && snapshot.contains("12345678901234567890123"),
@@ -340,7 +342,7 @@ mod tests {
         assert_eq!(state.to_json()["note"], json!(null));
     }
 
-    /// A state with such a value could not be read by most parsers.
+    /// Most JSON parsers could not read a state with such a value.
     #[test]
     fn what_nests_too_deep_is_null() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
@@ -363,14 +365,14 @@ mod tests {
 
     #[test]
     fn fields_beyond_the_limit_are_left_out() {
-        let mut state = AnyState::new(Kind::Task);
+        let mut state = EntityState::new(Kind::Task);
         let many: Vec<_> = (0..9).map(|n| format!(r#""f{n}": {n}"#)).collect();
-        take(&mut state, 1, &merge(&format!("{{{}}}", many.join(","))));
+        apply_action(&mut state, 1, &merge(&format!("{{{}}}", many.join(","))));
         assert_eq!(
             state.to_json().as_object().map(serde_json::Map::len),
             Some(3)
         );
-        take(&mut state, 2, &merge(r#"{"f0": "new", "g": 1}"#));
+        apply_action(&mut state, 2, &merge(r#"{"f0": "new", "g": 1}"#));
         assert_eq!(state.to_json(), json!({"f0": "new", "f1": 1, "f2": 2}));
     }
 }

@@ -1,9 +1,9 @@
-//! A lead: someone who may buy, followed until it is discarded or, once won, becomes a customer.
+//! Lead: a possible customer, open until it is discarded or, once won, converted to a customer.
 //!
 //! ```text
 //!  (open) ──discard──> discarded: takes no further change
 //!    │ won
-//!    └──convert──> the customer, in the same commit; the lead goes on
+//!    └──convert──> the customer, in the same commit; the lead stays open
 //! ```
 
 use std::sync::Arc;
@@ -25,40 +25,40 @@ use super::sales::{CUSTOMER_FIELDS, WON};
 use super::timed_value::UnixMicros;
 use crate::event::{EntityKey, Kind};
 
-/// The name of a lead's id in events and answers.
+/// Member that holds a lead's id in events and answers.
 const ID_MEMBER: &str = "lead_id";
 
-/// What an event asks for; `who` is the system that sent it.
+/// Input of a decision on a lead; `who` is the system that sent the event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LeadAction {
-    /// What pre-leads take as well.
+    /// Action common to leads and pre-leads.
     Prospect(sales::ProspectAction),
-    /// Ends it.
+    /// Closes the lead as lost.
     Discard {
-        /// Why it is not followed any more.
+        /// Reason for which the lead is no longer followed.
         reason: Option<Arc<str>>,
-        /// Why it was lost.
+        /// Reason for which the sale was lost.
         loss_reason: Option<Arc<str>>,
-        /// Who says so.
+        /// Name of the sending system.
         who: Arc<str>,
     },
-    /// Adds something done or to be done.
+    /// Adds an activity, planned or done.
     AddActivity(SalesActivity),
-    /// Makes the qualified profile, or changes what it says.
+    /// Creates or changes the qualified profile.
     UpdateProfile {
-        /// What it says now.
+        /// Fields of the profile that the event sets.
         fields: SalesValues,
     },
-    /// Makes a customer of it.
+    /// Converts the won lead to a customer.
     Convert {
-        /// What the customer is known by, claimed by the command.
+        /// Unique key of the new customer; the router has claimed it for the command.
         customer_code: Arc<str>,
-        /// The terms.
+        /// Terms of the new customer, see `CUSTOMER_TERM_FIELDS`.
         fields: SalesValues,
     },
 }
 
-/// A lead's state.
+/// State of a lead: the part common with pre-leads, activities, profile, and its end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LeadState {
@@ -82,7 +82,7 @@ struct LeadDiscard {
     loss_reason: Option<Arc<str>>,
 }
 
-/// What one event did to a lead.
+/// Effect of one event on a lead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LeadChange(LeadEffect);
 
@@ -90,7 +90,7 @@ pub struct LeadChange(LeadEffect);
 #[serde(rename_all = "snake_case")]
 enum LeadEffect {
     Step(ProspectStep),
-    /// It began with what its pre-lead was.
+    /// First change, with the state of the pre-lead.
     Born {
         prospect: Box<ProspectState>,
         pre_lead_id: Option<u64>,
@@ -113,7 +113,7 @@ enum LeadEffect {
 }
 
 impl LeadChange {
-    /// The first change of a lead that the pre-lead deciding in `context` becomes.
+    /// First change of the lead that the deciding pre-lead is converted to.
     pub(super) fn from_pre_lead(prospect: ProspectState, context: &DecisionContext<'_>) -> Self {
         Self(LeadEffect::Born {
             prospect: Box::new(prospect),
@@ -122,12 +122,12 @@ impl LeadChange {
     }
 }
 
-/// What `action` does to the lead `state`.
+/// Decides on `action` for the lead `state`.
 ///
 /// # Errors
-/// [`Rejection`]: 409 `already_converted` for a second conversion, 409 `closed` when it is
-/// discarded, and for a conversion 409 `not_won` or 409 `customer_code_taken`; the first of these
-/// that fits.
+/// [`Rejection`], the first that fits: 409 `already_converted` for a second conversion, 409
+/// `closed` when the lead is discarded, and for a conversion 409 `not_won` or 409
+/// `customer_code_taken`.
 pub fn decide(
     state: &LeadState,
     action: &LeadAction,
@@ -143,14 +143,15 @@ pub fn decide(
     if state.discarded.is_some() {
         return Err(sales::reject_closed("Lead is discarded"));
     }
-    let acceptance = match action {
+
+    let accepted = match action {
         LeadAction::Prospect(action) => {
             let ProspectDecision {
                 step,
                 late,
-                answer: said,
+                answer: members,
             } = state.prospect.decide(action, context);
-            let answer = sales::build_answer(ID_MEMBER, context, said);
+            let answer = sales::build_answer(ID_MEMBER, context, members);
             AcceptedChange {
                 late,
                 answer,
@@ -174,7 +175,7 @@ pub fn decide(
             )
         }
         LeadAction::AddActivity(activity) => {
-            let id = context.ids.id();
+            let id = context.ids.allocate_id();
             let activity = NumberedItem {
                 id,
                 at: UnixMicros::from(context.at),
@@ -186,7 +187,11 @@ pub fn decide(
             };
             sales::accept_with_answer(
                 effect,
-                sales::build_answer(ID_MEMBER, context, AnswerMembers::Added("activity_id", id)),
+                sales::build_answer(
+                    ID_MEMBER,
+                    context,
+                    AnswerMembers::AddedItem("activity_id", id),
+                ),
             )
         }
         LeadAction::UpdateProfile { fields } => state.update_profile(fields, context),
@@ -195,29 +200,31 @@ pub fn decide(
             fields,
         } => state.convert(customer_code, fields, context)?,
     };
-    Ok(EntityDecision::Accept(acceptance.map(LeadChange)))
+
+    Ok(EntityDecision::Accept(accepted.map(LeadChange)))
 }
 
 impl LeadState {
     fn update_profile(
         &self,
-        given: &SalesValues,
+        values: &SalesValues,
         context: &DecisionContext<'_>,
     ) -> AcceptedChange<LeadEffect> {
         let at = UnixMicros::from(context.at);
         let (profile_id, edit) = match &self.qualified_profile {
-            Some(profile) => (profile.profile_id, profile.fields.plan_edit(given, at)),
+            Some(profile) => (profile.profile_id, profile.fields.plan_edit(values, at)),
             None => (
-                context.ids.id(),
-                TimedFields::default().plan_edit(given, at),
+                context.ids.allocate_id(),
+                TimedFields::default().plan_edit(values, at),
             ),
         };
         let late = !edit.late.is_empty();
         let answer = sales::build_answer(
             ID_MEMBER,
             context,
-            AnswerMembers::Now(vec![("profile_id", json!(profile_id))]),
+            AnswerMembers::AfterId(vec![("profile_id", json!(profile_id))]),
         );
+
         AcceptedChange {
             late,
             answer,
@@ -228,7 +235,7 @@ impl LeadState {
     fn convert(
         &self,
         customer_code: &Arc<str>,
-        given: &SalesValues,
+        values: &SalesValues,
         context: &DecisionContext<'_>,
     ) -> Result<AcceptedChange<LeadEffect>, Rejection> {
         if self.prospect.status() != WON {
@@ -243,9 +250,10 @@ impl LeadState {
                 "customer_code is taken by another customer",
             ));
         }
-        let customer_id = context.ids.id();
+
+        let customer_id = context.ids.allocate_id();
         let mut fields = self.prospect.fields.restrict_to(&CUSTOMER_FIELDS);
-        let edit = fields.plan_edit(given, UnixMicros::from(context.at));
+        let edit = fields.plan_edit(values, UnixMicros::from(context.at));
         let late = !edit.late.is_empty();
         fields.apply(&edit);
         let ids = [
@@ -253,7 +261,7 @@ impl LeadState {
             ("customer_code", json!(customer_code)),
             (ID_MEMBER, sales::own_id(context)),
         ];
-        let birth = SpawnedEntity {
+        let spawned = SpawnedEntity {
             key: EntityKey::from_number(Kind::Customer, customer_id),
             event_type: "customer.created",
             payload: sales::spawned_payload("lead_convert", &fields, &ids),
@@ -264,20 +272,21 @@ impl LeadState {
             )),
             unique_key: Some(customer_code.as_ref().to_owned()),
         };
-        let said = vec![
+        let members = vec![
             ("customer_id", json!(customer_id)),
             ("customer_code", json!(customer_code)),
         ];
-        let answer = sales::build_answer(ID_MEMBER, context, AnswerMembers::Now(said));
+        let answer = sales::build_answer(ID_MEMBER, context, AnswerMembers::AfterId(members));
+
         Ok(AcceptedChange {
             late,
             answer,
-            spawned: vec![birth],
+            spawned: vec![spawned],
             ..AcceptedChange::new(LeadEffect::Converted { customer_id })
         })
     }
 
-    /// Makes `change` part of the state.
+    /// Copies `change` into the state.
     pub fn apply(&mut self, change: &LeadChange, limits: StateLimits) {
         match &change.0 {
             LeadEffect::Step(step) => self.prospect.apply(step, limits),
@@ -310,7 +319,7 @@ impl LeadState {
         }
     }
 
-    /// The state as the API shows it.
+    /// State in the form of the API.
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
         let activities: Vec<_> = self
@@ -325,7 +334,7 @@ impl LeadState {
             }) => (json!(reason), json!(loss_reason)),
             None => (Json::Null, Json::Null),
         };
-        let mut shown = self.prospect.to_json(&LEAD_FIELDS);
+        let mut json = self.prospect.to_json(&LEAD_FIELDS);
         let members = [
             ("activities", json!(activities)),
             (
@@ -339,20 +348,20 @@ impl LeadState {
             ("pre_lead_id", json!(self.pre_lead_id)),
             ("customer_id", json!(self.customer_id)),
         ];
-        shown.extend(members.map(|(name, value)| (name.to_owned(), value)));
-        shown
+        json.extend(members.map(|(name, value)| (name.to_owned(), value)));
+        json
     }
 }
 
 impl QualifiedProfile {
     fn to_json(&self) -> Json {
-        let mut shown = self.fields.to_json(&PROFILE_FIELDS);
-        shown.insert("profile_id".into(), json!(self.profile_id));
-        Json::Object(shown)
+        let mut json = self.fields.to_json(&PROFILE_FIELDS);
+        json.insert("profile_id".into(), json!(self.profile_id));
+        Json::Object(json)
     }
 }
 
-/// One plain sentence on `change`.
+/// Summary line of a timeline for `change`.
 #[must_use]
 pub fn summary(change: &LeadChange) -> String {
     match &change.0 {

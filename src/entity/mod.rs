@@ -1,15 +1,15 @@
-//! The entity: one actor for each ticket, lead, customer …, which decides its events one after
-//! another.
+//! Entity actor: one for each ticket, lead, customer and so on; it decides on the entity's events
+//! one after another.
 //!
 //! ```text
-//!  Apply ──> stamp times ──> decide ──> apply to the state in memory ──> submit to the journal ──> next Apply
-//!                                                                             │ commit
-//!                                                                             └──> reply
+//!  ApplyCommand ──> stamp times ──> decide ──> apply in memory ──> submit to journal ──> next one
+//!                                                                    │ commit
+//!                                                                    └──> reply
 //! ```
 //!
-//! The actor does not wait for the commit: records leave it in the order in which it handled their
-//! events, and each reply leaves when its record is durable. A panic in here ends this actor only;
-//! the router starts it anew from the journal.
+//! The actor does not wait for the commit. Records leave it in the order in which it handled their
+//! events, and a reply leaves when its record is durable. A panic ends this actor only; the router
+//! then restores the entity from the journal.
 
 pub mod c2s_lead;
 mod command;
@@ -48,66 +48,69 @@ use crate::journal::{Journal, JournalClosed, JournalSubmission, RecordDraft, Sub
 use crate::panics::PanicContainment;
 use crate::projection::{PendingSnapshots, SnapshotAndTail};
 
-/// How far ahead of the node's clock an event's own time may be; further ahead, it counts as the
-/// receive time, or one wrong clock would make everything after it late.
+/// Tolerance for event times ahead of the node's clock. A later time is replaced by the receive
+/// time; otherwise one wrong clock would make all later events of the entity late.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 
-/// A snapshot is due when the records since the last one outweigh it, and at least this much.
+/// Minimum of change bytes between two snapshots. A snapshot is due when the changes since the last
+/// one outweigh it and exceed this minimum.
 const SNAPSHOT_MIN_BYTES: usize = 16 * 1024;
 
-/// Messages handled at a stretch before the other actors of the thread get a turn: actix empties a
-/// mailbox otherwise.
+/// Messages that an actor handles before it yields the thread; without a limit actix empties the
+/// whole mailbox while the thread's other actors wait.
 pub const MESSAGES_PER_TURN: u32 = 64;
 
-/// What an entity calls with what became of its event, once that is durable. Dropped uncalled when
-/// nobody can know.
-pub type Reply = Box<dyn FnOnce(Result<CommandOutcome, UnrecordedOutcome>) + Send>;
+/// Receives the outcome of a command once it is durable. Dropped without a call when the outcome is
+/// unknown.
+pub type ReplyCallback = Box<dyn FnOnce(Result<CommandOutcome, UnrecordedOutcome>) + Send>;
 
-/// Asks an entity to decide one event.
+/// Message that makes an entity decide on one event.
 pub struct ApplyCommand {
-    /// The event.
+    /// Event to decide on, decoded.
     pub command: Command,
-    /// Whether nobody else holds the key that it claims for ever; `true` if it claims none.
+    /// False if another entity holds the unique key that the command claims; true if it claims
+    /// none.
     pub unique_key_is_free: bool,
-    /// Called when what became of it is durable.
-    pub reply: Reply,
+    /// Receives the outcome once it is durable.
+    pub reply: ReplyCallback,
 }
 
 impl Message for ApplyCommand {
     type Result = ();
 }
 
-/// What all entities of a node share.
+/// Dependencies that all entities of a node share.
 pub struct EntityDeps {
-    /// Where records go.
+    /// Journal that the records go to.
     pub journal: Arc<dyn Journal>,
-    /// Where states are offered.
+    /// Snapshots that wait for the projection to write them.
     pub pending_snapshots: Arc<PendingSnapshots>,
-    /// The time.
+    /// Clock for receive times and timeouts.
     pub clock: Arc<dyn Clock>,
-    /// What tests make fail.
+    /// Failure injection of the tests; inactive in production.
     pub failure_injector: Arc<dyn FailureInjector>,
-    /// Bounds of a state.
+    /// Limits of every entity's state.
     pub limits: StateLimits,
-    /// The ids that the node gives.
+    /// Allocator of ids across all entities.
     pub ids: IdAllocator,
 }
 
-/// The state that `past` makes.
+/// Restores a state from its snapshot and the records after it.
 ///
 /// # Errors
 /// [`RestoreError`] when the snapshot or a record cannot be read.
 pub fn restore_state(
     kind: Kind,
-    past: &SnapshotAndTail,
+    stored: &SnapshotAndTail,
     limits: StateLimits,
 ) -> Result<EntityState, RestoreError> {
-    let snapshot = past.snapshot.as_ref().map(|(_, bytes)| bytes.as_slice());
-    let changes = past.tail.iter().map(|stored| stored.record.change.as_ref());
+    let snapshot = stored.snapshot.as_ref().map(|(_, bytes)| bytes.as_slice());
+    let changes = stored.tail.iter().map(|item| item.record.change.as_ref());
+
     state::replay_changes(kind, snapshot, changes, limits)
 }
 
-/// The actor of one entity.
+/// Actor that owns the state of one entity.
 pub struct EntityActor {
     key: EntityKey,
     state: EntityState,
@@ -121,64 +124,58 @@ pub struct EntityActor {
 }
 
 impl EntityActor {
-    /// The entity `key` as `past` leaves it.
+    /// Restores the entity `key` from its snapshot and the records after it.
     ///
     /// # Errors
-    /// [`RestoreError`] when its snapshot or a record cannot be read.
+    /// [`RestoreError`] when the snapshot or a record cannot be read.
     pub fn restore(
         key: EntityKey,
-        past: &SnapshotAndTail,
-        surroundings: Arc<EntityDeps>,
+        stored: &SnapshotAndTail,
+        deps: Arc<EntityDeps>,
     ) -> Result<Self, RestoreError> {
-        // What an earlier life offered may hold a record that was never written.
-        surroundings.pending_snapshots.withdraw(&key);
-        let state = restore_state(key.kind(), past, surroundings.limits)?;
-        let (included, snapshot_bytes) = past
-            .snapshot
-            .as_ref()
-            .map_or((0, 0), |(sequence, bytes)| (*sequence, bytes.len()));
+        // A snapshot offered before a crash may contain a record that was never written.
+        deps.pending_snapshots.withdraw(&key);
+
+        let state = restore_state(key.kind(), stored, deps.limits)?;
+        let (snapshot_sequence, snapshot_bytes) = match &stored.snapshot {
+            Some((sequence, bytes)) => (*sequence, bytes.len()),
+            None => (0, 0),
+        };
+        let last = stored.tail.last();
+        let changes = stored.tail.iter().map(|item| item.record.change.len());
+
         Ok(Self {
             state,
-            sequence: past
-                .tail
-                .last()
-                .and_then(|stored| stored.record.sequence)
-                .unwrap_or(included),
+            sequence: last
+                .and_then(|item| item.record.sequence)
+                .unwrap_or(snapshot_sequence),
             snapshot_bytes,
             progress: Arc::default(),
-            received_at: past
-                .tail
-                .last()
-                .map(|stored| stored.received_at)
-                .unwrap_or_default(),
-            bytes_since_snapshot: past
-                .tail
-                .iter()
-                .map(|stored| stored.record.change.len())
-                .sum(),
+            received_at: last.map(|item| item.received_at).unwrap_or_default(),
+            bytes_since_snapshot: changes.sum(),
             messages_handled: 0,
             key,
-            deps: surroundings,
+            deps,
         })
     }
 
-    /// Starts the actor on this thread, with room for `capacity` waiting messages.
+    /// Starts the actor on the current thread with a mailbox of `capacity` messages.
     #[must_use]
-    pub fn open(self, capacity: usize) -> Addr<Self> {
-        // Set before anything is sent: an actor's own `started` comes later, and the default is 16.
+    pub fn start_with_capacity(self, capacity: usize) -> Addr<Self> {
+        // Set before any message is sent: `started` runs later, and the default capacity is 16.
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(capacity);
             self
         })
     }
 
-    /// What the router may know of the actor while it runs.
+    /// Counters that the router reads while the actor runs.
     #[must_use]
     pub fn progress(&self) -> &Arc<EntityProgress> {
         &self.progress
     }
 
-    /// Whether it has no record yet.
+    /// Returns true if the entity has no record yet.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         self.sequence == 0
@@ -187,15 +184,17 @@ impl EntityActor {
     fn handle_command(&mut self, message: ApplyCommand, ctx: &mut actix::Context<Self>) {
         let ApplyCommand {
             command,
-            unique_key_is_free: code_is_free,
+            unique_key_is_free,
             reply,
         } = message;
-        // A test's fault here is a panic; there is nothing at this point that could fail with an
-        // error.
+
+        // Tests make this failpoint panic. Its error is ignored: no step here could fail with one.
         let _ = self
             .deps
             .failure_injector
             .evaluate(Failpoint::Decide(&self.key));
+
+        // Input: the times, and the context of the decision.
         let now = self.deps.clock.wall();
         self.received_at = self.received_at.max(now);
         let at = match command.at {
@@ -204,69 +203,68 @@ impl EntityActor {
         };
         let span = command.span.clone();
         let _entered = span.enter();
-        let surroundings = Arc::clone(&self.deps);
+        let deps = Arc::clone(&self.deps);
         let context = DecisionContext {
             key: &self.key,
             source: command.source,
             at,
             received_at: self.received_at,
-            unique_key_is_free: code_is_free,
-            limits: surroundings.limits,
-            ids: DecisionIds::new(&surroundings.ids),
+            unique_key_is_free,
+            limits: deps.limits,
+            ids: DecisionIds::new(&deps.ids),
         };
-        let verdict = if self.is_absent() && !command.may_create {
+
+        // Decision: by the kind's rules; it changes nothing by itself.
+        let decision = if self.is_absent() && !command.may_create {
             Err(reject_absent(&self.key))
         } else {
             self.state.decide(&command.action, &context)
         };
-        let drawn = context.ids.highest_id();
-        let submitted = match verdict {
-            Err(rejection) => self.reject_command(
-                rejection,
-                command.on_rejection,
-                record_command(command, at, now),
-                reply,
-            ),
-            Ok(EntityDecision::AlreadyApplied(answer)) => self.answer_unrecorded(
-                UnrecordedOutcome::AlreadyApplied(answer_to_json(answer)),
-                reply,
-            ),
+        let highest_id = context.ids.highest_id();
+
+        // Effect: a record on its way to the journal, or an answer.
+        let policy = command.on_rejection;
+        let submitted = match decision {
+            Err(rejection) => {
+                let record = record_command(command, at, now);
+                self.reject_command(rejection, policy, record, reply)
+            }
+            Ok(EntityDecision::AlreadyApplied(answer)) => {
+                let outcome = UnrecordedOutcome::AlreadyApplied(answer_to_json(answer));
+                self.answer_unrecorded(outcome, reply)
+            }
             Ok(EntityDecision::RecordOnly) => {
                 let record = record_command(command, at, now);
                 let draft = self.draft_record(&record);
                 self.submit_drafts(vec![draft], record, reply)
             }
-            Ok(EntityDecision::Accept(acceptance)) => {
-                let refusal = command.on_rejection;
-                self.accept_change(
-                    acceptance,
-                    drawn,
-                    record_command(command, at, now),
-                    refusal,
-                    reply,
-                )
+            Ok(EntityDecision::Accept(accepted)) => {
+                let record = record_command(command, at, now);
+                self.accept_change(accepted, highest_id, record, policy, reply)
             }
         };
+
         if submitted.is_err() {
-            // The store is being opened anew, and this state may hold a record that it does not.
+            // The store is being reopened, and this state may contain a record that the store does
+            // not.
             ctx.stop();
         }
     }
 
     fn accept_change(
         &mut self,
-        acceptance: AcceptedChange<EntityChange>,
-        drawn: Option<u64>,
+        accepted: AcceptedChange<EntityChange>,
+        highest_id: Option<u64>,
         command: Record,
-        refusal: RejectionPolicy,
-        reply: Reply,
+        policy: RejectionPolicy,
+        reply: ReplyCallback,
     ) -> Result<(), JournalClosed> {
         let AcceptedChange {
             change,
             late,
             answer,
-            spawned: births,
-        } = acceptance;
+            spawned,
+        } = accepted;
         let sequence = self.sequence + 1;
         let own_id = allocated_number(&self.key).filter(|_| sequence == 1);
         let record = Record {
@@ -274,21 +272,22 @@ impl EntityActor {
             late,
             change: change.encode().into(),
             answer: answer_to_json(answer),
-            highest_id: drawn.max(own_id),
+            highest_id: highest_id.max(own_id),
             ..command
         };
+
         let mut drafts = vec![self.draft_record(&record)];
-        for birth in births {
-            // A change that panics must never reach the disk: there is no actor yet that it could
-            // end.
-            EntityState::new(birth.key.kind())
-                .apply(&EntityChange::from_birth(&birth), self.deps.limits);
-            drafts.push(self.draft_record(&record_spawned(birth, &record)));
+        for entity in spawned {
+            // Try the first change of the new entity here: a change that panics must never reach
+            // the disk, where it would make every restore panic.
+            EntityState::new(entity.key.kind())
+                .apply(&EntityChange::from_spawned(&entity), self.deps.limits);
+            drafts.push(self.draft_record(&record_spawned(entity, &record)));
         }
-        if drafts
-            .iter()
-            .any(|draft| draft.bytes.len() > RECORD_MAX_BYTES)
-        {
+
+        // Check the size before the change is applied: the journal accepts no larger record.
+        let is_too_large = |draft: &RecordDraft| draft.bytes.len() > RECORD_MAX_BYTES;
+        if drafts.iter().any(is_too_large) {
             let message =
                 format!("the event would be more than {RECORD_MAX_BYTES} bytes as it is recorded");
             let unchanged = Record {
@@ -299,13 +298,11 @@ impl EntityActor {
                 highest_id: None,
                 ..record
             };
-            return self.reject_command(
-                Rejection::conflict("too_large", message),
-                refusal,
-                unchanged,
-                reply,
-            );
+            let rejection = Rejection::conflict("too_large", message);
+            return self.reject_command(rejection, policy, unchanged, reply);
         }
+
+        // Apply before the commit: the next command is decided on this state.
         self.state.apply(&change, self.deps.limits);
         self.sequence = sequence;
         debug!(entity = %self.key, sequence, late, "event decided");
@@ -314,19 +311,26 @@ impl EntityActor {
         self.submit_drafts(drafts, record, reply)
     }
 
-    /// Tells the sender of an event that it is refused, or records that it failed.
+    /// Answers with the rejection, or records the event as failed, as the command's policy says.
     fn reject_command(
         &self,
         rejection: Rejection,
-        refusal: RejectionPolicy,
+        policy: RejectionPolicy,
         command: Record,
-        reply: Reply,
+        reply: ReplyCallback,
     ) -> Result<(), JournalClosed> {
-        if refusal == RejectionPolicy::Answer {
+        if policy == RejectionPolicy::Answer {
             return self.answer_unrecorded(UnrecordedOutcome::Rejected(rejection), reply);
         }
+
         let Record { event_type, .. } = &command;
-        warn!(entity = %self.key, event_type, code = rejection.status, "event cannot be applied");
+        warn!(
+            entity = %self.key,
+            event_type,
+            status = rejection.status,
+            reason = rejection.code,
+            "event rejected by its entity; stored as failed"
+        );
         let record = Record {
             failure: Some(rejection.to_failure()),
             pending: false,
@@ -336,37 +340,42 @@ impl EntityActor {
         self.submit_drafts(vec![draft], record, reply)
     }
 
-    /// Answers an event that leaves no record, after everything that it was decided on is durable.
+    /// Answers an event that leaves no record, once all records that the decision rests on are
+    /// durable.
     fn answer_unrecorded(
         &self,
-        denial: UnrecordedOutcome,
-        reply: Reply,
+        outcome: UnrecordedOutcome,
+        reply: ReplyCallback,
     ) -> Result<(), JournalClosed> {
         if self.progress.in_flight_count() == 0 {
-            reply(Err(denial));
+            reply(Err(outcome));
             return Ok(());
         }
+
         let settle = Box::new(move |settled: SubmissionResult| {
             if settled.is_ok() {
-                reply(Err(denial));
+                reply(Err(outcome));
             }
         });
-        self.deps.journal.submit(JournalSubmission {
+
+        self.deps.journal.append(JournalSubmission {
             drafts: Vec::new(),
             settle,
         })
     }
 
-    /// Before the record is submitted, so that the projection cannot pass it first.
+    /// Offers a snapshot if one is due. It must be offered before the record is submitted, or the
+    /// projection could pass that record first.
     fn offer_snapshot(&mut self) {
-        let due = self.bytes_since_snapshot > self.snapshot_bytes.max(SNAPSHOT_MIN_BYTES);
-        if !due {
+        let is_due = self.bytes_since_snapshot > self.snapshot_bytes.max(SNAPSHOT_MIN_BYTES);
+        if !is_due {
             return;
         }
+
         let state = self.state.to_snapshot();
         self.snapshot_bytes = state.len();
         self.bytes_since_snapshot = 0;
-        // Declined when too many wait: the next one comes when as much again has happened.
+        // A full queue declines the offer; the next one follows after as many bytes again.
         self.deps
             .pending_snapshots
             .offer(&self.key, self.sequence, state);
@@ -381,28 +390,31 @@ impl EntityActor {
         }
     }
 
-    /// Sends `drafts`, the first of them that of `record`, on their way together.
+    /// Submits `drafts` to the journal as one unit; the first draft is that of `record`.
     fn submit_drafts(
         &self,
         drafts: Vec<RecordDraft>,
         record: Record,
-        reply: Reply,
+        reply: ReplyCallback,
     ) -> Result<(), JournalClosed> {
-        let others = drafts.len() as u64 - 1;
+        let spawned_count = drafts.len() as u64 - 1;
         let Record {
             sequence,
             failure,
             answer,
             ..
         } = record;
-        let (flight, key) = (Arc::clone(&self.progress), self.key.clone());
-        let (offers, span) = (Arc::clone(&self.deps.pending_snapshots), Span::current());
-        flight.note_submitted();
+        let (progress, key) = (Arc::clone(&self.progress), self.key.clone());
+        let pending_snapshots = Arc::clone(&self.deps.pending_snapshots);
+        let span = Span::current();
+
+        // Count before submitting: the commit thread may settle the record at once.
+        progress.note_submitted();
         let settle = Box::new(move |settled: SubmissionResult| match settled {
             Ok(position) => {
                 span.in_scope(|| debug!(%position, "event durable"));
-                let last = position.plus(others);
-                flight.note_durable(last);
+                let last = position.plus(spawned_count);
+                progress.note_durable(last);
                 reply(Ok(CommandOutcome {
                     position,
                     last,
@@ -412,19 +424,21 @@ impl EntityActor {
                 }));
             }
             Err(_) => {
-                offers.withdraw(&key);
-                flight.note_diverged();
+                // The offered snapshot may contain the refused record.
+                pending_snapshots.withdraw(&key);
+                progress.note_diverged();
             }
         });
+
         self.deps
             .journal
-            .submit(JournalSubmission { drafts, settle })
+            .append(JournalSubmission { drafts, settle })
     }
 }
 
-/// What is recorded of `command` before it is known what it does.
+/// Builds the record of `command` without the effect of the decision.
 fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
-    let (concludes, failure) = match command.resolves {
+    let (resolves, failure) = match command.resolves {
         Some(EventResolution { event, failure }) => (Some(event), failure),
         None => (None, None),
     };
@@ -437,7 +451,7 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
         shape: command.shape,
         request_hash: command.request_hash,
         pending: command.pending,
-        resolves: concludes,
+        resolves,
         ..Record::new(
             command.source.as_str(),
             command.entity,
@@ -447,20 +461,25 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
     }
 }
 
-/// The first record of an entity that begins with `cause`.
-fn record_spawned(birth: SpawnedEntity, cause: &Record) -> Record {
+/// Builds the first record of an entity that the event in `cause` spawns.
+fn record_spawned(spawned: SpawnedEntity, cause: &Record) -> Record {
     Record {
         decided_at: cause.decided_at,
-        highest_id: allocated_number(&birth.key),
+        highest_id: allocated_number(&spawned.key),
         sequence: Some(1),
-        payload: birth.payload,
-        change: birth.change.into(),
-        unique_key: birth.unique_key,
-        ..Record::new(cause.source.clone(), birth.key, birth.event_type, cause.at)
+        payload: spawned.payload,
+        change: spawned.change.into(),
+        unique_key: spawned.unique_key,
+        ..Record::new(
+            cause.source.clone(),
+            spawned.key,
+            spawned.event_type,
+            cause.at,
+        )
     }
 }
 
-/// The number that is the id of an entity whose ids the node gives.
+/// Returns the id as a number, for kinds whose ids the node allocates.
 fn allocated_number(key: &EntityKey) -> Option<u64> {
     key.kind()
         .has_allocated_ids()
@@ -474,7 +493,7 @@ fn answer_to_json(answer: Option<serde_json::Value>) -> Bytes {
         .unwrap_or_default()
 }
 
-/// Why an event that begins nothing is refused by an entity that does not exist.
+/// Rejection of an event that may not create its entity, when that entity does not exist.
 #[must_use]
 pub fn reject_absent(key: &EntityKey) -> Rejection {
     Rejection::not_found(match key.kind() {
@@ -495,10 +514,11 @@ impl Handler<ApplyCommand> for EntityActor {
     fn handle(&mut self, message: ApplyCommand, ctx: &mut Self::Context) {
         let _contained = PanicContainment::begin();
         if self.progress.has_diverged() {
-            error!(entity = %self.key, "entity out of step with its journal, starting it anew");
+            error!(entity = %self.key, "entity state diverged from its journal; restarting it");
             ctx.stop();
             return;
         }
+
         self.handle_command(message, ctx);
         self.progress.note_handled();
         self.messages_handled += 1;

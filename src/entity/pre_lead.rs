@@ -1,4 +1,4 @@
-//! A pre-lead: an inquiry that is not a lead yet, and becomes one when it is converted.
+//! Pre-lead: an inquiry, open until it is discarded or converted to a lead.
 //!
 //! ```text
 //!            ┌──discard──> discarded ─┐
@@ -24,31 +24,31 @@ use super::sales::{
 use super::timed_value::UnixMicros;
 use crate::event::{EntityKey, Kind};
 
-/// The name of a pre-lead's id in events and answers.
+/// Member that holds a pre-lead's id in events and answers.
 const ID_MEMBER: &str = "pre_lead_id";
 
-/// What an event asks for; `who` is the system that sent it.
+/// Input of a decision on a pre-lead; `who` is the system that sent the event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PreLeadAction {
-    /// What leads take as well.
+    /// Action common to pre-leads and leads.
     Prospect(sales::ProspectAction),
-    /// Ends it.
+    /// Closes the pre-lead without a lead.
     Discard {
-        /// Why.
+        /// Reason in the words of the sender.
         reason: Option<Arc<str>>,
-        /// Who says so.
+        /// Name of the sending system.
         who: Arc<str>,
     },
-    /// Makes a lead of it.
+    /// Converts the pre-lead to a lead.
     Convert {
-        /// What is known of the lead already.
+        /// Fields of the new lead, see `LEAD_TERM_FIELDS`.
         fields: SalesValues,
-        /// Who says so.
+        /// Name of the sending system.
         who: Arc<str>,
     },
 }
 
-/// A pre-lead's state.
+/// State of a pre-lead: the part common with leads, and its end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PreLeadState {
@@ -63,7 +63,7 @@ enum PreLeadEnd {
     Converted { lead_id: u64 },
 }
 
-/// What one event did to a pre-lead.
+/// Effect of one event on a pre-lead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PreLeadChange {
     step: ProspectStep,
@@ -71,25 +71,25 @@ pub struct PreLeadChange {
     end: Option<PreLeadEnd>,
 }
 
-/// What `action` does to the pre-lead `state`.
+/// Decides on `action` for the pre-lead `state`.
 ///
 /// # Errors
-/// [`Rejection`]: 409 `already_converted` for a second conversion, 409 `closed` for anything else
-/// of a pre-lead that is discarded or converted.
+/// [`Rejection`]: 409 `already_converted` for a second conversion, 409 `closed` for every other
+/// event of a pre-lead that is discarded or converted.
 pub fn decide(
     state: &PreLeadState,
     action: &PreLeadAction,
     context: &DecisionContext<'_>,
 ) -> Result<EntityDecision<PreLeadChange>, Rejection> {
     state.check_not_ended(action)?;
-    let acceptance = match action {
+    let accepted = match action {
         PreLeadAction::Prospect(action) => {
             let ProspectDecision {
                 step,
                 late,
-                answer: said,
+                answer: members,
             } = state.prospect.decide(action, context);
-            let answer = sales::build_answer(ID_MEMBER, context, said);
+            let answer = sales::build_answer(ID_MEMBER, context, members);
             AcceptedChange {
                 late,
                 answer,
@@ -111,7 +111,8 @@ pub fn decide(
         }
         PreLeadAction::Convert { fields, who } => state.convert(fields, who, context),
     };
-    Ok(EntityDecision::Accept(acceptance))
+
+    Ok(EntityDecision::Accept(accepted))
 }
 
 impl PreLeadState {
@@ -133,25 +134,25 @@ impl PreLeadState {
 
     fn convert(
         &self,
-        given: &SalesValues,
+        values: &SalesValues,
         who: &Arc<str>,
         context: &DecisionContext<'_>,
     ) -> AcceptedChange<PreLeadChange> {
-        let lead_id = context.ids.id();
+        let lead_id = context.ids.allocate_id();
         let mut prospect = ProspectState {
             status_history: Default::default(),
             ..self.prospect.clone()
         };
         let edit = prospect
             .fields
-            .plan_edit(given, UnixMicros::from(context.at));
+            .plan_edit(values, UnixMicros::from(context.at));
         let late = !edit.late.is_empty();
         prospect.fields.apply(&edit);
         let ids = [
             ("lead_id", json!(lead_id)),
             (ID_MEMBER, sales::own_id(context)),
         ];
-        let birth = SpawnedEntity {
+        let spawned = SpawnedEntity {
             key: EntityKey::from_number(Kind::Lead, lead_id),
             event_type: "lead.created",
             payload: sales::spawned_payload("new_lead", &prospect.fields, &ids),
@@ -166,17 +167,18 @@ impl PreLeadState {
         let answer = sales::build_answer(
             ID_MEMBER,
             context,
-            AnswerMembers::Now(vec![("lead_id", json!(lead_id))]),
+            AnswerMembers::AfterId(vec![("lead_id", json!(lead_id))]),
         );
+
         AcceptedChange {
             late,
             answer,
-            spawned: vec![birth],
+            spawned: vec![spawned],
             ..AcceptedChange::new(change)
         }
     }
 
-    /// Makes `change` part of the state.
+    /// Copies `change` into the state.
     pub fn apply(&mut self, change: &PreLeadChange, limits: StateLimits) {
         self.prospect.apply(&change.step, limits);
         if let Some(end) = &change.end {
@@ -184,7 +186,7 @@ impl PreLeadState {
         }
     }
 
-    /// The state as the API shows it.
+    /// State in the form of the API.
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
         let (reason, lead_id) = match &self.end {
@@ -192,16 +194,16 @@ impl PreLeadState {
             Some(PreLeadEnd::Converted { lead_id }) => (Json::Null, json!(lead_id)),
             None => (Json::Null, Json::Null),
         };
-        let mut shown = self.prospect.to_json(&PRE_LEAD_FIELDS);
-        shown.extend([
+        let mut json = self.prospect.to_json(&PRE_LEAD_FIELDS);
+        json.extend([
             ("reason".to_owned(), reason),
             ("lead_id".to_owned(), lead_id),
         ]);
-        shown
+        json
     }
 }
 
-/// One plain sentence on `change`.
+/// Summary line of a timeline for `change`.
 #[must_use]
 pub fn summary(change: &PreLeadChange) -> String {
     match &change.end {

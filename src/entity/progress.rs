@@ -1,11 +1,10 @@
-//! What the router may know of a running entity without asking it: how much it has handled, and
-//! what is still on its way.
+//! Progress counters of a running entity, which the router reads without a message to the actor.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::event::Position;
 
-/// Counters that an entity, the commit thread and the router share.
+/// Counters shared by an entity, the commit thread and the router.
 #[derive(Debug, Default)]
 pub struct EntityProgress {
     handled: AtomicU64,
@@ -15,23 +14,24 @@ pub struct EntityProgress {
 }
 
 impl EntityProgress {
-    /// A message was handled to its end.
+    /// Counts a message that the actor has handled completely.
     pub(super) fn note_handled(&self) {
         self.handled.fetch_add(1, Ordering::Release);
     }
 
-    /// A record was submitted.
+    /// Counts a submitted record as in flight.
     pub(super) fn note_submitted(&self) {
         self.in_flight.fetch_add(1, Ordering::Release);
     }
 
-    /// A record became durable at `position`.
+    /// Counts a record as durable at `position`.
     pub(super) fn note_durable(&self, position: Position) {
         self.end.fetch_max(position.plus(1).get(), Ordering::AcqRel);
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// The journal refused a record, so the state in memory is not what the journal will replay.
+    /// Marks the state in memory as diverged: the journal refused a record, so a replay would give
+    /// another state.
     pub(super) fn note_diverged(&self) {
         self.diverged.store(true, Ordering::Release);
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
@@ -41,19 +41,19 @@ impl EntityProgress {
         self.diverged.load(Ordering::Acquire)
     }
 
-    /// Messages handled so far.
+    /// Number of messages that the actor has handled.
     #[must_use]
     pub fn handled_count(&self) -> u64 {
         self.handled.load(Ordering::Acquire)
     }
 
-    /// Records submitted but not yet durable.
+    /// Number of submitted records that are not yet durable.
     #[must_use]
     pub fn in_flight_count(&self) -> u64 {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    /// The position after the entity's newest durable record of this life.
+    /// Position after the newest durable record since the actor started.
     #[must_use]
     pub fn durable_end(&self) -> Position {
         Position::new(self.end.load(Ordering::Acquire))

@@ -1,7 +1,7 @@
-//! The state of an entity of any kind: each function hands over to the kind's own.
+//! State, action and change of an entity of any kind; each method dispatches to the kind's module.
 //!
-//! A snapshot is a format byte and the kind's JSON; a change is the kind's JSON alone, since its
-//! record has a format.
+//! A snapshot is a format byte and the kind's JSON. A change is the kind's JSON alone, since its
+//! record has a format byte already.
 
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -12,37 +12,40 @@ use super::decision::{
 use super::{c2s_lead, conversation, customer, generic, lead, pre_lead, ticket};
 use crate::event::Kind;
 
-/// The format of the snapshots written; others are refused.
+/// Format byte of the snapshots written; every other format is refused.
 const SNAPSHOT_FORMAT: u8 = 1;
 
-/// Makes the common types of all kinds from the list of them. The module of a kind has a `State`
-/// with `apply` and `to_json`, an `Action`, a `Change`, and the functions `decide` and `summary`.
+/// Generates the common enums from the list of kinds. The module of a kind has a state with `apply`
+/// and `to_json`, an action, a change, and the functions `decide` and `summary`.
 macro_rules! kinds {
     (
         $states:ident, $actions:ident, $changes:ident;
-        $($(#[$doc:meta])* $variant:ident($module:ident, $state:ident, $action:ident, $change:ident) = $kinds:pat,)+
+        $(
+            $(#[$doc:meta])*
+            $variant:ident($module:ident, $state:ident, $action:ident, $change:ident) = $kinds:pat,
+        )+
     ) => {
-        /// Everything that is known of one entity.
-        #[allow(clippy::large_enum_variant, reason = "one for each actor, moved only when that begins")]
+        /// State of one entity, by its kind.
+        #[allow(clippy::large_enum_variant, reason = "one per actor, moved once")]
         #[derive(Clone, Debug, PartialEq)]
         pub enum $states {
             $($(#[$doc])* $variant($module::$state),)+
         }
 
-        /// What is asked of an entity.
+        /// Input of a decision, by the entity's kind.
         #[derive(Clone, Debug)]
         pub enum $actions {
             $($(#[$doc])* $variant($module::$action),)+
         }
 
-        /// What one event did to an entity.
+        /// Effect of one event on an entity, by the entity's kind.
         #[derive(Clone, Debug, PartialEq)]
         pub enum $changes {
             $($(#[$doc])* $variant($module::$change),)+
         }
 
         impl $states {
-            /// The state of an entity of `kind` before its first event.
+            /// State of an entity of `kind` before its first event.
             #[must_use]
             pub fn new(kind: Kind) -> Self {
                 match kind {
@@ -50,25 +53,35 @@ macro_rules! kinds {
                 }
             }
 
-            /// What `action` does to this entity. Changes nothing by itself.
+            /// Decides on `action`. Changes nothing by itself.
             ///
             /// # Errors
-            /// [`Rejection`] when the entity cannot take the event, such as one about a part of it
-            /// that does not exist.
-            pub fn decide(&self, action: &$actions, context: &DecisionContext<'_>) -> Result<EntityDecision<$changes>, Rejection> {
+            /// [`Rejection`] when the entity cannot accept the event, for example an event about a
+            /// message that does not exist.
+            pub fn decide(
+                &self,
+                action: &$actions,
+                context: &DecisionContext<'_>,
+            ) -> Result<EntityDecision<$changes>, Rejection> {
                 match (self, action) {
                     $((Self::$variant(state), $actions::$variant(action)) => {
-                        $module::decide(state, action, context).map(|verdict| verdict.map($changes::$variant))
+                        let decision = $module::decide(state, action, context)?;
+                        Ok(decision.map($changes::$variant))
                     })+
-                    _ => Err(Rejection::not_found(format!("a {} takes no such event", context.key.kind()))),
+                    _ => {
+                        let message = format!("a {} takes no such event", context.key.kind());
+                        Err(Rejection::not_found(message))
+                    }
                 }
             }
 
-            /// Makes `change` part of the state.
+            /// Copies `change` into the state.
             pub fn apply(&mut self, change: &$changes, limits: StateLimits) {
                 match (self, change) {
-                    $((Self::$variant(state), $changes::$variant(change)) => state.apply(change, limits),)+
-                    _ => unreachable!("a change is made or read by the kind of its state"),
+                    $((Self::$variant(state), $changes::$variant(change)) => {
+                        state.apply(change, limits)
+                    })+
+                    _ => unreachable!("a change is made or decoded by the kind of its state"),
                 }
             }
 
@@ -84,7 +97,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// The state as the API shows it, with the digits of its numbers.
+            /// State in the form of the API, with the digits of its numbers kept.
             #[must_use]
             pub fn to_raw_json(&self) -> Box<RawValue> {
                 match self {
@@ -95,7 +108,7 @@ macro_rules! kinds {
         }
 
         impl $changes {
-            /// The change as its record holds it.
+            /// Encodes the change as its record holds it.
             #[must_use]
             pub fn encode(&self) -> Vec<u8> {
                 match self {
@@ -103,10 +116,11 @@ macro_rules! kinds {
                 }
             }
 
-            /// Reads what [`Change::encode`] wrote.
+            /// Decodes a change that [`Self::encode`] wrote.
             ///
             /// # Errors
-            /// When `bytes` are not a change of `kind`, or one that only a newer version knows.
+            /// When `bytes` are no change of `kind`, or contain an effect that only a newer version
+            /// knows.
             pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Self, serde_json::Error> {
                 match kind {
                     $($kinds => serde_json::from_slice(bytes).map(Self::$variant),)+
@@ -124,19 +138,20 @@ macro_rules! kinds {
 
 kinds! {
     EntityState, EntityAction, EntityChange;
-    /// Of a support ticket.
+    /// Support ticket, implemented in [`ticket`]
     Ticket(ticket, TicketState, TicketAction, TicketChange) = Kind::Ticket,
-    /// Of a pre-lead.
+    /// Inquiry before a lead, implemented in [`pre_lead`]
     PreLead(pre_lead, PreLeadState, PreLeadAction, PreLeadChange) = Kind::PreLead,
-    /// Of a lead.
+    /// Possible customer, implemented in [`lead`]
     Lead(lead, LeadState, LeadAction, LeadChange) = Kind::Lead,
-    /// Of a customer.
+    /// Converted lead, implemented in [`customer`]
     Customer(customer, CustomerState, CustomerAction, CustomerChange) = Kind::Customer,
-    /// Of a conversation.
-    Conversation(conversation, ConversationState, ConversationAction, ConversationChange) = Kind::Conversation,
-    /// Of a lead of Contact2Sale.
+    /// Instagram conversation, implemented in [`conversation`]
+    Conversation(conversation, ConversationState, ConversationAction, ConversationChange) =
+        Kind::Conversation,
+    /// Lead of Contact2Sale, implemented in [`c2s_lead`]
     C2sLead(c2s_lead, C2sLeadState, C2sLeadAction, C2sLeadChange) = Kind::C2sLead,
-    /// Of whatever has fields of which the last writer wins.
+    /// Kinds with plain fields only, implemented in [`generic`]
     Generic(generic, GenericState, GenericAction, GenericChange) = Kind::Organisation
         | Kind::Person
         | Kind::Task
@@ -146,61 +161,60 @@ kinds! {
 }
 
 impl EntityChange {
-    /// The change that the entity of `birth` begins with.
+    /// First change of the entity `spawned`.
     #[must_use]
-    pub fn from_birth(birth: &SpawnedEntity) -> Self {
-        Self::decode(birth.key.kind(), &birth.change)
-            .expect("the kind of its key wrote it just now")
+    pub fn from_spawned(spawned: &SpawnedEntity) -> Self {
+        Self::decode(spawned.key.kind(), &spawned.change)
+            .expect("the kind of its key has just encoded it")
     }
 }
 
 impl<C> EntityDecision<C> {
     fn map<D>(self, wrap: impl FnOnce(C) -> D) -> EntityDecision<D> {
         match self {
-            Self::Accept(acceptance) => {
-                EntityDecision::Accept(AcceptedChange::map(acceptance, wrap))
-            }
+            Self::Accept(accepted) => EntityDecision::Accept(AcceptedChange::map(accepted, wrap)),
             Self::RecordOnly => EntityDecision::RecordOnly,
             Self::AlreadyApplied(answer) => EntityDecision::AlreadyApplied(answer),
         }
     }
 }
 
-/// Stored bytes that no state can be made from.
+/// Failure to make a state from stored bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// Another version wrote the snapshot.
+    /// Snapshot of another version of the program.
     #[error(
-        "snapshot has format {found}, this version reads {SNAPSHOT_FORMAT}: start the version that wrote it"
+        "snapshot has format {found}; this version reads {SNAPSHOT_FORMAT} \
+         (start the version that wrote it)"
     )]
     Format {
-        /// Its format byte.
+        /// Format byte of the snapshot.
         found: u8,
     },
-    /// The snapshot is empty, or not what its kind writes.
-    #[error("snapshot of a {kind} cannot be read")]
+    /// Snapshot that is empty, or not in the form of its kind.
+    #[error("snapshot of a {kind} cannot be decoded")]
     Snapshot {
-        /// Whose snapshot it should be.
+        /// Kind of the entity that was to be restored.
         kind: Kind,
-        /// What is wrong with its JSON.
+        /// Error of the JSON decoder.
         #[source]
         source: serde_json::Error,
     },
-    /// A change is not what its kind writes, or was written by a newer version.
-    #[error("change {number} of a {kind} cannot be read")]
+    /// Change that is not in the form of its kind, or that a newer version wrote.
+    #[error("change {number} after the snapshot of a {kind} cannot be decoded")]
     Change {
-        /// Whose change it should be.
+        /// Kind of the entity that was to be restored.
         kind: Kind,
-        /// Its place among the changes after the snapshot, from 1.
+        /// Index of the change after the snapshot, from 1.
         number: usize,
-        /// What is wrong with its JSON.
+        /// Error of the JSON decoder.
         #[source]
         source: serde_json::Error,
     },
 }
 
 impl EntityState {
-    /// The bytes from which [`State::from_snapshot`] makes the same state.
+    /// Encodes the state; [`Self::from_snapshot`] restores it.
     #[must_use]
     pub fn to_snapshot(&self) -> Vec<u8> {
         let mut bytes = vec![SNAPSHOT_FORMAT];
@@ -209,7 +223,7 @@ impl EntityState {
         bytes
     }
 
-    /// Reads what [`State::snapshot`] wrote.
+    /// Restores a state from the bytes that [`Self::to_snapshot`] wrote.
     ///
     /// # Errors
     /// [`RestoreError::Format`] or [`RestoreError::Snapshot`].
@@ -223,7 +237,7 @@ impl EntityState {
     }
 }
 
-/// The state that results from `snapshot` (or from nothing) and the `changes` made since, in their
+/// Restores a state from `snapshot`, or from an empty state, and the `changes` after it in their
 /// order.
 ///
 /// # Errors
@@ -246,15 +260,16 @@ pub(super) fn replay_changes<'a>(
         })?;
         state.apply(&change, limits);
     }
+
     Ok(state)
 }
 
-/// One plain sentence on the change in a record, without the text of messages.
+/// Summary line of a timeline for the change in a record, without the text of messages.
 #[must_use]
 pub fn summarize_change(kind: Kind, change: &[u8]) -> String {
     match EntityChange::decode(kind, change) {
         Ok(change) => change.summary(),
-        // A timeline with one unreadable row is of more use than none.
+        // A timeline with one line unexplained is more useful than no timeline.
         Err(_) => "recorded".into(),
     }
 }
@@ -270,22 +285,22 @@ pub(in crate::entity) mod tests {
     const LIMITS: StateLimits = StateLimits { items_max: 3 };
 
     impl EntityState {
-        /// The state as the API shows it.
+        /// State in the form of the API.
         pub(in crate::entity) fn to_json(&self) -> Value {
             serde_json::from_str(self.to_raw_json().get()).expect("JSON")
         }
     }
 
-    /// What entity 7 in `state` says to `action` of the moment `at`.
-    pub(in crate::entity) fn ask(
+    /// Decides on `action` of the time `at`, for entity 7 in `state`.
+    pub(in crate::entity) fn decide_at(
         state: &EntityState,
         at: i64,
         action: &EntityAction,
     ) -> Result<EntityDecision<EntityChange>, Rejection> {
-        ask_within(LIMITS, state, Timestamp::from_micros(at), action)
+        decide_within(LIMITS, state, Timestamp::from_micros(at), action)
     }
 
-    pub(in crate::entity) fn ask_within(
+    pub(in crate::entity) fn decide_within(
         limits: StateLimits,
         state: &EntityState,
         at: Timestamp,
@@ -305,15 +320,15 @@ pub(in crate::entity) mod tests {
     }
 
     /// Decides and applies, as a live entity does.
-    pub(in crate::entity) fn take(
+    pub(in crate::entity) fn apply_action(
         state: &mut EntityState,
         at: i64,
         action: &EntityAction,
     ) -> AcceptedChange<EntityChange> {
-        match ask(state, at, action) {
-            Ok(EntityDecision::Accept(acceptance)) => {
-                state.apply(&acceptance.change, LIMITS);
-                acceptance
+        match decide_at(state, at, action) {
+            Ok(EntityDecision::Accept(accepted)) => {
+                state.apply(&accepted.change, LIMITS);
+                accepted
             }
             other => panic!("not accepted: {other:?}"),
         }
@@ -324,7 +339,7 @@ pub(in crate::entity) mod tests {
             status: "open".into(),
             reason: None,
         });
-        take(&mut EntityState::new(Kind::Ticket), 5, &action).change
+        apply_action(&mut EntityState::new(Kind::Ticket), 5, &action).change
     }
 
     #[test]
@@ -335,7 +350,7 @@ pub(in crate::entity) mod tests {
             status: "closed".into(),
             reason: None,
         });
-        let late = |at| take(&mut state.clone(), at, &action).late;
+        let late = |at| apply_action(&mut state.clone(), at, &action).late;
         assert_eq!([late(4), late(5), late(6)], [true, false, false]);
     }
 

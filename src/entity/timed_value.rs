@@ -1,11 +1,11 @@
-//! A value together with the time it was last given, by which a late event is told.
+//! Value with the time of the event that set it; the time decides which events are late.
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::Timestamp;
 
-/// A moment as it is stored: whole microseconds. A [`Timestamp`] writes itself with milliseconds,
-/// after which two events of one millisecond could no longer be told apart.
+/// Time in its stored form: whole microseconds since 1970. [`Timestamp`] serializes to
+/// milliseconds, which would make two events of one millisecond indistinguishable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(in crate::entity) struct UnixMicros(i64);
@@ -22,7 +22,7 @@ impl From<UnixMicros> for Timestamp {
     }
 }
 
-/// A value and the own time of the event that gave it.
+/// Value and the time of the event that set it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::entity) struct TimedValue<T> {
     pub(in crate::entity) value: T,
@@ -31,7 +31,7 @@ pub(in crate::entity) struct TimedValue<T> {
 }
 
 impl<T> TimedValue<T> {
-    /// The value a ticket begins with; no event is late for it.
+    /// Initial value of a new entity; no event is late for it.
     pub(in crate::entity) const fn initial(value: T) -> Self {
         Self { value, at: None }
     }
@@ -43,7 +43,7 @@ impl<T> TimedValue<T> {
         }
     }
 
-    /// Whether an event of `at` is older than what gave the value; an equal time is not.
+    /// Returns true if `at` is before the time of the value; an equal time is not late.
     pub(in crate::entity) fn is_late(&self, at: UnixMicros) -> bool {
         self.at.is_some_and(|seen| at < seen)
     }

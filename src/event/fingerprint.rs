@@ -1,14 +1,14 @@
-//! 64-bit fingerprints: small stand-ins for keys in indexes, where a hit is always confirmed by the
-//! record itself.
+//! 64-bit fingerprints of idempotency keys, for indexes. A match in an index is always confirmed
+//! against the record itself.
 
 use sha2::{Digest, Sha256};
 
-/// Makes the fingerprint of an idempotency key of a source. Replaceable, so that tests can make two
-/// keys collide.
+/// Function that computes the fingerprint of an idempotency key of a source. Replaceable, so that
+/// tests can make two keys collide.
 pub type FingerprintFn = fn(source: &str, key: &str) -> u64;
 
-/// The first 8 bytes of SHA-256 over the source, a zero byte, and the key. Stored, so it never
-/// changes.
+/// Returns the first 8 bytes of SHA-256 over the source, a zero byte, and the key. Fingerprints are
+/// stored, so the formula never changes.
 #[must_use]
 pub fn fingerprint_key(source: &str, key: &str) -> u64 {
     let digest = Sha256::new()

@@ -1,30 +1,31 @@
-//! Names and numbers that are parsed once and then trusted: entity keys, positions, event ids.
+//! Identifiers that are parsed once and trusted from then on: entity keys, positions, event ids.
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::Kind;
+use super::kind::Kind;
 
-/// The longest id or idempotency key that is taken, in bytes: long enough for a URL-like id, short
-/// enough for an index key.
+/// Longest id or idempotency key that is accepted, in bytes: long enough for an id like a URL,
+/// short enough for an index key.
 pub const ID_MAX_BYTES: usize = 256;
 
-/// An id that cannot be used: empty, too long, or holding control characters.
+/// Error for an id that is empty, too long, or contains control characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected 1 to {ID_MAX_BYTES} bytes without control characters")]
 pub struct InvalidId;
 
-/// Checks what every id and key that comes from outside must satisfy.
+/// Checks the rules for ids and idempotency keys that come from outside.
 ///
 /// # Errors
-/// [`InvalidId`] when `text` is empty, longer than [`ID_MAX_BYTES`], or holds a control character.
+/// [`InvalidId`] when `text` is empty, longer than [`ID_MAX_BYTES`], or contains a control
+/// character.
 pub fn check_id(text: &str) -> Result<(), InvalidId> {
     let fits =
         !text.is_empty() && text.len() <= ID_MAX_BYTES && !text.chars().any(char::is_control);
     fits.then_some(()).ok_or(InvalidId)
 }
 
-/// Which entity an event belongs to. Cheap to clone.
+/// Kind and id of the entity that an event belongs to. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntityKey {
     kind: Kind,
@@ -32,10 +33,10 @@ pub struct EntityKey {
 }
 
 impl EntityKey {
-    /// The key of the entity `id` of `kind`.
+    /// Creates the key of the entity with id `id` of kind `kind`.
     ///
     /// # Errors
-    /// [`InvalidId`] when `id` is empty, longer than [`ID_MAX_BYTES`], or holds a control
+    /// [`InvalidId`] when `id` is empty, longer than [`ID_MAX_BYTES`], or contains a control
     /// character.
     pub fn try_new(kind: Kind, id: &str) -> Result<Self, InvalidId> {
         check_id(id)?;
@@ -45,7 +46,7 @@ impl EntityKey {
         })
     }
 
-    /// The key of the entity of `kind` that the node has given the number `number`.
+    /// Creates the key of an entity whose id is a number that this node allocated.
     #[must_use]
     pub fn from_number(kind: Kind, number: u64) -> Self {
         Self {
@@ -54,13 +55,13 @@ impl EntityKey {
         }
     }
 
-    /// The entity's kind.
+    /// Returns the kind of the entity.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The entity's id, as its sender spells it.
+    /// Returns the entity's id as its sender spells it.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -73,27 +74,27 @@ impl fmt::Display for EntityKey {
     }
 }
 
-/// A record's place in the journal: 1, 2, 3 …, over all entities, without gaps.
+/// Position of a record in the journal: 1, 2, 3 …, over all entities, without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(u64);
 
 impl Position {
-    /// The place of the first record of a store.
+    /// Position of the first record of a store.
     pub const FIRST: Self = Self(1);
 
-    /// The position with number `number`.
+    /// Creates a position from its number, which starts at 1.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// Its number.
+    /// Returns the position as a number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The position `count` records later.
+    /// Returns the position `count` records later.
     #[must_use]
     pub const fn plus(self, count: u64) -> Self {
         Self(self.0 + count)
@@ -106,27 +107,27 @@ impl fmt::Display for Position {
     }
 }
 
-/// Which life of a store an event id comes from: drawn at random when a store is created, so that
-/// ids of two stores never meet.
+/// Random number that is chosen when a store is created, so that event ids of two stores do not
+/// collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StoreIncarnation(u32);
 
 impl StoreIncarnation {
-    /// The incarnation with number `number`.
+    /// Creates an incarnation from its stored number.
     #[must_use]
     pub const fn new(number: u32) -> Self {
         Self(number)
     }
 
-    /// Its number.
+    /// Returns the incarnation as a number.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0
     }
 }
 
-/// An event's public name, such as `evt_3f9a2c41_1042`: the store's incarnation and the position of
-/// its record.
+/// Public id of an event, such as `evt_3f9a2c41_1042`: the incarnation of its store in hex, and the
+/// position of its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EventId {
     incarnation: StoreIncarnation,
@@ -134,7 +135,7 @@ pub struct EventId {
 }
 
 impl EventId {
-    /// The id of the event at `position` of the store `incarnation`.
+    /// Creates the id of the event at `position` of the store with this `incarnation`.
     #[must_use]
     pub const fn new(incarnation: StoreIncarnation, position: Position) -> Self {
         Self {
@@ -143,7 +144,7 @@ impl EventId {
         }
     }
 
-    /// Reads what [`fmt::Display`] writes; `None` for anything else.
+    /// Parses the form that [`fmt::Display`] writes; returns `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (incarnation, position) = text.strip_prefix("evt_")?.split_once('_')?;
@@ -151,18 +152,18 @@ impl EventId {
             incarnation: StoreIncarnation(u32::from_str_radix(incarnation, 16).ok()?),
             position: Position(position.parse().ok()?),
         };
-        // One event has one spelling: `evt_3F9…`, `+7` and `007` are not ids. No event stands at
+        // Each event has exactly one spelling: `evt_3F9…`, `+7` and `007` are not ids. No event has
         // position 0.
         (id.position >= Position::FIRST && id.to_string() == text).then_some(id)
     }
 
-    /// The store's incarnation.
+    /// Returns the incarnation of the event's store.
     #[must_use]
     pub const fn incarnation(self) -> StoreIncarnation {
         self.incarnation
     }
 
-    /// The place of the event's record.
+    /// Returns the position of the event's record.
     #[must_use]
     pub const fn position(self) -> Position {
         self.position

@@ -1,5 +1,5 @@
-//! Names that the configuration gives: few, used everywhere, and kept for as long as the process
-//! lives.
+//! Interned names, for the few names that the configuration defines and the whole program uses.
+//! They stay in memory until the process ends.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,41 +7,43 @@ use std::ops::Deref;
 
 use parking_lot::Mutex;
 
-/// An interned name, such as that of a source. Copied freely, compared by its text.
+/// Interned name, such as the name of a source. Cheap to copy, and compared by its text.
 ///
-/// Each distinct text is kept for ever: make names of what is configured or stored, never of what a
-/// request says.
+/// Each distinct text stays in memory for ever, so intern only names that are configured or stored,
+/// never a text from a request.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InternedName(&'static str);
 
 static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
 impl InternedName {
-    /// A name known when the program was written.
+    /// Creates a name from a literal, without interning it.
     #[must_use]
     pub const fn from_static(text: &'static str) -> Self {
         Self(text)
     }
 
-    /// The name `text`, kept from now on.
+    /// Interns `text`, unless it is interned already, and returns its name.
     #[must_use]
     pub fn intern(text: &str) -> Self {
         let mut names = NAMES.lock();
+
         if let Some(known) = names.get(text) {
             return Self(known);
         }
-        let kept = Box::leak(text.into());
-        names.insert(kept);
-        Self(kept)
+
+        let leaked = Box::leak(text.into());
+        names.insert(leaked);
+        Self(leaked)
     }
 
-    /// The name `text`, if it was interned before.
+    /// Returns the name `text` if it has been interned before.
     #[must_use]
     pub fn find_interned(text: &str) -> Option<Self> {
         NAMES.lock().get(text).map(|known| Self(known))
     }
 
-    /// Its text.
+    /// Returns the text of the name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.0

@@ -1,20 +1,20 @@
-//! The members of a JSON object by name, found in one pass and left unparsed, so that each can be
-//! judged on its own.
+//! Finds members of a JSON object by name, in one pass, and leaves them unparsed, so that the
+//! caller can check each member on its own.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The members of the object `json` that are called `names`, in that order; `None` for one that is
-/// not there. Of several with one name the last one counts.
+/// Returns the members of the object `json` with the given `names`, in that order; `None` for a
+/// missing member. Of several members with the same name the last one counts.
 ///
-/// The text is checked to be JSON from end to end. What is passed over is not built in memory,
-/// however deep it nests.
+/// The whole text is checked to be valid JSON. Other members are skipped without being built in
+/// memory, however deeply they nest.
 ///
 /// # Errors
-/// `serde_json`'s, of which [`serde_json::Error::is_data`] tells JSON that is no object from text
-/// that is no JSON.
+/// The error of `serde_json`. Its method [`serde_json::Error::is_data`] returns `true` for valid
+/// JSON that is not an object, and `false` for invalid JSON.
 pub fn find_members<'a, const N: usize>(
     json: &'a str,
     names: [&'static str; N],
@@ -56,7 +56,7 @@ impl<'a, const N: usize> Visitor<'a> for MembersSeed<'_, N> {
     }
 }
 
-/// The place of a member's name among the wanted ones.
+/// Deserializes a member's name into its index among the requested names.
 struct MemberNameSeed<'n>(&'n [&'static str]);
 
 impl<'a> DeserializeSeed<'a> for MemberNameSeed<'_> {
@@ -75,7 +75,7 @@ impl Visitor<'_> for MemberNameSeed<'_> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|wanted| *wanted == name))
+        Ok(self.0.iter().position(|requested| *requested == name))
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_told_from_what_is_no_json() {
+    fn json_that_is_no_object_is_told_from_invalid_json() {
         for json in ["[]", "1", "null", r#""text""#] {
             assert!(
                 find_members(json, ["a"]).expect_err("no object").is_data(),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_costs_no_stack() {
+    fn deep_nesting_uses_no_stack() {
         let json = format!(
             r#"{{"x": {}{}, "a": 1}}"#,
             "[".repeat(200_000),

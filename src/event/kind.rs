@@ -1,48 +1,48 @@
-//! What sort of thing an entity is.
+//! Kinds of entities: the built-in kinds, and custom kinds from the configuration.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::InternedName;
+use super::interned_name::InternedName;
 
-/// What precedes the name in a kind that the configuration makes.
-const CUSTOM: &str = "custom:";
+/// Prefix of the name of a custom kind.
+const CUSTOM_PREFIX: &str = "custom:";
 
-/// The longest name of a kind that the configuration makes, in bytes.
+/// Longest name of a custom kind, in bytes, without the prefix.
 const NAME_MAX_BYTES: usize = 64;
 
-/// What sort of thing an entity is; each kind has its own state and rules.
+/// Kind of an entity; each kind has its own state and rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A support ticket.
+    /// Ticket of the support system.
     Ticket,
-    /// An inquiry that is not a lead yet.
+    /// Inquiry that is not a lead yet.
     PreLead,
-    /// A lead.
+    /// Lead of the leads contract.
     Lead,
-    /// What a won lead becomes.
+    /// Customer, which a won lead becomes.
     Customer,
-    /// A lead of Contact2Sale.
+    /// Lead that Contact2Sale has reported.
     C2sLead,
-    /// A conversation of a business account with one counterpart.
+    /// Conversation of a business account with one counterpart.
     Conversation,
-    /// An organisation of the CRM.
+    /// Organisation in the CRM's database.
     Organisation,
-    /// A person of the CRM.
+    /// Person in the CRM's database.
     Person,
-    /// A task of the CRM.
+    /// Task in the CRM's database.
     Task,
-    /// A mandate of the CRM.
+    /// Mandate in the CRM's database.
     Mandat,
-    /// An interaction of the CRM.
+    /// Interaction, such as a call, in the CRM's database.
     Interaction,
-    /// Of a configured source or a declared event: the whole name, `custom:` included.
+    /// Kind of a configured source or a declared event, with its whole name, `custom:` included.
     Custom(InternedName),
 }
 
 impl Kind {
-    /// Every kind that needs no configuration.
+    /// All kinds that need no configuration.
     pub const BUILT_IN: [Self; 11] = [
         Self::Ticket,
         Self::PreLead,
@@ -57,18 +57,21 @@ impl Kind {
         Self::Interaction,
     ];
 
-    /// The kind `custom:<name>`; `None` if `name` is not 1 to 64 of a–z, 0–9, `_` and `-`. Kept for
-    /// ever: for names that are configured or stored.
+    /// Interns the kind `custom:<name>`; `None` if `name` is not 1 to 64 characters of a–z, 0–9,
+    /// `_` and `-`.
+    ///
+    /// The name stays in memory for ever, so call this only for names that are configured or
+    /// stored.
     #[must_use]
     pub fn intern_custom(name: &str) -> Option<Self> {
         let plain = |byte: u8| {
             byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'
         };
         let fits = (1..=NAME_MAX_BYTES).contains(&name.len()) && name.bytes().all(plain);
-        fits.then(|| Self::Custom(InternedName::intern(&format!("{CUSTOM}{name}"))))
+        fits.then(|| Self::Custom(InternedName::intern(&format!("{CUSTOM_PREFIX}{name}"))))
     }
 
-    /// The kind's name on the wire and in store keys.
+    /// Returns the kind's name on the wire and in store keys.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -87,27 +90,27 @@ impl Kind {
         }
     }
 
-    /// The kind of that name, as far as this process has met it.
+    /// Returns the kind with this name, if it is built in or this process has interned it.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let built_in = Self::BUILT_IN
             .into_iter()
             .find(|kind| kind.as_str() == name);
         built_in.or_else(|| {
-            name.starts_with(CUSTOM)
+            name.starts_with(CUSTOM_PREFIX)
                 .then(|| InternedName::find_interned(name).map(Self::Custom))?
         })
     }
 
-    /// The kind of that name in a store, where a kind may stand whose source is no longer
-    /// configured.
+    /// Returns the kind with this name from a store, which may contain a kind whose source is no
+    /// longer configured.
     #[must_use]
     pub fn from_store(name: &str) -> Option<Self> {
-        Self::parse(name).or_else(|| Self::intern_custom(name.strip_prefix(CUSTOM)?))
+        Self::parse(name).or_else(|| Self::intern_custom(name.strip_prefix(CUSTOM_PREFIX)?))
     }
 
-    /// Whether the node itself gives entities of this kind their ids, which are numbers and never
-    /// used twice.
+    /// Returns `true` if the node itself allocates the ids of this kind's entities. Such ids are
+    /// numbers, and no number is used twice.
     #[must_use]
     pub const fn has_allocated_ids(self) -> bool {
         matches!(self, Self::PreLead | Self::Lead | Self::Customer)

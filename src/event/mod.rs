@@ -1,4 +1,4 @@
-//! The vocabulary of every stage: times, names, positions, and the record that an accepted event
+//! Vocabulary of all stages: times, names, positions, and the record that an accepted event
 //! becomes.
 
 pub mod catalogue;

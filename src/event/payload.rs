@@ -1,4 +1,4 @@
-//! What readers and subscribers see of a payload, whatever shape it came in.
+//! Views of a record's payload for readers and subscribers, independent of its shape.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,9 +7,10 @@ use std::str;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{PayloadShape, Record, json_members};
+use super::json_members::find_members;
+use super::record::{PayloadShape, Record};
 
-/// A field of a form: most are there once.
+/// Values of one form field; most fields occur once.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum FormField<'a> {
@@ -17,8 +18,9 @@ enum FormField<'a> {
     Many(Vec<Cow<'a, str>>),
 }
 
-/// The text of a JSON object with the fields of a form (`application/x-www-form-urlencoded`, WHATWG
-/// URL standard, 5.1), each a string; one that is there several times is a list of strings.
+/// Converts a form (`application/x-www-form-urlencoded`, WHATWG URL standard, 5.1) into the text of
+/// a JSON object. Each field becomes a string; a field that occurs several times becomes a list of
+/// strings.
 #[must_use]
 pub fn form_to_json(form: &[u8]) -> String {
     let mut fields: BTreeMap<Cow<'_, str>, FormField<'_>> = BTreeMap::new();
@@ -38,7 +40,8 @@ pub fn form_to_json(form: &[u8]) -> String {
 }
 
 impl Record {
-    /// The payload as JSON; `None` if it is none, which only a damaged store has.
+    /// Returns the payload as JSON; `None` if it is not JSON, which happens only in a damaged
+    /// store.
     #[must_use]
     pub fn payload_json(&self) -> Option<Cow<'_, RawValue>> {
         match self.shape {
@@ -51,7 +54,7 @@ impl Record {
         }
     }
 
-    /// The event's data; `None` if it has none.
+    /// Returns the event's data; `None` if the event has none.
     #[must_use]
     pub fn data(&self) -> Option<Cow<'_, RawValue>> {
         match self.shape {
@@ -60,14 +63,13 @@ impl Record {
         }
     }
 
-    /// A member of an envelope beside its data.
+    /// Returns a member of the envelope by name; `None` if there is no such member or no envelope.
     #[must_use]
     pub fn envelope_member(&self, name: &'static str) -> Option<&RawValue> {
         if self.shape != PayloadShape::Envelope {
             return None;
         }
-        let [member] =
-            json_members::find_members(str::from_utf8(&self.payload).ok()?, [name]).ok()?;
+        let [member] = find_members(str::from_utf8(&self.payload).ok()?, [name]).ok()?;
         member
     }
 }

@@ -1,4 +1,4 @@
-//! A moment in UTC, to the microsecond.
+//! Timestamps in UTC with microsecond precision.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,27 +6,28 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, TimeZone, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment in UTC, counted in microseconds since 1970 so that two spellings of one instant are
+/// Moment in UTC, in microseconds since the Unix epoch, so that two spellings of one instant are
 /// equal.
 ///
-/// Shown as RFC 3339 with milliseconds and `Z`, which is how every answer and delivery gives times.
+/// Displayed as RFC 3339 with milliseconds and `Z`, which is the format of times in all answers and
+/// deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The moment `micros` microseconds after the Unix epoch.
+    /// Creates the moment `micros` microseconds after the Unix epoch.
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the Unix epoch.
+    /// Returns the microseconds since the Unix epoch.
     #[must_use]
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// Reads an RFC 3339 time with any offset; `None` if it is not one.
+    /// Parses an RFC 3339 time with any offset; returns `None` if `text` is malformed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         DateTime::parse_from_rfc3339(text)
@@ -34,7 +35,7 @@ impl Timestamp {
             .map(|time| Self(time.timestamp_micros()))
     }
 
-    /// This moment moved forward by `by`, stopping at the end of representable time.
+    /// Returns this moment moved forward by `by`, or the latest representable moment.
     #[must_use]
     pub fn saturating_add(self, by: Duration) -> Self {
         Self(
@@ -43,7 +44,7 @@ impl Timestamp {
         )
     }
 
-    /// This moment moved back by `by`, stopping at the beginning of representable time.
+    /// Returns this moment moved back by `by`, or the earliest representable moment.
     #[must_use]
     pub fn saturating_sub(self, by: Duration) -> Self {
         Self(
@@ -52,7 +53,7 @@ impl Timestamp {
         )
     }
 
-    /// How far two moments lie apart, whichever is first.
+    /// Returns the time between two moments, regardless of their order.
     #[must_use]
     pub fn distance(self, other: Self) -> Duration {
         Duration::from_micros(self.0.abs_diff(other.0))
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_rfc_3339_is_refused() {
+    fn text_that_is_not_rfc_3339_is_rejected() {
         for text in [
             "",
             "yesterday",

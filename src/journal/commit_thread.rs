@@ -1,4 +1,5 @@
-//! The commit thread: takes what is queued, writes it as one chain of frames, syncs, and settles.
+//! Commit thread: takes the queued submissions, writes their records as consecutive frames, syncs,
+//! and settles the submissions (group commit).
 
 use std::collections::HashMap;
 use std::mem;
@@ -9,30 +10,36 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::error;
 
-use super::frame::{self, Entry, JournalFrame};
-use super::recent::{JournalLimits, RecentFrames};
+use super::frame::{self, FrameEntry, JournalFrame};
+use super::limits::JournalLimits;
+use super::recent_frames::RecentFrames;
 use super::store::DataStore;
 use super::submission::{JournalSubmission, RecordDraft, SequenceError, SubmissionResult};
 use crate::clock::Clock;
 use crate::event::{EntityKey, Position, Timestamp};
 use crate::failpoints::Failpoint;
 
-/// Entities whose newest number is remembered, to catch two actors writing for one entity.
-const REMEMBERED_MAX: usize = 32 * 1024;
+/// Number of entities whose last sequence number is remembered in one generation, to detect two
+/// actors that write for the same entity.
+const SEQUENCES_MAX: usize = 32 * 1024;
 
+/// State of the commit thread, the only writer of the journal's tree.
 pub(super) struct CommitThread {
     tree: sled::Tree,
     limits: JournalLimits,
     clock: Arc<dyn Clock>,
     recent: Arc<RecentFrames>,
     durable_end: watch::Sender<Position>,
+    /// Position after the last written record, which may not be durable yet.
     end: Position,
+    /// Receive time of the last written record.
     received_at: Timestamp,
     sequences: RecentSequences,
-    /// Frames that are put but not yet synced; only with a sync interval.
+    /// Frames that are written but not yet synced; empty after each commit unless there is a sync
+    /// interval.
     unsynced: Vec<JournalFrame>,
     synced_at: Duration,
-    // Dropped after the tree, as in `Log`.
+    // Dropped after the tree, as in `SledJournal`.
     store: Arc<DataStore>,
 }
 
@@ -64,7 +71,7 @@ impl CommitThread {
         }
     }
 
-    /// Commits until the queue is closed and empty, or the store fails.
+    /// Commits submissions until the queue is closed and empty, or the store fails.
     pub(super) fn run_until_closed(
         mut self,
         queue: &Receiver<JournalSubmission>,
@@ -91,6 +98,7 @@ impl CommitThread {
         self.sync_frames()
     }
 
+    /// Commits `first` and the submissions queued behind it, up to the bounds of one commit.
     fn commit_queued(
         &mut self,
         first: JournalSubmission,
@@ -99,19 +107,21 @@ impl CommitThread {
         let mut entries = Vec::new();
         let mut settlements: Vec<QueuedSettlement> = Vec::new();
         let mut bytes = 0;
+
+        // Gather as many submissions as one commit may hold: they share one sync.
         let mut next = Some(first);
         while let Some(submission) = next {
             let outcome = self
                 .sequences
-                .check_and_note(&submission.drafts)
+                .check_and_record(&submission.drafts)
                 .map(|()| self.end.plus(entries.len() as u64));
             if outcome.is_ok() {
                 for draft in submission.drafts {
                     bytes += draft.bytes.len();
-                    // Actors stamp before they queue, and several threads queue: the log's order
-                    // has the last word.
+                    // Actors on several threads take the time before they queue, so receive times
+                    // can arrive out of order. Followers rely on times that never go backwards.
                     self.received_at = self.received_at.max(draft.received_at);
-                    entries.push(Entry {
+                    entries.push(FrameEntry {
                         received_at: self.received_at,
                         bytes: draft.bytes.into(),
                     });
@@ -121,26 +131,32 @@ impl CommitThread {
                 outcome,
                 on_settled: submission.settle,
             });
-            let full =
+            let is_full =
                 entries.len() >= self.limits.commit_records || bytes >= self.limits.commit_bytes;
-            next = if full { None } else { queue.try_recv().ok() };
+            next = if is_full { None } else { queue.try_recv().ok() };
         }
+
         self.write_frames(entries)?;
-        let due = self
+
+        // Sync before settling: a settled submission is a promise to survive a crash.
+        let is_sync_due = self
             .limits
             .sync_interval
             .is_none_or(|interval| self.time_until_sync(interval).is_zero());
-        if due {
+        if is_sync_due {
             self.sync_frames()?;
         } else {
-            // The end of the process must cost nothing that was answered; only the disk may lag.
+            // With a sync interval, answered events survive a crash of the process, but not
+            // necessarily a power failure.
             self.store.flush()?;
         }
+
         settlements.into_iter().for_each(QueuedSettlement::settle);
         Ok(())
     }
 
-    fn write_frames(&mut self, entries: Vec<Entry>) -> Result<(), sled::Error> {
+    /// Writes `entries` as frames, without syncing them.
+    fn write_frames(&mut self, entries: Vec<FrameEntry>) -> Result<(), sled::Error> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -159,7 +175,7 @@ impl CommitThread {
         (self.synced_at + interval).saturating_sub(self.clock.monotonic())
     }
 
-    /// Makes what was written durable and shows it to the followers.
+    /// Syncs the written frames, then publishes the new durable end to the followers.
     fn sync_frames(&mut self) -> Result<(), sled::Error> {
         self.synced_at = self.clock.monotonic();
         if self.unsynced.is_empty() {
@@ -172,6 +188,7 @@ impl CommitThread {
     }
 }
 
+/// Result of one submission, which is reported after the commit.
 struct QueuedSettlement {
     outcome: SubmissionResult,
     on_settled: Box<dyn FnOnce(SubmissionResult) + Send>,
@@ -179,17 +196,23 @@ struct QueuedSettlement {
 
 impl QueuedSettlement {
     fn settle(self) {
-        if let Err(refusal) = &self.outcome {
-            error!(entity = %refusal.entity, last = refusal.last, found = refusal.found, "record out of sequence refused");
+        if let Err(error) = &self.outcome {
+            error!(
+                entity = %error.entity,
+                last_sequence = error.last,
+                sequence = error.found,
+                "record rejected: sequence number does not follow the last one",
+            );
         }
         (self.on_settled)(self.outcome);
     }
 }
 
-/// The newest number of entities that wrote lately, in two generations so that forgetting is cheap.
+/// Last sequence numbers of the entities that wrote recently, in two generations so that eviction
+/// is cheap.
 ///
-/// An entity that is not remembered is believed: the check is there to catch two actors of one
-/// entity, which would be writing at the same time.
+/// Records of an entity that was evicted are accepted without a check. The check detects two actors
+/// of one entity, and those would write at the same time.
 #[derive(Default)]
 struct RecentSequences {
     young: HashMap<EntityKey, u64>,
@@ -197,14 +220,15 @@ struct RecentSequences {
 }
 
 impl RecentSequences {
-    fn check_and_note(&mut self, drafts: &[RecordDraft]) -> Result<(), SequenceError> {
-        // Checked as a whole before any is noted: a submission is written whole or not at all.
-        let mut within: Vec<(&EntityKey, u64)> = Vec::new();
+    /// Checks that the sequence numbers of `drafts` have no gap, then remembers them.
+    fn check_and_record(&mut self, drafts: &[RecordDraft]) -> Result<(), SequenceError> {
+        // Check all records before remembering any: a submission is written whole or not at all.
+        let mut checked: Vec<(&EntityKey, u64)> = Vec::new();
         for draft in drafts {
             let Some(found) = draft.sequence else {
                 continue;
             };
-            let earlier = within
+            let earlier = checked
                 .iter()
                 .rev()
                 .find(|(entity, _)| *entity == &draft.entity)
@@ -217,10 +241,11 @@ impl RecentSequences {
                     found,
                 });
             }
-            within.push((&draft.entity, found));
+            checked.push((&draft.entity, found));
         }
-        for (entity, sequence) in within {
-            self.note_sequence(entity.clone(), sequence);
+
+        for (entity, sequence) in checked {
+            self.remember_sequence(entity.clone(), sequence);
         }
         Ok(())
     }
@@ -232,8 +257,8 @@ impl RecentSequences {
             .copied()
     }
 
-    fn note_sequence(&mut self, entity: EntityKey, sequence: u64) {
-        if self.young.len() >= REMEMBERED_MAX {
+    fn remember_sequence(&mut self, entity: EntityKey, sequence: u64) {
+        if self.young.len() >= SEQUENCES_MAX {
             self.old = mem::take(&mut self.young);
         }
         self.young.insert(entity, sequence);

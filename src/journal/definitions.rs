@@ -1,10 +1,9 @@
-//! Definitions: what is true besides the log, such as who is to get what. A tree of small named
-//! values, each change of which is on the disk before it is answered. Nothing is derived from the
-//! log here, so no rebuild ever touches it.
+//! Definitions: trees of small named values that are not derived from the journal, such as the
+//! subscriptions. Each change is synced before it is acknowledged. A rebuild never touches them.
 //!
-//! Values hold secrets. With a key they are sealed one by one; those that were stored before there
-//! was one are sealed when the tree is opened. What they replace can still stand in older parts of
-//! the store's log until it is written over.
+//! Values contain secrets. With an encryption key each value is encrypted; values that were stored
+//! without a key are encrypted when the tree is opened. Their old plain bytes can remain in older
+//! segments of sled's log until sled overwrites those segments.
 
 use std::sync::Arc;
 
@@ -12,42 +11,42 @@ use zeroize::Zeroizing;
 
 use super::frame::VALUE_MAX_BYTES;
 use super::seal::{OVERHEAD_BYTES, SealError, TreeCipher};
-use super::{DataStore, StoreWriteError};
+use super::store::{DataStore, StoreWriteError};
 use crate::config::EncryptionKey;
 use crate::failpoints::Failpoint;
 
-/// The largest value that is kept. As large with a key as without one, so that one can be set at
-/// any time.
+/// Largest value of a definition, in bytes. The limit is the same with and without an encryption
+/// key, so that a key can be set at any time.
 pub const DEFINITION_MAX_BYTES: usize = VALUE_MAX_BYTES - OVERHEAD_BYTES;
 
-/// A key and what is kept under it.
+/// Key and plain value of one definition.
 type DefinitionRow = (String, Zeroizing<Vec<u8>>);
 
-/// Why definitions cannot be read.
+/// Error that prevents definitions from being read.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionError {
-    /// The store failed.
+    /// Reading or writing the store failed.
     #[error("cannot read the store")]
     Store(#[from] StoreWriteError),
-    /// They are sealed.
+    /// A value is encrypted and cannot be decrypted.
     #[error(transparent)]
     Sealed(#[from] SealError),
 }
 
-/// One tree of definitions.
+/// Tree with the definitions of one sort, such as all subscriptions.
 pub struct DefinitionTree {
     tree: sled::Tree,
-    seal: TreeCipher,
+    cipher: TreeCipher,
     store: Arc<DataStore>,
 }
 
 impl DefinitionTree {
-    /// The definitions `name` of `store`, made if there are none, and sealed with `key` from now on
-    /// if there is one.
+    /// Opens the tree `name` of `store`, creating it if it does not exist. With a `key`, all values
+    /// are encrypted from now on.
     ///
     /// # Errors
-    /// Those of the store, and [`SealError`] when some are sealed and `key` is not what they were
-    /// sealed with.
+    /// Errors of the store, and [`SealError`] when a value is encrypted with another key than
+    /// `key`.
     pub fn open(
         store: Arc<DataStore>,
         name: &str,
@@ -55,17 +54,17 @@ impl DefinitionTree {
     ) -> Result<Self, DefinitionError> {
         let definitions = Self {
             tree: store.tree(name)?,
-            seal: TreeCipher::new(name, key),
+            cipher: TreeCipher::new(name, key),
             store,
         };
         definitions.seal_plain_values()?;
         Ok(definitions)
     }
 
-    /// All of them, each with its key.
+    /// Reads all definitions, each with its key.
     ///
     /// # Errors
-    /// As [`Definitions::open`].
+    /// The errors of [`DefinitionTree::open`].
     pub fn read_all(&self) -> Result<Vec<DefinitionRow>, DefinitionError> {
         self.tree
             .iter()
@@ -73,11 +72,12 @@ impl DefinitionTree {
             .collect()
     }
 
-    /// Keeps `value` under `key`, in place of what was there, and returns when it is on the disk.
+    /// Stores `value` under `key`, replacing any older value, and returns once it is synced.
     ///
     /// # Errors
-    /// A value of more than [`DEFINITION_MAX_BYTES`], which changes nothing; any other of the
-    /// store, after which it is not known what is on the disk and the store must be opened anew.
+    /// `Unsupported` for a value larger than [`DEFINITION_MAX_BYTES`]; nothing is changed then.
+    /// After any other error the content of the disk is unknown, and the store must be opened
+    /// again.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreWriteError> {
         if value.len() > DEFINITION_MAX_BYTES {
             return Err(StoreWriteError::Unsupported(format!(
@@ -85,38 +85,38 @@ impl DefinitionTree {
             )));
         }
         self.store.failure_injector().evaluate(Failpoint::Put)?;
-        self.tree.insert(key, self.seal.seal(key, value))?;
+        self.tree.insert(key, self.cipher.seal(key, value))?;
         self.store.sync()
     }
 
-    /// Removes what is under `key`, and returns when that is on the disk.
+    /// Removes the value under `key`, and returns once the removal is synced.
     ///
     /// # Errors
-    /// As [`Definitions::put`].
+    /// After any error the store must be opened again, as for [`DefinitionTree::put`].
     pub fn remove(&self, key: &str) -> Result<(), StoreWriteError> {
         self.store.failure_injector().evaluate(Failpoint::Put)?;
         self.tree.remove(key)?;
         self.store.sync()
     }
 
-    /// Seals what was stored before there was a key. All is read first: with a wrong key nothing is
-    /// written.
+    /// Encrypts the values that were stored without a key. All values are read first, so that
+    /// nothing is written if the key is wrong.
     fn seal_plain_values(&self) -> Result<(), DefinitionError> {
-        let mut due = Vec::new();
+        let mut plain_rows = Vec::new();
         for found in self.tree.iter() {
             let (key, stored) = found?;
             let row = self.open_row(&(key, stored.clone()))?;
-            due.extend(self.seal.needs_sealing(&stored).then_some(row));
+            plain_rows.extend(self.cipher.needs_sealing(&stored).then_some(row));
         }
-        if due.is_empty() {
+        if plain_rows.is_empty() {
             return Ok(());
         }
         self.store
             .failure_injector()
             .evaluate(Failpoint::Put)
             .map_err(StoreWriteError::from)?;
-        for (key, value) in &due {
-            self.tree.insert(key, self.seal.seal(key, value))?;
+        for (key, value) in &plain_rows {
+            self.tree.insert(key, self.cipher.seal(key, value))?;
         }
         Ok(self.store.sync()?)
     }
@@ -125,9 +125,9 @@ impl DefinitionTree {
         &self,
         (key, stored): &(sled::IVec, sled::IVec),
     ) -> Result<DefinitionRow, DefinitionError> {
-        // Keys are put as text only.
+        // All keys are written as text.
         let key = String::from_utf8_lossy(key).into_owned();
-        let value = self.seal.open(&key, stored)?;
+        let value = self.cipher.open(&key, stored)?;
         Ok((key, value))
     }
 }
@@ -143,7 +143,7 @@ mod tests {
     use crate::config::Secret;
     use crate::failpoints::NoFailures;
 
-    const HUSH: &[u8] = b"\x01hush-hush-hush";
+    const SECRET_VALUE: &[u8] = b"\x01hush-hush-hush";
 
     fn key(byte: u8) -> Option<EncryptionKey> {
         EncryptionKey::parse(&Secret::new(
@@ -165,7 +165,7 @@ mod tests {
             .collect()
     }
 
-    /// Whether any file under `folder` has `text` in it.
+    /// Returns `true` if any file under `folder` contains `text`.
     fn is_on_the_disk(folder: &Path, text: &[u8]) -> bool {
         fs::read_dir(folder).expect("readable").any(|entry| {
             let path = entry.expect("readable").path();
@@ -199,27 +199,30 @@ mod tests {
     }
 
     #[test]
-    fn no_file_of_a_store_that_was_always_sealed_holds_a_secret() {
+    fn no_file_of_a_store_that_was_always_encrypted_contains_a_secret() {
         for (key, is_readable) in [(None, true), (key(7), false)] {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let definitions = open(folder.path(), key.as_ref()).expect("opens");
-            definitions.put("a", HUSH).expect("puts");
+            definitions.put("a", SECRET_VALUE).expect("puts");
             drop(definitions);
             assert_eq!(is_on_the_disk(folder.path(), b"hush"), is_readable);
             let definitions = open(folder.path(), key.as_ref()).expect("opens");
-            assert_eq!(rows(&definitions), [("a".to_owned(), HUSH.to_vec())]);
+            assert_eq!(
+                rows(&definitions),
+                [("a".to_owned(), SECRET_VALUE.to_vec())]
+            );
         }
     }
 
     #[test]
-    fn a_key_that_is_set_later_seals_what_is_there() {
+    fn a_key_that_is_set_later_encrypts_the_stored_values() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         open(folder.path(), None)
             .expect("opens")
-            .put("a", HUSH)
+            .put("a", SECRET_VALUE)
             .expect("puts");
         let sealed = open(folder.path(), key(7).as_ref()).expect("opens");
-        assert_eq!(rows(&sealed), [("a".to_owned(), HUSH.to_vec())]);
+        assert_eq!(rows(&sealed), [("a".to_owned(), SECRET_VALUE.to_vec())]);
         drop(sealed);
         let without = open(folder.path(), None).err().expect("it is sealed now");
         assert!(
@@ -240,7 +243,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         open(folder.path(), key(7).as_ref())
             .expect("opens")
-            .put("b", HUSH)
+            .put("b", SECRET_VALUE)
             .expect("puts");
         let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
         store

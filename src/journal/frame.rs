@@ -1,28 +1,31 @@
-//! Frames: what one commit writes, cut into values that the store keeps out of its blob files.
+//! Frames: the encoding of a commit, cut into values so small that sled never puts them into blob
+//! files.
 //!
 //! ```text
 //! key    first position u64 BE | chunk u16 BE
-//! value  format u8 = 1 | flags u8 | a part of the body, at most 12 KiB in all
-//! flags  1 = body is lz4 (u32 LE size first), 2 = last chunk of its frame, 4 = last chunk of its commit
-//! body   committed_at i64 BE µs | count u32 BE | count × (received_at i64 BE µs | length u32 BE | record)
+//! value  format u8 = 1 | flags u8 | a chunk of the body, at most 12 KiB in all
+//! flags  1 = body is lz4 (u32 LE size first), 2 = last chunk of the frame, 4 = last of the commit
+//! body   committed_at i64 BE µs | count u32 BE | count × entry
+//! entry  received_at i64 BE µs | length u32 BE | record
 //! ```
 //!
-//! A commit is one or more frames under rising positions. One whose last chunk is missing was never
-//! acknowledged.
+//! A commit is one or more frames at increasing positions. A commit without its last chunk was
+//! never acknowledged.
 
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::event::{Position, Timestamp};
 
-/// The largest value put into any tree, in bytes. sled moves page images above a quarter of a
-/// segment into blob files, which it never syncs; pages split by item count, so small values are
-/// what keeps pages small.
+/// Largest value in any tree, in bytes. sled moves page images larger than a quarter of a segment
+/// into blob files, which it never syncs. Pages split by item count, so only small values keep
+/// pages small.
 pub const VALUE_MAX_BYTES: usize = 12 * 1024;
 
-/// Records are gathered into a frame up to this many bytes: compressed, that is about one value.
+/// Target size of a frame's body, in bytes. Compressed, that is about one value.
 const BODY_TARGET_BYTES: usize = 24 * 1024;
 
-/// No body is larger than this: a record holds at most a request body and what was decided from it.
+/// Largest body that is decompressed, in bytes: a guard against corrupt sizes. A record contains at
+/// most a request body and the decision on it, so real bodies are far smaller.
 const BODY_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 const FORMAT: u8 = 1;
@@ -35,41 +38,41 @@ mod flag {
     pub(super) const COMMIT_END: u8 = 4;
 }
 
-/// One record of a frame, still encoded.
+/// Encoded record of a frame, with its receive time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// When the event's request was received; never goes backwards along the journal.
+pub struct FrameEntry {
+    /// Receive time of the event's request; never goes backwards along the journal.
     pub received_at: Timestamp,
-    /// The encoded [`Record`](crate::event::Record).
+    /// Encoded form of a [`Record`](crate::event::Record).
     pub bytes: Bytes,
 }
 
-/// Consecutive records that were written together.
+/// Consecutive records of one commit that are stored together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalFrame {
-    /// The position of the first record.
+    /// Position of the first record.
     pub first: Position,
-    /// When the commit was written.
+    /// Time at which the commit was written.
     pub committed_at: Timestamp,
-    /// The records, in order; at least one.
-    pub entries: Vec<Entry>,
+    /// Records in order; at least one.
+    pub entries: Vec<FrameEntry>,
 }
 
 impl JournalFrame {
-    /// The position after the last record.
+    /// Returns the position after the last record.
     #[must_use]
     pub fn end(&self) -> Position {
         self.first.plus(self.entries.len() as u64)
     }
 
-    /// The record at `position`, if this frame holds it.
+    /// Returns the record at `position`, if this frame contains it.
     #[must_use]
-    pub fn entry(&self, position: Position) -> Option<&Entry> {
+    pub fn entry(&self, position: Position) -> Option<&FrameEntry> {
         let index = position.get().checked_sub(self.first.get())?;
         self.entries.get(usize::try_from(index).ok()?)
     }
 
-    /// Roughly the memory that the frame holds, in bytes.
+    /// Returns the approximate memory use of the frame, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.entries
@@ -109,7 +112,7 @@ impl JournalFrame {
             if length > body.len() {
                 return None;
             }
-            entries.push(Entry {
+            entries.push(FrameEntry {
                 received_at,
                 bytes: body.split_to(length),
             });
@@ -122,7 +125,7 @@ impl JournalFrame {
     }
 }
 
-/// The key of chunk `chunk` of the frame that begins at `first`.
+/// Returns the key of chunk number `chunk` of the frame that begins at `first`.
 pub(super) fn chunk_key(first: Position, chunk: u16) -> [u8; 10] {
     let mut key = [0; 10];
     key[..8].copy_from_slice(&first.get().to_be_bytes());
@@ -130,24 +133,24 @@ pub(super) fn chunk_key(first: Position, chunk: u16) -> [u8; 10] {
     key
 }
 
-/// The first position in a key that [`key`] made.
+/// Returns the first position from a key of [`chunk_key`]; `None` if the key is malformed.
 pub(super) fn first_position(key: &[u8]) -> Option<Position> {
     let (first, chunk) = key.split_first_chunk::<8>()?;
     (chunk.len() == 2).then(|| Position::new(u64::from_be_bytes(*first)))
 }
 
-/// Whether the value is the last of its commit.
+/// Returns `true` if the value is the last chunk of its commit.
 pub(super) fn ends_commit(value: &[u8]) -> bool {
     value
         .get(1)
         .is_some_and(|flags| flags & flag::COMMIT_END != 0)
 }
 
-/// Gathers the records of one commit into frames.
+/// Groups the records of one commit into frames.
 pub(super) fn gather_frames(
     first: Position,
     committed_at: Timestamp,
-    entries: Vec<Entry>,
+    entries: Vec<FrameEntry>,
 ) -> Vec<JournalFrame> {
     let mut frames: Vec<JournalFrame> = Vec::new();
     let mut room = 0;
@@ -173,7 +176,7 @@ pub(super) fn gather_frames(
     frames
 }
 
-/// The keys and values that `frames`, one whole commit, are stored as.
+/// Encodes `frames`, which are one whole commit, as keys and values.
 pub(super) fn encode_frames(frames: &[JournalFrame]) -> Vec<([u8; 10], Vec<u8>)> {
     let mut values = Vec::new();
     for frame in frames {
@@ -206,8 +209,7 @@ pub(super) fn encode_frames(frames: &[JournalFrame]) -> Vec<([u8; 10], Vec<u8>)>
     values
 }
 
-/// Puts a frame together again from its chunks, which are given in order; `None` when they are not
-/// a whole frame.
+/// Decodes a frame from its chunks in order; returns `None` if they are not one complete frame.
 pub(super) fn decode_frame<V: AsRef<[u8]>>(
     first: Position,
     chunks: impl IntoIterator<Item = V>,
@@ -222,6 +224,7 @@ pub(super) fn decode_frame<V: AsRef<[u8]>>(
         flags = *chunk.get(1)?;
         bytes.extend_from_slice(&chunk[HEADER_BYTES..]);
     }
+
     if flags & flag::FRAME_END == 0 {
         return None;
     }
@@ -241,12 +244,12 @@ mod tests {
 
     use super::*;
 
-    fn entry(size: usize, seed: u8) -> Entry {
-        // A cheap generator: compressible or not does not matter, whole or not does.
+    fn entry(size: usize, seed: u8) -> FrameEntry {
+        // A cheap generator: the bytes must differ by position, so that a lost chunk is noticed.
         let bytes: Vec<u8> = (0..size)
             .map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed) ^ (i >> 7) as u8)
             .collect();
-        Entry {
+        FrameEntry {
             received_at: Timestamp::from_micros(i64::from(seed)),
             bytes: bytes.into(),
         }
@@ -262,7 +265,7 @@ mod tests {
             .collect()
     }
 
-    /// Read, not written: another version of lz4 may pack the same body otherwise.
+    /// Only reading is tested: another version of lz4 may compress the same body differently.
     #[test]
     fn frames_that_were_written_stay_readable() {
         let frames = gather_frames(
@@ -325,21 +328,28 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn a_commit_is_read_back_as_it_was_and_no_value_is_too_large(
-            sizes in prop::collection::vec(prop_oneof![0_usize..2_000, 0_usize..60_000], 1..60), first in 1_u64..u64::MAX / 2,
+            sizes in prop::collection::vec(prop_oneof![0_usize..2_000, 0_usize..60_000], 1..60),
+            first in 1_u64..u64::MAX / 2,
         ) {
-            let entries: Vec<Entry> = sizes.iter().enumerate().map(|(i, size)| entry(*size, i as u8)).collect();
-            let frames = gather_frames(Position::new(first), Timestamp::from_micros(5), entries.clone());
+            let numbered = sizes.iter().enumerate();
+            let entries: Vec<FrameEntry> =
+                numbered.map(|(i, size)| entry(*size, i as u8)).collect();
+            let committed_at = Timestamp::from_micros(5);
+            let frames = gather_frames(Position::new(first), committed_at, entries.clone());
             let values = encode_frames(&frames);
             prop_assert!(values.iter().all(|(_, value)| value.len() <= VALUE_MAX_BYTES));
             prop_assert!(values.is_sorted_by(|a, b| a.0 < b.0));
             prop_assert_eq!(read_back(&values), frames.clone());
-            let all: Vec<Entry> = frames.iter().flat_map(|frame| frame.entries.clone()).collect();
+            let all: Vec<FrameEntry> =
+                frames.iter().flat_map(|frame| frame.entries.clone()).collect();
             prop_assert_eq!(all, entries);
             prop_assert!(frames.windows(2).all(|pair| pair[0].end() == pair[1].first));
         }
 
         #[test]
-        fn arbitrary_bytes_never_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..4)) {
+        fn arbitrary_bytes_never_panic(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..4),
+        ) {
             let _ = decode_frame(Position::FIRST, chunks);
         }
     }

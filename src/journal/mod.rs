@@ -1,17 +1,18 @@
-//! The journal: an append-only log of every accepted record, the one truth that all else is derived
-//! from.
+//! Journal: the append-only log of all accepted records, from which all other state is derived.
 //!
 //! ```text
-//!  entities ──Submission──> queue ──> commit thread: encode, put, flush, sync ──> settle every submission
-//!                                             │
-//!                                       durable end ──> followers (projection, subscribers) read up to it
+//!  entities ──JournalSubmission──> queue ──> commit thread: encode, put, flush, sync ──> settle
+//!                                                 │                                each submission
+//!                                            durable end ──> followers (projection, subscribers)
+//!                                                            read up to it
 //! ```
 
 mod commit_thread;
 mod definitions;
 mod frame;
+mod limits;
 mod preflight;
-mod recent;
+mod recent_frames;
 mod seal;
 mod sled_journal;
 mod store;
@@ -22,8 +23,8 @@ use tokio::sync::oneshot;
 use crate::event::Position;
 
 pub use definitions::{DEFINITION_MAX_BYTES, DefinitionError, DefinitionTree};
-pub use frame::{Entry, JournalFrame, VALUE_MAX_BYTES};
-pub use recent::JournalLimits;
+pub use frame::{FrameEntry, JournalFrame, VALUE_MAX_BYTES};
+pub use limits::JournalLimits;
 pub use seal::SealError;
 pub use sled_journal::SledJournal;
 pub use store::{DataStore, StoreOpenError, StoreWriteError};
@@ -32,21 +33,23 @@ pub use submission::{
     SubmissionResult,
 };
 
-/// Waits until everything submitted before this call is durable.
+/// Waits until all submissions made before this call are durable, and returns the position after
+/// them.
 ///
 /// # Errors
-/// [`Closed`] when the journal fails or closes first.
+/// [`JournalClosed`] when the journal fails or closes first.
 pub async fn await_fence(journal: &dyn Journal) -> Result<Position, JournalClosed> {
-    let (passed, wait) = oneshot::channel();
-    let on_settled = Box::new(move |settled: SubmissionResult| {
-        if let Ok(position) = settled {
-            // Nobody waits any more: then nobody needs to know.
-            let _ = passed.send(position);
+    let (sender, receiver) = oneshot::channel();
+    let on_settled = Box::new(move |result: SubmissionResult| {
+        if let Ok(position) = result {
+            // The send fails only if the caller no longer waits.
+            let _ = sender.send(position);
         }
     });
-    journal.submit(JournalSubmission {
+
+    journal.append(JournalSubmission {
         drafts: Vec::new(),
         settle: on_settled,
     })?;
-    wait.await.map_err(|_| JournalClosed)
+    receiver.await.map_err(|_| JournalClosed)
 }

@@ -1,60 +1,65 @@
-//! Looks at a store's files before sled does: sled repairs what it finds by overwriting it, so what
-//! is beyond repair must be recognised first, by reading only.
+//! Preflight check of a store's files before sled opens them. sled repairs damage by overwriting
+//! it, so damage that is beyond repair must be detected first, by reading only.
 //!
-//! sled 0.34 writes its log in segments; each begins with `crc32 u32 | lsn i64 | stable lsn i64`
-//! (little-endian, crc over the two numbers, all stored inverted). A segment that was never used is
-//! zeros.
+//! sled 0.34 writes its log in segments. Each segment begins with a header:
+//!
+//! ```text
+//! crc32 u32 LE | lsn i64 LE | stable lsn i64 LE    crc over both numbers; all stored inverted
+//! ```
+//!
+//! A segment that was never used begins with zeros.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Bytes of a segment. sled's default of 512 KiB puts page images above 128 KiB into blob files; at
-/// 1 MiB that is 256 KiB.
+/// Size of a segment, in bytes. sled puts page images larger than a quarter of a segment into blob
+/// files; 1 MiB instead of its default of 512 KiB raises that limit to 256 KiB.
 pub(super) const SEGMENT_BYTES: usize = 1024 * 1024;
 
 const HEADER_BYTES: usize = 20;
 
-/// Damage that was found without touching anything.
+/// Damage found in sled's files by reading only.
 #[derive(Debug, thiserror::Error)]
 pub enum LogDamage {
-    /// A file that must be there is not.
+    /// A required file does not exist.
     #[error("{} is missing", .0.display())]
     Missing(PathBuf),
-    /// Nothing was ever written to the log, or what was is gone.
+    /// The log contains no segment in use.
     #[error("{} is empty", .0.display())]
     Empty(PathBuf),
-    /// A segment's header is neither empty nor whole.
+    /// A segment's header is neither unused nor valid.
     #[error("{}: the segment at byte {offset} is not a segment of a store", file.display())]
     Segment {
-        /// The log file.
+        /// Path of the log file.
         file: PathBuf,
-        /// Where the segment begins.
+        /// Offset of the segment, in bytes.
         offset: u64,
     },
-    /// Blob files, which this store never has: sled would delete some of them.
+    /// A blob file exists, although this store never creates any; sled would delete some of them.
     #[error("{}: a store has no blob files", .0.display())]
     Blob(PathBuf),
     /// A file could not be read.
     #[error("cannot read {}", file.display())]
     Io {
-        /// The file.
+        /// Path of the file or folder.
         file: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
 }
 
-/// The log sequence number that no record of a log reaches, by sled's count of all bytes ever
+/// Upper bound of the log sequence numbers (LSNs) in a log. sled's LSN counts all bytes ever
 /// logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LogEnd(i64);
 
 impl LogEnd {
-    /// Whether the snapshot file `name` (`snap.` and the number up to which it covers the log, in
-    /// hex) covers more than the log has. sled would believe it, and look for pages where there are
-    /// none or others.
+    /// Returns `true` if the snapshot file `name` covers more than the log contains. Its name is
+    /// `snap.` and the LSN up to which it covers the log, in hex.
+    ///
+    /// sled would trust such a snapshot and look for pages in the wrong places.
     pub(super) fn is_passed_by_snapshot(self, name: &str) -> bool {
         let covered = name
             .strip_prefix("snap.")
@@ -63,11 +68,11 @@ impl LogEnd {
     }
 }
 
-/// Checks the files in `folder`, in which sled keeps its log, by reading only; says where the log
-/// ends at the latest.
+/// Checks the files in `folder`, which is sled's, by reading only, and returns the upper bound of
+/// the LSNs in the log.
 ///
 /// # Errors
-/// [`Damage`] that opening would make worse.
+/// [`LogDamage`] that would become worse if sled opened the folder.
 pub(super) fn inspect_log_folder(folder: &Path) -> Result<LogEnd, LogDamage> {
     for name in ["conf", "db"] {
         let file = folder.join(name);
@@ -76,6 +81,7 @@ pub(super) fn inspect_log_folder(folder: &Path) -> Result<LogEnd, LogDamage> {
         }
     }
     check_no_blobs(folder)?;
+
     let file = folder.join("db");
     let io = |source| LogDamage::Io {
         file: file.clone(),
@@ -85,6 +91,7 @@ pub(super) fn inspect_log_folder(folder: &Path) -> Result<LogEnd, LogDamage> {
     let length = db.metadata().map_err(io)?.len();
     let mut header = [0; HEADER_BYTES];
     let mut newest = None;
+
     for offset in (0..length).step_by(SEGMENT_BYTES) {
         if offset + HEADER_BYTES as u64 > length {
             break;
@@ -104,10 +111,10 @@ pub(super) fn inspect_log_folder(folder: &Path) -> Result<LogEnd, LogDamage> {
         .ok_or(LogDamage::Empty(file))
 }
 
-/// Checks that `folder` holds no blob file.
+/// Checks that `folder` contains no blob file.
 ///
 /// # Errors
-/// [`Damage::Blob`] with the first one.
+/// [`LogDamage::Blob`] with the path of the first blob file.
 pub(super) fn check_no_blobs(folder: &Path) -> Result<(), LogDamage> {
     let blobs = folder.join("blobs");
     let Ok(mut entries) = fs::read_dir(&blobs) else {

@@ -1,13 +1,13 @@
-//! Sealing: values that hold secrets are encrypted as a whole before they reach the disk, and bound
-//! to their place there.
+//! Encryption of values that contain secrets, before they reach the disk. Each encrypted value is
+//! bound to its tree and key: copied to another place it does not decrypt.
 //!
 //! ```text
-//! 0xFF | nonce, 24 bytes, random | XChaCha20-Poly1305 of the value, 16 bytes longer than it
+//! 0xFF | random nonce, 24 bytes | XChaCha20-Poly1305 of the value, 16 bytes longer than the value
 //!        associated data: tree 0x00 key
 //! ```
 //!
-//! A value that was stored plainly begins with its format, which is never 0xFF, so both kinds can
-//! stand side by side.
+//! A plain value begins with its format byte, which is never 0xFF, so plain and encrypted values
+//! can coexist in one tree.
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
@@ -19,41 +19,43 @@ const SEALED: u8 = 0xff;
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 
-/// How much longer a value becomes.
+/// Number of bytes by which encryption makes a value longer.
 pub(super) const OVERHEAD_BYTES: usize = 1 + NONCE_BYTES + TAG_BYTES;
 
-/// A sealed value that cannot be opened.
+/// Error for an encrypted value that cannot be decrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    /// There is no key.
+    /// No encryption key is configured.
     #[error(
-        "{tree} are encrypted, and store.encryption_key is not set; set the key that they were encrypted with"
+        "{tree} are encrypted, and store.encryption_key is not set; \
+         set the key that they were encrypted with"
     )]
     NoKey {
-        /// The tree.
+        /// Name of the value's tree.
         tree: String,
     },
-    /// The key is another one.
+    /// The configured key does not decrypt the value.
     #[error(
-        "{key:?} of {tree} does not open with store.encryption_key; set the key that it was encrypted with, or restore the \
-         data folder from a backup if it always was this one"
+        "{key:?} of {tree} cannot be decrypted with store.encryption_key; \
+         set the key that it was encrypted with, \
+         or restore the data folder from a backup if the key never changed"
     )]
     WrongKey {
-        /// The tree.
+        /// Name of the value's tree.
         tree: String,
-        /// The value's key in it.
+        /// Key of the value in its tree.
         key: String,
     },
 }
 
-/// Seals and opens the values of one tree.
+/// Encrypts and decrypts the values of one tree.
 pub(super) struct TreeCipher {
     tree: String,
     cipher: Option<XChaCha20Poly1305>,
 }
 
 impl TreeCipher {
-    /// That of `tree`, which leaves values as they are if there is no `key`.
+    /// Creates the cipher of the tree named `tree`. Without a `key` it leaves values plain.
     pub(super) fn new(tree: &str, key: Option<&EncryptionKey>) -> Self {
         let cipher = key.map(|key| XChaCha20Poly1305::new(key.expose().into()));
         Self {
@@ -62,12 +64,12 @@ impl TreeCipher {
         }
     }
 
-    /// Whether `stored` is a plain value that is to be sealed.
+    /// Returns `true` if `stored` is a plain value although there is a key.
     pub(super) fn needs_sealing(&self, stored: &[u8]) -> bool {
         self.cipher.is_some() && stored.first() != Some(&SEALED)
     }
 
-    /// What to store of `value` under `key`.
+    /// Returns the bytes to store for `value` under `key`.
     pub(super) fn seal(&self, key: &str, value: &[u8]) -> Vec<u8> {
         let Some(cipher) = &self.cipher else {
             return value.to_vec();
@@ -87,7 +89,7 @@ impl TreeCipher {
         [&[SEALED][..], &nonce, &sealed].concat()
     }
 
-    /// The value that was stored as `stored` under `key`.
+    /// Returns the plain value of the bytes `stored` under `key`.
     pub(super) fn open(&self, key: &str, stored: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let Some((&SEALED, sealed)) = stored.split_first() else {
             return Ok(Zeroizing::new(stored.to_vec()));
@@ -95,11 +97,11 @@ impl TreeCipher {
         let cipher = self.cipher.as_ref().ok_or_else(|| SealError::NoKey {
             tree: self.tree.clone(),
         })?;
-        let wrong = || SealError::WrongKey {
+        let wrong_key = || SealError::WrongKey {
             tree: self.tree.clone(),
             key: key.to_owned(),
         };
-        let (nonce, sealed) = sealed.split_at_checked(NONCE_BYTES).ok_or_else(wrong)?;
+        let (nonce, sealed) = sealed.split_at_checked(NONCE_BYTES).ok_or_else(wrong_key)?;
         let aad = self.associated_data(key);
         let value = cipher.decrypt(
             XNonce::from_slice(nonce),
@@ -108,10 +110,10 @@ impl TreeCipher {
                 aad: &aad,
             },
         );
-        value.map(Zeroizing::new).map_err(|_| wrong())
+        value.map(Zeroizing::new).map_err(|_| wrong_key())
     }
 
-    /// What binds a value to where it stands: moved to another key or tree it does not open.
+    /// Returns the associated data, which binds a value to its tree and key.
     fn associated_data(&self, key: &str) -> Vec<u8> {
         [self.tree.as_bytes(), &[0], key.as_bytes()].concat()
     }
@@ -151,7 +153,7 @@ mod tests {
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            // A changed first byte makes a plain value of it, which its reader will not know.
+            // A changed first byte turns the value into a plain one, with an unknown format byte.
             let opened = seal("accounts", 7).open("a", &changed);
             assert!(
                 opened.is_err() || *opened.expect("plain") != *b"\x01hush",

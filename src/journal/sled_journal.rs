@@ -1,4 +1,4 @@
-//! The journal over sled: the queue's sending side, and reading.
+//! Journal implementation on sled: the sending side of the queue, and reads.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
@@ -10,13 +10,14 @@ use tracing::error;
 
 use super::commit_thread::CommitThread;
 use super::frame::{self, JournalFrame};
-use super::recent::{JournalLimits, RecentFrames};
+use super::limits::JournalLimits;
+use super::recent_frames::RecentFrames;
 use super::store::{DataStore, StoreOpenError};
 use super::submission::{Journal, JournalClosed, JournalReadError, JournalSubmission};
 use crate::clock::Clock;
 use crate::event::{Position, StoreIncarnation, Timestamp};
 
-/// The journal over sled.
+/// Journal that stores its frames in a tree of sled.
 pub struct SledJournal {
     tree: sled::Tree,
     queue: RwLock<Option<SyncSender<JournalSubmission>>>,
@@ -24,17 +25,17 @@ pub struct SledJournal {
     failed: watch::Receiver<Option<String>>,
     recent: Arc<RecentFrames>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
-    // Dropped after the tree: whoever sees that nobody has the store may open it again, and a tree
-    // keeps sled's lock.
+    // Dropped after the tree: once no handle of the store is left, the store may be opened again,
+    // and a tree that is still alive would keep sled's lock.
     store: Arc<DataStore>,
 }
 
 impl SledJournal {
-    /// Opens the journal of `store`, drops an unfinished commit at its end, and starts its commit
+    /// Opens the journal of `store`, removes an incomplete commit at its end, and starts the commit
     /// thread.
     ///
     /// # Errors
-    /// [`OpenError`] when the store fails or the journal's end is broken.
+    /// [`StoreOpenError`] when the store fails or the last frames of the journal are corrupt.
     pub fn open(
         store: Arc<DataStore>,
         limits: JournalLimits,
@@ -46,9 +47,13 @@ impl SledJournal {
             source,
         };
         let tree = store.tree("journal").map_err(sled)?;
-        if drop_unfinished_commit(&tree).map_err(sled)? {
+
+        // Sync the removal before anything is appended: a remainder of the old commit must not
+        // reappear behind new frames.
+        if drop_incomplete_commit(&tree).map_err(sled)? {
             store.sync().map_err(sled)?;
         }
+
         let tail = JournalTail::load_tail(&tree).map_err(|error| match error {
             JournalReadError::Store(source) => sled(source),
             JournalReadError::Corrupt(position) => StoreOpenError::Broken {
@@ -56,11 +61,12 @@ impl SledJournal {
                 position: position.get(),
             },
         })?;
+
         let (sender, receiver) = mpsc::sync_channel(limits.queue);
         let (end_sender, durable_end) = watch::channel(tail.end);
         let (failed_sender, failed) = watch::channel(None);
         let recent = Arc::new(RecentFrames::default());
-        let committer = CommitThread::new(
+        let commit_thread = CommitThread::new(
             Arc::clone(&store),
             tree.clone(),
             limits,
@@ -72,8 +78,11 @@ impl SledJournal {
         let thread = thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
-                if let Err(error) = committer.run_until_closed(&receiver) {
-                    error!(error = &error as &dyn std::error::Error, "commit failed");
+                if let Err(error) = commit_thread.run_until_closed(&receiver) {
+                    error!(
+                        error = &error as &dyn std::error::Error,
+                        "journal commit failed; appends stopped"
+                    );
                     failed_sender.send_replace(Some(format!("the store failed: {error}")));
                 }
             })
@@ -81,6 +90,7 @@ impl SledJournal {
                 path: folder.clone(),
                 source,
             })?;
+
         Ok(Arc::new(Self {
             store,
             tree,
@@ -92,40 +102,42 @@ impl SledJournal {
         }))
     }
 
-    /// Becomes `Some` with the reason when the store failed; nothing is written after that.
+    /// Returns a watch that becomes `Some` with the reason when the store fails; nothing is written
+    /// after that.
     #[must_use]
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+    pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.clone()
     }
 
-    /// The store under the journal.
+    /// Returns the store that contains the journal.
     #[must_use]
     pub fn store(&self) -> &Arc<DataStore> {
         &self.store
     }
 
-    /// Takes nothing more, writes what is queued, and ends the commit thread. Blocks until then.
+    /// Rejects new submissions, commits the queued ones, and ends the commit thread. Blocks until
+    /// the thread has ended.
     pub fn close(&self) {
         self.queue.write().take();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
-            // A panic there has been logged by the hook, and what it left undone was never
-            // acknowledged.
+            // The panic hook has logged any panic of the thread, and the submissions that it left
+            // behind were never acknowledged.
             let _ = thread.join();
         }
     }
 }
 
 impl Journal for SledJournal {
-    fn submit(&self, submission: JournalSubmission) -> Result<(), JournalClosed> {
+    fn append(&self, submission: JournalSubmission) -> Result<(), JournalClosed> {
         let queue = self.queue.read();
         match queue.as_ref().ok_or(JournalClosed)?.try_send(submission) {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(JournalClosed),
             Err(TrySendError::Full(_)) => {
-                // Permits are fewer than places, so this is a mistake of ours; the submission must
-                // not vanish silently.
-                error!("journal queue is full although admission bounds it");
+                // There are fewer admission permits than places in the queue, so this is a bug. The
+                // submission must not vanish silently.
+                error!("journal queue full despite admission control; submission rejected");
                 Err(JournalClosed)
             }
         }
@@ -135,7 +147,10 @@ impl Journal for SledJournal {
         self.durable_end.clone()
     }
 
-    fn read(&self, position: Position) -> Result<Option<Arc<JournalFrame>>, JournalReadError> {
+    fn read_frame_at(
+        &self,
+        position: Position,
+    ) -> Result<Option<Arc<JournalFrame>>, JournalReadError> {
         if position >= *self.durable_end.borrow() {
             return Ok(None);
         }
@@ -145,8 +160,8 @@ impl Journal for SledJournal {
         read_frame(&self.tree, position).map(|frame| Some(Arc::new(frame)))
     }
 
-    fn recent(&self, position: Position) -> Option<Arc<JournalFrame>> {
-        // Frames are kept there before they are durable.
+    fn recent_frame_at(&self, position: Position) -> Option<Arc<JournalFrame>> {
+        // The cache is filled before the durable end is published.
         (position < *self.durable_end.borrow())
             .then(|| self.recent.find_frame(position))
             .flatten()
@@ -157,7 +172,7 @@ impl Journal for SledJournal {
     }
 }
 
-/// Reads the frame that holds `position`, which must be there.
+/// Reads the frame that contains `position`, which must exist.
 fn read_frame(tree: &sled::Tree, position: Position) -> Result<JournalFrame, JournalReadError> {
     let corrupt = || JournalReadError::Corrupt(position);
     let (key, _) = tree
@@ -165,6 +180,7 @@ fn read_frame(tree: &sled::Tree, position: Position) -> Result<JournalFrame, Jou
         .next_back()
         .ok_or_else(corrupt)??;
     let first = frame::first_position(&key).ok_or_else(corrupt)?;
+
     let chunks: Vec<_> = tree
         .range(frame::chunk_key(first, 0)..=frame::chunk_key(first, u16::MAX))
         .values()
@@ -177,9 +193,9 @@ fn read_frame(tree: &sled::Tree, position: Position) -> Result<JournalFrame, Jou
     }
 }
 
-/// Removes the values at the end that belong to a commit whose last value is missing; says whether
-/// there were any.
-fn drop_unfinished_commit(tree: &sled::Tree) -> Result<bool, sled::Error> {
+/// Removes the chunks of an incomplete commit from the end of the journal; returns `true` if there
+/// were any.
+fn drop_incomplete_commit(tree: &sled::Tree) -> Result<bool, sled::Error> {
     let mut dropped = false;
     while let Some((key, value)) = tree.last()? {
         if frame::ends_commit(&value) {
@@ -191,13 +207,15 @@ fn drop_unfinished_commit(tree: &sled::Tree) -> Result<bool, sled::Error> {
     Ok(dropped)
 }
 
+/// State of the journal's end, with which the commit thread continues.
 struct JournalTail {
     end: Position,
+    /// Receive time of the last record; later records never have an earlier one.
     received_at: Timestamp,
 }
 
 impl JournalTail {
-    /// Frames at the end that are read when opening, to see that they follow one another.
+    /// Number of frames at the end that are checked to be consecutive when the journal is opened.
     const CHECKED_FRAMES: usize = 8;
 
     fn load_tail(tree: &sled::Tree) -> Result<Self, JournalReadError> {
@@ -209,6 +227,7 @@ impl JournalTail {
         };
         let last = frame::first_position(&key).ok_or(JournalReadError::Corrupt(Position::FIRST))?;
         let newest = read_frame(tree, last)?;
+
         let mut following = last;
         for _ in 0..Self::CHECKED_FRAMES {
             if following == Position::FIRST
@@ -225,6 +244,7 @@ impl JournalTail {
             }
             following = frame.first;
         }
+
         let received_at = newest
             .entries
             .last()
@@ -273,20 +293,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_committed_is_read_after_reopening_and_positions_go_on() {
+    async fn committed_records_are_read_after_reopening_and_positions_continue() {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, log) = open(folder.path());
         for sequence in 1..=3 {
-            log.submit(submission(sequence, 30_000)).expect("open");
+            log.append(submission(sequence, 30_000)).expect("open");
         }
         assert_eq!(await_fence(log.as_ref()).await, Ok(Position::new(4)));
         log.close();
-        assert!(log.submit(submission(4, 1)).is_err());
+        assert!(log.append(submission(4, 1)).is_err());
         drop((store, log));
 
         let (_store, log) = open(folder.path());
         let frame = log
-            .read(Position::new(3))
+            .read_frame_at(Position::new(3))
             .expect("reads")
             .expect("is there");
         assert_eq!(
@@ -294,7 +314,11 @@ mod tests {
             vec![3; 30_000]
         );
         assert_eq!(await_fence(log.as_ref()).await, Ok(Position::new(4)));
-        assert!(log.read(Position::new(4)).expect("reads").is_none());
+        assert!(
+            log.read_frame_at(Position::new(4))
+                .expect("reads")
+                .is_none()
+        );
         assert!(
             std::fs::read_dir(folder.path().join("log/blobs"))
                 .is_ok_and(|mut dir| dir.next().is_none())
@@ -302,14 +326,14 @@ mod tests {
         log.close();
     }
 
-    /// A crash between the values of one commit must not leave half of it.
+    /// A crash between the values of one commit must not leave half of the commit.
     #[tokio::test]
     async fn an_unfinished_commit_at_the_end_is_dropped() {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, log) = open(folder.path());
-        log.submit(submission(1, 10)).expect("open");
+        log.append(submission(1, 10)).expect("open");
         await_fence(log.as_ref()).await.expect("open");
-        let entries = vec![frame::Entry {
+        let entries = vec![frame::FrameEntry {
             received_at: Timestamp::default(),
             bytes: vec![7; 100_000].into(),
         }];
@@ -334,11 +358,11 @@ mod tests {
     async fn a_record_that_does_not_follow_the_last_one_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let (_store, log) = open(folder.path());
-        log.submit(submission(1, 10)).expect("open");
+        log.append(submission(1, 10)).expect("open");
         let (settled, wait) = tokio::sync::oneshot::channel();
         let mut repeated = submission(1, 10);
         repeated.settle = Box::new(move |outcome| settled.send(outcome).expect("someone waits"));
-        log.submit(repeated).expect("open");
+        log.append(repeated).expect("open");
         let refusal = wait.await.expect("settled").expect_err("refused");
         assert_eq!((refusal.last, refusal.found), (1, 1));
         assert_eq!(await_fence(log.as_ref()).await, Ok(Position::new(2)));

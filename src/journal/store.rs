@@ -1,10 +1,10 @@
-//! The data folder: our own lock and format file around sled's, and the only way to put something
-//! on the disk.
+//! Data folder: sled's files with a lock file and a format file beside them, and the sync that
+//! makes writes durable.
 //!
 //! ```text
-//! LOCK       held while a process uses the folder
-//! FORMAT     which format, which incarnation, and whether the log was ever begun
-//! log/       sled's own files (db, conf, snap.*; blobs/ stays empty)
+//! LOCK       locked while a process uses the folder
+//! FORMAT     format version, incarnation, and if the log was ever initialized
+//! log/       sled's files (db, conf, snap.*; blobs/ stays empty)
 //! set-aside/ snapshot files that sled could not use
 //! ```
 
@@ -23,110 +23,141 @@ use super::preflight::{self, LogDamage, SEGMENT_BYTES};
 use crate::event::StoreIncarnation;
 use crate::failpoints::{Failpoint, FailureInjector};
 
-/// The format that this version writes and the newest that it reads.
+/// Format version that this program writes, and the newest that it reads.
 const FORMAT: u32 = 1;
 
-/// How often a lock that is taken is tried again, and after which pause: an opening that has just
-/// ended, of this process or of the one before it, lets go of its files a moment later, since
-/// threads of sled hold them too.
+/// Number of attempts to take a lock. When a store has just been closed, by this process or by the
+/// one before it, threads of sled can hold its files a moment longer.
 const LOCK_ATTEMPTS: u32 = 100;
+/// Pause between two attempts to take a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 const INCARNATION_KEY: &[u8] = b"incarnation";
 const SET_ASIDE: &str = "set-aside";
 const PROOF_KEY: &[u8] = b"proof";
 
-/// A write that the disk or sled refused.
+/// Error of a write to the store.
 pub type StoreWriteError = sled::Error;
 
-/// Why a store was not opened. Nothing in it was changed, except where a variant says so.
+/// Error that prevents a store from being opened, with advice for the operator. sled can have
+/// changed the files in the variants `Sled` and `Panicked`; in the others nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreOpenError {
-    /// A file or folder could not be read, made or written.
+    /// A file or folder could not be read, created or written.
     #[error("cannot use {}", path.display())]
     Io {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// Another process has it.
-    #[error("{} is in use by another process; stop that one first, or give this one a store.path of its own", .0.display())]
+    /// Another process has locked the folder.
+    #[error(
+        "{} is in use by another process; stop that process, or set another store.path",
+        .0.display()
+    )]
     InUse(PathBuf),
-    /// Written by a later version.
-    #[error("{} says format {found}, and this version reads up to {FORMAT}; start the newer hookyard that wrote it", file.display())]
+    /// A later version of the program wrote the store.
+    #[error(
+        "{} says format {found}, and this version reads up to {FORMAT}; \
+         start the newer hookyard that wrote it",
+        file.display()
+    )]
     Newer {
-        /// The format file.
+        /// Path of the format file.
         file: PathBuf,
-        /// The format it names.
+        /// Format version in the file.
         found: u32,
     },
-    /// The format file is not one.
-    #[error("{} is not a format file of a store; restore it from a backup, or point store.path elsewhere", .0.display())]
+    /// The format file is malformed.
+    #[error(
+        "{} is not a format file of a store; \
+         restore it from a backup, or point store.path elsewhere",
+        .0.display()
+    )]
     BadFormat(PathBuf),
-    /// There is a log, and nothing that says what it is.
-    #[error("{} is missing although there is a log beside it; restore it from a backup", .0.display())]
+    /// A log exists without a format file.
+    #[error(
+        "{} is missing although there is a log beside it; restore it from a backup",
+        .0.display()
+    )]
     NoFormat(PathBuf),
-    /// Files are damaged. Nothing was touched.
+    /// The preflight check found damaged files.
     #[error("the store is damaged, and nothing was changed; restore the data folder from a backup")]
     Damaged(#[from] LogDamage),
-    /// sled found damage that reading alone does not show.
-    #[error("{} cannot be opened; keep a copy of the folder and restore it from a backup", folder.display())]
+    /// sled could not open its files.
+    #[error(
+        "{} cannot be opened; keep a copy of the folder and restore it from a backup",
+        folder.display()
+    )]
     Sled {
-        /// sled's folder.
+        /// Path of the folder with sled's files.
         folder: PathBuf,
-        /// What sled said.
+        /// Error that sled returned while opening.
         #[source]
         source: sled::Error,
     },
-    /// sled panicked on what it found.
-    #[error("{} made the store panic: {message}; keep a copy of the folder and restore it from a backup", folder.display())]
+    /// sled panicked while opening its files.
+    #[error(
+        "{} made the store panic: {message}; \
+         keep a copy of the folder and restore it from a backup",
+        folder.display()
+    )]
     Panicked {
-        /// sled's folder.
+        /// Path of the folder with sled's files.
         folder: PathBuf,
-        /// The panic's message.
+        /// Text of the panic in sled.
         message: String,
     },
-    /// The log belongs to another store or lost what was in it.
-    #[error("{} does not hold the log that FORMAT names; restore the data folder from a backup", .0.display())]
+    /// The log belongs to another store, or lost its content.
+    #[error(
+        "{} does not hold the log that FORMAT names; restore the data folder from a backup",
+        .0.display()
+    )]
     Foreign(PathBuf),
-    /// The log's end is not as any commit leaves it.
-    #[error("the journal in {} is broken at position {position}; restore the data folder from a backup", folder.display())]
+    /// The last frames of the journal are corrupt or not consecutive.
+    #[error(
+        "the journal in {} is broken at position {position}; \
+         restore the data folder from a backup",
+        folder.display()
+    )]
     Broken {
-        /// sled's folder.
+        /// Path of the folder with sled's files.
         folder: PathBuf,
-        /// Where.
+        /// Position of the first bad frame.
         position: u64,
     },
 }
 
-/// An open data folder. The last one dropped closes it.
+/// Open data folder. Dropping the last handle closes it.
 pub struct DataStore {
     db: sled::Db,
-    /// Our own handle of sled's file: sled's flush ends in `sync_file_range`, which leaves the
-    /// file's metadata and the device's cache unflushed.
+    /// Separate handle of sled's file, for `fdatasync`: sled's own flush ends in `sync_file_range`,
+    /// which flushes neither the file's metadata nor the device's cache.
     db_file: File,
     folder: PathBuf,
     incarnation: StoreIncarnation,
     failure_injector: Arc<dyn FailureInjector>,
-    // Dropped last: the folder is free for the next process only once sled has let go of it.
+    // Dropped last: another process may use the folder only after sled has released it.
     _lock: File,
 }
 
 impl DataStore {
-    /// Opens the data folder at `path`, making it if there is none, with a page cache of
+    /// Opens the data folder at `path`, creating it if it does not exist, with a page cache of
     /// `cache_bytes`.
     ///
     /// # Errors
-    /// [`OpenError`], each saying which file is wrong and what to do.
+    /// [`StoreOpenError`], which names the affected file and tells the operator what to do.
     pub fn open(
         path: &Path,
         cache_bytes: u64,
-        faults: Arc<dyn FailureInjector>,
+        failure_injector: Arc<dyn FailureInjector>,
     ) -> Result<Arc<Self>, StoreOpenError> {
-        make_folder(path)?;
+        // Lock before reading anything: another process may be writing.
+        create_private_folder(path)?;
         let lock = lock_folder(path)?;
+
         let log = path.join("log");
         let format_file = path.join("FORMAT");
         let format = match FormatFile::read_format(&format_file)? {
@@ -135,77 +166,78 @@ impl DataStore {
             None => {
                 let format = FormatFile {
                     incarnation: random_incarnation(),
-                    begun: false,
+                    is_log_begun: false,
                 };
                 format.write_format(path)?;
                 format
             }
         };
-        if format.begun {
+
+        // Check an existing log before sled opens it, because sled repairs by overwriting.
+        if format.is_log_begun {
             let end = preflight::inspect_log_folder(&log)?;
             let moved = set_snapshots_aside(path, &log, |name| end.is_passed_by_snapshot(name))?;
             if !moved.is_empty() {
-                warn!(
-                    "snapshot is ahead of the log and was set aside, reading the whole log instead"
-                );
+                warn!("snapshot ahead of the log; set aside, reading the whole log instead");
             }
             sync_path(&log.join("db"))?;
             sync_path(&log)?;
         }
-        // A folder that was there before us keeps its mode, so sled's own is closed to others in
-        // any case.
-        make_folder(&log)?;
-        close_to_others(&log)?;
+
+        // A data folder that existed before keeps its mode, so restrict sled's folder in any case.
+        create_private_folder(&log)?;
+        restrict_to_owner(&log)?;
         let db = open_sled(path, &log, cache_bytes)?;
         let db_path = log.join("db");
         let db_file = File::open(&db_path).map_err(|source| StoreOpenError::Io {
             path: db_path,
             source,
         })?;
+
         let store = Self {
             db,
             db_file,
             folder: path.to_owned(),
             incarnation: format.incarnation,
-            failure_injector: faults,
+            failure_injector,
             _lock: lock,
         };
-        store.claim_log(&format)?;
+        store.check_log_incarnation(&format)?;
         preflight::check_no_blobs(&log)?;
         Ok(Arc::new(store))
     }
 
-    /// The tree `name`, made if there is none.
+    /// Opens the tree `name`, creating it if it does not exist.
     ///
     /// # Errors
-    /// sled's own.
+    /// The error of sled.
     pub fn tree(&self, name: &str) -> Result<sled::Tree, sled::Error> {
         self.db.open_tree(name)
     }
 
-    /// Removes the tree `name` and all that is in it.
+    /// Removes the tree `name` with all its rows.
     ///
     /// # Errors
-    /// sled's own.
+    /// The error of sled.
     pub fn drop_tree(&self, name: &str) -> Result<(), sled::Error> {
         self.db.drop_tree(name).map(|_| ())
     }
 
-    /// Hands all that was put before this call to the operating system: it survives the end of the
-    /// process from then on.
+    /// Hands all earlier writes to the operating system, so that they survive a crash of the
+    /// process, but not a power failure.
     ///
     /// # Errors
-    /// As [`Store::sync`].
+    /// The errors of [`DataStore::sync`].
     pub fn flush(&self) -> Result<(), sled::Error> {
         self.failure_injector.evaluate(Failpoint::Flush)?;
         self.db.flush().map(|_| ())
     }
 
-    /// Returns when all that was put before this call is on the disk.
+    /// Syncs all earlier writes to the disk, so that they survive a power failure.
     ///
     /// # Errors
-    /// Any I/O error; the store must be opened anew after one, since sled refuses every later write
-    /// but may go on answering that its buffers are flushed.
+    /// Any I/O error. The store must then be opened again: sled rejects every later write, but can
+    /// report success for a later flush.
     pub fn sync(&self) -> Result<(), sled::Error> {
         self.flush()?;
         self.failure_injector.evaluate(Failpoint::Sync)?;
@@ -213,11 +245,10 @@ impl DataStore {
         Ok(())
     }
 
-    /// Writes as much as a value may hold and syncs it, which shows that the disk takes writes
-    /// again.
+    /// Writes and syncs a value of the largest size, to prove that the disk accepts writes again.
     ///
     /// # Errors
-    /// Those of a write or of [`Store::sync`].
+    /// The errors of a write or of [`DataStore::sync`].
     pub fn prove_writable(&self) -> Result<(), StoreWriteError> {
         self.failure_injector.evaluate(Failpoint::Put)?;
         self.tree("meta")?
@@ -225,26 +256,27 @@ impl DataStore {
         self.sync()
     }
 
-    /// The store's incarnation.
+    /// Returns the incarnation from the file FORMAT.
     #[must_use]
     pub fn incarnation(&self) -> StoreIncarnation {
         self.incarnation
     }
 
-    /// The data folder.
+    /// Returns the path of the data folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What a test makes fail.
+    /// Returns the injector that tests use to make operations fail.
     #[must_use]
     pub fn failure_injector(&self) -> &dyn FailureInjector {
         self.failure_injector.as_ref()
     }
 
-    /// Checks that the log is the one that FORMAT names, or makes it so if it was never begun.
-    fn claim_log(&self, format: &FormatFile) -> Result<(), StoreOpenError> {
+    /// Checks that the log has the incarnation from FORMAT. A log that was never begun gets that
+    /// incarnation.
+    fn check_log_incarnation(&self, format: &FormatFile) -> Result<(), StoreOpenError> {
         let sled = |source| StoreOpenError::Sled {
             folder: self.folder.join("log"),
             source,
@@ -253,18 +285,19 @@ impl DataStore {
         let expected = format.incarnation.get().to_be_bytes();
         match meta.get(INCARNATION_KEY).map_err(sled)? {
             Some(found) if found == expected => {}
-            None if !format.begun => {
+            None if !format.is_log_begun => {
                 meta.insert(INCARNATION_KEY, &expected).map_err(sled)?;
                 self.sync().map_err(sled)?;
             }
             _ => return Err(StoreOpenError::Foreign(self.folder.join("log"))),
         }
-        if !format.begun {
-            // sled writes it once and never syncs it, and a damaged one is beyond repair.
+
+        if !format.is_log_begun {
+            // sled writes `conf` once and never syncs it, and cannot repair it.
             sync_path(&self.folder.join("log/conf"))?;
             sync_path(&self.folder.join("log"))?;
             FormatFile {
-                begun: true,
+                is_log_begun: true,
                 ..*format
             }
             .write_format(&self.folder)?;
@@ -273,11 +306,12 @@ impl DataStore {
     }
 }
 
+/// Content of the file FORMAT.
 #[derive(Clone, Copy)]
 struct FormatFile {
     incarnation: StoreIncarnation,
-    /// Whether a log was ever synced: before that, an empty folder is no loss.
-    begun: bool,
+    /// `true` once the log has been initialized and synced. Before that, a missing log is no loss.
+    is_log_begun: bool,
 }
 
 impl FormatFile {
@@ -312,14 +346,13 @@ impl FormatFile {
         }
         let incarnation = u32::from_str_radix(value("incarnation")?, 16)
             .map_err(|_| StoreOpenError::BadFormat(file.to_owned()))?;
-        // Anything else must not count as a log that was never begun: what is in the folder would
-        // go unchecked.
-        let begun = value("log-begun")?
+        // A malformed value must not count as `false`, or the log would not be checked.
+        let is_log_begun = value("log-begun")?
             .parse()
             .map_err(|_| StoreOpenError::BadFormat(file.to_owned()))?;
         Ok(Some(Self {
             incarnation: StoreIncarnation::new(incarnation),
-            begun,
+            is_log_begun,
         }))
     }
 
@@ -334,7 +367,7 @@ impl FormatFile {
             file,
             "hookyard-store-format = {FORMAT}\nincarnation = {:08x}\nlog-begun = {}\n",
             self.incarnation.get(),
-            self.begun
+            self.is_log_begun
         )
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&temporary, folder.join("FORMAT")))
@@ -343,12 +376,12 @@ impl FormatFile {
     }
 }
 
-fn make_folder(path: &Path) -> Result<(), StoreOpenError> {
+fn create_private_folder(path: &Path) -> Result<(), StoreOpenError> {
     let io = |source| StoreOpenError::Io {
         path: path.to_owned(),
         source,
     };
-    // Only the owner may look inside: events hold what customers wrote.
+    // Only the owner may read the folder: events contain messages of customers.
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -356,7 +389,7 @@ fn make_folder(path: &Path) -> Result<(), StoreOpenError> {
         .map_err(io)
 }
 
-fn close_to_others(path: &Path) -> Result<(), StoreOpenError> {
+fn restrict_to_owner(path: &Path) -> Result<(), StoreOpenError> {
     let io = |source| StoreOpenError::Io {
         path: path.to_owned(),
         source,
@@ -376,15 +409,17 @@ fn lock_folder(path: &Path) -> Result<File, StoreOpenError> {
         .write(true)
         .open(&file)
         .map_err(io)?;
-    let mut tried = lock.try_lock();
+
+    let mut result = lock.try_lock();
     for _ in 1..LOCK_ATTEMPTS {
-        if !matches!(tried, Err(fs::TryLockError::WouldBlock)) {
+        if !matches!(result, Err(fs::TryLockError::WouldBlock)) {
             break;
         }
         thread::sleep(LOCK_PAUSE);
-        tried = lock.try_lock();
+        result = lock.try_lock();
     }
-    match tried {
+
+    match result {
         Ok(()) => Ok(lock),
         Err(fs::TryLockError::WouldBlock) => Err(StoreOpenError::InUse(path.to_owned())),
         Err(fs::TryLockError::Error(source)) => Err(StoreOpenError::Io { path: file, source }),
@@ -407,8 +442,10 @@ fn sync_path(path: &Path) -> Result<(), StoreOpenError> {
         .map_err(io)
 }
 
-/// Opens sled; if it cannot use its snapshot file (a cache of where pages are, which an abrupt stop
-/// can leave ahead of the log), sets that aside and lets sled read the whole log instead.
+/// Opens sled. If sled cannot use its snapshot file, moves the file to `set-aside` and opens sled
+/// without it, so that sled reads the whole log.
+///
+/// The snapshot is a cache of page locations, which an abrupt stop can leave ahead of the log.
 fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, StoreOpenError> {
     let mut opened = try_open_sled(log, cache_bytes);
     for _ in 1..LOCK_ATTEMPTS {
@@ -418,9 +455,10 @@ fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, Stor
         thread::sleep(LOCK_PAUSE);
         opened = try_open_sled(log, cache_bytes);
     }
-    let first = match opened {
+
+    let first_error = match opened {
         Ok(db) => return Ok(db),
-        // Of the disk or the system, not of what the files hold.
+        // An I/O error comes from the disk or the system, not from the content of the files.
         Err(
             error @ StoreOpenError::Sled {
                 source: sled::Error::Io(_),
@@ -429,33 +467,35 @@ fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, Stor
         ) => return Err(error),
         Err(error) => error,
     };
+
     let aside = path.join(SET_ASIDE);
     let moved = set_snapshots_aside(path, log, |_| true)?;
     if moved.is_empty() {
-        return Err(first);
+        return Err(first_error);
     }
+
     warn!(
-        error = &first as &dyn std::error::Error,
-        "snapshot set aside, reading the whole log instead"
+        error = &first_error as &dyn std::error::Error,
+        "snapshot unusable; set aside, reading the whole log instead"
     );
     match try_open_sled(log, cache_bytes) {
         Ok(db) => {
-            info!(set_aside = %aside.display(), "store opened without its snapshot");
+            info!(folder = %aside.display(), "store opened without its snapshot");
             Ok(db)
         }
         Err(_) => {
             for name in moved {
-                // The first error is the one to tell; the files stay in `set-aside` if they cannot
-                // be put back.
+                // The first error is the one to report. A file that cannot be moved back stays in
+                // `set-aside`.
                 let _ = fs::rename(aside.join(&name), log.join(&name));
             }
-            Err(first)
+            Err(first_error)
         }
     }
 }
 
-/// Whether sled's own lock is taken. We hold ours, so it can only be a remainder of the opening
-/// before.
+/// Returns `true` if sled's own lock is taken. This process holds LOCK, so the holder can only be a
+/// remaining thread of the last opening.
 fn is_sled_locked(error: &StoreOpenError) -> bool {
     matches!(error, StoreOpenError::Sled { source: sled::Error::Io(source), .. }
         if source.to_string().starts_with("could not acquire lock"))
@@ -466,8 +506,7 @@ fn try_open_sled(log: &Path, cache_bytes: u64) -> Result<sled::Db, StoreOpenErro
         .path(log)
         .cache_capacity(cache_bytes)
         .segment_size(SEGMENT_BYTES)
-        // Every sync is ours, so that what is answered and what is on the disk are never decided by
-        // a timer.
+        // No timer: this program decides when to sync, because answers depend on it.
         .flush_every_ms(None);
     match crate::panics::contain_panic(|| config.open()) {
         Ok(Ok(db)) => Ok(db),
@@ -482,15 +521,15 @@ fn try_open_sled(log: &Path, cache_bytes: u64) -> Result<sled::Db, StoreOpenErro
     }
 }
 
-/// Moves the snapshot files with names that are `chosen` out of sled's sight, and says which these
-/// are.
+/// Moves the snapshot files whose names satisfy `is_selected` to `set-aside`, and returns their
+/// names.
 fn set_snapshots_aside(
     path: &Path,
     log: &Path,
-    chosen: impl Fn(&str) -> bool,
+    is_selected: impl Fn(&str) -> bool,
 ) -> Result<Vec<std::ffi::OsString>, StoreOpenError> {
     let aside = path.join(SET_ASIDE);
-    move_snapshots(log, &aside, chosen).map_err(|source| StoreOpenError::Io {
+    move_snapshots(log, &aside, is_selected).map_err(|source| StoreOpenError::Io {
         path: aside,
         source,
     })
@@ -499,13 +538,13 @@ fn set_snapshots_aside(
 fn move_snapshots(
     log: &Path,
     aside: &Path,
-    chosen: impl Fn(&str) -> bool,
+    is_selected: impl Fn(&str) -> bool,
 ) -> io::Result<Vec<std::ffi::OsString>> {
     let mut moved = Vec::new();
     for entry in fs::read_dir(log)? {
         let name = entry?.file_name();
         let text = name.to_string_lossy();
-        if text.starts_with("snap.") && chosen(&text) {
+        if text.starts_with("snap.") && is_selected(&text) {
             fs::create_dir_all(aside)?;
             fs::rename(log.join(&name), aside.join(&name))?;
             moved.push(name);

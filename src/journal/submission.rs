@@ -1,4 +1,4 @@
-//! The journal as the other stages see it: they submit records, and read them.
+//! Interface of the journal for the other stages: they append records, and read frames.
 
 use std::sync::Arc;
 
@@ -7,84 +7,88 @@ use tokio::sync::watch;
 use super::frame::JournalFrame;
 use crate::event::{EntityKey, Position, StoreIncarnation, Timestamp};
 
-/// One record on its way into the log.
+/// Record that is to be appended to the journal.
 #[derive(Clone, Debug)]
 pub struct RecordDraft {
-    /// Whose record it is.
+    /// Entity that the record belongs to.
     pub entity: EntityKey,
-    /// Its number among the entity's records; `None` for a failed event.
+    /// Sequence number among the entity's records; `None` for a failed event.
     pub sequence: Option<u64>,
-    /// When its request was received.
+    /// Receive time of the event's request.
     pub received_at: Timestamp,
-    /// The encoded record.
+    /// Record in its encoded form.
     pub bytes: Vec<u8>,
 }
 
-/// Why a submission was not written although the journal is healthy.
+/// Rejection of a submission whose sequence numbers do not continue the entity's last one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("record {found} of {entity} does not follow record {last}")]
 pub struct SequenceError {
-    /// The entity whose records would have had a gap or a double.
+    /// Entity whose records would have had a gap or a duplicate number.
     pub entity: EntityKey,
-    /// The newest number that the journal knows of.
+    /// Last sequence number that the journal knows.
     pub last: u64,
-    /// The number that was refused.
+    /// Sequence number that was rejected.
     pub found: u64,
 }
 
-/// What became of a submission: the position of its first record (of the next one, for an empty
-/// submission).
+/// Result of a submission: the position of its first record. For an empty submission, the position
+/// of the next record.
 pub type SubmissionResult = Result<Position, SequenceError>;
 
-/// Records that are written together or not at all, and what to do once they are durable.
+/// Records that are written together or not at all, and a callback for when they are durable.
 ///
-/// An empty submission is a fence: it settles after all that was submitted before it.
+/// An empty submission is a fence: it settles after all earlier submissions.
 pub struct JournalSubmission {
-    /// The records, in order.
+    /// Records to append, in order.
     pub drafts: Vec<RecordDraft>,
-    /// Called on the commit thread, so it must not wait for anything. Dropped uncalled when the
-    /// store fails.
+    /// Callback for the result. It runs on the commit thread, so it must not block. It is dropped
+    /// without a call when the store fails.
     pub settle: Box<dyn FnOnce(SubmissionResult) + Send>,
 }
 
-/// The journal takes nothing any more: its store failed or is being closed.
+/// Error of a journal that accepts no submissions: its store failed or is being closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the journal is closed")]
 pub struct JournalClosed;
 
-/// A read that the store could not serve.
+/// Error of a read from the journal.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalReadError {
-    /// The store itself failed.
+    /// sled could not read the store.
     #[error("cannot read the journal")]
     Store(#[from] sled::Error),
-    /// The bytes at this position are no frame.
+    /// The bytes at this position are not a valid frame.
     #[error("the frame at position {0} is corrupt")]
     Corrupt(Position),
 }
 
-/// An ordered, durable log that others follow.
+/// Ordered, durable log that other stages follow.
 pub trait Journal: Send + Sync + 'static {
-    /// Queues `submission` behind all earlier ones.
+    /// Queues `submission` behind all earlier submissions.
     ///
     /// # Errors
-    /// [`Closed`] when the store failed or is being closed; nothing of the submission is written
-    /// then.
-    fn submit(&self, submission: JournalSubmission) -> Result<(), JournalClosed>;
+    /// [`JournalClosed`] when the store failed or is being closed; no record of the submission is
+    /// written then.
+    fn append(&self, submission: JournalSubmission) -> Result<(), JournalClosed>;
 
-    /// The position after the newest durable record, and every change of it.
+    /// Returns a watch of the position after the last durable record.
     fn durable_end(&self) -> watch::Receiver<Position>;
 
-    /// The frame that holds `position`, or `None` at and beyond the durable end.
+    /// Returns the frame that contains `position`, or `None` at and beyond the durable end. May
+    /// block to read the store.
     ///
     /// # Errors
-    /// [`ReadError`] when the store fails or holds something that is no frame.
-    fn read(&self, position: Position) -> Result<Option<Arc<JournalFrame>>, JournalReadError>;
+    /// [`JournalReadError`] when the store fails or the stored frame is corrupt.
+    fn read_frame_at(
+        &self,
+        position: Position,
+    ) -> Result<Option<Arc<JournalFrame>>, JournalReadError>;
 
-    /// The frame that holds `position`, if it is among the newest, which are in memory: for those
-    /// who must not wait.
-    fn recent(&self, position: Position) -> Option<Arc<JournalFrame>>;
+    /// Returns the frame that contains `position`, if the frame is durable and still in the cache
+    /// of newest frames. Never blocks.
+    fn recent_frame_at(&self, position: Position) -> Option<Arc<JournalFrame>>;
 
-    /// The store's incarnation, a part of every event id.
+    /// Returns the store's incarnation, a part of every event id.
     fn incarnation(&self) -> StoreIncarnation;
 }

@@ -1,10 +1,10 @@
-//! A blocked Bloom filter: one cache line for each question, no false "no", about one false "yes"
-//! in ten thousand.
+//! Blocked Bloom filter: a look-up reads one cache line; there are no false negatives, and about
+//! one false positive in ten thousand.
 //!
-//! After F. Putze, P. Sanders, J. Singler, "Cache-, Hash- and Space-Efficient Bloom Filters"
+//! Source: F. Putze, P. Sanders, J. Singler, "Cache-, Hash- and Space-Efficient Bloom Filters"
 //! (2007).
 
-/// Bits for each item that the filter is made for.
+/// Bits in the filter for each item of its capacity.
 const BITS_PER_ITEM: usize = 24;
 const LINE_BITS: usize = 512;
 /// Bits that each item sets within its line.
@@ -33,14 +33,14 @@ impl BloomFilter {
         probe_bits(fingerprint).all(|bit| line[bit / 64] & (1 << (bit % 64)) != 0)
     }
 
-    /// Scales the fingerprint's upper half to the number of lines.
+    /// Maps the upper half of the fingerprint to the range of line numbers.
     fn line_index(&self, fingerprint: u64) -> usize {
         (((fingerprint >> 32) * self.lines.len() as u64) >> 32) as usize
     }
 }
 
-/// Nine bits of a mixed fingerprint for each probe. The multiplier is 2^64 divided by the golden
-/// ratio.
+/// Returns the bit numbers of an item within its line: nine bits of a mixed fingerprint for each
+/// probe. The multiplier is 2^64 divided by the golden ratio (Fibonacci hashing).
 fn probe_bits(fingerprint: u64) -> impl Iterator<Item = usize> {
     let mixed = (fingerprint ^ (fingerprint >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..PROBES).map(move |probe| (mixed >> (probe * 9)) as usize % LINE_BITS)
@@ -52,7 +52,7 @@ mod tests {
     use crate::event::fingerprint_key;
 
     #[test]
-    fn what_was_put_in_is_never_denied_and_what_was_not_seldom_claimed() {
+    fn inserted_items_are_always_found_and_other_items_seldom() {
         let mut filter = BloomFilter::with_item_capacity(10_000);
         let key = |n: u32| fingerprint_key("support", &n.to_string());
         (0..10_000).for_each(|n| filter.insert(key(n)));

@@ -1,15 +1,17 @@
-//! The archive of claims: which idempotency keys were taken, at which positions, for as long as
-//! their window lasts.
+//! Archive of idempotency claims: the positions at which each key was used, for the length of the
+//! idempotency window.
 //!
-//! New claims stand in a map. Every 65,536 of them become a block: sorted by fingerprint, stored in
-//! parts of at most 12 KiB, with a Bloom filter in memory that spares nearly every look-up of a new
-//! key a read. Old blocks are dropped whole.
+//! New claims are in a map in memory, the open block. 65,536 claims become a stored block, sorted
+//! by fingerprint, in parts of at most 12 KiB. A Bloom filter in memory for each block saves the
+//! read for nearly all new keys. Expired blocks are removed as a whole.
 //!
-//! A block's first part is written last and removed first, so a block is whole if it has one. What
-//! a crash left of another is removed, and its claims are read from the journal again.
+//! A block's first part is written last and removed first, so a block with a first part is
+//! complete. The parts of an incomplete block are removed, and its claims are read from the journal
+//! again.
 //!
 //! ```text
-//! part   format u8 = 1 | newest receive time i64 BE µs | n × (fingerprint u64 BE | position u64 BE)
+//! part   format u8 = 1 | newest receive time i64 BE µs | n × claim
+//! claim  fingerprint u64 BE | position u64 BE
 //! ```
 
 use std::collections::HashMap;
@@ -22,8 +24,8 @@ use super::keys;
 use crate::event::{Position, Timestamp};
 use crate::journal::VALUE_MAX_BYTES;
 
-/// Claims of one block: few enough blocks that asking each one's filter is cheap with ten million
-/// claims.
+/// Number of claims in a block: so many that ten million claims need only 150 filters, which are
+/// cheap to check.
 const BLOCK_CLAIMS: usize = 64 * 1024;
 
 const FORMAT: u8 = 1;
@@ -31,19 +33,22 @@ const HEADER_BYTES: usize = 9;
 const CLAIM_BYTES: usize = 16;
 const PART_CLAIMS: usize = (VALUE_MAX_BYTES - HEADER_BYTES) / CLAIM_BYTES;
 
-/// The claims that the projection has passed.
+/// Claims of all records that the projection has processed.
 pub struct ClaimArchive {
     tree: sled::Tree,
+    /// Number of claims at which the open block is stored.
     block_claims: usize,
     state: RwLock<ArchiveState>,
 }
 
 #[derive(Default)]
 struct ArchiveState {
-    /// Claims at positions before this are in here; later ones are not.
+    /// Position before which all claims are in the archive, and from which on none are.
     end: Option<Position>,
+    /// Positions of the open block's claims, by fingerprint.
     open: HashMap<u64, Vec<Position>>,
     open_count: usize,
+    /// Receive time of the newest claim in the open block.
     open_newest: Timestamp,
     blocks: Vec<ClaimBlock>,
 }
@@ -51,13 +56,13 @@ struct ArchiveState {
 struct ClaimBlock {
     last: Position,
     newest: Timestamp,
-    /// The first fingerprint of each part.
+    /// First fingerprint of each part.
     parts: Vec<u64>,
     filter: BloomFilter,
 }
 
 impl ClaimArchive {
-    /// Reads the filters of all stored blocks.
+    /// Opens the archive, and builds the filters of all stored blocks.
     pub(super) fn open(tree: sled::Tree) -> Result<Self, sled::Error> {
         Self::with_block_size(tree, BLOCK_CLAIMS)
     }
@@ -76,6 +81,7 @@ impl ClaimArchive {
                 ));
             };
             if blocks.last().is_none_or(|block| block.last != last) {
+                // Without its first part the block is incomplete, so its other parts go too.
                 if keys::claims_part(&key) != Some(0) {
                     tree.remove(key)?;
                     continue;
@@ -89,10 +95,11 @@ impl ClaimArchive {
             }
             let block = blocks
                 .last_mut()
-                .expect("one was just pushed if there was none");
+                .expect("the block of this part was pushed with its first part");
             block.parts.push(first.0);
             part_claims(&part).for_each(|(fingerprint, _)| block.filter.insert(fingerprint));
         }
+
         let end = blocks.last().map(|block| block.last.plus(1));
         let state = ArchiveState {
             end,
@@ -106,38 +113,39 @@ impl ClaimArchive {
         })
     }
 
-    /// The position up to which claims are in here.
+    /// Returns the position before which all claims are in the archive.
     #[must_use]
     pub fn end(&self) -> Position {
         self.lock_state().end.unwrap_or(Position::FIRST)
     }
 
-    /// Whether `fingerprint` can be looked up without reading the store: `Some` with the positions
-    /// that may hold its key (mostly none), or `None` if [`Archive::find`] has to be asked.
+    /// Looks `fingerprint` up without reading the store. Returns `Some` with the positions of all
+    /// claims with this fingerprint (mostly none), or `None` if only
+    /// [`ClaimArchive::find_positions`] can answer.
     #[must_use]
     pub fn find_in_memory(&self, fingerprint: u64) -> Option<Vec<Position>> {
         let state = self.lock_state();
-        let stored = state
+        let may_be_stored = state
             .blocks
             .iter()
             .any(|block| block.filter.may_contain(fingerprint));
-        (!stored).then(|| state.open.get(&fingerprint).cloned().unwrap_or_default())
+        (!may_be_stored).then(|| state.open.get(&fingerprint).cloned().unwrap_or_default())
     }
 
-    /// All positions whose record's key has this fingerprint, oldest first. Reads the store: not
-    /// for an async thread.
+    /// Returns the positions of all claims with this fingerprint, oldest first. Blocks to read the
+    /// store, so it must not run on an async thread.
     ///
     /// # Errors
-    /// sled's own.
+    /// The error of sled.
     pub fn find_positions(&self, fingerprint: u64) -> Result<Vec<Position>, sled::Error> {
-        // Which parts to read is noted first, so that no lock is held while the disk is.
+        // Collect the keys of the parts first, so that the lock is not held during disk reads.
         let (parts, open) = {
             let state = self.lock_state();
-            let holders = state
+            let candidates = state
                 .blocks
                 .iter()
                 .filter(|block| block.filter.may_contain(fingerprint));
-            let parts: Vec<_> = holders
+            let parts: Vec<_> = candidates
                 .flat_map(|block| block.part_keys(fingerprint))
                 .collect();
             (
@@ -145,9 +153,10 @@ impl ClaimArchive {
                 state.open.get(&fingerprint).cloned().unwrap_or_default(),
             )
         };
+
         let mut found = Vec::new();
         for key in parts {
-            // A part that is gone belonged to a block that has just been dropped as too old.
+            // A missing part belonged to a block that has expired meanwhile.
             let Some(part) = self.tree.get(key)? else {
                 continue;
             };
@@ -161,14 +170,15 @@ impl ClaimArchive {
         Ok(found)
     }
 
-    /// Takes in the record at `position`, with the claim it holds if any. In order of positions.
+    /// Adds the record at `position`, with the fingerprint of its claim if it has one. Records must
+    /// be added in order of their positions.
     pub(super) fn add_record(
         &self,
         position: Position,
         received_at: Timestamp,
         claim: Option<u64>,
     ) -> Result<(), sled::Error> {
-        let full = {
+        let is_full = {
             let mut state = self.state.write();
             if let Some(fingerprint) = claim {
                 state.open.entry(fingerprint).or_default().push(position);
@@ -178,14 +188,14 @@ impl ClaimArchive {
             state.end = Some(position.plus(1));
             state.open_count >= self.block_claims
         };
-        if full {
+        if is_full {
             self.close_block(position)
         } else {
             Ok(())
         }
     }
 
-    /// Drops the blocks in which every claim was received before `horizon`.
+    /// Removes the blocks whose newest claim was received before `horizon`.
     pub(super) fn expire_claims(&self, horizon: Timestamp) -> Result<(), sled::Error> {
         let expired: Vec<ClaimBlock> = {
             let mut state = self.state.write();
@@ -195,6 +205,7 @@ impl ClaimArchive {
             state.blocks = kept;
             expired
         };
+
         for block in expired {
             for chunk in 0..block.parts.len() {
                 self.tree
@@ -204,10 +215,10 @@ impl ClaimArchive {
         Ok(())
     }
 
-    /// Turns the open map into a block whose newest claim stands at `last`.
+    /// Stores the open block, whose last claim is at position `last`, and starts a new one.
     fn close_block(&self, last: Position) -> Result<(), sled::Error> {
-        // Only the projection's thread changes the archive, so nothing changes between this lock
-        // and the next.
+        // Only the projection's thread modifies the archive, so the state does not change between
+        // this lock and the next.
         let (mut sorted, newest) = {
             let state = self.lock_state();
             let all = state
@@ -217,6 +228,7 @@ impl ClaimArchive {
             (all.collect::<Vec<_>>(), state.open_newest)
         };
         sorted.sort_unstable();
+
         let mut block = ClaimBlock {
             last,
             newest,
@@ -224,6 +236,8 @@ impl ClaimArchive {
             filter: BloomFilter::with_item_capacity(sorted.len()),
         };
         block.parts = sorted.chunks(PART_CLAIMS).map(|part| part[0].0).collect();
+
+        // In reverse order: the first part, written last, marks the block as complete.
         for (number, part) in sorted.chunks(PART_CLAIMS).enumerate().rev() {
             self.tree.insert(
                 keys::claims_key(last, part_number(number)),
@@ -233,6 +247,7 @@ impl ClaimArchive {
         sorted
             .iter()
             .for_each(|(fingerprint, _)| block.filter.insert(*fingerprint));
+
         let mut state = self.state.write();
         state.blocks.push(block);
         state.open = HashMap::new();
@@ -246,8 +261,8 @@ impl ClaimArchive {
 }
 
 impl ClaimBlock {
-    /// The keys of the parts that can hold `fingerprint`: several, if it was claimed so often that
-    /// it fills one.
+    /// Returns the keys of the parts that can contain `fingerprint`. There are several if its
+    /// claims are too many for one part.
     fn part_keys(&self, fingerprint: u64) -> Vec<[u8; 11]> {
         let begin = self
             .parts
@@ -317,7 +332,7 @@ mod tests {
         archive
     }
 
-    /// Spreads small numbers as a hash would.
+    /// Spreads small numbers like a hash function.
     fn spread(n: u64) -> u64 {
         n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
@@ -353,7 +368,7 @@ mod tests {
         assert_eq!(
             reopened.end(),
             Position::new(201),
-            "what stood in the open map is read from the journal again"
+            "the claims of the open block are read from the journal again"
         );
         assert_eq!(
             reopened.find_positions(spread(200)).expect("reads"),
@@ -361,11 +376,11 @@ mod tests {
         );
     }
 
-    /// A crash between the parts must not hide the claims of those that were not written.
+    /// A crash between the parts must not hide the claims of the parts that were not written.
     #[test]
     fn a_block_without_its_first_part_is_dropped_whole() {
         let tree = tree();
-        // Two parts each.
+        // Each block has two parts.
         let claims = (1..=2_000).map(spread);
         let archive = ClaimArchive::with_block_size(tree.clone(), 1_000).expect("opens");
         for (fingerprint, position) in claims.zip(1..) {

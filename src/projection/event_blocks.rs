@@ -1,30 +1,32 @@
-//! Blocks of what lists of events filter by, so that a list need not read the events it leaves out.
+//! Event blocks: the attributes by which lists of events are filtered, so that a list does not read
+//! the records that its filter excludes.
 //!
 //! ```text
 //! block  format u8 = 1 | up to 512 slots, one for each position
-//! slot   received_at i64 BE µs | id fingerprint u64 BE | source u16 BE | type u16 BE | kind u16 BE | status u8
+//! slot   received_at i64 BE µs | id fingerprint u64 BE
+//!        | source u16 BE | type u16 BE | kind u16 BE | status u8
 //! ```
 //!
-//! `source`, `type` and `kind` are numbers of names that a row of their own lists.
+//! `source`, `type` and `kind` are numbers of names in the name table, which has a row of its own.
 
 use crate::event::{Position, Timestamp};
 
-/// 512 slots of 23 bytes stay below the largest value.
+/// Number of slots in a block: 512 slots of 23 bytes stay below the largest value.
 pub(super) const BLOCK_EVENTS: u64 = 512;
 
 const FORMAT: u8 = 1;
 const SLOT_BYTES: usize = 23;
 
-/// What a slot says of its event.
+/// Status of an event in its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EventMark {
-    /// It was applied, at once or when it was reprocessed.
+    /// The event was applied, at once or when it was reprocessed.
     Completed,
-    /// It could not be applied.
+    /// The event could not be applied.
     Failed,
-    /// It is an attempt at reprocessing another event, which lists leave out.
+    /// The record reprocesses another event; lists omit it.
     Attempt,
-    /// It was applied, and a later record says how it ended.
+    /// The event was applied and is pending: a later record completes or fails it.
     Processing,
 }
 
@@ -49,7 +51,7 @@ impl EventMark {
     }
 }
 
-/// What is known of one event without reading it.
+/// Attributes of one event that are known without reading its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EventSlot {
     pub(super) received_at: Timestamp,
@@ -60,7 +62,7 @@ pub(super) struct EventSlot {
     pub(super) mark: EventMark,
 }
 
-/// The block that holds `position`, and its place there.
+/// Returns the number of the block that contains `position`, and the index of its slot.
 pub(super) fn block_place(position: Position) -> (u64, usize) {
     (
         position.get() / BLOCK_EVENTS,
@@ -68,7 +70,7 @@ pub(super) fn block_place(position: Position) -> (u64, usize) {
     )
 }
 
-/// Up to 512 slots; the place before the first position of a store stays empty.
+/// Block of up to 512 slots. Slot 0 of the first block stays empty, since positions start at 1.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EventBlock(Vec<Option<EventSlot>>);
 
@@ -86,7 +88,7 @@ impl EventBlock {
         }
     }
 
-    /// The slots, newest first, with their places.
+    /// Returns the slots with their indexes, newest first.
     pub(super) fn newest_first(&self) -> impl Iterator<Item = (usize, &EventSlot)> {
         self.0
             .iter()

@@ -1,103 +1,105 @@
-//! The projection's thread: follows the journal to its durable end, writes rows, checkpoints.
+//! Thread of the projection: follows the journal to its durable end, writes rows, and writes
+//! checkpoints.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::error;
 
 use super::claim_archive::ClaimArchive;
+use super::keys::PROJECTION_TREE;
 use super::reader::{ProjectionReadError, ProjectionReader};
 use super::row_buffer::RowBuffer;
-use super::shared::{PROJECTION_TREE, ProjectionSignals};
+use super::signals::ProjectionSignals;
 use super::snapshot::PendingSnapshots;
 use crate::clock::Clock;
 use crate::error_chain;
 use crate::event::{FingerprintFn, Position, Record, RecordError, Timestamp};
 use crate::journal::{DataStore, Journal, JournalFrame, JournalReadError};
 
-/// Rows that wait at most, before they are written: enough to write a busy entity's row once
-/// instead of many times.
+/// Number of changed rows at which they are written: so many that the row of a busy entity is
+/// written once for many records.
 const DIRTY_ROWS_MAX: usize = 2_000;
-/// Records that are taken in at most, before what they made is written: readers and a busy node's
-/// checkpoints wait for it.
-const RECORDS_MAX: u64 = 10_000;
-/// How long a row waits at most when nobody asks for it.
+/// Largest number of records that are projected before their rows are written, because readers and
+/// checkpoints wait for the write.
+const BATCH_RECORDS_MAX: u64 = 10_000;
+/// Longest time for which a changed row stays unwritten when no reader waits for it.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
-/// How far a crash sets the projection back.
+/// Time between two checkpoints, which bounds the work that a crash repeats.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// After a wake-up, how long more commits are awaited: one pass over twenty costs less than twenty
-/// passes.
-const GATHER_INTERVAL: Duration = Duration::from_millis(5);
+/// Time to wait for more commits after a wake-up: one pass over twenty commits costs less than
+/// twenty passes.
+const BATCH_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What bounds the projection.
+/// Bounds of the projection, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct ProjectionLimits {
-    /// The longest time for which a source remembers idempotency keys.
+    /// Longest idempotency window of all sources; older claims expire.
     pub claim_window: Duration,
 }
 
-/// Why the projection cannot go on. The store must be opened anew.
+/// Error that stops the projection until the store is opened again.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectionError {
-    /// The tree failed.
-    #[error("cannot write what is derived from the journal")]
+    /// The projection's tree could not be read or written.
+    #[error("cannot access the tree of the projection")]
     Store(#[from] sled::Error),
-    /// The journal failed.
+    /// The journal could not be read.
     #[error(transparent)]
     Journal(#[from] JournalReadError),
-    /// A record cannot be read.
+    /// A record of the journal is corrupt.
     #[error("the record at position {position} cannot be read")]
     Record {
-        /// Where it stands.
+        /// Position of the corrupt record.
         position: Position,
-        /// What is wrong with it.
+        /// Error of the record's decoder.
         #[source]
         source: RecordError,
     },
     /// The journal lost records that the projection has seen.
     #[error(
-        "the journal ends at position {end}, but records up to {seen} were read from it before; restore the data folder from a backup"
+        "the journal ends at position {end}, but records up to {seen} were read from it before; \
+         restore the data folder from a backup"
     )]
     AheadOfJournal {
-        /// The journal's end.
+        /// Position after the journal's last record.
         end: Position,
-        /// The position after the last record seen.
+        /// Position after the last projected record.
         seen: Position,
     },
-    /// A reader found what was derived unreadable.
+    /// A reader found a malformed row.
     #[error(transparent)]
     Unreadable(#[from] ProjectionReadError),
-    /// The thread could not be started.
-    #[error("cannot start the projection's thread")]
+    /// The projection's thread could not be started.
+    #[error("cannot start the projection thread")]
     Thread(#[from] std::io::Error),
 }
 
-/// The projection of one opening of the store.
+/// Handle of the projection, for one opening of the store.
 pub struct Projection {
     signals: Arc<ProjectionSignals>,
     archive: Arc<ClaimArchive>,
     pending_snapshots: Arc<PendingSnapshots>,
     written: watch::Receiver<Position>,
-    failed: watch::Receiver<Option<String>>,
+    failure: watch::Receiver<Option<String>>,
     highest_id: u64,
-    entities: u64,
+    entity_count: u64,
     tree: sled::Tree,
     journal: Arc<dyn Journal>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 impl Projection {
-    /// Catches up with `journal`, then goes on following it on a thread of its own. Blocks until it
-    /// has caught up.
+    /// Catches up with `journal`, then follows it on a thread of its own. Blocks until it has
+    /// caught up.
     ///
     /// # Errors
-    /// [`Failed`] when the store fails or what is derived does not fit the journal.
+    /// [`ProjectionError`] when the store fails, or when the projection is ahead of the journal.
     pub fn start(
         store: Arc<DataStore>,
         journal: Arc<dyn Journal>,
@@ -107,131 +109,136 @@ impl Projection {
     ) -> Result<Arc<Self>, ProjectionError> {
         let tree = store.tree(PROJECTION_TREE)?;
         let archive = Arc::new(ClaimArchive::open(tree.clone())?);
-        let offers = Arc::new(PendingSnapshots::default());
-        let shared = Arc::new(ProjectionSignals::default());
+        let pending_snapshots = Arc::new(PendingSnapshots::default());
+        let signals = Arc::new(ProjectionSignals::default());
         let mut follower = JournalFollower {
-            index: RowBuffer::open(tree.clone())?,
+            rows: RowBuffer::open(tree.clone())?,
             archive: Arc::clone(&archive),
-            pending_snapshots: Arc::clone(&offers),
+            pending_snapshots: Arc::clone(&pending_snapshots),
             journal: Arc::clone(&journal),
             store,
             clock,
             fingerprint,
             claim_window: limits.claim_window,
         };
+
+        // A projection ahead of its journal means that records were lost: refuse to go on.
         let end = *journal.durable_end().borrow();
-        let seen = Position::new(follower.index.cursor.position).max(archive.end());
+        let seen = Position::new(follower.rows.cursor.position).max(archive.end());
         if seen > end {
             return Err(ProjectionError::AheadOfJournal { end, seen });
         }
+
+        // Catch up before the node accepts events, so that the first reads and claims are complete.
         follower.reload_claims()?;
         while follower.project_some()? {
-            follower.index.write_rows()?;
+            follower.rows.write_rows()?;
         }
-        follower.index.write_rows()?;
-        let (drawn, entities) = (
-            follower.index.cursor.drawn,
-            follower.index.cursor.entity_count(),
-        );
+        follower.rows.write_rows()?;
+        let highest_id = follower.rows.cursor.highest_id;
+        let entity_count = follower.rows.cursor.entity_count();
+
         let (written_sender, written) = watch::channel(follower.position());
-        let (failed_sender, failed) = watch::channel(None);
+        let (failure_sender, failure) = watch::channel(None);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
-        let for_thread = Arc::clone(&shared);
+        let thread_signals = Arc::clone(&signals);
         let thread = thread::Builder::new()
             .name("projection".into())
             .spawn(move || {
-                if let Err(error) =
-                    runtime.block_on(follower.follow_journal(&for_thread, &written_sender))
-                {
+                let following = follower.follow_journal(&thread_signals, &written_sender);
+                if let Err(error) = runtime.block_on(following) {
                     error!(
                         error = &error as &dyn std::error::Error,
-                        "projection failed"
+                        "projection stopped"
                     );
-                    // With its causes: a full disk, say, is what an operator has to read.
-                    failed_sender.send_replace(Some(error_chain::format_error_chain(&error)));
+                    // With the error chain, because the operator needs the root cause, such as a
+                    // full disk.
+                    failure_sender.send_replace(Some(error_chain::format_error_chain(&error)));
                 }
             })?;
         let thread = Mutex::new(Some(thread));
+
         Ok(Arc::new(Self {
-            signals: shared,
+            signals,
             archive,
-            pending_snapshots: offers,
+            pending_snapshots,
             written,
-            failed,
-            highest_id: drawn,
-            entities,
+            failure,
+            highest_id,
+            entity_count,
             tree,
             journal,
             thread,
         }))
     }
 
-    /// The position before which everything can be read, and every change of it.
+    /// Returns a watch of the position before which all records can be read.
     #[must_use]
     pub fn written(&self) -> watch::Receiver<Position> {
         self.written.clone()
     }
 
-    /// Becomes `Some` with the reason when the projection cannot go on.
+    /// Returns a watch that becomes `Some` with the reason when the projection fails.
     #[must_use]
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
-        self.failed.clone()
+    pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.clone()
     }
 
-    /// The highest id that the node had given when this opening began.
+    /// Returns the highest id that the node had allocated when the projection started.
     #[must_use]
     pub fn highest_id(&self) -> u64 {
         self.highest_id
     }
 
-    /// How many entities there were when this opening began.
+    /// Returns the number of entities when the projection started.
     #[must_use]
     pub fn entity_count(&self) -> u64 {
-        self.entities
+        self.entity_count
     }
 
-    /// Claims that the projection has passed.
+    /// Returns the archive with the claims of all projected records.
     #[must_use]
     pub fn claim_archive(&self) -> &Arc<ClaimArchive> {
         &self.archive
     }
 
-    /// Where entities offer their states.
+    /// Returns the place where entities offer snapshots of their states.
     #[must_use]
     pub fn pending_snapshots(&self) -> &Arc<PendingSnapshots> {
         &self.pending_snapshots
     }
 
-    /// What readers use.
+    /// Creates a reader of this projection.
     #[must_use]
     pub fn reader(&self) -> ProjectionReader {
-        let shared = Arc::clone(&self.signals);
+        let signals = Arc::clone(&self.signals);
         ProjectionReader::new(
             self.tree.clone(),
             Arc::clone(&self.journal),
-            shared,
+            signals,
             self.written.clone(),
         )
     }
 
-    /// Follows the journal to its end a last time, checkpoints, and ends the thread. Blocks until
-    /// then.
+    /// Follows the journal to its end a last time, writes a checkpoint, and ends the thread. Blocks
+    /// until the thread has ended.
     pub fn close(&self) {
         self.signals.stopping.store(true, Ordering::Release);
         self.signals.wake.notify_one();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
-            // A panic there has been logged by the hook, and the next opening repeats what it left
-            // undone.
+            // The panic hook has logged any panic of the thread, and the next opening of the store
+            // repeats the unfinished work.
             let _ = thread.join();
         }
     }
 }
 
+/// State of the projection's thread.
 struct JournalFollower {
-    index: RowBuffer,
+    rows: RowBuffer,
     archive: Arc<ClaimArchive>,
     pending_snapshots: Arc<PendingSnapshots>,
     journal: Arc<dyn Journal>,
@@ -243,109 +250,125 @@ struct JournalFollower {
 
 impl JournalFollower {
     fn position(&self) -> Position {
-        Position::new(self.index.cursor.position)
+        Position::new(self.rows.cursor.position)
     }
 
     async fn follow_journal(
         mut self,
-        shared: &ProjectionSignals,
+        signals: &ProjectionSignals,
         written: &watch::Sender<Position>,
     ) -> Result<(), ProjectionError> {
         let mut durable_end = self.journal.durable_end();
         let mut write_due = Instant::now() + WRITE_INTERVAL;
         let mut checkpoint_due = Instant::now() + CHECKPOINT_INTERVAL;
         let mut checkpointed = Position::new(0);
+
         loop {
-            let stopping = shared.stopping.load(Ordering::Acquire);
+            // Read before projecting: records appended before `close` must still be projected.
+            let stopping = signals.stopping.load(Ordering::Acquire);
             durable_end.borrow_and_update();
-            let full = self.project_some()?;
+            let is_batch_full = self.project_some()?;
+
+            // Write when a reader waits, when the batch is full, or when the rows have waited long
+            // enough. Otherwise wait, so that a busy entity's row is written once for many records.
             let now = Instant::now();
-            let unwritten = *written.borrow() < self.position();
-            let wanted = shared.wanted.load(Ordering::Acquire) > written.borrow().get();
-            if unwritten && (full || wanted || stopping || now >= write_due) {
-                self.write_rows(shared, written)?;
+            let has_unwritten = *written.borrow() < self.position();
+            let requested_end = signals.requested_end.load(Ordering::Acquire);
+            let is_requested = requested_end > written.borrow().get();
+            if has_unwritten && (is_batch_full || is_requested || stopping || now >= write_due) {
+                self.write_rows(signals, written)?;
                 write_due = now + WRITE_INTERVAL;
             }
+
+            // Checkpoint by time even under load, to bound the work that a crash repeats.
             if now >= checkpoint_due && checkpointed < *written.borrow() {
-                self.write_checkpoint(shared, written)?;
+                self.write_checkpoint(signals, written)?;
                 checkpointed = self.position();
                 checkpoint_due = now + CHECKPOINT_INTERVAL;
             }
-            if full {
+
+            // A full batch means that there are probably more records.
+            if is_batch_full {
                 continue;
             }
             if stopping {
-                return self.write_checkpoint(shared, written);
+                return self.write_checkpoint(signals, written);
             }
-            let idle = checkpointed == self.position();
-            let unwritten = *written.borrow() < self.position();
-            let next = if unwritten {
+
+            // Sleep until there is work; an idle projection has no timer.
+            let is_idle = checkpointed == self.position();
+            let has_unwritten = *written.borrow() < self.position();
+            let next_due = if has_unwritten {
                 write_due.min(checkpoint_due)
             } else {
                 checkpoint_due
             };
             tokio::select! {
                 biased;
-                () = shared.wake.notified() => {}
+                () = signals.wake.notified() => {}
                 changed = durable_end.changed() => {
                     if changed.is_err() {
-                        // The journal is gone: what is left to do is what `close` asks for.
-                        shared.wake.notified().await;
+                        // The journal is closed, so the only remaining wake-up is from `close`.
+                        signals.wake.notified().await;
                     } else {
-                        // Either way there is something to do now.
-                        let _ = timeout(GATHER_INTERVAL, shared.wake.notified()).await;
+                        // A timeout and a wake-up both mean that there is work now.
+                        let _ = timeout(BATCH_INTERVAL, signals.wake.notified()).await;
                     }
                 }
-                () = sleep_until(next), if !idle => {}
+                () = sleep_until(next_due), if !is_idle => {}
             }
         }
     }
 
-    /// Writes every row, then tells those who wait for that.
+    /// Writes all changed rows, then notifies the waiting readers.
     fn write_rows(
         &mut self,
-        shared: &ProjectionSignals,
+        signals: &ProjectionSignals,
         written: &watch::Sender<Position>,
     ) -> Result<(), ProjectionError> {
-        self.index.write_rows()?;
+        self.rows.write_rows()?;
         written.send_replace(self.position());
-        for event in self.index.take_reopened() {
-            // Nobody may be listening: who comes later finds the row.
-            let _ = shared.reopened.send(event);
+        for event in self.rows.take_reopened() {
+            // The send fails if there is no listener; a later one reads the pending events anyway.
+            let _ = signals.reopened.send(event);
         }
         Ok(())
     }
 
+    /// Writes all changed rows, syncs them, and then writes the cursor row. This order matters: a
+    /// cursor ahead of its rows would lose them in a crash.
     fn write_checkpoint(
         &mut self,
-        shared: &ProjectionSignals,
+        signals: &ProjectionSignals,
         written: &watch::Sender<Position>,
     ) -> Result<(), ProjectionError> {
         if *written.borrow() < self.position() {
-            self.write_rows(shared, written)?;
+            self.write_rows(signals, written)?;
         }
+
         self.store.sync()?;
-        self.index.write_cursor()?;
+        self.rows.write_cursor()?;
         self.archive.expire_claims(self.claim_horizon())?;
         Ok(())
     }
 
-    /// Takes in what is durable, until there is no more or enough rows wait to be written; says
-    /// whether it is the latter.
+    /// Projects durable records until there are no more, or until the batch is full; returns `true`
+    /// for a full batch.
     fn project_some(&mut self) -> Result<bool, ProjectionError> {
-        let enough = self.position().plus(RECORDS_MAX);
-        while self.index.dirty_rows() < DIRTY_ROWS_MAX && self.position() < enough {
-            let Some(frame) = self.journal.read(self.position())? else {
+        let batch_end = self.position().plus(BATCH_RECORDS_MAX);
+        while self.rows.dirty_rows() < DIRTY_ROWS_MAX && self.position() < batch_end {
+            let Some(frame) = self.journal.read_frame_at(self.position())? else {
                 return Ok(false);
             };
             let mut position = self.position();
             while let Some((received_at, record)) = decode_record(&frame, position)? {
-                self.index.project_record(
+                self.rows.project_record(
                     position,
                     received_at,
                     &record,
                     &self.pending_snapshots,
                 )?;
+                // After a crash the archive can be ahead of the cursor.
                 if position >= self.archive.end() {
                     self.archive_claim(position, received_at, &record)?;
                 }
@@ -355,8 +378,8 @@ impl JournalFollower {
         Ok(true)
     }
 
-    /// Reads again the claims that stand in no block but lie behind the cursor, as far back as keys
-    /// are remembered.
+    /// Reads the claims behind the cursor that are in no stored block from the journal again, as
+    /// far back as the idempotency window.
     fn reload_claims(&mut self) -> Result<(), ProjectionError> {
         let cursor = self.position();
         let mut position = self
@@ -364,31 +387,31 @@ impl JournalFollower {
             .end()
             .max(self.first_position_since(self.claim_horizon())?);
         while position < cursor {
-            let Some(frame) = self.journal.read(position)? else {
+            let Some(frame) = self.journal.read_frame_at(position)? else {
                 break;
             };
-            while let Some((entry, record)) =
+            while let Some((received_at, record)) =
                 decode_record(&frame, position)?.filter(|_| position < cursor)
             {
-                self.archive_claim(position, entry, &record)?;
+                self.archive_claim(position, received_at, &record)?;
                 position = position.plus(1);
             }
         }
         Ok(())
     }
 
-    /// Claims received before this moment are forgotten.
+    /// Returns the moment before which claims have expired.
     fn claim_horizon(&self) -> Timestamp {
         self.clock.wall().saturating_sub(self.claim_window)
     }
 
-    /// The first position behind the cursor that was received at `moment` or later, else the
-    /// cursor's. Receive times never go backwards, so halving finds it.
+    /// Returns the first position behind the cursor that was received at `moment` or later, or the
+    /// cursor's position. A binary search, since receive times never go backwards.
     fn first_position_since(&self, moment: Timestamp) -> Result<Position, ProjectionError> {
         let (mut low, mut high) = (Position::FIRST.get(), self.position().get());
         while low < high {
             let middle = Position::new(low + (high - low) / 2);
-            let frame = self.journal.read(middle)?;
+            let frame = self.journal.read_frame_at(middle)?;
             let entry = frame.as_ref().and_then(|frame| frame.entry(middle));
             if entry.is_some_and(|entry| entry.received_at < moment) {
                 low = middle.get() + 1;
@@ -414,7 +437,8 @@ impl JournalFollower {
     }
 }
 
-/// The record at `position` of `frame` with its receive time, or `None` beyond the frame's end.
+/// Decodes the record at `position` of `frame`, with its receive time; returns `None` beyond the
+/// frame's end.
 fn decode_record(
     frame: &JournalFrame,
     position: Position,
@@ -422,8 +446,7 @@ fn decode_record(
     let Some(entry) = frame.entry(position) else {
         return Ok(None);
     };
-    let bytes: &Bytes = &entry.bytes;
-    let record =
-        Record::decode(bytes).map_err(|source| ProjectionError::Record { position, source })?;
+    let record = Record::decode(&entry.bytes)
+        .map_err(|source| ProjectionError::Record { position, source })?;
     Ok(Some((entry.received_at, record)))
 }

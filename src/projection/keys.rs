@@ -1,23 +1,26 @@
-//! The keys of the one tree that holds everything derived.
+//! Keys of the projection's tree.
 //!
 //! | tag | key after the tag | value |
 //! |---|---|---|
-//! | 1 | – | the cursor row |
-//! | 2 | entity, chunk u32 | up to 64 positions of the entity's records, slot = (sequence − 1) mod 64 |
+//! | 1 | – | cursor row |
+//! | 2 | entity, chunk u32 | timeline: positions of 64 records, slot = (sequence − 1) mod 64 |
 //! | 3 | entity, sequence u64, chunk u16 | a part of the entity's state after that record |
-//! | 4 | kind, number u64 | the id of the kind's n-th entity, from 0 |
-//! | 5 | block u64 | what lists of events filter by, 512 events a block |
-//! | 6 | position u64 | the attempts at reprocessing the failed event there |
-//! | 7 | position u64, chunk u16 | a part of a sorted block of claims, by the block's last position |
-//! | 8 | – | the names that event blocks refer to by number |
-//! | 9 | code | the position of the first record of the entity that holds the code |
-//! | 10 | position u64 | nothing: the event there is still to be completed or failed |
+//! | 4 | kind, number u64 | id of the kind's n-th entity, from 0 |
+//! | 5 | block u64 | event block: attributes of 512 events, for filters |
+//! | 6 | position u64 | positions of the records that reprocess or resolve the event there |
+//! | 7 | position u64, chunk u16 | a part of a sorted claim block, by the block's last position |
+//! | 8 | – | name table: the names that event blocks refer to by number |
+//! | 9 | unique key | position of the first record of the entity that holds the unique key |
+//! | 10 | position u64 | empty: the event there is pending |
 //!
-//! Integers are big-endian, so that keys sort as what they name. A text is written with 0 as `0,
-//! 255` and ended by `0, 1`: no text's key is the beginning of another's, and texts sort as their
-//! bytes do.
+//! Integers are big-endian, so that keys sort in the order of their values. In a text the byte 0 is
+//! written as `0, 255`, and `0, 1` ends the text. So no text's key is a prefix of another's, and
+//! texts sort by their bytes.
 
 use crate::event::{EntityKey, Kind, Position};
+
+/// Name of the tree with all derived rows.
+pub(super) const PROJECTION_TREE: &str = "projection";
 
 pub(super) const CURSOR: &[u8] = &[1];
 const TIMELINE: u8 = 2;
@@ -58,7 +61,7 @@ pub(super) fn timeline_key(key: &EntityKey, chunk: u32) -> Vec<u8> {
     key
 }
 
-/// The chunk number in a key that [`timeline`] made.
+/// Returns the chunk number from a key of [`timeline_key`].
 pub(super) fn timeline_chunk(key: &[u8]) -> Option<u32> {
     key.last_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
@@ -74,7 +77,7 @@ pub(super) fn snapshot_key(key: &EntityKey, sequence: u64, chunk: u16) -> Vec<u8
     key
 }
 
-/// The sequence in a key that [`snapshot`] made.
+/// Returns the sequence from a key of [`snapshot_key`].
 pub(super) fn snapshot_sequence(key: &[u8]) -> Option<u64> {
     let (sequence, _chunk) = key.last_chunk::<10>()?.split_first_chunk::<8>()?;
     Some(u64::from_be_bytes(*sequence))
@@ -102,9 +105,9 @@ pub(super) fn claims_key(last: Position, chunk: u16) -> [u8; 11] {
     key
 }
 
-pub(super) fn unique_key(held: &str) -> Vec<u8> {
+pub(super) fn unique_key(unique_key: &str) -> Vec<u8> {
     let mut key = vec![UNIQUE_KEY];
-    push_text(&mut key, held);
+    push_text(&mut key, unique_key);
     key
 }
 
@@ -112,19 +115,19 @@ pub(super) fn pending_event_key(position: Position) -> [u8; 9] {
     numbered_key(PENDING_EVENT, position.get())
 }
 
-/// The position in a key that [`owed`] made.
+/// Returns the position from a key of [`pending_event_key`].
 pub(super) fn pending_event_position(key: &[u8]) -> Option<Position> {
     key.last_chunk()
         .map(|number| Position::new(u64::from_be_bytes(*number)))
 }
 
-/// The block's last position in a key that [`claims`] made.
+/// Returns the block's last position from a key of [`claims_key`].
 pub(super) fn claims_last(key: &[u8]) -> Option<Position> {
     let (position, _chunk) = key.get(1..)?.split_first_chunk::<8>()?;
     Some(Position::new(u64::from_be_bytes(*position)))
 }
 
-/// The part's number in a key that [`claims`] made.
+/// Returns the part number from a key of [`claims_key`].
 pub(super) fn claims_part(key: &[u8]) -> Option<u16> {
     key.last_chunk().map(|part| u16::from_be_bytes(*part))
 }
@@ -177,7 +180,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn keys_sort_as_what_they_name(a in "[^\\p{Cc}]{1,9}", b in "[^\\p{Cc}]{1,9}", m in any::<u32>(), n in any::<u32>()) {
+        fn keys_sort_in_the_order_of_their_values(
+            a in "[^\\p{Cc}]{1,9}",
+            b in "[^\\p{Cc}]{1,9}",
+            m in any::<u32>(),
+            n in any::<u32>(),
+        ) {
             let (first, second) = (timeline_key(&ticket(&a), m), timeline_key(&ticket(&b), n));
             prop_assert_eq!(first.cmp(&second), (a.as_bytes(), m).cmp(&(b.as_bytes(), n)));
             prop_assert_eq!(timeline_chunk(&first), Some(m));
@@ -185,15 +193,24 @@ mod tests {
 
         #[test]
         fn texts_with_zero_bytes_sort_as_texts(a in "[\0\u{1}a]{0,6}", b in "[\0\u{1}a]{0,6}") {
-            let encoded = |value: &str| { let mut key = Vec::new(); push_text(&mut key, value); key };
+            let encoded = |value: &str| {
+                let mut key = Vec::new();
+                push_text(&mut key, value);
+                key
+            };
             prop_assert_eq!(encoded(&a).cmp(&encoded(&b)), a.as_bytes().cmp(b.as_bytes()));
             prop_assert!(a == b || !encoded(&a).starts_with(&encoded(&b)));
         }
 
         #[test]
-        fn no_entity_s_rows_are_among_another_s(a in "[^\\p{Cc}]{1,5}", b in "[^\\p{Cc}]{1,5}", n in any::<u64>()) {
+        fn no_entity_s_rows_are_among_another_s(
+            a in "[^\\p{Cc}]{1,5}",
+            b in "[^\\p{Cc}]{1,5}",
+            n in any::<u64>(),
+        ) {
             prop_assume!(a != b);
-            prop_assert!(!snapshot_key(&ticket(&a), n, 0).starts_with(&snapshot_prefix(&ticket(&b))));
+            let key = snapshot_key(&ticket(&a), n, 0);
+            prop_assert!(!key.starts_with(&snapshot_prefix(&ticket(&b))));
         }
     }
 }

@@ -1,15 +1,15 @@
-//! The projection: everything that readers ask for, derived from the journal by one thread, never
-//! on the way of an answer.
+//! Projection: all data for readers, derived from the journal by one thread, asynchronously to the
+//! requests that appended the records.
 //!
 //! ```text
-//!  journal ──frames──> pass each record: rows in memory ──write──> tree ──sync──> cursor row
-//!                                                            │
-//!                                                       `written` ──> readers that wait
+//!  journal ──frames──> project each record: rows in memory ──write──> tree ──sync──> cursor row
+//!                                                               │
+//!                                                          `written` ──> waiting readers
 //! ```
 //!
-//! Rows are whole and addressed by position or sequence, so writing one twice is harmless; the
-//! cursor row is written only after a sync that followed the rows it vouches for. A crash repeats
-//! what lies behind the cursor.
+//! Each row is complete and addressed by position or sequence, so writing a row twice is harmless.
+//! The cursor row is written only after a sync of all rows up to the cursor. After a crash the
+//! records behind the stored cursor are projected again.
 
 mod bloom;
 mod claim_archive;
@@ -19,24 +19,24 @@ mod keys;
 mod page;
 mod reader;
 mod row_buffer;
-mod shared;
+mod signals;
 mod snapshot;
 
 pub use claim_archive::ClaimArchive;
 pub use follower::{Projection, ProjectionError, ProjectionLimits};
 pub use page::{PageRequest, ProjectionPage, items_at};
 pub use reader::{
-    EntityHistory, EventFilter, EventView, ProjectionReadError, ProjectionReader, SnapshotAndTail,
-    Status, StoredRecord, TimelinePage,
+    EntityHistory, EventFilter, EventStatus, EventView, ProjectionReadError, ProjectionReader,
+    SnapshotAndTail, StoredRecord, TimelinePage,
 };
 pub use snapshot::PendingSnapshots;
 
-use shared::PROJECTION_TREE;
+use keys::PROJECTION_TREE;
 
-/// Removes everything derived, so that the next start derives it anew.
+/// Removes the projection's tree, so that the next start rebuilds it from the journal.
 ///
 /// # Errors
-/// sled's own.
+/// The error of sled.
 pub fn drop_projection(store: &crate::journal::DataStore) -> Result<(), sled::Error> {
     store.drop_tree(PROJECTION_TREE)?;
     store.sync()

@@ -1,49 +1,51 @@
-//! Parts of lists: which one a reader asks for, and what it gets.
+//! Pages of lists: the page that a reader requests, and the page that it gets.
 
 use std::ops::Range;
 
-/// The part of a list that is asked for.
+/// Request for one page of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest {
-    /// From 1.
+    /// Page number, counted from 1.
     pub page: u64,
-    /// From 1 to 100.
+    /// Items in a page, from 1 to 100.
     pub page_size: u64,
 }
 
 impl PageRequest {
-    /// Places of the page's items in the whole list, counted from 0.
+    /// Returns the indexes of the page's items in the whole list, counted from 0.
     #[must_use]
     pub const fn places(self) -> Range<u64> {
         let first = self.page.saturating_sub(1).saturating_mul(self.page_size);
         first..first.saturating_add(self.page_size)
     }
 
-    /// The items of this page among `all`.
+    /// Returns the items of this page from the whole list `all`.
     pub fn select<I: IntoIterator>(self, all: I) -> impl Iterator<Item = I::Item> {
         items_at(self.places(), all)
     }
 
-    /// Of `total` numbered things, those of this page, highest number first. Numbers begin at 0.
+    /// Returns the numbers of this page's items in a list of `total` items that is sorted by number
+    /// in descending order. Numbers start at 0.
     pub(super) fn item_numbers(self, total: u64) -> impl Iterator<Item = u64> {
         let Range { start, end } = self.places();
         (total.saturating_sub(end)..total.saturating_sub(start)).rev()
     }
 }
 
-/// The items of `all` that stand at `places`.
+/// Returns the items of `all` whose indexes are in `places`, counted from 0.
 pub fn items_at<I: IntoIterator>(places: Range<u64>, all: I) -> impl Iterator<Item = I::Item> {
-    let [skipped, count] = [places.start, places.end.saturating_sub(places.start)];
-    let length = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    all.into_iter().skip(length(skipped)).take(length(count))
+    let skipped = usize::try_from(places.start).unwrap_or(usize::MAX);
+    let count = places.end.saturating_sub(places.start);
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    all.into_iter().skip(skipped).take(count)
 }
 
-/// A part of a list.
+/// Page of a list, with the length of the whole list.
 #[derive(Clone, Debug)]
 pub struct ProjectionPage<T> {
-    /// The part asked for.
+    /// Items of the requested page.
     pub items: Vec<T>,
-    /// How many the whole list has.
+    /// Number of items in the whole list.
     pub total: u64,
 }
 

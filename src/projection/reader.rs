@@ -1,5 +1,5 @@
-//! What readers ask, answered from what is written: everything that was durable when they came, and
-//! nothing that was not.
+//! Reader of the projection. A read sees all records that were durable when it started, and no
+//! record that is not durable.
 
 use std::sync::Arc;
 
@@ -8,99 +8,99 @@ use tokio::sync::{Semaphore, broadcast, watch};
 use super::event_blocks::{BLOCK_EVENTS, EventBlock, EventMark, EventSlot};
 use super::page::{PageRequest, ProjectionPage};
 use super::row_buffer::{self, CHUNK_RECORDS, NameTable, OTHER_NAME};
-use super::shared::ProjectionSignals;
+use super::signals::ProjectionSignals;
 use super::{keys, snapshot};
 use crate::event::{
     EntityKey, Kind, Position, Record, StoreIncarnation, Timestamp, fingerprint_key,
 };
 use crate::journal::{Journal, JournalFrame, JournalReadError, await_fence};
 
-/// A record with where and when it was stored.
+/// Record with its position and the times of its storage.
 #[derive(Clone, Debug)]
 pub struct StoredRecord {
-    /// Its place in the journal.
+    /// Position of the record in the journal.
     pub position: Position,
-    /// When its request was received.
+    /// Receive time of the record's request.
     pub received_at: Timestamp,
-    /// When it was written.
+    /// Time at which the record's commit was written.
     pub committed_at: Timestamp,
-    /// The record.
+    /// Record in its decoded form.
     pub record: Record,
 }
 
-/// An entity's ends and what lies between.
+/// First and last record of an entity, and the parts of its state.
 #[derive(Clone, Debug)]
 pub struct EntityHistory {
-    /// The entity's first record.
+    /// First record of the entity.
     pub first: StoredRecord,
-    /// The entity's newest record.
+    /// Newest record of the entity.
     pub last: StoredRecord,
-    /// What its state is made of.
+    /// Parts from which the entity's state is built.
     pub snapshot_and_tail: SnapshotAndTail,
 }
 
-/// What an entity's state is made of.
+/// Parts from which an entity's state is built: its newest snapshot, and the records after it.
 #[derive(Clone, Debug, Default)]
 pub struct SnapshotAndTail {
-    /// The newest stored state, with the sequence of the last record in it.
+    /// Newest stored state, after the sequence of its last record.
     pub snapshot: Option<(u64, Vec<u8>)>,
-    /// The records after the snapshot, in order.
+    /// Records after the snapshot, in order.
     pub tail: Vec<StoredRecord>,
 }
 
 impl SnapshotAndTail {
-    /// Whether there is no such entity.
+    /// Returns `true` if the entity does not exist.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.snapshot.is_none() && self.tail.is_empty()
     }
 }
 
-/// How far an event is.
+/// Processing status of an accepted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Applied to its entity; a later event says how it ends.
+pub enum EventStatus {
+    /// Applied to its entity and pending: a later record completes or fails it.
     Processing,
-    /// Applied to its entity.
+    /// Applied to its entity, with no work left.
     Completed,
-    /// Accepted, but it could not be applied.
+    /// Accepted, but not applied to its entity.
     Failed,
 }
 
-/// An event with what became of it.
+/// Event with its status and the records that reprocessed or resolved it.
 #[derive(Clone, Debug)]
 pub struct EventView {
-    /// The event as it was first stored.
+    /// Record of the event as it was first stored.
     pub event: StoredRecord,
-    /// How far it is.
-    pub status: Status,
-    /// The newest record that tried it again or ended it, if any did.
+    /// Status after all records that reprocessed or resolved the event.
+    pub status: EventStatus,
+    /// Newest record that reprocessed or resolved the event, if there is one.
     pub resolution: Option<StoredRecord>,
-    /// How many records tried it again or ended it.
+    /// Number of records that reprocessed or resolved the event.
     pub later_records: u32,
 }
 
-/// Which events a list holds; what is `None` is not asked for.
+/// Filter of a list of events; a criterion that is `None` matches all events.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
-    /// The configured source.
+    /// Name of the configured source.
     pub source: Option<String>,
-    /// The name in the catalogue.
+    /// Name of the event in the catalogue.
     pub event_type: Option<String>,
-    /// The entity's kind.
+    /// Kind of the event's entity.
     pub kind: Option<Kind>,
-    /// The entity's id.
+    /// Id of the event's entity.
     pub entity: Option<String>,
-    /// How far it is.
-    pub status: Option<Status>,
-    /// Received at this moment or later.
+    /// Status that the event must have.
+    pub status: Option<EventStatus>,
+    /// Earliest receive time, itself included.
     pub since: Option<Timestamp>,
-    /// Received before this moment.
+    /// Latest receive time, itself excluded.
     pub until: Option<Timestamp>,
 }
 
 impl EventFilter {
-    /// Whether the names that are asked for are those of `record`.
+    /// Returns `true` if `record` has the names that the filter requires.
     fn matches_names(&self, record: &Record) -> bool {
         self.source
             .as_ref()
@@ -113,44 +113,44 @@ impl EventFilter {
     }
 }
 
-/// Consecutive records of one entity.
+/// Page of an entity's timeline: consecutive records of the entity.
 #[derive(Clone, Debug)]
 pub struct TimelinePage {
-    /// The records, in order.
+    /// Records in order of their sequence.
     pub records: Vec<StoredRecord>,
-    /// Everything of the entity before this position was looked at, if they are its last ones.
+    /// Set on the entity's last page: the position before which all its records were seen.
     pub end: Option<Position>,
 }
 
-/// The store could not be read; it is being opened anew.
+/// Error of a read from the projection; the node is stopping or opening its store again.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectionReadError {
-    /// The projection ended before it reached what the reader waits for.
-    #[error("the projection ended")]
+    /// The projection stopped before it reached the requested position.
+    #[error("the projection stopped")]
     Ended,
-    /// The tree failed or holds something malformed.
+    /// The tree could not be read, or contains a malformed row.
     #[error("cannot read the projection")]
     Store(#[from] sled::Error),
-    /// The journal failed or holds something malformed.
+    /// The journal could not be read, or contains a corrupt frame.
     #[error(transparent)]
     Journal(#[from] JournalReadError),
-    /// The blocking pool is gone: the process is stopping.
+    /// The blocking thread pool has ended, because the process is stopping.
     #[error("reading was cancelled")]
     Cancelled,
 }
 
-/// Answers readers. Cheap to clone.
+/// Reader of the projection. Cheap to clone.
 #[derive(Clone)]
 pub struct ProjectionReader {
     view: ProjectionView,
     signals: Arc<ProjectionSignals>,
     written: watch::Receiver<Position>,
-    /// Bounds the lists that are read at once, so that looking up keys and loading entities always
-    /// find a thread.
-    reader_places: Arc<Semaphore>,
+    /// Permits for reads of lists and states, so that key look-ups and loads of entities always
+    /// find a free thread.
+    read_permits: Arc<Semaphore>,
 }
 
-/// Lists and states that are read at once.
+/// Number of lists and states that may be read at once.
 const READERS_MAX: usize = 3;
 
 impl ProjectionReader {
@@ -164,54 +164,54 @@ impl ProjectionReader {
             view: ProjectionView { tree, journal },
             signals,
             written,
-            reader_places: Arc::new(Semaphore::new(READERS_MAX)),
+            read_permits: Arc::new(Semaphore::new(READERS_MAX)),
         }
     }
 
-    /// The store's incarnation, a part of every event id.
+    /// Returns the store's incarnation, a part of every event id.
     #[must_use]
     pub fn incarnation(&self) -> StoreIncarnation {
         self.view.journal.incarnation()
     }
 
-    /// Asks for everything that is durable now to be written soon, without waiting for it.
+    /// Requests that all records that are durable now are written soon, without waiting for that.
     pub fn request_write(&self) {
         self.signals
             .request_write(*self.view.journal.durable_end().borrow());
     }
 
-    /// Waits until everything that is durable now can be read.
+    /// Waits until all records that are durable now can be read.
     ///
     /// # Errors
-    /// [`Unavailable::Ended`] when the projection ends first.
+    /// [`ProjectionReadError::Ended`] when the projection ends first.
     pub async fn await_durable_written(&self) -> Result<(), ProjectionReadError> {
         let end = *self.view.journal.durable_end().borrow();
         self.await_written(end).await
     }
 
-    /// Waits until everything that was answered before can be read. With `store.sync = "interval"`
-    /// that is more than what is durable.
+    /// Waits until all records of earlier answers can be read. With `store.sync = "interval"` these
+    /// include records that are not durable yet.
     ///
     /// # Errors
-    /// [`Unavailable::Ended`] when the journal or the projection ends first.
+    /// [`ProjectionReadError::Ended`] when the journal or the projection ends first.
     pub async fn await_answered_written(&self) -> Result<(), ProjectionReadError> {
         self.await_written(self.answered_end().await?).await
     }
 
-    /// The position after everything that was answered before.
+    /// Returns the position after all records of earlier answers.
     ///
     /// # Errors
-    /// [`Unavailable::Ended`] when the journal ends first.
+    /// [`ProjectionReadError::Ended`] when the journal ends first.
     pub async fn answered_end(&self) -> Result<Position, ProjectionReadError> {
         await_fence(self.view.journal.as_ref())
             .await
             .map_err(|_| ProjectionReadError::Ended)
     }
 
-    /// Waits until everything before `end` can be read.
+    /// Waits until all records before `end` can be read.
     ///
     /// # Errors
-    /// [`Unavailable::Ended`] when the projection ends first.
+    /// [`ProjectionReadError::Ended`] when the projection ends first.
     pub async fn await_written(&self, end: Position) -> Result<(), ProjectionReadError> {
         let mut written = self.written.clone();
         if *written.borrow() < end {
@@ -224,10 +224,10 @@ impl ProjectionReader {
         Ok(())
     }
 
-    /// Everything from which the state of `entity` is made; `None` if there is no such entity.
+    /// Returns the history of `entity`; `None` if there is no such entity.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn history(
         &self,
         entity: &EntityKey,
@@ -236,11 +236,11 @@ impl ProjectionReader {
         self.read_caught_up(move |view| view.history(&entity)).await
     }
 
-    /// What the state of `entity` is made of, without waiting: for one whose records are known to
-    /// be written. Empty if there is no such entity.
+    /// Returns the parts of the state of `entity`, without waiting: for an entity whose records are
+    /// known to be written. Empty if there is no such entity.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn snapshot_and_tail_as_written(
         &self,
         entity: &EntityKey,
@@ -250,11 +250,11 @@ impl ProjectionReader {
             .await
     }
 
-    /// At most `limit` records of `entity`, from number `sequence` on; all that stand before `end`
-    /// can be among them.
+    /// Returns at most `limit` records of `entity`, from number `sequence` on. Waits until all
+    /// records before `end` can be read.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn timeline_page(
         &self,
         entity: &EntityKey,
@@ -269,10 +269,10 @@ impl ProjectionReader {
             .await
     }
 
-    /// The first and newest record of `entity`; `None` if there is no such entity.
+    /// Returns the first and the newest record of `entity`; `None` if there is no such entity.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn first_and_last(
         &self,
         entity: &EntityKey,
@@ -282,10 +282,10 @@ impl ProjectionReader {
             .await
     }
 
-    /// The entities of `kind`, the one begun last first.
+    /// Returns a page of the entities of `kind`, the newest first.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn entities(
         &self,
         kind: Kind,
@@ -295,10 +295,10 @@ impl ProjectionReader {
             .await
     }
 
-    /// The records of `entity`, newest first; `None` if there is no such entity.
+    /// Returns a page of the records of `entity`, newest first; `None` if there is no such entity.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn timeline(
         &self,
         entity: &EntityKey,
@@ -309,10 +309,10 @@ impl ProjectionReader {
             .await
     }
 
-    /// The events that pass `filter`, newest first.
+    /// Returns a page of the events that match `filter`, newest first.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn events(
         &self,
         filter: EventFilter,
@@ -322,10 +322,11 @@ impl ProjectionReader {
             .await
     }
 
-    /// The event at `position`; `None` if none was received there.
+    /// Returns the event at `position`; `None` if there is no record, or one that reprocesses
+    /// another event.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn event(
         &self,
         position: Position,
@@ -333,42 +334,42 @@ impl ProjectionReader {
         self.read_caught_up(move |view| view.event(position)).await
     }
 
-    /// Where the first record of the entity stands that holds `code` for ever, as far as that is
-    /// written.
+    /// Returns the position of the first record of the entity that holds `unique_key`, as far as
+    /// the records are written.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn position_of_unique_key(
         &self,
-        code: &str,
+        unique_key: &str,
     ) -> Result<Option<Position>, ProjectionReadError> {
-        let key = keys::unique_key(code);
+        let key = keys::unique_key(unique_key);
         self.read_as_written(move |view| view.position_of_unique_key(&key))
             .await
     }
 
-    /// The entity that holds `code` for ever.
+    /// Returns the entity that holds `unique_key`.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn unique_key_holder(
         &self,
-        code: &str,
+        unique_key: &str,
     ) -> Result<Option<EntityKey>, ProjectionReadError> {
         self.await_answered_written().await?;
-        self.unique_key_holder_as_written(code).await
+        self.unique_key_holder_as_written(unique_key).await
     }
 
-    /// The entity that holds `code` for ever, without waiting: for a code that is known to be
-    /// written if it is held.
+    /// Returns the entity that holds `unique_key`, without waiting: for a key whose holder, if any,
+    /// is known to be written.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn unique_key_holder_as_written(
         &self,
-        code: &str,
+        unique_key: &str,
     ) -> Result<Option<EntityKey>, ProjectionReadError> {
-        let key = keys::unique_key(code);
+        let key = keys::unique_key(unique_key);
         self.read_as_written(move |view| {
             let Some(position) = view.position_of_unique_key(&key)? else {
                 return Ok(None);
@@ -379,11 +380,11 @@ impl ProjectionReader {
         .await
     }
 
-    /// The events from `from` on that are still to be completed or failed, oldest first, at most
-    /// `limit`, as far as that is written.
+    /// Returns at most `limit` pending events from position `from` on, oldest first, as far as the
+    /// records are written.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn pending_events(
         &self,
         from: Position,
@@ -393,24 +394,25 @@ impl ProjectionReader {
             .await
     }
 
-    /// The position before which everything is written, and every change of it.
+    /// Returns a watch of the position before which all records can be read.
     #[must_use]
     pub fn written(&self) -> watch::Receiver<Position> {
         self.written.clone()
     }
 
-    /// The events that are owed again although they were completed or failed before, each once that
-    /// is written: they stand behind whoever goes through what is owed.
+    /// Subscribes to the events that become pending again after they were completed or failed. Each
+    /// is sent after its row is written. A task that has iterated past such an event must go back
+    /// to it.
     #[must_use]
     pub fn subscribe_reopened(&self) -> broadcast::Receiver<Position> {
         self.signals.reopened.subscribe()
     }
 
-    /// The record at `position`, which was submitted: as soon as it is durable, whether or not the
-    /// projection has passed it.
+    /// Waits until the appended record at `position` is durable, and returns it, even if the
+    /// projection has not reached it yet.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn await_record(
         &self,
         position: Position,
@@ -424,31 +426,33 @@ impl ProjectionReader {
             .await
     }
 
+    /// Runs `read` on a blocking thread, after all records that are durable now can be read.
     async fn read_caught_up<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&ProjectionView) -> Result<T, ProjectionReadError> + Send + 'static,
+        read: impl FnOnce(&ProjectionView) -> Result<T, ProjectionReadError> + Send + 'static,
     ) -> Result<T, ProjectionReadError> {
         self.await_durable_written().await?;
-        let _place = self
-            .reader_places
+        let _permit = self
+            .read_permits
             .acquire()
             .await
             .map_err(|_| ProjectionReadError::Cancelled)?;
-        self.read_as_written(ask).await
+        self.read_as_written(read).await
     }
 
+    /// Runs `read` on a blocking thread at once, with the rows that are written now.
     async fn read_as_written<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&ProjectionView) -> Result<T, ProjectionReadError> + Send + 'static,
+        read: impl FnOnce(&ProjectionView) -> Result<T, ProjectionReadError> + Send + 'static,
     ) -> Result<T, ProjectionReadError> {
         let view = self.view.clone();
-        tokio::task::spawn_blocking(move || ask(&view))
+        tokio::task::spawn_blocking(move || read(&view))
             .await
             .map_err(|_| ProjectionReadError::Cancelled)?
     }
 }
 
-/// The reading itself, which blocks.
+/// Blocking part of the reader.
 #[derive(Clone)]
 struct ProjectionView {
     tree: sled::Tree,
@@ -457,13 +461,13 @@ struct ProjectionView {
 
 impl ProjectionView {
     fn find_record(&self, position: Position) -> Result<Option<StoredRecord>, ProjectionReadError> {
-        let frame = self.journal.read(position)?;
+        let frame = self.journal.read_frame_at(position)?;
         frame
             .map(|frame| decode_stored(&frame, position))
             .transpose()
     }
 
-    /// A record that an index row names, so that it must be there.
+    /// Returns a record whose position is in a row, so that the record must exist.
     fn expect_record(&self, position: Position) -> Result<StoredRecord, ProjectionReadError> {
         self.find_record(position)?
             .ok_or(ProjectionReadError::Journal(JournalReadError::Corrupt(
@@ -478,7 +482,7 @@ impl ProjectionView {
         let position = row
             .as_ref()
             .try_into()
-            .map_err(|_| malformed_row("a row of a code"))?;
+            .map_err(|_| malformed_row("a row of a unique key"))?;
         Ok(Some(Position::new(u64::from_be_bytes(position))))
     }
 
@@ -495,20 +499,21 @@ impl ProjectionView {
         rows.map(|key| {
             self.expect_record(
                 keys::pending_event_position(&key?)
-                    .ok_or_else(|| malformed_row("a key of what is owed"))?,
+                    .ok_or_else(|| malformed_row("a key of a pending event"))?,
             )
         })
         .collect()
     }
 
     fn history(&self, entity: &EntityKey) -> Result<Option<EntityHistory>, ProjectionReadError> {
-        let past = self.snapshot_and_tail(entity)?;
+        let snapshot_and_tail = self.snapshot_and_tail(entity)?;
         let Some((first, newest)) = self.first_and_last(entity)? else {
             return Ok(None);
         };
-        // The projection may have gone on between the two: the state's own last record is the one
-        // to show with it.
-        let last = match (past.tail.last(), &past.snapshot) {
+
+        // The projection may have advanced between these two reads. The last record that is shown
+        // must be the last record in the state.
+        let last = match (snapshot_and_tail.tail.last(), &snapshot_and_tail.snapshot) {
             (Some(last), _) => last.clone(),
             (None, Some((sequence, _))) => match self.position(entity, *sequence)? {
                 Some(position) => self.expect_record(position)?,
@@ -519,7 +524,7 @@ impl ProjectionView {
         Ok(Some(EntityHistory {
             first,
             last,
-            snapshot_and_tail: past,
+            snapshot_and_tail,
         }))
     }
 
@@ -529,11 +534,8 @@ impl ProjectionView {
     ) -> Result<SnapshotAndTail, ProjectionReadError> {
         let snapshot = snapshot::load_snapshot(&self.tree, entity)?;
         let included = snapshot.as_ref().map_or(0, |(sequence, _)| *sequence);
-        let later = self.records_at(self.positions(entity, included + 1, usize::MAX)?)?;
-        Ok(SnapshotAndTail {
-            snapshot,
-            tail: later,
-        })
+        let tail = self.records_at(self.positions(entity, included + 1, usize::MAX)?)?;
+        Ok(SnapshotAndTail { snapshot, tail })
     }
 
     fn timeline_page(
@@ -551,7 +553,7 @@ impl ProjectionView {
         })
     }
 
-    /// The records at `positions`, all of which are there.
+    /// Returns the records at `positions`, all of which must exist.
     fn records_at(
         &self,
         positions: Vec<Position>,
@@ -559,25 +561,21 @@ impl ProjectionView {
         let mut records = Vec::with_capacity(positions.len());
         let mut frame: Option<Arc<JournalFrame>> = None;
         for position in positions {
-            // Consecutive records of a busy entity mostly share a frame.
+            // Consecutive records of a busy entity are mostly in the same frame.
             if frame
                 .as_ref()
                 .is_none_or(|frame| frame.entry(position).is_none())
             {
-                frame = self.journal.read(position)?;
+                frame = self.journal.read_frame_at(position)?;
             }
-            let held =
-                frame
-                    .as_ref()
-                    .ok_or(ProjectionReadError::Journal(JournalReadError::Corrupt(
-                        position,
-                    )))?;
-            records.push(decode_stored(held, position)?);
+            let corrupt = || ProjectionReadError::Journal(JournalReadError::Corrupt(position));
+            let containing = frame.as_ref().ok_or_else(corrupt)?;
+            records.push(decode_stored(containing, position)?);
         }
         Ok(records)
     }
 
-    /// Where the entity's record `sequence` stands.
+    /// Returns the position of the entity's record `sequence`.
     fn position(
         &self,
         entity: &EntityKey,
@@ -594,7 +592,7 @@ impl ProjectionView {
             .map(Position::new))
     }
 
-    /// Where the entity's records from `sequence` on stand, at most `limit` of them.
+    /// Returns the positions of at most `limit` records of the entity, from number `sequence` on.
     fn positions(
         &self,
         entity: &EntityKey,
@@ -664,7 +662,7 @@ impl ProjectionView {
         kind: Kind,
         page: PageRequest,
     ) -> Result<ProjectionPage<EntityKey>, ProjectionReadError> {
-        // Rows are written before the cursor row, so births are counted by their rows.
+        // Rows are written before the cursor row, so the count in the cursor row can be too low.
         let total = self.entity_count(kind)?;
         let mut items = Vec::new();
         for number in page.item_numbers(total) {
@@ -704,7 +702,7 @@ impl ProjectionView {
         let mut row: Option<(u32, Vec<u64>)> = None;
         for number in page.item_numbers(total) {
             let (chunk, slot) = row_buffer::chunk_place(number + 1);
-            if row.as_ref().is_none_or(|(held, _)| *held != chunk) {
+            if row.as_ref().is_none_or(|(loaded, _)| *loaded != chunk) {
                 let value = self
                     .tree
                     .get(keys::timeline_key(entity, chunk))?
@@ -727,16 +725,17 @@ impl ProjectionView {
     }
 
     fn event_view(&self, event: StoredRecord) -> Result<EventView, ProjectionReadError> {
-        // What concludes another event has happened; its failure is that event's.
+        // A resolution is completed itself; its failure is the failure of the event it resolves.
         let has_failed = event.record.failure.is_some() && event.record.resolves.is_none();
         if !has_failed && !event.record.pending {
             return Ok(EventView {
                 event,
-                status: Status::Completed,
+                status: EventStatus::Completed,
                 resolution: None,
                 later_records: 0,
             });
         }
+
         let row = self.tree.get(keys::attempts_key(event.position))?;
         let attempts = row
             .map(|row| row_buffer::decode_positions(&row))
@@ -745,15 +744,13 @@ impl ProjectionView {
         let resolution = newest
             .map(|position| self.expect_record(position))
             .transpose()?;
-        let Record {
-            failure,
-            pending: owes,
-            ..
-        } = &resolution.as_ref().unwrap_or(&event).record;
-        let status = match (failure, owes) {
-            (Some(_), _) => Status::Failed,
-            (None, true) => Status::Processing,
-            (None, false) => Status::Completed,
+
+        // The newest record decides.
+        let decisive = &resolution.as_ref().unwrap_or(&event).record;
+        let status = match (&decisive.failure, decisive.pending) {
+            (Some(_), _) => EventStatus::Failed,
+            (None, true) => EventStatus::Processing,
+            (None, false) => EventStatus::Completed,
         };
         let later_records = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
         Ok(EventView {
@@ -771,13 +768,16 @@ impl ProjectionView {
     ) -> Result<ProjectionPage<EventView>, ProjectionReadError> {
         let places = page.places();
         let (mut total, mut items) = (0, Vec::new());
-        let Some(wanted) = SlotFilter::try_new(filter, &NameTable::load(&self.tree)?) else {
+        let names = NameTable::load(&self.tree)?;
+        let Some(slot_filter) = SlotFilter::try_new(filter, &names) else {
             return Ok(ProjectionPage { items, total });
         };
-        let unsure = wanted.needs_records();
-        for found in self.matching_positions(wanted) {
-            let position = found?;
-            if unsure && !filter.matches_names(&self.expect_record(position)?.record) {
+
+        // All matches are counted, because the page tells the length of the whole list.
+        let needs_records = slot_filter.needs_records();
+        for position in self.matching_positions(slot_filter) {
+            let position = position?;
+            if needs_records && !filter.matches_names(&self.expect_record(position)?.record) {
                 continue;
             }
             if places.contains(&total) {
@@ -788,10 +788,10 @@ impl ProjectionView {
         Ok(ProjectionPage { items, total })
     }
 
-    /// The positions of the events that `wanted` admits, newest first.
+    /// Returns the positions of the events that match `slot_filter`, newest first.
     fn matching_positions(
         &self,
-        wanted: SlotFilter,
+        slot_filter: SlotFilter,
     ) -> impl Iterator<Item = Result<Position, ProjectionReadError>> + '_ {
         let rows = self
             .tree
@@ -804,21 +804,22 @@ impl ProjectionView {
                     .last_chunk()
                     .map_or(0, |number| u64::from_be_bytes(*number));
                 let Some(block) = EventBlock::decode(&value) else {
-                    return Some(Err(malformed_row("a block of events")));
+                    return Some(Err(malformed_row("an event block")));
                 };
                 let newest = block
                     .newest_first()
                     .next()
                     .map(|(_, slot)| slot.received_at);
-                // Receive times never go backwards: everything before this block is older still.
-                let exhausted = wanted
+                // Receive times never go backwards, so all earlier blocks are older than `since`
+                // too.
+                let is_too_old = slot_filter
                     .since
                     .zip(newest)
                     .is_some_and(|(since, newest)| newest < since);
-                (!exhausted).then(|| Ok(wanted.matching_positions(number, &block)))
+                (!is_too_old).then(|| Ok(slot_filter.matching_positions(number, &block)))
             }
         });
-        blocks.flat_map(|found| match found {
+        blocks.flat_map(|matches| match matches {
             Ok(positions) => positions.into_iter().map(Ok).collect::<Vec<_>>(),
             Err(error) => vec![Err(error)],
         })
@@ -844,7 +845,7 @@ fn decode_stored(
     })
 }
 
-/// The last row of a range.
+/// Extension of sled's iterator for the last row of a range.
 trait LastRow {
     fn last_row(self) -> Result<Option<(sled::IVec, sled::IVec)>, sled::Error>;
 }
@@ -855,7 +856,7 @@ impl LastRow for sled::Iter {
     }
 }
 
-/// A filter in the numbers of the event blocks.
+/// Filter of events in the form of the event blocks: names as numbers, the id as a fingerprint.
 struct SlotFilter {
     source: Option<u16>,
     event_type: Option<u16>,
@@ -867,7 +868,7 @@ struct SlotFilter {
 }
 
 impl SlotFilter {
-    /// `None` when a name is asked for that no event has.
+    /// Converts `filter`; returns `None` if it requires a name that no event has.
     fn try_new(filter: &EventFilter, names: &NameTable) -> Option<Self> {
         let number = |name: Option<&str>| {
             name.map(|name| names.number_of(name).ok_or(()))
@@ -880,17 +881,17 @@ impl SlotFilter {
             kind: number(filter.kind.map(Kind::as_str))?,
             id: filter.entity.as_deref().map(|id| fingerprint_key("", id)),
             mark: filter.status.map(|status| match status {
-                Status::Processing => EventMark::Processing,
-                Status::Completed => EventMark::Completed,
-                Status::Failed => EventMark::Failed,
+                EventStatus::Processing => EventMark::Processing,
+                EventStatus::Completed => EventMark::Completed,
+                EventStatus::Failed => EventMark::Failed,
             }),
             since: filter.since,
             until: filter.until,
         })
     }
 
-    /// Whether names are asked for that have no number of their own, so that the records have to be
-    /// read.
+    /// Returns `true` if the filter requires a name without a number of its own, so that the
+    /// records must be read.
     fn needs_records(&self) -> bool {
         [self.source, self.event_type, self.kind].contains(&Some(OTHER_NAME))
     }

@@ -1,5 +1,5 @@
-//! What the projection has derived from the journal but not yet written: rows in memory, written
-//! whole and seldom.
+//! Write buffer of the projection: rows that are derived from the journal but not yet written to
+//! the tree.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,53 +10,56 @@ use super::keys;
 use super::snapshot::{self, PendingSnapshots};
 use crate::event::{EntityKey, Kind, Position, Record, Timestamp, fingerprint_key};
 
-/// Positions in one row of a timeline.
+/// Number of positions in one row of a timeline.
 pub(super) const CHUNK_RECORDS: u64 = 64;
 
-/// Attempts at one event, and conclusions of it, that are remembered. The number of the next
-/// attempt, on which it has a claim, then stays the same: one is taken in each window of claims.
+/// Number of records that reprocess or resolve one event and are remembered. Beyond it the number
+/// of the next attempt, which is part of the attempt's claim, stays the same, so only one attempt
+/// is accepted in each idempotency window.
 const ATTEMPTS_MAX: usize = 1_000;
 
-/// Rows of timelines that are kept in memory after they were written, for entities that go on.
+/// Number of timeline rows that stay in memory after they were written, for entities that get more
+/// records.
 const CLEAN_CHUNKS_MAX: usize = 8 * 1024;
 
-/// The row that says how far the projection is, with the counts that belong to exactly that point.
+/// Cursor row: the position of the projection, and the counts at exactly that position.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ProjectionCursor {
-    /// Everything before this position is in the tree.
+    /// Position before which all records are in the tree.
     pub(super) position: u64,
-    /// How many entities of each kind there are.
-    births: BTreeMap<Kind, u64>,
-    /// The highest id that the node gave.
-    #[serde(default)]
-    pub(super) drawn: u64,
+    /// Number of entities of each kind.
+    #[serde(rename = "births")]
+    entity_counts: BTreeMap<Kind, u64>,
+    /// Highest id that the node has allocated.
+    #[serde(default, rename = "drawn")]
+    pub(super) highest_id: u64,
 }
 
 impl ProjectionCursor {
-    /// How many entities there are.
+    /// Returns the number of entities of all kinds.
     pub(super) fn entity_count(&self) -> u64 {
-        self.births.values().sum()
+        self.entity_counts.values().sum()
     }
 
     fn load(tree: &sled::Tree) -> Result<Self, sled::Error> {
         let start = Self {
             position: Position::FIRST.get(),
-            births: BTreeMap::new(),
-            drawn: 0,
+            entity_counts: BTreeMap::new(),
+            highest_id: 0,
         };
         tree.get(keys::CURSOR)?
             .map_or(Ok(start), |row| parse_row(&row))
     }
 }
 
-/// The most bytes of names that are numbered, with a margin below the largest value: senders of
-/// configured sources name their own events.
+/// Size at which the name table is full, in bytes, with a margin below the largest value. A bound
+/// is needed because senders of configured sources choose the names of their events.
 const NAMES_MAX_BYTES: usize = 8 * 1024;
 
-/// The number of every name beyond the bound.
+/// Number of all names that came after the name table was full.
 pub(super) const OTHER_NAME: u16 = u16::MAX;
 
-/// The names that event blocks refer to by number. Numbers are given once and never change.
+/// Name table: the names that event blocks refer to by number. A name's number never changes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NameTable {
     list: Vec<String>,
@@ -74,7 +77,8 @@ impl NameTable {
         Ok(names)
     }
 
-    /// The number of `name`, if an event ever had it: [`OTHER`] if that cannot be told.
+    /// Returns the number of `name`. For an unknown name, returns `None` while the table has room,
+    /// and [`OTHER_NAME`] once the table is full.
     pub(super) fn number_of(&self, name: &str) -> Option<u16> {
         self.numbers
             .get(name)
@@ -90,7 +94,7 @@ impl NameTable {
     }
 
     fn add_name(&mut self, name: String) {
-        // As the row has it, escapes included, and a comma.
+        // The size in the row: JSON with escapes, and a comma.
         self.bytes += to_row(&name).len() + 1;
         self.numbers.insert(
             name.clone(),
@@ -113,27 +117,28 @@ fn to_row<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("numbers and texts always serialize")
 }
 
-/// A row of a timeline: positions of up to 64 consecutive records, 0 where there is none yet.
+/// Row of a timeline: positions of up to 64 consecutive records; 0 means no record yet.
 #[derive(Default)]
 struct TimelineChunk {
     positions: Vec<u64>,
     dirty: bool,
 }
 
-/// Rows that differ from the tree, and the cursor they lead to.
+/// Rows that differ from the tree, and the cursor after them.
 pub(super) struct RowBuffer {
     tree: sled::Tree,
     pub(super) cursor: ProjectionCursor,
     names: NameTable,
+    /// Number of names that are in the tree.
     names_written: usize,
     chunks: HashMap<(EntityKey, u32), TimelineChunk>,
     blocks: BTreeMap<u64, EventBlock>,
     new_entities: Vec<(Vec<u8>, String)>,
     attempts: BTreeMap<Position, Vec<u64>>,
     unique_keys: Vec<(Vec<u8>, Position)>,
-    /// Events that are to be completed or failed, or no longer.
+    /// Events that became pending (`true`) or were resolved (`false`).
     pending_events: BTreeMap<Position, bool>,
-    /// Events that are owed again, for those who have passed them.
+    /// Events that are pending again after they were resolved.
     reopened: Vec<Position>,
     snapshots: HashMap<EntityKey, (u64, Vec<u8>)>,
     dirty_rows: usize,
@@ -160,19 +165,20 @@ impl RowBuffer {
         })
     }
 
-    /// Rows that wait to be written.
+    /// Returns the number of changed rows that are not written yet.
     pub(super) fn dirty_rows(&self) -> usize {
         self.dirty_rows
     }
 
-    /// Takes in the record at `position`, which must be the cursor's.
+    /// Projects the record at `position`, which must be the cursor's position.
     pub(super) fn project_record(
         &mut self,
         position: Position,
         received_at: Timestamp,
         record: &Record,
-        offers: &PendingSnapshots,
+        pending_snapshots: &PendingSnapshots,
     ) -> Result<(), sled::Error> {
+        // The list of events.
         let mark = self.derive_mark(position, record)?;
         let slot = EventSlot {
             received_at,
@@ -184,43 +190,51 @@ impl RowBuffer {
         };
         let (block, place) = event_blocks::block_place(position);
         self.load_block(block)?.set_slot(place, slot);
+
+        // The entity's timeline, and the state that the entity offered for this record.
         if let Some(sequence) = record.sequence {
             self.extend_timeline(&record.entity, sequence, position)?;
-            if let Some(state) = offers.take_passed(&record.entity, sequence) {
+            if let Some(state) = pending_snapshots.take_projected(&record.entity, sequence) {
                 self.dirty_rows += 1;
                 self.snapshots.insert(record.entity.clone(), state);
             }
         }
-        if let Some(code) = &record.unique_key {
-            self.unique_keys.push((keys::unique_key(code), position));
+
+        if let Some(unique_key) = &record.unique_key {
+            let row = (keys::unique_key(unique_key), position);
+            self.unique_keys.push(row);
             self.dirty_rows += 1;
         }
-        self.cursor.drawn = self.cursor.drawn.max(record.highest_id.unwrap_or_default());
+
+        let highest_id = record.highest_id.unwrap_or_default();
+        self.cursor.highest_id = self.cursor.highest_id.max(highest_id);
         self.cursor.position = position.plus(1).get();
         Ok(())
     }
 
-    /// What the record at `position` says of itself, after noting what it says of another event.
+    /// Returns the mark of the record at `position`, after updating the event that the record
+    /// resolves or reprocesses.
     fn derive_mark(
         &mut self,
         position: Position,
         record: &Record,
     ) -> Result<EventMark, sled::Error> {
-        let failed = record.failure.is_some();
+        let has_failed = record.failure.is_some();
+
+        // A failure in a resolution is the failure of the resolved event. The resolution itself has
+        // happened, so its own mark is `Completed`.
         if let Some(event) = record.resolves {
-            self.note_attempt(
-                event,
-                position,
-                if failed {
-                    EventMark::Failed
-                } else {
-                    EventMark::Completed
-                },
-            )?;
+            let resolved = if has_failed {
+                EventMark::Failed
+            } else {
+                EventMark::Completed
+            };
+            self.add_attempt(event, position, resolved)?;
             self.set_pending(event, false);
             return Ok(EventMark::Completed);
         }
-        let mark = match (record.pending, failed) {
+
+        let mark = match (record.pending, has_failed) {
             (true, _) => EventMark::Processing,
             (false, true) => EventMark::Failed,
             (false, false) => EventMark::Completed,
@@ -229,25 +243,26 @@ impl RowBuffer {
             self.set_pending(record.reprocesses.unwrap_or(position), true);
             self.reopened.extend(record.reprocesses);
         }
+
         let Some(event) = record.reprocesses else {
             return Ok(mark);
         };
-        self.note_attempt(event, position, mark)?;
+        self.add_attempt(event, position, mark)?;
         Ok(EventMark::Attempt)
     }
 
-    fn set_pending(&mut self, event: Position, owed: bool) {
-        if self.pending_events.insert(event, owed).is_none() {
+    fn set_pending(&mut self, event: Position, is_pending: bool) {
+        if self.pending_events.insert(event, is_pending).is_none() {
             self.dirty_rows += 1;
         }
     }
 
-    /// The events that are owed again since the last call.
+    /// Takes the events that were reopened since the last call.
     pub(super) fn take_reopened(&mut self) -> Vec<Position> {
         std::mem::take(&mut self.reopened)
     }
 
-    /// Writes every waiting row. The cursor row is not among them: see [`Index::write_cursor`].
+    /// Writes all changed rows except the cursor row, which [`RowBuffer::write_cursor`] writes.
     pub(super) fn write_rows(&mut self) -> Result<(), sled::Error> {
         for ((entity, number), chunk) in self.chunks.iter_mut().filter(|(_, chunk)| chunk.dirty) {
             self.tree.insert(
@@ -259,22 +274,26 @@ impl RowBuffer {
         for (key, id) in self.new_entities.drain(..) {
             self.tree.insert(key, id.as_str())?;
         }
-        // Before the blocks that refer to them.
+
+        // Names come before the blocks that refer to them: a crash between the two is harmless
+        // then.
         if self.names_written < self.names.list.len() {
             self.tree.insert(keys::NAMES, to_row(&self.names.list))?;
             self.names_written = self.names.list.len();
         }
+
         let open_block = event_blocks::block_place(Position::new(self.cursor.position)).0;
         for (number, block) in &self.blocks {
             self.tree
                 .insert(keys::event_block_key(*number), block.encode())?;
         }
         self.blocks.retain(|number, _| *number == open_block);
+
         for (key, position) in self.unique_keys.drain(..) {
             self.tree.insert(key, &position.get().to_be_bytes())?;
         }
-        for (position, owed) in std::mem::take(&mut self.pending_events) {
-            match owed {
+        for (position, is_pending) in std::mem::take(&mut self.pending_events) {
+            match is_pending {
                 true => self.tree.insert(keys::pending_event_key(position), &[])?,
                 false => self.tree.remove(keys::pending_event_key(position))?,
             };
@@ -283,9 +302,11 @@ impl RowBuffer {
             self.tree
                 .insert(keys::attempts_key(position), encode_positions(&attempts))?;
         }
+
         for (entity, (sequence, state)) in self.snapshots.drain() {
             snapshot::store_snapshot(&self.tree, &entity, sequence, &state)?;
         }
+
         if self.chunks.len() > CLEAN_CHUNKS_MAX {
             self.chunks.clear();
         }
@@ -293,7 +314,7 @@ impl RowBuffer {
         Ok(())
     }
 
-    /// Writes the cursor row, after a sync that followed the rows it vouches for.
+    /// Writes the cursor row. The rows before the cursor must be synced already.
     pub(super) fn write_cursor(&self) -> Result<(), sled::Error> {
         self.tree
             .insert(keys::CURSOR, to_row(&self.cursor))
@@ -307,7 +328,7 @@ impl RowBuffer {
         position: Position,
     ) -> Result<(), sled::Error> {
         if sequence == 1 {
-            let number = self.cursor.births.entry(entity.kind()).or_default();
+            let number = self.cursor.entity_counts.entry(entity.kind()).or_default();
             self.new_entities.push((
                 keys::kind_entity_key(entity.kind(), *number),
                 entity.id().to_owned(),
@@ -315,24 +336,26 @@ impl RowBuffer {
             self.dirty_rows += 1;
             *number += 1;
         }
+
         let (number, slot) = chunk_place(sequence);
         let tree = &self.tree;
         let chunk = match self.chunks.entry((entity.clone(), number)) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(new) => {
-                // Nothing stands before the first slot, so nothing has to be read for it.
+            std::collections::hash_map::Entry::Occupied(cached) => cached.into_mut(),
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                // A record in the first slot starts a new row, so there is no stored row to read.
                 let stored = if slot == 0 {
                     None
                 } else {
                     tree.get(keys::timeline_key(entity, number))?
                 };
                 let positions = stored.map(|row| decode_positions(&row)).unwrap_or_default();
-                new.insert(TimelineChunk {
+                vacant.insert(TimelineChunk {
                     positions,
                     dirty: false,
                 })
             }
         };
+
         if chunk.positions.len() <= slot {
             chunk.positions.resize(slot + 1, 0);
         }
@@ -344,7 +367,9 @@ impl RowBuffer {
         Ok(())
     }
 
-    fn note_attempt(
+    /// Adds the record at `position` to those that reprocess or resolve the event at `original`,
+    /// and sets that event's mark.
+    fn add_attempt(
         &mut self,
         original: Position,
         position: Position,
@@ -361,7 +386,7 @@ impl RowBuffer {
         let attempts = self
             .attempts
             .get_mut(&original)
-            .expect("it was just put there");
+            .expect("the attempts were loaded above");
         if let Err(place) = attempts.binary_search(&position.get()) {
             attempts.insert(place, position.get());
             attempts.drain(..attempts.len().saturating_sub(ATTEMPTS_MAX));
@@ -379,11 +404,14 @@ impl RowBuffer {
             self.blocks.insert(number, block.ok_or_else(malformed)?);
             self.dirty_rows += 1;
         }
-        Ok(self.blocks.get_mut(&number).expect("it was just put there"))
+        Ok(self
+            .blocks
+            .get_mut(&number)
+            .expect("the block was loaded above"))
     }
 }
 
-/// The row that holds the record `sequence` of an entity, and its slot there.
+/// Returns the number of the timeline row that contains the record `sequence`, and its slot there.
 pub(super) fn chunk_place(sequence: u64) -> (u32, usize) {
     let index = sequence - 1;
     let chunk = u32::try_from(index / CHUNK_RECORDS).expect("no entity has 2^38 records");
@@ -414,9 +442,9 @@ mod tests {
     use super::*;
     use crate::journal::VALUE_MAX_BYTES;
 
-    /// Quotes double in JSON: a row of them had outgrown a value.
+    /// Quotes take two bytes in JSON: a row of them had become larger than a value.
     #[test]
-    fn the_row_of_names_fits_a_value_whatever_they_are() {
+    fn the_row_of_names_fits_a_value_for_any_names() {
         let mut names = NameTable::default();
         let numbers: Vec<u16> = (0..200)
             .map(|n| names.number_or_add(&format!("{}{n}", "\"\\".repeat(120))))
@@ -424,9 +452,9 @@ mod tests {
         assert!(to_row(&names.list).len() <= VALUE_MAX_BYTES);
         assert_eq!((numbers[0], numbers[1], numbers[199]), (0, 1, OTHER_NAME));
         assert_eq!(
-            names.number_of("never met"),
+            names.number_of("never seen"),
             Some(OTHER_NAME),
-            "it may be among those without a number"
+            "it may be one of the names without a number"
         );
     }
 }

@@ -1,7 +1,7 @@
-//! Snapshots: states that entities offer, and how they are stored.
+//! Snapshots of entity states: offers by entities, and the stored form.
 //!
-//! An entity offers a state before its record is durable; the projection stores it once it has
-//! passed that record.
+//! An entity offers a state before the state's last record is durable. The projection stores the
+//! state after it has projected that record.
 //!
 //! ```text
 //! part   format u8 = 1 | flags u8 (1 = last part) | a part of the lz4-compressed state
@@ -18,56 +18,64 @@ use crate::journal::VALUE_MAX_BYTES;
 const FORMAT: u8 = 1;
 const LAST_PART: u8 = 1;
 const HEADER_BYTES: usize = 2;
-/// Memory for states that wait for the projection. An offer beyond it is declined: the entity
-/// offers again later.
-const WAITING_MAX_BYTES: usize = 32 * 1024 * 1024;
-/// No state is larger: its collections are bounded.
+/// Memory for pending snapshots, in bytes. Offers beyond it are declined, and the entity offers
+/// again later.
+const OFFERED_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// Largest state that is decompressed, in bytes: a guard against corrupt sizes. The collections of
+/// a state are bounded, so real states are far smaller.
 const STATE_MAX_BYTES: usize = 1024 * 1024 * 1024;
 
-/// States that wait until the projection has passed the record they include.
+/// Offered states that wait until the projection reaches their last record.
 #[derive(Default)]
-pub struct PendingSnapshots(Mutex<WaitingStates>);
+pub struct PendingSnapshots(Mutex<OfferedStates>);
 
 #[derive(Default)]
-struct WaitingStates {
+struct OfferedStates {
+    /// For each entity, the sequence of the state's last record, and the state.
     states: HashMap<EntityKey, (u64, Vec<u8>)>,
     bytes: usize,
 }
 
 impl PendingSnapshots {
-    /// Offers `state`, which is that of `entity` after its record `sequence`; says whether it was
-    /// taken.
+    /// Offers `state`, the state of `entity` after its record `sequence`. Returns `true` if the
+    /// offer is accepted.
     ///
-    /// Must be called before that record is submitted, so that the projection cannot have passed
-    /// it.
+    /// Must be called before that record is appended, so that the projection cannot be past it yet.
     pub fn offer(&self, entity: &EntityKey, sequence: u64, state: Vec<u8>) -> bool {
-        let mut waiting = self.0.lock();
-        // One that is larger than the bound is taken when it is alone, or it would never be.
-        let full = waiting.bytes > 0 && waiting.bytes + state.len() > WAITING_MAX_BYTES;
-        if full || waiting.states.contains_key(entity) {
+        let mut offered = self.0.lock();
+
+        // A state larger than the bound is accepted when it is the only one, or it would never be.
+        let full = offered.bytes > 0 && offered.bytes + state.len() > OFFERED_MAX_BYTES;
+        if full || offered.states.contains_key(entity) {
             return false;
         }
-        waiting.bytes += state.len();
-        waiting.states.insert(entity.clone(), (sequence, state));
+
+        offered.bytes += state.len();
+        offered.states.insert(entity.clone(), (sequence, state));
         true
     }
 
-    /// Takes back what was offered for `entity`: its actor did not come as far.
+    /// Withdraws the offer for `entity`, because the actor ended before the record was appended.
     pub fn withdraw(&self, entity: &EntityKey) {
-        let mut waiting = self.0.lock();
-        if let Some((_, state)) = waiting.states.remove(entity) {
-            waiting.bytes -= state.len();
+        let mut offered = self.0.lock();
+        if let Some((_, state)) = offered.states.remove(entity) {
+            offered.bytes -= state.len();
         }
     }
 
-    /// Takes the state of `entity` if it includes no record after `passed`.
-    pub(super) fn take_passed(&self, entity: &EntityKey, passed: u64) -> Option<(u64, Vec<u8>)> {
-        let mut waiting = self.0.lock();
-        if waiting.states.get(entity)?.0 > passed {
+    /// Takes the offered state of `entity` if its last record is at most `projected`, the sequence
+    /// of the last projected record.
+    pub(super) fn take_projected(
+        &self,
+        entity: &EntityKey,
+        projected: u64,
+    ) -> Option<(u64, Vec<u8>)> {
+        let mut offered = self.0.lock();
+        if offered.states.get(entity)?.0 > projected {
             return None;
         }
-        let (sequence, state) = waiting.states.remove(entity)?;
-        waiting.bytes -= state.len();
+        let (sequence, state) = offered.states.remove(entity)?;
+        offered.bytes -= state.len();
         Some((sequence, state))
     }
 }
@@ -100,7 +108,7 @@ pub(super) fn store_snapshot(
     Ok(())
 }
 
-/// The newest whole snapshot of `entity`: the sequence that it includes, and the state.
+/// Loads the newest complete snapshot of `entity`: the sequence of its last record, and the state.
 pub(super) fn load_snapshot(
     tree: &sled::Tree,
     entity: &EntityKey,
@@ -121,19 +129,19 @@ pub(super) fn load_snapshot(
                 ..=keys::snapshot_key(entity, sequence, u16::MAX),
         );
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
-        // One that is being replaced at this moment loses its parts from the front.
+        // A snapshot that is being replaced right now loses its parts from the front.
         let in_order = rows
             .iter()
             .zip(0_u16..)
             .all(|((key, _), part)| **key == *keys::snapshot_key(entity, sequence, part));
         let parts: Vec<_> = rows.iter().map(|(_, part)| part).collect();
-        if let Some(state) = Some(parts)
-            .filter(|_| in_order)
-            .and_then(|parts| join_parts(&parts))
-        {
+        let state = if in_order { join_parts(&parts) } else { None };
+        if let Some(state) = state {
             return Ok(Some((sequence, state)));
         }
-        // A crash left a part of it: an older one is whole, or the journal has everything.
+
+        // A crash left the snapshot incomplete. Try the older one; without any, the journal has all
+        // records.
         let Some(earlier) = sequence.checked_sub(1) else {
             return Ok(None);
         };
@@ -206,7 +214,7 @@ mod tests {
 
     /// A crash between the parts must not hide the older snapshot.
     #[test]
-    fn a_snapshot_without_its_last_part_is_passed_over() {
+    fn a_snapshot_without_its_last_part_is_skipped() {
         let (tree, entity) = setup();
         store_snapshot(&tree, &entity, 3, b"older").expect("stores");
         let older = tree.iter().next().expect("one row").expect("reads");
@@ -221,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_is_taken_only_once_its_record_is_passed() {
+    fn an_offer_is_taken_only_once_its_record_is_projected() {
         let (_, entity) = setup();
         let offers = PendingSnapshots::default();
         assert!(offers.offer(&entity, 5, vec![1]));
@@ -229,8 +237,8 @@ mod tests {
             !offers.offer(&entity, 6, vec![2]),
             "one state of an entity waits at a time"
         );
-        assert_eq!(offers.take_passed(&entity, 4), None);
-        assert_eq!(offers.take_passed(&entity, 5), Some((5, vec![1])));
-        assert_eq!(offers.take_passed(&entity, 5), None);
+        assert_eq!(offers.take_projected(&entity, 4), None);
+        assert_eq!(offers.take_projected(&entity, 5), Some((5, vec![1])));
+        assert_eq!(offers.take_projected(&entity, 5), None);
     }
 }

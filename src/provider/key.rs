@@ -126,8 +126,8 @@ impl VerificationKey {
         Ok(Self::Secret(Zeroizing::new(bytes)))
     }
 
-    /// Returns true if one of `signatures` is the signature of `signed` under this key. The time
-    /// taken depends only on the number of signatures.
+    /// Returns true if one of `signatures` is the signature of `signed` under this key. With a
+    /// secret, the time taken depends only on the number of signatures.
     pub(super) fn matches_any(
         &self,
         algorithm: SignatureAlgorithm,

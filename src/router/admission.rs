@@ -1,10 +1,10 @@
-//! Admission: a permit for each event between its request and its answer, so that nothing is
-//! refused later for want of room.
+//! Admission control: each event holds a permit from its request to its answer, so that no later
+//! stage refuses it for lack of room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Room for events and their bytes.
+/// Number and bytes of the events that may be in flight.
 #[derive(Debug)]
 pub(super) struct AdmissionControl {
     events: PermitBudget,
@@ -30,7 +30,7 @@ impl PermitBudget {
     }
 }
 
-/// Room for one event. Given back when dropped.
+/// Permit of one event; dropping it frees its room.
 #[derive(Debug)]
 pub(super) struct EventPermit {
     admission: Arc<AdmissionControl>,
@@ -49,7 +49,7 @@ impl AdmissionControl {
         })
     }
 
-    /// Permits for events of these sizes in bytes, all of them or none.
+    /// Acquires permits for events of these sizes in bytes: all of them, or none.
     pub(super) fn try_admit_all(
         self: &Arc<Self>,
         sizes: impl Iterator<Item = usize>,
@@ -57,7 +57,7 @@ impl AdmissionControl {
         sizes.map(|bytes| self.try_admit(bytes)).collect()
     }
 
-    /// A permit for one event of `bytes` bytes, or `None` when there is no room.
+    /// Acquires a permit for one event of `bytes` bytes; `None` when there is no room.
     pub(super) fn try_admit(self: &Arc<Self>, bytes: usize) -> Option<EventPermit> {
         if !self.events.try_take(1) {
             return None;
@@ -66,6 +66,7 @@ impl AdmissionControl {
             self.events.give_back(1);
             return None;
         }
+
         Some(EventPermit {
             admission: Arc::clone(self),
             bytes,

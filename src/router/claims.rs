@@ -1,19 +1,19 @@
-//! The claim table: one `(source, idempotency key)` is accepted once within its window, whichever
-//! entity it names.
+//! Claim table: one `(source, idempotency key)` is accepted once within its window, for whichever
+//! entity.
 //!
 //! ```text
-//!            claim()            committed
-//!   (free) ──────────> Pending ───────────> Taken ──passed by the projection──> archive ──window over──> (free)
-//!                         │ refused, or lost with its event
-//!                         └──────> (free)
+//!        claim_key()         committed         projected           window over
+//!  (free) ────────> Pending ───────────> Taken ─────────> archive ─────────────> (free)
+//!                      │ refused, or lost with its event
+//!                      └──────> (free)
 //! ```
 //!
-//! Two tables work like this: that of keys, which are free again after their source's window, and
-//! that of codes (such as a customer's), which are held for ever.
+//! There are two tables. Idempotency keys are free again after the window of their source. Unique
+//! keys, such as customer codes, are held for ever.
 //!
-//! A claim is made before routing, since one key may come with two entities, and travels with its
-//! event: an HTTP request that is given up does not free it. Who meets a pending claim waits for
-//! its outcome.
+//! An event claims its key before it is routed, since one key may arrive with two entities. The
+//! claim travels with the event: a client that disconnects does not free the key. A second event
+//! with a pending key waits for the outcome of the first.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,34 +26,34 @@ use crate::clock::Clock;
 use crate::event::{EntityKey, FingerprintFn, InternedName, Position, Timestamp};
 use crate::projection::{ClaimArchive, ProjectionReadError, ProjectionReader};
 
-/// Locks that share the table, so that HTTP workers seldom wait for each other.
+/// Number of locks over the table, so that HTTP workers rarely wait for each other.
 const STRIPES: usize = 64;
 
-/// The first event that took a key.
+/// Event that holds a key, by its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClaimHolder {
     pub(super) position: Position,
     pub(super) sequence: Option<u64>,
 }
 
-/// What became of a claim that others wait for.
+/// Outcome of a pending claim, as its waiters receive it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClaimOutcome {
-    /// Its event is durable, or another one was found to have the key.
+    /// The event is durable, or an earlier holder was found.
     Taken(ClaimHolder),
-    /// Its event was refused, and the key is free.
+    /// The event was refused; the key is free.
     Freed,
 }
 
-/// Why a claim was not granted.
+/// Reason for which a claim was not granted.
 #[derive(Debug)]
 pub(super) enum KeyClaimError {
-    /// The key was taken before, within its window.
+    /// Another event claimed the key before, within the window.
     Taken(ClaimHolder),
-    /// Another event holds the key and is on its way; dropped untold when nobody knows what became
-    /// of that one.
+    /// Another event with the key is in flight. The channel closes without a message when the
+    /// outcome is unknown.
     Pending(oneshot::Receiver<ClaimOutcome>),
-    /// The store could not be asked.
+    /// The lookup in the store failed.
     Unavailable(ProjectionReadError),
 }
 
@@ -65,36 +65,37 @@ pub(super) struct ClaimTable {
     fingerprint: FingerprintFn,
 }
 
-/// Where a table finds what was taken long ago.
+/// Store of older claims, which the table no longer holds in memory.
 enum ClaimHistory {
-    /// Keys, each remembered for as long as its source says.
+    /// Claims of idempotency keys, each for the window of its source.
     IdempotencyKeys {
         archive: Arc<ClaimArchive>,
         windows: IdempotencyWindows,
     },
-    /// Codes, remembered for ever; the position is how far the rows of codes are written.
+    /// Claims of unique keys, held for ever. `written` is the position up to which the projection
+    /// has written its table of unique keys.
     UniqueKeys { written: watch::Receiver<Position> },
 }
 
-/// How long each source's keys are remembered.
+/// Duration for which each source's keys are remembered.
 #[derive(Clone, Debug, Default)]
 pub struct IdempotencyWindows(pub Vec<(InternedName, Duration)>);
 
 impl IdempotencyWindows {
-    /// How long keys of sources are remembered that say nothing else: past the retries that follow
-    /// a lost answer.
+    /// Window of sources without a setting: longer than the retries of a sender that missed an
+    /// answer.
     pub const DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
-    /// The window of `source`.
+    /// Window of the keys of `source`.
     #[must_use]
-    pub fn of(&self, source: &str) -> Duration {
+    pub fn window_of(&self, source: &str) -> Duration {
         self.0
             .iter()
             .find(|(name, _)| name.as_str() == source)
             .map_or(Self::DEFAULT, |(_, window)| *window)
     }
 
-    /// The longest window of all.
+    /// Longest window of all sources.
     #[must_use]
     pub fn longest_window(&self) -> Duration {
         self.0
@@ -107,7 +108,7 @@ impl IdempotencyWindows {
 #[derive(Default)]
 struct ClaimStripe {
     slots: HashMap<u64, Vec<ClaimSlot>>,
-    /// Taken claims in order, to be dropped here once the archive has them.
+    /// Taken claims in the order of positions; dropped from memory once the archive has them.
     taken: VecDeque<(Position, u64)>,
 }
 
@@ -116,7 +117,7 @@ struct ClaimSlot {
     state: KeyClaimState,
 }
 
-/// The key in full: fingerprints may collide.
+/// Complete key, since fingerprints may collide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ClaimKey {
     source: InternedName,
@@ -131,7 +132,7 @@ enum KeyClaimState {
     },
 }
 
-/// The right to use a key, for the event that carries it. Freed when dropped.
+/// Claim of a key, carried by its event. Dropping it frees the key.
 pub(super) struct KeyClaim {
     table: Arc<ClaimTable>,
     fingerprint: u64,
@@ -139,14 +140,14 @@ pub(super) struct KeyClaim {
     settled: bool,
 }
 
+/// State of a key that is not free.
 enum ClaimProbe {
-    Granted,
     Taken(ClaimHolder),
     Pending(oneshot::Receiver<ClaimOutcome>),
 }
 
 impl ClaimTable {
-    /// The table of keys.
+    /// Creates the table of idempotency keys.
     pub(super) fn for_idempotency_keys(
         archive: Arc<ClaimArchive>,
         windows: IdempotencyWindows,
@@ -162,7 +163,7 @@ impl ClaimTable {
         )
     }
 
-    /// The table of codes.
+    /// Creates the table of unique keys.
     pub(super) fn for_unique_keys(
         written: watch::Receiver<Position>,
         reads: ProjectionReader,
@@ -178,7 +179,7 @@ impl ClaimTable {
     }
 
     fn new(
-        past: ClaimHistory,
+        history: ClaimHistory,
         reads: ProjectionReader,
         clock: Arc<dyn Clock>,
         fingerprint: FingerprintFn,
@@ -186,14 +187,17 @@ impl ClaimTable {
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
         Arc::new(Self {
             stripes,
-            history: past,
+            history,
             reads,
             clock,
             fingerprint,
         })
     }
 
-    /// Claims `key` of `source`, or says who has it.
+    /// Claims `key` of `source`.
+    ///
+    /// # Errors
+    /// [`KeyClaimError`] when another event holds the key or may hold it.
     pub(super) async fn claim_key(
         self: &Arc<Self>,
         source: InternedName,
@@ -204,31 +208,34 @@ impl ClaimTable {
             source,
             key: key.into(),
         };
+
         match self.probe_or_claim(fingerprint, &name) {
-            ClaimProbe::Taken(taken) => return Err(KeyClaimError::Taken(taken)),
-            ClaimProbe::Pending(outcome) => return Err(KeyClaimError::Pending(outcome)),
-            ClaimProbe::Granted => {}
+            Some(ClaimProbe::Taken(holder)) => return Err(KeyClaimError::Taken(holder)),
+            Some(ClaimProbe::Pending(outcome)) => return Err(KeyClaimError::Pending(outcome)),
+            None => {}
         }
-        // From here on the key is pending: whoever comes meanwhile waits for what the past says to
-        // us.
+
+        // The key is pending from here on, so that a second event waits while this one reads the
+        // store.
         let claim = KeyClaim {
             table: Arc::clone(self),
             fingerprint,
             key: name,
             settled: false,
         };
+
         match self.find_earlier_holder(fingerprint, &claim.key).await {
             Ok(None) => Ok(claim),
-            Ok(Some(taken)) => {
-                claim.concede_to(taken);
-                Err(KeyClaimError::Taken(taken))
+            Ok(Some(holder)) => {
+                claim.concede_to(holder);
+                Err(KeyClaimError::Taken(holder))
             }
             Err(error) => Err(KeyClaimError::Unavailable(error)),
         }
     }
 
-    /// The entity that holds the code `key`, or whose event that claims it is on its way and
-    /// arrives.
+    /// Returns the entity that holds the unique key; waits for the outcome of an event in flight
+    /// that claims it.
     pub(super) async fn find_holder(
         &self,
         source: InternedName,
@@ -239,49 +246,53 @@ impl ClaimTable {
             source,
             key: key.into(),
         };
+
         match self.probe(fingerprint, &name) {
-            // What is not in memory is written, if it is anywhere.
-            None | Some(ClaimProbe::Granted) => {
+            // A key that is not in memory is in the projection, or free.
+            None => {
                 return self.reads.unique_key_holder_as_written(key).await;
             }
             Some(ClaimProbe::Taken(_)) => {}
-            // If that event fails, the rows say that nobody holds the code.
+            // If that event fails, the projection's table shows the key as free.
             Some(ClaimProbe::Pending(outcome)) => drop(outcome.await),
         }
+
         self.reads.unique_key_holder(key).await
     }
 
-    fn probe_or_claim(&self, fingerprint: u64, name: &ClaimKey) -> ClaimProbe {
+    /// Claims the key in memory if it is free there, and returns `None`; otherwise its state.
+    fn probe_or_claim(&self, fingerprint: u64, name: &ClaimKey) -> Option<ClaimProbe> {
         let now = self.clock.wall();
         let mut stripe = self.stripe(fingerprint);
         stripe.forget_archived(self.archived_end());
         let slots = stripe.slots.entry(fingerprint).or_default();
-        let met = slots.iter().position(|slot| slot.key == *name);
-        if let Some(met) = met {
-            match &mut slots[met].state {
+
+        if let Some(index) = slots.iter().position(|slot| slot.key == *name) {
+            match &mut slots[index].state {
                 KeyClaimState::Pending(waiting) => {
-                    let (tell, outcome) = oneshot::channel();
-                    waiting.push(tell);
-                    return ClaimProbe::Pending(outcome);
+                    let (waiter, outcome) = oneshot::channel();
+                    waiting.push(waiter);
+                    return Some(ClaimProbe::Pending(outcome));
                 }
                 KeyClaimState::Taken { by, claimed_at }
                     if self.is_claim_valid(name, *claimed_at, now) =>
                 {
-                    return ClaimProbe::Taken(*by);
+                    return Some(ClaimProbe::Taken(*by));
                 }
                 KeyClaimState::Taken { .. } => {
-                    slots.remove(met);
+                    slots.remove(index);
                 }
             }
         }
+
         slots.push(ClaimSlot {
             key: name.clone(),
             state: KeyClaimState::Pending(Vec::new()),
         });
-        ClaimProbe::Granted
+        None
     }
 
-    /// Who has the key, without claiming it.
+    /// Looks up the state of the key without claiming it; `None` if no event holds it in memory.
     fn probe(&self, fingerprint: u64, name: &ClaimKey) -> Option<ClaimProbe> {
         let mut stripe = self.stripe(fingerprint);
         let slot = stripe
@@ -289,17 +300,19 @@ impl ClaimTable {
             .get_mut(&fingerprint)?
             .iter_mut()
             .find(|slot| slot.key == *name)?;
+
         match &mut slot.state {
             KeyClaimState::Taken { by, .. } => Some(ClaimProbe::Taken(*by)),
             KeyClaimState::Pending(waiting) => {
-                let (tell, outcome) = oneshot::channel();
-                waiting.push(tell);
+                let (waiter, outcome) = oneshot::channel();
+                waiting.push(waiter);
                 Some(ClaimProbe::Pending(outcome))
             }
         }
     }
 
-    /// Claims of events before this position need not be held here: they are found in the past.
+    /// Position before which claims need not stay in memory, since the store of older claims has
+    /// them.
     fn archived_end(&self) -> Position {
         match &self.history {
             ClaimHistory::IdempotencyKeys { archive, .. } => archive.end(),
@@ -307,11 +320,11 @@ impl ClaimTable {
         }
     }
 
-    /// Whether what was claimed at `claimed_at` still holds.
+    /// Returns true while a key claimed at `claimed_at` is not free again.
     fn is_claim_valid(&self, name: &ClaimKey, claimed_at: Timestamp, now: Timestamp) -> bool {
         match &self.history {
             ClaimHistory::IdempotencyKeys { windows, .. } => {
-                claimed_at.saturating_add(windows.of(&name.source)) > now
+                claimed_at.saturating_add(windows.window_of(&name.source)) > now
             }
             ClaimHistory::UniqueKeys { .. } => true,
         }
@@ -336,7 +349,7 @@ impl ClaimTable {
         }
     }
 
-    /// The newest record in the archive that holds this key and whose window lasts.
+    /// Returns the newest archived record with this key, if its window has not ended.
     async fn find_archived_holder(
         &self,
         archive: &Arc<ClaimArchive>,
@@ -354,6 +367,7 @@ impl ClaimTable {
             }
         };
         let now = self.clock.wall();
+
         for position in positions.into_iter().rev() {
             let Some(stored) = self.reads.await_record(position).await? else {
                 continue;
@@ -361,15 +375,16 @@ impl ClaimTable {
             if !self.is_claim_valid(name, stored.received_at, now) {
                 break;
             }
-            let same = stored.record.source == name.source.as_str()
+            let is_same_key = stored.record.source == name.source.as_str()
                 && stored.record.idempotency_key.as_deref() == Some(&name.key);
-            if same {
+            if is_same_key {
                 return Ok(Some(ClaimHolder {
                     position,
                     sequence: stored.record.sequence,
                 }));
             }
         }
+
         Ok(None)
     }
 
@@ -378,38 +393,41 @@ impl ClaimTable {
         stripe.lock()
     }
 
-    /// Ends a pending claim and hands back who waited for it.
+    /// Ends a pending claim and returns its waiters.
     fn end_claim(
         &self,
         claim: &KeyClaim,
-        taken: Option<ClaimHolder>,
+        holder: Option<ClaimHolder>,
     ) -> Vec<oneshot::Sender<ClaimOutcome>> {
         let claimed_at = self.clock.wall();
         let mut stripe = self.stripe(claim.fingerprint);
         let Some(slots) = stripe.slots.get_mut(&claim.fingerprint) else {
             return Vec::new();
         };
-        let Some(ours) = slots.iter().position(|slot| slot.key == claim.key) else {
+
+        let Some(index) = slots.iter().position(|slot| slot.key == claim.key) else {
             return Vec::new();
         };
-        let hold = match taken {
+
+        let old_state = match holder {
             Some(by) => {
-                let hold = std::mem::replace(
-                    &mut slots[ours].state,
+                let old_state = std::mem::replace(
+                    &mut slots[index].state,
                     KeyClaimState::Taken { by, claimed_at },
                 );
                 stripe.taken.push_back((by.position, claim.fingerprint));
-                hold
+                old_state
             }
             None => {
-                let hold = slots.swap_remove(ours).state;
+                let old_state = slots.swap_remove(index).state;
                 if slots.is_empty() {
                     stripe.slots.remove(&claim.fingerprint);
                 }
-                hold
+                old_state
             }
         };
-        match hold {
+
+        match old_state {
             KeyClaimState::Pending(waiting) => waiting,
             KeyClaimState::Taken { .. } => Vec::new(),
         }
@@ -428,7 +446,10 @@ impl ClaimStripe {
             let Some(slots) = self.slots.get_mut(&fingerprint) else {
                 continue;
             };
-            slots.retain(|slot| !matches!(slot.state, KeyClaimState::Taken { by, .. } if by.position == position));
+            slots.retain(|slot| match slot.state {
+                KeyClaimState::Taken { by, .. } => by.position != position,
+                KeyClaimState::Pending(_) => true,
+            });
             if slots.is_empty() {
                 self.slots.remove(&fingerprint);
             }
@@ -437,40 +458,41 @@ impl ClaimStripe {
 }
 
 impl KeyClaim {
-    /// The event that carries this claim is durable.
-    pub(super) fn confirm(mut self, taken: ClaimHolder) {
+    /// Marks the key as taken: the event that carries the claim is durable.
+    pub(super) fn confirm(mut self, holder: ClaimHolder) {
         self.settled = true;
-        let waiting = self.table.end_claim(&self, Some(taken));
-        notify_waiters(waiting, ClaimOutcome::Taken(taken));
+        let waiting = self.table.end_claim(&self, Some(holder));
+        notify_waiters(waiting, ClaimOutcome::Taken(holder));
     }
 
-    /// The event that carries this claim was refused: the key is free, and who waits may try.
+    /// Frees the key: the event that carries the claim was refused, and a waiter may claim it.
     pub(super) fn release(mut self) {
         self.settled = true;
         let waiting = self.table.end_claim(&self, None);
         notify_waiters(waiting, ClaimOutcome::Freed);
     }
 
-    /// The key was found to be taken long before.
-    fn concede_to(mut self, taken: ClaimHolder) {
+    /// Ends the claim in favour of an older event that holds the key.
+    fn concede_to(mut self, holder: ClaimHolder) {
         self.settled = true;
         let waiting = self.table.end_claim(&self, None);
-        notify_waiters(waiting, ClaimOutcome::Taken(taken));
+        notify_waiters(waiting, ClaimOutcome::Taken(holder));
     }
 }
 
 impl Drop for KeyClaim {
     fn drop(&mut self) {
         if !self.settled {
-            // Who waits learns from the dropped channel that the outcome is unknown.
+            // Dropping the waiters closes their channels, which tells them that the outcome is
+            // unknown.
             drop(self.table.end_claim(self, None));
         }
     }
 }
 
-fn notify_waiters(waiting: Vec<oneshot::Sender<ClaimOutcome>>, fate: ClaimOutcome) {
+fn notify_waiters(waiting: Vec<oneshot::Sender<ClaimOutcome>>, outcome: ClaimOutcome) {
     for waiter in waiting {
-        // A waiter that is gone need not be told.
-        let _ = waiter.send(fate);
+        // A waiter whose request has ended needs no message.
+        let _ = waiter.send(outcome);
     }
 }

@@ -1,5 +1,5 @@
-//! The end of an event: its claims are taken or given back, its room too, and who waits is
-//! answered.
+//! Completion of an event: confirms or releases its claims, frees its permits, and answers its
+//! sender.
 
 use tokio::sync::oneshot;
 
@@ -8,59 +8,62 @@ use super::claims::{ClaimHolder, KeyClaim};
 use super::refusal::Refusal;
 use crate::entity::{CommandOutcome, UnrecordedOutcome};
 
-/// What an event holds until it is answered: its permit, its claims, and who waits.
+/// Claims and permits that an event holds until it is answered, and the channel for the answer.
 pub(super) struct EventCompletion {
     pub(super) claim: Option<KeyClaim>,
-    pub(super) code: Option<KeyClaim>,
+    pub(super) unique_key_claim: Option<KeyClaim>,
     pub(super) reply: oneshot::Sender<Result<CommandOutcome, Refusal>>,
     pub(super) permit: EventPermit,
-    /// The permit among those of its entity, once that is found.
-    pub(super) share: Option<EventPermit>,
+    /// Permit from the budget of its entity, acquired by the supervisor.
+    pub(super) entity_permit: Option<EventPermit>,
 }
 
 impl EventCompletion {
-    /// What became of the event is durable: its claims are taken, or given back, before the answer
-    /// leaves.
-    pub(super) fn complete(self, said: Result<CommandOutcome, UnrecordedOutcome>) {
-        let outcome = match said {
+    /// Completes an event whose outcome is durable. Claims are settled before the answer leaves, so
+    /// that a repetition sent after the answer finds them.
+    pub(super) fn complete(self, result: Result<CommandOutcome, UnrecordedOutcome>) {
+        let outcome = match result {
             Ok(outcome) => outcome,
             Err(UnrecordedOutcome::Rejected(rejection)) => {
                 return self.refuse(Refusal::Rejected(rejection));
             }
             Err(UnrecordedOutcome::AlreadyApplied(answer)) => {
-                return self.refuse(Refusal::Known { answer });
+                return self.refuse(Refusal::AlreadyApplied { answer });
             }
         };
-        let taken = ClaimHolder {
+
+        let holder = ClaimHolder {
             position: outcome.position,
             sequence: outcome.sequence,
         };
         if let Some(claim) = self.claim {
-            claim.confirm(taken);
+            claim.confirm(holder);
         }
-        if let Some(code) = self.code {
-            // A code is found in the record of the entity that holds it, which comes last.
-            code.confirm(ClaimHolder {
+        if let Some(unique_key_claim) = self.unique_key_claim {
+            // The unique key stands in the record of the spawned entity, which is the last.
+            unique_key_claim.confirm(ClaimHolder {
                 position: outcome.last,
-                ..taken
+                ..holder
             });
         }
-        // The room is given back before the answer, so that whoever reads the answer finds it.
-        drop((self.permit, self.share));
-        // Nobody waits when the sender has given up.
+        // Free the permits before the answer, so that a client that has the answer finds room for
+        // its next event.
+        drop((self.permit, self.entity_permit));
+        // The channel is closed if the client disconnected.
         let _ = self.reply.send(Ok(outcome));
     }
 
     pub(super) fn refuse(self, refusal: Refusal) {
-        // If its event may be stored, who waits for the key must not take it.
+        // After an unknown outcome the event may be stored, so its keys must not be freed for the
+        // waiters.
         if refusal != Refusal::Unknown {
-            [self.claim, self.code]
+            [self.claim, self.unique_key_claim]
                 .into_iter()
                 .flatten()
                 .for_each(KeyClaim::release);
         }
-        drop((self.permit, self.share));
-        // Nobody waits when the sender has given up.
+        drop((self.permit, self.entity_permit));
+        // The channel is closed if the client disconnected.
         let _ = self.reply.send(Err(refusal));
     }
 }

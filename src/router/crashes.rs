@@ -1,5 +1,5 @@
-//! Which entities crash too often, and how long they are quarantined; pure, with the time as an
-//! argument.
+//! Crash tracking: decides which entities crash too often, and for how long they are quarantined.
+//! Pure; the time is an argument.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::crash_window::CrashWindow;
 use crate::event::EntityKey;
 
-/// How often an entity may crash.
+/// Number of crashes within a window that an entity may have before its quarantine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RestartBudget {
     pub(super) restarts: u32,
@@ -15,7 +15,7 @@ pub(super) struct RestartBudget {
     pub(super) quarantine: Duration,
 }
 
-/// The crashes of the entities that crashed lately.
+/// Recent crashes of the shard's entities.
 #[derive(Debug)]
 pub(super) struct CrashTracker {
     budget: RestartBudget,
@@ -36,8 +36,8 @@ impl CrashTracker {
         }
     }
 
-    /// Notes a crash of `entity` at `now`; `Some` with how long it stays quarantined when that was
-    /// one too many.
+    /// Records a crash of `entity` at `now`. Returns the duration of the quarantine if the crash
+    /// exceeds the budget.
     pub(super) fn note_crash(&mut self, entity: &EntityKey, now: Duration) -> Option<Duration> {
         let history = self.entities.entry(entity.clone()).or_default();
         if !history
@@ -50,24 +50,24 @@ impl CrashTracker {
         Some(self.budget.quarantine)
     }
 
-    /// How much longer `entity` takes no events, if it is quarantined.
+    /// Returns the rest of the quarantine of `entity`; `None` if it is not quarantined.
     pub(super) fn quarantine_left(&self, entity: &EntityKey, now: Duration) -> Option<Duration> {
         let until = self.entities.get(entity)?.quarantined_until?;
         until.checked_sub(now).filter(|left| !left.is_zero())
     }
 
-    /// Whether `entity` crashed so lately that records of its last life may still be on their way
-    /// to the disk.
-    pub(super) fn has_crashed_lately(&self, entity: &EntityKey) -> bool {
+    /// Returns true if `entity` crashed recently, so that records of its last run may still be on
+    /// their way to the disk.
+    pub(super) fn has_crashed_recently(&self, entity: &EntityKey) -> bool {
         self.entities.contains_key(entity)
     }
 
-    /// Forgets what no longer counts.
+    /// Drops crash histories that no longer count.
     pub(super) fn forget_expired(&mut self, now: Duration) {
         let window = self.budget.window;
         self.entities.retain(|_, history| {
-            // Kept for a window beyond the quarantine, so that its next start is behind a fence
-            // too.
+            // Keep the history for one more window after the quarantine, so that the next start
+            // also waits for the fence.
             !history.crashes.is_over(now, window)
                 || history
                     .quarantined_until
@@ -94,7 +94,7 @@ mod tests {
         };
         let (entity, other) = (ticket("A"), ticket("B"));
         let mut crashes = CrashTracker::new(budget);
-        // time of crash, quarantined by it?
+        // Time of the crash, and the quarantine that it causes.
         for (at, expected) in [
             (0, None),
             (1, None),
@@ -114,9 +114,9 @@ mod tests {
         );
         assert_eq!(crashes.quarantine_left(&other, seconds(70)), None);
         assert_eq!(crashes.quarantine_left(&entity, seconds(94)), None);
-        assert!(crashes.has_crashed_lately(&entity));
+        assert!(crashes.has_crashed_recently(&entity));
         crashes.forget_expired(seconds(200));
-        assert!(!crashes.has_crashed_lately(&entity));
+        assert!(!crashes.has_crashed_recently(&entity));
     }
 
     fn ticket(id: &str) -> EntityKey {

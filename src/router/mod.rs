@@ -1,10 +1,9 @@
-//! The router: admits events, keeps duplicates out, and brings each event to the actor of its
-//! entity.
+//! Router: admits events, detects duplicates, and sends each event to the actor of its entity.
 //!
 //! ```text
-//!  edge ──submit──> permit ──> claim ──> shard's Supervisor ──> Entity
-//!    ^                                                            │
-//!    └───────────────────── outcome, once durable ────────────────┘
+//!  edge ──submit──> permit ──> claim ──> Supervisor of the shard ──> EntityActor
+//!    ^                                                                   │
+//!    └───────────────────── outcome, once durable ───────────────────────┘
 //! ```
 
 mod admission;
@@ -35,33 +34,33 @@ use crate::entity::{Command, CommandOutcome, EntityDeps};
 use crate::event::{EntityKey, FingerprintFn, InternedName, Kind, Position};
 use crate::projection::{Projection, ProjectionReadError};
 
-/// Threads of one shard that read the store for entities that are being loaded.
+/// Threads of one shard that read the store to load entities.
 const LOADING_THREADS: usize = 2;
 
-/// The name under which codes are claimed.
+/// Source name under which unique keys are claimed.
 const UNIQUE_KEY_SOURCE: InternedName = InternedName::from_static("code");
 
-/// What the router is made with, besides its configuration.
+/// Dependencies of the router besides its configuration.
 pub struct RouterDeps {
-    /// What entities share.
-    pub surroundings: Arc<EntityDeps>,
-    /// The projection of this opening.
+    /// Dependencies that all entities share.
+    pub entity_deps: Arc<EntityDeps>,
+    /// Projection of the open store.
     pub projection: Arc<Projection>,
-    /// How keys become fingerprints.
+    /// Hash function for the keys of claims.
     pub fingerprint: FingerprintFn,
-    /// How long keys are remembered.
+    /// Idempotency window of each source.
     pub windows: IdempotencyWindows,
 }
 
-/// The door to the entities, for one opening of the store.
+/// Entry to all entities, for as long as the store stays open.
 pub struct Router {
     shards: Vec<Addr<Supervisor>>,
     arbiters: Mutex<Vec<Arbiter>>,
     admission: Arc<AdmissionControl>,
     claims: Arc<ClaimTable>,
     unique_key_claims: Arc<ClaimTable>,
-    surroundings: Arc<EntityDeps>,
-    /// The most events, and the most bytes of events, of one batch that go together.
+    entity_deps: Arc<EntityDeps>,
+    /// Maximum of events, and of their bytes, that one batch has in flight at a time.
     batch_slice_max: (usize, usize),
     durable_end: watch::Receiver<Position>,
     written: watch::Receiver<Position>,
@@ -71,13 +70,14 @@ pub struct Router {
 impl Router {
     /// Starts the supervisors, each on a thread of its own. Needs a running actix system.
     #[must_use]
-    pub fn start(config: &config::RouterConfig, parts: RouterDeps) -> Self {
+    pub fn start(config: &config::RouterConfig, deps: RouterDeps) -> Self {
         let RouterDeps {
-            surroundings: deps,
+            entity_deps,
             projection,
             fingerprint,
             windows,
-        } = parts;
+        } = deps;
+
         let shards = shard_count(config.shards);
         let bounds = ShardBounds {
             entity_events: (config.in_flight_events_max / 4).clamp(1, config.mailbox_capacity),
@@ -91,6 +91,7 @@ impl Router {
             quarantine: config.quarantine,
         };
         let (reads, written) = (projection.reader(), projection.written());
+
         let mut router = Self {
             shards: Vec::new(),
             arbiters: Mutex::default(),
@@ -102,21 +103,22 @@ impl Router {
                 Arc::clone(projection.claim_archive()),
                 windows,
                 reads.clone(),
-                Arc::clone(&deps.clock),
+                Arc::clone(&entity_deps.clock),
                 fingerprint,
             ),
             unique_key_claims: ClaimTable::for_unique_keys(
                 written.clone(),
                 reads.clone(),
-                Arc::clone(&deps.clock),
+                Arc::clone(&entity_deps.clock),
                 fingerprint,
             ),
-            surroundings: Arc::clone(&deps),
+            entity_deps: Arc::clone(&entity_deps),
             batch_slice_max: (bounds.entity_events, bounds.entity_bytes),
-            durable_end: deps.journal.durable_end(),
+            durable_end: entity_deps.journal.durable_end(),
             written: written.clone(),
             lag_max: config.projection_lag_max,
         };
+
         for _ in 0..shards {
             let arbiter = Arbiter::with_tokio_rt(|| {
                 tokio::runtime::Builder::new_current_thread()
@@ -125,97 +127,101 @@ impl Router {
                     .build()
                     .expect("a thread's runtime needs only memory and an epoll handle")
             });
-            let (surroundings, reads, written) =
-                (Arc::clone(&deps), reads.clone(), written.clone());
-            // As many messages as there are permits: what is admitted finds room.
+            let deps = Arc::clone(&entity_deps);
+            let (reads, written) = (reads.clone(), written.clone());
+
+            // The mailbox holds as many messages as there are permits, so an admitted event always
+            // fits.
             let capacity = config.in_flight_events_max;
-            let (begun, wait) = std::sync::mpsc::channel();
-            let make = move |ctx: &mut Context<Supervisor>| {
+            let (started, wait) = std::sync::mpsc::channel();
+            let build_supervisor = move |ctx: &mut Context<Supervisor>| {
                 ctx.set_mailbox_capacity(capacity);
-                // The other end waits below.
-                let _ = begun.send(());
-                Supervisor::new(
-                    bounds,
-                    surroundings,
-                    reads,
-                    written,
-                    CrashTracker::new(budget),
-                )
+                // The receiver waits below, on the thread of `start`.
+                let _ = started.send(());
+                Supervisor::new(bounds, deps, reads, written, CrashTracker::new(budget))
             };
-            router
-                .shards
-                .push(Supervisor::start_in_arbiter(&arbiter.handle(), make));
-            // Until then its mailbox holds 16, and a batch that comes first would be refused. It
-            // fails only if that thread panicked, which sending to it tells.
+            let address = Supervisor::start_in_arbiter(&arbiter.handle(), build_supervisor);
+            router.shards.push(address);
+
+            // Wait until the supervisor has started: until then its mailbox holds 16 messages, and
+            // a batch that comes first would be refused. The wait fails only if that thread
+            // panicked; the first message to it then fails, too.
             let _ = wait.recv();
             router.arbiters.get_mut().push(arbiter);
         }
         router
     }
 
-    /// A new entity of `kind`, under an id that nothing had before.
+    /// Allocates the key of a new entity of `kind`.
     #[must_use]
     pub fn allocate_entity_key(&self, kind: Kind) -> EntityKey {
-        EntityKey::from_number(kind, self.surroundings.ids.allocate_id())
+        EntityKey::from_number(kind, self.entity_deps.ids.allocate_id())
     }
 
-    /// The entity that holds `code` for ever; waits for an event on its way that claims it.
+    /// Returns the entity that holds `unique_key`; waits for an event in flight that claims it.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn find_unique_key_holder(
         &self,
-        code: &str,
+        unique_key: &str,
     ) -> Result<Option<EntityKey>, ProjectionReadError> {
         self.unique_key_claims
-            .find_holder(UNIQUE_KEY_SOURCE, code)
+            .find_holder(UNIQUE_KEY_SOURCE, unique_key)
             .await
     }
 
-    /// Takes one event in, and answers when it is durable.
+    /// Submits one event and returns its outcome once it is durable.
     ///
-    /// The event goes on when this future is dropped.
+    /// The event continues when this future is dropped.
     ///
     /// # Errors
-    /// [`Refusal`]; only after [`Refusal::Unknown`] can the event be stored nevertheless.
+    /// [`Refusal`]. Only after [`Refusal::Unknown`] can the event be stored nevertheless.
     pub async fn submit_command(&self, command: Command) -> Result<CommandOutcome, Refusal> {
         let permit = self
             .admission
             .try_admit(command.payload.len())
             .ok_or(Refusal::Overloaded)?;
         self.check_lag()?;
+
         let event = self.send_command(command, permit, None).await;
         self.await_outcome(event).await
     }
 
-    /// Takes the events of one batch in, those of one entity in their order, and answers when all
-    /// are settled: for each event what [`Router::submit`] answers. Nothing of it is waited for
-    /// before all of it is on its way, unless it is larger than one entity's share of the room;
-    /// then it goes in slices.
+    /// Submits the events of one batch and returns their outcomes in the same order, each as
+    /// [`Router::submit_command`] would. Events of one entity stay in order.
+    ///
+    /// All events are in flight before the first outcome is awaited. A batch larger than one
+    /// entity's share of the permits is cut into slices, one after another.
     pub async fn submit_batch(
         &self,
         commands: Vec<Command>,
     ) -> Vec<Result<CommandOutcome, Refusal>> {
         let mut outcomes = Vec::with_capacity(commands.len());
         let mut rest = commands.into_iter().peekable();
+        let (events_max, bytes_max) = self.batch_slice_max;
+
         while rest.peek().is_some() {
+            // A slice has at least one event, however large.
             let (mut slice, mut bytes) = (Vec::new(), 0);
             while let Some(command) = rest.next_if(|command| {
                 bytes += command.payload.len();
-                slice.is_empty()
-                    || slice.len() < self.batch_slice_max.0 && bytes <= self.batch_slice_max.1
+                slice.is_empty() || slice.len() < events_max && bytes <= bytes_max
             }) {
                 slice.push(command);
             }
             outcomes.extend(self.submit_slice(slice).await);
-            if outcomes
-                .iter()
-                .any(|outcome| matches!(outcome, Err(Refusal::Overloaded | Refusal::Unknown)))
-            {
-                // Repeating the call would apply these after what comes later.
+
+            let is_retryable = |outcome: &Result<_, _>| {
+                matches!(outcome, Err(Refusal::Overloaded | Refusal::Unknown))
+            };
+            if outcomes.iter().any(is_retryable) {
+                // Stop here: the sender will repeat the batch, and would then apply the refused
+                // events after the rest.
                 outcomes.extend(rest.by_ref().map(|_| Err(Refusal::Overloaded)));
             }
         }
+
         outcomes
     }
 
@@ -227,16 +233,18 @@ impl Router {
         let Some(permits) = admitted else {
             return vec![Err(Refusal::Overloaded); commands.len()];
         };
-        let list = Arc::new(BatchRefusals::default());
-        let mut under_way = Vec::with_capacity(commands.len());
+
+        // Send all before waiting for any, so that one commit can take them together.
+        let batch_refusals = Arc::new(BatchRefusals::default());
+        let mut submitted = Vec::with_capacity(commands.len());
+
         for (command, permit) in commands.into_iter().zip(permits) {
-            under_way.push(
-                self.send_command(command, permit, Some(Arc::clone(&list)))
-                    .await,
-            );
+            let refusals = Some(Arc::clone(&batch_refusals));
+            submitted.push(self.send_command(command, permit, refusals).await);
         }
-        let mut outcomes = Vec::with_capacity(under_way.len());
-        for event in under_way {
+
+        let mut outcomes = Vec::with_capacity(submitted.len());
+        for event in submitted {
             outcomes.push(self.await_outcome(event).await);
         }
         outcomes
@@ -249,24 +257,29 @@ impl Router {
             .get()
             .saturating_sub(self.written.borrow().get());
         if lag > self.lag_max {
-            warn!(lag, "reads are too far behind, refusing events");
+            warn!(
+                lag,
+                limit = self.lag_max,
+                "projection lag over limit; answering 503"
+            );
             return Err(Refusal::Overloaded);
         }
+
         Ok(())
     }
 
-    /// Claims what `command` claims and sends it to its entity.
+    /// Claims the keys of `command` and sends it to its shard.
     async fn send_command(
         &self,
         command: Command,
         permit: EventPermit,
-        list: Option<Arc<BatchRefusals>>,
+        batch_refusals: Option<Arc<BatchRefusals>>,
     ) -> SubmittedEvent {
         let claim = match &command.idempotency_key {
             Some(key) => match self.claims.claim_key(command.source, key).await {
                 Ok(claim) => Some(claim),
-                Err(KeyClaimError::Taken(taken)) => {
-                    return SubmittedEvent::Refused(duplicate_refusal(taken));
+                Err(KeyClaimError::Taken(holder)) => {
+                    return SubmittedEvent::Refused(duplicate_refusal(holder));
                 }
                 Err(KeyClaimError::Pending(first)) => {
                     return SubmittedEvent::Repeated {
@@ -281,28 +294,30 @@ impl Router {
             },
             None => None,
         };
-        let code = match &command.unique_key {
-            Some(code) => match self.claim_unique_key(code).await {
+        let unique_key_claim = match &command.unique_key {
+            Some(unique_key) => match self.claim_unique_key(unique_key).await {
                 Ok(claim) => claim,
                 Err(error) => return SubmittedEvent::Refused(unknown_refusal(&error)),
             },
             None => None,
         };
-        let code_is_free = command.unique_key.is_none() || code.is_some();
+        let unique_key_is_free = command.unique_key.is_none() || unique_key_claim.is_some();
+
         let (reply, outcome) = oneshot::channel();
         let completion = EventCompletion {
             claim,
-            code,
+            unique_key_claim,
             reply,
             permit,
-            share: None,
+            entity_permit: None,
         };
         let shard = &self.shards[self.shard_index(&command.entity)];
+
         match shard.try_send(DeliverCommand {
             command,
-            unique_key_is_free: code_is_free,
+            unique_key_is_free,
             completion,
-            batch_refusals: list,
+            batch_refusals,
             room_waits_left: ROOM_WAITS_MAX,
         }) {
             Ok(()) => SubmittedEvent::Sent(outcome),
@@ -311,8 +326,8 @@ impl Router {
         }
     }
 
-    /// What becomes of an event that was sent. One whose key another one holds is sent again when
-    /// that is refused.
+    /// Waits for the outcome of a sent event. An event whose key another event held is sent again
+    /// when that event frees the key.
     async fn await_outcome(&self, mut event: SubmittedEvent) -> Result<CommandOutcome, Refusal> {
         loop {
             match event {
@@ -325,7 +340,7 @@ impl Router {
                     command,
                     permit,
                 } => match first.await {
-                    Ok(ClaimOutcome::Taken(taken)) => return Err(duplicate_refusal(taken)),
+                    Ok(ClaimOutcome::Taken(holder)) => return Err(duplicate_refusal(holder)),
                     Ok(ClaimOutcome::Freed) => {
                         event = self.send_command(*command, permit, None).await
                     }
@@ -335,12 +350,15 @@ impl Router {
         }
     }
 
-    /// Claims `code` for ever; `None` when somebody else holds it.
-    async fn claim_unique_key(&self, code: &str) -> Result<Option<KeyClaim>, ProjectionReadError> {
+    /// Claims `unique_key` for ever; `None` when another entity holds it.
+    async fn claim_unique_key(
+        &self,
+        unique_key: &str,
+    ) -> Result<Option<KeyClaim>, ProjectionReadError> {
         loop {
             match self
                 .unique_key_claims
-                .claim_key(UNIQUE_KEY_SOURCE, code)
+                .claim_key(UNIQUE_KEY_SOURCE, unique_key)
                 .await
             {
                 Ok(claim) => return Ok(Some(claim)),
@@ -349,19 +367,20 @@ impl Router {
                     if let Ok(ClaimOutcome::Taken(_)) = other.await {
                         return Ok(None);
                     }
-                    // Whoever was before us was refused or failed: the code may be free now.
+                    // The other event was refused or failed, so the key may be free now.
                 }
                 Err(KeyClaimError::Unavailable(error)) => return Err(error),
             }
         }
     }
 
-    /// Ends the supervisors and all entities. Blocks until their threads have ended.
+    /// Stops the supervisors and all entities. Blocks until their threads have ended.
     pub fn stop(&self) {
         let arbiters = std::mem::take(&mut *self.arbiters.lock());
         for arbiter in arbiters {
             arbiter.stop();
-            // A panic there has been logged by the hook; what it held is gone either way.
+            // The panic hook has logged a panic of that thread; there is no more to do about it
+            // here.
             let _ = arbiter.join();
         }
     }
@@ -373,10 +392,10 @@ impl Router {
     }
 }
 
-/// An event after it was sent.
+/// Event after the attempt to send it.
 enum SubmittedEvent {
     Refused(Refusal),
-    /// Another event with its key is on its way.
+    /// Another event with the same key is in flight.
     Repeated {
         first: oneshot::Receiver<ClaimOutcome>,
         command: Box<Command>,
@@ -385,22 +404,22 @@ enum SubmittedEvent {
     Sent(oneshot::Receiver<Result<CommandOutcome, Refusal>>),
 }
 
-fn duplicate_refusal(first: ClaimHolder) -> Refusal {
+fn duplicate_refusal(holder: ClaimHolder) -> Refusal {
     Refusal::Duplicate {
-        position: first.position,
-        sequence: first.sequence,
+        position: holder.position,
+        sequence: holder.sequence,
     }
 }
 
 fn unknown_refusal(error: &ProjectionReadError) -> Refusal {
     error!(
         error = error as &dyn std::error::Error,
-        "cannot look up a key"
+        "key lookup in the store failed; answering 503"
     );
     Refusal::Unknown
 }
 
-/// One shard serves small machines best; a larger one gets another for each four cores.
+/// Defaults to one shard for each four cores: small machines work best with one.
 fn shard_count(configured: usize) -> usize {
     if configured > 0 {
         return configured;

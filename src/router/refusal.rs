@@ -1,4 +1,4 @@
-//! Reasons for which an event is not taken in.
+//! Reasons for which the router does not accept an event.
 
 use std::time::Duration;
 
@@ -7,37 +7,37 @@ use bytes::Bytes;
 use crate::entity::Rejection;
 use crate::event::Position;
 
-/// Why an event was not taken in.
+/// Reason for which an event was not accepted.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
-    /// Its source and idempotency key were accepted before, within their window.
-    #[error("the idempotency key was used before, by the event at position {position}")]
+    /// The source has used the idempotency key before, within its window.
+    #[error("idempotency key already used by the event at position {position}")]
     Duplicate {
-        /// The first event's record.
+        /// Position of the first event's record.
         position: Position,
-        /// Its number among its entity's records, if it had one.
+        /// Sequence number of the first event; `None` if it failed.
         sequence: Option<u64>,
     },
-    /// Its entity refuses it. Nothing was changed.
+    /// The entity rejected the event. Nothing changed.
     #[error("{}", .0.message)]
     Rejected(Rejection),
-    /// Its entity knows it already. Nothing was changed.
-    #[error("the entity knows the event already")]
-    Known {
-        /// What its sender is answered, as JSON; possibly empty.
+    /// The entity had applied the event before. Nothing changed.
+    #[error("event already applied by its entity")]
+    AlreadyApplied {
+        /// Answer to the sender as JSON, possibly empty.
         answer: Bytes,
     },
-    /// There is no room now. Nothing was changed.
-    #[error("too many events are on their way")]
+    /// No permit is free, or the projection lags too far behind. Nothing changed.
+    #[error("too many events in flight, or projection lag over limit")]
     Overloaded,
-    /// Its entity crashed too often and takes no events for a while.
-    #[error("the entity crashed too often and rests for {retry_after:?}")]
+    /// The entity crashed repeatedly and takes no events for a while.
+    #[error("entity crashed repeatedly and is quarantined for {retry_after:?}")]
     Quarantined {
-        /// How long.
+        /// Remaining duration of the quarantine.
         retry_after: Duration,
     },
-    /// Whether it was stored is not known: the store failed or the entity crashed. The same key
-    /// tells on the next try.
-    #[error("it is not known whether the event was stored")]
+    /// The store failed or the entity crashed, so it is unknown if the event was stored. A
+    /// repetition with the same key finds out.
+    #[error("outcome unknown; the event may have been stored")]
     Unknown,
 }

@@ -1,19 +1,20 @@
-//! The supervisor of one shard: spawns entities on first use, passivates idle ones, starts crashed
-//! ones anew.
+//! Supervisor of one shard: starts entities on their first event, passivates idle ones, and
+//! restarts crashed ones.
 //!
 //! ```text
-//!               first event                  loaded
-//!   (absent) ───────────────> Loading ────────────────────> Live ──idle, nothing on its way──> (absent)
-//!                                ^                            │
-//!                                │  fence, then load          │ its mailbox is closed: it panicked
-//!                                └────────────────────────────┘
+//!              first event               loaded
+//!  (absent) ───────────────> Loading ──────────────────> Live ──idle, none in flight──> (absent)
+//!                               ^                          │
+//!                               │  fence, then load        │ its mailbox is closed: it panicked
+//!                               └──────────────────────────┘
 //! ```
 //!
-//! actix does not restart an actor that panicked; its mailbox closes, which the next event finds.
-//! Records that it had submitted may still be on their way, so its successor is loaded behind a
-//! fence: after they are durable and projected.
+//! actix does not restart an actor that panicked: its mailbox closes, and the next event detects
+//! it. Records that the actor had submitted may still be in flight, so the supervisor loads its
+//! successor behind a fence, that is, after those records are durable and projected.
 
 use std::collections::{HashSet, VecDeque};
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,25 +38,24 @@ use crate::journal::await_fence;
 use crate::panics;
 use crate::projection::{ProjectionReader, SnapshotAndTail};
 
-/// Entities that are looked at for one that can go, when another is to come and all places are
-/// taken.
+/// Entities that one eviction examines before it takes the first evictable one.
 const EVICTION_PROBES_MAX: usize = 64;
 
-/// Entities that are loaded at once; the threads that read the store for them are fewer.
+/// Entities that are loaded at a time; the threads that read the store for them are fewer.
 const LOADING_MAX: usize = 16;
 
-/// How often, and how long each time, an event waits for room for its entity before it is refused:
-/// half a second in all, while the projection writes what it was asked to. Permits bound how many
-/// wait.
+/// Waits of an event for room in a full shard before it is refused: half a second in all, during
+/// which the projection writes and makes entities evictable. The permits bound the number of
+/// waiting events.
 pub(super) const ROOM_WAITS_MAX: u8 = 100;
 const ROOM_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Bounds of one shard.
+/// Limits of one shard, derived from the router's configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ShardBounds {
-    /// Events of one entity between request and answer; its mailbox holds as many.
+    /// Events of one entity between request and answer; also the capacity of its mailbox.
     pub(super) entity_events: usize,
-    /// Bytes of such events.
+    /// Bytes of one entity's events between request and answer.
     pub(super) entity_bytes: usize,
     pub(super) live_entities: usize,
     pub(super) idle_timeout: Duration,
@@ -69,17 +69,17 @@ pub(super) struct Supervisor {
     entities: IndexMap<EntityKey, SupervisedEntity>,
     crashes: CrashTracker,
     loading: usize,
-    /// Entities whose loading waits for others'.
+    /// Entities that wait for their loading to begin.
     to_load: VecDeque<EntityKey>,
-    /// Events for whose entities there is no room yet.
+    /// Events that wait for room for their entity.
     waiting_for_room: VecDeque<DeliverCommand>,
-    /// Where the search for an entity that can go begins.
+    /// Index at which the next eviction begins.
     clock_hand: usize,
     messages_handled: u32,
 }
 
 struct SupervisedEntity {
-    /// What the entity may hold of all permits, so that it leaves room for others.
+    /// Budget of the entity: a part of all permits, so that other entities have room.
     admission: Arc<AdmissionControl>,
     stage: EntityStage,
 }
@@ -95,31 +95,31 @@ struct LiveEntity {
     progress: Arc<EntityProgress>,
     sent: u64,
     last_used: Duration,
-    /// Used since the eviction's hand last passed.
+    /// Used since the eviction last examined the entity.
     referenced: bool,
 }
 
-/// An admitted, claimed event for one of the shard's entities.
+/// Message with an admitted event that holds its claims, for an entity of the shard.
 pub(super) struct DeliverCommand {
     pub(super) command: Command,
-    /// Whether the code that it claims is free, or it claims none.
+    /// True if no other entity holds the unique key, or the event claims none.
     pub(super) unique_key_is_free: bool,
     pub(super) completion: EventCompletion,
-    /// The list that it came in, if it came in one.
+    /// Refusals of the batch that the event belongs to, if any.
     pub(super) batch_refusals: Option<Arc<BatchRefusals>>,
-    /// How often it may still wait for room for its entity.
+    /// Remaining waits for room in the shard.
     pub(super) room_waits_left: u8,
 }
 
-/// Which entities of one list have been refused an event: their later ones are refused too, or
-/// repeating the call would apply the refused one after them.
+/// Entities of one batch that have been refused an event. Their later events are refused too, since
+/// a repetition of the batch would apply the refused event after them.
 #[derive(Debug, Default)]
 pub(super) struct BatchRefusals(Mutex<HashSet<EntityKey>>);
 
 impl DeliverCommand {
     fn refuse(self, refusal: Refusal) {
-        if let Some(BatchRefusals(refused)) = self.batch_refusals.as_deref() {
-            refused.lock().insert(self.command.entity.clone());
+        if let Some(BatchRefusals(entities)) = self.batch_refusals.as_deref() {
+            entities.lock().insert(self.command.entity.clone());
         }
         self.completion.refuse(refusal);
     }
@@ -127,7 +127,7 @@ impl DeliverCommand {
     fn follows_refused_command(&self) -> bool {
         self.batch_refusals
             .as_deref()
-            .is_some_and(|BatchRefusals(refused)| refused.lock().contains(&self.command.entity))
+            .is_some_and(|BatchRefusals(entities)| entities.lock().contains(&self.command.entity))
     }
 }
 
@@ -145,6 +145,7 @@ impl Supervisor {
     ) -> Self {
         let entities = IndexMap::new();
         let (to_load, waiting_for_room) = (VecDeque::new(), VecDeque::new());
+
         Self {
             bounds,
             deps,
@@ -173,31 +174,33 @@ impl Supervisor {
         if deliver.follows_refused_command() {
             return deliver.refuse(Refusal::Overloaded);
         }
-        // Behind those that wait already: one of the same entity may be among them.
+
+        // Queue behind the events that already wait: one of them may be for the same entity.
         let is_new = !self.entities.contains_key(&key);
         let is_full = self.entities.len() >= self.bounds.live_entities;
         if is_new && (!self.waiting_for_room.is_empty() || is_full && !self.evict_one()) {
             return self.wait_for_room(deliver, ctx);
         }
+
+        // A permit of the entity's own budget, so that one busy entity cannot take all permits.
         let bounds = self.bounds;
         let entry = self
             .entities
             .entry(key.clone())
             .or_insert_with(|| SupervisedEntity::new(bounds));
-        let Some(share) = entry.admission.try_admit(deliver.command.payload.len()) else {
+        let Some(permit) = entry.admission.try_admit(deliver.command.payload.len()) else {
             return deliver.refuse(Refusal::Overloaded);
         };
-        deliver.completion.share = Some(share);
+        deliver.completion.entity_permit = Some(permit);
+
         match &mut entry.stage {
-            // Under an id that was just drawn there is nothing to be loaded.
+            // A newly allocated id has no records to load.
             EntityStage::Absent if key.kind().has_allocated_ids() && deliver.command.may_create => {
                 entry.stage = EntityStage::Loading(VecDeque::from([deliver]));
-                let begun = EntityActor::restore(
-                    key.clone(),
-                    &SnapshotAndTail::default(),
-                    Arc::clone(&self.deps),
-                );
-                self.deliver_waiting(&key, begun.map_err(|error| error.to_string()));
+                let nothing_stored = SnapshotAndTail::default();
+                let restored =
+                    EntityActor::restore(key.clone(), &nothing_stored, Arc::clone(&self.deps));
+                self.deliver_waiting(&key, restored.map_err(|error| error.to_string()));
             }
             EntityStage::Absent => {
                 entry.stage = EntityStage::Loading(VecDeque::from([deliver]));
@@ -212,19 +215,20 @@ impl Supervisor {
         }
     }
 
-    /// Keeps an event for whose entity there is no room until the projection lets another go, for a
-    /// while.
+    /// Queues an event of an absent entity while the shard is full, until the projection makes a
+    /// live entity evictable or the event has waited too often.
     fn wait_for_room(&mut self, mut deliver: DeliverCommand, ctx: &mut Context<Self>) {
-        let Some(patience) = deliver.room_waits_left.checked_sub(1) else {
+        let Some(waits_left) = deliver.room_waits_left.checked_sub(1) else {
             return deliver.refuse(Refusal::Overloaded);
         };
-        deliver.room_waits_left = patience;
+        deliver.room_waits_left = waits_left;
         self.waiting_for_room.push_back(deliver);
+
         if self.waiting_for_room.len() == 1 {
             self.reads.request_write();
             ctx.run_later(ROOM_INTERVAL, |supervisor, ctx| {
-                let crowded = std::mem::take(&mut supervisor.waiting_for_room);
-                crowded
+                let waiting = std::mem::take(&mut supervisor.waiting_for_room);
+                waiting
                     .into_iter()
                     .for_each(|deliver| supervisor.deliver_command(deliver, ctx));
             });
@@ -233,19 +237,16 @@ impl Supervisor {
 
     fn handle_crash(&mut self, key: EntityKey, ctx: &mut Context<Self>) {
         let Some(quarantine) = self.crashes.note_crash(&key, self.now()) else {
-            warn!(entity = %key, "entity crashed, starting it anew from the journal");
+            warn!(entity = %key, "entity crashed; restoring it from the journal");
             return self.load_entity(key, ctx);
         };
-        error!(entity = %key, ?quarantine, "entity crashed too often and is quarantined");
-        self.refuse_waiting(
-            &key,
-            &Refusal::Quarantined {
-                retry_after: quarantine,
-            },
-        );
+
+        error!(entity = %key, ?quarantine, "entity crashed repeatedly and is quarantined");
+        let retry_after = quarantine;
+        self.refuse_waiting(&key, &Refusal::Quarantined { retry_after });
     }
 
-    /// Refuses what waits for an entity, and lets go of it.
+    /// Removes an entity and refuses its waiting events.
     fn refuse_waiting(&mut self, key: &EntityKey, refusal: &Refusal) {
         if let Some(SupervisedEntity {
             stage: EntityStage::Loading(waiting),
@@ -258,49 +259,25 @@ impl Supervisor {
         }
     }
 
-    /// Begins loading, or queues it: actix polls every future of an actor at every wake, so there
-    /// must be few.
+    /// Starts to load the entity, or queues it: actix polls all futures of an actor on every wake,
+    /// so there must be few.
     fn load_entity(&mut self, key: EntityKey, ctx: &mut Context<Self>) {
         if self.loading >= LOADING_MAX {
             return self.to_load.push_back(key);
         }
+
         self.loading += 1;
-        let behind_fence = self.crashes.has_crashed_lately(&key);
-        let (reads, surroundings) = (self.reads.clone(), Arc::clone(&self.deps));
-        let entity = key.clone();
+        let needs_fence = self.crashes.has_crashed_recently(&key);
+        let (reads, deps, entity) = (self.reads.clone(), Arc::clone(&self.deps), key.clone());
         let loading = async move {
-            if behind_fence {
-                let end = await_fence(surroundings.journal.as_ref())
-                    .await
-                    .map_err(|error| error.to_string())?;
-                reads
-                    .await_written(end)
-                    .await
-                    .map_err(|error| error.to_string())?;
-            }
-            let mut past = reads
-                .snapshot_and_tail_as_written(&entity)
+            load_from_store(entity, reads, deps, needs_fence)
                 .await
-                .map_err(|error| error.to_string())?;
-            if past.is_empty() && entity.kind().has_allocated_ids() {
-                // It may just have begun, by the hand of the entity that it comes from.
-                reads
-                    .await_answered_written()
-                    .await
-                    .map_err(|error| error.to_string())?;
-                past = reads
-                    .snapshot_and_tail_as_written(&entity)
-                    .await
-                    .map_err(|error| error.to_string())?;
-            }
-            let restored =
-                panics::contain_panic(|| EntityActor::restore(entity, &past, surroundings));
-            restored?.map_err(|error| error.to_string())
+                .map_err(|error| error.to_string())
         };
-        let arrive = move |loaded, supervisor: &mut Self, ctx: &mut Context<Self>| {
+        let finish = move |loaded, supervisor: &mut Self, ctx: &mut Context<Self>| {
             supervisor.finish_loading(&key, loaded, ctx)
         };
-        ctx.spawn(loading.into_actor(self).map(arrive));
+        ctx.spawn(loading.into_actor(self).map(finish));
     }
 
     fn finish_loading(
@@ -316,19 +293,20 @@ impl Supervisor {
         self.deliver_waiting(key, loaded);
     }
 
-    /// Brings what waits for an entity to it, or refuses it.
+    /// Starts a loaded entity and sends it the waiting events, or refuses them.
     fn deliver_waiting(&mut self, key: &EntityKey, loaded: Result<EntityActor, String>) {
         let now = self.now();
         let entity = match loaded {
             Ok(entity) => entity,
             Err(reason) => {
-                error!(entity = %key, %reason, "entity cannot be loaded");
-                // Counted like a crash, so that an entity that never loads does not keep the disk
-                // busy.
+                error!(entity = %key, error = %reason, "entity failed to load; answering 503");
+                // Count the failure as a crash, so that an entity that never loads ends in
+                // quarantine instead of occupying the disk.
                 self.crashes.note_crash(key, now);
                 return self.refuse_waiting(key, &Refusal::Unknown);
             }
         };
+
         let Some(
             entry @ SupervisedEntity {
                 stage: EntityStage::Loading(_),
@@ -338,8 +316,9 @@ impl Supervisor {
         else {
             return;
         };
-        // Only the node begins entities of such a kind, possibly in the next moment: that there is
-        // none is never kept.
+
+        // The node itself creates entities of such a kind, possibly in the next moment. So an
+        // absent one must not stay in memory.
         if entity.is_absent()
             && key.kind().has_allocated_ids()
             && !entry.refuse_all_but_creation(&entity::reject_absent(key))
@@ -347,32 +326,35 @@ impl Supervisor {
             self.entities.swap_remove(key);
             return;
         }
-        let flight = Arc::clone(entity.progress());
-        let address = entity.open(self.bounds.entity_events);
+
+        let progress = Arc::clone(entity.progress());
+        let address = entity.start_with_capacity(self.bounds.entity_events);
         let live = LiveEntity {
             address,
-            progress: flight,
+            progress,
             sent: 0,
             last_used: now,
             referenced: true,
         };
+
         let loading = std::mem::replace(&mut entry.stage, EntityStage::Live(live));
         if let (EntityStage::Loading(waiting), EntityStage::Live(live)) =
             (loading, &mut entry.stage)
         {
-            debug!(entity = %key, waiting = waiting.len(), "entity spawned");
+            debug!(entity = %key, waiting = waiting.len(), "entity started");
             waiting
                 .into_iter()
                 .for_each(|deliver| live.send_command(deliver, now));
         }
     }
 
-    /// Makes room for another entity by letting go of one that was not used lately (the "clock"
-    /// algorithm), or else of the first that can go: all live ones having been used lately is no
-    /// reason to refuse a new one.
+    /// Removes one live entity to make room, by the "clock" algorithm: the first evictable one that
+    /// was not used since the last examination, else the first evictable one. A shard whose
+    /// entities are all in recent use must still accept a new one.
     fn evict_one(&mut self) -> bool {
         let written = *self.written.borrow();
-        let mut used_lately = None;
+        let mut recently_used = None;
+
         for _ in 0..EVICTION_PROBES_MAX.min(self.entities.len() * 2) {
             self.clock_hand = (self.clock_hand + 1) % self.entities.len();
             let Some(live) = self
@@ -390,20 +372,23 @@ impl Supervisor {
                 self.entities.swap_remove_index(self.clock_hand);
                 return true;
             }
-            used_lately.get_or_insert(self.clock_hand);
+            recently_used.get_or_insert(self.clock_hand);
         }
-        used_lately.is_some_and(|index| self.entities.swap_remove_index(index).is_some())
+
+        recently_used.is_some_and(|index| self.entities.swap_remove_index(index).is_some())
     }
 
     fn passivate_idle(&mut self) {
         let (now, written, timeout) =
             (self.now(), *self.written.borrow(), self.bounds.idle_timeout);
         let before = self.entities.len();
+
         let stays =
             |live: &mut LiveEntity| live.last_used + timeout > now || !live.is_evictable(written);
         self.entities
             .retain(|_, entry| entry.as_live_mut().is_none_or(stays));
         self.crashes.forget_expired(now);
+
         if self.entities.len() < before {
             debug!(
                 passivated = before - self.entities.len(),
@@ -414,6 +399,32 @@ impl Supervisor {
     }
 }
 
+/// Restores `entity` from its snapshot and the records after it.
+async fn load_from_store(
+    entity: EntityKey,
+    reads: ProjectionReader,
+    deps: Arc<EntityDeps>,
+    needs_fence: bool,
+) -> Result<EntityActor, Box<dyn Error>> {
+    // After a crash, records of the former actor may still be in flight: load behind them.
+    if needs_fence {
+        let end = await_fence(deps.journal.as_ref()).await?;
+        reads.await_written(end).await?;
+    }
+
+    let mut stored = reads.snapshot_and_tail_as_written(&entity).await?;
+    if stored.is_empty() && entity.kind().has_allocated_ids() {
+        // Another entity may just have spawned it. Its record is durable, but perhaps not yet
+        // projected.
+        reads.await_answered_written().await?;
+        stored = reads.snapshot_and_tail_as_written(&entity).await?;
+    }
+
+    // A panic over the stored bytes must end this loading only, not the supervisor.
+    let restored = panics::contain_panic(|| EntityActor::restore(entity, &stored, deps))?;
+    Ok(restored?)
+}
+
 impl SupervisedEntity {
     fn new(bounds: ShardBounds) -> Self {
         Self {
@@ -422,11 +433,13 @@ impl SupervisedEntity {
         }
     }
 
-    /// Refuses what waits and cannot begin the entity; says whether anything is left.
+    /// Refuses the waiting events that may not create the entity; returns true if any event is
+    /// left.
     fn refuse_all_but_creation(&mut self, rejection: &Rejection) -> bool {
         let EntityStage::Loading(waiting) = &mut self.stage else {
             return true;
         };
+
         for deliver in std::mem::take(waiting) {
             if deliver.command.may_create {
                 waiting.push_back(deliver);
@@ -436,6 +449,7 @@ impl SupervisedEntity {
                     .refuse(Refusal::Rejected(rejection.clone()));
             }
         }
+
         !waiting.is_empty()
     }
 
@@ -451,20 +465,21 @@ impl LiveEntity {
     fn send_command(&mut self, deliver: DeliverCommand, now: Duration) {
         let DeliverCommand {
             command,
-            unique_key_is_free: code_is_free,
+            unique_key_is_free,
             completion,
             ..
         } = deliver;
         self.last_used = now;
         self.referenced = true;
-        let reply = Box::new(move |said| completion.complete(said));
-        // The mailbox has room for all that an entity may have in flight; if it closed in this very
-        // moment, the dropped completion tells the sender to try again.
+
+        let reply = Box::new(move |result| completion.complete(result));
+        // The mailbox has room for all events that the entity may have in flight. If it closed just
+        // now, dropping the completion tells the sender that the outcome is unknown.
         if self
             .address
             .try_send(ApplyCommand {
                 command,
-                unique_key_is_free: code_is_free,
+                unique_key_is_free,
                 reply,
             })
             .is_ok()
@@ -473,12 +488,12 @@ impl LiveEntity {
         }
     }
 
-    /// Whether its state in memory holds nothing that the projection has not: all that it was sent
-    /// is handled (or lost with it), nothing is on its way to the disk, and what is there is
+    /// Returns true if memory holds nothing that the projection lacks: the actor has handled all
+    /// its messages (or has ended), no record is in flight, and all its durable records are
     /// projected.
     fn is_evictable(&self, written: Position) -> bool {
-        let handled = self.sent == self.progress.handled_count() || !self.address.connected();
-        handled && self.progress.in_flight_count() == 0 && self.progress.durable_end() <= written
+        let is_idle = self.sent == self.progress.handled_count() || !self.address.connected();
+        is_idle && self.progress.in_flight_count() == 0 && self.progress.durable_end() <= written
     }
 }
 

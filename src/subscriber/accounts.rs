@@ -1,48 +1,48 @@
-//! What Instagram's accounts get: each its messages and its replies, and all of them together the
-//! automatic replies.
+//! Instagram accounts as subscribers: messages go to each account's CRM, replies go to Instagram, and
+//! one common subscriber makes the automatic replies.
 //!
-//! | record | who gets it |
+//! | record | recipients |
 //! |---|---|
 //! | `message.received`, of a business account that an account claims | `forward:<account>`, if it has a URL; `auto_reply`, if it has a text |
 //! | `message.reply` | `replies:<account>` |
 //!
-//! What the account itself wrote, and a message that was taken back, are none of these.
+//! Messages that the account itself wrote (echoes), and deleted messages, have no recipient.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::SubscriberId;
 use super::delivery_policy::{DeliveryLimits, DeliveryPolicy, DeliveryTarget, RetryPolicy};
+use super::subscriber_id::SubscriberId;
 use crate::account::{Account, AccountSnapshot};
 use crate::config::{AutoReply, Config};
-use crate::entity::conversation::{IncomingMessage, RECEIVED_EVENT, REPLY_EVENT, Reply};
+use crate::entity::conversation::{
+    ConversationReply, IncomingMessage, RECEIVED_EVENT, REPLY_EVENT,
+};
 use crate::event::{Position, Record};
 use crate::subscription::{DeliveryOrdering, SubscriptionState};
 
-/// How long one attempt may take: by the contract with the CRMs.
+/// Time limit of one attempt, by the contract with the CRMs.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long after the first attempt a message or a reply becomes a dead letter, at the latest:
-/// Instagram takes no reply later than that after what it replies to.
+/// Latest time after the first attempt at which a message or reply becomes a dead letter. Instagram
+/// accepts no reply later than this after the message that it answers.
 const DEAD_LETTER_AFTER: Duration = Duration::from_secs(24 * 3_600);
-/// Longer than any node runs: an account cannot be enabled again, so it is never disabled.
+/// Longer than any node runs. The API cannot enable an account again, so accounts are never disabled.
 const NEVER_DISABLED: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
 
-/// The accounts of one moment as subscribers.
+/// Recipients by one snapshot of the accounts.
 #[derive(Clone, Debug)]
-pub struct AccountRecipients {
+pub(super) struct AccountRecipients {
     accounts: Arc<AccountSnapshot>,
     config: Arc<Config>,
 }
 
 impl AccountRecipients {
-    /// That of `known`.
-    #[must_use]
-    pub const fn new(accounts: Arc<AccountSnapshot>, config: Arc<Config>) -> Self {
+    pub(super) const fn new(accounts: Arc<AccountSnapshot>, config: Arc<Config>) -> Self {
         Self { accounts, config }
     }
 
-    /// Everyone who gets something.
-    pub fn ids(&self) -> impl Iterator<Item = SubscriberId> {
+    /// Ids of all subscribers that derive from accounts.
+    pub(super) fn ids(&self) -> impl Iterator<Item = SubscriberId> {
         let accounts = self
             .accounts
             .newest_first()
@@ -60,9 +60,8 @@ impl AccountRecipients {
             .chain([SubscriberId::AutoReply])
     }
 
-    /// Who gets `record`. Asks one account at most, however many there are.
-    #[must_use]
-    pub fn candidates(&self, record: &Record) -> Vec<SubscriberId> {
+    /// Subscribers that `record` may be for. Looks at a single account, so it is cheap with many.
+    pub(super) fn candidates(&self, record: &Record) -> Vec<SubscriberId> {
         match record.event_type.as_str() {
             RECEIVED_EVENT => self.message_recipients(record).unwrap_or_default(),
             REPLY_EVENT => self.reply_recipient(record).into_iter().collect(),
@@ -70,29 +69,34 @@ impl AccountRecipients {
         }
     }
 
-    /// Whether `id` gets `record`, at `position`.
-    #[must_use]
-    pub fn is_recipient(&self, id: &SubscriberId, position: Position, record: &Record) -> bool {
-        let is_of_now = || {
+    /// Checks if `id` gets the record at `position`. Messages from before the account's creation have
+    /// no recipient.
+    pub(super) fn is_recipient(
+        &self,
+        id: &SubscriberId,
+        position: Position,
+        record: &Record,
+    ) -> bool {
+        let has_account = || {
             IncomingMessage::from_record(record)
                 .and_then(|message| self.account_claiming(&message, position))
                 .is_some()
         };
-        self.candidates(record).contains(id) && (record.event_type != RECEIVED_EVENT || is_of_now())
+        self.candidates(record).contains(id)
+            && (record.event_type != RECEIVED_EVENT || has_account())
     }
 
-    /// What the delivery to `id` goes by; `None` for who gets nothing, or is no account's.
-    #[must_use]
-    pub fn delivery_policy(&self, id: &SubscriberId) -> Option<DeliveryPolicy> {
+    /// Delivery settings of `id`; `None` if it has no destination or does not derive from an account.
+    pub(super) fn delivery_policy(&self, id: &SubscriberId) -> Option<DeliveryPolicy> {
         let instagram = &self.config.sources.instagram;
         let account = |name: &str| self.accounts.get(name).map(Arc::clone);
         let target = match id {
             SubscriberId::Forward(name) => {
                 let account = account(name)?;
-                let (url, is_checked) = self.crm_url(&account)?;
+                let (url, must_be_public) = self.crm_url(&account)?;
                 DeliveryTarget::Forward {
                     url: url.to_owned(),
-                    must_be_public: is_checked,
+                    must_be_public,
                     account,
                 }
             }
@@ -111,6 +115,7 @@ impl AccountRecipients {
             SubscriberId::AutoReply => DeliveryTarget::AutoReply,
             SubscriberId::Webhook(_) => return None,
         };
+
         let delivery = &self.config.delivery;
         Some(DeliveryPolicy {
             id: id.clone(),
@@ -138,7 +143,7 @@ impl AccountRecipients {
         })
     }
 
-    /// The account that `message`, at `position`, was written to.
+    /// Account that the message at `position` was sent to, if the account existed then.
     fn account_claiming(
         &self,
         message: &IncomingMessage,
@@ -149,9 +154,11 @@ impl AccountRecipients {
             .filter(|account| position >= account.from)
     }
 
-    /// The account that `message` was written to, and its automatic reply, if it has one.
-    #[must_use]
-    pub fn auto_reply(&self, message: &IncomingMessage) -> Option<(&Arc<Account>, &AutoReply)> {
+    /// Account that `message` was sent to, with its automatic reply; `None` if its text is empty.
+    pub(super) fn auto_reply(
+        &self,
+        message: &IncomingMessage,
+    ) -> Option<(&Arc<Account>, &AutoReply)> {
         let account = self.accounts.find_by_business_account(&message.business)?;
         let reply = account
             .auto_reply
@@ -171,12 +178,12 @@ impl AccountRecipients {
     }
 
     fn reply_recipient(&self, record: &Record) -> Option<SubscriberId> {
-        let reply = Reply::from_payload(&record.payload)?;
+        let reply = ConversationReply::from_payload(&record.payload)?;
         self.accounts.get(&reply.account_id)?;
         Some(SubscriberId::Replies(reply.account_id.into()))
     }
 
-    /// Where messages of `account` go, and whether the API gave that address.
+    /// URL for the messages of `account`, and `true` if it came in by the API.
     fn crm_url<'a>(&'a self, account: &'a Account) -> Option<(&'a str, bool)> {
         let own = account.crm_webhook_url.as_deref().map(|url| (url, true));
         own.or_else(|| {
@@ -216,8 +223,7 @@ mod tests {
         }
     }
 
-    /// Three accounts: one with everything of its own, one with nothing, one that wants no
-    /// automatic reply.
+    /// Three accounts: `own` with all settings, `bare` with none, `quiet` without automatic reply.
     fn recipients(keys: &[(&str, &str)]) -> AccountRecipients {
         let named = keys.iter().map(|(key, value)| {
             (
@@ -292,7 +298,7 @@ mod tests {
                 assert!(recipients.is_recipient(&id, Position::new(5), &record));
                 assert!(
                     !recipients.is_recipient(&id, Position::new(4), &record),
-                    "it was written before there was an account"
+                    "it was sent before the account was created"
                 );
             }
             assert!(!recipients.is_recipient(
@@ -304,11 +310,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_what_somebody_wrote_is_a_message() {
+    fn echoes_deletions_and_reactions_have_no_recipient() {
         let recipients = recipients(&[]);
         for record in [
             message("conv_1_9", "1", r#","is_echo":true"#),
-            // Its own word without the mark of an echo: the account is the sender.
+            // An echo without the mark of one: the account is the sender.
             message("conv_1_9", "9", ""),
             record(RECEIVED_EVENT, "conv_1_9", r#"{"deleted":"m"}"#),
             record(
@@ -327,10 +333,10 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_goes_out_by_the_account_that_it_was_asked_of() {
+    fn a_reply_goes_out_by_the_account_that_it_names() {
         let recipients = recipients(&[]);
-        let of = |account: &str| {
-            let reply = Reply {
+        let reply_of = |account: &str| {
+            let reply = ConversationReply {
                 account_id: account.into(),
                 recipient_id: "1".into(),
                 text: "Hi".into(),
@@ -342,17 +348,20 @@ mod tests {
                 ..record(REPLY_EVENT, "conv_1_9", r#"{"reply":{}}"#)
             }
         };
-        assert_eq!(names(recipients.candidates(&of("bare"))), ["replies:bare"]);
+        assert_eq!(
+            names(recipients.candidates(&reply_of("bare"))),
+            ["replies:bare"]
+        );
         assert!(recipients.is_recipient(
             &SubscriberId::Replies("bare".into()),
             Position::FIRST,
-            &of("bare")
+            &reply_of("bare")
         ));
-        assert!(recipients.candidates(&of("gone")).is_empty());
+        assert!(recipients.candidates(&reply_of("gone")).is_empty());
     }
 
     #[test]
-    fn addresses_and_tokens_are_an_accounts_own_or_those_of_the_configuration() {
+    fn urls_and_tokens_are_those_of_the_account_or_else_of_the_configuration() {
         let keys = [
             ("crm_webhook_url", "http://10.0.0.7/all"),
             ("graph_url", "http://g/v1/"),
@@ -362,25 +371,25 @@ mod tests {
         let target = |id: &str| {
             recipients
                 .delivery_policy(&SubscriberId::parse(id).expect("an id"))
-                .expect("a profile")
+                .expect("a policy")
                 .target
         };
-        for (id, address, checked) in [
+        for (id, address, is_own) in [
             ("forward:own", "https://crm.example/own", true),
             ("forward:bare", "http://10.0.0.7/all", false),
         ] {
             let DeliveryTarget::Forward {
                 url,
-                must_be_public: is_checked,
+                must_be_public,
                 ..
             } = target(id)
             else {
                 panic!("{id}")
             };
             assert_eq!(
-                (url.as_str(), is_checked),
-                (address, checked),
-                "only what the API was given is checked"
+                (url.as_str(), must_be_public),
+                (address, is_own),
+                "only a URL from the API must be public"
             );
         }
         for (id, expected) in [("replies:own", "its-token"), ("replies:bare", "all")] {
@@ -400,18 +409,18 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_is_that_of_the_contract() {
+    fn the_policy_is_that_of_the_contract() {
         let recipients = recipients(&[]);
-        let profile = recipients
+        let policy = recipients
             .delivery_policy(&SubscriberId::Forward("own".into()))
             .expect("it has a URL");
-        assert_eq!(profile.timeout, Duration::from_secs(10));
+        assert_eq!(policy.timeout, Duration::from_secs(10));
         assert_eq!(
-            *profile.retries.schedule,
+            *policy.retries.schedule,
             [5, 25, 125, 625, 3_125].map(Duration::from_secs)
         );
         assert_eq!(
-            profile.retries.dead_letter_after,
+            policy.retries.dead_letter_after,
             Duration::from_secs(24 * 3_600)
         );
         assert!(

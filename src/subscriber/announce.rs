@@ -1,8 +1,8 @@
-//! Announces what happens to subscribers as events of their own, which subscribers can follow: they
-//! enter by the router's door.
+//! Operational events about subscribers, submitted to the router like all other events, so that
+//! subscribers can receive them.
 //!
-//! Nothing is announced of the delivery of such an event, or one that fails would make another,
-//! without end.
+//! A failed delivery of such an event causes no further event, or failures would multiply without
+//! end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
-use super::SubscriberId;
 use super::dead_letters::{DeadLetterCause, NewDeadLetter};
+use super::subscriber_id::SubscriberId;
 use crate::clock::Clock;
-use crate::entity::generic::{GenericAction as Generic, JsonText};
+use crate::entity::generic::{GenericAction, JsonText};
 use crate::entity::{Command, EntityAction};
 use crate::event::{
     EntityKey, EventId, InternedName, Kind, PayloadShape, Record, StoreIncarnation,
@@ -24,16 +24,16 @@ use crate::event::{
 use crate::router::{Refusal, Router};
 use crate::subscription::pattern::{INTERNAL_SOURCE, is_internal_record};
 
-/// The source of these events.
 const SOURCE: InternedName = InternedName::from_static(INTERNAL_SOURCE);
-/// What their entities are.
+/// Kind of the entities that these events belong to.
 const KIND: &str = "subscriber";
 
-/// How often an event that finds no room is sent again, and after which pause.
+/// Submissions of an event while the router is overloaded.
 const SUBMIT_TRIES: u32 = 30;
+/// Pause between submissions, so that an event waits for a minute altogether.
 const SUBMIT_PAUSE: Duration = Duration::from_secs(2);
 
-/// Announces what happens.
+/// Creates operational events and submits them.
 #[derive(Clone)]
 pub(super) struct SubscriberAnnouncer {
     router: Option<Arc<Router>>,
@@ -42,8 +42,7 @@ pub(super) struct SubscriberAnnouncer {
 }
 
 impl SubscriberAnnouncer {
-    /// Announces at `router` what happens to the records of a store's `incarnation`; without a
-    /// router nothing is announced.
+    /// Creates an announcer for the store of this `incarnation`. Without a router it does nothing.
     pub(super) fn new(
         router: Option<Arc<Router>>,
         clock: Arc<dyn Clock>,
@@ -56,38 +55,43 @@ impl SubscriberAnnouncer {
         }
     }
 
-    /// A delivery failed for good and became the dead letter `number`: the first time, or when this
-    /// job delivered it again.
+    /// Announces that a delivery became the dead letter `number`; `job` is the recovery job that made
+    /// the delivery, if any.
     pub(super) fn announce_exhausted(
         &self,
         id: &SubscriberId,
-        burial: &NewDeadLetter,
+        dead_letter: &NewDeadLetter,
         number: u64,
         job: Option<u64>,
     ) {
-        let NewDeadLetter { item, .. } = burial;
+        let NewDeadLetter { item, .. } = dead_letter;
         if is_internal_record(&item.record) {
             return;
         }
+
         let cause = format!("{}:{}", item.position, job.unwrap_or_default());
         self.announce(
             id,
             "delivery.exhausted",
             &cause,
-            self.exhausted_payload(id, burial, number),
+            self.exhausted_payload(id, dead_letter, number),
         );
     }
 
-    /// Enough to find the event, the dead letter and what is wrong; nothing of what was to be
-    /// delivered.
-    fn exhausted_payload(&self, id: &SubscriberId, burial: &NewDeadLetter, number: u64) -> Value {
+    /// Payload with the event's and the dead letter's ids and the reason, without the event's data.
+    fn exhausted_payload(
+        &self,
+        id: &SubscriberId,
+        dead_letter: &NewDeadLetter,
+        number: u64,
+    ) -> Value {
         let NewDeadLetter {
             item,
             attempts,
             failure,
             reason,
             is_halting: _,
-        } = burial;
+        } = dead_letter;
         let Record {
             event_type,
             entity,
@@ -95,11 +99,16 @@ impl SubscriberAnnouncer {
             ..
         } = &*item.record;
         let event_id = EventId::new(self.incarnation, reprocesses.unwrap_or(item.position));
+
         json!({
             "subscriber": subscriber_label(id),
             "event": event_type,
             "event_id": event_id.to_string(),
-            "entity": {"kind": entity.kind().to_string(), "id": entity.id(), "sequence": item.sequence},
+            "entity": {
+                "kind": entity.kind().to_string(),
+                "id": entity.id(),
+                "sequence": item.sequence,
+            },
             "attempts": attempts,
             "reason": DeadLetterCause::from(*reason).as_str(),
             "status": failure.status,
@@ -107,9 +116,9 @@ impl SubscriberAnnouncer {
         })
     }
 
-    /// Deliveries are interrupted.
+    /// Announces that the circuit breaker of `id` opened.
     pub(super) fn announce_breaker_opened(&self, id: &SubscriberId, failure_rate: f64) {
-        // Two digits say enough.
+        // Two decimal places are precise enough.
         let failure_rate = (failure_rate * 100.0).round() / 100.0;
         self.announce(
             id,
@@ -119,7 +128,7 @@ impl SubscriberAnnouncer {
         );
     }
 
-    /// Deliveries go on.
+    /// Announces that the circuit breaker of `id` closed.
     pub(super) fn announce_breaker_closed(&self, id: &SubscriberId) {
         self.announce(
             id,
@@ -129,7 +138,7 @@ impl SubscriberAnnouncer {
         );
     }
 
-    /// Nothing is delivered any more.
+    /// Announces that `id` was disabled.
     pub(super) fn announce_disabled(&self, id: &SubscriberId, reason: &str) {
         self.announce(
             id,
@@ -143,7 +152,8 @@ impl SubscriberAnnouncer {
         self.clock.wall().as_micros().to_string()
     }
 
-    /// Sends the event on its way; `cause` tells it from others of its name about this subscriber.
+    /// Submits an event in the background. `cause` is the part of the idempotency key that differs
+    /// between events of one type and subscriber.
     fn announce(&self, id: &SubscriberId, event_type: &'static str, cause: &str, data: Value) {
         let Some(router) = self.router.clone() else {
             return;
@@ -151,12 +161,13 @@ impl SubscriberAnnouncer {
         let Some(entity) = subscriber_entity(id) else {
             return;
         };
+
         let payload = Bytes::from(data.to_string());
-        let action = EntityAction::Generic(Generic::Merge {
+        let action = EntityAction::Generic(GenericAction::Merge {
             fields: to_generic_fields(&data),
         });
         let command = Command {
-            // Keys with a control character are refused where keys come from outside.
+            // No sender can claim this key: keys from outside must not contain control characters.
             idempotency_key: Some(format!("\u{1}{event_type}:{id}:{cause}")),
             shape: PayloadShape::Bare,
             at: Some(self.clock.wall()),
@@ -173,18 +184,18 @@ async fn submit_with_retries(router: Arc<Router>, command: Command) {
             Err(Refusal::Overloaded | Refusal::Quarantined { .. }) => {
                 sleep_until(Instant::now() + SUBMIT_PAUSE).await
             }
-            // The store failed: what follows from that is found out by all.
+            // The store failed, which stops the stage and reopens the store.
             Err(Refusal::Unknown) => return,
-            Err(refusal @ (Refusal::Rejected(_) | Refusal::Known { .. })) => {
-                error!(event = %command.event_type, %refusal, "event about a subscriber was refused");
+            Err(refusal @ (Refusal::Rejected(_) | Refusal::AlreadyApplied { .. })) => {
+                error!(event = %command.event_type, error = %refusal, "operational event rejected");
                 return;
             }
         }
     }
-    warn!(event = %command.event_type, "event about a subscriber found no room");
+    warn!(event = %command.event_type, "operational event dropped; the router stays overloaded");
 }
 
-/// The number of a subscription, the name of any other subscriber.
+/// Number of a subscription, or text form of any other subscriber.
 fn subscriber_label(id: &SubscriberId) -> Value {
     match id {
         SubscriberId::Webhook(number) => json!(number),

@@ -1,51 +1,60 @@
-//! Turns: the bound of attempts at once over all subscribers.
+//! Attempt permits: the bound of concurrent attempts over all subscribers.
 //!
 //! ```text
-//!  three quarters: anybody's                          who finds none waits in a queue in which everybody stands once
-//!  a quarter:      first turns of those who are well  a queue of its own
+//!  common, three quarters   for any attempt; subscribers wait in a queue, each at most once
+//!  reserved, a quarter      for the first attempt of a subscriber whose last attempt did not fail; a queue of its own
 //! ```
 //!
-//! So one with many attempts to make waits no less long than one with few, and those that do not
-//! answer, however many attempts at them are under way, do not keep all turns from one that does.
+//! So a subscriber with many attempts waits no less than one with few, and subscribers that do not
+//! answer cannot take the permits of those that do, however many of their attempts hang.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::inbox::SubscriberInbox;
+use super::actor_waker::ActorWaker;
 
-/// Which part of the turns is for those who have none.
+/// One permit in this many is reserved for subscribers that hold none.
 const RESERVED_DIVISOR: usize = 4;
 
-/// Which turns.
+/// Pool that a permit belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PermitClass {
-    /// Those for anybody.
+enum PermitClass {
     Common,
-    /// Those for who has none and at whom the last attempt did not fail.
+    /// Permits for subscribers that hold no permit and whose last attempt did not fail.
     Reserved,
 }
 
-/// All turns of the stage.
-#[derive(Debug)]
+/// All attempt permits of the stage.
 pub(super) struct AttemptPermits {
     common: PermitQueue,
     reserved: PermitQueue,
     in_use: Cell<usize>,
 }
 
-#[derive(Debug)]
 struct PermitQueue {
     free: Cell<usize>,
-    waiting: RefCell<VecDeque<Rc<SubscriberInbox>>>,
+    waiting: RefCell<VecDeque<Rc<PermitHolder>>>,
 }
 
-/// The right to make one attempt; free again when it is dropped.
-#[derive(Debug)]
+/// Permission to make one attempt. Dropping it frees the permit or hands it to the next in the queue.
 pub(super) struct AttemptPermit {
     permits: Rc<AttemptPermits>,
-    owner: Rc<SubscriberInbox>,
+    holder: Rc<PermitHolder>,
     class: PermitClass,
+}
+
+/// One subscriber's view of the permits: those that it holds, and its places in the queues.
+pub(super) struct PermitHolder {
+    waker: Rc<ActorWaker>,
+    /// Permits that were handed over from the queue and not yet used.
+    granted: RefCell<Vec<AttemptPermit>>,
+    /// Permits of this subscriber, granted ones and those of running attempts.
+    held: Cell<usize>,
+    is_waiting: Cell<bool>,
+    is_failing: Cell<bool>,
+    /// Places in the common and the reserved queue.
+    is_queued: [Cell<bool>; 2],
 }
 
 impl AttemptPermits {
@@ -54,79 +63,78 @@ impl AttemptPermits {
             free: Cell::new(free),
             waiting: RefCell::default(),
         };
-        let first = max / RESERVED_DIVISOR;
+        let reserved = max / RESERVED_DIVISOR;
         Rc::new(Self {
-            common: queue(max - first),
-            reserved: queue(first),
+            common: queue(max - reserved),
+            reserved: queue(reserved),
             in_use: Cell::default(),
         })
     }
 
-    /// A turn for the owner of `inbox`, if it was given one or one is free; else it is given one
-    /// later, and woken.
-    pub(super) fn try_acquire(
-        self: &Rc<Self>,
-        inbox: &Rc<SubscriberInbox>,
-    ) -> Option<AttemptPermit> {
-        if let Some(turn) = inbox.take_permit() {
-            return Some(turn);
+    /// Returns a permit that was granted before or is free. Otherwise queues `holder`, which is
+    /// granted a permit later and woken.
+    pub(super) fn try_acquire(self: &Rc<Self>, holder: &Rc<PermitHolder>) -> Option<AttemptPermit> {
+        if let Some(permit) = holder.take_granted() {
+            return Some(permit);
         }
-        let parts: &[PermitClass] = if inbox.can_use_reserved_permits() {
+
+        let classes: &[PermitClass] = if holder.can_use_reserved() {
             &[PermitClass::Common, PermitClass::Reserved]
         } else {
             &[PermitClass::Common]
         };
-        for part in parts.iter().copied() {
-            let queue = self.queue(part);
+        for class in classes.iter().copied() {
+            let queue = self.queue(class);
             if let Some(left) = queue.free.get().checked_sub(1) {
                 queue.free.set(left);
-                inbox.set_waiting_for_permit(false);
-                return Some(self.hand_out(inbox, part));
+                holder.is_waiting.set(false);
+                return Some(self.issue(holder, class));
             }
         }
-        inbox.set_waiting_for_permit(true);
-        for part in parts.iter().copied() {
-            if inbox.set_queued_for(part, true) {
-                self.queue(part)
-                    .waiting
-                    .borrow_mut()
-                    .push_back(Rc::clone(inbox));
+
+        holder.is_waiting.set(true);
+        for class in classes.iter().copied() {
+            if holder.set_queued(class, true) {
+                let mut waiting = self.queue(class).waiting.borrow_mut();
+                waiting.push_back(Rc::clone(holder));
             }
         }
         None
     }
 
-    /// Turns that are taken.
+    /// Number of permits that are granted or used by running attempts.
     pub(super) fn in_use(&self) -> usize {
         self.in_use.get()
     }
 
-    const fn queue(&self, part: PermitClass) -> &PermitQueue {
-        match part {
+    const fn queue(&self, class: PermitClass) -> &PermitQueue {
+        match class {
             PermitClass::Common => &self.common,
             PermitClass::Reserved => &self.reserved,
         }
     }
 
-    fn hand_out(self: &Rc<Self>, owner: &Rc<SubscriberInbox>, part: PermitClass) -> AttemptPermit {
+    fn issue(self: &Rc<Self>, holder: &Rc<PermitHolder>, class: PermitClass) -> AttemptPermit {
         self.in_use.set(self.in_use.get() + 1);
-        owner.adjust_permits_held(1);
+        holder.held.set(holder.held.get() + 1);
         AttemptPermit {
             permits: Rc::clone(self),
-            owner: Rc::clone(owner),
-            class: part,
+            holder: Rc::clone(holder),
+            class,
         }
     }
 
-    /// The next who waits for a turn of `part`, and still may have it.
-    fn next_waiting(&self, part: PermitClass) -> Option<Rc<SubscriberInbox>> {
+    /// Removes holders from the queue of `class` until one still waits and may have a permit of it.
+    fn next_waiting(&self, class: PermitClass) -> Option<Rc<PermitHolder>> {
         loop {
-            // Whoever was given one of the other part meanwhile stands here still.
-            let next = self.queue(part).waiting.borrow_mut().pop_front()?;
-            next.set_queued_for(part, false);
-            if !next.is_closed()
-                && next.is_waiting_for_permit()
-                && (part == PermitClass::Common || next.can_use_reserved_permits())
+            let next = self.queue(class).waiting.borrow_mut().pop_front()?;
+            next.set_queued(class, false);
+
+            // A holder stays in one queue when the other one has granted it a permit, and a
+            // subscriber may have failed or gone since it was queued.
+            if !next.waker.is_closed()
+                && next.is_waiting.get()
+                && (class == PermitClass::Common || next.can_use_reserved())
             {
                 return Some(next);
             }
@@ -136,16 +144,63 @@ impl AttemptPermits {
 
 impl Drop for AttemptPermit {
     fn drop(&mut self) {
-        let turns = &self.permits;
-        turns.in_use.set(turns.in_use.get() - 1);
-        self.owner.adjust_permits_held(-1);
-        if let Some(next) = turns.next_waiting(self.class) {
-            next.set_waiting_for_permit(false);
-            next.give_permit(turns.hand_out(&next, self.class));
+        let permits = &self.permits;
+        permits.in_use.set(permits.in_use.get() - 1);
+        self.holder.held.set(self.holder.held.get() - 1);
+
+        if let Some(next) = permits.next_waiting(self.class) {
+            next.is_waiting.set(false);
+            next.grant(permits.issue(&next, self.class));
         } else {
-            let free = &turns.queue(self.class).free;
+            let free = &permits.queue(self.class).free;
             free.set(free.get() + 1);
         }
+    }
+}
+
+impl PermitHolder {
+    /// Creates a holder without permits; `waker` wakes the actor that is granted a permit.
+    pub(super) fn new(waker: Rc<ActorWaker>) -> Rc<Self> {
+        Rc::new(Self {
+            waker,
+            granted: RefCell::default(),
+            held: Cell::default(),
+            is_waiting: Cell::default(),
+            is_failing: Cell::default(),
+            is_queued: Default::default(),
+        })
+    }
+
+    /// Drops the granted permits, which hands them to others.
+    pub(super) fn return_unused(&self) {
+        drop(self.granted.take());
+    }
+
+    /// Records if the subscriber's last attempt failed.
+    pub(super) fn set_failing(&self, is_failing: bool) {
+        self.is_failing.set(is_failing);
+    }
+
+    fn take_granted(&self) -> Option<AttemptPermit> {
+        self.granted.borrow_mut().pop()
+    }
+
+    fn grant(&self, permit: AttemptPermit) {
+        self.granted.borrow_mut().push(permit);
+        self.waker.wake();
+    }
+
+    fn can_use_reserved(&self) -> bool {
+        self.held.get() == 0 && !self.is_failing.get()
+    }
+
+    /// Records the place in the queue of `class`; returns `true` if that is a change.
+    fn set_queued(&self, class: PermitClass, is_queued: bool) -> bool {
+        let place = match class {
+            PermitClass::Common => &self.is_queued[0],
+            PermitClass::Reserved => &self.is_queued[1],
+        };
+        place.replace(is_queued) != is_queued
     }
 }
 
@@ -153,108 +208,98 @@ impl Drop for AttemptPermit {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::delivery::{DeliveryBreakerState, DeliveryStatus};
-    use super::super::inbox::ReadState;
     use super::*;
 
-    fn inbox() -> Rc<SubscriberInbox> {
-        SubscriberInbox::new(ReadState::Live, None, (1, 1))
+    fn holder() -> Rc<PermitHolder> {
+        PermitHolder::new(ActorWaker::new())
     }
 
-    fn fails(inbox: &SubscriberInbox) {
-        let failing_for = Some(std::time::Duration::ZERO);
-        let standing = DeliveryStatus {
-            breaker: DeliveryBreakerState::Closed,
-            running: 0,
-            queued: 0,
-            stopped: 0,
-            failing_for,
-        };
-        inbox.publish_status(None, (1, 1), standing);
+    fn close(holder: &PermitHolder) {
+        holder.waker.close();
+        holder.return_unused();
     }
 
     #[test]
-    fn one_with_many_attempts_to_make_leaves_turns_for_one_with_few() {
-        let turns = AttemptPermits::new(1);
-        let (many, few) = (inbox(), inbox());
-        let first = turns.try_acquire(&many).expect("free");
+    fn a_subscriber_with_many_attempts_leaves_permits_for_one_with_few() {
+        let permits = AttemptPermits::new(1);
+        let (many, few) = (holder(), holder());
+        let first = permits.try_acquire(&many).expect("free");
         for _ in 0..3 {
-            assert!(turns.try_acquire(&many).is_none());
+            assert!(permits.try_acquire(&many).is_none());
         }
-        assert!(turns.try_acquire(&few).is_none());
+        assert!(permits.try_acquire(&few).is_none());
         drop(first);
-        let second = turns.try_acquire(&many).expect("it waited longest");
-        assert!(turns.try_acquire(&many).is_none());
+        let second = permits.try_acquire(&many).expect("it waited longest");
+        assert!(permits.try_acquire(&many).is_none());
         drop(second);
         assert!(
-            turns.try_acquire(&many).is_none(),
-            "it stands behind the other"
+            permits.try_acquire(&many).is_none(),
+            "it is queued behind the other"
         );
-        drop(turns.try_acquire(&few).expect("its turn"));
-        // What is not used goes on to the next.
-        many.close();
-        assert_eq!(turns.in_use(), 0);
-        assert!(turns.try_acquire(&few).is_some());
+        drop(permits.try_acquire(&few).expect("first in the queue"));
+        // An unused permit goes to the next in the queue.
+        close(&many);
+        assert_eq!(permits.in_use(), 0);
+        assert!(permits.try_acquire(&few).is_some());
     }
 
-    /// Busy subscribers that stopped answering all at once, or more of them than there are turns,
-    /// held all turns: everybody else waited for their timeouts.
+    /// Subscribers that stopped answering held all permits, so all others waited for their timeouts.
     #[test]
-    fn however_many_hang_one_that_answers_finds_a_turn() {
-        let turns = AttemptPermits::new(8);
-        let hanging: Vec<_> = (0..20).map(|_| inbox()).collect();
-        let busy: Vec<_> = std::iter::from_fn(|| turns.try_acquire(&hanging[0])).collect();
-        assert_eq!(busy.len(), 6, "all that are anybody's");
-        hanging.iter().for_each(|inbox| fails(inbox));
+    fn a_subscriber_that_answers_finds_a_permit_however_many_hang() {
+        let permits = AttemptPermits::new(8);
+        let hanging: Vec<_> = (0..20).map(|_| holder()).collect();
+        let busy: Vec<_> = std::iter::from_fn(|| permits.try_acquire(&hanging[0])).collect();
+        assert_eq!(busy.len(), 6, "all common permits");
+        hanging.iter().for_each(|holder| holder.set_failing(true));
         assert!(
             hanging
                 .iter()
-                .all(|inbox| turns.try_acquire(inbox).is_none())
+                .all(|holder| permits.try_acquire(holder).is_none())
         );
-        let well = inbox();
+        let well = holder();
         for _ in 0..100 {
-            let turn = turns.try_acquire(&well).expect("it answers at once");
+            let permit = permits.try_acquire(&well).expect("it answers at once");
             assert!(
-                turns.try_acquire(&well).is_none(),
-                "the second one is anybody's"
+                permits.try_acquire(&well).is_none(),
+                "the second permit is a common one"
             );
-            drop(turn);
-            drop(well.take_permit());
+            drop(permit);
+            drop(well.take_granted());
         }
         drop(busy);
         assert!(
-            hanging[1].take_permit().is_some(),
-            "those that fail have their turns too"
+            hanging[1].take_granted().is_some(),
+            "failing subscribers get permits too"
         );
     }
 
     proptest! {
-        /// No turn is lost or made, whoever comes, goes, fails and ends, and none is free while
-        /// somebody waits for it.
+        /// No permit is lost or created when holders come, go, fail and end, and none is free while
+        /// a holder waits for it.
         #[test]
-        fn turns_are_neither_lost_nor_made(max in 1_usize..9, steps in prop::collection::vec((0_usize..6, 0..5_u8), 1..200)) {
-            let turns = AttemptPermits::new(max);
-            let mut inboxes: Vec<_> = (0..6).map(|_| inbox()).collect();
+        fn permits_are_neither_lost_nor_created(max in 1_usize..9, steps in prop::collection::vec((0_usize..6, 0..5_u8), 1..200)) {
+            let permits = AttemptPermits::new(max);
+            let mut holders: Vec<_> = (0..6).map(|_| holder()).collect();
             let mut held: Vec<(usize, AttemptPermit)> = Vec::new();
-            for (who, what) in steps {
-                match what {
-                    0 | 1 => held.extend(turns.try_acquire(&inboxes[who]).map(|turn| (who, turn))),
-                    2 => drop(held.iter().position(|(owner, _)| *owner == who).map(|at| held.remove(at))),
-                    3 => fails(&inboxes[who]),
+            for (index, step) in steps {
+                match step {
+                    0 | 1 => held.extend(permits.try_acquire(&holders[index]).map(|permit| (index, permit))),
+                    2 => drop(held.iter().position(|(owner, _)| *owner == index).map(|at| held.remove(at))),
+                    3 => holders[index].set_failing(true),
                     _ => {
-                        held.retain(|(owner, _)| *owner != who);
-                        inboxes[who].close();
-                        inboxes[who] = inbox();
+                        held.retain(|(owner, _)| *owner != index);
+                        close(&holders[index]);
+                        holders[index] = holder();
                     }
                 }
-                let free = turns.common.free.get() + turns.reserved.free.get();
-                prop_assert_eq!(turns.in_use() + free, max);
-                let waits = |inbox: &&Rc<SubscriberInbox>| inbox.is_waiting_for_permit();
-                prop_assert!(turns.common.free.get() == 0 || inboxes.iter().find(waits).is_none());
+                let free = permits.common.free.get() + permits.reserved.free.get();
+                prop_assert_eq!(permits.in_use() + free, max);
+                let waits = |holder: &&Rc<PermitHolder>| holder.is_waiting.get();
+                prop_assert!(permits.common.free.get() == 0 || holders.iter().find(waits).is_none());
                 }
             drop(held);
-            inboxes.iter().for_each(|inbox| inbox.close());
-            prop_assert_eq!(turns.common.free.get() + turns.reserved.free.get(), max);
+            holders.iter().for_each(|holder| close(holder));
+            prop_assert_eq!(permits.common.free.get() + permits.reserved.free.get(), max);
         }
     }
 }

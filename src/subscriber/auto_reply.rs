@@ -1,5 +1,5 @@
-//! The attempt at an automatic reply: not a call but a command to the conversation, which decides
-//! whether it is sent.
+//! Attempts at automatic replies: not an HTTP call, but a command to the conversation, which decides
+//! if the reply is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,31 +9,35 @@ use tracing::debug;
 
 use super::accounts::AccountRecipients;
 use super::attempt::AttemptOutcome;
-use super::{AttemptFailure, OutboundRecord};
-use crate::entity::conversation::{AutomaticReply, IncomingMessage, Reply};
+use super::attempt_failure::AttemptFailure;
+use super::outbound_record::OutboundRecord;
+use crate::entity::conversation::{AutomaticReply, ConversationReply, IncomingMessage};
 use crate::entity::{Command, RejectionPolicy};
 use crate::event::EventId;
 use crate::router::{Refusal, Router};
 
-/// The code of an attempt that the node itself had no room for.
+/// Failure code of an attempt for which the node itself had no room.
 const UNAVAILABLE: &str = "unavailable";
 
-/// Asks for the automatic reply to `item`, whose event is `event_id`. Asked for twice it is made
-/// once.
-pub async fn attempt(
+/// Requests the automatic reply to `item`. The idempotency key derives from `event_id`, so a
+/// repeated attempt makes no second reply.
+pub(super) async fn attempt_auto_reply(
     router: &Router,
     recipients: &AccountRecipients,
     event_id: EventId,
     item: &OutboundRecord,
 ) -> AttemptOutcome {
-    // An account that is gone by now, or has no text any more, has nothing to say.
+    // The account may have been deleted by now, or its text removed.
     let Some(command) = build_reply_command(recipients, event_id, item) else {
         return AttemptOutcome::Accepted;
     };
+
     match router.submit_command(command).await {
-        Ok(_) | Err(Refusal::Duplicate { .. } | Refusal::Known { .. }) => AttemptOutcome::Accepted,
+        Ok(_) | Err(Refusal::Duplicate { .. } | Refusal::AlreadyApplied { .. }) => {
+            AttemptOutcome::Accepted
+        }
         Err(Refusal::Rejected(rejection)) => {
-            debug!(%event_id, code = rejection.code, "no automatic reply");
+            debug!(%event_id, code = rejection.code, "automatic reply not sent");
             AttemptOutcome::Accepted
         }
         Err(Refusal::Overloaded | Refusal::Unknown) => unavailable_outcome(None),
@@ -48,7 +52,7 @@ fn build_reply_command(
 ) -> Option<Command> {
     let message = IncomingMessage::from_record(&item.record)?;
     let (account, auto_reply) = recipients.auto_reply(&message)?;
-    let reply = Reply {
+    let reply = ConversationReply {
         account_id: account.id.clone(),
         recipient_id: message.sender_id.to_string(),
         text: auto_reply.text.clone(),
@@ -68,7 +72,7 @@ fn build_reply_command(
 }
 
 fn unavailable_outcome(retry_after: Option<Duration>) -> AttemptOutcome {
-    let detail = "the conversation takes no events for now".to_owned();
+    let detail = "the conversation accepts no events at present".to_owned();
     AttemptOutcome::TransientFailure {
         failure: AttemptFailure {
             status: None,

@@ -1,27 +1,30 @@
-//! What is owed to a subscriber that is disabled: counted, so that one dead letter can say how much
-//! was given up.
+//! Backlog of a disabled subscriber: its pending deliveries are counted, so that one dead letter can
+//! state how many were dropped.
 
 use std::collections::{HashMap, HashSet};
 
-use super::OutboundRecord;
 use super::delivery::{LaneKey, LaneRow};
+use super::outbound_record::OutboundRecord;
 use super::reader::{self, DroppedRange, MatchFilter, WindowRoom};
 use super::subscriber_set::SubscriberMatcher;
 use crate::event::{EntityKey, Position, Timestamp};
 use crate::journal::{Journal, JournalReadError};
 
-/// Reads as many records at once.
+/// Bounds of one read of the journal.
 const READ_ROOM: WindowRoom = WindowRoom {
     events: 1_024,
     bytes: 8 * 1024 * 1024,
 };
 
-/// What is owed: everything wanted from the cursor on, and what stopped lanes have left before it.
+/// Stopped lanes of the subscriber. Pending are all matched records from the cursor on, and before
+/// the cursor those of stopped lanes.
 #[derive(Debug, Default)]
 struct BacklogLanes {
-    /// Each lane's next record.
+    /// Sequence number of the first pending record of each entity's lane.
     entities: HashMap<EntityKey, u64>,
+    /// Positions of lanes that hold a single record.
     records: HashSet<Position>,
+    /// Lowest position among the first records of all lanes.
     first: Option<Position>,
 }
 
@@ -44,6 +47,7 @@ impl BacklogLanes {
         lanes
     }
 
+    /// Checks if a matched record is pending.
     fn contains(&self, item: &OutboundRecord, cursor: Position) -> bool {
         match self.entities.get(&item.record.entity) {
             Some(next) => item.sequence >= *next,
@@ -52,35 +56,38 @@ impl BacklogLanes {
     }
 }
 
-/// Counts what is owed before `end` to the subscriber that `judge` speaks for, whose cursor is at
-/// `cursor`. Blocks.
+/// Counts the pending deliveries before `end` of the subscriber with this matcher, these stopped
+/// lanes and this cursor. Blocks.
 ///
 /// # Errors
-/// [`ReadError`] when the journal cannot be read.
+/// [`JournalReadError`] when the journal cannot be read.
 pub(super) fn count_backlog(
     journal: &dyn Journal,
-    judge: SubscriberMatcher,
-    rows: Vec<LaneRow>,
+    matcher: SubscriberMatcher,
+    lane_rows: Vec<LaneRow>,
     (cursor, end): (Position, Position),
 ) -> Result<Option<DroppedRange>, JournalReadError> {
-    let lanes = BacklogLanes::from_rows(rows);
-    let wanted = MatchFilter {
-        matcher: judge,
+    let lanes = BacklogLanes::from_rows(lane_rows);
+    let filter = MatchFilter {
+        matcher,
+        // Expired records count too.
         cutoff: Timestamp::from_micros(i64::MIN),
     };
+
     let mut position = lanes.first.map_or(cursor, |first| first.min(cursor));
-    let mut dropped = None;
+    let mut backlog = None;
     while position < end {
-        let read = reader::read_matching(journal, (position, end), &wanted, READ_ROOM)?;
-        let owed = read
+        let batch = reader::read_matching(journal, (position, end), &filter, READ_ROOM)?;
+        let pending = batch
             .items
             .iter()
-            .filter(|met| met.item.position < end && lanes.contains(&met.item, cursor));
-        dropped = owed.fold(dropped, |dropped, met| {
-            Some(DroppedRange::add_record(dropped, met.item.position))
+            .filter(|matched| matched.item.position < end && lanes.contains(&matched.item, cursor));
+        backlog = pending.fold(backlog, |backlog, matched| {
+            Some(DroppedRange::add_record(backlog, matched.item.position))
         });
-        let Some(end) = read.end else { break };
-        position = end;
+
+        let Some(next) = batch.end else { break };
+        position = next;
     }
-    Ok(dropped)
+    Ok(backlog)
 }

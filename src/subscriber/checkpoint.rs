@@ -1,30 +1,37 @@
-//! The ledger: gathers what actors and jobs want to be kept, and writes it in rounds, so that no
-//! delivery waits for the disk.
+//! Checkpoints: changed rows are collected in memory and written together, so that no delivery waits
+//! for the disk.
 //!
 //! ```text
-//! round   dead letters ── lanes, jobs ── sync ── places ── dispatcher's cursor ── removals ── sync
+//! checkpoint   put dead letters, counters, lanes ── remove dead letters ── put jobs ── sync ──┐
+//!              ┌──────────────────────────────────────────────────────────────────────────────┘
+//!              └─ put read states, dispatcher's cursor ── remove other rows ── sync
 //! ```
 //!
-//! In this order a crash anywhere repeats at most what came after the last round, and loses
-//! nothing: no cursor passes a record before what is still owed of it has a row on the disk.
+//! With this order, a crash at any point repeats at most the deliveries since the last checkpoint,
+//! and loses none: no cursor passes a record before every pending delivery of it has a row on the
+//! disk. No job counts a record as settled on the disk while the record's dead letter is still
+//! there, or the job would never come back to that dead letter. A job that finds its dead letter
+//! gone after a crash counts the record as delivered.
 
 use std::collections::BTreeMap;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use super::SubscriberId;
-use super::tables::{self, DeliveryTables, ReadStateRow, RowKey, SubscriberCounters, TableTag};
+use super::subscriber_id::SubscriberId;
+use super::tables::{
+    DeliveryTables, ReadState, RowKey, SubscriberCounters, TableTag, encode_cursor,
+};
 use crate::event::Position;
 use crate::journal::StoreWriteError;
 
-/// The ledger is closed: its store failed, or the node is stopping.
+/// The buffer was closed: its store failed, or the node is stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("deliveries cannot be noted, the store is being closed")]
-pub struct LedgerClosedError;
+#[error("delivery state can no longer be written; the store is closing")]
+pub(super) struct CheckpointsClosedError;
 
-/// In which order values are put: what says that a delivery is settled stands before what says that
-/// it is not owed any more.
+/// Order in which tables are written. A row that records the outcome of a delivery precedes the
+/// rows that declare the delivery settled.
 const WRITE_ORDER: [TableTag; 6] = [
     TableTag::DeadLetter,
     TableTag::Counters,
@@ -34,61 +41,61 @@ const WRITE_ORDER: [TableTag; 6] = [
     TableTag::DispatcherCursor,
 ];
 
-/// What is to be kept. Shared by all that keep something.
+/// Changed rows that wait for the next checkpoint. Shared by the stage, the dead letters and the
+/// jobs.
 #[derive(Debug, Default)]
-pub struct CheckpointBuffer {
+pub(crate) struct CheckpointBuffer {
     pending: Mutex<PendingChanges>,
-    /// The change up to which (inclusive) everything is to be written soon.
+    /// Number of the last change that a caller of [`Self::flush`] waits for.
     flush_requested: watch::Sender<u64>,
     written: watch::Sender<CheckpointProgress>,
 }
 
-/// How far the ledger is written.
 #[derive(Clone, Copy, Debug, Default)]
 struct CheckpointProgress {
-    /// The change up to which (inclusive) everything is on the disk.
+    /// Number of the last change that is on the disk, with all changes before it.
     through: u64,
     is_closed: bool,
 }
 
-/// What is not written yet.
+/// Changes that no checkpoint has taken yet.
 #[derive(Debug, Default)]
 struct PendingChanges {
+    /// New value of each changed row; `None` for a removal.
     rows: BTreeMap<RowKey, Option<Vec<u8>>>,
-    /// The beginnings of keys that are all to go, but for those that were put since.
+    /// Prefixes of keys to remove, except those of rows that were put afterwards.
     removed_prefixes: Vec<RowKey>,
-    /// Changes that were made.
-    changes: u64,
+    /// Number of the last change, counted from the start of the process.
+    last_change: u64,
 }
 
 impl CheckpointBuffer {
-    /// Keeps `value`, of any length, under `key`, in place of what was there.
-    pub fn put(&self, key: RowKey, value: Vec<u8>) {
+    /// Puts `value`, of any length, under `key` and replaces the previous value.
+    pub(super) fn put(&self, key: RowKey, value: Vec<u8>) {
         self.record_change(key, Some(value));
     }
 
-    /// Removes what is under `key`.
-    pub fn remove(&self, key: RowKey) {
+    /// Removes the row under `key`.
+    pub(super) fn remove(&self, key: RowKey) {
         self.record_change(key, None);
     }
 
-    /// Notes that everything before `cursor` is settled or has a row, for all who are live.
+    /// Sets the dispatcher's cursor: every record before it is settled or has a row, for all live
+    /// subscribers.
     pub(super) fn set_cursor(&self, cursor: Position) {
         self.put(
             RowKey::from_tag(TableTag::DispatcherCursor),
-            tables::read_states::encode_cursor(cursor),
+            encode_cursor(cursor),
         );
     }
 
-    /// Notes where a subscriber is.
-    pub(super) fn set_read_state(&self, subscriber: &SubscriberId, place: ReadStateRow) {
+    pub(super) fn set_read_state(&self, subscriber: &SubscriberId, state: ReadState) {
         self.put(
             RowKey::for_subscriber(TableTag::ReadState, subscriber),
-            place.encode(),
+            state.encode(),
         );
     }
 
-    /// Keeps what is counted of a subscriber.
     pub(super) fn set_counters(&self, subscriber: &SubscriberId, counters: &SubscriberCounters) {
         self.put(
             RowKey::for_subscriber(TableTag::Counters, subscriber),
@@ -96,7 +103,7 @@ impl CheckpointBuffer {
         );
     }
 
-    /// Removes all rows about a subscriber that is gone.
+    /// Removes the stage's rows of a deleted subscriber. Dead letters and jobs remove their own.
     pub(super) fn remove_subscriber(&self, subscriber: &SubscriberId) {
         self.remove_prefixes(
             subscriber,
@@ -104,82 +111,80 @@ impl CheckpointBuffer {
         );
     }
 
-    /// Removes what says what is owed to a subscriber.
+    /// Removes the rows that hold the backlog of a subscriber; its counters stay.
     pub(super) fn remove_backlog(&self, subscriber: &SubscriberId) {
         self.remove_prefixes(subscriber, &[TableTag::ReadState, TableTag::Lane]);
     }
 
-    /// Returns when everything that was changed before this call is on the disk.
+    /// Returns as soon as all changes made before this call are on the disk.
     ///
     /// # Errors
-    /// [`Closed`] when the store fails or the node stops first.
-    pub async fn settled(&self) -> Result<(), LedgerClosedError> {
-        let changes = self.lock().changes;
+    /// [`CheckpointsClosedError`] when the store fails or the node stops first.
+    pub(super) async fn flush(&self) -> Result<(), CheckpointsClosedError> {
+        let last_change = self.lock().last_change;
+
+        // Subscribe before the request, so that the answer cannot come unseen.
         let mut written = self.written.subscribe();
-        self.flush_requested
-            .send_if_modified(|asked| std::mem::replace(asked, changes.max(*asked)) < changes);
+        self.flush_requested.send_if_modified(|requested| {
+            std::mem::replace(requested, last_change.max(*requested)) < last_change
+        });
+
         let is_over =
-            |written: &CheckpointProgress| written.through >= changes || written.is_closed;
+            |written: &CheckpointProgress| written.through >= last_change || written.is_closed;
         let written = written
             .wait_for(is_over)
             .await
-            .map_err(|_| LedgerClosedError)?;
-        if written.through >= changes {
+            .map_err(|_| CheckpointsClosedError)?;
+        if written.through >= last_change {
             Ok(())
         } else {
-            Err(LedgerClosedError)
+            Err(CheckpointsClosedError)
         }
     }
 
-    /// Changes whenever somebody waits for a round.
+    /// Watches for calls of [`Self::flush`] that need a checkpoint.
     pub(super) fn flush_requests(&self) -> watch::Receiver<u64> {
         self.flush_requested.subscribe()
     }
 
-    /// What the next round is to write; `None` if there is nothing.
+    /// Takes all pending changes as the next checkpoint; `None` if nothing has changed.
     pub(super) fn take_checkpoint(&self) -> Option<DeliveryCheckpoint> {
         let mut pending = self.lock();
         if pending.rows.is_empty() && pending.removed_prefixes.is_empty() {
             return None;
         }
-        let (rows, forgotten) = (
-            std::mem::take(&mut pending.rows),
-            std::mem::take(&mut pending.removed_prefixes),
-        );
         Some(DeliveryCheckpoint {
-            rows,
-            removed_prefixes: forgotten,
-            through: pending.changes,
+            rows: std::mem::take(&mut pending.rows),
+            removed_prefixes: std::mem::take(&mut pending.removed_prefixes),
+            through: pending.last_change,
         })
     }
 
-    /// Tells those who wait that `round` is on the disk.
-    pub(super) fn mark_written(&self, round: &DeliveryCheckpoint) {
+    /// Wakes the callers of [`Self::flush`] whose changes are on the disk with `checkpoint`.
+    pub(super) fn mark_written(&self, checkpoint: &DeliveryCheckpoint) {
         self.written
-            .send_modify(|written| written.through = round.through);
+            .send_modify(|written| written.through = checkpoint.through);
     }
 
-    /// Tells those who wait that nothing more is written.
+    /// Fails all present and future calls of [`Self::flush`] that still need a checkpoint.
     pub(super) fn close(&self) {
         self.written.send_modify(|written| written.is_closed = true);
     }
 
     fn remove_prefixes(&self, subscriber: &SubscriberId, tags: &[TableTag]) {
         let mut pending = self.lock();
-        for prefix in tags
-            .iter()
-            .map(|tag| RowKey::for_subscriber(*tag, subscriber))
-        {
+        for tag in tags {
+            let prefix = RowKey::for_subscriber(*tag, subscriber);
             pending.rows.retain(|key, _| !key.has_prefix(&prefix));
             pending.removed_prefixes.push(prefix);
         }
-        pending.changes += 1;
+        pending.last_change += 1;
     }
 
     fn record_change(&self, key: RowKey, value: Option<Vec<u8>>) {
         let mut pending = self.lock();
         pending.rows.insert(key, value);
-        pending.changes += 1;
+        pending.last_change += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, PendingChanges> {
@@ -187,52 +192,71 @@ impl CheckpointBuffer {
     }
 }
 
-/// What one round writes.
+/// Changes that are written together.
 #[derive(Debug)]
 pub(super) struct DeliveryCheckpoint {
     rows: BTreeMap<RowKey, Option<Vec<u8>>>,
     removed_prefixes: Vec<RowKey>,
+    /// Number of the last change that this checkpoint contains.
     through: u64,
 }
 
 impl DeliveryCheckpoint {
-    /// Writes it, in the order that this module's picture shows, and returns when it is on the
-    /// disk. Blocks.
+    /// Writes the changes in the order of this file's picture and syncs them. Blocks.
     ///
     /// # Errors
-    /// Those of the store, which must be opened anew then.
-    pub(super) fn write(&self, rows: &DeliveryTables) -> Result<(), StoreWriteError> {
+    /// [`StoreWriteError`] when the store fails; the store must then be opened again.
+    pub(super) fn write(&self, tables: &DeliveryTables) -> Result<(), StoreWriteError> {
         let mut is_synced = true;
         for tag in WRITE_ORDER {
+            // Dead letters go before the jobs that have settled their records: after a crash
+            // between the two, nothing else would remove them.
+            if tag == TableTag::Job {
+                let mut removed = self.removed_keys().filter(|key| is_dead_letter(key));
+                removed.try_for_each(|key| tables.remove(key))?;
+            }
+
+            // A cursor declares earlier deliveries settled, so their rows must be on the disk first.
             let is_cursor = matches!(tag, TableTag::ReadState | TableTag::DispatcherCursor);
             if is_cursor && !is_synced {
-                rows.sync()?;
+                tables.sync()?;
                 is_synced = true;
             }
-            for (key, value) in self.rows_tagged(tag) {
-                rows.put(key, value)?;
+            for (key, value) in self.put_rows(tag) {
+                tables.put(key, value)?;
                 is_synced &= is_cursor;
             }
         }
-        let removed = self.rows.iter().filter(|(_, value)| value.is_none());
-        removed
-            .map(|(key, _)| key)
-            .try_for_each(|key| rows.remove(key))?;
+
+        // Other removals come last: until the cursors are written, a crash may need these rows.
+        let mut removed = self.removed_keys().filter(|key| !is_dead_letter(key));
+        removed.try_for_each(|key| tables.remove(key))?;
         for prefix in &self.removed_prefixes {
-            rows.remove_prefix(prefix, |key| {
+            tables.remove_prefix(prefix, |key| {
                 self.rows.get(key).is_some_and(Option::is_some)
             })?;
         }
-        rows.sync()
+
+        tables.sync()
     }
 
-    fn rows_tagged(&self, tag: TableTag) -> impl Iterator<Item = (&RowKey, &Vec<u8>)> {
+    fn removed_keys(&self) -> impl Iterator<Item = &RowKey> {
+        let removed = self.rows.iter().filter(|(_, value)| value.is_none());
+        removed.map(|(key, _)| key)
+    }
+
+    fn put_rows(&self, tag: TableTag) -> impl Iterator<Item = (&RowKey, &Vec<u8>)> {
+        let prefix = RowKey::from_tag(tag);
         let rows = self
             .rows
-            .range(RowKey::from_tag(tag)..)
-            .take_while(move |(key, _)| key.has_prefix(&RowKey::from_tag(tag)));
+            .range(prefix.clone()..)
+            .take_while(move |(key, _)| key.has_prefix(&prefix));
         rows.filter_map(|(key, value)| Some((key, value.as_ref()?)))
     }
+}
+
+fn is_dead_letter(key: &RowKey) -> bool {
+    key.has_prefix(&RowKey::from_tag(TableTag::DeadLetter))
 }
 
 #[cfg(test)]
@@ -249,7 +273,7 @@ mod tests {
         RowKey::for_subscriber(tag, &SubscriberId::Webhook(4))
     }
 
-    /// Fails every sync after so many.
+    /// Fails every sync after the given number of syncs.
     struct SyncFailpoint(AtomicU32);
 
     impl FailureInjector for SyncFailpoint {
@@ -268,120 +292,150 @@ mod tests {
         }
     }
 
-    /// A ledger with something of everything.
-    fn full() -> CheckpointBuffer {
-        let ledger = CheckpointBuffer::default();
-        ledger.set_cursor(Position::new(9));
-        ledger.set_read_state(&SubscriberId::Webhook(4), ReadStateRow::Live);
+    /// Buffer with a change in each table.
+    fn filled_buffer() -> CheckpointBuffer {
+        let buffer = CheckpointBuffer::default();
+        buffer.set_cursor(Position::new(9));
+        buffer.set_read_state(&SubscriberId::Webhook(4), ReadState::Live);
         for tag in [
             TableTag::DeadLetter,
             TableTag::Counters,
             TableTag::Lane,
             TableTag::Job,
         ] {
-            ledger.put(key(tag), vec![1]);
+            buffer.put(key(tag), vec![1]);
         }
-        ledger.remove(key(TableTag::Lane).number(7));
-        ledger
+        buffer.remove(key(TableTag::Lane).with_number(7));
+        buffer
     }
 
     #[test]
-    fn no_cursor_is_put_and_nothing_removed_before_what_is_owed_is_on_the_disk() {
+    fn no_cursor_is_put_and_no_row_removed_before_pending_deliveries_are_on_the_disk() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
-        let rows = DeliveryTables::open(store).expect("opens");
-        rows.put(&key(TableTag::Lane).number(7), &[2])
+        let tables = DeliveryTables::open(store).expect("opens");
+        tables
+            .put(&key(TableTag::Lane).with_number(7), &[2])
             .expect("puts");
-        rows.sync().expect("syncs");
-        drop(rows);
-        let faults = Arc::new(SyncFailpoint(AtomicU32::new(u32::MAX)));
+        tables.sync().expect("syncs");
+        drop(tables);
+        let failpoint = Arc::new(SyncFailpoint(AtomicU32::new(u32::MAX)));
         let store =
-            DataStore::open(folder.path(), 1 << 20, Arc::clone(&faults) as _).expect("opens");
-        let rows = DeliveryTables::open(store).expect("opens");
-        faults.0.store(0, Ordering::SeqCst);
-        let round = full().take_checkpoint().expect("something");
-        round.write(&rows).expect_err("the disk is gone");
+            DataStore::open(folder.path(), 1 << 20, Arc::clone(&failpoint) as _).expect("opens");
+        let tables = DeliveryTables::open(store).expect("opens");
+        failpoint.0.store(0, Ordering::SeqCst);
+        let checkpoint = filled_buffer().take_checkpoint().expect("something");
+        checkpoint.write(&tables).expect_err("the disk is gone");
         assert!(
-            rows.get(&key(TableTag::DeadLetter))
+            tables
+                .get(&key(TableTag::DeadLetter))
                 .expect("reads")
                 .is_some()
         );
-        assert_eq!(rows.cursor().expect("reads"), None);
-        assert_eq!(rows.read_states().expect("reads"), []);
+        assert_eq!(tables.cursor().expect("reads"), None);
+        assert_eq!(tables.read_states().expect("reads"), []);
         assert!(
-            rows.get(&key(TableTag::Lane).number(7))
+            tables
+                .get(&key(TableTag::Lane).with_number(7))
                 .expect("reads")
                 .is_some()
         );
-        faults.0.store(u32::MAX, Ordering::SeqCst);
-        round.write(&rows).expect("the disk is back");
-        assert_eq!(rows.cursor().expect("reads"), Some(Position::new(9)));
+        failpoint.0.store(u32::MAX, Ordering::SeqCst);
+        checkpoint.write(&tables).expect("the disk is back");
+        assert_eq!(tables.cursor().expect("reads"), Some(Position::new(9)));
         assert!(
-            rows.get(&key(TableTag::Lane).number(7))
+            tables
+                .get(&key(TableTag::Lane).with_number(7))
                 .expect("reads")
                 .is_none()
         );
     }
 
+    /// A kill between the two writes had left the dead letter for ever: its job had settled the record
+    /// and never came back to it.
     #[test]
-    fn what_is_put_after_everything_about_a_subscriber_was_forgotten_stays() {
+    fn no_job_has_settled_a_record_on_the_disk_while_the_dead_letter_is_still_there() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let rows = DeliveryTables::open(
+        let failpoint = Arc::new(SyncFailpoint(AtomicU32::new(u32::MAX)));
+        let store =
+            DataStore::open(folder.path(), 1 << 20, Arc::clone(&failpoint) as _).expect("opens");
+        let tables = DeliveryTables::open(store).expect("opens");
+        let (dead_letter, job) = (key(TableTag::DeadLetter), key(TableTag::Job));
+        tables.put(&dead_letter, &[1]).expect("puts");
+
+        let buffer = CheckpointBuffer::default();
+        buffer.remove(dead_letter.clone());
+        buffer.put(job.clone(), vec![2]);
+        buffer.set_cursor(Position::new(9));
+        let checkpoint = buffer.take_checkpoint().expect("something");
+        failpoint.0.store(0, Ordering::SeqCst);
+        checkpoint.write(&tables).expect_err("the disk is gone");
+
+        assert_eq!(tables.get(&job).expect("reads"), Some(vec![2]));
+        assert_eq!(tables.get(&dead_letter).expect("reads"), None);
+    }
+
+    #[test]
+    fn a_row_that_is_put_after_its_subscriber_was_removed_stays() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let tables = DeliveryTables::open(
             DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens"),
         )
         .expect("opens");
-        let ledger = full();
-        ledger
+        let buffer = filled_buffer();
+        buffer
             .take_checkpoint()
             .expect("something")
-            .write(&rows)
+            .write(&tables)
             .expect("writes");
-        ledger.put(key(TableTag::Lane).number(8), vec![3]);
-        ledger.remove_subscriber(&SubscriberId::Webhook(4));
-        ledger.set_read_state(
+        buffer.put(key(TableTag::Lane).with_number(8), vec![3]);
+        buffer.remove_subscriber(&SubscriberId::Webhook(4));
+        buffer.set_read_state(
             &SubscriberId::Webhook(4),
-            ReadStateRow::Behind(Position::new(5)),
+            ReadState::Behind(Position::new(5)),
         );
-        ledger
+        buffer
             .take_checkpoint()
             .expect("something")
-            .write(&rows)
+            .write(&tables)
             .expect("writes");
         assert_eq!(
-            rows.scan(&RowKey::from_tag(TableTag::Lane), None, 9)
+            tables
+                .scan(&RowKey::from_tag(TableTag::Lane), None, 9)
                 .expect("reads"),
             []
         );
         assert_eq!(
-            rows.read_states().expect("reads"),
+            tables.read_states().expect("reads"),
             [(
                 SubscriberId::Webhook(4),
-                ReadStateRow::Behind(Position::new(5))
+                ReadState::Behind(Position::new(5))
             )]
         );
         assert!(
-            rows.get(&key(TableTag::DeadLetter))
+            tables
+                .get(&key(TableTag::DeadLetter))
                 .expect("reads")
                 .is_some()
         );
-        assert!(ledger.take_checkpoint().is_none());
+        assert!(buffer.take_checkpoint().is_none());
     }
 
     #[tokio::test]
-    async fn who_waits_is_told_when_a_round_with_it_was_written_or_never_will_be() {
-        let ledger = full();
-        let mut asked = ledger.flush_requests();
+    async fn a_flush_ends_with_the_checkpoint_that_holds_its_changes_or_with_the_close() {
+        let buffer = filled_buffer();
+        let mut requests = buffer.flush_requests();
         let waiting = async {
-            tokio::join!(ledger.settled(), async {
-                asked.changed().await.expect("somebody asks");
-                let round = ledger.take_checkpoint().expect("something");
-                ledger.mark_written(&round);
+            tokio::join!(buffer.flush(), async {
+                requests.changed().await.expect("a flush is requested");
+                let checkpoint = buffer.take_checkpoint().expect("something");
+                buffer.mark_written(&checkpoint);
             })
         };
         assert_eq!(waiting.await.0, Ok(()));
-        assert_eq!(ledger.settled().await, Ok(()));
-        ledger.put(key(TableTag::Job), vec![2]);
-        ledger.close();
-        assert_eq!(ledger.settled().await, Err(LedgerClosedError));
+        assert_eq!(buffer.flush().await, Ok(()));
+        buffer.put(key(TableTag::Job), vec![2]);
+        buffer.close();
+        assert_eq!(buffer.flush().await, Err(CheckpointsClosedError));
     }
 }

@@ -1,100 +1,100 @@
-//! All that the delivery to one subscriber needs to know, from its definition and the
-//! configuration.
+//! Delivery settings of one subscriber, merged from its definition and the configuration.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::SubscriberId;
+use super::subscriber_id::SubscriberId;
 use crate::account::Account;
 use crate::config::{BreakerConfig, DeliveryConfig, ExhaustionPolicy, Secret};
 use crate::subscription::{DeliveryOrdering, Subscription, SubscriptionState};
 
-/// What one attempt is.
+/// Destination of a subscriber's attempts.
 #[derive(Clone, Debug)]
 pub enum DeliveryTarget {
-    /// A subscription's delivery: the envelope or what its transform makes of it, signed in its
-    /// styles.
+    /// URL of a subscription; gets the envelope, or the transform's result, in its signing styles.
     Webhook(Arc<Subscription>),
-    /// A message that goes to the CRM of an account.
+    /// CRM of an Instagram account; gets the messages that the account receives.
     Forward {
-        /// The account.
+        /// Account that received the message.
         account: Arc<Account>,
-        /// Where it goes: the account's own address, or that of the configuration.
+        /// URL of the account, or else that of the configuration.
         url: String,
-        /// Whether the address was given by the API, so that it has to be a public one.
+        /// The URL came in by the API, so its host must resolve to public addresses.
         must_be_public: bool,
     },
-    /// A reply that goes to the Graph API.
+    /// Instagram's Graph API; gets the replies of an account.
     Reply {
-        /// The account.
+        /// Account that sends the reply.
         account: Arc<Account>,
-        /// Where it goes, by the configuration.
+        /// URL of the endpoint for messages.
         url: String,
-        /// What it is sent with: the account's own token, or that of the configuration.
+        /// Access token of the account, or else that of the configuration.
         token: Option<Secret>,
     },
-    /// An automatic reply, which goes to the router.
+    /// Router; gets a command that may send an automatic reply.
     AutoReply,
 }
 
-/// How attempts follow one another.
+/// Schedule of the retries of one delivery.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// The pauses before the second attempt, the third, and so on.
+    /// Pauses before the second attempt, the third, and so on. After the attempt that follows the last
+    /// pause, the delivery becomes a dead letter.
     pub schedule: Arc<[Duration]>,
-    /// How far a pause is drawn from the schedule either way, as a fraction of it.
+    /// Largest random deviation of a pause, as a fraction of it (0 to 1), either way.
     pub jitter: f64,
-    /// Counted time from the first attempt after which there is no other.
+    /// Time after the first attempt at which retries end. Time in which no attempt was possible does
+    /// not count.
     pub dead_letter_after: Duration,
 }
 
-/// What one subscriber's delivery goes by.
+/// Settings for the deliveries to one subscriber.
 #[derive(Clone, Debug)]
 pub struct DeliveryPolicy {
-    /// Whose it is.
+    /// Subscriber that these settings belong to.
     pub id: SubscriberId,
-    /// What one attempt is.
+    /// Destination of the attempts, with its credentials.
     pub target: DeliveryTarget,
-    /// Whether anything is delivered.
+    /// Active, paused or disabled; only an active subscriber gets deliveries.
     pub state: SubscriptionState,
-    /// In which order.
+    /// Order of deliveries: within each entity, or none.
     pub ordering: DeliveryOrdering,
-    /// Attempts at once.
+    /// Bound of concurrent attempts, each in a lane of its own.
     pub concurrency: usize,
-    /// Attempts a second.
+    /// Bound of attempts per second; `None` for no bound.
     pub rate_limit: Option<NonZeroU32>,
-    /// How long one attempt may take.
+    /// Time limit of one attempt, from the name lookup to the response.
     pub timeout: Duration,
-    /// How attempts follow one another.
+    /// Schedule of retries, and their end.
     pub retries: RetryPolicy,
-    /// What a dead letter does to its entity's later records.
+    /// Effect of a dead letter on the later records of its entity: continue or halt.
     pub on_exhausted: ExhaustionPolicy,
-    /// When attempts are interrupted.
+    /// Thresholds of the circuit breaker.
     pub breaker: BreakerConfig,
-    /// How long it may fail without one success.
+    /// Time of failures without a success after which the subscriber is disabled.
     pub disable_after: Duration,
-    /// How long what is owed is held.
+    /// Age, from the receipt of a record, at which a pending delivery expires.
     pub hold: Duration,
-    /// Bounds of what waits in memory.
+    /// Bounds of queues and stored rows.
     pub bounds: DeliveryLimits,
 }
 
-/// Bounds of what waits for one subscriber.
+/// Bounds of the pending deliveries of one subscriber.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryLimits {
-    /// Records in memory.
+    /// Bound of records in memory.
     pub window_events: usize,
-    /// Bytes of them.
+    /// Bound of the bytes of records in memory.
     pub window_bytes: usize,
-    /// Lanes that wait to be tried again.
+    /// Bound of lanes that wait for a retry; when it is reached, the subscriber falls behind.
     pub stopped_lanes_max: usize,
-    /// Dead letters.
+    /// Bound of dead letters; when it is reached, nothing is read for the subscriber.
     pub dead_letters_max: u64,
 }
 
 impl DeliveryPolicy {
-    /// That of `subscription`, with what `delivery` says where it says nothing itself.
+    /// Merges the settings of `subscription` with the defaults in `delivery`.
     #[must_use]
     pub fn from_subscription(subscription: &Arc<Subscription>, delivery: &DeliveryConfig) -> Self {
         let schedule = subscription

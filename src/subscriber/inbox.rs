@@ -1,175 +1,149 @@
-//! The inbox of a subscriber that has an actor: what the dispatcher and others put there, and what
-//! its actor says of itself.
+//! Inbox of a subscriber that has an actor: input from the dispatcher and others, and the state that
+//! the actor last published.
 //!
-//! All of them are on one thread. What stands here is never older than the last thing that the
-//! actor did, so that the dispatcher can vouch for everybody at any moment, without asking.
+//! Everything here belongs to the stage's one thread. The published state always covers the actor's
+//! last step, so the dispatcher can compute a safe cursor at any moment without asking actors.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use actix::Addr;
+use actix::Recipient;
 
-use super::actor::{InboxWakeup, SubscriberActor};
+use super::actor_waker::{ActorWaker, InboxWakeup};
 use super::attempt::AttemptLogEntry;
-use super::attempt_permits::{AttemptPermit, PermitClass};
+use super::attempt_permits::PermitHolder;
 use super::delivery::{DeliveryBreakerState, DeliveryInput, DeliveryStatus, MatchedRecord};
-use super::reader::{DroppedRange, MatchedBatch};
-use super::tables::ReadStateRow;
+use super::reader::{DroppedRange, MatchedBatch, WindowRoom};
+use super::tables::ReadState;
 use crate::event::Position;
 
-/// Something that the actor is told.
+/// Message to a subscriber's actor.
 #[derive(Debug)]
 pub(super) enum ActorMessage {
-    /// What is passed on to its delivery.
+    /// Input for the delivery state machine.
     Input(DeliveryInput),
-    /// An attempt ended, and this is to be logged of it.
+    /// An attempt ended; its entry still has to be logged.
     AttemptFinished(DeliveryInput, Option<Box<AttemptLogEntry>>),
-    /// What was read for it, by the number of the reading.
+    /// Result of the journal read with this number.
     BatchRead(u64, MatchedBatch),
-    /// Deliveries that are not made.
+    /// Records that were skipped because they had expired.
     RangeDropped(DroppedRange),
-    /// Its definition is another one, so everything is judged anew from now on.
+    /// The definition changed; records are matched against the new one from now on.
     DefinitionChanged,
-    /// A job may have something for it.
+    /// A job may have records for this subscriber.
     ReplaysAvailable,
 }
 
-/// Whose cursor counts for a subscriber.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReadState {
-    /// The dispatcher's.
-    Live,
-    /// Its own: it reads for itself, from here on.
-    Behind(Position),
-}
-
-/// One inbox.
-#[derive(Debug)]
 pub(super) struct SubscriberInbox {
-    address: RefCell<Option<Addr<SubscriberActor>>>,
-    is_awake: Cell<bool>,
-    is_closed: Cell<bool>,
-    read_state: Cell<ReadState>,
+    waker: Rc<ActorWaker>,
+    permits: Rc<PermitHolder>,
     records: RefCell<Vec<MatchedRecord>>,
     record_bytes: Cell<usize>,
     messages: RefCell<Vec<ActorMessage>>,
-    permits: RefCell<Vec<AttemptPermit>>,
-    /// Turns that it has, and whether it waits for another.
-    permits_held: Cell<usize>,
-    is_waiting: Cell<bool>,
-    /// Whether it stands in the queue for turns of anybody, and in that for first ones.
-    queued_for: [Cell<bool>; 2],
-    /// How many events, and bytes of them, the actor has room for besides what is here.
-    room: Cell<(usize, usize)>,
+    read_state: Cell<ReadState>,
+    /// Read state in the last checkpoint, if the subscriber has a row.
+    stored_read_state: Cell<Option<ReadState>>,
+    /// Room that the actor has for records, those in this inbox included.
+    room: Cell<WindowRoom>,
+    /// Oldest record in the actor's hands that is neither settled nor stored.
     oldest_held: Cell<Option<Position>>,
     status: Cell<DeliveryStatus>,
-    /// Where the ledger has it.
-    stored_read_state: Cell<Option<ReadStateRow>>,
 }
 
 impl SubscriberInbox {
-    /// An inbox without an actor yet.
+    /// Creates the inbox of an actor that is not yet spawned.
     pub(super) fn new(
-        course: ReadState,
-        noted: Option<ReadStateRow>,
-        room: (usize, usize),
+        read_state: ReadState,
+        stored_read_state: Option<ReadState>,
+        room: WindowRoom,
     ) -> Rc<Self> {
-        let breaker = DeliveryBreakerState::Closed;
+        let waker = ActorWaker::new();
         Rc::new(Self {
-            address: RefCell::default(),
-            is_awake: Cell::default(),
-            is_closed: Cell::default(),
-            read_state: Cell::new(course),
+            permits: PermitHolder::new(Rc::clone(&waker)),
+            waker,
             records: RefCell::default(),
             record_bytes: Cell::default(),
             messages: RefCell::default(),
-            permits: RefCell::default(),
-            permits_held: Cell::default(),
-            is_waiting: Cell::default(),
-            queued_for: Default::default(),
+            read_state: Cell::new(read_state),
+            stored_read_state: Cell::new(stored_read_state),
             room: Cell::new(room),
             oldest_held: Cell::default(),
             status: Cell::new(DeliveryStatus {
-                breaker,
+                breaker: DeliveryBreakerState::Closed,
                 running: 0,
                 queued: 0,
                 stopped: 0,
                 failing_for: None,
             }),
-            stored_read_state: Cell::new(noted),
         })
     }
 
-    /// Whose inbox it is from now on.
-    pub(super) fn attach_actor(&self, actor: Addr<SubscriberActor>) {
-        self.address.replace(Some(actor));
-        self.is_awake.set(false);
-        self.wake();
+    /// Sets the actor that processes this inbox, and wakes it.
+    pub(super) fn attach_actor(&self, actor: Recipient<InboxWakeup>) {
+        self.waker.attach(actor);
     }
 
-    /// Puts in a record that was met; `false` if there is no room for it.
-    pub(super) fn try_push_record(&self, met: MatchedRecord, bytes: usize) -> bool {
-        let mut all = self.records.borrow_mut();
-        let (events_max, bytes_max) = self.room.get();
-        // One that is larger than the window goes alone.
-        let fits = all.len() < events_max
-            && (self.record_bytes.get() + bytes <= bytes_max || all.is_empty());
+    /// Clears the inbox of a crashed actor. Its successor must read again from `from` on.
+    pub(super) fn detach_actor(&self, from: Position) {
+        self.clear();
+        self.waker.detach();
+        self.oldest_held.set(None);
+        self.read_state.set(ReadState::Behind(from));
+    }
+
+    /// Adds a matched record of `bytes` encoded bytes; returns `false` if there is no room.
+    pub(super) fn try_push_record(&self, matched: MatchedRecord, bytes: usize) -> bool {
+        let mut records = self.records.borrow_mut();
+        let room = self.room.get();
+
+        // A record larger than the whole window goes alone, or it would never be delivered.
+        let fits = records.len() < room.events
+            && (self.record_bytes.get() + bytes <= room.bytes || records.is_empty());
         if fits {
-            all.push(met);
+            records.push(matched);
             self.record_bytes.set(self.record_bytes.get() + bytes);
         }
         fits
     }
 
-    /// Takes out the records that were met.
     pub(super) fn take_records(&self) -> Vec<MatchedRecord> {
         self.record_bytes.set(0);
         self.records.take()
     }
 
-    /// Tells its actor something.
-    pub(super) fn push_message(&self, told: ActorMessage) {
-        if !self.is_closed.get() {
-            self.messages.borrow_mut().push(told);
+    /// Adds a message and wakes the actor; a closed inbox drops the message.
+    pub(super) fn push_message(&self, message: ActorMessage) {
+        if !self.is_closed() {
+            self.messages.borrow_mut().push(message);
             self.wake();
         }
     }
 
-    /// Takes out what it was told.
     pub(super) fn take_messages(&self) -> Vec<ActorMessage> {
         self.messages.take()
     }
 
-    /// Makes its actor look into it soon.
+    /// Makes the actor process this inbox soon.
     pub(super) fn wake(&self) {
-        if self.is_awake.get() {
-            return;
-        }
-        if let Some(address) = &*self.address.borrow() {
-            // A clone of an address has a place of its own in the mailbox; a closed one belongs to
-            // an actor that crashed.
-            self.is_awake
-                .set(address.clone().try_send(InboxWakeup).is_ok());
-        }
+        self.waker.wake();
     }
 
-    /// Its actor begins to look into it: whatever is put there from now on wakes it again.
+    /// Called when the actor begins to process this inbox: later changes need another wakeup.
     pub(super) fn reset_wake(&self) {
-        self.is_awake.set(false);
+        self.waker.reset();
     }
 
-    /// Closes it for good, which ends its actor: its subscriber is gone or has nothing to do.
+    /// Closes the inbox for ever, which ends its actor: the subscriber is gone or idle.
     pub(super) fn close(&self) {
-        self.is_closed.set(true);
+        self.waker.close();
         self.clear();
         self.wake();
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.is_closed.get()
+        self.waker.is_closed()
     }
 
-    /// Whether nothing is in it.
     pub(super) fn is_empty(&self) -> bool {
         self.records.borrow().is_empty() && self.messages.borrow().is_empty()
     }
@@ -178,93 +152,50 @@ impl SubscriberInbox {
         self.read_state.get()
     }
 
-    pub(super) fn set_read_state(&self, course: ReadState) {
-        self.read_state.set(course);
+    pub(super) fn set_read_state(&self, state: ReadState) {
+        self.read_state.set(state);
     }
 
-    /// What its actor says of itself whenever it has done something.
+    /// Publishes the actor's state after a step.
     pub(super) fn publish_status(
         &self,
-        held: Option<Position>,
-        room: (usize, usize),
-        standing: DeliveryStatus,
+        oldest_held: Option<Position>,
+        room: WindowRoom,
+        status: DeliveryStatus,
     ) {
-        self.oldest_held.set(held);
+        self.oldest_held.set(oldest_held);
         self.room.set(room);
-        self.status.set(standing);
+        self.permits.set_failing(status.failing_for.is_some());
+        self.status.set(status);
     }
 
     pub(super) fn status(&self) -> DeliveryStatus {
         self.status.get()
     }
 
-    /// The oldest record of which nothing is noted although it is unsettled.
+    /// Position of the oldest record, in this inbox or in the actor's hands, that is neither settled
+    /// nor stored; the cursor must not pass it.
     pub(super) fn oldest_unsettled(&self) -> Option<Position> {
-        let met = self.records.borrow().first().map(|met| met.item.position);
-        self.oldest_held.get().into_iter().chain(met).min()
+        let records = self.records.borrow();
+        let first_queued = records.first().map(|matched| matched.item.position);
+        self.oldest_held.get().into_iter().chain(first_queued).min()
     }
 
-    pub(super) fn stored_read_state(&self) -> Option<ReadStateRow> {
+    pub(super) fn stored_read_state(&self) -> Option<ReadState> {
         self.stored_read_state.get()
     }
 
-    pub(super) fn set_stored_read_state(&self, place: ReadStateRow) {
-        self.stored_read_state.set(Some(place));
+    pub(super) fn set_stored_read_state(&self, state: ReadState) {
+        self.stored_read_state.set(Some(state));
     }
 
-    /// Its actor is gone, and what was in its hands with it: another one has to begin at `from`
-    /// again.
-    pub(super) fn detach_actor(&self, from: Position) {
-        self.clear();
-        self.address.replace(None);
-        self.oldest_held.set(None);
-        self.read_state.set(ReadState::Behind(from));
-    }
-
-    pub(super) fn take_permit(&self) -> Option<AttemptPermit> {
-        self.permits.borrow_mut().pop()
-    }
-
-    pub(super) fn give_permit(&self, turn: AttemptPermit) {
-        self.permits.borrow_mut().push(turn);
-        self.wake();
-    }
-
-    /// Gives back the turns that were not used.
-    pub(super) fn return_permits(&self) {
-        drop(self.permits.take());
-    }
-
-    /// Whether it has no turn, and the last attempt was not one that failed.
-    pub(super) fn can_use_reserved_permits(&self) -> bool {
-        self.permits_held.get() == 0 && self.status.get().failing_for.is_none()
-    }
-
-    /// Has so many turns more.
-    pub(super) fn adjust_permits_held(&self, more: isize) {
-        self.permits_held
-            .set(self.permits_held.get().saturating_add_signed(more));
-    }
-
-    pub(super) fn set_waiting_for_permit(&self, waits: bool) {
-        self.is_waiting.set(waits);
-    }
-
-    pub(super) fn is_waiting_for_permit(&self) -> bool {
-        self.is_waiting.get()
-    }
-
-    /// Notes whether it stands in the queue for turns of `part`; says whether that is new.
-    pub(super) fn set_queued_for(&self, part: PermitClass, stands: bool) -> bool {
-        let place = match part {
-            PermitClass::Common => 0,
-            PermitClass::Reserved => 1,
-        };
-        self.queued_for[place].replace(stands) != stands
+    /// Attempt permits of this subscriber.
+    pub(super) const fn permits(&self) -> &Rc<PermitHolder> {
+        &self.permits
     }
 
     fn clear(&self) {
         drop((self.take_records(), self.take_messages()));
-        self.return_permits();
+        self.permits.return_unused();
     }
 }

@@ -1,16 +1,16 @@
-//! Memory: the bound of what waits for all subscribers together. The less of it is left, the less
-//! may wait for any one of them, so that those that do not answer, however many they are, leave
-//! some to whoever comes next.
+//! Memory bound of the records that wait for all subscribers together. Each subscriber's window
+//! shrinks with the memory that is left, so subscribers that do not answer always leave some to the
+//! others.
 
 use std::cell::Cell;
 
-/// What part of what is left one subscriber may have.
+/// One subscriber's window is at most this fraction of the free memory.
 const WINDOW_DIVISOR: usize = 4;
 
-/// What may wait for a subscriber in any case, so that its deliveries go on.
+/// Window that every subscriber has even when no memory is free, so that its deliveries go on.
 const WINDOW_BYTES_MIN: usize = 16 * 1024;
 
-/// What waits in memory for all subscribers of the stage.
+/// Memory of the records that wait for all subscribers of the stage.
 #[derive(Debug)]
 pub(super) struct DeliveryMemory {
     max_bytes: usize,
@@ -25,16 +25,15 @@ impl DeliveryMemory {
         }
     }
 
-    /// How many bytes may wait now for a subscriber for which no more than `window_bytes` may wait
-    /// at any time.
+    /// Current window in bytes of a subscriber whose own limit is `window_bytes`.
     pub(super) fn available_window(&self, window_bytes: usize) -> usize {
-        let left = self.max_bytes.saturating_sub(self.held_bytes.get());
-        (left / WINDOW_DIVISOR)
+        let free = self.max_bytes.saturating_sub(self.held_bytes.get());
+        (free / WINDOW_DIVISOR)
             .max(WINDOW_BYTES_MIN)
             .min(window_bytes)
     }
 
-    /// Notes that `now` bytes wait for one of them, where `before` did.
+    /// Replaces a subscriber's share of `before` bytes by `now` bytes.
     pub(super) fn update_held(&self, before: usize, now: usize) {
         self.held_bytes
             .set((self.held_bytes.get() + now).saturating_sub(before));
@@ -45,16 +44,16 @@ impl DeliveryMemory {
 mod tests {
     use super::*;
 
-    /// What waited for each had a bound of its own only: two hundred that hung took a gigabyte.
+    /// Each subscriber had a bound of its own only: two hundred that hung took a gigabyte.
     #[test]
-    fn however_many_hold_what_they_may_all_of_them_keep_to_the_bound_and_the_next_gets_some() {
+    fn a_thousand_full_windows_keep_to_the_bound_and_leave_room_for_the_next() {
         const MAX: usize = 128 << 20;
         const WINDOW: usize = 8 << 20;
         let memory = DeliveryMemory::new(MAX);
         assert_eq!(
             memory.available_window(WINDOW),
             WINDOW,
-            "one alone has all of its own window"
+            "a single subscriber has its whole window"
         );
         let mut held = Vec::new();
         for _ in 0..1_000 {

@@ -1,21 +1,23 @@
-//! The subscribers: brings every record that somebody wants to whoever wants it, signed, one
-//! entity's records in their order.
+//! Delivery stage: matches each record of the journal to its subscribers and delivers it, signed and
+//! in the order of its entity.
 //!
 //! ```text
-//!  journal ──frames──> dispatcher ──index──> inbox ──> subscriber's actor ──attempts──HTTP──> your systems
-//!                                                        lanes, retries, breaker
-//!                                                              │
-//!                                             ledger ──rounds──> cursors, stopped lanes, dead letters
+//!  journal ──frames──> dispatcher ──pattern index──> inbox ──> subscriber actor ──attempts──HTTP──> your systems
+//!                                                                lanes, retries, circuit breaker
+//!                                                                     │
+//!                                        checkpoint buffer ──checkpoints──> cursors, stopped lanes, dead letters
 //! ```
 
-pub mod accounts;
+mod accounts;
 mod actor;
+mod actor_waker;
 mod announce;
 pub mod attempt;
+mod attempt_failure;
 mod attempt_permits;
-pub mod auto_reply;
+mod auto_reply;
 mod backlog;
-pub mod checkpoint;
+mod checkpoint;
 pub mod dead_letters;
 pub mod delivery;
 pub mod delivery_policy;
@@ -23,20 +25,24 @@ mod dispatcher;
 mod inbox;
 pub mod jobs;
 mod memory;
+mod outbound_record;
 mod reader;
+mod recovery;
+mod recovery_deps;
 mod stage;
-pub mod stage_requests;
+mod stage_error;
+mod stage_requests;
+mod subscriber_id;
 mod subscriber_set;
-pub mod tables;
+mod subscriber_stats;
+mod tables;
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Arbiter;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
@@ -45,149 +51,101 @@ use crate::account::AccountRegistry;
 use crate::call_log::CallLog;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::event::{EventId, Position, Record, StoreIncarnation, Timestamp};
+use crate::event::{EventId, Position, StoreIncarnation};
 use crate::journal::{DataStore, Journal, StoreWriteError};
-use crate::projection::{ProjectionReadError, ProjectionReader};
+use crate::projection::ProjectionReader;
 use crate::router::Router;
-use crate::subscription::{self, SubscriptionRegistry};
+use crate::subscription::SubscriptionRegistry;
 use announce::SubscriberAnnouncer;
 use attempt::{AttemptReport, AttemptSender};
 use attempt_permits::AttemptPermits;
 use checkpoint::CheckpointBuffer;
 use dead_letters::DeadLetterStore;
 use delivery_policy::DeliveryTarget;
-use dispatcher::{Dispatcher, DispatcherDeps, DispatcherQuery};
+use dispatcher::{Dispatcher, DispatcherDeps, StatsQuery};
 use jobs::JobRegistry;
 use memory::DeliveryMemory;
+use recovery::RecoveryStores;
 use stage::{AttemptFn, DeliveryStage, DeliveryStageDeps};
-use stage_requests::{StageRequest, StageRequestQueue};
+use stage_requests::StageRequest;
 use subscriber_set::SubscriberSet;
-use tables::{DeliveryTables, ReadStateRow, SubscriberCounters};
+use tables::{DeliveryTables, ReadState, SubscriberCounters};
 
-/// Why nothing can be delivered. The store must be opened anew, or the configuration changed.
-#[derive(Debug, thiserror::Error)]
-pub enum DeliveryStageError {
-    /// What is delivered cannot be noted.
-    #[error("cannot write what is delivered")]
-    Store(#[from] StoreWriteError),
-    /// What is to be delivered cannot be read.
-    #[error(transparent)]
-    Reads(#[from] ProjectionReadError),
-    /// TLS cannot be set up.
-    #[error("cannot set up the client for deliveries")]
-    Client(#[from] reqwest::Error),
-    /// The log is not the one that was delivered from.
-    #[error(
-        "deliveries have come to position {cursor}, and the journal ends at {end}; restore the data folder from a backup"
-    )]
-    CursorPastJournalEnd {
-        /// Where deliveries are.
-        cursor: Position,
-        /// The position after the journal's last record.
-        end: Position,
-    },
-    /// A part of it panicked.
-    #[error("the subscribers' thread panicked")]
-    Panicked,
-}
+pub use attempt_failure::AttemptFailure;
+pub use outbound_record::OutboundRecord;
+pub(crate) use recovery_deps::RecoveryDeps;
+pub use stage_error::DeliveryStageError;
+pub use subscriber_id::SubscriberId;
+pub use subscriber_stats::SubscriberStats;
 
-/// What the subscribers rest on, of one opening of the store.
+/// Services that the stage uses during one opening of the store.
 pub struct SubscriberDeps {
-    /// What an operator set.
+    /// Settings of the operator, of the section `delivery` above all.
     pub config: Arc<Config>,
-    /// Where operational events and automatic replies go.
+    /// Router that takes operational events and automatic replies.
     pub router: Arc<Router>,
-    /// Where an entity's records are found.
+    /// Reader of timelines, for lanes that catch up.
     pub reads: ProjectionReader,
-    /// Where everything that is delivered comes from.
+    /// Journal that is the source of all deliveries.
     pub journal: Arc<dyn Journal>,
-    /// Where every attempt is logged.
+    /// Log that gets a row for each attempt.
     pub call_log: Arc<CallLog>,
-    /// Who gets what.
+    /// Definitions of the webhook subscriptions.
     pub subscriptions: Arc<SubscriptionRegistry>,
-    /// Whose messages go where.
+    /// Definitions of the Instagram accounts.
     pub accounts: Arc<AccountRegistry>,
-    /// Where is noted what is delivered.
+    /// Store that holds cursors, stopped lanes, dead letters and jobs.
     pub store: Arc<DataStore>,
-    /// The time.
+    /// Source of wall and monotonic time.
     pub clock: Arc<dyn Clock>,
 }
 
-/// Where the deliveries to one subscriber are.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SubscriberStats {
-    /// Deliveries that were accepted.
-    pub delivered: u64,
-    /// Attempts that failed.
-    pub failed: u64,
-    /// Deliveries that were given up because they were owed for too long, or since it was disabled.
-    pub dropped: u64,
-    /// When a delivery was accepted last.
-    pub last_success_at: Option<Timestamp>,
-    /// Since when every attempt failed, if the last one did.
-    pub failing_since: Option<Timestamp>,
-    /// Attempts under way.
-    pub in_flight: usize,
-    /// Deliveries that wait in memory.
-    pub waiting: usize,
-    /// Entities whose deliveries failed and wait to be tried again.
-    pub stopped_lanes: usize,
-    /// `closed`, `open` or `half_open`.
-    pub breaker: &'static str,
-    /// Records of the log that it has still to look at.
-    pub behind: u64,
-}
-
-/// Threads that read and write the store for the stage, besides those that names are looked up on:
-/// names that nobody answers for must not keep the ledger from being written.
+/// Blocking threads of the stage's runtime: those for name lookups, and four for the store. Lookups
+/// that hang must not keep checkpoints from being written.
 const BLOCKING_THREADS: usize = 4 + attempt::LOOKUPS_MAX;
 
-/// Questions from outside that wait to be answered.
-const COMMANDS_MAX: usize = 1_024;
+/// Bound of queued statistics queries; a caller waits for room in the queue.
+const QUERIES_MAX: usize = 1_024;
 
-/// The subscribers of one opening of the store.
+/// Handle of the delivery stage, which runs on a thread of its own.
 pub struct SubscriberRuntime {
-    checkpoints: Arc<CheckpointBuffer>,
     recovery: RecoveryStores,
-    caller: AttemptSender,
-    commands: mpsc::Sender<DispatcherQuery>,
-    /// How long attempts under way are waited for, once it is to stop.
+    attempt_sender: AttemptSender,
+    queries: mpsc::Sender<StatsQuery>,
+    /// Carries the patience for running attempts once the stage is to stop.
     stop: watch::Sender<Option<Duration>>,
-    failed: watch::Receiver<Option<String>>,
+    failure: watch::Receiver<Option<String>>,
     arbiter: Mutex<Option<Arbiter>>,
-    /// Closed when the dispatcher has ended.
-    ended: Mutex<std::sync::mpsc::Receiver<()>>,
+    /// Closed as soon as the dispatcher has ended.
+    dispatcher_end: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
 impl SubscriberRuntime {
-    /// Starts delivering what is owed, on a thread of its own. Needs a running actix system.
+    /// Starts the delivery thread. Needs a running actix system.
     ///
     /// # Errors
-    /// [`Failed`] when the store or the client cannot be used.
-    pub async fn start(parts: SubscriberDeps) -> Result<Self, DeliveryStageError> {
-        let (parts, opened) = tokio::task::spawn_blocking(move || {
-            let opened = StoredDeliveryState::load(
-                &parts.config,
-                &parts.store,
-                &parts.journal,
-                &parts.clock,
-            );
-            (parts, opened)
+    /// [`DeliveryStageError`] when the store or the HTTP client cannot be used.
+    pub async fn start(deps: SubscriberDeps) -> Result<Self, DeliveryStageError> {
+        let (deps, stored) = tokio::task::spawn_blocking(move || {
+            let stored =
+                StoredDeliveryState::load(&deps.config, &deps.store, &deps.journal, &deps.clock);
+            (deps, stored)
         })
         .await
         .map_err(|_| DeliveryStageError::Panicked)?;
-        let opened = opened?;
-        let incarnation = parts.journal.incarnation();
-        let caller = AttemptSender::try_new(
-            &parts.config.delivery,
-            incarnation,
-            Arc::clone(&parts.clock),
+        let stored = stored?;
+        let attempt_sender = AttemptSender::try_new(
+            &deps.config.delivery,
+            deps.journal.incarnation(),
+            Arc::clone(&deps.clock),
         )?;
-        let (commands, questions) = mpsc::channel(COMMANDS_MAX);
+
+        let (queries, query_receiver) = mpsc::channel(QUERIES_MAX);
         let (stop, stopping) = watch::channel(None);
-        let (failed_sender, failed) = watch::channel(None);
-        let (end, ended) = std::sync::mpsc::channel();
-        let (ledger, graveyard) = (Arc::clone(&opened.checkpoints), opened.recovery.clone());
+        let (failure_sender, failure) = watch::channel(None);
+        let (end_sender, dispatcher_end) = std::sync::mpsc::channel();
+        let recovery = stored.recovery.clone();
+
         let arbiter = Arbiter::with_tokio_rt(|| {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -196,104 +154,101 @@ impl SubscriberRuntime {
                 .build()
                 .expect("a thread's runtime needs only memory and an epoll handle")
         });
-        let for_stage = caller.clone();
+        let stage_sender = attempt_sender.clone();
         arbiter.spawn_fn(move || {
-            let dispatcher = start_dispatcher(parts, opened, for_stage, questions, stopping);
+            let dispatcher = start_dispatcher(deps, stored, stage_sender, query_receiver, stopping);
             actix_rt::spawn(async move {
-                if let Err(failed) = dispatcher.run().await {
+                if let Err(failure) = dispatcher.run().await {
                     error!(
-                        error = &failed as &dyn std::error::Error,
-                        "deliveries failed"
+                        error = &failure as &dyn std::error::Error,
+                        "delivery stage stopped"
                     );
-                    failed_sender.send_replace(Some(failed.to_string()));
+                    failure_sender.send_replace(Some(failure.to_string()));
                 }
-                drop(end);
+                drop(end_sender);
             });
         });
-        let (arbiter, ended) = (Mutex::new(Some(arbiter)), Mutex::new(ended));
+
         Ok(Self {
-            checkpoints: ledger,
-            recovery: graveyard,
-            caller,
-            commands,
+            recovery,
+            attempt_sender,
+            queries,
             stop,
-            failed,
-            arbiter,
-            ended,
+            failure,
+            arbiter: Mutex::new(Some(arbiter)),
+            dispatcher_end: Mutex::new(dispatcher_end),
         })
     }
 
-    /// Why it failed, once it has.
+    /// Watches the failure that stopped the stage; `None` while the stage runs.
     #[must_use]
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
-        self.failed.clone()
+    pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.clone()
     }
 
-    /// Where the deliveries to `subscriber` are; `None` for one that is not known (yet).
+    /// Returns the statistics of `subscriber`; `None` if the stage does not know it (yet).
     pub async fn stats(&self, subscriber: &SubscriberId) -> Option<SubscriberStats> {
-        let (reply, answer) = oneshot::channel();
-        self.commands
-            .send(DispatcherQuery::Stats(subscriber.clone(), reply))
-            .await
-            .ok()?;
-        answer.await.ok()?
+        let (reply, stats) = oneshot::channel();
+        let query = StatsQuery {
+            subscriber: subscriber.clone(),
+            reply,
+        };
+        self.queries.send(query).await.ok()?;
+        stats.await.ok()?
     }
 
-    /// Makes attempts besides those of deliveries, such as one that tests a subscription.
+    /// Sender for attempts outside the lanes, such as the test of a subscription.
     #[must_use]
-    pub const fn caller(&self) -> &AttemptSender {
-        &self.caller
+    pub const fn attempt_sender(&self) -> &AttemptSender {
+        &self.attempt_sender
     }
 
-    /// Tries `subscriber` now if its breaker is open: somebody found that it answers, or says so.
+    /// Probes `subscriber` now if its circuit breaker is open, because it was seen to answer again
+    /// or an operator says so.
     pub fn probe_breaker(&self, subscriber: SubscriberId) {
         self.recovery.requests.post(StageRequest::Probe(subscriber));
     }
 
-    /// Returns when everything that happened before this call is on the disk.
-    ///
-    /// # Errors
-    /// [`ledger::Closed`] when the store fails or the node stops first.
-    pub async fn settled(&self) -> Result<(), checkpoint::LedgerClosedError> {
-        self.checkpoints.settled().await
-    }
-
-    /// What failed for good.
+    /// Dead letters of all subscribers.
     #[must_use]
-    pub fn dead_letters(&self) -> &Arc<DeadLetterStore> {
+    pub const fn dead_letters(&self) -> &Arc<DeadLetterStore> {
         &self.recovery.dead_letters
     }
 
-    /// What is delivered again.
+    /// Jobs that deliver records again.
     #[must_use]
-    pub fn jobs(&self) -> &Arc<JobRegistry> {
+    pub const fn jobs(&self) -> &Arc<JobRegistry> {
         &self.recovery.jobs
     }
 
-    /// Begins nothing more, waits for attempts that are under way for `patience` at most, notes
-    /// where everything is, and ends the thread. Blocks until then.
+    /// Stops the stage: starts no attempt any more, waits for running attempts for at most
+    /// `patience`, writes the last checkpoint, and ends the thread. Blocks until the thread has
+    /// ended.
     pub fn stop(&self, patience: Duration) {
-        // Nobody hears it if it ended by itself.
+        // A stage that ended by itself has no receiver any more.
         let _ = self.stop.send(Some(patience));
-        let arbiter = self.arbiter.lock().take();
-        let Some(arbiter) = arbiter else { return };
-        if self.failed.borrow().is_none() {
-            // An error means that it ended, which is what is waited for.
-            let _ = self.ended.lock().recv();
+        let Some(arbiter) = self.arbiter.lock().take() else {
+            return;
+        };
+
+        if self.failure.borrow().is_none() {
+            // The dispatcher sends nothing: it drops its sender when it ends, which is an error here.
+            let _ = self.dispatcher_end.lock().recv();
         }
+
         arbiter.stop();
-        // A panic there has been logged by the hook; what it held is gone either way.
+        // The panic hook has logged a panic of that thread, and its state is gone either way.
         let _ = arbiter.join();
     }
 }
 
-/// What is read of the store before anything is delivered.
+/// Delivery state that is read from the store before the first delivery.
 struct StoredDeliveryState {
     tables: DeliveryTables,
     checkpoints: Arc<CheckpointBuffer>,
     recovery: RecoveryStores,
     cursor: Position,
-    read_states: HashMap<SubscriberId, ReadStateRow>,
+    read_states: HashMap<SubscriberId, ReadState>,
     lane_owners: BTreeSet<SubscriberId>,
     counters: Vec<(SubscriberId, SubscriberCounters)>,
 }
@@ -305,58 +260,67 @@ impl StoredDeliveryState {
         journal: &Arc<dyn Journal>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, DeliveryStageError> {
-        let (rows, ledger) = (
-            DeliveryTables::open(Arc::clone(store))?,
-            Arc::<CheckpointBuffer>::default(),
-        );
-        let graveyard = RecoveryStores::open(config, (journal, clock), rows.clone(), &ledger)?;
-        let end = *journal.durable_end().borrow();
-        let from = match rows.cursor()? {
+        let tables = DeliveryTables::open(Arc::clone(store))?;
+        let checkpoints = Arc::<CheckpointBuffer>::default();
+        let recovery =
+            RecoveryStores::open(config, (journal, clock), tables.clone(), &checkpoints)?;
+
+        let journal_end = *journal.durable_end().borrow();
+        let cursor = match tables.cursor()? {
             Some(cursor) => cursor,
-            None => initialize_cursor(end, &rows, &ledger)?,
+            None => initialize_cursor(journal_end, &tables, &checkpoints)?,
         };
-        let places: HashMap<_, _> = rows.read_states()?.into_iter().collect();
-        let behind = places.values().filter_map(|place| match place {
-            ReadStateRow::Behind(from) => Some(*from),
-            ReadStateRow::Live => None,
+        let read_states: HashMap<_, _> = tables.read_states()?.into_iter().collect();
+
+        // A cursor past the end means that an older journal was restored. Its new records would be
+        // taken for delivered ones.
+        let own_cursors = read_states.values().filter_map(|state| match state {
+            ReadState::Behind(cursor) => Some(*cursor),
+            ReadState::Live => None,
         });
-        if let Some(cursor) = behind.chain([from]).max().filter(|cursor| *cursor > end) {
-            return Err(DeliveryStageError::CursorPastJournalEnd { cursor, end });
+        let highest = own_cursors.chain([cursor]).max();
+        if let Some(cursor) = highest.filter(|cursor| *cursor > journal_end) {
+            return Err(DeliveryStageError::CursorPastJournalEnd {
+                cursor,
+                end: journal_end,
+            });
         }
-        let (lane_owners, counters) = (rows.lane_owners()?, rows.counters()?);
+
+        let (lane_owners, counters) = (tables.lane_owners()?, tables.counters()?);
         Ok(Self {
-            tables: rows,
-            checkpoints: ledger,
-            recovery: graveyard,
-            cursor: from,
-            read_states: places,
+            tables,
+            checkpoints,
+            recovery,
+            cursor,
+            read_states,
             lane_owners,
             counters,
         })
     }
 }
 
-/// Lets a store from which nothing was ever delivered begin with what comes next. Noted before
-/// anybody is live: whoever finds no cursor after a crash would begin with what came after it.
+/// Starts a store that never delivered anything at the journal's end. The cursor is written before
+/// any subscriber is live: without a cursor, a start after a crash would begin at a later end and
+/// skip the records before it.
 fn initialize_cursor(
-    end: Position,
-    rows: &DeliveryTables,
-    ledger: &CheckpointBuffer,
+    journal_end: Position,
+    tables: &DeliveryTables,
+    checkpoints: &CheckpointBuffer,
 ) -> Result<Position, StoreWriteError> {
-    ledger.set_cursor(end);
-    if let Some(round) = ledger.take_checkpoint() {
-        round.write(rows)?;
-        ledger.mark_written(&round);
+    checkpoints.set_cursor(journal_end);
+    if let Some(checkpoint) = checkpoints.take_checkpoint() {
+        checkpoint.write(tables)?;
+        checkpoints.mark_written(&checkpoint);
     }
-    Ok(end)
+    Ok(journal_end)
 }
 
-/// The dispatcher of the thread that this is called on, with a place for everybody.
+/// Builds the dispatcher of the current thread, with all its subscribers placed.
 fn start_dispatcher(
-    parts: SubscriberDeps,
-    opened: StoredDeliveryState,
-    caller: AttemptSender,
-    commands: mpsc::Receiver<DispatcherQuery>,
+    deps: SubscriberDeps,
+    stored: StoredDeliveryState,
+    attempt_sender: AttemptSender,
+    queries: mpsc::Receiver<StatsQuery>,
     stopping: watch::Receiver<Option<Duration>>,
 ) -> Dispatcher {
     let SubscriberDeps {
@@ -364,245 +328,97 @@ fn start_dispatcher(
         router,
         reads,
         journal,
-        call_log: exchange,
+        call_log,
         subscriptions,
         accounts,
         store: _,
         clock,
-    } = parts;
+    } = deps;
+
     let announcer = SubscriberAnnouncer::new(
         Some(Arc::clone(&router)),
         Arc::clone(&clock),
         journal.incarnation(),
     );
-    let attempts = make_attempt_fn(
-        caller.clone(),
+    let attempt_fn = make_attempt_fn(
+        attempt_sender.clone(),
         router,
         Arc::clone(&accounts),
         Arc::clone(&config),
         journal.incarnation(),
     );
-    let forget = Box::new(move |id: &SubscriberId| caller.forget(id));
-    let (turns, memory) = (
-        AttemptPermits::new(config.delivery.attempts_max),
-        DeliveryMemory::new(config.delivery.memory_bytes),
-    );
-    let (rows, ledger, graveyard) = (
-        opened.tables.clone(),
-        Arc::clone(&opened.checkpoints),
-        opened.recovery.clone(),
-    );
-    let means = DeliveryStageDeps {
+    let stage_deps = DeliveryStageDeps {
         journal,
         reads,
-        tables: rows,
-        checkpoints: ledger,
-        recovery: graveyard,
-        call_log: exchange,
+        tables: stored.tables.clone(),
+        checkpoints: Arc::clone(&stored.checkpoints),
+        recovery: stored.recovery.clone(),
+        call_log,
         clock,
-        permits: turns,
-        memory,
-        attempt_fn: attempts,
-        forget_client: forget,
+        permits: AttemptPermits::new(config.delivery.attempts_max),
+        memory: DeliveryMemory::new(config.delivery.memory_bytes),
+        attempt_fn,
+        forget_client: Box::new(move |id: &SubscriberId| attempt_sender.forget(id)),
         announcer,
     };
-    build_dispatcher(
-        means,
-        opened,
-        DispatcherDeps {
-            config,
-            subscriptions,
-            accounts,
-            commands,
-            stopping,
-        },
-    )
+    let dispatcher_deps = DispatcherDeps {
+        config,
+        subscriptions,
+        accounts,
+        queries,
+        stopping,
+    };
+    build_dispatcher(stage_deps, stored, dispatcher_deps)
 }
 
-/// A dispatcher that works by `means`, with a place for everybody.
+/// Builds the dispatcher and places every subscriber by its stored state.
 fn build_dispatcher(
-    means: DeliveryStageDeps,
-    opened: StoredDeliveryState,
-    sources: DispatcherDeps,
+    stage_deps: DeliveryStageDeps,
+    stored: StoredDeliveryState,
+    dispatcher_deps: DispatcherDeps,
 ) -> Dispatcher {
-    let StoredDeliveryState {
-        cursor: from,
-        read_states: places,
-        lane_owners,
-        counters,
-        ..
-    } = opened;
-    let (subscriptions, accounts) = (
-        sources.subscriptions.snapshot(),
-        sources.accounts.snapshot(),
+    let subscriber_set = SubscriberSet::from_definitions(
+        Arc::clone(&dispatcher_deps.config),
+        dispatcher_deps.subscriptions.snapshot(),
+        dispatcher_deps.accounts.snapshot(),
     );
-    let roster =
-        SubscriberSet::from_definitions(Arc::clone(&sources.config), subscriptions, accounts);
-    let stage = DeliveryStage::new(means, Rc::new(roster), from);
-    stage.set_counters(counters);
-    let dispatcher = Dispatcher::new(stage, sources);
-    dispatcher.place_subscribers(places, lane_owners);
+    let stage = DeliveryStage::new(stage_deps, Rc::new(subscriber_set), stored.cursor);
+    stage.set_counters(stored.counters);
+
+    let dispatcher = Dispatcher::new(stage, dispatcher_deps);
+    dispatcher.place_subscribers(stored.read_states, stored.lane_owners);
     dispatcher
 }
 
-/// How attempts are made: an automatic reply by the router, all others by `caller`.
+/// Returns the function that makes attempts: automatic replies go to the router, all others out
+/// over HTTP.
 fn make_attempt_fn(
-    caller: AttemptSender,
+    attempt_sender: AttemptSender,
     router: Arc<Router>,
     accounts: Arc<AccountRegistry>,
     config: Arc<Config>,
     incarnation: StoreIncarnation,
 ) -> AttemptFn {
-    Box::new(move |profile, item, which| {
-        if matches!(profile.target, DeliveryTarget::AutoReply) {
-            let roster = accounts::AccountRecipients::new(accounts.snapshot(), Arc::clone(&config));
-            let (router, event_id) = (
-                Arc::clone(&router),
-                EventId::new(incarnation, item.position),
-            );
+    Box::new(move |policy, item, attempt| {
+        if matches!(policy.target, DeliveryTarget::AutoReply) {
+            let recipients =
+                accounts::AccountRecipients::new(accounts.snapshot(), Arc::clone(&config));
+            let router = Arc::clone(&router);
+            let event_id = EventId::new(incarnation, item.position);
             return Box::pin(async move {
-                (
-                    auto_reply::attempt(&router, &roster, event_id, &item).await,
-                    None,
-                )
+                let outcome =
+                    auto_reply::attempt_auto_reply(&router, &recipients, event_id, &item).await;
+                (outcome, None)
             });
         }
-        let caller = caller.clone();
+
+        let attempt_sender = attempt_sender.clone();
         Box::pin(async move {
             let AttemptReport { outcome, call } =
-                caller.send_delivery(&profile, &item, which).await;
+                attempt_sender.send_delivery(&policy, &item, attempt).await;
             (outcome, Some(Box::new(call)))
         })
     })
-}
-
-/// What the records of what failed share with the stage: where changes are noted, where the stage
-/// is told of them, the time.
-pub(crate) type RecoveryDeps = (
-    Arc<CheckpointBuffer>,
-    Arc<StageRequestQueue>,
-    Arc<dyn Clock>,
-);
-
-/// What failed for good and what is delivered again, shared by the stage and by who asks from
-/// outside.
-#[derive(Clone, Debug)]
-pub(crate) struct RecoveryStores {
-    /// What failed for good.
-    pub(crate) dead_letters: Arc<DeadLetterStore>,
-    /// What is delivered again.
-    pub(crate) jobs: Arc<JobRegistry>,
-    /// What those who ask have for the stage to do.
-    pub(crate) requests: Arc<StageRequestQueue>,
-}
-
-impl RecoveryStores {
-    /// What `rows` have of both. Blocks.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub(crate) fn open(
-        config: &Config,
-        (journal, clock): (&Arc<dyn Journal>, &Arc<dyn Clock>),
-        rows: DeliveryTables,
-        ledger: &Arc<CheckpointBuffer>,
-    ) -> Result<Self, StoreWriteError> {
-        let notices = Arc::<StageRequestQueue>::default();
-        let shared = || (Arc::clone(ledger), Arc::clone(&notices), Arc::clone(clock));
-        let delivery = &config.delivery;
-        let dead_letters =
-            DeadLetterStore::open(rows.clone(), shared(), delivery.dead_letters_max)?;
-        let journal = Arc::clone(journal);
-        let bounds = (delivery.jobs_max, delivery.jobs_bytes_max);
-        let jobs = JobRegistry::open(&rows, Arc::clone(&dead_letters), journal, shared(), bounds)?;
-        Ok(Self {
-            dead_letters,
-            jobs,
-            requests: notices,
-        })
-    }
-
-    /// Forgets everything about subscribers that are not `known` any more.
-    pub(crate) fn retain(&self, known: impl Fn(&SubscriberId) -> bool) {
-        self.jobs.retain_subscribers(&known);
-        self.dead_letters.retain(&known);
-    }
-}
-
-/// Who gets deliveries.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SubscriberId {
-    /// A subscription.
-    Webhook(subscription::SubscriptionId),
-    /// The CRM of an Instagram account, which gets the account's messages.
-    Forward(Arc<str>),
-    /// Instagram, which gets the replies of an account.
-    Replies(Arc<str>),
-    /// The automatic replies of all accounts.
-    AutoReply,
-}
-
-impl SubscriberId {
-    /// Reads what [`fmt::Display`] writes; `None` for anything else.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let id = match text.split_once(':') {
-            Some(("webhook", number)) => Self::Webhook(number.parse().ok()?),
-            Some(("forward", account)) => Self::Forward(account.into()),
-            Some(("replies", account)) => Self::Replies(account.into()),
-            None if text == "auto_reply" => Self::AutoReply,
-            _ => return None,
-        };
-        (id.to_string() == text).then_some(id)
-    }
-}
-
-impl fmt::Display for SubscriberId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Webhook(number) => write!(f, "webhook:{number}"),
-            Self::Forward(account) => write!(f, "forward:{account}"),
-            Self::Replies(account) => write!(f, "replies:{account}"),
-            Self::AutoReply => f.write_str("auto_reply"),
-        }
-    }
-}
-
-/// A record on its way to a subscriber.
-#[derive(Clone, Debug)]
-pub struct OutboundRecord {
-    /// Its place in the journal.
-    pub position: Position,
-    /// Its number among its entity's records.
-    pub sequence: u64,
-    /// When its request was received.
-    pub received_at: Timestamp,
-    /// The record, shared by all who get it.
-    pub record: Arc<Record>,
-}
-
-impl OutboundRecord {
-    /// What a record takes in memory besides its texts and bytes.
-    const OVERHEAD_BYTES: usize = 512;
-
-    /// About how many bytes of memory it takes, whoever bounds what waits.
-    fn memory_bytes(&self) -> usize {
-        let record = &self.record;
-        Self::OVERHEAD_BYTES + record.payload.len() + record.change.len() + record.answer.len()
-    }
-}
-
-/// Why an attempt did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttemptFailure {
-    /// The answer's status, if there was one.
-    pub status: Option<u16>,
-    /// A stable code, such as `timeout`.
-    pub code: &'static str,
-    /// One sentence for a person, without secrets.
-    pub detail: String,
-    /// The beginning of the answer's body, as far as it was read.
-    pub answer: Bytes,
 }
 
 #[cfg(test)]

@@ -1,84 +1,84 @@
-//! Reading the journal for one subscriber: which records of a frame are for it, and which have been
-//! owed for too long.
+//! Matching of journal records for one subscriber: selects its records and drops those that have
+//! expired.
 
 use std::sync::Arc;
 
-use super::OutboundRecord;
 use super::delivery::MatchedRecord;
+use super::outbound_record::OutboundRecord;
 use super::subscriber_set::SubscriberMatcher;
 use crate::event::{Position, Record, Timestamp};
-use crate::journal::{Entry, Journal, JournalFrame, JournalReadError};
+use crate::journal::{FrameEntry, Journal, JournalFrame, JournalReadError};
 use crate::projection::StoredRecord;
 use crate::subscription::InterestMatch;
 
-/// Frames that are read at once where nothing in them is wanted.
+/// Frames read in one go when none of their records match.
 const FRAMES_MAX: usize = 32;
 
-/// Deliveries that are not made.
+/// Range of deliveries that were dropped without an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DroppedRange {
     pub(super) first: Position,
     pub(super) last: Position,
+    /// Dropped deliveries between `first` and `last`, both included.
     pub(super) count: u64,
 }
 
 impl DroppedRange {
-    /// These and `more`.
-    pub(super) fn merge(self, more: Self) -> Self {
-        let (first, last) = (self.first.min(more.first), self.last.max(more.last));
+    /// Smallest range that covers both ranges.
+    pub(super) fn merge(self, other: Self) -> Self {
         Self {
-            first,
-            last,
-            count: self.count + more.count,
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+            count: self.count + other.count,
         }
     }
 
-    /// `dropped`, if there were any, and that of one record.
-    pub(super) fn add_record(dropped: Option<Self>, at: Position) -> Self {
-        let one = Self {
-            first: at,
-            last: at,
+    /// Adds the record at `position` to a range that may not exist yet.
+    pub(super) fn add_record(range: Option<Self>, position: Position) -> Self {
+        let record = Self {
+            first: position,
+            last: position,
             count: 1,
         };
-        dropped.map_or(one, |dropped| dropped.merge(one))
+        range.map_or(record, |range| range.merge(record))
     }
 }
 
-/// How much a reader has room for.
+/// Room for records in a subscriber's window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WindowRoom {
     pub(super) events: usize,
     pub(super) bytes: usize,
 }
 
-/// What a reader reads for.
+/// Selection of records for one subscriber.
 #[derive(Clone, Debug)]
 pub(super) struct MatchFilter {
     pub(super) matcher: SubscriberMatcher,
-    /// What was received before this has been owed for too long.
+    /// Records received before this time have expired.
     pub(super) cutoff: Timestamp,
 }
 
-/// What was read.
+/// Matched records of a part of the journal or of a timeline.
 #[derive(Debug, Default)]
 pub(super) struct MatchedBatch {
     pub(super) items: Vec<MatchedRecord>,
     pub(super) bytes: usize,
     pub(super) dropped: Option<DroppedRange>,
-    /// The position after the last record that was looked at.
+    /// Position after the last record that was matched; `None` if there was none.
     pub(super) end: Option<Position>,
 }
 
 impl MatchedBatch {
-    /// Looks at the records of `frame` from `from` on, until there is no more room.
+    /// Matches the records of `frame` from position `from` on, until `room` is used up.
     ///
     /// # Errors
-    /// [`ReadError::Corrupt`] at what is no record.
+    /// [`JournalReadError::Corrupt`] for an entry that is no record.
     pub(super) fn scan_frame(
         &mut self,
         frame: &JournalFrame,
         from: Position,
-        wanted: &MatchFilter,
+        filter: &MatchFilter,
         room: WindowRoom,
     ) -> Result<(), JournalReadError> {
         let mut position = from;
@@ -86,9 +86,8 @@ impl MatchedBatch {
             if self.items.len() >= room.events || self.bytes >= room.bytes {
                 break;
             }
-            let item = decode_entry(entry, position)?;
-            if let Some(item) = item {
-                self.push_if_matched(item, entry.bytes.len(), wanted);
+            if let Some(item) = decode_entry(entry, position)? {
+                self.push_if_matched(item, entry.bytes.len(), filter);
             }
             position = position.plus(1);
             self.end = Some(position);
@@ -96,9 +95,9 @@ impl MatchedBatch {
         Ok(())
     }
 
-    /// Looks at the records of one entity.
-    pub(super) fn from_timeline(records: Vec<StoredRecord>, wanted: &MatchFilter) -> Self {
-        let mut read = Self::default();
+    /// Matches a page of one entity's timeline.
+    pub(super) fn from_timeline(records: Vec<StoredRecord>, filter: &MatchFilter) -> Self {
+        let mut batch = Self::default();
         for StoredRecord {
             position,
             received_at,
@@ -108,7 +107,7 @@ impl MatchedBatch {
         {
             let (bytes, sequence) = (record.payload.len() + record.change.len(), record.sequence);
             let Some(sequence) = sequence else { continue };
-            read.push_if_matched(
+            batch.push_if_matched(
                 OutboundRecord {
                     position,
                     sequence,
@@ -116,33 +115,32 @@ impl MatchedBatch {
                     record: Arc::new(record),
                 },
                 bytes,
-                wanted,
+                filter,
             );
         }
-        read
+        batch
     }
 
-    fn push_if_matched(&mut self, item: OutboundRecord, bytes: usize, wanted: &MatchFilter) {
-        let broken = match wanted.matcher.match_record(item.position, &item.record) {
+    fn push_if_matched(&mut self, item: OutboundRecord, bytes: usize, filter: &MatchFilter) {
+        let filter_error = match filter.matcher.match_record(item.position, &item.record) {
             InterestMatch::Unwanted => return,
             InterestMatch::Wanted => None,
             InterestMatch::FilterFailed(reason) => Some(reason),
         };
-        if item.received_at < wanted.cutoff {
+
+        if item.received_at < filter.cutoff {
             self.dropped = Some(DroppedRange::add_record(self.dropped, item.position));
             return;
         }
+
         self.bytes += bytes;
-        self.items.push(MatchedRecord {
-            item,
-            filter_error: broken,
-        });
+        self.items.push(MatchedRecord { item, filter_error });
     }
 }
 
-/// The record of `entry`; `None` for one that failed, which is nobody's.
+/// Decodes the record of `entry`; `None` for a record without a number, which is for no subscriber.
 pub(super) fn decode_entry(
-    entry: &Entry,
+    entry: &FrameEntry,
     position: Position,
 ) -> Result<Option<OutboundRecord>, JournalReadError> {
     let record = Record::decode(&entry.bytes).map_err(|_| JournalReadError::Corrupt(position))?;
@@ -157,26 +155,27 @@ pub(super) fn decode_entry(
     }))
 }
 
-/// Reads from `from` on, before `end`, until there is no more room or enough was looked at. Blocks.
+/// Matches the journal's records from `from` on, until `end`, the end of the room or the bound of
+/// frames. Blocks.
 ///
 /// # Errors
-/// [`ReadError`] when the journal cannot be read.
+/// [`JournalReadError`] when the journal cannot be read.
 pub(super) fn read_matching(
     journal: &dyn Journal,
     (from, end): (Position, Position),
-    wanted: &MatchFilter,
+    filter: &MatchFilter,
     room: WindowRoom,
 ) -> Result<MatchedBatch, JournalReadError> {
-    let (mut read, mut position) = (MatchedBatch::default(), from);
+    let (mut batch, mut position) = (MatchedBatch::default(), from);
     for _ in 0..FRAMES_MAX {
-        if position >= end || read.items.len() >= room.events || read.bytes >= room.bytes {
+        if position >= end || batch.items.len() >= room.events || batch.bytes >= room.bytes {
             break;
         }
-        let Some(frame) = journal.read(position)? else {
+        let Some(frame) = journal.read_frame_at(position)? else {
             break;
         };
-        read.scan_frame(&frame, position, wanted, room)?;
-        position = read.end.unwrap_or(position);
+        batch.scan_frame(&frame, position, filter, room)?;
+        position = batch.end.unwrap_or(position);
     }
-    Ok(read)
+    Ok(batch)
 }

@@ -1,9 +1,12 @@
-//! What dispatcher and actors share: the means of the stage, and who is where. All of it belongs to
-//! the stage's one thread, so that whatever happens between two awaits happens at once for
-//! everybody.
+//! State that the dispatcher and the actors share: services of the stage, read states, counters, and
+//! tasks for the dispatcher.
+//!
+//! All of it belongs to the stage's one thread, so everything between two awaits is atomic for the
+//! dispatcher and for all actors.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,31 +19,34 @@ use super::attempt_permits::AttemptPermits;
 use super::checkpoint::CheckpointBuffer;
 use super::delivery::LaneRow;
 use super::delivery_policy::DeliveryPolicy;
-use super::inbox::{ReadState, SubscriberInbox};
+use super::inbox::SubscriberInbox;
 use super::memory::DeliveryMemory;
+use super::outbound_record::OutboundRecord;
 use super::reader::DroppedRange;
+use super::recovery::RecoveryStores;
+use super::stage_error::DeliveryStageError;
+use super::subscriber_id::SubscriberId;
 use super::subscriber_set::SubscriberSet;
-use super::tables::{DeliveryTables, ReadStateRow, SubscriberCounters};
-use super::{DeliveryStageError, OutboundRecord, RecoveryStores, SubscriberId};
+use super::tables::{DeliveryTables, ReadState, SubscriberCounters};
 use crate::call_log::CallLog;
 use crate::clock::Clock;
 use crate::event::{Position, Timestamp};
 use crate::journal::Journal;
 use crate::projection::ProjectionReader;
 
-/// What an attempt came to, and what is to be logged of it.
+/// Outcome of an attempt, with its entry for the call log if it was an HTTP call.
 pub(super) type LoggedOutcome = (AttemptOutcome, Option<Box<AttemptLogEntry>>);
 
-/// How attempts are made.
+/// Function that makes one attempt.
 pub(super) type AttemptFn = Box<
     dyn Fn(
         Arc<DeliveryPolicy>,
         OutboundRecord,
         AttemptNumber,
-    ) -> std::pin::Pin<Box<dyn Future<Output = LoggedOutcome>>>,
+    ) -> Pin<Box<dyn Future<Output = LoggedOutcome>>>,
 >;
 
-/// The means of the stage.
+/// Services that the stage uses.
 pub(super) struct DeliveryStageDeps {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) reads: ProjectionReader,
@@ -52,75 +58,75 @@ pub(super) struct DeliveryStageDeps {
     pub(super) permits: Rc<AttemptPermits>,
     pub(super) memory: DeliveryMemory,
     pub(super) attempt_fn: AttemptFn,
-    /// Lets go of what is kept ready for the attempts to somebody who is gone.
+    /// Drops the HTTP client that is cached for a subscriber.
     pub(super) forget_client: Box<dyn Fn(&SubscriberId)>,
     pub(super) announcer: SubscriberAnnouncer,
 }
 
-/// Where a subscriber is that has no actor.
+/// State of a subscriber that has no actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DormantState {
-    /// It is live, and nothing is owed to it.
+    /// Live, with no delivery pending.
     Live,
-    /// Nothing is delivered to it, and what comes from here on is owed.
+    /// Paused; the records from this position on stay pending.
     Paused(Position),
-    /// Nothing is owed to it any more; what was is being counted.
+    /// Disabled; its pending deliveries are being counted before they are dropped.
     Dropping,
 }
 
-/// Something that only the dispatcher can do.
-#[derive(Debug)]
+/// Task that only the dispatcher can do.
 pub(super) enum DispatcherTask {
-    /// The actor of this subscriber is gone, and was not meant to be.
+    /// The actor of this subscriber panicked.
     ActorCrashed(SubscriberId),
-    /// Nothing may be delivered to this subscriber any more.
+    /// The subscriber answered 410 Gone or failed for too long; carries the reason.
     Disable(SubscriberId, String),
-    /// This is what a disabled subscriber was owed.
+    /// The backlog of a disabled subscriber is counted.
     BacklogCounted(SubscriberId, Option<DroppedRange>),
-    /// This subscriber has rested for long enough.
+    /// The pause after repeated crashes is over.
     Resume(SubscriberId),
-    /// This is what is stored of a subscriber's lanes; its actor can begin.
+    /// The stopped lanes of a subscriber are read, so its actor can be spawned.
     LanesLoaded(SubscriberId, Rc<SubscriberInbox>, Vec<LaneRow>),
 }
 
-/// The stage.
+/// State that the dispatcher and the actors share.
 pub(super) struct DeliveryStage {
     pub(super) deps: DeliveryStageDeps,
     pub(super) subscriber_set: RefCell<Rc<SubscriberSet>>,
-    /// Everything before it was looked at for all who are live.
+    /// Position of the next record to match; all records before it were matched for all live
+    /// subscribers.
     pub(super) position: Cell<Position>,
-    /// What the last round said of that: everything before it is settled or has a row, for all who
-    /// were live.
+    /// Dispatcher's cursor of the last checkpoint: all records before it are settled or stored, for
+    /// all subscribers that were live then.
     pub(super) checkpoint_cursor: Cell<Position>,
     pub(super) inboxes: RefCell<HashMap<SubscriberId, Rc<SubscriberInbox>>>,
     pub(super) dormant: RefCell<HashMap<SubscriberId, DormantState>>,
     counters: RefCell<HashMap<SubscriberId, SubscriberCounters>>,
-    /// Whose counters are not as the ledger has them.
+    /// Subscribers whose counters the checkpoint buffer does not yet have.
     changed_counters: RefCell<Vec<SubscriberId>>,
     tasks: RefCell<Vec<DispatcherTask>>,
     failure: RefCell<Option<DeliveryStageError>>,
-    woken: Notify,
+    task_added: Notify,
     is_stopping: Cell<bool>,
 }
 
 impl DeliveryStage {
     pub(super) fn new(
-        means: DeliveryStageDeps,
-        roster: Rc<SubscriberSet>,
-        from: Position,
+        deps: DeliveryStageDeps,
+        subscriber_set: Rc<SubscriberSet>,
+        cursor: Position,
     ) -> Rc<Self> {
         Rc::new(Self {
-            deps: means,
-            subscriber_set: RefCell::new(roster),
-            position: Cell::new(from),
-            checkpoint_cursor: Cell::new(from),
+            deps,
+            subscriber_set: RefCell::new(subscriber_set),
+            position: Cell::new(cursor),
+            checkpoint_cursor: Cell::new(cursor),
             inboxes: RefCell::default(),
             dormant: RefCell::default(),
             counters: RefCell::default(),
             changed_counters: RefCell::default(),
             tasks: RefCell::default(),
             failure: RefCell::default(),
-            woken: Notify::new(),
+            task_added: Notify::new(),
             is_stopping: Cell::default(),
         })
     }
@@ -141,51 +147,61 @@ impl DeliveryStage {
         self.inboxes.borrow().get(id).map(Rc::clone)
     }
 
-    /// Leaves something for the dispatcher.
-    pub(super) fn push_task(&self, errand: DispatcherTask) {
-        self.tasks.borrow_mut().push(errand);
-        self.woken.notify_one();
+    /// Returns the state of a subscriber without an actor.
+    pub(super) fn dormant_state(&self, id: &SubscriberId) -> Option<DormantState> {
+        self.dormant.borrow().get(id).copied()
+    }
+
+    pub(super) fn set_dormant(&self, id: SubscriberId, state: DormantState) {
+        self.dormant.borrow_mut().insert(id, state);
+    }
+
+    /// Queues a task for the dispatcher and wakes it.
+    pub(super) fn push_task(&self, task: DispatcherTask) {
+        self.tasks.borrow_mut().push(task);
+        self.task_added.notify_one();
     }
 
     pub(super) fn take_tasks(&self) -> Vec<DispatcherTask> {
         self.tasks.take()
     }
 
-    /// Ends the stage: nothing can be delivered from this opening of the store any more.
-    pub(super) fn fail(&self, failed: impl Into<DeliveryStageError>) {
-        self.failure.borrow_mut().get_or_insert(failed.into());
-        self.woken.notify_one();
+    /// Makes the dispatcher stop the stage. Only the first failure is kept.
+    pub(super) fn fail(&self, error: impl Into<DeliveryStageError>) {
+        self.failure.borrow_mut().get_or_insert(error.into());
+        self.task_added.notify_one();
     }
 
     pub(super) fn take_failure(&self) -> Option<DeliveryStageError> {
         self.failure.take()
     }
 
-    /// Waits until there is an errand or a failure.
+    /// Waits until there is a task or a failure.
     pub(super) async fn wait_for_task(&self) {
-        self.woken.notified().await;
+        self.task_added.notified().await;
     }
 
     pub(super) fn is_stopping(&self) -> bool {
         self.is_stopping.get()
     }
 
-    /// No attempt begins from now on.
+    /// Prevents all attempts from now on.
     pub(super) fn set_stopping(&self) {
         self.is_stopping.set(true);
     }
 
-    /// Notes what `count` counts.
+    /// Changes the counters of `id` with `update` and marks them for the next checkpoint.
     pub(super) fn update_counters(
         &self,
         id: &SubscriberId,
-        count: impl FnOnce(&mut SubscriberCounters),
+        update: impl FnOnce(&mut SubscriberCounters),
     ) {
-        count(self.counters.borrow_mut().entry(id.clone()).or_default());
-        let mut counted = self.changed_counters.borrow_mut();
-        // Mostly the same one counts again and again.
-        if counted.last() != Some(id) {
-            counted.push(id.clone());
+        update(self.counters.borrow_mut().entry(id.clone()).or_default());
+
+        // Consecutive updates are mostly of one subscriber; the rest is deduplicated later.
+        let mut changed = self.changed_counters.borrow_mut();
+        if changed.last() != Some(id) {
+            changed.push(id.clone());
         }
     }
 
@@ -193,87 +209,96 @@ impl DeliveryStage {
         self.counters.borrow().get(id).copied().unwrap_or_default()
     }
 
+    /// Sets the counters that were read from the store.
     pub(super) fn set_counters(&self, all: Vec<(SubscriberId, SubscriberCounters)>) {
         self.counters.borrow_mut().extend(all);
     }
 
+    /// Drops the counters of a deleted subscriber, or the next checkpoint would write them again.
     pub(super) fn forget_counters(&self, id: &SubscriberId) {
         self.counters.borrow_mut().remove(id);
         self.changed_counters
             .borrow_mut()
-            .retain(|counted| counted != id);
+            .retain(|changed| changed != id);
     }
 
-    /// Gives the ledger the counters that changed.
+    /// Puts changed counters into the checkpoint buffer.
     pub(super) fn store_counters(&self) {
-        let mut counted = self.changed_counters.take();
-        counted.sort_unstable();
-        counted.dedup();
-        for id in counted {
+        let mut changed = self.changed_counters.take();
+        changed.sort_unstable();
+        changed.dedup();
+        for id in changed {
             self.deps.checkpoints.set_counters(&id, &self.counters(&id));
         }
     }
 
-    /// Gives the ledger where everybody is, the dispatcher last. What it writes then vouches for
-    /// everything that is unsettled.
+    /// Puts changed read states and the dispatcher's cursor into the checkpoint buffer.
     pub(super) fn store_read_states(&self) {
+        // The dispatcher's cursor covers all live subscribers, so the slowest of them limits it. A
+        // subscriber that is behind has a cursor of its own.
         let mut cursor = self.position.get();
         for (id, inbox) in &*self.inboxes.borrow() {
-            let place = match inbox.read_state() {
+            let state = match inbox.read_state() {
                 ReadState::Live => {
                     cursor = cursor.min(self.subscriber_cursor(inbox));
-                    ReadStateRow::Live
+                    ReadState::Live
                 }
-                ReadState::Behind(_) => ReadStateRow::Behind(self.subscriber_cursor(inbox)),
+                ReadState::Behind(_) => ReadState::Behind(self.subscriber_cursor(inbox)),
             };
-            if inbox.stored_read_state() != Some(place) {
-                self.deps.checkpoints.set_read_state(id, place);
-                inbox.set_stored_read_state(place);
+            if inbox.stored_read_state() != Some(state) {
+                self.deps.checkpoints.set_read_state(id, state);
+                inbox.set_stored_read_state(state);
             }
         }
+
         if cursor != self.checkpoint_cursor.get() {
             self.deps.checkpoints.set_cursor(cursor);
         }
         self.checkpoint_cursor.set(cursor);
     }
 
-    /// Everything before it is settled or has a row, for the owner of `inbox`.
-    pub(super) fn subscriber_cursor(&self, inbox: &SubscriberInbox) -> Position {
-        let read_to = match inbox.read_state() {
+    /// Position up to which (exclusive) a subscriber in `state` has been handed all its records.
+    pub(super) fn read_position(&self, state: ReadState) -> Position {
+        match state {
             ReadState::Live => self.position.get(),
             ReadState::Behind(from) => from,
-        };
-        inbox
-            .oldest_unsettled()
-            .map_or(read_to, |held| held.min(read_to))
+        }
     }
 
-    /// Takes an actor's place back that has nothing to do.
+    /// Highest safe cursor for the owner of `inbox`: all its records before it are settled or stored.
+    pub(super) fn subscriber_cursor(&self, inbox: &SubscriberInbox) -> Position {
+        let read_to = self.read_position(inbox.read_state());
+        inbox
+            .oldest_unsettled()
+            .map_or(read_to, |oldest| oldest.min(read_to))
+    }
+
+    /// Removes an idle actor and keeps its subscriber as `dormant`.
     pub(super) fn retire_actor(
         &self,
         id: &SubscriberId,
         inbox: &SubscriberInbox,
-        quiet: DormantState,
+        dormant: DormantState,
     ) {
-        let place = match quiet {
-            DormantState::Paused(from) => ReadStateRow::Behind(from),
-            DormantState::Live | DormantState::Dropping => ReadStateRow::Live,
+        let state = match dormant {
+            DormantState::Paused(from) => ReadState::Behind(from),
+            DormantState::Live | DormantState::Dropping => ReadState::Live,
         };
-        if inbox.stored_read_state() != Some(place) {
-            self.deps.checkpoints.set_read_state(id, place);
+        if inbox.stored_read_state() != Some(state) {
+            self.deps.checkpoints.set_read_state(id, state);
         }
         self.inboxes.borrow_mut().remove(id);
-        self.dormant.borrow_mut().insert(id.clone(), quiet);
+        self.set_dormant(id.clone(), dormant);
     }
 
-    /// Takes an actor's place back that crashed: everything is met again since the last round, or
-    /// since what it held.
+    /// Resets the inbox of a crashed actor, so that its successor reads again from the last
+    /// checkpoint on, or from the oldest record that the actor held.
     pub(super) fn mark_crashed(&self, id: &SubscriberId, inbox: &SubscriberInbox) {
-        let noted = match (inbox.read_state(), inbox.stored_read_state()) {
-            (ReadState::Behind(_), Some(ReadStateRow::Behind(from))) => from,
+        let stored_cursor = match (inbox.read_state(), inbox.stored_read_state()) {
+            (ReadState::Behind(_), Some(ReadState::Behind(from))) => from,
             (ReadState::Live | ReadState::Behind(_), _) => self.checkpoint_cursor.get(),
         };
-        inbox.detach_actor(noted.min(self.subscriber_cursor(inbox)));
+        inbox.detach_actor(stored_cursor.min(self.subscriber_cursor(inbox)));
         self.push_task(DispatcherTask::ActorCrashed(id.clone()));
     }
 }

@@ -1,42 +1,33 @@
-//! What those who ask from outside (by the API) have for the stage to do, until it takes it.
+//! Requests of the admin API, the dead letters and the jobs to the delivery stage.
 
 use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::SubscriberId;
 use super::delivery::LaneKey;
+use super::subscriber_id::SubscriberId;
 
-/// Something that a subscriber's actor is to be told.
+/// Request to the actor of one subscriber.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StageRequest {
-    /// A job has records for it: ask the jobs for them.
+pub(super) enum StageRequest {
+    /// A job has records for this subscriber; fetch them.
     ReplaysAvailable(SubscriberId),
-    /// A job was cancelled.
-    JobCancelled {
-        /// At whom.
-        subscriber: SubscriberId,
-        /// Which.
-        job: u64,
-    },
-    /// The dead letter that a lane stands still for was delivered or discarded.
+    /// The job with this id was cancelled.
+    JobCancelled { subscriber: SubscriberId, job: u64 },
+    /// The dead letter that halted this lane was delivered or discarded.
     LaneReleased {
-        /// Whose lane.
         subscriber: SubscriberId,
-        /// Which.
         key: LaneKey,
     },
-    /// There is room for dead letters again.
+    /// This subscriber has room for dead letters again.
     DeadLetterRoom(SubscriberId),
-    /// It may answer again: one whose breaker is open is to be tried now.
+    /// Probe this subscriber now if its circuit breaker is open.
     Probe(SubscriberId),
 }
 
 impl StageRequest {
-    /// Whom it is for.
-    #[must_use]
-    pub const fn subscriber(&self) -> &SubscriberId {
+    pub(super) const fn subscriber(&self) -> &SubscriberId {
         match self {
             Self::ReplaysAvailable(subscriber)
             | Self::DeadLetterRoom(subscriber)
@@ -47,35 +38,33 @@ impl StageRequest {
     }
 }
 
-/// The notices that nobody has taken yet, each once: no more than there are subscribers, jobs and
-/// lanes that stand still.
+/// Set of pending requests. Equal requests merge, so their number is bounded by that of
+/// subscribers, jobs and halted lanes.
 #[derive(Debug, Default)]
-pub struct StageRequestQueue {
+pub(crate) struct StageRequestQueue {
     pending: Mutex<BTreeSet<StageRequest>>,
     wake: Notify,
 }
 
 impl StageRequestQueue {
-    /// Leaves `notice` for the stage.
-    pub fn post(&self, notice: StageRequest) {
-        self.pending.lock().insert(notice);
+    /// Adds a request and wakes the dispatcher.
+    pub(super) fn post(&self, request: StageRequest) {
+        self.pending.lock().insert(request);
         self.wake.notify_one();
     }
 
-    /// Waits until there are notices, and takes them. For one at a time.
-    pub async fn next_batch(&self) -> BTreeSet<StageRequest> {
+    /// Waits until there are requests and takes them all. For a single consumer.
+    pub(super) async fn next_batch(&self) -> BTreeSet<StageRequest> {
         loop {
-            let taken = self.take_all();
-            if !taken.is_empty() {
-                return taken;
+            let batch = self.take_all();
+            if !batch.is_empty() {
+                return batch;
             }
             self.wake.notified().await;
         }
     }
 
-    /// Takes what there is.
-    #[must_use]
-    pub fn take_all(&self) -> BTreeSet<StageRequest> {
+    pub(super) fn take_all(&self) -> BTreeSet<StageRequest> {
         std::mem::take(&mut *self.pending.lock())
     }
 }
@@ -85,16 +74,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_notice_waits_for_its_taker_and_is_told_once() {
-        let notices = StageRequestQueue::default();
-        let work = StageRequest::ReplaysAvailable(SubscriberId::Webhook(4));
-        notices.post(work.clone());
-        notices.post(work.clone());
-        notices.post(StageRequest::DeadLetterRoom(SubscriberId::AutoReply));
-        assert_eq!(
-            notices.next_batch().await,
-            BTreeSet::from([work, StageRequest::DeadLetterRoom(SubscriberId::AutoReply)])
-        );
-        assert!(notices.take_all().is_empty());
+    async fn equal_requests_are_delivered_once() {
+        let requests = StageRequestQueue::default();
+        let replays = StageRequest::ReplaysAvailable(SubscriberId::Webhook(4));
+        let room = StageRequest::DeadLetterRoom(SubscriberId::AutoReply);
+        requests.post(replays.clone());
+        requests.post(replays.clone());
+        requests.post(room.clone());
+        assert_eq!(requests.next_batch().await, BTreeSet::from([replays, room]));
+        assert!(requests.take_all().is_empty());
     }
 }

@@ -1,11 +1,12 @@
-//! The roster: everybody who gets deliveries at one moment, what each is interested in, and what
-//! its delivery goes by.
+//! All subscribers by one snapshot of the definitions, with the matcher and the delivery settings of
+//! each.
 
 use std::sync::Arc;
 
+use super::accounts::AccountRecipients;
 use super::delivery_policy::DeliveryPolicy;
-use super::{SubscriberId, accounts};
-use crate::account;
+use super::subscriber_id::SubscriberId;
+use crate::account::AccountSnapshot;
 use crate::config::Config;
 use crate::event::{Position, Record};
 use crate::subscription::{
@@ -13,22 +14,22 @@ use crate::subscription::{
     SubscriptionState,
 };
 
-/// Says which records are for one subscriber. Cheap to clone.
+/// Decides which records one subscriber gets. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) enum SubscriberMatcher {
-    /// A subscription: by its patterns and its filter.
+    /// Matches by the patterns and the filter of a subscription.
     Subscription(Arc<SubscriberInterest>),
-    /// Somebody who gets something of the accounts.
-    Account(SubscriberId, Arc<accounts::AccountRecipients>),
+    /// Matches by the Instagram accounts.
+    Account(SubscriberId, Arc<AccountRecipients>),
 }
 
 impl SubscriberMatcher {
-    /// What `record`, at `position`, is to the subscriber. A record without a number is nobody's.
+    /// Matches the record at `position`. A record without a sequence number matches no subscriber.
     pub(super) fn match_record(&self, position: Position, record: &Record) -> InterestMatch {
         match self {
             Self::Subscription(interest) => interest.match_record(position, record),
-            Self::Account(id, roster)
-                if record.sequence.is_some() && roster.is_recipient(id, position, record) =>
+            Self::Account(id, recipients)
+                if record.sequence.is_some() && recipients.is_recipient(id, position, record) =>
             {
                 InterestMatch::Wanted
             }
@@ -36,11 +37,11 @@ impl SubscriberMatcher {
         }
     }
 
-    /// What a job that delivers again is to know of it.
+    /// Selection of records for a job that delivers again.
     pub(super) fn interest(&self) -> Arc<SubscriberInterest> {
         match self {
             Self::Subscription(interest) => Arc::clone(interest),
-            // What failed once was wanted, and an account's is never asked for by its time.
+            // Jobs for accounts retry dead letters only, and those records have matched before.
             Self::Account(..) => Arc::new(SubscriberInterest {
                 patterns: Pattern::from_store("*").into_iter().collect(),
                 filter: None,
@@ -50,33 +51,33 @@ impl SubscriberMatcher {
     }
 }
 
-/// What the stage knows of one subscriber.
+/// Definition of one subscriber, as the stage uses it.
 #[derive(Clone, Debug)]
 pub(super) struct SubscriberEntry {
     pub(super) policy: Arc<DeliveryPolicy>,
     pub(super) matcher: SubscriberMatcher,
-    /// The first record that can be for it, if its definition says so.
+    /// Position of the first record that the subscriber gets, if its definition has one.
     pub(super) first_position: Option<Position>,
 }
 
-/// Everybody who gets deliveries at one moment.
+/// All subscribers of one snapshot of the definitions.
 pub(super) struct SubscriberSet {
     config: Arc<Config>,
     subscriptions: Arc<SubscriptionSnapshot>,
     index: PatternIndex,
-    known_accounts: Arc<account::AccountSnapshot>,
-    accounts: Arc<accounts::AccountRecipients>,
+    known_accounts: Arc<AccountSnapshot>,
+    accounts: Arc<AccountRecipients>,
     is_empty: bool,
 }
 
 impl SubscriberSet {
-    /// The roster of these definitions.
+    /// Builds the set and its pattern index from these definitions.
     pub(super) fn from_definitions(
         config: Arc<Config>,
         subscriptions: Arc<SubscriptionSnapshot>,
-        known_accounts: Arc<account::AccountSnapshot>,
+        known_accounts: Arc<AccountSnapshot>,
     ) -> Self {
-        let accounts = Arc::new(accounts::AccountRecipients::new(
+        let accounts = Arc::new(AccountRecipients::new(
             Arc::clone(&known_accounts),
             Arc::clone(&config),
         ));
@@ -91,27 +92,24 @@ impl SubscriberSet {
         }
     }
 
-    /// Whether there is nobody.
     pub(super) fn is_empty(&self) -> bool {
         self.is_empty
     }
 
-    /// Whether this is made of the same definitions.
+    /// Checks if the set was built from these very snapshots.
     pub(super) fn is_built_from(
         &self,
         subscriptions: &Arc<SubscriptionSnapshot>,
-        accounts: &Arc<account::AccountSnapshot>,
+        accounts: &Arc<AccountSnapshot>,
     ) -> bool {
         Arc::ptr_eq(&self.subscriptions, subscriptions)
             && Arc::ptr_eq(&self.known_accounts, accounts)
     }
 
-    /// Whether the accounts are those of `other`.
     fn has_same_accounts(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.known_accounts, &other.known_accounts)
     }
 
-    /// Everybody.
     pub(super) fn ids(&self) -> impl Iterator<Item = SubscriberId> {
         let subscriptions = self
             .subscriptions
@@ -120,7 +118,7 @@ impl SubscriberSet {
         subscriptions.chain(self.accounts.ids())
     }
 
-    /// Those who might want `record`; whether they do is each one's [`Judge`]'s to say.
+    /// Subscribers that `record` may match; the [`SubscriberMatcher`] of each decides.
     pub(super) fn candidates(&self, record: &Record) -> impl Iterator<Item = SubscriberId> {
         let subscriptions = self
             .index
@@ -130,26 +128,23 @@ impl SubscriberSet {
         subscriptions.chain(self.accounts.candidates(record))
     }
 
-    /// What is known of `id`; `None` if there is no such subscriber.
+    /// Returns the definition of `id`; `None` if there is no such subscriber.
     pub(super) fn entry(&self, id: &SubscriberId) -> Option<SubscriberEntry> {
         match id {
             SubscriberId::Webhook(number) => {
                 let entry = self.subscriptions.get(*number)?;
-                let judge = SubscriberMatcher::Subscription(Arc::clone(&entry.interest));
-                let from = Some(entry.subscription.from);
+                let policy =
+                    DeliveryPolicy::from_subscription(&entry.subscription, &self.config.delivery);
                 Some(SubscriberEntry {
-                    policy: Arc::new(DeliveryPolicy::from_subscription(
-                        &entry.subscription,
-                        &self.config.delivery,
-                    )),
-                    matcher: judge,
-                    first_position: from,
+                    policy: Arc::new(policy),
+                    matcher: SubscriberMatcher::Subscription(Arc::clone(&entry.interest)),
+                    first_position: Some(entry.subscription.from),
                 })
             }
             SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => {
-                let profile = Arc::new(self.accounts.delivery_policy(id)?);
+                let policy = self.accounts.delivery_policy(id)?;
                 Some(SubscriberEntry {
-                    policy: profile,
+                    policy: Arc::new(policy),
                     matcher: SubscriberMatcher::Account(id.clone(), Arc::clone(&self.accounts)),
                     first_position: None,
                 })
@@ -157,7 +152,6 @@ impl SubscriberSet {
         }
     }
 
-    /// What says which records are for `id`.
     pub(super) fn matcher(&self, id: &SubscriberId) -> Option<SubscriberMatcher> {
         match id {
             SubscriberId::Webhook(number) => self
@@ -170,35 +164,32 @@ impl SubscriberSet {
         }
     }
 
-    /// Whether anything is delivered to `id`; `None` if there is no such subscriber.
+    /// Returns the state of `id`; `None` if there is no such subscriber.
     pub(super) fn subscription_state(&self, id: &SubscriberId) -> Option<SubscriptionState> {
         match id {
             SubscriberId::Webhook(number) => {
                 Some(self.subscriptions.get(*number)?.subscription.state.clone())
             }
-            SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => self
-                .accounts
-                .delivery_policy(id)
-                .map(|profile| profile.state),
+            SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => {
+                self.accounts.delivery_policy(id).map(|policy| policy.state)
+            }
         }
     }
 
-    /// Whether `id` is the name of another one here than in `other`: an account that was removed,
-    /// and made anew before anybody looked. Numbers of subscriptions are never used again.
+    /// Checks if `id` names another account here than in `other`: the account was deleted and created
+    /// again between two snapshots. Numbers of subscriptions are never reused.
     pub(super) fn is_replaced(&self, other: &Self, id: &SubscriberId) -> bool {
         let (SubscriberId::Forward(name) | SubscriberId::Replies(name)) = id else {
             return false;
         };
-        let made = |roster: &Self| {
-            roster
-                .known_accounts
-                .get(name)
-                .map(|account| account.created_at)
+        let created_at = |set: &Self| {
+            let account = set.known_accounts.get(name)?;
+            Some(account.created_at)
         };
-        made(self) != made(other)
+        created_at(self) != created_at(other)
     }
 
-    /// Whether `id` is defined here as it is in `other`.
+    /// Checks if the definition of `id` is the same here and in `other`.
     pub(super) fn is_unchanged(&self, other: &Self, id: &SubscriberId) -> bool {
         let SubscriberId::Webhook(number) = id else {
             return self.has_same_accounts(other);

@@ -1,15 +1,16 @@
-//! The stage as a whole, over a real journal, with attempts that a test makes up.
+//! Tests of the whole stage over a real journal, with scripted attempts.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::config::{Secret, load_config};
-use crate::event::{EntityKey, Kind, StoreIncarnation, fingerprint_key};
+use crate::event::{EntityKey, Kind, Record, StoreIncarnation, Timestamp, fingerprint_key};
 use crate::failpoints::NoFailures;
 use crate::journal::{JournalLimits, JournalSubmission, RecordDraft, SledJournal, await_fence};
 use crate::projection::{self, Projection};
@@ -17,31 +18,31 @@ use crate::subscription::{
     DeliveryOrdering, Pattern, SigningSecrets, SigningStyle, Subscription, SubscriptionState,
 };
 use attempt::AttemptOutcome;
-use dead_letters::{DeadLetterSubject, Filter};
+use dead_letters::{DeadLetterFilter, DeadLetterSubject};
 
 const SHORT: Duration = Duration::from_secs(30);
 
-/// What a delivery was: to whom, which record, which attempt.
+/// Subscriber, position of the record, and number of the attempt.
 type DeliveredAttempt = (SubscriberId, u64, u32);
 
-/// What comes of an attempt; a panic in it is one of the actor.
+/// Decides the outcome of each attempt; a panic in it is a panic of the actor.
 type AttemptScript = Box<dyn FnMut(&DeliveredAttempt) -> AttemptOutcome>;
 
-/// A store with all that the stage rests on.
+/// Store and services that the stage needs.
 struct StageTestEnv {
     log: Arc<SledJournal>,
     projection: Arc<Projection>,
-    exchange: Arc<CallLog>,
+    call_log: Arc<CallLog>,
     subscriptions: Arc<SubscriptionRegistry>,
     accounts: Arc<AccountRegistry>,
     store: Arc<DataStore>,
     config: Arc<Config>,
     clock: Arc<dyn Clock>,
-    /// How many records each entity has.
+    /// Number of records of each entity.
     sequences: RefCell<HashMap<String, u64>>,
 }
 
-/// A stage that is running on the test's own thread.
+/// Stage that runs on the test's own thread.
 struct RunningStage {
     stage: Rc<DeliveryStage>,
     delivered: Rc<watch::Sender<Vec<DeliveredAttempt>>>,
@@ -77,7 +78,7 @@ impl StageTestEnv {
         let keys = [("HOOKYARD_ADMIN__TOKEN".to_owned(), "token".to_owned())];
         Self {
             projection: projection.expect("starts"),
-            exchange: CallLog::open(Arc::clone(&store), bounds).expect("opens"),
+            call_log: CallLog::open(Arc::clone(&store), bounds).expect("opens"),
             subscriptions: Arc::new(
                 SubscriptionRegistry::open(Arc::clone(&store), 20_000, None).expect("opens"),
             ),
@@ -90,7 +91,7 @@ impl StageTestEnv {
         }
     }
 
-    /// A subscription to what `pattern` admits, from here on.
+    /// Subscribes to `pattern`, from the journal's end on.
     async fn subscribe(&self, pattern: &str) -> SubscriberId {
         let from = await_fence(self.log.as_ref()).await.expect("open");
         self.subscribe_from(pattern, from)
@@ -146,7 +147,7 @@ impl StageTestEnv {
             bytes: record.encode(),
         };
         self.log
-            .submit(JournalSubmission {
+            .append(JournalSubmission {
                 drafts: vec![draft],
                 settle: Box::new(|_| ()),
             })
@@ -154,20 +155,20 @@ impl StageTestEnv {
         await_fence(self.log.as_ref()).await.expect("open");
     }
 
-    /// Starts a stage whose attempts come to what `script` says.
+    /// Starts a stage whose attempts end as `script` decides.
     fn start(
         &self,
         mut script: impl FnMut(&DeliveredAttempt) -> AttemptOutcome + 'static,
     ) -> RunningStage {
         let journal = Arc::clone(&self.log) as Arc<dyn Journal>;
-        let opened = StoredDeliveryState::load(&self.config, &self.store, &journal, &self.clock)
+        let stored = StoredDeliveryState::load(&self.config, &self.store, &journal, &self.clock)
             .expect("opens");
         let delivered = Rc::new(watch::Sender::new(Vec::new()));
         let script: RefCell<AttemptScript> =
             RefCell::new(Box::new(move |delivery| script(delivery)));
         let seen = Rc::clone(&delivered);
-        let attempts: AttemptFn = Box::new(move |profile, item, which| {
-            let delivery = (profile.id.clone(), item.position.get(), which.attempt);
+        let attempt_fn: AttemptFn = Box::new(move |policy, item, number| {
+            let delivery = (policy.id.clone(), item.position.get(), number.attempt);
             let outcome = (script.borrow_mut())(&delivery);
             let seen = Rc::clone(&seen);
             Box::pin(async move {
@@ -177,12 +178,12 @@ impl StageTestEnv {
                 (outcome, None)
             })
         });
-        let means = DeliveryStageDeps {
+        let stage_deps = DeliveryStageDeps {
             reads: self.projection.reader(),
-            tables: opened.tables.clone(),
-            checkpoints: Arc::clone(&opened.checkpoints),
-            recovery: opened.recovery.clone(),
-            call_log: Arc::clone(&self.exchange),
+            tables: stored.tables.clone(),
+            checkpoints: Arc::clone(&stored.checkpoints),
+            recovery: stored.recovery.clone(),
+            call_log: Arc::clone(&self.call_log),
             clock: Arc::clone(&self.clock),
             permits: AttemptPermits::new(8),
             memory: DeliveryMemory::new(self.config.delivery.memory_bytes),
@@ -192,20 +193,20 @@ impl StageTestEnv {
                 Arc::clone(&self.clock),
                 StoreIncarnation::new(1),
             ),
-            attempt_fn: attempts,
+            attempt_fn,
             journal,
         };
-        let (commands, (stop, stopping)) = (mpsc::channel(1).1, watch::channel(None));
+        let (queries, (stop, stopping)) = (mpsc::channel(1).1, watch::channel(None));
         let (subscriptions, accounts) =
             (Arc::clone(&self.subscriptions), Arc::clone(&self.accounts));
-        let sources = DispatcherDeps {
+        let dispatcher_deps = DispatcherDeps {
             config: Arc::clone(&self.config),
             subscriptions,
             accounts,
-            commands,
+            queries,
             stopping,
         };
-        let dispatcher = build_dispatcher(means, opened, sources);
+        let dispatcher = build_dispatcher(stage_deps, stored, dispatcher_deps);
         let stage = Rc::clone(dispatcher.stage());
         RunningStage {
             stage,
@@ -217,37 +218,35 @@ impl StageTestEnv {
 }
 
 impl RunningStage {
-    /// Waits until so many deliveries were accepted, and gives them.
+    /// Waits for `count` accepted deliveries and returns all of them.
     async fn delivered(&self, count: usize) -> Vec<DeliveredAttempt> {
         let mut seen = self.delivered.subscribe();
         let wait = seen.wait_for(|seen| seen.len() >= count);
         tokio::time::timeout(SHORT, wait)
             .await
-            .expect("it never came")
+            .expect("timed out")
             .expect("open")
             .clone()
     }
 
-    /// Waits until `what` is so.
-    async fn until(&self, what: impl Fn(&DeliveryStage) -> bool) {
-        let mut looks = tokio::time::interval(Duration::from_millis(2));
+    /// Polls the stage until `condition` holds.
+    async fn until(&self, condition: impl Fn(&DeliveryStage) -> bool) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(2));
         let wait = async {
-            while !what(&self.stage) {
-                looks.tick().await;
+            while !condition(&self.stage) {
+                ticks.tick().await;
             }
         };
-        tokio::time::timeout(SHORT, wait)
-            .await
-            .expect("it never came");
+        tokio::time::timeout(SHORT, wait).await.expect("timed out");
     }
 
-    /// Waits until `id` has a dead letter, and gives the newest.
+    /// Waits for a dead letter of `id` and returns the newest.
     async fn dead_letter(&self, id: &SubscriberId) -> DeadLetterSubject {
         let dead_letters = &self.stage.deps.recovery.dead_letters;
         self.until(|_| dead_letters.count(id) > 0).await;
-        let filter = Filter {
+        let filter = DeadLetterFilter {
             subscriber: Some(id.clone()),
-            ..Filter::default()
+            ..DeadLetterFilter::default()
         };
         dead_letters
             .list(filter, 0..1)
@@ -275,11 +274,11 @@ fn run(test: impl AsyncFnOnce(&StageTestEnv)) {
 fn run_by(clock: Arc<dyn Clock>, test: impl AsyncFnOnce(&StageTestEnv)) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     actix_rt::System::new().block_on(async {
-        let ground = StageTestEnv::open(folder.path(), clock);
-        test(&ground).await;
-        ground.log.close();
-        ground.projection.close();
-        ground.exchange.close();
+        let env = StageTestEnv::open(folder.path(), clock);
+        test(&env).await;
+        env.log.close();
+        env.projection.close();
+        env.call_log.close();
     });
 }
 
@@ -290,20 +289,19 @@ fn positions(delivered: &[DeliveredAttempt]) -> Vec<u64> {
 }
 
 #[test]
-fn an_actor_that_panics_is_begun_anew_and_loses_nothing() {
-    run(async |ground| {
+fn an_actor_that_panics_is_restarted_and_loses_nothing() {
+    run(async |env| {
         let crashes = Rc::new(Cell::new(0));
         let count = Rc::clone(&crashes);
-        let id = ground.subscribe("*").await;
-        let running = ground.start(move |(_, position, _)| {
+        let id = env.subscribe("*").await;
+        let running = env.start(move |(_, position, _)| {
             if *position == 6 && count.replace(count.get() + 1) < 2 {
-                panic!("as the test wants it");
+                panic!("scripted panic");
             }
             AttemptOutcome::Accepted
         });
         for number in 1..=10 {
-            ground
-                .write(&format!("T{}", number % 3), "message.created")
+            env.write(&format!("T{}", number % 3), "message.created")
                 .await;
         }
         let distinct = |seen: &Vec<DeliveredAttempt>| {
@@ -316,7 +314,7 @@ fn an_actor_that_panics_is_begun_anew_and_loses_nothing() {
         let seen = distinct(
             &tokio::time::timeout(SHORT, all)
                 .await
-                .expect("it never came")
+                .expect("timed out")
                 .expect("open")
                 .clone(),
         );
@@ -328,24 +326,24 @@ fn an_actor_that_panics_is_begun_anew_and_loses_nothing() {
 }
 
 #[test]
-fn an_actor_that_panics_again_and_again_is_left_alone_and_its_subscriber_paused() {
-    run(async |ground| {
-        let SubscriberId::Webhook(number) = ground.subscribe("*").await else {
+fn a_subscriber_whose_actor_panics_repeatedly_is_paused() {
+    run(async |env| {
+        let SubscriberId::Webhook(number) = env.subscribe("*").await else {
             unreachable!()
         };
-        let other = ground.subscribe("*").await;
-        let mut changes = ground.subscriptions.watch_changes();
+        let other = env.subscribe("*").await;
+        let mut changes = env.subscriptions.watch_changes();
         changes.borrow_and_update();
-        let running = ground.start(move |(id, _, _)| {
-            assert!(*id != SubscriberId::Webhook(number), "as the test wants it");
+        let running = env.start(move |(id, _, _)| {
+            assert!(*id != SubscriberId::Webhook(number), "scripted panic");
             AttemptOutcome::Accepted
         });
-        ground.write("T", "message.created").await;
+        env.write("T", "message.created").await;
         tokio::time::timeout(SHORT, changes.changed())
             .await
-            .expect("it never came")
+            .expect("timed out")
             .expect("open");
-        let known = ground.subscriptions.snapshot();
+        let known = env.subscriptions.snapshot();
         let state = &known.get(number).expect("there").subscription.state;
         assert!(
             matches!(state, SubscriptionState::Paused { reason: Some(_) }),
@@ -357,15 +355,15 @@ fn an_actor_that_panics_again_and_again_is_left_alone_and_its_subscriber_paused(
 }
 
 #[test]
-fn of_many_subscriptions_only_the_one_that_is_owed_something_costs_anything() {
-    run(async |ground| {
+fn of_many_subscriptions_only_the_one_with_a_matching_record_gets_an_actor() {
+    run(async |env| {
         for _ in 0..100 {
-            ground.subscribe_from("status.changed", Position::FIRST);
+            env.subscribe_from("status.changed", Position::FIRST);
         }
-        let one = ground.subscribe("message.created").await;
-        let running = ground.start(|_| AttemptOutcome::Accepted);
-        ground.write("T", "message.created").await;
-        ground.write("T", "tags.updated").await;
+        let one = env.subscribe("message.created").await;
+        let running = env.start(|_| AttemptOutcome::Accepted);
+        env.write("T", "message.created").await;
+        env.write("T", "tags.updated").await;
         assert_eq!(running.delivered(1).await, [(one.clone(), 1, 1)]);
         assert_eq!(
             running
@@ -382,18 +380,18 @@ fn of_many_subscriptions_only_the_one_that_is_owed_something_costs_anything() {
 }
 
 #[test]
-fn a_subscription_whose_first_record_was_passed_already_reads_from_there() {
-    run(async |ground| {
-        let first = ground.subscribe("*").await;
-        let running = ground.start(|_| AttemptOutcome::Accepted);
+fn a_subscription_whose_first_record_was_already_dispatched_reads_from_there() {
+    run(async |env| {
+        let first = env.subscribe("*").await;
+        let running = env.start(|_| AttemptOutcome::Accepted);
         for _ in 0..5 {
-            ground.write("T", "message.created").await;
+            env.write("T", "message.created").await;
         }
         running.delivered(5).await;
-        let late = ground.subscribe_from("*", Position::new(3));
-        ground.write("T", "message.created").await;
+        let late = env.subscribe_from("*", Position::new(3));
+        env.write("T", "message.created").await;
         let delivered = running.delivered(10).await;
-        let of = |id: &SubscriberId| {
+        let positions_of = |id: &SubscriberId| {
             delivered
                 .iter()
                 .filter(|(to, ..)| to == id)
@@ -401,7 +399,7 @@ fn a_subscription_whose_first_record_was_passed_already_reads_from_there() {
                 .collect::<Vec<_>>()
         };
         assert_eq!(
-            (of(&first), of(&late)),
+            (positions_of(&first), positions_of(&late)),
             (vec![1, 2, 3, 4, 5, 6], vec![3, 4, 5, 6])
         );
         running.stop().await;
@@ -409,10 +407,10 @@ fn a_subscription_whose_first_record_was_passed_already_reads_from_there() {
 }
 
 #[test]
-fn what_was_settled_before_a_stop_is_not_delivered_again_and_the_rest_is() {
-    run(async |ground| {
-        let id = ground.subscribe("*").await;
-        let running = ground.start(|(_, position, _)| match position {
+fn after_a_stop_only_unsettled_records_are_delivered() {
+    run(async |env| {
+        let id = env.subscribe("*").await;
+        let running = env.start(|(_, position, _)| match position {
             2 => AttemptOutcome::TransientFailure {
                 failure: failure(),
                 retry_after: Some(Duration::from_secs(3_600)),
@@ -420,13 +418,13 @@ fn what_was_settled_before_a_stop_is_not_delivered_again_and_the_rest_is() {
             _ => AttemptOutcome::Accepted,
         });
         for ticket in ["A", "B", "A", "B"] {
-            ground.write(ticket, "message.created").await;
+            env.write(ticket, "message.created").await;
         }
         assert_eq!(positions(&running.delivered(2).await), [1, 3]);
         running.stop().await;
-        let rows = DeliveryTables::open(Arc::clone(&ground.store))
+        let rows = DeliveryTables::open(Arc::clone(&env.store))
             .expect("opens")
-            .lane_rows(&id, ground.clock.wall())
+            .lane_rows(&id, env.clock.wall())
             .expect("reads");
         assert_eq!(
             rows.iter()
@@ -434,8 +432,8 @@ fn what_was_settled_before_a_stop_is_not_delivered_again_and_the_rest_is() {
                 .collect::<Vec<_>>(),
             [(1, 1)]
         );
-        ground.write("A", "message.created").await;
-        let running = ground.start(|_| AttemptOutcome::Accepted);
+        env.write("A", "message.created").await;
+        let running = env.start(|_| AttemptOutcome::Accepted);
         assert_eq!(positions(&running.delivered(1).await), [5]);
         running.stop().await;
     });
@@ -443,47 +441,46 @@ fn what_was_settled_before_a_stop_is_not_delivered_again_and_the_rest_is() {
 
 #[test]
 fn a_cursor_beyond_the_journals_end_is_refused() {
-    run(async |ground| {
-        let rows = DeliveryTables::open(Arc::clone(&ground.store)).expect("opens");
-        let ledger = CheckpointBuffer::default();
-        ledger.set_cursor(Position::new(9));
-        ledger
+    run(async |env| {
+        let rows = DeliveryTables::open(Arc::clone(&env.store)).expect("opens");
+        let checkpoints = CheckpointBuffer::default();
+        checkpoints.set_cursor(Position::new(9));
+        checkpoints
             .take_checkpoint()
             .expect("something")
             .write(&rows)
             .expect("writes");
-        let journal = Arc::clone(&ground.log) as Arc<dyn Journal>;
-        let opened =
-            StoredDeliveryState::load(&ground.config, &ground.store, &journal, &ground.clock);
+        let journal = Arc::clone(&env.log) as Arc<dyn Journal>;
+        let stored = StoredDeliveryState::load(&env.config, &env.store, &journal, &env.clock);
         assert!(
-            matches!(opened, Err(DeliveryStageError::CursorPastJournalEnd { cursor, .. }) if cursor == Position::new(9))
+            matches!(stored, Err(DeliveryStageError::CursorPastJournalEnd { cursor, .. }) if cursor == Position::new(9))
         );
     });
 }
 
 /// An upgrade must not deliver what happened before it.
 #[test]
-fn a_store_that_never_delivered_anything_begins_at_its_end() {
-    run(async |ground| {
-        ground.write("T", "message.created").await;
-        ground.subscribe_from("*", Position::new(2));
-        let running = ground.start(|_| AttemptOutcome::Accepted);
+fn a_store_that_never_delivered_anything_starts_at_its_end() {
+    run(async |env| {
+        env.write("T", "message.created").await;
+        env.subscribe_from("*", Position::new(2));
+        let running = env.start(|_| AttemptOutcome::Accepted);
         assert_eq!(running.stage.position.get(), Position::new(2));
-        ground.write("T", "message.created").await;
+        env.write("T", "message.created").await;
         assert_eq!(positions(&running.delivered(1).await), [2]);
         running.stop().await;
     });
 }
 
-/// What is owed when a subscriber is disabled: what waits to be tried again, what follows it, and
-/// what was not looked at yet.
+/// The backlog consists of records that wait for a retry, records after them in their lanes, and
+/// records that were not yet matched.
 #[test]
-fn what_a_disabled_subscriber_was_owed_is_one_dead_letter_that_says_how_much() {
-    run(async |ground| {
-        let id = ground.subscribe("message.created").await;
+fn the_backlog_of_a_disabled_subscriber_is_one_dead_letter_with_its_size() {
+    run(async |env| {
+        let id = env.subscribe("message.created").await;
         let tries = Rc::new(watch::Sender::new(0));
         let tried = Rc::clone(&tries);
-        let running = ground.start(move |(_, position, _)| {
+        let running = env.start(move |(_, position, _)| {
             tried.send_modify(|tried| *tried += 1);
             match position {
                 1 => AttemptOutcome::Accepted,
@@ -499,13 +496,13 @@ fn what_a_disabled_subscriber_was_owed_is_one_dead_letter_that_says_how_much() {
             ("B", "message.created"),
             ("A", "tags.updated"),
         ] {
-            ground.write(ticket, event).await;
+            env.write(ticket, event).await;
         }
-        ground.write("A", "message.created").await;
+        env.write("A", "message.created").await;
         let mut tries = tries.subscribe();
         tokio::time::timeout(SHORT, tries.wait_for(|tries| *tries == 3))
             .await
-            .expect("it never came")
+            .expect("timed out")
             .expect("open");
         let SubscriberId::Webhook(number) = id else {
             unreachable!()
@@ -515,7 +512,7 @@ fn what_a_disabled_subscriber_was_owed_is_one_dead_letter_that_says_how_much() {
                 reason: "gone".into(),
             }
         };
-        ground.subscriptions.change(number, disable).expect("there");
+        env.subscriptions.change(number, disable).expect("there");
         let expected = DeadLetterSubject::Range {
             first: Position::new(2),
             last: Position::new(5),
@@ -523,46 +520,39 @@ fn what_a_disabled_subscriber_was_owed_is_one_dead_letter_that_says_how_much() {
         };
         assert_eq!(running.dead_letter(&id).await, expected);
         assert_eq!(running.stage.counters(&id).dropped, 3);
-        ground.write("A", "message.created").await;
-        running
-            .stage
-            .deps
-            .checkpoints
-            .settled()
-            .await
-            .expect("open");
+        env.write("A", "message.created").await;
+        running.stage.deps.checkpoints.flush().await.expect("open");
         running.stop().await;
-        let rows = DeliveryTables::open(Arc::clone(&ground.store)).expect("opens");
-        assert_eq!(rows.lane_rows(&id, ground.clock.wall()).expect("reads"), []);
+        let rows = DeliveryTables::open(Arc::clone(&env.store)).expect("opens");
+        assert_eq!(rows.lane_rows(&id, env.clock.wall()).expect("reads"), []);
         assert!(
             rows.read_states()
                 .expect("reads")
                 .iter()
-                .all(|(of, _)| *of != id)
+                .all(|(owner, _)| *owner != id)
         );
     });
 }
 
 #[test]
-fn what_was_owed_for_longer_than_it_is_held_is_one_dead_letter_and_the_rest_is_delivered() {
+fn expired_records_are_one_dead_letter_and_later_ones_are_delivered() {
     let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1_000_000)));
-    run_by(Arc::clone(&clock) as _, async |ground| {
-        let id = ground.subscribe("*").await;
+    run_by(Arc::clone(&clock) as _, async |env| {
+        let id = env.subscribe("*").await;
         let SubscriberId::Webhook(number) = id else {
             unreachable!()
         };
         let pause = |subscription: &mut Subscription| {
             subscription.state = SubscriptionState::Paused { reason: None }
         };
-        ground.subscriptions.change(number, pause).expect("there");
-        let running = ground.start(|_| AttemptOutcome::Accepted);
+        env.subscriptions.change(number, pause).expect("there");
+        let running = env.start(|_| AttemptOutcome::Accepted);
         for ticket in ["A", "B", "A"] {
-            ground.write(ticket, "message.created").await;
+            env.write(ticket, "message.created").await;
         }
-        clock.advance(ground.config.delivery.hold + Duration::from_secs(1));
-        ground.write("A", "message.created").await;
-        ground
-            .subscriptions
+        clock.advance(env.config.delivery.hold + Duration::from_secs(1));
+        env.write("A", "message.created").await;
+        env.subscriptions
             .change(number, |subscription| {
                 subscription.state = SubscriptionState::Active
             })
@@ -578,28 +568,27 @@ fn what_was_owed_for_longer_than_it_is_held_is_one_dead_letter_and_the_rest_is_d
     });
 }
 
-/// It stayed live in the rows: nothing said what it had lost, and once it was enabled again it
-/// began wherever the others were.
+/// The subscriber had stayed live in its row: no dead letter told of the lost records, and after it
+/// was enabled again it continued at the dispatcher's cursor.
 #[test]
-fn what_is_owed_to_a_live_subscriber_is_given_up_too_when_the_node_ends_before_it_notes_that_it_is_disabled()
- {
-    run(async |ground| {
-        let id = ground.subscribe("*").await;
+fn the_backlog_is_dropped_after_a_restart_if_the_node_stopped_right_after_disabling() {
+    run(async |env| {
+        let id = env.subscribe("*").await;
         let SubscriberId::Webhook(number) = id else {
             unreachable!()
         };
-        let running = ground.start(|_| AttemptOutcome::Accepted);
-        ground.write("A", "message.created").await;
+        let running = env.start(|_| AttemptOutcome::Accepted);
+        env.write("A", "message.created").await;
         running.delivered(1).await;
         running.stop().await;
-        ground.write("A", "message.created").await;
+        env.write("A", "message.created").await;
         let disable = |subscription: &mut Subscription| {
             subscription.state = SubscriptionState::Disabled {
                 reason: "gone".into(),
             }
         };
-        ground.subscriptions.change(number, disable).expect("there");
-        let running = ground.start(|_| AttemptOutcome::Accepted);
+        env.subscriptions.change(number, disable).expect("there");
+        let running = env.start(|_| AttemptOutcome::Accepted);
         let at = Position::new(2);
         assert_eq!(
             running.dead_letter(&id).await,
@@ -609,13 +598,7 @@ fn what_is_owed_to_a_live_subscriber_is_given_up_too_when_the_node_ends_before_i
                 count: 1
             }
         );
-        running
-            .stage
-            .deps
-            .checkpoints
-            .settled()
-            .await
-            .expect("open");
+        running.stage.deps.checkpoints.flush().await.expect("open");
         assert!(
             running
                 .stage
@@ -624,22 +607,21 @@ fn what_is_owed_to_a_live_subscriber_is_given_up_too_when_the_node_ends_before_i
                 .read_states()
                 .expect("reads")
                 .iter()
-                .all(|(whose, _)| *whose != id)
+                .all(|(owner, _)| *owner != id)
         );
         running.stop().await;
     });
 }
 
-/// The job waited for ever for somebody to tell it that its subscriber was gone, and counted as one
-/// that is not over.
+/// The job had waited for ever for the end of its subscriber, and counted as unfinished.
 #[test]
-fn a_job_for_a_subscriber_that_has_just_gone_ends() {
-    run(async |ground| {
-        let id = ground.subscribe("*").await;
-        let running = ground.start(|_| AttemptOutcome::Accepted);
-        ground.write("T-1", "status.changed").await;
+fn a_job_for_a_subscriber_that_was_just_deleted_ends() {
+    run(async |env| {
+        let id = env.subscribe("*").await;
+        let running = env.start(|_| AttemptOutcome::Accepted);
+        env.write("T-1", "status.changed").await;
         running.delivered(1).await;
-        ground.subscriptions.remove(1).expect("there");
+        env.subscriptions.remove(1).expect("there");
         running
             .until(|stage| stage.subscriber_set().subscription_state(&id).is_none())
             .await;
@@ -659,10 +641,10 @@ fn a_job_for_a_subscriber_that_has_just_gone_ends() {
     });
 }
 
-/// It had the dead letters, and the owed, of the one that was removed.
+/// The new account had inherited the dead letters and the pending deliveries of the deleted one.
 #[test]
-fn an_account_that_is_made_again_under_its_name_begins_with_nothing() {
-    run(async |ground| {
+fn an_account_that_is_created_again_under_its_name_inherits_nothing() {
+    run(async |env| {
         let account = |second: i64| crate::account::Account {
             id: "a".into(),
             instagram_account_id: "1".into(),
@@ -673,17 +655,17 @@ fn an_account_that_is_made_again_under_its_name_begins_with_nothing() {
             created_at: Timestamp::from_micros(second * 1_000_000),
             from: Position::FIRST,
         };
-        ground.accounts.create(account(1)).expect("room");
-        let running = ground.start(|_| AttemptOutcome::Accepted);
-        let (id, letters) = (
+        env.accounts.create(account(1)).expect("room");
+        let running = env.start(|_| AttemptOutcome::Accepted);
+        let (id, dead_letters) = (
             SubscriberId::Replies("a".into()),
             Arc::clone(&running.stage.deps.recovery.dead_letters),
         );
-        ground.write("T-1", "status.changed").await;
-        letters.add(&id, dead_letters::tests::burial(1, "T-1"));
-        ground.accounts.remove("a").expect("there");
-        ground.accounts.create(account(2)).expect("room");
-        running.until(|_| letters.count(&id) == 0).await;
+        env.write("T-1", "status.changed").await;
+        dead_letters.add(&id, super::dead_letters::tests::new_letter(1, "T-1"));
+        env.accounts.remove("a").expect("there");
+        env.accounts.create(account(2)).expect("room");
+        running.until(|_| dead_letters.count(&id) == 0).await;
         running.stop().await;
     });
 }

@@ -1,6 +1,7 @@
-//! A subscription as it is stored: a format byte and JSON, under its number. What is stored was
-//! accepted once and is read whatever is known today: a pattern may name a source that is
-//! configured no more.
+//! Bytes of a stored subscription: a format byte and JSON, under the subscription's id.
+//!
+//! A stored subscription was accepted once, so it is read even if today it would be refused: a
+//! pattern may name a source that is no longer configured.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,15 +10,16 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    DeliveryOrdering, Filter, Pattern, SigningSecrets, SigningStyle, Subscription, SubscriptionId,
-    SubscriptionOpenError, SubscriptionState, TransformExpression,
+    DeliveryOrdering, FilterExpression, Pattern, SigningSecrets, SigningStyle, Subscription,
+    SubscriptionId, SubscriptionOpenError, SubscriptionState, TransformExpression,
 };
 use crate::config::{ExhaustionPolicy, Secret};
 use crate::event::{Position, Timestamp};
 
 const FORMAT: u8 = 1;
 
-/// Members added later need a default. Times are microseconds since 1970.
+/// Stored form of a subscription. Members that are added later need a default. Times are
+/// microseconds since 1970.
 #[derive(Serialize, Deserialize)]
 struct StoredSubscription {
     url: String,
@@ -55,7 +57,7 @@ const DISABLED: &str = "disabled";
 
 pub(super) fn encode_subscription(subscription: &Subscription) -> Zeroizing<Vec<u8>> {
     let Subscription { secrets, .. } = subscription;
-    let open = |secret: &Secret| Zeroizing::new(secret.expose().to_owned());
+    let expose = |secret: &Secret| Zeroizing::new(secret.expose().to_owned());
     let previous = secrets.previous.as_ref();
     let (state, state_reason) = match &subscription.state {
         SubscriptionState::Active => (ACTIVE, None),
@@ -66,12 +68,12 @@ pub(super) fn encode_subscription(subscription: &Subscription) -> Zeroizing<Vec<
     let stored = StoredSubscription {
         url: subscription.url.clone(),
         events: subscription.events.iter().map(Pattern::to_string).collect(),
-        secret: open(&secrets.current),
+        secret: expose(&secrets.current),
         previous_secret: previous.map(|(secret, until)| StoredPreviousSecret {
-            secret: open(secret),
+            secret: expose(secret),
             until: until.as_micros(),
         }),
-        signing_key: secrets.signing_key.as_ref().map(open),
+        signing_key: secrets.signing_key.as_ref().map(expose),
         state: state.to_owned(),
         state_reason,
         description: subscription.description.clone(),
@@ -93,7 +95,7 @@ pub(super) fn encode_subscription(subscription: &Subscription) -> Zeroizing<Vec<
         headers: subscription
             .headers
             .iter()
-            .map(|(name, value)| (name.clone(), open(value)))
+            .map(|(name, value)| (name.clone(), expose(value)))
             .collect(),
         rate_limit: subscription.rate_limit,
         timeout_ms: subscription.timeout.map(to_millis),
@@ -105,11 +107,12 @@ pub(super) fn encode_subscription(subscription: &Subscription) -> Zeroizing<Vec<
         created_at: subscription.created_at.as_micros(),
         updated_at: subscription.updated_at.as_micros(),
     };
-    // Grown once, so that no half-written copy of a secret stays behind in memory.
+
+    // Allocated once: a growing vector would leave unwiped copies of secrets in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(crate::journal::VALUE_MAX_BYTES * 2));
     bytes.push(FORMAT);
     serde_json::to_writer(&mut *bytes, &stored)
-        .expect("its members have JSON texts, and a Vec takes every write");
+        .expect("every member has a JSON form, and writing to a Vec cannot fail");
     bytes
 }
 
@@ -125,12 +128,13 @@ pub(super) fn decode_subscription(
             found: *format,
         });
     }
+
     let id = key.parse().map_err(|_| corrupt())?;
     let stored = serde_json::from_slice(json).map_err(|_| corrupt())?;
     from_stored(id, stored).ok_or_else(corrupt)
 }
 
-/// The next number: a format byte and 8 bytes, big-endian.
+/// Encodes the next id: a format byte and 8 bytes, big-endian.
 pub(super) fn encode_next_id(next: SubscriptionId) -> Vec<u8> {
     [&[FORMAT][..], &next.to_be_bytes()].concat()
 }
@@ -164,7 +168,7 @@ fn from_stored(id: SubscriptionId, stored: StoredSubscription) -> Option<Subscri
     let filter = stored
         .filter
         .as_deref()
-        .map(Filter::compile)
+        .map(FilterExpression::compile)
         .transpose()
         .ok()?;
     let transform = stored
@@ -219,13 +223,13 @@ fn from_stored(id: SubscriptionId, stored: StoredSubscription) -> Option<Subscri
     })
 }
 
-/// The longest pause or timeout is days.
+/// Converts `duration` to milliseconds, which cannot overflow: the longest pause is days.
 fn to_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn choice_name<T: Copy + PartialEq>(table: &[(&'static str, T)], value: T) -> String {
-    let found = table.iter().find(|(_, listed)| *listed == value);
+    let found = table.iter().find(|(_, choice)| *choice == value);
     found
         .map(|(name, _)| (*name).to_owned())
         .expect("every choice is in its table")
@@ -234,7 +238,7 @@ fn choice_name<T: Copy + PartialEq>(table: &[(&'static str, T)], value: T) -> St
 fn parse_choice<T: Copy>(table: &[(&'static str, T)], name: &str) -> Option<T> {
     table
         .iter()
-        .find(|(listed, _)| *listed == name)
+        .find(|(choice_name, _)| *choice_name == name)
         .map(|(_, value)| *value)
 }
 
@@ -255,7 +259,7 @@ mod tests {
                 reason: Some("moving".into()),
             },
             description: Some("HubSpot".into()),
-            filter: Some(Filter::compile("late").expect("an expression")),
+            filter: Some(FilterExpression::compile("late").expect("an expression")),
             transform: Some(TransformExpression::compile("data").expect("an expression")),
             ordering: DeliveryOrdering::None,
             concurrency: Some(4),
@@ -274,7 +278,7 @@ mod tests {
         }
     }
 
-    /// Stores outlive versions: what is written today is read for ever.
+    /// Stores outlive versions: later versions must read these bytes.
     #[test]
     fn the_bytes_of_a_subscription_never_change() {
         let json = concat!(

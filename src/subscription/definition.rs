@@ -1,65 +1,65 @@
-//! One subscription, as it was defined.
+//! Definition of one subscription.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::expression::{Filter, TransformExpression};
+use super::expression::{FilterExpression, TransformExpression};
 use super::pattern::Pattern;
 use super::secrets::SigningSecrets;
 use crate::config::{ExhaustionPolicy, Secret};
 use crate::event::{Position, Timestamp};
 
-/// A subscription's number, from 1, never used twice.
+/// Id of a subscription: a number from 1 that is never used twice.
 pub type SubscriptionId = u64;
 
-/// Whether events are delivered.
+/// State that decides if events are delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubscriptionState {
-    /// They are.
+    /// Events are delivered as they come.
     Active,
-    /// They stay owed until it is resumed.
+    /// Events stay pending until the subscription is resumed.
     Paused {
-        /// Why, if there is more to say than that somebody wanted it.
+        /// Reason given by the person who paused it, if any.
         reason: Option<String>,
     },
-    /// They are not owed.
+    /// Events are not kept for this subscription.
     Disabled {
-        /// Why.
+        /// Reason for people, such as the answer that disabled it.
         reason: String,
     },
 }
 
-/// In which order events are delivered.
+/// Order of the deliveries of one subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeliveryOrdering {
-    /// Those of one entity one after another, in their order.
+    /// The events of one entity one after another, in their order.
     #[default]
     Entity,
-    /// Each as soon as it can be.
+    /// Each event as soon as possible.
     None,
 }
 
 impl DeliveryOrdering {
-    /// Every choice with its name.
+    /// Every order with its name in the API.
     pub const NAMED: [(&'static str, Self); 2] = [("entity", Self::Entity), ("none", Self::None)];
 }
 
-/// A way to sign deliveries. Several can be used at once.
+/// Style of a delivery's signature. A delivery can carry several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SigningStyle {
-    /// `X-Webhook-…`: hex HMAC-SHA256 of the body.
+    /// `X-Webhook-…` headers with the HMAC-SHA256 of the body in hex.
     Crm,
-    /// `webhook-…`, as Standard Webhooks describes it.
+    /// `webhook-…` headers with HMAC-SHA256, as the Standard Webhooks specification says.
     Standard,
-    /// `X-Hub-Signature-256`.
+    /// `X-Hub-Signature-256` header, as Meta and GitHub use it.
     Hub,
-    /// An ed25519 signature within those of Standard Webhooks.
+    /// Ed25519 signature in the headers of Standard Webhooks.
     V1a,
 }
 
 impl SigningStyle {
-    /// Every style with its name.
+    /// Every style with its name in the API.
     pub const NAMED: [(&'static str, Self); 4] = [
         ("crm", Self::Crm),
         ("standard", Self::Standard),
@@ -68,53 +68,53 @@ impl SigningStyle {
     ];
 }
 
-/// One subscription. What is `None` is as `[delivery]` of the configuration says.
+/// One subscription. For a setting that is `None`, `[delivery]` of the configuration decides.
 #[derive(Clone, Debug)]
 pub struct Subscription {
-    /// Its number.
+    /// Id of the subscription, from 1.
     pub id: SubscriptionId,
-    /// Where deliveries go.
+    /// Address to which events are posted.
     pub url: String,
-    /// The events wanted.
+    /// Patterns of the events to deliver.
     pub events: Vec<Pattern>,
-    /// What deliveries are signed with.
+    /// Secrets that sign the deliveries.
     pub secrets: SigningSecrets,
-    /// Whether events are delivered.
+    /// State that decides if events are delivered.
     pub state: SubscriptionState,
-    /// A note for people.
+    /// Free text, a note for people.
     pub description: Option<String>,
-    /// Which of those.
-    pub filter: Option<Filter>,
-    /// What makes the body; `None` means that it is [`super::envelope::body`].
+    /// Filter on the events that the patterns admit.
+    pub filter: Option<FilterExpression>,
+    /// Expression that makes the body; `None` means [`super::envelope::encode_envelope`].
     pub transform: Option<TransformExpression>,
-    /// In which order events are delivered.
+    /// Order in which events are delivered.
     pub ordering: DeliveryOrdering,
-    /// Attempts at once.
+    /// Most attempts at the same time.
     pub concurrency: Option<usize>,
-    /// How deliveries are signed, each style once.
+    /// Styles of the signatures, each at most once.
     pub signing: Vec<SigningStyle>,
-    /// Headers that every delivery carries.
+    /// Additional headers of every delivery. Their values may be secrets.
     pub headers: Vec<(String, Secret)>,
-    /// Attempts a second.
+    /// Most attempts in a second.
     pub rate_limit: Option<NonZeroU32>,
-    /// How long one attempt may take.
+    /// Longest time of one attempt.
     pub timeout: Option<Duration>,
-    /// The pauses between attempts.
+    /// Pauses between attempts, in their order.
     pub retry_schedule: Option<Vec<Duration>>,
-    /// What a dead letter does to its entity's later events.
+    /// Effect of a dead letter on later events of the same entity.
     pub on_exhausted: Option<ExhaustionPolicy>,
-    /// The first record that can be delivered to it.
+    /// Position of the first record that can be delivered.
     pub from: Position,
-    /// When it was made.
+    /// Time at which the subscription was created.
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// Shared, since every attempt holds on to the one it began with.
+/// Shared subscription: every attempt keeps the version with which it began.
 pub type SharedSubscription = Arc<Subscription>;
 
-/// A subscription to `events` of which nothing else is said.
+/// Returns a subscription to `events` with default settings.
 #[cfg(test)]
 pub(crate) fn sample_subscription(id: SubscriptionId, events: &[&str]) -> Subscription {
     Subscription {

@@ -1,13 +1,12 @@
-//! The body of a delivery: what happened, to whom and when, in one form for the events of all
-//! sources.
+//! Standard body of a delivery, the same form for the events of all sources.
 //!
 //! ```json
-//! {"event": "organisation.created", "timestamp": "2025-10-18T09:43:12.442Z", "user_id": 12, "data": {…},
-//!  "entity": {"kind": "organisation", "id": "51", "sequence": 1}, "late": false}
+//! {"event": "organisation.created", "timestamp": "2025-10-18T09:43:12.442Z", "user_id": 12,
+//!  "data": {…}, "entity": {"kind": "organisation", "id": "51", "sequence": 1}, "late": false}
 //! ```
 //!
-//! `user_id` and `data` are the bytes that the source sent: nothing is parsed and written again, so
-//! no number loses a digit.
+//! `user_id` and `data` are the bytes that the source sent. They are not parsed and written again,
+//! so no number loses a digit.
 
 use std::io::Write;
 use std::str;
@@ -16,31 +15,31 @@ use serde_json::value::RawValue;
 
 use crate::event::{PayloadShape, Record, catalogue, find_members};
 
-/// What the body has for a member that the event does not have.
+/// Value in the body for a member that the event does not have.
 const NULL: &str = "null";
 
-/// What the body has beside the members around the data, at most in bytes: the longest names and
-/// times that are usual.
-const AROUND_BYTES: usize = 256;
+/// Usual size of the body without its data, in bytes: an estimate for the first allocation.
+const ENVELOPE_BYTES: usize = 256;
 
-/// The parts of an event that come from its payload, as JSON texts.
+/// Parts of the body that come from the payload of the event, as JSON texts.
 pub(super) struct EnvelopeParts<'a> {
     pub(super) user_id: &'a str,
     pub(super) data: &'a str,
 }
 
-/// The body of a delivery of `record`: one JSON object without line breaks of its own.
+/// Builds the standard body of a delivery of `record`: one JSON object, to which the node adds no
+/// line breaks.
 #[must_use]
-pub fn body(record: &Record) -> Vec<u8> {
+pub fn encode_envelope(record: &Record) -> Vec<u8> {
     with_envelope_parts(record, |parts| {
-        let mut body = Vec::with_capacity(parts.data.len() + AROUND_BYTES);
+        let mut body = Vec::with_capacity(parts.data.len() + ENVELOPE_BYTES);
         write_envelope(&mut body, record, parts)
-            .expect("a Vec takes every write, and names have a JSON text");
+            .expect("every name has a JSON form, and writing to a Vec cannot fail");
         body
     })
 }
 
-/// Calls `then` with what the payload of `record` says; what is damaged or missing is null.
+/// Calls `then` with the parts from the payload of `record`. A damaged or missing part is null.
 pub(super) fn with_envelope_parts<T>(
     record: &Record,
     then: impl FnOnce(&EnvelopeParts<'_>) -> T,
@@ -49,8 +48,8 @@ pub(super) fn with_envelope_parts<T>(
         PayloadShape::Envelope => {
             let text = str::from_utf8(&record.payload).unwrap_or_default();
             let [data, user_id] = find_members(text, ["data", "user_id"]).unwrap_or_default();
-            // Only the bus says who did something; the same name elsewhere would mean whatever its
-            // sender likes.
+            // Only the CRM defines `user_id`. In the events of other senders a member of that name
+            // may mean something else.
             let user_id = user_id.filter(|_| record.source == catalogue::CRM_SOURCE);
             then(&EnvelopeParts {
                 user_id: user_id.map_or(NULL, RawValue::get),
@@ -111,7 +110,7 @@ mod tests {
     }
 
     fn text(record: &Record) -> String {
-        String::from_utf8(body(record)).expect("UTF-8")
+        String::from_utf8(encode_envelope(record)).expect("UTF-8")
     }
 
     #[test]

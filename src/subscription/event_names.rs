@@ -1,15 +1,15 @@
-//! The part of a pattern that is about names of events.
+//! Event names in patterns, and the kind of internal events.
 
-/// What the part after the kind admits.
+/// Part of a pattern after the kind, which selects event names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventNamePattern<'a> {
-    /// Every event.
+    /// Every name of an event.
     All,
-    /// Those whose names begin so, the dot included.
-    Under(&'a str),
-    /// The one of that name.
-    Named(&'a str),
+    /// Names with this prefix, which ends with a dot.
+    Prefix(&'a str),
+    /// This name and no other.
+    Exact(&'a str),
 }
 
-/// The kind of the entities whose events the node makes of itself.
+/// Name of the kind whose events the node itself creates.
 pub(super) const INTERNAL_KIND: &str = "subscriber";

@@ -1,53 +1,58 @@
-//! Who might want a record, found without asking everyone: what ten thousand others want costs
-//! nothing.
+//! Index of all patterns, which finds the subscriptions that may match a record.
+//!
+//! A look-up costs nothing for subscriptions of other events, so ten thousand of them do not slow
+//! down a delivery.
 
 use std::collections::HashMap;
 
 use super::definition::{SubscriptionId, SubscriptionState};
 use super::event_names::EventNamePattern;
 use super::pattern::is_internal_record;
-use super::registry::{Entry, SubscriptionSnapshot};
+use super::registry::{SubscriptionEntry, SubscriptionSnapshot};
 use crate::event::{Kind, Record};
 
-/// The patterns of all subscriptions that are owed anything, by the kind that they are limited to.
+/// Patterns of all subscriptions that are not disabled, by the kind to which the pattern is
+/// limited.
 #[derive(Clone, Debug, Default)]
 pub struct PatternIndex {
     by_kind: HashMap<Option<Kind>, KindPatterns>,
 }
 
-/// What is wanted of one kind, or of every one.
+/// Patterns for one kind, or for all kinds.
 #[derive(Clone, Debug, Default)]
 struct KindPatterns {
-    /// By the whole name.
+    /// Subscriptions by the whole name of the event.
     exact: HashMap<Box<str>, Vec<SubscriptionId>>,
-    /// By the beginning of the name, its last dot included.
+    /// Subscriptions by a prefix of the name, with its last dot.
     prefixes: HashMap<Box<str>, Vec<SubscriptionId>>,
     all: Vec<SubscriptionId>,
 }
 
 impl PatternIndex {
-    /// The index of `known`. Disabled subscriptions are not in it, since they are owed nothing;
-    /// paused ones are.
+    /// Builds the index of `snapshot`. Leaves out disabled subscriptions, for which no events are
+    /// kept. Paused subscriptions are in the index, because their events stay pending.
     #[must_use]
-    pub fn new(known: &SubscriptionSnapshot) -> Self {
+    pub fn new(snapshot: &SubscriptionSnapshot) -> Self {
         let mut index = Self::default();
-        known.iter().for_each(|entry| index.add_subscription(entry));
+        snapshot
+            .iter()
+            .for_each(|entry| index.add_subscription(entry));
         index
     }
 
-    /// The subscriptions with a pattern that admits `record`, each once, in the order of their
-    /// numbers. Whether it is theirs after all is [`super::Interest::judge`]'s to say.
+    /// Returns the subscriptions with a pattern that admits `record`, each once, in the order of
+    /// their ids. [`super::SubscriberInterest::match_record`] decides then.
     #[must_use]
     pub fn candidates(&self, record: &Record) -> Vec<SubscriptionId> {
         let mut found = Vec::new();
         for kind in [None, Some(record.entity.kind())] {
-            let Some(wanted) = self.by_kind.get(&kind) else {
+            let Some(patterns) = self.by_kind.get(&kind) else {
                 continue;
             };
-            wanted.collect_subscriptions(&record.event_type, &mut found);
-            // What the node makes of itself is in no pattern that names neither it nor its kind.
+            patterns.collect_subscriptions(&record.event_type, &mut found);
+            // A bare `*` does not include internal events; a pattern with their kind does.
             if kind.is_some() || !is_internal_record(record) {
-                found.extend(&wanted.all);
+                found.extend(&patterns.all);
             }
         }
         found.sort_unstable();
@@ -55,20 +60,20 @@ impl PatternIndex {
         found
     }
 
-    fn add_subscription(&mut self, entry: &Entry) {
+    fn add_subscription(&mut self, entry: &SubscriptionEntry) {
         let id = entry.subscription.id;
         match entry.subscription.state {
             SubscriptionState::Active | SubscriptionState::Paused { .. } => {}
             SubscriptionState::Disabled { .. } => return,
         }
         for pattern in entry.interest.patterns.iter() {
-            let wanted = self.by_kind.entry(pattern.kind()).or_default();
+            let patterns = self.by_kind.entry(pattern.kind()).or_default();
             let ids = match pattern.name_pattern() {
-                EventNamePattern::All => &mut wanted.all,
-                EventNamePattern::Under(beginning) => {
-                    wanted.prefixes.entry(beginning.into()).or_default()
+                EventNamePattern::All => &mut patterns.all,
+                EventNamePattern::Prefix(prefix) => {
+                    patterns.prefixes.entry(prefix.into()).or_default()
                 }
-                EventNamePattern::Named(name) => wanted.exact.entry(name.into()).or_default(),
+                EventNamePattern::Exact(name) => patterns.exact.entry(name.into()).or_default(),
             };
             ids.push(id);
         }
@@ -76,7 +81,7 @@ impl PatternIndex {
 }
 
 impl KindPatterns {
-    /// Adds those who want the event `name` by it or by a beginning of it.
+    /// Adds the subscriptions with the event `name`, or a prefix of it, in a pattern to `found`.
     fn collect_subscriptions(&self, name: &str, found: &mut Vec<SubscriptionId>) {
         found.extend(self.exact.get(name).into_iter().flatten());
         if self.prefixes.is_empty() {
@@ -147,12 +152,12 @@ mod tests {
             });
             let known: SubscriptionSnapshot = subscriptions.collect();
             let record = record(source, kind, event);
-            let wants = |entry: &&std::sync::Arc<Entry>| {
-                let is_owed = !matches!(entry.subscription.state, SubscriptionState::Disabled { .. });
+            let wants = |entry: &&std::sync::Arc<SubscriptionEntry>| {
+                let is_enabled = !matches!(entry.subscription.state, SubscriptionState::Disabled { .. });
                 let admits = |pattern: &super::super::Pattern| {
                     pattern.admits(record.entity.kind(), &record.event_type, is_internal_record(&record))
                 };
-                is_owed && entry.interest.patterns.iter().any(admits)
+                is_enabled && entry.interest.patterns.iter().any(admits)
             };
             let asked: Vec<_> = known.iter().filter(wants).map(|entry| entry.subscription.id).collect();
             prop_assert_eq!(PatternIndex::new(&known).candidates(&record), asked);

@@ -1,36 +1,37 @@
-//! What one subscriber is interested in, and whether a record is of that.
+//! Interest of one subscriber, and the match of a record against it.
 
 use std::sync::Arc;
 
 use super::definition::Subscription;
-use super::expression::Filter;
+use super::expression::FilterExpression;
 use super::pattern::{Pattern, is_internal_record};
 use crate::event::{Position, Record};
 
-/// What one subscriber is interested in.
+/// Patterns, filter and first position that select the records of one subscriber.
 #[derive(Clone, Debug)]
 pub struct SubscriberInterest {
-    /// The events, by name and kind.
+    /// Patterns of events, by name and kind.
     pub patterns: Arc<[Pattern]>,
-    /// Which of those.
-    pub filter: Option<Filter>,
-    /// From which record on.
+    /// Filter on the events that the patterns admit.
+    pub filter: Option<FilterExpression>,
+    /// Position of the first record that can match.
     pub from: Position,
 }
 
-/// What a record is to a subscriber.
+/// Result of matching a record against a subscriber's interest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InterestMatch {
-    /// To be delivered.
+    /// The record has to be delivered.
     Wanted,
-    /// None of its business.
+    /// The record is not for this subscriber.
     Unwanted,
-    /// Perhaps: its filter failed at it, for this reason, and nobody may decide in its place.
+    /// The filter failed at this record, for this reason. The record becomes a dead letter, because
+    /// neither delivering nor dropping it would be right.
     FilterFailed(String),
 }
 
 impl SubscriberInterest {
-    /// That of `subscription`.
+    /// Returns the interest that `subscription` defines.
     #[must_use]
     pub fn from_subscription(subscription: &Subscription) -> Self {
         let Subscription {
@@ -46,17 +47,20 @@ impl SubscriberInterest {
         }
     }
 
-    /// What `record`, at `position`, is to it. A record that failed has no place among its entity's
-    /// and is nobody's.
+    /// Matches `record`, which stands at `position`. A failed record has no sequence number and
+    /// matches no subscriber.
     #[must_use]
     pub fn match_record(&self, position: Position, record: &Record) -> InterestMatch {
         let kind = record.entity.kind();
         let admits = |pattern: &Pattern| {
             pattern.admits(kind, &record.event_type, is_internal_record(record))
         };
+
+        // The cheap conditions come first: a filter costs up to 10 ms.
         if position < self.from || record.sequence.is_none() || !self.patterns.iter().any(admits) {
             return InterestMatch::Unwanted;
         }
+
         match self.filter.as_ref().map(|filter| filter.admits(record)) {
             None | Some(Ok(true)) => InterestMatch::Wanted,
             Some(Ok(false)) => InterestMatch::Unwanted,
@@ -72,7 +76,7 @@ mod tests {
     use crate::subscription::sample_subscription;
 
     fn interest(filter: Option<&str>) -> SubscriberInterest {
-        let filter = filter.map(|text| Filter::compile(text).expect("an expression"));
+        let filter = filter.map(|text| FilterExpression::compile(text).expect("an expression"));
         SubscriberInterest::from_subscription(&Subscription {
             filter,
             from: Position::new(5),

@@ -1,22 +1,22 @@
-//! How large the parts of a subscription may be, and which headers it may not set.
+//! Limits on the parts of a subscription, and the headers that it must not set.
 
-/// The longest address, in bytes.
+/// Longest address of a subscription, in bytes.
 pub const URL_MAX_BYTES: usize = 500;
-/// The longest secret, in bytes, each of them printable ASCII.
+/// Longest secret, in bytes of printable ASCII.
 pub const SECRET_MAX_BYTES: usize = 128;
-/// The most patterns.
+/// Most patterns of one subscription.
 pub const EVENTS_MAX: usize = 100;
-/// The longest description, in bytes.
+/// Longest description of a subscription, in bytes.
 pub const DESCRIPTION_MAX_BYTES: usize = 1_000;
-/// The most headers of its own.
+/// Most additional headers of one subscription.
 pub const HEADERS_MAX: usize = 20;
-/// The longest name of a header, in bytes.
+/// Longest name of a header, in bytes.
 pub const HEADER_NAME_MAX_BYTES: usize = 64;
-/// The longest value of a header, in bytes.
+/// Longest value of a header, in bytes.
 pub const HEADER_VALUE_MAX_BYTES: usize = 1_024;
 
-/// Headers that are ours to set, that say how the body is sent, or that only concern one connection
-/// (RFC 9110, 7.6.1).
+/// Headers that the node sets, that describe the transfer of the body, or that concern only one
+/// connection (RFC 9110, 7.6.1).
 const RESERVED_HEADERS: [&str; 21] = [
     "accept-encoding",
     "connection",
@@ -40,37 +40,37 @@ const RESERVED_HEADERS: [&str; 21] = [
     "x-hookyard-replay",
     "x-hub-signature-256",
 ];
-/// What the names of headers begin with that a delivery is signed by.
+/// Prefixes of the headers that carry signatures.
 const RESERVED_PREFIXES: [&str; 2] = ["webhook-", "x-webhook-"];
 
-/// Whether `secret` can be one: 1 to [`SECRET_MAX_BYTES`] printable characters of ASCII, so that it
-/// means the same bytes wherever it is pasted.
+/// Tells if `secret` has 1 to [`SECRET_MAX_BYTES`] printable ASCII characters, which mean the same
+/// bytes wherever the secret is pasted.
 #[must_use]
 pub fn is_valid_secret(secret: &str) -> bool {
     (1..=SECRET_MAX_BYTES).contains(&secret.len())
         && secret.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Whether a subscription may not set the header `name`, however it is spelt.
+/// Tells if a subscription must not set the header `name`, in any case of letters.
 #[must_use]
 pub fn is_reserved_header(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     RESERVED_HEADERS.contains(&name.as_str())
         || RESERVED_PREFIXES
             .iter()
-            .any(|beginning| name.starts_with(beginning))
+            .any(|prefix| name.starts_with(prefix))
 }
 
-/// Whether `name` can be the name of a header: 1 to [`HEADER_NAME_MAX_BYTES`] characters of a token
-/// (RFC 9110, 5.6.2).
+/// Tells if `name` is a valid name of a header: a token (RFC 9110, 5.6.2) of 1 to
+/// [`HEADER_NAME_MAX_BYTES`] characters.
 #[must_use]
 pub fn is_valid_header_name(name: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     (1..=HEADER_NAME_MAX_BYTES).contains(&name.len()) && name.bytes().all(is_token)
 }
 
-/// Whether `value` can be the value of a header: up to [`HEADER_VALUE_MAX_BYTES`] of visible ASCII,
-/// with blanks between.
+/// Tells if `value` is a valid value of a header: up to [`HEADER_VALUE_MAX_BYTES`] of visible
+/// ASCII, with blanks and tabs only between them.
 #[must_use]
 pub fn is_valid_header_value(value: &str) -> bool {
     let is_visible = |byte: u8| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t';

@@ -1,7 +1,7 @@
-//! Subscriptions: who wants which events, in which form, and signed how.
+//! Definitions of subscriptions: receiver, events, filter, form and signature of deliveries.
 //!
-//! They are definitions, true in themselves and not derived from any event. All of them are in
-//! memory as well, since every event asks who wants it.
+//! A subscription is not derived from events, so subscriptions have a tree of their own in the
+//! store. All subscriptions are in memory as well, because every record is matched against them.
 
 mod codec;
 mod definition;
@@ -22,12 +22,12 @@ pub use definition::{
     DeliveryOrdering, SharedSubscription, SigningStyle, Subscription, SubscriptionId,
     SubscriptionState,
 };
-pub use expression::{CompileError, Filter, TransformExpression};
+pub use expression::{CompileError, FilterExpression, TransformExpression};
 pub use index::PatternIndex;
 pub use interest::{InterestMatch, SubscriberInterest};
 pub use pattern::Pattern;
 pub use registry::{
-    Entry, SubscriptionChangeError, SubscriptionOpenError, SubscriptionRegistry,
+    SubscriptionChangeError, SubscriptionEntry, SubscriptionOpenError, SubscriptionRegistry,
     SubscriptionSnapshot,
 };
 pub use secrets::SigningSecrets;

@@ -1,14 +1,14 @@
-//! Patterns: which events a subscription wants, by their names and kinds.
+//! Patterns that select events by their names and kinds.
 //!
 //! ```text
 //! pattern  [kind ":"] events
 //! kind     ticket, lead, …, custom:<name>
-//! events   a name (status.changed), the beginning of names (lead.*, shop.order.*), or all (*)
+//! events   a name (status.changed), a prefix (lead.*, shop.order.*), or all names (*)
 //! ```
 //!
-//! A `*` stands alone or for all that follows a dot, however many dots are in it. Events that the
-//! node makes of itself are in no `*` that does not say so: `subscriber.*` has them, and so has
-//! `custom:subscriber:*`, but not `*`.
+//! A `*` stands alone or after a dot, for all that follows the dot, further dots included. Internal
+//! events, which the node itself creates, are not in a bare `*`. Patterns that name them or their
+//! kind select them: `subscriber.*`, `custom:subscriber:*`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,52 +17,56 @@ use super::event_names::EventNamePattern;
 use super::vocabulary::EventVocabulary;
 use crate::event::{Kind, Record};
 
-/// The source of the events that the node makes of itself.
+/// Source of internal events, which the node itself creates.
 pub const INTERNAL_SOURCE: &str = "hookyard";
 
-/// The longest pattern, in bytes: the longest names of kinds, sources and events fit.
+/// Longest pattern, in bytes: the longest names of kinds, sources and events fit.
 pub const PATTERN_MAX_BYTES: usize = 512;
 
-/// What the kinds begin with that the configuration makes.
+/// Prefix of the kinds that the configuration defines.
 const CUSTOM_KIND_PREFIX: &str = "custom:";
-/// How much of a malformed pattern is shown, in characters.
+/// Longest part of a malformed pattern in an error, in characters.
 const SHOWN_CHARS: usize = 80;
 
-/// One pattern. Cheap to clone.
+/// Pattern that selects events by kind and name. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    /// As it was given.
+    /// The pattern as its author wrote it.
     text: Arc<str>,
     kind: Option<Kind>,
-    /// Where the part after the kind begins in `text`.
+    /// Byte in `text` at which the part after the kind begins.
     start: usize,
 }
 
-/// A pattern that is refused.
+/// Reason to refuse a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// It is none.
-    #[error("{text:?} is no pattern: {why}")]
+    /// The text does not have the form of a pattern.
+    #[error("{text:?} is not a valid pattern: {why}")]
     Malformed {
-        /// Its beginning.
+        /// Beginning of the refused text.
         text: String,
-        /// What is wrong with it.
+        /// Rule that the text breaks.
         why: &'static str,
     },
-    /// It is about a kind that nothing makes.
-    #[error("there is no kind {kind:?}; a [[sources.custom]] with the name {:?} makes it{}", .kind.trim_start_matches(CUSTOM_KIND_PREFIX), format_suggestion(.nearest.as_deref()))]
+    /// No source has entities of the kind.
+    #[error(
+        "unknown kind {kind:?}; a [[sources.custom]] with the name {:?} defines it{}",
+        .kind.trim_start_matches(CUSTOM_KIND_PREFIX),
+        format_suggestion(.nearest.as_deref())
+    )]
     UnknownKind {
-        /// The kind.
+        /// Unknown kind in the pattern.
         kind: String,
-        /// One that is spelt much like it.
+        /// Known kind with a similar name.
         nearest: Option<String>,
     },
-    /// Nothing that can happen matches it.
+    /// No event of any source can match the pattern.
     #[error("{text:?} matches no known event{}", format_suggestion(.nearest.as_deref()))]
     MatchesNothing {
-        /// The pattern.
+        /// Full text of the refused pattern.
         text: String,
-        /// One that is spelt much like it and matches something.
+        /// Similar pattern that matches known events.
         nearest: Option<String>,
     },
 }
@@ -74,10 +78,10 @@ fn format_suggestion(nearest: Option<&str>) -> String {
 }
 
 impl Pattern {
-    /// Reads `text`, which has to match something that `vocabulary` knows.
+    /// Parses `text`, which has to match an event that `vocabulary` knows.
     ///
     /// # Errors
-    /// [`Refused`], which says what is wrong with it.
+    /// [`PatternError`] for a malformed pattern, an unknown kind or an unknown event.
     pub fn parse(text: &str, vocabulary: &EventVocabulary) -> Result<Self, PatternError> {
         let malformed = |why| PatternError::Malformed {
             text: text.chars().take(SHOWN_CHARS).collect(),
@@ -90,16 +94,19 @@ impl Pattern {
         if text.len() > PATTERN_MAX_BYTES {
             return Err(malformed("it is too long"));
         }
+
+        // An unknown custom kind gets an error of its own, which says how to define the kind.
         let (kind, events) = split_kind(text);
         check_event_part(events).map_err(malformed)?;
-        if let Some(kind) =
-            kind.filter(|kind| kind.starts_with(CUSTOM_KIND_PREFIX) && !vocabulary.has_kind(kind))
-        {
+        let is_unknown_custom =
+            |kind: &&str| kind.starts_with(CUSTOM_KIND_PREFIX) && !vocabulary.has_kind(kind);
+        if let Some(kind) = kind.filter(is_unknown_custom) {
             return Err(PatternError::UnknownKind {
                 kind: kind.to_owned(),
                 nearest: vocabulary.suggest_kind(kind),
             });
         }
+
         let kind = kind
             .map(|kind| Kind::parse(kind).ok_or_else(unknown))
             .transpose()?;
@@ -114,8 +121,8 @@ impl Pattern {
             .ok_or_else(unknown)
     }
 
-    /// Reads a pattern that was accepted once, whatever is known today; `None` for what never was
-    /// one.
+    /// Parses a stored pattern, which may name events that are no longer known. Returns `None` for
+    /// a malformed pattern.
     #[must_use]
     pub fn from_store(text: &str) -> Option<Self> {
         let (kind, events) = split_kind(text);
@@ -131,38 +138,38 @@ impl Pattern {
         })
     }
 
-    /// As it was given.
+    /// Returns the pattern as its author wrote it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The kind that it is limited to.
+    /// Returns the kind to which the pattern is limited.
     #[must_use]
     pub const fn kind(&self) -> Option<Kind> {
         self.kind
     }
 
-    /// What it says of names.
+    /// Returns the part of the pattern that selects names.
     #[must_use]
     pub fn name_pattern(&self) -> EventNamePattern<'_> {
         let events = &self.text[self.start..];
         match events.strip_suffix('*') {
-            None => EventNamePattern::Named(events),
+            None => EventNamePattern::Exact(events),
             Some("") => EventNamePattern::All,
-            Some(beginning) => EventNamePattern::Under(beginning),
+            Some(prefix) => EventNamePattern::Prefix(prefix),
         }
     }
 
-    /// Whether it wants the event `event_type` of an entity of `kind`; `is_own` says that the node
-    /// made it of itself.
+    /// Tells if the pattern selects the event `event_type` of an entity of `kind`. `is_internal` is
+    /// true for an event that the node itself created.
     #[must_use]
-    pub fn admits(&self, kind: Kind, event_type: &str, is_own: bool) -> bool {
-        self.kind.is_none_or(|wanted| wanted == kind)
+    pub fn admits(&self, kind: Kind, event_type: &str, is_internal: bool) -> bool {
+        self.kind.is_none_or(|own_kind| own_kind == kind)
             && match self.name_pattern() {
-                EventNamePattern::All => !is_own || self.kind.is_some(),
-                EventNamePattern::Under(beginning) => event_type.starts_with(beginning),
-                EventNamePattern::Named(name) => event_type == name,
+                EventNamePattern::All => !is_internal || self.kind.is_some(),
+                EventNamePattern::Prefix(prefix) => event_type.starts_with(prefix),
+                EventNamePattern::Exact(name) => event_type == name,
             }
     }
 }
@@ -173,39 +180,39 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Whether the node made `record` of itself, such as the news that a subscriber was disabled.
+/// Tells if the node itself created `record`, such as the event that a subscriber was disabled.
 #[must_use]
 pub fn is_internal_record(record: &Record) -> bool {
     record.source == INTERNAL_SOURCE
 }
 
-/// The kind before the events, if there is one, and the events. No name has a colon before its
-/// first dot, so what ends with one there is a kind, or was meant to be.
+/// Splits a pattern into its kind, if any, and the part that selects names. No event name has a
+/// colon before its first dot, so text before such a colon is a kind.
 fn split_kind(text: &str) -> (Option<&str>, &str) {
-    let own_colon = if text.starts_with(CUSTOM_KIND_PREFIX) {
+    let custom_end = if text.starts_with(CUSTOM_KIND_PREFIX) {
         CUSTOM_KIND_PREFIX.len()
     } else {
         0
     };
-    let word = text[own_colon..]
+    let kind_end = text[custom_end..]
         .find(['.', ':'])
-        .map_or(text.len(), |at| own_colon + at);
-    match text[word..].strip_prefix(':') {
-        Some(events) => (Some(&text[..word]), events),
+        .map_or(text.len(), |at| custom_end + at);
+    match text[kind_end..].strip_prefix(':') {
+        Some(events) => (Some(&text[..kind_end]), events),
         None => (None, text),
     }
 }
 
-/// Checks the part after the kind.
+/// Checks the form of the part after the kind.
 fn check_event_part(events: &str) -> Result<(), &'static str> {
-    let before = events.strip_suffix('*').unwrap_or(events);
-    let is_glob = before.len() < events.len();
+    let prefix = events.strip_suffix('*').unwrap_or(events);
+    let is_glob = prefix.len() < events.len();
     if events.is_empty() {
         Err("the name of an event is missing")
     } else if events.chars().any(char::is_control) {
         Err("it holds a control character")
-    } else if before.contains('*') || is_glob && !before.is_empty() && !before.ends_with('.') {
-        Err("a * stands alone or for all that follows a dot")
+    } else if prefix.contains('*') || is_glob && !prefix.is_empty() && !prefix.ends_with('.') {
+        Err("a * must stand alone or at the end after a dot")
     } else {
         Ok(())
     }
@@ -216,7 +223,7 @@ mod tests {
     use super::super::event_names::INTERNAL_KIND;
     use super::*;
 
-    /// That of a node with the source `shop` and two declared events.
+    /// Vocabulary of a node with the source `shop` and two declared events.
     fn vocabulary() -> EventVocabulary {
         EventVocabulary::with_sources(
             &["shop"],
@@ -304,16 +311,16 @@ mod tests {
         for (text, said) in [
             (
                 "custom:store:*",
-                r#"there is no kind "custom:store"; a [[sources.custom]] with the name "store" makes it"#,
+                r#"unknown kind "custom:store"; a [[sources.custom]] with the name "store" defines it"#,
             ),
             (
                 "custom:shopp:shopp.order",
-                r#"there is no kind "custom:shopp"; a [[sources.custom]] with the name "shopp" makes it; did you mean "custom:shop"?"#,
+                r#"unknown kind "custom:shopp"; a [[sources.custom]] with the name "shopp" defines it; did you mean "custom:shop"?"#,
             ),
         ] {
             assert_eq!(parsed(text).expect_err("unknown").to_string(), said);
         }
-        // It is one, but not of such an event.
+        // The kind exists, but has no such event.
         assert!(matches!(
             parsed("custom:invoice:lead.created"),
             Err(PatternError::MatchesNothing { .. })

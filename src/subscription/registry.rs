@@ -1,5 +1,5 @@
-//! The subscriptions of a store: all of them in memory, each change on the disk before anybody sees
-//! it.
+//! Registry of the subscriptions of a store. All are in memory, and each change is on the disk
+//! before it becomes visible.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,109 +15,111 @@ use crate::journal::{
     DEFINITION_MAX_BYTES, DataStore, DefinitionError, DefinitionTree, StoreWriteError,
 };
 
-/// The tree of subscriptions.
+/// Name of the subscriptions' sled tree.
 const TREE: &str = "subscriptions";
-/// Where the next number stands once the subscription with the last one was removed.
+/// Key of the next id, written when the subscription with the highest id is removed.
 const NEXT: &str = "next";
 
-/// Why the subscriptions of a store cannot be used.
+/// Failure to load the subscriptions of a store.
 #[derive(Debug, thiserror::Error)]
 pub enum SubscriptionOpenError {
-    /// The store failed, or its key is missing or another one.
+    /// The store failed, or the encryption key is missing or wrong.
     #[error("cannot read the subscriptions")]
     Unreadable(#[from] DefinitionError),
-    /// A later version wrote one.
+    /// A later version wrote a subscription.
     #[error(
-        "subscription {id} has format {found}, which this version does not read; start the version that wrote it"
+        "subscription {id} has format {found}, which this version does not read; \
+         start the version that wrote it"
     )]
     Format {
-        /// Which subscription.
+        /// Id of the unreadable subscription.
         id: String,
-        /// Its format.
+        /// Format byte of the stored subscription.
         found: u8,
     },
-    /// The bytes of one are none of ours.
+    /// The bytes of a subscription are malformed.
     #[error("subscription {id} cannot be read; restore the data folder from a backup")]
     Corrupt {
-        /// Which subscription.
+        /// Id of the unreadable subscription.
         id: String,
     },
 }
 
-/// Why a subscription was not made, changed or removed.
+/// Failure to create, change or remove a subscription.
 #[derive(Debug, thiserror::Error)]
 pub enum SubscriptionChangeError {
-    /// There is no room for another.
+    /// The limit of subscriptions is reached.
     #[error("there are {0} subscriptions already; delivery.subscriptions_max allows no more")]
     TooMany(usize),
-    /// There is more in it than is kept of one.
+    /// The encoded subscription is too large for one value of the store.
     #[error(
-        "the subscription needs {found} bytes, and at most {max} are kept; shorten its expressions, headers or events"
+        "the subscription needs {found} bytes, and at most {max} are kept; \
+         shorten its expressions, headers or events"
     )]
     TooLarge {
-        /// What it needs.
+        /// Size of the subscription, in bytes.
         found: usize,
-        /// What there is.
+        /// Largest allowed size, in bytes.
         max: usize,
     },
-    /// There is no such subscription.
+    /// No subscription has this id.
     #[error("there is no such subscription")]
     NotFound,
-    /// It is not known whether it is on the disk.
+    /// The write failed, so the change may or may not be on the disk.
     #[error("it is not known whether the subscription was stored, look at it and try again")]
     OutcomeUnknown(#[source] StoreWriteError),
 }
 
-/// A subscription, and what follows from it.
+/// Subscription with the interest that its definition yields.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    /// The definition.
+pub struct SubscriptionEntry {
+    /// Definition as it stands in the store.
     pub subscription: SharedSubscription,
-    /// What it is interested in.
+    /// Selection of the records to deliver.
     pub interest: Arc<SubscriberInterest>,
 }
 
-/// All subscriptions at one moment.
+/// All subscriptions at one moment, which later changes do not touch.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriptionSnapshot {
-    by_id: BTreeMap<SubscriptionId, Arc<Entry>>,
+    by_id: BTreeMap<SubscriptionId, Arc<SubscriptionEntry>>,
 }
 
 impl SubscriptionSnapshot {
-    /// The subscription `id`.
+    /// Returns the subscription with this id.
     #[must_use]
-    pub fn get(&self, id: SubscriptionId) -> Option<&Arc<Entry>> {
+    pub fn get(&self, id: SubscriptionId) -> Option<&Arc<SubscriptionEntry>> {
         self.by_id.get(&id)
     }
 
-    /// All of them, the one made last first.
-    pub fn newest_first(&self) -> impl ExactSizeIterator<Item = &Arc<Entry>> {
+    /// Returns all subscriptions, the newest first.
+    pub fn newest_first(&self) -> impl ExactSizeIterator<Item = &Arc<SubscriptionEntry>> {
         self.by_id.values().rev()
     }
 
-    /// All of them, by number.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Entry>> {
+    /// Returns all subscriptions in the order of their ids.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<SubscriptionEntry>> {
         self.by_id.values()
     }
 
-    /// How many there are.
+    /// Returns the number of subscriptions.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Whether there are none.
+    /// Tells if there are no subscriptions.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
 
-    /// Adds `subscription`, in place of the one of its number.
+    /// Adds `subscription`, or replaces the subscription with the same id.
     fn insert(&mut self, subscription: SharedSubscription) {
         let interest = Arc::new(SubscriberInterest::from_subscription(&subscription));
         self.by_id.insert(
             subscription.id,
-            Arc::new(Entry {
+            Arc::new(SubscriptionEntry {
                 subscription,
                 interest,
             }),
@@ -127,20 +129,20 @@ impl SubscriptionSnapshot {
 
 impl FromIterator<Subscription> for SubscriptionSnapshot {
     fn from_iter<I: IntoIterator<Item = Subscription>>(subscriptions: I) -> Self {
-        let mut known = Self::default();
+        let mut snapshot = Self::default();
         subscriptions
             .into_iter()
-            .for_each(|subscription| known.insert(Arc::new(subscription)));
-        known
+            .for_each(|subscription| snapshot.insert(Arc::new(subscription)));
+        snapshot
     }
 }
 
-/// The subscriptions of one opening of the store.
+/// Registry of the subscriptions in one opening of the store.
 pub struct SubscriptionRegistry {
     definitions: DefinitionTree,
     snapshot: RwLock<Arc<SubscriptionSnapshot>>,
-    /// The next number. Held while one is written: changes come one after another.
-    next: Mutex<SubscriptionId>,
+    /// Next id. Its lock is held during a change, so that changes come one after another.
+    next_id: Mutex<SubscriptionId>,
     subscriptions_max: usize,
     changes: watch::Sender<u64>,
     failed: watch::Sender<Option<String>>,
@@ -148,138 +150,135 @@ pub struct SubscriptionRegistry {
 
 impl std::fmt::Debug for SubscriptionRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Subscriptions({})", self.snapshot().len())
+        write!(f, "SubscriptionRegistry({})", self.snapshot().len())
     }
 }
 
 impl SubscriptionRegistry {
-    /// The subscriptions in `store`, to which no more are added beyond `subscriptions_max`, sealed
-    /// with `key` if there is one.
+    /// Loads the subscriptions in `store`, which are encrypted with `key` if there is one. No
+    /// subscription is added beyond `subscriptions_max`.
     ///
     /// # Errors
-    /// [`OpenError`] when one of them cannot be read.
+    /// [`SubscriptionOpenError`] when a subscription cannot be read.
     pub fn open(
         store: Arc<DataStore>,
         subscriptions_max: usize,
         key: Option<&EncryptionKey>,
     ) -> Result<Self, SubscriptionOpenError> {
         let definitions = DefinitionTree::open(store, TREE, key)?;
-        let (mut known, mut next) = (SubscriptionSnapshot::default(), 1);
+        let (mut loaded, mut stored_next_id) = (SubscriptionSnapshot::default(), 1);
         for (key, value) in definitions.read_all()? {
             if key == NEXT {
-                next = codec::decode_next_id(&key, &value)?;
+                stored_next_id = codec::decode_next_id(&key, &value)?;
             } else {
-                known.insert(Arc::new(codec::decode_subscription(&key, &value)?));
+                loaded.insert(Arc::new(codec::decode_subscription(&key, &value)?));
             }
         }
-        let next = known
-            .by_id
-            .keys()
-            .next_back()
-            .map_or(next, |last| next.max(last + 1));
+
+        // The stored id is only newer than the ids in use if the highest subscription was removed.
+        let last_id = loaded.by_id.keys().next_back().copied();
+        let next_id = last_id.map_or(stored_next_id, |last| stored_next_id.max(last + 1));
         Ok(Self {
             definitions,
-            snapshot: RwLock::new(Arc::new(known)),
-            next: Mutex::new(next),
+            snapshot: RwLock::new(Arc::new(loaded)),
+            next_id: Mutex::new(next_id),
             subscriptions_max,
             changes: watch::Sender::new(0),
             failed: watch::Sender::new(None),
         })
     }
 
-    /// All of them, as they are now.
+    /// Returns all subscriptions as they are now.
     #[must_use]
     pub fn snapshot(&self) -> Arc<SubscriptionSnapshot> {
         Arc::clone(&self.snapshot.read())
     }
 
-    /// Counts the changes: each is to be seen in [`Subscriptions::known`] before it is counted
-    /// here.
+    /// Watches the number of changes. A change is visible in [`SubscriptionRegistry::snapshot`]
+    /// before it is counted.
     #[must_use]
     pub fn watch_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Says why the store has to be opened anew, once a write failed.
+    /// Watches for a failed write: `Some` with the reason. The store must be reopened then.
     #[must_use]
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+    pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.subscribe()
     }
 
-    /// Adds what `make` makes of the number that is its own, and returns when it is on the disk.
+    /// Adds the subscription that `build` returns for its new id, and returns when it is on the
+    /// disk. Blocks.
+    ///
+    /// # Errors
+    /// [`SubscriptionChangeError`]; only [`SubscriptionChangeError::OutcomeUnknown`] may have
+    /// changed the store.
+    pub fn create(
+        &self,
+        build: impl FnOnce(SubscriptionId) -> Subscription,
+    ) -> Result<SharedSubscription, SubscriptionChangeError> {
+        let mut next_id = self.next_id.lock();
+        let snapshot = self.snapshot();
+        if snapshot.len() >= self.subscriptions_max {
+            return Err(SubscriptionChangeError::TooMany(snapshot.len()));
+        }
+
+        let subscription = Subscription {
+            id: *next_id,
+            ..build(*next_id)
+        };
+        let stored = self.persist(&snapshot, subscription)?;
+        *next_id += 1;
+        Ok(stored)
+    }
+
+    /// Applies `change` to the subscription `id`, and returns when the result is on the disk.
     /// Blocks.
     ///
     /// # Errors
-    /// [`Refused`]; only [`Refused::Unknown`] can have changed something.
-    pub fn create(
-        &self,
-        make: impl FnOnce(SubscriptionId) -> Subscription,
-    ) -> Result<SharedSubscription, SubscriptionChangeError> {
-        let mut next = self.next.lock();
-        let known = self.snapshot();
-        if known.len() >= self.subscriptions_max {
-            return Err(SubscriptionChangeError::TooMany(known.len()));
-        }
-        let kept = self.persist(
-            &known,
-            Subscription {
-                id: *next,
-                ..make(*next)
-            },
-        )?;
-        *next += 1;
-        Ok(kept)
-    }
-
-    /// Puts what `change` makes of the subscription `id` in its place, and returns when that is on
-    /// the disk. Blocks.
-    ///
-    /// # Errors
-    /// As [`Subscriptions::create`].
+    /// The same as [`SubscriptionRegistry::create`], and [`SubscriptionChangeError::NotFound`].
     pub fn change(
         &self,
         id: SubscriptionId,
         change: impl FnOnce(&mut Subscription),
     ) -> Result<SharedSubscription, SubscriptionChangeError> {
-        let _writing = self.next.lock();
-        let known = self.snapshot();
-        let mut subscription = Subscription::clone(
-            &known
-                .get(id)
-                .ok_or(SubscriptionChangeError::NotFound)?
-                .subscription,
-        );
+        let _change_guard = self.next_id.lock();
+        let snapshot = self.snapshot();
+        let entry = snapshot.get(id).ok_or(SubscriptionChangeError::NotFound)?;
+        let mut subscription = Subscription::clone(&entry.subscription);
         change(&mut subscription);
-        self.persist(&known, Subscription { id, ..subscription })
+        self.persist(&snapshot, Subscription { id, ..subscription })
     }
 
-    /// Removes the subscription `id`, and returns when that is on the disk. Blocks.
+    /// Removes the subscription `id`, and returns when the removal is on the disk. Blocks.
     ///
     /// # Errors
-    /// As [`Subscriptions::create`].
+    /// [`SubscriptionChangeError::NotFound`] and [`SubscriptionChangeError::OutcomeUnknown`].
     pub fn remove(&self, id: SubscriptionId) -> Result<(), SubscriptionChangeError> {
-        let next = self.next.lock();
-        let mut known = SubscriptionSnapshot::clone(&self.snapshot());
-        known
+        let next_id = self.next_id.lock();
+        let mut snapshot = SubscriptionSnapshot::clone(&self.snapshot());
+        snapshot
             .by_id
             .remove(&id)
             .ok_or(SubscriptionChangeError::NotFound)?;
-        // The next number follows from the highest that is there, which is about to go.
-        if id + 1 == *next {
+
+        // The next id follows from the highest id in the store. If that one is removed, the next id
+        // must be stored first, or a crash would let the id be used again.
+        if id + 1 == *next_id {
             self.definitions
-                .put(NEXT, &codec::encode_next_id(*next))
+                .put(NEXT, &codec::encode_next_id(*next_id))
                 .map_err(|error| self.report_write_failure(error))?;
         }
         self.definitions
             .remove(&id.to_string())
             .map_err(|error| self.report_write_failure(error))?;
-        self.publish(known);
+        self.publish(snapshot);
         Ok(())
     }
 
     fn persist(
         &self,
-        known: &SubscriptionSnapshot,
+        snapshot: &SubscriptionSnapshot,
         subscription: Subscription,
     ) -> Result<SharedSubscription, SubscriptionChangeError> {
         let value = codec::encode_subscription(&subscription);
@@ -289,24 +288,27 @@ impl SubscriptionRegistry {
                 max: DEFINITION_MAX_BYTES,
             });
         }
+
+        // Disk first: nobody may act on a change that a crash can undo.
         self.definitions
             .put(&subscription.id.to_string(), &value)
             .map_err(|error| self.report_write_failure(error))?;
-        let (mut known, subscription) = (known.clone(), Arc::new(subscription));
-        known.insert(Arc::clone(&subscription));
-        self.publish(known);
+
+        let (mut snapshot, subscription) = (snapshot.clone(), Arc::new(subscription));
+        snapshot.insert(Arc::clone(&subscription));
+        self.publish(snapshot);
         Ok(subscription)
     }
 
-    fn publish(&self, known: SubscriptionSnapshot) {
-        *self.snapshot.write() = Arc::new(known);
+    fn publish(&self, snapshot: SubscriptionSnapshot) {
+        *self.snapshot.write() = Arc::new(snapshot);
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// What is on the disk is not known any more: only opening the store anew tells.
+    /// Reports that memory and disk may differ, which only reopening the store resolves.
     fn report_write_failure(&self, error: StoreWriteError) -> SubscriptionChangeError {
         self.failed
-            .send_replace(Some(format!("subscriptions cannot be written: {error}")));
+            .send_replace(Some(format!("subscriptions could not be written: {error}")));
         SubscriptionChangeError::OutcomeUnknown(error)
     }
 }
@@ -321,7 +323,7 @@ mod tests {
     use super::*;
     use crate::config::Secret;
     use crate::failpoints::NoFailures;
-    use crate::subscription::{Filter, sample_subscription};
+    use crate::subscription::{FilterExpression, sample_subscription};
 
     fn open(folder: &Path) -> SubscriptionRegistry {
         let store = DataStore::open(folder, 1 << 20, Arc::new(NoFailures)).expect("opens");
@@ -377,7 +379,7 @@ mod tests {
         let before = subscriptions.snapshot();
         let changed = subscriptions.change(1, |subscription| {
             subscription.id = 7;
-            subscription.filter = Some(Filter::compile("late").expect("an expression"));
+            subscription.filter = Some(FilterExpression::compile("late").expect("an expression"));
         });
         assert_eq!(changed.expect("there").id, 1);
         assert_eq!(*changes.borrow(), 2);
@@ -407,13 +409,14 @@ mod tests {
         open(key(7)).expect("new").create(any).expect("room");
         for wrong in [None, key(8)] {
             let error = open(wrong).expect_err("it is sealed");
-            let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| {
-                error.source()
-            });
+            let error_chain =
+                std::iter::successors(Some(&error as &dyn std::error::Error), |error| {
+                    error.source()
+                });
             assert!(
-                causes
+                error_chain
                     .into_iter()
-                    .any(|cause| cause.to_string().contains("store.encryption_key")),
+                    .any(|error| error.to_string().contains("store.encryption_key")),
                 "{error:?}"
             );
         }
@@ -443,7 +446,9 @@ mod tests {
             panic!("it fits")
         };
         assert!(found > max && max == DEFINITION_MAX_BYTES);
-        assert!(subscriptions.snapshot().is_empty() && subscriptions.failed().borrow().is_none());
+        assert!(
+            subscriptions.snapshot().is_empty() && subscriptions.watch_failure().borrow().is_none()
+        );
         assert_eq!(subscriptions.create(any).expect("room").id, 1);
     }
 }

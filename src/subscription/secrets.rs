@@ -1,4 +1,4 @@
-//! What deliveries are signed with: made, replaced, and in force for a while after they were.
+//! Secrets that sign deliveries: generation, rotation with an overlap, and redacted display.
 
 use std::time::Duration;
 
@@ -10,53 +10,55 @@ use zeroize::Zeroizing;
 use crate::config::Secret;
 use crate::event::Timestamp;
 
-/// What a generated secret begins with, as Standard Webhooks has it.
+/// Prefix of a generated secret, from the Standard Webhooks specification.
 const SECRET_PREFIX: &str = "whsec_";
-/// What a public key begins with there.
+/// Prefix of a public key, from the Standard Webhooks specification.
 const PUBLIC_KEY_PREFIX: &str = "whpk_";
 
-/// How much of a secret is shown, and how much of it stays hidden at least: of a short one nothing
-/// is shown.
+/// Bytes at the end of a long secret that are shown.
 const SHOWN_BYTES: usize = 4;
+
+/// Least number of hidden bytes; a secret too short for that is hidden entirely.
 const HIDDEN_MIN_BYTES: usize = 20;
 
-/// The longest that a replaced secret stays in force.
+/// Longest time that a replaced secret stays in force: a week.
 pub const ROTATION_OVERLAP_MAX: Duration = Duration::from_secs(168 * 3_600);
-/// How long it does unless somebody says otherwise: a day to bring the new one to wherever
+/// Default time that a replaced secret stays in force: a day to deploy the new secret wherever
 /// signatures are checked.
 pub const ROTATION_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
 
-/// What deliveries are signed with.
+/// Secrets that sign the deliveries of one subscription.
 #[derive(Clone, Debug)]
 pub struct SigningSecrets {
-    /// The present secret.
+    /// Secret that signs all deliveries.
     pub current: Secret,
-    /// The one before, and until when deliveries carry its signature too.
+    /// Replaced secret, and the time until which deliveries carry its signature too.
     pub previous: Option<(Secret, Timestamp)>,
-    /// The seed (32 bytes) of the ed25519 key pair, once `v1a` was chosen, in base64.
+    /// Seed of the ed25519 key pair, 32 bytes in base64, once `v1a` was chosen.
     pub signing_key: Option<Secret>,
 }
 
 impl SigningSecrets {
-    /// Those of a new subscription: `given`, or a secret made now.
+    /// Returns the secrets of a new subscription: `chosen`, or a generated secret.
     #[must_use]
-    pub fn new(given: Option<Secret>) -> Self {
+    pub fn new(chosen: Option<Secret>) -> Self {
         Self {
-            current: given.unwrap_or_else(generate_secret),
+            current: chosen.unwrap_or_else(generate_secret),
             previous: None,
             signing_key: None,
         }
     }
 
-    /// Puts `given`, or a secret made now, in the place of the present one, which stays in force
-    /// for `overlap` from `now`. What was replaced before that is in force no more: there are never
-    /// more than two.
-    pub fn rotate(&mut self, given: Option<Secret>, now: Timestamp, overlap: Duration) {
-        let replaced = std::mem::replace(&mut self.current, given.unwrap_or_else(generate_secret));
+    /// Replaces the current secret by `chosen`, or by a generated secret. The current secret stays
+    /// in force for `overlap` from `now`. Secrets that were replaced earlier end at once: at most
+    /// two secrets are in force.
+    pub fn rotate(&mut self, chosen: Option<Secret>, now: Timestamp, overlap: Duration) {
+        let new = chosen.unwrap_or_else(generate_secret);
+        let replaced = std::mem::replace(&mut self.current, new);
         self.previous = (!overlap.is_zero()).then(|| (replaced, now.saturating_add(overlap)));
     }
 
-    /// The secrets in force at `now`, the present one first.
+    /// Returns the secrets in force at `now`, the current secret first.
     pub fn active_secrets(&self, now: Timestamp) -> impl Iterator<Item = &Secret> {
         let previous = self
             .previous
@@ -66,7 +68,7 @@ impl SigningSecrets {
         std::iter::once(&self.current).chain(previous)
     }
 
-    /// Makes the key pair of `v1a`, unless there is one: it stays the same for as long as the
+    /// Generates the key pair of `v1a` if there is none. The pair stays the same as long as the
     /// subscription exists.
     pub fn ensure_signing_key(&mut self) {
         if self.signing_key.is_none() {
@@ -74,14 +76,14 @@ impl SigningSecrets {
         }
     }
 
-    /// The key pair of `v1a`, if one was made.
+    /// Returns the key pair of `v1a`, if it was generated.
     #[must_use]
     pub fn signing_key_pair(&self) -> Option<SigningKey> {
         let seed = Zeroizing::new(STANDARD.decode(self.signing_key.as_ref()?.expose()).ok()?);
         Some(SigningKey::from_bytes(seed.as_slice().try_into().ok()?))
     }
 
-    /// What receivers check `v1a` signatures with: `whpk_` and the public key in base64.
+    /// Returns the key for checking `v1a` signatures: `whpk_` and the public key in base64.
     #[must_use]
     pub fn public_key(&self) -> Option<String> {
         let pair = self.signing_key_pair()?;
@@ -92,7 +94,7 @@ impl SigningSecrets {
     }
 }
 
-/// A new secret: `whsec_` and 32 random bytes in base64.
+/// Generates a secret: `whsec_` and 32 random bytes in base64.
 #[must_use]
 pub fn generate_secret() -> Secret {
     Secret::new(format!(
@@ -101,7 +103,7 @@ pub fn generate_secret() -> Secret {
     ))
 }
 
-/// What is shown of `secret` once it was shown in full: enough to tell it from another.
+/// Returns the part of `secret` that may be shown later: enough to tell it from another secret.
 #[must_use]
 pub fn redact_secret(secret: &Secret) -> String {
     let text = secret.expose();
@@ -117,14 +119,14 @@ pub fn redact_secret(secret: &Secret) -> String {
     } else {
         ""
     };
-    // None where the end is in the middle of a character.
+    // `get` is `None` if the cut would split a character.
     text.get(end..)
         .map_or_else(|| "…".to_owned(), |end| format!("{prefix}…{end}"))
 }
 
 fn random_bytes() -> Zeroizing<[u8; 32]> {
     let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(bytes.as_mut()).expect("the system has random numbers");
+    getrandom::fill(bytes.as_mut()).expect("the operating system provides random numbers");
     bytes
 }
 

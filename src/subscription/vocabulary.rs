@@ -1,5 +1,5 @@
-//! Every event that can happen, so that a pattern that could never match is refused when it is
-//! given.
+//! Vocabulary of all events that can occur, so that a pattern that can never match is refused at
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,18 +8,18 @@ use crate::config::SourcesConfig;
 use crate::event::{Kind, catalogue};
 use crate::suggest::nearest_name;
 
-/// The events of the catalogue and the declared ones of the bus by name, and the configured
-/// sources, from which events of any name can come.
+/// Names of the events in the catalogue and of the declared CRM events, and the configured sources,
+/// which can send events of any name.
 #[derive(Clone, Debug)]
 pub struct EventVocabulary {
-    /// Names, each with the kind of entity that has it.
+    /// Kind of the entity by the name of the event.
     names: BTreeMap<&'static str, Kind>,
-    /// What the names of a configured source's events begin with, and the kind of its entities.
+    /// Kind of the entities of a configured source by the prefix of its events' names.
     sources: BTreeMap<String, Kind>,
 }
 
 impl EventVocabulary {
-    /// What `sources` and the catalogue know.
+    /// Returns the vocabulary of the catalogue and the configured `sources`.
     #[must_use]
     pub fn new(sources: &SourcesConfig) -> Self {
         let declared = sources
@@ -38,9 +38,9 @@ impl EventVocabulary {
         declared: impl Iterator<Item = (&'static str, Kind)>,
         configured: impl Iterator<Item = (&'a str, Kind)>,
     ) -> Self {
-        let own = Kind::intern_custom(INTERNAL_KIND).expect("a name that fits");
+        let internal = Kind::intern_custom(INTERNAL_KIND).expect("the name is short enough");
         let built_in =
-            catalogue::all_entries().map(|entry| (entry.name, entry.kind.unwrap_or(own)));
+            catalogue::all_entries().map(|entry| (entry.name, entry.kind.unwrap_or(internal)));
         let sources = configured.map(|(name, kind)| (format!("{name}."), kind));
         Self {
             names: declared.chain(built_in).collect(),
@@ -48,11 +48,13 @@ impl EventVocabulary {
         }
     }
 
-    /// That of a node with these configured sources and declared events.
+    /// Returns the vocabulary of a node with these configured sources and declared events.
     #[cfg(test)]
     pub(super) fn with_sources(sources: &[&str], declared: &[(&'static str, &str)]) -> Self {
         let kind = |name: &str| Kind::from_store(name).expect("a kind");
-        let declared = declared.iter().map(|(name, of)| (*name, kind(of)));
+        let declared = declared
+            .iter()
+            .map(|(name, kind_name)| (*name, kind(kind_name)));
         Self::from_declared(
             declared,
             sources
@@ -61,38 +63,39 @@ impl EventVocabulary {
         )
     }
 
-    /// Says whether anything that can happen to an entity of `kind`, or of any, is among `events`.
+    /// Tells if `events` selects any event that can occur to an entity of `kind`, or of any kind.
     pub(super) fn has_match(&self, kind: Option<Kind>, events: EventNamePattern<'_>) -> bool {
-        let is_of = |known: Kind| kind.is_none_or(|wanted| wanted == known);
+        let is_of_kind = |known: Kind| kind.is_none_or(|kind| kind == known);
         let mut names = self
             .names
             .iter()
-            .filter(|(_, kind)| is_of(**kind))
+            .filter(|(_, kind)| is_of_kind(**kind))
             .map(|(name, _)| *name);
         let mut sources = self
             .sources
             .iter()
-            .filter(|(_, kind)| is_of(**kind))
+            .filter(|(_, kind)| is_of_kind(**kind))
             .map(|(source, _)| source.as_str());
         match events {
             EventNamePattern::All => names.next().is_some() || sources.next().is_some(),
-            EventNamePattern::Under(beginning) => {
-                names.any(|name| name.starts_with(beginning))
-                    || sources.any(|source| beginning.starts_with(source))
+            EventNamePattern::Prefix(prefix) => {
+                names.any(|name| name.starts_with(prefix))
+                    || sources.any(|source| prefix.starts_with(source))
             }
-            EventNamePattern::Named(name) => {
+            // A name of a configured source is longer than the source's own name and its dot.
+            EventNamePattern::Exact(name) => {
                 names.any(|known| known == name)
                     || sources.any(|source| name.len() > source.len() && name.starts_with(source))
             }
         }
     }
 
-    /// Whether any event is of the kind `name`.
+    /// Tells if any event belongs to an entity of the kind `name`.
     pub(super) fn has_kind(&self, name: &str) -> bool {
         self.kinds().any(|kind| kind.as_str() == name)
     }
 
-    /// The known kind that is spelt most like `name`, if one is spelt much like it.
+    /// Returns the known kind with the most similar name, if it is similar enough.
     pub(super) fn suggest_kind(&self, name: &str) -> Option<String> {
         nearest_name(name, self.kinds().map(|kind| kind.to_string()))
     }
@@ -101,21 +104,21 @@ impl EventVocabulary {
         self.names.values().chain(self.sources.values()).copied()
     }
 
-    /// The known pattern that is spelt most like `text`, if one is spelt much like it.
+    /// Returns the known pattern that is most similar to `text`, if it is similar enough.
     pub(super) fn suggest_pattern(&self, text: &str) -> Option<String> {
         nearest_name(text, self.suggestible_patterns())
     }
 
-    /// The patterns that people write: each name, also with its kind, what names begin with, and
-    /// whole kinds.
+    /// Returns the patterns that people write: each name with and without its kind, prefixes of
+    /// names, and whole kinds.
     fn suggestible_patterns(&self) -> BTreeSet<String> {
         let mut patterns = BTreeSet::new();
         for (name, kind) in &self.names {
-            let word = name.split('.').next().unwrap_or(name);
+            let prefix = name.split('.').next().unwrap_or(name);
             patterns.extend([
                 (*name).to_owned(),
                 format!("{kind}:{name}"),
-                format!("{word}.*"),
+                format!("{prefix}.*"),
                 format!("{kind}:*"),
             ]);
         }

@@ -1,5 +1,4 @@
-//! Accounts: what the admin is answered, what is shown of them and what never, and that they
-//! outlive the node.
+//! Accounts: answers of the admin API, hidden secrets, and durability.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,16 +7,19 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
-use crate::instagram::{call, ground, message, state, with};
+use crate::instagram::{call, message, state, test_env, with};
 use crate::rebuild::rebuild;
-use crate::test_node::{TOKEN, TestAnswer, TestClient, TestNode, expect_soon, run, run_together};
+use crate::test_node::{
+    TOKEN, TestAnswer, TestClient, TestNode, expect_soon, run_async, run_together,
+};
 
 const ACCOUNTS: &str = "/api/v1/accounts";
 const BUSINESS: &str = "0987654321";
 
-fn request(gate: &TestClient, method: Method, path: &str) -> RequestBuilder {
-    gate.client
-        .request(method, format!("{}{ACCOUNTS}{path}", gate.base))
+fn request(client: &TestClient, method: Method, path: &str) -> RequestBuilder {
+    client
+        .client
+        .request(method, format!("{}{ACCOUNTS}{path}", client.base))
         .bearer_auth(TOKEN)
 }
 
@@ -27,17 +29,20 @@ fn with_json(request: RequestBuilder, body: &Value) -> RequestBuilder {
         .body(body.to_string())
 }
 
-async fn send(gate: &TestClient, method: Method, path: &str, body: &Value) -> TestAnswer {
-    gate.answer(with_json(request(gate, method, path), body))
+async fn send(client: &TestClient, method: Method, path: &str, body: &Value) -> TestAnswer {
+    client
+        .send_request(with_json(request(client, method, path), body))
         .await
 }
 
-async fn create(gate: &TestClient, body: &Value) -> TestAnswer {
-    send(gate, Method::POST, "", body).await
+async fn create(client: &TestClient, body: &Value) -> TestAnswer {
+    send(client, Method::POST, "", body).await
 }
 
-async fn show(gate: &TestClient, path: &str) -> TestAnswer {
-    gate.answer(request(gate, Method::GET, path)).await
+async fn show(client: &TestClient, path: &str) -> TestAnswer {
+    client
+        .send_request(request(client, Method::GET, path))
+        .await
 }
 
 fn code(answer: &TestAnswer) -> (u16, &str) {
@@ -65,7 +70,7 @@ fn full() -> Value {
     })
 }
 
-/// What every answer after the first shows of it.
+/// Account as every answer after the first shows it.
 fn shown() -> Value {
     let mut account = full();
     let members = account.as_object_mut().expect("an object");
@@ -77,10 +82,10 @@ fn shown() -> Value {
 
 #[test]
 fn an_account_is_made_shown_changed_and_removed() {
-    run(async {
-        let ground = ground(&[("delivery.allow_targets", "127.0.0.0/8")]);
-        let yard = ground.start().await;
-        let made = create(&yard, &full()).await;
+    run_async(async {
+        let test_env = test_env(&[("delivery.allow_targets", "127.0.0.0/8")]);
+        let node = test_env.start().await;
+        let made = create(&node, &full()).await;
         let mut expected = shown();
         expected["webhook_secret"] = "given-secret".into();
         assert_eq!(
@@ -90,29 +95,29 @@ fn an_account_is_made_shown_changed_and_removed() {
         );
         assert_eq!(made.header("cache-control"), Some("no-store"));
         for path in ["/acc_xyz789", "/acc_xyz789/", "/acc%5Fxyz789"] {
-            let answer = show(&yard, path).await;
+            let answer = show(&node, path).await;
             assert_eq!((answer.status, &answer.body), (200, &shown()), "{path}");
         }
         let list = json!({"items": [shown()], "total": 1, "page": 1, "page_size": 20, "pages": 1});
-        assert_eq!(show(&yard, "/").await.body, list);
+        assert_eq!(show(&node, "/").await.body, list);
         let change = json!({"crm_webhook_url": "http://127.0.0.1:9000/x", "webhook_secret": "another", "auto_reply": null});
-        let changed = send(&yard, Method::PUT, "/acc_xyz789", &change).await;
+        let changed = send(&node, Method::PUT, "/acc_xyz789", &change).await;
         let expected = json!({
             "account_id": "acc_xyz789", "instagram_account_id": BUSINESS, "crm_webhook_url": "http://127.0.0.1:9000/x",
             "auto_reply": null, "has_access_token": true,
         });
         assert_eq!((changed.status, &changed.body), (200, &expected));
-        assert_eq!(show(&yard, "/acc_xyz789").await.body, expected);
+        assert_eq!(show(&node, "/acc_xyz789").await.body, expected);
         let without = send(
-            &yard,
+            &node,
             Method::PUT,
             "/acc_xyz789",
             &json!({"access_token": null}),
         )
         .await;
         assert_eq!(without.body["has_access_token"], false);
-        let removed = yard
-            .answer(request(&yard, Method::DELETE, "/acc_xyz789"))
+        let removed = node
+            .send_request(request(&node, Method::DELETE, "/acc_xyz789"))
             .await;
         assert_eq!((removed.status, &removed.body), (204, &json!("")));
         for (method, body) in [
@@ -120,22 +125,22 @@ fn an_account_is_made_shown_changed_and_removed() {
             (Method::DELETE, None),
             (Method::PUT, Some(json!({}))),
         ] {
-            let request = request(&yard, method.clone(), "/acc_xyz789");
+            let request = request(&node, method.clone(), "/acc_xyz789");
             let request = body.iter().fold(request, with_json);
             assert_eq!(
-                code(&yard.answer(request).await),
+                code(&node.send_request(request).await),
                 (404, "not_found"),
                 "{method}"
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn what_is_left_out_is_made_or_taken_from_the_configuration() {
-    run(async {
-        let ground = ground(&[
+fn omitted_members_are_generated_or_taken_from_the_configuration() {
+    run_async(async {
+        let test_env = test_env(&[
             (
                 "sources.instagram.crm_webhook_url",
                 "https://default.example/",
@@ -144,9 +149,9 @@ fn what_is_left_out_is_made_or_taken_from_the_configuration() {
             ("sources.instagram.auto_reply.cooldown_s", "60"),
             ("sources.instagram.access_token", "token-for-all"),
         ]);
-        let yard = ground.start().await;
+        let node = test_env.start().await;
         let made = create(
-            &yard,
+            &node,
             &json!({"instagram_account_id": 7, "webhook_secret": null, "account_id": null}),
         )
         .await;
@@ -162,14 +167,14 @@ fn what_is_left_out_is_made_or_taken_from_the_configuration() {
             "{}",
             secret.len()
         );
-        let shown = show(&yard, &format!("/{id}")).await.body;
+        let shown = show(&node, &format!("/{id}")).await.body;
         let expected = json!({
             "account_id": id, "instagram_account_id": "7", "crm_webhook_url": "https://default.example/",
             "auto_reply": {"text": "Soon.", "cooldown_s": 60}, "has_access_token": true,
         });
         assert_eq!(shown, expected);
         let replaced = send(
-            &yard,
+            &node,
             Method::PUT,
             &format!("/{id}"),
             &json!({"webhook_secret": null}),
@@ -180,13 +185,13 @@ fn what_is_left_out_is_made_or_taken_from_the_configuration() {
             .expect("a new one is shown once");
         assert!(new.starts_with("whsec_") && new != secret);
         let none = json!({"auto_reply": {"text": ""}, "crm_webhook_url": "https://own.example/"});
-        let own = send(&yard, Method::PUT, &format!("/{id}"), &none).await;
+        let own = send(&node, Method::PUT, &format!("/{id}"), &none).await;
         assert_eq!(
             (&own.body["auto_reply"], &own.body["webhook_secret"]),
             (&Value::Null, &Value::Null)
         );
         let reply = send(
-            &yard,
+            &node,
             Method::PUT,
             &format!("/{id}"),
             &json!({"auto_reply": {"text": "Own"}}),
@@ -196,20 +201,20 @@ fn what_is_left_out_is_made_or_taken_from_the_configuration() {
             reply.body["auto_reply"],
             json!({"text": "Own", "cooldown_s": 60})
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn every_wrong_member_is_named_and_nothing_is_kept() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let all = json!({
             "account_id": "acc/1", "instagram_account_id": 1.5, "crm_webhook_url": "ftp://h/", "webhook_secret": "a b",
             "access_token": "", "auto_reply": {"text": "\u{7}", "cooldown_s": -1},
         });
-        let answer = create(&yard, &all).await;
+        let answer = create(&node, &all).await;
         assert_eq!(code(&answer), (400, "validation_failed"));
         let expected = [
             "account_id",
@@ -257,7 +262,7 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
                 json!({"instagram_account_id": "1", "crm_webhook_url": "http://2130706433/x"}),
                 "crm_webhook_url",
             ),
-            // As it is for a subscription: it leads to loopback whatever a resolver says.
+            // Refused as for a subscription: the name is loopback whatever a resolver answers.
             (
                 json!({"instagram_account_id": "1", "crm_webhook_url": "http://api.localhost:9000/x"}),
                 "crm_webhook_url",
@@ -287,7 +292,7 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
                 "auto_reply.cooldown_s",
             ),
         ] {
-            let answer = create(&yard, &body).await;
+            let answer = create(&node, &body).await;
             assert_eq!(
                 (code(&answer), fields(&answer)),
                 ((400, "validation_failed"), vec![field]),
@@ -296,23 +301,23 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
         }
         assert_eq!(
             code(
-                &yard
-                    .answer(request(&yard, Method::POST, "").body("[]"))
+                &node
+                    .send_request(request(&node, Method::POST, "").body("[]"))
                     .await
             ),
             (400, "invalid_json")
         );
-        let typed = request(&yard, Method::POST, "")
+        let typed = request(&node, Method::POST, "")
             .header("content-type", "text/plain")
             .body("{}");
         assert_eq!(
-            code(&yard.answer(typed).await),
+            code(&node.send_request(typed).await),
             (415, "unsupported_media_type")
         );
-        assert_eq!(show(&yard, "").await.body["total"], 0);
-        create(&yard, &full()).await;
+        assert_eq!(show(&node, "").await.body["total"], 0);
+        create(&node, &full()).await;
         let other = send(
-            &yard,
+            &node,
             Method::PUT,
             "/acc_xyz789",
             &json!({"account_id": "acc_2", "instagram_account_id": null}),
@@ -320,22 +325,22 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
         .await;
         assert_eq!(fields(&other), ["account_id", "instagram_account_id"]);
         assert_eq!(
-            send(&yard, Method::PUT, "/acc_xyz789", &shown()).await.body,
+            send(&node, Method::PUT, "/acc_xyz789", &shown()).await.body,
             shown(),
             "what was shown changes nothing"
         );
-        assert_eq!(fields(&show(&yard, "?page=0").await), ["page"]);
-        assert_eq!(fields(&show(&yard, "/acc_xyz789?x=1").await), ["x"]);
-        yard.stop().await;
+        assert_eq!(fields(&show(&node, "?page=0").await), ["page"]);
+        assert_eq!(fields(&show(&node, "/acc_xyz789?x=1").await), ["x"]);
+        node.stop().await;
     });
 }
 
 #[test]
 fn accounts_are_the_admins_alone() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
-        create(&yard, &full()).await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        create(&node, &full()).await;
         for (method, path) in [
             (Method::GET, ""),
             (Method::POST, ""),
@@ -343,10 +348,10 @@ fn accounts_are_the_admins_alone() {
             (Method::PUT, "/acc_xyz789"),
             (Method::DELETE, "/acc_xyz789"),
         ] {
-            let url = format!("{}{ACCOUNTS}{path}", yard.base);
-            let answer = yard
-                .answer(
-                    yard.client
+            let url = format!("{}{ACCOUNTS}{path}", node.base);
+            let answer = node
+                .send_request(
+                    node.client
                         .request(method.clone(), url)
                         .bearer_auth("wrong")
                         .body("{"),
@@ -358,22 +363,22 @@ fn accounts_are_the_admins_alone() {
             ("", Method::PUT, "GET, HEAD, POST"),
             ("/acc_xyz789", Method::POST, "GET, HEAD, PUT, DELETE"),
         ] {
-            let answer = yard.answer(request(&yard, method, path)).await;
+            let answer = node.send_request(request(&node, method, path)).await;
             assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)));
         }
-        assert_eq!(show(&yard, "").await.body["total"], 1);
-        yard.stop().await;
+        assert_eq!(show(&node, "").await.body["total"], 1);
+        node.stop().await;
     });
 }
 
 #[test]
 fn of_32_accounts_made_at_once_for_one_business_account_one_is_made() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let made = (0..32).map(|_| {
-            let gate = yard.gate.clone();
-            async move { create(&gate, &json!({"instagram_account_id": BUSINESS})).await }
+            let client = node.api.clone();
+            async move { create(&client, &json!({"instagram_account_id": BUSINESS})).await }
         });
         let answers = run_together(made).await;
         let (made, refused): (Vec<_>, Vec<_>) =
@@ -394,26 +399,26 @@ fn of_32_accounts_made_at_once_for_one_business_account_one_is_made() {
             refused[0]
         );
         let again = create(
-            &yard,
+            &node,
             &json!({"account_id": known, "instagram_account_id": "8"}),
         )
         .await;
         assert_eq!(code(&again), (409, "account_exists"));
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn accounts_are_listed_in_pages_and_bounded_in_number() {
-    run(async {
-        let mut ground = ground(&[("sources.instagram.accounts_max", "5")]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = test_env(&[("sources.instagram.accounts_max", "5")]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
         for number in 0..5 {
             let id = format!("acc_{}", (b'a' + (number * 3) % 5) as char);
             assert_eq!(
                 create(
-                    &yard,
+                    &node,
                     &json!({"account_id": id, "instagram_account_id": number})
                 )
                 .await
@@ -422,11 +427,11 @@ fn accounts_are_listed_in_pages_and_bounded_in_number() {
             );
             clock.advance(Duration::from_secs(1));
         }
-        let sixth = create(&yard, &json!({"instagram_account_id": "6"})).await;
+        let sixth = create(&node, &json!({"instagram_account_id": "6"})).await;
         assert_eq!(code(&sixth), (409, "too_many_accounts"));
         let mut listed = Vec::new();
         for page in 1..=3 {
-            let answer = show(&yard, &format!("?page={page}&page_size=2")).await.body;
+            let answer = show(&node, &format!("?page={page}&page_size=2")).await.body;
             assert_eq!([&answer["total"], &answer["pages"]], [5, 3]);
             let items = answer["items"].as_array().expect("a list").clone();
             listed.extend(items.iter().map(|item| {
@@ -437,20 +442,20 @@ fn accounts_are_listed_in_pages_and_bounded_in_number() {
             }));
         }
         assert_eq!(listed, ["4", "3", "2", "1", "0"], "newest first");
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// The accounts of a node by their names, as it shows them.
-async fn accounts(gate: &TestClient) -> Value {
-    show(gate, "?page_size=100").await.body["items"].clone()
+/// Returns the accounts of a node by name, as the node shows them.
+async fn accounts(client: &TestClient) -> Value {
+    show(client, "?page_size=100").await.body["items"].clone()
 }
 
 #[test]
 fn accounts_outlive_a_restart_a_kill_and_a_rebuild() {
-    run(async {
-        let ground = ground(&[]);
-        let mut process = ground.start_process().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let mut process = test_env.start_process().await;
         let mut expected = BTreeSet::new();
         for number in 0..20 {
             let made = create(
@@ -463,7 +468,7 @@ fn accounts_outlive_a_restart_a_kill_and_a_rebuild() {
         let gone = expected.pop_first().expect("20 were made");
         assert_eq!(
             process
-                .answer(request(&process, Method::DELETE, &format!("/{gone}")))
+                .send_request(request(&process, Method::DELETE, &format!("/{gone}")))
                 .await
                 .status,
             204
@@ -477,8 +482,8 @@ fn accounts_outlive_a_restart_a_kill_and_a_rebuild() {
             200
         );
         process.kill();
-        let yard = ground.start().await;
-        let kept = accounts(&yard).await;
+        let node = test_env.start().await;
+        let kept = accounts(&node).await;
         let names: BTreeSet<_> = kept
             .as_array()
             .expect("a list")
@@ -487,89 +492,89 @@ fn accounts_outlive_a_restart_a_kill_and_a_rebuild() {
             .collect();
         assert_eq!(names, expected);
         assert_eq!(
-            show(&yard, &format!("/{changed}")).await.body["crm_webhook_url"],
+            show(&node, &format!("/{changed}")).await.body["crm_webhook_url"],
             change["crm_webhook_url"]
         );
-        yard.stop().await;
-        rebuild(&ground).expect("it can be read");
-        let yard = ground.start().await;
-        assert_eq!(accounts(&yard).await, kept);
-        yard.stop().await;
+        node.stop().await;
+        rebuild(&test_env).expect("it can be read");
+        let node = test_env.start().await;
+        assert_eq!(accounts(&node).await, kept);
+        node.stop().await;
     });
 }
 
-/// Whom the conversation of the story belongs to.
-async fn owner(yard: &TestNode) -> Value {
-    state(yard).await["account_id"].clone()
+/// Returns the account that the story's conversation belongs to.
+async fn owner(node: &TestNode) -> Value {
+    state(node).await["account_id"].clone()
 }
 
 #[test]
 fn a_conversation_belongs_to_the_account_that_claims_it_now() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
-        call(&yard, &with(&[message(0, "m-1", "Hello")])).await;
-        assert_eq!(owner(&yard).await, Value::Null, "nobody claims it");
-        create(&yard, &full()).await;
-        assert_eq!(owner(&yard).await, "acc_xyz789");
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        call(&node, &with(&[message(0, "m-1", "Hello")])).await;
+        assert_eq!(owner(&node).await, Value::Null, "nobody claims it");
+        create(&node, &full()).await;
+        assert_eq!(owner(&node).await, "acc_xyz789");
         send(
-            &yard,
+            &node,
             Method::PUT,
             "/acc_xyz789",
             &json!({"instagram_account_id": "1"}),
         )
         .await;
-        assert_eq!(owner(&yard).await, Value::Null);
+        assert_eq!(owner(&node).await, Value::Null);
         send(
-            &yard,
+            &node,
             Method::PUT,
             "/acc_xyz789",
             &json!({"instagram_account_id": BUSINESS}),
         )
         .await;
-        assert_eq!(owner(&yard).await, "acc_xyz789");
-        yard.answer(request(&yard, Method::DELETE, "/acc_xyz789"))
+        assert_eq!(owner(&node).await, "acc_xyz789");
+        node.send_request(request(&node, Method::DELETE, "/acc_xyz789"))
             .await;
-        assert_eq!(owner(&yard).await, Value::Null);
-        yard.stop().await;
+        assert_eq!(owner(&node).await, Value::Null);
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_account_that_never_reached_the_store_is_not_shown() {
-    run(async {
-        let mut ground = ground(&[]);
-        let trouble = DiskFailure::install(&mut ground);
-        let yard = ground.start().await;
-        trouble.fail(FailurePlace::Put, 1);
-        let answer = create(&yard, &full()).await;
+    run_async(async {
+        let mut test_env = test_env(&[]);
+        let disk_failure = DiskFailure::install(&mut test_env);
+        let node = test_env.start().await;
+        disk_failure.fail(FailurePlace::Put, 1);
+        let answer = create(&node, &full()).await;
         assert_eq!(
             (code(&answer), answer.header("retry-after")),
             ((503, "unavailable"), Some("1"))
         );
-        until_readyz_is(&yard, 200).await;
-        assert_eq!(show(&yard, "").await.body["total"], 0);
-        yard.stop().await;
+        until_readyz_is(&node, 200).await;
+        assert_eq!(show(&node, "").await.body["total"], 0);
+        node.stop().await;
     });
 }
 
 #[test]
-fn after_a_failed_sync_the_store_is_opened_again_and_tells_what_it_holds() {
-    run(async {
-        let mut ground = ground(&[]);
-        let trouble = DiskFailure::install(&mut ground);
-        let yard = ground.start().await;
-        trouble.fail(FailurePlace::Sync, 1);
-        assert_eq!(code(&create(&yard, &full()).await), (503, "unavailable"));
-        // It is in the file by then, but nobody could vouch for it before it was read again.
+fn after_a_failed_sync_the_store_is_reopened_and_shows_its_events() {
+    run_async(async {
+        let mut test_env = test_env(&[]);
+        let disk_failure = DiskFailure::install(&mut test_env);
+        let node = test_env.start().await;
+        disk_failure.fail(FailurePlace::Sync, 1);
+        assert_eq!(code(&create(&node, &full()).await), (503, "unavailable"));
+        // The account is in the file by then, but is trusted only after it was read again.
         let mut polls = tokio::time::interval(Duration::from_millis(2));
         let shown = async {
-            while show(&yard, "").await.body["total"] != 1 {
+            while show(&node, "").await.body["total"] != 1 {
                 polls.tick().await;
             }
         };
         expect_soon(shown).await;
-        assert_eq!(code(&create(&yard, &full()).await), (409, "account_exists"));
-        yard.stop().await;
+        assert_eq!(code(&create(&node, &full()).await), (409, "account_exists"));
+        node.stop().await;
     });
 }

@@ -1,4 +1,4 @@
-//! The support contract's answers, one by one.
+//! Answers of the support contract, one by one.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -7,27 +7,27 @@ use std::time::Duration;
 use actix_rt::task::spawn_blocking;
 use hookyard::config::Secret;
 use hookyard::edge::support::signature::sign_support_body;
-use hookyard::entity::ticket::EVENTS;
+use hookyard::entity::ticket::EVENT_NAMES;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::test_node::{
     API_KEY, SECRET, START, SUPPORT, TOKEN, TestAnswer, TestClient, TestEnv, TestNode, encode_id,
-    run,
+    run_async,
 };
 
-/// Longer than any bound of a node in these tests; only a broken one lets a socket wait for it.
+/// Longer than any limit of a node in these tests; only a broken node lets a socket wait so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A request as the contract wants it, of which every part can be made wrong.
+/// Request of the contract, in which every part can be made wrong.
 #[derive(Clone)]
 struct TicketRequest<'a> {
     api_key: Option<&'a str>,
     secret: &'a str,
-    /// What is signed.
+    /// Time that is signed.
     timestamp: &'a str,
-    /// Whether what is signed is sent as a header as well.
+    /// True if the signed time is sent as a header as well.
     in_header: bool,
     content_type: Option<&'a str>,
     key: Option<(&'a str, &'a str)>,
@@ -47,7 +47,7 @@ impl TicketRequest<'_> {
         }
     }
 
-    fn request(&self, gate: &TestClient) -> RequestBuilder {
+    fn request(&self, client: &TestClient) -> RequestBuilder {
         let signature = sign_support_body(
             &Secret::new(self.secret),
             self.body.as_bytes(),
@@ -63,21 +63,21 @@ impl TicketRequest<'_> {
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)))
             .chain(self.key);
-        let request = gate
+        let request = client
             .client
-            .post(format!("{}{SUPPORT}", gate.base))
+            .post(format!("{}{SUPPORT}", client.base))
             .body(self.body.clone());
         given.fold(request, |request, (name, value)| {
             request.header(name, value)
         })
     }
 
-    async fn send(&self, gate: &TestClient) -> TestAnswer {
-        gate.answer(self.request(gate)).await
+    async fn send(&self, client: &TestClient) -> TestAnswer {
+        client.send_request(self.request(client)).await
     }
 }
 
-/// The body of an event of ticket `S` that is accepted.
+/// Body of an event of ticket `S` that is accepted.
 fn pending() -> Value {
     json!({"event": "status.changed", "support_uid": "S", "data": {"status": "pending"}})
 }
@@ -99,21 +99,21 @@ fn wrong_fields(answer: &TestAnswer) -> Vec<&str> {
         .collect()
 }
 
-async fn events_in(yard: &TestNode) -> u64 {
-    yard.get("/api/v1/events").await.body["total"]
+async fn events_in(node: &TestNode) -> u64 {
+    node.get("/api/v1/events").await.body["total"]
         .as_u64()
         .expect("a total")
 }
 
-fn connect(gate: &TestClient) -> TcpStream {
-    let stream = TcpStream::connect(gate.base.trim_start_matches("http://")).expect("it listens");
+fn connect(client: &TestClient) -> TcpStream {
+    let stream = TcpStream::connect(client.base.trim_start_matches("http://")).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
     stream
 }
 
-/// Sends `bytes` and nothing more, and reads until the node closes the connection.
-pub async fn raw(gate: &TestClient, bytes: String) -> String {
-    let mut stream = connect(gate);
+/// Sends `bytes` and reads until the node closes the connection.
+pub async fn raw(client: &TestClient, bytes: String) -> String {
+    let mut stream = connect(client);
     let talk = move || {
         stream.write_all(bytes.as_bytes())?;
         let mut answer = String::new();
@@ -127,10 +127,10 @@ pub async fn raw(gate: &TestClient, bytes: String) -> String {
 
 #[test]
 fn an_accepted_event_is_answered_with_its_number_and_can_be_read() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        let answer = yard
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let answer = node
             .send(
                 "SUP-1042",
                 "k-1",
@@ -148,15 +148,15 @@ fn an_accepted_event_is_answered_with_its_number_and_can_be_read() {
         assert_eq!(answer.header("x-event-id"), Some(event_id.as_str()));
         assert_eq!(answer.header("x-entity-sequence"), Some("1"));
         assert_eq!(answer.header("content-type"), Some("application/json"));
-        let ticket = yard.get("/api/v1/entities/ticket/SUP-1042").await;
+        let ticket = node.get("/api/v1/entities/ticket/SUP-1042").await;
         assert_eq!(ticket.body["state"]["status"], "pending");
-        assert_eq!(yard.fetch_timeline("SUP-1042").await.len(), 1);
-        yard.stop().await;
+        assert_eq!(node.fetch_timeline("SUP-1042").await.len(), 1);
+        node.stop().await;
     });
 }
 
-/// Each event with its data, the one member of the state that it changes, that member's new value,
-/// and its summary.
+/// Each event with its data, the state member that it changes, the member's new value, and the
+/// event's summary.
 fn story() -> Vec<(&'static str, Value, &'static str, Value, &'static str)> {
     let message = |text, deleted| {
         let author = json!({"name": "Ada"});
@@ -265,17 +265,17 @@ fn story() -> Vec<(&'static str, Value, &'static str, Value, &'static str)> {
 
 #[test]
 fn each_of_the_12_events_changes_its_member_of_the_state_and_no_other() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
         let mut state = json!({
             "status": "new", "priority": "normal", "category": null, "assignee": null, "tags": [], "messages": [],
             "attachments": [], "sla_breaches": [], "rating": null,
         });
         let story = story();
         assert!(
-            EVENTS
+            EVENT_NAMES
                 .iter()
                 .all(|event| story.iter().any(|(told, ..)| told == event))
         );
@@ -283,13 +283,13 @@ fn each_of_the_12_events_changes_its_member_of_the_state_and_no_other() {
             let actor = json!({"id": "op-1", "name": "Eve"});
             let body = json!({"event": event, "support_uid": "S", "data": data, "actor": actor})
                 .to_string();
-            let answer = yard
-                .answer(yard.signed_request(&body, &sequence.to_string()))
+            let answer = node
+                .send_request(node.signed_request(&body, &sequence.to_string()))
                 .await;
             assert_eq!(answer.status, 202, "{event}: {answer:?}");
             assert_eq!(answer.sequence(), sequence);
             state[member] = value;
-            let ticket = yard.get("/api/v1/entities/ticket/S").await;
+            let ticket = node.get("/api/v1/entities/ticket/S").await;
             assert_eq!(ticket.body["state"], state, "{event}");
             assert_eq!(
                 (&ticket.body["sequence"], &ticket.body["kind"]),
@@ -300,19 +300,19 @@ fn each_of_the_12_events_changes_its_member_of_the_state_and_no_other() {
                 "sequence": sequence, "type": event, "summary": summary, "actor": actor, "at": now, "received_at": now,
                 "late": false, "event_id": answer.event_id(), "data": data,
             });
-            assert_eq!(yard.fetch_timeline("S").await.last(), Some(&entry));
+            assert_eq!(node.fetch_timeline("S").await.last(), Some(&entry));
             clock.advance(Duration::from_secs(1));
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn what_does_not_prove_its_sender_is_answered_401() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+fn requests_without_valid_credentials_are_answered_401() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let good = TicketRequest::new(&pending());
         let cases = [
             (
@@ -389,15 +389,15 @@ fn what_does_not_prove_its_sender_is_answered_401() {
             ),
         ];
         for (case, parts, expected) in cases {
-            assert_eq!(code(&parts.send(&yard).await), (401, expected), "{case}");
+            assert_eq!(code(&parts.send(&node).await), (401, expected), "{case}");
         }
-        let request = |gate: &TestClient| gate.signed_request(&pending().to_string(), "k-1");
+        let request = |client: &TestClient| client.signed_request(&pending().to_string(), "k-1");
         let replaced = |name: &'static str, value: &str| {
-            let mut request = request(&yard).build().expect("a request");
+            let mut request = request(&node).build().expect("a request");
             request
                 .headers_mut()
                 .insert(name, value.parse().expect("a header's value"));
-            RequestBuilder::from_parts(yard.client.clone(), request)
+            RequestBuilder::from_parts(node.client.clone(), request)
         };
         let signature = sign_support_body(
             &Secret::new(SECRET),
@@ -411,21 +411,21 @@ fn what_does_not_prove_its_sender_is_answered_401() {
             &format!("{signature}00"),
             &format!("sha256={signature}x"),
         ] {
-            let answer = yard.answer(replaced("x-crm-signature", wrong)).await;
+            let answer = node.send_request(replaced("x-crm-signature", wrong)).await;
             assert_eq!(code(&answer), (401, "invalid_signature"), "{wrong}");
         }
-        let moved = yard
-            .answer(replaced("x-crm-timestamp", "2025-12-04T10:30:01.000Z"))
+        let moved = node
+            .send_request(replaced("x-crm-timestamp", "2025-12-04T10:30:01.000Z"))
             .await;
         assert_eq!(
             code(&moved),
             (401, "invalid_signature"),
             "the timestamp is signed too"
         );
-        let mut unsigned = request(&yard).build().expect("a request");
+        let mut unsigned = request(&node).build().expect("a request");
         unsigned.headers_mut().remove("x-crm-signature");
-        let unsigned = yard
-            .answer(RequestBuilder::from_parts(yard.client.clone(), unsigned))
+        let unsigned = node
+            .send_request(RequestBuilder::from_parts(node.client.clone(), unsigned))
             .await;
         assert_eq!(code(&unsigned), (401, "invalid_signature"));
         assert_eq!(
@@ -433,51 +433,51 @@ fn what_does_not_prove_its_sender_is_answered_401() {
             2,
             "one shape: detail and code"
         );
-        assert_eq!(events_in(&yard).await, 0);
-        yard.stop().await;
+        assert_eq!(events_in(&node).await, 0);
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_forged_request_learns_nothing_of_its_body() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let forged = TicketRequest {
             secret: "guess",
             ..TicketRequest::new(&pending())
         };
-        let perfect = forged.send(&yard).await.body;
+        let perfect = forged.send(&node).await.body;
         for body in ["", "{", r#"{"event": "unknown"}"#] {
             assert_eq!(
                 TicketRequest {
                     body: body.into(),
                     ..forged.clone()
                 }
-                .send(&yard)
+                .send(&node)
                 .await
                 .body,
                 perfect,
                 "{body}"
             );
         }
-        assert_eq!(yard.message("S", "k-1").await.sequence(), 1);
+        assert_eq!(node.send_message("S", "k-1").await.sequence(), 1);
         assert_eq!(
-            forged.send(&yard).await.body,
+            forged.send(&node).await.body,
             perfect,
             "its idempotency key was used before"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_timestamp_may_be_300_s_off_to_the_millisecond() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let good = TicketRequest::new(&pending());
         let near = [
             "2025-12-04T10:25:00Z",
@@ -490,7 +490,7 @@ fn a_timestamp_may_be_300_s_off_to_the_millisecond() {
                 key: Some(("idempotency-key", timestamp)),
                 ..good.clone()
             };
-            assert_eq!(parts.send(&yard).await.status, 202, "{timestamp}");
+            assert_eq!(parts.send(&node).await.status, 202, "{timestamp}");
         }
         for timestamp in [
             "2025-12-04T10:24:59.999Z",
@@ -503,24 +503,24 @@ fn a_timestamp_may_be_300_s_off_to_the_millisecond() {
                 ..good.clone()
             };
             assert_eq!(
-                code(&parts.send(&yard).await),
+                code(&parts.send(&node).await),
                 (401, "stale_timestamp"),
                 "{timestamp}"
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn every_active_secret_and_api_key_is_taken_during_a_rotation() {
-    run(async {
-        let mut ground = TestEnv::new(&[
+    run_async(async {
+        let mut test_env = TestEnv::new(&[
             ("sources.support.api_keys", "key-old,key-new"),
             ("sources.support.secrets", "secret-old,secret-new"),
         ]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let pairs = [
             ("key-old", "secret-old"),
             ("key-old", "secret-new"),
@@ -537,7 +537,7 @@ fn every_active_secret_and_api_key_is_taken_during_a_rotation() {
                 ..good
             };
             assert_eq!(
-                parts.send(&yard).await.sequence(),
+                parts.send(&node).await.sequence(),
                 sequence,
                 "{api_key} {secret}"
             );
@@ -547,28 +547,28 @@ fn every_active_secret_and_api_key_is_taken_during_a_rotation() {
             ..TicketRequest::new(&pending())
         };
         assert_eq!(
-            code(&retired.send(&yard).await),
+            code(&retired.send(&node).await),
             (401, "invalid_signature"),
             "{SECRET} is none of them"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn the_timestamp_comes_in_the_header_or_in_the_body_and_the_header_wins() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let with_timestamp = |timestamp: &str| {
             let mut body = pending();
             body["timestamp"] = timestamp.into();
             body
         };
-        // An old time of the event is no stale request: the header says when it was signed.
+        // An old event time does not make a request stale: the header has the time of signing.
         let both = TicketRequest::new(&with_timestamp("2025-12-01T00:00:00Z"));
-        assert_eq!(both.send(&yard).await.status, 202);
+        assert_eq!(both.send(&node).await.status, 202);
         let in_body = |timestamp| TicketRequest {
             timestamp,
             in_header: false,
@@ -577,20 +577,20 @@ fn the_timestamp_comes_in_the_header_or_in_the_body_and_the_header_wins() {
         };
         assert_eq!(
             in_body("2025-12-04T12:29:00+02:00")
-                .send(&yard)
+                .send(&node)
                 .await
                 .status,
             202
         );
         assert_eq!(
-            code(&in_body("2025-12-04T10:24:59Z").send(&yard).await),
+            code(&in_body("2025-12-04T10:24:59Z").send(&node).await),
             (401, "stale_timestamp")
         );
         assert_eq!(
-            code(&in_body("noon").send(&yard).await),
+            code(&in_body("noon").send(&node).await),
             (401, "stale_timestamp")
         );
-        // Its characters count, after the escapes of JSON.
+        // The limit counts characters after JSON's escapes are decoded.
         let escaped = with_timestamp(START)
             .to_string()
             .replace("2025-", r"\u0032025\u002d");
@@ -600,8 +600,8 @@ fn the_timestamp_comes_in_the_header_or_in_the_body_and_the_header_wins() {
             body: escaped,
             ..TicketRequest::new(&pending())
         };
-        assert_eq!(escaped.send(&yard).await.status, 202);
-        let timeline = yard.fetch_timeline("S").await;
+        assert_eq!(escaped.send(&node).await.status, 202);
+        let timeline = node.fetch_timeline("S").await;
         let times: Vec<_> = timeline
             .iter()
             .map(|entry| entry["at"].as_str().expect("a time"))
@@ -614,16 +614,16 @@ fn the_timestamp_comes_in_the_header_or_in_the_body_and_the_header_wins() {
                 START
             ]
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn the_idempotency_key_comes_in_a_header_or_in_the_body_and_the_header_wins() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let plain = TicketRequest {
             key: None,
             ..TicketRequest::new(&pending())
@@ -641,55 +641,55 @@ fn the_idempotency_key_comes_in_a_header_or_in_the_body_and_the_header_wins() {
 
         assert_eq!(
             header(&with_key, ("idempotency-key", "in-header"))
-                .send(&yard)
+                .send(&node)
                 .await
                 .sequence(),
             1
         );
         assert_eq!(
             header(&plain, ("idempotency-key", "in-header"))
-                .send(&yard)
+                .send(&node)
                 .await
                 .status,
             409
         );
         assert_eq!(
-            with_key.send(&yard).await.sequence(),
+            with_key.send(&node).await.sequence(),
             2,
             "the header won, so this key is free"
         );
         assert_eq!(
             header(&plain, ("x-idempotency-key", "in-body"))
-                .send(&yard)
+                .send(&node)
                 .await
                 .status,
             409
         );
         assert_eq!(
             header(&plain, ("x-idempotency-key", "other"))
-                .send(&yard)
+                .send(&node)
                 .await
                 .sequence(),
             3
         );
         let both = header(&plain, ("x-idempotency-key", "other"))
-            .request(&yard)
+            .request(&node)
             .header("idempotency-key", "best");
-        assert_eq!(yard.answer(both).await.sequence(), 4);
+        assert_eq!(node.send_request(both).await.sequence(), 4);
 
-        let none = plain.send(&yard).await;
+        let none = plain.send(&node).await;
         assert_eq!(code(&none), (400, "validation_failed"));
         assert_eq!(wrong_fields(&none), ["idempotency_key"]);
         for empty in [
             header(&plain, ("idempotency-key", "")),
             header(&with_key, ("idempotency-key", "")),
         ] {
-            assert_eq!(wrong_fields(&empty.send(&yard).await), ["idempotency_key"]);
+            assert_eq!(wrong_fields(&empty.send(&node).await), ["idempotency_key"]);
         }
         let long = "k".repeat(257);
         assert_eq!(
             header(&plain, ("idempotency-key", "k"))
-                .send(&yard)
+                .send(&node)
                 .await
                 .sequence(),
             5
@@ -699,37 +699,37 @@ fn the_idempotency_key_comes_in_a_header_or_in_the_body_and_the_header_wins() {
             ..plain.clone()
         };
         assert_eq!(
-            wrong_fields(&too_long.send(&yard).await),
+            wrong_fields(&too_long.send(&node).await),
             ["idempotency_key"]
         );
         let longest = TicketRequest {
             key: Some(("idempotency-key", &long[..256])),
             ..plain.clone()
         };
-        assert_eq!(longest.send(&yard).await.sequence(), 6);
-        yard.stop().await;
+        assert_eq!(longest.send(&node).await.sequence(), 6);
+        node.stop().await;
     });
 }
 
-/// One request with everything wrong, put right check by check: the answer is always that of the
-/// first check that fails.
+/// Corrects a request with every part wrong, check by check: the answer is always that of the first
+/// failing check.
 #[test]
 fn checks_are_made_in_the_contracts_order() {
-    run(async {
+    run_async(async {
         let limits = [
             ("sources.support.rate_per_minute", "5"),
             ("server.body_limit_bytes", "1024"),
         ];
-        let mut ground = TestEnv::new(&limits);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
+        let mut test_env = TestEnv::new(&limits);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
         for key in ["k-1", "k-2", "k-3", "k-4", "k-5"] {
             assert_eq!(
                 TicketRequest {
                     key: Some(("idempotency-key", key)),
                     ..TicketRequest::new(&pending())
                 }
-                .send(&yard)
+                .send(&node)
                 .await
                 .status,
                 202
@@ -743,37 +743,37 @@ fn checks_are_made_in_the_contracts_order() {
             body: "{".repeat(1025),
             ..TicketRequest::new(&Value::Null)
         };
-        assert_eq!(code(&parts.send(&yard).await), (413, "body_too_large"));
+        assert_eq!(code(&parts.send(&node).await), (413, "body_too_large"));
         parts.body = "{".into();
-        assert_eq!(code(&parts.send(&yard).await), (401, "invalid_api_key"));
+        assert_eq!(code(&parts.send(&node).await), (401, "invalid_api_key"));
         parts.api_key = Some(API_KEY);
-        assert_eq!(code(&parts.send(&yard).await), (401, "invalid_signature"));
+        assert_eq!(code(&parts.send(&node).await), (401, "invalid_signature"));
         parts.secret = SECRET;
-        assert_eq!(code(&parts.send(&yard).await), (401, "stale_timestamp"));
+        assert_eq!(code(&parts.send(&node).await), (401, "stale_timestamp"));
         parts.timestamp = START;
-        assert_eq!(code(&parts.send(&yard).await), (429, "rate_limited"));
+        assert_eq!(code(&parts.send(&node).await), (429, "rate_limited"));
         clock.advance(Duration::from_secs(60));
         assert_eq!(
-            code(&parts.send(&yard).await),
+            code(&parts.send(&node).await),
             (415, "unsupported_media_type")
         );
         parts.content_type = None;
-        assert_eq!(code(&parts.send(&yard).await), (400, "invalid_json"));
+        assert_eq!(code(&parts.send(&node).await), (400, "invalid_json"));
         parts.body = r#"{"event": "status.changed"}"#.into();
-        assert_eq!(code(&parts.send(&yard).await), (400, "validation_failed"));
+        assert_eq!(code(&parts.send(&node).await), (400, "validation_failed"));
         parts.body = pending().to_string();
-        assert_eq!(code(&parts.send(&yard).await), (409, "duplicate_event"));
+        assert_eq!(code(&parts.send(&node).await), (409, "duplicate_event"));
         parts.key = Some(("idempotency-key", "k-6"));
-        assert_eq!(parts.send(&yard).await.sequence(), 6);
-        yard.stop().await;
+        assert_eq!(parts.send(&node).await.sequence(), 6);
+        node.stop().await;
     });
 }
 
 #[test]
-fn what_is_no_json_object_is_answered_400_and_stores_nothing() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+fn a_body_that_is_no_json_object_is_answered_400_and_stores_nothing() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         for body in [
             "",
             "{",
@@ -787,10 +787,10 @@ fn what_is_no_json_object_is_answered_400_and_stores_nothing() {
             "\u{feff}{}",
             r#"{"a":1,}"#,
         ] {
-            let answer = yard.answer(yard.signed_request(body, "k-1")).await;
+            let answer = node.send_request(node.signed_request(body, "k-1")).await;
             assert_eq!(code(&answer), (400, "invalid_json"), "{body}");
         }
-        let mut bytes = yard.signed_request("x", "k-1").build().expect("a request");
+        let mut bytes = node.signed_request("x", "k-1").build().expect("a request");
         let (body, timestamp) = (
             b"{\"event\": \"\xff\"}",
             bytes.headers()["x-crm-timestamp"].clone(),
@@ -804,21 +804,21 @@ fn what_is_no_json_object_is_answered_400_and_stores_nothing() {
             .headers_mut()
             .insert("x-crm-signature", signature.parse().expect("hex"));
         *bytes.body_mut() = Some(body.to_vec().into());
-        let answer = yard
-            .answer(RequestBuilder::from_parts(yard.client.clone(), bytes))
+        let answer = node
+            .send_request(RequestBuilder::from_parts(node.client.clone(), bytes))
             .await;
         assert_eq!(code(&answer), (400, "invalid_json"), "it is not UTF-8");
-        assert_eq!(events_in(&yard).await, 0);
-        yard.stop().await;
+        assert_eq!(events_in(&node).await, 0);
+        node.stop().await;
     });
 }
 
 #[test]
 fn every_wrong_field_is_reported_at_once() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let data = json!({"attachment_id": 1, "file_name": "", "url": 2, "size": -1});
         let body = json!({
             "event": "attachment.added", "support_uid": "", "idempotency_key": 7, "timestamp": "noon", "actor": [], "data": data,
@@ -827,7 +827,7 @@ fn every_wrong_field_is_reported_at_once() {
             key: None,
             ..TicketRequest::new(&body)
         }
-        .send(&yard)
+        .send(&node)
         .await;
         assert_eq!(code(&answer), (400, "validation_failed"));
         let mut fields = wrong_fields(&answer);
@@ -927,7 +927,7 @@ fn every_wrong_field_is_reported_at_once() {
         for (event, data, expected) in cases {
             let answer =
                 TicketRequest::new(&json!({"event": event, "support_uid": "S", "data": data}))
-                    .send(&yard)
+                    .send(&node)
                     .await;
             assert_eq!(wrong_fields(&answer), expected, "{event} {data}");
         }
@@ -935,49 +935,52 @@ fn every_wrong_field_is_reported_at_once() {
             key: None,
             ..TicketRequest::new(&json!({}))
         }
-        .send(&yard)
+        .send(&node)
         .await;
         assert_eq!(
             wrong_fields(&nothing),
             ["event", "support_uid", "idempotency_key", "data"]
         );
-        assert_eq!(events_in(&yard).await, 0);
-        yard.stop().await;
+        assert_eq!(events_in(&node).await, 0);
+        node.stop().await;
     });
 }
 
 #[test]
-fn an_unknown_event_is_told_the_names_of_all_12() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+fn the_answer_to_an_unknown_event_lists_all_12_names() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         for event in ["status.change", "Status.Changed", "", "lead.created"] {
-            let answer = yard.send("S", "k-1", event, json!({})).await;
+            let answer = node.send("S", "k-1", event, json!({})).await;
             assert_eq!(code(&answer), (400, "unknown_event"), "{event}");
             let detail = answer.body["detail"].as_str().expect("a sentence");
-            assert!(EVENTS.iter().all(|name| detail.contains(name)), "{detail}");
+            assert!(
+                EVENT_NAMES.iter().all(|name| detail.contains(name)),
+                "{detail}"
+            );
         }
         assert_eq!(
-            yard.message("S", "k-1").await.sequence(),
+            node.send_message("S", "k-1").await.sequence(),
             1,
             "its key stayed free"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn a_duplicate_is_told_where_the_first_is() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        let first = yard.message("S", "k-1").await;
-        let second = yard
+fn the_answer_to_a_duplicate_names_the_first_event() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let first = node.send_message("S", "k-1").await;
+        let second = node
             .send("T", "k-1", "status.changed", json!({"status": "open"}))
             .await;
         assert_eq!(code(&second), (409, "duplicate_event"));
         assert_eq!(second.header("x-event-id"), Some(first.event_id().as_str()));
-        let event = yard
+        let event = node
             .get(second.header("location").expect("a location"))
             .await;
         assert_eq!(
@@ -988,27 +991,27 @@ fn a_duplicate_is_told_where_the_first_is() {
             event.body["entity"],
             json!({"kind": "ticket", "id": "S", "sequence": 1})
         );
-        assert_eq!(yard.get("/api/v1/entities/ticket/T").await.status, 404);
-        yard.stop().await;
+        assert_eq!(node.get("/api/v1/entities/ticket/T").await.status, 404);
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_body_over_the_limit_is_refused_as_soon_as_that_is_known() {
-    run(async {
-        let ground = TestEnv::new(&[("server.body_limit_bytes", "1024")]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[("server.body_limit_bytes", "1024")]);
+        let node = test_env.start().await;
         let head = format!("POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nX-CRM-API-Key: {API_KEY}\r\n");
         let too_large = |answer: &str| {
             answer.starts_with("HTTP/1.1 413 ") && answer.contains(r#""code":"body_too_large""#)
         };
 
-        // No byte of the body is sent in the first, and no end of it in the second.
-        let declared = raw(&yard, format!("{head}Content-Length: 1025\r\n\r\n")).await;
+        // The first request sends no byte of its body, the second no end of it.
+        let declared = raw(&node, format!("{head}Content-Length: 1025\r\n\r\n")).await;
         assert!(too_large(&declared), "{declared}");
         let chunks = format!("200\r\n{0}\r\n200\r\n{0}\r\n1\r\nx\r\n", "x".repeat(512));
         let streamed = raw(
-            &yard,
+            &node,
             format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}"),
         )
         .await;
@@ -1022,27 +1025,27 @@ fn a_body_over_the_limit_is_refused_as_soon_as_that_is_known() {
                 .replace(r#""text":"""#, &format!(r#""text":"{text}""#))
         };
         assert_eq!(
-            yard.answer(yard.signed_request(&body(1025), "k-1"))
+            node.send_request(node.signed_request(&body(1025), "k-1"))
                 .await
                 .status,
             413
         );
         assert_eq!(
-            yard.answer(yard.signed_request(&body(1024), "k-1"))
+            node.send_request(node.signed_request(&body(1024), "k-1"))
                 .await
                 .sequence(),
             1
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_chunked_body_is_taken_like_any_other() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let body = pending().to_string();
         let signature = sign_support_body(&Secret::new(SECRET), body.as_bytes(), START);
         let chunks: String = body
@@ -1054,19 +1057,19 @@ fn a_chunked_body_is_taken_like_any_other() {
             "POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nX-CRM-API-Key: {API_KEY}\r\n\
              X-CRM-Signature: {signature}\r\nX-CRM-Timestamp: {START}\r\nIdempotency-Key: k\r\n\r\n{chunks}"
         );
-        let answer = raw(&yard, request).await;
+        let answer = raw(&node, request).await;
         assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
-        assert_eq!(yard.fetch_timeline("S").await.len(), 1);
-        yard.stop().await;
+        assert_eq!(node.fetch_timeline("S").await.len(), 1);
+        node.stop().await;
     });
 }
 
 #[test]
 fn only_json_is_taken_and_no_content_type_counts_as_json() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let good = TicketRequest::new(&pending());
         for content_type in [
             "text/plain",
@@ -1078,7 +1081,7 @@ fn only_json_is_taken_and_no_content_type_counts_as_json() {
                 content_type: Some(content_type),
                 ..good.clone()
             }
-            .send(&yard)
+            .send(&node)
             .await;
             assert_eq!(
                 code(&answer),
@@ -1096,25 +1099,25 @@ fn only_json_is_taken_and_no_content_type_counts_as_json() {
                 key: Some(("idempotency-key", key)),
                 ..good.clone()
             };
-            assert_eq!(parts.send(&yard).await.status, 202, "{content_type:?}");
+            assert_eq!(parts.send(&node).await.status, 202, "{content_type:?}");
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn another_method_is_told_which_ones_are_allowed_and_another_path_that_there_is_nothing() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+fn a_wrong_method_gets_the_allowed_ones_and_an_unknown_path_a_404() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         let reprocess = format!(
             "/api/v1/events/{}/reprocess",
-            yard.message("S", "k-1").await.event_id()
+            node.send_message("S", "k-1").await.event_id()
         );
         let ask = |method: &Method, path: &str| {
-            yard.answer(
-                yard.client
-                    .request(method.clone(), format!("{}{path}", yard.base))
+            node.send_request(
+                node.client
+                    .request(method.clone(), format!("{}{path}", node.base))
                     .bearer_auth(TOKEN),
             )
         };
@@ -1151,26 +1154,26 @@ fn another_method_is_told_which_ones_are_allowed_and_another_path_that_there_is_
                 "{path}"
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_slash_at_the_end_of_a_path_makes_no_difference() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
-        let first = TicketRequest::new(&pending()).send(&yard).await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let first = TicketRequest::new(&pending()).send(&node).await;
         let second = TicketRequest {
             key: Some(("idempotency-key", "k-2")),
             ..TicketRequest::new(&pending())
         }
-        .request(&yard);
+        .request(&node);
         let mut second = second.build().expect("a request");
         second.url_mut().set_path(SUPPORT.trim_end_matches('/'));
         assert_eq!(
-            yard.answer(RequestBuilder::from_parts(yard.client.clone(), second))
+            node.send_request(RequestBuilder::from_parts(node.client.clone(), second))
                 .await
                 .sequence(),
             2
@@ -1187,29 +1190,30 @@ fn a_slash_at_the_end_of_a_path_makes_no_difference() {
             "/readyz",
             "/openapi.json",
         ] {
-            let (without, with) = (yard.get(path).await, yard.get(&format!("{path}/")).await);
+            let (without, with) = (node.get(path).await, node.get(&format!("{path}/")).await);
             assert_eq!((with.status, &with.body), (200, &without.body), "{path}");
         }
-        assert_eq!(yard.post(&format!("{event}/reprocess/")).await.status, 409);
-        yard.stop().await;
+        assert_eq!(node.post(&format!("{event}/reprocess/")).await.status, 409);
+        node.stop().await;
     });
 }
 
 #[test]
 fn every_answer_carries_the_senders_request_id_or_a_new_one() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         let body = pending().to_string();
-        let given =
-            |request: RequestBuilder, id: &str| yard.answer(request.header("x-request-id", id));
-        let accepted = given(yard.signed_request(&body, "k-1"), "req-42.a:b/c").await;
+        let given = |request: RequestBuilder, id: &str| {
+            node.send_request(request.header("x-request-id", id))
+        };
+        let accepted = given(node.signed_request(&body, "k-1"), "req-42.a:b/c").await;
         assert_eq!(
             (accepted.status, accepted.header("x-request-id")),
             (202, Some("req-42.a:b/c"))
         );
         for (path, status) in [("/api/v1/events", 401), ("/nothing", 404), (SUPPORT, 405)] {
-            let answer = given(yard.client.get(format!("{}{path}", yard.base)), "req-43").await;
+            let answer = given(node.client.get(format!("{}{path}", node.base)), "req-43").await;
             assert_eq!(
                 (answer.status, answer.header("x-request-id")),
                 (status, Some("req-43")),
@@ -1219,22 +1223,22 @@ fn every_answer_carries_the_senders_request_id_or_a_new_one() {
         let long = "x".repeat(129);
         let mut seen = Vec::new();
         for insane in ["two words", "quote\"", "", &long] {
-            let answer = given(yard.signed_request(&body, "k-1"), insane).await;
+            let answer = given(node.signed_request(&body, "k-1"), insane).await;
             let id = answer.header("x-request-id").expect("an id").to_owned();
             assert_eq!(id.len(), 16, "{insane}");
             assert!(!seen.contains(&id), "{id} was given before");
             seen.push(id);
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn a_request_that_never_ends_is_cut_off_and_disturbs_nobody() {
-    run(async {
+fn an_endless_request_is_cut_off_and_disturbs_no_other() {
+    run_async(async {
         // Long enough for an honest request on a busy machine.
-        let ground = TestEnv::new(&[("server.request_timeout_s", "2")]);
-        let yard = ground.start().await;
+        let test_env = TestEnv::new(&[("server.request_timeout_s", "2")]);
+        let node = test_env.start().await;
         let post = format!("POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nX-CRM-API-Key: {API_KEY}\r\n");
         let elsewhere = "POST /nothing HTTP/1.1\r\nHost: h\r\n";
         let cases = [
@@ -1264,11 +1268,11 @@ fn a_request_that_never_ends_is_cut_off_and_disturbs_nobody() {
         ];
         let mut talks = JoinSet::new();
         for (case, bytes) in cases {
-            let gate = yard.gate.clone();
-            talks.spawn(async move { (case, raw(&gate, bytes).await) });
+            let client = node.api.clone();
+            talks.spawn(async move { (case, raw(&client, bytes).await) });
         }
         assert_eq!(
-            yard.message("S", "k-1").await.sequence(),
+            node.send_message("S", "k-1").await.sequence(),
             1,
             "none of them holds up another"
         );
@@ -1280,16 +1284,16 @@ fn a_request_that_never_ends_is_cut_off_and_disturbs_nobody() {
             };
             assert!(answer.starts_with(expected), "{case}: {answer}");
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_body_that_trickles_in_is_cut_off_as_a_whole() {
-    run(async {
-        let ground = TestEnv::new(&[("server.request_timeout_s", "0.3")]);
-        let yard = ground.start().await;
-        let mut stream = connect(&yard);
+    run_async(async {
+        let test_env = TestEnv::new(&[("server.request_timeout_s", "0.3")]);
+        let node = test_env.start().await;
+        let mut stream = connect(&node);
         stream
             .set_read_timeout(Some(Duration::from_millis(20)))
             .expect("not zero");
@@ -1298,8 +1302,7 @@ fn a_body_that_trickles_in_is_cut_off_as_a_whole() {
                 format!("POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nX-CRM-API-Key: {API_KEY}\r\n");
             stream.write_all(format!("{head}Content-Length: 4000\r\n\r\n").as_bytes())?;
             let mut answer = [0; 12];
-            // Each byte follows the one before within the time that a whole request has; all of
-            // them never do.
+            // Each byte arrives within the limit of a whole request; all of them together never do.
             for _ in 0..4000 {
                 stream.write_all(b"x")?;
                 match stream.read_exact(&mut answer) {
@@ -1318,15 +1321,15 @@ fn a_body_that_trickles_in_is_cut_off_as_a_whole() {
             .expect("no panic")
             .expect("an answer before all of the body");
         assert_eq!(&answer, b"HTTP/1.1 408");
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         let longest = "ї".repeat(128);
         let ids = [
             "звернення/7",
@@ -1347,12 +1350,12 @@ fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
             longest.as_str(),
         ];
         for id in ids {
-            let answer = yard.message(id, id).await;
+            let answer = node.send_message(id, id).await;
             assert_eq!(
                 (answer.status, answer.body["entity"]["id"].as_str()),
                 (202, Some(id))
             );
-            let ticket = yard
+            let ticket = node
                 .get(&format!("/api/v1/entities/ticket/{}", encode_id(id)))
                 .await;
             assert_eq!(
@@ -1367,10 +1370,10 @@ fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
                 ),
                 (Some(1), &json!(id))
             );
-            let timeline = yard.fetch_timeline(&encode_id(id)).await;
+            let timeline = node.fetch_timeline(&encode_id(id)).await;
             assert_eq!(timeline.len(), 1, "{id}");
             assert_eq!(timeline[0]["event_id"], answer.body["event_id"]);
-            let events = yard
+            let events = node
                 .get(&format!("/api/v1/events?entity={}", encode_id(id)))
                 .await;
             assert_eq!(
@@ -1381,7 +1384,7 @@ fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
                 (Some(1), &json!(id))
             );
         }
-        let listed = yard.get("/api/v1/entities/ticket?page_size=100").await;
+        let listed = node.get("/api/v1/entities/ticket?page_size=100").await;
         let listed: Vec<_> = listed.body["items"]
             .as_array()
             .expect("items")
@@ -1389,12 +1392,12 @@ fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
             .map(|item| item["id"].clone())
             .collect();
         assert_eq!(listed, ids.into_iter().rev().collect::<Vec<_>>());
-        // A client tidies such a path; the node takes it as it is.
+        // A client would normalize such a path; the node takes the path as it is.
         for id in [".", ".."] {
-            assert_eq!(yard.message(id, id).await.sequence(), 1);
+            assert_eq!(node.send_message(id, id).await.sequence(), 1);
             let path = format!("/api/v1/entities/ticket/{}", encode_id(id));
             let answer = raw(
-                &yard,
+                &node,
                 format!("GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"),
             )
             .await;
@@ -1405,36 +1408,36 @@ fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
         }
         for wrong in ["", "a\nb", "\u{7f}", &format!("{longest}x")] {
             assert_eq!(
-                wrong_fields(&yard.message(wrong, "k").await),
+                wrong_fields(&node.send_message(wrong, "k").await),
                 ["support_uid"],
                 "{wrong:?}"
             );
         }
         for path in ["a%0Ab", "%00", "%FF", &encode_id(&format!("{longest}x"))] {
             assert_eq!(
-                yard.get(&format!("/api/v1/entities/ticket/{path}"))
+                node.get(&format!("/api/v1/entities/ticket/{path}"))
                     .await
                     .status,
                 404,
                 "{path}"
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_event_of_a_ticket_that_may_not_be_created_fails_and_creates_nothing() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        assert_eq!(yard.message("known", "k-1").await.sequence(), 1);
-        yard.stop().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        assert_eq!(node.send_message("known", "k-1").await.sequence(), 1);
+        node.stop().await;
 
-        ground.set("sources.support.unknown_entity", "reject");
-        let yard = ground.start().await;
-        assert_eq!(yard.message("known", "k-2").await.sequence(), 2);
-        let rejected = yard.message("unknown", "k-3").await;
+        test_env.set("sources.support.unknown_entity", "reject");
+        let node = test_env.start().await;
+        assert_eq!(node.send_message("known", "k-2").await.sequence(), 2);
+        let rejected = node.send_message("unknown", "k-3").await;
         assert_eq!(rejected.status, 202);
         assert_eq!(
             rejected.body["entity"],
@@ -1447,69 +1450,69 @@ fn an_event_of_a_ticket_that_may_not_be_created_fails_and_creates_nothing() {
         assert_eq!(rejected.header("x-entity-sequence"), None);
         for path in ["unknown", "unknown/timeline"] {
             assert_eq!(
-                yard.get(&format!("/api/v1/entities/ticket/{path}"))
+                node.get(&format!("/api/v1/entities/ticket/{path}"))
                     .await
                     .status,
                 404,
                 "{path}"
             );
         }
-        assert_eq!(yard.get("/api/v1/entities/ticket").await.body["total"], 1);
+        assert_eq!(node.get("/api/v1/entities/ticket").await.body["total"], 1);
         let path = format!("/api/v1/events/{}", rejected.event_id());
-        let event = yard.get(&path).await.body;
+        let event = node.get(&path).await.body;
         assert_eq!(
             (&event["status"], &event["code"]),
             (&json!("failed"), &json!(404))
         );
         assert_eq!(event["error_message"], "ticket unknown does not exist");
-        let failed = yard.get("/api/v1/events?status=failed").await.body;
+        let failed = node.get("/api/v1/events?status=failed").await.body;
         assert_eq!((&failed["total"], &failed["items"][0]), (&json!(1), &event));
-        let again = yard.message("unknown", "k-3").await;
+        let again = node.send_message("unknown", "k-3").await;
         assert_eq!(
             (again.status, again.header("x-event-id")),
             (409, Some(rejected.event_id().as_str()))
         );
-        yard.stop().await;
+        node.stop().await;
 
-        ground.set("sources.support.unknown_entity", "create");
-        let yard = ground.start().await;
-        let accepted = yard.post(&format!("{path}/reprocess")).await;
+        test_env.set("sources.support.unknown_entity", "create");
+        let node = test_env.start().await;
+        let accepted = node.post(&format!("{path}/reprocess")).await;
         assert_eq!(
             (accepted.status, accepted.sequence(), accepted.event_id()),
             (202, 1, rejected.event_id())
         );
         assert_eq!(
-            yard.fetch_timeline("unknown").await[0]["event_id"],
+            node.fetch_timeline("unknown").await[0]["event_id"],
             rejected.event_id().as_str()
         );
         assert_eq!(
-            yard.get("/api/v1/events?status=failed").await.body["total"],
+            node.get("/api/v1/events?status=failed").await.body["total"],
             0
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_body_is_read_as_json_says_and_kept_as_it_was_received() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         let body = r#" {"event":"status.changed", "\u0065vent":"message\u002ecreated", "support_uid":"T","support_uid":"S",
             "extra": {"z": 1.50, "a": [1e400, 123456789012345678901234567890]},
             "data": 7, "data":{"message_id":"m","text":"first","text":"\"\u0421\ud83d\ude42\n\u0000", "text2": null} } "#;
-        let answer = yard.answer(yard.signed_request(body, "k-1")).await;
+        let answer = node.send_request(node.signed_request(body, "k-1")).await;
         assert_eq!(
             answer.body["entity"],
             json!({"kind": "ticket", "id": "S", "sequence": 1}),
             "{answer:?}"
         );
-        let ticket = yard.get("/api/v1/entities/ticket/S").await;
+        let ticket = node.get("/api/v1/entities/ticket/S").await;
         assert_eq!(ticket.body["state"]["messages"][0]["text"], "\"С🙂\n\0");
-        assert_eq!(yard.get("/api/v1/entities/ticket/T").await.status, 404);
-        let event = yard
+        assert_eq!(node.get("/api/v1/entities/ticket/T").await.status, 404);
+        let event = node
             .client
-            .get(format!("{}/api/v1/events/{}", yard.base, answer.event_id()))
+            .get(format!("{}/api/v1/events/{}", node.base, answer.event_id()))
             .bearer_auth(TOKEN);
         let text = event
             .send()
@@ -1522,7 +1525,7 @@ fn a_body_is_read_as_json_says_and_kept_as_it_was_received() {
 
         let half = r#"{"event":"message.created","support_uid":"S","data":{"message_id":"n","text":"\ud83d"}}"#;
         assert_eq!(
-            wrong_fields(&yard.answer(yard.signed_request(half, "k-2")).await),
+            wrong_fields(&node.send_request(node.signed_request(half, "k-2")).await),
             ["data.text"]
         );
         let deep = format!(
@@ -1531,16 +1534,16 @@ fn a_body_is_read_as_json_says_and_kept_as_it_was_received() {
             "]".repeat(100_000)
         );
         assert_eq!(
-            yard.answer(yard.signed_request(&deep, "k-2"))
+            node.send_request(node.signed_request(&deep, "k-2"))
                 .await
                 .sequence(),
             2
         );
-        assert_eq!(yard.fetch_timeline("S").await.len(), 2);
+        assert_eq!(node.fetch_timeline("S").await.len(), 2);
         assert_eq!(
-            yard.get("/api/v1/entities/ticket/S").await.body["sequence"],
+            node.get("/api/v1/entities/ticket/S").await.body["sequence"],
             2
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }

@@ -12,9 +12,9 @@ use crate::c2s;
 use crate::docs::ENABLED;
 use crate::instagram::APP_SECRET;
 use crate::senders::DESCRIBED;
-use crate::test_node::{API_KEY, SECRET, TOKEN, expect_soon, run};
+use crate::test_node::{API_KEY, SECRET, TOKEN, expect_soon, run_async};
 
-/// A browser without a window, in a session of its own.
+/// Headless browser in a session of its own.
 struct BrowserSession {
     client: Client,
     session: String,
@@ -104,7 +104,7 @@ impl BrowserSession {
         self.ask(Method::POST, "/url", json!({ "url": url })).await;
     }
 
-    /// What `script` returns, which may be a promise.
+    /// Runs `script` and returns its result, which may be a promise.
     async fn run(&self, script: &str, arguments: Value) -> Value {
         let script = format!(
             "const done = arguments[arguments.length - 1]; (async (...given) => {{ {script} }})(...arguments).then(done, error => done('' + error.stack))"
@@ -120,14 +120,14 @@ impl BrowserSession {
 
 impl Drop for BrowserSession {
     fn drop(&mut self) {
-        // The driver ends its browser with it. It may have ended already.
+        // The driver ends its browser. Ignored: it may have ended already.
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
 }
 
-/// Opens one operation of the page by its place, presses "Execute", closes it again, and gives its
-/// path and status; null beyond the last one.
+/// Opens one operation of the page by its index, presses "Execute", closes the operation, and
+/// returns its path and status; null beyond the last one.
 const TRY_ONE: &str = r"
     const until = async (name, what) => {
         for (let tries = 0; tries < 500; tries += 1) {
@@ -145,7 +145,7 @@ const TRY_ONE: &str = r"
     block.querySelector('.opblock-summary-control').click();
     const button = await until(`the button of ${path}`, () => block.querySelector('.execute'));
     const status = await until(`the answer of ${path}`, (tries) => {
-        // A press before the form is filled in does nothing.
+        // A press before the form is filled in has no effect.
         if (tries % 50 === 10 && !block.querySelector('.loading')) button.click();
         return block.querySelector('.live-responses-table .response .response-col_status');
     });
@@ -157,12 +157,12 @@ const TRY_ONE: &str = r"
 #[test]
 #[ignore = "needs Chromium and chromedriver"]
 fn every_endpoint_can_be_tried_on_the_page() {
-    run(async {
-        let mut ground = c2s::ground(&ENABLED);
-        ground.write_file(DESCRIBED);
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = c2s::test_env(&ENABLED);
+        test_env.write_file(DESCRIBED);
+        let node = test_env.start().await;
         let browser = BrowserSession::start().await;
-        browser.open(&format!("{}/docs/", yard.base)).await;
+        browser.open(&format!("{}/docs/", node.base)).await;
         let secrets = json!({
             "admin_token": TOKEN, "support_api_key": API_KEY, "support_signature": SECRET, "configured_signature": SECRET,
             "instagram_signature": APP_SECRET, "leads_signature": SECRET, "c2s_token": c2s::C2S_TOKEN,
@@ -174,7 +174,7 @@ fn every_endpoint_can_be_tried_on_the_page() {
             let Some(one) = one else { break };
             tried.push(one);
         }
-        let spec = yard.get("/openapi.json").await.body;
+        let spec = node.get("/openapi.json").await.body;
         let paths = spec["paths"].as_object().expect("paths");
         let operations: usize = paths
             .values()
@@ -188,8 +188,7 @@ fn every_endpoint_can_be_tried_on_the_page() {
                 described.is_object(),
                 "{method} {path} answered {status}, which is not described"
             );
-            // The page sends what it shows; only ids of things that this node does not have can
-            // fail.
+            // The page sends the shown example; only ids of entities that do not exist may fail.
             assert!(
                 (200..300).contains(status) || *status == 404,
                 "{method} {path} answered {status}"
@@ -216,6 +215,6 @@ fn every_endpoint_can_be_tried_on_the_page() {
             .expect("on the page");
         assert_eq!(lead.2, 200, "and those of leads");
         drop(browser);
-        yard.stop().await;
+        node.stop().await;
     });
 }

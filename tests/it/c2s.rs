@@ -1,5 +1,5 @@
-//! Lead events of Contact2Sale: single and in lists, each applied once, in order, and answered as
-//! the contract says.
+//! Lead events of Contact2Sale: single or in lists, applied once, in order, and answered as the
+//! contract says.
 
 use std::io;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::test_node::{
-    START, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run, run_together,
+    START, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run_async, run_together,
 };
 
 pub const C2S: &str = "/api/v1/webhooks/c2s";
 pub const C2S_TOKEN: &str = "test-webhook-token";
 
-/// A ground with the source enabled and without limits on rates, and with the keys given.
-pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
+/// Environment with the source enabled, without rate limits, and with the configuration `keys`.
+pub fn test_env(keys: &[(&str, &str)]) -> TestEnv {
     let own = [
         ("sources.c2s.enabled", "true"),
         ("sources.c2s.tokens", "an-older-token,test-webhook-token"),
@@ -30,24 +30,25 @@ pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
     TestEnv::new(&[&own, keys].concat())
 }
 
-fn unsigned(gate: &TestClient, body: &str) -> RequestBuilder {
-    let request = gate
+fn unsigned(client: &TestClient, body: &str) -> RequestBuilder {
+    let request = client
         .client
-        .post(format!("{}{C2S}", gate.base))
+        .post(format!("{}{C2S}", client.base))
         .header("content-type", "application/json");
     request.body(body.to_owned())
 }
 
-pub async fn send(gate: &TestClient, body: &Value) -> TestAnswer {
-    send_text(gate, &body.to_string()).await
+pub async fn send(client: &TestClient, body: &Value) -> TestAnswer {
+    send_text(client, &body.to_string()).await
 }
 
-async fn send_text(gate: &TestClient, body: &str) -> TestAnswer {
-    gate.answer(unsigned(gate, body).header("x-webhook-token", C2S_TOKEN))
+async fn send_text(client: &TestClient, body: &str) -> TestAnswer {
+    client
+        .send_request(unsigned(client, body).header("x-webhook-token", C2S_TOKEN))
         .await
 }
 
-/// An event of `lead_id` at `minute` past ten.
+/// Event of `lead_id` at `minute` past ten.
 pub fn event(lead_id: impl Into<Value>, minute: u32) -> Value {
     let updated_at = format!("2025-01-20T10:{minute:02}:00Z");
     let customer = json!({"name": format!("Ana {minute}"), "email": "ana@example.com"});
@@ -55,7 +56,7 @@ pub fn event(lead_id: impl Into<Value>, minute: u32) -> Value {
     json!({"lead_id": lead_id, "updated_at": updated_at, "hook_action": "lead.updated", "customer": customer})
 }
 
-/// What an answer of 200 counts.
+/// Counters in an answer of 200.
 fn summary(received: u32, processed: u32, duplicates: u32) -> Value {
     let failed = received - processed - duplicates;
     assert_eq!(failed, 0, "a list of errors is needed");
@@ -72,15 +73,15 @@ fn class(answer: &TestAnswer) -> (u16, &str) {
     )
 }
 
-pub async fn lead(gate: &TestClient, id: &str) -> Value {
-    let answer = gate.get(&format!("/api/v1/entities/c2s_lead/{id}")).await;
+pub async fn lead(client: &TestClient, id: &str) -> Value {
+    let answer = client.get(&format!("/api/v1/entities/c2s_lead/{id}")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body
 }
 
-/// The first hundred items of a lead's timeline, oldest first.
-pub async fn timeline(gate: &TestClient, id: &str) -> Vec<Value> {
-    let answer = gate
+/// Returns the first hundred items of a lead's timeline, oldest first.
+pub async fn timeline(client: &TestClient, id: &str) -> Vec<Value> {
+    let answer = client
         .get(&format!(
             "/api/v1/entities/c2s_lead/{id}/timeline?page_size=100"
         ))
@@ -93,77 +94,77 @@ pub async fn timeline(gate: &TestClient, id: &str) -> Vec<Value> {
     items
 }
 
-/// The eight checks of the source document's own script.
+/// Runs the eight checks of the script in the source document.
 #[test]
 fn the_documented_script_runs_green() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let first = event("test-lead-001", 0);
-        let missing = yard.answer(unsigned(&yard, &first.to_string())).await;
+        let missing = node.send_request(unsigned(&node, &first.to_string())).await;
         assert_eq!(missing.status, 401);
-        let invalid = unsigned(&yard, &first.to_string()).header("x-webhook-token", "wrong");
-        assert_eq!(yard.answer(invalid).await.status, 401);
-        let single = send(&yard, &first).await;
+        let invalid = unsigned(&node, &first.to_string()).header("x-webhook-token", "wrong");
+        assert_eq!(node.send_request(invalid).await.status, 401);
+        let single = send(&node, &first).await;
         assert_eq!((single.status, &single.body), (200, &summary(1, 1, 0)));
-        let duplicate = send(&yard, &first).await;
+        let duplicate = send(&node, &first).await;
         assert_eq!(
             (duplicate.status, &duplicate.body),
             (200, &summary(1, 0, 1))
         );
-        let later = send(&yard, &event("test-lead-001", 1)).await;
+        let later = send(&node, &event("test-lead-001", 1)).await;
         assert_eq!((later.status, &later.body), (200, &summary(1, 1, 0)));
         let batch = json!([
             event("test-lead-002", 0),
             event("test-lead-003", 0),
             event("test-lead-004", 0)
         ]);
-        let batch = send(&yard, &batch).await;
+        let batch = send(&node, &batch).await;
         assert_eq!((batch.status, &batch.body), (200, &summary(3, 3, 0)));
         assert_eq!(
-            send(&yard, &json!({"lead_id": "test-lead-005"}))
+            send(&node, &json!({"lead_id": "test-lead-005"}))
                 .await
                 .status,
             400
         );
         let invalid = json!({"lead_id": "test-lead-006", "updated_at": "not-a-timestamp"});
-        assert_eq!(send(&yard, &invalid).await.status, 400);
-        let health = yard.get("/health").await;
+        assert_eq!(send(&node, &invalid).await.status, 400);
+        let health = node.get("/health").await;
         assert_eq!(
             (health.status, &health.body),
-            (200, &yard.get("/healthz").await.body)
+            (200, &node.get("/healthz").await.body)
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn checks_are_made_in_their_order_and_every_refusal_has_its_code() {
-    run(async {
-        let mut ground = ground(&[
+    run_async(async {
+        let mut test_env = test_env(&[
             ("server.body_limit_bytes", "1024"),
             ("sources.c2s.rate_per_minute", "6"),
         ]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let large = "x".repeat(1025);
-        let authentic = |body: &str| unsigned(&yard, body).header("x-webhook-token", C2S_TOKEN);
+        let authentic = |body: &str| unsigned(&node, body).header("x-webhook-token", C2S_TOKEN);
         let older =
-            unsigned(&yard, &event(1, 0).to_string()).header("x-webhook-token", "an-older-token");
+            unsigned(&node, &event(1, 0).to_string()).header("x-webhook-token", "an-older-token");
         let cases = [
-            (unsigned(&yard, &large), 413, "body_too_large"),
-            (unsigned(&yard, "{"), 401, "unauthorized"),
+            (unsigned(&node, &large), 413, "body_too_large"),
+            (unsigned(&node, "{"), 401, "unauthorized"),
             (
-                unsigned(&yard, "{").header("x-webhook-token", ""),
+                unsigned(&node, "{").header("x-webhook-token", ""),
                 401,
                 "unauthorized",
             ),
             (
-                unsigned(&yard, "{").header("x-webhook-token", "test-webhook-toke"),
+                unsigned(&node, "{").header("x-webhook-token", "test-webhook-toke"),
                 401,
                 "unauthorized",
             ),
             (
-                unsigned(&yard, "{").bearer_auth(C2S_TOKEN),
+                unsigned(&node, "{").bearer_auth(C2S_TOKEN),
                 401,
                 "unauthorized",
             ),
@@ -173,8 +174,8 @@ fn checks_are_made_in_their_order_and_every_refusal_has_its_code() {
                 "invalid_json",
             ),
             (
-                yard.client
-                    .post(format!("{}{C2S}/", yard.base))
+                node.client
+                    .post(format!("{}{C2S}/", node.base))
                     .header("x-webhook-token", C2S_TOKEN)
                     .header("content-type", "text/plain")
                     .body("{"),
@@ -187,34 +188,34 @@ fn checks_are_made_in_their_order_and_every_refusal_has_its_code() {
             (older, 200, ""),
             (authentic("{}"), 429, "rate_limited"),
             (
-                yard.client.get(format!("{}{C2S}", yard.base)),
+                node.client.get(format!("{}{C2S}", node.base)),
                 405,
                 "method_not_allowed",
             ),
         ];
         for (number, (request, status, code)) in (1..).zip(cases) {
-            let answer = yard.answer(request).await;
+            let answer = node.send_request(request).await;
             assert_eq!(class(&answer), (status, code), "case {number}: {answer:?}");
         }
-        assert_eq!(yard.get("/api/v1/events").await.body["total"], 1);
-        yard.stop().await;
+        assert_eq!(node.get("/api/v1/events").await.body["total"], 1);
+        node.stop().await;
     });
 }
 
 #[test]
 fn the_endpoint_exists_only_where_it_is_enabled() {
-    run(async {
-        let yard = TestEnv::new(&[]).start().await;
-        assert_eq!(class(&send(&yard, &event(1, 0)).await), (404, "not_found"));
-        yard.stop().await;
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        assert_eq!(class(&send(&node, &event(1, 0)).await), (404, "not_found"));
+        node.stop().await;
     });
 }
 
 #[test]
-fn a_wrong_event_is_told_every_field_and_leaves_no_trace() {
-    run(async {
-        let yard = ground(&[]).start().await;
-        let answer = send(&yard, &json!({"updated_at": 7, "customer": []})).await;
+fn the_answer_to_a_wrong_event_names_every_field_and_nothing_is_stored() {
+    run_async(async {
+        let node = test_env(&[]).start().await;
+        let answer = send(&node, &json!({"updated_at": 7, "customer": []})).await;
         let errors = json!([
             {"field": "lead_id", "detail": "lead_id is required"},
             {"field": "updated_at", "detail": "updated_at must be an RFC 3339 time, not a number"},
@@ -223,7 +224,7 @@ fn a_wrong_event_is_told_every_field_and_leaves_no_trace() {
         let body =
             json!({"detail": "lead_id is required", "code": "validation_failed", "errors": errors});
         assert_eq!((answer.status, &answer.body), (400, &body));
-        let answer = send(&yard, &json!([{"lead_id": 1}, 7])).await;
+        let answer = send(&node, &json!([{"lead_id": 1}, 7])).await;
         let errors = json!([
             {"field": "[0].updated_at", "detail": "[0].updated_at is required"},
             {"field": "[1].event", "detail": "[1].event must be a JSON object of valid Unicode text"},
@@ -233,7 +234,7 @@ fn a_wrong_event_is_told_every_field_and_leaves_no_trace() {
             ((400, "validation_failed"), &errors)
         );
         let many = Value::Array((0..1_001).map(|n| event(n, 0)).collect());
-        let answer = send(&yard, &many).await;
+        let answer = send(&node, &many).await;
         assert_eq!(
             (class(&answer), &answer.body["detail"]),
             (
@@ -241,18 +242,18 @@ fn a_wrong_event_is_told_every_field_and_leaves_no_trace() {
                 &json!("body must have 1 to 1000 events")
             )
         );
-        assert_eq!(yard.get("/api/v1/events").await.body["total"], 0);
-        yard.stop().await;
+        assert_eq!(node.get("/api/v1/events").await.body["total"], 0);
+        node.stop().await;
     });
 }
 
 #[test]
 fn in_a_list_each_event_stands_by_itself_and_order_is_kept() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let twice = event("7", 2);
         let list = json!([event(7, 1), {"lead_id": 7}, twice, "no event", twice, event(8, 1), event("7", 3)]);
-        let answer = send(&yard, &list).await;
+        let answer = send(&node, &list).await;
         let errors = json!([
             {"index": 1, "field": "updated_at", "detail": "updated_at is required"},
             {"index": 3, "field": "event", "detail": "event must be a JSON object of valid Unicode text"},
@@ -262,7 +263,7 @@ fn in_a_list_each_event_stands_by_itself_and_order_is_kept() {
         });
         assert_eq!((answer.status, &answer.body), (200, &expected));
         assert_eq!(answer.header("x-event-id"), None, "there is no single one");
-        let order: Vec<_> = timeline(&yard, "7")
+        let order: Vec<_> = timeline(&node, "7")
             .await
             .iter()
             .map(|item| item["data"]["updated_at"].clone())
@@ -275,20 +276,20 @@ fn in_a_list_each_event_stands_by_itself_and_order_is_kept() {
                 "2025-01-20T10:03:00Z"
             ]
         );
-        assert_eq!(lead(&yard, "7").await["state"]["customer"]["name"], "Ana 3");
-        assert_eq!(lead(&yard, "8").await["sequence"], 1);
-        yard.stop().await;
+        assert_eq!(lead(&node, "7").await["state"]["customer"]["name"], "Ana 3");
+        assert_eq!(lead(&node, "8").await["sequence"], 1);
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_event_is_kept_as_it_was_sent_and_completes_at_once() {
-    run(async {
-        let mut ground = ground(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = test_env(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let body = r#"{"attributes": {"updated_at": "2025-01-20T12:00:00+02:00", "price": 10.50}, "lead_id": 7, "x": null}"#;
-        let answer = send_text(&yard, body).await;
+        let answer = send_text(&node, body).await;
         assert_eq!(
             (answer.status, answer.header("x-entity-sequence")),
             (200, Some("1"))
@@ -297,7 +298,7 @@ fn an_event_is_kept_as_it_was_sent_and_completes_at_once() {
             .header("x-event-id")
             .expect("it is the only one")
             .to_owned();
-        let event = yard.get(&format!("/api/v1/events/{id}")).await.body;
+        let event = node.get(&format!("/api/v1/events/{id}")).await.body;
         let expected = json!({
             "event_id": id, "source": "c2s", "type": "c2s_lead.received",
             "entity": {"kind": "c2s_lead", "id": "7", "sequence": 1},
@@ -306,7 +307,7 @@ fn an_event_is_kept_as_it_was_sent_and_completes_at_once() {
             "payload": serde_json::from_str::<Value>(body).expect("JSON"),
         });
         assert_eq!(event, expected);
-        let lead = lead(&yard, "7").await;
+        let lead = lead(&node, "7").await;
         let expected = json!({
             "lead_id": 7, "updated_at": "2025-01-20T10:00:00.000Z", "x": null, "enriched": null,
             "attributes": {"updated_at": "2025-01-20T12:00:00+02:00", "price": 10.5},
@@ -315,7 +316,7 @@ fn an_event_is_kept_as_it_was_sent_and_completes_at_once() {
             (&lead["kind"], &lead["state"]),
             (&json!("c2s_lead"), &expected)
         );
-        let item = &timeline(&yard, "7").await[0];
+        let item = &timeline(&node, "7").await[0];
         assert_eq!(
             (&item["type"], &item["at"]),
             (
@@ -332,44 +333,44 @@ fn an_event_is_kept_as_it_was_sent_and_completes_at_once() {
             serde_json::from_str::<Value>(body).expect("JSON"),
             "the whole event"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_older_event_is_recorded_as_late_and_the_lead_keeps_its_newer_fields() {
-    run(async {
-        let yard = ground(&[]).start().await;
-        send(&yard, &event("7", 5)).await;
-        let late = send(&yard, &event("7", 3)).await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
+        send(&node, &event("7", 5)).await;
+        let late = send(&node, &event("7", 3)).await;
         assert_eq!((late.status, &late.body), (200, &summary(1, 1, 0)));
-        let lead = lead(&yard, "7").await;
+        let lead = lead(&node, "7").await;
         assert_eq!(
             (&lead["state"]["customer"]["name"], &lead["sequence"]),
             (&json!("Ana 5"), &json!(2))
         );
-        let late: Vec<_> = timeline(&yard, "7")
+        let late: Vec<_> = timeline(&node, "7")
             .await
             .iter()
             .map(|item| item["late"].clone())
             .collect();
         assert_eq!(late, [false, true]);
         assert_eq!(
-            send(&yard, &event("7", 3)).await.body,
+            send(&node, &event("7", 3)).await.body,
             summary(1, 0, 1),
             "late ones are remembered too"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn two_spellings_of_one_instant_or_one_lead_are_the_same_event() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let event = |lead_id: Value, updated_at: &str| json!({"lead_id": lead_id, "updated_at": updated_at});
         assert_eq!(
-            send(&yard, &event(json!(7), "2025-01-20T10:00:00Z"))
+            send(&node, &event(json!(7), "2025-01-20T10:00:00Z"))
                 .await
                 .body,
             summary(1, 1, 0)
@@ -381,37 +382,37 @@ fn two_spellings_of_one_instant_or_one_lead_are_the_same_event() {
         ];
         for updated_at in same {
             assert_eq!(
-                send(&yard, &event(json!("7"), updated_at)).await.body,
+                send(&node, &event(json!("7"), updated_at)).await.body,
                 summary(1, 0, 1),
                 "{updated_at}"
             );
         }
         let among = json!({"lead_id": "7", "attributes": {"updated_at": "2025-01-20T10:00:00Z"}});
-        assert_eq!(send(&yard, &among).await.body, summary(1, 0, 1));
+        assert_eq!(send(&node, &among).await.body, summary(1, 0, 1));
         assert_eq!(
-            send(&yard, &event(json!(7), "2025-01-20T10:00:00.000001Z"))
+            send(&node, &event(json!(7), "2025-01-20T10:00:00.000001Z"))
                 .await
                 .body,
             summary(1, 1, 0)
         );
         assert_eq!(
-            send(&yard, &event(json!("8"), "2025-01-20T10:00:00Z"))
+            send(&node, &event(json!("8"), "2025-01-20T10:00:00Z"))
                 .await
                 .body,
             summary(1, 1, 0)
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn the_same_event_many_times_at_once_is_processed_once() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let requests = (0..32).map(|n| {
-            let gate = yard.gate.clone();
+            let client = node.api.clone();
             let one = event("7", 0);
-            async move { send(&gate, &if n % 2 == 0 { one } else { json!([one]) }).await }
+            async move { send(&client, &if n % 2 == 0 { one } else { json!([one]) }).await }
         });
         let answers = run_together(requests).await;
         let count = |member: &str| {
@@ -425,96 +426,96 @@ fn the_same_event_many_times_at_once_is_processed_once() {
             "{answers:?}"
         );
         assert_eq!((count("processed"), count("duplicates")), (1, 31));
-        assert_eq!(lead(&yard, "7").await["sequence"], 1);
-        yard.stop().await;
+        assert_eq!(lead(&node, "7").await["sequence"], 1);
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_duplicate_is_known_after_a_restart_and_after_years() {
-    run(async {
-        let mut ground = ground(&[]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
-        send(&yard, &json!([event("7", 0), event("7", 1)])).await;
-        yard.stop().await;
-        let yard = ground.start().await;
-        assert_eq!(send(&yard, &event(7, 0)).await.body, summary(1, 0, 1));
+    run_async(async {
+        let mut test_env = test_env(&[]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        send(&node, &json!([event("7", 0), event("7", 1)])).await;
+        node.stop().await;
+        let node = test_env.start().await;
+        assert_eq!(send(&node, &event(7, 0)).await.body, summary(1, 0, 1));
         clock.advance(Duration::from_secs(3 * 365 * 24 * 60 * 60));
         assert_eq!(
-            send(&yard, &json!([event("7", 1), event("7", 2)]))
+            send(&node, &json!([event("7", 1), event("7", 2)]))
                 .await
                 .body,
             summary(2, 1, 1)
         );
-        yard.stop().await;
-        let yard = ground.start().await;
-        assert_eq!(send(&yard, &event("7", 2)).await.body, summary(1, 0, 1));
+        node.stop().await;
+        let node = test_env.start().await;
+        assert_eq!(send(&node, &event("7", 2)).await.body, summary(1, 0, 1));
         assert_eq!(
-            yard.get("/api/v1/events?source=c2s").await.body["total"],
+            node.get("/api/v1/events?source=c2s").await.body["total"],
             3,
             "duplicates leave no record"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_duplicate_is_known_after_a_crash() {
-    run(async {
-        let ground = ground(&[]);
-        let mut process = ground.start_process().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let mut process = test_env.start_process().await;
         let events: Vec<_> = (0..20).map(|minute| event("7", minute)).collect();
         assert_eq!(
             send(&process, &json!(events)).await.body,
             summary(20, 20, 0)
         );
         process.kill();
-        let yard = ground.start().await;
-        assert_eq!(send(&yard, &json!(events)).await.body, summary(20, 0, 20));
-        assert_eq!(timeline(&yard, "7").await.len(), 20);
-        yard.stop().await;
+        let node = test_env.start().await;
+        assert_eq!(send(&node, &json!(events)).await.body, summary(20, 0, 20));
+        assert_eq!(timeline(&node, "7").await.len(), 20);
+        node.stop().await;
     });
 }
 
-/// An event from the future is taken for one of now, or every true one after it would be late.
+/// An event from the future counts as one of now; otherwise every later true event would be late.
 #[test]
 fn a_time_far_ahead_makes_nothing_else_late_and_is_a_duplicate_of_itself() {
-    run(async {
-        let mut ground = ground(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = test_env(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let ahead = json!({"lead_id": 7, "updated_at": "2031-01-01T00:00:00Z", "customer": {"name": "Ahead"}});
         let now = json!({"lead_id": 7, "updated_at": START, "customer": {"name": "Now"}});
         assert_eq!(
-            send(&yard, &json!([ahead, now, ahead])).await.body,
+            send(&node, &json!([ahead, now, ahead])).await.body,
             summary(3, 2, 1)
         );
-        let late: Vec<_> = timeline(&yard, "7")
+        let late: Vec<_> = timeline(&node, "7")
             .await
             .iter()
             .map(|item| item["late"].clone())
             .collect();
         assert_eq!(late, [false, false]);
-        assert_eq!(lead(&yard, "7").await["state"]["customer"]["name"], "Now");
-        yard.stop().await;
+        assert_eq!(lead(&node, "7").await["state"]["customer"]["name"], "Now");
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_lead_s_bucket_empties_and_fills_up_and_duplicates_take_nothing() {
-    run(async {
-        let mut ground = ground(&[
+    run_async(async {
+        let mut test_env = test_env(&[
             ("sources.c2s.lead_rate_per_minute", "3"),
             ("sources.c2s.rate_per_minute", "100"),
         ]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
         for _ in 0..5 {
-            assert_eq!(send(&yard, &event("7", 0)).await.status, 200);
+            assert_eq!(send(&node, &event("7", 0)).await.status, 200);
         }
         let answer = send(
-            &yard,
+            &node,
             &json!([event("7", 1), event("8", 1), event("7", 2), event("7", 3)]),
         )
         .await;
@@ -524,7 +525,7 @@ fn a_lead_s_bucket_empties_and_fills_up_and_duplicates_take_nothing() {
             "errors": [{"index": 3, "field": "lead_id", "detail": detail}],
         });
         assert_eq!((answer.status, &answer.body), (200, &expected));
-        let refused = send(&yard, &event("7", 3)).await;
+        let refused = send(&node, &event("7", 3)).await;
         assert_eq!(
             (class(&refused), refused.header("retry-after")),
             ((429, "rate_limited"), Some("20"))
@@ -534,23 +535,23 @@ fn a_lead_s_bucket_empties_and_fills_up_and_duplicates_take_nothing() {
             Some("3"),
             "the limit that is used up"
         );
-        assert_eq!(send(&yard, &json!([event("7", 3)])).await.body["failed"], 1);
+        assert_eq!(send(&node, &json!([event("7", 3)])).await.body["failed"], 1);
         clock.advance(Duration::from_secs(20));
-        assert_eq!(send(&yard, &event("7", 3)).await.body, summary(1, 1, 0));
-        assert_eq!(send(&yard, &event("7", 4)).await.status, 429);
-        assert_eq!(timeline(&yard, "7").await.len(), 4);
-        yard.stop().await;
+        assert_eq!(send(&node, &event("7", 3)).await.body, summary(1, 1, 0));
+        assert_eq!(send(&node, &event("7", 4)).await.status, 429);
+        assert_eq!(timeline(&node, "7").await.len(), 4);
+        node.stop().await;
     });
 }
 
-/// Its third event was refused each time, since the two duplicates before it held the tokens that
-/// they gave back.
+/// Regression: the third event was refused each time, because the two duplicates before it held
+/// tokens that they returned later.
 #[test]
 fn a_list_longer_than_a_bucket_is_completed_by_sending_it_again() {
-    run(async {
-        let mut ground = ground(&[("sources.c2s.lead_rate_per_minute", "2")]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = test_env(&[("sources.c2s.lead_rate_per_minute", "2")]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
         let list = json!([
             event("7", 0),
             event("8", 0),
@@ -563,7 +564,7 @@ fn a_list_longer_than_a_bucket_is_completed_by_sending_it_again() {
             ["processed", "duplicates", "failed"]
                 .map(|name| answer.body[name].as_u64().expect("a count"))
         };
-        let first = send(&yard, &list).await;
+        let first = send(&node, &list).await;
         assert_eq!(counts(&first), [3, 0, 3]);
         let refused = |answer: &TestAnswer| -> Vec<Value> {
             let errors = answer.body["errors"].as_array().expect("a list");
@@ -571,29 +572,29 @@ fn a_list_longer_than_a_bucket_is_completed_by_sending_it_again() {
         };
         assert_eq!(refused(&first), [3, 4, 5], "in the list's order");
         clock.advance(Duration::from_secs(60));
-        assert_eq!(counts(&send(&yard, &list).await), [2, 3, 1]);
+        assert_eq!(counts(&send(&node, &list).await), [2, 3, 1]);
         clock.advance(Duration::from_secs(60));
-        assert_eq!(counts(&send(&yard, &list).await), [1, 5, 0]);
+        assert_eq!(counts(&send(&node, &list).await), [1, 5, 0]);
         clock.advance(Duration::from_secs(60));
-        assert_eq!(send(&yard, &list).await.body, summary(6, 0, 6));
-        assert_eq!(timeline(&yard, "7").await.len(), 5);
-        yard.stop().await;
+        assert_eq!(send(&node, &list).await.body, summary(6, 0, 6));
+        assert_eq!(timeline(&node, "7").await.len(), 5);
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_address_has_a_window_of_its_own() {
-    run(async {
-        let mut ground = ground(&[
+    run_async(async {
+        let mut test_env = test_env(&[
             ("sources.c2s.rate_per_minute", "2"),
             ("server.trusted_proxies", "127.0.0.0/8"),
         ]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
         let from = |address: &str, minute| {
-            let request = unsigned(&yard, &event("7", minute).to_string())
+            let request = unsigned(&node, &event("7", minute).to_string())
                 .header("x-webhook-token", C2S_TOKEN);
-            yard.answer(request.header("x-forwarded-for", address.to_owned()))
+            node.send_request(request.header("x-forwarded-for", address.to_owned()))
         };
         let first = from("203.0.113.9", 1).await;
         let quota = |answer: &TestAnswer| {
@@ -617,20 +618,20 @@ fn an_address_has_a_window_of_its_own() {
         assert_eq!(from("203.0.113.10", 3).await.status, 200);
         clock.advance(Duration::from_secs(60));
         assert_eq!(from("203.0.113.9", 4).await.status, 200);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn only_listed_addresses_may_call_also_behind_a_proxy() {
-    run(async {
+    run_async(async {
         let listed = ("sources.c2s.ip_allowlist", "203.0.113.0/24, 2001:db8::/32");
-        let ground = ground(&[listed, ("server.trusted_proxies", "127.0.0.0/8")]);
-        let yard = ground.start().await;
+        let test_env = test_env(&[listed, ("server.trusted_proxies", "127.0.0.0/8")]);
+        let node = test_env.start().await;
         let body = event("7", 0).to_string();
         let from = |address: &'static str| {
-            let request = unsigned(&yard, &body).header("x-webhook-token", C2S_TOKEN);
-            yard.answer(request.header("x-forwarded-for", address))
+            let request = unsigned(&node, &body).header("x-webhook-token", C2S_TOKEN);
+            node.send_request(request.header("x-forwarded-for", address))
         };
         for (address, status) in [
             ("203.0.113.9", 200),
@@ -641,18 +642,17 @@ fn only_listed_addresses_may_call_also_behind_a_proxy() {
         ] {
             assert_eq!(from(address).await.status, status, "{address}");
         }
-        let refused = yard.answer(unsigned(&yard, &body)).await;
+        let refused = node.send_request(unsigned(&node, &body)).await;
         assert_eq!(
             class(&refused),
             (403, "forbidden"),
             "before the token is looked at"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// A disk that stands still until as many events were decided as are asked for, and counts its
-/// syncs.
+/// Disk that blocks until the requested number of events was decided, and counts its syncs.
 #[derive(Default)]
 struct CountingDisk {
     state: Mutex<(usize, usize)>,
@@ -667,7 +667,8 @@ impl FailureInjector for CountingDisk {
             state.0 += 1;
             self.decided.notify_all();
         }
-        // The store itself syncs before there is a journal, and the projection beside it.
+        // Only the journal's thread: the store syncs before there is a journal, and so does the
+        // projection.
         if matches!(point, Failpoint::Sync) && thread::current().name() == Some("journal") {
             state.1 += 1;
             self.decided
@@ -679,14 +680,14 @@ impl FailureInjector for CountingDisk {
 
 #[test]
 fn a_list_of_a_thousand_takes_two_commits_at_most() {
-    run(async {
-        let mut ground = ground(&[]);
+    run_async(async {
+        let mut test_env = test_env(&[]);
         let disk = Arc::new(CountingDisk {
             awaited: 1_001,
             ..CountingDisk::default()
         });
-        ground.deps.faults = Arc::clone(&disk) as Arc<dyn FailureInjector>;
-        let yard = ground.start().await;
+        test_env.deps.failure_injector = Arc::clone(&disk) as Arc<dyn FailureInjector>;
+        let node = test_env.start().await;
         let minutes = (0..1_000).map(|n| {
             let time = format!(
                 "2025-01-20T{:02}:{:02}:{:02}Z",
@@ -697,36 +698,37 @@ fn a_list_of_a_thousand_takes_two_commits_at_most() {
             json!({"lead_id": 7, "updated_at": time})
         });
         let list: Vec<_> = minutes.collect();
-        let (gate, body) = (yard.gate.clone(), json!(list));
-        let batch = actix_rt::spawn(async move { send(&gate, &body).await });
+        let (client, body) = (node.api.clone(), json!(list));
+        let batch = actix_rt::spawn(async move { send(&client, &body).await });
         while disk.state.lock().0 < 1_000 {
             tokio::task::yield_now().await;
         }
-        // It says that all before it are on their way, and needs no commit of its own.
+        // A duplicate confirms that all events before it are in flight, and needs no commit of its
+        // own.
         let (duplicate, batch) =
-            tokio::join!(expect_soon(send(&yard, &list[999])), expect_soon(batch));
+            tokio::join!(expect_soon(send(&node, &list[999])), expect_soon(batch));
         assert_eq!(duplicate.body, summary(1, 0, 1));
         assert_eq!(batch.expect("no panic").body, summary(1_000, 1_000, 0));
         let commits = disk.state.lock().1;
         assert!((1..=2).contains(&commits), "{commits} commits");
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_list_that_found_no_room_is_to_be_sent_again_and_has_taken_no_tokens() {
-    run(async {
-        let mut ground = ground(&[
+    run_async(async {
+        let mut test_env = test_env(&[
             ("router.in_flight_events_max", "16"),
             ("sources.c2s.lead_rate_per_minute", "12"),
         ]);
-        let dam = ground.with_disk_gate();
-        let yard = ground.start().await;
+        let dam = test_env.with_disk_gate();
+        let node = test_env.start().await;
         dam.close();
         let mut waiting = JoinSet::new();
         for number in 100..117 {
-            let gate = yard.gate.clone();
-            waiting.spawn(async move { send(&gate, &event(number, 0)).await });
+            let client = node.api.clone();
+            waiting.spawn(async move { send(&client, &event(number, 0)).await });
         }
         let refused = expect_soon(waiting.join_next())
             .await
@@ -734,7 +736,7 @@ fn a_list_that_found_no_room_is_to_be_sent_again_and_has_taken_no_tokens() {
             .expect("no panic");
         assert_eq!(class(&refused), (503, "overloaded"));
         let list: Vec<_> = (0..12).map(|minute| event("7", minute)).collect();
-        let refused = expect_soon(send(&yard, &json!(list))).await;
+        let refused = expect_soon(send(&node, &json!(list))).await;
         assert_eq!(
             (class(&refused), refused.header("retry-after")),
             ((503, "overloaded"), Some("1"))
@@ -746,10 +748,10 @@ fn a_list_that_found_no_room_is_to_be_sent_again_and_has_taken_no_tokens() {
             "{answers:?}"
         );
         assert_eq!(
-            expect_soon(send(&yard, &json!(list))).await.body,
+            expect_soon(send(&node, &json!(list))).await.body,
             summary(12, 12, 0)
         );
-        let times: Vec<_> = timeline(&yard, "7")
+        let times: Vec<_> = timeline(&node, "7")
             .await
             .iter()
             .map(|item| item["at"].clone())
@@ -761,31 +763,31 @@ fn a_list_that_found_no_room_is_to_be_sent_again_and_has_taken_no_tokens() {
             times, expected,
             "also in slices that are smaller than the list"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// What was durable of a list counts as duplicates when the rest of it failed with the store.
+/// The durable part of a list counts as duplicates after the rest failed with the store.
 #[test]
 fn a_list_that_a_crash_cut_off_is_completed_by_sending_it_again() {
-    run(async {
-        let ground = ground(&[]);
+    run_async(async {
+        let test_env = test_env(&[]);
         let list: Vec<_> = (0..40).map(|minute| event(minute % 3, minute)).collect();
         for _ in 0..3 {
-            let mut process = ground.start_process().await;
-            let (gate, body) = (process.gate.clone(), json!(list));
+            let mut process = test_env.start_process().await;
+            let (client, body) = (process.api.clone(), json!(list));
             let under_way = actix_rt::spawn(async move {
                 let request =
-                    unsigned(&gate, &body.to_string()).header("x-webhook-token", C2S_TOKEN);
+                    unsigned(&client, &body.to_string()).header("x-webhook-token", C2S_TOKEN);
                 request.send().await.map(drop)
             });
             tokio::task::yield_now().await;
             process.kill();
-            // There may have been an answer or none.
+            // Ignored: the request may or may not have been answered.
             let _ = expect_soon(under_way).await.expect("no panic");
         }
-        let yard = ground.start().await;
-        let again = expect_soon(send(&yard, &json!(list))).await;
+        let node = test_env.start().await;
+        let again = expect_soon(send(&node, &json!(list))).await;
         let count = |member: &str| again.body[member].as_u64().expect("a count");
         assert_eq!(
             (again.status, count("processed") + count("duplicates")),
@@ -793,48 +795,48 @@ fn a_list_that_a_crash_cut_off_is_completed_by_sending_it_again() {
             "{again:?}"
         );
         assert_eq!(
-            yard.get("/api/v1/events?source=c2s").await.body["total"],
+            node.get("/api/v1/events?source=c2s").await.body["total"],
             40
         );
         for (id, expected) in [("0", 14), ("1", 13), ("2", 13)] {
-            assert_eq!(lead(&yard, id).await["sequence"], expected, "{id}");
+            assert_eq!(lead(&node, id).await["sequence"], expected, "{id}");
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn what_was_sent_never_comes_back_in_a_refusal() {
-    run(async {
-        let yard = ground(&[]).start().await;
+fn a_refusal_never_quotes_the_request() {
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let secret = "123.456.789-09";
         for body in [
             json!({"lead_id": [secret], "updated_at": secret}),
             json!([secret, {"customer": secret}]),
             json!(secret),
         ] {
-            let answer = send(&yard, &body).await;
+            let answer = send(&node, &body).await;
             assert_eq!(answer.status, 400);
             assert!(!answer.body.to_string().contains(secret), "{answer:?}");
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// The whole state again, from the journal alone.
+/// Rebuilds the whole state from the journal alone.
 #[test]
 fn a_rebuilt_node_knows_the_same() {
-    run(async {
-        let ground = ground(&[]);
-        let yard: TestNode = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node: TestNode = test_env.start().await;
         let list: Vec<_> = [3, 1, 2, 5, 4].map(|minute| event("7", minute)).into();
-        send(&yard, &json!(list)).await;
-        let before = lead(&yard, "7").await;
-        yard.stop().await;
-        crate::rebuild::rebuild(&ground).expect("it can be rebuilt");
-        let yard = ground.start().await;
-        assert_eq!(lead(&yard, "7").await, before);
-        assert_eq!(send(&yard, &json!(list)).await.body, summary(5, 0, 5));
-        yard.stop().await;
+        send(&node, &json!(list)).await;
+        let before = lead(&node, "7").await;
+        node.stop().await;
+        crate::rebuild::rebuild(&test_env).expect("it can be rebuilt");
+        let node = test_env.start().await;
+        assert_eq!(lead(&node, "7").await, before);
+        assert_eq!(send(&node, &json!(list)).await.body, summary(5, 0, 5));
+        node.stop().await;
     });
 }

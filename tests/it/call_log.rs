@@ -1,5 +1,4 @@
-//! The exchange log: every call of a source is a row, also a refused one, and no row holds a
-//! secret.
+//! The call log: every call of a source is a row, refused calls too, and no row contains a secret.
 
 use hookyard::config::Secret;
 use hookyard::edge::support::signature::sign_support_body;
@@ -8,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::rebuild::rebuild;
 use crate::test_node::{
-    API_KEY, SECRET, START, SUPPORT, TOKEN, TestAnswer, TestClient, TestEnv, run,
+    API_KEY, SECRET, START, SUPPORT, TOKEN, TestAnswer, TestClient, TestEnv, run_async,
 };
 
 const LOGS: &str = "/api/v1/webhooks/logs";
 
-async fn list(gate: &TestClient, query: &str) -> Value {
-    let answer = gate.get(&format!("{LOGS}?{query}")).await;
+async fn list(client: &TestClient, query: &str) -> Value {
+    let answer = client.get(&format!("{LOGS}?{query}")).await;
     assert_eq!(answer.status, 200, "{query}: {answer:?}");
     answer.body
 }
@@ -23,11 +22,11 @@ fn items(list: &Value) -> &Vec<Value> {
     list["items"].as_array().expect("items")
 }
 
-/// All rows, newest first.
-async fn all(gate: &TestClient) -> Vec<Value> {
+/// Returns all rows, newest first.
+async fn all(client: &TestClient) -> Vec<Value> {
     let mut rows = Vec::new();
     for page in 1.. {
-        let list = list(gate, &format!("page={page}&page_size=100")).await;
+        let list = list(client, &format!("page={page}&page_size=100")).await;
         rows.extend(items(&list).clone());
         if page >= list["pages"].as_u64().expect("pages") {
             break;
@@ -42,37 +41,38 @@ fn ids(rows: &[Value]) -> Vec<u64> {
         .collect()
 }
 
-async fn newest(gate: &TestClient) -> Value {
-    let id = items(&list(gate, "page_size=1").await)[0]["id"].clone();
-    gate.get(&format!("{LOGS}/{id}")).await.body
+async fn newest(client: &TestClient) -> Value {
+    let id = items(&list(client, "page_size=1").await)[0]["id"].clone();
+    client.get(&format!("{LOGS}/{id}")).await.body
 }
 
-/// A call that is refused, since nobody knows its key.
-fn junk(gate: &TestClient) -> RequestBuilder {
-    gate.client
-        .post(format!("{}{SUPPORT}", gate.base))
+/// Call with an unknown key, which is refused.
+fn junk(client: &TestClient) -> RequestBuilder {
+    client
+        .client
+        .post(format!("{}{SUPPORT}", client.base))
         .header("x-crm-api-key", "guessed")
         .body("{}")
 }
 
 #[test]
-fn a_call_is_one_row_with_what_it_was_and_what_came_of_it() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+fn a_call_is_one_row_with_request_and_result() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let body = json!({"event": "message.created", "support_uid": "S", "data": {"message_id": "m", "text": "Hello"}});
         let body = body.to_string();
-        let answer = yard
-            .answer(
-                yard.signed_request(&body, "k-1")
+        let answer = node
+            .send_request(
+                node.signed_request(&body, "k-1")
                     .header("user-agent", "crm/1.0"),
             )
             .await;
         assert_eq!(answer.status, 202, "{answer:?}");
         let (event_id, id) = (
             answer.event_id(),
-            items(&list(&yard, "").await)[0]["id"].clone(),
+            items(&list(&node, "").await)[0]["id"].clone(),
         );
         let row = json!({
             "id": id, "at": START, "direction": "incoming", "source": "support", "method": "POST", "path": SUPPORT,
@@ -80,9 +80,9 @@ fn a_call_is_one_row_with_what_it_was_and_what_came_of_it() {
             "event_ids": [event_id],
         });
         let expected = json!({"items": [row], "total": 1, "page": 1, "page_size": 20, "pages": 1});
-        assert_eq!(list(&yard, "").await, expected);
+        assert_eq!(list(&node, "").await, expected);
         for path in [format!("{LOGS}/{id}"), format!("{LOGS}/{id}/")] {
-            let one = yard.get(&path).await.body;
+            let one = node.get(&path).await.body;
             for (name, value) in row.as_object().expect("an object") {
                 assert_eq!(one[name], *value, "{name}");
             }
@@ -103,59 +103,59 @@ fn a_call_is_one_row_with_what_it_was_and_what_came_of_it() {
                 (&json!("…"), &json!("…"))
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_refused_call_is_logged_too() {
-    run(async {
-        let ground = TestEnv::new(&[
+    run_async(async {
+        let test_env = TestEnv::new(&[
             ("server.body_limit_bytes", "1024"),
             ("sources.support.rate_per_minute", "4"),
         ]);
-        let yard = ground.start().await;
-        let url = format!("{}{SUPPORT}", yard.base);
+        let node = test_env.start().await;
+        let url = format!("{}{SUPPORT}", node.base);
         let message = |data: Value| {
             json!({"event": "message.created", "support_uid": "S", "data": data}).to_string()
         };
-        let first = yard.message("S", "k").await;
-        let forged = yard.signed_request("{}", "k").build().expect("a request");
+        let first = node.send_message("S", "k").await;
+        let forged = node.signed_request("{}", "k").build().expect("a request");
         let mut headers = forged.headers().clone();
         headers.insert("x-crm-signature", "00".parse().expect("a header"));
         let calls: Vec<(RequestBuilder, u16, &str)> = vec![
-            (junk(&yard), 401, "invalid_api_key"),
+            (junk(&node), 401, "invalid_api_key"),
             (
-                yard.client.post(&url).headers(headers).body("{}"),
+                node.client.post(&url).headers(headers).body("{}"),
                 401,
                 "invalid_signature",
             ),
             (
-                yard.signed_request(&"x".repeat(2_000), "k"),
+                node.signed_request(&"x".repeat(2_000), "k"),
                 413,
                 "body_too_large",
             ),
-            (yard.signed_request("{", "k"), 400, "invalid_json"),
+            (node.signed_request("{", "k"), 400, "invalid_json"),
             (
-                yard.signed_request(&message(json!({})), "other"),
+                node.signed_request(&message(json!({})), "other"),
                 400,
                 "validation_failed",
             ),
             (
-                yard.signed_request(&message(json!({"message_id": "k", "text": "k"})), "k"),
+                node.signed_request(&message(json!({"message_id": "k", "text": "k"})), "k"),
                 409,
                 "duplicate_event",
             ),
-            (yard.signed_request("{}", "k"), 429, "rate_limited"),
+            (node.signed_request("{}", "k"), 429, "rate_limited"),
         ];
         for (number, (call, status, code)) in (2..).zip(calls) {
-            let answer = yard.answer(call).await;
+            let answer = node.send_request(call).await;
             assert_eq!(
                 (answer.status, &answer.body["code"]),
                 (status, &json!(code)),
                 "{answer:?}"
             );
-            let row = newest(&yard).await;
+            let row = newest(&node).await;
             assert_eq!(
                 (&row["status"], &row["code"]),
                 (&json!(status), &json!(code))
@@ -171,17 +171,17 @@ fn a_refused_call_is_logged_too() {
                 json!([])
             };
             assert_eq!(row["event_ids"], events, "{code}");
-            assert_eq!(list(&yard, "").await["total"], number, "{code}");
+            assert_eq!(list(&node, "").await["total"], number, "{code}");
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn only_calls_of_sources_are_logged() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         for path in [
             "/healthz",
             "/readyz",
@@ -191,30 +191,30 @@ fn only_calls_of_sources_are_logged() {
             "/api/v1/events",
             "/api/v1/webhooks/logs/1",
         ] {
-            yard.get(path).await;
+            node.get(path).await;
         }
-        yard.answer(yard.client.get(format!("{}{LOGS}", yard.base)))
+        node.send_request(node.client.get(format!("{}{LOGS}", node.base)))
             .await;
-        assert_eq!(list(&yard, "").await["total"], 0);
-        yard.stop().await;
+        assert_eq!(list(&node, "").await["total"], 0);
+        node.stop().await;
     });
 }
 
 #[test]
 fn lists_are_filtered_and_come_in_pages_newest_first() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        // Every third call is refused: the two rings alternate.
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        // Every third call is refused, so the two rings alternate.
         for number in 1..=30 {
             let status = if number % 3 == 0 {
-                yard.answer(junk(&yard)).await.status
+                node.send_request(junk(&node)).await.status
             } else {
-                yard.message("S", &format!("k-{number}")).await.status
+                node.send_message("S", &format!("k-{number}")).await.status
             };
             assert_eq!(status, if number % 3 == 0 { 401 } else { 202 });
         }
-        let rows = all(&yard).await;
+        let rows = all(&node).await;
         assert_eq!(ids(&rows), (1..=30).rev().collect::<Vec<_>>());
         let successful = |value: bool| {
             rows.iter()
@@ -235,7 +235,7 @@ fn lists_are_filtered_and_come_in_pages_newest_first() {
                 let pages = expected.len().div_ceil(page_size);
                 for page in 1..=pages + 1 {
                     let part =
-                        list(&yard, &format!("{filter}page={page}&page_size={page_size}")).await;
+                        list(&node, &format!("{filter}page={page}&page_size={page_size}")).await;
                     let items: Vec<_> = expected
                         .iter()
                         .skip((page - 1) * page_size)
@@ -248,17 +248,17 @@ fn lists_are_filtered_and_come_in_pages_newest_first() {
                 }
             }
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn what_is_asked_wrongly_is_named() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        yard.message("S", "k").await;
-        let answer = yard
+fn invalid_queries_name_the_wrong_parameter() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        node.send_message("S", "k").await;
+        let answer = node
             .get(&format!(
                 "{LOGS}?direction=up&is_successful=1&page_size=101&status=202"
             ))
@@ -276,11 +276,11 @@ fn what_is_asked_wrongly_is_named() {
             fields,
             ["status", "page_size", "direction", "is_successful"]
         );
-        assert_eq!(yard.get(&format!("{LOGS}/1")).await.status, 200);
-        assert_eq!(yard.get(&format!("{LOGS}/?page=1")).await.status, 200);
-        assert_eq!(yard.get(&format!("{LOGS}/1?page=1")).await.status, 400);
+        assert_eq!(node.get(&format!("{LOGS}/1")).await.status, 200);
+        assert_eq!(node.get(&format!("{LOGS}/?page=1")).await.status, 200);
+        assert_eq!(node.get(&format!("{LOGS}/1?page=1")).await.status, 400);
         for unknown in ["2", "0", "+1", "01", "x", "99999999999999999999"] {
-            let answer = yard.get(&format!("{LOGS}/{unknown}")).await;
+            let answer = node.get(&format!("{LOGS}/{unknown}")).await;
             assert_eq!(
                 (answer.status, &answer.body["code"]),
                 (404, &json!("not_found")),
@@ -289,22 +289,22 @@ fn what_is_asked_wrongly_is_named() {
         }
         for path in [LOGS.to_owned(), format!("{LOGS}/1")] {
             assert_eq!(
-                yard.answer(yard.client.get(format!("{}{path}", yard.base)))
+                node.send_request(node.client.get(format!("{}{path}", node.base)))
                     .await
                     .status,
                 401
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn no_secret_no_signature_and_no_message_is_in_any_row() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        let timestamp = ground.deps.clock.wall().to_string();
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let timestamp = test_env.deps.clock.wall().to_string();
         let data = json!({"message_id": "m", "text": "my card is 4111"});
         let body =
             json!({"event": "message.created", "support_uid": "S", "data": data}).to_string();
@@ -327,9 +327,9 @@ fn no_secret_no_signature_and_no_message_is_in_any_row() {
             ("guessed", &signature),
             (API_KEY, "guessed"),
         ] {
-            let request = yard
+            let request = node
                 .client
-                .post(format!("{}{SUPPORT}?token=in-query", yard.base));
+                .post(format!("{}{SUPPORT}?token=in-query", node.base));
             let request = request
                 .header("x-crm-api-key", key)
                 .header("x-crm-signature", signature)
@@ -338,12 +338,12 @@ fn no_secret_no_signature_and_no_message_is_in_any_row() {
                 .header("authorization", format!("Bearer {TOKEN}"))
                 .header("cookie", "session=in-cookie")
                 .header("referer", "https://crm.example/hooks?token=in-query");
-            sent.push(yard.answer(request.body(body.clone())).await.status);
+            sent.push(node.send_request(request.body(body.clone())).await.status);
         }
         assert_eq!(sent, [202, 401, 401]);
-        let mut told = vec![list(&yard, "").await.to_string()];
+        let mut told = vec![list(&node, "").await.to_string()];
         for id in 1..=3 {
-            told.push(yard.get(&format!("{LOGS}/{id}")).await.body.to_string());
+            told.push(node.get(&format!("{LOGS}/{id}")).await.body.to_string());
         }
         for text in &told {
             assert!(text.contains("support"), "{text}");
@@ -351,76 +351,79 @@ fn no_secret_no_signature_and_no_message_is_in_any_row() {
                 assert!(!text.contains(secret), "{secret} is in {text}");
             }
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn junk_does_not_push_out_good_rows() {
-    run(async {
-        let ground = TestEnv::new(&[
-            ("calls.refused_rows_max", "20"),
-            ("calls.rows_max", "10"),
+    run_async(async {
+        let test_env = TestEnv::new(&[
+            ("call_log.refused_rows_max", "20"),
+            ("call_log.rows_max", "10"),
             ("server.auth_failures_per_minute", "100"),
         ]);
-        let yard = ground.start().await;
-        let good = yard.message("S", "good").await.event_id();
+        let node = test_env.start().await;
+        let good = node.send_message("S", "good").await.event_id();
         for number in 0..150 {
-            let answer = yard.answer(junk(&yard)).await;
+            let answer = node.send_request(junk(&node)).await;
             assert_eq!(answer.status, if number < 100 { 401 } else { 429 });
         }
-        assert_eq!(list(&yard, "is_successful=false").await["total"], 20);
-        let kept = list(&yard, "is_successful=true").await;
+        assert_eq!(list(&node, "is_successful=false").await["total"], 20);
+        let kept = list(&node, "is_successful=true").await;
         assert_eq!(
             (kept["total"].as_u64(), &kept["items"][0]["event_ids"]),
             (Some(1), &json!([good]))
         );
         for number in 0..15 {
-            assert_eq!(yard.message("S", &format!("k-{number}")).await.status, 202);
+            assert_eq!(
+                node.send_message("S", &format!("k-{number}")).await.status,
+                202
+            );
         }
-        assert_eq!(list(&yard, "is_successful=true").await["total"], 10);
-        yard.stop().await;
+        assert_eq!(list(&node, "is_successful=true").await["total"], 10);
+        node.stop().await;
     });
 }
 
 #[test]
 fn rows_survive_a_restart_and_a_rebuild() {
-    let ground = TestEnv::new(&[]);
-    let before = run(async {
-        let yard = ground.start().await;
+    let test_env = TestEnv::new(&[]);
+    let before = run_async(async {
+        let node = test_env.start().await;
         for number in 0..130 {
-            yard.message("S", &format!("k-{number}")).await;
-            yard.answer(junk(&yard)).await;
+            node.send_message("S", &format!("k-{number}")).await;
+            node.send_request(junk(&node)).await;
         }
-        let before = all(&yard).await;
-        yard.stop().await;
+        let before = all(&node).await;
+        node.stop().await;
         before
     });
     assert_eq!(ids(&before), (1..=260).rev().collect::<Vec<_>>());
-    run(async {
-        let yard = ground.start().await;
-        assert_eq!(all(&yard).await, before);
-        yard.stop().await;
+    run_async(async {
+        let node = test_env.start().await;
+        assert_eq!(all(&node).await, before);
+        node.stop().await;
     });
-    rebuild(&ground).expect("it rebuilds");
-    run(async {
-        let yard = ground.start().await;
-        assert_eq!(all(&yard).await, before);
-        yard.message("S", "new").await;
-        assert_eq!(all(&yard).await[0]["id"], 261);
-        yard.stop().await;
+    rebuild(&test_env).expect("it rebuilds");
+    run_async(async {
+        let node = test_env.start().await;
+        assert_eq!(all(&node).await, before);
+        node.send_message("S", "new").await;
+        assert_eq!(all(&node).await[0]["id"], 261);
+        node.stop().await;
     });
 }
 
-/// Rows of the last moments may be gone, but what is left is as it was, and no number that was seen
-/// comes again.
+/// Rows of the last moments may be lost; the others are unchanged, and no seen number is used
+/// again.
 #[test]
 fn a_kill_costs_the_last_rows_at_most() {
-    run(async {
-        let ground = TestEnv::new(&[]);
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
         let mut kept = Vec::new();
         for life in 0..4_u64 {
-            let mut process = ground.start_process().await;
+            let mut process = test_env.start_process().await;
             let found = all(&process).await;
             assert!(
                 found.ends_with(&kept),
@@ -428,7 +431,7 @@ fn a_kill_costs_the_last_rows_at_most() {
             );
             for number in 0..40 {
                 let TestAnswer { status, .. } =
-                    process.message("S", &format!("{life}-{number}")).await;
+                    process.send_message("S", &format!("{life}-{number}")).await;
                 assert_eq!(status, 202);
             }
             let seen = all(&process).await;
@@ -436,27 +439,27 @@ fn a_kill_costs_the_last_rows_at_most() {
             assert_eq!(seen.len(), found.len() + 40);
             process.kill();
 
-            let yard = ground.start().await;
-            let left = all(&yard).await;
+            let node = test_env.start().await;
+            let left = all(&node).await;
             assert!(seen.ends_with(&left), "life {life}: {left:?} of {seen:?}");
-            yard.answer(junk(&yard)).await;
-            kept = all(&yard).await;
+            node.send_request(junk(&node)).await;
+            kept = all(&node).await;
             assert!(
                 ids(&kept)[0] > ids(&seen)[0],
                 "number {} came again",
                 ids(&kept)[0]
             );
-            yard.stop().await;
+            node.stop().await;
         }
     });
 }
 
-/// A method that a source's path does not take was nobody's call, so its sender's operator never
-/// found it.
+/// Regression: a call with a method that the path does not accept was attributed to no source, so
+/// the operator could not find it.
 #[test]
 fn a_method_that_a_source_does_not_take_is_logged_as_its_call() {
-    run(async {
-        let mut ground = TestEnv::new(&[
+    run_async(async {
+        let mut test_env = TestEnv::new(&[
             ("sources.leads.enabled", "true"),
             ("sources.c2s.enabled", "true"),
             ("sources.c2s.tokens", "test-token"),
@@ -466,11 +469,11 @@ fn a_method_that_a_source_does_not_take_is_logged_as_its_call() {
             ("sources.crm.enabled", "true"),
             ("sources.crm.tokens", "test-publisher"),
         ]);
-        ground.write_file(
+        test_env.write_file(
             "[[sources.custom]]\nname = \"door\"\nsecrets = [\"in-header\"]\nentity = \"/id\"\nevent = \"X-Event\"\n\
              scheme = { header = \"X-Opens\", algorithm = \"token\" }\n",
         );
-        let yard = ground.start().await;
+        let node = test_env.start().await;
         let paths = [
             (SUPPORT, "support"),
             ("/api/v1/webhooks/incoming", "leads"),
@@ -481,17 +484,17 @@ fn a_method_that_a_source_does_not_take_is_logged_as_its_call() {
             ("/in/door", "door"),
         ];
         for (number, (path, source)) in (1..).zip(paths) {
-            let request = yard
+            let request = node
                 .client
-                .patch(format!("{}{path}", yard.base))
+                .patch(format!("{}{path}", node.base))
                 .header("x-opens", "in-header");
-            let answer = yard.answer(request).await;
+            let answer = node.send_request(request).await;
             assert_eq!(
                 (answer.status, &answer.body["code"]),
                 (405, &json!("method_not_allowed")),
                 "{path}"
             );
-            let row = newest(&yard).await;
+            let row = newest(&node).await;
             assert_eq!(
                 (&row["source"], &row["method"], &row["path"]),
                 (&json!(source), &json!("PATCH"), &json!(path))
@@ -500,9 +503,9 @@ fn a_method_that_a_source_does_not_take_is_logged_as_its_call() {
                 (&row["status"], &row["code"]),
                 (&json!(405), &json!("method_not_allowed"))
             );
-            assert_eq!(list(&yard, "").await["total"], number, "{path}");
+            assert_eq!(list(&node, "").await["total"], number, "{path}");
         }
-        let of_door = newest(&yard).await;
+        let of_door = newest(&node).await;
         assert_eq!(
             of_door["headers"]["x-opens"], "…",
             "the header that its secret comes in"
@@ -513,16 +516,16 @@ fn a_method_that_a_source_does_not_take_is_logged_as_its_call() {
             "/api/v1/entities/ticket",
             "/docs",
         ] {
-            let answer = yard
-                .answer(yard.client.patch(format!("{}{path}", yard.base)))
+            let answer = node
+                .send_request(node.client.patch(format!("{}{path}", node.base)))
                 .await;
             assert_eq!(answer.status, 405, "{path}");
         }
         assert_eq!(
-            list(&yard, "").await["total"],
+            list(&node, "").await["total"],
             paths.len(),
             "nobody's call is a row"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }

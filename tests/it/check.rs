@@ -1,4 +1,4 @@
-//! `hookyard check --source`: a request from a file against a source, with the real binary and no
+//! `hookyard check --source`: a captured request against a source, with the real binary and no
 //! node.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use hookyard::config::Secret;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-/// One of `vectors.json`.
+/// Entry of `vectors.json`.
 #[derive(Deserialize)]
 struct CheckVector {
     preset: String,
@@ -53,7 +53,7 @@ impl CheckVector {
         form.unwrap_or_else(|| self.body.clone())
     }
 
-    /// The request as it went over the wire, with line ends of the head as given.
+    /// Returns the request as sent, with `line_end` after each line of the head.
     fn raw(&self, line_end: &str) -> String {
         let mut head = vec![
             format!("POST /in/{} HTTP/1.1", self.preset),
@@ -70,7 +70,7 @@ impl CheckVector {
         format!("{}{line_end}{line_end}{}", head.join(line_end), self.body())
     }
 
-    /// What no report may show: the secret, unless it happens to be part of the body, and the right
+    /// Texts that no report may show: the secret, unless the body contains it, and the right
     /// signature.
     fn hidden(&self) -> impl Iterator<Item = &str> {
         let of_signature = |name: &str| {
@@ -86,7 +86,7 @@ impl CheckVector {
         signatures.chain(secret)
     }
 
-    /// When it was signed, as its headers spell it.
+    /// Time of signing, as spelled in the headers.
     fn time(&self) -> Option<String> {
         let named = self
             .headers
@@ -104,7 +104,7 @@ impl CheckVector {
     }
 }
 
-/// A folder with a configuration of one source, and what checks requests there.
+/// Folder with the configuration of one source, in which `check` runs.
 struct CheckFolder(TempDir);
 
 impl CheckFolder {
@@ -127,7 +127,7 @@ impl CheckFolder {
         ))
     }
 
-    /// Exit code, report, and what went wrong.
+    /// Returns exit code, report and errors.
     fn check(
         &self,
         source: &str,
@@ -218,7 +218,7 @@ fn every_vector_verifies_as_a_raw_request() {
 }
 
 #[test]
-fn what_would_be_read_is_reported_apart_from_whether_it_verifies() {
+fn decoding_and_verification_are_reported_separately() {
     let bench = CheckFolder::new(
         "[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\nsecrets = [\"whsec_test_secret\"]\n",
     );
@@ -305,7 +305,7 @@ fn a_request_that_would_be_taken_is_a_success() {
 }
 
 #[test]
-fn the_clock_the_url_and_the_end_of_the_file_are_told_of() {
+fn the_report_explains_clock_url_and_end_of_file() {
     let vectors = vectors();
     let find = |preset: &str, version: Option<&str>| {
         vectors
@@ -357,7 +357,7 @@ fn the_clock_the_url_and_the_end_of_the_file_are_told_of() {
 }
 
 #[test]
-fn handshakes_are_told_from_events() {
+fn handshakes_are_told_apart_from_events() {
     let intercom = vectors()
         .into_iter()
         .find(|vector| vector.preset == "intercom")
@@ -422,16 +422,16 @@ fn a_support_event_can_be_checked_too() {
         ),
         (Some(1), "failed", "ok")
     );
-    assert_eq!(line(&report, "x-crm-api-key"), "is missing or does not fit");
+    assert_eq!(line(&report, "x-crm-api-key"), "missing or wrong");
     let (code, report, _) = bench.check(
         "support",
         request("test-key"),
         &["--at", "2025-12-04T10:36:00Z"],
     );
-    assert_eq!((code, line(&report, "time is near")), (Some(1), "no"));
+    assert_eq!((code, line(&report, "time is recent")), (Some(1), "no"));
 }
 
-/// A request to `path`, in JSON, with `headers` of which each line has its end.
+/// JSON request to `path` with `headers`, each of which includes its line end.
 fn post(path: &str, headers: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\nHost: h\nContent-Type: application/json\n{headers}\n{body}")
 }
@@ -456,13 +456,13 @@ fn an_event_of_a_lead_is_checked_by_its_path_and_its_signature() {
         (line(&report, "entity"), line(&report, "event")),
         ("lead 7", "lead.updated")
     );
-    assert_eq!(line(&report, "signature"), "fits");
+    assert_eq!(line(&report, "signature"), "valid");
 
     let (code, report, _) = bench.check("leads", post(path, "", body), &[]);
     assert_eq!((code, halves(&report)), (Some(1), ("failed", "failed")));
     assert_eq!(
         line(&report, "reason"),
-        "only a body whose signature fits is decoded"
+        "not decoded, because the signature is wrong"
     );
     for (path, reason) in [
         (
@@ -472,9 +472,9 @@ fn an_event_of_a_lead_is_checked_by_its_path_and_its_signature() {
         ("/api/v1/webhooks/incoming", "lead_id is required"),
         (
             "/api/v1/webhooks/incoming/lead/x/update",
-            "the id in the path is no number",
+            "the id in the path is not a number",
         ),
-        ("/incoming", "there is nothing of leads at this path"),
+        ("/incoming", "not a path of leads"),
     ] {
         let (code, report, _) = bench.check("leads", post(path, &signature, body), &[]);
         assert_eq!(
@@ -499,7 +499,7 @@ fn an_event_of_a_lead_is_checked_by_its_path_and_its_signature() {
     );
     assert_eq!(
         line(&report, "signature"),
-        "none is needed, as the source has no secrets"
+        "not required: the source has no secrets"
     );
 }
 
@@ -588,7 +588,7 @@ fn updates_and_the_handshake_of_instagram_are_checked() {
     let (code, report, _) = bench.check("instagram", handshake("hunter2"), &[]);
     assert_eq!(
         (code, line(&report, "handshake")),
-        (Some(0), "a subscription; its challenge is the answer")
+        (Some(0), "a subscription; a node returns the challenge")
     );
     assert_eq!(bench.check("instagram", handshake("other"), &[]).0, Some(1));
 }
@@ -640,14 +640,14 @@ fn events_of_the_bus_are_checked_one_by_one() {
 }
 
 #[test]
-fn what_cannot_be_checked_is_said() {
+fn uncheckable_requests_are_reported() {
     let bench = CheckFolder::new("[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\n");
     let (code, _, error) = bench.check("biling", "POST / HTTP/1.1\n\n", &[]);
     assert_eq!(
         (code, error.as_str()),
         (
             Some(1),
-            "error: there is no source \"biling\"; there are support, leads, c2s, instagram, crm, billing\n"
+            "error: unknown source \"biling\"; the sources are support, leads, c2s, instagram, crm, billing\n"
         )
     );
     let (code, _, error) = bench.check("billing", "{}", &[]);
@@ -655,7 +655,7 @@ fn what_cannot_be_checked_is_said() {
         (code, error.as_str()),
         (
             Some(1),
-            "error: request.http is no request: there is no empty line, which ends the headers\n"
+            "error: request.http is not an HTTP request: no empty line after the headers\n"
         )
     );
     let vector = vectors()

@@ -1,4 +1,4 @@
-//! The binary's commands, run as a person would.
+//! The binary's commands, run as a person would run them.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,11 +13,11 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::test_node::{SUPPORT, TOKEN, TestClient, TestEnv, expect_soon, run};
+use crate::test_node::{SUPPORT, TOKEN, TestClient, TestEnv, expect_soon, run_async};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_hookyard");
 
-/// `program` as it would start in `folder` from a terminal in which nothing is set.
+/// Command for `program` as started in `folder` from a terminal with an empty environment.
 pub fn command_in(program: impl AsRef<Path>, folder: &Path) -> Command {
     let mut command = Command::new(program.as_ref());
     command
@@ -33,7 +33,7 @@ pub fn hookyard(folder: &Path, words: &[&str]) -> Command {
     command
 }
 
-/// Its exit code, and what it wrote to its output and for its errors.
+/// Returns exit code, standard output and standard error.
 pub fn output_of(command: &mut Command) -> (Option<i32>, String, String) {
     let Output {
         status,
@@ -182,7 +182,7 @@ fn serve_without_secrets_names_each_key_and_its_variable() {
     assert!(!folder.path().join("hookyard-data").exists());
 }
 
-/// A development node, and the two lines that it gave to paste; killed when dropped.
+/// Development node with the two lines that it printed to paste; killed when dropped.
 pub struct DevNode {
     child: Child,
     pub send: String,
@@ -214,7 +214,7 @@ impl DevNode {
         }
     }
 
-    /// Its ticket, by the very line that it printed, or in its place where there is no curl.
+    /// Reads the ticket with the printed line, or with a client where there is no curl.
     async fn ticket(&self, folder: &Path) -> Value {
         let has_curl =
             output_of(command_in("sh", folder).args(["-c", "command -v curl"])).0 == Some(0);
@@ -242,7 +242,7 @@ impl DevNode {
 
 impl Drop for DevNode {
     fn drop(&mut self) {
-        // It may have ended already.
+        // Ignored: the node may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -255,7 +255,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
 
 #[test]
 fn the_first_development_start_makes_secrets_and_prints_lines_that_work() {
-    run(async {
+    run_async(async {
         let folder = folder();
         let mut dev = DevNode::start(&mut hookyard(folder.path(), &["serve", "--dev"]));
         let secrets = folder.path().join("hookyard-data/dev-secrets.toml");
@@ -302,11 +302,11 @@ fn the_first_development_start_makes_secrets_and_prints_lines_that_work() {
     });
 }
 
-/// The program's own path was printed as it was, so the line broke in a folder with a space in its
-/// name.
+/// Regression: the program's own path was printed unquoted, so the line failed in a folder with a
+/// space in its name.
 #[test]
 fn the_printed_lines_work_in_folders_with_any_name() {
-    run(async {
+    run_async(async {
         let folder = folder();
         let tools = folder.path().join("my tools");
         fs::create_dir(&tools).expect("writable");
@@ -347,16 +347,19 @@ fn development_is_for_this_machine_only() {
     assert!(!folder.path().join("hookyard-data").exists());
 }
 
-/// Sends messages to a ticket of its own, one after another, until one is not accepted.
+/// Sends messages to a ticket, one after another, until one is not accepted.
 async fn send_until_it_ends(
-    gate: TestClient,
+    client: TestClient,
     ticket: String,
     accepted: mpsc::UnboundedSender<(String, String)>,
 ) {
     for number in 0.. {
         let key = format!("{ticket}-{number}");
         let data = json!({"message_id": key, "text": key});
-        match gate.try_send(&ticket, &key, "message.created", data).await {
+        match client
+            .try_send(&ticket, &key, "message.created", data)
+            .await
+        {
             Ok(answer) if answer.status == 202 => accepted
                 .send((ticket.clone(), answer.event_id()))
                 .expect("it listens"),
@@ -366,13 +369,13 @@ async fn send_until_it_ends(
 }
 
 async fn all_that_was_answered_is_there_after(signal_name: &str) {
-    let ground = TestEnv::new(&[]);
-    let mut process = ground.start_process().await;
+    let test_env = TestEnv::new(&[]);
+    let mut process = test_env.start_process().await;
     let (sender, mut accepted) = mpsc::unbounded_channel();
     let mut load = JoinSet::new();
     for number in 0..8 {
         load.spawn(send_until_it_ends(
-            process.gate.clone(),
+            process.api.clone(),
             format!("S-{number}"),
             sender.clone(),
         ));
@@ -397,10 +400,10 @@ async fn all_that_was_answered_is_there_after(signal_name: &str) {
         "{signal_name}"
     );
 
-    let yard = ground.start().await;
+    let node = test_env.start().await;
     for number in 0..8 {
         let ticket = format!("S-{number}");
-        let timeline = yard.fetch_timeline(&ticket).await;
+        let timeline = node.fetch_timeline(&ticket).await;
         let stored: Vec<_> = timeline
             .iter()
             .map(|entry| entry["event_id"].as_str().expect("an id"))
@@ -416,54 +419,54 @@ async fn all_that_was_answered_is_there_after(signal_name: &str) {
             "{ticket}: one of them may have been on its way"
         );
     }
-    yard.stop().await;
+    node.stop().await;
 }
 
 #[test]
 fn a_node_that_is_terminated_under_load_ends_in_order_and_keeps_all_that_it_answered() {
-    run(all_that_was_answered_is_there_after("TERM"));
+    run_async(all_that_was_answered_is_there_after("TERM"));
 }
 
 #[test]
 fn a_node_that_is_interrupted_under_load_ends_in_order_and_keeps_all_that_it_answered() {
-    run(all_that_was_answered_is_there_after("INT"));
+    run_async(all_that_was_answered_is_there_after("INT"));
 }
 
 #[test]
-fn what_is_on_its_way_when_a_node_stops_is_answered() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let dam = ground.with_disk_gate();
-        let yard = ground.start().await;
+fn requests_in_flight_when_a_node_stops_are_answered() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let dam = test_env.with_disk_gate();
+        let node = test_env.start().await;
         dam.close();
-        let gate = yard.gate.clone();
-        let waiting = actix_rt::spawn(async move { gate.message("S", "k-1").await });
+        let client = node.api.clone();
+        let waiting = actix_rt::spawn(async move { client.send_message("S", "k-1").await });
         dam.wait_until_held().await;
-        let address = yard.node.address();
-        let stopping = actix_rt::spawn(yard.stop());
-        // The stop has begun when nobody is let in any more.
+        let address = node.inner.address();
+        let stopping = actix_rt::spawn(node.stop());
+        // The stop has begun when connections are refused.
         expect_soon(async { while TcpStream::connect(address).await.is_ok() {} }).await;
         dam.open();
         assert_eq!(expect_soon(waiting).await.expect("no panic").sequence(), 1);
         stopping.await.expect("it stops in order");
 
-        let yard = ground.start().await;
-        assert_eq!(yard.fetch_timeline("S").await.len(), 1);
-        yard.stop().await;
+        let node = test_env.start().await;
+        assert_eq!(node.fetch_timeline("S").await.len(), 1);
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_idle_and_a_half_sent_request_do_not_keep_a_node_from_ending() {
-    run(async {
+    run_async(async {
         use std::io::Write;
-        let ground = TestEnv::new(&[
+        let test_env = TestEnv::new(&[
             ("server.request_timeout_s", "2"),
             ("server.shutdown_grace_s", "30"),
         ]);
-        let mut process = ground.start_process().await;
+        let mut process = test_env.start_process().await;
         assert_eq!(
-            process.message("S", "k-1").await.sequence(),
+            process.send_message("S", "k-1").await.sequence(),
             1,
             "its connection stays open"
         );
@@ -480,7 +483,7 @@ fn an_idle_and_a_half_sent_request_do_not_keep_a_node_from_ending() {
 
 #[test]
 fn a_new_secret_is_unlike_the_last_and_fit_for_every_key() {
-    run(async {
+    run_async(async {
         let folder = folder();
         let secret = || {
             let (code, output, error) = output_of(&mut hookyard(folder.path(), &["secret", "new"]));
@@ -497,11 +500,11 @@ fn a_new_secret_is_unlike_the_last_and_fit_for_every_key() {
                 .iter()
                 .all(|made| made.starts_with("whsec_") && made.len() == 50)
         );
-        let mut ground = TestEnv::new(&[]);
-        ground.set("admin.token", &token);
-        ground.set("sources.support.api_keys", &api_key);
-        ground.set("sources.support.secrets", &signing);
-        let process = ground.start_process().await;
+        let mut test_env = TestEnv::new(&[]);
+        test_env.set("admin.token", &token);
+        test_env.set("sources.support.api_keys", &api_key);
+        test_env.set("sources.support.secrets", &signing);
+        let process = test_env.start_process().await;
         let mut send = hookyard(folder.path(), &["send", "--url", &process.base]);
         send.env("HOOKYARD_SOURCES__SUPPORT__API_KEYS", &api_key)
             .env("HOOKYARD_SOURCES__SUPPORT__SECRETS", &signing);
@@ -511,19 +514,19 @@ fn a_new_secret_is_unlike_the_last_and_fit_for_every_key() {
             .client
             .get(format!("{}/api/v1/events", process.base))
             .bearer_auth(&token);
-        assert_eq!(process.answer(events).await.body["total"], 1);
+        assert_eq!(process.send_request(events).await.body["total"], 1);
     });
 }
 
 #[test]
 fn a_second_node_on_one_store_is_refused_and_disturbs_the_first_in_nothing() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let process = ground.start_process().await;
-        assert_eq!(process.message("S", "k-1").await.sequence(), 1);
-        let store = ground.store_path();
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let process = test_env.start_process().await;
+        assert_eq!(process.send_message("S", "k-1").await.sequence(), 1);
+        let store = test_env.store_path();
         for command in ["serve", "rebuild"] {
-            let mut second = hookyard(ground.folder.path(), &[command]);
+            let mut second = hookyard(test_env.folder.path(), &[command]);
             second
                 .env("HOOKYARD_SERVER__BIND", "127.0.0.1:0")
                 .env("HOOKYARD_ADMIN__TOKEN", TOKEN);
@@ -537,7 +540,7 @@ fn a_second_node_on_one_store_is_refused_and_disturbs_the_first_in_nothing() {
             );
         }
         let (code, _, error) = {
-            let mut second = hookyard(ground.folder.path(), &["serve"]);
+            let mut second = hookyard(test_env.folder.path(), &["serve"]);
             second.env(
                 "HOOKYARD_SERVER__BIND",
                 process.base.trim_start_matches("http://"),
@@ -549,7 +552,7 @@ fn a_second_node_on_one_store_is_refused_and_disturbs_the_first_in_nothing() {
             error.contains("cannot listen on") && error.contains("server.bind"),
             "{error}"
         );
-        assert_eq!(process.message("S", "k-2").await.sequence(), 2);
+        assert_eq!(process.send_message("S", "k-2").await.sequence(), 2);
         assert_eq!(process.fetch_timeline("S").await.len(), 2);
     });
 }

@@ -1,11 +1,11 @@
-//! The CRM's event bus: what publishers are answered, one event at a time and in lists, and what
-//! becomes of their events.
+//! The CRM's event bus: answers to publishers, for single events and lists, and the results of
+//! their events.
 
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
-use crate::test_node::{TOKEN, TestAnswer, TestClient, TestEnv, run, run_together};
+use crate::test_node::{TOKEN, TestAnswer, TestClient, TestEnv, run_async, run_together};
 
 const EVENTS: &str = "/api/v1/events";
 const PUBLISHER: &str = "test-publisher";
@@ -21,26 +21,26 @@ fn test_env() -> TestEnv {
     ])
 }
 
-fn request(gate: &TestClient, body: impl Into<String>) -> RequestBuilder {
-    let request = gate
+fn request(client: &TestClient, body: impl Into<String>) -> RequestBuilder {
+    let request = client
         .client
-        .post(format!("{}{EVENTS}", gate.base))
+        .post(format!("{}{EVENTS}", client.base))
         .bearer_auth(PUBLISHER);
     request
         .header("content-type", "application/json")
         .body(body.into())
 }
 
-async fn publish(gate: &TestClient, body: &Value) -> TestAnswer {
-    gate.answer(request(gate, body.to_string())).await
+async fn publish(client: &TestClient, body: &Value) -> TestAnswer {
+    client.send_request(request(client, body.to_string())).await
 }
 
-async fn state(gate: &TestClient, entity: &str) -> Value {
-    gate.get(&format!("/api/v1/entities/{entity}")).await.body["state"].clone()
+async fn state(client: &TestClient, entity: &str) -> Value {
+    client.get(&format!("/api/v1/entities/{entity}")).await.body["state"].clone()
 }
 
-async fn total(gate: &TestClient) -> u64 {
-    gate.get(EVENTS).await.body["total"]
+async fn total(client: &TestClient) -> u64 {
+    client.get(EVENTS).await.body["total"]
         .as_u64()
         .expect("a total")
 }
@@ -52,7 +52,7 @@ fn code(answer: &TestAnswer) -> (u16, &str) {
     )
 }
 
-/// An event of organisation `id` that sets its field `n`.
+/// Event of organisation `id` that sets its field `n`.
 fn updated(id: u64, n: usize) -> Value {
     json!({"event": "organisation.updated", "data": {"organisation_id": id, "n": n}})
 }
@@ -62,7 +62,7 @@ fn keyed(mut event: Value, key: &str) -> Value {
     event
 }
 
-/// The payload that the CRM's own guide shows, to the letter.
+/// Payload of the CRM's own guide, unchanged.
 const FROM_THE_GUIDE: &str = r#"{
   "event": "organisation.created",
   "timestamp": "2025-10-18T09:43:12.442Z",
@@ -77,10 +77,10 @@ const FROM_THE_GUIDE: &str = r#"{
 
 #[test]
 fn the_guides_own_event_is_taken_in_and_can_be_read() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
-        let answer = yard.answer(request(&yard, FROM_THE_GUIDE)).await;
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
+        let answer = node.send_request(request(&node, FROM_THE_GUIDE)).await;
         let event_id = answer.event_id();
         let entity = json!({"kind": "organisation", "id": "51", "sequence": 1});
         assert_eq!(answer.status, 202);
@@ -91,8 +91,8 @@ fn the_guides_own_event_is_taken_in_and_can_be_read() {
         assert_eq!(answer.header("x-event-id"), Some(event_id.as_str()));
         assert_eq!(answer.header("x-entity-sequence"), Some("1"));
         let expected = json!({"organisation_id": 51, "name": "ACME Capital", "category": "Institution", "country_code": "FR"});
-        assert_eq!(state(&yard, "organisation/51").await, expected);
-        let event = yard.get(&format!("{EVENTS}/{event_id}")).await.body;
+        assert_eq!(state(&node, "organisation/51").await, expected);
+        let event = node.get(&format!("{EVENTS}/{event_id}")).await.body;
         assert_eq!(
             (&event["source"], &event["type"]),
             (&json!("crm"), &json!("organisation.created"))
@@ -101,7 +101,7 @@ fn the_guides_own_event_is_taken_in_and_can_be_read() {
             event["payload"],
             serde_json::from_str::<Value>(FROM_THE_GUIDE).expect("JSON")
         );
-        let entry = &yard
+        let entry = &node
             .get("/api/v1/entities/organisation/51/timeline")
             .await
             .body["items"][0];
@@ -109,15 +109,15 @@ fn the_guides_own_event_is_taken_in_and_can_be_read() {
             (&entry["at"], &entry["data"]),
             (&json!("2025-10-18T09:43:12.442Z"), &expected)
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn each_of_the_13_events_and_each_declared_one_finds_its_entity() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
         let names = [
             (
                 "organisation",
@@ -138,7 +138,7 @@ fn each_of_the_13_events_and_each_declared_one_finds_its_entity() {
             for (number, happened) in (1_u64..).zip(happened) {
                 let id_member = format!("{what}_id");
                 let event = json!({"event": format!("{what}.{happened}"), "data": {id_member: "X-1", "step": number}});
-                let answer = publish(&yard, &event).await;
+                let answer = publish(&node, &event).await;
                 let entity = json!({"kind": kind, "id": "X-1", "sequence": number});
                 assert_eq!(
                     (answer.status, &answer.body["entity"]),
@@ -147,31 +147,31 @@ fn each_of_the_13_events_and_each_declared_one_finds_its_entity() {
                 );
             }
         }
-        assert_eq!(state(&yard, "organisation/X-1").await["deleted"], true);
-        assert_eq!(state(&yard, "task/X-1").await["completed"], true);
-        assert_eq!(state(&yard, "mandat/X-1").await["signed"], true);
-        assert_eq!(state(&yard, "custom:invoice/X-1").await["deleted"], true);
+        assert_eq!(state(&node, "organisation/X-1").await["deleted"], true);
+        assert_eq!(state(&node, "task/X-1").await["completed"], true);
+        assert_eq!(state(&node, "mandat/X-1").await["signed"], true);
+        assert_eq!(state(&node, "custom:invoice/X-1").await["deleted"], true);
         assert_eq!(
-            state(&yard, "person/X-1").await,
+            state(&node, "person/X-1").await,
             json!({"person_id": "X-1", "step": 3, "deleted": true})
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn the_admin_may_publish_and_nobody_without_a_token() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
+fn the_admin_may_publish_and_a_caller_without_a_token_may_not() {
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
         let plain = || {
-            yard.client
-                .post(format!("{}{EVENTS}", yard.base))
+            node.client
+                .post(format!("{}{EVENTS}", node.base))
                 .body(FROM_THE_GUIDE)
         };
         for token in [TOKEN, "test-other", PUBLISHER] {
             assert_eq!(
-                yard.answer(plain().bearer_auth(token)).await.status,
+                node.send_request(plain().bearer_auth(token)).await.status,
                 202,
                 "{token}"
             );
@@ -182,34 +182,34 @@ fn the_admin_may_publish_and_nobody_without_a_token() {
             plain().bearer_auth(""),
             plain().header("x-token", TOKEN),
         ] {
-            let answer = yard.answer(wrong).await;
+            let answer = node.send_request(wrong).await;
             assert_eq!(code(&answer), (401, "unauthorized"));
             assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         }
-        let read = yard
+        let read = node
             .client
-            .get(format!("{}{EVENTS}", yard.base))
+            .get(format!("{}{EVENTS}", node.base))
             .bearer_auth(PUBLISHER);
         assert_eq!(
-            yard.answer(read).await.status,
+            node.send_request(read).await.status,
             401,
             "a publisher reads nothing"
         );
-        assert_eq!(total(&yard).await, 3);
-        yard.stop().await;
+        assert_eq!(total(&node).await, 3);
+        node.stop().await;
     });
 }
 
 #[test]
 fn the_path_takes_both_methods_and_says_so_to_others() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
         for path in ["/api/v1/events", "/api/v1/events/"] {
-            let url = format!("{}{path}", yard.base);
+            let url = format!("{}{path}", node.base);
             assert_eq!(
-                yard.answer(
-                    yard.client
+                node.send_request(
+                    node.client
                         .post(&url)
                         .bearer_auth(PUBLISHER)
                         .body(FROM_THE_GUIDE)
@@ -219,35 +219,35 @@ fn the_path_takes_both_methods_and_says_so_to_others() {
                 202
             );
             assert_eq!(
-                yard.answer(yard.client.get(&url).bearer_auth(TOKEN))
+                node.send_request(node.client.get(&url).bearer_auth(TOKEN))
                     .await
                     .status,
                 200
             );
-            let answer = yard
-                .answer(yard.client.delete(&url).bearer_auth(TOKEN))
+            let answer = node
+                .send_request(node.client.delete(&url).bearer_auth(TOKEN))
                 .await;
             assert_eq!(code(&answer), (405, "method_not_allowed"));
             assert_eq!(answer.header("allow"), Some("GET, HEAD, POST"));
         }
-        yard.stop().await;
-        let yard = TestEnv::new(&[]).start().await;
-        let answer = yard.answer(request(&yard, FROM_THE_GUIDE)).await;
+        node.stop().await;
+        let node = TestEnv::new(&[]).start().await;
+        let answer = node.send_request(request(&node, FROM_THE_GUIDE)).await;
         assert_eq!(
             (code(&answer), answer.header("allow")),
             ((405, "method_not_allowed"), Some("GET, HEAD"))
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn what_is_wrong_with_an_event_is_said_and_nothing_is_kept_of_it() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
+fn the_problems_of_an_event_are_named_and_nothing_is_stored() {
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
         let answer = publish(
-            &yard,
+            &node,
             &json!({"event": "task.created", "user_id": {}, "timestamp": 5, "data": {}}),
         )
         .await;
@@ -258,7 +258,7 @@ fn what_is_wrong_with_an_event_is_said_and_nothing_is_kept_of_it() {
             {"field": "data.task_id", "detail": "data.task_id is required, or data.id"},
         ]);
         assert_eq!(answer.body["errors"], errors);
-        let unknown = publish(&yard, &json!({"event": "task.updated", "data": {"id": 1}})).await;
+        let unknown = publish(&node, &json!({"event": "task.updated", "data": {"id": 1}})).await;
         assert_eq!(code(&unknown), (400, "unknown_event"));
         assert!(
             unknown.body["detail"]
@@ -274,40 +274,40 @@ fn what_is_wrong_with_an_event_is_said_and_nothing_is_kept_of_it() {
             ("[1", "invalid_json"),
         ] {
             assert_eq!(
-                code(&yard.answer(request(&yard, body)).await),
+                code(&node.send_request(request(&node, body)).await),
                 (400, expected),
                 "{body}"
             );
         }
-        let typed = yard
+        let typed = node
             .client
-            .post(format!("{}{EVENTS}", yard.base))
+            .post(format!("{}{EVENTS}", node.base))
             .bearer_auth(PUBLISHER);
         let typed = typed
             .header("content-type", "text/plain")
             .body(FROM_THE_GUIDE);
         assert_eq!(
-            code(&yard.answer(typed).await),
+            code(&node.send_request(typed).await),
             (415, "unsupported_media_type")
         );
         let large = format!(r#"{{"event": "{}"}}"#, "x".repeat(1_000_001));
         assert_eq!(
-            code(&yard.answer(request(&yard, large)).await),
+            code(&node.send_request(request(&node, large)).await),
             (413, "body_too_large")
         );
-        assert_eq!(total(&yard).await, 0);
-        yard.stop().await;
+        assert_eq!(total(&node).await, 0);
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_repeated_key_is_a_duplicate_in_either_place_and_across_a_restart() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
-        let first = publish(&yard, &keyed(updated(1, 1), "k-1")).await;
-        let by_header = |gate: &TestClient, body: &Value| {
-            request(gate, body.to_string()).header("idempotency-key", "k-1")
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
+        let first = publish(&node, &keyed(updated(1, 1), "k-1")).await;
+        let by_header = |client: &TestClient, body: &Value| {
+            request(client, body.to_string()).header("idempotency-key", "k-1")
         };
         let same = |answer: TestAnswer| {
             assert_eq!(code(&answer), (409, "duplicate_event"));
@@ -315,33 +315,33 @@ fn a_repeated_key_is_a_duplicate_in_either_place_and_across_a_restart() {
             let location = format!("{EVENTS}/{}", first.event_id());
             assert_eq!(answer.header("location"), Some(location.as_str()));
         };
-        same(publish(&yard, &keyed(updated(2, 9), "k-1")).await);
+        same(publish(&node, &keyed(updated(2, 9), "k-1")).await);
         same(
-            yard.answer(by_header(&yard, &keyed(updated(1, 1), "k-2")))
+            node.send_request(by_header(&node, &keyed(updated(1, 1), "k-2")))
                 .await,
         );
-        yard.stop().await;
-        let yard = ground.start().await;
-        same(publish(&yard, &keyed(updated(1, 1), "k-1")).await);
+        node.stop().await;
+        let node = test_env.start().await;
+        same(publish(&node, &keyed(updated(1, 1), "k-1")).await);
         assert_eq!(
-            publish(&yard, &updated(1, 1)).await.sequence(),
+            publish(&node, &updated(1, 1)).await.sequence(),
             2,
             "without a key nothing is a duplicate"
         );
-        assert_eq!(publish(&yard, &updated(1, 1)).await.sequence(), 3);
-        yard.stop().await;
+        assert_eq!(publish(&node, &updated(1, 1)).await.sequence(), 3);
+        node.stop().await;
     });
 }
 
 #[test]
 fn of_32_at_once_one_is_accepted() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
         let event = keyed(updated(1, 1), "k-1").to_string();
         let sent = (0..32).map(|_| {
-            let (gate, event) = (yard.gate.clone(), event.clone());
-            async move { gate.answer(request(&gate, event)).await }
+            let (client, event) = (node.api.clone(), event.clone());
+            async move { client.send_request(request(&client, event)).await }
         });
         let mut statuses: Vec<_> = run_together(sent)
             .await
@@ -357,16 +357,16 @@ fn of_32_at_once_one_is_accepted() {
             (202, true),
             "{statuses:?}"
         );
-        assert_eq!(total(&yard).await, 1);
-        yard.stop().await;
+        assert_eq!(total(&node).await, 1);
+        node.stop().await;
     });
 }
 
 #[test]
 fn each_event_of_a_list_stands_by_itself() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
         let list = json!([
             keyed(updated(1, 1), "k-1"),
             {"event": "task.created", "data": {}, "user_id": true},
@@ -375,7 +375,7 @@ fn each_event_of_a_list_stands_by_itself() {
             {"event": "no.such", "data": {"id": 1}},
             keyed(updated(2, 1), "k-2"),
         ]);
-        let answer = publish(&yard, &list).await;
+        let answer = publish(&node, &list).await;
         assert_eq!(answer.status, 202);
         let body = &answer.body;
         let counts = ["received", "accepted", "duplicates", "failed"]
@@ -387,7 +387,7 @@ fn each_event_of_a_list_stands_by_itself() {
         let events = body["events"].as_array().expect("a list");
         assert_eq!(events.len(), 2);
         for (event, (index, id)) in events.iter().zip([(0, "1"), (5, "2")]) {
-            let shown = yard
+            let shown = node
                 .get(&format!(
                     "{EVENTS}/{}",
                     event["event_id"].as_str().expect("an id")
@@ -426,22 +426,22 @@ fn each_event_of_a_list_stands_by_itself() {
         );
         assert_eq!(wrong[2]["detail"], "event must be a JSON object");
         assert_eq!(answer.header("x-event-id"), None, "there are two");
-        let alone = publish(&yard, &json!([updated(3, 1)])).await;
+        let alone = publish(&node, &json!([updated(3, 1)])).await;
         assert_eq!(
             alone.header("x-event-id"),
             alone.body["events"][0]["event_id"].as_str()
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_list_without_a_valid_event_is_refused_as_a_whole() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
         let answer = publish(
-            &yard,
+            &node,
             &json!([{"event": "no.such"}, 7, {"event": "task.created", "data": {}}]),
         )
         .await;
@@ -453,29 +453,29 @@ fn a_list_without_a_valid_event_is_refused_as_a_whole() {
             .map(|e| &e["field"])
             .collect();
         assert_eq!(fields, ["[0].event", "[1]", "[2].data.task_id"]);
-        let none = publish(&yard, &json!([])).await;
+        let none = publish(&node, &json!([])).await;
         assert_eq!(
             none.body["detail"],
             "body must hold 1 to 1000 events, not 0"
         );
         let many: Vec<_> = (0..1_001).map(|n| updated(1, n)).collect();
-        let many = publish(&yard, &json!(many)).await;
+        let many = publish(&node, &json!(many)).await;
         assert_eq!(
             (many.status, &many.body["detail"]),
             (400, &json!("body must hold 1 to 1000 events, not 1001"))
         );
-        assert_eq!(total(&yard).await, 0);
-        yard.stop().await;
+        assert_eq!(total(&node).await, 0);
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_list_of_1000_is_applied_in_its_order() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
         let list: Vec<_> = (0..1_000).map(|n| updated(n as u64 % 3, n)).collect();
-        let answer = publish(&yard, &json!(list)).await;
+        let answer = publish(&node, &json!(list)).await;
         assert_eq!(
             (answer.status, &answer.body["accepted"]),
             (202, &json!(1_000)),
@@ -494,19 +494,20 @@ fn a_list_of_1000_is_applied_in_its_order() {
             );
         }
         for (id, last) in [(0, 999), (1, 997), (2, 998)] {
-            assert_eq!(state(&yard, &format!("organisation/{id}")).await["n"], last);
+            assert_eq!(state(&node, &format!("organisation/{id}")).await["n"], last);
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_list_sent_again_under_the_same_header_repeats_nothing() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
         let list = json!([updated(1, 1), keyed(updated(1, 2), "own"), updated(1, 3)]).to_string();
-        let sent = || yard.answer(request(&yard, list.clone()).header("idempotency-key", "call-1"));
+        let sent =
+            || node.send_request(request(&node, list.clone()).header("idempotency-key", "call-1"));
         assert_eq!(sent().await.body["accepted"], 3);
         let again = sent().await;
         assert_eq!(
@@ -517,26 +518,26 @@ fn a_list_sent_again_under_the_same_header_repeats_nothing() {
             ),
             (202, &json!(0), &json!(3))
         );
-        let single = publish(&yard, &keyed(updated(1, 4), "own")).await;
+        let single = publish(&node, &keyed(updated(1, 4), "own")).await;
         assert_eq!(single.status, 409, "an event's own key wins in a list");
-        assert_eq!(total(&yard).await, 3);
-        yard.stop().await;
+        assert_eq!(total(&node).await, 3);
+        node.stop().await;
     });
 }
 
 #[test]
-fn an_older_event_does_not_take_back_what_a_newer_one_said() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
+fn an_older_event_does_not_overwrite_a_newer_one() {
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
         let at = |time: &str, data: Value| json!({"event": "person.updated", "timestamp": time, "data": data});
         publish(
-            &yard,
+            &node,
             &at("2025-10-18T10:00:00Z", json!({"id": 1, "city": "Lyon"})),
         )
         .await;
         publish(
-            &yard,
+            &node,
             &at(
                 "2025-10-18T09:00:00Z",
                 json!({"id": 1, "city": "Paris", "size": 12}),
@@ -544,24 +545,24 @@ fn an_older_event_does_not_take_back_what_a_newer_one_said() {
         )
         .await;
         assert_eq!(
-            state(&yard, "person/1").await,
+            state(&node, "person/1").await,
             json!({"id": 1, "city": "Lyon", "size": 12})
         );
-        let timeline = yard.get("/api/v1/entities/person/1/timeline").await.body;
+        let timeline = node.get("/api/v1/entities/person/1/timeline").await.body;
         assert_eq!(
             (&timeline["items"][0]["late"], &timeline["items"][1]["late"]),
             (&json!(true), &json!(false))
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn every_event_there_is_can_be_listed_with_an_example() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
-        let answer = yard.get("/api/v1/webhooks/events/available").await;
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
+        let answer = node.get("/api/v1/webhooks/events/available").await;
         assert_eq!(answer.status, 200);
         let items = answer.body["items"].as_array().expect("a list");
         assert_eq!(answer.body["total"], items.len());
@@ -603,41 +604,41 @@ fn every_event_there_is_can_be_listed_with_an_example() {
             items.iter().filter(|item| item["source"] == "crm").count(),
             13 + 3
         );
-        let url = format!("{}/api/v1/webhooks/events/available", yard.base);
+        let url = format!("{}/api/v1/webhooks/events/available", node.base);
         assert_eq!(
-            yard.answer(yard.client.get(url).bearer_auth(PUBLISHER))
+            node.send_request(node.client.get(url).bearer_auth(PUBLISHER))
                 .await
                 .status,
             401
         );
-        // What is listed as published can be published.
+        // Every event listed as published can be published.
         assert!(
             items.iter().all(|item| item["example"]["data"].is_object()),
             "{items:#?}"
         );
         for item in items.iter().filter(|item| item["source"] == "crm") {
-            assert_eq!(publish(&yard, &item["example"]).await.status, 202, "{item}");
+            assert_eq!(publish(&node, &item["example"]).await.status, 202, "{item}");
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn a_list_of_which_the_fate_is_not_known_is_to_be_sent_again_as_a_whole() {
-    run(async {
-        let mut ground = test_env();
-        let trouble = DiskFailure::install(&mut ground);
-        let yard = ground.start().await;
+fn a_list_with_an_unknown_outcome_must_be_sent_again_as_a_whole() {
+    run_async(async {
+        let mut test_env = test_env();
+        let disk_failure = DiskFailure::install(&mut test_env);
+        let node = test_env.start().await;
         let list =
             json!([keyed(updated(1, 1), "k-1"), keyed(updated(2, 1), "k-2"), {"event": "no.such"}]);
-        trouble.fail(FailurePlace::Sync, 1);
-        let answer = publish(&yard, &list).await;
+        disk_failure.fail(FailurePlace::Sync, 1);
+        let answer = publish(&node, &list).await;
         assert_eq!(
             (code(&answer), answer.header("retry-after")),
             ((503, "unavailable"), Some("1"))
         );
-        until_readyz_is(&yard, 200).await;
-        let again = publish(&yard, &list).await;
+        until_readyz_is(&node, 200).await;
+        let again = publish(&node, &list).await;
         let count = |name: &str| {
             again.body[name]
                 .as_u64()
@@ -647,22 +648,22 @@ fn a_list_of_which_the_fate_is_not_known_is_to_be_sent_again_as_a_whole() {
             (count("accepted") + count("duplicates"), count("failed")),
             (2, 1)
         );
-        assert_eq!(total(&yard).await, 2);
-        yard.stop().await;
+        assert_eq!(total(&node).await, 2);
+        node.stop().await;
     });
 }
 
 #[test]
 fn the_exchange_log_names_the_events_of_a_list_and_no_token() {
-    run(async {
-        let ground = test_env();
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env();
+        let node = test_env.start().await;
         let answer = publish(
-            &yard,
+            &node,
             &json!([updated(1, 1), {"event": "no.such"}, updated(2, 1)]),
         )
         .await;
-        let rows = yard.get("/api/v1/webhooks/logs").await.body;
+        let rows = node.get("/api/v1/webhooks/logs").await.body;
         let row = &rows["items"][0];
         assert_eq!(
             (&row["source"], &row["path"], &row["status"]),
@@ -675,12 +676,12 @@ fn the_exchange_log_names_the_events_of_a_list_and_no_token() {
             .map(|e| e["event_id"].clone())
             .collect();
         assert_eq!(row["event_ids"], json!(ids));
-        let whole = yard
+        let whole = node
             .get(&format!("/api/v1/webhooks/logs/{}", row["id"]))
             .await
             .body
             .to_string();
         assert!(!whole.contains(PUBLISHER), "{whole}");
-        yard.stop().await;
+        node.stop().await;
     });
 }

@@ -1,26 +1,26 @@
-//! What failed for good is listed with its reason, and one command delivers it once what was wrong
-//! is repaired.
+//! Deliveries that failed for good are listed with their reason, and one command delivers them
+//! after a repair.
 
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::deliveries::{ground, send, subscribe};
+use crate::deliveries::{send, subscribe, test_env};
 use crate::receiver::{ReceiverReply, ReceiverRequest, ReplyLatch, TestReceiver};
-use crate::test_node::{TOKEN, TestAnswer, TestClient, TestEnv, expect_soon, run};
+use crate::test_node::{TOKEN, TestAnswer, TestClient, TestEnv, expect_soon, run_async};
 
 const LETTERS: &str = "/api/v1/dead-letters";
 
-/// A ground on which a delivery fails for good after three attempts.
-fn impatient() -> TestEnv {
-    ground(&[("delivery.retry_schedule_s", "0.01,0.01")])
+/// Environment in which a delivery fails for good after three attempts.
+fn impatient_env() -> TestEnv {
+    test_env(&[("delivery.retry_schedule_s", "0.01,0.01")])
 }
 
-async fn ask(gate: &TestClient, method: Method, path: &str, body: Option<Value>) -> TestAnswer {
-    let request = gate
+async fn ask(client: &TestClient, method: Method, path: &str, body: Option<Value>) -> TestAnswer {
+    let request = client
         .client
-        .request(method, format!("{}{path}", gate.base))
+        .request(method, format!("{}{path}", client.base))
         .bearer_auth(TOKEN);
     let request = match body {
         Some(body) => request
@@ -28,16 +28,16 @@ async fn ask(gate: &TestClient, method: Method, path: &str, body: Option<Value>)
             .body(body.to_string()),
         None => request,
     };
-    gate.answer(request).await
+    client.send_request(request).await
 }
 
-pub async fn post(gate: &TestClient, path: &str, body: Value) -> TestAnswer {
-    ask(gate, Method::POST, path, Some(body)).await
+pub async fn post(client: &TestClient, path: &str, body: Value) -> TestAnswer {
+    ask(client, Method::POST, path, Some(body)).await
 }
 
-/// What stands at `path` as soon as it is as it has to be.
+/// Polls `path` until the answer satisfies the condition, and returns it.
 pub async fn poll_until(
-    gate: &TestClient,
+    client: &TestClient,
     path: &str,
     is_enough: impl Fn(&Value) -> bool,
 ) -> Value {
@@ -45,7 +45,7 @@ pub async fn poll_until(
     expect_soon(async {
         loop {
             polls.tick().await;
-            let body = gate.get(path).await.body;
+            let body = client.get(path).await.body;
             if is_enough(&body) {
                 return body;
             }
@@ -54,16 +54,16 @@ pub async fn poll_until(
     .await
 }
 
-pub async fn letters(gate: &TestClient, count: usize) -> Vec<Value> {
-    let listed = poll_until(gate, LETTERS, |listed| listed["total"] == json!(count)).await;
+pub async fn wait_for_letters(client: &TestClient, count: usize) -> Vec<Value> {
+    let listed = poll_until(client, LETTERS, |listed| listed["total"] == json!(count)).await;
     listed["items"].as_array().expect("a list").clone()
 }
 
-/// The job that `answer` tells of, once it is over.
-async fn wait_for_job(gate: &TestClient, answer: &TestAnswer) -> Value {
+/// Waits for the end of the job in `answer`, and returns the job.
+async fn wait_for_job(client: &TestClient, answer: &TestAnswer) -> Value {
     assert_eq!(answer.status, 202, "{answer:?}");
     let path = format!("/api/v1/jobs/{}", answer.body["id"]);
-    poll_until(gate, &path, |job| {
+    poll_until(client, &path, |job| {
         job["state"] != "pending" && job["state"] != "running"
     })
     .await
@@ -73,7 +73,7 @@ fn counts(job: &Value) -> [&Value; 5] {
     ["state", "total", "delivered", "failed", "skipped"].map(|name| &job[name])
 }
 
-/// What came of one entity, accepted or not, as its numbers among its events.
+/// Sequences of one entity's deliveries, accepted or not.
 fn sequences(receiver: &TestReceiver, entity: &str) -> Vec<u64> {
     receiver
         .arrivals()
@@ -90,16 +90,16 @@ fn failing_for(
 }
 
 #[test]
-fn what_failed_for_good_is_listed_with_its_reason_and_delivered_by_one_command_once_it_can_be() {
-    run(async {
-        let yard = impatient().start().await;
+fn dead_letters_are_listed_with_their_reason_and_delivered_by_one_command_after_a_repair() {
+    run_async(async {
+        let node = impatient_env().start().await;
         let broken = |_: &ReceiverRequest| {
-            ReceiverReply::TestAnswer(503, Vec::new(), "down for maintenance".into())
+            ReceiverReply::Full(503, Vec::new(), "down for maintenance".into())
         };
         let receiver = TestReceiver::start(broken).await;
-        let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
-        send(&yard, &["A", "B"], 1, 1).await;
-        let listed = letters(&yard, 2).await;
+        let id = subscribe(&node, receiver.url("/hook"), json!({})).await["id"].clone();
+        send(&node, &["A", "B"], 1, 1).await;
+        let listed = wait_for_letters(&node, 2).await;
         assert_eq!(receiver.arrivals().len(), 6);
         for letter in &listed {
             assert_eq!(
@@ -127,7 +127,7 @@ fn what_failed_for_good_is_listed_with_its_reason_and_delivered_by_one_command_o
             "newest first"
         );
         let one = &listed[1];
-        let shown = yard.get(&format!("{LETTERS}/{}", one["id"])).await.body;
+        let shown = node.get(&format!("{LETTERS}/{}", one["id"])).await.body;
         let came = receiver
             .arrivals()
             .into_iter()
@@ -136,9 +136,9 @@ fn what_failed_for_good_is_listed_with_its_reason_and_delivered_by_one_command_o
 
         receiver.set_script(|_| ReceiverReply::Status(200));
         let job = wait_for_job(
-            &yard,
+            &node,
             &post(
-                &yard,
+                &node,
                 &format!("{LETTERS}/retry"),
                 json!({"webhook_id": id}),
             )
@@ -155,7 +155,7 @@ fn what_failed_for_good_is_listed_with_its_reason_and_delivered_by_one_command_o
                 &json!(0)
             ]
         );
-        letters(&yard, 0).await;
+        wait_for_letters(&node, 0).await;
         let arrivals = receiver.arrivals();
         for last in &arrivals[6..] {
             assert!(
@@ -164,23 +164,23 @@ fn what_failed_for_good_is_listed_with_its_reason_and_delivered_by_one_command_o
             );
         }
         assert_eq!(
-            yard.get(&format!("{LETTERS}/{}", one["id"])).await.status,
+            node.get(&format!("{LETTERS}/{}", one["id"])).await.status,
             404
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_dead_letter_that_fails_again_stays_with_all_its_attempts() {
-    run(async {
-        let yard = impatient().start().await;
+    run_async(async {
+        let node = impatient_env().start().await;
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
-        subscribe(&yard, receiver.url("/hook"), json!({})).await;
-        send(&yard, &["A"], 1, 1).await;
-        let letter = letters(&yard, 1).await.remove(0);
+        subscribe(&node, receiver.url("/hook"), json!({})).await;
+        send(&node, &["A"], 1, 1).await;
+        let letter = wait_for_letters(&node, 1).await.remove(0);
         let again = format!("{LETTERS}/{}/retry", letter["id"]);
-        let job = wait_for_job(&yard, &ask(&yard, Method::POST, &again, None).await).await;
+        let job = wait_for_job(&node, &ask(&node, Method::POST, &again, None).await).await;
         assert_eq!(
             counts(&job),
             [
@@ -191,26 +191,26 @@ fn a_dead_letter_that_fails_again_stays_with_all_its_attempts() {
                 &json!(0)
             ]
         );
-        let renewed = letters(&yard, 1).await.remove(0);
+        let renewed = wait_for_letters(&node, 1).await.remove(0);
         assert_eq!(
             (&renewed["id"], &renewed["at"], &renewed["attempts"]),
             (&letter["id"], &letter["at"], &json!(6))
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_entity_goes_on_past_its_dead_letter_or_waits_for_it_as_its_subscriber_wishes() {
-    run(async {
-        let yard = impatient().start().await;
+    run_async(async {
+        let node = impatient_env().start().await;
         let skips = TestReceiver::start(failing_for("ticket/A")).await;
         let halts = TestReceiver::start(failing_for("ticket/A")).await;
-        subscribe(&yard, skips.url("/hook"), json!({})).await;
-        subscribe(&yard, halts.url("/hook"), json!({"on_exhausted": "halt"})).await;
-        send(&yard, &["A", "B"], 1, 3).await;
-        letters(&yard, 4).await;
-        halts.accepted(3).await;
+        subscribe(&node, skips.url("/hook"), json!({})).await;
+        subscribe(&node, halts.url("/hook"), json!({"on_exhausted": "halt"})).await;
+        send(&node, &["A", "B"], 1, 3).await;
+        wait_for_letters(&node, 4).await;
+        halts.wait_for_accepted(3).await;
         assert_eq!(sequences(&skips, "ticket/A"), [1, 1, 1, 2, 2, 2, 3, 3, 3]);
         assert_eq!(
             sequences(&halts, "ticket/A"),
@@ -219,59 +219,58 @@ fn an_entity_goes_on_past_its_dead_letter_or_waits_for_it_as_its_subscriber_wish
         );
 
         halts.set_script(|_| ReceiverReply::Status(200));
-        let halting = yard.get(&format!("{LETTERS}?webhook_id=2")).await.body["items"][0].clone();
+        let halting = node.get(&format!("{LETTERS}?webhook_id=2")).await.body["items"][0].clone();
         assert_eq!(halting["halts"], json!(true));
         let again = format!("{LETTERS}/{}/retry", halting["id"]);
-        wait_for_job(&yard, &ask(&yard, Method::POST, &again, None).await).await;
-        halts.accepted(6).await;
+        wait_for_job(&node, &ask(&node, Method::POST, &again, None).await).await;
+        halts.wait_for_accepted(6).await;
         assert_eq!(sequences(&halts, "ticket/A"), [1, 1, 1, 1, 2, 3]);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_discarded_dead_letter_lets_its_entity_go_on_also_after_a_restart() {
-    run(async {
-        let ground = impatient();
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = impatient_env();
+        let node = test_env.start().await;
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
         let id = subscribe(
-            &yard,
+            &node,
             receiver.url("/hook"),
             json!({"on_exhausted": "halt"}),
         )
         .await["id"]
             .clone();
-        send(&yard, &["A"], 1, 3).await;
-        let first = letters(&yard, 1).await.remove(0);
-        yard.stop().await;
+        send(&node, &["A"], 1, 3).await;
+        let first = wait_for_letters(&node, 1).await.remove(0);
+        node.stop().await;
 
-        let yard = ground.start().await;
+        let node = test_env.start().await;
         let path = format!("{LETTERS}/{}", first["id"]);
-        assert_eq!(ask(&yard, Method::DELETE, &path, None).await.status, 204);
-        assert_eq!(ask(&yard, Method::DELETE, &path, None).await.status, 404);
+        assert_eq!(ask(&node, Method::DELETE, &path, None).await.status, 204);
+        assert_eq!(ask(&node, Method::DELETE, &path, None).await.status, 404);
         let second =
-            poll_until(&yard, LETTERS, |listed| listed["total"] == json!(1)).await["items"][0]
+            poll_until(&node, LETTERS, |listed| listed["total"] == json!(1)).await["items"][0]
                 .clone();
         assert_eq!(
             (&second["entity"]["sequence"], &second["id"]),
             (&json!(2), &json!(2))
         );
 
-        // While it is paused there is nobody to be told: it has to be found out at the next
-        // beginning.
+        // A paused subscriber gets no message about it and must notice at the next start.
         ask(
-            &yard,
+            &node,
             Method::POST,
             &format!("/api/v1/webhooks/{id}/pause"),
             None,
         )
         .await;
         receiver.set_script(|_| ReceiverReply::Status(200));
-        yard.stop().await;
-        let yard = ground.start().await;
+        node.stop().await;
+        let node = test_env.start().await;
         let all = ask(
-            &yard,
+            &node,
             Method::DELETE,
             &format!("{LETTERS}?webhook_id={id}"),
             None,
@@ -279,25 +278,25 @@ fn a_discarded_dead_letter_lets_its_entity_go_on_also_after_a_restart() {
         .await;
         assert_eq!((all.status, &all.body), (200, &json!({"discarded": 1})));
         ask(
-            &yard,
+            &node,
             Method::POST,
             &format!("/api/v1/webhooks/{id}/resume"),
             None,
         )
         .await;
-        receiver.accepted(1).await;
+        receiver.wait_for_accepted(1).await;
         assert_eq!(sequences(&receiver, "ticket/A"), [1, 1, 1, 2, 2, 2, 3]);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// The answer says that the dead letter is gone, and a crash comes before anybody could note that
-/// its entity goes on.
+/// The answer confirms the discarded dead letter; a crash follows before the entity's release is
+/// persisted.
 #[test]
 fn an_entity_does_not_wait_for_a_dead_letter_that_a_crash_left_discarded() {
-    run(async {
-        let ground = impatient();
-        let mut process = ground.start_process().await;
+    run_async(async {
+        let test_env = impatient_env();
+        let mut process = test_env.start_process().await;
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
         subscribe(
             &process,
@@ -306,8 +305,8 @@ fn an_entity_does_not_wait_for_a_dead_letter_that_a_crash_left_discarded() {
         )
         .await;
         send(&process, &["A"], 1, 2).await;
-        let first = letters(&process, 1).await.remove(0);
-        // What is stored then says that the entity waits.
+        let first = wait_for_letters(&process, 1).await.remove(0);
+        // The store then says that the entity waits.
         poll_until(&process, "/api/v1/webhooks/1", |shown| {
             shown["stats"]["stopped_lanes"] == json!(1)
         })
@@ -316,33 +315,33 @@ fn an_entity_does_not_wait_for_a_dead_letter_that_a_crash_left_discarded() {
         let path = format!("{LETTERS}/{}", first["id"]);
         assert_eq!(ask(&process, Method::DELETE, &path, None).await.status, 204);
         process.kill();
-        let mut process = ground.start_process().await;
-        receiver.accepted(1).await;
+        let mut process = test_env.start_process().await;
+        receiver.wait_for_accepted(1).await;
         assert_eq!(receiver.arrivals().last().expect("it came").sequence(), 2);
         process.kill();
     });
 }
 
 #[test]
-fn what_no_retry_changes_is_a_dead_letter_at_once() {
-    run(async {
-        let yard = impatient().start().await;
+fn a_permanent_failure_is_a_dead_letter_at_once() {
+    run_async(async {
+        let node = impatient_env().start().await;
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(401)).await;
         subscribe(
-            &yard,
+            &node,
             receiver.url("/hook"),
             json!({"events": ["message.created"]}),
         )
         .await;
         let never = json!({"events": ["message.created"], "filter": "data.nothing == 1"});
-        subscribe(&yard, receiver.url("/filter"), never).await;
+        subscribe(&node, receiver.url("/filter"), never).await;
         let no_body = json!({"events": ["message.created"], "transform": "{'a': data.nothing}"});
-        subscribe(&yard, receiver.url("/transform"), no_body).await;
-        send(&yard, &["A"], 1, 1).await;
-        letters(&yard, 3).await;
+        subscribe(&node, receiver.url("/transform"), no_body).await;
+        send(&node, &["A"], 1, 1).await;
+        wait_for_letters(&node, 3).await;
         assert_eq!(receiver.arrivals().len(), 1);
         let of = async |id: u64| {
-            let listed = yard.get(&format!("{LETTERS}?webhook_id={id}")).await.body;
+            let listed = node.get(&format!("{LETTERS}?webhook_id={id}")).await.body;
             ["reason", "code", "status", "attempts"].map(|name| listed["items"][0][name].clone())
         };
         assert_eq!(
@@ -357,7 +356,7 @@ fn what_no_retry_changes_is_a_dead_letter_at_once() {
             of(3).await[..2],
             [json!("expression"), json!("transform_failed")]
         );
-        let refused = yard
+        let refused = node
             .get(&format!(
                 "{LETTERS}?reason=refused&event=message.created&kind=ticket&entity=A"
             ))
@@ -368,36 +367,36 @@ fn what_no_retry_changes_is_a_dead_letter_at_once() {
             (&json!(1), &json!(1))
         );
         assert_eq!(
-            yard.get(&format!("{LETTERS}?kind=lead")).await.body["total"],
+            node.get(&format!("{LETTERS}?kind=lead")).await.body["total"],
             json!(0)
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn a_cancelled_job_leaves_what_it_had_not_begun() {
-    run(async {
-        let yard = impatient().start().await;
+fn a_cancelled_job_leaves_its_unstarted_deliveries() {
+    run_async(async {
+        let node = impatient_env().start().await;
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
-        // One attempt at once, so that the others have not begun.
-        subscribe(&yard, receiver.url("/hook"), json!({"concurrency": 1})).await;
-        send(&yard, &["A", "B", "C"], 1, 1).await;
-        letters(&yard, 3).await;
+        // One attempt at a time, so the other deliveries have not started.
+        subscribe(&node, receiver.url("/hook"), json!({"concurrency": 1})).await;
+        send(&node, &["A", "B", "C"], 1, 1).await;
+        wait_for_letters(&node, 3).await;
         let latch = ReplyLatch::default();
         let held = latch.clone();
         receiver.set_script(move |_| ReceiverReply::Status(200).held_by(&held));
-        let job = post(&yard, &format!("{LETTERS}/retry"), json!({})).await;
+        let job = post(&node, &format!("{LETTERS}/retry"), json!({})).await;
         receiver.wait_for_requests(10).await;
-        let taken = yard.get(LETTERS).await.body["items"][0].clone();
+        let taken = node.get(LETTERS).await.body["items"][0].clone();
         assert_eq!(taken["job_id"], job.body["id"]);
         let path = format!("{LETTERS}/{}", taken["id"]);
-        let refused = ask(&yard, Method::DELETE, &path, None).await;
+        let refused = ask(&node, Method::DELETE, &path, None).await;
         assert_eq!(
             (refused.status, &refused.body["code"]),
             (409, &json!("retry_in_progress"))
         );
-        let joined = ask(&yard, Method::POST, &format!("{path}/retry"), None).await;
+        let joined = ask(&node, Method::POST, &format!("{path}/retry"), None).await;
         assert_eq!(
             (joined.status, &joined.body["id"]),
             (202, &job.body["id"]),
@@ -405,33 +404,33 @@ fn a_cancelled_job_leaves_what_it_had_not_begun() {
         );
 
         let cancel = format!("/api/v1/jobs/{}/cancel", job.body["id"]);
-        let cancelled = ask(&yard, Method::POST, &cancel, None).await;
+        let cancelled = ask(&node, Method::POST, &cancel, None).await;
         assert_eq!(
             (cancelled.status, &cancelled.body["state"]),
             (200, &json!("cancelled"))
         );
-        let again = ask(&yard, Method::POST, &cancel, None).await;
+        let again = ask(&node, Method::POST, &cancel, None).await;
         assert_eq!(
             (again.status, &again.body["code"]),
             (409, &json!("job_is_over"))
         );
         latch.open();
-        letters(&yard, 2).await;
-        // Whatever comes next would come after what the job had left.
-        send(&yard, &["D"], 1, 1).await;
-        receiver.accepted(2).await;
+        wait_for_letters(&node, 2).await;
+        // Further deliveries would come after those that the job left.
+        send(&node, &["D"], 1, 1).await;
+        receiver.wait_for_accepted(2).await;
         assert_eq!(receiver.arrivals().len(), 11);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// The process is killed while a job is at work: it goes on with what was not settled, and nothing
-/// stays a dead letter.
+/// The process is killed while a job runs: the job continues with the unsettled deliveries, and no
+/// dead letter remains.
 #[test]
 fn a_job_goes_on_after_the_node_was_killed() {
-    run(async {
-        let ground = impatient();
-        let mut process = ground.start_process().await;
+    run_async(async {
+        let test_env = impatient_env();
+        let mut process = test_env.start_process().await;
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
         subscribe(&process, receiver.url("/hook"), json!({})).await;
         let tickets: Vec<String> = (0..30).map(|number| format!("T-{number}")).collect();
@@ -450,7 +449,7 @@ fn a_job_goes_on_after_the_node_was_killed() {
         process.kill();
         latch.open();
 
-        let mut process = ground.start_process().await;
+        let mut process = test_env.start_process().await;
         let job = wait_for_job(&process, &job).await;
         assert_eq!(
             counts(&job),
@@ -462,19 +461,19 @@ fn a_job_goes_on_after_the_node_was_killed() {
                 &json!(0)
             ]
         );
-        letters(&process, 0).await;
+        wait_for_letters(&process, 0).await;
         process.kill();
     });
 }
 
 #[test]
-fn what_failed_of_a_time_is_recovered_and_nothing_else() {
-    run(async {
-        let mut ground = impatient();
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
+fn recover_delivers_the_failed_events_of_a_time_and_nothing_else() {
+    run_async(async {
+        let mut test_env = impatient_env();
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
         let receiver = TestReceiver::start(failing_for("ticket/A")).await;
-        // Refused at once: with this clock nothing is ever tried again.
+        // Fails at once: with this clock nothing is ever retried.
         receiver.set_script(|arrival| {
             ReceiverReply::Status(if arrival.entity() == "ticket/B" {
                 200
@@ -482,17 +481,17 @@ fn what_failed_of_a_time_is_recovered_and_nothing_else() {
                 401
             })
         });
-        let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
+        let id = subscribe(&node, receiver.url("/hook"), json!({})).await["id"].clone();
         for number in 1..=3 {
-            send(&yard, &["A", "B"], number, 1).await;
+            send(&node, &["A", "B"], number, 1).await;
             clock.advance(Duration::from_secs(60));
         }
-        letters(&yard, 3).await;
+        wait_for_letters(&node, 3).await;
         receiver.set_script(|_| ReceiverReply::Status(200));
         let time = json!({"since": "2025-12-04T10:31:00Z", "until": "2025-12-04T10:32:00Z"});
         let job = wait_for_job(
-            &yard,
-            &post(&yard, &format!("/api/v1/webhooks/{id}/recover"), time).await,
+            &node,
+            &post(&node, &format!("/api/v1/webhooks/{id}/recover"), time).await,
         )
         .await;
         assert_eq!(
@@ -500,19 +499,19 @@ fn what_failed_of_a_time_is_recovered_and_nothing_else() {
             (&json!("recover"), &json!(1))
         );
         assert_eq!(sequences(&receiver, "ticket/A"), [1, 2, 3, 2]);
-        letters(&yard, 2).await;
-        yard.stop().await;
+        wait_for_letters(&node, 2).await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn everything_of_a_time_is_replayed_to_a_subscription_that_was_made_later() {
-    run(async {
-        let mut ground = impatient();
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
-        send(&yard, &["A", "B"], 1, 1).await;
-        yard.send(
+    run_async(async {
+        let mut test_env = impatient_env();
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        send(&node, &["A", "B"], 1, 1).await;
+        node.send(
             "A",
             "status",
             "status.changed",
@@ -520,7 +519,7 @@ fn everything_of_a_time_is_replayed_to_a_subscription_that_was_made_later() {
         )
         .await;
         clock.advance(Duration::from_secs(60));
-        yard.send(
+        node.send(
             "C",
             "c",
             "message.created",
@@ -528,10 +527,10 @@ fn everything_of_a_time_is_replayed_to_a_subscription_that_was_made_later() {
         )
         .await;
         let receiver = TestReceiver::accept_all().await;
-        let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
+        let id = subscribe(&node, receiver.url("/hook"), json!({})).await["id"].clone();
         let replay = format!("/api/v1/webhooks/{id}/replay");
         let time = json!({"since": "2025-12-04T10:30:00Z", "until": "2025-12-04T10:31:00Z"});
-        let job = wait_for_job(&yard, &post(&yard, &replay, time.clone()).await).await;
+        let job = wait_for_job(&node, &post(&node, &replay, time.clone()).await).await;
         assert_eq!(
             counts(&job),
             [
@@ -553,11 +552,11 @@ fn everything_of_a_time_is_replayed_to_a_subscription_that_was_made_later() {
 
         let mut narrow = time;
         narrow["events"] = json!(["status.*"]);
-        let job = wait_for_job(&yard, &post(&yard, &replay, narrow).await).await;
+        let job = wait_for_job(&node, &post(&node, &replay, narrow).await).await;
         assert_eq!(counts(&job)[2], &json!(1));
         assert_eq!(sequences(&receiver, "ticket/A"), [1, 2, 2]);
         let wrong = post(
-            &yard,
+            &node,
             &replay,
             json!({"until": "2025-12-04T10:31:00Z", "events": ["no.such"]}),
         )
@@ -572,23 +571,23 @@ fn everything_of_a_time_is_replayed_to_a_subscription_that_was_made_later() {
             (wrong.status, fields),
             (400, vec![&json!("since"), &json!("events[0]")])
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_job_waits_for_a_subscriber_that_is_paused_and_ends_with_one_that_is_deleted() {
-    run(async {
-        let yard = impatient().start().await;
+    run_async(async {
+        let node = impatient_env().start().await;
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(401)).await;
-        let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
-        send(&yard, &["A"], 1, 1).await;
-        letters(&yard, 1).await;
+        let id = subscribe(&node, receiver.url("/hook"), json!({})).await["id"].clone();
+        send(&node, &["A"], 1, 1).await;
+        wait_for_letters(&node, 1).await;
         let webhook = format!("/api/v1/webhooks/{id}");
-        ask(&yard, Method::POST, &format!("{webhook}/pause"), None).await;
+        ask(&node, Method::POST, &format!("{webhook}/pause"), None).await;
         receiver.set_script(|_| ReceiverReply::Status(200));
         let job = post(
-            &yard,
+            &node,
             &format!("{LETTERS}/retry"),
             json!({"webhook_id": id}),
         )
@@ -597,43 +596,43 @@ fn a_job_waits_for_a_subscriber_that_is_paused_and_ends_with_one_that_is_deleted
             (&job.body["state"], receiver.arrivals().len()),
             (&json!("pending"), 1)
         );
-        ask(&yard, Method::POST, &format!("{webhook}/resume"), None).await;
-        assert_eq!(counts(&wait_for_job(&yard, &job).await)[2], &json!(1));
+        ask(&node, Method::POST, &format!("{webhook}/resume"), None).await;
+        assert_eq!(counts(&wait_for_job(&node, &job).await)[2], &json!(1));
 
         receiver.set_script(|_| ReceiverReply::Status(401));
-        send(&yard, &["B"], 1, 1).await;
-        letters(&yard, 1).await;
-        ask(&yard, Method::POST, &format!("{webhook}/pause"), None).await;
-        let job = post(&yard, &format!("{LETTERS}/retry"), json!({})).await;
-        assert_eq!(ask(&yard, Method::DELETE, &webhook, None).await.status, 204);
-        let job = wait_for_job(&yard, &job).await;
+        send(&node, &["B"], 1, 1).await;
+        wait_for_letters(&node, 1).await;
+        ask(&node, Method::POST, &format!("{webhook}/pause"), None).await;
+        let job = post(&node, &format!("{LETTERS}/retry"), json!({})).await;
+        assert_eq!(ask(&node, Method::DELETE, &webhook, None).await.status, 204);
+        let job = wait_for_job(&node, &job).await;
         assert_eq!(
             (&job["state"], &job["reason"]),
-            (&json!("cancelled"), &json!("the subscriber is gone"))
+            (&json!("cancelled"), &json!("the subscriber was deleted"))
         );
-        letters(&yard, 0).await;
-        let states = yard.get("/api/v1/jobs?state=completed").await.body;
+        wait_for_letters(&node, 0).await;
+        let states = node.get("/api/v1/jobs?state=completed").await.body;
         assert_eq!(
             (&states["total"], &states["items"][0]["kind"]),
             (&json!(1), &json!("retry"))
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn wishes_that_name_nothing_are_refused() {
-    run(async {
-        let yard = impatient().start().await;
+    run_async(async {
+        let node = impatient_env().start().await;
         let receiver = TestReceiver::start(failing_for("ticket/A")).await;
-        let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
-        send(&yard, &["A"], 1, 1).await;
-        letters(&yard, 1).await;
+        let id = subscribe(&node, receiver.url("/hook"), json!({})).await["id"].clone();
+        send(&node, &["A"], 1, 1).await;
+        wait_for_letters(&node, 1).await;
         let not_there = [
             (Method::GET, format!("{LETTERS}/7"), None),
             (Method::GET, format!("{LETTERS}/007"), None),
-            // Where letters are numbered from 1, 0 is what the store keeps the next number under:
-            // it was a 503.
+            // Regression: letters are numbered from 1, and the store keeps the next number under 0;
+            // reading it was a 503.
             (Method::GET, format!("{LETTERS}/0"), None),
             (Method::DELETE, format!("{LETTERS}/0"), None),
             (Method::POST, format!("{LETTERS}/0/retry"), None),
@@ -653,10 +652,9 @@ fn wishes_that_name_nothing_are_refused() {
             ),
         ];
         for (method, path, body) in not_there {
-            assert_eq!(ask(&yard, method, &path, body).await.status, 404, "{path}");
+            assert_eq!(ask(&node, method, &path, body).await.status, 404, "{path}");
         }
-        // A member that is passed over would mean more than was meant: everything until now, or all
-        // events.
+        // An ignored member would widen the request: everything until now, or all events.
         for (what, member) in [
             ("replay", "untill"),
             ("replay", "event"),
@@ -664,21 +662,21 @@ fn wishes_that_name_nothing_are_refused() {
             ("recover", "to"),
         ] {
             let wish = json!({"since": "2025-01-01T00:00:00Z", member: []});
-            let answer = post(&yard, &format!("/api/v1/webhooks/{id}/{what}"), wish).await;
+            let answer = post(&node, &format!("/api/v1/webhooks/{id}/{what}"), wish).await;
             assert_eq!(
                 (answer.status, &answer.body["errors"][0]["field"]),
                 (400, &json!(member)),
                 "{what}"
             );
         }
-        assert_eq!(yard.get("/api/v1/jobs").await.body["total"], json!(0));
-        let everything = ask(&yard, Method::DELETE, LETTERS, None).await;
+        assert_eq!(node.get("/api/v1/jobs").await.body["total"], json!(0));
+        let everything = ask(&node, Method::DELETE, LETTERS, None).await;
         assert_eq!(
             (everything.status, &everything.body["errors"][0]["field"]),
             (400, &json!("all"))
         );
         assert_eq!(
-            ask(&yard, Method::DELETE, &format!("{LETTERS}?all=true"), None)
+            ask(&node, Method::DELETE, &format!("{LETTERS}?all=true"), None)
                 .await
                 .body,
             json!({"discarded": 1})
@@ -688,9 +686,9 @@ fn wishes_that_name_nothing_are_refused() {
             (Method::DELETE, LETTERS),
             (Method::GET, "/api/v1/jobs"),
         ] {
-            let request = yard.client.request(method, format!("{}{path}", yard.base));
-            assert_eq!(yard.answer(request).await.status, 401, "{path}");
+            let request = node.client.request(method, format!("{}{path}", node.base));
+            assert_eq!(node.send_request(request).await.status, 401, "{path}");
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }

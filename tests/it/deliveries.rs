@@ -1,5 +1,5 @@
-//! What is accepted reaches its subscribers: in each entity's order, across crashes, and also when
-//! a subscriber is behind.
+//! Accepted events reach their subscribers: in each entity's order, across crashes, and also when a
+//! subscriber is behind.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::failures::{DiskFailure, FailurePlace, send_until_known, until_readyz_is};
 use crate::receiver::{ReceiverReply, TestReceiver};
-use crate::test_node::{TOKEN, TestClient, TestEnv, expect_soon, run, run_together};
+use crate::test_node::{TOKEN, TestClient, TestEnv, expect_soon, run_async, run_together};
 
-/// A ground whose nodes may call receivers on this machine, and try again soon.
-pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
-    let mut ground = TestEnv::new(&[
+/// Environment whose nodes may call receivers on this machine and retry soon.
+pub fn test_env(keys: &[(&str, &str)]) -> TestEnv {
+    let mut test_env = TestEnv::new(&[
         ("delivery.allow_targets", "127.0.0.0/8"),
         (
             "delivery.retry_schedule_s",
@@ -20,36 +20,40 @@ pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
         ("delivery.breaker.consecutive", "0"),
         ("delivery.breaker.failure_rate", "0"),
     ]);
-    keys.iter().for_each(|(key, value)| ground.set(key, value));
-    ground
+    keys.iter()
+        .for_each(|(key, value)| test_env.set(key, value));
+    test_env
 }
 
-/// Subscribes `url` to the events of tickets, with these members besides; gives the subscription.
-pub async fn subscribe(gate: &TestClient, url: String, more: Value) -> Value {
+/// Subscribes `url` to the events of tickets, with the members `more`, and returns the
+/// subscription.
+pub async fn subscribe(client: &TestClient, url: String, more: Value) -> Value {
     let mut definition = json!({"url": url, "events": ["ticket:*"]});
     definition
         .as_object_mut()
         .expect("an object")
         .extend(more.as_object().cloned().unwrap_or_default());
-    let request = gate
+    let request = client
         .client
-        .post(format!("{}/api/v1/webhooks", gate.base))
+        .post(format!("{}/api/v1/webhooks", client.base))
         .bearer_auth(TOKEN);
     let request = request
         .header("content-type", "application/json")
         .body(definition.to_string());
-    let answer = gate.answer(request).await;
+    let answer = client.send_request(request).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body
 }
 
-/// Sends `count` messages of each of `tickets`, those of one in their order, from number `from` on.
-pub async fn send(gate: &TestClient, tickets: &[&str], from: u64, count: u64) {
+/// Sends `count` messages of each of `tickets`, numbered from `from`; those of one ticket in order.
+pub async fn send(client: &TestClient, tickets: &[&str], from: u64, count: u64) {
     let each = tickets.iter().map(|ticket| {
-        let (gate, ticket) = (gate.clone(), (*ticket).to_owned());
+        let (client, ticket) = (client.clone(), (*ticket).to_owned());
         async move {
             for number in from..from + count {
-                let answer = gate.message(&ticket, &format!("{ticket}-{number}")).await;
+                let answer = client
+                    .send_message(&ticket, &format!("{ticket}-{number}"))
+                    .await;
                 assert_eq!(
                     (answer.status, answer.sequence()),
                     (202, number),
@@ -71,228 +75,228 @@ fn expected(tickets: &[&str], last: u64) -> BTreeMap<String, u64> {
 const TICKETS: [&str; 4] = ["A", "B", "C", "D"];
 
 #[test]
-fn what_is_accepted_after_a_subscription_is_delivered_once_and_in_each_entitys_order() {
-    run(async {
-        let yard = ground(&[]).start().await;
-        send(&yard, &["before"], 1, 1).await;
+fn events_accepted_after_a_subscription_are_delivered_once_and_in_each_entitys_order() {
+    run_async(async {
+        let node = test_env(&[]).start().await;
+        send(&node, &["before"], 1, 1).await;
         let receiver = TestReceiver::accept_all().await;
-        subscribe(&yard, receiver.url("/hook"), json!({})).await;
-        send(&yard, &TICKETS, 1, 25).await;
-        receiver.accepted(100).await;
+        subscribe(&node, receiver.url("/hook"), json!({})).await;
+        send(&node, &TICKETS, 1, 25).await;
+        receiver.wait_for_accepted(100).await;
         assert_eq!(receiver.log().check_complete(&expected(&TICKETS, 25)), 0);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_record_that_fails_holds_back_only_its_own_entity() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let receiver = TestReceiver::start(|arrival| {
             let fails = arrival.entity() == "ticket/A" && arrival.before < 3;
             ReceiverReply::Status(if fails { 500 } else { 200 })
         })
         .await;
-        subscribe(&yard, receiver.url("/hook"), json!({})).await;
-        send(&yard, &TICKETS, 1, 10).await;
-        receiver.accepted(40).await;
+        subscribe(&node, receiver.url("/hook"), json!({})).await;
+        send(&node, &TICKETS, 1, 10).await;
+        receiver.wait_for_accepted(40).await;
         assert_eq!(receiver.log().check_complete(&expected(&TICKETS, 10)), 0);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn deliveries_go_on_where_they_were_when_the_node_stops_in_order() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let receiver = TestReceiver::accept_all().await;
-        subscribe(&yard, receiver.url("/hook"), json!({})).await;
-        send(&yard, &TICKETS, 1, 10).await;
-        receiver.accepted(40).await;
-        // What comes while nobody listens is owed.
+        subscribe(&node, receiver.url("/hook"), json!({})).await;
+        send(&node, &TICKETS, 1, 10).await;
+        receiver.wait_for_accepted(40).await;
+        // Events without a reachable subscriber form a backlog.
         receiver.stop().await;
-        send(&yard, &TICKETS, 11, 10).await;
-        yard.stop().await;
+        send(&node, &TICKETS, 11, 10).await;
+        node.stop().await;
         receiver.restart().await;
-        let yard = ground.start().await;
-        receiver.accepted(80).await;
+        let node = test_env.start().await;
+        receiver.wait_for_accepted(80).await;
         assert_eq!(receiver.log().check_complete(&expected(&TICKETS, 20)), 0);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// A kill at any moment repeats at most what was delivered since the last round, under the same
-/// ids, and loses nothing.
+/// A kill repeats at most the deliveries since the last checkpoint, with the same ids, and loses
+/// nothing.
 #[test]
 fn a_killed_node_loses_nothing_and_repeats_little() {
-    run(async {
-        let ground = ground(&[]);
+    run_async(async {
+        let test_env = test_env(&[]);
         let receiver = TestReceiver::accept_all().await;
-        let mut process = ground.start_process().await;
+        let mut process = test_env.start_process().await;
         subscribe(&process, receiver.url("/hook"), json!({})).await;
         for life in 0..3 {
             send(&process, &TICKETS, life * 20 + 1, 20).await;
             process.kill();
-            process = ground.start_process().await;
+            process = test_env.start_process().await;
         }
-        receiver.accepted(240).await;
+        receiver.wait_for_accepted(240).await;
         receiver.log().check_complete(&expected(&TICKETS, 60));
         process.kill();
     });
 }
 
-/// What is noted of deliveries fails with the store, and what was not noted is delivered again.
+/// Checkpoints fail with the store, and unrecorded deliveries are repeated.
 #[test]
 fn a_store_that_fails_while_things_are_delivered_loses_nothing() {
-    run(async {
-        let mut ground = ground(&[]);
-        let trouble = DiskFailure::install(&mut ground);
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = test_env(&[]);
+        let disk_failure = DiskFailure::install(&mut test_env);
+        let node = test_env.start().await;
         let receiver = TestReceiver::accept_all().await;
-        subscribe(&yard, receiver.url("/hook"), json!({})).await;
-        send(&yard, &TICKETS, 1, 10).await;
-        receiver.accepted(40).await;
+        subscribe(&node, receiver.url("/hook"), json!({})).await;
+        send(&node, &TICKETS, 1, 10).await;
+        receiver.wait_for_accepted(40).await;
         for life in 1..=3 {
-            trouble.fail(FailurePlace::Checkpoint, 1);
-            trouble.until_played(life).await;
-            until_readyz_is(&yard, 200).await;
+            disk_failure.fail(FailurePlace::Checkpoint, 1);
+            disk_failure.until_played(life).await;
+            until_readyz_is(&node, 200).await;
         }
         for number in 11..=20 {
             for ticket in TICKETS {
-                send_until_known(&yard, ticket, &format!("{ticket}-{number}")).await;
+                send_until_known(&node, ticket, &format!("{ticket}-{number}")).await;
             }
         }
-        receiver.accepted(80).await;
+        receiver.wait_for_accepted(80).await;
         receiver.log().check_complete(&expected(&TICKETS, 20));
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// Whoever was behind gets everything exactly once, also at the moment at which it comes to the end
-/// while more is coming.
+/// A subscriber that was behind gets everything exactly once, even at the moment at which it
+/// catches up while more events arrive.
 #[test]
 fn a_subscriber_that_was_behind_misses_and_repeats_nothing_when_it_joins() {
-    run(async {
-        let yard = ground(&[("delivery.window_events", "8")]).start().await;
+    run_async(async {
+        let node = test_env(&[("delivery.window_events", "8")]).start().await;
         let receiver = TestReceiver::accept_all().await;
-        let paused = subscribe(&yard, receiver.url("/hook"), json!({})).await;
+        let paused = subscribe(&node, receiver.url("/hook"), json!({})).await;
         let id = &paused["id"];
         assert_eq!(
-            yard.post(&format!("/api/v1/webhooks/{id}/pause"))
+            node.post(&format!("/api/v1/webhooks/{id}/pause"))
                 .await
                 .status,
             200
         );
-        send(&yard, &TICKETS, 1, 50).await;
+        send(&node, &TICKETS, 1, 50).await;
         assert!(receiver.arrivals().is_empty());
-        let gate = yard.gate.clone();
-        let sending = actix_rt::spawn(async move { send(&gate, &TICKETS, 51, 50).await });
+        let client = node.api.clone();
+        let sending = actix_rt::spawn(async move { send(&client, &TICKETS, 51, 50).await });
         assert_eq!(
-            yard.post(&format!("/api/v1/webhooks/{id}/resume"))
+            node.post(&format!("/api/v1/webhooks/{id}/resume"))
                 .await
                 .status,
             200
         );
         expect_soon(sending).await.expect("no panic");
-        receiver.accepted(400).await;
+        receiver.wait_for_accepted(400).await;
         assert_eq!(receiver.log().check_complete(&expected(&TICKETS, 100)), 0);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn what_a_deleted_subscription_was_owed_is_gone() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+fn the_backlog_of_a_deleted_subscription_is_gone() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
-        let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
-        send(&yard, &TICKETS, 1, 2).await;
+        let id = subscribe(&node, receiver.url("/hook"), json!({})).await["id"].clone();
+        send(&node, &TICKETS, 1, 2).await;
         receiver.wait_for_requests(4).await;
-        let path = format!("{}/api/v1/webhooks/{id}", yard.base);
+        let path = format!("{}/api/v1/webhooks/{id}", node.base);
         assert_eq!(
-            yard.answer(yard.client.delete(path).bearer_auth(TOKEN))
+            node.send_request(node.client.delete(path).bearer_auth(TOKEN))
                 .await
                 .status,
             204
         );
         receiver.set_script(|_| ReceiverReply::Status(200));
         let other = TestReceiver::accept_all().await;
-        subscribe(&yard, other.url("/hook"), json!({})).await;
-        send(&yard, &TICKETS, 3, 2).await;
-        other.accepted(8).await;
-        yard.stop().await;
-        let yard = ground.start().await;
-        send(&yard, &TICKETS, 5, 1).await;
-        other.accepted(12).await;
+        subscribe(&node, other.url("/hook"), json!({})).await;
+        send(&node, &TICKETS, 3, 2).await;
+        other.wait_for_accepted(8).await;
+        node.stop().await;
+        let node = test_env.start().await;
+        send(&node, &TICKETS, 5, 1).await;
+        other.wait_for_accepted(12).await;
         assert!(receiver.log().accepted.is_empty());
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// 410 says that nobody wants anything any more: what is owed then is one dead letter, and what
-/// comes later is not owed.
+/// 410 Gone disables the subscriber: its backlog becomes one dead letter, and later events are not
+/// delivered.
 #[test]
-fn a_subscriber_that_is_gone_is_disabled_and_what_it_was_owed_is_one_dead_letter() {
-    run(async {
-        let yard = ground(&[]).start().await;
+fn a_subscriber_that_answers_410_is_disabled_and_its_backlog_becomes_one_dead_letter() {
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(410)).await;
         let news = TestReceiver::accept_all().await;
         subscribe(
-            &yard,
+            &node,
             news.url("/hook"),
             json!({"events": ["subscriber.disabled"]}),
         )
         .await;
         let id =
-            subscribe(&yard, receiver.url("/hook"), json!({"concurrency": 1})).await["id"].clone();
-        send(&yard, &["A"], 1, 1).await;
-        news.accepted(1).await;
+            subscribe(&node, receiver.url("/hook"), json!({"concurrency": 1})).await["id"].clone();
+        send(&node, &["A"], 1, 1).await;
+        news.wait_for_accepted(1).await;
         let told = news.arrivals()[0].json();
         assert_eq!(
             (&told["event"], &told["data"]["subscriber"]),
             (&json!("subscriber.disabled"), &id)
         );
-        let disabled = yard.get(&format!("/api/v1/webhooks/{id}")).await.body;
+        let disabled = node.get(&format!("/api/v1/webhooks/{id}")).await.body;
         assert_eq!(disabled["state"], "disabled", "{disabled}");
-        send(&yard, &["A"], 2, 3).await;
-        let letters = yard
+        send(&node, &["A"], 2, 3).await;
+        let letters = node
             .get(&format!("/api/v1/dead-letters?webhook_id={id}"))
             .await
             .body;
         assert!(letters["total"].as_u64() >= Some(1), "{letters}");
         assert_eq!(receiver.arrivals().len(), 1);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_event_that_fails_for_good_is_announced_but_never_the_delivery_of_that_news() {
-    run(async {
-        let yard = ground(&[("delivery.retry_schedule_s", "0.05")])
+    run_async(async {
+        let node = test_env(&[("delivery.retry_schedule_s", "0.05")])
             .start()
             .await;
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
         let news = TestReceiver::accept_all().await;
         subscribe(
-            &yard,
+            &node,
             receiver.url("/hook"),
             json!({"events": ["ticket:*", "delivery.*"]}),
         )
         .await;
         subscribe(
-            &yard,
+            &node,
             news.url("/hook"),
             json!({"events": ["delivery.exhausted"]}),
         )
         .await;
-        send(&yard, &["A"], 1, 1).await;
-        // The ticket's event and the news of its failure, each tried twice.
+        send(&node, &["A"], 1, 1).await;
+        // The ticket's event and the event about its failure, each attempted twice.
         receiver.wait_for_requests(4).await;
-        send(&yard, &["B"], 1, 1).await;
+        send(&node, &["B"], 1, 1).await;
         receiver.wait_for_requests(8).await;
-        news.accepted(2).await;
+        news.wait_for_accepted(2).await;
         let events: HashSet<String> = news
             .arrivals()
             .iter()
@@ -300,7 +304,7 @@ fn an_event_that_fails_for_good_is_announced_but_never_the_delivery_of_that_news
             .collect();
         assert_eq!(events, HashSet::from([r#""message.created""#.to_owned()]));
         let data = &news.arrivals()[0].json()["data"];
-        let letter = yard
+        let letter = node
             .get(&format!("/api/v1/dead-letters/{}", data["dead_letter_id"]))
             .await
             .body;
@@ -312,30 +316,30 @@ fn an_event_that_fails_for_good_is_announced_but_never_the_delivery_of_that_news
                 "{member} of {data} and {letter}"
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// Everything that is delivered is over the wire before this returns.
+/// All deliveries are on the wire before this returns.
 #[test]
 fn stopping_waits_for_attempts_that_are_under_way() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let latch = crate::receiver::ReplyLatch::default();
         let held = latch.clone();
         let receiver =
             TestReceiver::start(move |_| ReceiverReply::Status(200).held_by(&held)).await;
-        subscribe(&yard, receiver.url("/hook"), json!({})).await;
-        send(&yard, &["A"], 1, 1).await;
+        subscribe(&node, receiver.url("/hook"), json!({})).await;
+        send(&node, &["A"], 1, 1).await;
         receiver.wait_for_requests(1).await;
-        let stopping = actix_rt::spawn(yard.stop());
+        let stopping = actix_rt::spawn(node.stop());
         latch.open();
         expect_soon(stopping).await.expect("no panic");
-        let yard = ground.start().await;
-        send(&yard, &["A"], 2, 1).await;
-        receiver.accepted(2).await;
+        let node = test_env.start().await;
+        send(&node, &["A"], 2, 1).await;
+        receiver.wait_for_accepted(2).await;
         assert_eq!(receiver.log().check_complete(&expected(&["A"], 2)), 0);
-        yard.stop().await;
+        node.stop().await;
     });
 }

@@ -1,4 +1,4 @@
-//! The description of the API: it is what the node does, and a person can try it in a browser.
+//! The description of the API: it matches the node, and a person can try it in a browser.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::receiver::{ReceiverReply, TestReceiver};
 use crate::senders::{DESCRIBED, sha256};
-use crate::test_node::{API_KEY, SECRET, TOKEN, TestEnv, TestNode, run};
+use crate::test_node::{API_KEY, SECRET, TOKEN, TestEnv, TestNode, run_async};
 use crate::{c2s, dead_letters, deliveries, leads};
 
-/// What stands for a part of a path, found out on the way.
+/// Values of path parameters, found on the way.
 type KnownPathParameters = BTreeMap<String, String>;
 
 struct DescribedOperation {
@@ -23,10 +23,10 @@ struct DescribedOperation {
     spec: Value,
 }
 
-/// The token of a publisher.
+/// Bearer token of a publisher.
 pub const PUBLISHER: &str = "test-publisher";
 
-/// Every source that is described answers.
+/// Keys that enable every described source.
 pub const ENABLED: [(&str, &str); 8] = [
     ("sources.leads.enabled", "true"),
     ("sources.leads.secrets", SECRET),
@@ -38,11 +38,11 @@ pub const ENABLED: [(&str, &str); 8] = [
     ("sources.instagram.verify_token", "my-verify-token"),
 ];
 
-async fn spec_of(yard: &TestNode) -> Value {
-    yard.get("/openapi.json").await.body
+async fn spec_of(node: &TestNode) -> Value {
+    node.get("/openapi.json").await.body
 }
 
-/// The operations, those that make something before those that read it, those that remove it last.
+/// Operations: those that create first, those that delete last.
 fn operations(spec: &Value) -> Vec<DescribedOperation> {
     let mut operations: Vec<_> = spec["paths"]
         .as_object()
@@ -67,7 +67,7 @@ fn operations(spec: &Value) -> Vec<DescribedOperation> {
 }
 
 impl DescribedOperation {
-    /// The bodies that it is described with; one empty one if it takes none.
+    /// Described bodies of the operation; one empty body if it takes none.
     fn bodies(&self) -> Vec<Option<Value>> {
         let examples = self
             .spec
@@ -84,7 +84,7 @@ impl DescribedOperation {
         )
     }
 
-    fn url(&self, yard: &TestNode, known: &KnownPathParameters) -> String {
+    fn url(&self, node: &TestNode, known: &KnownPathParameters) -> String {
         let mut path = self.path.clone();
         let mut query = Vec::new();
         for parameter in self.spec["parameters"].as_array().into_iter().flatten() {
@@ -103,24 +103,24 @@ impl DescribedOperation {
             }
         }
         let url =
-            reqwest::Url::parse_with_params(&format!("{}{path}", yard.base), query).expect("a URL");
+            reqwest::Url::parse_with_params(&format!("{}{path}", node.base), query).expect("a URL");
         url.to_string()
     }
 
-    /// The request with what its security schemes ask for.
+    /// Request with the credentials of its security schemes.
     fn request(
         &self,
-        yard: &TestNode,
+        node: &TestNode,
         known: &KnownPathParameters,
         body: Option<&Value>,
         number: usize,
     ) -> RequestBuilder {
         let text = body.map(Value::to_string).unwrap_or_default();
-        let mut request = yard
+        let mut request = node
             .client
-            .request(self.method.clone(), self.url(yard, known));
+            .request(self.method.clone(), self.url(node, known));
         request = request.header("Idempotency-Key", format!("{}-{number}", self.path));
-        // Any of the requirements will do: each has its turn.
+        // Any of the requirements suffices; each is used in turn.
         let alternatives = self.spec["security"]
             .as_array()
             .map(Vec::as_slice)
@@ -170,7 +170,7 @@ impl DescribedOperation {
     }
 }
 
-/// What of `value` is not as `schema` says; references lead into `spec`.
+/// Describes the first mismatch of `value` and `schema`; references point into `spec`.
 fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
     if let Some(name) = schema["$ref"].as_str() {
         return misfit(
@@ -197,7 +197,7 @@ fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
         Some("boolean") => value.is_boolean(),
         _ => true,
     };
-    // An example cannot say what may also be null.
+    // An example cannot show that a value may also be null.
     if !fits && !value.is_null() {
         return Some(format!("{value} is no {}", schema["type"]));
     }
@@ -222,8 +222,8 @@ fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
     members.chain(items).next()
 }
 
-/// A pre-lead and a won lead, on which each of their operations succeeds once.
-async fn fresh_leads(yard: &TestNode) -> KnownPathParameters {
+/// Creates a pre-lead and a won lead, on which each of their operations succeeds once.
+async fn fresh_leads(node: &TestNode) -> KnownPathParameters {
     let mut known = KnownPathParameters::new();
     for (name, path, event) in [
         ("pre_lead_id", "pre-lead/create", "new_inquiry"),
@@ -235,24 +235,25 @@ async fn fresh_leads(yard: &TestNode) -> KnownPathParameters {
         }
         let body = json!({"event": event, "source": "crm", "data": data}).to_string();
         let signature = hex::encode(sha256(SECRET.as_bytes(), &body));
-        let request = leads::request(yard, path, &body).header("X-Webhook-Signature", signature);
-        let answer = yard.answer(request).await;
+        let request = leads::request(node, path, &body).header("X-Webhook-Signature", signature);
+        let answer = node.send_request(request).await;
         known.insert(name.to_owned(), answer.body["data"][name].to_string());
     }
     known
 }
 
-/// A dead letter of the first subscription, and a job that waits, since its subscription is paused.
-async fn something_failed(yard: &TestNode, receiver: &TestReceiver) -> KnownPathParameters {
-    let id = deliveries::subscribe(yard, receiver.url("/hook"), json!({})).await["id"].clone();
+/// Creates a dead letter of the first subscription, and a job that waits because its subscription
+/// is paused.
+async fn something_failed(node: &TestNode, receiver: &TestReceiver) -> KnownPathParameters {
+    let id = deliveries::subscribe(node, receiver.url("/hook"), json!({})).await["id"].clone();
     assert_eq!(id, json!(1), "the examples are about the first one");
-    yard.message("SUP-1042", "dead letter").await;
-    let letters = dead_letters::letters(yard, 1).await;
-    let id = deliveries::subscribe(yard, receiver.url("/hook"), json!({"is_active": false})).await
+    node.send_message("SUP-1042", "dead letter").await;
+    let letters = dead_letters::wait_for_letters(node, 1).await;
+    let id = deliveries::subscribe(node, receiver.url("/hook"), json!({"is_active": false})).await
         ["id"]
         .clone();
     let replay = format!("/api/v1/webhooks/{id}/replay");
-    let job = dead_letters::post(yard, &replay, json!({"since": "2020-01-01T00:00:00Z"})).await;
+    let job = dead_letters::post(node, &replay, json!({"since": "2020-01-01T00:00:00Z"})).await;
     assert_eq!(job.status, 202, "{job:?}");
     KnownPathParameters::from([
         ("dead_letter_id".to_owned(), letters[0]["id"].to_string()),
@@ -262,17 +263,18 @@ async fn something_failed(yard: &TestNode, receiver: &TestReceiver) -> KnownPath
 
 #[test]
 fn every_operation_answers_its_own_examples_as_described() {
-    run(async {
-        let mut ground = c2s::ground(&ENABLED);
-        ground.write_file(DESCRIBED);
-        ground.set("delivery.allow_targets", "127.0.0.0/8");
-        // Everything fails, and jobs are waited for: nothing may be held back for it.
-        ground.set("delivery.breaker.consecutive", "0");
-        ground.set("delivery.breaker.failure_rate", "0");
-        let yard = ground.start().await;
-        let spec = spec_of(&yard).await;
-        // An event that failed can be shown and reprocessed.
-        let failed = yard
+    run_async(async {
+        let mut test_env = c2s::test_env(&ENABLED);
+        test_env.write_file(DESCRIBED);
+        test_env.set("delivery.allow_targets", "127.0.0.0/8");
+        // Everything fails and jobs are awaited, so the circuit breaker must not hold deliveries
+        // back.
+        test_env.set("delivery.breaker.consecutive", "0");
+        test_env.set("delivery.breaker.failure_rate", "0");
+        let node = test_env.start().await;
+        let spec = spec_of(&node).await;
+        // A failed event can be shown and reprocessed.
+        let failed = node
             .send(
                 "SUP-404",
                 "failed",
@@ -282,22 +284,22 @@ fn every_operation_answers_its_own_examples_as_described() {
             .await;
         let mut known = KnownPathParameters::from([("event_id".to_owned(), failed.event_id())]);
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(401)).await;
-        known.extend(something_failed(&yard, &receiver).await);
+        known.extend(something_failed(&node, &receiver).await);
         let mut wrong = Vec::new();
         for operation in operations(&spec) {
             let mut succeeded = false;
             if operation.method == Method::DELETE {
-                // What was delivered again above has failed again.
-                dead_letters::poll_until(&yard, "/api/v1/jobs?state=running", |jobs| {
+                // The events that were delivered again above have failed again.
+                dead_letters::poll_until(&node, "/api/v1/jobs?state=running", |jobs| {
                     jobs["total"] == json!(0)
                 })
                 .await;
             }
-            known.extend(fresh_leads(&yard).await);
+            known.extend(fresh_leads(&node).await);
             for (number, body) in operation.bodies().iter().enumerate() {
                 let name = format!("{} {} #{number}", operation.method, operation.path);
-                let sent = yard
-                    .answer(operation.request(&yard, &known, body.as_ref(), number))
+                let sent = node
+                    .send_request(operation.request(&node, &known, body.as_ref(), number))
                     .await;
                 let media_type = sent
                     .header("content-type")
@@ -324,7 +326,7 @@ fn every_operation_answers_its_own_examples_as_described() {
                         misfit(&spec, schema, &answer).map(|misfit| format!("{name}: {misfit}")),
                     ),
                 }
-                // What is sent is what the request is described as.
+                // The sent body matches the described request.
                 let taken = &operation.spec["requestBody"]["content"]["application/json"]["schema"];
                 let misfit = body.as_ref().and_then(|body| misfit(&spec, taken, body));
                 wrong.extend(misfit.map(|misfit| format!("{name}: {misfit}")));
@@ -338,16 +340,16 @@ fn every_operation_answers_its_own_examples_as_described() {
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn the_command_prints_what_the_node_serves() {
-    run(async {
-        let yard = TestEnv::new(&[]).start().await;
-        let served = spec_of(&yard).await;
-        yard.stop().await;
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        let served = spec_of(&node).await;
+        node.stop().await;
         let printed = std::process::Command::new(env!("CARGO_BIN_EXE_hookyard"))
             .arg("openapi")
             .output()
@@ -361,10 +363,10 @@ fn the_command_prints_what_the_node_serves() {
 
 #[test]
 fn the_page_and_its_files_are_in_the_binary() {
-    run(async {
-        let yard = TestEnv::new(&[]).start().await;
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
         let get = async |path: &str| {
-            let answer = reqwest::get(format!("{}{path}", yard.base))
+            let answer = reqwest::get(format!("{}{path}", node.base))
                 .await
                 .expect("answered");
             let media_type = answer.headers()["content-type"]
@@ -399,6 +401,6 @@ fn the_page_and_its_files_are_in_the_binary() {
             ),
             (404, json!("not_found"))
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }

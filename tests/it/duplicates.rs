@@ -1,4 +1,4 @@
-//! Once in: one source and idempotency key is accepted once within its window.
+//! Idempotency: one source and idempotency key is accepted once within its window.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::test_node::{TestAnswer, TestClient, TestEnv, run, run_together};
+use crate::test_node::{TestAnswer, TestClient, TestEnv, run_async, run_together};
 
-/// The longest that a key is remembered by default.
+/// Default time for which a key is remembered.
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// That all of `answers` but one are duplicates of that one, whose event id this gives.
+/// Asserts that all of `answers` but one are duplicates of that one, and returns its event id.
 fn one_accepted(answers: &[TestAnswer]) -> String {
     let (accepted, refused): (Vec<_>, Vec<_>) =
         answers.iter().partition(|answer| answer.status == 202);
@@ -48,110 +48,110 @@ fn assert_duplicate(answer: &TestAnswer, first: &str) {
 }
 
 fn later_message(
-    gate: &TestClient,
+    client: &TestClient,
     ticket: &str,
     key: &str,
 ) -> impl Future<Output = TestAnswer> + 'static {
-    let (gate, ticket, key) = (gate.clone(), ticket.to_owned(), key.to_owned());
-    async move { gate.message(&ticket, &key).await }
+    let (client, ticket, key) = (client.clone(), ticket.to_owned(), key.to_owned());
+    async move { client.send_message(&ticket, &key).await }
 }
 
-/// How many events there are in all.
-async fn events(gate: &TestClient) -> u64 {
-    gate.get("/api/v1/events").await.body["total"]
+/// Returns the number of all events.
+async fn events(client: &TestClient) -> u64 {
+    client.get("/api/v1/events").await.body["total"]
         .as_u64()
         .expect("a total")
 }
 
 #[test]
 fn of_32_concurrent_duplicates_one_is_accepted_and_31_name_it() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         for round in 0..6 {
             let key = format!("k-{round}");
-            let answers = run_together((0..32).map(|_| later_message(&yard, "T", &key))).await;
+            let answers = run_together((0..32).map(|_| later_message(&node, "T", &key))).await;
             let first = one_accepted(&answers);
-            assert_duplicate(&yard.message("T", &key).await, &first);
+            assert_duplicate(&node.send_message("T", &key).await, &first);
         }
-        assert_eq!(yard.fetch_timeline("T").await.len(), 6);
-        yard.stop().await;
+        assert_eq!(node.fetch_timeline("T").await.len(), 6);
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_key_that_comes_with_two_tickets_at_once_is_accepted_once() {
-    run(async {
-        let ground = TestEnv::new(&[("router.shards", "2")]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[("router.shards", "2")]);
+        let node = test_env.start().await;
         for round in 0..60 {
             let key = format!("k-{round}");
             let answers =
-                run_together(["A", "B"].map(|ticket| later_message(&yard, ticket, &key))).await;
+                run_together(["A", "B"].map(|ticket| later_message(&node, ticket, &key))).await;
             one_accepted(&answers);
         }
         assert_eq!(
-            yard.fetch_timeline("A").await.len() + yard.fetch_timeline("B").await.len(),
+            node.fetch_timeline("A").await.len() + node.fetch_timeline("B").await.len(),
             60
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_key_is_the_same_wherever_in_the_request_it_stands() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        let first = yard.message("T", "k").await.event_id();
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let first = node.send_message("T", "k").await.event_id();
         let body = json!({"event": "agent.unassigned", "support_uid": "T", "idempotency_key": "k"})
             .to_string();
         for other_header in [None, Some("k")] {
-            let mut request = yard.signed_request(&body, "k").build().expect("a request");
+            let mut request = node.signed_request(&body, "k").build().expect("a request");
             request.headers_mut().remove("idempotency-key");
             if let Some(key) = other_header {
                 request
                     .headers_mut()
                     .insert("x-idempotency-key", key.parse().expect("a header"));
             }
-            let request = reqwest::RequestBuilder::from_parts(yard.client.clone(), request);
-            assert_duplicate(&yard.answer(request).await, &first);
+            let request = reqwest::RequestBuilder::from_parts(node.client.clone(), request);
+            assert_duplicate(&node.send_request(request).await, &first);
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_duplicate_is_known_after_a_restart() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        let first = yard.message("T", "k").await.event_id();
-        yard.stop().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let first = node.send_message("T", "k").await.event_id();
+        node.stop().await;
 
-        let yard = ground.start().await;
-        let answers = run_together((0..8).map(|_| later_message(&yard, "T", "k"))).await;
+        let node = test_env.start().await;
+        let answers = run_together((0..8).map(|_| later_message(&node, "T", "k"))).await;
         answers
             .iter()
             .for_each(|answer| assert_duplicate(answer, &first));
-        assert_eq!(yard.fetch_timeline("T").await.len(), 1);
-        yard.stop().await;
+        assert_eq!(node.fetch_timeline("T").await.len(), 1);
+        node.stop().await;
     });
 }
 
-/// Puts `count` events with the keys `k-1`, `k-2` … into the journal of `ground`, as a node would,
-/// but without HTTP.
-fn fill(ground: &TestEnv, count: u64) -> impl Fn(u64) -> String + use<> {
+/// Appends `count` events with the keys `k-1`, `k-2` … to the journal of `test_env`, as a node
+/// would, but without HTTP.
+fn fill(test_env: &TestEnv, count: u64) -> impl Fn(u64) -> String + use<> {
     let store =
-        DataStore::open(&ground.store_path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
+        DataStore::open(&test_env.store_path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
     let limits = JournalLimits {
         queue: count as usize,
         commit_records: 1024,
         commit_bytes: 4 << 20,
         sync_interval: None,
     };
-    let log = SledJournal::open(store, limits, Arc::clone(&ground.deps.clock)).expect("opens");
-    let now = ground.deps.clock.wall();
+    let log = SledJournal::open(store, limits, Arc::clone(&test_env.deps.clock)).expect("opens");
+    let now = test_env.deps.clock.wall();
     let incarnation = log.incarnation();
     for n in 1..=count {
         let entity =
@@ -163,7 +163,7 @@ fn fill(ground: &TestEnv, count: u64) -> impl Fn(u64) -> String + use<> {
             received_at: now,
             bytes: record.encode(),
         };
-        log.submit(JournalSubmission {
+        log.append(JournalSubmission {
             drafts: vec![draft],
             settle: Box::new(|_| ()),
         })
@@ -208,82 +208,85 @@ fn status_changed(entity: EntityKey, sequence: u64, key: String, at: Timestamp) 
 /// 65,536 keys make a block, which leaves memory for the store.
 #[test]
 fn a_duplicate_is_known_when_its_key_has_left_memory() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let clock = ground.with_manual_clock();
-        let id = fill(&ground, 66_000);
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        let id = fill(&test_env, 66_000);
         for _restart in 0..2 {
-            let yard = ground.start().await;
+            let node = test_env.start().await;
             for n in [1, 40_000, 65_536, 65_537, 66_000] {
-                assert_duplicate(&yard.message("T", &format!("k-{n}")).await, &id(n));
+                assert_duplicate(&node.send_message("T", &format!("k-{n}")).await, &id(n));
             }
-            yard.stop().await;
+            node.stop().await;
         }
-        let yard = ground.start().await;
-        assert_eq!(yard.message("T", "k-66001").await.event_id(), id(66_001));
+        let node = test_env.start().await;
+        assert_eq!(
+            node.send_message("T", "k-66001").await.event_id(),
+            id(66_001)
+        );
         clock.advance(WINDOW);
         for n in [1, 65_536, 66_000] {
-            assert_eq!(yard.message("T", &format!("k-{n}")).await.status, 202);
+            assert_eq!(node.send_message("T", &format!("k-{n}")).await.status, 202);
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_key_is_free_again_when_its_window_ends() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
-        let first = yard.message("T", "k").await.event_id();
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let first = node.send_message("T", "k").await.event_id();
         clock.advance(WINDOW - SECOND);
-        assert_duplicate(&yard.message("T", "k").await, &first);
+        assert_duplicate(&node.send_message("T", "k").await, &first);
         clock.advance(2 * SECOND);
-        let second = yard.message("T", "k").await.event_id();
+        let second = node.send_message("T", "k").await.event_id();
         assert_ne!(second, first);
         clock.advance(WINDOW - SECOND);
-        assert_duplicate(&yard.message("T", "k").await, &second);
-        assert_eq!(yard.fetch_timeline("T").await.len(), 2);
-        yard.stop().await;
+        assert_duplicate(&node.send_message("T", "k").await, &second);
+        assert_eq!(node.fetch_timeline("T").await.len(), 2);
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_window_goes_on_across_restarts() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
-        let first = yard.message("T", "k").await.event_id();
-        yard.stop().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let first = node.send_message("T", "k").await.event_id();
+        node.stop().await;
 
         clock.advance(WINDOW - SECOND);
-        let yard = ground.start().await;
-        assert_duplicate(&yard.message("T", "k").await, &first);
-        yard.stop().await;
+        let node = test_env.start().await;
+        assert_duplicate(&node.send_message("T", "k").await, &first);
+        node.stop().await;
 
         clock.advance(2 * SECOND);
-        let yard = ground.start().await;
-        let second = yard.message("T", "k").await.event_id();
+        let node = test_env.start().await;
+        let second = node.send_message("T", "k").await.event_id();
         assert_ne!(second, first);
-        yard.stop().await;
+        node.stop().await;
 
         // Both events with this key are in the store now; the newer one counts.
-        let yard = ground.start().await;
-        assert_duplicate(&yard.message("T", "k").await, &second);
-        yard.stop().await;
+        let node = test_env.start().await;
+        assert_duplicate(&node.send_message("T", "k").await, &second);
+        node.stop().await;
     });
 }
 
 #[test]
 fn keys_whose_fingerprints_collide_are_no_duplicates() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.deps.fingerprint = |_, _| 7;
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.deps.fingerprint = |_, _| 7;
+        let node = test_env.start().await;
         let mut first = Vec::new();
         for n in 0..5 {
-            let answer = yard.message("T", &format!("one-{n}")).await;
+            let answer = node.send_message("T", &format!("one-{n}")).await;
             assert_eq!(answer.status, 202, "{answer:?}");
             first.push((format!("one-{n}"), answer.event_id()));
         }
@@ -291,60 +294,60 @@ fn keys_whose_fingerprints_collide_are_no_duplicates() {
         let keys: Vec<_> = (0..12).map(|n| format!("many-{n}")).collect();
         let threes = keys
             .iter()
-            .map(|key| run_together([(); 3].map(|()| later_message(&yard, "T", key))));
+            .map(|key| run_together([(); 3].map(|()| later_message(&node, "T", key))));
         let threes = run_together(threes.collect::<Vec<_>>()).await;
         first.extend(
             keys.into_iter()
                 .zip(threes)
                 .map(|(key, answers)| (key, one_accepted(&answers))),
         );
-        yard.stop().await;
+        node.stop().await;
 
-        let yard = ground.start().await;
+        let node = test_env.start().await;
         for (key, event_id) in &first {
-            assert_duplicate(&yard.message("T", key).await, event_id);
+            assert_duplicate(&node.send_message("T", key).await, event_id);
         }
-        assert_eq!(yard.message("T", "another").await.status, 202);
-        assert_eq!(events(&yard).await, 18);
-        yard.stop().await;
+        assert_eq!(node.send_message("T", "another").await.status, 202);
+        assert_eq!(events(&node).await, 18);
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_event_that_failed_holds_its_key() {
-    run(async {
-        let ground = TestEnv::new(&[("sources.support.unknown_entity", "reject")]);
-        let yard = ground.start().await;
-        let failed = yard.message("T", "k").await;
+    run_async(async {
+        let test_env = TestEnv::new(&[("sources.support.unknown_entity", "reject")]);
+        let node = test_env.start().await;
+        let failed = node.send_message("T", "k").await;
         assert_eq!(
             (failed.status, failed.body["entity"]["sequence"].as_u64()),
             (202, None)
         );
-        assert_duplicate(&yard.message("T", "k").await, &failed.event_id());
-        yard.stop().await;
+        assert_duplicate(&node.send_message("T", "k").await, &failed.event_id());
+        node.stop().await;
 
-        let yard = ground.start().await;
-        assert_duplicate(&yard.message("OTHER", "k").await, &failed.event_id());
-        assert_eq!(events(&yard).await, 1);
-        yard.stop().await;
+        let node = test_env.start().await;
+        assert_duplicate(&node.send_message("OTHER", "k").await, &failed.event_id());
+        assert_eq!(events(&node).await, 1);
+        node.stop().await;
     });
 }
 
-/// One HTTP worker, so that whatever was sent before a request that is answered has been read, too.
+/// Environment with one HTTP worker: an answer proves that all requests sent before were read.
 fn env_with_one_worker() -> TestEnv {
     TestEnv::new(&[("server.workers", "1")])
 }
 
 #[test]
 fn a_duplicate_of_a_pending_event_waits_for_its_outcome() {
-    run(async {
-        let mut ground = env_with_one_worker();
-        let dam = ground.with_disk_gate();
-        let yard = ground.start().await;
-        let first = dam.hold_request(later_message(&yard, "T", "k")).await;
+    run_async(async {
+        let mut test_env = env_with_one_worker();
+        let dam = test_env.with_disk_gate();
+        let node = test_env.start().await;
+        let first = dam.hold_request(later_message(&node, "T", "k")).await;
         let duplicates =
-            ["T", "OTHER"].map(|ticket| actix_rt::spawn(later_message(&yard, ticket, "k")));
-        assert_eq!(yard.get("/healthz").await.status, 200);
+            ["T", "OTHER"].map(|ticket| actix_rt::spawn(later_message(&node, ticket, "k")));
+        assert_eq!(node.get("/healthz").await.status, 200);
         assert!(
             !first.is_finished() && duplicates.iter().all(|duplicate| !duplicate.is_finished())
         );
@@ -354,34 +357,34 @@ fn a_duplicate_of_a_pending_event_waits_for_its_outcome() {
         for duplicate in duplicates {
             assert_duplicate(&duplicate.await.expect("runs"), &accepted.event_id());
         }
-        assert_eq!(events(&yard).await, 1);
-        yard.stop().await;
+        assert_eq!(events(&node).await, 1);
+        node.stop().await;
     });
 }
 
 #[test]
-fn an_event_whose_request_was_given_up_holds_its_key_and_is_stored_once() {
-    run(async {
-        let mut ground = env_with_one_worker();
-        let dam = ground.with_disk_gate();
-        let yard = ground.start().await;
+fn an_event_of_an_aborted_request_keeps_its_key_and_is_stored_once() {
+    run_async(async {
+        let mut test_env = env_with_one_worker();
+        let dam = test_env.with_disk_gate();
+        let node = test_env.start().await;
         for round in 0..5 {
             let key = format!("k-{round}");
-            let request = yard
+            let request = node
                 .signed_request(&message(&key), &key)
                 .build()
                 .expect("a request");
             let connection = dam
-                .hold_request(connection_with(raw(&yard, request)))
+                .hold_request(connection_with(raw(&node, request)))
                 .await
                 .await
                 .expect("runs");
-            // A reset, which makes the server drop what it was doing for this connection.
+            // A reset, which makes the server drop its work for this connection.
             connection.set_zero_linger().expect("a connected socket");
             drop(connection);
-            assert_eq!(yard.get("/healthz").await.status, 200);
-            let meanwhile = actix_rt::spawn(later_message(&yard, "T", &key));
-            assert_eq!(yard.get("/healthz").await.status, 200);
+            assert_eq!(node.get("/healthz").await.status, 200);
+            let meanwhile = actix_rt::spawn(later_message(&node, "T", &key));
+            assert_eq!(node.get("/healthz").await.status, 200);
             dam.open();
             let meanwhile = meanwhile.await.expect("runs");
             let first = meanwhile
@@ -389,11 +392,11 @@ fn an_event_whose_request_was_given_up_holds_its_key_and_is_stored_once() {
                 .expect("an event id")
                 .to_owned();
             assert_duplicate(&meanwhile, &first);
-            assert_duplicate(&yard.message("T", &key).await, &first);
-            assert_eq!(yard.fetch_timeline("T").await.len(), round + 1);
-            assert_eq!(yard.fetch_timeline("T").await[round]["event_id"], first);
+            assert_duplicate(&node.send_message("T", &key).await, &first);
+            assert_eq!(node.fetch_timeline("T").await.len(), round + 1);
+            assert_eq!(node.fetch_timeline("T").await[round]["event_id"], first);
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
@@ -401,16 +404,16 @@ fn message(key: &str) -> String {
     json!({"event": "message.created", "support_uid": "T", "data": {"message_id": key, "text": key}}).to_string()
 }
 
-/// Connects and sends; nothing is read.
+/// Connects and sends, without reading an answer.
 async fn connection_with((address, bytes): (String, Vec<u8>)) -> TcpStream {
     let mut connection = TcpStream::connect(address).await.expect("connects");
     connection.write_all(&bytes).await.expect("is written");
     connection
 }
 
-/// Where `request` goes, and its bytes on the wire.
-fn raw(gate: &TestClient, request: reqwest::Request) -> (String, Vec<u8>) {
-    let address = gate
+/// Address of `request` and its bytes on the wire.
+fn raw(client: &TestClient, request: reqwest::Request) -> (String, Vec<u8>) {
+    let address = client
         .base
         .strip_prefix("http://")
         .expect("an http address")

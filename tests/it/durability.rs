@@ -1,4 +1,4 @@
-//! Durable accept and nothing lost: the real binary, killed at any moment.
+//! Durable accept without loss: the real binary, killed at any moment.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::test_node::{
-    NodeProcess, TOKEN, TestAnswer, TestClient, TestEnv, count_blobs, run, run_together,
+    NodeProcess, TOKEN, TestAnswer, TestClient, TestEnv, count_blobs, run_async, run_together,
 };
 
-/// Where an event is, as its answer or the timeline says.
+/// Position of an event, from its answer or the timeline.
 #[derive(Clone, Debug, PartialEq)]
 struct DurableEventPlace {
     ticket: String,
@@ -18,12 +18,12 @@ struct DurableEventPlace {
     event_id: String,
 }
 
-/// What the senders know.
+/// Knowledge of the senders about their events.
 #[derive(Default)]
 struct DurabilityLedger {
-    /// By key.
+    /// Acknowledged events by key.
     acknowledged: BTreeMap<String, DurableEventPlace>,
-    /// Sent, but the connection ended before an answer: key and ticket.
+    /// Sent events without an answer, because the connection ended: ticket by key.
     unanswered: BTreeMap<String, String>,
 }
 
@@ -34,14 +34,14 @@ impl DurabilityLedger {
     }
 }
 
-/// What is sent, and how much of it at most.
+/// Size and number of the events to send.
 #[derive(Clone, Copy)]
 struct LoadProfile {
     senders: usize,
-    /// By each sender in each life of the process.
+    /// Events of each sender in each life of the process.
     events: usize,
     tickets: usize,
-    /// Each so many events, one of 300 KB.
+    /// Interval at which an event of 300 KB is sent.
     large_each: Option<usize>,
 }
 
@@ -55,7 +55,7 @@ impl LoadProfile {
             .large_each
             .is_some_and(|each| number.is_multiple_of(each));
         let text = if large {
-            noise(300_000, number as u64)
+            incompressible_text(300_000, number as u64)
         } else {
             key.to_owned()
         };
@@ -66,7 +66,7 @@ impl LoadProfile {
     /// acknowledgement.
     async fn send(
         self,
-        gate: TestClient,
+        client: TestClient,
         life: usize,
         sender: usize,
         count: Rc<watch::Sender<usize>>,
@@ -77,7 +77,8 @@ impl LoadProfile {
                 format!("{life}-{sender}-{number}"),
                 self.ticket(life + sender + number),
             );
-            match send_acknowledged(&gate, &ticket, &key, self.event(sender + number, &key)).await {
+            match send_acknowledged(&client, &ticket, &key, self.event(sender + number, &key)).await
+            {
                 Some(place) => ledger.acknowledged.insert(key, place),
                 None => {
                     ledger.unanswered.insert(key, ticket);
@@ -89,7 +90,7 @@ impl LoadProfile {
         ledger
     }
 
-    /// Has all senders send, and kills `process` as soon as it has acknowledged `after` events.
+    /// Runs all senders, and kills `process` as soon as it has acknowledged `after` events.
     async fn kill_under_load(
         self,
         mut process: NodeProcess,
@@ -98,11 +99,11 @@ impl LoadProfile {
     ) -> DurabilityLedger {
         let count = Rc::new(watch::Sender::new(0));
         let senders = (0..self.senders)
-            .map(|sender| self.send(process.gate.clone(), life, sender, Rc::clone(&count)));
+            .map(|sender| self.send(process.api.clone(), life, sender, Rc::clone(&count)));
         let senders = actix_rt::spawn(run_together(senders.collect::<Vec<_>>()));
         let mut acknowledged = count.subscribe();
         drop(count);
-        // An error when all senders have ended before, which is looked at below.
+        // An error means that all senders ended before, which is checked below.
         let _ = acknowledged.wait_for(|count| *count >= after).await;
         process.kill();
         let mut ledger = DurabilityLedger::default();
@@ -120,7 +121,7 @@ impl LoadProfile {
 }
 
 /// Hexadecimal digits that do not compress well.
-fn noise(bytes: usize, seed: u64) -> String {
+fn incompressible_text(bytes: usize, seed: u64) -> String {
     let mut state = seed;
     let mut text = String::with_capacity(bytes + 16);
     while text.len() < bytes {
@@ -132,28 +133,28 @@ fn noise(bytes: usize, seed: u64) -> String {
     text
 }
 
-/// Where the event was put, or `None` when the process ended first.
+/// Sends an event and returns its position; `None` when the process ended first.
 async fn send_acknowledged(
-    gate: &TestClient,
+    client: &TestClient,
     ticket: &str,
     key: &str,
     data: Value,
 ) -> Option<DurableEventPlace> {
     let body = json!({"event": "message.created", "support_uid": ticket, "data": data}).to_string();
     loop {
-        let response = gate.signed_request(&body, key).send().await.ok()?;
+        let response = client.signed_request(&body, key).send().await.ok()?;
         if response.status() == 503 {
             let refusal = response.text().await.ok()?;
             assert!(refusal.contains("overloaded"), "{key}: {refusal}");
-            // No room for another entity: one can go when reads have caught up with it.
-            let list = gate
+            // No room for another entity: one can be passivated when the projection has caught up.
+            let list = client
                 .client
-                .get(format!("{}/api/v1/entities/ticket", gate.base));
+                .get(format!("{}/api/v1/entities/ticket", client.base));
             list.bearer_auth(TOKEN).send().await.ok()?;
             continue;
         }
         assert_eq!(response.status(), 202, "{key}: {response:?}");
-        // The status and headers alone are the promise: the body may be cut off by the kill.
+        // Only status and headers are the promise: the kill may cut off the body.
         let header = |name: &str| response.headers()[name].to_str().expect("text").to_owned();
         let sequence = header("x-entity-sequence").parse().expect("a number");
         let place = DurableEventPlace {
@@ -161,22 +162,22 @@ async fn send_acknowledged(
             sequence,
             event_id: header("x-event-id"),
         };
-        // Read to its end, so that the connection serves again.
+        // Read to its end, so that the connection can be reused.
         let _ = response.bytes().await;
         return Some(place);
     }
 }
 
-/// Every stored event by its key, after checking that each ticket's numbers have no gap and no key
-/// comes twice.
+/// Returns every stored event by key, after checking that each ticket's numbers have no gap and no
+/// key occurs twice.
 async fn read_stored_events(
-    gate: &TestClient,
+    client: &TestClient,
     load: LoadProfile,
 ) -> BTreeMap<String, DurableEventPlace> {
     let mut stored = BTreeMap::new();
     for number in 0..load.tickets {
         let ticket = load.ticket(number);
-        for (item, sequence) in gate.fetch_timeline(&ticket).await.iter().zip(1..) {
+        for (item, sequence) in client.fetch_timeline(&ticket).await.iter().zip(1..) {
             assert_eq!(item["sequence"], sequence, "{ticket}");
             let text = |value: &Value| value.as_str().expect("text").to_owned();
             let place = DurableEventPlace {
@@ -203,10 +204,10 @@ fn assert_duplicate(answer: &TestAnswer, key: &str, place: &DurableEventPlace) {
     );
 }
 
-/// Sends every event again whose sender got no answer: it is stored then if it was not before.
-/// Gives where all are.
+/// Sends every unanswered event again, which stores the event if it was not stored, and returns all
+/// positions.
 async fn resend_unanswered(
-    gate: &TestClient,
+    client: &TestClient,
     load: LoadProfile,
     stored: &BTreeMap<String, DurableEventPlace>,
     unanswered: BTreeMap<String, String>,
@@ -215,10 +216,10 @@ async fn resend_unanswered(
     for (key, ticket) in unanswered {
         let place = match stored.get(&key) {
             Some(place) => {
-                assert_duplicate(&gate.message(&ticket, &key).await, &key, place);
+                assert_duplicate(&client.send_message(&ticket, &key).await, &key, place);
                 place.clone()
             }
-            None => send_acknowledged(gate, &ticket, &key, load.event(1, &key))
+            None => send_acknowledged(client, &ticket, &key, load.event(1, &key))
                 .await
                 .expect("the process lives"),
         };
@@ -227,20 +228,20 @@ async fn resend_unanswered(
     ledger
 }
 
-async fn assert_all_duplicates(gate: &TestClient, known: &BTreeMap<String, DurableEventPlace>) {
+async fn assert_all_duplicates(client: &TestClient, known: &BTreeMap<String, DurableEventPlace>) {
     for (key, place) in known {
-        assert_duplicate(&gate.message(&place.ticket, key).await, key, place);
+        assert_duplicate(&client.send_message(&place.ticket, key).await, key, place);
     }
 }
 
-/// Kills a process once for each of `kills`, after so many acknowledgements, and sees after each
-/// restart that everything acknowledged in any life is where its answer said.
+/// Kills a process once for each of `kills`, after that many acknowledgements. Checks after each
+/// restart that every event acknowledged in any life has the position of its answer.
 fn assert_nothing_lost(keys: &[(&str, &str)], load: LoadProfile, kills: &[usize]) {
-    run(async {
-        let ground = TestEnv::new(keys);
+    run_async(async {
+        let test_env = TestEnv::new(keys);
         let mut known = DurabilityLedger::default();
         for (life, after) in kills.iter().enumerate() {
-            let process = ground.start_process().await;
+            let process = test_env.start_process().await;
             let found = read_stored_events(&process, load).await;
             for (key, place) in &known.acknowledged {
                 assert_eq!(
@@ -260,9 +261,9 @@ fn assert_nothing_lost(keys: &[(&str, &str)], load: LoadProfile, kills: &[usize]
             known.extend(settled);
             let acknowledged = load.kill_under_load(process, life, *after).await;
             known.extend(acknowledged);
-            assert_eq!(count_blobs(&ground.store_path()), 0);
+            assert_eq!(count_blobs(&test_env.store_path()), 0);
         }
-        let process = ground.start_process().await;
+        let process = test_env.start_process().await;
         let found = read_stored_events(&process, load).await;
         let settled = resend_unanswered(
             &process,
@@ -279,31 +280,30 @@ fn assert_nothing_lost(keys: &[(&str, &str)], load: LoadProfile, kills: &[usize]
         );
         assert_all_duplicates(&process, &known.acknowledged).await;
         drop(process);
-        assert_eq!(count_blobs(&ground.store_path()), 0);
+        assert_eq!(count_blobs(&test_env.store_path()), 0);
     });
 }
 
 #[test]
 fn an_answer_leaves_only_after_its_event_was_synced() {
-    run(async {
-        // One HTTP worker, so that whatever was sent before a request that is answered has been
-        // read, too.
-        let mut ground = TestEnv::new(&[("server.workers", "1")]);
-        let dam = ground.with_disk_gate();
-        let yard = ground.start().await;
-        assert_eq!(yard.message("T", "before").await.status, 202);
-        let gate = yard.gate.clone();
+    run_async(async {
+        // One HTTP worker: an answer proves that all requests sent before were read.
+        let mut test_env = TestEnv::new(&[("server.workers", "1")]);
+        let dam = test_env.with_disk_gate();
+        let node = test_env.start().await;
+        assert_eq!(node.send_message("T", "before").await.status, 202);
+        let client = node.api.clone();
         let held = dam
-            .hold_request(async move { gate.message("T", "held").await })
+            .hold_request(async move { client.send_message("T", "held").await })
             .await;
         for _ in 0..20 {
-            assert_eq!(yard.fetch_timeline("OTHER").await.len(), 0);
+            assert_eq!(node.fetch_timeline("OTHER").await.len(), 0);
         }
         assert!(!held.is_finished(), "answered before the sync");
         dam.open();
         assert_eq!(held.await.expect("runs").sequence(), 2);
-        assert_eq!(yard.fetch_timeline("T").await.len(), 2);
-        yard.stop().await;
+        assert_eq!(node.fetch_timeline("T").await.len(), 2);
+        node.stop().await;
     });
 }
 
@@ -345,12 +345,12 @@ fn nothing_acknowledged_is_lost_among_large_bodies() {
     assert_nothing_lost(&[], load, &[20, 75, 5, 130]);
 }
 
-/// What was acknowledged in the last moments may be gone, but only from the end, and what is left
-/// is whole.
+/// Events acknowledged in the last moments may be lost, but only from the end, and the rest is
+/// whole.
 #[test]
 fn a_kill_leaves_no_gap_when_syncs_are_made_at_intervals() {
-    run(async {
-        let ground = TestEnv::new(&[
+    run_async(async {
+        let test_env = TestEnv::new(&[
             ("store.sync", "interval"),
             ("store.sync_interval_s", "0.02"),
         ]);
@@ -362,11 +362,11 @@ fn a_kill_leaves_no_gap_when_syncs_are_made_at_intervals() {
         };
         let mut kept: BTreeMap<String, DurableEventPlace> = BTreeMap::new();
         for (life, after) in [30, 180, 350, 5].into_iter().enumerate() {
-            let process = ground.start_process().await;
+            let process = test_env.start_process().await;
             let sent = load.kill_under_load(process, life, after).await;
-            assert_eq!(count_blobs(&ground.store_path()), 0);
+            assert_eq!(count_blobs(&test_env.store_path()), 0);
 
-            let process = ground.start_process().await;
+            let process = test_env.start_process().await;
             let found = read_stored_events(&process, load).await;
             for (key, place) in &kept {
                 assert_eq!(

@@ -11,13 +11,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::c2s::{ground, lead, send, timeline};
+use crate::c2s::{lead, send, test_env, timeline};
 use crate::failures::{DiskFailure, FailurePlace};
-use crate::test_node::{TestClient, TestEnv, expect_soon, run};
+use crate::test_node::{TestClient, TestEnv, expect_soon, run_async};
 
 const CPF: &str = "529.982.247-25";
 
-/// A request as the server saw it.
+/// Request as the server received it.
 #[derive(Clone, Debug)]
 struct ServerRequest {
     method: String,
@@ -26,27 +26,27 @@ struct ServerRequest {
     body: String,
 }
 
-/// What the server does with a request.
+/// Reaction of the server to a request.
 #[derive(Clone, Debug)]
 enum ServerReply {
-    TestAnswer(u16, &'static str, String),
-    /// Begins an answer and never ends it.
+    Full(u16, &'static str, String),
+    /// Starts an answer and never ends it.
     Drip,
-    /// Answers when it is told to.
+    /// Answers when the test releases it.
     Hold,
 }
 
 fn ok(body: &Value) -> ServerReply {
-    ServerReply::TestAnswer(200, "", body.to_string())
+    ServerReply::Full(200, "", body.to_string())
 }
 
 fn status(status: u16) -> ServerReply {
-    ServerReply::TestAnswer(status, "", String::new())
+    ServerReply::Full(status, "", String::new())
 }
 
 type ServerScript = Box<dyn Fn(&ServerRequest, usize) -> ServerReply + Send>;
 
-/// A server whose answers a test decides.
+/// Server whose answers a test decides.
 #[derive(Clone)]
 struct ScriptedServer {
     base: String,
@@ -69,14 +69,14 @@ impl ScriptedServer {
         actix_rt::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let server = serving.clone();
-                // A caller that gives up is no fault of the test's.
+                // Ignored: a caller that disconnects is part of the test.
                 actix_rt::spawn(async move { drop(server.serve(stream).await) });
             }
         });
         server
     }
 
-    /// One that finds the person, and takes what is posted.
+    /// Starts a server that finds the person and accepts every posted message.
     async fn start_friendly() -> Self {
         Self::start(|asked, _| match asked.path.as_str() {
             "/reply" => status(204),
@@ -120,12 +120,12 @@ impl ScriptedServer {
             headers,
             body: String::from_utf8(body).expect("text"),
         };
-        // How often this path was asked for before.
+        // Number of earlier requests for this path.
         let before = self.count(&asked.path);
         let reply = self.script.lock().as_ref().expect("a script")(&asked, before);
         self.asked.send_modify(|all| all.push(asked));
         let mut reply = match reply {
-            ServerReply::TestAnswer(status, header, body) => {
+            ServerReply::Full(status, header, body) => {
                 let length = body.len();
                 format!(
                     "HTTP/1.1 {status} X\r\n{header}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
@@ -160,7 +160,7 @@ impl ScriptedServer {
             .collect()
     }
 
-    /// Waits until `path` was asked for `count` times.
+    /// Waits until `path` was requested `count` times.
     async fn wait_for_requests(&self, path: &str, count: usize) {
         let mut asked = self.asked.subscribe();
         let enough = |all: &Vec<ServerRequest>| {
@@ -171,9 +171,9 @@ impl ScriptedServer {
             .expect("the sender is our own");
     }
 
-    /// A ground whose events are enriched by this server, without retries but those in `keys`.
+    /// Environment whose events are enriched by this server, with only the retries in `keys`.
     fn test_env(&self, keys: &[(&str, &str)]) -> TestEnv {
-        let mut ground = ground(&[]);
+        let mut test_env = test_env(&[]);
         for (key, value) in [
             ("enabled", "true"),
             (
@@ -186,11 +186,11 @@ impl ScriptedServer {
             ("message_template", "{customer.name} is {person.name}"),
             ("retry_schedule_s", ""),
         ] {
-            ground.set(&format!("sources.c2s.enrichment.{key}"), value);
+            test_env.set(&format!("sources.c2s.enrichment.{key}"), value);
         }
         keys.iter()
-            .for_each(|(key, value)| ground.set(&format!("sources.c2s.enrichment.{key}"), value));
-        ground
+            .for_each(|(key, value)| test_env.set(&format!("sources.c2s.enrichment.{key}"), value));
+        test_env
     }
 }
 
@@ -204,9 +204,9 @@ fn with_cpf(lead_id: &str, minute: u32) -> Value {
     event(lead_id, minute, &json!({"name": "Ana", "cpf": CPF}))
 }
 
-/// Sends an event and gives its id.
-async fn send_accepted(gate: &TestClient, event: &Value) -> String {
-    let answer = send(gate, event).await;
+/// Sends an event and returns its id.
+async fn send_accepted(client: &TestClient, event: &Value) -> String {
+    let answer = send(client, event).await;
     assert_eq!(answer.body["processed"], 1, "{answer:?}");
     answer
         .header("x-event-id")
@@ -214,15 +214,15 @@ async fn send_accepted(gate: &TestClient, event: &Value) -> String {
         .to_owned()
 }
 
-async fn show_lead(gate: &TestClient, id: &str) -> Value {
-    gate.get(&format!("/api/v1/events/{id}")).await.body
+async fn show_lead(client: &TestClient, id: &str) -> Value {
+    client.get(&format!("/api/v1/events/{id}")).await.body
 }
 
-/// The event once it is not processing any more.
-async fn wait_until_settled(gate: &TestClient, id: &str) -> Value {
+/// Waits until the event is no longer processing, and returns it.
+async fn wait_until_settled(client: &TestClient, id: &str) -> Value {
     expect_soon(async {
         loop {
-            let event = show_lead(gate, id).await;
+            let event = show_lead(client, id).await;
             if event["status"] != "processing" {
                 return event;
             }
@@ -240,14 +240,14 @@ fn outcome(event: &Value) -> (&str, &str) {
 
 #[test]
 fn an_event_with_a_cpf_is_enriched_and_replied_to() {
-    run(async {
+    run_async(async {
         let server = ScriptedServer::start_friendly().await;
-        let mut ground = server.test_env(&[("key_header", "X-Person-Key")]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
-        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
+        let mut test_env = server.test_env(&[("key_header", "X-Person-Key")]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let id = send_accepted(&node, &with_cpf("7", 0)).await;
         clock.advance(Duration::from_secs(60));
-        let event = wait_until_settled(&yard, &id).await;
+        let event = wait_until_settled(&node, &id).await;
         assert_eq!(outcome(&event), ("completed", ""));
         assert_eq!(
             (&event["entity"]["sequence"], &event["type"]),
@@ -256,10 +256,10 @@ fn an_event_with_a_cpf_is_enriched_and_replied_to() {
         assert_eq!(event["processing_at"], event["received_at"]);
         assert!(event["processed_at"].as_str() >= event["processing_at"].as_str());
         assert_eq!(
-            lead(&yard, "7").await["state"]["enriched"],
+            lead(&node, "7").await["state"]["enriched"],
             json!({"name": "Ana Maria", "age": 40})
         );
-        let items = timeline(&yard, "7").await;
+        let items = timeline(&node, "7").await;
         let told: Vec<_> = items
             .iter()
             .map(|item| (item["type"].as_str(), item["summary"].as_str()))
@@ -296,30 +296,30 @@ fn an_event_with_a_cpf_is_enriched_and_replied_to() {
         assert_eq!(asked[1].headers["idempotency-key"], id);
         let body: Value = serde_json::from_str(&asked[1].body).expect("JSON");
         assert_eq!(body, json!({"lead_id": "7", "message": "Ana is Ana Maria"}));
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn the_call_log_names_each_call_and_not_whom_it_was_about() {
-    run(async {
+    run_async(async {
         let server = ScriptedServer::start(|asked, before| match (asked.path.as_str(), before) {
             ("/reply", 0) => status(503),
             ("/reply", _) => status(201),
             _ => ok(&json!({"cpf": CPF, "name": "Ana"})),
         })
         .await;
-        let yard = server
+        let node = server
             .test_env(&[("retry_schedule_s", "0.001")])
             .start()
             .await;
         let customer = json!({"name": "Ana", "email": "ana@example.com"});
-        let id = send_accepted(&yard, &event("7", 0, &customer)).await;
+        let id = send_accepted(&node, &event("7", 0, &customer)).await;
         assert_eq!(
-            outcome(&wait_until_settled(&yard, &id).await),
+            outcome(&wait_until_settled(&node, &id).await),
             ("completed", "")
         );
-        let rows = yard
+        let rows = node
             .get("/api/v1/webhooks/logs?direction=outgoing")
             .await
             .body;
@@ -347,7 +347,7 @@ fn the_call_log_names_each_call_and_not_whom_it_was_about() {
                 .all(|row| row["source"] == "c2s" && row["event_ids"] == json!([id])),
             "{rows:?}"
         );
-        let whole = yard
+        let whole = node
             .get(&format!("/api/v1/webhooks/logs/{}", rows[2]["id"]))
             .await
             .body
@@ -356,13 +356,13 @@ fn the_call_log_names_each_call_and_not_whom_it_was_about() {
             !whole.contains("52998224725") && !whole.contains("ana@") && !whole.contains(CPF),
             "{whole}"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn a_cpf_is_looked_up_by_e_mail_then_by_phone_and_without_one_nobody_is_found() {
-    run(async {
+fn a_cpf_is_looked_up_by_e_mail_then_by_phone_and_without_a_cpf_no_person_is_found() {
+    run_async(async {
         let server = ScriptedServer::start(|asked, _| match asked.path.as_str() {
             "/lookup?email=known%40example.com&phone=" => ok(&json!({"cpf": CPF})),
             "/lookup?email=null%40example.com&phone=" => ok(&json!(null)),
@@ -372,7 +372,7 @@ fn a_cpf_is_looked_up_by_e_mail_then_by_phone_and_without_one_nobody_is_found() 
             _ => ok(&json!({"found": true})),
         })
         .await;
-        let yard = server.test_env(&[]).start().await;
+        let node = server.test_env(&[]).start().await;
         let cases = [
             (
                 json!({"email": "known@example.com", "phone": "+5511"}),
@@ -395,14 +395,14 @@ fn a_cpf_is_looked_up_by_e_mail_then_by_phone_and_without_one_nobody_is_found() 
         for (number, (customer, enriched, calls)) in (0..).zip(cases) {
             let before = server.asked.borrow().len();
             let lead_id = format!("{number}");
-            let id = send_accepted(&yard, &event(&lead_id, 0, &customer)).await;
+            let id = send_accepted(&node, &event(&lead_id, 0, &customer)).await;
             assert_eq!(
-                outcome(&wait_until_settled(&yard, &id).await),
+                outcome(&wait_until_settled(&node, &id).await),
                 ("completed", ""),
                 "case {number}"
             );
             assert_eq!(
-                lead(&yard, &lead_id).await["state"]["enriched"],
+                lead(&node, &lead_id).await["state"]["enriched"],
                 enriched,
                 "case {number}"
             );
@@ -413,33 +413,33 @@ fn a_cpf_is_looked_up_by_e_mail_then_by_phone_and_without_one_nobody_is_found() 
                 server.paths()
             );
             assert_eq!(
-                timeline(&yard, &lead_id).await[1]["data"]["enriched"],
+                timeline(&node, &lead_id).await[1]["data"]["enriched"],
                 enriched,
                 "case {number}"
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn what_may_pass_is_tried_again_and_what_may_not_fails_with_the_step_s_name() {
-    run(async {
+fn temporary_failures_are_retried_and_permanent_ones_name_the_step() {
+    run_async(async {
         let server = ScriptedServer::start(|asked, before| match (asked.path.as_str(), before) {
             (PERSON, 0) => status(503),
-            (PERSON, 1) => ServerReply::TestAnswer(429, "retry-after: 0\r\n", String::new()),
+            (PERSON, 1) => ServerReply::Full(429, "retry-after: 0\r\n", String::new()),
             ("/reply", 0..3) => status(408),
             ("/reply", _) => status(201),
             _ => ok(&json!({"n": 1})),
         })
         .await;
-        let yard = server
+        let node = server
             .test_env(&[("retry_schedule_s", "0.001, 0.001, 0.001")])
             .start()
             .await;
-        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
+        let id = send_accepted(&node, &with_cpf("7", 0)).await;
         assert_eq!(
-            outcome(&wait_until_settled(&yard, &id).await),
+            outcome(&wait_until_settled(&node, &id).await),
             ("completed", "")
         );
         let expected = [
@@ -451,32 +451,32 @@ fn what_may_pass_is_tried_again_and_what_may_not_fails_with_the_step_s_name() {
             (status(403), "person: answered 403"),
             (status(404), "person: answered 404"),
             (
-                ServerReply::TestAnswer(302, "location: /elsewhere\r\n", String::new()),
+                ServerReply::Full(302, "location: /elsewhere\r\n", String::new()),
                 "person: answered 302",
             ),
             (ok(&json!([1])), "person: answered no JSON object"),
             (
-                ServerReply::TestAnswer(200, "", "x".repeat(70_000)),
+                ServerReply::Full(200, "", "x".repeat(70_000)),
                 "person: answered more than 65536 bytes",
             ),
         ];
         for (number, (reply, reason)) in (1..).zip(table) {
             server.set_script(move |_, _| reply.clone());
-            let id = send_accepted(&yard, &with_cpf("7", number)).await;
-            let event = wait_until_settled(&yard, &id).await;
+            let id = send_accepted(&node, &with_cpf("7", number)).await;
+            let event = wait_until_settled(&node, &id).await;
             assert_eq!(
                 (outcome(&event), &event["code"]),
                 (("failed", reason), &json!(502))
             );
         }
         assert_eq!(server.count("/elsewhere"), 0);
-        let last = timeline(&yard, "7").await.pop().expect("the last one");
+        let last = timeline(&node, "7").await.pop().expect("the last one");
         let failed = (
             json!("c2s_lead.failed"),
             json!("enrichment failed at person"),
         );
         assert_eq!((&last["type"], &last["summary"]), (&failed.0, &failed.1));
-        let own = show_lead(&yard, last["event_id"].as_str().expect("an id")).await;
+        let own = show_lead(&node, last["event_id"].as_str().expect("an id")).await;
         assert_eq!(
             (outcome(&own), &own["code"]),
             (("completed", ""), &json!(null)),
@@ -487,21 +487,21 @@ fn what_may_pass_is_tried_again_and_what_may_not_fails_with_the_step_s_name() {
             "person: answered more than 65536 bytes"
         );
         assert_eq!(
-            yard.get("/api/v1/events?status=failed").await.body["total"],
+            node.get("/api/v1/events?status=failed").await.body["total"],
             6
         );
         assert_eq!(
-            lead(&yard, "7").await["state"]["enriched"],
+            lead(&node, "7").await["state"]["enriched"],
             json!({"n": 1}),
             "what was found before stays"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_server_that_does_not_answer_in_time_or_is_not_there_fails_the_step() {
-    run(async {
+    run_async(async {
         let server = ScriptedServer::start(|asked, _| {
             if asked.path == "/reply" {
                 ServerReply::Hold
@@ -510,11 +510,11 @@ fn a_server_that_does_not_answer_in_time_or_is_not_there_fails_the_step() {
             }
         })
         .await;
-        let mut ground = server.test_env(&[("timeout_s", "0.1")]);
-        let yard = ground.start().await;
-        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
+        let mut test_env = server.test_env(&[("timeout_s", "0.1")]);
+        let node = test_env.start().await;
+        let id = send_accepted(&node, &with_cpf("7", 0)).await;
         assert_eq!(
-            outcome(&wait_until_settled(&yard, &id).await),
+            outcome(&wait_until_settled(&node, &id).await),
             ("failed", "person: did not answer in time")
         );
         server.set_script(|asked, _| {
@@ -524,46 +524,46 @@ fn a_server_that_does_not_answer_in_time_or_is_not_there_fails_the_step() {
                 ok(&json!({"n": 2}))
             }
         });
-        let id = send_accepted(&yard, &with_cpf("7", 1)).await;
+        let id = send_accepted(&node, &with_cpf("7", 1)).await;
         assert_eq!(
-            outcome(&wait_until_settled(&yard, &id).await),
+            outcome(&wait_until_settled(&node, &id).await),
             ("failed", "reply: did not answer in time")
         );
         assert_eq!(
-            lead(&yard, "7").await["state"]["enriched"],
+            lead(&node, "7").await["state"]["enriched"],
             json!({"n": 2}),
             "found before the step that failed"
         );
-        yard.stop().await;
-        ground.set(
+        node.stop().await;
+        test_env.set(
             "sources.c2s.enrichment.person_url",
             "http://127.0.0.1:1/{cpf}",
         );
-        let yard = ground.start().await;
-        let id = send_accepted(&yard, &with_cpf("7", 2)).await;
+        let node = test_env.start().await;
+        let id = send_accepted(&node, &with_cpf("7", 2)).await;
         assert_eq!(
-            outcome(&wait_until_settled(&yard, &id).await),
+            outcome(&wait_until_settled(&node, &id).await),
             ("failed", "person: could not be reached")
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_failed_event_is_run_again_on_request_and_any_other_is_not() {
-    run(async {
+    run_async(async {
         let server = ScriptedServer::start(|_, _| status(400)).await;
-        let mut ground = server.test_env(&[]);
-        let yard = ground.start().await;
-        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
+        let mut test_env = server.test_env(&[]);
+        let node = test_env.start().await;
+        let id = send_accepted(&node, &with_cpf("7", 0)).await;
         let reprocess = format!("/api/v1/events/{id}/reprocess");
         for round in 1..=3 {
             assert_eq!(
-                outcome(&wait_until_settled(&yard, &id).await),
+                outcome(&wait_until_settled(&node, &id).await),
                 ("failed", "person: answered 400")
             );
             assert_eq!(server.count(PERSON), round);
-            let answer = yard.post(&reprocess).await;
+            let answer = node.post(&reprocess).await;
             let entity = json!({"kind": "c2s_lead", "id": "7", "sequence": 1});
             assert_eq!(
                 answer.body,
@@ -572,23 +572,23 @@ fn a_failed_event_is_run_again_on_request_and_any_other_is_not() {
             );
             assert_eq!(answer.status, 202);
         }
-        assert_eq!(outcome(&wait_until_settled(&yard, &id).await).0, "failed");
+        assert_eq!(outcome(&wait_until_settled(&node, &id).await).0, "failed");
         server.set_script(|_, _| ok(&json!({"found": true})));
-        assert_eq!(yard.post(&reprocess).await.status, 202);
+        assert_eq!(node.post(&reprocess).await.status, 202);
         assert_eq!(
-            outcome(&wait_until_settled(&yard, &id).await),
+            outcome(&wait_until_settled(&node, &id).await),
             ("completed", "")
         );
-        let again = yard.post(&reprocess).await;
+        let again = node.post(&reprocess).await;
         assert_eq!(
             (again.status, &again.body["code"]),
             (409, &json!("not_failed"))
         );
         assert_eq!(
-            lead(&yard, "7").await["state"]["enriched"],
+            lead(&node, "7").await["state"]["enriched"],
             json!({"found": true})
         );
-        let types: Vec<_> = timeline(&yard, "7")
+        let types: Vec<_> = timeline(&node, "7")
             .await
             .iter()
             .map(|item| item["type"].clone())
@@ -607,50 +607,50 @@ fn a_failed_event_is_run_again_on_request_and_any_other_is_not() {
         );
 
         server.set_script(|_, _| status(400));
-        let id = send_accepted(&yard, &with_cpf("7", 1)).await;
-        assert_eq!(outcome(&wait_until_settled(&yard, &id).await).0, "failed");
-        yard.stop().await;
-        ground.set("sources.c2s.enrichment.enabled", "false");
-        let yard = ground.start().await;
+        let id = send_accepted(&node, &with_cpf("7", 1)).await;
+        assert_eq!(outcome(&wait_until_settled(&node, &id).await).0, "failed");
+        node.stop().await;
+        test_env.set("sources.c2s.enrichment.enabled", "false");
+        let node = test_env.start().await;
         assert_eq!(
-            yard.post(&format!("/api/v1/events/{id}/reprocess"))
+            node.post(&format!("/api/v1/events/{id}/reprocess"))
                 .await
                 .status,
             202
         );
         assert_eq!(
-            outcome(&show_lead(&yard, &id).await),
+            outcome(&show_lead(&node, &id).await),
             ("completed", ""),
             "without enrichment there is nothing to do"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn events_of_one_lead_are_enriched_in_order_and_no_other_lead_waits() {
-    run(async {
+    run_async(async {
         let server = ScriptedServer::start(|asked, before| match asked.path.as_str() {
             PERSON if before == 0 => ServerReply::Hold,
             "/reply" => status(200),
             _ => ok(&json!({"later": true})),
         })
         .await;
-        let yard = server.test_env(&[]).start().await;
-        let slow = send_accepted(&yard, &with_cpf("7", 0)).await;
+        let node = server.test_env(&[]).start().await;
+        let slow = send_accepted(&node, &with_cpf("7", 0)).await;
         server.wait_for_requests(PERSON, 1).await;
-        let behind = send_accepted(&yard, &with_cpf("7", 1)).await;
-        let other = send_accepted(&yard, &event("8", 0, &json!({"cpf": "111.444.777-35"}))).await;
+        let behind = send_accepted(&node, &with_cpf("7", 1)).await;
+        let other = send_accepted(&node, &event("8", 0, &json!({"cpf": "111.444.777-35"}))).await;
         assert_eq!(
-            outcome(&wait_until_settled(&yard, &other).await),
+            outcome(&wait_until_settled(&node, &other).await),
             ("completed", "")
         );
-        assert_eq!(outcome(&show_lead(&yard, &slow).await), ("processing", ""));
+        assert_eq!(outcome(&show_lead(&node, &slow).await), ("processing", ""));
         assert_eq!(
-            outcome(&show_lead(&yard, &behind).await),
+            outcome(&show_lead(&node, &behind).await),
             ("processing", "")
         );
-        assert_eq!(show_lead(&yard, &behind).await["processed_at"], json!(null));
+        assert_eq!(show_lead(&node, &behind).await["processed_at"], json!(null));
         assert_eq!(
             server.count(PERSON),
             1,
@@ -658,46 +658,46 @@ fn events_of_one_lead_are_enriched_in_order_and_no_other_lead_waits() {
         );
         server.released.send_replace(true);
         assert_eq!(
-            outcome(&wait_until_settled(&yard, &behind).await),
+            outcome(&wait_until_settled(&node, &behind).await),
             ("completed", "")
         );
         assert_eq!(
-            outcome(&show_lead(&yard, &slow).await),
+            outcome(&show_lead(&node, &slow).await),
             ("completed", ""),
             "before the one behind it"
         );
         assert_eq!(
-            lead(&yard, "7").await["state"]["enriched"],
+            lead(&node, "7").await["state"]["enriched"],
             json!({"later": true})
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn while_a_breaker_is_open_nothing_is_tried_and_nothing_counted() {
-    run(async {
+    run_async(async {
         let server = ScriptedServer::start(|_, _| status(500)).await;
         let keys = [
             ("breaker_failures", "2"),
             ("breaker_open_s", "0.05"),
             ("retry_schedule_s", "0.001, 0.001"),
         ];
-        let mut ground = server.test_env(&keys);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
-        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
-        // The pause before the second try passes by a clock that stands still otherwise.
+        let mut test_env = server.test_env(&keys);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let id = send_accepted(&node, &with_cpf("7", 0)).await;
+        // Moves the clock, which otherwise stands still, past the pause before the second attempt.
         expect_soon(async {
             while server.count(PERSON) < 2 {
-                assert_eq!(outcome(&show_lead(&yard, &id).await), ("processing", ""));
+                assert_eq!(outcome(&show_lead(&node, &id).await), ("processing", ""));
                 clock.advance(Duration::from_millis(1));
             }
         })
         .await;
-        let other = send_accepted(&yard, &event("8", 0, &json!({"cpf": "111.444.777-35"}))).await;
+        let other = send_accepted(&node, &event("8", 0, &json!({"cpf": "111.444.777-35"}))).await;
         for _ in 0..200 {
-            assert_eq!(outcome(&show_lead(&yard, &other).await), ("processing", ""));
+            assert_eq!(outcome(&show_lead(&node, &other).await), ("processing", ""));
         }
         assert_eq!(server.asked.borrow().len(), 2, "{:?}", server.paths());
         server.set_script(|asked, _| {
@@ -708,50 +708,50 @@ fn while_a_breaker_is_open_nothing_is_tried_and_nothing_counted() {
             }
         });
         expect_soon(async {
-            while outcome(&show_lead(&yard, &other).await).0 == "processing" {
+            while outcome(&show_lead(&node, &other).await).0 == "processing" {
                 clock.advance(Duration::from_millis(50));
             }
         })
         .await;
         expect_soon(async {
-            while outcome(&show_lead(&yard, &id).await).0 == "processing" {
+            while outcome(&show_lead(&node, &id).await).0 == "processing" {
                 clock.advance(Duration::from_millis(50));
             }
         })
         .await;
         assert_eq!(
-            outcome(&show_lead(&yard, &id).await),
+            outcome(&show_lead(&node, &id).await),
             ("completed", ""),
             "its tries were not used up meanwhile"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_killed_node_goes_on_with_the_step_that_was_not_done() {
-    run(async {
+    run_async(async {
         let server = ScriptedServer::start(|asked, _| match asked.path.as_str() {
             "/reply" => ServerReply::Hold,
             path if path.starts_with("/lookup") => ok(&json!({"cpf": CPF})),
             _ => ok(&json!({"text": "x".repeat(40_000)})),
         })
         .await;
-        let ground = server.test_env(&[]);
-        let mut process = ground.start_process().await;
+        let test_env = server.test_env(&[]);
+        let mut process = test_env.start_process().await;
         let customer = json!({"name": "Ana", "email": "ana@example.com"});
         let id = send_accepted(&process, &event("7", 0, &customer)).await;
         send_accepted(&process, &event("7", 1, &json!({}))).await;
         server.wait_for_requests("/reply", 1).await;
         process.kill();
-        let mut process = ground.start_process().await;
+        let mut process = test_env.start_process().await;
         server.wait_for_requests("/reply", 2).await;
         assert_eq!(outcome(&show_lead(&process, &id).await), ("processing", ""));
         process.kill();
         server.set_script(|_, _| status(200));
-        let yard = ground.start().await;
+        let node = test_env.start().await;
         assert_eq!(
-            outcome(&wait_until_settled(&yard, &id).await),
+            outcome(&wait_until_settled(&node, &id).await),
             ("completed", "")
         );
         let lookup = "/lookup?email=ana%40example.com&phone=";
@@ -769,80 +769,80 @@ fn a_killed_node_goes_on_with_the_step_that_was_not_done() {
             [id.clone(), id.clone(), id],
             "so that the other side can tell"
         );
-        let text = lead(&yard, "7").await["state"]["enriched"]["text"]
+        let text = lead(&node, "7").await["state"]["enriched"]["text"]
             .as_str()
             .map(str::len);
         assert_eq!(text, Some(40_000));
-        yard.stop().await;
-        assert_eq!(crate::test_node::count_blobs(&ground.store_path()), 0);
+        node.stop().await;
+        assert_eq!(crate::test_node::count_blobs(&test_env.store_path()), 0);
     });
 }
 
 #[test]
 fn a_store_that_fails_under_an_enrichment_is_opened_again_and_the_event_completed() {
-    run(async {
+    run_async(async {
         let server = ScriptedServer::start(|asked, _| match asked.path.as_str() {
             PERSON => ServerReply::Hold,
             _ => status(200),
         })
         .await;
-        let mut ground = server.test_env(&[]);
-        let trouble = DiskFailure::install(&mut ground);
-        let yard = ground.start().await;
-        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
+        let mut test_env = server.test_env(&[]);
+        let disk_failure = DiskFailure::install(&mut test_env);
+        let node = test_env.start().await;
+        let id = send_accepted(&node, &with_cpf("7", 0)).await;
         server.wait_for_requests(PERSON, 1).await;
-        trouble.fail(FailurePlace::Sync, 1);
+        disk_failure.fail(FailurePlace::Sync, 1);
         server.released.send_replace(true);
-        trouble.until_played(1).await;
+        disk_failure.until_played(1).await;
         expect_soon(async {
-            while yard.get("/readyz").await.status != 200
-                || show_lead(&yard, &id).await["status"] != "completed"
+            while node.get("/readyz").await.status != 200
+                || show_lead(&node, &id).await["status"] != "completed"
             {}
         })
         .await;
         assert_eq!(server.count("/reply"), 1);
-        assert_eq!(lead(&yard, "7").await["state"]["enriched"], json!({}));
-        yard.stop().await;
+        assert_eq!(lead(&node, "7").await["state"]["enriched"], json!({}));
+        node.stop().await;
     });
 }
 
 #[test]
-fn what_is_owed_waits_while_enrichment_is_off() {
-    run(async {
+fn pending_enrichment_waits_while_it_is_switched_off() {
+    run_async(async {
         let server = ScriptedServer::start_friendly().await;
-        let mut ground = server.test_env(&[("timeout_s", "0.1"), ("retry_schedule_s", "60")]);
+        let mut test_env = server.test_env(&[("timeout_s", "0.1"), ("retry_schedule_s", "60")]);
         server.set_script(|_, _| ServerReply::Hold);
-        let yard = ground.start().await;
-        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
+        let node = test_env.start().await;
+        let id = send_accepted(&node, &with_cpf("7", 0)).await;
         server.wait_for_requests(PERSON, 1).await;
-        yard.stop().await;
-        ground.set("sources.c2s.enrichment.enabled", "false");
-        let yard = ground.start().await;
-        assert_eq!(outcome(&show_lead(&yard, &id).await), ("processing", ""));
-        let other = send_accepted(&yard, &with_cpf("7", 1)).await;
+        node.stop().await;
+        test_env.set("sources.c2s.enrichment.enabled", "false");
+        let node = test_env.start().await;
+        assert_eq!(outcome(&show_lead(&node, &id).await), ("processing", ""));
+        let other = send_accepted(&node, &with_cpf("7", 1)).await;
         assert_eq!(
-            outcome(&show_lead(&yard, &other).await),
+            outcome(&show_lead(&node, &other).await),
             ("completed", ""),
             "at once"
         );
-        yard.stop().await;
-        ground.set("sources.c2s.enrichment.enabled", "true");
+        node.stop().await;
+        test_env.set("sources.c2s.enrichment.enabled", "true");
         server.set_script(|_, _| ok(&json!({"n": 1})));
-        let yard = ground.start().await;
+        let node = test_env.start().await;
         assert_eq!(
-            outcome(&wait_until_settled(&yard, &id).await),
+            outcome(&wait_until_settled(&node, &id).await),
             ("completed", "")
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn many_leads_at_once_are_all_enriched_once_each_in_its_order() {
-    run(async {
+    run_async(async {
         let known = Mutex::new(HashSet::new());
         let server = ScriptedServer::start(move |asked, before| match asked.path.as_str() {
-            // The first try of each event fails.
+            // The first attempt of each event fails.
             "/reply"
                 if known
                     .lock()
@@ -855,17 +855,17 @@ fn many_leads_at_once_are_all_enriched_once_each_in_its_order() {
         })
         .await;
         let keys = [("retry_schedule_s", "0.001"), ("breaker_failures", "1000")];
-        let yard = server.test_env(&keys).start().await;
+        let node = server.test_env(&keys).start().await;
         let list: Vec<_> = (0..10)
             .flat_map(|minute| (0..12).map(move |n| with_cpf(&format!("{n}"), minute)))
             .collect();
-        let answer = send(&yard, &json!(list)).await;
+        let answer = send(&node, &json!(list)).await;
         assert_eq!(
             (answer.status, &answer.body["processed"]),
             (200, &json!(120))
         );
         expect_soon(async {
-            while yard
+            while node
                 .get("/api/v1/events?status=processing&page_size=1")
                 .await
                 .body["total"]
@@ -873,7 +873,7 @@ fn many_leads_at_once_are_all_enriched_once_each_in_its_order() {
             {}
         })
         .await;
-        let failed = yard.get("/api/v1/events?status=failed").await.body;
+        let failed = node.get("/api/v1/events?status=failed").await.body;
         assert_eq!(failed["total"], 0, "{failed}");
         assert_eq!(
             (server.count(PERSON), server.count("/reply")),
@@ -881,7 +881,7 @@ fn many_leads_at_once_are_all_enriched_once_each_in_its_order() {
             "no step that was done is made again"
         );
         for number in 0..12 {
-            let items = timeline(&yard, &number.to_string()).await;
+            let items = timeline(&node, &number.to_string()).await;
             let enriched = items
                 .iter()
                 .filter(|item| item["type"] == "c2s_lead.enriched");
@@ -893,6 +893,6 @@ fn many_leads_at_once_are_all_enriched_once_each_in_its_order() {
                 .collect();
             assert_eq!(times, expected, "lead {number}");
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }

@@ -1,5 +1,5 @@
-//! Instagram's contract: the handshake, signed calls with many updates, and the conversations that
-//! they make.
+//! Instagram's contract: the handshake, signed calls with many updates, and the resulting
+//! conversations.
 
 use hookyard::config::Secret;
 use hookyard::edge::instagram::signature::sign_instagram_body;
@@ -7,7 +7,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
-use crate::test_node::{TestAnswer, TestClient, TestEnv, expect_soon, run, run_together};
+use crate::test_node::{TestAnswer, TestClient, TestEnv, expect_soon, run_async, run_together};
 
 pub const APP_SECRET: &str = "test-app-secret";
 pub const VERIFY_TOKEN: &str = "test-verify-token";
@@ -17,7 +17,7 @@ const BUSINESS: &str = "0987654321";
 const CUSTOMER: &str = "1234567890";
 const CONVERSATION: &str = "conv_1234567890_0987654321";
 
-pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
+pub fn test_env(keys: &[(&str, &str)]) -> TestEnv {
     let own = [
         ("sources.instagram.enabled", "true"),
         (
@@ -29,10 +29,10 @@ pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
     TestEnv::new(&[&own, keys].concat())
 }
 
-fn signed(gate: &TestClient, body: &str, secret: &str) -> RequestBuilder {
-    let request = gate
+fn signed(client: &TestClient, body: &str, secret: &str) -> RequestBuilder {
+    let request = client
         .client
-        .post(format!("{}{WEBHOOK}", gate.base))
+        .post(format!("{}{WEBHOOK}", client.base))
         .header("content-type", "application/json");
     request
         .header(
@@ -42,17 +42,18 @@ fn signed(gate: &TestClient, body: &str, secret: &str) -> RequestBuilder {
         .body(body.to_owned())
 }
 
-pub async fn call(gate: &TestClient, body: &Value) -> TestAnswer {
-    gate.answer(signed(gate, &body.to_string(), APP_SECRET))
+pub async fn call(client: &TestClient, body: &Value) -> TestAnswer {
+    client
+        .send_request(signed(client, &body.to_string(), APP_SECRET))
         .await
 }
 
-/// A call with `items` for the business account.
+/// Call with `items` for the business account.
 pub fn with(items: &[Value]) -> Value {
     json!({"object": "instagram", "entry": [{"id": BUSINESS, "time": 1_762_597_800_000_u64, "messaging": items}]})
 }
 
-/// What the customer did `second` seconds after the beginning of the story.
+/// Update by the customer, `second` seconds after the start of the story.
 pub fn item(second: u64, member: &str, value: Value) -> Value {
     let timestamp = 1_762_597_800_000 + second * 1_000;
     json!({"sender": {"id": CUSTOMER}, "recipient": {"id": BUSINESS}, "timestamp": timestamp, member: value})
@@ -73,15 +74,16 @@ pub fn echo(second: u64, mid: &str, text: &str) -> Value {
     echo
 }
 
-pub async fn state(gate: &TestClient) -> Value {
-    gate.get(&format!("/api/v1/entities/conversation/{CONVERSATION}"))
+pub async fn state(client: &TestClient) -> Value {
+    client
+        .get(&format!("/api/v1/entities/conversation/{CONVERSATION}"))
         .await
         .body["state"]
         .clone()
 }
 
-async fn total(gate: &TestClient) -> u64 {
-    gate.get("/api/v1/events").await.body["total"]
+async fn total(client: &TestClient) -> u64 {
+    client.get("/api/v1/events").await.body["total"]
         .as_u64()
         .expect("a total")
 }
@@ -101,17 +103,19 @@ fn counts(answer: &TestAnswer) -> [u64; 3] {
     })
 }
 
-/// The seed's message, as Instagram sends it.
+/// Message of the contract's source document, as Instagram sends it.
 const FROM_THE_SEED: &str = r#"{"object": "instagram", "entry": [{"id": "0987654321", "time": 1762597800000, "messaging": [
   {"sender": {"id": "1234567890"}, "recipient": {"id": "0987654321"}, "timestamp": 1762597800000,
    "message": {"mid": "mid_abc123", "text": "Hello! When will my order ship?"}}]}]}"#;
 
 #[test]
 fn a_message_begins_its_conversation_and_can_be_read() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
-        let answer = yard.answer(signed(&yard, FROM_THE_SEED, APP_SECRET)).await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        let answer = node
+            .send_request(signed(&node, FROM_THE_SEED, APP_SECRET))
+            .await;
         assert_eq!(answer.status, 200);
         assert_eq!(
             answer.body,
@@ -127,8 +131,8 @@ fn a_message_begins_its_conversation_and_can_be_read() {
             }],
             "reactions": [], "read": null,
         });
-        assert_eq!(state(&yard).await, expected);
-        let event = yard
+        assert_eq!(state(&node).await, expected);
+        let event = node
             .get(&format!(
                 "/api/v1/events/{}",
                 answer.header("x-event-id").expect("an id")
@@ -145,22 +149,22 @@ fn a_message_begins_its_conversation_and_can_be_read() {
             "the item alone"
         );
         let path = format!("/api/v1/entities/conversation/{CONVERSATION}/timeline");
-        let entry = yard.get(&path).await.body["items"][0].clone();
+        let entry = node.get(&path).await.body["items"][0].clone();
         assert_eq!(
             (&entry["summary"], &entry["data"]),
             (&json!("message mid_abc123 received"), &event["payload"])
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn the_handshake_gives_the_challenge_back_to_who_knows_the_token() {
-    run(async {
-        let ground = ground(&[("server.auth_failures_per_minute", "9")]);
-        let yard = ground.start().await;
+fn the_handshake_returns_the_challenge_to_callers_with_the_token() {
+    run_async(async {
+        let test_env = test_env(&[("server.auth_failures_per_minute", "9")]);
+        let node = test_env.start().await;
         let get = |path: &str, query: &str| {
-            yard.answer(yard.client.get(format!("{}{path}?{query}", yard.base)))
+            node.send_request(node.client.get(format!("{}{path}?{query}", node.base)))
         };
         for path in [WEBHOOK, "/webhooks/instagram/"] {
             let query = format!(
@@ -197,24 +201,24 @@ fn the_handshake_gives_the_challenge_back_to_who_knows_the_token() {
             (429, "rate_limited"),
             "who guesses too often has to wait"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn only_what_the_app_has_signed_is_taken() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+fn only_calls_signed_by_the_app_are_accepted() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let plain = || {
-            yard.client
-                .post(format!("{}{WEBHOOK}", yard.base))
+            node.client
+                .post(format!("{}{WEBHOOK}", node.base))
                 .body(FROM_THE_SEED)
         };
         let signature = sign_instagram_body(&Secret::new(APP_SECRET), FROM_THE_SEED.as_bytes());
         let wrong = [
             plain(),
-            signed(&yard, FROM_THE_SEED, "another-secret"),
+            signed(&node, FROM_THE_SEED, "another-secret"),
             plain().header("x-hub-signature-256", &signature[7..]),
             plain().header("x-hub-signature-256", signature.replace("sha256", "sha1")),
             plain().header("x-hub-signature", &signature),
@@ -223,23 +227,23 @@ fn only_what_the_app_has_signed_is_taken() {
                 .body(FROM_THE_SEED.replace("Hello", "hello")),
         ];
         for (number, request) in wrong.into_iter().enumerate() {
-            let answer = yard.answer(request).await;
+            let answer = node.send_request(request).await;
             assert_eq!(code(&answer), (401, "invalid_signature"), "{number}");
         }
-        assert_eq!(total(&yard).await, 0);
-        let rotated = yard
-            .answer(signed(&yard, FROM_THE_SEED, "test-old-secret"))
+        assert_eq!(total(&node).await, 0);
+        let rotated = node
+            .send_request(signed(&node, FROM_THE_SEED, "test-old-secret"))
             .await;
         assert_eq!(rotated.status, 200, "any active secret");
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn what_cannot_be_read_at_all_is_refused() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+fn unreadable_calls_are_refused() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         for (body, expected) in [
             ("{", (400, "invalid_json")),
             ("[]", (400, "invalid_json")),
@@ -253,14 +257,14 @@ fn what_cannot_be_read_at_all_is_refused() {
             ),
         ] {
             assert_eq!(
-                code(&yard.answer(signed(&yard, body, APP_SECRET)).await),
+                code(&node.send_request(signed(&node, body, APP_SECRET)).await),
                 expected,
                 "{body}"
             );
         }
-        let typed = yard
+        let typed = node
             .client
-            .post(format!("{}{WEBHOOK}", yard.base))
+            .post(format!("{}{WEBHOOK}", node.base))
             .header("content-type", "text/plain");
         let typed = typed
             .header(
@@ -269,36 +273,36 @@ fn what_cannot_be_read_at_all_is_refused() {
             )
             .body("{}");
         assert_eq!(
-            code(&yard.answer(typed).await),
+            code(&node.send_request(typed).await),
             (415, "unsupported_media_type")
         );
         let large = "x".repeat(1_000_001);
         assert_eq!(
-            code(&yard.answer(signed(&yard, &large, APP_SECRET)).await),
+            code(&node.send_request(signed(&node, &large, APP_SECRET)).await),
             (413, "body_too_large")
         );
-        let put = yard
-            .answer(yard.client.put(format!("{}{WEBHOOK}", yard.base)))
+        let put = node
+            .send_request(node.client.put(format!("{}{WEBHOOK}", node.base)))
             .await;
         assert_eq!(
             (code(&put), put.header("allow")),
             ((405, "method_not_allowed"), Some("GET, POST"))
         );
-        let none = call(&yard, &json!({"object": "instagram", "entry": []})).await;
+        let none = call(&node, &json!({"object": "instagram", "entry": []})).await;
         assert_eq!(
             (none.status, counts(&none)),
             (200, [0, 0, 0]),
             "nothing is no mistake"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn a_whole_conversation_is_told_by_its_state_and_its_timeline() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+fn state_and_timeline_show_a_whole_conversation() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let picture = json!({"mid": "m-3", "attachments": [
             {"type": "image", "payload": {"url": "https://cdn.example/1.jpg"}}, {"type": "file"},
         ]});
@@ -321,10 +325,10 @@ fn a_whole_conversation_is_told_by_its_state_and_its_timeline() {
             item(7, "message_edit", json!({"mid": "m-1", "text": "Hello!"})),
             item(8, "message", json!({"mid": "m-1", "is_deleted": true})),
         ];
-        let answer = call(&yard, &with(&items)).await;
+        let answer = call(&node, &with(&items)).await;
         assert_eq!((answer.status, counts(&answer)), (200, [9, 9, 0]));
         assert_eq!(answer.header("x-event-id"), None);
-        let timeline = yard
+        let timeline = node
             .get(&format!(
                 "/api/v1/entities/conversation/{CONVERSATION}/timeline"
             ))
@@ -341,7 +345,7 @@ fn a_whole_conversation_is_told_by_its_state_and_its_timeline() {
             "received",
         ];
         assert_eq!(told, expected.map(|name| format!("message.{name}")));
-        let state = state(&yard).await;
+        let state = state(&node).await;
         let shown = |index: usize| {
             ["message_id", "is_echo", "is_deleted"]
                 .map(|name| state["messages"][index][name].clone())
@@ -366,17 +370,17 @@ fn a_whole_conversation_is_told_by_its_state_and_its_timeline() {
             json!({"message_id": "m-2", "timestamp": "2025-11-08T10:30:04.000Z"})
         );
         let unreact = item(9, "reaction", json!({"mid": "m-2", "action": "unreact"}));
-        call(&yard, &with(&[unreact])).await;
-        assert_eq!(self::state(&yard).await["reactions"], json!([]));
-        yard.stop().await;
+        call(&node, &with(&[unreact])).await;
+        assert_eq!(self::state(&node).await["reactions"], json!([]));
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_update_is_taken_once_also_across_a_restart() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let items = [
             message(0, "m-1", "Hello"),
             echo(0, "m-1", "the echo has a key of its own"),
@@ -384,31 +388,31 @@ fn an_update_is_taken_once_also_across_a_restart() {
             item(1, "message", json!({"mid": "m-1", "is_deleted": true})),
             message(0, "m-1", "twice in one call"),
         ];
-        assert_eq!(counts(&call(&yard, &with(&items)).await), [5, 4, 1]);
-        assert_eq!(counts(&call(&yard, &with(&items)).await), [5, 0, 5]);
-        yard.stop().await;
-        let yard = ground.start().await;
-        let again = call(&yard, &with(&items)).await;
+        assert_eq!(counts(&call(&node, &with(&items)).await), [5, 4, 1]);
+        assert_eq!(counts(&call(&node, &with(&items)).await), [5, 0, 5]);
+        node.stop().await;
+        let node = test_env.start().await;
+        let again = call(&node, &with(&items)).await;
         assert_eq!((again.status, counts(&again)), (200, [5, 0, 5]));
         let other = item(2, "read", json!({"mid": "m-1"}));
         assert_eq!(
-            counts(&call(&yard, &with(&[other])).await),
+            counts(&call(&node, &with(&[other])).await),
             [1, 1, 0],
             "another reading is another update"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn of_32_calls_at_once_one_brings_the_message() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let body = with(&[message(0, "m-1", "Hello")]);
         let sent = (0..32).map(|_| {
-            let (gate, body) = (yard.gate.clone(), body.clone());
-            async move { call(&gate, &body).await }
+            let (client, body) = (node.api.clone(), body.clone());
+            async move { call(&client, &body).await }
         });
         let answers = run_together(sent).await;
         assert!(
@@ -419,25 +423,25 @@ fn of_32_calls_at_once_one_brings_the_message() {
             answers.iter().map(|answer| counts(answer)[1]).sum::<u64>(),
             1
         );
-        assert_eq!(total(&yard).await, 1);
-        yard.stop().await;
+        assert_eq!(total(&node).await, 1);
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_call_of_1000_keeps_its_order_and_one_more_is_too_many() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let items: Vec<_> = (0..1_001)
             .map(|n| message(n, &format!("m-{n}"), &n.to_string()))
             .collect();
-        let many = call(&yard, &with(&items)).await;
+        let many = call(&node, &with(&items)).await;
         assert_eq!(
-            (code(&many), total(&yard).await),
+            (code(&many), total(&node).await),
             ((400, "validation_failed"), 0)
         );
-        // Over two entries, as two accounts of one app make them; the second also has changes.
+        // Over two entries, as from two accounts of one app; the second also has changes.
         let (first, second) = items[..1_000].split_at(400);
         let (second, changes) = second.split_at(500);
         let changes: Vec<_> = changes
@@ -447,8 +451,8 @@ fn a_call_of_1000_keeps_its_order_and_one_more_is_too_many() {
         let body = json!({"object": "instagram", "entry": [
             {"id": BUSINESS, "messaging": first}, {"id": BUSINESS, "messaging": second, "changes": changes},
         ]});
-        assert_eq!(counts(&call(&yard, &body).await), [1_000, 1_000, 0]);
-        let messages = state(&yard).await["messages"].clone();
+        assert_eq!(counts(&call(&node, &body).await), [1_000, 1_000, 0]);
+        let messages = state(&node).await["messages"].clone();
         let texts: Vec<_> = messages
             .as_array()
             .expect("a list")
@@ -461,7 +465,7 @@ fn a_call_of_1000_keeps_its_order_and_one_more_is_too_many() {
                 .enumerate()
                 .all(|(n, text)| text.as_str() == Some(n.to_string().as_str()))
         );
-        let last = yard
+        let last = node
             .get(&format!(
                 "/api/v1/entities/conversation/{CONVERSATION}/timeline?page_size=1"
             ))
@@ -474,26 +478,26 @@ fn a_call_of_1000_keeps_its_order_and_one_more_is_too_many() {
             ),
             (&json!(1_000), &json!("m-999"))
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn what_is_not_understood_is_kept_beside_what_is() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+fn unknown_updates_are_kept_beside_known_ones() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let comment = json!({"field": "comments", "value": {"id": "c-1", "text": "Nice!"}});
         let body = json!({"object": "instagram", "entry": [
             {"id": BUSINESS, "messaging": [7, message(0, "m-1", "Hello"), {"sender": {"id": "1"}}], "changes": [comment]},
             {"messaging": [{"odd": true}]},
         ]});
-        assert_eq!(counts(&call(&yard, &body).await), [5, 5, 0]);
+        assert_eq!(counts(&call(&node, &body).await), [5, 5, 0]);
         assert_eq!(
-            state(&yard).await["messages"].as_array().map(Vec::len),
+            state(&node).await["messages"].as_array().map(Vec::len),
             Some(1)
         );
-        let unclaimed = yard
+        let unclaimed = node
             .get(&format!(
                 "/api/v1/entities/conversation/conv_0_{BUSINESS}/timeline"
             ))
@@ -505,38 +509,38 @@ fn what_is_not_understood_is_kept_beside_what_is() {
         );
         assert_eq!(unclaimed["items"][0]["type"], "message.unknown");
         assert_eq!(
-            yard.get("/api/v1/entities/conversation/conv_0_0")
+            node.get("/api/v1/entities/conversation/conv_0_0")
                 .await
                 .status,
             200
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn letters_escapes_and_repeated_members_are_signed_and_kept_as_they_are() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let item = r#"{"sender":{"id":"1234567890"},"recipient":{"id":"0987654321"},"timestamp":1762597800000,
             "message":{"mid":"x","mid":"\u006d-1","text":"\u041f\u0440\u0438\u0432\u0456\u0442 😀 \ud83d\ude80","n":1.50}}"#;
         let body = format!(
             r#"{{"object":"inst\u0061gram","entry":[{{"id":"0987654321","messaging":[{item}]}}]}}"#
         );
-        let answer = yard.answer(signed(&yard, &body, APP_SECRET)).await;
+        let answer = node.send_request(signed(&node, &body, APP_SECRET)).await;
         assert_eq!(counts(&answer), [1, 1, 0]);
-        let message = &state(&yard).await["messages"][0];
+        let message = &state(&node).await["messages"][0];
         assert_eq!(
             (&message["message_id"], &message["text"]),
             (&json!("m-1"), &json!("Привіт 😀 🚀"))
         );
         let path = format!(
             "{}/api/v1/events/{}",
-            yard.base,
+            node.base,
             answer.header("x-event-id").expect("an id")
         );
-        let shown = yard
+        let shown = node
             .client
             .get(path)
             .bearer_auth(crate::test_node::TOKEN)
@@ -547,15 +551,15 @@ fn letters_escapes_and_repeated_members_are_signed_and_kept_as_they_are() {
             shown.text().await.expect("text").contains(item),
             "to the last byte"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_older_update_takes_nothing_back() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let react = |second, action: &str| {
             item(
                 second,
@@ -564,12 +568,12 @@ fn an_older_update_takes_nothing_back() {
             )
         };
         call(
-            &yard,
+            &node,
             &with(&[react(9, "unreact"), item(9, "read", json!({"mid": "m-9"}))]),
         )
         .await;
         call(
-            &yard,
+            &node,
             &with(&[
                 react(1, "react"),
                 item(1, "read", json!({"mid": "m-1"})),
@@ -577,8 +581,8 @@ fn an_older_update_takes_nothing_back() {
             ]),
         )
         .await;
-        call(&yard, &with(&[message(2, "m-2", "2")])).await;
-        let state = state(&yard).await;
+        call(&node, &with(&[message(2, "m-2", "2")])).await;
+        let state = state(&node).await;
         assert_eq!(
             (&state["reactions"], &state["read"]["message_id"]),
             (&json!([]), &json!("m-9"))
@@ -587,7 +591,7 @@ fn an_older_update_takes_nothing_back() {
             [&state["messages"][0]["text"], &state["messages"][1]["text"]],
             ["2", "5"]
         );
-        let timeline = yard
+        let timeline = node
             .get(&format!(
                 "/api/v1/entities/conversation/{CONVERSATION}/timeline"
             ))
@@ -601,24 +605,24 @@ fn an_older_update_takes_nothing_back() {
             .map(|e| e["late"] == true)
             .collect();
         assert_eq!(late, [false, false, true, true, false, false]);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn nothing_is_answered_before_it_is_on_the_disk() {
-    run(async {
-        let mut ground = ground(&[]);
-        let dam = ground.with_disk_gate();
-        let yard = ground.start().await;
-        call(&yard, &with(&[message(0, "m-0", "0")])).await;
-        let (gate, body) = (
-            yard.gate.clone(),
+    run_async(async {
+        let mut test_env = test_env(&[]);
+        let dam = test_env.with_disk_gate();
+        let node = test_env.start().await;
+        call(&node, &with(&[message(0, "m-0", "0")])).await;
+        let (client, body) = (
+            node.api.clone(),
             with(&[message(1, "m-1", "1"), message(2, "m-2", "2")]),
         );
         let sent = body.clone();
         let held = dam
-            .hold_request(async move { call(&gate, &sent).await })
+            .hold_request(async move { call(&client, &sent).await })
             .await;
         assert!(
             !held.is_finished(),
@@ -627,55 +631,55 @@ fn nothing_is_answered_before_it_is_on_the_disk() {
         dam.open();
         let answer = expect_soon(held).await.expect("no panic");
         assert_eq!((answer.status, counts(&answer)), (200, [2, 2, 0]));
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn there_is_no_such_path_until_the_source_is_enabled() {
-    run(async {
-        let yard = TestEnv::new(&[]).start().await;
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
         assert_eq!(
-            yard.answer(signed(&yard, FROM_THE_SEED, APP_SECRET))
+            node.send_request(signed(&node, FROM_THE_SEED, APP_SECRET))
                 .await
                 .status,
             404
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn a_call_of_which_the_fate_is_not_known_is_to_be_sent_again() {
-    run(async {
-        let mut ground = ground(&[]);
-        let trouble = DiskFailure::install(&mut ground);
-        let yard = ground.start().await;
+fn a_call_with_an_unknown_outcome_must_be_sent_again() {
+    run_async(async {
+        let mut test_env = test_env(&[]);
+        let disk_failure = DiskFailure::install(&mut test_env);
+        let node = test_env.start().await;
         let body = with(&[message(1, "m-1", "1"), message(2, "m-2", "2")]);
-        trouble.fail(FailurePlace::Sync, 1);
-        let answer = call(&yard, &body).await;
+        disk_failure.fail(FailurePlace::Sync, 1);
+        let answer = call(&node, &body).await;
         assert_eq!(
             (code(&answer), answer.header("retry-after")),
             ((503, "unavailable"), Some("1"))
         );
-        until_readyz_is(&yard, 200).await;
-        let again = call(&yard, &body).await;
+        until_readyz_is(&node, 200).await;
+        let again = call(&node, &body).await;
         assert_eq!(
-            (again.status, counts(&again)[0], total(&yard).await),
+            (again.status, counts(&again)[0], total(&node).await),
             (200, 2, 2),
             "each once, however it came"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn the_exchange_log_names_the_events_and_neither_secrets_nor_what_was_written() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+fn the_call_log_names_the_events_but_no_secrets_and_no_message_text() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         call(
-            &yard,
+            &node,
             &with(&[
                 message(0, "m-1", "my card is 4111"),
                 message(1, "m-2", "4111 too"),
@@ -683,14 +687,14 @@ fn the_exchange_log_names_the_events_and_neither_secrets_nor_what_was_written() 
         )
         .await;
         let query = format!("hub.mode=subscribe&hub.verify_token={VERIFY_TOKEN}&hub.challenge=1");
-        yard.answer(yard.client.get(format!("{}{WEBHOOK}?{query}", yard.base)))
+        node.send_request(node.client.get(format!("{}{WEBHOOK}?{query}", node.base)))
             .await;
-        let rows = yard.get("/api/v1/webhooks/logs").await.body;
+        let rows = node.get("/api/v1/webhooks/logs").await.body;
         let rows = rows["items"].as_array().expect("a list");
         assert_eq!(rows.len(), 2);
         assert_eq!(rows[1]["event_ids"].as_array().map(Vec::len), Some(2));
         for row in rows {
-            let whole = yard
+            let whole = node
                 .get(&format!("/api/v1/webhooks/logs/{}", row["id"]))
                 .await
                 .body
@@ -699,6 +703,6 @@ fn the_exchange_log_names_the_events_and_neither_secrets_nor_what_was_written() 
                 assert!(!whole.contains(secret), "{secret} in {whole}");
             }
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }

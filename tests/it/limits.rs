@@ -1,4 +1,4 @@
-//! What is bounded, and how overload is answered.
+//! Limits, and the answers to overload.
 
 use std::time::Duration;
 
@@ -6,7 +6,9 @@ use reqwest::RequestBuilder;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::test_node::{API_KEY, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run};
+use crate::test_node::{
+    API_KEY, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run_async,
+};
 
 fn code(answer: &TestAnswer) -> (u16, &str) {
     (
@@ -15,7 +17,7 @@ fn code(answer: &TestAnswer) -> (u16, &str) {
     )
 }
 
-/// `Retry-After`, and the limit, what remains of it and when it is whole again.
+/// Returns `Retry-After`, the limit, its remainder and the time of its reset.
 fn quota(answer: &TestAnswer) -> [Option<&str>; 4] {
     [
         "retry-after",
@@ -26,10 +28,10 @@ fn quota(answer: &TestAnswer) -> [Option<&str>; 4] {
     .map(|name| answer.header(name))
 }
 
-/// A request with `header` set to `value`.
+/// Request with `header` set to `value`.
 fn with(
     request: RequestBuilder,
-    gate: &TestClient,
+    client: &TestClient,
     header: &'static str,
     value: &str,
 ) -> RequestBuilder {
@@ -37,7 +39,7 @@ fn with(
     request
         .headers_mut()
         .insert(header, value.parse().expect("a header's value"));
-    RequestBuilder::from_parts(gate.client.clone(), request)
+    RequestBuilder::from_parts(client.client.clone(), request)
 }
 
 fn body(ticket: &str) -> String {
@@ -45,11 +47,11 @@ fn body(ticket: &str) -> String {
         .to_string()
 }
 
-/// A request that fails authentication.
-fn forged(gate: &TestClient) -> RequestBuilder {
+/// Request that fails authentication.
+fn forged(client: &TestClient) -> RequestBuilder {
     with(
-        gate.signed_request(&body("S"), "forged"),
-        gate,
+        client.signed_request(&body("S"), "forged"),
+        client,
         "x-crm-signature",
         "00",
     )
@@ -57,18 +59,18 @@ fn forged(gate: &TestClient) -> RequestBuilder {
 
 #[test]
 fn the_window_of_an_api_key_slides_over_a_minute() {
-    run(async {
-        let mut ground = TestEnv::new(&[("sources.support.rate_per_minute", "100")]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
-        let first = yard.message("S", "k-0").await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[("sources.support.rate_per_minute", "100")]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let first = node.send_message("S", "k-0").await;
         assert_eq!(
             (first.status, quota(&first)),
             (202, [None, Some("100"), Some("99"), Some("60")])
         );
         clock.advance(Duration::from_millis(10_500));
         for number in 1..100 {
-            let answer = yard.message("S", &format!("k-{number}")).await;
+            let answer = node.send_message("S", &format!("k-{number}")).await;
             let remaining = (99 - number).to_string();
             assert_eq!(
                 (answer.status, quota(&answer)),
@@ -78,7 +80,7 @@ fn the_window_of_an_api_key_slides_over_a_minute() {
                 )
             );
         }
-        let refused = yard.message("S", "k-100").await;
+        let refused = node.send_message("S", "k-100").await;
         assert_eq!(code(&refused), (429, "rate_limited"));
         assert_eq!(
             quota(&refused),
@@ -86,143 +88,142 @@ fn the_window_of_an_api_key_slides_over_a_minute() {
         );
         clock.advance(Duration::from_millis(49_499));
         assert_eq!(
-            code(&yard.message("S", "k-100").await),
+            code(&node.send_message("S", "k-100").await),
             (429, "rate_limited"),
             "a millisecond too early"
         );
         clock.advance(Duration::from_millis(1));
         assert_eq!(
-            yard.message("S", "k-100").await.sequence(),
+            node.send_message("S", "k-100").await.sequence(),
             101,
             "the first has left, and refusals counted as nothing"
         );
-        let refused = yard.message("S", "k-101").await;
+        let refused = node.send_message("S", "k-101").await;
         assert_eq!(
             (code(&refused), quota(&refused)[0]),
             ((429, "rate_limited"), Some("11"))
         );
         clock.advance(Duration::from_secs(11));
-        assert_eq!(yard.message("S", "k-101").await.sequence(), 102);
-        yard.stop().await;
+        assert_eq!(node.send_message("S", "k-101").await.sequence(), 102);
+        node.stop().await;
     });
 }
 
 #[test]
 fn each_api_key_has_a_window_of_its_own_and_every_authentic_request_counts() {
-    run(async {
-        let mut ground = TestEnv::new(&[("sources.support.rate_per_minute", "3")]);
-        ground.set("sources.support.api_keys", &format!("{API_KEY},second"));
-        ground.with_manual_clock();
-        let yard = ground.start().await;
-        assert_eq!(yard.message("S", "k-1").await.status, 202);
-        let duplicate = yard.message("S", "k-1").await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[("sources.support.rate_per_minute", "3")]);
+        test_env.set("sources.support.api_keys", &format!("{API_KEY},second"));
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
+        assert_eq!(node.send_message("S", "k-1").await.status, 202);
+        let duplicate = node.send_message("S", "k-1").await;
         assert_eq!(
             (duplicate.status, quota(&duplicate)),
             (409, [None, Some("3"), Some("1"), Some("60")])
         );
-        let malformed = yard.answer(yard.signed_request("{", "k-2")).await;
+        let malformed = node.send_request(node.signed_request("{", "k-2")).await;
         assert_eq!((malformed.status, quota(&malformed)[2]), (400, Some("0")));
-        assert_eq!(yard.message("S", "k-2").await.status, 429);
-        let second = yard
-            .answer(with(
-                yard.signed_request(&body("S"), "k-2"),
-                &yard,
+        assert_eq!(node.send_message("S", "k-2").await.status, 429);
+        let second = node
+            .send_request(with(
+                node.signed_request(&body("S"), "k-2"),
+                &node,
                 "x-crm-api-key",
                 "second",
             ))
             .await;
         assert_eq!((second.status, quota(&second)[2]), (202, Some("2")));
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn failed_authentications_do_not_use_up_the_senders_window() {
-    run(async {
-        let mut ground = TestEnv::new(&[
+    run_async(async {
+        let mut test_env = TestEnv::new(&[
             ("sources.support.rate_per_minute", "2"),
             ("server.auth_failures_per_minute", "0"),
         ]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         for _ in 0..150 {
-            let answer = yard.answer(forged(&yard)).await;
+            let answer = node.send_request(forged(&node)).await;
             assert_eq!(
                 (code(&answer), quota(&answer)),
                 ((401, "invalid_signature"), [None; 4])
             );
         }
-        assert_eq!(quota(&yard.message("S", "k-1").await)[2], Some("1"));
-        yard.stop().await;
+        assert_eq!(quota(&node.send_message("S", "k-1").await)[2], Some("1"));
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_caller_that_keeps_failing_is_answered_429_and_an_authentic_request_never() {
-    run(async {
-        let mut ground = TestEnv::new(&[("server.auth_failures_per_minute", "3")]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[("server.auth_failures_per_minute", "3")]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
         let wrong_key = with(
-            yard.signed_request(&body("S"), "k"),
-            &yard,
+            node.signed_request(&body("S"), "k"),
+            &node,
             "x-crm-api-key",
             "guess",
         );
         assert_eq!(
-            code(&yard.answer(wrong_key).await),
+            code(&node.send_request(wrong_key).await),
             (401, "invalid_api_key")
         );
         assert_eq!(
-            code(&yard.answer(forged(&yard)).await),
+            code(&node.send_request(forged(&node)).await),
             (401, "invalid_signature")
         );
         clock.advance(Duration::from_secs(20));
         let reader = || {
-            yard.client
-                .get(format!("{}/api/v1/events", yard.base))
+            node.client
+                .get(format!("{}/api/v1/events", node.base))
                 .bearer_auth("guess")
         };
         assert_eq!(
-            code(&yard.answer(reader()).await),
+            code(&node.send_request(reader()).await),
             (401, "unauthorized"),
             "readers are counted with senders"
         );
-        for request in [forged(&yard), reader()] {
-            let refused = yard.answer(request).await;
+        for request in [forged(&node), reader()] {
+            let refused = node.send_request(request).await;
             assert_eq!(code(&refused), (429, "rate_limited"));
             assert_eq!(
                 quota(&refused),
                 [Some("40"), Some("3"), Some("0"), Some("40")]
             );
         }
-        assert_eq!(yard.message("S", "k-1").await.sequence(), 1);
-        assert_eq!(yard.get("/api/v1/events").await.status, 200);
+        assert_eq!(node.send_message("S", "k-1").await.sequence(), 1);
+        assert_eq!(node.get("/api/v1/events").await.status, 200);
         clock.advance(Duration::from_secs(40));
         assert_eq!(
-            code(&yard.answer(forged(&yard)).await),
+            code(&node.send_request(forged(&node)).await),
             (401, "invalid_signature")
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn behind_a_trusted_proxy_failures_are_counted_for_the_client_it_names() {
-    run(async {
+    run_async(async {
         let limit = ("server.auth_failures_per_minute", "1");
         let through =
-            |yard: &TestNode, addresses: &str| forged(yard).header("x-forwarded-for", addresses);
-        let mut ground =
+            |node: &TestNode, addresses: &str| forged(node).header("x-forwarded-for", addresses);
+        let mut test_env =
             TestEnv::new(&[limit, ("server.trusted_proxies", "127.0.0.0/8,10.0.0.0/8")]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let cases = [
             ("203.0.113.9", 401),
             ("203.0.113.9", 429),
             ("203.0.113.10", 401),
-            // What stands left of it is the client's own claim; what stands right of it are
-            // proxies.
+            // Left of the client's address are its own claims, right of it the proxies.
             ("203.0.113.77, 203.0.113.9, 10.0.0.2", 429),
             ("203.0.113.9, 203.0.113.11", 401),
             ("2001:db8::1", 401),
@@ -230,38 +231,45 @@ fn behind_a_trusted_proxy_failures_are_counted_for_the_client_it_names() {
         ];
         for (addresses, status) in cases {
             assert_eq!(
-                yard.answer(through(&yard, addresses)).await.status,
+                node.send_request(through(&node, addresses)).await.status,
                 status,
                 "{addresses}"
             );
         }
-        let authentic = yard
+        let authentic = node
             .signed_request(&body("S"), "k-1")
             .header("x-forwarded-for", "203.0.113.9");
-        assert_eq!(yard.answer(authentic).await.sequence(), 1);
-        yard.stop().await;
+        assert_eq!(node.send_request(authentic).await.sequence(), 1);
+        node.stop().await;
 
-        let mut ground = TestEnv::new(&[limit]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
-        assert_eq!(yard.answer(through(&yard, "203.0.113.9")).await.status, 401);
+        let mut test_env = TestEnv::new(&[limit]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         assert_eq!(
-            yard.answer(through(&yard, "203.0.113.10")).await.status,
+            node.send_request(through(&node, "203.0.113.9"))
+                .await
+                .status,
+            401
+        );
+        assert_eq!(
+            node.send_request(through(&node, "203.0.113.10"))
+                .await
+                .status,
             429,
             "anyone can send that header"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn without_the_admins_token_nothing_is_read() {
-    run(async {
-        let ground = TestEnv::new(&[("server.auth_failures_per_minute", "0")]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[("server.auth_failures_per_minute", "0")]);
+        let node = test_env.start().await;
         let event = format!(
             "/api/v1/events/{}",
-            yard.message("S", "k-1").await.event_id()
+            node.send_message("S", "k-1").await.event_id()
         );
         let reprocess = format!("{event}/reprocess");
         let paths = [
@@ -273,12 +281,12 @@ fn without_the_admins_token_nothing_is_read() {
             "/api/v1/events?page=wrong",
             &event,
         ];
-        let url = |path: &str| format!("{}{path}", yard.base);
+        let url = |path: &str| format!("{}{path}", node.base);
         let mut requests: Vec<_> = paths
             .iter()
-            .map(|path| yard.client.get(url(path)))
+            .map(|path| node.client.get(url(path)))
             .collect();
-        requests.push(yard.client.post(url(&reprocess)));
+        requests.push(node.client.post(url(&reprocess)));
         for request in requests {
             let tries = [
                 None,
@@ -293,19 +301,19 @@ fn without_the_admins_token_nothing_is_read() {
                 let request = authorization.into_iter().fold(request, |request, value| {
                     request.header("authorization", value)
                 });
-                let answer = yard.answer(request).await;
+                let answer = node.send_request(request).await;
                 assert_eq!(code(&answer), (401, "unauthorized"), "{authorization:?}");
                 assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
             }
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// Sends events all at once and returns when `refused` of them have been refused: those, and the
-/// others still on their way.
+/// Sends events at once until `refused` of them were refused. Returns those, and the others, which
+/// are still in flight.
 async fn send_until_refused(
-    gate: &TestClient,
+    client: &TestClient,
     events: impl IntoIterator<Item = (String, String)>,
     refused: usize,
 ) -> (
@@ -314,9 +322,9 @@ async fn send_until_refused(
 ) {
     let mut waiting = JoinSet::new();
     for (ticket, key) in events {
-        let gate = gate.clone();
+        let client = client.clone();
         waiting.spawn(async move {
-            let answer = gate
+            let answer = client
                 .send(&ticket, &key, "status.changed", json!({"status": "open"}))
                 .await;
             ((ticket, key), answer)
@@ -338,7 +346,7 @@ async fn send_until_refused(
     (without_room, waiting)
 }
 
-/// What became of the events that were let through.
+/// Waits for the admitted events.
 async fn accepted(waiting: JoinSet<((String, String), TestAnswer)>) -> Vec<(String, String)> {
     let answers = expect_soon(waiting.join_all()).await;
     answers
@@ -357,61 +365,63 @@ fn to_many_tickets(count: usize) -> impl Iterator<Item = (String, String)> {
 
 #[test]
 fn events_without_room_are_refused_and_leave_no_trace() {
-    run(async {
-        let mut ground = TestEnv::new(&[("router.in_flight_events_max", "16")]);
-        let dam = ground.with_disk_gate();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[("router.in_flight_events_max", "16")]);
+        let dam = test_env.with_disk_gate();
+        let node = test_env.start().await;
         dam.close();
-        let (refused, waiting) = send_until_refused(&yard, to_many_tickets(24), 8).await;
+        let (refused, waiting) = send_until_refused(&node, to_many_tickets(24), 8).await;
         dam.wait_until_held().await;
         assert_eq!(
-            yard.get("/api/v1/events").await.body["total"],
+            node.get("/api/v1/events").await.body["total"],
             0,
             "none of them is durable"
         );
         dam.open();
         assert_eq!(accepted(waiting).await.len(), 16);
-        assert_eq!(yard.get("/api/v1/events").await.body["total"], 16);
+        assert_eq!(node.get("/api/v1/events").await.body["total"], 16);
         for (ticket, key) in refused {
             assert_eq!(
-                yard.get(&format!("/api/v1/entities/ticket/{ticket}"))
+                node.get(&format!("/api/v1/entities/ticket/{ticket}"))
                     .await
                     .status,
                 404,
                 "{ticket}"
             );
             assert_eq!(
-                expect_soon(yard.message(&ticket, &key)).await.sequence(),
+                expect_soon(node.send_message(&ticket, &key))
+                    .await
+                    .sequence(),
                 1,
                 "{key} is free again"
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn one_entity_holds_at_most_a_quarter_of_the_room() {
-    run(async {
-        let mut ground = TestEnv::new(&[("router.in_flight_events_max", "16")]);
-        let dam = ground.with_disk_gate();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[("router.in_flight_events_max", "16")]);
+        let dam = test_env.with_disk_gate();
+        let node = test_env.start().await;
         assert_eq!(
-            yard.message("busy", "k").await.sequence(),
+            node.send_message("busy", "k").await.sequence(),
             1,
             "it is in memory"
         );
         dam.close();
         let busy = (0..16).map(|number| ("busy".to_owned(), format!("busy-{number}")));
-        let (refused, few) = send_until_refused(&yard, busy, 12).await;
-        // All but a quarter is there for the others.
-        let (_, many) = send_until_refused(&yard, to_many_tickets(20), 8).await;
+        let (refused, few) = send_until_refused(&node, busy, 12).await;
+        // All but a quarter is available for the other entities.
+        let (_, many) = send_until_refused(&node, to_many_tickets(20), 8).await;
         dam.open();
         assert_eq!(
             (accepted(few).await.len(), accepted(many).await.len()),
             (4, 12)
         );
-        let mut sequences: Vec<_> = yard
+        let mut sequences: Vec<_> = node
             .fetch_timeline("busy")
             .await
             .iter()
@@ -423,37 +433,40 @@ fn one_entity_holds_at_most_a_quarter_of_the_room() {
             "nothing of the others"
         );
         let (_, key) = &refused[0];
-        assert_eq!(expect_soon(yard.message("busy", key)).await.sequence(), 6);
-        yard.stop().await;
+        assert_eq!(
+            expect_soon(node.send_message("busy", key)).await.sequence(),
+            6
+        );
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_entity_that_is_being_loaded_holds_no_more() {
-    run(async {
-        let mut ground = TestEnv::new(&[("router.in_flight_events_max", "16")]);
-        let dam = ground.with_disk_gate();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[("router.in_flight_events_max", "16")]);
+        let dam = test_env.with_disk_gate();
+        let node = test_env.start().await;
         dam.close();
         let fresh = (0..16).map(|number| ("fresh".to_owned(), format!("k-{number}")));
-        let (_, few) = send_until_refused(&yard, fresh, 12).await;
+        let (_, few) = send_until_refused(&node, fresh, 12).await;
         dam.open();
         assert_eq!(accepted(few).await.len(), 4);
-        assert_eq!(yard.fetch_timeline("fresh").await.len(), 4);
-        yard.stop().await;
+        assert_eq!(node.fetch_timeline("fresh").await.len(), 4);
+        node.stop().await;
     });
 }
 
 #[test]
 fn the_bytes_on_their_way_are_bounded_too() {
-    run(async {
-        let mut ground = TestEnv::new(&[
+    run_async(async {
+        let mut test_env = TestEnv::new(&[
             ("server.body_limit_bytes", "1024"),
             ("router.in_flight_bytes_max", "4096"),
         ]);
-        let clock = ground.with_manual_clock();
-        let dam = ground.with_disk_gate();
-        let yard = ground.start().await;
+        let clock = test_env.with_manual_clock();
+        let dam = test_env.with_disk_gate();
+        let node = test_env.start().await;
         dam.close();
         let mut waiting = JoinSet::new();
         for number in 0..10 {
@@ -462,7 +475,7 @@ fn the_bytes_on_their_way_are_bounded_too() {
                 "{\"status\"",
                 &format!("{{\"reason\":\"{text}\",\"status\""),
             );
-            let request = yard.signed_request(&body[..], &number.to_string());
+            let request = node.signed_request(&body[..], &number.to_string());
             waiting
                 .spawn(async move { request.send().await.expect("an answer").status().as_u16() });
         }
@@ -475,45 +488,48 @@ fn the_bytes_on_their_way_are_bounded_too() {
                 503
             );
         }
-        // Who fails authentication takes no room, and is told so.
+        // A request that fails authentication takes no room and is answered 401.
         clock.advance(Duration::from_secs(1));
-        assert_eq!(expect_soon(yard.answer(forged(&yard))).await.status, 401);
+        assert_eq!(
+            expect_soon(node.send_request(forged(&node))).await.status,
+            401
+        );
         dam.open();
         assert_eq!(expect_soon(waiting.join_all()).await, [202; 4]);
-        assert_eq!(yard.message("S", "k").await.sequence(), 1);
-        yard.stop().await;
+        assert_eq!(node.send_message("S", "k").await.sequence(), 1);
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_sender_that_gives_up_frees_its_room_only_when_its_event_is_settled() {
-    run(async {
-        let mut ground = TestEnv::new(&[("router.in_flight_events_max", "16")]);
-        let dam = ground.with_disk_gate();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[("router.in_flight_events_max", "16")]);
+        let dam = test_env.with_disk_gate();
+        let node = test_env.start().await;
         dam.close();
-        let (_, mut waiting) = send_until_refused(&yard, to_many_tickets(24), 8).await;
+        let (_, mut waiting) = send_until_refused(&node, to_many_tickets(24), 8).await;
         waiting.shutdown().await;
-        let late = expect_soon(yard.message("late", "late")).await;
+        let late = expect_soon(node.send_message("late", "late")).await;
         assert_eq!(
             code(&late),
             (503, "overloaded"),
             "what was given up is still on its way"
         );
         dam.open();
-        // A stop ends when all that was taken in is settled.
-        yard.stop().await;
-        let yard = ground.start().await;
+        // A stop ends when all admitted events are settled.
+        node.stop().await;
+        let node = test_env.start().await;
         assert_eq!(
-            yard.get("/api/v1/events").await.body["total"],
+            node.get("/api/v1/events").await.body["total"],
             16,
             "all that had room were stored"
         );
         for (ticket, key) in to_many_tickets(24) {
-            let answer = yard.message(&ticket, &key).await;
+            let answer = node.send_message(&ticket, &key).await;
             assert!([202, 409].contains(&answer.status), "{answer:?}");
-            assert_eq!(yard.fetch_timeline(&ticket).await.len(), 1, "{ticket}");
+            assert_eq!(node.fetch_timeline(&ticket).await.len(), 1, "{ticket}");
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }

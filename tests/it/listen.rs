@@ -1,4 +1,4 @@
-//! `hookyard listen`, run as a person would, and sent to as a node would.
+//! `hookyard listen`: run as a person would run it, and called as by a node.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -14,18 +14,18 @@ use tokio::sync::mpsc;
 
 use crate::commands::{DevNode, folder, hookyard, output_of, send_signal};
 use crate::receiver::{ReceiverReply, TestReceiver};
-use crate::test_node::{expect_soon, run};
+use crate::test_node::{expect_soon, run_async};
 
 const SECRET: &str = "hush";
 
 const LISTEN: [&str; 4] = ["listen", "--bind", "127.0.0.1:0", "--json"];
 
-/// A listener that prints JSON; killed when dropped.
+/// Listener that prints JSON; killed when dropped.
 struct ListenProcess {
     child: Child,
-    /// What it prints, read on a thread of its own: the test has connections to tend.
+    /// Printed lines, read on a thread of their own because the test serves connections.
     lines: mpsc::UnboundedReceiver<String>,
-    /// Its first line.
+    /// First printed line of the listener.
     greeting: Value,
     client: Client,
 }
@@ -49,7 +49,7 @@ impl ListenProcess {
             .lines()
             .map(|line| line.expect("text"));
         let (sender, lines) = mpsc::unbounded_channel();
-        // The test may have seen enough.
+        // Ignored: the test may have ended.
         thread::spawn(move || printed.for_each(|line| drop(sender.send(line))));
         let client = Client::builder().no_proxy().build().expect("a client");
         let mut listener = Self {
@@ -67,7 +67,7 @@ impl ListenProcess {
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"))
     }
 
-    /// A delivery of an event of ticket T-1, signed with `secret` as `crm` is.
+    /// Delivery of an event of ticket T-1, signed with `secret` in the style `crm`.
     fn delivery(&self, sequence: u64, secret: &str) -> reqwest::RequestBuilder {
         let entity = json!({"kind": "ticket", "id": "T-1", "sequence": sequence});
         let body = json!({"event": "message.created", "entity": entity, "late": false}).to_string();
@@ -95,7 +95,8 @@ impl ListenProcess {
             .as_u16()
     }
 
-    /// Ends it as Ctrl-C does; gives its last line, exit code and errors.
+    /// Stops the listener with SIGINT, as Ctrl-C does, and returns its last line, exit code and
+    /// errors.
     async fn end(mut self) -> (Value, Option<i32>, String) {
         send_signal(&self.child, "INT");
         let summary = self.line().await;
@@ -121,7 +122,7 @@ impl ListenProcess {
 
 impl Drop for ListenProcess {
     fn drop(&mut self) {
-        // It may have ended already.
+        // Ignored: the listener may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -129,7 +130,7 @@ impl Drop for ListenProcess {
 
 #[test]
 fn deliveries_in_order_are_verified_printed_and_summed_up() {
-    run(async {
+    run_async(async {
         let mut listener = ListenProcess::start(&["--secret", SECRET]).await;
         for sequence in [1, 2, 2, 4] {
             assert_eq!(listener.deliver(sequence).await, 200);
@@ -162,7 +163,7 @@ fn deliveries_in_order_are_verified_printed_and_summed_up() {
 
 #[test]
 fn a_swap_and_a_wrong_signature_make_it_fail() {
-    run(async {
+    run_async(async {
         let mut listener = ListenProcess::start(&["--secret", SECRET]).await;
         listener.deliver(2).await;
         listener.deliver(1).await;
@@ -187,17 +188,15 @@ fn a_swap_and_a_wrong_signature_make_it_fail() {
             (&json!(1), &json!(1), Some(1))
         );
         assert!(
-            error.contains(
-                "of 3 deliveries, 1 came out of order and 1 had a wrong signature or none"
-            ),
+            error.contains("3 deliveries: 1 out of order, 1 with a wrong signature or none"),
             "{error}"
         );
     });
 }
 
 #[test]
-fn it_fails_as_many_as_it_is_told_to_and_the_same_ones_with_the_same_seed() {
-    run(async {
+fn the_listener_fails_the_configured_share_and_the_same_attempts_with_the_same_seed() {
+    run_async(async {
         let mut runs = Vec::new();
         for seed in ["7", "7", "8"] {
             let listener =
@@ -217,8 +216,8 @@ fn it_fails_as_many_as_it_is_told_to_and_the_same_ones_with_the_same_seed() {
 }
 
 #[test]
-fn what_its_sender_does_not_wait_for_is_not_accepted() {
-    run(async {
+fn a_delivery_whose_sender_disconnects_is_not_accepted() {
+    run_async(async {
         let mut listener = ListenProcess::start(&["--delay", "3600"]).await;
         let impatient = listener
             .delivery(1, SECRET)
@@ -238,8 +237,8 @@ fn what_its_sender_does_not_wait_for_is_not_accepted() {
 }
 
 #[test]
-fn a_body_beyond_the_limit_and_what_is_not_posted_are_refused() {
-    run(async {
+fn large_bodies_and_other_methods_are_refused() {
+    run_async(async {
         let listener = ListenProcess::start(&[]).await;
         let url = listener.greeting["listening"].as_str().expect("an address");
         let large = listener
@@ -269,14 +268,14 @@ fn a_body_beyond_the_limit_and_what_is_not_posted_are_refused() {
 
 #[test]
 fn it_subscribes_takes_the_secret_and_unsubscribes() {
-    run(async {
+    run_async(async {
         let node = TestReceiver::start(|call| match call.method.as_str() {
-            "POST" => ReceiverReply::TestAnswer(
+            "POST" => ReceiverReply::Full(
                 200,
                 Vec::new(),
                 json!({"id": 4, "secret": SECRET, "public_key": null}).to_string(),
             ),
-            "GET" => ReceiverReply::TestAnswer(
+            "GET" => ReceiverReply::Full(
                 200,
                 Vec::new(),
                 json!({"items": [], "pages": 0}).to_string(),
@@ -347,10 +346,10 @@ fn it_subscribes_takes_the_secret_and_unsubscribes() {
 }
 
 #[test]
-fn without_a_node_or_a_token_or_a_port_it_says_what_to_do() {
-    run(async {
+fn without_a_node_a_token_or_a_port_the_error_says_what_to_do() {
+    run_async(async {
         let node = TestReceiver::start(|_| {
-            ReceiverReply::TestAnswer(401, Vec::new(), r#"{"detail": "no such token"}"#.to_owned())
+            ReceiverReply::Full(401, Vec::new(), r#"{"detail": "no such token"}"#.to_owned())
         })
         .await;
         let folder = folder();
@@ -385,7 +384,7 @@ fn without_a_node_or_a_token_or_a_port_it_says_what_to_do() {
 
 #[test]
 fn a_node_a_listener_and_a_sender_work_together_without_any_configuration() {
-    run(async {
+    run_async(async {
         let folder = folder();
         let mut serve = hookyard(folder.path(), &["serve", "--dev"]);
         let dev = DevNode::start(serve.env(
@@ -453,8 +452,8 @@ fn a_node_a_listener_and_a_sender_work_together_without_any_configuration() {
 }
 
 #[test]
-fn what_a_killed_listener_left_the_next_one_takes_over_whatever_was_killed() {
-    run(async {
+fn the_next_listener_takes_over_the_subscription_of_a_killed_one() {
+    run_async(async {
         let folder = folder();
         let mut serve = hookyard(folder.path(), &["serve", "--dev"]);
         serve.env("HOOKYARD_DELIVERY__RETRY_SCHEDULE_S", ["0.1"; 20].join(","));
@@ -478,7 +477,7 @@ fn what_a_killed_listener_left_the_next_one_takes_over_whatever_was_killed() {
             let (code, output, error) = output_of(&mut hookyard(folder.path(), &words));
             assert_eq!(code, Some(0), "{output}{error}");
         };
-        // What nothing listens on any more once the test has seen that it was free.
+        // A free port, on which nothing listens after the test found it.
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .and_then(|free| free.local_addr())
             .expect("a port");
@@ -509,7 +508,7 @@ fn what_a_killed_listener_left_the_next_one_takes_over_whatever_was_killed() {
                 (&json!(1), &json!(is_second))
             );
             send();
-            // The one before may come again: whoever is killed may not have answered it.
+            // The last delivery may be repeated: a killed listener may not have answered it.
             let (mut next, last) = (None, number + came);
             while next.is_none_or(|next| next <= last) {
                 let line = listener.line().await;
@@ -526,7 +525,7 @@ fn what_a_killed_listener_left_the_next_one_takes_over_whatever_was_killed() {
                 next = Some(sequence + 1);
             }
             number = last;
-            // Dropped, it is killed.
+            // Dropping the listener kills it.
         }
     });
 }

@@ -1,4 +1,4 @@
-//! Per-entity order: numbers without gaps, late events that overwrite nothing newer.
+//! Order of each entity: numbers without gaps, and late events that overwrite nothing newer.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -11,9 +11,9 @@ use hookyard::clock::Clock;
 use hookyard::event::{EventId, Timestamp};
 use serde_json::{Value, json};
 
-use crate::test_node::{START, TestAnswer, TestClient, TestEnv, run, run_together};
+use crate::test_node::{START, TestAnswer, TestClient, TestEnv, run_async, run_together};
 
-/// An accepted event, and when it was sent and answered by the test's own count.
+/// Accepted event, with the moments of sending and answering on the test's own counter.
 struct AcceptedMessage {
     ticket: String,
     key: String,
@@ -23,25 +23,25 @@ struct AcceptedMessage {
     answered: u64,
 }
 
-/// Senders of messages that note what happened before what.
+/// Senders of messages that record the order of sending and answering.
 #[derive(Clone)]
 struct MessageSenders {
-    gate: TestClient,
+    api: TestClient,
     moments: Rc<Cell<u64>>,
 }
 
 impl MessageSenders {
-    fn new(gate: &TestClient) -> Self {
+    fn new(client: &TestClient) -> Self {
         Self {
-            gate: gate.clone(),
+            api: client.clone(),
             moments: Rc::default(),
         }
     }
 
-    /// The same count of moments, at a node that was started again.
-    fn at_node(&self, gate: &TestClient) -> Self {
+    /// Returns senders with the same counter, for a restarted node.
+    fn at_node(&self, client: &TestClient) -> Self {
         Self {
-            gate: gate.clone(),
+            api: client.clone(),
             moments: Rc::clone(&self.moments),
         }
     }
@@ -53,7 +53,7 @@ impl MessageSenders {
 
     async fn send(&self, ticket: String, key: String) -> AcceptedMessage {
         let sent = self.next_moment();
-        let answer = self.gate.message(&ticket, &key).await;
+        let answer = self.api.send_message(&ticket, &key).await;
         assert_eq!(answer.status, 202, "{key} to {ticket}: {answer:?}");
         let (sequence, event_id) = (answer.sequence(), answer.event_id());
         AcceptedMessage {
@@ -66,8 +66,8 @@ impl MessageSenders {
         }
     }
 
-    /// `connections` senders at once, each sending `events` one after another to `tickets` tickets
-    /// in turn.
+    /// Runs `connections` senders at once, each of which sends `events` one after another to
+    /// `tickets` tickets in turn.
     async fn send_all(
         &self,
         name: &str,
@@ -80,7 +80,7 @@ impl MessageSenders {
             async move {
                 let mut accepted = Vec::new();
                 for event in 0..events {
-                    // Each begins at another ticket, so that every ticket has several senders at
+                    // Each sender starts at another ticket, so every ticket has several senders at
                     // any time.
                     let ticket = format!("SUP-{}", (connection + event) % tickets);
                     accepted.push(
@@ -96,9 +96,9 @@ impl MessageSenders {
     }
 }
 
-/// That the numbers of each ticket's events are 1, 2, 3 …, that no two which did not overlap were
-/// swapped, and that the timelines tell the same as the answers.
-async fn assert_in_order(gate: &TestClient, accepted: &[AcceptedMessage]) {
+/// Asserts that each ticket's events are numbered 1, 2, 3 …, that no two events that did not
+/// overlap were swapped, and that the timelines agree with the answers.
+async fn assert_in_order(client: &TestClient, accepted: &[AcceptedMessage]) {
     let mut tickets: BTreeMap<&str, Vec<&AcceptedMessage>> = BTreeMap::new();
     for event in accepted {
         tickets.entry(&event.ticket).or_default().push(event);
@@ -133,7 +133,7 @@ async fn assert_in_order(gate: &TestClient, accepted: &[AcceptedMessage]) {
             .iter()
             .map(|event| json!([event.sequence, event.event_id, event.key]))
             .collect();
-        let shown = gate.fetch_timeline(ticket).await;
+        let shown = client.fetch_timeline(ticket).await;
         let shown: Vec<_> = shown
             .iter()
             .map(|item| {
@@ -156,13 +156,13 @@ fn position(event_id: &str) -> u64 {
 }
 
 fn dense_from_eight_connections(keys: &[(&str, &str)]) {
-    run(async {
-        let ground = TestEnv::new(keys);
-        let yard = ground.start().await;
-        let senders = MessageSenders::new(&yard);
+    run_async(async {
+        let test_env = TestEnv::new(keys);
+        let node = test_env.start().await;
+        let senders = MessageSenders::new(&node);
         let accepted = senders.send_all("k", 8, 30, 5).await;
-        assert_in_order(&yard, &accepted).await;
-        yard.stop().await;
+        assert_in_order(&node, &accepted).await;
+        node.stop().await;
     });
 }
 
@@ -178,28 +178,28 @@ fn events_of_eight_connections_are_numbered_without_gaps_on_three_shards() {
 
 #[test]
 fn a_hot_ticket_is_numbered_without_gaps() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        let accepted = MessageSenders::new(&yard).send_all("k", 48, 6, 1).await;
-        assert_in_order(&yard, &accepted).await;
-        let ticket = yard.get("/api/v1/entities/ticket/SUP-0").await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let accepted = MessageSenders::new(&node).send_all("k", 48, 6, 1).await;
+        assert_in_order(&node, &accepted).await;
+        let ticket = node.get("/api/v1/entities/ticket/SUP-0").await;
         assert_eq!(
             ticket.body["state"]["messages"].as_array().map(Vec::len),
             Some(48 * 6)
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// A new actor's mailbox had 16 places until its thread came round to it, so the rest of a burst
-/// was answered with 503.
+/// Regression: a new actor's mailbox had 16 places until its first poll, so the rest of a burst was
+/// answered with 503.
 #[test]
 fn a_burst_at_a_ticket_that_is_being_loaded_is_taken_whole() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        let senders = MessageSenders::new(&yard);
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let senders = MessageSenders::new(&node);
         for ticket in 0..8 {
             let burst = (0..64).map(|n| {
                 let senders = senders.clone();
@@ -209,40 +209,40 @@ fn a_burst_at_a_ticket_that_is_being_loaded_is_taken_whole() {
                         .await
                 }
             });
-            assert_in_order(&yard, &run_together(burst).await).await;
+            assert_in_order(&node, &run_together(burst).await).await;
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn events_of_one_entity_stay_in_order_across_a_restart() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        let senders = MessageSenders::new(&yard);
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let senders = MessageSenders::new(&node);
         let mut accepted = senders.send_all("before", 4, 12, 3).await;
-        yard.stop().await;
+        node.stop().await;
 
-        let yard = ground.start().await;
-        assert_in_order(&yard, &accepted).await;
-        accepted.extend(senders.at_node(&yard).send_all("after", 4, 12, 3).await);
-        assert_in_order(&yard, &accepted).await;
-        yard.stop().await;
+        let node = test_env.start().await;
+        assert_in_order(&node, &accepted).await;
+        accepted.extend(senders.at_node(&node).send_all("after", 4, 12, 3).await);
+        assert_in_order(&node, &accepted).await;
+        node.stop().await;
     });
 }
 
-/// With room for one entity, each event of the one ticket pushes the other out.
+/// With room for one entity, each event of one ticket evicts the other.
 #[test]
-fn an_entity_that_went_and_came_back_goes_on_where_it_was() {
-    run(async {
-        let ground = TestEnv::new(&[("router.shards", "1"), ("router.live_entities_max", "1")]);
-        let yard = ground.start().await;
+fn a_passivated_entity_resumes_with_its_state() {
+    run_async(async {
+        let test_env = TestEnv::new(&[("router.shards", "1"), ("router.live_entities_max", "1")]);
+        let node = test_env.start().await;
         for n in 1..=12 {
             for ticket in ["A", "B"] {
                 let key = format!("{ticket}-{n}");
                 assert_eq!(
-                    message_when_there_is_room(&yard, ticket, &key)
+                    message_when_there_is_room(&node, ticket, &key)
                         .await
                         .sequence(),
                     n
@@ -250,7 +250,7 @@ fn an_entity_that_went_and_came_back_goes_on_where_it_was() {
             }
         }
         for ticket in ["A", "B"] {
-            let shown = yard.get(&format!("/api/v1/entities/ticket/{ticket}")).await;
+            let shown = node.get(&format!("/api/v1/entities/ticket/{ticket}")).await;
             let texts: Vec<_> = shown.body["state"]["messages"]
                 .as_array()
                 .expect("messages")
@@ -264,34 +264,36 @@ fn an_entity_that_went_and_came_back_goes_on_where_it_was() {
                     .collect::<Vec<_>>()
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// Reads, which waits until all that is durable is projected and its entity can go; then sends. The
-/// entity that is to go may be about to end its turn all the same: then the answer is "come again".
-async fn message_when_there_is_room(gate: &TestClient, ticket: &str, key: &str) -> TestAnswer {
+/// Reads, which waits until all durable records are projected and their entity can be passivated;
+/// then sends. The entity may still be busy: then the answer is 503 and the message is sent again.
+async fn message_when_there_is_room(client: &TestClient, ticket: &str, key: &str) -> TestAnswer {
     loop {
-        gate.get("/api/v1/entities/ticket").await;
-        let answer = gate.message(ticket, key).await;
+        client.get("/api/v1/entities/ticket").await;
+        let answer = client.send_message(ticket, key).await;
         if answer.body["code"] != "overloaded" {
             return answer;
         }
     }
 }
 
-async fn event_at(gate: &TestClient, ticket: &str, event: &str, data: Value, at: &str) {
-    // Whatever differs between two events makes another key.
+async fn event_at(client: &TestClient, ticket: &str, event: &str, data: Value, at: &str) {
+    // Every difference between two events makes another key.
     let key = format!("{ticket} {event} {data} {at}");
     let body =
         json!({"event": event, "support_uid": ticket, "timestamp": at, "data": data}).to_string();
-    let answer = gate.answer(gate.signed_request(&body, &key)).await;
+    let answer = client
+        .send_request(client.signed_request(&body, &key))
+        .await;
     assert_eq!(answer.status, 202, "{answer:?}");
 }
 
-/// Whether the newest event of `ticket` is late, and its own time as the timeline shows it.
-async fn newest(gate: &TestClient, ticket: &str) -> (bool, String) {
-    let timeline = gate.fetch_timeline(ticket).await;
+/// Returns the `late` flag of the newest event of `ticket`, and its own time from the timeline.
+async fn newest(client: &TestClient, ticket: &str) -> (bool, String) {
+    let timeline = client.fetch_timeline(ticket).await;
     let item = timeline.last().expect("an event");
     (
         item["late"].as_bool().expect("a flag"),
@@ -299,17 +301,18 @@ async fn newest(gate: &TestClient, ticket: &str) -> (bool, String) {
     )
 }
 
-async fn state(gate: &TestClient, ticket: &str) -> Value {
-    gate.get(&format!("/api/v1/entities/ticket/{ticket}"))
+async fn state(client: &TestClient, ticket: &str) -> Value {
+    client
+        .get(&format!("/api/v1/entities/ticket/{ticket}"))
         .await
         .body["state"]
         .clone()
 }
 
-/// Makes the data of an event that gives the field this value.
+/// Creates the data of an event that sets the field to this value.
 type FieldEventData = fn(&str) -> Value;
 
-/// Each field's event, where the state shows the field, and three values for it.
+/// Event of each field, position of the field in the state, and three values.
 const FIELDS: [(&str, FieldEventData, &str, [&str; 3]); 8] = [
     (
         "status.changed",
@@ -363,13 +366,13 @@ const FIELDS: [(&str, FieldEventData, &str, [&str; 3]); 8] = [
 
 #[test]
 fn an_event_older_than_its_field_is_recorded_late_and_rolls_nothing_back() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         for (n, (event, gives, path, [first, older, equal])) in FIELDS.into_iter().enumerate() {
-            // Each field's times are before those of all fields so far: only its own make an event
-            // late.
+            // The times of each field are before those of all earlier fields: only the field's own
+            // time makes an event late.
             let (at, before) = (
                 format!("2025-12-04T10:{:02}:30.000Z", 20 - n),
                 format!("2025-12-04T10:{:02}:29.999Z", 20 - n),
@@ -379,20 +382,20 @@ fn an_event_older_than_its_field_is_recorded_late_and_rolls_nothing_back() {
                 (older, &before, true, first),
                 (equal, &at, false, equal),
             ] {
-                event_at(&yard, "T", event, gives(value), at).await;
+                event_at(&node, "T", event, gives(value), at).await;
                 assert_eq!(
-                    newest(&yard, "T").await,
+                    newest(&node, "T").await,
                     (late, at.clone()),
                     "{event} {value}"
                 );
                 assert_eq!(
-                    state(&yard, "T").await.pointer(path),
+                    state(&node, "T").await.pointer(path),
                     Some(&json!(shown)),
                     "{event} {value}"
                 );
             }
         }
-        let sequences: Vec<_> = yard
+        let sequences: Vec<_> = node
             .fetch_timeline("T")
             .await
             .iter()
@@ -403,11 +406,11 @@ fn an_event_older_than_its_field_is_recorded_late_and_rolls_nothing_back() {
             (1..=24).map(Some).collect::<Vec<_>>(),
             "a late event has its number like any other"
         );
-        yard.stop().await;
+        node.stop().await;
 
-        let yard = ground.start().await;
+        let node = test_env.start().await;
         event_at(
-            &yard,
+            &node,
             "T",
             "status.changed",
             json!({"status": "new"}),
@@ -415,20 +418,20 @@ fn an_event_older_than_its_field_is_recorded_late_and_rolls_nothing_back() {
         )
         .await;
         assert!(
-            newest(&yard, "T").await.0,
+            newest(&node, "T").await.0,
             "what is newest is known after a restart"
         );
-        assert_eq!(state(&yard, "T").await["status"], "closed");
-        yard.stop().await;
+        assert_eq!(state(&node, "T").await["status"], "closed");
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_event_more_than_300_s_ahead_counts_as_sent_when_it_was_received() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let (limit, beyond, between) = (
             "2025-12-04T10:35:00.000Z",
             "2025-12-04T10:35:00.001Z",
@@ -438,7 +441,7 @@ fn an_event_more_than_300_s_ahead_counts_as_sent_when_it_was_received() {
             [("NEAR", limit, limit, true), ("FAR", beyond, START, false)]
         {
             event_at(
-                &yard,
+                &node,
                 ticket,
                 "status.changed",
                 json!({"status": "open"}),
@@ -446,12 +449,12 @@ fn an_event_more_than_300_s_ahead_counts_as_sent_when_it_was_received() {
             )
             .await;
             assert_eq!(
-                newest(&yard, ticket).await,
+                newest(&node, ticket).await,
                 (false, counts_as.to_owned()),
                 "{ticket}"
             );
             event_at(
-                &yard,
+                &node,
                 ticket,
                 "status.changed",
                 json!({"status": "closed"}),
@@ -459,32 +462,32 @@ fn an_event_more_than_300_s_ahead_counts_as_sent_when_it_was_received() {
             )
             .await;
             assert_eq!(
-                newest(&yard, ticket).await,
+                newest(&node, ticket).await,
                 (next_is_late, between.to_owned()),
                 "{ticket}"
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// A clock that is put wherever a test wants it, backwards too.
+/// Clock that a test can set, backwards too.
 struct SettableClock(AtomicI64);
 
 impl SettableClock {
-    fn install(ground: &mut TestEnv) -> Arc<Self> {
+    fn install(test_env: &mut TestEnv) -> Arc<Self> {
         let clock = Arc::new(Self(AtomicI64::new(0)));
-        ground.deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        test_env.deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         clock
     }
 
-    /// Puts it `seconds` after [`START`].
+    /// Sets the clock to `seconds` after [`START`].
     fn set_seconds(&self, seconds: i64) {
         self.0.store(seconds, Ordering::SeqCst);
     }
 }
 
-/// The moment `seconds` after [`START`].
+/// Returns the moment `seconds` after [`START`].
 fn moment(seconds: i64) -> Timestamp {
     let start = Timestamp::parse(START).expect("a time");
     Timestamp::from_micros(start.as_micros() + seconds * 1_000_000)
@@ -500,11 +503,11 @@ impl Clock for SettableClock {
     }
 }
 
-/// When each event of the journal was received, in the journal's order.
-async fn received(gate: &TestClient) -> Vec<Timestamp> {
+/// Returns the time of receipt of each event, in the journal's order.
+async fn received(client: &TestClient) -> Vec<Timestamp> {
     let mut times = Vec::new();
     for page in 1.. {
-        let list = gate
+        let list = client
             .get(&format!("/api/v1/events?page={page}&page_size=100"))
             .await;
         let items = list.body["items"].as_array().expect("items");
@@ -524,47 +527,48 @@ async fn received(gate: &TestClient) -> Vec<Timestamp> {
 
 #[test]
 fn a_clock_that_jumps_back_takes_no_receive_time_with_it() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let clock = SettableClock::install(&mut ground);
-        let yard = ground.start().await;
-        // The clock at each event, and the greatest seen so far.
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = SettableClock::install(&mut test_env);
+        let node = test_env.start().await;
+        // Clock at each event, and the greatest value so far.
         for (n, seconds) in [0, 20, -100, 5].into_iter().enumerate() {
             clock.set_seconds(seconds);
-            yard.message(&format!("T-{n}"), &format!("k-{n}")).await;
+            node.send_message(&format!("T-{n}"), &format!("k-{n}"))
+                .await;
         }
-        assert_eq!(received(&yard).await, [0, 20, 20, 20].map(moment));
-        yard.stop().await;
+        assert_eq!(received(&node).await, [0, 20, 20, 20].map(moment));
+        node.stop().await;
 
-        let yard = ground.start().await;
+        let node = test_env.start().await;
         for (n, seconds) in [-250, 21, 3].into_iter().enumerate() {
             clock.set_seconds(seconds);
-            // A ticket that does not know of the later time, and one that does.
+            // One ticket without the later time, and one with it.
             for ticket in ["NEW", "T-1"] {
-                yard.message(ticket, &format!("{ticket}-{n}")).await;
+                node.send_message(ticket, &format!("{ticket}-{n}")).await;
             }
         }
         assert_eq!(
-            received(&yard).await,
+            received(&node).await,
             [0, 20, 20, 20, 20, 20, 21, 21, 21, 21].map(moment)
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn receive_times_never_go_back_while_the_clock_wanders_under_many_senders() {
-    run(async {
-        let mut ground = TestEnv::new(&[("router.shards", "3")]);
-        let clock = SettableClock::install(&mut ground);
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[("router.shards", "3")]);
+        let clock = SettableClock::install(&mut test_env);
+        let node = test_env.start().await;
         let senders = (0..8).map(|sender| {
-            let (gate, clock) = (yard.gate.clone(), Arc::clone(&clock));
+            let (client, clock) = (node.api.clone(), Arc::clone(&clock));
             async move {
                 for event in 0..20 {
                     clock.set_seconds((sender * 20 + event) * 37 % 200);
-                    let answer = gate
-                        .message(
+                    let answer = client
+                        .send_message(
                             &format!("T-{}", (sender + event) % 6),
                             &format!("{sender}-{event}"),
                         )
@@ -574,10 +578,10 @@ fn receive_times_never_go_back_while_the_clock_wanders_under_many_senders() {
             }
         });
         run_together(senders).await;
-        let times = received(&yard).await;
+        let times = received(&node).await;
         assert_eq!(times.len(), 160);
         assert!(times.is_sorted(), "{times:?}");
         assert!(times.first() < times.last(), "the clock did wander");
-        yard.stop().await;
+        node.stop().await;
     });
 }

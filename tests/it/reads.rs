@@ -1,11 +1,11 @@
-//! What the admin reads: entities, timelines, events, reprocessing.
+//! Reads of the admin API: entities, timelines, events, reprocessing.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::test_node::{START, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run};
+use crate::test_node::{START, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run_async};
 
 fn code(answer: &TestAnswer) -> (u16, &str) {
     (
@@ -14,13 +14,13 @@ fn code(answer: &TestAnswer) -> (u16, &str) {
     )
 }
 
-async fn list(gate: &TestClient, path: &str) -> Value {
-    let answer = gate.get(path).await;
+async fn list(client: &TestClient, path: &str) -> Value {
+    let answer = client.get(path).await;
     assert_eq!(answer.status, 200, "{path}: {answer:?}");
     answer.body
 }
 
-/// The member `name` of each item of a list.
+/// Returns the member `name` of each item of a list.
 fn each(list: &Value, name: &str) -> Vec<Value> {
     list["items"]
         .as_array()
@@ -30,18 +30,18 @@ fn each(list: &Value, name: &str) -> Vec<Value> {
         .collect()
 }
 
-/// `items`, `total`, `page`, `page_size` and `pages` of the lists at `path`, all pages of it,
-/// checked against each other.
-async fn all_pages(gate: &TestClient, path: &str, page_size: u64, name: &str) -> Vec<Value> {
+/// Returns `items`, `total`, `page`, `page_size` and `pages` of all pages at `path`, checked
+/// against each other.
+async fn all_pages(client: &TestClient, path: &str, page_size: u64, name: &str) -> Vec<Value> {
     let mut items = Vec::new();
-    let first = list(gate, &format!("{path}?page_size={page_size}")).await;
+    let first = list(client, &format!("{path}?page_size={page_size}")).await;
     let (total, pages) = (
         first["total"].as_u64().expect("a total"),
         first["pages"].as_u64().expect("pages"),
     );
     assert_eq!(pages, total.div_ceil(page_size));
     for page in 1..=pages {
-        let part = list(gate, &format!("{path}?page={page}&page_size={page_size}")).await;
+        let part = list(client, &format!("{path}?page={page}&page_size={page_size}")).await;
         let found = each(&part, name);
         let expected = if page < pages {
             page_size
@@ -56,7 +56,7 @@ async fn all_pages(gate: &TestClient, path: &str, page_size: u64, name: &str) ->
         items.extend(found);
     }
     let beyond = list(
-        gate,
+        client,
         &format!("{path}?page={}&page_size={page_size}", pages + 1),
     )
     .await;
@@ -68,13 +68,19 @@ async fn all_pages(gate: &TestClient, path: &str, page_size: u64, name: &str) ->
 }
 
 /// Sends `count` messages to ticket `S`, many at a time.
-async fn fill(yard: &TestNode, count: usize) {
+async fn fill(node: &TestNode, count: usize) {
     let mut sending = JoinSet::new();
     for worker in 0..16 {
-        let gate = yard.gate.clone();
+        let client = node.api.clone();
         sending.spawn(async move {
             for number in (worker..count).step_by(16) {
-                assert_eq!(gate.message("S", &format!("k-{number}")).await.status, 202);
+                assert_eq!(
+                    client
+                        .send_message("S", &format!("k-{number}"))
+                        .await
+                        .status,
+                    202
+                );
             }
         });
     }
@@ -83,56 +89,57 @@ async fn fill(yard: &TestNode, count: usize) {
 
 #[test]
 fn lists_come_in_pages_newest_first() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         for path in ["/api/v1/entities/ticket", "/api/v1/events"] {
             let empty = json!({"items": [], "total": 0, "page": 1, "page_size": 20, "pages": 0});
-            assert_eq!(list(&yard, path).await, empty);
+            assert_eq!(list(&node, path).await, empty);
         }
         let mut ids = Vec::new();
         for number in 1..=5 {
             ids.push(Value::from(
-                yard.message(&format!("S-{number}"), &format!("k-{number}"))
+                node.send_message(&format!("S-{number}"), &format!("k-{number}"))
                     .await
                     .event_id(),
             ));
         }
-        // A further event makes its ticket no newer: the list is by the event that each began with.
-        ids.push(yard.message("S-2", "k-6").await.event_id().into());
+        // A further event does not move its ticket: the list is ordered by each ticket's first
+        // event.
+        ids.push(node.send_message("S-2", "k-6").await.event_id().into());
         ids.reverse();
         for page_size in [1, 2, 5, 100] {
-            let tickets = all_pages(&yard, "/api/v1/entities/ticket", page_size, "id").await;
+            let tickets = all_pages(&node, "/api/v1/entities/ticket", page_size, "id").await;
             assert_eq!(tickets, ["S-5", "S-4", "S-3", "S-2", "S-1"]);
             assert_eq!(
-                all_pages(&yard, "/api/v1/events", page_size, "event_id").await,
+                all_pages(&node, "/api/v1/events", page_size, "event_id").await,
                 ids
             );
         }
         let timeline =
-            all_pages(&yard, "/api/v1/entities/ticket/S-2/timeline", 1, "event_id").await;
+            all_pages(&node, "/api/v1/entities/ticket/S-2/timeline", 1, "event_id").await;
         assert_eq!(timeline, [ids[0].clone(), ids[4].clone()]);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_long_timeline_and_many_events_are_listed_without_gaps() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        // More than one row of a timeline (64) and more than one block of events (512) hold.
-        fill(&yard, 600).await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        // More events than one row of a timeline (64) and one block of events (512) hold.
+        fill(&node, 600).await;
         let sequences =
-            all_pages(&yard, "/api/v1/entities/ticket/S/timeline", 100, "sequence").await;
+            all_pages(&node, "/api/v1/entities/ticket/S/timeline", 100, "sequence").await;
         assert_eq!(sequences, (1..=600).rev().collect::<Vec<u64>>());
-        let timeline = all_pages(&yard, "/api/v1/entities/ticket/S/timeline", 97, "event_id").await;
+        let timeline = all_pages(&node, "/api/v1/entities/ticket/S/timeline", 97, "event_id").await;
         assert_eq!(
-            all_pages(&yard, "/api/v1/events", 100, "event_id").await,
+            all_pages(&node, "/api/v1/events", 100, "event_id").await,
             timeline,
             "there is no other ticket"
         );
-        let ticket = list(&yard, "/api/v1/entities/ticket/S").await;
+        let ticket = list(&node, "/api/v1/entities/ticket/S").await;
         assert_eq!(ticket["first_event"]["event_id"], timeline[599]);
         assert_eq!(
             (&ticket["last_event"]["event_id"], &ticket["sequence"]),
@@ -142,21 +149,21 @@ fn a_long_timeline_and_many_events_are_listed_without_gaps() {
             ticket["state"]["messages"].as_array().map(Vec::len),
             Some(600)
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_entity_names_its_first_and_its_last_event() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
-        let first = yard.message("S", "k-1").await.event_id();
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let first = node.send_message("S", "k-1").await.event_id();
         clock.advance(Duration::from_millis(1_250));
         let body = json!({"event": "status.changed", "support_uid": "S", "timestamp": "2025-12-04T12:30:01+02:00", "data": {"status": "open"}});
-        let last = yard
-            .answer(yard.signed_request(&body.to_string(), "k-2"))
+        let last = node
+            .send_request(node.signed_request(&body.to_string(), "k-2"))
             .await
             .event_id();
         let expected = json!({
@@ -168,10 +175,10 @@ fn an_entity_names_its_first_and_its_last_event() {
             },
         });
         assert_eq!(
-            list(&yard, "/api/v1/entities/ticket").await["items"],
+            list(&node, "/api/v1/entities/ticket").await["items"],
             json!([expected])
         );
-        let mut ticket = list(&yard, "/api/v1/entities/ticket/S").await;
+        let mut ticket = list(&node, "/api/v1/entities/ticket/S").await;
         assert!(
             ticket
                 .as_object_mut()
@@ -180,7 +187,7 @@ fn an_entity_names_its_first_and_its_last_event() {
                 .is_some()
         );
         assert_eq!(ticket, expected);
-        let event = list(&yard, &format!("/api/v1/events/{last}")).await;
+        let event = list(&node, &format!("/api/v1/events/{last}")).await;
         let expected = json!({
             "event_id": last, "source": "support", "type": "status.changed",
             "entity": {"kind": "ticket", "id": "S", "sequence": 2},
@@ -189,16 +196,16 @@ fn an_entity_names_its_first_and_its_last_event() {
             "processed_at": "2025-12-04T10:30:01.250Z", "payload": body,
         });
         assert_eq!(event, expected);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn events_are_found_by_each_of_their_filters() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
         let missing = json!({"message_id": "missing", "text": "x"});
         let events = [
             (
@@ -213,7 +220,7 @@ fn events_are_found_by_each_of_their_filters() {
         let mut ids = Vec::new();
         for (number, (ticket, event, data)) in events.into_iter().enumerate() {
             ids.push(
-                yard.send(ticket, &number.to_string(), event, data)
+                node.send(ticket, &number.to_string(), event, data)
                     .await
                     .event_id(),
             );
@@ -253,7 +260,7 @@ fn events_are_found_by_each_of_their_filters() {
             ("status=failed&page=2&page_size=1", &[2]),
         ];
         for (query, expected) in cases {
-            let found = list(&yard, &format!("/api/v1/events?{query}")).await;
+            let found = list(&node, &format!("/api/v1/events?{query}")).await;
             let expected: Vec<_> = expected
                 .iter()
                 .map(|number| ids[*number].as_str())
@@ -266,16 +273,16 @@ fn events_are_found_by_each_of_their_filters() {
             };
             assert_eq!(found["total"].as_u64(), Some(total as u64), "{query}");
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn wrong_parameters_are_named_all_of_them() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        yard.message("S", "k-1").await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        node.send_message("S", "k-1").await;
         let cases: [(&str, &[&str]); 16] = [
             ("/api/v1/events?page=0", &["page"]),
             ("/api/v1/events?page=-1", &["page"]),
@@ -301,7 +308,7 @@ fn wrong_parameters_are_named_all_of_them() {
             ("/api/v1/entities/ticket/S?page=1", &["page"]),
         ];
         for (path, expected) in cases {
-            let answer = yard.get(path).await;
+            let answer = node.get(path).await;
             assert_eq!(code(&answer), (400, "validation_failed"), "{path}");
             let errors = answer.body["errors"].as_array().expect("errors");
             let mut fields: Vec<_> = errors
@@ -318,32 +325,34 @@ fn wrong_parameters_are_named_all_of_them() {
             "/api/v1/entities/ticket/nobody",
             "/api/v1/entities/ticket/nobody/timeline",
         ] {
-            assert_eq!(code(&yard.get(path).await), (404, "not_found"), "{path}");
+            assert_eq!(code(&node.get(path).await), (404, "not_found"), "{path}");
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn whoever_has_its_answer_reads_the_event_everywhere() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+fn an_answered_event_is_visible_in_every_read() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         let mut senders = JoinSet::new();
         for sender in 0..4 {
-            let gate = yard.gate.clone();
+            let client = node.api.clone();
             senders.spawn(async move {
                 let ticket = format!("S-{sender}");
                 for number in 1..=25 {
-                    let answer = gate.message(&ticket, &format!("{sender}-{number}")).await;
+                    let answer = client
+                        .send_message(&ticket, &format!("{sender}-{number}"))
+                        .await;
                     let (event_id, sequence) = (answer.event_id(), answer.sequence());
                     assert_eq!(sequence, number);
-                    let event = gate.get(&format!("/api/v1/events/{event_id}")).await;
+                    let event = client.get(&format!("/api/v1/events/{event_id}")).await;
                     assert_eq!(
                         (event.status, &event.body["status"]),
                         (200, &json!("completed"))
                     );
-                    let entity = list(&gate, &format!("/api/v1/entities/ticket/{ticket}")).await;
+                    let entity = list(&client, &format!("/api/v1/entities/ticket/{ticket}")).await;
                     assert_eq!(
                         (&entity["sequence"], &entity["last_event"]["event_id"]),
                         (&json!(sequence), &json!(event_id))
@@ -353,7 +362,7 @@ fn whoever_has_its_answer_reads_the_event_everywhere() {
                         Some(number as usize)
                     );
                     let timeline = list(
-                        &gate,
+                        &client,
                         &format!("/api/v1/entities/ticket/{ticket}/timeline?page_size=1"),
                     )
                     .await;
@@ -362,7 +371,7 @@ fn whoever_has_its_answer_reads_the_event_everywhere() {
                         (&json!(number), vec![json!(event_id)])
                     );
                     let events = list(
-                        &gate,
+                        &client,
                         &format!("/api/v1/events?entity={ticket}&page_size=1"),
                     )
                     .await;
@@ -370,24 +379,24 @@ fn whoever_has_its_answer_reads_the_event_everywhere() {
                         (&events["total"], each(&events, "event_id")),
                         (&json!(number), vec![json!(event_id)])
                     );
-                    let entities = list(&gate, "/api/v1/entities/ticket").await;
+                    let entities = list(&client, "/api/v1/entities/ticket").await;
                     assert!(each(&entities, "id").contains(&json!(ticket)));
                 }
             });
         }
         expect_soon(senders.join_all()).await;
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn nothing_is_shown_that_is_not_durable() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let dam = ground.with_disk_gate();
-        let yard = ground.start().await;
-        let first = yard.message("S", "k-1").await;
-        let failed = yard
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let dam = test_env.with_disk_gate();
+        let node = test_env.start().await;
+        let first = node.send_message("S", "k-1").await;
+        let failed = node
             .send("S", "k-2", "message.deleted", json!({"message_id": "m"}))
             .await
             .event_id();
@@ -399,25 +408,25 @@ fn nothing_is_shown_that_is_not_durable() {
         ];
         let mut before = Vec::new();
         for path in paths {
-            before.push(list(&yard, path).await);
+            before.push(list(&node, path).await);
         }
         dam.close();
         let mut waiting = JoinSet::new();
-        let gate = yard.gate.clone();
-        waiting.spawn(async move { gate.message("S", "k-3").await });
+        let client = node.api.clone();
+        waiting.spawn(async move { client.send_message("S", "k-3").await });
         dam.wait_until_held().await;
-        // More is on its way behind the commit that is held.
+        // More events are in flight behind the held commit.
         for ticket in ["S", "T"] {
-            let gate = yard.gate.clone();
-            waiting.spawn(async move { gate.message(ticket, &format!("k-{ticket}")).await });
+            let client = node.api.clone();
+            waiting.spawn(async move { client.send_message(ticket, &format!("k-{ticket}")).await });
         }
-        let gate = yard.gate.clone();
+        let client = node.api.clone();
         let path = format!("/api/v1/events/{failed}/reprocess");
-        waiting.spawn(async move { gate.post(&path).await });
+        waiting.spawn(async move { client.post(&path).await });
         for (path, before) in paths.iter().zip(&before) {
-            assert_eq!(list(&yard, path).await, *before, "{path}");
+            assert_eq!(list(&node, path).await, *before, "{path}");
         }
-        // Only its end: the incarnation before it may begin with the same digit.
+        // Only its end differs for sure: the earlier incarnation may begin with the same digit.
         let next = format!(
             "{}_3",
             first
@@ -426,12 +435,12 @@ fn nothing_is_shown_that_is_not_durable() {
                 .expect("the first event of a store")
         );
         assert_eq!(
-            yard.get(&format!("/api/v1/events/{next}")).await.status,
+            node.get(&format!("/api/v1/events/{next}")).await.status,
             404
         );
-        assert_eq!(yard.get("/api/v1/entities/ticket/T").await.status, 404);
+        assert_eq!(node.get("/api/v1/entities/ticket/T").await.status, 404);
         assert_eq!(
-            list(&yard, &format!("/api/v1/events/{failed}")).await["status"],
+            list(&node, &format!("/api/v1/events/{failed}")).await["status"],
             "failed"
         );
         dam.open();
@@ -441,25 +450,25 @@ fn nothing_is_shown_that_is_not_durable() {
             "{answers:?}"
         );
         assert_eq!(
-            list(&yard, "/api/v1/entities/ticket/S").await["sequence"],
+            list(&node, "/api/v1/entities/ticket/S").await["sequence"],
             3
         );
         assert_eq!(
-            yard.get(&format!("/api/v1/events/{next}")).await.status,
+            node.get(&format!("/api/v1/events/{next}")).await.status,
             200
         );
-        assert_eq!(yard.get("/api/v1/entities/ticket/T").await.status, 200);
-        yard.stop().await;
+        assert_eq!(node.get("/api/v1/entities/ticket/T").await.status, 200);
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_event_id_of_another_store_or_of_no_event_is_answered_404() {
-    run(async {
-        let (ground, other) = (TestEnv::new(&[]), TestEnv::new(&[]));
-        let (yard, elsewhere) = (ground.start().await, other.start().await);
-        let ours = yard.message("S", "k-1").await.event_id();
-        let theirs = elsewhere.message("S", "k-1").await.event_id();
+    run_async(async {
+        let (test_env, other) = (TestEnv::new(&[]), TestEnv::new(&[]));
+        let (node, elsewhere) = (test_env.start().await, other.start().await);
+        let ours = node.send_message("S", "k-1").await.event_id();
+        let theirs = elsewhere.send_message("S", "k-1").await.event_id();
         assert_ne!(ours, theirs, "each store is at position 1");
         let incarnation = ours.strip_suffix("_1").expect("the first event of a store");
         let wrong = [
@@ -477,34 +486,34 @@ fn an_event_id_of_another_store_or_of_no_event_is_answered_404() {
         ];
         for id in wrong {
             assert_eq!(
-                code(&yard.get(&format!("/api/v1/events/{id}")).await),
+                code(&node.get(&format!("/api/v1/events/{id}")).await),
                 (404, "not_found"),
                 "{id}"
             );
             assert_eq!(
-                code(&yard.post(&format!("/api/v1/events/{id}/reprocess")).await),
+                code(&node.post(&format!("/api/v1/events/{id}/reprocess")).await),
                 (404, "not_found"),
                 "{id}"
             );
         }
         assert_eq!(
-            yard.get(&format!("/api/v1/events/{ours}")).await.status,
+            node.get(&format!("/api/v1/events/{ours}")).await.status,
             200
         );
-        yard.stop().await;
+        node.stop().await;
         elsewhere.stop().await;
     });
 }
 
 #[test]
 fn a_failed_event_is_reprocessed_under_its_own_id_until_it_succeeds() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
-        assert_eq!(yard.message("S", "k-1").await.sequence(), 1);
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        assert_eq!(node.send_message("S", "k-1").await.sequence(), 1);
         let update = json!({"message_id": "m", "text": "after"});
-        let failed = yard
+        let failed = node
             .send("S", "k-2", "message.updated", update.clone())
             .await;
         assert_eq!(
@@ -518,7 +527,7 @@ fn a_failed_event_is_reprocessed_under_its_own_id_until_it_succeeds() {
         );
 
         clock.advance(Duration::from_secs(1));
-        let again = yard.post(&reprocess).await;
+        let again = node.post(&reprocess).await;
         assert_eq!(
             (again.status, &again.body),
             (202, &failed.body),
@@ -531,7 +540,7 @@ fn a_failed_event_is_reprocessed_under_its_own_id_until_it_succeeds() {
             ),
             (Some(id.as_str()), None)
         );
-        let shown = list(&yard, &event).await;
+        let shown = list(&node, &event).await;
         assert_eq!(
             (&shown["status"], &shown["code"]),
             (&json!("failed"), &json!(404))
@@ -541,30 +550,30 @@ fn a_failed_event_is_reprocessed_under_its_own_id_until_it_succeeds() {
             (&json!(START), &json!("2025-12-04T10:30:01.000Z"))
         );
         assert_eq!(
-            list(&yard, "/api/v1/events?status=failed").await["total"],
+            list(&node, "/api/v1/events?status=failed").await["total"],
             1,
             "an attempt is no event"
         );
-        assert_eq!(list(&yard, "/api/v1/events").await["total"], 2);
+        assert_eq!(list(&node, "/api/v1/events").await["total"], 2);
 
-        // Older than the update, which so is still news when it is tried again.
+        // Older than the update, so the update is still news when it is reprocessed.
         let created = json!({
             "event": "message.created", "support_uid": "S", "timestamp": "2025-12-04T10:00:00Z",
             "data": {"message_id": "m", "text": "before"},
         });
         assert_eq!(
-            yard.answer(yard.signed_request(&created.to_string(), "k-3"))
+            node.send_request(node.signed_request(&created.to_string(), "k-3"))
                 .await
                 .sequence(),
             2
         );
-        let completed = yard.post(&reprocess).await;
+        let completed = node.post(&reprocess).await;
         assert_eq!(
             (completed.status, completed.sequence(), completed.event_id()),
             (202, 3, id.clone())
         );
         assert_eq!(completed.header("x-entity-sequence"), Some("3"));
-        let shown = list(&yard, &event).await;
+        let shown = list(&node, &event).await;
         assert_eq!(
             (&shown["status"], &shown["code"], &shown["error_message"]),
             (&json!("completed"), &Value::Null, &Value::Null)
@@ -573,13 +582,13 @@ fn a_failed_event_is_reprocessed_under_its_own_id_until_it_succeeds() {
             (&shown["entity"]["sequence"], &shown["payload"]["data"]),
             (&json!(3), &update)
         );
-        let ticket = list(&yard, "/api/v1/entities/ticket/S").await;
+        let ticket = list(&node, "/api/v1/entities/ticket/S").await;
         assert_eq!(
             (&ticket["sequence"], &ticket["state"]["messages"][1]["text"]),
             (&json!(3), &json!("after"))
         );
         assert_eq!(ticket["last_event"]["event_id"], id.as_str());
-        let timeline = yard.fetch_timeline("S").await;
+        let timeline = node.fetch_timeline("S").await;
         assert_eq!(timeline.len(), 3);
         assert_eq!(
             (
@@ -590,53 +599,53 @@ fn a_failed_event_is_reprocessed_under_its_own_id_until_it_succeeds() {
             (&json!(id), &json!(START), &json!(false))
         );
 
-        assert_eq!(code(&yard.post(&reprocess).await), (409, "not_failed"));
-        let fine = yard.message("S", "k-4").await.event_id();
+        assert_eq!(code(&node.post(&reprocess).await), (409, "not_failed"));
+        let fine = node.send_message("S", "k-4").await.event_id();
         assert_eq!(
-            code(&yard.post(&format!("/api/v1/events/{fine}/reprocess")).await),
+            code(&node.post(&format!("/api/v1/events/{fine}/reprocess")).await),
             (409, "not_failed")
         );
-        let duplicate = yard.send("S", "k-2", "message.updated", update).await;
+        let duplicate = node.send("S", "k-2", "message.updated", update).await;
         assert_eq!(
             (duplicate.status, duplicate.header("x-event-id")),
             (409, Some(id.as_str()))
         );
         assert_eq!(
-            list(&yard, "/api/v1/events?status=failed").await["total"],
+            list(&node, "/api/v1/events?status=failed").await["total"],
             0
         );
-        yard.stop().await;
+        node.stop().await;
 
-        let yard = ground.start().await;
+        let node = test_env.start().await;
         assert_eq!(
-            list(&yard, &event).await["status"],
+            list(&node, &event).await["status"],
             "completed",
             "after a restart too"
         );
-        assert_eq!(code(&yard.post(&reprocess).await), (409, "not_failed"));
-        yard.stop().await;
+        assert_eq!(code(&node.post(&reprocess).await), (409, "not_failed"));
+        node.stop().await;
     });
 }
 
 #[test]
 fn reprocess_requests_at_once_make_one_new_record() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let dam = ground.with_disk_gate();
-        let yard = ground.start().await;
-        let failed = yard
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let dam = test_env.with_disk_gate();
+        let node = test_env.start().await;
+        let failed = node
             .send("S", "k-1", "message.deleted", json!({"message_id": "m"}))
             .await
             .event_id();
-        assert_eq!(yard.message("S", "m").await.sequence(), 1);
+        assert_eq!(node.send_message("S", "m").await.sequence(), 1);
         dam.close();
         let mut waiting = JoinSet::new();
         for _ in 0..8 {
-            let (gate, path) = (
-                yard.gate.clone(),
+            let (client, path) = (
+                node.api.clone(),
                 format!("/api/v1/events/{failed}/reprocess"),
             );
-            waiting.spawn(async move { gate.post(&path).await });
+            waiting.spawn(async move { client.post(&path).await });
         }
         dam.wait_until_held().await;
         dam.open();
@@ -648,37 +657,36 @@ fn reprocess_requests_at_once_make_one_new_record() {
             (accepted[0].sequence(), accepted[0].event_id()),
             (2, failed.clone())
         );
-        // Which of the two depends on whether it looked before or after the first was done.
+        // The answer depends on the order of the two requests.
         let known = [(409, "reprocess_in_progress"), (409, "not_failed")];
         assert!(
             refused.iter().all(|answer| known.contains(&code(answer))),
             "{refused:?}"
         );
-        assert_eq!(yard.fetch_timeline("S").await.len(), 2);
-        assert_eq!(yard.message("S", "k-2").await.sequence(), 3);
-        yard.stop().await;
+        assert_eq!(node.fetch_timeline("S").await.len(), 2);
+        assert_eq!(node.send_message("S", "k-2").await.sequence(), 3);
+        node.stop().await;
     });
 }
 
-/// The event's own time was read anew from its payload at each attempt. One that had been too far
-/// ahead to be believed when it was received then was not, and the attempt overwrote what was
-/// newer.
+/// Regression: the event's own time was read again from its payload at each attempt. A time that
+/// was too far ahead at receipt was accepted later, and the attempt overwrote newer data.
 #[test]
 fn an_attempt_at_an_event_makes_it_no_newer_than_it_was() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
         let ahead = json!({
             "event": "message.updated", "support_uid": "S", "timestamp": "2025-12-04T10:36:40Z",
             "data": {"message_id": "m", "text": "older"},
         });
-        let failed = yard
-            .answer(yard.signed_request(&ahead.to_string(), "k-1"))
+        let failed = node
+            .send_request(node.signed_request(&ahead.to_string(), "k-1"))
             .await
             .event_id();
         clock.advance(Duration::from_secs(200));
-        let newer = yard
+        let newer = node
             .send(
                 "S",
                 "k-2",
@@ -688,67 +696,67 @@ fn an_attempt_at_an_event_makes_it_no_newer_than_it_was() {
             .await;
         assert_eq!(newer.sequence(), 1);
         assert_eq!(
-            yard.post(&format!("/api/v1/events/{failed}/reprocess"))
+            node.post(&format!("/api/v1/events/{failed}/reprocess"))
                 .await
                 .sequence(),
             2
         );
-        let entry = yard.fetch_timeline("S").await.pop().expect("the attempt");
+        let entry = node.fetch_timeline("S").await.pop().expect("the attempt");
         assert_eq!(
             (&entry["at"], &entry["late"]),
             (&json!(START), &json!(true))
         );
-        let ticket = list(&yard, "/api/v1/entities/ticket/S").await;
+        let ticket = list(&node, "/api/v1/entities/ticket/S").await;
         assert_eq!(ticket["state"]["messages"][0]["text"], "newer");
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// A sender's key in the form of the node's own claims kept its failed event from ever being
-/// reprocessed.
+/// Regression: a sender's key in the form of the node's own claims prevented the reprocessing of
+/// its failed event.
 #[test]
 fn no_senders_key_stands_in_the_way_of_reprocessing() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        let failed = yard
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let failed = node
             .send("S", "k-1", "message.deleted", json!({"message_id": "m"}))
             .await
             .event_id();
-        assert_eq!(yard.message("S", "m").await.sequence(), 1);
+        assert_eq!(node.send_message("S", "m").await.sequence(), 1);
         assert_eq!(
-            yard.message("S", &format!("reprocess:{failed}:0"))
+            node.send_message("S", &format!("reprocess:{failed}:0"))
                 .await
                 .sequence(),
             2
         );
         assert_eq!(
-            yard.post(&format!("/api/v1/events/{failed}/reprocess"))
+            node.post(&format!("/api/v1/events/{failed}/reprocess"))
                 .await
                 .sequence(),
             3
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_node_says_that_it_lives_and_that_it_is_ready_to_anyone() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         for (path, status) in [("/healthz", "ok"), ("/health", "ok"), ("/readyz", "ready")] {
-            let url = format!("{}{path}", yard.base);
-            let answer = yard.answer(yard.client.get(&url)).await;
+            let url = format!("{}{path}", node.base);
+            let answer = node.send_request(node.client.get(&url)).await;
             assert_eq!(
                 (answer.status, &answer.body),
                 (200, &json!({"status": status})),
                 "{path}"
             );
             assert_eq!(answer.header("cache-control"), Some("no-store"));
-            let head = yard.answer(yard.client.head(&url)).await;
+            let head = node.send_request(node.client.head(&url)).await;
             assert_eq!((head.status, &head.body), (200, &json!("")), "{path}");
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }

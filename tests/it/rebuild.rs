@@ -1,4 +1,4 @@
-//! Rebuilding what is derived from the journal: every read says the same as before.
+//! Rebuilding the projection from the journal: every read has the same answer as before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,53 +14,53 @@ use hookyard::journal::DataStore;
 use serde_json::{Value, json};
 
 use crate::crashes::snapshot_rows;
-use crate::failures::{begin, noise, outputs};
+use crate::failures::{incompressible_text, join_all, spawn_all};
 use crate::store_opening::run_tool;
-use crate::test_node::{SECRET, TestAnswer, TestClient, TestEnv, run};
+use crate::test_node::{SECRET, TestAnswer, TestClient, TestEnv, run_async};
 
-/// Rebuilds the store of `ground`, on a thread of its own since it blocks.
-pub fn rebuild(ground: &TestEnv) -> Result<RebuildSummary, app::Error> {
-    let config = ground.config();
+/// Rebuilds the store of `test_env`, on its own thread because the call blocks.
+pub fn rebuild(test_env: &TestEnv) -> Result<RebuildSummary, app::NodeError> {
+    let config = test_env.config();
     std::thread::spawn(move || app::rebuild_store(&config))
         .join()
         .expect("no panic in it")
 }
 
-/// A stopped node's folder with a bit of everything, and all that its readers were told.
+/// Folder of a stopped node with every kind of record, and the answers of all reads.
 struct RecordedStore {
-    ground: TestEnv,
-    told: BTreeMap<String, Value>,
-    /// What was accepted, by key.
+    test_env: TestEnv,
+    reads: BTreeMap<String, Value>,
+    /// Accepted events by key.
     accepted: Vec<(&'static str, TestAnswer)>,
 }
 
-/// More than one page of a list has.
+/// More than one page of a list.
 const TICKETS: u64 = 130;
-/// More than one block of events and several snapshots' worth.
+/// More than one block of events, and several snapshots.
 const LONG: u64 = 600;
-/// Of the other records, see [`live_through`].
+/// Other records, see [`send_history`].
 const OTHERS: u64 = 9;
 
 impl RecordedStore {
     fn new() -> Self {
-        let mut ground = TestEnv::new(&[("entity.items_max", "50")]);
-        let clock = ground.with_manual_clock();
-        let (told, accepted) = run(async {
-            let yard = ground.start().await;
-            let accepted = send_history(&yard, &clock).await;
-            let told = read_everything(&yard).await;
-            yard.stop().await;
-            (told, accepted)
+        let mut test_env = TestEnv::new(&[("entity.items_max", "50")]);
+        let clock = test_env.with_manual_clock();
+        let (reads, accepted) = run_async(async {
+            let node = test_env.start().await;
+            let accepted = send_history(&node, &clock).await;
+            let reads = read_everything(&node).await;
+            node.stop().await;
+            (reads, accepted)
         });
-        assert!(snapshot_rows(&ground) > 0, "no entity has a snapshot");
+        assert!(snapshot_rows(&test_env) > 0, "no entity has a snapshot");
         Self {
-            ground,
-            told,
+            test_env,
+            reads,
             accepted,
         }
     }
 
-    /// What a rebuild reads and finds.
+    /// Expected result of a rebuild.
     fn expected_summary(&self) -> RebuildSummary {
         RebuildSummary {
             records: TICKETS + LONG + OTHERS,
@@ -68,23 +68,22 @@ impl RecordedStore {
         }
     }
 
-    /// Starts a node and compares what it tells its readers, and whether it knows the keys, with
-    /// what there was.
+    /// Starts a node and compares its reads and known keys with the recorded ones.
     fn assert_unchanged(&self) {
-        run(async {
-            let yard = self.ground.start().await;
-            let told = read_everything(&yard).await;
+        run_async(async {
+            let node = self.test_env.start().await;
+            let reads = read_everything(&node).await;
             assert!(
-                told.keys().eq(self.told.keys()),
+                reads.keys().eq(self.reads.keys()),
                 "{:?} became {:?}",
-                self.told.keys(),
-                told.keys()
+                self.reads.keys(),
+                reads.keys()
             );
-            for (path, answer) in &told {
-                assert_eq!(*answer, self.told[path], "at {path}");
+            for (path, answer) in &reads {
+                assert_eq!(*answer, self.reads[path], "at {path}");
             }
             for (key, accepted) in &self.accepted {
-                let again = yard.message("SUP-other", key).await;
+                let again = node.send_message("SUP-other", key).await;
                 assert_eq!(again.status, 409, "{key}: {again:?}");
                 assert_eq!(
                     again.header("x-event-id"),
@@ -92,21 +91,21 @@ impl RecordedStore {
                     "of {key}"
                 );
             }
-            yard.stop().await;
+            node.stop().await;
         });
     }
 
-    /// Changes the rows of what is derived while no node runs.
+    /// Changes the projection's rows while no node runs.
     fn change(&self, change: impl FnOnce(&DataStore)) {
-        let store = DataStore::open(&self.ground.store_path(), 1 << 20, Arc::new(NoFailures))
+        let store = DataStore::open(&self.test_env.store_path(), 1 << 20, Arc::new(NoFailures))
             .expect("the node has stopped");
         change(&store);
         store.sync().expect("it syncs");
     }
 }
 
-/// Many tickets and a long one; failed, reprocessed and late events.
-async fn send_history(gate: &TestClient, clock: &ManualClock) -> Vec<(&'static str, TestAnswer)> {
+/// Sends many tickets and a long one, with failed, reprocessed and late events.
+async fn send_history(client: &TestClient, clock: &ManualClock) -> Vec<(&'static str, TestAnswer)> {
     let accepted = |answer: TestAnswer| {
         assert_eq!(answer.status, 202, "{answer:?}");
         answer
@@ -114,61 +113,67 @@ async fn send_history(gate: &TestClient, clock: &ManualClock) -> Vec<(&'static s
     for number in 1..=TICKETS {
         let (ticket, key) = (format!("SUP-{number}"), format!("status-{number}"));
         accepted(
-            gate.send(
-                &ticket,
-                &key,
-                "status.changed",
-                json!({"status": "pending"}),
-            )
-            .await,
+            client
+                .send(
+                    &ticket,
+                    &key,
+                    "status.changed",
+                    json!({"status": "pending"}),
+                )
+                .await,
         );
         clock.advance(Duration::from_millis(300));
     }
     let long = (1..=LONG).map(|number| {
-        let (gate, key) = (gate.clone(), format!("long-{number}"));
+        let (client, key) = (client.clone(), format!("long-{number}"));
         async move {
-            let data = json!({"message_id": key, "text": noise(200)});
-            gate.send("SUP-long", &key, "message.created", data).await
+            let data = json!({"message_id": key, "text": incompressible_text(200)});
+            client.send("SUP-long", &key, "message.created", data).await
         }
     });
-    outputs(begin(long))
+    join_all(spawn_all(long))
         .await
         .into_iter()
         .for_each(|answer| drop(accepted(answer)));
 
     let unknown = json!({"message_id": "m-1", "text": "of a message that is not there"});
     let lost = accepted(
-        gate.send("SUP-1", "lost", "message.updated", unknown.clone())
+        client
+            .send("SUP-1", "lost", "message.updated", unknown.clone())
             .await,
     );
     let never = accepted(
-        gate.send("SUP-2", "never", "message.updated", unknown.clone())
+        client
+            .send("SUP-2", "never", "message.updated", unknown.clone())
             .await,
     );
     let none = accepted(
-        gate.send("SUP-none", "none", "message.updated", unknown)
+        client
+            .send("SUP-none", "none", "message.updated", unknown)
             .await,
     );
     let reprocess = async |event: &TestAnswer| {
-        gate.post(&format!("/api/v1/events/{}/reprocess", event.event_id()))
+        client
+            .post(&format!("/api/v1/events/{}/reprocess", event.event_id()))
             .await
     };
     accepted(reprocess(&lost).await);
     accepted(reprocess(&never).await);
-    accepted(gate.message("SUP-1", "m-1").await);
+    accepted(client.send_message("SUP-1", "m-1").await);
     clock.advance(Duration::from_secs(60));
     assert_eq!(
         accepted(reprocess(&lost).await).sequence(),
         3,
         "it failed twice and worked at last"
     );
-    let late = accepted(sent_late(gate, clock, "SUP-3", json!({"status": "closed"})).await);
+    let late = accepted(sent_late(client, clock, "SUP-3", json!({"status": "closed"})).await);
     assert_eq!(late.sequence(), 2);
     let tags = accepted(
-        gate.send("SUP-3", "tags", "tags.updated", json!({"tags": ["b", "a"]}))
+        client
+            .send("SUP-3", "tags", "tags.updated", json!({"tags": ["b", "a"]}))
             .await,
     );
-    let state = gate.get("/api/v1/entities/ticket/SUP-3").await;
+    let state = client.get("/api/v1/entities/ticket/SUP-3").await;
     assert_eq!(
         state.body["state"]["status"], "pending",
         "the late event did not count"
@@ -182,9 +187,9 @@ async fn send_history(gate: &TestClient, clock: &ManualClock) -> Vec<(&'static s
     ]
 }
 
-/// A change of status that was signed before what the ticket has already seen.
+/// Sends a change of status that was signed before the ticket's newest event.
 async fn sent_late(
-    gate: &TestClient,
+    client: &TestClient,
     clock: &ManualClock,
     ticket: &str,
     data: Value,
@@ -194,7 +199,7 @@ async fn sent_late(
         .wall()
         .saturating_sub(Duration::from_secs(250))
         .to_string();
-    let request = gate
+    let request = client
         .signed_request(&body, "late")
         .build()
         .expect("a request");
@@ -202,21 +207,23 @@ async fn sent_late(
     let signature = sign_support_body(&Secret::new(SECRET), body.as_bytes(), &signed_at);
     headers.insert("x-crm-signature", signature.parse().expect("a header"));
     headers.insert("x-crm-timestamp", signed_at.parse().expect("a header"));
-    gate.answer(
-        gate.client
-            .post(request.url().clone())
-            .headers(headers)
-            .body(body),
-    )
-    .await
+    client
+        .send_request(
+            client
+                .client
+                .post(request.url().clone())
+                .headers(headers)
+                .body(body),
+        )
+        .await
 }
 
-/// What all readers are told, by path.
-async fn read_everything(gate: &TestClient) -> BTreeMap<String, Value> {
+/// Reads all paths and returns the answers by path.
+async fn read_everything(client: &TestClient) -> BTreeMap<String, Value> {
     let middle = Timestamp::parse(crate::test_node::START)
         .expect("a time")
         .saturating_add(Duration::from_secs(20));
-    let mut told = BTreeMap::new();
+    let mut reads = BTreeMap::new();
     let lists = [
         "entities/ticket?".to_owned(),
         "events?".to_owned(),
@@ -233,18 +240,18 @@ async fn read_everything(gate: &TestClient) -> BTreeMap<String, Value> {
         for page_size in [100, 7] {
             for page in 1.. {
                 let path = format!("/api/v1/{list}page={page}&page_size={page_size}");
-                let answer = gate.get(&path).await;
+                let answer = client.get(&path).await;
                 assert_eq!(answer.status, 200, "{path}: {answer:?}");
                 let pages = answer.body["pages"].as_u64().expect("a number");
-                told.insert(path, answer.body);
+                reads.insert(path, answer.body);
                 if page >= pages {
                     break;
                 }
             }
         }
     }
-    let listed = |told: &BTreeMap<String, Value>, list: &str, id: &str| -> Vec<String> {
-        let pages = told
+    let listed = |reads: &BTreeMap<String, Value>, list: &str, id: &str| -> Vec<String> {
+        let pages = reads
             .iter()
             .filter(|(path, _)| path.starts_with(list) && path.ends_with("page_size=100"));
         let items = pages.flat_map(|(_, page)| page["items"].as_array().expect("items"));
@@ -252,19 +259,19 @@ async fn read_everything(gate: &TestClient) -> BTreeMap<String, Value> {
             .map(|item| item[id].as_str().expect("text").to_owned())
             .collect()
     };
-    for ticket in listed(&told, "/api/v1/entities/ticket?", "id") {
+    for ticket in listed(&reads, "/api/v1/entities/ticket?", "id") {
         let path = format!("/api/v1/entities/ticket/{ticket}");
-        told.insert(path.clone(), gate.get(&path).await.body);
-        told.insert(
+        reads.insert(path.clone(), client.get(&path).await.body);
+        reads.insert(
             format!("{path}/timeline"),
-            gate.fetch_timeline(&ticket).await.into(),
+            client.fetch_timeline(&ticket).await.into(),
         );
     }
-    for event in listed(&told, "/api/v1/events?page", "event_id") {
+    for event in listed(&reads, "/api/v1/events?page", "event_id") {
         let path = format!("/api/v1/events/{event}");
-        told.insert(path.clone(), gate.get(&path).await.body);
+        reads.insert(path.clone(), client.get(&path).await.body);
     }
-    told
+    reads
 }
 
 #[test]
@@ -272,27 +279,27 @@ fn every_read_is_the_same_after_a_rebuild_by_function_and_by_command() {
     let history = RecordedStore::new();
     history.assert_unchanged();
     assert_eq!(
-        rebuild(&history.ground).expect("it rebuilds"),
+        rebuild(&history.test_env).expect("it rebuilds"),
         history.expected_summary()
     );
-    assert_eq!(snapshot_rows(&history.ground), 0, "it began from nothing");
+    assert_eq!(snapshot_rows(&history.test_env), 0, "it began from nothing");
     history.assert_unchanged();
 
-    let output = run_tool(&history.ground, &["rebuild"]);
+    let output = run_tool(&history.test_env, &["rebuild"]);
     assert!(output.status.success(), "{output:?}");
     let RebuildSummary { records, entities } = history.expected_summary();
-    let told = String::from_utf8_lossy(&output.stdout);
+    let reads = String::from_utf8_lossy(&output.stdout);
     assert!(
-        told.contains(&format!(
+        reads.contains(&format!(
             "rebuilt from {records} records of {entities} entities"
         )),
-        "{told}"
+        "{reads}"
     );
     history.assert_unchanged();
 }
 
 #[test]
-fn a_rebuild_replaces_what_was_derived_wrongly() {
+fn a_rebuild_replaces_wrong_rows() {
     let history = RecordedStore::new();
     history.change(|store| {
         let tree = store.tree("projection").expect("a tree");
@@ -304,21 +311,20 @@ fn a_rebuild_replaces_what_was_derived_wrongly() {
         }
     });
     assert_eq!(
-        rebuild(&history.ground).expect("it rebuilds"),
+        rebuild(&history.test_env).expect("it rebuilds"),
         history.expected_summary()
     );
     history.assert_unchanged();
 }
 
-/// A crash within a rebuild: what was derived is gone, and of what was derived anew some rows are
-/// there.
+/// A crash within a rebuild: the old rows are gone, and some new rows are there.
 #[test]
 fn a_rebuild_that_was_cut_short_is_finished_by_the_next_start() {
     let history = RecordedStore::new();
     history.change(|store| store.drop_tree("projection").expect("drops"));
     history.assert_unchanged();
     history.change(|store| {
-        /// Its row is written last.
+        /// Key of the row that is written last.
         const CURSOR: &[u8] = &[1];
         let tree = store.tree("projection").expect("a tree");
         tree.remove(CURSOR).expect("removes").expect("was there");
@@ -336,18 +342,18 @@ fn a_rebuild_that_was_cut_short_is_finished_by_the_next_start() {
 
 #[test]
 fn a_store_in_use_is_not_rebuilt() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        assert_eq!(yard.message("SUP-1", "k-1").await.status, 202);
-        assert!(rebuild(&ground).is_err_and(|error| format!("{error:?}").contains("InUse")));
-        let output = run_tool(&ground, &["rebuild"]);
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        assert_eq!(node.send_message("SUP-1", "k-1").await.status, 202);
+        assert!(rebuild(&test_env).is_err_and(|error| format!("{error:?}").contains("InUse")));
+        let output = run_tool(&test_env, &["rebuild"]);
         assert!(!output.status.success());
         assert!(
             String::from_utf8_lossy(&output.stderr).contains("is in use by another process"),
             "{output:?}"
         );
-        assert_eq!(yard.message("SUP-1", "k-2").await.sequence(), 2);
-        yard.stop().await;
+        assert_eq!(node.send_message("SUP-1", "k-2").await.sequence(), 2);
+        node.stop().await;
     });
 }

@@ -1,5 +1,5 @@
-//! A subscriber to deliver to: a real HTTP server that does with each request what a test's script
-//! says, and remembers all.
+//! Test subscriber: a real HTTP server that answers each request as the test's script decides, and
+//! records all requests.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -14,18 +14,18 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::test_node::{expect_soon, run};
+use crate::test_node::{expect_soon, run_async};
 
-/// A request as it came.
+/// Request as it was received.
 #[derive(Clone, Debug)]
 pub struct ReceiverRequest {
-    /// The connection that brought it, from 0.
+    /// Index of its connection, from 0.
     pub connection: u64,
-    /// How many requests came before with the same `webhook-id`.
+    /// Number of earlier requests with the same `webhook-id`.
     pub before: usize,
     pub method: String,
     pub path: String,
-    /// Names in lower case.
+    /// Headers with lowercase names.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -43,12 +43,12 @@ impl ReceiverRequest {
             .unwrap_or_else(|| panic!("no {name} in {self:?}"))
     }
 
-    /// Its `webhook-id`.
+    /// Returns its `webhook-id`.
     pub fn id(&self) -> &str {
         self.require_header("webhook-id")
     }
 
-    /// Its number among its entity's records.
+    /// Returns the sequence in its entity.
     pub fn sequence(&self) -> u64 {
         self.require_header("x-entity-sequence")
             .parse()
@@ -59,7 +59,7 @@ impl ReceiverRequest {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON in {self:?}"))
     }
 
-    /// The event's name.
+    /// Returns the name of the event.
     pub fn event(&self) -> String {
         self.json()["event"]
             .as_str()
@@ -67,7 +67,7 @@ impl ReceiverRequest {
             .to_owned()
     }
 
-    /// Whose event it is: `kind/id`.
+    /// Returns the entity as `kind/id`.
     pub fn entity(&self) -> String {
         let entity = &self.json()["entity"];
         let text = |member: &str| {
@@ -80,32 +80,31 @@ impl ReceiverRequest {
     }
 }
 
-/// What is done with a request.
+/// Reaction to a request.
 #[derive(Clone, Debug)]
 pub enum ReceiverReply {
-    /// This status, and nothing more.
+    /// Answers with this status and nothing else.
     Status(u16),
-    /// This status, these headers, this body.
-    TestAnswer(u16, Vec<(&'static str, String)>, String),
-    /// The reply within, once the latch is open.
+    /// Answers with this status, these headers and this body.
+    Full(u16, Vec<(&'static str, String)>, String),
+    /// Sends the inner reply after the latch is opened.
     Held(ReplyLatch, Box<ReceiverReply>),
-    /// Nothing, with the connection open until the other side closes it.
+    /// Sends nothing and keeps the connection open until the other side closes it.
     Hang,
-    /// This status at once, and then its body byte by byte without an end, each when the last one
-    /// was taken.
+    /// Sends this status at once, then an endless body, byte by byte as the bytes are read.
     Drip(u16),
-    /// This status at once, and then a body without an end, as fast as it is taken.
+    /// Sends this status at once, then an endless body as fast as possible.
     Endless(u16),
-    /// The connection is closed without a word.
+    /// Closes the connection without an answer.
     Close,
-    /// This status and half of the body that it announces, then the connection is closed.
+    /// Sends this status and half of the announced body, then closes the connection.
     BreakOff(u16),
 }
 
 impl ReceiverReply {
-    /// A 429 or 503 that says when to come again.
+    /// Answers 429 or 503 with a `Retry-After`.
     pub fn retry_after(status: u16, seconds: u64) -> Self {
-        Self::TestAnswer(
+        Self::Full(
             status,
             vec![("retry-after", seconds.to_string())],
             String::new(),
@@ -113,16 +112,16 @@ impl ReceiverReply {
     }
 
     pub fn redirect(location: &str) -> Self {
-        Self::TestAnswer(302, vec![("location", location.to_owned())], String::new())
+        Self::Full(302, vec![("location", location.to_owned())], String::new())
     }
 
-    /// Itself, once `latch` is open.
+    /// Wraps the reply so that it is sent after `latch` is opened.
     pub fn held_by(self, latch: &ReplyLatch) -> Self {
         Self::Held(latch.clone(), Box::new(self))
     }
 }
 
-/// Holds replies back until a test opens it. Clones are one latch.
+/// Holds replies back until a test opens it. Clones share the latch.
 #[derive(Clone, Debug, Default)]
 pub struct ReplyLatch(Arc<watch::Sender<bool>>);
 
@@ -140,27 +139,27 @@ impl ReplyLatch {
     }
 }
 
-/// What happened, in its order; numbers are places in [`Seen::arrivals`].
+/// Events in order; numbers are indexes of [`ReceiverLog::arrivals`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiverEvent {
     Arrived(usize),
-    /// Its answer is about to leave, with this status.
+    /// The answer with this status is about to be sent.
     Answered(usize, u16),
 }
 
-/// All that a receiver was sent.
+/// Requests and answers of a receiver.
 #[derive(Debug, Default)]
 pub struct ReceiverLog {
     pub arrivals: Vec<ReceiverRequest>,
     pub happened: Vec<ReceiverEvent>,
-    /// The `webhook-id`s that were answered with a 2xx.
+    /// `webhook-id`s that were answered with a 2xx.
     pub accepted: HashSet<String>,
-    /// How often each `webhook-id` came.
+    /// Number of requests with each `webhook-id`.
     pub attempts: HashMap<String, usize>,
 }
 
 impl ReceiverLog {
-    /// Files a request and gives its number.
+    /// Records a request and returns its index.
     fn record_request(&mut self, mut arrival: ReceiverRequest) -> (usize, ReceiverRequest) {
         if let Some(id) = arrival.header("webhook-id").map(str::to_owned) {
             let attempts = self.attempts.entry(id).or_default();
@@ -183,7 +182,7 @@ impl ReceiverLog {
         }
     }
 
-    /// The sequences of each entity that were accepted, in the order of their first acceptance.
+    /// Returns the accepted sequences of each entity, in the order of their first acceptance.
     pub fn accepted_sequences(&self) -> BTreeMap<String, Vec<u64>> {
         let mut known = HashSet::new();
         let mut sequences: BTreeMap<String, Vec<u64>> = BTreeMap::new();
@@ -202,9 +201,9 @@ impl ReceiverLog {
         sequences
     }
 
-    /// Checks that no record of an entity came before an earlier one of it was accepted, unless
-    /// that one's `webhook-id` is in `given_up` (dead letters), and that a sequence has one
-    /// `webhook-id`. Gives how many came again after they had been accepted.
+    /// Checks that no event of an entity arrived before an earlier one was accepted, unless the
+    /// earlier one's `webhook-id` is in `given_up` (dead letters), and that a sequence has one
+    /// `webhook-id`. Returns the number of repeats after acceptance.
     pub fn check_order(&self, given_up: &HashSet<String>) -> usize {
         let mut lanes: HashMap<String, BTreeMap<u64, (&str, bool)>> = HashMap::new();
         let mut repeats = 0;
@@ -229,8 +228,8 @@ impl ReceiverLog {
         repeats
     }
 
-    /// Checks order, and that each entity's accepted sequences are 1 to its number in `expected`,
-    /// which names all entities.
+    /// Checks the order, and that each entity's accepted sequences are 1 to its number in
+    /// `expected`, which names all entities.
     pub fn check_complete(&self, expected: &BTreeMap<String, u64>) -> usize {
         let repeats = self.check_order(&HashSet::new());
         let expected: BTreeMap<String, Vec<u64>> = expected
@@ -244,11 +243,11 @@ impl ReceiverLog {
 
 type ReceiverScript = Box<dyn FnMut(&ReceiverRequest) -> ReceiverReply + Send>;
 
-/// A receiver on a thread of its own, which answers whatever the test is doing. Ends when dropped.
+/// Receiver on a thread of its own, which answers while the test runs. Stops when dropped.
 pub struct TestReceiver {
     address: SocketAddr,
     shared: Arc<ReceiverState>,
-    /// Whether it is to listen; its end is the thread's.
+    /// True while it should listen; dropping the sender ends the thread.
     wanted: watch::Sender<bool>,
     listening: watch::Receiver<bool>,
 }
@@ -259,13 +258,13 @@ struct ReceiverState {
 }
 
 impl TestReceiver {
-    /// One that takes everything.
+    /// Starts a receiver that accepts everything.
     pub async fn accept_all() -> Self {
         Self::start(|_| ReceiverReply::Status(200)).await
     }
 
-    /// One that does what `script` says, which is asked once for each request, in the order of
-    /// their arrival.
+    /// Starts a receiver with a script, which decides once for each request, in the order of
+    /// arrival.
     pub async fn start(
         script: impl FnMut(&ReceiverRequest) -> ReceiverReply + Send + 'static,
     ) -> Self {
@@ -299,12 +298,12 @@ impl TestReceiver {
         receiver
     }
 
-    /// Its URL, with this path.
+    /// Returns its URL with this path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// From now on, does what `script` says.
+    /// Replaces the script.
     pub fn set_script(
         &self,
         script: impl FnMut(&ReceiverRequest) -> ReceiverReply + Send + 'static,
@@ -312,13 +311,13 @@ impl TestReceiver {
         *self.shared.script.lock() = Box::new(script);
     }
 
-    /// Closes all connections and takes no new ones: connecting is refused. What it has seen stays.
+    /// Closes all connections and refuses new ones. The log stays.
     pub async fn stop(&self) {
         self.wanted.send_replace(false);
         self.wait_until_listening(false).await;
     }
 
-    /// Takes connections again, at the same address.
+    /// Accepts connections again, at the same address.
     pub async fn restart(&self) {
         self.wanted.send_replace(true);
         self.wait_until_listening(true).await;
@@ -334,9 +333,9 @@ impl TestReceiver {
         .expect("its thread lives");
     }
 
-    /// What it has seen so far.
+    /// Returns the requests and answers so far.
     pub fn log(&self) -> watch::Ref<'_, ReceiverLog> {
-        // A reader keeps the server from filing the next request, so let go of it before awaiting
+        // Held for a short time only: a reader blocks the server, so drop it before awaiting
         // anything.
         self.shared.seen.borrow()
     }
@@ -345,7 +344,7 @@ impl TestReceiver {
         self.log().arrivals.clone()
     }
 
-    /// Waits until `is_enough` of what it has seen.
+    /// Waits until the log satisfies `is_enough`.
     pub async fn wait_until(&self, mut is_enough: impl FnMut(&ReceiverLog) -> bool) {
         let mut seen = self.shared.seen.subscribe();
         expect_soon(seen.wait_for(|seen| is_enough(seen)))
@@ -359,12 +358,12 @@ impl TestReceiver {
     }
 
     /// Waits until this many different `webhook-id`s were accepted.
-    pub async fn accepted(&self, count: usize) {
+    pub async fn wait_for_accepted(&self, count: usize) {
         self.wait_until(|seen| seen.accepted.len() >= count).await;
     }
 }
 
-/// Bound but not listening: connecting is refused, and nobody else gets the port.
+/// Bound but not listening: connections are refused, and no other process gets the port.
 fn socket(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket
@@ -374,7 +373,7 @@ fn socket(address: SocketAddr) -> TcpSocket {
     socket
 }
 
-/// Listens while that is wanted, until nobody can want anything any more.
+/// Listens while the flag is set, until its sender is dropped.
 async fn serve(
     shared: Arc<ReceiverState>,
     mut bound: TcpSocket,
@@ -410,7 +409,7 @@ async fn accept(
         let (shared, connection) = (Arc::clone(shared), *connections);
         *connections += 1;
         open.spawn(async move {
-            // A caller that hangs up is what the test is about, or nothing.
+            // Ignored: a caller that disconnects is part of the test.
             let _ = shared.serve_connection(stream, connection).await;
         });
         while open.try_join_next().is_some() {}
@@ -425,8 +424,7 @@ impl ReceiverState {
         let mut reader = BufReader::new(reader);
         while let Some(arrival) = read(&mut reader, connection).await? {
             let mut filed = None;
-            // Asked within, so that the script sees requests in the order in which they are
-            // remembered.
+            // The script runs inside, so it sees requests in the recorded order.
             self.seen.send_modify(|seen| {
                 let (number, arrival) = seen.record_request(arrival);
                 filed = Some((number, self.script.lock()(&arrival)));
@@ -435,8 +433,8 @@ impl ReceiverState {
             while let ReceiverReply::Held(latch, then) = reply {
                 tokio::select! {
                     () = latch.wait_until_open() => reply = *then,
-                    // Nothing comes before the answer, so this is the end: who gave up is answered
-                    // nothing.
+                    // Input before the answer means that the caller closed the connection, so there
+                    // is no answer.
                     _ = reader.fill_buf() => return Ok(()),
                 }
             }
@@ -445,7 +443,7 @@ impl ReceiverState {
                     .send_modify(|seen| seen.record_answer(number, status));
             }
             if !reply.write(&mut writer).await? {
-                // Until the other side has enough.
+                // Until the other side has read enough.
                 if matches!(reply, ReceiverReply::Hang) {
                     reader.read_u8().await?;
                 }
@@ -457,19 +455,16 @@ impl ReceiverState {
 }
 
 impl ReceiverReply {
-    /// The status that a caller gets who reads no more than it must; none where the answer never
-    /// becomes whole in a way that could count as an acceptance for one and as a failure for
-    /// another.
+    /// Returns the status that every caller sees, however little it reads; `None` if the answer is
+    /// incomplete in a way that callers may judge differently.
     fn status(&self) -> Option<u16> {
         match self {
-            Self::Status(status) | Self::TestAnswer(status, ..) | Self::Endless(status) => {
-                Some(*status)
-            }
+            Self::Status(status) | Self::Full(status, ..) | Self::Endless(status) => Some(*status),
             Self::Held(..) | Self::Hang | Self::Drip(_) | Self::Close | Self::BreakOff(_) => None,
         }
     }
 
-    /// Whether the connection can be used for another request afterwards.
+    /// Sends the reply; returns true if the connection can be reused.
     async fn write(&self, to: &mut OwnedWriteHalf) -> std::io::Result<bool> {
         const LONG: &str = "content-length: 1000000000\r\n\r\n";
         match self {
@@ -477,7 +472,7 @@ impl ReceiverReply {
                 to.write_all(format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n").as_bytes())
                     .await?
             }
-            Self::TestAnswer(status, headers, body) => {
+            Self::Full(status, headers, body) => {
                 let headers: String = headers
                     .iter()
                     .map(|(name, value)| format!("{name}: {value}\r\n"))
@@ -493,7 +488,7 @@ impl ReceiverReply {
                     .await?;
                 loop {
                     to.write_all(b".").await?;
-                    // A byte now and then; nothing waits for it.
+                    // One byte at a time; nothing waits for the pause.
                     let mut pause = tokio::time::interval(std::time::Duration::from_millis(20));
                     pause.tick().await;
                     pause.tick().await;
@@ -522,7 +517,7 @@ impl ReceiverReply {
     }
 }
 
-/// The next request of a connection, if there is one.
+/// Reads the next request of a connection; `None` at its end.
 async fn read(
     reader: &mut (impl AsyncBufReadExt + Unpin),
     connection: u64,
@@ -560,7 +555,7 @@ async fn read(
     }))
 }
 
-/// A delivery, as far as this file looks at one.
+/// Sends a delivery, as far as these tests need one.
 async fn deliver(
     client: &reqwest::Client,
     url: &str,
@@ -583,20 +578,18 @@ fn client() -> reqwest::Client {
 }
 
 #[test]
-fn a_receiver_answers_by_its_script_and_remembers_what_came() {
-    run(async {
+fn a_receiver_answers_by_its_script_and_records_all_requests() {
+    run_async(async {
         let latch = ReplyLatch::default();
         let held = latch.clone();
         let receiver =
             TestReceiver::start(
                 move |arrival| match (arrival.path.as_str(), arrival.before) {
                     ("/flaky", 0) => ReceiverReply::Status(500),
-                    ("/held", _) => ReceiverReply::TestAnswer(
-                        201,
-                        vec![("x-y", "z".to_owned())],
-                        "late".to_owned(),
-                    )
-                    .held_by(&held),
+                    ("/held", _) => {
+                        ReceiverReply::Full(201, vec![("x-y", "z".to_owned())], "late".to_owned())
+                            .held_by(&held)
+                    }
                     ("/close", _) => ReceiverReply::Close,
                     ("/cut", _) => ReceiverReply::BreakOff(200),
                     _ => ReceiverReply::Status(200),
@@ -631,7 +624,7 @@ fn a_receiver_answers_by_its_script_and_remembers_what_came() {
             waiting.await.expect("no panic").expect("an answer"),
             (201, "late".to_owned())
         );
-        receiver.accepted(2).await;
+        receiver.wait_for_accepted(2).await;
         assert_eq!(
             receiver
                 .log()
@@ -647,12 +640,12 @@ fn a_receiver_answers_by_its_script_and_remembers_what_came() {
 
 #[test]
 fn a_stopped_receiver_refuses_connections_and_comes_back_at_its_address() {
-    run(async {
+    run_async(async {
         let (receiver, client) = (TestReceiver::accept_all().await, client());
         let url = receiver.url("/");
         assert!(deliver(&client, &url, 1).await.is_ok());
         receiver.stop().await;
-        // A connection that was kept may not have noticed yet, so this one has to connect.
+        // A kept connection may not have noticed the stop yet, so a new client has to connect.
         let newcomer = self::client();
         assert!(
             deliver(&newcomer, &url, 2)
@@ -669,7 +662,7 @@ fn a_stopped_receiver_refuses_connections_and_comes_back_at_its_address() {
 #[test]
 #[should_panic(expected = "e/1 2 came before that")]
 fn an_overtaking_is_noticed() {
-    run(async {
+    run_async(async {
         let receiver = TestReceiver::start(|arrival| {
             ReceiverReply::Status(if arrival.sequence() == 1 { 500 } else { 200 })
         })

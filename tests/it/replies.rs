@@ -1,5 +1,5 @@
-//! What leaves for Instagram and for an account's CRM: messages forwarded, replies in the order of
-//! their conversation, automatic ones once; and the endpoint that replies are asked for by.
+//! Deliveries to Instagram and to an account's CRM: forwarded messages, replies in the order of
+//! their conversation, automatic replies once, and the endpoint that requests replies.
 
 use std::collections::BTreeSet;
 
@@ -8,9 +8,11 @@ use hookyard::edge::instagram::signature::sign_instagram_body;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::instagram::{call, echo, ground, item, message, state, with};
+use crate::instagram::{call, echo, item, message, state, test_env, with};
 use crate::receiver::{ReceiverEvent, ReceiverLog, ReceiverReply, ReceiverRequest, TestReceiver};
-use crate::test_node::{TOKEN, TestAnswer, TestClient, TestEnv, expect_soon, run, run_together};
+use crate::test_node::{
+    TOKEN, TestAnswer, TestClient, TestEnv, expect_soon, run_async, run_together,
+};
 
 const PUBLISHER: &str = "test-publisher";
 const ACCOUNT: &str = "acc_xyz789";
@@ -23,21 +25,21 @@ fn publishing_env(keys: &[(&str, &str)]) -> TestEnv {
         ("sources.crm.enabled", "true"),
         ("sources.crm.tokens", PUBLISHER),
     ];
-    ground(&[&own, keys].concat())
+    test_env(&[&own, keys].concat())
 }
 
-async fn open(gate: &TestClient, more: Value) -> TestAnswer {
+async fn open(client: &TestClient, more: Value) -> TestAnswer {
     let mut account = json!({"account_id": ACCOUNT, "instagram_account_id": BUSINESS, "webhook_secret": "given-secret"});
     account
         .as_object_mut()
         .expect("an object")
         .extend(more.as_object().expect("an object").clone());
-    let request = gate
+    let request = client
         .client
-        .post(format!("{}/api/v1/accounts", gate.base))
+        .post(format!("{}/api/v1/accounts", client.base))
         .bearer_auth(TOKEN);
-    let made = gate
-        .answer(
+    let made = client
+        .send_request(
             request
                 .header("content-type", "application/json")
                 .body(account.to_string()),
@@ -47,10 +49,11 @@ async fn open(gate: &TestClient, more: Value) -> TestAnswer {
     made
 }
 
-fn asking(gate: &TestClient, account: &str, body: &Value) -> RequestBuilder {
-    let request = gate
-        .client
-        .post(format!("{}/api/v1/accounts/{account}/messages", gate.base));
+fn asking(client: &TestClient, account: &str, body: &Value) -> RequestBuilder {
+    let request = client.client.post(format!(
+        "{}/api/v1/accounts/{account}/messages",
+        client.base
+    ));
     request
         .bearer_auth(PUBLISHER)
         .header("content-type", "application/json")
@@ -61,15 +64,17 @@ fn said(text: &str) -> Value {
     json!({"recipient_id": CUSTOMER, "text": text})
 }
 
-async fn reply(gate: &TestClient, text: &str) -> TestAnswer {
-    let answer = gate.answer(asking(gate, ACCOUNT, &said(text))).await;
+async fn reply(client: &TestClient, text: &str) -> TestAnswer {
+    let answer = client
+        .send_request(asking(client, ACCOUNT, &said(text)))
+        .await;
     assert_eq!(answer.status, 202, "{answer:?}");
     answer
 }
 
-async fn timeline(gate: &TestClient) -> Vec<Value> {
+async fn timeline(client: &TestClient) -> Vec<Value> {
     let path = format!("/api/v1/entities/conversation/{CONVERSATION}/timeline?page_size=100");
-    let mut items = gate.get(&path).await.body["items"]
+    let mut items = client.get(&path).await.body["items"]
         .as_array()
         .cloned()
         .unwrap_or_default();
@@ -86,21 +91,21 @@ fn code(answer: &TestAnswer) -> (u16, &str) {
 
 #[test]
 fn a_reply_has_its_place_in_its_conversation() {
-    run(async {
-        let ground = publishing_env(&[]);
-        let yard = ground.start().await;
-        open(&yard, json!({})).await;
-        call(&yard, &with(&[message(0, "mid_abc123", "Hello!")])).await;
-        let before = state(&yard).await;
-        let answer = reply(&yard, "It ships today.").await;
+    run_async(async {
+        let test_env = publishing_env(&[]);
+        let node = test_env.start().await;
+        open(&node, json!({})).await;
+        call(&node, &with(&[message(0, "mid_abc123", "Hello!")])).await;
+        let before = state(&node).await;
+        let answer = reply(&node, "It ships today.").await;
         let id = answer.header("x-event-id").expect("an id").to_owned();
         let expected = json!({"status": "accepted", "delivery_id": id, "conversation_id": CONVERSATION, "sequence": 2});
         assert_eq!(
             (&answer.body, answer.header("x-entity-sequence")),
             (&expected, Some("2"))
         );
-        assert_eq!(state(&yard).await, before, "it is shown once its echo came");
-        let event = yard.get(&format!("/api/v1/events/{id}")).await.body;
+        assert_eq!(state(&node).await, before, "it is shown once its echo came");
+        let event = node.get(&format!("/api/v1/events/{id}")).await.body;
         assert_eq!(
             (&event["source"], &event["type"]),
             (&json!("instagram"), &json!("message.reply"))
@@ -109,12 +114,12 @@ fn a_reply_has_its_place_in_its_conversation() {
             "account_id": ACCOUNT, "recipient_id": CUSTOMER, "text": "It ships today.", "is_automatic": false,
         });
         assert_eq!(event["payload"], data);
-        let entry = timeline(&yard).await[1].clone();
+        let entry = timeline(&node).await[1].clone();
         assert_eq!(
             (&entry["summary"], &entry["data"]),
             (&json!("reply to be sent"), &data)
         );
-        let rows = yard
+        let rows = node
             .get("/api/v1/webhooks/logs?direction=incoming")
             .await
             .body;
@@ -125,23 +130,25 @@ fn a_reply_has_its_place_in_its_conversation() {
             (&json!(path), &json!(202), &json!([id]))
         );
         assert!(!rows.to_string().contains("ships"), "{rows}");
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_repeated_key_is_answered_as_the_first_time_and_never_for_something_else() {
-    run(async {
-        let ground = publishing_env(&[]);
-        let yard = ground.start().await;
-        open(&yard, json!({})).await;
+    run_async(async {
+        let test_env = publishing_env(&[]);
+        let node = test_env.start().await;
+        open(&node, json!({})).await;
         open(
-            &yard,
+            &node,
             json!({"account_id": "acc_2", "instagram_account_id": "777"}),
         )
         .await;
         let keyed = |account: &str, text: &str| {
-            yard.answer(asking(&yard, account, &said(text)).header("idempotency-key", "order-1042"))
+            node.send_request(
+                asking(&node, account, &said(text)).header("idempotency-key", "order-1042"),
+            )
         };
         let first = keyed(ACCOUNT, "It ships today.").await;
         let again = keyed(ACCOUNT, "It ships today.").await;
@@ -169,15 +176,15 @@ fn a_repeated_key_is_answered_as_the_first_time_and_never_for_something_else() {
             (other.status, &other.body["conversation_id"]),
             (202, &json!("conv_1234567890_777"))
         );
-        // Without one, each is a reply of its own.
-        let free = [reply(&yard, "Hi").await, reply(&yard, "Hi").await];
+        // Without a key, each request is a reply of its own.
+        let free = [reply(&node, "Hi").await, reply(&node, "Hi").await];
         assert_ne!(free[0].body["delivery_id"], free[1].body["delivery_id"]);
         let at_once = (0..16).map(|_| {
-            let gate = yard.gate.clone();
+            let client = node.api.clone();
             async move {
                 let request =
-                    asking(&gate, ACCOUNT, &said("Once.")).header("idempotency-key", "at-once");
-                gate.answer(request).await.body["delivery_id"].clone()
+                    asking(&client, ACCOUNT, &said("Once.")).header("idempotency-key", "at-once");
+                client.send_request(request).await.body["delivery_id"].clone()
             }
         });
         let ids = run_together(at_once).await;
@@ -185,51 +192,62 @@ fn a_repeated_key_is_answered_as_the_first_time_and_never_for_something_else() {
             ids[0].is_string() && ids.iter().all(|id| *id == ids[0]),
             "{ids:?}"
         );
-        assert_eq!(timeline(&yard).await.len(), 4);
-        let long = asking(&yard, ACCOUNT, &said("Hi")).header("idempotency-key", "k".repeat(257));
-        assert_eq!(code(&yard.answer(long).await), (400, "validation_failed"));
-        yard.stop().await;
-        let yard = ground.start().await;
-        let later = yard.answer(
-            asking(&yard, ACCOUNT, &said("It ships today."))
+        assert_eq!(timeline(&node).await.len(), 4);
+        let long = asking(&node, ACCOUNT, &said("Hi")).header("idempotency-key", "k".repeat(257));
+        assert_eq!(
+            code(&node.send_request(long).await),
+            (400, "validation_failed")
+        );
+        node.stop().await;
+        let node = test_env.start().await;
+        let later = node.send_request(
+            asking(&node, ACCOUNT, &said("It ships today."))
                 .header("idempotency-key", "order-1042"),
         );
         assert_eq!(later.await.body, first.body, "after a restart too");
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn replies_are_asked_for_by_publishers_and_the_admin_of_accounts_that_there_are() {
-    run(async {
-        let ground = publishing_env(&[]);
-        let yard = ground.start().await;
-        open(&yard, json!({})).await;
-        let path = format!("{}/api/v1/accounts/{ACCOUNT}/messages", yard.base);
-        let admin = yard
+    run_async(async {
+        let test_env = publishing_env(&[]);
+        let node = test_env.start().await;
+        open(&node, json!({})).await;
+        let path = format!("{}/api/v1/accounts/{ACCOUNT}/messages", node.base);
+        let admin = node
             .client
             .post(&path)
             .bearer_auth(TOKEN)
             .header("content-type", "application/json");
         assert_eq!(
-            yard.answer(admin.body(said("Hi").to_string())).await.status,
+            node.send_request(admin.body(said("Hi").to_string()))
+                .await
+                .status,
             202
         );
         for token in ["", "wrong", "given-secret"] {
-            let answer = yard
-                .answer(yard.client.post(&path).bearer_auth(token).body("{"))
+            let answer = node
+                .send_request(node.client.post(&path).bearer_auth(token).body("{"))
                 .await;
             assert_eq!(code(&answer), (401, "unauthorized"), "{token}");
         }
         assert_eq!(
-            code(&yard.answer(asking(&yard, "acc_none", &said("Hi"))).await),
+            code(
+                &node
+                    .send_request(asking(&node, "acc_none", &said("Hi")))
+                    .await
+            ),
             (404, "not_found")
         );
-        let answer = yard.answer(yard.client.get(&path).bearer_auth(TOKEN)).await;
+        let answer = node
+            .send_request(node.client.get(&path).bearer_auth(TOKEN))
+            .await;
         assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
-        let wrong = yard
-            .answer(asking(
-                &yard,
+        let wrong = node
+            .send_request(asking(
+                &node,
                 ACCOUNT,
                 &json!({"recipient_id": [], "text": "x".repeat(1_001)}),
             ))
@@ -242,37 +260,40 @@ fn replies_are_asked_for_by_publishers_and_the_admin_of_accounts_that_there_are(
             .map(|error| &error["field"])
             .collect();
         assert_eq!(fields, ["recipient_id", "text"]);
-        let broken = asking(&yard, ACCOUNT, &json!([]));
-        assert_eq!(code(&yard.answer(broken).await), (400, "invalid_json"));
-        let typed = yard
+        let broken = asking(&node, ACCOUNT, &json!([]));
+        assert_eq!(
+            code(&node.send_request(broken).await),
+            (400, "invalid_json")
+        );
+        let typed = node
             .client
             .post(&path)
             .bearer_auth(TOKEN)
             .header("content-type", "text/plain")
             .body("{}");
         assert_eq!(
-            code(&yard.answer(typed).await),
+            code(&node.send_request(typed).await),
             (415, "unsupported_media_type")
         );
-        assert_eq!(timeline(&yard).await.len(), 1);
-        yard.stop().await;
-        // The tokens of a source that is off open nothing.
-        let ground = crate::instagram::ground(&[("sources.crm.tokens", PUBLISHER)]);
-        let yard = ground.start().await;
-        open(&yard, json!({})).await;
+        assert_eq!(timeline(&node).await.len(), 1);
+        node.stop().await;
+        // The tokens of a disabled source are not accepted.
+        let test_env = crate::instagram::test_env(&[("sources.crm.tokens", PUBLISHER)]);
+        let node = test_env.start().await;
+        open(&node, json!({})).await;
         assert_eq!(
-            code(&yard.answer(asking(&yard, ACCOUNT, &said("Hi"))).await),
+            code(&node.send_request(asking(&node, ACCOUNT, &said("Hi"))).await),
             (401, "unauthorized")
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// Asks until `is_enough` of what `path` shows.
-async fn poll_until(gate: &TestClient, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
+/// Polls `path` until the answer satisfies `is_enough`.
+async fn poll_until(client: &TestClient, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
     expect_soon(async {
         loop {
-            let body = gate.get(path).await.body;
+            let body = client.get(path).await.body;
             if is_enough(&body) {
                 break body;
             }
@@ -281,14 +302,18 @@ async fn poll_until(gate: &TestClient, path: &str, is_enough: impl Fn(&Value) ->
     .await
 }
 
-async fn dead_letters(gate: &TestClient, subscriber: &str, count: usize) -> Vec<Value> {
+async fn dead_letters(client: &TestClient, subscriber: &str, count: usize) -> Vec<Value> {
     let path = format!("/api/v1/dead-letters?subscriber={subscriber}");
     let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
-    items(&poll_until(gate, &path, |list| items(list).len() == count).await)
+    items(&poll_until(client, &path, |list| items(list).len() == count).await)
 }
 
-/// A node that sends replies to `graph` and messages to `crm`, and tries again quickly.
-fn delivering(graph: &TestReceiver, crm: Option<&TestReceiver>, keys: &[(&str, &str)]) -> TestEnv {
+/// Node that sends replies to `graph` and messages to `crm`, and retries soon.
+fn delivering_env(
+    graph: &TestReceiver,
+    crm: Option<&TestReceiver>,
+    keys: &[(&str, &str)],
+) -> TestEnv {
     let (graph, crm) = (
         graph.url("/v23.0"),
         crm.map(|crm| crm.url("/messages")).unwrap_or_default(),
@@ -301,20 +326,20 @@ fn delivering(graph: &TestReceiver, crm: Option<&TestReceiver>, keys: &[(&str, &
             "sources.instagram.retry_schedule_s",
             "0.01,0.01,0.01,0.01,0.01",
         ),
-        // Of a server that is down for a moment nothing is to be learnt here.
+        // No breaker: short outages of the server are part of the test.
         ("delivery.breaker.consecutive", "0"),
         ("delivery.breaker.failure_rate", "0"),
     ];
     publishing_env(&[&own, keys].concat())
 }
 
-/// The Graph API, to which everything is sent.
+/// Receiver in the role of the Graph API.
 async fn graph() -> TestReceiver {
     TestReceiver::start(|_| sent()).await
 }
 
 fn sent() -> ReceiverReply {
-    ReceiverReply::TestAnswer(
+    ReceiverReply::Full(
         200,
         Vec::new(),
         r#"{"recipient_id": "1234567890", "message_id": "aWdfZA"}"#.to_owned(),
@@ -323,11 +348,11 @@ fn sent() -> ReceiverReply {
 
 fn failed(status: u16, code: u16) -> ReceiverReply {
     let body = json!({"error": {"message": "Told so.", "type": "IGApiException", "code": code, "fbtrace_id": "A"}});
-    ReceiverReply::TestAnswer(status, Vec::new(), body.to_string())
+    ReceiverReply::Full(status, Vec::new(), body.to_string())
 }
 
-/// The recipient and the text of a call of the Graph API.
-fn told(arrival: &ReceiverRequest) -> (String, String) {
+/// Returns recipient and text of a call of the Graph API.
+fn sent_message(arrival: &ReceiverRequest) -> (String, String) {
     let body = arrival.json();
     let text = |pointer: &str| {
         body.pointer(pointer)
@@ -338,17 +363,17 @@ fn told(arrival: &ReceiverRequest) -> (String, String) {
     (text("/recipient/id"), text("/message/text"))
 }
 
-/// What the Graph API has sent, in its order.
+/// Returns the accepted calls of the Graph API, in order.
 fn was_sent(graph: &TestReceiver) -> Vec<(String, String)> {
     let seen = graph.log();
     let answered = seen.happened.iter().filter_map(|happened| match happened {
-        ReceiverEvent::Answered(number, 200) => Some(told(&seen.arrivals[*number])),
+        ReceiverEvent::Answered(number, 200) => Some(sent_message(&seen.arrivals[*number])),
         ReceiverEvent::Answered(..) | ReceiverEvent::Arrived(_) => None,
     });
     answered.collect()
 }
 
-/// The message `mid` of the person `sender`.
+/// Message `mid` of the person `sender`.
 fn written(sender: &str, second: u64, mid: &str) -> Value {
     let mut message = message(second, mid, mid);
     message["sender"]["id"] = sender.into();
@@ -359,26 +384,26 @@ const FORWARDED: &str = r#"{"event":"message.received","message_id":"mid_abc123"
 
 #[test]
 fn a_message_is_forwarded_to_the_last_byte_and_signed() {
-    run(async {
+    run_async(async {
         let (crm, graph) = (TestReceiver::accept_all().await, graph().await);
-        let ground = delivering(
+        let test_env = delivering_env(
             &graph,
             Some(&crm),
             &[("delivery.allow_targets", "127.0.0.0/8")],
         );
-        let yard = ground.start().await;
-        open(&yard, json!({"crm_webhook_url": crm.url("/own/hook")})).await;
+        let node = test_env.start().await;
+        open(&node, json!({"crm_webhook_url": crm.url("/own/hook")})).await;
         open(
-            &yard,
+            &node,
             json!({"account_id": "acc_2", "instagram_account_id": "777"}),
         )
         .await;
         let answer = call(
-            &yard,
+            &node,
             &with(&[message(0, "mid_abc123", "Hello! When will my order ship?")]),
         )
         .await;
-        crm.accepted(1).await;
+        crm.wait_for_accepted(1).await;
         let arrival = crm.arrivals()[0].clone();
         assert_eq!(
             (arrival.method.as_str(), arrival.path.as_str()),
@@ -401,17 +426,17 @@ fn a_message_is_forwarded_to_the_last_byte_and_signed() {
             arrival.header("x-webhook-signature").is_none()
                 && arrival.header("authorization").is_none()
         );
-        // An image without words, half a second later; an account without an address of its own.
+        // An image without text, half a second later; an account without a URL of its own.
         let mut image = message(1, "m-2", "");
         image["timestamp"] = 1_762_597_801_500_u64.into();
         image["message"] = json!({"mid": "m-2", "attachments": [{"type": "image", "payload": {"url": "https://x/i"}}]});
         image["recipient"]["id"] = "777".into();
         call(
-            &yard,
+            &node,
             &json!({"object": "instagram", "entry": [{"id": "777", "messaging": [image]}]}),
         )
         .await;
-        crm.accepted(2).await;
+        crm.wait_for_accepted(2).await;
         let arrival = crm.arrivals()[1].clone();
         let expected = json!({
             "event": "message.received", "message_id": "m-2", "account_id": "acc_2", "sender_id": CUSTOMER,
@@ -422,7 +447,7 @@ fn a_message_is_forwarded_to_the_last_byte_and_signed() {
             (arrival.path.as_str(), arrival.json()),
             ("/messages", expected)
         );
-        let log = yard
+        let log = node
             .get("/api/v1/webhooks/logs?direction=outgoing")
             .await
             .body
@@ -431,25 +456,25 @@ fn a_message_is_forwarded_to_the_last_byte_and_signed() {
             !log.contains("ship") && !log.contains("given-secret"),
             "{log}"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn only_what_somebody_wrote_to_an_account_is_forwarded() {
-    run(async {
+fn only_messages_to_an_account_are_forwarded() {
+    run_async(async {
         let (crm, graph) = (TestReceiver::accept_all().await, graph().await);
-        let ground = delivering(&graph, Some(&crm), &[]);
-        let yard = ground.start().await;
+        let test_env = delivering_env(&graph, Some(&crm), &[]);
+        let node = test_env.start().await;
         let unclaimed = written("1", 0, "unclaimed");
-        call(&yard, &with(&[unclaimed])).await;
-        open(&yard, json!({})).await;
+        call(&node, &with(&[unclaimed])).await;
+        open(&node, json!({})).await;
         let own = json!({"sender": {"id": BUSINESS}, "recipient": {"id": CUSTOMER}, "timestamp": 1_762_597_801_000_u64,
             "message": {"mid": "own", "text": "It ships today."}});
         let mut deleted = message(3, "m-0", "");
         deleted["message"] = json!({"mid": "m-0", "is_deleted": true});
         call(
-            &yard,
+            &node,
             &with(&[
                 echo(1, "echo", "It ships today."),
                 own,
@@ -466,23 +491,23 @@ fn only_what_somebody_wrote_to_an_account_is_forwarded() {
         .await;
         let of_another = json!({"object": "instagram", "entry": [{"id": "555", "messaging": [
             {"sender": {"id": CUSTOMER}, "recipient": {"id": "555"}, "message": {"mid": "other", "text": "x"}}]}]});
-        call(&yard, &of_another).await;
-        call(&yard, &with(&[message(6, "m-2", "Bye")])).await;
-        crm.accepted(2).await;
-        // In one lane, so what is not there by now never comes.
+        call(&node, &of_another).await;
+        call(&node, &with(&[message(6, "m-2", "Bye")])).await;
+        crm.wait_for_accepted(2).await;
+        // All in one lane, so a missing message will not arrive later.
         let messages: Vec<_> = crm
             .arrivals()
             .iter()
             .map(|arrival| arrival.json()["message_id"].clone())
             .collect();
         assert_eq!(messages, ["m-1", "m-2"]);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn a_crm_that_knows_nobody_is_not_asked_again_and_one_that_is_away_is() {
-    run(async {
+fn a_401_of_a_crm_is_not_retried_but_an_outage_is() {
+    run_async(async {
         let graph = graph().await;
         let crm = TestReceiver::start(|arrival| {
             match (arrival.json()["message_id"].as_str(), arrival.before) {
@@ -493,13 +518,13 @@ fn a_crm_that_knows_nobody_is_not_asked_again_and_one_that_is_away_is() {
             }
         })
         .await;
-        let ground = delivering(&graph, Some(&crm), &[]);
-        let yard = ground.start().await;
-        open(&yard, json!({})).await;
+        let test_env = delivering_env(&graph, Some(&crm), &[]);
+        let node = test_env.start().await;
+        open(&node, json!({})).await;
         for (second, mid) in (0..).zip(["m-401", "m-500", "m-never", "m-after"]) {
-            call(&yard, &with(&[message(second, mid, mid)])).await;
+            call(&node, &with(&[message(second, mid, mid)])).await;
         }
-        crm.accepted(2).await;
+        crm.wait_for_accepted(2).await;
         let mids: Vec<_> = crm
             .arrivals()
             .iter()
@@ -507,7 +532,7 @@ fn a_crm_that_knows_nobody_is_not_asked_again_and_one_that_is_away_is() {
             .collect();
         let expected = [
             &["m-401"][..],
-            // The pauses are over when it is back.
+            // The pauses are over when the server is back.
             &["m-500"; 4],
             // The first attempt, and one after each of the five pauses.
             &["m-never"; 6],
@@ -515,7 +540,7 @@ fn a_crm_that_knows_nobody_is_not_asked_again_and_one_that_is_away_is() {
         ]
         .concat();
         assert_eq!(mids, expected);
-        let letters = dead_letters(&yard, "forward:acc_xyz789", 2).await;
+        let letters = dead_letters(&node, "forward:acc_xyz789", 2).await;
         let told: Vec<_> = letters
             .iter()
             .map(|letter| [&letter["reason"], &letter["status"], &letter["attempts"]])
@@ -527,14 +552,14 @@ fn a_crm_that_knows_nobody_is_not_asked_again_and_one_that_is_away_is() {
                 [&json!("refused"), &json!(401), &json!(1)]
             ]
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn replies_leave_in_the_order_of_their_conversation_whatever_the_graph_api_does() {
-    run(async {
-        // Each call fails twice before it succeeds, one way or the other.
+    run_async(async {
+        // Each call fails twice before it succeeds, in different ways.
         let graph = TestReceiver::start(|arrival| match arrival.before {
             0 => ReceiverReply::Status(503),
             1 => failed(400, 613),
@@ -545,30 +570,36 @@ fn replies_leave_in_the_order_of_their_conversation_whatever_the_graph_api_does(
             "sources.instagram.retry_schedule_s",
             "0.01,0.01,0.01,0.01,0.01,0.01,0.01,0.01,0.01,0.01",
         )];
-        let ground = delivering(&graph, None, &keys);
-        let yard = ground.start().await;
-        open(&yard, json!({"access_token": "own-token"})).await;
+        let test_env = delivering_env(&graph, None, &keys);
+        let node = test_env.start().await;
+        open(&node, json!({"access_token": "own-token"})).await;
         let people = ["31", "32", "33"];
-        let ask = async |gate: &TestClient, numbers: std::ops::Range<u32>| {
+        let ask = async |client: &TestClient, numbers: std::ops::Range<u32>| {
             for number in numbers {
                 for person in people {
                     let body =
                         json!({"recipient_id": person, "text": format!("{person}: {number}")});
-                    assert_eq!(gate.answer(asking(gate, ACCOUNT, &body)).await.status, 202);
+                    assert_eq!(
+                        client
+                            .send_request(asking(client, ACCOUNT, &body))
+                            .await
+                            .status,
+                        202
+                    );
                 }
             }
         };
-        ask(&yard, 0..5).await;
-        yard.stop().await;
-        let yard = ground.start().await;
-        ask(&yard, 5..10).await;
-        graph.accepted(30).await;
+        ask(&node, 0..5).await;
+        node.stop().await;
+        let node = test_env.start().await;
+        ask(&node, 5..10).await;
+        graph.wait_for_accepted(30).await;
         for person in people {
             let sent = was_sent(&graph)
                 .into_iter()
                 .filter(|(recipient, _)| recipient == person);
             let mut texts: Vec<_> = sent.map(|(_, text)| text).collect();
-            // What was sent as the node stopped may be sent again.
+            // A call during the node's stop may be repeated.
             texts.dedup();
             let expected: Vec<_> = (0..10)
                 .map(|number| format!("{person}: {number}"))
@@ -588,41 +619,41 @@ fn replies_leave_in_the_order_of_their_conversation_whatever_the_graph_api_does(
             body,
             r#"{"recipient":{"id":"31"},"message":{"text":"31: 0"}}"#
         );
-        let log = yard
+        let log = node
             .get("/api/v1/webhooks/logs?direction=outgoing&page_size=100")
             .await
             .body
             .to_string();
         assert!(!log.contains("own-token") && !log.contains("31: "), "{log}");
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_reply_that_cannot_be_sent_is_a_dead_letter_that_says_why() {
-    run(async {
-        let graph = TestReceiver::start(|arrival| match told(arrival).1.as_str() {
+    run_async(async {
+        let graph = TestReceiver::start(|arrival| match sent_message(arrival).1.as_str() {
             "late" => failed(400, 10),
             "expired" => failed(401, 190),
             _ => sent(),
         })
         .await;
-        let ground = delivering(&graph, None, &[("sources.instagram.access_token", "")]);
-        let yard = ground.start().await;
-        open(&yard, json!({"access_token": "own-token"})).await;
+        let test_env = delivering_env(&graph, None, &[("sources.instagram.access_token", "")]);
+        let node = test_env.start().await;
+        open(&node, json!({"access_token": "own-token"})).await;
         open(
-            &yard,
+            &node,
             json!({"account_id": "acc_2", "instagram_account_id": "777"}),
         )
         .await;
         let ids = [
-            reply(&yard, "late").await,
-            reply(&yard, "expired").await,
-            reply(&yard, "fine").await,
+            reply(&node, "late").await,
+            reply(&node, "expired").await,
+            reply(&node, "fine").await,
         ];
-        graph.accepted(1).await;
+        graph.wait_for_accepted(1).await;
         assert_eq!(graph.arrivals().len(), 3, "none was tried again");
-        let letters = dead_letters(&yard, "replies:acc_xyz789", 2).await;
+        let letters = dead_letters(&node, "replies:acc_xyz789", 2).await;
         for (letter, (id, detail)) in letters.iter().rev().zip([
             (&ids[0], "answered 400, error 10: Told so."),
             (&ids[1], "answered 401, error 190: Told so."),
@@ -632,8 +663,8 @@ fn a_reply_that_cannot_be_sent_is_a_dead_letter_that_says_why() {
                 (&id.body["delivery_id"], &json!(detail))
             );
         }
-        yard.answer(asking(&yard, "acc_2", &said("Hi"))).await;
-        let letter = dead_letters(&yard, "replies:acc_2", 1).await.remove(0);
+        node.send_request(asking(&node, "acc_2", &said("Hi"))).await;
+        let letter = dead_letters(&node, "replies:acc_2", 1).await.remove(0);
         assert_eq!(
             (&letter["code"], &letter["reason"]),
             (&json!("no_token"), &json!("refused"))
@@ -650,25 +681,25 @@ fn a_reply_that_cannot_be_sent_is_a_dead_letter_that_says_why() {
             3,
             "nothing was sent without a token"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// Two conversations of one account whose automatic replies have a long cool-down; attempts come
-/// one after another, so that a reply in the second tells that the first is done with.
+/// Two conversations of one account with a long cool-down of automatic replies. Attempts are
+/// sequential, so a reply in the second conversation proves that the first is settled.
 #[test]
 fn an_automatic_reply_is_sent_once_and_not_again_within_its_cool_down() {
-    run(async {
+    run_async(async {
         let graph = graph().await;
-        let ground = delivering(&graph, None, &[("delivery.concurrency", "1")]);
-        let yard = ground.start().await;
+        let test_env = delivering_env(&graph, None, &[("delivery.concurrency", "1")]);
+        let node = test_env.start().await;
         call(
-            &yard,
+            &node,
             &with(&[written(CUSTOMER, 0, "before there was an account")]),
         )
         .await;
         open(
-            &yard,
+            &node,
             json!({"auto_reply": {"text": "Thank you!", "cooldown_s": 3600}}),
         )
         .await;
@@ -683,14 +714,14 @@ fn an_automatic_reply_is_sent_once_and_not_again_within_its_cool_down() {
             &with(&[echo(2, "e-1", "Thank you!")]),
             &first,
         ] {
-            call(&yard, body).await;
+            call(&node, body).await;
         }
-        graph.accepted(1).await;
-        call(&yard, &with(&[written("44", 4, "m-3")])).await;
-        graph.accepted(2).await;
+        graph.wait_for_accepted(1).await;
+        call(&node, &with(&[written("44", 4, "m-3")])).await;
+        graph.wait_for_accepted(2).await;
         let thanked = |person: &str| (person.to_owned(), "Thank you!".to_owned());
         assert_eq!(was_sent(&graph), [thanked(CUSTOMER), thanked("44")]);
-        let replies = timeline(&yard).await;
+        let replies = timeline(&node).await;
         let replies: Vec<_> = replies
             .iter()
             .filter(|entry| entry["type"] == "message.reply")
@@ -703,19 +734,19 @@ fn an_automatic_reply_is_sent_once_and_not_again_within_its_cool_down() {
             (&replies[0]["data"], &replies[0]["summary"]),
             (&data, &json!("automatic reply to message m-1"))
         );
-        // What someone says in person does not wait for the machine.
-        reply(&yard, "In person.").await;
-        graph.accepted(3).await;
-        yard.stop().await;
-        let yard = ground.start().await;
+        // A reply by a person does not wait for the automatic one.
+        reply(&node, "In person.").await;
+        graph.wait_for_accepted(3).await;
+        node.stop().await;
+        let node = test_env.start().await;
         for body in [
             &first,
             &with(&[written(CUSTOMER, 5, "m-4")]),
             &with(&[written("45", 6, "m-5")]),
         ] {
-            call(&yard, body).await;
+            call(&node, body).await;
         }
-        graph.accepted(4).await;
+        graph.wait_for_accepted(4).await;
         let expected = [
             thanked(CUSTOMER),
             thanked("44"),
@@ -727,23 +758,23 @@ fn an_automatic_reply_is_sent_once_and_not_again_within_its_cool_down() {
             expected,
             "the cool-down outlives a restart"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn without_a_cool_down_each_message_has_its_reply_and_without_a_text_none() {
-    run(async {
+    run_async(async {
         let graph = graph().await;
         let keys = [
             ("delivery.concurrency", "1"),
             ("sources.instagram.auto_reply.text", "We are closed."),
             ("sources.instagram.auto_reply.cooldown_s", "0"),
         ];
-        let ground = delivering(&graph, None, &keys);
-        let yard = ground.start().await;
-        open(&yard, json!({})).await;
-        open(&yard, json!({"account_id": "acc_2", "instagram_account_id": "777", "auto_reply": {"text": ""}})).await;
+        let test_env = delivering_env(&graph, None, &keys);
+        let node = test_env.start().await;
+        open(&node, json!({})).await;
+        open(&node, json!({"account_id": "acc_2", "instagram_account_id": "777", "auto_reply": {"text": ""}})).await;
         let quiet = json!({"object": "instagram", "entry": [{"id": "777", "messaging": [
             {"sender": {"id": "1"}, "recipient": {"id": "777"}, "message": {"mid": "q", "text": "x"}}]}]});
         let unclaimed = json!({"object": "instagram", "entry": [{"id": "555", "messaging": [
@@ -757,9 +788,9 @@ fn without_a_cool_down_each_message_has_its_reply_and_without_a_text_none() {
                 written("2", 3, "m-3"),
             ]),
         ] {
-            call(&yard, body).await;
+            call(&node, body).await;
         }
-        graph.accepted(3).await;
+        graph.wait_for_accepted(3).await;
         let people: Vec<_> = was_sent(&graph)
             .into_iter()
             .map(|(person, _)| person)
@@ -769,23 +800,23 @@ fn without_a_cool_down_each_message_has_its_reply_and_without_a_text_none() {
             2,
             "{people:?}"
         );
-        let events = yard.get("/api/v1/events?page_size=100").await.body;
+        let events = node.get("/api/v1/events?page_size=100").await.body;
         let replies = events["items"]
             .as_array()
             .expect("items")
             .iter()
             .filter(|event| event["type"] == "message.reply");
         assert_eq!(replies.count(), 3);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_kill_between_message_and_reply_makes_no_second_automatic_reply() {
-    run(async {
+    run_async(async {
         let graph = graph().await;
-        let ground = delivering(&graph, None, &[]);
-        let mut process = ground.start_process().await;
+        let test_env = delivering_env(&graph, None, &[]);
+        let mut process = test_env.start_process().await;
         open(
             &process,
             json!({"auto_reply": {"text": "Thank you!", "cooldown_s": 0}}),
@@ -797,13 +828,13 @@ fn a_kill_between_message_and_reply_makes_no_second_automatic_reply() {
             .map(|(at, person)| written(person, at, &format!("m-{person}")))
             .collect();
         call(&process, &with(&messages)).await;
-        graph.accepted(3).await;
+        graph.wait_for_accepted(3).await;
         process.kill();
-        let process = ground.start_process().await;
+        let process = test_env.start_process().await;
         graph
             .wait_until(|seen| people.iter().all(|person| ids_of(seen, person).len() == 1))
             .await;
-        // Asked for again, as Instagram does that was not answered.
+        // Sent again, as by Instagram without an answer.
         call(&process, &with(&messages)).await;
         call(&process, &with(&[written("140", 99, "m-140")])).await;
         graph
@@ -830,11 +861,11 @@ fn a_kill_between_message_and_reply_makes_no_second_automatic_reply() {
     });
 }
 
-/// The ids under which `person` was sent something.
+/// Returns the ids of the calls for `person`.
 fn ids_of(seen: &ReceiverLog, person: &str) -> BTreeSet<String> {
     let sent = seen
         .arrivals
         .iter()
-        .filter(|arrival| told(arrival).0 == person);
+        .filter(|arrival| sent_message(arrival).0 == person);
     sent.map(|arrival| arrival.id().to_owned()).collect()
 }

@@ -3,14 +3,14 @@
 
 use std::fs;
 
-use hookyard::entity::ticket::EVENTS;
+use hookyard::entity::ticket::EVENT_NAMES;
 use hookyard::event::catalogue;
 use serde_json::{Value, json};
 
 use crate::commands::{folder, hookyard, output_of};
-use crate::test_node::{NodeProcess, TestEnv, run};
+use crate::test_node::{NodeProcess, TestEnv, run_async};
 
-/// The sources beside support, as a node and a sender of this test have them.
+/// Sources beside support, as configured for the node and the sender.
 const SOURCES: &str = "\
 [sources.leads]
 enabled = true
@@ -29,7 +29,7 @@ tokens = [\"test-publisher\"]
 events = [\"invoice.paid\"]
 ";
 
-/// Events of the catalogue that the node makes itself.
+/// Events of the catalogue that the node itself creates.
 const OWN: [&str; 8] = [
     "customer.created",
     "message.reply",
@@ -41,13 +41,13 @@ const OWN: [&str; 8] = [
     "breaker.closed",
 ];
 
-/// A node that takes events of every source, and who sends them.
+/// Node that accepts events of every source, and its sender.
 struct SendFixture {
-    ground: TestEnv,
+    test_env: TestEnv,
     process: NodeProcess,
 }
 
-/// What a sender was told.
+/// Output of the command.
 struct CommandOutput {
     code: Option<i32>,
     output: String,
@@ -56,16 +56,16 @@ struct CommandOutput {
 
 impl SendFixture {
     async fn start() -> Self {
-        let mut ground = TestEnv::new(&[]);
-        ground.write_file(SOURCES);
-        let process = ground.start_process().await;
+        let mut test_env = TestEnv::new(&[]);
+        test_env.write_file(SOURCES);
+        let process = test_env.start_process().await;
         let support = "[sources.support]\napi_keys = [\"test-key\"]\nsecrets = [\"test-secret\"]\n";
         fs::write(
-            ground.folder.path().join("sender.toml"),
+            test_env.folder.path().join("sender.toml"),
             format!("{SOURCES}{support}"),
         )
         .expect("writable");
-        Self { ground, process }
+        Self { test_env, process }
     }
 
     fn send(&self, words: &[&str]) -> CommandOutput {
@@ -77,7 +77,7 @@ impl SendFixture {
             &self.process.base,
         ];
         let (code, output, error) = output_of(&mut hookyard(
-            self.ground.folder.path(),
+            self.test_env.folder.path(),
             &[&base, words].concat(),
         ));
         CommandOutput {
@@ -87,7 +87,7 @@ impl SendFixture {
         }
     }
 
-    /// Sends what is to be stored; gives the body of the answer.
+    /// Sends an event that must be stored, and returns the body of the answer.
     fn stored(&self, words: &[&str]) -> Value {
         let CommandOutput {
             code,
@@ -122,7 +122,7 @@ impl SendFixture {
 
 #[test]
 fn every_event_that_comes_from_outside_is_sent_and_accepted() {
-    run(async {
+    run_async(async {
         let sender = SendFixture::start().await;
         let mut expected = Vec::new();
         let all: Vec<_> = catalogue::all_entries()
@@ -131,8 +131,7 @@ fn every_event_that_comes_from_outside_is_sent_and_accepted() {
             .collect();
         assert_eq!(all.len(), 12 + 18 + 1 + 7 + 13);
         for event in all.iter().copied().chain(["invoice.paid"]) {
-            // Each event of a lead has one of its own to change, as it would close or convert
-            // another's.
+            // Each event gets a lead of its own, because some events close or convert the lead.
             let made = match event {
                 "pre_lead.created" | "lead.created" => None,
                 _ if event.starts_with("pre_lead.") => Some(("pre_lead.created", "pre_lead_id")),
@@ -177,20 +176,20 @@ fn every_event_that_comes_from_outside_is_sent_and_accepted() {
             0
         );
         for own in OWN {
-            let told = sender.send(&[own]);
-            assert_eq!(told.code, Some(2), "{}", told.output);
+            let result = sender.send(&[own]);
+            assert_eq!(result.code, Some(2), "{}", result.output);
             assert!(
-                told.error.contains(&format!("`{own}` cannot be sent")),
+                result.error.contains(&format!("`{own}` cannot be sent")),
                 "{}",
-                told.error
+                result.error
             );
         }
     });
 }
 
 #[test]
-fn the_same_event_again_is_said_to_be_known() {
-    run(async {
+fn a_repeated_event_is_reported_as_known() {
+    run_async(async {
         let sender = SendFixture::start().await;
         let at = ["--at", "2025-01-20T10:00:00Z"];
         let known = "an event with this idempotency key was stored before";
@@ -235,8 +234,8 @@ fn the_same_event_again_is_said_to_be_known() {
 }
 
 #[test]
-fn whom_an_event_is_for_and_what_it_says_can_be_given() {
-    run(async {
+fn entity_and_data_of_an_event_can_be_given() {
+    run_async(async {
         let sender = SendFixture::start().await;
         sender.stored(&[
             "c2s_lead.received",
@@ -292,18 +291,18 @@ fn whom_an_event_is_for_and_what_it_says_can_be_given() {
             r#"{"city": "Lyon"}"#,
         ]);
         assert_eq!(lead["data"], json!({"lead_id": 1}));
-        let told = sender.send(&["lead.updated", "--entity", "9"]);
-        assert_eq!(told.code, Some(1));
+        let result = sender.send(&["lead.updated", "--entity", "9"]);
+        assert_eq!(result.code, Some(1));
         assert!(
-            told.output.contains("Lead not found") && told.error.contains("404 Not Found"),
+            result.output.contains("Lead not found") && result.error.contains("404 Not Found"),
             "{}",
-            told.error
+            result.error
         );
     });
 }
 
 #[test]
-fn what_is_missing_to_sign_an_event_is_named_with_its_variable() {
+fn a_missing_signing_secret_is_named_with_its_variable() {
     let folder = folder();
     let table: [(&str, &[&str]); 4] = [
         (
@@ -328,17 +327,17 @@ fn what_is_missing_to_sign_an_event_is_named_with_its_variable() {
 }
 
 #[test]
-fn a_source_that_is_closed_is_told_from_an_event_that_is_wrong() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let process = ground.start_process().await;
+fn a_disabled_source_is_told_apart_from_a_wrong_event() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let process = test_env.start_process().await;
         for (event, source) in [
             ("lead.created", "leads"),
             ("task.created", "crm"),
             ("message.received", "instagram"),
         ] {
             let mut send = hookyard(
-                ground.folder.path(),
+                test_env.folder.path(),
                 &["send", event, "--url", &process.base],
             );
             send.env("HOOKYARD_SOURCES__CRM__TOKENS", "t")
@@ -372,19 +371,19 @@ fn the_help_explains_every_event_that_can_be_sent() {
 
 #[test]
 fn every_sample_of_a_ticket_is_accepted_and_applied() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let process = ground.start_process().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let process = test_env.start_process().await;
         let secrets = "[sources.support]\napi_keys = [\"test-key\"]\nsecrets = [\"test-secret\"]\n";
-        fs::write(ground.folder.path().join("sender.toml"), secrets).expect("writable");
+        fs::write(test_env.folder.path().join("sender.toml"), secrets).expect("writable");
         let send = |words: &[&str]| {
             let base = ["send", "--config", "sender.toml", "--url", &process.base];
             output_of(&mut hookyard(
-                ground.folder.path(),
+                test_env.folder.path(),
                 &[&base, words].concat(),
             ))
         };
-        for (sequence, event) in (1..).zip(EVENTS) {
+        for (sequence, event) in (1..).zip(EVENT_NAMES) {
             let (code, output, error) = send(&[event]);
             assert_eq!(code, Some(0), "{event}: {output}{error}");
             let answer: Value =
@@ -402,7 +401,7 @@ fn every_sample_of_a_ticket_is_accepted_and_applied() {
             .iter()
             .map(|entry| entry["type"].clone())
             .collect();
-        assert_eq!(types, EVENTS);
+        assert_eq!(types, EVENT_NAMES);
         assert_eq!(
             process.get("/api/v1/events?status=failed").await.body["total"],
             0
@@ -439,7 +438,7 @@ fn every_sample_of_a_ticket_is_accepted_and_applied() {
 }
 
 #[test]
-fn send_says_what_is_missing_when_nobody_listens_or_nothing_can_be_signed() {
+fn send_names_the_missing_node_or_secret() {
     let folder = folder();
     let (code, output, error) = output_of(&mut hookyard(folder.path(), &["send"]));
     assert_eq!((code, output.as_str()), (Some(1), ""));
@@ -449,7 +448,7 @@ fn send_says_what_is_missing_when_nobody_listens_or_nothing_can_be_signed() {
         "{error}"
     );
 
-    // Bound and not listened on by anyone else for as long as this test holds it.
+    // Bound by this test and not listened on.
     let taken = std::net::UdpSocket::bind("127.0.0.1:0")
         .expect("a free port")
         .local_addr()

@@ -1,5 +1,5 @@
-//! Senders that configured sources take events from, each signing as its provider documents it:
-//! written apart from what verifies it, on the bare algorithms.
+//! Senders for configured sources, each of which signs as its provider documents: independent of
+//! the verifying code, on the bare algorithms.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use hookyard::event::Timestamp;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
-/// Every preset, with a secret of it.
+/// Every preset, with a secret in its format.
 pub const PRESETS: [(&str, &str); 12] = [
     ("github", "hush"),
     ("hubspot", "hush"),
@@ -25,7 +25,7 @@ pub const PRESETS: [(&str, &str); 12] = [
     ("zendesk", "hush"),
 ];
 
-/// The configured source that the description shows.
+/// Configured source in the description of the API.
 pub const DESCRIBED: &str = "[[sources.custom]]\nname = \"billing\"\npreset = \"meta\"\nsecrets = [\"test-secret\"]\n\
                           verify_token = \"my-verify-token\"\nentity = \"/customer\"\nevent = \"/type\"\nidempotency_key = \"/id\"\n";
 
@@ -58,7 +58,7 @@ pub fn sha512(key: &[u8], text: &str) -> Vec<u8> {
         .to_vec()
 }
 
-/// The key that Ed25519 senders sign with here, and its public half as a configuration has it.
+/// Key of Ed25519 senders, and its public half as in a configuration.
 pub fn ed25519() -> (SigningKey, String) {
     let key = SigningKey::from_bytes(&[7; 32]);
     let public = format!("whpk_{}", STANDARD.encode(key.verifying_key().as_bytes()));
@@ -69,8 +69,8 @@ pub fn ed25519_signature(text: &str) -> String {
     STANDARD.encode(ed25519().0.sign(text.as_bytes()).to_bytes())
 }
 
-/// The headers with which the provider of `preset` sends `body` (a form, if it is Twilio's) to
-/// `url` at `at`, as its message `id`.
+/// Headers with which the provider of `preset` sends `body` (a form for Twilio) to `url` at `at`,
+/// as message `id`.
 pub fn signed(
     preset: &str,
     secret: &str,
@@ -177,7 +177,7 @@ pub fn signed(
     headers
 }
 
-/// The SHA-256 of `text` in hex.
+/// SHA-256 of `text` in hex.
 pub fn hash(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }

@@ -1,5 +1,4 @@
-//! A node to test against: in this process with clock, faults and fingerprints of the test's own,
-//! or as the real binary.
+//! Node under test: in this process with the test's own clock and failures, or as the real binary.
 
 use std::future::Future;
 use std::io::{self, BufRead, BufReader};
@@ -26,15 +25,15 @@ pub const SECRET: &str = "test-secret";
 pub const TOKEN: &str = "test-token";
 pub const SUPPORT: &str = "/api/v0/crm/webhooks/support/";
 
-/// Where a clock that is moved by hand begins.
+/// Start of a manual clock.
 pub const START: &str = "2025-12-04T10:30:00.000Z";
 
 /// Runs `test` in an actix system, as the binary does.
-pub fn run<F: Future>(test: F) -> F::Output {
+pub fn run_async<F: Future>(test: F) -> F::Output {
     actix_rt::System::new().block_on(test)
 }
 
-/// A data folder and what a node is started with; survives the nodes that use it.
+/// Data folder and start options of a node; outlives the nodes that use it.
 pub struct TestEnv {
     pub folder: TempDir,
     pub deps: NodeDeps,
@@ -43,34 +42,35 @@ pub struct TestEnv {
 }
 
 impl TestEnv {
-    /// Fresh, with no limits on rates, and with the configuration keys given, such as
+    /// Creates an empty folder without rate limits and with the configuration keys given, such as
     /// `("router.idle_timeout_s", "0.1")`.
     pub fn new(keys: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut ground = Self {
+        let mut test_env = Self {
             folder,
             deps: NodeDeps::default(),
             keys: Vec::new(),
             file: None,
         };
-        ground.set("server.bind", "127.0.0.1:0");
-        ground.set("server.workers", "2");
-        ground.set("admin.token", TOKEN);
-        ground.set("sources.support.enabled", "true");
-        ground.set("sources.support.api_keys", API_KEY);
-        ground.set("sources.support.secrets", SECRET);
-        ground.set("sources.support.rate_per_minute", "0");
-        ground.set(
+        test_env.set("server.bind", "127.0.0.1:0");
+        test_env.set("server.workers", "2");
+        test_env.set("admin.token", TOKEN);
+        test_env.set("sources.support.enabled", "true");
+        test_env.set("sources.support.api_keys", API_KEY);
+        test_env.set("sources.support.secrets", SECRET);
+        test_env.set("sources.support.rate_per_minute", "0");
+        test_env.set(
             "store.path",
-            ground
+            test_env
                 .store_path()
                 .to_str()
                 .expect("a readable path")
                 .to_owned()
                 .as_str(),
         );
-        keys.iter().for_each(|(key, value)| ground.set(key, value));
-        ground
+        keys.iter()
+            .for_each(|(key, value)| test_env.set(key, value));
+        test_env
     }
 
     pub fn set(&mut self, key: &str, value: &str) {
@@ -80,14 +80,14 @@ impl TestEnv {
         ));
     }
 
-    /// Gives the node a configuration file of this text too, below the keys that are set.
+    /// Adds a configuration file with this text; the keys that are set override it.
     pub fn write_file(&mut self, text: &str) {
         let path = self.folder.path().join("hookyard.toml");
         std::fs::write(&path, text).expect("writable");
         self.file = Some(path);
     }
 
-    /// Makes the node's clock stand still at [`START`] until it is moved.
+    /// Stops the node's clock at [`START`] until a test moves it.
     pub fn with_manual_clock(&mut self) -> Arc<ManualClock> {
         let clock = Arc::new(ManualClock::starting_at(
             Timestamp::parse(START).expect("a time"),
@@ -96,10 +96,10 @@ impl TestEnv {
         clock
     }
 
-    /// Puts a dam, open at first, before the disk.
+    /// Installs a gate before the disk, open at first.
     pub fn with_disk_gate(&mut self) -> Arc<DiskGate> {
         let dam = Arc::new(DiskGate::default());
-        self.deps.faults = Arc::clone(&dam) as Arc<dyn FailureInjector>;
+        self.deps.failure_injector = Arc::clone(&dam) as Arc<dyn FailureInjector>;
         dam
     }
 
@@ -115,11 +115,14 @@ impl TestEnv {
         let node = Node::start(self.config(), self.deps.clone())
             .await
             .expect("the node starts");
-        let gate = TestClient::new(
+        let client = TestClient::new(
             format!("http://{}", node.address()),
             Arc::clone(&self.deps.clock),
         );
-        TestNode { gate, node }
+        TestNode {
+            api: client,
+            inner: node,
+        }
     }
 
     /// Starts the real binary on this folder and waits until it is ready.
@@ -143,24 +146,24 @@ impl TestEnv {
             .lines()
             .map(|line| line.expect("text"));
         let mut seen = Vec::new();
-        // Nothing may be read beyond that line: the next one may never come.
+        // Stops reading after that line: the next line may never come.
         while !seen
             .last()
             .is_some_and(|line: &String| line.contains("node ready"))
         {
             seen.push(log.next().unwrap_or_else(|| panic!("not ready: {seen:#?}")));
         }
-        // The pipe is emptied for as long as the process lives, or its log would stop it.
+        // The pipe is read for as long as the process lives; a full pipe would block the process.
         let log = thread::spawn(move || {
             seen.extend(log);
             seen
         });
-        let gate = TestClient::new(
+        let client = TestClient::new(
             format!("http://127.0.0.1:{port}"),
             Arc::clone(&self.deps.clock),
         );
         NodeProcess {
-            gate,
+            api: client,
             child,
             log: Some(log),
         }
@@ -172,7 +175,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
-/// Runs all of `tasks` at once and gives what each came to, in their order.
+/// Runs all `tasks` at once and returns their results in order.
 pub async fn run_together<T: Future + 'static>(tasks: impl IntoIterator<Item = T>) -> Vec<T::Output>
 where
     T::Output: 'static,
@@ -185,8 +188,7 @@ where
     outputs
 }
 
-/// Waits for what must come, so that a test whose promise is broken fails instead of waiting for
-/// ever.
+/// Waits for an expected result; a broken promise fails the test instead of blocking it for ever.
 pub async fn expect_soon<F: Future>(what: F) -> F::Output {
     const PATIENCE: Duration = Duration::from_secs(60);
     tokio::time::timeout(PATIENCE, what)
@@ -194,7 +196,7 @@ pub async fn expect_soon<F: Future>(what: F) -> F::Output {
         .expect("it never came")
 }
 
-/// `id` as it may stand in a path.
+/// Percent-encodes `id` for a path.
 pub fn encode_id(id: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     id.bytes()
@@ -208,13 +210,13 @@ pub fn encode_id(id: &str) -> String {
         .collect()
 }
 
-/// A disk that hangs: while it is shut, no commit gets past its sync.
+/// Disk that hangs: while the gate is shut, no commit gets past its sync.
 #[derive(Default)]
 pub struct DiskGate {
     is_shut: Mutex<bool>,
     opened: Condvar,
     held: watch::Sender<u32>,
-    /// Values that were about to be put into the store, of which each belongs to a commit.
+    /// Number of values that were about to be written to the store; each belongs to a commit.
     puts: watch::Sender<u64>,
 }
 
@@ -228,8 +230,8 @@ impl DiskGate {
         self.opened.notify_all();
     }
 
-    /// Shuts it, sends what `request` is, and returns it still running when its event is on its way
-    /// to the disk.
+    /// Shuts the gate, sends `request`, and returns the running request when its event is about to
+    /// be written.
     pub async fn hold_request<T: 'static>(
         &self,
         request: impl Future<Output = T> + 'static,
@@ -244,7 +246,7 @@ impl DiskGate {
         running
     }
 
-    /// Returns when a commit is being held.
+    /// Waits until a commit is being held.
     pub async fn wait_until_held(&self) {
         expect_soon(self.held.subscribe().wait_for(|held| *held > 0))
             .await
@@ -257,7 +259,7 @@ impl FailureInjector for DiskGate {
         if matches!(point, Failpoint::Put) {
             self.puts.send_modify(|puts| *puts += 1);
         }
-        // The projection syncs too; what it waits for is none of the journal's business.
+        // Only the journal's thread: the projection syncs too, but does not delay the journal.
         if !matches!(point, Failpoint::Sync) || thread::current().name() != Some("journal") {
             return Ok(());
         }
@@ -271,15 +273,15 @@ impl FailureInjector for DiskGate {
     }
 }
 
-/// A node in this process.
+/// Node in this process, with the test's own clock and failures.
 pub struct TestNode {
-    pub gate: TestClient,
-    pub node: Node,
+    pub api: TestClient,
+    pub inner: Node,
 }
 
 impl TestNode {
     pub async fn stop(self) {
-        self.node.stop().await.expect("the node stops in order");
+        self.inner.stop().await.expect("the node stops in order");
     }
 }
 
@@ -287,25 +289,25 @@ impl std::ops::Deref for TestNode {
     type Target = TestClient;
 
     fn deref(&self) -> &TestClient {
-        &self.gate
+        &self.api
     }
 }
 
-/// A node in a process of its own; killed when dropped.
+/// Node in a process of its own; killed when dropped.
 pub struct NodeProcess {
-    pub gate: TestClient,
+    pub api: TestClient,
     pub child: Child,
     log: Option<thread::JoinHandle<Vec<String>>>,
 }
 
 impl NodeProcess {
-    /// `kill -9`
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().expect("it was running");
         self.child.wait().expect("it was a child");
     }
 
-    /// Kills it, and gives all that it logged.
+    /// Kills the process and returns its log lines.
     pub fn kill_and_read_log(mut self) -> Vec<String> {
         self.kill();
         self.log
@@ -318,7 +320,7 @@ impl NodeProcess {
 
 impl Drop for NodeProcess {
     fn drop(&mut self) {
-        // It may have ended already.
+        // Ignored: the process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -328,11 +330,11 @@ impl std::ops::Deref for NodeProcess {
     type Target = TestClient;
 
     fn deref(&self) -> &TestClient {
-        &self.gate
+        &self.api
     }
 }
 
-/// A running node, as its senders and its admin see it. Cheap to clone.
+/// Client of a running node, in the roles of its senders and its admin. Cheap to clone.
 #[derive(Clone)]
 pub struct TestClient {
     pub base: String,
@@ -340,12 +342,12 @@ pub struct TestClient {
     clock: Arc<dyn Clock>,
 }
 
-/// An answer, read whole.
+/// Answer that was read completely.
 #[derive(Debug)]
 pub struct TestAnswer {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
-    /// The body as it came.
+    /// Body as received.
     pub text: String,
     pub body: Value,
 }
@@ -393,7 +395,7 @@ impl TestClient {
         }
     }
 
-    /// A signed request with this body, as the contract's headers want it.
+    /// Signed request with this body and the headers of the contract.
     pub fn signed_request(&self, body: &str, key: &str) -> RequestBuilder {
         let timestamp = self.clock.wall().to_string();
         self.client
@@ -409,7 +411,7 @@ impl TestClient {
             .body(body.to_owned())
     }
 
-    /// Sends one event; an error when there was no answer.
+    /// Sends one event; fails when there was no answer.
     pub async fn try_send(
         &self,
         ticket: &str,
@@ -428,7 +430,7 @@ impl TestClient {
     }
 
     /// Sends a message whose id and text are its key.
-    pub async fn message(&self, ticket: &str, key: &str) -> TestAnswer {
+    pub async fn send_message(&self, ticket: &str, key: &str) -> TestAnswer {
         self.send(
             ticket,
             key,
@@ -438,12 +440,12 @@ impl TestClient {
         .await
     }
 
-    pub async fn answer(&self, request: RequestBuilder) -> TestAnswer {
+    pub async fn send_request(&self, request: RequestBuilder) -> TestAnswer {
         TestAnswer::read(request.send().await.expect("an answer")).await
     }
 
     pub async fn get(&self, path: &str) -> TestAnswer {
-        self.answer(
+        self.send_request(
             self.client
                 .get(format!("{}{path}", self.base))
                 .bearer_auth(TOKEN),
@@ -452,7 +454,7 @@ impl TestClient {
     }
 
     pub async fn post(&self, path: &str) -> TestAnswer {
-        self.answer(
+        self.send_request(
             self.client
                 .post(format!("{}{path}", self.base))
                 .bearer_auth(TOKEN),
@@ -460,7 +462,7 @@ impl TestClient {
         .await
     }
 
-    /// The whole timeline of a ticket, oldest first.
+    /// Returns the whole timeline of a ticket, oldest first.
     pub async fn fetch_timeline(&self, ticket: &str) -> Vec<Value> {
         let mut items = Vec::new();
         for page in 1.. {
@@ -481,7 +483,7 @@ impl TestClient {
     }
 }
 
-/// Files under `folder` that sled put aside as blobs; a store has none, ever.
+/// Counts the blobs that sled put beside the log under `folder`; a store must have none.
 pub fn count_blobs(folder: &Path) -> usize {
     std::fs::read_dir(folder.join("log/blobs")).map_or(0, Iterator::count)
 }

@@ -1,5 +1,4 @@
-//! Subscriptions: what the admin is answered, what is shown of them and what never, and that they
-//! outlive the node.
+//! Subscriptions: answers of the admin API, hidden secrets, and durability.
 
 use std::time::Duration;
 
@@ -11,36 +10,41 @@ use crate::rebuild::rebuild;
 use crate::receiver::{ReceiverReply, TestReceiver};
 use crate::senders::sha256;
 use crate::test_node::{
-    START, TOKEN, TestAnswer, TestClient, TestEnv, expect_soon, run, run_together,
+    START, TOKEN, TestAnswer, TestClient, TestEnv, expect_soon, run_async, run_together,
 };
 
 pub const WEBHOOKS: &str = "/api/v1/webhooks";
 
-pub fn request(gate: &TestClient, method: Method, path: &str) -> RequestBuilder {
-    gate.client
-        .request(method, format!("{}{WEBHOOKS}{path}", gate.base))
+pub fn request(client: &TestClient, method: Method, path: &str) -> RequestBuilder {
+    client
+        .client
+        .request(method, format!("{}{WEBHOOKS}{path}", client.base))
         .bearer_auth(TOKEN)
 }
 
-pub async fn send(gate: &TestClient, method: Method, path: &str, body: &Value) -> TestAnswer {
-    let request = request(gate, method, path).header("content-type", "application/json");
-    gate.answer(request.body(body.to_string())).await
+pub async fn send(client: &TestClient, method: Method, path: &str, body: &Value) -> TestAnswer {
+    let request = request(client, method, path).header("content-type", "application/json");
+    client.send_request(request.body(body.to_string())).await
 }
 
-pub async fn create(gate: &TestClient, body: &Value) -> TestAnswer {
-    send(gate, Method::POST, "", body).await
+pub async fn create(client: &TestClient, body: &Value) -> TestAnswer {
+    send(client, Method::POST, "", body).await
 }
 
-pub async fn change(gate: &TestClient, path: &str, body: &Value) -> TestAnswer {
-    send(gate, Method::PUT, path, body).await
+pub async fn change(client: &TestClient, path: &str, body: &Value) -> TestAnswer {
+    send(client, Method::PUT, path, body).await
 }
 
-pub async fn act(gate: &TestClient, path: &str) -> TestAnswer {
-    gate.answer(request(gate, Method::POST, path)).await
+pub async fn act(client: &TestClient, path: &str) -> TestAnswer {
+    client
+        .send_request(request(client, Method::POST, path))
+        .await
 }
 
-pub async fn show(gate: &TestClient, path: &str) -> TestAnswer {
-    gate.answer(request(gate, Method::GET, path)).await
+pub async fn show(client: &TestClient, path: &str) -> TestAnswer {
+    client
+        .send_request(request(client, Method::GET, path))
+        .await
 }
 
 fn code(answer: &TestAnswer) -> (u16, &str) {
@@ -72,12 +76,12 @@ fn fields(answer: &TestAnswer) -> Vec<&str> {
         .collect()
 }
 
-/// A subscription without anything that can be left out.
+/// Subscription without any optional member.
 fn plain_subscription() -> Value {
     json!({"url": "https://crm.example/hook", "events": ["*"]})
 }
 
-/// One with everything that can be said.
+/// Subscription with every member.
 fn full_subscription() -> Value {
     json!({
         "url": "https://crm.example/hook?tenant=7", "events": ["ticket:*", "lead.*", "organisation.created"],
@@ -100,15 +104,15 @@ fn ids(list: &TestAnswer) -> Vec<u64> {
 
 #[test]
 fn a_subscription_is_answered_as_the_seed_shows_it() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        ground.with_manual_clock();
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
         let body = json!({
             "url": "https://integration.exemple.com/crm-webhook", "events": ["organisation.created", "task.completed"],
             "description": "Synchronisation HubSpot", "is_active": true,
         });
-        let made = create(&yard, &body).await;
+        let made = create(&node, &body).await;
         let secret = made.body["secret"]
             .as_str()
             .expect("a secret is made")
@@ -124,24 +128,24 @@ fn a_subscription_is_answered_as_the_seed_shows_it() {
             "{} bytes",
             secret.len()
         );
-        let shown = show(&yard, "/1").await;
+        let shown = show(&node, "/1").await;
         let masked = format!("whsec_…{}", &secret[46..]);
         assert_eq!(
             shown.text,
             made.text.replace(&secret, &masked),
             "all else is shown as it was"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn every_member_is_kept_and_shown_and_what_was_shown_changes_nothing() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
-        let made = create(&yard, &full_subscription()).await.body;
+fn every_member_is_stored_and_shown_and_sending_it_back_changes_nothing() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let made = create(&node, &full_subscription()).await.body;
         let public_key = made["public_key"]
             .as_str()
             .expect("there is a key pair")
@@ -167,23 +171,23 @@ fn every_member_is_kept_and_shown_and_what_was_shown_changes_nothing() {
         }
         assert_eq!(made, expected);
         expected["secret"] = json!("…");
-        assert_eq!(show(&yard, "/1/").await.body, expected);
+        assert_eq!(show(&node, "/1/").await.body, expected);
         clock.advance(Duration::from_secs(1));
-        let again = change(&yard, "/1", &expected).await;
+        let again = change(&node, "/1", &expected).await;
         expected["updated_at"] = json!("2025-12-04T10:30:01.000Z");
         assert_eq!((again.status, &again.body), (200, &expected));
         let list = json!({"items": [expected], "total": 1, "page": 1, "page_size": 20, "pages": 1});
-        assert_eq!(show(&yard, "/").await.body, list);
-        yard.stop().await;
+        assert_eq!(show(&node, "/").await.body, list);
+        node.stop().await;
     });
 }
 
 #[test]
-fn what_is_left_out_stays_and_null_is_the_default() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        let defaults = create(&yard, &plain_subscription()).await.body;
+fn omitted_members_stay_and_null_restores_the_default() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let defaults = create(&node, &plain_subscription()).await.body;
         for (name, value) in [
             ("is_active", json!(true)),
             ("description", Value::Null),
@@ -201,9 +205,9 @@ fn what_is_left_out_stays_and_null_is_the_default() {
         ] {
             assert_eq!(defaults[name], value, "{name}");
         }
-        create(&yard, &full_subscription()).await;
-        let before = show(&yard, "/2").await.body;
-        let changed = change(&yard, "/2", &json!({"concurrency": 5})).await.body;
+        create(&node, &full_subscription()).await;
+        let before = show(&node, "/2").await.body;
+        let changed = change(&node, "/2", &json!({"concurrency": 5})).await.body;
         for (name, value) in before.as_object().expect("an object") {
             match name.as_str() {
                 "concurrency" => assert_eq!(changed[name], 5),
@@ -216,7 +220,7 @@ fn what_is_left_out_stays_and_null_is_the_default() {
             "signing": null, "headers": null, "rate_limit": null, "timeout_s": null, "retry_schedule_s": null,
             "on_exhausted": null, "is_active": null,
         });
-        let reset = change(&yard, "/2", &nothing).await.body;
+        let reset = change(&node, "/2", &nothing).await.body;
         for name in nothing
             .as_object()
             .expect("an object")
@@ -237,7 +241,7 @@ fn what_is_left_out_stays_and_null_is_the_default() {
             reset["is_active"], false,
             "nobody is resumed by saying nothing"
         );
-        let none = change(&yard, "/2", &json!({"retry_schedule_s": []}))
+        let none = change(&node, "/2", &json!({"retry_schedule_s": []}))
             .await
             .body;
         assert_eq!(
@@ -245,22 +249,22 @@ fn what_is_left_out_stays_and_null_is_the_default() {
             json!([]),
             "no second attempt, which is not the configured schedule"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn every_wrong_member_is_named_and_nothing_is_kept() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         let all = json!({
             "url": "https://127.0.0.1/x", "events": ["lead.creatd", "*", 7], "secret": "a b", "is_active": "yes",
             "description": 1, "filter": 7, "transform": ["x"], "ordering": "time", "concurrency": 0,
             "signing": ["crm", "md5"], "headers": {"Host": "x", "X A": "b", "X-Bad": "a\nb", "X-One": "1", "x-one": "2"},
             "rate_limit": 0, "timeout_s": 301, "retry_schedule_s": [1, 0, "x"], "on_exhausted": "stop",
         });
-        let answer = create(&yard, &all).await;
+        let answer = create(&node, &all).await;
         assert_eq!(code(&answer), (400, "validation_failed"));
         let expected = [
             "url",
@@ -303,7 +307,7 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
             "{}",
             answer.text
         );
-        assert_eq!(fields(&create(&yard, &json!({})).await), ["url", "events"]);
+        assert_eq!(fields(&create(&node, &json!({})).await), ["url", "events"]);
         for (name, value, field) in [
             ("url", json!(null), "url"),
             ("url", json!("http://crm.example/"), "url"),
@@ -350,7 +354,7 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
         ] {
             let mut body = plain_subscription();
             body[name] = value;
-            let answer = create(&yard, &body).await;
+            let answer = create(&node, &body).await;
             assert_eq!(
                 (code(&answer), fields(&answer)),
                 ((400, "validation_failed"), vec![field]),
@@ -359,55 +363,55 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
         }
         assert_eq!(
             code(
-                &yard
-                    .answer(request(&yard, Method::POST, "").body("[]"))
+                &node
+                    .send_request(request(&node, Method::POST, "").body("[]"))
                     .await
             ),
             (400, "invalid_json")
         );
-        assert_eq!(code(&act(&yard, "").await), (400, "invalid_json"));
-        let typed = request(&yard, Method::POST, "")
+        assert_eq!(code(&act(&node, "").await), (400, "invalid_json"));
+        let typed = request(&node, Method::POST, "")
             .header("content-type", "text/plain")
             .body("{}");
         assert_eq!(
-            code(&yard.answer(typed).await),
+            code(&node.send_request(typed).await),
             (415, "unsupported_media_type")
         );
-        assert_eq!(show(&yard, "").await.body["total"], 0);
-        yard.stop().await;
+        assert_eq!(show(&node, "").await.body["total"], 0);
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_wrong_change_changes_nothing() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        create(&yard, &full_subscription()).await;
-        let before = show(&yard, "/1").await.text;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        create(&node, &full_subscription()).await;
+        let before = show(&node, "/1").await.text;
         let wrong = change(
-            &yard,
+            &node,
             "/1",
             &json!({"url": null, "events": null, "headers": {"X-New": "…"}, "secret": " "}),
         )
         .await;
         assert_eq!(fields(&wrong), ["url", "events", "secret", "headers.X-New"]);
-        assert_eq!(show(&yard, "/1").await.text, before);
-        yard.stop().await;
+        assert_eq!(show(&node, "/1").await.text, before);
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_member_that_is_nearly_one_is_refused_and_others_are_passed_over() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         let mut wrong = plain_subscription();
         wrong["filters"] = json!("late");
         wrong["retry_schedule"] = json!([1]);
         wrong["signings"] = json!(["hub"]);
         wrong["tenant"] = json!("north");
-        let answer = create(&yard, &wrong).await;
+        let answer = create(&node, &wrong).await;
         let expected = [
             (
                 "filters",
@@ -428,13 +432,13 @@ fn a_member_that_is_nearly_one_is_refused_and_others_are_passed_over() {
         );
         let mut others = plain_subscription();
         others["tenant"] = json!("north");
-        assert_eq!(create(&yard, &others).await.status, 200);
+        assert_eq!(create(&node, &others).await.status, 200);
         assert_eq!(
-            fields(&change(&yard, "/1", &json!({"event": ["*"]})).await),
+            fields(&change(&node, "/1", &json!({"event": ["*"]})).await),
             ["event"]
         );
         let rotation = send(
-            &yard,
+            &node,
             Method::POST,
             "/1/rotate-secret",
             &json!({"overlap": 0}),
@@ -448,38 +452,38 @@ fn a_member_that_is_nearly_one_is_refused_and_others_are_passed_over() {
             )]
         );
         let events = json!({"events": ["custom:shop:*"]});
-        let missing = "events[0] cannot be followed: there is no kind \"custom:shop\"; a [[sources.custom]] with the name \"shop\" makes it";
+        let missing = "events[0] cannot be followed: unknown kind \"custom:shop\"; a [[sources.custom]] with the name \"shop\" defines it";
         assert_eq!(
-            field_errors(&change(&yard, "/1", &events).await),
+            field_errors(&change(&node, "/1", &events).await),
             [("events[0]", missing)]
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_expression_that_is_none_is_refused_with_its_place() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
         let mut body = plain_subscription();
         body["filter"] = json!("data.x ==\n  == 1");
         body["transform"] = json!("{'a': ");
-        let answer = create(&yard, &body).await;
+        let answer = create(&node, &body).await;
         assert_eq!(fields(&answer), ["filter", "transform"]);
         assert!(
             field_errors(&answer)[0].1.contains("line 2, column"),
             "{answer:?}"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn targets_within_a_network_are_called_if_the_configuration_allows_it() {
-    run(async {
-        let ground = TestEnv::new(&[("delivery.allow_targets", "127.0.0.0/8,10.1.0.0/16")]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[("delivery.allow_targets", "127.0.0.0/8,10.1.0.0/16")]);
+        let node = test_env.start().await;
         for (url, status) in [
             ("http://127.0.0.1:9/x", 200),
             ("https://10.1.2.3/", 200),
@@ -488,23 +492,23 @@ fn targets_within_a_network_are_called_if_the_configuration_allows_it() {
             ("https://169.254.169.254/", 400),
         ] {
             assert_eq!(
-                create(&yard, &json!({"url": url, "events": ["*"]}))
+                create(&node, &json!({"url": url, "events": ["*"]}))
                     .await
                     .status,
                 status,
                 "{url}"
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn subscriptions_are_the_admins_alone() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        create(&yard, &plain_subscription()).await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        create(&node, &plain_subscription()).await;
         for (method, path, allow) in [
             (Method::GET, "", "GET, HEAD, POST"),
             (Method::POST, "", "GET, HEAD, POST"),
@@ -518,25 +522,25 @@ fn subscriptions_are_the_admins_alone() {
             (Method::POST, "/1/test", "POST"),
         ] {
             for end in ["", "/"] {
-                let url = format!("{}{WEBHOOKS}{path}{end}", yard.base);
-                let wrong = yard
+                let url = format!("{}{WEBHOOKS}{path}{end}", node.base);
+                let wrong = node
                     .client
                     .request(method.clone(), &url)
                     .bearer_auth("wrong")
                     .body("{");
                 assert_eq!(
-                    code(&yard.answer(wrong).await),
+                    code(&node.send_request(wrong).await),
                     (401, "unauthorized"),
                     "{method} {path}{end}"
                 );
-                let without = yard.client.request(method.clone(), &url);
+                let without = node.client.request(method.clone(), &url);
                 assert_eq!(
-                    code(&yard.answer(without).await),
+                    code(&node.send_request(without).await),
                     (401, "unauthorized"),
                     "{method} {path}{end}"
                 );
-                let patched = yard
-                    .answer(yard.client.request(Method::PATCH, &url).bearer_auth(TOKEN))
+                let patched = node
+                    .send_request(node.client.request(Method::PATCH, &url).bearer_auth(TOKEN))
                     .await;
                 assert_eq!(
                     (patched.status, patched.header("allow")),
@@ -546,21 +550,21 @@ fn subscriptions_are_the_admins_alone() {
             }
         }
         for path in ["", "/1", "/1/deliveries"] {
-            let head = yard.answer(request(&yard, Method::HEAD, path)).await;
+            let head = node.send_request(request(&node, Method::HEAD, path)).await;
             assert_eq!((head.status, head.text.as_str()), (200, ""), "{path}");
         }
-        assert_eq!(show(&yard, "").await.body["total"], 1);
-        yard.stop().await;
+        assert_eq!(show(&node, "").await.body["total"], 1);
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_number_has_one_spelling_and_shadows_no_other_path() {
-    run(async {
-        let mut ground = crate::c2s::ground(&[("sources.leads.enabled", "true")]);
-        ground.set("sources.c2s.enabled", "true");
-        let yard = ground.start().await;
-        create(&yard, &plain_subscription()).await;
+    run_async(async {
+        let mut test_env = crate::c2s::test_env(&[("sources.leads.enabled", "true")]);
+        test_env.set("sources.c2s.enabled", "true");
+        let node = test_env.start().await;
+        create(&node, &plain_subscription()).await;
         for path in [
             "/01",
             "/2",
@@ -569,7 +573,7 @@ fn a_number_has_one_spelling_and_shadows_no_other_path() {
             "/99999999999999999999999999/deliveries",
             "/2/deliveries",
         ] {
-            let answer = show(&yard, path).await;
+            let answer = show(&node, path).await;
             assert_eq!(
                 (code(&answer), answer.body["detail"].as_str()),
                 ((404, "not_found"), Some("there is no such subscription")),
@@ -577,50 +581,50 @@ fn a_number_has_one_spelling_and_shadows_no_other_path() {
             );
         }
         for path in ["/2/pause", "/2/resume", "/2/rotate-secret", "/2/test"] {
-            assert_eq!(code(&act(&yard, path).await), (404, "not_found"), "{path}");
+            assert_eq!(code(&act(&node, path).await), (404, "not_found"), "{path}");
         }
         assert_eq!(
-            code(&change(&yard, "/2", &json!({})).await),
+            code(&change(&node, "/2", &json!({})).await),
             (404, "not_found")
         );
         for path in ["/one", "/-1", "/1x", "/1/none", "/%31a"] {
-            let answer = show(&yard, path).await;
+            let answer = show(&node, path).await;
             assert_eq!(
                 answer.body["detail"], "there is nothing at this path",
                 "{path}"
             );
         }
-        assert_eq!(show(&yard, "/logs").await.status, 200);
+        assert_eq!(show(&node, "/logs").await.status, 200);
         assert_eq!(
-            show(&yard, "/logs/1").await.body["detail"],
+            show(&node, "/logs/1").await.body["detail"],
             "there is no such row in the log, or no more"
         );
-        assert_eq!(show(&yard, "/events/available").await.status, 200);
+        assert_eq!(show(&node, "/events/available").await.status, 200);
         assert_eq!(
-            crate::c2s::send(&yard, &crate::c2s::event("l-1", 1))
+            crate::c2s::send(&node, &crate::c2s::event("l-1", 1))
                 .await
                 .status,
             200
         );
         let lead = json!({"event": "new_lead", "source": "crm", "data": {"first_name": "Ada", "phone": "1"}});
         assert_eq!(
-            send(&yard, Method::POST, "/incoming/lead/create", &lead)
+            send(&node, Method::POST, "/incoming/lead/create", &lead)
                 .await
                 .status,
             200
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_secret_is_replaced_and_the_old_one_holds_for_a_while() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
-        let first = create(&yard, &plain_subscription()).await.body["secret"].clone();
-        let rotated = act(&yard, "/1/rotate-secret").await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let first = create(&node, &plain_subscription()).await.body["secret"].clone();
+        let rotated = act(&node, "/1/rotate-secret").await;
         let second = rotated.body["secret"].clone();
         assert_eq!(
             (rotated.status, rotated.header("cache-control")),
@@ -636,7 +640,7 @@ fn a_secret_is_replaced_and_the_old_one_holds_for_a_while() {
             rotated.body["previous_secret_until"], "2025-12-05T10:30:00.000Z",
             "a day"
         );
-        let shown = show(&yard, "/1").await.body["secret"].clone();
+        let shown = show(&node, "/1").await.body["secret"].clone();
         assert!(
             shown
                 .as_str()
@@ -645,11 +649,11 @@ fn a_secret_is_replaced_and_the_old_one_holds_for_a_while() {
         );
         clock.advance(Duration::from_secs(86_400));
         assert_eq!(
-            show(&yard, "/1").await.body["previous_secret_until"],
+            show(&node, "/1").await.body["previous_secret_until"],
             Value::Null
         );
         let own = send(
-            &yard,
+            &node,
             Method::POST,
             "/1/rotate-secret/",
             &json!({"overlap_h": 0.5, "secret": "my-own"}),
@@ -661,7 +665,7 @@ fn a_secret_is_replaced_and_the_old_one_holds_for_a_while() {
             "2025-12-05T11:00:00.000Z"
         );
         let at_once = send(
-            &yard,
+            &node,
             Method::POST,
             "/1/rotate-secret",
             &json!({"overlap_h": 0}),
@@ -673,7 +677,7 @@ fn a_secret_is_replaced_and_the_old_one_holds_for_a_while() {
             json!({"overlap_h": -1}),
             json!({"overlap_h": "1"}),
         ] {
-            let answer = send(&yard, Method::POST, "/1/rotate-secret", &body).await;
+            let answer = send(&node, Method::POST, "/1/rotate-secret", &body).await;
             assert_eq!(
                 (code(&answer), fields(&answer)),
                 ((400, "validation_failed"), vec!["overlap_h"]),
@@ -681,72 +685,72 @@ fn a_secret_is_replaced_and_the_old_one_holds_for_a_while() {
             );
         }
         let wrong = send(
-            &yard,
+            &node,
             Method::POST,
             "/1/rotate-secret",
             &json!({"secret": "…"}),
         )
         .await;
         assert_eq!(fields(&wrong), ["secret"]);
-        let typed = request(&yard, Method::POST, "/1/rotate-secret")
+        let typed = request(&node, Method::POST, "/1/rotate-secret")
             .header("content-type", "text/plain")
             .body("{}");
         assert_eq!(
-            code(&yard.answer(typed).await),
+            code(&node.send_request(typed).await),
             (415, "unsupported_media_type")
         );
-        // As tools declare it that are asked to post, with nothing behind it.
+        // As declared by tools that send a POST without a body.
         let form = |path: &str| {
-            let url = format!("{}/api/v1{path}", yard.base);
-            let empty = yard
+            let url = format!("{}/api/v1{path}", node.base);
+            let empty = node
                 .client
                 .post(url)
                 .bearer_auth(TOKEN)
                 .header("content-type", "application/x-www-form-urlencoded");
-            yard.answer(empty.body(""))
+            node.send_request(empty.body(""))
         };
         assert_eq!(form("/webhooks/1/rotate-secret").await.status, 200);
         assert_eq!(form("/dead-letters/retry").await.status, 202);
         assert_eq!(form("/webhooks/1/pause").await.status, 200);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_key_pair_is_made_when_it_is_asked_for_and_stays_the_same() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        create(&yard, &plain_subscription()).await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        create(&node, &plain_subscription()).await;
         let with =
-            change(&yard, "/1", &json!({"signing": ["v1a"]})).await.body["public_key"].clone();
+            change(&node, "/1", &json!({"signing": ["v1a"]})).await.body["public_key"].clone();
         assert!(with.is_string());
         assert_eq!(
-            change(&yard, "/1", &json!({"signing": ["crm"]})).await.body["public_key"],
+            change(&node, "/1", &json!({"signing": ["crm"]})).await.body["public_key"],
             Value::Null
         );
         assert_eq!(
-            change(&yard, "/1", &json!({"signing": ["v1a", "crm"]}))
+            change(&node, "/1", &json!({"signing": ["v1a", "crm"]}))
                 .await
                 .body["public_key"],
             with
         );
-        act(&yard, "/1/rotate-secret").await;
+        act(&node, "/1/rotate-secret").await;
         assert_eq!(
-            show(&yard, "/1").await.body["public_key"],
+            show(&node, "/1").await.body["public_key"],
             with,
             "only the secret is another"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_subscription_is_paused_and_resumed_in_two_ways() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        create(&yard, &plain_subscription()).await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        create(&node, &plain_subscription()).await;
         let state = |answer: &TestAnswer| {
             assert_eq!(answer.status, 200, "{answer:?}");
             (
@@ -755,91 +759,91 @@ fn a_subscription_is_paused_and_resumed_in_two_ways() {
             )
         };
         let (active, paused) = ((true, "active".to_owned()), (false, "paused".to_owned()));
-        assert_eq!(state(&act(&yard, "/1/pause").await), paused);
+        assert_eq!(state(&act(&node, "/1/pause").await), paused);
         assert_eq!(
-            state(&act(&yard, "/1/pause/").await),
+            state(&act(&node, "/1/pause/").await),
             paused,
             "twice is once"
         );
         assert_eq!(
-            state(&change(&yard, "/1", &json!({"description": "x"})).await),
+            state(&change(&node, "/1", &json!({"description": "x"})).await),
             paused
         );
-        assert_eq!(state(&act(&yard, "/1/resume").await), active);
-        assert_eq!(state(&act(&yard, "/1/resume/").await), active);
+        assert_eq!(state(&act(&node, "/1/resume").await), active);
+        assert_eq!(state(&act(&node, "/1/resume/").await), active);
         assert_eq!(
-            state(&change(&yard, "/1", &json!({"is_active": false})).await),
+            state(&change(&node, "/1", &json!({"is_active": false})).await),
             paused
         );
-        assert_eq!(state(&show(&yard, "/1").await), paused);
+        assert_eq!(state(&show(&node, "/1").await), paused);
         assert_eq!(
-            state(&change(&yard, "/1", &json!({"is_active": true})).await),
+            state(&change(&node, "/1", &json!({"is_active": true})).await),
             active
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn subscriptions_are_listed_in_pages_and_bounded_in_number() {
-    run(async {
-        let ground = TestEnv::new(&[("delivery.subscriptions_max", "5")]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[("delivery.subscriptions_max", "5")]);
+        let node = test_env.start().await;
         for number in 1..=5 {
             let made =
-                create(&yard, &json!({"url": "https://crm.example/", "events": ["*"], "is_active": number % 2 == 0}))
+                create(&node, &json!({"url": "https://crm.example/", "events": ["*"], "is_active": number % 2 == 0}))
                     .await;
             assert_eq!((made.status, made.body["id"].as_u64()), (200, Some(number)));
         }
         assert_eq!(
-            code(&create(&yard, &plain_subscription()).await),
+            code(&create(&node, &plain_subscription()).await),
             (409, "too_many_subscriptions")
         );
         let mut listed = Vec::new();
         for page in 1..=3 {
-            let answer = show(&yard, &format!("?page={page}&page_size=2")).await;
+            let answer = show(&node, &format!("?page={page}&page_size=2")).await;
             assert_eq!([&answer.body["total"], &answer.body["pages"]], [5, 3]);
             listed.extend(ids(&answer));
         }
         assert_eq!(listed, [5, 4, 3, 2, 1], "newest first");
-        assert_eq!(ids(&show(&yard, "?is_active=true").await), [4, 2]);
-        let others = show(&yard, "?is_active=false&page_size=2").await;
+        assert_eq!(ids(&show(&node, "?is_active=true").await), [4, 2]);
+        let others = show(&node, "?is_active=false&page_size=2").await;
         assert_eq!(
             (ids(&others), &others.body["total"]),
             (vec![5, 3], &json!(3))
         );
         assert_eq!(
-            ids(&show(&yard, "?page=4294967295&page_size=100").await),
+            ids(&show(&node, "?page=4294967295&page_size=100").await),
             [0; 0]
         );
         assert_eq!(
-            fields(&show(&yard, "?is_active=1&page=0&x=1").await),
+            fields(&show(&node, "?is_active=1&page=0&x=1").await),
             ["x", "page", "is_active"]
         );
-        assert_eq!(fields(&show(&yard, "/1?x=1").await), ["x"]);
+        assert_eq!(fields(&show(&node, "/1?x=1").await), ["x"]);
         assert_eq!(
-            yard.answer(request(&yard, Method::DELETE, "/5"))
+            node.send_request(request(&node, Method::DELETE, "/5"))
                 .await
                 .status,
             204
         );
         assert_eq!(
-            create(&yard, &plain_subscription()).await.body["id"],
+            create(&node, &plain_subscription()).await.body["id"],
             6,
             "no number comes again"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn subscriptions_made_at_once_get_a_number_each() {
-    run(async {
-        let ground = TestEnv::new(&[("delivery.subscriptions_max", "24")]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[("delivery.subscriptions_max", "24")]);
+        let node = test_env.start().await;
         let made = (0..32).map(|_| {
-            let gate = yard.gate.clone();
-            async move { create(&gate, &plain_subscription()).await }
+            let client = node.api.clone();
+            async move { create(&client, &plain_subscription()).await }
         });
         let answers = run_together(made).await;
         let mut numbers: Vec<_> = answers
@@ -854,39 +858,45 @@ fn subscriptions_made_at_once_get_a_number_each() {
                 .map(code)
                 .all(|code| code == (409, "too_many_subscriptions"))
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_removed_subscription_is_gone() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let yard = ground.start().await;
-        create(&yard, &plain_subscription()).await;
-        let removed = yard.answer(request(&yard, Method::DELETE, "/1/")).await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        create(&node, &plain_subscription()).await;
+        let removed = node
+            .send_request(request(&node, Method::DELETE, "/1/"))
+            .await;
         assert_eq!((removed.status, removed.text.as_str()), (204, ""));
         assert_eq!(
-            code(&yard.answer(request(&yard, Method::DELETE, "/1")).await),
+            code(
+                &node
+                    .send_request(request(&node, Method::DELETE, "/1"))
+                    .await
+            ),
             (404, "not_found")
         );
-        assert_eq!(code(&show(&yard, "/1").await), (404, "not_found"));
-        assert_eq!(show(&yard, "").await.body["total"], 0);
-        yard.stop().await;
+        assert_eq!(code(&show(&node, "/1").await), (404, "not_found"));
+        assert_eq!(show(&node, "").await.body["total"], 0);
+        node.stop().await;
     });
 }
 
 #[test]
 fn subscriptions_outlive_a_restart_a_kill_and_a_rebuild() {
-    run(async {
-        let ground = TestEnv::new(&[]);
-        let mut process = ground.start_process().await;
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let mut process = test_env.start_process().await;
         for _ in 0..5 {
             assert_eq!(create(&process, &full_subscription()).await.status, 200);
         }
         assert_eq!(
             process
-                .answer(request(&process, Method::DELETE, "/5"))
+                .send_request(request(&process, Method::DELETE, "/5"))
                 .await
                 .status,
             204
@@ -900,62 +910,62 @@ fn subscriptions_outlive_a_restart_a_kill_and_a_rebuild() {
         act(&process, "/3/rotate-secret").await;
         let kept = show(&process, "").await.body["items"].clone();
         process.kill();
-        let yard = ground.start().await;
-        assert_eq!(show(&yard, "").await.body["items"], kept);
-        yard.stop().await;
-        rebuild(&ground).expect("it can be read");
-        let yard = ground.start().await;
-        assert_eq!(show(&yard, "").await.body["items"], kept);
+        let node = test_env.start().await;
+        assert_eq!(show(&node, "").await.body["items"], kept);
+        node.stop().await;
+        rebuild(&test_env).expect("it can be read");
+        let node = test_env.start().await;
+        assert_eq!(show(&node, "").await.body["items"], kept);
         assert_eq!(
-            create(&yard, &plain_subscription()).await.body["id"],
+            create(&node, &plain_subscription()).await.body["id"],
             6,
             "the removed one's number is not given again"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_subscription_that_never_reached_the_store_is_not_shown() {
-    run(async {
-        let mut ground = TestEnv::new(&[]);
-        let trouble = DiskFailure::install(&mut ground);
-        let yard = ground.start().await;
-        trouble.fail(FailurePlace::Put, 1);
-        let answer = create(&yard, &plain_subscription()).await;
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let disk_failure = DiskFailure::install(&mut test_env);
+        let node = test_env.start().await;
+        disk_failure.fail(FailurePlace::Put, 1);
+        let answer = create(&node, &plain_subscription()).await;
         assert_eq!(
             (code(&answer), answer.header("retry-after")),
             ((503, "unavailable"), Some("1"))
         );
-        until_readyz_is(&yard, 200).await;
-        assert_eq!(show(&yard, "").await.body["total"], 0);
-        yard.stop().await;
+        until_readyz_is(&node, 200).await;
+        assert_eq!(show(&node, "").await.body["total"], 0);
+        node.stop().await;
     });
 }
 
-/// A ground whose node may call receivers of this machine.
+/// Environment whose node may call receivers on this machine.
 fn nearby_env() -> TestEnv {
     TestEnv::new(&[("delivery.allow_targets", "127.0.0.0/8")])
 }
 
-async fn subscribe(gate: &TestClient, receiver: &TestReceiver, members: &Value) -> Value {
+async fn subscribe(client: &TestClient, receiver: &TestReceiver, members: &Value) -> Value {
     let mut body =
         json!({"url": receiver.url("/hook"), "events": ["ticket:*"], "retry_schedule_s": [0.05]});
     body.as_object_mut()
         .expect("an object")
         .extend(members.as_object().expect("an object").clone());
-    let made = create(gate, &body).await;
+    let made = create(client, &body).await;
     assert_eq!(made.status, 200, "{made:?}");
     made.body
 }
 
-/// Asks for `path` until `is_it` what is wanted.
-async fn poll_until(gate: &TestClient, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+/// Polls `path` until the answer satisfies `is_it`.
+async fn poll_until(client: &TestClient, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
     let mut polls = tokio::time::interval(Duration::from_millis(5));
     let asking = async {
         loop {
             polls.tick().await;
-            let answer = show(gate, path).await.body;
+            let answer = show(client, path).await.body;
             if is_it(&answer) {
                 return answer;
             }
@@ -964,7 +974,7 @@ async fn poll_until(gate: &TestClient, path: &str, is_it: impl Fn(&Value) -> boo
     expect_soon(asking).await
 }
 
-/// The texts of the messages that came to `receiver`.
+/// Returns the texts of the messages that `receiver` got.
 fn texts(receiver: &TestReceiver) -> Vec<String> {
     let text = |body: Value| body["data"]["text"].as_str().expect("a text").to_owned();
     receiver
@@ -975,21 +985,20 @@ fn texts(receiver: &TestReceiver) -> Vec<String> {
 }
 
 #[test]
-fn a_test_sends_a_signed_ping_and_tells_what_the_target_said() {
-    run(async {
-        let yard = nearby_env().start().await;
+fn a_test_sends_a_signed_ping_and_returns_the_targets_answer() {
+    run_async(async {
+        let node = nearby_env().start().await;
         let receiver =
-            TestReceiver::start(|_| ReceiverReply::TestAnswer(200, Vec::new(), "pong".into()))
-                .await;
+            TestReceiver::start(|_| ReceiverReply::Full(200, Vec::new(), "pong".into())).await;
         let made = subscribe(
-            &yard,
+            &node,
             &receiver,
             &json!({"is_active": false, "headers": {"X-Own": "kept"}}),
         )
         .await;
-        let shown = show(&yard, "/1").await.body;
-        assert_eq!(change(&yard, "/1", &shown).await.status, 200);
-        let tested = act(&yard, "/1/test").await;
+        let shown = show(&node, "/1").await.body;
+        assert_eq!(change(&node, "/1", &shown).await.status, 200);
+        let tested = act(&node, "/1/test").await;
         let expected = json!({
             "is_successful": true, "status": 200, "code": null, "detail": null,
             "duration_ms": tested.body["duration_ms"], "answer": "pong",
@@ -1013,8 +1022,8 @@ fn a_test_sends_a_signed_ping_and_tells_what_the_target_said() {
             (ping.header("x-webhook-id"), ping.header("x-own")),
             (Some("1"), Some("kept"))
         );
-        receiver.set_script(|_| ReceiverReply::TestAnswer(500, Vec::new(), "broken".into()));
-        let failed = act(&yard, "/1/test/").await.body;
+        receiver.set_script(|_| ReceiverReply::Full(500, Vec::new(), "broken".into()));
+        let failed = act(&node, "/1/test/").await.body;
         assert_eq!(
             [
                 &failed["is_successful"],
@@ -1028,35 +1037,35 @@ fn a_test_sends_a_signed_ping_and_tells_what_the_target_said() {
             (Some("status"), Some("answered 500"))
         );
         receiver.stop().await;
-        let dead = act(&yard, "/1/test").await.body;
+        let dead = act(&node, "/1/test").await.body;
         assert_eq!(
             [&dead["status"], &dead["code"], &dead["answer"]],
             [&Value::Null, &json!("connect"), &Value::Null]
         );
-        let rows = show(&yard, "/1/deliveries").await.body;
+        let rows = show(&node, "/1/deliveries").await.body;
         assert_eq!(rows["total"], 3);
         assert_eq!(
             [&rows["items"][2]["event"], &rows["items"][2]["event_id"]],
             [&json!("ping"), &Value::Null]
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn every_attempt_at_a_delivery_is_listed() {
-    run(async {
-        let yard = nearby_env().start().await;
+    run_async(async {
+        let node = nearby_env().start().await;
         let receiver = TestReceiver::start(|arrival| match arrival.before {
-            0 => ReceiverReply::TestAnswer(503, Vec::new(), "try later".into()),
+            0 => ReceiverReply::Full(503, Vec::new(), "try later".into()),
             _ => ReceiverReply::Status(204),
         })
         .await;
-        subscribe(&yard, &receiver, &json!({})).await;
+        subscribe(&node, &receiver, &json!({})).await;
         let other = TestReceiver::accept_all().await;
-        subscribe(&yard, &other, &json!({})).await;
-        let sent = yard.message("SUP-1", "m-1").await;
-        let list = poll_until(&yard, "/1/deliveries", |list| list["total"] == 2).await;
+        subscribe(&node, &other, &json!({})).await;
+        let sent = node.send_message("SUP-1", "m-1").await;
+        let list = poll_until(&node, "/1/deliveries", |list| list["total"] == 2).await;
         let (second, first) = (&list["items"][0], &list["items"][1]);
         let expected = json!({
             "id": first["id"], "event": "message.created", "event_id": sent.event_id(),
@@ -1081,25 +1090,25 @@ fn every_attempt_at_a_delivery_is_listed() {
             (&second["event_id"], &second["is_successful"]),
             (&json!(sent.event_id()), &json!(true))
         );
-        let failed = show(&yard, "/1/deliveries/?is_successful=false&page_size=1")
+        let failed = show(&node, "/1/deliveries/?is_successful=false&page_size=1")
             .await
             .body;
         assert_eq!(
             failed,
             json!({"items": [first], "total": 1, "page": 1, "page_size": 1, "pages": 1})
         );
-        let page = show(&yard, "/1/deliveries?page=2&page_size=1").await.body;
+        let page = show(&node, "/1/deliveries?page=2&page_size=1").await.body;
         assert_eq!(
             (&page["items"], &page["pages"]),
             (&json!([first]), &json!(2))
         );
         assert_eq!(
-            fields(&show(&yard, "/1/deliveries?direction=outgoing").await),
+            fields(&show(&node, "/1/deliveries?direction=outgoing").await),
             ["direction"]
         );
-        poll_until(&yard, "/2/deliveries", |list| list["total"] == 1).await;
+        poll_until(&node, "/2/deliveries", |list| list["total"] == 1).await;
         let stats =
-            poll_until(&yard, "/1", |shown| shown["stats"]["delivered"] == 1).await["stats"]
+            poll_until(&node, "/1", |shown| shown["stats"]["delivered"] == 1).await["stats"]
                 .clone();
         assert_eq!(
             [
@@ -1113,25 +1122,25 @@ fn every_attempt_at_a_delivery_is_listed() {
             stats["last_success_at"].is_string() && stats["breaker"] == "closed",
             "{stats}"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn one_whose_breaker_is_open_is_tried_at_once_when_it_is_resumed_or_accepts_a_ping() {
-    run(async {
-        let mut ground = nearby_env();
+fn a_resume_or_an_accepted_ping_ends_the_wait_of_an_open_breaker() {
+    run_async(async {
+        let mut test_env = nearby_env();
         for (key, value) in [
             ("consecutive", "1"),
             ("open_s", "3000"),
             ("open_max_s", "3000"),
         ] {
-            ground.set(&format!("delivery.breaker.{key}"), value);
+            test_env.set(&format!("delivery.breaker.{key}"), value);
         }
-        let yard = ground.start().await;
+        let node = test_env.start().await;
         let receiver = TestReceiver::accept_all().await;
         subscribe(
-            &yard,
+            &node,
             &receiver,
             &json!({"retry_schedule_s": [0.01, 0.01, 0.01]}),
         )
@@ -1141,95 +1150,96 @@ fn one_whose_breaker_is_open_is_tried_at_once_when_it_is_resumed_or_accepts_a_pi
             .enumerate()
         {
             receiver.set_script(|_| ReceiverReply::Status(503));
-            yard.message(&format!("SUP-{n}"), &format!("key-{n}")).await;
-            poll_until(&yard, "/1", |shown| shown["stats"]["breaker"] == "open").await;
+            node.send_message(&format!("SUP-{n}"), &format!("key-{n}"))
+                .await;
+            poll_until(&node, "/1", |shown| shown["stats"]["breaker"] == "open").await;
             receiver.set_script(|_| ReceiverReply::Status(200));
             for action in actions {
-                assert_eq!(act(&yard, &format!("/1/{action}")).await.status, 200);
+                assert_eq!(act(&node, &format!("/1/{action}")).await.status, 200);
             }
-            poll_until(&yard, "/1", |shown| shown["stats"]["delivered"] == n + 1).await;
+            poll_until(&node, "/1", |shown| shown["stats"]["delivered"] == n + 1).await;
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn a_subscription_begins_with_the_next_event_and_what_comes_while_it_is_paused_stays_owed() {
-    run(async {
-        let yard = nearby_env().start().await;
+fn a_subscription_begins_with_the_next_event_and_keeps_events_of_a_pause() {
+    run_async(async {
+        let node = nearby_env().start().await;
         let (receiver, witness) = (
             TestReceiver::accept_all().await,
             TestReceiver::accept_all().await,
         );
-        yard.message("SUP-1", "before").await;
-        subscribe(&yard, &receiver, &json!({})).await;
-        subscribe(&yard, &witness, &json!({})).await;
-        yard.message("SUP-1", "first").await;
-        receiver.accepted(1).await;
-        assert_eq!(act(&yard, "/1/pause").await.status, 200);
-        yard.message("SUP-1", "second").await;
-        witness.accepted(2).await;
+        node.send_message("SUP-1", "before").await;
+        subscribe(&node, &receiver, &json!({})).await;
+        subscribe(&node, &witness, &json!({})).await;
+        node.send_message("SUP-1", "first").await;
+        receiver.wait_for_accepted(1).await;
+        assert_eq!(act(&node, "/1/pause").await.status, 200);
+        node.send_message("SUP-1", "second").await;
+        witness.wait_for_accepted(2).await;
         assert_eq!(
             texts(&receiver),
             ["first"],
             "nothing from before, and nothing while it is paused"
         );
         assert_eq!(
-            change(&yard, "/1", &json!({"is_active": true}))
+            change(&node, "/1", &json!({"is_active": true}))
                 .await
                 .status,
             200
         );
-        receiver.accepted(2).await;
+        receiver.wait_for_accepted(2).await;
         assert_eq!(texts(&receiver), ["first", "second"]);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn a_subscription_that_its_target_ended_gets_what_comes_after_it_is_resumed() {
-    run(async {
-        let yard = nearby_env().start().await;
+fn a_subscription_disabled_by_410_gets_events_after_it_is_resumed() {
+    run_async(async {
+        let node = nearby_env().start().await;
         let (receiver, witness) = (
             TestReceiver::start(|_| ReceiverReply::Status(410)).await,
             TestReceiver::accept_all().await,
         );
-        subscribe(&yard, &receiver, &json!({})).await;
-        subscribe(&yard, &witness, &json!({})).await;
-        yard.message("SUP-1", "refused").await;
-        let ended = poll_until(&yard, "/1", |shown| shown["state"] == "disabled").await;
+        subscribe(&node, &receiver, &json!({})).await;
+        subscribe(&node, &witness, &json!({})).await;
+        node.send_message("SUP-1", "refused").await;
+        let ended = poll_until(&node, "/1", |shown| shown["state"] == "disabled").await;
         assert!(
             ended["is_active"] == false && ended["state_reason"].is_string(),
             "{ended}"
         );
-        assert_eq!(ids(&show(&yard, "?is_active=false").await), [1]);
+        assert_eq!(ids(&show(&node, "?is_active=false").await), [1]);
         assert_eq!(
-            act(&yard, "/1/pause").await.body["state"],
+            act(&node, "/1/pause").await.body["state"],
             "disabled",
             "which it stays"
         );
-        yard.message("SUP-1", "missed").await;
-        witness.accepted(2).await;
+        node.send_message("SUP-1", "missed").await;
+        witness.wait_for_accepted(2).await;
         receiver.set_script(|_| ReceiverReply::Status(200));
-        let resumed = act(&yard, "/1/resume").await.body;
+        let resumed = act(&node, "/1/resume").await.body;
         assert_eq!(
             [&resumed["state"], &resumed["state_reason"]],
             [&json!("active"), &Value::Null]
         );
-        yard.message("SUP-1", "got").await;
-        receiver.accepted(1).await;
+        node.send_message("SUP-1", "got").await;
+        receiver.wait_for_accepted(1).await;
         assert_eq!(texts(&receiver), ["refused", "got"]);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn no_secret_of_a_subscription_is_ever_logged() {
-    run(async {
-        let mut ground = nearby_env();
-        ground.set("telemetry.level", "debug,hookyard=trace");
+    run_async(async {
+        let mut test_env = nearby_env();
+        test_env.set("telemetry.level", "debug,hookyard=trace");
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
-        let process = ground.start_process().await;
+        let process = test_env.start_process().await;
         let members = json!({"secret": "hush-1", "headers": {"X-Key": "hush-2"}, "signing": ["crm", "standard", "hub"]});
         subscribe(&process, &receiver, &members).await;
         change(
@@ -1251,7 +1261,7 @@ fn no_secret_of_a_subscription_is_ever_logged() {
         )
         .await;
         act(&process, "/1/test").await;
-        process.message("SUP-1", "hush-8").await;
+        process.send_message("SUP-1", "hush-8").await;
         let rows = poll_until(&process, "/1/deliveries", |list| list["total"] == 3).await;
         let row = format!("{WEBHOOKS}/logs/{}", rows["items"][0]["id"]);
         let row = process.get(&row).await;
@@ -1261,7 +1271,7 @@ fn no_secret_of_a_subscription_is_ever_logged() {
         );
         let log = process.kill_and_read_log();
         assert!(
-            log.iter().any(|line| line.contains("subscription made")),
+            log.iter().any(|line| line.contains("subscription created")),
             "the log was read"
         );
         let told: Vec<_> = log.iter().filter(|line| line.contains("hush")).collect();

@@ -28,11 +28,10 @@ fn stages(map: &str) -> Vec<Vec<String>> {
 fn block(text: &str) -> String {
     let plain: Vec<_> = text
         .lines()
-        .map(|line| line.strip_prefix("//!").unwrap_or(line))
-        .collect();
-    let plain: Vec<_> = plain
-        .iter()
-        .map(|line| line.strip_prefix(' ').unwrap_or(line))
+        .map(|line| {
+            line.strip_prefix("//!")
+                .map_or(line, |text| text.strip_prefix(' ').unwrap_or(text))
+        })
         .collect();
     let text = plain.join("\n");
     let mut blocks = text

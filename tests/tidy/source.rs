@@ -47,7 +47,7 @@ impl SourceFile {
         parts.any(|part| part == "tests" || part == "property_tests")
     }
 
-    /// True if the code, tests included, names the crate `name`.
+    /// True if the code names the crate `name`.
     pub(crate) fn names(&self, name: &str) -> bool {
         struct Finder<'a>(&'a str, bool);
         impl<'ast> Visit<'ast> for Finder<'_> {

@@ -1,14 +1,14 @@
-//! A request from a file, as it went over the wire: request line, headers, an empty line, body.
+//! Parser for a captured HTTP request in a file: request line, headers, an empty line, body.
 
 use crate::provider::RequestView;
 
-/// The longest head that is looked for an end of.
+/// Longest head of a request, in bytes; a file without an empty line before this limit is refused.
 const HEAD_MAX_BYTES: usize = 1 << 20;
 
-/// A file that holds no request.
+/// Reasons for which a file is not an HTTP request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::cli) enum CapturedRequestError {
-    #[error("there is no empty line, which ends the headers")]
+    #[error("no empty line after the headers")]
     NoEnd,
     #[error("the first line is not a request line such as `POST /in/billing HTTP/1.1`")]
     RequestLine,
@@ -18,19 +18,19 @@ pub(in crate::cli) enum CapturedRequestError {
     Chunked,
 }
 
-/// A request that was captured or written by hand.
+/// Request that was captured or written by hand.
 #[derive(Debug)]
 pub(super) struct CapturedRequest<'f> {
     pub(super) method: &'f str,
-    /// The target of the request line: a path and a query, or a whole URL.
+    /// Target of the request line: a path with a query, or a whole URL.
     pub(super) target: &'f str,
     headers: Vec<(String, &'f [u8])>,
     pub(super) body: &'f [u8],
 }
 
 impl<'f> CapturedRequest<'f> {
-    /// Reads `file`. Lines of the head end in CR LF or in LF alone; the body is all that follows,
-    /// byte by byte.
+    /// Parses `file`. Lines of the head end in CR LF or LF; the body is the rest of the file, byte
+    /// for byte.
     pub(super) fn parse(file: &'f [u8]) -> Result<Self, CapturedRequestError> {
         let (head, body) = split_head(file).ok_or(CapturedRequestError::NoEnd)?;
         let mut lines = head
@@ -68,12 +68,12 @@ impl<'f> CapturedRequest<'f> {
         })
     }
 
-    pub(super) fn header(&self, wanted: &str) -> Option<&'f str> {
-        let (_, value) = self.headers.iter().find(|(name, _)| name == wanted)?;
+    pub(super) fn header(&self, wanted_name: &str) -> Option<&'f str> {
+        let (_, value) = self.headers.iter().find(|(name, _)| name == wanted_name)?;
         std::str::from_utf8(value).ok()
     }
 
-    /// It as a view, sent to `url`.
+    /// Returns the request as a view with the full `url`.
     pub(super) fn to_view<'r>(&'r self, url: &'r str) -> RequestView<'r> {
         let headers = self
             .headers
@@ -89,7 +89,7 @@ impl<'f> CapturedRequest<'f> {
     }
 }
 
-/// What stands before the first empty line, and what stands behind it.
+/// Splits the file at its first empty line into head and body.
 fn split_head(file: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut start = 0;
     for (end, _) in file
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_told() {
+    fn malformed_files_are_refused_with_the_reason() {
         let table = [
             ("", CapturedRequestError::NoEnd),
             ("POST / HTTP/1.1\nHost: h\n", CapturedRequestError::NoEnd),

@@ -1,27 +1,27 @@
-//! How deliveries are answered: as asked for, and by a seed, so that a run can be repeated.
+//! Answers of the listener: status and delay, with seeded failures so that a run can be repeated.
 
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-/// What a failing answer says.
+/// Status of a simulated failure.
 const FAILURE: u16 = 500;
 
-/// How deliveries are answered.
+/// Options that decide the answer to a delivery.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AnswerBehaviour {
-    /// The share of attempts that fail, from 0 to 1.
+    /// Share of attempts that fail, from 0 to 1.
     pub(super) fail: f64,
     pub(super) seed: u64,
-    /// What the others are answered.
+    /// Status of the attempts that do not fail.
     pub(super) status: u16,
-    /// How long an answer takes.
+    /// Delay before each answer is sent.
     pub(super) delay: Duration,
 }
 
 impl AnswerBehaviour {
-    /// The status for this attempt at what `name` names. The same for the same seed, whichever
-    /// comes first.
+    /// Returns the status for this attempt at the delivery `name`. The same seed gives the same
+    /// status, in any order of arrival.
     pub(super) fn choose_status(&self, name: &str, attempt: u32) -> u16 {
         if self.draw_share(name, attempt) < self.fail {
             FAILURE
@@ -30,7 +30,7 @@ impl AnswerBehaviour {
         }
     }
 
-    /// A number from 0 to below 1, evenly spread.
+    /// Returns a uniformly distributed number from 0 up to, but not including, 1.
     fn draw_share(&self, name: &str, attempt: u32) -> f64 {
         let digest = Sha256::new()
             .chain_update(self.seed.to_be_bytes())
@@ -41,7 +41,7 @@ impl AnswerBehaviour {
     }
 }
 
-/// Reads `200ms`, `1.5s` or a number of seconds.
+/// Parses `200ms`, `1.5s` or a number of seconds, up to an hour.
 pub(super) fn parse_delay(text: &str) -> Result<Duration, String> {
     const LONGEST_S: f64 = 3600.0;
     let (number, unit_s) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
@@ -60,7 +60,7 @@ pub(super) fn parse_delay(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a time up to an hour, such as 200ms or 1.5s".to_owned())
 }
 
-/// Reads a share, from 0 to 1.
+/// Parses a share from 0 to 1.
 pub(super) fn parse_share(text: &str) -> Result<f64, String> {
     let share = text
         .parse()

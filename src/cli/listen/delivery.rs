@@ -1,5 +1,5 @@
-//! What a request says of itself: which event of whom it delivers. Nothing of it is believed, least
-//! of all that it is printable.
+//! Parses a delivery's event, entity and sequence from a request. The content is untrusted and may
+//! not even be printable.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -7,23 +7,23 @@ use serde_json::Value;
 use crate::event::ID_MAX_BYTES;
 use crate::provider::RequestView;
 
-/// The most characters of a name that are looked at: as many as the id of an entity can have.
+/// Longest shown name, in characters: the longest id of an entity.
 const SHOWN_MAX: usize = ID_MAX_BYTES;
 
-/// A delivery, as far as it can be read.
+/// Parts of a delivery that could be read.
 #[derive(Debug, Default)]
 pub(super) struct ListenerDelivery {
     pub(super) id: Option<String>,
     pub(super) event: Option<String>,
-    /// Kind and id; none where a transform left them out.
+    /// Kind and id of the entity; `None` if a transform left them out.
     pub(super) entity: Option<(String, String)>,
     pub(super) sequence: Option<u64>,
     pub(super) is_late: bool,
-    /// Whether a job of the node's brings it again, out of its order.
+    /// True if a replay or retry job sent the delivery, out of the entity's order.
     pub(super) is_again: bool,
 }
 
-/// The members of a body that are looked at, whatever they are.
+/// Members of the body that are read, of any JSON type.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ListenerDeliveryBody {
@@ -34,7 +34,7 @@ struct ListenerDeliveryBody {
 
 impl ListenerDelivery {
     pub(super) fn from_request(request: &RequestView<'_>) -> Self {
-        // A body that is no JSON, or no object, says nothing.
+        // A body without a JSON object has no members; headers may still name the delivery.
         let body: ListenerDeliveryBody = serde_json::from_slice(request.body).unwrap_or_default();
         let text = |value: &Value| value.as_str().map(sanitize_text);
         let header = |name| request.header(name);
@@ -51,13 +51,13 @@ impl ListenerDelivery {
         }
     }
 
-    /// Whose it is and its number there, where both are known.
+    /// Returns the entity as `kind/id`, with the sequence, if both are known.
     pub(super) fn entity_and_sequence(&self) -> Option<(String, u64)> {
         let (kind, id) = self.entity.as_ref()?;
         Some((format!("{kind}/{id}"), self.sequence?))
     }
 
-    /// What tells it from others, and is the same in every run.
+    /// Returns a name that identifies the delivery and is the same in every run.
     pub(super) fn stable_name(&self) -> String {
         let place = self
             .entity_and_sequence()
@@ -66,7 +66,7 @@ impl ListenerDelivery {
     }
 }
 
-/// `text`, short enough for a line, and without characters that a terminal would obey.
+/// Shortens `text` for one line and replaces control characters, which a terminal would execute.
 fn sanitize_text(text: &str) -> String {
     let mut shown: String = text
         .chars()
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_says_whose_it_is_and_which() {
+    fn a_delivery_names_its_entity_and_sequence() {
         let body = r#"{"event": "a.b", "entity": {"kind": "ticket", "id": "T-1", "sequence": 3}, "late": true}"#;
         let delivery = read(&[("webhook-id", "evt_1"), ("x-entity-sequence", "3")], body);
         assert_eq!(
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transformed_one_says_less_and_anything_else_nothing() {
+    fn a_transformed_delivery_names_less_and_any_other_body_nothing() {
         let transformed = read(
             &[
                 ("webhook-id", "evt_1"),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_not_shown() {
+    fn control_characters_are_not_shown() {
         let long = "x".repeat(300);
         let delivery = read(&[("webhook-id", &long)], r#"{"event": "a\u001b[2J\nb"}"#);
         assert_eq!(delivery.event.as_deref(), Some("a\u{fffd}[2J\u{fffd}b"));

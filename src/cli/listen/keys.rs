@@ -1,5 +1,5 @@
-//! Whether a delivery is signed as it should be: every style that it shows, each with every key at
-//! hand.
+//! Verifies the signatures of a delivery: each style that the delivery carries, with each known
+//! key.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,39 +24,39 @@ const HUB: SignatureScheme = SignatureScheme::for_body(
     SignatureEncoding::Hex,
 );
 
-/// How far the signed time may be from this machine's clock, either way: what Standard Webhooks
-/// advises.
+/// Largest difference between the signed time and this machine's clock, in either direction.
+/// Source: the recommendation of Standard Webhooks.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// What deliveries can be verified with.
+/// Keys that deliveries are verified with.
 #[derive(Debug, Default)]
 pub(super) struct ListenerKeys {
-    /// The characters of each secret, which `crm` and `hub` are signed with.
+    /// Characters of each secret; the styles `crm` and `hub` sign with them.
     plain: Vec<VerificationKey>,
-    /// The bytes that each secret stands for, which `standard` is signed with.
+    /// Decoded bytes of each secret; the style `standard` signs with them.
     standard: Vec<VerificationKey>,
     public: Vec<VerificationKey>,
 }
 
-/// How signatures of one style turned out.
+/// Result of verifying the signatures of one style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeliverySignatureVerdict {
-    /// One of them fits.
+    /// At least one signature matches.
     Right,
-    /// None of them does, or they are none.
+    /// No signature matches, or the header is malformed.
     Wrong,
-    /// One fits, but was made too long ago, or ahead.
+    /// A signature matches, but its time is too far from the clock.
     Stale,
-    /// There is no key that they could be verified with.
+    /// The listener has no key for this style.
     Unchecked,
 }
 
-/// A style that a delivery shows, and how it turned out.
+/// Signature style of a delivery, with its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DeliverySignatureCheck {
     pub(super) style: SigningStyle,
     pub(super) verdict: DeliverySignatureVerdict,
-    /// How many signatures there are, and how many of them fit.
+    /// Number of signatures in the header; `fitting` counts the valid ones.
     pub(super) given: usize,
     pub(super) fitting: usize,
 }
@@ -65,7 +65,7 @@ impl ListenerKeys {
     /// Adds a subscription's secret.
     ///
     /// # Errors
-    /// [`BadKey`] for an empty one.
+    /// Returns [`VerificationKeyError`] for an empty secret.
     pub(super) fn add_secret(&mut self, text: &str) -> Result<(), VerificationKeyError> {
         let plain = VerificationKey::from_secret(text)?;
         let decoded = text
@@ -80,7 +80,7 @@ impl ListenerKeys {
     /// Adds a subscription's public key, `whpk_…`.
     ///
     /// # Errors
-    /// [`BadKey`] for anything else.
+    /// Returns [`VerificationKeyError`] for any other text.
     pub(super) fn add_public(&mut self, text: &str) -> Result<(), VerificationKeyError> {
         self.public.push(VerificationKey::from_public(text)?);
         Ok(())
@@ -90,7 +90,7 @@ impl ListenerKeys {
         self.plain.is_empty() && self.public.is_empty()
     }
 
-    /// Every style that `request` shows, and how it turned out.
+    /// Verifies every style that `request` carries.
     pub(super) fn check_signatures(
         &self,
         request: &RequestView<'_>,
@@ -127,7 +127,7 @@ impl ListenerKeys {
         }
     }
 
-    /// Both styles that share the headers of Standard Webhooks.
+    /// Verifies the styles `standard` and `v1a`, which share the headers of Standard Webhooks.
     fn check_standard_styles(
         &self,
         request: &RequestView<'_>,
@@ -200,7 +200,7 @@ fn check_style(
 }
 
 impl DeliverySignatureCheck {
-    /// The style's name, as subscriptions have it.
+    /// Returns the name of the style, as in the API.
     pub(super) fn style_name(&self) -> &'static str {
         match self.style {
             SigningStyle::Crm => "crm",
@@ -210,7 +210,7 @@ impl DeliverySignatureCheck {
         }
     }
 
-    /// Whether there is something wrong with it.
+    /// Tells if the signature is wrong or stale.
     pub(super) fn is_bad(&self) -> bool {
         matches!(
             self.verdict,
@@ -220,7 +220,7 @@ impl DeliverySignatureCheck {
 }
 
 impl DeliverySignatureVerdict {
-    /// A word for scripts.
+    /// Stable word of the verdict in JSON output.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Right => "right",
@@ -240,7 +240,7 @@ impl fmt::Display for DeliverySignatureCheck {
             DeliverySignatureVerdict::Unchecked => "not checked",
         };
         write!(f, "{} {verdict}", self.style_name())?;
-        // During a rotation there is one for each of two secrets.
+        // During a rotation, the header has a signature for each of two secrets.
         if self.given > 1 && self.verdict != DeliverySignatureVerdict::Unchecked {
             write!(f, " ({} of {})", self.fitting, self.given)
         } else {
@@ -274,8 +274,8 @@ mod tests {
         keys
     }
 
-    /// What `keys` say of [`BODY`] with these headers, `age` seconds after it was signed.
-    fn said(keys: &ListenerKeys, headers: &[(&'static str, &str)], age: u64) -> String {
+    /// Returns the checks of [`BODY`] with these headers, `age` seconds after it was signed.
+    fn describe_checks(keys: &ListenerKeys, headers: &[(&'static str, &str)], age: u64) -> String {
         let headers = headers
             .iter()
             .map(|(name, value)| (*name, value.as_bytes()))
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn each_style_that_is_there_is_checked_by_itself() {
+    fn each_signature_style_is_checked_separately() {
         let hub = format!("sha256={OF_BODY}");
         let all = [
             &standard(HUSH)[..],
@@ -316,25 +316,25 @@ mod tests {
         ]
         .concat();
         assert_eq!(
-            said(&keys(&["hush"], &[]), &all, 0),
+            describe_checks(&keys(&["hush"], &[]), &all, 0),
             "crm ok, standard ok, hub ok"
         );
         assert_eq!(
-            said(&keys(&["other"], &[]), &all, 0),
+            describe_checks(&keys(&["other"], &[]), &all, 0),
             "crm WRONG, standard WRONG, hub WRONG"
         );
         assert_eq!(
-            said(&keys(&["other", "hush"], &[]), &all[3..], 0),
+            describe_checks(&keys(&["other", "hush"], &[]), &all[3..], 0),
             "crm ok, hub ok",
             "any secret will do"
         );
         assert_eq!(
-            said(&ListenerKeys::default(), &all, 0),
+            describe_checks(&ListenerKeys::default(), &all, 0),
             "crm not checked, standard not checked, hub not checked"
         );
-        assert_eq!(said(&keys(&["hush"], &[]), &[], 0), "");
+        assert_eq!(describe_checks(&keys(&["hush"], &[]), &[], 0), "");
         assert_eq!(
-            said(&keys(&["hush"], &[]), &[("x-webhook-signature", "zz")], 0),
+            describe_checks(&keys(&["hush"], &[]), &[("x-webhook-signature", "zz")], 0),
             "crm WRONG"
         );
     }
@@ -342,47 +342,47 @@ mod tests {
     #[test]
     fn a_secret_of_standard_webhooks_is_decoded_for_that_style_only() {
         let keys = keys(&["whsec_c2VjcmV0LW9mLXN0YW5kYXJk"], &[]);
-        assert_eq!(said(&keys, &standard(DECODED), 0), "standard ok");
-        assert_eq!(said(&keys, &standard(HUSH), 0), "standard WRONG");
+        assert_eq!(describe_checks(&keys, &standard(DECODED), 0), "standard ok");
+        assert_eq!(describe_checks(&keys, &standard(HUSH), 0), "standard WRONG");
     }
 
     #[test]
-    fn of_several_signatures_it_says_how_many_fit() {
+    fn several_signatures_are_counted_with_the_valid_ones() {
         let both = format!("{HUSH} {DECODED} {V1A}");
         assert_eq!(
-            said(&keys(&["hush"], &[PUBLIC]), &standard(&both), 0),
+            describe_checks(&keys(&["hush"], &[PUBLIC]), &standard(&both), 0),
             "standard ok (1 of 2), v1a ok"
         );
         assert_eq!(
-            said(&keys(&["hush"], &[]), &standard(&both), 0),
+            describe_checks(&keys(&["hush"], &[]), &standard(&both), 0),
             "standard ok (1 of 2), v1a not checked"
         );
         assert_eq!(
-            said(&keys(&["x"], &[PUBLIC]), &standard(&both), 0),
+            describe_checks(&keys(&["x"], &[PUBLIC]), &standard(&both), 0),
             "standard WRONG (0 of 2), v1a ok"
         );
         assert_eq!(
-            said(&keys(&["x"], &[PUBLIC]), &standard("v1a,AAAA"), 0),
+            describe_checks(&keys(&["x"], &[PUBLIC]), &standard("v1a,AAAA"), 0),
             "v1a WRONG"
         );
         assert_eq!(
-            said(&keys(&["x"], &[PUBLIC]), &standard("v2,AAAA"), 0),
+            describe_checks(&keys(&["x"], &[PUBLIC]), &standard("v2,AAAA"), 0),
             "standard WRONG"
         );
     }
 
     #[test]
-    fn a_signature_of_long_ago_is_stale_and_a_wrong_one_is_wrong_at_any_age() {
+    fn an_old_signature_is_stale_and_a_wrong_one_is_wrong_at_any_age() {
         assert_eq!(
-            said(&keys(&["hush"], &[]), &standard(HUSH), 300),
+            describe_checks(&keys(&["hush"], &[]), &standard(HUSH), 300),
             "standard ok"
         );
         assert_eq!(
-            said(&keys(&["hush"], &[]), &standard(HUSH), 301),
+            describe_checks(&keys(&["hush"], &[]), &standard(HUSH), 301),
             "standard STALE"
         );
         assert_eq!(
-            said(&keys(&["x"], &[]), &standard(HUSH), 301),
+            describe_checks(&keys(&["x"], &[]), &standard(HUSH), 301),
             "standard WRONG"
         );
     }

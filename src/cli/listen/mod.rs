@@ -1,10 +1,11 @@
-//! `hookyard listen`: a subscriber to try things out with. It verifies each delivery's signatures
-//! and its place in the order, says so, and answers as it is told to.
+//! `hookyard listen`: a subscriber for trials. It verifies the signatures and the order of each
+//! delivery, prints the result, and answers as configured.
 //!
 //! ```text
-//!  request ──keys──> signatures ┐
-//!     └──delivery──> whose, which ├──behaviour──> answer
-//!                └──book──> mark ┘       └──report──> a line
+//!  request ──keys──> signatures ─────────────┐
+//!     └──delivery──> entity, sequence        ├──report──> printed line
+//!           ├──order_tracker──> order mark ──┤
+//!           └──behaviour──> status, delay ───┴──server──> answer
 //! ```
 
 use std::io::{self, Write};
@@ -18,7 +19,7 @@ use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::send::{base_url, parse_url};
+use super::node_url::{base_url, parse_url};
 use super::{dev_mode, format_count, secret};
 use crate::config::{ConfigDraft, ConfigPurpose, Secret};
 use crate::error_chain;
@@ -37,76 +38,84 @@ mod registration;
 mod report;
 mod server;
 
-/// Secrets, with commas between them, that are not to stand on a command line.
+/// Environment variable with comma-separated secrets; unlike arguments, it is not shown in process
+/// lists.
 const SECRETS_VARIABLE: &str = "HOOKYARD_LISTEN_SECRET";
 
-/// Connections that may wait to be taken.
+/// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// Receive deliveries, verify their signatures and their order, and print them
+/// Receive deliveries, verify their signatures and order, and print them
 ///
-/// Prints a line for each delivery: when it came, what it was answered, the event, its entity and
-/// number there, and how each of its signatures turned out. Marks what did not come in its turn:
+/// Prints a line for each delivery: time, status of the answer, event, entity with sequence, and
+/// the result for each signature. Deliveries out of order are marked:
 ///
-/// SWAP: a later event of the same entity was accepted before, or an earlier one is still being
+/// SWAP: a later event of the same entity was accepted before, or an earlier event is still being
 /// answered.
 ///
-/// REPEAT: it was accepted before, as can happen to deliveries that are made at least once.
+/// REPEAT: the event was accepted before; delivery is at least once.
 ///
-/// GAP: events before it did not come, which the subscription may not want.
+/// GAP: events before this one did not arrive; the subscription may filter them out.
 ///
-/// AGAIN: the node was asked to deliver it again, so it is in no order.
+/// AGAIN: a retry or replay job of the node delivers the event again, outside the order.
 ///
-/// Ctrl-C ends it with a summary, and with exit code 1 if something was swapped or wrongly signed.
+/// Ctrl-C stops the listener and prints a summary. The exit code is 1 if a delivery was out of
+/// order or had a wrong signature.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ListenCommand {
-    /// Address to listen on
+    /// Address to listen on, with the port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
     bind: SocketAddr,
-    /// Secret of the subscription, any of several; also taken from HOOKYARD_LISTEN_SECRET, which no
-    /// list of processes shows
+    /// Secret of the subscription; may be repeated. HOOKYARD_LISTEN_SECRET sets it too, out of
+    /// sight of process lists
     #[arg(long = "secret", value_name = "SECRET", value_parser = parse_secret)]
     secrets: Vec<Secret>,
-    /// Public key of the subscription, for v1a
+    /// Public key of the subscription, for the style v1a
     #[arg(long = "public-key", value_name = "WHPK")]
     public_keys: Vec<String>,
-    /// Share of the attempts that are answered 500, from 0 to 1
+    /// Share of attempts that are answered with 500, from 0 to 1
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
     fail: f64,
-    /// Which attempts those are: the same for the same number [default: a random one]
+    /// Seed that selects the failing attempts; the same seed selects the same attempts [default:
+    /// random]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-    /// How long each answer takes, such as 200ms or 1.5s
+    /// Delay before each answer, such as 200ms or 1.5s
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_delay)]
     delay: Duration,
-    /// Status of the other answers
-    #[arg(long, value_name = "STATUS", default_value = "200", value_parser = clap::value_parser!(u16).range(200..=599))]
+    /// Status of all answers that do not fail
+    #[arg(
+        long,
+        value_name = "STATUS",
+        default_value = "200",
+        value_parser = clap::value_parser!(u16).range(200..=599)
+    )]
     status: u16,
-    /// Print JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     subscription: SubscribeArgs,
 }
 
-/// The subscription that the listener makes for itself.
+/// Options of the subscription that the listener creates.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "To subscribe at a node")]
 struct SubscribeArgs {
-    /// Subscribe at the node of this folder, with the token that `hookyard serve --dev` made
+    /// Subscribe to the node of this folder, with the token of `hookyard serve --dev`
     #[arg(long)]
     dev: bool,
-    /// Subscribe at this node
+    /// URL of the node to subscribe to
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     subscribe: Option<String>,
-    /// The node's admin token [default: admin.token of the configuration]
+    /// Admin token of the node [default: admin.token of the configuration]
     #[arg(long, value_name = "TOKEN", value_parser = parse_secret)]
     token: Option<Secret>,
     /// Configuration file of the node, for its address and token
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Events to subscribe to, with commas between them
+    /// Events to subscribe to, separated by commas
     #[arg(
         long,
         value_name = "EVENTS",
@@ -114,15 +123,14 @@ struct SubscribeArgs {
         default_value = "*"
     )]
     events: Vec<String>,
-    /// How deliveries are signed: crm, standard, hub, v1a, with commas between them [default: crm
-    /// and standard]
+    /// Signature styles, separated by commas: crm, standard, hub, v1a [default: crm and standard]
     #[arg(long, value_name = "STYLES", value_delimiter = ',')]
     signing: Vec<String>,
-    /// Where the node reaches this listener [default: the address it listens on]
+    /// URL at which the node reaches the listener [default: the listen address]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     public_url: Option<String>,
-    /// Leave the subscription there at the end: the next listener at this address takes it over,
-    /// and gets what comes meanwhile
+    /// Keep the subscription at the end. The next listener at this address takes it over and
+    /// receives the events of the meantime
     #[arg(long)]
     keep: bool,
 }
@@ -133,7 +141,7 @@ Examples:
   hookyard listen --dev --fail 0.2 --delay 100ms --events 'ticket:*'
   HOOKYARD_LISTEN_SECRET=whsec_… hookyard listen --bind 127.0.0.1:9000 --json";
 
-/// Why nothing is listened to, or what was wrong with what came.
+/// Errors of setting up the listener, and its verdict on the deliveries.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ListenError {
     #[error("cannot listen on {address}; stop what is using it, or choose another with --bind")]
@@ -141,18 +149,21 @@ pub(super) enum ListenError {
         address: SocketAddr,
         source: io::Error,
     },
-    #[error("a key cannot be used")]
+    #[error("invalid key")]
     Key(#[from] VerificationKeyError),
     #[error(
-        "to subscribe takes the node's admin token: start `hookyard serve --dev` in this folder first, name the node's \
-         configuration with --config, or give --token"
+        "subscribing requires the node's admin token: start `hookyard serve --dev` in this \
+         folder first, name the node's configuration with --config, or give --token"
     )]
     NoToken,
     #[error("cannot subscribe")]
     Subscribe(#[source] registration::RegistrationError),
-    #[error("the receiver cannot be set up")]
+    #[error("cannot set up the receiver")]
     Setup(#[source] io::Error),
-    #[error("of {}, {swaps} came out of order and {wrong} had a wrong signature or none", format_count(*.deliveries, "delivery", "deliveries"))]
+    #[error(
+        "{}: {swaps} out of order, {wrong} with a wrong signature or none",
+        format_count(*.deliveries, "delivery", "deliveries")
+    )]
     Found {
         deliveries: u64,
         swaps: u64,
@@ -177,80 +188,91 @@ impl ListenCommand {
     }
 
     async fn run_listener(self, seed: u64, out: &mut impl Write) -> Result<(), super::CliError> {
-        // The end may be asked for as soon as there is something to undo.
-        let mut ends = StopSignals::new()?;
-        let taken = |source| ListenError::Bind {
+        // Handlers first: from the subscription on, an interrupted listener has something to clean
+        // up.
+        let mut stop_signals = StopSignals::new()?;
+        let bind_error = |source| ListenError::Bind {
             address: self.bind,
             source,
         };
-        let (socket, address) = reserve_address(self.bind).map_err(taken)?;
+
+        let (socket, address) = reserve_address(self.bind).map_err(bind_error)?;
         let url = self
             .subscription
             .public_url
             .clone()
             .unwrap_or_else(|| base_url(&address.to_string()));
-        let wanted = self.registration_request(&url);
+        let request = self.registration_request(&url);
         let node = self
             .subscription
             .resolve_node()?
             .map(|(base, token)| NodeClient::try_new(&base, token));
         let node = node.transpose().map_err(ListenError::Subscribe)?;
-        // Nothing that is signed with a secret of before gets in until here.
+
+        // Take over before listening, so no delivery signed with an earlier secret arrives.
         let taken_over = match &node {
             Some(node) => tokio::select! {
-                () = ends.wait() => return Ok(()),
-                found = node.take_over(&wanted, || print_waiting(node)) => found.map_err(ListenError::Subscribe)?,
+                () = stop_signals.wait() => return Ok(()),
+                found = node.take_over(&request, || print_waiting(node)) => {
+                    found.map_err(ListenError::Subscribe)?
+                }
             },
             None => None,
         };
+
         let listener = socket
             .listen(BACKLOG)
             .and_then(tokio::net::TcpListener::into_std)
-            .map_err(taken)?;
-        // Whatever is delivered from here on waits until the keys are known.
-        let registered = match node {
+            .map_err(bind_error)?;
+        // Listen before subscribing: deliveries wait in the backlog until the keys are known.
+        let registration = match node {
             Some(node) => Some(
-                register(node, taken_over, &wanted)
+                register(node, taken_over, &request)
                     .await
                     .map_err(ListenError::Subscribe)?,
             ),
             None => None,
         };
-        let keys = self.build_keys(registered.as_ref().map(|(_, registration)| registration))?;
+
+        let keys = self.build_keys(registration.as_ref().map(|(_, registration)| registration))?;
         let behaviour = AnswerBehaviour {
             fail: self.fail,
             seed,
             status: self.status,
             delay: self.delay,
         };
-        let (lines, mut told) = mpsc::channel(server::LINES_MAX);
-        let desk = Arc::new(ListenerContext::new(keys, behaviour, lines));
+
+        let (lines, mut line_receiver) = mpsc::channel(server::LINES_MAX);
+        let context = Arc::new(ListenerContext::new(keys, behaviour, lines));
         let server =
-            server::serve_receiver(Arc::clone(&desk), listener).map_err(ListenError::Setup)?;
+            server::serve_receiver(Arc::clone(&context), listener).map_err(ListenError::Setup)?;
         let handle = server.handle();
         actix_rt::spawn(server);
-        let mut written = self.print_greeting(&desk, address, registered.as_ref(), out);
-        while written.is_ok() {
+
+        let mut output = self.print_greeting(&context, address, registration.as_ref(), out);
+        while output.is_ok() {
             let line: ReportLine = tokio::select! {
-                () = ends.wait() => break,
-                Some(line) = told.recv() => line,
+                () = stop_signals.wait() => break,
+                Some(line) = line_receiver.recv() => line,
             };
-            written = self.print_line(&line, out);
+            output = self.print_line(&line, out);
         }
-        if let Some((node, registration)) = registered.filter(|_| !self.subscription.keep) {
+
+        // Unsubscribe before stopping, so the node attempts no delivery to a closed port.
+        if let Some((node, registration)) = registration.filter(|_| !self.subscription.keep) {
             remove_registration(&node, registration.id).await;
         }
         handle.stop(true).await;
-        while let Ok(line) = told.try_recv() {
-            written = written.and_then(|()| self.print_line(&line, out));
+        while let Ok(line) = line_receiver.try_recv() {
+            output = output.and_then(|()| self.print_line(&line, out));
         }
-        written?;
-        self.print_summary(&desk, out)
+        output?;
+        self.print_summary(&context, out)
     }
 }
 
 impl ListenCommand {
-    /// What to subscribe to.
+    /// Describes the subscription to create or update.
     fn registration_request<'a>(&'a self, url: &'a str) -> RegistrationRequest<'a> {
         let SubscribeArgs {
             events, signing, ..
@@ -263,26 +285,26 @@ impl ListenCommand {
         }
     }
 
-    /// All keys there are: those given, and those of the subscription.
+    /// Collects the given keys and those of the subscription.
     fn build_keys(
         &self,
         registration: Option<&ListenerRegistration>,
     ) -> Result<ListenerKeys, ListenError> {
         let mut keys = ListenerKeys::default();
-        let made = registration
+        let returned_secret = registration
             .map(|registration| &registration.secret)
             .filter(|secret| !secret.is_empty());
-        // One that was given comes back in the answer.
-        let made = made.filter(|made| {
+        // The node returns a given secret; adding the secret twice would verify twice.
+        let returned_secret = returned_secret.filter(|returned_secret| {
             self.secrets
                 .iter()
-                .all(|given| !given.matches(made.expose().as_bytes()))
+                .all(|given| !given.matches(returned_secret.expose().as_bytes()))
         });
-        for secret in self.secrets.iter().chain(made) {
+        for secret in self.secrets.iter().chain(returned_secret) {
             keys.add_secret(secret.expose())?;
         }
-        let public = registration.and_then(|registration| registration.public_key.as_ref());
-        for key in self.public_keys.iter().chain(public) {
+        let public_key = registration.and_then(|registration| registration.public_key.as_ref());
+        for key in self.public_keys.iter().chain(public_key) {
             keys.add_public(key)?;
         }
         Ok(keys)
@@ -290,23 +312,30 @@ impl ListenCommand {
 
     fn print_greeting(
         &self,
-        desk: &ListenerContext,
+        context: &ListenerContext,
         address: SocketAddr,
-        registered: Option<&(NodeClient, ListenerRegistration)>,
+        registration: Option<&(NodeClient, ListenerRegistration)>,
         out: &mut impl Write,
     ) -> io::Result<()> {
-        let (url, AnswerBehaviour { seed, .. }) = (base_url(&address.to_string()), desk.behaviour);
-        let is_taken_over = registered.is_some_and(|(_, registration)| registration.is_taken_over);
+        let (url, AnswerBehaviour { seed, .. }) =
+            (base_url(&address.to_string()), context.behaviour);
+        let is_taken_over =
+            registration.is_some_and(|(_, registration)| registration.is_taken_over);
         if self.json {
-            let subscription = registered.map(|(_, registration)| registration.id);
+            let subscription = registration.map(|(_, registration)| registration.id);
             writeln!(
                 out,
                 "{}",
-                json!({"listening": url, "subscription": subscription, "taken_over": is_taken_over, "seed": seed})
+                json!({
+                    "listening": url,
+                    "subscription": subscription,
+                    "taken_over": is_taken_over,
+                    "seed": seed,
+                })
             )?;
             return out.flush();
         }
-        match registered {
+        match registration {
             Some((node, registration)) => {
                 let events = self.subscription.events.join(", ");
                 writeln!(
@@ -321,20 +350,21 @@ impl ListenCommand {
         if is_taken_over {
             writeln!(
                 out,
-                "an earlier listener left it: what is owed since then comes when its next attempt is due"
+                "taken over from an earlier listener: undelivered events follow when their next \
+                 attempt is due"
             )?;
         }
-        if desk.keys.is_empty() {
-            writeln!(out, "signatures are not checked, as there is no --secret")?;
+        if context.keys.is_empty() {
+            writeln!(out, "signatures are not checked: no --secret given")?;
         }
         if self.fail > 0.0 {
             writeln!(
                 out,
-                "a share of {} is answered 500 (--seed {seed})",
+                "a share of {} is answered with 500 (--seed {seed})",
                 self.fail
             )?;
         }
-        writeln!(out, "Ctrl-C ends it\n")?;
+        writeln!(out, "Ctrl-C stops the listener\n")?;
         out.flush()
     }
 
@@ -347,13 +377,16 @@ impl ListenCommand {
         out.flush()
     }
 
-    /// Sums up; an error if something was wrong with what came.
+    /// Prints the summary.
+    ///
+    /// # Errors
+    /// Fails if a delivery was out of order or had a wrong signature.
     fn print_summary(
         &self,
-        desk: &ListenerContext,
+        context: &ListenerContext,
         out: &mut impl Write,
     ) -> Result<(), super::CliError> {
-        let (totals, entities) = desk.totals();
+        let (totals, entities) = context.totals();
         match self.json {
             true => writeln!(out, "{}", totals.to_json(entities))?,
             false => writeln!(out, "\n{}", totals.describe(entities))?,
@@ -373,7 +406,7 @@ impl ListenCommand {
 }
 
 impl SubscribeArgs {
-    /// The node to subscribe at and its admin's token, if there is to be a subscription.
+    /// Returns the node's base URL and admin token; `None` without a subscription.
     fn resolve_node(&self) -> Result<Option<(String, Secret)>, super::CliError> {
         if !self.dev && self.subscribe.is_none() {
             return Ok(None);
@@ -398,49 +431,52 @@ impl SubscribeArgs {
     }
 }
 
-/// Reserves `address`, and says which one it is. Calls to it are refused until it is listened on.
+/// Binds `address` and returns the actual one, with its port. Connections are refused until the
+/// socket listens.
 fn reserve_address(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         TcpSocket::new_v6()?
     };
-    // Or the address would be taken for a minute by the connections of a listener before.
+    // Connections of an earlier listener would otherwise block the address for a minute.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     let address = socket.local_addr()?;
     Ok((socket, address))
 }
 
-/// The subscription that was taken over, which goes on now, or else a new one.
+/// Resumes the subscription that was taken over, or creates one.
 async fn register(
     node: NodeClient,
     taken_over: Option<ListenerRegistration>,
-    wanted: &RegistrationRequest<'_>,
+    request: &RegistrationRequest<'_>,
 ) -> Result<(NodeClient, ListenerRegistration), registration::RegistrationError> {
     let registration = match taken_over {
         Some(registration) => node.resume(registration.id).await.map(|()| registration)?,
-        None => node.subscribe(wanted).await?,
+        None => node.subscribe(request).await?,
     };
     Ok((node, registration))
 }
 
-/// Removes the listener's subscription. That it is still there, or that something was owed to it,
-/// is worth a word, but no failure.
+/// Removes the listener's subscription. A failure is only reported: the next listener takes the
+/// subscription over.
 async fn remove_registration(node: &NodeClient, id: u64) {
-    // A node that cannot say it can hardly remove it either.
+    // A node that cannot answer this call can hardly remove the subscription either.
     let is_owed = node.has_backlog(id).await.unwrap_or(false);
     match node.unsubscribe(id).await {
         Ok(()) if is_owed => {
             print_notice(&format!(
-                "subscription {id} is removed with what it was still owed; --keep would leave it for the next listener"
+                "subscription {id} removed with its undelivered events; --keep leaves them for \
+                 the next listener"
             ));
         }
         Ok(()) => {}
         Err(error) => {
             let reason = error_chain::format_error_chain(&error);
             print_notice(&format!(
-                "subscription {id} of {} could not be removed: {reason}; the next listener at this address takes it over",
+                "subscription {id} of {} could not be removed: {reason}; the next listener at \
+                 this address takes the subscription over",
                 node.base()
             ));
         }
@@ -451,12 +487,13 @@ fn print_waiting(node: &NodeClient) {
     print_notice(&format!("waiting for a node at {}", node.base()));
 }
 
-/// Says what is no delivery. Nothing is left to be told to if the terminal is gone.
+/// Prints a notice to standard error, away from the deliveries. Errors are ignored: without a
+/// terminal there is no reader.
 fn print_notice(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// The two ways in which a person or a script asks it to end.
+/// Signals that end the listener: SIGINT and SIGTERM.
 struct StopSignals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
@@ -464,10 +501,10 @@ struct StopSignals {
 
 impl StopSignals {
     fn new() -> Result<Self, ListenError> {
-        let made = |kind| signal(kind).map_err(ListenError::Setup);
+        let listen_for = |kind| signal(kind).map_err(ListenError::Setup);
         Ok(Self {
-            interrupt: made(SignalKind::interrupt())?,
-            terminate: made(SignalKind::terminate())?,
+            interrupt: listen_for(SignalKind::interrupt())?,
+            terminate: listen_for(SignalKind::terminate())?,
         })
     }
 

@@ -1,52 +1,52 @@
-//! What came of which entity, and whether it came in order: pure, and bounded.
+//! Tracks the accepted sequences of each entity and marks deliveries out of order: pure, and
+//! bounded.
 //!
 //! | sequence | mark |
 //! |---|---|
-//! | any that the node says it brings again | [`Mark::Again`] |
-//! | one that was accepted before | [`Mark::Repeat`] |
-//! | lower than one that was accepted before | [`Mark::Swap`] |
-//! | higher than one that is still being answered | [`Mark::Early`] |
-//! | more than one higher than all that were accepted before | [`Mark::Gap`], which a filter makes too |
+//! | any, sent by a retry or replay job | [`OrderMark::Again`] |
+//! | accepted before | [`OrderMark::Repeat`] |
+//! | lower than an accepted one | [`OrderMark::Swap`] |
+//! | higher than one that is still being answered | [`OrderMark::Early`] |
+//! | at least 2 higher than all accepted ones | [`OrderMark::Gap`], which a filter causes too |
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-/// The most entities that are remembered: tens of megabytes at most.
+/// Most tracked entities: tens of megabytes at most.
 const ENTITIES_MAX: usize = 100_000;
 
-/// The most ranges of accepted sequences of one entity, and of its refused ones, that are
-/// remembered.
+/// Most tracked ranges of accepted sequences, and most refused sequences, of one entity.
 const RANGES_MAX: usize = 64;
 
-/// Whether a delivery came in its turn.
+/// Position of a delivery in the order of its entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OrderMark {
-    /// It did.
+    /// The delivery arrived in order.
     InOrder,
-    /// It was accepted before: at least once means that this may happen.
+    /// The event was accepted before, which at-least-once delivery allows.
     Repeat,
-    /// The node was asked to bring it again, whatever came since.
+    /// A retry or replay job of the node sent the event, outside the order.
     Again,
-    /// A later one was accepted before: this one.
+    /// The later event with this sequence was accepted before.
     Swap(u64),
-    /// An earlier one is still being answered: this one.
+    /// The earlier event with this sequence is still being answered.
     Early(u64),
-    /// These did not come before it, from the first to the last.
+    /// Events between these sequences, both included, did not arrive.
     Gap(u64, u64),
 }
 
-/// A delivery that arrived.
+/// Result of recording the arrival of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ListenArrival {
     pub(super) mark: OrderMark,
-    /// Which attempt at it this is, from 1.
+    /// Number of this attempt, from 1.
     pub(super) attempt: u32,
 }
 
-/// What came so far. Entities that came first are forgotten first.
+/// State of all tracked entities. The entity that was seen first is dropped first.
 #[derive(Debug)]
 pub(super) struct OrderTracker {
     lanes: HashMap<Box<str>, EntityOrder>,
-    /// Those of `lanes`, the first one at the front.
+    /// Keys of `lanes`, oldest first.
     age: VecDeque<Box<str>>,
     entities_max: usize,
     entities: u64,
@@ -55,9 +55,9 @@ pub(super) struct OrderTracker {
 #[derive(Debug, Default)]
 struct EntityOrder {
     accepted: SequenceRanges,
-    /// How often each one was refused that was not accepted since.
+    /// Refusals of each sequence that was not accepted since.
     refused: BTreeMap<u64, u32>,
-    /// How many of each are being answered.
+    /// Number of unanswered deliveries of each sequence.
     open: BTreeMap<u64, u32>,
 }
 
@@ -73,12 +73,12 @@ impl Default for OrderTracker {
 }
 
 impl OrderTracker {
-    /// How many entities there were.
+    /// Counts the entities seen so far, dropped ones included.
     pub(super) fn entity_count(&self) -> u64 {
         self.entities
     }
 
-    /// Takes in that `sequence` of `entity` arrived; [`Self::end`] has to follow.
+    /// Records the arrival of `sequence`; [`Self::record_end`] must follow.
     pub(super) fn record_arrival(
         &mut self,
         entity: &str,
@@ -108,8 +108,8 @@ impl OrderTracker {
         }
     }
 
-    /// Takes in that an arrived one was answered, or that its sender did not wait for the answer.
-    /// Says whether it is accepted for the first time.
+    /// Records the end of a delivery: its answer, or the sender's disconnect. Returns true if the
+    /// event is accepted for the first time.
     pub(super) fn record_end(
         &mut self,
         entity: &str,
@@ -117,7 +117,7 @@ impl OrderTracker {
         is_accepted: bool,
         mark: OrderMark,
     ) -> bool {
-        // It may have been forgotten meanwhile.
+        // The entity may have been dropped since the arrival.
         let Some(lane) = self.lanes.get_mut(entity) else {
             return is_accepted;
         };
@@ -129,7 +129,7 @@ impl OrderTracker {
         }
         if is_accepted {
             lane.refused.remove(&sequence);
-            // One that is brought again from ahead of its turn says nothing of those before it.
+            // A replayed event ahead of the order does not prove that the events before it arrived.
             let is_ahead = mark == OrderMark::Again
                 && lane.accepted.last().is_none_or(|last| last + 1 < sequence);
             return !is_ahead && lane.accepted.insert(sequence);
@@ -172,15 +172,15 @@ impl EntityOrder {
         }
         match last {
             Some(last) if last + 1 < sequence => OrderMark::Gap(last + 1, sequence - 1),
-            // The first one of an entity may have any number: this receiver may be younger than the
-            // entity.
+            // The first sequence of an entity may have any number: the listener may be younger than
+            // the entity.
             Some(_) | None => OrderMark::InOrder,
         }
     }
 }
 
-/// A set of sequences, kept as ranges; when there are too many, the two lowest become one, with
-/// what is between them.
+/// Set of sequences, stored as ranges. Above the limit, the two lowest ranges merge, including the
+/// gap between them.
 #[derive(Debug, Default)]
 struct SequenceRanges(Vec<(u64, u64)>);
 
@@ -194,7 +194,7 @@ impl SequenceRanges {
         self.0.last().map(|(_, end)| *end)
     }
 
-    /// Says whether it is new.
+    /// Adds a sequence; returns false if the set contains it already.
     fn insert(&mut self, sequence: u64) -> bool {
         if self.contains(sequence) {
             return false;
@@ -228,27 +228,27 @@ mod tests {
 
     use super::*;
 
-    /// What `sequence` of the only entity is marked as, when it is accepted at once.
-    fn accepted(book: &mut OrderTracker, sequence: u64) -> OrderMark {
-        let arrived = book.record_arrival("e", sequence, false);
-        book.record_end("e", sequence, true, arrived.mark);
+    /// Records `sequence` of the only entity as accepted at once, and returns its mark.
+    fn accepted(order: &mut OrderTracker, sequence: u64) -> OrderMark {
+        let arrived = order.record_arrival("e", sequence, false);
+        order.record_end("e", sequence, true, arrived.mark);
         arrived.mark
     }
 
     #[test]
-    fn each_of_an_entity_after_the_other_is_in_order_whatever_the_first_is() {
-        let mut book = OrderTracker::default();
+    fn consecutive_sequences_are_in_order_from_any_first_one() {
+        let mut order = OrderTracker::default();
         assert!(
             [7, 8, 9]
                 .into_iter()
-                .all(|sequence| accepted(&mut book, sequence) == OrderMark::InOrder)
+                .all(|sequence| accepted(&mut order, sequence) == OrderMark::InOrder)
         );
-        assert_eq!(book.entity_count(), 1);
+        assert_eq!(order.entity_count(), 1);
     }
 
     #[test]
-    fn what_was_accepted_before_is_a_repeat_and_what_was_overtaken_a_swap() {
-        let mut book = OrderTracker::default();
+    fn accepted_sequences_are_repeats_and_overtaken_ones_are_swaps() {
+        let mut order = OrderTracker::default();
         for (sequence, mark) in [
             (1, OrderMark::InOrder),
             (1, OrderMark::Repeat),
@@ -258,109 +258,112 @@ mod tests {
             (5, OrderMark::InOrder),
             (2, OrderMark::Swap(5)),
         ] {
-            assert_eq!(accepted(&mut book, sequence), mark, "{sequence}");
+            assert_eq!(accepted(&mut order, sequence), mark, "{sequence}");
         }
     }
 
     #[test]
-    fn what_is_refused_comes_again_as_the_next_attempt() {
-        let mut book = OrderTracker::default();
+    fn a_refused_delivery_counts_as_the_next_attempt() {
+        let mut order = OrderTracker::default();
         for attempt in 1..=3 {
             assert_eq!(
-                book.record_arrival("e", 1, false),
+                order.record_arrival("e", 1, false),
                 ListenArrival {
                     mark: OrderMark::InOrder,
                     attempt
                 }
             );
-            assert!(!book.record_end("e", 1, false, OrderMark::InOrder));
+            assert!(!order.record_end("e", 1, false, OrderMark::InOrder));
         }
-        assert_eq!(book.record_arrival("e", 1, false).attempt, 4);
-        assert!(book.record_end("e", 1, true, OrderMark::InOrder));
+        assert_eq!(order.record_arrival("e", 1, false).attempt, 4);
+        assert!(order.record_end("e", 1, true, OrderMark::InOrder));
         assert_eq!(
-            book.record_arrival("e", 1, false),
+            order.record_arrival("e", 1, false),
             ListenArrival {
                 mark: OrderMark::Repeat,
                 attempt: 1
             }
         );
         assert!(
-            !book.record_end("e", 1, true, OrderMark::InOrder),
+            !order.record_end("e", 1, true, OrderMark::InOrder),
             "once is enough"
         );
     }
 
     #[test]
-    fn what_is_brought_again_is_never_out_of_order_and_puts_nothing_else_out_of_it() {
-        let mut book = OrderTracker::default();
-        let again = |book: &mut OrderTracker, sequence| {
-            let arrived = book.record_arrival("e", sequence, true);
+    fn replayed_deliveries_are_never_out_of_order_and_do_not_affect_the_order() {
+        let mut order = OrderTracker::default();
+        let again = |order: &mut OrderTracker, sequence| {
+            let arrived = order.record_arrival("e", sequence, true);
             (
                 arrived.mark,
-                book.record_end("e", sequence, true, arrived.mark),
+                order.record_end("e", sequence, true, arrived.mark),
             )
         };
         assert_eq!(
-            again(&mut book, 9),
+            again(&mut order, 9),
             (OrderMark::Again, false),
             "ahead of all"
         );
         assert!(
             [3, 4]
                 .into_iter()
-                .all(|sequence| accepted(&mut book, sequence) == OrderMark::InOrder)
+                .all(|sequence| accepted(&mut order, sequence) == OrderMark::InOrder)
         );
         assert_eq!(
-            (again(&mut book, 2), again(&mut book, 2)),
+            (again(&mut order, 2), again(&mut order, 2)),
             ((OrderMark::Again, true), (OrderMark::Again, false))
         );
         assert_eq!(
-            (again(&mut book, 5), accepted(&mut book, 6)),
+            (again(&mut order, 5), accepted(&mut order, 6)),
             ((OrderMark::Again, true), OrderMark::InOrder)
         );
     }
 
     #[test]
-    fn one_that_comes_while_an_earlier_one_is_being_answered_is_early() {
-        let mut book = OrderTracker::default();
-        book.record_arrival("e", 1, false);
-        assert_eq!(book.record_arrival("e", 2, false).mark, OrderMark::Early(1));
+    fn a_delivery_is_early_while_an_earlier_one_is_being_answered() {
+        let mut order = OrderTracker::default();
+        order.record_arrival("e", 1, false);
         assert_eq!(
-            book.record_arrival("f", 2, false).mark,
+            order.record_arrival("e", 2, false).mark,
+            OrderMark::Early(1)
+        );
+        assert_eq!(
+            order.record_arrival("f", 2, false).mark,
             OrderMark::InOrder,
             "another entity's"
         );
-        book.record_end("e", 1, false, OrderMark::InOrder);
-        book.record_end("e", 2, false, OrderMark::InOrder);
+        order.record_end("e", 1, false, OrderMark::InOrder);
+        order.record_end("e", 2, false, OrderMark::InOrder);
         assert_eq!(
-            book.record_arrival("e", 2, false).mark,
+            order.record_arrival("e", 2, false).mark,
             OrderMark::InOrder,
             "1 may have been given up"
         );
     }
 
     #[test]
-    fn entities_are_forgotten_beyond_a_bound() {
-        let mut book = OrderTracker {
+    fn the_number_of_tracked_entities_is_bounded() {
+        let mut order = OrderTracker {
             entities_max: 2,
             ..OrderTracker::default()
         };
         for entity in ["a", "b", "c"] {
-            book.record_arrival(entity, 5, false);
-            book.record_end(entity, 5, true, OrderMark::InOrder);
+            order.record_arrival(entity, 5, false);
+            order.record_end(entity, 5, true, OrderMark::InOrder);
         }
         assert_eq!(
-            (book.lanes.len(), book.age.len(), book.entity_count()),
+            (order.lanes.len(), order.age.len(), order.entity_count()),
             (2, 2, 3)
         );
-        assert_eq!(book.record_arrival("c", 4, false).mark, OrderMark::Swap(5));
+        assert_eq!(order.record_arrival("c", 4, false).mark, OrderMark::Swap(5));
         assert_eq!(
-            book.record_arrival("a", 4, false).mark,
+            order.record_arrival("a", 4, false).mark,
             OrderMark::InOrder,
             "forgotten"
         );
         assert!(
-            book.record_end("b", 5, true, OrderMark::InOrder),
+            order.record_end("b", 5, true, OrderMark::InOrder),
             "forgotten while it was answered"
         );
     }

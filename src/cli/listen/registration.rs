@@ -1,9 +1,8 @@
-//! The listener's own subscription at a node: made at the start, so that nothing else needs to be
-//! set up, and removed at the end.
+//! Subscription of the listener at a node: created at the start and removed at the end.
 //!
-//! One that an earlier listener at the same address left, killed or asked to, is taken over: it
-//! would go on to deliver there, signed with a secret that nobody knows any more. While it changes
-//! hands it is paused, so that nothing arrives that is signed with the old one.
+//! A subscription that an earlier listener at the same address left behind is taken over; it would
+//! otherwise keep delivering with an unknown secret. It is paused meanwhile, so no delivery signed
+//! with the old secret arrives.
 
 use std::time::Duration;
 
@@ -15,38 +14,39 @@ use zeroize::Zeroizing;
 
 use crate::config::Secret;
 
-/// Longer than a node takes to keep or remove a subscription.
+/// Limit of one call; a node creates or removes a subscription faster.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the listener's own subscriptions are known by, beside their address.
+/// Description that marks the listener's subscriptions, together with the URL.
 const DESCRIPTION: &str = "hookyard listen";
 
-const ALL: &str = "/api/v1/webhooks";
+const SUBSCRIPTIONS_PATH: &str = "/api/v1/webhooks";
 
-/// How often a node is looked for that does not answer yet, and the pause between.
-const TRIES: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(500);
+/// Attempts to reach a node that is starting, and the pause between two attempts.
+const ATTEMPTS_MAX: u32 = 10;
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// Why there is no subscription, or why it is still there.
+/// Errors of creating, updating or removing the subscription.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum RegistrationError {
     #[error(
-        "no node answers at {url}; start one with `hookyard serve --dev`, or name another with --subscribe"
+        "no node answers at {url}; start one with `hookyard serve --dev`, or name another with \
+         --subscribe"
     )]
     Unreachable { url: String, source: reqwest::Error },
     #[error("the node answered {status}: {detail}")]
     Refused { status: StatusCode, detail: String },
-    /// Without the reason, which may quote the answer and so the secret.
-    #[error("what {url} answered is no subscription; name a node's address with --subscribe")]
+    /// The parse error is left out, because it may quote the answer with its secret.
+    #[error("the answer of {url} is not a subscription; name a node's URL with --subscribe")]
     NoSubscription { url: String },
-    #[error("the node's answer breaks off")]
+    #[error("the connection broke before the end of the node's answer")]
     Broken(#[source] reqwest::Error),
-    #[error("the client cannot be set up")]
+    #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
 }
 
 impl RegistrationError {
-    /// Whether the node is only about to start.
+    /// Tells if the node may just be starting.
     fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable { source, .. } => source.is_connect(),
@@ -56,19 +56,19 @@ impl RegistrationError {
     }
 }
 
-/// What is subscribed to.
+/// Subscription to create or update.
 #[derive(Debug)]
 pub(super) struct RegistrationRequest<'a> {
-    /// Where the node reaches the listener.
+    /// URL at which the node reaches the listener.
     pub(super) url: &'a str,
     pub(super) events: &'a [String],
-    /// The styles of signing; those of the node's own choice if there are none.
+    /// Signature styles; empty means the node's default.
     pub(super) signing: &'a [String],
-    /// The secret that is given; the node makes one if there is none.
+    /// Secret of the subscription; the node generates one for `None`.
     pub(super) secret: Option<&'a Secret>,
 }
 
-/// A node and the token of its admin.
+/// Client of a node's admin API.
 #[derive(Debug)]
 pub(super) struct NodeClient {
     base: String,
@@ -76,7 +76,7 @@ pub(super) struct NodeClient {
     client: Client,
 }
 
-/// A subscription as the node answers it.
+/// Subscription as returned by the node.
 #[derive(Debug, Deserialize)]
 pub(super) struct ListenerRegistration {
     pub(super) id: u64,
@@ -84,12 +84,12 @@ pub(super) struct ListenerRegistration {
     pub(super) secret: Secret,
     #[serde(default)]
     pub(super) public_key: Option<String>,
-    /// Whether an earlier listener left it.
+    /// True if an earlier listener created the subscription.
     #[serde(skip)]
     pub(super) is_taken_over: bool,
 }
 
-/// Subscriptions as a node lists them.
+/// Page of the node's subscriptions.
 #[derive(Deserialize)]
 struct RemoteSubscriptionPage {
     items: Vec<RemoteSubscription>,
@@ -103,7 +103,7 @@ struct RemoteSubscription {
     description: Option<String>,
 }
 
-/// How much is owed to a subscription.
+/// Subscription with the size of its backlog.
 #[derive(Deserialize)]
 struct RemoteSubscriptionDetails {
     stats: RemoteBacklog,
@@ -119,7 +119,7 @@ struct RemoteBacklog {
 
 impl NodeClient {
     pub(super) fn try_new(base: &str, token: Secret) -> Result<Self, RegistrationError> {
-        // A node is reached directly: a proxy of the environment is for the outside.
+        // Directly: a proxy of the environment is meant for hosts outside.
         let client = Client::builder()
             .timeout(TIMEOUT)
             .no_proxy()
@@ -136,43 +136,45 @@ impl NodeClient {
         &self.base
     }
 
-    /// Subscribes.
+    /// Creates a subscription and returns its secret.
     pub(super) async fn subscribe(
         &self,
-        wanted: &RegistrationRequest<'_>,
+        request: &RegistrationRequest<'_>,
     ) -> Result<ListenerRegistration, RegistrationError> {
-        let answer = self.call(Method::POST, ALL, Some(&wanted.body())).await?;
+        let answer = self
+            .call(Method::POST, SUBSCRIPTIONS_PATH, Some(&request.body()))
+            .await?;
         self.read(answer).await
     }
 
-    /// Makes the newest subscription that earlier listeners left the wanted one, with a new secret
-    /// and paused, and removes the others. None if none was left. A node that does not answer yet
-    /// is waited for a little, with `waiting` called once.
+    /// Updates the newest subscription that an earlier listener left, gives it a new secret, leaves
+    /// it paused, and removes the others. Returns `None` if there is none. Waits a little for a
+    /// node that does not answer yet, and calls `waiting` once.
     pub(super) async fn take_over(
         &self,
-        wanted: &RegistrationRequest<'_>,
-        waiting: impl FnOnce(),
+        request: &RegistrationRequest<'_>,
+        on_wait: impl FnOnce(),
     ) -> Result<Option<ListenerRegistration>, RegistrationError> {
-        let left = self.list_left_over(wanted.url, waiting).await?;
-        let Some((newest, others)) = left.split_first() else {
+        let left_over = self.list_left_over(request.url, on_wait).await?;
+        let Some((newest, others)) = left_over.split_first() else {
             return Ok(None);
         };
-        let path = format!("{ALL}/{newest}");
+        let path = format!("{SUBSCRIPTIONS_PATH}/{newest}");
         self.call(Method::POST, &format!("{path}/pause"), None)
             .await?;
-        let signing = if wanted.signing.is_empty() {
+        let signing = if request.signing.is_empty() {
             Value::Null
         } else {
-            wanted.signing.into()
+            request.signing.into()
         };
         self.call(
             Method::PUT,
             &path,
-            Some(&json!({"events": wanted.events, "signing": signing})),
+            Some(&json!({"events": request.events, "signing": signing})),
         )
         .await?;
         let mut rotation = json!({"overlap_h": 0});
-        if let Some(secret) = wanted.secret {
+        if let Some(secret) = request.secret {
             rotation["secret"] = secret.expose().into();
         }
         let rotated = self
@@ -192,28 +194,34 @@ impl NodeClient {
         }))
     }
 
-    /// Has deliveries to a subscription go on.
+    /// Resumes the deliveries of a subscription.
     pub(super) async fn resume(&self, id: u64) -> Result<(), RegistrationError> {
-        self.call(Method::POST, &format!("{ALL}/{id}/resume"), None)
-            .await
-            .map(drop)
+        self.call(
+            Method::POST,
+            &format!("{SUBSCRIPTIONS_PATH}/{id}/resume"),
+            None,
+        )
+        .await
+        .map(drop)
     }
 
-    /// Whether something is owed to a subscription.
+    /// Tells if a subscription has undelivered events.
     pub(super) async fn has_backlog(&self, id: u64) -> Result<bool, RegistrationError> {
-        let answer = self.call(Method::GET, &format!("{ALL}/{id}"), None).await?;
+        let answer = self
+            .call(Method::GET, &format!("{SUBSCRIPTIONS_PATH}/{id}"), None)
+            .await?;
         let RemoteSubscriptionDetails { stats } = self.read(answer).await?;
         Ok(stats.in_flight + stats.waiting + stats.stopped_lanes + stats.behind > 0)
     }
 
-    /// The listeners' own subscriptions to `url`, newest first.
+    /// Lists the listeners' subscriptions to `url`, newest first.
     async fn list_left_over(
         &self,
         url: &str,
-        waiting: impl FnOnce(),
+        on_wait: impl FnOnce(),
     ) -> Result<Vec<u64>, RegistrationError> {
-        let (mut left, mut number, mut pages) = (Vec::new(), 1, 1);
-        let mut first = Some(self.wait_for_first_page(waiting).await?);
+        let (mut left_over, mut number, mut pages) = (Vec::new(), 1, 1);
+        let mut first = Some(self.wait_for_first_page(on_wait).await?);
         while number <= pages {
             let page = match first.take() {
                 Some(page) => page,
@@ -223,7 +231,7 @@ impl NodeClient {
             let is_own = |listed: &RemoteSubscription| {
                 listed.url == url && listed.description.as_deref() == Some(DESCRIPTION)
             };
-            left.extend(
+            left_over.extend(
                 page.items
                     .into_iter()
                     .filter(is_own)
@@ -231,19 +239,19 @@ impl NodeClient {
             );
             number += 1;
         }
-        Ok(left)
+        Ok(left_over)
     }
 
-    /// The first page of subscriptions, once the node answers.
+    /// Returns the first page of subscriptions, once the node answers.
     async fn wait_for_first_page(
         &self,
-        waiting: impl FnOnce(),
+        on_wait: impl FnOnce(),
     ) -> Result<RemoteSubscriptionPage, RegistrationError> {
-        let mut waiting = Some(waiting);
-        for _ in 1..TRIES {
+        let mut on_wait = Some(on_wait);
+        for _ in 1..ATTEMPTS_MAX {
             match self.fetch_page(1).await {
                 Err(error) if error.is_temporary() => {
-                    waiting.take().into_iter().for_each(|waiting| waiting())
+                    on_wait.take().into_iter().for_each(|on_wait| on_wait())
                 }
                 other => return other,
             }
@@ -251,7 +259,7 @@ impl NodeClient {
                 clippy::disallowed_methods,
                 reason = "nothing says when a node is up: it is asked now and then"
             )]
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
         self.fetch_page(1).await
     }
@@ -260,7 +268,7 @@ impl NodeClient {
         let answer = self
             .call(
                 Method::GET,
-                &format!("{ALL}?page={number}&page_size=100"),
+                &format!("{SUBSCRIPTIONS_PATH}?page={number}&page_size=100"),
                 None,
             )
             .await?;
@@ -283,9 +291,9 @@ impl NodeClient {
         })
     }
 
-    /// Removes a subscription, and what is owed to it.
+    /// Removes a subscription together with its backlog.
     pub(super) async fn unsubscribe(&self, id: u64) -> Result<(), RegistrationError> {
-        self.call(Method::DELETE, &format!("{ALL}/{id}"), None)
+        self.call(Method::DELETE, &format!("{SUBSCRIPTIONS_PATH}/{id}"), None)
             .await
             .map(drop)
     }
@@ -315,14 +323,14 @@ impl NodeClient {
         if status.is_success() {
             return Ok(answer);
         }
-        // What is no answer of a node's has no detail.
+        // An answer that does not come from a node has no `detail`.
         let body = answer.text().await.unwrap_or_default();
         let detail = serde_json::from_str::<Value>(&body)
             .ok()
             .and_then(|body| Some(body["detail"].as_str()?.to_owned()));
         Err(RegistrationError::Refused {
             status,
-            detail: detail.unwrap_or_else(|| "it does not say why".to_owned()),
+            detail: detail.unwrap_or_else(|| "no reason given".to_owned()),
         })
     }
 }

@@ -1,5 +1,4 @@
-//! What is written: a line for each delivery, for a person or for a script, and at the end what
-//! they come to.
+//! Output of the listener: a line for each delivery, readable or in JSON, and a summary.
 
 use std::fmt::{self, Write};
 
@@ -11,27 +10,27 @@ use super::order_tracker::OrderMark;
 use crate::cli::format_count;
 use crate::event::Timestamp;
 
-/// A delivery and what became of it.
+/// Delivery with the result of its checks and its answer.
 #[derive(Debug)]
 pub(super) struct ReportLine {
-    /// When it arrived.
+    /// Time at which the delivery arrived.
     pub(super) at: Timestamp,
     pub(super) delivery: ListenerDelivery,
     pub(super) signatures: Vec<DeliverySignatureCheck>,
-    /// Whether there are keys, so that a signature is missed if there is none.
+    /// True if the listener has keys, so a missing signature is an error.
     pub(super) is_checked: bool,
     pub(super) mark: OrderMark,
-    /// Which attempt at it this is, from 1, as far as that is known.
+    /// Number of this attempt, from 1; 1 if the entity is unknown.
     pub(super) attempt: u32,
-    pub(super) end: ListenOutcome,
+    pub(super) outcome: ListenOutcome,
 }
 
-/// How a delivery ended.
+/// End of a delivery, seen from the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ListenOutcome {
-    /// It was answered with this status.
+    /// Answered with this status code.
     Answered(u16),
-    /// Its sender did not wait for the answer.
+    /// The sender disconnected before the answer.
     GivenUp,
 }
 
@@ -50,7 +49,7 @@ impl ReportLine {
         self.is_unsigned() || self.signatures.iter().any(DeliverySignatureCheck::is_bad)
     }
 
-    /// For a script.
+    /// Formats the line as JSON, for scripts.
     pub(super) fn to_json(&self) -> Value {
         let delivery = &self.delivery;
         let entity = delivery
@@ -63,7 +62,7 @@ impl ReportLine {
                 checked.verdict.as_str().into(),
             )
         });
-        let status = match self.end {
+        let status = match self.outcome {
             ListenOutcome::Answered(status) => Some(status),
             ListenOutcome::GivenUp => None,
         };
@@ -83,61 +82,62 @@ impl ReportLine {
 
     fn remarks(&self) -> Vec<String> {
         let mut remarks: Vec<_> = self.signatures.iter().map(ToString::to_string).collect();
-        let mut add = |is_so: bool, remark: &str| remarks.extend(is_so.then(|| remark.to_owned()));
+        let mut add =
+            |applies: bool, remark: &str| remarks.extend(applies.then(|| remark.to_owned()));
         add(self.is_unsigned(), "UNSIGNED");
         add(self.delivery.is_late, "late");
         add(self.attempt > 1, &format!("attempt {}", self.attempt));
         match self.mark {
             OrderMark::InOrder => {}
             OrderMark::Repeat => add(true, "REPEAT: accepted before"),
-            OrderMark::Again => add(true, "AGAIN: as the node was asked to"),
+            OrderMark::Again => add(true, "AGAIN: sent by a retry or replay job"),
             OrderMark::Swap(later) => add(true, &format!("SWAP: {later} was accepted before")),
             OrderMark::Early(earlier) => {
                 add(true, &format!("SWAP: {earlier} is still being answered"))
             }
             OrderMark::Gap(first, last) if first == last => {
-                add(true, &format!("GAP: {first} did not come"))
+                add(true, &format!("GAP: {first} did not arrive"))
             }
             OrderMark::Gap(first, last) => {
-                add(true, &format!("GAP: {first} to {last} did not come"))
+                add(true, &format!("GAP: {first} to {last} did not arrive"))
             }
         }
         add(
-            self.end == ListenOutcome::GivenUp,
-            "the sender did not wait for the answer",
+            self.outcome == ListenOutcome::GivenUp,
+            "the sender disconnected before the answer",
         );
         remarks
     }
 }
 
-/// For a person.
+/// Formats the line as columns, for a terminal.
 impl fmt::Display for ReportLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.at.to_string();
         let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time);
-        let mut whose = String::new();
+        let mut entity = String::new();
         if let Some((kind, id)) = &self.delivery.entity {
-            write!(whose, "{kind}/{id}")?;
+            write!(entity, "{kind}/{id}")?;
         }
         if let Some(sequence) = self.delivery.sequence {
-            write!(whose, " #{sequence}")?;
+            write!(entity, " #{sequence}")?;
         }
         let event = self.delivery.event.as_deref().unwrap_or("?");
-        match self.end {
+        match self.outcome {
             ListenOutcome::Answered(status) => write!(f, "{time} {status} ")?,
             ListenOutcome::GivenUp => write!(f, "{time} --- ")?,
         }
         write!(
             f,
             "{event:<22} {:<22} {}",
-            whose.trim_start(),
+            entity.trim_start(),
             self.remarks().join(", ")
         )
     }
 }
 
 impl OrderMark {
-    /// A word for scripts.
+    /// Stable word of the mark in JSON output.
     fn as_mark_word(self) -> Option<&'static str> {
         match self {
             Self::InOrder => None,
@@ -149,16 +149,16 @@ impl OrderMark {
     }
 }
 
-/// What all deliveries come to.
+/// Counters of all deliveries, for the summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ReportTotals {
     pub(super) deliveries: u64,
-    /// Those that were accepted for the first time.
+    /// Events that were accepted for the first time.
     pub(super) events: u64,
     pub(super) refused: u64,
     pub(super) given_up: u64,
     pub(super) repeats: u64,
-    /// Those that the node was asked to bring again.
+    /// Deliveries sent by a retry or replay job.
     pub(super) again: u64,
     pub(super) gaps: u64,
     pub(super) swaps: u64,
@@ -166,16 +166,16 @@ pub(super) struct ReportTotals {
 }
 
 impl ReportTotals {
-    /// Takes in a delivery; `is_new` says whether its event was accepted for the first time.
+    /// Counts a delivery. `is_new` is true if its event is accepted for the first time.
     pub(super) fn add_line(&mut self, line: &ReportLine, is_new: bool) {
-        let add = |total: &mut u64, is_so: bool| *total += u64::from(is_so);
+        let add = |total: &mut u64, applies: bool| *total += u64::from(applies);
         add(&mut self.deliveries, true);
         add(&mut self.events, is_new);
         add(
             &mut self.refused,
-            matches!(line.end, ListenOutcome::Answered(_)) && !line.end.is_accepted(),
+            matches!(line.outcome, ListenOutcome::Answered(_)) && !line.outcome.is_accepted(),
         );
-        add(&mut self.given_up, line.end == ListenOutcome::GivenUp);
+        add(&mut self.given_up, line.outcome == ListenOutcome::GivenUp);
         add(&mut self.repeats, line.mark == OrderMark::Repeat);
         add(&mut self.again, line.mark == OrderMark::Again);
         add(&mut self.gaps, matches!(line.mark, OrderMark::Gap(..)));
@@ -186,7 +186,7 @@ impl ReportTotals {
         add(&mut self.wrongly_signed, line.is_wrongly_signed());
     }
 
-    /// For a script.
+    /// Formats the summary as JSON, for scripts.
     pub(super) fn to_json(self, entities: u64) -> Value {
         let Self {
             deliveries,
@@ -200,12 +200,20 @@ impl ReportTotals {
             wrongly_signed,
         } = self;
         json!({"summary": {
-            "deliveries": deliveries, "events": events, "entities": entities, "refused": refused, "given_up": given_up,
-            "repeats": repeats, "again": again, "gaps": gaps, "swaps": swaps, "wrongly_signed": wrongly_signed,
+            "deliveries": deliveries,
+            "events": events,
+            "entities": entities,
+            "refused": refused,
+            "given_up": given_up,
+            "repeats": repeats,
+            "again": again,
+            "gaps": gaps,
+            "swaps": swaps,
+            "wrongly_signed": wrongly_signed,
         }})
     }
 
-    /// For a person.
+    /// Formats the summary as a sentence, for a terminal.
     pub(super) fn describe(self, entities: u64) -> String {
         let deliveries = format_count(self.deliveries, "delivery", "deliveries");
         let accepted = format_count(self.events, "event", "events");
@@ -214,11 +222,11 @@ impl ReportTotals {
             (self.refused, "refused", "refused"),
             (
                 self.given_up,
-                "given up by the sender",
-                "given up by the sender",
+                "abandoned by the sender",
+                "abandoned by the sender",
             ),
             (self.repeats, "repeat", "repeats"),
-            (self.again, "brought again", "brought again"),
+            (self.again, "replayed", "replayed"),
             (self.gaps, "gap", "gaps"),
             (self.swaps, "SWAP", "SWAPS"),
             (self.wrongly_signed, "WRONGLY SIGNED", "WRONGLY SIGNED"),
@@ -235,7 +243,7 @@ impl ReportTotals {
 mod tests {
     use super::*;
 
-    fn line(mark: OrderMark, attempt: u32, end: ListenOutcome) -> ReportLine {
+    fn line(mark: OrderMark, attempt: u32, outcome: ListenOutcome) -> ReportLine {
         let delivery = ListenerDelivery {
             id: Some("evt_1".to_owned()),
             event: Some("message.created".to_owned()),
@@ -252,21 +260,21 @@ mod tests {
             is_checked: false,
             mark,
             attempt,
-            end,
+            outcome,
         }
     }
 
     #[test]
-    fn a_line_says_what_came_and_what_is_to_be_said_of_it() {
+    fn a_line_shows_the_delivery_and_its_remarks() {
         let started = "10:30:00.123Z 200 message.created        ticket/T-1 #5          ";
         for (mark, remark) in [
             (OrderMark::InOrder, ""),
             (OrderMark::Repeat, "REPEAT: accepted before"),
-            (OrderMark::Again, "AGAIN: as the node was asked to"),
+            (OrderMark::Again, "AGAIN: sent by a retry or replay job"),
             (OrderMark::Swap(7), "SWAP: 7 was accepted before"),
             (OrderMark::Early(4), "SWAP: 4 is still being answered"),
-            (OrderMark::Gap(4, 4), "GAP: 4 did not come"),
-            (OrderMark::Gap(2, 4), "GAP: 2 to 4 did not come"),
+            (OrderMark::Gap(4, 4), "GAP: 4 did not arrive"),
+            (OrderMark::Gap(2, 4), "GAP: 2 to 4 did not arrive"),
         ] {
             assert_eq!(
                 line(mark, 1, ListenOutcome::Answered(200)).to_string(),
@@ -276,7 +284,7 @@ mod tests {
         let second = line(OrderMark::InOrder, 2, ListenOutcome::GivenUp).to_string();
         assert!(
             second.contains("Z --- m")
-                && second.ends_with("late, attempt 2, the sender did not wait for the answer")
+                && second.ends_with("late, attempt 2, the sender disconnected before the answer")
         );
         let unsigned = ReportLine {
             is_checked: true,
@@ -286,14 +294,14 @@ mod tests {
     }
 
     #[test]
-    fn a_script_gets_the_same_in_json() {
-        let told = line(OrderMark::Swap(7), 2, ListenOutcome::Answered(503)).to_json();
+    fn the_json_output_has_the_same_content() {
+        let json = line(OrderMark::Swap(7), 2, ListenOutcome::Answered(503)).to_json();
         let expected = json!({
             "at": "2025-12-04T10:30:00.123Z", "status": 503, "webhook_id": "evt_1", "event": "message.created",
             "entity": {"kind": "ticket", "id": "T-1"}, "sequence": 5, "attempt": 2, "late": true, "signatures": {},
             "mark": "swap",
         });
-        assert_eq!(told, expected);
+        assert_eq!(json, expected);
         assert_eq!(
             line(OrderMark::InOrder, 1, ListenOutcome::GivenUp).to_json()["status"],
             Value::Null
@@ -339,7 +347,7 @@ mod tests {
             wrongly_signed: 1,
         };
         assert_eq!(totals, expected);
-        let text = "6 deliveries, 2 events of 1 entity accepted, 1 refused, 1 given up by the sender, 1 repeat, 1 brought again, \
+        let text = "6 deliveries, 2 events of 1 entity accepted, 1 refused, 1 abandoned by the sender, 1 repeat, 1 replayed, \
                     1 gap, 1 SWAP, 1 WRONGLY SIGNED";
         assert_eq!(totals.describe(1), text);
         assert_eq!(totals.to_json(1)["summary"]["given_up"], 1);

@@ -1,4 +1,4 @@
-//! The receiver itself: takes what is posted to it, judges it, and answers as it was told to.
+//! HTTP server of the listener: verifies each posted delivery and answers as configured.
 
 use std::io;
 use std::net::TcpListener;
@@ -22,16 +22,16 @@ use crate::clock::{Clock, SystemClock};
 use crate::event::Timestamp;
 use crate::provider::RequestView;
 
-/// The most bytes of a delivery: twice what a node takes in by default.
+/// Largest delivery, in bytes: twice the default body limit of a node.
 const BODY_MAX_BYTES: usize = 2 * 1024 * 1024;
 
-/// Connections at once.
+/// Most open connections of the listener.
 const CONNECTIONS_MAX: usize = 1024;
 
-/// Lines that may wait to be written. When they are more, deliveries wait too.
+/// Lines that may wait to be printed. When the channel is full, deliveries wait too.
 pub(super) const LINES_MAX: usize = 1024;
 
-/// What all requests share.
+/// State shared by all requests.
 #[derive(Debug)]
 pub(super) struct ListenerContext {
     pub(super) keys: ListenerKeys,
@@ -41,10 +41,10 @@ pub(super) struct ListenerContext {
     lines: mpsc::Sender<ReportLine>,
 }
 
-/// What came so far.
+/// Order and counters of the deliveries so far.
 #[derive(Debug, Default)]
 struct ListenerTally {
-    book: OrderTracker,
+    order: OrderTracker,
     totals: ReportTotals,
 }
 
@@ -63,10 +63,10 @@ impl ListenerContext {
         }
     }
 
-    /// What all deliveries come to, and of how many entities they were.
+    /// Returns the counters and the number of entities.
     pub(super) fn totals(&self) -> (ReportTotals, u64) {
         let state = self.lock_tally();
-        (state.totals, state.book.entity_count())
+        (state.totals, state.order.entity_count())
     }
 
     fn lock_tally(&self) -> MutexGuard<'_, ListenerTally> {
@@ -74,15 +74,15 @@ impl ListenerContext {
     }
 }
 
-/// Serves on `listener` until the server is stopped.
+/// Starts the server on `listener`.
 ///
 /// # Errors
-/// Those of setting up the listener.
+/// Fails if the server cannot take over the listener.
 pub(super) fn serve_receiver(
-    desk: Arc<ListenerContext>,
+    context: Arc<ListenerContext>,
     listener: TcpListener,
 ) -> io::Result<Server> {
-    let data = Data::from(desk);
+    let data = Data::from(context);
     let app = move || {
         App::new()
             .app_data(data.clone())
@@ -91,7 +91,8 @@ pub(super) fn serve_receiver(
     let server = HttpServer::new(app)
         .workers(1)
         .max_connections(CONNECTIONS_MAX)
-        // Whoever hangs up gives up: a delivery that nobody waits for is not accepted.
+        // Without half-closed connections, a disconnect drops the handler, so the delivery counts
+        // as given up.
         .h1_allow_half_closed(false)
         .shutdown_timeout(1)
         .disable_signals()
@@ -102,7 +103,7 @@ pub(super) fn serve_receiver(
 async fn receive_delivery(
     request: HttpRequest,
     payload: Payload,
-    desk: Data<ListenerContext>,
+    context: Data<ListenerContext>,
 ) -> HttpResponse {
     if request.method() != Method::POST {
         return HttpResponse::MethodNotAllowed()
@@ -112,24 +113,25 @@ async fn receive_delivery(
     let Ok(Ok(body)) = payload.to_bytes_limited(BODY_MAX_BYTES).await else {
         return HttpResponse::PayloadTooLarge().finish();
     };
-    let in_hand = PendingListenerAnswer::new(desk.into_inner(), &request, &body);
-    in_hand.pause().await;
-    let status = in_hand.answer().await;
+    let pending = PendingListenerAnswer::new(context.into_inner(), &request, &body);
+    pending.pause().await;
+    let status = pending.answer().await;
     HttpResponse::build(status).finish()
 }
 
-/// A delivery that is being answered. Dropped before its answer, it was given up by its sender.
+/// Delivery that is not answered yet. Dropping it before the answer records that the sender gave
+/// up.
 struct PendingListenerAnswer {
-    desk: Arc<ListenerContext>,
+    context: Arc<ListenerContext>,
     at: Timestamp,
     signatures: Vec<DeliverySignatureCheck>,
-    arrived: ListenArrival,
-    /// Taken when it is answered.
+    arrival: ListenArrival,
+    /// `None` after the end was recorded.
     delivery: Option<ListenerDelivery>,
 }
 
 impl PendingListenerAnswer {
-    fn new(desk: Arc<ListenerContext>, request: &HttpRequest, body: &Bytes) -> Self {
+    fn new(context: Arc<ListenerContext>, request: &HttpRequest, body: &Bytes) -> Self {
         let headers = request
             .headers()
             .iter()
@@ -142,15 +144,16 @@ impl PendingListenerAnswer {
             headers,
             body,
         };
-        let at = desk.clock.wall();
+        let at = context.clock.wall();
         let (delivery, signatures) = (
             ListenerDelivery::from_request(&request),
-            desk.keys.check_signatures(&request, at),
+            context.keys.check_signatures(&request, at),
         );
-        let arrived = match delivery.entity_and_sequence() {
+        let arrival = match delivery.entity_and_sequence() {
             Some((entity, sequence)) => {
-                desk.lock_tally()
-                    .book
+                context
+                    .lock_tally()
+                    .order
                     .record_arrival(&entity, sequence, delivery.is_again)
             }
             None if delivery.is_again => ListenArrival {
@@ -163,17 +166,17 @@ impl PendingListenerAnswer {
             },
         };
         Self {
-            desk,
+            context,
             at,
             signatures,
-            arrived,
+            arrival,
             delivery: Some(delivery),
         }
     }
 
-    /// As long as an answer takes here.
+    /// Waits for the configured delay.
     async fn pause(&self) {
-        let delay = self.desk.behaviour.delay;
+        let delay = self.context.behaviour.delay;
         if delay > Duration::ZERO {
             #[expect(
                 clippy::disallowed_methods,
@@ -190,37 +193,37 @@ impl PendingListenerAnswer {
             .map(ListenerDelivery::stable_name)
             .unwrap_or_default();
         let status = self
-            .desk
+            .context
             .behaviour
-            .choose_status(&name, self.arrived.attempt);
+            .choose_status(&name, self.arrival.attempt);
         if let Some(line) = self.finish(ListenOutcome::Answered(status)) {
-            // Whoever reads the lines is gone only when this is about to stop.
-            let _ = self.desk.lines.send(line).await;
+            // The receiver is closed only while the listener stops.
+            let _ = self.context.lines.send(line).await;
         }
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// Takes in how it ended, and gives what is to be said of it, once.
-    fn finish(&mut self, end: ListenOutcome) -> Option<ReportLine> {
+    /// Records the end and returns the line to print; `None` if the end was recorded before.
+    fn finish(&mut self, outcome: ListenOutcome) -> Option<ReportLine> {
         let delivery = self.delivery.take()?;
-        let place = delivery.entity_and_sequence();
+        let entity_and_sequence = delivery.entity_and_sequence();
         let line = ReportLine {
             at: self.at,
             delivery,
             signatures: std::mem::take(&mut self.signatures),
-            is_checked: !self.desk.keys.is_empty(),
-            mark: self.arrived.mark,
-            attempt: self.arrived.attempt,
-            end,
+            is_checked: !self.context.keys.is_empty(),
+            mark: self.arrival.mark,
+            attempt: self.arrival.attempt,
+            outcome,
         };
-        let mut state = self.desk.lock_tally();
-        let is_new = match place {
+        let mut state = self.context.lock_tally();
+        let is_new = match entity_and_sequence {
             Some((entity, sequence)) => {
                 state
-                    .book
-                    .record_end(&entity, sequence, end.is_accepted(), self.arrived.mark)
+                    .order
+                    .record_end(&entity, sequence, outcome.is_accepted(), self.arrival.mark)
             }
-            None => end.is_accepted(),
+            None => outcome.is_accepted(),
         };
         state.totals.add_line(&line, is_new);
         Some(line)
@@ -230,8 +233,8 @@ impl PendingListenerAnswer {
 impl Drop for PendingListenerAnswer {
     fn drop(&mut self) {
         if let Some(line) = self.finish(ListenOutcome::GivenUp) {
-            // It is counted; if so many lines wait already, this one is not missed.
-            let _ = self.desk.lines.try_send(line);
+            // The delivery is counted; a full channel only loses its line.
+            let _ = self.context.lines.try_send(line);
         }
     }
 }

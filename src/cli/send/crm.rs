@@ -1,4 +1,5 @@
-//! An event of the CRM's bus, as a publisher sends it: with a bearer token and an idempotency key.
+//! Builds an event of the CRM's bus as a publisher sends it: with a bearer token and an idempotency
+//! key.
 
 use serde::Serialize;
 
@@ -9,7 +10,7 @@ use crate::config::{CrmConfig, Secret};
 
 const PATH: &str = "/api/v1/events";
 const KEYS: [&str; 1] = ["sources.crm.tokens"];
-/// The entity of a declared event that names none; there is no example of its data.
+/// Entity id of a declared event without `--entity`; declared events have no sample.
 const SAMPLE_ID: u64 = 1;
 
 #[derive(Serialize)]
@@ -19,9 +20,9 @@ struct CrmSendBody {
     data: JsonObject,
 }
 
-/// Signs with `admin_token` if there is no publisher's, which is as good.
+/// Uses `admin_token` if no publisher token is configured, since the bus accepts both.
 pub(super) fn build_crm_request(
-    mut wanted: EventOptions,
+    mut options: EventOptions,
     config: &CrmConfig,
     admin_token: &Secret,
 ) -> Result<SignedEventRequest, SendCommandError> {
@@ -32,15 +33,15 @@ pub(super) fn build_crm_request(
     let Some(token) = token else {
         return Err(SendCommandError::NoSecrets(&KEYS));
     };
-    let mut data = wanted.take_data();
-    let what = wanted.event.name.split('.').next().unwrap_or_default();
-    let given = wanted.entity.take().map(|entity| parse_id(&entity));
-    if given.is_some() || data.get("id").is_none() {
-        data.fill(&format!("{what}_id"), given, || SAMPLE_ID.into());
+    let mut data = options.take_data();
+    let kind_name = options.event.name.split('.').next().unwrap_or_default();
+    let entity_id = options.entity.take().map(|entity| parse_id(&entity));
+    if entity_id.is_some() || data.get("id").is_none() {
+        data.fill(&format!("{kind_name}_id"), entity_id, || SAMPLE_ID.into());
     }
     let body = to_json(&CrmSendBody {
-        event: wanted.event.name,
-        timestamp: wanted.time_text(),
+        event: options.event.name,
+        timestamp: options.time_text(),
         data,
     });
     let headers = vec![
@@ -48,7 +49,7 @@ pub(super) fn build_crm_request(
             "Authorization",
             Secret::new(format!("Bearer {}", token.expose())),
         ),
-        ("Idempotency-Key", Secret::new(wanted.take_key())),
+        ("Idempotency-Key", Secret::new(options.take_key())),
     ];
     Ok(SignedEventRequest {
         path: PATH.to_owned(),

@@ -1,4 +1,5 @@
-//! The data of an event, member by member, each as it was written: an amount keeps its digits.
+//! Data of an event as a JSON object whose members keep their spelling, so an amount keeps its
+//! digits.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -7,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// A JSON object.
+/// JSON object whose members keep their spelling.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
 pub(super) struct JsonObject(BTreeMap<String, Box<RawValue>>);
@@ -16,7 +17,7 @@ impl FromStr for JsonObject {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // The error ends with the line and the column.
+        // The error's text ends with line and column.
         let whole: &RawValue =
             serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
         if !whole.get().starts_with('{') {
@@ -24,27 +25,26 @@ impl FromStr for JsonObject {
         }
         serde_json::from_str(text)
             .map(Self)
-            .map_err(|error| format!("has names that are no text: {error}"))
+            .map_err(|error| format!("has invalid member names: {error}"))
     }
 }
 
 impl JsonObject {
-    /// The member `name`, unless there is none or it is null.
+    /// Returns the member `name`; `None` if it is missing or null.
     pub(super) fn get(&self, name: &str) -> Option<Value> {
         let value: Value = serde_json::from_str(self.0.get(name)?.get()).ok()?;
         (!value.is_null()).then_some(value)
     }
 
-    /// Gives the member `name` the value `value`.
+    /// Sets the member `name` to `value`.
     pub(super) fn set(&mut self, name: &str, value: impl Into<Value>) {
-        // A value in memory is JSON.
+        // Serializing a JSON value cannot fail.
         if let Ok(raw) = to_raw_value(&value.into()) {
             self.0.insert(name.to_owned(), raw);
         }
     }
 
-    /// Gives the member `name` the value `given`, or without it `default` if there is no such
-    /// member.
+    /// Sets the member `name` to `given`. Without `given`, sets it to `default` if it is missing.
     pub(super) fn fill(
         &mut self,
         name: &str,
@@ -63,7 +63,7 @@ impl JsonObject {
     }
 }
 
-/// An id as the sender's system has it: a number if it looks like one.
+/// Converts an id to its JSON form: a number if `text` is a plain one, else a string.
 pub(super) fn parse_id(text: &str) -> Value {
     let number = text
         .parse::<u64>()
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_touched_stays_as_it_was_written() {
+    fn untouched_members_keep_their_spelling() {
         let mut data: JsonObject =
             r#"{"b": 50000.00, "a": {"x":  1e2}}"#.parse().expect("an object");
         data.fill("c", None, || 1.into());
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_plain_number_is_an_id_that_is_one() {
+    fn only_a_plain_number_becomes_a_numeric_id() {
         for (text, is_number) in [
             ("51", true),
             ("051", false),

@@ -1,5 +1,4 @@
-//! Which events can be sent from outside, by which source each goes, and what is said of a name
-//! that is none of them.
+//! Events that can be sent from outside, the contract of each, and suggestions for unknown names.
 
 use std::fmt::Write;
 
@@ -7,19 +6,19 @@ use super::data::JsonObject;
 use crate::config::Config;
 use crate::edge::{crm, instagram, leads, support};
 use crate::entity::{c2s_lead, conversation};
-use crate::event::catalogue::{self, Entry};
+use crate::event::catalogue::{self, CatalogueEntry};
 use crate::suggest::nearest_name;
 
-/// An event that an outside sender can send.
+/// Event that an outside sender can send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SendableEvent {
     pub(super) name: &'static str,
     pub(super) source: SenderContract,
-    /// An example of its data; `None` if it is declared in the configuration.
+    /// Sample of the event's data; `None` if the configuration declares the event.
     sample: Option<&'static str>,
 }
 
-/// The contract that an event is sent by.
+/// Contract by which an event is sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SenderContract {
     Support,
@@ -29,16 +28,17 @@ pub(super) enum SenderContract {
     Crm,
 }
 
-/// A name under which nothing can be sent.
+/// Errors for a name that cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum UnknownEventError {
-    #[error("there is no event {0:?}; `hookyard send --help` lists all of them")]
+    #[error("unknown event {0:?}; `hookyard send --help` lists all of them")]
     Far(String),
     #[error(
-        "there is no event {name:?}, the nearest is `{nearest}`; `hookyard send --help` lists all of them"
+        "unknown event {name:?}, the nearest is `{nearest}`; `hookyard send --help` lists all of \
+         them"
     )]
     Near { name: String, nearest: &'static str },
-    #[error("`{0}` cannot be sent: the node makes it itself, of other events")]
+    #[error("`{0}` cannot be sent: the node itself creates it")]
     Own(&'static str),
 }
 
@@ -53,8 +53,8 @@ impl SenderContract {
         }
     }
 
-    /// By what `entry` is sent; `None` for what the node makes itself.
-    fn from_catalogue(entry: &Entry) -> Option<Self> {
+    /// Finds the contract of `entry`; `None` for events of the node itself.
+    fn from_catalogue(entry: &CatalogueEntry) -> Option<Self> {
         let of_leads = leads::LEAD_EVENTS
             .iter()
             .find(|event| event.event_type == entry.name)
@@ -72,15 +72,16 @@ impl SenderContract {
             .find(|source| entry.source == Some(source.name()))
     }
 
-    /// What the options mean for its events.
+    /// Describes the options for this contract's events, for `--help`.
     const fn describe_options(self) -> &'static str {
         match self {
             Self::Support => "--entity: the ticket [default: SUP-1042]",
             Self::Leads(_) => {
-                "--entity: the number in the answer to its created event; a customer's code will do too"
+                "--entity: the id returned by its created event, or a customer's code"
             }
             Self::C2s => {
-                "--entity: the lead_id; --data: the whole event; there is no --key, as --at tells events apart"
+                "--entity: the lead_id; --data: the whole event; no --key, because --at \
+                 identifies the event"
             }
             Self::Instagram => {
                 "--entity: who writes to the account; --data: the messaging item; --key: the mid"
@@ -91,7 +92,7 @@ impl SenderContract {
 }
 
 impl SendableEvent {
-    fn from_catalogue(entry: &Entry) -> Option<Self> {
+    fn from_catalogue(entry: &CatalogueEntry) -> Option<Self> {
         Some(Self {
             name: entry.name,
             source: SenderContract::from_catalogue(entry)?,
@@ -99,7 +100,7 @@ impl SendableEvent {
         })
     }
 
-    /// An example of its data, empty for a declared one.
+    /// Returns a sample of the event's data; empty for a declared event.
     pub(super) fn sample(&self) -> JsonObject {
         let parse = |text: &str| {
             text.parse()
@@ -109,7 +110,7 @@ impl SendableEvent {
     }
 }
 
-/// The event `name` of the catalogue, or of those that `config` declares.
+/// Finds the event `name` in the catalogue or among the events that `config` declares.
 pub(super) fn find_sendable_event(
     name: &str,
     config: &Config,
@@ -137,8 +138,8 @@ pub(super) fn find_sendable_event(
     }
 }
 
-/// Says what `name` was most likely meant to be: an event of the catalogue, by its name here or by
-/// its source's own, or one of `declared`.
+/// Suggests the event nearest to `name`: by the catalogue's names, by the senders' own names, or
+/// among `declared`.
 fn suggest_event(name: &str, declared: impl Iterator<Item = &'static str>) -> UnknownEventError {
     let sendable =
         || catalogue::all_entries().filter(|entry| SenderContract::from_catalogue(entry).is_some());
@@ -147,9 +148,12 @@ fn suggest_event(name: &str, declared: impl Iterator<Item = &'static str>) -> Un
         .map(|entry| entry.name)
         .chain(declared)
         .map(|name| (name, name));
-    let meant: Vec<_> = by_name.chain(by_wire_name).collect();
-    let nearest = nearest_name(name, meant.iter().map(|(spelt, _)| *spelt));
-    match meant.iter().find(|(spelt, _)| Some(*spelt) == nearest) {
+    let candidates: Vec<_> = by_name.chain(by_wire_name).collect();
+    let nearest = nearest_name(name, candidates.iter().map(|(spelling, _)| *spelling));
+    match candidates
+        .iter()
+        .find(|(spelling, _)| Some(*spelling) == nearest)
+    {
         Some((_, nearest)) => UnknownEventError::Near {
             name: name.to_owned(),
             nearest,
@@ -158,17 +162,17 @@ fn suggest_event(name: &str, declared: impl Iterator<Item = &'static str>) -> Un
     }
 }
 
-/// All events, source by source, before `examples`.
+/// Lists all events by source, followed by `examples`.
 pub(super) fn format_help(examples: &str) -> String {
-    let mut text = "Events, each with when it happens:\n".to_owned();
-    let mut before = "";
+    let mut text = "Events and their meaning:\n".to_owned();
+    let mut section = "";
     for (entry, source) in catalogue::all_entries()
         .filter_map(|entry| Some((entry, SenderContract::from_catalogue(&entry)?)))
     {
-        // Writing to a text cannot fail.
-        if source.name() != before {
-            before = source.name();
-            let _ = writeln!(text, "\n  {before} ({})", source.describe_options());
+        // Writing to a `String` cannot fail.
+        if source.name() != section {
+            section = source.name();
+            let _ = writeln!(text, "\n  {section} ({})", source.describe_options());
         }
         let _ = writeln!(text, "    {:<26} {}", entry.name, entry.description);
     }

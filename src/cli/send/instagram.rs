@@ -1,5 +1,5 @@
-//! An update of a conversation, as Instagram sends it: the only one of a call, signed with the
-//! app's secret.
+//! Builds a call with one update of a conversation as Instagram sends it, signed with the app's
+//! secret.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::edge::instagram::signature;
 
 const PATH: &str = "/webhooks/instagram";
 const KEYS: [&str; 1] = ["sources.instagram.app_secrets"];
-/// The two sides of the samples' conversation.
+/// Ids of the two sides in the samples.
 const COUNTERPART: &str = "1234567890";
 const ACCOUNT: &str = "0987654321";
 
@@ -33,18 +33,18 @@ struct InstagramSendEntry {
 }
 
 pub(super) fn build_instagram_request(
-    mut wanted: EventOptions,
+    mut options: EventOptions,
     config: &InstagramConfig,
 ) -> Result<SignedEventRequest, SendCommandError> {
     let Some(secret) = config.app_secrets.first() else {
         return Err(SendCommandError::NoSecrets(&KEYS));
     };
-    let time = wanted.now.as_micros() / 1_000;
-    let is_sample = wanted.data.is_none();
-    let update = wanted.take_data();
-    // What is not of a conversation comes as the change of a field.
+    let time = options.now.as_micros() / 1_000;
+    let is_sample = options.data.is_none();
+    let update = options.take_data();
+    // An update outside a conversation is sent as the change of a field.
     let entry = if update.get("field").is_some() {
-        let changes = Some([fill_change(&mut wanted, update, is_sample)?]);
+        let changes = Some([fill_change(&mut options, update, is_sample)?]);
         InstagramSendEntry {
             id: ACCOUNT.into(),
             time,
@@ -52,8 +52,8 @@ pub(super) fn build_instagram_request(
             changes,
         }
     } else {
-        let item = fill_item(&mut wanted, update, is_sample)?;
-        let business = if is_echo(&wanted) {
+        let item = fill_item(&mut options, update, is_sample)?;
+        let business = if is_echo(&options) {
             "sender"
         } else {
             "recipient"
@@ -84,69 +84,70 @@ pub(super) fn build_instagram_request(
     })
 }
 
-fn is_echo(wanted: &EventOptions) -> bool {
-    wanted.event.name == "message.echo"
+fn is_echo(options: &EventOptions) -> bool {
+    options.event.name == "message.echo"
 }
 
-/// The change of a field, which is known as the same again by all that it says.
+/// Completes the change of a field. Its whole content identifies it, so a sample gets a random id.
 fn fill_change(
-    wanted: &mut EventOptions,
+    options: &mut EventOptions,
     mut change: JsonObject,
     is_sample: bool,
 ) -> Result<JsonObject, SendCommandError> {
-    if wanted.entity.is_some() {
+    if options.entity.is_some() {
         return Err(SendCommandError::NamelessEntity {
-            event: wanted.event.name,
+            event: options.event.name,
         });
     }
-    if is_sample || wanted.key.is_some() {
-        set_nested_member(&mut change, "value", "id", wanted.take_key().into());
+    if is_sample || options.key.is_some() {
+        set_nested_member(&mut change, "value", "id", options.take_key().into());
     }
     Ok(change)
 }
 
-/// A messaging item, with what was not said of it.
+/// Completes a messaging item with sender, recipient, time and message id.
 fn fill_item(
-    wanted: &mut EventOptions,
+    options: &mut EventOptions,
     mut item: JsonObject,
     is_sample: bool,
 ) -> Result<JsonObject, SendCommandError> {
-    let at = wanted
+    let at = options
         .at
         .as_ref()
         .map(|at| Value::from(at.time.as_micros() / 1_000));
     if is_sample {
-        // Those of the sample would make it one that is known already.
+        // The sample's own time would make the item a duplicate.
         item.remove("timestamp");
     }
-    item.fill("timestamp", at, || (wanted.now.as_micros() / 1_000).into());
-    let (theirs, ours) = if is_echo(wanted) {
+    item.fill("timestamp", at, || (options.now.as_micros() / 1_000).into());
+    let (user_side, account_side) = if is_echo(options) {
         ("recipient", "sender")
     } else {
         ("sender", "recipient")
     };
     item.fill(
-        theirs,
-        wanted.entity.take().map(|id| json!({"id": id})),
+        user_side,
+        options.entity.take().map(|id| json!({"id": id})),
         || json!({"id": COUNTERPART}),
     );
-    item.fill(ours, None, || json!({"id": ACCOUNT}));
-    let is_own = |part: &str| matches!(part, "message" | "postback");
-    match message_member(wanted.event.name) {
-        // Of a reaction or a read receipt the mid is that of another message.
+    item.fill(account_side, None, || json!({"id": ACCOUNT}));
+    let has_own_mid = |part: &str| matches!(part, "message" | "postback");
+    match message_member(options.event.name) {
+        // The mid of a reaction or a read receipt belongs to another message.
         Some(part)
-            if wanted.key.is_some() || is_own(part) && (is_sample || lacks_mid(&item, part)) =>
+            if options.key.is_some()
+                || has_own_mid(part) && (is_sample || lacks_mid(&item, part)) =>
         {
-            let mid = wanted
+            let mid = options
                 .key
                 .take()
-                .unwrap_or_else(|| format!("mid_{}", wanted.random));
+                .unwrap_or_else(|| format!("mid_{}", options.random));
             set_nested_member(&mut item, part, "mid", mid.into());
         }
-        None if wanted.key.is_some() => {
+        None if options.key.is_some() => {
             return Err(SendCommandError::NoKey {
-                event: wanted.event.name,
-                known_by: "all that it says",
+                event: options.event.name,
+                known_by: "its whole content",
             });
         }
         Some(_) | None => {}
@@ -154,7 +155,7 @@ fn fill_item(
     Ok(item)
 }
 
-/// The member of an item of `event` that has a message's id.
+/// Returns the member of an item of `event` that contains the message id.
 fn message_member(event: &str) -> Option<&'static str> {
     match event {
         "message.received" | "message.echo" => Some("message"),
@@ -170,8 +171,7 @@ fn lacks_mid(item: &JsonObject, part: &str) -> bool {
         .is_some_and(|part| part.is_object() && part["mid"].is_null())
 }
 
-/// Gives the object `part` of `item` the member `name`; there may be none in data of the caller's
-/// own.
+/// Sets the member `name` in the object `part` of `item`; data of the caller may lack the object.
 fn set_nested_member(item: &mut JsonObject, part: &str, name: &str, value: Value) {
     if let Some(Value::Object(mut members)) = item.get(part) {
         members.insert(name.to_owned(), value);

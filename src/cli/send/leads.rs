@@ -1,5 +1,5 @@
-//! An event of a pre-lead, a lead or a customer, as a CRM sends it: to the path of the event,
-//! signed if there are secrets.
+//! Builds an event of a pre-lead, a lead or a customer as a CRM sends it: posted to the event's
+//! path, signed if there are secrets.
 
 use serde::Serialize;
 
@@ -18,19 +18,19 @@ struct LeadsSendBody {
 }
 
 pub(super) fn build_leads_request(
-    mut wanted: EventOptions,
+    mut options: EventOptions,
     event: &'static LeadEvent,
     config: &LeadsConfig,
 ) -> Result<SignedEventRequest, SendCommandError> {
-    let mut data = wanted.take_data();
-    let path = event_path(&wanted, event, &mut data)?;
+    let mut data = options.take_data();
+    let path = event_path(&options, event, &mut data)?;
     let body = to_json(&LeadsSendBody {
         event: event.name,
         source: "hookyard send",
-        timestamp: wanted.time_text(),
+        timestamp: options.time_text(),
         data,
     });
-    let mut headers = vec![("Idempotency-Key", Secret::new(wanted.take_key()))];
+    let mut headers = vec![("Idempotency-Key", Secret::new(options.take_key()))];
     if let Some(secret) = config.secrets.first() {
         headers.push((
             "X-Webhook-Signature",
@@ -44,9 +44,9 @@ pub(super) fn build_leads_request(
     })
 }
 
-/// The path of the event, with the entity in it, or else in `data`.
+/// Returns the path of the event. The entity stands in the path or is set in `data`.
 fn event_path(
-    wanted: &EventOptions,
+    options: &EventOptions,
     event: &LeadEvent,
     data: &mut JsonObject,
 ) -> Result<String, SendCommandError> {
@@ -54,8 +54,8 @@ fn event_path(
         || BASE_PATH.to_owned(),
         |path| format!("{BASE_PATH}/{path}"),
     );
-    let name = wanted.event.name;
-    match (event.subject, &wanted.entity) {
+    let name = options.event.name;
+    match (event.subject, &options.entity) {
         (LeadEventSubject::New(_) | LeadEventSubject::Customer, None) => Ok(path),
         (LeadEventSubject::New(_), Some(_)) => {
             Err(SendCommandError::NamelessEntity { event: name })
@@ -68,7 +68,7 @@ fn event_path(
             kind: kind.as_str(),
         }),
         (LeadEventSubject::Customer, Some(customer)) => {
-            // One of the two names it; the other would be the sample's.
+            // The sample's other identifier would name another customer.
             let (named, other) = match parse_id(customer).is_number() {
                 true => ("customer_id", "customer_code"),
                 false => ("customer_code", "customer_id"),

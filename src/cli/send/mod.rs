@@ -1,9 +1,10 @@
-//! `hookyard send`: makes an event as its sender would, signs it, and sends it to a running node.
+//! `hookyard send`: builds an event as its sender would, signs it, and sends it to a running node.
 //! One file for each source.
 
 use std::io::Write;
 use std::path::PathBuf;
 
+use super::node_url::{base_url, parse_url};
 use super::{dev_mode, secret};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigDraft, ConfigPurpose};
@@ -23,38 +24,38 @@ mod request;
 mod support;
 
 pub(super) use error::SendCommandError;
-pub(super) use post::{base_url, parse_url};
 use request::{EventOptions, SignedEventRequest, TimeArg, parse_time_arg};
 pub(super) use support::SAMPLE_TICKET;
 
-/// Sign a sample event and send it to a running node
+/// Send a signed sample event to a running node
 ///
-/// Signs as the event's source wants it, with the first secret of the configuration, or with one
-/// that `hookyard serve --dev` made.
+/// Signs as the event's source requires, with the first secret of the configuration, or with a
+/// secret that `hookyard serve --dev` generated.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES, after_long_help = event::format_help(EXAMPLES))]
 pub(super) struct SendCommand {
-    /// Event to send; --help lists them all
+    /// Event to send; --help lists all events
     #[arg(default_value = "message.created")]
     event: String,
-    /// Whom it is for: a ticket, or what --help says of the event's source [default: the sample's]
+    /// Id of the entity: a ticket, or as --help describes for the event's source [default: the
+    /// sample's]
     #[arg(long, value_name = "ID")]
     entity: Option<String>,
     /// Configuration file of the node, for its address and secrets
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Node to send to, such as https://hooks.example.com [default: server.bind of the
+    /// Base URL of the node, such as https://hooks.example.com [default: server.bind of the
     /// configuration]
     #[arg(long, value_parser = parse_url)]
     url: Option<String>,
-    /// Idempotency key; of Instagram the message's mid [default: a random one]
+    /// Idempotency key; for Instagram the message's mid [default: a random one]
     #[arg(long)]
     key: Option<String>,
-    /// The event's data, a JSON object; of Contact2Sale the whole event, of Instagram the messaging
-    /// item [default: a sample]
+    /// Data of the event, a JSON object; for Contact2Sale the whole event, for Instagram the
+    /// messaging item [default: a sample]
     #[arg(long, value_name = "JSON")]
     data: Option<JsonObject>,
-    /// The event's own time [default: now]
+    /// Time of the event [default: now]
     #[arg(long, value_name = "RFC3339", value_parser = parse_time_arg)]
     at: Option<TimeArg>,
 }
@@ -73,14 +74,17 @@ impl SendCommand {
             draft.fill_missing_secrets(&secrets);
         }
         let config = draft.finish(ConfigPurpose::Tool)?;
+
         let base = self
             .url
             .clone()
             .unwrap_or_else(|| base_url(&config.server.bind));
+
         let random = hex::encode(&secret::random_bytes()?[..16]);
-        let wanted = self.into_options(&config, SystemClock::default().wall(), random)?;
-        let source = wanted.event.source.name();
-        let request = wanted.build_request(&config)?;
+        let options = self.into_options(&config, SystemClock::default().wall(), random)?;
+        let source = options.event.source.name();
+        let request = options.build_request(&config)?;
+
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -110,7 +114,7 @@ impl SendCommand {
 }
 
 impl EventOptions {
-    /// The request as its sender would make it.
+    /// Builds the request as the event's sender would.
     fn build_request(self, config: &Config) -> Result<SignedEventRequest, SendCommandError> {
         let sources = &config.sources;
         match self.event.source {

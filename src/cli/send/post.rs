@@ -1,42 +1,42 @@
-//! The way to the node and back: one request, and what its answer means.
+//! Posts the request to the node and explains the answer.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue};
-use reqwest::{StatusCode, Url};
 use serde_json::Value;
 
 use super::error::SendCommandError;
 use super::request::SignedEventRequest;
 use crate::error_chain;
 
-/// Longer than a node takes to read a request and refuse it.
+/// Limit of the whole call; a node refuses a slow request sooner.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the node said.
+/// Answer of the node to a sent event.
 pub(super) struct NodeAnswer {
     pub(super) status: StatusCode,
     pub(super) event_id: Option<String>,
-    /// Whether the event has a number among those of its entity.
+    /// True if the event has a sequence, so it is applied to its entity.
     pub(super) has_sequence: bool,
-    /// Whether it is what an earlier request was answered.
+    /// True if the node repeats the answer to an earlier request.
     pub(super) is_replay: bool,
     pub(super) body: String,
 }
 
-/// Sends `request` to the node at `base`, and waits for its answer.
+/// Sends `request` to the node at `base` and waits for the answer.
 pub(super) async fn post_event(
     base: &str,
     request: SignedEventRequest,
 ) -> Result<NodeAnswer, SendCommandError> {
     let url = format!("{}{}", base.trim_end_matches('/'), request.path);
-    // A node is reached directly: a proxy of the environment is for the outside.
+    // Directly: a proxy of the environment is meant for hosts outside.
     let client = reqwest::Client::builder()
         .timeout(TIMEOUT)
         .no_proxy()
         .build()?;
+
     let with_type = client.post(&url).header("Content-Type", "application/json");
     let with_all = request
         .headers
@@ -60,6 +60,7 @@ pub(super) async fn post_event(
                 },
                 false => SendCommandError::Broken(error),
             })?;
+
     let text = |headers: &HeaderMap, name: &str| {
         let value = headers.get(name).map(HeaderValue::to_str)?;
         value.ok().map(str::to_owned)
@@ -74,8 +75,10 @@ pub(super) async fn post_event(
 }
 
 impl NodeAnswer {
-    /// Shows the answer of an event of `source` and what it means; an error unless the event is
-    /// stored now.
+    /// Prints the answer and its meaning.
+    ///
+    /// # Errors
+    /// Fails unless the event is stored.
     pub(super) fn report(
         &self,
         source: &'static str,
@@ -87,6 +90,7 @@ impl NodeAnswer {
         if !self.status.is_success() && !is_known {
             return Err(self.to_error(source, &body).into());
         }
+
         if let Some(event_id) = self
             .event_id
             .as_ref()
@@ -100,7 +104,7 @@ impl NodeAnswer {
         Ok(())
     }
 
-    /// What a success does not say itself.
+    /// Explains a success whose body leaves the outcome open.
     fn describe_meaning(&self, is_known: bool, body: &Value) -> Option<String> {
         if is_known || self.is_replay {
             return Some("an event with this idempotency key was stored before".to_owned());
@@ -129,30 +133,11 @@ impl NodeAnswer {
     }
 }
 
-/// Whether the other side answered a TLS handshake with something else, or by hanging up.
+/// Tells if the server answered the TLS handshake with other bytes or by closing the connection.
 fn lacks_tls(error: &reqwest::Error) -> bool {
-    // rustls is reqwest's own matter, so its errors are known by their text only.
+    // reqwest does not expose the errors of rustls, so only their text identifies them.
     let text = error_chain::format_error_chain(error);
     text.contains("corrupt message") || text.contains("tls handshake eof")
-}
-
-/// Where a node that listens on `bind` is reached from this machine.
-pub(in crate::cli) fn base_url(bind: &str) -> String {
-    let Ok(address) = bind.parse::<SocketAddr>() else {
-        return format!("http://{bind}");
-    };
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
-}
-
-pub(in crate::cli) fn parse_url(text: &str) -> Result<String, String> {
-    let is_http = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
-    let expected = || "expected a URL that begins with http:// or https://".to_owned();
-    is_http.then(|| text.to_owned()).ok_or_else(expected)
 }
 
 #[cfg(test)]
@@ -170,7 +155,7 @@ mod tests {
         }
     }
 
-    /// What is written under status and body, or what went wrong.
+    /// Returns the lines after status and body, or the error.
     fn report(answer: &NodeAnswer) -> Result<String, String> {
         let mut out = Vec::new();
         answer
@@ -238,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_an_error_that_tells_a_closed_source_from_others() {
+    fn the_error_of_a_refusal_tells_if_the_source_is_disabled() {
         let refused = |status, body: &str| {
             report(&NodeAnswer {
                 status,
@@ -260,7 +245,7 @@ mod tests {
             refused(StatusCode::NOT_FOUND, r#"{"detail": "Lead not found"}"#),
             "the node answered 404 Not Found"
         );
-        let closed = "nothing takes events of crm there; is sources.crm.enabled set?";
+        let closed = "it has no endpoint for events of crm; is sources.crm.enabled set?";
         assert!(
             refused(
                 StatusCode::NOT_FOUND,
@@ -272,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_without_tls_is_told_from_none() {
+    async fn a_server_without_tls_is_told_apart_from_no_server() {
         use tokio::io::AsyncWriteExt;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
@@ -292,16 +277,6 @@ mod tests {
         };
         let (answer, ()) = tokio::join!(post_event(&base, request), plain);
         let error = answer.err().expect("no TLS").to_string();
-        assert!(
-            error.contains("it does not speak TLS; try http://"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_node_that_listens_everywhere_is_reached_on_loopback() {
-        assert_eq!(base_url("0.0.0.0:80"), "http://127.0.0.1:80");
-        assert_eq!(base_url("[::]:80"), "http://[::1]:80");
-        assert_eq!(base_url("192.0.2.1:80"), "http://192.0.2.1:80");
+        assert!(error.contains("does not speak TLS; try http://"), "{error}");
     }
 }

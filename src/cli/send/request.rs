@@ -1,18 +1,18 @@
-//! The event that is wanted, and the request that is made of it.
+//! Options of the event to send, and the request built from them.
 
 use super::data::JsonObject;
 use super::event::SendableEvent;
 use crate::config::Secret;
 use crate::event::Timestamp;
 
-/// A time, and how it was spelt.
+/// Time argument, with its original spelling.
 #[derive(Clone, Debug)]
 pub(super) struct TimeArg {
     pub(super) text: String,
     pub(super) time: Timestamp,
 }
 
-/// The event that is wanted, as far as it was said.
+/// Event to send, with the options of the command line.
 pub(super) struct EventOptions {
     pub(super) event: SendableEvent,
     pub(super) entity: Option<String>,
@@ -20,21 +20,21 @@ pub(super) struct EventOptions {
     pub(super) key: Option<String>,
     pub(super) at: Option<TimeArg>,
     pub(super) now: Timestamp,
-    /// Characters that no other event has.
+    /// Random characters for ids, unique to this call.
     pub(super) random: String,
 }
 
-/// What a sender of the event's source would send.
+/// Request that a sender of the event's source would send.
 pub(super) struct SignedEventRequest {
-    /// With its slash at the beginning.
+    /// Path with a leading slash.
     pub(super) path: String,
-    /// Beside the content's type. Some are secrets, so all are treated as such.
+    /// Headers beside the content type. All are treated as secret, because some are.
     pub(super) headers: Vec<(&'static str, Secret)>,
     pub(super) body: Vec<u8>,
 }
 
 impl EventOptions {
-    /// The event's own time, as it was spelt.
+    /// Returns the time of the event, in the spelling of `--at`.
     pub(super) fn time_text(&self) -> String {
         self.at
             .as_ref()
@@ -50,7 +50,7 @@ impl EventOptions {
     }
 }
 
-/// `body` in JSON.
+/// Serializes `body`, which contains only texts and parsed JSON.
 pub(super) fn to_json(body: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(body).expect("texts, and JSON that was parsed before")
 }

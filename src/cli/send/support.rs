@@ -1,4 +1,5 @@
-//! An event of a ticket, as a CRM sends it: API key, signature over body and time, idempotency key.
+//! Builds an event of a ticket as a CRM sends it: API key, signature over body and time,
+//! idempotency key.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use super::request::{EventOptions, SignedEventRequest, to_json};
 use crate::config::{Secret, SupportConfig};
 use crate::edge::support::signature;
 
-/// The ticket of a sample event that names no other.
+/// Ticket of a sample event without `--entity`.
 pub(in crate::cli) const SAMPLE_TICKET: &str = "SUP-1042";
 
 const PATH: &str = "/api/v0/crm/webhooks/support/";
@@ -25,23 +26,23 @@ struct SupportSendBody {
 }
 
 pub(super) fn build_support_request(
-    mut wanted: EventOptions,
+    mut options: EventOptions,
     config: &SupportConfig,
 ) -> Result<SignedEventRequest, SendCommandError> {
     let (Some(api_key), Some(secret)) = (config.api_keys.first(), config.secrets.first()) else {
         return Err(SendCommandError::NoSecrets(&KEYS));
     };
     let body = to_json(&SupportSendBody {
-        event: wanted.event.name,
-        timestamp: wanted.time_text(),
-        data: wanted.take_data(),
+        event: options.event.name,
+        timestamp: options.time_text(),
+        data: options.take_data(),
         actor: json!({"id": "cli", "name": "hookyard send"}),
-        support_uid: wanted
+        support_uid: options
             .entity
             .take()
             .unwrap_or_else(|| SAMPLE_TICKET.to_owned()),
     });
-    let signed_at = wanted.now.to_string();
+    let signed_at = options.now.to_string();
     let headers = vec![
         ("X-CRM-API-Key", api_key.clone()),
         (
@@ -49,7 +50,7 @@ pub(super) fn build_support_request(
             Secret::new(signature::sign_support_body(secret, &body, &signed_at)),
         ),
         ("X-CRM-Timestamp", Secret::new(signed_at)),
-        ("Idempotency-Key", Secret::new(wanted.take_key())),
+        ("Idempotency-Key", Secret::new(options.take_key())),
     ];
     Ok(SignedEventRequest {
         path: PATH.to_owned(),

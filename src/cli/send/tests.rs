@@ -1,4 +1,4 @@
-//! What is sent for which words, source by source, without a node.
+//! Tests of the requests that `send` builds, source by source, without a node.
 
 use clap::Parser;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn made(words: &[&str], env: &[(&str, &str)]) -> Result<SignedEventRequest, Send
         .build_request(&config)
 }
 
-/// Path, headers and body of what is sent.
+/// Returns path, request and body for the arguments `words`.
 fn sent(words: &[&str]) -> (String, SignedEventRequest, Value) {
     let request = made(words, &ENV).unwrap_or_else(|error| panic!("{words:?}: {error}"));
     let body = serde_json::from_slice(&request.body).expect("JSON");
@@ -147,7 +147,7 @@ fn events_of_leads_go_to_their_paths_with_the_entity_in_them() {
 
     let unsigned = made(&["lead.created"], &[]).expect("no secrets, no signature");
     assert_eq!(unsigned.header("X-Webhook-Signature"), "");
-    let missing = "pre_lead.updated is for a pre_lead that is there: give its number with --entity";
+    let missing = "pre_lead.updated needs an existing pre_lead: give its id with --entity";
     assert!(wrong(&["pre_lead.updated"]).starts_with(missing));
     assert!(wrong(&["pre_lead.updated", "--entity", "../x"]).starts_with(missing));
     assert!(wrong(&["lead.created", "--entity", "7"]).ends_with("leave out --entity"));
@@ -175,7 +175,7 @@ fn an_event_of_c2s_is_sent_bare_with_an_instant_of_its_own() {
         sent(&["c2s_lead.received"]).1.header("X-Webhook-Token"),
         "test-token"
     );
-    assert!(wrong(&["c2s_lead.received", "--key", "k"]).contains("--at tells it from others"));
+    assert!(wrong(&["c2s_lead.received", "--key", "k"]).contains("because --at identifies it"));
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn an_event_of_the_bus_names_its_entity_by_its_kind() {
 }
 
 #[test]
-fn wrong_words_are_refused_with_what_is_right() {
+fn wrong_arguments_are_refused_with_the_right_ones() {
     assert!(wrong(&["message.creatd"]).contains("the nearest is `message.created`"));
     assert!(wrong(&["invoice.payed"]).contains("the nearest is `invoice.paid`"));
     assert!(
@@ -260,7 +260,7 @@ fn wrong_words_are_refused_with_what_is_right() {
     );
     assert_eq!(
         wrong(&["x"]),
-        r#"there is no event "x"; `hookyard send --help` lists all of them"#
+        r#"unknown event "x"; `hookyard send --help` lists all of them"#
     );
     for own in [
         "customer.created",
@@ -295,7 +295,7 @@ fn wrong_words_are_refused_with_what_is_right() {
 }
 
 #[test]
-fn without_secrets_it_says_where_to_get_them() {
+fn without_secrets_the_error_says_where_to_get_them() {
     let error = made(&[], &ENV[..1]).err().expect("no secret").to_string();
     assert!(
         error.contains("hookyard serve --dev") && error.contains("--config"),

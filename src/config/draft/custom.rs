@@ -1,7 +1,7 @@
 //! Reads `[[sources.custom]]` into the same flat settings as every other key.
 //!
-//! The keys of the source `billing` are `sources.custom.billing.secrets` and so on; thereby the
-//! environment can set them (`HOOKYARD_SOURCES__CUSTOM__BILLING__SECRETS`), and a misspelt one
+//! The keys of the source `billing` are `sources.custom.billing.secrets` and so on. So the
+//! environment can set them (`HOOKYARD_SOURCES__CUSTOM__BILLING__SECRETS`), and a misspelled key
 //! finds its nearest.
 
 use toml::Spanned;
@@ -15,7 +15,7 @@ use super::ConfigDraft;
 use crate::event::Kind;
 use crate::suggest::nearest_key;
 
-/// Every key of a table but its name, with what it is unless it is set.
+/// Returns every key of a table except `name`, with its default value.
 fn defaults() -> [(&'static str, SettingValue); 17] {
     let text = || SettingValue::Text(Secret::default());
     [
@@ -40,29 +40,29 @@ fn defaults() -> [(&'static str, SettingValue); 17] {
 }
 
 impl ConfigDraft {
-    /// Reads the list `value`.
+    /// Reads the list `value` of `[[sources.custom]]`, one table at a time.
     pub(super) fn read_custom(
         &mut self,
         value: &Spanned<DeValue<'_>>,
-        here: SettingOrigin,
-        place: &dyn Fn(usize) -> SettingOrigin,
+        key_origin: SettingOrigin,
+        origin_at: &dyn Fn(usize) -> SettingOrigin,
     ) {
         let DeValue::Array(tables) = value.get_ref() else {
             return self.problems.push(ConfigProblem::for_key(
                 CUSTOM_SOURCES_KEY,
-                here,
+                key_origin,
                 "expected tables, each under [[sources.custom]]",
             ));
         };
         for table in tables {
-            let start = place(table.span().start);
+            let table_origin = origin_at(table.span().start);
             match table.get_ref() {
-                DeValue::Table(inner) => self.read_custom_table(inner, start, place),
+                DeValue::Table(inner) => self.read_custom_table(inner, table_origin, origin_at),
                 other => {
-                    let found = SettingValue::read(other, place).describe();
+                    let found = SettingValue::read(other, origin_at).describe();
                     self.problems.push(ConfigProblem::for_key(
                         CUSTOM_SOURCES_KEY,
-                        start,
+                        table_origin,
                         format!("expected a table, found {found}"),
                     ));
                 }
@@ -73,11 +73,11 @@ impl ConfigDraft {
     fn read_custom_table(
         &mut self,
         table: &DeTable<'_>,
-        start: SettingOrigin,
-        place: &dyn Fn(usize) -> SettingOrigin,
+        table_origin: SettingOrigin,
+        origin_at: &dyn Fn(usize) -> SettingOrigin,
     ) {
-        let name = self.read_custom_name(table, &start, place);
-        // No proper name holds this sign.
+        let name = self.read_custom_name(table, &table_origin, origin_at);
+        // Unique label: a valid name contains no `#`.
         let label = name
             .as_deref()
             .map_or_else(|| format!("#{}", self.custom.len() + 1), key_label);
@@ -87,44 +87,44 @@ impl ConfigDraft {
                 format!("{section}.{key}"),
                 DraftSetting {
                     value,
-                    place: SettingOrigin::Defaults,
+                    origin: SettingOrigin::Defaults,
                 },
             );
         }
         for (key, value) in table {
-            let here = place(key.span().start);
+            let key_origin = origin_at(key.span().start);
             match (key.get_ref().as_ref(), value.get_ref()) {
                 ("name", _) => {}
                 ("scheme", DeValue::Table(scheme)) => {
                     for (key, value) in scheme {
-                        let here = place(key.span().start);
+                        let key_origin = origin_at(key.span().start);
                         self.set_custom_key(
                             &section,
                             &format!("scheme.{}", key.get_ref()),
                             value.get_ref(),
-                            here,
-                            place,
+                            key_origin,
+                            origin_at,
                         );
                     }
                 }
                 ("scheme", other) => {
-                    let found = SettingValue::read(other, place).describe();
+                    let found = SettingValue::read(other, origin_at).describe();
                     let detail = format!(
                         "expected a table such as {{ header = \"X-Signature\", … }}, found {found}"
                     );
                     self.problems.push(ConfigProblem::for_key(
                         &format!("{section}.scheme"),
-                        here,
+                        key_origin,
                         detail,
                     ));
                 }
-                (key, value) => self.set_custom_key(&section, key, value, here, place),
+                (key, value) => self.set_custom_key(&section, key, value, key_origin, origin_at),
             }
         }
         self.custom.push(CustomSourceTable {
             section,
             name,
-            place: start,
+            origin: table_origin,
         });
     }
 
@@ -133,13 +133,13 @@ impl ConfigDraft {
         section: &str,
         key: &str,
         value: &DeValue<'_>,
-        here: SettingOrigin,
-        place: &dyn Fn(usize) -> SettingOrigin,
+        key_origin: SettingOrigin,
+        origin_at: &dyn Fn(usize) -> SettingOrigin,
     ) {
         if let Some(setting) = self.settings.get_mut(&format!("{section}.{key}")) {
             *setting = DraftSetting {
-                value: SettingValue::read(value, place),
-                place: here,
+                value: SettingValue::read(value, origin_at),
+                origin: key_origin,
             };
             return;
         }
@@ -149,33 +149,36 @@ impl ConfigDraft {
             None => format!("there are name, {}", known.join(", ")),
         };
         self.problems.push(ConfigProblem::without_key(
-            here,
+            key_origin,
             format!("unknown key `{key}` of a configured source; {hint}"),
         ));
     }
 
-    /// The name of `table`, if it has a proper one.
+    /// Returns the name of the source, or reports that `table` has no valid one.
     fn read_custom_name(
         &mut self,
         table: &DeTable<'_>,
-        start: &SettingOrigin,
-        place: &dyn Fn(usize) -> SettingOrigin,
+        table_origin: &SettingOrigin,
+        origin_at: &dyn Fn(usize) -> SettingOrigin,
     ) -> Option<String> {
         let found = table.iter().find(|(key, _)| key.get_ref() == "name");
-        let judged = match found.map(|(_, value)| value.get_ref()) {
+        let checked = match found.map(|(_, value)| value.get_ref()) {
             Some(DeValue::String(name)) => self.check_custom_name(name),
             Some(other) => Err(format!(
                 "expected a string, found {}",
-                SettingValue::read(other, place).describe()
+                SettingValue::read(other, origin_at).describe()
             )),
             None => Err("missing: it is in the path, /in/<name>".to_owned()),
         };
-        let here = found.map_or_else(|| start.clone(), |(key, _)| place(key.span().start));
-        judged
+        let key_origin = found.map_or_else(
+            || table_origin.clone(),
+            |(key, _)| origin_at(key.span().start),
+        );
+        checked
             .map_err(|detail| {
                 self.problems.push(ConfigProblem::for_key(
                     &format!("{CUSTOM_SOURCES_KEY}.name"),
-                    here,
+                    key_origin,
                     detail,
                 ))
             })
@@ -192,11 +195,9 @@ impl ConfigDraft {
         }
         if RESERVED_NAMES.contains(&name) || Kind::BUILT_IN.iter().any(|kind| kind.as_str() == name)
         {
-            return Err(format!(
-                "{name:?} is the name of something built in; choose another"
-            ));
+            return Err(format!("{name:?} is a reserved name; choose another"));
         }
-        // `a-b` and `a_b` have one variable.
+        // The names `a-b` and `a_b` would share one environment variable.
         if self
             .custom
             .iter()
@@ -210,7 +211,7 @@ impl ConfigDraft {
     }
 }
 
-/// A name as it stands in keys: with what a variable's name can hold.
+/// Spelling of a name in keys, limited to the characters of an environment variable.
 fn key_label(name: &str) -> String {
     name.replace('-', "_")
 }

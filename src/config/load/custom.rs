@@ -1,4 +1,5 @@
-//! Judges the configured sources: what a preset or a scheme needs, and what does not go together.
+//! Validates configured sources: the keys that a preset or a scheme needs, and keys that exclude
+//! each other.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -16,11 +17,10 @@ use crate::provider::{
 };
 use crate::suggest::nearest_name;
 
-/// How far the time in a scheme of one's own may be off unless it says so: what the known providers
-/// settled on.
+/// Default tolerance of a scheme's signed time. Most known providers use 5 minutes.
 const USUAL_TOLERANCE: Duration = Duration::from_secs(300);
 
-/// What an algorithm makes of a scheme.
+/// Kind of scheme that an algorithm name selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SchemeType {
     Signature(SignatureAlgorithm),
@@ -49,23 +49,22 @@ const SCHEME_TYPES: [(&str, SchemeType); 6] = [
     ("basic", SchemeType::Basic),
 ];
 
-/// The keys of a scheme that only signatures have.
+/// Keys that only a signature scheme uses.
 const SIGNATURE_ONLY_KEYS: [&str; 4] = ["encoding", "signed", "timestamp_header", "tolerance_s"];
 
 impl ConfigDraft {
-    /// Every configured source that has nothing wrong with it; the problems of the others are
-    /// noted.
+    /// Returns the valid configured sources and reports the problems of the others.
     pub(super) fn read_custom_sources(&mut self) -> Vec<CustomSourceConfig> {
-        let listed = std::mem::take(&mut self.custom);
-        let sources = listed
+        let tables = std::mem::take(&mut self.custom);
+        let sources = tables
             .iter()
-            .filter_map(|listed| self.read_custom_source(listed))
+            .filter_map(|table| self.read_custom_source(table))
             .collect();
-        self.custom = listed;
+        self.custom = tables;
         sources
     }
 
-    /// Notes each enabled configured source without a secret.
+    /// Reports each enabled configured source without a secret.
     pub(super) fn check_custom_secrets(&mut self, config: &Config) {
         let keyless = config
             .sources
@@ -74,37 +73,39 @@ impl ConfigDraft {
             .filter(|custom| custom.enabled && custom.source.keys.is_empty());
         for custom in keyless {
             let name = Some(custom.name.as_str());
-            let Some(listed) = self
+            let Some(table) = self
                 .custom
                 .iter()
-                .find(|listed| listed.name.as_deref() == name)
+                .find(|table| table.name.as_deref() == name)
             else {
                 continue;
             };
-            let key = format!("{}.secrets", listed.section);
+            let key = format!("{}.secrets", table.section);
             let detail = format!(
-                "missing: set what the sender shows you here or in {}",
+                "missing: set the sender's secret here or in {}",
                 env_variable_name(&key)
             );
             self.problems
-                .push(ConfigProblem::for_key(&key, listed.place.clone(), detail));
+                .push(ConfigProblem::for_key(&key, table.origin.clone(), detail));
         }
     }
 
-    fn read_custom_source(&mut self, listed: &CustomSourceTable) -> Option<CustomSourceConfig> {
-        let before = self.problems.len();
-        let key = |name: &str| format!("{}.{name}", listed.section);
+    fn read_custom_source(&mut self, table: &CustomSourceTable) -> Option<CustomSourceConfig> {
+        let problems_before = self.problems.len();
+        let key = |name: &str| format!("{}.{name}", table.section);
+
         let enabled = self.read_boolean(&key("enabled"));
         let rate_per_minute = self.read_integer(&key("rate_per_minute"), 0..=u32::MAX.into());
-        let signing = self.read_signing(listed);
+        let signing = self.read_signing(table);
         let keys = self.read_keys(&key("secrets"), signing.as_ref());
-        let tolerance = self.read_tolerance(listed, signing.as_ref());
+        let tolerance = self.read_tolerance(table, signing.as_ref());
         let verify_token = self.read_verify_token(&key("verify_token"), signing.as_ref());
-        let fields = self.read_field_locators(listed, signing.as_ref());
-        let (Some(signing), Some(fields), Some(name)) = (signing, fields, &listed.name) else {
+        let fields = self.read_field_locators(table, signing.as_ref());
+
+        let (Some(signing), Some(fields), Some(name)) = (signing, fields, &table.name) else {
             return None;
         };
-        let kind = Kind::intern_custom(name).filter(|_| self.problems.len() == before)?;
+        let kind = Kind::intern_custom(name).filter(|_| self.problems.len() == problems_before)?;
         let source = WebhookSource {
             signing,
             keys,
@@ -121,30 +122,25 @@ impl ConfigDraft {
         })
     }
 
-    /// Notes that something is wrong with the key `name` of `listed`, at its own place or that of
-    /// the table.
-    fn report_problem(
-        &mut self,
-        listed: &CustomSourceTable,
-        name: &str,
-        detail: impl Into<String>,
-    ) {
-        let key = format!("{}.{name}", listed.section);
-        let place = match self.origin_of(&[&key]) {
-            SettingOrigin::Defaults => listed.place.clone(),
-            place => place,
+    /// Reports a problem of the key `name` of `listed`, at the key's origin or at that of the
+    /// table.
+    fn report_problem(&mut self, table: &CustomSourceTable, name: &str, detail: impl Into<String>) {
+        let key = format!("{}.{name}", table.section);
+        let origin = match self.origin_of(&[&key]) {
+            SettingOrigin::Defaults => table.origin.clone(),
+            origin => origin,
         };
         self.problems
-            .push(ConfigProblem::for_key(&key, place, detail));
+            .push(ConfigProblem::for_key(&key, origin, detail));
     }
 
     fn is_set(&self, key: &str) -> bool {
         self.settings
             .get(key)
-            .is_some_and(|setting| setting.place != SettingOrigin::Defaults)
+            .is_some_and(|setting| setting.origin != SettingOrigin::Defaults)
     }
 
-    /// A text that is `None` unless it is set, read by `read`, whose error says what is wrong.
+    /// Reads a text with `read`, whose error describes the problem; `None` if the key is not set.
     fn read_optional<T>(
         &mut self,
         key: &str,
@@ -159,9 +155,9 @@ impl ConfigDraft {
         })
     }
 
-    /// How the sender signs; `None` if that is not to be found out.
-    fn read_signing(&mut self, listed: &CustomSourceTable) -> Option<SourceSigning> {
-        let key = |name: &str| format!("{}.{name}", listed.section);
+    /// Reads the source's preset or scheme; `None` after a reported problem.
+    fn read_signing(&mut self, table: &CustomSourceTable) -> Option<SourceSigning> {
+        let key = |name: &str| format!("{}.{name}", table.section);
         let scheme = key("scheme.");
         let is_described = self
             .settings
@@ -171,13 +167,9 @@ impl ConfigDraft {
             (true, false) => self
                 .read_optional(&key("preset"), parse_preset)
                 .map(SourceSigning::Preset),
-            (false, true) => self.read_scheme(listed).map(SourceSigning::Own),
+            (false, true) => self.read_scheme(table).map(SourceSigning::Own),
             (true, true) => {
-                self.report_problem(
-                    listed,
-                    "preset",
-                    "expected a preset or a scheme, found both",
-                );
+                self.report_problem(table, "preset", "expected a preset or a scheme, found both");
                 None
             }
             (false, false) => {
@@ -185,51 +177,53 @@ impl ConfigDraft {
                     "missing: name one of {}, or describe a scheme",
                     preset_names().join(", ")
                 );
-                self.report_problem(listed, "preset", detail);
+                self.report_problem(table, "preset", detail);
                 None
             }
         }
     }
 
-    fn read_scheme(&mut self, listed: &CustomSourceTable) -> Option<SignatureScheme> {
-        let key = |name: &str| format!("{}.scheme.{name}", listed.section);
+    fn read_scheme(&mut self, table: &CustomSourceTable) -> Option<SignatureScheme> {
+        let key = |name: &str| format!("{}.scheme.{name}", table.section);
         let header = self.read_optional(&key("header"), |text| {
             require_header_name(text).map(Cow::Owned)
         });
-        let Some(sort) =
+        let Some(scheme_type) =
             self.read_optional(&key("algorithm"), |text| parse_choice(text, &SCHEME_TYPES))
         else {
             if !self.is_set(&key("algorithm")) {
                 self.report_problem(
-                    listed,
+                    table,
                     "scheme.algorithm",
                     format!("missing: one of {}", join_names(&SCHEME_TYPES)),
                 );
             }
             return None;
         };
-        if header.is_none() && sort != SchemeType::Basic && !self.is_set(&key("header")) {
+
+        if header.is_none() && scheme_type != SchemeType::Basic && !self.is_set(&key("header")) {
             self.report_problem(
-                listed,
+                table,
                 "scheme.header",
-                "missing: the header that the signature or the token stands in",
+                "missing: the header that carries the signature or the token",
             );
         }
         let prefix = self.read_optional(&key("prefix"), |text| Ok(Cow::Owned(text.to_owned())));
-        match sort {
+
+        match scheme_type {
             SchemeType::Signature(algorithm) => {
-                self.read_signature_scheme(listed, algorithm, header, prefix)
+                self.read_signature_scheme(table, algorithm, header, prefix)
             }
             SchemeType::Token => {
-                self.report_unused_keys(listed, &SIGNATURE_ONLY_KEYS, "token");
+                self.report_unused_keys(table, &SIGNATURE_ONLY_KEYS, "token");
                 Some(SignatureScheme::Token {
                     header: header?,
                     prefix: prefix.unwrap_or_default(),
                 })
             }
             SchemeType::Basic => {
-                self.report_unused_keys(listed, &SIGNATURE_ONLY_KEYS, "basic");
-                self.report_unused_keys(listed, &["prefix"], "basic");
+                self.report_unused_keys(table, &SIGNATURE_ONLY_KEYS, "basic");
+                self.report_unused_keys(table, &["prefix"], "basic");
                 Some(SignatureScheme::Basic {
                     header: header.unwrap_or(Cow::Borrowed("authorization")),
                 })
@@ -239,12 +233,12 @@ impl ConfigDraft {
 
     fn read_signature_scheme(
         &mut self,
-        listed: &CustomSourceTable,
+        table: &CustomSourceTable,
         algorithm: SignatureAlgorithm,
         header: Option<Cow<'static, str>>,
         prefix: Option<Cow<'static, str>>,
     ) -> Option<SignatureScheme> {
-        let key = |name: &str| format!("{}.scheme.{name}", listed.section);
+        let key = |name: &str| format!("{}.scheme.{name}", table.section);
         let encoding = self
             .read_optional(&key("encoding"), |text| {
                 parse_choice(text, &SignatureEncoding::ALL)
@@ -257,24 +251,26 @@ impl ConfigDraft {
         let timestamp_header = self.read_optional(&key("timestamp_header"), |text| {
             require_header_name(text).map(Cow::Owned)
         });
+
         match (
             signed.has_part(&SignedContentPart::Timestamp),
             self.is_set(&key("timestamp_header")),
         ) {
             (true, false) => self.report_problem(
-                listed,
+                table,
                 "scheme.timestamp_header",
-                "missing: {timestamp} is part of what is signed",
+                "missing: scheme.signed contains {timestamp}",
             ),
             (false, true) => self.report_problem(
-                listed,
+                table,
                 "scheme.timestamp_header",
-                "expected {timestamp} in scheme.signed: a time that is not signed proves nothing",
+                "expected {timestamp} in scheme.signed: an unsigned time proves nothing",
             ),
             (true, true) | (false, false) => {}
         }
+
         let id_header = if signed.has_part(&SignedContentPart::Id) {
-            self.read_id_header(listed)
+            self.read_id_header(table)
         } else {
             None
         };
@@ -290,9 +286,9 @@ impl ConfigDraft {
         })
     }
 
-    /// The header that `{id}` stands for.
-    fn read_id_header(&mut self, listed: &CustomSourceTable) -> Option<Cow<'static, str>> {
-        let key = format!("{}.idempotency_key", listed.section);
+    /// Returns the header that `{id}` in the signed template refers to.
+    fn read_id_header(&mut self, table: &CustomSourceTable) -> Option<Cow<'static, str>> {
+        let key = format!("{}.idempotency_key", table.section);
         let text = self
             .settings
             .get(&key)
@@ -302,19 +298,19 @@ impl ConfigDraft {
         if header.is_none() {
             let detail =
                 "expected the name of a header: {id} in scheme.signed stands for its value";
-            self.report_problem(listed, "idempotency_key", detail);
+            self.report_problem(table, "idempotency_key", detail);
         }
         header.map(Cow::Owned)
     }
 
-    /// Notes each of `names` that is set, since `algorithm` has no use for it.
-    fn report_unused_keys(&mut self, listed: &CustomSourceTable, names: &[&str], algorithm: &str) {
+    /// Reports each of `names` that is set although `algorithm` does not use it.
+    fn report_unused_keys(&mut self, table: &CustomSourceTable, names: &[&str], algorithm: &str) {
         for name in names {
-            if self.is_set(&format!("{}.scheme.{name}", listed.section)) {
+            if self.is_set(&format!("{}.scheme.{name}", table.section)) {
                 self.report_problem(
-                    listed,
+                    table,
                     &format!("scheme.{name}"),
-                    format!("has no use with the algorithm {algorithm}"),
+                    format!("not used by the algorithm {algorithm}"),
                 );
             }
         }
@@ -323,7 +319,7 @@ impl ConfigDraft {
     fn read_keys(&mut self, key: &str, signing: Option<&SourceSigning>) -> Vec<VerificationKey> {
         self.read_list(key, |value| {
             let secret = parse_string(value)?;
-            // Without a scheme nothing can be said of its secrets.
+            // Without a scheme, the format of its secrets is unknown.
             let Some(signing) = signing else {
                 return Ok(None);
             };
@@ -339,41 +335,38 @@ impl ConfigDraft {
 
     fn read_tolerance(
         &mut self,
-        listed: &CustomSourceTable,
+        table: &CustomSourceTable,
         signing: Option<&SourceSigning>,
     ) -> Duration {
         let [own, shared] = ["scheme.tolerance_s", "tolerance_s"].map(|name| {
-            let key = format!("{}.{name}", listed.section);
+            let key = format!("{}.{name}", table.section);
             if !self.is_set(&key) {
                 return None;
             }
             self.read_as(&key, |value| {
                 let seconds = parse_number(value, "a number of seconds")?;
                 let fits = (0.0..=DAY_S).contains(&seconds);
-                let given = fits.then(|| Some((name, Duration::from_secs_f64(seconds))));
-                given.ok_or_else(|| format!("expected 0 to {DAY_S} seconds, found {seconds}"))
+                let tolerance = fits.then(|| Some((name, Duration::from_secs_f64(seconds))));
+                tolerance.ok_or_else(|| format!("expected 0 to {DAY_S} seconds, found {seconds}"))
             })
         });
         if own.is_some() && shared.is_some() {
-            self.report_problem(listed, "tolerance_s", "is set in the scheme already");
+            self.report_problem(table, "tolerance_s", "already set as scheme.tolerance_s");
         }
-        let usual = match signing {
+
+        let default = match signing {
             Some(SourceSigning::Preset(preset)) => preset.tolerance,
             Some(SourceSigning::Own(scheme)) => scheme.has_timestamp().then_some(USUAL_TOLERANCE),
             None => Some(USUAL_TOLERANCE),
         };
-        if let (Some((name, given)), None) = (own.or(shared), usual)
-            && !given.is_zero()
+        if let (Some((name, tolerance)), None) = (own.or(shared), default)
+            && !tolerance.is_zero()
         {
-            self.report_problem(
-                listed,
-                name,
-                "has no use: this sender signs no time that could be compared",
-            );
+            self.report_problem(table, name, "not used: this source signs no timestamp");
         }
         own.or(shared)
-            .map(|(_, given)| given)
-            .or(usual)
+            .map(|(_, tolerance)| tolerance)
+            .or(default)
             .unwrap_or_default()
     }
 
@@ -385,15 +378,15 @@ impl ConfigDraft {
             if token.is_empty() || subscribes {
                 Ok(token)
             } else {
-                Err("has no use: only meta subscribes with one".to_owned())
+                Err("not used: only the preset meta has a subscription handshake".to_owned())
             }
         })
     }
 
-    /// Where the fields stand; `None` if one that is needed is nowhere.
+    /// Returns the places of the event's fields; `None` if a required field has no place.
     fn read_field_locators(
         &mut self,
-        listed: &CustomSourceTable,
+        table: &CustomSourceTable,
         signing: Option<&SourceSigning>,
     ) -> Option<FieldLocators> {
         let preset = match signing {
@@ -404,28 +397,30 @@ impl ConfigDraft {
             preset.and_then(|preset| pick(preset).clone())
         };
         let entity = self
-            .read_locator(listed, "entity")
+            .read_locator(table, "entity")
             .or_else(|| own(|preset| &preset.defaults.entity));
         let event = self
-            .read_locator(listed, "event")
+            .read_locator(table, "event")
             .or_else(|| own(|preset| &preset.defaults.event));
         let idempotency_key = self
-            .read_locator(listed, "idempotency_key")
+            .read_locator(table, "idempotency_key")
             .or_else(|| own(|preset| &preset.defaults.idempotency_key));
-        let needs_time = self.is_set(&format!("{}.occurred_at", listed.section));
+        let needs_time = self.is_set(&format!("{}.occurred_at", table.section));
         let occurred_at = self
-            .read_locator(listed, "occurred_at")
+            .read_locator(table, "occurred_at")
             .or_else(|| own(|preset| &preset.defaults.occurred_at));
+
         for (name, is_there) in [("entity", entity.is_some()), ("event", event.is_some())] {
-            if !is_there && !self.is_set(&format!("{}.{name}", listed.section)) && signing.is_some()
+            if !is_there && !self.is_set(&format!("{}.{name}", table.section)) && signing.is_some()
             {
-                let who = preset.map_or_else(String::new, |preset| {
+                let preset_note = preset.map_or_else(String::new, |preset| {
                     format!("the preset {} has no default for it; ", preset.name)
                 });
                 let detail = format!(
-                    "missing: {who}set a JSON pointer such as /data/id, or the name of a header"
+                    "missing: {preset_note}set a JSON pointer such as /data/id, or the name of a \
+                     header"
                 );
-                self.report_problem(listed, name, detail);
+                self.report_problem(table, name, detail);
             }
         }
         Some(FieldLocators {
@@ -437,8 +432,8 @@ impl ConfigDraft {
         })
     }
 
-    fn read_locator(&mut self, listed: &CustomSourceTable, name: &str) -> Option<FieldLocator> {
-        self.read_optional(&format!("{}.{name}", listed.section), |text| {
+    fn read_locator(&mut self, table: &CustomSourceTable, name: &str) -> Option<FieldLocator> {
+        self.read_optional(&format!("{}.{name}", table.section), |text| {
             FieldLocator::parse(text).map_err(|wrong| format!("{wrong}, found {text:?}"))
         })
     }

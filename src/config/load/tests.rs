@@ -1,4 +1,4 @@
-//! What the loader takes, what it refuses, and what it says then.
+//! Tests of the loader: accepted settings, refused settings and their messages.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ type EnvPairs<'a> = &'a [(&'a str, &'a str)];
 const NO_ENV: EnvPairs<'static> = &[];
 const TOKEN: (&str, &str) = ("HOOKYARD_ADMIN__TOKEN", "test-token");
 
-/// Loads `text` as a file with the variables `env`; the folder's name is cut from problems.
+/// Loads `text` as a file with the variables `env`; problems lose the folder's name.
 fn loaded(text: &str, env: EnvPairs<'_>) -> Result<Config, Vec<String>> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("h.toml");
@@ -28,9 +28,9 @@ fn problems(text: &str, env: EnvPairs<'_>) -> Vec<String> {
     loaded(text, env).expect_err("something is wrong with it")
 }
 
-/// A file of `text` that has nothing else wrong with it.
+/// Returns the only problem of the file `text`.
 fn only_problem(text: &str) -> String {
-    // A variable would stand above the file.
+    // A variable would override the file.
     let env: EnvPairs<'_> = if text.starts_with("admin.token") {
         NO_ENV
     } else {
@@ -54,7 +54,7 @@ fn the_documented_defaults_load() {
     assert_eq!(config.router.projection_lag_max, 200_000);
     assert_eq!(config.entity.items_max, 1000);
     assert_eq!(
-        (config.calls.rows_max, config.calls.refused_rows_max),
+        (config.call_log.rows_max, config.call_log.refused_rows_max),
         (1_000_000, 10_000)
     );
     assert!(!config.sources.support.enabled);
@@ -205,11 +205,15 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             "foobar = 1",
-            "h.toml:1: unknown key `foobar`; the sections are admin, calls, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
+            "h.toml:1: unknown key `foobar`; the sections are admin, call_log, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
         ),
         (
             "[foobar]",
-            "h.toml:1: unknown section `foobar`; the sections are admin, calls, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
+            "h.toml:1: unknown section `foobar`; the sections are admin, call_log, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
+        ),
+        (
+            "[calls]\nrows_max = 5",
+            "h.toml:1: unknown section `calls`; the nearest is `call_log`",
         ),
         (
             "[servr]\nbind = 1",
@@ -312,12 +316,12 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
             "h.toml:1: router.live_entities_max: expected at least 1, found 0",
         ),
         (
-            "calls.rows_max = 0",
-            "h.toml:1: calls.rows_max: expected 1 to 1000000000, found 0",
+            "call_log.rows_max = 0",
+            "h.toml:1: call_log.rows_max: expected 1 to 1000000000, found 0",
         ),
         (
-            "calls.refused_rows_max = 0",
-            "h.toml:1: calls.refused_rows_max: expected 1 to 1000000000, found 0",
+            "call_log.refused_rows_max = 0",
+            "h.toml:1: call_log.refused_rows_max: expected 1 to 1000000000, found 0",
         ),
         (
             "entity.items_max = 0",
@@ -329,19 +333,19 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             "sources.support.secrets = [\"test-secret\",\n\" \"]",
-            "h.toml:2: sources.support.secrets: a secret is empty; `hookyard secret new` makes one",
+            "h.toml:2: sources.support.secrets: a secret is empty; `hookyard secret new` prints one",
         ),
         (
             "admin.token = \"with a space\"",
-            "h.toml:1: admin.token: expected printable ASCII characters without spaces; `hookyard secret new` makes a value",
+            "h.toml:1: admin.token: expected printable ASCII characters without spaces; `hookyard secret new` prints one",
         ),
         (
             "admin.token = \"schlüssel\"",
-            "h.toml:1: admin.token: expected printable ASCII characters without spaces; `hookyard secret new` makes a value",
+            "h.toml:1: admin.token: expected printable ASCII characters without spaces; `hookyard secret new` prints one",
         ),
         (
             "admin.token = \"new-line\\n\"",
-            "h.toml:1: admin.token: expected printable ASCII characters without spaces; `hookyard secret new` makes a value",
+            "h.toml:1: admin.token: expected printable ASCII characters without spaces; `hookyard secret new` prints one",
         ),
         (
             "sources.support.secrets = [5]",
@@ -387,9 +391,9 @@ fn a_bad_filter_is_refused() {
     }
 }
 
-/// A container platform makes such variables for a service that is named after us.
+/// Container platforms set such variables for a service that is named hookyard.
 #[test]
-fn a_variable_that_resembles_no_key_is_somebody_elses() {
+fn a_variable_that_resembles_no_key_is_ignored() {
     let token = ("HOOKYARD_ADMIN__TOKEN", "test-token");
     let config = load_config(
         None,
@@ -406,12 +410,16 @@ fn a_variable_that_resembles_no_key_is_somebody_elses() {
 fn a_variable_that_is_wrong_is_named() {
     let table = [
         (
+            ("HOOKYARD_CALLS__ROWS_MAX", "5"),
+            "HOOKYARD_CALLS__ROWS_MAX: sets the unknown key `calls.rows_max`; the nearest is `call_log.rows_max` (HOOKYARD_CALL_LOG__ROWS_MAX)",
+        ),
+        (
             ("HOOKYARD_SERVER__BNID", "x"),
             "HOOKYARD_SERVER__BNID: sets the unknown key `server.bnid`; the nearest is `server.bind` (HOOKYARD_SERVER__BIND)",
         ),
         (
             ("HOOKYARD_ADMIN_TOKEN", "x"),
-            "HOOKYARD_ADMIN_TOKEN: sets no key, since two underscores stand between the levels; the nearest is `admin.token` (HOOKYARD_ADMIN__TOKEN)",
+            "HOOKYARD_ADMIN_TOKEN: sets no key: two underscores separate the levels; the nearest is `admin.token` (HOOKYARD_ADMIN__TOKEN)",
         ),
         (
             ("HOOKYARD_SERVER__WORKERS", "many"),
@@ -423,7 +431,7 @@ fn a_variable_that_is_wrong_is_named() {
         ),
         (
             ("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "test-key,,test-key"),
-            "HOOKYARD_SOURCES__SUPPORT__API_KEYS: sources.support.api_keys: expected printable ASCII characters without spaces; `hookyard secret new` makes a value",
+            "HOOKYARD_SOURCES__SUPPORT__API_KEYS: sources.support.api_keys: expected printable ASCII characters without spaces; `hookyard secret new` prints one",
         ),
     ];
     for (variable, expected) in table {
@@ -494,7 +502,7 @@ fn a_missing_secret_names_its_key_its_variable_and_the_way_to_make_one() {
     let text = "[sources.support]\nenabled = true\nsecrets = []\n";
     let how = |variable| {
         format!(
-            "missing: set it in the configuration file or in {variable}; `hookyard secret new` makes a value"
+            "missing: set it in the configuration file or in {variable}; `hookyard secret new` prints one"
         )
     };
     assert_eq!(
@@ -579,8 +587,7 @@ fn development_secrets_fill_what_nobody_has_set() {
 fn a_declared_event_and_a_configured_source_cannot_share_a_name() {
     let source = "[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\nsecrets = [\"test-secret\"]\n";
     let text = format!("[sources.crm]\nevents = [\"invoice.paid\", \"billing.due\"]\n{source}");
-    let expected = "h.toml:2: sources.crm.events: events of \"billing\" are those of the configured source of that name; \
-                    rename one of them";
+    let expected = "h.toml:2: sources.crm.events: \"billing\" is also the name of a configured source; rename one of them";
     assert_eq!(only_problem(&text), expected);
 }
 

@@ -1,5 +1,5 @@
-//! The members of an account as a request gives them: each may be there, be null (which means its
-//! default) or be left out.
+//! Members of an account, read from a request: a member may have a value, be null (which means the
+//! default), or be absent.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::super::error::Error;
-use super::super::fields::{FieldErrors, non_null};
+use super::super::error::ApiError;
+use super::super::fields::{FieldErrors, PatchField, non_null, read_patch_field};
 use super::super::raw_json;
 use crate::account::Account;
 use crate::config::{
@@ -20,38 +20,35 @@ use crate::event::{Position, Timestamp, find_members};
 use crate::subscriber::attempt::target_address;
 
 const ID_MAX_BYTES: usize = 64;
-/// As long as an id of a participant may be, which it is in every message.
+/// Longest id of a business account; it is a participant of every message, and as long as those.
 const INSTAGRAM_ID_MAX_BYTES: usize = 100;
 const SECRET_MAX_BYTES: usize = 128;
 const TOKEN_MAX_BYTES: usize = 1_000;
 
-/// Left out, null, or there.
-type AccountPatchField<T> = Option<Option<T>>;
-
-/// What a request says of an account, checked.
+/// Checked members of a request to create or change an account.
 #[derive(Debug)]
 pub(super) struct AccountInput {
     account_id: Option<String>,
     instagram_account_id: Option<String>,
-    crm_webhook_url: AccountPatchField<String>,
-    webhook_secret: AccountPatchField<Secret>,
-    access_token: AccountPatchField<Secret>,
-    auto_reply: AccountPatchField<AutoReply>,
+    crm_webhook_url: PatchField<String>,
+    webhook_secret: PatchField<Secret>,
+    access_token: PatchField<Secret>,
+    auto_reply: PatchField<AutoReply>,
 }
 
 impl AccountInput {
-    /// Reads them from `json`, for the account `id` or for a new one. `cooldown` is that of a reply
-    /// that says none; `allow_targets` are networks that messages may go to although they are not
-    /// public.
+    /// Parses `json` for the account `id`, or for a new account. `cooldown` is the default of an
+    /// `auto_reply` without one; `allow_targets` are the non-public networks that messages may be
+    /// forwarded to.
     ///
     /// # Errors
-    /// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong member.
+    /// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] with every wrong member.
     pub(super) fn parse(
         json: &str,
         id: Option<&str>,
         cooldown: Duration,
         allow_targets: &[IpNet],
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ApiError> {
         let names = [
             "account_id",
             "instagram_account_id",
@@ -61,41 +58,40 @@ impl AccountInput {
             "auto_reply",
         ];
         let [account_id, instagram_account_id, url, secret, token, reply] =
-            find_members(json, names).map_err(|error| Error::from_json_error(&error))?;
-        let mut faults = FieldErrors::default();
-        let read = Self {
-            account_id: self::read_account_id(account_id, id, &mut faults),
-            instagram_account_id: self::read_instagram_account_id(
+            find_members(json, names).map_err(|error| ApiError::from_json_error(&error))?;
+        let mut errors = FieldErrors::default();
+
+        let input = Self {
+            account_id: read_account_id(account_id, id, &mut errors),
+            instagram_account_id: read_instagram_account_id(
                 instagram_account_id,
                 id.is_none(),
-                &mut faults,
+                &mut errors,
             ),
             crm_webhook_url: read_patch_field(url, |raw| {
-                self::read_webhook_url(raw, allow_targets, &mut faults)
+                read_webhook_url(raw, allow_targets, &mut errors)
             }),
             webhook_secret: read_patch_field(secret, |raw| {
-                read_secret("webhook_secret", raw, SECRET_MAX_BYTES, &mut faults)
+                read_secret("webhook_secret", raw, SECRET_MAX_BYTES, &mut errors)
             }),
             access_token: read_patch_field(token, |raw| {
-                read_secret("access_token", raw, TOKEN_MAX_BYTES, &mut faults)
+                read_secret("access_token", raw, TOKEN_MAX_BYTES, &mut errors)
             }),
-            auto_reply: read_patch_field(reply, |raw| {
-                self::read_auto_reply(raw, cooldown, &mut faults)
-            }),
+            auto_reply: read_patch_field(reply, |raw| read_auto_reply(raw, cooldown, &mut errors)),
         };
-        faults.finish(read)
+        errors.finish(input)
     }
 
-    /// The new account that they describe, made at `now`, with a name and a secret of its own where
-    /// none is given. It claims what comes at `from` or later.
+    /// Builds the new account, created at `now`, with a generated id and secret if the request
+    /// gives none. Its messages are forwarded from position `from` on.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the system gives no random bytes.
-    pub(super) fn into_account(self, from: Position, now: Timestamp) -> Result<Account, Error> {
+    /// [`ApiError::Internal`] if the operating system provides no random bytes.
+    pub(super) fn into_account(self, from: Position, now: Timestamp) -> Result<Account, ApiError> {
         Ok(Account {
             id: self.account_id.map_or_else(generate_account_id, Ok)?,
-            // It is required of a new one.
-            instagram_account_id: self.instagram_account_id.ok_or(Error::Internal)?,
+            // Parsing requires this member of a new account.
+            instagram_account_id: self.instagram_account_id.ok_or(ApiError::Internal)?,
             crm_webhook_url: self.crm_webhook_url.flatten(),
             webhook_secret: self
                 .webhook_secret
@@ -108,18 +104,19 @@ impl AccountInput {
         })
     }
 
-    /// A new secret, if they ask for one in place of what there is.
+    /// Generates a new secret if the request sets `webhook_secret` to null.
     ///
     /// # Errors
-    /// As [`Members::into_account`].
-    pub(super) fn make_replacement_secret(&self) -> Result<Option<Secret>, Error> {
+    /// As for [`AccountInput::into_account`].
+    pub(super) fn make_replacement_secret(&self) -> Result<Option<Secret>, ApiError> {
         matches!(self.webhook_secret, Some(None))
             .then(generate_secret)
             .transpose()
     }
 
-    /// Makes `account` what they say, and leaves of it what they leave out. `new_secret` is what
-    /// was made for it. Another business account is claimed `from` then on.
+    /// Applies the given members to `account`; absent members keep their values. `new_secret` is
+    /// the result of [`AccountInput::make_replacement_secret`]. A changed `instagram_account_id`
+    /// takes effect from position `from` on.
     pub(super) fn apply_to(
         self,
         account: &mut Account,
@@ -148,29 +145,22 @@ impl AccountInput {
     }
 }
 
-fn read_patch_field<T>(
-    raw: Option<&RawValue>,
-    read: impl FnOnce(&RawValue) -> T,
-) -> AccountPatchField<T> {
-    raw.map(|raw| non_null(Some(raw)).map(read))
-}
-
-/// A name that a path can hold; that of the path where there is one.
+/// Reads the id of a new account, or checks it against the id `known` from the path.
 fn read_account_id(
     raw: Option<&RawValue>,
     known: Option<&str>,
-    faults: &mut FieldErrors,
+    errors: &mut FieldErrors,
 ) -> Option<String> {
-    let id = faults.read_optional_text("account_id", non_null(raw))?;
+    let id = errors.read_optional_text("account_id", non_null(raw))?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     let fits = (1..=ID_MAX_BYTES).contains(&id.len()) && id.bytes().all(plain);
     match known {
-        Some(known) if known != id => faults.add(
+        Some(known) if known != id => errors.add(
             "account_id",
-            "must be that of the path, since it never changes",
+            "must be the id in the path; it cannot be changed",
         ),
         None if !fits && raw.is_some_and(|raw| raw.get().starts_with('"')) => {
-            faults.add(
+            errors.add(
                 "account_id",
                 format!("must be 1 to {ID_MAX_BYTES} letters, digits, _ and -"),
             );
@@ -183,38 +173,44 @@ fn read_account_id(
 fn read_instagram_account_id(
     raw: Option<&RawValue>,
     is_required: bool,
-    faults: &mut FieldErrors,
+    errors: &mut FieldErrors,
 ) -> Option<String> {
     const NAME: &str = "instagram_account_id";
     let Some(raw) = raw else {
         if is_required {
-            faults.add(NAME, "is required");
+            errors.add(NAME, "is required");
         }
         return None;
     };
-    let id = raw_json::id(raw).filter(|id| id.len() <= INSTAGRAM_ID_MAX_BYTES);
+    let id = raw_json::parse_id(raw).filter(|id| id.len() <= INSTAGRAM_ID_MAX_BYTES);
     if id.is_none() {
-        faults
-            .add(NAME, format!("must be an id of 1 to {INSTAGRAM_ID_MAX_BYTES} bytes, as a string or a whole number"));
+        errors.add(
+            NAME,
+            format!(
+                "must be an id of 1 to {INSTAGRAM_ID_MAX_BYTES} bytes, as a \
+                string or a whole number"
+            ),
+        );
     }
     id
 }
 
-fn read_webhook_url(raw: &RawValue, allow_targets: &[IpNet], faults: &mut FieldErrors) -> String {
-    let url = faults.text("crm_webhook_url", Some(raw));
+fn read_webhook_url(raw: &RawValue, allow_targets: &[IpNet], errors: &mut FieldErrors) -> String {
+    let url = errors.read_text("crm_webhook_url", Some(raw));
     if raw.get().starts_with('"') {
         let parsed = Url::parse(&url).ok().filter(|_| is_web_url(&url));
-        // What a name leads to is checked at each connection.
+        // The addresses of a host name are checked at each connection.
         match parsed.map(|parsed| target_address::check_target_host(&parsed, allow_targets)) {
             None => {
                 let problem = format!(
-                    "must be an http or https URL of at most {URL_MAX_BYTES} bytes, without a user name"
+                    "must be an http or https URL of at most {URL_MAX_BYTES} bytes, without a \
+                    user name"
                 );
-                faults.add("crm_webhook_url", problem);
+                errors.add("crm_webhook_url", problem);
             }
-            Some(Err(refused)) => faults.add(
+            Some(Err(error)) => errors.add(
                 "crm_webhook_url",
-                format!("must lead to a public address: {refused}"),
+                format!("must lead to a public address: {error}"),
             ),
             Some(Ok(())) => {}
         }
@@ -226,14 +222,14 @@ fn read_secret(
     name: &'static str,
     raw: &RawValue,
     bytes_max: usize,
-    faults: &mut FieldErrors,
+    errors: &mut FieldErrors,
 ) -> Secret {
-    let secret = Secret::new(faults.text(name, Some(raw)));
+    let secret = Secret::new(errors.read_text(name, Some(raw)));
     let text = secret.expose();
     let fits =
         (1..=bytes_max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if raw.get().starts_with('"') && !fits {
-        faults.add(
+        errors.add(
             name,
             format!("must be 1 to {bytes_max} printable ASCII characters without spaces"),
         );
@@ -241,15 +237,15 @@ fn read_secret(
     secret
 }
 
-fn read_auto_reply(raw: &RawValue, cooldown: Duration, faults: &mut FieldErrors) -> AutoReply {
-    faults.check_optional_object("auto_reply", Some(raw));
+fn read_auto_reply(raw: &RawValue, cooldown: Duration, errors: &mut FieldErrors) -> AutoReply {
+    errors.check_optional_object("auto_reply", Some(raw));
     let [text, cooldown_s] = find_members(raw.get(), ["text", "cooldown_s"]).unwrap_or_default();
     let mut reply = AutoReply {
         text: String::new(),
         cooldown,
     };
     if raw_json::is_object(raw) {
-        reply.text = faults.text("auto_reply.text", text);
+        reply.text = errors.read_text("auto_reply.text", text);
     }
     let has_control = reply
         .text
@@ -259,12 +255,12 @@ fn read_auto_reply(raw: &RawValue, cooldown: Duration, faults: &mut FieldErrors)
         let problem = format!(
             "must have at most {REPLY_MAX_BYTES} bytes and no control characters but line ends"
         );
-        faults.add("auto_reply.text", problem);
+        errors.add("auto_reply.text", problem);
     }
     if let Some(raw) = non_null(cooldown_s) {
         match parse_cooldown(raw) {
             Some(cooldown) => reply.cooldown = cooldown,
-            None => faults.add(
+            None => errors.add(
                 "auto_reply.cooldown_s",
                 format!("must be a number from 0 to {COOLDOWN_MAX_S}"),
             ),
@@ -280,22 +276,22 @@ fn parse_cooldown(raw: &RawValue) -> Option<Duration> {
         .then(|| Duration::from_millis((seconds * 1_000.0).round() as u64))
 }
 
-fn generate_account_id() -> Result<String, Error> {
+fn generate_account_id() -> Result<String, ApiError> {
     Ok(format!("acc_{}", hex::encode(random_bytes::<12>()?)))
 }
 
-fn generate_secret() -> Result<Secret, Error> {
+fn generate_secret() -> Result<Secret, ApiError> {
     Ok(Secret::new(format!(
         "whsec_{}",
         STANDARD.encode(random_bytes::<32>()?)
     )))
 }
 
-fn random_bytes<const N: usize>() -> Result<[u8; N], Error> {
+fn random_bytes<const N: usize>() -> Result<[u8; N], ApiError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| {
-        tracing::error!(%error, "the operating system gives no random bytes");
-        Error::Internal
+        tracing::error!(%error, "operating system provided no random bytes");
+        ApiError::Internal
     })?;
     Ok(bytes)
 }

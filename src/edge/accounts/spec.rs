@@ -1,4 +1,4 @@
-//! What the description of the API says of accounts.
+//! OpenAPI descriptions of the endpoints of accounts.
 
 use serde_json::{Value, json};
 
@@ -10,8 +10,8 @@ const SECRET: &str = "whsec_Zm9yIHRoZSBleGFtcGxlIG9ubHksIG5vdCBhIHNlY3JldA==";
 const TOKEN: &str = "token-for-the-example-only";
 
 const ABOUT_TOKENS: &str = "\
-`access_token` is what replies are sent with. No answer shows it; `has_access_token` says whether there is one, of the account or \
-for all of them in `sources.instagram.access_token`.";
+`access_token` authenticates replies to Instagram. No answer shows it; `has_access_token` is true if \
+the account or `sources.instagram.access_token` has a token.";
 
 fn account() -> Value {
     json!({
@@ -37,7 +37,7 @@ fn example_request() -> Value {
 fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .access(EndpointAccess::Admin)
-        .part("account_id", "The account's id.", ID)
+        .part("account_id", "The id of the account.", ID)
         .refuses(404, "not_found", "there is no such account")
         .refuses_when_not_ready()
 }
@@ -47,26 +47,49 @@ fn add_body_refusals(endpoint: EndpointDoc) -> EndpointDoc {
         .refuses_bodies()
         .refuses_field(
             "crm_webhook_url",
-            "crm_webhook_url must be an http or https URL of at most 500 bytes, without a user name",
+            "crm_webhook_url must be an http or https URL of at most 500 bytes, without \
+                a user name",
         )
         .refuses_field(
             "crm_webhook_url",
-            "crm_webhook_url must lead to a public address: 127.0.0.1 is a loopback address, and delivery.allow_targets does not name it",
+            "crm_webhook_url must lead to a public address: 127.0.0.1 is a loopback \
+                address, and delivery.allow_targets does not name it",
         )
-        .refuses(409, "instagram_account_claimed", "account acc_xyz789 has this instagram_account_id already")
+        .refuses(
+            409,
+            "instagram_account_claimed",
+            "account acc_xyz789 has this instagram_account_id already",
+        )
 }
 
 pub(in crate::edge) fn create() -> EndpointDoc {
-    add_body_refusals(EndpointDoc::new(TAG, "Make an account"))
-        .about(format!("The answer shows `webhook_secret`, which no later one does. Members that are left out or null take their defaults. {ABOUT_TOKENS}"))
+    add_body_refusals(EndpointDoc::new(TAG, "Create an account"))
+        .about(format!(
+            "Only this answer shows `webhook_secret`. Members that are absent or \
+            null take their defaults. {ABOUT_TOKENS}"
+        ))
         .access(EndpointAccess::Admin)
         .takes("account", example_request())
         .requires(&["instagram_account_id"])
         .answers(200, "The account, with its secret.", account_with_secret())
-        .refuses(409, "account_exists", "there is an account acc_xyz789 already")
-        .refuses(409, "too_many_accounts", "there are 1000 accounts already; sources.instagram.accounts_max allows no more")
+        .refuses(
+            409,
+            "account_exists",
+            "there is an account acc_xyz789 already",
+        )
+        .refuses(
+            409,
+            "too_many_accounts",
+            "there are 1000 accounts already; \
+            sources.instagram.accounts_max allows no more",
+        )
         .refuses_when_not_ready()
-        .refuses(503, "unavailable", "it is not known whether the account was stored, look at it and try again")
+        .refuses(
+            503,
+            "unavailable",
+            "it is not known whether the account was stored, look at \
+            it and try again",
+        )
 }
 
 pub(in crate::edge) fn list() -> EndpointDoc {
@@ -74,7 +97,7 @@ pub(in crate::edge) fn list() -> EndpointDoc {
     EndpointDoc::new(TAG, "List accounts, newest first")
         .access(EndpointAccess::Admin)
         .paged()
-        .answers(200, "One page.", page)
+        .answers(200, "One page of the list.", page)
         .refuses_when_not_ready()
 }
 
@@ -88,11 +111,14 @@ pub(in crate::edge) fn show() -> EndpointDoc {
 
 pub(in crate::edge) fn change() -> EndpointDoc {
     add_body_refusals(add_id_parameter(EndpointDoc::new(TAG, "Change an account")))
-        .about(format!("Changes the members given. Null means the default; of `webhook_secret` it means a new one, which the answer shows. {ABOUT_TOKENS}"))
+        .about(format!("Changes only the members given; null means the default. Null in \
+            `webhook_secret` generates a new secret, which the answer shows. \
+            {ABOUT_TOKENS}"))
         .takes("change", json!({"crm_webhook_url": "https://crm.example/hooks/instagram", "access_token": TOKEN}))
         .answers(200, "The account.", account())
 }
 
 pub(in crate::edge) fn remove() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Remove an account")).answers_nothing(204, "It is gone.")
+    add_id_parameter(EndpointDoc::new(TAG, "Delete an account"))
+        .answers_nothing(204, "The account is deleted.")
 }

@@ -1,5 +1,4 @@
-//! An account as answers show it: with the defaults of what it does not say itself, and without its
-//! access token.
+//! Accounts as answers show them: with defaults for unset members, and without the access token.
 
 use serde::Serialize;
 
@@ -13,11 +12,11 @@ pub(super) struct AccountView<'a> {
     account_id: &'a str,
     instagram_account_id: &'a str,
     crm_webhook_url: Option<&'a str>,
-    /// Only in the answer to the request that made it.
+    /// Set only in the answer to the request that generated the secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook_secret: Option<&'a str>,
     auto_reply: Option<AutoReplyView<'a>>,
-    /// Whether replies can be sent for it, with a token of its own or that of the configuration.
+    /// True if replies can be sent, with the account's token or the configured token.
     has_access_token: bool,
     #[serde(skip)]
     account: &'a Account,

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::body::text;
-use super::super::error::Error;
-use super::super::fault::FieldError;
+use super::super::body::body_text;
+use super::super::error::ApiError;
+use super::super::field_error::FieldError;
 use super::super::fields::{FieldErrors, non_null};
 use super::super::raw_json;
 use crate::entity::c2s_lead::C2sLeadAction;
@@ -57,14 +57,14 @@ pub enum C2sRequest {
 /// Decodes `body`. Of members with the same name the last one counts; unknown members are kept.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], or [`Error::InvalidFields`] for a list that is empty or too long.
-pub fn decode_c2s_request(body: &Bytes) -> Result<C2sRequest, Error> {
-    let text = text(body)?;
+/// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] for a list that is empty or too long.
+pub fn decode_c2s_request(body: &Bytes) -> Result<C2sRequest, ApiError> {
+    let text = body_text(body)?;
     if !text.trim_ascii_start().starts_with('[') {
         let whole: &RawValue =
-            serde_json::from_str(text).map_err(|error| Error::from_json_error(&error))?;
+            serde_json::from_str(text).map_err(|error| ApiError::from_json_error(&error))?;
         if !whole.get().starts_with('{') {
-            return Err(Error::InvalidJson(
+            return Err(ApiError::InvalidJson(
                 "body must be a JSON object or a list of them".into(),
             ));
         }
@@ -73,10 +73,11 @@ pub fn decode_c2s_request(body: &Bytes) -> Result<C2sRequest, Error> {
     let raw_json::RawItems {
         first: items,
         count,
-    } = raw_json::items(text, BATCH_MAX).map_err(|error| Error::from_json_error(&error))?;
+    } = raw_json::first_items(text, BATCH_MAX)
+        .map_err(|error| ApiError::from_json_error(&error))?;
     if !(1..=BATCH_MAX).contains(&count) {
         let detail = format!("body must have 1 to {BATCH_MAX} events");
-        return Err(Error::InvalidFields(vec![FieldError {
+        return Err(ApiError::InvalidFields(vec![FieldError {
             field: "body".into(),
             detail,
         }]));
@@ -100,7 +101,7 @@ fn decode_c2s_event(raw: &RawValue, body: &Bytes) -> Result<C2sEvent, Vec<FieldE
             at,
             payload: body.slice_ref(raw.get().as_bytes()),
         }),
-        (Err(Error::InvalidFields(faults)), _) => Err(faults),
+        (Err(ApiError::InvalidFields(faults)), _) => Err(faults),
         // Unreachable: an event that cannot be decoded has a field error.
         (Ok(()) | Err(_), _) => Err(vec![FieldError {
             field: "event".into(),
@@ -152,9 +153,9 @@ fn decode_lead_id(raw: Option<&RawValue>, faults: &mut FieldErrors) -> Option<St
         return None;
     };
     if raw.get().starts_with('"') {
-        return Some(faults.id("lead_id", Some(raw)));
+        return Some(faults.read_id("lead_id", Some(raw)));
     }
-    let id = raw_json::id(raw);
+    let id = raw_json::parse_id(raw);
     if id.is_none() {
         faults.add(
             "lead_id",

@@ -23,8 +23,8 @@ use tracing::Span;
 
 use super::call::IncomingCall;
 use super::context::RequestContext;
-use super::error::Error;
-use super::fault::FieldError;
+use super::error::ApiError;
+use super::field_error::FieldError;
 use super::gate::NodeCore;
 use super::state::Edge;
 use super::{answer, body, client_address, submit};
@@ -60,7 +60,7 @@ struct IndexedFieldError {
 }
 
 /// Receives one event or a list of events.
-pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let RequestContext {
         request,
         payload,
@@ -69,27 +69,27 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
         quota,
     } = context;
     let c2s = edge.c2s();
-    let client = edge.client(request);
+    let client = edge.client_address(request);
 
     // Refuse strangers before reading the body: an unauthenticated request must not cost memory.
     body::check_declared_length(request, edge.body_limits())?;
     if !c2s.is_allowed_address(client) {
-        return Err(Error::Forbidden);
+        return Err(ApiError::Forbidden);
     }
     if !c2s.has_valid_token(request.headers()) {
-        return Err(edge.count_failure(request, Error::InvalidToken));
+        return Err(edge.count_auth_failure(request, ApiError::InvalidToken));
     }
     let admitted = c2s.client_limiter.admit(
         client_address::client_network(client),
         edge.clock.monotonic(),
     );
-    *quota = admitted.map_err(Error::RateLimited)?;
+    *quota = admitted.map_err(ApiError::RateLimited)?;
 
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     body::check_json_content_type(request.headers())?;
     match decode_c2s_request(&body)? {
         C2sRequest::Single(event) => {
-            submit_single_event(event.map_err(Error::InvalidFields)?, edge, call.span()).await
+            submit_single_event(event.map_err(ApiError::InvalidFields)?, edge, call.span()).await
         }
         C2sRequest::Batch(events) => submit_batch(events, edge, call).await,
     }
@@ -99,11 +99,11 @@ async fn submit_single_event(
     event: C2sEvent,
     edge: &Edge,
     span: &Span,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let (core, c2s) = (edge.core()?, edge.c2s());
     let lead = lead_fingerprint(&event);
     let token = c2s.lead_buckets.take_token(lead, edge.clock.monotonic());
-    token.map_err(Error::RateLimited)?;
+    token.map_err(ApiError::RateLimited)?;
 
     let command = c2s.receive_command(event, span);
     let outcome = core.router.submit_command(command).await;
@@ -122,7 +122,7 @@ async fn submit_batch(
     events: Vec<Result<C2sEvent, Vec<FieldError>>>,
     edge: &Edge,
     call: &IncomingCall,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     if events.iter().all(Result::is_err) {
         return Err(no_valid_event_error(events));
     }
@@ -177,7 +177,7 @@ async fn submit_batch(
 }
 
 /// Returns the refusal of a list without any valid event; each field error has the event's index.
-fn no_valid_event_error(events: Vec<Result<C2sEvent, Vec<FieldError>>>) -> Error {
+fn no_valid_event_error(events: Vec<Result<C2sEvent, Vec<FieldError>>>) -> ApiError {
     let mut faults = super::fields::FieldErrors::default();
     for (index, fault) in events.into_iter().enumerate().flat_map(|(index, event)| {
         let of_event = event.err().unwrap_or_default();
@@ -192,7 +192,7 @@ fn no_valid_event_error(events: Vec<Result<C2sEvent, Vec<FieldError>>>) -> Error
     }
     match faults.finish(()) {
         Err(error) => error,
-        Ok(()) => Error::Internal,
+        Ok(()) => ApiError::Internal,
     }
 }
 
@@ -226,17 +226,17 @@ impl C2sSummary {
         &mut self,
         core: &NodeCore,
         outcome: Result<CommandOutcome, Refusal>,
-    ) -> Result<Option<CommandOutcome>, Error> {
+    ) -> Result<Option<CommandOutcome>, ApiError> {
         match outcome {
             Ok(outcome) => {
                 self.processed += 1;
                 Ok(Some(outcome))
             }
-            Err(Refusal::Known { .. }) => {
+            Err(Refusal::AlreadyApplied { .. }) => {
                 self.duplicates += 1;
                 Ok(None)
             }
-            Err(refusal) => Err(Error::from_refusal(refusal, |position| {
+            Err(refusal) => Err(ApiError::from_refusal(refusal, |position| {
                 submit::public_event_id(core, position)
             })),
         }

@@ -8,7 +8,7 @@ use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 use tracing::Span;
 
-use super::super::fault::FieldError;
+use super::super::field_error::FieldError;
 use super::super::rate_limiter::RateLimiter;
 use super::decode::C2sEvent;
 use super::lead_buckets::LeadTokenBuckets;

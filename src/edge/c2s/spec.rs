@@ -8,9 +8,9 @@ const ABOUT: &str = "\
 One event of a Contact2Sale lead, or a list of at most 1,000 events. `lead_id` (a string or a \
 number: `7` and `\"7\"` are one lead) and `updated_at` (RFC 3339, at the top level or in \
 `attributes`) are required; all other members are kept. An event is identified by its lead and its \
-instant: the same pair again counts as a duplicate, without a time limit. An instant has a \
-precision of one microsecond; finer digits are cut off. An event that is older than the lead's \
-newest one is recorded as late.\n\n\
+instant: the same pair again counts as a duplicate, without a time limit. An instant is a whole \
+number of microseconds; finer digits are cut off. An event that is older than the lead's newest \
+event is recorded as late.\n\n\
 The events of a list are independent, and those of one lead are applied in list order; `errors` \
 names each invalid event. Only a list without any valid event is refused, like a single invalid \
 event. After a 503, repeat the whole request.";
@@ -69,7 +69,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
             "unauthorized",
             "X-Webhook-Token is missing or not valid",
         )
-        .refuses(403, "forbidden", "this address may not call here")
+        .refuses(403, "forbidden", "client address is not on the allow list")
         .limits(
             600,
             "Requests of one address (for IPv6, of its /64 network)",

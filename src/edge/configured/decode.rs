@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tracing::Span;
 
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::fields::FieldErrors;
 use super::super::raw_json;
 use crate::config::CustomSourceConfig;
@@ -21,14 +21,14 @@ use crate::provider::{DocumentFormat, RequestDocument, VerifiedRequest};
 /// `span`. `document` is the parsed `body`.
 ///
 /// # Errors
-/// [`Error::InvalidFields`] with every field that is missing or malformed.
+/// [`ApiError::InvalidFields`] with every field that is missing or malformed.
 pub(super) fn decode_configured_event(
     custom: &CustomSourceConfig,
     verified: &VerifiedRequest<'_, '_>,
     document: &RequestDocument<'_>,
     body: Bytes,
     span: Span,
-) -> Result<Command, Error> {
+) -> Result<Command, ApiError> {
     let mut faults = FieldErrors::default();
     let found = custom.source.extract(verified, document).map_err(|errors| {
         errors
@@ -37,12 +37,12 @@ pub(super) fn decode_configured_event(
     });
     let fields = top_level_fields(document.json(), &mut faults);
     let Ok(found) = faults.finish(found)? else {
-        return Err(Error::Internal);
+        return Err(ApiError::Internal);
     };
 
     // The id was checked when it was extracted.
     let Ok(entity) = EntityKey::try_new(custom.kind, &found.entity) else {
-        return Err(Error::Internal);
+        return Err(ApiError::Internal);
     };
     let action = EntityAction::Generic(GenericAction::Merge { fields });
     let shape = match document.format() {

@@ -18,7 +18,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::ApiError;
 use super::state::Edge;
 use super::{answer, body, client_address, submit};
 use crate::entity::Command;
@@ -38,7 +38,7 @@ pub(super) const PATH: &str = "/in/{name}";
 pub(super) async fn receive(
     index: usize,
     context: &mut RequestContext,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let RequestContext {
         request,
         payload,
@@ -50,7 +50,7 @@ pub(super) async fn receive(
         custom,
         client_limiter,
         redacted_header: _,
-    } = &edge.configured[index];
+    } = &edge.configured_sources[index];
 
     body::check_declared_length(request, edge.body_limits())?;
     let url = request_url(request, edge.config.server.public_url.as_deref());
@@ -60,24 +60,24 @@ pub(super) async fn receive(
         .is_header_missing(&to_provider_request(request, &url, b""))
     {
         // Refuse before reading the body: an unsigned request must not cost memory.
-        return Err(edge.count_failure(
+        return Err(edge.count_auth_failure(
             request,
-            Error::Unverified(VerificationError::InvalidSignature),
+            ApiError::Unverified(VerificationError::InvalidSignature),
         ));
     }
 
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let view = to_provider_request(request, &url, &body);
     let verified = custom.source.verify(&view, edge.clock.wall());
-    let verified =
-        verified.map_err(|refusal| edge.count_failure(request, Error::Unverified(refusal)))?;
+    let verified = verified
+        .map_err(|refusal| edge.count_auth_failure(request, ApiError::Unverified(refusal)))?;
 
-    let client = client_address::client_network(edge.client(request));
+    let client = client_address::client_network(edge.client_address(request));
     *quota = client_limiter
         .admit(client, edge.clock.monotonic())
-        .map_err(Error::RateLimited)?;
+        .map_err(ApiError::RateLimited)?;
 
-    let document = verified.parse_document().map_err(Error::Undecodable)?;
+    let document = verified.parse_document().map_err(ApiError::Undecodable)?;
     if let Some(reply) = custom.source.answer_handshake(&document) {
         return Ok(handshake_response(reply));
     }
@@ -96,16 +96,19 @@ pub(super) async fn receive(
 pub(super) async fn subscription(
     index: usize,
     context: &mut RequestContext,
-) -> Result<HttpResponse, Error> {
-    let verify_token = context.edge.configured[index].custom.verify_token.expose();
+) -> Result<HttpResponse, ApiError> {
+    let verify_token = context.edge.configured_sources[index]
+        .custom
+        .verify_token
+        .expose();
     let challenge = verify_subscription(context.request.query_string(), verify_token);
     challenge
         .map(text_response)
-        .map_err(|error| context.count_failure(Error::WrongVerifyToken(error)))
+        .map_err(|error| context.count_auth_failure(ApiError::WrongVerifyToken(error)))
 }
 
 /// Submits `command`, and answers once its event, or the event that it repeats, is durable.
-async fn submit_configured_event(edge: &Edge, command: Command) -> Result<HttpResponse, Error> {
+async fn submit_configured_event(edge: &Edge, command: Command) -> Result<HttpResponse, ApiError> {
     let core = edge.core()?;
     let entity = command.entity.clone();
     let event_id = |position| submit::public_event_id(&core, position);
@@ -132,7 +135,7 @@ async fn submit_configured_event(edge: &Edge, command: Command) -> Result<HttpRe
                 sequence,
             ))
         }
-        Err(refusal) => Err(Error::from_refusal(refusal, event_id)),
+        Err(refusal) => Err(ApiError::from_refusal(refusal, event_id)),
     }
 }
 

@@ -117,6 +117,10 @@ pub(in crate::edge) fn subscription() -> EndpointDoc {
             "hub.verify_token is missing or not the configured one",
         )
         .refuses(404, "not_found", "there is nothing at this path")
-        .refuses(405, "method_not_allowed", "method is not allowed here")
+        .refuses(
+            405,
+            "method_not_allowed",
+            "method is not allowed on this path",
+        )
         .limits_failures()
 }

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::super::call::IncomingCall;
-use super::super::error::Error;
-use super::super::fault::FieldError;
+use super::super::entity_reference::EntityReference;
+use super::super::error::ApiError;
+use super::super::field_error::FieldError;
 use super::super::fields::FieldErrors;
 use super::super::gate::NodeCore;
 use super::super::state::Edge;
@@ -37,7 +38,7 @@ struct PublishSummary<'a> {
 struct PublishedEvent<'a> {
     index: usize,
     event_id: String,
-    entity: submit::AcceptedEntity<'a>,
+    entity: EntityReference<'a>,
 }
 
 /// Error of one event; `field` is null if the event as a whole is invalid.
@@ -60,17 +61,18 @@ struct BatchItem {
 /// publishes no event twice.
 ///
 /// # Errors
-/// [`Error::InvalidFields`] for an empty list, too many events, or no valid event;
-/// [`Error::Overloaded`] or [`Error::OutcomeUnknown`] if this is the outcome of one of the events.
+/// [`ApiError::InvalidFields`] for an empty list, too many events, or no valid event;
+/// [`ApiError::Overloaded`] or [`ApiError::OutcomeUnknown`] if this is the outcome of one of the
+/// events.
 pub(super) async fn publish_batch(
     edge: &Edge,
     body: &Bytes,
     text: &str,
     key: Option<&[u8]>,
     call: &IncomingCall,
-) -> Result<HttpResponse, Error> {
-    let raw_json::RawItems { first, count } = raw_json::items(text, PUBLISHED_EVENTS_MAX)
-        .map_err(|error| Error::from_json_error(&error))?;
+) -> Result<HttpResponse, ApiError> {
+    let raw_json::RawItems { first, count } = raw_json::first_items(text, PUBLISHED_EVENTS_MAX)
+        .map_err(|error| ApiError::from_json_error(&error))?;
     let mut faults = FieldErrors::default();
     if !(1..=PUBLISHED_EVENTS_MAX).contains(&count) {
         faults.add(
@@ -112,9 +114,9 @@ pub(super) async fn publish_batch(
 }
 
 /// Converts the error of the event at `index` into members of the answer.
-fn batch_item_errors(index: usize, error: Error) -> Vec<BatchItemError> {
+fn batch_item_errors(index: usize, error: ApiError) -> Vec<BatchItemError> {
     match error {
-        Error::InvalidFields(faults) => {
+        ApiError::InvalidFields(faults) => {
             let wrong = |fault: FieldError| BatchItemError {
                 index,
                 field: Some(fault.field.into_owned()),
@@ -122,14 +124,14 @@ fn batch_item_errors(index: usize, error: Error) -> Vec<BatchItemError> {
             };
             faults.into_iter().map(wrong).collect()
         }
-        Error::UnknownEvent(_) => {
+        ApiError::UnknownEvent(_) => {
             vec![BatchItemError {
                 index,
                 field: Some("event".into()),
                 detail: error.to_string(),
             }]
         }
-        Error::InvalidJson(_) => {
+        ApiError::InvalidJson(_) => {
             vec![BatchItemError {
                 index,
                 field: None,
@@ -144,7 +146,7 @@ fn batch_item_errors(index: usize, error: Error) -> Vec<BatchItemError> {
     }
 }
 
-fn no_valid_event_error(errors: Vec<BatchItemError>) -> Error {
+fn no_valid_event_error(errors: Vec<BatchItemError>) -> ApiError {
     let fault = |wrong: BatchItemError| {
         let (index, dot) = (wrong.index, if wrong.field.is_some() { "." } else { "" });
         FieldError {
@@ -152,7 +154,7 @@ fn no_valid_event_error(errors: Vec<BatchItemError>) -> Error {
             detail: wrong.detail,
         }
     };
-    Error::InvalidFields(
+    ApiError::InvalidFields(
         errors
             .into_iter()
             .take(BATCH_ERRORS_MAX)
@@ -168,7 +170,7 @@ fn batch_response(
     targets: &[(usize, EntityKey)],
     outcomes: Vec<Result<CommandOutcome, Refusal>>,
     mut errors: Vec<BatchItemError>,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let event_id = |position| submit::public_event_id(core, position);
     // The call log names the stored events also if the call fails.
     call.note_events(
@@ -189,16 +191,16 @@ fn batch_response(
             // The outcome of the list is incomplete, so the publisher must send the whole list
             // again; the stored events then count as duplicates.
             Err(refusal @ (Refusal::Overloaded | Refusal::Unknown)) => {
-                return Err(Error::from_refusal(refusal, event_id));
+                return Err(ApiError::from_refusal(refusal, event_id));
             }
             Err(
                 refusal @ (Refusal::Rejected(_)
-                | Refusal::Known { .. }
+                | Refusal::AlreadyApplied { .. }
                 | Refusal::Quarantined { .. }),
             ) => {
                 errors.extend(batch_item_errors(
                     *index,
-                    Error::from_refusal(refusal, event_id),
+                    ApiError::from_refusal(refusal, event_id),
                 ));
             }
         }
@@ -215,7 +217,7 @@ fn batch_response(
             .map(|(index, event_id, entity, sequence)| PublishedEvent {
                 index: *index,
                 event_id: event_id.to_string(),
-                entity: submit::AcceptedEntity::new(entity, *sequence),
+                entity: EntityReference::new(entity, *sequence),
             })
             .collect(),
         errors,

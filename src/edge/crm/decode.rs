@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tracing::Span;
 
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, non_null};
 use super::super::raw_json;
 use super::super::source::CRM;
@@ -35,8 +35,8 @@ impl BusEventCatalogue {
     /// Collects the built-in events and those that `config` declares.
     #[must_use]
     pub fn new(config: &config::CrmConfig) -> Self {
-        let built_in =
-            catalogue::of(CRM.as_str()).filter_map(|entry| Some((entry.name, entry.kind?)));
+        let built_in = catalogue::entries_of_source(CRM.as_str())
+            .filter_map(|entry| Some((entry.name, entry.kind?)));
         let mut events: Vec<BusEvent> = built_in
             .map(|(name, kind)| BusEvent::new(name, kind))
             .collect();
@@ -97,18 +97,18 @@ impl BusEvent {
 /// was received.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], [`Error::UnknownEvent`], or [`Error::InvalidFields`] with every wrong
-/// field.
+/// [`ApiError::InvalidJson`], [`ApiError::UnknownEvent`], or [`ApiError::InvalidFields`] with every
+/// wrong field.
 pub fn decode_bus_event(
     events: &BusEventCatalogue,
     body: &Bytes,
     json: &str,
     key: Option<&[u8]>,
     span: Span,
-) -> Result<Command, Error> {
+) -> Result<Command, ApiError> {
     let names = ["event", "user_id", "timestamp", "idempotency_key", "data"];
     let [event, user_id, timestamp, own_key, data] =
-        find_members(json, names).map_err(|error| Error::from_json_error(&error))?;
+        find_members(json, names).map_err(|error| ApiError::from_json_error(&error))?;
 
     let mut faults = FieldErrors::default();
     let event = decode_event_name(events, event, &mut faults)?;
@@ -126,9 +126,9 @@ pub fn decode_bus_event(
 
     // A missing part has added a field error, so it cannot be missing after `finish`.
     let (Some(event), Some(id)) = (event, id) else {
-        return Err(Error::Internal);
+        return Err(ApiError::Internal);
     };
-    let entity = EntityKey::try_new(event.kind, &id).map_err(|_| Error::Internal)?;
+    let entity = EntityKey::try_new(event.kind, &id).map_err(|_| ApiError::Internal)?;
     let action = EntityAction::Generic(event.into_action(fields));
     let payload = body.slice_ref(json.as_bytes());
     Ok(Command {
@@ -143,20 +143,20 @@ fn decode_event_name(
     events: &BusEventCatalogue,
     raw: Option<&RawValue>,
     faults: &mut FieldErrors,
-) -> Result<Option<BusEvent>, Error> {
+) -> Result<Option<BusEvent>, ApiError> {
     let Some(raw) = raw.filter(|raw| raw.get().starts_with('"')) else {
-        faults.text("event", raw);
+        faults.read_text("event", raw);
         return Ok(None);
     };
     let name: Option<String> = serde_json::from_str(raw.get()).ok();
     let found = name.and_then(|name| events.find_event(&name));
     found
         .map(Some)
-        .ok_or_else(|| Error::UnknownEvent(events.event_names()))
+        .ok_or_else(|| ApiError::UnknownEvent(events.event_names()))
 }
 
 fn check_user_id(raw: Option<&RawValue>, faults: &mut FieldErrors) {
-    if non_null(raw).is_some_and(|raw| raw_json::id(raw).is_none()) {
+    if non_null(raw).is_some_and(|raw| raw_json::parse_id(raw).is_none()) {
         faults.add("user_id", "must be a whole number or a string");
     }
 }
@@ -167,7 +167,7 @@ pub(super) fn decode_idempotency_key(
     faults: &mut FieldErrors,
 ) -> Option<String> {
     let Some(header) = header else {
-        return non_null(own).map(|own| faults.id("idempotency_key", Some(own)));
+        return non_null(own).map(|own| faults.read_id("idempotency_key", Some(own)));
     };
     let key = str::from_utf8(header)
         .ok()
@@ -209,7 +209,7 @@ fn decode_entity_id(event: BusEvent, data: &RawValue, faults: &mut FieldErrors) 
             return None;
         }
     };
-    let id = raw_json::id(raw);
+    let id = raw_json::parse_id(raw);
     if id.is_none() {
         let problem = format!(
             "must be a whole number or a string, of 1 to {ID_MAX_BYTES} bytes \
@@ -255,7 +255,7 @@ mod tests {
         })
     }
 
-    fn decoded(json: &str) -> Result<Command, Error> {
+    fn decoded(json: &str) -> Result<Command, ApiError> {
         let body = Bytes::copy_from_slice(json.as_bytes());
         decode_bus_event(
             &catalogue(),
@@ -266,8 +266,8 @@ mod tests {
         )
     }
 
-    fn wrong(json: &serde_json::Value) -> Vec<String> {
-        let Err(Error::InvalidFields(faults)) = decoded(&json.to_string()) else {
+    fn error_details(json: &serde_json::Value) -> Vec<String> {
+        let Err(ApiError::InvalidFields(faults)) = decoded(&json.to_string()) else {
             panic!("it is valid: {json}")
         };
         faults.into_iter().map(|fault| fault.detail).collect()
@@ -310,11 +310,14 @@ mod tests {
             "idempotency_key must have 1 to 256 bytes and no control characters",
             "data must be an object, not a list",
         ];
-        assert_eq!(wrong(&all), expected);
-        assert_eq!(wrong(&json!({})), ["event is required", "data is required"]);
-        let no_id = wrong(&json!({"event": "task.created", "data": {"title": "x"}}));
+        assert_eq!(error_details(&all), expected);
+        assert_eq!(
+            error_details(&json!({})),
+            ["event is required", "data is required"]
+        );
+        let no_id = error_details(&json!({"event": "task.created", "data": {"title": "x"}}));
         assert_eq!(no_id, ["data.task_id is required, or data.id"]);
-        let bad_id = wrong(&json!({"event": "task.created", "data": {"task_id": 1.5}}));
+        let bad_id = error_details(&json!({"event": "task.created", "data": {"task_id": 1.5}}));
         assert!(
             bad_id[0].starts_with("data.task_id must be a whole number or a string"),
             "{bad_id:?}"

@@ -11,7 +11,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderValue;
 
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::ApiError;
 use super::{admin, body, submit};
 
 mod batch;
@@ -25,7 +25,7 @@ pub use decode::{BusEventCatalogue, decode_bus_event};
 const IDEMPOTENCY_KEYS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 
 /// Receives one event or a list of events.
-pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let RequestContext {
         request,
         payload,
@@ -45,7 +45,7 @@ pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse
         .iter()
         .find_map(|name| headers.get(*name))
         .map(HeaderValue::as_bytes);
-    let text = body::text(&body)?;
+    let text = body::body_text(&body)?;
     if text.trim_ascii_start().starts_with('[') {
         return batch::publish_batch(edge, &body, text, key, call).await;
     }

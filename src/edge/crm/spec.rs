@@ -22,8 +22,9 @@ const HEADERS: &[(&str, &str)] = &[
 ];
 
 pub(in crate::edge) fn publish() -> EndpointDoc {
-    let data =
-        |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
+    let data = |entry: &catalogue::CatalogueEntry| {
+        serde_json::from_str::<Value>(entry.data).unwrap_or_default()
+    };
     let endpoint = EndpointDoc::new("Event bus", "Publish events of the CRM")
         .about(ABOUT)
         .access(EndpointAccess::Publisher)
@@ -33,12 +34,13 @@ pub(in crate::edge) fn publish() -> EndpointDoc {
             "The publisher's own id of the event.",
             "6f1c2a90-0001",
         );
-    let endpoint = catalogue::of(catalogue::CRM_SOURCE).fold(endpoint, |endpoint, entry| {
-        endpoint.takes(
-            entry.name,
-            json!({"event": entry.name, "user_id": 12, "data": data(&entry)}),
-        )
-    });
+    let endpoint =
+        catalogue::entries_of_source(catalogue::CRM_SOURCE).fold(endpoint, |endpoint, entry| {
+            endpoint.takes(
+                entry.name,
+                json!({"event": entry.name, "user_id": 12, "data": data(&entry)}),
+            )
+        });
     let created = catalogue::find_entry("organisation.created")
         .map(|entry| data(&entry))
         .unwrap_or_default();
@@ -57,7 +59,7 @@ pub(in crate::edge) fn publish() -> EndpointDoc {
             "index": 2, "field": "data.task_id", "detail": "data.task_id is required, or data.id",
         }],
     });
-    let names: Vec<_> = catalogue::of(catalogue::CRM_SOURCE)
+    let names: Vec<_> = catalogue::entries_of_source(catalogue::CRM_SOURCE)
         .map(|entry| entry.name)
         .collect();
     endpoint

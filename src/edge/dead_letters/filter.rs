@@ -1,17 +1,17 @@
-//! Which dead letters a request is about: the same members in a query and in a body.
+//! DeadLetterFilter of dead letters, with the same members in a query and in a body.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, non_null};
-use super::super::query::QueryParameters;
-use crate::event::{Kind, Timestamp};
+use super::super::query::{QueryParameters, parse_number};
+use crate::event::Kind;
 use crate::subscriber::SubscriberId;
-use crate::subscriber::dead_letters::{DeadLetterCause, Filter};
+use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterFilter};
 
-/// The members.
+/// Members of the filter, in a body or a query.
 const FILTER_MEMBERS: [&str; 8] = [
     "webhook_id",
     "subscriber",
@@ -23,25 +23,25 @@ const FILTER_MEMBERS: [&str; 8] = [
     "reason",
 ];
 
-/// The parameters of a list.
+/// Parameters of the list of dead letters.
 pub(super) const LIST_PARAMETERS: [&str; 10] = {
     let [a, b, c, d, e, f, g, h] = FILTER_MEMBERS;
     [a, b, c, d, e, f, g, h, "page", "page_size"]
 };
 
-/// The parameters where many are discarded.
+/// Parameters of the endpoint that discards many dead letters.
 pub(super) const DISCARD_PARAMETERS: [&str; 9] = {
     let [a, b, c, d, e, f, g, h] = FILTER_MEMBERS;
     [a, b, c, d, e, f, g, h, "all"]
 };
 
-const NO_WEBHOOK: &str = "must be the number of a subscription";
+const NO_WEBHOOK: &str = "must be the id of a subscription";
 const NO_SUBSCRIBER: &str =
     "must be webhook:<id>, forward:<account>, replies:<account> or auto_reply";
-const OTHER_SUBSCRIBER: &str = "must not name another than webhook_id does";
+const OTHER_SUBSCRIBER: &str = "must name the same subscriber as webhook_id";
 
-/// The filter in a query.
-pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> Filter {
+/// Reads the filter from a query.
+pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> DeadLetterFilter {
     let webhook = parse_webhook_id(parameters);
     let subscriber = parameters.take_text("subscriber").and_then(|text| {
         let subscriber = SubscriberId::parse(&text);
@@ -52,7 +52,7 @@ pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> Filter {
         }
         subscriber
     });
-    Filter {
+    DeadLetterFilter {
         subscriber: webhook.or(subscriber),
         event: parameters.take_text("event"),
         kind: parameters.kind("kind"),
@@ -63,36 +63,33 @@ pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> Filter {
     }
 }
 
-/// The subscription that `webhook_id` of a query names.
+/// Reads the parameter `webhook_id` of a query as a subscriber.
 pub(in crate::edge) fn parse_webhook_id(parameters: &mut QueryParameters) -> Option<SubscriberId> {
     let text = parameters.take_text("webhook_id")?;
-    let number = text
-        .parse::<u64>()
-        .ok()
-        .filter(|number| number.to_string() == text);
+    let number = parse_number(&text);
     if number.is_none() {
         parameters.add_error("webhook_id", NO_WEBHOOK);
     }
     number.map(SubscriberId::Webhook)
 }
 
-/// The filter in a body; an empty one asks for all. A member that is none of these is refused: one
-/// that is misspelt would mean more than was meant.
+/// Parses the filter in a body; an empty body matches all dead letters. Unknown members are
+/// refused, since an ignored, misspelt member would match more than the caller meant.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong member.
-pub(super) fn filter_from_body(json: &str) -> Result<Filter, Error> {
+/// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] with every wrong member.
+pub(super) fn filter_from_body(json: &str) -> Result<DeadLetterFilter, ApiError> {
     let json = if json.trim_ascii().is_empty() {
         "{}"
     } else {
         json
     };
-    let given: BTreeMap<String, &RawValue> =
-        serde_json::from_str(json).map_err(|error| Error::from_json_error(&error))?;
-    let mut faults = FieldErrors::default();
-    faults.add_unknown_members(given.keys(), &FILTER_MEMBERS);
-    let member = |name: &str| non_null(given.get(name).copied());
-    let mut text = |name| faults.read_optional_text(name, member(name));
+    let members: BTreeMap<String, &RawValue> =
+        serde_json::from_str(json).map_err(|error| ApiError::from_json_error(&error))?;
+    let mut errors = FieldErrors::default();
+    errors.add_unknown_members(members.keys(), &FILTER_MEMBERS);
+    let member = |name: &str| non_null(members.get(name).copied());
+    let mut text = |name| errors.read_optional_text(name, member(name));
     let (event, entity) = (text("event"), text("entity"));
     let (subscriber, kind, cause) = (text("subscriber"), text("kind"), text("reason"));
     let webhook = member("webhook_id").map(|raw| {
@@ -102,49 +99,45 @@ pub(super) fn filter_from_body(json: &str) -> Result<Filter, Error> {
         )
     });
     let subscriber = subscriber.map(|text| (SubscriberId::parse(&text), NO_SUBSCRIBER));
-    let webhook = check_parsed("webhook_id", webhook, &mut faults);
-    let subscriber = check_parsed("subscriber", subscriber, &mut faults);
+    let webhook = check_parsed("webhook_id", webhook, &mut errors);
+    let subscriber = check_parsed("subscriber", subscriber, &mut errors);
     if webhook.is_some() && subscriber.is_some() && webhook != subscriber {
-        faults.add("subscriber", OTHER_SUBSCRIBER);
+        errors.add("subscriber", OTHER_SUBSCRIBER);
     }
-    let filter = Filter {
+    let filter = DeadLetterFilter {
         subscriber: webhook.or(subscriber),
         event,
         kind: check_parsed(
             "kind",
             kind.map(|name| (Kind::parse(&name), "must be a kind of entity")),
-            &mut faults,
+            &mut errors,
         ),
         entity,
-        since: time("since", member("since"), &mut faults),
-        until: time("until", member("until"), &mut faults),
+        since: errors.read_optional_time("since", member("since")),
+        until: errors.read_optional_time("until", member("until")),
         cause: check_parsed(
             "reason",
             cause.map(|name| {
                 (
                     DeadLetterCause::parse(&name),
-                    "must be a reason of dead letters",
+                    "must be a known reason of dead letters",
                 )
             }),
-            &mut faults,
+            &mut errors,
         ),
     };
-    faults.finish(filter)
+    errors.finish(filter)
 }
 
-fn time(name: &'static str, raw: Option<&RawValue>, faults: &mut FieldErrors) -> Option<Timestamp> {
-    faults.read_optional_time(name, raw)
-}
-
-/// What was read of a member that was given, or the note of what it has to be.
+/// Returns the parsed value of a member, or records the text that says what it must be.
 fn check_parsed<T>(
     name: &'static str,
-    read: Option<(Option<T>, &str)>,
-    faults: &mut FieldErrors,
+    parsed: Option<(Option<T>, &str)>,
+    errors: &mut FieldErrors,
 ) -> Option<T> {
-    let (value, expected) = read?;
+    let (value, expected) = parsed?;
     if value.is_none() {
-        faults.add(name, expected);
+        errors.add(name, expected);
     }
     value
 }
@@ -152,20 +145,21 @@ fn check_parsed<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Timestamp;
 
-    fn wrong(error: Error) -> Vec<String> {
-        let Error::InvalidFields(faults) = error else {
+    fn wrong(error: ApiError) -> Vec<String> {
+        let ApiError::InvalidFields(errors) = error else {
             panic!("{error}")
         };
-        faults
+        errors
             .into_iter()
-            .map(|fault| fault.field.into_owned())
+            .map(|error| error.field.into_owned())
             .collect()
     }
 
     #[test]
     fn a_body_and_a_query_mean_the_same() {
-        let filter = Filter {
+        let filter = DeadLetterFilter {
             subscriber: Some(SubscriberId::Webhook(4)),
             event: Some("status.changed".into()),
             kind: Some(Kind::Ticket),
@@ -184,11 +178,11 @@ mod tests {
         assert_eq!(filter_from_body(body).expect("all are right"), filter);
         assert_eq!(
             filter_from_body(" ").expect("nothing is asked for"),
-            Filter::default()
+            DeadLetterFilter::default()
         );
-        let agreeing = Filter {
+        let agreeing = DeadLetterFilter {
             subscriber: Some(SubscriberId::Webhook(4)),
-            ..Filter::default()
+            ..DeadLetterFilter::default()
         };
         assert_eq!(
             filter_from_body(r#"{"webhook_id": 4, "subscriber": "webhook:4"}"#).expect("one"),
@@ -198,9 +192,9 @@ mod tests {
             QueryParameters::parse("webhook_id=4&subscriber=webhook:4", &LIST_PARAMETERS);
         let read = filter_from_query(&mut parameters);
         assert_eq!(parameters.finish(read).expect("one"), agreeing);
-        let forward = Filter {
+        let forward = DeadLetterFilter {
             subscriber: Some(SubscriberId::Forward("acc_1".into())),
-            ..Filter::default()
+            ..DeadLetterFilter::default()
         };
         assert_eq!(
             filter_from_body(r#"{"subscriber": "forward:acc_1", "event": null}"#).expect("right"),
@@ -208,7 +202,7 @@ mod tests {
         );
     }
 
-    /// `{"webhok_id": 4}` would deliver everything again, to everybody.
+    /// An ignored `{"webhok_id": 4}` would deliver every dead letter of every subscription again.
     #[test]
     fn a_misspelt_member_is_no_wish_for_all() {
         assert_eq!(
@@ -227,7 +221,10 @@ mod tests {
             ),
             ["subscriber"]
         );
-        assert!(matches!(filter_from_body("[]"), Err(Error::InvalidJson(_))));
+        assert!(matches!(
+            filter_from_body("[]"),
+            Err(ApiError::InvalidJson(_))
+        ));
         let mut parameters =
             QueryParameters::parse("webhook_id=4&subscriber=webhook:5", &LIST_PARAMETERS);
         let read = filter_from_query(&mut parameters);

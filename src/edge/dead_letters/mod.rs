@@ -1,5 +1,4 @@
-//! `/api/v1/dead-letters`: what could not be delivered, to look at, to deliver again and to
-//! discard. For the admin.
+//! `/api/v1/dead-letters`: the admin's interface to dead letters: list, retry, discard.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -7,13 +6,14 @@ use serde_json::json;
 use tracing::info;
 
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::ApiError;
 use super::gate::NodeCore;
 use super::jobs::{accepted_job_response, job_error};
 use super::list::ListPage;
+use super::query::parse_number;
 use super::{answer, body};
 use crate::entity::Rejection;
-use crate::subscriber::dead_letters::{DiscardOutcome, Filter, ListedDeadLetter};
+use crate::subscriber::dead_letters::{DeadLetterFilter, DiscardOutcome, ListedDeadLetter};
 
 pub(super) mod filter;
 pub(super) mod spec;
@@ -21,13 +21,14 @@ mod view;
 
 use view::DeadLetterView;
 
-/// `GET /api/v1/dead-letters`
-pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /api/v1/dead-letters`: lists dead letters, newest first.
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let mut parameters = context.parameters(&filter::LIST_PARAMETERS);
     let page = parameters.page_request();
     let filter = filter::filter_from_query(&mut parameters);
     let (filter, page) = parameters.finish((filter, page))?;
     let core = context.edge.core()?;
+
     let found = core
         .subscribers
         .dead_letters()
@@ -38,27 +39,23 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
         .iter()
         .map(|found| DeadLetterView::new(found, core.reads.incarnation()))
         .collect();
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, found.total, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
 
-/// `GET /api/v1/dead-letters/{dead_letter_id}`
-pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /api/v1/dead-letters/{dead_letter_id}`: shows a dead letter.
+pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let core = context.edge.core()?;
     let found = find_dead_letter(&core, &id).await?;
     let payload = view::render_payload(&found, &core).await?;
-    Ok(answer::uncached_json(
-        StatusCode::OK,
+    Ok(answer::ok_json(
         &DeadLetterView::new(&found, core.reads.incarnation()).with_payload(payload),
     ))
 }
 
-/// `POST /api/v1/dead-letters/{dead_letter_id}/retry`
-pub(super) async fn retry(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `POST /api/v1/dead-letters/{dead_letter_id}/retry`: delivers a dead letter again.
+pub(super) async fn retry(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     let job = core
@@ -67,18 +64,14 @@ pub(super) async fn retry(context: &mut RequestContext) -> Result<HttpResponse, 
         .retry_dead_letter(parse_dead_letter_id(&id)?)
         .await
         .map_err(job_error)?;
-    info!(
-        dead_letter = id,
-        job = job.id,
-        "dead letter is delivered again"
-    );
+    info!(dead_letter = id, job = job.id, "dead letter retry started");
     Ok(accepted_job_response(&job))
 }
 
-/// `POST /api/v1/dead-letters/retry`
-pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `POST /api/v1/dead-letters/retry`: delivers the matching dead letters again.
+pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let body = context.read_json().await?;
-    let filter = filter::filter_from_body(body::text(&body)?)?;
+    let filter = filter::filter_from_body(body::body_text(&body)?)?;
     let job = context
         .edge
         .core()?
@@ -89,14 +82,14 @@ pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpRespon
         .map_err(job_error)?;
     info!(
         job = job.id,
-        total = job.total(),
-        "dead letters are delivered again"
+        total = job.total_records(),
+        "dead letter retry started"
     );
     Ok(accepted_job_response(&job))
 }
 
-/// `DELETE /api/v1/dead-letters/{dead_letter_id}`
-pub(super) async fn discard(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `DELETE /api/v1/dead-letters/{dead_letter_id}`: discards a dead letter.
+pub(super) async fn discard(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     match core
@@ -113,7 +106,7 @@ pub(super) async fn discard(context: &mut RequestContext) -> Result<HttpResponse
         DiscardOutcome::InJob(job) => {
             let message =
                 format!("job {job} is delivering it again; cancel the job first, or wait for it");
-            Err(Error::Rejected(Rejection::conflict(
+            Err(ApiError::Rejected(Rejection::conflict(
                 "retry_in_progress",
                 message,
             )))
@@ -121,15 +114,16 @@ pub(super) async fn discard(context: &mut RequestContext) -> Result<HttpResponse
     }
 }
 
-/// `DELETE /api/v1/dead-letters`
-pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `DELETE /api/v1/dead-letters`: discards the matching dead letters.
+pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let mut parameters = context.parameters(&filter::DISCARD_PARAMETERS);
     let is_all = parameters.one_of("all", &[("true", true)]).is_some();
     let filter = filter::filter_from_query(&mut parameters);
-    if filter == Filter::default() && !is_all {
-        parameters.add_error("all", "must be true where nothing else says which");
+    if filter == DeadLetterFilter::default() && !is_all {
+        parameters.add_error("all", "must be true if no other parameter is given");
     }
     let filter = parameters.finish(filter)?;
+
     let discarded = context
         .edge
         .core()?
@@ -138,13 +132,10 @@ pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResp
         .discard_matching(filter)
         .await?;
     info!(discarded, "dead letters discarded");
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &json!({"discarded": discarded}),
-    ))
+    Ok(answer::ok_json(&json!({"discarded": discarded})))
 }
 
-async fn find_dead_letter(core: &NodeCore, id: &str) -> Result<ListedDeadLetter, Error> {
+async fn find_dead_letter(core: &NodeCore, id: &str) -> Result<ListedDeadLetter, ApiError> {
     core.subscribers
         .dead_letters()
         .get(parse_dead_letter_id(id)?)
@@ -152,14 +143,10 @@ async fn find_dead_letter(core: &NodeCore, id: &str) -> Result<ListedDeadLetter,
         .ok_or_else(no_such_dead_letter)
 }
 
-/// The number in a path. One number has one spelling: `007` is none.
-fn parse_dead_letter_id(id: &str) -> Result<u64, Error> {
-    id.parse::<u64>()
-        .ok()
-        .filter(|number| number.to_string() == id)
-        .ok_or_else(no_such_dead_letter)
+fn parse_dead_letter_id(id: &str) -> Result<u64, ApiError> {
+    parse_number(id).ok_or_else(no_such_dead_letter)
 }
 
-fn no_such_dead_letter() -> Error {
-    Error::not_found("there is no such dead letter")
+fn no_such_dead_letter() -> ApiError {
+    ApiError::not_found("there is no such dead letter")
 }

@@ -1,4 +1,4 @@
-//! What the description of the API says of dead letters.
+//! OpenAPI descriptions of the endpoints of dead letters.
 
 use serde_json::{Value, json};
 
@@ -8,10 +8,11 @@ use super::super::jobs::spec::{TAG, add_job_answer};
 const AT: &str = "2025-12-05T10:31:04.310Z";
 
 const ABOUT: &str = "\
-`reason` is `exhausted` (every attempt failed), `too_old` (for too long), `refused` (an answer that no retry changes), \
-`expression` (the filter or the transform failed), and of many events at once `expired` (owed for longer than \
-`delivery.hold_days`) or `disabled` (the subscription was). `halts` says that the entity's later events wait for it. \
-Times in filters are those at which the event was received.";
+`reason` is `exhausted` (every attempt failed), `too_old` (failing for too long), `refused` (an \
+answer that no retry changes) or `expression` (the filter or the transform failed); dead letters of \
+many events are `expired` (undelivered for longer than `delivery.hold_days`) or `disabled` (the \
+subscription was disabled). `halts` is true if later events of the entity wait for the dead letter. \
+Times in filters are the times at which events were received.";
 
 fn dead_letter() -> Value {
     json!({
@@ -42,25 +43,50 @@ fn dead_letter_with_payload() -> Value {
 
 fn add_filter_parameters(endpoint: EndpointDoc, reason: &str) -> EndpointDoc {
     endpoint
-        .query("webhook_id", "Only those of this subscription.", 1)
+        .query("webhook_id", "Only dead letters of this subscription.", 1)
         .query(
             "subscriber",
-            "The same of any subscriber: `webhook:1`, `forward:acc_1`, `replies:acc_1` or `auto_reply`.",
+            "Only dead letters of this subscriber: `webhook:1`, `forward:acc_1`, \
+                `replies:acc_1` or `auto_reply`.",
             "webhook:1",
         )
-        .query("event", "Only those of events of this name.", "status.changed")
-        .query("kind", "Only those of entities of this kind.", "ticket")
-        .query("entity", "Only those of entities with this id.", "SUP-1042")
-        .query("since", "Received at this time or later (RFC 3339).", "2020-01-01T00:00:00Z")
-        .query("until", "Received before this time (RFC 3339).", "2099-01-01T00:00:00Z")
-        .query("reason", "exhausted, too_old, refused, expression, expired or disabled.", reason)
-        .refuses_field("webhook_id", "webhook_id must be the number of a subscription")
+        .query(
+            "event",
+            "Only dead letters of events with this name.",
+            "status.changed",
+        )
+        .query(
+            "kind",
+            "Only dead letters of entities of this kind.",
+            "ticket",
+        )
+        .query(
+            "entity",
+            "Only dead letters of entities with this id.",
+            "SUP-1042",
+        )
+        .query(
+            "since",
+            "Received at this time or later (RFC 3339).",
+            "2020-01-01T00:00:00Z",
+        )
+        .query(
+            "until",
+            "Received before this time (RFC 3339).",
+            "2099-01-01T00:00:00Z",
+        )
+        .query(
+            "reason",
+            "exhausted, too_old, refused, expression, expired or disabled.",
+            reason,
+        )
+        .refuses_field("webhook_id", "webhook_id must be the id of a subscription")
 }
 
 fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .access(EndpointAccess::Admin)
-        .part("dead_letter_id", "Its number.", 7)
+        .part("dead_letter_id", "The id of the dead letter.", 7)
         .refuses(404, "not_found", "there is no such dead letter")
         .refuses_when_not_ready()
 }
@@ -74,14 +100,14 @@ pub(in crate::edge) fn list() -> EndpointDoc {
     .about(ABOUT)
     .access(EndpointAccess::Admin)
     .paged()
-    .answers(200, "One page.", page)
+    .answers(200, "One page of the list.", page)
     .refuses_when_not_ready()
 }
 
 pub(in crate::edge) fn show() -> EndpointDoc {
     add_id_parameter(EndpointDoc::new(
         TAG,
-        "Show a dead letter with what would be delivered",
+        "Show a dead letter with the body of its delivery",
     ))
     .about(ABOUT)
     .free(&["payload"])
@@ -89,26 +115,40 @@ pub(in crate::edge) fn show() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn retry() -> EndpointDoc {
-    add_job_answer(add_id_parameter(EndpointDoc::new(TAG, "Deliver a dead letter again")))
-        .about("With the same `webhook-id`, and with `X-Hookyard-Replay: true`. If it is being delivered again already, the answer shows the job that does so. What fails again stays a dead letter.")
+    add_job_answer(add_id_parameter(EndpointDoc::new(
+        TAG,
+        "Deliver a dead letter again",
+    )))
+    .about(
+        "Sends the same `webhook-id`, and `X-Hookyard-Replay: true`. If a job is \
+            already delivering the dead letter, the answer shows that job. A dead letter \
+            that fails again stays a dead letter.",
+    )
 }
 
 pub(in crate::edge) fn retry_all() -> EndpointDoc {
     add_job_answer(EndpointDoc::new(TAG, "Deliver dead letters again"))
-        .about("All that the members given admit, each entity's in their order; without members, all there are. Those about many events are delivered one by one only.")
+        .about(
+            "Delivers all dead letters that match the members given, in order for each \
+            entity; without members, all dead letters. A dead letter of many events can \
+            only be retried by its id.",
+        )
         .access(EndpointAccess::Admin)
-        .takes("filter", json!({"webhook_id": 1, "event": "status.changed", "since": "2025-12-04T00:00:00Z"}))
+        .takes(
+            "filter",
+            json!({"webhook_id": 1, "event": "status.changed", "since": "2025-12-04T00:00:00Z"}),
+        )
         .or_nothing()
         .requires(&[])
         .refuses_bodies()
-        .refuses_field("webhook_id", "webhook_id must be the number of a subscription")
+        .refuses_field("webhook_id", "webhook_id must be the id of a subscription")
         .refuses_when_not_ready()
 }
 
 pub(in crate::edge) fn discard() -> EndpointDoc {
     add_id_parameter(EndpointDoc::new(TAG, "Discard a dead letter"))
-        .about("An entity whose later events waited for it goes on.")
-        .answers_nothing(204, "It is gone.")
+        .about("Later events of the entity that waited for the dead letter are delivered.")
+        .answers_nothing(204, "The dead letter is discarded.")
         .refuses(
             409,
             "retry_in_progress",
@@ -118,8 +158,15 @@ pub(in crate::edge) fn discard() -> EndpointDoc {
 
 pub(in crate::edge) fn discard_all() -> EndpointDoc {
     add_filter_parameters(EndpointDoc::new(TAG, "Discard dead letters"), "expired")
-        .about("All that the parameters admit and that no job is delivering again; `all=true` where there is no other parameter.")
+        .about(
+            "Discards all dead letters that match the parameters and that no job is \
+            delivering. Without other parameters, `all=true` is required.",
+        )
         .access(EndpointAccess::Admin)
-        .answers(200, "How many are gone.", json!({"discarded": 12}))
+        .answers(
+            200,
+            "The number of discarded dead letters.",
+            json!({"discarded": 12}),
+        )
         .refuses_when_not_ready()
 }

@@ -1,16 +1,18 @@
-//! A dead letter as it is shown.
+//! Dead letters as answers show them.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::super::error::Error;
+use super::super::entity_reference::EntityReference;
+use super::super::error::ApiError;
 use super::super::gate::NodeCore;
-use crate::event::{EventId, Kind, StoreIncarnation, Timestamp};
+use crate::event::{EventId, StoreIncarnation, Timestamp};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::{DeadLetterSubject, ListedDeadLetter};
 use crate::subscription::envelope;
 
-/// A dead letter. What is about one event only is null in one about many, and the other way round.
+/// Dead letter, as answers show it. The members of a single event are null in a dead letter of many
+/// events, and `range` is null in a dead letter of a single event.
 #[derive(Serialize)]
 pub(super) struct DeadLetterView<'a> {
     id: u64,
@@ -20,7 +22,7 @@ pub(super) struct DeadLetterView<'a> {
     at: Timestamp,
     event_id: Option<String>,
     event: Option<&'a str>,
-    entity: Option<DeadLetterEntity<'a>>,
+    entity: Option<EntityReference<'a>>,
     received_at: Option<Timestamp>,
     attempts: Option<u32>,
     last_attempt_at: Option<Timestamp>,
@@ -35,14 +37,7 @@ pub(super) struct DeadLetterView<'a> {
     payload: Option<Option<Box<RawValue>>>,
 }
 
-#[derive(Serialize)]
-struct DeadLetterEntity<'a> {
-    kind: Kind,
-    id: &'a str,
-    sequence: u64,
-}
-
-/// The events that one about many is about.
+/// Events of a dead letter that covers many.
 #[derive(Serialize)]
 struct DeadLetterRange {
     first_event_id: String,
@@ -54,7 +49,7 @@ impl<'a> DeadLetterView<'a> {
     pub(super) fn new(found: &'a ListedDeadLetter, incarnation: StoreIncarnation) -> Self {
         let ListedDeadLetter { letter, job } = found;
         let event_id = |position| EventId::new(incarnation, position).to_string();
-        let (one, range) = match &letter.subject {
+        let (single, range) = match &letter.subject {
             DeadLetterSubject::Event(delivery) => (Some(delivery), None),
             DeadLetterSubject::Range { first, last, count } => {
                 let (first_event_id, last_event_id) = (event_id(*first), event_id(*last));
@@ -79,30 +74,28 @@ impl<'a> DeadLetterView<'a> {
             },
             reason: letter.cause.as_str(),
             at: letter.at,
-            event_id: one.map(|one| event_id(one.event)),
-            event: one.map(|one| one.event_type.as_str()),
-            entity: one.map(|one| DeadLetterEntity {
-                kind: one.entity.kind(),
-                id: one.entity.id(),
-                sequence: one.sequence,
-            }),
-            received_at: one.map(|one| one.received_at),
-            attempts: one.map(|one| one.attempts),
-            last_attempt_at: one.filter(|one| one.attempts > 0).map(|one| one.last_at),
-            status: one.and_then(|one| one.status),
-            code: one.map(|one| one.code.as_str()),
-            detail: one.map(|one| one.detail.as_str()),
-            answer: one
-                .map(|one| one.answer.as_str())
+            event_id: single.map(|event| event_id(event.event)),
+            event: single.map(|event| event.event_type.as_str()),
+            entity: single.map(|event| EntityReference::new(&event.entity, Some(event.sequence))),
+            received_at: single.map(|event| event.received_at),
+            attempts: single.map(|event| event.attempts),
+            last_attempt_at: single
+                .filter(|event| event.attempts > 0)
+                .map(|event| event.last_at),
+            status: single.and_then(|event| event.status),
+            code: single.map(|event| event.code.as_str()),
+            detail: single.map(|event| event.detail.as_str()),
+            answer: single
+                .map(|event| event.answer.as_str())
                 .filter(|answer| !answer.is_empty()),
-            halts: one.is_some_and(|one| one.is_halting),
+            halts: single.is_some_and(|event| event.is_halting),
             range,
             job_id: *job,
             payload: None,
         }
     }
 
-    /// With what would be delivered now.
+    /// Adds the body that a retry would deliver now.
     pub(super) fn with_payload(self, payload: Option<Box<RawValue>>) -> Self {
         Self {
             payload: Some(payload),
@@ -111,12 +104,12 @@ impl<'a> DeadLetterView<'a> {
     }
 }
 
-/// What would be delivered now: of a subscription what its transform makes, of others the event in
-/// the form of deliveries. `None` if that is nothing, as where the transform fails.
+/// Renders the body that a retry would deliver now: the result of the subscription's transform, or
+/// the standard envelope. `None` if there is no body, as when the transform fails.
 pub(super) async fn render_payload(
     found: &ListedDeadLetter,
     core: &NodeCore,
-) -> Result<Option<Box<RawValue>>, Error> {
+) -> Result<Option<Box<RawValue>>, ApiError> {
     let DeadLetterSubject::Event(delivery) = &found.letter.subject else {
         return Ok(None);
     };
@@ -132,8 +125,8 @@ pub(super) async fn render_payload(
         SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => None,
     };
     let body = match transform {
-        Some(transform) => transform.body(&stored.record).ok(),
-        None => Some(envelope::body(&stored.record)),
+        Some(transform) => transform.render_body(&stored.record).ok(),
+        None => Some(envelope::encode_envelope(&stored.record)),
     };
     let text = body.and_then(|body| String::from_utf8(body).ok());
     Ok(text.and_then(|text| RawValue::from_string(text).ok()))

@@ -1,6 +1,6 @@
-//! The files of Swagger UI, which `build.rs` took out of their archive.
+//! Files of Swagger UI, which `build.rs` unpacks from their archive.
 
-/// `name` of a file with its media type and its bytes.
+/// Embeds the file `name` with its media type.
 macro_rules! asset {
     ($name:literal, $media_type:literal) => {
         (
@@ -11,7 +11,7 @@ macro_rules! asset {
     };
 }
 
-/// The files that the page uses: names, media types and bytes.
+/// Files that the page loads: names, media types and bytes.
 const FILES: [(&str, &str, &[u8]); 4] = [
     asset!("swagger-ui.css", "text/css; charset=utf-8"),
     asset!("swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
@@ -19,7 +19,7 @@ const FILES: [(&str, &str, &[u8]); 4] = [
     asset!("favicon-32x32.png", "image/png"),
 ];
 
-/// The media type and the bytes of the file `name`.
+/// Returns the media type and the bytes of the file `name`.
 pub(super) fn find_asset(name: &str) -> Option<(&'static str, &'static [u8])> {
     let (_, media_type, bytes) = FILES.into_iter().find(|(file, ..)| *file == name)?;
     Some((media_type, bytes))

@@ -1,5 +1,5 @@
-//! One endpoint as the description shows it: what it takes, what it answers and what it refuses,
-//! each with an example.
+//! Builder of the OpenAPI description of one endpoint: requests, answers and refusals, each with an
+//! example, from which the schemas are made.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,34 +16,34 @@ use utoipa::openapi::{
     ContentBuilder, HttpMethod, Ref, RefOr, Required, Response, ResponseBuilder,
 };
 
-/// Where the shape of every error is described.
+/// Name of the schema of every error.
 pub(in crate::edge) const ERROR: &str = "Error";
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
 
-/// The header that every 429 and 503 carries.
+/// Header of every answer 429 and 503.
 const RETRY_AFTER: &str = "Retry-After";
-const RETRY_AFTER_SAYS: &str = "Seconds until another try makes sense.";
+const RETRY_AFTER_ABOUT: &str = "Seconds until a retry makes sense.";
 
-/// What the default of `server.auth_failures_per_minute` leaves each caller.
+/// Default of `server.auth_failures_per_minute`, as the examples show it.
 const FAILURES_A_MINUTE: u32 = 100;
-const CALLS_WITH_WRONG_CREDENTIALS: &str = "Calls of one address with wrong credentials";
+const CALLS_WITH_WRONG_CREDENTIALS: &str = "Calls with wrong credentials from one address";
 
-/// Who may call an endpoint: the security schemes of the description.
+/// Access rule of an endpoint, as security schemes of the description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::edge) enum EndpointAccess {
-    /// Anyone.
+    /// Access for anyone, without credentials.
     Open,
-    /// The admin's bearer token.
+    /// Access with the bearer token of the admin.
     Admin,
-    /// The same, or one of the bus's publishers.
+    /// Access with the bearer token of the admin or of a publisher.
     Publisher,
-    /// These schemes together.
+    /// Access with all of these security schemes together.
     Signed(&'static [&'static str]),
 }
 
-/// What an endpoint is, built up piece by piece.
+/// Description of an endpoint, built step by step.
 pub(in crate::edge) struct EndpointDoc {
     tag: &'static str,
     summary: String,
@@ -67,7 +67,7 @@ struct AnswerExample {
 }
 
 impl EndpointDoc {
-    /// A description under `tag`, to which the table of the API adds the method and the path.
+    /// Starts a description in the section `tag`; the table of the API adds method and path.
     pub(in crate::edge) fn new(tag: &'static str, summary: impl Into<String>) -> Self {
         Self {
             tag,
@@ -84,13 +84,13 @@ impl EndpointDoc {
         }
     }
 
-    /// What there is to say beyond the summary, in Markdown.
+    /// Adds a text beyond the summary, in Markdown.
     pub(in crate::edge) fn about(mut self, description: impl Into<String>) -> Self {
         self.description = description.into();
         self
     }
 
-    /// Who may call it. What others are answered comes with it.
+    /// Sets the access rule, and adds the refusals that follow from it.
     pub(in crate::edge) fn access(mut self, access: EndpointAccess) -> Self {
         self.access = access;
         match access {
@@ -102,7 +102,7 @@ impl EndpointDoc {
         }
     }
 
-    /// A part of the path.
+    /// Adds a variable part of the path.
     pub(in crate::edge) fn part(
         self,
         name: &str,
@@ -118,7 +118,7 @@ impl EndpointDoc {
         )
     }
 
-    /// An optional parameter of the query.
+    /// Adds an optional parameter of the query.
     pub(in crate::edge) fn query(
         self,
         name: &str,
@@ -134,7 +134,7 @@ impl EndpointDoc {
         )
     }
 
-    /// A header that is not about who calls.
+    /// Adds an optional header that carries no credentials.
     pub(in crate::edge) fn header(
         self,
         name: &str,
@@ -150,9 +150,9 @@ impl EndpointDoc {
         )
     }
 
-    /// The parameters of every list.
+    /// Adds the parameters of every list, `page` and `page_size`.
     pub(in crate::edge) fn paged(self) -> Self {
-        self.query("page", "Which page, from 1.", 1)
+        self.query("page", "Number of the page, from 1.", 1)
             .query("page_size", "Items on a page, at most 100.", 20)
             .refuses_field(
                 "page_size",
@@ -160,36 +160,36 @@ impl EndpointDoc {
             )
     }
 
-    /// A body that it takes, with a name for it.
+    /// Adds an example of a request body under a name.
     pub(in crate::edge) fn takes(mut self, name: impl Into<String>, example: Value) -> Self {
         self.requests.push((name.into(), example));
         self
     }
 
-    /// It may be called without a body, which asks for nothing in particular.
+    /// Allows a request without a body.
     pub(in crate::edge) fn or_nothing(mut self) -> Self {
         self.is_body_optional = true;
         self
     }
 
-    /// The members that its body must have.
+    /// Sets the members that every request body must have.
     pub(in crate::edge) fn requires(mut self, members: &'static [&'static str]) -> Self {
         self.required = members;
         self
     }
 
-    /// The members of its answers that hold whatever a sender or a kind of entity puts there.
+    /// Sets the members of answers that may hold any JSON value.
     pub(in crate::edge) fn free(mut self, members: &'static [&'static str]) -> Self {
         self.free = members;
         self
     }
 
-    /// An answer with JSON in it.
+    /// Adds an answer with a JSON body.
     pub(in crate::edge) fn answers(self, status: u16, description: &str, example: Value) -> Self {
         self.answer(status, description, description, Some(example), &[])
     }
 
-    /// The same, with headers and what they say.
+    /// Adds an answer with a JSON body and headers, each with its description.
     pub(in crate::edge) fn answers_with(
         self,
         status: u16,
@@ -200,7 +200,7 @@ impl EndpointDoc {
         self.answer(status, description, description, Some(example), headers)
     }
 
-    /// An answer with plain text in it.
+    /// Adds an answer with a plain text body.
     pub(in crate::edge) fn answers_text(
         mut self,
         status: u16,
@@ -219,12 +219,12 @@ impl EndpointDoc {
         self
     }
 
-    /// An answer without a body.
+    /// Adds an answer without a body.
     pub(in crate::edge) fn answers_nothing(self, status: u16, description: &str) -> Self {
         self.answer(status, description, description, None, &[])
     }
 
-    /// A refusal: its code, and what its `detail` may say.
+    /// Adds a refusal with its code and an example of its `detail`.
     pub(in crate::edge) fn refuses(self, status: u16, code: &str, detail: &str) -> Self {
         let example = json!({"detail": detail, "code": code});
         self.answer(
@@ -236,7 +236,7 @@ impl EndpointDoc {
         )
     }
 
-    /// The refusal of wrong fields, of which `field` is one.
+    /// Adds the refusal of wrong fields, with `field` as the example.
     pub(in crate::edge) fn refuses_field(self, field: &str, detail: &str) -> Self {
         let errors = json!([{"field": field, "detail": detail}]);
         let example = json!({"detail": detail, "code": "validation_failed", "errors": errors});
@@ -244,31 +244,31 @@ impl EndpointDoc {
         self.answer(
             400,
             &name,
-            "Every wrong or missing field is named.",
+            "A field is wrong or missing; `errors` names every such field.",
             Some(example),
             &[],
         )
     }
 
-    /// The refusal of more than `most` of `what` a minute.
-    pub(in crate::edge) fn limits(self, most: u32, what: &str) -> Self {
-        let detail = format!("rate limit of {most} a minute is used up");
+    /// Adds the refusal of more than `most` calls per minute; `calls` describes the calls.
+    pub(in crate::edge) fn limits(self, most: u32, calls: &str) -> Self {
+        let detail = format!("rate limit of {most} requests per minute exceeded");
         let example = json!({"detail": detail, "code": "rate_limited"});
         self.answer(
             429,
-            &format!("rate_limited: {what}"),
-            &format!("{what}: {detail}"),
+            &format!("rate_limited: {calls}"),
+            &format!("{calls}: {detail}"),
             Some(example),
             &[],
         )
     }
 
-    /// The refusal of too many calls with wrong credentials.
+    /// Adds the refusal of too many calls with wrong credentials.
     pub(in crate::edge) fn limits_failures(self) -> Self {
         self.limits(FAILURES_A_MINUTE, CALLS_WITH_WRONG_CREDENTIALS)
     }
 
-    /// What every endpoint that takes JSON refuses.
+    /// Adds the refusals of every endpoint that reads a JSON body.
     pub(in crate::edge) fn refuses_bodies(self) -> Self {
         self.refuses(
             400,
@@ -283,18 +283,19 @@ impl EndpointDoc {
         )
     }
 
-    /// What every endpoint that takes events in may answer for want of room or of a store.
+    /// Adds the refusals of every endpoint that accepts events: overload, quarantine, no open
+    /// store.
     pub(in crate::edge) fn refuses_when_busy(self) -> Self {
         self.refuses(503, "overloaded", "the node is overloaded, retry later")
             .refuses(
                 503,
                 "entity_quarantined",
-                "the entity takes no events for now, retry later",
+                "the entity is quarantined after repeated crashes, retry later",
             )
             .refuses_when_not_ready()
     }
 
-    /// What every endpoint that looks into the store may answer.
+    /// Adds the refusal of every endpoint that reads the store.
     pub(in crate::edge) fn refuses_when_not_ready(self) -> Self {
         self.refuses(
             503,
@@ -348,7 +349,7 @@ impl EndpointDoc {
         self
     }
 
-    /// The operation at `method` of `path`, as the specification has it.
+    /// Builds the operation for `method` and `path`.
     pub(super) fn into_operation(self, method: &HttpMethod, path: &str) -> OperationBuilder {
         let mut operation = OperationBuilder::new()
             .tag(self.tag)
@@ -409,15 +410,15 @@ fn response(status: u16, answers: Vec<AnswerExample>, free: &[&str]) -> Response
         .collect();
     descriptions.dedup();
     let mut response = ResponseBuilder::new().description(descriptions.join("; "));
-    let retry_after = matches!(status, 429 | 503).then_some(&(RETRY_AFTER, RETRY_AFTER_SAYS));
-    for (name, says) in answers
+    let retry_after = matches!(status, 429 | 503).then_some(&(RETRY_AFTER, RETRY_AFTER_ABOUT));
+    for (name, about) in answers
         .iter()
         .flat_map(|answer| answer.headers)
         .chain(retry_after)
     {
         let header = HeaderBuilder::new()
             .schema(string())
-            .description(Some(*says));
+            .description(Some(*about));
         response = response.header(*name, header.build());
     }
     let media_type = answers.first().map_or(JSON, |answer| answer.media_type);
@@ -452,7 +453,7 @@ fn examples(named: Vec<(String, Value)>) -> impl Iterator<Item = (String, Exampl
         .map(|(name, value)| (name, ExampleBuilder::new().value(Some(value)).build()))
 }
 
-/// A stable id, such as `post_api_v1_accounts`.
+/// Makes a stable operation id, such as `post_api_v1_accounts`.
 fn operation_id(method: &HttpMethod, path: &str) -> String {
     let method = match method {
         HttpMethod::Get => "get",
@@ -476,17 +477,17 @@ fn string() -> Schema {
         .into()
 }
 
-/// How schemas are made of examples.
+/// Rules for schemas made of examples.
 #[derive(Clone, Copy)]
 struct SchemaRules<'a> {
-    /// The members that must be there; without it, those that all examples have.
+    /// Required members; `None` means the members that all examples have.
     required: Option<&'a [&'a str]>,
-    /// The members that may be anything.
+    /// Members that may hold any JSON value.
     free: &'a [&'a str],
 }
 
 impl SchemaRules<'_> {
-    /// What the examples have in common.
+    /// Makes the schema that all `examples` fit.
     fn schema_of_all<'v>(self, examples: impl Iterator<Item = &'v Value>) -> RefOr<Schema> {
         let examples: Vec<&Value> = examples.collect();
         let objects: Vec<_> = examples
@@ -498,21 +499,21 @@ impl SchemaRules<'_> {
             .copied()
             .partition(|example| example.is_array());
         if !lists.is_empty() && !others.is_empty() && others.len() == objects.len() {
-            let [one, several] =
+            let [object, list] =
                 [others, lists].map(|examples| self.schema_of_all(examples.into_iter()));
-            return RefOr::T(OneOfBuilder::new().item(one).item(several).build().into());
+            return RefOr::T(OneOfBuilder::new().item(object).item(list).build().into());
         }
         if objects.is_empty() || objects.len() < examples.len() {
-            let one_type = examples
+            let is_one_type = examples
                 .windows(2)
                 .all(|pair| kind(pair[0]) == kind(pair[1]));
             return examples
                 .first()
-                .filter(|_| one_type)
-                .map_or_else(any, |example| self.schema_of(example));
+                .filter(|_| is_one_type)
+                .map_or_else(any_value, |example| self.schema_of(example));
         }
-        // What is required is required of the whole, or of each item of a list: not of what stands
-        // within it.
+        // The required members are those of the body or of each item of a list, not of nested
+        // objects.
         let within = Self {
             required: self.required.map(|_| &[][..]),
             ..self
@@ -531,7 +532,7 @@ impl SchemaRules<'_> {
                     .map_or(in_all, |required| required.contains(&name.as_str()));
                 let is_free = self.free.contains(&name.as_str());
                 let member = if is_free {
-                    any()
+                    any_value()
                 } else {
                     within.schema_of_all(values.into_iter())
                 };
@@ -545,7 +546,7 @@ impl SchemaRules<'_> {
         RefOr::T(schema.build().into())
     }
 
-    /// The schema of a value like `example`.
+    /// Makes the schema of values like `example`.
     fn schema_of(self, example: &Value) -> RefOr<Schema> {
         match (example, kind(example)) {
             (Value::Array(items), _) => RefOr::T(
@@ -556,13 +557,13 @@ impl SchemaRules<'_> {
             ),
             (Value::Object(_), _) => self.schema_of_all(std::iter::once(example)),
             (_, Some(kind)) => RefOr::T(ObjectBuilder::new().schema_type(kind).build().into()),
-            (_, None) => any(),
+            (_, None) => any_value(),
         }
     }
 }
 
-/// What may be anything, as far as examples tell: null says nothing of what else may stand there.
-fn any() -> RefOr<Schema> {
+/// Makes the schema of any value: an example that is null does not show the type.
+fn any_value() -> RefOr<Schema> {
     RefOr::T(
         ObjectBuilder::new()
             .schema_type(SchemaType::AnyValue)

@@ -1,5 +1,5 @@
-//! Guides: the longer documents that the binary carries. A browser gets them as pages, others as
-//! the Markdown they are written in.
+//! Guides: the longer documents in the binary. A browser gets HTML pages, other clients the
+//! Markdown source.
 
 use actix_web::http::header::{ACCEPT, HeaderValue, LOCATION, VARY};
 use actix_web::{HttpRequest, HttpResponse};
@@ -7,34 +7,37 @@ use pulldown_cmark::{CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag
 
 use super::file_response;
 use crate::edge::context::RequestContext;
-use crate::edge::error::Error;
+use crate::edge::error::ApiError;
 
-/// One document, and the line that a list shows of it.
+/// Guide with the line that a list shows for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Guide {
-    /// Its name in paths and on the command line.
+    /// Name in paths and on the command line.
     pub topic: &'static str,
-    /// One line about what it answers.
+    /// One line about the questions that the guide answers.
     pub summary: &'static str,
-    /// The document itself.
+    /// Text of the guide in Markdown.
     pub markdown: &'static str,
 }
 
-/// All guides, in the order of lists. A new one is its file and a line here.
+/// All guides, in the order of lists. A new guide needs its file and an entry here.
 pub const GUIDES: [Guide; 4] = [
     Guide {
         topic: "receive",
-        summary: "Each source of events: its requests and answers, signatures, idempotency, and refused requests",
+        summary: "Each source of events: its requests and answers, signatures, idempotency, \
+            and refused requests",
         markdown: include_str!("guide/receive.md"),
     },
     Guide {
         topic: "subscribe",
-        summary: "Subscriptions, filters and transforms, verifying deliveries, retries, dead letters and replays",
+        summary: "Subscriptions, filters and transforms, verifying deliveries, retries, dead \
+            letters and replays",
         markdown: include_str!("guide/subscribe.md"),
     },
     Guide {
         topic: "operate",
-        summary: "Running a node: secrets, proxies, sizing, upgrades, recovery, encryption, and its log lines",
+        summary: "Running a node: secrets, proxies, sizing, upgrades, recovery, encryption, \
+            and its log lines",
         markdown: include_str!("guide/operate.md"),
     },
     Guide {
@@ -46,8 +49,8 @@ pub const GUIDES: [Guide; 4] = [
 
 const PAGE: &str = include_str!("guide.html");
 
-/// `GET /docs/guide/`
-pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /docs/guide/`: lists the guides.
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let request = &context.request;
     if !wants_markdown(request) && !request.path().ends_with('/') {
         return Ok(redirect("guide/"));
@@ -55,13 +58,13 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     Ok(respond(request, &list_guides()))
 }
 
-/// `GET /docs/guide/{topic}`
-pub(in crate::edge) async fn page(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /docs/guide/{topic}`: shows a guide as HTML or Markdown.
+pub(in crate::edge) async fn page(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let path: String = context.parse_path()?;
     let topic = path.trim_end_matches(".md");
     let guide = GUIDES.iter().find(|guide| guide.topic == topic);
     let guide = guide.ok_or_else(|| {
-        Error::not_found("there is no guide of this name; /docs/guide/ lists them")
+        ApiError::not_found("there is no such guide; /docs/guide/ lists all guides")
     })?;
 
     let request = &context.request;
@@ -72,7 +75,7 @@ pub(in crate::edge) async fn page(context: &mut RequestContext) -> Result<HttpRe
     Ok(respond(request, guide.markdown))
 }
 
-/// The list of guides as Markdown.
+/// Renders the list of guides as Markdown.
 fn list_guides() -> String {
     let mut list = "# Guides\n\n".to_owned();
     for Guide { topic, summary, .. } in GUIDES {
@@ -111,10 +114,10 @@ fn respond(request: &HttpRequest, markdown: &str) -> HttpResponse {
     response
 }
 
-/// A heading's level, its text, and the name by which links lead to it.
+/// Level of a heading, its text, and its anchor.
 type Heading = (HeadingLevel, String, String);
 
-/// `markdown` as a page with a table of contents.
+/// Renders `markdown` as an HTML page with a table of contents.
 fn render_page(markdown: &str) -> String {
     let mut events: Vec<_> = Parser::new_ext(markdown, Options::ENABLE_TABLES)
         .map(to_page_link)
@@ -125,7 +128,7 @@ fn render_page(markdown: &str) -> String {
         .map(|(_, text, _)| Event::Text(CowStr::from(text.clone())));
 
     let page = PAGE.replacen("%TITLE%", &to_html(title), 1);
-    let page = page.replacen("%CONTENTS%", &to_html(contents_of(&headings)), 1);
+    let page = page.replacen("%CONTENTS%", &to_html(table_of_contents(&headings)), 1);
     page.replacen("%BODY%", &to_html(events), 1)
 }
 
@@ -135,7 +138,7 @@ fn to_html<'e>(events: impl IntoIterator<Item = Event<'e>>) -> String {
     text
 }
 
-/// Leads a link to another guide's file to its page.
+/// Turns a link to another guide's file into a link to its page.
 fn to_page_link(event: Event<'_>) -> Event<'_> {
     match event {
         Event::Start(Tag::Link {
@@ -156,7 +159,7 @@ fn to_page_link(event: Event<'_>) -> Event<'_> {
     }
 }
 
-/// Gives each heading in `events` a name made of its text.
+/// Gives each heading in `events` an anchor made of its text.
 fn name_headings(events: &mut [Event<'_>]) -> Vec<Heading> {
     let mut headings = Vec::new();
     for start in 0..events.len() {
@@ -172,7 +175,7 @@ fn name_headings(events: &mut [Event<'_>]) -> Vec<Heading> {
                 _ => None,
             })
             .collect();
-        let name = slug(&text);
+        let name = anchor(&text);
         if let Event::Start(Tag::Heading { id, .. }) = &mut events[start] {
             *id = Some(CowStr::from(name.clone()));
         }
@@ -181,16 +184,16 @@ fn name_headings(events: &mut [Event<'_>]) -> Vec<Heading> {
     headings
 }
 
-/// The name that GitHub, too, gives a heading of this text.
-fn slug(text: &str) -> String {
+/// Makes the anchor that GitHub also makes of a heading's text.
+fn anchor(text: &str) -> String {
     let text = text.to_lowercase().replace(' ', "-");
     text.chars()
         .filter(|character| character.is_alphanumeric() || matches!(character, '-' | '_'))
         .collect()
 }
 
-/// A list of links to the sections.
-fn contents_of(headings: &[Heading]) -> Vec<Event<'static>> {
+/// Builds a list of links to the sections, as Markdown events.
+fn table_of_contents(headings: &[Heading]) -> Vec<Event<'static>> {
     let mut events = vec![Event::Start(Tag::List(None))];
     for (_, text, name) in headings
         .iter()

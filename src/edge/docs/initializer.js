@@ -1,5 +1,5 @@
-// Shows the node's own description, and signs requests: in the "Authorize" dialog a person enters a signing secret where
-// the request carries a signature, and the signature is made of it here, in the browser. The secret itself is never sent.
+// Shows the OpenAPI description of this node, and signs requests: a person enters the signing secret in the "Authorize"
+// dialog, and this script replaces it by the signature in the browser. The secret itself is never sent.
 "use strict";
 
 const encoder = new TextEncoder();
@@ -10,7 +10,7 @@ async function hmac(secret, parts) {
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-// Each header that carries a signature: what is made of the secret that was entered for it.
+// Functions that compute a signature of the secret entered, by the header that carries the signature.
 const signers = {
   "X-CRM-Signature": async (secret, request) => {
     const timestamp = new Date().toISOString();

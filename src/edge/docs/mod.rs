@@ -1,5 +1,5 @@
-//! The description of the API: `/openapi.json`, and `/docs` to read it and try each endpoint in a
-//! browser.
+//! Documentation of the API: `/openapi.json`, `/docs` to try each endpoint in a browser, and the
+//! guides.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -10,34 +10,35 @@ use bytes::Bytes;
 
 use super::answer;
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::ApiError;
 
 mod assets;
 pub(in crate::edge) mod endpoint;
 pub mod guide;
 mod spec;
 
-pub use spec::spec;
+pub use spec::build_openapi;
 
 const INDEX: &str = include_str!("index.html");
 const INITIALIZER: &str = include_str!("initializer.js");
 
-/// What the page may do: scripts and styles of this node only; Swagger UI sets styles of elements
-/// and has small images inline.
-const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
-                      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Content security policy of all pages: only scripts and styles of this node. Swagger UI sets
+/// inline styles and embeds small images as `data:` URLs.
+const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; \
+    style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// `GET /openapi.json`
-pub(super) async fn openapi(_context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    Ok(answer::uncached_json(StatusCode::OK, &spec()))
+/// Handles `GET /openapi.json`: answers the OpenAPI description.
+pub(super) async fn openapi(_context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
+    Ok(answer::ok_json(&build_openapi()))
 }
 
-/// `GET /docs`
-pub(super) async fn page(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /docs`: shows Swagger UI.
+pub(super) async fn page(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     if context.request.path().ends_with('/') {
         return Ok(file_response("text/html; charset=utf-8", INDEX));
     }
-    // The page names its files relative to itself.
+    // The page loads its files by relative paths, so it needs the slash.
     let mut response = HttpResponse::new(StatusCode::PERMANENT_REDIRECT);
     response
         .headers_mut()
@@ -45,13 +46,13 @@ pub(super) async fn page(context: &mut RequestContext) -> Result<HttpResponse, E
     Ok(response)
 }
 
-/// `GET /docs/{file}`
-pub(super) async fn asset(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /docs/{file}`: answers a file of Swagger UI.
+pub(super) async fn asset(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let name: String = context.parse_path()?;
-    asset_of(&name).ok_or_else(Error::nothing_here)
+    asset_response(&name).ok_or_else(ApiError::nothing_here)
 }
 
-fn asset_of(name: &str) -> Option<HttpResponse> {
+fn asset_response(name: &str) -> Option<HttpResponse> {
     if name == "initializer.js" {
         return Some(file_response("text/javascript; charset=utf-8", INITIALIZER));
     }
@@ -66,7 +67,7 @@ fn file_response(media_type: &'static str, bytes: impl Into<Bytes>) -> HttpRespo
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(CONTENT_POLICY),
     );
-    // Another version of the node has other files under the same names.
+    // Another version of the node serves other files under the same names.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

@@ -1,5 +1,4 @@
-//! The whole description: what each part of the edge says of its endpoints, with the security
-//! schemes and the shape of errors.
+//! OpenAPI description of all endpoints, with the security schemes and the schema of errors.
 
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -12,47 +11,51 @@ use super::super::api;
 use super::endpoint::ERROR;
 
 const ABOUT: &str = "\
-Hookyard takes signed webhooks in, gives every ticket, lead and conversation an actor of its own, and keeps each one's \
-events strictly in order.\n\n\
-Every error has the members `detail`, for people, and `code`, for programs; a validation error lists each wrong field in \
-`errors`. Paths work with and without a slash at their end. Limits are counted over a minute, those of an address by the \
-whole address for IPv4 and by its /64 network for IPv6, and examples show them as they are by default.\n\n\
-To try an endpoint that takes signed requests, enter the signing *secret* under *Authorize*: this page makes the signature of it \
-in your browser and sends only that.";
+Hookyard receives signed webhooks, applies the events of each entity (a ticket, a lead, a \
+conversation …) strictly in order, and delivers them to subscribers.\n\n\
+Every error has the members `detail`, for people, and `code`, for programs; a validation error \
+lists each wrong field in `errors`. Paths work with and without a slash at the end. Rate limits \
+are counted per minute, by address for IPv4 and by /64 network for IPv6; the examples show the \
+default limits.\n\n\
+To try an endpoint that requires a signature, enter the signing *secret* under *Authorize*. This \
+page computes the signature in your browser; it never sends the secret.";
 
-/// Each part of the API with what it is; the order is that of the page.
+/// Sections of the API with their descriptions, in the order of the page.
 const TAGS: [(&str, &str); 10] = [
-    ("Support", "Events of support tickets, from a CRM."),
+    ("Support", "Receives events of support tickets from a CRM."),
     (
         "Leads",
-        "Events of pre-leads, leads and customers, from a CRM.",
+        "Receives events of pre-leads, leads and customers from a CRM.",
     ),
-    ("C2S", "Events of leads, from Contact2Sale."),
+    ("C2S", "Receives events of leads from Contact2Sale."),
     (
         "Configured sources",
-        "Events of any sender that the configuration describes.",
+        "Receives events of senders that the configuration describes.",
     ),
     (
         "Event bus",
-        "Events that the CRM publishes, and the catalogue of all events.",
+        "Receives events that the CRM publishes, and lists all known events.",
     ),
-    ("Instagram", "Messages of Instagram's business accounts."),
+    (
+        "Instagram",
+        "Receives and sends messages of Instagram business accounts.",
+    ),
     (
         "Subscriptions",
-        "Who gets which events, signed how, and what came of it. For the admin.",
+        "Defines which events are delivered to which URL, and shows the deliveries. Admin only.",
     ),
     (
         "Dead letters",
-        "What could not be delivered, and what is delivered again. For the admin.",
+        "Shows deliveries that failed for good, and delivers events again. Admin only.",
     ),
     (
         "Reads",
-        "What was received and what became of it. For the admin.",
+        "Shows entities, received events and their processing, and the call log. Admin only.",
     ),
-    ("Node", "The node itself. For anyone."),
+    ("Node", "Shows the health of the node. Open to everyone."),
 ];
 
-/// A header that carries a secret or what is made of one.
+/// Header that carries a secret or a signature.
 struct KeyHeader {
     scheme: &'static str,
     header: &'static str,
@@ -68,7 +71,8 @@ const KEY_HEADERS: [KeyHeader; 6] = [
     KeyHeader {
         scheme: "support_signature",
         header: "X-CRM-Signature",
-        about: "Hex HMAC-SHA256 of the body followed by the timestamp in `X-CRM-Timestamp`. On this page: the secret.",
+        about: "Hex HMAC-SHA256 of the body followed by the timestamp in `X-CRM-Timestamp`. \
+                On this page: enter the secret.",
     },
     KeyHeader {
         scheme: "c2s_token",
@@ -78,23 +82,26 @@ const KEY_HEADERS: [KeyHeader; 6] = [
     KeyHeader {
         scheme: "leads_signature",
         header: "X-Webhook-Signature",
-        about: "Hex HMAC-SHA256 of the body, if `[sources.leads]` has secrets. On this page: the secret.",
+        about: "Hex HMAC-SHA256 of the body, if `[sources.leads]` has secrets. \
+                On this page: enter the secret.",
     },
     KeyHeader {
         scheme: "configured_signature",
         header: "X-Hub-Signature-256",
-        about: "`sha256=` and the hex HMAC-SHA256 of the body, as the presets github and meta have it. On this page: the secret.",
+        about: "`sha256=` and the hex HMAC-SHA256 of the body, in the presets github and meta. \
+                On this page: enter the secret.",
     },
     KeyHeader {
         scheme: "instagram_signature",
         header: "X-Hub-Signature-256",
-        about: "`sha256=` and the hex HMAC-SHA256 of the body, under the app's secret. On this page: the secret.",
+        about: "`sha256=` and the hex HMAC-SHA256 of the body, under the secret of the app. \
+                On this page: enter the secret.",
     },
 ];
 
-/// The description of every endpoint there is, enabled or not.
+/// Builds the OpenAPI description of every endpoint, enabled or not.
 #[must_use]
-pub fn spec() -> OpenApi {
+pub fn build_openapi() -> OpenApi {
     let mut paths = Paths::new();
     for endpoint in api::endpoints(&[]) {
         let path = endpoint.documented_path();
@@ -107,6 +114,7 @@ pub fn spec() -> OpenApi {
             paths.add_path_operation(path.clone(), vec![method], described.build());
         }
     }
+
     let tags = TAGS.map(|(name, about)| {
         TagBuilder::new()
             .name(name)
@@ -126,7 +134,7 @@ pub fn spec() -> OpenApi {
             .schema(ERROR, error_schema())
             .security_scheme(
                 "admin_token",
-                bearer_scheme("The admin's token, `admin.token` in the configuration."),
+                bearer_scheme("The token `admin.token` of the configuration."),
             )
             .security_scheme(
                 "publisher_token",
@@ -157,25 +165,25 @@ fn header_scheme(key: &KeyHeader) -> SecurityScheme {
     )))
 }
 
-/// The one shape of every error.
+/// Builds the schema of every error.
 fn error_schema() -> Schema {
     let string = |about: &str| {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .description(Some(about))
     };
-    let fault = ObjectBuilder::new()
+    let field_error = ObjectBuilder::new()
         .property(
             "field",
             string("The path of the field, such as data.status."),
         )
-        .property("detail", string("What is wrong with it."))
+        .property("detail", string("The problem with the field."))
         .required("field")
         .required("detail");
     ObjectBuilder::new()
-        .property("detail", string("One sentence for a person."))
-        .property("code", string("A stable name for a program."))
-        .property("errors", ArrayBuilder::new().items(fault.build()))
+        .property("detail", string("A sentence for people."))
+        .property("code", string("A stable name for programs."))
+        .property("errors", ArrayBuilder::new().items(field_error.build()))
         .required("detail")
         .required("code")
         .build()
@@ -192,7 +200,7 @@ mod tests {
 
     #[test]
     fn every_operation_has_an_example_its_tag_and_an_id_of_its_own() {
-        let spec = serde_json::to_value(spec()).expect("JSON");
+        let spec = serde_json::to_value(build_openapi()).expect("JSON");
         assert_eq!(spec["openapi"], "3.1.0");
         let tags: Vec<_> = TAGS.iter().map(|(name, _)| json!([name])).collect();
         let mut ids = BTreeSet::new();
@@ -212,9 +220,8 @@ mod tests {
         }
     }
 
-    /// The only calls that need say no more than their path does are reads, removals and those that
-    /// do something to what the path names; those that may be called either way are told from those
-    /// that may not.
+    /// Calls without a body are reads, removals and actions on the resource in the path. A body that
+    /// may be left out is marked as optional.
     #[test]
     fn what_takes_a_body_says_so_and_how_a_wrong_one_is_refused() {
         let mut optional = Vec::new();
@@ -247,7 +254,7 @@ mod tests {
 
     #[test]
     fn every_scheme_that_is_asked_for_is_described() {
-        let spec = serde_json::to_value(spec()).expect("JSON");
+        let spec = serde_json::to_value(build_openapi()).expect("JSON");
         let schemes = spec["components"]["securitySchemes"]
             .as_object()
             .expect("schemes");
@@ -270,7 +277,7 @@ mod tests {
     }
 
     fn operations() -> Vec<(String, Value)> {
-        let spec = serde_json::to_value(spec()).expect("JSON");
+        let spec = serde_json::to_value(build_openapi()).expect("JSON");
         let paths = spec["paths"].as_object().expect("paths").clone();
         let operations = paths.into_iter().flat_map(|(path, item)| {
             let item = item.as_object().expect("operations").clone();
@@ -313,8 +320,8 @@ mod tests {
             let is_for_anyone =
                 operation["tags"][0] == "Node" || name.ends_with("/events/available");
             let is_handshake = operation["responses"]["200"]["content"]["text/plain"].is_object();
-            // What senders and publishers send are events; of what the admin alone may do, one
-            // thing makes an event go its way.
+            // Senders and publishers post events; of the admin's own endpoints only `reprocess` submits
+            // an event.
             let is_the_admins = operation["security"] == json!([{"admin_token": []}]);
             let takes_in =
                 name.starts_with("post ") && (!is_the_admins || name.ends_with("/reprocess"));
@@ -378,21 +385,24 @@ mod tests {
 
     #[test]
     fn what_a_sender_cannot_see_in_an_example_is_said() {
-        let said = |wanted: &str| {
+        let operations_with = |text: &str| {
             let operations = operations()
                 .into_iter()
-                .filter(|(_, operation)| operation.to_string().contains(wanted));
+                .filter(|(_, operation)| operation.to_string().contains(text));
             operations.map(|(name, _)| name).collect::<Vec<_>>()
         };
-        assert_eq!(said("microseconds"), ["post /api/v1/webhooks/c2s"]);
+        assert_eq!(
+            operations_with("microseconds"),
+            ["post /api/v1/webhooks/c2s"]
+        );
         let late = "keeps its newer status";
         assert!(
-            said(late)
+            operations_with(late)
                 .iter()
                 .all(|name| name.ends_with("/status/update"))
-                && said(late).len() == 2
+                && operations_with(late).len() == 2
         );
-        let by_address = said("/64 network");
+        let by_address = operations_with("/64 network");
         for path in [
             "/in/{name}",
             "/api/v1/webhooks/c2s",

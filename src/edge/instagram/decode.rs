@@ -16,8 +16,8 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tracing::Span;
 
-use super::super::body::text;
-use super::super::error::Error;
+use super::super::body::body_text;
+use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, non_null};
 use super::super::raw_json::{self, RawItems};
 use super::super::signature::VerifiedBody;
@@ -34,11 +34,11 @@ const UNKNOWN_ACCOUNT: &str = "0";
 /// Decodes `body` into commands that are logged under `span`, in the order of the call.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], or [`Error::InvalidFields`] for a call that is not Instagram's or holds
-/// more than 1,000 updates or entries.
-pub fn decode_instagram_call(body: &VerifiedBody, span: &Span) -> Result<Vec<Command>, Error> {
-    let [object, entry] = find_members(text(body.body())?, ["object", "entry"])
-        .map_err(|error| Error::from_json_error(&error))?;
+/// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] for a call that is not Instagram's or
+/// holds more than 1,000 updates or entries.
+pub fn decode_instagram_call(body: &VerifiedBody, span: &Span) -> Result<Vec<Command>, ApiError> {
+    let [object, entry] = find_members(body_text(body.bytes())?, ["object", "entry"])
+        .map_err(|error| ApiError::from_json_error(&error))?;
     let mut faults = FieldErrors::default();
     faults.read_one_of("object", object, &[SOURCE.as_str()]);
     let entries = optional_items(entry).unwrap_or_else(|| {
@@ -72,7 +72,7 @@ pub fn decode_instagram_call(body: &VerifiedBody, span: &Span) -> Result<Vec<Com
 
     updates
         .iter()
-        .map(|update| update_command(body.body(), update, span))
+        .map(|update| update_command(body.bytes(), update, span))
         .collect()
 }
 
@@ -94,7 +94,7 @@ fn collect_entry_updates<'a>(entry: &'a RawValue, updates: &mut Vec<InstagramUpd
     let is_object = members.is_ok();
     let [id, time, messaging, changes] = members.unwrap_or_default();
     let (account, time) = (
-        id.and_then(raw_json::id),
+        id.and_then(raw_json::parse_id),
         time.and_then(item::parse_item_time),
     );
     let (messaging, changes) = (optional_items(messaging), optional_items(changes));
@@ -151,14 +151,14 @@ fn optional_items(raw: Option<&RawValue>) -> Option<RawItems<'_>> {
     let Some(raw) = non_null(raw) else {
         return Some(NO_ITEMS);
     };
-    raw_json::items(raw.get(), UPDATES_MAX).ok()
+    raw_json::first_items(raw.get(), UPDATES_MAX).ok()
 }
 
 fn update_command(
     body: &Bytes,
     update: &InstagramUpdate<'_>,
     span: &Span,
-) -> Result<Command, Error> {
+) -> Result<Command, ApiError> {
     let unknown = || MessagingItem::unknown(update.account.as_deref().unwrap_or(UNKNOWN_ACCOUNT));
     let unknown_item;
     let item = match &update.item {
@@ -170,7 +170,7 @@ fn update_command(
     };
 
     // The length of both ids was checked when the item was parsed.
-    let entity = item.between.key().map_err(|_| Error::Internal)?;
+    let entity = item.between.entity_key().map_err(|_| ApiError::Internal)?;
     let idempotency_key = match &item.mid {
         Some(mid) => format!("{}:{mid}", item.kind.key_prefix()),
         None => format!(
@@ -216,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    fn decoded(body: impl Into<String>) -> Result<Vec<Command>, Error> {
+    fn decoded(body: impl Into<String>) -> Result<Vec<Command>, ApiError> {
         decode_instagram_call(
             &VerifiedBody::unsigned(Bytes::from(body.into())),
             &Span::none(),

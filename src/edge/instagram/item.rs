@@ -144,7 +144,7 @@ pub(super) fn parse_item(raw: &RawValue, account: Option<&str>) -> Option<Messag
 
 /// Parses a time: Unix milliseconds or seconds, as a number or a string of digits, or RFC 3339.
 pub(super) fn parse_item_time(raw: &RawValue) -> Option<Timestamp> {
-    parse_moment(&raw_json::id(raw)?)
+    parse_moment(&raw_json::parse_id(raw)?)
 }
 
 /// Kind, identifying message id, and change of the conversation.
@@ -220,7 +220,7 @@ fn parse_reaction(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> 
     let update = parse_message_id(raw).map(|message_id| ConversationUpdate::Reaction {
         message_id,
         sender_id,
-        given,
+        reaction: given,
     });
     Some((
         MessagingItemKind::Reaction,
@@ -238,7 +238,8 @@ fn parse_read_receipt(raw: &RawValue) -> ConversationUpdate {
 }
 
 fn parse_attachments(raw: Option<&RawValue>) -> Vec<MessageAttachment> {
-    let items = non_null(raw).and_then(|raw| raw_json::items(raw.get(), ATTACHMENTS_MAX).ok());
+    let items =
+        non_null(raw).and_then(|raw| raw_json::first_items(raw.get(), ATTACHMENTS_MAX).ok());
     items
         .map(|items| {
             items
@@ -269,7 +270,7 @@ fn parse_message_id(raw: &RawValue) -> Option<String> {
 
 fn parse_participant(raw: Option<&RawValue>) -> Option<String> {
     let [id] = find_members(raw?.get(), ["id"]).ok()?;
-    raw_json::id(id?).filter(|id| is_participant_id(id))
+    raw_json::parse_id(id?).filter(|id| is_participant_id(id))
 }
 
 fn is_participant_id(participant: &str) -> bool {
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_counterpart_is_whoever_is_not_the_account() {
+    fn the_counterpart_is_the_participant_that_is_not_the_account() {
         let sides = |item: MessagingItem| {
             format!(
                 "{}/{}",
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn participants_that_would_not_fit_into_an_id_are_nobody() {
+    fn an_item_with_an_invalid_participant_is_not_parsed() {
         let long = "1".repeat(PARTICIPANT_MAX_BYTES + 1);
         for id in [
             json!(long),

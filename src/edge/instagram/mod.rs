@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::call::IncomingCall;
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::ApiError;
 use super::gate::NodeCore;
 use super::{answer, body, submit};
 use crate::entity::{CommandOutcome, Rejection};
@@ -47,15 +47,15 @@ struct InstagramSummary {
 }
 
 /// Answers Meta's handshake, which proves that the operator controls this address.
-pub(super) async fn verify(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn verify(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     challenge_response(&context.request, context.edge.instagram())
-        .map_err(|error| context.count_failure(error))
+        .map_err(|error| context.count_auth_failure(error))
 }
 
 fn challenge_response(
     request: &HttpRequest,
     instagram: &source::InstagramSource,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let parameters = Query::<Vec<(String, String)>>::from_query(request.query_string());
     let parameters = parameters.map(Query::into_inner).unwrap_or_default();
     let find = |name: &str| {
@@ -75,7 +75,7 @@ fn challenge_response(
     let Some(challenge) = challenge else {
         let message =
             "hub.mode, hub.verify_token or hub.challenge is missing or not valid".to_owned();
-        return Err(Error::Rejected(Rejection {
+        return Err(ApiError::Rejected(Rejection {
             status: 403,
             code: "forbidden",
             message,
@@ -93,7 +93,7 @@ fn challenge_response(
 }
 
 /// Receives one call with its updates.
-pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let RequestContext {
         request,
         payload,
@@ -108,10 +108,10 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
         .map(HeaderValue::as_bytes)
         .filter(|value| signature::is_well_formed(value));
     // Refuse before reading the body: an unsigned request must not cost memory.
-    let signature = signature.ok_or_else(|| edge.count_failure(request, signature_error()))?;
+    let signature = signature.ok_or_else(|| edge.count_auth_failure(request, signature_error()))?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let body = signature::verify_instagram_body(&edge.instagram().verifier, &body, signature);
-    let body = body.ok_or_else(|| edge.count_failure(request, signature_error()))?;
+    let body = body.ok_or_else(|| edge.count_auth_failure(request, signature_error()))?;
 
     body::check_json_content_type(headers)?;
     let commands = decode_instagram_call(&body, call.span())?;
@@ -120,9 +120,9 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     summary_response(&core, call, outcomes)
 }
 
-fn signature_error() -> Error {
+fn signature_error() -> ApiError {
     let message = "X-Hub-Signature-256 is missing or does not match this body".to_owned();
-    Error::Rejected(Rejection {
+    ApiError::Rejected(Rejection {
         status: 401,
         code: "invalid_signature",
         message,
@@ -136,7 +136,7 @@ fn summary_response(
     core: &NodeCore,
     call: &IncomingCall,
     outcomes: Vec<Result<CommandOutcome, Refusal>>,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     // The call log names the stored events also if the call fails.
     call.note_events(
         outcomes
@@ -155,7 +155,7 @@ fn summary_response(
             )),
             Err(Refusal::Duplicate { .. }) => {}
             Err(refusal) => {
-                return Err(Error::from_refusal(refusal, |position| {
+                return Err(ApiError::from_refusal(refusal, |position| {
                     submit::public_event_id(core, position)
                 }));
             }

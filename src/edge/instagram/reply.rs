@@ -13,20 +13,20 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 
 use super::super::context::RequestContext;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::fields::FieldErrors;
 use super::super::gate::NodeCore;
 use super::super::{admin, answer, body, idempotency, raw_json, submit};
 use super::item::PARTICIPANT_MAX_BYTES;
 use crate::account::AccountChangeError;
 use crate::config::REPLY_MAX_BYTES;
-use crate::entity::conversation::Reply;
+use crate::entity::conversation::ConversationReply;
 use crate::entity::{Command, RejectionPolicy};
 use crate::event::{EntityKey, Position, find_members};
 use crate::router::Refusal;
 
 /// Receives one message to an Instagram user.
-pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let account_id: String = context.parse_path()?;
     let RequestContext {
         request,
@@ -44,14 +44,14 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
     // Accounts are independent, so that two of them may use the same key.
     let idempotency_key = idempotency::parse_idempotency_key(request.headers())?
         .map(|key| format!("reply:{account_id}:{key}"));
-    let (recipient_id, text) = parse_reply(body::text(&body)?)?;
+    let (recipient_id, text) = parse_reply(body::body_text(&body)?)?;
 
     let core = edge.core()?;
     let accounts = core.accounts.snapshot();
     let account = accounts
         .get(&account_id)
-        .ok_or_else(|| Error::NotFound(AccountChangeError::NotFound.to_string()))?;
-    let reply = Reply {
+        .ok_or_else(|| ApiError::NotFound(AccountChangeError::NotFound.to_string()))?;
+    let reply = ConversationReply {
         account_id,
         recipient_id,
         text,
@@ -60,7 +60,7 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
     // The length of both ids was checked before.
     let command = reply
         .to_command(&account.instagram_account_id, None)
-        .map_err(|_| Error::Internal)?;
+        .map_err(|_| ApiError::Internal)?;
     let command = Command {
         idempotency_key,
         request_hash: Some(idempotency::request_fingerprint(request, &body)),
@@ -72,12 +72,12 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
 }
 
 /// Parses the recipient and the text in `json`.
-fn parse_reply(json: &str) -> Result<(String, String), Error> {
+fn parse_reply(json: &str) -> Result<(String, String), ApiError> {
     let [recipient_id, text] = find_members(json, ["recipient_id", "text"])
-        .map_err(|error| Error::from_json_error(&error))?;
+        .map_err(|error| ApiError::from_json_error(&error))?;
     let mut faults = FieldErrors::default();
     let recipient = recipient_id
-        .and_then(raw_json::id)
+        .and_then(raw_json::parse_id)
         .filter(|id| id.len() <= PARTICIPANT_MAX_BYTES);
     match (recipient_id, &recipient) {
         (None, _) => faults.add("recipient_id", "is required"),
@@ -89,7 +89,7 @@ fn parse_reply(json: &str) -> Result<(String, String), Error> {
         }
         (Some(_), Some(_)) => {}
     }
-    let text = faults.name("text", text);
+    let text = faults.read_nonempty_text("text", text);
     let has_control = text
         .chars()
         .any(|character| character.is_control() && character != '\n');
@@ -112,7 +112,7 @@ struct AcceptedReply<'a> {
     sequence: Option<u64>,
 }
 
-async fn submit_reply(core: &NodeCore, command: Command) -> Result<HttpResponse, Error> {
+async fn submit_reply(core: &NodeCore, command: Command) -> Result<HttpResponse, ApiError> {
     let (conversation, request_hash) = (command.entity.clone(), command.request_hash);
     match core.router.submit_command(command).await {
         Ok(outcome) => Ok(accepted_reply_response(
@@ -128,7 +128,7 @@ async fn submit_reply(core: &NodeCore, command: Command) -> Result<HttpResponse,
             idempotency::mark_replay(&mut response);
             Ok(response)
         }
-        Err(refusal) => Err(Error::from_refusal(refusal, |position| {
+        Err(refusal) => Err(ApiError::from_refusal(refusal, |position| {
             submit::public_event_id(core, position)
         })),
     }
@@ -159,9 +159,9 @@ mod tests {
 
     use super::*;
 
-    fn wrong(recipient_id: &Value, text: &Value) -> Vec<String> {
+    fn error_details(recipient_id: &Value, text: &Value) -> Vec<String> {
         let body = json!({"recipient_id": recipient_id, "text": text}).to_string();
-        let Err(Error::InvalidFields(faults)) = parse_reply(&body) else {
+        let Err(ApiError::InvalidFields(faults)) = parse_reply(&body) else {
             panic!("it is valid: {body}")
         };
         faults.into_iter().map(|fault| fault.detail).collect()
@@ -186,10 +186,17 @@ mod tests {
             "\u{7}".into(),
             "a\tb".into(),
         ] {
-            assert_eq!(wrong(&json!("1"), &json!(text)), [expected], "{text:?}");
+            assert_eq!(
+                error_details(&json!("1"), &json!(text)),
+                [expected],
+                "{text:?}"
+            );
         }
-        assert_eq!(wrong(&json!("1"), &json!("")), ["text must not be empty"]);
-        let Err(Error::InvalidFields(faults)) =
+        assert_eq!(
+            error_details(&json!("1"), &json!("")),
+            ["text must not be empty"]
+        );
+        let Err(ApiError::InvalidFields(faults)) =
             parse_reply(r#"{"recipient_id": "1", "text": "\ud800"}"#)
         else {
             panic!("no text")
@@ -210,12 +217,12 @@ mod tests {
             json!({}),
         ] {
             assert_eq!(
-                wrong(&id, &json!(null)),
+                error_details(&id, &json!(null)),
                 [recipient, "text must be a string, not null"],
                 "{id}"
             );
         }
-        let Err(Error::InvalidFields(faults)) = parse_reply("{}") else {
+        let Err(ApiError::InvalidFields(faults)) = parse_reply("{}") else {
             panic!("nothing is there")
         };
         assert_eq!(faults.len(), 2);

@@ -46,13 +46,14 @@ const REPLY_HEADERS: &[(&str, &str)] = &[
 ];
 
 pub(in crate::edge) fn receive() -> EndpointDoc {
-    let data =
-        |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
+    let data = |entry: &catalogue::CatalogueEntry| {
+        serde_json::from_str::<Value>(entry.data).unwrap_or_default()
+    };
     let endpoint = EndpointDoc::new("Instagram", "Receive updates of conversations")
         .about(ABOUT)
         .access(EndpointAccess::Signed(&["instagram_signature"]))
         .requires(&["object", "entry"]);
-    let sent = catalogue::of(conversation::SOURCE.as_str())
+    let sent = catalogue::entries_of_source(conversation::SOURCE.as_str())
         .filter(|entry| entry.name != conversation::REPLY_EVENT);
     let endpoint = sent.fold(endpoint, |endpoint, entry| {
         let list = if entry.wire_name.is_some() {

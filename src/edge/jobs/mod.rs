@@ -1,5 +1,4 @@
-//! `/api/v1/jobs`: what is delivered again and how far that is; and the two kinds of it that are
-//! about one subscription. For the admin.
+//! `/api/v1/jobs`: the admin's interface to redelivery jobs and their progress.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -8,8 +7,9 @@ use tracing::info;
 use super::answer;
 use super::context::RequestContext;
 use super::dead_letters::filter::parse_webhook_id;
-use super::error::Error;
+use super::error::ApiError;
 use super::list::ListPage;
+use super::query::parse_number;
 use crate::entity::Rejection;
 use crate::subscriber::jobs::{JobError, JobState, RecoveryJob};
 
@@ -21,13 +21,14 @@ use view::JobView;
 
 const PARAMETERS: [&str; 4] = ["state", "webhook_id", "page", "page_size"];
 
-/// `GET /api/v1/jobs`
-pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /api/v1/jobs`: lists jobs, newest first.
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let mut parameters = context.parameters(&PARAMETERS);
     let page = parameters.page_request();
     let state = parameters.one_of("state", &JobState::NAMES.map(|name| (name, name)));
     let subscriber = parse_webhook_id(&mut parameters);
     let (state, subscriber, page) = parameters.finish((state, subscriber, page))?;
+
     let jobs = context.edge.core()?.subscribers.jobs().list_jobs(|job| {
         state.is_none_or(|state| state == job.state.as_str())
             && subscriber
@@ -35,14 +36,15 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
                 .is_none_or(|subscriber| job.subscriber.as_ref() == Some(subscriber))
     });
     let items = page.select(&jobs).map(JobView::new).collect();
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, jobs.len() as u64, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(
+        items,
+        jobs.len() as u64,
+        page,
+    )))
 }
 
-/// `GET /api/v1/jobs/{job_id}`
-pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /api/v1/jobs/{job_id}`: shows a job.
+pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let job = context
@@ -52,11 +54,11 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
         .jobs()
         .get(parse_job_id(&id)?)
         .ok_or_else(|| job_error(JobError::NotFound))?;
-    Ok(answer::uncached_json(StatusCode::OK, &JobView::new(&job)))
+    Ok(answer::ok_json(&JobView::new(&job)))
 }
 
-/// `POST /api/v1/jobs/{job_id}/cancel`
-pub(super) async fn cancel(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `POST /api/v1/jobs/{job_id}/cancel`: cancels a job.
+pub(super) async fn cancel(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let job = context
         .edge
@@ -67,36 +69,31 @@ pub(super) async fn cancel(context: &mut RequestContext) -> Result<HttpResponse,
         .await
         .map_err(job_error)?;
     info!(job = job.id, "job cancelled");
-    Ok(answer::uncached_json(StatusCode::OK, &JobView::new(&job)))
+    Ok(answer::ok_json(&JobView::new(&job)))
 }
 
-/// The number in a path. One number has one spelling: `007` is none.
-fn parse_job_id(id: &str) -> Result<u64, Error> {
-    let number = id
-        .parse::<u64>()
-        .ok()
-        .filter(|number| number.to_string() == id);
-    number.ok_or_else(|| job_error(JobError::NotFound))
+fn parse_job_id(id: &str) -> Result<u64, ApiError> {
+    parse_number(id).ok_or_else(|| job_error(JobError::NotFound))
 }
 
-/// The answer that `job` was taken on.
+/// Builds the answer 202 for a job that was started.
 pub(super) fn accepted_job_response(job: &RecoveryJob) -> HttpResponse {
     answer::uncached_json(StatusCode::ACCEPTED, &JobView::new(job))
 }
 
-pub(super) fn job_error(refused: JobError) -> Error {
-    let message = refused.to_string();
-    match refused {
-        JobError::NoDeadLetter | JobError::NotFound => Error::NotFound(message),
-        JobError::Finished => Error::Rejected(Rejection::conflict("job_is_over", message)),
-        JobError::TooMany(_) => Error::Rejected(Rejection::conflict("too_many_jobs", message)),
+pub(super) fn job_error(error: JobError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        JobError::NoDeadLetter | JobError::NotFound => ApiError::NotFound(message),
+        JobError::Finished => ApiError::Rejected(Rejection::conflict("job_is_over", message)),
+        JobError::TooMany(_) => ApiError::Rejected(Rejection::conflict("too_many_jobs", message)),
         JobError::Unavailable(unavailable) => unavailable.into(),
-        JobError::Journal(error) => {
+        JobError::Journal(source) => {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "journal could not be read"
+                error = &source as &dyn std::error::Error,
+                "journal read failed"
             );
-            Error::Unavailable
+            ApiError::Unavailable
         }
     }
 }

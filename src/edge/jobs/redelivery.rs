@@ -1,5 +1,5 @@
-//! `POST /api/v1/webhooks/{id}/recover` and `…/replay`: what failed, or everything, of a time once
-//! more.
+//! `POST /api/v1/webhooks/{id}/recover` and `…/replay`: start jobs that deliver the failed events,
+//! or all events, of a time range again.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tracing::info;
 
 use super::super::context::RequestContext;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::fields::FieldErrors;
 use super::super::state::Edge;
 use super::super::{body, webhooks};
@@ -19,30 +19,30 @@ use crate::subscription::Pattern;
 use crate::subscription::limits::EVENTS_MAX;
 use crate::subscription::pattern::PATTERN_MAX_BYTES;
 
-/// `POST /api/v1/webhooks/{id}/recover`
-pub(in crate::edge) async fn recover(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `POST /api/v1/webhooks/{id}/recover`: delivers the dead letters of a time range again.
+pub(in crate::edge) async fn recover(
+    context: &mut RequestContext,
+) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let core = context.edge.core()?;
     let id = webhooks::find_subscription(&core, &id)?.id;
     let RedeliveryRequest { since, until, .. } =
-        RedeliveryRequest::parse(body::text(&body)?, &RECOVER_MEMBERS, &context.edge)?;
+        RedeliveryRequest::parse(body::body_text(&body)?, &RECOVER_MEMBERS, &context.edge)?;
     let job = core
         .subscribers
         .jobs()
         .recover_failed_events(SubscriberId::Webhook(id), Some(since), until)
         .await
         .map_err(job_error)?;
-    info!(
-        subscription = id,
-        job = job.id,
-        "what failed is delivered again"
-    );
+    info!(subscription = id, job = job.id, "recovery job started");
     Ok(accepted_job_response(&job))
 }
 
-/// `POST /api/v1/webhooks/{id}/replay`
-pub(in crate::edge) async fn replay(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `POST /api/v1/webhooks/{id}/replay`: delivers all events of a time range again.
+pub(in crate::edge) async fn replay(
+    context: &mut RequestContext,
+) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let core = context.edge.core()?;
@@ -51,26 +51,22 @@ pub(in crate::edge) async fn replay(context: &mut RequestContext) -> Result<Http
         since,
         until,
         events,
-    } = RedeliveryRequest::parse(body::text(&body)?, &REPLAY_MEMBERS, &context.edge)?;
+    } = RedeliveryRequest::parse(body::body_text(&body)?, &REPLAY_MEMBERS, &context.edge)?;
     let jobs = core.subscribers.jobs();
     let job = jobs
         .replay_events(SubscriberId::Webhook(id), Some(since), until, events)
         .await
         .map_err(job_error)?;
-    info!(
-        subscription = id,
-        job = job.id,
-        "events are delivered again"
-    );
+    info!(subscription = id, job = job.id, "replay job started");
     Ok(accepted_job_response(&job))
 }
 
-/// The members that say what failed is delivered again.
+/// Members of a request to recover.
 const RECOVER_MEMBERS: [&str; 2] = ["since", "until"];
-/// Those that say the same of all events.
+/// Members of a request to replay.
 const REPLAY_MEMBERS: [&str; 3] = ["since", "until", "events"];
 
-/// What is to be delivered again.
+/// Time range and patterns of the events to deliver again.
 struct RedeliveryRequest {
     since: Timestamp,
     until: Option<Timestamp>,
@@ -78,29 +74,31 @@ struct RedeliveryRequest {
 }
 
 impl RedeliveryRequest {
-    /// Reads it from `json`, which has none but the members `known`.
+    /// Parses `json`, which may have the members `known` only.
     ///
     /// # Errors
-    /// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong member.
-    fn parse(json: &str, known: &[&str], edge: &Edge) -> Result<Self, Error> {
-        let given: BTreeMap<String, &RawValue> =
-            serde_json::from_str(json).map_err(|error| Error::from_json_error(&error))?;
-        let [since, until, events] = REPLAY_MEMBERS.map(|name| given.get(name).copied());
-        let mut faults = FieldErrors::default();
-        // `untill` would deliver everything until now.
-        faults.add_unknown_members(given.keys(), known);
-        // Everything since the beginning is a wish that has to be spelt out.
-        let given = faults.read_optional_time("since", since);
+    /// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] with every wrong member.
+    fn parse(json: &str, known: &[&str], edge: &Edge) -> Result<Self, ApiError> {
+        let members: BTreeMap<String, &RawValue> =
+            serde_json::from_str(json).map_err(|error| ApiError::from_json_error(&error))?;
+        let [since, until, events] = REPLAY_MEMBERS.map(|name| members.get(name).copied());
+        let mut errors = FieldErrors::default();
+
+        // An ignored `untill` would deliver everything until now.
+        errors.add_unknown_members(members.keys(), known);
+        // A replay from the beginning of the store must be asked for explicitly.
+        let since_time = errors.read_optional_time("since", since);
         if since.is_none_or(|raw| raw.get() == "null") {
-            faults.add("since", "is required");
+            errors.add("since", "is required");
         }
-        let until = faults.read_optional_time("until", until);
-        if let (Some(since), Some(until)) = (given, until)
+        let until = errors.read_optional_time("until", until);
+        if let (Some(since), Some(until)) = (since_time, until)
             && until <= since
         {
-            faults.add("until", "must be later than since");
+            errors.add("until", "must be later than since");
         }
-        let texts = faults.texts("events", events, EVENTS_MAX, PATTERN_MAX_BYTES);
+
+        let texts = errors.read_text_list("events", events, EVENTS_MAX, PATTERN_MAX_BYTES);
         let mut patterns = Vec::new();
         for (index, text) in texts
             .iter()
@@ -109,11 +107,11 @@ impl RedeliveryRequest {
         {
             match Pattern::parse(text, edge.vocabulary()) {
                 Ok(pattern) => patterns.push(pattern),
-                Err(refused) => faults.add(format!("events[{index}]"), refused.to_string()),
+                Err(error) => errors.add(format!("events[{index}]"), error.to_string()),
             }
         }
-        faults.finish(Self {
-            since: given.unwrap_or_default(),
+        errors.finish(Self {
+            since: since_time.unwrap_or_default(),
             until,
             events: patterns,
         })

@@ -1,4 +1,4 @@
-//! What the description of the API says of jobs.
+//! OpenAPI descriptions of the endpoints of jobs.
 
 use serde_json::{Value, json};
 
@@ -7,9 +7,9 @@ use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 pub(in crate::edge) const TAG: &str = "Dead letters";
 
 const ABOUT: &str = "\
-A job is `pending` until the subscriber takes something of it, which it does not while it is paused. `done` counts what was \
-`delivered`, what `failed` (and is a dead letter), and what was `skipped` because there was nothing to deliver any more; \
-`total` is null until it is known. Jobs go on after a restart.";
+A job is `pending` until its first delivery; it stays pending while the subscription is paused. \
+`done` is the sum of `delivered`, `failed` (now a dead letter) and `skipped` (nothing left to \
+deliver); `total` is null until it is known. Jobs continue after a restart.";
 
 pub(in crate::edge) fn job(kind: &str) -> Value {
     json!({
@@ -19,19 +19,22 @@ pub(in crate::edge) fn job(kind: &str) -> Value {
     })
 }
 
-/// What is said of every endpoint that makes a job.
+/// Adds the answers of every endpoint that starts a job.
 pub(in crate::edge) fn add_job_answer(endpoint: EndpointDoc) -> EndpointDoc {
-    endpoint.answers(202, "The job that does it.", job("retry")).refuses(
-        409,
-        "too_many_jobs",
-        "1000 jobs are not over yet; wait for them or cancel some, delivery.jobs_max allows no more",
-    )
+    endpoint
+        .answers(202, "The job that was started.", job("retry"))
+        .refuses(
+            409,
+            "too_many_jobs",
+            "1000 jobs are not over yet; wait for them or cancel some, \
+            delivery.jobs_max allows no more",
+        )
 }
 
 fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .access(EndpointAccess::Admin)
-        .part("job_id", "Its number.", 3)
+        .part("job_id", "The id of the job.", 3)
         .refuses(404, "not_found", "there is no such job")
         .refuses_when_not_ready()
 }
@@ -39,7 +42,7 @@ fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
 fn add_webhook_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     add_job_answer(endpoint)
         .access(EndpointAccess::Admin)
-        .part("id", "The subscription's number.", 1)
+        .part("id", "The id of the subscription.", 1)
         .requires(&["since"])
         .refuses(404, "not_found", "there is no such subscription")
         .refuses_bodies()
@@ -62,9 +65,9 @@ pub(in crate::edge) fn list() -> EndpointDoc {
             "pending, running, completed or cancelled.",
             "completed",
         )
-        .query("webhook_id", "Only those of this subscription.", 1)
+        .query("webhook_id", "Only jobs of this subscription.", 1)
         .paged()
-        .answers(200, "One page.", page)
+        .answers(200, "One page of the list.", page)
         .refuses_field(
             "state",
             "state must be one of pending, running, completed, cancelled",
@@ -73,30 +76,45 @@ pub(in crate::edge) fn list() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn show() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Show a job and how far it is"))
+    add_id_parameter(EndpointDoc::new(TAG, "Show a job and its progress"))
         .about(ABOUT)
         .answers(200, "The job.", job("retry"))
 }
 
 pub(in crate::edge) fn cancel() -> EndpointDoc {
     add_id_parameter(EndpointDoc::new(TAG, "Cancel a job"))
-        .about("What is under way is still delivered; dead letters that are not stay.")
+        .about(
+            "Deliveries under way are completed. Dead letters not yet delivered stay dead letters.",
+        )
         .answers(200, "The job.", job("retry"))
         .refuses(409, "job_is_over", "the job is over")
 }
 
 pub(in crate::edge) fn recover() -> EndpointDoc {
-    add_webhook_parameter(EndpointDoc::new(TAG, "Deliver what failed of a time again"))
-        .about(
-            "The subscription's dead letters of events received from `since` to before `until`, which may be left out.",
-        )
-        .takes("time", time())
+    add_webhook_parameter(EndpointDoc::new(
+        TAG,
+        "Deliver failed events of a time range again",
+    ))
+    .about(
+        "Delivers the subscription's dead letters of events received from `since` \
+                (included) to `until` (excluded, optional).",
+    )
+    .takes("time", time())
 }
 
 pub(in crate::edge) fn replay() -> EndpointDoc {
     let mut with_events = time();
     with_events["events"] = json!(["ticket:*", "lead.*"]);
-    add_webhook_parameter(EndpointDoc::new(TAG, "Deliver everything of a time again"))
-        .about("All events received from `since` to before `until` that the subscription wants today, also those from before it was made; with `events` only those that one of its patterns admits. Each keeps its `webhook-id`, by which a receiver knows what it has.")
-        .takes("time and events", with_events)
+    add_webhook_parameter(EndpointDoc::new(
+        TAG,
+        "Deliver all events of a time range again",
+    ))
+    .about(
+        "Delivers all events received from `since` (included) to `until` (excluded, \
+            optional) that match the subscription as it is now, also events older than \
+            the subscription. `events` limits the replay to events that match one of its \
+            patterns. Each delivery keeps its `webhook-id`, by which a receiver \
+            recognises duplicates.",
+    )
+    .takes("time and events", with_events)
 }

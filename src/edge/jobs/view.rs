@@ -1,4 +1,4 @@
-//! A job as it is shown.
+//! Jobs as answers show them.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use crate::event::Timestamp;
 use crate::subscriber::SubscriberId;
 use crate::subscriber::jobs::{JobState, RecoveryJob};
 
-/// A job.
+/// Redelivery job, as answers show it.
 #[derive(Serialize)]
 pub(super) struct JobView<'a> {
     id: u64,
@@ -43,7 +43,7 @@ impl<'a> JobView<'a> {
                 )
                 | None => None,
             },
-            total: job.total(),
+            total: job.total_records(),
             done: counts.settled_total(),
             delivered: counts.delivered,
             failed: counts.failed,

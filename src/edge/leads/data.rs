@@ -10,7 +10,7 @@ use super::values::{
     read_optional_line, read_optional_prose, read_prose, read_reference,
 };
 use crate::entity::sales::{
-    self, CUSTOMER_TERM_FIELDS, CurrencyCode, Entry, LEAD_FIELDS, LEAD_TERM_FIELDS,
+    self, BookEntry, CUSTOMER_TERM_FIELDS, CurrencyCode, LEAD_FIELDS, LEAD_TERM_FIELDS,
     PRE_LEAD_FIELDS, PROFILE_FIELDS, STATUSES, SalesActivity, SalesContact, SalesField, SalesMemo,
     SalesValues,
 };
@@ -332,7 +332,7 @@ pub(super) fn read_lead_convert(
     let [customer_code] = find_members(data.json, ["customer_code"])?;
     let fields = read_members(data.json, &CUSTOMER_TERM_FIELDS, faults)?;
     let code = match non_null(customer_code) {
-        Some(code) => faults.id("data.customer_code", Some(code)),
+        Some(code) => faults.read_id("data.customer_code", Some(code)),
         None => (data.new_customer_code)()
             .ok_or_else(|| serde::ser::Error::custom("the system has no randomness"))?,
     };
@@ -365,7 +365,7 @@ fn customer_action(
 ) -> LeadDataResult {
     let [code] = find_members(data.json, ["customer_code"])?;
     let customer_code =
-        non_null(code).map(|code| faults.id("data.customer_code", Some(code)).into());
+        non_null(code).map(|code| faults.read_id("data.customer_code", Some(code)).into());
     Ok(bare_action(EntityAction::Customer(
         customer::CustomerAction {
             customer_code,
@@ -379,7 +379,7 @@ fn read_ledger_entry(
     id: Option<&RawValue>,
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
-) -> Result<Entry, serde_json::Error> {
+) -> Result<BookEntry, serde_json::Error> {
     let [amount, currency] = find_members(data.json, ["amount", "currency"])?;
     let id = read_reference(faults, path, id);
     let amount = read_amount(faults, "data.amount", amount);
@@ -390,7 +390,7 @@ fn read_ledger_entry(
         }
         CurrencyCode::default()
     });
-    Ok(Entry {
+    Ok(BookEntry {
         id,
         amount,
         currency,

@@ -2,8 +2,8 @@
 
 use serde_json::value::RawValue;
 
-use super::super::body::text;
-use super::super::error::Error;
+use super::super::body::body_text;
+use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, non_null};
 use super::super::signature::VerifiedBody;
 use super::catalogue::{LEAD_EVENTS, LeadEvent, LeadEventSubject, id_member_path};
@@ -53,15 +53,15 @@ pub struct DecodedLeadEvent {
 /// payload, which is the body as it was received.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], or [`Error::InvalidFields`] with every wrong field.
+/// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] with every wrong field.
 pub fn decode_lead_event(
     body: &VerifiedBody,
     context: LeadRequestContext,
-) -> Result<DecodedLeadEvent, Error> {
-    let text = text(body.body())?;
+) -> Result<DecodedLeadEvent, ApiError> {
+    let text = body_text(body.bytes())?;
     let [event, source, timestamp, data] =
         find_members(text, ["event", "source", "timestamp", "data"])
-            .map_err(|error| Error::from_json_error(&error))?;
+            .map_err(|error| ApiError::from_json_error(&error))?;
 
     let mut faults = FieldErrors::default();
     let event = decode_event_name(context.event, event, &mut faults);
@@ -77,7 +77,7 @@ pub fn decode_lead_event(
                 sender: &sender,
                 new_customer_code: context.new_customer_code,
             };
-            let action = (event.read)(&data, &mut faults).map_err(|_| Error::Internal)?;
+            let action = (event.read)(&data, &mut faults).map_err(|_| ApiError::Internal)?;
             target.map(|target| (event, target, action))
         }
         _ => None,
@@ -85,7 +85,7 @@ pub fn decode_lead_event(
     let decoded = faults.finish(decoded).map_err(strip_data_prefix)?;
 
     // A missing part has added a field error, so it cannot be missing after `finish`.
-    let (event, target, action) = decoded.ok_or(Error::Internal)?;
+    let (event, target, action) = decoded.ok_or(ApiError::Internal)?;
     let LeadEventAction {
         action,
         at,
@@ -111,7 +111,7 @@ fn decode_event_name(
         let names = LEAD_EVENTS.map(|event| event.name);
         return LeadEvent::from_wire_name(&faults.read_one_of("event", raw, &names));
     };
-    let name = faults.text("event", raw);
+    let name = faults.read_text("event", raw);
     if raw.is_some_and(|raw| raw.get().starts_with('"')) && name != expected.name {
         faults.add("event", format!("must be {} here", expected.name));
     }
@@ -136,9 +136,9 @@ fn decode_target(
     id: Option<u64>,
     data: &str,
     faults: &mut FieldErrors,
-) -> Result<Option<LeadEventTarget>, Error> {
+) -> Result<Option<LeadEventTarget>, ApiError> {
     // `data` is known to be an object, so the lookup of a member cannot fail.
-    let internal = |_| Error::Internal;
+    let internal = |_| ApiError::Internal;
 
     Ok(match (event.subject, id) {
         (LeadEventSubject::New(kind), _) => Some(LeadEventTarget::New(kind)),
@@ -162,7 +162,7 @@ fn decode_target(
                 (Some(id), _) => decode_known_entity(Kind::Customer, Some(id), faults),
                 // The reader of the data checks the code too, and adds the field error.
                 (None, Some(code)) => Some(LeadEventTarget::Code(
-                    FieldErrors::default().id("data.customer_code", Some(code)),
+                    FieldErrors::default().read_id("data.customer_code", Some(code)),
                 )),
                 (None, None) => {
                     faults.add("data.customer_id", "or customer_code is required");
@@ -183,8 +183,8 @@ fn decode_known_entity(
 }
 
 /// Words the details as this contract does, which names a member of `data` without the prefix.
-fn strip_data_prefix(error: Error) -> Error {
-    let Error::InvalidFields(mut faults) = error else {
+fn strip_data_prefix(error: ApiError) -> ApiError {
+    let ApiError::InvalidFields(mut faults) = error else {
         return error;
     };
     for fault in &mut faults {
@@ -192,13 +192,13 @@ fn strip_data_prefix(error: Error) -> Error {
             fault.detail = detail.to_owned();
         }
     }
-    Error::InvalidFields(faults)
+    ApiError::InvalidFields(faults)
 }
 
 /// Returns the 404 for an id that was never allocated.
-pub(super) fn no_such_entity(kind: Kind) -> Error {
+pub(super) fn no_such_entity(kind: Kind) -> ApiError {
     // The answer depends on the kind only. Ids begin with 1, so that 0 names no entity.
-    Error::Rejected(entity::reject_absent(&EntityKey::from_number(kind, 0)))
+    ApiError::Rejected(entity::reject_absent(&EntityKey::from_number(kind, 0)))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 
 use super::call::IncomingCall;
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::ApiError;
 use super::gate::NodeCore;
 use super::{answer, body, client_address, idempotency, submit};
 use crate::entity::{Command, RejectionPolicy};
@@ -51,7 +51,7 @@ const CODE_BYTES: usize = 8;
 pub(super) async fn receive(
     event: Option<&'static LeadEvent>,
     context: &mut RequestContext,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let RequestContext {
         request,
         payload,
@@ -60,12 +60,12 @@ pub(super) async fn receive(
         quota,
     } = context;
     let (headers, leads) = (request.headers(), edge.leads());
-    let caller = client_address::client_network(edge.client(request));
+    let caller = client_address::client_network(edge.client_address(request));
     let admit = || {
         leads
             .client_limiter
             .admit(caller, edge.clock.monotonic())
-            .map_err(Error::RateLimited)
+            .map_err(ApiError::RateLimited)
     };
 
     let is_signed = !leads.verifier.is_empty();
@@ -77,11 +77,12 @@ pub(super) async fn receive(
     let signature = headers.get(SIGNATURE_HEADER).map(HeaderValue::as_bytes);
     if is_signed && signature.is_none() {
         // Refuse before reading the body: an unsigned request must not cost memory.
-        return Err(edge.count_failure(request, Error::InvalidBodySignature));
+        return Err(edge.count_auth_failure(request, ApiError::InvalidBodySignature));
     }
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let body = signature::verify_lead_body(&leads.verifier, body, signature);
-    let body = body.ok_or_else(|| edge.count_failure(request, Error::InvalidBodySignature))?;
+    let body =
+        body.ok_or_else(|| edge.count_auth_failure(request, ApiError::InvalidBodySignature))?;
     if is_signed {
         *quota = admit()?;
     }
@@ -104,7 +105,7 @@ pub(super) async fn receive(
     let command = Command {
         at: decoded.at,
         idempotency_key,
-        request_hash: Some(idempotency::request_fingerprint(request, body.body())),
+        request_hash: Some(idempotency::request_fingerprint(request, body.bytes())),
         may_create: matches!(decoded.target, LeadEventTarget::New(_)),
         on_rejection: RejectionPolicy::Answer,
         unique_key: decoded.unique_key,
@@ -114,14 +115,14 @@ pub(super) async fn receive(
             entity,
             decoded.action,
             event.event_type,
-            body.body().clone(),
+            body.bytes().clone(),
         )
     };
     submit_lead_event(&core, command, event, call).await
 }
 
 /// Parses the entity's id in the path; an id that cannot exist is a 404.
-fn parse_path_id(request: &HttpRequest, event: &LeadEvent) -> Result<Option<u64>, Error> {
+fn parse_path_id(request: &HttpRequest, event: &LeadEvent) -> Result<Option<u64>, ApiError> {
     let LeadEventSubject::Known(kind) = event.subject else {
         return Ok(None);
     };
@@ -136,7 +137,10 @@ fn parse_path_id(request: &HttpRequest, event: &LeadEvent) -> Result<Option<u64>
 
 /// Resolves the target of `decoded` to an entity: a new one, the named one, or the holder of the
 /// code.
-async fn resolve_entity(core: &NodeCore, decoded: &DecodedLeadEvent) -> Result<EntityKey, Error> {
+async fn resolve_entity(
+    core: &NodeCore,
+    decoded: &DecodedLeadEvent,
+) -> Result<EntityKey, ApiError> {
     match &decoded.target {
         LeadEventTarget::New(kind) => Ok(core.router.allocate_entity_key(*kind)),
         LeadEventTarget::Known(key) => Ok(key.clone()),
@@ -152,7 +156,7 @@ async fn submit_lead_event(
     command: Command,
     event: &LeadEvent,
     call: &IncomingCall,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let (request_hash, message) = (command.request_hash, event.message);
     match core.router.submit_command(command).await {
         Ok(outcome) => {
@@ -166,11 +170,11 @@ async fn submit_lead_event(
             submit::set_event_headers(&mut response, id, outcome.sequence);
             Ok(response)
         }
-        Err(Refusal::Known { answer }) => success_response(message, &answer),
+        Err(Refusal::AlreadyApplied { answer }) => success_response(message, &answer),
         Err(Refusal::Duplicate { position, .. }) => {
             replay_response(core, position, request_hash, message).await
         }
-        Err(refusal) => Err(Error::from_refusal(refusal, |position| {
+        Err(refusal) => Err(ApiError::from_refusal(refusal, |position| {
             submit::public_event_id(core, position)
         })),
     }
@@ -182,7 +186,7 @@ async fn replay_response(
     position: Position,
     request_hash: Option<[u8; 32]>,
     message: &'static str,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let first = idempotency::load_first_record(core, position, request_hash).await?;
     let mut response = success_response(message, &first.answer)?;
     submit::set_event_headers(
@@ -194,7 +198,7 @@ async fn replay_response(
     Ok(response)
 }
 
-fn success_response(message: &'static str, data: &Bytes) -> Result<HttpResponse, Error> {
+fn success_response(message: &'static str, data: &Bytes) -> Result<HttpResponse, ApiError> {
     #[derive(Serialize)]
     struct LeadsSuccessBody<'a> {
         status: &'static str,
@@ -202,7 +206,7 @@ fn success_response(message: &'static str, data: &Bytes) -> Result<HttpResponse,
         data: &'a RawValue,
     }
     // The entity answers each event of this contract with JSON text.
-    let data = serde_json::from_slice(data).map_err(|_| Error::Internal)?;
+    let data = serde_json::from_slice(data).map_err(|_| ApiError::Internal)?;
     Ok(answer::json_response(
         StatusCode::OK,
         &LeadsSuccessBody {

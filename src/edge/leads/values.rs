@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::super::fields::{FieldErrors, non_null};
 use super::email::is_email;
 use crate::entity::sales::{
-    Decimal, FRACTION_DIGITS_MAX, STATUSES, SalesField, SalesValues, Value, WHOLE_DIGITS_MAX,
+    Decimal, FRACTION_DIGITS_MAX, STATUSES, SalesField, SalesValue, SalesValues, WHOLE_DIGITS_MAX,
 };
 use crate::event::find_members;
 
@@ -108,21 +108,27 @@ pub(super) fn read_members<const N: usize>(
     Ok(values.collect())
 }
 
-fn read_value(member: SalesField, raw: &RawValue, faults: &mut FieldErrors) -> Value {
+fn read_value(member: SalesField, raw: &RawValue, faults: &mut FieldErrors) -> SalesValue {
     let path = member.path();
     match field_type(member) {
-        LeadFieldType::Name => Value::Text(read_name(faults, path, Some(raw))),
-        LeadFieldType::Line => Value::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES)),
-        LeadFieldType::Prose => Value::Text(read_limited_text(faults, path, raw, PROSE_MAX_BYTES)),
-        LeadFieldType::Email => Value::Text(read_email(faults, path, raw)),
+        LeadFieldType::Name => SalesValue::Text(read_name(faults, path, Some(raw))),
+        LeadFieldType::Line => {
+            SalesValue::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES))
+        }
+        LeadFieldType::Prose => {
+            SalesValue::Text(read_limited_text(faults, path, raw, PROSE_MAX_BYTES))
+        }
+        LeadFieldType::Email => SalesValue::Text(read_email(faults, path, raw)),
         LeadFieldType::OneOf(names) => {
-            Value::Text(faults.read_one_of(path, Some(raw), names).into())
+            SalesValue::Text(faults.read_one_of(path, Some(raw), names).into())
         }
         LeadFieldType::Reference if raw.get().starts_with('"') => {
-            Value::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES))
+            SalesValue::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES))
         }
-        LeadFieldType::Reference => Value::Number(faults.number(path, Some(raw), 0, u64::MAX)),
-        LeadFieldType::Money => Value::Money(read_amount(faults, path, Some(raw))),
+        LeadFieldType::Reference => {
+            SalesValue::Number(faults.read_number(path, Some(raw), 0, u64::MAX))
+        }
+        LeadFieldType::Money => SalesValue::Money(read_amount(faults, path, Some(raw))),
     }
 }
 
@@ -213,7 +219,7 @@ fn read_limited_text(
     raw: &RawValue,
     bytes_max: usize,
 ) -> Arc<str> {
-    let text = faults.text(path, Some(raw));
+    let text = faults.read_text(path, Some(raw));
     if text.len() > bytes_max {
         faults.add(path, format!("must have at most {bytes_max} bytes"));
     }
@@ -222,7 +228,7 @@ fn read_limited_text(
 
 /// Reads an e-mail address, or an empty string, which removes the address.
 fn read_email(faults: &mut FieldErrors, path: &'static str, raw: &RawValue) -> Arc<str> {
-    let text = faults.text(path, Some(raw));
+    let text = faults.read_text(path, Some(raw));
     if !text.is_empty() && !is_email(&text) {
         faults.add(path, "must be an e-mail address");
     }
@@ -301,10 +307,10 @@ pub(super) fn read_reference(
 ) -> Arc<str> {
     match non_null(raw) {
         Some(raw) if raw.get().starts_with(|c: char| c.is_ascii_digit()) => faults
-            .number(path, Some(raw), 0, u64::MAX)
+            .read_number(path, Some(raw), 0, u64::MAX)
             .to_string()
             .into(),
-        raw => faults.id(path, raw).into(),
+        raw => faults.read_id(path, raw).into(),
     }
 }
 
@@ -320,39 +326,39 @@ fn unquote(raw: &RawValue) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::error::Error;
+    use crate::edge::error::ApiError;
 
     fn raw(json: &str) -> &RawValue {
         serde_json::from_str(json).expect("JSON")
     }
 
-    /// The detail of the fault that reading `json` as `member` makes, or nothing.
-    fn fault(member: SalesField, json: &str) -> Option<String> {
+    /// Returns the detail of the field error of `json` as the value of `member`, if it has one.
+    fn error_detail(member: SalesField, json: &str) -> Option<String> {
         let mut faults = FieldErrors::default();
         read_value(member, raw(json), &mut faults);
         match faults.finish(()) {
             Ok(()) => None,
-            Err(Error::InvalidFields(faults)) => Some(faults[0].detail.clone()),
+            Err(ApiError::InvalidFields(faults)) => Some(faults[0].detail.clone()),
             Err(other) => panic!("{other}"),
         }
     }
 
     #[test]
-    fn an_empty_address_takes_the_earlier_one_back() {
-        assert_eq!(fault(SalesField::Email, "\"\""), None);
+    fn an_empty_address_removes_the_earlier_one() {
+        assert_eq!(error_detail(SalesField::Email, "\"\""), None);
         assert_eq!(
-            fault(SalesField::Email, "\"nobody\"").as_deref(),
+            error_detail(SalesField::Email, "\"nobody\"").as_deref(),
             Some("data.email must be an e-mail address")
         );
         assert_eq!(
-            fault(SalesField::Email, "7").as_deref(),
+            error_detail(SalesField::Email, "7").as_deref(),
             Some("data.email must be a string, not a number")
         );
     }
 
     #[test]
     fn amounts_are_numbers_of_bounded_length_and_not_negative() {
-        let money = |json| fault(SalesField::ExpectedValue, json);
+        let money = |json| error_detail(SalesField::ExpectedValue, json);
         for good in [
             "0",
             "50000.00",
@@ -379,11 +385,11 @@ mod tests {
 
     #[test]
     fn a_reference_is_a_number_or_a_name() {
-        assert_eq!(fault(SalesField::AssignedTo, "5"), None);
-        assert_eq!(fault(SalesField::AssignedTo, "\"agent-5\""), None);
+        assert_eq!(error_detail(SalesField::AssignedTo, "5"), None);
+        assert_eq!(error_detail(SalesField::AssignedTo, "\"agent-5\""), None);
         assert!(
-            fault(SalesField::AssignedTo, "5.5").is_some()
-                && fault(SalesField::AssignedTo, "[]").is_some()
+            error_detail(SalesField::AssignedTo, "5.5").is_some()
+                && error_detail(SalesField::AssignedTo, "[]").is_some()
         );
         let mut faults = FieldErrors::default();
         assert_eq!(
@@ -413,7 +419,7 @@ mod tests {
 
     #[test]
     fn long_texts_are_refused_by_their_bytes() {
-        let text = |member, length| fault(member, &format!("\"{}\"", "x".repeat(length)));
+        let text = |member, length| error_detail(member, &format!("\"{}\"", "x".repeat(length)));
         assert_eq!(text(SalesField::City, LINE_MAX_BYTES), None);
         assert_eq!(
             text(SalesField::City, LINE_MAX_BYTES + 1).as_deref(),
@@ -433,7 +439,7 @@ mod tests {
         );
         assert_eq!(
             values.expect("an object"),
-            SalesValues::from([(SalesField::Country, Value::Text("France".into()))])
+            SalesValues::from([(SalesField::Country, SalesValue::Text("France".into()))])
         );
     }
 }

@@ -1,15 +1,14 @@
-//! `GET /api/v1/entities/…`: the entities of a kind, one with its state, and the timeline of one.
+//! `GET /api/v1/entities/…`: the entities of a kind, the state of an entity, and its timeline.
 
 use std::borrow::Cow;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::super::answer;
 use super::super::context::RequestContext;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::super::state::Edge;
@@ -42,8 +41,8 @@ struct TimelineEntry<'a> {
     data: Option<Cow<'a, RawValue>>,
 }
 
-/// `GET /api/v1/entities/{kind}`
-pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /api/v1/entities/{kind}`: lists entities, newest first.
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let kind: String = context.parse_path()?;
     let kind = parse_kind(&kind)?;
     let page = parse_page_request(context)?;
@@ -51,19 +50,16 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     let found = core.reads.entities(kind, page).await?;
     let mut items = Vec::with_capacity(found.items.len());
     for key in &found.items {
-        // An entity that went between the two reads is left out.
+        // An entity that was removed between the two reads is left out.
         if let Some((first, last)) = core.reads.first_and_last(key).await? {
             items.push(entity_view(key, core.reads.incarnation(), &first, &last));
         }
     }
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, found.total, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
 
-/// `GET /api/v1/entities/{kind}/{id}`
-pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /api/v1/entities/{kind}/{id}`: shows an entity with its state.
+pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let (kind, id): (String, String) = context.parse_path()?;
     let key = parse_entity_key(&kind, &id)?;
     context.refuse_parameters()?;
@@ -76,11 +72,13 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
         &history.last,
     );
     entity.state = Some(render_state(&key, &history, &context.edge, &core)?);
-    Ok(answer::uncached_json(StatusCode::OK, &entity))
+    Ok(answer::ok_json(&entity))
 }
 
-/// `GET /api/v1/entities/{kind}/{id}/timeline`
-pub(in crate::edge) async fn timeline(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /api/v1/entities/{kind}/{id}/timeline`: lists the events of an entity.
+pub(in crate::edge) async fn timeline(
+    context: &mut RequestContext,
+) -> Result<HttpResponse, ApiError> {
     let (kind, id): (String, String) = context.parse_path()?;
     let key = parse_entity_key(&kind, &id)?;
     let page = parse_page_request(context)?;
@@ -95,10 +93,7 @@ pub(in crate::edge) async fn timeline(context: &mut RequestContext) -> Result<Ht
         .iter()
         .map(|stored| timeline_entry(core.reads.incarnation(), stored))
         .collect();
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, found.total, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
 
 fn entity_view<'a>(
@@ -122,23 +117,23 @@ fn render_state(
     history: &EntityHistory,
     edge: &Edge,
     core: &NodeCore,
-) -> Result<Box<RawValue>, Error> {
+) -> Result<Box<RawValue>, ApiError> {
     let limits = entity::StateLimits {
         items_max: edge.config.entity.items_max,
     };
     let state =
         entity::restore_state(key.kind(), &history.snapshot_and_tail, limits).map_err(|error| {
-            tracing::error!(entity = %key, %error, "state could not be restored");
-            Error::Internal
+            tracing::error!(entity = %key, %error, "entity state could not be restored");
+            ApiError::Internal
         })?;
-    // Whose a conversation is can change after its last event, so no event says it.
+    // The account of a conversation can change after its last event, so it is looked up now.
     if let entity::EntityState::Conversation(conversation) = &state {
         let known = core.accounts.snapshot();
         let account = conversation
             .business_account()
             .and_then(|business| known.find_by_business_account(business));
-        let shown = conversation.to_json_of_account(account.map(|account| account.id.as_str()));
-        return to_raw_value(&shown).map_err(|_| Error::Internal);
+        let json = conversation.to_json_of_account(account.map(|account| account.id.as_str()));
+        return to_raw_value(&json).map_err(|_| ApiError::Internal);
     }
     Ok(state.to_raw_json())
 }
@@ -158,25 +153,26 @@ fn timeline_entry(incarnation: StoreIncarnation, stored: &StoredRecord) -> Timel
     }
 }
 
-fn parse_page_request(context: &RequestContext) -> Result<PageRequest, Error> {
+fn parse_page_request(context: &RequestContext) -> Result<PageRequest, ApiError> {
     let mut parameters = context.parameters(&["page", "page_size"]);
     let page = parameters.page_request();
     parameters.finish(page)
 }
 
-fn parse_kind(name: &str) -> Result<Kind, Error> {
+fn parse_kind(name: &str) -> Result<Kind, ApiError> {
     Kind::parse(name).ok_or_else(|| {
         let names = Kind::BUILT_IN.map(Kind::as_str).join(", ");
-        Error::not_found(format!(
-            "there is no such kind of entity, these are: {names}, and custom:<name> for each name configured"
+        ApiError::not_found(format!(
+            "there is no such kind of entity; known: {names}, and custom:<name> for \
+                each configured name"
         ))
     })
 }
 
-fn parse_entity_key(kind: &str, id: &str) -> Result<EntityKey, Error> {
+fn parse_entity_key(kind: &str, id: &str) -> Result<EntityKey, ApiError> {
     EntityKey::try_new(parse_kind(kind)?, id).map_err(|_| no_such_entity())
 }
 
-fn no_such_entity() -> Error {
-    Error::not_found("there is no such entity")
+fn no_such_entity() -> ApiError {
+    ApiError::not_found("there is no such entity")
 }

@@ -1,30 +1,30 @@
-//! `GET /api/v1/webhooks/logs` and `/api/v1/webhooks/logs/{log_id}`: the calls of every source,
-//! taken or refused, and the deliveries.
+//! `GET /api/v1/webhooks/logs` and `/api/v1/webhooks/logs/{log_id}`: the call log, with accepted
+//! and refused calls of every source, and deliveries.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::super::answer;
 use super::super::context::RequestContext;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::list::ListPage;
-use crate::call_log::{CallRow, Direction, Filter};
+use super::super::query::parse_number;
+use crate::call_log::{CallDirection, CallFilter, CallRow};
 use crate::event::Timestamp;
 use crate::projection::PageRequest;
 
 const PARAMETERS: [&str; 4] = ["direction", "is_successful", "page", "page_size"];
 
-const DIRECTIONS: [(&str, Direction); 2] = [
-    (Direction::Incoming.as_str(), Direction::Incoming),
-    (Direction::Outgoing.as_str(), Direction::Outgoing),
+const DIRECTIONS: [(&str, CallDirection); 2] = [
+    (CallDirection::Incoming.as_str(), CallDirection::Incoming),
+    (CallDirection::Outgoing.as_str(), CallDirection::Outgoing),
 ];
 
-/// One exchange, as lists show it.
+/// Row of the call log, as lists show it.
 #[derive(Serialize)]
 struct CallLogItem<'a> {
     id: u64,
@@ -41,65 +41,55 @@ struct CallLogItem<'a> {
     event_ids: Vec<String>,
 }
 
-/// One exchange by itself.
+/// Row of the call log with headers, body reference and answer.
 #[derive(Serialize)]
 struct CallLogDetails<'a> {
     #[serde(flatten)]
     log: CallLogItem<'a>,
-    #[serde(serialize_with = "object")]
+    #[serde(serialize_with = "serialize_headers")]
     headers: &'a [(String, String)],
     body: CallLogBody,
     answer: Option<&'a RawValue>,
     answer_bytes: Option<u64>,
 }
 
-/// Where the request's body is found: in the events that came of it.
+/// Reference to the request's body, which the events made of it hold.
 #[derive(Serialize)]
 struct CallLogBody {
     bytes: Option<u64>,
     event_ids: Vec<String>,
 }
 
-/// `GET /api/v1/webhooks/logs`
-pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /api/v1/webhooks/logs`: lists calls, newest first.
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parse_log_filter(context)?;
     let core = context.edge.core()?;
-    let found = core.exchange.list_calls(filter, page.places()).await?;
+    let found = core.call_log.list_calls(filter, page.places()).await?;
     let items = found.items.iter().map(call_log_item).collect();
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, found.total, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
 
-/// `GET /api/v1/webhooks/logs/{log_id}`
-pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /api/v1/webhooks/logs/{log_id}`: shows a call.
+pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
-    let no_such_log = || Error::not_found("there is no such row in the log, or no more");
-    // One row has one spelling: `+7` and `007` are none.
-    let number = id
-        .parse::<u64>()
-        .ok()
-        .filter(|number| number.to_string() == id)
-        .ok_or_else(no_such_log)?;
+    let no_such_log =
+        || ApiError::not_found("there is no such row in the call log, or it was deleted");
+    let number = parse_number(&id).ok_or_else(no_such_log)?;
     let row = context
         .edge
         .core()?
-        .exchange
-        .get(number)
+        .call_log
+        .get_call(number)
         .await?
         .ok_or_else(no_such_log)?;
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &call_log_details(&row),
-    ))
+    Ok(answer::ok_json(&call_log_details(&row)))
 }
 
-fn parse_log_filter(context: &RequestContext) -> Result<(Filter, PageRequest), Error> {
+fn parse_log_filter(context: &RequestContext) -> Result<(CallFilter, PageRequest), ApiError> {
     let mut parameters = context.parameters(&PARAMETERS);
     let page = parameters.page_request();
-    let filter = Filter {
+    let filter = CallFilter {
         direction: parameters.one_of("direction", &DIRECTIONS),
         is_successful: parameters.one_of("is_successful", &[("true", true), ("false", false)]),
     };
@@ -117,7 +107,7 @@ fn call_log_item(row: &CallRow) -> CallLogItem<'_> {
         status: row.status,
         code: row.code.as_deref(),
         is_successful: row.is_successful(),
-        duration_ms: row.duration.as_micros() as f64 / 1_000.0,
+        duration_ms: answer::as_milliseconds(row.duration),
         client_address: row.client,
         event_ids: event_ids(row),
     }
@@ -143,9 +133,12 @@ fn event_ids(row: &CallRow) -> Vec<String> {
     row.event_ids.iter().map(ToString::to_string).collect()
 }
 
-/// Headers as an object; of a header that came more than once, the values are joined as HTTP allows
-/// (RFC 9110, 5.3).
-fn object<S: Serializer>(headers: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+/// Serializes headers as an object; the values of a repeated header are joined by commas, as HTTP
+/// allows (RFC 9110, 5.3).
+fn serialize_headers<S: Serializer>(
+    headers: &[(String, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let mut joined = BTreeMap::<&str, String>::new();
     for (name, value) in headers {
         let values = joined.entry(name).or_default();

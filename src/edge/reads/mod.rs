@@ -1,5 +1,5 @@
-//! What the admin reads: entities with their timelines, events with their fates, the log of calls;
-//! each list in pages, newest first.
+//! The admin's reads: entities with their timelines, events with their outcomes, the call log; each
+//! list in pages, newest first.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ pub(super) mod logs;
 pub(super) mod reprocess;
 pub(super) mod spec;
 
-/// An event where only its name and times matter.
+/// Event in short: its id, name and times.
 #[derive(Debug, Serialize)]
 struct EventRef {
     event_id: String,
@@ -32,7 +32,8 @@ impl EventRef {
     }
 }
 
-/// The public id of the event in `stored`. Another attempt at an event goes by the event's own id.
+/// Returns the public id of the event in `stored`. A reprocessing keeps the id of the first
+/// attempt.
 fn stored_event_id(incarnation: StoreIncarnation, stored: &StoredRecord) -> EventId {
     EventId::new(
         incarnation,

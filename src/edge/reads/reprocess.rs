@@ -1,15 +1,15 @@
-//! `POST /api/v1/events/{event_id}/reprocess`: one more attempt at an event that failed, from its
-//! stored payload.
+//! `POST /api/v1/events/{event_id}/reprocess`: another attempt at a failed event, from its stored
+//! payload.
 //!
-//! Each source says for itself what another attempt is: the same command again, or more work on an
-//! event that was applied.
+//! Each source defines its own attempt: the support contract submits the same command again, and
+//! Contact2Sale reopens the enrichment of an applied event.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use tracing::Span;
 
 use super::super::context::RequestContext;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::signature::VerifiedBody;
 use super::super::state::Edge;
 use super::super::support::{self, SupportRequestContext};
@@ -17,25 +17,27 @@ use super::super::{c2s, submit};
 use super::events;
 use crate::entity::Command;
 use crate::event::{EventId, Record};
-use crate::projection::{EventView, Status};
+use crate::projection::{EventStatus, EventView};
 use crate::router::Refusal;
 
-/// Answers as the first request of the event was: 202, with the event's own id, and the number that
-/// it has now.
-pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `POST /api/v1/events/{event_id}/reprocess`. The answer is 202 with the event's own id
+/// and its present number.
+pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     let (id, view) = events::find_event(&core, &id).await?;
-    if view.status != Status::Failed {
-        return Err(Error::NotFailed);
+    if view.status != EventStatus::Failed {
+        return Err(ApiError::NotFailed);
     }
     let command = reprocess_command(id, &view, &context.edge, context.call.span().clone())?;
+
     let entity = command.entity.clone();
     let outcome = core
         .router
         .submit_command(command)
         .await
         .map_err(|refusal| reprocess_error(refusal, id))?;
+
     let sequence = outcome.sequence.or(view.event.record.sequence);
     Ok(submit::accepted_response(
         StatusCode::ACCEPTED,
@@ -46,24 +48,29 @@ pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpRes
     ))
 }
 
-/// The command of one more attempt. Its time stays what it was: an attempt makes nothing newer.
+/// Builds the command of another attempt. The event keeps its time, so that the attempt does not
+/// overwrite newer values.
 fn reprocess_command(
     id: EventId,
     view: &EventView,
     edge: &Edge,
     span: Span,
-) -> Result<Command, Error> {
+) -> Result<Command, ApiError> {
     let record = &view.event.record;
     let command = if record.source == support::SOURCE.as_str() {
         support_command(record, edge, span)?
     } else if record.source == c2s::SOURCE.as_str() {
         edge.c2s().reopen_command(record, span)
     } else {
-        tracing::error!(source = record.source, event_id = %id, "event of an unknown source cannot be reprocessed");
-        return Err(Error::Internal);
+        tracing::error!(
+            source = record.source,
+            event_id = %id,
+            "event source supports no reprocessing"
+        );
+        return Err(ApiError::Internal);
     };
-    // The claim of this attempt: two requests at once make one attempt, and no sender's key can be
-    // the same.
+    // Key of this attempt, so that two requests at once make one attempt. Keys of senders contain
+    // no control characters, so this key differs from all of them.
     let key = format!("\u{1}reprocess:{id}:{}", view.later_records);
     Ok(Command {
         at: Some(record.at),
@@ -73,20 +80,21 @@ fn reprocess_command(
     })
 }
 
-/// A support event's command again, by the rules of today.
-fn support_command(record: &Record, edge: &Edge, span: Span) -> Result<Command, Error> {
-    let given = SupportRequestContext {
-        // Replaced later: a key with a control character is refused where keys come from outside.
+/// Decodes the command of a support event again, by the present configuration.
+fn support_command(record: &Record, edge: &Edge, span: Span) -> Result<Command, ApiError> {
+    let request = SupportRequestContext {
+        // Placeholder, replaced by the caller: the decoder refuses the control character of its
+        // key.
         idempotency_key: Some(b"reprocess"),
         at: Some(record.at),
         unknown_entity: edge.support().unknown_entity(),
     };
-    support::decode_support_event(&VerifiedBody::from_store(record), given, span)
+    support::decode_support_event(&VerifiedBody::from_store(record), request, span)
 }
 
-fn reprocess_error(refusal: Refusal, id: EventId) -> Error {
+fn reprocess_error(refusal: Refusal, id: EventId) -> ApiError {
     match refusal {
-        Refusal::Duplicate { .. } => Error::ReprocessInProgress,
-        other => Error::from_refusal(other, |position| EventId::new(id.incarnation(), position)),
+        Refusal::Duplicate { .. } => ApiError::ReprocessInProgress,
+        other => ApiError::from_refusal(other, |position| EventId::new(id.incarnation(), position)),
     }
 }

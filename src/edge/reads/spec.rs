@@ -1,4 +1,4 @@
-//! What the description of the API says of the reads.
+//! OpenAPI descriptions of the admin's reads.
 
 use serde_json::{Value, json};
 
@@ -89,9 +89,9 @@ fn log_with_details() -> Value {
 }
 
 pub(in crate::edge) fn entities() -> EndpointDoc {
-    add_kind_parameter(get("List the entities of a kind, the one begun last first"))
+    add_kind_parameter(get("List the entities of a kind, newest first"))
         .paged()
-        .answers(200, "One page.", list(&entity()))
+        .answers(200, "One page of the list.", list(&entity()))
 }
 
 pub(in crate::edge) fn entity_with_state() -> EndpointDoc {
@@ -105,7 +105,7 @@ pub(in crate::edge) fn entity_with_state() -> EndpointDoc {
 pub(in crate::edge) fn timeline() -> EndpointDoc {
     add_entity_parameters(get("List an entity's events, newest first"))
         .paged()
-        .answers(200, "One page.", list(&entry()))
+        .answers(200, "One page of the list.", list(&entry()))
 }
 
 pub(in crate::edge) fn events() -> EndpointDoc {
@@ -134,49 +134,49 @@ pub(in crate::edge) fn events() -> EndpointDoc {
             "2099-01-01T00:00:00Z",
         )
         .paged()
-        .answers(200, "One page.", list(&event()))
+        .answers(200, "One page of the list.", list(&event()))
         .refuses_field("since", "since must be an RFC 3339 time")
 }
 
-pub(in crate::edge) fn event_with_fate() -> EndpointDoc {
-    add_event_parameter(get("Show an event with what became of it")).answers(
-        200,
-        "The event.",
-        event(),
-    )
+pub(in crate::edge) fn event_with_outcome() -> EndpointDoc {
+    add_event_parameter(get("Show an event and its outcome")).answers(200, "The event.", event())
 }
 
 pub(in crate::edge) fn reprocess() -> EndpointDoc {
-    add_event_parameter(EndpointDoc::new(TAG, "Try a failed event once more"))
+    add_event_parameter(EndpointDoc::new(TAG, "Reprocess a failed event"))
         .access(EndpointAccess::Admin)
-        .answers(202, "It was tried again.", json!({"status": "accepted", "event_id": "evt_3f9a2c41_9", "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 4}}))
+        .answers(202, "The event was processed again.", json!({"status": "accepted", "event_id": "evt_3f9a2c41_9", "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 4}}))
         .refuses(409, "not_failed", "only a failed event can be reprocessed")
         .refuses(409, "reprocess_in_progress", "event is being reprocessed by another request")
         .refuses_when_busy()
 }
 
 pub(in crate::edge) fn logs() -> EndpointDoc {
-    get("List the calls of all sources and the deliveries, newest first")
+    get("List the call log, newest first")
         .query(
             "direction",
-            "incoming (a sender called) or outgoing (a subscriber was called).",
+            "incoming (calls of senders) or outgoing (deliveries).",
             "incoming",
         )
         .query(
             "is_successful",
-            "true: answered with a 2xx. false: anything else.",
+            "true: only calls answered with 2xx. false: only the others.",
             "true",
         )
         .paged()
-        .answers(200, "One page.", list(&log()))
+        .answers(200, "One page of the list.", list(&log()))
         .refuses_field("direction", "direction must be one of incoming, outgoing")
 }
 
 pub(in crate::edge) fn log_with_answer() -> EndpointDoc {
-    get("Show a call or a delivery with its headers and its answer")
-        .about("Values of secrets and signatures are masked. What the body said is found through its events.")
+    get("Show a call with its headers and its answer")
+        .about("Secrets and signatures are masked. The body is kept in the events made of it.")
         .free(&["headers", "answer"])
-        .part("log_id", "The row's id.", 1)
-        .answers(200, "The row.", log_with_details())
-        .refuses(404, "not_found", "there is no such row in the log, or no more")
+        .part("log_id", "The id of the row.", 1)
+        .answers(200, "The row of the call log.", log_with_details())
+        .refuses(
+            404,
+            "not_found",
+            "there is no such row in the call log, or it was deleted",
+        )
 }

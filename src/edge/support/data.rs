@@ -68,8 +68,8 @@ fn read_message_created(
     let [message_id, text, author, is_internal] =
         find_members(data, ["message_id", "text", "author", "is_internal"])?;
     Ok(TicketAction::MessageCreated {
-        message_id: faults.id("data.message_id", message_id),
-        text: faults.text("data.text", text),
+        message_id: faults.read_id("data.message_id", message_id),
+        text: faults.read_text("data.text", text),
         author: faults.read_optional_text_or_object("data.author", author),
         is_internal: faults.read_flag("data.is_internal", is_internal),
     })
@@ -81,8 +81,8 @@ fn read_message_updated(
 ) -> Result<TicketAction, serde_json::Error> {
     let [message_id, text] = find_members(data, ["message_id", "text"])?;
     Ok(TicketAction::MessageUpdated {
-        message_id: faults.id("data.message_id", message_id),
-        text: faults.text("data.text", text),
+        message_id: faults.read_id("data.message_id", message_id),
+        text: faults.read_text("data.text", text),
     })
 }
 
@@ -92,7 +92,7 @@ fn read_message_deleted(
 ) -> Result<TicketAction, serde_json::Error> {
     let [message_id, reason] = find_members(data, ["message_id", "reason"])?;
     Ok(TicketAction::MessageDeleted {
-        message_id: faults.id("data.message_id", message_id),
+        message_id: faults.read_id("data.message_id", message_id),
         reason: faults.read_optional_text("data.reason", reason),
     })
 }
@@ -114,7 +114,7 @@ fn read_agent_assigned(
 ) -> Result<TicketAction, serde_json::Error> {
     let [agent_id, agent_name] = find_members(data, ["agent_id", "agent_name"])?;
     Ok(TicketAction::AgentAssigned {
-        agent_id: faults.id("data.agent_id", agent_id),
+        agent_id: faults.read_id("data.agent_id", agent_id),
         agent_name: faults.read_optional_text("data.agent_name", agent_name),
     })
 }
@@ -152,7 +152,7 @@ fn read_tags_updated(
     {
         faults.add("data.tags", "is required, or data.added or data.removed");
     }
-    let mut list = |field, raw| faults.texts(field, raw, TAGS_MAX, TAG_MAX_BYTES);
+    let mut list = |field, raw| faults.read_text_list(field, raw, TAGS_MAX, TAG_MAX_BYTES);
     let (added, removed) = (list("data.added", added), list("data.removed", removed));
     Ok(match non_null(tags) {
         Some(tags) => TicketAction::TagsReplaced {
@@ -168,7 +168,7 @@ fn read_category_changed(
 ) -> Result<TicketAction, serde_json::Error> {
     let [category] = find_members(data, ["category"])?;
     Ok(TicketAction::CategoryChanged {
-        category: faults.name("data.category", category),
+        category: faults.read_nonempty_text("data.category", category),
     })
 }
 
@@ -179,10 +179,10 @@ fn read_attachment_added(
     let [attachment_id, file_name, url, size] =
         find_members(data, ["attachment_id", "file_name", "url", "size"])?;
     Ok(TicketAction::AttachmentAdded {
-        attachment_id: faults.id("data.attachment_id", attachment_id),
-        file_name: faults.name("data.file_name", file_name),
+        attachment_id: faults.read_id("data.attachment_id", attachment_id),
+        file_name: faults.read_nonempty_text("data.file_name", file_name),
         url: faults.read_optional_text("data.url", url),
-        size: non_null(size).map(|size| faults.number("data.size", Some(size), 0, u64::MAX)),
+        size: non_null(size).map(|size| faults.read_number("data.size", Some(size), 0, u64::MAX)),
     })
 }
 
@@ -192,7 +192,7 @@ fn read_sla_breached(
 ) -> Result<TicketAction, serde_json::Error> {
     let [policy, due_at] = find_members(data, ["policy", "due_at"])?;
     Ok(TicketAction::SlaBreached {
-        policy: faults.name("data.policy", policy),
+        policy: faults.read_nonempty_text("data.policy", policy),
         due_at: faults.read_optional_time("data.due_at", due_at),
     })
 }
@@ -203,7 +203,7 @@ fn read_rating_submitted(
 ) -> Result<TicketAction, serde_json::Error> {
     let [score, comment] = find_members(data, ["score", "comment"])?;
     Ok(TicketAction::RatingSubmitted {
-        score: faults.number("data.score", score, 1, 5) as u8,
+        score: faults.read_number("data.score", score, 1, 5) as u8,
         comment: faults.read_optional_text("data.comment", comment),
     })
 }

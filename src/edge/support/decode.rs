@@ -5,14 +5,14 @@ use std::str;
 use serde_json::value::RawValue;
 use tracing::Span;
 
-use super::super::body::text;
-use super::super::error::Error;
+use super::super::body::body_text;
+use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, non_null};
 use super::super::signature::VerifiedBody;
 use super::super::source::SUPPORT;
 use super::data;
 use crate::config::UnknownEntityPolicy;
-use crate::entity::ticket::EVENTS;
+use crate::entity::ticket::EVENT_NAMES;
 use crate::entity::{Command, EntityAction};
 use crate::event::find_members;
 use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Timestamp, check_id};
@@ -32,14 +32,14 @@ pub struct SupportRequestContext<'a> {
 /// last one counts. Unknown members stay in the payload, which is the body as it was received.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], [`Error::UnknownEvent`], or [`Error::InvalidFields`] with every wrong
-/// field.
+/// [`ApiError::InvalidJson`], [`ApiError::UnknownEvent`], or [`ApiError::InvalidFields`] with every
+/// wrong field.
 pub fn decode_support_event(
     body: &VerifiedBody,
     context: SupportRequestContext<'_>,
     span: Span,
-) -> Result<Command, Error> {
-    let text = text(body.body())?;
+) -> Result<Command, ApiError> {
+    let text = body_text(body.bytes())?;
     let names = [
         "event",
         "support_uid",
@@ -49,11 +49,11 @@ pub fn decode_support_event(
         "actor",
     ];
     let [event, support_uid, idempotency_key, timestamp, data, actor] =
-        find_members(text, names).map_err(|error| Error::from_json_error(&error))?;
+        find_members(text, names).map_err(|error| ApiError::from_json_error(&error))?;
 
     let mut faults = FieldErrors::default();
     let event = decode_event_name(event, &mut faults)?;
-    let uid = faults.id("support_uid", support_uid);
+    let uid = faults.read_id("support_uid", support_uid);
     let key = decode_idempotency_key(context.idempotency_key, idempotency_key, &mut faults);
     let at = faults
         .read_optional_time("timestamp", timestamp)
@@ -64,9 +64,9 @@ pub fn decode_support_event(
     let (action, entity) = faults.finish((action, EntityKey::try_new(Kind::Ticket, &uid)))?;
     let (Some(action), Ok(entity)) = (action, entity) else {
         // Unreachable: a missing part has added a field error.
-        return Err(Error::Internal);
+        return Err(ApiError::Internal);
     };
-    let payload = body.body().clone();
+    let payload = body.bytes().clone();
     Ok(Command {
         at,
         idempotency_key: Some(key),
@@ -95,18 +95,18 @@ pub(super) fn unverified_timestamp(body: &[u8]) -> Option<String> {
 fn decode_event_name(
     raw: Option<&RawValue>,
     faults: &mut FieldErrors,
-) -> Result<&'static str, Error> {
+) -> Result<&'static str, ApiError> {
     let Some(raw) = raw.filter(|raw| raw.get().starts_with('"')) else {
-        faults.text("event", raw);
+        faults.read_text("event", raw);
         return Ok("");
     };
     // Names rarely have escapes, so compare the raw text first.
     let quoted = raw.get().trim_matches('"');
-    let known = |name: &str| EVENTS.into_iter().find(|event| *event == name);
+    let known = |name: &str| EVENT_NAMES.into_iter().find(|event| *event == name);
     let unescaped = || serde_json::from_str::<String>(raw.get()).ok();
     known(quoted)
         .or_else(|| known(&unescaped()?))
-        .ok_or_else(|| Error::UnknownEvent(EVENTS.join(", ")))
+        .ok_or_else(|| ApiError::UnknownEvent(EVENT_NAMES.join(", ")))
 }
 
 fn decode_idempotency_key(
@@ -122,7 +122,7 @@ fn decode_idempotency_key(
             );
             return String::new();
         }
-        return faults.id("idempotency_key", raw);
+        return faults.read_id("idempotency_key", raw);
     };
     let key = str::from_utf8(header)
         .ok()

@@ -14,7 +14,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderValue;
 
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::ApiError;
 use super::{body, submit};
 
 mod data;
@@ -30,7 +30,7 @@ pub use decode::{SupportRequestContext, decode_support_event};
 const IDEMPOTENCY_KEYS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 
 /// Receives one event of a ticket.
-pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let RequestContext {
         request,
         payload,
@@ -45,10 +45,10 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     body::check_declared_length(request, edge.body_limits())?;
     let key = support
         .check_api_key(headers)
-        .map_err(|error| edge.count_failure(request, error))?;
+        .map_err(|error| edge.count_auth_failure(request, error))?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let authentic = support.authenticate(key, headers, body, edge.clock.wall());
-    let authentic = authentic.map_err(|error| edge.count_failure(request, error))?;
+    let authentic = authentic.map_err(|error| edge.count_auth_failure(request, error))?;
     // Only authentic requests use up the sender's rate limit.
     *quota = support.admit(authentic.key, edge.clock.monotonic())?;
 

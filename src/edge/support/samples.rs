@@ -11,24 +11,24 @@ use crate::event::catalogue;
 /// Returns the sample `data` of `event`; `None` if there is no such event.
 #[must_use]
 pub fn sample_data(event: &str) -> Option<Value> {
-    let entry = catalogue::of(SUPPORT.as_str()).find(|entry| entry.name == event)?;
+    let entry = catalogue::entries_of_source(SUPPORT.as_str()).find(|entry| entry.name == event)?;
     Some(serde_json::from_str(entry.data).expect("a test of the catalogue parses every example"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entity::ticket::{EVENTS, PRIORITIES, STATUSES};
+    use crate::entity::ticket::{EVENT_NAMES, PRIORITIES, STATUSES};
 
     #[test]
     fn every_event_has_a_sample() {
         assert!(
-            catalogue::of(SUPPORT.as_str())
+            catalogue::entries_of_source(SUPPORT.as_str())
                 .map(|entry| entry.name)
-                .eq(EVENTS)
+                .eq(EVENT_NAMES)
         );
         assert!(
-            EVENTS
+            EVENT_NAMES
                 .iter()
                 .all(|event| sample_data(event).is_some_and(|data| data.is_object()))
         );

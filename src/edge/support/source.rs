@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::signature::{SignatureVerifier, VerifiedBody};
 use super::super::sliding_window::{RateQuota, SlidingWindow};
 use super::decode;
@@ -55,10 +55,10 @@ impl SupportSource {
         self.config.unknown_entity
     }
 
-    pub(super) fn check_api_key(&self, headers: &HeaderMap) -> Result<usize, Error> {
-        let api_key = headers.get(API_KEY_HEADER).ok_or(Error::InvalidApiKey)?;
+    pub(super) fn check_api_key(&self, headers: &HeaderMap) -> Result<usize, ApiError> {
+        let api_key = headers.get(API_KEY_HEADER).ok_or(ApiError::InvalidApiKey)?;
         self.find_api_key(api_key.as_bytes())
-            .ok_or(Error::InvalidApiKey)
+            .ok_or(ApiError::InvalidApiKey)
     }
 
     pub(super) fn authenticate(
@@ -67,10 +67,10 @@ impl SupportSource {
         headers: &HeaderMap,
         body: Bytes,
         now: Timestamp,
-    ) -> Result<AuthenticatedRequest, Error> {
+    ) -> Result<AuthenticatedRequest, ApiError> {
         let signature = headers
             .get(SIGNATURE_HEADER)
-            .ok_or(Error::InvalidSignature)?
+            .ok_or(ApiError::InvalidSignature)?
             .as_bytes();
 
         // Without the header, the body's own timestamp was signed.
@@ -79,7 +79,7 @@ impl SupportSource {
             Some(timestamp) => timestamp.as_bytes(),
             None => {
                 body_timestamp =
-                    decode::unverified_timestamp(&body).ok_or(Error::InvalidSignature)?;
+                    decode::unverified_timestamp(&body).ok_or(ApiError::InvalidSignature)?;
                 body_timestamp.as_bytes()
             }
         };
@@ -87,14 +87,14 @@ impl SupportSource {
         let body = self
             .verifier
             .verify(&body, timestamp, signature)
-            .ok_or(Error::InvalidSignature)?;
+            .ok_or(ApiError::InvalidSignature)?;
 
         let at = str::from_utf8(timestamp)
             .ok()
             .and_then(Timestamp::parse)
-            .ok_or(Error::StaleTimestamp)?;
+            .ok_or(ApiError::StaleTimestamp)?;
         if at.distance(now) > self.config.tolerance {
-            return Err(Error::StaleTimestamp);
+            return Err(ApiError::StaleTimestamp);
         }
         Ok(AuthenticatedRequest { body, at, key })
     }
@@ -115,12 +115,12 @@ impl SupportSource {
     /// without a limit.
     ///
     /// # Errors
-    /// [`Error::RateLimited`] if the window is full.
-    pub(super) fn admit(&self, key: usize, now: Duration) -> Result<Option<RateQuota>, Error> {
+    /// [`ApiError::RateLimited`] if the window is full.
+    pub(super) fn admit(&self, key: usize, now: Duration) -> Result<Option<RateQuota>, ApiError> {
         let Some(window) = &self.windows[key] else {
             return Ok(None);
         };
         let quota = window.lock().admit(now);
-        quota.map(Some).map_err(Error::RateLimited)
+        quota.map(Some).map_err(ApiError::RateLimited)
     }
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 use super::samples;
-use crate::entity::ticket::EVENTS;
+use crate::entity::ticket::EVENT_NAMES;
 
 const ABOUT: &str = "\
 One event of one ticket. The answer comes once the event is on the disk. The events of a ticket \
@@ -49,7 +49,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
             "{random}",
         )
         .requires(&["event", "support_uid"]);
-    let endpoint = EVENTS.iter().fold(endpoint, |endpoint, event| {
+    let endpoint = EVENT_NAMES.iter().fold(endpoint, |endpoint, event| {
         let body = json!({
             "event": event,
             "support_uid": "SUP-1042",
@@ -69,7 +69,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         .refuses(
             400,
             "unknown_event",
-            &format!("event must be one of {}", EVENTS.join(", ")),
+            &format!("event must be one of {}", EVENT_NAMES.join(", ")),
         )
         .refuses_field("data.status", "data.status is required")
         .refuses(
@@ -80,7 +80,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         .refuses(
             401,
             "invalid_signature",
-            "X-CRM-Signature is missing or not that of this body and timestamp",
+            "X-CRM-Signature is missing or does not match this body and timestamp",
         )
         .refuses(
             401,

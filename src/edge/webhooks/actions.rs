@@ -1,33 +1,35 @@
-//! What can be done with a subscription besides changing it: a new secret, pause, resume, and a
-//! test of its target.
+//! Actions on a subscription: secret rotation, pause, resume, and a test of its target.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use serde::Serialize;
 use tracing::info;
 
+use super::super::blocking::run_blocking;
 use super::super::context::RequestContext;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::{answer, body};
-use super::activity::{pause, resume};
+use super::activity::{pause_subscription, resume_subscription};
 use super::input::SecretRotation;
 use super::stats::SubscriptionStatsView;
 use super::view::SubscriptionView;
-use super::{find_subscription, run_blocking, subscription_response};
+use super::{find_subscription, subscription_response};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::attempt::AttemptReport;
 use crate::subscriber::delivery_policy::DeliveryPolicy;
 
-/// `POST /api/v1/webhooks/{id}/rotate-secret`
-pub(in crate::edge) async fn rotate(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `POST /api/v1/webhooks/{id}/rotate-secret`: replaces the signing secret.
+pub(in crate::edge) async fn rotate(
+    context: &mut RequestContext,
+) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let id = find_subscription(&core, &id)?.id;
-    let SecretRotation { secret, overlap } = SecretRotation::parse(body::text(&body)?)?;
+    let SecretRotation { secret, overlap } = SecretRotation::parse(body::body_text(&body)?)?;
+
     let rotated = run_blocking(Arc::clone(&core), move |core| {
         core.subscriptions.change(id, |subscription| {
             subscription.secrets.rotate(secret, now, overlap);
@@ -38,23 +40,24 @@ pub(in crate::edge) async fn rotate(context: &mut RequestContext) -> Result<Http
     info!(
         subscription = id,
         overlap_s = overlap.as_secs(),
-        "secret of subscription replaced"
+        "subscription secret rotated"
     );
+
     let stats = SubscriptionStatsView::load(id, &core).await;
-    Ok(answer::uncached_json(
-        StatusCode::OK,
+    Ok(answer::ok_json(
         &SubscriptionView::new(&rotated, stats, now).with_secret(),
     ))
 }
 
-/// `POST /api/v1/webhooks/{id}/pause`
-pub(in crate::edge) async fn stop(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `POST /api/v1/webhooks/{id}/pause`: keeps events until the subscription is resumed.
+pub(in crate::edge) async fn pause(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let id = find_subscription(&core, &id)?.id;
+
     let paused = run_blocking(Arc::clone(&core), move |core| {
         core.subscriptions.change(id, |subscription| {
-            pause(subscription);
+            pause_subscription(subscription);
             subscription.updated_at = now;
         })
     });
@@ -63,15 +66,18 @@ pub(in crate::edge) async fn stop(context: &mut RequestContext) -> Result<HttpRe
     Ok(subscription_response(&paused, &core, &context.edge).await)
 }
 
-/// `POST /api/v1/webhooks/{id}/resume`
-pub(in crate::edge) async fn start(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `POST /api/v1/webhooks/{id}/resume`: delivers again.
+pub(in crate::edge) async fn resume(
+    context: &mut RequestContext,
+) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let id = find_subscription(&core, &id)?.id;
     let from = core.reads.answered_end().await?;
+
     let resumed = run_blocking(Arc::clone(&core), move |core| {
         core.subscriptions.change(id, |subscription| {
-            resume(subscription, from);
+            resume_subscription(subscription, from);
             subscription.updated_at = now;
         })
     });
@@ -81,7 +87,7 @@ pub(in crate::edge) async fn start(context: &mut RequestContext) -> Result<HttpR
     Ok(subscription_response(&resumed, &core, &context.edge).await)
 }
 
-/// What the target of a subscription said to a ping.
+/// Answer of a subscription's target to a ping.
 #[derive(Serialize)]
 struct PingResult<'a> {
     is_successful: bool,
@@ -92,29 +98,32 @@ struct PingResult<'a> {
     answer: Option<Cow<'a, str>>,
 }
 
-/// `POST /api/v1/webhooks/{id}/test` A ping is no delivery and is not tried again; one that is
-/// accepted spares a delivery the wait for an open breaker.
-pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `POST /api/v1/webhooks/{id}/test`: sends a ping, which is not retried. An accepted ping
+/// lets an open circuit breaker try a delivery at once.
+pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     let subscription = find_subscription(&core, &id)?;
-    let profile = DeliveryPolicy::from_subscription(&subscription, &context.edge.config.delivery);
-    let AttemptReport { outcome, call } = core.subscribers.caller().send_ping(&profile).await;
-    call.append(&core.exchange, None);
+    let policy = DeliveryPolicy::from_subscription(&subscription, &context.edge.config.delivery);
+    let AttemptReport { outcome, call } =
+        core.subscribers.attempt_sender().send_ping(&policy).await;
+    call.append_to_log(&core.call_log, None);
+
     let failure = outcome.failure();
     if failure.is_none() {
         core.subscribers
             .probe_breaker(SubscriberId::Webhook(subscription.id));
     }
-    let tested = PingResult {
+
+    let result = PingResult {
         is_successful: failure.is_none(),
         status: call.status(),
         code: failure.map(|failure| failure.code),
         detail: failure.map(|failure| failure.detail.as_str()),
-        duration_ms: call.duration().as_micros() as f64 / 1_000.0,
+        duration_ms: answer::as_milliseconds(call.duration()),
         answer: Some(call.answer())
             .filter(|answer| !answer.is_empty())
             .map(|answer| String::from_utf8_lossy(answer)),
     };
-    Ok(answer::uncached_json(StatusCode::OK, &tested))
+    Ok(answer::ok_json(&result))
 }

@@ -1,5 +1,4 @@
-//! The state that a subscription is in: whether events are delivered, and how that is paused and
-//! resumed.
+//! Transitions of a subscription between active, paused and disabled.
 
 use crate::event::Position;
 use crate::subscription::{Subscription, SubscriptionState};
@@ -8,8 +7,8 @@ pub(super) fn is_active(subscription: &Subscription) -> bool {
     subscription.state == SubscriptionState::Active
 }
 
-/// Keeps what is owed from now on. One that is disabled owes nothing and stays so.
-pub(super) fn pause(subscription: &mut Subscription) {
+/// Pauses deliveries; events are kept from now on. A disabled subscription stays disabled.
+pub(super) fn pause_subscription(subscription: &mut Subscription) {
     match subscription.state {
         SubscriptionState::Active => {
             subscription.state = SubscriptionState::Paused { reason: None }
@@ -18,8 +17,9 @@ pub(super) fn pause(subscription: &mut Subscription) {
     }
 }
 
-/// Delivers again: what was owed, or to one that was disabled what comes from `from` on.
-pub(super) fn resume(subscription: &mut Subscription, from: Position) {
+/// Resumes deliveries: a paused subscription with the events kept for it, a disabled subscription
+/// with the events from `from` on.
+pub(super) fn resume_subscription(subscription: &mut Subscription, from: Position) {
     match subscription.state {
         SubscriptionState::Active => return,
         SubscriptionState::Paused { .. } => {}

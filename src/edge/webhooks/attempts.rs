@@ -1,30 +1,30 @@
-//! `GET /api/v1/webhooks/{id}/deliveries`: the attempts at deliveries to a subscription, out of the
-//! log of calls.
+//! `GET /api/v1/webhooks/{id}/deliveries`: the delivery attempts of a subscription, from the call
+//! log.
 
 use std::borrow::Cow;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use serde::Serialize;
 
 use super::super::answer;
 use super::super::context::RequestContext;
-use super::super::error::Error;
+use super::super::entity_reference::EntityReference;
+use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::find_subscription;
-use crate::call_log::{CallRow, Filter};
-use crate::event::{Kind, Timestamp};
+use crate::call_log::{CallFilter, CallRow};
+use crate::event::Timestamp;
 use crate::projection::StoredRecord;
 use crate::subscriber::SubscriberId;
 
-/// One attempt.
+/// Delivery attempt, as answers show it.
 #[derive(Serialize)]
 struct AttemptView<'a> {
     id: u64,
     event: Option<&'a str>,
     event_id: Option<String>,
-    entity: Option<AttemptEntity<'a>>,
+    entity: Option<EntityReference<'a>>,
     attempt: Option<u32>,
     status: Option<u16>,
     code: Option<&'a str>,
@@ -35,30 +35,25 @@ struct AttemptView<'a> {
     next_attempt_at: Option<Timestamp>,
 }
 
-#[derive(Serialize)]
-struct AttemptEntity<'a> {
-    kind: Kind,
-    id: &'a str,
-    sequence: Option<u64>,
-}
-
-/// `GET /api/v1/webhooks/{id}/deliveries`
-pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /api/v1/webhooks/{id}/deliveries`: lists delivery attempts, newest first.
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let mut parameters = context.parameters(&["is_successful", "page", "page_size"]);
     let page = parameters.page_request();
     let is_successful = parameters.one_of("is_successful", &[("true", true), ("false", false)]);
     let (is_successful, page) = parameters.finish((is_successful, page))?;
+
     let core = context.edge.core()?;
     let subscriber = SubscriberId::Webhook(find_subscription(&core, &id)?.id);
-    let filter = Filter {
+    let filter = CallFilter {
         is_successful,
-        ..Filter::default()
+        ..CallFilter::default()
     };
     let rows = core
-        .exchange
-        .list_of(subscriber.to_string(), filter, page.places())
+        .call_log
+        .list_deliveries(subscriber.to_string(), filter, page.places())
         .await?;
+
     let mut delivered = Vec::with_capacity(rows.items.len());
     for row in &rows.items {
         delivered.push(delivered_record(row, &core).await?);
@@ -69,19 +64,22 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
         .zip(&delivered)
         .map(|(row, stored)| attempt_view(row, stored.as_ref()))
         .collect();
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, rows.total, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(items, rows.total, page)))
 }
 
-/// What was delivered, if the store still has it.
-async fn delivered_record(row: &CallRow, core: &NodeCore) -> Result<Option<StoredRecord>, Error> {
-    let ours = row
+/// Loads the delivered record, if it belongs to this store and still exists.
+async fn delivered_record(
+    row: &CallRow,
+    core: &NodeCore,
+) -> Result<Option<StoredRecord>, ApiError> {
+    let event_id = row
         .event_ids
         .first()
         .filter(|id| id.incarnation() == core.reads.incarnation());
-    let Some(id) = ours else { return Ok(None) };
+    let Some(id) = event_id else {
+        return Ok(None);
+    };
+
     Ok(core.reads.await_record(id.position()).await?)
 }
 
@@ -91,16 +89,12 @@ fn attempt_view<'a>(row: &'a CallRow, stored: Option<&'a StoredRecord>) -> Attem
         id: row.id,
         event: row.event_type.as_deref(),
         event_id: row.event_ids.first().map(ToString::to_string),
-        entity: record.map(|record| AttemptEntity {
-            kind: record.entity.kind(),
-            id: record.entity.id(),
-            sequence: record.sequence,
-        }),
+        entity: record.map(|record| EntityReference::new(&record.entity, record.sequence)),
         attempt: row.attempt,
         status: row.status,
         code: row.code.as_deref(),
         is_successful: row.is_successful(),
-        duration_ms: row.duration.as_micros() as f64 / 1_000.0,
+        duration_ms: answer::as_milliseconds(row.duration),
         answer: row.answer.as_deref().map(String::from_utf8_lossy),
         at: row.at,
         next_attempt_at: row.next_attempt_at,

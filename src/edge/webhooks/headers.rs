@@ -1,5 +1,4 @@
-//! The headers that every delivery of a subscription carries, as a request gives them: an object of
-//! names and values.
+//! Custom headers of a subscription's deliveries, read from the member `headers` of a request.
 
 use std::collections::BTreeMap;
 
@@ -16,69 +15,66 @@ use crate::subscription::limits::{
 
 const NAME: &str = "headers";
 
-/// One of them, with its value; without one it keeps the value that it has when the change is made.
+/// Header name with its new value; `None` keeps the value stored when the change is made.
 pub(super) type HeaderChange = (String, Option<Secret>);
 
-/// Reads them from `raw`. A value that is the mask, which is what answers show, stands for the one
-/// there is; `known` has to have one.
+/// Reads the headers from `raw`. Answers mask values, so a masked value in a request keeps the
+/// stored value; the subscription `known` must have the header.
 pub(super) fn read_headers(
     raw: &RawValue,
     known: Option<&Subscription>,
-    faults: &mut FieldErrors,
+    errors: &mut FieldErrors,
 ) -> Vec<HeaderChange> {
-    let Ok(given) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {
-        faults.add(NAME, "must be an object of names and values");
+    let Ok(members) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {
+        errors.add(NAME, "must be an object with names and values of headers");
         return Vec::new();
     };
-    if given.len() > HEADERS_MAX {
-        faults.add(
+    if members.len() > HEADERS_MAX {
+        errors.add(
             NAME,
             format!(
                 "must have at most {HEADERS_MAX} members, not {}",
-                given.len()
+                members.len()
             ),
         );
         return Vec::new();
     }
-    let mut headers: Vec<HeaderChange> = Vec::with_capacity(given.len());
-    for (name, value) in given {
+    let mut headers: Vec<HeaderChange> = Vec::with_capacity(members.len());
+    for (name, value) in members {
         if !is_valid_header_name(&name) {
-            // The name is not repeated: it may be anything.
-            faults.add(
+            // The name may contain anything, so the error does not repeat it.
+            errors.add(
                 NAME,
                 format!("must have names of 1 to {HEADER_NAME_MAX_BYTES} letters, digits and -"),
             );
         } else if is_reserved_header(&name) {
-            faults.add(
-                header_field_path(&name),
-                "cannot be set: deliveries have it anyway, or it is none of theirs",
-            );
+            errors.add(header_field_path(&name), "is reserved and cannot be set");
         } else if headers
             .iter()
             .any(|(other, _)| other.eq_ignore_ascii_case(&name))
         {
-            faults.add(
+            errors.add(
                 header_field_path(&name),
-                "must be given once, however it is spelt",
+                "is given more than once; header names ignore case",
             );
-        } else if let Some(value) = self::read_header_value(&name, value, known, faults) {
+        } else if let Some(value) = read_header_value(&name, value, known, errors) {
             headers.push((name, value));
         }
     }
     headers
 }
 
-/// What becomes of the headers that there `are` when `given` takes their place. What was to be kept
-/// and has gone since the request was read stays gone.
+/// Replaces the `stored` headers by `changes`. A header whose value was to be kept stays away if it
+/// was removed since the request was read.
 pub(super) fn replace_headers(
-    are: &[(String, Secret)],
-    given: Vec<HeaderChange>,
+    stored: &[(String, Secret)],
+    changes: Vec<HeaderChange>,
 ) -> Vec<(String, Secret)> {
-    let value =
-        |name: &str, value: Option<Secret>| value.or_else(|| find_header(are, name).cloned());
-    given
+    let new_or_stored =
+        |name: &str, value: Option<Secret>| value.or_else(|| find_header(stored, name).cloned());
+    changes
         .into_iter()
-        .filter_map(|(name, given)| value(&name, given).map(|value| (name, value)))
+        .filter_map(|(name, value)| new_or_stored(&name, value).map(|value| (name, value)))
         .collect()
 }
 
@@ -89,28 +85,30 @@ fn find_header<'a>(headers: &'a [(String, Secret)], name: &str) -> Option<&'a Se
         .map(|(_, value)| value)
 }
 
-/// The value to be set, or none to keep the one there is; nothing at all if it is wrong.
+/// Reads the value of the header `name`: `Some(None)` keeps the stored value, and `None` means that
+/// an error was recorded.
 fn read_header_value(
     name: &str,
     raw: &RawValue,
     known: Option<&Subscription>,
-    faults: &mut FieldErrors,
+    errors: &mut FieldErrors,
 ) -> Option<Option<Secret>> {
-    let given = serde_json::from_str::<String>(raw.get())
+    let value = serde_json::from_str::<String>(raw.get())
         .ok()
         .map(Secret::new);
-    if let Some(given) = given {
-        if given.expose() == REDACTED {
+    if let Some(value) = value {
+        if value.expose() == REDACTED {
             if known.is_some_and(|known| find_header(&known.headers, name).is_some()) {
                 return Some(None);
             }
-        } else if is_valid_header_value(given.expose()) {
-            return Some(Some(given));
+        } else if is_valid_header_value(value.expose()) {
+            return Some(Some(value));
         }
     }
+
     let problem =
         format!("must be text of at most {HEADER_VALUE_MAX_BYTES} bytes of printable ASCII");
-    faults.add(header_field_path(name), problem);
+    errors.add(header_field_path(name), problem);
     None
 }
 
@@ -123,30 +121,27 @@ mod tests {
     use super::*;
     use crate::subscription::sample_subscription;
 
-    fn read_admin_body(json: &str, known: &Subscription) -> Vec<HeaderChange> {
-        let (raw, mut faults) = (
+    fn read_changes(json: &str, known: &Subscription) -> Vec<HeaderChange> {
+        let (raw, mut errors) = (
             serde_json::from_str(json).expect("json"),
             FieldErrors::default(),
         );
-        let given = read_headers(raw, Some(known), &mut faults);
-        faults.finish(given).expect("no faults")
+        let changes = read_headers(raw, Some(known), &mut errors);
+        errors.finish(changes).expect("no errors")
     }
 
-    /// One of two requests at once brought the value back that the other had replaced.
+    /// Two requests at once: the second restored the value that the first had replaced.
     #[test]
     fn a_masked_value_is_the_one_there_is_when_the_change_is_made() {
-        let own = |name: &str, value: &str| (name.to_owned(), Secret::new(value));
+        let header = |name: &str, value: &str| (name.to_owned(), Secret::new(value));
         let known = Subscription {
-            headers: vec![own("X-Key", "old"), own("X-Gone", "1")],
+            headers: vec![header("X-Key", "old"), header("X-Gone", "1")],
             ..sample_subscription(1, &["*"])
         };
-        let masked = read_admin_body(r#"{"x-key": "…", "X-Gone": "…", "X-New": "2"}"#, &known);
-        let other = replace_headers(
-            &known.headers,
-            read_admin_body(r#"{"X-Key": "new"}"#, &known),
-        );
-        let made = replace_headers(&other, masked);
-        let shown: Vec<_> = made
+        let masked = read_changes(r#"{"x-key": "…", "X-Gone": "…", "X-New": "2"}"#, &known);
+        let other = replace_headers(&known.headers, read_changes(r#"{"X-Key": "new"}"#, &known));
+        let replaced = replace_headers(&other, masked);
+        let shown: Vec<_> = replaced
             .iter()
             .map(|(name, value)| (name.as_str(), value.expose()))
             .collect();

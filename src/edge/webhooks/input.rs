@@ -1,5 +1,5 @@
-//! The members of a subscription as a request gives them: each may be there, be null (which means
-//! its default) or be left out.
+//! Members of a subscription, read from a request: a member may have a value, be null (which means
+//! the default), or be absent.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -10,11 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde_json::value::RawValue;
 
-use super::super::error::Error;
-use super::super::fields::{FieldErrors, non_null};
+use super::super::error::ApiError;
+use super::super::fields::{FieldErrors, PatchField, non_null, read_patch_field};
 use super::super::state::Edge;
 use super::super::{raw_json, suggest};
-use super::activity::{pause, resume};
+use super::activity::{pause_subscription, resume_subscription};
 use super::headers;
 use crate::call_log::REDACTED;
 use crate::config::{
@@ -27,33 +27,34 @@ use crate::subscription::limits::{
 };
 use crate::subscription::secrets::{ROTATION_OVERLAP, ROTATION_OVERLAP_MAX};
 use crate::subscription::{
-    CompileError, DeliveryOrdering, EventVocabulary, Filter, Pattern, SigningSecrets, SigningStyle,
-    Subscription, SubscriptionId, SubscriptionState, TransformExpression,
+    CompileError, DeliveryOrdering, EventVocabulary, FilterExpression, Pattern, SigningSecrets,
+    SigningStyle, Subscription, SubscriptionId, SubscriptionState, TransformExpression,
 };
 
-/// As short as a pause or a timeout of the configuration may be, in seconds.
+/// Shortest pause or timeout in seconds, as in the configuration.
 const DURATION_MIN_S: f64 = 0.001;
-const RATE_MAX: u64 = 1_000_000;
+/// Largest `rate_limit`, in deliveries per second.
+const RATE_LIMIT_MAX: u64 = 1_000_000;
 
-/// What a secret begins with that is bytes in base64.
+/// Prefix of a secret whose rest is base64.
 const ENCODED_SECRET_PREFIX: &str = "whsec_";
 
-/// Every style with its name.
+/// Signing styles with their names in requests and answers.
 pub(super) const STYLES: [(&str, SigningStyle); 4] = [
     ("crm", SigningStyle::Crm),
     ("standard", SigningStyle::Standard),
     ("hub", SigningStyle::Hub),
     ("v1a", SigningStyle::V1a),
 ];
-/// Every ordering with its name.
+/// Orderings with their names in requests and answers.
 pub(super) const ORDERINGS: [(&str, DeliveryOrdering); 2] = [
     ("entity", DeliveryOrdering::Entity),
     ("none", DeliveryOrdering::None),
 ];
-/// How deliveries are signed when nobody says.
+/// Signing styles of a subscription whose request gives none.
 const DEFAULT_SIGNING: [SigningStyle; 2] = [SigningStyle::Crm, SigningStyle::Standard];
 
-/// What a request may say of a subscription.
+/// Members that a request may set.
 const SUBSCRIPTION_MEMBERS: [&str; 15] = [
     "url",
     "events",
@@ -71,7 +72,7 @@ const SUBSCRIPTION_MEMBERS: [&str; 15] = [
     "retry_schedule_s",
     "on_exhausted",
 ];
-/// What answers say of it besides, and may come back with them.
+/// Members of answers that a request may send back unchanged; they are ignored.
 const READ_ONLY_MEMBERS: [&str; 8] = [
     "id",
     "created_at",
@@ -82,13 +83,10 @@ const READ_ONLY_MEMBERS: [&str; 8] = [
     "previous_secret_until",
     "stats",
 ];
-/// What a request to rotate a secret may say.
+/// Members of a request to rotate a secret.
 const ROTATION_MEMBERS: [&str; 2] = ["overlap_h", "secret"];
 
-/// Left out, null, or there.
-type PatchField<T> = Option<Option<T>>;
-
-/// What members are judged by.
+/// Settings of the node that members are checked against.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SubscriptionRules<'a> {
     vocabulary: &'a EventVocabulary,
@@ -96,7 +94,6 @@ pub(super) struct SubscriptionRules<'a> {
 }
 
 impl<'a> SubscriptionRules<'a> {
-    /// Those of `edge`.
     pub(super) fn new(edge: &'a Edge) -> Self {
         Self {
             vocabulary: edge.vocabulary(),
@@ -105,16 +102,16 @@ impl<'a> SubscriptionRules<'a> {
     }
 }
 
-/// What a request says of a subscription, checked.
+/// Checked members of a request to create or change a subscription.
 #[derive(Debug)]
 pub(super) struct SubscriptionInput {
     url: Option<String>,
     events: Option<Vec<Pattern>>,
-    /// Neither null nor what is shown in place of a secret changes one.
+    /// New secret; null and a masked secret keep the stored secret.
     secret: Option<Secret>,
     is_active: Option<bool>,
     description: PatchField<String>,
-    filter: PatchField<Filter>,
+    filter: PatchField<FilterExpression>,
     transform: PatchField<TransformExpression>,
     ordering: PatchField<DeliveryOrdering>,
     concurrency: PatchField<usize>,
@@ -127,17 +124,17 @@ pub(super) struct SubscriptionInput {
 }
 
 impl SubscriptionInput {
-    /// Reads them from `json`, as a change of `known` or for a new subscription.
+    /// Parses `json` as a change of `known`, or for a new subscription.
     ///
     /// # Errors
-    /// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong member.
+    /// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] with every wrong member.
     pub(super) fn parse(
         json: &str,
         known: Option<&Subscription>,
         rules: SubscriptionRules<'_>,
-    ) -> Result<Self, Error> {
-        let given = find_members(json, SUBSCRIPTION_MEMBERS)
-            .map_err(|error| Error::from_json_error(&error))?;
+    ) -> Result<Self, ApiError> {
+        let members = find_members(json, SUBSCRIPTION_MEMBERS)
+            .map_err(|error| ApiError::from_json_error(&error))?;
         let [
             url,
             events,
@@ -148,7 +145,7 @@ impl SubscriptionInput {
             transform,
             ordering,
             rest @ ..,
-        ] = given;
+        ] = members;
         let [
             concurrency,
             signing,
@@ -158,68 +155,68 @@ impl SubscriptionInput {
             schedule,
             on_exhausted,
         ] = rest;
-        let mut faults = FieldErrors::default();
-        suggest::refuse(
+
+        let mut errors = FieldErrors::default();
+        suggest::refuse_misspelt_members(
             json,
             &SUBSCRIPTION_MEMBERS,
             &READ_ONLY_MEMBERS,
             "a subscription",
-            &mut faults,
+            &mut errors,
         );
+
         let is_new = known.is_none();
-        let read = Self {
-            url: read_required("url", url, is_new, &mut faults, |raw, faults| {
-                self::read_url(raw, rules.allow_targets, faults)
+        let input = Self {
+            url: read_required("url", url, is_new, &mut errors, |raw, errors| {
+                read_url(raw, rules.allow_targets, errors)
             }),
-            events: read_required("events", events, is_new, &mut faults, |raw, faults| {
-                read_patterns(raw, rules.vocabulary, faults)
+            events: read_required("events", events, is_new, &mut errors, |raw, errors| {
+                read_patterns(raw, rules.vocabulary, errors)
             }),
-            secret: non_null(secret)
-                .and_then(|raw| self::read_secret("secret", raw, known, &mut faults)),
-            is_active: non_null(is_active).map(|raw| faults.read_flag("is_active", Some(raw))),
-            description: read_patch_field(description, |raw| {
-                self::read_description(raw, &mut faults)
-            }),
-            filter: read_expression("filter", filter, Filter::compile, &mut faults),
+            secret: non_null(secret).and_then(|raw| read_secret("secret", raw, known, &mut errors)),
+            is_active: non_null(is_active).map(|raw| errors.read_flag("is_active", Some(raw))),
+            description: read_patch_field(description, |raw| read_description(raw, &mut errors)),
+            filter: read_expression("filter", filter, FilterExpression::compile, &mut errors),
             transform: read_expression(
                 "transform",
                 transform,
                 TransformExpression::compile,
-                &mut faults,
+                &mut errors,
             ),
             ordering: read_patch_field(ordering, |raw| {
-                read_choice("ordering", raw, &ORDERINGS, &mut faults)
+                read_choice("ordering", raw, &ORDERINGS, &mut errors)
             }),
             concurrency: read_patch_field(concurrency, |raw| {
-                faults.number("concurrency", Some(raw), 1, CONCURRENCY_MAX.unsigned_abs()) as usize
+                errors.read_number("concurrency", Some(raw), 1, CONCURRENCY_MAX.unsigned_abs())
+                    as usize
             }),
-            signing: read_patch_field(signing, |raw| read_styles(raw, &mut faults)),
-            headers: read_patch_field(custom, |raw| headers::read_headers(raw, known, &mut faults)),
+            signing: read_patch_field(signing, |raw| read_styles(raw, &mut errors)),
+            headers: read_patch_field(custom, |raw| headers::read_headers(raw, known, &mut errors)),
             rate_limit: read_patch_field(rate_limit, |raw| {
-                let number = faults.number("rate_limit", Some(raw), 1, RATE_MAX);
+                let number = errors.read_number("rate_limit", Some(raw), 1, RATE_LIMIT_MAX);
                 u32::try_from(number)
                     .ok()
                     .and_then(NonZeroU32::new)
                     .unwrap_or(NonZeroU32::MIN)
             }),
             timeout: read_patch_field(timeout, |raw| {
-                read_seconds("timeout_s", raw, TIMEOUT_MAX_S, &mut faults)
+                read_seconds("timeout_s", raw, TIMEOUT_MAX_S, &mut errors)
             }),
-            retry_schedule: read_patch_field(schedule, |raw| self::read_schedule(raw, &mut faults)),
+            retry_schedule: read_patch_field(schedule, |raw| read_schedule(raw, &mut errors)),
             on_exhausted: read_patch_field(on_exhausted, |raw| {
-                read_choice("on_exhausted", raw, &ExhaustionPolicy::CHOICES, &mut faults)
+                read_choice("on_exhausted", raw, &ExhaustionPolicy::CHOICES, &mut errors)
             }),
         };
-        faults.finish(read)
+        errors.finish(input)
     }
 
-    /// Whether they ask for deliveries to go on.
+    /// Returns true if the request sets `is_active` to true.
     pub(super) fn activates(&self) -> bool {
         self.is_active == Some(true)
     }
 
-    /// The new subscription `id` that they describe, made at `now`, to which nothing before `from`
-    /// is delivered.
+    /// Builds the new subscription `id`, created at `now`, with deliveries of the events from
+    /// `from` on.
     pub(super) fn into_subscription(
         self,
         id: SubscriptionId,
@@ -227,7 +224,7 @@ impl SubscriptionInput {
         now: Timestamp,
     ) -> Subscription {
         let is_active = self.is_active.unwrap_or(true);
-        let mut made = Subscription {
+        let mut created = Subscription {
             id,
             url: String::new(),
             events: Vec::new(),
@@ -257,16 +254,16 @@ impl SubscriptionInput {
             secret: None,
             ..self
         }
-        .apply_to(&mut made, from, now);
-        made
+        .apply_to(&mut created, from, now);
+        created
     }
 
-    /// Makes `subscription` what they say, at `now`, and leaves of it what they leave out. One that
-    /// was disabled and is not to be any more begins at `from`.
+    /// Applies the given members to `subscription` at `now`; absent members keep their values. If
+    /// the change activates a disabled subscription, its deliveries begin at `from`.
     pub(super) fn apply_to(self, subscription: &mut Subscription, from: Position, now: Timestamp) {
         match self.is_active {
-            Some(true) => resume(subscription, from),
-            Some(false) => pause(subscription),
+            Some(true) => resume_subscription(subscription, from),
+            Some(false) => pause_subscription(subscription),
             None => {}
         }
         set_if_given(&mut subscription.url, self.url);
@@ -284,9 +281,9 @@ impl SubscriptionInput {
             self.signing
                 .map(|styles| styles.unwrap_or_else(|| DEFAULT_SIGNING.to_vec())),
         );
-        if let Some(given) = self.headers {
+        if let Some(changes) = self.headers {
             subscription.headers =
-                headers::replace_headers(&subscription.headers, given.unwrap_or_default());
+                headers::replace_headers(&subscription.headers, changes.unwrap_or_default());
         }
         set_if_given(&mut subscription.rate_limit, self.rate_limit);
         set_if_given(&mut subscription.timeout, self.timeout);
@@ -304,77 +301,72 @@ impl SubscriptionInput {
     }
 }
 
-fn set_if_given<T>(place: &mut T, given: Option<T>) {
-    if let Some(given) = given {
-        *place = given;
+fn set_if_given<T>(member: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *member = value;
     }
 }
 
-/// What a request to rotate a secret says.
+/// Checked members of a request to rotate a secret.
 #[derive(Debug)]
 pub(super) struct SecretRotation {
-    /// The new secret, if it is not to be made here.
+    /// New secret; `None` to generate one.
     pub(super) secret: Option<Secret>,
-    /// How long the old one stays in force.
+    /// Time for which deliveries are signed with the old secret too.
     pub(super) overlap: Duration,
 }
 
 impl SecretRotation {
-    /// Reads it from `json`; an empty text asks for nothing in particular.
+    /// Parses `json`; an empty text means the defaults.
     ///
     /// # Errors
-    /// As [`Members::read`].
-    pub(super) fn parse(json: &str) -> Result<Self, Error> {
+    /// As for [`SubscriptionInput::parse`].
+    pub(super) fn parse(json: &str) -> Result<Self, ApiError> {
         let json = if json.trim_ascii().is_empty() {
             "{}"
         } else {
             json
         };
-        let [overlap, secret] =
-            find_members(json, ROTATION_MEMBERS).map_err(|error| Error::from_json_error(&error))?;
-        let mut faults = FieldErrors::default();
-        suggest::refuse(json, &ROTATION_MEMBERS, &[], "a rotation", &mut faults);
+        let [overlap, secret] = find_members(json, ROTATION_MEMBERS)
+            .map_err(|error| ApiError::from_json_error(&error))?;
+        let mut errors = FieldErrors::default();
+        suggest::refuse_misspelt_members(json, &ROTATION_MEMBERS, &[], "a rotation", &mut errors);
         let hours_max = ROTATION_OVERLAP_MAX.as_secs() / 3_600;
         let overlap = non_null(overlap).map_or(ROTATION_OVERLAP, |raw| {
             let hours = parse_number(raw).filter(|hours| (0.0..=hours_max as f64).contains(hours));
             if hours.is_none() {
-                faults.add(
+                errors.add(
                     "overlap_h",
                     format!("must be a number from 0 to {hours_max}"),
                 );
             }
             duration_from_seconds(hours.unwrap_or_default() * 3_600.0)
         });
-        let secret =
-            non_null(secret).and_then(|raw| self::read_secret("secret", raw, None, &mut faults));
-        faults.finish(Self { secret, overlap })
+        let secret = non_null(secret).and_then(|raw| read_secret("secret", raw, None, &mut errors));
+        errors.finish(Self { secret, overlap })
     }
 }
 
-fn read_patch_field<T>(raw: Option<&RawValue>, read: impl FnOnce(&RawValue) -> T) -> PatchField<T> {
-    raw.map(|raw| non_null(Some(raw)).map(read))
-}
-
-/// A member that has no default: needed of a new subscription, and never null.
+/// Reads a member without a default: required of a new subscription, and never null.
 fn read_required<T>(
     name: &'static str,
     raw: Option<&RawValue>,
     is_new: bool,
-    faults: &mut FieldErrors,
+    errors: &mut FieldErrors,
     read: impl FnOnce(&RawValue, &mut FieldErrors) -> T,
 ) -> Option<T> {
     if raw.is_none() && is_new {
-        faults.add(name, "is required");
+        errors.add(name, "is required");
     }
-    raw.map(|raw| read(raw, faults))
+    raw.map(|raw| read(raw, errors))
 }
 
-fn read_url(raw: &RawValue, allow_targets: &[IpNet], faults: &mut FieldErrors) -> String {
-    let url = faults.text("url", Some(raw));
+fn read_url(raw: &RawValue, allow_targets: &[IpNet], errors: &mut FieldErrors) -> String {
+    let url = errors.read_text("url", Some(raw));
     if is_text(raw)
         && let Err(refused) = target_address::check_target_url(&url, allow_targets)
     {
-        faults.add("url", format!("is refused: {refused}"));
+        errors.add("url", format!("is refused: {refused}"));
     }
     url
 }
@@ -382,15 +374,15 @@ fn read_url(raw: &RawValue, allow_targets: &[IpNet], faults: &mut FieldErrors) -
 fn read_patterns(
     raw: &RawValue,
     vocabulary: &EventVocabulary,
-    faults: &mut FieldErrors,
+    errors: &mut FieldErrors,
 ) -> Vec<Pattern> {
     const NAME: &str = "events";
-    let Ok(items) = raw_json::items(raw.get(), EVENTS_MAX) else {
-        faults.add(NAME, "must be a list of names and patterns");
+    let Ok(items) = raw_json::first_items(raw.get(), EVENTS_MAX) else {
+        errors.add(NAME, "must be a list of names and patterns");
         return Vec::new();
     };
     if items.count == 0 || items.count > EVENTS_MAX {
-        faults.add(
+        errors.add(
             NAME,
             format!("must have 1 to {EVENTS_MAX} items, not {}", items.count),
         );
@@ -400,31 +392,31 @@ fn read_patterns(
     for (index, item) in items.first.into_iter().enumerate() {
         let field = || format!("{NAME}[{index}]");
         match serde_json::from_str::<String>(item.get()) {
-            Err(_) => faults.add(field(), "must be a string"),
+            Err(_) => errors.add(field(), "must be a string"),
             Ok(text) => match Pattern::parse(&text, vocabulary) {
                 Ok(pattern) => patterns.push(pattern),
-                Err(refused) => faults.add(field(), format!("cannot be followed: {refused}")),
+                Err(refused) => errors.add(field(), format!("is no valid pattern: {refused}")),
             },
         }
     }
     patterns
 }
 
-/// A secret of the sender's own; nothing where it is what is, or was, shown in place of the one
-/// there is.
+/// Reads a secret chosen by the caller. Returns `None` for a masked secret, as answers show it,
+/// which keeps the stored secret.
 fn read_secret(
     name: &'static str,
     raw: &RawValue,
     known: Option<&Subscription>,
-    faults: &mut FieldErrors,
+    errors: &mut FieldErrors,
 ) -> Option<Secret> {
-    let secret = Secret::new(faults.text(name, Some(raw)));
+    let secret = Secret::new(errors.read_text(name, Some(raw)));
     let text = secret.expose();
     if !is_text(raw) || known.is_some() && text.contains(REDACTED) {
         return None;
     }
     if !is_valid_secret(text) {
-        faults.add(
+        errors.add(
             name,
             format!("must be 1 to {SECRET_MAX_BYTES} printable ASCII characters without spaces"),
         );
@@ -432,8 +424,8 @@ fn read_secret(
         .strip_prefix(ENCODED_SECRET_PREFIX)
         .is_some_and(|encoded| !is_base64_key(encoded))
     {
-        // Receivers would decode it, and could not.
-        faults.add(
+        // Receivers decode a secret with this prefix, and would fail.
+        errors.add(
             name,
             format!("must have base64 after {ENCODED_SECRET_PREFIX}"),
         );
@@ -445,10 +437,10 @@ fn is_base64_key(encoded: &str) -> bool {
     STANDARD.decode(encoded).is_ok_and(|key| !key.is_empty())
 }
 
-fn read_description(raw: &RawValue, faults: &mut FieldErrors) -> String {
-    let text = faults.text("description", Some(raw));
+fn read_description(raw: &RawValue, errors: &mut FieldErrors) -> String {
+    let text = errors.read_text("description", Some(raw));
     if text.len() > DESCRIPTION_MAX_BYTES {
-        faults.add(
+        errors.add(
             "description",
             format!("must have at most {DESCRIPTION_MAX_BYTES} bytes"),
         );
@@ -456,15 +448,15 @@ fn read_description(raw: &RawValue, faults: &mut FieldErrors) -> String {
     text
 }
 
-/// An expression; an empty one is none.
+/// Reads and compiles an expression; an empty text means none.
 fn read_expression<T>(
     name: &'static str,
     raw: Option<&RawValue>,
     compile: impl FnOnce(&str) -> Result<T, CompileError>,
-    faults: &mut FieldErrors,
+    errors: &mut FieldErrors,
 ) -> PatchField<T> {
     let raw = raw?;
-    let Some(text) = faults
+    let Some(text) = errors
         .read_optional_text(name, Some(raw))
         .filter(|text| !text.is_empty())
     else {
@@ -473,7 +465,7 @@ fn read_expression<T>(
     let compiled = compile(&text);
     Some(
         compiled
-            .map_err(|error| faults.add(name, format!("is no expression: {error}")))
+            .map_err(|error| errors.add(name, format!("is no valid expression: {error}")))
             .ok(),
     )
 }
@@ -482,32 +474,32 @@ fn read_choice<T: Copy + Default>(
     name: &'static str,
     raw: &RawValue,
     named: &[(&'static str, T)],
-    faults: &mut FieldErrors,
+    errors: &mut FieldErrors,
 ) -> T {
     let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
-    let given = faults.read_one_of(name, Some(raw), &names);
+    let choice = errors.read_one_of(name, Some(raw), &names);
     named
         .iter()
-        .find(|(name, _)| *name == given)
+        .find(|(name, _)| *name == choice)
         .map(|(_, value)| *value)
         .unwrap_or_default()
 }
 
-fn read_styles(raw: &RawValue, faults: &mut FieldErrors) -> Vec<SigningStyle> {
+fn read_styles(raw: &RawValue, errors: &mut FieldErrors) -> Vec<SigningStyle> {
     const NAME: &str = "signing";
     let names = STYLES.map(|(name, _)| name).join(", ");
-    let given: Vec<String> = serde_json::from_str(raw.get()).unwrap_or_default();
-    let style = |given: &String| {
+    let listed: Vec<String> = serde_json::from_str(raw.get()).unwrap_or_default();
+    let find_style = |text: &String| {
         STYLES
             .iter()
-            .find(|(name, _)| name == given)
+            .find(|(name, _)| name == text)
             .map(|(_, style)| *style)
     };
-    let mut styles: Vec<SigningStyle> = given.iter().filter_map(style).collect();
+    let mut styles: Vec<SigningStyle> = listed.iter().filter_map(find_style).collect();
     styles.sort_unstable();
     styles.dedup();
-    if given.is_empty() || styles.len() != given.len() {
-        faults.add(
+    if listed.is_empty() || styles.len() != listed.len() {
+        errors.add(
             NAME,
             format!("must be a list with one or more of {names}, each once"),
         );
@@ -515,20 +507,20 @@ fn read_styles(raw: &RawValue, faults: &mut FieldErrors) -> Vec<SigningStyle> {
     styles
 }
 
-fn read_schedule(raw: &RawValue, faults: &mut FieldErrors) -> Vec<Duration> {
+fn read_schedule(raw: &RawValue, errors: &mut FieldErrors) -> Vec<Duration> {
     const NAME: &str = "retry_schedule_s";
-    let Some(items) = raw_json::items(raw.get(), RETRIES_MAX)
+    let Some(items) = raw_json::first_items(raw.get(), RETRIES_MAX)
         .ok()
         .filter(|items| items.count <= RETRIES_MAX)
     else {
-        faults.add(
+        errors.add(
             NAME,
             format!("must be a list of at most {RETRIES_MAX} pauses in seconds"),
         );
         return Vec::new();
     };
     let pause =
-        |(index, item)| read_seconds(format!("{NAME}[{index}]"), item, RETRY_PAUSE_MAX_S, faults);
+        |(index, item)| read_seconds(format!("{NAME}[{index}]"), item, RETRY_PAUSE_MAX_S, errors);
     items.first.into_iter().enumerate().map(pause).collect()
 }
 
@@ -536,11 +528,11 @@ fn read_seconds(
     name: impl Into<Cow<'static, str>>,
     raw: &RawValue,
     most: f64,
-    faults: &mut FieldErrors,
+    errors: &mut FieldErrors,
 ) -> Duration {
     let seconds = parse_number(raw).filter(|seconds| (DURATION_MIN_S..=most).contains(seconds));
     if seconds.is_none() {
-        faults.add(
+        errors.add(
             name,
             format!("must be a number of seconds from {DURATION_MIN_S} to {most}"),
         );

@@ -1,21 +1,22 @@
-//! `/api/v1/webhooks`: the subscriptions, that is, who gets which events. For the admin.
+//! `/api/v1/webhooks`: the admin's interface to subscriptions.
 
 use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
+use super::blocking::run_blocking;
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::ApiError;
 use super::gate::NodeCore;
 use super::list::ListPage;
+use super::query::parse_number;
 use super::state::Edge;
 use super::{answer, body};
 use crate::entity::Rejection;
 use crate::subscription::{
-    Entry, SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionId,
+    SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionEntry,
 };
 
 pub(super) mod actions;
@@ -32,57 +33,59 @@ use input::{SubscriptionInput, SubscriptionRules};
 use stats::SubscriptionStatsView;
 use view::SubscriptionView;
 
-/// What `is_active` asks for.
+/// Values of the parameter `is_active`.
 const ACTIVITY: [(&str, bool); 2] = [("true", true), ("false", false)];
 
-/// `GET /api/v1/webhooks`
-pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /api/v1/webhooks`: lists subscriptions, newest first.
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let mut parameters = context.parameters(&["is_active", "page", "page_size"]);
     let page = parameters.page_request();
     let activity = parameters.one_of("is_active", &ACTIVITY);
     let (activity, page) = parameters.finish((activity, page))?;
     let core = context.edge.core()?;
+
     let known = core.subscriptions.snapshot();
-    let wanted = |entry: &&Arc<Entry>| {
-        activity.is_none_or(|wanted| wanted == is_active(&entry.subscription))
+    let matches = |entry: &&Arc<SubscriptionEntry>| {
+        activity.is_none_or(|activity| activity == is_active(&entry.subscription))
     };
-    let wanted: Vec<_> = known.newest_first().filter(wanted).collect();
+    let found: Vec<_> = known.newest_first().filter(matches).collect();
+
     let (mut items, now) = (Vec::new(), context.edge.clock.wall());
-    for entry in page.select(&wanted) {
+    for entry in page.select(&found) {
         let stats = SubscriptionStatsView::load(entry.subscription.id, &core).await;
         items.push(SubscriptionView::new(&entry.subscription, stats, now));
     }
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, wanted.len() as u64, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(
+        items,
+        found.len() as u64,
+        page,
+    )))
 }
 
-/// `POST /api/v1/webhooks`
-pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `POST /api/v1/webhooks`: creates a subscription.
+pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let body = context.read_json().await?;
-    let members = SubscriptionInput::parse(
-        body::text(&body)?,
+    let input = SubscriptionInput::parse(
+        body::body_text(&body)?,
         None,
         SubscriptionRules::new(&context.edge),
     )?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let from = core.reads.answered_end().await?;
-    let made = move |core: &NodeCore| {
+    let create = move |core: &NodeCore| {
         core.subscriptions
-            .create(|id| members.into_subscription(id, from, now))
+            .create(|id| input.into_subscription(id, from, now))
     };
-    let made = run_blocking(Arc::clone(&core), made).await?;
-    info!(subscription = made.id, "subscription made");
-    let stats = SubscriptionStatsView::load(made.id, &core).await;
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &SubscriptionView::new(&made, stats, now).with_secret(),
+    let created = run_blocking(Arc::clone(&core), create).await?;
+    info!(subscription = created.id, "subscription created");
+    let stats = SubscriptionStatsView::load(created.id, &core).await;
+    Ok(answer::ok_json(
+        &SubscriptionView::new(&created, stats, now).with_secret(),
     ))
 }
 
-/// `GET /api/v1/webhooks/{id}`
-pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `GET /api/v1/webhooks/{id}`: shows a subscription.
+pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let core = context.edge.core()?;
@@ -90,18 +93,18 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
     Ok(subscription_response(&subscription, &core, &context.edge).await)
 }
 
-/// `PUT /api/v1/webhooks/{id}`
-pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `PUT /api/v1/webhooks/{id}`: changes a subscription.
+pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let known = find_subscription(&core, &id)?;
-    let members = SubscriptionInput::parse(
-        body::text(&body)?,
+    let input = SubscriptionInput::parse(
+        body::body_text(&body)?,
         Some(&known),
         SubscriptionRules::new(&context.edge),
     )?;
-    let from = if members.activates() {
+    let from = if input.activates() {
         core.reads.answered_end().await?
     } else {
         known.from
@@ -109,33 +112,29 @@ pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse,
     let id = known.id;
     let change = move |core: &NodeCore| {
         core.subscriptions
-            .change(id, |known| members.apply_to(known, from, now))
+            .change(id, |known| input.apply_to(known, from, now))
     };
     let changed = run_blocking(Arc::clone(&core), change).await?;
     info!(subscription = id, "subscription changed");
     Ok(subscription_response(&changed, &core, &context.edge).await)
 }
 
-/// `DELETE /api/v1/webhooks/{id}`
-pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+/// Handles `DELETE /api/v1/webhooks/{id}`: deletes a subscription.
+pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     let id = find_subscription(&core, &id)?.id;
     run_blocking(core, move |core| core.subscriptions.remove(id)).await?;
-    info!(subscription = id, "subscription removed");
+    info!(subscription = id, "subscription deleted");
     Ok(HttpResponse::new(StatusCode::NO_CONTENT))
 }
 
-/// The subscription whose number `id` is in the path. One number has one spelling: `007` is none.
-pub(super) fn find_subscription(core: &NodeCore, id: &str) -> Result<SharedSubscription, Error> {
-    let number = id
-        .parse::<SubscriptionId>()
-        .ok()
-        .filter(|number| number.to_string() == id);
+/// Returns the subscription with the number `id`.
+pub(super) fn find_subscription(core: &NodeCore, id: &str) -> Result<SharedSubscription, ApiError> {
     let known = core.subscriptions.snapshot();
-    let entry = number
+    let entry = parse_number(id)
         .and_then(|number| known.get(number))
-        .ok_or_else(|| subscription_error(SubscriptionChangeError::NotFound))?;
+        .ok_or(SubscriptionChangeError::NotFound)?;
     Ok(Arc::clone(&entry.subscription))
 }
 
@@ -145,46 +144,39 @@ async fn subscription_response(
     edge: &Edge,
 ) -> HttpResponse {
     let stats = SubscriptionStatsView::load(subscription.id, core).await;
-    answer::uncached_json(
-        StatusCode::OK,
-        &SubscriptionView::new(subscription, stats, edge.clock.wall()),
-    )
+    answer::ok_json(&SubscriptionView::new(
+        subscription,
+        stats,
+        edge.clock.wall(),
+    ))
 }
 
-/// Does what waits for the disk where waiting disturbs nobody.
-async fn run_blocking<T: Send + 'static>(
-    core: Arc<NodeCore>,
-    work: impl FnOnce(&NodeCore) -> Result<T, SubscriptionChangeError> + Send + 'static,
-) -> Result<T, Error> {
-    let done = spawn_blocking(move || work(&core)).await;
-    done.map_err(|_| Error::Internal)?
-        .map_err(subscription_error)
-}
-
-fn subscription_error(refused: SubscriptionChangeError) -> Error {
-    let message = refused.to_string();
-    match refused {
-        SubscriptionChangeError::NotFound => Error::NotFound(message),
-        SubscriptionChangeError::TooMany(_) => {
-            Error::Rejected(Rejection::conflict("too_many_subscriptions", message))
-        }
-        SubscriptionChangeError::TooLarge { .. } => Error::Rejected(Rejection {
-            status: 400,
-            code: "subscription_too_large",
-            message,
-            member: None,
-        }),
-        SubscriptionChangeError::OutcomeUnknown(error) => {
-            error!(
-                error = &error as &dyn std::error::Error,
-                "subscription could not be written"
-            );
-            Error::Rejected(Rejection {
-                status: 503,
-                code: "unavailable",
+impl From<SubscriptionChangeError> for ApiError {
+    fn from(error: SubscriptionChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            SubscriptionChangeError::NotFound => ApiError::NotFound(message),
+            SubscriptionChangeError::TooMany(_) => {
+                ApiError::Rejected(Rejection::conflict("too_many_subscriptions", message))
+            }
+            SubscriptionChangeError::TooLarge { .. } => ApiError::Rejected(Rejection {
+                status: 400,
+                code: "subscription_too_large",
                 message,
                 member: None,
-            })
+            }),
+            SubscriptionChangeError::OutcomeUnknown(source) => {
+                error!(
+                    error = &source as &dyn std::error::Error,
+                    "subscription write failed"
+                );
+                ApiError::Rejected(Rejection {
+                    status: 503,
+                    code: "unavailable",
+                    message,
+                    member: None,
+                })
+            }
         }
     }
 }

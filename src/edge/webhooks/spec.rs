@@ -1,27 +1,30 @@
-//! What the description of the API says of subscriptions.
+//! OpenAPI descriptions of the endpoints of subscriptions.
 
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 
 const TAG: &str = "Subscriptions";
-/// The number of the first one.
+/// Id of the subscription in the examples.
 const ID: u64 = 1;
 const AT: &str = "2025-10-18T09:42:31.120Z";
 const MASK: &str = "whsec_…5ldA==";
 
-/// Those of its members that the configuration decides may also be null.
+/// Members of answers that may hold any JSON value.
 const FREE: &[&str] = &["headers"];
 
 const MEMBERS: &str = "\
-`events` are names (`organisation.created`), beginnings of names (`lead.*`) or `*`, each of one kind of entity only with that \
-before it (`ticket:*`). `filter` and `transform` are CEL expressions over `event`, `timestamp`, `user_id`, `data`, `entity` and \
-`late`: which of the events are wanted, and the body that is sent. `ordering` is `entity` (one after another for each entity) or \
-`none`. `signing` is a list of `crm`, `standard`, `hub` and `v1a`; with `v1a`, `public_key` is what its signatures are \
-checked with. `null` in `concurrency`, `timeout_s`, `retry_schedule_s` or `on_exhausted` means as `[delivery]` of the configuration \
-says, in `rate_limit` no limit.";
+`events` lists event names (`organisation.created`), prefixes (`lead.*`) or `*`; a kind of entity in \
+front (`ticket:*`) limits a pattern to that kind. `filter` and `transform` are CEL expressions over \
+`event`, `timestamp`, `user_id`, `data`, `entity` and `late`: `filter` selects events, and \
+`transform` makes the body to send. `ordering` is `entity` (the events of each entity one after \
+another) or `none`. `signing` is a list of `crm`, `standard`, `hub` and `v1a`; receivers verify \
+`v1a` signatures with `public_key`. `null` in `concurrency`, `timeout_s`, `retry_schedule_s` or \
+`on_exhausted` means the value in `[delivery]` of the configuration, and in `rate_limit` no limit.";
 
-const SECRETS: &str = "Secrets and values of headers are shown masked, with a `…` in them, except where they are made.";
+const SECRETS: &str = "\
+Answers mask secrets and values of headers with a `…`. Only the answers to creation and rotation \
+show the secret.";
 
 fn example_request() -> Value {
     json!({
@@ -82,22 +85,34 @@ fn page(item: &Value) -> Value {
 fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .access(EndpointAccess::Admin)
-        .part("id", "The subscription's number.", ID)
+        .part("id", "The id of the subscription.", ID)
         .refuses(404, "not_found", "there is no such subscription")
         .refuses_when_not_ready()
         .free(FREE)
 }
 
-/// What takes a subscription's members.
+/// Adds the refusals of a body with members of a subscription.
 fn add_body_refusals(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .refuses_bodies()
-        .refuses_field("events[0]", "events[0] cannot be followed: \"lead.creatd\" matches no known event; did you mean \"lead.created\"?")
-        .refuses_field("filters", "filters is no member of a subscription, did you mean filter?")
-        .refuses(400, "subscription_too_large", "the subscription needs 13000 bytes, and at most 12000 are kept; shorten its expressions, headers or events")
+        .refuses_field(
+            "events[0]",
+            "events[0] is no valid pattern: \"lead.creatd\" matches no \
+            known event; did you mean \"lead.created\"?",
+        )
+        .refuses_field(
+            "filters",
+            "filters is no member of a subscription, did you mean filter?",
+        )
+        .refuses(
+            400,
+            "subscription_too_large",
+            "the subscription needs 13000 bytes, and at \
+            most 12000 are kept; shorten its expressions, headers or events",
+        )
 }
 
-/// What is kept, and may fail to be.
+/// Adds the refusal of a write whose outcome is unknown.
 fn add_change_refusals(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint.refuses(
         503,
@@ -109,14 +124,15 @@ fn add_change_refusals(endpoint: EndpointDoc) -> EndpointDoc {
 pub(in crate::edge) fn create() -> EndpointDoc {
     add_change_refusals(add_body_refusals(EndpointDoc::new(
         TAG,
-        "Make a subscription",
+        "Create a subscription",
     )))
     .about(format!(
-        "It gets what is accepted from now on. {MEMBERS}\n\n{SECRETS} Without `secret` one is made."
+        "Delivers events accepted from now on. {MEMBERS}\n\n{SECRETS} Without \
+            `secret`, the node generates one."
     ))
     .access(EndpointAccess::Admin)
     .takes("a subscription", example_request())
-    .takes("all that can be said of one", example_full_request())
+    .takes("all members", example_full_request())
     .requires(&["url", "events"])
     .free(FREE)
     .answers(
@@ -138,12 +154,12 @@ pub(in crate::edge) fn list() -> EndpointDoc {
         .access(EndpointAccess::Admin)
         .query(
             "is_active",
-            "true: only those to which events are delivered. false: only the others.",
+            "true: only active subscriptions. false: only paused and disabled ones.",
             "true",
         )
         .paged()
         .free(FREE)
-        .answers(200, "One page.", page(&example_subscription()))
+        .answers(200, "One page of the list.", page(&example_subscription()))
         .refuses_when_not_ready()
 }
 
@@ -154,53 +170,96 @@ pub(in crate::edge) fn show() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn change() -> EndpointDoc {
-    add_change_refusals(add_body_refusals(add_id_parameter(EndpointDoc::new(TAG, "Change a subscription"))))
+    let endpoint = add_id_parameter(EndpointDoc::new(TAG, "Change a subscription"));
+    add_change_refusals(add_body_refusals(endpoint))
         .about(format!(
-            "Changes the members given, null means the default. `secret` takes the place of the old one at once; null or what \
-             is shown leaves it as it is, and so does `…` for a header. `is_active` pauses and resumes.\n\n{MEMBERS}"
+            "Changes only the members given; null means the default. A new `secret` replaces \
+             the old one at once; null or the masked secret keeps it, and `…` keeps the value \
+             of a header. `is_active` pauses or resumes the subscription.\n\n{MEMBERS}"
         ))
-        .takes("change", json!({"events": ["organisation.*"], "filter": "has(data.name)"}))
+        .takes(
+            "change",
+            json!({"events": ["organisation.*"], "filter": "has(data.name)"}),
+        )
         .answers(200, "The subscription.", example_subscription())
 }
 
 pub(in crate::edge) fn remove() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Remove a subscription"))
-        .about("What is owed to it is not delivered any more.")
-        .answers_nothing(204, "It is gone.")
+    add_id_parameter(EndpointDoc::new(TAG, "Delete a subscription"))
+        .about("Undelivered events of the subscription are dropped.")
+        .answers_nothing(204, "The subscription is deleted.")
 }
 
 pub(in crate::edge) fn rotate() -> EndpointDoc {
-    add_change_refusals(add_id_parameter(EndpointDoc::new(TAG, "Replace a subscription's secret")))
-        .about("Without `secret` one is made. Deliveries are signed with both for `overlap_h` hours, 24 by default, at most 168.")
-        .refuses_bodies()
-        .takes("rotation", json!({"overlap_h": 24}))
-        .or_nothing()
-        .answers(200, "The subscription, with its new secret.", example_with_secret())
-        .refuses_field("overlap_h", "overlap_h must be a number from 0 to 168")
+    add_change_refusals(add_id_parameter(EndpointDoc::new(
+        TAG,
+        "Rotate the secret of a subscription",
+    )))
+    .about(
+        "Without `secret`, the node generates one. For `overlap_h` hours (default \
+            24, at most 168) deliveries are signed with both secrets.",
+    )
+    .refuses_bodies()
+    .takes("rotation", json!({"overlap_h": 24}))
+    .or_nothing()
+    .answers(
+        200,
+        "The subscription, with its new secret.",
+        example_with_secret(),
+    )
+    .refuses_field("overlap_h", "overlap_h must be a number from 0 to 168")
 }
 
 pub(in crate::edge) fn pause() -> EndpointDoc {
-    add_change_refusals(add_id_parameter(EndpointDoc::new(TAG, "Pause a subscription")))
-        .about("Its events are kept for it until it is resumed, for `delivery.hold_days` at most. One that is disabled stays so.")
-        .answers(200, "The subscription.", example_subscription())
+    add_change_refusals(add_id_parameter(EndpointDoc::new(
+        TAG,
+        "Pause a subscription",
+    )))
+    .about(
+        "Events are kept until the subscription is resumed, for at most \
+            `delivery.hold_days`. A disabled subscription stays disabled.",
+    )
+    .answers(200, "The subscription.", example_subscription())
 }
 
 pub(in crate::edge) fn resume() -> EndpointDoc {
-    add_change_refusals(add_id_parameter(EndpointDoc::new(TAG, "Resume a subscription")))
-        .about("What was kept for it is delivered first. One that was disabled gets what is accepted from now on. One whose breaker is open is tried at once.")
-        .answers(200, "The subscription.", example_subscription())
+    add_change_refusals(add_id_parameter(EndpointDoc::new(
+        TAG,
+        "Resume a subscription",
+    )))
+    .about(
+        "Events kept during a pause are delivered first. A disabled subscription \
+            continues with events accepted from now on. If the circuit breaker is open, \
+            one delivery is tried at once.",
+    )
+    .answers(200, "The subscription.", example_subscription())
 }
 
 pub(in crate::edge) fn test() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Test a subscription's target"))
-        .about("Sends it a signed event `ping`, whatever its state is, and tells what it said. If it accepts that, it need not wait until its breaker lets deliveries through again. `code` is one of those that deliveries fail with.")
-        .answers(200, "What it said.", example_ping())
+    add_id_parameter(EndpointDoc::new(TAG, "Send a test event to a subscription"))
+        .about(
+            "Sends a signed event `ping` in any state of the subscription, and shows \
+            the answer of its target. An accepted ping lets an open circuit breaker try a \
+            delivery at once. `code` is a failure code of deliveries.",
+        )
+        .answers(200, "The answer of the target.", example_ping())
 }
 
 pub(in crate::edge) fn deliveries() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "List the attempts at deliveries to a subscription, newest first"))
-        .about("Out of the log of calls, which is bounded. `next_attempt_at` is that of the newest attempt at a delivery that is to be tried again.")
-        .query("is_successful", "true: answered with a 2xx. false: anything else.", "true")
-        .paged()
-        .answers(200, "One page.", page(&attempt()))
+    add_id_parameter(EndpointDoc::new(
+        TAG,
+        "List the delivery attempts of a subscription, newest first",
+    ))
+    .about(
+        "Read from the call log, which keeps a bounded number of rows. \
+            `next_attempt_at` is set on the newest attempt of a delivery that will be \
+            retried.",
+    )
+    .query(
+        "is_successful",
+        "true: only calls answered with 2xx. false: only the others.",
+        "true",
+    )
+    .paged()
+    .answers(200, "One page of the list.", page(&attempt()))
 }

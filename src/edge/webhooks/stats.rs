@@ -1,4 +1,4 @@
-//! Where the deliveries to a subscription are, as its object shows it.
+//! Delivery counters of a subscription, as its object shows them.
 
 use serde::Serialize;
 
@@ -7,11 +7,10 @@ use crate::event::Timestamp;
 use crate::subscriber::SubscriberId;
 use crate::subscription::SubscriptionId;
 
-/// What the breaker of one is that was never called.
+/// State of the circuit breaker of a subscription that was never called.
 const CLOSED: &str = "closed";
 
-/// Counts are of all that was since the subscription was made, but dead letters those that are
-/// there now.
+/// Counters since the subscription was created; `dead_letters` counts those that exist now.
 #[derive(Debug, Serialize)]
 pub(super) struct SubscriptionStatsView {
     delivered: u64,
@@ -28,7 +27,7 @@ pub(super) struct SubscriptionStatsView {
 }
 
 impl SubscriptionStatsView {
-    /// Those of the subscription `id`. One that was made a moment ago may not have any yet.
+    /// Loads the counters of the subscription `id`; a new subscription may have none yet.
     pub(super) async fn load(id: SubscriptionId, core: &NodeCore) -> Self {
         let subscriber = SubscriberId::Webhook(id);
         let stats = core

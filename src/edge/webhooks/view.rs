@@ -1,4 +1,4 @@
-//! A subscription as answers show it: its secrets only where they were made, and null for what the
+//! Subscriptions as answers show them: with masked secrets, and null for values that the
 //! configuration decides.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::event::Timestamp;
 use crate::subscription::secrets::redact_secret;
 use crate::subscription::{Pattern, SigningStyle, Subscription, SubscriptionId, SubscriptionState};
 
-/// One subscription; the first eight members are those that every one of these interfaces has.
+/// Subscription, as answers show it; the first eight members are common to such interfaces.
 #[derive(Serialize)]
 pub(super) struct SubscriptionView<'a> {
     id: SubscriptionId,
@@ -35,7 +35,7 @@ pub(super) struct SubscriptionView<'a> {
     concurrency: Option<usize>,
     signing: Vec<&'static str>,
     public_key: Option<String>,
-    /// Until when deliveries are signed with the secret before this one too.
+    /// End of the time in which deliveries are signed with the previous secret too.
     previous_secret_until: Option<Timestamp>,
     headers: BTreeMap<&'a str, &'static str>,
     rate_limit: Option<u32>,
@@ -48,7 +48,7 @@ pub(super) struct SubscriptionView<'a> {
 }
 
 impl<'a> SubscriptionView<'a> {
-    /// `subscription` as it is at `now`.
+    /// Shows `subscription` at `now`, with its secrets masked.
     pub(super) fn new(
         subscription: &'a Subscription,
         stats: SubscriptionStatsView,
@@ -110,7 +110,7 @@ impl<'a> SubscriptionView<'a> {
         }
     }
 
-    /// With the secret as it is.
+    /// Shows the current secret without its mask.
     pub(super) fn with_secret(mut self) -> Self {
         self.secret = self.subscription.secrets.current.expose().to_owned();
         self

@@ -1,4 +1,4 @@
-//! What comes next for which event, and what answers say.
+//! Tests of the order of steps and of the parsing of answers.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn subject(customer: &Value) -> EnrichmentSubject {
 fn url(next: NextEnrichmentStep) -> String {
     match next {
         NextEnrichmentStep::Call(StepCall { url, .. }) => url,
-        NextEnrichmentStep::Conclude => "done".into(),
+        NextEnrichmentStep::Resolve => "done".into(),
     }
 }
 
@@ -62,9 +62,9 @@ fn a_cpf_in_the_event_needs_no_lookup() {
     assert_eq!(next_url(&progress), "done");
 }
 
-/// In a URL such as `http://l/people/{email}/cpf` they reached `http://l/cpf`.
+/// In a URL such as `http://l/people/{email}/cpf` such values reached `http://l/cpf`.
 #[test]
-fn what_would_walk_up_in_a_path_is_no_address_and_no_number() {
+fn dots_that_would_change_the_url_path_are_neither_address_nor_number() {
     let config = config("http://l/people/{email}{phone}/cpf", false);
     let lookup = |customer: &Value| {
         url(next_step(
@@ -91,7 +91,7 @@ fn what_would_walk_up_in_a_path_is_no_address_and_no_number() {
 }
 
 #[test]
-fn without_one_it_is_looked_up_by_e_mail_then_by_phone() {
+fn a_missing_cpf_is_looked_up_by_e_mail_then_by_phone() {
     let config = config(LOOKUP, true);
     let subject =
         subject(&json!({"cpf": "529.982.247-24", "email": " ana+1@b.c ", "phone": "+55 11"}));
@@ -114,13 +114,13 @@ fn without_one_it_is_looked_up_by_e_mail_then_by_phone() {
     progress.record(EnrichmentStep::LookupByPhone, "");
     assert_eq!(
         (next_step(&subject, &progress, &config), progress.person()),
-        (NextEnrichmentStep::Conclude, None),
+        (NextEnrichmentStep::Resolve, None),
         "nobody, and no message"
     );
 }
 
 #[test]
-fn what_is_not_there_is_not_looked_up() {
+fn missing_values_are_not_looked_up() {
     let progress = EnrichmentProgress::default();
     let by = |lookup: &str, customer: Value| {
         url(next_step(
@@ -142,15 +142,15 @@ fn what_is_not_there_is_not_looked_up() {
     );
     let payload =
         json!({"lead_id": 7, "attributes": {"customer": {"cpf": 52_998_224_725_u64}}}).to_string();
-    let among = EnrichmentSubject::from_payload(payload.as_bytes());
+    let in_attributes = EnrichmentSubject::from_payload(payload.as_bytes());
     assert_eq!(
-        url(next_step(&among, &progress, &config("", true))),
+        url(next_step(&in_attributes, &progress, &config("", true))),
         "http://p/52998224725"
     );
 }
 
 #[test]
-fn the_message_is_made_of_what_is_known() {
+fn the_message_contains_the_known_values() {
     let config = config("", true);
     let mut progress = EnrichmentProgress::default();
     progress.record(
@@ -180,13 +180,13 @@ fn the_message_is_made_of_what_is_known() {
     assert_eq!(text.len(), MESSAGE_MAX_BYTES);
     assert_eq!(
         next_step(&subject(&customer), &progress, &self::config("", false)),
-        NextEnrichmentStep::Conclude,
+        NextEnrichmentStep::Resolve,
         "nobody to reply to"
     );
 }
 
 #[test]
-fn answers_are_read_by_what_was_asked() {
+fn answers_are_parsed_by_their_step() {
     let lookup = |body: &str| parse_answer(EnrichmentStep::LookupByEmail, Some(body.as_bytes()));
     assert_eq!(
         lookup(r#"{"cpf": "529.982.247-25"}"#).as_deref(),

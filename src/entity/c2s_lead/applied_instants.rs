@@ -1,14 +1,15 @@
-//! The instants of the events that a lead has applied, so that a repeated one is known however late
-//! it comes.
+//! Set of the event times that a lead has applied; it recognizes a repeated event however late the
+//! repetition arrives.
 //!
 //! ```text
-//!   <= floor: counts as applied      remembered, at most 10,000      newer: applied only if remembered
-//! ───────────────┤───────•──•────•───────────────•──•───────────────────────────────────────────────>
+//!   <= floor: counts as applied    remembered, at most 10,000    newer: applied only if remembered
+//! ───────────────┤───────•──•────•───────────────•──•────────────────────────────────────────────>
 //! ```
 //!
-//! Beyond the limit the oldest are forgotten, and the newest of those is the floor. An event at or
-//! below it may have been applied, so it counts as a duplicate: doing something twice would be
-//! worse than passing over an event that comes after ten thousand newer ones of its lead.
+//! Beyond the limit the oldest times are dropped, and the newest dropped time becomes the floor. An
+//! event at or below the floor may have been applied, so it counts as a duplicate: to apply an
+//! event twice would be worse than to ignore an event that is older than ten thousand others of its
+//! lead.
 
 use std::collections::BTreeSet;
 
@@ -16,11 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::entity::timed_value::UnixMicros;
 
-/// The most instants that are remembered: years of a busy lead, and about 200 KB of its snapshot at
-/// most.
+/// Maximum of remembered times: years of a busy lead, at most about 200 KB of its snapshot.
 const REMEMBERED_MAX: usize = 10_000;
 
-/// The instants applied so far.
+/// Times of the events applied so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct AppliedInstants {
     remembered: BTreeSet<UnixMicros>,
@@ -29,12 +29,12 @@ pub(super) struct AppliedInstants {
 }
 
 impl AppliedInstants {
-    /// Whether an event of this instant counts as applied.
+    /// Returns true if an event of this time counts as applied.
     pub(super) fn contains(&self, instant: UnixMicros) -> bool {
         self.floor.is_some_and(|floor| instant <= floor) || self.remembered.contains(&instant)
     }
 
-    /// Remembers `instant`, and forgets the oldest if there are too many.
+    /// Remembers `instant`, and raises the floor over the oldest times if there are too many.
     pub(super) fn insert(&mut self, instant: UnixMicros) {
         self.remembered.insert(instant);
         while self.remembered.len() > REMEMBERED_MAX {

@@ -1,4 +1,4 @@
-//! Changes of a lead, written out so that replaying it takes no rules.
+//! Changes of a Contact2Sale lead, with every decision resolved, so that a replay needs no rules.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,58 +8,57 @@ use serde::{Deserialize, Serialize};
 use crate::entity::generic::JsonText;
 use crate::entity::timed_value::UnixMicros;
 
-/// The member that is the node's own: what enrichment found. A sender's member of that name stays
-/// in the event.
+/// Member of the state that holds the result of the enrichment. A sender's member of the same name
+/// stays in the event's payload only.
 pub(super) const ENRICHED_MEMBER: &str = "enriched";
 
-/// What one event did to a lead, written out so that replaying it takes no rules.
+/// Effect of one event on a lead; a replay copies it and decides nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum C2sLeadChange {
-    /// Fields were taken over.
+    /// Sets fields of the lead.
     Received(C2sReceivedFields),
-    /// An enrichment ended well.
+    /// Ends an enrichment with success.
     Enriched(C2sEnrichment),
-    /// An enrichment failed.
+    /// Ends an enrichment with a failure.
     Failed(C2sEnrichmentFailure),
 }
 
-/// What an event gave.
+/// Fields and times that an event contributed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct C2sReceivedFields {
-    /// The time by which lateness is decided.
+    /// Time that decides on lateness.
     pub(super) at: UnixMicros,
-    /// The time as it was sent, if that is another: too far ahead of the node's clock.
+    /// Time as it was sent, if it differs from `at`: it was too far ahead of the node's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sent: Option<UnixMicros>,
-    /// What happened, in the sender's words.
+    /// Name of the action in Contact2Sale, such as `lead.created`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) hook_action: Option<Arc<str>>,
-    /// The fields that take effect.
+    /// Fields that take effect, with their new values.
     pub(super) set: BTreeMap<Arc<str>, JsonText>,
-    /// Whether a newer event was there before.
+    /// True if a newer event had been applied before.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) late: bool,
 }
 
-/// What a failed enrichment leaves.
+/// Result of an enrichment that failed at `step`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct C2sEnrichmentFailure {
-    /// The step that failed.
     pub(super) step: Arc<str>,
-    /// What had been found before.
+    /// Result of the steps that succeeded before.
     pub(super) found: C2sEnrichment,
 }
 
-/// What an enrichment found.
+/// Result of an enrichment, with the time of the event that it belongs to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct C2sEnrichment {
-    /// The time of the event that was enriched.
+    /// Time of the enriched event.
     pub(super) of: UnixMicros,
-    /// The person's data; `None` if nobody was found.
+    /// Data of the person; `None` if no person was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) enriched: Option<JsonText>,
-    /// Whether a newer event was enriched before.
+    /// True if a newer event had been enriched before.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) late: bool,
 }

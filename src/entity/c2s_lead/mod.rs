@@ -1,9 +1,9 @@
-//! A lead of Contact2Sale: its state, what it decides and how a decision changes it.
+//! Lead of Contact2Sale: its events, its state, and the rules between them.
 //!
 //! ```text
 //! received (09:00) ──> fields ──enrichment──> enriched (of 09:00), or failed (of 09:00, at a step)
-//! received (08:00) ──> late: fills only what no newer event gave
-//! received (09:00) ──> known: the instant was applied before, however long ago
+//! received (08:00) ──> late: sets only fields that no newer event has set
+//! received (09:00) ──> duplicate: an event of this time was applied before, however long ago
 //! ```
 
 mod applied_instants;
@@ -26,55 +26,55 @@ use super::generic::{JsonText, NAME_MAX_BYTES};
 use super::timed_value::UnixMicros;
 use crate::event::{InternedName, Timestamp};
 
-/// The source of all its events, in records and logs.
+/// Source name of all events of these leads, in records and logs.
 pub const SOURCE: InternedName = InternedName::from_static("c2s");
 
-/// The name of an event as it came in.
+/// Event type of a lead update as Contact2Sale sends it.
 pub const RECEIVED_EVENT: &str = "c2s_lead.received";
-/// The name of an enrichment that ended well.
+/// Event type of an enrichment that succeeded.
 pub const ENRICHED_EVENT: &str = "c2s_lead.enriched";
-/// The name of an enrichment that failed.
+/// Event type of an enrichment that failed.
 pub const FAILED_EVENT: &str = "c2s_lead.failed";
 
-/// The longest name of what happened that a timeline shows, in bytes.
+/// Longest `hook_action` that a timeline shows, in bytes; a longer one is left out.
 const HOOK_ACTION_MAX_BYTES: usize = 64;
 
-/// What an event asks for.
+/// Input of a decision on a Contact2Sale lead.
 #[derive(Clone, Debug)]
 pub enum C2sLeadAction {
-    /// Takes over the fields of an event.
+    /// Sets the fields of an event.
     Received {
-        /// The event's own time as it was sent, by which a duplicate is known.
+        /// Event time as it was sent; two events of the same time are duplicates.
         updated_at: Timestamp,
-        /// What happened, in the sender's words.
+        /// Name of the action in Contact2Sale, such as `lead.created`.
         hook_action: Option<String>,
-        /// Each field's name and JSON text; of too many the first ones count.
+        /// Name and JSON text of each field; those beyond the state's limit are ignored.
         fields: Vec<(String, JsonText)>,
     },
-    /// Keeps what enrichment found.
+    /// Stores the result of an enrichment.
     Enriched {
-        /// The time of the event that was enriched.
+        /// Time of the enriched event.
         of: Timestamp,
-        /// The person's data; `None` if nobody was found.
+        /// Data of the person; `None` if no person was found.
         enriched: Option<JsonText>,
     },
-    /// Says that enrichment failed, and keeps what it had found before.
+    /// Records a failed enrichment with the result of its earlier steps.
     Failed {
-        /// The time of the event that was to be enriched.
+        /// Time of the event that should have been enriched.
         of: Timestamp,
-        /// The step that failed.
+        /// Name of the failed enrichment step.
         step: String,
-        /// The person's data, if only a later step failed.
+        /// Data of the person, if only a later step failed.
         enriched: Option<JsonText>,
     },
-    /// Opens an event anew whose enrichment failed. Changes nothing.
+    /// Starts the enrichment of a failed event again. Changes nothing.
     Reopened,
 }
 
-/// What `action` does to the lead `state`.
+/// Decides on `action` for the lead `state`. An event whose time was applied before is a duplicate.
 ///
 /// # Errors
-/// None; the signature is that of every kind.
+/// None; the signature is common to all kinds.
 pub fn decide(
     state: &C2sLeadState,
     action: &C2sLeadAction,
@@ -129,7 +129,7 @@ pub fn decide(
     }))
 }
 
-/// The fields that are not older than what the lead has, as far as there is room.
+/// Returns the fields that are not older than those of the lead, as long as there is room.
 fn select_fields(
     state: &C2sLeadState,
     fields: &[(String, JsonText)],
@@ -156,10 +156,11 @@ fn select_fields(
         room -= usize::from(is_new);
         set.insert(name.as_str().into(), value.clone());
     }
+
     set
 }
 
-/// That nobody was found says nothing against who was found before.
+/// Keeps an enrichment without a person, too: it never erases a person that was found before.
 fn build_enrichment(
     state: &C2sLeadState,
     of: Timestamp,
@@ -173,7 +174,8 @@ fn build_enrichment(
     }
 }
 
-/// `lead.created received, 5 fields set`, `enriched`, `enrichment failed at person`.
+/// Summary line of a timeline: `lead.created received, 5 fields set`, `enriched`, or `enrichment
+/// failed at person`.
 #[must_use]
 pub fn summary(change: &C2sLeadChange) -> String {
     match change {

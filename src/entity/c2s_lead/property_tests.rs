@@ -1,4 +1,4 @@
-//! What holds for every sequence of events, whatever their times.
+//! Properties of every sequence of events of a Contact2Sale lead, whatever their times.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::*;
 use crate::entity::state::replay_changes;
-use crate::entity::state::tests::ask_within;
-use crate::entity::{self, EntityState as AnyState, StateLimits};
+use crate::entity::state::tests::decide_within;
+use crate::entity::{self, EntityState, StateLimits};
 use crate::event::Kind;
 
 fn any_fields() -> impl Strategy<Value = Vec<(String, JsonText)>> {
@@ -30,31 +30,36 @@ fn any_action() -> impl Strategy<Value = C2sLeadAction> {
     let at = || (0..12_i64).prop_map(Timestamp::from_micros);
     prop_oneof![
         4 => (at(), prop::option::of("[a-z.]{0,80}"), any_fields())
-            .prop_map(|(updated_at, hook_action, fields)| C2sLeadAction::Received { updated_at, hook_action, fields }),
-        1 => (at(), any_found()).prop_map(|(of, enriched)| C2sLeadAction::Enriched { of, enriched }),
-        1 => (at(), any_found()).prop_map(|(of, enriched)| C2sLeadAction::Failed { of, step: "person".into(), enriched }),
+            .prop_map(|(updated_at, hook_action, fields)| {
+                C2sLeadAction::Received { updated_at, hook_action, fields }
+            }),
+        1 => (at(), any_found())
+            .prop_map(|(of, enriched)| C2sLeadAction::Enriched { of, enriched }),
+        1 => (at(), any_found()).prop_map(|(of, enriched)| {
+            C2sLeadAction::Failed { of, step: "person".into(), enriched }
+        }),
         1 => Just(C2sLeadAction::Reopened),
     ]
 }
 
-/// The live state after `actions`, the stored change of each that was accepted, and the instants
-/// that were applied.
+/// Returns the live state after `actions`, the stored change of each accepted action, and the
+/// applied times.
 fn live(
     actions: &[C2sLeadAction],
     limits: StateLimits,
-) -> (AnyState, Vec<Vec<u8>>, Vec<Timestamp>) {
-    let mut lead = AnyState::new(Kind::C2sLead);
+) -> (EntityState, Vec<Vec<u8>>, Vec<Timestamp>) {
+    let mut lead = EntityState::new(Kind::C2sLead);
     let (mut stored, mut applied) = (Vec::new(), Vec::new());
     for action in actions {
         let at = match action {
-            // What is sent for later than 9 counts as 9.
+            // A time after 9 is too far ahead and counts as 9.
             C2sLeadAction::Received { updated_at, .. } => {
                 (*updated_at).min(Timestamp::from_micros(9))
             }
             C2sLeadAction::Enriched { of, .. } | C2sLeadAction::Failed { of, .. } => *of,
             C2sLeadAction::Reopened => Timestamp::default(),
         };
-        let said = ask_within(
+        let said = decide_within(
             limits,
             &lead,
             at,
@@ -74,14 +79,21 @@ fn live(
 proptest! {
     #[test]
     fn replaying_from_any_snapshot_makes_the_live_state(
-        actions in prop::collection::vec(any_action(), 0..40), cut in any::<prop::sample::Index>(),
+        actions in prop::collection::vec(any_action(), 0..40),
+        cut in any::<prop::sample::Index>(),
         items_max in 0..5_usize,
     ) {
         let limits = StateLimits { items_max };
         let (lead, stored, _) = live(&actions, limits);
         let (before, after) = stored.split_at(cut.index(stored.len() + 1));
         let changes = |changes: &[Vec<u8>], snapshot: Option<&[u8]>| {
-            replay_changes(Kind::C2sLead, snapshot, changes.iter().map(Vec::as_slice), limits).expect("readable")
+            replay_changes(
+                Kind::C2sLead,
+                snapshot,
+                changes.iter().map(Vec::as_slice),
+                limits,
+            )
+            .expect("readable")
         };
         let restored = changes(after, Some(&changes(before, None).to_snapshot()));
         prop_assert_eq!(&restored, &lead);
@@ -99,16 +111,23 @@ proptest! {
 
     #[test]
     fn the_order_in_which_events_of_different_times_come_makes_no_difference(
-        events in prop::collection::btree_map(0..9_i64, any_fields(), 1..6), seed in any::<u64>(),
+        events in prop::collection::btree_map(0..9_i64, any_fields(), 1..6),
+        seed in any::<u64>(),
     ) {
         let limits = StateLimits { items_max: 100 };
         let action = |(at, fields): (&i64, &Vec<(String, JsonText)>)| {
             let updated_at = Timestamp::from_micros(*at);
-            C2sLeadAction::Received { updated_at, hook_action: None, fields: fields.clone() }
+            C2sLeadAction::Received {
+                updated_at,
+                hook_action: None,
+                fields: fields.clone(),
+            }
         };
         let in_order: Vec<_> = events.iter().map(action).collect();
-        let shuffled: BTreeMap<u64, C2sLeadAction> =
-            (0_u64..).zip(&in_order).map(|(n, event)| ((n ^ seed).wrapping_mul(0x9e37_79b9), event.clone())).collect();
+        let shuffled: BTreeMap<u64, C2sLeadAction> = (0_u64..)
+            .zip(&in_order)
+            .map(|(n, event)| ((n ^ seed).wrapping_mul(0x9e37_79b9), event.clone()))
+            .collect();
         let shuffled: Vec<_> = shuffled.into_values().collect();
         prop_assume!(shuffled.len() == in_order.len());
         prop_assert_eq!(live(&shuffled, limits).0, live(&in_order, limits).0);

@@ -1,4 +1,4 @@
-//! What is known of a lead: its fields, who was found, and which events it has applied.
+//! State of a Contact2Sale lead: its fields, its enrichment, and the times of the events applied.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use crate::entity::decision::StateLimits;
 use crate::entity::generic::JsonText;
 use crate::entity::timed_value::{TimedValue, UnixMicros};
 
-/// The fields, each with the time of the event that gave it, and what enrichment found.
+/// Fields, each with the time of the event that set it, and the newest enrichment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct C2sLeadState {
     fields: BTreeMap<Arc<str>, TimedValue<JsonText>>,
     enriched: TimedValue<Option<JsonText>>,
-    /// The time of the newest event.
+    /// Time of the newest event.
     newest: Option<UnixMicros>,
     applied: AppliedInstants,
 }
 
 impl C2sLeadState {
-    /// Makes `change` part of the state.
+    /// Copies `change` into the state.
     pub fn apply(&mut self, change: &C2sLeadChange, _limits: StateLimits) {
         match change {
             C2sLeadChange::Received(C2sReceivedFields {
@@ -54,12 +54,12 @@ impl C2sLeadState {
         }
     }
 
-    /// Whether an event of this instant was applied before, or may have been.
+    /// Returns true if an event of this time was applied, or may have been.
     pub(super) fn has_applied(&self, instant: UnixMicros) -> bool {
         self.applied.contains(instant)
     }
 
-    /// Whether a newer event was applied before.
+    /// Returns true if a newer event was applied before.
     pub(super) fn is_late(&self, at: UnixMicros) -> bool {
         self.newest.is_some_and(|newest| at < newest)
     }
@@ -72,7 +72,7 @@ impl C2sLeadState {
         &self.enriched
     }
 
-    /// The fields by their names, and `enriched`.
+    /// Fields by name, and the member `enriched`.
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
         let fields = self

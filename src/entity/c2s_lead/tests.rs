@@ -1,10 +1,10 @@
-//! What single events do to a lead.
+//! Effects of single events on a Contact2Sale lead.
 
 use serde_json::json;
 
 use super::*;
-use crate::entity::state::tests::{ask, ask_within, take};
-use crate::entity::{self, EntityState as AnyState, StateLimits};
+use crate::entity::state::tests::{apply_action, decide_at, decide_within};
+use crate::entity::{self, EntityState, StateLimits};
 use crate::event::Kind;
 
 fn json(value: &serde_json::Value) -> JsonText {
@@ -35,16 +35,16 @@ fn enriched(of: i64, value: Option<serde_json::Value>) -> entity::EntityAction {
 
 #[test]
 fn the_newest_event_s_fields_count_and_a_late_one_only_fills_gaps() {
-    let mut state = AnyState::new(Kind::C2sLead);
+    let mut state = EntityState::new(Kind::C2sLead);
     assert!(
-        !take(
+        !apply_action(
             &mut state,
             20,
             &received(20, &json!({"customer": {"name": "Ana"}, "a": 1}))
         )
         .late
     );
-    let late = take(
+    let late = apply_action(
         &mut state,
         10,
         &received(10, &json!({"customer": {"name": "Old"}, "b": 2})),
@@ -55,10 +55,10 @@ fn the_newest_event_s_fields_count_and_a_late_one_only_fills_gaps() {
         json!({"customer": {"name": "Ana"}, "a": 1, "b": 2, "enriched": null})
     );
     assert!(
-        take(&mut state, 15, &received(15, &json!({"b": 3}))).late,
+        apply_action(&mut state, 15, &received(15, &json!({"b": 3}))).late,
         "older than the newest, whatever its fields"
     );
-    assert!(!take(&mut state, 30, &received(30, &json!({"customer": null}))).late);
+    assert!(!apply_action(&mut state, 30, &received(30, &json!({"customer": null}))).late);
     assert_eq!(
         state.to_json(),
         json!({"customer": null, "a": 1, "b": 3, "enriched": null})
@@ -67,16 +67,16 @@ fn the_newest_event_s_fields_count_and_a_late_one_only_fills_gaps() {
 
 #[test]
 fn an_instant_is_applied_once_even_if_it_is_taken_for_another_time() {
-    let mut state = AnyState::new(Kind::C2sLead);
-    // Sent as 900, which is too far ahead: it counts as received at 20.
-    take(&mut state, 20, &received(900, &json!({"a": 1})));
+    let mut state = EntityState::new(Kind::C2sLead);
+    // Sent as 900, too far ahead of the clock: it counts as received at 20.
+    apply_action(&mut state, 20, &received(900, &json!({"a": 1})));
     assert!(matches!(
-        ask(&state, 25, &received(900, &json!({"a": 2}))),
+        decide_at(&state, 25, &received(900, &json!({"a": 2}))),
         Ok(EntityDecision::AlreadyApplied(None))
     ));
-    assert!(!take(&mut state, 30, &received(30, &json!({"a": 3}))).late);
+    assert!(!apply_action(&mut state, 30, &received(30, &json!({"a": 3}))).late);
     assert!(matches!(
-        ask(&state, 950, &received(900, &json!({"a": 4}))),
+        decide_at(&state, 950, &received(900, &json!({"a": 4}))),
         Ok(EntityDecision::AlreadyApplied(None))
     ));
     assert_eq!(state.to_json()["a"], 3);
@@ -84,8 +84,8 @@ fn an_instant_is_applied_once_even_if_it_is_taken_for_another_time() {
 
 #[test]
 fn what_enrichment_finds_of_a_newer_event_stays() {
-    let mut state = AnyState::new(Kind::C2sLead);
-    take(
+    let mut state = EntityState::new(Kind::C2sLead);
+    apply_action(
         &mut state,
         10,
         &received(10, &json!({"enriched": "the sender's"})),
@@ -95,11 +95,11 @@ fn what_enrichment_finds_of_a_newer_event_stays() {
         json!({"enriched": null}),
         "the name is the node's own"
     );
-    take(&mut state, 99, &enriched(10, None));
+    apply_action(&mut state, 99, &enriched(10, None));
     assert_eq!(state.to_json()["enriched"], json!(null));
-    assert!(!take(&mut state, 99, &enriched(20, Some(json!({"age": 40})))).late);
-    assert!(take(&mut state, 99, &enriched(15, Some(json!({"age": 39})))).late);
-    take(&mut state, 99, &enriched(30, None));
+    assert!(!apply_action(&mut state, 99, &enriched(20, Some(json!({"age": 40})))).late);
+    assert!(apply_action(&mut state, 99, &enriched(15, Some(json!({"age": 39})))).late);
+    apply_action(&mut state, 99, &enriched(30, None));
     assert_eq!(
         state.to_json()["enriched"],
         json!({"age": 40}),
@@ -110,7 +110,7 @@ fn what_enrichment_finds_of_a_newer_event_stays() {
         step: "reply".into(),
         enriched: Some(json(&json!({"age": 41}))),
     };
-    let failed = take(&mut state, 99, &entity::EntityAction::C2sLead(failed));
+    let failed = apply_action(&mut state, 99, &entity::EntityAction::C2sLead(failed));
     assert_eq!(
         state.to_json()["enriched"],
         json!({"age": 41}),
@@ -124,9 +124,9 @@ fn what_enrichment_finds_of_a_newer_event_stays() {
 
 #[test]
 fn opening_an_event_anew_changes_nothing() {
-    let state = AnyState::new(Kind::C2sLead);
+    let state = EntityState::new(Kind::C2sLead);
     assert!(matches!(
-        ask(
+        decide_at(
             &state,
             1,
             &entity::EntityAction::C2sLead(C2sLeadAction::Reopened)
@@ -137,7 +137,7 @@ fn opening_an_event_anew_changes_nothing() {
 
 #[test]
 fn fields_beyond_the_limit_are_left_out_and_the_first_ones_kept() {
-    let mut state = AnyState::new(Kind::C2sLead);
+    let mut state = EntityState::new(Kind::C2sLead);
     let limits = StateLimits { items_max: 2 };
     let fields =
         [("z", 1), ("a", 2), ("b", 3)].map(|(name, value)| (name.to_owned(), json(&json!(value))));
@@ -148,7 +148,7 @@ fn fields_beyond_the_limit_are_left_out_and_the_first_ones_kept() {
     };
     let action = entity::EntityAction::C2sLead(action);
     let Ok(EntityDecision::Accept(accepted)) =
-        ask_within(limits, &state, Timestamp::from_micros(1), &action)
+        decide_within(limits, &state, Timestamp::from_micros(1), &action)
     else {
         panic!("it is taken")
     };

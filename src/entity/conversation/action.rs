@@ -1,4 +1,4 @@
-//! What Instagram tells of a conversation, decoded.
+//! Updates of an Instagram conversation, decoded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,34 +7,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{EntityKey, InvalidId, Kind, Timestamp};
 
-/// What stands in a conversation's id for a counterpart that is not known.
+/// Stands in a conversation's id for an unknown counterpart.
 const UNKNOWN_COUNTERPART: &str = "0";
 
-/// One update of a conversation.
+/// Input of a decision on a conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConversationAction {
-    /// Whose conversation it is.
+    /// Two sides of the conversation.
     pub between: ConversationParties,
-    /// What happened in it.
+    /// Update that happened in the conversation.
     pub update: ConversationUpdate,
 }
 
-/// The two sides of a conversation.
+/// Business account and counterpart of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversationParties {
-    /// The business account, by its id at Instagram.
+    /// Instagram's id of the business account.
     pub business: Arc<str>,
-    /// Whom it talks with; `None` for what belongs to no single person.
+    /// Instagram's id of the person; `None` for an update that belongs to no single person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counterpart: Option<Arc<str>>,
 }
 
 impl ConversationParties {
-    /// The conversation of these two: `conv_<counterpart>_<business account>`.
+    /// Key of the conversation: `conv_<counterpart>_<business account>`.
     ///
     /// # Errors
-    /// [`InvalidId`] when their ids are too long for that, or hold control characters.
-    pub fn key(&self) -> Result<EntityKey, InvalidId> {
+    /// [`InvalidId`] when the two ids are too long together, or hold control characters.
+    pub fn entity_key(&self) -> Result<EntityKey, InvalidId> {
         let counterpart = self.counterpart.as_deref().unwrap_or(UNKNOWN_COUNTERPART);
         EntityKey::try_new(
             Kind::Conversation,
@@ -43,83 +43,83 @@ impl ConversationParties {
     }
 }
 
-/// What happened.
+/// Kind of update, with its content.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ConversationUpdate {
-    /// Someone wrote.
+    /// Message from either side of the conversation.
     Message {
-        /// The message's id.
+        /// Instagram's id of the message.
         message_id: String,
-        /// Who wrote it.
+        /// Instagram's id of the sender.
         sender_id: String,
-        /// What it says, if it has words.
+        /// Text of the message; `None` for a mere attachment.
         text: Option<String>,
-        /// What sort of message it is.
+        /// Type of the message, from its first attachment.
         message_type: MessageType,
-        /// What came with it.
+        /// Attachments in the order of the message.
         attachments: Vec<MessageAttachment>,
-        /// Whether the business account wrote it.
+        /// True if the business account wrote the message.
         is_echo: bool,
     },
-    /// Someone took a message back.
+    /// Deletion of a message by its sender.
     Deleted {
-        /// The message's id.
+        /// Instagram's id of the message.
         message_id: String,
     },
-    /// Someone reacted to a message, or took a reaction back.
+    /// Reaction to a message, or its withdrawal.
     Reaction {
-        /// The id of the message it is about.
+        /// Instagram's id of the message.
         message_id: String,
-        /// Who reacted.
+        /// Instagram's id of the reacting person.
         sender_id: String,
-        /// How; `None` when it was taken back.
-        given: Option<ReactionLabel>,
+        /// New reaction; `None` for a withdrawal.
+        reaction: Option<ReactionLabel>,
     },
-    /// The counterpart has read the conversation.
+    /// Read receipt of the counterpart.
     Read {
-        /// Up to this message, if that was said.
+        /// Last message read, if the update names it.
         message_id: Option<String>,
-        /// Up to this moment; that of the event if none was said.
+        /// Time up to which everything is read; the event time if absent.
         until: Option<Timestamp>,
     },
-    /// Someone here asked for a message to the counterpart. What is shown of it comes with its
-    /// echo, once it was sent.
+    /// Request for a message to the counterpart. The state shows the message only when its echo
+    /// arrives, that is, after it was sent.
     Reply {
-        /// Why nobody had to ask for it, if nobody did.
+        /// Trigger of an automatic reply; `None` if a client of the API asked for the message.
         automatic: Option<AutomaticReply>,
     },
-    /// Something that changes nothing of what is shown, such as a pressed button.
+    /// Update without effect on the shown state, such as a pressed button.
     Other,
 }
 
-/// What an automatic reply answers.
+/// Message that triggers an automatic reply, and the pause between such replies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AutomaticReply {
-    /// The id of the message.
+    /// Instagram's id of the triggering message.
     pub message_id: Arc<str>,
-    /// How long after an automatic reply the conversation gets no other.
+    /// Minimum time between two automatic replies in one conversation.
     pub cooldown: Duration,
 }
 
-/// A reaction by its name and its picture.
+/// Reaction by name and picture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReactionLabel {
-    /// Such as `love`.
+    /// Name of the reaction, such as `love`.
     pub reaction: Option<Arc<str>>,
-    /// Such as a heart.
+    /// Picture of the reaction, such as a heart.
     pub emoji: Option<Arc<str>>,
 }
 
-/// Something that came with a message.
+/// Attachment of a message, by type and address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageAttachment {
-    /// Its type, in the sender's word.
+    /// Type in Instagram's vocabulary, such as `image`.
     pub r#type: Arc<str>,
-    /// Where it is, if that was said.
+    /// Address of the file, if the update has one.
     pub url: Option<Arc<str>>,
 }
 
-/// What sort of message it is: that of its first attachment, or text.
+/// Message type: that of the first attachment, or text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "they are the words of the wire format")]
@@ -134,8 +134,8 @@ pub enum MessageType {
 }
 
 impl MessageType {
-    /// The type of a message whose first attachment has type `attachment`. Reels, posts and
-    /// whatever else is shown by a link count as shared.
+    /// Type of a message whose first attachment has type `attachment`. Reels, posts and every other
+    /// linked content count as [`Self::Share`].
     #[must_use]
     pub fn from_attachment(attachment: Option<&str>) -> Self {
         match attachment {

@@ -1,4 +1,4 @@
-//! From an outcome to the next state: copies what was decided, and knows no rules.
+//! Application of a change to a conversation: copies the decision and contains no rules.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use crate::entity::decision::StateLimits;
 use crate::entity::timed_value::{TimedValue, UnixMicros};
 
 impl ConversationState {
-    /// Makes `change` part of the state; a late one leaves it as it is.
+    /// Copies `change` into the state; a late change has no effect.
     ///
-    /// Collections are cut to the bound that was in force when the change was decided, or to that
-    /// of `limits` if it is lower.
+    /// Collections are cut to the bound that was in force at the decision, or to that of `limits`
+    /// if it is lower.
     pub fn apply(&mut self, change: &ConversationChange, limits: StateLimits) {
         if let Some(between) = &change.between {
             self.between = Some(between.clone());
@@ -20,7 +20,9 @@ impl ConversationState {
         if change.late {
             return;
         }
+
         let (at, bound) = (change.at, change.keep.min(limits.items_max));
+
         match &change.effect {
             ConversationEffect::Message(content) => self.put_message(content, at, bound),
             ConversationEffect::Deleted(message_id) => self.delete_message(message_id, at, bound),
@@ -65,7 +67,7 @@ impl ConversationState {
         }
     }
 
-    /// Puts a message where its time belongs, after those of the same time.
+    /// Inserts a message in the order of event times, after messages of the same time.
     fn put_message(&mut self, content: &MessageContent, at: UnixMicros, bound: usize) {
         let is_this =
             |message: &ConversationMessage| message.content.message_id == content.message_id;
@@ -94,6 +96,7 @@ impl ConversationState {
                 is_answered,
             },
         );
+
         keep_newest(&mut self.messages, bound);
     }
 
@@ -103,14 +106,16 @@ impl ConversationState {
             message.deleted = TimedValue::from_event(true, at);
             return;
         }
-        // It may come yet: updates of one conversation can overtake each other on their way here.
+
+        // The message may still arrive: updates of one conversation can overtake each other on
+        // their way to the node.
         self.gone.retain(|(gone, _)| gone != message_id);
         self.gone.push_back((Arc::clone(message_id), at));
         keep_newest(&mut self.gone, bound);
     }
 }
 
-/// Leaves the last `bound` items.
+/// Drops all items but the last `bound`.
 fn keep_newest<T>(items: &mut VecDeque<T>, bound: usize) {
     let surplus = items.len().saturating_sub(bound);
     items.drain(..surplus);

@@ -1,9 +1,9 @@
-//! What an update did to a conversation, written out so that replaying it takes no rules.
+//! Effect of an update on a conversation, with every decision resolved, so that a replay needs no
+//! rules.
 //!
-//! Stored as JSON, for example
-//! `{"at":1762597800000000,"between":{"business":"9","counterpart":"1"},"effect":{"deleted":"m-1"}}`.
-//! A member added later needs a default; an effect that this version does not know makes the change
-//! unreadable, since passing over it would lose it.
+//! Stored as JSON, for example `{"at":1762597800000000,"keep":100,"effect":{"deleted":"m-1"}}`.
+//! A member added later needs a default. An effect that this version does not know makes the change
+//! unreadable: to skip it would lose it.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use serde::{Deserialize, Serialize};
 use super::action::{ConversationParties, MessageAttachment, MessageType, ReactionLabel};
 use crate::entity::timed_value::UnixMicros;
 
-/// The outcome of one update.
+/// Effect of one update on a conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConversationChange {
-    /// The update's own time.
+    /// Event time of the update.
     pub(super) at: UnixMicros,
-    /// Whose conversation it is; only in the first change, since that never changes.
+    /// Sides of the conversation; only in the first change, since they never change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) between: Option<ConversationParties>,
     /// A late change is recorded and has no effect.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) late: bool,
-    /// The bound of the collections that was in force.
+    /// Bound of the collections at the time of the decision.
     pub(super) keep: usize,
     pub(super) effect: ConversationEffect,
 }
@@ -44,14 +44,14 @@ pub(super) enum ConversationEffect {
         until: UnixMicros,
     },
     Reply {
-        /// The message that it answers of itself.
+        /// Message that triggered the automatic reply.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         answers: Option<Arc<str>>,
     },
     Nothing,
 }
 
-/// A message as it was sent.
+/// Content of a message as it was sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct MessageContent {
     pub(super) message_id: Arc<str>,
@@ -64,7 +64,7 @@ pub(super) struct MessageContent {
     pub(super) is_echo: bool,
 }
 
-/// One plain sentence, without what anyone wrote.
+/// Summary line of a timeline, without any text of the participants.
 #[must_use]
 pub fn summary(change: &ConversationChange) -> String {
     let sentence = match &change.effect {

@@ -1,16 +1,15 @@
-//! From an update to its outcome: the rules of a conversation. Nothing is refused that Instagram
-//! tells, since it has happened.
+//! Rules of a conversation. No update of Instagram is rejected, since it has already happened.
 //!
 //! | update | is late when its time is before that of |
 //! |---|---|
-//! | message | the same message, sent before |
-//! | deletion | an earlier deletion of that message |
-//! | reaction | what its sender thought of that message |
-//! | read | what was read |
+//! | message | an earlier copy of the same message |
+//! | deletion | an earlier deletion of the same message |
+//! | reaction | the same sender's reaction to the same message |
+//! | read | the last read receipt |
 //!
-//! A reply is never late. An automatic one is refused during the cool-down after the last one, and
-//! to a message that has had one, was taken back, or is an echo; so neither a repeated message nor
-//! a repeated attempt makes two.
+//! A reply is never late. An automatic reply is rejected during the cool-down after the last one,
+//! and for a message that already has one, was deleted, or is an echo; so neither a repeated
+//! message nor a repeated attempt causes two replies.
 
 use std::sync::Arc;
 
@@ -21,10 +20,10 @@ use crate::entity::decision::{AcceptedChange, DecisionContext, EntityDecision, R
 use crate::entity::timed_value::UnixMicros;
 use crate::event::Timestamp;
 
-/// What `action` does to the conversation `state`.
+/// Decides on `action` for the conversation `state`.
 ///
 /// # Errors
-/// A [`Rejection`] for an automatic reply that is not to be sent.
+/// A [`Rejection`] for an automatic reply that must not be sent.
 pub fn decide(
     state: &ConversationState,
     action: &ConversationAction,
@@ -46,13 +45,14 @@ pub fn decide(
         keep: context.limits.items_max,
         effect,
     };
+
     Ok(EntityDecision::Accept(AcceptedChange {
         late,
         ..AcceptedChange::new(change)
     }))
 }
 
-/// Whether `automatic` may be sent at `now`.
+/// Rejects an automatic reply that must not be sent at `now`.
 fn check_automatic_reply(
     state: &ConversationState,
     automatic: &AutomaticReply,
@@ -62,30 +62,31 @@ fn check_automatic_reply(
         message_id,
         cooldown,
     } = automatic;
-    let refused = |code, reason: &str| {
+    let reject = |code, reason: &str| {
         Err(Rejection::conflict(
             code,
             format!("message {message_id} {reason}"),
         ))
     };
-    // One that is not kept any more was followed by so many others that it is nothing to be careful
-    // about.
+    // A message that the state no longer holds was followed by at least `items_max` others; the
+    // cool-down alone decides then.
     if let Some(message) = state.find_message(message_id) {
         if message.content.is_echo {
-            return refused("echo", "was written by the account itself");
+            return reject("echo", "was written by the account itself");
         }
         if message.is_answered {
-            return refused("answered", "has had its automatic reply");
+            return reject("answered", "has had its automatic reply");
         }
         if message.deleted.value {
-            return refused("deleted", "was taken back");
+            return reject("deleted", "was taken back");
         }
     }
-    let rests = state
+
+    let is_cooling_down = state
         .answered_at
         .is_some_and(|last| now < Timestamp::from(last).saturating_add(*cooldown));
-    if rests {
-        refused("cooldown", "came too soon after the last automatic reply")
+    if is_cooling_down {
+        reject("cooldown", "came too soon after the last automatic reply")
     } else {
         Ok(())
     }
@@ -134,7 +135,7 @@ fn derive_effect(
         ConversationUpdate::Reaction {
             message_id,
             sender_id,
-            given,
+            reaction,
         } => {
             let (message_id, sender_id) = (message_id.as_str().into(), sender_id.as_str().into());
             let mut known = state.reactions.iter();
@@ -146,7 +147,7 @@ fn derive_effect(
                 ConversationEffect::Reaction {
                     message_id,
                     sender_id,
-                    given: given.clone(),
+                    given: reaction.clone(),
                 },
             )
         }

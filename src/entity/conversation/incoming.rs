@@ -1,33 +1,32 @@
-//! What somebody wrote to a business account, read from the record of it.
+//! Message of a counterpart, as the automatic replies read it from its record.
 
 use std::sync::Arc;
 
 use super::action::MessageType;
-use super::change::ConversationEffect;
-use crate::entity::EntityChange;
+use super::change::{ConversationChange, ConversationEffect};
 use crate::event::{Kind, Record};
 
-/// The event that somebody wrote to a business account, or took a message back.
+/// Event type of a received message, and of a deletion.
 pub const RECEIVED_EVENT: &str = "message.received";
 
-/// A message from outside.
+/// Message from the counterpart to a business account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncomingMessage {
-    /// The message's id.
+    /// Instagram's id of the message.
     pub message_id: Arc<str>,
-    /// Who wrote it.
+    /// Instagram's id of the sender.
     pub sender_id: Arc<str>,
-    /// The business account that it was written to, by its id at Instagram.
+    /// Instagram's id of the business account that received it.
     pub business: Box<str>,
-    /// What it says, if it has words.
+    /// Text of the message; `None` for a mere attachment.
     pub text: Option<Arc<str>>,
-    /// What sort of message it is.
+    /// Type of the message, from its first attachment.
     pub message_type: MessageType,
 }
 
 impl IncomingMessage {
-    /// The message that `record` is of; `None` for anything else: what the account itself wrote,
-    /// and a message taken back, too.
+    /// Reads the message in `record`; `None` for every other event, also for a deletion and for a
+    /// message of the account itself.
     #[must_use]
     pub fn from_record(record: &Record) -> Option<Self> {
         if record.event_type != RECEIVED_EVENT
@@ -36,22 +35,21 @@ impl IncomingMessage {
         {
             return None;
         }
-        let Ok(EntityChange::Conversation(change)) =
-            EntityChange::decode(Kind::Conversation, &record.change)
-        else {
-            return None;
-        };
+
+        let change: ConversationChange = serde_json::from_slice(&record.change).ok()?;
         let ConversationEffect::Message(content) = change.effect else {
             return None;
         };
-        // The conversation is named after its two sides, the counterpart first: here that has to be
-        // who wrote.
+
+        // The conversation's id names the counterpart first. The counterpart must be the sender
+        // here.
         let business = record
             .entity
             .id()
             .strip_prefix("conv_")?
             .strip_prefix(&*content.sender_id)?
             .strip_prefix('_')?;
+
         (!content.is_echo).then(|| Self {
             business: business.into(),
             message_id: content.message_id,

@@ -1,5 +1,5 @@
-//! A conversation of a business account with one counterpart: its newest messages and what became
-//! of them.
+//! Conversation of an Instagram business account with one counterpart: its newest messages,
+//! reactions and read receipts.
 
 mod action;
 mod apply;
@@ -18,5 +18,5 @@ pub use action::{
 pub use change::{ConversationChange, summary};
 pub use decide::decide;
 pub use incoming::{IncomingMessage, RECEIVED_EVENT};
-pub use reply::{REPLY_EVENT, Reply, SOURCE};
+pub use reply::{ConversationReply, REPLY_EVENT, SOURCE};
 pub use state::ConversationState;

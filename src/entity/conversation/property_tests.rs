@@ -1,4 +1,5 @@
-//! What holds for every sequence of updates, whatever their times; and some sequences in full.
+//! Properties of every sequence of updates of a conversation, whatever their times; and some
+//! sequences in full.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::{
     ReactionLabel, summary,
 };
 use crate::entity::decision::{EntityDecision, StateLimits};
-use crate::entity::state::tests::ask_within;
+use crate::entity::state::tests::decide_within;
 use crate::entity::state::{self, replay_changes};
 use crate::event::{Kind, Timestamp};
 
@@ -35,14 +36,14 @@ fn deleted(id: &str) -> ConversationUpdate {
 }
 
 fn reaction(id: &str, reaction: Option<&str>) -> ConversationUpdate {
-    let given = reaction.map(|reaction| ReactionLabel {
+    let reaction = reaction.map(|reaction| ReactionLabel {
         reaction: Some(reaction.into()),
         emoji: None,
     });
     ConversationUpdate::Reaction {
         message_id: id.into(),
         sender_id: "1".into(),
-        given,
+        reaction,
     }
 }
 
@@ -79,7 +80,7 @@ fn reply() -> ConversationUpdate {
     ConversationUpdate::Reply { automatic: None }
 }
 
-/// An automatic reply to the message `id`, with a cool-down of so many microseconds.
+/// Automatic reply to the message `id`, with a cool-down in microseconds.
 fn answer(id: &str, cooldown: u64) -> ConversationUpdate {
     let automatic = AutomaticReply {
         message_id: id.into(),
@@ -90,12 +91,13 @@ fn answer(id: &str, cooldown: u64) -> ConversationUpdate {
     }
 }
 
-/// The live state after those of `updates` that were not refused, and the stored change of each.
+/// Returns the live state after all `updates` that were not rejected, and the stored change of
+/// each.
 fn live(
     updates: &[(i64, ConversationUpdate)],
     limits: StateLimits,
 ) -> (state::EntityState, Vec<Vec<u8>>) {
-    let (conversation, stored, refused) = told(updates, limits);
+    let (conversation, stored, refused) = live_with_rejections(updates, limits);
     assert!(
         refused
             .iter()
@@ -105,8 +107,8 @@ fn live(
     (conversation, stored)
 }
 
-/// The same, and the code of each refusal.
-fn told(
+/// The same with the code of each rejection.
+fn live_with_rejections(
     updates: &[(i64, ConversationUpdate)],
     limits: StateLimits,
 ) -> (state::EntityState, Vec<Vec<u8>>, Vec<&'static str>) {
@@ -122,7 +124,7 @@ fn told(
             update: update.clone(),
         });
         let at = Timestamp::from_micros(*at);
-        match ask_within(limits, &conversation, at, &action) {
+        match decide_within(limits, &conversation, at, &action) {
             Ok(EntityDecision::Accept(accepted)) => {
                 conversation.apply(&accepted.change, limits);
                 stored.push(accepted.change.encode());
@@ -139,7 +141,7 @@ fn told(
 }
 
 fn refused(updates: &[(i64, ConversationUpdate)]) -> Vec<&'static str> {
-    told(updates, LIMITS).2
+    live_with_rejections(updates, LIMITS).2
 }
 
 fn shown(updates: &[(i64, ConversationUpdate)]) -> Value {
@@ -305,7 +307,7 @@ fn no_message_has_two_automatic_replies_and_some_have_none() {
     );
 }
 
-/// What is shown of a reply comes with its echo.
+/// The state shows a reply only when its echo arrives.
 #[test]
 fn a_reply_alone_shows_nothing() {
     let updates = [(1, message("a", "a")), (2, reply()), (3, answer("a", 5))];
@@ -329,13 +331,14 @@ fn a_reply_alone_shows_nothing() {
 fn a_state_shows_its_two_sides() {
     let state = shown(&[(1, ConversationUpdate::Other)]);
     let expected = json!({
-        "account_id": null, "instagram_account_id": "9", "participants": ["1", "9"], "messages": [], "reactions": [],
+        "account_id": null, "instagram_account_id": "9", "participants": ["1", "9"],
+        "messages": [], "reactions": [],
         "read": null,
     });
     assert_eq!(state, expected);
 }
 
-/// Stores outlive versions: what is written today is read for ever.
+/// Stores outlive versions: bytes written today must stay readable.
 #[test]
 fn the_bytes_of_a_change_never_change() {
     let (_, stored) = live(&[(7, message("a", "hi")), (8, reaction("a", None))], LIMITS);
@@ -367,13 +370,14 @@ fn the_bytes_of_a_change_never_change() {
     );
 }
 
-/// Few different ids and times, so that updates meet.
+/// Few different ids and times, so that updates collide.
 fn any_update() -> impl Strategy<Value = ConversationUpdate> {
     let id = || (0..6_u8).prop_map(|n| format!("m-{n}"));
     prop_oneof![
         4 => (id(), "[a-c]").prop_map(|(id, text)| message(&id, &text)),
         2 => id().prop_map(|id| deleted(&id)),
-        2 => (id(), prop::option::of("[a-c]")).prop_map(|(id, given)| reaction(&id, given.as_deref())),
+        2 => (id(), prop::option::of("[a-c]"))
+            .prop_map(|(id, given)| reaction(&id, given.as_deref())),
         1 => prop::option::of(0..9_i64).prop_map(read),
         1 => Just(ConversationUpdate::Other),
         1 => Just(reply()),
@@ -393,33 +397,71 @@ fn any_limits() -> impl Strategy<Value = StateLimits> {
 proptest! {
     #[test]
     fn a_snapshot_at_any_point_and_what_came_later_make_the_live_state(
-        updates in any_updates(), cut in any::<prop::sample::Index>(), limits in any_limits(),
+        updates in any_updates(),
+        cut in any::<prop::sample::Index>(),
+        limits in any_limits(),
     ) {
         let (conversation, stored) = live(&updates, limits);
         let (before, after) = stored.split_at(cut.index(stored.len() + 1));
-        let early = replay_changes(Kind::Conversation, None, before.iter().map(Vec::as_slice), limits).expect("readable");
+        let early = replay_changes(
+            Kind::Conversation,
+            None,
+            before.iter().map(Vec::as_slice),
+            limits,
+        )
+        .expect("readable");
         let later = after.iter().map(Vec::as_slice);
-        let restored = replay_changes(Kind::Conversation, Some(&early.to_snapshot()), later, limits).expect("readable");
+        let restored = replay_changes(
+            Kind::Conversation,
+            Some(&early.to_snapshot()),
+            later,
+            limits,
+        )
+        .expect("readable");
         prop_assert_eq!(&restored, &conversation);
         prop_assert_eq!(restored.to_json(), conversation.to_json());
     }
 
     #[test]
-    fn no_state_outgrows_its_limits_and_no_message_is_there_twice(updates in any_updates(), limits in any_limits()) {
-        let (state::EntityState::Conversation(conversation), _) = live(&updates, limits) else { panic!("a conversation") };
-        for length in [conversation.messages.len(), conversation.gone.len(), conversation.reactions.len()] {
+    fn no_state_outgrows_its_limits_and_no_message_is_there_twice(
+        updates in any_updates(),
+        limits in any_limits(),
+    ) {
+        let (state::EntityState::Conversation(conversation), _) = live(&updates, limits) else {
+            panic!("a conversation")
+        };
+        for length in [
+            conversation.messages.len(),
+            conversation.gone.len(),
+            conversation.reactions.len(),
+        ] {
             prop_assert!(length <= limits.items_max);
         }
-        prop_assert!(conversation.messages.iter().is_sorted_by_key(|message| message.at));
-        let mut ids: Vec<_> = conversation.messages.iter().map(|message| &message.content.message_id).collect();
+        prop_assert!(
+            conversation
+                .messages
+                .iter()
+                .is_sorted_by_key(|message| message.at)
+        );
+        let mut ids: Vec<_> = conversation
+            .messages
+            .iter()
+            .map(|message| &message.content.message_id)
+            .collect();
         ids.sort();
         prop_assert!(ids.windows(2).all(|pair| pair[0] != pair[1]));
-        prop_assert!(conversation.gone.iter().all(|(gone, _)| conversation.find_message(gone).is_none()));
+        prop_assert!(
+            conversation
+                .gone
+                .iter()
+                .all(|(gone, _)| conversation.find_message(gone).is_none())
+        );
     }
 
     #[test]
     fn updates_of_different_times_make_one_state_in_any_order(
-        updates in prop::collection::vec(any_update(), 0..6), seed in any::<u64>(),
+        updates in prop::collection::vec(any_update(), 0..6),
+        seed in any::<u64>(),
     ) {
         let limits = StateLimits { items_max: 100 };
         let mut updates: Vec<_> = (1..).zip(updates).collect();
@@ -431,27 +473,38 @@ proptest! {
         }
     }
 
-    /// The times of replies are the node's, which never go back.
+    /// Replies carry the node's times, which never go back.
     #[test]
     fn automatic_replies_keep_their_distance_and_meet_no_message_twice(
-        updates in prop::collection::vec(any_update(), 0..60), cooldown in 0..9_u64,
+        updates in prop::collection::vec(any_update(), 0..60),
+        cooldown in 0..9_u64,
     ) {
         let limits = StateLimits { items_max: 100 };
         let updates = (0..).zip(updates).map(|(at, update)| match update {
-            ConversationUpdate::Reply { automatic: Some(AutomaticReply { message_id, .. }) } => (at, answer(&message_id, cooldown)),
+            ConversationUpdate::Reply {
+                automatic: Some(AutomaticReply { message_id, .. }),
+            } => (at, answer(&message_id, cooldown)),
             other => (at, other),
         });
         let stored = live(&updates.collect::<Vec<_>>(), limits).1;
-        let changes = stored.iter().map(|bytes| serde_json::from_slice::<Value>(bytes).expect("JSON"));
+        let changes = stored
+            .iter()
+            .map(|bytes| serde_json::from_slice::<Value>(bytes).expect("JSON"));
         let (mut known, mut answered, mut last) = (HashSet::new(), HashSet::new(), None);
         for change in changes {
             let effect = &change["effect"];
             known.extend(effect["message"]["message_id"].as_str().map(str::to_owned));
-            let Some(id) = effect["reply"]["answers"].as_str() else { continue };
+            let Some(id) = effect["reply"]["answers"].as_str() else {
+                continue;
+            };
             let at = change["at"].as_u64().expect("a time");
             prop_assert!(last.is_none_or(|last| at - last >= cooldown));
-            // What is answered before it came is not remembered.
-            prop_assert!(!known.contains(id) || answered.insert(id.to_owned()), "{} twice", id);
+            // A reply before its message is not remembered.
+            prop_assert!(
+                !known.contains(id) || answered.insert(id.to_owned()),
+                "{} twice",
+                id
+            );
             last = Some(at);
         }
     }
@@ -459,7 +512,12 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let _ = replay_changes(Kind::Conversation, Some(&bytes), std::iter::empty(), LIMITS);
-        let _ = replay_changes(Kind::Conversation, None, std::iter::once(bytes.as_slice()), LIMITS);
+        let _ = replay_changes(
+            Kind::Conversation,
+            None,
+            std::iter::once(bytes.as_slice()),
+            LIMITS,
+        );
         let _ = state::summarize_change(Kind::Conversation, &bytes);
     }
 }

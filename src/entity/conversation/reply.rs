@@ -1,5 +1,5 @@
-//! A message to the counterpart that was asked for here, as its record holds it and as its command
-//! asks for it.
+//! Message to the counterpart that this node is to send: its payload in the record, and its
+//! command.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -8,37 +8,37 @@ use super::action::{AutomaticReply, ConversationAction, ConversationParties, Con
 use crate::entity::{self, Command};
 use crate::event::{InternedName, InvalidId, PayloadShape};
 
-/// The name of Instagram's source, in records and logs.
+/// Source name of Instagram's events, in records and logs.
 pub const SOURCE: InternedName = InternedName::from_static("instagram");
 
-/// The event that a message to the counterpart was asked for.
+/// Event type of a message that this node is to send.
 pub const REPLY_EVENT: &str = "message.reply";
 
-/// What the record of a reply says. Members that are added later need a default.
+/// Payload of a reply's record. A member that is added later needs a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reply {
-    /// The account that it is sent for.
+pub struct ConversationReply {
+    /// Configured account that sends the message.
     pub account_id: String,
-    /// Whom it is sent to.
+    /// Instagram's id of the recipient.
     pub recipient_id: String,
-    /// What it says.
+    /// Text of the message, UTF-8.
     pub text: String,
-    /// Whether nobody asked for it.
+    /// True for an automatic reply, false for a message that a client of the API asked for.
     pub is_automatic: bool,
 }
 
-impl Reply {
-    /// Reads the payload of a record; `None` if it is none of a reply.
+impl ConversationReply {
+    /// Reads the payload of a record; `None` if it is not that of a reply.
     #[must_use]
     pub fn from_payload(payload: &[u8]) -> Option<Self> {
         serde_json::from_slice(payload).ok()
     }
 
-    /// Asks the conversation of `business` with its recipient for it; for an automatic one it is
-    /// said what it answers.
+    /// Builds the command that records the reply in the conversation of `business` with the
+    /// recipient. An automatic reply names the message that triggers it.
     ///
     /// # Errors
-    /// [`InvalidId`] when the recipient's id is none that a conversation can have.
+    /// [`InvalidId`] when no conversation can have the recipient's id.
     pub fn to_command(
         &self,
         business: &str,
@@ -48,12 +48,13 @@ impl Reply {
             business: business.into(),
             counterpart: Some(self.recipient_id.as_str().into()),
         };
-        let entity = between.key()?;
+        let entity = between.entity_key()?;
         let action = entity::EntityAction::Conversation(ConversationAction {
             between,
             update: ConversationUpdate::Reply { automatic },
         });
         let payload = serde_json::to_vec(self).expect("its members have JSON texts");
+
         Ok(Command {
             shape: PayloadShape::Bare,
             ..Command::new(SOURCE, entity, action, REPLY_EVENT, Bytes::from(payload))

@@ -1,4 +1,4 @@
-//! What is known of a conversation, and how the API shows it.
+//! State of a conversation, and its form in the API.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,40 +11,40 @@ use super::change::MessageContent;
 use crate::entity::timed_value::{TimedValue, UnixMicros};
 use crate::event::Timestamp;
 
-/// A conversation's state, with the times that tell which updates are late for it.
+/// State of a conversation, with the times that decide which updates are late.
 ///
-/// Serialized, it is the body of a snapshot: a member that is missing takes its initial value.
+/// Serialized, it is the body of a snapshot: a missing member takes its initial value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ConversationState {
     pub(super) between: Option<ConversationParties>,
-    /// The newest ones, in the order of their own times.
+    /// Newest messages, in the order of event times.
     pub(super) messages: VecDeque<ConversationMessage>,
-    /// Messages that were taken back before they came, each with the time of that.
+    /// Messages that were deleted before they arrived, each with the time of the deletion.
     pub(super) gone: VecDeque<(Arc<str>, UnixMicros)>,
-    /// The newest ones in the order in which they came. One that was taken back stays, so that an
-    /// older one stays out.
+    /// Newest reactions, in the order of arrival. A withdrawn reaction stays in the list, so that
+    /// an older event cannot bring it back.
     pub(super) reactions: VecDeque<MessageReaction>,
     pub(super) read: TimedValue<Option<ReadMarker>>,
-    /// When the last automatic reply was asked for.
+    /// Time of the last automatic reply.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) answered_at: Option<UnixMicros>,
 }
 
-/// One message; its content and its deletion have a time each, so neither makes an update late for
-/// the other.
+/// Message of a conversation. Content and deletion have times of their own, so that neither makes
+/// an update of the other late.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct ConversationMessage {
     pub(super) content: MessageContent,
     pub(super) at: UnixMicros,
     #[serde(default)]
     pub(super) deleted: TimedValue<bool>,
-    /// Whether it has got an automatic reply.
+    /// True after an automatic reply to this message.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_answered: bool,
 }
 
-/// What one participant thinks of one message.
+/// Reaction of one participant to one message; `given` is `None` after a withdrawal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct MessageReaction {
     pub(super) message_id: Arc<str>,
@@ -53,7 +53,7 @@ pub(super) struct MessageReaction {
     pub(super) at: UnixMicros,
 }
 
-/// How far the counterpart has read.
+/// Last message and time that the counterpart has read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct ReadMarker {
     pub(super) message_id: Option<Arc<str>>,
@@ -61,19 +61,19 @@ pub(super) struct ReadMarker {
 }
 
 impl ConversationState {
-    /// The business account, by its id at Instagram; `None` before the first update.
+    /// Instagram's id of the business account; `None` before the first update.
     #[must_use]
     pub fn business_account(&self) -> Option<&str> {
         self.between.as_ref().map(|between| &*between.business)
     }
 
-    /// The state as the API shows it, of a conversation that nobody claims.
+    /// State in the form of the API, for a conversation that belongs to no configured account.
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
         self.to_json_of_account(None)
     }
 
-    /// The state as the API shows it, of a conversation of the account `account_id`.
+    /// State in the form of the API, for a conversation of the account `account_id`.
     #[must_use]
     pub fn to_json_of_account(&self, account_id: Option<&str>) -> Value {
         let between = self.between.as_ref();
@@ -81,12 +81,15 @@ impl ConversationState {
             .and_then(|between| between.counterpart.as_deref())
             .into_iter()
             .chain(self.business_account());
+        let messages = self.messages.iter().map(ConversationMessage::to_json);
+        let reactions = self.reactions.iter().filter_map(MessageReaction::to_json);
+
         json!({
             "account_id": account_id,
             "instagram_account_id": self.business_account(),
             "participants": participants.collect::<Vec<_>>(),
-            "messages": self.messages.iter().map(ConversationMessage::to_json).collect::<Vec<_>>(),
-            "reactions": self.reactions.iter().filter_map(MessageReaction::to_json).collect::<Vec<_>>(),
+            "messages": messages.collect::<Vec<_>>(),
+            "reactions": reactions.collect::<Vec<_>>(),
             "read": self.read.value.as_ref().map(ReadMarker::to_json),
         })
     }
@@ -99,8 +102,8 @@ impl ConversationState {
     }
 }
 
-// What is stored and what is shown may part ways, so the API's members are written out here and not
-// derived.
+// The stored form and the shown form may diverge, so the API's members are written out here instead
+// of derived.
 
 impl ConversationMessage {
     fn to_json(&self) -> Value {
@@ -132,7 +135,7 @@ impl MessageAttachment {
 }
 
 impl MessageReaction {
-    /// `None` for one that was taken back.
+    /// Returns `None` for a withdrawn reaction.
     fn to_json(&self) -> Option<Value> {
         let ReactionLabel { reaction, emoji } = self.given.as_ref()?;
         Some(json!({

@@ -1,5 +1,5 @@
-//! What a customer ordered and paid: counts, and totals for each currency, with each order and
-//! payment counted once.
+//! Books of a customer: counts of orders and payments, and totals for each currency; each order and
+//! each payment counts once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -14,19 +14,19 @@ use crate::entity::fingerprint::{ItemFingerprint, packed};
 use crate::entity::timed_value::UnixMicros;
 use crate::event::Timestamp;
 
-/// How many orders, and how many payments, of one customer are told from new ones: at 8 bytes each
-/// they fit in little memory, and no sender repeats one after so many others.
+/// Number of remembered order ids, and of payment ids, of one customer. At 8 bytes each they need
+/// little memory, and no sender repeats an order after so many others.
 const REMEMBERED_MAX: usize = 10_000;
-/// More currencies than there are in the world.
+/// Maximum of currencies of one customer: more than there are in the world.
 const CURRENCIES_MAX: usize = 200;
 
-/// A currency by its three letters, in upper case. The default is none, and stands in for one that
-/// could not be read.
+/// Currency by its three letters, in upper case. The default is no currency; it stands in for an
+/// unreadable code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CurrencyCode([u8; 3]);
 
 impl CurrencyCode {
-    /// The currency `code`, such as `EUR` or `eur`; `None` if that is not three letters of ASCII.
+    /// Parses a code such as `EUR` or `eur`; `None` if it is not three ASCII letters.
     #[must_use]
     pub fn parse(code: &str) -> Option<Self> {
         let letters: [u8; 3] = code.as_bytes().try_into().ok()?;
@@ -59,37 +59,37 @@ impl<'de> Deserialize<'de> for CurrencyCode {
     }
 }
 
-/// One order or payment.
+/// Order or payment as the event states it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Its id in the sender's system.
+pub struct BookEntry {
+    /// Id in the sender's system; a repeated id is a duplicate.
     pub id: Arc<str>,
-    /// How much it is.
+    /// Amount with the digits that were sent.
     pub amount: Decimal,
-    /// Of what.
+    /// Currency of the amount, ISO 4217.
     pub currency: CurrencyCode,
 }
 
-/// What an order or a payment did to its book.
+/// Effect of an order or payment on its book.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::entity) struct BookPosting {
-    pub(in crate::entity) entry: Entry,
+    pub(in crate::entity) entry: BookEntry,
     at: UnixMicros,
-    /// The new total in its currency.
+    /// New total in the entry's currency.
     total: Decimal,
-    /// It is older than the last one.
+    /// True if a newer entry is already in the book.
     #[serde(default)]
     pub(in crate::entity) late: bool,
 }
 
-/// All orders, or all payments, of one customer.
+/// Book of all orders, or of all payments, of one customer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct PostingBook {
     count: u64,
     totals: BTreeMap<CurrencyCode, Decimal>,
-    last: Option<(UnixMicros, Entry)>,
-    /// The ids of the newest [`REMEMBERED_MAX`].
+    last: Option<(UnixMicros, BookEntry)>,
+    /// Fingerprints of the newest [`REMEMBERED_MAX`] ids.
     #[serde(with = "packed")]
     remembered: VecDeque<ItemFingerprint>,
 }
@@ -103,12 +103,13 @@ impl PostingBook {
         self.totals.get(&currency).copied().unwrap_or_default()
     }
 
-    fn plan_posting(&self, entry: &Entry, at: UnixMicros) -> Option<BookPosting> {
+    fn plan_posting(&self, entry: &BookEntry, at: UnixMicros) -> Option<BookPosting> {
         let total = match self.totals.get(&entry.currency) {
             Some(total) => total.checked_add(entry.amount)?,
             None => entry.amount,
         };
         let late = self.last.as_ref().is_some_and(|(last, _)| at < *last);
+
         Some(BookPosting {
             entry: entry.clone(),
             at,
@@ -135,13 +136,19 @@ impl PostingBook {
     }
 
     fn last_to_json(&self, id_name: &'static str) -> Json {
-        self.last.as_ref().map_or(Json::Null, |(at, Entry { id, amount, currency })| {
-            json!({ id_name: id, "amount": amount, "currency": currency, "at": Timestamp::from(*at) })
+        let Some((at, entry)) = &self.last else {
+            return Json::Null;
+        };
+        json!({
+            id_name: entry.id,
+            "amount": entry.amount,
+            "currency": entry.currency,
+            "at": Timestamp::from(*at),
         })
     }
 }
 
-/// Orders and payments.
+/// Both books of a customer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(in crate::entity) struct CustomerBooks {
@@ -158,13 +165,14 @@ impl CustomerBooks {
         self.payments.contains_id(id)
     }
 
-    /// What a new order does.
+    /// Computes the effect of a new order.
     ///
     /// # Errors
-    /// [`Rejection`] when a total would have too many digits, or there are too many currencies.
+    /// [`Rejection`] when a total would have too many digits, or there would be too many
+    /// currencies.
     pub(in crate::entity) fn plan_order(
         &self,
-        entry: &Entry,
+        entry: &BookEntry,
         at: UnixMicros,
     ) -> Result<BookPosting, Rejection> {
         let posting = self
@@ -176,16 +184,17 @@ impl CustomerBooks {
             posting.total,
             self.payments.total_in(entry.currency),
         )?;
+
         Ok(posting)
     }
 
-    /// What a new payment does.
+    /// Computes the effect of a new payment.
     ///
     /// # Errors
-    /// As for an order.
+    /// [`Rejection`] as in [`Self::plan_order`].
     pub(in crate::entity) fn plan_payment(
         &self,
-        entry: &Entry,
+        entry: &BookEntry,
         at: UnixMicros,
     ) -> Result<BookPosting, Rejection> {
         let posting = self
@@ -197,6 +206,7 @@ impl CustomerBooks {
             self.orders.total_in(entry.currency),
             posting.total,
         )?;
+
         Ok(posting)
     }
 
@@ -215,6 +225,7 @@ impl CustomerBooks {
             let problem = format!("a customer has at most {CURRENCIES_MAX} currencies");
             return Err(Rejection::conflict("too_many_currencies", problem));
         }
+
         Ok(())
     }
 
@@ -226,38 +237,35 @@ impl CustomerBooks {
         self.payments.apply(posting);
     }
 
-    /// Adds the books as the API shows them to `shown`; a balance below zero means that more was
+    /// Adds the books to `json` in the form of the API. A negative balance means that more was
     /// paid than ordered.
-    pub(in crate::entity) fn add_to_json(&self, shown: &mut Map<String, Json>) {
+    pub(in crate::entity) fn add_to_json(&self, json: &mut Map<String, Json>) {
         let Self { orders, payments } = self;
         let currencies = orders.totals.keys().chain(payments.totals.keys());
         let balance: BTreeMap<_, _> = currencies
             .map(|currency| {
-                (
-                    currency,
-                    orders
-                        .total_in(*currency)
-                        .checked_sub(payments.total_in(*currency)),
-                )
+                let ordered = orders.total_in(*currency);
+                let paid = payments.total_in(*currency);
+                (currency, ordered.checked_sub(paid))
             })
             .collect();
+        let time_of_last = |book: &PostingBook| {
+            let time = book.last.as_ref().map(|(at, _)| Timestamp::from(*at));
+            json!(time)
+        };
+
         let members = [
             ("order_count", json!(orders.count)),
             ("order_total", json!(orders.totals)),
-            (
-                "last_order_at",
-                json!(orders.last.as_ref().map(|(at, _)| Timestamp::from(*at))),
-            ),
+            ("last_order_at", time_of_last(orders)),
             ("payment_count", json!(payments.count)),
             ("paid_total", json!(payments.totals)),
-            (
-                "last_payment_at",
-                json!(payments.last.as_ref().map(|(at, _)| Timestamp::from(*at))),
-            ),
+            ("last_payment_at", time_of_last(payments)),
             ("last_payment", payments.last_to_json("payment_id")),
             ("balance", json!(balance)),
         ];
-        shown.extend(members.map(|(name, value)| (name.to_owned(), value)));
+
+        json.extend(members.map(|(name, value)| (name.to_owned(), value)));
     }
 }
 
@@ -276,9 +284,9 @@ fn reject_too_large() -> Rejection {
 mod tests {
     use super::*;
 
-    fn entry(id: &str, amount: &str, currency: &str) -> Entry {
+    fn entry(id: &str, amount: &str, currency: &str) -> BookEntry {
         let (amount, currency) = (Decimal::parse(amount), CurrencyCode::parse(currency));
-        Entry {
+        BookEntry {
             id: id.into(),
             amount: amount.expect("a number"),
             currency: currency.expect("three letters"),

@@ -1,20 +1,19 @@
-//! Amounts of money: decimal numbers with the digits that were given, and sums of them without
+//! Amount of money: a decimal number with the digits that were sent, and exact sums without
 //! rounding.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The most digits before the point of an amount that comes from outside.
+/// Maximum of digits before the decimal point in an amount from outside.
 pub const WHOLE_DIGITS_MAX: usize = 18;
-/// The most digits after the point.
+/// Maximum of digits after the decimal point.
 pub const FRACTION_DIGITS_MAX: usize = 18;
 
-/// A decimal number, kept as whole units of its last digit: `50000.00` is 5,000,000 units at scale
-/// 2.
+/// Decimal number as a count of units of its last digit: `50000.00` is 5,000,000 units at scale 2.
 ///
-/// Any amount takes 36 digits at most and the units hold 38, so sums have room for far more than is
-/// ever earned.
+/// An amount has at most 36 digits and the units hold 38, so a sum has room for a hundred times the
+/// largest amount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decimal {
     units: i128,
@@ -22,9 +21,8 @@ pub struct Decimal {
 }
 
 impl Decimal {
-    /// Reads a number as JSON spells it, an exponent included. `None` for more than
-    /// [`FRACTION_DIGITS_MAX`] digits after the point, or more digits in all than can be counted
-    /// with.
+    /// Parses a number in JSON's syntax, with or without exponent. Returns `None` for more than
+    /// [`FRACTION_DIGITS_MAX`] digits after the point, and for more than 38 digits in all.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (sign, unsigned) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
@@ -39,33 +37,34 @@ impl Decimal {
         let exponent: i64 = exponent.parse().ok()?;
         let scale = i64::try_from(fraction.len()).ok()?.checked_sub(exponent)?;
         let digits = format!("{whole}{fraction}");
-        // Where the exponent moves the point beyond the last digit, zeros follow.
+        // A positive exponent that moves the point beyond the last digit adds zeros.
         let zeros = 10_i128.checked_pow(u32::try_from(scale.min(0).checked_neg()?).ok()?)?;
         let units = digits.parse::<i128>().ok()?.checked_mul(zeros)?;
         let scale = u8::try_from(scale.max(0))
             .ok()
             .filter(|scale| usize::from(*scale) <= FRACTION_DIGITS_MAX)?;
+
         Some(Self {
             units: sign * units,
             scale,
         })
     }
 
-    /// Whether it has at most [`WHOLE_DIGITS_MAX`] digits before the point.
+    /// Returns true if at most [`WHOLE_DIGITS_MAX`] digits stand before the point.
     #[must_use]
     pub fn is_bounded(self) -> bool {
         self.units.unsigned_abs() / 10_u128.pow(self.scale.into())
             < 10_u128.pow(WHOLE_DIGITS_MAX as u32)
     }
 
-    /// Whether it is below zero.
+    /// Returns true if the number is below zero.
     #[must_use]
     pub const fn is_negative(self) -> bool {
         self.units < 0
     }
 
-    /// The sum, with as many digits after the point as the longer of the two; `None` if it has too
-    /// many in all.
+    /// Exact sum, with as many digits after the point as the longer operand; `None` if it has more
+    /// than 38 digits.
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
         let scale = self.scale.max(other.scale);
@@ -75,7 +74,7 @@ impl Decimal {
         })
     }
 
-    /// The difference, likewise.
+    /// Exact difference, under the rules of [`Self::checked_add`].
     #[must_use]
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.checked_add(Self {
@@ -212,12 +211,24 @@ mod tests {
     proptest! {
         #[test]
         fn adding_and_taking_away_gives_back_the_value(
-            units in any::<[i64; 2]>(), scales in [0..=18_u8, 0..=18_u8],
+            units in any::<[i64; 2]>(),
+            scales in [0..=18_u8, 0..=18_u8],
         ) {
-            let [a, b] = [0, 1].map(|i| Decimal { units: units[i].into(), scale: scales[i] });
-            let back = a.checked_add(b).expect("fits").checked_sub(b).expect("fits");
+            let [a, b] = [0, 1].map(|i| Decimal {
+                units: units[i].into(),
+                scale: scales[i],
+            });
+            let back = a
+                .checked_add(b)
+                .expect("fits")
+                .checked_sub(b)
+                .expect("fits");
             prop_assert_eq!(back.checked_sub(a).expect("fits").units, 0);
-            prop_assert_eq!(Decimal::parse(&a.to_string()), Some(a), "what is shown is read back");
+            prop_assert_eq!(
+                Decimal::parse(&a.to_string()),
+                Some(a),
+                "what is shown is read back"
+            );
         }
 
         #[test]

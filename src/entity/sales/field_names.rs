@@ -1,11 +1,11 @@
-//! The names of all fields of pre-leads, leads and customers, and which of these has which.
+//! Fields of pre-leads, leads and customers: all names, and the selection of each kind.
 
 use serde::{Deserialize, Serialize};
 
-/// Makes the list of all fields, each with its name on the wire and in the store.
-macro_rules! members {
+/// Declares all fields with their names, which are the same on the wire and in the store.
+macro_rules! sales_fields {
     ($($variant:ident = $name:literal,)+) => {
-        /// A field by its name on the wire.
+        /// Field of a pre-lead, lead or customer, under its name on the wire.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[expect(missing_docs, reason = "the names are those of the wire")]
         pub enum SalesField {
@@ -13,7 +13,7 @@ macro_rules! members {
         }
 
         impl SalesField {
-            /// Its name on the wire.
+            /// Name on the wire and in the store.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -21,7 +21,7 @@ macro_rules! members {
                 }
             }
 
-            /// Its place in an event.
+            /// Path in an event, such as `data.email`.
             #[must_use]
             pub const fn path(self) -> &'static str {
                 match self {
@@ -32,7 +32,7 @@ macro_rules! members {
     };
 }
 
-members! {
+sales_fields! {
     FirstName = "first_name",
     LastName = "last_name",
     Email = "email",
@@ -75,7 +75,7 @@ members! {
     PaymentTerms = "payment_terms",
 }
 
-/// The fields of a pre-lead.
+/// Fields that a pre-lead has.
 pub const PRE_LEAD_FIELDS: [SalesField; 20] = [
     SalesField::FirstName,
     SalesField::LastName,
@@ -99,7 +99,7 @@ pub const PRE_LEAD_FIELDS: [SalesField; 20] = [
     SalesField::Timezone,
 ];
 
-/// The fields of a lead: those of a pre-lead and what is found out about it.
+/// Fields of a lead: those of a pre-lead, and those that sales staff add.
 pub const LEAD_FIELDS: [SalesField; 25] = [
     SalesField::FirstName,
     SalesField::LastName,
@@ -128,7 +128,7 @@ pub const LEAD_FIELDS: [SalesField; 25] = [
     SalesField::ExpectedValue,
 ];
 
-/// What the conversion of a pre-lead says of the lead.
+/// Fields of the new lead that the conversion of a pre-lead sets.
 pub const LEAD_TERM_FIELDS: [SalesField; 4] = [
     SalesField::Priority,
     SalesField::AssignedTo,
@@ -136,7 +136,7 @@ pub const LEAD_TERM_FIELDS: [SalesField; 4] = [
     SalesField::Notes,
 ];
 
-/// The fields of a lead's qualified profile.
+/// Fields of a lead's qualified profile.
 pub const PROFILE_FIELDS: [SalesField; 18] = [
     SalesField::ProfileType,
     SalesField::Company,
@@ -158,7 +158,7 @@ pub const PROFILE_FIELDS: [SalesField; 18] = [
     SalesField::Notes,
 ];
 
-/// The fields of a customer: who the lead was, and the terms.
+/// Fields of a customer: those kept from the lead, and the terms.
 pub const CUSTOMER_FIELDS: [SalesField; 15] = [
     SalesField::FirstName,
     SalesField::LastName,
@@ -177,7 +177,7 @@ pub const CUSTOMER_FIELDS: [SalesField; 15] = [
     SalesField::Notes,
 ];
 
-/// What the conversion of a lead says of the customer.
+/// Fields of the new customer that the conversion of a lead sets.
 pub const CUSTOMER_TERM_FIELDS: [SalesField; 3] = [
     SalesField::CreditLimit,
     SalesField::PaymentTerms,

@@ -1,9 +1,9 @@
-//! The plain fields of what is sold to whom: of each the newest value counts, by the events' own
-//! times.
+//! Plain fields of pre-leads, leads and customers: for each field the newest value wins, by event
+//! time.
 //!
 //! ```text
-//! 10:00 {"city": "Lyon", "notes": "…"}       09:00 {"city": "Paris", "phone": "…"} (late for `city` only)
-//!       └────────> city: Lyon, notes: …, phone: … <────────┘
+//! 10:00 {"city": "Lyon", "notes": "…"}       09:00 {"city": "Paris", "phone": "…"}
+//!       └────────> city: Lyon, notes: …, phone: … <────────┘ (late for `city` only)
 //! ```
 
 use std::collections::BTreeMap;
@@ -17,24 +17,24 @@ use super::decimal::Decimal;
 use super::field_names::SalesField;
 use crate::entity::timed_value::{TimedValue, UnixMicros};
 
-/// The value of a field.
+/// Value of a field, by type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Value {
-    /// Words.
+pub enum SalesValue {
+    /// Text as the sender wrote it.
     Text(Arc<str>),
-    /// The number of something in the sender's system.
+    /// Id in the sender's system, such as `industry_id`.
     Number(u64),
-    /// An amount.
+    /// Amount with the digits that were sent.
     Money(Decimal),
 }
 
-/// The fields that an event gives.
-pub type SalesValues = BTreeMap<SalesField, Value>;
+/// Fields that an event sets, with their new values.
+pub type SalesValues = BTreeMap<SalesField, SalesValue>;
 
-impl Value {
-    /// As a state shows it: an amount is a string, since many a reader makes a binary fraction of a
-    /// number.
+impl SalesValue {
+    /// Form in a state: an amount is a string, since many JSON readers turn a number into a binary
+    /// fraction.
     fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Text(text) => json!(text),
@@ -43,7 +43,7 @@ impl Value {
         }
     }
 
-    /// As an event has it: an amount is a number with its digits.
+    /// Form in an event: an amount is a number with all its digits.
     fn to_wire(&self) -> Box<RawValue> {
         match self {
             Self::Text(text) => to_raw_value(text),
@@ -54,12 +54,12 @@ impl Value {
     }
 }
 
-/// Fields, each with the time of the event that gave its value.
+/// Fields, each with the time of the event that set it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(in crate::entity) struct TimedFields(BTreeMap<SalesField, TimedValue<Value>>);
+pub(in crate::entity) struct TimedFields(BTreeMap<SalesField, TimedValue<SalesValue>>);
 
-/// Which fields of an event take effect; the others are older than what is there.
+/// Fields of an event that take effect, and those that are older than the state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::entity) struct SalesEdit {
     pub(in crate::entity) at: UnixMicros,
@@ -70,22 +70,23 @@ pub(in crate::entity) struct SalesEdit {
 }
 
 impl TimedFields {
-    /// The words in a field.
+    /// Returns the text of a field; `None` if it has no value or one of another type.
     pub(in crate::entity) fn text(&self, member: SalesField) -> Option<&Arc<str>> {
         match self.0.get(&member).map(|field| &field.value) {
-            Some(Value::Text(text)) => Some(text),
-            Some(Value::Number(_) | Value::Money(_)) | None => None,
+            Some(SalesValue::Text(text)) => Some(text),
+            Some(SalesValue::Number(_) | SalesValue::Money(_)) | None => None,
         }
     }
 
-    /// What of `given` takes effect when it is of the moment `at`.
-    pub(in crate::entity) fn plan_edit(&self, given: &SalesValues, at: UnixMicros) -> SalesEdit {
+    /// Splits `values` of the event time `at` into those that take effect and those that are late.
+    pub(in crate::entity) fn plan_edit(&self, values: &SalesValues, at: UnixMicros) -> SalesEdit {
         let is_late =
             |member: &SalesField| self.0.get(member).is_some_and(|field| field.is_late(at));
-        let (late, set): (SalesValues, SalesValues) = given
+        let (late, set): (SalesValues, SalesValues) = values
             .iter()
             .map(|(member, value)| (*member, value.clone()))
             .partition(|(member, _)| is_late(member));
+
         SalesEdit {
             at,
             set,
@@ -93,7 +94,7 @@ impl TimedFields {
         }
     }
 
-    /// Makes `edit` part of the fields.
+    /// Copies `edit` into the fields.
     pub(in crate::entity) fn apply(&mut self, edit: &SalesEdit) {
         for (member, value) in &edit.set {
             self.0
@@ -101,7 +102,7 @@ impl TimedFields {
         }
     }
 
-    /// Those of `members` that have a value, with their times.
+    /// Returns those of `members` that have a value, with their times.
     pub(in crate::entity) fn restrict_to(&self, members: &[SalesField]) -> Self {
         let known = members
             .iter()
@@ -109,12 +110,12 @@ impl TimedFields {
         Self(known.collect())
     }
 
-    /// Each of `members` as a state shows it, null where there is nothing.
+    /// Returns all `members` in the form of a state; a field without value is null.
     pub(in crate::entity) fn to_json(
         &self,
         members: &[SalesField],
     ) -> Map<String, serde_json::Value> {
-        let shown = |member: &SalesField| {
+        let value_to_json = |member: &SalesField| {
             self.0
                 .get(member)
                 .map(|field| field.value.to_json())
@@ -122,11 +123,11 @@ impl TimedFields {
         };
         members
             .iter()
-            .map(|member| (member.as_str().to_owned(), shown(member)))
+            .map(|member| (member.as_str().to_owned(), value_to_json(member)))
             .collect()
     }
 
-    /// The fields as an event has them.
+    /// Returns the fields in the form of an event.
     pub(in crate::entity) fn to_wire(&self) -> BTreeMap<&'static str, Box<RawValue>> {
         self.0
             .iter()
@@ -145,10 +146,10 @@ mod tests {
     }
 
     fn given(city: &str, notes: Option<&str>) -> SalesValues {
-        let notes = notes.map(|notes| (SalesField::Notes, Value::Text(notes.into())));
+        let notes = notes.map(|notes| (SalesField::Notes, SalesValue::Text(notes.into())));
         notes
             .into_iter()
-            .chain([(SalesField::City, Value::Text(city.into()))])
+            .chain([(SalesField::City, SalesValue::Text(city.into()))])
             .collect()
     }
 
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn an_amount_is_a_string_in_a_state_and_a_number_in_an_event() {
-        let money = Value::Money(Decimal::parse("50000.00").expect("a number"));
+        let money = SalesValue::Money(Decimal::parse("50000.00").expect("a number"));
         let mut fields = TimedFields::default();
         fields.apply(&fields.plan_edit(&SalesValues::from([(SalesField::Budget, money)]), at(1)));
         assert_eq!(fields.to_json(&[SalesField::Budget])["budget"], "50000.00");

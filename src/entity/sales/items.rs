@@ -1,5 +1,4 @@
-//! The people, notes and steps that are added to a pre-lead or a lead one by one, of which the
-//! newest are kept.
+//! Contacts, memos and activities of a pre-lead or lead: the newest items of each collection.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use crate::entity::timed_value::{TimedValue, UnixMicros};
 use crate::event::Timestamp;
 
-/// A person to talk to.
+/// Contact person of a pre-lead or lead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,
@@ -30,7 +29,7 @@ pub struct SalesContact {
     pub department: Option<Arc<str>>,
 }
 
-/// A note.
+/// Memo on a pre-lead or lead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,
@@ -43,7 +42,7 @@ pub struct SalesMemo {
     pub memo_type: Arc<str>,
 }
 
-/// Something done or to be done: a call, a meeting.
+/// Activity, planned or done: a call, a meeting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,
@@ -62,7 +61,7 @@ pub struct SalesActivity {
     pub outcome: Option<Arc<str>>,
 }
 
-/// An item with the id that the node gave it and the own time of its event.
+/// Item with the id that the node allocated and the event time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::entity) struct NumberedItem<T> {
     pub(in crate::entity) id: u64,
@@ -70,7 +69,7 @@ pub(in crate::entity) struct NumberedItem<T> {
     pub(in crate::entity) item: T,
 }
 
-/// Items in the order in which they came, the newest ones.
+/// Newest items, in the order of arrival.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(in crate::entity) struct NewestItems<T>(VecDeque<T>);
@@ -82,13 +81,13 @@ impl<T> Default for NewestItems<T> {
 }
 
 impl<T> NewestItems<T> {
-    /// Adds `item` and drops the oldest ones beyond `keep`.
+    /// Appends `item` and drops the oldest items beyond `keep`.
     pub(in crate::entity) fn push(&mut self, item: T, keep: usize) {
         self.insert(self.0.len(), item, keep);
     }
 
-    /// Adds `item` behind those for which `is_before`, which are the first ones, and drops the
-    /// first ones beyond `keep`.
+    /// Inserts `item` behind the leading items for which `is_before` is true, and drops the first
+    /// items beyond `keep`.
     pub(in crate::entity) fn push_sorted(
         &mut self,
         item: T,
@@ -110,18 +109,18 @@ impl<T> NewestItems<T> {
     }
 }
 
-/// Contacts, at most one of which is the primary one.
+/// Contacts, at most one of which is primary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(in crate::entity) struct ContactList {
     pub(in crate::entity) list: NewestItems<NumberedItem<SalesContact>>,
-    /// Whose `contact_id` it is; kept when newer contacts push that one out, so that an older event
-    /// cannot take its place.
+    /// Id of the primary contact. It stays when newer contacts push that contact out of the list,
+    /// so that an older event cannot make another contact primary.
     pub(in crate::entity) primary: TimedValue<Option<u64>>,
 }
 
 impl ContactList {
-    /// The contacts as the API shows them.
+    /// Contacts in the form of the API.
     pub(in crate::entity) fn to_json(&self) -> Vec<Value> {
         self.list
             .iter()
@@ -175,7 +174,7 @@ impl NumberedItem<SalesActivity> {
     }
 }
 
-/// A time as states store it.
+/// Serde form of an optional time: microseconds since 1970.
 mod micros {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

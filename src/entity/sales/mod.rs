@@ -1,10 +1,11 @@
-//! What pre-leads, leads and customers are made of.
+//! Parts shared by pre-leads, leads and customers.
 //!
 //! ```text
 //!  pre_lead ──convert──> lead ──convert (won)──> customer
-//!  └──── Prospect ──────────┘                    └ Fields, Books
+//!  └──── ProspectState ─────┘                    └ TimedFields, CustomerBooks
 //! ```
 
+mod answer;
 mod books;
 mod decimal;
 mod field_names;
@@ -13,27 +14,26 @@ mod items;
 #[cfg(test)]
 mod property_tests;
 mod prospect;
-mod said;
 mod status;
 #[cfg(test)]
 mod tests;
 
+pub(super) use answer::AnswerMembers;
+pub use books::{BookEntry, CurrencyCode};
 pub(super) use books::{BookPosting, CustomerBooks};
-pub use books::{CurrencyCode, Entry};
 pub use decimal::{Decimal, FRACTION_DIGITS_MAX, WHOLE_DIGITS_MAX};
 pub use field_names::{
     CUSTOMER_FIELDS, CUSTOMER_TERM_FIELDS, LEAD_FIELDS, LEAD_TERM_FIELDS, PRE_LEAD_FIELDS,
     PROFILE_FIELDS, SalesField,
 };
 pub(super) use fields::{SalesEdit, TimedFields};
-pub use fields::{SalesValues, Value};
+pub use fields::{SalesValue, SalesValues};
 pub(super) use items::{NewestItems, NumberedItem};
 pub use items::{SalesActivity, SalesContact, SalesMemo};
 pub use prospect::ProspectAction;
 pub(super) use prospect::{
     ProspectDecision, ProspectState, ProspectStep, summarize_edit, summarize_step,
 };
-pub(super) use said::AnswerMembers;
 pub use status::STATUSES;
 pub(super) use status::{CONVERTED, DISCARDED, LOST, WON};
 
@@ -46,33 +46,35 @@ use serde_json::{Value as Json, json};
 
 use super::decision::{AcceptedChange, DecisionContext, Rejection};
 
-/// The answer of the entity that decides: its id under `name`, and what is `said` besides.
+/// Builds the answer of the deciding entity: its id under `id_member`, and the other `members`.
 pub(super) fn build_answer(
-    name: &'static str,
+    id_member: &'static str,
     context: &DecisionContext<'_>,
-    said: AnswerMembers,
+    members: AnswerMembers,
 ) -> Option<Json> {
-    let own = (name, own_id(context));
-    let members = match said {
-        AnswerMembers::Added(item, id) => vec![(item, json!(id)), own],
-        AnswerMembers::Now(members) => std::iter::once(own).chain(members).collect(),
+    let own = (id_member, own_id(context));
+
+    let ordered = match members {
+        AnswerMembers::AddedItem(item, id) => vec![(item, json!(id)), own],
+        AnswerMembers::AfterId(members) => std::iter::once(own).chain(members).collect(),
     };
+
     Some(Json::Object(
-        members
+        ordered
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
     ))
 }
 
-/// The id of the entity that decides, as a number.
+/// Id of the deciding entity, as a JSON number.
 pub(super) fn own_id(context: &DecisionContext<'_>) -> Json {
     let id = context.key.id();
     id.parse::<u64>()
         .map_or_else(|_| json!(id), |number| json!(number))
 }
 
-/// What `change` answers when nothing of it can be late.
+/// Accepts `change` in time, with `answer`.
 pub(super) fn accept_with_answer<C>(change: C, answer: Option<Json>) -> AcceptedChange<C> {
     AcceptedChange {
         answer,
@@ -80,12 +82,13 @@ pub(super) fn accept_with_answer<C>(change: C, answer: Option<Json>) -> Accepted
     }
 }
 
-/// Why an entity that is closed takes no event.
+/// Rejection of an event for a closed entity.
 pub(super) fn reject_closed(what: &'static str) -> Rejection {
     Rejection::conflict("closed", format!("{what} and takes no further change"))
 }
 
-/// Why a second conversion is refused: `member` says what the first one made.
+/// Rejection of a second conversion; `member` of the answer holds the `id` of the entity that the
+/// first one created.
 pub(super) fn reject_already_converted(
     what: &'static str,
     member: &'static str,
@@ -99,7 +102,7 @@ pub(super) fn reject_already_converted(
     }
 }
 
-/// The payload of an entity's first event: its fields as an event has them, and `ids` besides.
+/// Payload of a spawned entity's first event: its fields in the form of an event, and `ids`.
 pub(super) fn spawned_payload(
     event: &'static str,
     fields: &TimedFields,
@@ -111,12 +114,14 @@ pub(super) fn spawned_payload(
         data: &'a BTreeMap<&'static str, Box<RawValue>>,
     }
     let mut data = fields.to_wire();
+
     for (name, id) in ids {
         data.insert(
             name,
             to_raw_value(id).expect("numbers and texts have a JSON text"),
         );
     }
+
     serde_json::to_vec(&SpawnedEnvelope { event, data: &data })
         .expect("the keys are strings")
         .into()

@@ -1,4 +1,4 @@
-//! What holds for every sequence of events of pre-leads, leads and customers, whatever their times.
+//! Properties of every sequence of events of pre-leads, leads and customers, whatever their times.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::{
-    CurrencyCode, Decimal, Entry, LEAD_FIELDS, PRE_LEAD_FIELDS, STATUSES, SalesActivity,
-    SalesContact, SalesField, SalesMemo, SalesValues, Value,
+    BookEntry, CurrencyCode, Decimal, LEAD_FIELDS, PRE_LEAD_FIELDS, STATUSES, SalesActivity,
+    SalesContact, SalesField, SalesMemo, SalesValue, SalesValues,
 };
 use crate::entity::decision::{
     AcceptedChange, DecisionContext, DecisionIds, EntityDecision, IdAllocator, Rejection,
@@ -18,7 +18,7 @@ use crate::entity::state::{self, EntityState, replay_changes};
 use crate::entity::{EntityAction, EntityChange, customer, lead, pre_lead, sales};
 use crate::event::{EntityKey, InternedName, Kind, Timestamp};
 
-/// An entity that lives: its state, what was stored of it, and what was begun by it.
+/// Model of a live entity: its state, its stored changes, and the entities it spawned.
 struct LiveEntityModel {
     key: EntityKey,
     state: EntityState,
@@ -39,12 +39,12 @@ impl LiveEntityModel {
         }
     }
 
-    fn born(birth: &SpawnedEntity, limits: StateLimits) -> Self {
+    fn from_spawned(spawned: &SpawnedEntity, limits: StateLimits) -> Self {
         let mut live = Self {
-            key: birth.key.clone(),
-            ..Self::new(birth.key.kind(), limits)
+            key: spawned.key.clone(),
+            ..Self::new(spawned.key.kind(), limits)
         };
-        live.apply(&EntityChange::from_birth(birth));
+        live.apply(&EntityChange::from_spawned(spawned));
         live
     }
 
@@ -53,7 +53,7 @@ impl LiveEntityModel {
         self.stored.push(change.encode());
     }
 
-    fn ask(
+    fn decide_and_apply(
         &mut self,
         ids: &IdAllocator,
         at: Timestamp,
@@ -68,24 +68,22 @@ impl LiveEntityModel {
             limits: self.limits,
             ids: DecisionIds::new(ids),
         };
-        let verdict = self.state.decide(action, &context)?;
+        let decision = self.state.decide(action, &context)?;
         if let EntityDecision::Accept(AcceptedChange {
-            change,
-            spawned: births,
-            ..
-        }) = &verdict
+            change, spawned, ..
+        }) = &decision
         {
             self.apply(change);
-            self.spawned.extend(births.iter().cloned());
+            self.spawned.extend(spawned.iter().cloned());
         }
-        Ok(verdict)
+        Ok(decision)
     }
 
     fn shown(&self) -> Json {
         self.state.to_json()
     }
 
-    /// Replays what was stored, with a snapshot after `cut` changes, and compares.
+    /// Replays the stored changes, with a snapshot after `cut` of them, and compares the states.
     fn check_replay(&self, cut: usize) -> Result<(), TestCaseError> {
         let kind = self.key.kind();
         let (before, after) = self.stored.split_at(cut % (self.stored.len() + 1));
@@ -122,14 +120,14 @@ fn any_amount() -> impl Strategy<Value = Decimal> {
     "[1-9][0-9]{0,8}(\\.[0-9]{1,6})?".prop_map(|text| Decimal::parse(&text).expect("a number"))
 }
 
-fn any_given(members: &'static [SalesField]) -> impl Strategy<Value = SalesValues> {
+fn any_values(members: &'static [SalesField]) -> impl Strategy<Value = SalesValues> {
     let value = |member: SalesField| match member {
         SalesField::LeadStatus => prop::sample::select(&STATUSES[..])
-            .prop_map(|status| Value::Text(status.into()))
+            .prop_map(|status| SalesValue::Text(status.into()))
             .boxed(),
-        SalesField::ExpectedValue => any_amount().prop_map(Value::Money).boxed(),
-        SalesField::AssignedTo => any::<u64>().prop_map(Value::Number).boxed(),
-        _ => any_text().prop_map(Value::Text).boxed(),
+        SalesField::ExpectedValue => any_amount().prop_map(SalesValue::Money).boxed(),
+        SalesField::AssignedTo => any::<u64>().prop_map(SalesValue::Number).boxed(),
+        _ => any_text().prop_map(SalesValue::Text).boxed(),
     };
     let one =
         prop::sample::select(members).prop_flat_map(move |member| (Just(member), value(member)));
@@ -147,36 +145,43 @@ fn any_contact() -> impl Strategy<Value = SalesContact> {
     })
 }
 
-fn any_common(members: &'static [SalesField]) -> impl Strategy<Value = sales::ProspectAction> {
+fn any_prospect_action(
+    members: &'static [SalesField],
+) -> impl Strategy<Value = sales::ProspectAction> {
     let status = || prop::sample::select(&STATUSES[..]);
+    use sales::ProspectAction;
     prop_oneof![
-        3 => (any_given(members), any_text()).prop_map(|(fields, who)| sales::ProspectAction::Update { fields, who }),
-        2 => (status(), prop::option::of(any_text()), any_text()).prop_map(|(lead_status, remarks, who)| {
-            sales::ProspectAction::ChangeStatus { lead_status: lead_status.into(), remarks, who }
-        }),
+        3 => (any_values(members), any_text())
+            .prop_map(|(fields, who)| ProspectAction::Update { fields, who }),
+        2 => (status(), prop::option::of(any_text()), any_text())
+            .prop_map(|(lead_status, remarks, who)| {
+                ProspectAction::ChangeStatus { lead_status: lead_status.into(), remarks, who }
+            }),
         3 => (any_contact(), any::<bool>())
-            .prop_map(|(contact, is_primary)| sales::ProspectAction::AddContact { contact, is_primary }),
-        2 => (any_text(), prop::option::of(any_text())).prop_map(|(content, title)| sales::ProspectAction::AddMemo {
-            memo: SalesMemo { title, content, memo_type: "call".into() }
+            .prop_map(|(contact, is_primary)| ProspectAction::AddContact { contact, is_primary }),
+        2 => (any_text(), prop::option::of(any_text())).prop_map(|(content, title)| {
+            let memo = SalesMemo { title, content, memo_type: "call".into() };
+            ProspectAction::AddMemo { memo }
         }),
     ]
 }
 
-fn any_of_pre_lead() -> impl Strategy<Value = EntityAction> {
+fn any_pre_lead_action() -> impl Strategy<Value = EntityAction> {
     prop_oneof![
-        20 => any_common(&PRE_LEAD_FIELDS).prop_map(pre_lead::PreLeadAction::Prospect),
+        20 => any_prospect_action(&PRE_LEAD_FIELDS).prop_map(pre_lead::PreLeadAction::Prospect),
         1 => (prop::option::of(any_text()), any_text())
             .prop_map(|(reason, who)| pre_lead::PreLeadAction::Discard { reason, who }),
-        1 => (any_given(&super::LEAD_TERM_FIELDS), any_text())
+        1 => (any_values(&super::LEAD_TERM_FIELDS), any_text())
             .prop_map(|(fields, who)| pre_lead::PreLeadAction::Convert { fields, who }),
     ]
     .prop_map(EntityAction::PreLead)
 }
 
-fn any_of_lead() -> impl Strategy<Value = EntityAction> {
+fn any_lead_action() -> impl Strategy<Value = EntityAction> {
     prop_oneof![
-        12 => any_common(&LEAD_FIELDS).prop_map(lead::LeadAction::Prospect),
-        3 => any_given(&super::PROFILE_FIELDS).prop_map(|fields| lead::LeadAction::UpdateProfile { fields }),
+        12 => any_prospect_action(&LEAD_FIELDS).prop_map(lead::LeadAction::Prospect),
+        3 => any_values(&super::PROFILE_FIELDS)
+            .prop_map(|fields| lead::LeadAction::UpdateProfile { fields }),
         3 => (any_text(), prop::option::of(any_at())).prop_map(|(title, completed_at)| {
             lead::LeadAction::AddActivity(SalesActivity {
                 activity_type: "call".into(),
@@ -188,17 +193,19 @@ fn any_of_lead() -> impl Strategy<Value = EntityAction> {
             })
         }),
         1 => (prop::option::of(any_text()), any_text())
-            .prop_map(|(loss_reason, who)| lead::LeadAction::Discard { reason: None, loss_reason, who }),
-        2 => any_given(&super::CUSTOMER_TERM_FIELDS)
+            .prop_map(|(loss_reason, who)| {
+                lead::LeadAction::Discard { reason: None, loss_reason, who }
+            }),
+        2 => any_values(&super::CUSTOMER_TERM_FIELDS)
             .prop_map(|fields| lead::LeadAction::Convert { customer_code: "C-1".into(), fields }),
     ]
     .prop_map(EntityAction::Lead)
 }
 
-fn any_of_customer() -> impl Strategy<Value = EntityAction> {
+fn any_customer_action() -> impl Strategy<Value = EntityAction> {
     let currency = prop::sample::select(&["EUR", "USD"][..])
         .prop_map(|code| CurrencyCode::parse(code).expect("three"));
-    let entry = (0..12_u8, any_amount(), currency).prop_map(|(id, amount, currency)| Entry {
+    let entry = (0..12_u8, any_amount(), currency).prop_map(|(id, amount, currency)| BookEntry {
         id: id.to_string().into(),
         amount,
         currency,
@@ -255,31 +262,41 @@ fn check_collections(shown: &Json, limits: StateLimits) -> Result<(), TestCaseEr
 proptest! {
     #[test]
     fn a_pre_lead_and_the_lead_it_becomes_are_what_their_changes_make(
-        events in any_events(any_of_pre_lead()), more in any_events(any_of_lead()),
-        limits in any_limits(), cut in any::<usize>(),
+        events in any_events(any_pre_lead_action()),
+        more in any_events(any_lead_action()),
+        limits in any_limits(),
+        cut in any::<usize>(),
     ) {
         let ids = IdAllocator::starting_after(100);
         let mut pre_lead = LiveEntityModel::new(Kind::PreLead, limits);
         for (at, action) in &events {
             let before = pre_lead.shown();
-            let closed = before["lead_status"] == "discarded" || before["lead_status"] == "converted";
-            let said = pre_lead.ask(&ids, *at, action);
-            prop_assert_eq!(said.is_err(), closed, "only the closed ones refuse, and they refuse everything");
+            let closed =
+                before["lead_status"] == "discarded" || before["lead_status"] == "converted";
+            let decision = pre_lead.decide_and_apply(&ids, *at, action);
+            prop_assert_eq!(
+                decision.is_err(),
+                closed,
+                "only the closed ones refuse, and they refuse everything"
+            );
             if closed {
                 prop_assert_eq!(pre_lead.shown(), before);
             }
         }
         pre_lead.check_replay(cut)?;
         check_collections(&pre_lead.shown(), limits)?;
-        prop_assert_eq!(pre_lead.spawned.len(), usize::from(!pre_lead.shown()["lead_id"].is_null()));
-        for birth in &pre_lead.spawned {
-            let mut lead = LiveEntityModel::born(birth, limits);
+        prop_assert_eq!(
+            pre_lead.spawned.len(),
+            usize::from(!pre_lead.shown()["lead_id"].is_null())
+        );
+        for spawned in &pre_lead.spawned {
+            let mut lead = LiveEntityModel::from_spawned(spawned, limits);
             let (was, is) = (pre_lead.shown(), lead.shown());
             prop_assert_eq!(&is["contacts"], &was["contacts"]);
             prop_assert_eq!(&is["memos"], &was["memos"]);
             prop_assert_eq!(&is["pre_lead_id"], &json!(7));
             for (at, action) in &more {
-                let _ = lead.ask(&ids, *at, action);
+                let _ = lead.decide_and_apply(&ids, *at, action);
             }
             lead.check_replay(cut)?;
         }
@@ -287,40 +304,57 @@ proptest! {
 
     #[test]
     fn a_lead_is_what_its_changes_make_and_ends_once(
-        events in any_events(any_of_lead()), limits in any_limits(), cut in any::<usize>(),
+        events in any_events(any_lead_action()),
+        limits in any_limits(),
+        cut in any::<usize>(),
     ) {
         let ids = IdAllocator::starting_after(100);
         let mut lead = LiveEntityModel::new(Kind::Lead, limits);
         let mut profiles = BTreeSet::new();
         for (at, action) in &events {
-            let _ = lead.ask(&ids, *at, action);
+            let _ = lead.decide_and_apply(&ids, *at, action);
             profiles.extend(lead.shown()["qualified_profile"]["profile_id"].as_u64());
         }
         lead.check_replay(cut)?;
         check_collections(&lead.shown(), limits)?;
-        prop_assert!(profiles.len() <= 1, "a lead has one profile: {:?}", profiles);
-        prop_assert_eq!(lead.spawned.len(), usize::from(!lead.shown()["customer_id"].is_null()));
-        for birth in &lead.spawned {
-            prop_assert_eq!(birth.unique_key.as_deref(), Some("C-1"));
-            LiveEntityModel::born(birth, limits).check_replay(0)?;
+        prop_assert!(
+            profiles.len() <= 1,
+            "a lead has one profile: {:?}",
+            profiles
+        );
+        prop_assert_eq!(
+            lead.spawned.len(),
+            usize::from(!lead.shown()["customer_id"].is_null())
+        );
+        for spawned in &lead.spawned {
+            prop_assert_eq!(spawned.unique_key.as_deref(), Some("C-1"));
+            LiveEntityModel::from_spawned(spawned, limits).check_replay(0)?;
         }
     }
 
     #[test]
-    fn each_order_and_payment_counts_once(events in any_events(any_of_customer()), cut in any::<usize>()) {
-        let (ids, limits) = (IdAllocator::starting_after(100), StateLimits { items_max: 3 });
+    fn each_order_and_payment_counts_once(
+        events in any_events(any_customer_action()),
+        cut in any::<usize>(),
+    ) {
+        let (ids, limits) = (
+            IdAllocator::starting_after(100),
+            StateLimits { items_max: 3 },
+        );
         let mut customer = LiveEntityModel::new(Kind::Customer, limits);
         let mut sums: [BTreeMap<String, (u32, i128)>; 2] = Default::default();
         let mut seen = BTreeSet::new();
         for (at, action) in &events {
-            let EntityAction::Customer(customer::CustomerAction { event, .. }) = action else { panic!("of a customer") };
+            let EntityAction::Customer(customer::CustomerAction { event, .. }) = action else {
+                panic!("of a customer")
+            };
             let (book, entry) = match event {
                 customer::CustomerEvent::Ordered(entry) => (0, entry),
                 customer::CustomerEvent::Paid(entry) => (1, entry),
             };
-            let said = customer.ask(&ids, *at, action).expect("small");
+            let decision = customer.decide_and_apply(&ids, *at, action).expect("small");
             let is_new = seen.insert((book, entry.id.clone()));
-            prop_assert_eq!(matches!(said, EntityDecision::Accept(_)), is_new);
+            prop_assert_eq!(matches!(decision, EntityDecision::Accept(_)), is_new);
             if is_new {
                 let sum = sums[book].entry(entry.currency.to_string()).or_default();
                 *sum = (sum.0 + 1, sum.1 + millionths(&entry.amount.to_string()));
@@ -329,9 +363,18 @@ proptest! {
         customer.check_replay(cut)?;
         let shown = customer.shown();
         for (book, name) in [(0, "order_total"), (1, "paid_total")] {
-            let totals: BTreeMap<_, _> = shown[name].as_object().expect("an object").iter()
-                .map(|(currency, total)| (currency.clone(), millionths(total.as_str().expect("text")))).collect();
-            let expected: BTreeMap<_, _> = sums[book].iter().map(|(currency, sum)| (currency.clone(), sum.1)).collect();
+            let totals: BTreeMap<_, _> = shown[name]
+                .as_object()
+                .expect("an object")
+                .iter()
+                .map(|(currency, total)| {
+                    (currency.clone(), millionths(total.as_str().expect("text")))
+                })
+                .collect();
+            let expected: BTreeMap<_, _> = sums[book]
+                .iter()
+                .map(|(currency, sum)| (currency.clone(), sum.1))
+                .collect();
             prop_assert_eq!(totals, expected);
         }
         for (currency, balance) in shown["balance"].as_object().expect("an object") {
@@ -345,18 +388,32 @@ proptest! {
 
     #[test]
     fn of_two_updates_the_newer_one_wins_in_either_order(
-        older in any_given(&LEAD_FIELDS), newer in any_given(&LEAD_FIELDS), first in 1..1_000_i64, gap in 1..1_000_i64,
+        older in any_values(&LEAD_FIELDS),
+        newer in any_values(&LEAD_FIELDS),
+        first in 1..1_000_i64,
+        gap in 1..1_000_i64,
     ) {
         let limits = StateLimits { items_max: 5 };
         let update = |fields: &SalesValues| {
-            EntityAction::Lead(lead::LeadAction::Prospect(sales::ProspectAction::Update { fields: fields.clone(), who: "crm".into() }))
+            EntityAction::Lead(lead::LeadAction::Prospect(sales::ProspectAction::Update {
+                fields: fields.clone(),
+                who: "crm".into(),
+            }))
         };
         let at = Timestamp::from_micros;
-        let events = [(at(first), update(&older)), (at(first + gap), update(&newer))];
+        let events = [
+            (at(first), update(&older)),
+            (at(first + gap), update(&newer)),
+        ];
         let after = |order: [usize; 2]| {
             let mut lead = LiveEntityModel::new(Kind::Lead, limits);
             for index in order {
-                lead.ask(&IdAllocator::starting_after(100), events[index].0, &events[index].1).expect("taken");
+                lead.decide_and_apply(
+                    &IdAllocator::starting_after(100),
+                    events[index].0,
+                    &events[index].1,
+                )
+                .expect("taken");
             }
             lead.state
         };
@@ -374,8 +431,8 @@ proptest! {
     }
 }
 
-/// An amount of at most 6 digits after the point as a whole number: arithmetic of another kind than
-/// the one that is tested.
+/// Amount of at most 6 digits after the point as a whole number: another arithmetic than the tested
+/// one.
 fn millionths(text: &str) -> i128 {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     format!("{whole}{fraction:0<6}").parse().expect("digits")

@@ -1,29 +1,30 @@
-//! What pre-leads and leads have in common: fields with a status, its history, contacts and memos.
+//! Part common to pre-leads and leads: fields with a status, the status history, contacts and
+//! memos.
 //!
 //! | event | is late for | when its time is before that of |
 //! |---|---|---|
 //! | created, updated | a field | the field's value |
 //! | status changed | the status | the status |
-//! | contact added | who is primary | the contact that is |
+//! | contact added | the primary contact | the choice of the primary contact |
 //! | memo added | nothing | |
 //!
-//! What is late leaves that value as it is; a contact and a line of the history are added all the
-//! same.
+//! A late event leaves that value unchanged; its contact, or its line in the status history, is
+//! added nevertheless.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
+use super::answer::AnswerMembers;
 use super::field_names::SalesField;
-use super::fields::{SalesEdit, SalesValues, TimedFields, Value};
+use super::fields::{SalesEdit, SalesValue, SalesValues, TimedFields};
 use super::items::{ContactList, NewestItems, NumberedItem, SalesContact, SalesMemo};
-use super::said::AnswerMembers;
 use super::status::{NEW, StatusEntry, StatusHistory};
 use crate::entity::decision::{DecisionContext, StateLimits};
 use crate::entity::timed_value::{TimedValue, UnixMicros};
 
-/// An event that pre-leads and leads have in common; `who` is the system that sent it.
+/// Event common to pre-leads and leads; `who` is the system that sent it.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     missing_docs,
@@ -51,7 +52,7 @@ pub enum ProspectAction {
     },
 }
 
-/// The part of a state.
+/// Part of the state that pre-leads and leads have in common.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(in crate::entity) struct ProspectState {
@@ -61,7 +62,8 @@ pub(in crate::entity) struct ProspectState {
     pub(in crate::entity) status_history: StatusHistory,
 }
 
-/// What one event did. `keep` is the bound of the collection that was in force.
+/// Effect of one event on the common part. `keep` is the bound of the collection at the time of the
+/// decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::entity) enum ProspectStep {
@@ -79,7 +81,7 @@ pub(in crate::entity) enum ProspectStep {
     },
     ContactAdded {
         contact: NumberedItem<SalesContact>,
-        /// It becomes the primary one.
+        /// The contact becomes the primary contact.
         takes_over: bool,
         keep: usize,
     },
@@ -89,8 +91,8 @@ pub(in crate::entity) enum ProspectStep {
     },
 }
 
-/// What was decided: the step, whether something was late, and what the answer says besides the
-/// entity's id.
+/// Result of a decision: the step, its lateness, and the members of the answer besides the entity's
+/// id.
 pub(in crate::entity) struct ProspectDecision {
     pub(in crate::entity) step: ProspectStep,
     pub(in crate::entity) late: bool,
@@ -98,8 +100,7 @@ pub(in crate::entity) struct ProspectDecision {
 }
 
 impl ProspectState {
-    /// What `action` does. Never refuses: whether anything may be done at all is for the kind to
-    /// say.
+    /// Decides on `action`. Never rejects: the kind has checked before that the entity is open.
     pub(in crate::entity) fn decide(
         &self,
         action: &ProspectAction,
@@ -114,8 +115,8 @@ impl ProspectState {
             ProspectAction::Update { fields, who } => {
                 let edit = self.fields.plan_edit(fields, at);
                 let entry = match fields.get(&SalesField::LeadStatus) {
-                    Some(Value::Text(status)) => Some(status_entry(status, None, at, who)),
-                    Some(Value::Number(_) | Value::Money(_)) | None => None,
+                    Some(SalesValue::Text(status)) => Some(status_entry(status, None, at, who)),
+                    Some(SalesValue::Number(_) | SalesValue::Money(_)) | None => None,
                 };
                 let late = !edit.late.is_empty();
                 decision_without_answer(ProspectStep::Updated { edit, entry, keep }, late)
@@ -127,7 +128,7 @@ impl ProspectState {
             } => {
                 let edit = self.fields.plan_edit(&status_values(lead_status), at);
                 let late = !edit.late.is_empty();
-                let said = vec![
+                let members = vec![
                     ("old_status", json!(self.status())),
                     ("new_status", json!(lead_status)),
                 ];
@@ -137,7 +138,7 @@ impl ProspectState {
                     keep,
                 };
                 ProspectDecision {
-                    answer: AnswerMembers::Now(said),
+                    answer: AnswerMembers::AfterId(members),
                     ..decision_without_answer(step, late)
                 }
             }
@@ -145,7 +146,7 @@ impl ProspectState {
                 contact,
                 is_primary,
             } => {
-                let id = context.ids.id();
+                let id = context.ids.allocate_id();
                 let late = *is_primary && self.contacts.primary.is_late(at);
                 let contact = NumberedItem {
                     id,
@@ -158,26 +159,27 @@ impl ProspectState {
                     keep,
                 };
                 ProspectDecision {
-                    answer: AnswerMembers::Added("contact_id", id),
+                    answer: AnswerMembers::AddedItem("contact_id", id),
                     ..decision_without_answer(step, late)
                 }
             }
             ProspectAction::AddMemo { memo } => {
-                let id = context.ids.id();
+                let id = context.ids.allocate_id();
                 let memo = NumberedItem {
                     id,
                     at,
                     item: memo.clone(),
                 };
                 ProspectDecision {
-                    answer: AnswerMembers::Added("memo_id", id),
+                    answer: AnswerMembers::AddedItem("memo_id", id),
                     ..decision_without_answer(ProspectStep::MemoAdded { memo, keep }, false)
                 }
             }
         }
     }
 
-    /// The last status, which no later event can take back: when it is discarded or converted.
+    /// Last step of an entity that is discarded or converted: its final status, which no later
+    /// event can change.
     pub(in crate::entity) fn close_with_status(
         last: &'static str,
         remarks: Option<Arc<str>>,
@@ -190,6 +192,7 @@ impl ProspectState {
             set: status_values(&last.into()),
             late: Vec::new(),
         };
+
         ProspectStep::StatusChanged {
             edit,
             entry: status_entry(&last.into(), remarks, at, who),
@@ -197,15 +200,15 @@ impl ProspectState {
         }
     }
 
-    /// The status that counts.
+    /// Current status; [`NEW`] until an event sets one.
     pub(in crate::entity) fn status(&self) -> &str {
         self.fields
             .text(SalesField::LeadStatus)
             .map_or(NEW, |status| status)
     }
 
-    /// Makes `step` part of it. A collection is cut to the bound that was in force, or to that of
-    /// `limits` if it is lower.
+    /// Copies `step` into the state. A collection is cut to the bound that was in force at the
+    /// decision, or to that of `limits` if it is lower.
     pub(in crate::entity) fn apply(&mut self, step: &ProspectStep, limits: StateLimits) {
         let bound = |keep: usize| keep.min(limits.items_max);
         match step {
@@ -234,12 +237,12 @@ impl ProspectState {
         }
     }
 
-    /// The part as the API shows it; `members` are the kind's fields.
+    /// Common part in the form of the API; `members` are the kind's fields.
     pub(in crate::entity) fn to_json(&self, members: &[SalesField]) -> Map<String, Json> {
-        let mut shown = self.fields.to_json(members);
-        shown.insert(SalesField::LeadStatus.as_str().into(), json!(self.status()));
-        shown.insert("contacts".into(), json!(self.contacts.to_json()));
-        shown.insert(
+        let mut json = self.fields.to_json(members);
+        json.insert(SalesField::LeadStatus.as_str().into(), json!(self.status()));
+        json.insert("contacts".into(), json!(self.contacts.to_json()));
+        json.insert(
             "memos".into(),
             json!(
                 self.memos
@@ -248,15 +251,15 @@ impl ProspectState {
                     .collect::<Vec<_>>()
             ),
         );
-        shown.insert(
+        json.insert(
             "status_history".into(),
             json!(self.status_history.to_json()),
         );
-        shown
+        json
     }
 }
 
-/// One plain sentence on `step`, without what people wrote or who they are.
+/// Summary line of a timeline for `step`, without personal data and texts of people.
 pub(in crate::entity) fn summarize_step(step: &ProspectStep) -> String {
     match step {
         ProspectStep::Created(_) => "created".into(),
@@ -281,7 +284,7 @@ pub(in crate::entity) fn summarize_step(step: &ProspectStep) -> String {
     }
 }
 
-/// Which fields `edit` set, and how many came too late.
+/// Lists the names of the fields set, and counts the late ones.
 pub(in crate::entity) fn summarize_edit(edit: &SalesEdit) -> String {
     let names: Vec<_> = edit.set.keys().map(|member| member.as_str()).collect();
     let set = if names.is_empty() {
@@ -289,6 +292,7 @@ pub(in crate::entity) fn summarize_edit(edit: &SalesEdit) -> String {
     } else {
         format!("changed {}", names.join(", "))
     };
+
     match edit.late.len() {
         0 => set,
         late => format!("{set}; {late} older than what was there"),
@@ -304,7 +308,7 @@ fn decision_without_answer(step: ProspectStep, late: bool) -> ProspectDecision {
 }
 
 fn status_values(status: &Arc<str>) -> SalesValues {
-    SalesValues::from([(SalesField::LeadStatus, Value::Text(Arc::clone(status)))])
+    SalesValues::from([(SalesField::LeadStatus, SalesValue::Text(Arc::clone(status)))])
 }
 
 fn status_entry(

@@ -1,4 +1,4 @@
-//! The status of a pre-lead or a lead, and how it came to it.
+//! Status of a pre-lead or lead, and its history.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::items::NewestItems;
 use crate::entity::timed_value::UnixMicros;
 use crate::event::Timestamp;
 
-/// The statuses that an event may give.
+/// Statuses that an event may set.
 pub const STATUSES: [&str; 7] = [
     "new",
     "contacted",
@@ -20,49 +20,50 @@ pub const STATUSES: [&str; 7] = [
     "lost",
 ];
 
-/// Before anything was said of it.
+/// Initial status, before any event sets one.
 pub(in crate::entity) const NEW: &str = "new";
-/// Of a lead that can become a customer.
+/// Status of a lead that can be converted to a customer.
 pub(in crate::entity) const WON: &str = "won";
-/// Of a discarded lead.
+/// Final status of a discarded lead.
 pub(in crate::entity) const LOST: &str = "lost";
-/// Of a discarded pre-lead.
+/// Final status of a discarded pre-lead.
 pub(in crate::entity) const DISCARDED: &str = "discarded";
-/// Of a pre-lead that became a lead.
+/// Final status of a pre-lead that was converted to a lead.
 pub(in crate::entity) const CONVERTED: &str = "converted";
 
-/// One status that was said of it.
+/// Line of the status history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::entity) struct StatusEntry {
     pub(in crate::entity) status: Arc<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::entity) remarks: Option<Arc<str>>,
     pub(in crate::entity) at: UnixMicros,
-    /// The system that said so.
+    /// Name of the sending system.
     pub(in crate::entity) who: Arc<str>,
 }
 
-/// What was said of the status, in the order of the events' own times: one that came late stands
-/// where it belongs.
+/// Status history, in the order of event times: a late event stands where its time belongs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(in crate::entity) struct StatusHistory(NewestItems<StatusEntry>);
 
 impl StatusHistory {
-    /// Adds `entry` and drops the oldest ones beyond `keep`.
+    /// Inserts `entry` by its time and drops the oldest entries beyond `keep`.
     pub(in crate::entity) fn push(&mut self, entry: StatusEntry, keep: usize) {
         let at = entry.at;
         self.0.push_sorted(entry, keep, |known| known.at <= at);
     }
 
-    /// The history as the API shows it.
+    /// History in the form of the API.
     pub(in crate::entity) fn to_json(&self) -> Vec<Value> {
-        let shown = |StatusEntry {
-                         status,
-                         remarks,
-                         at,
-                         who,
-                     }: &StatusEntry| json!({ "status": status, "remarks": remarks, "at": Timestamp::from(*at), "who": who });
-        self.0.iter().map(shown).collect()
+        let entry_to_json = |entry: &StatusEntry| {
+            json!({
+                "status": entry.status,
+                "remarks": entry.remarks,
+                "at": Timestamp::from(entry.at),
+                "who": entry.who,
+            })
+        };
+        self.0.iter().map(entry_to_json).collect()
     }
 }

@@ -1,23 +1,23 @@
-//! The rules of pre-leads, leads and customers, one by one.
+//! Rules of pre-leads, leads and customers, one by one.
 
 use serde_json::{Value as Json, json};
 
 use super::{
-    CurrencyCode, Decimal, Entry, SalesContact, SalesField, SalesMemo, SalesValues, Value,
+    BookEntry, CurrencyCode, Decimal, SalesContact, SalesField, SalesMemo, SalesValue, SalesValues,
 };
 use crate::entity::decision::{
     AcceptedChange, DecisionContext, DecisionIds, EntityDecision, IdAllocator, Rejection,
     StateLimits,
 };
 use crate::entity::state::EntityState;
-use crate::entity::state::tests::{ask, take};
+use crate::entity::state::tests::{apply_action, decide_at};
 use crate::entity::{EntityAction, EntityChange, customer, lead, pre_lead, sales, state};
 use crate::event::{EntityKey, InternedName, Kind, Timestamp};
 
 fn given(fields: &[(SalesField, &str)]) -> SalesValues {
     fields
         .iter()
-        .map(|(member, text)| (*member, Value::Text((*text).into())))
+        .map(|(member, text)| (*member, SalesValue::Text((*text).into())))
         .collect()
 }
 
@@ -86,7 +86,7 @@ fn convert_pre_lead(fields: SalesValues) -> EntityAction {
 }
 
 fn convert_lead() -> EntityAction {
-    let limit = Value::Money(Decimal::parse("100000.00").expect("a number"));
+    let limit = SalesValue::Money(Decimal::parse("100000.00").expect("a number"));
     let fields = SalesValues::from([(SalesField::CreditLimit, limit)]);
     EntityAction::Lead(lead::LeadAction::Convert {
         customer_code: "C-1".into(),
@@ -95,15 +95,15 @@ fn convert_lead() -> EntityAction {
 }
 
 fn refused(state: &EntityState, action: &EntityAction) -> Rejection {
-    ask(state, 99, action).expect_err("refused")
+    decide_at(state, 99, action).expect_err("refused")
 }
 
 fn answer(state: &mut EntityState, at: i64, action: &EntityAction) -> Json {
-    take(state, at, action).answer.expect("an answer")
+    apply_action(state, at, action).answer.expect("an answer")
 }
 
-/// Like [`take`], with ids above `highest`.
-fn take_after(
+/// Like [`apply_action`], with ids above `highest`.
+fn apply_action_after(
     highest: u64,
     state: &mut EntityState,
     at: i64,
@@ -138,7 +138,7 @@ fn a_status_is_answered_with_the_one_before_and_enters_the_history() {
         said,
         json!({"lead_id": 7, "old_status": "new", "new_status": "qualified"})
     );
-    take(
+    apply_action(
         &mut state,
         2_000,
         &lead(update(&[(SalesField::LeadStatus, "won")])),
@@ -156,8 +156,8 @@ fn a_status_is_answered_with_the_one_before_and_enters_the_history() {
 #[test]
 fn a_late_status_stands_in_the_history_where_it_belongs_and_changes_nothing() {
     let mut state = EntityState::new(Kind::Lead);
-    take(&mut state, 5_000, &lead(status("won")));
-    assert!(take(&mut state, 4_000, &lead(status("contacted"))).late);
+    apply_action(&mut state, 5_000, &lead(status("won")));
+    assert!(apply_action(&mut state, 4_000, &lead(status("contacted"))).late);
     let shown = state.to_json();
     assert_eq!(shown["lead_status"], "won");
     let order: Vec<_> = shown["status_history"]
@@ -183,12 +183,12 @@ fn a_new_primary_contact_takes_over_unless_it_is_older() {
             .map(|c| c["first_name"].clone())
             .collect::<Vec<_>>()
     };
-    // Each question draws its ids anew in these tests, so a test in which ids meet draws them
+    // [`decide_at`] always starts with the same ids, so a test with several ids allocates them
     // itself.
     let mut next = 0;
     let mut add = |state: &mut EntityState, at, name, is_primary| {
         next += 1;
-        let accepted = take_after(next, state, at, &pre_lead(contact(name, is_primary)));
+        let accepted = apply_action_after(next, state, at, &pre_lead(contact(name, is_primary)));
         accepted.late
     };
     assert!(!add(&mut state, 5, "Ada", true));
@@ -216,19 +216,19 @@ fn a_converted_pre_lead_becomes_a_lead_with_all_it_had() {
         (SalesField::Notes, "old"),
         (SalesField::LeadStatus, "qualified"),
     ]);
-    take(
+    apply_action(
         &mut state,
         1,
         &pre_lead(sales::ProspectAction::Create { fields }),
     );
-    take(&mut state, 2, &pre_lead(contact("Jane", true)));
-    take(&mut state, 3, &pre_lead(memo("called")));
-    let value = Value::Money(Decimal::parse("50000.00").expect("a number"));
+    apply_action(&mut state, 2, &pre_lead(contact("Jane", true)));
+    apply_action(&mut state, 3, &pre_lead(memo("called")));
+    let value = SalesValue::Money(Decimal::parse("50000.00").expect("a number"));
     let terms = [
         (SalesField::ExpectedValue, value),
-        (SalesField::Notes, Value::Text("new".into())),
+        (SalesField::Notes, SalesValue::Text("new".into())),
     ];
-    let accepted = take(&mut state, 4, &convert_pre_lead(SalesValues::from(terms)));
+    let accepted = apply_action(&mut state, 4, &convert_pre_lead(SalesValues::from(terms)));
     let lead_id = accepted.answer.as_ref().expect("an answer")["lead_id"]
         .as_u64()
         .expect("a number");
@@ -246,7 +246,7 @@ fn a_converted_pre_lead_becomes_a_lead_with_all_it_had() {
     );
     let mut born = EntityState::new(Kind::Lead);
     born.apply(
-        &EntityChange::from_birth(birth),
+        &EntityChange::from_spawned(birth),
         StateLimits { items_max: 3 },
     );
     let shown = born.to_json();
@@ -275,9 +275,9 @@ fn a_converted_pre_lead_becomes_a_lead_with_all_it_had() {
 #[test]
 fn a_discarded_lead_is_lost_and_takes_nothing_more() {
     let mut state = EntityState::new(Kind::Lead);
-    take(&mut state, 9, &lead(status("won")));
+    apply_action(&mut state, 9, &lead(status("won")));
     assert!(
-        !take(&mut state, 5, &discard()).late,
+        !apply_action(&mut state, 5, &discard()).late,
         "an end is never late"
     );
     let shown = state.to_json();
@@ -308,12 +308,12 @@ fn a_lead_becomes_a_customer_once_and_only_when_won() {
         (SalesField::FirstName, "Robert"),
         (SalesField::LeadStatus, "won"),
     ]);
-    take(
+    apply_action(
         &mut state,
         1,
         &lead(sales::ProspectAction::Create { fields }),
     );
-    let accepted = take(&mut state, 2, &convert_lead());
+    let accepted = apply_action(&mut state, 2, &convert_lead());
     let said = accepted.answer.expect("an answer");
     assert_eq!(
         (&said["lead_id"], &said["customer_code"]),
@@ -328,7 +328,7 @@ fn a_lead_becomes_a_customer_once_and_only_when_won() {
     );
     let mut customer = EntityState::new(Kind::Customer);
     customer.apply(
-        &EntityChange::from_birth(birth),
+        &EntityChange::from_spawned(birth),
         StateLimits { items_max: 3 },
     );
     let shown = customer.to_json();
@@ -344,7 +344,7 @@ fn a_lead_becomes_a_customer_once_and_only_when_won() {
             said["customer_id"].as_u64().map(|id| ("customer_id", id))
         )
     );
-    assert!(!take(&mut state, 3, &lead(memo("it goes on"))).late);
+    assert!(!apply_action(&mut state, 3, &lead(memo("it goes on"))).late);
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn an_order_that_came_before_is_known_and_one_for_another_code_is_not_found() {
     let mut state = EntityState::new(Kind::Customer);
     let order = |id: &str, code: Option<&str>| {
         let amount = Decimal::parse("10.00").expect("a number");
-        let entry = Entry {
+        let entry = BookEntry {
             id: id.into(),
             amount,
             currency: CurrencyCode::parse("EUR").expect("three letters"),
@@ -379,7 +379,7 @@ fn an_order_that_came_before_is_known_and_one_for_another_code_is_not_found() {
     };
     let first = answer(&mut state, 1, &order("o-1", None));
     assert_eq!(
-        ask(&state, 2, &order("o-1", None)),
+        decide_at(&state, 2, &order("o-1", None)),
         Ok(EntityDecision::AlreadyApplied(Some(first)))
     );
     assert_eq!(
@@ -407,7 +407,10 @@ fn summaries_name_no_one_and_quote_nothing() {
         .iter()
         .zip(1..)
         .map(|(action, at)| {
-            state::summarize_change(Kind::Lead, &take(&mut state, at, action).change.encode())
+            state::summarize_change(
+                Kind::Lead,
+                &apply_action(&mut state, at, action).change.encode(),
+            )
         })
         .collect();
     assert_eq!(
@@ -422,17 +425,17 @@ fn summaries_name_no_one_and_quote_nothing() {
     );
 }
 
-/// Stores hold these for ever: a change of their spelling needs a reader for the old one.
+/// Stores hold these bytes for ever: a new form needs a reader for this one.
 #[test]
 fn changes_are_stored_as_they_always_were() {
-    let value = Value::Money(Decimal::parse("50000.00").expect("a number"));
+    let value = SalesValue::Money(Decimal::parse("50000.00").expect("a number"));
     let fields = || {
         given(&[(SalesField::FirstName, "Ada")])
             .into_iter()
             .chain([(SalesField::ExpectedValue, value.clone())])
     };
     let won = given(&[(SalesField::LeadStatus, "won")]);
-    let order = Entry {
+    let order = BookEntry {
         id: "o-1".into(),
         amount: Decimal::parse("10.50").expect("a number"),
         currency: CurrencyCode::parse("EUR").expect("three letters"),
@@ -484,7 +487,7 @@ fn changes_are_stored_as_they_always_were() {
         ),
     ];
     for (kind, action, stored) in table {
-        let change = take(&mut EntityState::new(kind), 5, &action).change;
+        let change = apply_action(&mut EntityState::new(kind), 5, &action).change;
         assert_eq!(String::from_utf8(change.encode()).expect("JSON"), stored);
         assert_eq!(
             EntityChange::decode(kind, stored.as_bytes()).expect("readable"),

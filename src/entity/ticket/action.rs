@@ -1,11 +1,11 @@
-//! The 12 events of a support ticket, decoded.
+//! Events of a support ticket, decoded: 12 event types.
 
 use serde_json::Value;
 
 use crate::event::Timestamp;
 
-/// One event of a support ticket. Every required member is there; an optional one is `None` when
-/// absent or null.
+/// Event of a support ticket. Every required member is present; an optional member is `None` when
+/// it is absent or null.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     missing_docs,
@@ -66,12 +66,12 @@ pub enum TicketAction {
     },
 }
 
-/// The names that `status.changed` takes.
+/// Statuses that a `status.changed` event may set.
 pub const STATUSES: [&str; 6] = ["new", "open", "pending", "on_hold", "resolved", "closed"];
-/// The names that `priority.changed` takes.
+/// Priorities that a `priority.changed` event may set.
 pub const PRIORITIES: [&str; 4] = ["low", "normal", "high", "urgent"];
-/// The 12 event names, in the order of the catalogue.
-pub const EVENTS: [&str; 12] = [
+/// Names of the 12 events, in the order of the catalogue.
+pub const EVENT_NAMES: [&str; 12] = [
     "message.created",
     "message.updated",
     "message.deleted",

@@ -1,4 +1,4 @@
-//! From an outcome to the next state: copies what was decided, and knows no rules.
+//! Application of a change to a ticket: copies the decision and contains no rules.
 
 use std::sync::Arc;
 
@@ -8,18 +8,19 @@ use crate::entity::decision::StateLimits;
 use crate::entity::timed_value::TimedValue;
 
 impl TicketState {
-    /// Makes `change` part of the state; a late one leaves it as it is.
+    /// Copies `change` into the state; a late change has no effect.
     ///
-    /// A collection is cut to the bound that was in force when the change was decided, or to that
-    /// of `limits` if it is lower: replaying under a raised bound brings nothing back, and a
-    /// lowered one holds at once. So an item that a change is about may be gone, and the change
-    /// then does nothing.
+    /// A collection is cut to the bound that was in force at the decision, or to that of `limits`
+    /// if it is lower. So a replay under a raised bound brings nothing back, and a lowered bound
+    /// holds at once. The item of a change may therefore be gone; the change then has no effect.
     pub fn apply(&mut self, change: &TicketChange, limits: StateLimits) {
         if change.late {
             return;
         }
+
         let at = change.at;
         let bound = |keep: usize| keep.min(limits.items_max);
+
         match &change.effect {
             TicketEffect::Status(status) => {
                 self.status = TimedValue::from_event(Arc::clone(status), at)

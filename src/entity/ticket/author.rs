@@ -1,4 +1,4 @@
-//! Who wrote a message, as the sender put it.
+//! Author of a ticket message, in the JSON that the sender chose.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// Any JSON but null, kept as text: a number that is parsed, written and parsed again may come out
-/// different in its last digit, and a state that is replayed has to equal the one that was live.
+/// Any JSON but null, kept as text. A number that is parsed and written again may differ in its
+/// last digit, but a replayed state must equal the live one.
 #[derive(Clone, Debug)]
 pub(super) struct MessageAuthor(Arc<RawValue>);
 
 impl MessageAuthor {
-    /// The author that `value` names; none for null.
+    /// Keeps `value` as an author; `None` for null.
     pub(super) fn new(value: &Value) -> Option<Self> {
         (!value.is_null()).then(|| {
             Self(
@@ -24,7 +24,8 @@ impl MessageAuthor {
     }
 
     pub(super) fn to_json(&self) -> Value {
-        // Null only for a nesting deeper than the parser goes, which no request body can bring.
+        // Null only for a nesting deeper than the parser accepts, which no request body can
+        // contain.
         serde_json::from_str(self.0.get()).unwrap_or_default()
     }
 }

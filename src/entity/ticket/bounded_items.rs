@@ -1,4 +1,4 @@
-//! The newest items of a collection, and a trace of the ones that were pushed out.
+//! Bounded collection: the newest items, and fingerprints of the items that they pushed out.
 //!
 //! ```text
 //!   forgotten: fingerprints, at most 8 × keep        items: whole, at most keep
@@ -11,16 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::entity::fingerprint::{ItemFingerprint, packed};
 
-/// How many fingerprints are remembered for each item that is kept: at 8 bytes each they cost less
-/// than the items do.
+/// Number of fingerprints for each kept item: at 8 bytes each they need less memory than the items.
 const FINGERPRINTS_PER_ITEM: usize = 8;
 
-/// An item with an identity within its collection.
+/// Item with an identity within its collection.
 pub(super) trait FingerprintSource {
     fn fingerprint(&self) -> ItemFingerprint;
 }
 
-/// Items in the order in which they came, bounded.
+/// Bounded collection in the order of arrival.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct BoundedItems<T> {
     #[serde(default = "VecDeque::new", skip_serializing_if = "VecDeque::is_empty")]
@@ -39,22 +38,22 @@ impl<T> Default for BoundedItems<T> {
 }
 
 impl<T> BoundedItems<T> {
-    /// The items, oldest first.
+    /// Returns the items, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.items.iter()
     }
 
-    /// The newest item that `is` the one asked for.
-    pub(super) fn find(&self, is: impl Fn(&T) -> bool) -> Option<&T> {
-        self.items.iter().rev().find(|item| is(item))
+    /// Returns the newest item for which `is_match` is true.
+    pub(super) fn find(&self, is_match: impl Fn(&T) -> bool) -> Option<&T> {
+        self.items.iter().rev().find(|item| is_match(item))
     }
 
-    pub(super) fn find_mut(&mut self, is: impl Fn(&T) -> bool) -> Option<&mut T> {
-        self.items.iter_mut().rev().find(|item| is(item))
+    pub(super) fn find_mut(&mut self, is_match: impl Fn(&T) -> bool) -> Option<&mut T> {
+        self.items.iter_mut().rev().find(|item| is_match(item))
     }
 
-    /// Whether an item with the fingerprint that `fingerprint` computes was pushed out and is still
-    /// remembered.
+    /// Returns true if the collection remembers `fingerprint` of an item that was pushed out. The
+    /// closure runs only if any item was.
     pub(super) fn has_forgotten(&self, fingerprint: impl FnOnce() -> ItemFingerprint) -> bool {
         !self.forgotten.is_empty() && self.forgotten.contains(&fingerprint())
     }
@@ -66,7 +65,7 @@ impl<T> BoundedItems<T> {
 }
 
 impl<T: FingerprintSource> BoundedItems<T> {
-    /// Adds the newest item and pushes out the oldest ones beyond `keep`.
+    /// Appends an item and pushes out the oldest items beyond `keep`.
     pub(super) fn push(&mut self, item: T, keep: usize) {
         self.items.push_back(item);
         let surplus = self.items.len().saturating_sub(keep);

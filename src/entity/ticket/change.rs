@@ -1,8 +1,8 @@
-//! What an event did to a ticket, written out so that replaying it takes no rules.
+//! Effect of an event on a ticket, with every decision resolved, so that a replay needs no rules.
 //!
 //! Stored as JSON, for example `{"at":1733308200000000,"effect":{"status":"pending"}}`. A member
-//! added later needs a default; an effect that this version does not know makes the change
-//! unreadable, since passing over it would lose it.
+//! added later needs a default. An effect that this version does not know makes the change
+//! unreadable: to skip it would lose it.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use super::author::MessageAuthor;
 use super::state::{SlaBreach, TicketAssignee, TicketAttachment, TicketRating};
 use crate::entity::timed_value::UnixMicros;
 
-/// The outcome of one event.
+/// Effect of one event on a ticket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TicketChange {
-    /// The event's own time.
+    /// Event time of the change.
     pub(super) at: UnixMicros,
     /// A late change is recorded and has no effect.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -24,14 +24,15 @@ pub struct TicketChange {
 }
 
 impl TicketChange {
-    /// Whether the event was older than what the ticket already had, so that nothing was changed.
+    /// Returns true if the event was older than the state, so that the change has no effect.
     #[must_use]
-    pub const fn late(&self) -> bool {
+    pub const fn is_late(&self) -> bool {
         self.late
     }
 }
 
-/// What takes the place of what. `keep` is the bound of the collection that was in force.
+/// Replacement or addition by an event. `keep` is the bound of the collection at the time of the
+/// decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum TicketEffect {
@@ -39,8 +40,7 @@ pub(super) enum TicketEffect {
     Priority(Arc<str>),
     Category(Arc<str>),
     Assignee(Option<TicketAssignee>),
-    /// The whole list that results; empty when late, since an edit that came too late has no
-    /// result.
+    /// Complete resulting list; empty when late, since a late edit has no result.
     Tags(Vec<Arc<str>>),
     Rating(TicketRating),
     MessageAdded {
@@ -73,14 +73,14 @@ pub(super) enum TicketEffect {
     BreachRepeated {
         breach: SlaBreach,
     },
-    /// The event was about an item that newer ones had pushed out of the state.
+    /// The event concerns an item that newer items had pushed out of the state.
     PushedOut {
         item: TicketItemKind,
         id: Arc<str>,
     },
 }
 
-/// What sort of item was pushed out.
+/// Collection that the item was pushed out of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum TicketItemKind {

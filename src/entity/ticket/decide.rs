@@ -1,4 +1,4 @@
-//! From an event to its outcome: the rules of a ticket.
+//! Rules of a ticket: from an event to its change.
 //!
 //! | event | is late when its time is before that of |
 //! |---|---|
@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::TicketAction;
+use super::action::TicketAction;
 use super::author::MessageAuthor;
 use super::bounded_items::FingerprintSource;
 use super::change::{TicketChange, TicketEffect, TicketItemKind};
@@ -20,16 +20,16 @@ use super::state::{
     SlaBreach, TAGS_MAX, TicketAssignee, TicketAttachment, TicketMessage, TicketRating, TicketState,
 };
 use crate::entity::decision::{
-    AcceptedChange, DecisionContext, EntityDecision as Said, Rejection, StateLimits,
+    AcceptedChange, DecisionContext, EntityDecision, Rejection, StateLimits,
 };
 use crate::entity::fingerprint::ItemFingerprint;
 use crate::entity::timed_value::UnixMicros;
-use crate::event::{EventFailure, Timestamp};
+use crate::event::Timestamp;
 
-/// Whether the event is late, and what it does.
+/// Lateness of an event, and its effect.
 type TimedEffect = (bool, TicketEffect);
 
-/// What `action` does to the ticket `state`.
+/// Decides on `action` for the ticket `state`.
 ///
 /// # Errors
 /// [`Rejection`] with status 404 for an update or a deletion of a message that does not exist.
@@ -37,29 +37,28 @@ pub fn decide(
     state: &TicketState,
     action: &TicketAction,
     context: &DecisionContext<'_>,
-) -> Result<Said<TicketChange>, Rejection> {
+) -> Result<EntityDecision<TicketChange>, Rejection> {
     let change = state.decide_change(action, context.at, context.limits)?;
-    Ok(Said::Accept(AcceptedChange {
-        late: change.late(),
+    Ok(EntityDecision::Accept(AcceptedChange {
+        late: change.is_late(),
         ..AcceptedChange::new(change)
     }))
 }
 
 impl TicketState {
-    /// What `action` does to this ticket, given the event's own time `at`. Changes nothing by
-    /// itself.
+    /// Computes the change that `action` of the event time `at` causes. Changes nothing by itself.
     ///
-    /// Of more tags than a ticket holds (1,000), the first in order are taken; an edit never pushes
-    /// out a tag that is there.
+    /// A ticket holds at most 1,000 tags: of a longer list the first in order are kept, and an edit
+    /// never pushes out a tag of the ticket.
     ///
     /// # Errors
-    /// [`Failure`] with code 404 for an update or a deletion of a message that does not exist.
+    /// [`Rejection`] with status 404 for an update or a deletion of a message that does not exist.
     pub fn decide_change(
         &self,
         action: &TicketAction,
         at: Timestamp,
         limits: StateLimits,
-    ) -> Result<TicketChange, EventFailure> {
+    ) -> Result<TicketChange, Rejection> {
         let at = UnixMicros::from(at);
         let keep = limits.items_max;
         let (late, effect) = match action {
@@ -69,7 +68,7 @@ impl TicketState {
                 author,
                 is_internal,
             } => self
-                .judge_message(message_id, |message| judge_text(message, text, at))
+                .message_effect(message_id, |message| text_effect(message, text, at))
                 .unwrap_or_else(|| {
                     let author = author.as_ref().and_then(MessageAuthor::new);
                     let (message_id, text) = (share_text(message_id), share_text(text));
@@ -85,20 +84,20 @@ impl TicketState {
                     )
                 }),
             TicketAction::MessageUpdated { message_id, text } => self
-                .judge_message(message_id, |message| judge_text(message, text, at))
-                .ok_or_else(|| missing_message_failure(message_id))?,
+                .message_effect(message_id, |message| text_effect(message, text, at))
+                .ok_or_else(|| reject_missing_message(message_id))?,
             TicketAction::MessageDeleted {
                 message_id,
                 reason: _,
             } => self
-                .judge_message(message_id, |message| {
+                .message_effect(message_id, |message| {
                     let message_id = Arc::clone(&message.message_id);
                     (
                         message.deleted.is_late(at),
                         TicketEffect::MessageDeleted { message_id },
                     )
                 })
-                .ok_or_else(|| missing_message_failure(message_id))?,
+                .ok_or_else(|| reject_missing_message(message_id))?,
             TicketAction::StatusChanged { status, reason: _ } => (
                 self.status.is_late(at),
                 TicketEffect::Status(share_text(status)),
@@ -123,9 +122,9 @@ impl TicketState {
                 self.priority.is_late(at),
                 TicketEffect::Priority(share_text(priority)),
             ),
-            TicketAction::TagsReplaced { tags } => self.judge_tags(at, || normalize_tags(tags)),
+            TicketAction::TagsReplaced { tags } => self.tags_effect(at, || normalize_tags(tags)),
             TicketAction::TagsEdited { added, removed } => {
-                self.judge_tags(at, || edit_tags(&self.tags.value, added, removed))
+                self.tags_effect(at, || edit_tags(&self.tags.value, added, removed))
             }
             TicketAction::CategoryChanged { category } => (
                 self.category.is_late(at),
@@ -143,9 +142,9 @@ impl TicketState {
                     url: share_optional_text(url),
                     size: *size,
                 };
-                self.judge_attachment(attachment, at, keep)
+                self.attachment_effect(attachment, at, keep)
             }
-            TicketAction::SlaBreached { policy, due_at } => self.judge_breach(
+            TicketAction::SlaBreached { policy, due_at } => self.breach_effect(
                 SlaBreach {
                     policy: share_text(policy),
                     due_at: due_at.map(UnixMicros::from),
@@ -161,21 +160,24 @@ impl TicketState {
                 (self.rating.is_late(at), TicketEffect::Rating(rating))
             }
         };
+
         Ok(TicketChange { at, late, effect })
     }
 
-    /// The verdict `on` the message, or that it was pushed out; `None` if there never was one.
-    fn judge_message(
+    /// Returns the result of `effect_on` for the message, or [`TicketEffect::PushedOut`]; `None` if
+    /// the message never existed.
+    fn message_effect(
         &self,
         message_id: &str,
-        on: impl FnOnce(&TicketMessage) -> TimedEffect,
+        effect_on: impl FnOnce(&TicketMessage) -> TimedEffect,
     ) -> Option<TimedEffect> {
         if let Some(message) = self
             .messages
             .find(|message| *message.message_id == *message_id)
         {
-            return Some(on(message));
+            return Some(effect_on(message));
         }
+
         self.messages
             .has_forgotten(|| ItemFingerprint::from_parts(&[message_id.as_bytes()]))
             .then(|| {
@@ -189,7 +191,7 @@ impl TicketState {
             })
     }
 
-    fn judge_attachment(
+    fn attachment_effect(
         &self,
         attachment: TicketAttachment,
         at: UnixMicros,
@@ -213,10 +215,11 @@ impl TicketState {
                 },
             );
         }
+
         (false, TicketEffect::AttachmentAdded { attachment, keep })
     }
 
-    fn judge_breach(&self, breach: SlaBreach, at: UnixMicros, keep: usize) -> TimedEffect {
+    fn breach_effect(&self, breach: SlaBreach, at: UnixMicros, keep: usize) -> TimedEffect {
         if let Some(known) = self.sla_breaches.find(|known| known.value == breach) {
             return (known.is_late(at), TicketEffect::BreachRepeated { breach });
         }
@@ -229,10 +232,11 @@ impl TicketState {
                 },
             );
         }
+
         (false, TicketEffect::BreachAdded { breach, keep })
     }
 
-    fn judge_tags(&self, at: UnixMicros, result: impl FnOnce() -> Vec<Arc<str>>) -> TimedEffect {
+    fn tags_effect(&self, at: UnixMicros, result: impl FnOnce() -> Vec<Arc<str>>) -> TimedEffect {
         let late = self.tags.is_late(at);
         (
             late,
@@ -241,7 +245,7 @@ impl TicketState {
     }
 }
 
-fn judge_text(message: &TicketMessage, text: &str, at: UnixMicros) -> TimedEffect {
+fn text_effect(message: &TicketMessage, text: &str, at: UnixMicros) -> TimedEffect {
     let message_id = Arc::clone(&message.message_id);
     (
         message.text.is_late(at),
@@ -252,11 +256,8 @@ fn judge_text(message: &TicketMessage, text: &str, at: UnixMicros) -> TimedEffec
     )
 }
 
-fn missing_message_failure(message_id: &str) -> EventFailure {
-    EventFailure {
-        code: 404,
-        message: format!("message {message_id} does not exist"),
-    }
+fn reject_missing_message(message_id: &str) -> Rejection {
+    Rejection::not_found(format!("message {message_id} does not exist"))
 }
 
 fn normalize_tags(tags: &[String]) -> Vec<Arc<str>> {
@@ -264,7 +265,7 @@ fn normalize_tags(tags: &[String]) -> Vec<Arc<str>> {
     sorted.into_iter().take(TAGS_MAX).map(share_text).collect()
 }
 
-/// Removes first, so a tag that is both removed and added is there.
+/// Removes before it adds, so a tag that is both removed and added stays.
 fn edit_tags(tags: &[Arc<str>], added: &[String], removed: &[String]) -> Vec<Arc<str>> {
     let removed: BTreeSet<&str> = removed.iter().map(String::as_str).collect();
     let mut result: BTreeSet<Arc<str>> = tags
@@ -272,12 +273,14 @@ fn edit_tags(tags: &[Arc<str>], added: &[String], removed: &[String]) -> Vec<Arc
         .filter(|tag| !removed.contains(&***tag))
         .cloned()
         .collect();
+
     for tag in added {
         if result.len() >= TAGS_MAX {
             break;
         }
         result.insert(share_text(tag));
     }
+
     result.into_iter().collect()
 }
 

@@ -1,4 +1,4 @@
-//! A support ticket: its state, what it decides and how a decision changes it.
+//! Support ticket: its events, its state, and the rules between them.
 
 mod action;
 mod apply;
@@ -13,7 +13,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use action::{EVENTS, PRIORITIES, STATUSES, TicketAction};
+pub use action::{EVENT_NAMES, PRIORITIES, STATUSES, TicketAction};
 pub use change::TicketChange;
 pub use decide::decide;
 pub use state::TicketState;

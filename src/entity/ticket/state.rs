@@ -1,4 +1,4 @@
-//! What is known of a ticket, and how the API shows it.
+//! State of a ticket, and its form in the API.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::entity::fingerprint::ItemFingerprint;
 use crate::entity::timed_value::{TimedValue, UnixMicros};
 use crate::event::Timestamp;
 
-/// The most tags a ticket holds; far more than a person can use, few enough to be written out with
-/// each change of them.
+/// Maximum of tags of one ticket: far more than a person can use, few enough to be written with
+/// each change of the list.
 pub(super) const TAGS_MAX: usize = 1_000;
 
-/// A ticket's state, with the times that tell which events are late for it.
+/// State of a ticket, with the times that decide which events are late.
 ///
-/// Serialized, it is the body of a snapshot: a member that is missing takes its initial value, an
-/// unknown one is passed over. Cloning shares the texts.
+/// Serialized, it is the body of a snapshot: a missing member takes its initial value, an unknown
+/// member is ignored. Clones share the texts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TicketState {
@@ -34,22 +34,22 @@ pub struct TicketState {
     pub(super) rating: TimedValue<Option<TicketRating>>,
 }
 
-/// Who works on the ticket.
+/// Agent who works on the ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TicketAssignee {
     pub(super) agent_id: Arc<str>,
     pub(super) agent_name: Option<Arc<str>>,
 }
 
-/// What the customer thought of it.
+/// Customer's rating of the ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TicketRating {
     pub(super) score: u8,
     pub(super) comment: Option<Arc<str>>,
 }
 
-/// One message; its text and its deletion have a time each, so neither makes an event late for the
-/// other.
+/// Message of a ticket. Text and deletion have times of their own, so that neither makes an event
+/// of the other late.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct TicketMessage {
     pub(super) message_id: Arc<str>,
@@ -58,12 +58,12 @@ pub(super) struct TicketMessage {
     pub(super) author: Option<MessageAuthor>,
     #[serde(default)]
     pub(super) is_internal: bool,
-    /// Once true, true for good.
+    /// Once true, it stays true.
     #[serde(default)]
     pub(super) deleted: TimedValue<bool>,
 }
 
-/// One attached file.
+/// File attached to the ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TicketAttachment {
     pub(super) attachment_id: Arc<str>,
@@ -72,7 +72,7 @@ pub(super) struct TicketAttachment {
     pub(super) size: Option<u64>,
 }
 
-/// One missed deadline; all its members together are its identity.
+/// Missed deadline of a service level; all members together are its identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SlaBreach {
     pub(super) policy: Arc<str>,
@@ -96,26 +96,30 @@ impl Default for TicketState {
 }
 
 impl TicketState {
-    /// The state as the API shows it, exactly its members; collections are in the order in which
-    /// their items came.
+    /// State in the form of the API, with exactly its members; collections are in the order of
+    /// arrival.
     #[must_use]
     pub fn to_json(&self) -> Value {
+        let messages = self.messages.iter().map(TicketMessage::to_json);
+        let attachments = self.attachments.iter().map(|item| item.value.to_json());
+        let breaches = self.sla_breaches.iter().map(|item| item.value.to_json());
+
         json!({
             "status": self.status.value,
             "priority": self.priority.value,
             "category": self.category.value,
             "assignee": self.assignee.value.as_ref().map(TicketAssignee::to_json),
             "tags": self.tags.value,
-            "messages": self.messages.iter().map(TicketMessage::to_json).collect::<Vec<_>>(),
-            "attachments": self.attachments.iter().map(|attachment| attachment.value.to_json()).collect::<Vec<_>>(),
-            "sla_breaches": self.sla_breaches.iter().map(|breach| breach.value.to_json()).collect::<Vec<_>>(),
+            "messages": messages.collect::<Vec<_>>(),
+            "attachments": attachments.collect::<Vec<_>>(),
+            "sla_breaches": breaches.collect::<Vec<_>>(),
             "rating": self.rating.value.as_ref().map(TicketRating::to_json),
         })
     }
 }
 
-// What is stored and what is shown may part ways, so the API's members are written out here and not
-// derived.
+// The stored form and the shown form may diverge, so the API's members are written out here instead
+// of derived.
 
 impl TicketAssignee {
     fn to_json(&self) -> Value {
@@ -172,7 +176,7 @@ impl FingerprintSource for TicketAttachment {
 
 impl FingerprintSource for SlaBreach {
     fn fingerprint(&self) -> ItemFingerprint {
-        // The text comes last, so that no two breaches make the same bytes.
+        // The text comes last, so that no two breaches give the same bytes.
         match self.due_at {
             Some(due_at) => ItemFingerprint::from_parts(&[
                 &[1],

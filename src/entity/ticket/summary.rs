@@ -1,14 +1,13 @@
-//! One plain sentence on a change, for the timeline; what people wrote to each other stays out of
-//! it.
+//! Summary line of a timeline for a change of a ticket, without the texts that people wrote.
 
 use super::change::{TicketChange, TicketEffect, TicketItemKind};
 use super::state::TicketAssignee;
 
-/// More tags than these are counted, not listed.
+/// Maximum of tags that a summary lists; a longer list is only counted.
 const TAGS_LISTED: usize = 5;
 
-/// What `change` was about, without the text of a message or of a comment: `status changed to
-/// pending`.
+/// Describes `change` in one line without the text of a message or comment, such as `status changed
+/// to pending`.
 #[must_use]
 pub fn summary(change: &TicketChange) -> String {
     let about = describe_effect(change);

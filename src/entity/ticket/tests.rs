@@ -1,20 +1,20 @@
-//! What each event does to a ticket, and when it is too late.
+//! Effect of each event on a ticket, and its lateness.
 
 use serde_json::{Value, json};
 
 use super::{TicketAction, TicketChange, TicketState, summary};
-use crate::entity::decision::StateLimits;
+use crate::entity::decision::{Rejection, StateLimits};
 use crate::entity::state;
-use crate::event::{EventFailure, Kind, Timestamp};
+use crate::event::{Kind, Timestamp};
 
 const LIMITS: StateLimits = StateLimits { items_max: 3 };
 
-/// Decides and applies, as a live entity does; answers the change.
-fn take(ticket: &mut TicketState, at: i64, action: &TicketAction) -> TicketChange {
-    take_within(LIMITS, ticket, at, action)
+/// Decides and applies, as a live entity does; returns the change.
+fn apply_action(ticket: &mut TicketState, at: i64, action: &TicketAction) -> TicketChange {
+    apply_within(LIMITS, ticket, at, action)
 }
 
-fn take_within(
+fn apply_within(
     limits: StateLimits,
     ticket: &mut TicketState,
     at: i64,
@@ -27,7 +27,7 @@ fn take_within(
     change
 }
 
-fn refuse(ticket: &TicketState, action: &TicketAction) -> EventFailure {
+fn refuse(ticket: &TicketState, action: &TicketAction) -> Rejection {
     ticket
         .decide_change(action, Timestamp::from_micros(0), LIMITS)
         .expect_err("the event cannot be taken")
@@ -272,19 +272,18 @@ fn every_event_changes_its_member_and_no_other() {
         expected[member] = value;
         let changes: Vec<TicketChange> = (0..)
             .zip(&events)
-            .map(|(at, event)| take(&mut ticket, at, event))
+            .map(|(at, event)| apply_action(&mut ticket, at, event))
             .collect();
         assert_eq!(ticket.to_json(), expected, "{events:?}");
         let last = changes.last().expect("a case has events");
-        assert!(!last.late(), "{events:?}");
+        assert!(!last.is_late(), "{events:?}");
         assert_eq!(summary(last), sentence);
     }
 }
 
 #[test]
 fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
-    // The events that come before, one more for the same field, and whether that one can be seen in
-    // the state.
+    // Events before, one more event for the same field, and true if the state shows that event.
     let cases: Vec<(Vec<TicketAction>, TicketAction, bool)> = vec![
         (vec![status("open")], status("closed"), true),
         (vec![priority("low")], priority("high"), true),
@@ -312,18 +311,21 @@ fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
     for (before, event, visible) in cases {
         let mut ticket = TicketState::default();
         for earlier in &before {
-            take(&mut ticket, 100, earlier);
+            apply_action(&mut ticket, 100, earlier);
         }
         let (seen, untouched) = (ticket.clone(), ticket.to_json());
 
         let mut late = seen.clone();
-        assert!(take(&mut late, 99, &event).late(), "{before:?}, {event:?}");
+        assert!(
+            apply_action(&mut late, 99, &event).is_late(),
+            "{before:?}, {event:?}"
+        );
         assert_eq!(late, seen, "{before:?}, {event:?}");
 
         for at in [100, 101] {
             let mut ticket = seen.clone();
             assert!(
-                !take(&mut ticket, at, &event).late(),
+                !apply_action(&mut ticket, at, &event).is_late(),
                 "{before:?}, {event:?} at {at}"
             );
             assert_eq!(
@@ -331,9 +333,9 @@ fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
                 visible,
                 "{before:?}, {event:?} at {at}"
             );
-            // It counts from now on, also where it cannot be seen.
+            // The event counts from now on, even if the state does not show it.
             assert!(
-                take(&mut ticket, at - 1, &event).late(),
+                apply_action(&mut ticket, at - 1, &event).is_late(),
                 "{before:?}, {event:?} at {at}"
             );
         }
@@ -344,9 +346,9 @@ fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
 fn one_field_makes_no_event_late_for_another() {
     let mut ticket = TicketState::default();
     let (newest, oldest) = (1_000, 10);
-    take(&mut ticket, newest, &created("m-1", "a"));
-    take(&mut ticket, newest, &attached("f-1", "a"));
-    take(&mut ticket, newest, &breached("p", Some(1)));
+    apply_action(&mut ticket, newest, &created("m-1", "a"));
+    apply_action(&mut ticket, newest, &attached("f-1", "a"));
+    apply_action(&mut ticket, newest, &breached("p", Some(1)));
     let others = [
         status("open"),
         priority("low"),
@@ -361,28 +363,28 @@ fn one_field_makes_no_event_late_for_another() {
         deleted("m-1"),
     ];
     for event in others {
-        assert!(!take(&mut ticket, oldest, &event).late(), "{event:?}");
+        assert!(
+            !apply_action(&mut ticket, oldest, &event).is_late(),
+            "{event:?}"
+        );
     }
 }
 
 #[test]
 fn a_deleted_message_stays_deleted_whatever_happens_to_its_text() {
     let mut ticket = TicketState::default();
-    take(&mut ticket, 5, &created("m", "a"));
-    take(&mut ticket, 6, &deleted("m"));
-    take(&mut ticket, 7, &updated("m", "b"));
-    take(&mut ticket, 8, &created("m", "c"));
+    apply_action(&mut ticket, 5, &created("m", "a"));
+    apply_action(&mut ticket, 6, &deleted("m"));
+    apply_action(&mut ticket, 7, &updated("m", "b"));
+    apply_action(&mut ticket, 8, &created("m", "c"));
     assert_eq!(ticket.to_json()["messages"], json!([shown("m", "c", true)]));
 }
 
 #[test]
 fn a_message_that_does_not_exist_is_a_failure() {
     let mut ticket = TicketState::default();
-    take(&mut ticket, 1, &created("m-1", "a"));
-    let expected = EventFailure {
-        code: 404,
-        message: "message m-9 does not exist".into(),
-    };
+    apply_action(&mut ticket, 1, &created("m-1", "a"));
+    let expected = Rejection::not_found("message m-9 does not exist");
     assert_eq!(refuse(&ticket, &updated("m-9", "b")), expected);
     assert_eq!(refuse(&ticket, &deleted("m-9")), expected);
 }
@@ -391,9 +393,9 @@ fn a_message_that_does_not_exist_is_a_failure() {
 fn the_newest_items_are_kept_and_the_others_still_known() {
     let mut ticket = TicketState::default();
     for n in 0..5 {
-        take(&mut ticket, n, &created(&format!("m-{n}"), "a"));
-        take(&mut ticket, n, &attached(&format!("f-{n}"), "a"));
-        take(&mut ticket, n, &breached("p", Some(n)));
+        apply_action(&mut ticket, n, &created(&format!("m-{n}"), "a"));
+        apply_action(&mut ticket, n, &attached(&format!("f-{n}"), "a"));
+        apply_action(&mut ticket, n, &breached("p", Some(n)));
     }
     let shown = ticket.to_json();
     let ids = |list: &str, id: &str| -> Vec<Value> {
@@ -432,7 +434,7 @@ fn the_newest_items_are_kept_and_the_others_still_known() {
         ),
     ];
     for (event, sentence) in about_old_ones {
-        assert_eq!(summary(&take(&mut ticket, 99, &event)), sentence);
+        assert_eq!(summary(&apply_action(&mut ticket, 99, &event)), sentence);
         assert_eq!(ticket, before, "{event:?}");
     }
 }
@@ -440,12 +442,12 @@ fn the_newest_items_are_kept_and_the_others_still_known() {
 #[test]
 fn what_was_pushed_out_longest_ago_is_forgotten() {
     let mut ticket = TicketState::default();
-    // 3 are kept and 24 remembered, so of 28 the first is unknown.
+    // 3 are kept and 24 remembered, so the first of 28 is unknown.
     for n in 0..28 {
-        take(&mut ticket, n, &created(&format!("m-{n}"), "a"));
+        apply_action(&mut ticket, n, &created(&format!("m-{n}"), "a"));
     }
     assert_eq!(ticket.messages.sizes(), (3, 24));
-    assert_eq!(refuse(&ticket, &updated("m-0", "b")).code, 404);
+    assert_eq!(refuse(&ticket, &updated("m-0", "b")).status, 404);
     assert!(
         ticket
             .decide_change(&updated("m-1", "b"), Timestamp::from_micros(99), LIMITS)
@@ -457,7 +459,7 @@ fn what_was_pushed_out_longest_ago_is_forgotten() {
 fn a_ticket_holds_a_thousand_tags() {
     let many: Vec<String> = (0..1_200).map(|n| format!("t-{n:04}")).collect();
     let mut ticket = TicketState::default();
-    let change = take(
+    let change = apply_action(
         &mut ticket,
         1,
         &TicketAction::TagsReplaced { tags: many.clone() },
@@ -465,11 +467,11 @@ fn a_ticket_holds_a_thousand_tags() {
     assert_eq!(ticket.tags.value.len(), 1_000);
     assert_eq!(summary(&change), "tags changed to a list of 1000");
 
-    // An addition never pushes out a tag that is there, even one that sorts after it.
+    // An added tag never pushes out a tag of the ticket, even one that sorts after it.
     let full = ticket.to_json();
-    take(&mut ticket, 2, &edit(&["a"], &[]));
+    apply_action(&mut ticket, 2, &edit(&["a"], &[]));
     assert_eq!(ticket.to_json(), full);
-    take(&mut ticket, 3, &edit(&["a", "b"], &["t-0999"]));
+    apply_action(&mut ticket, 3, &edit(&["a", "b"], &["t-0999"]));
     assert_eq!(ticket.tags.value.len(), 1_000);
     assert_eq!(&*ticket.tags.value[0], "a");
 }
@@ -482,7 +484,7 @@ fn a_lowered_bound_holds_for_what_was_decided_under_a_higher_one() {
     events.extend([updated("m-0", "b"), deleted("m-9"), deleted("m-1")]);
     let changes: Vec<TicketChange> = (0..)
         .zip(&events)
-        .map(|(at, event)| take_within(generous, &mut live, at, event))
+        .map(|(at, event)| apply_within(generous, &mut live, at, event))
         .collect();
 
     let mut replayed = TicketState::default();
@@ -501,7 +503,7 @@ fn a_lowered_bound_holds_for_what_was_decided_under_a_higher_one() {
 fn a_raised_bound_brings_back_nothing_that_was_decided_without() {
     let mut live = TicketState::default();
     let changes: Vec<TicketChange> = (0..40)
-        .map(|n| take(&mut live, n, &created(&format!("m-{n}"), "a")))
+        .map(|n| apply_action(&mut live, n, &created(&format!("m-{n}"), "a")))
         .collect();
     let mut replayed = TicketState::default();
     changes
@@ -510,22 +512,22 @@ fn a_raised_bound_brings_back_nothing_that_was_decided_without() {
     assert_eq!(replayed, live);
 }
 
-/// A time as the API shows it has milliseconds; stored that way, the older of two such events would
+/// The API shows times in milliseconds. Stored in milliseconds, the older of two such events would
 /// win after a restart.
 #[test]
 fn events_microseconds_apart_are_told_apart_after_a_restart() {
     let mut live = TicketState::default();
-    take(&mut live, 1_500, &status("open"));
+    apply_action(&mut live, 1_500, &status("open"));
     let bytes = state::EntityState::Ticket(live).to_snapshot();
     let restored = state::EntityState::from_snapshot(Kind::Ticket, &bytes).expect("readable");
     let state::EntityState::Ticket(mut restored) = restored else {
         panic!("a ticket")
     };
-    assert!(take(&mut restored, 1_499, &status("closed")).late());
+    assert!(apply_action(&mut restored, 1_499, &status("closed")).is_late());
 }
 
-/// Stores outlive versions: what these bytes hold has to stay readable, and a new version should
-/// write the same.
+/// Stores outlive versions: these bytes must stay readable, and a new version should write the
+/// same.
 #[test]
 fn the_bytes_of_a_change_never_change() {
     let mut ticket = TicketState::default();
@@ -589,7 +591,7 @@ fn the_bytes_of_a_change_never_change() {
         ),
     ];
     for (event, effect) in golden {
-        let change = take_within(small, &mut ticket, 1_733_308_200_000_001, &event);
+        let change = apply_within(small, &mut ticket, 1_733_308_200_000_001, &event);
         let json = format!(r#"{{"at":1733308200000001,"effect":{effect}}}"#);
         assert_eq!(serde_json::to_string(&change).expect("writable"), json);
         assert_eq!(
@@ -597,7 +599,7 @@ fn the_bytes_of_a_change_never_change() {
             change
         );
     }
-    let late = take_within(small, &mut ticket, -1, &tags(&["z"]));
+    let late = apply_within(small, &mut ticket, -1, &tags(&["z"]));
     assert_eq!(
         serde_json::to_string(&late).expect("writable"),
         r#"{"at":-1,"late":true,"effect":{"tags":[]}}"#
@@ -623,7 +625,7 @@ fn the_bytes_of_a_snapshot_never_change() {
         rated(4, None),
     ];
     for (at, event) in (1..).zip(&events) {
-        take_within(small, &mut ticket, at, event);
+        apply_within(small, &mut ticket, at, event);
     }
     let golden = concat!(
         r#"{"status":{"value":"open","at":4},"priority":{"value":"normal"},"category":{"value":null},"#,
@@ -652,6 +654,6 @@ fn members_from_the_future_are_passed_over_and_missing_ones_take_their_first_val
     let change =
         r#"{"at":1,"why":"?","effect":{"message_text":{"message_id":"m","text":"t","lang":"uk"}}}"#;
     assert!(serde_json::from_str::<TicketChange>(change).is_ok());
-    // An effect that is not understood must not be lost silently.
+    // An unknown effect must cause an error, not be skipped.
     assert!(serde_json::from_str::<TicketChange>(r#"{"at":1,"effect":{"mood":"calm"}}"#).is_err());
 }

@@ -1,6 +1,6 @@
-//! The list of all events: what each is called, when it happens, and an example of its data.
+//! List of all events, each with its name, a description and an example of its data.
 
-use super::{
+use super::entry::{
     CRM_SOURCE, CatalogueEvent, CatalogueGroup, named_on_wire, same_on_wire, unnamed_on_wire,
 };
 use crate::event::Kind;
@@ -154,7 +154,7 @@ const PRE_LEAD: &[CatalogueEvent] = &[
     named_on_wire(
         "pre_lead.discarded",
         "pre_lead_discard",
-        "A pre-lead was given up.",
+        "A pre-lead was discarded.",
         r#"{"reason": "Not interested"}"#,
     ),
     named_on_wire(
@@ -314,17 +314,17 @@ const CONVERSATION: &[CatalogueEvent] = &[
     named_on_wire(
         "message.referral",
         "referral",
-        "Someone came to the conversation by a link or an advertisement.",
+        "Someone opened the conversation from a link or an advertisement.",
         r#"{"sender": {"id": "1234567890"}, "recipient": {"id": "0987654321"}, "timestamp": 1762597900000, "referral": {"ref": "spring", "source": "IGME", "type": "OPEN_THREAD"}}"#,
     ),
     unnamed_on_wire(
         "message.reply",
-        "A message to someone was asked for, or made automatically; its echo follows once it was sent.",
+        "A reply was requested or generated automatically; its echo follows when it has been sent.",
         r#"{"account_id": "acc_xyz789", "recipient_id": "1234567890", "text": "It ships today.", "is_automatic": false}"#,
     ),
     unnamed_on_wire(
         "message.unknown",
-        "Instagram sent something else; it is kept as it came.",
+        "Instagram sent an event of another type; it is stored as received.",
         r#"{"field": "comments", "value": {"id": "17865799348089039", "text": "Nice!"}}"#,
     ),
 ];
@@ -412,7 +412,7 @@ const INTERACTION: &[CatalogueEvent] = &[
 const DELIVERY: &[CatalogueEvent] = &[
     unnamed_on_wire(
         "subscriber.disabled",
-        "A subscriber gets nothing any more, since it failed for too long or said that it is gone.",
+        "A subscriber was disabled: it failed for too long, or answered 410 Gone.",
         r#"{"subscriber": 4, "reason": "no success for 5 days"}"#,
     ),
     unnamed_on_wire(
@@ -427,12 +427,12 @@ const DELIVERY: &[CatalogueEvent] = &[
 const BREAKER: &[CatalogueEvent] = &[
     unnamed_on_wire(
         "breaker.opened",
-        "Deliveries to a subscriber were interrupted, since too many failed.",
+        "The circuit breaker of a subscriber opened, since too many deliveries failed.",
         r#"{"subscriber": 4, "failure_rate": 0.8}"#,
     ),
     unnamed_on_wire(
         "breaker.closed",
-        "Deliveries to a subscriber go on, since it answers again or was resumed.",
+        "The circuit breaker of a subscriber closed: it answers again, or was resumed.",
         r#"{"subscriber": 4}"#,
     ),
 ];

@@ -1,14 +1,14 @@
-//! The catalogue: every event that the node itself knows, under the name that readers and
-//! subscribers use for it.
+//! Catalogue of all events that the node itself knows, by the names that readers and subscribers
+//! use.
 
-use super::Kind;
-
+mod entry;
 mod event_list;
 
-/// The source whose events can be extended by declared ones.
-pub const CRM_SOURCE: &str = "crm";
+use super::kind::Kind;
 
-/// The kinds of entity of the CRM's event bus.
+pub use entry::{CRM_SOURCE, CatalogueEntry};
+
+/// Entity kinds of the CRM's event bus.
 pub const BUS_KINDS: [Kind; 5] = [
     Kind::Organisation,
     Kind::Person,
@@ -17,27 +17,10 @@ pub const BUS_KINDS: [Kind; 5] = [
     Kind::Interaction,
 ];
 
-/// One event.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry {
-    /// Its name, such as `lead.created`.
-    pub name: &'static str,
-    /// The source that it comes by; `None` for one that the node makes of itself.
-    pub source: Option<&'static str>,
-    /// What its entity is; `None` for one that the node makes of itself.
-    pub kind: Option<Kind>,
-    /// What its source calls it on the wire; `None` where nothing there has a name for it.
-    pub wire_name: Option<&'static str>,
-    /// When it happens, in one sentence.
-    pub description: &'static str,
-    /// An example of its data, as JSON.
-    pub data: &'static str,
-}
-
-/// All events, source by source.
-pub fn all_entries() -> impl Iterator<Item = Entry> {
+/// Returns all events, grouped by source.
+pub fn all_entries() -> impl Iterator<Item = CatalogueEntry> {
     event_list::GROUPS.iter().flat_map(|group| {
-        group.events.iter().map(|event| Entry {
+        group.events.iter().map(|event| CatalogueEntry {
             name: event.name,
             source: group.source,
             kind: group.kind,
@@ -48,72 +31,15 @@ pub fn all_entries() -> impl Iterator<Item = Entry> {
     })
 }
 
-/// The events of `source`.
-pub fn of(source: &str) -> impl Iterator<Item = Entry> {
+/// Returns the events that `source` sends.
+pub fn entries_of_source(source: &str) -> impl Iterator<Item = CatalogueEntry> {
     all_entries().filter(move |entry| entry.source == Some(source))
 }
 
-/// The event `name`.
+/// Returns the event with this `name`.
 #[must_use]
-pub fn find_entry(name: &str) -> Option<Entry> {
+pub fn find_entry(name: &str) -> Option<CatalogueEntry> {
     all_entries().find(|entry| entry.name == name)
-}
-
-/// Events of one source and kind.
-struct CatalogueGroup {
-    source: Option<&'static str>,
-    kind: Option<Kind>,
-    events: &'static [CatalogueEvent],
-}
-
-struct CatalogueEvent {
-    name: &'static str,
-    wire_name: Option<&'static str>,
-    description: &'static str,
-    data: &'static str,
-}
-
-/// An event that its source calls by the name that everyone uses.
-const fn same_on_wire(
-    name: &'static str,
-    description: &'static str,
-    data: &'static str,
-) -> CatalogueEvent {
-    CatalogueEvent {
-        name,
-        wire_name: Some(name),
-        description,
-        data,
-    }
-}
-
-/// An event that its source calls `wire_name`.
-const fn named_on_wire(
-    name: &'static str,
-    wire_name: &'static str,
-    description: &'static str,
-    data: &'static str,
-) -> CatalogueEvent {
-    CatalogueEvent {
-        name,
-        wire_name: Some(wire_name),
-        description,
-        data,
-    }
-}
-
-/// An event that has no name on any wire.
-const fn unnamed_on_wire(
-    name: &'static str,
-    description: &'static str,
-    data: &'static str,
-) -> CatalogueEvent {
-    CatalogueEvent {
-        name,
-        wire_name: None,
-        description,
-        data,
-    }
 }
 
 #[cfg(test)]
@@ -143,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_node_makes_of_itself_has_no_source() {
+    fn only_events_that_the_node_creates_have_no_source() {
         for entry in all_entries() {
             assert_eq!(
                 entry.source.is_none(),
@@ -169,8 +95,8 @@ mod tests {
 
     #[test]
     fn the_bus_has_its_13_events_each_named_after_its_kind() {
-        assert_eq!(of(CRM_SOURCE).count(), 13);
-        for entry in of(CRM_SOURCE) {
+        assert_eq!(entries_of_source(CRM_SOURCE).count(), 13);
+        for entry in entries_of_source(CRM_SOURCE) {
             let kind = entry.kind.expect("of a source");
             assert!(
                 BUS_KINDS.contains(&kind) && entry.name.starts_with(kind.as_str()),

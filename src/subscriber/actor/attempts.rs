@@ -1,5 +1,5 @@
-//! The attempts of one subscriber: each begins when it has a turn, and what it came to is told to
-//! the delivery and to the call log.
+//! Attempts of one subscriber: each starts as soon as it has a permit, and its outcome goes to the
+//! delivery and to the call log.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -11,59 +11,74 @@ use bytes::Bytes;
 use tracing::error;
 
 use super::super::attempt::{AttemptLogEntry, AttemptNumber, AttemptOutcome};
+use super::super::attempt_failure::AttemptFailure;
 use super::super::attempt_permits::AttemptPermit;
 use super::super::delivery::{AttemptId, DeliveryEffect, DeliveryInput};
 use super::super::inbox::ActorMessage;
+use super::super::outbound_record::OutboundRecord;
 use super::super::stage::LoggedOutcome;
-use super::super::{AttemptFailure, OutboundRecord};
 use super::{AbortOnDropTask, SubscriberActor};
 use crate::panics;
 
 impl SubscriberActor {
+    /// Starts queued attempts as long as there are permits.
     pub(super) fn begin_attempts(&mut self) {
         while !self.queued_attempts.is_empty() && !self.stage.is_stopping() {
-            let Some(turn) = self.stage.deps.permits.try_acquire(&self.inbox) else {
+            let permits = &self.stage.deps.permits;
+            let Some(permit) = permits.try_acquire(self.inbox.permits()) else {
                 return;
             };
-            let Some((ticket, item, which)) = self.queued_attempts.pop_front() else {
+            let Some((attempt_id, item, number)) = self.queued_attempts.pop_front() else {
                 return;
             };
-            if self.delivery.can_begin(ticket) {
-                self.begin_attempt(turn, ticket, item, which);
+
+            // While the attempt waited for a permit, the subscriber may have been paused, or its breaker
+            // opened.
+            if self.delivery.can_begin(attempt_id) {
+                self.begin_attempt(permit, attempt_id, item, number);
             } else {
-                self.step_delivery(DeliveryInput::AttemptWithdrawn { ticket });
+                self.step_delivery(DeliveryInput::AttemptWithdrawn { attempt_id });
             }
         }
-        self.inbox.return_permits();
+        self.inbox.permits().return_unused();
     }
 
     fn begin_attempt(
         &mut self,
-        turn: AttemptPermit,
-        ticket: AttemptId,
+        permit: AttemptPermit,
+        attempt_id: AttemptId,
         item: OutboundRecord,
-        which: AttemptNumber,
+        number: AttemptNumber,
     ) {
-        let made = (self.stage.deps.attempt_fn)(Arc::clone(&self.policy), item, which);
+        let attempt = (self.stage.deps.attempt_fn)(Arc::clone(&self.policy), item, number);
         let inbox = Rc::clone(&self.inbox);
         let task = actix_rt::spawn(async move {
-            let (outcome, call) = contain_attempt_panic(made).await;
-            drop(turn);
+            let (outcome, log_entry) = contain_attempt_panic(attempt).await;
+            drop(permit);
             inbox.push_message(ActorMessage::AttemptFinished(
-                DeliveryInput::AttemptEnded { ticket, outcome },
-                call,
+                DeliveryInput::AttemptEnded {
+                    attempt_id,
+                    outcome,
+                },
+                log_entry,
             ));
         });
-        self.running.insert(ticket, AbortOnDropTask(task));
+        self.running.insert(attempt_id, AbortOnDropTask(task));
     }
 
+    /// Counts the outcome, steps the delivery, and logs the attempt together with the time of the
+    /// next one.
     pub(super) fn finish_attempt(
         &mut self,
         input: DeliveryInput,
-        call: Option<Box<AttemptLogEntry>>,
+        log_entry: Option<Box<AttemptLogEntry>>,
     ) {
-        if let DeliveryInput::AttemptEnded { ticket, outcome } = &input {
-            self.running.remove(ticket);
+        if let DeliveryInput::AttemptEnded {
+            attempt_id,
+            outcome,
+        } = &input
+        {
+            self.running.remove(attempt_id);
             let (now, is_success) = (self.stage.wall(), outcome.failure().is_none());
             self.stage.update_counters(&self.id, |counters| {
                 if is_success {
@@ -76,43 +91,39 @@ impl SubscriberActor {
                 }
             });
         }
+
         let effects = self.delivery.step(input, self.stage.now());
-        if let Some(call) = call {
-            let next = effects.iter().find_map(|effect| match effect {
+        if let Some(log_entry) = log_entry {
+            let next_attempt_at = effects.iter().find_map(|effect| match effect {
                 DeliveryEffect::StoreRow(row) => Some(self.stage.wall().saturating_add(row.wait)),
                 _ => None,
             });
-            call.append(&self.stage.deps.call_log, next);
+            log_entry.append_to_log(&self.stage.deps.call_log, next_attempt_at);
         }
-        self.effects.extend(effects);
-        while let Some(effect) = self.effects.pop_front() {
-            self.perform_effect(effect);
-        }
+
+        self.perform_effects(effects);
     }
 }
 
-/// What `attempt` comes to; a panic in it is a failure of it.
+/// Awaits `attempt` and turns a panic in it into a failed attempt.
 async fn contain_attempt_panic(attempt: impl Future<Output = LoggedOutcome>) -> LoggedOutcome {
     let mut attempt = pin!(attempt);
     poll_fn(
         move |context| match panics::contain_panic(|| attempt.as_mut().poll(context)) {
             Ok(poll) => poll,
             Err(message) => {
-                error!(message, "attempt panicked");
-                let detail = "the attempt panicked".to_owned();
+                error!(panic = message, "delivery attempt panicked");
                 let failure = AttemptFailure {
                     status: None,
                     code: "internal",
-                    detail,
+                    detail: "the attempt panicked".to_owned(),
                     answer: Bytes::new(),
                 };
-                Poll::Ready((
-                    AttemptOutcome::TransientFailure {
-                        failure,
-                        retry_after: None,
-                    },
-                    None,
-                ))
+                let outcome = AttemptOutcome::TransientFailure {
+                    failure,
+                    retry_after: None,
+                };
+                Poll::Ready((outcome, None))
             }
         },
     )

@@ -1,12 +1,13 @@
-//! The actor of a subscriber that owes something: the shell around its delivery, which tells that
-//! what happened and does what it asks for.
+//! Actor of a subscriber that has pending deliveries: the shell around its delivery state machine.
+//! It feeds the machine with inputs and performs its effects.
 //!
 //! ```text
-//!            joins: has read up to the dispatcher, and nothing old is held
+//!            goes live: has read up to the dispatcher, and holds no record that the last
+//!            checkpoint's cursor has passed
 //!   Behind ──────────────────────────────────────────────────────────────> Live
-//!   reads the journal itself                                   gets what the dispatcher meets
+//!   reads the journal itself                        is handed records by the dispatcher
 //!          <──────────────────────────────────────────────────────────────
-//!            its inbox is full, or its delivery takes nothing (paused, breaker open, too many lanes)
+//!            inbox full, or the delivery accepts nothing (paused, breaker open, too many lanes)
 //! ```
 
 mod attempts;
@@ -19,39 +20,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::ActorContext;
-use actix::prelude::{Actor, AsyncContext, Context, Handler, Message, SpawnHandle};
+use actix::prelude::{Actor, AsyncContext, Context, Handler, SpawnHandle};
 use tracing::warn;
 
+use super::actor_waker::InboxWakeup;
 use super::attempt::AttemptNumber;
 use super::dead_letters::NewDeadLetter;
 use super::delivery::{AttemptId, DeliveryEffect, DeliveryInput, LaneRow, SubscriberDelivery};
 use super::delivery_policy::DeliveryPolicy;
-use super::inbox::{ActorMessage, ReadState, SubscriberInbox};
-use super::reader::{DroppedRange, WindowRoom};
+use super::inbox::{ActorMessage, SubscriberInbox};
+use super::outbound_record::OutboundRecord;
+use super::reader::DroppedRange;
 use super::stage::{DeliveryStage, DispatcherTask, DormantState};
+use super::subscriber_id::SubscriberId;
 use super::subscriber_set::{SubscriberEntry, SubscriberMatcher};
-use super::tables::{RowKey, encode_lane, lane_key};
-use super::{OutboundRecord, SubscriberId};
+use super::tables::{ReadState, RowKey, encode_lane, lane_key};
 use crate::event::Position;
 use crate::panics::PanicContainment;
 use crate::projection::ProjectionReadError;
 use crate::subscription::SubscriptionState;
 
-/// How long an actor stays that has nothing to do: the next event is mostly not far.
-const IDLE: Duration = Duration::from_secs(10);
+/// Time that an idle actor stays in memory. The next event of a subscriber mostly follows soon.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Makes an actor look into its inbox.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct InboxWakeup;
-
-impl Message for InboxWakeup {
-    type Result = ();
-}
-
-/// An attempt that has no turn yet.
+/// Attempt that waits for a permit.
 type QueuedAttempt = (AttemptId, OutboundRecord, AttemptNumber);
 
-/// One subscriber's actor.
 pub(super) struct SubscriberActor {
     id: SubscriberId,
     stage: Rc<DeliveryStage>,
@@ -59,25 +53,27 @@ pub(super) struct SubscriberActor {
     policy: Arc<DeliveryPolicy>,
     matcher: SubscriberMatcher,
     delivery: SubscriberDelivery,
-    /// What it asked for, in order.
+    /// Effects that are not yet performed, in order.
     effects: VecDeque<DeliveryEffect>,
-    /// Rows that are to be kept, or removed, together with what it holds.
+    /// Changed lane rows (`None` for a removal). They enter the checkpoint buffer together with the
+    /// published state, so that a panic leaves both as they were.
     changed_rows: Vec<(RowKey, Option<Vec<u8>>)>,
     running: HashMap<AttemptId, AbortOnDropTask>,
     queued_attempts: VecDeque<QueuedAttempt>,
-    /// The reading that is under way, by its number.
+    /// Number of the journal read that is running.
     reading_number: Option<u64>,
     last_reading_number: u64,
-    /// Bytes that are being read, at most, and bytes that the stage knows of it.
+    /// Upper bound in bytes of the records that the running read may bring.
     incoming_bytes: usize,
+    /// Bytes that this actor has claimed from the stage's memory bound.
     claimed_bytes: usize,
-    /// What was not delivered because it was owed for too long, until the end of that is found.
+    /// Expired records that are not yet reported, because the range may still grow.
     dropped: Option<DroppedRange>,
     timer: Option<(Duration, SpawnHandle)>,
     idle_since: Option<Duration>,
 }
 
-/// A task that ends with its owner.
+/// Task that is aborted when its owner drops this handle.
 struct AbortOnDropTask(actix_rt::task::JoinHandle<()>);
 
 impl Drop for AbortOnDropTask {
@@ -87,40 +83,37 @@ impl Drop for AbortOnDropTask {
 }
 
 impl SubscriberActor {
-    /// Begins the actor of `id`, whose inbox is `inbox`, with what is stored of its lanes.
+    /// Spawns the actor of `id` with its inbox, its definition and its stopped lanes.
     pub(super) fn spawn_actor(
         stage: &Rc<DeliveryStage>,
         id: SubscriberId,
         inbox: &Rc<SubscriberInbox>,
-        listed: SubscriberEntry,
-        rows: Vec<LaneRow>,
+        entry: SubscriberEntry,
+        lane_rows: Vec<LaneRow>,
     ) {
         let SubscriberEntry {
-            policy: profile,
-            matcher: judge,
+            policy,
+            matcher,
             first_position: _,
-        } = listed;
-        let read_to = match inbox.read_state() {
-            ReadState::Live => stage.position.get(),
-            ReadState::Behind(from) => from,
-        };
+        } = entry;
+
         let failing_since = stage.counters(&id).failing_since;
-        let failing_for = failing_since.map(|since| stage.wall().distance(since));
-        let seed = RandomState::new().hash_one(&id);
         let delivery = SubscriberDelivery::new(
-            Arc::clone(&profile),
-            read_to,
-            rows,
-            failing_for,
-            seed,
+            Arc::clone(&policy),
+            stage.read_position(inbox.read_state()),
+            lane_rows,
+            failing_since.map(|since| stage.wall().distance(since)),
+            // Seed of the retry jitter.
+            RandomState::new().hash_one(&id),
             stage.now(),
         );
+
         let actor = Self {
             id,
             stage: Rc::clone(stage),
             inbox: Rc::clone(inbox),
-            policy: profile,
-            matcher: judge,
+            policy,
+            matcher,
             delivery,
             effects: VecDeque::new(),
             changed_rows: Vec::new(),
@@ -134,25 +127,30 @@ impl SubscriberActor {
             timer: None,
             idle_since: None,
         };
-        inbox.attach_actor(actor.start());
+        inbox.attach_actor(actor.start().recipient());
     }
 
+    /// Processes everything in the inbox, and then whatever is due by now.
     fn process_inbox(&mut self) {
-        for told in self.inbox.take_messages() {
-            self.handle_message(told);
+        for message in self.inbox.take_messages() {
+            self.handle_message(message);
         }
         let (items, end) = (self.inbox.take_records(), self.read_to());
         if !items.is_empty() || end > self.delivery.read_to() {
             self.step_delivery(DeliveryInput::RecordsMatched { items, end });
         }
         self.step_delivery(DeliveryInput::Tick);
+
         self.begin_attempts();
         self.read_ahead();
-        self.record_dropped();
+        self.report_dropped();
+
+        // Last, so that the published state covers all of the above.
         self.publish_status();
     }
 
-    /// Says what is so now, all at once: a panic before that leaves everything as it was said last.
+    /// Publishes rows, memory and status at once. After a panic before this call, everything is as
+    /// it was published last, and the cursor covers it.
     fn publish_status(&mut self) {
         for (key, value) in self.changed_rows.drain(..) {
             match value {
@@ -161,15 +159,14 @@ impl SubscriberActor {
             }
         }
         self.claim_memory(self.delivery.queued_bytes() + self.incoming_bytes);
-        let WindowRoom { events, bytes } = self.window_room();
         self.inbox.publish_status(
             self.oldest_unsettled(),
-            (events, bytes),
+            self.window_room(),
             self.delivery.status(),
         );
     }
 
-    /// Tells the stage how much memory it has.
+    /// Replaces this actor's share of the stage's memory bound.
     fn claim_memory(&mut self, bytes: usize) {
         self.stage
             .deps
@@ -178,14 +175,16 @@ impl SubscriberActor {
         self.claimed_bytes = bytes;
     }
 
-    fn handle_message(&mut self, told: ActorMessage) {
-        match told {
+    fn handle_message(&mut self, message: ActorMessage) {
+        match message {
             ActorMessage::Input(input) => self.step_delivery(input),
-            ActorMessage::AttemptFinished(input, call) => self.finish_attempt(input, call),
-            ActorMessage::BatchRead(number, read) if self.reading_number == Some(number) => {
-                self.accept_batch(read)
+            ActorMessage::AttemptFinished(input, log_entry) => {
+                self.finish_attempt(input, log_entry)
             }
-            // Its definition changed since it was begun.
+            ActorMessage::BatchRead(number, batch) if self.reading_number == Some(number) => {
+                self.accept_batch(batch)
+            }
+            // The definition changed after that read began, so its matches are outdated.
             ActorMessage::BatchRead(..) => {}
             ActorMessage::RangeDropped(dropped) => self.add_dropped(Some(dropped)),
             ActorMessage::DefinitionChanged => self.apply_new_definition(),
@@ -194,37 +193,38 @@ impl SubscriberActor {
     }
 
     fn step_delivery(&mut self, input: DeliveryInput) {
-        self.effects
-            .extend(self.delivery.step(input, self.stage.now()));
+        let effects = self.delivery.step(input, self.stage.now());
+        self.perform_effects(effects);
+    }
+
+    /// Performs effects in order; an effect may step the delivery again and append more.
+    fn perform_effects(&mut self, effects: Vec<DeliveryEffect>) {
+        self.effects.extend(effects);
         while let Some(effect) = self.effects.pop_front() {
             self.perform_effect(effect);
         }
     }
 
     fn perform_effect(&mut self, effect: DeliveryEffect) {
-        let (id, means) = (&self.id, &self.stage.deps);
+        let (id, deps) = (&self.id, &self.stage.deps);
         match effect {
             DeliveryEffect::Attempt {
-                ticket,
+                attempt_id,
                 item,
                 attempt,
                 is_replay,
             } => {
-                self.queued_attempts.push_back((
-                    ticket,
-                    item,
-                    AttemptNumber { attempt, is_replay },
-                ));
+                let number = AttemptNumber { attempt, is_replay };
+                self.queued_attempts.push_back((attempt_id, item, number));
             }
             DeliveryEffect::CatchUp {
                 lane,
                 from_sequence,
             } => self.catch_up_lane(lane, from_sequence),
             DeliveryEffect::StoreRow(row) => {
-                self.changed_rows.push((
-                    lane_key(id, &row.key),
-                    Some(encode_lane(&row, self.stage.wall())),
-                ));
+                let value = encode_lane(&row, self.stage.wall());
+                self.changed_rows
+                    .push((lane_key(id, &row.key), Some(value)));
             }
             DeliveryEffect::RemoveRow(lane) => self.changed_rows.push((lane_key(id, &lane), None)),
             DeliveryEffect::DeadLetter {
@@ -236,43 +236,47 @@ impl SubscriberActor {
                 is_halting,
             } => {
                 let code = failure.code;
-                warn!(subscriber = %id, position = %item.position, attempts, code, "delivery failed for good");
-                let burial = NewDeadLetter {
+                warn!(
+                    subscriber = %id,
+                    position = %item.position,
+                    attempts,
+                    code,
+                    "delivery became a dead letter"
+                );
+
+                let dead_letter = NewDeadLetter {
                     item,
                     attempts,
                     failure,
                     reason,
                     is_halting,
                 };
-                let number = means.recovery.dead_letters.add(id, burial.clone());
-                means
-                    .announcer
-                    .announce_exhausted(id, &burial, number, replay.map(|tag| tag.job));
+                let number = deps.recovery.dead_letters.add(id, dead_letter.clone());
+                let job = replay.map(|tag| tag.job);
+                deps.announcer
+                    .announce_exhausted(id, &dead_letter, number, job);
                 if let Some(tag) = replay {
-                    means.recovery.jobs.failed(id, tag);
+                    deps.recovery.jobs.record_failed(id, tag);
                 }
             }
-            DeliveryEffect::ReplayDelivered(tag) => means.recovery.jobs.record_delivered(id, tag),
+            DeliveryEffect::ReplayDelivered(tag) => deps.recovery.jobs.record_delivered(id, tag),
             DeliveryEffect::BreakerOpened { failure_rate } => {
-                warn!(subscriber = %id, failure_rate, "deliveries interrupted, too many failed");
-                means.announcer.announce_breaker_opened(id, failure_rate);
+                warn!(subscriber = %id, failure_rate, "circuit breaker opened");
+                deps.announcer.announce_breaker_opened(id, failure_rate);
             }
-            DeliveryEffect::BreakerClosed => means.announcer.announce_breaker_closed(id),
+            DeliveryEffect::BreakerClosed => deps.announcer.announce_breaker_closed(id),
             DeliveryEffect::Disable { reason } => self
                 .stage
                 .push_task(DispatcherTask::Disable(id.clone(), reason)),
         }
     }
 
-    /// Everything before it was looked at, once what is in the inbox is taken.
+    /// Position up to which (exclusive) all records are matched, those in the inbox included.
     fn read_to(&self) -> Position {
-        match self.inbox.read_state() {
-            ReadState::Live => self.stage.position.get(),
-            ReadState::Behind(from) => from,
-        }
+        self.stage.read_position(self.inbox.read_state())
     }
 
-    /// The oldest record that no cursor of this subscriber may pass.
+    /// Position of the oldest record that is neither settled nor stored; the cursor must not pass it.
     fn oldest_unsettled(&self) -> Option<Position> {
         let dropped = self.dropped.map(|dropped| dropped.first);
         self.delivery
@@ -282,23 +286,20 @@ impl SubscriberActor {
             .min()
     }
 
-    /// Asks the jobs for what is to be delivered again. They wait for one to which nothing is
-    /// delivered.
+    /// Fetches records to deliver again from the jobs. For a paused subscriber the jobs wait.
     fn fetch_replays(&self) {
         if self.policy.state != SubscriptionState::Active {
             return;
         }
-        let (id, inbox, stage) = (
-            self.id.clone(),
-            Rc::clone(&self.inbox),
-            Rc::clone(&self.stage),
-        );
+
+        let id = self.id.clone();
+        let (inbox, stage) = (Rc::clone(&self.inbox), Rc::clone(&self.stage));
         let interest = self.matcher.interest();
         actix_rt::spawn(async move {
             match stage.deps.recovery.jobs.take_replays(&id, &interest).await {
                 Ok(replays) if replays.is_empty() => {}
-                // Its actor is gone, and the next one has to be given them.
-                Ok(_) if inbox.is_closed() => stage.deps.recovery.jobs.lost(&id),
+                // This actor is gone, so the jobs must hand the records to the next one.
+                Ok(_) if inbox.is_closed() => stage.deps.recovery.jobs.requeue_in_flight(&id),
                 Ok(replays) => {
                     inbox.push_message(ActorMessage::Input(DeliveryInput::ReplaysAdded(replays)))
                 }
@@ -308,39 +309,42 @@ impl SubscriberActor {
     }
 
     fn apply_new_definition(&mut self) {
-        let Some(listed) = self.stage.subscriber_set().entry(&self.id) else {
+        let Some(entry) = self.stage.subscriber_set().entry(&self.id) else {
             return;
         };
-        self.matcher = listed.matcher;
-        self.policy = listed.policy;
-        // What was read was judged by what it wanted before.
+        self.matcher = entry.matcher;
+        self.policy = entry.policy;
+
+        // The running read matches records against the old definition.
         self.end_reading();
         self.step_delivery(DeliveryInput::PolicyChanged(Arc::clone(&self.policy)));
         self.fetch_replays();
     }
 }
 
-/// Its time.
+/// Timer and lifetime of the actor.
 impl SubscriberActor {
+    /// Sets the timer to the next due time; an actor that was idle for long enough retires instead.
     fn arm_timer(&mut self, ctx: &mut Context<Self>) {
         let now = self.stage.now();
         let due = match self.delivery.next_due_at() {
             Some(due) => Some(due),
             None if self.is_idle() => {
                 let since = *self.idle_since.get_or_insert(now);
-                if since + IDLE <= now {
+                if since + IDLE_TIMEOUT <= now {
                     return self.retire(ctx);
                 }
-                Some(since + IDLE)
+                Some(since + IDLE_TIMEOUT)
             }
             None => None,
         };
         if !self.is_idle() {
             self.idle_since = None;
         }
+
         let Some(due) = due else { return };
         match self.timer {
-            // One that is early does no harm.
+            // An early timer only causes a step without effect, and is cheaper than a new one.
             Some((armed, _)) if armed <= due && armed > now => return,
             Some((_, handle)) => drop(ctx.cancel_future(handle)),
             None => {}
@@ -356,21 +360,22 @@ impl SubscriberActor {
     fn is_idle(&self) -> bool {
         let is_settled =
             self.delivery.is_idle() && self.reading_number.is_none() && self.inbox.is_empty();
-        let is_at_rest = match self.inbox.read_state() {
+        let is_dormant = match self.inbox.read_state() {
             ReadState::Live => true,
             ReadState::Behind(_) => self.policy.state != SubscriptionState::Active,
         };
-        is_settled && is_at_rest && self.queued_attempts.is_empty() && self.dropped.is_none()
+        is_settled && is_dormant && self.queued_attempts.is_empty() && self.dropped.is_none()
     }
 
-    /// Ends with nothing in its hands.
+    /// Ends the actor, which holds no records, and leaves its subscriber dormant.
     fn retire(&mut self, ctx: &mut Context<Self>) {
-        let quiet = match self.inbox.read_state() {
+        let dormant = match self.inbox.read_state() {
             ReadState::Live => DormantState::Live,
             ReadState::Behind(from) => DormantState::Paused(from),
         };
+        // A closed inbox tells `drop` that this is no crash.
         self.inbox.close();
-        self.stage.retire_actor(&self.id, &self.inbox, quiet);
+        self.stage.retire_actor(&self.id, &self.inbox, dormant);
         ctx.stop();
     }
 
@@ -378,6 +383,7 @@ impl SubscriberActor {
         if self.inbox.is_closed() {
             return ctx.stop();
         }
+        // Reset before processing: a change during it must wake the actor again.
         self.inbox.reset_wake();
         self.process_inbox();
         self.arm_timer(ctx);

@@ -1,5 +1,5 @@
-//! What one subscriber reads for itself: the journal while it is behind, and the timelines of lanes
-//! that go on.
+//! Reads of one subscriber: the journal while the subscriber is behind, and timelines of lanes that
+//! catch up.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,19 +8,20 @@ use tracing::{debug, warn};
 
 use super::super::dead_letters::DeadLetterCause;
 use super::super::delivery::{DeliveryInput, LaneKey};
-use super::super::inbox::{ActorMessage, ReadState};
-use super::super::reader::{DroppedRange, MatchFilter, MatchedBatch, WindowRoom};
+use super::super::inbox::ActorMessage;
+use super::super::reader::{self, DroppedRange, MatchFilter, MatchedBatch, WindowRoom};
 use super::super::stage::DeliveryStage;
-use super::super::{DeliveryStageError, reader};
+use super::super::stage_error::DeliveryStageError;
+use super::super::tables::ReadState;
 use super::SubscriberActor;
 use crate::event::{EntityKey, Position};
 use crate::panics::PanicContainment;
 use crate::projection::ProjectionReadError;
 
-/// Records of a lane that are read at once when it goes on.
+/// Records in one page of a lane that catches up.
 const CATCH_UP_RECORDS: usize = 32;
 
-/// Frames that are read in one go where they are in memory.
+/// Frames read in one go from the journal's memory; then other actors get the thread.
 const FRAMES_AT_ONCE: usize = 16;
 
 impl SubscriberActor {
@@ -31,19 +32,20 @@ impl SubscriberActor {
         }
     }
 
-    /// Reads on if it is behind, and joins those who are live when it has come to them; falls
-    /// behind when it has to.
+    /// Reads on while the subscriber is behind, and goes live once it has caught up with the
+    /// dispatcher. Falls behind when the delivery accepts nothing.
     pub(super) fn read_ahead(&mut self) {
         let may_read =
             self.delivery.can_read() && !self.stage.deps.recovery.dead_letters.is_full(&self.id);
         if !may_read {
             if self.inbox.read_state() == ReadState::Live {
-                debug!(subscriber = %self.id, "falls behind");
+                debug!(subscriber = %self.id, "subscriber fell behind");
                 self.inbox
                     .set_read_state(ReadState::Behind(self.stage.position.get()));
             }
             return;
         }
+
         for _ in 0..FRAMES_AT_ONCE {
             let ReadState::Behind(from) = self.inbox.read_state() else {
                 return;
@@ -54,87 +56,90 @@ impl SubscriberActor {
             if from >= self.stage.position.get() {
                 return self.go_live();
             }
-            let Some(frame) = self.stage.deps.journal.recent(from) else {
+            let Some(frame) = self.stage.deps.journal.recent_frame_at(from) else {
                 return self.spawn_journal_read(from);
             };
-            let mut read = MatchedBatch::default();
-            match read.scan_frame(&frame, from, &self.match_filter(), self.window_room()) {
-                Ok(()) => self.accept_batch(read),
+            let mut batch = MatchedBatch::default();
+            match batch.scan_frame(&frame, from, &self.match_filter(), self.window_room()) {
+                Ok(()) => self.accept_batch(batch),
                 Err(error) => return self.stage.fail(ProjectionReadError::from(error)),
             }
         }
+        // There may be more in memory: continue with the next wakeup.
         self.inbox.wake();
     }
 
-    /// Becomes live, if nothing is held that the dispatcher's cursor has passed.
+    /// Goes live, unless the last checkpoint's cursor has passed a record that this actor holds: a
+    /// crash would then start after that record and lose it.
     fn go_live(&mut self) {
-        let vouched = self.stage.checkpoint_cursor.get();
-        if self.oldest_unsettled().is_none_or(|held| held >= vouched) {
-            debug!(subscriber = %self.id, "is live");
+        let stored = self.stage.checkpoint_cursor.get();
+        if self
+            .oldest_unsettled()
+            .is_none_or(|oldest| oldest >= stored)
+        {
+            debug!(subscriber = %self.id, "subscriber is live");
             self.inbox.set_read_state(ReadState::Live);
         }
     }
 
-    /// Reads where it may take a while.
+    /// Reads from the disk, on a thread that may block.
     fn spawn_journal_read(&mut self, from: Position) {
-        let (journal, wanted, room) = (
-            Arc::clone(&self.stage.deps.journal),
-            self.match_filter(),
-            self.window_room(),
-        );
-        let (inbox, stage, end) = (
-            Rc::clone(&self.inbox),
-            Rc::clone(&self.stage),
-            self.stage.position.get(),
-        );
+        let journal = Arc::clone(&self.stage.deps.journal);
+        let (filter, room) = (self.match_filter(), self.window_room());
+        let (inbox, stage) = (Rc::clone(&self.inbox), Rc::clone(&self.stage));
+        let end = self.stage.position.get();
+
         self.last_reading_number += 1;
         let number = self.last_reading_number;
         (self.reading_number, self.incoming_bytes) = (Some(number), room.bytes);
+
         actix_rt::spawn(async move {
-            let read = actix_rt::task::spawn_blocking(move || {
+            let batch = actix_rt::task::spawn_blocking(move || {
                 let _contained = PanicContainment::begin();
-                reader::read_matching(journal.as_ref(), (from, end), &wanted, room)
+                reader::read_matching(journal.as_ref(), (from, end), &filter, room)
             });
-            match read.await {
-                Ok(Ok(read)) => inbox.push_message(ActorMessage::BatchRead(number, read)),
+            match batch.await {
+                Ok(Ok(batch)) => inbox.push_message(ActorMessage::BatchRead(number, batch)),
                 Ok(Err(error)) => stage.fail(ProjectionReadError::from(error)),
                 Err(_) => stage.fail(DeliveryStageError::Panicked),
             }
         });
     }
 
-    /// Takes in what was read.
-    pub(super) fn accept_batch(&mut self, read: MatchedBatch) {
+    /// Hands the records of a finished read to the delivery.
+    pub(super) fn accept_batch(&mut self, batch: MatchedBatch) {
         self.end_reading();
         let MatchedBatch {
             items,
             dropped,
             end,
             ..
-        } = read;
+        } = batch;
         self.add_dropped(dropped);
         let ReadState::Behind(from) = self.inbox.read_state() else {
             return;
         };
         let end = end.unwrap_or(from);
         self.inbox.set_read_state(ReadState::Behind(end));
+
         self.step_delivery(DeliveryInput::RecordsMatched { items, end });
         self.begin_attempts();
     }
 
-    /// What was being read is here, or of no use any more.
+    /// Marks the running read as finished or obsolete; a later result of it is ignored.
     pub(super) fn end_reading(&mut self) {
         (self.reading_number, self.incoming_bytes) = (None, 0);
     }
 
+    /// Room for more records, by the subscriber's own window and by the stage's memory bound.
     pub(super) fn window_room(&self) -> WindowRoom {
-        let (events, bytes) = self.delivery.window_room();
+        let (events, window_bytes) = self.delivery.window_room();
+        let free_bytes = self
+            .window_bytes()
+            .saturating_sub(self.delivery.queued_bytes());
         WindowRoom {
             events,
-            bytes: bytes.min(
-                self.window_bytes()
-                    .saturating_sub(self.delivery.queued_bytes()),
-            ),
+            bytes: window_bytes.min(free_bytes),
         }
     }
 
@@ -145,31 +150,31 @@ impl SubscriberActor {
             .available_window(self.policy.bounds.window_bytes)
     }
 
-    /// Whether it is worth while to read: each time a part of a frame is decoded again.
+    /// Checks for a quarter of the window: each read decodes a part of a frame again, so small reads
+    /// cost too much.
     fn has_room(&self) -> bool {
         let WindowRoom { events, bytes } = self.window_room();
         events * 4 >= self.policy.bounds.window_events && bytes * 4 >= self.window_bytes()
     }
 
+    /// Reads the next records of a stopped lane that continues.
     pub(super) fn catch_up_lane(&mut self, lane: LaneKey, from_sequence: u64) {
-        let (inbox, stage, wanted) = (
-            Rc::clone(&self.inbox),
-            Rc::clone(&self.stage),
-            self.match_filter(),
-        );
+        let (inbox, stage) = (Rc::clone(&self.inbox), Rc::clone(&self.stage));
+        let filter = self.match_filter();
         let read_to = self.read_to();
+
         actix_rt::spawn(async move {
             let caught_up = match &lane {
                 LaneKey::Entity(entity) => {
-                    read_entity_lane(&stage, entity, from_sequence, read_to, &wanted).await
+                    read_entity_lane(&stage, entity, from_sequence, read_to, &filter).await
                 }
                 LaneKey::Record(position) => {
-                    read_record_lane(&stage, *position, from_sequence, &wanted).await
+                    read_record_lane(&stage, *position, from_sequence, &filter).await
                 }
             };
             match caught_up {
-                Ok((read, through, end)) => {
-                    let MatchedBatch { items, dropped, .. } = read;
+                Ok((batch, through, end)) => {
+                    let MatchedBatch { items, dropped, .. } = batch;
                     let input = DeliveryInput::LaneCaughtUp {
                         lane,
                         items,
@@ -192,8 +197,8 @@ impl SubscriberActor {
         }
     }
 
-    /// Notes what was not delivered, once something was read that is young enough, or all is read.
-    pub(super) fn record_dropped(&mut self) {
+    /// Adds one dead letter for the expired records, as soon as the read that found them is over.
+    pub(super) fn report_dropped(&mut self) {
         let Some(DroppedRange { first, last, count }) = self.dropped else {
             return;
         };
@@ -201,7 +206,14 @@ impl SubscriberActor {
             return;
         }
         self.dropped = None;
-        warn!(subscriber = %self.id, count, %first, %last, "deliveries given up, they were owed for too long");
+
+        warn!(
+            subscriber = %self.id,
+            count,
+            %first,
+            %last,
+            "undelivered events expired (delivery.hold_days)"
+        );
         self.stage.deps.recovery.dead_letters.add_range(
             &self.id,
             DeadLetterCause::Expired,
@@ -213,7 +225,8 @@ impl SubscriberActor {
     }
 }
 
-/// What was caught up: the records, up to which number, and before which position if that was all.
+/// Matched records, sequence number of the last record read, and, at the end of the timeline, the
+/// position before which all records were read.
 type CatchUpPage = (MatchedBatch, u64, Option<Position>);
 
 async fn read_entity_lane(
@@ -221,18 +234,18 @@ async fn read_entity_lane(
     entity: &EntityKey,
     from_sequence: u64,
     read_to: Position,
-    wanted: &MatchFilter,
+    filter: &MatchFilter,
 ) -> Result<CatchUpPage, ProjectionReadError> {
-    let stretch = stage
+    let page = stage
         .deps
         .reads
         .timeline_page(entity, from_sequence, CATCH_UP_RECORDS, read_to)
         .await?;
-    let through = (from_sequence + stretch.records.len() as u64).saturating_sub(1);
+    let through = (from_sequence + page.records.len() as u64).saturating_sub(1);
     Ok((
-        MatchedBatch::from_timeline(stretch.records, wanted),
+        MatchedBatch::from_timeline(page.records, filter),
         through,
-        stretch.end,
+        page.end,
     ))
 }
 
@@ -240,11 +253,11 @@ async fn read_record_lane(
     stage: &DeliveryStage,
     position: Position,
     sequence: u64,
-    wanted: &MatchFilter,
+    filter: &MatchFilter,
 ) -> Result<CatchUpPage, ProjectionReadError> {
     let stored = stage.deps.reads.await_record(position).await?;
     Ok((
-        MatchedBatch::from_timeline(stored.into_iter().collect(), wanted),
+        MatchedBatch::from_timeline(stored.into_iter().collect(), filter),
         sequence,
         Some(position.plus(1)),
     ))

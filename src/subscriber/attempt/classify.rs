@@ -1,55 +1,56 @@
-//! What an answer means: accepted, to be tried again, never to be accepted, or nothing more wanted.
+//! Classifies a response: accepted, to be retried, refused for good, or subscriber gone.
 //!
-//! | answer | means |
+//! | response | class |
 //! |---|---|
 //! | 2xx, and its body ends | accepted |
-//! | 410 | gone |
-//! | 408, 409, 425, 429 | try again |
+//! | 410 | gone: no more deliveries wanted |
+//! | 408, 409, 425, 429 | retried |
 //! | any other 4xx | refused |
-//! | all else: 1xx, 3xx (nothing is followed), 5xx, no answer | try again |
+//! | the rest: 1xx, 3xx (redirects are not followed), 5xx, no response | retried |
 //!
-//! A status that is no success decides alone, whatever becomes of the body behind it.
+//! A status outside 2xx decides alone; the body need not arrive completely.
 
 use bytes::Bytes;
 
 use super::super::AttemptFailure;
-use super::AttemptOutcome;
+use super::outcome::AttemptOutcome;
 use crate::event::Timestamp;
 use crate::retry_after::parse_retry_after;
 
-/// What came back, as far as it did.
+/// The part of a response that arrived.
 #[derive(Debug, Default)]
 pub(super) struct SubscriberResponse {
-    /// The status, once the head of an answer came.
+    /// Status; `None` until the head of a response has arrived.
     pub(super) status: Option<u16>,
-    /// The value of `Retry-After`.
+    /// Value of the header `Retry-After`, not parsed.
     pub(super) retry_after: Option<String>,
-    /// The beginning of the body.
+    /// Beginning of the body, as much as is read of it.
     pub(super) body: Bytes,
 }
 
-/// Why an answer did not come, or not to its end.
+/// Error for which a request was not sent or its response did not arrive completely.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct AttemptError {
-    /// A stable code.
+    /// Machine-readable code, one of the constants of this module.
     pub(super) code: &'static str,
-    /// One sentence for a person.
+    /// One sentence for an operator.
     pub(super) detail: String,
 }
 
-/// What an attempt came to that received `received`, at `now`.
+/// Returns the outcome of an attempt that received `response` by `now`, the time against which a
+/// date in `Retry-After` is read.
 pub(super) fn classify_response(
-    received: &SubscriberResponse,
-    broken: Option<AttemptError>,
+    response: &SubscriberResponse,
+    error: Option<AttemptError>,
     now: Timestamp,
 ) -> AttemptOutcome {
-    let (status, answer) = (received.status, received.body.clone());
+    let (status, answer) = (response.status, response.body.clone());
     let class = status.map(classify_status);
-    match (class, broken) {
+    match (class, error) {
         (Some(StatusClass::Accepted), None) => AttemptOutcome::Accepted,
-        (Some(StatusClass::Accepted) | None, broken) => {
+        (Some(StatusClass::Accepted) | None, error) => {
             let AttemptError { code, detail } =
-                broken.unwrap_or_else(|| AttemptError::broken_off("there was no answer"));
+                error.unwrap_or_else(|| AttemptError::broken_off("no response"));
             let failure = AttemptFailure {
                 status,
                 code,
@@ -85,7 +86,7 @@ pub(super) fn classify_response(
                 StatusClass::PermanentFailure => AttemptOutcome::PermanentFailure { failure },
                 StatusClass::Gone => AttemptOutcome::Gone { failure },
                 StatusClass::TransientFailure | StatusClass::Accepted => {
-                    let retry_after = received
+                    let retry_after = response
                         .retry_after
                         .as_deref()
                         .and_then(|value| parse_retry_after(value, now));
@@ -99,7 +100,7 @@ pub(super) fn classify_response(
     }
 }
 
-/// Stable codes of failures.
+// Machine-readable failure codes: they are stored and shown by the API, so they never change.
 pub(super) const STATUS: &str = "status";
 pub(super) const TIMEOUT: &str = "timeout";
 pub(super) const DNS: &str = "dns";
@@ -173,20 +174,23 @@ mod tests {
     }
 
     #[test]
-    fn only_what_failed_waits_for_the_subscriber_s_wish() {
-        let received = |status| SubscriberResponse {
+    fn only_a_retried_status_waits_for_retry_after() {
+        let response = |status| SubscriberResponse {
             status: Some(status),
             retry_after: Some("7".into()),
             body: Bytes::new(),
         };
-        let told = |status| classify_response(&received(status), None, Timestamp::default());
+        let classified = |status| classify_response(&response(status), None, Timestamp::default());
         let asked = Some(Duration::from_secs(7));
         assert!(
-            matches!(told(429), AttemptOutcome::TransientFailure { retry_after, .. } if retry_after == asked)
+            matches!(classified(429), AttemptOutcome::TransientFailure { retry_after, .. } if retry_after == asked)
         );
         assert!(
-            matches!(told(302), AttemptOutcome::TransientFailure { retry_after, .. } if retry_after == asked)
+            matches!(classified(302), AttemptOutcome::TransientFailure { retry_after, .. } if retry_after == asked)
         );
-        assert!(matches!(told(404), AttemptOutcome::PermanentFailure { .. }));
+        assert!(matches!(
+            classified(404),
+            AttemptOutcome::PermanentFailure { .. }
+        ));
     }
 }

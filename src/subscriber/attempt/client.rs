@@ -1,5 +1,5 @@
-//! The HTTP clients that all attempts share: bounded in time and in what is read, following
-//! nothing, going through no proxy.
+//! HTTP clients that all attempts share: they limit time and bytes read, follow no redirect and use
+//! no proxy.
 
 use std::error::Error;
 use std::io;
@@ -21,39 +21,39 @@ use super::target_address;
 use crate::config;
 use crate::error_chain;
 
-/// What of an answer is read. A subscriber has nothing to say but its status; this is for whoever
-/// looks for the fault.
+/// Bytes of a response that are read at most. Only the status matters to the delivery; the body
+/// helps an operator to find the fault.
 pub(super) const RESPONSE_READ_MAX_BYTES: usize = 16 * 1024;
 
-/// How long a connection waits for the next delivery: less than the 5 s after which common servers
-/// (Node, Apache, Uvicorn) close theirs, which would meet a delivery on its way.
+/// Time after which an idle connection is closed: less than the 5 s after which common servers
+/// (Node, Apache, Uvicorn) close theirs and would cut off a delivery under way.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How long connecting may take, so that within the usual timeout a second address of a host gets
-/// its turn.
+/// Limit for connecting to one address. The default timeout of an attempt (10 s) leaves time for a
+/// second address of the host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One request.
+/// A signed request, ready to be posted.
 #[derive(Debug)]
 pub(super) struct DeliveryRequest {
     pub(super) url: Url,
-    /// Whether it may lead to public addresses only.
+    /// True if only public addresses may be called, as for a URL given by the API.
     pub(super) is_checked: bool,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
 pub(super) struct DeliveryClients {
-    /// For URLs that were given through the API.
+    /// Client for URLs given by the API: its resolver drops addresses that are not public.
     checked: Client,
-    /// For those of the configuration.
+    /// Client for URLs of the configuration, which may lead anywhere.
     trusted: Client,
     allow_targets: Arc<[IpNet]>,
 }
 
 impl DeliveryClients {
     /// # Errors
-    /// When TLS cannot be set up.
+    /// TLS cannot be set up.
     pub(super) fn try_new(
         config: &config::DeliveryConfig,
         lookup: &Arc<dyn NameLookup>,
@@ -67,8 +67,8 @@ impl DeliveryClients {
                 .referer(false)
                 .connect_timeout(CONNECT_TIMEOUT)
                 .pool_idle_timeout(IDLE_TIMEOUT)
-                // Many subscribers may share a host: as many connections as attempts, or each would
-                // be closed for another's.
+                // Many subscribers may share a host. With fewer idle connections than attempts,
+                // each attempt would close the connection of another.
                 .pool_max_idle_per_host(config.attempts_max)
                 .build()
         };
@@ -79,52 +79,49 @@ impl DeliveryClients {
         })
     }
 
-    /// Posts `outgoing`, all of which may take `limit`: what was received of an answer, and why not
-    /// more of it if that is not all.
+    /// Posts `request` within `limit`, which covers connecting, sending and reading. Returns the
+    /// part of the response that arrived, with an error if it is not complete.
     pub(super) async fn post_request(
         &self,
-        outgoing: DeliveryRequest,
+        delivery: DeliveryRequest,
         limit: Duration,
     ) -> (SubscriberResponse, Option<AttemptError>) {
-        let mut received = SubscriberResponse::default();
-        if outgoing.is_checked
-            && let Err(refused) =
-                target_address::check_literal_host(&outgoing.url, &self.allow_targets)
+        let mut response = SubscriberResponse::default();
+        // An address in the URL itself is never resolved, so the resolver cannot check it.
+        if delivery.is_checked
+            && let Err(blocked) =
+                target_address::check_literal_host(&delivery.url, &self.allow_targets)
         {
-            return (
-                received,
-                Some(AttemptError {
-                    code: REFUSED_ADDRESS,
-                    detail: refused.to_string(),
-                }),
-            );
+            let error = AttemptError {
+                code: REFUSED_ADDRESS,
+                detail: blocked.to_string(),
+            };
+            return (response, Some(error));
         }
-        let client = if outgoing.is_checked {
+
+        let client = if delivery.is_checked {
             &self.checked
         } else {
             &self.trusted
         };
-        let mut request = Request::new(Method::POST, outgoing.url);
-        *request.headers_mut() = outgoing.headers;
-        *request.body_mut() = Some(Body::from(outgoing.body));
+        let mut request = Request::new(Method::POST, delivery.url);
+        *request.headers_mut() = delivery.headers;
+        *request.body_mut() = Some(Body::from(delivery.body));
+
         let mut body = Vec::new();
-        let broken = match timeout(
-            limit,
-            send_and_read(client, request, &mut received, &mut body),
-        )
-        .await
-        {
+        let exchange = send_and_read(client, request, &mut response, &mut body);
+        let error = match timeout(limit, exchange).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(to_attempt_error(&error)),
-            Err(_) => Some(timeout_error(limit, &received)),
+            Err(_) => Some(timeout_error(limit, &response)),
         };
-        received.body = body.into();
-        (received, broken)
+        response.body = body.into();
+        (response, error)
     }
 }
 
-/// Sends `request` and reads its answer into `received` and `body`, up to its end or to as much as
-/// is read.
+/// Sends `request` and reads the response into `received` and `body`, at most
+/// [`RESPONSE_READ_MAX_BYTES`] of the body. After an error both hold the part that arrived.
 async fn send_and_read(
     client: &Client,
     request: Request,
@@ -138,6 +135,7 @@ async fn send_and_read(
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok());
     received.retry_after = retry_after.map(ToOwned::to_owned);
+
     while let Some(piece) = response.chunk().await? {
         let room = RESPONSE_READ_MAX_BYTES - body.len();
         body.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -149,23 +147,23 @@ async fn send_and_read(
 }
 
 fn timeout_error(limit: Duration, received: &SubscriberResponse) -> AttemptError {
-    let what = if received.status.is_some() {
-        "the answer did not end"
+    let problem = if received.status.is_some() {
+        "response not complete"
     } else {
-        "there was no answer"
+        "no response"
     };
     AttemptError {
         code: TIMEOUT,
-        detail: format!("{what} within {} s", limit.as_secs_f64()),
+        detail: format!("{problem} within {} s", limit.as_secs_f64()),
     }
 }
 
-/// What became of an attempt without a whole answer. The error's own words hold the URL, and so
-/// whatever secret is in it.
+/// Describes the error of an attempt without a complete response. The text of the outermost error
+/// is not used: it holds the URL, and the URL may hold a secret.
 fn to_attempt_error(error: &reqwest::Error) -> AttemptError {
     let code = |code, detail: String| AttemptError { code, detail };
     if error.is_builder() {
-        return code(BAD_URL, "the URL cannot be called".into());
+        return code(BAD_URL, "invalid URL".into());
     }
     if let Some(unresolved) = find_cause::<ResolveError>(error) {
         return match unresolved {
@@ -175,17 +173,15 @@ fn to_attempt_error(error: &reqwest::Error) -> AttemptError {
             }
         };
     }
+
     let io = find_cause::<io::Error>(error).map(innermost_io_error);
     match io {
         _ if !error.is_connect() => code(BROKEN_OFF, root_cause_text(error)),
         _ if error.is_timeout() => code(
             TIMEOUT,
-            format!(
-                "there was no connection within {} s",
-                CONNECT_TIMEOUT.as_secs()
-            ),
+            format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
         ),
-        // What the system says of a connection is never one of these; what a handshake came to is.
+        // The operating system reports no connection with these kinds; a failed TLS handshake does.
         Some(io)
             if matches!(
                 io.kind(),
@@ -195,23 +191,23 @@ fn to_attempt_error(error: &reqwest::Error) -> AttemptError {
             code(TLS, io.to_string())
         }
         Some(io) => code(CONNECT, io.to_string()),
-        None => code(CONNECT, "there was no connection".into()),
+        None => code(CONNECT, "no connection".into()),
     }
 }
 
-/// What `error` began with. Only the outermost error knows the URL.
+/// Returns the text of the innermost cause of `error`. Only the outermost error holds the URL.
 fn root_cause_text(error: &reqwest::Error) -> String {
     let mut root = error.source();
     while let Some(inner) = root.and_then(Error::source) {
         root = Some(inner);
     }
     root.map_or_else(
-        || "the connection ended before the answer".into(),
+        || "connection closed before the response".into(),
         ToString::to_string,
     )
 }
 
-/// What a library wrapped once more: an `io::Error` is no source of one that holds it.
+/// Unwraps an `io::Error` inside an `io::Error`: the inner one is not in the chain of sources.
 fn innermost_io_error(mut error: &io::Error) -> &io::Error {
     while let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
         error = inner;
@@ -219,7 +215,7 @@ fn innermost_io_error(mut error: &io::Error) -> &io::Error {
     error
 }
 
-/// The first cause of `error` that is an `E`.
+/// Returns the first error in the chain of `error` that is an `E`.
 fn find_cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     let mut next = Some(error);
     while let Some(error) = next {

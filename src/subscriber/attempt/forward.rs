@@ -1,22 +1,22 @@
-//! The body of a message that goes to the CRM of an Instagram account.
+//! Builds the body of a message that is forwarded to the CRM of an Instagram account.
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::AttemptOutcome;
 use super::classify::{AttemptError, NO_MESSAGE};
+use super::outcome::AttemptOutcome;
 use crate::account::Account;
 use crate::entity::conversation::{IncomingMessage, MessageType, RECEIVED_EVENT};
 use crate::event::{Record, Timestamp};
 
-/// A message, as the CRM reads it.
+/// Body of a forwarded message; the contract gives the members.
 #[derive(Debug, Serialize)]
 struct ForwardBody<'a> {
     event: &'static str,
     message_id: &'a str,
     account_id: &'a str,
     sender_id: &'a str,
-    /// Not told by Instagram.
+    /// Always null: Instagram's webhooks do not hold the name.
     sender_username: Option<&'a str>,
     message: Option<&'a str>,
     message_type: MessageType,
@@ -25,10 +25,10 @@ struct ForwardBody<'a> {
     conversation_id: &'a str,
 }
 
-/// The body that brings `record`, an incoming message, to the CRM of `account`.
+/// Builds the body that forwards `record`, an incoming message, to the CRM of `account`.
 ///
 /// # Errors
-/// [`Broken`] if it is none.
+/// `no_message` if the record is not an incoming message.
 pub(super) fn build_forward_body(
     account: &Account,
     record: &Record,
@@ -36,7 +36,7 @@ pub(super) fn build_forward_body(
     let message = IncomingMessage::from_record(record);
     let message = message.ok_or_else(|| AttemptError {
         code: NO_MESSAGE,
-        detail: "the event is no message".into(),
+        detail: "event is not an incoming message".into(),
     })?;
     let body = ForwardBody {
         event: RECEIVED_EVENT,
@@ -55,7 +55,7 @@ pub(super) fn build_forward_body(
         .into())
 }
 
-/// RFC 3339 without a fraction where it would be zero.
+/// Formats `at` as RFC 3339, without a fraction if it is zero, as in the contract's examples.
 fn format_timestamp(at: Timestamp) -> String {
     let text = at.to_string();
     text.strip_suffix(".000Z")
@@ -63,8 +63,8 @@ fn format_timestamp(at: Timestamp) -> String {
         .unwrap_or(text)
 }
 
-/// What `outcome`, as it is by its status, is to an account: it stays what it is until it is
-/// removed, so nothing makes it gone.
+/// Treats 410 Gone as an ordinary refusal: an account exists until it is removed by the API, so no
+/// response disables it.
 pub(super) fn refine_forward_outcome(outcome: AttemptOutcome) -> AttemptOutcome {
     match outcome {
         AttemptOutcome::Gone { failure } => AttemptOutcome::PermanentFailure { failure },
@@ -80,8 +80,8 @@ mod tests {
     use crate::config::Secret;
     use crate::event::{EntityKey, Kind, Position};
 
-    /// The body of a message with these members of its change.
-    fn bodied(at: &str, content: &str) -> String {
+    /// Builds the body of a message with these members of its change.
+    fn body_of(at: &str, content: &str) -> String {
         let account = Account {
             id: "acc_xyz789".into(),
             instagram_account_id: "0987654321".into(),
@@ -115,12 +115,12 @@ mod tests {
     fn the_body_is_that_of_the_contract() {
         let content = r#""message_id":"mid_abc123","text":"Hello! When will my order ship?","message_type":"text""#;
         let expected = r#"{"event":"message.received","message_id":"mid_abc123","account_id":"acc_xyz789","sender_id":"1234567890","sender_username":null,"message":"Hello! When will my order ship?","message_type":"text","timestamp":"2025-11-08T10:30:00Z","instagram_message_id":"mid_abc123","conversation_id":"conv_1234567890_0987654321"}"#;
-        assert_eq!(bodied("2025-11-08T10:30:00Z", content), expected);
+        assert_eq!(body_of("2025-11-08T10:30:00Z", content), expected);
     }
 
     #[test]
     fn a_message_without_words_has_none_and_a_fraction_is_kept() {
-        let body = bodied(
+        let body = body_of(
             "2025-11-08T10:30:00.120Z",
             r#""message_id":"m","text":null,"message_type":"story_mention""#,
         );

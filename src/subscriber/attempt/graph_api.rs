@@ -1,14 +1,14 @@
-//! What Instagram's Graph API is sent, replies of an account, and what its answers mean.
+//! Builds replies for Instagram's Graph API, and refines outcomes by the API's error numbers.
 //!
-//! Its errors have a number of their own, and most of them come as a 400 or 403, those that pass
-//! too:
+//! The API answers most errors with 400 or 403, transient errors too; the error's number tells them
+//! apart:
 //!
 //! | error | meaning | |
 //! |---|---|---|
-//! | 1, 2, or marked `is_transient` | something failed over there | tried again |
-//! | 4, 17, 32, 341, 613, 80002, 80006 | too many calls | tried again |
-//! | 10 | among others: more than 24 hours after the last message | dead letter |
-//! | 190 | the access token has expired or was withdrawn | dead letter |
+//! | 1, 2, or marked `is_transient` | failure inside the API | retried |
+//! | 4, 17, 32, 341, 613, 80002, 80006 | rate limit reached | retried |
+//! | 10 | permission denied, or more than 24 hours after the last message | dead letter |
+//! | 190 | access token expired or revoked | dead letter |
 //! | any other, such as 100 or 551 | the reply cannot be sent | dead letter |
 
 use std::borrow::Cow;
@@ -18,18 +18,18 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::super::AttemptFailure;
-use super::AttemptOutcome;
 use super::classify::{AttemptError, NO_MESSAGE, NO_TOKEN, STATUS};
+use super::outcome::AttemptOutcome;
 use crate::config::Secret;
-use crate::entity::conversation::Reply;
+use crate::entity::conversation::ConversationReply;
 use crate::event::Record;
 
-/// As much of an error's message as is shown: they are sentences.
+/// Characters of an error's message that are shown at most: enough for one sentence.
 const MESSAGE_MAX_CHARACTERS: usize = 300;
 
-/// The headers that calls with `token` carry.
+/// Builds the headers that authenticate a call with `token`.
 pub(super) fn build_auth_headers(token: Option<&Secret>) -> HeaderMap {
-    // It was checked where it was given.
+    // The token was validated when it was configured, so no header is dropped here.
     let value =
         token.and_then(|token| HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok());
     let header = value.map(|mut value| {
@@ -39,10 +39,10 @@ pub(super) fn build_auth_headers(token: Option<&Secret>) -> HeaderMap {
     header.into_iter().collect()
 }
 
-/// The body of the reply that `record` is, to be sent with `token`.
+/// Builds the request body of the reply in `record`, to be sent with `token`.
 ///
 /// # Errors
-/// [`Broken`] if it is none, or without a token.
+/// `no_token` without a token, `no_message` if the record is not a reply.
 pub(super) fn build_reply_body(
     record: &Record,
     token: Option<&Secret>,
@@ -68,10 +68,10 @@ pub(super) fn build_reply_body(
     struct GraphText<'a> {
         text: &'a str,
     }
-    let reply = Reply::from_payload(&record.payload);
+    let reply = ConversationReply::from_payload(&record.payload);
     let reply = reply.ok_or_else(|| AttemptError {
         code: NO_MESSAGE,
-        detail: "the event is no reply".into(),
+        detail: "event is not a reply".into(),
     })?;
     let sent = GraphMessageBody {
         recipient: GraphRecipient {
@@ -84,7 +84,7 @@ pub(super) fn build_reply_body(
         .into())
 }
 
-/// An error as the Graph API words it.
+/// Body of an error response of the Graph API.
 #[derive(Deserialize)]
 struct GraphErrorBody<'a> {
     #[serde(borrow)]
@@ -102,7 +102,7 @@ struct GraphError<'a> {
 }
 
 impl GraphError<'_> {
-    /// Whether the same call can succeed later.
+    /// True if the same call can succeed later.
     fn is_retryable(&self) -> bool {
         self.is_transient || matches!(self.code, 1 | 2 | 4 | 17 | 32 | 341 | 613 | 80_002 | 80_006)
     }
@@ -117,25 +117,19 @@ impl GraphError<'_> {
         let subcode = error_subcode
             .map(|subcode| format!(" ({subcode})"))
             .unwrap_or_default();
-        let told = |message: &str| {
-            format!(
-                ": {}",
-                message
-                    .chars()
-                    .take(MESSAGE_MAX_CHARACTERS)
-                    .collect::<String>()
-            )
+        let excerpt = |message: &str| {
+            let text: String = message.chars().take(MESSAGE_MAX_CHARACTERS).collect();
+            format!(": {text}")
         };
-        let message = message.as_deref().map(told).unwrap_or_default();
+        let message = message.as_deref().map(excerpt).unwrap_or_default();
         format!("answered {status}, error {code}{subcode}{message}")
     }
 }
 
-/// What `outcome`, as it is by its status alone, is by what the Graph API says.
+/// Refines `outcome`, which was classified by its status, by the error in the response's body.
 pub(super) fn refine_reply_outcome(outcome: AttemptOutcome) -> AttemptOutcome {
     match outcome {
-        // The message is sent. The rest of the answer is worth no second one, which a person would
-        // read.
+        // The API has sent the message. A retry for an incomplete response would send it twice.
         AttemptOutcome::TransientFailure {
             failure:
                 AttemptFailure {
@@ -146,11 +140,11 @@ pub(super) fn refine_reply_outcome(outcome: AttemptOutcome) -> AttemptOutcome {
         } => AttemptOutcome::Accepted,
         AttemptOutcome::PermanentFailure { mut failure } | AttemptOutcome::Gone { mut failure } => {
             let (status, answer) = (failure.status.unwrap_or_default(), failure.answer.clone());
-            // What was refused before anything was sent has no answer.
-            let told = serde_json::from_slice(&answer)
+            // A failure before the request was sent has no response to parse.
+            let parsed = serde_json::from_slice(&answer)
                 .ok()
                 .filter(|_| failure.code == STATUS);
-            let Some(GraphErrorBody { error }) = told else {
+            let Some(GraphErrorBody { error }) = parsed else {
                 return AttemptOutcome::PermanentFailure { failure };
             };
             failure.detail = error.describe_error(status);
@@ -172,7 +166,7 @@ mod tests {
     use super::*;
     use crate::event::{EntityKey, Kind, Timestamp};
 
-    fn judged(status: u16, body: &str) -> AttemptOutcome {
+    fn refined(status: u16, body: &str) -> AttemptOutcome {
         let answer = Bytes::copy_from_slice(body.as_bytes());
         let failure = AttemptFailure {
             status: Some(status),
@@ -194,20 +188,20 @@ mod tests {
         for code in [1, 2, 4, 17, 32, 341, 613, 80_002, 80_006] {
             assert!(
                 matches!(
-                    judged(400, &error(code, "")),
+                    refined(400, &error(code, "")),
                     AttemptOutcome::TransientFailure { .. }
                 ),
                 "{code}"
             );
         }
         assert!(matches!(
-            judged(403, &error(7, r#", "is_transient": true"#)),
+            refined(403, &error(7, r#", "is_transient": true"#)),
             AttemptOutcome::TransientFailure { .. }
         ));
         for code in [10, 100, 190, 200, 368, 551] {
             assert!(
                 matches!(
-                    judged(400, &error(code, r#", "is_transient": false"#)),
+                    refined(400, &error(code, r#", "is_transient": false"#)),
                     AttemptOutcome::PermanentFailure { .. }
                 ),
                 "{code}"
@@ -215,7 +209,7 @@ mod tests {
         }
         for body in ["", "<html>", "{}", r#"{"error": {"code": "4"}}"#] {
             assert!(
-                matches!(judged(400, body), AttemptOutcome::PermanentFailure { .. }),
+                matches!(refined(400, body), AttemptOutcome::PermanentFailure { .. }),
                 "{body}"
             );
         }
@@ -223,13 +217,13 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_the_api_said() {
-        let outcome = judged(403, &error(10, r#", "error_subcode": 2534022"#));
+        let outcome = refined(403, &error(10, r#", "error_subcode": 2534022"#));
         assert_eq!(
             outcome.failure().expect("refused").detail,
             "answered 403, error 10 (2534022): Told."
         );
         assert_eq!(
-            judged(400, "?").failure().expect("refused").detail,
+            refined(400, "?").failure().expect("refused").detail,
             "answered 400"
         );
     }

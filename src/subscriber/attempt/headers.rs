@@ -1,4 +1,4 @@
-//! The headers of a delivery beside its signatures.
+//! Headers of a delivery other than its signatures.
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
@@ -6,23 +6,23 @@ use sha2::{Digest, Sha256};
 use crate::config::Secret;
 use crate::subscription::limits;
 
-/// Standard Webhooks: the same for every attempt at one event.
+/// Header of Standard Webhooks; its value is the same for every attempt at one event.
 pub(super) const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-/// The event's number among its entity's.
+/// Number of the record among its entity's records.
 pub(super) const SEQUENCE_HEADER: HeaderName = HeaderName::from_static("x-entity-sequence");
-/// There if a job brings the event again, so that its number may be lower than that of the one
-/// before.
+/// Present if a job delivers the event again. The sequence number may then be lower than that of
+/// the delivery before.
 pub(crate) const REPLAY_MARK: HeaderName = HeaderName::from_static("x-hookyard-replay");
-/// W3C Trace Context, level 1.
+/// Header of W3C Trace Context, level 1.
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The headers that a subscription chose. Those that it cannot have were refused when it was made,
-/// and are left out here too: one of them could end a request early.
+/// Builds the headers that a subscription configured. Reserved headers are refused by the API and
+/// left out here too: `content-length`, for example, could end a request early.
 pub(super) fn build_custom_headers(headers: &[(String, Secret)]) -> HeaderMap {
-    let possible = headers
+    let allowed = headers
         .iter()
         .filter(|(name, _)| !limits::is_reserved_header(name));
-    possible
+    allowed
         .filter_map(|(name, value)| parse_custom_header(name, value.expose()))
         .collect()
 }
@@ -36,20 +36,20 @@ fn parse_custom_header(name: &str, value: &str) -> Option<(HeaderName, HeaderVal
     Some((name, value))
 }
 
-/// The trace context of one attempt: one trace for everything about the event `id`, and a part of
-/// its own for this attempt, which `attempt` tells from any other.
+/// Builds the trace context of one attempt. All attempts at the event `id` share a trace id; the
+/// parent id is a hash of `attempt`, which is unique to the attempt.
 pub(super) fn build_traceparent(id: &str, attempt: &[&[u8]]) -> String {
     let trace = Sha256::digest(id);
-    let part = attempt
+    let parent = attempt
         .iter()
         .fold(Sha256::new_with_prefix(id), |hash, piece| {
             hash.chain_update(piece)
         })
         .finalize();
-    // Sampled: whether it is worth to be kept is for the subscriber to say.
+    // Flag "sampled": the subscriber decides for itself how many traces it keeps.
     format!(
         "00-{}-{}-01",
         hex::encode(&trace[..16]),
-        hex::encode(&part[..8])
+        hex::encode(&parent[..8])
     )
 }

@@ -1,4 +1,4 @@
-//! What the call log is told of an attempt.
+//! The entry of one attempt in the call log.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use bytes::Bytes;
 use reqwest::header::HeaderMap;
 
 use super::super::SubscriberId;
-use super::AttemptContext;
 use super::client::RESPONSE_READ_MAX_BYTES;
-use crate::call_log::{CallLog, Direction, Entry, REDACTED};
+use super::context::AttemptContext;
+use crate::call_log::{CallDirection, CallEntry, CallLog, REDACTED};
 use crate::event::{EventId, Timestamp};
 
-/// The longest beginning of an answer that is logged, in bytes.
+/// Bytes of a response that are logged at most.
 const RESPONSE_LOG_MAX_BYTES: usize = 2 * 1024;
 
-/// One attempt, as it is told to the call log.
+/// Entry of one attempt for the call log.
 #[derive(Clone, Debug)]
 pub struct AttemptLogEntry {
     pub(super) at: Timestamp,
@@ -32,11 +32,11 @@ pub struct AttemptLogEntry {
 }
 
 impl AttemptLogEntry {
-    /// The row of an attempt that begins at `at`.
+    /// Creates the entry of an attempt that begins at `at` and has no response yet.
     pub(super) fn new(
         at: Timestamp,
         subscriber: &SubscriberId,
-        sending: &AttemptContext<'_>,
+        context: &AttemptContext<'_>,
     ) -> Self {
         Self {
             at,
@@ -45,38 +45,39 @@ impl AttemptLogEntry {
             status: None,
             code: None,
             duration: Duration::ZERO,
-            event_id: sending.event_id,
-            event_type: sending.event.to_owned(),
+            event_id: context.event_id,
+            event_type: context.event.to_owned(),
             headers: HeaderMap::new(),
             body_bytes: 0,
             answer: Bytes::new(),
-            attempt: sending.number.attempt,
+            attempt: context.number.attempt,
         }
     }
 
-    /// How long it took.
+    /// Duration from the start to the end of the attempt.
     #[must_use]
     pub const fn duration(&self) -> Duration {
         self.duration
     }
 
-    /// The status of the answer, if there was one.
+    /// Status of the response; `None` if none arrived.
     #[must_use]
     pub const fn status(&self) -> Option<u16> {
         self.status
     }
 
-    /// The beginning of the answer.
+    /// Beginning of the response's body.
     #[must_use]
     pub const fn answer(&self) -> &Bytes {
         &self.answer
     }
 
-    /// Adds its row to `log`; there is another attempt at `next_attempt_at`, if there is one.
-    pub fn append(&self, log: &CallLog, next_attempt_at: Option<Timestamp>) {
-        let entry = Entry {
+    /// Appends the entry to `log`. The next attempt is due at `next_attempt_at`; `None` if there is
+    /// no other.
+    pub fn append_to_log(&self, log: &CallLog, next_attempt_at: Option<Timestamp>) {
+        let entry = CallEntry {
             at: self.at,
-            direction: Direction::Outgoing,
+            direction: CallDirection::Outgoing,
             source: &self.source,
             method: "POST",
             path: &self.path,
@@ -87,7 +88,7 @@ impl AttemptLogEntry {
             event_ids: self.event_id.as_slice(),
             body_bytes: Some(self.body_bytes as u64),
             answer: Some(response_excerpt(&self.answer)).filter(|answer| !answer.is_empty()),
-            // Of a longer one only the beginning was read.
+            // Unknown for a longer response, of which only the beginning was read.
             answer_bytes: (self.answer.len() < RESPONSE_READ_MAX_BYTES)
                 .then_some(self.answer.len() as u64),
             attempt: Some(self.attempt),
@@ -98,7 +99,7 @@ impl AttemptLogEntry {
     }
 }
 
-/// The headers, without the values that a subscription holds as secrets.
+/// Redacts the values that a subscription holds as secrets.
 fn redact_sensitive(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
     headers.iter().map(|(name, value)| {
         let value = if value.is_sensitive() {
@@ -110,7 +111,7 @@ fn redact_sensitive(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> 
     })
 }
 
-/// The beginning of `answer`, which ends between two characters if it is text.
+/// Returns the beginning of `answer`. Text is cut between two characters.
 fn response_excerpt(answer: &[u8]) -> &[u8] {
     if answer.len() <= RESPONSE_LOG_MAX_BYTES {
         return answer;

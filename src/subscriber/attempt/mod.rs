@@ -1,18 +1,20 @@
-//! One attempt at one delivery: the body, its signatures, the call, and what its answer means.
+//! Makes one attempt at a delivery: builds, signs and posts the request, classifies the response.
 //!
 //! ```text
-//!  profile ──prepared──┐
-//!                      ├─> request ──client──> subscriber      (resolver: only addresses that may be called)
-//!  item ──body, keys───┘                           │
-//!                           outcome <──judge── answer ──> the call log's row
+//!  policy ──prepared_target──┐
+//!                            ├─> request ──client──> subscriber    (resolver: public addresses)
+//!  record ──body, signing────┘                           │
+//!                              outcome <──classify── response ──> log_entry ──> call log
 //! ```
 
 mod classify;
 mod client;
+mod context;
 mod forward;
 mod graph_api;
 mod headers;
 mod log_entry;
+mod outcome;
 mod prepared_target;
 mod resolver;
 pub mod signing;
@@ -21,87 +23,36 @@ pub mod target_address;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::classify::{AttemptError, SubscriberResponse, classify_response};
 use self::client::DeliveryClients;
+use self::context::AttemptContext;
 use self::prepared_target::{AttemptHeaderValues, PreparedTarget, TargetCache};
 use self::resolver::NameLookup;
 use self::system_resolver::SystemResolver;
 use super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
-use super::{AttemptFailure, OutboundRecord, SubscriberId};
+use super::{OutboundRecord, SubscriberId};
 use crate::clock::Clock;
 use crate::config;
 use crate::event::{EventId, StoreIncarnation, Timestamp};
 
+pub use context::AttemptNumber;
 pub use log_entry::AttemptLogEntry;
+pub use outcome::AttemptOutcome;
 pub(super) use system_resolver::LOOKUPS_MAX;
 
-/// What an attempt came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AttemptOutcome {
-    /// It was accepted.
-    Accepted,
-    /// It may work later.
-    TransientFailure {
-        /// Why it did not.
-        failure: AttemptFailure,
-        /// The least pause that the subscriber asked for.
-        retry_after: Option<Duration>,
-    },
-    /// It will not work.
-    PermanentFailure {
-        /// Why.
-        failure: AttemptFailure,
-    },
-    /// The subscriber wants nothing any more (410).
-    Gone {
-        /// What it said.
-        failure: AttemptFailure,
-    },
-}
+/// Name of the event that tests a subscription.
+const PING: &str = "ping";
 
-impl AttemptOutcome {
-    /// Why it did not succeed, if it did not.
-    #[must_use]
-    pub const fn failure(&self) -> Option<&AttemptFailure> {
-        match self {
-            Self::Accepted => None,
-            Self::TransientFailure { failure, .. }
-            | Self::PermanentFailure { failure }
-            | Self::Gone { failure } => Some(failure),
-        }
-    }
-}
-
-/// An attempt that was made.
+/// Result of one attempt that was made.
 #[derive(Clone, Debug)]
 pub struct AttemptReport {
-    /// What it came to.
+    /// Outcome, from which the delivery decides about the next attempt.
     pub outcome: AttemptOutcome,
-    /// What the call log is told of it, once it is known what comes next.
+    /// Entry for the call log; written once the time of the next attempt is known.
     pub call: AttemptLogEntry,
-}
-
-/// Which attempt at a delivery it is. A number alone is one of an ordinary delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttemptNumber {
-    /// Its number, from 1.
-    pub attempt: u32,
-    /// Whether a job brings the event again, out of its entity's order: what subscribers can tell
-    /// it by.
-    pub is_replay: bool,
-}
-
-impl From<u32> for AttemptNumber {
-    fn from(attempt: u32) -> Self {
-        Self {
-            attempt,
-            is_replay: false,
-        }
-    }
 }
 
 /// Makes attempts. Cheap to clone; all clones share their connections.
@@ -110,43 +61,29 @@ pub struct AttemptSender(Arc<AttemptSenderInner>);
 
 struct AttemptSenderInner {
     clients: DeliveryClients,
-    prepared: TargetCache,
+    targets: TargetCache,
     incarnation: StoreIncarnation,
     clock: Arc<dyn Clock>,
 }
 
 impl fmt::Debug for AttemptSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Caller")
+        f.write_str("AttemptSender")
     }
 }
 
-/// What is sent, and about what.
-struct AttemptContext<'a> {
-    id: String,
-    event_id: Option<EventId>,
-    event: &'a str,
-    event_at: Timestamp,
-    sequence: u64,
-    number: AttemptNumber,
-}
-
 impl AttemptSender {
-    /// A caller for the records of a store's `incarnation`.
+    /// Creates a sender for the records of the store's `incarnation`.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
+    /// TLS cannot be set up.
     pub fn try_new(
         config: &config::DeliveryConfig,
         incarnation: StoreIncarnation,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, reqwest::Error> {
-        Self::with_name_lookup(
-            config,
-            incarnation,
-            clock,
-            Arc::new(SystemResolver::default()),
-        )
+        let lookup = Arc::new(SystemResolver::default());
+        Self::with_name_lookup(config, incarnation, clock, lookup)
     }
 
     fn with_name_lookup(
@@ -156,137 +93,111 @@ impl AttemptSender {
         lookup: Arc<dyn NameLookup>,
     ) -> Result<Self, reqwest::Error> {
         let clients = DeliveryClients::try_new(config, &lookup)?;
-        let prepared = TargetCache::new(config.subscriptions_max);
+        let targets = TargetCache::new(config.subscriptions_max);
         Ok(Self(Arc::new(AttemptSenderInner {
             clients,
-            prepared,
+            targets,
             incarnation,
             clock,
         })))
     }
 
-    /// Makes the attempt `which` at bringing `item` to the subscriber of `profile`.
+    /// Makes the attempt `number` at delivering `item` to the subscriber of `policy`.
     pub async fn send_delivery(
         &self,
-        profile: &DeliveryPolicy,
+        policy: &DeliveryPolicy,
         item: &OutboundRecord,
-        which: impl Into<AttemptNumber>,
+        number: impl Into<AttemptNumber>,
     ) -> AttemptReport {
         let event_id = EventId::new(self.0.incarnation, item.position);
-        let sending = AttemptContext {
+        let context = AttemptContext {
             id: event_id.to_string(),
             event_id: Some(event_id),
             event: &item.record.event_type,
             event_at: item.record.at,
             sequence: item.sequence,
-            number: which.into(),
+            number: number.into(),
         };
-        self.send_attempt(profile, sending, |prepared| prepared.build_body(item))
+        self.send_attempt(policy, context, |target| target.build_body(item))
             .await
     }
 
-    /// Sends the subscriber of `profile` a signed `ping`, which has no entity's place.
-    pub async fn send_ping(&self, profile: &DeliveryPolicy) -> AttemptReport {
+    /// Sends a signed `ping` to the subscriber of `policy`. A ping belongs to no entity.
+    pub async fn send_ping(&self, policy: &DeliveryPolicy) -> AttemptReport {
         let at = self.0.clock.wall();
-        let id = format!("ping_{:x}", at.as_micros());
-        let sending = AttemptContext {
-            id,
+        let context = AttemptContext {
+            id: format!("ping_{:x}", at.as_micros()),
             event_id: None,
             event: PING,
             event_at: at,
             sequence: 0,
             number: 1.into(),
         };
-        self.send_attempt(profile, sending, |_| Ok(build_ping_body(&profile.id, at)))
+        self.send_attempt(policy, context, |_| Ok(build_ping_body(&policy.id, at)))
             .await
     }
 
-    /// Drops what is kept ready for `id`, of which no more attempts are expected.
+    /// Drops the prepared target of `id`, to which no more attempts are expected.
     pub fn forget(&self, id: &SubscriberId) {
-        self.0.prepared.forget(id);
+        self.0.targets.forget(id);
     }
 
     async fn send_attempt(
         &self,
-        profile: &DeliveryPolicy,
-        sending: AttemptContext<'_>,
-        body: impl FnOnce(&PreparedTarget) -> Result<Bytes, AttemptError>,
+        policy: &DeliveryPolicy,
+        context: AttemptContext<'_>,
+        build_body: impl FnOnce(&PreparedTarget) -> Result<Bytes, AttemptError>,
     ) -> AttemptReport {
         let (at, began) = (self.0.clock.wall(), self.0.clock.monotonic());
-        let mut call = AttemptLogEntry::new(at, &profile.id, &sending);
-        let request = self
-            .0
-            .prepared
-            .get_or_prepare(profile)
-            .and_then(|prepared| {
-                call.path = prepared.url_path().to_owned();
-                let part = at.as_micros().to_be_bytes();
-                let trace = headers::build_traceparent(
-                    &sending.id,
-                    &[
-                        call.source.as_bytes(),
-                        &part,
-                        &sending.number.attempt.to_be_bytes(),
-                    ],
-                );
-                let AttemptContext {
-                    id,
-                    event,
-                    event_at,
-                    sequence,
-                    number: which,
-                    ..
-                } = &sending;
-                let is_replay = which.is_replay;
-                let attempt = AttemptHeaderValues {
-                    id,
-                    event,
-                    event_at: *event_at,
-                    at,
-                    sequence: *sequence,
-                    is_replay,
-                    trace: &trace,
-                };
-                Ok(prepared.build_request(&attempt, body(&prepared)?))
-            });
-        let (received, broken) = match request {
+        let mut call = AttemptLogEntry::new(at, &policy.id, &context);
+
+        // The path is logged even if no body can be built for it.
+        let target = self.0.targets.get_or_prepare(policy);
+        let request = target.and_then(|target| {
+            call.path = target.url_path().to_owned();
+            let attempt = context.number.attempt.to_be_bytes();
+            let micros = at.as_micros().to_be_bytes();
+            let trace = headers::build_traceparent(
+                &context.id,
+                &[call.source.as_bytes(), &micros, &attempt],
+            );
+            let values = AttemptHeaderValues {
+                id: &context.id,
+                event: context.event,
+                event_at: context.event_at,
+                at,
+                sequence: context.sequence,
+                is_replay: context.number.is_replay,
+                trace: &trace,
+            };
+            Ok(target.build_request(&values, build_body(&target)?))
+        });
+
+        let (response, error) = match request {
             Ok(request) => {
                 call.headers = request.headers.clone();
                 call.body_bytes = request.body.len();
-                self.0.clients.post_request(request, profile.timeout).await
+                self.0.clients.post_request(request, policy.timeout).await
             }
-            Err(broken) => (SubscriberResponse::default(), Some(broken)),
+            Err(error) => (SubscriberResponse::default(), Some(error)),
         };
-        let duration = self.0.clock.monotonic().saturating_sub(began);
-        let outcome = classify_response(&received, broken, at.saturating_add(duration));
-        let outcome = match &profile.target {
+        call.duration = self.0.clock.monotonic().saturating_sub(began);
+
+        let outcome = classify_response(&response, error, at.saturating_add(call.duration));
+        let outcome = match &policy.target {
             DeliveryTarget::Webhook(_) | DeliveryTarget::AutoReply => outcome,
             DeliveryTarget::Forward { .. } => forward::refine_forward_outcome(outcome),
             DeliveryTarget::Reply { .. } => graph_api::refine_reply_outcome(outcome),
         };
-        let SubscriberResponse {
-            status,
-            body: answer,
-            ..
-        } = received;
-        let code = outcome.failure().map(|failure| failure.code);
-        AttemptReport {
-            outcome,
-            call: AttemptLogEntry {
-                status,
-                code,
-                duration,
-                answer,
-                ..call
-            },
-        }
+
+        call.code = outcome.failure().map(|failure| failure.code);
+        call.status = response.status;
+        call.answer = response.body;
+        AttemptReport { outcome, call }
     }
 }
 
-/// The name of the event that tests a subscription.
-const PING: &str = "ping";
-
-/// The body of a ping: like that of any event.
+/// Builds the body of a ping, in the envelope of any event.
 fn build_ping_body(id: &SubscriberId, at: Timestamp) -> Bytes {
     let name = id.to_string();
     let number = name.rsplit(':').next().unwrap_or_default();

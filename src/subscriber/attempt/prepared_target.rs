@@ -1,5 +1,4 @@
-//! What every attempt at one subscriber has in common, made once: its URL, its fixed headers, its
-//! keys.
+//! Prepares what all attempts to one subscriber share: its URL, fixed headers and signing keys.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,25 +19,25 @@ use crate::provider::HmacKey;
 use crate::subscription::envelope;
 use crate::subscription::expression::EvaluationError;
 
-/// What one attempt adds.
+/// Values that differ between the attempts to one target.
 pub(super) struct AttemptHeaderValues<'a> {
-    /// The value of `webhook-id`.
+    /// Value of the header `webhook-id`.
     pub(super) id: &'a str,
-    /// The event's name.
+    /// Name of the event type.
     pub(super) event: &'a str,
-    /// The event's own time.
+    /// Time at which the event happened.
     pub(super) event_at: Timestamp,
-    /// When it is made.
+    /// Time at which the attempt begins.
     pub(super) at: Timestamp,
-    /// The record's number among its entity's.
+    /// Number of the record among its entity's records.
     pub(super) sequence: u64,
-    /// Whether a job brings it again.
+    /// True if a job delivers the event again.
     pub(super) is_replay: bool,
-    /// W3C trace context.
+    /// Value of the header `traceparent`.
     pub(super) trace: &'a str,
 }
 
-/// A target, ready to be called.
+/// A target with parsed URL and derived keys.
 pub(super) struct PreparedTarget {
     target: DeliveryTarget,
     url: Url,
@@ -48,17 +47,17 @@ pub(super) struct PreparedTarget {
 }
 
 enum TargetSigner {
-    /// In the styles of a subscription.
+    /// Signs in the styles that the subscription chose.
     Styles(Box<DeliverySigner>),
-    /// As Instagram does.
+    /// Signs as Instagram's own webhooks do.
     Hub(HmacKey),
-    /// Nothing: the other side knows us by a token.
+    /// Signs nothing: a token in the headers authenticates the call.
     Unsigned,
 }
 
 impl PreparedTarget {
     fn try_new(target: &DeliveryTarget) -> Result<Self, AttemptError> {
-        let (url, is_checked, mut headers, signs) = match target {
+        let (url, is_checked, mut headers, signer) = match target {
             DeliveryTarget::Webhook(subscription) => {
                 let custom = headers::build_custom_headers(&subscription.headers);
                 let signer = DeliverySigner::new(
@@ -99,7 +98,8 @@ impl PreparedTarget {
         let url = Url::parse(url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let url = url.ok_or_else(|| bad_url_error("the URL cannot be called"))?;
+        let url =
+            url.ok_or_else(|| bad_url_error("invalid URL: expected http or https and a host"))?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(
             USER_AGENT,
@@ -110,24 +110,27 @@ impl PreparedTarget {
             url,
             is_checked,
             headers,
-            signer: signs,
+            signer,
         })
     }
 
-    /// The path of its URL.
+    /// Path of the URL, without the query, which may hold a secret.
     pub(super) fn url_path(&self) -> &str {
         self.url.path()
     }
 
-    /// The body of a delivery of `item`.
+    /// Builds the body of a delivery of `item`.
+    ///
+    /// # Errors
+    /// The transform failed, or the record has no message for this target.
     pub(super) fn build_body(&self, item: &OutboundRecord) -> Result<Bytes, AttemptError> {
         match &self.target {
             DeliveryTarget::Webhook(subscription) => match &subscription.transform {
                 Some(transform) => transform
-                    .body(&item.record)
+                    .render_body(&item.record)
                     .map(Bytes::from)
                     .map_err(|failed| transform_error(&failed)),
-                None => Ok(envelope::body(&item.record).into()),
+                None => Ok(envelope::encode_envelope(&item.record).into()),
             },
             DeliveryTarget::Forward { account, .. } => {
                 forward::build_forward_body(account, &item.record)
@@ -139,7 +142,7 @@ impl PreparedTarget {
         }
     }
 
-    /// The request that brings `body`.
+    /// Builds the signed request with `body`.
     pub(super) fn build_request(
         &self,
         attempt: &AttemptHeaderValues<'_>,
@@ -187,7 +190,7 @@ impl PreparedTarget {
         }
     }
 
-    /// Whether it was made of this very definition.
+    /// True if it was prepared from this very definition, so that it is not out of date.
     fn is_made_from(&self, target: &DeliveryTarget) -> bool {
         match (&self.target, target) {
             (DeliveryTarget::Webhook(own), DeliveryTarget::Webhook(other)) => {
@@ -224,7 +227,7 @@ impl PreparedTarget {
 fn transform_error(error: &EvaluationError) -> AttemptError {
     AttemptError {
         code: TRANSFORM_FAILED,
-        detail: format!("the transform made no body: {error}"),
+        detail: format!("transform failed: {error}"),
     }
 }
 
@@ -235,11 +238,10 @@ fn bad_url_error(detail: &str) -> AttemptError {
     }
 }
 
-/// What is prepared, by subscriber. What is there of a definition that has changed since is made
-/// anew.
+/// Prepared targets by subscriber. A target whose definition has changed is prepared again.
 pub(super) struct TargetCache {
     prepared: Mutex<HashMap<SubscriberId, Arc<PreparedTarget>>>,
-    /// When there are as many, all are dropped: they are soon made again.
+    /// Number of targets at which all are dropped; they are cheap to prepare again.
     max: usize,
 }
 
@@ -253,22 +255,21 @@ impl TargetCache {
 
     pub(super) fn get_or_prepare(
         &self,
-        profile: &DeliveryPolicy,
+        policy: &DeliveryPolicy,
     ) -> Result<Arc<PreparedTarget>, AttemptError> {
-        let known = || self.prepared.lock();
-        if let Some(found) = known()
-            .get(&profile.id)
-            .filter(|found| found.is_made_from(&profile.target))
-        {
-            return Ok(Arc::clone(found));
+        let is_current = |target: &&Arc<PreparedTarget>| target.is_made_from(&policy.target);
+        if let Some(target) = self.prepared.lock().get(&policy.id).filter(is_current) {
+            return Ok(Arc::clone(target));
         }
-        let made = Arc::new(PreparedTarget::try_new(&profile.target)?);
-        let mut known = known();
-        if known.len() >= self.max {
-            known.clear();
+
+        // Prepared without the lock: deriving keys takes a while.
+        let target = Arc::new(PreparedTarget::try_new(&policy.target)?);
+        let mut prepared = self.prepared.lock();
+        if prepared.len() >= self.max {
+            prepared.clear();
         }
-        known.insert(profile.id.clone(), Arc::clone(&made));
-        Ok(made)
+        prepared.insert(policy.id.clone(), Arc::clone(&target));
+        Ok(target)
     }
 
     pub(super) fn forget(&self, id: &SubscriberId) {

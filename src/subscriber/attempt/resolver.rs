@@ -1,5 +1,5 @@
-//! Looks names up and drops the addresses that may not be called, so that what was checked is what
-//! is connected to.
+//! Resolves host names and drops addresses that may not be called. The client connects only to
+//! addresses that passed this check, so a name cannot change its address in between.
 
 use std::fmt;
 use std::future::Future;
@@ -13,36 +13,36 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::target_address::{self, BlockedAddressError};
 
-/// What a look-up gives.
+/// Future with the addresses of one name, the best first.
 pub(super) type LookupFuture = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
-/// Finds the addresses of a name.
+/// Source of addresses; a test scripts it.
 pub(super) trait NameLookup: Send + Sync + 'static {
-    /// The addresses of `name`, the best first.
+    /// Starts looking up the addresses of `name`.
     fn find_addresses(&self, name: &str) -> LookupFuture;
 }
 
-/// Why a name leads nowhere.
+/// Error for which a host name has no address to connect to.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ResolveError {
-    #[error("the name cannot be looked up")]
+    #[error("host name lookup failed")]
     LookupFailed(#[source] io::Error),
-    #[error("the name has no address")]
+    #[error("host name has no address")]
     NoAddress,
-    #[error("the name leads nowhere public: {0}")]
+    #[error("host resolves only to non-public addresses: {0}")]
     Blocked(#[source] BlockedAddressError),
 }
 
-/// Gives the HTTP client only such addresses as it may connect to.
+/// Resolver of the HTTP client that returns only addresses which may be called.
 pub(super) struct GuardedResolver {
     lookup: Arc<dyn NameLookup>,
-    /// Networks that need not be public; `None` means that all may be called.
+    /// Networks that may be called although they are not public; `None` disables the check.
     allow_targets: Option<Arc<[IpNet]>>,
 }
 
 impl fmt::Debug for GuardedResolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Checked")
+        f.write_str("GuardedResolver")
     }
 }
 
@@ -64,7 +64,7 @@ impl Resolve for GuardedResolver {
         Box::pin(async move {
             let found = found.await.map_err(ResolveError::LookupFailed)?;
             let addresses = retain_allowed(found, allowed.as_deref())?;
-            // The port is that of the URL.
+            // With port 0 the client takes the port of the URL.
             let sockets = addresses
                 .into_iter()
                 .map(|address| SocketAddr::new(address, 0));
@@ -73,23 +73,26 @@ impl Resolve for GuardedResolver {
     }
 }
 
-/// Those of `found` that may be called.
+/// Keeps the addresses of `found` that may be called.
+///
+/// # Errors
+/// None may be called; the error names the first that was dropped.
 fn retain_allowed(
     found: Vec<IpAddr>,
     allow_targets: Option<&[IpNet]>,
 ) -> Result<Vec<IpAddr>, ResolveError> {
-    let mut refused = None;
+    let mut blocked = None;
     let mut callable = found;
     callable.retain(|address| {
         let checked = allow_targets.map_or(Ok(()), |allowed| {
             target_address::check_address(*address, allowed)
         });
         let is_callable = checked.is_ok();
-        refused = refused.take().or(checked.err());
+        blocked = blocked.take().or(checked.err());
         is_callable
     });
     if callable.is_empty() {
-        return Err(refused.map_or(ResolveError::NoAddress, ResolveError::Blocked));
+        return Err(blocked.map_or(ResolveError::NoAddress, ResolveError::Blocked));
     }
     Ok(callable)
 }

@@ -1,4 +1,4 @@
-//! The signatures of a delivery, in the styles that its subscriber chose.
+//! Signs a delivery in the styles that its subscription chose.
 //!
 //! | style | headers |
 //! |---|---|
@@ -7,8 +7,8 @@
 //! | `hub` | `X-Hub-Signature-256`: `sha256=` and hex HMAC-SHA256 of the body |
 //! | `v1a` | as `standard`, with `v1a,` and base64 Ed25519 of the same |
 //!
-//! For some time after a rotation `webhook-signature` carries a signature of the previous secret
-//! too; the other styles have room for one, that of the present secret.
+//! For some time after a rotation `webhook-signature` also carries a signature with the previous
+//! secret. The other styles have room for one signature, made with the current secret.
 
 use std::fmt;
 
@@ -31,26 +31,26 @@ const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const HUB_SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
 
-/// What is signed.
+/// Values that go into the signatures of one attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct SigningInput<'a> {
-    /// The value of `webhook-id`.
+    /// Value of the header `webhook-id`.
     pub id: &'a str,
-    /// The event's name.
+    /// Name of the event type.
     pub event: &'a str,
-    /// The event's own time.
+    /// Time at which the event happened.
     pub event_at: Timestamp,
-    /// When the attempt is made.
+    /// Time at which the attempt begins.
     pub attempt_at: Timestamp,
-    /// The body, to the last byte.
+    /// The complete body, byte by byte as it is sent.
     pub body: &'a [u8],
 }
 
-/// The keys of one subscription, ready to sign with. Never shown.
+/// Signing keys of one subscription. `Debug` shows nothing of them.
 pub struct DeliverySigner {
     crm: Option<(HeaderValue, HmacKey)>,
     hub: Option<HmacKey>,
-    /// The present secret's key, then the previous one's and until when that counts.
+    /// Key of the current secret, then keys of previous secrets with the end of their validity.
     standard: Vec<(HmacKey, Option<Timestamp>)>,
     v1a: Option<SigningKey>,
 }
@@ -62,7 +62,7 @@ impl fmt::Debug for DeliverySigner {
 }
 
 impl DeliverySigner {
-    /// Makes of `secrets` the keys for `styles`, for the subscription `id`.
+    /// Derives from `secrets` the keys for `styles` of the subscription `id`.
     #[must_use]
     pub fn new(
         id: subscription::SubscriptionId,
@@ -70,7 +70,7 @@ impl DeliverySigner {
         styles: &[SigningStyle],
     ) -> Self {
         let has = |style| styles.contains(&style);
-        let whole = || <HmacKey>::new(secrets.current.expose().as_bytes());
+        let current = || <HmacKey>::new(secrets.current.expose().as_bytes());
         let previous = secrets
             .previous
             .iter()
@@ -81,8 +81,8 @@ impl DeliverySigner {
                 .collect()
         };
         Self {
-            crm: has(SigningStyle::Crm).then(|| (id.into(), whole())),
-            hub: has(SigningStyle::Hub).then(whole),
+            crm: has(SigningStyle::Crm).then(|| (id.into(), current())),
+            hub: has(SigningStyle::Hub).then(current),
             standard: if has(SigningStyle::Standard) {
                 standard()
             } else {
@@ -96,46 +96,44 @@ impl DeliverySigner {
         }
     }
 
-    /// Adds the signatures of `message` to `headers`.
-    pub fn sign(&self, message: &SigningInput<'_>, headers: &mut HeaderMap) {
+    /// Adds the signatures of `input` to `headers`.
+    pub fn sign(&self, input: &SigningInput<'_>, headers: &mut HeaderMap) {
         if let Some((id, key)) = &self.crm {
             headers.insert(CRM_ID, id.clone());
-            headers.insert(CRM_EVENT, to_header_value(message.event));
-            headers.insert(
-                CRM_TIMESTAMP,
-                to_header_value(&message.event_at.to_string()),
-            );
+            headers.insert(CRM_EVENT, to_header_value(input.event));
+            headers.insert(CRM_TIMESTAMP, to_header_value(&input.event_at.to_string()));
             headers.insert(
                 CRM_SIGNATURE,
-                to_header_value(&hex::encode(key.tag(&[message.body]))),
+                to_header_value(&hex::encode(key.tag(&[input.body]))),
             );
         }
         if let Some(key) = &self.hub {
-            headers.insert(HUB_SIGNATURE, hub_signature(key, message.body));
+            headers.insert(HUB_SIGNATURE, hub_signature(key, input.body));
         }
         if self.standard.is_empty() && self.v1a.is_none() {
             return;
         }
-        let timestamp = message
+
+        let timestamp = input
             .attempt_at
             .as_micros()
             .div_euclid(1_000_000)
             .to_string();
         let signed = [
-            message.id.as_bytes(),
+            input.id.as_bytes(),
             b".",
             timestamp.as_bytes(),
             b".",
-            message.body,
+            input.body,
         ];
         headers.insert(TIMESTAMP, to_header_value(&timestamp));
         headers.insert(
             SIGNATURE,
-            to_header_value(&self.standard_signatures(message.attempt_at, &signed)),
+            to_header_value(&self.standard_signatures(input.attempt_at, &signed)),
         );
     }
 
-    /// What `webhook-signature` holds: signatures with spaces between.
+    /// Returns the value of `webhook-signature`: signatures separated by spaces.
     fn standard_signatures(&self, now: Timestamp, signed: &[&[u8]]) -> String {
         let valid = self
             .standard
@@ -152,7 +150,7 @@ impl DeliverySigner {
     }
 }
 
-/// Adds the signature that Instagram's own webhooks carry, of `body`.
+/// Adds the signature of `body` in the header that Instagram's own webhooks use.
 pub(super) fn insert_hub_signature(key: &HmacKey, body: &[u8], headers: &mut HeaderMap) {
     headers.insert(HUB_SIGNATURE, hub_signature(key, body));
 }
@@ -161,8 +159,8 @@ fn hub_signature(key: &HmacKey, body: &[u8]) -> HeaderValue {
     to_header_value(&format!("sha256={}", hex::encode(key.tag(&[body]))))
 }
 
-/// The key that Standard Webhooks make of a secret: what `whsec_` stands before in base64, or the
-/// secret as it is.
+/// Derives the key of a secret by the rule of Standard Webhooks: the base64 after `whsec_` is
+/// decoded; any other secret is used as it is.
 fn standard_key(secret: &Secret) -> HmacKey {
     let text = secret.expose();
     let decoded = text
@@ -176,7 +174,7 @@ fn standard_key(secret: &Secret) -> HmacKey {
     )
 }
 
-/// `text` as a header's value; what a header cannot hold becomes a question mark.
+/// Converts `text` to a header value. Characters that a header cannot hold become question marks.
 pub(super) fn to_header_value(text: &str) -> HeaderValue {
     HeaderValue::from_bytes(text.as_bytes()).unwrap_or_else(|_| {
         let printable: String = text

@@ -1,9 +1,8 @@
-//! The system's resolver, each name asked for once at a time.
+//! Resolves names by the operating system, one lookup of each name at a time.
 //!
-//! A name that nobody answers for occupies a thread until the system gives up, which is later than
-//! any attempt does. One such name must not take the threads that others need, so whoever asks for
-//! a name that is being looked up waits for the same answer. Nothing is remembered beyond it: what
-//! was checked is what is connected to, now.
+//! A name without a responding name server occupies a thread until the system's resolver gives up,
+//! which is later than any attempt does. One such name must not take the threads of other names, so
+//! all attempts that need a name at the same time share one lookup. Answers are not cached.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,22 +15,21 @@ use tokio::task::spawn_blocking;
 
 use super::resolver::{LookupFuture, NameLookup};
 
-/// Names that are looked up at once, each on a thread of the blocking pool, which has more threads
-/// than these.
+/// Lookups at once. Each occupies a thread of the blocking pool, which has more threads than these.
 pub(in crate::subscriber) const LOOKUPS_MAX: usize = 32;
 
-/// Asks for the addresses of a name. Blocks.
+/// Function that returns the addresses of a name. Blocks.
 type ResolveFn = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
-/// What an answer is once there is one; an error is shared by all who wait for it.
+/// Answer of a lookup, `None` until it has ended. All waiting attempts share the error.
 type LookupAnswer = Option<Result<Vec<IpAddr>, Arc<io::Error>>>;
 
-/// The system's resolver. Cheap to clone.
+/// Resolver of the operating system. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct SystemResolver {
     resolve: Arc<ResolveFn>,
     permits: Arc<Semaphore>,
-    /// The names that are being looked up or wait for a place.
+    /// Names whose lookup runs or waits for a permit.
     in_flight: Arc<Mutex<HashMap<String, watch::Receiver<LookupAnswer>>>>,
 }
 
@@ -58,7 +56,7 @@ impl NameLookup for SystemResolver {
             match answer.as_ref() {
                 Some(Ok(found)) => Ok(found.clone()),
                 Some(Err(error)) => Err(io::Error::new(error.kind(), Arc::clone(error))),
-                None => Err(io::Error::other("there was no answer")),
+                None => Err(io::Error::other("lookup ended without an answer")),
             }
         })
     }
@@ -73,51 +71,53 @@ impl SystemResolver {
         }
     }
 
-    /// Where the answer for `name` will be: that of the look-up under way, or of one that begins
-    /// now.
+    /// Returns the receiver of the answer for `name`: of the running lookup, or of a new one.
     fn join_lookup(&self, name: &str) -> watch::Receiver<LookupAnswer> {
-        let mut under_way = self.in_flight.lock();
-        // One whose look-up ended without an answer, with the thread that it was on, is none.
-        if let Some(answer) = under_way
+        let mut in_flight = self.in_flight.lock();
+        // A lookup whose task was aborted has dropped its sender: nothing would come of it.
+        if let Some(answer) = in_flight
             .get(name)
             .filter(|answer| answer.has_changed().is_ok())
         {
             return answer.clone();
         }
+
         let (sender, answer) = watch::channel(None);
-        under_way.insert(name.to_owned(), answer.clone());
+        in_flight.insert(name.to_owned(), answer.clone());
         tokio::spawn(self.clone().run_lookup(name.to_owned(), sender));
         answer
     }
 
     async fn run_lookup(self, name: String, sender: watch::Sender<LookupAnswer>) {
-        let place = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
         if self.drop_if_abandoned(&name, &sender) {
             return;
         }
-        let (ask, asked) = (Arc::clone(&self.resolve), name.clone());
-        let found = spawn_blocking(move || {
-            // Held until the thread is free again, although nobody may wait for it any more.
-            let _place = place;
-            ask(&asked)
+
+        let (resolve, wanted_name) = (Arc::clone(&self.resolve), name.clone());
+        let lookup = spawn_blocking(move || {
+            // Held until the thread is free again, even if every attempt has given up by then.
+            let _permit = permit;
+            resolve(&wanted_name)
         });
-        let found = found
+        let found = lookup
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)))
             .map_err(Arc::new);
+
         self.in_flight.lock().remove(&name);
         sender.send_replace(Some(found));
     }
 
-    /// Whether nobody waits for the answer any more, so that it is not looked for.
+    /// Drops the lookup of `name` if no attempt waits for it any more. Returns true if it did.
     fn drop_if_abandoned(&self, name: &str, sender: &watch::Sender<LookupAnswer>) -> bool {
-        let mut under_way = self.in_flight.lock();
-        // The one that is kept for whoever comes is no one's.
-        let is_given_up = sender.receiver_count() <= 1;
-        if is_given_up {
-            under_way.remove(name);
+        let mut in_flight = self.in_flight.lock();
+        // One receiver is the one in the map itself.
+        let is_abandoned = sender.receiver_count() <= 1;
+        if is_abandoned {
+            in_flight.remove(name);
         }
-        is_given_up
+        is_abandoned
     }
 }
 
@@ -134,18 +134,18 @@ mod tests {
 
     use super::*;
 
-    /// Waits until `asker` waits for its answer.
-    async fn begun(mut asker: LookupFuture) -> LookupFuture {
+    /// Polls `lookup` once, so that it waits for its answer.
+    async fn poll_once(mut lookup: LookupFuture) -> LookupFuture {
         poll_fn(|context| {
-            assert!(asker.as_mut().poll(context).is_pending());
+            assert!(lookup.as_mut().poll(context).is_pending());
             Poll::Ready(())
         })
         .await;
-        asker
+        lookup
     }
 
-    /// One subscriber whose name nobody answers for held all places, each of its attempts one, and
-    /// the others' names waited behind them for as long as the system's resolver is patient.
+    /// One subscriber without a responding name server had held all permits, one for each of its
+    /// attempts, and other names waited until the system's resolver gave up.
     #[tokio::test]
     async fn a_name_that_nobody_answers_for_holds_one_place_however_many_ask_for_it() {
         let (gate, closed) = mpsc::channel::<()>();
@@ -156,14 +156,14 @@ mod tests {
                 return Ok(vec![Ipv4Addr::LOCALHOST.into()]);
             }
             counted.fetch_add(1, Ordering::SeqCst);
-            // Until the gate is dropped.
+            // Blocks until the gate is dropped.
             assert!(closed.lock().recv().is_err());
             Err(io::ErrorKind::NotFound.into())
         };
         let system = SystemResolver::with_resolve_fn(Arc::new(ask), 2);
         let mut waiting = Vec::new();
         for _ in 0..10 {
-            waiting.push(begun(system.find_addresses("dead.example")).await);
+            waiting.push(poll_once(system.find_addresses("dead.example")).await);
         }
         let alive = timeout(
             Duration::from_secs(60),
@@ -192,12 +192,12 @@ mod tests {
             Ok(Vec::new())
         };
         let system = SystemResolver::with_resolve_fn(Arc::new(ask), 1);
-        let place = Arc::clone(&system.permits)
+        let permit = Arc::clone(&system.permits)
             .acquire_owned()
             .await
             .expect("open");
-        drop(begun(system.find_addresses("given.up")).await);
-        drop(place);
+        drop(poll_once(system.find_addresses("given.up")).await);
+        drop(permit);
         assert!(
             system
                 .find_addresses("another")

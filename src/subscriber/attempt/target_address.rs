@@ -1,9 +1,9 @@
-//! Which addresses may be called at the wish of whoever may add a subscription: public ones, and
-//! what the configuration allows.
+//! Checks which addresses a URL given by the API may lead to: public addresses, and the networks of
+//! `delivery.allow_targets`.
 //!
-//! An IPv6 address in which an IPv4 address is embedded leads to that one, so both have to be
-//! allowed. Ranges are those of IANA's registries of special-purpose addresses (RFC 6890 and what
-//! followed it).
+//! An IPv6 address with an embedded IPv4 address leads to that IPv4 address, so both have to be
+//! allowed. The ranges are those of IANA's registries of special-purpose addresses (RFC 6890 and
+//! its updates).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,30 +12,30 @@ use url::{Host, Url};
 
 use crate::config::URL_MAX_BYTES;
 
-/// Why a URL cannot be one of a subscription.
+/// Error for which a URL cannot be the target of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetUrlError {
-    /// It does not fit.
+    /// The URL is longer than the limit.
     #[error("expected at most {URL_MAX_BYTES} bytes")]
     TooLong,
-    /// It is none, or names no server.
+    /// The text is not an absolute URL with a host.
     #[error("expected an absolute URL, such as https://crm.example/hooks")]
     NotAbsolute,
-    /// It is not for HTTP.
+    /// The scheme is neither http nor https.
     #[error("expected https, found {0}")]
     Scheme(String),
-    /// It would show a password wherever it is shown.
+    /// The URL holds a user name or password, which would be shown wherever the URL is shown.
     #[error("expected no user name and no password; send them in a header")]
     Credentials,
-    /// What is sent could be read on its way.
+    /// The URL would send events unencrypted over public networks.
     #[error("expected https; http is only for addresses that delivery.allow_targets names")]
     PlainHttp,
-    /// It leads to where no subscriber is to be.
+    /// The host is an address that may not be called.
     #[error(transparent)]
     Blocked(#[from] BlockedAddressError),
 }
 
-/// An address that is not called.
+/// An address that may not be called, with the range it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address} is {range}, and delivery.allow_targets does not name it")]
 pub struct BlockedAddressError {
@@ -43,11 +43,11 @@ pub struct BlockedAddressError {
     range: &'static str,
 }
 
-/// Checks what can be said of `url` without a look-up; what its name leads to is checked at each
-/// connection.
+/// Checks `url` as far as possible without resolving its host. Resolved addresses are checked at
+/// each connection.
 ///
 /// # Errors
-/// [`Refused`], in words for whoever gave it.
+/// The first rule that `url` breaks.
 pub fn check_target_url(url: &str, allow_targets: &[IpNet]) -> Result<(), TargetUrlError> {
     if url.len() > URL_MAX_BYTES {
         return Err(TargetUrlError::TooLong);
@@ -59,47 +59,50 @@ pub fn check_target_url(url: &str, allow_targets: &[IpNet]) -> Result<(), Target
     if !url.username().is_empty() || url.password().is_some() {
         return Err(TargetUrlError::Credentials);
     }
+
     let addresses = literal_addresses(&url).ok_or(TargetUrlError::NotAbsolute)?;
     check_any_address(&addresses, allow_targets)?;
-    let is_named = addresses
+    let is_listed = addresses
         .iter()
         .any(|address| is_allowed(*address, allow_targets));
-    if url.scheme() == "http" && !is_named {
+    if url.scheme() == "http" && !is_listed {
         Err(TargetUrlError::PlainHttp)
     } else {
         Ok(())
     }
 }
 
-/// Checks the host of `url` if it says without a look-up where it leads: an address, or a name of
-/// loopback.
+/// Checks the host of `url` if it needs no lookup: a literal address, or a name of loopback.
 ///
 /// # Errors
-/// [`NotPublic`].
+/// The host leads to an address that may not be called.
 pub fn check_target_host(url: &Url, allow_targets: &[IpNet]) -> Result<(), BlockedAddressError> {
     check_any_address(&literal_addresses(url).unwrap_or_default(), allow_targets)
 }
 
-/// Of two addresses one will do: only such as may be called are connected to.
+/// Accepts `addresses` if at least one may be called: the client connects to no other.
 fn check_any_address(
     addresses: &[IpAddr],
     allow_targets: &[IpNet],
 ) -> Result<(), BlockedAddressError> {
-    let mut refused = None;
+    let mut blocked = None;
     for address in addresses {
         match check_address(*address, allow_targets) {
             Ok(()) => return Ok(()),
-            Err(not_public) => refused = refused.or(Some(not_public)),
+            Err(error) => blocked = blocked.or(Some(error)),
         }
     }
-    refused.map_or(Ok(()), Err)
+    blocked.map_or(Ok(()), Err)
 }
 
-/// Checks the host of `url` if that is an address; a name is left to the resolver.
+/// Checks the host of `url` if it is a literal address. Names are checked by the resolver.
 ///
 /// # Errors
-/// [`NotPublic`].
-pub fn check_literal_host(url: &Url, allow_targets: &[IpNet]) -> Result<(), BlockedAddressError> {
+/// The address may not be called.
+pub(super) fn check_literal_host(
+    url: &Url,
+    allow_targets: &[IpNet],
+) -> Result<(), BlockedAddressError> {
     match url.host() {
         Some(Host::Ipv4(address)) => check_address(address.into(), allow_targets),
         Some(Host::Ipv6(address)) => check_address(address.into(), allow_targets),
@@ -107,16 +110,10 @@ pub fn check_literal_host(url: &Url, allow_targets: &[IpNet]) -> Result<(), Bloc
     }
 }
 
-/// Whether no connection may be made to `address`.
-#[must_use]
-pub fn is_blocked_address(address: IpAddr, allow_targets: &[IpNet]) -> bool {
-    check_address(address, allow_targets).is_err()
-}
-
 /// Checks one address.
 ///
 /// # Errors
-/// [`NotPublic`] for one that is neither public nor within `allow_targets`.
+/// The address is neither public nor within `allow_targets`.
 pub(super) fn check_address(
     address: IpAddr,
     allow_targets: &[IpNet],
@@ -130,6 +127,7 @@ pub(super) fn check_address(
         Some(range) if !is_allowed(address, allow_targets) => return refuse(range),
         Some(_) | None => {}
     }
+
     let IpAddr::V6(outer) = address else {
         return Ok(());
     };
@@ -142,19 +140,19 @@ pub(super) fn check_address(
     Ok(())
 }
 
-/// Whether `allow_targets` names the address, in either spelling if it is an IPv4 address mapped
-/// into IPv6.
+/// True if `allow_targets` holds the address. An IPv4 address mapped into IPv6 may be listed in
+/// either form.
 fn is_allowed(address: IpAddr, allow_targets: &[IpNet]) -> bool {
-    let names = |address: IpAddr| {
+    let is_listed = |address: IpAddr| {
         allow_targets
             .iter()
             .any(|network| network.contains(&address))
     };
-    names(address) || names(address.to_canonical())
+    is_listed(address) || is_listed(address.to_canonical())
 }
 
-/// The addresses that the host of `url` names without a look-up, none for a name; `None` if there
-/// is no host.
+/// Returns the addresses of the host that are known without a lookup; empty for a name, `None`
+/// without a host.
 fn literal_addresses(url: &Url) -> Option<Vec<IpAddr>> {
     Some(match url.host()? {
         Host::Ipv4(address) => vec![address.into()],
@@ -166,7 +164,7 @@ fn literal_addresses(url: &Url) -> Option<Vec<IpAddr>> {
     })
 }
 
-/// RFC 6761, section 6.3: such names are for loopback only.
+/// True for names that are reserved for loopback (RFC 6761, section 6.3).
 fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name == "localhost" || name.ends_with(".localhost")
@@ -181,7 +179,7 @@ const fn network_v6(start: [u16; 8], prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
 }
 
-/// What in IPv4 is not public, narrower ranges first.
+/// Ranges of IPv4 that are not public, narrower ranges first.
 const SPECIAL_V4: [(Ipv4Net, &str); 17] = [
     (network_v4(0, 0, 0, 0, 32), "no address"),
     (network_v4(0, 0, 0, 0, 8), "an address of this network"),
@@ -211,17 +209,17 @@ const SPECIAL_V4: [(Ipv4Net, &str); 17] = [
     (network_v4(240, 0, 0, 0, 4), "a reserved address"),
 ];
 
-/// Addresses that stand in examples.
+/// Networks that are reserved for documentation (RFC 5737).
 const EXAMPLES_V4: [Ipv4Net; 3] = [
     network_v4(192, 0, 2, 0, 24),
     network_v4(198, 51, 100, 0, 24),
     network_v4(203, 0, 113, 0, 24),
 ];
 
-/// All of IPv6 that has been given out for public use lies in here.
+/// Network that holds all public unicast addresses of IPv6.
 const PUBLIC_V6: Ipv6Net = network_v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
-/// What in IPv6 is not public, narrower ranges first.
+/// Ranges of IPv6 that are not public, narrower ranges first.
 const SPECIAL_V6: [(Ipv6Net, &str); 20] = [
     (network_v6([0, 0, 0, 0, 0, 0, 0, 0], 128), "no address"),
     (
@@ -309,7 +307,7 @@ fn special_range_v6(address: Ipv6Addr) -> Option<&'static str> {
         .or(unassigned.then_some("a reserved address"))
 }
 
-/// The IPv4 addresses that what is sent to `address` may end up at.
+/// Returns the IPv4 addresses at which packets to `address` may arrive.
 fn embedded_ipv4(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     let octets = address.octets();
     let at = |start: usize| {
@@ -321,7 +319,7 @@ fn embedded_ipv4(address: Ipv6Addr) -> Vec<Ipv4Addr> {
         )
     };
     let is_in = |network: &Ipv6Net| network.contains(&address);
-    // `::` and `::1` are themselves.
+    // `::` and `::1` lie in the range of compatible addresses but embed none.
     if address.is_unspecified() || address.is_loopback() {
         Vec::new()
     } else if [COMPATIBLE, MAPPED, TRANSLATED, NAT64, NAT64_LOCAL]

@@ -1,18 +1,19 @@
-//! Attempts at real servers: what goes out, what each answer comes to, and where nothing is sent
-//! to.
+//! Attempts against real servers: the requests sent, the outcome of each response, and addresses
+//! that are never called.
 
 mod receiver;
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::resolver::{LookupFuture, NameLookup};
+use super::resolver::LookupFuture;
 use super::*;
 use crate::account::Account;
-use crate::call_log::{CallLog, CallLogLimits, Filter};
+use crate::call_log::{CallFilter, CallLog, CallLogLimits};
 use crate::clock::ManualClock;
 use crate::config::{Secret, load_config};
 use crate::event::{EntityKey, Kind, Position, Record};
@@ -27,7 +28,7 @@ use receiver::{AttemptReceiver, ReceiverAction};
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 /// Longer than any test takes.
 const AMPLE: Duration = Duration::from_secs(60);
-/// What is waited for an answer that does not come.
+/// Timeout of an attempt whose response does not come.
 const SHORT: Duration = Duration::from_millis(50);
 
 fn subscription(url: &str) -> Subscription {
@@ -62,7 +63,7 @@ fn delivery(allowed: &str) -> config::DeliveryConfig {
     load_config(None, keys).expect("a configuration").delivery
 }
 
-fn profile(target: DeliveryTarget, timeout: Duration) -> DeliveryPolicy {
+fn policy(target: DeliveryTarget, timeout: Duration) -> DeliveryPolicy {
     let config = delivery("");
     let bounds = delivery_policy::DeliveryLimits {
         window_events: 1,
@@ -92,7 +93,7 @@ fn profile(target: DeliveryTarget, timeout: Duration) -> DeliveryPolicy {
 }
 
 fn webhook(url: &str, timeout: Duration) -> DeliveryPolicy {
-    profile(
+    policy(
         DeliveryTarget::Webhook(Arc::new(subscription(url))),
         timeout,
     )
@@ -114,11 +115,11 @@ fn item() -> OutboundRecord {
     }
 }
 
-fn caller_with(allowed: &str, lookup: impl NameLookup) -> AttemptSender {
-    caller_by(&delivery(allowed), lookup)
+fn sender_with(allowed: &str, lookup: impl NameLookup) -> AttemptSender {
+    sender_from_config(&delivery(allowed), lookup)
 }
 
-fn caller_by(config: &config::DeliveryConfig, lookup: impl NameLookup) -> AttemptSender {
+fn sender_from_config(config: &config::DeliveryConfig, lookup: impl NameLookup) -> AttemptSender {
     let clock = ManualClock::starting_at(Timestamp::parse("2025-12-04T10:30:05Z").expect("a time"));
     AttemptSender::with_name_lookup(
         config,
@@ -129,12 +130,12 @@ fn caller_by(config: &config::DeliveryConfig, lookup: impl NameLookup) -> Attemp
     .expect("TLS")
 }
 
-/// A caller that may call loopback.
-fn caller() -> AttemptSender {
-    caller_with("127.0.0.0/8", ScriptedLookup::default())
+/// Creates a sender that may call loopback.
+fn sender() -> AttemptSender {
+    sender_with("127.0.0.0/8", ScriptedLookup::default())
 }
 
-/// What each look-up gives, one after another; then nothing can be looked up.
+/// Results of the lookups, one after another; after the last, every lookup fails.
 #[derive(Default)]
 struct ScriptedLookup(Mutex<VecDeque<Vec<IpAddr>>>);
 
@@ -159,14 +160,14 @@ impl NameLookup for ScriptedLookup {
 
 async fn outcome(act: ReceiverAction, timeout: Duration) -> AttemptOutcome {
     let receiver = AttemptReceiver::start(&[act]).await;
-    caller()
+    sender()
         .send_delivery(&webhook(&receiver.url(), timeout), &item(), 1)
         .await
         .outcome
 }
 
-/// Its kind, its status and its code.
-fn told(outcome: &AttemptOutcome) -> (&'static str, Option<u16>, &'static str) {
+/// Returns the kind, status and code of an outcome.
+fn summary_of(outcome: &AttemptOutcome) -> (&'static str, Option<u16>, &'static str) {
     let kind = match outcome {
         AttemptOutcome::Accepted => "accepted",
         AttemptOutcome::TransientFailure { .. } => "failed",
@@ -195,9 +196,9 @@ async fn an_attempt_is_a_signed_post_of_the_event() {
         headers,
         ..subscription(&receiver.url())
     };
-    let made = caller()
+    let made = sender()
         .send_delivery(
-            &profile(DeliveryTarget::Webhook(Arc::new(subscription)), AMPLE),
+            &policy(DeliveryTarget::Webhook(Arc::new(subscription)), AMPLE),
             &item(),
             1,
         )
@@ -244,9 +245,9 @@ async fn an_attempt_is_a_signed_post_of_the_event() {
 #[tokio::test]
 async fn all_attempts_at_an_event_are_one_trace() {
     let receiver = AttemptReceiver::start(&[answered(500)]).await;
-    let caller = caller();
+    let sender = sender();
     for attempt in 1..=2 {
-        caller
+        sender
             .send_delivery(&webhook(&receiver.url(), AMPLE), &item(), attempt)
             .await;
     }
@@ -303,7 +304,7 @@ async fn nothing_but_2xx_is_success() {
             } else {
                 (kind, Some(*status), "status")
             };
-            assert_eq!(told(&outcome), expected);
+            assert_eq!(summary_of(&outcome), expected);
         }
     }
     let ahead = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
@@ -316,17 +317,17 @@ async fn nothing_but_2xx_is_success() {
         AMPLE,
     )
     .await;
-    assert_eq!(told(&switched).0, "failed");
+    assert_eq!(summary_of(&switched).0, "failed");
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let receiver = AttemptReceiver::start(&[answered(307)]).await;
-    let made = caller()
+    let made = sender()
         .send_delivery(&webhook(&receiver.url(), AMPLE), &item(), 1)
         .await;
     assert_eq!(
-        (told(&made.outcome).1, receiver.requests().len()),
+        (summary_of(&made.outcome).1, receiver.requests().len()),
         (Some(307), 1)
     );
 }
@@ -334,21 +335,21 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn an_answer_has_to_come_to_its_end_in_time() {
     let none = outcome(ReceiverAction::Hang(""), SHORT).await;
-    assert_eq!(told(&none), ("failed", None, "timeout"));
+    assert_eq!(summary_of(&none), ("failed", None, "timeout"));
     let dripping = outcome(ReceiverAction::Drip, SHORT).await;
     assert_eq!(
-        told(&dripping),
+        summary_of(&dripping),
         ("failed", Some(200), "timeout"),
         "however alive it looks"
     );
     let half = outcome(ReceiverAction::Hang("HTTP/1.1 200 OK\r\ncontent-"), SHORT).await;
-    assert_eq!(told(&half), ("failed", None, "timeout"));
+    assert_eq!(summary_of(&half), ("failed", None, "timeout"));
     let unfinished = outcome(
         ReceiverAction::Hang("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"),
         SHORT,
     )
     .await;
-    assert_eq!(told(&unfinished), ("failed", Some(200), "timeout"));
+    assert_eq!(summary_of(&unfinished), ("failed", Some(200), "timeout"));
     assert_eq!(unfinished.failure().expect("it failed").answer, "half");
 }
 
@@ -359,7 +360,7 @@ async fn a_status_that_is_no_success_needs_no_body() {
         SHORT,
     )
     .await;
-    assert_eq!(told(&gone), ("gone", Some(410), "status"));
+    assert_eq!(summary_of(&gone), ("gone", Some(410), "status"));
     let busy = outcome(
         ReceiverAction::Hang("HTTP/1.1 503 X\r\nretry-after: 7\r\ncontent-length: 9\r\n\r\n"),
         SHORT,
@@ -387,12 +388,12 @@ async fn what_ends_early_is_no_success() {
         ),
     ] {
         assert_eq!(
-            told(&outcome(ReceiverAction::Close(answer), AMPLE).await),
+            summary_of(&outcome(ReceiverAction::Close(answer), AMPLE).await),
             ("failed", status, "broken_off"),
             "{answer}"
         );
     }
-    // Without a length the end of the connection is the end of the answer.
+    // Without a length the end of the connection is the end of the response.
     assert_eq!(
         outcome(ReceiverAction::Close("HTTP/1.1 200 OK\r\n\r\nwhole"), AMPLE).await,
         AttemptOutcome::Accepted
@@ -403,12 +404,12 @@ async fn what_ends_early_is_no_success() {
 async fn of_an_endless_answer_only_the_beginning_is_read() {
     for (status, kind) in [(200, "accepted"), (500, "failed")] {
         let receiver = AttemptReceiver::start(&[ReceiverAction::Endless(status)]).await;
-        let made = caller()
+        let made = sender()
             .send_delivery(&webhook(&receiver.url(), AMPLE), &item(), 1)
             .await;
-        assert_eq!(told(&made.outcome).0, kind);
+        assert_eq!(summary_of(&made.outcome).0, kind);
         assert_eq!(made.call.answer().len(), 16 * 1024);
-        // What the system holds between two sockets, and no more.
+        // At most as much as the system buffers between two sockets.
         assert!(
             receiver.written() < 32 << 20,
             "{} bytes",
@@ -420,11 +421,11 @@ async fn of_an_endless_answer_only_the_beginning_is_read() {
 #[tokio::test]
 async fn one_connection_serves_many_attempts() {
     let receiver = AttemptReceiver::start(&[answered(200), answered(500), answered(404)]).await;
-    let (caller, profile) = (caller(), webhook(&receiver.url(), AMPLE));
+    let (sender, policy) = (sender(), webhook(&receiver.url(), AMPLE));
     for attempt in 1..=5 {
-        caller
+        sender
             .clone()
-            .send_delivery(&profile, &item(), attempt)
+            .send_delivery(&policy, &item(), attempt)
             .await;
     }
     assert_eq!((receiver.requests().len(), receiver.connections()), (5, 1));
@@ -437,7 +438,7 @@ async fn subscribers_at_one_host_take_no_connections_from_each_other() {
     const SUBSCRIBERS: usize = 8;
     const ROUNDS: u32 = 20;
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
-    let caller = caller_by(
+    let sender = sender_from_config(
         &config::DeliveryConfig {
             concurrency: 1,
             ..delivery("127.0.0.0/8")
@@ -446,16 +447,14 @@ async fn subscribers_at_one_host_take_no_connections_from_each_other() {
     );
     for round in 1..=ROUNDS {
         let attempts = (0..SUBSCRIBERS).map(|_| {
-            let (caller, profile) = (caller.clone(), webhook(&receiver.url(), AMPLE));
-            tokio::spawn(
-                async move { caller.send_delivery(&profile, &item(), round).await.outcome },
-            )
+            let (sender, policy) = (sender.clone(), webhook(&receiver.url(), AMPLE));
+            tokio::spawn(async move { sender.send_delivery(&policy, &item(), round).await.outcome })
         });
         for attempt in attempts.collect::<Vec<_>>() {
             assert_eq!(attempt.await.expect("no panic"), AttemptOutcome::Accepted);
         }
     }
-    // One is perhaps not given back yet when the next attempt asks for it.
+    // A connection is perhaps not back in the pool yet when the next attempt needs one.
     assert!(
         receiver.connections() < 3 * SUBSCRIBERS,
         "{} connections",
@@ -470,10 +469,10 @@ async fn where_nobody_listens_is_tried_again() {
         .expect("a port")
         .local_addr()
         .expect("an address");
-    let made = caller()
+    let made = sender()
         .send_delivery(&webhook(&format!("http://{free}/"), AMPLE), &item(), 1)
         .await;
-    assert_eq!(told(&made.outcome), ("failed", None, "connect"));
+    assert_eq!(summary_of(&made.outcome), ("failed", None, "connect"));
 }
 
 #[tokio::test]
@@ -491,18 +490,18 @@ async fn what_cannot_speak_tls_is_tried_again() {
         };
         let serving = tokio::spawn(async move {
             use tokio::io::{AsyncReadExt, AsyncWriteExt};
-            let (mut stream, _) = listener.accept().await.expect("a caller");
+            let (mut stream, _) = listener.accept().await.expect("a sender");
             let _ = stream.read(&mut [0; 1024]).await;
             stream
                 .write_all(answer.as_bytes())
                 .await
-                .expect("the caller reads");
+                .expect("the sender reads");
         });
-        let made = caller()
+        let made = sender()
             .send_delivery(&webhook(&url, AMPLE), &item(), 1)
             .await;
         assert_eq!(
-            told(&made.outcome),
+            summary_of(&made.outcome),
             ("failed", None, "tls"),
             "{:?}",
             made.outcome
@@ -514,10 +513,10 @@ async fn what_cannot_speak_tls_is_tried_again() {
 #[tokio::test]
 async fn a_name_that_leads_nowhere_is_tried_again() {
     for names in [ScriptedLookup::default(), ScriptedLookup::giving(&[&[]])] {
-        let made = caller_with("", names)
+        let made = sender_with("", names)
             .send_delivery(&webhook("https://crm.example/", AMPLE), &item(), 1)
             .await;
-        assert_eq!(told(&made.outcome), ("failed", None, "dns"));
+        assert_eq!(summary_of(&made.outcome), ("failed", None, "dns"));
     }
 }
 
@@ -548,11 +547,11 @@ async fn an_address_that_is_not_public_is_never_connected_to() {
         ),
     ];
     for (url, names) in table {
-        let made = caller_with("10.0.0.0/8", names)
+        let made = sender_with("10.0.0.0/8", names)
             .send_delivery(&webhook(&url, AMPLE), &item(), 1)
             .await;
         assert_eq!(
-            told(&made.outcome),
+            summary_of(&made.outcome),
             ("refused", None, "refused_address"),
             "{url}"
         );
@@ -560,15 +559,15 @@ async fn an_address_that_is_not_public_is_never_connected_to() {
     assert_eq!(receiver.connections(), 0);
 }
 
-/// Only the name's IPv4 address is allowed, and only there is anyone.
+/// Only the name's IPv4 address is allowed, and only there a server listens.
 #[tokio::test]
 async fn names_are_looked_up_by_the_system() {
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
     let clock = Arc::new(ManualClock::starting_at(Timestamp::default()));
-    let caller = AttemptSender::try_new(&delivery("127.0.0.0/8"), StoreIncarnation::new(7), clock)
+    let sender = AttemptSender::try_new(&delivery("127.0.0.0/8"), StoreIncarnation::new(7), clock)
         .expect("TLS");
     let url = format!("http://localhost:{}/", receiver.address.port());
-    let made = caller
+    let made = sender
         .send_delivery(&webhook(&url, AMPLE), &item(), 1)
         .await;
     assert_eq!(
@@ -582,7 +581,7 @@ async fn of_several_addresses_only_the_allowed_ones_are_connected_to() {
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
     let url = format!("http://crm.example:{}/", receiver.address.port());
     let names = ScriptedLookup::giving(&[&[[169, 254, 169, 254], [127, 0, 0, 1]]]);
-    let made = caller_with("127.0.0.0/8", names)
+    let made = sender_with("127.0.0.0/8", names)
         .send_delivery(&webhook(&url, AMPLE), &item(), 1)
         .await;
     assert_eq!(
@@ -603,39 +602,36 @@ async fn an_error_says_what_happened_and_nothing_of_the_url() {
             "end of file before message length reached",
         ),
         (answered(500), "answered 500"),
-        (
-            ReceiverAction::Hang(""),
-            "there was no answer within 0.05 s",
-        ),
+        (ReceiverAction::Hang(""), "no response within 0.05 s"),
     ] {
         let outcome = outcome(act, SHORT).await;
         assert_eq!(outcome.failure().expect("it failed").detail, said);
     }
-    let profile = webhook("https://crm.example/?token=s3cret", AMPLE);
-    let failed = caller_with("", ScriptedLookup::default())
-        .send_delivery(&profile, &item(), 1)
+    let policy = webhook("https://crm.example/?token=s3cret", AMPLE);
+    let failed = sender_with("", ScriptedLookup::default())
+        .send_delivery(&policy, &item(), 1)
         .await
         .outcome;
     assert_eq!(
         failed.failure().expect("it failed").detail,
-        "the name cannot be looked up: no such name"
+        "host name lookup failed: no such name"
     );
 }
 
-/// A name that is public when it is looked at and private when it is used gets nothing: each
-/// look-up is checked, and each connection goes to what its own look-up gave.
+/// A name that is public when it is checked and private when it is used gets no request: each
+/// lookup is checked, and each connection goes to an address of its own lookup.
 #[tokio::test]
 async fn a_name_that_changes_its_mind_gets_nothing() {
     let receiver =
         AttemptReceiver::start(&[ReceiverAction::Close("HTTP/1.1 200 OK\r\n\r\n")]).await;
     let url = format!("http://crm.example:{}/", receiver.address.port());
     let names = ScriptedLookup::giving(&[&[[127, 0, 0, 1]], &[[10, 0, 0, 1]], &[[127, 0, 0, 1]]]);
-    let caller = caller_with("127.0.0.0/8", names);
+    let sender = sender_with("127.0.0.0/8", names);
     let mut codes = Vec::new();
     for attempt in 1..=4 {
         codes.push(
-            told(
-                &caller
+            summary_of(
+                &sender
                     .send_delivery(&webhook(&url, AMPLE), &item(), attempt)
                     .await
                     .outcome,
@@ -689,7 +685,7 @@ async fn an_address_of_the_configuration_may_be_anywhere() {
     let receiver = AttemptReceiver::start(&[answered(401)]).await;
     let url = receiver.url();
     let forward = |is_checked| {
-        profile(
+        policy(
             DeliveryTarget::Forward {
                 account: account(),
                 url: url.clone(),
@@ -698,12 +694,12 @@ async fn an_address_of_the_configuration_may_be_anywhere() {
             AMPLE,
         )
     };
-    let caller = caller_with("", ScriptedLookup::default());
-    let checked = caller.send_delivery(&forward(true), &message(), 1).await;
-    assert_eq!(told(&checked.outcome).2, "refused_address");
-    let trusted = caller.send_delivery(&forward(false), &message(), 1).await;
+    let sender = sender_with("", ScriptedLookup::default());
+    let checked = sender.send_delivery(&forward(true), &message(), 1).await;
+    assert_eq!(summary_of(&checked.outcome).2, "refused_address");
+    let trusted = sender.send_delivery(&forward(false), &message(), 1).await;
     assert_eq!(
-        told(&trusted.outcome),
+        summary_of(&trusted.outcome),
         ("refused", Some(401), "status"),
         "which is not tried again"
     );
@@ -725,9 +721,9 @@ async fn an_address_of_the_configuration_may_be_anywhere() {
 #[tokio::test]
 async fn a_changed_definition_counts_from_the_next_attempt_on() {
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
-    let caller = caller();
+    let sender = sender();
     for path in ["/first", "/second"] {
-        caller
+        sender
             .send_delivery(
                 &webhook(&format!("http://{}{path}", receiver.address), AMPLE),
                 &item(),
@@ -746,7 +742,7 @@ async fn a_changed_definition_counts_from_the_next_attempt_on() {
 #[tokio::test]
 async fn a_ping_is_signed_like_an_event() {
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
-    let made = caller().send_ping(&webhook(&receiver.url(), AMPLE)).await;
+    let made = sender().send_ping(&webhook(&receiver.url(), AMPLE)).await;
     assert_eq!(
         (made.outcome, made.call.status()),
         (AttemptOutcome::Accepted, Some(200))
@@ -782,21 +778,22 @@ async fn the_call_log_is_told_of_an_attempt_and_of_no_secret() {
     )
     .expect("opens");
     let headers = vec![("X-Tenant".to_owned(), Secret::new("k3y"))];
-    let profile = profile(
+    let policy = policy(
         DeliveryTarget::Webhook(Arc::new(Subscription {
             headers,
             ..subscription(&receiver.url())
         })),
         AMPLE,
     );
-    let (caller, next) = (caller(), Timestamp::from_micros(5));
+    let (sender, next) = (sender(), Timestamp::from_micros(5));
     for attempt in [1, 2] {
-        let made = caller.send_delivery(&profile, &item(), attempt).await;
-        made.call.append(&log, (attempt == 1).then_some(next));
+        let made = sender.send_delivery(&policy, &item(), attempt).await;
+        made.call
+            .append_to_log(&log, (attempt == 1).then_some(next));
         assert!(!format!("{:?}", made.outcome).contains("s3cret"));
     }
     let page = log
-        .list_of("webhook:4".into(), Filter::default(), 0..9)
+        .list_deliveries("webhook:4".into(), CallFilter::default(), 0..9)
         .await
         .expect("readable");
     let [second, first] = &page.items[..] else {

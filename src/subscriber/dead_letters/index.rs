@@ -1,27 +1,31 @@
-//! What is in memory of all dead letters: enough to count them, to find that of a record, and to go
-//! through those of a subscriber in the order of their events. A hundred bytes each; the rest is on
-//! the disk.
+//! Index of all dead letters in memory.
+//!
+//! It counts dead letters, finds the one of a record, and iterates over those of a subscriber in
+//! the order of their events.
+//!
+//! An entry takes about a hundred bytes; the rest of a dead letter is only on the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::letter::{DeadLetter, DeadLetterCause, DeadLetterSubject, Filter};
+use super::filter::DeadLetterFilter;
+use super::letter::{DeadLetter, DeadLetterCause, DeadLetterSubject};
 use crate::event::{EntityKey, Position, Timestamp};
 use crate::subscriber::SubscriberId;
 
-/// A dead letter of one record.
+/// Index entry of a dead letter of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DeadLetterEntry {
     pub(super) id: u64,
     pub(super) cause: DeadLetterCause,
     pub(super) at: Timestamp,
     pub(super) attempts: u32,
-    /// The job that is delivering it again.
+    /// Job that holds the dead letter in order to deliver it again.
     pub(super) job: Option<u64>,
-    /// The entity whose lane stands still for it.
+    /// Entity whose lane is halted until the dead letter is delivered or discarded.
     pub(super) halted_entity: Option<EntityKey>,
 }
 
-/// A dead letter about a part of the journal.
+/// Index entry of a dead letter of a range of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DroppedRangeEntry {
     pub(super) id: u64,
@@ -33,12 +37,12 @@ pub(super) struct DroppedRangeEntry {
     pub(super) job: Option<u64>,
 }
 
-/// The dead letters of one subscriber.
+/// Index entries of one subscriber.
 #[derive(Debug, Default)]
 pub(super) struct SubscriberDeadLetters {
     pub(super) entries: BTreeMap<Position, DeadLetterEntry>,
     pub(super) ranges: BTreeMap<u64, DroppedRangeEntry>,
-    /// The entities whose lanes stand still: a lane does so for one dead letter at a time.
+    /// Entities whose lanes are halted; a lane is halted by one dead letter at a time.
     halted_entities: BTreeSet<EntityKey>,
 }
 
@@ -60,40 +64,41 @@ impl SubscriberDeadLetters {
         (self.entries.len() + self.ranges.len()) as u64
     }
 
-    /// Whether a dead letter keeps the lane of `entity` from going on.
+    /// True if a dead letter halts the lane of `entity`.
     pub(super) fn is_lane_halted(&self, entity: &EntityKey) -> bool {
         self.halted_entities.contains(entity)
     }
 }
 
-/// Those of all subscribers.
+/// Index of the dead letters of all subscribers.
 #[derive(Debug, Default)]
 pub(super) struct DeadLetterIndex {
     pub(super) by_subscriber: HashMap<SubscriberId, SubscriberDeadLetters>,
-    /// The number that the next one gets.
+    /// Id that the next dead letter gets.
     pub(super) next_id: u64,
 }
 
 impl DeadLetterIndex {
     pub(super) fn add(&mut self, letter: &DeadLetter) {
         self.next_id = self.next_id.max(letter.id + 1);
-        let of_one = self.subscriber_mut(&letter.subscriber);
+        let dead_letters = self.subscriber_mut(&letter.subscriber);
         let (id, cause, at) = (letter.id, letter.cause, letter.at);
+
         match &letter.subject {
             DeadLetterSubject::Event(delivery) => {
-                let halts = delivery.is_halting.then(|| delivery.entity.clone());
+                let halted_entity = delivery.is_halting.then(|| delivery.entity.clone());
                 let entry = DeadLetterEntry {
                     id,
                     cause,
                     at,
                     attempts: delivery.attempts,
                     job: None,
-                    halted_entity: halts,
+                    halted_entity,
                 };
-                of_one.add(delivery.position, entry);
+                dead_letters.add(delivery.position, entry);
             }
             DeadLetterSubject::Range { first, last, count } => {
-                let span = DroppedRangeEntry {
+                let range = DroppedRangeEntry {
                     id,
                     cause,
                     at,
@@ -102,7 +107,7 @@ impl DeadLetterIndex {
                     count: *count,
                     job: None,
                 };
-                of_one.ranges.insert(id, span);
+                dead_letters.ranges.insert(id, range);
             }
         }
     }
@@ -118,9 +123,10 @@ impl DeadLetterIndex {
         self.by_subscriber.get(subscriber)
     }
 
-    /// The numbers of those that pass `filter`, in their order, if what is in memory can say so.
-    pub(super) fn matching_ids(&self, filter: &Filter) -> Option<Vec<u64>> {
-        let Filter {
+    /// Returns the ids of the dead letters that pass `filter`, ascending. `None` if the filter
+    /// names members that are only on the disk.
+    pub(super) fn matching_ids(&self, filter: &DeadLetterFilter) -> Option<Vec<u64>> {
+        let DeadLetterFilter {
             subscriber,
             cause,
             event,
@@ -129,35 +135,28 @@ impl DeadLetterIndex {
             since,
             until,
         } = filter;
-        let is_known = (event, kind, entity, since, until) == (&None, &None, &None, &None, &None);
+        if (event, kind, entity, since, until) != (&None, &None, &None, &None, &None) {
+            return None;
+        }
+
         let passes = |found: DeadLetterCause| cause.is_none_or(|cause| cause == found);
-        let of_those = |of_one: &SubscriberDeadLetters| -> Vec<u64> {
-            let entries = of_one
-                .entries
-                .values()
+        let ids_of = |dead_letters: &SubscriberDeadLetters| -> Vec<u64> {
+            let entries = dead_letters.entries.values();
+            let entries = entries
                 .filter(|entry| passes(entry.cause))
                 .map(|entry| entry.id);
-            entries
-                .chain(
-                    of_one
-                        .ranges
-                        .values()
-                        .filter(|span| passes(span.cause))
-                        .map(|span| span.id),
-                )
-                .collect()
+            let ranges = dead_letters.ranges.values();
+            let ranges = ranges
+                .filter(|range| passes(range.cause))
+                .map(|range| range.id);
+            entries.chain(ranges).collect()
         };
-        is_known.then(|| {
-            let mut ids = match subscriber {
-                Some(subscriber) => self
-                    .subscriber(subscriber)
-                    .map(of_those)
-                    .unwrap_or_default(),
-                None => self.by_subscriber.values().flat_map(of_those).collect(),
-            };
-            ids.sort_unstable();
-            ids
-        })
+        let mut ids = match subscriber {
+            Some(subscriber) => self.subscriber(subscriber).map(ids_of).unwrap_or_default(),
+            None => self.by_subscriber.values().flat_map(ids_of).collect(),
+        };
+        ids.sort_unstable();
+        Some(ids)
     }
 
     pub(super) fn allocate_id(&mut self) -> u64 {

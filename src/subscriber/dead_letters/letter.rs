@@ -1,33 +1,33 @@
-//! What is kept of a delivery that failed for good, and how lists choose among them.
+//! A dead letter: the data kept of a delivery that failed for good.
 
 use super::super::delivery::GiveUpReason;
-use super::super::{OutboundRecord, SubscriberId};
-use crate::event::{EntityKey, Kind, Position, Record, Timestamp};
+use super::super::{AttemptFailure, OutboundRecord, SubscriberId};
+use crate::event::{EntityKey, Position, Timestamp};
 
-/// How much of an answer is kept, in bytes: enough for an error message, not for a page.
+/// Bytes of a response that are kept at most: enough for an error message, not for a page.
 pub const ANSWER_MAX_BYTES: usize = 1024;
-/// How much of a failure's sentence is kept, in bytes.
+/// Bytes of a failure's detail that are kept at most.
 const DETAIL_MAX_BYTES: usize = 512;
 
-/// Why something is not delivered.
+/// Cause for which a delivery is not made any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadLetterCause {
-    /// The schedule is used up.
+    /// All retries of the schedule have failed.
     Exhausted,
-    /// It took too long.
+    /// The time for retries (`delivery.dead_letter_after`) is over.
     TooOld,
-    /// The answer said that it will never be accepted, or it cannot be sent.
+    /// The subscriber refused the delivery for good, or no request can be built for it.
     Refused,
-    /// The filter or the transform failed.
+    /// The subscription's filter or transform failed on the event.
     Expression,
-    /// It was owed for longer than it is held.
+    /// The delivery was pending for longer than `delivery.hold_days`.
     Expired,
-    /// The subscriber was disabled.
+    /// The subscriber was disabled with the delivery still pending.
     Disabled,
 }
 
 impl DeadLetterCause {
-    /// Every cause with its name.
+    /// All causes with their names in the API and the store.
     pub const NAMED: [(&'static str, Self); 6] = [
         ("exhausted", Self::Exhausted),
         ("too_old", Self::TooOld),
@@ -37,7 +37,7 @@ impl DeadLetterCause {
         ("disabled", Self::Disabled),
     ];
 
-    /// Its name.
+    /// Name of the cause in the API and the store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ impl DeadLetterCause {
         }
     }
 
-    /// The cause of that name.
+    /// Returns the cause called `name`.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::NAMED
@@ -71,86 +71,87 @@ impl From<GiveUpReason> for DeadLetterCause {
     }
 }
 
-/// Something that was not delivered.
+/// A delivery, or a range of deliveries, that is not made any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Its number, from 1, never used twice.
+    /// Number of the dead letter, from 1; never reused.
     pub id: u64,
-    /// To whom.
+    /// Subscriber that the delivery was for.
     pub subscriber: SubscriberId,
-    /// Why.
+    /// Cause of the last failure.
     pub cause: DeadLetterCause,
-    /// Since when.
+    /// Time at which the delivery first became a dead letter.
     pub at: Timestamp,
-    /// What.
+    /// The failed delivery, or the range of dropped deliveries.
     pub subject: DeadLetterSubject,
 }
 
-/// What was not delivered.
+/// Subject of a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeadLetterSubject {
-    /// One event.
+    /// One event that was attempted.
     Event(Box<FailedDelivery>),
-    /// All that was owed of a part of the journal.
+    /// All pending deliveries of a range of the journal, dropped without an attempt.
     Range {
-        /// The first of them.
+        /// Position of the first record.
         first: Position,
-        /// The last of them.
+        /// Position of the last record.
         last: Position,
-        /// How many, at most: those between them that a filter would have kept back may be among
-        /// them.
+        /// Upper bound of the number of deliveries: the filter was not applied to all records of
+        /// the range.
         count: u64,
     },
 }
 
-/// A delivery that failed for good.
+/// Delivery of one event that failed for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedDelivery {
-    /// Where its record stands.
+    /// Position of the record in the journal.
     pub position: Position,
-    /// The position in the public id of its event.
+    /// Position in the public id of the event; differs for a reprocessed event.
     pub event: Position,
-    /// Its event's name.
+    /// Name of the event type.
     pub event_type: String,
-    /// Its entity.
+    /// Entity that the event belongs to.
     pub entity: EntityKey,
-    /// Its number among its entity's records.
+    /// Number of the record among its entity's records.
     pub sequence: u64,
-    /// When its request was received.
+    /// Time at which the event's request was received.
     pub received_at: Timestamp,
-    /// Attempts made at it, all retries included.
+    /// Number of attempts, those of jobs included.
     pub attempts: u32,
-    /// When the last of them ended.
+    /// Time at which the last attempt ended.
     pub last_at: Timestamp,
-    /// The last answer's status.
+    /// Status of the last response; `None` if none arrived.
     pub status: Option<u16>,
-    /// A stable code for what went wrong.
+    /// Machine-readable code of the last failure.
     pub code: String,
-    /// One sentence for a person.
+    /// One sentence for an operator.
     pub detail: String,
-    /// The beginning of the last answer.
+    /// Beginning of the last response's body.
     pub answer: String,
-    /// Whether its entity's later records wait until it is dealt with.
+    /// True if the entity's later records wait until the dead letter is delivered or discarded.
     pub is_halting: bool,
 }
 
-/// A delivery that has just failed for good.
+/// A delivery that has just failed for good and has no dead letter yet.
 #[derive(Clone, Debug)]
 pub struct NewDeadLetter {
-    /// The record.
+    /// Record that was to be delivered.
     pub item: OutboundRecord,
-    /// Attempts made at it.
+    /// Number of attempts since the delivery or its job began.
     pub attempts: u32,
-    /// Why the last one, or the filter, failed.
-    pub failure: super::super::AttemptFailure,
-    /// Why there is no other attempt.
+    /// Failure of the last attempt, or of the filter.
+    pub failure: AttemptFailure,
+    /// Reason for which there is no other attempt.
     pub reason: GiveUpReason,
-    /// Whether its lane stands still until it is dealt with.
+    /// True if the lane halts until the dead letter is delivered or discarded.
     pub is_halting: bool,
 }
 
 impl NewDeadLetter {
-    /// What is kept of it, at `now`; `earlier` attempts were made at it before.
+    /// Converts to the data that is kept, at `now`. `earlier` attempts were made before, for the
+    /// dead letter that this one renews.
     pub(super) fn into_failed_delivery(self, earlier: u32, now: Timestamp) -> FailedDelivery {
         let Self {
             item,
@@ -177,69 +178,7 @@ impl NewDeadLetter {
     }
 }
 
-/// Which dead letters a list or a job is about; what is `None` is not asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// To whom.
-    pub subscriber: Option<SubscriberId>,
-    /// The event's name.
-    pub event: Option<String>,
-    /// The entity's kind.
-    pub kind: Option<Kind>,
-    /// The entity's id.
-    pub entity: Option<String>,
-    /// The event was received at this moment or later.
-    pub since: Option<Timestamp>,
-    /// The event was received before this moment.
-    pub until: Option<Timestamp>,
-    /// Why.
-    pub cause: Option<DeadLetterCause>,
-}
-
-impl Filter {
-    /// Whether `letter` is asked for. One about many events passes where no single event is asked
-    /// about, at the time when it was made.
-    #[must_use]
-    pub fn admits(&self, letter: &DeadLetter) -> bool {
-        let of_event = match &letter.subject {
-            DeadLetterSubject::Event(delivery) => {
-                self.admits_event(&delivery.event_type, &delivery.entity, delivery.received_at)
-            }
-            DeadLetterSubject::Range { .. } => {
-                self.event.is_none()
-                    && self.kind.is_none()
-                    && self.entity.is_none()
-                    && self.admits_time(letter.at)
-            }
-        };
-        of_event
-            && self
-                .subscriber
-                .as_ref()
-                .is_none_or(|subscriber| *subscriber == letter.subscriber)
-            && self.cause.is_none_or(|cause| cause == letter.cause)
-    }
-
-    /// Whether a dead letter of `record` is asked for, as far as its event goes.
-    #[must_use]
-    pub fn admits_record(&self, record: &Record, received_at: Timestamp) -> bool {
-        self.admits_event(&record.event_type, &record.entity, received_at)
-    }
-
-    fn admits_event(&self, event_type: &str, entity: &EntityKey, received_at: Timestamp) -> bool {
-        self.event.as_ref().is_none_or(|event| event == event_type)
-            && self.kind.is_none_or(|kind| kind == entity.kind())
-            && self.entity.as_ref().is_none_or(|id| id == entity.id())
-            && self.admits_time(received_at)
-    }
-
-    fn admits_time(&self, time: Timestamp) -> bool {
-        self.since.is_none_or(|since| since <= time) && self.until.is_none_or(|until| time < until)
-    }
-}
-
-/// The beginning of an answer as text. Control characters, which say nothing to a reader, are left
-/// out.
+/// Returns the beginning of a response as text, without control characters.
 fn answer_excerpt(answer: &[u8]) -> String {
     let bytes = &answer[..answer.len().min(ANSWER_MAX_BYTES)];
     let text = String::from_utf8_lossy(bytes);
@@ -250,7 +189,7 @@ fn answer_excerpt(answer: &[u8]) -> String {
     truncate_text(&readable, ANSWER_MAX_BYTES).to_owned()
 }
 
-/// The longest beginning of `text` with at most `bytes_max` bytes.
+/// Cuts `text` to at most `bytes_max` bytes, between two characters.
 fn truncate_text(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {

@@ -1,16 +1,16 @@
-//! Dead letters: deliveries that failed for good, kept until somebody has them delivered again or
-//! discards them.
+//! Dead letters: deliveries that failed for good, kept until they are delivered again or discarded.
 //!
 //! ```text
-//!  a delivery fails for good ──bury──> index (memory) + ledger ──round──> rows ──> list, show
-//!                                        │    │
-//!  a job delivers it again ──delivered───┘    └── counted against delivery.dead_letters_max
-//!  somebody discards it ─────discard─────┘
+//!  delivery fails for good ──add──> index (memory) + checkpoint buffer ──> table ──> list, get
+//!                                     │    │
+//!  job delivers it ──remove_delivered─┘    └── counted against delivery.dead_letters_max
+//!  operator discards it ──discard─────┘
 //! ```
 //!
-//! The record itself stays in the journal; a dead letter knows where. A record that fails again
-//! renews its dead letter, so there is never more than one for a record and a subscriber.
+//! The record itself stays in the journal; a dead letter holds its position. A record that fails
+//! again renews its dead letter, so a record has at most one dead letter for each subscriber.
 
+mod filter;
 mod index;
 mod letter;
 #[cfg(test)]
@@ -23,15 +23,18 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
+pub use filter::DeadLetterFilter;
 pub use letter::{
-    ANSWER_MAX_BYTES, DeadLetter, DeadLetterCause, DeadLetterSubject, FailedDelivery, Filter,
-    NewDeadLetter,
+    ANSWER_MAX_BYTES, DeadLetter, DeadLetterCause, DeadLetterSubject, FailedDelivery, NewDeadLetter,
 };
 
 use super::checkpoint::CheckpointBuffer;
 use super::delivery::LaneKey;
 use super::stage_requests::{StageRequest, StageRequestQueue};
-use super::tables::{DeliveryTables, TableTag, dead_letters as row};
+use super::tables::dead_letters::{
+    dead_letter_key, encode_dead_letter, encode_next_id, next_id_key,
+};
+use super::tables::{DeliveryTables, TableTag};
 use super::{RecoveryDeps, SubscriberId};
 use crate::clock::Clock;
 use crate::event::{EntityKey, Position};
@@ -39,56 +42,56 @@ use crate::journal::StoreWriteError;
 use crate::projection::items_at;
 use index::{DeadLetterEntry, DeadLetterIndex, DroppedRangeEntry, SubscriberDeadLetters};
 
-/// Lists that are read at once, so that what delivers finds a thread too.
+/// Lists that are read at once. Deliveries need threads of the same pool.
 const READERS_MAX: usize = 2;
 
-/// Rows that are read at once when all are looked through.
+/// Rows in one page of a full scan.
 const ROWS_AT_ONCE: usize = 1024;
 
-/// Why dead letters cannot be read.
+/// Error for which dead letters cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLetterReadError {
-    /// What was changed last could not be written.
-    #[error("the subscribers ended")]
+    /// Earlier changes cannot be written: the delivery stage has stopped.
+    #[error("delivery stage stopped")]
     Ended,
-    /// The store failed, or holds something malformed.
-    #[error("cannot read the dead letters")]
+    /// The store failed, or holds a malformed row.
+    #[error("cannot read dead letters")]
     Store(#[from] StoreWriteError),
-    /// The process is stopping.
-    #[error("reading was cancelled")]
+    /// The node stops before the read has ended.
+    #[error("read cancelled, the node is stopping")]
     Cancelled,
 }
 
-/// A part of a list.
+/// One page of a list.
 #[derive(Clone, Debug)]
 pub struct DeadLetterPage {
-    /// The part asked for, newest first.
+    /// Dead letters of the page, newest first.
     pub items: Vec<ListedDeadLetter>,
-    /// How many the whole list has.
+    /// Number of dead letters on all pages.
     pub total: u64,
 }
 
-/// A dead letter, and what is being done about it.
+/// A dead letter with the job that holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedDeadLetter {
-    /// The dead letter.
+    /// The dead letter as stored.
     pub letter: DeadLetter,
-    /// The job that is delivering it again.
+    /// Job that is delivering the dead letter again.
     pub job: Option<u64>,
 }
 
-/// What became of a wish to discard one.
+/// Outcome of a request to discard a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiscardOutcome {
-    /// It is gone.
+    /// The dead letter was discarded.
     Gone,
-    /// There is none of that number.
+    /// No dead letter has that id.
     NotFound,
-    /// This job is delivering it again.
+    /// This job is delivering the dead letter again, so it was kept.
     InJob(u64),
 }
 
-/// A dead letter that a job may deliver again.
+/// A dead letter that a job may claim and deliver again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecoveryCandidate {
     pub(super) id: u64,
@@ -96,7 +99,7 @@ pub(super) struct RecoveryCandidate {
     pub(super) cause: DeadLetterCause,
 }
 
-/// All dead letters of one opening of the store.
+/// All dead letters of an open store.
 pub struct DeadLetterStore {
     index: Mutex<DeadLetterIndex>,
     tables: DeliveryTables,
@@ -109,50 +112,53 @@ pub struct DeadLetterStore {
 
 impl std::fmt::Debug for DeadLetterStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DeadLetters")
+        f.write_str("DeadLetterStore")
     }
 }
 
 impl DeadLetterStore {
-    /// Those in `rows`, of which a subscriber is to have no more than `max`. Blocks.
+    /// Loads the index from `tables`. A subscriber with `max` dead letters pauses. Blocks.
     ///
     /// # Errors
-    /// Those of the store.
+    /// The store cannot be read.
     pub(crate) fn open(
-        rows: DeliveryTables,
-        (ledger, notices, clock): RecoveryDeps,
+        tables: DeliveryTables,
+        (checkpoints, requests, clock): RecoveryDeps,
         max: u64,
     ) -> Result<Arc<Self>, StoreWriteError> {
         let mut index = DeadLetterIndex {
-            next_id: rows.next_id(TableTag::DeadLetter)?,
+            next_id: tables.next_id(TableTag::DeadLetter)?,
             ..DeadLetterIndex::default()
         };
-        for_each_letter(&rows, |letter| index.add(&letter))?;
-        let (index, places) = (Mutex::new(index), Semaphore::new(READERS_MAX));
+        for_each_letter(&tables, |letter| index.add(&letter))?;
         Ok(Arc::new(Self {
-            index,
-            tables: rows,
-            checkpoints: ledger,
-            requests: notices,
+            index: Mutex::new(index),
+            tables,
+            checkpoints,
+            requests,
             clock,
-            reader_permits: places,
+            reader_permits: Semaphore::new(READERS_MAX),
             max,
         }))
     }
 
-    /// Keeps a delivery to `subscriber` that failed for good, and gives its number. A record that
-    /// has a dead letter already renews that one.
-    pub fn add(&self, subscriber: &SubscriberId, burial: NewDeadLetter) -> u64 {
+    /// Adds a dead letter of `subscriber` and returns its id. If the record has a dead letter
+    /// already, that one is renewed and keeps its id and time.
+    pub fn add(&self, subscriber: &SubscriberId, new_letter: NewDeadLetter) -> u64 {
         let now = self.clock.wall();
-        let (position, cause) = (burial.item.position, DeadLetterCause::from(burial.reason));
+        let (position, cause) = (
+            new_letter.item.position,
+            DeadLetterCause::from(new_letter.reason),
+        );
         let mut index = self.lock();
         let earlier = index.subscriber_mut(subscriber).remove(position);
         let (id, at, attempts) = match &earlier {
             Some(entry) => (entry.id, entry.at, entry.attempts),
             None => (self.allocate_id(&mut index), now, 0),
         };
-        let mut delivery = burial.into_failed_delivery(attempts, now);
-        // A lane goes on standing still for what did not succeed when it was tried again.
+
+        let mut delivery = new_letter.into_failed_delivery(attempts, now);
+        // A lane stays halted by a dead letter that failed again.
         delivery.is_halting |= earlier.is_some_and(|entry| entry.halted_entity.is_some());
         let letter = DeadLetter {
             id,
@@ -165,9 +171,9 @@ impl DeadLetterStore {
         id
     }
 
-    /// Keeps that `count` deliveries to `subscriber` of the records from `first` to `last` are not
-    /// made, and gives the number of the dead letter that says so: one for all that is dropped for
-    /// the same cause, until it is dealt with.
+    /// Adds `count` deliveries to `subscriber`, of the records from `first` to `last`, that are
+    /// dropped for `cause`. Returns the id of their dead letter: ranges with the same cause share
+    /// one, as long as no job holds it.
     pub fn add_range(
         &self,
         subscriber: &SubscriberId,
@@ -176,18 +182,19 @@ impl DeadLetterStore {
         count: u64,
     ) -> u64 {
         let mut index = self.lock();
-        let of_one = index.subscriber_mut(subscriber);
-        let open = of_one
+        let owned = index.subscriber_mut(subscriber);
+        let open = owned
             .ranges
             .values()
-            .find(|span| span.cause == cause && span.job.is_none())
+            .find(|range| range.cause == cause && range.job.is_none())
             .cloned();
-        let span = match open {
-            Some(span) => DroppedRangeEntry {
-                first: span.first.min(first),
-                last: span.last.max(last),
-                count: span.count.saturating_add(count),
-                ..span
+
+        let range = match open {
+            Some(range) => DroppedRangeEntry {
+                first: range.first.min(first),
+                last: range.last.max(last),
+                count: range.count.saturating_add(count),
+                ..range
             },
             None => DroppedRangeEntry {
                 id: self.allocate_id(&mut index),
@@ -199,29 +206,23 @@ impl DeadLetterStore {
                 job: None,
             },
         };
-        let DroppedRangeEntry {
-            id,
-            at,
-            first,
-            last,
-            count,
-            ..
-        } = span;
-        let subject = DeadLetterSubject::Range { first, last, count };
-        self.store_row(
-            &mut index,
-            &DeadLetter {
-                id,
-                subscriber: subscriber.clone(),
-                cause,
-                at,
-                subject,
+
+        let letter = DeadLetter {
+            id: range.id,
+            subscriber: subscriber.clone(),
+            cause,
+            at: range.at,
+            subject: DeadLetterSubject::Range {
+                first: range.first,
+                last: range.last,
+                count: range.count,
             },
-        );
-        id
+        };
+        self.store_row(&mut index, &letter);
+        letter.id
     }
 
-    /// How many `subscriber` has.
+    /// Number of dead letters of `subscriber`, ranges included.
     #[must_use]
     pub fn count(&self, subscriber: &SubscriberId) -> u64 {
         self.lock()
@@ -229,16 +230,15 @@ impl DeadLetterStore {
             .map_or(0, SubscriberDeadLetters::len)
     }
 
-    /// Whether `subscriber` has as many as it may, so that it has to stand still; a
-    /// [`Notice::Room`] tells when it has not.
+    /// True if `subscriber` has as many dead letters as it may, so that it has to pause. A
+    /// [`StageRequest::DeadLetterRoom`] follows when it may go on.
     #[must_use]
     pub fn is_full(&self, subscriber: &SubscriberId) -> bool {
         self.count(subscriber) >= self.max
     }
 
-    /// Whether a dead letter keeps the lane `key` of `subscriber` from going on. A lane that stands
-    /// still without one has to be released: a crash came between the end of the one and of the
-    /// other.
+    /// True if a dead letter halts the lane `key` of `subscriber`. A lane that is stored as halted
+    /// without a dead letter has to be released: a crash came between the two removals.
     #[must_use]
     pub fn is_lane_halted(&self, subscriber: &SubscriberId, key: &LaneKey) -> bool {
         let LaneKey::Entity(entity) = key else {
@@ -246,39 +246,40 @@ impl DeadLetterStore {
         };
         self.lock()
             .subscriber(subscriber)
-            .is_some_and(|of_one| of_one.is_lane_halted(entity))
+            .is_some_and(|owned| owned.is_lane_halted(entity))
     }
 
-    /// Forgets those of all subscribers that are not `known` any more.
+    /// Removes the dead letters of all subscribers for which `known` is false.
     pub fn retain(&self, known: impl Fn(&SubscriberId) -> bool) {
         let mut index = self.lock();
-        index.by_subscriber.retain(|subscriber, of_one| {
+        index.by_subscriber.retain(|subscriber, owned| {
             let is_known = known(subscriber);
             if !is_known {
-                let entries = of_one.entries.values().map(|entry| entry.id);
+                let entries = owned.entries.values().map(|entry| entry.id);
                 entries
-                    .chain(of_one.ranges.keys().copied())
-                    .for_each(|id| self.checkpoints.remove(row::dead_letter_key(id)));
+                    .chain(owned.ranges.keys().copied())
+                    .for_each(|id| self.checkpoints.remove(dead_letter_key(id)));
             }
             is_known
         });
     }
 
-    /// Those that pass `filter`, at `places`, counted from the newest.
+    /// Returns the dead letters that pass `filter`, at the indexes in `range`, counted from the
+    /// newest.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// The store fails, or the stage stops.
     pub async fn list(
         self: &Arc<Self>,
-        filter: Filter,
-        places: Range<u64>,
+        filter: DeadLetterFilter,
+        range: Range<u64>,
     ) -> Result<DeadLetterPage, DeadLetterReadError> {
-        // Before what is in memory is written: whatever is counted can be read then.
+        // The ids are taken before the flush, so that all of them can be read after it.
         let known = self.lock().matching_ids(&filter);
         self.read_blocking(move |letters| {
             let ids = known.map_or_else(|| letters.read_matching_ids(&filter), Ok)?;
             let mut items = Vec::new();
-            for id in items_at(places, ids.iter().rev()) {
+            for id in items_at(range, ids.iter().rev()) {
                 items.extend(letters.read_letter(*id)?);
             }
             Ok(DeadLetterPage {
@@ -289,10 +290,10 @@ impl DeadLetterStore {
         .await
     }
 
-    /// The dead letter `id`.
+    /// Returns the dead letter `id`, if there is one.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// The store fails, or the stage stops.
     pub async fn get(
         self: &Arc<Self>,
         id: u64,
@@ -301,11 +302,11 @@ impl DeadLetterStore {
             .await
     }
 
-    /// Gives the dead letter `id` up; a lane that stood still for it goes on. Returns when that is
-    /// on the disk.
+    /// Discards the dead letter `id`, unless a job holds it; a lane that it halted goes on. Returns
+    /// once the removal is on the disk.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails; it may be gone then.
+    /// The store fails; the dead letter may be gone nevertheless.
     pub async fn discard(self: &Arc<Self>, id: u64) -> Result<DiscardOutcome, DeadLetterReadError> {
         let Some(ListedDeadLetter { letter, .. }) = self.get(id).await? else {
             return Ok(DiscardOutcome::NotFound);
@@ -317,14 +318,14 @@ impl DeadLetterStore {
         Ok(discarded)
     }
 
-    /// Gives up all that pass `filter` and that no job is delivering again, and says how many.
-    /// Returns when that is on the disk.
+    /// Discards all dead letters that pass `filter` and that no job holds. Returns their number
+    /// once the removals are on the disk.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails; some of them may be gone then.
+    /// The store fails; some of the dead letters may be gone nevertheless.
     pub async fn discard_matching(
         self: &Arc<Self>,
-        filter: Filter,
+        filter: DeadLetterFilter,
     ) -> Result<u64, DeadLetterReadError> {
         let discarded = self
             .read_blocking(move |letters| {
@@ -342,14 +343,14 @@ impl DeadLetterStore {
         Ok(discarded)
     }
 
-    /// How many pass `filter`, by subscriber. Those about many events are not among them: they are
-    /// delivered one by one.
+    /// Counts the dead letters that pass `filter`, by subscriber. Ranges are not counted: each of
+    /// them needs a job of its own.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// The store fails, or the stage stops.
     pub(super) async fn count_by_subscriber(
         self: &Arc<Self>,
-        filter: Filter,
+        filter: DeadLetterFilter,
     ) -> Result<BTreeMap<SubscriberId, u64>, DeadLetterReadError> {
         self.read_blocking(move |letters| {
             let mut totals = BTreeMap::new();
@@ -364,8 +365,8 @@ impl DeadLetterStore {
         .await
     }
 
-    /// The dead letters of `subscriber` about records from `from` to before `end` that are numbered
-    /// before `before`, in the order of their records, at most `limit`.
+    /// Returns at most `limit` dead letters of `subscriber` with ids below `before` and records
+    /// from `from` to before `end`, in the order of their records.
     pub(super) fn recovery_candidates(
         &self,
         subscriber: &SubscriberId,
@@ -374,10 +375,10 @@ impl DeadLetterStore {
         limit: usize,
     ) -> Vec<RecoveryCandidate> {
         let index = self.lock();
-        let Some(of_one) = index.subscriber(subscriber).filter(|_| from < end) else {
+        let Some(owned) = index.subscriber(subscriber).filter(|_| from < end) else {
             return Vec::new();
         };
-        let older = of_one
+        let older = owned
             .entries
             .range(from..end)
             .filter(|(_, entry)| entry.id < before);
@@ -393,10 +394,11 @@ impl DeadLetterStore {
             .collect()
     }
 
-    /// Notes that `job` delivers the dead letter of the record again, and gives its number.
+    /// Claims the dead letter of the record at `position` for `job` and returns its id. A claimed
+    /// dead letter cannot be discarded or claimed by another job.
     ///
     /// # Errors
-    /// The other job that does so already; none if there is no such dead letter any more.
+    /// The other job that holds the dead letter; `None` if there is no such dead letter.
     pub(super) fn claim_for_job(
         &self,
         subscriber: &SubscriberId,
@@ -404,15 +406,15 @@ impl DeadLetterStore {
         job: u64,
     ) -> Result<u64, Option<u64>> {
         let mut index = self.lock();
-        let of_one = index.by_subscriber.get_mut(subscriber).ok_or(None)?;
-        let entry = of_one.entries.get_mut(&position).ok_or(None)?;
+        let owned = index.by_subscriber.get_mut(subscriber).ok_or(None)?;
+        let entry = owned.entries.get_mut(&position).ok_or(None)?;
         try_claim(&mut entry.job, job).map(|()| entry.id)
     }
 
-    /// The same for the dead letter `id` about many events.
+    /// Claims the dead letter `id` of a range for `job`.
     ///
     /// # Errors
-    /// As [`DeadLetters::take`].
+    /// As [`Self::claim_for_job`].
     pub(super) fn claim_range_for_job(
         &self,
         subscriber: &SubscriberId,
@@ -420,79 +422,84 @@ impl DeadLetterStore {
         job: u64,
     ) -> Result<(), Option<u64>> {
         let mut index = self.lock();
-        let of_one = index.by_subscriber.get_mut(subscriber).ok_or(None)?;
-        try_claim(&mut of_one.ranges.get_mut(&id).ok_or(None)?.job, job)
+        let owned = index.by_subscriber.get_mut(subscriber).ok_or(None)?;
+        try_claim(&mut owned.ranges.get_mut(&id).ok_or(None)?.job, job)
     }
 
-    /// Notes that `job` is over, which leaves these records as they are.
-    pub(super) fn release_from_job(
+    /// Releases the claims of `job` on the dead letters of the records at `positions`.
+    pub(super) fn release_positions(
         &self,
         subscriber: &SubscriberId,
         positions: impl IntoIterator<Item = Position>,
         job: u64,
     ) {
         let mut index = self.lock();
-        let Some(of_one) = index.by_subscriber.get_mut(subscriber) else {
+        let Some(owned) = index.by_subscriber.get_mut(subscriber) else {
             return;
         };
         for position in positions {
-            if let Some(entry) = of_one
-                .entries
-                .get_mut(&position)
-                .filter(|entry| entry.job == Some(job))
-            {
+            let entry = owned.entries.get_mut(&position);
+            if let Some(entry) = entry.filter(|entry| entry.job == Some(job)) {
                 entry.job = None;
             }
         }
-        for span in of_one
-            .ranges
-            .values_mut()
-            .filter(|span| span.job == Some(job))
-        {
-            span.job = None;
+    }
+
+    /// Releases the claims of `job` on dead letters of ranges.
+    pub(super) fn release_ranges(&self, subscriber: &SubscriberId, job: u64) {
+        let mut index = self.lock();
+        let Some(owned) = index.by_subscriber.get_mut(subscriber) else {
+            return;
+        };
+        let ranges = owned.ranges.values_mut();
+        for range in ranges.filter(|range| range.job == Some(job)) {
+            range.job = None;
         }
     }
 
-    /// Forgets the dead letter of a record that was delivered after all.
+    /// Removes the dead letter of a record that was delivered after all.
     pub(super) fn remove_delivered(&self, subscriber: &SubscriberId, position: Position) {
         let mut index = self.lock();
-        let of_one = index.by_subscriber.get_mut(subscriber);
-        if let Some(entry) = of_one.and_then(|of_one| of_one.remove(position)) {
+        let owned = index.by_subscriber.get_mut(subscriber);
+        if let Some(entry) = owned.and_then(|owned| owned.remove(position)) {
             self.remove_row(&mut index, subscriber, entry.id, entry.halted_entity);
         }
     }
 
-    /// Forgets the dead letter `id` about many events, which were delivered after all or have dead
+    /// Removes the dead letter `id` of a range. Its events were delivered after all, or have dead
     /// letters of their own.
     pub(super) fn remove_delivered_range(&self, subscriber: &SubscriberId, id: u64) {
         let mut index = self.lock();
-        let of_one = index.by_subscriber.get_mut(subscriber);
-        if let Some(span) = of_one.and_then(|of_one| of_one.ranges.remove(&id)) {
-            self.remove_row(&mut index, subscriber, span.id, None);
+        let owned = index.by_subscriber.get_mut(subscriber);
+        if let Some(range) = owned.and_then(|owned| owned.ranges.remove(&id)) {
+            self.remove_row(&mut index, subscriber, range.id, None);
         }
     }
 
-    /// Every one that is numbered at or above it will be made later.
+    /// Id that the next dead letter gets; all dead letters of now have lower ids.
     pub(super) fn next_id(&self) -> u64 {
         self.lock().next_id
     }
 
-    /// Waits until every change that was made before survives the end of the process.
+    /// Waits until all changes made before this call are on the disk.
     ///
     /// # Errors
-    /// [`Unavailable::Ended`] when the store fails first.
+    /// [`DeadLetterReadError::Ended`] if the store fails or the stage stops first.
     pub(super) async fn flush(&self) -> Result<(), DeadLetterReadError> {
         self.checkpoints
-            .settled()
+            .flush()
             .await
             .map_err(|_| DeadLetterReadError::Ended)
     }
 
-    /// The numbers of those on the disk that pass `filter`, in their order.
-    fn read_matching_ids(&self, filter: &Filter) -> Result<Vec<u64>, DeadLetterReadError> {
+    /// Scans the disk for the dead letters that pass `filter` and returns their ids, ascending.
+    fn read_matching_ids(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<u64>, DeadLetterReadError> {
         let mut ids = Vec::new();
         for_each_letter(&self.tables, |letter| {
-            // One that went while the list was being read is not counted.
+            // A dead letter that was removed during the scan is not counted.
             if filter.admits(&letter) && self.claiming_job(&letter).is_some() {
                 ids.push(letter.id);
             }
@@ -510,31 +517,35 @@ impl DeadLetterStore {
 
     fn discard_letter(&self, letter: &DeadLetter) -> DiscardOutcome {
         let mut index = self.lock();
-        let Some(of_one) = index.by_subscriber.get_mut(&letter.subscriber) else {
+        let Some(owned) = index.by_subscriber.get_mut(&letter.subscriber) else {
             return DiscardOutcome::NotFound;
         };
         let (job, halts) = match &letter.subject {
-            DeadLetterSubject::Event(delivery) => match of_one.entries.get(&delivery.position) {
+            DeadLetterSubject::Event(delivery) => match owned.entries.get(&delivery.position) {
                 Some(entry) if entry.id == letter.id => (entry.job, entry.halted_entity.clone()),
                 Some(_) | None => return DiscardOutcome::NotFound,
             },
-            DeadLetterSubject::Range { .. } => match of_one.ranges.get(&letter.id) {
-                Some(span) => (span.job, None),
+            DeadLetterSubject::Range { .. } => match owned.ranges.get(&letter.id) {
+                Some(range) => (range.job, None),
                 None => return DiscardOutcome::NotFound,
             },
         };
+
+        // A job counts a dead letter that is gone as delivered, so nobody else may remove it.
         if let Some(job) = job {
             return DiscardOutcome::InJob(job);
         }
+
         match &letter.subject {
-            DeadLetterSubject::Event(delivery) => drop(of_one.remove(delivery.position)),
-            DeadLetterSubject::Range { .. } => drop(of_one.ranges.remove(&letter.id)),
+            DeadLetterSubject::Event(delivery) => drop(owned.remove(delivery.position)),
+            DeadLetterSubject::Range { .. } => drop(owned.ranges.remove(&letter.id)),
         }
         self.remove_row(&mut index, &letter.subscriber, letter.id, halts);
         DiscardOutcome::Gone
     }
 
-    /// Removes the row `id` and tells whom it concerns; it is in the index no more.
+    /// Removes the row `id`, whose entry is no longer in the index. A lane that it halted is
+    /// released, and a subscriber that paused for lack of room goes on.
     fn remove_row(
         &self,
         index: &mut DeadLetterIndex,
@@ -542,7 +553,7 @@ impl DeadLetterStore {
         id: u64,
         halts: Option<EntityKey>,
     ) {
-        self.checkpoints.remove(row::dead_letter_key(id));
+        self.checkpoints.remove(dead_letter_key(id));
         if let Some(entity) = halts {
             self.requests.post(StageRequest::LaneReleased {
                 subscriber: subscriber.clone(),
@@ -561,53 +572,51 @@ impl DeadLetterStore {
 
     fn store_row(&self, index: &mut DeadLetterIndex, letter: &DeadLetter) {
         index.add(letter);
-        self.checkpoints.put(
-            row::dead_letter_key(letter.id),
-            row::encode_dead_letter(letter),
-        );
+        self.checkpoints
+            .put(dead_letter_key(letter.id), encode_dead_letter(letter));
     }
 
     fn allocate_id(&self, index: &mut DeadLetterIndex) -> u64 {
         let id = index.allocate_id();
         self.checkpoints.put(
-            row::next_id_key(TableTag::DeadLetter),
-            row::encode_next_id(index.next_id),
+            next_id_key(TableTag::DeadLetter),
+            encode_next_id(index.next_id),
         );
         id
     }
 
-    /// The job that is delivering `letter` again, if any; `None` if the dead letter itself is gone.
+    /// Returns the job that holds `letter`, if any; `None` if the dead letter itself is gone.
     #[expect(
         clippy::option_option,
-        reason = "a dead letter without a job is no dead letter that is gone"
+        reason = "a dead letter without a job differs from a dead letter that is gone"
     )]
     fn claiming_job(&self, letter: &DeadLetter) -> Option<Option<u64>> {
         let index = self.lock();
-        let of_one = index.subscriber(&letter.subscriber)?;
+        let owned = index.subscriber(&letter.subscriber)?;
         match &letter.subject {
-            DeadLetterSubject::Event(delivery) => of_one
+            DeadLetterSubject::Event(delivery) => owned
                 .entries
                 .get(&delivery.position)
                 .filter(|entry| entry.id == letter.id)
                 .map(|entry| entry.job),
-            DeadLetterSubject::Range { .. } => of_one.ranges.get(&letter.id).map(|span| span.job),
+            DeadLetterSubject::Range { .. } => owned.ranges.get(&letter.id).map(|range| range.job),
         }
     }
 
     async fn read_blocking<T: Send + 'static>(
         self: &Arc<Self>,
-        ask: impl FnOnce(&Self) -> Result<T, DeadLetterReadError> + Send + 'static,
+        read: impl FnOnce(&Self) -> Result<T, DeadLetterReadError> + Send + 'static,
     ) -> Result<T, DeadLetterReadError> {
-        // What was buried before is to be seen, and no number is shown that could be given out
-        // again after a crash.
+        // The reader has to see all earlier dead letters. No id may be shown that a crash could
+        // give to another dead letter.
         self.flush().await?;
-        let _place = self
+        let _permit = self
             .reader_permits
             .acquire()
             .await
             .map_err(|_| DeadLetterReadError::Cancelled)?;
         let letters = Arc::clone(self);
-        tokio::task::spawn_blocking(move || ask(&letters))
+        tokio::task::spawn_blocking(move || read(&letters))
             .await
             .map_err(|_| DeadLetterReadError::Cancelled)?
     }
@@ -617,28 +626,28 @@ impl DeadLetterStore {
     }
 }
 
-/// Shows `look` every dead letter on the disk, in the order of their numbers.
+/// Calls `visit` with each dead letter on the disk, in the order of ids.
 fn for_each_letter(
-    rows: &DeliveryTables,
-    mut look: impl FnMut(DeadLetter),
+    tables: &DeliveryTables,
+    mut visit: impl FnMut(DeadLetter),
 ) -> Result<(), StoreWriteError> {
     let mut after = 0;
     loop {
-        let some = rows.dead_letters(after, ROWS_AT_ONCE)?;
-        let Some(last) = some.last() else {
+        let page = tables.dead_letters(after, ROWS_AT_ONCE)?;
+        let Some(last) = page.last() else {
             return Ok(());
         };
         after = last.id;
-        some.into_iter().for_each(&mut look);
+        page.into_iter().for_each(&mut visit);
     }
 }
 
-/// Gives a dead letter to `job`, unless another one has it.
-fn try_claim(by: &mut Option<u64>, job: u64) -> Result<(), Option<u64>> {
-    match *by {
+/// Sets `holder` to `job`, unless another job holds the dead letter.
+fn try_claim(holder: &mut Option<u64>, job: u64) -> Result<(), Option<u64>> {
+    match *holder {
         Some(other) if other != job => Err(Some(other)),
         Some(_) | None => {
-            *by = Some(job);
+            *holder = Some(job);
             Ok(())
         }
     }

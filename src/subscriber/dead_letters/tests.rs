@@ -1,5 +1,4 @@
-//! What is kept of deliveries that failed for good, against a real store whose rounds a task
-//! writes.
+//! Dead letters against a real store, whose checkpoints a task writes.
 
 use std::sync::Arc;
 
@@ -14,14 +13,14 @@ use crate::journal::DataStore;
 use crate::subscriber::delivery::GiveUpReason;
 use crate::subscriber::{AttemptFailure, OutboundRecord};
 
-/// A store with rows, a ledger that is written whenever somebody waits for it, and what else is
-/// shared.
+/// A store with its tables, a checkpoint buffer that is written on each flush request, and the
+/// other shared parts.
 pub(in crate::subscriber) struct DeadLetterTestEnv {
     pub(in crate::subscriber) folder: TempDir,
     pub(in crate::subscriber) store: Arc<DataStore>,
-    pub(in crate::subscriber) rows: DeliveryTables,
-    pub(in crate::subscriber) ledger: Arc<CheckpointBuffer>,
-    pub(in crate::subscriber) notices: Arc<StageRequestQueue>,
+    pub(in crate::subscriber) tables: DeliveryTables,
+    pub(in crate::subscriber) checkpoints: Arc<CheckpointBuffer>,
+    pub(in crate::subscriber) requests: Arc<StageRequestQueue>,
     pub(in crate::subscriber) clock: Arc<ManualClock>,
     writer: tokio::task::JoinHandle<()>,
 }
@@ -33,52 +32,52 @@ impl DeadLetterTestEnv {
 
     fn on(folder: TempDir) -> Self {
         let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
-        let rows = DeliveryTables::open(Arc::clone(&store)).expect("opens");
-        let ledger = Arc::<CheckpointBuffer>::default();
-        let writer = tokio::spawn(write(Arc::clone(&ledger), rows.clone()));
+        let tables = DeliveryTables::open(Arc::clone(&store)).expect("opens");
+        let checkpoints = Arc::<CheckpointBuffer>::default();
+        let writer = tokio::spawn(write_checkpoints(Arc::clone(&checkpoints), tables.clone()));
         let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1_000_000)));
         Self {
             folder,
             store,
-            rows,
-            ledger,
-            notices: Arc::default(),
+            tables,
+            checkpoints,
+            requests: Arc::default(),
             clock,
             writer,
         }
     }
 
-    /// What is on the disk, opened anew: what was not written is lost.
+    /// Reopens the store from the disk: changes that were not written are lost.
     pub(in crate::subscriber) async fn reopened(self) -> Self {
         self.writer.abort();
-        // Whether it ended by itself or by this does not matter.
+        // The task may have ended before the abort.
         let _ = self.writer.await;
         let folder = self.folder;
-        drop((self.rows, self.ledger, self.notices, self.store));
+        drop((self.tables, self.checkpoints, self.requests, self.store));
         Self::on(folder)
     }
 
-    pub(in crate::subscriber) fn shared(&self) -> RecoveryDeps {
+    pub(in crate::subscriber) fn recovery_deps(&self) -> RecoveryDeps {
         (
-            Arc::clone(&self.ledger),
-            Arc::clone(&self.notices),
+            Arc::clone(&self.checkpoints),
+            Arc::clone(&self.requests),
             Arc::clone(&self.clock) as Arc<dyn Clock>,
         )
     }
 
-    pub(in crate::subscriber) fn letters(&self, max: u64) -> Arc<DeadLetterStore> {
-        DeadLetterStore::open(self.rows.clone(), self.shared(), max).expect("opens")
+    pub(in crate::subscriber) fn open_dead_letters(&self, max: u64) -> Arc<DeadLetterStore> {
+        DeadLetterStore::open(self.tables.clone(), self.recovery_deps(), max).expect("opens")
     }
 }
 
-async fn write(ledger: Arc<CheckpointBuffer>, rows: DeliveryTables) {
-    let mut asked = ledger.flush_requests();
+async fn write_checkpoints(checkpoints: Arc<CheckpointBuffer>, tables: DeliveryTables) {
+    let mut requested = checkpoints.flush_requests();
     loop {
-        if let Some(round) = ledger.take_checkpoint() {
-            round.write(&rows).expect("writes");
-            ledger.mark_written(&round);
+        if let Some(checkpoint) = checkpoints.take_checkpoint() {
+            checkpoint.write(&tables).expect("writes");
+            checkpoints.mark_written(&checkpoint);
         }
-        if asked.changed().await.is_err() {
+        if requested.changed().await.is_err() {
             return;
         }
     }
@@ -99,7 +98,7 @@ pub(in crate::subscriber) fn item(position: u64, id: &str) -> OutboundRecord {
     }
 }
 
-pub(in crate::subscriber) fn burial(position: u64, id: &str) -> NewDeadLetter {
+pub(in crate::subscriber) fn new_letter(position: u64, id: &str) -> NewDeadLetter {
     let answer = Bytes::from_static(b"down");
     let failure = AttemptFailure {
         status: Some(503),
@@ -120,7 +119,7 @@ pub(in crate::subscriber) fn burial(position: u64, id: &str) -> NewDeadLetter {
 const ONE: SubscriberId = SubscriberId::Webhook(1);
 const OTHER: SubscriberId = SubscriberId::Webhook(2);
 
-async fn ids(letters: &Arc<DeadLetterStore>, filter: Filter) -> Vec<u64> {
+async fn ids(letters: &Arc<DeadLetterStore>, filter: DeadLetterFilter) -> Vec<u64> {
     let page = letters.list(filter, 0..100).await.expect("reads");
     assert_eq!(page.total, page.items.len() as u64);
     page.items.iter().map(|found| found.letter.id).collect()
@@ -135,24 +134,24 @@ fn delivery(found: &ListedDeadLetter) -> &FailedDelivery {
 
 #[tokio::test]
 async fn dead_letters_are_listed_newest_first_by_what_is_asked_for() {
-    let ground = DeadLetterTestEnv::new();
-    let letters = ground.letters(100);
-    letters.add(&ONE, burial(1, "A"));
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(100);
+    letters.add(&ONE, new_letter(1, "A"));
     letters.add(
         &OTHER,
         NewDeadLetter {
             reason: GiveUpReason::Refused,
-            ..burial(1, "A")
+            ..new_letter(1, "A")
         },
     );
-    letters.add(&ONE, burial(5, "B"));
+    letters.add(&ONE, new_letter(5, "B"));
     letters.add_range(
         &ONE,
         DeadLetterCause::Expired,
         (Position::new(6), Position::new(9)),
         3,
     );
-    let all = Filter::default();
+    let all = DeadLetterFilter::default();
     assert_eq!(ids(&letters, all.clone()).await, [4, 3, 2, 1]);
     let page = letters.list(all.clone(), 1..3).await.expect("reads");
     assert_eq!(
@@ -165,30 +164,30 @@ async fn dead_letters_are_listed_newest_first_by_what_is_asked_for() {
         ),
         (4, vec![3, 2])
     );
-    let asked = [
+    let requested = [
         (
-            Filter {
+            DeadLetterFilter {
                 subscriber: Some(ONE),
                 ..all.clone()
             },
             vec![4, 3, 1],
         ),
         (
-            Filter {
+            DeadLetterFilter {
                 cause: Some(DeadLetterCause::Refused),
                 ..all.clone()
             },
             vec![2],
         ),
         (
-            Filter {
+            DeadLetterFilter {
                 entity: Some("A".into()),
                 ..all.clone()
             },
             vec![2, 1],
         ),
         (
-            Filter {
+            DeadLetterFilter {
                 entity: Some("A".into()),
                 subscriber: Some(OTHER),
                 ..all.clone()
@@ -196,47 +195,47 @@ async fn dead_letters_are_listed_newest_first_by_what_is_asked_for() {
             vec![2],
         ),
         (
-            Filter {
+            DeadLetterFilter {
                 event: Some("status.changed".into()),
                 ..all.clone()
             },
             vec![3, 2, 1],
         ),
         (
-            Filter {
+            DeadLetterFilter {
                 kind: Some(Kind::Lead),
                 ..all.clone()
             },
             vec![],
         ),
         (
-            Filter {
+            DeadLetterFilter {
                 since: Some(Timestamp::from_micros(5_000)),
                 ..all.clone()
             },
             vec![4, 3],
         ),
         (
-            Filter {
+            DeadLetterFilter {
                 until: Some(Timestamp::from_micros(5_000)),
                 ..all.clone()
             },
             vec![2, 1],
         ),
     ];
-    for (filter, expected) in asked {
+    for (filter, expected) in requested {
         assert_eq!(ids(&letters, filter.clone()).await, expected, "{filter:?}");
     }
 }
 
-/// One that was buried while the list waited for the disk was counted and not shown.
+/// A dead letter that was added while the list waited for the disk was counted and not shown.
 #[tokio::test]
-async fn what_is_buried_while_a_list_is_read_is_counted_only_if_it_is_shown() {
-    let ground = DeadLetterTestEnv::new();
-    let letters = ground.letters(100);
-    letters.add(&ONE, burial(1, "A"));
-    let (page, ()) = tokio::join!(letters.list(Filter::default(), 0..100), async {
-        letters.add(&ONE, burial(2, "A"));
+async fn a_dead_letter_added_while_a_list_is_read_is_counted_only_if_it_is_shown() {
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(100);
+    letters.add(&ONE, new_letter(1, "A"));
+    let (page, ()) = tokio::join!(letters.list(DeadLetterFilter::default(), 0..100), async {
+        letters.add(&ONE, new_letter(2, "A"));
     });
     let page = page.expect("reads");
     assert_eq!(page.total, page.items.len() as u64);
@@ -244,25 +243,25 @@ async fn what_is_buried_while_a_list_is_read_is_counted_only_if_it_is_shown() {
 
 #[tokio::test]
 async fn a_record_that_fails_again_renews_its_dead_letter() {
-    let ground = DeadLetterTestEnv::new();
-    let letters = ground.letters(100);
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(100);
     assert_eq!(
         letters.add(
             &ONE,
             NewDeadLetter {
                 is_halting: true,
-                ..burial(1, "A")
+                ..new_letter(1, "A")
             }
         ),
         1
     );
-    ground.clock.advance(std::time::Duration::from_secs(1));
+    env.clock.advance(std::time::Duration::from_secs(1));
     assert_eq!(
         letters.add(
             &ONE,
             NewDeadLetter {
                 reason: GiveUpReason::Refused,
-                ..burial(1, "A")
+                ..new_letter(1, "A")
             }
         ),
         1
@@ -285,10 +284,10 @@ async fn a_record_that_fails_again_renews_its_dead_letter() {
 
 #[tokio::test]
 async fn a_number_is_never_used_again_not_even_after_a_restart() {
-    let ground = DeadLetterTestEnv::new();
-    let letters = ground.letters(100);
-    letters.add(&ONE, burial(1, "A"));
-    let last = letters.add(&ONE, burial(2, "A"));
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(100);
+    letters.add(&ONE, new_letter(1, "A"));
+    let last = letters.add(&ONE, new_letter(2, "A"));
     assert_eq!(
         letters.discard(last).await.expect("writes"),
         DiscardOutcome::Gone
@@ -298,16 +297,16 @@ async fn a_number_is_never_used_again_not_even_after_a_restart() {
         DiscardOutcome::NotFound
     );
     drop(letters);
-    let ground = ground.reopened().await;
-    let letters = ground.letters(100);
+    let env = env.reopened().await;
+    let letters = env.open_dead_letters(100);
     assert_eq!(letters.count(&ONE), 1);
-    assert_eq!(letters.add(&ONE, burial(3, "A")), 3);
+    assert_eq!(letters.add(&ONE, new_letter(3, "A")), 3);
 }
 
 #[tokio::test]
 async fn a_halted_lane_is_released_by_whatever_ends_its_dead_letter() {
-    let ground = DeadLetterTestEnv::new();
-    let letters = ground.letters(100);
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(100);
     let key = LaneKey::Entity(item(1, "A").record.entity.clone());
     let released = [StageRequest::LaneReleased {
         subscriber: ONE,
@@ -315,50 +314,50 @@ async fn a_halted_lane_is_released_by_whatever_ends_its_dead_letter() {
     }];
     let halting = || NewDeadLetter {
         is_halting: true,
-        ..burial(1, "A")
+        ..new_letter(1, "A")
     };
     let id = letters.add(&ONE, halting());
     assert!(letters.is_lane_halted(&ONE, &key) && !letters.is_lane_halted(&OTHER, &key));
     letters.discard(id).await.expect("writes");
     assert!(!letters.is_lane_halted(&ONE, &key));
     assert_eq!(
-        ground.notices.take_all().into_iter().collect::<Vec<_>>(),
+        env.requests.take_all().into_iter().collect::<Vec<_>>(),
         released
     );
     letters.add(&ONE, halting());
     letters.remove_delivered(&ONE, Position::new(1));
     assert_eq!(
-        ground.notices.take_all().into_iter().collect::<Vec<_>>(),
+        env.requests.take_all().into_iter().collect::<Vec<_>>(),
         released
     );
-    letters.add(&ONE, burial(1, "A"));
+    letters.add(&ONE, new_letter(1, "A"));
     letters.remove_delivered(&ONE, Position::new(1));
-    assert!(ground.notices.take_all().is_empty(), "its lane went on");
+    assert!(env.requests.take_all().is_empty(), "its lane went on");
 }
 
 #[tokio::test]
 async fn a_subscriber_with_too_many_is_told_when_there_is_room() {
-    let ground = DeadLetterTestEnv::new();
-    let letters = ground.letters(2);
-    letters.add(&ONE, burial(1, "A"));
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(2);
+    letters.add(&ONE, new_letter(1, "A"));
     assert!(!letters.is_full(&ONE));
-    letters.add(&ONE, burial(2, "A"));
-    letters.add(&ONE, burial(3, "A"));
+    letters.add(&ONE, new_letter(2, "A"));
+    letters.add(&ONE, new_letter(3, "A"));
     assert!(letters.is_full(&ONE) && !letters.is_full(&OTHER));
     letters.remove_delivered(&ONE, Position::new(1));
-    assert!(letters.is_full(&ONE) && ground.notices.take_all().is_empty());
+    assert!(letters.is_full(&ONE) && env.requests.take_all().is_empty());
     letters.remove_delivered(&ONE, Position::new(2));
     assert!(!letters.is_full(&ONE));
     assert_eq!(
-        ground.notices.take_all().into_iter().collect::<Vec<_>>(),
+        env.requests.take_all().into_iter().collect::<Vec<_>>(),
         [StageRequest::DeadLetterRoom(ONE)]
     );
 }
 
 #[tokio::test]
 async fn what_is_dropped_for_one_cause_is_one_dead_letter() {
-    let ground = DeadLetterTestEnv::new();
-    let letters = ground.letters(100);
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(100);
     let positions = |first, last| (Position::new(first), Position::new(last));
     let id = letters.add_range(&ONE, DeadLetterCause::Expired, positions(5, 9), 3);
     assert_eq!(
@@ -389,15 +388,15 @@ async fn what_is_dropped_for_one_cause_is_one_dead_letter() {
 
 #[tokio::test]
 async fn all_that_is_asked_for_is_discarded_but_what_a_job_has() {
-    let ground = DeadLetterTestEnv::new();
-    let letters = ground.letters(100);
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(100);
     for position in 1..=4 {
-        letters.add(&ONE, burial(position, "A"));
+        letters.add(&ONE, new_letter(position, "A"));
     }
-    letters.add(&OTHER, burial(1, "A"));
+    letters.add(&OTHER, new_letter(1, "A"));
     letters
         .claim_for_job(&ONE, Position::new(2), 7)
-        .expect("nobody has it");
+        .expect("no job holds it");
     assert_eq!(
         letters.claim_for_job(&ONE, Position::new(2), 8),
         Err(Some(7))
@@ -407,23 +406,26 @@ async fn all_that_is_asked_for_is_discarded_but_what_a_job_has() {
         letters.discard(2).await.expect("reads"),
         DiscardOutcome::InJob(7)
     );
-    let filter = Filter {
+    let filter = DeadLetterFilter {
         subscriber: Some(ONE),
-        ..Filter::default()
+        ..DeadLetterFilter::default()
     };
     assert_eq!(letters.discard_matching(filter).await.expect("writes"), 3);
-    assert_eq!(ids(&letters, Filter::default()).await, [5, 2]);
+    assert_eq!(ids(&letters, DeadLetterFilter::default()).await, [5, 2]);
     letters.retain(|subscriber| *subscriber == OTHER);
-    assert_eq!(ids(&letters, Filter::default()).await, [5]);
+    assert_eq!(ids(&letters, DeadLetterFilter::default()).await, [5]);
     drop(letters);
-    let ground = ground.reopened().await;
-    assert_eq!(ids(&ground.letters(100), Filter::default()).await, [5]);
+    let env = env.reopened().await;
+    assert_eq!(
+        ids(&env.open_dead_letters(100), DeadLetterFilter::default()).await,
+        [5]
+    );
 }
 
 #[tokio::test]
 async fn no_more_than_the_beginning_of_an_answer_is_kept() {
-    let ground = DeadLetterTestEnv::new();
-    let letters = ground.letters(100);
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(100);
     let answer = Bytes::from("\u{1}ö".repeat(2_000));
     let failure = AttemptFailure {
         status: None,
@@ -435,7 +437,7 @@ async fn no_more_than_the_beginning_of_an_answer_is_kept() {
         &ONE,
         NewDeadLetter {
             failure,
-            ..burial(1, "A")
+            ..new_letter(1, "A")
         },
     );
     let found = letters.get(id).await.expect("reads").expect("is there");

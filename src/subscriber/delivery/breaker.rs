@@ -1,39 +1,41 @@
-//! The circuit breaker of one subscriber: makes no attempt at one that does not answer, and tries
-//! again with a single one.
+//! Circuit breaker of one subscriber: stops attempts after too many failures, then lets probes
+//! pass.
 //!
 //! ```text
-//!          failures in a row, or their share            time over, one is let through
-//!   Closed ─────────────────────────────────> Open(until) ──────────────────────────> HalfOpen(probe under way)
-//!     ^                                         ^                                       │       │
-//!     │                                         └─── the probe failed: twice as long ───┘       │
-//!     └──────────────────────────────── the probe was accepted ─────────────────────────────────┘
+//!          failures in a row,            time over,
+//!          or failure rate               a probe begins
+//!   Closed ──────────────────> Open(until) ──────────> HalfOpen (probe under way)
+//!     ^                          ^                        │        │
+//!     │                          └── probe failed: ───────┘        │
+//!     │                              open twice as long            │
+//!     └───────────────────────── probe accepted ───────────────────┘
 //! ```
 //!
-//! A pure state machine: the time is an argument. Only the probe's own outcome counts after it has
-//! begun; attempts made before the breaker opened which end later say nothing new.
+//! A pure state machine: the time is an argument. Once a probe has begun, only its outcome counts;
+//! attempts that began before the breaker opened are ignored.
 
 use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use backoff::exponential::{ExponentialBackoff, ExponentialBackoffBuilder};
 
-use crate::config::BreakerConfig as Policy;
+use crate::config::BreakerConfig;
 
-/// Into how many parts the window is divided: it slides by one at a time.
+/// Number of slots of the window, which slides by one slot at a time.
 const SLOTS: u64 = 12;
 
-/// Whether attempts are let through.
+/// State of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryBreakerState {
-    /// They are.
+    /// All attempts are let through.
     Closed,
-    /// None is.
+    /// No attempt is let through.
     Open,
-    /// One is, to see whether the next may be.
+    /// A single attempt, the probe, is under way; its outcome decides.
     HalfOpen,
 }
 
-/// What an attempt was let through as.
+/// Kind of attempt that the breaker let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BreakerPass {
     Ordinary,
@@ -47,10 +49,10 @@ enum DeliveryBreakerPhase {
     HalfOpen,
 }
 
-/// The breaker of one subscriber.
+/// Circuit breaker with the failure rate of a sliding window.
 #[derive(Debug)]
 pub(super) struct DeliveryBreaker {
-    policy: Policy,
+    policy: BreakerConfig,
     phase: DeliveryBreakerPhase,
     consecutive_failures: u32,
     window: FailureRateWindow,
@@ -58,7 +60,7 @@ pub(super) struct DeliveryBreaker {
 }
 
 impl DeliveryBreaker {
-    pub(super) fn new(policy: Policy) -> Self {
+    pub(super) fn new(policy: BreakerConfig) -> Self {
         let open_backoff = build_open_backoff(&policy);
         Self {
             policy,
@@ -69,8 +71,8 @@ impl DeliveryBreaker {
         }
     }
 
-    /// Goes on by another policy. What is open stays so for as long as it was to.
-    pub(super) fn set_policy(&mut self, policy: Policy) {
+    /// Changes the policy. An open breaker stays open for the time that was planned.
+    pub(super) fn set_policy(&mut self, policy: BreakerConfig) {
         let current = self.open_backoff.current_interval;
         self.open_backoff = build_open_backoff(&policy);
         self.open_backoff.current_interval = current.clamp(
@@ -80,7 +82,7 @@ impl DeliveryBreaker {
         self.policy = policy;
     }
 
-    /// Asks to make an attempt at `now`; `None` means not now.
+    /// Lets an attempt through at `now`; `None` if it may not be made now.
     pub(super) fn try_pass(&mut self, now: Duration) -> Option<BreakerPass> {
         match self.phase {
             DeliveryBreakerPhase::Closed => Some(BreakerPass::Ordinary),
@@ -92,7 +94,7 @@ impl DeliveryBreaker {
         }
     }
 
-    /// An attempt was accepted. True if that closes the breaker.
+    /// Notes a success. Returns true if it closes the breaker.
     pub(super) fn record_success(&mut self, pass: BreakerPass, now: Duration) -> bool {
         match (self.phase, pass) {
             (DeliveryBreakerPhase::Closed, _) => {
@@ -112,16 +114,16 @@ impl DeliveryBreaker {
         }
     }
 
-    /// An attempt failed. The share of failures, if that opens the closed breaker.
+    /// Notes a failure. Returns the failure rate if it opens the closed breaker.
     pub(super) fn record_failure(&mut self, pass: BreakerPass, now: Duration) -> Option<f64> {
         match (self.phase, pass) {
             (DeliveryBreakerPhase::Closed, _) => {
                 self.consecutive_failures = self.consecutive_failures.saturating_add(1);
                 self.window.record_attempt(self.policy.window, now, true);
-                let share = self.window.failure_rate();
+                let failure_rate = self.window.failure_rate();
                 self.is_over_threshold().then(|| {
                     self.trip(now);
-                    share
+                    failure_rate
                 })
             }
             (DeliveryBreakerPhase::HalfOpen, BreakerPass::Probe) => {
@@ -133,15 +135,15 @@ impl DeliveryBreaker {
         }
     }
 
-    /// An attempt that was let through was not made, or says nothing of the subscriber.
+    /// Returns the pass of an attempt that was not made or never reached the subscriber. After a
+    /// probe's return another probe may begin at once.
     pub(super) fn return_pass(&mut self, pass: BreakerPass, now: Duration) {
         if (self.phase, pass) == (DeliveryBreakerPhase::HalfOpen, BreakerPass::Probe) {
             self.phase = DeliveryBreakerPhase::Open { until: now };
         }
     }
 
-    /// Somebody has reason to believe that an attempt would be accepted: an open one lets its probe
-    /// through from `now` on.
+    /// Lets an open breaker's probe through from `now` on, as an operator asked.
     pub(super) fn allow_probe(&mut self, now: Duration) {
         if let DeliveryBreakerPhase::Open { until } = &mut self.phase {
             *until = now.min(*until);
@@ -156,8 +158,8 @@ impl DeliveryBreaker {
         }
     }
 
-    /// From when on an attempt may be made, as far as is known: zero means at any time, `None` not
-    /// before the probe has ended.
+    /// Time from which on an attempt may be made: zero means at any time, `None` means after the
+    /// end of the probe.
     pub(super) const fn next_attempt_at(&self) -> Option<Duration> {
         match self.phase {
             DeliveryBreakerPhase::Closed => Some(Duration::ZERO),
@@ -167,7 +169,7 @@ impl DeliveryBreaker {
     }
 
     fn is_over_threshold(&self) -> bool {
-        let Policy {
+        let BreakerConfig {
             consecutive,
             failure_rate,
             attempts_min,
@@ -175,7 +177,7 @@ impl DeliveryBreaker {
         } = self.policy;
         let (attempts, failures) = self.window.totals();
         let is_row = consecutive > 0 && self.consecutive_failures >= consecutive;
-        // A share of 1 can only be reached, any other is exceeded.
+        // The rate has to exceed the limit; a limit of 1 cannot be exceeded, so reaching it counts.
         let is_share =
             f64::from(failures) > failure_rate * f64::from(attempts) || failures == attempts;
         is_row || (failure_rate > 0.0 && attempts >= attempts_min && is_share)
@@ -192,8 +194,8 @@ impl DeliveryBreaker {
     }
 }
 
-/// `open`, twice that, and so on up to `open_max`, without end and without chance.
-fn build_open_backoff(policy: &Policy) -> ExponentialBackoff<BackoffClock> {
+/// Builds the backoff: `open`, doubled each time up to `open_max`, without jitter and without end.
+fn build_open_backoff(policy: &BreakerConfig) -> ExponentialBackoff<BackoffClock> {
     ExponentialBackoffBuilder::new()
         .with_initial_interval(policy.open.min(policy.open_max))
         .with_max_interval(policy.open_max)
@@ -203,14 +205,14 @@ fn build_open_backoff(policy: &Policy) -> ExponentialBackoff<BackoffClock> {
         .build()
 }
 
-/// The clock that the back-off asks for and does not need, since it never ends by time.
+/// Clock type that the backoff requires; it is not used, since the backoff never ends by time.
 type BackoffClock = backoff::SystemClock;
 
-/// How many attempts were made of late, and how many of them failed.
+/// Numbers of attempts and failures in a sliding window.
 #[derive(Debug, Default)]
 struct FailureRateWindow {
     slots: [(u32, u32); SLOTS as usize],
-    /// The number of the newest slot since the clock's beginning.
+    /// Number of the newest slot, counted from time zero.
     newest: u64,
 }
 
@@ -225,7 +227,7 @@ impl FailureRateWindow {
     fn slide(&mut self, length: Duration, now: Duration) {
         let slot = (length.as_nanos() / u128::from(SLOTS)).max(1);
         let number = u64::try_from(now.as_nanos() / slot).unwrap_or(u64::MAX);
-        // Another window's length gives other numbers, so that what was counted is as good as old.
+        // A changed length of the window gives other slot numbers: the old counts are dropped.
         let passed = if number < self.newest {
             SLOTS
         } else {
@@ -260,7 +262,7 @@ mod tests {
 
     use super::*;
 
-    const POLICY: Policy = Policy {
+    const POLICY: BreakerConfig = BreakerConfig {
         window: Duration::from_secs(60),
         failure_rate: 0.5,
         attempts_min: 20,
@@ -288,7 +290,7 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_open_it_and_an_accepted_attempt_between_them_does_not() {
-        let mut breaker = DeliveryBreaker::new(Policy {
+        let mut breaker = DeliveryBreaker::new(BreakerConfig {
             failure_rate: 0.0,
             ..POLICY
         });
@@ -321,7 +323,7 @@ mod tests {
             (1.0, 20, 4, Some(20)),
             (0.0, 1, 4, None),
         ] {
-            let policy = Policy {
+            let policy = BreakerConfig {
                 failure_rate: share,
                 attempts_min,
                 consecutive: 0,
@@ -329,7 +331,7 @@ mod tests {
             };
             let mut breaker = DeliveryBreaker::new(policy);
             let opened = (1..=40_u32).find(|n| {
-                // Failures come last in each four, so that an attempt that opens it is one.
+                // Failures come last in each four, so that the opening attempt is a failure.
                 if (n - 1) % 4 < 4 - bad_of_4 {
                     breaker.record_success(BreakerPass::Ordinary, seconds(1));
                     return false;
@@ -347,7 +349,7 @@ mod tests {
 
     #[test]
     fn failures_that_are_older_than_the_window_count_no_more() {
-        let policy = Policy {
+        let policy = BreakerConfig {
             consecutive: 0,
             attempts_min: 10,
             ..POLICY
@@ -470,8 +472,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: at most one probe at a time, nothing goes while it is open, and it is
-        /// never open for longer than it may be.
+        /// In any history there is at most one probe at a time, no attempt passes an open breaker,
+        /// and the breaker is never open for longer than its maximum.
         #[test]
         fn there_is_never_more_than_one_probe(steps in prop::collection::vec((0_u64..200, 0..4_u8), 1..200)) {
             let mut breaker = DeliveryBreaker::new(POLICY);

@@ -1,104 +1,89 @@
-//! What a delivery is told.
+//! Inputs of the delivery: the events that change its state.
 
 use std::sync::Arc;
 
-use super::LaneKey;
+use super::identifiers::{AttemptId, LaneKey, ReplayTag};
 use crate::event::Position;
 use crate::subscriber::OutboundRecord;
 use crate::subscriber::attempt::AttemptOutcome;
 use crate::subscriber::delivery_policy::DeliveryPolicy;
 
-/// A record that was met and is wanted, or that cannot be judged.
+/// A record that matches the subscriber's interest, or on which its filter failed.
 #[derive(Clone, Debug)]
 pub struct MatchedRecord {
-    /// The record.
+    /// Record that is to be delivered.
     pub item: OutboundRecord,
-    /// Why the filter could not say whether it is wanted: it becomes a dead letter, in its turn.
+    /// Error of the filter, if it failed: the record becomes a dead letter once it is the head of
+    /// its lane.
     pub filter_error: Option<String>,
 }
 
-/// Names an attempt that is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AttemptId(pub u64);
-
-/// A record that is to be delivered again by a job.
+/// A record that a job delivers again.
 #[derive(Clone, Debug)]
 pub struct ReplayItem {
-    /// Which job, and which of its records: given back when it is settled.
+    /// Job and position, which the effects return once the record is settled.
     pub tag: ReplayTag,
-    /// The record.
+    /// Record that is to be delivered.
     pub item: OutboundRecord,
 }
 
-/// A job and one of its records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ReplayTag {
-    /// The job.
-    pub job: u64,
-    /// Where the record stands: a job has each of them once.
-    pub position: Position,
-    /// The dead letter that it retries, if it does.
-    pub dead_letter: Option<u64>,
-}
-
-/// What happened.
+/// Event that changes the state of a delivery.
 #[derive(Debug)]
 pub enum DeliveryInput {
-    /// The reader has met these records, in order, and everything before `end`.
+    /// The reader has matched all records before `end`.
     RecordsMatched {
-        /// The wanted ones among them.
+        /// Matching records, in the order of the journal.
         items: Vec<MatchedRecord>,
-        /// The position after the last record that was looked at.
+        /// Position after the last record that was read.
         end: Position,
     },
-    /// An attempt ended.
+    /// An attempt ended with this outcome.
     AttemptEnded {
-        /// Which.
-        ticket: AttemptId,
-        /// What it came to.
+        /// Identifier of the attempt that ended.
+        attempt_id: AttemptId,
+        /// Outcome that the response gave.
         outcome: AttemptOutcome,
     },
-    /// An attempt was not begun: it waited for a place among all subscribers' attempts, and
-    /// meanwhile it may no longer be made, or the node stops. It is as if it had never been asked
-    /// for.
+    /// An attempt was not begun: while it waited for a permit the breaker opened, the subscriber
+    /// was paused, or the node began to stop. It is scheduled again.
     AttemptWithdrawn {
-        /// Which.
-        ticket: AttemptId,
+        /// Identifier of the attempt to be scheduled again.
+        attempt_id: AttemptId,
     },
-    /// Records of a lane, which [`super::Effect::CatchUp`] asked for.
+    /// Records of a lane, as [`super::DeliveryEffect::CatchUp`] requested.
     LaneCaughtUp {
-        /// Which lane.
+        /// Lane whose records were read.
         lane: LaneKey,
-        /// The wanted ones among the next, in order. Those that the reader has not met yet are
-        /// passed over.
+        /// Matching records of the page, in order. Records that the reader has not reached yet are
+        /// ignored.
         items: Vec<MatchedRecord>,
-        /// The last sequence that was looked at, wanted or not; if there was none, the one before
-        /// what was asked for.
+        /// Sequence number of the last record read, matching or not; for an empty page, the number
+        /// before the first requested.
         through: u64,
-        /// If the end of the timeline was reached: every record of the entity before this position
-        /// was looked at. It is a position that the timeline was known to have reached when it was
-        /// read, such as the durable end of then. For a lane of one record, the position after it.
+        /// Position before which every record of the entity was read, if the page reached the end
+        /// of the timeline: a position that the timeline had reached at the time of the read, such
+        /// as the durable end of then. For a lane of one record, the position after it.
         end: Option<Position>,
     },
-    /// Records to be delivered again.
+    /// A job hands out records to be delivered again.
     ReplaysAdded(Vec<ReplayItem>),
-    /// A job was cancelled: what of it is not under way is dropped.
+    /// A job was cancelled: its records that are not under way are dropped.
     JobCancelled {
-        /// Which.
+        /// Id of the cancelled job, from 1.
         job: u64,
     },
-    /// The dead letter at the head of a halted lane was delivered or discarded.
+    /// The dead letter that halted a lane was delivered or discarded.
     LaneReleased {
-        /// The lane.
+        /// Lane that is released and goes on.
         key: LaneKey,
     },
-    /// The definition or the configuration changed.
+    /// The subscriber's definition or the configuration changed.
     PolicyChanged(Arc<DeliveryPolicy>),
-    /// The subscriber may answer again, so that an open breaker has waited long enough.
+    /// An operator asks for an attempt now: an open breaker lets a probe through.
     Probe,
-    /// A round of the ledger begins: what was there at the last one already asks for a row, so that
-    /// it does not hold the cursor, and rows that are out of date are renewed.
+    /// A checkpoint begins. Lanes that had unsettled records at the last checkpoint already get a
+    /// row, so that they do not hold the cursor, and stale rows are renewed.
     CheckpointStarted,
-    /// Time has passed.
+    /// Time has passed; due attempts may begin.
     Tick,
 }

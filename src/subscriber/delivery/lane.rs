@@ -1,52 +1,56 @@
 //! One lane: the records of one entity on their way to the subscriber, one attempt at a time.
 //!
 //! ```text
-//!            its turn                 accepted or buried, and more to come
-//!   Ready ──────────────> Running ────────────────────────────────────────> Ready, else Idle: the lane ends
-//!     │  ^                   │ failed                       buried, and the subscriber wants it to wait
-//!     │  │ due               v                                                            │
-//!     │  └──────────────── Stopped                                  Halted <──────────────┘
-//!     │ its turn, nothing of it in memory
-//!     └──────> Reading ──> Ready
+//!         attempt begins            head settled
+//!   Ready ──────────────> Running ───────────────> Ready if there are more records, else Idle
+//!     │  ^                 │    │
+//!     │  │ due      failed v    │ dead letter, and the subscriber wants its lane halted
+//!     │  └───────────── Stopped └──────────────> Halted
+//!     │                                            │ dead letter delivered or discarded
+//!     │ may begin, no record in memory             v
+//!     └──────> Reading ──> Ready                 Ready
 //! ```
 //!
-//! A stopped lane holds no records: when it moves again it reads them from its entity's timeline,
-//! until it has reached what the reader has met meanwhile.
+//! A stopped lane holds no records. When it goes on, it reads them from its entity's timeline until
+//! it has caught up with the reader.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::identifiers::{AttemptId, LaneKey};
+use super::input::MatchedRecord;
+use super::lane_row::LaneRow;
 use super::retry::AttemptHistory;
-use super::{AttemptId, LaneKey, LaneRow, MatchedRecord};
 use crate::event::Position;
 
-/// What a lane is doing.
+/// Phase of a lane, as in the picture above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LanePhase {
-    /// Nothing: it is only there for an attempt of a job, or because the reader has not come as far
-    /// as it yet.
+    /// The lane has no record to deliver. It exists for an attempt of a job, or because it is ahead
+    /// of the reader.
     Idle,
-    /// It is in the queue for its turn.
+    /// The lane waits until its next attempt may begin.
     Ready,
-    /// It had its turn while an attempt of a job was under way, after which it is ready again.
+    /// The lane could begin but for an attempt of a job in it; with the end of that attempt it is
+    /// ready again.
     Parked,
-    /// An attempt at its head is under way.
+    /// An attempt at the head is under way.
     Running,
-    /// It waits for records from the timeline.
+    /// The lane waits for a page of the timeline.
     Reading,
-    /// Its head failed and waits to be tried again.
+    /// The head failed and waits for its retry.
     Stopped,
-    /// It stands still until its dead letter is dealt with.
+    /// The lane waits until its dead letter is delivered or discarded.
     Halted,
 }
 
-/// Whether a row stands for it.
+/// State of a lane's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LaneRowState {
     None,
-    /// As it is now.
+    /// The row shows the present state of the lane.
     Fresh,
-    /// As it was: that repeats more than it has to after a crash.
+    /// The row shows an earlier state: after a crash, settled records would be delivered again.
     Stale,
 }
 
@@ -54,28 +58,28 @@ pub(super) enum LaneRowState {
 pub(super) struct DeliveryLane {
     pub(super) phase: LanePhase,
     pub(super) row_state: LaneRowState,
-    /// The attempt under way in it, at its head or of a job: there is never another.
+    /// Attempt under way in the lane, at its head or of a job; a lane has at most one.
     pub(super) running_attempt: Option<AttemptId>,
-    /// Records of jobs that wait until the slot is free.
+    /// Records of jobs that wait for the end of the running attempt.
     pub(super) parked_replays: Vec<u64>,
-    /// Wanted records, in order.
+    /// Records to be delivered, in order.
     pub(super) queue: VecDeque<MatchedRecord>,
-    /// The number from which on nothing was looked at.
+    /// Sequence number of the next record to be read.
     pub(super) next_sequence: u64,
-    /// Nothing before this position is unsettled.
+    /// Position before which no record is unsettled.
     pub(super) position: Position,
-    /// Everything before this position is to be looked at in the timeline, since it is not in the
-    /// queue.
+    /// Position before which records have to be read from the timeline, since they are not in the
+    /// queue; `None` if the lane has caught up.
     pub(super) catch_up_to: Option<Position>,
-    /// When it is tried again, if it is stopped.
+    /// Time of the retry, in the phase `Stopped`.
     pub(super) due_at: Duration,
     attempt_history: AttemptHistory,
-    /// The number of the record that `tries` is about.
+    /// Sequence number of the record that `attempt_history` is about.
     attempted_sequence: u64,
 }
 
 impl DeliveryLane {
-    /// A lane that begins with the record `sequence` at `at`.
+    /// Creates a lane that begins with the record `sequence` at `position`.
     pub(super) fn new(sequence: u64, position: Position) -> Self {
         Self {
             phase: LanePhase::Idle,
@@ -92,8 +96,8 @@ impl DeliveryLane {
         }
     }
 
-    /// The lane that `row` stands for, which has to look at everything of its entity that the
-    /// reader has met, before `read_to`.
+    /// Restores a lane from its `row`. The lane has to catch up with the reader, which is at
+    /// `read_to`.
     pub(super) fn from_row(
         row: LaneRow,
         read_to: Position,
@@ -111,9 +115,9 @@ impl DeliveryLane {
             last_failure: last,
         } = row;
         let lane = Self::new(sequence, position);
-        let behind = match key {
-            // Only a head that was tried is surely there: else the log may not even reach as far
-            // yet, and what comes there is met by the reader.
+        let catch_up_to = match key {
+            // After a crash the journal may end before a head that was never attempted. Only an
+            // attempted head surely exists; the reader matches any other.
             LaneKey::Entity(_) => read_to.max(position.plus(u64::from(attempts > 0))),
             LaneKey::Record(own) => own.plus(1),
         };
@@ -124,7 +128,7 @@ impl DeliveryLane {
                 LanePhase::Stopped
             },
             row_state: LaneRowState::Fresh,
-            catch_up_to: Some(behind),
+            catch_up_to: Some(catch_up_to),
             due_at: now + wait,
             attempt_history: AttemptHistory::from_stored(attempts, counted, last, wait, clock),
             attempted_sequence: sequence,
@@ -132,12 +136,12 @@ impl DeliveryLane {
         }
     }
 
-    /// What is to be stored of it.
+    /// Returns the row that shows the present state.
     pub(super) fn to_row(&self, key: &LaneKey, now: Duration, clock: Duration) -> LaneRow {
-        let head = self.queue.front().map(|met| &met.item);
+        let head = self.queue.front().map(|matched| &matched.item);
         let sequence = head.map_or(self.next_sequence, |item| item.sequence);
         let is_tried = self.attempted_sequence == sequence;
-        let tries = if is_tried {
+        let history = if is_tried {
             &self.attempt_history
         } else {
             &AttemptHistory::default()
@@ -146,27 +150,27 @@ impl DeliveryLane {
             key: key.clone(),
             position: head.map_or(self.position, |item| item.position),
             sequence,
-            attempts: tries.attempts,
-            counted_time: tries.counted_time(clock),
+            attempts: history.attempts,
+            counted_time: history.counted_time(clock),
             wait: if self.phase == LanePhase::Stopped {
                 self.due_at.saturating_sub(now)
             } else {
                 Duration::ZERO
             },
             is_halted: self.phase == LanePhase::Halted,
-            last_failure: tries
+            last_failure: history
                 .last_failure
                 .as_ref()
                 .map(|(status, code)| (*status, code.clone().into_owned())),
         }
     }
 
-    /// What was tried at the head.
+    /// Returns the history of attempts at the head.
     pub(super) fn head_history(&mut self) -> &mut AttemptHistory {
         let sequence = self
             .queue
             .front()
-            .map_or(self.next_sequence, |met| met.item.sequence);
+            .map_or(self.next_sequence, |matched| matched.item.sequence);
         if self.attempted_sequence != sequence {
             self.attempt_history = AttemptHistory::default();
             self.attempted_sequence = sequence;
@@ -174,8 +178,7 @@ impl DeliveryLane {
         &mut self.attempt_history
     }
 
-    /// Whether a record that is met now is only noted, since the lane will come to it in the
-    /// timeline.
+    /// True if the lane will read new records from the timeline, so that it need not queue them.
     pub(super) fn is_catching_up(&self) -> bool {
         match self.phase {
             LanePhase::Stopped | LanePhase::Halted | LanePhase::Reading => true,
@@ -185,12 +188,12 @@ impl DeliveryLane {
         }
     }
 
-    /// Has to look at everything before `position` in the timeline.
+    /// Makes the lane read all records before `position` from the timeline.
     pub(super) fn extend_catch_up(&mut self, position: Position) {
         self.catch_up_to = self.catch_up_to.max(Some(position));
     }
 
-    /// Whether nothing but its slot is of interest.
+    /// True if the lane has no record to deliver or read.
     pub(super) fn is_drained(&self) -> bool {
         self.queue.is_empty() && self.catch_up_to.is_none()
     }

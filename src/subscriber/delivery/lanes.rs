@@ -1,23 +1,27 @@
-//! All lanes of a subscriber, and what is known of them together: which have rows, how much is in
-//! memory, and what holds the cursor. Nothing here looks at all lanes.
+//! All lanes of a subscriber, with their rows, their records in memory and the oldest unsettled
+//! head.
+//!
+//! No function here iterates over all lanes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use super::identifiers::LaneKey;
+use super::input::MatchedRecord;
 use super::lane::{DeliveryLane, LanePhase, LaneRowState};
-use super::{LaneKey, LaneRow, MatchedRecord};
+use super::lane_row::LaneRow;
 use crate::event::Position;
 use crate::subscriber::OutboundRecord;
 
 #[derive(Debug, Default)]
 pub(super) struct DeliveryLanes {
     map: HashMap<LaneKey, DeliveryLane>,
-    /// The heads of lanes without a row: the first of them holds the cursor.
+    /// Heads of lanes without a row; the first of them holds the cursor.
     unstored_heads: BTreeMap<Position, LaneKey>,
-    /// Lanes whose rows are out of date, and perhaps others.
+    /// Lanes whose rows are stale; may hold others too.
     stale: Vec<LaneKey>,
-    /// Lanes that are done with what lies before a position that the reader has not reached yet:
-    /// they stay, so that it does not begin with it again.
+    /// Lanes that have settled records which the reader has not reached yet, by position. They stay
+    /// until the reader is there, so that it does not deliver those records again.
     ahead_of_reader: BTreeSet<(Position, LaneKey)>,
     queued: usize,
     bytes: usize,
@@ -30,22 +34,22 @@ impl DeliveryLanes {
         self.map.is_empty()
     }
 
-    /// Records in memory and their bytes.
+    /// Number of records in memory, and their bytes.
     pub(super) const fn queued_size(&self) -> (usize, usize) {
         (self.queued, self.bytes)
     }
 
-    /// Lanes that have a row, without those that only wait for the reader.
+    /// Number of lanes with a row, except those that only wait for the reader.
     pub(super) fn stored_lane_count(&self) -> usize {
         self.rows.saturating_sub(self.ahead_of_reader.len())
     }
 
-    /// Lanes that are stopped or halted.
+    /// Number of lanes that are stopped or halted.
     pub(super) const fn stopped_lane_count(&self) -> usize {
         self.stopped
     }
 
-    /// The oldest unsettled record that no row stands for.
+    /// Position of the oldest unsettled record without a row.
     pub(super) fn oldest_unsettled(&self) -> Option<Position> {
         self.unstored_heads.keys().next().copied()
     }
@@ -58,25 +62,27 @@ impl DeliveryLanes {
         self.map.get(key)
     }
 
-    /// The lane, to change its slot or what was tried. Its phase and queue have methods here.
+    /// Returns the lane for changes of its running attempt or history. Phase and queue are changed
+    /// by the methods here, which keep the totals.
     pub(super) fn get_mut(&mut self, key: &LaneKey) -> Option<&mut DeliveryLane> {
         self.map.get_mut(key)
     }
 
-    /// The lane of `item`, which is not in it: it is delivered for a job.
+    /// Returns the lane of `item`, a record that a job delivers and that is not in the lane's
+    /// queue.
     pub(super) fn get_or_insert(
         &mut self,
         key: &LaneKey,
         item: &OutboundRecord,
     ) -> &mut DeliveryLane {
-        // Such a lane has no record in its queue, nor does it know where to begin: the next that
-        // the reader meets says so.
+        // A new lane has no record and no first sequence number: the next record that the reader
+        // matches sets it.
         self.map
             .entry(key.clone())
             .or_insert_with(|| DeliveryLane::new(0, item.position))
     }
 
-    /// Puts back what was stored.
+    /// Restores a lane from its stored row.
     pub(super) fn restore(
         &mut self,
         row: LaneRow,
@@ -101,11 +107,12 @@ impl DeliveryLanes {
         lane.phase = phase;
     }
 
-    /// The reader has met `met`. True if its lane waits for its turn from now on.
-    pub(super) fn enqueue(&mut self, key: LaneKey, met: MatchedRecord) -> bool {
-        let (position, sequence) = (met.item.position, met.item.sequence);
-        let bytes = met.item.memory_bytes();
+    /// Adds a record of the reader to its lane. Returns true if the lane becomes ready by it.
+    pub(super) fn enqueue(&mut self, key: LaneKey, matched: MatchedRecord) -> bool {
+        let (position, sequence) = (matched.item.position, matched.item.sequence);
+        let bytes = matched.item.memory_bytes();
         if let Some(lane) = self.map.get_mut(&key) {
+            // Settled already, read from the timeline ahead of the reader.
             if sequence < lane.next_sequence {
                 return false;
             }
@@ -114,6 +121,7 @@ impl DeliveryLanes {
                 return false;
             }
         }
+
         let lane = self
             .map
             .entry(key.clone())
@@ -122,10 +130,11 @@ impl DeliveryLanes {
             lane.position = position;
             self.unstored_heads.insert(position, key);
         }
-        lane.queue.push_back(met);
+        lane.queue.push_back(matched);
         lane.next_sequence = sequence + 1;
         self.queued += 1;
         self.bytes += bytes;
+
         let begins = lane.phase == LanePhase::Idle;
         if begins {
             lane.phase = LanePhase::Ready;
@@ -133,9 +142,9 @@ impl DeliveryLanes {
         begins
     }
 
-    /// Takes the page that a lane has read. Records from `read_to` on are the reader's, who has not
-    /// met them yet; those that no memory is left for are read again. False if the lane did not ask
-    /// for any.
+    /// Appends the page that a lane has requested. Records from `read_to` on are left to the
+    /// reader, and records without room in memory are read again later. Returns false if the lane
+    /// has not requested a page.
     pub(super) fn append_page(
         &mut self,
         key: &LaneKey,
@@ -152,25 +161,29 @@ impl DeliveryLanes {
         else {
             return false;
         };
-        let behind = lane.catch_up_to.unwrap_or(read_to);
-        let reach = behind.max(read_to);
+        let catch_up_to = lane.catch_up_to.unwrap_or(read_to);
+        let read_end = catch_up_to.max(read_to);
+
+        // Takes records up to the reader's position, or as many as fit; at least one.
         let (mut events, mut bytes) = (0, 0);
         let mut rest = None;
-        for met in items
+        for matched in items
             .into_iter()
-            .filter(|met| met.item.sequence >= lane.next_sequence)
+            .filter(|matched| matched.item.sequence >= lane.next_sequence)
         {
-            let size = met.item.memory_bytes();
+            let size = matched.item.memory_bytes();
             let is_full = events >= room.0 || bytes + size > room.1;
-            if met.item.position >= reach || (is_full && events > 0) {
-                rest = Some((met.item.position, met.item.sequence));
+            if matched.item.position >= read_end || (is_full && events > 0) {
+                rest = Some((matched.item.position, matched.item.sequence));
                 break;
             }
             (events, bytes) = (events + 1, bytes + size);
-            lane.queue.push_back(met);
+            lane.queue.push_back(matched);
         }
+
+        // The first record left out decides where the lane goes on.
         match rest {
-            Some((position, sequence)) if position >= reach => {
+            Some((position, sequence)) if position >= read_end => {
                 lane.next_sequence = sequence;
                 lane.catch_up_to = None;
             }
@@ -182,7 +195,7 @@ impl DeliveryLanes {
                 lane.next_sequence = lane.next_sequence.max(through.saturating_add(1));
                 lane.catch_up_to = lane
                     .catch_up_to
-                    .filter(|behind| end.is_none_or(|end| end < *behind));
+                    .filter(|catch_up_to| end.is_none_or(|end| end < *catch_up_to));
             }
         }
         if let Some(head) = lane.queue.front() {
@@ -194,7 +207,7 @@ impl DeliveryLanes {
         true
     }
 
-    /// Takes the head out: it is settled.
+    /// Removes the head, which is settled, from the lane.
     pub(super) fn settle_head(&mut self, key: &LaneKey) -> Option<MatchedRecord> {
         let lane = self.map.get_mut(key)?;
         let head = lane.queue.pop_front()?;
@@ -212,8 +225,8 @@ impl DeliveryLanes {
         Some(head)
     }
 
-    /// Stops the lane before its head until `due`. It forgets its records and finds them in the
-    /// timeline again.
+    /// Stops the lane before its head until `due`. Its records leave the memory; the lane reads
+    /// them from the timeline again.
     pub(super) fn stop(&mut self, key: &LaneKey, due: Duration) {
         self.clear_queue(key);
         self.set_phase(key, LanePhase::Stopped);
@@ -222,7 +235,7 @@ impl DeliveryLanes {
         }
     }
 
-    /// Lets the lane stand still.
+    /// Halts the lane until its dead letter is delivered or discarded.
     pub(super) fn halt(&mut self, key: &LaneKey) {
         self.clear_queue(key);
         self.set_phase(key, LanePhase::Halted);
@@ -237,17 +250,22 @@ impl DeliveryLanes {
         };
         let (position, sequence, last) =
             (head.item.position, head.item.sequence, last.item.position);
-        let bytes: usize = lane.queue.iter().map(|met| met.item.memory_bytes()).sum();
+        let bytes: usize = lane
+            .queue
+            .iter()
+            .map(|matched| matched.item.memory_bytes())
+            .sum();
         self.queued -= lane.queue.len();
         self.bytes -= bytes;
         lane.queue = VecDeque::new();
         lane.position = position;
         lane.next_sequence = sequence;
         lane.extend_catch_up(last.plus(1));
-        // What was met without a row holds the cursor until there is one: `keep` comes right after.
+        // A lane without a row goes on holding the cursor; the caller stores its row next.
     }
 
-    /// The row that stands for the lane from now on.
+    /// Returns the present row of the lane, which the caller stores. The lane does not hold the
+    /// cursor any more.
     pub(super) fn refresh_row(
         &mut self,
         key: &LaneKey,
@@ -257,7 +275,7 @@ impl DeliveryLanes {
         let lane = self.map.get_mut(key)?;
         if lane.row_state == LaneRowState::None {
             self.rows += 1;
-            // A lane that halts with nothing else in memory is not among them.
+            // A lane that halts without another record in memory is not among the heads.
             if self.unstored_heads.get(&lane.position) == Some(key) {
                 self.unstored_heads.remove(&lane.position);
             }
@@ -266,12 +284,14 @@ impl DeliveryLanes {
         Some(lane.to_row(key, now, clock))
     }
 
-    /// The lane is drained. Says whether its row is to be removed.
+    /// Ends a drained lane. Returns true if its row has to be removed.
     pub(super) fn end_lane(&mut self, key: &LaneKey, read_to: Position) -> bool {
         self.set_phase(key, LanePhase::Idle);
         let Some(lane) = self.map.get_mut(key) else {
             return false;
         };
+
+        // The row of a lane ahead of the reader stays: it tells the reader what is settled.
         let has_row = lane.row_state != LaneRowState::None;
         if has_row && lane.position > read_to {
             self.ahead_of_reader.insert((lane.position, key.clone()));
@@ -283,7 +303,7 @@ impl DeliveryLanes {
         has_row
     }
 
-    /// Lets go of the lane if there is nothing in it.
+    /// Removes the lane if it has no record, row or running attempt.
     pub(super) fn remove_if_unused(&mut self, key: &LaneKey) {
         let is_empty = |lane: &DeliveryLane| {
             lane.phase == LanePhase::Idle
@@ -296,8 +316,7 @@ impl DeliveryLanes {
         }
     }
 
-    /// A lane that had to wait for the reader, which has now reached `read_to`, and which has
-    /// nothing to do.
+    /// Returns the next idle lane that waited for the reader to reach `read_to`.
     pub(super) fn pop_reached(&mut self, read_to: Position) -> Option<LaneKey> {
         loop {
             if self
@@ -316,8 +335,8 @@ impl DeliveryLanes {
         }
     }
 
-    /// The lanes that ask for a row: those whose head was met before `mark`, as many as may have
-    /// one, and those whose rows are out of date.
+    /// Returns the lanes whose rows are to be stored at a checkpoint: all with a stale row, and
+    /// those with an unsettled head before `mark`, until `rows_max` lanes have a row.
     pub(super) fn lanes_to_store(&mut self, mark: Position, rows_max: usize) -> Vec<LaneKey> {
         let mut keys = std::mem::take(&mut self.stale);
         keys.retain(|key| {
@@ -333,23 +352,6 @@ impl DeliveryLanes {
                 .map(|(_, key)| key.clone()),
         );
         keys
-    }
-
-    /// Forgets all. The first position that was unsettled, and the keys of the rows.
-    pub(super) fn abandon(&mut self) -> (Option<Position>, Vec<LaneKey>) {
-        let lanes = std::mem::take(self).map;
-        let from = lanes
-            .values()
-            .filter(|lane| !lane.is_drained())
-            .map(|lane| lane.position)
-            .min();
-        let mut rows: Vec<_> = lanes
-            .into_iter()
-            .filter(|(_, lane)| lane.row_state != LaneRowState::None)
-            .map(|(key, _)| key)
-            .collect();
-        rows.sort();
-        (from, rows)
     }
 
     fn mark_stale(&mut self, key: &LaneKey) {

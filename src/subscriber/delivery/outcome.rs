@@ -1,37 +1,38 @@
-//! What follows from an attempt's end.
+//! Consequences of an attempt's end: the next record, a retry, a dead letter, or disabling.
+
+use std::time::Duration;
 
 use super::breaker::BreakerPass;
+use super::effect::DeliveryEffect;
+use super::identifiers::{AttemptId, LaneKey};
 use super::lane::LanePhase;
-use super::retry::RetryDecision;
-use super::scheduling::{AttemptSource, RunningAttempt};
-use super::{AttemptId, DeliveryEffect, GiveUpReason, LaneKey, SubscriberDelivery};
+use super::retry::{GiveUpReason, RetryDecision};
+use super::running_attempt::{AttemptSource, RunningAttempt};
+use super::subscriber_delivery::SubscriberDelivery;
 use crate::config::ExhaustionPolicy;
 use crate::subscriber::AttemptFailure;
 use crate::subscriber::attempt::AttemptOutcome;
 
-/// The failures that say nothing of the subscriber, since it was never called.
+/// Codes of failures before the subscriber was called; they do not count against it.
 const EXPRESSION_CODES: [&str; 2] = ["filter_failed", "transform_failed"];
 
 impl SubscriberDelivery {
+    /// Applies the outcome of an attempt to its lane or replay, the breaker and the slow start.
     pub(super) fn finish_attempt(
         &mut self,
-        ticket: AttemptId,
+        attempt_id: AttemptId,
         outcome: AttemptOutcome,
         effects: &mut Vec<DeliveryEffect>,
     ) {
-        let Some(RunningAttempt {
-            source: work,
-            key,
-            pass,
-        }) = self.running.remove(&ticket)
-        else {
+        let Some(RunningAttempt { source, key, pass }) = self.running.remove(&attempt_id) else {
             return;
         };
+
         self.release_lane(&key);
         match outcome {
             AttemptOutcome::Accepted => {
                 self.record_success(pass, effects);
-                match work {
+                match source {
                     AttemptSource::Lane(key) => {
                         self.lanes.settle_head(&key);
                         self.resume_lane(key, false, effects);
@@ -51,7 +52,7 @@ impl SubscriberDelivery {
             } => {
                 self.record_failure(pass, effects);
                 let draw = self.jitter.next_fraction();
-                match work {
+                match source {
                     AttemptSource::Lane(key) => {
                         self.handle_lane_failure(&key, failure, retry_after, draw, effects)
                     }
@@ -65,51 +66,44 @@ impl SubscriberDelivery {
                 if EXPRESSION_CODES.contains(&failure.code) =>
             {
                 self.breaker.return_pass(pass, self.now);
-                self.give_up_delivery(work, failure, GiveUpReason::Expression, effects);
+                self.give_up_delivery(source, failure, GiveUpReason::Expression, effects);
             }
             AttemptOutcome::PermanentFailure { failure } => {
                 self.record_failure(pass, effects);
-                self.give_up_delivery(work, failure, GiveUpReason::Refused, effects);
+                self.give_up_delivery(source, failure, GiveUpReason::Refused, effects);
                 self.disable_if_failing_too_long(effects);
             }
             AttemptOutcome::Gone { failure } => {
                 self.record_failure(pass, effects);
-                self.give_up_delivery(work, failure, GiveUpReason::Refused, effects);
-                self.request_disable(
-                    "it answered that it is gone for good (410)".to_owned(),
-                    effects,
-                );
+                self.give_up_delivery(source, failure, GiveUpReason::Refused, effects);
+                self.request_disable("subscriber answered 410 Gone".to_owned(), effects);
             }
         }
         self.lanes.remove_if_unused(&key);
     }
 
-    /// An attempt was not begun: its turn comes again before all others.
-    pub(super) fn withdraw_attempt(&mut self, ticket: AttemptId) {
-        let Some(RunningAttempt {
-            source: work,
-            key,
-            pass,
-        }) = self.running.remove(&ticket)
-        else {
+    /// Puts an attempt that was not begun back, as the first to begin.
+    pub(super) fn withdraw_attempt(&mut self, attempt_id: AttemptId) {
+        let Some(RunningAttempt { source, key, pass }) = self.running.remove(&attempt_id) else {
             return;
         };
+
         self.release_lane(&key);
         self.breaker.return_pass(pass, self.now);
         let clock = self.counted_clock.elapsed(self.now);
-        match &work {
+        match &source {
             AttemptSource::Lane(key) => {
                 self.lanes.set_phase(key, LanePhase::Ready);
                 if let Some(lane) = self.lanes.get_mut(key) {
                     lane.head_history().stop_counting(clock);
                 }
-                self.ready.push_front(work);
+                self.ready.push_front(source);
             }
             AttemptSource::Replay(number) => match self.replays.get_mut(*number) {
                 Some(pending) if !pending.is_cancelled => {
                     pending.is_running = false;
-                    pending.tries.stop_counting(clock);
-                    self.ready.push_front(work);
+                    pending.history.stop_counting(clock);
+                    self.ready.push_front(source);
                 }
                 Some(_) | None => drop(self.replays.remove(*number)),
             },
@@ -117,8 +111,8 @@ impl SubscriberDelivery {
         self.lanes.remove_if_unused(&key);
     }
 
-    /// A lane whose head is settled, or that has read on, goes on: at its next turn, or (`at_once`)
-    /// before all others.
+    /// Lets a lane go on whose head is settled or whose page was read: as the last of the ready
+    /// lanes, or as the first if `at_once`.
     pub(super) fn resume_lane(
         &mut self,
         key: LaneKey,
@@ -134,7 +128,7 @@ impl SubscriberDelivery {
             }
             return;
         }
-        // What has to read another page first was not kept waiting: others may come before it.
+        // A lane that has to read another page waits behind the others.
         let at_once = at_once && !lane.queue.is_empty();
         self.lanes.set_phase(&key, LanePhase::Ready);
         if at_once {
@@ -144,6 +138,7 @@ impl SubscriberDelivery {
         }
     }
 
+    /// Makes the head of the lane `key` a dead letter, and halts the lane or lets it go on.
     pub(super) fn give_up_head(
         &mut self,
         key: &LaneKey,
@@ -158,7 +153,8 @@ impl SubscriberDelivery {
         let Some(head) = self.lanes.settle_head(key) else {
             return;
         };
-        // A lane of one record has nothing that could wait.
+
+        // A lane of one record has no later records that could wait.
         let is_entity = matches!(key, LaneKey::Entity(_));
         let is_halting = is_entity && self.policy.on_exhausted == ExhaustionPolicy::Halt;
         effects.push(DeliveryEffect::DeadLetter {
@@ -169,6 +165,7 @@ impl SubscriberDelivery {
             replay: None,
             is_halting,
         });
+
         if is_halting {
             self.lanes.halt(key);
             self.store_lane_row(key, effects);
@@ -181,7 +178,7 @@ impl SubscriberDelivery {
         &mut self,
         key: &LaneKey,
         failure: AttemptFailure,
-        retry_after: Option<std::time::Duration>,
+        retry_after: Option<Duration>,
         draw: f64,
         effects: &mut Vec<DeliveryEffect>,
     ) {
@@ -210,7 +207,7 @@ impl SubscriberDelivery {
         &mut self,
         number: u64,
         failure: AttemptFailure,
-        retry_after: Option<std::time::Duration>,
+        retry_after: Option<Duration>,
         draw: f64,
         effects: &mut Vec<DeliveryEffect>,
     ) {
@@ -219,10 +216,13 @@ impl SubscriberDelivery {
             return;
         };
         pending.is_running = false;
-        match pending
-            .tries
-            .record_failure(&self.policy.retries, &failure, retry_after, draw, clock)
-        {
+        match pending.history.record_failure(
+            &self.policy.retries,
+            &failure,
+            retry_after,
+            draw,
+            clock,
+        ) {
             RetryDecision::RetryAfter(_) if pending.is_cancelled => {
                 drop(self.replays.remove(number))
             }
@@ -234,16 +234,15 @@ impl SubscriberDelivery {
         }
     }
 
-    /// What will not be attempted again becomes a dead letter; the attempt that said so is one of
-    /// those made.
+    /// Makes a delivery that failed permanently a dead letter, and counts the failed attempt.
     fn give_up_delivery(
         &mut self,
-        work: AttemptSource,
+        source: AttemptSource,
         failure: AttemptFailure,
         reason: GiveUpReason,
         effects: &mut Vec<DeliveryEffect>,
     ) {
-        match work {
+        match source {
             AttemptSource::Lane(key) => {
                 if let Some(lane) = self.lanes.get_mut(&key) {
                     lane.head_history().attempts += 1;
@@ -252,7 +251,7 @@ impl SubscriberDelivery {
             }
             AttemptSource::Replay(number) => {
                 if let Some(pending) = self.replays.get_mut(number) {
-                    pending.tries.attempts += 1;
+                    pending.history.attempts += 1;
                 }
                 self.give_up_replay(number, failure, reason, effects);
             }
@@ -272,7 +271,7 @@ impl SubscriberDelivery {
         if pending.is_cancelled {
             return;
         }
-        let (attempts, replay) = (pending.tries.attempts, pending.replay);
+        let (attempts, replay) = (pending.history.attempts, pending.replay);
         let replayed = Some(replay.tag);
         effects.push(DeliveryEffect::DeadLetter {
             item: replay.item,
@@ -284,7 +283,8 @@ impl SubscriberDelivery {
         });
     }
 
-    /// The slot is free: who waited for it gets another turn.
+    /// Notes that no attempt runs in the lane any more, and makes attempts ready that waited for
+    /// it.
     fn release_lane(&mut self, key: &LaneKey) {
         let Some(lane) = self.lanes.get_mut(key) else {
             return;
@@ -308,14 +308,13 @@ impl SubscriberDelivery {
     }
 
     fn record_failure(&mut self, pass: BreakerPass, effects: &mut Vec<DeliveryEffect>) {
-        self.failing_since
-            .get_or_insert((self.now, std::time::Duration::ZERO));
+        self.failing_since.get_or_insert((self.now, Duration::ZERO));
         self.slow_start.record_failure();
         let opened = self.breaker.record_failure(pass, self.now);
         effects.extend(opened.map(|failure_rate| DeliveryEffect::BreakerOpened { failure_rate }));
     }
 
-    /// Asks to be disabled if there was no success for too long.
+    /// Requests to disable the subscriber if there was no success for too long.
     fn disable_if_failing_too_long(&mut self, effects: &mut Vec<DeliveryEffect>) {
         let failing_for = self.status().failing_for.unwrap_or_default();
         if self.is_active() && failing_for >= self.policy.disable_after {

@@ -1,18 +1,18 @@
-//! A subscriber's rate limit: a token bucket.
+//! Rate limit of a subscriber: a token bucket.
 //!
-//! The bucket holds a twentieth of a second's tokens (at least one), so that a timer that comes
-//! late costs no attempts and a burst after a quiet time is small: over any second it lets through
-//! the limit and that twentieth at most.
+//! The bucket holds a twentieth of a second's tokens, at least one. So a late timer costs no
+//! attempts, and a burst after a quiet time is small: any second has at most the limit and that
+//! twentieth.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::token_bucket::{TokenBucket, TokenRate};
 
-/// What part of a second's tokens may be taken at once.
+/// Divisor of a second's tokens that gives the size of the bucket.
 const BURST_DIVISOR: u32 = 20;
 
-/// The attempts that may still be begun.
+/// Token bucket for the beginnings of attempts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct DeliveryRateLimiter {
     limit: Option<TokenRate>,
@@ -20,7 +20,7 @@ pub(super) struct DeliveryRateLimiter {
 }
 
 impl DeliveryRateLimiter {
-    /// Lets `limit` attempts begin a second, or any number.
+    /// Sets the limit in attempts per second; `None` for no limit.
     pub(super) fn set_limit(&mut self, limit: Option<NonZeroU32>) {
         self.limit = limit.map(|limit| {
             let interval = Duration::from_secs(1) / limit.get();
@@ -31,20 +31,20 @@ impl DeliveryRateLimiter {
         });
     }
 
-    /// From when on an attempt may begin; zero means at any time.
+    /// Time from which on an attempt may begin; zero means at any time.
     pub(super) fn next_attempt_at(&self) -> Duration {
         self.limit
             .map_or(Duration::ZERO, |limit| self.bucket.next_token_at(limit))
     }
 
-    /// An attempt begins.
+    /// Takes a token for an attempt that begins at `now`.
     pub(super) fn consume_token(&mut self, now: Duration) {
         if let Some(limit) = self.limit {
             self.bucket.take_token(limit, now);
         }
     }
 
-    /// When there is nothing to remember any more.
+    /// Time at which the bucket is full, so that its state need not be kept.
     pub(super) const fn full_at(&self) -> Duration {
         self.bucket.full_at()
     }
@@ -82,8 +82,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever asks as often as he likes gets no more than the limit and its small burst in any
-        /// second, and no less than the limit if he is there in time.
+        /// A caller that asks all the time gets at most the limit and the small burst in any
+        /// second, and at least the limit if its timers are not late.
         #[test]
         fn no_second_has_more_than_the_limit(
             limit in 1_u32..2_000, pauses in prop::collection::vec(0_u64..30_000, 1..3_000),
@@ -102,7 +102,7 @@ mod tests {
                 let within = begun[n..].partition_point(|at| *at < *first + Duration::from_secs(1));
                 prop_assert!(within <= most, "{within} of {limit} in a second");
             }
-            // From there on its timer may come as late as that at no loss.
+            // From this limit on, timers that are late by up to 30 ms cost no attempts.
             if limit >= 100 {
                 let due = (now - Duration::from_secs(5)).as_secs_f64() * f64::from(limit);
                 prop_assert!(begun.len() as f64 + 1.0 + f64::from(limit) * 0.03 >= due);

@@ -1,23 +1,23 @@
-//! Records that jobs deliver again: each waits by itself, outside the lanes' queues, and takes its
-//! lane's slot for an attempt only. So a job delays no entity for longer than an attempt, and no
-//! entity ever has two under way.
+//! Queue of the records that jobs deliver again. Each record waits outside the lanes' queues and
+//! occupies its lane only during an attempt. So a job delays an entity by at most one attempt, and
+//! an entity never has two attempts under way.
 
 use std::collections::HashMap;
 
+use super::input::ReplayItem;
 use super::retry::AttemptHistory;
-use super::{ReplayItem, ReplayTag};
 
-/// One of them.
+/// A job's record that is not settled.
 #[derive(Debug)]
 pub(super) struct PendingReplay {
     pub(super) replay: ReplayItem,
-    pub(super) tries: AttemptHistory,
+    pub(super) history: AttemptHistory,
     pub(super) is_running: bool,
-    /// Whether nobody wants it any more once the attempt under way has ended.
+    /// True if the job was cancelled during the attempt, whose outcome is then ignored.
     pub(super) is_cancelled: bool,
 }
 
-/// All of them, by number.
+/// Unsettled records of all jobs, by number.
 #[derive(Debug, Default)]
 pub(super) struct ReplayQueue {
     pending: HashMap<u64, PendingReplay>,
@@ -33,7 +33,7 @@ impl ReplayQueue {
         self.last += 1;
         let pending = PendingReplay {
             replay,
-            tries: AttemptHistory::default(),
+            history: AttemptHistory::default(),
             is_running: false,
             is_cancelled: false,
         };
@@ -49,24 +49,12 @@ impl ReplayQueue {
         self.pending.remove(&number)
     }
 
-    /// Drops what of a job is not under way.
+    /// Drops the records of `job` that are not under way.
     pub(super) fn cancel_job(&mut self, job: u64) {
         self.pending.retain(|_, pending| {
-            let is_meant = pending.replay.tag.job == job;
-            pending.is_cancelled |= is_meant;
-            !is_meant || pending.is_running
+            let is_of_job = pending.replay.tag.job == job;
+            pending.is_cancelled |= is_of_job;
+            !is_of_job || pending.is_running
         });
-    }
-
-    /// Forgets all of them.
-    pub(super) fn abandon(&mut self) -> Vec<ReplayTag> {
-        let mut tags: Vec<_> = self
-            .pending
-            .drain()
-            .filter(|(_, pending)| !pending.is_cancelled)
-            .map(|(_, p)| p.replay.tag)
-            .collect();
-        tags.sort_by_key(|tag| (tag.job, tag.position));
-        tags
     }
 }

@@ -1,28 +1,41 @@
-//! When a delivery that failed is attempted again, and when no more.
+//! Retry schedule: pauses between the attempts at one delivery, and the end of the retries.
 //!
 //! ```text
-//!   attempt 1 ──pause 1──> attempt 2 ──pause 2──> … ──> the schedule is used up, or the time is: dead letter
+//!   attempt 1 ──pause 1──> attempt 2 ──pause 2──> … ──> schedule or time used up: dead letter
 //! ```
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::GiveUpReason;
 use crate::retry_after::RETRY_AFTER_MAX;
 use crate::subscriber::AttemptFailure;
 use crate::subscriber::delivery_policy::RetryPolicy;
 
-/// What follows a failure that may pass.
+/// Reason for which a delivery becomes a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GiveUpReason {
+    /// All retries of the schedule have failed.
+    Exhausted,
+    /// The time for retries (`delivery.dead_letter_after`) is over.
+    TooOld,
+    /// The subscriber refused the delivery for good, or no request can be built for it.
+    Refused,
+    /// The subscription's filter or transform failed on the event.
+    Expression,
+}
+
+/// Decision after a transient failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RetryDecision {
-    /// Another attempt, after this pause.
+    /// Make another attempt after this pause.
     RetryAfter(Duration),
-    /// None.
+    /// Make no other attempt: the delivery becomes a dead letter.
     GiveUp(GiveUpReason),
 }
 
-/// What follows the failure of the `attempts`-th attempt, `counted` after the first one began.
-/// `retry_after` is the least pause that the subscriber asked for; `draw` is from 0 to 1.
+/// Decides after the failure of the `attempts`-th attempt, at the counted time `counted` since the
+/// first one began. `retry_after` is the shortest pause that the subscriber asked for; `draw`, from
+/// 0 to 1, is the random draw of the jitter.
 pub(super) fn decide_retry(
     retries: &RetryPolicy,
     attempts: u32,
@@ -34,36 +47,37 @@ pub(super) fn decide_retry(
     let Some(planned) = retries.schedule.get(index) else {
         return RetryDecision::GiveUp(GiveUpReason::Exhausted);
     };
+
     let left = retries.dead_letter_after.saturating_sub(counted);
     if left.is_zero() {
         return RetryDecision::GiveUp(GiveUpReason::TooOld);
     }
+
     let pause = planned.mul_f64((1.0 + retries.jitter * (2.0 * draw - 1.0)).max(0.0));
-    // What was refused together is asked to come back together: it is scattered too, but never to
-    // before that time.
+    // Attempts refused together get the same `Retry-After`. Jitter spreads their retries too, but
+    // never to an earlier time.
     let least = retry_after
         .unwrap_or_default()
         .min(RETRY_AFTER_MAX)
         .mul_f64(1.0 + retries.jitter * draw);
-    // The last attempt is made when the time is over, however long the pause was to be.
+    // The last attempt is made when the time is over, even if its pause would be longer.
     RetryDecision::RetryAfter(pause.max(least).min(left))
 }
 
-/// The attempts that were made at one delivery.
+/// History of the attempts at one delivery.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AttemptHistory {
     pub(super) attempts: u32,
-    /// How long after the first attempt it is, without time that does not count, up to the reading
-    /// `since`.
+    /// Counted time since the first attempt, up to the reading `since` of the counted clock.
     counted: Duration,
-    /// The reading of the counted clock since which time is not in `counted` yet, and how much of
-    /// it may be added.
+    /// Reading of the counted clock from which on time is not in `counted` yet, and the most that
+    /// may be added.
     since: Option<(Duration, Duration)>,
     pub(super) last_failure: Option<(Option<u16>, Cow<'static, str>)>,
 }
 
 impl AttemptHistory {
-    /// What is stored of them, with `wait` to go at the reading `clock`.
+    /// Restores a stored history, with `wait` to go until the retry at the reading `clock`.
     pub(super) fn from_stored(
         attempts: u32,
         counted: Duration,
@@ -80,13 +94,13 @@ impl AttemptHistory {
         }
     }
 
-    /// An attempt begins.
+    /// Notes that an attempt begins; its duration counts.
     pub(super) fn begin_attempt(&mut self, clock: Duration) {
         self.stop_counting(clock);
         self.since = Some((clock, Duration::MAX));
     }
 
-    /// The attempt failed in a way that may pass: what follows, with `draw` from 0 to 1.
+    /// Notes a transient failure and decides about the retry; `draw` is from 0 to 1.
     pub(super) fn record_failure(
         &mut self,
         retries: &RetryPolicy,
@@ -105,14 +119,14 @@ impl AttemptHistory {
         next
     }
 
-    /// It waits for its turn from now on, which does not count.
+    /// Stops counting: the delivery waits for capacity, which is not its fault.
     pub(super) fn stop_counting(&mut self, clock: Duration) {
         if let Some((since, most)) = self.since.take() {
             self.counted += clock.saturating_sub(since).min(most);
         }
     }
 
-    /// How long after the first attempt it is.
+    /// Counted time since the first attempt.
     pub(super) fn counted_time(&self, clock: Duration) -> Duration {
         self.since.map_or(self.counted, |(since, most)| {
             self.counted + clock.saturating_sub(since).min(most)
@@ -120,11 +134,11 @@ impl AttemptHistory {
     }
 }
 
-/// A clock that stands still while time does not count.
+/// Clock that stands still while attempts may not be made.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PausableClock {
     sum: Duration,
-    /// Since (or from) when it goes.
+    /// Time from which on the clock runs; `None` while it stands still.
     from: Option<Duration>,
 }
 
@@ -136,7 +150,7 @@ impl PausableClock {
                 .map_or(Duration::ZERO, |from| now.saturating_sub(from))
     }
 
-    /// Lets it go from `from` on, which is not before `now`; `None` stops it.
+    /// Runs the clock from `from` on, at the earliest from `now`; `None` stops it.
     pub(super) fn set_start(&mut self, from: Option<Duration>, now: Duration) {
         *self = Self {
             sum: self.elapsed(now),
@@ -145,7 +159,7 @@ impl PausableClock {
     }
 }
 
-/// Draws of chance that follow from a seed: SplitMix64 (Steele, Lea, Flood 2014).
+/// Seeded generator of random draws: SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct JitterSource(u64);
 
@@ -154,7 +168,7 @@ impl JitterSource {
         Self(seed)
     }
 
-    /// A number from 0 to 1.
+    /// Returns the next draw, from 0 to 1.
     pub(super) fn next_fraction(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -281,7 +295,7 @@ mod tests {
             (tries.attempts, tries.last_failure.clone()),
             (2, Some((Some(503), "status".into())))
         );
-        // Nobody noticed that the pause was over: what is longer than it was waiting.
+        // The step came after the end of the pause: the time beyond the pause was waiting.
         assert_eq!(
             tries.counted_time(clock.elapsed(seconds(9_000))),
             seconds(46)
@@ -298,16 +312,16 @@ mod tests {
     }
 
     proptest! {
-        /// Jitter stays within its fraction, never comes before what was asked for, and depends on
-        /// the seed alone.
+        /// Jitter stays within its fraction, never undercuts `Retry-After`, and depends on the seed
+        /// alone.
         #[test]
         fn jitter_is_bounded_and_follows_from_the_seed(
             seed: u64, jitter in 0.0..=1.0_f64, attempts in 1_u32..4, asked in prop::option::of(0_u64..400),
         ) {
-            let (mut dice, mut again) = (JitterSource::new(seed), JitterSource::new(seed));
+            let (mut jitter_source, mut again) = (JitterSource::new(seed), JitterSource::new(seed));
             let retries = RetryPolicy { dead_letter_after: seconds(100_000), ..retries(jitter) };
             for _ in 0..20 {
-                let draw = dice.next_fraction();
+                let draw = jitter_source.next_fraction();
                 prop_assert!((0.0..=1.0).contains(&draw));
                 prop_assert_eq!(draw.to_bits(), again.next_fraction().to_bits());
                 let planned = retries.schedule[attempts as usize - 1];

@@ -1,72 +1,49 @@
-//! Whose turn it is: what is ready takes its turns in order, so that no entity waits for another
-//! that has more to deliver.
+//! Scheduling of attempts: ready attempts begin in order, so that no entity waits for another one
+//! with more records.
 
 use std::time::Duration;
 
 use super::breaker::{BreakerPass, DeliveryBreakerState};
+use super::effect::DeliveryEffect;
+use super::identifiers::{AttemptId, LaneKey};
 use super::lane::LanePhase;
-use super::{AttemptId, DeliveryEffect, GiveUpReason, LaneKey, SubscriberDelivery};
+use super::retry::GiveUpReason;
+use super::running_attempt::{AttemptSource, RunningAttempt};
+use super::subscriber_delivery::SubscriberDelivery;
 use crate::subscriber::{AttemptFailure, OutboundRecord};
 
-/// Something that waits for its turn.
-#[derive(Clone, Debug)]
-pub(super) enum AttemptSource {
-    /// A lane's head.
-    Lane(LaneKey),
-    /// A record of a job.
-    Replay(u64),
-}
-
-/// An attempt under way.
-#[derive(Clone, Debug)]
-pub(super) struct RunningAttempt {
-    pub(super) source: AttemptSource,
-    /// Whose slot it has.
-    pub(super) key: LaneKey,
-    pub(super) pass: BreakerPass,
-}
-
-impl RunningAttempt {
-    /// Whether the breaker still lets it through.
-    pub(super) fn can_begin(&self, standing: DeliveryBreakerState) -> bool {
-        match self.pass {
-            BreakerPass::Ordinary => standing == DeliveryBreakerState::Closed,
-            BreakerPass::Probe => true,
-        }
-    }
-}
-
 impl SubscriberDelivery {
-    /// Begins what can be begun.
+    /// Begins ready attempts until a limit is reached.
     pub(super) fn begin_ready_attempts(&mut self, effects: &mut Vec<DeliveryEffect>) {
         if !self.is_active() || !self.can_attempt_now() {
             return;
         }
         self.ready_due_attempts();
         while !self.is_at_concurrency_limit() {
-            let Some(work) = self.ready.pop_front() else {
+            let Some(source) = self.ready.pop_front() else {
                 return;
             };
-            let turn = match &work {
+            let begun = match &source {
                 AttemptSource::Lane(key) => self.begin_lane_attempt(key, effects),
                 AttemptSource::Replay(number) => self.begin_replay_attempt(*number, effects),
             };
-            if turn.is_none() {
-                self.ready.push_front(work);
+            // The rate limit or the breaker holds all attempts: this one stays the first.
+            if begun.is_none() {
+                self.ready.push_front(source);
                 return;
             }
         }
     }
 
-    /// Whether the breaker lets an attempt through now.
+    /// True if the breaker lets an attempt through now.
     pub(super) fn can_attempt_now(&self) -> bool {
         self.breaker
             .next_attempt_at()
             .is_some_and(|from| from <= self.now)
     }
 
-    /// Whether as much is under way as may be. A probe does not wait for attempts that were made
-    /// before the breaker opened.
+    /// True if as many attempts are under way as allowed. A probe does not wait for the end of
+    /// attempts that began before the breaker opened.
     pub(super) fn is_at_concurrency_limit(&self) -> bool {
         let busy = self.running.len() + self.reading;
         let is_full = match self.breaker.state() {
@@ -77,19 +54,19 @@ impl SubscriberDelivery {
         is_full || busy >= self.policy.concurrency.max(1)
     }
 
-    pub(super) fn schedule_attempt(&mut self, due: Duration, work: AttemptSource) {
+    pub(super) fn schedule_attempt(&mut self, due: Duration, source: AttemptSource) {
         self.last_number += 1;
-        self.due.insert((due, self.last_number), work);
+        self.due.insert((due, self.last_number), source);
     }
 
-    /// What is due waits for its turn from now on.
+    /// Makes due attempts ready. The time until they begin is not counted against them.
     fn ready_due_attempts(&mut self) {
         let clock = self.counted_clock.elapsed(self.now);
         while let Some(entry) = self.due.first_entry()
             && entry.key().0 <= self.now
         {
-            let work = entry.remove();
-            match &work {
+            let source = entry.remove();
+            match &source {
                 AttemptSource::Lane(key) => {
                     self.lanes.set_phase(key, LanePhase::Ready);
                     let Some(lane) = self.lanes.get_mut(key) else {
@@ -101,14 +78,15 @@ impl SubscriberDelivery {
                     let Some(pending) = self.replays.get_mut(*number) else {
                         continue;
                     };
-                    pending.tries.stop_counting(clock);
+                    pending.history.stop_counting(clock);
                 }
             }
-            self.ready.push_back(work);
+            self.ready.push_back(source);
         }
     }
 
-    /// A lane's turn; `None` if it cannot be now, for a reason that holds for all others too.
+    /// Begins the next attempt of a lane, or reads its records. `None` if no attempt may begin now,
+    /// in any lane.
     fn begin_lane_attempt(
         &mut self,
         key: &LaneKey,
@@ -121,6 +99,8 @@ impl SubscriberDelivery {
             self.lanes.set_phase(key, LanePhase::Parked);
             return Some(());
         }
+
+        // A stopped lane has no records in memory: the attempt begins after the read.
         let Some(head) = lane.queue.front() else {
             let from_sequence = lane.next_sequence;
             self.reading += 1;
@@ -131,6 +111,8 @@ impl SubscriberDelivery {
             });
             return Some(());
         };
+
+        // Without a decision of the filter the record must neither be delivered nor dropped.
         if let Some(detail) = head.filter_error.clone() {
             let failure = AttemptFailure {
                 status: None,
@@ -141,28 +123,26 @@ impl SubscriberDelivery {
             self.give_up_head(key, failure, GiveUpReason::Expression, effects);
             return Some(());
         }
+
         let item = head.item.clone();
-        let (ticket, pass) = self.try_begin_attempt()?;
+        let (attempt_id, pass) = self.try_begin_attempt()?;
         let clock = self.counted_clock.elapsed(self.now);
         self.lanes.set_phase(key, LanePhase::Running);
         let lane = self.lanes.get_mut(key)?;
-        lane.running_attempt = Some(ticket);
+        lane.running_attempt = Some(attempt_id);
         lane.head_history().begin_attempt(clock);
         let attempt = lane.head_history().attempts + 1;
-        self.start_attempt(
-            ticket,
-            RunningAttempt {
-                source: AttemptSource::Lane(key.clone()),
-                key: key.clone(),
-                pass,
-            },
-            item,
-            attempt,
-            effects,
-        );
+
+        let running = RunningAttempt {
+            source: AttemptSource::Lane(key.clone()),
+            key: key.clone(),
+            pass,
+        };
+        self.start_attempt(attempt_id, running, item, attempt, effects);
         Some(())
     }
 
+    /// Begins the attempt at a job's record; `None` as for [`Self::begin_lane_attempt`].
     fn begin_replay_attempt(
         &mut self,
         number: u64,
@@ -178,31 +158,28 @@ impl SubscriberDelivery {
             .get_mut(&key)
             .filter(|lane| lane.running_attempt.is_some())
         {
+            // One attempt at a time in each lane: the end of the running one makes this one ready.
             lane.parked_replays.push(number);
             return Some(());
         }
-        let (ticket, pass) = self.try_begin_attempt()?;
+        let (attempt_id, pass) = self.try_begin_attempt()?;
         let clock = self.counted_clock.elapsed(self.now);
-        self.lanes.get_or_insert(&key, &item).running_attempt = Some(ticket);
+        self.lanes.get_or_insert(&key, &item).running_attempt = Some(attempt_id);
         let pending = self.replays.get_mut(number)?;
         pending.is_running = true;
-        pending.tries.begin_attempt(clock);
-        let attempt = pending.tries.attempts + 1;
-        self.start_attempt(
-            ticket,
-            RunningAttempt {
-                source: AttemptSource::Replay(number),
-                key,
-                pass,
-            },
-            item,
-            attempt,
-            effects,
-        );
+        pending.history.begin_attempt(clock);
+        let attempt = pending.history.attempts + 1;
+
+        let running = RunningAttempt {
+            source: AttemptSource::Replay(number),
+            key,
+            pass,
+        };
+        self.start_attempt(attempt_id, running, item, attempt, effects);
         Some(())
     }
 
-    /// What an attempt needs to begin, if it may.
+    /// Takes a token of the rate limit and a pass of the breaker; `None` if one of them is missing.
     fn try_begin_attempt(&mut self) -> Option<(AttemptId, BreakerPass)> {
         if self.rate_limiter.next_attempt_at() > self.now {
             return None;
@@ -215,16 +192,16 @@ impl SubscriberDelivery {
 
     fn start_attempt(
         &mut self,
-        ticket: AttemptId,
+        attempt_id: AttemptId,
         running: RunningAttempt,
         item: OutboundRecord,
         attempt: u32,
         effects: &mut Vec<DeliveryEffect>,
     ) {
         let is_replay = matches!(running.source, AttemptSource::Replay(_));
-        self.running.insert(ticket, running);
+        self.running.insert(attempt_id, running);
         effects.push(DeliveryEffect::Attempt {
-            ticket,
+            attempt_id,
             item,
             attempt,
             is_replay,

@@ -1,7 +1,6 @@
-//! How many attempts are made at once: a slow start, so that one that does not answer never holds
-//! many places.
+//! Slow start: limits the attempts at once, so that a dead subscriber never occupies many permits.
 
-/// The bound of attempts at once.
+/// Limit of attempts at once: one more after each success, half after each failure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SlowStart {
     limit: usize,
@@ -9,7 +8,7 @@ pub(super) struct SlowStart {
 }
 
 impl SlowStart {
-    /// Where it begins.
+    /// Initial limit; two, so that one slow response does not block all others.
     const INITIAL_LIMIT: usize = 2;
 
     pub(super) fn new(max: usize) -> Self {
@@ -44,18 +43,18 @@ mod tests {
 
     #[test]
     fn it_grows_with_each_success_and_halves_with_each_failure() {
-        let mut pace = SlowStart::new(5);
-        let mut seen = vec![pace.limit()];
+        let mut slow_start = SlowStart::new(5);
+        let mut seen = vec![slow_start.limit()];
         for is_good in [true, true, true, true, false, false, false, true] {
             if is_good {
-                pace.record_success()
+                slow_start.record_success()
             } else {
-                pace.record_failure()
+                slow_start.record_failure()
             }
-            seen.push(pace.limit());
+            seen.push(slow_start.limit());
         }
         assert_eq!(seen, [2, 3, 4, 5, 5, 2, 1, 1, 2]);
-        pace.set_max(1);
-        assert_eq!((pace.limit(), SlowStart::new(1).limit()), (1, 1));
+        slow_start.set_max(1);
+        assert_eq!((slow_start.limit(), SlowStart::new(1).limit()), (1, 1));
     }
 }

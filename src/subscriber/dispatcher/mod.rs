@@ -1,16 +1,18 @@
-//! The dispatcher: follows the journal, brings each record to the live subscribers that want it,
-//! and sees to everybody's place.
+//! Dispatcher: follows the journal, hands each record to the live subscribers that it matches, and
+//! keeps the state of every subscriber.
 //!
 //! ```text
-//!  journal ──frame──> decode once ──index──> judge ──> inbox of a live subscriber (its actor begins with the first record)
-//!                                                        no room: it falls behind and reads for itself
-//!  every round: everybody's rows ──> ledger ──> disk, then the cursor
+//!  journal ──frame──> decode once ──pattern index──> matcher ──> inbox of a live subscriber
+//!                                                                  first record: its actor is spawned
+//!                                                                  no room: it falls behind and reads the journal itself
+//!  every checkpoint: rows of all actors ──> checkpoint buffer ──> disk, then the cursor
 //! ```
 
 mod checkpoints;
 mod placement;
+mod stats;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +25,15 @@ use tracing::info;
 use super::actor::SubscriberActor;
 use super::checkpoint::DeliveryCheckpoint;
 use super::delivery::MatchedRecord;
-use super::inbox::{ReadState, SubscriberInbox};
+use super::inbox::SubscriberInbox;
+use super::outbound_record::OutboundRecord;
+use super::reader::{self, WindowRoom};
 use super::stage::{DeliveryStage, DormantState};
+use super::stage_error::DeliveryStageError;
+use super::subscriber_id::SubscriberId;
 use super::subscriber_set::SubscriberSet;
-use super::tables::ReadStateRow;
-use super::{DeliveryStageError, OutboundRecord, SubscriberId, SubscriberStats, reader};
+use super::subscriber_stats::SubscriberStats;
+use super::tables::ReadState;
 use crate::account::AccountRegistry;
 use crate::config::Config;
 use crate::crash_window::CrashWindow;
@@ -36,45 +42,46 @@ use crate::journal::{JournalFrame, JournalReadError, StoreWriteError};
 use crate::projection::ProjectionReadError;
 use crate::subscription::{InterestMatch, SubscriptionRegistry, SubscriptionState};
 
-/// How often what has changed is written. A crash repeats at most what was delivered since.
+/// Interval of regular checkpoints. A crash repeats at most the deliveries since the last one.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often an actor may crash within a while, before its subscriber is left alone.
+/// Crashes of one actor within [`CRASHES_WINDOW`] that are answered with a restart; after one more
+/// the subscriber is paused.
 const CRASHES_MAX: usize = 5;
 const CRASHES_WINDOW: Duration = Duration::from_secs(60);
 
-/// How often is looked whether attempts are still under way when the node stops.
+/// Interval of the checks for running attempts when the node stops.
 const STOP_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How often actors are let go first when the node stops; one that is still being loaded takes
-/// nothing.
+/// Bound of the yields to actors when the node stops. An actor that is still being loaded never
+/// empties its inbox.
 const YIELDS_MAX: usize = 1_000;
 
-/// What somebody outside asks.
-pub(super) enum DispatcherQuery {
-    /// Where the deliveries to a subscriber are.
-    Stats(SubscriberId, oneshot::Sender<Option<SubscriberStats>>),
+/// Query for the statistics of one subscriber.
+pub(super) struct StatsQuery {
+    pub(super) subscriber: SubscriberId,
+    pub(super) reply: oneshot::Sender<Option<SubscriberStats>>,
 }
 
-/// What the dispatcher is made with.
+/// Definitions and channels that the dispatcher works with.
 pub(super) struct DispatcherDeps {
     pub(super) config: Arc<Config>,
     pub(super) subscriptions: Arc<SubscriptionRegistry>,
     pub(super) accounts: Arc<AccountRegistry>,
-    pub(super) commands: mpsc::Receiver<DispatcherQuery>,
+    pub(super) queries: mpsc::Receiver<StatsQuery>,
+    /// Receives the patience for running attempts once the stage is to stop.
     pub(super) stopping: watch::Receiver<Option<Duration>>,
 }
 
-/// What is under way on another thread.
 type CheckpointTask = JoinHandle<(DeliveryCheckpoint, Result<(), StoreWriteError>)>;
 type FrameReadTask = JoinHandle<Result<Option<Arc<JournalFrame>>, JournalReadError>>;
 
-/// The dispatcher.
+/// Dispatcher of the delivery stage.
 pub(super) struct Dispatcher {
     stage: Rc<DeliveryStage>,
-    sources: DispatcherDeps,
+    deps: DispatcherDeps,
     durable_end: watch::Receiver<Position>,
-    changes: watch::Receiver<u64>,
+    definition_changes: watch::Receiver<u64>,
     flush_requests: watch::Receiver<u64>,
     checkpoint_task: Option<CheckpointTask>,
     frame_read: Option<FrameReadTask>,
@@ -82,138 +89,135 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A dispatcher for `stage`, on whose roster everybody has found a place.
-    pub(super) fn new(stage: Rc<DeliveryStage>, sources: DispatcherDeps) -> Self {
-        let (durable_end, changes) = (
-            stage.deps.journal.durable_end(),
-            sources.subscriptions.watch_changes(),
-        );
-        let flush_requests = stage.deps.checkpoints.flush_requests();
-        let crashes = HashMap::new();
+    /// Creates the dispatcher of `stage`. [`Self::place_subscribers`] must follow.
+    pub(super) fn new(stage: Rc<DeliveryStage>, deps: DispatcherDeps) -> Self {
         Self {
-            stage,
-            sources,
-            durable_end,
-            changes,
-            flush_requests,
+            durable_end: stage.deps.journal.durable_end(),
+            definition_changes: deps.subscriptions.watch_changes(),
+            flush_requests: stage.deps.checkpoints.flush_requests(),
             checkpoint_task: None,
             frame_read: None,
-            crashes,
+            crashes: HashMap::new(),
+            stage,
+            deps,
         }
     }
 
-    /// What it shares with the actors.
     #[cfg(test)]
     pub(super) fn stage(&self) -> &Rc<DeliveryStage> {
         &self.stage
     }
 
-    /// Gives everybody a place: what is stored of them, read at the start.
+    /// Gives every defined subscriber a state, by its definition and its stored rows, and removes
+    /// the rows of deleted ones.
     pub(super) fn place_subscribers(
         &self,
-        mut places: HashMap<SubscriberId, ReadStateRow>,
-        mut lane_owners: std::collections::BTreeSet<SubscriberId>,
+        mut read_states: HashMap<SubscriberId, ReadState>,
+        mut lane_owners: BTreeSet<SubscriberId>,
     ) {
-        let (stage, roster) = (&self.stage, self.stage.subscriber_set());
-        for id in roster.ids() {
-            let (place, has_lanes) = (places.remove(&id), lane_owners.remove(&id));
-            let from = match place {
-                Some(ReadStateRow::Behind(from)) => from,
-                Some(ReadStateRow::Live) | None => stage.position.get(),
-            };
-            match (roster.subscription_state(&id), place) {
-                // The end of the process came between its being disabled and the round that noted
-                // it.
-                (Some(SubscriptionState::Disabled { .. }), place)
-                    if place.is_some() || has_lanes =>
+        let (stage, subscriber_set) = (&self.stage, self.stage.subscriber_set());
+        for id in subscriber_set.ids() {
+            let (read_state, has_lanes) = (read_states.remove(&id), lane_owners.remove(&id));
+            let from = stage.read_position(read_state.unwrap_or(ReadState::Live));
+            match (subscriber_set.subscription_state(&id), read_state) {
+                // The process ended after the subscriber was disabled and before its backlog was
+                // dropped.
+                (Some(SubscriptionState::Disabled { .. }), read_state)
+                    if read_state.is_some() || has_lanes =>
                 {
                     self.drop_backlog(&id, from)
                 }
                 (Some(SubscriptionState::Disabled { .. }) | None, _) => {}
                 (Some(_), None) if !has_lanes => self.add_subscriber(&id),
-                (Some(SubscriptionState::Active), Some(ReadStateRow::Live)) if !has_lanes => {
-                    stage.dormant.borrow_mut().insert(id, DormantState::Live);
+                (Some(SubscriptionState::Active), Some(ReadState::Live)) if !has_lanes => {
+                    stage.set_dormant(id, DormantState::Live);
                 }
                 (Some(SubscriptionState::Paused { .. }), _) if !has_lanes => {
                     self.suspend_subscriber(&id, from)
                 }
-                (Some(_), place) => self.load_actor(&id, from, place),
+                (Some(_), read_state) => self.load_actor(&id, from, read_state),
             }
         }
-        for id in places.into_keys().chain(lane_owners) {
-            info!(subscriber = %id, "subscriber is gone, and so is what it was owed");
+
+        for id in read_states.into_keys().chain(lane_owners) {
+            info!(subscriber = %id, "subscriber was deleted; removing its pending deliveries");
             stage.deps.checkpoints.remove_subscriber(&id);
         }
         stage
             .deps
             .recovery
-            .retain(|id| roster.subscription_state(id).is_some());
+            .retain(|id| subscriber_set.subscription_state(id).is_some());
     }
 
-    /// Delivers until it is to stop.
+    /// Delivers until the stage is to stop.
     ///
     /// # Errors
-    /// [`Failed`] when the store fails.
+    /// [`DeliveryStageError`] when the store or the journal fails, or a task panics.
     pub(super) async fn run(mut self) -> Result<(), DeliveryStageError> {
-        let mut rounds = interval(CHECKPOINT_INTERVAL);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut checkpoint_ticks = interval(CHECKPOINT_INTERVAL);
+        checkpoint_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let outcome = loop {
-            match self.run_once(&mut rounds).await {
+            match self.run_once(&mut checkpoint_ticks).await {
                 Ok(None) => {}
                 Ok(Some(patience)) => break self.shut_down(patience).await,
-                Err(failed) => break Err(failed),
+                Err(error) => break Err(error),
             }
         };
+
         self.stage.set_stopping();
         self.stage.deps.checkpoints.close();
         outcome
     }
 
-    /// Does what there is to do, or waits until there is something; says how patient it may be once
-    /// it is to stop.
+    /// Processes whatever is pending, or waits for the next event. Returns the patience for running
+    /// attempts once the stage is to stop.
     async fn run_once(
         &mut self,
-        rounds: &mut Interval,
+        checkpoint_ticks: &mut Interval,
     ) -> Result<Option<Duration>, DeliveryStageError> {
+        // Definitions before records: a new subscriber must not miss its first record.
         self.refresh_subscribers();
-        for errand in self.stage.take_tasks() {
-            self.run_task(errand);
+        for task in self.stage.take_tasks() {
+            self.run_task(task);
         }
-        if let Some(failed) = self.stage.take_failure() {
-            return Err(failed);
+        if let Some(failure) = self.stage.take_failure() {
+            return Err(failure);
         }
-        let goes_on = self.dispatch_next_frame()?;
-        if goes_on {
-            // The actors are on this thread too.
+
+        let has_more = self.dispatch_next_frame()?;
+        if has_more {
+            // Let the actors run; they share this thread.
             tokio::task::yield_now().await;
         }
-        let (stage, graveyard) = (Rc::clone(&self.stage), self.stage.deps.recovery.clone());
+
+        // Biased: a stop and checkpoints must not starve while records keep coming.
+        let (stage, recovery) = (Rc::clone(&self.stage), self.stage.deps.recovery.clone());
         tokio::select! {
             biased;
-            // Closed only together with all else.
-            _ = self.sources.stopping.changed() => {
-                return Ok(Some(self.sources.stopping.borrow().unwrap_or_default()));
+            // An error means that the runtime's handle was dropped, which is a stop as well.
+            _ = self.deps.stopping.changed() => {
+                return Ok(Some(self.deps.stopping.borrow().unwrap_or_default()));
             }
             written = join_task(&mut self.checkpoint_task) => self.finish_checkpoint(written?)?,
-            _ = rounds.tick() => self.begin_checkpoint(true),
+            _ = checkpoint_ticks.tick() => self.begin_checkpoint(true),
             _ = self.flush_requests.changed(), if self.checkpoint_task.is_none() => self.begin_checkpoint(false),
-            Some(command) = self.sources.commands.recv() => self.answer_query(command),
-            notices = graveyard.requests.next_batch() => {
-                // What they are about may have been made since.
+            Some(query) = self.deps.queries.recv() => self.answer_query(query),
+            requests = recovery.requests.next_batch() => {
+                // A request may be about a subscriber that was created just now.
                 self.refresh_subscribers();
-                notices.into_iter().for_each(|notice| self.handle_request(notice));
+                requests.into_iter().for_each(|request| self.handle_request(request));
             }
-            _ = self.changes.changed() => {}
+            _ = self.definition_changes.changed() => {}
             () = stage.wait_for_task() => {}
             frame = join_task(&mut self.frame_read) => self.dispatch_read(frame?)?,
-            _ = self.durable_end.changed(), if !goes_on => {}
-            () = std::future::ready(()), if goes_on => {}
+            _ = self.durable_end.changed(), if !has_more => {}
+            () = std::future::ready(()), if has_more => {}
         }
         Ok(None)
     }
 
-    /// Looks at one frame if it is in memory, or has it read; says whether there is more to look at
-    /// now.
+    /// Dispatches one frame if it is in memory, else starts to read it. Returns `true` if the next
+    /// frame can follow at once.
     fn dispatch_next_frame(&mut self) -> Result<bool, DeliveryStageError> {
         let (from, end) = (
             self.stage.position.get(),
@@ -223,11 +227,12 @@ impl Dispatcher {
             return Ok(false);
         }
         if self.stage.subscriber_set.borrow().is_empty() {
-            // Nobody wants any of it.
+            // Without subscribers there is nothing to match.
             self.stage.position.set(end);
             return Ok(false);
         }
-        match self.stage.deps.journal.recent(from) {
+
+        match self.stage.deps.journal.recent_frame_at(from) {
             Some(frame) => {
                 self.dispatch_frame(&frame)
                     .map_err(ProjectionReadError::from)?;
@@ -235,7 +240,7 @@ impl Dispatcher {
             }
             None => {
                 let journal = Arc::clone(&self.stage.deps.journal);
-                self.frame_read = Some(spawn_blocking(move || journal.read(from)));
+                self.frame_read = Some(spawn_blocking(move || journal.read_frame_at(from)));
                 Ok(false)
             }
         }
@@ -253,28 +258,32 @@ impl Dispatcher {
         }
     }
 
-    /// Brings the records of `frame` to everybody who is live and wants them.
+    /// Hands the records of `frame` to the live subscribers that they match.
     fn dispatch_frame(&self, frame: &JournalFrame) -> Result<(), JournalReadError> {
-        let (stage, roster) = (&self.stage, self.stage.subscriber_set());
+        let (stage, subscriber_set) = (&self.stage, self.stage.subscriber_set());
         let mut position = stage.position.get();
-        let mut met: Vec<Rc<SubscriberInbox>> = Vec::new();
+        let mut matched: Vec<Rc<SubscriberInbox>> = Vec::new();
         while let Some(entry) = frame.entry(position) {
             if let Some(item) = reader::decode_entry(entry, position)? {
-                for id in roster.candidates(&item.record) {
-                    met.extend(self.offer_record(&roster, &id, &item, entry.bytes.len()));
+                for id in subscriber_set.candidates(&item.record) {
+                    let bytes = entry.bytes.len();
+                    matched.extend(self.offer_record(&subscriber_set, &id, &item, bytes));
                 }
             }
             position = position.plus(1);
         }
+
+        // Wake after the position is set: a live actor takes it as the end of its own records.
         stage.position.set(position);
-        met.iter().for_each(|inbox| inbox.wake());
+        matched.iter().for_each(|inbox| inbox.wake());
         Ok(())
     }
 
-    /// Offers a record to one subscriber; gives its inbox if that is to be looked into.
+    /// Offers a record to one candidate. Returns the inbox to wake, or `None` if the record does not
+    /// match or the subscriber reads the journal itself.
     fn offer_record(
         &self,
-        roster: &SubscriberSet,
+        subscriber_set: &SubscriberSet,
         id: &SubscriberId,
         item: &OutboundRecord,
         bytes: usize,
@@ -283,59 +292,56 @@ impl Dispatcher {
         let inbox = stage.inbox(id);
         let is_live = match &inbox {
             Some(inbox) => inbox.read_state() == ReadState::Live,
-            None => stage.dormant.borrow().get(id) == Some(&DormantState::Live),
+            None => stage.dormant_state(id) == Some(DormantState::Live),
         };
         if !is_live {
             return None;
         }
-        let broken = match roster
-            .matcher(id)?
-            .match_record(item.position, &item.record)
-        {
+
+        let matcher = subscriber_set.matcher(id)?;
+        let filter_error = match matcher.match_record(item.position, &item.record) {
             InterestMatch::Unwanted => return None,
             InterestMatch::Wanted => None,
             InterestMatch::FilterFailed(reason) => Some(reason),
         };
+
         let inbox = match inbox {
             Some(inbox) => inbox,
-            None => self.start_live_actor(roster, id)?,
+            None => self.start_live_actor(subscriber_set, id)?,
         };
-        if !inbox.try_push_record(
-            MatchedRecord {
-                item: item.clone(),
-                filter_error: broken,
-            },
-            bytes,
-        ) {
+        let matched = MatchedRecord {
+            item: item.clone(),
+            filter_error,
+        };
+        if !inbox.try_push_record(matched, bytes) {
             inbox.set_read_state(ReadState::Behind(item.position));
         }
         Some(inbox)
     }
 
-    /// Begins the actor of a live subscriber to which nothing was owed.
+    /// Spawns the actor of a live subscriber that had no pending deliveries, hence no stopped lanes.
     fn start_live_actor(
         &self,
-        roster: &SubscriberSet,
+        subscriber_set: &SubscriberSet,
         id: &SubscriberId,
     ) -> Option<Rc<SubscriberInbox>> {
-        let (stage, listed) = (&self.stage, roster.entry(id)?);
+        let (stage, entry) = (&self.stage, subscriber_set.entry(id)?);
+        let room = WindowRoom {
+            events: entry.policy.bounds.window_events,
+            bytes: entry.policy.bounds.window_bytes,
+        };
+
         stage.dormant.borrow_mut().remove(id);
-        let bounds = &listed.policy.bounds;
-        let inbox = SubscriberInbox::new(
-            ReadState::Live,
-            Some(ReadStateRow::Live),
-            (bounds.window_events, bounds.window_bytes),
-        );
-        stage
-            .inboxes
-            .borrow_mut()
-            .insert(id.clone(), Rc::clone(&inbox));
-        SubscriberActor::spawn_actor(stage, id.clone(), &inbox, listed, Vec::new());
+        let inbox = SubscriberInbox::new(ReadState::Live, Some(ReadState::Live), room);
+        let mut inboxes = stage.inboxes.borrow_mut();
+        inboxes.insert(id.clone(), Rc::clone(&inbox));
+        drop(inboxes);
+        SubscriberActor::spawn_actor(stage, id.clone(), &inbox, entry, Vec::new());
         Some(inbox)
     }
 }
 
-/// What the task comes to, if there is one; else never.
+/// Awaits the task and clears it; pending for ever if there is none.
 async fn join_task<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, DeliveryStageError> {
     let Some(running) = task else {
         return std::future::pending().await;

@@ -1,5 +1,13 @@
-//! Who is where: gives everybody a place, and another one when a definition changes, an actor
-//! crashes, or somebody is told something.
+//! State changes of subscribers: by changed definitions, crashed actors, tasks of the stage, and
+//! requests from outside.
+//!
+//! ```text
+//!             first match                                  crash, or the inbox is full
+//!   dormant Live ─────> actor, Live <────────────────────> actor, Behind <───── dormant Paused
+//!             idle                      has caught up                    resumed
+//!
+//!   disabled, from any state: dormant Dropping until the backlog is counted, then no state
+//! ```
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -10,39 +18,43 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
 use super::super::actor::SubscriberActor;
+use super::super::backlog;
 use super::super::dead_letters::DeadLetterCause;
-use super::super::delivery::{DeliveryBreakerState, DeliveryInput, LaneKey, LaneRow};
-use super::super::inbox::{ActorMessage, ReadState, SubscriberInbox};
-use super::super::reader::DroppedRange;
+use super::super::delivery::{DeliveryInput, LaneKey, LaneRow};
+use super::super::inbox::{ActorMessage, SubscriberInbox};
+use super::super::reader::{DroppedRange, WindowRoom};
 use super::super::stage::{DeliveryStage, DispatcherTask, DormantState};
+use super::super::stage_error::DeliveryStageError;
 use super::super::stage_requests::StageRequest;
+use super::super::subscriber_id::SubscriberId;
 use super::super::subscriber_set::SubscriberSet;
-use super::super::tables::ReadStateRow;
-use super::super::{DeliveryStageError, SubscriberId, SubscriberStats, backlog};
-use super::{CRASHES_MAX, CRASHES_WINDOW, Dispatcher, DispatcherQuery};
+use super::super::tables::ReadState;
+use super::{CRASHES_MAX, CRASHES_WINDOW, Dispatcher};
 use crate::event::Position;
 use crate::panics::PanicContainment;
 use crate::projection::ProjectionReadError;
 use crate::subscription::SubscriptionState;
 
 impl Dispatcher {
-    /// Takes over what has changed of the definitions.
+    /// Applies changed definitions to the subscribers.
     pub(super) fn refresh_subscribers(&mut self) {
-        let (subscriptions, accounts) = (
-            self.sources.subscriptions.snapshot(),
-            self.sources.accounts.snapshot(),
-        );
+        let subscriptions = self.deps.subscriptions.snapshot();
+        let accounts = self.deps.accounts.snapshot();
         let old = self.stage.subscriber_set();
         if old.is_built_from(&subscriptions, &accounts) {
             return;
         }
-        self.changes.borrow_and_update();
+
+        self.definition_changes.borrow_and_update();
         let new = Rc::new(SubscriberSet::from_definitions(
-            Arc::clone(&self.sources.config),
+            Arc::clone(&self.deps.config),
             subscriptions,
             accounts,
         ));
         self.stage.subscriber_set.replace(Rc::clone(&new));
+
+        // An account that was deleted and created again under its name is removed first, so that
+        // the new one inherits nothing.
         let gone: BTreeSet<_> = old
             .ids()
             .filter(|id| new.subscription_state(id).is_none() || new.is_replaced(&old, id))
@@ -54,6 +66,7 @@ impl Dispatcher {
                 .recovery
                 .retain(|id| new.subscription_state(id).is_some() && !gone.contains(id));
         }
+
         for id in new.ids().filter(|id| !new.is_unchanged(&old, id)) {
             self.update_subscriber(&new, &id);
         }
@@ -70,12 +83,11 @@ impl Dispatcher {
         (stage.deps.forget_client)(id);
     }
 
-    fn update_subscriber(&self, roster: &SubscriberSet, id: &SubscriberId) {
-        let (stage, Some(state)) = (&self.stage, roster.subscription_state(id)) else {
+    fn update_subscriber(&self, subscriber_set: &SubscriberSet, id: &SubscriberId) {
+        let (stage, Some(state)) = (&self.stage, subscriber_set.subscription_state(id)) else {
             return;
         };
-        let (inbox, quiet) = (stage.inbox(id), stage.dormant.borrow().get(id).copied());
-        match (state, inbox, quiet) {
+        match (state, stage.inbox(id), stage.dormant_state(id)) {
             (SubscriptionState::Disabled { .. }, Some(inbox), _) => {
                 let cursor = stage.subscriber_cursor(&inbox);
                 stage.inboxes.borrow_mut().remove(id);
@@ -91,7 +103,7 @@ impl Dispatcher {
             }
             (_, Some(inbox), _) => inbox.push_message(ActorMessage::DefinitionChanged),
             (SubscriptionState::Active, None, Some(DormantState::Paused(from))) => {
-                self.load_actor(id, from, Some(ReadStateRow::Behind(from)))
+                self.load_actor(id, from, Some(ReadState::Behind(from)))
             }
             (SubscriptionState::Paused { .. }, None, Some(DormantState::Live)) => {
                 self.suspend_subscriber(id, stage.position.get())
@@ -103,164 +115,167 @@ impl Dispatcher {
         }
     }
 
-    /// Gives a place to a subscriber that had none: it is new, or enabled again.
+    /// Gives a state to a subscriber that had none: it is new, or was enabled again.
     pub(super) fn add_subscriber(&self, id: &SubscriberId) {
         let stage = &self.stage;
-        let Some(listed) = stage.subscriber_set().entry(id) else {
+        let Some(entry) = stage.subscriber_set().entry(id) else {
             return;
         };
         let position = stage.position.get();
-        let from = listed.first_position.unwrap_or(position);
-        match listed.policy.state {
+        let from = entry.first_position.unwrap_or(position);
+        match entry.policy.state {
             SubscriptionState::Active if from >= position => {
-                stage
-                    .dormant
-                    .borrow_mut()
-                    .insert(id.clone(), DormantState::Live);
-                stage
-                    .deps
-                    .checkpoints
-                    .set_read_state(id, ReadStateRow::Live);
+                stage.set_dormant(id.clone(), DormantState::Live);
+                stage.deps.checkpoints.set_read_state(id, ReadState::Live);
             }
             SubscriptionState::Active => self.load_actor(id, from, None),
             SubscriptionState::Paused { .. } => self.suspend_subscriber(id, from),
             SubscriptionState::Disabled { .. } => return,
         }
-        stage.deps.recovery.jobs.lost(id);
+        stage.deps.recovery.jobs.requeue_in_flight(id);
     }
 
-    /// Notes that everything from `from` on is owed to a subscriber to which nothing is delivered
-    /// for now.
+    /// Pauses a subscriber without an actor; its records from `from` on stay pending.
     pub(super) fn suspend_subscriber(&self, id: &SubscriberId, from: Position) {
-        self.stage
-            .dormant
-            .borrow_mut()
-            .insert(id.clone(), DormantState::Paused(from));
-        self.stage
+        let stage = &self.stage;
+        stage.set_dormant(id.clone(), DormantState::Paused(from));
+        stage
             .deps
             .checkpoints
-            .set_read_state(id, ReadStateRow::Behind(from));
+            .set_read_state(id, ReadState::Behind(from));
     }
 
-    /// Begins the actor of a subscriber that reads for itself, from `from` on, once its rows are
-    /// read.
+    /// Reads the stopped lanes of a subscriber and then spawns its actor, which reads the journal
+    /// from `from` on.
     pub(super) fn load_actor(
         &self,
         id: &SubscriberId,
         from: Position,
-        noted: Option<ReadStateRow>,
+        stored_read_state: Option<ReadState>,
     ) {
         let stage = &self.stage;
+        let no_room = WindowRoom {
+            events: 0,
+            bytes: 0,
+        };
+        let inbox = SubscriberInbox::new(ReadState::Behind(from), stored_read_state, no_room);
+
+        // The inbox is listed at once, so that checkpoints keep its cursor while the lanes are read.
         stage.dormant.borrow_mut().remove(id);
-        let inbox = SubscriberInbox::new(ReadState::Behind(from), noted, (0, 0));
-        stage
-            .inboxes
-            .borrow_mut()
-            .insert(id.clone(), Rc::clone(&inbox));
+        let mut inboxes = stage.inboxes.borrow_mut();
+        inboxes.insert(id.clone(), Rc::clone(&inbox));
+        drop(inboxes);
+
         let (stage, id) = (Rc::clone(stage), id.clone());
         actix_rt::spawn(async move {
             match read_lane_rows(&stage, &id).await {
                 Ok(Some(rows)) => stage.push_task(DispatcherTask::LanesLoaded(id, inbox, rows)),
                 Ok(None) => {}
-                Err(failed) => stage.fail(failed),
+                Err(error) => stage.fail(error),
             }
         });
     }
 
-    /// Gives up what a disabled subscriber is owed from `cursor` on, once it is counted.
+    /// Counts the backlog of a disabled subscriber from `cursor` on; [`Self::finish_drop`] then drops
+    /// it.
     pub(super) fn drop_backlog(&self, id: &SubscriberId, cursor: Position) {
         let stage = &self.stage;
-        let Some(judge) = stage.subscriber_set().matcher(id) else {
+        let Some(matcher) = stage.subscriber_set().matcher(id) else {
             return;
         };
-        stage
-            .dormant
-            .borrow_mut()
-            .insert(id.clone(), DormantState::Dropping);
-        // Until it is counted, a crash finds it where it was.
+        stage.set_dormant(id.clone(), DormantState::Dropping);
+
+        // The cursor stays in its row, so that a start after a crash counts the backlog again.
         stage
             .deps
             .checkpoints
-            .set_read_state(id, ReadStateRow::Behind(cursor));
-        // All that was accepted before, whether or not it was looked at.
-        let (stage, id, end) = (Rc::clone(stage), id.clone(), *self.durable_end.borrow());
+            .set_read_state(id, ReadState::Behind(cursor));
+
+        // Records up to the durable end were accepted before now, matched or not.
+        let end = *self.durable_end.borrow();
+        let (stage, id) = (Rc::clone(stage), id.clone());
         actix_rt::spawn(async move {
             let rows = match read_lane_rows(&stage, &id).await {
                 Ok(Some(rows)) => rows,
                 Ok(None) => return,
-                Err(failed) => return stage.fail(failed),
+                Err(error) => return stage.fail(error),
             };
             let journal = Arc::clone(&stage.deps.journal);
             let counted = spawn_blocking(move || {
                 let _contained = PanicContainment::begin();
-                backlog::count_backlog(journal.as_ref(), judge, rows, (cursor, end))
+                backlog::count_backlog(journal.as_ref(), matcher, rows, (cursor, end))
             });
             match counted.await {
-                Ok(Ok(dropped)) => stage.push_task(DispatcherTask::BacklogCounted(id, dropped)),
+                Ok(Ok(backlog)) => stage.push_task(DispatcherTask::BacklogCounted(id, backlog)),
                 Ok(Err(error)) => stage.fail(ProjectionReadError::from(error)),
                 Err(_) => stage.fail(DeliveryStageError::Panicked),
             }
         });
     }
 
-    pub(super) fn run_task(&mut self, errand: DispatcherTask) {
-        match errand {
+    pub(super) fn run_task(&mut self, task: DispatcherTask) {
+        match task {
             DispatcherTask::LanesLoaded(id, inbox, rows) => {
-                let listed = self.stage.subscriber_set().entry(&id);
-                if let Some(listed) = listed.filter(|_| !inbox.is_closed()) {
-                    let released = self.released_lanes(&id, &rows);
-                    SubscriberActor::spawn_actor(&self.stage, id, &inbox, listed, rows);
-                    released.into_iter().for_each(|key| {
-                        inbox.push_message(ActorMessage::Input(DeliveryInput::LaneReleased { key }))
-                    });
-                    inbox.push_message(ActorMessage::ReplaysAvailable);
+                let entry = self.stage.subscriber_set().entry(&id);
+                // A closed inbox: the subscriber was deleted or disabled meanwhile.
+                let Some(entry) = entry.filter(|_| !inbox.is_closed()) else {
+                    return;
+                };
+                let released = self.released_lanes(&id, &rows);
+                SubscriberActor::spawn_actor(&self.stage, id, &inbox, entry, rows);
+                for key in released {
+                    inbox.push_message(ActorMessage::Input(DeliveryInput::LaneReleased { key }));
                 }
+                inbox.push_message(ActorMessage::ReplaysAvailable);
             }
             DispatcherTask::ActorCrashed(id) => self.restart_crashed(&id),
             DispatcherTask::Disable(id, reason) => self.disable_subscriber(id, reason),
-            DispatcherTask::BacklogCounted(id, dropped) => self.finish_drop(&id, dropped),
+            DispatcherTask::BacklogCounted(id, backlog) => self.finish_drop(&id, backlog),
             DispatcherTask::Resume(id) => self.resume_subscriber(&id),
         }
     }
 
-    /// The lanes that stand still for a dead letter which was dealt with while there was no actor,
-    /// or just before a crash.
+    /// Returns halted lanes whose dead letter was delivered or discarded while there was no actor, or
+    /// just before a crash.
     fn released_lanes(&self, id: &SubscriberId, rows: &[LaneRow]) -> Vec<LaneKey> {
-        let letters = &self.stage.deps.recovery.dead_letters;
+        let dead_letters = &self.stage.deps.recovery.dead_letters;
         let halted = rows.iter().filter(|row| row.is_halted).map(|row| &row.key);
         halted
-            .filter(|key| !letters.is_lane_halted(id, key))
+            .filter(|key| !dead_letters.is_lane_halted(id, key))
             .cloned()
             .collect()
     }
 
-    /// Begins an actor that crashed anew, unless it does so again and again.
+    /// Restarts a crashed actor, or pauses its subscriber if it crashes repeatedly.
     fn restart_crashed(&mut self, id: &SubscriberId) {
         let stage = &self.stage;
         let Some(inbox) = stage.inboxes.borrow_mut().remove(id) else {
             return;
         };
         inbox.close();
+        // `DeliveryStage::mark_crashed` has set the position to read from.
         let ReadState::Behind(from) = inbox.read_state() else {
             return;
         };
-        stage.deps.recovery.jobs.lost(id);
+        stage.deps.recovery.jobs.requeue_in_flight(id);
+
         let (now, crashes) = (stage.now(), self.crashes.entry(id.clone()).or_default());
         if !crashes.note_crash(now, CRASHES_MAX, CRASHES_WINDOW) {
-            error!(subscriber = %id, "actor crashed, beginning it anew");
+            error!(subscriber = %id, "delivery worker crashed; restarting it");
             return self.load_actor(id, from, inbox.stored_read_state());
         }
-        error!(subscriber = %id, "actor crashed too often, its subscriber is paused");
+
+        error!(subscriber = %id, "delivery worker crashed repeatedly; subscriber paused");
         self.suspend_subscriber(id, from);
         let SubscriberId::Webhook(number) = *id else {
             return self.resume_later(id);
         };
-        let subscriptions = Arc::clone(&self.sources.subscriptions);
+        let subscriptions = Arc::clone(&self.deps.subscriptions);
         let now = stage.wall();
         spawn_blocking(move || {
-            let reason =
-                Some("its deliveries crashed too often; tell us, and resume it".to_owned());
-            // If it was not stored, that is said by the subscriptions themselves.
+            let reason = "delivery worker crashed repeatedly; report a bug, then resume";
+            let reason = Some(reason.to_owned());
+            // The registry itself reports a failed write.
             let _ = subscriptions.change(number, |subscription| {
                 if subscription.state == SubscriptionState::Active {
                     subscription.state = SubscriptionState::Paused { reason };
@@ -270,7 +285,7 @@ impl Dispatcher {
         });
     }
 
-    /// Lets one that nobody can pause, nor resume, go on by itself later.
+    /// Resumes a subscriber of an account after a while, because the API cannot resume it.
     fn resume_later(&self, id: &SubscriberId) {
         let (stage, id) = (Rc::clone(&self.stage), id.clone());
         actix_rt::spawn(async move {
@@ -280,27 +295,24 @@ impl Dispatcher {
     }
 
     fn resume_subscriber(&self, id: &SubscriberId) {
-        let quiet = self.stage.dormant.borrow().get(id).copied();
-        if let Some(DormantState::Paused(from)) = quiet {
-            self.load_actor(id, from, Some(ReadStateRow::Behind(from)));
+        if let Some(DormantState::Paused(from)) = self.stage.dormant_state(id) {
+            self.load_actor(id, from, Some(ReadState::Behind(from)));
         }
     }
 
+    /// Disables a subscription; [`Self::update_subscriber`] then drops its backlog.
     fn disable_subscriber(&self, id: SubscriberId, reason: String) {
-        warn!(subscriber = %id, reason, "subscriber is disabled");
+        warn!(subscriber = %id, reason, "subscriber disabled");
         let SubscriberId::Webhook(number) = id else {
             return;
         };
-        let (stage, subscriptions) = (
-            Rc::clone(&self.stage),
-            Arc::clone(&self.sources.subscriptions),
-        );
-        let (state, now) = (
-            SubscriptionState::Disabled {
-                reason: reason.clone(),
-            },
-            stage.wall(),
-        );
+
+        let stage = Rc::clone(&self.stage);
+        let subscriptions = Arc::clone(&self.deps.subscriptions);
+        let now = stage.wall();
+        let state = SubscriptionState::Disabled {
+            reason: reason.clone(),
+        };
         actix_rt::spawn(async move {
             let change = move || {
                 subscriptions.change(number, |subscription| {
@@ -308,22 +320,27 @@ impl Dispatcher {
                     subscription.updated_at = now;
                 })
             };
-            // Somebody may have removed it meanwhile; if it was not stored, the subscriptions
-            // themselves say so.
+            // It may have been deleted meanwhile; the registry itself reports a failed write.
             if let Ok(Ok(_)) = spawn_blocking(change).await {
                 stage.deps.announcer.announce_disabled(&id, &reason);
             }
         });
     }
 
-    /// Notes what was given up of a subscriber that was disabled.
-    fn finish_drop(&self, id: &SubscriberId, dropped: Option<DroppedRange>) {
+    /// Drops the counted backlog of a disabled subscriber: one dead letter states its size.
+    fn finish_drop(&self, id: &SubscriberId, backlog: Option<DroppedRange>) {
         let stage = &self.stage;
         if stage.dormant.borrow_mut().remove(id) != Some(DormantState::Dropping) {
             return;
         }
-        if let Some(DroppedRange { first, last, count }) = dropped {
-            warn!(subscriber = %id, count, %first, %last, "deliveries given up, their subscriber is disabled");
+        if let Some(DroppedRange { first, last, count }) = backlog {
+            warn!(
+                subscriber = %id,
+                count,
+                %first,
+                %last,
+                "pending deliveries of a disabled subscriber dropped"
+            );
             stage.deps.recovery.dead_letters.add_range(
                 id,
                 DeadLetterCause::Disabled,
@@ -333,6 +350,8 @@ impl Dispatcher {
             stage.update_counters(id, |counters| counters.dropped += count);
         }
         stage.deps.checkpoints.remove_backlog(id);
+
+        // The subscriber may have been enabled while its backlog was being counted.
         if matches!(
             stage.subscriber_set().subscription_state(id),
             Some(SubscriptionState::Active | SubscriptionState::Paused { .. })
@@ -341,14 +360,14 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn handle_request(&self, notice: StageRequest) {
+    /// Passes a request on to the actor of its subscriber, and spawns the actor if it is needed.
+    pub(super) fn handle_request(&self, request: StageRequest) {
         let stage = &self.stage;
-        let id = notice.subscriber();
-        let quiet = stage.dormant.borrow().get(id).copied();
-        let inbox = match (stage.inbox(id), quiet) {
+        let id = request.subscriber();
+        let inbox = match (stage.inbox(id), stage.dormant_state(id)) {
             (Some(inbox), _) => inbox,
             (None, Some(DormantState::Live))
-                if matches!(notice, StageRequest::ReplaysAvailable(_)) =>
+                if matches!(request, StageRequest::ReplaysAvailable(_)) =>
             {
                 let Some(inbox) = self.start_live_actor(&stage.subscriber_set(), id) else {
                     return;
@@ -356,17 +375,19 @@ impl Dispatcher {
                 inbox
             }
             (None, None) if stage.subscriber_set().subscription_state(id).is_none() => {
-                // It went while a job for it was being made, which nobody else would end.
-                let roster = stage.subscriber_set();
+                // The subscriber was deleted while a job for it was being created. Nothing else
+                // would end that job.
+                let subscriber_set = stage.subscriber_set();
                 return stage
                     .deps
                     .recovery
-                    .retain(|id| roster.subscription_state(id).is_some());
+                    .retain(|id| subscriber_set.subscription_state(id).is_some());
             }
-            // Others are told when they begin.
+            // An actor that is spawned later asks for jobs and released lanes itself.
             (None, _) => return,
         };
-        match notice {
+
+        match request {
             StageRequest::ReplaysAvailable(_) => inbox.push_message(ActorMessage::ReplaysAvailable),
             StageRequest::JobCancelled { job, .. } => {
                 inbox.push_message(ActorMessage::Input(DeliveryInput::JobCancelled { job }))
@@ -378,62 +399,21 @@ impl Dispatcher {
             StageRequest::Probe(_) => inbox.push_message(ActorMessage::Input(DeliveryInput::Probe)),
         }
     }
-
-    pub(super) fn answer_query(&self, command: DispatcherQuery) {
-        match command {
-            // Who asked may have gone.
-            DispatcherQuery::Stats(id, reply) => drop(reply.send(self.subscriber_stats(&id))),
-        }
-    }
-
-    fn subscriber_stats(&self, id: &SubscriberId) -> Option<SubscriberStats> {
-        let stage = &self.stage;
-        stage.subscriber_set().subscription_state(id)?;
-        let counters = stage.counters(id);
-        let end = self.durable_end.borrow().get();
-        let mut stats = SubscriberStats {
-            delivered: counters.delivered,
-            failed: counters.failed,
-            dropped: counters.dropped,
-            last_success_at: counters.last_success_at,
-            failing_since: counters.failing_since,
-            breaker: "closed",
-            ..SubscriberStats::default()
-        };
-        if let Some(inbox) = stage.inbox(id) {
-            let standing = inbox.status();
-            let read_to = match inbox.read_state() {
-                ReadState::Live => stage.position.get(),
-                ReadState::Behind(from) => from,
-            };
-            stats.in_flight = standing.running;
-            stats.waiting = standing.queued;
-            stats.stopped_lanes = standing.stopped;
-            stats.breaker = match standing.breaker {
-                DeliveryBreakerState::Closed => "closed",
-                DeliveryBreakerState::Open => "open",
-                DeliveryBreakerState::HalfOpen => "half_open",
-            };
-            stats.behind = end.saturating_sub(read_to.get());
-        } else if let Some(DormantState::Paused(from)) = stage.dormant.borrow().get(id) {
-            stats.behind = end.saturating_sub(from.get());
-        }
-        Some(stats)
-    }
 }
 
-/// What is stored of the lanes of `id`, everything that is not written yet included; `None` when
-/// the ledger is closed.
+/// Reads the stopped lanes of `id` after a flush of pending changes; `None` when the stage is
+/// stopping.
 async fn read_lane_rows(
     stage: &DeliveryStage,
     id: &SubscriberId,
 ) -> Result<Option<Vec<LaneRow>>, DeliveryStageError> {
-    if stage.deps.checkpoints.settled().await.is_err() {
+    if stage.deps.checkpoints.flush().await.is_err() {
         return Ok(None);
     }
-    let (rows, id, now) = (stage.deps.tables.clone(), id.clone(), stage.wall());
-    let lanes = spawn_blocking(move || rows.lane_rows(&id, now))
+
+    let (tables, id, now) = (stage.deps.tables.clone(), id.clone(), stage.wall());
+    let rows = spawn_blocking(move || tables.lane_rows(&id, now))
         .await
         .map_err(|_| DeliveryStageError::Panicked)?;
-    Ok(Some(lanes?))
+    Ok(Some(rows?))
 }

@@ -1,11 +1,10 @@
-//! How many bytes of records all jobs have out at once: one budget, whatever the number of jobs and
-//! subscribers.
+//! Byte budget for the records that all jobs have in flight, shared by all jobs and subscribers.
 //!
-//! Whoever reads takes a page of it first, so that what is being read counts too, and gives that
-//! back for what was handed out. When the budget is used up, a part that has nothing out may still
-//! have one record: otherwise every job would wait for a few subscribers that don't answer, for as
-//! long as those are tried again. So what is out exceeds the budget by one record of each part at
-//! most, which is less than each subscriber's own window.
+//! A reader reserves a page before it reads, so that records being read count too, and returns the
+//! page once the records handed out are counted. With the budget used up, a part with no record in
+//! flight may still read one. Otherwise all jobs would wait for a few subscribers that do not
+//! respond, for as long as their retries take. So the bytes in flight exceed the budget by at most
+//! one record of each part, which is less than the window of each subscriber.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,66 +14,67 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::stage_requests::{StageRequest, StageRequestQueue};
 
-/// The most bytes that one step reads.
+/// Bytes that one step reads at most.
 const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The budget.
+/// Budget of bytes in flight, with the subscribers that wait for room.
 pub(super) struct ReplayBudget {
     max: usize,
     page: usize,
     usage: Mutex<BudgetUsage>,
-    notices: Arc<StageRequestQueue>,
+    requests: Arc<StageRequestQueue>,
 }
 
 #[derive(Debug, Default)]
 struct BudgetUsage {
     bytes: usize,
-    /// Who is to be told when there is room. Nobody, when half of the budget is free.
+    /// Subscribers to be notified when there is room; empty while half of the budget is free.
     waiting: BTreeSet<SubscriberId>,
 }
 
 impl ReplayBudget {
-    /// One of `max` bytes; `notices` are where those are told who were refused.
-    pub(super) fn new(max: usize, notices: Arc<StageRequestQueue>) -> Self {
+    /// Creates a budget of `max` bytes that notifies waiting subscribers through `requests`.
+    pub(super) fn new(max: usize, requests: Arc<StageRequestQueue>) -> Self {
         Self {
             max,
             page: PAGE_BYTES_MAX.min(max / 2),
             usage: Mutex::default(),
-            notices,
+            requests,
         }
     }
 
-    /// Room for what is read next for `subscriber`, by a part that `is_idle` or has something out.
-    /// `None` if it has to wait until what it has is settled, or until there is a [`Notice::Work`].
+    /// Reserves bytes for the next read of a part of `subscriber`; `is_idle` if the part has no
+    /// record in flight. `None` if it has to wait until its records are settled, or for a
+    /// [`StageRequest::ReplaysAvailable`].
     pub(super) fn reserve_page(
         &self,
         subscriber: &SubscriberId,
         is_idle: bool,
     ) -> Option<BudgetReservation<'_>> {
-        let mut taken = self.lock();
-        let free = self.max.saturating_sub(taken.bytes);
+        let mut usage = self.lock();
+        let free = self.max.saturating_sub(usage.bytes);
         if free < self.page && !is_idle {
-            taken.waiting.insert(subscriber.clone());
+            usage.waiting.insert(subscriber.clone());
             return None;
         }
         let bytes = free.min(self.page);
-        taken.bytes += bytes;
+        usage.bytes += bytes;
         Some(BudgetReservation {
             budget: self,
             bytes,
         })
     }
 
-    /// Notes that a part had `before` bytes out, and has `after` now.
+    /// Counts that a part had `before` bytes in flight and has `after` now.
     pub(super) fn adjust_usage(&self, before: usize, after: usize) {
-        let mut taken = self.lock();
-        taken.bytes = (taken.bytes + after).saturating_sub(before);
-        // Not as soon as there is room for one page: all of them come, and most would go away with
-        // nothing.
-        if taken.bytes <= self.max / 2 {
-            std::mem::take(&mut taken.waiting)
+        let mut usage = self.lock();
+        usage.bytes = (usage.bytes + after).saturating_sub(before);
+        // Not as soon as there is room for one page: all waiting subscribers are notified at once,
+        // and most of them would get no page.
+        if usage.bytes <= self.max / 2 {
+            std::mem::take(&mut usage.waiting)
                 .into_iter()
-                .for_each(|refused| self.notices.post(StageRequest::ReplaysAvailable(refused)));
+                .for_each(|refused| self.requests.post(StageRequest::ReplaysAvailable(refused)));
         }
     }
 
@@ -88,14 +88,14 @@ impl ReplayBudget {
     }
 }
 
-/// What is held of a [`Budget`] while something is read; given back when dropped.
+/// Bytes of a [`ReplayBudget`] that are reserved during a read; returned on drop.
 pub(super) struct BudgetReservation<'a> {
     budget: &'a ReplayBudget,
     bytes: usize,
 }
 
 impl BudgetReservation<'_> {
-    /// How many bytes may be read. The first record may be larger.
+    /// Bytes that may be read. The first record may be larger.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -119,15 +119,15 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum BudgetAction {
-        /// The n-th part reads records that are all of this size.
+        /// The n-th part reads records that all have this size.
         Read(u64, usize),
         /// The oldest record of the n-th part is settled.
         Settle(u64),
-        /// All that the n-th part has out is lost.
+        /// All records in flight of the n-th part are lost.
         Lose(u64),
     }
 
-    fn act() -> impl Strategy<Value = BudgetAction> {
+    fn any_action() -> impl Strategy<Value = BudgetAction> {
         prop_oneof![
             4 => (0..6_u64, 1..=120_usize).prop_map(|(part, size)| BudgetAction::Read(part, size)),
             4 => (0..6_u64).prop_map(BudgetAction::Settle),
@@ -138,10 +138,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_out_exceeds_the_budget_by_one_record_of_each_part_at_most_and_nothing_is_kept(
-            acts in prop::collection::vec(act(), 0..200),
+            acts in prop::collection::vec(any_action(), 0..200),
         ) {
-            let notices = Arc::<StageRequestQueue>::default();
-            let budget = ReplayBudget::new(MAX, Arc::clone(&notices));
+            let requests = Arc::<StageRequestQueue>::default();
+            let budget = ReplayBudget::new(MAX, Arc::clone(&requests));
             let mut parts: BTreeMap<u64, VecDeque<usize>> = BTreeMap::new();
             let all_lost = (0..6).map(BudgetAction::Lose);
             for act in acts.into_iter().chain(all_lost) {
@@ -167,7 +167,7 @@ mod tests {
                 let largest_of_each: usize = parts.values().filter_map(|part| part.iter().max()).sum();
                 prop_assert_eq!(budget.bytes(), out);
                 prop_assert!(out <= MAX + largest_of_each);
-                prop_assert!(budget.lock().waiting.is_empty() || out > MAX / 2, "somebody waits, and there is room");
+                prop_assert!(budget.lock().waiting.is_empty() || out > MAX / 2, "a subscriber waits although there is room");
             }
             prop_assert_eq!(budget.bytes(), 0);
         }
@@ -175,8 +175,8 @@ mod tests {
 
     #[test]
     fn who_was_refused_is_told_once_half_of_the_budget_is_free() {
-        let notices = Arc::<StageRequestQueue>::default();
-        let budget = ReplayBudget::new(MAX, Arc::clone(&notices));
+        let requests = Arc::<StageRequestQueue>::default();
+        let budget = ReplayBudget::new(MAX, Arc::clone(&requests));
         let one = SubscriberId::Webhook(1);
         budget.adjust_usage(0, 80);
         assert!(budget.reserve_page(&one, false).is_none());
@@ -186,10 +186,10 @@ mod tests {
             "what is left, for one that is idle"
         );
         budget.adjust_usage(80, 51);
-        assert!(notices.take_all().is_empty());
+        assert!(requests.take_all().is_empty());
         budget.adjust_usage(51, 50);
         assert_eq!(
-            notices.take_all(),
+            requests.take_all(),
             BTreeSet::from([StageRequest::ReplaysAvailable(one.clone())])
         );
         assert_eq!(

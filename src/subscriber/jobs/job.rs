@@ -1,33 +1,33 @@
-//! A job: what is to be delivered again, and how far that is.
+//! A job: its scope, its state and its progress.
 
 use std::collections::BTreeMap;
 
 use super::part::{JobCounts, JobPart};
 use crate::event::{Position, Timestamp};
 use crate::subscriber::SubscriberId;
-use crate::subscriber::dead_letters::Filter;
+use crate::subscriber::dead_letters::DeadLetterFilter;
 use crate::subscription::Pattern;
 
-/// What somebody asked for.
+/// Kind of job that an operator requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobKind {
-    /// Dead letters.
+    /// Delivers dead letters again that a filter chooses.
     Retry,
-    /// What failed of a time: the dead letters of its events.
+    /// Delivers the dead letters of the events of a time again.
     Recover,
-    /// All wanted events of a time.
+    /// Delivers all matching events of a time again.
     Replay,
 }
 
 impl JobKind {
-    /// Every kind with its name.
+    /// All kinds with their names in the API and the store.
     pub const NAMED: [(&'static str, Self); 3] = [
         ("retry", Self::Retry),
         ("recover", Self::Recover),
         ("replay", Self::Replay),
     ];
 
-    /// Its name.
+    /// Name of the kind in the API and the store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -38,50 +38,50 @@ impl JobKind {
     }
 }
 
-/// What is to be delivered again.
+/// Records that a job delivers again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobScope {
-    /// Dead letters.
+    /// Records of the dead letters that match a filter.
     Letters {
-        /// Which.
-        filter: Filter,
-        /// Of those that are numbered before this: later ones are not what was meant.
+        /// Criteria of the dead letters.
+        filter: DeadLetterFilter,
+        /// Upper bound of ids, exclusive: dead letters added after the request are not part of it.
         before: u64,
     },
-    /// What a subscriber wants of a part of the journal.
+    /// Records of the journal that match the subscriber's interest.
     Records {
-        /// Received at this moment or later, if that was asked for.
+        /// Start of the time in which the events were received, inclusive.
         since: Option<Timestamp>,
-        /// Received before this moment, if that was asked for.
+        /// End of the time in which the events were received, exclusive.
         until: Option<Timestamp>,
-        /// Only events that one of these admits; without any, all.
+        /// Patterns of which an event has to match one; empty for all events.
         patterns: Vec<Pattern>,
-        /// The dead letter about many events that is dealt with by this.
+        /// Dead letter of a range that the job delivers; it is removed with the end of the job.
         resolves: Option<u64>,
     },
 }
 
-/// How far a job is.
+/// State of a job, as the API shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobState {
-    /// Nothing of it was handed out yet.
+    /// No record was handed out yet.
     Pending,
-    /// Something was.
+    /// At least one record was handed out.
     Running,
-    /// Everything is settled.
+    /// All records of the job are settled.
     Completed,
-    /// It was given up.
+    /// The job was ended before all records were settled.
     Cancelled {
-        /// Why, if nobody asked for it.
+        /// Reason, if the job was not cancelled by request.
         reason: Option<String>,
     },
 }
 
 impl JobState {
-    /// The names of all states.
+    /// Names of all states in the API and the store.
     pub const NAMES: [&'static str; 4] = ["pending", "running", "completed", "cancelled"];
 
-    /// Its name.
+    /// Name of the state in the API and the store.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -92,7 +92,7 @@ impl JobState {
         }
     }
 
-    /// Whether nothing more comes of it.
+    /// True if the job delivers no more records.
     #[must_use]
     pub const fn is_finished(&self) -> bool {
         match self {
@@ -102,31 +102,31 @@ impl JobState {
     }
 }
 
-/// One job.
+/// A request to deliver records again, and its progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecoveryJob {
-    /// Its number, from 1, never used twice.
+    /// Number of the job, from 1; never reused.
     pub id: u64,
-    /// What somebody asked for.
+    /// Kind of job that was requested.
     pub kind: JobKind,
-    /// Whose deliveries, if they are all one subscriber's.
+    /// Subscriber of all deliveries; `None` if the request named none.
     pub subscriber: Option<SubscriberId>,
-    /// What is to be delivered again.
+    /// Records that the job delivers again.
     pub scope: JobScope,
-    /// How far it is.
+    /// State of the whole job.
     pub state: JobState,
-    /// When it was made.
+    /// Time at which the job was created.
     pub created_at: Timestamp,
-    /// When something of it was settled last, or its state changed.
+    /// Time at which a record was settled or the state changed last.
     pub updated_at: Timestamp,
-    /// What became of the parts that are over.
+    /// Counts of the parts that have ended.
     pub(crate) ended: JobCounts,
-    /// What is to be done, by subscriber.
+    /// Parts that have not ended, by subscriber.
     pub(crate) parts: BTreeMap<SubscriberId, JobPart>,
 }
 
 impl RecoveryJob {
-    /// What became of its records so far.
+    /// Counts of all records settled so far.
     #[must_use]
     pub fn total_counts(&self) -> JobCounts {
         self.parts
@@ -135,18 +135,18 @@ impl RecoveryJob {
             .fold(self.ended, JobCounts::add_counts)
     }
 
-    /// How many records it has in all, once that is known.
+    /// Number of all records of the job; `None` until it is known.
     #[must_use]
-    pub fn total(&self) -> Option<u64> {
+    pub fn total_records(&self) -> Option<u64> {
         self.parts
             .values()
-            .map(JobPart::total)
+            .map(JobPart::total_records)
             .try_fold(self.ended.settled_total(), |total, part| {
                 Some(total + part?)
             })
     }
 
-    /// Ends what it does at `subscriber`; gives the records that were not settled.
+    /// Ends the part for `subscriber` and returns the positions that were not settled.
     pub(super) fn end_part(&mut self, subscriber: &SubscriberId) -> Vec<Position> {
         let Some(part) = self.parts.remove(subscriber) else {
             return Vec::new();

@@ -1,14 +1,15 @@
-//! Jobs: what is delivered again because somebody asked for it, be it dead letters or all events of
-//! a time.
+//! Jobs: deliver dead letters, or all events of a time, again at an operator's request.
 //!
 //! ```text
-//!  API ──> job ── part for each subscriber ──Work──> stage ──next──> 64 records at most ──Replay──> subscriber's delivery
-//!            │                                                                                      │
-//!            └── progress <── delivered / failed (its dead letter goes or is renewed) <─────────────┘
+//!  API ──> job ──> part for each subscriber ──ReplaysAvailable──> stage
+//!                    ^                                             │ take_replays, at most 64
+//!                    │                                             v
+//!                    └── record_delivered, record_failed ── subscriber's delivery
+//!                        (dead letter removed or renewed)
 //! ```
 //!
-//! What is delivered again keeps its `webhook-id`. A job goes on after a restart with what was not
-//! settled.
+//! A record that is delivered again keeps its `webhook-id`. After a restart a job goes on with the
+//! records that were not settled.
 
 mod budget;
 mod job;
@@ -30,12 +31,14 @@ pub(crate) use part::JobPart;
 
 use super::checkpoint::CheckpointBuffer;
 use super::dead_letters::{
-    DeadLetterCause, DeadLetterReadError, DeadLetterStore, DeadLetterSubject, Filter,
-    ListedDeadLetter, NewDeadLetter,
+    DeadLetterCause, DeadLetterFilter, DeadLetterReadError, DeadLetterStore, DeadLetterSubject,
+    ListedDeadLetter, NewDeadLetter, RecoveryCandidate,
 };
 use super::delivery::{GiveUpReason, ReplayItem, ReplayTag};
 use super::stage_requests::{StageRequest, StageRequestQueue};
-use super::tables::{DeliveryTables, TableTag, dead_letters as numbers, jobs as row};
+use super::tables::dead_letters::{encode_next_id, next_id_key};
+use super::tables::jobs::{encode_job, encode_job_part, job_key, job_part_key};
+use super::tables::{DeliveryTables, TableTag};
 use super::{AttemptFailure, OutboundRecord, RecoveryDeps, SubscriberId};
 use crate::clock::Clock;
 use crate::event::{Position, Timestamp};
@@ -45,38 +48,38 @@ use budget::{BudgetReservation, ReplayBudget};
 use part::JobStep;
 use step_reader::{ReplayFilter, StepRecords, StepSource};
 
-/// Why a job was not made or not cancelled.
+/// Error for which a job is not created or not cancelled.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// There is no such dead letter.
+    /// No dead letter has the given id.
     #[error("there is no such dead letter")]
     NoDeadLetter,
-    /// There is no such job.
+    /// No job has the given id.
     #[error("there is no such job")]
     NotFound,
-    /// It is over.
+    /// The job is completed or cancelled already.
     #[error("the job is over")]
     Finished,
-    /// There are too many that are not over.
+    /// As many jobs as `delivery.jobs_max` allows are pending or running.
     #[error(
         "{0} jobs are not over yet; wait for them or cancel some, delivery.jobs_max allows no more"
     )]
     TooMany(usize),
-    /// The dead letters or the journal cannot be read, or the job not written.
+    /// Dead letters cannot be read, or the job cannot be written.
     #[error(transparent)]
     Unavailable(#[from] DeadLetterReadError),
-    /// The journal cannot be read.
+    /// The journal cannot be read for the job.
     #[error(transparent)]
     Journal(#[from] JournalReadError),
 }
 
-/// All jobs of one opening of the store.
+/// All jobs of an open store.
 pub struct JobRegistry {
-    book: Mutex<JobTable>,
-    letters: Arc<DeadLetterStore>,
+    table: Mutex<JobTable>,
+    dead_letters: Arc<DeadLetterStore>,
     journal: Arc<dyn Journal>,
-    ledger: Arc<CheckpointBuffer>,
-    notices: Arc<StageRequestQueue>,
+    checkpoints: Arc<CheckpointBuffer>,
+    requests: Arc<StageRequestQueue>,
     clock: Arc<dyn Clock>,
     budget: ReplayBudget,
     max: usize,
@@ -85,147 +88,157 @@ pub struct JobRegistry {
 #[derive(Debug, Default)]
 struct JobTable {
     jobs: BTreeMap<u64, RecoveryJob>,
-    /// The number that the next one gets.
-    next: u64,
+    /// Id that the next job gets.
+    next_id: u64,
 }
 
 impl std::fmt::Debug for JobRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Jobs")
+        f.write_str("JobRegistry")
     }
 }
 
 impl JobRegistry {
-    /// Those in `rows`, of which there are to be `max` at most, with `bytes_max` bytes of records
-    /// out; those that are not over go on. Blocks.
+    /// Loads the jobs from `tables` and resumes those that have not ended. At most `max` jobs are
+    /// kept, with at most `bytes_max` bytes of records in flight. Blocks.
     ///
     /// # Errors
-    /// Those of the store.
+    /// The store cannot be read.
     pub(crate) fn open(
-        rows: &DeliveryTables,
-        letters: Arc<DeadLetterStore>,
+        tables: &DeliveryTables,
+        dead_letters: Arc<DeadLetterStore>,
         journal: Arc<dyn Journal>,
-        (ledger, notices, clock): RecoveryDeps,
+        (checkpoints, requests, clock): RecoveryDeps,
         (max, bytes_max): (usize, usize),
     ) -> Result<Arc<Self>, StoreWriteError> {
-        let jobs: BTreeMap<u64, RecoveryJob> =
-            rows.jobs()?.into_iter().map(|job| (job.id, job)).collect();
+        let jobs: BTreeMap<u64, RecoveryJob> = tables
+            .jobs()?
+            .into_iter()
+            .map(|job| (job.id, job))
+            .collect();
         for job in jobs.values().filter(|job| !job.state.is_finished()) {
             for (subscriber, part) in &job.parts {
-                claim_letters(&letters, job, subscriber, part);
-                notices.post(StageRequest::ReplaysAvailable(subscriber.clone()));
+                // A dead letter that is gone or held by another job is settled by the next read.
+                let _ = claim_letters(&dead_letters, job, subscriber, part);
+                requests.post(StageRequest::ReplaysAvailable(subscriber.clone()));
             }
         }
-        let next = rows.next_id(TableTag::Job)?;
-        let book = Mutex::new(JobTable { jobs, next });
-        let budget = ReplayBudget::new(bytes_max, Arc::clone(&notices));
+
+        let next_id = tables.next_id(TableTag::Job)?;
+        let table = Mutex::new(JobTable { jobs, next_id });
+        let budget = ReplayBudget::new(bytes_max, Arc::clone(&requests));
         Ok(Arc::new(Self {
-            book,
-            letters,
+            table,
+            dead_letters,
             journal,
-            ledger,
-            notices,
+            checkpoints,
+            requests,
             clock,
             budget,
             max,
         }))
     }
 
-    /// Has the dead letter `id` delivered again; gives the job that does so already, if there is
-    /// one.
+    /// Starts a job that delivers the dead letter `id` again. If a job holds it already, that job
+    /// is returned.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// There is no such dead letter, there are too many jobs, or the store fails.
     pub async fn retry_dead_letter(&self, id: u64) -> Result<RecoveryJob, JobError> {
-        let ListedDeadLetter { letter, .. } =
-            self.letters.get(id).await?.ok_or(JobError::NoDeadLetter)?;
+        let ListedDeadLetter { letter, .. } = self
+            .dead_letters
+            .get(id)
+            .await?
+            .ok_or(JobError::NoDeadLetter)?;
         let subscriber = letter.subscriber;
-        let (work, part) = match letter.subject {
+        let (scope, part) = match letter.subject {
             DeadLetterSubject::Event(delivery) => {
-                let filter = Filter {
+                let filter = DeadLetterFilter {
                     subscriber: Some(subscriber.clone()),
-                    ..Filter::default()
+                    ..DeadLetterFilter::default()
                 };
-                (
-                    JobScope::Letters {
-                        filter,
-                        before: id + 1,
-                    },
-                    JobPart::for_record(delivery.position),
-                )
+                let before = id + 1;
+                let part = JobPart::for_record(delivery.position);
+                (JobScope::Letters { filter, before }, part)
             }
             DeadLetterSubject::Range { first, last, .. } => {
-                let (patterns, resolves) = (Vec::new(), Some(id));
-                let work = JobScope::Records {
+                let scope = JobScope::Records {
                     since: None,
                     until: None,
-                    patterns,
-                    resolves,
+                    patterns: Vec::new(),
+                    resolves: Some(id),
                 };
-                (work, JobPart::new(first, last.plus(1), None))
+                (scope, JobPart::new(first, last.plus(1), None))
             }
         };
-        self.start_job(
-            JobKind::Retry,
-            Some(subscriber.clone()),
-            work,
-            BTreeMap::from([(subscriber, part)]),
-        )
-        .await
+
+        let parts = BTreeMap::from([(subscriber.clone(), part)]);
+        self.start_job(JobKind::Retry, Some(subscriber), scope, parts)
+            .await
     }
 
-    /// Has the dead letters that pass `filter` delivered again.
+    /// Starts a job that delivers the dead letters which pass `filter` again.
     ///
     /// # Errors
-    /// [`Refused`].
-    pub async fn retry_dead_letters(&self, filter: Filter) -> Result<RecoveryJob, JobError> {
+    /// There are too many jobs, or the store fails.
+    pub async fn retry_dead_letters(
+        &self,
+        filter: DeadLetterFilter,
+    ) -> Result<RecoveryJob, JobError> {
         self.retry_matching(JobKind::Retry, filter).await
     }
 
-    /// Has what failed at `subscriber` delivered again, of the events that were received from
-    /// `since` to before `until`.
+    /// Starts a job that delivers the dead letters of `subscriber` again whose events were received
+    /// from `since` to before `until`.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// There are too many jobs, or the store fails.
     pub async fn recover_failed_events(
         &self,
         subscriber: SubscriberId,
         since: Option<Timestamp>,
         until: Option<Timestamp>,
     ) -> Result<RecoveryJob, JobError> {
-        self.retry_matching(
-            JobKind::Recover,
-            Filter {
-                subscriber: Some(subscriber),
-                since,
-                until,
-                ..Filter::default()
-            },
-        )
-        .await
+        let filter = DeadLetterFilter {
+            subscriber: Some(subscriber),
+            since,
+            until,
+            ..DeadLetterFilter::default()
+        };
+        self.retry_matching(JobKind::Recover, filter).await
     }
 
-    async fn retry_matching(&self, kind: JobKind, filter: Filter) -> Result<RecoveryJob, JobError> {
-        let before = self.letters.next_id();
+    async fn retry_matching(
+        &self,
+        kind: JobKind,
+        filter: DeadLetterFilter,
+    ) -> Result<RecoveryJob, JobError> {
+        // Dead letters that are added from now on are not part of the request.
+        let before = self.dead_letters.next_id();
         let end = *self.journal.durable_end().borrow();
-        let totals = self.letters.count_by_subscriber(filter.clone()).await?;
+        let totals = self
+            .dead_letters
+            .count_by_subscriber(filter.clone())
+            .await?;
+
         let part =
             |(subscriber, total)| (subscriber, JobPart::new(Position::FIRST, end, Some(total)));
         let parts = totals.into_iter().map(part).collect();
+        let subscriber = filter.subscriber.clone();
         self.start_job(
             kind,
-            filter.subscriber.clone(),
+            subscriber,
             JobScope::Letters { filter, before },
             parts,
         )
         .await
     }
 
-    /// Has all that `subscriber` wants delivered again, of the events that were received from
-    /// `since` to before `until` and that one of `patterns` admits, if there are any.
+    /// Starts a job that delivers all events again which match the interest of `subscriber`, were
+    /// received from `since` to before `until`, and match one of `patterns` (all events if empty).
     ///
     /// # Errors
-    /// [`Refused`].
+    /// There are too many jobs, or the journal or store fails.
     pub async fn replay_events(
         &self,
         subscriber: SubscriberId,
@@ -245,27 +258,28 @@ impl JobRegistry {
             Ok::<_, JournalReadError>((from, end))
         });
         let (from, end) = range.await.map_err(|_| DeadLetterReadError::Cancelled)??;
-        let work = JobScope::Records {
+
+        let scope = JobScope::Records {
             since,
             until,
             patterns,
             resolves: None,
         };
         let parts = BTreeMap::from([(subscriber.clone(), JobPart::new(from, end, None))]);
-        self.start_job(JobKind::Replay, Some(subscriber), work, parts)
+        self.start_job(JobKind::Replay, Some(subscriber), scope, parts)
             .await
     }
 
-    /// Takes a job on, and returns when it would survive the end of the process.
+    /// Registers a job and returns it once it is on the disk.
     async fn start_job(
         &self,
         kind: JobKind,
         subscriber: Option<SubscriberId>,
-        work: JobScope,
+        scope: JobScope,
         parts: BTreeMap<SubscriberId, JobPart>,
     ) -> Result<RecoveryJob, JobError> {
-        let id = self.register_job(kind, subscriber, work, parts)?;
-        self.letters.flush().await?;
+        let id = self.register_job(kind, subscriber, scope, parts)?;
+        self.dead_letters.flush().await?;
         self.get(id).ok_or(JobError::NotFound)
     }
 
@@ -273,59 +287,61 @@ impl JobRegistry {
         &self,
         kind: JobKind,
         subscriber: Option<SubscriberId>,
-        work: JobScope,
+        scope: JobScope,
         parts: BTreeMap<SubscriberId, JobPart>,
     ) -> Result<u64, JobError> {
         let now = self.clock.wall();
-        let mut book = self.lock();
-        let not_over = book
+        let mut table = self.lock();
+        let unfinished = table
             .jobs
             .values()
             .filter(|job| !job.state.is_finished())
             .count();
-        if not_over >= self.max {
-            return Err(JobError::TooMany(not_over));
+        if unfinished >= self.max {
+            return Err(JobError::TooMany(unfinished));
         }
-        self.evict_finished(&mut book);
-        let id = book.next;
-        let (state, ended) = (JobState::Pending, JobCounts::default());
+        self.evict_finished(&mut table);
+
+        let id = table.next_id;
         let job = RecoveryJob {
             id,
             kind,
             subscriber,
-            scope: work,
-            state,
+            scope,
+            state: JobState::Pending,
             created_at: now,
             updated_at: now,
-            ended,
+            ended: JobCounts::default(),
             parts,
         };
         for (subscriber, part) in &job.parts {
-            if let Some(earlier) = claim_letters(&self.letters, &job, subscriber, part) {
-                return Ok(earlier);
+            match claim_letters(&self.dead_letters, &job, subscriber, part) {
+                Ok(()) => {}
+                Err(Some(earlier)) => return Ok(earlier),
+                // Removed since it was read. A job that never held the dead letter must not wait
+                // for it: after a restart the job would count it as delivered.
+                Err(None) => return Err(JobError::NoDeadLetter),
             }
-            self.ledger.put(
-                row::job_part_key(id, subscriber),
-                row::encode_job_part(part, now),
-            );
-            self.notices
+            self.checkpoints
+                .put(job_part_key(id, subscriber), encode_job_part(part, now));
+            self.requests
                 .post(StageRequest::ReplaysAvailable(subscriber.clone()));
         }
-        book.next += 1;
-        self.ledger.put(
-            numbers::next_id_key(TableTag::Job),
-            numbers::encode_next_id(book.next),
-        );
-        self.ledger.put(row::job_key(id), row::encode_job(&job));
-        book.jobs.insert(id, job);
-        self.finish_done_parts(&mut book, id);
+
+        table.next_id += 1;
+        self.checkpoints
+            .put(next_id_key(TableTag::Job), encode_next_id(table.next_id));
+        self.checkpoints.put(job_key(id), encode_job(&job));
+        table.jobs.insert(id, job);
+        // A part without a record is done at once.
+        self.finish_done_parts(&mut table, id);
         Ok(id)
     }
 
-    /// Forgets the oldest jobs that are over, so that there is a place for one more.
-    fn evict_finished(&self, book: &mut JobTable) {
-        while book.jobs.len() >= self.max {
-            let Some(id) = book
+    /// Removes the oldest ended jobs until there is room for one more job.
+    fn evict_finished(&self, table: &mut JobTable) {
+        while table.jobs.len() >= self.max {
+            let Some(id) = table
                 .jobs
                 .values()
                 .find(|job| job.state.is_finished())
@@ -333,12 +349,12 @@ impl JobRegistry {
             else {
                 return;
             };
-            book.jobs.remove(&id);
-            self.ledger.remove(row::job_key(id));
+            table.jobs.remove(&id);
+            self.checkpoints.remove(job_key(id));
         }
     }
 
-    /// All of them that are `state`, or just all, newest first.
+    /// Returns the jobs for which `passes` is true, newest first.
     #[must_use]
     pub fn list_jobs(&self, passes: impl Fn(&RecoveryJob) -> bool) -> Vec<RecoveryJob> {
         self.lock()
@@ -350,27 +366,27 @@ impl JobRegistry {
             .collect()
     }
 
-    /// The job `id`.
+    /// Returns the job `id`, if there is one.
     #[must_use]
     pub fn get(&self, id: u64) -> Option<RecoveryJob> {
         self.lock().jobs.get(&id).cloned()
     }
 
-    /// Gives the job `id` up: what of it is not under way is dropped. Returns when that is on the
-    /// disk.
+    /// Cancels the job `id`. Attempts under way go on; all other records of the job are dropped.
+    /// Returns once that is on the disk.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// There is no such job, it has ended, or the store fails.
     pub async fn cancel(&self, id: u64) -> Result<RecoveryJob, JobError> {
         let job = {
-            let mut book = self.lock();
-            let job = book.jobs.get_mut(&id).ok_or(JobError::NotFound)?;
+            let mut table = self.lock();
+            let job = table.jobs.get_mut(&id).ok_or(JobError::NotFound)?;
             if job.state.is_finished() {
                 return Err(JobError::Finished);
             }
             for subscriber in job.parts.keys().cloned().collect::<Vec<_>>() {
                 self.end_part(job, &subscriber);
-                self.notices.post(StageRequest::JobCancelled {
+                self.requests.post(StageRequest::JobCancelled {
                     subscriber,
                     job: id,
                 });
@@ -378,14 +394,14 @@ impl JobRegistry {
             self.finish_job(job, JobState::Cancelled { reason: None });
             job.clone()
         };
-        self.letters.flush().await?;
+        self.dead_letters.flush().await?;
         Ok(job)
     }
 
-    /// Ends what is done for subscribers that are not `known` any more.
-    pub fn retain_subscribers(&self, known: impl Fn(&SubscriberId) -> bool) {
-        let mut book = self.lock();
-        for job in book
+    /// Ends the parts of all subscribers for which `known` is false.
+    pub(crate) fn retain_subscribers(&self, known: impl Fn(&SubscriberId) -> bool) {
+        let mut table = self.lock();
+        for job in table
             .jobs
             .values_mut()
             .filter(|job| !job.state.is_finished())
@@ -402,24 +418,26 @@ impl JobRegistry {
                 self.finish_job(
                     job,
                     JobState::Cancelled {
-                        reason: Some("the subscriber is gone".into()),
+                        reason: Some("the subscriber was deleted".into()),
                     },
                 );
             } else if !gone.is_empty() {
-                self.ledger.put(row::job_key(job.id), row::encode_job(job));
+                self.checkpoints.put(job_key(job.id), encode_job(job));
             }
         }
     }
 
-    /// What the jobs of `subscriber`, which is interested in `interest`, have for it now: at most
-    /// [`UNSETTLED_MAX`] records of each job are out, and `delivery.jobs_bytes_max` bytes of all
-    /// jobs, beyond which each has one. To be asked when a [`Notice::Work`] says so and when it is
-    /// resumed; not while it is paused. Each record is to be told of with [`Jobs::delivered`] or
-    /// [`Jobs::failed`], or all of them with [`Jobs::lost`].
+    /// Hands out the next records of all jobs of `subscriber`, whose current interest is
+    /// `interest`. At most [`UNSETTLED_MAX`] records of a job are in flight, and at most
+    /// `delivery.jobs_bytes_max` bytes of all jobs; beyond that each job has one record.
+    ///
+    /// Called after [`StageRequest::ReplaysAvailable`] and when the subscriber resumes, but not
+    /// while it is paused. The caller reports each record by [`Self::record_delivered`] or
+    /// [`Self::record_failed`], or gives all of them back by [`Self::requeue_in_flight`].
     ///
     /// # Errors
-    /// Those of the journal.
-    pub async fn take_replays(
+    /// The journal cannot be read.
+    pub(crate) async fn take_replays(
         &self,
         subscriber: &SubscriberId,
         interest: &SubscriberInterest,
@@ -428,19 +446,19 @@ impl JobRegistry {
         for id in self.active_jobs_of(subscriber) {
             let before = replays.len();
             while replays.len() == before {
-                let Some((step, what, page)) = self.plan_step(id, subscriber, interest) else {
+                let Some((step, source, page)) = self.plan_step(id, subscriber, interest) else {
                     break;
                 };
                 let bytes_max = page.bytes();
-                let (journal, asked) = (Arc::clone(&self.journal), step.clone());
+                let (journal, planned) = (Arc::clone(&self.journal), step.clone());
                 let read = spawn_blocking(move || {
-                    step_reader::read_step(journal.as_ref(), &asked, &what, bytes_max)
+                    step_reader::read_step(journal.as_ref(), &planned, &source, bytes_max)
                 })
                 .await;
-                // The pool is gone only when the process stops; whoever waits for this goes too.
+                // The thread pool ends only with the process, and so does the caller.
                 let Ok(read) = read else { return Ok(replays) };
                 replays.extend(self.hand_out(id, subscriber, &step, read?));
-                // Only now: what was handed out has taken its own.
+                // Released only now: the records handed out have reserved their own bytes.
                 drop(page);
             }
         }
@@ -448,12 +466,12 @@ impl JobRegistry {
     }
 
     fn active_jobs_of(&self, subscriber: &SubscriberId) -> Vec<u64> {
-        let is_at_work =
+        let is_active =
             |job: &&RecoveryJob| !job.state.is_finished() && job.parts.contains_key(subscriber);
         self.lock()
             .jobs
             .values()
-            .filter(is_at_work)
+            .filter(is_active)
             .map(|job| job.id)
             .collect()
     }
@@ -464,12 +482,13 @@ impl JobRegistry {
         subscriber: &SubscriberId,
         interest: &SubscriberInterest,
     ) -> Option<(JobStep, StepSource, BudgetReservation<'_>)> {
-        let book = self.lock();
-        let job = book.jobs.get(&id)?;
+        let table = self.lock();
+        let job = table.jobs.get(&id)?;
         let part = job.parts.get(subscriber)?;
         let step = part.next_step()?;
         let page = self.budget.reserve_page(subscriber, part.is_idle())?;
-        let what = match &job.scope {
+
+        let source = match &job.scope {
             JobScope::Records { patterns, .. } => {
                 StepSource::Records(ReplayFilter::new(interest, patterns.clone()))
             }
@@ -483,54 +502,52 @@ impl JobRegistry {
                 }
             }
         };
-        Some((step, what, page))
+        Some((step, source, page))
     }
 
-    /// The dead letters that `step` is about: where their records stand and why they are dead
-    /// letters.
+    /// Finds the dead letters of `step`: the positions of their records with their causes, and the
+    /// position up to which all of them were found.
     fn find_step_letters(
         &self,
         step: &JobStep,
         subscriber: &SubscriberId,
-        filter: &Filter,
+        filter: &DeadLetterFilter,
         before: u64,
     ) -> (Vec<(Position, DeadLetterCause)>, Position) {
         let (candidates, read_to) = match step {
             JobStep::Reread(positions) => {
-                let one = |position: &Position| {
-                    self.letters.recovery_candidates(
-                        subscriber,
-                        (*position, position.plus(1)),
-                        before,
-                        1,
-                    )
+                let find_one = |position: &Position| {
+                    let record = (*position, position.plus(1));
+                    self.dead_letters
+                        .recovery_candidates(subscriber, record, before, 1)
                 };
-                (
-                    positions.iter().flat_map(one).collect::<Vec<_>>(),
-                    Position::FIRST,
-                )
+                let found: Vec<_> = positions.iter().flat_map(find_one).collect();
+                (found, Position::FIRST)
             }
             JobStep::ReadOn { from, end, room } => {
-                let found =
-                    self.letters
-                        .recovery_candidates(subscriber, (*from, *end), before, *room);
-                let last = found
-                    .last()
-                    .filter(|_| found.len() == *room)
-                    .map(|last| last.position.plus(1));
-                (found, last.unwrap_or(*end))
+                let range = (*from, *end);
+                let found = self
+                    .dead_letters
+                    .recovery_candidates(subscriber, range, before, *room);
+                let is_full = found.len() == *room;
+                let last = found.last().filter(|_| is_full);
+                let read_to = last.map_or(*end, |last| last.position.plus(1));
+                (found, read_to)
             }
         };
-        let asked = candidates
-            .into_iter()
-            .filter(|found| filter.cause.is_none_or(|cause| cause == found.cause));
+
+        let matches =
+            |found: &RecoveryCandidate| filter.cause.is_none_or(|cause| cause == found.cause);
+        let matching = candidates.into_iter().filter(matches);
         (
-            asked.map(|found| (found.position, found.cause)).collect(),
+            matching
+                .map(|found| (found.position, found.cause))
+                .collect(),
             read_to,
         )
     }
 
-    /// Takes what was read for `step`, and gives what of it is to be delivered.
+    /// Accepts the records `read` for `step` and returns those that are to be delivered now.
     fn hand_out(
         &self,
         id: u64,
@@ -539,8 +556,8 @@ impl JobRegistry {
         read: StepRecords,
     ) -> Vec<ReplayItem> {
         let now = self.clock.wall();
-        let mut book = self.lock();
-        let Some(job) = book.jobs.get_mut(&id) else {
+        let mut table = self.lock();
+        let Some(job) = table.jobs.get_mut(&id) else {
             return Vec::new();
         };
         let is_letters = matches!(job.scope, JobScope::Letters { .. });
@@ -549,71 +566,110 @@ impl JobRegistry {
         };
         let before = part.in_flight_bytes();
         let StepRecords {
-            wanted,
+            deliverable,
             broken,
             unwanted,
             read_to,
             ..
         } = read;
-        let found: Vec<_> = wanted
+        let found: Vec<_> = deliverable
             .iter()
             .map(|item| (item.position, item.memory_bytes()))
             .collect();
+
+        // The job holds the dead letters of the positions that it reads again, so nobody may
+        // discard them. A dead letter that is gone was removed by a delivery, and a crash came
+        // before the job's row counted it.
+        let was_delivered = |position: Position| match &job.scope {
+            JobScope::Letters { before, .. } => {
+                let record = (position, position.plus(1));
+                let left = self
+                    .dead_letters
+                    .recovery_candidates(subscriber, record, *before, 1);
+                left.is_empty()
+            }
+            JobScope::Records { .. } => false,
+        };
+        let outcome_if_gone = match step {
+            JobStep::Reread(_) => JobRecordOutcome::Delivered,
+            JobStep::ReadOn { .. } => JobRecordOutcome::Skipped,
+        };
         let accepted = match step {
-            JobStep::Reread(asked) => part.accept_reread(asked, &found, read_to),
+            JobStep::Reread(asked) => {
+                let accepted = part.accept_reread(asked, &found, read_to, was_delivered);
+                // A dead letter that the job skips is free to be discarded or retried again.
+                let is_skipped =
+                    |position: &&Position| is_letters && !part.is_unsettled(**position);
+                let skipped = asked.iter().filter(is_skipped).copied();
+                self.dead_letters.release_positions(subscriber, skipped, id);
+                accepted
+            }
             JobStep::ReadOn { from, .. } if part.accept_read(*from, &found, read_to) => {
                 found.into_iter().map(|(position, _)| position).collect()
             }
             JobStep::ReadOn { .. } => return Vec::new(),
         };
+
+        // Each record is handed out only if this job gets its dead letter.
         let mut replays = Vec::new();
-        for item in wanted
+        for item in deliverable
             .into_iter()
             .filter(|item| accepted.contains(&item.position))
         {
             let position = item.position;
-            match is_letters.then(|| self.letters.claim_for_job(subscriber, position, id)) {
-                // It went meanwhile, or another job has it.
-                Some(Err(_)) => drop(part.settle_position(position, JobRecordOutcome::Skipped)),
-                Some(Ok(letter)) => {
+            let claim = match job.scope {
+                JobScope::Letters { .. } => self
+                    .dead_letters
+                    .claim_for_job(subscriber, position, id)
+                    .map(Some),
+                JobScope::Records { .. } => Ok(None),
+            };
+            match claim {
+                Ok(dead_letter) => {
                     let tag = ReplayTag {
                         job: id,
                         position,
-                        dead_letter: Some(letter),
+                        dead_letter,
                     };
                     replays.push(ReplayItem { tag, item });
                 }
-                None => replays.push(ReplayItem {
-                    tag: ReplayTag {
-                        job: id,
-                        position,
-                        dead_letter: None,
-                    },
-                    item,
-                }),
+                // Another job delivers the record, or the dead letter was removed during the read.
+                Err(holder) => {
+                    let outcome = holder.map_or(outcome_if_gone, |_| JobRecordOutcome::Skipped);
+                    part.settle_position(position, outcome);
+                }
             }
         }
+
         self.add_broken_to_dead_letters(subscriber, part, broken);
         for position in unwanted {
-            self.letters.remove_delivered(subscriber, position);
+            // A dead letter that another job holds is settled by that job: if it vanished, the
+            // other job would count it as delivered.
+            if self
+                .dead_letters
+                .claim_for_job(subscriber, position, id)
+                .is_ok()
+            {
+                self.dead_letters.remove_delivered(subscriber, position);
+            }
             part.count_settled(JobRecordOutcome::Skipped);
         }
+
+        // The row holds all positions that were handed out, before one of them can be settled.
         self.budget.adjust_usage(before, part.in_flight_bytes());
-        self.ledger.put(
-            row::job_part_key(id, subscriber),
-            row::encode_job_part(part, now),
-        );
+        self.checkpoints
+            .put(job_part_key(id, subscriber), encode_job_part(part, now));
         job.updated_at = now;
         if job.state == JobState::Pending && !replays.is_empty() {
             job.state = JobState::Running;
-            self.ledger.put(row::job_key(id), row::encode_job(job));
+            self.checkpoints.put(job_key(id), encode_job(job));
         }
-        self.finish_done_parts(&mut book, id);
+        self.finish_done_parts(&mut table, id);
         replays
     }
 
-    /// Buries what the filter cannot judge: it is not delivered, and nobody may decide in the
-    /// filter's place.
+    /// Renews the dead letters of records on which the subscription's filter fails: without its
+    /// decision they must neither be delivered nor dropped.
     fn add_broken_to_dead_letters(
         &self,
         subscriber: &SubscriberId,
@@ -627,75 +683,79 @@ impl JobRegistry {
                 detail,
                 answer: bytes::Bytes::new(),
             };
-            let burial = NewDeadLetter {
+            let new_letter = NewDeadLetter {
                 item,
                 attempts: 0,
                 failure,
                 reason: GiveUpReason::Expression,
                 is_halting: false,
             };
-            self.letters.add(subscriber, burial);
+            self.dead_letters.add(subscriber, new_letter);
             part.count_settled(JobRecordOutcome::Failed);
         }
     }
 
-    /// Notes that a record of a job was delivered: a dead letter of it is dealt with.
-    pub fn record_delivered(&self, subscriber: &SubscriberId, tag: ReplayTag) {
-        self.letters.remove_delivered(subscriber, tag.position);
+    /// Notes that a record of a job was delivered; the record's dead letter is removed.
+    pub(crate) fn record_delivered(&self, subscriber: &SubscriberId, tag: ReplayTag) {
+        // A checkpoint may be taken between the two. This order keeps the position in the job's
+        // row, so that the job counts it after a crash; the other order would leave a dead letter
+        // that its job has settled.
+        self.dead_letters.remove_delivered(subscriber, tag.position);
         self.settle_record(subscriber, tag, JobRecordOutcome::Delivered);
     }
 
-    /// Notes that a record of a job failed for good once more, after [`DeadLetters::bury`] was
-    /// told.
-    pub fn failed(&self, subscriber: &SubscriberId, tag: ReplayTag) {
+    /// Notes that a record of a job failed for good once more. The caller has renewed its dead
+    /// letter by [`DeadLetterStore::add`] before.
+    pub(crate) fn record_failed(&self, subscriber: &SubscriberId, tag: ReplayTag) {
         self.settle_record(subscriber, tag, JobRecordOutcome::Failed);
     }
 
-    fn settle_record(&self, subscriber: &SubscriberId, tag: ReplayTag, settled: JobRecordOutcome) {
+    fn settle_record(&self, subscriber: &SubscriberId, tag: ReplayTag, outcome: JobRecordOutcome) {
         let now = self.clock.wall();
-        let mut book = self.lock();
-        // What comes of a cancelled job's last attempts is counted nowhere.
-        let Some(job) = book.jobs.get_mut(&tag.job) else {
+        let mut table = self.lock();
+        // Outcomes of the last attempts of a cancelled job are not counted.
+        let Some(job) = table.jobs.get_mut(&tag.job) else {
             return;
         };
         let Some(part) = job.parts.get_mut(subscriber) else {
             return;
         };
         let before = part.in_flight_bytes();
-        if !part.settle_position(tag.position, settled) {
+        if !part.settle_position(tag.position, outcome) {
             return;
         }
         self.budget.adjust_usage(before, part.in_flight_bytes());
         if part.needs_reading() {
-            self.notices
+            self.requests
                 .post(StageRequest::ReplaysAvailable(subscriber.clone()));
         }
-        self.ledger.put(
-            row::job_part_key(tag.job, subscriber),
-            row::encode_job_part(part, now),
+        self.checkpoints.put(
+            job_part_key(tag.job, subscriber),
+            encode_job_part(part, now),
         );
         job.updated_at = now;
-        self.finish_done_parts(&mut book, tag.job);
+        self.finish_done_parts(&mut table, tag.job);
     }
 
-    /// Notes that what was handed out to `subscriber` and is not settled is to be handed out again.
-    pub fn lost(&self, subscriber: &SubscriberId) {
-        let mut book = self.lock();
-        let at_work = book
+    /// Puts all records in flight to `subscriber` back, so that they are handed out again: its
+    /// actor has ended.
+    pub(crate) fn requeue_in_flight(&self, subscriber: &SubscriberId) {
+        let mut table = self.lock();
+        let unfinished = table
             .jobs
             .values_mut()
             .filter(|job| !job.state.is_finished());
-        for part in at_work.filter_map(|job| job.parts.get_mut(subscriber)) {
+        for part in unfinished.filter_map(|job| job.parts.get_mut(subscriber)) {
             self.budget.adjust_usage(part.in_flight_bytes(), 0);
             part.requeue_in_flight();
-            self.notices
+            self.requests
                 .post(StageRequest::ReplaysAvailable(subscriber.clone()));
         }
     }
 
-    /// Ends the job `id` where, or altogether if, there is nothing left to do.
-    fn finish_done_parts(&self, book: &mut JobTable, id: u64) {
-        let Some(job) = book
+    /// Ends the parts of the job `id` that are done, and the job itself with its last part.
+    fn finish_done_parts(&self, table: &mut JobTable, id: u64) {
+        let Some(job) = table
             .jobs
             .get_mut(&id)
             .filter(|job| !job.state.is_finished())
@@ -711,19 +771,18 @@ impl JobRegistry {
                 ..
             } = job.scope
             {
-                self.letters.remove_delivered_range(subscriber, letter);
+                self.dead_letters.remove_delivered_range(subscriber, letter);
             }
             self.end_part(job, subscriber);
         }
         if job.parts.is_empty() {
             self.finish_job(job, JobState::Completed);
         } else if !done.is_empty() {
-            self.ledger.put(row::job_key(id), row::encode_job(job));
+            self.checkpoints.put(job_key(id), encode_job(job));
         }
     }
 
-    /// Ends what `job` does at `subscriber`; dead letters that it has not settled are free for
-    /// others.
+    /// Ends the part of `job` for `subscriber` and releases the dead letters it has not settled.
     fn end_part(&self, job: &mut RecoveryJob, subscriber: &SubscriberId) {
         self.budget.adjust_usage(
             job.parts
@@ -732,43 +791,47 @@ impl JobRegistry {
             0,
         );
         let unsettled = job.end_part(subscriber);
-        self.letters.release_from_job(subscriber, unsettled, job.id);
-        self.ledger.remove(row::job_part_key(job.id, subscriber));
+        self.dead_letters
+            .release_positions(subscriber, unsettled, job.id);
+        self.dead_letters.release_ranges(subscriber, job.id);
+        self.checkpoints.remove(job_part_key(job.id, subscriber));
     }
 
     fn finish_job(&self, job: &mut RecoveryJob, state: JobState) {
         job.state = state;
         job.updated_at = self.clock.wall();
-        self.ledger.put(row::job_key(job.id), row::encode_job(job));
+        self.checkpoints.put(job_key(job.id), encode_job(job));
     }
 
     fn lock(&self) -> MutexGuard<'_, JobTable> {
-        self.book.lock()
+        self.table.lock()
     }
 }
 
-/// Notes that `job` has the dead letters which `part` has met and not settled. Gives the job that
-/// has one of them already, if there is one.
+/// Claims for `job` the dead letters of the positions that `part` has not settled.
+///
+/// # Errors
+/// The other job that holds one of them; `None` if one of them is gone. The rest is claimed.
 fn claim_letters(
-    letters: &DeadLetterStore,
+    dead_letters: &DeadLetterStore,
     job: &RecoveryJob,
     subscriber: &SubscriberId,
     part: &JobPart,
-) -> Option<u64> {
+) -> Result<(), Option<u64>> {
     match &job.scope {
         JobScope::Letters { .. } => {
-            let taken: Vec<_> = part
-                .unsettled()
-                .map(|position| letters.claim_for_job(subscriber, position, job.id))
-                .collect();
-            taken.into_iter().find_map(|taken| taken.err()?)
+            // All of them are claimed, even if one cannot be.
+            let mut claimed = Ok(());
+            for position in part.unsettled() {
+                let claim = dead_letters.claim_for_job(subscriber, position, job.id);
+                claimed = claimed.and(claim.map(drop));
+            }
+            claimed
         }
         JobScope::Records {
             resolves: Some(letter),
             ..
-        } => letters
-            .claim_range_for_job(subscriber, *letter, job.id)
-            .err()?,
-        JobScope::Records { resolves: None, .. } => None,
+        } => dead_letters.claim_range_for_job(subscriber, *letter, job.id),
+        JobScope::Records { resolves: None, .. } => Ok(()),
     }
 }

@@ -1,51 +1,50 @@
-//! What one job has done and has to do at one subscriber, as a pure state machine: which records
-//! are to be looked at next, which are on their way, and which are settled.
+//! The part of a job for one subscriber, as a pure state machine: the records to read next, the
+//! records in flight, and the counts of settled records.
 //!
 //! ```text
-//!  looked at, and settled or      not yet looked at
-//!  among the unsettled          │
+//!  read: settled or unsettled      not read yet
 //!  ─────────────────────────────┼───────────────────┤
 //!                            read_to               end
 //!
-//!  unsettled = waiting (met before a restart, to be read again) + out (with the subscriber), 64 at most
+//!  unsettled = waiting (to be read again, after a restart) + in flight (handed out), at most 64
 //! ```
 //!
-//! What is stored of it (`read_to`, the unsettled, the counts) is enough to go on with: after a
-//! restart the unsettled are delivered again, and nothing is counted twice. A record that takes
-//! long does not hold up those behind it.
+//! The stored members are `read_to`, `end`, the unsettled positions and the counts. After a restart
+//! the unsettled records are delivered again, and no record is counted twice. A slow record does
+//! not hold up the records behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::Position;
 
-/// Records of one job that are with a subscriber and not settled, at most. Enough to keep its
-/// attempts busy, few enough that a job of a million records costs no memory.
+/// Unsettled records of one job at one subscriber, at most: enough to keep its attempts busy, and
+/// few enough that a job of a million records takes little memory.
 pub const UNSETTLED_MAX: usize = 64;
 
-/// What became of a record.
+/// Outcome of one record of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobRecordOutcome {
-    /// It was delivered.
+    /// The subscriber accepted the record.
     Delivered,
-    /// It failed for good.
+    /// The delivery failed for good.
     Failed,
-    /// There was nothing to deliver any more, or another job does it.
+    /// The record needed no delivery any more, or another job delivers it.
     Skipped,
 }
 
-/// How many records became what.
+/// Numbers of settled records by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobCounts {
-    /// Delivered.
+    /// Number of records that were delivered.
     pub delivered: u64,
-    /// Failed for good.
+    /// Number of records that failed for good.
     pub failed: u64,
-    /// Nothing to deliver any more.
+    /// Number of records without need of a delivery.
     pub skipped: u64,
 }
 
 impl JobCounts {
-    /// All of them.
+    /// Number of all settled records.
     #[must_use]
     pub const fn settled_total(self) -> u64 {
         self.delivered + self.failed + self.skipped
@@ -59,8 +58,8 @@ impl JobCounts {
         }
     }
 
-    const fn count_outcome(&mut self, settled: JobRecordOutcome) {
-        match settled {
+    const fn count_outcome(&mut self, outcome: JobRecordOutcome) {
+        match outcome {
             JobRecordOutcome::Delivered => self.delivered += 1,
             JobRecordOutcome::Failed => self.failed += 1,
             JobRecordOutcome::Skipped => self.skipped += 1,
@@ -68,12 +67,12 @@ impl JobCounts {
     }
 }
 
-/// What a part has to have read next.
+/// Next read of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum JobStep {
-    /// These, which were met before.
+    /// Reads these positions, which were read before.
     Reread(Vec<Position>),
-    /// What is wanted from here on, before `end`: `room` of it at most.
+    /// Reads on from `from` to before `end`, until `room` records are found.
     ReadOn {
         from: Position,
         end: Position,
@@ -81,24 +80,24 @@ pub(super) enum JobStep {
     },
 }
 
-/// Where a record stands, and how many bytes it has.
+/// Position of a record with its size in bytes.
 pub(super) type SizedPosition = (Position, usize);
 
-/// One job at one subscriber.
+/// Progress of one job at one subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct JobPart {
     read_to: Position,
     end: Position,
     waiting: BTreeSet<Position>,
-    /// With the bytes of each.
+    /// Positions that are handed out, with the bytes of each record.
     in_flight: BTreeMap<Position, usize>,
     counts: JobCounts,
     expected_total: Option<u64>,
 }
 
 impl JobPart {
-    /// A part that has to look at everything from `from` to before `end`, and finds `total` there
-    /// if that is known.
+    /// Creates a part that reads from `from` to before `end`. `expected_total` is the number of
+    /// records to be found there, if it is known.
     pub(crate) fn new(from: Position, end: Position, expected_total: Option<u64>) -> Self {
         let read_to = from.min(end);
         Self {
@@ -111,13 +110,13 @@ impl JobPart {
         }
     }
 
-    /// A part that has to deliver the record at `position`, and nothing else.
+    /// Creates a part that delivers only the record at `position`.
     pub(crate) fn for_record(position: Position) -> Self {
         let end = position.plus(1);
         Self::from_store((end, end), [position], JobCounts::default(), Some(1))
     }
 
-    /// One that was stored: `unsettled` were met and have to be read again.
+    /// Restores a stored part; the records at `unsettled` are read again.
     pub(crate) fn from_store(
         (read_to, end): (Position, Position),
         unsettled: impl IntoIterator<Item = Position>,
@@ -134,22 +133,27 @@ impl JobPart {
         }
     }
 
-    /// Up to where it has looked, and up to where it is to look.
+    /// Returns the positions `read_to` and `end`, both exclusive.
     pub(crate) const fn reading_range(&self) -> (Position, Position) {
         (self.read_to, self.end)
     }
 
-    /// What was met and is not settled.
+    /// Returns the positions that were read and are not settled.
     pub(crate) fn unsettled(&self) -> impl Iterator<Item = Position> {
         self.waiting.iter().chain(self.in_flight.keys()).copied()
     }
 
-    /// How many bytes the records have that are on their way.
+    /// True if the record at `position` was read and is not settled.
+    pub(super) fn is_unsettled(&self, position: Position) -> bool {
+        self.waiting.contains(&position) || self.in_flight.contains_key(&position)
+    }
+
+    /// Bytes of all records in flight.
     pub(super) fn in_flight_bytes(&self) -> usize {
         self.in_flight.values().sum()
     }
 
-    /// Whether nothing is on its way.
+    /// True if no record is in flight.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
     }
@@ -158,18 +162,18 @@ impl JobPart {
         self.counts
     }
 
-    /// How many records it was made for, if that was known.
-    pub(crate) const fn expected(&self) -> Option<u64> {
+    /// Number of records that was expected at the start, if it was known.
+    pub(crate) const fn expected_total(&self) -> Option<u64> {
         self.expected_total
     }
 
-    /// How many records it has in all, once that is known.
-    pub(crate) fn total(&self) -> Option<u64> {
-        let met = self.counts.settled_total() + (self.waiting.len() + self.in_flight.len()) as u64;
+    /// Number of all records of the part; `None` until it is known.
+    pub(crate) fn total_records(&self) -> Option<u64> {
+        let seen = self.counts.settled_total() + (self.waiting.len() + self.in_flight.len()) as u64;
         if self.is_fully_read() {
-            Some(met)
+            Some(seen)
         } else {
-            self.expected_total.map(|total| total.max(met))
+            self.expected_total.map(|total| total.max(seen))
         }
     }
 
@@ -181,7 +185,7 @@ impl JobPart {
         self.is_fully_read() && self.waiting.is_empty() && self.in_flight.is_empty()
     }
 
-    /// What is to be read next, if there is anything and room for it.
+    /// Returns the next read; `None` if all is read, or no more records may be in flight.
     pub(super) fn next_step(&self) -> Option<JobStep> {
         if !self.waiting.is_empty() {
             return Some(JobStep::Reread(self.waiting.iter().copied().collect()));
@@ -194,14 +198,16 @@ impl JobPart {
         })
     }
 
-    /// Of `found`, with the bytes of each, what is to be delivered: it counts as handed out. What
-    /// was asked for with [`Step::Again`], stands before `read_to` and was not found is skipped.
-    /// Nothing comes of what does not wait any more.
+    /// Returns the positions among `found` (with the bytes of each record) that are to be
+    /// delivered; they count as handed out. A position of a [`JobStep::Reread`] before `read_to`
+    /// that was not found is settled: as delivered if `was_delivered` says so, else as skipped.
+    /// Positions that do not wait any more are ignored.
     pub(super) fn accept_reread(
         &mut self,
         asked: &[Position],
         found: &[SizedPosition],
         read_to: Position,
+        was_delivered: impl Fn(Position) -> bool,
     ) -> Vec<Position> {
         let mut handed_out = Vec::new();
         let read = asked.iter().copied().filter(|position| *position < read_to);
@@ -209,6 +215,8 @@ impl JobPart {
             if let Some((_, bytes)) = found.iter().find(|(found, _)| *found == position) {
                 self.in_flight.insert(position, *bytes);
                 handed_out.push(position);
+            } else if was_delivered(position) {
+                self.counts.count_outcome(JobRecordOutcome::Delivered);
             } else {
                 self.counts.count_outcome(JobRecordOutcome::Skipped);
             }
@@ -216,8 +224,8 @@ impl JobPart {
         handed_out
     }
 
-    /// Takes what was `found`, with the bytes of each, between `from` and `read_to`: it counts as
-    /// handed out. Says whether it was: nothing comes of a step that is not the next one any more.
+    /// Accepts the records `found` between `from` and `read_to`, which count as handed out. Returns
+    /// false, and changes nothing, if the step is out of date.
     pub(super) fn accept_read(
         &mut self,
         from: Position,
@@ -232,30 +240,31 @@ impl JobPart {
         is_next
     }
 
-    /// Whether there is more to be read, and so much room that a page is worth it.
+    /// True if there is more to read, and enough room that a page is worth it.
     pub(super) fn needs_reading(&self) -> bool {
         self.in_flight.len() <= UNSETTLED_MAX / 2 && self.next_step().is_some()
     }
 
-    /// Counts what became of the record at `position`; says whether it was one that is on its way.
+    /// Counts the outcome of the record at `position`. Returns false, and counts nothing, if the
+    /// record is not in flight.
     pub(super) fn settle_position(
         &mut self,
         position: Position,
-        settled: JobRecordOutcome,
+        outcome: JobRecordOutcome,
     ) -> bool {
-        let was_out = self.in_flight.remove(&position).is_some();
-        if was_out {
-            self.counts.count_outcome(settled);
+        let was_in_flight = self.in_flight.remove(&position).is_some();
+        if was_in_flight {
+            self.counts.count_outcome(outcome);
         }
-        was_out
+        was_in_flight
     }
 
-    /// Counts a record that was met and is settled without being handed out.
-    pub(super) const fn count_settled(&mut self, settled: JobRecordOutcome) {
-        self.counts.count_outcome(settled);
+    /// Counts a record that is settled without being handed out.
+    pub(super) const fn count_settled(&mut self, outcome: JobRecordOutcome) {
+        self.counts.count_outcome(outcome);
     }
 
-    /// Whoever had what is on its way has it no more: it is to be read again.
+    /// Puts all records in flight back; they are read again.
     pub(super) fn requeue_in_flight(&mut self) {
         self.waiting
             .extend(std::mem::take(&mut self.in_flight).into_keys());
@@ -268,11 +277,11 @@ mod tests {
 
     use super::*;
 
-    /// Where the records of a job stand, and what is known of each.
+    /// Positions of a job's records, and the counts of each.
     struct JobPartModel {
         wanted: BTreeSet<u64>,
         part: JobPart,
-        /// How often each is counted, of those that are.
+        /// Number of times that each settled record was counted.
         counted: BTreeMap<u64, u32>,
     }
 
@@ -286,16 +295,16 @@ mod tests {
             }
         }
 
-        /// Does the next step as a reader would that finds at most `most`; gives what is handed
-        /// out.
+        /// Performs the next step with a reader that finds at most `most` records. Returns the
+        /// positions handed out.
         fn step(&mut self, most: usize) -> Vec<Position> {
             match self.part.next_step() {
                 None => Vec::new(),
                 Some(JobStep::Reread(asked)) => {
-                    // As a reader that had no more room for bytes: what it did not come to waits
-                    // on.
+                    // Like a reader whose room for bytes is used up: the rest waits on.
                     let read_to = asked.get(most).map_or(Position::new(400), |next| *next);
-                    self.part.accept_reread(&asked, &weighed(&asked), read_to)
+                    self.part
+                        .accept_reread(&asked, &weighed(&asked), read_to, |_| false)
                 }
                 Some(JobStep::ReadOn { from, end, room }) => {
                     assert!(room <= UNSETTLED_MAX);
@@ -319,25 +328,25 @@ mod tests {
             }
         }
 
-        fn settle(&mut self, position: Position, settled: JobRecordOutcome) {
-            if self.part.settle_position(position, settled) {
+        fn settle(&mut self, position: Position, outcome: JobRecordOutcome) {
+            if self.part.settle_position(position, outcome) {
                 *self.counted.entry(position.get()).or_default() += 1;
             }
         }
 
-        /// What a restart leaves: what is stored.
+        /// Restores the part from its stored members.
         fn restart(&mut self) {
             let unsettled: Vec<_> = self.part.unsettled().collect();
             self.part = JobPart::from_store(
                 self.part.reading_range(),
                 unsettled,
                 self.part.counts(),
-                self.part.expected(),
+                self.part.expected_total(),
             );
         }
     }
 
-    /// Each as large as its number.
+    /// Gives each record a size equal to its position.
     fn weighed(positions: &[Position]) -> Vec<SizedPosition> {
         positions
             .iter()
@@ -348,15 +357,15 @@ mod tests {
     #[derive(Clone, Debug)]
     enum JobPartAction {
         Read(usize),
-        /// Settles the n-th of those that are out.
+        /// Settles the n-th record in flight.
         Settle(usize, JobRecordOutcome),
         Lose,
         Restart,
-        /// Says of one that is not out that it was delivered.
+        /// Reports a record as delivered that is not in flight.
         Stray(u64),
     }
 
-    fn act() -> impl Strategy<Value = JobPartAction> {
+    fn any_action() -> impl Strategy<Value = JobPartAction> {
         let settled = prop::sample::select(vec![
             JobRecordOutcome::Delivered,
             JobRecordOutcome::Failed,
@@ -374,7 +383,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_record_is_counted_once_whatever_is_lost_on_the_way(
-            wanted in prop::collection::btree_set(1_u64..400, 0..200), acts in prop::collection::vec(act(), 0..300),
+            wanted in prop::collection::btree_set(1_u64..400, 0..200), acts in prop::collection::vec(any_action(), 0..300),
         ) {
             let mut world = JobPartModel::new(&wanted, 400);
             let mut out: BTreeSet<Position> = BTreeSet::new();
@@ -402,7 +411,7 @@ mod tests {
                 prop_assert_eq!(world.part.in_flight_bytes() as u64, out.iter().map(|position| position.get()).sum::<u64>());
             }
             prop_assert!(world.part.is_done());
-            prop_assert_eq!(world.part.total(), Some(wanted.len() as u64));
+            prop_assert_eq!(world.part.total_records(), Some(wanted.len() as u64));
             prop_assert_eq!(world.counted, wanted.into_iter().map(|position| (position, 1)).collect());
         }
     }
@@ -437,7 +446,7 @@ mod tests {
             "what was lost is first"
         );
         assert_eq!(
-            part.accept_reread(&[Position::new(2)], &[], Position::new(3)),
+            part.accept_reread(&[Position::new(2)], &[], Position::new(3), |_| false),
             [],
             "it is nowhere any more"
         );
@@ -455,7 +464,7 @@ mod tests {
         let mut part = JobPart::new(Position::new(1), Position::new(1_000), Some(500));
         let all: Vec<_> = (1..=64).map(Position::new).collect();
         assert!(part.accept_read(Position::new(1), &weighed(&all), Position::new(65)));
-        assert_eq!((part.next_step(), part.total()), (None, Some(500)));
+        assert_eq!((part.next_step(), part.total_records()), (None, Some(500)));
         for position in &all[..31] {
             part.settle_position(*position, JobRecordOutcome::Delivered);
         }

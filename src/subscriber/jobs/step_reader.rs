@@ -1,5 +1,4 @@
-//! Reading what a job delivers again: records of the journal, a page at a time. Everything here
-//! blocks.
+//! Reads the records that a job delivers again from the journal. All functions block.
 
 use std::sync::Arc;
 
@@ -7,30 +6,29 @@ use super::part::JobStep;
 use crate::event::{Position, Record, Timestamp};
 use crate::journal::{Journal, JournalFrame, JournalReadError};
 use crate::subscriber::OutboundRecord;
-use crate::subscriber::dead_letters::{DeadLetterCause, Filter};
+use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterFilter};
 use crate::subscription::{
     InterestMatch, Pattern, SubscriberInterest, pattern::is_internal_record,
 };
 
-/// Frames that one step looks through at most, so that the thread is given to others between steps.
+/// Frames that one step reads at most, so that other tasks get the thread between steps.
 const FRAMES_MAX: usize = 64;
 
-/// What a step found.
+/// Records found by one step.
 #[derive(Debug)]
 pub(super) struct StepRecords {
-    /// What is to be delivered.
-    pub(super) wanted: Vec<OutboundRecord>,
-    /// What may be, but the filter cannot say so, and why.
+    pub(super) deliverable: Vec<OutboundRecord>,
+    /// Records on which the subscription's filter fails, each with the error.
     pub(super) broken: Vec<(OutboundRecord, String)>,
-    /// Dead letters of what is not wanted any more.
+    /// Positions of dead letters whose records do not match the filter any more.
     pub(super) unwanted: Vec<Position>,
-    /// Everything before it was looked at.
+    /// Position up to which (exclusive) everything was read.
     pub(super) read_to: Position,
-    /// Of all records.
+    /// Bytes of all records found.
     bytes: usize,
 }
 
-/// What a replay delivers again.
+/// Filter for the records of a replay.
 #[derive(Clone, Debug)]
 pub(super) struct ReplayFilter {
     interest: SubscriberInterest,
@@ -38,8 +36,8 @@ pub(super) struct ReplayFilter {
 }
 
 impl ReplayFilter {
-    /// What of `interest` one of `patterns` admits. Where the subscription begins does not matter:
-    /// who asks for a time that lies before it wants what happened then.
+    /// Combines `interest` with `patterns`, of which one has to match (any event if empty). The
+    /// start of the subscription is ignored: a replay of earlier events was requested.
     pub(super) fn new(interest: &SubscriberInterest, patterns: Vec<Pattern>) -> Self {
         Self {
             interest: SubscriberInterest {
@@ -67,47 +65,47 @@ impl ReplayFilter {
     }
 }
 
-/// What is read for one step.
+/// Source of the records of one step.
 #[derive(Clone, Debug)]
 pub(super) enum StepSource {
-    /// What is wanted of a part of the journal.
+    /// Records of the journal that match the filter.
     Records(ReplayFilter),
-    /// Dead letters.
+    /// Records of the dead letters that the step is about.
     Letters {
-        /// Where the records stand of those that the step is about, and why they are dead letters.
+        /// Positions of the records, with the causes of their dead letters.
         found: Vec<(Position, DeadLetterCause)>,
-        /// There is none further before it.
+        /// Position before which there is no further dead letter.
         read_to: Position,
-        /// Which of them are asked for.
-        filter: Filter,
-        /// What their subscriber is interested in now.
+        /// Criteria of the job, of which event and time are compared here.
+        filter: DeadLetterFilter,
+        /// Current interest of the subscriber.
         interest: SubscriberInterest,
     },
 }
 
-/// Does `step` of a job, up to the record with which it would have more than `bytes_max` bytes, but
-/// with one at least.
+/// Reads the records of `step`, until one more would exceed `bytes_max` bytes; at least one record
+/// is read.
 ///
 /// # Errors
-/// Those of the journal.
+/// The journal cannot be read.
 pub(super) fn read_step(
     journal: &dyn Journal,
     step: &JobStep,
-    what: &StepSource,
+    source: &StepSource,
     bytes_max: usize,
 ) -> Result<StepRecords, JournalReadError> {
-    let mut pages = JournalItems::new(journal);
-    match (step, what) {
-        // They were wanted once; whether they are still is not asked again, as it is not of a
-        // delivery under way.
+    let mut items = JournalItems::new(journal);
+    match (step, source) {
+        // The records matched when they were first read. As for a delivery under way, they are not
+        // matched again.
         (JobStep::Reread(positions), StepSource::Records(_)) => {
-            pages.read_items(positions.iter().copied(), bytes_max)
+            items.read_items(positions.iter().copied(), bytes_max)
         }
         (JobStep::Reread(_), StepSource::Letters { found, .. }) => {
-            pages.read_items(found.iter().map(|(position, _)| *position), bytes_max)
+            items.read_items(found.iter().map(|(position, _)| *position), bytes_max)
         }
-        (JobStep::ReadOn { from, end, room }, StepSource::Records(wanted)) => {
-            scan_records(&mut pages, (*from, *end), (*room, bytes_max), wanted)
+        (JobStep::ReadOn { from, end, room }, StepSource::Records(filter)) => {
+            scan_records(&mut items, (*from, *end), (*room, bytes_max), filter)
         }
         (
             JobStep::ReadOn { .. },
@@ -120,7 +118,7 @@ pub(super) fn read_step(
         ) => {
             let mut read = StepRecords::starting_at(*read_to);
             for (position, cause) in found {
-                let item = pages.read_item(*position)?;
+                let item = items.read_item(*position)?;
                 let asked =
                     item.filter(|item| filter.admits_record(&item.record, item.received_at));
                 let Some(item) = asked else { continue };
@@ -136,23 +134,23 @@ pub(super) fn read_step(
 }
 
 fn scan_records(
-    pages: &mut JournalItems<'_>,
+    items: &mut JournalItems<'_>,
     (from, end): (Position, Position),
     (room, bytes_max): (usize, usize),
-    wanted: &ReplayFilter,
+    filter: &ReplayFilter,
 ) -> Result<StepRecords, JournalReadError> {
     let mut read = StepRecords::starting_at(from);
-    while read.read_to < end && pages.frames_read <= FRAMES_MAX && read.len() < room {
+    while read.read_to < end && items.frames_read <= FRAMES_MAX && read.len() < room {
         let position = read.read_to;
-        // What has no sequence failed and is nobody's.
-        if let Some(item) = pages.read_item(position)? {
-            let judgement = wanted.match_item(&item);
-            if judgement != InterestMatch::Unwanted && !read.has_room(&item, bytes_max) {
+        // A record without a sequence belongs to a failed event and is not delivered.
+        if let Some(item) = items.read_item(position)? {
+            let interest_match = filter.match_item(&item);
+            if interest_match != InterestMatch::Unwanted && !read.has_room(&item, bytes_max) {
                 break;
             }
-            match judgement {
+            match interest_match {
                 InterestMatch::Wanted => read.add_deliverable(item),
-                InterestMatch::FilterFailed(why) => read.add_broken(item, why),
+                InterestMatch::FilterFailed(detail) => read.add_broken(item, detail),
                 InterestMatch::Unwanted => {}
             }
         }
@@ -164,7 +162,7 @@ fn scan_records(
 impl StepRecords {
     const fn starting_at(read_to: Position) -> Self {
         Self {
-            wanted: Vec::new(),
+            deliverable: Vec::new(),
             broken: Vec::new(),
             unwanted: Vec::new(),
             read_to,
@@ -178,16 +176,16 @@ impl StepRecords {
 
     fn add_deliverable(&mut self, item: OutboundRecord) {
         self.bytes += item.memory_bytes();
-        self.wanted.push(item);
+        self.deliverable.push(item);
     }
 
-    fn add_broken(&mut self, item: OutboundRecord, why: String) {
+    fn add_broken(&mut self, item: OutboundRecord, detail: String) {
         self.bytes += item.memory_bytes();
-        self.broken.push((item, why));
+        self.broken.push((item, detail));
     }
 
-    /// Adds the record of a dead letter. One that the filter failed at is judged again: that it was
-    /// repaired is why somebody tries again.
+    /// Adds the record of a dead letter. If the filter had failed on the record, it decides again:
+    /// the filter was perhaps repaired before the job.
     fn add_dead_letter(
         &mut self,
         item: OutboundRecord,
@@ -206,15 +204,15 @@ impl StepRecords {
     }
 
     fn len(&self) -> usize {
-        self.wanted.len() + self.broken.len()
+        self.deliverable.len() + self.broken.len()
     }
 }
 
-/// The first position whose request was received at `time` or later, or `end`: times never go
-/// backwards along the journal.
+/// Returns the first position whose request was received at `time` or later, or `end`. Times never
+/// decrease along the journal, so a binary search finds it.
 ///
 /// # Errors
-/// Those of the journal.
+/// The journal cannot be read.
 pub(super) fn find_position_at(
     journal: &dyn Journal,
     time: Timestamp,
@@ -224,7 +222,7 @@ pub(super) fn find_position_at(
     while low < high {
         let middle = low + (high - low) / 2;
         let frame = read_journal_frame(journal, Position::new(middle))?;
-        // Neighbours mostly share a frame: the search goes on outside of it.
+        // Neighbouring positions mostly share a frame, so the search continues outside the frame.
         let entries = frame
             .entries
             .partition_point(|entry| entry.received_at < time) as u64;
@@ -242,11 +240,11 @@ fn read_journal_frame(
     position: Position,
 ) -> Result<Arc<JournalFrame>, JournalReadError> {
     journal
-        .read(position)?
+        .read_frame_at(position)?
         .ok_or(JournalReadError::Corrupt(position))
 }
 
-/// Records, of which neighbours mostly share a frame.
+/// Reader of single records that keeps the last frame: neighbouring records mostly share one.
 struct JournalItems<'a> {
     journal: &'a dyn Journal,
     frame: Option<Arc<JournalFrame>>,
@@ -281,10 +279,10 @@ impl<'a> JournalItems<'a> {
         Ok(read)
     }
 
-    /// The record at `position` as it is delivered; `None` for one that failed.
+    /// Reads the record at `position`; `None` for a record of a failed event.
     ///
     /// # Errors
-    /// Those of the journal.
+    /// The journal cannot be read.
     fn read_item(
         &mut self,
         position: Position,

@@ -6,8 +6,8 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::event::{EntityKey, Kind as EntityKind, Record};
 use crate::journal::{JournalLimits, JournalSubmission, RecordDraft, SledJournal, await_fence};
-use crate::subscriber::dead_letters::tests::{DeadLetterTestEnv, burial};
-use crate::subscription::Filter as Expression;
+use crate::subscriber::dead_letters::tests::{DeadLetterTestEnv, new_letter};
+use crate::subscription::FilterExpression;
 
 const ONE: SubscriberId = SubscriberId::Webhook(1);
 const OTHER: SubscriberId = SubscriberId::Webhook(2);
@@ -18,12 +18,11 @@ const LIMITS: JournalLimits = JournalLimits {
     sync_interval: None,
 };
 
-/// A journal with records of tickets, each received a second after the one before, and what rests
-/// on it.
+/// A journal with records of tickets, received one second apart, with dead letters and jobs.
 struct JobFixture {
-    ground: DeadLetterTestEnv,
+    env: DeadLetterTestEnv,
     log: Arc<SledJournal>,
-    letters: Arc<DeadLetterStore>,
+    dead_letters: Arc<DeadLetterStore>,
     jobs: Arc<JobRegistry>,
 }
 
@@ -33,68 +32,68 @@ impl JobFixture {
     }
 
     async fn filled(self, records: u64) -> Self {
-        let scene = self;
+        let fixture = self;
         for number in 1..=records {
-            scene.log.submit(submission(number)).expect("open");
+            fixture.log.append(submission(number)).expect("open");
         }
         assert_eq!(
-            await_fence(scene.log.as_ref()).await,
+            await_fence(fixture.log.as_ref()).await,
             Ok(Position::new(records + 1))
         );
-        scene
+        fixture
     }
 
-    fn on(ground: DeadLetterTestEnv) -> Self {
-        Self::within(ground, 1 << 20)
+    fn on(env: DeadLetterTestEnv) -> Self {
+        Self::within(env, 1 << 20)
     }
 
-    /// With `bytes_max` bytes of records out at once.
-    fn within(ground: DeadLetterTestEnv, bytes_max: usize) -> Self {
+    /// Creates a fixture whose jobs have at most `bytes_max` bytes in flight.
+    fn within(env: DeadLetterTestEnv, bytes_max: usize) -> Self {
         let clock = Arc::new(ManualClock::starting_at(Timestamp::default()));
-        let log = SledJournal::open(Arc::clone(&ground.store), LIMITS, clock).expect("opens");
-        let letters = ground.letters(1_000);
+        let log = SledJournal::open(Arc::clone(&env.store), LIMITS, clock).expect("opens");
+        let dead_letters = env.open_dead_letters(1_000);
         let journal = Arc::clone(&log) as Arc<dyn Journal>;
         let jobs = JobRegistry::open(
-            &ground.rows,
-            Arc::clone(&letters),
+            &env.tables,
+            Arc::clone(&dead_letters),
             journal,
-            ground.shared(),
+            env.recovery_deps(),
             (3, bytes_max),
         )
         .expect("opens");
         Self {
-            ground,
+            env,
             log,
-            letters,
+            dead_letters,
             jobs,
         }
     }
 
-    /// The process ends and begins again.
+    /// Ends the process and starts it again.
     async fn restart(self) -> Self {
         let Self {
-            ground,
+            env,
             log,
-            letters,
+            dead_letters,
             jobs,
         } = self;
         log.close();
-        drop((log, letters, jobs));
-        Self::on(ground.reopened().await)
+        drop((log, dead_letters, jobs));
+        Self::on(env.reopened().await)
     }
 
-    async fn next(&self, subscriber: &SubscriberId) -> Vec<ReplayItem> {
+    async fn take_replays(&self, subscriber: &SubscriberId) -> Vec<ReplayItem> {
         self.jobs
             .take_replays(subscriber, &everything())
             .await
             .expect("reads")
     }
 
-    /// Delivers all that comes, and says where it stood.
+    /// Delivers all records of the jobs and returns their positions.
     async fn deliver_all(&self, subscriber: &SubscriberId) -> Vec<u64> {
         let mut delivered = Vec::new();
         loop {
-            let replays = self.next(subscriber).await;
+            let replays = self.take_replays(subscriber).await;
             if replays.is_empty() {
                 return delivered;
             }
@@ -106,9 +105,9 @@ impl JobFixture {
         }
     }
 
-    fn shown(&self, id: u64) -> (&'static str, Option<u64>, JobCounts) {
+    fn summary_of(&self, id: u64) -> (&'static str, Option<u64>, JobCounts) {
         let job = self.jobs.get(id).expect("is there");
-        (job.state.as_str(), job.total(), job.total_counts())
+        (job.state.as_str(), job.total_records(), job.total_counts())
     }
 }
 
@@ -116,7 +115,7 @@ fn received_at(number: u64) -> Timestamp {
     Timestamp::from_micros(number.cast_signed() * 1_000_000)
 }
 
-/// Every third is of a failed event, which has no sequence.
+/// Returns a submission; every third is a failed event, which has no sequence.
 fn submission(number: u64) -> JournalSubmission {
     let entity = EntityKey::try_new(EntityKind::Ticket, &number.to_string()).expect("valid");
     let name = if number.is_multiple_of(2) {
@@ -143,7 +142,7 @@ fn submission(number: u64) -> JournalSubmission {
 
 fn everything() -> SubscriberInterest {
     let patterns = [Pattern::from_store("*").expect("a pattern")].into();
-    // A subscription that was made only now: what is asked for came before it.
+    // The subscription is newer than the events that are requested.
     SubscriberInterest {
         patterns,
         filter: None,
@@ -151,7 +150,7 @@ fn everything() -> SubscriberInterest {
     }
 }
 
-fn wanted(numbers: std::ops::RangeInclusive<u64>) -> Vec<u64> {
+fn sequenced(numbers: std::ops::RangeInclusive<u64>) -> Vec<u64> {
     numbers.filter(|number| !number.is_multiple_of(3)).collect()
 }
 
@@ -164,65 +163,74 @@ fn delivered(delivered: u64) -> JobCounts {
 
 #[tokio::test]
 async fn a_replay_brings_what_is_wanted_of_a_time_in_its_order_and_64_at_once() {
-    let scene = JobFixture::new(300).await;
-    let replay = scene.jobs.replay_events(
+    let fixture = JobFixture::new(300).await;
+    let replay = fixture.jobs.replay_events(
         ONE,
         Some(received_at(10)),
         Some(received_at(200)),
         Vec::new(),
     );
     let id = replay.await.expect("taken on").id;
-    assert_eq!(scene.shown(id), ("pending", None, JobCounts::default()));
-    let first = scene.next(&ONE).await;
+    assert_eq!(
+        fixture.summary_of(id),
+        ("pending", None, JobCounts::default())
+    );
+    let first = fixture.take_replays(&ONE).await;
     assert_eq!(first.len(), UNSETTLED_MAX);
-    assert!(scene.next(&ONE).await.is_empty(), "there is no room");
-    assert!(scene.next(&OTHER).await.is_empty(), "it is not for others");
+    assert!(
+        fixture.take_replays(&ONE).await.is_empty(),
+        "there is no room"
+    );
+    assert!(
+        fixture.take_replays(&OTHER).await.is_empty(),
+        "it is not for others"
+    );
     let mut positions: Vec<u64> = first
         .iter()
         .map(|replay| replay.tag.position.get())
         .collect();
     let (one_half, other_half) = first.split_at(UNSETTLED_MAX / 2);
-    let told = || {
-        scene
-            .ground
-            .notices
+    let is_notified = || {
+        fixture
+            .env
+            .requests
             .take_all()
             .contains(&StageRequest::ReplaysAvailable(ONE))
     };
-    assert!(told(), "of its beginning");
+    assert!(is_notified(), "of its beginning");
     one_half[1..]
         .iter()
-        .for_each(|replay| scene.jobs.record_delivered(&ONE, replay.tag));
-    assert!(!told(), "not for every record");
-    scene.jobs.record_delivered(&ONE, one_half[0].tag);
-    assert!(told(), "there is room for a page");
+        .for_each(|replay| fixture.jobs.record_delivered(&ONE, replay.tag));
+    assert!(!is_notified(), "not for every record");
+    fixture.jobs.record_delivered(&ONE, one_half[0].tag);
+    assert!(is_notified(), "there is room for a page");
     other_half
         .iter()
-        .for_each(|replay| scene.jobs.record_delivered(&ONE, replay.tag));
-    positions.extend(scene.deliver_all(&ONE).await);
-    assert_eq!(positions, wanted(10..=199));
+        .for_each(|replay| fixture.jobs.record_delivered(&ONE, replay.tag));
+    positions.extend(fixture.deliver_all(&ONE).await);
+    assert_eq!(positions, sequenced(10..=199));
     let total = positions.len() as u64;
     assert_eq!(
-        scene.shown(id),
+        fixture.summary_of(id),
         ("completed", Some(total), delivered(total))
     );
 }
 
 #[tokio::test]
 async fn a_replay_is_narrowed_by_patterns_and_by_what_the_subscription_wants() {
-    let scene = JobFixture::new(30).await;
+    let fixture = JobFixture::new(30).await;
     let named = |text| Pattern::from_store(text).expect("a pattern");
-    scene
+    fixture
         .jobs
         .replay_events(ONE, None, None, vec![named("status.*")])
         .await
         .expect("taken on");
-    let even = wanted(1..=30)
+    let even = sequenced(1..=30)
         .into_iter()
         .filter(|number| number.is_multiple_of(2))
         .collect::<Vec<_>>();
-    assert_eq!(scene.deliver_all(&ONE).await, even);
-    scene
+    assert_eq!(fixture.deliver_all(&ONE).await, even);
+    fixture
         .jobs
         .replay_events(ONE, None, None, vec![named("*")])
         .await
@@ -231,7 +239,7 @@ async fn a_replay_is_narrowed_by_patterns_and_by_what_the_subscription_wants() {
         patterns: [named("message.received")].into(),
         ..everything()
     };
-    let replays = scene
+    let replays = fixture
         .jobs
         .take_replays(&ONE, &interest)
         .await
@@ -246,177 +254,260 @@ async fn a_replay_is_narrowed_by_patterns_and_by_what_the_subscription_wants() {
 
 #[tokio::test]
 async fn a_job_goes_on_after_a_restart_with_what_was_not_settled() {
-    let scene = JobFixture::new(300).await;
-    let id = scene
+    let fixture = JobFixture::new(300).await;
+    let id = fixture
         .jobs
         .replay_events(ONE, None, None, Vec::new())
         .await
         .expect("taken on")
         .id;
-    let out = scene.next(&ONE).await;
-    // The first takes long, and those behind it don't wait for it.
-    out[1..]
+    let in_flight = fixture.take_replays(&ONE).await;
+    // The first record is slow; the records behind it do not wait.
+    in_flight[1..]
         .iter()
-        .for_each(|replay| scene.jobs.record_delivered(&ONE, replay.tag));
-    scene.ground.ledger.settled().await.expect("writes");
-    let scene = scene.restart().await;
+        .for_each(|replay| fixture.jobs.record_delivered(&ONE, replay.tag));
+    fixture.env.checkpoints.flush().await.expect("writes");
+    let fixture = fixture.restart().await;
     assert_eq!(
-        scene
-            .ground
-            .notices
+        fixture
+            .env
+            .requests
             .take_all()
             .into_iter()
             .collect::<Vec<_>>(),
         [StageRequest::ReplaysAvailable(ONE)]
     );
-    assert_eq!(scene.shown(id), ("running", None, delivered(63)));
-    let rest = scene.deliver_all(&ONE).await;
-    let all = wanted(1..=300);
+    assert_eq!(fixture.summary_of(id), ("running", None, delivered(63)));
+    let rest = fixture.deliver_all(&ONE).await;
+    let all = sequenced(1..=300);
     assert_eq!(rest, [&all[..1], &all[64..]].concat());
-    assert_eq!(scene.shown(id), ("completed", Some(200), delivered(200)));
-    scene.ground.ledger.settled().await.expect("writes");
-    let scene = scene.restart().await;
-    assert_eq!(scene.shown(id), ("completed", Some(200), delivered(200)));
-    assert!(scene.next(&ONE).await.is_empty());
-}
-
-#[tokio::test]
-async fn what_an_actor_lost_is_handed_out_again() {
-    let scene = JobFixture::new(10).await;
-    let id = scene
-        .jobs
-        .replay_events(ONE, None, None, Vec::new())
-        .await
-        .expect("taken on")
-        .id;
-    assert_eq!(scene.next(&ONE).await.len(), 7);
-    scene.jobs.lost(&ONE);
-    assert_eq!(scene.deliver_all(&ONE).await, wanted(1..=10));
-    assert_eq!(scene.shown(id), ("completed", Some(7), delivered(7)));
-}
-
-#[tokio::test]
-async fn jobs_that_have_used_their_bytes_up_go_on_record_by_record_and_lose_none() {
-    let scene = JobFixture::within(DeadLetterTestEnv::new(), 2_000)
-        .filled(30)
-        .await;
-    for position in wanted(1..=30) {
-        scene.letters.add(&OTHER, burial(position, "A"));
-    }
-    let replay = scene
-        .jobs
-        .replay_events(ONE, None, None, Vec::new())
-        .await
-        .expect("taken on")
-        .id;
-    let retry = scene
-        .jobs
-        .retry_dead_letters(Filter::default())
-        .await
-        .expect("taken on")
-        .id;
-    while !scene.next(&ONE).await.is_empty() {}
-    assert!(
-        (1_000..=2_000).contains(&scene.jobs.budget.bytes()),
-        "all that is there"
-    );
     assert_eq!(
-        scene.next(&OTHER).await.len(),
-        1,
-        "it does not wait for the first"
+        fixture.summary_of(id),
+        ("completed", Some(200), delivered(200))
     );
-    assert!(scene.next(&OTHER).await.is_empty());
-    scene.jobs.lost(&OTHER);
-    assert_eq!(scene.deliver_all(&OTHER).await, wanted(1..=30));
-    scene.jobs.lost(&ONE);
-    assert_eq!(scene.jobs.budget.bytes(), 0);
-    assert_eq!(scene.deliver_all(&ONE).await, wanted(1..=30));
-    for id in [replay, retry] {
-        assert_eq!(scene.shown(id), ("completed", Some(20), delivered(20)));
+    fixture.env.checkpoints.flush().await.expect("writes");
+    let fixture = fixture.restart().await;
+    assert_eq!(
+        fixture.summary_of(id),
+        ("completed", Some(200), delivered(200))
+    );
+    assert!(fixture.take_replays(&ONE).await.is_empty());
+}
+
+/// The job had counted such a record as skipped.
+#[tokio::test]
+async fn a_record_whose_dead_letter_went_before_the_crash_counts_as_delivered() {
+    let fixture = JobFixture::new(10).await;
+    for position in [1, 2, 4] {
+        fixture.dead_letters.add(&ONE, new_letter(position, "A"));
     }
-    let cancelled = scene
+    let id = fixture
         .jobs
-        .replay_events(ONE, None, None, Vec::new())
+        .retry_dead_letters(DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
-    assert!(!scene.next(&ONE).await.is_empty());
-    scene.jobs.cancel(cancelled).await.expect("runs");
-    assert_eq!(scene.jobs.budget.bytes(), 0);
+    let in_flight = fixture.take_replays(&ONE).await;
+    assert_eq!(in_flight.len(), 3);
+    // The checkpoint came between the removal of the dead letter and the change of the job's row.
+    fixture
+        .dead_letters
+        .remove_delivered(&ONE, in_flight[0].tag.position);
+    fixture.env.checkpoints.flush().await.expect("writes");
+    let fixture = fixture.restart().await;
+    assert_eq!(fixture.deliver_all(&ONE).await, [2, 4]);
+    assert_eq!(fixture.summary_of(id), ("completed", Some(3), delivered(3)));
+    assert_eq!(fixture.dead_letters.count(&ONE), 0);
 }
 
+/// The dead letter is renewed with another cause, so it is not gone. The job had kept its claim on
+/// it for ever.
 #[tokio::test]
-async fn a_dead_letter_goes_when_it_is_delivered_and_is_renewed_when_it_fails() {
-    let scene = JobFixture::new(10).await;
-    for position in [1, 2, 4] {
-        scene.letters.add(&ONE, burial(position, "A"));
-    }
-    scene.letters.add(&OTHER, burial(5, "A"));
-    let filter = Filter {
-        subscriber: Some(ONE),
-        ..Filter::default()
+async fn a_record_that_failed_again_before_the_crash_does_not_count_as_delivered() {
+    let fixture = JobFixture::new(10).await;
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    let filter = DeadLetterFilter {
+        cause: Some(DeadLetterCause::Exhausted),
+        ..DeadLetterFilter::default()
     };
-    let id = scene
+    let id = fixture
         .jobs
         .retry_dead_letters(filter)
         .await
         .expect("taken on")
         .id;
-    assert_eq!(scene.shown(id), ("pending", Some(3), JobCounts::default()));
-    let out = scene.next(&ONE).await;
+    assert_eq!(fixture.take_replays(&ONE).await.len(), 1);
+    let refused = NewDeadLetter {
+        reason: GiveUpReason::Refused,
+        ..new_letter(1, "A")
+    };
+    fixture.dead_letters.add(&ONE, refused);
+    fixture.env.checkpoints.flush().await.expect("writes");
+    let fixture = fixture.restart().await;
+    assert!(fixture.take_replays(&ONE).await.is_empty());
+    let counts = JobCounts {
+        skipped: 1,
+        ..JobCounts::default()
+    };
+    assert_eq!(fixture.summary_of(id), ("completed", Some(1), counts));
+    let kept = fixture.dead_letters.get(1).await.expect("reads");
+    assert_eq!(kept.expect("stays").job, None, "the job holds it no more");
+}
+
+#[tokio::test]
+async fn what_an_actor_lost_is_handed_out_again() {
+    let fixture = JobFixture::new(10).await;
+    let id = fixture
+        .jobs
+        .replay_events(ONE, None, None, Vec::new())
+        .await
+        .expect("taken on")
+        .id;
+    assert_eq!(fixture.take_replays(&ONE).await.len(), 7);
+    fixture.jobs.requeue_in_flight(&ONE);
+    assert_eq!(fixture.deliver_all(&ONE).await, sequenced(1..=10));
+    assert_eq!(fixture.summary_of(id), ("completed", Some(7), delivered(7)));
+}
+
+#[tokio::test]
+async fn jobs_that_have_used_their_bytes_up_go_on_record_by_record_and_lose_none() {
+    let fixture = JobFixture::within(DeadLetterTestEnv::new(), 2_000)
+        .filled(30)
+        .await;
+    for position in sequenced(1..=30) {
+        fixture.dead_letters.add(&OTHER, new_letter(position, "A"));
+    }
+    let replay = fixture
+        .jobs
+        .replay_events(ONE, None, None, Vec::new())
+        .await
+        .expect("taken on")
+        .id;
+    let retry = fixture
+        .jobs
+        .retry_dead_letters(DeadLetterFilter::default())
+        .await
+        .expect("taken on")
+        .id;
+    while !fixture.take_replays(&ONE).await.is_empty() {}
+    assert!(
+        (1_000..=2_000).contains(&fixture.jobs.budget.bytes()),
+        "all that is there"
+    );
     assert_eq!(
-        out.iter()
+        fixture.take_replays(&OTHER).await.len(),
+        1,
+        "it does not wait for the first"
+    );
+    assert!(fixture.take_replays(&OTHER).await.is_empty());
+    fixture.jobs.requeue_in_flight(&OTHER);
+    assert_eq!(fixture.deliver_all(&OTHER).await, sequenced(1..=30));
+    fixture.jobs.requeue_in_flight(&ONE);
+    assert_eq!(fixture.jobs.budget.bytes(), 0);
+    assert_eq!(fixture.deliver_all(&ONE).await, sequenced(1..=30));
+    for id in [replay, retry] {
+        assert_eq!(
+            fixture.summary_of(id),
+            ("completed", Some(20), delivered(20))
+        );
+    }
+    let cancelled = fixture
+        .jobs
+        .replay_events(ONE, None, None, Vec::new())
+        .await
+        .expect("taken on")
+        .id;
+    assert!(!fixture.take_replays(&ONE).await.is_empty());
+    fixture.jobs.cancel(cancelled).await.expect("runs");
+    assert_eq!(fixture.jobs.budget.bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_dead_letter_goes_when_it_is_delivered_and_is_renewed_when_it_fails() {
+    let fixture = JobFixture::new(10).await;
+    for position in [1, 2, 4] {
+        fixture.dead_letters.add(&ONE, new_letter(position, "A"));
+    }
+    fixture.dead_letters.add(&OTHER, new_letter(5, "A"));
+    let filter = DeadLetterFilter {
+        subscriber: Some(ONE),
+        ..DeadLetterFilter::default()
+    };
+    let id = fixture
+        .jobs
+        .retry_dead_letters(filter)
+        .await
+        .expect("taken on")
+        .id;
+    assert_eq!(
+        fixture.summary_of(id),
+        ("pending", Some(3), JobCounts::default())
+    );
+    let in_flight = fixture.take_replays(&ONE).await;
+    assert_eq!(
+        in_flight
+            .iter()
             .map(|replay| replay.tag.dead_letter)
             .collect::<Vec<_>>(),
         [Some(1), Some(2), Some(3)]
     );
-    scene.jobs.record_delivered(&ONE, out[0].tag);
-    scene.letters.add(&ONE, burial(2, "A"));
-    scene.jobs.failed(&ONE, out[1].tag);
-    scene.jobs.record_delivered(&ONE, out[2].tag);
+    fixture.jobs.record_delivered(&ONE, in_flight[0].tag);
+    fixture.dead_letters.add(&ONE, new_letter(2, "A"));
+    fixture.jobs.record_failed(&ONE, in_flight[1].tag);
+    fixture.jobs.record_delivered(&ONE, in_flight[2].tag);
     let counts = JobCounts {
         delivered: 2,
         failed: 1,
         skipped: 0,
     };
-    assert_eq!(scene.shown(id), ("completed", Some(3), counts));
+    assert_eq!(fixture.summary_of(id), ("completed", Some(3), counts));
     assert_eq!(
-        (scene.letters.count(&ONE), scene.letters.count(&OTHER)),
+        (
+            fixture.dead_letters.count(&ONE),
+            fixture.dead_letters.count(&OTHER)
+        ),
         (1, 1)
     );
-    let found = scene.letters.get(2).await.expect("reads").expect("stays");
-    assert_eq!(found.job, None, "nobody is at it any more");
+    let found = fixture
+        .dead_letters
+        .get(2)
+        .await
+        .expect("reads")
+        .expect("stays");
+    assert_eq!(found.job, None, "no job holds it any more");
 }
 
 #[tokio::test]
 async fn one_dead_letter_is_never_delivered_by_two_jobs() {
-    let scene = JobFixture::new(10).await;
-    scene.letters.add(&ONE, burial(1, "A"));
-    scene.letters.add(&ONE, burial(2, "A"));
+    let fixture = JobFixture::new(10).await;
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    fixture.dead_letters.add(&ONE, new_letter(2, "A"));
     let (first, second) = tokio::join!(
-        scene.jobs.retry_dead_letter(1),
-        scene.jobs.retry_dead_letter(1)
+        fixture.jobs.retry_dead_letter(1),
+        fixture.jobs.retry_dead_letter(1)
     );
     let id = first.expect("taken on").id;
     assert_eq!(second.expect("joined").id, id, "the second joins the first");
-    let all = scene
+    let all = fixture
         .jobs
-        .retry_dead_letters(Filter::default())
+        .retry_dead_letters(DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
-    let out = scene.next(&ONE).await;
+    let in_flight = fixture.take_replays(&ONE).await;
     assert_eq!(
-        out.iter()
+        in_flight
+            .iter()
             .map(|replay| (replay.tag.job, replay.tag.position.get()))
             .collect::<Vec<_>>(),
         [(id, 1), (all, 2)]
     );
-    out.iter()
-        .for_each(|replay| scene.jobs.record_delivered(&ONE, replay.tag));
-    assert_eq!(scene.shown(id), ("completed", Some(1), delivered(1)));
+    in_flight
+        .iter()
+        .for_each(|replay| fixture.jobs.record_delivered(&ONE, replay.tag));
+    assert_eq!(fixture.summary_of(id), ("completed", Some(1), delivered(1)));
     assert_eq!(
-        scene.shown(all),
+        fixture.summary_of(all),
         (
             "completed",
             Some(2),
@@ -428,20 +519,25 @@ async fn one_dead_letter_is_never_delivered_by_two_jobs() {
         )
     );
     assert!(matches!(
-        scene.jobs.retry_dead_letter(1).await,
+        fixture.jobs.retry_dead_letter(1).await,
         Err(JobError::NoDeadLetter)
     ));
 }
 
 #[tokio::test]
 async fn a_retry_that_was_taken_on_is_known_after_a_restart() {
-    let scene = JobFixture::new(10).await;
-    scene.letters.add(&ONE, burial(1, "A"));
-    let id = scene.jobs.retry_dead_letter(1).await.expect("taken on").id;
-    let scene = scene.restart().await;
+    let fixture = JobFixture::new(10).await;
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    let id = fixture
+        .jobs
+        .retry_dead_letter(1)
+        .await
+        .expect("taken on")
+        .id;
+    let fixture = fixture.restart().await;
     assert_eq!(
-        scene
-            .letters
+        fixture
+            .dead_letters
             .get(1)
             .await
             .expect("reads")
@@ -450,37 +546,37 @@ async fn a_retry_that_was_taken_on_is_known_after_a_restart() {
         Some(id)
     );
     assert_eq!(
-        scene.jobs.retry_dead_letter(1).await.expect("joined").id,
+        fixture.jobs.retry_dead_letter(1).await.expect("joined").id,
         id
     );
-    assert_eq!(scene.deliver_all(&ONE).await, [1]);
+    assert_eq!(fixture.deliver_all(&ONE).await, [1]);
     assert_eq!(
-        (scene.shown(id).0, scene.letters.count(&ONE)),
+        (fixture.summary_of(id).0, fixture.dead_letters.count(&ONE)),
         ("completed", 0)
     );
 }
 
 #[tokio::test]
 async fn a_cancelled_job_leaves_its_dead_letters_to_others() {
-    let scene = JobFixture::new(10).await;
-    scene.letters.add(&ONE, burial(1, "A"));
-    scene.letters.add(&ONE, burial(2, "A"));
-    let id = scene
+    let fixture = JobFixture::new(10).await;
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    fixture.dead_letters.add(&ONE, new_letter(2, "A"));
+    let id = fixture
         .jobs
-        .retry_dead_letters(Filter::default())
+        .retry_dead_letters(DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
-    let out = scene.next(&ONE).await;
-    scene.jobs.record_delivered(&ONE, out[0].tag);
+    let in_flight = fixture.take_replays(&ONE).await;
+    fixture.jobs.record_delivered(&ONE, in_flight[0].tag);
     assert_eq!(
-        scene.jobs.cancel(id).await.expect("runs").state,
+        fixture.jobs.cancel(id).await.expect("runs").state,
         JobState::Cancelled { reason: None }
     );
     assert!(
-        scene
-            .ground
-            .notices
+        fixture
+            .env
+            .requests
             .take_all()
             .contains(&StageRequest::JobCancelled {
                 subscriber: ONE,
@@ -488,93 +584,100 @@ async fn a_cancelled_job_leaves_its_dead_letters_to_others() {
             })
     );
     assert!(matches!(
-        scene.jobs.cancel(id).await,
+        fixture.jobs.cancel(id).await,
         Err(JobError::Finished)
     ));
-    assert_eq!(scene.shown(id), ("cancelled", Some(1), delivered(1)));
-    assert!(scene.next(&ONE).await.is_empty());
-    let left = scene
-        .letters
+    assert_eq!(fixture.summary_of(id), ("cancelled", Some(1), delivered(1)));
+    assert!(fixture.take_replays(&ONE).await.is_empty());
+    let left = fixture
+        .dead_letters
         .get(2)
         .await
         .expect("reads")
         .expect("is there");
     assert_eq!(left.job, None, "others may have it");
-    // An attempt that was under way came through: its dead letter is dealt with all the same.
-    scene.jobs.record_delivered(&ONE, out[1].tag);
+    // The attempt under way succeeds after the cancellation: its dead letter is removed all the same.
+    fixture.jobs.record_delivered(&ONE, in_flight[1].tag);
     assert_eq!(
-        (scene.shown(id).2, scene.letters.count(&ONE)),
+        (fixture.summary_of(id).2, fixture.dead_letters.count(&ONE)),
         (delivered(1), 0)
     );
 }
 
 #[tokio::test]
 async fn a_filter_that_was_repaired_decides_again_about_what_it_failed_at() {
-    let scene = JobFixture::new(10).await;
+    let fixture = JobFixture::new(10).await;
     let broken = |position| NewDeadLetter {
         reason: GiveUpReason::Expression,
-        ..burial(position, "A")
+        ..new_letter(position, "A")
     };
-    scene.letters.add(&ONE, broken(1));
-    scene.letters.add(&ONE, broken(2));
-    scene.letters.add(&ONE, burial(4, "A"));
-    let id = scene
+    fixture.dead_letters.add(&ONE, broken(1));
+    fixture.dead_letters.add(&ONE, broken(2));
+    fixture.dead_letters.add(&ONE, new_letter(4, "A"));
+    let id = fixture
         .jobs
-        .retry_dead_letters(Filter::default())
+        .retry_dead_letters(DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
     let filter = Some(
-        Expression::compile("event == 'status.changed' && entity.id == '2'")
+        FilterExpression::compile("event == 'status.changed' && entity.id == '2'")
             .expect("an expression"),
     );
     let interest = SubscriberInterest {
         filter,
         ..everything()
     };
-    let out = scene
+    let in_flight = fixture
         .jobs
         .take_replays(&ONE, &interest)
         .await
         .expect("reads");
     assert_eq!(
-        out.iter()
+        in_flight
+            .iter()
             .map(|replay| replay.tag.position.get())
             .collect::<Vec<_>>(),
         [2, 4]
     );
     assert_eq!(
-        scene.shown(id).2,
+        fixture.summary_of(id).2,
         JobCounts {
             skipped: 1,
             ..JobCounts::default()
         }
     );
-    out.iter()
-        .for_each(|replay| scene.jobs.record_delivered(&ONE, replay.tag));
+    in_flight
+        .iter()
+        .for_each(|replay| fixture.jobs.record_delivered(&ONE, replay.tag));
     assert_eq!(
-        (scene.shown(id).0, scene.letters.count(&ONE)),
+        (fixture.summary_of(id).0, fixture.dead_letters.count(&ONE)),
         ("completed", 0)
     );
 }
 
 #[tokio::test]
 async fn what_was_dropped_can_be_delivered_after_all() {
-    let scene = JobFixture::new(10).await;
-    let id = scene.letters.add_range(
+    let fixture = JobFixture::new(10).await;
+    let id = fixture.dead_letters.add_range(
         &ONE,
         DeadLetterCause::Expired,
         (Position::new(4), Position::new(8)),
         4,
     );
-    let job = scene.jobs.retry_dead_letter(id).await.expect("taken on").id;
+    let job = fixture
+        .jobs
+        .retry_dead_letter(id)
+        .await
+        .expect("taken on")
+        .id;
     assert_eq!(
-        scene.jobs.retry_dead_letter(id).await.expect("joined").id,
+        fixture.jobs.retry_dead_letter(id).await.expect("joined").id,
         job
     );
     assert_eq!(
-        scene
-            .letters
+        fixture
+            .dead_letters
             .get(id)
             .await
             .expect("reads")
@@ -582,80 +685,86 @@ async fn what_was_dropped_can_be_delivered_after_all() {
             .job,
         Some(job)
     );
-    assert_eq!(scene.deliver_all(&ONE).await, wanted(4..=8));
+    assert_eq!(fixture.deliver_all(&ONE).await, sequenced(4..=8));
     assert_eq!(
-        (scene.shown(job).0, scene.letters.count(&ONE)),
+        (fixture.summary_of(job).0, fixture.dead_letters.count(&ONE)),
         ("completed", 0)
     );
 }
 
 #[tokio::test]
 async fn jobs_of_a_subscriber_that_is_gone_end() {
-    let scene = JobFixture::new(10).await;
-    scene.letters.add(&ONE, burial(1, "A"));
-    scene.letters.add(&OTHER, burial(2, "A"));
-    let both = scene
+    let fixture = JobFixture::new(10).await;
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    fixture.dead_letters.add(&OTHER, new_letter(2, "A"));
+    let both = fixture
         .jobs
-        .retry_dead_letters(Filter::default())
+        .retry_dead_letters(DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
-    let alone = scene
+    let alone = fixture
         .jobs
         .replay_events(ONE, None, None, Vec::new())
         .await
         .expect("taken on")
         .id;
-    scene
+    fixture
         .jobs
         .retain_subscribers(|subscriber| *subscriber == OTHER);
-    assert_eq!(scene.shown(alone).0, "cancelled");
-    assert_eq!(scene.deliver_all(&OTHER).await, [2]);
-    assert_eq!(scene.shown(both), ("completed", Some(1), delivered(1)));
-    assert!(scene.next(&ONE).await.is_empty());
+    assert_eq!(fixture.summary_of(alone).0, "cancelled");
+    assert_eq!(fixture.deliver_all(&OTHER).await, [2]);
+    assert_eq!(
+        fixture.summary_of(both),
+        ("completed", Some(1), delivered(1))
+    );
+    assert!(fixture.take_replays(&ONE).await.is_empty());
 }
 
 #[tokio::test]
 async fn there_are_only_so_many_jobs_and_the_oldest_that_are_over_go() {
-    let scene = JobFixture::new(10).await;
+    let fixture = JobFixture::new(10).await;
     for _ in 0..3 {
-        scene.ground.clock.advance(Duration::from_secs(1));
-        scene
+        fixture.env.clock.advance(Duration::from_secs(1));
+        fixture
             .jobs
             .replay_events(ONE, None, None, Vec::new())
             .await
             .expect("taken on");
     }
     assert!(matches!(
-        scene.jobs.replay_events(ONE, None, None, Vec::new()).await,
+        fixture
+            .jobs
+            .replay_events(ONE, None, None, Vec::new())
+            .await,
         Err(JobError::TooMany(3))
     ));
-    scene.deliver_all(&ONE).await;
-    let newest = scene
+    fixture.deliver_all(&ONE).await;
+    let newest = fixture
         .jobs
         .replay_events(ONE, None, None, Vec::new())
         .await
         .expect("taken on")
         .id;
-    let numbers = |scene: &JobFixture| {
-        scene
+    let numbers = |fixture: &JobFixture| {
+        fixture
             .jobs
             .list_jobs(|_| true)
             .iter()
             .map(|job| job.id)
             .collect::<Vec<_>>()
     };
-    assert_eq!((newest, numbers(&scene)), (4, vec![4, 3, 2]));
-    let scene = scene.restart().await;
-    assert_eq!(numbers(&scene), [4, 3, 2]);
+    assert_eq!((newest, numbers(&fixture)), (4, vec![4, 3, 2]));
+    let fixture = fixture.restart().await;
+    assert_eq!(numbers(&fixture), [4, 3, 2]);
 }
 
 #[tokio::test]
 async fn a_time_is_found_wherever_it_lies() {
-    let scene = JobFixture::new(100).await;
+    let fixture = JobFixture::new(100).await;
     let end = Position::new(101);
     let first_at = |time| {
-        step_reader::find_position_at(scene.log.as_ref(), time, end)
+        step_reader::find_position_at(fixture.log.as_ref(), time, end)
             .expect("reads")
             .get()
     };

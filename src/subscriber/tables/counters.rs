@@ -1,4 +1,4 @@
-//! The rows of what is counted of each subscriber.
+//! Rows of the counters of each subscriber.
 //!
 //! ```text
 //! value  format u8 = 1 | delivered u64 | failed u64 | dropped u64 | last success i64 | failing since i64
@@ -6,25 +6,27 @@
 //!
 //! Times are microseconds since 1970, 0 for none.
 
-use super::{DeliveryTables, RowDecoder, RowKey, TableTag, malformed_row};
+use super::delivery_tables::{DeliveryTables, malformed_row};
+use super::row_decoder::RowDecoder;
+use super::row_key::{RowKey, TableTag};
 use crate::event::Timestamp;
 use crate::journal::StoreWriteError;
 use crate::subscriber::SubscriberId;
 
 const FORMAT: u8 = 1;
 
-/// What is counted of a subscriber.
+/// Counters of the deliveries to one subscriber.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::subscriber) struct SubscriberCounters {
-    /// Deliveries that were accepted.
+    /// Deliveries that the subscriber accepted.
     pub(in crate::subscriber) delivered: u64,
-    /// Attempts that failed.
+    /// Attempts that failed, retries included.
     pub(in crate::subscriber) failed: u64,
-    /// Deliveries that were given up without having failed.
+    /// Deliveries dropped without an attempt: they had expired, or the subscriber was disabled.
     pub(in crate::subscriber) dropped: u64,
-    /// When a delivery was accepted last.
+    /// Time of the last accepted delivery.
     pub(in crate::subscriber) last_success_at: Option<Timestamp>,
-    /// Since when there was no success, if the last attempts failed.
+    /// Time of the first failure since the last success; `None` if the last attempt succeeded.
     pub(in crate::subscriber) failing_since: Option<Timestamp>,
 }
 
@@ -39,6 +41,7 @@ impl SubscriberCounters {
             times[0],
             times[1],
         ];
+
         let mut value = vec![FORMAT];
         numbers
             .iter()
@@ -51,9 +54,13 @@ impl SubscriberCounters {
         if rest.read_byte()? != FORMAT {
             return None;
         }
-        let (delivered, failed, dropped) = (rest.number()?, rest.number()?, rest.number()?);
+        let [delivered, failed, dropped] = [
+            rest.read_number()?,
+            rest.read_number()?,
+            rest.read_number()?,
+        ];
         let mut time = || {
-            let micros = rest.number()?.cast_signed();
+            let micros = rest.read_number()?.cast_signed();
             Some((micros != 0).then(|| Timestamp::from_micros(micros)))
         };
         Some(Self {
@@ -67,7 +74,7 @@ impl SubscriberCounters {
 }
 
 impl DeliveryTables {
-    /// What is counted of every subscriber.
+    /// Returns the counters of all subscribers that have a row.
     pub(in crate::subscriber) fn counters(
         &self,
     ) -> Result<Vec<(SubscriberId, SubscriberCounters)>, StoreWriteError> {

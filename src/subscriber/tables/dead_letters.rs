@@ -1,15 +1,17 @@
-//! The rows of dead letters.
+//! Rows of dead letters.
 //!
 //! | key after the tag | value |
 //! |---|---|
 //! | id u64 | format u8 = 1, JSON |
-//! | 0 u64 | format u8 = 1, the number u64 that the next one gets |
+//! | 0 u64 | format u8 = 1, next free id u64 |
 //!
-//! The record of a dead letter is in the journal; its row says where.
+//! The failed record itself stays in the journal; the row holds its position.
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeliveryTables, RowDecoder, RowKey, TableTag, malformed_row};
+use super::delivery_tables::{DeliveryTables, malformed_row};
+use super::row_decoder::RowDecoder;
+use super::row_key::{RowKey, TableTag};
 use crate::event::{EntityKey, Kind as EntityKind, Position, Timestamp};
 use crate::journal::StoreWriteError;
 use crate::subscriber::SubscriberId;
@@ -18,10 +20,11 @@ use crate::subscriber::dead_letters::{
 };
 
 const FORMAT: u8 = 1;
-/// In place of a number that none has: where the next one is.
+/// Id that is never allocated; its row holds the next free id.
 const NEXT_ID_SLOT: u64 = 0;
 
-/// Members added later need a default. Times are microseconds since 1970.
+/// JSON of a dead letter; exactly one of `one` and `many` is present. Times are microseconds since
+/// 1970. Members added later need a default.
 #[derive(Serialize, Deserialize)]
 struct DeadLetterRow {
     subscriber: String,
@@ -58,7 +61,7 @@ struct DroppedRangeRow {
 }
 
 impl DeliveryTables {
-    /// The dead letter `id`.
+    /// Returns the dead letter `id`; `None` if there is none on the disk.
     pub(in crate::subscriber) fn dead_letter(
         &self,
         id: u64,
@@ -72,14 +75,13 @@ impl DeliveryTables {
             .transpose()
     }
 
-    /// The first `limit` dead letters that are numbered above `after`, in the order of their
-    /// numbers.
+    /// Returns the first `limit` dead letters with ids above `after`, by ascending id.
     pub(in crate::subscriber) fn dead_letters(
         &self,
         after: u64,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreWriteError> {
-        // What is at 0 is none.
+        // The slot of the next free id sorts first, and every `after` skips it.
         let rows = self.scan(
             &RowKey::from_tag(TableTag::DeadLetter),
             Some(&dead_letter_key(after)),
@@ -94,7 +96,7 @@ impl DeliveryTables {
             .collect()
     }
 
-    /// The number that the next one of `tag` gets, for those that are numbered.
+    /// Returns the next free id of the table `tag`, from 1 on.
     pub(in crate::subscriber) fn next_id(&self, tag: TableTag) -> Result<u64, StoreWriteError> {
         let Some(value) = self.get(&next_id_key(tag))? else {
             return Ok(1);
@@ -103,29 +105,27 @@ impl DeliveryTables {
         let next = rest
             .read_byte()
             .filter(|format| *format == FORMAT)
-            .and_then(|_| rest.number());
+            .and_then(|_| rest.read_number());
         next.ok_or_else(malformed_row)
     }
 }
 
-/// Where the row of the dead letter `id` is.
 pub(in crate::subscriber) fn dead_letter_key(id: u64) -> RowKey {
-    RowKey::from_tag(TableTag::DeadLetter).number(id)
+    RowKey::from_tag(TableTag::DeadLetter).with_number(id)
 }
 
-/// The number in a key that [`key`] made.
+/// Parses the id in a key made by [`dead_letter_key`].
 fn dead_letter_id(key: &RowKey) -> Option<u64> {
     let mut rest = RowDecoder::new(key.as_bytes());
     rest.read_byte()?;
-    rest.number()
+    rest.read_number()
 }
 
-/// Where the number is that the next one of `tag` gets.
+/// Key of the row that holds the next free id of the table `tag`.
 pub(in crate::subscriber) fn next_id_key(tag: TableTag) -> RowKey {
-    RowKey::from_tag(tag).number(NEXT_ID_SLOT)
+    RowKey::from_tag(tag).with_number(NEXT_ID_SLOT)
 }
 
-/// How that number is stored.
 pub(in crate::subscriber) fn encode_next_id(next: u64) -> Vec<u8> {
     [&[FORMAT][..], &next.to_be_bytes()].concat()
 }

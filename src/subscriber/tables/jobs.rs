@@ -1,25 +1,33 @@
-//! The rows of jobs.
+//! Rows of recovery jobs and of their parts, one part for each subscriber.
 //!
-//! | key after the tag | value |
+//! | key after the tag | value after format u8 = 1 |
 //! |---|---|
-//! | 0 u64 | format u8 = 1, the number u64 that the next one gets |
-//! | id u64 | format u8 = 1, JSON: what was asked for, and what became of the parts that are over |
-//! | id u64, subscriber | format u8 = 1, and of the part there: read_to u64, end u64, delivered u64, failed u64, skipped u64, updated_at i64, total u64 (2^64 − 1 = not known), then the unsettled positions u64 … |
+//! | 0 u64 | next free id u64 |
+//! | id u64 | JSON: scope and state of the job, and the counts of its finished parts |
+//! | id u64, subscriber | progress of the unfinished part at that subscriber |
+//!
+//! ```text
+//! progress  read_to u64 | end u64 | delivered u64 | failed u64 | skipped u64 | updated_at i64
+//!           | total u64, 2^64 − 1 = unknown | unsettled position u64 …
+//! ```
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeliveryTables, RowDecoder, RowKey, TableTag, malformed_row};
+use super::delivery_tables::{DeliveryTables, malformed_row};
+use super::row_decoder::RowDecoder;
+use super::row_key::{RowKey, TableTag};
 use crate::event::{Kind as EntityKind, Position, Timestamp};
 use crate::journal::StoreWriteError;
 use crate::subscriber::SubscriberId;
-use crate::subscriber::dead_letters::{DeadLetterCause, Filter};
+use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterFilter};
 use crate::subscriber::jobs::{JobCounts, JobKind, JobPart, JobScope, JobState, RecoveryJob};
 use crate::subscription::Pattern;
 
 const FORMAT: u8 = 1;
-const NOT_KNOWN: u64 = u64::MAX;
+const UNKNOWN_TOTAL: u64 = u64::MAX;
 
-/// Members added later need a default. Times are microseconds since 1970.
+/// JSON of a job; exactly one of `letters` and `records` is present. Times are microseconds since
+/// 1970. Members added later need a default.
 #[derive(Serialize, Deserialize)]
 struct RecoveryJobRow {
     kind: String,
@@ -57,25 +65,26 @@ struct RecordWorkRow {
 }
 
 impl DeliveryTables {
-    /// All jobs, in the order of their numbers. Parts that a crash left of one that is over are
-    /// left out.
+    /// Returns all jobs by ascending id. Parts of finished jobs, left by a crash, are skipped.
     pub(in crate::subscriber) fn jobs(&self) -> Result<Vec<RecoveryJob>, StoreWriteError> {
         let mut jobs: Vec<RecoveryJob> = Vec::new();
         for (key, value) in self.scan(&RowKey::from_tag(TableTag::Job), None, usize::MAX)? {
             let mut rest = RowDecoder::new(key.as_bytes());
             let id = rest
                 .read_byte()
-                .and_then(|_| rest.number())
+                .and_then(|_| rest.read_number())
                 .ok_or_else(malformed_row)?;
             if id == 0 {
                 continue;
             }
+
             if rest.remaining().is_empty() {
                 jobs.push(decode_job(id, &value).ok_or_else(malformed_row)?);
                 continue;
             }
+
             let subscriber = rest
-                .text()
+                .read_text()
                 .and_then(|text| SubscriberId::parse(&text))
                 .ok_or_else(malformed_row)?;
             let (part, updated_at) = decode_job_part(&value).ok_or_else(malformed_row)?;
@@ -91,17 +100,15 @@ impl DeliveryTables {
     }
 }
 
-/// Where the row of the job `id` is.
 pub(in crate::subscriber) fn job_key(id: u64) -> RowKey {
-    RowKey::from_tag(TableTag::Job).number(id)
+    RowKey::from_tag(TableTag::Job).with_number(id)
 }
 
-/// Where the row is of what the job `id` does at `subscriber`.
 pub(in crate::subscriber) fn job_part_key(id: u64, subscriber: &SubscriberId) -> RowKey {
-    job_key(id).text(&subscriber.to_string())
+    job_key(id).with_text(&subscriber.to_string())
 }
 
-/// The job without its parts.
+/// Encodes a job without its parts.
 pub(in crate::subscriber) fn encode_job(job: &RecoveryJob) -> Vec<u8> {
     let (letters, records) = match &job.scope {
         JobScope::Letters { filter, before } => {
@@ -138,6 +145,7 @@ pub(in crate::subscriber) fn encode_job(job: &RecoveryJob) -> Vec<u8> {
         failed,
         skipped,
     } = job.ended;
+
     let stored = RecoveryJobRow {
         kind: job.kind.as_str().to_owned(),
         subscriber: job.subscriber.as_ref().map(ToString::to_string),
@@ -151,13 +159,14 @@ pub(in crate::subscriber) fn encode_job(job: &RecoveryJob) -> Vec<u8> {
         failed,
         skipped,
     };
+
     let mut bytes = vec![FORMAT];
     serde_json::to_writer(&mut bytes, &stored)
         .expect("its members have JSON texts, and a Vec takes every write");
     bytes
 }
 
-fn to_dead_letter_work_row(filter: &Filter, before: u64) -> DeadLetterWorkRow {
+fn to_dead_letter_work_row(filter: &DeadLetterFilter, before: u64) -> DeadLetterWorkRow {
     DeadLetterWorkRow {
         before,
         event: filter.event.clone(),
@@ -178,7 +187,7 @@ fn decode_job(id: u64, bytes: &[u8]) -> Option<RecoveryJob> {
         Some(text) => Some(SubscriberId::parse(&text)?),
         None => None,
     };
-    let work = match (stored.letters, stored.records) {
+    let scope = match (stored.letters, stored.records) {
         (Some(letters), None) => JobScope::Letters {
             before: letters.before,
             filter: to_dead_letter_filter(letters, subscriber.clone())?,
@@ -213,7 +222,7 @@ fn decode_job(id: u64, bytes: &[u8]) -> Option<RecoveryJob> {
             .find(|(name, _)| *name == stored.kind)?
             .1,
         subscriber,
-        scope: work,
+        scope,
         state: parse_job_state(&stored.state, stored.reason)?,
         created_at: Timestamp::from_micros(stored.created_at),
         updated_at: Timestamp::from_micros(stored.updated_at),
@@ -239,8 +248,8 @@ fn parse_job_state(name: &str, reason: Option<String>) -> Option<JobState> {
 fn to_dead_letter_filter(
     letters: DeadLetterWorkRow,
     subscriber: Option<SubscriberId>,
-) -> Option<Filter> {
-    Some(Filter {
+) -> Option<DeadLetterFilter> {
+    Some(DeadLetterFilter {
         subscriber,
         event: letters.event,
         kind: letters
@@ -259,7 +268,7 @@ fn to_dead_letter_filter(
     })
 }
 
-/// What a job does at one subscriber; something of it was settled last at `updated_at`.
+/// Encodes a job's part at one subscriber; `updated_at` is the time of its last settled record.
 pub(in crate::subscriber) fn encode_job_part(part: &JobPart, updated_at: Timestamp) -> Vec<u8> {
     let ((read_to, end), counts) = (part.reading_range(), part.counts());
     let fixed = [
@@ -269,12 +278,13 @@ pub(in crate::subscriber) fn encode_job_part(part: &JobPart, updated_at: Timesta
         counts.failed,
         counts.skipped,
     ];
+
     let mut bytes = vec![FORMAT];
     fixed
         .iter()
         .for_each(|number| bytes.extend_from_slice(&number.to_be_bytes()));
     bytes.extend_from_slice(&updated_at.as_micros().to_be_bytes());
-    bytes.extend_from_slice(&part.expected().unwrap_or(NOT_KNOWN).to_be_bytes());
+    bytes.extend_from_slice(&part.expected_total().unwrap_or(UNKNOWN_TOTAL).to_be_bytes());
     part.unsettled()
         .for_each(|position| bytes.extend_from_slice(&position.get().to_be_bytes()));
     bytes
@@ -283,7 +293,7 @@ pub(in crate::subscriber) fn encode_job_part(part: &JobPart, updated_at: Timesta
 fn decode_job_part(bytes: &[u8]) -> Option<(JobPart, Timestamp)> {
     let mut rest = RowDecoder::new(bytes);
     rest.read_byte().filter(|format| *format == FORMAT)?;
-    let mut number = || rest.number();
+    let mut number = || rest.read_number();
     let reading = (Position::new(number()?), Position::new(number()?));
     let counts = JobCounts {
         delivered: number()?,
@@ -291,10 +301,10 @@ fn decode_job_part(bytes: &[u8]) -> Option<(JobPart, Timestamp)> {
         skipped: number()?,
     };
     let updated_at = Timestamp::from_micros(number()?.cast_signed());
-    let total = Some(number()?).filter(|total| *total != NOT_KNOWN);
+    let total = Some(number()?).filter(|total| *total != UNKNOWN_TOTAL);
     let mut unsettled = Vec::new();
     while !rest.remaining().is_empty() {
-        unsettled.push(Position::new(rest.number()?));
+        unsettled.push(Position::new(rest.read_number()?));
     }
     Some((
         JobPart::from_store(reading, unsettled, counts, total),
@@ -307,16 +317,16 @@ mod tests {
     use super::*;
 
     fn sample() -> RecoveryJob {
-        let filter = Filter {
+        let filter = DeadLetterFilter {
             subscriber: Some(SubscriberId::Webhook(4)),
-            ..Filter::default()
+            ..DeadLetterFilter::default()
         };
         RecoveryJob {
             id: 3,
             kind: JobKind::Recover,
             subscriber: Some(SubscriberId::Webhook(4)),
             scope: JobScope::Letters {
-                filter: Filter {
+                filter: DeadLetterFilter {
                     since: Some(Timestamp::from_micros(1)),
                     kind: Some(EntityKind::Ticket),
                     ..filter
@@ -402,10 +412,10 @@ mod tests {
             decode_job_part(&bytes),
             Some((part, Timestamp::from_micros(6)))
         );
-        let of_one = JobPart::for_record(Position::new(7));
+        let single_record = JobPart::for_record(Position::new(7));
         assert_eq!(
-            decode_job_part(&encode_job_part(&of_one, Timestamp::default())),
-            Some((of_one, Timestamp::default()))
+            decode_job_part(&encode_job_part(&single_record, Timestamp::default())),
+            Some((single_record, Timestamp::default()))
         );
         for cut in [0, 1, 8, bytes.len() - 1] {
             assert_eq!(decode_job_part(&bytes[..cut]), None, "{cut}");

@@ -1,15 +1,17 @@
-//! The rows of stopped lanes.
+//! Rows of stopped lanes: lanes whose first record waits for a retry.
 //!
 //! ```text
-//! key    3 | subscriber | 1, kind, id of an entity; or 2, position u64 of a record
-//! value  format u8 = 1 | position u64 | sequence u64 | attempts u64 | counted u64 µs | due i64 µs since 1970
+//! key    3 | subscriber | 1, kind, id of the entity; or 2, position u64 of a single record
+//! value  format u8 = 1 | position u64 | sequence u64 | attempts u64 | counted time u64 µs | due i64 µs since 1970
 //!        | flags u8: 1 = halted, 2 = a failure follows, 4 = with a status | status u64 | code UTF-8
 //! ```
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{DeliveryTables, RowDecoder, RowKey, TableTag, malformed_row};
+use super::delivery_tables::{DeliveryTables, malformed_row};
+use super::row_decoder::RowDecoder;
+use super::row_key::{RowKey, TableTag};
 use crate::event::{EntityKey, Kind, Position, Timestamp};
 use crate::journal::StoreWriteError;
 use crate::subscriber::SubscriberId;
@@ -23,44 +25,47 @@ const HALTED_FLAG: u8 = 1;
 const FAILED_FLAG: u8 = 2;
 const STATUS_FLAG: u8 = 4;
 
-/// The key of the row of a lane.
-#[must_use]
 pub(in crate::subscriber) fn lane_key(subscriber: &SubscriberId, lane: &LaneKey) -> RowKey {
     let key = RowKey::for_subscriber(TableTag::Lane, subscriber);
     match lane {
         LaneKey::Entity(entity) => key
             .with_byte(ENTITY)
-            .text(entity.kind().as_str())
-            .text(entity.id()),
-        LaneKey::Record(position) => key.with_byte(RECORD).number(position.get()),
+            .with_text(entity.kind().as_str())
+            .with_text(entity.id()),
+        LaneKey::Record(position) => key.with_byte(RECORD).with_number(position.get()),
     }
 }
 
-/// The value of a lane's row that is written at `now`.
-#[must_use]
+/// Encodes a lane's row that is written at `now`; the wait is stored as the wall time of its end.
 pub(in crate::subscriber) fn encode_lane(row: &LaneRow, now: Timestamp) -> Vec<u8> {
     let LaneRow {
         key: _,
         position,
         sequence,
         attempts,
-        counted_time: counted,
+        counted_time,
         wait,
         is_halted,
-        last_failure: last,
+        last_failure,
     } = row;
-    let counted = u64::try_from(counted.as_micros()).unwrap_or(u64::MAX);
+    let counted_micros = u64::try_from(counted_time.as_micros()).unwrap_or(u64::MAX);
     let due = now.saturating_add(*wait).as_micros();
-    let status = last.as_ref().and_then(|(status, _)| *status);
+    let status = last_failure.as_ref().and_then(|(status, _)| *status);
+
     let mut flags = if *is_halted { HALTED_FLAG } else { 0 };
-    flags |= if last.is_some() { FAILED_FLAG } else { 0 };
+    flags |= if last_failure.is_some() {
+        FAILED_FLAG
+    } else {
+        0
+    };
     flags |= if status.is_some() { STATUS_FLAG } else { 0 };
+
     let mut value = vec![FORMAT];
     for number in [
         position.get(),
         *sequence,
         u64::from(*attempts),
-        counted,
+        counted_micros,
         due.cast_unsigned(),
     ] {
         value.extend_from_slice(&number.to_be_bytes());
@@ -68,63 +73,65 @@ pub(in crate::subscriber) fn encode_lane(row: &LaneRow, now: Timestamp) -> Vec<u
     value.push(flags);
     value.extend_from_slice(&u64::from(status.unwrap_or_default()).to_be_bytes());
     value.extend_from_slice(
-        last.as_ref()
+        last_failure
+            .as_ref()
             .map(|(_, code)| code.as_bytes())
             .unwrap_or_default(),
     );
     value
 }
 
-/// The row of a lane, read at `now`; `None` for what is none.
-#[must_use]
+/// Decodes a lane's row that is read at `now`; `None` if it is malformed.
 fn decode_lane(key: &RowKey, value: &[u8], now: Timestamp) -> Option<LaneRow> {
     let mut rest = RowDecoder::new(value);
     if rest.read_byte()? != FORMAT {
         return None;
     }
     let key = decode_lane_key(key)?;
-    let (position, sequence) = (Position::new(rest.number()?), rest.number()?);
-    let attempts = u32::try_from(rest.number()?).ok()?;
-    let counted = Duration::from_micros(rest.number()?);
-    let due = rest.number()?.cast_signed();
+    let (position, sequence) = (Position::new(rest.read_number()?), rest.read_number()?);
+    let attempts = u32::try_from(rest.read_number()?).ok()?;
+    let counted_time = Duration::from_micros(rest.read_number()?);
+    let due = rest.read_number()?.cast_signed();
     let wait = Duration::from_micros(
         u64::try_from(due.saturating_sub(now.as_micros())).unwrap_or_default(),
     );
+
     let flags = rest.read_byte()?;
-    let status = u16::try_from(rest.number()?).ok()?;
+    let status = u16::try_from(rest.read_number()?).ok()?;
     let code = std::str::from_utf8(rest.remaining()).ok()?;
     let status = (flags & STATUS_FLAG != 0).then_some(status);
-    let last = (flags & FAILED_FLAG != 0).then(|| (status, code.to_owned()));
+    let last_failure = (flags & FAILED_FLAG != 0).then(|| (status, code.to_owned()));
+
     Some(LaneRow {
         key,
         position,
         sequence,
         attempts,
-        counted_time: counted,
+        counted_time,
         wait,
         is_halted: flags & HALTED_FLAG != 0,
-        last_failure: last,
+        last_failure,
     })
 }
 
 fn decode_lane_key(key: &RowKey) -> Option<LaneKey> {
     let mut rest = RowDecoder::new(key.as_bytes());
     rest.read_byte()?;
-    rest.text()?;
+    rest.read_text()?;
     match rest.read_byte()? {
         ENTITY => {
-            let kind = Kind::from_store(&rest.text()?)?;
-            EntityKey::try_new(kind, &rest.text()?)
+            let kind = Kind::from_store(&rest.read_text()?)?;
+            EntityKey::try_new(kind, &rest.read_text()?)
                 .ok()
                 .map(LaneKey::Entity)
         }
-        RECORD => Some(LaneKey::Record(Position::new(rest.number()?))),
+        RECORD => Some(LaneKey::Record(Position::new(rest.read_number()?))),
         _ => None,
     }
 }
 
 impl DeliveryTables {
-    /// The stopped lanes of `subscriber`, read at `now`.
+    /// Returns the stopped lanes of `subscriber`, with their waits as of `now`.
     pub(in crate::subscriber) fn lane_rows(
         &self,
         subscriber: &SubscriberId,
@@ -140,7 +147,7 @@ impl DeliveryTables {
             .collect()
     }
 
-    /// Those who have stopped lanes.
+    /// Returns the subscribers that have stopped lanes.
     pub(in crate::subscriber) fn lane_owners(
         &self,
     ) -> Result<BTreeSet<SubscriberId>, StoreWriteError> {
@@ -151,7 +158,7 @@ impl DeliveryTables {
             .pop()
         {
             let owner = key.subscriber().ok_or_else(malformed_row)?;
-            // The rest of its lanes need not be looked at.
+            // Skip the other lanes of this subscriber.
             after = Some(RowKey::for_subscriber(TableTag::Lane, &owner).with_byte(u8::MAX));
             owners.insert(owner);
         }

@@ -1,6 +1,8 @@
-//! The rows that say where the dispatcher and every subscriber are.
+//! Rows of the dispatcher's cursor and of each subscriber's read state.
 
-use super::{DeliveryTables, RowDecoder, RowKey, TableTag, malformed_row};
+use super::delivery_tables::{DeliveryTables, malformed_row};
+use super::row_decoder::RowDecoder;
+use super::row_key::{RowKey, TableTag};
 use crate::event::Position;
 use crate::journal::StoreWriteError;
 use crate::subscriber::SubscriberId;
@@ -9,22 +11,20 @@ const FORMAT: u8 = 1;
 const LIVE: u8 = 0;
 const BEHIND: u8 = 1;
 
-/// Where a subscriber is.
+/// Cursor that holds for a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::subscriber) enum ReadStateRow {
-    /// Its cursor is the dispatcher's.
+pub(in crate::subscriber) enum ReadState {
+    /// The cursor is the dispatcher's; the dispatcher hands over the records.
     Live,
-    /// It reads for itself, from here on.
+    /// The cursor is the subscriber's own; its actor reads the journal from this position on.
     Behind(Position),
 }
 
-impl ReadStateRow {
+impl ReadState {
     pub(in crate::subscriber) fn encode(self) -> Vec<u8> {
         match self {
             Self::Live => vec![FORMAT, LIVE],
-            Self::Behind(position) => {
-                [&[FORMAT, BEHIND][..], &position.get().to_be_bytes()].concat()
-            }
+            Self::Behind(cursor) => [&[FORMAT, BEHIND][..], &cursor.get().to_be_bytes()].concat(),
         }
     }
 
@@ -32,7 +32,7 @@ impl ReadStateRow {
         let mut rest = RowDecoder::new(value);
         match (rest.read_byte()?, rest.read_byte()?) {
             (FORMAT, LIVE) => Some(Self::Live),
-            (FORMAT, BEHIND) => Some(Self::Behind(Position::new(rest.number()?))),
+            (FORMAT, BEHIND) => Some(Self::Behind(Position::new(rest.read_number()?))),
             _ => None,
         }
     }
@@ -42,26 +42,27 @@ pub(in crate::subscriber) fn encode_cursor(cursor: Position) -> Vec<u8> {
     [&[FORMAT][..], &cursor.get().to_be_bytes()].concat()
 }
 
+fn decode_cursor(value: &[u8]) -> Option<Position> {
+    let mut rest = RowDecoder::new(value);
+    rest.read_byte().filter(|format| *format == FORMAT)?;
+    rest.read_number().map(Position::new)
+}
+
 impl DeliveryTables {
-    /// Where the dispatcher is; `None` in a store from which nothing was ever delivered.
+    /// Returns the dispatcher's cursor; `None` in a store that never delivered anything.
     pub(in crate::subscriber) fn cursor(&self) -> Result<Option<Position>, StoreWriteError> {
-        let decode = |value: Vec<u8>| match value.split_first_chunk::<1>() {
-            Some((&[FORMAT], number)) => RowDecoder::new(number).number().map(Position::new),
-            Some(_) | None => None,
-        };
         let value = self.get(&RowKey::from_tag(TableTag::DispatcherCursor))?;
         value
-            .map(|value| decode(value).ok_or_else(malformed_row))
+            .map(|value| decode_cursor(&value).ok_or_else(malformed_row))
             .transpose()
     }
 
-    /// Where every subscriber is.
+    /// Returns the read states of all subscribers that have a row.
     pub(in crate::subscriber) fn read_states(
         &self,
-    ) -> Result<Vec<(SubscriberId, ReadStateRow)>, StoreWriteError> {
-        let decode = |(key, value): (RowKey, Vec<u8>)| {
-            Some((key.subscriber()?, ReadStateRow::decode(&value)?))
-        };
+    ) -> Result<Vec<(SubscriberId, ReadState)>, StoreWriteError> {
+        let decode =
+            |(key, value): (RowKey, Vec<u8>)| Some((key.subscriber()?, ReadState::decode(&value)?));
         let rows = self.scan(&RowKey::from_tag(TableTag::ReadState), None, usize::MAX)?;
         rows.into_iter()
             .map(|row| decode(row).ok_or_else(malformed_row))

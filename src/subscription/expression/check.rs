@@ -1,4 +1,4 @@
-//! Reads an expression: checks that all it names exists and that it is not too deep, and meters it.
+//! Compiles an expression: parses it, checks its names and its depth, and meters each part.
 
 use std::thread;
 
@@ -10,21 +10,20 @@ use cel::common::types::CelInt;
 use cel::parser::Parser;
 use regex::RegexBuilder;
 
-use super::meter::{MATCHES, REPORT};
+use super::meter::{MATCHES_FUNCTION, REPORT_FUNCTION};
 use super::parse_error;
 use super::values::VARIABLES;
 use super::{CompileError, CompiledExpression, EXPRESSION_MAX_BYTES};
 
-/// The deepest expression. Evaluating it takes the stack of whichever thread asks.
+/// Deepest nesting of an expression. Evaluation uses the stack of the calling thread.
 pub(super) const DEPTH_MAX: usize = 24;
-/// How deep brackets may nest for the parser.
+/// Deepest nesting of brackets that the parser accepts.
 const BRACKETS_MAX: u16 = 64;
-/// The stack that reading takes at most: chains of 2,000 operators nest that deep before they are
-/// refused.
+/// Stack of the compiling thread: chains of 2,000 operators need this much before they are refused.
 const STACK_BYTES: usize = 256 * 1024 * 1024;
-/// The most memory of a compiled pattern of `matches`, in bytes.
+/// Most memory of a compiled pattern of `matches`, in bytes.
 const PATTERN_BYTES: usize = 64 * 1024;
-/// The longest part of a message about a pattern that is shown, in characters.
+/// Longest message about a pattern, in characters.
 const SHOWN_CHARS: usize = 300;
 
 const TYPES: [&str; 10] = [
@@ -55,26 +54,27 @@ const FUNCTIONS: [&str; 13] = [
     "uint",
 ];
 
-/// Reads `text`. On a thread of its own, since how deep the parser goes depends on the text.
+/// Compiles `text`, on a thread with a large stack: the depth of the parser depends on the text.
 pub(super) fn compile_expression(text: &str) -> Result<CompiledExpression, CompileError> {
     if text.len() > EXPRESSION_MAX_BYTES {
         return Err(error_at_start(format!(
             "is longer than {EXPRESSION_MAX_BYTES} bytes"
         )));
     }
-    let read = thread::scope(|scope| {
-        let reader = thread::Builder::new()
+
+    let outcome = thread::scope(|scope| {
+        let builder = thread::Builder::new()
             .name("expression".to_owned())
             .stack_size(STACK_BYTES);
-        let reader = reader.spawn_scoped(scope, || {
+        let compiler = builder.spawn_scoped(scope, || {
             crate::panics::contain_panic(|| parse_and_check(text))
         });
-        reader.map(thread::ScopedJoinHandle::join)
+        compiler.map(thread::ScopedJoinHandle::join)
     });
-    match read {
-        Ok(Ok(Ok(program))) => program,
-        Ok(Ok(Err(_)) | Err(_)) => Err(error_at_start("cannot be read".to_owned())),
-        Err(error) => Err(error_at_start(format!("cannot be read now: {error}"))),
+    match outcome {
+        Ok(Ok(Ok(compiled))) => compiled,
+        Ok(Ok(Err(_)) | Err(_)) => Err(error_at_start("cannot be compiled".to_owned())),
+        Err(error) => Err(error_at_start(format!("cannot be compiled now: {error}"))),
     }
 }
 
@@ -83,40 +83,44 @@ fn parse_and_check(text: &str) -> Result<CompiledExpression, CompileError> {
     let (parsed, source) = parser
         .parse_with_source_info(text)
         .map_err(|errors| first_parse_error(text, &errors))?;
+
     if nesting_depth(&parsed) > DEPTH_MAX {
         return Err(error_at_start(format!(
             "is nested more than {DEPTH_MAX} deep"
         )));
     }
-    let mut reader = ExpressionChecker {
+
+    let mut checker = ExpressionChecker {
         source: &source,
         scopes: Vec::new(),
         patterns: Vec::new(),
-        reads: Vec::new(),
+        variables: Vec::new(),
     };
-    let metered = reader.meter_node(parsed)?;
+    let metered = checker.meter_node(parsed)?;
     let ExpressionChecker {
-        patterns, reads, ..
-    } = reader;
+        patterns,
+        variables,
+        ..
+    } = checker;
     Ok(CompiledExpression {
         text: text.to_owned(),
         metered,
         patterns: patterns.into(),
-        reads,
+        variables,
     })
 }
 
-/// The first of the parser's complaints.
+/// Converts the first error of the parser.
 fn first_parse_error(text: &str, errors: &ParseErrors) -> CompileError {
     let Some(first) = errors.errors.first() else {
-        return error_at_start("is no expression".to_owned());
+        return error_at_start("is not an expression".to_owned());
     };
-    // Without a place it is the parser that gave up.
+    // An error without a position means that the parser gave up at its depth limit.
     if first.pos.0 < 1 || first.msg.contains("Recursion limit") {
         return error_at_start(format!("is nested more than {BRACKETS_MAX} deep"));
     }
-    let place = |number: isize| usize::try_from(number).unwrap_or(1).max(1);
-    let (line, column) = (place(first.pos.0), place(first.pos.1));
+    let from_one = |number: isize| usize::try_from(number).unwrap_or(1).max(1);
+    let (line, column) = (from_one(first.pos.0), from_one(first.pos.1));
     CompileError {
         line,
         column,
@@ -132,7 +136,7 @@ fn error_at_start(detail: String) -> CompileError {
     }
 }
 
-/// How deep evaluating `node` nests. A path such as `data.a.b` is one step.
+/// Returns the nesting depth of evaluating `node`. A path such as `data.a.b` counts as one step.
 fn nesting_depth(node: &IdedExpr) -> usize {
     let deepest = match &node.expr {
         Expr::Select(_) if is_path(node) => 0,
@@ -171,7 +175,7 @@ fn nesting_depth(node: &IdedExpr) -> usize {
     1 + deepest
 }
 
-/// Whether `node` is a name, or members of one.
+/// Tells if `node` is a name, or a chain of members of a name.
 fn is_path(node: &IdedExpr) -> bool {
     match &node.expr {
         Expr::Ident(_) => true,
@@ -186,17 +190,18 @@ fn is_path(node: &IdedExpr) -> bool {
     }
 }
 
-/// Checks and meters an expression, part by part.
+/// Walk over an expression that checks and meters each part.
 struct ExpressionChecker<'s> {
     source: &'s SourceInfo,
-    /// The variables of the loops around, innermost last.
+    /// Variables of the enclosing loops, innermost last.
     scopes: Vec<String>,
     patterns: Vec<regex::Regex>,
-    reads: Vec<&'static str>,
+    /// Variables of the event that the expression reads, each once.
+    variables: Vec<&'static str>,
 }
 
 impl ExpressionChecker<'_> {
-    /// `node` such that it reports its value, and each of its parts does.
+    /// Wraps `node` and each of its parts so that it reports its value to the meter.
     fn meter_node(&mut self, node: IdedExpr) -> Result<IdedExpr, CompileError> {
         let id = node.id;
         let expr = match node.expr {
@@ -232,17 +237,17 @@ impl ExpressionChecker<'_> {
                 }
                 Expr::Map(map)
             }
-            // What it goes over and what it makes is reported within it.
+            // The range and the results of a loop are reported inside the loop.
             Expr::Comprehension(loops) => {
                 return Ok(IdedExpr {
                     id,
                     expr: Expr::Comprehension(Box::new(self.meter_comprehension(*loops)?)),
                 });
             }
-            Expr::Struct(made) => {
-                return Err(self.error_at(id, format!("there is no type {:?}", made.type_name)));
+            Expr::Struct(literal) => {
+                return Err(self.error_at(id, format!("unknown type {:?}", literal.type_name)));
             }
-            Expr::Unspecified => return Err(self.error_at(id, "is no expression".to_owned())),
+            Expr::Unspecified => return Err(self.error_at(id, "is not an expression".to_owned())),
         };
         Ok(wrap_in_report(IdedExpr { id, expr }))
     }
@@ -262,7 +267,7 @@ impl ExpressionChecker<'_> {
         } = call;
         let is_operator = !func_name.starts_with(|first: char| first.is_ascii_alphabetic());
         if !is_operator && !FUNCTIONS.contains(&func_name.as_str()) {
-            return Err(self.error_at(id, format!("there is no function {func_name:?}")));
+            return Err(self.error_at(id, format!("unknown function {func_name:?}")));
         }
         if func_name == "matches" {
             return self.compile_matches(id, target.map(|target| *target), args);
@@ -278,30 +283,33 @@ impl ExpressionChecker<'_> {
         })
     }
 
-    /// A call of `matches` becomes one that names a pattern which is compiled already: compiling
-    /// one takes longer than most expressions, and one that comes from an event could take for
-    /// ever.
+    /// Compiles the pattern of a call of `matches`, and replaces the pattern by its number.
+    /// Compiling a pattern takes longer than most evaluations, and a pattern from an event could
+    /// take very long.
     fn compile_matches(
         &mut self,
         id: u64,
         target: Option<IdedExpr>,
         args: Vec<IdedExpr>,
     ) -> Result<CallExpr, CompileError> {
-        let mut all: Vec<_> = target.into_iter().chain(args).collect();
-        let (Some(pattern), Some(text), None) = (all.pop(), all.pop(), all.pop()) else {
+        // The text stands before the call or is its first argument; the pattern comes last.
+        let mut operands: Vec<_> = target.into_iter().chain(args).collect();
+        let (Some(pattern), Some(text), None) = (operands.pop(), operands.pop(), operands.pop())
+        else {
             return Err(self.error_at(id, "matches takes a text and a pattern".to_owned()));
         };
         let Expr::Literal(LiteralValue::String(literal)) = &pattern.expr else {
             return Err(self.error_at(
                 pattern.id,
-                "the pattern of matches is to be written out".to_owned(),
+                "the pattern of matches must be a string literal".to_owned(),
             ));
         };
-        let built = RegexBuilder::new(literal.inner())
+
+        let regex = RegexBuilder::new(literal.inner())
             .size_limit(PATTERN_BYTES)
             .dfa_size_limit(PATTERN_BYTES * 8)
             .build();
-        let why = |error: regex::Error| match error {
+        let describe = |error: regex::Error| match error {
             regex::Error::CompiledTooBig(_) => "the pattern of matches is too large".to_owned(),
             other => format!("the pattern of matches is wrong: {other}")
                 .chars()
@@ -309,14 +317,15 @@ impl ExpressionChecker<'_> {
                 .collect(),
         };
         self.patterns
-            .push(built.map_err(|error| self.error_at(pattern.id, why(error)))?);
+            .push(regex.map_err(|error| self.error_at(pattern.id, describe(error)))?);
+
         let number = CelInt::from(self.patterns.len() as i64 - 1);
         let number = IdedExpr {
             id: pattern.id,
             expr: Expr::Literal(LiteralValue::Int(number)),
         };
         Ok(CallExpr {
-            func_name: MATCHES.to_owned(),
+            func_name: MATCHES_FUNCTION.to_owned(),
             target: None,
             args: vec![self.meter_node(text)?, number],
         })
@@ -330,7 +339,7 @@ impl ExpressionChecker<'_> {
         self.scopes.push(loops.iter_var.clone());
         let loop_step = self.meter_loop_step(loops.loop_step, &loops.accu_var);
         self.scopes.pop();
-        // The rest is the macro's own, and small.
+        // The parser's macro made the other parts, and they cost little.
         Ok(ComprehensionExpr {
             iter_range,
             loop_step: loop_step?,
@@ -338,26 +347,36 @@ impl ExpressionChecker<'_> {
         })
     }
 
-    /// Meters what the macro was given within the step that the macro made: the evaluator knows
-    /// steps by their form.
-    fn meter_loop_step(&mut self, node: IdedExpr, result: &str) -> Result<IdedExpr, CompileError> {
-        if is_name(&node, result) {
+    /// Meters the author's parts inside the loop step that the parser's macro made. The macro's own
+    /// calls stay as they are, because the evaluator recognizes them by their form.
+    fn meter_loop_step(
+        &mut self,
+        node: IdedExpr,
+        accumulator: &str,
+    ) -> Result<IdedExpr, CompileError> {
+        if is_name(&node, accumulator) {
             return Ok(node);
         }
         let IdedExpr { id, expr } = node;
         match expr {
-            Expr::Call(mut call) if call.args.iter().any(|arg| mentions(arg, result)) => {
+            Expr::Call(mut call)
+                if call
+                    .args
+                    .iter()
+                    .any(|arg| uses_accumulator(arg, accumulator)) =>
+            {
                 for arg in &mut call.args {
-                    let given = std::mem::take(arg);
-                    *arg = match given.expr {
+                    let original = std::mem::take(arg);
+                    let id = original.id;
+                    *arg = match original.expr {
                         Expr::List(mut list) if call.func_name == operators::ADD => {
                             list.elements = self.meter_nodes(list.elements)?;
                             IdedExpr {
-                                id: given.id,
+                                id,
                                 expr: Expr::List(list),
                             }
                         }
-                        expr => self.meter_loop_step(IdedExpr { id: given.id, expr }, result)?,
+                        expr => self.meter_loop_step(IdedExpr { id, expr }, accumulator)?,
                     };
                 }
                 Ok(IdedExpr {
@@ -383,31 +402,29 @@ impl ExpressionChecker<'_> {
         }
     }
 
-    /// Checks that the variable or type `name` exists, and notes that it is read.
+    /// Checks that the variable or type `name` exists, and records that a variable is read.
     fn check_name(&mut self, id: u64, name: &str) -> Result<(), CompileError> {
         if self.scopes.iter().any(|scope| scope == name) {
             return Ok(());
         }
         let name = name.trim_start_matches('.');
         if let Some(variable) = VARIABLES.into_iter().find(|variable| *variable == name) {
-            if !self.reads.contains(&variable) {
-                self.reads.push(variable);
+            if !self.variables.contains(&variable) {
+                self.variables.push(variable);
             }
             return Ok(());
         }
-        let known = TYPES.contains(&name);
-        known.then_some(()).ok_or_else(|| {
-            self.error_at(
-                id,
-                format!(
-                    "there is no variable {name:?}, only {}",
-                    VARIABLES.join(", ")
-                ),
-            )
-        })
+        if TYPES.contains(&name) {
+            return Ok(());
+        }
+        let variables = VARIABLES.join(", ");
+        Err(self.error_at(
+            id,
+            format!("unknown variable {name:?}; the variables are {variables}"),
+        ))
     }
 
-    /// What is wrong with the part `id`.
+    /// Returns an error with the line and column of the part `id`.
     fn error_at(&self, id: u64, detail: String) -> CompileError {
         let start = self
             .source
@@ -415,13 +432,8 @@ impl ExpressionChecker<'_> {
             .map_or(0, |(start, _)| start as usize);
         let before: String = self.source.source.chars().take(start).collect();
         let line = before.matches('\n').count() + 1;
-        let column = before
-            .rsplit('\n')
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .count()
-            + 1;
+        let last_line = before.rsplit('\n').next().unwrap_or_default();
+        let column = last_line.chars().count() + 1;
         CompileError {
             line,
             column,
@@ -435,7 +447,7 @@ fn wrap_in_report(node: IdedExpr) -> IdedExpr {
     IdedExpr {
         id,
         expr: Expr::Call(CallExpr {
-            func_name: REPORT.to_owned(),
+            func_name: REPORT_FUNCTION.to_owned(),
             target: None,
             args: vec![node],
         }),
@@ -443,14 +455,18 @@ fn wrap_in_report(node: IdedExpr) -> IdedExpr {
 }
 
 fn is_name(node: &IdedExpr, name: &str) -> bool {
-    matches!(&node.expr, Expr::Ident(given) if given == name)
+    matches!(&node.expr, Expr::Ident(ident) if ident == name)
 }
 
-/// Whether `node` is a macro's own: `name`, which no text can write, or an operator that takes it.
-fn mentions(node: &IdedExpr, name: &str) -> bool {
+/// Tells if the parser's macro made `node`: the accumulator itself, whose name no text can write,
+/// or a call that takes it.
+fn uses_accumulator(node: &IdedExpr, accumulator: &str) -> bool {
     match &node.expr {
-        Expr::Call(call) => call.args.iter().any(|arg| mentions(arg, name)),
-        Expr::Ident(given) => given == name,
+        Expr::Call(call) => call
+            .args
+            .iter()
+            .any(|arg| uses_accumulator(arg, accumulator)),
+        Expr::Ident(ident) => ident == accumulator,
         Expr::Unspecified
         | Expr::Comprehension(_)
         | Expr::List(_)

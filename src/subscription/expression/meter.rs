@@ -1,16 +1,16 @@
-//! What an evaluation may cost: each part of a metered expression reports its value before that is
-//! used, and one that has cost too much is broken off.
+//! Budget of an evaluation: each part of a metered expression reports its value before the value is
+//! used, and an evaluation that exceeds its budget is aborted.
 //!
-//! A unit is about 100 ns. Every part costs [`STEP`]; a value as many units as it has values in it,
-//! and one more for each [`BYTES_A_UNIT`] of text: that is what copying or comparing it takes. A
-//! loop reports what it goes over before it begins, so a loop in a loop pays for every round. So
-//! memory is bounded by the same number.
+//! A unit is about 100 ns. Every part costs [`STEP_COST`]. A value costs one unit for each value in
+//! it, and one more for each [`BYTES_PER_UNIT`] bytes of text: copying or comparing it takes about
+//! this time. A loop reports its range before it begins, so an inner loop pays again for each item
+//! of the outer loop. The same budget bounds memory.
 //!
-//! Reading the event costs the same units, from a budget of its own, and the evaluation may cost
-//! [`BUDGET`] and a few times what reading did: all of a large body can be looked through once and
-//! sent on, but nothing is looked through for each part of it.
+//! Reading the event costs the same units, from a budget of its own. The evaluation may spend
+//! [`EVALUATION_BUDGET`] and a few times the units that reading took. So an expression can pass
+//! over a large body once and send it on, but not pass over the whole body for each part of it.
 //!
-//! Breaking off unwinds instead of being an error, since `||`, `&&` and `exists` pass over errors
+//! An abort unwinds instead of returning an error, because `||`, `&&` and `exists` ignore errors
 //! and would go on.
 
 use std::cell::{Cell, RefCell};
@@ -26,66 +26,81 @@ use regex::Regex;
 
 use crate::panics;
 
-/// The budget of reading what an expression reads of one event: almost any JSON of a megabyte fits.
+/// Budget of reading the variables of one event: almost any JSON of a megabyte fits.
 const READING_BUDGET: u64 = 1_000_000;
-/// The budget of one evaluation, about 10 ms: all subscriptions are asked on one thread, one after
-/// the other.
+/// Budget of one evaluation, about 10 ms: one thread evaluates the filters of all subscriptions.
 const EVALUATION_BUDGET: u64 = 100_000;
-/// What an evaluation may cost beside that, for each unit that reading did. Making a body that
-/// holds all of `data` takes two.
+/// Additional units of the evaluation for each unit that reading took. A body that holds all of
+/// `data` needs two.
 const EVALUATION_UNITS_PER_READ: u64 = 3;
-/// What each part costs beside its value: names are looked up and functions found by name.
+/// Units for each part besides its value: variables and functions are looked up by name.
 const STEP_COST: u64 = 8;
-/// What an object costs beside what is in it: it has a table.
+/// Units for an object besides its members: it has a hash table.
 const TABLE_COST: u64 = 4;
+/// Bytes of text that cost one unit.
 const BYTES_PER_UNIT: usize = 16;
 
-/// The function that a part reports its value by, and the one that looks for a compiled pattern. No
-/// text can name them.
-pub(super) const REPORT: &str = "@report";
-pub(super) const MATCHES: &str = "@matches";
+/// Function that reports the value of a part. No text can call it, because of the `@`.
+pub(super) const REPORT_FUNCTION: &str = "@report";
+
+/// Function that matches a text against a compiled pattern. No text can call it, because of the
+/// `@`.
+pub(super) const MATCHES_FUNCTION: &str = "@matches";
 
 thread_local! {
-    static LEFT: Cell<u64> = const { Cell::new(0) };
+    static UNITS_LEFT: Cell<u64> = const { Cell::new(0) };
     static PATTERNS: RefCell<Arc<[Regex]>> = RefCell::default();
 }
 
-/// Why an evaluation came to no value and no error.
+/// Abort of an evaluation that returned neither a value nor an error.
 pub(super) enum MeterError {
-    /// It cost too much.
+    /// The evaluation exceeded its budget.
     OverBudget,
-    /// It panicked.
+    /// The evaluation panicked, which is a bug.
     Panicked,
 }
 
-/// What expressions can use: CEL's standard library, and how they are metered.
+/// Builds the environment of expressions: CEL's standard library and the functions of the meter.
 pub(super) fn metered_env() -> Env {
     let mut env = Env::default().with_optional_support(false).with_stdlib();
-    let unique = "names that nothing else has";
-    env.add_overload(REPORT, REPORT, vec![DYN_TYPE], report_value)
-        .expect(unique);
-    env.add_overload(MATCHES, MATCHES, vec![STRING_TYPE, INT_TYPE], match_pattern)
-        .expect(unique);
+    let unique = "no other function has this name";
+    env.add_overload(
+        REPORT_FUNCTION,
+        REPORT_FUNCTION,
+        vec![DYN_TYPE],
+        report_value,
+    )
+    .expect(unique);
+    env.add_overload(
+        MATCHES_FUNCTION,
+        MATCHES_FUNCTION,
+        vec![STRING_TYPE, INT_TYPE],
+        match_pattern,
+    )
+    .expect(unique);
     env
 }
 
-/// Runs `read`, and `evaluate` with what it read, each with a budget of its own. `evaluate` knows
-/// `patterns` by their places.
+/// Runs `read`, then `evaluate` on its result, each with a budget of its own. Calls of `matches` in
+/// `evaluate` refer to `patterns` by index.
 pub(super) fn run_within_budget<R, T, E>(
     patterns: &Arc<[Regex]>,
     read: impl FnOnce() -> Result<R, E>,
     evaluate: impl FnOnce(R) -> Result<T, E>,
 ) -> Result<Result<T, E>, MeterError> {
     PATTERNS.replace(Arc::clone(patterns));
-    let done = panics::contain_panic(|| {
-        LEFT.set(READING_BUDGET);
+    let outcome = panics::contain_panic(|| {
+        UNITS_LEFT.set(READING_BUDGET);
         let input = read()?;
-        LEFT.set(EVALUATION_BUDGET + EVALUATION_UNITS_PER_READ * (READING_BUDGET - LEFT.get()));
+
+        let units_read = READING_BUDGET - UNITS_LEFT.get();
+        UNITS_LEFT.set(EVALUATION_BUDGET + EVALUATION_UNITS_PER_READ * units_read);
         evaluate(input)
     });
     PATTERNS.take();
-    done.map_err(|_| {
-        if LEFT.get() == 0 {
+    outcome.map_err(|_| {
+        // Only `spend` sets the units to zero, right before it unwinds.
+        if UNITS_LEFT.get() == 0 {
             MeterError::OverBudget
         } else {
             MeterError::Panicked
@@ -93,23 +108,23 @@ pub(super) fn run_within_budget<R, T, E>(
     })
 }
 
-/// Takes `units` from what is left of the budget, and breaks off when there is too little.
+/// Takes `units` from the budget. Unwinds when the budget is used up.
 pub(super) fn spend(units: u64) {
-    match LEFT.get().checked_sub(units) {
-        Some(left) if left > 0 => LEFT.set(left),
+    match UNITS_LEFT.get().checked_sub(units) {
+        Some(left) if left > 0 => UNITS_LEFT.set(left),
         _ => {
-            LEFT.set(0);
-            panic::resume_unwind(Box::new("too costly"));
+            UNITS_LEFT.set(0);
+            panic::resume_unwind(Box::new("evaluation budget exceeded"));
         }
     }
 }
 
-/// What a text of `bytes` costs.
+/// Spends the units for a text of `bytes` bytes.
 pub(super) fn spend_text(bytes: usize) {
     spend(1 + (bytes / BYTES_PER_UNIT) as u64);
 }
 
-/// What an object costs beside its members.
+/// Spends the units for an object, without its members.
 pub(super) fn spend_table() {
     spend(TABLE_COST);
 }
@@ -125,7 +140,7 @@ fn report_value<'b, 'v>(
     Ok(value)
 }
 
-/// Spends what `value` costs with all that is in it.
+/// Spends the units for `value` and all values in it.
 fn spend_value(value: &(dyn Val + '_)) {
     if let Some(text) = value.downcast_ref::<CelString<'_>>() {
         spend_text(text.inner().len());
@@ -147,8 +162,8 @@ fn spend_value(value: &(dyn Val + '_)) {
     }
 }
 
-/// Whether a text matches the pattern of that number. Matching takes at most the product of both
-/// lengths.
+/// Matches a text against the compiled pattern with the given number. Spends first: matching takes
+/// at most the product of both lengths.
 fn match_pattern<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let [text, number] = &arguments[..] else {
         return Err(ExecutionError::MissingArgumentOrTarget);
@@ -160,12 +175,12 @@ fn match_pattern<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v
     let (Some(text), Some(number)) = (text, number) else {
         return Err(ExecutionError::MissingArgumentOrTarget);
     };
-    let found = PATTERNS.with_borrow(|patterns| {
+    let is_match = PATTERNS.with_borrow(|patterns| {
         let pattern = patterns.get(number)?;
         spend_text(text.len().saturating_mul(1 + pattern.as_str().len() / 2));
         Some(pattern.is_match(text))
     });
-    found
-        .map(|found| CowVal::owned(CelBool::from(found)))
+    is_match
+        .map(|is_match| CowVal::owned(CelBool::from(is_match)))
         .ok_or(ExecutionError::MissingArgumentOrTarget)
 }

@@ -1,19 +1,19 @@
-//! Filters and transforms: CEL expressions that say which events are wanted, and what is sent of
-//! them.
+//! Filters and transforms: CEL expressions that select events, and that build the body of a
+//! delivery.
 //!
 //! ```text
 //! text ──parse──> AST ──check──> known names, bounded depth, patterns of matches() compiled
-//!                  └──meter──> every part that costs something reports it ──evaluate──> value, or broken off
+//!                  └──meter──> each part reports its cost ──evaluate──> value, or over budget
 //! ```
 //!
-//! An expression sees the members of the delivery's body: `event`, `timestamp` (a string),
-//! `user_id`, `data`, `entity`, `late`. CEL always ends, but a short expression can ask for more
-//! time and memory than a node has; so each evaluation has a budget. It grows with what is read of
-//! the event, and no faster.
+//! An expression reads the members of the standard body: `event`, `timestamp` (a string),
+//! `user_id`, `data`, `entity`, `late`. Every CEL expression terminates, but a short one can ask
+//! for more time and memory than a node has. So each evaluation has a budget, which grows only with
+//! the size of the variables that the expression reads.
 //!
-//! Whole numbers of JSON up to 64 bits keep every digit. Numbers with a fraction or an exponent,
-//! and longer ones, are doubles here: they keep about 15 digits, and a transform writes `1.50` as
-//! `1.5`. A body without a transform keeps all.
+//! Whole numbers of JSON up to 64 bits keep every digit. Other numbers (longer, with a fraction or
+//! with an exponent) become doubles: they keep about 15 digits, and a transform writes `1.50` as
+//! `1.5`. A body without a transform keeps all digits.
 
 mod check;
 mod meter;
@@ -32,113 +32,110 @@ use self::meter::MeterError;
 use super::envelope;
 use crate::event::Record;
 
-/// The longest expression, in bytes.
+/// Longest text of an expression, in bytes.
 pub const EXPRESSION_MAX_BYTES: usize = 4_096;
-/// The longest body that a transform makes, in bytes.
+/// Longest body that a transform may make, in bytes.
 pub const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// CEL without the library of optional values, whose macros can make a long program of a short
-/// text.
+/// CEL environment without optional values, whose macros can expand a short text into a long
+/// program.
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(meter::metered_env()));
 
-/// An expression that is refused, and where it is wrong.
+/// Error in the text of an expression, with its position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {detail}")]
 pub struct CompileError {
-    /// The line, from 1.
+    /// Line of the error, from 1.
     pub line: usize,
-    /// The column, from 1, in characters.
+    /// Column of the error in characters, from 1.
     pub column: usize,
-    /// What is wrong there.
+    /// Description of the error, without its position.
     pub detail: String,
 }
 
-/// An expression that came to nothing for an event. Says nothing of what is in the event.
+/// Failure to evaluate an expression for an event. The text never quotes values of the event, which
+/// may be confidential.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct EvaluationError(pub String);
 
-/// Says which events are wanted. Cheap to clone.
+/// Expression that selects the events to deliver. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Filter(Arc<CompiledExpression>);
+pub struct FilterExpression(Arc<CompiledExpression>);
 
-/// Makes the body of a delivery. Cheap to clone.
+/// Expression that builds the body of a delivery. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct TransformExpression(Arc<CompiledExpression>);
 
-/// An expression that was checked and can be evaluated.
+/// Expression that was checked and metered.
 struct CompiledExpression {
-    /// As it was given.
+    /// Text of the expression as its author wrote it.
     text: String,
     metered: IdedExpr,
-    /// What its calls of `matches` look for.
+    /// Compiled patterns of the calls of `matches`.
     patterns: Arc<[Regex]>,
-    /// The variables that it reads.
-    reads: Vec<&'static str>,
+    /// Variables that the expression reads, each once.
+    variables: Vec<&'static str>,
 }
 
-impl Filter {
-    /// Reads `text`.
+impl FilterExpression {
+    /// Compiles the text of a filter.
     ///
     /// # Errors
-    /// [`CompileError`] when it is no expression, or names what does not exist.
+    /// [`CompileError`] when `text` is not an expression, or names an unknown variable or function.
     pub fn compile(text: &str) -> Result<Self, CompileError> {
-        check::compile_expression(text).map(|program| Self(Arc::new(program)))
+        check::compile_expression(text).map(|compiled| Self(Arc::new(compiled)))
     }
 
-    /// As it was given.
+    /// Returns the expression as its author wrote it.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0.text
     }
 
-    /// Whether it lets `record` through.
+    /// Tells if the filter selects `record`.
     ///
     /// # Errors
-    /// [`Failed`] when it cannot say: something is missing, or what it comes to is neither true nor
-    /// false.
+    /// [`EvaluationError`] when a member is missing, the value is neither true nor false, or the
+    /// budget is exceeded.
     pub fn admits(&self, record: &Record) -> Result<bool, EvaluationError> {
         self.0.evaluate(record, |value| {
-            let verdict = value
-                .downcast_ref::<CelBool>()
-                .map(|verdict| *verdict.inner());
-            verdict.ok_or_else(|| {
-                EvaluationError(format!(
-                    "comes to a {}, not to true or false",
-                    value.get_type().name()
-                ))
+            let is_selected = value.downcast_ref::<CelBool>().map(|value| *value.inner());
+            is_selected.ok_or_else(|| {
+                let found = value.get_type().name();
+                EvaluationError(format!("evaluates to a {found}, not to true or false"))
             })
         })
     }
 }
 
 impl TransformExpression {
-    /// Reads `text`.
+    /// Compiles the text of a transform.
     ///
     /// # Errors
-    /// As [`Filter::compile`].
+    /// The same as [`FilterExpression::compile`].
     pub fn compile(text: &str) -> Result<Self, CompileError> {
-        check::compile_expression(text).map(|program| Self(Arc::new(program)))
+        check::compile_expression(text).map(|compiled| Self(Arc::new(compiled)))
     }
 
-    /// As it was given.
+    /// Returns the expression as its author wrote it.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0.text
     }
 
-    /// The body that it makes for `record`: one JSON text, in which the members of objects stand in
-    /// the order of their names, so that every attempt sends the same.
+    /// Builds the body for `record`: one JSON text. Members of objects are sorted by name, so that
+    /// every attempt sends the same bytes.
     ///
     /// # Errors
-    /// [`Failed`] when it makes none.
-    pub fn body(&self, record: &Record) -> Result<Vec<u8>, EvaluationError> {
+    /// [`EvaluationError`] when the evaluation fails or its value has no JSON form.
+    pub fn render_body(&self, record: &Record) -> Result<Vec<u8>, EvaluationError> {
         self.0.evaluate(record, values::value_to_json)
     }
 }
 
 impl CompiledExpression {
-    /// What `then` makes of the value for `record`.
+    /// Evaluates the expression for `record`, and calls `then` with the value.
     fn evaluate<T>(
         &self,
         record: &Record,
@@ -147,7 +144,7 @@ impl CompiledExpression {
         let evaluated = envelope::with_envelope_parts(record, |parts| {
             let read = || {
                 let mut context = Context::with_env(Arc::clone(&ENV));
-                for name in &self.reads {
+                for name in &self.variables {
                     context.add_variable_as_val(*name, values::read_variable(name, record, parts)?);
                 }
                 Ok(context)
@@ -158,19 +155,20 @@ impl CompiledExpression {
                 then(value.as_ref())
             })
         });
-        evaluated.unwrap_or_else(|broken| {
-            Err(EvaluationError(match broken {
+        evaluated.unwrap_or_else(|abort| {
+            Err(EvaluationError(match abort {
                 MeterError::OverBudget => {
-                    "takes too much time or memory for this event, and was broken off".to_owned()
+                    "exceeds the time and memory budget for this event".to_owned()
                 }
                 MeterError::Panicked => "could not be evaluated".to_owned(),
             }))
         })
     }
 
-    /// What is said of `error`: what the expression asked for, never what it found.
+    /// Describes `error` in terms of the expression, without values of the event.
     fn describe_failure(&self, error: &ExecutionError) -> EvaluationError {
-        let own = |name: &str| {
+        // Only names from the expression are quoted; others may be values of the event.
+        let quote_own = |name: &str| {
             if self.text.contains(name) {
                 format!(" {name:?}")
             } else {
@@ -179,10 +177,8 @@ impl CompiledExpression {
         };
         EvaluationError(match error {
             ExecutionError::NoSuchKey(key) => {
-                format!(
-                    "there is no member{}; use has() for what can be missing",
-                    own(key)
-                )
+                let name = quote_own(key);
+                format!("there is no member{name}; test optional members with has()")
             }
             ExecutionError::NoSuchOverload(overload) => {
                 let types = overload.argument_types().join(", ");
@@ -190,9 +186,9 @@ impl CompiledExpression {
                 format!("{function:?} cannot be applied to {types}")
             }
             ExecutionError::UnexpectedType { got, want } => {
-                format!("a {got} stands where a {want} was expected")
+                format!("found a {got} where a {want} was expected")
             }
-            ExecutionError::UndeclaredReference(name) => format!("there is no{}", own(name)),
+            ExecutionError::UndeclaredReference(name) => format!("unknown name{}", quote_own(name)),
             ExecutionError::IndexOutOfBounds(_) => {
                 "a list has fewer items than the expression asks for".to_owned()
             }
@@ -201,17 +197,19 @@ impl CompiledExpression {
             }
             ExecutionError::Overflow(..) => "a number became too large".to_owned(),
             ExecutionError::DuplicateKey(_) => {
-                "makes an object with two members of one name".to_owned()
+                "makes an object with two members of the same name".to_owned()
             }
             ExecutionError::ValuesNotComparable(..) => {
-                "compares what cannot be compared".to_owned()
+                "compares values that cannot be compared".to_owned()
             }
-            ExecutionError::UnsupportedKeyType(_) => "uses as a name what cannot be one".to_owned(),
+            ExecutionError::UnsupportedKeyType(_) => {
+                "uses a value as a member name that cannot be one".to_owned()
+            }
             ExecutionError::FunctionError { function, .. } => {
-                format!("{function}() cannot take what it was given")
+                format!("{function}() does not accept this value")
             }
-            // Foreign and growing; what others say can hold values of the event.
-            _ => "an operation cannot be applied to what it was given".to_owned(),
+            // The enum is foreign and grows; texts of other variants may hold values of the event.
+            _ => "an operation does not accept this value".to_owned(),
         })
     }
 }

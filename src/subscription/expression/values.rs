@@ -1,4 +1,4 @@
-//! From JSON to the values of an expression, and back.
+//! Conversion between JSON and the values of expressions.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -15,12 +15,12 @@ use super::super::envelope::EnvelopeParts;
 use super::{BODY_MAX_BYTES, EvaluationError, meter};
 use crate::event::Record;
 
-/// What an expression can read.
+/// Variables that an expression can read: the members of the standard body.
 pub(super) const VARIABLES: [&str; 6] = ["event", "timestamp", "user_id", "data", "entity", "late"];
 
 type BoxedValue<'v> = Box<dyn Val + 'v>;
 
-/// The variable `name` for `record`, whose payload has `parts`.
+/// Returns the value of the variable `name` for `record`, whose payload has `parts`.
 pub(super) fn read_variable<'v>(
     name: &str,
     record: &'v Record,
@@ -54,17 +54,19 @@ pub(super) fn read_variable<'v>(
 
 fn value_from_json<'v>(json: &'v str, name: &str) -> Result<BoxedValue<'v>, EvaluationError> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    // What serde_json says can hold parts of the event.
-    let cannot = |_| {
+    // The error of serde_json is dropped, because its text can hold values of the event.
+    let unsupported = |_| {
         EvaluationError(format!(
-            "{name} holds a number, a text or a depth that no expression can"
+            "{name} holds a number, a text or a nesting that expressions do not support"
         ))
     };
-    JsonVisitor.deserialize(&mut deserializer).map_err(cannot)
+    JsonVisitor
+        .deserialize(&mut deserializer)
+        .map_err(unsupported)
 }
 
-/// A whole number, which is unsigned only where it has to be, so that `n == 1` and `n + 1` mean
-/// what they say.
+/// Converts a whole number, to a signed value if it fits: CEL does not mix signed and unsigned
+/// operands, and literals such as the 1 in `n + 1` are signed.
 fn integer_value<'v>(number: u64) -> BoxedValue<'v> {
     match i64::try_from(number) {
         Ok(number) => Box::new(CelInt::from(number)),
@@ -72,7 +74,7 @@ fn integer_value<'v>(number: u64) -> BoxedValue<'v> {
     }
 }
 
-/// Reads one JSON value; texts without escapes are borrowed.
+/// Visitor that reads one JSON value and spends its cost. Texts without escapes are borrowed.
 struct JsonVisitor;
 
 impl<'v> DeserializeSeed<'v> for JsonVisitor {
@@ -148,7 +150,7 @@ impl<'v> Visitor<'v> for JsonVisitor {
     }
 }
 
-/// The JSON text of `value`.
+/// Encodes `value` as JSON text.
 pub(super) fn value_to_json(value: &(dyn Val + '_)) -> Result<Vec<u8>, EvaluationError> {
     let mut json = Vec::new();
     write_value(&mut json, value)?;
@@ -172,7 +174,7 @@ fn write_value(json: &mut Vec<u8>, value: &(dyn Val + '_)) -> Result<(), Evaluat
     {
         if !number.is_finite() {
             return Err(EvaluationError(
-                "makes a number that is infinite or none, which JSON has not".to_owned(),
+                "makes an infinite or undefined number, which JSON cannot hold".to_owned(),
             ));
         }
         write_json(json, &number);
@@ -184,13 +186,18 @@ fn write_value(json: &mut Vec<u8>, value: &(dyn Val + '_)) -> Result<(), Evaluat
         json.extend_from_slice(b"null");
     } else {
         return Err(EvaluationError(format!(
-            "makes a {}, which JSON has not",
+            "makes a {}, which JSON cannot hold",
             value.get_type().name()
         )));
     }
-    let fits = json.len() <= BODY_MAX_BYTES;
-    fits.then_some(())
-        .ok_or_else(|| EvaluationError(format!("makes a body of more than {BODY_MAX_BYTES} bytes")))
+
+    // Checked after each value, so that a huge body is noticed before it takes much memory.
+    if json.len() > BODY_MAX_BYTES {
+        return Err(EvaluationError(format!(
+            "makes a body of more than {BODY_MAX_BYTES} bytes"
+        )));
+    }
+    Ok(())
 }
 
 fn write_list(json: &mut Vec<u8>, list: &CelList<'_>) -> Result<(), EvaluationError> {
@@ -206,6 +213,7 @@ fn write_list(json: &mut Vec<u8>, list: &CelList<'_>) -> Result<(), EvaluationEr
 }
 
 fn write_map(json: &mut Vec<u8>, map: &CelMap<'_>) -> Result<(), EvaluationError> {
+    // Sorted by name, so that every attempt sends the same bytes.
     let members: BTreeMap<String, _> = map
         .inner()
         .iter()
@@ -213,9 +221,10 @@ fn write_map(json: &mut Vec<u8>, map: &CelMap<'_>) -> Result<(), EvaluationError
         .collect();
     if members.len() < map.inner().len() {
         return Err(EvaluationError(
-            "makes an object with two members of one name".to_owned(),
+            "makes an object with two members of the same name".to_owned(),
         ));
     }
+
     json.push(b'{');
     for (at, (name, value)) in members.into_iter().enumerate() {
         if at > 0 {
@@ -229,7 +238,7 @@ fn write_map(json: &mut Vec<u8>, map: &CelMap<'_>) -> Result<(), EvaluationError
     Ok(())
 }
 
-/// JSON has texts only for names.
+/// Converts `key` to text, the only type of member names in JSON.
 fn member_name(key: &CelMapKey<'_>) -> String {
     match key {
         CelMapKey::Bool(value) => value.inner().to_string(),
@@ -241,5 +250,5 @@ fn member_name(key: &CelMapKey<'_>) -> String {
 
 fn write_json(json: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
     serde_json::to_writer(json, value)
-        .expect("a Vec takes every write, and texts and numbers have a JSON text");
+        .expect("texts and numbers have a JSON form, and writing to a Vec cannot fail");
 }

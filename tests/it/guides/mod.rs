@@ -1,4 +1,4 @@
-//! The guides and the README: served, printed, and true. Their commands and snippets are run as a
+//! The guides and the README: served, printed, and true. Their commands and snippets run as a
 //! person would paste them.
 
 use std::fs;
@@ -10,17 +10,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::commands::{BINARY, DevNode, command_in, folder, hookyard, output_of};
-use crate::test_node::{TestEnv, run};
+use crate::test_node::{TestEnv, run_async};
 
 mod verify;
 
 const RECEIVE: &str = include_str!("../../../src/edge/docs/guide/receive.md");
 const SUBSCRIBE: &str = include_str!("../../../src/edge/docs/guide/subscribe.md");
-const OPERATE: &str = include_str!("../../../src/edge/docs/guide/operate.md");
 
 const VECTORS: &str = include_str!("../vectors.json");
 
-/// The code blocks of `language` in `markdown`, in their order.
+/// Returns the code blocks of `language` in `markdown`, in order.
 fn blocks<'m>(markdown: &'m str, language: &str) -> Vec<&'m str> {
     let start = format!("```{language}\n");
     markdown
@@ -41,8 +40,8 @@ fn has(program: &str) -> bool {
     is_there
 }
 
-/// A development node, and a shell in its folder that has `hookyard` on its path and fails where a
-/// request is refused.
+/// Development node, and a shell in its folder that has `hookyard` on its path and fails on refused
+/// requests.
 struct Terminal {
     folder: TempDir,
     node: DevNode,
@@ -62,7 +61,7 @@ impl Terminal {
         Self { folder, node }
     }
 
-    /// Runs `blocks` as one script, without what would go on for ever.
+    /// Runs `blocks` as one script, without commands that never end.
     fn run(&self, blocks: &[&str]) -> String {
         let address = self
             .node
@@ -170,7 +169,7 @@ until admin $API/dead-letters | grep '"total":1'; do :; done
     );
 }
 
-/// A published vector of Standard Webhooks, signed with an HMAC.
+/// Published vector of Standard Webhooks, signed with an HMAC.
 fn vector() -> Value {
     let all: Value = serde_json::from_str(VECTORS).expect("JSON");
     let standard = all["vectors"]
@@ -181,9 +180,9 @@ fn vector() -> Value {
     standard.expect("one of Standard Webhooks").clone()
 }
 
-/// Runs `program` on `check`, beside a file `name` with `snippet`: what it prints for the vector as
-/// published, with another body, too late, too early, without headers, and beside another secret's
-/// signature.
+/// Runs `program` on `check`, with `snippet` in a file `name` beside it. Returns its output for the
+/// published vector, another body, a time too late and too early, no headers, and the signature of
+/// another secret.
 fn verdicts(program: &str, (name, snippet): (&str, &str), check: &str) -> String {
     let folder = folder();
     fs::write(folder.path().join(name), snippet).expect("writable");
@@ -282,8 +281,8 @@ fn the_rust_of_the_guide_verifies_a_published_delivery() {
 
 #[test]
 fn a_guide_is_a_page_for_browsers_and_markdown_for_others() {
-    run(async {
-        let yard = TestEnv::new(&[]).start().await;
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
         let client = Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
@@ -291,7 +290,7 @@ fn a_guide_is_a_page_for_browsers_and_markdown_for_others() {
             .expect("a client");
         let get = async |path: &str, accept: &str| {
             let request = client
-                .get(format!("{}{path}", yard.base))
+                .get(format!("{}{path}", node.base))
                 .header(ACCEPT, accept);
             let answer = request.send().await.expect("an answer");
             let header = |name| {
@@ -356,7 +355,7 @@ fn a_guide_is_a_page_for_browsers_and_markdown_for_others() {
                 .3
                 .contains("- [operate](operate.md): ")
         );
-        // Links are relative to these.
+        // Folders that the links are relative to.
         for (path, target) in [
             ("/docs/guide", "guide/"),
             ("/docs/guide/operate/", "../operate"),
@@ -373,7 +372,7 @@ fn a_guide_is_a_page_for_browsers_and_markdown_for_others() {
             "{}",
             unknown.3
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
@@ -395,40 +394,4 @@ fn the_command_lists_the_guides_and_prints_one() {
         error.contains("'subscribe'") && error.contains("operate"),
         "{error}"
     );
-}
-
-/// The log lines of the guide had to be looked for by hand when they were reworded.
-#[test]
-fn the_log_lines_of_the_guide_are_those_of_the_code() {
-    let section = OPERATE.split("## Log lines\n").nth(1).expect("the section");
-    let table = section.lines().filter(|line| line.starts_with("| `"));
-    let named: Vec<_> = table
-        .flat_map(|row| {
-            row.split(" | ")
-                .next()
-                .into_iter()
-                .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        })
-        .collect();
-    assert!(named.len() >= 15, "{named:?}");
-    let mut code = String::new();
-    let mut folders = vec![std::path::PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/src"
-    ))];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("readable") {
-            let path = entry.expect("readable").path();
-            match path.extension() {
-                _ if path.is_dir() => folders.push(path),
-                Some(ending) if ending == "rs" => code += &fs::read_to_string(path).expect("UTF-8"),
-                _ => {}
-            }
-        }
-    }
-    let missing: Vec<_> = named
-        .into_iter()
-        .filter(|line| !code.contains(&format!("\"{line}\"")))
-        .collect();
-    assert!(missing.is_empty(), "not in src/: {missing:?}");
 }

@@ -3,7 +3,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-/// `header` gives the value of a header; `body` is the bytes as they arrived; `now` is Unix time in
+/// `header` returns the value of a header; `body` is the body as received; `now` is Unix time in
 /// seconds.
 pub fn is_authentic<'h>(
     secret: &str,

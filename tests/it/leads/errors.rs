@@ -5,19 +5,19 @@ use hookyard::edge::leads::{LEAD_EVENTS, signature::sign_lead_body};
 use serde_json::{Value, json};
 
 use super::{
-    INCOMING, body, data, ground, new_customer, new_lead, refusal, request, send, send_any,
+    INCOMING, body, data, new_customer, new_lead, refusal, request, send, send_any, test_env,
     timeline,
 };
-use crate::test_node::run;
+use crate::test_node::run_async;
 
 #[test]
 fn a_missing_field_is_named_in_the_words_of_the_contract() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
-        let id = new_lead(&yard).await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        let id = new_lead(&node).await;
         let answer = send(
-            &yard,
+            &node,
             &format!("lead/{id}/status/update"),
             "lead_status_update",
             json!({}),
@@ -26,17 +26,17 @@ fn a_missing_field_is_named_in_the_words_of_the_contract() {
         let fault = json!({"field": "data.lead_status", "detail": "lead_status is required"});
         let expected = json!({"detail": "lead_status is required", "code": "validation_failed", "errors": [fault]});
         assert_eq!((answer.status, &answer.body), (400, &expected));
-        assert_eq!(timeline(&yard, "lead", id).await.len(), 1);
-        yard.stop().await;
+        assert_eq!(timeline(&node, "lead", id).await.len(), 1);
+        node.stop().await;
     });
 }
 
 #[test]
-fn what_does_not_exist_is_not_found() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
-        let lead = new_lead(&yard).await;
+fn unknown_ids_are_answered_404() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        let lead = new_lead(&node).await;
         for id in [
             "9999",
             "0",
@@ -47,7 +47,7 @@ fn what_does_not_exist_is_not_found() {
             "99999999999999999999999",
         ] {
             let answer = send(
-                &yard,
+                &node,
                 &format!("lead/{id}/memo/add"),
                 "lead_memo_add",
                 json!({"content": "x"}),
@@ -59,16 +59,16 @@ fn what_does_not_exist_is_not_found() {
                 "{id}"
             );
         }
-        // A lead's id is no pre-lead's.
+        // The id of a lead is not an id of a pre-lead.
         let answer = send(
-            &yard,
+            &node,
             &format!("pre-lead/{lead}/update"),
             "pre_lead_update",
             json!({}),
         )
         .await;
         assert_eq!(refusal(&answer), (404, "not_found", "Pre-lead not found"));
-        let answer = send_any(&yard, "lead_discard", json!({"lead_id": 9999})).await;
+        let answer = send_any(&node, "lead_discard", json!({"lead_id": 9999})).await;
         assert_eq!(refusal(&answer), (404, "not_found", "Lead not found"));
         for who in [
             json!({"customer_id": 9999}),
@@ -81,34 +81,36 @@ fn what_does_not_exist_is_not_found() {
                 .expect("an object")
                 .extend(who.as_object().expect("an object").clone());
             assert_eq!(
-                refusal(&send_any(&yard, "order_created", order).await),
+                refusal(&send_any(&node, "order_created", order).await),
                 (404, "not_found", "Customer not found")
             );
         }
-        let id = new_customer(&yard, "C-1").await;
-        new_customer(&yard, "C-2").await;
+        let id = new_customer(&node, "C-1").await;
+        new_customer(&node, "C-2").await;
         let torn = json!({"customer_id": id, "customer_code": "C-2", "order_id": 1, "amount": 5, "currency": "EUR"});
         assert_eq!(
-            refusal(&send_any(&yard, "order_created", torn).await).0,
+            refusal(&send_any(&node, "order_created", torn).await).0,
             404,
             "an id and a code of two customers"
         );
-        let nowhere = yard.answer(request(&yard, "lead/1/delete", "{}")).await;
+        let nowhere = node
+            .send_request(request(&node, "lead/1/delete", "{}"))
+            .await;
         assert_eq!(
             refusal(&nowhere),
             (404, "not_found", "there is nothing at this path")
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_path_takes_its_own_event_only() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let answer = send(
-            &yard,
+            &node,
             "lead/create",
             "new_inquiry",
             json!({"first_name": "x", "phone": "1"}),
@@ -118,30 +120,30 @@ fn a_path_takes_its_own_event_only() {
             refusal(&answer),
             (400, "validation_failed", "event must be new_lead here")
         );
-        let answer = send_any(&yard, "lead_deleted", json!({})).await;
+        let answer = send_any(&node, "lead_deleted", json!({})).await;
         let detail = refusal(&answer).2;
         assert_eq!(answer.body["errors"][0]["field"], "event");
         assert!(
             LEAD_EVENTS.iter().all(|event| detail.contains(event.name)),
             "{detail}"
         );
-        assert_eq!(yard.get("/api/v1/events").await.body["total"], 0);
-        yard.stop().await;
+        assert_eq!(node.get("/api/v1/events").await.body["total"], 0);
+        node.stop().await;
     });
 }
 
 #[test]
 fn bodies_and_methods_that_cannot_be_taken() {
-    run(async {
-        let ground = ground(&[("server.body_limit_bytes", "2048")]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[("server.body_limit_bytes", "2048")]);
+        let node = test_env.start().await;
         for (text, code) in [
             ("{", "invalid_json"),
             ("[]", "invalid_json"),
             ("", "invalid_json"),
             ("{}", "validation_failed"),
         ] {
-            let answer = yard.answer(request(&yard, "lead/create", text)).await;
+            let answer = node.send_request(request(&node, "lead/create", text)).await;
             assert_eq!(
                 (answer.status, answer.body["code"].as_str()),
                 (400, Some(code)),
@@ -153,55 +155,55 @@ fn bodies_and_methods_that_cannot_be_taken() {
             &json!({"first_name": "x".repeat(3_000), "phone": "1"}),
         );
         assert_eq!(
-            refusal(&yard.answer(request(&yard, "", &large)).await).1,
+            refusal(&node.send_request(request(&node, "", &large)).await).1,
             "body_too_large"
         );
-        let form = yard
+        let form = node
             .client
-            .post(format!("{}{INCOMING}", yard.base))
+            .post(format!("{}{INCOMING}", node.base))
             .header("content-type", "text/plain")
             .body("a=b");
         assert_eq!(
-            refusal(&yard.answer(form).await).1,
+            refusal(&node.send_request(form).await).1,
             "unsupported_media_type"
         );
-        let read = yard.get(&format!("{INCOMING}/lead/create")).await;
+        let read = node.get(&format!("{INCOMING}/lead/create")).await;
         assert_eq!(
             (refusal(&read).0, read.header("allow")),
             (405, Some("POST"))
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_disabled_source_has_no_endpoints() {
-    run(async {
-        let ground = ground(&[("sources.leads.enabled", "false")]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[("sources.leads.enabled", "false")]);
+        let node = test_env.start().await;
         let answer = send(
-            &yard,
+            &node,
             "lead/create",
             "new_lead",
             json!({"first_name": "x", "phone": "1"}),
         )
         .await;
         assert_eq!(refusal(&answer).0, 404);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn with_secrets_only_what_was_signed_is_taken() {
-    run(async {
-        let ground = ground(&[("sources.leads.secrets", "old,new")]);
-        let yard = ground.start().await;
-        // A repeated member and escapes: the bytes are signed, not what they mean.
+fn with_secrets_only_signed_requests_are_accepted() {
+    run_async(async {
+        let test_env = test_env(&[("sources.leads.secrets", "old,new")]);
+        let node = test_env.start().await;
+        // Repeated members and escapes: the signature covers the bytes, not their meaning.
         let text = r#"{"event": "new_lead", "source": "crm", "signature": "junk", "data": 1,
             "data": {"first_name": "J\u00f6rg ☎", "phone": "1"}}"#;
         let sent = |signature: Option<String>, text: &str| {
-            let request = request(&yard, "lead/create", text);
-            yard.answer(match signature {
+            let request = request(&node, "lead/create", text);
+            node.send_request(match signature {
                 Some(signature) => request.header("x-webhook-signature", signature),
                 None => request,
             })
@@ -236,19 +238,19 @@ fn with_secrets_only_what_was_signed_is_taken() {
             401,
             "other bytes, same meaning"
         );
-        let total = yard.get("/api/v1/events").await.body["total"].clone();
+        let total = node.get("/api/v1/events").await.body["total"].clone();
         assert_eq!(total, json!(3));
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_validation_error_names_every_wrong_field() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let text = r#"{"event": "new_lead", "source": "", "data": {"email": "nobody", "priority": "urgent", "expected_value": -5}}"#;
-        let answer = yard.answer(request(&yard, "lead/create", text)).await;
+        let answer = node.send_request(request(&node, "lead/create", text)).await;
         let fields: Vec<_> = answer.body["errors"]
             .as_array()
             .expect("a list")
@@ -264,6 +266,6 @@ fn a_validation_error_names_every_wrong_field() {
         ];
         assert_eq!(fields, expected.map(Value::from));
         assert_eq!(answer.body["detail"], "source must not be empty");
-        yard.stop().await;
+        node.stop().await;
     });
 }

@@ -1,15 +1,15 @@
-//! The examples of the contract's source document: each request as it stands there, each answer as
-//! it stands there but for the ids, which are those of this store.
+//! Examples of the contract's source document: requests and answers as they stand there, except for
+//! the ids, which are those of this store.
 
-/// One endpoint's example.
+/// Example of one endpoint.
 pub struct ContractExample {
-    /// Under [`super::INCOMING`].
+    /// Path under [`super::INCOMING`].
     pub path: &'static str,
     pub request: &'static str,
     pub answer: &'static str,
 }
 
-/// All 16, in an order in which each finds what it is about.
+/// All 16 examples, in an order in which each finds its entity.
 pub const EXAMPLES: [ContractExample; 16] = [
     ContractExample {
         path: "pre-lead/create",

@@ -1,4 +1,4 @@
-//! So many requests a minute from each address, and every answer says how many are left.
+//! The rate limit of each address, and the remaining requests in every answer.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use hookyard::config::Secret;
 use hookyard::edge::leads::signature::sign_lead_body;
 use serde_json::json;
 
-use super::{body, ground, refusal, request, send};
-use crate::test_node::run;
+use super::{body, refusal, request, send, test_env};
+use crate::test_node::run_async;
 
 #[test]
-fn each_address_has_its_share_and_every_answer_says_what_is_left() {
-    run(async {
-        let mut ground = ground(&[
+fn each_address_has_its_own_limit_and_every_answer_states_the_remainder() {
+    run_async(async {
+        let mut test_env = test_env(&[
             ("sources.leads.rate_per_minute", "3"),
             ("server.trusted_proxies", "127.0.0.1"),
         ]);
-        let clock = ground.with_manual_clock();
-        let yard = ground.start().await;
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
         let text = body("new_lead", &json!({"phone": "1"}));
         let from = |address: &str| {
-            yard.answer(
-                request(&yard, "lead/create", &text).header("x-forwarded-for", address.to_owned()),
+            node.send_request(
+                request(&node, "lead/create", &text).header("x-forwarded-for", address.to_owned()),
             )
         };
         for left in ["2", "1", "0"] {
@@ -50,28 +50,29 @@ fn each_address_has_its_share_and_every_answer_says_what_is_left() {
         assert_eq!(from("192.0.2.2").await.status, 400, "another address");
         clock.advance(Duration::from_secs(60));
         assert_eq!(from("192.0.2.1").await.status, 400);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// Whoever called from a sender's address used its requests up without any secret.
+/// Regression: anyone who called from a sender's address used up its requests without a secret.
 #[test]
 fn forgers_use_nothing_of_a_signed_senders_share() {
-    run(async {
-        let ground = ground(&[
+    run_async(async {
+        let test_env = test_env(&[
             ("sources.leads.rate_per_minute", "2"),
             ("sources.leads.secrets", "hush"),
         ]);
-        let yard = ground.start().await;
+        let node = test_env.start().await;
         let text = body("new_lead", &json!({"first_name": "x", "phone": "1"}));
         let signed_as = |signature: String| {
-            yard.answer(
-                request(&yard, "lead/create", &text).header("x-webhook-signature", signature),
+            node.send_request(
+                request(&node, "lead/create", &text).header("x-webhook-signature", signature),
             )
         };
         for _ in 0..3 {
             for forged in [
-                yard.answer(request(&yard, "lead/create", &text)).await,
+                node.send_request(request(&node, "lead/create", &text))
+                    .await,
                 signed_as("00".repeat(32)).await,
             ] {
                 assert_eq!(
@@ -93,17 +94,17 @@ fn forgers_use_nothing_of_a_signed_senders_share() {
             (refused.status, refused.header("ratelimit-remaining")),
             (429, Some("0"))
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn without_a_limit_nothing_is_said_of_it() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+fn without_a_limit_no_answer_mentions_one() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let answer = send(
-            &yard,
+            &node,
             "lead/create",
             "new_lead",
             json!({"first_name": "x", "phone": "1"}),
@@ -113,6 +114,6 @@ fn without_a_limit_nothing_is_said_of_it() {
             (answer.status, answer.header("ratelimit-limit")),
             (200, None)
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }

@@ -1,4 +1,4 @@
-//! Pre-leads, leads and customers: the contract of their webhooks, and what is promised of them.
+//! Pre-leads, leads and customers: the contract of their webhooks, and its promises.
 
 mod conversions;
 mod errors;
@@ -15,60 +15,65 @@ use serde_json::{Value, json};
 
 use crate::test_node::{TestAnswer, TestClient, TestEnv};
 
-/// Where the endpoints are.
+/// Base path of the endpoints.
 pub const INCOMING: &str = "/api/v1/webhooks/incoming";
 
-/// A ground with the leads contract: no limit on rates, no secrets, and the configuration keys
-/// given.
-pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
-    let mut ground = TestEnv::new(&[
+/// Environment with the leads contract: no rate limits, no secrets, and the configuration `keys`.
+pub fn test_env(keys: &[(&str, &str)]) -> TestEnv {
+    let mut test_env = TestEnv::new(&[
         ("sources.leads.enabled", "true"),
         ("sources.leads.rate_per_minute", "0"),
     ]);
-    keys.iter().for_each(|(key, value)| ground.set(key, value));
-    ground
+    keys.iter()
+        .for_each(|(key, value)| test_env.set(key, value));
+    test_env
 }
 
-/// An unsigned request with this body, to a path under [`INCOMING`].
-pub fn request(gate: &TestClient, path: &str, body: &str) -> RequestBuilder {
+/// Unsigned request with this body, to a path under [`INCOMING`].
+pub fn request(client: &TestClient, path: &str, body: &str) -> RequestBuilder {
     let slash = if path.is_empty() || path.starts_with('/') {
         ""
     } else {
         "/"
     };
-    gate.client
-        .post(format!("{}{INCOMING}{slash}{path}", gate.base))
+    client
+        .client
+        .post(format!("{}{INCOMING}{slash}{path}", client.base))
         .header("content-type", "application/json")
         .body(body.to_owned())
 }
 
-/// The body of an event.
+/// Body of an event, as text.
 pub fn body(event: &str, data: &Value) -> String {
     json!({"event": event, "source": "crm", "data": data}).to_string()
 }
 
-pub async fn send(gate: &TestClient, path: &str, event: &str, data: Value) -> TestAnswer {
-    gate.answer(request(gate, path, &body(event, &data))).await
+pub async fn send(client: &TestClient, path: &str, event: &str, data: Value) -> TestAnswer {
+    client
+        .send_request(request(client, path, &body(event, &data)))
+        .await
 }
 
-/// Like [`send`], at a time of the sender's own.
+/// Like [`send`], with an event time.
 pub async fn send_at(
-    gate: &TestClient,
+    client: &TestClient,
     path: &str,
     event: &str,
     at: &str,
     data: Value,
 ) -> TestAnswer {
     let body = json!({"event": event, "source": "crm", "timestamp": at, "data": data});
-    gate.answer(request(gate, path, &body.to_string())).await
+    client
+        .send_request(request(client, path, &body.to_string()))
+        .await
 }
 
-/// Like [`send`], by the path that takes every event.
-pub async fn send_any(gate: &TestClient, event: &str, data: Value) -> TestAnswer {
-    send(gate, "", event, data).await
+/// Like [`send`], to the generic path for every event.
+pub async fn send_any(client: &TestClient, event: &str, data: Value) -> TestAnswer {
+    send(client, "", event, data).await
 }
 
-/// The answer's `data`, which is a success.
+/// Returns the `data` of an answer, which must be a success.
 pub fn data(answer: &TestAnswer) -> &Value {
     assert_eq!(
         (answer.status, &answer.body["status"]),
@@ -78,7 +83,7 @@ pub fn data(answer: &TestAnswer) -> &Value {
     &answer.body["data"]
 }
 
-/// What the answer is refused as: status, code and detail.
+/// Returns status, code and detail of a refusal.
 pub fn refusal(answer: &TestAnswer) -> (u16, &str, &str) {
     let text = |name: &str| {
         answer.body[name]
@@ -88,10 +93,10 @@ pub fn refusal(answer: &TestAnswer) -> (u16, &str, &str) {
     (answer.status, text("code"), text("detail"))
 }
 
-/// A new pre-lead's id.
-pub async fn new_pre_lead(gate: &TestClient) -> u64 {
+/// Creates a pre-lead and returns its id.
+pub async fn new_pre_lead(client: &TestClient) -> u64 {
     let answer = send(
-        gate,
+        client,
         "pre-lead/create",
         "new_inquiry",
         json!({"first_name": "John", "phone": "1"}),
@@ -100,10 +105,10 @@ pub async fn new_pre_lead(gate: &TestClient) -> u64 {
     data(&answer)["pre_lead_id"].as_u64().expect("a number")
 }
 
-/// A new lead's id.
-pub async fn new_lead(gate: &TestClient) -> u64 {
+/// Creates a lead and returns its id.
+pub async fn new_lead(client: &TestClient) -> u64 {
     let answer = send(
-        gate,
+        client,
         "lead/create",
         "new_lead",
         json!({"first_name": "Robert", "phone": "1"}),
@@ -112,36 +117,42 @@ pub async fn new_lead(gate: &TestClient) -> u64 {
     data(&answer)["lead_id"].as_u64().expect("a number")
 }
 
-/// The id of a new lead that is won.
-pub async fn won_lead(gate: &TestClient) -> u64 {
+/// Creates a won lead and returns its id.
+pub async fn won_lead(client: &TestClient) -> u64 {
     let lead = json!({"first_name": "Robert", "phone": "1", "lead_status": "won"});
-    data(&send(gate, "lead/create", "new_lead", lead).await)["lead_id"]
+    data(&send(client, "lead/create", "new_lead", lead).await)["lead_id"]
         .as_u64()
         .expect("a number")
 }
 
-/// A new customer's id, under the code `code`.
-pub async fn new_customer(gate: &TestClient, code: &str) -> u64 {
-    let lead_id = won_lead(gate).await;
-    let answer = convert_lead(gate, lead_id, Some(code)).await;
+/// Creates a customer under the code `code` and returns its id.
+pub async fn new_customer(client: &TestClient, code: &str) -> u64 {
+    let lead_id = won_lead(client).await;
+    let answer = convert_lead(client, lead_id, Some(code)).await;
     data(&answer)["customer_id"].as_u64().expect("a number")
 }
 
-pub async fn convert_lead(gate: &TestClient, lead_id: u64, code: Option<&str>) -> TestAnswer {
+pub async fn convert_lead(client: &TestClient, lead_id: u64, code: Option<&str>) -> TestAnswer {
     let path = format!("lead/{lead_id}/convert");
-    send(gate, &path, "lead_convert", json!({"customer_code": code})).await
+    send(
+        client,
+        &path,
+        "lead_convert",
+        json!({"customer_code": code}),
+    )
+    .await
 }
 
-/// The state of an entity as the admin reads it.
-pub async fn state(gate: &TestClient, kind: &str, id: u64) -> Value {
-    let answer = gate.get(&format!("/api/v1/entities/{kind}/{id}")).await;
+/// Returns the state of an entity from the admin API.
+pub async fn state(client: &TestClient, kind: &str, id: u64) -> Value {
+    let answer = client.get(&format!("/api/v1/entities/{kind}/{id}")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body["state"].clone()
 }
 
-/// The timeline of an entity, oldest first; of at most 100 events.
-pub async fn timeline(gate: &TestClient, kind: &str, id: u64) -> Vec<Value> {
-    let answer = gate
+/// Returns at most 100 items of an entity's timeline, oldest first.
+pub async fn timeline(client: &TestClient, kind: &str, id: u64) -> Vec<Value> {
+    let answer = client
         .get(&format!(
             "/api/v1/entities/{kind}/{id}/timeline?page_size=100"
         ))

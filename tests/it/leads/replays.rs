@@ -1,19 +1,19 @@
-//! A repeated request with an idempotency key is answered like the first, whatever has happened
-//! since.
+//! A repeated request with an idempotency key gets the first answer again, even after later events.
 
 use serde_json::json;
 
 use super::{
-    body, data, ground, new_lead, new_pre_lead, refusal, request, send, state, timeline, won_lead,
+    body, data, new_lead, new_pre_lead, refusal, request, send, state, test_env, timeline, won_lead,
 };
-use crate::test_node::{TestAnswer, TestClient, run, run_together};
+use crate::test_node::{TestAnswer, TestClient, run_async, run_together};
 
-async fn keyed(gate: &TestClient, key: &str, path: &str, body: &str) -> TestAnswer {
-    gate.answer(request(gate, path, body).header("idempotency-key", key))
+async fn keyed(client: &TestClient, key: &str, path: &str, body: &str) -> TestAnswer {
+    client
+        .send_request(request(client, path, body).header("idempotency-key", key))
         .await
 }
 
-/// That `again` is what `first` was, and says that it is.
+/// Asserts that `again` equals `first` and is marked as a replay.
 fn assert_replay(first: &TestAnswer, again: &TestAnswer) {
     assert_eq!((again.status, &again.body), (200, &first.body));
     assert_eq!(again.header("idempotent-replay"), Some("true"));
@@ -25,87 +25,87 @@ fn assert_replay(first: &TestAnswer, again: &TestAnswer) {
 
 #[test]
 fn a_repeat_is_answered_like_the_first_also_after_a_restart() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let create = body("new_lead", &json!({"first_name": "Robert", "phone": "1"}));
-        let created = keyed(&yard, "k-1", "lead/create", &create).await;
-        assert_replay(&created, &keyed(&yard, "k-1", "lead/create", &create).await);
+        let created = keyed(&node, "k-1", "lead/create", &create).await;
+        assert_replay(&created, &keyed(&node, "k-1", "lead/create", &create).await);
         let id = data(&created)["lead_id"].as_u64().expect("a number");
         let path = format!("lead/{id}/status/update");
         let status = body("lead_status_update", &json!({"lead_status": "won"}));
-        let changed = keyed(&yard, "k-2", &path, &status).await;
+        let changed = keyed(&node, "k-2", &path, &status).await;
         data(
             &send(
-                &yard,
+                &node,
                 &path,
                 "lead_status_update",
                 json!({"lead_status": "lost"}),
             )
             .await,
         );
-        assert_replay(&changed, &keyed(&yard, "k-2", &path, &status).await);
+        assert_replay(&changed, &keyed(&node, "k-2", &path, &status).await);
         assert_replay(
             &changed,
-            &keyed(&yard, "k-2", &format!("{path}/"), &status).await,
+            &keyed(&node, "k-2", &format!("{path}/"), &status).await,
         );
         data(
             &send(
-                &yard,
+                &node,
                 &format!("lead/{id}/discard"),
                 "lead_discard",
                 json!({}),
             )
             .await,
         );
-        yard.stop().await;
-        let yard = ground.start().await;
-        assert_replay(&created, &keyed(&yard, "k-1", "lead/create", &create).await);
-        assert_replay(&changed, &keyed(&yard, "k-2", &path, &status).await);
-        assert_eq!(state(&yard, "lead", id).await["lead_status"], "lost");
-        assert_eq!(timeline(&yard, "lead", id).await.len(), 4);
+        node.stop().await;
+        let node = test_env.start().await;
+        assert_replay(&created, &keyed(&node, "k-1", "lead/create", &create).await);
+        assert_replay(&changed, &keyed(&node, "k-2", &path, &status).await);
+        assert_eq!(state(&node, "lead", id).await["lead_status"], "lost");
+        assert_eq!(timeline(&node, "lead", id).await.len(), 4);
         assert_eq!(
-            yard.get("/api/v1/entities/lead").await.body["total"],
+            node.get("/api/v1/entities/lead").await.body["total"],
             1,
             "no second lead"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn another_path_or_body_under_the_same_key_is_refused() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
-        let (one, other) = (new_lead(&yard).await, new_lead(&yard).await);
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        let (one, other) = (new_lead(&node).await, new_lead(&node).await);
         let memo = body("lead_memo_add", &json!({"content": "a"}));
-        data(&keyed(&yard, "k", &format!("lead/{one}/memo/add"), &memo).await);
+        data(&keyed(&node, "k", &format!("lead/{one}/memo/add"), &memo).await);
         let changed = body("lead_memo_add", &json!({"content": "b"}));
         for (path, body) in [
             (format!("lead/{other}/memo/add"), &memo),
             (format!("lead/{one}/memo/add"), &changed),
         ] {
-            let answer = keyed(&yard, "k", &path, body).await;
+            let answer = keyed(&node, "k", &path, body).await;
             let said = "the idempotency key was used before with another path or body";
             assert_eq!(refusal(&answer), (409, "idempotency_key_reused", said));
         }
-        assert_eq!(state(&yard, "lead", other).await["memos"], json!([]));
-        yard.stop().await;
+        assert_eq!(state(&node, "lead", other).await["memos"], json!([]));
+        node.stop().await;
     });
 }
 
 #[test]
 fn repeats_at_once_make_one_lead() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
-        let id = new_pre_lead(&yard).await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        let id = new_pre_lead(&node).await;
         let repeat = || {
-            let gate = yard.gate.clone();
+            let client = node.api.clone();
             async move {
                 keyed(
-                    &gate,
+                    &client,
                     "k",
                     &format!("pre-lead/{id}/convert"),
                     &body("pre_lead_convert", &json!({})),
@@ -131,70 +131,70 @@ fn repeats_at_once_make_one_lead() {
                 .count(),
             15
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_generated_code_is_replayed_and_a_refused_request_leaves_its_key_free() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
-        let lead = new_lead(&yard).await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        let lead = new_lead(&node).await;
         let convert = body("lead_convert", &json!({}));
         let path = format!("lead/{lead}/convert");
         assert_eq!(
-            refusal(&keyed(&yard, "k", &path, &convert).await).1,
+            refusal(&keyed(&node, "k", &path, &convert).await).1,
             "not_won"
         );
         data(
             &send(
-                &yard,
+                &node,
                 &format!("lead/{lead}/status/update"),
                 "lead_status_update",
                 json!({"lead_status": "won"}),
             )
             .await,
         );
-        let converted = keyed(&yard, "k", &path, &convert).await;
-        assert_replay(&converted, &keyed(&yard, "k", &path, &convert).await);
-        let other = won_lead(&yard).await;
+        let converted = keyed(&node, "k", &path, &convert).await;
+        assert_replay(&converted, &keyed(&node, "k", &path, &convert).await);
+        let other = won_lead(&node).await;
         assert_eq!(
-            refusal(&keyed(&yard, "k", &format!("lead/{other}/convert"), &convert).await).0,
+            refusal(&keyed(&node, "k", &format!("lead/{other}/convert"), &convert).await).0,
             409
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_key_that_is_none_is_refused() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let create = body("new_lead", &json!({"first_name": "Robert", "phone": "1"}));
         for key in ["", &"k".repeat(257)] {
-            let answer = keyed(&yard, key, "lead/create", &create).await;
+            let answer = keyed(&node, key, "lead/create", &create).await;
             assert_eq!(
                 (answer.status, &answer.body["errors"][0]["field"]),
                 (400, &json!("Idempotency-Key")),
                 "{answer:?}"
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// Who waited for the outcome of the first one was told that nobody knew it.
+/// Regression: requests that waited for the outcome of the first one were told that it was unknown.
 #[test]
-fn repeats_at_once_of_what_is_refused_are_all_refused_alike() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
-        let id = new_lead(&yard).await;
+fn concurrent_repeats_of_a_refused_request_are_all_refused_alike() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        let id = new_lead(&node).await;
         data(
             &send(
-                &yard,
+                &node,
                 &format!("lead/{id}/discard"),
                 "lead_discard",
                 json!({}),
@@ -202,9 +202,9 @@ fn repeats_at_once_of_what_is_refused_are_all_refused_alike() {
             .await,
         );
         let repeat = || {
-            let gate = yard.gate.clone();
+            let client = node.api.clone();
             let memo = body("lead_memo_add", &json!({"content": "a"}));
-            async move { keyed(&gate, "k", &format!("lead/{id}/memo/add"), &memo).await }
+            async move { keyed(&client, "k", &format!("lead/{id}/memo/add"), &memo).await }
         };
         for _round in 0..5 {
             let answers = run_together((0..16).map(|_| repeat())).await;
@@ -217,6 +217,6 @@ fn repeats_at_once_of_what_is_refused_are_all_refused_alike() {
                 "{codes:?}"
             );
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }

@@ -1,14 +1,14 @@
-//! Whatever is sent in whatever order, each entity's events are numbered without a gap, and what
-//! was refused left nothing.
+//! Random requests in random order: each entity's events are numbered without a gap, and refused
+//! requests change nothing.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use super::{ground, new_lead, new_pre_lead, send, send_any, state, timeline};
-use crate::test_node::{TestAnswer, TestClient, run};
+use super::{new_lead, new_pre_lead, send, send_any, state, test_env, timeline};
+use crate::test_node::{TestAnswer, TestClient, run_async};
 
-/// What is sent to which of the entities there are.
+/// Request to one of the existing entities.
 #[derive(Clone, Debug)]
 struct RandomRequest {
     template: usize,
@@ -16,7 +16,7 @@ struct RandomRequest {
     is_valid: bool,
 }
 
-/// The paths under an entity's, with an event and its data, and data that cannot be taken.
+/// Paths under an entity's path, each with an event, valid data, and invalid data.
 fn templates() -> Vec<(&'static str, &'static str, &'static str, Value, Value)> {
     let (email, status) = (
         json!({"email": "nobody"}),
@@ -130,7 +130,7 @@ fn any_sent() -> impl Strategy<Value = Vec<RandomRequest>> {
 }
 
 async fn send_one(
-    gate: &TestClient,
+    client: &TestClient,
     sent: &RandomRequest,
     pre_leads: &[u64],
     leads: &[u64],
@@ -138,25 +138,25 @@ async fn send_one(
     let templates = templates();
     let (kind, path, event, valid, wrong) = &templates[sent.template];
     let ids = if *kind == "lead" { leads } else { pre_leads };
-    // One beyond the last is an entity that does not exist.
+    // An index beyond the last one is an entity that does not exist.
     let id = ids
         .get(sent.entity % (ids.len() + 1))
         .copied()
         .unwrap_or(u64::MAX);
     let data = if sent.is_valid { valid } else { wrong };
-    send(gate, &format!("{kind}/{id}/{path}"), event, data.clone()).await
+    send(client, &format!("{kind}/{id}/{path}"), event, data.clone()).await
 }
 
-/// Sends all, and gives how many events were taken in.
-async fn play(gate: &TestClient, all: &[RandomRequest]) -> (u64, [Vec<u64>; 3]) {
+/// Sends all requests and returns the number of accepted events.
+async fn play(client: &TestClient, all: &[RandomRequest]) -> (u64, [Vec<u64>; 3]) {
     let (mut pre_leads, mut leads, mut customers) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..2 {
-        pre_leads.push(new_pre_lead(gate).await);
-        leads.push(new_lead(gate).await);
+        pre_leads.push(new_pre_lead(client).await);
+        leads.push(new_lead(client).await);
     }
     let mut taken = 4;
     for sent in all {
-        let answer = send_one(gate, sent, &pre_leads, &leads).await;
+        let answer = send_one(client, sent, &pre_leads, &leads).await;
         assert!([200, 400, 404, 409].contains(&answer.status), "{answer:?}");
         assert!(sent.is_valid || answer.status != 200, "{answer:?}");
         if answer.status != 200 {
@@ -174,7 +174,9 @@ async fn play(gate: &TestClient, all: &[RandomRequest]) -> (u64, [Vec<u64>; 3]) 
             let order = json!({"customer_id": id, "order_id": "o", "amount": 1, "currency": "EUR"});
             for _ in 0..2 {
                 assert_eq!(
-                    send_any(gate, "order_created", order.clone()).await.status,
+                    send_any(client, "order_created", order.clone())
+                        .await
+                        .status,
                     200
                 );
             }
@@ -192,15 +194,15 @@ fn no_sequence_of_requests_makes_a_gap() {
         ..Config::default()
     };
     let checked = TestRunner::new(config).run(&any_sent(), |all| {
-        run(async {
-            let ground = ground(&[]);
-            let yard = ground.start().await;
-            let (taken, entities) = play(&yard, &all).await;
+        run_async(async {
+            let test_env = test_env(&[]);
+            let node = test_env.start().await;
+            let (taken, entities) = play(&node, &all).await;
             let mut states = Vec::new();
             let mut found = 0;
             for (kind, ids) in ["pre_lead", "lead", "customer"].into_iter().zip(&entities) {
                 for id in ids {
-                    let numbers: Vec<_> = timeline(&yard, kind, *id)
+                    let numbers: Vec<_> = timeline(&node, kind, *id)
                         .await
                         .iter()
                         .map(|item| item["sequence"].as_u64())
@@ -211,26 +213,26 @@ fn no_sequence_of_requests_makes_a_gap() {
                         "{kind} {id}"
                     );
                     found += numbers.len() as u64;
-                    states.push((kind, *id, state(&yard, kind, *id).await));
+                    states.push((kind, *id, state(&node, kind, *id).await));
                 }
             }
             assert_eq!(
                 (
                     found,
-                    yard.get("/api/v1/events").await.body["total"].as_u64()
+                    node.get("/api/v1/events").await.body["total"].as_u64()
                 ),
                 (taken, Some(taken))
             );
-            yard.stop().await;
-            let yard = ground.start().await;
+            node.stop().await;
+            let node = test_env.start().await;
             for (kind, id, before) in states {
                 assert_eq!(
-                    state(&yard, kind, id).await,
+                    state(&node, kind, id).await,
                     before,
                     "{kind} {id} after a restart"
                 );
             }
-            yard.stop().await;
+            node.stop().await;
         });
         Ok(())
     });

@@ -1,43 +1,43 @@
-//! A node that is stopped or killed goes on where it was: everything owed is delivered, in order.
+//! A node that is stopped or killed resumes: its whole backlog is delivered, in order.
 
 use serde_json::json;
 
-use super::{expected, ground, publish, subscribe};
+use super::{expected, publish, subscribe, test_env};
 use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
 use crate::receiver::{ReceiverReply, ReplyLatch, TestReceiver};
-use crate::test_node::{expect_soon, run};
+use crate::test_node::{expect_soon, run_async};
 
-/// Elsewhere a restart lost what was waiting to be tried again.
+/// In another product, a restart lost the deliveries that waited for a retry.
 #[test]
-fn a_restart_keeps_what_waits_to_be_tried_again_and_repeats_nothing() {
-    run(async {
-        let ground = ground(&[("delivery.retry_schedule_s", "0.2,0.2,0.2,0.2,0.2")]);
-        let yard = ground.start().await;
+fn a_restart_keeps_waiting_retries_and_repeats_nothing() {
+    run_async(async {
+        let test_env = test_env(&[("delivery.retry_schedule_s", "0.2,0.2,0.2,0.2,0.2")]);
+        let node = test_env.start().await;
         let receiver = TestReceiver::start(|arrival| {
             ReceiverReply::Status(if arrival.sequence() == 2 { 503 } else { 200 })
         })
         .await;
-        subscribe(&yard, &receiver.url("/"), json!({})).await;
-        publish(&yard, 50, 4).await;
+        subscribe(&node, &receiver.url("/"), json!({})).await;
+        publish(&node, 50, 4).await;
         receiver
             .wait_until(|seen| seen.accepted.len() == 50 && seen.attempts.len() == 100)
             .await;
-        yard.stop().await;
+        node.stop().await;
         receiver.set_script(|_| ReceiverReply::Status(200));
-        let yard = ground.start().await;
-        receiver.accepted(200).await;
+        let node = test_env.start().await;
+        receiver.wait_for_accepted(200).await;
         assert_eq!(receiver.log().check_complete(&expected(50, 4)), 0);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// A cursor alone would have to stay before the first that waits, and what others have got beyond
-/// it would come again.
+/// A cursor alone would stay before the first waiting delivery, and later deliveries of other
+/// entities would be repeated.
 #[test]
 fn a_stop_in_order_with_much_that_waits_repeats_nothing() {
-    run(async {
-        let ground = ground(&[]);
-        let yard = ground.start().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
         let latch = ReplyLatch::default();
         let held = latch.clone();
         let receiver = TestReceiver::start(move |arrival| {
@@ -47,30 +47,30 @@ fn a_stop_in_order_with_much_that_waits_repeats_nothing() {
             }
         })
         .await;
-        subscribe(&yard, &receiver.url("/"), json!({"concurrency": 2})).await;
-        publish(&yard, 10, 100).await;
-        receiver.accepted(100).await;
-        let stopping = actix_rt::spawn(yard.stop());
+        subscribe(&node, &receiver.url("/"), json!({"concurrency": 2})).await;
+        publish(&node, 10, 100).await;
+        receiver.wait_for_accepted(100).await;
+        let stopping = actix_rt::spawn(node.stop());
         latch.open();
         expect_soon(stopping).await.expect("no panic");
         let before = receiver.log().accepted.len();
         assert!(before < 1000, "nothing waited");
-        let yard = ground.start().await;
-        receiver.accepted(1000).await;
+        let node = test_env.start().await;
+        receiver.wait_for_accepted(1000).await;
         assert_eq!(receiver.log().check_complete(&expected(10, 100)), 0);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// Elsewhere a kill lost the outcome of 222 of 300 accepted messages.
+/// In another product, a kill lost the outcome of 222 of 300 accepted messages.
 #[test]
 fn a_kill_with_thousands_of_stopped_lanes_loses_none_and_swaps_none() {
-    run(async {
-        let ground = ground(&[
+    run_async(async {
+        let test_env = test_env(&[
             ("delivery.retry_schedule_s", "2,2,2,2,2,2,2,2,2,2"),
             ("server.workers", "1"),
         ]);
-        let mut process = ground.start_process().await;
+        let mut process = test_env.start_process().await;
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
         subscribe(&process, &receiver.url("/"), json!({})).await;
         publish(&process, 2000, 3).await;
@@ -79,9 +79,9 @@ fn a_kill_with_thousands_of_stopped_lanes_loses_none_and_swaps_none() {
             .await;
         process.kill();
         receiver.set_script(|_| ReceiverReply::Status(200));
-        let process = ground.start_process().await;
+        let process = test_env.start_process().await;
         publish(&process, 2000, 1).await;
-        receiver.accepted(8000).await;
+        receiver.wait_for_accepted(8000).await;
         assert_eq!(
             receiver.log().check_complete(&expected(2000, 4)),
             0,
@@ -93,12 +93,12 @@ fn a_kill_with_thousands_of_stopped_lanes_loses_none_and_swaps_none() {
 
 #[test]
 fn a_kill_in_the_middle_of_deliveries_repeats_few_and_loses_none() {
-    run(async {
-        let ground = ground(&[]);
-        let mut process = ground.start_process().await;
+    run_async(async {
+        let test_env = test_env(&[]);
+        let mut process = test_env.start_process().await;
         let latch = ReplyLatch::default();
         let (held, mut count) = (latch.clone(), 0);
-        // The last ones stay unanswered when the node is killed.
+        // The last deliveries are unanswered when the node is killed.
         let receiver = TestReceiver::start(move |_| {
             count += 1;
             if count > 300 {
@@ -112,11 +112,11 @@ fn a_kill_in_the_middle_of_deliveries_repeats_few_and_loses_none() {
         publish(&process, 100, 10).await;
         receiver.wait_for_requests(301).await;
         process.kill();
-        // Those that were held are answered too, though nobody listens any more.
+        // The held deliveries are answered too, although the sender is gone.
         let arrived = receiver.arrivals().len();
         latch.open();
-        let process = ground.start_process().await;
-        receiver.accepted(1000).await;
+        let process = test_env.start_process().await;
+        receiver.wait_for_accepted(1000).await;
         let repeats = receiver.log().check_complete(&expected(100, 10));
         assert!(repeats <= arrived, "{repeats} came again of {arrived}");
         drop(process);
@@ -124,24 +124,24 @@ fn a_kill_in_the_middle_of_deliveries_repeats_few_and_loses_none() {
 }
 
 #[test]
-fn a_store_that_fails_to_note_what_was_delivered_is_opened_again_and_nothing_is_lost_or_swapped() {
-    run(async {
-        let mut ground = ground(&[]);
-        let trouble = DiskFailure::install(&mut ground);
-        let yard = ground.start().await;
+fn a_store_that_fails_at_a_delivery_checkpoint_is_reopened_and_nothing_is_lost_or_swapped() {
+    run_async(async {
+        let mut test_env = test_env(&[]);
+        let disk_failure = DiskFailure::install(&mut test_env);
+        let node = test_env.start().await;
         let receiver = TestReceiver::start(|arrival| {
             ReceiverReply::Status(if arrival.before < 2 { 500 } else { 200 })
         })
         .await;
-        subscribe(&yard, &receiver.url("/"), json!({})).await;
-        publish(&yard, 30, 5).await;
+        subscribe(&node, &receiver.url("/"), json!({})).await;
+        publish(&node, 30, 5).await;
         receiver.wait_for_requests(50).await;
-        trouble.fail(FailurePlace::Checkpoint, 1);
-        trouble.until_played(1).await;
-        until_readyz_is(&yard, 200).await;
-        publish(&yard, 30, 1).await;
-        receiver.accepted(180).await;
+        disk_failure.fail(FailurePlace::Checkpoint, 1);
+        disk_failure.until_played(1).await;
+        until_readyz_is(&node, 200).await;
+        publish(&node, 30, 1).await;
+        receiver.wait_for_accepted(180).await;
         receiver.log().check_complete(&expected(30, 6));
-        yard.stop().await;
+        node.stop().await;
     });
 }

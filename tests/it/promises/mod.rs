@@ -17,17 +17,16 @@ mod random_histories;
 mod signatures;
 mod slowness;
 
-/// The publisher's token.
+/// Bearer token of the publisher.
 const PUBLISHER: &str = "test-publisher";
 
-/// The most events of one list.
+/// Most events of one list.
 const LIST_MAX: usize = 1000;
 
-/// A ground for a node that takes in published events and may call this machine. It retries soon
-/// and often, always after the same pauses, and never interrupts a subscriber, unless `keys` say
-/// otherwise.
-pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
-    let mut ground = TestEnv::new(&[]);
+/// Environment of a node that accepts published events and may call this machine. The node retries
+/// soon and often, without jitter, and has no circuit breaker, unless `keys` differ.
+pub fn test_env(keys: &[(&str, &str)]) -> TestEnv {
+    let mut test_env = TestEnv::new(&[]);
     let often = ["0.02"; 50].join(",");
     for (key, value) in [
         ("sources.crm.enabled", "true"),
@@ -38,26 +37,27 @@ pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
         ("delivery.breaker.consecutive", "0"),
         ("delivery.breaker.failure_rate", "0"),
     ] {
-        ground.set(key, value);
+        test_env.set(key, value);
     }
-    keys.iter().for_each(|(key, value)| ground.set(key, value));
-    ground
+    keys.iter()
+        .for_each(|(key, value)| test_env.set(key, value));
+    test_env
 }
 
-/// A subscription as its creation was answered.
+/// Subscription as returned by its creation.
 pub struct TestSubscription {
     pub id: u64,
     pub secret: String,
     pub made: Value,
 }
 
-/// Subscribes `url` to everything published; `more` has other members of the subscription.
-pub async fn subscribe(gate: &TestClient, url: &str, more: Value) -> TestSubscription {
+/// Subscribes `url` to all published events; `more` has other members of the subscription.
+pub async fn subscribe(client: &TestClient, url: &str, more: Value) -> TestSubscription {
     let mut body = json!({"url": url, "events": ["*"]});
     for (name, value) in more.as_object().expect("an object") {
         body[name] = value.clone();
     }
-    let answer = webhooks::create(gate, &body).await;
+    let answer = webhooks::create(client, &body).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let made = answer.body;
     let (id, secret) = (
@@ -68,30 +68,30 @@ pub async fn subscribe(gate: &TestClient, url: &str, more: Value) -> TestSubscri
 }
 
 impl TestSubscription {
-    /// What is counted of its deliveries.
-    pub async fn stats(&self, gate: &TestClient) -> Value {
-        webhooks::show(gate, &format!("/{}", self.id)).await.body["stats"].clone()
+    /// Returns the counters of the subscription's deliveries.
+    pub async fn stats(&self, client: &TestClient) -> Value {
+        webhooks::show(client, &format!("/{}", self.id)).await.body["stats"].clone()
     }
 
-    /// Asks until `is_so` of its stats.
-    pub async fn wait_until_stats(&self, gate: &TestClient, is_so: impl Fn(&Value) -> bool) {
-        expect_soon(async { while !is_so(&self.stats(gate).await) {} }).await;
+    /// Polls the stats until they satisfy `is_so`.
+    pub async fn wait_until_stats(&self, client: &TestClient, is_so: impl Fn(&Value) -> bool) {
+        expect_soon(async { while !is_so(&self.stats(client).await) {} }).await;
     }
 
-    pub async fn change(&self, gate: &TestClient, body: Value) {
-        let answer = webhooks::change(gate, &format!("/{}", self.id), &body).await;
+    pub async fn change(&self, client: &TestClient, body: Value) {
+        let answer = webhooks::change(client, &format!("/{}", self.id), &body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    pub async fn run_action(&self, gate: &TestClient, action: &str) {
-        let answer = webhooks::act(gate, &format!("/{}/{action}", self.id)).await;
+    pub async fn run_action(&self, client: &TestClient, action: &str) {
+        let answer = webhooks::act(client, &format!("/{}/{action}", self.id)).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    pub async fn delete(&self, gate: &TestClient) {
-        let answer = gate
-            .answer(webhooks::request(
-                gate,
+    pub async fn delete(&self, client: &TestClient) {
+        let answer = client
+            .send_request(webhooks::request(
+                client,
                 Method::DELETE,
                 &format!("/{}", self.id),
             ))
@@ -100,17 +100,17 @@ impl TestSubscription {
     }
 }
 
-/// An event of the task `id`.
+/// Event of the task `id`.
 pub fn task(id: usize) -> Value {
     json!({"event": "task.created", "data": {"task_id": id}})
 }
 
-/// Publishes `events`, at most 1,000, all of which must be accepted. An error when there was no
+/// Publishes `events`, at most 1,000, all of which must be accepted. Fails when there was no
 /// answer.
-pub async fn try_publish(gate: &TestClient, events: &[Value]) -> reqwest::Result<()> {
-    let request = gate
+pub async fn try_publish(client: &TestClient, events: &[Value]) -> reqwest::Result<()> {
+    let request = client
         .client
-        .post(format!("{}/api/v1/events", gate.base))
+        .post(format!("{}/api/v1/events", client.base))
         .bearer_auth(PUBLISHER);
     let request = request
         .header("content-type", "application/json")
@@ -126,24 +126,25 @@ pub async fn try_publish(gate: &TestClient, events: &[Value]) -> reqwest::Result
     Ok(())
 }
 
-/// Publishes `each` events of each of the tasks 0 to `entities`, the entities taking turns. Gives
-/// the entities as deliveries name them, and how many events each has.
-pub async fn publish(gate: &TestClient, entities: usize, each: usize) -> BTreeMap<String, u64> {
+/// Publishes `each` events of each of the tasks 0 to `entities`, the entities in turn. Returns the
+/// entities as deliveries name them, with their number of events.
+pub async fn publish(client: &TestClient, entities: usize, each: usize) -> BTreeMap<String, u64> {
     let events: Vec<_> = (0..each).flat_map(|_| (0..entities).map(task)).collect();
     for list in events.chunks(LIST_MAX) {
-        try_publish(gate, list).await.expect("an answer");
+        try_publish(client, list).await.expect("an answer");
     }
     expected(entities, each)
 }
 
-/// What [`publish`] gives.
+/// Returns the same as [`publish`], without publishing.
 pub fn expected(entities: usize, each: usize) -> BTreeMap<String, u64> {
     (0..entities)
         .map(|id| (format!("task/{id}"), each as u64))
         .collect()
 }
 
-/// A number from 0 to below `below` that depends on the others only.
+/// Returns a number from 0 up to, but not including, `below` that depends only on the other
+/// arguments.
 pub fn draw_number(seed: u64, what: &str, which: usize, below: u64) -> u64 {
     hookyard::event::fingerprint_key(&format!("{seed} {which}"), what) % below
 }

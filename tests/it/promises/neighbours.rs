@@ -1,15 +1,15 @@
-//! A subscriber that is dead, slow, or both delays no other and no ingest.
+//! A subscriber that is dead, slow, or both delays no other subscriber and no ingest.
 
 use serde_json::json;
 
-use super::{expected, ground, publish, subscribe};
+use super::{expected, publish, subscribe, test_env};
 use crate::receiver::{ReceiverReply, TestReceiver};
-use crate::test_node::run;
+use crate::test_node::run_async;
 
 #[test]
 fn a_subscriber_beside_those_that_hang_drip_and_are_not_there_gets_everything() {
-    run(async {
-        let yard = ground(&[
+    run_async(async {
+        let node = test_env(&[
             ("delivery.window_events", "64"),
             ("delivery.timeout_s", "300"),
         ])
@@ -20,12 +20,12 @@ fn a_subscriber_beside_those_that_hang_drip_and_are_not_there_gets_everything() 
         let gone = TestReceiver::accept_all().await;
         gone.stop().await;
         for receiver in [&hanging, &dripping, &gone] {
-            subscribe(&yard, &receiver.url("/"), json!({})).await;
+            subscribe(&node, &receiver.url("/"), json!({})).await;
         }
         let healthy = TestReceiver::accept_all().await;
-        subscribe(&yard, &healthy.url("/"), json!({})).await;
-        publish(&yard, 100, 30).await;
-        healthy.accepted(3000).await;
+        subscribe(&node, &healthy.url("/"), json!({})).await;
+        publish(&node, 100, 30).await;
+        healthy.wait_for_accepted(3000).await;
         assert_eq!(healthy.log().check_complete(&expected(100, 30)), 0);
         for receiver in [&hanging, &dripping] {
             let held = receiver.arrivals().len();
@@ -34,15 +34,15 @@ fn a_subscriber_beside_those_that_hang_drip_and_are_not_there_gets_everything() 
                 "{held} places held by one that never answered"
             );
         }
-        assert_eq!(yard.get("/readyz").await.status, 200);
-        yard.stop().await;
+        assert_eq!(node.get("/readyz").await.status, 200);
+        node.stop().await;
     });
 }
 
 #[test]
 fn all_places_taken_by_those_that_hang_come_free_in_turn() {
-    run(async {
-        let yard = ground(&[
+    run_async(async {
+        let node = test_env(&[
             ("delivery.attempts_max", "2"),
             ("delivery.timeout_s", "0.2"),
         ])
@@ -51,42 +51,42 @@ fn all_places_taken_by_those_that_hang_come_free_in_turn() {
         let mut hanging = Vec::new();
         for _ in 0..4 {
             let receiver = TestReceiver::start(|_| ReceiverReply::Hang).await;
-            subscribe(&yard, &receiver.url("/"), json!({})).await;
+            subscribe(&node, &receiver.url("/"), json!({})).await;
             hanging.push(receiver);
         }
         let healthy = TestReceiver::accept_all().await;
-        subscribe(&yard, &healthy.url("/"), json!({})).await;
-        publish(&yard, 5, 2).await;
-        healthy.accepted(10).await;
+        subscribe(&node, &healthy.url("/"), json!({})).await;
+        publish(&node, 5, 2).await;
+        healthy.wait_for_accepted(10).await;
         for receiver in &hanging {
             receiver.wait_for_requests(1).await;
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn one_of_five_that_fails_repeats_nothing_to_the_other_four() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let failing = TestReceiver::start(|arrival| {
             ReceiverReply::Status(if arrival.before < 2 { 500 } else { 200 })
         })
         .await;
-        subscribe(&yard, &failing.url("/"), json!({})).await;
+        subscribe(&node, &failing.url("/"), json!({})).await;
         let mut healthy = Vec::new();
         for _ in 0..4 {
             let receiver = TestReceiver::accept_all().await;
-            subscribe(&yard, &receiver.url("/"), json!({})).await;
+            subscribe(&node, &receiver.url("/"), json!({})).await;
             healthy.push(receiver);
         }
-        publish(&yard, 20, 5).await;
-        failing.accepted(100).await;
+        publish(&node, 20, 5).await;
+        failing.wait_for_accepted(100).await;
         for receiver in &healthy {
-            receiver.accepted(100).await;
+            receiver.wait_for_accepted(100).await;
             assert_eq!(receiver.arrivals().len(), 100);
         }
         assert_eq!(failing.arrivals().len(), 300);
-        yard.stop().await;
+        node.stop().await;
     });
 }

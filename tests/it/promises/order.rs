@@ -1,18 +1,18 @@
-//! One entity's events come in their order and once each, whatever fails; nobody waits for another
-//! entity.
+//! Events of one entity arrive in order and once each, despite failures; no entity waits for
+//! another.
 
 use std::collections::HashSet;
 
 use serde_json::json;
 
-use super::{draw_number, expected, ground, publish, subscribe, task, try_publish};
+use super::{draw_number, expected, publish, subscribe, task, test_env, try_publish};
 use crate::receiver::{ReceiverReply, ReplyLatch, TestReceiver};
-use crate::test_node::{expect_soon, run, run_together};
+use crate::test_node::{expect_soon, run_async, run_together};
 
 #[test]
 fn each_entity_s_events_come_in_order_and_once_though_a_third_of_the_attempts_fail() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let receiver =
             TestReceiver::start(
                 |arrival| match draw_number(1, arrival.id(), arrival.before, 6) {
@@ -22,24 +22,24 @@ fn each_entity_s_events_come_in_order_and_once_though_a_third_of_the_attempts_fa
                 },
             )
             .await;
-        subscribe(&yard, &receiver.url("/"), json!({})).await;
-        let gates = [yard.gate.clone(), yard.gate.clone(), yard.gate.clone()];
-        run_together(gates.map(|gate| async move { publish(&gate, 20, 10).await })).await;
-        receiver.accepted(600).await;
+        subscribe(&node, &receiver.url("/"), json!({})).await;
+        let gates = [node.api.clone(), node.api.clone(), node.api.clone()];
+        run_together(gates.map(|client| async move { publish(&client, 20, 10).await })).await;
+        receiver.wait_for_accepted(600).await;
         assert_eq!(
             receiver.log().check_complete(&expected(20, 30)),
             0,
             "none twice"
         );
         assert!(receiver.arrivals().len() > 700, "some failed");
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_delivery_has_the_event_s_id_at_every_attempt_and_in_every_place() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let flaky = |times: usize| {
             move |arrival: &crate::receiver::ReceiverRequest| {
                 ReceiverReply::Status(if arrival.before < times { 503 } else { 200 })
@@ -49,12 +49,12 @@ fn a_delivery_has_the_event_s_id_at_every_attempt_and_in_every_place() {
             TestReceiver::start(flaky(3)).await,
             TestReceiver::start(flaky(1)).await,
         );
-        subscribe(&yard, &one.url("/"), json!({})).await;
-        subscribe(&yard, &other.url("/"), json!({})).await;
-        publish(&yard, 4, 5).await;
-        one.accepted(20).await;
-        other.accepted(20).await;
-        let stored = yard.get("/api/v1/events?page_size=100").await.body;
+        subscribe(&node, &one.url("/"), json!({})).await;
+        subscribe(&node, &other.url("/"), json!({})).await;
+        publish(&node, 4, 5).await;
+        one.wait_for_accepted(20).await;
+        other.wait_for_accepted(20).await;
+        let stored = node.get("/api/v1/events?page_size=100").await.body;
         let stored: HashSet<_> = stored["items"]
             .as_array()
             .expect("items")
@@ -71,14 +71,14 @@ fn a_delivery_has_the_event_s_id_at_every_attempt_and_in_every_place() {
             );
             seen.check_complete(&expected(4, 5));
         }
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn an_entity_whose_event_is_not_answered_or_refused_holds_up_no_other() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let latch = ReplyLatch::default();
         let held = latch.clone();
         let receiver = TestReceiver::start(move |arrival| {
@@ -89,9 +89,9 @@ fn an_entity_whose_event_is_not_answered_or_refused_holds_up_no_other() {
             }
         })
         .await;
-        subscribe(&yard, &receiver.url("/"), json!({})).await;
-        publish(&yard, 10, 10).await;
-        receiver.accepted(90).await;
+        subscribe(&node, &receiver.url("/"), json!({})).await;
+        publish(&node, 10, 10).await;
+        receiver.wait_for_accepted(90).await;
         assert_eq!(
             receiver
                 .log()
@@ -102,16 +102,16 @@ fn an_entity_whose_event_is_not_answered_or_refused_holds_up_no_other() {
             1
         );
         latch.open();
-        receiver.accepted(100).await;
+        receiver.wait_for_accepted(100).await;
         assert_eq!(receiver.log().check_complete(&expected(10, 10)), 0);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn without_order_an_event_that_fails_holds_up_none_of_its_entity() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let latch = ReplyLatch::default();
         let held = latch.clone();
         let receiver = TestReceiver::start(move |arrival| match arrival.sequence() {
@@ -120,21 +120,21 @@ fn without_order_an_event_that_fails_holds_up_none_of_its_entity() {
             _ => ReceiverReply::Status(200),
         })
         .await;
-        subscribe(&yard, &receiver.url("/"), json!({"ordering": "none"})).await;
-        publish(&yard, 1, 40).await;
-        receiver.accepted(39).await;
+        subscribe(&node, &receiver.url("/"), json!({"ordering": "none"})).await;
+        publish(&node, 1, 40).await;
+        receiver.wait_for_accepted(39).await;
         latch.open();
-        receiver.accepted(40).await;
-        yard.stop().await;
+        receiver.wait_for_accepted(40).await;
+        node.stop().await;
     });
 }
 
-/// What is refused for good is a dead letter, and the entity goes on (`skip`) or stands still until
-/// that is dealt with (`halt`).
+/// A permanently refused event is a dead letter, and the entity continues (`skip`) or waits until
+/// the dead letter is resolved (`halt`).
 #[test]
 fn a_dead_letter_is_passed_over_or_waited_for() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let refusing = |arrival: &crate::receiver::ReceiverRequest| {
             ReceiverReply::Status(if arrival.sequence() == 2 { 400 } else { 200 })
         };
@@ -142,10 +142,10 @@ fn a_dead_letter_is_passed_over_or_waited_for() {
             TestReceiver::start(refusing).await,
             TestReceiver::start(refusing).await,
         );
-        subscribe(&yard, &skip.url("/"), json!({"on_exhausted": "skip"})).await;
-        let halting = subscribe(&yard, &halt.url("/"), json!({"on_exhausted": "halt"})).await;
-        publish(&yard, 2, 4).await;
-        skip.accepted(6).await;
+        subscribe(&node, &skip.url("/"), json!({"on_exhausted": "skip"})).await;
+        let halting = subscribe(&node, &halt.url("/"), json!({"on_exhausted": "halt"})).await;
+        publish(&node, 2, 4).await;
+        skip.wait_for_accepted(6).await;
         let sequences = |receiver: &TestReceiver| {
             receiver
                 .log()
@@ -157,7 +157,7 @@ fn a_dead_letter_is_passed_over_or_waited_for() {
         let path = format!("/api/v1/dead-letters?webhook_id={}", halting.id);
         let letters = expect_soon(async {
             loop {
-                let letters = yard.get(&path).await.body;
+                let letters = node.get(&path).await.body;
                 if letters["total"] == 2 {
                     return letters;
                 }
@@ -167,25 +167,25 @@ fn a_dead_letter_is_passed_over_or_waited_for() {
         assert_eq!(sequences(&halt), [[1], [1]]);
         halt.set_script(|_| ReceiverReply::Status(200));
         for letter in letters["items"].as_array().expect("items") {
-            let answer = yard
+            let answer = node
                 .post(&format!("/api/v1/dead-letters/{}/retry", letter["id"]))
                 .await;
             assert!((200..300).contains(&answer.status), "{answer:?}");
         }
-        halt.accepted(8).await;
+        halt.wait_for_accepted(8).await;
         assert_eq!(halt.log().check_complete(&expected(2, 4)), 0);
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn only_what_is_subscribed_to_is_delivered_and_nothing_from_before() {
-    run(async {
-        let yard = ground(&[]).start().await;
+fn only_subscribed_events_are_delivered_and_none_from_before_the_subscription() {
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let receiver = TestReceiver::accept_all().await;
-        publish(&yard, 3, 2).await;
+        publish(&node, 3, 2).await;
         let kinds = json!({"events": ["person.*", "task.completed"], "filter": "has(data.wanted) && data.wanted"});
-        subscribe(&yard, &receiver.url("/"), kinds).await;
+        subscribe(&node, &receiver.url("/"), kinds).await;
         let event = |event: &str, kind: &str, wanted: bool| json!({"event": event, "data": {format!("{kind}_id"): 1, "wanted": wanted}});
         let events = [
             event("person.created", "person", true),
@@ -196,8 +196,8 @@ fn only_what_is_subscribed_to_is_delivered_and_nothing_from_before() {
             event("organisation.created", "organisation", true),
             event("task.completed", "task", true),
         ];
-        try_publish(&yard, &events).await.expect("an answer");
-        receiver.accepted(4).await;
+        try_publish(&node, &events).await.expect("an answer");
+        receiver.wait_for_accepted(4).await;
         let mut came: Vec<_> = receiver
             .arrivals()
             .iter()
@@ -214,6 +214,6 @@ fn only_what_is_subscribed_to_is_delivered_and_nothing_from_before() {
             came,
             wanted.map(|(event, sequence)| (event.to_owned(), sequence))
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }

@@ -1,35 +1,35 @@
-//! Random histories of publishing, failing, crashing and coming back, against a simple model of who
-//! must have seen what.
+//! Random histories of publishing, failing, crashing and recovering, against a simple model of the
+//! required deliveries.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{PUBLISHER, TestSubscription, draw_number, ground, subscribe};
+use super::{PUBLISHER, TestSubscription, draw_number, subscribe, test_env};
 use crate::commands::send_signal;
 use crate::receiver::{ReceiverReply, TestReceiver};
-use crate::test_node::{NodeProcess, TestClient, TestEnv, expect_soon, run};
+use crate::test_node::{NodeProcess, TestClient, TestEnv, expect_soon, run_async};
 use crate::webhooks;
 
 const ENTITIES: u64 = 6;
 
-/// More than anything here takes, and less than what a test waits for in general, so that what is
-/// missing is told.
+/// Longer than any step here takes, and shorter than the general limit of a test, so the missing
+/// deliveries are reported.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What was published: for each entity the names of its events, in their order.
+/// Published events: the event names of each entity, in order.
 type PublishedModel = BTreeMap<String, Vec<&'static str>>;
 
-/// A subscriber, and what the model says of it.
+/// Subscriber and its state in the model.
 struct ModelledSubscriber {
     receiver: TestReceiver,
-    /// The one event that it wants, if it does not want all.
+    /// Name of the only event that it wants; `None` if it wants all.
     wanted: Option<&'static str>,
-    /// How many events each entity had when it was subscribed.
+    /// Number of events of each entity at the time of its subscription.
     since: BTreeMap<String, usize>,
     is_up: bool,
-    /// Whether it ever went down, which may cut off an answer that says yes.
+    /// True if it was ever down, which may cut off a 2xx answer.
     was_down: bool,
     subscription: TestSubscription,
     is_paused: bool,
@@ -37,7 +37,7 @@ struct ModelledSubscriber {
 
 struct RandomHistory {
     seed: u64,
-    ground: TestEnv,
+    test_env: TestEnv,
     process: NodeProcess,
     model: PublishedModel,
     followers: Vec<ModelledSubscriber>,
@@ -47,9 +47,9 @@ struct RandomHistory {
 
 impl RandomHistory {
     async fn start(seed: u64) -> Self {
-        // Soon at first, and then for longer than anyone is down here: nothing may be given up.
+        // Short pauses at first, then more than any downtime: no delivery may be exhausted.
         let schedule = [&["0.05"; 5][..], &["1"; 45]].concat().join(",");
-        let ground = ground(&[
+        let test_env = test_env(&[
             ("server.workers", "1"),
             ("delivery.retry_schedule_s", &schedule),
             ("delivery.dead_letter_after_h", "24"),
@@ -58,10 +58,10 @@ impl RandomHistory {
             ("delivery.breaker.open_s", "0.1"),
             ("delivery.breaker.open_max_s", "0.2"),
         ]);
-        let process = ground.start_process().await;
+        let process = test_env.start_process().await;
         Self {
             seed,
-            ground,
+            test_env,
             process,
             model: PublishedModel::new(),
             followers: Vec::new(),
@@ -121,7 +121,7 @@ impl RandomHistory {
         });
     }
 
-    /// The next list of events, each with a key of its own.
+    /// Returns the next list of events, each with a key of its own.
     fn list(&mut self) -> Vec<Value> {
         let mut list = Vec::new();
         for number in 0..=self.draw("length", 60) as usize {
@@ -147,16 +147,16 @@ impl RandomHistory {
         send(&self.process, &list).await.expect("an answer");
     }
 
-    /// Kills the node at some moment while it takes in a list, which is then sent again.
+    /// Kills the node while it receives a list, and sends the list again.
     async fn publish_and_kill(&mut self) {
         let list = self.list();
-        let (gate, sent) = (self.process.gate.clone(), list.clone());
-        let sending = actix_rt::spawn(async move { send(&gate, &sent).await });
+        let (client, sent) = (self.process.api.clone(), list.clone());
+        let sending = actix_rt::spawn(async move { send(&client, &sent).await });
         for _ in 0..self.draw("moment", 200) {
             tokio::task::yield_now().await;
         }
         self.restart().await;
-        // Whatever came of it: what was taken in is not taken in twice.
+        // Ignored: accepted events are not accepted twice.
         let _ = sending.await.expect("no panic");
         send(&self.process, &list).await.expect("an answer");
     }
@@ -164,14 +164,14 @@ impl RandomHistory {
     async fn restart(&mut self) {
         self.process.kill();
         self.kills += 1;
-        self.process = self.ground.start_process().await;
+        self.process = self.test_env.start_process().await;
     }
 
-    /// Ends the node in order, and starts it again.
+    /// Stops the node in order, and starts it again.
     async fn terminate(&mut self) {
         send_signal(&self.process.child, "TERM");
         self.process.child.wait().expect("a child");
-        self.process = self.ground.start_process().await;
+        self.process = self.test_env.start_process().await;
     }
 
     async fn pause_or_resume(&mut self) {
@@ -187,7 +187,7 @@ impl RandomHistory {
         *is_paused = !*is_paused;
     }
 
-    /// Lets one that is up go down, or come up again.
+    /// Stops a receiver that is up, or restarts one that is down.
     async fn toggle(&mut self) {
         let which = self.draw("who", self.followers.len() as u64) as usize;
         let follower = &mut self.followers[which];
@@ -200,7 +200,7 @@ impl RandomHistory {
         follower.was_down = true;
     }
 
-    /// Lets those who are up get everything, so that what follows begins at rest.
+    /// Waits until the receivers that are up have caught up, so the next step starts at rest.
     async fn catch_up(&self) {
         let is_served = |follower: &ModelledSubscriber| follower.is_up && !follower.is_paused;
         for number in (0..self.followers.len()).filter(|number| is_served(&self.followers[*number]))
@@ -209,12 +209,12 @@ impl RandomHistory {
         }
     }
 
-    /// Waits until a follower has got what it must get; panics with what is missing.
+    /// Waits until a follower has got all required deliveries; panics with the missing ones.
     async fn has_all(&self, number: usize) -> BTreeMap<String, Vec<u64>> {
         let ModelledSubscriber { receiver, .. } = &self.followers[number];
         let expected = self.followers[number].expected(&self.model);
         let total = expected.values().map(Vec::len).sum();
-        if tokio::time::timeout(PATIENCE, receiver.accepted(total))
+        if tokio::time::timeout(PATIENCE, receiver.wait_for_accepted(total))
             .await
             .is_err()
         {
@@ -229,7 +229,7 @@ impl RandomHistory {
         expected
     }
 
-    /// Lets everyone come up, and checks what each has got in the end.
+    /// Restarts all receivers and checks the deliveries of each.
     async fn end(self) {
         for follower in &self.followers {
             if !follower.is_up {
@@ -262,7 +262,7 @@ impl RandomHistory {
 }
 
 impl ModelledSubscriber {
-    /// The sequences of each entity that it must have got.
+    /// Returns the sequences of each entity that it must have got.
     fn expected(&self, model: &PublishedModel) -> BTreeMap<String, Vec<u64>> {
         let mut expected = BTreeMap::new();
         for (entity, events) in model {
@@ -281,10 +281,10 @@ impl ModelledSubscriber {
 }
 
 /// Publishes a list that may have been published before, in whole or in part.
-async fn send(gate: &TestClient, list: &[Value]) -> reqwest::Result<()> {
-    let request = gate
+async fn send(client: &TestClient, list: &[Value]) -> reqwest::Result<()> {
+    let request = client
         .client
-        .post(format!("{}/api/v1/events", gate.base))
+        .post(format!("{}/api/v1/events", client.base))
         .bearer_auth(PUBLISHER);
     let request = request
         .header("content-type", "application/json")
@@ -300,8 +300,8 @@ async fn send(gate: &TestClient, list: &[Value]) -> reqwest::Result<()> {
 }
 
 #[test]
-fn every_subscriber_gets_what_the_model_says_through_crashes_failures_and_outages() {
-    run(async {
+fn every_subscriber_gets_the_modelled_events_through_crashes_failures_and_outages() {
+    run_async(async {
         for seed in [1, 2, 8] {
             let mut history = RandomHistory::start(seed).await;
             history.follow().await;

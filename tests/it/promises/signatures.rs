@@ -1,5 +1,5 @@
-//! Every style of signing, verified by what is not ours: the Standard Webhooks library, and the
-//! primitives themselves.
+//! Every signature style, verified by independent code: the Standard Webhooks library, and the bare
+//! algorithms.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,9 +10,9 @@ use serde_json::json;
 use sha2::Sha256;
 use standardwebhooks::Webhook;
 
-use super::{TestSubscription, ground, subscribe, task, try_publish};
+use super::{TestSubscription, subscribe, task, test_env, try_publish};
 use crate::receiver::{ReceiverRequest, TestReceiver};
-use crate::test_node::run;
+use crate::test_node::run_async;
 use crate::webhooks;
 
 fn hmac(secret: &str, body: &[u8]) -> String {
@@ -31,7 +31,7 @@ fn headers(arrival: &ReceiverRequest) -> HeaderMap {
     parsed.collect()
 }
 
-/// Whether Standard Webhooks' own library takes it.
+/// Tells if the library of Standard Webhooks accepts the delivery.
 fn is_standard(secret: &str, arrival: &ReceiverRequest) -> bool {
     let webhook = match secret.starts_with("whsec_") {
         true => Webhook::new(secret),
@@ -87,16 +87,16 @@ fn is_v1a(subscription: &TestSubscription, arrival: &ReceiverRequest) -> bool {
 
 #[test]
 fn each_style_verifies_with_the_subscription_s_own_keys_only() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let receiver = TestReceiver::accept_all().await;
         let all = json!({"signing": ["crm", "standard", "hub", "v1a"]});
-        let made = subscribe(&yard, &receiver.url("/made"), all.clone()).await;
+        let made = subscribe(&node, &receiver.url("/made"), all.clone()).await;
         let mut given = all;
         given["secret"] = "given, and no base64".replace(' ', "-").into();
-        let given = subscribe(&yard, &receiver.url("/given"), given).await;
-        let plain = subscribe(&yard, &receiver.url("/plain"), json!({})).await;
-        try_publish(&yard, &[task(1)]).await.expect("an answer");
+        let given = subscribe(&node, &receiver.url("/given"), given).await;
+        let plain = subscribe(&node, &receiver.url("/plain"), json!({})).await;
+        try_publish(&node, &[task(1)]).await.expect("an answer");
         receiver.wait_for_requests(3).await;
         let arrivals = receiver.arrivals();
         let of = |path: &str| {
@@ -130,54 +130,54 @@ fn each_style_verifies_with_the_subscription_s_own_keys_only() {
                 .expect("there")
                 .contains("v1a")
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn after_a_rotation_both_secrets_verify_and_a_retry_has_a_new_time_and_signature() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let receiver = TestReceiver::accept_all().await;
-        let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
-        let rotated = webhooks::act(&yard, &format!("/{}/rotate-secret", subscription.id)).await;
+        let subscription = subscribe(&node, &receiver.url("/"), json!({})).await;
+        let rotated = webhooks::act(&node, &format!("/{}/rotate-secret", subscription.id)).await;
         let new = rotated.body["secret"]
             .as_str()
             .expect("shown once")
             .to_owned();
-        try_publish(&yard, &[task(1)]).await.expect("an answer");
-        receiver.accepted(1).await;
+        try_publish(&node, &[task(1)]).await.expect("an answer");
+        receiver.wait_for_accepted(1).await;
         let arrival = receiver.arrivals()[0].clone();
         assert!(is_standard(&subscription.secret, &arrival) && is_standard(&new, &arrival));
         assert!(
             is_crm(&new, &arrival) && !is_crm(&subscription.secret, &arrival),
             "that style has room for one"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
-fn a_delivery_says_what_happened_to_whom_and_when() {
-    run(async {
-        let yard = ground(&[]).start().await;
+fn a_delivery_names_event_entity_and_time() {
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let receiver = TestReceiver::accept_all().await;
         let subscription = subscribe(
-            &yard,
+            &node,
             &receiver.url("/hook?a=b"),
             json!({"headers": {"X-Tenant": "7"}}),
         )
         .await;
         let transform =
             json!({"transform": "{'what': event, 'n': data.n}", "signing": ["standard"]});
-        let transformed = subscribe(&yard, &receiver.url("/transformed"), transform).await;
+        let transformed = subscribe(&node, &receiver.url("/transformed"), transform).await;
         let event = r#"[{"event": "organisation.created", "user_id": 12, "timestamp": "2025-10-18T09:43:12.442Z", "data": {"organisation_id": 51, "n": 1.50}}]"#;
-        let request = yard
+        let request = node
             .client
-            .post(format!("{}/api/v1/events", yard.base))
+            .post(format!("{}/api/v1/events", node.base))
             .bearer_auth(super::PUBLISHER);
-        let answer = yard
-            .answer(
+        let answer = node
+            .send_request(
                 request
                     .header("content-type", "application/json")
                     .body(event),
@@ -229,6 +229,6 @@ fn a_delivery_says_what_happened_to_whom_and_when() {
         assert_eq!((arrival.id(), arrival.sequence()), (event_id, 1));
         assert!(is_standard(&transformed.secret, arrival));
         assert_eq!(arrival.header("x-webhook-signature"), None);
-        yard.stop().await;
+        node.stop().await;
     });
 }

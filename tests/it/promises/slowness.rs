@@ -1,19 +1,19 @@
-//! Answers that drip, never end, or ask for patience: what is seen to hurt others who deliver
-//! webhooks.
+//! Answers that drip, never end, or ask for a later retry: failures known from other webhook
+//! senders.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{expected, ground, publish, subscribe};
+use super::{expected, publish, subscribe, test_env};
 use crate::receiver::{ReceiverReply, TestReceiver};
-use crate::test_node::run;
+use crate::test_node::run_async;
 
-/// Elsewhere such an answer outlived the timeout, since that ended with the head.
+/// In another product, the timeout ended with the head, so such an answer outlived it.
 #[test]
 fn an_answer_that_drips_is_ended_by_the_timeout_and_tried_again() {
-    run(async {
-        let yard = ground(&[("delivery.timeout_s", "0.3")]).start().await;
+    run_async(async {
+        let node = test_env(&[("delivery.timeout_s", "0.3")]).start().await;
         let receiver = TestReceiver::start(|arrival| {
             if arrival.before == 0 {
                 ReceiverReply::Drip(200)
@@ -22,9 +22,9 @@ fn an_answer_that_drips_is_ended_by_the_timeout_and_tried_again() {
             }
         })
         .await;
-        let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
-        publish(&yard, 3, 2).await;
-        receiver.accepted(6).await;
+        let subscription = subscribe(&node, &receiver.url("/"), json!({})).await;
+        publish(&node, 3, 2).await;
+        receiver.wait_for_accepted(6).await;
         assert_eq!(
             (
                 receiver.log().check_complete(&expected(3, 2)),
@@ -32,7 +32,7 @@ fn an_answer_that_drips_is_ended_by_the_timeout_and_tried_again() {
             ),
             (0, 12)
         );
-        let deliveries = yard
+        let deliveries = node
             .get(&format!(
                 "/api/v1/webhooks/{}/deliveries?page_size=100",
                 subscription.id
@@ -50,22 +50,22 @@ fn an_answer_that_drips_is_ended_by_the_timeout_and_tried_again() {
             6,
             "{codes:?}"
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// Elsewhere four of 400 MB took a gigabyte.
+/// In another product, four answers of 400 MB took a gigabyte.
 #[test]
 fn an_answer_without_an_end_is_read_to_its_first_16_kib_and_counts_by_its_status() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let receiver = TestReceiver::start(|arrival| {
             ReceiverReply::Endless(if arrival.before == 0 { 500 } else { 200 })
         })
         .await;
-        subscribe(&yard, &receiver.url("/"), json!({})).await;
-        publish(&yard, 4, 2).await;
-        receiver.accepted(8).await;
+        subscribe(&node, &receiver.url("/"), json!({})).await;
+        publish(&node, 4, 2).await;
+        receiver.wait_for_accepted(8).await;
         assert_eq!(
             (
                 receiver.log().check_complete(&expected(4, 2)),
@@ -73,15 +73,15 @@ fn an_answer_without_an_end_is_read_to_its_first_16_kib_and_counts_by_its_status
             ),
             (0, 16)
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// Elsewhere the limit was stored and never enforced.
+/// In another product, the limit was stored and never enforced.
 #[test]
 fn a_rate_limit_is_kept() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let times = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
         let noting = std::sync::Arc::clone(&times);
         let receiver = TestReceiver::start(move |_| {
@@ -90,25 +90,25 @@ fn a_rate_limit_is_kept() {
             ReceiverReply::Status(200)
         })
         .await;
-        subscribe(&yard, &receiver.url("/"), json!({"rate_limit": 40})).await;
-        publish(&yard, 30, 2).await;
-        receiver.accepted(60).await;
+        subscribe(&node, &receiver.url("/"), json!({"rate_limit": 40})).await;
+        publish(&node, 30, 2).await;
+        receiver.wait_for_accepted(60).await;
         let times = times.lock().clone();
-        // The first few may come at once; an attempt may be on its way a little longer than the one
-        // before it.
+        // The first deliveries may be concurrent; an attempt may take a little longer than the one
+        // before.
         assert!(
             times[59] - times[0]
                 >= Duration::from_secs_f64(56.0 / 40.0) - Duration::from_millis(50)
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
-/// Elsewhere what was asked for was not waited for: 6 s instead of 60.
+/// In another product, `Retry-After` was not honoured: 6 s instead of 60.
 #[test]
-fn what_asks_to_come_again_later_is_left_alone_until_then() {
-    run(async {
-        let yard = ground(&[]).start().await;
+fn retry_after_is_honoured() {
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let receiver =
             TestReceiver::start(
                 |arrival| match (arrival.entity().as_str(), arrival.before) {
@@ -118,11 +118,11 @@ fn what_asks_to_come_again_later_is_left_alone_until_then() {
                 },
             )
             .await;
-        subscribe(&yard, &receiver.url("/"), json!({})).await;
-        publish(&yard, 4, 3).await;
-        // The schedule alone would have tried the first one fifty times in the second that the
-        // other one asked for.
-        receiver.accepted(9).await;
+        subscribe(&node, &receiver.url("/"), json!({})).await;
+        publish(&node, 4, 3).await;
+        // The schedule alone would allow fifty attempts within the second that the other subscriber
+        // asked for.
+        receiver.wait_for_accepted(9).await;
         assert_eq!(
             receiver
                 .arrivals()
@@ -131,14 +131,14 @@ fn what_asks_to_come_again_later_is_left_alone_until_then() {
                 .count(),
             1
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn a_redirect_is_not_followed_and_not_an_acceptance() {
-    run(async {
-        let yard = ground(&[]).start().await;
+    run_async(async {
+        let node = test_env(&[]).start().await;
         let elsewhere = TestReceiver::accept_all().await;
         let url = elsewhere.url("/");
         let receiver = TestReceiver::start(move |arrival| match arrival.before {
@@ -147,13 +147,13 @@ fn a_redirect_is_not_followed_and_not_an_acceptance() {
             _ => ReceiverReply::Status(204),
         })
         .await;
-        subscribe(&yard, &receiver.url("/"), json!({})).await;
-        publish(&yard, 1, 2).await;
-        receiver.accepted(2).await;
+        subscribe(&node, &receiver.url("/"), json!({})).await;
+        publish(&node, 1, 2).await;
+        receiver.wait_for_accepted(2).await;
         assert_eq!(
             (receiver.arrivals().len(), elsewhere.arrivals().len()),
             (6, 0)
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }

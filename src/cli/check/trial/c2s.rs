@@ -1,36 +1,36 @@
-//! A request against Contact2Sale's contract: one event, or a list of them.
+//! Checks a request against Contact2Sale's contract: one event, or a list of events.
 
 use bytes::Bytes;
 
 use super::{TrialFinding, describe_events, describe_proof, format_line, format_lines};
 use crate::config::C2sConfig;
-use crate::edge::c2s::{C2sEvent, C2sRequest as Events, decode_c2s_request};
-use crate::edge::error::Error;
-use crate::edge::fault::FieldError;
+use crate::edge::c2s::{C2sEvent, C2sRequest, decode_c2s_request};
+use crate::edge::error::ApiError;
+use crate::edge::field_error::FieldError;
 use crate::provider::RequestView;
 
 pub(super) fn check_c2s(config: &C2sConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
-    let given = request
+    let presented = request
         .header("x-webhook-token")
         .unwrap_or_default()
         .as_bytes();
     let is_known = config
         .tokens
         .iter()
-        .any(|token| !token.is_empty() && token.matches(given));
+        .any(|token| !token.is_empty() && token.matches(presented));
     let mut text = format_line("x-webhook-token", describe_proof(is_known));
     if !config.ip_allowlist.is_empty() {
         text += &format_line(
             "address",
-            "not looked at; a node takes calls from sources.c2s.ip_allowlist only",
+            "not checked; a node accepts only addresses in sources.c2s.ip_allowlist",
         );
     }
     let decoding = match decode_c2s_request(&Bytes::copy_from_slice(request.body)) {
-        Ok(Events::Single(event)) => event.map_or_else(
-            |faults| Error::InvalidFields(faults).into(),
+        Ok(C2sRequest::Single(event)) => event.map_or_else(
+            |faults| ApiError::InvalidFields(faults).into(),
             |event| describe_event(&event),
         ),
-        Ok(Events::Batch(events)) => {
+        Ok(C2sRequest::Batch(events)) => {
             describe_events(&events.into_iter().map(describe_member).collect::<Vec<_>>())
         }
         Err(error) => error.into(),

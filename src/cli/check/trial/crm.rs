@@ -1,13 +1,13 @@
-//! A request against the CRM's event bus: one event, or a list of them.
+//! Checks a request against the CRM's event bus: one event, or a list of events.
 
 use bytes::Bytes;
 use tracing::Span;
 
 use super::{TrialFinding, describe_command, describe_events, describe_proof, format_line};
 use crate::config::{CrmConfig, Secret};
-use crate::edge::body::text;
+use crate::edge::body::body_text;
 use crate::edge::crm::{BusEventCatalogue, PUBLISHED_EVENTS_MAX, decode_bus_event};
-use crate::edge::error::Error;
+use crate::edge::error::ApiError;
 use crate::edge::raw_json;
 use crate::provider::RequestView;
 
@@ -16,13 +16,13 @@ pub(super) fn check_crm(
     admin_token: &Secret,
     request: &RequestView<'_>,
 ) -> [TrialFinding; 2] {
-    let given = request
+    let presented = request
         .header("authorization")
         .and_then(parse_bearer_token)
         .unwrap_or_default()
         .as_bytes();
     let mut tokens = std::iter::once(admin_token).chain(&config.tokens);
-    let is_known = tokens.any(|token| !token.is_empty() && token.matches(given));
+    let is_known = tokens.any(|token| !token.is_empty() && token.matches(presented));
     let verification = TrialFinding {
         is_good: is_known,
         text: format_line("authorization", describe_proof(is_known)),
@@ -33,7 +33,7 @@ pub(super) fn check_crm(
     ]
 }
 
-/// The token of a header's value; the scheme's case does not matter.
+/// Returns the token of an `Authorization` value. The scheme is case-insensitive (RFC 9110).
 fn parse_bearer_token(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme
@@ -41,12 +41,12 @@ fn parse_bearer_token(value: &str) -> Option<&str> {
         .then(|| token.trim_ascii())
 }
 
-fn decode_events(config: &CrmConfig, request: &RequestView<'_>) -> Result<TrialFinding, Error> {
+fn decode_events(config: &CrmConfig, request: &RequestView<'_>) -> Result<TrialFinding, ApiError> {
     let (events, body) = (
         BusEventCatalogue::new(config),
         Bytes::copy_from_slice(request.body),
     );
-    let json = text(&body)?;
+    let json = body_text(&body)?;
     let key = request
         .header("idempotency-key")
         .or_else(|| request.header("x-idempotency-key"))
@@ -60,8 +60,8 @@ fn decode_events(config: &CrmConfig, request: &RequestView<'_>) -> Result<TrialF
             Span::none(),
         )?));
     }
-    let raw_json::RawItems { first, count } = raw_json::items(json, PUBLISHED_EVENTS_MAX)
-        .map_err(|error| Error::from_json_error(&error))?;
+    let raw_json::RawItems { first, count } = raw_json::first_items(json, PUBLISHED_EVENTS_MAX)
+        .map_err(|error| ApiError::from_json_error(&error))?;
     if !(1..=PUBLISHED_EVENTS_MAX).contains(&count) {
         return Ok(TrialFinding::failed(format!(
             "a list holds 1 to {PUBLISHED_EVENTS_MAX} events, not {count}"
@@ -74,7 +74,7 @@ fn decode_events(config: &CrmConfig, request: &RequestView<'_>) -> Result<TrialF
             found.entity.kind(),
             found.entity.id()
         )),
-        Err(Error::InvalidFields(faults)) => {
+        Err(ApiError::InvalidFields(faults)) => {
             Err(faults.into_iter().map(|fault| fault.detail).collect())
         }
         Err(error) => Err(vec![error.to_string()]),

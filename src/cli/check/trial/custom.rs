@@ -1,4 +1,4 @@
-//! A request against a configured source.
+//! Checks a request against a configured source.
 
 use super::{
     NO_KEY, TrialFinding, check_subscription, describe_missing_time, format_line, format_lines,
@@ -12,11 +12,11 @@ pub(super) fn check_custom(
     request: &RequestView<'_>,
     now: Timestamp,
 ) -> [TrialFinding; 2] {
-    let subscribes = matches!(
+    let has_subscription_handshake = matches!(
         custom.source.signing.handshake(),
         ProviderHandshake::Subscription
     );
-    if request.method == "GET" && subscribes {
+    if request.method == "GET" && has_subscription_handshake {
         return check_subscription(request, &custom.verify_token);
     }
     let explanation = custom.source.explain(request, now);
@@ -39,9 +39,7 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
     };
     if let Some(reply) = custom.source.answer_handshake(&document) {
         let answer = match reply {
-            HandshakeReply::Challenge(_) => {
-                "a question for a challenge, which is the answer; no event"
-            }
+            HandshakeReply::Challenge(_) => "a challenge, which a node returns; no event",
             HandshakeReply::Pong => "a ping; no event",
         };
         return TrialFinding {
@@ -49,7 +47,8 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
             text: format_line("handshake", answer),
         };
     }
-    // A person may see what a node would only read after it has verified the request.
+    // Reads the fields even of an unverified request: the report is for the operator, not for the
+    // journal.
     match custom.source.fields.extract(request, &document) {
         Ok(found) => TrialFinding {
             is_good: true,
@@ -65,11 +64,11 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
                 ),
             ]),
         },
-        Err(lost) => TrialFinding {
+        Err(missing) => TrialFinding {
             is_good: false,
-            text: lost
+            text: missing
                 .iter()
-                .map(|lost| format_line(lost.field, &lost.problem))
+                .map(|missing| format_line(missing.field, &missing.problem))
                 .collect(),
         },
     }

@@ -1,5 +1,5 @@
-//! A request against Instagram's contract: the updates of one call. Its handshake is that of every
-//! subscription.
+//! Checks a request against Instagram's contract: the updates of one call. The subscription
+//! handshake is checked in `mod.rs`.
 
 use bytes::Bytes;
 use tracing::Span;
@@ -17,11 +17,11 @@ pub(super) fn check_instagram(
     config: &InstagramConfig,
     request: &RequestView<'_>,
 ) -> [TrialFinding; 2] {
-    let given = request.header(SIGNATURE).unwrap_or_default().as_bytes();
+    let presented = request.header(SIGNATURE).unwrap_or_default().as_bytes();
     let body = signature::verify_instagram_body(
         &SignatureVerifier::new(&config.app_secrets),
         &Bytes::copy_from_slice(request.body),
-        given,
+        presented,
     );
     let verification = TrialFinding {
         is_good: body.is_some(),

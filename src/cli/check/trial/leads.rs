@@ -1,4 +1,4 @@
-//! A request against the leads contract.
+//! Checks a request against the contract of leads.
 
 use bytes::Bytes;
 
@@ -14,20 +14,21 @@ use crate::edge::leads::{
 use crate::edge::signature::{SignatureVerifier, VerifiedBody};
 use crate::provider::RequestView;
 
-/// What a path under [`BASE_PATH`] says: the event that it takes, if it is one only, and the id in it.
+/// Event and id of a path under [`BASE_PATH`]. The generic endpoint has neither.
 type LeadsAddress<'a> = (Option<&'static LeadEvent>, Option<&'a str>);
 
 pub(super) fn check_leads(config: &LeadsConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
     let verifier = SignatureVerifier::new(&config.secrets);
-    let given = request.header("x-webhook-signature").map(str::as_bytes);
-    let body = signature::verify_lead_body(&verifier, Bytes::copy_from_slice(request.body), given);
-    let word = match verifier.is_empty() {
-        true => "none is needed, as the source has no secrets",
+    let presented = request.header("x-webhook-signature").map(str::as_bytes);
+    let body =
+        signature::verify_lead_body(&verifier, Bytes::copy_from_slice(request.body), presented);
+    let result = match verifier.is_empty() {
+        true => "not required: the source has no secrets",
         false => describe_proof(body.is_some()),
     };
     let verification = TrialFinding {
         is_good: body.is_some(),
-        text: format_line("signature", word),
+        text: format_line("signature", result),
     };
     [
         verification,
@@ -38,7 +39,7 @@ pub(super) fn check_leads(config: &LeadsConfig, request: &RequestView<'_>) -> [T
 fn decode_lead(request: &RequestView<'_>, body: &VerifiedBody) -> TrialFinding {
     let Some((event, id)) = parse_address(request.url) else {
         return TrialFinding::failed(format!(
-            "there is nothing of leads at this path; it is {BASE_PATH}, or one of those under it"
+            "not a path of leads; the paths are {BASE_PATH} and those below it"
         ));
     };
     let number = id
@@ -47,17 +48,15 @@ fn decode_lead(request: &RequestView<'_>, body: &VerifiedBody) -> TrialFinding {
     if event.is_some_and(|event| matches!(event.subject, LeadEventSubject::Known(_)))
         && number.is_none()
     {
-        return TrialFinding::failed(
-            "the id in the path is no number, so there is nobody of that id",
-        );
+        return TrialFinding::failed("the id in the path is not a number, so no entity has it");
     }
-    // A node would make one at random for a customer that is given none.
-    let given = LeadRequestContext {
+    // A node generates a random code for a new customer without one; the report needs none.
+    let context = LeadRequestContext {
         event,
         id: number,
         new_customer_code: || Some(String::new()),
     };
-    decode_lead_event(body, given).map_or_else(TrialFinding::from, |decoded| {
+    decode_lead_event(body, context).map_or_else(TrialFinding::from, |decoded| {
         describe_decoded(&decoded, request)
     })
 }
@@ -108,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_says_which_event_it_takes_and_whom_it_is_for() {
+    fn a_path_names_its_event_and_entity() {
         let read = |path: &str| {
             let url = format!("https://h{path}");
             parse_address(&url)

@@ -1,5 +1,5 @@
-//! A request against a source, without a node: whether it verifies, and apart from that, what would
-//! be read from it. One file for each source.
+//! Checks a captured request against a source without a node: its verification, and separately the
+//! fields that would be read. One file for each source.
 
 use std::fmt::Display;
 use std::fs;
@@ -23,34 +23,37 @@ mod instagram;
 mod leads;
 mod support;
 
-/// The most events of one request that are shown.
+/// Most events of one request that the report shows.
 const SHOWN_MAX: usize = 20;
 
-/// Why a request is not taken, or could not be looked at.
+/// Errors of checking a captured request.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum RequestTrialError {
     #[error("{} cannot be read", .0.display())]
     Unreadable(PathBuf, #[source] io::Error),
-    #[error("{} is no request", .0.display())]
+    #[error("{} is not an HTTP request", .0.display())]
     Malformed(PathBuf, #[source] CapturedRequestError),
-    #[error("there is no source {name:?}; there are {}", .known.join(", "))]
+    #[error("unknown source {name:?}; the sources are {}", .known.join(", "))]
     NoSource { name: String, known: Vec<String> },
     #[error("a node would refuse this request")]
     Refused,
 }
 
-/// What is to be tried.
+/// Captured request and the source to check it against.
 #[derive(Debug)]
 pub(super) struct RequestTrial<'a> {
     pub(super) source: &'a str,
     pub(super) request: &'a Path,
     pub(super) url: Option<&'a str>,
-    /// When it arrives; now, if nothing is said.
+    /// Arrival time; `None` means now.
     pub(super) at: Option<Timestamp>,
 }
 
 impl RequestTrial<'_> {
-    /// Reports on the request; an error unless it verifies and decodes.
+    /// Writes a report on the request.
+    ///
+    /// # Errors
+    /// Fails if the request cannot be read, or if a node would refuse it.
     pub(super) fn run(
         &self,
         config: &Config,
@@ -79,9 +82,9 @@ impl RequestTrial<'_> {
             raw.method,
             raw.body.len()
         )?;
-        for (name, half) in [("verification", &verification), ("decoding", &decoding)] {
-            let word = if half.is_good { "ok" } else { "failed" };
-            write!(out, "{name:<13} {word}\n{}", half.text)?;
+        for (name, finding) in [("verification", &verification), ("decoding", &decoding)] {
+            let result = if finding.is_good { "ok" } else { "failed" };
+            write!(out, "{name:<13} {result}\n{}", finding.text)?;
         }
         if verification.is_good && decoding.is_good {
             Ok(())
@@ -115,7 +118,7 @@ impl RequestTrial<'_> {
     }
 }
 
-/// What a request is tried against.
+/// Source that a request is checked against.
 #[derive(Clone, Copy)]
 enum TrialTarget<'c> {
     Support,
@@ -168,7 +171,7 @@ impl TrialTarget<'_> {
     }
 }
 
-/// Half of a verdict: whether it is a good one, and what there is to say of it, in lines.
+/// One half of the report: its result and its lines.
 struct TrialFinding {
     is_good: bool,
     text: String,
@@ -190,10 +193,10 @@ impl TrialFinding {
     }
 }
 
-impl From<edge::error::Error> for TrialFinding {
-    /// What a node would answer, with every wrong field.
-    fn from(error: edge::error::Error) -> Self {
-        let edge::error::Error::InvalidFields(faults) = error else {
+impl From<edge::error::ApiError> for TrialFinding {
+    /// Shows the answer of a node; invalid fields get a line each.
+    fn from(error: edge::error::ApiError) -> Self {
+        let edge::error::ApiError::InvalidFields(faults) = error else {
             return Self::failed(error);
         };
         Self {
@@ -206,13 +209,11 @@ impl From<edge::error::Error> for TrialFinding {
     }
 }
 
-/// Why nothing of `request` would be read by a contract that takes JSON by POST; `None` if it would
-/// be.
+/// Returns the reason for which a contract that takes JSON by POST refuses the method or content
+/// type of `request`.
 fn find_unreadable(request: &RequestView<'_>) -> Option<TrialFinding> {
     if request.method != "POST" {
-        return Some(TrialFinding::failed(
-            "the method is not POST, which alone is taken",
-        ));
+        return Some(TrialFinding::failed("the method is not POST"));
     }
     let mut headers = HeaderMap::new();
     let content_type = request
@@ -227,7 +228,7 @@ fn find_unreadable(request: &RequestView<'_>) -> Option<TrialFinding> {
         .map(TrialFinding::from)
 }
 
-/// A GET that wants to know whether the address is ours.
+/// Checks a subscription handshake: a GET that proves that we own the address.
 fn check_subscription(request: &RequestView<'_>, token: &Secret) -> [TrialFinding; 2] {
     let verification = match verify_subscription(request.query(), token.expose()) {
         Ok(_) => TrialFinding::passed(format_line(
@@ -240,23 +241,20 @@ fn check_subscription(request: &RequestView<'_>, token: &Secret) -> [TrialFindin
         verification,
         TrialFinding::passed(format_line(
             "handshake",
-            "a subscription; its challenge is the answer",
+            "a subscription; a node returns the challenge",
         )),
     ]
 }
 
-/// What is said of a header that has to prove who the sender is.
+/// Describes the result for a header that proves the sender.
 fn describe_proof(is_good: bool) -> &'static str {
-    if is_good {
-        "fits"
-    } else {
-        "is missing or does not fit"
-    }
+    if is_good { "valid" } else { "missing or wrong" }
 }
 
-/// Only a body whose signature fits is decoded, here as in a node.
+/// Stands for the decoded event of a request with a wrong signature: like a node, `check` decodes
+/// only verified bodies.
 fn not_decoded() -> TrialFinding {
-    TrialFinding::failed("only a body whose signature fits is decoded")
+    TrialFinding::failed("not decoded, because the signature is wrong")
 }
 
 fn describe_command(command: &Command) -> TrialFinding {
@@ -276,8 +274,8 @@ fn describe_command(command: &Command) -> TrialFinding {
     ]))
 }
 
-/// A list of events, each shown or with what is wrong with it. A node takes those that are valid,
-/// if any is.
+/// Describes a list of events, each with its content or its problems. A node accepts the valid
+/// events of a list.
 fn describe_events(events: &[Result<String, Vec<String>>]) -> TrialFinding {
     let wrong = events.iter().filter(|event| event.is_err()).count();
     let mut text = format_line(
@@ -302,7 +300,7 @@ fn describe_events(events: &[Result<String, Vec<String>>]) -> TrialFinding {
 const NO_KEY: &str = "none, so no event is a duplicate";
 
 fn describe_missing_time() -> String {
-    "none, so that of its arrival".to_owned()
+    "none; the time of arrival counts".to_owned()
 }
 
 fn format_line(name: &str, text: impl Display) -> String {
@@ -316,7 +314,7 @@ fn format_lines(lines: &[(&str, &str)]) -> String {
         .collect()
 }
 
-/// The URL that the sender called, as a node would find it out.
+/// Returns the URL that the sender called, found in the same way as by a node.
 fn called_url(config: &Config, raw: &CapturedRequest<'_>) -> String {
     if raw.target.contains("://") {
         return raw.target.to_owned();

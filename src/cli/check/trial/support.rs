@@ -1,4 +1,4 @@
-//! A request against the support contract.
+//! Checks a request against the support contract.
 
 use bytes::Bytes;
 
@@ -44,7 +44,7 @@ pub(super) fn check_support(
                 "time",
                 &at.map_or_else(|| "not RFC 3339".to_owned(), |at| at.to_string()),
             ),
-            ("time is near", if is_fresh { "yes" } else { "no" }),
+            ("time is recent", if is_fresh { "yes" } else { "no" }),
         ]),
     };
     let decoding = match verified {
@@ -63,11 +63,11 @@ fn decode_event(
     let idempotency_key = request
         .header("idempotency-key")
         .or_else(|| request.header("x-idempotency-key"));
-    let given = SupportRequestContext {
+    let context = SupportRequestContext {
         idempotency_key: idempotency_key.map(str::as_bytes),
         at,
         unknown_entity: config.unknown_entity,
     };
-    support::decode_support_event(body, given, tracing::Span::none())
+    support::decode_support_event(body, context, tracing::Span::none())
         .map_or_else(TrialFinding::from, |found| describe_command(&found))
 }

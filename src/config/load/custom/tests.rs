@@ -1,4 +1,4 @@
-//! What is taken for a configured source, what is refused, and what is said then.
+//! Tests of configured sources: accepted tables, refused tables and their messages.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ type CustomSourceEnv<'a> = &'a [(&'a str, &'a str)];
 
 const TOKEN: (&str, &str) = ("HOOKYARD_ADMIN__TOKEN", "test-token");
 
-/// Loads a file of these tables; the folder's name is cut from problems.
+/// Loads a file of these tables; problems lose the folder's name.
 fn loaded(text: &str, env: CustomSourceEnv<'_>) -> Result<Config, Vec<String>> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("h.toml");
@@ -202,11 +202,11 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             billing("verify_token = \"x\""),
-            "h.toml:5: sources.custom.billing.verify_token: has no use: only meta subscribes with one",
+            "h.toml:5: sources.custom.billing.verify_token: not used: only the preset meta has a subscription handshake",
         ),
         (
             plant("preset = \"github\"\ntolerance_s = 5"),
-            "h.toml:7: sources.custom.plant.tolerance_s: has no use: this sender signs no time that could be compared",
+            "h.toml:7: sources.custom.plant.tolerance_s: not used: this source signs no timestamp",
         ),
         (
             plant("preset = \"pipedrive\""),
@@ -230,7 +230,7 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             plant("scheme = { algorithm = \"hmac-sha1\" }"),
-            "h.toml:1: sources.custom.plant.scheme.header: missing: the header that the signature or the token stands in",
+            "h.toml:1: sources.custom.plant.scheme.header: missing: the header that carries the signature or the token",
         ),
         (
             scheme("encoding = \"base32\""),
@@ -242,15 +242,15 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             scheme("signed = \"{url}\""),
-            "h.toml:6: sources.custom.plant.scheme.signed: expected {body} in it, without which any body would fit the signature, found \"{url}\"",
+            "h.toml:6: sources.custom.plant.scheme.signed: expected {body} in it, since the signature must cover the body, found \"{url}\"",
         ),
         (
             scheme("signed = \"{timestamp}{body}\""),
-            "h.toml:1: sources.custom.plant.scheme.timestamp_header: missing: {timestamp} is part of what is signed",
+            "h.toml:1: sources.custom.plant.scheme.timestamp_header: missing: scheme.signed contains {timestamp}",
         ),
         (
             scheme("timestamp_header = \"X-At\""),
-            "h.toml:6: sources.custom.plant.scheme.timestamp_header: expected {timestamp} in scheme.signed: a time that is not signed proves nothing",
+            "h.toml:6: sources.custom.plant.scheme.timestamp_header: expected {timestamp} in scheme.signed: an unsigned time proves nothing",
         ),
         (
             scheme("signed = \"{id}{body}\""),
@@ -258,11 +258,11 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             scheme("tolerance_s = 5"),
-            "h.toml:6: sources.custom.plant.scheme.tolerance_s: has no use: this sender signs no time that could be compared",
+            "h.toml:6: sources.custom.plant.scheme.tolerance_s: not used: this source signs no timestamp",
         ),
         (
             plant("scheme = { header = \"X-Sig\", algorithm = \"token\", encoding = \"hex\" }"),
-            "h.toml:6: sources.custom.plant.scheme.encoding: has no use with the algorithm token",
+            "h.toml:6: sources.custom.plant.scheme.encoding: not used by the algorithm token",
         ),
         (
             STRIPE.replace("billing", "Billing") + "secrets = [\"a\"]",
@@ -286,7 +286,7 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             STRIPE.into(),
-            "h.toml:1: sources.custom.billing.secrets: missing: set what the sender shows you here or in HOOKYARD_SOURCES__CUSTOM__BILLING__SECRETS",
+            "h.toml:1: sources.custom.billing.secrets: missing: set the sender's secret here or in HOOKYARD_SOURCES__CUSTOM__BILLING__SECRETS",
         ),
     ];
     for (text, expected) in table {
@@ -319,9 +319,8 @@ fn a_name_is_one_sources_alone() {
         "none",
     ] {
         let text = format!("{}secrets = [\"a\"]", STRIPE.replace("billing", name));
-        let expected = format!(
-            "h.toml:2: sources.custom.name: {name:?} is the name of something built in; choose another"
-        );
+        let expected =
+            format!("h.toml:2: sources.custom.name: {name:?} is a reserved name; choose another");
         assert_eq!(problems(&text), [expected]);
     }
     let twice = format!(
@@ -341,7 +340,7 @@ fn all_problems_of_a_source_are_reported_at_once() {
         "h.toml:2: sources.custom.name: expected",
         "h.toml:4: sources.custom.#1.entity: expected",
         "h.toml:5: unknown key `colour`",
-        "h.toml:6: sources.custom.#1.secrets: expected a secret, not an empty one",
+        "h.toml:6: sources.custom.#1.secrets: expected a secret that is not empty",
     ];
     let problems = problems(text);
     assert_eq!(problems.len(), starts.len(), "{problems:#?}");

@@ -13,7 +13,7 @@ fn new_code() -> Option<String> {
 }
 
 /// Decodes `body` for the path of the event `name`, or for the common path.
-fn decode_text(name: Option<&str>, body: &str) -> Result<DecodedLeadEvent, Error> {
+fn decode_text(name: Option<&str>, body: &str) -> Result<DecodedLeadEvent, ApiError> {
     let body = VerifiedBody::unsigned(Bytes::from(body.to_owned()));
     let event = name.map(|name| LeadEvent::from_wire_name(name).expect("an event"));
     let id = event
@@ -33,14 +33,14 @@ fn envelope(event: &str, data: &Value) -> String {
     json!({"event": event, "source": "crm", "data": data}).to_string()
 }
 
-fn decode_data(event: &str, data: Value) -> Result<DecodedLeadEvent, Error> {
+fn decode_data(event: &str, data: Value) -> Result<DecodedLeadEvent, ApiError> {
     decode_text(Some(event), &envelope(event, &data))
 }
 
 /// Returns the field and the detail of each field error.
-fn faults(decoded: Result<DecodedLeadEvent, Error>) -> Vec<(String, String)> {
+fn field_errors(decoded: Result<DecodedLeadEvent, ApiError>) -> Vec<(String, String)> {
     match decoded {
-        Err(Error::InvalidFields(faults)) => faults
+        Err(ApiError::InvalidFields(faults)) => faults
             .into_iter()
             .map(|fault| (fault.field.into_owned(), fault.detail))
             .collect(),
@@ -48,8 +48,8 @@ fn faults(decoded: Result<DecodedLeadEvent, Error>) -> Vec<(String, String)> {
     }
 }
 
-fn fault(event: &str, data: Value) -> (String, String) {
-    let mut faults = faults(decode_data(event, data));
+fn only_field_error(event: &str, data: Value) -> (String, String) {
+    let mut faults = field_errors(decode_data(event, data));
     assert_eq!(faults.len(), 1, "{faults:?}");
     faults.remove(0)
 }
@@ -65,7 +65,7 @@ fn half_a_surrogate_in_the_name_of_a_member_is_a_fault_of_data() {
     );
     for path in [None, Some("new_lead")] {
         assert_eq!(
-            faults(decode_text(path, body)),
+            field_errors(decode_text(path, body)),
             std::slice::from_ref(&expected),
             "{path:?}"
         );
@@ -88,7 +88,7 @@ fn the_source_is_any_text_that_is_not_empty() {
         ("null", "source is required"),
     ] {
         assert_eq!(
-            faults(of(source)),
+            field_errors(of(source)),
             [("source".to_owned(), detail.to_owned())]
         );
     }
@@ -115,12 +115,12 @@ fn a_missing_field_is_named_as_the_contract_names_it() {
     ];
     for (event, data, name) in cases {
         assert_eq!(
-            fault(event, data),
+            only_field_error(event, data),
             (format!("data.{name}"), format!("{name} is required")),
             "{event}"
         );
     }
-    let said = fault(
+    let said = only_field_error(
         "new_inquiry",
         json!({"first_name": "John", "email": "", "phone": null}),
     );
@@ -232,7 +232,7 @@ fn values_are_those_of_the_lists() {
         ),
     ];
     for (event, data, field) in cases {
-        let (found, detail) = fault(event, data.clone());
+        let (found, detail) = only_field_error(event, data.clone());
         assert_eq!(found, field, "{event} {data}: {detail}");
         let name = field.trim_start_matches("data.");
         assert!(detail.starts_with(name), "{detail}");
@@ -243,7 +243,7 @@ fn values_are_those_of_the_lists() {
 fn every_wrong_field_is_named_envelope_and_data_alike() {
     let body =
         r#"{"event": "lead_update", "source": "", "timestamp": "now", "data": {"lead_status": 1}}"#;
-    let said = faults(decode_text(Some("new_lead"), body));
+    let said = field_errors(decode_text(Some("new_lead"), body));
     let fields: Vec<_> = said.iter().map(|(field, _)| field.as_str()).collect();
     assert_eq!(
         fields,
@@ -261,7 +261,7 @@ fn every_wrong_field_is_named_envelope_and_data_alike() {
         ("", "data is required"),
         (r#", "data": []"#, "data must be an object, not a list"),
     ] {
-        let said = faults(decode_text(
+        let said = field_errors(decode_text(
             Some("new_lead"),
             &format!(r#"{{"event": "new_lead", "source": "x"{data}}}"#),
         ));
@@ -282,7 +282,7 @@ fn the_common_path_takes_each_event_and_the_id_from_its_data() {
             LeadEventTarget::Known(EntityKey::from_number(Kind::Lead, 12))
         );
     }
-    let said = faults(decode_text(
+    let said = field_errors(decode_text(
         None,
         &envelope("lead_memo_add", &json!({"content": "x"})),
     ));
@@ -290,7 +290,7 @@ fn the_common_path_takes_each_event_and_the_id_from_its_data() {
         said,
         [("data.lead_id".to_owned(), "lead_id is required".to_owned())]
     );
-    let said = faults(decode_text(
+    let said = field_errors(decode_text(
         None,
         &envelope("pre_lead_discard", &json!({"pre_lead_id": "x1"})),
     ));
@@ -301,7 +301,7 @@ fn the_common_path_takes_each_event_and_the_id_from_its_data() {
             "pre_lead_id must be a whole number".to_owned()
         )]
     );
-    let said = faults(decode_text(None, &envelope("lead_deleted", &json!({}))));
+    let said = field_errors(decode_text(None, &envelope("lead_deleted", &json!({}))));
     let (field, detail) = &said[0];
     assert_eq!(field, "event");
     assert!(
@@ -395,7 +395,7 @@ fn of_members_with_one_name_the_last_counts_also_when_escaped() {
     };
     assert_eq!(
         fields.get(&sales::SalesField::FirstName),
-        Some(&sales::Value::Text("Jörg".into()))
+        Some(&sales::SalesValue::Text("Jörg".into()))
     );
 }
 
@@ -410,7 +410,7 @@ fn what_is_no_object_is_refused() {
         "\u{feff}{}",
     ] {
         assert!(
-            matches!(decode_text(None, body), Err(Error::InvalidJson(_))),
+            matches!(decode_text(None, body), Err(ApiError::InvalidJson(_))),
             "{body}"
         );
     }
@@ -423,7 +423,7 @@ fn what_is_no_object_is_refused() {
             new_customer_code: new_code,
         },
     );
-    assert!(matches!(decoded, Err(Error::InvalidJson(_))));
+    assert!(matches!(decoded, Err(ApiError::InvalidJson(_))));
 }
 
 proptest! {
@@ -451,7 +451,7 @@ proptest! {
                 continue;
             }
             if let Err(error) = decode_text(path, &envelope(event.name, &data)) {
-                prop_assert!(matches!(error, Error::InvalidFields(_)), "{}", error);
+                prop_assert!(matches!(error, ApiError::InvalidFields(_)), "{}", error);
             }
         }
     }

@@ -21,7 +21,7 @@ fn verified(body: &str) -> VerifiedBody {
         .expect("signed just now")
 }
 
-fn decoded(body: &str, key: Option<&[u8]>) -> Result<Command, Error> {
+fn decoded(body: &str, key: Option<&[u8]>) -> Result<Command, ApiError> {
     let given = SupportRequestContext {
         idempotency_key: key,
         at: None,
@@ -44,7 +44,7 @@ fn action(event: &str, data: Value) -> ticket::TicketAction {
 
 fn wrong_fields(body: &str) -> Vec<String> {
     match decoded(body, None) {
-        Err(Error::InvalidFields(faults)) => faults
+        Err(ApiError::InvalidFields(faults)) => faults
             .into_iter()
             .map(|fault| fault.field.into_owned())
             .collect(),
@@ -100,7 +100,7 @@ fn samples() -> [(&'static str, Value, &'static [&'static str]); 12] {
 
 #[test]
 fn each_of_the_twelve_events_is_decoded_from_what_it_requires() {
-    for ((event, data, _), name) in samples().into_iter().zip(EVENTS) {
+    for ((event, data, _), name) in samples().into_iter().zip(EVENT_NAMES) {
         let text = body(event, data).to_string();
         let command = decoded(&text, None).expect("valid");
         assert_eq!((event, command.event_type.as_ref()), (name, name));
@@ -382,7 +382,11 @@ fn an_event_that_is_not_in_the_catalogue_is_answered_with_the_catalogue() {
     for event in ["status.change", "STATUS.CHANGED", ""] {
         let error = decoded(&body(event, json!({})).to_string(), None).expect_err("unknown");
         assert_eq!(error.code(), "unknown_event");
-        assert!(EVENTS.iter().all(|name| error.to_string().contains(name)));
+        assert!(
+            EVENT_NAMES
+                .iter()
+                .all(|name| error.to_string().contains(name))
+        );
     }
     let escaped = body("status.changed", json!({"status": "new"}))
         .to_string()
@@ -404,7 +408,7 @@ fn the_header_key_wins_and_is_checked() {
         Some("h")
     );
     for key in [&b""[..], b"\xff", b"a\tb", &[b'x'; 257]] {
-        let Err(Error::InvalidFields(faults)) = decoded(&text, Some(key)) else {
+        let Err(ApiError::InvalidFields(faults)) = decoded(&text, Some(key)) else {
             panic!("{key:?}")
         };
         assert_eq!(faults[0].field, "idempotency_key");
@@ -448,7 +452,7 @@ fn what_is_no_json_object_is_told_without_repeating_it() {
 #[test]
 fn no_fault_repeats_what_was_sent() {
     let data = json!({"status": "secret words", "reason": ["secret words"]});
-    let Err(Error::InvalidFields(faults)) =
+    let Err(ApiError::InvalidFields(faults)) =
         decoded(&body("status.changed", data).to_string(), None)
     else {
         panic!("two faults")

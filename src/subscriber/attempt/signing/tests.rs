@@ -110,8 +110,8 @@ fn standard_webhooks_are_signed_as_their_specification_has_it() {
     assert_eq!(shown(&headers), expected);
 }
 
-/// Whether one of the signatures is what the reference library makes with its secret. Its own check
-/// goes by today's clock.
+/// True if one of the signatures is the one that the reference library makes with its secret. The
+/// library's own check would compare the timestamp with today's clock.
 fn is_taken_by(library: &Webhook, id: &str, headers: &HeaderMap, body: &[u8]) -> bool {
     let value = |name| {
         headers

@@ -1,4 +1,4 @@
-//! Which addresses are called and which are not, and which URLs a subscription can have.
+//! Addresses that may be called and that may not, and URLs that a subscription may have.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn networks(texts: &[&str]) -> Vec<IpNet> {
 }
 
 fn is_called(address: &str, allowed: &[&str]) -> bool {
-    !is_blocked_address(address.parse().expect("an address"), &networks(allowed))
+    check_address(address.parse().expect("an address"), &networks(allowed)).is_ok()
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn what_the_configuration_names_is_called() {
     assert!(!is_called("::ffff:127.0.0.1", &["10.0.0.0/8"]));
 }
 
-/// Else a network that is allowed would be a way into one that is not.
+/// Otherwise an allowed network would be a way into one that is not.
 #[test]
 fn an_ipv4_address_within_an_ipv6_one_has_to_be_allowed_as_well() {
     let everything = ["::/0"];

@@ -1,4 +1,4 @@
-//! A server at a port of its own that does to each request what it is told to.
+//! A scripted server on a port of its own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What becomes of a request.
+/// Action of the server on one request.
 #[derive(Clone, Debug)]
 pub(super) enum ReceiverAction {
-    /// It is answered with these bytes, and the connection stays.
+    /// Answers with these bytes and keeps the connection.
     Answer(String),
-    /// It is answered with these bytes, and nothing follows, although the connection stays.
+    /// Answers with these bytes, keeps the connection and sends nothing more.
     Hang(&'static str),
-    /// It is answered with these bytes, and the connection is closed.
+    /// Answers with these bytes and closes the connection.
     Close(&'static str),
-    /// It is answered with success and a body that gets longer a little at a time, without an end.
+    /// Answers 200 and sends an endless body slowly, a few bytes at a time.
     Drip,
-    /// It is answered with this status and a body that has no end.
+    /// Answers with this status and an endless body.
     Endless(u16),
 }
 
@@ -45,8 +45,8 @@ impl Drop for AttemptReceiver {
 }
 
 impl AttemptReceiver {
-    /// A receiver on loopback that does `acts`, one to each request, and the last of them ever
-    /// after.
+    /// Starts a receiver on loopback that performs one of `acts` on each request, and the last of
+    /// them on all further requests.
     pub(super) async fn start(acts: &[ReceiverAction]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -69,7 +69,7 @@ impl AttemptReceiver {
         format!("http://{}/hooks?token=s3cret", self.address)
     }
 
-    /// Heads and bodies of all requests.
+    /// Returns heads and bodies of all requests.
     pub(super) fn requests(&self) -> Vec<String> {
         self.seen.requests.lock().clone()
     }
@@ -78,7 +78,7 @@ impl AttemptReceiver {
         self.seen.connections.load(Ordering::SeqCst)
     }
 
-    /// Bytes of endless bodies that went out.
+    /// Returns the number of bytes of endless bodies that were sent.
     pub(super) fn written(&self) -> usize {
         self.seen.written.load(Ordering::SeqCst)
     }
@@ -112,7 +112,7 @@ async fn serve(mut stream: TcpStream, seen: Arc<SeenRequests>, acts: Arc<[Receiv
                     .write_all(answer.as_bytes())
                     .await
                     .expect("the caller reads");
-                // Until the caller goes away.
+                // Until the client closes the connection.
                 let _ = stream.read(&mut [0; 1]).await;
                 return;
             }
@@ -138,7 +138,7 @@ async fn serve(mut stream: TcpStream, seen: Arc<SeenRequests>, acts: Arc<[Receiv
     }
 }
 
-/// One request, head and body; `None` at the end of the connection.
+/// Reads one request, head and body; `None` at the end of the connection.
 async fn read(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     loop {

@@ -1,13 +1,20 @@
-//! Single cases, each of which shows one rule by itself.
+//! Single cases, each for one rule.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::running_attempt::AttemptSource;
 use super::super::*;
-use super::model::{failed, failure, item, profile, seconds};
+use super::model::{failed, failure, item, policy, seconds};
 use crate::config::ExhaustionPolicy;
+use crate::event::Position;
 use crate::subscriber::attempt::AttemptOutcome;
+use crate::subscriber::delivery_policy::DeliveryPolicy;
+use crate::subscription::SubscriptionState;
 
-fn delivery(profile: DeliveryPolicy) -> SubscriberDelivery {
+fn delivery(policy: DeliveryPolicy) -> SubscriberDelivery {
     SubscriberDelivery::new(
-        Arc::new(profile),
+        Arc::new(policy),
         Position::FIRST,
         vec![],
         None,
@@ -16,49 +23,52 @@ fn delivery(profile: DeliveryPolicy) -> SubscriberDelivery {
     )
 }
 
-/// Records met at once, each of an entity: the first is at the position that the reader has
-/// reached.
-fn met(delivery: &SubscriberDelivery, records: &[(u64, u64)]) -> DeliveryInput {
+/// Returns an input of matched records, given as pairs of entity and sequence. The first is at the
+/// position that the reader has reached.
+fn matched(delivery: &SubscriberDelivery, records: &[(u64, u64)]) -> DeliveryInput {
     let first = delivery.read_to();
-    let place = |n: usize| first.get() + n as u64;
-    let met = |(n, (entity, sequence)): (usize, &(u64, u64))| MatchedRecord {
-        item: item(place(n), *entity, *sequence),
+    let position = |n: usize| first.get() + n as u64;
+    let matched = |(n, (entity, sequence)): (usize, &(u64, u64))| MatchedRecord {
+        item: item(position(n), *entity, *sequence),
         filter_error: None,
     };
     DeliveryInput::RecordsMatched {
-        items: records.iter().enumerate().map(met).collect(),
+        items: records.iter().enumerate().map(matched).collect(),
         end: first.plus(records.len() as u64),
     }
 }
 
-/// Tickets, positions and numbers of the attempts among `effects`.
+/// Returns ids, positions and numbers of the attempts among `effects`.
 fn attempts(effects: &[DeliveryEffect]) -> Vec<(AttemptId, u64, u32)> {
     let attempt = |effect: &DeliveryEffect| match effect {
         DeliveryEffect::Attempt {
-            ticket,
+            attempt_id,
             item,
             attempt,
             ..
-        } => Some((*ticket, item.position.get(), *attempt)),
+        } => Some((*attempt_id, item.position.get(), *attempt)),
         _ => None,
     };
     effects.iter().filter_map(attempt).collect()
 }
 
-fn ended(ticket: AttemptId, outcome: AttemptOutcome) -> DeliveryInput {
-    DeliveryInput::AttemptEnded { ticket, outcome }
+fn ended(attempt_id: AttemptId, outcome: AttemptOutcome) -> DeliveryInput {
+    DeliveryInput::AttemptEnded {
+        attempt_id,
+        outcome,
+    }
 }
 
 fn caught_up(entity: u64, items: Vec<(u64, u64)>, end: Option<u64>) -> DeliveryInput {
     let lane = LaneKey::Entity(super::model::entity(entity));
     let through = items.last().map_or(0, |(_, sequence)| *sequence);
-    let met = |(position, sequence)| MatchedRecord {
+    let matched = |(position, sequence)| MatchedRecord {
         item: item(position, entity, sequence),
         filter_error: None,
     };
     DeliveryInput::LaneCaughtUp {
         lane,
-        items: items.into_iter().map(met).collect(),
+        items: items.into_iter().map(matched).collect(),
         through,
         end: end.map(Position::new),
     }
@@ -75,20 +85,20 @@ fn kept(effects: &[DeliveryEffect]) -> Vec<(u64, u64, u32, Duration)> {
 }
 
 fn calm() -> DeliveryPolicy {
-    let mut profile = profile();
+    let mut policy = policy();
     (
-        profile.breaker.consecutive,
-        profile.breaker.failure_rate,
-        profile.retries.jitter,
+        policy.breaker.consecutive,
+        policy.breaker.failure_rate,
+        policy.retries.jitter,
     ) = (0, 0.0, 0.0);
-    profile
+    policy
 }
 
 #[test]
 fn it_begins_with_two_attempts_and_dares_one_more_with_each_success() {
     let mut delivery = delivery(calm());
     let records: Vec<_> = (1..=10).map(|entity| (entity, 1)).collect();
-    let first = attempts(&delivery.step(met(&delivery, &records), seconds(0)));
+    let first = attempts(&delivery.step(matched(&delivery, &records), seconds(0)));
     assert_eq!(
         first
             .iter()
@@ -100,7 +110,7 @@ fn it_begins_with_two_attempts_and_dares_one_more_with_each_success() {
         attempts(&delivery.step(ended(first[0].0, AttemptOutcome::Accepted), seconds(1))).len(),
         2
     );
-    assert_eq!(delivery.running_count(), 3);
+    assert_eq!(delivery.status().running, 3);
     assert_eq!(
         attempts(&delivery.step(ended(first[1].0, failed(None)), seconds(1))).len(),
         0,
@@ -116,12 +126,12 @@ fn an_entity_that_has_much_does_not_keep_others_waiting() {
     });
     let mut order = Vec::new();
     let mut next = attempts(&delivery.step(
-        met(&delivery, &[(1, 1), (1, 2), (1, 3), (2, 1), (3, 1)]),
+        matched(&delivery, &[(1, 1), (1, 2), (1, 3), (2, 1), (3, 1)]),
         seconds(0),
     ));
-    while let Some((ticket, position, _)) = next.pop() {
+    while let Some((attempt_id, position, _)) = next.pop() {
         order.push(position);
-        next = attempts(&delivery.step(ended(ticket, AttemptOutcome::Accepted), seconds(1)));
+        next = attempts(&delivery.step(ended(attempt_id, AttemptOutcome::Accepted), seconds(1)));
     }
     assert_eq!(order, [1, 4, 5, 2, 3]);
     assert!(delivery.is_idle());
@@ -131,7 +141,7 @@ fn an_entity_that_has_much_does_not_keep_others_waiting() {
 fn while_paused_nothing_begins_but_what_is_under_way_ends() {
     let mut delivery = delivery(calm());
     let first = attempts(&delivery.step(
-        met(&delivery, &[(1, 1), (1, 2), (2, 1), (3, 1)]),
+        matched(&delivery, &[(1, 1), (1, 2), (2, 1), (3, 1)]),
         seconds(0),
     ));
     let paused = DeliveryPolicy {
@@ -161,13 +171,13 @@ fn while_paused_nothing_begins_but_what_is_under_way_ends() {
     );
 }
 
-/// A delivery whose breaker is open since second 1, with more to deliver; and its profile.
+/// Returns a delivery whose breaker is open since second 1, with more to deliver, and its policy.
 fn interrupted() -> (SubscriberDelivery, DeliveryPolicy) {
-    let mut profile = calm();
-    profile.breaker.consecutive = 1;
-    let mut delivery = delivery(profile.clone());
+    let mut policy = calm();
+    policy.breaker.consecutive = 1;
+    let mut delivery = delivery(policy.clone());
     let first = attempts(&delivery.step(
-        met(&delivery, &[(1, 1), (2, 1), (3, 1), (4, 1)]),
+        matched(&delivery, &[(1, 1), (2, 1), (3, 1), (4, 1)]),
         seconds(0),
     ));
     let opened = delivery.step(ended(first[0].0, failed(None)), seconds(1));
@@ -179,13 +189,13 @@ fn interrupted() -> (SubscriberDelivery, DeliveryPolicy) {
     );
     delivery.step(ended(first[1].0, failed(None)), seconds(1));
     assert!(delivery.step(DeliveryInput::Tick, seconds(2)).is_empty());
-    (delivery, profile)
+    (delivery, policy)
 }
 
 #[test]
 fn one_that_is_resumed_begins_anew_whatever_its_breaker_was_at() {
     for is_probing in [false, true] {
-        let (mut delivery, profile) = interrupted();
+        let (mut delivery, policy) = interrupted();
         let probe = if is_probing {
             attempts(&delivery.step(DeliveryInput::Probe, seconds(3)))
         } else {
@@ -194,20 +204,20 @@ fn one_that_is_resumed_begins_anew_whatever_its_breaker_was_at() {
         assert_eq!(probe.len(), usize::from(is_probing));
         let paused = DeliveryPolicy {
             state: SubscriptionState::Paused { reason: None },
-            ..profile.clone()
+            ..policy.clone()
         };
         assert!(
             delivery
                 .step(DeliveryInput::PolicyChanged(Arc::new(paused)), seconds(4))
                 .is_empty()
         );
-        let resumed = delivery.step(DeliveryInput::PolicyChanged(Arc::new(profile)), seconds(4));
+        let resumed = delivery.step(DeliveryInput::PolicyChanged(Arc::new(policy)), seconds(4));
         assert!(
             matches!(resumed[0], DeliveryEffect::BreakerClosed),
             "{resumed:?}"
         );
         assert_eq!(
-            (attempts(&resumed).len(), delivery.running_count()),
+            (attempts(&resumed).len(), delivery.status().running),
             (2 - probe.len(), 2)
         );
         assert_eq!(
@@ -219,25 +229,25 @@ fn one_that_is_resumed_begins_anew_whatever_its_breaker_was_at() {
 
 #[test]
 fn the_probe_of_before_a_pause_decides_nothing_for_the_one_after_it() {
-    let (mut delivery, profile) = interrupted();
+    let (mut delivery, policy) = interrupted();
     let probe = attempts(&delivery.step(DeliveryInput::Probe, seconds(3)));
     let paused = DeliveryPolicy {
         state: SubscriptionState::Paused { reason: None },
-        ..profile.clone()
+        ..policy.clone()
     };
     delivery.step(DeliveryInput::PolicyChanged(Arc::new(paused)), seconds(4));
     let resumed =
-        attempts(&delivery.step(DeliveryInput::PolicyChanged(Arc::new(profile)), seconds(4)));
+        attempts(&delivery.step(DeliveryInput::PolicyChanged(Arc::new(policy)), seconds(4)));
     delivery.step(ended(resumed[0].0, failed(None)), seconds(5));
     delivery.step(DeliveryInput::Probe, seconds(20));
     assert_eq!(
-        (delivery.running_count(), delivery.status().breaker),
+        (delivery.status().running, delivery.status().breaker),
         (1, DeliveryBreakerState::Open),
         "a page is read first"
     );
     delivery.step(caught_up(1, vec![(1, 1)], Some(5)), seconds(20));
     assert_eq!(
-        (delivery.running_count(), delivery.status().breaker),
+        (delivery.status().running, delivery.status().breaker),
         (2, DeliveryBreakerState::HalfOpen)
     );
     delivery.step(ended(probe[0].0, AttemptOutcome::Accepted), seconds(21));
@@ -265,10 +275,10 @@ fn one_that_is_said_to_answer_again_is_tried_at_once() {
 }
 
 #[test]
-fn what_the_filter_fails_on_is_buried_in_its_turn_and_says_nothing_of_the_subscriber() {
-    let mut profile = profile();
-    profile.breaker.consecutive = 1;
-    let mut delivery = delivery(profile);
+fn what_the_filter_fails_on_is_dead_letter_in_its_turn_and_says_nothing_of_the_subscriber() {
+    let mut policy = policy();
+    policy.breaker.consecutive = 1;
+    let mut delivery = delivery(policy);
     let broken = MatchedRecord {
         item: item(2, 1, 2),
         filter_error: Some("no such member".to_owned()),
@@ -292,11 +302,11 @@ fn what_the_filter_fails_on_is_buried_in_its_turn_and_says_nothing_of_the_subscr
         seconds(0),
     ));
     let effects = delivery.step(ended(first[0].0, AttemptOutcome::Accepted), seconds(1));
-    let buried = |effect: &DeliveryEffect| {
+    let is_dead_letter = |effect: &DeliveryEffect| {
         matches!(effect, DeliveryEffect::DeadLetter { item, attempts: 0, failure, reason: GiveUpReason::Expression, replay: None, is_halting: false }
         if item.sequence == 2 && failure.code == "filter_failed" && failure.detail == "no such member")
     };
-    assert!(buried(&effects[0]), "{effects:?}");
+    assert!(is_dead_letter(&effects[0]), "{effects:?}");
     assert_eq!(attempts(&effects)[0].1, 3);
     assert_eq!(delivery.status().breaker, DeliveryBreakerState::Closed);
 }
@@ -304,7 +314,7 @@ fn what_the_filter_fails_on_is_buried_in_its_turn_and_says_nothing_of_the_subscr
 #[test]
 fn a_lane_that_stopped_goes_on_from_the_timeline_until_it_has_reached_the_reader() {
     let mut delivery = delivery(calm());
-    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (2, 1), (1, 2)]), seconds(0)));
+    let first = attempts(&delivery.step(matched(&delivery, &[(1, 1), (2, 1), (1, 2)]), seconds(0)));
     assert_eq!(
         kept(&delivery.step(ended(first[0].0, failed(None)), seconds(1))),
         [(1, 1, 1, seconds(5))]
@@ -312,12 +322,12 @@ fn a_lane_that_stopped_goes_on_from_the_timeline_until_it_has_reached_the_reader
     delivery.step(ended(first[1].0, AttemptOutcome::Accepted), seconds(1));
     assert_eq!(
         delivery.window_room().0,
-        profile().bounds.window_events,
+        policy().bounds.window_events,
         "nothing of it stays in memory"
     );
     assert!(
         delivery
-            .step(met(&delivery, &[(1, 3)]), seconds(2))
+            .step(matched(&delivery, &[(1, 3)]), seconds(2))
             .is_empty(),
         "only noted"
     );
@@ -362,7 +372,7 @@ fn a_lane_that_stopped_goes_on_from_the_timeline_until_it_has_reached_the_reader
         ),
         "{page:?}"
     );
-    // The timeline has a fifth record, which the reader has not met.
+    // The timeline has a fifth record, which the reader has not reached.
     let third = delivery.step(caught_up(1, vec![(4, 3), (5, 4)], Some(6)), seconds(8));
     let last = delivery.step(
         ended(attempts(&third)[0].0, AttemptOutcome::Accepted),
@@ -374,7 +384,7 @@ fn a_lane_that_stopped_goes_on_from_the_timeline_until_it_has_reached_the_reader
     );
     assert!(delivery.is_idle());
     assert_eq!(
-        attempts(&delivery.step(met(&delivery, &[(1, 4)]), seconds(9))).len(),
+        attempts(&delivery.step(matched(&delivery, &[(1, 4)]), seconds(9))).len(),
         1,
         "an ordinary lane again"
     );
@@ -383,7 +393,7 @@ fn a_lane_that_stopped_goes_on_from_the_timeline_until_it_has_reached_the_reader
 #[test]
 fn what_is_under_way_for_a_whole_round_gets_a_row_and_holds_the_cursor_no_more() {
     let mut delivery = delivery(calm());
-    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (1, 2), (2, 1)]), seconds(0)));
+    let first = attempts(&delivery.step(matched(&delivery, &[(1, 1), (1, 2), (2, 1)]), seconds(0)));
     assert!(
         delivery
             .step(DeliveryInput::CheckpointStarted, seconds(1))
@@ -417,11 +427,11 @@ fn what_is_under_way_for_a_whole_round_gets_a_row_and_holds_the_cursor_no_more()
 
 #[test]
 fn while_the_breaker_is_open_nothing_is_attempted_and_then_one_probe_decides() {
-    let mut profile = calm();
-    (profile.breaker.consecutive, profile.concurrency) = (2, 2);
-    let mut delivery = delivery(profile);
+    let mut policy = calm();
+    (policy.breaker.consecutive, policy.concurrency) = (2, 2);
+    let mut delivery = delivery(policy);
     let first = attempts(&delivery.step(
-        met(&delivery, &[(1, 1), (2, 1), (3, 1), (4, 1)]),
+        matched(&delivery, &[(1, 1), (2, 1), (3, 1), (4, 1)]),
         seconds(0),
     ));
     delivery.step(ended(first[0].0, failed(None)), seconds(0));
@@ -445,9 +455,11 @@ fn while_the_breaker_is_open_nothing_is_attempted_and_then_one_probe_decides() {
         (1, DeliveryBreakerState::HalfOpen)
     );
     assert!(delivery.can_begin(probe[0].0) && delivery.next_due_at().is_none());
-    // It found no place among all subscribers' attempts in time: another is the probe.
+    // It got no permit in time, so another attempt is the probe.
     delivery.step(
-        DeliveryInput::AttemptWithdrawn { ticket: probe[0].0 },
+        DeliveryInput::AttemptWithdrawn {
+            attempt_id: probe[0].0,
+        },
         seconds(31),
     );
     assert!(!delivery.can_begin(probe[0].0));
@@ -461,16 +473,16 @@ fn while_the_breaker_is_open_nothing_is_attempted_and_then_one_probe_decides() {
 
 #[test]
 fn when_only_far_retries_are_left_the_reader_finds_a_record_to_probe_with() {
-    let mut profile = calm();
-    profile.breaker.consecutive = 1;
-    profile.retries.schedule = [seconds(3_600)].into();
-    let mut delivery = delivery(profile);
-    let first = attempts(&delivery.step(met(&delivery, &[(1, 1)]), seconds(0)));
+    let mut policy = calm();
+    policy.breaker.consecutive = 1;
+    policy.retries.schedule = [seconds(3_600)].into();
+    let mut delivery = delivery(policy);
+    let first = attempts(&delivery.step(matched(&delivery, &[(1, 1)]), seconds(0)));
     delivery.step(ended(first[0].0, failed(None)), seconds(0));
     delivery.step(DeliveryInput::Tick, seconds(30));
     assert!(delivery.can_read());
     assert_eq!(
-        attempts(&delivery.step(met(&delivery, &[(2, 1), (3, 1)]), seconds(31))).len(),
+        attempts(&delivery.step(matched(&delivery, &[(2, 1), (3, 1)]), seconds(31))).len(),
         1
     );
 }
@@ -478,7 +490,7 @@ fn when_only_far_retries_are_left_the_reader_finds_a_record_to_probe_with() {
 #[test]
 fn an_answer_that_it_is_gone_buries_and_disables() {
     let mut delivery = delivery(calm());
-    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (2, 1), (3, 1)]), seconds(0)));
+    let first = attempts(&delivery.step(matched(&delivery, &[(1, 1), (2, 1), (3, 1)]), seconds(0)));
     let effects = delivery.step(
         ended(
             first[0].0,
@@ -506,33 +518,23 @@ fn an_answer_that_it_is_gone_buries_and_disables() {
             .is_empty(),
         "nothing begins any more"
     );
-    let AbandonedDelivery {
-        from,
-        rows,
-        replays,
-    } = delivery.abandon();
-    assert_eq!(
-        (from, rows.len(), replays.len()),
-        (Some(Position::new(3)), 0, 0)
-    );
-    assert!(delivery.is_idle());
 }
 
 #[test]
 fn who_fails_for_too_long_without_one_success_is_disabled() {
-    let profile = DeliveryPolicy {
+    let policy = DeliveryPolicy {
         disable_after: seconds(100),
         ..calm()
     };
     let mut delivery = SubscriberDelivery::new(
-        Arc::new(profile),
+        Arc::new(policy),
         Position::FIRST,
         vec![],
         Some(seconds(60)),
         7,
         seconds(1_000),
     );
-    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (2, 1)]), seconds(1_000)));
+    let first = attempts(&delivery.step(matched(&delivery, &[(1, 1), (2, 1)]), seconds(1_000)));
     let early = delivery.step(ended(first[0].0, failed(None)), seconds(1_039));
     assert!(
         !early
@@ -557,7 +559,7 @@ fn a_dead_letter_lets_its_entity_go_on_or_halts_it_as_is_wanted() {
             on_exhausted,
             ..calm()
         });
-        let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (1, 2)]), seconds(0)));
+        let first = attempts(&delivery.step(matched(&delivery, &[(1, 1), (1, 2)]), seconds(0)));
         let refused = ended(
             first[0].0,
             AttemptOutcome::PermanentFailure {
@@ -565,8 +567,8 @@ fn a_dead_letter_lets_its_entity_go_on_or_halts_it_as_is_wanted() {
             },
         );
         let effects = delivery.step(refused, seconds(1));
-        let is_buried = matches!(effects[0], DeliveryEffect::DeadLetter { attempts: 1, reason: GiveUpReason::Refused, is_halting, .. } if is_halting == halts);
-        assert!(is_buried, "{effects:?}");
+        let is_dead_letter = matches!(effects[0], DeliveryEffect::DeadLetter { attempts: 1, reason: GiveUpReason::Refused, is_halting, .. } if is_halting == halts);
+        assert!(is_dead_letter, "{effects:?}");
         assert_eq!(attempts(&effects).len(), usize::from(!halts));
         if halts {
             assert!(
@@ -592,7 +594,7 @@ fn a_dead_letter_lets_its_entity_go_on_or_halts_it_as_is_wanted() {
 #[test]
 fn a_record_of_a_job_takes_its_turn_between_two_of_its_entity() {
     let mut delivery = delivery(calm());
-    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (1, 2)]), seconds(0)));
+    let first = attempts(&delivery.step(matched(&delivery, &[(1, 1), (1, 2)]), seconds(0)));
     let tag = ReplayTag {
         job: 4,
         position: Position::new(90),
@@ -623,8 +625,8 @@ fn a_record_of_a_job_takes_its_turn_between_two_of_its_entity() {
         let again = attempts(&delivery.step(DeliveryInput::Tick, seconds(now)));
         last = delivery.step(ended(again[0].0, failed(None)), seconds(now));
     }
-    let is_buried = |effect: &DeliveryEffect| matches!(effect, DeliveryEffect::DeadLetter { attempts: 4, reason: GiveUpReason::Exhausted, replay: Some(of), is_halting: false, .. } if *of == tag);
-    assert!(is_buried(&last[0]) && last.len() == 1, "{last:?}");
+    let is_dead_letter = |effect: &DeliveryEffect| matches!(effect, DeliveryEffect::DeadLetter { attempts: 4, reason: GiveUpReason::Exhausted, replay: Some(of), is_halting: false, .. } if *of == tag);
+    assert!(is_dead_letter(&last[0]) && last.len() == 1, "{last:?}");
     assert!(delivery.is_idle());
 }
 
@@ -663,7 +665,7 @@ fn attempts_begin_no_faster_than_the_limit() {
     });
     let records: Vec<_> = (1..=5).map(|entity| (entity, 1)).collect();
     assert_eq!(
-        attempts(&delivery.step(met(&delivery, &records), seconds(10))).len(),
+        attempts(&delivery.step(matched(&delivery, &records), seconds(10))).len(),
         1
     );
     assert_eq!(delivery.next_due_at(), Some(Duration::from_millis(10_500)));

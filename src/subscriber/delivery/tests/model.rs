@@ -1,5 +1,6 @@
-//! A world for one delivery: a journal, a ledger, and a subscriber that remembers all it was sent.
-//! It performs the effects as the shell does, and with each of them checks the promises.
+//! Model of one delivery's surroundings: a journal, stored rows, and a subscriber with a memory.
+//!
+//! It performs the effects as the shell does, and checks the promises with each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,36 +8,41 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::super::breaker::BreakerPass;
+use super::super::running_attempt::AttemptSource;
 use super::super::*;
-use crate::config::{BreakerConfig as Policy, ExhaustionPolicy};
-use crate::event::{EntityKey, Kind, Record, Timestamp};
+use crate::config::{BreakerConfig, ExhaustionPolicy};
+use crate::event::{EntityKey, Kind, Position, Record, Timestamp};
 use crate::subscriber::attempt::AttemptOutcome;
-use crate::subscriber::delivery_policy::{DeliveryLimits, DeliveryTarget, RetryPolicy};
-use crate::subscriber::{AttemptFailure, SubscriberId};
+use crate::subscriber::delivery_policy::{
+    DeliveryLimits, DeliveryPolicy, DeliveryTarget, RetryPolicy,
+};
+use crate::subscriber::{AttemptFailure, OutboundRecord, SubscriberId};
+use crate::subscription::{DeliveryOrdering, SubscriptionState};
 
-/// The most that histories set.
+/// Highest concurrency that a history sets.
 pub(super) const CONCURRENCY_MAX: usize = 6;
 
-/// A record's class, which the subscription's filter goes by.
+/// Class of a record, by which the subscription's filter decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordClass {
     Wanted,
-    /// Wanted or not, as the subscription is edited.
+    /// Wanted or not, depending on the last edit of the subscription.
     Sometimes,
     Unwanted,
-    /// The filter fails on it.
+    /// The filter fails on the record.
     Broken,
 }
 
-/// What the disk has.
+/// State in the checkpoint buffer or on the disk.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ModelLedger {
-    /// Rows, and when what they say is due.
+pub(super) struct StoredState {
+    /// Rows with the times of their retries.
     rows: BTreeMap<LaneKey, (LaneRow, Duration)>,
     cursor: u64,
-    buried: BTreeSet<u64>,
-    /// What was settled when it was written, of what had been met one round before: that never
-    /// comes again.
+    dead_letters: BTreeSet<u64>,
+    /// Records that were matched one checkpoint before the last and settled by then: they are never
+    /// delivered again.
     done: BTreeSet<u64>,
 }
 
@@ -48,27 +54,27 @@ pub(super) struct ModelAttempt {
 
 pub(super) struct DeliveryModel {
     pub(super) now: Duration,
-    pub(super) profile: DeliveryPolicy,
+    pub(super) policy: DeliveryPolicy,
     pub(super) delivery: SubscriberDelivery,
     journal: Vec<(OutboundRecord, RecordClass)>,
     wants_sometimes: bool,
-    pub(super) flights: BTreeMap<u64, ModelAttempt>,
+    pub(super) running: BTreeMap<u64, ModelAttempt>,
     pub(super) readings: Vec<(LaneKey, u64, u64)>,
     pub(super) halted: BTreeSet<EntityKey>,
-    ledger: ModelLedger,
-    disk: ModelLedger,
-    /// What had been met at the last round.
+    stored: StoredState,
+    disk: StoredState,
+    /// Position that the reader had reached at the last checkpoint.
     mark: u64,
     accepted: BTreeSet<u64>,
-    /// The highest sequence of each entity that was settled in this life.
+    /// Highest settled sequence of each entity since the last crash.
     settled: BTreeMap<EntityKey, u64>,
     settled_now: BTreeSet<u64>,
-    /// Before when a record is not attempted again, since the subscriber asked for it.
+    /// Times before which records may not be attempted, by `Retry-After`.
     least: BTreeMap<u64, Duration>,
-    /// Before when nothing is attempted, since the breaker is open.
+    /// Time before which no attempt may be made, since the breaker is open.
     open_until: Duration,
     replays: BTreeMap<u64, u64>,
-    /// How often each of the two jobs was cancelled: it is another one after that.
+    /// Number of times each of the two jobs was cancelled; after that it is a new job.
     cancelled: [u64; 2],
     is_over: bool,
     pub(super) attempts: usize,
@@ -79,7 +85,7 @@ pub(super) fn seconds(s: u64) -> Duration {
     Duration::from_secs(s)
 }
 
-pub(super) fn profile() -> DeliveryPolicy {
+pub(super) fn policy() -> DeliveryPolicy {
     DeliveryPolicy {
         id: SubscriberId::AutoReply,
         target: DeliveryTarget::AutoReply,
@@ -94,7 +100,7 @@ pub(super) fn profile() -> DeliveryPolicy {
             dead_letter_after: seconds(5_000),
         },
         on_exhausted: ExhaustionPolicy::Skip,
-        breaker: Policy {
+        breaker: BreakerConfig {
             window: seconds(60),
             failure_rate: 0.5,
             attempts_min: 20,
@@ -153,30 +159,30 @@ pub(super) fn failed(retry_after: Option<u64>) -> AttemptOutcome {
 }
 
 impl DeliveryModel {
-    pub(super) fn new(profile: DeliveryPolicy) -> Self {
+    pub(super) fn new(policy: DeliveryPolicy) -> Self {
         let delivery = SubscriberDelivery::new(
-            Arc::new(profile.clone()),
+            Arc::new(policy.clone()),
             Position::FIRST,
             vec![],
             None,
             1,
             Duration::ZERO,
         );
-        let ledger = ModelLedger {
+        let stored = StoredState {
             cursor: 1,
-            ..ModelLedger::default()
+            ..StoredState::default()
         };
         Self {
             now: Duration::ZERO,
-            profile,
+            policy,
             delivery,
             journal: Vec::new(),
             wants_sometimes: true,
-            flights: BTreeMap::new(),
+            running: BTreeMap::new(),
             readings: Vec::new(),
             halted: BTreeSet::new(),
-            disk: ledger.clone(),
-            ledger,
+            disk: stored.clone(),
+            stored,
             mark: 1,
             accepted: BTreeSet::new(),
             settled: BTreeMap::new(),
@@ -206,7 +212,7 @@ impl DeliveryModel {
         self.journal.len() as u64 + 1
     }
 
-    fn judge(&self, item: &OutboundRecord, class: RecordClass) -> Option<MatchedRecord> {
+    fn match_item(&self, item: &OutboundRecord, class: RecordClass) -> Option<MatchedRecord> {
         let item = item.clone();
         match class {
             RecordClass::Wanted => Some(MatchedRecord {
@@ -225,24 +231,24 @@ impl DeliveryModel {
         }
     }
 
-    /// Reads on, as far as there is room.
+    /// Reads on as far as there is room.
     pub(super) fn read(&mut self, count: usize) {
         let from = self.delivery.read_to().get() as usize - 1;
         if !self.delivery.can_read() || from >= self.journal.len() {
             return;
         }
         let count = count.min(self.delivery.window_room().0);
-        let met: Vec<_> = self.journal[from..].iter().take(count).collect();
-        let end = Position::new((from + met.len()) as u64 + 1);
-        let items = met
+        let matched: Vec<_> = self.journal[from..].iter().take(count).collect();
+        let end = Position::new((from + matched.len()) as u64 + 1);
+        let items = matched
             .into_iter()
-            .filter_map(|(item, class)| self.judge(item, *class))
+            .filter_map(|(item, class)| self.match_item(item, *class))
             .collect();
         self.step(DeliveryInput::RecordsMatched { items, end });
     }
 
-    /// Answers the catch-up that was asked for first, with a page of `count`, as the timeline was
-    /// then or is now.
+    /// Answers the oldest catch-up with a page of `count` records of the timeline: as it is now if
+    /// `is_fresh`, else as it was at the request.
     pub(super) fn catch_up(&mut self, count: usize, is_fresh: bool) {
         if self.readings.is_empty() {
             return;
@@ -270,7 +276,7 @@ impl DeliveryModel {
         let through = page.last().map_or(from - 1, |(item, _)| item.sequence);
         let items = page
             .iter()
-            .filter_map(|(item, class)| self.judge(item, *class))
+            .filter_map(|(item, class)| self.match_item(item, *class))
             .collect();
         let end = match &lane {
             LaneKey::Entity(_) => is_last.then_some(Position::new(end)),
@@ -284,17 +290,17 @@ impl DeliveryModel {
         });
     }
 
-    /// Ends one of the attempts under way.
+    /// Ends one of the running attempts.
     pub(super) fn end(&mut self, which: usize, outcome: AttemptOutcome) {
-        let Some(ticket) = self
-            .flights
+        let Some(attempt_id) = self
+            .running
             .keys()
             .copied()
-            .nth(which % self.flights.len().max(1))
+            .nth(which % self.running.len().max(1))
         else {
             return;
         };
-        let flight = self.flights.remove(&ticket).expect("it is under way");
+        let flight = self.running.remove(&attempt_id).expect("it is under way");
         match &outcome {
             AttemptOutcome::Accepted => {
                 self.accepted.insert(flight.position);
@@ -314,37 +320,37 @@ impl DeliveryModel {
         }
         let is_heard = match &outcome {
             AttemptOutcome::TransientFailure { .. } | AttemptOutcome::Gone { .. } => true,
-            // It was never called: such a probe leaves its place to another.
+            // The subscriber was never called, so another probe may begin.
             AttemptOutcome::PermanentFailure { failure } => failure.code != "transform_failed",
             AttemptOutcome::Accepted => false,
         };
-        if is_heard && self.delivery.running[&AttemptId(ticket)].pass == BreakerPass::Probe {
-            self.open_until = self.now + self.profile.breaker.open;
+        if is_heard && self.delivery.running[&AttemptId(attempt_id)].pass == BreakerPass::Probe {
+            self.open_until = self.now + self.policy.breaker.open;
         }
         self.step(DeliveryInput::AttemptEnded {
-            ticket: AttemptId(ticket),
+            attempt_id: AttemptId(attempt_id),
             outcome,
         });
     }
 
-    /// Somebody asks for an attempt.
+    /// An operator asks for an attempt.
     pub(super) fn probe(&mut self) {
         self.open_until = self.open_until.min(self.now);
         self.step(DeliveryInput::Probe);
     }
 
     pub(super) fn withdraw(&mut self, which: usize) {
-        let Some(ticket) = self
-            .flights
+        let Some(attempt_id) = self
+            .running
             .keys()
             .copied()
-            .nth(which % self.flights.len().max(1))
+            .nth(which % self.running.len().max(1))
         else {
             return;
         };
-        self.flights.remove(&ticket);
+        self.running.remove(&attempt_id);
         self.step(DeliveryInput::AttemptWithdrawn {
-            ticket: AttemptId(ticket),
+            attempt_id: AttemptId(attempt_id),
         });
     }
 
@@ -355,17 +361,21 @@ impl DeliveryModel {
 
     pub(super) fn edit(&mut self, change: impl FnOnce(&mut DeliveryPolicy), wants_sometimes: bool) {
         let was_active =
-            !std::mem::take(&mut self.is_over) && self.profile.state == SubscriptionState::Active;
-        change(&mut self.profile);
+            !std::mem::take(&mut self.is_over) && self.policy.state == SubscriptionState::Active;
+        change(&mut self.policy);
         self.wants_sometimes = wants_sometimes;
-        if !was_active && self.profile.state == SubscriptionState::Active {
+        if !was_active && self.policy.state == SubscriptionState::Active {
             self.open_until = Duration::ZERO;
         }
-        self.step(DeliveryInput::PolicyChanged(Arc::new(self.profile.clone())));
+        self.step(DeliveryInput::PolicyChanged(Arc::new(self.policy.clone())));
     }
 
     pub(super) fn replay(&mut self, which: usize, job: u64) {
-        let settled: Vec<_> = self.accepted.union(&self.ledger.buried).copied().collect();
+        let settled: Vec<_> = self
+            .accepted
+            .union(&self.stored.dead_letters)
+            .copied()
+            .collect();
         let Some(position) = settled.get(which % settled.len().max(1)).copied() else {
             return;
         };
@@ -402,9 +412,9 @@ impl DeliveryModel {
         }
     }
 
-    /// A round of the ledger, of which `stage` of 3 parts reach the disk: rows, the cursor,
+    /// Takes a checkpoint, of which the first `stage` of 3 parts reach the disk: rows, cursor,
     /// removals.
-    pub(super) fn round(&mut self, stage: u8) {
+    pub(super) fn checkpoint(&mut self, stage: u8) {
         self.step(DeliveryInput::CheckpointStarted);
         let cursor = self
             .delivery
@@ -412,8 +422,8 @@ impl DeliveryModel {
             .unwrap_or(self.delivery.read_to())
             .get();
         if stage >= 1 {
-            self.disk.rows.extend(self.ledger.rows.clone());
-            self.disk.buried.clone_from(&self.ledger.buried);
+            self.disk.rows.extend(self.stored.rows.clone());
+            self.disk.dead_letters.clone_from(&self.stored.dead_letters);
         }
         if stage >= 2 {
             self.disk.cursor = cursor;
@@ -421,46 +431,46 @@ impl DeliveryModel {
         if stage >= 3 {
             let is_old = |position: &&u64| **position < self.mark;
             self.disk.done = self.settled_now.iter().filter(is_old).copied().collect();
-            if self.delivery.lanes.stored_lane_count() >= self.profile.bounds.stopped_lanes_max {
+            if self.delivery.lanes.stored_lane_count() >= self.policy.bounds.stopped_lanes_max {
                 self.disk.done.clear();
             }
-            self.disk.rows.clone_from(&self.ledger.rows);
+            self.disk.rows.clone_from(&self.stored.rows);
         }
         self.mark = self.delivery.read_to().get();
     }
 
-    /// The node dies and comes back.
+    /// Kills the node and starts it again from the disk.
     pub(super) fn crash(&mut self, down: Duration) {
         self.now += down;
-        self.ledger = self.disk.clone();
+        self.stored = self.disk.clone();
         let restored = |(row, due): &(LaneRow, Duration)| LaneRow {
             wait: due.saturating_sub(self.now),
             ..row.clone()
         };
-        let rows: Vec<_> = self.ledger.rows.values().map(restored).collect();
+        let rows: Vec<_> = self.stored.rows.values().map(restored).collect();
         let halted = |row: &LaneRow| match &row.key {
             LaneKey::Entity(key) => row.is_halted.then(|| key.clone()),
             LaneKey::Record(_) => None,
         };
         self.halted = rows.iter().filter_map(halted).collect();
-        let cursor = Position::new(self.ledger.cursor);
+        let cursor = Position::new(self.stored.cursor);
         self.delivery = SubscriberDelivery::new(
-            Arc::new(self.profile.clone()),
+            Arc::new(self.policy.clone()),
             cursor,
             rows,
             None,
             1,
             self.now,
         );
-        self.flights.clear();
+        self.running.clear();
         self.readings.clear();
         self.settled.clear();
-        self.settled_now.clone_from(&self.ledger.done);
+        self.settled_now.clone_from(&self.stored.done);
         self.least.clear();
         self.replays.clear();
         self.open_until = Duration::ZERO;
         self.is_over = false;
-        self.mark = self.ledger.cursor;
+        self.mark = self.stored.cursor;
         self.check();
     }
 
@@ -484,11 +494,11 @@ impl DeliveryModel {
     fn perform(&mut self, effect: DeliveryEffect) {
         match effect {
             DeliveryEffect::Attempt {
-                ticket,
+                attempt_id,
                 item,
                 attempt,
                 is_replay,
-            } => self.attempted(ticket, &item, attempt, is_replay),
+            } => self.attempted(attempt_id, &item, attempt, is_replay),
             DeliveryEffect::CatchUp {
                 lane,
                 from_sequence,
@@ -497,11 +507,11 @@ impl DeliveryModel {
                 .push((lane, from_sequence, self.journal_end())),
             DeliveryEffect::StoreRow(row) => {
                 let due = self.now + row.wait;
-                self.ledger.rows.insert(row.key.clone(), (row, due));
+                self.stored.rows.insert(row.key.clone(), (row, due));
             }
             DeliveryEffect::RemoveRow(key) => {
                 assert!(
-                    self.ledger.rows.remove(&key).is_some(),
+                    self.stored.rows.remove(&key).is_some(),
                     "there was no row of {key:?}"
                 )
             }
@@ -524,26 +534,26 @@ impl DeliveryModel {
             } => {
                 assert_eq!(
                     is_halting,
-                    self.profile.on_exhausted == ExhaustionPolicy::Halt && self.is_ordered()
+                    self.policy.on_exhausted == ExhaustionPolicy::Halt && self.is_ordered()
                 );
-                let most = self.profile.retries.schedule.len() as u32 + 1;
+                let most = self.policy.retries.schedule.len() as u32 + 1;
                 assert!(
                     attempts <= most && (reason != GiveUpReason::Exhausted || attempts == most),
                     "{reason:?} {attempts}"
                 );
-                self.ledger.buried.insert(item.position.get());
+                self.stored.dead_letters.insert(item.position.get());
                 self.settle(item.position.get());
                 if is_halting {
                     self.halted.insert(item.record.entity.clone());
                 }
             }
-            // One of a job that was cancelled while it was under way says nothing of another job's.
+            // A delivery of a cancelled job does not count for another job's record.
             DeliveryEffect::ReplayDelivered(tag) => self
                 .replays
                 .retain(|at, job| *at != tag.position.get() || *job != tag.job),
             DeliveryEffect::BreakerOpened { failure_rate } => {
                 assert!((0.0..=1.0).contains(&failure_rate));
-                self.open_until = self.now + self.profile.breaker.open;
+                self.open_until = self.now + self.policy.breaker.open;
                 self.openings += 1;
             }
             DeliveryEffect::BreakerClosed => self.open_until = Duration::ZERO,
@@ -552,7 +562,7 @@ impl DeliveryModel {
     }
 
     fn is_ordered(&self) -> bool {
-        self.profile.ordering == DeliveryOrdering::Entity
+        self.policy.ordering == DeliveryOrdering::Entity
     }
 
     fn settle(&mut self, position: u64) {
@@ -563,20 +573,20 @@ impl DeliveryModel {
     }
 
     fn is_settled(&self, position: u64) -> bool {
-        self.accepted.contains(&position) || self.ledger.buried.contains(&position)
+        self.accepted.contains(&position) || self.stored.dead_letters.contains(&position)
     }
 
-    /// The promises about an attempt.
+    /// Checks the promises about an attempt.
     fn attempted(
         &mut self,
-        ticket: AttemptId,
+        attempt_id: AttemptId,
         item: &OutboundRecord,
         attempt: u32,
         is_replay: bool,
     ) {
         let (position, entity) = (item.position.get(), &item.record.entity);
         let is_of_job = matches!(
-            self.delivery.running[&ticket].source,
+            self.delivery.running[&attempt_id].source,
             AttemptSource::Replay(_)
         );
         assert_eq!(
@@ -584,7 +594,7 @@ impl DeliveryModel {
             "it says of itself whether a job brings it again"
         );
         assert!(
-            self.profile.state == SubscriptionState::Active && !self.is_over,
+            self.policy.state == SubscriptionState::Active && !self.is_over,
             "attempt while nothing is delivered"
         );
         assert!(
@@ -592,14 +602,14 @@ impl DeliveryModel {
             "attempt while the breaker is open"
         );
         assert!(
-            attempt as usize <= self.profile.retries.schedule.len() + 1,
+            attempt as usize <= self.policy.retries.schedule.len() + 1,
             "attempt {attempt}"
         );
         assert!(
-            self.flights.len() < self.profile.concurrency + 1,
+            self.running.len() < self.policy.concurrency + 1,
             "too many at once"
         );
-        for other in self.flights.values() {
+        for other in self.running.values() {
             let other = &self.journal[other.position as usize - 1].0;
             let is_same = if self.is_ordered() {
                 other.record.entity == *entity
@@ -649,8 +659,8 @@ impl DeliveryModel {
             }
         }
         self.attempts += 1;
-        self.flights.insert(
-            ticket.0,
+        self.running.insert(
+            attempt_id.0,
             ModelAttempt {
                 position,
                 is_replay,
@@ -658,12 +668,11 @@ impl DeliveryModel {
         );
     }
 
-    /// Whatever is owed of what was met is covered: the ledger's rows and what holds the cursor
-    /// vouch for it.
+    /// Checks that each pending record before the cursor is covered by a row.
     fn check(&self) {
         let (events, _) = self.delivery.lanes.queued_size();
         assert!(
-            events <= self.profile.bounds.window_events + CONCURRENCY_MAX,
+            events <= self.policy.bounds.window_events + CONCURRENCY_MAX,
             "{events} in memory"
         );
         let cursor = self
@@ -682,7 +691,7 @@ impl DeliveryModel {
                 LaneKey::Record(item.position),
             ];
             let is_covered = |key| {
-                self.ledger
+                self.stored
                     .rows
                     .get(key)
                     .is_some_and(|(row, _)| row.sequence <= item.sequence)
@@ -695,14 +704,14 @@ impl DeliveryModel {
         }
     }
 
-    /// Everything works from now on: whatever is owed arrives, and nothing is left over.
+    /// Lets all attempts succeed until every pending record has arrived; nothing may be left over.
     pub(super) fn come_to_rest(&mut self) {
-        self.edit(|profile| profile.state = SubscriptionState::Active, true);
+        self.edit(|policy| policy.state = SubscriptionState::Active, true);
         for _ in 0..20_000 {
             self.read(100);
             if !self.readings.is_empty() {
                 self.catch_up(3, true);
-            } else if !self.flights.is_empty() {
+            } else if !self.running.is_empty() {
                 self.end(0, AttemptOutcome::Accepted);
             } else if self.delivery.is_idle() && self.delivery.read_to().get() == self.journal_end()
             {
@@ -721,13 +730,13 @@ impl DeliveryModel {
             }
         }
         assert!(self.delivery.is_idle(), "{:?}", self.delivery.status());
-        assert!(self.ledger.rows.is_empty(), "{:?}", self.ledger.rows);
+        assert!(self.stored.rows.is_empty(), "{:?}", self.stored.rows);
         assert!(self.replays.is_empty(), "{:?}", self.replays);
         assert_eq!(
             self.delivery.window_room(),
             (
-                self.profile.bounds.window_events,
-                self.profile.bounds.window_bytes
+                self.policy.bounds.window_events,
+                self.policy.bounds.window_bytes
             )
         );
         assert_eq!(

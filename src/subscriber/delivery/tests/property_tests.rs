@@ -1,13 +1,16 @@
 //! Random histories: records, failures of all sorts, pauses, edits, jobs and crashes in any order.
-//! The world checks the promises at each step; in the end everything is let through, and all that
-//! is owed has to have arrived.
+//! The model checks the promises at each step. In the end all attempts succeed, and every pending
+//! record has to have arrived.
+
+use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::*;
-use super::model::{CONCURRENCY_MAX, DeliveryModel, RecordClass, failed, failure, profile};
+use super::model::{CONCURRENCY_MAX, DeliveryModel, RecordClass, failed, failure, policy};
 use crate::config::ExhaustionPolicy;
 use crate::subscriber::attempt::AttemptOutcome;
+use crate::subscriber::delivery_policy::DeliveryPolicy;
+use crate::subscription::{DeliveryOrdering, SubscriptionState};
 
 #[derive(Clone, Debug)]
 enum HistoryStep {
@@ -22,7 +25,7 @@ enum HistoryStep {
     Withdraw(usize),
     Advance(u64),
     Due,
-    Round,
+    Checkpoint,
     Crash { stage: u8, down: u64 },
     Pause(bool),
     Probe,
@@ -34,7 +37,7 @@ enum HistoryStep {
     Release,
 }
 
-fn op() -> impl Strategy<Value = HistoryStep> {
+fn any_step() -> impl Strategy<Value = HistoryStep> {
     let class = prop_oneof![
         8 => Just(RecordClass::Wanted), 2 => Just(RecordClass::Sometimes), 2 => Just(RecordClass::Unwanted), 1 => Just(RecordClass::Broken),
     ];
@@ -51,7 +54,7 @@ fn op() -> impl Strategy<Value = HistoryStep> {
         1 => which.clone().prop_map(HistoryStep::Withdraw),
         4 => (0..400_u64).prop_map(HistoryStep::Advance),
         8 => Just(HistoryStep::Due),
-        8 => Just(HistoryStep::Round),
+        8 => Just(HistoryStep::Checkpoint),
         3 => (0..4_u8, 0..60_u64).prop_map(|(stage, down)| HistoryStep::Crash { stage, down }),
         2 => any::<bool>().prop_map(HistoryStep::Pause),
         1 => Just(HistoryStep::Probe),
@@ -64,43 +67,43 @@ fn op() -> impl Strategy<Value = HistoryStep> {
     ]
 }
 
-fn live(world: &mut DeliveryModel, op: HistoryStep, wants: &mut bool) {
-    match op {
-        HistoryStep::Append(entity, class) => world.append(entity, class),
-        HistoryStep::Read(count) => world.read(count),
-        HistoryStep::CatchUp(count, is_fresh) => world.catch_up(count, is_fresh),
-        HistoryStep::Accept(n) => world.end(n, AttemptOutcome::Accepted),
-        HistoryStep::Fail(n, pause) => world.end(n, failed(pause)),
-        HistoryStep::Refuse(n) => world.end(
+fn apply_step(model: &mut DeliveryModel, step: HistoryStep, wants: &mut bool) {
+    match step {
+        HistoryStep::Append(entity, class) => model.append(entity, class),
+        HistoryStep::Read(count) => model.read(count),
+        HistoryStep::CatchUp(count, is_fresh) => model.catch_up(count, is_fresh),
+        HistoryStep::Accept(n) => model.end(n, AttemptOutcome::Accepted),
+        HistoryStep::Fail(n, pause) => model.end(n, failed(pause)),
+        HistoryStep::Refuse(n) => model.end(
             n,
             AttemptOutcome::PermanentFailure {
                 failure: failure("status"),
             },
         ),
-        HistoryStep::Garble(n) => world.end(
+        HistoryStep::Garble(n) => model.end(
             n,
             AttemptOutcome::PermanentFailure {
                 failure: failure("transform_failed"),
             },
         ),
-        HistoryStep::Gone(n) => world.end(
+        HistoryStep::Gone(n) => model.end(
             n,
             AttemptOutcome::Gone {
                 failure: failure("status"),
             },
         ),
-        HistoryStep::Withdraw(n) => world.withdraw(n),
-        HistoryStep::Advance(by) => world.advance(Duration::from_secs(by)),
+        HistoryStep::Withdraw(n) => model.withdraw(n),
+        HistoryStep::Advance(by) => model.advance(Duration::from_secs(by)),
         HistoryStep::Due => {
-            let due = world.delivery.next_due_at().unwrap_or(world.now);
-            world.advance(due.saturating_sub(world.now));
+            let due = model.delivery.next_due_at().unwrap_or(model.now);
+            model.advance(due.saturating_sub(model.now));
         }
-        HistoryStep::Round => world.round(3),
+        HistoryStep::Checkpoint => model.checkpoint(3),
         HistoryStep::Crash { stage, down } => {
             if stage > 0 {
-                world.round(stage - 1);
+                model.checkpoint(stage - 1);
             }
-            world.crash(Duration::from_secs(down));
+            model.crash(Duration::from_secs(down));
         }
         HistoryStep::Pause(is_paused) => {
             let state = if is_paused {
@@ -108,12 +111,12 @@ fn live(world: &mut DeliveryModel, op: HistoryStep, wants: &mut bool) {
             } else {
                 SubscriptionState::Active
             };
-            world.edit(|profile| profile.state = state, *wants);
+            model.edit(|policy| policy.state = state, *wants);
         }
-        HistoryStep::Probe => world.probe(),
+        HistoryStep::Probe => model.probe(),
         HistoryStep::Edit(sometimes) => {
             *wants = sometimes;
-            world.edit(|_| (), sometimes);
+            model.edit(|_| (), sometimes);
         }
         HistoryStep::Halt(halts) => {
             let on_exhausted = if halts {
@@ -121,44 +124,42 @@ fn live(world: &mut DeliveryModel, op: HistoryStep, wants: &mut bool) {
             } else {
                 ExhaustionPolicy::Skip
             };
-            world.edit(|profile| profile.on_exhausted = on_exhausted, *wants);
+            model.edit(|policy| policy.on_exhausted = on_exhausted, *wants);
         }
-        HistoryStep::Concurrency(count) => {
-            world.edit(|profile| profile.concurrency = count, *wants)
-        }
-        HistoryStep::Replay(n, job) => world.replay(n, job),
-        HistoryStep::Cancel(job) => world.cancel(job),
-        HistoryStep::Release => world.release(),
+        HistoryStep::Concurrency(count) => model.edit(|policy| policy.concurrency = count, *wants),
+        HistoryStep::Replay(n, job) => model.replay(n, job),
+        HistoryStep::Cancel(job) => model.cancel(job),
+        HistoryStep::Release => model.release(),
     }
 }
 
-fn run(profile: DeliveryPolicy, history: Vec<HistoryStep>) -> DeliveryModel {
-    let (mut world, mut wants) = (DeliveryModel::new(profile), true);
-    for op in history {
-        live(&mut world, op, &mut wants);
+fn run(policy: DeliveryPolicy, history: Vec<HistoryStep>) -> DeliveryModel {
+    let (mut model, mut wants) = (DeliveryModel::new(policy), true);
+    for step in history {
+        apply_step(&mut model, step, &mut wants);
     }
-    world.come_to_rest();
-    world
+    model.come_to_rest();
+    model
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
-    fn each_entity_gets_all_that_it_is_owed_in_order_whatever_happens(history in prop::collection::vec(op(), 1..160)) {
-        run(profile(), history);
+    fn each_entity_gets_all_that_it_is_owed_in_order_whatever_happens(history in prop::collection::vec(any_step(), 1..160)) {
+        run(policy(), history);
     }
 
     #[test]
-    fn where_few_lanes_may_stop_the_rest_waits_in_the_log(history in prop::collection::vec(op(), 1..160)) {
-        let mut profile = profile();
-        profile.bounds.stopped_lanes_max = 2;
-        profile.bounds.window_events = 3;
-        run(profile, history);
+    fn where_few_lanes_may_stop_the_rest_waits_in_the_log(history in prop::collection::vec(any_step(), 1..160)) {
+        let mut policy = policy();
+        policy.bounds.stopped_lanes_max = 2;
+        policy.bounds.window_events = 3;
+        run(policy, history);
     }
 
     #[test]
-    fn without_an_order_each_record_arrives_by_itself(history in prop::collection::vec(op(), 1..160)) {
-        run(DeliveryPolicy { ordering: DeliveryOrdering::None, ..profile() }, history);
+    fn without_an_order_each_record_arrives_by_itself(history in prop::collection::vec(any_step(), 1..160)) {
+        run(DeliveryPolicy { ordering: DeliveryOrdering::None, ..policy() }, history);
     }
 }

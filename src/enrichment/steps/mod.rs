@@ -1,11 +1,12 @@
-//! The steps of one enrichment, without the calls: what comes next, and what an answer means.
+//! Steps of one enrichment, without the HTTP calls: decides on the next step, and parses the
+//! answers.
 //!
 //! ```text
-//! CPF in the event? ──yes──────────────────────────────┐
-//!    no                                                v
-//!     └─> lookup by e-mail ──none──> lookup by phone ─> person ──> reply ──> concluded with the person's data
-//!                                        │none
-//!                                        └──────────────────────────────> concluded with null
+//! CPF in the event? ──yes───────────────────────────────┐
+//!    no                                                 v
+//!     └─> lookup by e-mail ──none──> lookup by phone ─> person ──> reply ──> resolve with the
+//!                                        │none                               person's data
+//!                                        └─────────────────────────────────> resolve with null
 //! ```
 
 use std::borrow::Cow;
@@ -17,10 +18,10 @@ use super::cpf::Cpf;
 use crate::config;
 use crate::event::find_members;
 
-/// The longest message that is posted, in bytes; what is beyond it is cut off.
+/// Longest message that is posted, in bytes; a longer message is truncated.
 const MESSAGE_MAX_BYTES: usize = 64 * 1024;
 
-/// One call. Its number is stored, so it never changes.
+/// Step of an enrichment, which is one HTTP call. Its number is stored, so it never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EnrichmentStep {
     LookupByEmail = 1,
@@ -37,7 +38,7 @@ impl EnrichmentStep {
         Self::Reply,
     ];
 
-    /// Its name in errors and logs.
+    /// Returns the step's name in errors and logs.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::LookupByEmail | Self::LookupByPhone => "lookup",
@@ -47,9 +48,9 @@ impl EnrichmentStep {
     }
 }
 
-/// What an event says that enrichment needs.
+/// Data of an event that enrichment needs.
 pub(super) struct EnrichmentSubject {
-    /// As it was sent: a text or a number.
+    /// Lead id as it was sent: a text or a number.
     lead_id: Value,
     customer: Value,
     cpf: Option<Cpf>,
@@ -58,22 +59,22 @@ pub(super) struct EnrichmentSubject {
 }
 
 impl EnrichmentSubject {
-    /// Reads an event that was accepted; what it lacks is empty.
+    /// Parses the payload of an accepted event; missing data stays empty.
     pub(super) fn from_payload(payload: &[u8]) -> Self {
         let text = std::str::from_utf8(payload).unwrap_or_default();
         let [lead_id, customer, attributes] =
             find_members(text, ["lead_id", "customer", "attributes"]).unwrap_or_default();
-        // Some events have their customer where their time is.
-        let among =
+        // Some events have their customer in `attributes`.
+        let in_attributes =
             attributes.and_then(|attributes| find_members(attributes.get(), ["customer"]).ok());
-        let [among] = among.unwrap_or_default();
+        let [in_attributes] = in_attributes.unwrap_or_default();
         let parsed =
             |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str(raw.get()).ok());
         let customer: Value = parsed(customer)
             .filter(Value::is_object)
-            .or_else(|| parsed(among))
+            .or_else(|| parsed(in_attributes))
             .unwrap_or_default();
-        let named = |name: &str| {
+        let text_of = |name: &str| {
             customer[name]
                 .as_str()
                 .map(str::trim)
@@ -82,12 +83,12 @@ impl EnrichmentSubject {
         Self {
             lead_id: parsed(lead_id).unwrap_or_default(),
             cpf: parse_cpf(&customer["cpf"]),
-            // Neither can be `.` or `..`, which would walk up in the path of a lookup's URL however
-            // they are escaped.
-            email: named("email")
+            // Neither value can be `.` or `..`, which would change the path of a lookup's URL even
+            // when percent-encoded.
+            email: text_of("email")
                 .filter(|email| email.contains('@'))
                 .map(str::to_owned),
-            phone: named("phone")
+            phone: text_of("phone")
                 .filter(|phone| phone.contains(char::is_numeric))
                 .map(str::to_owned)
                 .or_else(|| Some(customer["phone"].as_u64()?.to_string())),
@@ -95,7 +96,7 @@ impl EnrichmentSubject {
         }
     }
 
-    /// The lead's id, as it was sent.
+    /// Returns the lead's id as it was sent.
     pub(super) fn lead_id(&self) -> &Value {
         &self.lead_id
     }
@@ -107,52 +108,53 @@ fn parse_cpf(value: &Value) -> Option<Cpf> {
         .map_or_else(|| value.as_u64().and_then(Cpf::from_number), Cpf::parse)
 }
 
-/// What the steps that are done came to.
+/// Results of the finished steps.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct EnrichmentProgress {
-    /// What a lookup found; the outer `None` means that it was not made.
+    /// Result of the lookup by e-mail; the outer `None` means that it is not done.
     by_email: Option<Option<Cpf>>,
+    /// Result of the lookup by phone, in the same form.
     by_phone: Option<Option<Cpf>>,
-    /// The text of a JSON object.
+    /// Text of the JSON object with the person's data.
     person: Option<Box<str>>,
     replied: bool,
 }
 
 impl EnrichmentProgress {
-    /// Takes in what `step` came to, as [`read`] gave it.
-    pub(super) fn record(&mut self, step: EnrichmentStep, fact: &str) {
+    /// Records the result of `step`, in the form that [`parse_answer`] returns.
+    pub(super) fn record(&mut self, step: EnrichmentStep, result: &str) {
         match step {
-            EnrichmentStep::LookupByEmail => self.by_email = Some(Cpf::parse(fact)),
-            EnrichmentStep::LookupByPhone => self.by_phone = Some(Cpf::parse(fact)),
-            EnrichmentStep::Person => self.person = Some(fact.into()),
+            EnrichmentStep::LookupByEmail => self.by_email = Some(Cpf::parse(result)),
+            EnrichmentStep::LookupByPhone => self.by_phone = Some(Cpf::parse(result)),
+            EnrichmentStep::Person => self.person = Some(result.into()),
             EnrichmentStep::Reply => self.replied = true,
         }
     }
 
-    /// The person's data, if it was found.
+    /// Returns the person's data as JSON text, if the step `person` is done.
     pub(super) fn person(&self) -> Option<&str> {
         self.person.as_deref()
     }
 }
 
-/// A call to make.
+/// HTTP call that a step makes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct StepCall {
     pub(super) step: EnrichmentStep,
     pub(super) url: String,
-    /// JSON to post; without it, it is a GET.
+    /// JSON body of a `POST`; `None` means a `GET`.
     pub(super) body: Option<String>,
 }
 
-/// What comes next.
+/// Decision on what follows in an enrichment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextEnrichmentStep {
     Call(StepCall),
-    /// All is done.
-    Conclude,
+    /// All steps are done, so the event can be resolved.
+    Resolve,
 }
 
-/// What comes after `progress` for `subject`.
+/// Decides on the next step of `subject` after `progress`.
 pub(super) fn next_step(
     subject: &EnrichmentSubject,
     progress: &EnrichmentProgress,
@@ -165,7 +167,7 @@ pub(super) fn next_step(
         .next();
     let Some(cpf) = subject.cpf.as_ref().or(found) else {
         return next_lookup(subject, progress, config)
-            .map_or(NextEnrichmentStep::Conclude, NextEnrichmentStep::Call);
+            .map_or(NextEnrichmentStep::Resolve, NextEnrichmentStep::Call);
     };
     let Some(person) = progress.person() else {
         let url = config.person_url.fill(|_| cpf.digits().to_owned().into());
@@ -185,11 +187,11 @@ pub(super) fn next_step(
                 body: Some(body),
             })
         }
-        Some(_) | None => NextEnrichmentStep::Conclude,
+        Some(_) | None => NextEnrichmentStep::Resolve,
     }
 }
 
-/// The next lookup, if there is one to make.
+/// Returns the next lookup, if one remains: the URL must have a placeholder for the value.
 fn next_lookup(
     subject: &EnrichmentSubject,
     progress: &EnrichmentProgress,
@@ -210,8 +212,8 @@ fn next_lookup(
             &progress.by_phone,
         ),
     ];
-    let (step, place, value, _) = lookups.into_iter().find(|(_, place, value, made)| {
-        made.is_none() && value.is_some() && template.has_place(place)
+    let (step, place, value, _) = lookups.into_iter().find(|(_, place, value, result)| {
+        result.is_none() && value.is_some() && template.has_place(place)
     })?;
     let value = percent_encode(value.as_deref()?);
     let url = template.fill(|name| {
@@ -228,7 +230,7 @@ fn next_lookup(
     })
 }
 
-/// `text` as it may stand in any part of a URL (RFC 3986, 2.3).
+/// Percent-encodes `text` for any part of a URL (RFC 3986, section 2.3).
 fn percent_encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes()
@@ -249,10 +251,16 @@ fn build_message(
     config: &config::EnrichmentConfig,
 ) -> String {
     let person: Value = serde_json::from_str(person).unwrap_or_default();
-    let all = json!({"lead_id": subject.lead_id, "cpf": cpf.digits(), "customer": subject.customer, "person": person});
+    let values = json!({
+        "lead_id": subject.lead_id,
+        "cpf": cpf.digits(),
+        "customer": subject.customer,
+        "person": person,
+    });
+
     let mut text = config
         .message_template
-        .fill(|path| render_value(&all, path).into());
+        .fill(|path| render_value(&values, path).into());
     if text.len() > MESSAGE_MAX_BYTES {
         let end = (0..=MESSAGE_MAX_BYTES)
             .rev()
@@ -262,20 +270,23 @@ fn build_message(
     text
 }
 
-/// What stands at `path`, such as `person.name`: a text as it is, anything else as JSON, nothing as
-/// nothing.
-fn render_value(all: &Value, path: &str) -> String {
-    match path.split('.').try_fold(all, |value, name| value.get(name)) {
+/// Renders the value at `path`, such as `person.name`: a text as it is, a missing value as an empty
+/// text, and any other value as JSON.
+fn render_value(values: &Value, path: &str) -> String {
+    match path
+        .split('.')
+        .try_fold(values, |value, name| value.get(name))
+    {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     }
 }
 
-/// What the answer to `step` says; `None` is a 404.
+/// Parses the answer to `step` into the step's result; an `answer` of `None` is a 404.
 ///
 /// # Errors
-/// What is wrong with it, for a person.
+/// Description of the fault in the answer, for a person.
 pub(super) fn parse_answer(
     step: EnrichmentStep,
     answer: Option<&[u8]>,
@@ -285,7 +296,7 @@ pub(super) fn parse_answer(
         (EnrichmentStep::LookupByEmail | EnrichmentStep::LookupByPhone, None) => Ok(String::new()),
         (EnrichmentStep::LookupByEmail | EnrichmentStep::LookupByPhone, Some(body)) => {
             let found: Value = serde_json::from_slice(body).map_err(|_| NO_OBJECT)?;
-            // A CPF that cannot be one helps no further than none.
+            // An invalid CPF counts as not found.
             let cpf = || {
                 parse_cpf(&found["cpf"])
                     .map(|cpf| cpf.digits().to_owned())

@@ -1,30 +1,32 @@
-//! What the call log is told of a call: which server was asked and what it said, and nothing of
-//! whom it was asked about.
+//! Entry in the call log for a call to a server: the endpoint and the status, but no data about the
+//! person.
 
 use std::time::Duration;
 
 use super::client::ServerCallOutcome;
 use super::lanes::StepFailureCount;
 use super::steps::{EnrichmentStep, StepCall};
-use crate::call_log::{CallLog, Direction, Entry};
+use crate::call_log::{CallDirection, CallEntry, CallLog};
 use crate::config;
 use crate::event::{EventId, Record, Timestamp};
 
-/// A call that was made.
+/// Call that has been made, with its outcome.
 pub(super) struct LoggedStepCall<'a> {
     pub(super) call: &'a StepCall,
-    /// How often its step had failed before.
-    pub(super) tries: StepFailureCount,
-    pub(super) answer: &'a ServerCallOutcome,
-    /// The answer's status, if there was one.
+    /// Number of earlier failures of the same step.
+    pub(super) failures: StepFailureCount,
+    pub(super) outcome: &'a ServerCallOutcome,
+    /// HTTP status of the answer, if there was an answer.
     pub(super) status: Option<u16>,
     pub(super) at: Timestamp,
     pub(super) duration: Duration,
 }
 
 impl LoggedStepCall<'_> {
-    /// Adds its row to `log`, as one about the event `id`, which is `record`. Neither the answer
-    /// nor what the URL was filled in with is kept: both are about a person.
+    /// Appends the call to `log` as a call for the event `id`, whose record is `record`.
+    ///
+    /// The row contains neither the answer nor the values in the URL, because both are data about a
+    /// person.
     pub(super) fn append_to_log(
         &self,
         log: &CallLog,
@@ -33,9 +35,9 @@ impl LoggedStepCall<'_> {
         id: EventId,
     ) {
         let url = url_template(self.call.step, config);
-        let entry = Entry {
+        let entry = CallEntry {
             at: self.at,
-            direction: Direction::Outgoing,
+            direction: CallDirection::Outgoing,
             source: &record.source,
             method: if self.call.body.is_some() {
                 "POST"
@@ -51,7 +53,7 @@ impl LoggedStepCall<'_> {
             body_bytes: self.call.body.as_ref().map(|body| body.len() as u64),
             answer: None,
             answer_bytes: None,
-            attempt: Some(self.tries + 1),
+            attempt: Some(self.failures + 1),
             event_type: Some(&record.event_type),
             next_attempt_at: None,
         };
@@ -59,7 +61,7 @@ impl LoggedStepCall<'_> {
     }
 
     fn error_code(&self) -> Option<&'static str> {
-        match self.answer {
+        match self.outcome {
             ServerCallOutcome::Good(_) | ServerCallOutcome::Missing => None,
             ServerCallOutcome::Transient { .. } | ServerCallOutcome::Refused { .. } => {
                 Some(match self.status {
@@ -72,7 +74,7 @@ impl LoggedStepCall<'_> {
     }
 }
 
-/// The URL of `step` as it is configured, with the names of its places.
+/// Returns the configured URL of `step`, with its placeholders unfilled.
 fn url_template(step: EnrichmentStep, config: &config::EnrichmentConfig) -> String {
     let named =
         |template: &config::TextTemplate| template.fill(|name| format!("{{{name}}}").into());
@@ -85,7 +87,7 @@ fn url_template(step: EnrichmentStep, config: &config::EnrichmentConfig) -> Stri
     }
 }
 
-/// The path of `url`, without what follows it.
+/// Returns the path of `url`, without query and fragment.
 fn url_path(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let path = rest.find('/').map_or("/", |start| &rest[start..]);
@@ -97,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_what_lies_between_the_server_and_the_query() {
+    fn a_path_lies_between_the_server_and_the_query() {
         let table = [
             ("https://people.example/v1/{cpf}", "/v1/{cpf}"),
             (

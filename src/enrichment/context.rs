@@ -1,4 +1,4 @@
-//! State that the work on all events shares, and the errors that end it.
+//! Context of the enrichment stage: the configuration, clients and breakers that all runs share.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,78 +9,64 @@ use tokio::sync::watch;
 
 use super::breaker::{ServerBreaker, ServerBreakerDecision, ServerBreakerPolicy, ServerCallPermit};
 use super::client::{EnrichmentClient, ServerCallOutcome};
+use super::error::EnrichmentError;
 use super::progress_table::ProgressTable;
 use crate::call_log::CallLog;
 use crate::clock::Clock;
 use crate::config;
 use crate::journal::{DataStore, StoreWriteError};
-use crate::projection::{ProjectionReadError, ProjectionReader};
+use crate::projection::ProjectionReader;
 use crate::router::Router;
 
-/// Why enrichment cannot go on. The store must be opened anew, or the configuration changed.
-#[derive(Debug, thiserror::Error)]
-pub enum EnrichmentError {
-    /// What is done cannot be noted.
-    #[error("cannot write what is done of enrichments")]
-    Store(#[from] StoreWriteError),
-    /// What is owed cannot be read.
-    #[error(transparent)]
-    Reads(#[from] ProjectionReadError),
-    /// TLS cannot be set up.
-    #[error("cannot set up the client for enrichments")]
-    Client(#[from] reqwest::Error),
-    /// The thread could not be started.
-    #[error("cannot start the thread for enrichments")]
-    Thread(#[from] std::io::Error),
-    /// A part of it panicked.
-    #[error("an enrichment panicked")]
-    Panicked,
-}
-
-/// What enrichment rests on, of one opening of the store.
+/// Parts of the node that enrichment uses, for one opening of the store.
 pub struct EnrichmentDeps {
-    /// Where conclusions go.
+    /// Router that receives the resolutions.
     pub router: Arc<Router>,
-    /// Where what is owed is found.
+    /// Reader for the pending events.
     pub reads: ProjectionReader,
-    /// Where is noted what is done.
+    /// Store with the progress table.
     pub store: Arc<DataStore>,
-    /// What is told of each call.
-    pub exchange: Arc<CallLog>,
-    /// The time.
+    /// Call log that records each call.
+    pub call_log: Arc<CallLog>,
+    /// Clock for times and durations.
     pub clock: Arc<dyn Clock>,
 }
 
-/// What the work on all events shares.
+/// State that the runs of all events share.
 pub(super) struct EnrichmentContext {
     pub(super) config: config::EnrichmentConfig,
-    pub(super) caller: EnrichmentClient,
-    pub(super) rows: ProgressTable,
-    pub(super) exchange: Arc<CallLog>,
+    pub(super) client: EnrichmentClient,
+    pub(super) progress_table: ProgressTable,
+    pub(super) call_log: Arc<CallLog>,
     pub(super) router: Arc<Router>,
     pub(super) reads: ProjectionReader,
     pub(super) clock: Arc<dyn Clock>,
+    /// Circuit breakers by the origin of their server; only servers in the configuration are
+    /// called, which bounds the map.
     breakers: Mutex<HashMap<String, ServerBreaker>>,
     pub(super) stopping: watch::Receiver<Option<Duration>>,
 }
 
 impl EnrichmentContext {
+    /// # Errors
+    /// [`EnrichmentError`] when the HTTP client or the progress table cannot be opened.
     pub(super) fn try_new(
         config: &config::EnrichmentConfig,
-        parts: EnrichmentDeps,
+        deps: EnrichmentDeps,
         stopping: watch::Receiver<Option<Duration>>,
     ) -> Result<Self, EnrichmentError> {
         let EnrichmentDeps {
             router,
             reads,
             store,
-            exchange,
+            call_log,
             clock,
-        } = parts;
+        } = deps;
+
         Ok(Self {
-            caller: EnrichmentClient::new(config)?,
-            rows: ProgressTable::open(&store)?,
-            exchange,
+            client: EnrichmentClient::new(config)?,
+            progress_table: ProgressTable::open(&store)?,
+            call_log,
             config: config.clone(),
             router,
             reads,
@@ -94,23 +80,23 @@ impl EnrichmentContext {
         self.stopping.borrow().is_some()
     }
 
-    /// Asks the breaker of the server at `url`, an origin.
+    /// Asks the circuit breaker of the server at `origin` for a permit.
     pub(super) fn acquire_permit(&self, origin: &str) -> ServerBreakerDecision {
         self.with_breaker(origin, |breaker, now| breaker.try_acquire(now))
     }
 
-    /// Tells the breaker what the call came to that it let through.
+    /// Reports the outcome of a call to the circuit breaker that permitted it.
     pub(super) fn record_outcome(
         &self,
         origin: &str,
-        pass: ServerCallPermit,
-        answer: &ServerCallOutcome,
+        permit: ServerCallPermit,
+        outcome: &ServerCallOutcome,
     ) {
-        self.with_breaker(origin, |breaker, now| match answer {
-            ServerCallOutcome::Transient { .. } => breaker.record_failure(pass, now),
+        self.with_breaker(origin, |breaker, now| match outcome {
+            ServerCallOutcome::Transient { .. } => breaker.record_failure(permit, now),
             ServerCallOutcome::Good(_)
             | ServerCallOutcome::Missing
-            | ServerCallOutcome::Refused { .. } => breaker.record_success(pass),
+            | ServerCallOutcome::Refused { .. } => breaker.record_success(permit),
         });
     }
 
@@ -125,20 +111,19 @@ impl EnrichmentContext {
             open: self.config.breaker_open,
         };
         let mut breakers = self.breakers.lock();
-        // As many as there are servers in the configuration.
         let breaker = breakers
             .entry(origin.to_owned())
             .or_insert_with(|| ServerBreaker::new(policy));
         act(breaker, now)
     }
 
-    /// Runs `act` where it may block.
+    /// Runs `act` with the progress table, on a thread that may block.
     pub(super) async fn with_progress_table<T: Send + 'static>(
         &self,
         act: impl FnOnce(&ProgressTable) -> Result<T, StoreWriteError> + Send + 'static,
     ) -> Result<T, EnrichmentError> {
-        let rows = self.rows.clone();
-        let done = tokio::task::spawn_blocking(move || act(&rows)).await;
-        Ok(done.map_err(|_| EnrichmentError::Panicked)??)
+        let table = self.progress_table.clone();
+        let result = tokio::task::spawn_blocking(move || act(&table)).await;
+        Ok(result.map_err(|_| EnrichmentError::Panicked)??)
     }
 }

@@ -1,33 +1,17 @@
-//! Bounds of the journal, and its newest frames in memory.
+//! Cache of the newest frames of the journal, in decoded form.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::frame::JournalFrame;
 use crate::event::Position;
 
-/// Bounds of the journal, from the configuration.
-#[derive(Clone, Copy, Debug)]
-pub struct JournalLimits {
-    /// Submissions that may wait at once. At least the number of admission permits, so that nothing
-    /// admitted is refused.
-    pub queue: usize,
-    /// The most records of one commit.
-    pub commit_records: usize,
-    /// The most bytes of one commit.
-    pub commit_bytes: usize,
-    /// `None`: settle after the sync. `Some`: settle at once, sync at most this much later.
-    pub sync_interval: Option<Duration>,
-}
-
-/// Decoded frames that followers are about to read, so that they need not be read back from the
-/// store.
+/// Capacity of the cache. Followers that keep up read frames from the cache instead of the store.
 const RECENT_MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// The newest frames, decoded, up to a number of bytes.
+/// Newest frames, oldest first, with the number of bytes that they occupy.
 #[derive(Default)]
 pub(super) struct RecentFrames(Mutex<(VecDeque<Arc<JournalFrame>>, usize)>);
 
@@ -47,6 +31,7 @@ impl RecentFrames {
         }
     }
 
+    /// Returns the cached frame that contains `position`.
     pub(super) fn find_frame(&self, position: Position) -> Option<Arc<JournalFrame>> {
         let recent = self.0.lock();
         let after = recent.0.partition_point(|frame| frame.first <= position);

@@ -1,0 +1,37 @@
+//! Base URLs of nodes: from a listen address, or from the command line.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use reqwest::Url;
+
+/// Returns the URL of a node on this machine that listens on `bind`.
+pub(super) fn base_url(bind: &str) -> String {
+    let Ok(address) = bind.parse::<SocketAddr>() else {
+        return format!("http://{bind}");
+    };
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
+}
+
+/// Checks a `--url` argument: an http or https URL.
+pub(super) fn parse_url(text: &str) -> Result<String, String> {
+    let is_http = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    let expected = || "expected a URL that begins with http:// or https://".to_owned();
+    is_http.then(|| text.to_owned()).ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_listens_everywhere_is_reached_on_loopback() {
+        assert_eq!(base_url("0.0.0.0:80"), "http://127.0.0.1:80");
+        assert_eq!(base_url("[::]:80"), "http://[::1]:80");
+        assert_eq!(base_url("192.0.2.1:80"), "http://192.0.2.1:80");
+    }
+}

@@ -1,0 +1,14 @@
+//! Wrong fields of a request, as answers list them.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+/// Wrong field of a request, with its problem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// Path of the field, such as `data.status`.
+    pub field: Cow<'static, str>,
+    /// Problem in words. Never repeats the value that was sent.
+    pub detail: String,
+}

@@ -1,0 +1,128 @@
+//! Questions that the shell asks a delivery between two steps: cursor, room, due time, statistics.
+
+use std::time::Duration;
+
+use super::breaker::DeliveryBreakerState;
+use super::identifiers::AttemptId;
+use super::subscriber_delivery::SubscriberDelivery;
+use crate::event::Position;
+
+/// Snapshot of a delivery for statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveryStatus {
+    /// State of the circuit breaker.
+    pub breaker: DeliveryBreakerState,
+    /// Number of attempts under way.
+    pub running: usize,
+    /// Number of records in memory, those under way included.
+    pub queued: usize,
+    /// Number of lanes that wait for a retry or are halted.
+    pub stopped: usize,
+    /// Time since the first of the failures without a success in between; `None` after a success.
+    pub failing_for: Option<Duration>,
+}
+
+impl SubscriberDelivery {
+    /// True if the attempt may still begin after it had to wait for a permit. If false, the shell
+    /// answers with [`super::DeliveryInput::AttemptWithdrawn`].
+    #[must_use]
+    pub fn can_begin(&self, attempt_id: AttemptId) -> bool {
+        let Some(running) = self.running.get(&attempt_id) else {
+            return false;
+        };
+        self.is_active() && running.can_begin(self.breaker.state())
+    }
+
+    /// Position of the oldest unsettled record without a row; the cursor must not pass it.
+    #[must_use]
+    pub fn oldest_unsettled(&self) -> Option<Position> {
+        self.lanes.oldest_unsettled()
+    }
+
+    /// Position after the last record that the reader has matched.
+    #[must_use]
+    pub fn read_to(&self) -> Position {
+        self.read_to
+    }
+
+    /// Number of records, and bytes, that still fit into the window.
+    #[must_use]
+    pub fn window_room(&self) -> (usize, usize) {
+        let ((events, bytes), bounds) = (self.lanes.queued_size(), &self.policy.bounds);
+        (
+            bounds.window_events.saturating_sub(events),
+            bounds.window_bytes.saturating_sub(bytes),
+        )
+    }
+
+    /// Approximate memory of the waiting records, in bytes.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.lanes.queued_size().1
+    }
+
+    /// True if the reader may read on: there is room in the window, not too many lanes have rows,
+    /// and attempts are let through. With an open breaker the reader goes on only if a probe may
+    /// begin and no record is there for it.
+    #[must_use]
+    pub fn can_read(&self) -> bool {
+        let (events, bytes) = self.window_room();
+        let has_room = events > 0
+            && bytes > 0
+            && self.lanes.stored_lane_count() < self.policy.bounds.stopped_lanes_max;
+
+        let is_let_through = match self.breaker.state() {
+            DeliveryBreakerState::Closed => true,
+            DeliveryBreakerState::Open => {
+                self.can_attempt_now() && self.ready.is_empty() && self.reading == 0
+            }
+            DeliveryBreakerState::HalfOpen => false,
+        };
+        self.is_active() && has_room && is_let_through
+    }
+
+    /// True if the delivery holds no state but [`DeliveryStatus::failing_for`]. It can then be
+    /// dropped and created again with the next record.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let is_empty = self.lanes.is_empty() && self.replays.is_empty() && self.running.is_empty();
+        is_empty
+            && self.breaker.state() == DeliveryBreakerState::Closed
+            && self.rate_limiter.full_at() <= self.now
+    }
+
+    /// Time for the next [`super::DeliveryInput::Tick`], if no other input comes first. A time in
+    /// the past means at once.
+    #[must_use]
+    pub fn next_due_at(&self) -> Option<Duration> {
+        if !self.is_active() {
+            return None;
+        }
+
+        let due = self.due.keys().next().map(|(due, _)| *due);
+        let work = if self.ready.is_empty() {
+            due
+        } else {
+            Some(self.rate_limiter.next_attempt_at())
+        };
+        match self.breaker.next_attempt_at()? {
+            open_until if open_until > self.now => Some(open_until),
+            _ if self.is_at_concurrency_limit() => None,
+            _ => work.or_else(|| Some(self.rate_limiter.full_at()).filter(|at| *at > self.now)),
+        }
+    }
+
+    /// Returns a snapshot for statistics.
+    #[must_use]
+    pub fn status(&self) -> DeliveryStatus {
+        DeliveryStatus {
+            breaker: self.breaker.state(),
+            running: self.running.len(),
+            queued: self.lanes.queued_size().0,
+            stopped: self.lanes.stopped_lane_count(),
+            failing_for: self
+                .failing_since
+                .map(|(since, already)| already + self.now.saturating_sub(since)),
+        }
+    }
+}

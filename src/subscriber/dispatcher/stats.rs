@@ -1,0 +1,49 @@
+//! Answers to queries for the statistics of a subscriber.
+
+use super::super::delivery::DeliveryBreakerState;
+use super::super::stage::DormantState;
+use super::super::subscriber_id::SubscriberId;
+use super::super::subscriber_stats::SubscriberStats;
+use super::{Dispatcher, StatsQuery};
+
+impl Dispatcher {
+    pub(super) fn answer_query(&self, query: StatsQuery) {
+        let stats = self.subscriber_stats(&query.subscriber);
+        // The request may have been aborted meanwhile.
+        let _ = query.reply.send(stats);
+    }
+
+    fn subscriber_stats(&self, id: &SubscriberId) -> Option<SubscriberStats> {
+        let stage = &self.stage;
+        stage.subscriber_set().subscription_state(id)?;
+
+        let counters = stage.counters(id);
+        let mut stats = SubscriberStats {
+            delivered: counters.delivered,
+            failed: counters.failed,
+            dropped: counters.dropped,
+            last_success_at: counters.last_success_at,
+            failing_since: counters.failing_since,
+            breaker: "closed",
+            ..SubscriberStats::default()
+        };
+
+        let journal_end = self.durable_end.borrow().get();
+        if let Some(inbox) = stage.inbox(id) {
+            let status = inbox.status();
+            stats.in_flight = status.running;
+            stats.waiting = status.queued;
+            stats.stopped_lanes = status.stopped;
+            stats.breaker = match status.breaker {
+                DeliveryBreakerState::Closed => "closed",
+                DeliveryBreakerState::Open => "open",
+                DeliveryBreakerState::HalfOpen => "half_open",
+            };
+            let read_to = stage.read_position(inbox.read_state());
+            stats.behind = journal_end.saturating_sub(read_to.get());
+        } else if let Some(DormantState::Paused(from)) = stage.dormant_state(id) {
+            stats.behind = journal_end.saturating_sub(from.get());
+        }
+        Some(stats)
+    }
+}

@@ -1,0 +1,34 @@
+//! Errors that stop the delivery stage.
+
+use crate::event::Position;
+use crate::journal::StoreWriteError;
+use crate::projection::ProjectionReadError;
+
+/// Reason for which the delivery stage cannot start or had to stop. The store must be opened again,
+/// or the configuration corrected.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryStageError {
+    /// Writing delivery state to the store failed.
+    #[error("cannot write delivery state to the store")]
+    Store(#[from] StoreWriteError),
+    /// Reading the records to deliver failed.
+    #[error(transparent)]
+    Reads(#[from] ProjectionReadError),
+    /// Setting up TLS for the HTTP client failed.
+    #[error("cannot set up the HTTP client for deliveries")]
+    Client(#[from] reqwest::Error),
+    /// The journal is shorter than the delivered part: an older copy of it was restored.
+    #[error(
+        "delivery cursor is at position {cursor}, but the journal ends at {end}; \
+         restore the whole data folder from one backup"
+    )]
+    CursorPastJournalEnd {
+        /// Highest cursor among the dispatcher and all subscribers.
+        cursor: Position,
+        /// Position after the journal's last record.
+        end: Position,
+    },
+    /// A task of the delivery thread panicked.
+    #[error("a task of the delivery thread panicked")]
+    Panicked,
+}

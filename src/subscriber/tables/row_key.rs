@@ -1,0 +1,84 @@
+//! Keys of rows: their tags, and the encoding of their parts.
+
+use super::row_decoder::RowDecoder;
+use crate::subscriber::SubscriberId;
+
+/// Bytes of the chunk number at the end of each stored key.
+const CHUNK_NUMBER_BYTES: usize = 2;
+
+/// Table that a row belongs to. The values are on disk and never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub(in crate::subscriber) enum TableTag {
+    DispatcherCursor = 1,
+    ReadState = 2,
+    Lane = 3,
+    DeadLetter = 4,
+    Job = 5,
+    Counters = 6,
+}
+
+/// Key of a row, without the chunk number. Keys sort as their bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::subscriber) struct RowKey(Vec<u8>);
+
+impl RowKey {
+    /// Prefix of all keys of the table `tag`.
+    pub(in crate::subscriber) fn from_tag(tag: TableTag) -> Self {
+        Self(vec![tag as u8])
+    }
+
+    /// Prefix of all keys of the table `tag` that belong to `subscriber`.
+    pub(in crate::subscriber) fn for_subscriber(tag: TableTag, subscriber: &SubscriberId) -> Self {
+        Self::from_tag(tag).with_text(&subscriber.to_string())
+    }
+
+    /// Appends a text, escaped so that no key is a prefix of another one.
+    pub(in crate::subscriber) fn with_text(mut self, text: &str) -> Self {
+        for byte in text.bytes() {
+            self.0.push(byte);
+            if byte == 0 {
+                self.0.push(255);
+            }
+        }
+        self.0.extend_from_slice(&[0, 1]);
+        self
+    }
+
+    pub(super) fn with_byte(mut self, byte: u8) -> Self {
+        self.0.push(byte);
+        self
+    }
+
+    /// Appends a big-endian number, so that keys sort by it.
+    pub(in crate::subscriber) fn with_number(mut self, number: u64) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    /// Parses the subscriber after the tag. Meaningful only for tables whose keys begin with one.
+    pub(super) fn subscriber(&self) -> Option<SubscriberId> {
+        let mut rest = RowDecoder::new(&self.0);
+        rest.read_byte()?;
+        SubscriberId::parse(&rest.read_text()?)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(in crate::subscriber) fn has_prefix(&self, prefix: &Self) -> bool {
+        self.0.starts_with(&prefix.0)
+    }
+
+    /// Key under which the chunk `number` of the value is stored.
+    pub(super) fn to_chunk_key(&self, number: u16) -> Vec<u8> {
+        [self.0.as_slice(), &number.to_be_bytes()].concat()
+    }
+
+    /// Splits a stored key into the row's key and the chunk number.
+    pub(super) fn split_chunk_key(stored: &[u8]) -> Option<(Self, u16)> {
+        let (key, number) = stored.split_last_chunk::<CHUNK_NUMBER_BYTES>()?;
+        Some((Self(key.to_vec()), u16::from_be_bytes(*number)))
+    }
+}
