@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Account, AccountOpenError};
+use super::definition::Account;
+use super::error::AccountOpenError;
 use crate::config::{AutoReply, Secret};
 use crate::event::{Position, Timestamp};
 

@@ -4,6 +4,8 @@
 //! accounts are in memory as well, because every message looks up its account.
 
 mod codec;
+mod definition;
+mod error;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,82 +13,14 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use crate::config::{AutoReply, EncryptionKey, Secret};
-use crate::event::{Position, Timestamp};
-use crate::journal::{DataStore, DefinitionError, DefinitionTree, StoreWriteError};
+use crate::config::EncryptionKey;
+use crate::journal::{DataStore, DefinitionTree, StoreWriteError};
+
+pub use self::definition::Account;
+pub use self::error::{AccountChangeError, AccountOpenError};
 
 /// Name of the accounts' sled tree.
 const TREE: &str = "accounts";
-
-/// One business account at Instagram and the handling of its messages.
-#[derive(Clone, Debug)]
-pub struct Account {
-    /// Id of the account in this node's API.
-    pub id: String,
-    /// Id of the business account at Instagram.
-    pub instagram_account_id: String,
-    /// Address to which messages are delivered; `None` means the configured default address.
-    pub crm_webhook_url: Option<String>,
-    /// Secret that signs deliveries to that address.
-    pub webhook_secret: Secret,
-    /// Access token for replies by the Graph API; `None` means the configured token.
-    pub access_token: Option<Secret>,
-    /// Automatic reply to messages; `None` means the configured reply.
-    pub auto_reply: Option<AutoReply>,
-    /// Time at which the account was created.
-    pub created_at: Timestamp,
-    /// Position of the first record that can be a message to this account. Earlier messages to the
-    /// business account belong to no account.
-    pub from: Position,
-}
-
-/// Failure to load the accounts of a store.
-#[derive(Debug, thiserror::Error)]
-pub enum AccountOpenError {
-    /// The store failed, or the encryption key is missing or wrong.
-    #[error("cannot read the accounts")]
-    Unreadable(#[from] DefinitionError),
-    /// A later version wrote an account.
-    #[error(
-        "account {id} has format {found}, which this version does not read; \
-         start the version that wrote it"
-    )]
-    Format {
-        /// Id of the unreadable account.
-        id: String,
-        /// Format byte of the stored account.
-        found: u8,
-    },
-    /// The bytes of an account are malformed.
-    #[error("account {id} cannot be read; restore the data folder from a backup")]
-    Corrupt {
-        /// Id of the unreadable account.
-        id: String,
-    },
-}
-
-/// Failure to create, change or remove an account.
-#[derive(Debug, thiserror::Error)]
-pub enum AccountChangeError {
-    /// Another account has the same id.
-    #[error("there is an account {0} already")]
-    Exists(String),
-    /// Another account has the same business account.
-    #[error("account {by} has this instagram_account_id already")]
-    Claimed {
-        /// Id of the other account.
-        by: String,
-    },
-    /// The limit of accounts is reached.
-    #[error("there are {0} accounts already; sources.instagram.accounts_max allows no more")]
-    TooMany(usize),
-    /// No account has this id.
-    #[error("there is no such account")]
-    NotFound,
-    /// The write failed, so the change may or may not be on the disk.
-    #[error("it is not known whether the account was stored, look at it and try again")]
-    OutcomeUnknown(#[source] StoreWriteError),
-}
 
 /// All accounts at one moment, which later changes do not touch.
 #[derive(Clone, Debug, Default)]
@@ -279,6 +213,8 @@ impl AccountRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
+    use crate::event::{Position, Timestamp};
     use crate::failpoints::NoFailures;
 
     fn account(id: &str, instagram_account_id: &str) -> Account {

@@ -4,7 +4,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{CliError, ConfigArgs, format_count};
+use super::config_args::ConfigArgs;
+use super::error::CliError;
+use super::plural::format_count;
 use crate::config::{Config, ConfigPurpose};
 use crate::event::Timestamp;
 use crate::provider::parse_moment;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::secret;
+use super::random_secret::{self, RandomBytesError};
 use crate::config::{DevKey, DevSecrets, DevSecretsError, Secret};
 
 /// Errors of reading, generating and saving development secrets.
@@ -25,7 +25,7 @@ pub(super) enum DevModeError {
     #[error("cannot save the development secrets in {path}")]
     Save { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Random(#[from] secret::RandomBytesError),
+    Random(#[from] RandomBytesError),
     #[error(
         "--dev listens on this machine only, but server.bind is {bind}; use 127.0.0.1, or leave \
          out --dev"
@@ -54,7 +54,7 @@ pub(super) fn read_secrets(folder: &Path) -> Result<Option<DevSecrets>, DevModeE
 /// Generates a secret for `key`, with the key's prefix.
 pub(super) fn make_secret(key: &DevKey) -> Result<Secret, DevModeError> {
     match key.prefix {
-        "whsec_" => Ok(secret::generate_secret()?),
+        "whsec_" => Ok(random_secret::generate_secret()?),
         prefix => Ok(Secret::new(format!("{prefix}{}", random_hex()?))),
     }
 }
@@ -77,8 +77,8 @@ pub(super) fn save_secrets(folder: &Path, secrets: &DevSecrets) -> Result<(), De
         .map_err(|source| DevModeError::Save { path, source })
 }
 
-fn random_hex() -> Result<String, secret::RandomBytesError> {
-    secret::random_bytes().map(hex::encode)
+fn random_hex() -> Result<String, RandomBytesError> {
+    random_secret::random_bytes().map(hex::encode)
 }
 
 /// Renames `unfinished` to `path`; fails if `path` exists.

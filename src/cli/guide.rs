@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::builder::PossibleValuesParser;
 
+use super::error::CliError;
 use crate::edge::docs::guide::GUIDES;
 
 /// Print a guide, or the list of guides
@@ -19,7 +20,7 @@ pub(super) struct GuideCommand {
 }
 
 impl GuideCommand {
-    pub(super) fn run(self, out: &mut impl Write) -> Result<(), super::CliError> {
+    pub(super) fn run(self, out: &mut impl Write) -> Result<(), CliError> {
         match GUIDES
             .iter()
             .find(|guide| Some(guide.topic) == self.topic.as_deref())

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::CliError;
+use super::error::CliError;
 use crate::config::{LogFormat, TelemetryConfig};
 
 /// Highest level of noisy libraries, unless `telemetry.level` names them.

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::error::CliError;
 use crate::edge::docs::build_openapi;
 
 /// Print the OpenAPI 3.1 description of the API as JSON
@@ -10,7 +11,7 @@ use crate::edge::docs::build_openapi;
 pub(super) struct OpenApiCommand {}
 
 impl OpenApiCommand {
-    pub(super) fn run(self, out: &mut impl Write) -> Result<(), super::CliError> {
+    pub(super) fn run(self, out: &mut impl Write) -> Result<(), CliError> {
         let text = serde_json::to_string_pretty(&build_openapi()).map_err(std::io::Error::from)?;
         writeln!(out, "{text}")?;
         Ok(())

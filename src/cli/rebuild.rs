@@ -3,7 +3,10 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::{CliError, ConfigArgs, format_count, logging};
+use super::config_args::ConfigArgs;
+use super::error::CliError;
+use super::logging;
+use super::plural::format_count;
 use crate::app;
 use crate::config::ConfigPurpose;
 

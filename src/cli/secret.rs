@@ -2,12 +2,10 @@
 
 use std::io::Write;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 
-use super::CliError;
-use crate::config;
+use super::error::CliError;
+use super::random_secret::generate_secret;
 
 /// Generate secrets for the configuration
 #[derive(Debug, Subcommand)]
@@ -34,28 +32,11 @@ impl SecretCommand {
     }
 }
 
-/// The operating system has no random bytes; a command cannot recover from that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the operating system gives no random bytes: {0}")]
-pub(super) struct RandomBytesError(getrandom::Error);
-
-/// Generates a secret of 256 random bits.
-pub(super) fn generate_secret() -> Result<config::Secret, RandomBytesError> {
-    Ok(config::Secret::new(format!(
-        "whsec_{}",
-        STANDARD.encode(random_bytes()?)
-    )))
-}
-
-/// Returns 32 random bytes of the operating system.
-pub(super) fn random_bytes() -> Result<[u8; 32], RandomBytesError> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(RandomBytesError)?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     #[test]

@@ -4,9 +4,11 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::config_args::{ConfigArgs, LoadedConfig};
+use super::error::CliError;
 use super::node_url::base_url;
 use super::send::SAMPLE_TICKET;
-use super::{CliError, ConfigArgs, LoadedConfig, dev_mode, logging};
+use super::{dev_mode, logging};
 use crate::app;
 use crate::config::{Config, ConfigPurpose, DevSecrets};
 use crate::panics;

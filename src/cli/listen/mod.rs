@@ -19,11 +19,12 @@ use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::dev_mode;
+use super::error::CliError;
 use super::node_url::{base_url, parse_url};
-use super::{dev_mode, format_count, secret};
+use super::random_secret::random_bytes;
 use crate::config::{ConfigDraft, ConfigPurpose, Secret};
 use crate::error_chain;
-use crate::provider::VerificationKeyError;
 use behaviour::{AnswerBehaviour, parse_delay, parse_share};
 use keys::ListenerKeys;
 use registration::{ListenerRegistration, NodeClient, RegistrationRequest};
@@ -32,11 +33,14 @@ use server::ListenerContext;
 
 mod behaviour;
 mod delivery;
+mod error;
 mod keys;
 mod order_tracker;
 mod registration;
 mod report;
 mod server;
+
+pub(super) use error::ListenError;
 
 /// Environment variable with comma-separated secrets; unlike arguments, it is not shown in process
 /// lists.
@@ -141,38 +145,8 @@ Examples:
   hookyard listen --dev --fail 0.2 --delay 100ms --events 'ticket:*'
   HOOKYARD_LISTEN_SECRET=whsec_… hookyard listen --bind 127.0.0.1:9000 --json";
 
-/// Errors of setting up the listener, and its verdict on the deliveries.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ListenError {
-    #[error("cannot listen on {address}; stop what is using it, or choose another with --bind")]
-    Bind {
-        address: SocketAddr,
-        source: io::Error,
-    },
-    #[error("invalid key")]
-    Key(#[from] VerificationKeyError),
-    #[error(
-        "subscribing requires the node's admin token: start `hookyard serve --dev` in this \
-         folder first, name the node's configuration with --config, or give --token"
-    )]
-    NoToken,
-    #[error("cannot subscribe")]
-    Subscribe(#[source] registration::RegistrationError),
-    #[error("cannot set up the receiver")]
-    Setup(#[source] io::Error),
-    #[error(
-        "{}: {swaps} out of order, {wrong} with a wrong signature or none",
-        format_count(*.deliveries, "delivery", "deliveries")
-    )]
-    Found {
-        deliveries: u64,
-        swaps: u64,
-        wrong: u64,
-    },
-}
-
 impl ListenCommand {
-    pub(super) fn run(mut self, out: &mut impl Write) -> Result<(), super::CliError> {
+    pub(super) fn run(mut self, out: &mut impl Write) -> Result<(), CliError> {
         let from_environment = std::env::var(SECRETS_VARIABLE).unwrap_or_default();
         self.secrets.extend(
             from_environment
@@ -180,14 +154,13 @@ impl ListenCommand {
                 .filter(|text| !text.is_empty())
                 .map(Secret::new),
         );
-        let seed = self.seed.map_or_else(
-            || secret::random_bytes().map(|bytes| u64::from(bytes[0])),
-            Ok,
-        )?;
+        let seed = self
+            .seed
+            .map_or_else(|| random_bytes().map(|bytes| u64::from(bytes[0])), Ok)?;
         actix_rt::System::new().block_on(self.run_listener(seed, out))
     }
 
-    async fn run_listener(self, seed: u64, out: &mut impl Write) -> Result<(), super::CliError> {
+    async fn run_listener(self, seed: u64, out: &mut impl Write) -> Result<(), CliError> {
         // Handlers first: from the subscription on, an interrupted listener has something to clean
         // up.
         let mut stop_signals = StopSignals::new()?;
@@ -385,7 +358,7 @@ impl ListenCommand {
         &self,
         context: &ListenerContext,
         out: &mut impl Write,
-    ) -> Result<(), super::CliError> {
+    ) -> Result<(), CliError> {
         let (totals, entities) = context.totals();
         match self.json {
             true => writeln!(out, "{}", totals.to_json(entities))?,
@@ -407,7 +380,7 @@ impl ListenCommand {
 
 impl SubscribeArgs {
     /// Returns the node's base URL and admin token; `None` without a subscription.
-    fn resolve_node(&self) -> Result<Option<(String, Secret)>, super::CliError> {
+    fn resolve_node(&self) -> Result<Option<(String, Secret)>, CliError> {
         if !self.dev && self.subscribe.is_none() {
             return Ok(None);
         }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::delivery::ListenerDelivery;
 use super::keys::DeliverySignatureCheck;
 use super::order_tracker::OrderMark;
-use crate::cli::format_count;
+use crate::cli::plural::format_count;
 use crate::event::Timestamp;
 
 /// Delivery with the result of its checks and its answer.

@@ -4,8 +4,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use super::dev_mode;
+use super::error::CliError;
 use super::node_url::{base_url, parse_url};
-use super::{dev_mode, secret};
+use super::random_secret::random_bytes;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigDraft, ConfigPurpose};
 use crate::event::Timestamp;
@@ -68,7 +70,7 @@ Examples:
   hookyard send lead.status_changed --entity 1 --data '{\"lead_status\": \"won\"}'";
 
 impl SendCommand {
-    pub(super) fn run(self, out: &mut impl Write) -> Result<(), super::CliError> {
+    pub(super) fn run(self, out: &mut impl Write) -> Result<(), CliError> {
         let mut draft = ConfigDraft::from_toml(self.config.as_deref(), std::env::vars_os());
         if let Some(secrets) = dev_mode::read_secrets(&draft.store_path())? {
             draft.fill_missing_secrets(&secrets);
@@ -80,7 +82,7 @@ impl SendCommand {
             .clone()
             .unwrap_or_else(|| base_url(&config.server.bind));
 
-        let random = hex::encode(&secret::random_bytes()?[..16]);
+        let random = hex::encode(&random_bytes()?[..16]);
         let options = self.into_options(&config, SystemClock::default().wall(), random)?;
         let source = options.event.source.name();
         let request = options.build_request(&config)?;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::error::SendCommandError;
 use super::request::SignedEventRequest;
+use crate::cli::error::CliError;
 use crate::error_chain;
 
 /// Limit of the whole call; a node refuses a slow request sooner.
@@ -83,7 +84,7 @@ impl NodeAnswer {
         &self,
         source: &'static str,
         out: &mut impl Write,
-    ) -> Result<(), crate::cli::CliError> {
+    ) -> Result<(), CliError> {
         writeln!(out, "{}\n{}", self.status, self.body)?;
         let body: Value = serde_json::from_str(&self.body).unwrap_or_default();
         let is_known = self.status == StatusCode::CONFLICT && self.event_id.is_some();

@@ -10,11 +10,14 @@ use cel::common::types::CelInt;
 use cel::parser::Parser;
 use regex::RegexBuilder;
 
+use super::compiled::CompiledExpression;
+use super::error::CompileError;
 use super::meter::{MATCHES_FUNCTION, REPORT_FUNCTION};
 use super::parse_error;
 use super::values::VARIABLES;
-use super::{CompileError, CompiledExpression, EXPRESSION_MAX_BYTES};
 
+/// Longest text of an expression, in bytes.
+pub const EXPRESSION_MAX_BYTES: usize = 4_096;
 /// Deepest nesting of an expression. Evaluation uses the stack of the calling thread.
 pub(super) const DEPTH_MAX: usize = 24;
 /// Deepest nesting of brackets that the parser accepts.

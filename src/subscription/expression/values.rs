@@ -12,11 +12,15 @@ use cel::common::value::Val;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::super::envelope::EnvelopeParts;
-use super::{BODY_MAX_BYTES, EvaluationError, meter};
+use super::error::EvaluationError;
+use super::meter;
 use crate::event::Record;
 
 /// Variables that an expression can read: the members of the standard body.
 pub(super) const VARIABLES: [&str; 6] = ["event", "timestamp", "user_id", "data", "entity", "late"];
+
+/// Longest body that a transform may make, in bytes.
+pub const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 
 type BoxedValue<'v> = Box<dyn Val + 'v>;
 

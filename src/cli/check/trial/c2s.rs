@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{TrialFinding, describe_events, describe_proof, format_line, format_lines};
+use super::finding::{TrialFinding, describe_events, describe_proof, format_line, format_lines};
 use crate::config::C2sConfig;
 use crate::edge::c2s::{C2sEvent, C2sRequest, decode_c2s_request};
 use crate::edge::error::ApiError;

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use tracing::Span;
 
-use super::{TrialFinding, describe_command, describe_events, describe_proof, format_line};
+use super::finding::{
+    TrialFinding, describe_command, describe_events, describe_proof, format_line,
+};
 use crate::config::{CrmConfig, Secret};
 use crate::edge::body::body_text;
 use crate::edge::crm::{BusEventCatalogue, PUBLISHED_EVENTS_MAX, decode_bus_event};

@@ -1,8 +1,7 @@
 //! Checks a request against a configured source.
 
-use super::{
-    NO_KEY, TrialFinding, check_subscription, describe_missing_time, format_line, format_lines,
-};
+use super::finding::{NO_KEY, TrialFinding, describe_missing_time, format_line, format_lines};
+use super::handshake::check_subscription;
 use crate::config::CustomSourceConfig;
 use crate::event::Timestamp;
 use crate::provider::{HandshakeReply, ProviderHandshake, RequestView, VerificationOutcome};

@@ -1,10 +1,10 @@
 //! Checks a request against Instagram's contract: the updates of one call. The subscription
-//! handshake is checked in `mod.rs`.
+//! handshake is checked in `handshake.rs`.
 
 use bytes::Bytes;
 use tracing::Span;
 
-use super::{SHOWN_MAX, TrialFinding, describe_proof, format_line, not_decoded};
+use super::finding::{SHOWN_MAX, TrialFinding, describe_proof, format_line, not_decoded};
 use crate::config::InstagramConfig;
 use crate::edge::instagram::{decode_instagram_call, signature};
 use crate::edge::signature::SignatureVerifier;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{
+use super::finding::{
     NO_KEY, TrialFinding, describe_missing_time, describe_proof, format_line, format_lines,
     not_decoded,
 };

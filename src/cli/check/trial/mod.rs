@@ -1,43 +1,34 @@
 //! Checks a captured request against a source without a node: its verification, and separately the
 //! fields that would be read. One file for each source.
 
-use std::fmt::Display;
 use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::captured::{CapturedRequest, CapturedRequestError};
+use super::captured::CapturedRequest;
+use crate::cli::error::CliError;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, CustomSourceConfig, Secret};
+use crate::config::{Config, CustomSourceConfig};
 use crate::edge::{self, body};
-use crate::entity::{Command, c2s_lead};
+use crate::entity::c2s_lead;
 use crate::event::Timestamp;
-use crate::provider::{RequestView, verify_subscription};
+use crate::provider::RequestView;
+use finding::TrialFinding;
+use handshake::check_subscription;
 
 mod c2s;
 mod crm;
 mod custom;
+mod error;
+mod finding;
+mod handshake;
 mod instagram;
 mod leads;
 mod support;
 
-/// Most events of one request that the report shows.
-const SHOWN_MAX: usize = 20;
-
-/// Errors of checking a captured request.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::cli) enum RequestTrialError {
-    #[error("{} cannot be read", .0.display())]
-    Unreadable(PathBuf, #[source] io::Error),
-    #[error("{} is not an HTTP request", .0.display())]
-    Malformed(PathBuf, #[source] CapturedRequestError),
-    #[error("unknown source {name:?}; the sources are {}", .known.join(", "))]
-    NoSource { name: String, known: Vec<String> },
-    #[error("a node would refuse this request")]
-    Refused,
-}
+pub(in crate::cli) use error::RequestTrialError;
 
 /// Captured request and the source to check it against.
 #[derive(Debug)]
@@ -54,11 +45,7 @@ impl RequestTrial<'_> {
     ///
     /// # Errors
     /// Fails if the request cannot be read, or if a node would refuse it.
-    pub(super) fn run(
-        &self,
-        config: &Config,
-        out: &mut impl Write,
-    ) -> Result<(), crate::cli::CliError> {
+    pub(super) fn run(&self, config: &Config, out: &mut impl Write) -> Result<(), CliError> {
         let file = fs::read(self.request)
             .map_err(|error| RequestTrialError::Unreadable(self.request.to_owned(), error))?;
         let raw = CapturedRequest::parse(&file)
@@ -171,44 +158,6 @@ impl TrialTarget<'_> {
     }
 }
 
-/// One half of the report: its result and its lines.
-struct TrialFinding {
-    is_good: bool,
-    text: String,
-}
-
-impl TrialFinding {
-    fn passed(text: String) -> Self {
-        Self {
-            is_good: true,
-            text,
-        }
-    }
-
-    fn failed(reason: impl Display) -> Self {
-        Self {
-            is_good: false,
-            text: format_line("reason", reason),
-        }
-    }
-}
-
-impl From<edge::error::ApiError> for TrialFinding {
-    /// Shows the answer of a node; invalid fields get a line each.
-    fn from(error: edge::error::ApiError) -> Self {
-        let edge::error::ApiError::InvalidFields(faults) = error else {
-            return Self::failed(error);
-        };
-        Self {
-            is_good: false,
-            text: faults
-                .iter()
-                .map(|fault| format_line("reason", &fault.detail))
-                .collect(),
-        }
-    }
-}
-
 /// Returns the reason for which a contract that takes JSON by POST refuses the method or content
 /// type of `request`.
 fn find_unreadable(request: &RequestView<'_>) -> Option<TrialFinding> {
@@ -226,92 +175,6 @@ fn find_unreadable(request: &RequestView<'_>) -> Option<TrialFinding> {
     body::check_json_content_type(&headers)
         .err()
         .map(TrialFinding::from)
-}
-
-/// Checks a subscription handshake: a GET that proves that we own the address.
-fn check_subscription(request: &RequestView<'_>, token: &Secret) -> [TrialFinding; 2] {
-    let verification = match verify_subscription(request.query(), token.expose()) {
-        Ok(_) => TrialFinding::passed(format_line(
-            "token",
-            "hub.verify_token is the configured one",
-        )),
-        Err(wrong) => TrialFinding::failed(wrong),
-    };
-    [
-        verification,
-        TrialFinding::passed(format_line(
-            "handshake",
-            "a subscription; a node returns the challenge",
-        )),
-    ]
-}
-
-/// Describes the result for a header that proves the sender.
-fn describe_proof(is_good: bool) -> &'static str {
-    if is_good { "valid" } else { "missing or wrong" }
-}
-
-/// Stands for the decoded event of a request with a wrong signature: like a node, `check` decodes
-/// only verified bodies.
-fn not_decoded() -> TrialFinding {
-    TrialFinding::failed("not decoded, because the signature is wrong")
-}
-
-fn describe_command(command: &Command) -> TrialFinding {
-    TrialFinding::passed(format_lines(&[
-        (
-            "entity",
-            &format!("{} {}", command.entity.kind(), command.entity.id()),
-        ),
-        ("event", &command.event_type),
-        ("key", command.idempotency_key.as_deref().unwrap_or(NO_KEY)),
-        (
-            "time",
-            &command
-                .at
-                .map_or_else(describe_missing_time, |at| at.to_string()),
-        ),
-    ]))
-}
-
-/// Describes a list of events, each with its content or its problems. A node accepts the valid
-/// events of a list.
-fn describe_events(events: &[Result<String, Vec<String>>]) -> TrialFinding {
-    let wrong = events.iter().filter(|event| event.is_err()).count();
-    let mut text = format_line(
-        "events",
-        format!("{}, of which {wrong} would be refused", events.len()),
-    );
-    for (index, event) in events.iter().enumerate().take(SHOWN_MAX) {
-        text += &match event {
-            Ok(event) => format_line("event", format!("[{index}] {event}")),
-            Err(problems) => problems
-                .iter()
-                .map(|problem| format_line("reason", format!("[{index}] {problem}")))
-                .collect(),
-        };
-    }
-    TrialFinding {
-        is_good: wrong < events.len(),
-        text,
-    }
-}
-
-const NO_KEY: &str = "none, so no event is a duplicate";
-
-fn describe_missing_time() -> String {
-    "none; the time of arrival counts".to_owned()
-}
-
-fn format_line(name: &str, text: impl Display) -> String {
-    format!("  {name:<15} {text}\n")
-}
-
-fn format_lines(lines: &[(&str, &str)]) -> String {
-    lines
-        .iter()
-        .map(|(name, text)| format_line(name, text))
-        .collect()
 }
 
 /// Returns the URL that the sender called, found in the same way as by a node.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{TrialFinding, describe_command, describe_proof, format_lines, not_decoded};
+use super::finding::{TrialFinding, describe_command, describe_proof, format_lines, not_decoded};
 use crate::config::SupportConfig;
 use crate::edge::signature::{SignatureVerifier, VerifiedBody};
 use crate::edge::support::{self, SupportRequestContext};

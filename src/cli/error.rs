@@ -1,0 +1,45 @@
+//! Error of the command line, which holds the errors of each command.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::check::RequestTrialError;
+use super::dev_mode::DevModeError;
+use super::listen::ListenError;
+use super::random_secret::RandomBytesError;
+use super::send::SendCommandError;
+use crate::app::NodeError;
+use crate::config::ConfigError;
+
+/// Errors of all commands; `main` prints them.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    App(#[from] NodeError),
+    #[error(transparent)]
+    Dev(#[from] DevModeError),
+    #[error(transparent)]
+    Send(#[from] SendCommandError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Trial(#[from] RequestTrialError),
+    #[error(transparent)]
+    Random(#[from] RandomBytesError),
+    #[error("there is no store at {}; check store.path", .0.display())]
+    NoStore(PathBuf),
+    #[error("cannot start logging")]
+    Logging(#[source] Box<dyn std::error::Error + std::marker::Send + Sync>),
+    #[error("cannot write to standard output")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    /// Tells if the command line was wrong. For some arguments this is known only with the
+    /// configuration.
+    pub(super) fn is_usage_error(&self) -> bool {
+        matches!(self, Self::Send(SendCommandError::Unknown(_)))
+    }
+}
