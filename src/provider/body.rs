@@ -84,20 +84,29 @@ impl<'r> RequestDocument<'r> {
     /// [`DocumentError`] for another format or for malformed content.
     pub fn parse(request: &RequestView<'r>) -> Result<Self, DocumentError> {
         let format = DocumentFormat::from_request(request).ok_or(DocumentError::MediaType)?;
-        let not_json = |error: serde_json::Error| DocumentError::NotJson {
-            line: error.line(),
-            column: error.column(),
-        };
-        let json = match format {
-            DocumentFormat::Json => {
-                let text = std::str::from_utf8(request.body).map_err(|_| DocumentError::NotUtf8)?;
-                Cow::Borrowed(serde_json::from_str(text).map_err(not_json)?)
-            }
+        match format {
+            DocumentFormat::Json => Self::parse_json(request),
             DocumentFormat::Form => {
-                Cow::Owned(RawValue::from_string(form_to_json(request.body)).map_err(not_json)?)
+                let json = RawValue::from_string(form_to_json(request.body)).map_err(not_json)?;
+                Ok(Self {
+                    json: Cow::Owned(json),
+                    format,
+                })
             }
-        };
-        Ok(Self { json, format })
+        }
+    }
+
+    /// Parses the body of `request` as JSON, whatever its content type says.
+    ///
+    /// # Errors
+    /// [`DocumentError`] for malformed content.
+    pub fn parse_json(request: &RequestView<'r>) -> Result<Self, DocumentError> {
+        let text = std::str::from_utf8(request.body).map_err(|_| DocumentError::NotUtf8)?;
+        let json = Cow::Borrowed(serde_json::from_str(text).map_err(not_json)?);
+        Ok(Self {
+            json,
+            format: DocumentFormat::Json,
+        })
     }
 
     /// Returns the body as JSON; a form is an object of its fields.
@@ -110,6 +119,13 @@ impl<'r> RequestDocument<'r> {
     #[must_use]
     pub fn format(&self) -> DocumentFormat {
         self.format
+    }
+}
+
+fn not_json(error: serde_json::Error) -> DocumentError {
+    DocumentError::NotJson {
+        line: error.line(),
+        column: error.column(),
     }
 }
 

@@ -28,6 +28,12 @@ pub enum ClaimError {
     /// The request has a header of a newer signature version, but not that signature.
     #[error("header {0} belongs to a newer signature version, whose signature is missing")]
     Downgraded(String),
+    /// The signed content could be cut into other values with the same signature.
+    #[error(
+        "signed values cannot be told apart: one of them holds the separator that follows it, \
+         or meets the body without one"
+    )]
+    Ambiguous,
     /// The form has more fields than any provider sends.
     #[error("form has too many fields")]
     TooManyFields,

@@ -110,8 +110,8 @@ fn describe_claim(claim: &SignatureClaim<'_>) -> Vec<(&'static str, String)> {
         };
         lines.push(("signature", format!("{}, {compared}", proof.algorithm)));
     }
-    if !claim.signed.is_empty() {
-        let signed = claim.signed.concat();
+    if !claim.signed.bytes().is_empty() {
+        let signed = claim.signed.bytes().concat();
         let hash = hex::encode(Sha256::digest(&signed));
         lines.push((
             "signed",

@@ -36,6 +36,7 @@ pub mod presets;
 mod request;
 mod scheme;
 mod signature_claim;
+mod signed_content;
 mod signed_template;
 mod source;
 

@@ -8,6 +8,7 @@ use super::encoding::SignatureEncoding;
 use super::key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
 use super::request::RequestView;
 use super::signature_claim::{SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout};
+use super::signed_content::SignedContent;
 use super::signed_template::{SignedContentPart, SignedTemplate};
 
 /// Description of the credential in a sender's requests.
@@ -202,7 +203,7 @@ fn token_claim<'r>(header: &'r str, token: Vec<u8>) -> SignatureClaim<'r> {
         header,
         proofs: vec![proof],
         layout: SignedContentLayout::Fixed(""),
-        signed: Vec::new(),
+        signed: SignedContent::default(),
         time: None,
     }
 }

@@ -1,6 +1,5 @@
 //! Claim of a request to be signed, and its check against the keys of the source.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use subtle::Choice;
 
 use super::key::{SignatureAlgorithm, VerificationKey};
 use super::moment;
+use super::signed_content::SignedContent;
 use super::signed_template::SignedTemplate;
 use crate::event::Timestamp;
 
@@ -51,8 +51,8 @@ pub struct SignatureClaim<'r> {
     pub proofs: Vec<SignatureSet>,
     /// Layout of the signed content, for reports.
     pub layout: SignedContentLayout<'r>,
-    /// Signed content, in parts that follow each other.
-    pub signed: Vec<Cow<'r, [u8]>>,
+    /// Content that the signatures cover.
+    pub signed: SignedContent<'r>,
     /// Time of the signature as the sender spells it, if the signed content includes a time.
     pub time: Option<&'r str>,
 }
@@ -84,7 +84,8 @@ impl SignatureClaim<'_> {
         let mut is_match = Choice::from(0);
         for key in keys {
             for proof in &self.proofs {
-                is_match |= key.matches_any(proof.algorithm, &self.signed, &proof.signatures);
+                is_match |=
+                    key.matches_any(proof.algorithm, self.signed.bytes(), &proof.signatures);
             }
         }
         if !bool::from(is_match) {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::claim_error::ClaimError;
 use super::request::RequestView;
+use super::signed_content::{SignedContent, SignedPartRole};
 
 /// One part of the signed content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,28 @@ pub enum SignedContentPart {
     Method,
     /// Whole URL that the sender called.
     Url,
+}
+
+impl SignedContentPart {
+    /// Returns true if nothing tells where this part ends and `next` begins, so that a signature
+    /// would hold for other values too. The body marks its own ends, and a URL its beginning.
+    fn joins(&self, next: &Self) -> bool {
+        let is_marked = |part: &Self| matches!(part, Self::Literal(_) | Self::Body);
+        let is_method_and_url = matches!((self, next), (Self::Method, Self::Url));
+        let are_bodies = matches!((self, next), (Self::Body, Self::Body));
+        are_bodies || !is_marked(self) && !is_marked(next) && !is_method_and_url
+    }
+
+    fn role(&self) -> SignedPartRole {
+        match self {
+            Self::Literal(_) => SignedPartRole::Literal,
+            Self::Body => SignedPartRole::Body,
+            Self::Timestamp => SignedPartRole::Time,
+            Self::Id => SignedPartRole::Header,
+            Self::Method => SignedPartRole::Method,
+            Self::Url => SignedPartRole::Url,
+        }
+    }
 }
 
 /// Names of the placeholders, each with its part.
@@ -44,6 +67,11 @@ pub enum SignedTemplateError {
     /// The template does not cover the body.
     #[error("expected {{body}} in it, since the signature must cover the body")]
     NoBody,
+    /// Two placeholders without text between them, whose values could be cut elsewhere.
+    #[error(
+        "expected text between two placeholders for headers, or one signature fits many values"
+    )]
+    Joined,
 }
 
 /// Parts of the signed content, in order.
@@ -78,11 +106,13 @@ impl SignedTemplate {
         }
         push_literal(&mut parts, rest)?;
         let template = Self(parts.into());
-        if template.has_part(&SignedContentPart::Body) {
-            Ok(template)
-        } else {
-            Err(SignedTemplateError::NoBody)
+        if !template.has_part(&SignedContentPart::Body) {
+            return Err(SignedTemplateError::NoBody);
         }
+        if template.0.windows(2).any(|pair| pair[0].joins(&pair[1])) {
+            return Err(SignedTemplateError::Joined);
+        }
+        Ok(template)
     }
 
     /// Returns true if the template contains `part`.
@@ -98,13 +128,13 @@ impl SignedTemplate {
         request: &RequestView<'r>,
         timestamp: Option<&'r str>,
         id: Option<&'r str>,
-    ) -> Result<Vec<Cow<'r, [u8]>>, ClaimError> {
+    ) -> Result<SignedContent<'r>, ClaimError> {
         let header = |value: Option<&'r str>, missing: &'static str| {
             value
                 .map(|text| Cow::Borrowed(text.as_bytes()))
                 .ok_or(ClaimError::NoHeader(missing.to_owned()))
         };
-        let piece = |part: &SignedContentPart| match part {
+        let bytes = |part: &SignedContentPart| match part {
             SignedContentPart::Literal(text) => Ok(Cow::Owned(text.as_bytes().to_vec())),
             SignedContentPart::Body => Ok(Cow::Borrowed(request.body)),
             SignedContentPart::Timestamp => header(timestamp, "for the timestamp"),
@@ -112,7 +142,8 @@ impl SignedTemplate {
             SignedContentPart::Method => Ok(Cow::Borrowed(request.method.as_bytes())),
             SignedContentPart::Url => Ok(Cow::Borrowed(request.url.as_bytes())),
         };
-        self.0.iter().map(piece).collect()
+        let parts = self.0.iter();
+        parts.map(|part| Ok((part.role(), bytes(part)?))).collect()
     }
 }
 
@@ -159,7 +190,7 @@ mod tests {
         );
         pieces
             .ok()
-            .map(|pieces| String::from_utf8(pieces.concat()).expect("text"))
+            .map(|pieces| String::from_utf8(pieces.bytes().concat()).expect("text"))
     }
 
     #[test]
@@ -187,6 +218,29 @@ mod tests {
                 SignedTemplate::parse(text).expect("a template").to_string(),
                 text
             );
+        }
+    }
+
+    #[test]
+    fn placeholders_whose_values_run_together_are_refused() {
+        for text in [
+            "{id}{timestamp}{body}",
+            "{body}{timestamp}{id}",
+            "{url}{id}.{body}",
+            "{body}{body}",
+        ] {
+            assert_eq!(
+                SignedTemplate::parse(text),
+                Err(SignedTemplateError::Joined),
+                "{text}"
+            );
+        }
+        for text in [
+            "{method}{url}{body}{timestamp}",
+            "{timestamp}{body}",
+            "{id}.{timestamp}.{body}",
+        ] {
+            assert!(SignedTemplate::parse(text).is_ok(), "{text}");
         }
     }
 

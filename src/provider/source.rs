@@ -43,9 +43,28 @@ impl SourceSigning {
         &'r self,
         request: &RequestView<'r>,
     ) -> Result<SignatureClaim<'r>, ClaimError> {
-        match self {
+        let claim = match self {
             Self::Preset(preset) => preset.read_claim(request),
             Self::Own(scheme) => scheme.read_claim(request),
+        }?;
+        if !claim.signed.has_one_cut() {
+            return Err(ClaimError::Ambiguous);
+        }
+        Ok(claim)
+    }
+
+    /// Parses the body of `request`. No header that is not signed chooses the format where the
+    /// provider has only one.
+    ///
+    /// # Errors
+    /// [`DocumentError`] for another format or for malformed content.
+    pub fn parse_document<'r>(
+        &self,
+        request: &RequestView<'r>,
+    ) -> Result<RequestDocument<'r>, DocumentError> {
+        match self {
+            Self::Preset(preset) if !preset.sends_forms => RequestDocument::parse_json(request),
+            Self::Preset(_) | Self::Own(_) => RequestDocument::parse(request),
         }
     }
 
@@ -100,7 +119,10 @@ pub struct WebhookSource {
 
 /// A request with a valid signature. Only a verified request can be decoded.
 #[derive(Clone, Debug)]
-pub struct VerifiedRequest<'a, 'r>(&'a RequestView<'r>);
+pub struct VerifiedRequest<'a, 'r> {
+    request: &'a RequestView<'r>,
+    signing: &'a SourceSigning,
+}
 
 impl WebhookSource {
     /// Verifies that `request` is signed with one of the keys, at a time within the tolerance of
@@ -109,7 +131,7 @@ impl WebhookSource {
     /// # Errors
     /// [`VerificationError`], which does not tell what part of the signature is wrong.
     pub fn verify<'a, 'r>(
-        &self,
+        &'a self,
         request: &'a RequestView<'r>,
         now: Timestamp,
     ) -> Result<VerifiedRequest<'a, 'r>, VerificationError> {
@@ -118,7 +140,10 @@ impl WebhookSource {
             .read_claim(request)
             .map_err(|_| VerificationError::InvalidSignature)?;
         claim.check(&self.keys, self.tolerance, now)?;
-        Ok(VerifiedRequest(request))
+        Ok(VerifiedRequest {
+            request,
+            signing: &self.signing,
+        })
     }
 
     /// Extracts the fields of the event in `document`, the body of `verified`.
@@ -130,7 +155,7 @@ impl WebhookSource {
         verified: &VerifiedRequest<'_, '_>,
         document: &RequestDocument<'_>,
     ) -> Result<ExtractedFields, Vec<ExtractionError>> {
-        self.fields.extract(verified.0, document)
+        self.fields.extract(verified.request, document)
     }
 
     /// Returns the reply to `document` if it is a signed handshake and no event.
@@ -149,6 +174,83 @@ impl<'r> VerifiedRequest<'_, 'r> {
     /// # Errors
     /// [`DocumentError`] for another format or for malformed content.
     pub fn parse_document(&self) -> Result<RequestDocument<'r>, DocumentError> {
-        RequestDocument::parse(self.0)
+        self.signing.parse_document(self.request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::locator::FieldLocator;
+    use crate::provider::presets::find_preset;
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const TIME: &str = "1764374400";
+    /// Signature of the id `m19`, the time and [`BODY`].
+    const SIGNATURE: &str = "v1,5uNzPyDY+/+N6wCf1kd4llFeQhKQX5VNWlQv3e31H7M=";
+    const BODY: &str =
+        r#"{"type":"note.added","id":"cust-1","note":".1764374400.type=order.paid&id=evil-9&x="}"#;
+
+    fn source(preset: &str) -> WebhookSource {
+        let preset = find_preset(preset).expect("a preset");
+        WebhookSource {
+            keys: vec![preset.parse_key(SECRET).expect("a key")],
+            signing: SourceSigning::Preset(preset),
+            tolerance: Duration::from_secs(300),
+            fields: FieldLocators {
+                entity: FieldLocator::pointer("/id"),
+                event: FieldLocator::pointer("/type"),
+                idempotency_key: None,
+                occurred_at: None,
+                needs_time: false,
+            },
+        }
+    }
+
+    fn request<'r>(id: &'r str, content_type: &'r str, body: &'r str) -> RequestView<'r> {
+        let headers = [
+            ("content-type", content_type),
+            ("webhook-id", id),
+            ("webhook-timestamp", TIME),
+            ("webhook-signature", SIGNATURE),
+        ];
+        RequestView {
+            method: "POST",
+            url: "https://hooks.example.com/in/standard",
+            headers: headers
+                .map(|(name, value)| (name, value.as_bytes()))
+                .to_vec(),
+            body: body.as_bytes(),
+        }
+    }
+
+    /// A captured request verified again with a longer id and a shorter body, and its unsigned
+    /// content type had the rest read as a form: an attacker chose the event.
+    #[test]
+    fn a_signed_request_verifies_with_no_other_id_and_body() {
+        let (source, now) = (source("standard"), moment(TIME));
+        let captured = request("m19", "application/json", BODY);
+        assert!(source.verify(&captured, now).is_ok());
+
+        let (head, rest) = BODY.split_once(".1764374400.").expect("the separator");
+        let id = format!("m19.1764374400.{head}");
+        let forged = request(&id, "application/x-www-form-urlencoded", rest);
+        let error = source.verify(&forged, now).expect_err("forged");
+        assert_eq!(error, VerificationError::InvalidSignature);
+        let reason = source.signing.read_claim(&forged).expect_err("ambiguous");
+        assert_eq!(reason, ClaimError::Ambiguous);
+    }
+
+    #[test]
+    fn no_content_type_makes_a_form_of_what_a_provider_sends_as_json() {
+        let source = source("standard");
+        let request = request("m19", "application/x-www-form-urlencoded", BODY);
+        let verified = source.verify(&request, moment(TIME)).expect("signed");
+        let document = verified.parse_document().expect("JSON");
+        assert_eq!(document.json().get(), BODY);
+    }
+
+    fn moment(text: &str) -> Timestamp {
+        crate::provider::parse_moment(text).expect("a time")
     }
 }

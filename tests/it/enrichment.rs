@@ -515,7 +515,7 @@ fn a_server_that_does_not_answer_in_time_or_is_not_there_fails_the_step() {
         let id = send_accepted(&node, &with_cpf("7", 0)).await;
         assert_eq!(
             outcome(&wait_until_settled(&node, &id).await),
-            ("failed", "person: did not answer in time")
+            ("failed", "person: timed out")
         );
         server.set_script(|asked, _| {
             if asked.path == "/reply" {
@@ -527,7 +527,7 @@ fn a_server_that_does_not_answer_in_time_or_is_not_there_fails_the_step() {
         let id = send_accepted(&node, &with_cpf("7", 1)).await;
         assert_eq!(
             outcome(&wait_until_settled(&node, &id).await),
-            ("failed", "reply: did not answer in time")
+            ("failed", "reply: timed out")
         );
         assert_eq!(
             lead(&node, "7").await["state"]["enriched"],

@@ -452,7 +452,7 @@ fn a_member_that_is_nearly_one_is_refused_and_others_are_passed_over() {
             )]
         );
         let events = json!({"events": ["custom:shop:*"]});
-        let missing = "events[0] cannot be followed: unknown kind \"custom:shop\"; a [[sources.custom]] with the name \"shop\" defines it";
+        let missing = "events[0] is no valid pattern: unknown kind \"custom:shop\"; a [[sources.custom]] with the name \"shop\" defines it";
         assert_eq!(
             field_errors(&change(&node, "/1", &events).await),
             [("events[0]", missing)]
@@ -597,7 +597,7 @@ fn a_number_has_one_spelling_and_shadows_no_other_path() {
         assert_eq!(show(&node, "/logs").await.status, 200);
         assert_eq!(
             show(&node, "/logs/1").await.body["detail"],
-            "there is no such row in the log, or no more"
+            "there is no such row in the call log, or it was deleted"
         );
         assert_eq!(show(&node, "/events/available").await.status, 200);
         assert_eq!(

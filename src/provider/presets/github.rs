@@ -18,6 +18,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         SignatureAlgorithm::HmacSha256,
         SignatureEncoding::Hex,
     )),
+    sends_forms: true,
     tolerance: None,
     defaults: PresetFields {
         entity: Some(FieldLocator::Rule("at /repository/full_name", entity)),

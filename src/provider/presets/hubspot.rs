@@ -26,6 +26,7 @@ use crate::provider::key::{SignatureAlgorithm, VerificationKey};
 use crate::provider::request::RequestView;
 use crate::provider::scheme::require_header;
 use crate::provider::signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout};
+use crate::provider::signed_content::{SignedContent, SignedPartRole};
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "hubspot",
@@ -33,6 +34,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         key: VerificationKey::from_secret,
         claim,
     },
+    sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields::NONE,
     handshake: ProviderHandshake::None,
@@ -80,12 +82,14 @@ fn claim_v3<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimEr
             signatures: vec![signature],
         }],
         layout: SignedContentLayout::Fixed("{method}{url}{body}{timestamp}"),
-        signed: vec![
-            request.method.as_bytes().into(),
-            decode_escapes(request.url),
-            request.body.into(),
-            time.as_bytes().into(),
-        ],
+        signed: [
+            (SignedPartRole::Method, request.method.as_bytes().into()),
+            (SignedPartRole::Url, decode_escapes(request.url)),
+            (SignedPartRole::Body, request.body.into()),
+            (SignedPartRole::Time, time.as_bytes().into()),
+        ]
+        .into_iter()
+        .collect(),
         time: Some(time),
     })
 }
@@ -100,15 +104,18 @@ fn claim_earlier<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, Cl
         // An extended body is never valid JSON, but may be a valid form.
         return Err(ClaimError::Extensible);
     }
-    let (layout, signed): (_, Vec<Cow<'r, [u8]>>) = match require_header(request, VERSION)? {
-        "v1" => ("{body}", vec![request.body.into()]),
+    let body = (SignedPartRole::Body, request.body.into());
+    let (layout, signed): (_, SignedContent<'r>) = match require_header(request, VERSION)? {
+        "v1" => ("{body}", [body].into_iter().collect()),
         "v2" => (
             "{method}{url}{body}",
-            vec![
-                request.method.as_bytes().into(),
-                request.url.as_bytes().into(),
-                request.body.into(),
-            ],
+            [
+                (SignedPartRole::Method, request.method.as_bytes().into()),
+                (SignedPartRole::Url, request.url.as_bytes().into()),
+                body,
+            ]
+            .into_iter()
+            .collect(),
         ),
         _ => return Err(ClaimError::malformed(VERSION, "v1 or v2")),
     };

@@ -16,6 +16,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         SignatureAlgorithm::HmacSha1,
         SignatureEncoding::Hex,
     )),
+    sends_forms: false,
     tolerance: None,
     defaults: PresetFields::NONE,
     handshake: ProviderHandshake::Signed(ping),

@@ -15,6 +15,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         SignatureAlgorithm::HmacSha256,
         SignatureEncoding::Hex,
     )),
+    sends_forms: false,
     tolerance: None,
     defaults: PresetFields::NONE,
     handshake: ProviderHandshake::Subscription,

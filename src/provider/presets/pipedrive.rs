@@ -11,6 +11,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     signing: PresetSigning::Scheme(SignatureScheme::Basic {
         header: Cow::Borrowed("authorization"),
     }),
+    sends_forms: false,
     tolerance: None,
     defaults: PresetFields::NONE,
     handshake: ProviderHandshake::None,

@@ -20,6 +20,8 @@ pub struct ProviderPreset {
     /// Name of the preset in the configuration.
     pub name: &'static str,
     pub(super) signing: PresetSigning,
+    /// True if the provider also sends forms. The content type is not signed, so it counts only then.
+    pub sends_forms: bool,
     /// Largest distance between the signed time and the clock; `None` if no time is signed.
     pub tolerance: Option<Duration>,
     /// Default location of each field, where all events of the provider have it in common.

@@ -14,6 +14,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         SignatureAlgorithm::HmacSha256,
         SignatureEncoding::Base64,
     )),
+    sends_forms: false,
     tolerance: None,
     defaults: PresetFields::NONE,
     handshake: ProviderHandshake::None,

@@ -23,6 +23,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             SignedContentPart::Body,
         ],
     )),
+    sends_forms: true,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields::NONE,
     handshake: ProviderHandshake::Signed(url_verification),

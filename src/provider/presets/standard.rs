@@ -12,6 +12,7 @@ use crate::provider::scheme::require_header;
 use crate::provider::signature_claim::{
     SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout,
 };
+use crate::provider::signed_content::SignedPartRole;
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "standard",
@@ -19,6 +20,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         key: VerificationKey::from_standard,
         claim: |request| HEADERS.read_claim(request),
     },
+    sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
         entity: None,
@@ -71,13 +73,15 @@ impl StandardHeaderNames {
             header: self.signature,
             proofs,
             layout: SignedContentLayout::Fixed("{id}.{timestamp}.{body}"),
-            signed: vec![
-                id.as_bytes().into(),
-                b".".into(),
-                time.as_bytes().into(),
-                b".".into(),
-                request.body.into(),
-            ],
+            signed: [
+                (SignedPartRole::Header, id.as_bytes().into()),
+                (SignedPartRole::Literal, b".".into()),
+                (SignedPartRole::Time, time.as_bytes().into()),
+                (SignedPartRole::Literal, b".".into()),
+                (SignedPartRole::Body, request.body.into()),
+            ]
+            .into_iter()
+            .collect(),
             time: Some(time),
         })
     }

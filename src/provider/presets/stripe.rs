@@ -12,6 +12,7 @@ use crate::provider::scheme::require_header;
 use crate::provider::signature_claim::{
     SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout,
 };
+use crate::provider::signed_content::SignedPartRole;
 
 const HEADER: &str = "stripe-signature";
 
@@ -21,6 +22,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         key: VerificationKey::from_secret,
         claim,
     },
+    sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
         entity: Some(FieldLocator::pointer("/data/object/id")),
@@ -55,7 +57,13 @@ fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError
             signatures,
         }],
         layout: SignedContentLayout::Fixed("{timestamp}.{body}"),
-        signed: vec![time.as_bytes().into(), b".".into(), request.body.into()],
+        signed: [
+            (SignedPartRole::Time, time.as_bytes().into()),
+            (SignedPartRole::Literal, b".".into()),
+            (SignedPartRole::Body, request.body.into()),
+        ]
+        .into_iter()
+        .collect(),
         time: Some(time),
     })
 }

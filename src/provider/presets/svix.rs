@@ -12,6 +12,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         key: VerificationKey::from_standard,
         claim: |request| HEADERS.read_claim(request),
     },
+    sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
         entity: None,

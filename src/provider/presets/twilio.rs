@@ -15,6 +15,7 @@ use crate::provider::key::{SignatureAlgorithm, VerificationKey};
 use crate::provider::request::RequestView;
 use crate::provider::scheme::require_header;
 use crate::provider::signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout};
+use crate::provider::signed_content::SignedContent;
 
 const HEADER: &str = "x-twilio-signature";
 
@@ -28,6 +29,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         key: VerificationKey::from_secret,
         claim,
     },
+    sends_forms: true,
     tolerance: None,
     defaults: PresetFields::NONE,
     handshake: ProviderHandshake::None,
@@ -54,7 +56,10 @@ fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError
             signatures: vec![signature],
         }],
         layout: SignedContentLayout::Fixed(layout),
-        signed: vec![request.url.as_bytes().into(), fields.into_bytes().into()],
+        signed: SignedContent::from_bytes(vec![
+            request.url.as_bytes().into(),
+            fields.into_bytes().into(),
+        ]),
         time: None,
     })
 }

@@ -16,6 +16,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         "x-zendesk-webhook-signature-timestamp",
         &[SignedContentPart::Timestamp, SignedContentPart::Body],
     )),
+    sends_forms: true,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields::NONE,
     handshake: ProviderHandshake::None,

@@ -5,9 +5,7 @@ use super::{
 };
 use crate::config::CustomSourceConfig;
 use crate::event::Timestamp;
-use crate::provider::{
-    HandshakeReply, ProviderHandshake, RequestDocument, RequestView, VerificationOutcome,
-};
+use crate::provider::{HandshakeReply, ProviderHandshake, RequestView, VerificationOutcome};
 
 pub(super) fn check_custom(
     custom: &CustomSourceConfig,
@@ -30,7 +28,7 @@ pub(super) fn check_custom(
 }
 
 fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> TrialFinding {
-    let document = match RequestDocument::parse(request) {
+    let document = match custom.source.signing.parse_document(request) {
         Ok(document) => document,
         Err(wrong) => {
             return TrialFinding {
