@@ -26,15 +26,15 @@ const CLOSING: &[u8] = b"}]\"";
 pub(super) enum SignedPartRole {
     /// Fixed text of the scheme.
     Literal,
-    /// Method of the request.
+    /// Method of the request, in capitals.
     Method,
     /// URL that the sender called.
     Url,
-    /// Time of the signature.
+    /// Time of the signature, as its header spells it.
     Time,
-    /// Value of another header.
+    /// Value of another header, such as the id.
     Header,
-    /// Body of the request.
+    /// Body of the request, as received.
     Body,
 }
 

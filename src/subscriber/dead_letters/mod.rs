@@ -231,7 +231,7 @@ impl DeadLetterStore {
     }
 
     /// True if `subscriber` has as many dead letters as it may, so that it has to pause. A
-    /// [`StageRequest::DeadLetterRoom`] follows when it may go on.
+    /// `StageRequest::DeadLetterRoom` follows when it may go on.
     #[must_use]
     pub fn is_full(&self, subscriber: &SubscriberId) -> bool {
         self.count(subscriber) >= self.max
