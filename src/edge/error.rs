@@ -162,7 +162,9 @@ impl ApiError {
             Self::Unverified(provider::VerificationError::StaleTimestamp) => {
                 (401, "stale_timestamp")
             }
-            Self::Undecodable(DocumentError::MediaType) => (415, "unsupported_media_type"),
+            Self::Undecodable(DocumentError::MediaType | DocumentError::NotForm) => {
+                (415, "unsupported_media_type")
+            }
             Self::Undecodable(DocumentError::NotUtf8 | DocumentError::NotJson { .. }) => {
                 (400, "invalid_json")
             }

@@ -57,6 +57,10 @@ pub enum DocumentError {
     /// The content type is neither JSON nor a form.
     #[error("Content-Type must be application/json or application/x-www-form-urlencoded")]
     MediaType,
+    /// The body is JSON although the content type says that it is a form. Only the body is signed,
+    /// so another content type must not give it another meaning.
+    #[error("body is JSON, but Content-Type says application/x-www-form-urlencoded")]
+    NotForm,
     /// The body is not valid UTF-8.
     #[error("body is not UTF-8")]
     NotUtf8,
@@ -86,6 +90,7 @@ impl<'r> RequestDocument<'r> {
         let format = DocumentFormat::from_request(request).ok_or(DocumentError::MediaType)?;
         match format {
             DocumentFormat::Json => Self::parse_json(request),
+            DocumentFormat::Form if is_json_text(request.body) => Err(DocumentError::NotForm),
             DocumentFormat::Form => {
                 let json = RawValue::from_string(form_to_json(request.body)).map_err(not_json)?;
                 Ok(Self {
@@ -96,11 +101,12 @@ impl<'r> RequestDocument<'r> {
         }
     }
 
-    /// Parses the body of `request` as JSON, whatever its content type says.
+    /// Parses the body of `request` as JSON, even if its content type says that it is a form.
     ///
     /// # Errors
-    /// [`DocumentError`] for malformed content.
+    /// [`DocumentError`] for an unsupported content type or for malformed content.
     pub fn parse_json(request: &RequestView<'r>) -> Result<Self, DocumentError> {
+        DocumentFormat::from_request(request).ok_or(DocumentError::MediaType)?;
         let text = std::str::from_utf8(request.body).map_err(|_| DocumentError::NotUtf8)?;
         let json = Cow::Borrowed(serde_json::from_str(text).map_err(not_json)?);
         Ok(Self {
@@ -120,6 +126,12 @@ impl<'r> RequestDocument<'r> {
     pub fn format(&self) -> DocumentFormat {
         self.format
     }
+}
+
+/// Returns true for a body that begins as a JSON object or list does. No form begins so: its names
+/// are escaped.
+fn is_json_text(body: &[u8]) -> bool {
+    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 fn not_json(error: serde_json::Error) -> DocumentError {

@@ -1,15 +1,19 @@
 //! Signed content in parts, and the check that it cannot be cut into other parts.
 //!
-//! A signature covers the parts joined together, not the places where they meet. A sender's request
+//! A signature covers the joined parts, not the places where they meet. A captured request
 //! `id.time.body`, whose body holds `.time.` once more, would verify again with a longer id and a
-//! shorter body. So each part must end, or begin, where its surroundings say:
+//! shorter body. So each value must have one possible end only:
 //!
 //! ```text
-//! {id} . {timestamp} . {body}          before the body: up to the first separator
-//! {body} . {timestamp}                 after the body: from the last separator
-//! {timestamp}{body}  {url}{body}       no separator: the body begins with { [ or ", the value has none
-//! {body}{timestamp}                    no separator: the body ends with } ] or ", the value has none
-//! {method}{url}                        capitals, then a small letter
+//! value, text, …, body     value ends at the first occurrence of the text; a time at the first
+//!                          occurrence that leaves a time; the path of a URL is known to the node,
+//!                          so only its query counts
+//! body, …, text, value     value begins after the last occurrence, by the same rules
+//! time, body | body, time  no longer prefix, or suffix, is a time between 2010 and 2100
+//! URL, body                a URL without a query; or a body that begins with { [ or "
+//! value, body              a body that begins with { [ or ", and a value with none of these
+//! body, value              a body that ends with } ] or ", and a value with none of these
+//! method, URL              capitals, then a small letter
 //! ```
 
 use std::borrow::Cow;
@@ -38,19 +42,28 @@ pub(super) enum SignedPartRole {
     Body,
 }
 
+/// Times that a sender may sign: from 2010 to 2100, in Unix seconds. Digits of a body that meet a
+/// time rarely make another time of this range.
+const PLAUSIBLE_SECONDS: std::ops::Range<i64> = 1_262_304_000..4_102_444_800;
+/// Longest text of a time that is looked for.
+const TIME_MAX_BYTES: usize = 40;
+
 /// Content that a signature covers, in parts that follow each other.
 #[derive(Clone, Debug, Default)]
 pub struct SignedContent<'r> {
     bytes: Vec<Cow<'r, [u8]>>,
     roles: Vec<SignedPartRole>,
+    is_exempt: bool,
 }
 
 impl<'r> SignedContent<'r> {
-    /// Content without a body of its own, which the scheme covers in another way.
-    pub(super) fn from_bytes(bytes: Vec<Cow<'r, [u8]>>) -> Self {
+    /// Content whose scheme has no marks between its parts, so that only the preset can limit other
+    /// cuts. The preset's documentation says what remains possible.
+    pub(super) fn without_cut_check(bytes: Vec<Cow<'r, [u8]>>) -> Self {
         Self {
             bytes,
             roles: Vec::new(),
+            is_exempt: true,
         }
     }
 
@@ -61,54 +74,65 @@ impl<'r> SignedContent<'r> {
 
     /// Returns true if every other way to cut the joined bytes into these parts is refused.
     pub(super) fn has_one_cut(&self) -> bool {
-        let body = self
-            .roles
-            .iter()
-            .position(|role| *role == SignedPartRole::Body);
-        let Some(body) = body else { return true };
+        let is_body = |role: &SignedPartRole| *role == SignedPartRole::Body;
+        let Some(body) = self.roles.iter().position(is_body) else {
+            return self.is_exempt || self.bytes.is_empty();
+        };
 
-        let before = self.roles[..body]
-            .iter()
-            .all(|role| *role != SignedPartRole::Body);
-        let after = (body + 1..self.roles.len()).all(|at| self.begins_where_it_must(at));
-        before && after && (0..body).all(|at| self.ends_where_it_must(at))
+        (0..body).all(|at| self.has_one_end(at))
+            && (body + 1..self.roles.len()).all(|at| self.has_one_beginning(at))
     }
 
     /// Checks a part before the body against the part that follows it.
-    fn ends_where_it_must(&self, at: usize) -> bool {
-        let (value, next) = (&self.bytes[at], &self.bytes[at + 1]);
+    fn has_one_end(&self, at: usize) -> bool {
+        let (value, next) = (&*self.bytes[at], &*self.bytes[at + 1]);
         match (self.roles[at], self.roles[at + 1]) {
             (SignedPartRole::Literal, _) => true,
-            (_, SignedPartRole::Literal) => {
-                let joined = [value.as_ref(), next].concat();
-                find(&joined, next) == Some(value.len())
+            (SignedPartRole::Time, SignedPartRole::Literal) => {
+                let mut earlier = ends_before(value, next);
+                is_time(value) && !earlier.any(|end| is_time(&value[..end]))
             }
+            (SignedPartRole::Url, SignedPartRole::Literal) => match query_start(value) {
+                Some(start) => ends_before(value, next).all(|end| end < start),
+                None => !extends_path(next),
+            },
+            (_, SignedPartRole::Literal) => ends_before(value, next).next().is_none(),
             (SignedPartRole::Method, SignedPartRole::Url) => {
                 value.iter().all(u8::is_ascii_uppercase)
                     && next.first().is_some_and(u8::is_ascii_lowercase)
             }
-            (SignedPartRole::Time, SignedPartRole::Body) => is_time_before(value, next),
-            (_, SignedPartRole::Body) => {
-                has_none(value, OPENING) && next.first().is_none_or(|byte| OPENING.contains(byte))
+            (SignedPartRole::Time, SignedPartRole::Body) => {
+                let joined = [value, next].concat();
+                let lengths = 1..=joined.len().min(TIME_MAX_BYTES);
+                let mut times = lengths.filter(|length| is_plausible_time(&joined[..*length]));
+                times.next_back() == Some(value.len())
             }
+            (SignedPartRole::Url, SignedPartRole::Body) => match query_start(value) {
+                Some(start) => opens_json(&value[start..], next),
+                None => !extends_path(next),
+            },
+            (_, SignedPartRole::Body) => opens_json(value, next),
             _ => false,
         }
     }
 
     /// Checks a part after the body against the part that precedes it.
-    fn begins_where_it_must(&self, at: usize) -> bool {
-        let (previous, value) = (&self.bytes[at - 1], &self.bytes[at]);
+    fn has_one_beginning(&self, at: usize) -> bool {
+        let (previous, value) = (&*self.bytes[at - 1], &*self.bytes[at]);
         match (self.roles[at - 1], self.roles[at]) {
+            (_, SignedPartRole::Body) => false,
             (_, SignedPartRole::Literal) => true,
-            (SignedPartRole::Literal, SignedPartRole::Body) => false,
-            (SignedPartRole::Literal, _) => {
-                let joined = [previous.as_ref(), value].concat();
-                find_last(&joined, previous) == Some(0)
+            (SignedPartRole::Literal, SignedPartRole::Time) => {
+                let mut later = starts_after(previous, value);
+                is_time(value) && !later.any(|start| is_time(&value[start..]))
             }
-            (SignedPartRole::Body, SignedPartRole::Body) => false,
+            (SignedPartRole::Literal, _) => starts_after(previous, value).next().is_none(),
             (SignedPartRole::Body, SignedPartRole::Time) => {
-                value.iter().all(u8::is_ascii_digit)
-                    && previous.last().is_none_or(|byte| !byte.is_ascii_digit())
+                let joined = [previous, value].concat();
+                let lengths = 1..=joined.len().min(TIME_MAX_BYTES);
+                let mut times =
+                    lengths.filter(|length| is_plausible_time(&joined[joined.len() - length..]));
+                times.next_back() == Some(value.len())
             }
             (SignedPartRole::Body, _) => {
                 has_none(value, CLOSING)
@@ -122,35 +146,53 @@ impl<'r> SignedContent<'r> {
 impl<'r> FromIterator<(SignedPartRole, Cow<'r, [u8]>)> for SignedContent<'r> {
     fn from_iter<I: IntoIterator<Item = (SignedPartRole, Cow<'r, [u8]>)>>(parts: I) -> Self {
         let (roles, bytes) = parts.into_iter().unzip();
-        Self { bytes, roles }
+        Self {
+            bytes,
+            roles,
+            is_exempt: false,
+        }
     }
 }
 
-/// Checks a time that meets the body without a separator. A time in UTC ends with its only `Z`;
-/// after a number, another digit would belong to the number.
-fn is_time_before(time: &[u8], body: &[u8]) -> bool {
-    let is_time = std::str::from_utf8(time).is_ok_and(|text| parse_moment(text).is_some());
-    let ends_with_only_z = find(time, b"Z").is_some_and(|at| at + 1 == time.len());
-    let is_number = time.iter().all(u8::is_ascii_digit);
-    let next_is_digit = body.first().is_some_and(u8::is_ascii_digit);
+/// Lengths of `value` at which `text` follows too soon, if `text` follows `value`.
+fn ends_before(value: &[u8], text: &[u8]) -> impl Iterator<Item = usize> {
+    let joined = [value, text].concat();
+    let text = text.to_vec();
+    (0..value.len()).filter(move |end| joined[*end..].starts_with(&text))
+}
 
-    is_time && (ends_with_only_z || is_number && !next_is_digit)
+/// Beginnings within `value` that `text` precedes too late, if `text` precedes `value`.
+fn starts_after(text: &[u8], value: &[u8]) -> impl Iterator<Item = usize> {
+    let joined = [text, value].concat();
+    let text = text.to_vec();
+    (1..=value.len()).filter(move |start| joined[*start..].starts_with(&text))
+}
+
+fn is_time(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| parse_moment(text).is_some())
+}
+
+fn is_plausible_time(text: &[u8]) -> bool {
+    let time = std::str::from_utf8(text).ok().and_then(parse_moment);
+    time.is_some_and(|time| PLAUSIBLE_SECONDS.contains(&(time.as_micros() / 1_000_000)))
+}
+
+fn query_start(url: &[u8]) -> Option<usize> {
+    url.iter().position(|byte| *byte == b'?')
+}
+
+/// Returns true if `next`, as a part of the URL before it, could lead to the same source.
+fn extends_path(next: &[u8]) -> bool {
+    next.first().is_some_and(|byte| b"?/#".contains(byte))
+}
+
+/// Returns true if `body` begins, and `value` cannot go on, with a JSON document.
+fn opens_json(value: &[u8], body: &[u8]) -> bool {
+    has_none(value, OPENING) && body.first().is_none_or(|byte| OPENING.contains(byte))
 }
 
 fn has_none(value: &[u8], excluded: &[u8]) -> bool {
     value.iter().all(|byte| !excluded.contains(byte))
-}
-
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes
-        .windows(wanted.len())
-        .position(|window| window == wanted)
-}
-
-fn find_last(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes
-        .windows(wanted.len())
-        .rposition(|window| window == wanted)
 }
 
 #[cfg(test)]
@@ -183,60 +225,76 @@ mod tests {
 
     #[test]
     fn parts_that_meet_without_a_separator_need_other_marks() {
-        let cases: [(&[(SignedPartRole, &[u8])], bool); 14] = [
-            (
-                &[
-                    (Method, b"POST"),
-                    (Url, b"https://a/?b=1"),
-                    (Body, b"[{}]"),
-                    (Time, b"176437"),
-                ],
-                true,
-            ),
-            (
-                &[
-                    (Method, b"POST"),
-                    (Url, b"https://a/?b=[{"),
-                    (Body, b"}]"),
-                    (Time, b"176437"),
-                ],
-                false,
-            ),
-            (
-                &[(Method, b"POSThttps"), (Url, b"://a"), (Body, b"[]")],
-                false,
-            ),
-            (&[(Url, b"https://a/?b"), (Body, b"=c")], false),
-            (&[(Body, b"a=1"), (Time, b"1764374400")], false),
-            (&[(Body, b"a="), (Time, b"11764374400")], true),
-            (
-                &[(Body, b"{}"), (Literal, b"."), (Time, b"1764374400")],
-                true,
-            ),
-            (
-                &[(Body, b"{}"), (Literal, b"."), (Header, b"1.1764374400")],
-                false,
-            ),
-            (&[(Time, b"2021-03-25T05:09:27Z"), (Body, b"name=a")], true),
-            (&[(Time, b"2021-03-25T05:09:27"), (Body, b"Zname=a")], false),
-            (&[(Time, b"1764374400"), (Body, b"0=a")], false),
-            (
-                &[(Header, b"id"), (Time, b"1764374400"), (Body, b"{}")],
-                false,
-            ),
-            (&[(Body, b"{}"), (Body, b"{}")], false),
-            (
-                &[
-                    (Literal, b"v0:"),
-                    (Time, b"1"),
-                    (Literal, b":"),
-                    (Body, b"a=:b"),
-                ],
-                true,
-            ),
+        type Parts = &'static [(SignedPartRole, &'static [u8])];
+        const URL: &[u8] = b"https://a/in/x";
+        const QUERY: &[u8] = b"https://a/in/x?b=1.2";
+        const NOW: &[u8] = b"1764374400";
+        let accepted: [Parts; 16] = [
+            &[
+                (Method, b"POST"),
+                (Url, QUERY),
+                (Body, b"[{}]"),
+                (Time, NOW),
+            ],
+            &[(Url, URL), (Body, b"a=1")],
+            &[(Url, URL), (Literal, b"."), (Body, b"a.b")],
+            &[(Url, URL), (Literal, b":"), (Body, b"{}")],
+            &[(Url, QUERY), (Literal, b"|"), (Body, b"{}")],
+            &[(Body, b"a=12"), (Time, NOW)],
+            &[(Body, b"{}"), (Time, b"2025-11-29T00:00:00.5Z")],
+            &[
+                (Body, b"{}"),
+                (Literal, b"."),
+                (Time, b"2025-11-29T00:00:00.5Z"),
+            ],
+            &[(Body, b"{}"), (Literal, b"."), (Time, NOW)],
+            &[
+                (Time, b"2025-11-29T00:00:00.5Z"),
+                (Literal, b"."),
+                (Body, b"{}"),
+            ],
+            &[
+                (Time, b"2025-11-29T00:00:00Z"),
+                (Literal, b":"),
+                (Body, b"{}"),
+            ],
+            &[(Time, b"2021-03-25T05:09:27Z"), (Body, b"name=a")],
+            &[(Time, b"2021-03-25T05:09:27+00:00"), (Body, b"{}")],
+            &[(Time, NOW), (Body, b"0=a")],
+            &[(Time, b"1764374400000"), (Body, b"{}")],
+            &[
+                (Literal, b"v0:"),
+                (Time, b"1"),
+                (Literal, b":"),
+                (Body, b"a=:b"),
+            ],
         ];
-        for (parts, has_one_cut) in cases {
-            assert_eq!(content(parts).has_one_cut(), has_one_cut, "{parts:?}");
+        for parts in accepted {
+            assert!(content(parts).has_one_cut(), "{parts:?}");
+        }
+
+        let refused: [Parts; 13] = [
+            &[
+                (Method, b"POST"),
+                (Url, b"https://a/?b=[{"),
+                (Body, b"}]"),
+                (Time, NOW),
+            ],
+            &[(Method, b"POSThttps"), (Url, b"://a"), (Body, b"[]")],
+            &[(Url, QUERY), (Body, b"c")],
+            &[(Url, QUERY), (Literal, b"."), (Body, b"{}")],
+            &[(Url, URL), (Body, b"?a=1")],
+            &[(Body, b"a=176"), (Time, b"1764374400")],
+            &[(Body, b"{}"), (Literal, b"."), (Header, b"1.1764374400")],
+            &[(Body, b"{}"), (Literal, b"."), (Time, b"7.1764374400")],
+            &[(Time, b"2021-03-25T05:09:27"), (Body, b"Zname=a")],
+            &[(Time, NOW), (Body, b"000=a")],
+            &[(Header, b"id"), (Time, NOW), (Body, b"{}")],
+            &[(Body, b"{}"), (Body, b"{}")],
+            &[(Header, b"id")],
+        ];
+        for parts in refused {
+            assert!(!content(parts).has_one_cut(), "{parts:?}");
         }
     }
 
@@ -249,13 +307,16 @@ mod tests {
             vec![Header, Body],
             vec![Method, Url, Body, Time],
             vec![Url, Body],
+            vec![Url, Literal, Body],
             vec![Body, Url],
             vec![Body, Literal, Header],
+            vec![Body, Literal, Time],
             vec![Header, Literal, Body, Literal, Time],
         ])
     }
 
-    /// Every way to cut `bytes` into the parts of `roles`, of which the fixed ones are `.`.
+    /// Every way to cut `bytes` into the parts of `roles`, of which the fixed ones are `.`, methods
+    /// are `POST`, and URLs lead to one source.
     fn cuts(roles: &[SignedPartRole], bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
         let Some((role, rest)) = roles.split_first() else {
             return if bytes.is_empty() {
@@ -264,8 +325,16 @@ mod tests {
                 Vec::new()
             };
         };
-        let ends = 0..=bytes.len();
-        let ends = ends.filter(|end| *role != Literal || bytes[..*end] == *b".");
+        let is_possible = |part: &[u8]| match role {
+            Literal => part == b".",
+            Method => part == b"POST",
+            Url => {
+                let beyond = part.strip_prefix(b"h/x".as_slice());
+                beyond.is_some_and(|beyond| beyond.is_empty() || extends_path(beyond))
+            }
+            Time | Header | Body => true,
+        };
+        let ends = (0..=bytes.len()).filter(|end| is_possible(&bytes[..*end]));
         ends.flat_map(|end| {
             let head = bytes[..end].to_vec();
             cuts(rest, &bytes[end..])
@@ -279,7 +348,7 @@ mod tests {
         #[test]
         fn at_most_one_cut_of_the_same_bytes_is_accepted(
             roles in layouts(),
-            bytes in "(POST|h|1|7|Z|\\.|\\{|\\}|\\[|a){1,12}",
+            bytes in "(POST)?(h/x)?(h/x|1764374400|2025-11-29T00:00:00Z|17|7|Z|\\.|\\?|\\{|\\}|a){1,7}",
         ) {
             let accepted = cuts(&roles, bytes.as_bytes()).into_iter().filter(|cut| {
                 let parts = roles.iter().copied().zip(cut.iter().map(|part| part.clone().into()));

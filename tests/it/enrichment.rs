@@ -543,7 +543,7 @@ fn a_server_that_does_not_answer_in_time_or_is_not_there_fails_the_step() {
         let id = send_accepted(&node, &with_cpf("7", 2)).await;
         assert_eq!(
             outcome(&wait_until_settled(&node, &id).await),
-            ("failed", "person: could not be reached")
+            ("failed", "person: connection failed")
         );
         node.stop().await;
     });

@@ -96,6 +96,8 @@ fn wants_markdown(request: &HttpRequest) -> bool {
 fn redirect(target: &str) -> HttpResponse {
     HttpResponse::PermanentRedirect()
         .insert_header((LOCATION, target))
+        // Another client gets Markdown from the same path, so no cache may give it this redirect.
+        .insert_header((VARY, "accept"))
         .finish()
 }
 
