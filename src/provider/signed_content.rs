@@ -102,7 +102,7 @@ impl<'r> SignedContent<'r> {
                     && next.first().is_some_and(u8::is_ascii_lowercase)
             }
             (SignedPartRole::Time, SignedPartRole::Body) => {
-                let joined = [value, next].concat();
+                let joined = self.bytes[at..].concat();
                 let lengths = 1..=joined.len().min(TIME_MAX_BYTES);
                 let mut times = lengths.filter(|length| is_plausible_time(&joined[..*length]));
                 times.next_back() == Some(value.len())
@@ -128,7 +128,8 @@ impl<'r> SignedContent<'r> {
             }
             (SignedPartRole::Literal, _) => starts_after(previous, value).next().is_none(),
             (SignedPartRole::Body, SignedPartRole::Time) => {
-                let joined = [previous, value].concat();
+                // The body may be empty, so that the time meets the part before it.
+                let joined = self.bytes[..=at].concat();
                 let lengths = 1..=joined.len().min(TIME_MAX_BYTES);
                 let mut times =
                     lengths.filter(|length| is_plausible_time(&joined[joined.len() - length..]));
@@ -136,7 +137,7 @@ impl<'r> SignedContent<'r> {
             }
             (SignedPartRole::Body, _) => {
                 has_none(value, CLOSING)
-                    && previous.last().is_none_or(|byte| CLOSING.contains(byte))
+                    && previous.last().is_some_and(|byte| CLOSING.contains(byte))
             }
             _ => false,
         }
