@@ -2,14 +2,18 @@
 //!
 //! A signature covers the parts joined together, not the places where they meet. A sender's request
 //! `id.time.body`, whose body holds `.time.` once more, would verify again with a longer id and a
-//! shorter body. So each part must end, or begin, where its surroundings say:
+//! shorter body. So content is accepted only if these rules leave one place for each cut:
 //!
 //! ```text
-//! {id} . {timestamp} . {body}          before the body: up to the first separator
-//! {body} . {timestamp}                 after the body: from the last separator
-//! {timestamp}{body}  {url}{body}       no separator: the body begins with { [ or ", the value has none
-//! {body}{timestamp}                    no separator: the body ends with } ] or ", the value has none
-//! {method}{url}                        capitals, then a small letter
+//! {id} . {timestamp} . {body}   before the body, a value ends at the first separator
+//! {body} . {timestamp}          after the body, a value begins after the last separator
+//!
+//! without a separator:
+//! {timestamp}{body}             UTC with its only Z at the end, or a number that no digit follows
+//! {body}{timestamp}             a number that no digit precedes
+//! {url}{body}  {id}{body}       the value holds no { [ or "; the body begins with one or is empty
+//! {body}{url}  {body}{id}       the value holds no } ] or "; the body ends with one or is empty
+//! {method}{url}                 capitals, then a small letter
 //! ```
 
 use std::borrow::Cow;
