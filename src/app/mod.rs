@@ -95,8 +95,8 @@ impl Node {
         self.address
     }
 
-    /// Stops from left to right: first no new requests, then each stage after its pending work, the
-    /// store last.
+    /// Stops the node in the order in which an event passes it: accepts no new requests, then lets
+    /// each stage finish its pending work, and closes the store last.
     ///
     /// # Errors
     /// [`NodeError::Grace`] when that takes longer than `server.shutdown_grace_s`.

@@ -1,4 +1,5 @@
-//! The call log: one row for each call of a source, also a refused call, and for each delivery.
+//! The call log: one row for each call of a source, accepted or refused, for each delivery attempt,
+//! and for each enrichment call.
 //!
 //! ```text
 //!                         ┌─> kept ring    ─┐ blocks of rows:

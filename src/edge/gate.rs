@@ -19,7 +19,7 @@ pub struct NodeCore {
     pub router: Arc<Router>,
     /// Reads of entities, timelines and events.
     pub reads: ProjectionReader,
-    /// Log of incoming calls and of deliveries.
+    /// Log of sources' calls, delivery attempts and enrichment calls.
     pub call_log: Arc<CallLog>,
     /// Definitions of Instagram business accounts.
     pub accounts: Arc<AccountRegistry>,

@@ -17,15 +17,15 @@ const NAME_MAX_BYTES: usize = 64;
 pub enum Kind {
     /// Ticket of the support system.
     Ticket,
-    /// Inquiry that is not a lead yet.
+    /// Inquiry of the leads contract, which can be converted to a lead.
     PreLead,
-    /// Lead of the leads contract.
+    /// Lead of the leads contract, which can be won, lost or converted to a customer.
     Lead,
-    /// Customer, which a won lead becomes.
+    /// Customer of the leads contract, made by converting a won lead.
     Customer,
-    /// Lead that Contact2Sale has reported.
+    /// Lead of Contact2Sale, with the person that enrichment finds.
     C2sLead,
-    /// Conversation of a business account with one counterpart.
+    /// Instagram conversation of a business account with one person.
     Conversation,
     /// Organisation in the CRM's database.
     Organisation,
@@ -33,7 +33,7 @@ pub enum Kind {
     Person,
     /// Task in the CRM's database.
     Task,
-    /// Mandate in the CRM's database.
+    /// Mandate in the CRM's database; `mandat` is the CRM's own word.
     Mandat,
     /// Interaction, such as a call, in the CRM's database.
     Interaction,

@@ -43,7 +43,7 @@ pub struct ClaimArchive {
 
 #[derive(Default)]
 struct ArchiveState {
-    /// Position before which all claims are in the archive, and from which on none are.
+    /// End of the archive: it holds the claims of all records before this position, and no others.
     end: Option<Position>,
     /// Positions of the open block's claims, by fingerprint.
     open: HashMap<u64, Vec<Position>>,

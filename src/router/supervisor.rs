@@ -2,16 +2,23 @@
 //! restarts crashed ones.
 //!
 //! ```text
-//!              first event               loaded
-//!  (absent) ───────────────> Loading ──────────────────> Live ──idle, none in flight──> (absent)
-//!                               ^                          │
-//!                               │  fence, then load        │ its mailbox is closed: it panicked
-//!                               └──────────────────────────┘
+//!            first event          loaded         idle, or evicted from a full shard;
+//!  (absent) ────────────> Loading ────────> Live ── its records are all projected ──> (absent)
+//!                           │ ^              │
+//!                           │ │ fence,       │ its mailbox is closed: it panicked
+//!                           │ │ then load    v
+//!                           │ └────────── (crashed) ── more than restarts_max ──> (quarantined)
+//!                           │                crashes in the window                     │
+//!                           │ load failed: events get 503                   time over  v
+//!                           └────> (absent), counted as a crash                    (absent)
 //! ```
 //!
 //! actix does not restart an actor that panicked: its mailbox closes, and the next event detects
 //! it. Records that the actor had submitted may still be in flight, so the supervisor loads its
 //! successor behind a fence, that is, after those records are durable and projected.
+//!
+//! A quarantined entity is refused all events. If a full shard has no entity to evict, an event of
+//! an absent entity waits for room, and is refused after half a second.
 
 use std::collections::{HashSet, VecDeque};
 use std::error::Error;

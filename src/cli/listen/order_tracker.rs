@@ -5,9 +5,13 @@
 //! |---|---|
 //! | any, sent by a retry or replay job | [`OrderMark::Again`] |
 //! | accepted before | [`OrderMark::Repeat`] |
-//! | lower than an accepted one | [`OrderMark::Swap`] |
-//! | higher than one that is still being answered | [`OrderMark::Early`] |
-//! | at least 2 higher than all accepted ones | [`OrderMark::Gap`], which a filter causes too |
+//! | not accepted yet, but a higher one was | [`OrderMark::Swap`]: out of order |
+//! | higher than one that is still being answered | [`OrderMark::Early`]: out of order |
+//! | at least 2 higher than the highest accepted one | [`OrderMark::Gap`] |
+//! | the next one, or the first one of its entity | [`OrderMark::InOrder`] |
+//!
+//! The first row that fits counts. A gap need not be an error: a filter and a dead letter cause
+//! gaps too.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -22,15 +26,16 @@ const RANGES_MAX: usize = 64;
 pub(super) enum OrderMark {
     /// The delivery arrived in order.
     InOrder,
-    /// The event was accepted before, which at-least-once delivery allows.
+    /// The listener accepted the event before, which at-least-once delivery allows.
     Repeat,
     /// A retry or replay job of the node sent the event, outside the order.
     Again,
-    /// The later event with this sequence was accepted before.
+    /// The event comes too late: the listener has accepted a later one, with this sequence.
     Swap(u64),
-    /// The earlier event with this sequence is still being answered.
+    /// The event comes too early: the one with this sequence is still being answered.
     Early(u64),
-    /// Events between these sequences, both included, did not arrive.
+    /// The events from the first to the second sequence, both included, were not accepted before
+    /// this one.
     Gap(u64, u64),
 }
 

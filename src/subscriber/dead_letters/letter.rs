@@ -14,7 +14,7 @@ const DETAIL_MAX_BYTES: usize = 512;
 pub enum DeadLetterCause {
     /// All retries of the schedule have failed.
     Exhausted,
-    /// The time for retries (`delivery.dead_letter_after`) is over.
+    /// The time for retries (`delivery.dead_letter_after_h`) is over.
     TooOld,
     /// The subscriber refused the delivery for good, or no request can be built for it.
     Refused,

@@ -1,14 +1,18 @@
 //! One lane: the records of one entity on their way to the subscriber, one attempt at a time.
 //!
 //! ```text
-//!         attempt begins            head settled
-//!   Ready ──────────────> Running ───────────────> Ready if there are more records, else Idle
-//!     │  ^                 │    │
-//!     │  │ due      failed v    │ dead letter, and the subscriber wants its lane halted
-//!     │  └───────────── Stopped └──────────────> Halted
-//!     │                                            │ dead letter delivered or discarded
-//!     │ may begin, no record in memory             v
-//!     └──────> Reading ──> Ready                 Ready
+//!  created ──> Idle ── record queued ──> Ready        restored from its row ──> Stopped or Halted
+//!
+//!  Ready   ── attempt begins ──────────────────> Running
+//!          ── a job's attempt runs in it ──────> Parked ── it ends ──> Ready
+//!          ── no record in memory ─────────────> Reading ── page read ──> Ready, or Idle
+//!          ── the filter failed on the head ───> as after a dead letter
+//!
+//!  Running ── head settled ────────────────────> Ready if there are more records, else Idle
+//!          ── attempt withdrawn ───────────────> Ready
+//!          ── head failed ─────────────────────> Stopped ── due ──> Ready
+//!          ── dead letter, policy `skip` ──────> as settled
+//!          ── dead letter, policy `halt` ──────> Halted ── letter resolved ──> Ready, or Idle
 //! ```
 //!
 //! A stopped lane holds no records. When it goes on, it reads them from its entity's timeline until
@@ -97,7 +101,8 @@ impl DeliveryLane {
     }
 
     /// Restores a lane from its `row`. The lane has to catch up with the reader, which is at
-    /// `read_to`.
+    /// `read_to`. `now` is the node's monotonic time, from which the row's wait runs. `clock` is
+    /// the reading of the counted clock, which stands still while no attempt may be made.
     pub(super) fn from_row(
         row: LaneRow,
         read_to: Position,
@@ -136,7 +141,8 @@ impl DeliveryLane {
         }
     }
 
-    /// Returns the row that shows the present state.
+    /// Returns the row that shows the present state, with the wait that is left at the node's
+    /// monotonic time `now`, and the counted time up to the reading `clock` of the counted clock.
     pub(super) fn to_row(&self, key: &LaneKey, now: Duration, clock: Duration) -> LaneRow {
         let head = self.queue.front().map(|matched| &matched.item);
         let sequence = head.map_or(self.next_sequence, |item| item.sequence);

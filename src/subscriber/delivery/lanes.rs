@@ -82,7 +82,9 @@ impl DeliveryLanes {
             .or_insert_with(|| DeliveryLane::new(0, item.position))
     }
 
-    /// Restores a lane from its stored row.
+    /// Restores a lane from its stored row, with the reader at `read_to`. `now` is the node's
+    /// monotonic time, from which the row's wait runs. `clock` is the reading of the counted clock,
+    /// which stands still while no attempt may be made.
     pub(super) fn restore(
         &mut self,
         row: LaneRow,
@@ -264,8 +266,8 @@ impl DeliveryLanes {
         // A lane without a row goes on holding the cursor; the caller stores its row next.
     }
 
-    /// Returns the present row of the lane, which the caller stores. The lane does not hold the
-    /// cursor any more.
+    /// Returns the present row of the lane at `now`, with the counted clock at `clock`. The caller
+    /// stores the row, and the lane does not hold the cursor any more.
     pub(super) fn refresh_row(
         &mut self,
         key: &LaneKey,

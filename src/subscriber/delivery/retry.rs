@@ -16,7 +16,7 @@ use crate::subscriber::delivery_policy::RetryPolicy;
 pub enum GiveUpReason {
     /// All retries of the schedule have failed.
     Exhausted,
-    /// The time for retries (`delivery.dead_letter_after`) is over.
+    /// The time for retries (`delivery.dead_letter_after_h`) is over.
     TooOld,
     /// The subscriber refused the delivery for good, or no request can be built for it.
     Refused,

@@ -1,6 +1,7 @@
-//! Slow start: limits the attempts at once, so that a dead subscriber never occupies many permits.
+//! Slow start: limits a subscriber's concurrent attempts. The limit grows with its successes and
+//! shrinks with its failures, so a dead subscriber never occupies many permits.
 
-/// Limit of attempts at once: one more after each success, half after each failure.
+/// Limit of concurrent attempts: one more after each success, half after each failure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SlowStart {
     limit: usize,

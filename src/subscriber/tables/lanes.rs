@@ -1,4 +1,11 @@
-//! Rows of stopped lanes: lanes whose first record waits for a retry.
+//! Rows of lanes, which let the cursor pass records that are not settled yet.
+//!
+//! | lane | purpose of its row |
+//! |---|---|
+//! | stopped | its first record waits for a retry |
+//! | halted | its dead letter has to be delivered or discarded first |
+//! | in delivery | its first record was read before the last checkpoint and is not settled |
+//! | finished, ahead of the reader | the reader must not deliver its settled records again |
 //!
 //! ```text
 //! key    3 | subscriber | 1, kind, id of the entity; or 2, position u64 of a single record
@@ -131,7 +138,7 @@ fn decode_lane_key(key: &RowKey) -> Option<LaneKey> {
 }
 
 impl DeliveryTables {
-    /// Returns the stopped lanes of `subscriber`, with their waits as of `now`.
+    /// Returns the stored lanes of `subscriber`, with their waits as of `now`.
     pub(in crate::subscriber) fn lane_rows(
         &self,
         subscriber: &SubscriberId,

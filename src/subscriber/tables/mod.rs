@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | 1 | – | cursor of the dispatcher: position u64 |
 //! | 2 | subscriber | read state: 0 live, or 1 and the subscriber's own cursor u64 |
-//! | 3 | subscriber, lane | stopped lane: see `lanes` |
+//! | 3 | subscriber, lane | lane: see `lanes` |
 //! | 4 | id u64, or 0 u64 | dead letter, or the next free id |
 //! | 5 | job u64, or 0 u64 | job, or the next free id |
 //! | 5 | job u64, subscriber | progress of the job at that subscriber |

@@ -70,9 +70,12 @@ impl Terminal {
             .next()
             .expect("an address")
             .trim();
+        // Long loops show a reader a running node; a few rounds prove the command.
         let script = blocks
             .join("\n")
-            .replace("cargo run --release -- ", "hookyard ");
+            .replace("cargo run --release -- ", "hookyard ")
+            .replace("$(seq 200)", "1 2 3 4")
+            .replace("; sleep 1;", ";");
         let ends = |line: &&str| {
             !["hookyard serve", "hookyard listen"]
                 .iter()
