@@ -89,7 +89,7 @@ impl EnrichmentClient {
             Ok(response) => {
                 let status = response.status().as_u16();
                 (
-                    classify_response(response, call.step, now).await,
+                    classify_server_response(response, call.step, now).await,
                     Some(status),
                 )
             }
@@ -98,13 +98,13 @@ impl EnrichmentClient {
     }
 }
 
-async fn classify_response(
+async fn classify_server_response(
     response: Response,
     step: EnrichmentStep,
     now: Timestamp,
 ) -> ServerCallOutcome {
     let status = response.status();
-    match classify_status(status) {
+    match classify_server_status(status) {
         // The reply's answer has no content that is needed.
         ServerStatusClass::Good if step == EnrichmentStep::Reply => {
             ServerCallOutcome::Good(Vec::new())
@@ -131,7 +131,7 @@ enum ServerStatusClass {
 
 /// Classifies a status: 2xx is good, and 408, 425, 429 and 5xx are transient. Redirects are
 /// refused.
-fn classify_status(status: StatusCode) -> ServerStatusClass {
+fn classify_server_status(status: StatusCode) -> ServerStatusClass {
     match status.as_u16() {
         200..300 => ServerStatusClass::Good,
         404 => ServerStatusClass::Missing,
@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn every_status_has_its_class() {
-        let class_of = |status| classify_status(StatusCode::from_u16(status).expect("a status"));
+        let class_of =
+            |status| classify_server_status(StatusCode::from_u16(status).expect("a status"));
         let table = [
             (ServerStatusClass::Good, &[200, 201, 204][..]),
             (ServerStatusClass::Missing, &[404]),
