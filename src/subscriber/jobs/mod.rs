@@ -705,7 +705,7 @@ impl JobRegistry {
     }
 
     /// Notes that a record of a job failed for good once more. The caller has renewed its dead
-    /// letter by [`DeadLetterStore::add`] before.
+    /// letter by [`DeadLetterStore::add`] before; the job's claim on it is released here.
     pub(crate) fn record_failed(&self, subscriber: &SubscriberId, tag: ReplayTag) {
         self.settle_record(subscriber, tag, JobRecordOutcome::Failed);
     }
@@ -721,9 +721,12 @@ impl JobRegistry {
             return;
         };
         let before = part.in_flight_bytes();
+        // A record that was put back stays with the job, which hands it out again.
         if !part.settle_position(tag.position, outcome) {
             return;
         }
+        self.dead_letters
+            .release_positions(subscriber, [tag.position], tag.job);
         self.budget.adjust_usage(before, part.in_flight_bytes());
         if part.needs_reading() {
             self.requests

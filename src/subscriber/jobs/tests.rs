@@ -6,6 +6,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::event::{EntityKey, Kind as EntityKind, Record};
 use crate::journal::{JournalLimits, JournalSubmission, RecordDraft, SledJournal, await_fence};
+use crate::subscriber::dead_letters::DiscardOutcome;
 use crate::subscriber::dead_letters::tests::{DeadLetterTestEnv, new_letter};
 use crate::subscription::FilterExpression;
 
@@ -475,6 +476,67 @@ async fn a_dead_letter_goes_when_it_is_delivered_and_is_renewed_when_it_fails() 
         .expect("reads")
         .expect("stays");
     assert_eq!(found.job, None, "no job holds it any more");
+}
+
+/// The failure of the replay had released the dead letter. It could be discarded, and the retry
+/// counted the record as delivered after a restart; or a third job delivered it too.
+#[tokio::test]
+async fn a_replay_that_fails_leaves_the_dead_letter_to_the_job_that_holds_it() {
+    let fixture = JobFixture::new(1).await;
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    let retry = fixture.jobs.retry_dead_letter(1).await.expect("taken on");
+    let replay = fixture.jobs.replay_events(ONE, None, None, Vec::new());
+    let replay = replay.await.expect("taken on");
+    let in_flight = fixture.take_replays(&ONE).await;
+    let holders: Vec<_> = in_flight.iter().map(|replay| replay.tag.job).collect();
+    assert_eq!(holders, [retry.id, replay.id]);
+
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    fixture.jobs.record_failed(&ONE, in_flight[1].tag);
+
+    let discarded = fixture.dead_letters.discard(1).await.expect("reads");
+    assert_eq!(discarded, DiscardOutcome::InJob(retry.id));
+    let third = fixture.jobs.retry_dead_letter(1).await.expect("joined");
+    assert_eq!(third.id, retry.id);
+    let fixture = fixture.restart().await;
+    assert_eq!(fixture.deliver_all(&ONE).await, [1]);
+    assert_eq!(
+        fixture.summary_of(retry.id),
+        ("completed", Some(1), delivered(1))
+    );
+}
+
+#[tokio::test]
+async fn a_job_whose_record_failed_again_releases_its_dead_letter() {
+    for is_settled_first in [false, true] {
+        let fixture = JobFixture::new(2).await;
+        fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+        fixture.dead_letters.add(&ONE, new_letter(2, "A"));
+        let all = DeadLetterFilter::default();
+        let job = fixture.jobs.retry_dead_letters(all).await;
+        let id = job.expect("taken on").id;
+        let in_flight = fixture.take_replays(&ONE).await;
+
+        if is_settled_first {
+            fixture.jobs.record_failed(&ONE, in_flight[0].tag);
+            fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+        } else {
+            fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+            fixture.jobs.record_failed(&ONE, in_flight[0].tag);
+        }
+
+        // The job goes on with the other record.
+        let holder_of = async |letter| {
+            let found = fixture.dead_letters.get(letter).await.expect("reads");
+            found.expect("stays").job
+        };
+        let holders = (holder_of(1).await, holder_of(2).await);
+        assert_eq!(
+            holders,
+            (None, Some(id)),
+            "settled first: {is_settled_first}"
+        );
+    }
 }
 
 #[tokio::test]
