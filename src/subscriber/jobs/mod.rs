@@ -641,7 +641,7 @@ impl JobRegistry {
             }
         }
 
-        self.add_broken_to_dead_letters(subscriber, part, broken);
+        self.add_broken_to_dead_letters(subscriber, (id, is_letters), part, broken);
         for position in unwanted {
             // A dead letter that another job holds is settled by that job: if it vanished, the
             // other job would count it as delivered.
@@ -669,14 +669,23 @@ impl JobRegistry {
     }
 
     /// Renews the dead letters of records on which the subscription's filter fails: without its
-    /// decision they must neither be delivered nor dropped.
+    /// decision they must neither be delivered nor dropped. A job over dead letters (`is_letters`)
+    /// skips those that another job holds and those that were removed during the read.
     fn add_broken_to_dead_letters(
         &self,
         subscriber: &SubscriberId,
+        (job, is_letters): (u64, bool),
         part: &mut JobPart,
         broken: Vec<(OutboundRecord, String)>,
     ) {
         for (item, detail) in broken {
+            let position = item.position;
+            let claim = || self.dead_letters.claim_for_job(subscriber, position, job);
+            if is_letters && claim().is_err() {
+                part.count_settled(JobRecordOutcome::Skipped);
+                continue;
+            }
+
             let failure = AttemptFailure {
                 status: None,
                 code: "filter_failed",
@@ -691,6 +700,8 @@ impl JobRegistry {
                 is_halting: false,
             };
             self.dead_letters.add(subscriber, new_letter);
+            self.dead_letters
+                .release_positions(subscriber, [position], job);
             part.count_settled(JobRecordOutcome::Failed);
         }
     }

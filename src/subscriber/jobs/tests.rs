@@ -718,6 +718,54 @@ async fn a_filter_that_was_repaired_decides_again_about_what_it_failed_at() {
     );
 }
 
+/// A job had renewed the dead letter of a record that another job was delivering.
+#[tokio::test]
+async fn a_filter_that_fails_renews_no_dead_letter_that_another_job_holds() {
+    let fixture = JobFixture::new(2).await;
+    let broken = |position| NewDeadLetter {
+        reason: GiveUpReason::Expression,
+        ..new_letter(position, "A")
+    };
+    fixture.dead_letters.add(&ONE, broken(1));
+    fixture.dead_letters.add(&ONE, broken(2));
+    let holder = fixture.jobs.retry_dead_letter(1).await.expect("taken on");
+    let all = DeadLetterFilter::default();
+    let other = fixture.jobs.retry_dead_letters(all).await;
+    let other = other.expect("taken on").id;
+
+    let filter = FilterExpression::compile("data.amount > 1").expect("an expression");
+    let interest = SubscriberInterest {
+        filter: Some(filter),
+        ..everything()
+    };
+    let replays = fixture.jobs.take_replays(&ONE, &interest).await;
+    let handed_out: Vec<_> = replays.expect("reads").iter().map(|r| r.tag.job).collect();
+
+    assert_eq!(handed_out, [holder.id]);
+    let counts = JobCounts {
+        delivered: 0,
+        failed: 1,
+        skipped: 1,
+    };
+    assert_eq!(fixture.summary_of(other), ("completed", Some(2), counts));
+    let mut found = Vec::new();
+    for letter in [1, 2] {
+        let listed = fixture.dead_letters.get(letter).await.expect("reads");
+        let ListedDeadLetter { letter, job } = listed.expect("stays");
+        let DeadLetterSubject::Event(delivery) = letter.subject else {
+            panic!("a dead letter of one record")
+        };
+        found.push((job, delivery.code));
+    }
+    assert_eq!(
+        found,
+        [
+            (Some(holder.id), "status".to_owned()),
+            (None, "filter_failed".to_owned())
+        ]
+    );
+}
+
 #[tokio::test]
 async fn what_was_dropped_can_be_delivered_after_all() {
     let fixture = JobFixture::new(10).await;
