@@ -300,7 +300,6 @@ impl JobRegistry {
         if unfinished >= self.max {
             return Err(JobError::TooMany(unfinished));
         }
-        self.evict_finished(&mut table);
 
         let id = table.next_id;
         let job = RecoveryJob {
@@ -314,14 +313,25 @@ impl JobRegistry {
             ended: JobCounts::default(),
             parts,
         };
-        for (subscriber, part) in &job.parts {
-            match claim_letters(&self.dead_letters, &job, subscriber, part) {
-                Ok(()) => {}
-                Err(Some(earlier)) => return Ok(earlier),
-                // Removed since it was read. A job that never held the dead letter must not wait
-                // for it: after a restart the job would count it as delivered.
-                Err(None) => return Err(JobError::NoDeadLetter),
+        let mut claims = job
+            .parts
+            .iter()
+            .map(|(subscriber, part)| claim_letters(&self.dead_letters, &job, subscriber, part));
+        if let Err(holder) = claims.try_for_each(std::convert::identity) {
+            // The next job gets the same id and must not inherit these claims.
+            for (subscriber, part) in &job.parts {
+                self.dead_letters
+                    .release_positions(subscriber, part.unsettled(), id);
+                self.dead_letters.release_ranges(subscriber, id);
             }
+            // A dead letter without a holder was removed since it was read. A job that never held
+            // it must not wait for it: after a restart the job would count it as delivered.
+            return holder.ok_or(JobError::NoDeadLetter);
+        }
+
+        // Only a job that is taken on displaces an earlier one.
+        self.evict_finished(&mut table);
+        for (subscriber, part) in &job.parts {
             self.checkpoints
                 .put(job_part_key(id, subscriber), encode_job_part(part, now));
             self.requests

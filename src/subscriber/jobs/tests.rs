@@ -106,6 +106,17 @@ impl JobFixture {
         }
     }
 
+    /// Registers a job over dead letters with `part` as its only part.
+    fn register_retry(&self, part: JobPart) -> Result<u64, JobError> {
+        let scope = JobScope::Letters {
+            filter: DeadLetterFilter::default(),
+            before: self.dead_letters.next_id(),
+        };
+        let parts = BTreeMap::from([(ONE, part)]);
+        self.jobs
+            .register_job(JobKind::Retry, Some(ONE), scope, parts)
+    }
+
     fn summary_of(&self, id: u64) -> (&'static str, Option<u64>, JobCounts) {
         let job = self.jobs.get(id).expect("is there");
         (job.state.as_str(), job.total_records(), job.total_counts())
@@ -867,6 +878,52 @@ async fn there_are_only_so_many_jobs_and_the_oldest_that_are_over_go() {
     assert_eq!((newest, numbers(&fixture)), (4, vec![4, 3, 2]));
     let fixture = fixture.restart().await;
     assert_eq!(numbers(&fixture), [4, 3, 2]);
+}
+
+/// A request that joined an earlier job, or found no dead letter, had removed the oldest job.
+#[tokio::test]
+async fn a_job_that_is_not_taken_on_displaces_no_other() {
+    let fixture = JobFixture::new(2).await;
+    for _ in 0..2 {
+        let replay = fixture.jobs.replay_events(ONE, None, None, Vec::new());
+        replay.await.expect("taken on");
+        fixture.deliver_all(&ONE).await;
+    }
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    let holder = fixture.jobs.retry_dead_letter(1).await.expect("taken on");
+
+    let joined = fixture.jobs.retry_dead_letter(1).await.expect("joined");
+    let missing = fixture.register_retry(JobPart::for_record(Position::new(2)));
+
+    assert_eq!(joined.id, holder.id);
+    assert!(matches!(missing, Err(JobError::NoDeadLetter)));
+    let kept = fixture.jobs.list_jobs(|_| true);
+    let kept: Vec<_> = kept.iter().map(|job| job.id).collect();
+    assert_eq!(kept, [3, 2, 1]);
+}
+
+/// The claims had stayed under an id that the next job was given.
+#[tokio::test]
+async fn a_job_that_is_not_taken_on_leaves_no_claim() {
+    let fixture = JobFixture::new(4).await;
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    fixture.dead_letters.add(&ONE, new_letter(2, "A"));
+    let holder = fixture.jobs.retry_dead_letter(2).await.expect("taken on");
+    let waiting_at = |positions: [u64; 2]| {
+        let end = Position::new(5);
+        let positions = positions.map(Position::new);
+        JobPart::from_store((end, end), positions, JobCounts::default(), Some(2))
+    };
+
+    let joined = fixture.register_retry(waiting_at([1, 2]));
+    assert_eq!(joined.expect("joined"), holder.id);
+    let left = fixture.dead_letters.get(1).await.expect("reads");
+    assert_eq!(left.expect("stays").job, None);
+
+    let missing = fixture.register_retry(waiting_at([1, 4]));
+    assert!(matches!(missing, Err(JobError::NoDeadLetter)));
+    let left = fixture.dead_letters.get(1).await.expect("reads");
+    assert_eq!(left.expect("stays").job, None);
 }
 
 #[tokio::test]
