@@ -332,6 +332,26 @@ async fn a_record_whose_dead_letter_went_before_the_crash_counts_as_delivered() 
     assert_eq!(fixture.dead_letters.count(&ONE), 0);
 }
 
+#[tokio::test]
+async fn a_dead_letter_that_is_discarded_before_its_job_reaches_it_is_not_counted() {
+    let fixture = JobFixture::new(2).await;
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    fixture.dead_letters.add(&ONE, new_letter(2, "A"));
+    let all = DeadLetterFilter::default();
+    let job = fixture.jobs.retry_dead_letters(all).await;
+    let job = job.expect("taken on");
+    assert_eq!(job.total_records(), Some(2));
+
+    let discarded = fixture.dead_letters.discard(1).await.expect("writes");
+    assert_eq!(discarded, DiscardOutcome::Gone);
+
+    assert_eq!(fixture.deliver_all(&ONE).await, [2]);
+    assert_eq!(
+        fixture.summary_of(job.id),
+        ("completed", Some(1), delivered(1))
+    );
+}
+
 /// The dead letter is renewed with another cause, so it is not gone. The job had kept its claim on
 /// it for ever.
 #[tokio::test]
