@@ -10,8 +10,13 @@
 //! With this order, a crash at any point repeats at most the deliveries since the last checkpoint,
 //! and loses none: no cursor passes a record before every pending delivery of it has a row on the
 //! disk. No job counts a record as settled on the disk while the record's dead letter is still
-//! there, or the job would never come back to that dead letter. A job that finds its dead letter
-//! gone after a crash counts the record as delivered.
+//! there, or the job would never come back to that dead letter.
+//!
+//! A job that finds its dead letter gone after a crash counts the record as delivered if its row on
+//! the disk holds the position as unsettled. A position that the row had not reached is not counted
+//! at all, so the counts of a completed job may be short of the number expected at its start. The
+//! difference is not counted as delivered: a dead letter that was discarded, or that another job
+//! settled, before the job reached it is missing in the same way.
 
 use std::collections::BTreeMap;
 

@@ -79,7 +79,8 @@ pub(super) struct DeadLetterIndex {
 }
 
 impl DeadLetterIndex {
-    pub(super) fn add(&mut self, letter: &DeadLetter) {
+    /// Adds the entry of `letter`, which `job` holds, and replaces an earlier entry.
+    pub(super) fn add(&mut self, letter: &DeadLetter, job: Option<u64>) {
         self.next_id = self.next_id.max(letter.id + 1);
         let dead_letters = self.subscriber_mut(&letter.subscriber);
         let (id, cause, at) = (letter.id, letter.cause, letter.at);
@@ -92,7 +93,7 @@ impl DeadLetterIndex {
                     cause,
                     at,
                     attempts: delivery.attempts,
-                    job: None,
+                    job,
                     halted_entity,
                 };
                 dead_letters.add(delivery.position, entry);
@@ -105,7 +106,7 @@ impl DeadLetterIndex {
                     first: *first,
                     last: *last,
                     count: *count,
-                    job: None,
+                    job,
                 };
                 dead_letters.ranges.insert(id, range);
             }

@@ -130,7 +130,7 @@ impl DeadLetterStore {
             next_id: tables.next_id(TableTag::DeadLetter)?,
             ..DeadLetterIndex::default()
         };
-        for_each_letter(&tables, |letter| index.add(&letter))?;
+        for_each_letter(&tables, |letter| index.add(&letter, None))?;
         Ok(Arc::new(Self {
             index: Mutex::new(index),
             tables,
@@ -143,7 +143,7 @@ impl DeadLetterStore {
     }
 
     /// Adds a dead letter of `subscriber` and returns its id. If the record has a dead letter
-    /// already, that one is renewed and keeps its id and time.
+    /// already, that one is renewed and keeps its id, its time and the job that holds it.
     pub fn add(&self, subscriber: &SubscriberId, new_letter: NewDeadLetter) -> u64 {
         let now = self.clock.wall();
         let (position, cause) = (
@@ -157,6 +157,8 @@ impl DeadLetterStore {
             None => (self.allocate_id(&mut index), now, 0),
         };
 
+        // The failure may be of another job: the holder releases its claim when it settles the record.
+        let job = earlier.as_ref().and_then(|entry| entry.job);
         let mut delivery = new_letter.into_failed_delivery(attempts, now);
         // A lane stays halted by a dead letter that failed again.
         delivery.is_halting |= earlier.is_some_and(|entry| entry.halted_entity.is_some());
@@ -167,7 +169,7 @@ impl DeadLetterStore {
             at,
             subject: DeadLetterSubject::Event(Box::new(delivery)),
         };
-        self.store_row(&mut index, &letter);
+        self.store_row(&mut index, &letter, job);
         id
     }
 
@@ -218,7 +220,7 @@ impl DeadLetterStore {
                 count: range.count,
             },
         };
-        self.store_row(&mut index, &letter);
+        self.store_row(&mut index, &letter, None);
         letter.id
     }
 
@@ -570,8 +572,8 @@ impl DeadLetterStore {
         }
     }
 
-    fn store_row(&self, index: &mut DeadLetterIndex, letter: &DeadLetter) {
-        index.add(letter);
+    fn store_row(&self, index: &mut DeadLetterIndex, letter: &DeadLetter, job: Option<u64>) {
+        index.add(letter, job);
         self.checkpoints
             .put(dead_letter_key(letter.id), encode_dead_letter(letter));
     }

@@ -282,6 +282,28 @@ async fn a_record_that_fails_again_renews_its_dead_letter() {
     assert_eq!(letters.count(&ONE), 1);
 }
 
+/// The renewal had dropped the claim: the dead letter could be discarded under its job.
+#[tokio::test]
+async fn a_dead_letter_that_is_renewed_stays_with_the_job_that_holds_it() {
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(100);
+    let id = letters.add(&ONE, new_letter(1, "A"));
+    let position = Position::new(1);
+    letters
+        .claim_for_job(&ONE, position, 7)
+        .expect("no job holds it");
+
+    letters.add(&ONE, new_letter(1, "A"));
+
+    assert_eq!(letters.claim_for_job(&ONE, position, 8), Err(Some(7)));
+    assert_eq!(
+        letters.discard(id).await.expect("reads"),
+        DiscardOutcome::InJob(7)
+    );
+    letters.release_positions(&ONE, [position], 7);
+    assert_eq!(letters.claim_for_job(&ONE, position, 8), Ok(id));
+}
+
 #[tokio::test]
 async fn a_number_is_never_used_again_not_even_after_a_restart() {
     let env = DeadLetterTestEnv::new();

@@ -7,9 +7,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::retry_after::RETRY_AFTER_MAX;
 use crate::subscriber::AttemptFailure;
 use crate::subscriber::delivery_policy::RetryPolicy;
+
+/// Longest pause that a failed attempt can ask for: 24 h, the longest `router.quarantine_s`. An
+/// automatic reply waits for the rest of a quarantine, which is no `Retry-After` header; the parser
+/// of that header has a lower maximum.
+const REQUESTED_PAUSE_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// Reason for which a delivery becomes a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +38,7 @@ pub(super) enum RetryDecision {
 }
 
 /// Decides after the failure of the `attempts`-th attempt, at the counted time `counted` since the
-/// first one began. `retry_after` is the shortest pause that the subscriber asked for; `draw`, from
+/// first one began. `retry_after` is the shortest pause that the attempt asked for; `draw`, from
 /// 0 to 1, is the random draw of the jitter.
 pub(super) fn decide_retry(
     retries: &RetryPolicy,
@@ -58,7 +62,7 @@ pub(super) fn decide_retry(
     // never to an earlier time.
     let least = retry_after
         .unwrap_or_default()
-        .min(RETRY_AFTER_MAX)
+        .min(REQUESTED_PAUSE_MAX)
         .mul_f64(1.0 + retries.jitter * draw);
     // The last attempt is made when the time is over, even if its pause would be longer.
     RetryDecision::RetryAfter(pause.max(least).min(left))
@@ -238,8 +242,15 @@ mod tests {
         let asked = decide_retry(&patient, 1, Duration::ZERO, Some(Duration::MAX), 0.5);
         assert_eq!(
             asked,
-            RetryDecision::RetryAfter(RETRY_AFTER_MAX),
+            RetryDecision::RetryAfter(REQUESTED_PAUSE_MAX),
             "a slip of its clock"
+        );
+        // The pause was cut to 1 h, so an automatic reply used its attempts up in the quarantine.
+        let quarantine = Some(seconds(20 * 3_600));
+        assert_eq!(
+            decide_retry(&patient, 1, Duration::ZERO, quarantine, 0.5),
+            again(20 * 3_600),
+            "the rest of a quarantine is longer than any Retry-After"
         );
         let none = RetryPolicy {
             schedule: [].into(),

@@ -300,7 +300,6 @@ impl JobRegistry {
         if unfinished >= self.max {
             return Err(JobError::TooMany(unfinished));
         }
-        self.evict_finished(&mut table);
 
         let id = table.next_id;
         let job = RecoveryJob {
@@ -314,14 +313,25 @@ impl JobRegistry {
             ended: JobCounts::default(),
             parts,
         };
-        for (subscriber, part) in &job.parts {
-            match claim_letters(&self.dead_letters, &job, subscriber, part) {
-                Ok(()) => {}
-                Err(Some(earlier)) => return Ok(earlier),
-                // Removed since it was read. A job that never held the dead letter must not wait
-                // for it: after a restart the job would count it as delivered.
-                Err(None) => return Err(JobError::NoDeadLetter),
+        let mut claims = job
+            .parts
+            .iter()
+            .map(|(subscriber, part)| claim_letters(&self.dead_letters, &job, subscriber, part));
+        if let Err(holder) = claims.try_for_each(std::convert::identity) {
+            // The next job gets the same id and must not inherit these claims.
+            for (subscriber, part) in &job.parts {
+                self.dead_letters
+                    .release_positions(subscriber, part.unsettled(), id);
+                self.dead_letters.release_ranges(subscriber, id);
             }
+            // A dead letter without a holder was removed since it was read. A job that never held
+            // it must not wait for it: after a restart the job would count it as delivered.
+            return holder.ok_or(JobError::NoDeadLetter);
+        }
+
+        // Only a job that is taken on displaces an earlier one.
+        self.evict_finished(&mut table);
+        for (subscriber, part) in &job.parts {
             self.checkpoints
                 .put(job_part_key(id, subscriber), encode_job_part(part, now));
             self.requests
@@ -641,7 +651,7 @@ impl JobRegistry {
             }
         }
 
-        self.add_broken_to_dead_letters(subscriber, part, broken);
+        self.add_broken_to_dead_letters(subscriber, (id, is_letters), part, broken);
         for position in unwanted {
             // A dead letter that another job holds is settled by that job: if it vanished, the
             // other job would count it as delivered.
@@ -669,14 +679,23 @@ impl JobRegistry {
     }
 
     /// Renews the dead letters of records on which the subscription's filter fails: without its
-    /// decision they must neither be delivered nor dropped.
+    /// decision they must neither be delivered nor dropped. A job over dead letters (`is_letters`)
+    /// skips those that another job holds and those that were removed during the read.
     fn add_broken_to_dead_letters(
         &self,
         subscriber: &SubscriberId,
+        (job, is_letters): (u64, bool),
         part: &mut JobPart,
         broken: Vec<(OutboundRecord, String)>,
     ) {
         for (item, detail) in broken {
+            let position = item.position;
+            let claim = || self.dead_letters.claim_for_job(subscriber, position, job);
+            if is_letters && claim().is_err() {
+                part.count_settled(JobRecordOutcome::Skipped);
+                continue;
+            }
+
             let failure = AttemptFailure {
                 status: None,
                 code: "filter_failed",
@@ -691,6 +710,8 @@ impl JobRegistry {
                 is_halting: false,
             };
             self.dead_letters.add(subscriber, new_letter);
+            self.dead_letters
+                .release_positions(subscriber, [position], job);
             part.count_settled(JobRecordOutcome::Failed);
         }
     }
@@ -705,7 +726,7 @@ impl JobRegistry {
     }
 
     /// Notes that a record of a job failed for good once more. The caller has renewed its dead
-    /// letter by [`DeadLetterStore::add`] before.
+    /// letter by [`DeadLetterStore::add`] before; the job's claim on it is released here.
     pub(crate) fn record_failed(&self, subscriber: &SubscriberId, tag: ReplayTag) {
         self.settle_record(subscriber, tag, JobRecordOutcome::Failed);
     }
@@ -721,9 +742,12 @@ impl JobRegistry {
             return;
         };
         let before = part.in_flight_bytes();
+        // A record that was put back stays with the job, which hands it out again.
         if !part.settle_position(tag.position, outcome) {
             return;
         }
+        self.dead_letters
+            .release_positions(subscriber, [tag.position], tag.job);
         self.budget.adjust_usage(before, part.in_flight_bytes());
         if part.needs_reading() {
             self.requests

@@ -6,6 +6,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::event::{EntityKey, Kind as EntityKind, Record};
 use crate::journal::{JournalLimits, JournalSubmission, RecordDraft, SledJournal, await_fence};
+use crate::subscriber::dead_letters::DiscardOutcome;
 use crate::subscriber::dead_letters::tests::{DeadLetterTestEnv, new_letter};
 use crate::subscription::FilterExpression;
 
@@ -103,6 +104,17 @@ impl JobFixture {
                 self.jobs.record_delivered(subscriber, tag);
             }
         }
+    }
+
+    /// Registers a job over dead letters with `part` as its only part.
+    fn register_retry(&self, part: JobPart) -> Result<u64, JobError> {
+        let scope = JobScope::Letters {
+            filter: DeadLetterFilter::default(),
+            before: self.dead_letters.next_id(),
+        };
+        let parts = BTreeMap::from([(ONE, part)]);
+        self.jobs
+            .register_job(JobKind::Retry, Some(ONE), scope, parts)
     }
 
     fn summary_of(&self, id: u64) -> (&'static str, Option<u64>, JobCounts) {
@@ -320,6 +332,26 @@ async fn a_record_whose_dead_letter_went_before_the_crash_counts_as_delivered() 
     assert_eq!(fixture.dead_letters.count(&ONE), 0);
 }
 
+#[tokio::test]
+async fn a_dead_letter_that_is_discarded_before_its_job_reaches_it_is_not_counted() {
+    let fixture = JobFixture::new(2).await;
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    fixture.dead_letters.add(&ONE, new_letter(2, "A"));
+    let all = DeadLetterFilter::default();
+    let job = fixture.jobs.retry_dead_letters(all).await;
+    let job = job.expect("taken on");
+    assert_eq!(job.total_records(), Some(2));
+
+    let discarded = fixture.dead_letters.discard(1).await.expect("writes");
+    assert_eq!(discarded, DiscardOutcome::Gone);
+
+    assert_eq!(fixture.deliver_all(&ONE).await, [2]);
+    assert_eq!(
+        fixture.summary_of(job.id),
+        ("completed", Some(1), delivered(1))
+    );
+}
+
 /// The dead letter is renewed with another cause, so it is not gone. The job had kept its claim on
 /// it for ever.
 #[tokio::test]
@@ -475,6 +507,67 @@ async fn a_dead_letter_goes_when_it_is_delivered_and_is_renewed_when_it_fails() 
         .expect("reads")
         .expect("stays");
     assert_eq!(found.job, None, "no job holds it any more");
+}
+
+/// The failure of the replay had released the dead letter. It could be discarded, and the retry
+/// counted the record as delivered after a restart; or a third job delivered it too.
+#[tokio::test]
+async fn a_replay_that_fails_leaves_the_dead_letter_to_the_job_that_holds_it() {
+    let fixture = JobFixture::new(1).await;
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    let retry = fixture.jobs.retry_dead_letter(1).await.expect("taken on");
+    let replay = fixture.jobs.replay_events(ONE, None, None, Vec::new());
+    let replay = replay.await.expect("taken on");
+    let in_flight = fixture.take_replays(&ONE).await;
+    let holders: Vec<_> = in_flight.iter().map(|replay| replay.tag.job).collect();
+    assert_eq!(holders, [retry.id, replay.id]);
+
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    fixture.jobs.record_failed(&ONE, in_flight[1].tag);
+
+    let discarded = fixture.dead_letters.discard(1).await.expect("reads");
+    assert_eq!(discarded, DiscardOutcome::InJob(retry.id));
+    let third = fixture.jobs.retry_dead_letter(1).await.expect("joined");
+    assert_eq!(third.id, retry.id);
+    let fixture = fixture.restart().await;
+    assert_eq!(fixture.deliver_all(&ONE).await, [1]);
+    assert_eq!(
+        fixture.summary_of(retry.id),
+        ("completed", Some(1), delivered(1))
+    );
+}
+
+#[tokio::test]
+async fn a_job_whose_record_failed_again_releases_its_dead_letter() {
+    for is_settled_first in [false, true] {
+        let fixture = JobFixture::new(2).await;
+        fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+        fixture.dead_letters.add(&ONE, new_letter(2, "A"));
+        let all = DeadLetterFilter::default();
+        let job = fixture.jobs.retry_dead_letters(all).await;
+        let id = job.expect("taken on").id;
+        let in_flight = fixture.take_replays(&ONE).await;
+
+        if is_settled_first {
+            fixture.jobs.record_failed(&ONE, in_flight[0].tag);
+            fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+        } else {
+            fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+            fixture.jobs.record_failed(&ONE, in_flight[0].tag);
+        }
+
+        // The job goes on with the other record.
+        let holder_of = async |letter| {
+            let found = fixture.dead_letters.get(letter).await.expect("reads");
+            found.expect("stays").job
+        };
+        let holders = (holder_of(1).await, holder_of(2).await);
+        assert_eq!(
+            holders,
+            (None, Some(id)),
+            "settled first: {is_settled_first}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -656,6 +749,54 @@ async fn a_filter_that_was_repaired_decides_again_about_what_it_failed_at() {
     );
 }
 
+/// A job had renewed the dead letter of a record that another job was delivering.
+#[tokio::test]
+async fn a_filter_that_fails_renews_no_dead_letter_that_another_job_holds() {
+    let fixture = JobFixture::new(2).await;
+    let broken = |position| NewDeadLetter {
+        reason: GiveUpReason::Expression,
+        ..new_letter(position, "A")
+    };
+    fixture.dead_letters.add(&ONE, broken(1));
+    fixture.dead_letters.add(&ONE, broken(2));
+    let holder = fixture.jobs.retry_dead_letter(1).await.expect("taken on");
+    let all = DeadLetterFilter::default();
+    let other = fixture.jobs.retry_dead_letters(all).await;
+    let other = other.expect("taken on").id;
+
+    let filter = FilterExpression::compile("data.amount > 1").expect("an expression");
+    let interest = SubscriberInterest {
+        filter: Some(filter),
+        ..everything()
+    };
+    let replays = fixture.jobs.take_replays(&ONE, &interest).await;
+    let handed_out: Vec<_> = replays.expect("reads").iter().map(|r| r.tag.job).collect();
+
+    assert_eq!(handed_out, [holder.id]);
+    let counts = JobCounts {
+        delivered: 0,
+        failed: 1,
+        skipped: 1,
+    };
+    assert_eq!(fixture.summary_of(other), ("completed", Some(2), counts));
+    let mut found = Vec::new();
+    for letter in [1, 2] {
+        let listed = fixture.dead_letters.get(letter).await.expect("reads");
+        let ListedDeadLetter { letter, job } = listed.expect("stays");
+        let DeadLetterSubject::Event(delivery) = letter.subject else {
+            panic!("a dead letter of one record")
+        };
+        found.push((job, delivery.code));
+    }
+    assert_eq!(
+        found,
+        [
+            (Some(holder.id), "status".to_owned()),
+            (None, "filter_failed".to_owned())
+        ]
+    );
+}
+
 #[tokio::test]
 async fn what_was_dropped_can_be_delivered_after_all() {
     let fixture = JobFixture::new(10).await;
@@ -757,6 +898,52 @@ async fn there_are_only_so_many_jobs_and_the_oldest_that_are_over_go() {
     assert_eq!((newest, numbers(&fixture)), (4, vec![4, 3, 2]));
     let fixture = fixture.restart().await;
     assert_eq!(numbers(&fixture), [4, 3, 2]);
+}
+
+/// A request that joined an earlier job, or found no dead letter, had removed the oldest job.
+#[tokio::test]
+async fn a_job_that_is_not_taken_on_displaces_no_other() {
+    let fixture = JobFixture::new(2).await;
+    for _ in 0..2 {
+        let replay = fixture.jobs.replay_events(ONE, None, None, Vec::new());
+        replay.await.expect("taken on");
+        fixture.deliver_all(&ONE).await;
+    }
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    let holder = fixture.jobs.retry_dead_letter(1).await.expect("taken on");
+
+    let joined = fixture.jobs.retry_dead_letter(1).await.expect("joined");
+    let missing = fixture.register_retry(JobPart::for_record(Position::new(2)));
+
+    assert_eq!(joined.id, holder.id);
+    assert!(matches!(missing, Err(JobError::NoDeadLetter)));
+    let kept = fixture.jobs.list_jobs(|_| true);
+    let kept: Vec<_> = kept.iter().map(|job| job.id).collect();
+    assert_eq!(kept, [3, 2, 1]);
+}
+
+/// The claims had stayed under an id that the next job was given.
+#[tokio::test]
+async fn a_job_that_is_not_taken_on_leaves_no_claim() {
+    let fixture = JobFixture::new(4).await;
+    fixture.dead_letters.add(&ONE, new_letter(1, "A"));
+    fixture.dead_letters.add(&ONE, new_letter(2, "A"));
+    let holder = fixture.jobs.retry_dead_letter(2).await.expect("taken on");
+    let waiting_at = |positions: [u64; 2]| {
+        let end = Position::new(5);
+        let positions = positions.map(Position::new);
+        JobPart::from_store((end, end), positions, JobCounts::default(), Some(2))
+    };
+
+    let joined = fixture.register_retry(waiting_at([1, 2]));
+    assert_eq!(joined.expect("joined"), holder.id);
+    let left = fixture.dead_letters.get(1).await.expect("reads");
+    assert_eq!(left.expect("stays").job, None);
+
+    let missing = fixture.register_retry(waiting_at([1, 4]));
+    assert!(matches!(missing, Err(JobError::NoDeadLetter)));
+    let left = fixture.dead_letters.get(1).await.expect("reads");
+    assert_eq!(left.expect("stays").job, None);
 }
 
 #[tokio::test]
