@@ -27,8 +27,8 @@ pub mod jobs;
 mod memory;
 mod outbound_record;
 mod reader;
-mod recovery;
-mod recovery_deps;
+mod redelivery;
+mod redelivery_deps;
 mod stage;
 mod stage_error;
 mod stage_requests;
@@ -65,7 +65,7 @@ use delivery_policy::DeliveryTarget;
 use dispatcher::{Dispatcher, DispatcherDeps, StatsQuery};
 use jobs::JobRegistry;
 use memory::DeliveryMemory;
-use recovery::RecoveryStores;
+use redelivery::RedeliveryStores;
 use stage::{AttemptFn, DeliveryStage, DeliveryStageDeps};
 use stage_requests::StageRequest;
 use subscriber_set::SubscriberSet;
@@ -73,7 +73,7 @@ use tables::{DeliveryTables, ReadState, SubscriberCounters};
 
 pub use attempt_failure::AttemptFailure;
 pub use outbound_record::OutboundRecord;
-pub(crate) use recovery_deps::RecoveryDeps;
+pub(crate) use redelivery_deps::RedeliveryDeps;
 pub use stage_error::DeliveryStageError;
 pub use subscriber_id::SubscriberId;
 pub use subscriber_stats::SubscriberStats;
@@ -109,7 +109,7 @@ const QUERIES_MAX: usize = 1_024;
 
 /// Handle of the delivery stage, which runs on a thread of its own.
 pub struct SubscriberRuntime {
-    recovery: RecoveryStores,
+    recovery: RedeliveryStores,
     attempt_sender: AttemptSender,
     queries: mpsc::Sender<StatsQuery>,
     /// Carries the patience for running attempts once the stage is to stop.
@@ -246,7 +246,7 @@ impl SubscriberRuntime {
 struct StoredDeliveryState {
     tables: DeliveryTables,
     checkpoints: Arc<CheckpointBuffer>,
-    recovery: RecoveryStores,
+    recovery: RedeliveryStores,
     cursor: Position,
     read_states: HashMap<SubscriberId, ReadState>,
     lane_owners: BTreeSet<SubscriberId>,
@@ -263,7 +263,7 @@ impl StoredDeliveryState {
         let tables = DeliveryTables::open(Arc::clone(store))?;
         let checkpoints = Arc::<CheckpointBuffer>::default();
         let recovery =
-            RecoveryStores::open(config, (journal, clock), tables.clone(), &checkpoints)?;
+            RedeliveryStores::open(config, (journal, clock), tables.clone(), &checkpoints)?;
 
         let journal_end = *journal.durable_end().borrow();
         let cursor = match tables.cursor()? {

@@ -23,7 +23,7 @@ use super::inbox::SubscriberInbox;
 use super::memory::DeliveryMemory;
 use super::outbound_record::OutboundRecord;
 use super::reader::DroppedRange;
-use super::recovery::RecoveryStores;
+use super::redelivery::RedeliveryStores;
 use super::stage_error::DeliveryStageError;
 use super::subscriber_id::SubscriberId;
 use super::subscriber_set::SubscriberSet;
@@ -52,7 +52,7 @@ pub(super) struct DeliveryStageDeps {
     pub(super) reads: ProjectionReader,
     pub(super) tables: DeliveryTables,
     pub(super) checkpoints: Arc<CheckpointBuffer>,
-    pub(super) recovery: RecoveryStores,
+    pub(super) recovery: RedeliveryStores,
     pub(super) call_log: Arc<CallLog>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) permits: Rc<AttemptPermits>,

@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::list::ListPage;
 use super::query::parse_number;
 use crate::entity::Rejection;
-use crate::subscriber::jobs::{JobError, JobState, RecoveryJob};
+use crate::subscriber::jobs::{JobError, JobState, RedeliveryJob};
 
 pub(super) mod redelivery;
 pub(super) mod spec;
@@ -77,7 +77,7 @@ fn parse_job_id(id: &str) -> Result<u64, ApiError> {
 }
 
 /// Builds the answer 202 for a job that was started.
-pub(super) fn accepted_job_response(job: &RecoveryJob) -> HttpResponse {
+pub(super) fn accepted_job_response(job: &RedeliveryJob) -> HttpResponse {
     answer::uncached_json(StatusCode::ACCEPTED, &JobView::new(job))
 }
 

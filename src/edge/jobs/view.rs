@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::event::Timestamp;
 use crate::subscriber::SubscriberId;
-use crate::subscriber::jobs::{JobState, RecoveryJob};
+use crate::subscriber::jobs::{JobState, RedeliveryJob};
 
 /// Redelivery job, as answers show it.
 #[derive(Serialize)]
@@ -25,7 +25,7 @@ pub(super) struct JobView<'a> {
 }
 
 impl<'a> JobView<'a> {
-    pub(super) fn new(job: &'a RecoveryJob) -> Self {
+    pub(super) fn new(job: &'a RedeliveryJob) -> Self {
         let counts = job.total_counts();
         Self {
             id: job.id,

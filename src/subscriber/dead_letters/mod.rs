@@ -35,7 +35,7 @@ use super::tables::dead_letters::{
     dead_letter_key, encode_dead_letter, encode_next_id, next_id_key,
 };
 use super::tables::{DeliveryTables, TableTag};
-use super::{RecoveryDeps, SubscriberId};
+use super::{RedeliveryDeps, SubscriberId};
 use crate::clock::Clock;
 use crate::event::{EntityKey, Position};
 use crate::journal::StoreWriteError;
@@ -93,7 +93,7 @@ pub enum DiscardOutcome {
 
 /// A dead letter that a job may claim and deliver again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RecoveryCandidate {
+pub(super) struct RedeliveryCandidate {
     pub(super) id: u64,
     pub(super) position: Position,
     pub(super) cause: DeadLetterCause,
@@ -123,7 +123,7 @@ impl DeadLetterStore {
     /// The store cannot be read.
     pub(crate) fn open(
         tables: DeliveryTables,
-        (checkpoints, requests, clock): RecoveryDeps,
+        (checkpoints, requests, clock): RedeliveryDeps,
         max: u64,
     ) -> Result<Arc<Self>, StoreWriteError> {
         let mut index = DeadLetterIndex {
@@ -375,7 +375,7 @@ impl DeadLetterStore {
         (from, end): (Position, Position),
         before: u64,
         limit: usize,
-    ) -> Vec<RecoveryCandidate> {
+    ) -> Vec<RedeliveryCandidate> {
         let index = self.lock();
         let Some(owned) = index.subscriber(subscriber).filter(|_| from < end) else {
             return Vec::new();
@@ -387,7 +387,7 @@ impl DeadLetterStore {
         older
             .take(limit)
             .map(
-                |(position, DeadLetterEntry { id, cause, .. })| RecoveryCandidate {
+                |(position, DeadLetterEntry { id, cause, .. })| RedeliveryCandidate {
                     id: *id,
                     position: *position,
                     cause: *cause,

@@ -57,7 +57,7 @@ impl DeadLetterTestEnv {
         Self::on(folder)
     }
 
-    pub(in crate::subscriber) fn recovery_deps(&self) -> RecoveryDeps {
+    pub(in crate::subscriber) fn recovery_deps(&self) -> RedeliveryDeps {
         (
             Arc::clone(&self.checkpoints),
             Arc::clone(&self.requests),

@@ -104,7 +104,7 @@ impl JobState {
 
 /// A request to deliver records again, and its progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecoveryJob {
+pub struct RedeliveryJob {
     /// Number of the job, from 1; never reused.
     pub id: u64,
     /// Kind of job that was requested.
@@ -125,7 +125,7 @@ pub struct RecoveryJob {
     pub(crate) parts: BTreeMap<SubscriberId, JobPart>,
 }
 
-impl RecoveryJob {
+impl RedeliveryJob {
     /// Counts of all records settled so far.
     #[must_use]
     pub fn total_counts(&self) -> JobCounts {

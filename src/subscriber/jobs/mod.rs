@@ -24,7 +24,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::spawn_blocking;
 
-pub use job::{JobKind, JobScope, JobState, RecoveryJob};
+pub use job::{JobKind, JobScope, JobState, RedeliveryJob};
 pub use part::{JobCounts, JobRecordOutcome, UNSETTLED_MAX};
 
 pub(crate) use part::JobPart;
@@ -32,14 +32,14 @@ pub(crate) use part::JobPart;
 use super::checkpoint::CheckpointBuffer;
 use super::dead_letters::{
     DeadLetterCause, DeadLetterFilter, DeadLetterReadError, DeadLetterStore, DeadLetterSubject,
-    ListedDeadLetter, NewDeadLetter, RecoveryCandidate,
+    ListedDeadLetter, NewDeadLetter, RedeliveryCandidate,
 };
 use super::delivery::{GiveUpReason, ReplayItem, ReplayTag};
 use super::stage_requests::{StageRequest, StageRequestQueue};
 use super::tables::dead_letters::{encode_next_id, next_id_key};
 use super::tables::jobs::{encode_job, encode_job_part, job_key, job_part_key};
 use super::tables::{DeliveryTables, TableTag};
-use super::{AttemptFailure, OutboundRecord, RecoveryDeps, SubscriberId};
+use super::{AttemptFailure, OutboundRecord, RedeliveryDeps, SubscriberId};
 use crate::clock::Clock;
 use crate::event::{Position, Timestamp};
 use crate::journal::{Journal, JournalReadError, StoreWriteError};
@@ -87,7 +87,7 @@ pub struct JobRegistry {
 
 #[derive(Debug, Default)]
 struct JobTable {
-    jobs: BTreeMap<u64, RecoveryJob>,
+    jobs: BTreeMap<u64, RedeliveryJob>,
     /// Id that the next job gets.
     next_id: u64,
 }
@@ -108,10 +108,10 @@ impl JobRegistry {
         tables: &DeliveryTables,
         dead_letters: Arc<DeadLetterStore>,
         journal: Arc<dyn Journal>,
-        (checkpoints, requests, clock): RecoveryDeps,
+        (checkpoints, requests, clock): RedeliveryDeps,
         (max, bytes_max): (usize, usize),
     ) -> Result<Arc<Self>, StoreWriteError> {
-        let jobs: BTreeMap<u64, RecoveryJob> = tables
+        let jobs: BTreeMap<u64, RedeliveryJob> = tables
             .jobs()?
             .into_iter()
             .map(|job| (job.id, job))
@@ -144,7 +144,7 @@ impl JobRegistry {
     ///
     /// # Errors
     /// There is no such dead letter, there are too many jobs, or the store fails.
-    pub async fn retry_dead_letter(&self, id: u64) -> Result<RecoveryJob, JobError> {
+    pub async fn retry_dead_letter(&self, id: u64) -> Result<RedeliveryJob, JobError> {
         let ListedDeadLetter { letter, .. } = self
             .dead_letters
             .get(id)
@@ -184,7 +184,7 @@ impl JobRegistry {
     pub async fn retry_dead_letters(
         &self,
         filter: DeadLetterFilter,
-    ) -> Result<RecoveryJob, JobError> {
+    ) -> Result<RedeliveryJob, JobError> {
         self.retry_matching(JobKind::Retry, filter).await
     }
 
@@ -198,7 +198,7 @@ impl JobRegistry {
         subscriber: SubscriberId,
         since: Option<Timestamp>,
         until: Option<Timestamp>,
-    ) -> Result<RecoveryJob, JobError> {
+    ) -> Result<RedeliveryJob, JobError> {
         let filter = DeadLetterFilter {
             subscriber: Some(subscriber),
             since,
@@ -212,7 +212,7 @@ impl JobRegistry {
         &self,
         kind: JobKind,
         filter: DeadLetterFilter,
-    ) -> Result<RecoveryJob, JobError> {
+    ) -> Result<RedeliveryJob, JobError> {
         // Dead letters that are added from now on are not part of the request.
         let before = self.dead_letters.next_id();
         let end = *self.journal.durable_end().borrow();
@@ -245,7 +245,7 @@ impl JobRegistry {
         since: Option<Timestamp>,
         until: Option<Timestamp>,
         patterns: Vec<Pattern>,
-    ) -> Result<RecoveryJob, JobError> {
+    ) -> Result<RedeliveryJob, JobError> {
         let journal = Arc::clone(&self.journal);
         let range = spawn_blocking(move || {
             let end = *journal.durable_end().borrow();
@@ -277,7 +277,7 @@ impl JobRegistry {
         subscriber: Option<SubscriberId>,
         scope: JobScope,
         parts: BTreeMap<SubscriberId, JobPart>,
-    ) -> Result<RecoveryJob, JobError> {
+    ) -> Result<RedeliveryJob, JobError> {
         let id = self.register_job(kind, subscriber, scope, parts)?;
         self.dead_letters.flush().await?;
         self.get(id).ok_or(JobError::NotFound)
@@ -302,7 +302,7 @@ impl JobRegistry {
         }
 
         let id = table.next_id;
-        let job = RecoveryJob {
+        let job = RedeliveryJob {
             id,
             kind,
             subscriber,
@@ -366,7 +366,7 @@ impl JobRegistry {
 
     /// Returns the jobs for which `passes` is true, newest first.
     #[must_use]
-    pub fn list_jobs(&self, passes: impl Fn(&RecoveryJob) -> bool) -> Vec<RecoveryJob> {
+    pub fn list_jobs(&self, passes: impl Fn(&RedeliveryJob) -> bool) -> Vec<RedeliveryJob> {
         self.lock()
             .jobs
             .values()
@@ -378,7 +378,7 @@ impl JobRegistry {
 
     /// Returns the job `id`, if there is one.
     #[must_use]
-    pub fn get(&self, id: u64) -> Option<RecoveryJob> {
+    pub fn get(&self, id: u64) -> Option<RedeliveryJob> {
         self.lock().jobs.get(&id).cloned()
     }
 
@@ -387,7 +387,7 @@ impl JobRegistry {
     ///
     /// # Errors
     /// There is no such job, it has ended, or the store fails.
-    pub async fn cancel(&self, id: u64) -> Result<RecoveryJob, JobError> {
+    pub async fn cancel(&self, id: u64) -> Result<RedeliveryJob, JobError> {
         let job = {
             let mut table = self.lock();
             let job = table.jobs.get_mut(&id).ok_or(JobError::NotFound)?;
@@ -477,7 +477,7 @@ impl JobRegistry {
 
     fn active_jobs_of(&self, subscriber: &SubscriberId) -> Vec<u64> {
         let is_active =
-            |job: &&RecoveryJob| !job.state.is_finished() && job.parts.contains_key(subscriber);
+            |job: &&RedeliveryJob| !job.state.is_finished() && job.parts.contains_key(subscriber);
         self.lock()
             .jobs
             .values()
@@ -547,7 +547,7 @@ impl JobRegistry {
         };
 
         let matches =
-            |found: &RecoveryCandidate| filter.cause.is_none_or(|cause| cause == found.cause);
+            |found: &RedeliveryCandidate| filter.cause.is_none_or(|cause| cause == found.cause);
         let matching = candidates.into_iter().filter(matches);
         (
             matching
@@ -807,7 +807,7 @@ impl JobRegistry {
     }
 
     /// Ends the part of `job` for `subscriber` and releases the dead letters it has not settled.
-    fn end_part(&self, job: &mut RecoveryJob, subscriber: &SubscriberId) {
+    fn end_part(&self, job: &mut RedeliveryJob, subscriber: &SubscriberId) {
         self.budget.adjust_usage(
             job.parts
                 .get(subscriber)
@@ -821,7 +821,7 @@ impl JobRegistry {
         self.checkpoints.remove(job_part_key(job.id, subscriber));
     }
 
-    fn finish_job(&self, job: &mut RecoveryJob, state: JobState) {
+    fn finish_job(&self, job: &mut RedeliveryJob, state: JobState) {
         job.state = state;
         job.updated_at = self.clock.wall();
         self.checkpoints.put(job_key(job.id), encode_job(job));
@@ -838,7 +838,7 @@ impl JobRegistry {
 /// The other job that holds one of them; `None` if one of them is gone. The rest is claimed.
 fn claim_letters(
     dead_letters: &DeadLetterStore,
-    job: &RecoveryJob,
+    job: &RedeliveryJob,
     subscriber: &SubscriberId,
     part: &JobPart,
 ) -> Result<(), Option<u64>> {

@@ -20,7 +20,7 @@ use crate::event::{Kind as EntityKind, Position, Timestamp};
 use crate::journal::StoreWriteError;
 use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterFilter};
-use crate::subscriber::jobs::{JobCounts, JobKind, JobPart, JobScope, JobState, RecoveryJob};
+use crate::subscriber::jobs::{JobCounts, JobKind, JobPart, JobScope, JobState, RedeliveryJob};
 use crate::subscription::Pattern;
 
 const FORMAT: u8 = 1;
@@ -29,7 +29,7 @@ const UNKNOWN_TOTAL: u64 = u64::MAX;
 /// JSON of a job; exactly one of `letters` and `records` is present. Times are microseconds since
 /// 1970. Members added later need a default.
 #[derive(Serialize, Deserialize)]
-struct RecoveryJobRow {
+struct RedeliveryJobRow {
     kind: String,
     subscriber: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,8 +66,8 @@ struct RecordWorkRow {
 
 impl DeliveryTables {
     /// Returns all jobs by ascending id. Parts of finished jobs, left by a crash, are skipped.
-    pub(in crate::subscriber) fn jobs(&self) -> Result<Vec<RecoveryJob>, StoreWriteError> {
-        let mut jobs: Vec<RecoveryJob> = Vec::new();
+    pub(in crate::subscriber) fn jobs(&self) -> Result<Vec<RedeliveryJob>, StoreWriteError> {
+        let mut jobs: Vec<RedeliveryJob> = Vec::new();
         for (key, value) in self.scan(&RowKey::from_tag(TableTag::Job), None, usize::MAX)? {
             let mut rest = RowDecoder::new(key.as_bytes());
             let id = rest
@@ -109,7 +109,7 @@ pub(in crate::subscriber) fn job_part_key(id: u64, subscriber: &SubscriberId) ->
 }
 
 /// Encodes a job without its parts.
-pub(in crate::subscriber) fn encode_job(job: &RecoveryJob) -> Vec<u8> {
+pub(in crate::subscriber) fn encode_job(job: &RedeliveryJob) -> Vec<u8> {
     let (letters, records) = match &job.scope {
         JobScope::Letters { filter, before } => {
             (Some(to_dead_letter_work_row(filter, *before)), None)
@@ -146,7 +146,7 @@ pub(in crate::subscriber) fn encode_job(job: &RecoveryJob) -> Vec<u8> {
         skipped,
     } = job.ended;
 
-    let stored = RecoveryJobRow {
+    let stored = RedeliveryJobRow {
         kind: job.kind.as_str().to_owned(),
         subscriber: job.subscriber.as_ref().map(ToString::to_string),
         letters,
@@ -178,11 +178,11 @@ fn to_dead_letter_work_row(filter: &DeadLetterFilter, before: u64) -> DeadLetter
     }
 }
 
-fn decode_job(id: u64, bytes: &[u8]) -> Option<RecoveryJob> {
+fn decode_job(id: u64, bytes: &[u8]) -> Option<RedeliveryJob> {
     let (&FORMAT, json) = bytes.split_first()? else {
         return None;
     };
-    let stored: RecoveryJobRow = serde_json::from_slice(json).ok()?;
+    let stored: RedeliveryJobRow = serde_json::from_slice(json).ok()?;
     let subscriber = match stored.subscriber {
         Some(text) => Some(SubscriberId::parse(&text)?),
         None => None,
@@ -215,7 +215,7 @@ fn decode_job(id: u64, bytes: &[u8]) -> Option<RecoveryJob> {
         }
         (Some(_), Some(_)) | (None, None) => return None,
     };
-    Some(RecoveryJob {
+    Some(RedeliveryJob {
         id,
         kind: JobKind::NAMED
             .iter()
@@ -316,12 +316,12 @@ fn decode_job_part(bytes: &[u8]) -> Option<(JobPart, Timestamp)> {
 mod tests {
     use super::*;
 
-    fn sample() -> RecoveryJob {
+    fn sample() -> RedeliveryJob {
         let filter = DeadLetterFilter {
             subscriber: Some(SubscriberId::Webhook(4)),
             ..DeadLetterFilter::default()
         };
-        RecoveryJob {
+        RedeliveryJob {
             id: 3,
             kind: JobKind::Recover,
             subscriber: Some(SubscriberId::Webhook(4)),
@@ -374,7 +374,7 @@ mod tests {
         let state = JobState::Cancelled {
             reason: Some("gone".into()),
         };
-        let replay = RecoveryJob {
+        let replay = RedeliveryJob {
             kind: JobKind::Replay,
             subscriber: None,
             scope: work,

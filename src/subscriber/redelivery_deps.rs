@@ -7,7 +7,7 @@ use super::stage_requests::StageRequestQueue;
 use crate::clock::Clock;
 
 /// Buffer for changed rows, queue of requests to the stage, and clock.
-pub(crate) type RecoveryDeps = (
+pub(crate) type RedeliveryDeps = (
     Arc<CheckpointBuffer>,
     Arc<StageRequestQueue>,
     Arc<dyn Clock>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::checkpoint::CheckpointBuffer;
 use super::dead_letters::DeadLetterStore;
 use super::jobs::JobRegistry;
-use super::recovery_deps::RecoveryDeps;
+use super::redelivery_deps::RedeliveryDeps;
 use super::stage_requests::StageRequestQueue;
 use super::subscriber_id::SubscriberId;
 use super::tables::DeliveryTables;
@@ -15,14 +15,14 @@ use crate::journal::{Journal, StoreWriteError};
 
 /// Dead letters and recovery jobs, shared by the delivery stage and the admin API.
 #[derive(Clone, Debug)]
-pub(super) struct RecoveryStores {
+pub(super) struct RedeliveryStores {
     pub(super) dead_letters: Arc<DeadLetterStore>,
     pub(super) jobs: Arc<JobRegistry>,
     /// Requests of the admin API that the stage has not yet taken.
     pub(super) requests: Arc<StageRequestQueue>,
 }
 
-impl RecoveryStores {
+impl RedeliveryStores {
     /// Loads dead letters and jobs from `tables`. Blocks.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl RecoveryStores {
         checkpoints: &Arc<CheckpointBuffer>,
     ) -> Result<Self, StoreWriteError> {
         let requests = Arc::<StageRequestQueue>::default();
-        let deps = || -> RecoveryDeps {
+        let deps = || -> RedeliveryDeps {
             (
                 Arc::clone(checkpoints),
                 Arc::clone(&requests),
