@@ -30,8 +30,8 @@ pub enum ClaimError {
     Downgraded(String),
     /// The signed content could be cut into other values with the same signature.
     #[error(
-        "signed values cannot be told apart: one of them holds the separator that follows it, \
-         or meets the body without one"
+        "signature would fit other values too: a signed header holds the text that follows it \
+         in the signed content, or meets the body without a mark between them"
     )]
     Ambiguous,
     /// The form has more fields than any provider sends.

@@ -247,6 +247,10 @@ impl ConfigDraft {
         let signed = self.read_optional(&key("signed"), |text| {
             SignedTemplate::parse(text).map_err(|wrong| format!("{wrong}, found {text:?}"))
         });
+        if signed.is_none() && self.is_set(&key("signed")) {
+            // The template is reported; what depends on it cannot be judged.
+            return None;
+        }
         let signed = signed.unwrap_or(SignedTemplate::BODY);
         let timestamp_header = self.read_optional(&key("timestamp_header"), |text| {
             require_header_name(text).map(Cow::Owned)

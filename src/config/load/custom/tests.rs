@@ -244,6 +244,11 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
             scheme("signed = \"{url}\""),
             "h.toml:6: sources.custom.plant.scheme.signed: expected {body} in it, since the signature must cover the body, found \"{url}\"",
         ),
+        // Only the template is wrong: what depends on it is not judged.
+        (
+            scheme("signed = \"{id}{timestamp}.{body}\", timestamp_header = \"X-At\""),
+            "h.toml:6: sources.custom.plant.scheme.signed: expected text between two placeholders for headers, or one signature fits many values, found \"{id}{timestamp}.{body}\"",
+        ),
         (
             scheme("signed = \"{timestamp}{body}\""),
             "h.toml:1: sources.custom.plant.scheme.timestamp_header: missing: scheme.signed contains {timestamp}",
