@@ -119,8 +119,8 @@ macro_rules! kinds {
             /// Decodes a change that [`Self::encode`] wrote.
             ///
             /// # Errors
-            /// When `bytes` are no change of `kind`, or contain an effect that only a newer version
-            /// knows.
+            /// [`serde_json::Error`] if `bytes` are no change of `kind`, or contain an effect that only
+            /// a newer version knows.
             pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Self, serde_json::Error> {
                 match kind {
                     $($kinds => serde_json::from_slice(bytes).map(Self::$variant),)+

@@ -102,9 +102,9 @@ impl<'r> SignedContent<'r> {
                     && next.first().is_some_and(u8::is_ascii_lowercase)
             }
             (SignedPartRole::Time, SignedPartRole::Body) => {
-                let joined = self.bytes[at..].concat();
-                let lengths = 1..=joined.len().min(TIME_MAX_BYTES);
-                let mut times = lengths.filter(|length| is_plausible_time(&joined[..*length]));
+                let following = self.bytes[at..].iter().flat_map(|part| part.iter());
+                let start: Vec<u8> = following.take(TIME_MAX_BYTES).copied().collect();
+                let mut times = (1..=start.len()).filter(|end| is_plausible_time(&start[..*end]));
                 times.next_back() == Some(value.len())
             }
             (SignedPartRole::Url, SignedPartRole::Body) => match query_start(value) {
@@ -129,11 +129,12 @@ impl<'r> SignedContent<'r> {
             (SignedPartRole::Literal, _) => starts_after(previous, value).next().is_none(),
             (SignedPartRole::Body, SignedPartRole::Time) => {
                 // The body may be empty, so that the time meets the part before it.
-                let joined = self.bytes[..=at].concat();
-                let lengths = 1..=joined.len().min(TIME_MAX_BYTES);
-                let mut times =
-                    lengths.filter(|length| is_plausible_time(&joined[joined.len() - length..]));
-                times.next_back() == Some(value.len())
+                let preceding = self.bytes[..=at].iter().rev();
+                let reversed = preceding.flat_map(|part| part.iter().rev());
+                let mut end: Vec<u8> = reversed.take(TIME_MAX_BYTES).copied().collect();
+                end.reverse();
+                let mut times = (0..end.len()).filter(|start| is_plausible_time(&end[*start..]));
+                times.next().map(|start| end.len() - start) == Some(value.len())
             }
             (SignedPartRole::Body, _) => {
                 has_none(value, CLOSING)
