@@ -14,6 +14,8 @@ pub enum Failpoint<'a> {
     Flush,
     /// Before the store's file is synced.
     Sync,
+    /// Before the derived store is flushed and synced.
+    DerivedSync,
     /// Before the call log writes its buffered rows.
     CallLogWrite,
     /// Before an entity decides on an event; a panic here crashes that entity's actor.

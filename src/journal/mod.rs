@@ -8,12 +8,11 @@
 //! ```
 
 mod commit_thread;
-mod definitions;
+mod data_folder;
 mod frame;
 mod limits;
 mod preflight;
 mod recent_frames;
-mod seal;
 mod sled_journal;
 mod store;
 mod submission;
@@ -22,15 +21,14 @@ use tokio::sync::oneshot;
 
 use crate::event::Position;
 
-pub use definitions::{DEFINITION_MAX_BYTES, DefinitionError, DefinitionTree};
-pub use frame::{FrameEntry, JournalFrame, VALUE_MAX_BYTES};
+pub use data_folder::{DataFolder, Disk, LocalDisk};
+pub use frame::{FrameEntry, JournalFrame};
 pub use limits::JournalLimits;
-pub use seal::SealError;
-pub use sled_journal::SledJournal;
-pub use store::{DataStore, StoreOpenError, StoreWriteError};
+pub use sled_journal::SegmentJournal;
+pub use store::StoreOpenError;
 pub use submission::{
     Journal, JournalClosed, JournalReadError, JournalSubmission, RecordDraft, SequenceError,
-    SubmissionResult,
+    SubmissionResult, TableChange, TableChanges, TableSubmission,
 };
 
 /// Waits until all submissions made before this call are durable, and returns the position after

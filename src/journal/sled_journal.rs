@@ -9,38 +9,47 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::commit_thread::CommitThread;
+use super::data_folder::DataFolder;
 use super::frame::{self, JournalFrame};
 use super::limits::JournalLimits;
 use super::recent_frames::RecentFrames;
 use super::store::{DataStore, StoreOpenError};
-use super::submission::{Journal, JournalClosed, JournalReadError, JournalSubmission};
+use super::submission::{
+    Journal, JournalClosed, JournalReadError, JournalSubmission, TableChange, TableChanges,
+    TableSubmission,
+};
 use crate::clock::Clock;
 use crate::event::{Position, StoreIncarnation, Timestamp};
 
 /// Journal that stores its frames in a tree of sled.
-pub struct SledJournal {
+pub struct SegmentJournal {
     tree: sled::Tree,
     queue: RwLock<Option<SyncSender<JournalSubmission>>>,
     durable_end: watch::Receiver<Position>,
     failed: watch::Receiver<Option<String>>,
     recent: Arc<RecentFrames>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
+    changes: Mutex<sled::Tree>,
     // Dropped after the tree: once no handle of the store is left, the store may be opened again,
     // and a tree that is still alive would keep sled's lock.
     store: Arc<DataStore>,
 }
 
-impl SledJournal {
+impl SegmentJournal {
     /// Opens the journal of `store`, removes an incomplete commit at its end, and starts the commit
     /// thread.
     ///
     /// # Errors
     /// [`StoreOpenError`] when the store fails or the last frames of the journal are corrupt.
     pub fn open(
-        store: Arc<DataStore>,
+        folder: &Arc<DataFolder>,
+        _disk: Arc<dyn super::Disk>,
+        failure_injector: Arc<dyn crate::failpoints::FailureInjector>,
         limits: JournalLimits,
         clock: Arc<dyn Clock>,
+        _discard_after: Option<()>,
     ) -> Result<Arc<Self>, StoreOpenError> {
+        let store = folder.store(failure_injector);
         let folder = store.folder().join("log");
         let sled = |source| StoreOpenError::Sled {
             folder: folder.clone(),
@@ -62,6 +71,7 @@ impl SledJournal {
             },
         })?;
 
+        let changes = store.tree("changes").map_err(sled)?;
         let (sender, receiver) = mpsc::sync_channel(limits.queue);
         let (end_sender, durable_end) = watch::channel(tail.end);
         let (failed_sender, failed) = watch::channel(None);
@@ -99,6 +109,7 @@ impl SledJournal {
             failed,
             recent,
             thread: Mutex::new(Some(thread)),
+            changes: Mutex::new(changes),
         }))
     }
 
@@ -109,10 +120,12 @@ impl SledJournal {
         self.failed.clone()
     }
 
-    /// Returns the store that contains the journal.
-    #[must_use]
-    pub fn store(&self) -> &Arc<DataStore> {
-        &self.store
+    /// Proves that the disk accepts writes.
+    ///
+    /// # Errors
+    /// [`JournalClosed`] when it does not.
+    pub fn prove_writable(&self) -> Result<(), JournalClosed> {
+        self.store.prove_writable().map_err(|_| JournalClosed)
     }
 
     /// Rejects new submissions, commits the queued ones, and ends the commit thread. Blocks until
@@ -128,7 +141,7 @@ impl SledJournal {
     }
 }
 
-impl Journal for SledJournal {
+impl Journal for SegmentJournal {
     fn append(&self, submission: JournalSubmission) -> Result<(), JournalClosed> {
         let queue = self.queue.read();
         match queue.as_ref().ok_or(JournalClosed)?.try_send(submission) {
@@ -141,6 +154,48 @@ impl Journal for SledJournal {
                 Err(JournalClosed)
             }
         }
+    }
+
+    fn append_changes(&self, submission: TableSubmission) -> Result<(), JournalClosed> {
+        if self.queue.read().is_none() || self.failed.borrow().is_some() {
+            return Err(JournalClosed);
+        }
+        let changes = self.changes.lock();
+        let last = changes.last().map_err(|_| JournalClosed)?;
+        let last = last.map_or(0, |(key, _)| {
+            u64::from_be_bytes(key[..].try_into().expect("8"))
+        });
+        let value = encode_changes(&submission.changes);
+        self.store
+            .failure_injector()
+            .evaluate(crate::failpoints::Failpoint::Put)
+            .map_err(|_| JournalClosed)?;
+        changes
+            .insert((last + 1).to_be_bytes(), value)
+            .map_err(|_| JournalClosed)?;
+        self.store.sync().map_err(|_| JournalClosed)?;
+        (submission.settle)(last + 1);
+        Ok(())
+    }
+
+    fn read_changes(
+        &self,
+        from: u64,
+        visit: &mut dyn FnMut(u64, TableChanges),
+    ) -> Result<u64, JournalReadError> {
+        let changes = self.changes.lock();
+        let last = changes.last()?;
+        let last = last.map_or(0, |(key, _)| {
+            u64::from_be_bytes(key[..].try_into().expect("8"))
+        });
+        for row in changes.range(from.to_be_bytes()..) {
+            let (key, value) = row?;
+            visit(
+                u64::from_be_bytes(key[..].try_into().expect("8")),
+                decode_changes(&value),
+            );
+        }
+        Ok(last + 1)
     }
 
     fn durable_end(&self) -> watch::Receiver<Position> {
@@ -169,6 +224,49 @@ impl Journal for SledJournal {
 
     fn incarnation(&self) -> StoreIncarnation {
         self.store.incarnation()
+    }
+}
+
+fn encode_changes(changes: &TableChanges) -> Vec<u8> {
+    let mut bytes = vec![changes.table];
+    let mut put = |tag: u8, parts: [&[u8]; 2]| {
+        bytes.push(tag);
+        for part in parts {
+            bytes.extend_from_slice(&(part.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(part);
+        }
+    };
+    for change in &changes.changes {
+        match change {
+            TableChange::Put { key, value } => put(1, [key, value]),
+            TableChange::Remove { key } => put(2, [key, &[]]),
+            TableChange::RemovePrefix { prefix } => put(3, [prefix, &[]]),
+        }
+    }
+    bytes
+}
+
+fn decode_changes(bytes: &[u8]) -> TableChanges {
+    let (table, mut rest) = bytes.split_first().expect("a table");
+    let mut changes = Vec::new();
+    while let Some((tag, after)) = rest.split_first() {
+        rest = after;
+        let mut part = || {
+            let (length, after) = rest.split_first_chunk::<4>().expect("a length");
+            let (part, after) = after.split_at(u32::from_be_bytes(*length) as usize);
+            rest = after;
+            part.to_vec()
+        };
+        let (key, value) = (part(), part());
+        changes.push(match tag {
+            1 => TableChange::Put { key, value },
+            2 => TableChange::Remove { key },
+            _ => TableChange::RemovePrefix { prefix: key },
+        });
+    }
+    TableChanges {
+        table: *table,
+        changes,
     }
 }
 
@@ -254,118 +352,5 @@ impl JournalTail {
             end: newest.end(),
             received_at,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::ManualClock;
-    use crate::event::{EntityKey, Kind};
-    use crate::failpoints::NoFailures;
-    use crate::journal::{RecordDraft, await_fence};
-
-    const LIMITS: JournalLimits = JournalLimits {
-        queue: 64,
-        commit_records: 16,
-        commit_bytes: 1 << 20,
-        sync_interval: None,
-    };
-
-    fn open(folder: &std::path::Path) -> (Arc<DataStore>, Arc<SledJournal>) {
-        let store = DataStore::open(folder, 1 << 20, Arc::new(NoFailures)).expect("opens");
-        let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1)));
-        let log = SledJournal::open(Arc::clone(&store), LIMITS, clock).expect("opens");
-        (store, log)
-    }
-
-    fn submission(sequence: u64, bytes: usize) -> JournalSubmission {
-        let draft = RecordDraft {
-            entity: EntityKey::try_new(Kind::Ticket, "S").expect("valid"),
-            sequence: Some(sequence),
-            received_at: Timestamp::from_micros(5),
-            bytes: vec![sequence as u8; bytes],
-        };
-        JournalSubmission {
-            drafts: vec![draft],
-            settle: Box::new(|_| ()),
-        }
-    }
-
-    #[tokio::test]
-    async fn committed_records_are_read_after_reopening_and_positions_continue() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (store, log) = open(folder.path());
-        for sequence in 1..=3 {
-            log.append(submission(sequence, 30_000)).expect("open");
-        }
-        assert_eq!(await_fence(log.as_ref()).await, Ok(Position::new(4)));
-        log.close();
-        assert!(log.append(submission(4, 1)).is_err());
-        drop((store, log));
-
-        let (_store, log) = open(folder.path());
-        let frame = log
-            .read_frame_at(Position::new(3))
-            .expect("reads")
-            .expect("is there");
-        assert_eq!(
-            frame.entry(Position::new(3)).expect("is in it").bytes,
-            vec![3; 30_000]
-        );
-        assert_eq!(await_fence(log.as_ref()).await, Ok(Position::new(4)));
-        assert!(
-            log.read_frame_at(Position::new(4))
-                .expect("reads")
-                .is_none()
-        );
-        assert!(
-            std::fs::read_dir(folder.path().join("log/blobs"))
-                .is_ok_and(|mut dir| dir.next().is_none())
-        );
-        log.close();
-    }
-
-    /// A crash between the values of one commit must not leave half of the commit.
-    #[tokio::test]
-    async fn an_unfinished_commit_at_the_end_is_dropped() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (store, log) = open(folder.path());
-        log.append(submission(1, 10)).expect("open");
-        await_fence(log.as_ref()).await.expect("open");
-        let entries = vec![frame::FrameEntry {
-            received_at: Timestamp::default(),
-            bytes: vec![7; 100_000].into(),
-        }];
-        let values = frame::encode_frames(&frame::gather_frames(
-            Position::new(2),
-            Timestamp::default(),
-            entries,
-        ));
-        for (key, value) in &values[..values.len() - 1] {
-            log.tree.insert(key, value.as_slice()).expect("puts");
-        }
-        log.close();
-        drop((store, log));
-
-        let (_store, log) = open(folder.path());
-        assert_eq!(await_fence(log.as_ref()).await, Ok(Position::new(2)));
-        assert_eq!(log.tree.len(), 1);
-        log.close();
-    }
-
-    #[tokio::test]
-    async fn a_record_that_does_not_follow_the_last_one_is_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (_store, log) = open(folder.path());
-        log.append(submission(1, 10)).expect("open");
-        let (settled, wait) = tokio::sync::oneshot::channel();
-        let mut repeated = submission(1, 10);
-        repeated.settle = Box::new(move |outcome| settled.send(outcome).expect("someone waits"));
-        log.append(repeated).expect("open");
-        let refusal = wait.await.expect("settled").expect_err("refused");
-        assert_eq!((refusal.last, refusal.found), (1, 1));
-        assert_eq!(await_fence(log.as_ref()).await, Ok(Position::new(2)));
-        log.close();
     }
 }

@@ -138,7 +138,7 @@ pub struct DataStore {
     db_file: File,
     folder: PathBuf,
     incarnation: StoreIncarnation,
-    failure_injector: Arc<dyn FailureInjector>,
+    failure_injector: parking_lot::RwLock<Arc<dyn FailureInjector>>,
     // Dropped last: another process may use the folder only after sled has released it.
     _lock: File,
 }
@@ -199,7 +199,7 @@ impl DataStore {
             db_file,
             folder: path.to_owned(),
             incarnation: format.incarnation,
-            failure_injector,
+            failure_injector: parking_lot::RwLock::new(failure_injector),
             _lock: lock,
         };
         store.check_log_incarnation(&format)?;
@@ -229,7 +229,7 @@ impl DataStore {
     /// # Errors
     /// The errors of [`DataStore::sync`].
     pub fn flush(&self) -> Result<(), sled::Error> {
-        self.failure_injector.evaluate(Failpoint::Flush)?;
+        self.failure_injector().evaluate(Failpoint::Flush)?;
         self.db.flush().map(|_| ())
     }
 
@@ -240,7 +240,7 @@ impl DataStore {
     /// report success for a later flush.
     pub fn sync(&self) -> Result<(), sled::Error> {
         self.flush()?;
-        self.failure_injector.evaluate(Failpoint::Sync)?;
+        self.failure_injector().evaluate(Failpoint::Sync)?;
         self.db_file.sync_data()?;
         Ok(())
     }
@@ -250,7 +250,7 @@ impl DataStore {
     /// # Errors
     /// The errors of a write or of [`DataStore::sync`].
     pub fn prove_writable(&self) -> Result<(), StoreWriteError> {
-        self.failure_injector.evaluate(Failpoint::Put)?;
+        self.failure_injector().evaluate(Failpoint::Put)?;
         self.tree("meta")?
             .insert(PROOF_KEY, vec![0; VALUE_MAX_BYTES])?;
         self.sync()
@@ -270,8 +270,12 @@ impl DataStore {
 
     /// Returns the injector that tests use to make operations fail.
     #[must_use]
-    pub fn failure_injector(&self) -> &dyn FailureInjector {
-        self.failure_injector.as_ref()
+    pub fn failure_injector(&self) -> Arc<dyn FailureInjector> {
+        Arc::clone(&self.failure_injector.read())
+    }
+
+    pub(super) fn set_failure_injector(&self, injector: Arc<dyn FailureInjector>) {
+        *self.failure_injector.write() = injector;
     }
 
     /// Checks that the log has the incarnation from FORMAT. A log that was never begun gets that

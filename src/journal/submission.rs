@@ -47,6 +47,46 @@ pub struct JournalSubmission {
     pub settle: Box<dyn FnOnce(SubmissionResult) + Send>,
 }
 
+/// Changes of one of the node's own tables, which are made in order, all of them or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableChanges {
+    /// Number of the table.
+    pub table: u8,
+    /// Changes in order.
+    pub changes: Vec<TableChange>,
+}
+
+/// Change of a table's rows. Keys and values have any length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableChange {
+    /// Puts a row, or replaces its value.
+    Put {
+        /// Key of the row.
+        key: Vec<u8>,
+        /// New value.
+        value: Vec<u8>,
+    },
+    /// Removes a row, if there is one.
+    Remove {
+        /// Key of the row.
+        key: Vec<u8>,
+    },
+    /// Removes all rows whose keys begin with the prefix.
+    RemovePrefix {
+        /// Prefix of the keys.
+        prefix: Vec<u8>,
+    },
+}
+
+/// Changes of a table, and a callback for when they are durable.
+pub struct TableSubmission {
+    /// Changes to append.
+    pub changes: TableChanges,
+    /// Callback with the number of the changes: 1, 2, 3 … in the order of the journal. It runs on
+    /// the commit thread, so it must not block. It is dropped without a call when the store fails.
+    pub settle: Box<dyn FnOnce(u64) + Send>,
+}
+
 /// Error of a journal that accepts no submissions: its store failed or is being closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the journal is closed")]
@@ -71,6 +111,23 @@ pub trait Journal: Send + Sync + 'static {
     /// [`JournalClosed`] when the store failed or is being closed; no record of the submission is
     /// written then.
     fn append(&self, submission: JournalSubmission) -> Result<(), JournalClosed>;
+
+    /// Queues changes of own tables behind all earlier submissions. Blocks while the queue is full.
+    ///
+    /// # Errors
+    /// [`JournalClosed`] when the store failed or is being closed; nothing is written then.
+    fn append_changes(&self, submission: TableSubmission) -> Result<(), JournalClosed>;
+
+    /// Calls `visit` for each durable group of table changes from number `from` on, in order.
+    /// Returns the next number.
+    ///
+    /// # Errors
+    /// [`JournalReadError`] when the store fails or the stored changes are corrupt.
+    fn read_changes(
+        &self,
+        from: u64,
+        visit: &mut dyn FnMut(u64, TableChanges),
+    ) -> Result<u64, JournalReadError>;
 
     /// Returns a watch of the position after the last durable record.
     fn durable_end(&self) -> watch::Receiver<Position>;

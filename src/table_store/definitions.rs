@@ -1,19 +1,18 @@
-//! Definitions: trees of small named values that are not derived from the journal, such as the
-//! subscriptions. Each change is synced before it is acknowledged. A rebuild never touches them.
+//! Definitions: small named values that people make, such as the subscriptions. Each change is
+//! durable before it is acknowledged.
 //!
 //! Values contain secrets. With an encryption key each value is encrypted; values that were stored
-//! without a key are encrypted when the tree is opened. Their old plain bytes can remain in older
-//! segments of sled's log until sled overwrites those segments.
-
-use std::sync::Arc;
+//! without a key are encrypted when the definitions are opened. Their old plain bytes stay in the
+//! older segments of the journal.
 
 use zeroize::Zeroizing;
 
-use super::frame::VALUE_MAX_BYTES;
+use super::error::TableWriteError;
+use super::journaled_table::JournaledTable;
 use super::seal::{OVERHEAD_BYTES, SealError, TreeCipher};
-use super::store::{DataStore, StoreWriteError};
 use crate::config::EncryptionKey;
-use crate::failpoints::Failpoint;
+use crate::derived::{DerivedStoreError, VALUE_MAX_BYTES};
+use crate::journal::TableChange;
 
 /// Largest value of a definition, in bytes. The limit is the same with and without an encryption
 /// key, so that a key can be set at any time.
@@ -25,37 +24,38 @@ type DefinitionRow = (String, Zeroizing<Vec<u8>>);
 /// Error that prevents definitions from being read.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionError {
-    /// Reading or writing the store failed.
+    /// Reading the store failed.
     #[error("cannot read the store")]
-    Store(#[from] StoreWriteError),
+    Store(#[from] DerivedStoreError),
+    /// Values that were stored without a key could not be encrypted.
+    #[error("cannot encrypt the definitions in the store")]
+    Write(#[from] TableWriteError),
     /// A value is encrypted and cannot be decrypted.
     #[error(transparent)]
     Sealed(#[from] SealError),
 }
 
-/// Tree with the definitions of one sort, such as all subscriptions.
+/// Definitions of one sort, such as all subscriptions.
 pub struct DefinitionTree {
-    tree: sled::Tree,
+    table: JournaledTable,
     cipher: TreeCipher,
-    store: Arc<DataStore>,
 }
 
 impl DefinitionTree {
-    /// Opens the tree `name` of `store`, creating it if it does not exist. With a `key`, all values
-    /// are encrypted from now on.
+    /// Opens the definitions in `table`, which are named `name` in errors and in encrypted values.
+    /// With a `key`, all values are encrypted from now on.
     ///
     /// # Errors
     /// Errors of the store, and [`SealError`] when a value is encrypted with another key than
     /// `key`.
     pub fn open(
-        store: Arc<DataStore>,
+        table: JournaledTable,
         name: &str,
         key: Option<&EncryptionKey>,
     ) -> Result<Self, DefinitionError> {
         let definitions = Self {
-            tree: store.tree(name)?,
+            table,
             cipher: TreeCipher::new(name, key),
-            store,
         };
         definitions.seal_plain_values()?;
         Ok(definitions)
@@ -66,65 +66,55 @@ impl DefinitionTree {
     /// # Errors
     /// The errors of [`DefinitionTree::open`].
     pub fn read_all(&self) -> Result<Vec<DefinitionRow>, DefinitionError> {
-        self.tree
-            .iter()
-            .map(|found| self.open_row(&found?))
+        let rows = self.table.scan(b"", None, usize::MAX)?;
+        rows.iter()
+            .map(|(key, stored)| self.open_row(key, stored))
             .collect()
     }
 
-    /// Stores `value` under `key`, replacing any older value, and returns once it is synced.
+    /// Stores `value`, of at most [`DEFINITION_MAX_BYTES`], under `key`, replacing any older value,
+    /// and returns once it is durable. Blocks.
     ///
     /// # Errors
-    /// `Unsupported` for a value larger than [`DEFINITION_MAX_BYTES`]; nothing is changed then.
-    /// After any other error the content of the disk is unknown, and the store must be opened
+    /// [`TableWriteError`]. The content of the disk is unknown then, and the store must be opened
     /// again.
-    pub fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreWriteError> {
-        if value.len() > DEFINITION_MAX_BYTES {
-            return Err(StoreWriteError::Unsupported(format!(
-                "a definition has at most {DEFINITION_MAX_BYTES} bytes"
-            )));
-        }
-        self.store.failure_injector().evaluate(Failpoint::Put)?;
-        self.tree.insert(key, self.cipher.seal(key, value))?;
-        self.store.sync()
+    pub fn put(&self, key: &str, value: &[u8]) -> Result<(), TableWriteError> {
+        self.table.write(vec![self.sealed_put(key, value)])
     }
 
-    /// Removes the value under `key`, and returns once the removal is synced.
+    /// Removes the value under `key`, and returns once the removal is durable. Blocks.
     ///
     /// # Errors
     /// After any error the store must be opened again, as for [`DefinitionTree::put`].
-    pub fn remove(&self, key: &str) -> Result<(), StoreWriteError> {
-        self.store.failure_injector().evaluate(Failpoint::Put)?;
-        self.tree.remove(key)?;
-        self.store.sync()
+    pub fn remove(&self, key: &str) -> Result<(), TableWriteError> {
+        let key = key.as_bytes().to_vec();
+        self.table.write(vec![TableChange::Remove { key }])
     }
 
     /// Encrypts the values that were stored without a key. All values are read first, so that
     /// nothing is written if the key is wrong.
     fn seal_plain_values(&self) -> Result<(), DefinitionError> {
-        let mut plain_rows = Vec::new();
-        for found in self.tree.iter() {
-            let (key, stored) = found?;
-            let row = self.open_row(&(key, stored.clone()))?;
-            plain_rows.extend(self.cipher.needs_sealing(&stored).then_some(row));
+        let mut changes = Vec::new();
+        for (key, stored) in self.table.scan(b"", None, usize::MAX)? {
+            let (key, value) = self.open_row(&key, &stored)?;
+            if self.cipher.needs_sealing(&stored) {
+                changes.push(self.sealed_put(&key, &value));
+            }
         }
-        if plain_rows.is_empty() {
-            return Ok(());
+        if !changes.is_empty() {
+            self.table.write(changes)?;
         }
-        self.store
-            .failure_injector()
-            .evaluate(Failpoint::Put)
-            .map_err(StoreWriteError::from)?;
-        for (key, value) in &plain_rows {
-            self.tree.insert(key, self.cipher.seal(key, value))?;
-        }
-        Ok(self.store.sync()?)
+        Ok(())
     }
 
-    fn open_row(
-        &self,
-        (key, stored): &(sled::IVec, sled::IVec),
-    ) -> Result<DefinitionRow, DefinitionError> {
+    fn sealed_put(&self, key: &str, value: &[u8]) -> TableChange {
+        TableChange::Put {
+            key: key.as_bytes().to_vec(),
+            value: self.cipher.seal(key, value),
+        }
+    }
+
+    fn open_row(&self, key: &[u8], stored: &[u8]) -> Result<DefinitionRow, DefinitionError> {
         // All keys are written as text.
         let key = String::from_utf8_lossy(key).into_owned();
         let value = self.cipher.open(&key, stored)?;
@@ -141,7 +131,7 @@ mod tests {
 
     use super::*;
     use crate::config::Secret;
-    use crate::failpoints::NoFailures;
+    use crate::table_store::{JournaledTableId, open_test_tables};
 
     const SECRET_VALUE: &[u8] = b"\x01hush-hush-hush";
 
@@ -151,9 +141,12 @@ mod tests {
         ))
     }
 
+    fn open_table(folder: &Path) -> JournaledTable {
+        open_test_tables(folder).table(JournaledTableId::Accounts)
+    }
+
     fn open(folder: &Path, key: Option<&EncryptionKey>) -> Result<DefinitionTree, DefinitionError> {
-        let store = DataStore::open(folder, 1 << 20, Arc::new(NoFailures)).expect("opens");
-        DefinitionTree::open(store, "accounts", key)
+        DefinitionTree::open(open_table(folder), "accounts", key)
     }
 
     fn rows(definitions: &DefinitionTree) -> Vec<(String, Vec<u8>)> {
@@ -180,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn definitions_are_kept_replaced_and_removed_and_never_too_large() {
+    fn definitions_are_kept_replaced_and_removed() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let definitions = open(folder.path(), None).expect("opens");
         definitions.put("a", b"1").expect("puts");
@@ -188,11 +181,6 @@ mod tests {
         definitions.put("a", b"3").expect("puts");
         definitions.remove("b").expect("removes");
         definitions.remove("never there").expect("nothing to do");
-        assert!(
-            definitions
-                .put("a", &vec![0; DEFINITION_MAX_BYTES + 1])
-                .is_err()
-        );
         drop(definitions);
         let definitions = open(folder.path(), None).expect("opens");
         assert_eq!(rows(&definitions), [("a".to_owned(), b"3".to_vec())]);
@@ -245,20 +233,13 @@ mod tests {
             .expect("opens")
             .put("b", SECRET_VALUE)
             .expect("puts");
-        let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
-        store
-            .tree("accounts")
-            .expect("there")
-            .insert("a", b"\x01plain")
-            .expect("puts");
-        drop(store);
+        let plain = TableChange::Put {
+            key: b"a".to_vec(),
+            value: b"\x01plain".to_vec(),
+        };
+        open_table(folder.path()).write(vec![plain]).expect("puts");
         assert!(open(folder.path(), key(8).as_ref()).is_err());
-        let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
-        let found = store
-            .tree("accounts")
-            .expect("there")
-            .get("a")
-            .expect("reads");
+        let found = open_table(folder.path()).get(b"a").expect("reads");
         assert_eq!(found.as_deref(), Some(&b"\x01plain"[..]));
     }
 }

@@ -1,0 +1,41 @@
+//! Errors of the table store.
+
+use crate::derived::DerivedStoreError;
+use crate::journal::{JournalClosed, JournalReadError};
+
+/// Error that prevents the table store from being opened.
+#[derive(Debug, thiserror::Error)]
+pub enum TableStoreError {
+    /// The changes could not be read from the journal.
+    #[error("cannot read the changes of tables")]
+    Journal(#[from] JournalReadError),
+    /// The rows could not be read or written.
+    #[error("cannot access the rows of tables")]
+    Derived(#[from] DerivedStoreError),
+    /// The rows contain changes that the journal lacks.
+    #[error(
+        "the tables contain {applied} changes, but the journal has only {durable}; \
+         restore the whole data folder from one backup"
+    )]
+    AheadOfJournal {
+        /// Number of the last applied change.
+        applied: u64,
+        /// Number of the last change in the journal.
+        durable: u64,
+    },
+}
+
+/// Error of a write to a table. It is not known if the changes are durable, so the store must be
+/// opened again.
+#[derive(Debug, thiserror::Error)]
+pub enum TableWriteError {
+    /// The journal failed or is being closed.
+    #[error(transparent)]
+    Closed(#[from] JournalClosed),
+    /// The rows could not be read or written.
+    #[error("cannot access the rows of a table")]
+    Derived(#[from] DerivedStoreError),
+    /// Earlier changes could not be applied, so later ones are not applied either.
+    #[error("an earlier change of a table could not be applied")]
+    Halted,
+}
