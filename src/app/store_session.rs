@@ -1,9 +1,9 @@
 //! One opening of the store, with all stages that use it.
 //!
 //! ```text
-//!  open      data folder ─> derived store, call log ─> journal ─> tables ─> accounts, subscriptions
-//!                  ─> projection ─> router ─> subscribers ─> enrichment
-//!  shut down enrichment ─> subscribers ─> router ─> tables ─> journal ─> projection ─> call log
+//!  open      data folder ─> journal ─> derived store ─> tables ─> accounts, subscriptions
+//!                  ─> call log ─> projection ─> router ─> subscribers ─> enrichment
+//!  shut down enrichment ─> subscribers ─> router ─> journal ─> tables ─> projection ─> call log
 //!                  ─> data folder
 //! ```
 
@@ -313,6 +313,7 @@ fn stop_stages(
 ) {
     // From left to right: a stage may still get work from the stage before it.
     router.stop();
+    journal.close();
     if let Err(error) = tables.close() {
         // The next opening applies the changes again.
         warn!(
@@ -320,7 +321,6 @@ fn stop_stages(
             "tables not synced while closing"
         );
     }
-    journal.close();
     projection.close();
     call_log.close();
 }
@@ -339,54 +339,44 @@ struct StoreStages {
 fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
     let NodeSetup { config, deps } = setup;
     let folder = DataFolder::open(&config.store.path)?;
-    let derived = DerivedStore::open(
-        &folder,
-        config.store.cache_bytes,
-        Arc::clone(&deps.failure_injector),
-    )?;
-
     // From here on threads run. An error must end them, or they would keep the store in use.
-    let call_log = open_call_log(&derived, call_log_limits(config))?;
     let journal = SegmentJournal::open(
         &folder,
         Arc::new(LocalDisk),
-        Arc::clone(&deps.failure_injector),
         journal_limits(config),
         Arc::clone(&deps.clock),
         None,
-    )
-    .inspect_err(|_| call_log.close())?;
-
-    let stages = open_stages(setup, &folder, &derived, &journal, &call_log);
-    stages.inspect_err(|_| {
-        call_log.close();
-        journal.close();
-    })
+    )?;
+    open_stages(setup, &folder, &journal).inspect_err(|_| journal.close())
 }
 
-/// Opens the stages that follow the journal.
+/// Opens what is derived from the journal, and the stages that need nothing else.
 fn open_stages(
     setup: &NodeSetup,
     folder: &Arc<DataFolder>,
-    derived: &Arc<DerivedStore>,
     journal: &Arc<SegmentJournal>,
-    call_log: &Arc<CallLog>,
 ) -> Result<StoreStages, NodeError> {
     let NodeSetup { config, deps } = setup;
+    let failure_injector = Arc::clone(&deps.failure_injector);
+    let derived = DerivedStore::open(folder, config.store.cache_bytes, failure_injector)?;
+
     let as_journal = || Arc::clone(journal) as Arc<dyn Journal>;
-    let tables = TableStore::open(as_journal(), Arc::clone(derived))?;
+    let tables = TableStore::open(as_journal(), Arc::clone(&derived))?;
     let key = config.store.encryption_key.as_ref();
     let accounts_max = config.sources.instagram.accounts_max;
     let accounts = AccountRegistry::open(&tables, accounts_max, key)?;
     let subscriptions_max = config.delivery.subscriptions_max;
     let subscriptions = SubscriptionRegistry::open(&tables, subscriptions_max, key)?;
+
+    let call_log = open_call_log(&derived, call_log_limits(config))?;
     let projection = Projection::start(
-        Arc::clone(derived),
+        derived,
         as_journal(),
         projection_limits(config),
         Arc::clone(&deps.clock),
         deps.fingerprint,
-    )?;
+    )
+    .inspect_err(|_| call_log.close())?;
 
     Ok(StoreStages {
         folder: Arc::clone(folder),
@@ -395,7 +385,7 @@ fn open_stages(
         projection,
         accounts: Arc::new(accounts),
         subscriptions: Arc::new(subscriptions),
-        call_log: Arc::clone(call_log),
+        call_log,
     })
 }
 
@@ -450,15 +440,14 @@ fn call_log_limits(config: &Config) -> call_log::CallLogLimits {
 pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, NodeError> {
     let clock = Arc::new(SystemClock::default());
     let folder = DataFolder::open(&config.store.path)?;
-    let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
     let journal = SegmentJournal::open(
         &folder,
         Arc::new(LocalDisk),
-        Arc::new(NoFailures),
         journal_limits(config),
         Arc::clone(&clock) as _,
         None,
     )?;
+    let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
 
     // `start` reads the whole journal when it finds no projection.
     projection::drop_projection(&derived).map_err(projection::ProjectionError::from)?;

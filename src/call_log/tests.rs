@@ -11,9 +11,8 @@ use tempfile::TempDir;
 
 use super::row::tests::entry;
 use super::*;
-use crate::derived::DerivedStore;
+use crate::derived::open_failing_store;
 use crate::failpoints::{Failpoint, FailureInjector, NoFailures};
-use crate::journal::DataFolder;
 
 const LIMITS: CallLogLimits = CallLogLimits {
     rows_max: 1_000,
@@ -29,8 +28,7 @@ fn open_with(
     limits: CallLogLimits,
     failure_injector: Arc<dyn FailureInjector>,
 ) -> Arc<CallLog> {
-    let folder = DataFolder::open(folder).expect("opens");
-    let store = DerivedStore::open(&folder, 1 << 20, failure_injector).expect("opens");
+    let store = open_failing_store(folder, failure_injector).expect("opens");
     CallLog::open(&store, limits).expect("opens")
 }
 

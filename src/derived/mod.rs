@@ -23,4 +23,4 @@ pub use derived_tree::{DerivedBatch, DerivedRow, DerivedRows, DerivedTree, VALUE
 pub use error::DerivedStoreError;
 
 #[cfg(test)]
-pub(crate) use tests::open_test_store;
+pub(crate) use tests::{open_failing_store, open_test_store};

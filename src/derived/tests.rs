@@ -7,13 +7,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::failpoints::NoFailures;
+use crate::failpoints::{FailureInjector, NoFailures};
 use crate::journal::DataFolder;
 
 /// Opens the derived store of the data folder at `path`.
 pub(crate) fn open_test_store(path: &Path) -> Arc<DerivedStore> {
+    open_failing_store(path, Arc::new(NoFailures)).expect("opens")
+}
+
+/// Opens the derived store of the data folder at `path`, whose failpoints are those of `injector`.
+pub(crate) fn open_failing_store(
+    path: &Path,
+    injector: Arc<dyn FailureInjector>,
+) -> Result<Arc<DerivedStore>, DerivedStoreError> {
     let folder = DataFolder::open(path).expect("opens");
-    DerivedStore::open(&folder, 1 << 20, Arc::new(NoFailures)).expect("opens")
+    // The incarnation stays the same from here on.
+    folder.mark_initialized().expect("writes");
+    DerivedStore::open(&folder, 1 << 20, injector)
 }
 
 /// Data folder whose derived store has a synced row in the tree `rows`.
@@ -144,8 +154,7 @@ fn an_error_of_the_operating_system_is_returned_and_removes_nothing() {
         let place = folder.path().join(place);
         fs::remove_dir_all(&place).expect("there");
         fs::write(&place, "a file").expect("writes");
-        let data_folder = DataFolder::open(folder.path()).expect("opens");
-        let opened = DerivedStore::open(&data_folder, 1 << 20, Arc::new(NoFailures));
+        let opened = open_failing_store(folder.path(), Arc::new(NoFailures));
         let error = opened.err().expect("a file is no folder");
         assert!(error.to_string().contains("cannot use"), "{error}");
         assert_eq!(fs::read(&place).expect("there"), b"a file");

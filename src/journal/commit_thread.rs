@@ -1,5 +1,5 @@
-//! Commit thread: takes the queued submissions, writes their records as consecutive frames, syncs,
-//! and settles the submissions (group commit).
+//! Commit thread: takes the queued submissions, writes them as one commit, syncs it, and settles
+//! them (group commit).
 
 use std::collections::HashMap;
 use std::mem;
@@ -7,82 +7,99 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::error;
 
 use super::frame::{self, FrameEntry, JournalFrame};
 use super::limits::JournalLimits;
 use super::recent_frames::RecentFrames;
-use super::store::DataStore;
-use super::submission::{JournalSubmission, RecordDraft, SequenceError, SubmissionResult};
+use super::segment::{Block, BlockContent, SegmentWriter, SegmentWriterError};
+use super::submission::{
+    JournalSubmission, LogMark, RecordDraft, SequenceError, SubmissionResult, TableSubmission,
+};
+use super::table_changes::TableChanges;
 use crate::clock::Clock;
 use crate::event::{EntityKey, Position, Timestamp};
-use crate::failpoints::Failpoint;
 
 /// Number of entities whose last sequence number is remembered in one generation, to detect two
 /// actors that write for the same entity.
 const SEQUENCES_MAX: usize = 32 * 1024;
 
-/// State of the commit thread, the only writer of the journal's tree.
+/// Entry of the journal's queue.
+pub(super) enum QueuedSubmission {
+    Records(JournalSubmission),
+    Changes(TableSubmission),
+}
+
+/// State with which the commit thread continues a log.
+pub(super) struct LogEnd {
+    /// Position after the last record.
+    pub(super) position: Position,
+    /// Number after the last group of table changes.
+    pub(super) change: u64,
+    /// Receive time of the last record; later records never have an earlier one.
+    pub(super) received_at: Timestamp,
+}
+
+/// What the commit thread publishes.
+pub(super) struct CommitOutputs {
+    pub(super) recent: Arc<RecentFrames>,
+    pub(super) durable_end: watch::Sender<Position>,
+    pub(super) synced_mark: Arc<Mutex<LogMark>>,
+}
+
+/// State of the commit thread, the only writer of the journal.
 pub(super) struct CommitThread {
-    tree: sled::Tree,
+    writer: SegmentWriter,
     limits: JournalLimits,
     clock: Arc<dyn Clock>,
-    recent: Arc<RecentFrames>,
-    durable_end: watch::Sender<Position>,
-    /// Position after the last written record, which may not be durable yet.
-    end: Position,
-    /// Receive time of the last written record.
-    received_at: Timestamp,
+    outputs: CommitOutputs,
+    /// End of the written log, which may not be durable yet.
+    end: LogEnd,
     sequences: RecentSequences,
     /// Frames that are written but not yet synced; empty after each commit unless there is a sync
     /// interval.
     unsynced: Vec<JournalFrame>,
     synced_at: Duration,
-    // Dropped after the tree, as in `SledJournal`.
-    store: Arc<DataStore>,
+    /// `true` if a later block says that all earlier ones were synced.
+    is_closed_off: bool,
 }
 
 impl CommitThread {
     pub(super) fn new(
-        store: Arc<DataStore>,
-        tree: sled::Tree,
+        writer: SegmentWriter,
         limits: JournalLimits,
         clock: Arc<dyn Clock>,
-        recent: Arc<RecentFrames>,
-        durable_end: watch::Sender<Position>,
-        received_at: Timestamp,
+        outputs: CommitOutputs,
+        end: LogEnd,
     ) -> Self {
-        let end = *durable_end.borrow();
         let synced_at = clock.monotonic();
-        let (sequences, unsynced) = (RecentSequences::default(), Vec::new());
         Self {
-            store,
-            tree,
+            writer,
             limits,
             clock,
-            recent,
-            durable_end,
+            outputs,
             end,
-            received_at,
-            sequences,
-            unsynced,
+            sequences: RecentSequences::default(),
+            unsynced: Vec::new(),
             synced_at,
+            is_closed_off: true,
         }
     }
 
     /// Commits submissions until the queue is closed and empty, or the store fails.
     pub(super) fn run_until_closed(
         mut self,
-        queue: &Receiver<JournalSubmission>,
-    ) -> Result<(), sled::Error> {
+        queue: &Receiver<QueuedSubmission>,
+    ) -> Result<(), SegmentWriterError> {
         loop {
             let first = match self.limits.sync_interval {
-                Some(interval) if !self.unsynced.is_empty() => {
+                Some(interval) if self.writer.has_unsynced() => {
                     match queue.recv_timeout(self.time_until_sync(interval)) {
                         Ok(submission) => submission,
                         Err(RecvTimeoutError::Timeout) => {
-                            self.sync_frames()?;
+                            self.sync_blocks()?;
                             continue;
                         }
                         Err(RecvTimeoutError::Disconnected) => break,
@@ -95,79 +112,105 @@ impl CommitThread {
             };
             self.commit_queued(first, queue)?;
         }
-        self.sync_frames()
+        self.close_off()
     }
 
     /// Commits `first` and the submissions queued behind it, up to the bounds of one commit.
     fn commit_queued(
         &mut self,
-        first: JournalSubmission,
-        queue: &Receiver<JournalSubmission>,
-    ) -> Result<(), sled::Error> {
-        let mut entries = Vec::new();
-        let mut settlements: Vec<QueuedSettlement> = Vec::new();
-        let mut bytes = 0;
-
+        first: QueuedSubmission,
+        queue: &Receiver<QueuedSubmission>,
+    ) -> Result<(), SegmentWriterError> {
         // Gather as many submissions as one commit may hold: they share one sync.
+        let mut commit = PendingCommit::default();
         let mut next = Some(first);
         while let Some(submission) = next {
-            let outcome = self
-                .sequences
-                .check_and_record(&submission.drafts)
-                .map(|()| self.end.plus(entries.len() as u64));
-            if outcome.is_ok() {
-                for draft in submission.drafts {
-                    bytes += draft.bytes.len();
-                    // Actors on several threads take the time before they queue, so receive times
-                    // can arrive out of order. Followers rely on times that never go backwards.
-                    self.received_at = self.received_at.max(draft.received_at);
-                    entries.push(FrameEntry {
-                        received_at: self.received_at,
-                        bytes: draft.bytes.into(),
-                    });
-                }
+            match submission {
+                QueuedSubmission::Records(records) => self.add_records(records, &mut commit),
+                QueuedSubmission::Changes(changes) => self.add_changes(changes, &mut commit),
             }
-            settlements.push(QueuedSettlement {
-                outcome,
-                on_settled: submission.settle,
-            });
-            let is_full =
-                entries.len() >= self.limits.commit_records || bytes >= self.limits.commit_bytes;
+            let is_full = commit.entries.len() >= self.limits.commit_records
+                || commit.bytes >= self.limits.commit_bytes;
             next = if is_full { None } else { queue.try_recv().ok() };
         }
 
-        self.write_frames(entries)?;
+        let PendingCommit {
+            entries,
+            changes,
+            settlements,
+            ..
+        } = commit;
+        self.write_commit(entries, changes)?;
 
-        // Sync before settling: a settled submission is a promise to survive a crash.
+        // Sync before settling: a settled submission is a promise to survive a crash. With a sync
+        // interval, it survives a crash of the process, but not necessarily a power failure.
         let is_sync_due = self
             .limits
             .sync_interval
             .is_none_or(|interval| self.time_until_sync(interval).is_zero());
         if is_sync_due {
-            self.sync_frames()?;
-        } else {
-            // With a sync interval, answered events survive a crash of the process, but not
-            // necessarily a power failure.
-            self.store.flush()?;
+            self.sync_blocks()?;
         }
 
         settlements.into_iter().for_each(QueuedSettlement::settle);
         Ok(())
     }
 
-    /// Writes `entries` as frames, without syncing them.
-    fn write_frames(&mut self, entries: Vec<FrameEntry>) -> Result<(), sled::Error> {
-        if entries.is_empty() {
-            return Ok(());
+    fn add_records(&mut self, submission: JournalSubmission, commit: &mut PendingCommit) {
+        let outcome = self
+            .sequences
+            .check_and_record(&submission.drafts)
+            .map(|()| self.end.position.plus(commit.entries.len() as u64));
+        if outcome.is_ok() {
+            for draft in submission.drafts {
+                commit.bytes += draft.bytes.len();
+                // Actors on several threads take the time before they queue, so receive times
+                // can arrive out of order. Followers rely on times that never go backwards.
+                self.end.received_at = self.end.received_at.max(draft.received_at);
+                commit.entries.push(FrameEntry {
+                    received_at: self.end.received_at,
+                    bytes: draft.bytes.into(),
+                });
+            }
         }
-        let count = entries.len() as u64;
-        let frames = frame::gather_frames(self.end, self.clock.wall(), entries);
-        for (key, value) in frame::encode_frames(&frames) {
-            self.store.failure_injector().evaluate(Failpoint::Put)?;
-            self.tree.insert(key, value)?;
+        commit.settlements.push(QueuedSettlement::Records {
+            outcome,
+            on_settled: submission.settle,
+        });
+    }
+
+    fn add_changes(&self, submission: TableSubmission, commit: &mut PendingCommit) {
+        commit.bytes += submission.changes.encoded_bytes();
+        commit.settlements.push(QueuedSettlement::Changes {
+            number: self.end.change + commit.changes.len() as u64,
+            on_settled: submission.settle,
+        });
+        commit.changes.push(submission.changes);
+    }
+
+    /// Writes `entries` and `changes` as one commit, without syncing it.
+    fn write_commit(
+        &mut self,
+        entries: Vec<FrameEntry>,
+        changes: Vec<TableChanges>,
+    ) -> Result<(), SegmentWriterError> {
+        let records = entries.len() as u64;
+        let frames = frame::gather_frames(self.end.position, self.clock.wall(), entries);
+        let mut blocks = encode_frames(&frames);
+        for (changes, number) in changes.iter().zip(self.end.change..) {
+            blocks.push(Block::new(
+                BlockContent::Changes,
+                number,
+                1,
+                changes.encode(),
+            ));
         }
-        self.end = self.end.plus(count);
+
+        self.writer.append_commit(blocks)?;
+        self.end.position = self.end.position.plus(records);
+        self.end.change += changes.len() as u64;
         self.unsynced.extend(frames);
+        self.is_closed_off = false;
         Ok(())
     }
 
@@ -175,36 +218,81 @@ impl CommitThread {
         (self.synced_at + interval).saturating_sub(self.clock.monotonic())
     }
 
-    /// Syncs the written frames, then publishes the new durable end to the followers.
-    fn sync_frames(&mut self) -> Result<(), sled::Error> {
+    /// Syncs the written blocks, then publishes the new durable end to the followers.
+    fn sync_blocks(&mut self) -> Result<(), SegmentWriterError> {
         self.synced_at = self.clock.monotonic();
-        if self.unsynced.is_empty() {
+        self.writer.sync()?;
+        *self.outputs.synced_mark.lock() = self.writer.synced_mark();
+        if !self.unsynced.is_empty() {
+            self.outputs.recent.push(mem::take(&mut self.unsynced));
+            self.outputs.durable_end.send_replace(self.end.position);
+        }
+        Ok(())
+    }
+
+    /// Ends the log with a block that says that everything before it was synced. So damage to the
+    /// last records is told from a torn tail at the next opening.
+    fn close_off(&mut self) -> Result<(), SegmentWriterError> {
+        self.sync_blocks()?;
+        if self.is_closed_off {
             return Ok(());
         }
-        self.store.sync()?;
-        self.recent.push(mem::take(&mut self.unsynced));
-        self.durable_end.send_replace(self.end);
-        Ok(())
+        self.write_commit(Vec::new(), vec![TableChanges::empty()])?;
+        self.sync_blocks()
     }
 }
 
+/// Encodes `frames` as blocks of records.
+pub(super) fn encode_frames(frames: &[JournalFrame]) -> Vec<Block> {
+    let blocks = frames.iter().map(|frame| {
+        let count = u32::try_from(frame.entries.len()).expect("a frame has far fewer records");
+        let number = frame.first.get();
+        Block::new(BlockContent::Records, number, count, frame.encode_body())
+    });
+    blocks.collect()
+}
+
+/// Submissions that are gathered for one commit.
+#[derive(Default)]
+struct PendingCommit {
+    entries: Vec<FrameEntry>,
+    changes: Vec<TableChanges>,
+    settlements: Vec<QueuedSettlement>,
+    /// Bytes of entries and changes.
+    bytes: usize,
+}
+
 /// Result of one submission, which is reported after the commit.
-struct QueuedSettlement {
-    outcome: SubmissionResult,
-    on_settled: Box<dyn FnOnce(SubmissionResult) + Send>,
+enum QueuedSettlement {
+    Records {
+        outcome: SubmissionResult,
+        on_settled: Box<dyn FnOnce(SubmissionResult) + Send>,
+    },
+    Changes {
+        number: u64,
+        on_settled: Box<dyn FnOnce(u64) + Send>,
+    },
 }
 
 impl QueuedSettlement {
     fn settle(self) {
-        if let Err(error) = &self.outcome {
-            error!(
-                entity = %error.entity,
-                last_sequence = error.last,
-                sequence = error.found,
-                "record rejected: sequence number does not follow the last one",
-            );
+        match self {
+            Self::Records {
+                outcome,
+                on_settled,
+            } => {
+                if let Err(error) = &outcome {
+                    error!(
+                        entity = %error.entity,
+                        last_sequence = error.last,
+                        sequence = error.found,
+                        "record rejected: sequence number does not follow the last one",
+                    );
+                }
+                on_settled(outcome);
+            }
+            Self::Changes { number, on_settled } => on_settled(number),
         }
-        (self.on_settled)(self.outcome);
     }
 }
 

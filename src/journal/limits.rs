@@ -15,6 +15,6 @@ pub struct JournalLimits {
     /// `None`: settle after the sync. `Some`: settle before the sync, which follows at most this
     /// much later.
     pub sync_interval: Option<Duration>,
-    /// Size at which a segment is full, in bytes.
+    /// Size of a segment file. A larger commit gets a larger file.
     pub segment_bytes: u64,
 }

@@ -1,35 +1,42 @@
-//! Journal: the append-only log of all accepted records, from which all other state is derived.
+//! Journal: the append-only log of all accepted records and of all changes to the node's own tables,
+//! from which everything else is derived.
 //!
 //! ```text
-//!  entities ──JournalSubmission──> queue ──> commit thread: encode, put, flush, sync ──> settle
-//!                                                 │                                each submission
-//!                                            durable end ──> followers (projection, subscribers)
-//!                                                            read up to it
+//!  entities ──records──> queue ──> commit thread: encode, write, sync ──> settle each submission
+//!  tables ───changes──────┘               │                  │
+//!                                     segments          durable end ──> followers (projection,
+//!                                                                       subscribers) read up to it
 //! ```
 
 mod commit_thread;
 mod data_folder;
+mod disk;
 mod frame;
+mod import;
 mod limits;
-mod preflight;
+mod open_error;
 mod recent_frames;
-mod sled_journal;
-mod store;
+mod segment;
+mod segment_journal;
 mod submission;
+mod table_changes;
 
 use tokio::sync::oneshot;
 
 use crate::event::Position;
 
-pub use data_folder::{DataFolder, Disk, LocalDisk};
+pub use data_folder::DataFolder;
+pub use disk::{Disk, DiskFile, LocalDisk};
 pub use frame::{FrameEntry, JournalFrame};
+pub use import::{ImportError, JournalImport};
 pub use limits::JournalLimits;
-pub use sled_journal::SegmentJournal;
-pub use store::StoreOpenError;
+pub use open_error::StoreOpenError;
+pub use segment_journal::SegmentJournal;
 pub use submission::{
-    Journal, JournalClosed, JournalReadError, JournalSubmission, RecordDraft, SequenceError,
-    SubmissionResult, TableChange, TableChanges, TableSubmission,
+    Journal, JournalClosed, JournalReadError, JournalSubmission, LogMark, RecordDraft,
+    SequenceError, SubmissionResult, TableSubmission,
 };
+pub use table_changes::{TableChange, TableChanges};
 
 /// Waits until all submissions made before this call are durable, and returns the position after
 /// them.

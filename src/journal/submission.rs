@@ -1,10 +1,13 @@
 //! Interface of the journal for the other stages: they append records, and read frames.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::frame::JournalFrame;
+use super::table_changes::TableChanges;
 use crate::event::{EntityKey, Position, StoreIncarnation, Timestamp};
 
 /// Record that is to be appended to the journal.
@@ -47,60 +50,58 @@ pub struct JournalSubmission {
     pub settle: Box<dyn FnOnce(SubmissionResult) + Send>,
 }
 
-/// Changes of one of the node's own tables, which are made in order, all of them or none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableChanges {
-    /// Number of the table.
-    pub table: u8,
-    /// Changes in order.
-    pub changes: Vec<TableChange>,
-}
-
-/// Change of a table's rows. Keys and values have any length.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TableChange {
-    /// Puts a row, or replaces its value.
-    Put {
-        /// Key of the row.
-        key: Vec<u8>,
-        /// New value.
-        value: Vec<u8>,
-    },
-    /// Removes a row, if there is one.
-    Remove {
-        /// Key of the row.
-        key: Vec<u8>,
-    },
-    /// Removes all rows whose keys begin with the prefix.
-    RemovePrefix {
-        /// Prefix of the keys.
-        prefix: Vec<u8>,
-    },
-}
-
-/// Changes of a table, and a callback for when they are durable.
-pub struct TableSubmission {
-    /// Changes to append.
-    pub changes: TableChanges,
-    /// Callback with the number of the changes: 1, 2, 3 … in the order of the journal. It runs on
-    /// the commit thread, so it must not block. It is dropped without a call when the store fails.
-    pub settle: Box<dyn FnOnce(u64) + Send>,
-}
-
 /// Error of a journal that accepts no submissions: its store failed or is being closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the journal is closed")]
 pub struct JournalClosed;
 
+/// Changes to one table of the node's own data, and a callback for when they are durable.
+pub struct TableSubmission {
+    /// Changes to append as one group.
+    pub changes: TableChanges,
+    /// Callback for the number of the group; groups are numbered 1, 2, 3 … without gaps. It runs
+    /// on the commit thread, in the order of the numbers, so it must not block. It is dropped
+    /// without a call when the store fails.
+    pub settle: Box<dyn FnOnce(u64) + Send>,
+}
+
+/// Place in the files of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogMark {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Offset in the segment, in bytes.
+    pub offset: u64,
+}
+
 /// Error of a read from the journal.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalReadError {
-    /// sled could not read the store.
-    #[error("cannot read the journal")]
-    Store(#[from] sled::Error),
-    /// The bytes at this position are not a valid frame.
-    #[error("the frame at position {0} is corrupt")]
-    Corrupt(Position),
+    /// A file of the journal could not be read.
+    #[error("cannot read {}", file.display())]
+    Io {
+        /// Path of the file.
+        file: PathBuf,
+        /// Error of the operating system.
+        #[source]
+        source: io::Error,
+    },
+    /// The bytes at this place are not what was written.
+    #[error(
+        "{} is corrupt at byte {offset}, position {position}; restore it from a backup",
+        file.display()
+    )]
+    Corrupt {
+        /// Path of the damaged segment.
+        file: PathBuf,
+        /// Offset of the first bytes that cannot be read.
+        offset: u64,
+        /// Position of the first record that cannot be read.
+        position: Position,
+    },
+    /// There is no record at this position.
+    #[error("the journal has no record at position {0}")]
+    Missing(Position),
 }
 
 /// Ordered, durable log that other stages follow.
@@ -112,22 +113,12 @@ pub trait Journal: Send + Sync + 'static {
     /// written then.
     fn append(&self, submission: JournalSubmission) -> Result<(), JournalClosed>;
 
-    /// Queues changes of own tables behind all earlier submissions. Blocks while the queue is full.
+    /// Queues changes of the node's own tables behind all earlier submissions. Blocks while the
+    /// queue is full.
     ///
     /// # Errors
-    /// [`JournalClosed`] when the store failed or is being closed; nothing is written then.
+    /// [`JournalClosed`] when the store failed or is being closed; no change is written then.
     fn append_changes(&self, submission: TableSubmission) -> Result<(), JournalClosed>;
-
-    /// Calls `visit` for each durable group of table changes from number `from` on, in order.
-    /// Returns the next number.
-    ///
-    /// # Errors
-    /// [`JournalReadError`] when the store fails or the stored changes are corrupt.
-    fn read_changes(
-        &self,
-        from: u64,
-        visit: &mut dyn FnMut(u64, TableChanges),
-    ) -> Result<u64, JournalReadError>;
 
     /// Returns a watch of the position after the last durable record.
     fn durable_end(&self) -> watch::Receiver<Position>;
@@ -145,6 +136,17 @@ pub trait Journal: Send + Sync + 'static {
     /// Returns the frame that contains `position`, if the frame is durable and still in the cache
     /// of newest frames. Never blocks.
     fn recent_frame_at(&self, position: Position) -> Option<Arc<JournalFrame>>;
+
+    /// Calls `visit` with the number of each durable group of table changes from number `from` on,
+    /// in order; returns the number of the next group. Blocks to read the store.
+    ///
+    /// # Errors
+    /// [`JournalReadError`] when the store fails or is corrupt.
+    fn read_changes(
+        &self,
+        from: u64,
+        visit: &mut dyn FnMut(u64, TableChanges),
+    ) -> Result<u64, JournalReadError>;
 
     /// Returns the store's incarnation, a part of every event id.
     fn incarnation(&self) -> StoreIncarnation;

@@ -471,7 +471,7 @@ impl ProjectionView {
     /// Returns a record whose position is in a row, so that the record must exist.
     fn expect_record(&self, position: Position) -> Result<StoredRecord, ProjectionReadError> {
         self.find_record(position)?
-            .ok_or(ProjectionReadError::Journal(JournalReadError::Corrupt(
+            .ok_or(ProjectionReadError::Journal(JournalReadError::Missing(
                 position,
             )))
     }
@@ -568,7 +568,7 @@ impl ProjectionView {
             {
                 frame = self.journal.read_frame_at(position)?;
             }
-            let corrupt = || ProjectionReadError::Journal(JournalReadError::Corrupt(position));
+            let corrupt = || ProjectionReadError::Journal(JournalReadError::Missing(position));
             let containing = frame.as_ref().ok_or_else(corrupt)?;
             records.push(decode_stored(containing, position)?);
         }
@@ -834,7 +834,7 @@ fn decode_stored(
     frame: &JournalFrame,
     position: Position,
 ) -> Result<StoredRecord, ProjectionReadError> {
-    let corrupt = || ProjectionReadError::Journal(JournalReadError::Corrupt(position));
+    let corrupt = || ProjectionReadError::Journal(JournalReadError::Missing(position));
     let entry = frame.entry(position).ok_or_else(corrupt)?;
     let record = Record::decode(&entry.bytes).map_err(|_| corrupt())?;
     Ok(StoredRecord {

@@ -12,17 +12,12 @@ pub enum TableStoreError {
     /// The rows could not be read or written.
     #[error("cannot access the rows of tables")]
     Derived(#[from] DerivedStoreError),
-    /// The rows contain changes that the journal lacks.
+    /// The rows contain changes that the journal lacks: an older copy of it was restored.
     #[error(
-        "the tables contain {applied} changes, but the journal has only {durable}; \
+        "change {0} is in the tables and not in the journal; \
          restore the whole data folder from one backup"
     )]
-    AheadOfJournal {
-        /// Number of the last applied change.
-        applied: u64,
-        /// Number of the last change in the journal.
-        durable: u64,
-    },
+    AheadOfJournal(u64),
 }
 
 /// Error of a write to a table. It is not known if the changes are durable, so the store must be

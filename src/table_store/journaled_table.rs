@@ -72,18 +72,18 @@ impl TableStore {
         let rows = AppliedRows::open(&derived)?;
         let cursor = rows.load_cursor()?;
 
-        let mut applied = Ok(());
-        let next = journal.read_changes(cursor, &mut |_, changes| {
-            if applied.is_ok() {
+        // The last applied change is visited again, to see that the journal still has it.
+        let last_applied = cursor - 1;
+        let (mut found, mut applied) = (0, Ok(()));
+        let next = journal.read_changes(last_applied.max(1), &mut |number, changes| {
+            found = number;
+            if number >= cursor && applied.is_ok() {
                 applied = rows.apply(&changes);
             }
         })?;
         applied?;
-        if next < cursor {
-            return Err(TableStoreError::AheadOfJournal {
-                applied: cursor - 1,
-                durable: next.saturating_sub(1),
-            });
+        if found < last_applied {
+            return Err(TableStoreError::AheadOfJournal(last_applied));
         }
 
         let clock = SystemClock::default();

@@ -28,15 +28,8 @@ impl TestStore {
     /// Opens the data folder at `path`. The journal takes its commit times from `clock`.
     pub(crate) fn open(path: &Path, clock: Arc<dyn Clock>) -> Self {
         let folder = DataFolder::open(path).expect("opens");
-        let journal = SegmentJournal::open(
-            &folder,
-            Arc::new(LocalDisk),
-            Arc::new(NoFailures),
-            LIMITS,
-            clock,
-            None,
-        );
-        let journal = journal.expect("opens");
+        let disk = Arc::new(LocalDisk);
+        let journal = SegmentJournal::open(&folder, disk, LIMITS, clock, None).expect("opens");
         let derived = DerivedStore::open(&folder, 1 << 20, Arc::new(NoFailures)).expect("opens");
         let tables = TableStore::open(
             Arc::clone(&journal) as Arc<dyn Journal>,

@@ -1,0 +1,97 @@
+//! Errors that prevent a store from being opened, with advice for the operator.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::data_folder::FORMAT;
+
+/// Error that prevents a store from being opened. Nothing of the journal was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreOpenError {
+    /// A file or folder could not be read, created or written.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// Path of the file or folder.
+        path: PathBuf,
+        /// Error of the operating system.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has locked the folder.
+    #[error(
+        "{} is in use by another process; stop that process, or set another store.path",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// A later version of the program wrote the store.
+    #[error(
+        "{} says format {found}, and this version reads up to {FORMAT}; \
+         start the newer hookyard that wrote it",
+        file.display()
+    )]
+    Newer {
+        /// Path of the format file.
+        file: PathBuf,
+        /// Format version in the file.
+        found: u32,
+    },
+    /// The format file is malformed.
+    #[error(
+        "{} is not a format file of a store; \
+         restore it from a backup, or point store.path elsewhere",
+        .0.display()
+    )]
+    BadFormat(PathBuf),
+    /// A journal exists without a format file.
+    #[error(
+        "FORMAT is missing although there are events in {}; restore it from a backup",
+        .0.display()
+    )]
+    NoFormat(PathBuf),
+    /// The folder of the journal has no segment.
+    #[error(
+        "{} holds no journal; restore the data folder from a backup",
+        folder.display()
+    )]
+    NoJournal {
+        /// Path of the journal's folder.
+        folder: PathBuf,
+    },
+    /// A segment between others is missing.
+    #[error(
+        "{} is missing; restore the data folder from a backup",
+        .0.display()
+    )]
+    MissingSegment(PathBuf),
+    /// A segment belongs to another store.
+    #[error(
+        "{} belongs to another store; restore the data folder from a backup",
+        .0.display()
+    )]
+    Foreign(PathBuf),
+    /// A segment that was in use has no valid header.
+    #[error(
+        "{} has a damaged header; restore it from a backup",
+        file.display()
+    )]
+    BrokenHeader {
+        /// Path of the segment.
+        file: PathBuf,
+    },
+    /// Acknowledged content of a segment is damaged.
+    #[error(
+        "{} is damaged at byte {offset}, position {position}; restore it from a backup",
+        file.display()
+    )]
+    Broken {
+        /// Path of the segment.
+        file: PathBuf,
+        /// Offset of the first damaged block.
+        offset: u64,
+        /// Position of the first record that cannot be read.
+        position: u64,
+    },
+    /// The newest record of the journal cannot be read.
+    #[error("the end of the journal cannot be read")]
+    Unreadable(#[from] super::submission::JournalReadError),
+}

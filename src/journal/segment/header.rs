@@ -1,0 +1,142 @@
+//! Header of a segment file.
+//!
+//! ```text
+//! magic "HOOKYSEG" | format u32 = 2 | incarnation u32 | number u64 | first position u64
+//! | first change number u64 | end of the previous segment u64 | its checksum chain u32 | CRC-32C u32
+//! | zeros up to 64 bytes
+//! ```
+//!
+//! Integers are big-endian. "End" is the length of the previous segment's valid content: what comes
+//! after it in that file was never acknowledged. A prepared file that is not in use yet has zeros
+//! in place of the header.
+
+use bytes::{Buf, BufMut};
+
+use crate::event::{Position, StoreIncarnation};
+
+/// Length of the header, and offset of a segment's first frame.
+pub(in crate::journal) const HEADER_BYTES: u64 = 64;
+
+const MAGIC: &[u8; 8] = b"HOOKYSEG";
+const FORMAT: u32 = 2;
+/// Bytes that the checksum covers, which it follows.
+const CHECKED_BYTES: usize = 52;
+
+/// Place of a segment in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::journal) struct SegmentHeader {
+    /// Incarnation of the store, so that a file of another store is noticed.
+    pub(in crate::journal) incarnation: StoreIncarnation,
+    /// Number of the segment, from 1.
+    pub(in crate::journal) number: u64,
+    /// Position of the first record in or after this segment.
+    pub(in crate::journal) first_position: Position,
+    /// Number of the first group of table changes in or after this segment.
+    pub(in crate::journal) first_change: u64,
+    /// Length of the previous segment's valid content; 0 if there is no previous segment.
+    pub(in crate::journal) previous_end: u64,
+    /// Checksum of the last valid frame in the previous segments, which the first frame continues.
+    pub(in crate::journal) chain: u32,
+}
+
+/// Content at the start of a segment file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::journal) enum HeaderContent {
+    /// The file is in use.
+    Header(SegmentHeader),
+    /// The file is prepared, and nothing was written to it.
+    Blank,
+    /// The bytes are no header.
+    Broken,
+}
+
+impl SegmentHeader {
+    /// Encodes the header in the layout of this module.
+    pub(in crate::journal) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES as usize);
+        bytes.put_slice(MAGIC);
+        bytes.put_u32(FORMAT);
+        bytes.put_u32(self.incarnation.get());
+        bytes.put_u64(self.number);
+        bytes.put_u64(self.first_position.get());
+        bytes.put_u64(self.first_change);
+        bytes.put_u64(self.previous_end);
+        bytes.put_u32(self.chain);
+        debug_assert_eq!(bytes.len(), CHECKED_BYTES);
+        bytes.put_u32(crc32c::crc32c(&bytes));
+        bytes.resize(HEADER_BYTES as usize, 0);
+        bytes
+    }
+
+    /// Decodes the first [`HEADER_BYTES`] bytes of a file.
+    pub(in crate::journal) fn decode(bytes: &[u8]) -> HeaderContent {
+        if bytes.iter().all(|byte| *byte == 0) {
+            return HeaderContent::Blank;
+        }
+        let Some((checked, mut checksum)) = bytes.split_at_checked(CHECKED_BYTES) else {
+            return HeaderContent::Broken;
+        };
+        if checksum.try_get_u32() != Ok(crc32c::crc32c(checked)) || !checked.starts_with(MAGIC) {
+            return HeaderContent::Broken;
+        }
+
+        let mut fields = &checked[MAGIC.len()..];
+        if fields.get_u32() != FORMAT {
+            return HeaderContent::Broken;
+        }
+        HeaderContent::Header(Self {
+            incarnation: StoreIncarnation::new(fields.get_u32()),
+            number: fields.get_u64(),
+            first_position: Position::new(fields.get_u64()),
+            first_change: fields.get_u64(),
+            previous_end: fields.get_u64(),
+            chain: fields.get_u32(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> SegmentHeader {
+        SegmentHeader {
+            incarnation: StoreIncarnation::new(0x3f9a_2c41),
+            number: 2,
+            first_position: Position::new(3),
+            first_change: 4,
+            previous_end: 5,
+            chain: 6,
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_header_never_change() {
+        let bytes = sample().encode();
+        assert_eq!(
+            hex::encode(&bytes),
+            "484f4f4b59534547000000023f9a2c4100000000000000020000000000000003000000000000000400000000\
+             0000000500000006f0fcf4ee0000000000000000"
+        );
+        assert_eq!(
+            SegmentHeader::decode(&bytes),
+            HeaderContent::Header(sample())
+        );
+    }
+
+    #[test]
+    fn a_changed_header_is_broken_and_an_empty_one_is_blank() {
+        let bytes = sample().encode();
+        for at in 0..=CHECKED_BYTES {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert_eq!(
+                SegmentHeader::decode(&changed),
+                HeaderContent::Broken,
+                "byte {at}"
+            );
+        }
+        assert_eq!(SegmentHeader::decode(&bytes[..20]), HeaderContent::Broken);
+        assert_eq!(SegmentHeader::decode(&[0; 64]), HeaderContent::Blank);
+    }
+}

@@ -1,0 +1,15 @@
+//! Segments: the files of the journal, and the blocks in them.
+
+mod block;
+mod header;
+mod open_log;
+mod segment_set;
+mod spare;
+mod writer;
+
+use super::disk::{Disk, DiskFile};
+
+pub(super) use block::{Block, BlockContent};
+pub(super) use open_log::{OpenedLog, create_log, open_log};
+pub(super) use segment_set::SegmentSet;
+pub(super) use writer::{SegmentWriter, SegmentWriterError};

@@ -1,0 +1,451 @@
+//! Opening of a journal's segments: finds the end of the log, refuses damage, and proves the last
+//! commits durable before anybody reads them.
+//!
+//! ```text
+//!  last segment   … acknowledged blocks │ whole commits, │ torn commit │ zeros
+//!                                       │ sync unknown   │             │
+//!                 kept as they are      │ written again  │ zeroed      │      then one sync
+//! ```
+//!
+//! A process can die between a write and its sync, or after a failed sync. The page cache still
+//! shows such blocks, and a power failure would lose them. Hence they are written and synced again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::block::{BlockContent, BlockRead, BlockReader};
+use super::header::{HEADER_BYTES, HeaderContent, SegmentHeader};
+use super::segment_set::{Segment, SegmentSet};
+use super::spare::{SpareSegment, segment_number, segment_path};
+use super::writer::{LogTail, SegmentWriter, SegmentWriterError, use_segment};
+use super::{Disk, DiskFile};
+use crate::event::{Position, StoreIncarnation};
+use crate::journal::{DataFolder, LogMark, StoreOpenError};
+
+/// Bytes that are compared with zeros at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Segments of an open journal, with the writer at their end.
+pub(in crate::journal) struct OpenedLog {
+    pub(in crate::journal) segments: Arc<SegmentSet>,
+    pub(in crate::journal) writer: SegmentWriter,
+    /// Position after the last record.
+    pub(in crate::journal) end: Position,
+    /// Number after the last group of table changes.
+    pub(in crate::journal) next_change: u64,
+}
+
+/// Opens the journal of `data`; creates it if the data folder is new.
+///
+/// Nothing behind `discard_after` is kept: a process that saw a write fail has told its callers
+/// that those records are not there.
+///
+/// # Errors
+/// [`StoreOpenError`], which names the file and tells the operator what to do.
+pub(in crate::journal) fn open_log(
+    data: &DataFolder,
+    disk: Arc<dyn Disk>,
+    segment_bytes: u64,
+    discard_after: Option<LogMark>,
+) -> Result<OpenedLog, StoreOpenError> {
+    let log = LogFolder::new(data, disk, data.journal_path());
+    if data.is_new() {
+        log.create(segment_bytes)?;
+        data.mark_initialized()?;
+    }
+    log.open(segment_bytes, discard_after)
+}
+
+/// Creates an empty journal with the identity of `data` in `folder`, which must not hold events.
+///
+/// # Errors
+/// [`StoreOpenError`], which names the file and tells the operator what to do.
+pub(in crate::journal) fn create_log(
+    data: &DataFolder,
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    segment_bytes: u64,
+) -> Result<OpenedLog, StoreOpenError> {
+    let log = LogFolder::new(data, disk, folder);
+    log.create(segment_bytes)?;
+    log.open(segment_bytes, None)
+}
+
+/// Folder of segment files that is being opened.
+struct LogFolder {
+    disk: Arc<dyn Disk>,
+    incarnation: StoreIncarnation,
+    seed: u32,
+    folder: PathBuf,
+}
+
+impl LogFolder {
+    fn new(data: &DataFolder, disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
+        Self {
+            disk,
+            incarnation: data.incarnation(),
+            seed: data.checksum_seed(),
+            folder,
+        }
+    }
+
+    fn open(
+        &self,
+        segment_bytes: u64,
+        discard_after: Option<LogMark>,
+    ) -> Result<OpenedLog, StoreOpenError> {
+        let mut headers = self.read_headers(discard_after)?;
+        let last = headers.pop().ok_or_else(|| StoreOpenError::NoJournal {
+            folder: self.folder.clone(),
+        })?;
+        let tail = self.repair_tail(&last, discard_after)?;
+
+        // Each earlier segment ends where the next one says.
+        let mut segments: Vec<Arc<Segment>> = Vec::new();
+        let mut following = headers.iter().skip(1).chain([&last]);
+        for header in &headers {
+            let end = following
+                .next()
+                .map_or(HEADER_BYTES, |next| next.previous_end);
+            segments.push(self.segment(*header, end));
+        }
+        let newest = self.segment(last, tail.offset);
+        segments.push(Arc::clone(&newest));
+
+        let segments = Arc::new(SegmentSet::new(Arc::clone(&self.disk), self.seed, segments));
+        let file = self.open_file(last.number)?;
+        let io = |source| self.io_error(&self.folder, source);
+        let mut writer = SegmentWriter::start(
+            Arc::clone(&segments),
+            self.folder.clone(),
+            self.incarnation,
+            newest,
+            file,
+            tail,
+            segment_bytes,
+        )
+        .map_err(io)?;
+
+        // What the failed process left behind the mark stays in its file. The header of the next segment
+        // says that it does not count.
+        if discard_after.is_some() {
+            writer.begin_segment().map_err(|error| match error {
+                SegmentWriterError::Create(source) | SegmentWriterError::Write(source) => {
+                    io(source)
+                }
+            })?;
+        }
+        Ok(OpenedLog {
+            segments,
+            writer,
+            end: tail.position,
+            next_change: tail.change,
+        })
+    }
+
+    /// Creates the journal of a new store, in place of what an interrupted creation left.
+    fn create(&self, segment_bytes: u64) -> Result<(), StoreOpenError> {
+        let io = |source| self.io_error(&self.folder, source);
+        self.disk.create_folder(&self.folder).map_err(io)?;
+
+        // Creation writes no block before FORMAT, so a segment with blocks has lost its FORMAT.
+        for number in self.segment_numbers()? {
+            let file = self.open_file(number)?;
+            if has_content(file.as_ref(), HEADER_BYTES).map_err(io)? {
+                return Err(StoreOpenError::NoFormat(self.folder.clone()));
+            }
+        }
+
+        let header = SegmentHeader {
+            incarnation: self.incarnation,
+            number: 1,
+            first_position: Position::FIRST,
+            first_change: 1,
+            previous_end: 0,
+            chain: self.seed,
+        };
+        SpareSegment::create(
+            self.disk.as_ref(),
+            &self.folder,
+            header.number,
+            segment_bytes,
+        )
+        .and_then(|spare| use_segment(&spare, header))
+        .map_err(io)?;
+        match self.folder.parent() {
+            Some(data_folder) => self.disk.sync_folder(data_folder).map_err(io),
+            None => Ok(()),
+        }
+    }
+
+    fn segment_numbers(&self) -> Result<Vec<u64>, StoreOpenError> {
+        let names = self
+            .disk
+            .list(&self.folder)
+            .map_err(|source| self.io_error(&self.folder, source))?;
+        let mut numbers: Vec<u64> = names
+            .iter()
+            .filter_map(|name| segment_number(name))
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Returns the headers of all segments in use, in order, and removes the files that are not.
+    fn read_headers(
+        &self,
+        discard_after: Option<LogMark>,
+    ) -> Result<Vec<SegmentHeader>, StoreOpenError> {
+        let is_discarded = |number| discard_after.is_some_and(|mark| number > mark.segment);
+        let mut headers: Vec<SegmentHeader> = Vec::new();
+        let mut unused = Vec::new();
+        for number in self.segment_numbers()? {
+            let header = if is_discarded(number) {
+                None
+            } else {
+                self.read_header(number)?
+            };
+            match (header, unused.first()) {
+                (None, _) => unused.push(number),
+                (Some(header), None) => headers.push(header),
+                // Segments are used in order, so the unused one has lost its header.
+                (Some(_), Some(lost)) => return Err(self.broken_header(*lost)),
+            }
+        }
+
+        // The first segment continues nothing; each later one has the next number.
+        let mut expected = 1;
+        for header in &headers {
+            if header.number != expected {
+                return Err(StoreOpenError::MissingSegment(segment_path(
+                    &self.folder,
+                    expected,
+                )));
+            }
+            expected += 1;
+        }
+
+        for number in unused {
+            let path = segment_path(&self.folder, number);
+            let removed = self.disk.remove(&path);
+            removed.map_err(|source| self.io_error(&path, source))?;
+        }
+        Ok(headers)
+    }
+
+    /// Reads the header of segment `number`; `None` if the segment was never in use.
+    fn read_header(&self, number: u64) -> Result<Option<SegmentHeader>, StoreOpenError> {
+        let path = segment_path(&self.folder, number);
+        let file = self.open_file(number)?;
+        let mut bytes = vec![0; HEADER_BYTES as usize];
+        let count = file
+            .read_at(&mut bytes, 0)
+            .map_err(|source| self.io_error(&path, source))?;
+        bytes.truncate(count);
+
+        match SegmentHeader::decode(&bytes) {
+            HeaderContent::Header(header) if header.incarnation != self.incarnation => {
+                Err(StoreOpenError::Foreign(path))
+            }
+            HeaderContent::Header(header) if header.number == number => Ok(Some(header)),
+            HeaderContent::Header(_) => Err(self.broken_header(number)),
+            HeaderContent::Blank | HeaderContent::Broken => {
+                // No block is written before the header is synced.
+                let is_used = has_content(file.as_ref(), HEADER_BYTES)
+                    .map_err(|source| self.io_error(&path, source))?;
+                if is_used {
+                    Err(self.broken_header(number))
+                } else {
+                    Ok(None)
+                }
+            }
+        }
+    }
+
+    /// Finds the end of the log in the last segment, and makes sure that everything before it is on
+    /// the disk, and that nothing is behind it.
+    fn repair_tail(
+        &self,
+        header: &SegmentHeader,
+        discard_after: Option<LogMark>,
+    ) -> Result<LogTail, StoreOpenError> {
+        let path = segment_path(&self.folder, header.number);
+        let io = |source| self.io_error(&path, source);
+        let file = self.open_file(header.number)?;
+        let limit = discard_after
+            .filter(|mark| mark.segment == header.number)
+            .map(|mark| mark.offset);
+
+        let scan = self.scan_tail(&file, header, limit).map_err(io)?;
+        let mut reader = BlockReader::new(Arc::clone(&file), self.seed);
+        let is_damaged = match limit {
+            // The process that set the limit had synced everything before it.
+            Some(limit) => scan.end.offset != limit,
+            None => reader.has_later_synced_block(scan.torn_at).map_err(io)?,
+        };
+        if is_damaged {
+            return Err(StoreOpenError::Broken {
+                file: path,
+                offset: scan.torn_at,
+                position: scan.torn_position.get(),
+            });
+        }
+        if limit.is_some() {
+            return Ok(scan.end);
+        }
+
+        let zeroed = zero_from(file.as_ref(), scan.end.offset).map_err(io)?;
+        if zeroed {
+            warn!(
+                segment = %path.display(),
+                offset = scan.end.offset,
+                "incomplete commit at the end of the journal dropped"
+            );
+        }
+        // Without a block that proves a sync, the header is in doubt too.
+        let proven = if scan.synced_end > HEADER_BYTES {
+            scan.synced_end
+        } else {
+            0
+        };
+        rewrite(file.as_ref(), proven, scan.end.offset)
+            .and_then(|()| file.sync_data())
+            .map_err(io)?;
+        Ok(scan.end)
+    }
+
+    /// Reads the blocks of the last segment up to `limit`.
+    fn scan_tail(
+        &self,
+        file: &Arc<dyn DiskFile>,
+        header: &SegmentHeader,
+        limit: Option<u64>,
+    ) -> io::Result<TailScan> {
+        let mut at = LogTail {
+            offset: HEADER_BYTES,
+            chain: header.chain,
+            position: header.first_position,
+            change: header.first_change,
+        };
+        let mut scan = TailScan {
+            end: at,
+            synced_end: HEADER_BYTES,
+            torn_at: HEADER_BYTES,
+            torn_position: at.position,
+        };
+
+        let mut reader = BlockReader::new(Arc::clone(file), self.seed);
+        while limit.is_none_or(|limit| at.offset < limit) {
+            let BlockRead::Whole(stored) = reader.read_block(at.offset)? else {
+                break;
+            };
+            let next = match stored.block.content {
+                BlockContent::Records => &mut at.position,
+                BlockContent::Changes => &mut Position::new(at.change),
+            };
+            if stored.chain != at.chain || stored.block.number != next.get() {
+                break;
+            }
+            match stored.block.content {
+                BlockContent::Records => at.position = Position::new(stored.block.next_number()),
+                BlockContent::Changes => at.change = stored.block.next_number(),
+            }
+            at.offset = stored.end();
+            at.chain = stored.checksum;
+            (scan.torn_at, scan.torn_position) = (at.offset, at.position);
+            scan.synced_end = stored.synced.max(HEADER_BYTES);
+            if stored.block.ends_commit {
+                scan.end = at;
+            }
+        }
+        Ok(scan)
+    }
+
+    fn segment(&self, header: SegmentHeader, end: u64) -> Arc<Segment> {
+        let path = segment_path(&self.folder, header.number);
+        Arc::new(Segment::new(header, path, end))
+    }
+
+    fn open_file(&self, number: u64) -> Result<Arc<dyn DiskFile>, StoreOpenError> {
+        let path = segment_path(&self.folder, number);
+        self.disk
+            .open(&path)
+            .map_err(|source| self.io_error(&path, source))
+    }
+
+    fn io_error(&self, path: &Path, source: io::Error) -> StoreOpenError {
+        StoreOpenError::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    fn broken_header(&self, number: u64) -> StoreOpenError {
+        StoreOpenError::BrokenHeader {
+            file: segment_path(&self.folder, number),
+        }
+    }
+}
+
+/// Result of reading the last segment.
+struct TailScan {
+    /// Place after the last whole commit.
+    end: LogTail,
+    /// Offset up to which the blocks say that everything was synced.
+    synced_end: u64,
+    /// Offset of the first bytes that continue nothing.
+    torn_at: u64,
+    /// Position of the record that would have been there.
+    torn_position: Position,
+}
+
+/// Writes the bytes from `begin` to `end` again.
+fn rewrite(file: &dyn DiskFile, begin: u64, end: u64) -> io::Result<()> {
+    let mut bytes = vec![0; usize::try_from(end.saturating_sub(begin)).map_err(io::Error::other)?];
+    let count = file.read_at(&mut bytes, begin)?;
+    file.write_all_at(&bytes[..count], begin)
+}
+
+/// Returns `true` if there is anything but zeros from `begin` on.
+fn has_content(file: &dyn DiskFile, begin: u64) -> io::Result<bool> {
+    let mut found = false;
+    visit_content(file, begin, |_, _| {
+        found = true;
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Zeros everything from `begin` on; returns `true` if there was anything but zeros.
+fn zero_from(file: &dyn DiskFile, begin: u64) -> io::Result<bool> {
+    let zeros = vec![0; CHUNK_BYTES];
+    let mut found = false;
+    visit_content(file, begin, |offset, count| {
+        found = true;
+        file.write_all_at(&zeros[..count], offset)
+    })?;
+    Ok(found)
+}
+
+/// Calls `visit` with the offset and length of each chunk from `begin` on that is not all zeros.
+fn visit_content(
+    file: &dyn DiskFile,
+    begin: u64,
+    mut visit: impl FnMut(u64, usize) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut bytes = vec![0; CHUNK_BYTES];
+    let mut offset = begin;
+    loop {
+        let count = file.read_at(&mut bytes, offset)?;
+        if bytes[..count].iter().any(|byte| *byte != 0) {
+            visit(offset, count)?;
+        }
+        if count < bytes.len() {
+            return Ok(());
+        }
+        offset += count as u64;
+    }
+}

@@ -1,0 +1,263 @@
+//! Set of all segments, shared by the writer and the readers: finds the block of a position.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::block::{BlockContent, BlockRead, BlockReader, StoredBlock};
+use super::header::{HEADER_BYTES, SegmentHeader};
+use super::{Disk, DiskFile};
+use crate::event::Position;
+use crate::journal::submission::JournalReadError;
+
+/// Distance between two entries of a segment's index: one read of this size finds a record.
+const INDEX_STRIDE_BYTES: u64 = 64 * 1024;
+
+/// One segment file.
+pub(in crate::journal) struct Segment {
+    header: SegmentHeader,
+    path: PathBuf,
+    /// Length of the content that readers may see: synced blocks of whole commits.
+    end: AtomicU64,
+    /// Positions with the offsets of their blocks, every [`INDEX_STRIDE_BYTES`] or so; `None` until
+    /// the segment is read for the first time.
+    index: Mutex<Option<SparseIndex>>,
+}
+
+impl Segment {
+    pub(super) fn new(header: SegmentHeader, path: PathBuf, end: u64) -> Self {
+        Self {
+            header,
+            path,
+            end: AtomicU64::new(end),
+            index: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets readers see the content before `end`.
+    pub(super) fn publish_end(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// Error for a block that has a correct checksum and content of an unknown form.
+    pub(in crate::journal) fn corrupt_block(&self, stored: &StoredBlock) -> JournalReadError {
+        self.corrupt_at(stored.offset, Position::new(stored.block.number))
+    }
+
+    fn corrupt_at(&self, offset: u64, position: Position) -> JournalReadError {
+        JournalReadError::Corrupt {
+            file: self.path.clone(),
+            offset,
+            position,
+        }
+    }
+
+    fn open_file(&self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>, JournalReadError> {
+        disk.open(&self.path).map_err(|error| self.io_error(error))
+    }
+
+    fn io_error(&self, source: std::io::Error) -> JournalReadError {
+        JournalReadError::Io {
+            file: self.path.clone(),
+            source,
+        }
+    }
+
+    /// Returns the offset at which a search for `position` begins.
+    fn search_offset(
+        &self,
+        file: &Arc<dyn DiskFile>,
+        seed: u32,
+        position: u64,
+    ) -> Result<u64, JournalReadError> {
+        let mut index = self.index.lock();
+        let index = index.get_or_insert_with(SparseIndex::default);
+        let end = self.end();
+
+        // Blocks that were written since the last search are indexed now.
+        if index.scanned_end < end {
+            let mut reader = BlockReader::new(Arc::clone(file), seed);
+            while index.scanned_end < end {
+                let offset = index.scanned_end;
+                match reader
+                    .read_block(offset)
+                    .map_err(|error| self.io_error(error))?
+                {
+                    BlockRead::Whole(stored) => index.add_block(&stored),
+                    // A search behind this offset ends here too, and names the position.
+                    BlockRead::Nothing | BlockRead::Broken => break,
+                }
+            }
+        }
+        Ok(index.search_offset(position))
+    }
+}
+
+/// Offsets of some blocks of records, in order.
+struct SparseIndex {
+    entries: Vec<(u64, u64)>,
+    scanned_end: u64,
+}
+
+impl Default for SparseIndex {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            scanned_end: HEADER_BYTES,
+        }
+    }
+}
+
+impl SparseIndex {
+    fn add_block(&mut self, stored: &StoredBlock) {
+        let is_due = self
+            .entries
+            .last()
+            .is_none_or(|(_, offset)| stored.offset >= offset + INDEX_STRIDE_BYTES);
+        if is_due && stored.block.content == BlockContent::Records {
+            self.entries.push((stored.block.number, stored.offset));
+        }
+        self.scanned_end = stored.end();
+    }
+
+    fn search_offset(&self, position: u64) -> u64 {
+        let after = self
+            .entries
+            .partition_point(|(first, _)| *first <= position);
+        after
+            .checked_sub(1)
+            .map_or(HEADER_BYTES, |index| self.entries[index].1)
+    }
+}
+
+/// All segments of a journal, in order.
+pub(in crate::journal) struct SegmentSet {
+    disk: Arc<dyn Disk>,
+    /// Checksum seed of the store.
+    seed: u32,
+    segments: RwLock<Vec<Arc<Segment>>>,
+}
+
+impl SegmentSet {
+    pub(super) fn new(disk: Arc<dyn Disk>, seed: u32, segments: Vec<Arc<Segment>>) -> Self {
+        Self {
+            disk,
+            seed,
+            segments: RwLock::new(segments),
+        }
+    }
+
+    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    pub(super) fn seed(&self) -> u32 {
+        self.seed
+    }
+
+    pub(super) fn push(&self, segment: Arc<Segment>) {
+        self.segments.write().push(segment);
+    }
+
+    /// Returns the block of records that contains `position`, which must be durable.
+    ///
+    /// # Errors
+    /// [`JournalReadError`] when a file cannot be read, or the block is corrupt.
+    pub(in crate::journal) fn read_block_at(
+        &self,
+        position: Position,
+    ) -> Result<(Arc<Segment>, StoredBlock), JournalReadError> {
+        let number = position.get();
+        let segment = {
+            let segments = self.segments.read();
+            let after =
+                segments.partition_point(|segment| segment.header.first_position <= position);
+            let before = after.checked_sub(1).and_then(|index| segments.get(index));
+            Arc::clone(before.ok_or(JournalReadError::Missing(position))?)
+        };
+
+        let file = segment.open_file(self.disk.as_ref())?;
+        let mut offset = segment.search_offset(&file, self.seed, number)?;
+        let end = segment.end();
+        let read_bytes = usize::try_from(2 * INDEX_STRIDE_BYTES).unwrap_or(usize::MAX);
+        let mut reader = BlockReader::with_read_bytes(file, self.seed, read_bytes);
+        while offset < end {
+            let read = reader.read_block(offset);
+            let BlockRead::Whole(stored) = read.map_err(|error| segment.io_error(error))? else {
+                return Err(segment.corrupt_at(offset, position));
+            };
+            let block = &stored.block;
+            let is_found = block.content == BlockContent::Records
+                && (block.number..block.next_number()).contains(&number);
+            if is_found {
+                return Ok((segment, stored));
+            }
+            offset = stored.end();
+        }
+        Err(segment.corrupt_at(end, position))
+    }
+
+    /// Calls `visit` with each readable block from the first segment that can hold the change group
+    /// `first_change`, in order.
+    ///
+    /// # Errors
+    /// [`JournalReadError`] when a file cannot be read, or a block is corrupt; or an error of
+    /// `visit`.
+    pub(in crate::journal) fn visit_blocks(
+        &self,
+        first_change: u64,
+        visit: &mut dyn FnMut(&Segment, StoredBlock) -> Result<(), JournalReadError>,
+    ) -> Result<(), JournalReadError> {
+        let segments: Vec<_> = {
+            let segments = self.segments.read();
+            let after =
+                segments.partition_point(|segment| segment.header.first_change <= first_change);
+            segments[after.saturating_sub(1)..].to_vec()
+        };
+        for segment in segments {
+            segment.visit_blocks(self.disk.as_ref(), self.seed, visit)?;
+        }
+        Ok(())
+    }
+}
+
+impl Segment {
+    fn visit_blocks(
+        &self,
+        disk: &dyn Disk,
+        seed: u32,
+        visit: &mut dyn FnMut(&Self, StoredBlock) -> Result<(), JournalReadError>,
+    ) -> Result<(), JournalReadError> {
+        let mut reader = BlockReader::new(self.open_file(disk)?, seed);
+        let mut next_position = self.header.first_position;
+        let (mut offset, mut chain) = (HEADER_BYTES, self.header.chain);
+        let end = self.end();
+        while offset < end {
+            let read = reader.read_block(offset);
+            let stored = match read.map_err(|error| self.io_error(error))? {
+                BlockRead::Whole(stored) if stored.chain == chain => stored,
+                _ => return Err(self.corrupt_at(offset, next_position)),
+            };
+            (offset, chain) = (stored.end(), stored.checksum);
+            if stored.block.content == BlockContent::Records {
+                next_position = Position::new(stored.block.next_number());
+            }
+            visit(self, stored)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! Writer of the newest segment: appends commits, syncs them, and goes on to the next segment when
+//! one is full or its sync has failed.
+//!
+//! ```text
+//!           append          sync
+//!  blocks ────────> written ────> synced: readers see them
+//!                      │
+//!                      └── write or sync failed: the file's content after the last good sync does
+//!                          not count any more. The unsynced blocks are still in memory: they are
+//!                          written to the next segment, whose header says where this one ends.
+//! ```
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::block::{Block, BlockContent};
+use super::header::{HEADER_BYTES, SegmentHeader};
+use super::segment_set::{Segment, SegmentSet};
+use super::spare::{SpareSegment, SpareSegments};
+use super::{Disk, DiskFile};
+use crate::event::{Position, StoreIncarnation};
+use crate::journal::LogMark;
+
+/// Place in the log up to which everything is counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogTail {
+    /// Offset in the newest segment.
+    pub(super) offset: u64,
+    /// Checksum of the last block before `offset`, or of the segment before.
+    pub(super) chain: u32,
+    /// Position after the last record.
+    pub(super) position: Position,
+    /// Number after the last group of table changes.
+    pub(super) change: u64,
+}
+
+/// Error that ends the journal until it is opened again.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::journal) enum SegmentWriterError {
+    /// The next segment could not be created.
+    #[error("cannot create the next segment of the journal")]
+    Create(#[source] io::Error),
+    /// A write or sync failed, and so did writing the same blocks to the next segment.
+    #[error("cannot write the journal")]
+    Write(#[source] io::Error),
+}
+
+/// Newest segment, and the blocks in it that are not synced.
+pub(in crate::journal) struct SegmentWriter {
+    segments: Arc<SegmentSet>,
+    spares: SpareSegments,
+    incarnation: StoreIncarnation,
+    segment: Arc<Segment>,
+    file: Arc<dyn DiskFile>,
+    /// Size of a segment; a larger commit extends its file.
+    segment_bytes: u64,
+    written: LogTail,
+    synced: LogTail,
+    /// Blocks between `synced` and `written`.
+    unsynced: Vec<Block>,
+}
+
+impl SegmentWriter {
+    /// Continues `segment` at `tail`, before which everything is synced.
+    ///
+    /// # Errors
+    /// The error of starting the thread that creates segments.
+    pub(super) fn start(
+        segments: Arc<SegmentSet>,
+        folder: PathBuf,
+        incarnation: StoreIncarnation,
+        segment: Arc<Segment>,
+        file: Arc<dyn DiskFile>,
+        tail: LogTail,
+        segment_bytes: u64,
+    ) -> io::Result<Self> {
+        let disk = Arc::clone(segments.disk());
+        let next_number = segment.header().number + 1;
+        Ok(Self {
+            spares: SpareSegments::start(disk, folder, next_number, segment_bytes)?,
+            segments,
+            incarnation,
+            segment,
+            file,
+            segment_bytes,
+            written: tail,
+            synced: tail,
+            unsynced: Vec::new(),
+        })
+    }
+
+    /// Returns the place after the last synced block.
+    pub(in crate::journal) fn synced_mark(&self) -> LogMark {
+        LogMark {
+            segment: self.segment.header().number,
+            offset: self.synced.offset,
+        }
+    }
+
+    /// Returns `true` if blocks are written that are not synced.
+    pub(in crate::journal) fn has_unsynced(&self) -> bool {
+        !self.unsynced.is_empty()
+    }
+
+    /// Appends `blocks`, which are one commit, without syncing them.
+    ///
+    /// # Errors
+    /// [`SegmentWriterError`]; the writer must be dropped then.
+    pub(in crate::journal) fn append_commit(
+        &mut self,
+        mut blocks: Vec<Block>,
+    ) -> Result<(), SegmentWriterError> {
+        let Some(last) = blocks.last_mut() else {
+            return Ok(());
+        };
+        last.ends_commit = true;
+
+        // A commit lies in one segment, so that a segment never ends inside a commit.
+        let bytes: u64 = blocks.iter().map(|block| block.stored_bytes() as u64).sum();
+        let is_full = self.written.offset + bytes > self.segment_bytes;
+        if is_full && self.written.offset > HEADER_BYTES {
+            self.sync()?;
+            self.begin_segment()?;
+        }
+
+        let result = self.write_blocks(&blocks);
+        self.unsynced.append(&mut blocks);
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) => self.move_unsynced(&error),
+        }
+    }
+
+    /// Syncs all appended blocks, and lets readers see them.
+    ///
+    /// # Errors
+    /// [`SegmentWriterError`]; the writer must be dropped then.
+    pub(in crate::journal) fn sync(&mut self) -> Result<(), SegmentWriterError> {
+        if self.unsynced.is_empty() {
+            return Ok(());
+        }
+        match self.file.sync_data() {
+            Ok(()) => {
+                self.mark_synced();
+                Ok(())
+            }
+            Err(error) => self.move_unsynced(&error),
+        }
+    }
+
+    fn mark_synced(&mut self) {
+        self.unsynced.clear();
+        self.synced = self.written;
+        self.segment.publish_end(self.synced.offset);
+    }
+
+    /// Writes `blocks` behind the written ones, with one write.
+    fn write_blocks(&mut self, blocks: &[Block]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let mut tail = self.written;
+        let seed = self.segments.seed();
+        for block in blocks {
+            tail.chain = block.encode_into(&mut bytes, seed, self.synced.offset, tail.chain);
+            match block.content {
+                BlockContent::Records => tail.position = Position::new(block.next_number()),
+                BlockContent::Changes => tail.change = block.next_number(),
+            }
+        }
+
+        self.file.write_all_at(&bytes, tail.offset)?;
+        tail.offset += bytes.len() as u64;
+        self.written = tail;
+        Ok(())
+    }
+
+    /// Writes the unsynced blocks to a new segment and syncs it, because `failure` makes their
+    /// state in the current one unknown.
+    fn move_unsynced(&mut self, failure: &io::Error) -> Result<(), SegmentWriterError> {
+        let failed = self.segment.path().to_owned();
+        warn!(
+            error = failure as &dyn std::error::Error,
+            segment = %failed.display(),
+            "journal segment failed; its unsynced end is written to a new segment"
+        );
+
+        self.begin_segment()?;
+        let blocks = std::mem::take(&mut self.unsynced);
+        self.write_blocks(&blocks)
+            .and_then(|()| self.file.sync_data())
+            .map_err(SegmentWriterError::Write)?;
+        self.mark_synced();
+        Ok(())
+    }
+
+    /// Goes on to the next segment, which continues the synced content of the current one.
+    ///
+    /// # Errors
+    /// [`SegmentWriterError`]; the writer must be dropped then.
+    pub(super) fn begin_segment(&mut self) -> Result<(), SegmentWriterError> {
+        let spare = self.spares.take().map_err(SegmentWriterError::Create)?;
+        let header = SegmentHeader {
+            incarnation: self.incarnation,
+            number: spare.number,
+            first_position: self.synced.position,
+            first_change: self.synced.change,
+            previous_end: self.synced.offset,
+            chain: self.synced.chain,
+        };
+        // The header is synced before any block is written behind it: whoever finds blocks can rely
+        // on the header, and on where it says that the earlier segment ends.
+        let segment = use_segment(&spare, header).map_err(SegmentWriterError::Write)?;
+
+        self.segments.push(Arc::clone(&segment));
+        self.segment = segment;
+        self.file = spare.file;
+        self.synced.offset = HEADER_BYTES;
+        self.written = self.synced;
+        Ok(())
+    }
+}
+
+/// Writes and syncs `header` to an unused file.
+///
+/// # Errors
+/// The error of the operating system.
+pub(super) fn use_segment(spare: &SpareSegment, header: SegmentHeader) -> io::Result<Arc<Segment>> {
+    spare.file.write_all_at(&header.encode(), 0)?;
+    spare.file.sync_data()?;
+    let path = spare.path.clone();
+    Ok(Arc::new(Segment::new(header, path, HEADER_BYTES)))
+}
