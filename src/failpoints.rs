@@ -8,13 +8,7 @@ use crate::event::EntityKey;
 /// Place in the code where a failure can be injected.
 #[derive(Clone, Copy, Debug)]
 pub enum Failpoint<'a> {
-    /// Before a value is inserted into the store.
-    Put,
-    /// Before the store's buffers are written out.
-    Flush,
-    /// Before the store's file is synced.
-    Sync,
-    /// Before the derived store is flushed and synced.
+    /// Before the derived data is synced.
     DerivedSync,
     /// Before the call log writes its buffered rows.
     CallLogWrite,

@@ -342,7 +342,7 @@ fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
     // From here on threads run. An error must end them, or they would keep the store in use.
     let journal = SegmentJournal::open(
         &folder,
-        Arc::new(LocalDisk),
+        Arc::clone(&deps.disk),
         journal_limits(config),
         Arc::clone(&deps.clock),
         None,
@@ -412,7 +412,7 @@ fn journal_limits(config: &Config) -> journal::JournalLimits {
         commit_bytes: config.store.commit_bytes_max,
         sync_interval: (config.store.sync == SyncPolicy::Interval)
             .then_some(config.store.sync_interval),
-        segment_bytes: 64 << 20,
+        segment_bytes: config.store.segment_bytes,
     }
 }
 

@@ -140,6 +140,7 @@ impl ConfigDraft {
             sync_interval: self.read_seconds("store.sync_interval_s", 60.0),
             commit_records_max: self.read_integer("store.commit_records_max", 1..=MIB),
             commit_bytes_max: self.read_integer("store.commit_bytes_max", 1024..=1024 * MIB),
+            segment_bytes: self.read_integer("store.segment_bytes", MIB..=1024 * MIB),
             encryption_key: self.read_encryption_key(),
         }
     }

@@ -74,7 +74,7 @@ pub enum SyncPolicy {
 pub struct StoreConfig {
     /// Data folder; it is created if missing.
     pub path: PathBuf,
-    /// Memory of the store's page cache, in bytes.
+    /// Memory of the page cache of the derived data, in bytes.
     pub cache_bytes: u64,
     /// Condition for answering an accepted event.
     pub sync: SyncPolicy,
@@ -84,6 +84,8 @@ pub struct StoreConfig {
     pub commit_records_max: usize,
     /// Most bytes of the records of one commit.
     pub commit_bytes_max: usize,
+    /// Size of a file of the journal, in bytes.
+    pub segment_bytes: u64,
     /// Key that encrypts subscribers' secrets on disk; `None` stores them unencrypted.
     pub encryption_key: Option<EncryptionKey>,
 }

@@ -151,7 +151,7 @@ mod tests {
             committed_at: Timestamp::from_micros(2),
             entries: vec![entry(3, 0x20)],
         };
-        let golden = "0000000000000002000000010000000000000020                      00000003202020";
+        let golden = "000000000000000200000001000000000000002000000003202020";
         assert_eq!(hex::encode(frame.encode_body()), golden);
     }
 

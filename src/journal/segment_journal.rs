@@ -252,3 +252,311 @@ fn last_received_at(segments: &SegmentSet, end: Position) -> Result<Timestamp, J
         .map(|entry| entry.received_at)
         .unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::FileExt;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::event::{EntityKey, Kind};
+    use crate::journal::{LocalDisk, RecordDraft, TableChange, await_fence};
+
+    const LIMITS: JournalLimits = JournalLimits {
+        queue: 64,
+        commit_records: 16,
+        commit_bytes: 1 << 20,
+        sync_interval: None,
+        segment_bytes: 64 * 1024,
+    };
+
+    fn try_open(folder: &Path) -> Result<Arc<SegmentJournal>, StoreOpenError> {
+        let data = DataFolder::open(folder)?;
+        let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1)));
+        SegmentJournal::open(&data, Arc::new(LocalDisk), LIMITS, clock, None)
+    }
+
+    fn open(folder: &Path) -> Arc<SegmentJournal> {
+        try_open(folder).expect("opens")
+    }
+
+    /// Incompressible bytes, the same for each `sequence`.
+    fn content(sequence: u64, bytes: usize) -> Vec<u8> {
+        let mut state = sequence;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 56) as u8
+        };
+        (0..bytes).map(|_| next()).collect()
+    }
+
+    fn submission(sequence: u64, bytes: usize) -> JournalSubmission {
+        let draft = RecordDraft {
+            entity: EntityKey::try_new(Kind::Ticket, "S").expect("valid"),
+            sequence: Some(sequence),
+            received_at: Timestamp::from_micros(5),
+            bytes: content(sequence, bytes),
+        };
+        JournalSubmission {
+            drafts: vec![draft],
+            settle: Box::new(|_| ()),
+        }
+    }
+
+    /// Appends the records `first` to `last`, each as a commit of its own.
+    async fn append(journal: &SegmentJournal, first: u64, last: u64, bytes: usize) {
+        for sequence in first..=last {
+            journal.append(submission(sequence, bytes)).expect("open");
+            await_fence(journal).await.expect("open");
+        }
+    }
+
+    fn record(journal: &SegmentJournal, position: u64) -> Vec<u8> {
+        let position = Position::new(position);
+        let frame = journal.read_frame_at(position).expect("reads");
+        let frame = frame.expect("is there");
+        frame.entry(position).expect("is in it").bytes.to_vec()
+    }
+
+    fn changes(journal: &SegmentJournal, from: u64) -> Vec<(u64, TableChanges)> {
+        let mut found = Vec::new();
+        journal
+            .read_changes(from, &mut |number, changes| found.push((number, changes)))
+            .expect("reads");
+        found.retain(|(_, changes)| !changes.changes.is_empty());
+        found
+    }
+
+    fn segment_files(folder: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder.join("journal")).expect("a folder");
+        let mut files: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn flip(file: &Path, offset: u64) {
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .open(file)
+            .expect("there");
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).expect("reads");
+        file.write_all_at(&[byte[0] ^ 1], offset).expect("writes");
+    }
+
+    #[tokio::test]
+    async fn records_are_read_after_reopening_and_positions_continue() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 9, 30_000).await;
+        journal.close();
+        assert!(journal.append(submission(10, 1)).is_err());
+        drop(journal);
+
+        let journal = open(folder.path());
+        for position in 1..=9 {
+            assert_eq!(record(&journal, position), content(position, 30_000));
+        }
+        assert_eq!(await_fence(journal.as_ref()).await, Ok(Position::new(10)));
+        assert!(
+            journal
+                .read_frame_at(Position::new(10))
+                .expect("reads")
+                .is_none()
+        );
+        assert!(
+            segment_files(folder.path()).len() > 4,
+            "two records fill a segment"
+        );
+        append(&journal, 10, 10, 10).await;
+        assert_eq!(record(&journal, 10), content(10, 10));
+        journal.close();
+    }
+
+    #[tokio::test]
+    async fn a_record_larger_than_a_segment_has_a_larger_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 3, 300_000).await;
+        journal.close();
+        drop(journal);
+        let journal = open(folder.path());
+        assert_eq!(record(&journal, 2), content(2, 300_000));
+        journal.close();
+    }
+
+    #[tokio::test]
+    async fn table_changes_are_numbered_and_read_from_any_number_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        let group = |key: u8| TableChanges {
+            table: 3,
+            changes: vec![TableChange::Put {
+                key: vec![key],
+                value: content(u64::from(key), 30_000),
+            }],
+        };
+        for key in 1..=6 {
+            let (settled, wait) = tokio::sync::oneshot::channel();
+            journal
+                .append_changes(TableSubmission {
+                    changes: group(key),
+                    settle: Box::new(move |number| settled.send(number).expect("someone waits")),
+                })
+                .expect("open");
+            assert_eq!(wait.await, Ok(u64::from(key)));
+            append(&journal, u64::from(key), u64::from(key), 10).await;
+        }
+        journal.close();
+        drop(journal);
+
+        let journal = open(folder.path());
+        for from in 1..=7_u8 {
+            let expected: Vec<_> = (from..=6).map(|key| (u64::from(key), group(key))).collect();
+            assert_eq!(changes(&journal, u64::from(from)), expected, "from {from}");
+        }
+        assert_eq!(record(&journal, 6), content(6, 10));
+        journal.close();
+    }
+
+    #[tokio::test]
+    async fn a_record_that_does_not_follow_the_last_one_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 1, 10).await;
+        let (settled, wait) = tokio::sync::oneshot::channel();
+        let mut repeated = submission(1, 10);
+        repeated.settle = Box::new(move |outcome| settled.send(outcome).expect("someone waits"));
+        journal.append(repeated).expect("open");
+        let refusal = wait.await.expect("settled").expect_err("refused");
+        assert_eq!((refusal.last, refusal.found), (1, 1));
+        assert_eq!(await_fence(journal.as_ref()).await, Ok(Position::new(2)));
+        journal.close();
+    }
+
+    /// A crash can tear the last commit. Nobody was told that it is there.
+    #[tokio::test]
+    async fn a_torn_commit_at_the_end_is_dropped_and_its_place_is_used_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 2, 1_000).await;
+        // No `close`, as in a crash: it would write the block that says what is synced.
+        std::mem::forget(journal.queue.write().take());
+        drop(journal);
+        let file = &segment_files(folder.path())[0];
+        let bytes = fs::read(file).expect("reads");
+        let end = bytes.iter().rposition(|byte| *byte != 0).expect("content");
+        flip(file, end as u64 - 100);
+
+        let journal = open(folder.path());
+        assert_eq!(await_fence(journal.as_ref()).await, Ok(Position::new(2)));
+        append(&journal, 2, 2, 10).await;
+        assert_eq!(record(&journal, 2), content(2, 10));
+        journal.close();
+    }
+
+    #[tokio::test]
+    async fn a_changed_byte_in_an_acknowledged_block_is_named_and_nothing_is_changed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 3, 1_000).await;
+        journal.close();
+        drop(journal);
+
+        let file = segment_files(folder.path()).remove(0);
+        for offset in [64, 100, 1_200, 2_500] {
+            flip(&file, offset);
+            let damaged = fs::read(&file).expect("reads");
+            let error = try_open(folder.path()).err().expect("damaged");
+            assert!(
+                matches!(error, StoreOpenError::Broken { .. }),
+                "{offset}: {error}"
+            );
+            assert_eq!(fs::read(&file).expect("reads"), damaged);
+            flip(&file, offset);
+        }
+        flip(&file, 9);
+        let error = try_open(folder.path()).err().expect("damaged");
+        assert!(
+            matches!(error, StoreOpenError::BrokenHeader { .. }),
+            "{error}"
+        );
+        flip(&file, 9);
+        let journal = open(folder.path());
+        assert_eq!(record(&journal, 3), content(3, 1_000));
+        journal.close();
+    }
+
+    #[tokio::test]
+    async fn a_damaged_block_in_an_older_segment_is_named_when_it_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 5, 30_000).await;
+        journal.close();
+        drop(journal);
+        flip(&segment_files(folder.path())[0], 40_000);
+
+        let journal = open(folder.path());
+        let error = journal
+            .read_frame_at(Position::new(2))
+            .err()
+            .expect("damaged");
+        assert!(
+            matches!(&error, JournalReadError::Corrupt { position, .. } if position.get() == 2),
+            "{error}"
+        );
+        assert_eq!(record(&journal, 1), content(1, 30_000));
+        assert_eq!(record(&journal, 5), content(5, 30_000));
+        journal.close();
+    }
+
+    #[tokio::test]
+    async fn a_missing_or_foreign_segment_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 9, 30_000).await;
+        journal.close();
+        drop(journal);
+
+        let files = segment_files(folder.path());
+        let aside = folder.path().join("aside");
+        for file in &files[..3] {
+            fs::rename(file, &aside).expect("renames");
+            let error = try_open(folder.path()).err().expect("a gap");
+            assert!(
+                matches!(&error, StoreOpenError::MissingSegment(missing) if missing == file),
+                "{error}"
+            );
+            fs::rename(&aside, file).expect("renames");
+        }
+
+        let other = tempfile::tempdir().expect("a folder");
+        open(other.path()).close();
+        fs::copy(&segment_files(other.path())[0], &files[0]).expect("copies");
+        let error = try_open(folder.path()).err().expect("another store's");
+        assert!(matches!(error, StoreOpenError::Foreign(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_journal_without_its_format_file_is_refused_and_an_unfinished_creation_repeated() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        journal.close();
+        drop(journal);
+        fs::remove_file(folder.path().join("FORMAT")).expect("there");
+        let journal = open(folder.path());
+        append(&journal, 1, 1, 10).await;
+        journal.close();
+        drop(journal);
+        fs::remove_file(folder.path().join("FORMAT")).expect("there");
+        let error = try_open(folder.path()).err().expect("no format");
+        assert!(matches!(error, StoreOpenError::NoFormat(_)), "{error}");
+    }
+}

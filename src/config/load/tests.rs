@@ -201,7 +201,7 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             "[store]\nfoo = 1",
-            "h.toml:2: unknown key `store.foo`; `store` has cache_bytes, commit_bytes_max, commit_records_max, encryption_key, path, sync, sync_interval_s",
+            "h.toml:2: unknown key `store.foo`; `store` has cache_bytes, commit_bytes_max, commit_records_max, encryption_key, path, segment_bytes, sync, sync_interval_s",
         ),
         (
             "foobar = 1",
