@@ -1,6 +1,6 @@
 //! Errors of loading the accounts and of changing one.
 
-use crate::journal::{DefinitionError, StoreWriteError};
+use crate::table_store::{DefinitionError, TableWriteError};
 
 /// Failure to load the accounts of a store.
 #[derive(Debug, thiserror::Error)]
@@ -47,5 +47,5 @@ pub enum AccountChangeError {
     NotFound,
     /// The write failed, so the change may or may not be on the disk.
     #[error("it is not known whether the account was stored, look at it and try again")]
-    OutcomeUnknown(#[source] StoreWriteError),
+    OutcomeUnknown(#[source] TableWriteError),
 }

@@ -14,13 +14,13 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::config::EncryptionKey;
-use crate::journal::{DataStore, DefinitionTree, StoreWriteError};
+use crate::table_store::{DefinitionTree, JournaledTableId, TableStore, TableWriteError};
 
 pub use self::definition::Account;
 pub use self::error::{AccountChangeError, AccountOpenError};
 
 /// Name of the accounts' sled tree.
-const TREE: &str = "accounts";
+const NAME: &str = "accounts";
 
 /// All accounts at one moment, which later changes do not touch.
 #[derive(Clone, Debug, Default)]
@@ -84,17 +84,18 @@ impl std::fmt::Debug for AccountRegistry {
 }
 
 impl AccountRegistry {
-    /// Loads the accounts in `store`, which are encrypted with `key` if there is one. No account is
+    /// Loads the accounts in `tables`, which are encrypted with `key` if there is one. No account is
     /// added beyond `accounts_max`.
     ///
     /// # Errors
     /// [`AccountOpenError`] when an account cannot be read.
     pub fn open(
-        store: Arc<DataStore>,
+        tables: &Arc<TableStore>,
         accounts_max: usize,
         key: Option<&EncryptionKey>,
     ) -> Result<Self, AccountOpenError> {
-        let definitions = DefinitionTree::open(store, TREE, key)?;
+        let definitions =
+            DefinitionTree::open(tables.table(JournaledTableId::Accounts), NAME, key)?;
         let mut loaded = AccountSnapshot::default();
         for (id, value) in definitions.read_all()? {
             loaded.insert(Arc::new(codec::decode_account(&id, &value)?));
@@ -203,7 +204,7 @@ impl AccountRegistry {
     }
 
     /// Reports that memory and disk may differ, which only reopening the store resolves.
-    fn report_write_failure(&self, error: StoreWriteError) -> AccountChangeError {
+    fn report_write_failure(&self, error: TableWriteError) -> AccountChangeError {
         self.failed
             .send_replace(Some(format!("accounts could not be written: {error}")));
         AccountChangeError::OutcomeUnknown(error)
@@ -215,7 +216,7 @@ mod tests {
     use super::*;
     use crate::config::Secret;
     use crate::event::{Position, Timestamp};
-    use crate::failpoints::NoFailures;
+    use crate::table_store::open_test_tables;
 
     fn account(id: &str, instagram_account_id: &str) -> Account {
         Account {
@@ -233,8 +234,8 @@ mod tests {
     #[test]
     fn a_business_account_has_one_account_and_each_account_one_name() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
-        let accounts = AccountRegistry::open(store, 2, None).expect("opens");
+        let tables = open_test_tables(folder.path());
+        let accounts = AccountRegistry::open(&tables, 2, None).expect("opens");
         accounts.create(account("a", "1")).expect("room");
         assert!(matches!(
             accounts.create(account("a", "2")),

@@ -23,9 +23,15 @@ pub enum NodeError {
     /// The store cannot be opened.
     #[error("cannot open the store")]
     Open(#[from] StoreOpenError),
+    /// The derived store cannot be opened.
+    #[error("cannot open the derived store")]
+    Derived(#[from] crate::derived::DerivedStoreError),
+    /// The tables cannot be read or derived.
+    #[error("cannot open the tables of the store")]
+    Tables(#[from] crate::table_store::TableStoreError),
     /// The store was opened, but a test write to it failed.
     #[error("cannot write to the store; free disk space, or check the disk for errors")]
-    Unwritable(#[source] crate::journal::StoreWriteError),
+    Unwritable(#[source] crate::journal::JournalClosed),
     /// The projection does not fit the journal, or cannot follow it.
     #[error("cannot start the projection of the journal")]
     Projection(#[from] projection::ProjectionError),

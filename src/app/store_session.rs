@@ -1,9 +1,10 @@
 //! One opening of the store, with all stages that use it.
 //!
 //! ```text
-//!  open      store ─> accounts, subscriptions, call log ─> journal ─> projection ─> router
-//!                  ─> subscribers ─> enrichment
-//!  shut down enrichment ─> subscribers ─> router ─> journal ─> projection ─> call log ─> store
+//!  open      data folder ─> journal ─> derived store ─> tables ─> accounts, subscriptions
+//!                  ─> call log ─> projection ─> router ─> subscribers ─> enrichment
+//!  shut down enrichment ─> subscribers ─> router ─> journal ─> tables ─> projection ─> call log
+//!                  ─> data folder
 //! ```
 
 use std::sync::{Arc, Weak};
@@ -20,17 +21,19 @@ use crate::account::AccountRegistry;
 use crate::call_log::{self, CallLog};
 use crate::clock::SystemClock;
 use crate::config::{Config, SyncPolicy};
+use crate::derived::DerivedStore;
 use crate::edge::{NodeCore, support};
 use crate::enrichment::{self, EnrichmentStage};
 use crate::entity::{self, EntityDeps};
 use crate::event::{Position, fingerprint_key};
 use crate::failpoints::NoFailures;
-use crate::journal::{self, DataStore, Journal, SledJournal};
+use crate::journal::{self, DataFolder, Journal, LocalDisk, SegmentJournal};
 use crate::panics;
 use crate::projection::{self, Projection};
 use crate::router::{self, IdempotencyWindows, Router};
 use crate::subscriber::{self, SubscriberRuntime};
 use crate::subscription::SubscriptionRegistry;
+use crate::table_store::TableStore;
 
 /// Slots in the journal's queue besides one for each permit: for the fences of restarting entities.
 const FENCE_SLOTS: usize = 1024;
@@ -60,11 +63,12 @@ pub(super) struct NodeSetup {
 
 pub(super) struct StoreSession {
     core: Arc<NodeCore>,
-    journal: Arc<SledJournal>,
+    journal: Arc<SegmentJournal>,
     projection: Arc<Projection>,
     call_log: Arc<CallLog>,
     enrichment: Option<EnrichmentStage>,
-    store: Weak<DataStore>,
+    tables: Arc<TableStore>,
+    folder: Weak<DataFolder>,
 }
 
 impl StoreSession {
@@ -75,8 +79,9 @@ impl StoreSession {
             .await
             .map_err(|_| NodeError::Panicked)?;
         let StoreStages {
-            store,
+            folder,
             journal,
+            tables,
             projection,
             accounts,
             subscriptions,
@@ -111,19 +116,19 @@ impl StoreSession {
             call_log: Arc::clone(&call_log),
             subscriptions: Arc::clone(&subscriptions),
             accounts: Arc::clone(&accounts),
-            store: Arc::clone(&store),
+            tables: Arc::clone(&tables),
             clock: Arc::clone(&deps.clock),
         };
         let subscribers = match SubscriberRuntime::start(subscriber_deps).await {
             Ok(subscribers) => Arc::new(subscribers),
             Err(error) => {
                 // The stages that run already must end, or they would keep the store in use.
-                let store_in_use = Arc::downgrade(&store);
-                drop((reads, accounts, subscriptions, store));
-                let end = move || stop_stages(&router, &journal, &projection, &call_log);
+                let folder_in_use = Arc::downgrade(&folder);
+                drop((reads, accounts, subscriptions, folder));
+                let end = move || stop_stages(&router, &tables, &journal, &projection, &call_log);
                 // A panic while stopping adds nothing to the error that is returned.
                 let _ = spawn_blocking(end).await;
-                wait_until(|| store_in_use.strong_count() == 0).await;
+                wait_until(|| folder_in_use.strong_count() == 0).await;
                 return Err(error.into());
             }
         };
@@ -142,11 +147,13 @@ impl StoreSession {
             projection,
             call_log,
             enrichment: None,
-            store: Arc::downgrade(&store),
+            tables,
+            folder: Arc::downgrade(&folder),
         };
 
         // Enrichment comes last: it submits events by the router as soon as it starts.
-        match session.start_enrichment(setup, store).await {
+        drop(folder);
+        match session.start_enrichment(setup).await {
             Ok(enrichment) => session.enrichment = enrichment,
             Err(error) => {
                 session.abandon().await;
@@ -159,7 +166,6 @@ impl StoreSession {
     async fn start_enrichment(
         &self,
         setup: &NodeSetup,
-        store: Arc<DataStore>,
     ) -> Result<Option<EnrichmentStage>, enrichment::EnrichmentError> {
         let NodeSetup { config, deps } = setup;
         if !config.sources.c2s.is_enrichment_enabled() {
@@ -168,7 +174,7 @@ impl StoreSession {
         let enrichment_deps = enrichment::EnrichmentDeps {
             router: Arc::clone(&self.core.router),
             reads: self.core.reads.clone(),
-            store,
+            tables: Arc::clone(&self.tables),
             call_log: Arc::clone(&self.call_log),
             clock: Arc::clone(&deps.clock),
         };
@@ -182,7 +188,7 @@ impl StoreSession {
     pub(super) async fn open_writable(setup: &NodeSetup) -> Result<Self, NodeError> {
         let session = Self::open(setup).await?;
         let journal = Arc::clone(&session.journal);
-        let test_write = spawn_blocking(move || journal.store().prove_writable())
+        let test_write = spawn_blocking(move || journal.prove_writable())
             .await
             .map_err(|_| NodeError::Panicked)?;
         match test_write {
@@ -243,7 +249,8 @@ impl StoreSession {
             projection,
             call_log,
             enrichment,
-            store,
+            tables,
+            folder,
         } = self;
         let failure = journal.watch_failure();
 
@@ -252,8 +259,8 @@ impl StoreSession {
                 enrichment.stop(calls_timeout);
             }
             core.subscribers.stop(calls_timeout);
-            stop_stages(&core.router, &journal, &projection, &call_log);
-            (core, journal, projection, call_log)
+            stop_stages(&core.router, &tables, &journal, &projection, &call_log);
+            (core, tables, journal, projection, call_log)
         };
         let stages = spawn_blocking(end).await.map_err(|_| NodeError::Panicked)?;
 
@@ -265,7 +272,7 @@ impl StoreSession {
         if let Err(error) = dropped.await.map_err(|_| NodeError::Panicked)? {
             warn!(error, "store panicked while closing");
         }
-        wait_until(|| store.strong_count() == 0).await;
+        wait_until(|| folder.strong_count() == 0).await;
 
         match &*failure.borrow() {
             Some(reason) => Err(NodeError::Setup(std::io::Error::other(reason.clone()))),
@@ -275,10 +282,10 @@ impl StoreSession {
 
     /// Drops all stages of a failed store, and waits until its files are free.
     pub(super) async fn abandon(self) {
-        let store = Weak::clone(&self.store);
+        let folder = Weak::clone(&self.folder);
         // The store has failed already; an error on the way adds nothing.
         let _ = self.shut_down(Duration::ZERO).await;
-        if store.strong_count() > 0 {
+        if folder.strong_count() > 0 {
             warn!("failed store still in use; reopening it anyway");
         }
     }
@@ -299,21 +306,30 @@ async fn wait_until(is_free: impl Fn() -> bool) {
 /// Ends the stages between the edge and the store, each after its pending work.
 fn stop_stages(
     router: &Router,
-    journal: &SledJournal,
+    tables: &TableStore,
+    journal: &SegmentJournal,
     projection: &Projection,
     call_log: &CallLog,
 ) {
     // From left to right: a stage may still get work from the stage before it.
     router.stop();
     journal.close();
+    if let Err(error) = tables.close() {
+        // The next opening applies the changes again.
+        warn!(
+            error = &error as &dyn std::error::Error,
+            "tables not synced while closing"
+        );
+    }
     projection.close();
     call_log.close();
 }
 
 /// Store and the stages that need nothing but the store.
 struct StoreStages {
-    store: Arc<DataStore>,
-    journal: Arc<SledJournal>,
+    folder: Arc<DataFolder>,
+    journal: Arc<SegmentJournal>,
+    tables: Arc<TableStore>,
     projection: Arc<Projection>,
     accounts: Arc<AccountRegistry>,
     subscriptions: Arc<SubscriptionRegistry>,
@@ -322,42 +338,50 @@ struct StoreStages {
 
 fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
     let NodeSetup { config, deps } = setup;
-    let failure_injector = Arc::clone(&deps.failure_injector);
-    let store = DataStore::open(
-        &config.store.path,
-        config.store.cache_bytes,
-        failure_injector,
-    )?;
-
-    let key = config.store.encryption_key.as_ref();
-    let accounts_max = config.sources.instagram.accounts_max;
-    let accounts = AccountRegistry::open(Arc::clone(&store), accounts_max, key)?;
-    let subscriptions_max = config.delivery.subscriptions_max;
-    let subscriptions = SubscriptionRegistry::open(Arc::clone(&store), subscriptions_max, key)?;
-
+    let folder = DataFolder::open(&config.store.path)?;
     // From here on threads run. An error must end them, or they would keep the store in use.
-    let call_log = open_call_log(&store, call_log_limits(config))?;
-    let journal = SledJournal::open(
-        Arc::clone(&store),
+    let journal = SegmentJournal::open(
+        &folder,
+        Arc::clone(&deps.disk),
         journal_limits(config),
         Arc::clone(&deps.clock),
-    )
-    .inspect_err(|_| call_log.close())?;
+        None,
+    )?;
+    open_stages(setup, &folder, &journal).inspect_err(|_| journal.close())
+}
+
+/// Opens what is derived from the journal, and the stages that need nothing else.
+fn open_stages(
+    setup: &NodeSetup,
+    folder: &Arc<DataFolder>,
+    journal: &Arc<SegmentJournal>,
+) -> Result<StoreStages, NodeError> {
+    let NodeSetup { config, deps } = setup;
+    let failure_injector = Arc::clone(&deps.failure_injector);
+    let derived = DerivedStore::open(folder, config.store.cache_bytes, failure_injector)?;
+
+    let as_journal = || Arc::clone(journal) as Arc<dyn Journal>;
+    let tables = TableStore::open(as_journal(), Arc::clone(&derived))?;
+    let key = config.store.encryption_key.as_ref();
+    let accounts_max = config.sources.instagram.accounts_max;
+    let accounts = AccountRegistry::open(&tables, accounts_max, key)?;
+    let subscriptions_max = config.delivery.subscriptions_max;
+    let subscriptions = SubscriptionRegistry::open(&tables, subscriptions_max, key)?;
+
+    let call_log = open_call_log(&derived, call_log_limits(config))?;
     let projection = Projection::start(
-        Arc::clone(&store),
-        Arc::clone(&journal) as Arc<dyn Journal>,
+        derived,
+        as_journal(),
         projection_limits(config),
         Arc::clone(&deps.clock),
         deps.fingerprint,
     )
-    .inspect_err(|_| {
-        call_log.close();
-        journal.close();
-    })?;
+    .inspect_err(|_| call_log.close())?;
 
     Ok(StoreStages {
-        store,
-        journal,
+        folder: Arc::clone(folder),
+        journal: Arc::clone(journal),
+        tables,
         projection,
         accounts: Arc::new(accounts),
         subscriptions: Arc::new(subscriptions),
@@ -368,14 +392,14 @@ fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
 /// Opens the call log. A damaged call log is cleared: it is a record for people, and no reason to
 /// refuse events.
 fn open_call_log(
-    store: &Arc<DataStore>,
+    store: &Arc<DerivedStore>,
     limits: call_log::CallLogLimits,
 ) -> Result<Arc<CallLog>, call_log::CallLogOpenError> {
-    match CallLog::open(Arc::clone(store), limits) {
+    match CallLog::open(store, limits) {
         Err(error @ call_log::CallLogOpenError::Corrupt(_)) => {
             error!(%error, "call log damaged; its rows are dropped");
             call_log::clear_call_log(store)?;
-            CallLog::open(Arc::clone(store), limits)
+            CallLog::open(store, limits)
         }
         opened => opened,
     }
@@ -388,6 +412,7 @@ fn journal_limits(config: &Config) -> journal::JournalLimits {
         commit_bytes: config.store.commit_bytes_max,
         sync_interval: (config.store.sync == SyncPolicy::Interval)
             .then_some(config.store.sync_interval),
+        segment_bytes: config.store.segment_bytes,
     }
 }
 
@@ -414,21 +439,20 @@ fn call_log_limits(config: &Config) -> call_log::CallLogLimits {
 
 pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, NodeError> {
     let clock = Arc::new(SystemClock::default());
-    let store = DataStore::open(
-        &config.store.path,
-        config.store.cache_bytes,
-        Arc::new(NoFailures),
-    )?;
-    let journal = SledJournal::open(
-        Arc::clone(&store),
+    let folder = DataFolder::open(&config.store.path)?;
+    let journal = SegmentJournal::open(
+        &folder,
+        Arc::new(LocalDisk),
         journal_limits(config),
         Arc::clone(&clock) as _,
+        None,
     )?;
+    let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
 
     // `start` reads the whole journal when it finds no projection.
-    projection::drop_projection(&store).map_err(projection::ProjectionError::from)?;
+    projection::drop_projection(&derived).map_err(projection::ProjectionError::from)?;
     let projection = Projection::start(
-        store,
+        derived,
         Arc::clone(&journal) as Arc<dyn Journal>,
         projection_limits(config),
         clock,

@@ -16,7 +16,7 @@
 
 use super::row::{CallDirection, CallEntry};
 use super::varint;
-use crate::journal::VALUE_MAX_BYTES;
+use crate::derived::VALUE_MAX_BYTES;
 
 const FORMAT: u8 = 1;
 const LZ4: u8 = 1;

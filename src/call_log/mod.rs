@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!                         ┌─> kept ring    ─┐ blocks of rows:
-//!  append ──encode──lock──┤                 ├─ sealed, or 1 s old ──> writer thread ──> sled tree
+//!  append ──encode──lock──┤                 ├─ sealed, or 1 s old ──> writer thread ──> tree
 //!                         └─> refused ring ─┘ oldest block evicted         │
 //!                                │                                     summaries
 //!  list_calls, ──plan by summaries┴─ then blocks are read without the lock
@@ -46,10 +46,10 @@ use ring_pair::{RingKind, RingPair};
 use tally_cache::TallyCache;
 use writer::{CallBuffer, CallLogWriter, UNWRITTEN_MAX};
 
+use crate::derived::{DerivedStore, DerivedStoreError, DerivedTree};
 use crate::error_chain;
-use crate::journal::DataStore;
 
-/// Name of the sled tree, older than the name "call log"; a new name would lose the rows of stores.
+/// Name of the tree, older than the name "call log"; a new name would lose the rows of stores.
 const TREE: &str = "exchange";
 
 /// Most reads at the same time, so that readers of other stages find a blocking thread too.
@@ -69,7 +69,7 @@ pub struct CallLogLimits {
 pub enum CallLogOpenError {
     /// The store failed while the summaries were read.
     #[error("cannot read the call log")]
-    Store(#[from] sled::Error),
+    Store(#[from] DerivedStoreError),
     /// A summary or the mark is malformed.
     #[error("the call log is damaged at row {0}")]
     Corrupt(u64),
@@ -81,13 +81,11 @@ pub enum CallLogOpenError {
 /// The call log of one opening of the store.
 pub struct CallLog {
     shared: Arc<CallBuffer>,
-    tree: sled::Tree,
+    tree: DerivedTree,
     failed: watch::Receiver<Option<String>>,
     read_permits: Semaphore,
     tallies: TallyCache,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
-    // Dropped after the tree: a tree keeps sled's lock.
-    _store: Arc<DataStore>,
 }
 
 impl std::fmt::Debug for CallLog {
@@ -108,13 +106,13 @@ impl CallLog {
     /// # Errors
     /// [`CallLogOpenError`] when the store fails or the call log is damaged.
     pub fn open(
-        store: Arc<DataStore>,
+        store: &Arc<DerivedStore>,
         limits: CallLogLimits,
     ) -> Result<Arc<Self>, CallLogOpenError> {
         let tree = store.tree(TREE)?;
         let rings = load_rings(&tree, limits)?;
         let shared = Arc::new(CallBuffer::new(rings));
-        let writer = CallLogWriter::new(Arc::clone(&shared), tree.clone(), Arc::clone(&store));
+        let writer = CallLogWriter::new(Arc::clone(&shared), tree.clone());
         let (failed_sender, failed) = watch::channel(None);
         let thread = thread::Builder::new()
             .name("call-log".into())
@@ -137,7 +135,6 @@ impl CallLog {
             read_permits: Semaphore::new(READERS_MAX),
             tallies: TallyCache::default(),
             thread: Mutex::new(Some(thread)),
-            _store: store,
         }))
     }
 
@@ -286,14 +283,14 @@ impl CallLog {
 /// Removes all rows of the call log from the store.
 ///
 /// # Errors
-/// [`sled::Error`] when the store cannot be written.
-pub fn clear_call_log(store: &DataStore) -> Result<(), sled::Error> {
+/// [`DerivedStoreError`] when the store cannot be written.
+pub fn clear_call_log(store: &DerivedStore) -> Result<(), DerivedStoreError> {
     store.drop_tree(TREE)?;
     store.sync()
 }
 
 /// Loads the summaries of both rings and the next id from the tree.
-fn load_rings(tree: &sled::Tree, limits: CallLogLimits) -> Result<RingPair, CallLogOpenError> {
+fn load_rings(tree: &DerivedTree, limits: CallLogLimits) -> Result<RingPair, CallLogOpenError> {
     let [kept, refused] = RingKind::ALL.map(|kind| load_summaries(tree, kind));
     let rings = [
         BlockRing::new(RingKind::Kept.number(), limits.rows_max, kept?),
@@ -323,7 +320,7 @@ fn load_rings(tree: &sled::Tree, limits: CallLogLimits) -> Result<RingPair, Call
 }
 
 fn load_summaries(
-    tree: &sled::Tree,
+    tree: &DerivedTree,
     kind: RingKind,
 ) -> Result<Vec<BlockSummary>, CallLogOpenError> {
     let mut summaries = Vec::new();

@@ -11,6 +11,7 @@ use super::ring_pair::RingPair;
 use super::row::{self, CallDirection, CallRow};
 use super::tally_cache::{SourceHash, TallyCache};
 use super::writer::CallBuffer;
+use crate::derived::{DerivedStoreError, DerivedTree};
 
 /// One page of a list of calls.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ pub enum CallReadError {
     Ended,
     /// The store failed while blocks were read.
     #[error("cannot read the call log")]
-    Store(#[from] sled::Error),
+    Store(#[from] DerivedStoreError),
     /// The bytes of a block are malformed.
     #[error("the block of the call log that begins with row {0} is corrupt")]
     Corrupt(u64),
@@ -41,7 +42,7 @@ pub enum CallReadError {
 /// Returns the rows at `places` of those that pass `filter`, newest first; at least one place.
 pub(super) fn read_page(
     shared: &CallBuffer,
-    tree: &sled::Tree,
+    tree: &DerivedTree,
     filter: CallFilter,
     places: Range<u64>,
 ) -> Result<CallPage, CallReadError> {
@@ -77,7 +78,7 @@ pub(super) fn read_page(
 /// subscribers, so every other block is read once, and its tally is kept.
 pub(super) fn read_delivery_page(
     shared: &CallBuffer,
-    tree: &sled::Tree,
+    tree: &DerivedTree,
     tallies: &TallyCache,
     subscriber: &str,
     filter: CallFilter,
@@ -139,7 +140,7 @@ pub(super) fn read_delivery_page(
 /// Returns the row `id`, or `None` if there is no such row, or no longer.
 pub(super) fn read_row(
     shared: &CallBuffer,
-    tree: &sled::Tree,
+    tree: &DerivedTree,
     id: u64,
 ) -> Result<Option<CallRow>, CallReadError> {
     let blocks = shared.with_rings(|rings: &RingPair| rings.blocks_holding(id));
@@ -155,7 +156,7 @@ pub(super) fn read_row(
 /// Reads the bodies of `blocks`, each with its first id. Leaves out a block that was evicted
 /// meanwhile: it was the oldest of its ring.
 fn read_bodies(
-    tree: &sled::Tree,
+    tree: &DerivedTree,
     blocks: Vec<BlockRef>,
 ) -> Result<Vec<(u64, Bytes)>, CallReadError> {
     let mut bodies = Vec::with_capacity(blocks.len());

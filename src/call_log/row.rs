@@ -32,8 +32,8 @@ use std::time::Duration;
 
 use super::redact::{self, truncate_text};
 use super::varint;
+use crate::derived::VALUE_MAX_BYTES;
 use crate::event::{EventId, Position, StoreIncarnation, Timestamp};
-use crate::journal::VALUE_MAX_BYTES;
 
 /// Most event ids of one row, as many as the largest batch that a contract accepts.
 pub const EVENT_IDS_MAX: usize = 1_000;

@@ -16,8 +16,8 @@ use tracing::warn;
 use super::block::{self, BlockSummary, CallClass};
 use super::ring::DirtyBlock;
 use super::ring_pair::{RingKind, RingPair};
+use crate::derived::{DerivedBatch, DerivedStoreError, DerivedTree};
 use crate::failpoints::Failpoint;
-use crate::journal::DataStore;
 
 /// Longest time that a row waits for the disk; `kill -9` loses at most the rows of this time.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -177,29 +177,23 @@ struct WrittenBlock {
 
 pub(super) struct CallLogWriter {
     shared: Arc<CallBuffer>,
-    tree: sled::Tree,
-    // Dropped after the tree: a tree keeps sled's lock.
-    store: Arc<DataStore>,
+    tree: DerivedTree,
 }
 
 impl CallLogWriter {
-    pub(super) fn new(shared: Arc<CallBuffer>, tree: sled::Tree, store: Arc<DataStore>) -> Self {
-        Self {
-            shared,
-            tree,
-            store,
-        }
+    pub(super) fn new(shared: Arc<CallBuffer>, tree: DerivedTree) -> Self {
+        Self { shared, tree }
     }
 
     /// Writes until the call log is closed or the store fails.
-    pub(super) fn run(self) -> Result<(), sled::Error> {
+    pub(super) fn run(self) -> Result<(), DerivedStoreError> {
         let outcome = self.write_until_closed();
         // After a failure no thread writes, so rows must not gather in memory.
         self.shared.lock_state().is_closed = true;
         outcome
     }
 
-    fn write_until_closed(&self) -> Result<(), sled::Error> {
+    fn write_until_closed(&self) -> Result<(), DerivedStoreError> {
         if !self.shared.wait_for_work() {
             return Ok(());
         }
@@ -215,16 +209,14 @@ impl CallLogWriter {
         self.write_mark(true, self.shared.with_rings(RingPair::next_id))
     }
 
-    fn write_mark(&self, is_closed: bool, next: u64) -> Result<(), sled::Error> {
-        self.store
-            .failure_injector()
-            .evaluate(Failpoint::CallLogWrite)?;
+    fn write_mark(&self, is_closed: bool, next: u64) -> Result<(), DerivedStoreError> {
+        self.tree.store().evaluate(Failpoint::CallLogWrite)?;
         self.tree
             .insert(block::MARK, block::encode_mark(is_closed, next))?;
-        self.tree.flush().map(|_| ())
+        self.tree.store().flush()
     }
 
-    fn write_pending(&self) -> Result<(), sled::Error> {
+    fn write_pending(&self) -> Result<(), DerivedStoreError> {
         let mut state = self.shared.lock_state();
         (state.is_dirty, state.is_flush_requested) = (false, false);
         let (next, unwritten, removed) = (
@@ -235,9 +227,7 @@ impl CallLogWriter {
         drop(state);
 
         // The lock is free from here on: appending never waits for the disk.
-        self.store
-            .failure_injector()
-            .evaluate(Failpoint::CallLogWrite)?;
+        self.tree.store().evaluate(Failpoint::CallLogWrite)?;
         let mut written = Vec::with_capacity(unwritten.len());
         for block in unwritten {
             let parts = self.write_block(&block)?;
@@ -248,18 +238,18 @@ impl CallLogWriter {
         }
 
         // Published only after the flush: readers wait for rows that survive the process.
-        self.tree.flush()?;
+        self.tree.store().flush()?;
         self.publish_written(next, &written);
         Ok(())
     }
 
-    fn write_block(&self, block: &DirtyBlock) -> Result<Vec<BlockSummary>, sled::Error> {
-        let mut batch = sled::Batch::default();
+    fn write_block(&self, block: &DirtyBlock) -> Result<Vec<BlockSummary>, DerivedStoreError> {
+        let mut batch = DerivedBatch::default();
         let mut parts = Vec::new();
         for (summary, value) in block::encode_blocks(block.summary, &block.body) {
-            batch.insert(&block::block_key(block.ring, summary.first), value);
+            batch.insert(block::block_key(block.ring, summary.first), value);
             batch.insert(
-                &block::summary_key(block.ring, summary.first),
+                block::summary_key(block.ring, summary.first),
                 summary.encode(),
             );
             parts.push(summary);
@@ -270,10 +260,10 @@ impl CallLogWriter {
         Ok(parts)
     }
 
-    fn remove_block(&self, ring: u8, first: u64) -> Result<(), sled::Error> {
-        let mut batch = sled::Batch::default();
-        batch.remove(&block::block_key(ring, first));
-        batch.remove(&block::summary_key(ring, first));
+    fn remove_block(&self, ring: u8, first: u64) -> Result<(), DerivedStoreError> {
+        let mut batch = DerivedBatch::default();
+        batch.remove(block::block_key(ring, first));
+        batch.remove(block::summary_key(ring, first));
         self.tree.apply_batch(batch)
     }
 

@@ -14,9 +14,9 @@ use super::progress_table::ProgressTable;
 use crate::call_log::CallLog;
 use crate::clock::Clock;
 use crate::config;
-use crate::journal::{DataStore, StoreWriteError};
 use crate::projection::ProjectionReader;
 use crate::router::Router;
+use crate::table_store::{TableStore, TableWriteError};
 
 /// Parts of the node that enrichment uses, for one opening of the store.
 pub struct EnrichmentDeps {
@@ -24,8 +24,8 @@ pub struct EnrichmentDeps {
     pub router: Arc<Router>,
     /// Reader for the pending events.
     pub reads: ProjectionReader,
-    /// Store with the progress table.
-    pub store: Arc<DataStore>,
+    /// Tables with the progress table.
+    pub tables: Arc<TableStore>,
     /// Call log that records each call.
     pub call_log: Arc<CallLog>,
     /// Clock for times and durations.
@@ -49,7 +49,7 @@ pub(super) struct EnrichmentContext {
 
 impl EnrichmentContext {
     /// # Errors
-    /// [`EnrichmentError`] when the HTTP client or the progress table cannot be opened.
+    /// [`EnrichmentError`] when the HTTP client cannot be set up.
     pub(super) fn try_new(
         config: &config::EnrichmentConfig,
         deps: EnrichmentDeps,
@@ -58,14 +58,14 @@ impl EnrichmentContext {
         let EnrichmentDeps {
             router,
             reads,
-            store,
+            tables,
             call_log,
             clock,
         } = deps;
 
         Ok(Self {
             client: EnrichmentClient::new(config)?,
-            progress_table: ProgressTable::open(&store)?,
+            progress_table: ProgressTable::open(&tables),
             call_log,
             config: config.clone(),
             router,
@@ -120,7 +120,7 @@ impl EnrichmentContext {
     /// Runs `act` with the progress table, on a thread that may block.
     pub(super) async fn with_progress_table<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&ProgressTable) -> Result<T, StoreWriteError> + Send + 'static,
+        act: impl FnOnce(&ProgressTable) -> Result<T, TableWriteError> + Send + 'static,
     ) -> Result<T, EnrichmentError> {
         let table = self.progress_table.clone();
         let result = tokio::task::spawn_blocking(move || act(&table)).await;

@@ -1,7 +1,7 @@
 //! Errors that stop the enrichment stage.
 
-use crate::journal::StoreWriteError;
 use crate::projection::ProjectionReadError;
+use crate::table_store::TableWriteError;
 
 /// Error that stops the enrichment stage until the store is opened again or the configuration is
 /// changed.
@@ -9,7 +9,7 @@ use crate::projection::ProjectionReadError;
 pub enum EnrichmentError {
     /// The progress table could not be read or written.
     #[error("cannot access the progress table of enrichment")]
-    Store(#[from] StoreWriteError),
+    Store(#[from] TableWriteError),
     /// The pending events could not be read.
     #[error(transparent)]
     Reads(#[from] ProjectionReadError),

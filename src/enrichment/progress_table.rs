@@ -1,44 +1,34 @@
 //! Progress table of the enrichment stage: the finished steps of each pending event. A step is
-//! synced before the next step starts, so a crash repeats no finished step.
+//! durable before the next step starts, so a crash repeats no finished step.
 //!
 //! | key | value |
 //! |---|---|
-//! | position u64, step u8 = 0, part u16 = 0 | header, position at which the work started, u64 |
-//! | position u64, step u8, part u16 | header, a part of the step's result |
+//! | position u64, step u8 = 0 | format u8 = 1, position at which the work started, u64 |
+//! | position u64, step u8 | format u8 = 1, the step's result |
 //!
-//! The position is that of the event. The header is format u8 = 1 and flags u8 (1 = last part).
-//! Integers are big-endian. An event's rows are removed when the event is resolved. Rows that a
-//! crash left behind are removed at the next start, before any event runs.
+//! The position is that of the event. Integers are big-endian. An event's rows are removed when the
+//! event is resolved. Rows that a crash left behind are removed at the next start, before any event
+//! runs.
 
 use std::sync::Arc;
 
 use super::steps::{EnrichmentProgress, EnrichmentStep};
+use crate::derived::DerivedStoreError;
 use crate::event::Position;
-use crate::journal::{DataStore, StoreWriteError, VALUE_MAX_BYTES};
+use crate::journal::TableChange;
+use crate::table_store::{JournaledTable, JournaledTableId, TableStore, TableWriteError};
 
-const TREE: &str = "enrichment";
 const FORMAT: u8 = 1;
-const LAST_PART: u8 = 1;
-const HEADER_BYTES: usize = 2;
 /// Step number of the row that records the start of the work.
 const START: u8 = 0;
 
-/// Handle of the progress table, for one opening of the store. Cheap to clone.
+/// Handle of the progress table, for one opening of the store. Cheap to clone. All methods block.
 #[derive(Clone)]
-pub(super) struct ProgressTable {
-    tree: sled::Tree,
-    // Dropped after the tree, which belongs to the store.
-    store: Arc<DataStore>,
-}
+pub(super) struct ProgressTable(JournaledTable);
 
 impl ProgressTable {
-    /// # Errors
-    /// The error of the store.
-    pub(super) fn open(store: &Arc<DataStore>) -> Result<Self, StoreWriteError> {
-        Ok(Self {
-            tree: store.tree(TREE)?,
-            store: Arc::clone(store),
-        })
+    pub(super) fn open(tables: &Arc<TableStore>) -> Self {
+        Self(tables.table(JournaledTableId::Enrichment))
     }
 
     /// Records that the work on the event started when all records before `written` were written,
@@ -50,14 +40,10 @@ impl ProgressTable {
         &self,
         event: Position,
         written: Position,
-    ) -> Result<Position, StoreWriteError> {
-        let key = key(event, START, 0);
-        if let Some(row) = self.tree.get(key)? {
-            let number = row
-                .get(HEADER_BYTES..)
-                .and_then(|bytes| bytes.try_into().ok())
-                .map(u64::from_be_bytes);
-            return number.map(Position::new).ok_or_else(malformed_row);
+    ) -> Result<Position, TableWriteError> {
+        if let Some(value) = self.read_value(event, START)? {
+            let number = value.try_into().map(u64::from_be_bytes);
+            return Ok(number.map(Position::new).map_err(|_| malformed_row())?);
         }
         self.write_value(event, START, &written.get().to_be_bytes())?;
         Ok(written)
@@ -70,7 +56,7 @@ impl ProgressTable {
     pub(super) fn load_progress(
         &self,
         event: Position,
-    ) -> Result<EnrichmentProgress, StoreWriteError> {
+    ) -> Result<EnrichmentProgress, TableWriteError> {
         let mut progress = EnrichmentProgress::default();
         for step in EnrichmentStep::ALL {
             if let Some(result) = self.read_value(event, step as u8)? {
@@ -81,7 +67,7 @@ impl ProgressTable {
         Ok(progress)
     }
 
-    /// Records the result of the event's `step`, and returns once it is synced.
+    /// Records the result of the event's `step`, and returns once it is durable.
     ///
     /// # Errors
     /// The error of the store.
@@ -90,100 +76,66 @@ impl ProgressTable {
         event: Position,
         step: EnrichmentStep,
         result: &str,
-    ) -> Result<(), StoreWriteError> {
+    ) -> Result<(), TableWriteError> {
         self.write_value(event, step as u8, result.as_bytes())
     }
 
-    /// Removes the event's rows, without a sync: if a crash undoes the removal, the next start
-    /// repeats it.
+    /// Removes the event's rows.
     ///
     /// # Errors
     /// The error of the store.
-    pub(super) fn remove(&self, event: Position) -> Result<(), StoreWriteError> {
-        let rows = self
-            .tree
-            .range(key(event, START, 0)..=key(event, u8::MAX, u16::MAX));
-        rows.keys()
-            .try_for_each(|key| self.tree.remove(key?).map(drop))
+    pub(super) fn remove(&self, event: Position) -> Result<(), TableWriteError> {
+        let prefix = event.get().to_be_bytes().to_vec();
+        self.0.write(vec![TableChange::RemovePrefix { prefix }])
     }
 
     /// Returns the positions of all events that have rows, in order.
     ///
     /// # Errors
     /// The error of the store.
-    pub(super) fn list_events(&self) -> Result<Vec<Position>, StoreWriteError> {
+    pub(super) fn list_events(&self) -> Result<Vec<Position>, TableWriteError> {
         let mut events: Vec<Position> = Vec::new();
-        for key in self.tree.iter().keys() {
-            let key = key?;
-            let event = key
-                .first_chunk()
-                .map(|number| Position::new(u64::from_be_bytes(*number)));
-            let event = event.ok_or_else(malformed_row)?;
-            if events.last() != Some(&event) {
-                events.push(event);
-            }
+        for (key, _) in self.0.scan(b"", None, usize::MAX)? {
+            let number = key.first_chunk().copied().map(u64::from_be_bytes);
+            events.push(number.map(Position::new).ok_or_else(malformed_row)?);
         }
+        events.dedup();
         Ok(events)
     }
 
-    fn write_value(&self, event: Position, step: u8, value: &[u8]) -> Result<(), StoreWriteError> {
-        let parts = value.chunks(VALUE_MAX_BYTES - HEADER_BYTES);
-        // An empty value has one empty part.
-        let parts = parts.chain(value.is_empty().then_some(&[][..]));
-        let mut parts = parts.zip(0_u16..).peekable();
-        while let Some((part, number)) = parts.next() {
-            let flags = if parts.peek().is_none() { LAST_PART } else { 0 };
-            self.tree
-                .insert(key(event, step, number), [&[FORMAT, flags], part].concat())?;
-        }
-        self.store.sync()
+    fn write_value(&self, event: Position, step: u8, value: &[u8]) -> Result<(), TableWriteError> {
+        self.0.write(vec![TableChange::Put {
+            key: key(event, step),
+            value: [&[FORMAT], value].concat(),
+        }])
     }
 
-    /// Reads a value; returns `None` if there is none, or if a crash left it without its last part.
-    fn read_value(&self, event: Position, step: u8) -> Result<Option<Vec<u8>>, StoreWriteError> {
-        let mut value = Vec::new();
-        for (row, part) in self
-            .tree
-            .range(key(event, step, 0)..=key(event, step, u16::MAX))
-            .zip(0_u16..)
-        {
-            let (found, row) = row?;
-            let Some((&[format, flags], bytes)) = row.split_first_chunk::<HEADER_BYTES>() else {
-                return Err(malformed_row());
-            };
-            if format != FORMAT || *found != key(event, step, part) {
-                return Err(malformed_row());
-            }
-            value.extend_from_slice(bytes);
-            if flags & LAST_PART != 0 {
-                return Ok(Some(value));
-            }
+    fn read_value(&self, event: Position, step: u8) -> Result<Option<Vec<u8>>, DerivedStoreError> {
+        match self.0.get(&key(event, step))?.as_deref() {
+            None => Ok(None),
+            Some([FORMAT, value @ ..]) => Ok(Some(value.to_vec())),
+            Some(_) => Err(malformed_row()),
         }
-        Ok(None)
     }
 }
 
-fn key(event: Position, step: u8, part: u16) -> [u8; 11] {
-    let mut key = [0; 11];
-    key[..8].copy_from_slice(&event.get().to_be_bytes());
-    key[8] = step;
-    key[9..].copy_from_slice(&part.to_be_bytes());
-    key
+fn key(event: Position, step: u8) -> Vec<u8> {
+    [&event.get().to_be_bytes()[..], &[step]].concat()
 }
 
-fn malformed_row() -> StoreWriteError {
-    StoreWriteError::ReportableBug("a row of the enrichment progress table is malformed".into())
+fn malformed_row() -> DerivedStoreError {
+    DerivedStoreError::malformed_row("a row of the enrichment progress table")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failpoints::NoFailures;
+    use crate::table_store::open_test_tables;
 
     fn open_table() -> (tempfile::TempDir, ProgressTable) {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
-        (folder, ProgressTable::open(&store).expect("opens"))
+        let table = ProgressTable::open(&open_test_tables(folder.path()));
+        (folder, table)
     }
 
     #[test]
@@ -204,13 +156,6 @@ mod tests {
         expected.record(EnrichmentStep::LookupByEmail, "");
         expected.record(EnrichmentStep::Person, &person);
         assert_eq!(table.load_progress(event).expect("reads"), expected);
-        assert!(
-            table
-                .tree
-                .iter()
-                .values()
-                .all(|value| value.expect("reads").len() <= VALUE_MAX_BYTES)
-        );
         assert_eq!(
             table.list_events().expect("reads"),
             [event, Position::new(8)]
@@ -236,36 +181,26 @@ mod tests {
     }
 
     #[test]
-    fn a_step_without_its_last_part_is_not_done() {
-        let (_folder, table) = open_table();
-        let event = Position::new(7);
-        table
-            .record_step(
-                event,
-                EnrichmentStep::Person,
-                &format!("{{{}}}", " ".repeat(30_000)),
-            )
-            .expect("writes");
-        table
-            .tree
-            .remove(key(event, EnrichmentStep::Person as u8, 2))
-            .expect("removes");
-        assert_eq!(
-            table.load_progress(event).expect("reads"),
-            EnrichmentProgress::default()
-        );
-    }
-
-    #[test]
     fn the_bytes_of_rows_never_change() {
         let (_folder, table) = open_table();
         table
             .record_step(Position::new(7), EnrichmentStep::Person, "{}")
             .expect("writes");
-        let row = table.tree.iter().next().expect("one row").expect("reads");
+        table
+            .record_start(Position::new(7), Position::new(258))
+            .expect("writes");
+        let rows = table.0.scan(b"", None, usize::MAX).expect("reads");
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(key, value)| (hex::encode(key), hex::encode(value)))
+            .collect();
+        let row = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         assert_eq!(
-            (hex::encode(row.0), hex::encode(row.1)),
-            ("0000000000000007030000".into(), "01017b7d".into())
+            rows,
+            [
+                row("000000000000000700", "010000000000000102"),
+                row("000000000000000703", "017b7d"),
+            ]
         );
     }
 }

@@ -21,8 +21,8 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::bloom::BloomFilter;
 use super::keys;
+use crate::derived::{DerivedStoreError, DerivedTree, VALUE_MAX_BYTES};
 use crate::event::{Position, Timestamp};
-use crate::journal::VALUE_MAX_BYTES;
 
 /// Number of claims in a block: so many that ten million claims need only 150 filters, which are
 /// cheap to check.
@@ -35,7 +35,7 @@ const PART_CLAIMS: usize = (VALUE_MAX_BYTES - HEADER_BYTES) / CLAIM_BYTES;
 
 /// Claims of all records that the projection has processed.
 pub struct ClaimArchive {
-    tree: sled::Tree,
+    tree: DerivedTree,
     /// Number of claims at which the open block is stored.
     block_claims: usize,
     state: RwLock<ArchiveState>,
@@ -63,11 +63,11 @@ struct ClaimBlock {
 
 impl ClaimArchive {
     /// Opens the archive, and builds the filters of all stored blocks.
-    pub(super) fn open(tree: sled::Tree) -> Result<Self, sled::Error> {
+    pub(super) fn open(tree: DerivedTree) -> Result<Self, DerivedStoreError> {
         Self::with_block_size(tree, BLOCK_CLAIMS)
     }
 
-    fn with_block_size(tree: sled::Tree, block_claims: usize) -> Result<Self, sled::Error> {
+    fn with_block_size(tree: DerivedTree, block_claims: usize) -> Result<Self, DerivedStoreError> {
         let mut blocks: Vec<ClaimBlock> = Vec::new();
         for row in tree.scan_prefix([keys::CLAIMS]) {
             let (key, part) = row?;
@@ -76,9 +76,7 @@ impl ClaimArchive {
                 part_newest(&part),
                 part_claims(&part).next(),
             ) else {
-                return Err(sled::Error::ReportableBug(
-                    "a part of a claims block is malformed".into(),
-                ));
+                return Err(DerivedStoreError::malformed_row("a part of a claims block"));
             };
             if blocks.last().is_none_or(|block| block.last != last) {
                 // Without its first part the block is incomplete, so its other parts go too.
@@ -136,8 +134,8 @@ impl ClaimArchive {
     /// store, so it must not run on an async thread.
     ///
     /// # Errors
-    /// The error of sled.
-    pub fn find_positions(&self, fingerprint: u64) -> Result<Vec<Position>, sled::Error> {
+    /// [`DerivedStoreError`] when the store fails.
+    pub fn find_positions(&self, fingerprint: u64) -> Result<Vec<Position>, DerivedStoreError> {
         // Collect the keys of the parts first, so that the lock is not held during disk reads.
         let (parts, open) = {
             let state = self.lock_state();
@@ -177,7 +175,7 @@ impl ClaimArchive {
         position: Position,
         received_at: Timestamp,
         claim: Option<u64>,
-    ) -> Result<(), sled::Error> {
+    ) -> Result<(), DerivedStoreError> {
         let is_full = {
             let mut state = self.state.write();
             if let Some(fingerprint) = claim {
@@ -196,7 +194,7 @@ impl ClaimArchive {
     }
 
     /// Removes the blocks whose newest claim was received before `horizon`.
-    pub(super) fn expire_claims(&self, horizon: Timestamp) -> Result<(), sled::Error> {
+    pub(super) fn expire_claims(&self, horizon: Timestamp) -> Result<(), DerivedStoreError> {
         let expired: Vec<ClaimBlock> = {
             let mut state = self.state.write();
             let (kept, expired) = mem::take(&mut state.blocks)
@@ -216,7 +214,7 @@ impl ClaimArchive {
     }
 
     /// Stores the open block, whose last claim is at position `last`, and starts a new one.
-    fn close_block(&self, last: Position) -> Result<(), sled::Error> {
+    fn close_block(&self, last: Position) -> Result<(), DerivedStoreError> {
         // Only the projection's thread modifies the archive, so the state does not change between
         // this lock and the next.
         let (mut sorted, newest) = {
@@ -311,13 +309,17 @@ fn part_claims(part: &[u8]) -> impl Iterator<Item = (u64, Position)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::derived::open_test_store;
 
-    fn tree() -> sled::Tree {
-        let db = sled::Config::new().temporary(true).open().expect("opens");
-        db.open_tree("claims").expect("opens")
+    fn open_tree() -> (tempfile::TempDir, DerivedTree) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let tree = open_test_store(folder.path())
+            .tree("claims")
+            .expect("opens");
+        (folder, tree)
     }
 
-    fn filled(tree: &sled::Tree, fingerprints: impl IntoIterator<Item = u64>) -> ClaimArchive {
+    fn filled(tree: &DerivedTree, fingerprints: impl IntoIterator<Item = u64>) -> ClaimArchive {
         let archive = ClaimArchive::with_block_size(tree.clone(), 100).expect("opens");
         for (fingerprint, position) in fingerprints.into_iter().zip(1..) {
             let received_at = Timestamp::from_micros(position);
@@ -339,7 +341,7 @@ mod tests {
 
     #[test]
     fn every_claim_is_found_in_blocks_and_in_the_open_map_and_after_reopening() {
-        let tree = tree();
+        let (_folder, tree) = open_tree();
         let archive = filled(&tree, (1..=250).map(spread));
         assert_eq!(archive.end(), Position::new(251));
         for n in 1..=250 {
@@ -379,7 +381,7 @@ mod tests {
     /// A crash between the parts must not hide the claims of the parts that were not written.
     #[test]
     fn a_block_without_its_first_part_is_dropped_whole() {
-        let tree = tree();
+        let (_folder, tree) = open_tree();
         // Each block has two parts.
         let claims = (1..=2_000).map(spread);
         let archive = ClaimArchive::with_block_size(tree.clone(), 1_000).expect("opens");
@@ -400,18 +402,23 @@ mod tests {
             reopened.find_positions(spread(1_000)).expect("reads"),
             [Position::new(1_000)]
         );
-        assert_eq!(tree.len(), 2, "nothing of the broken block is left");
+        assert_eq!(
+            tree.iter().count(),
+            2,
+            "nothing of the broken block is left"
+        );
     }
 
     #[test]
     fn a_fingerprint_that_was_claimed_often_is_found_every_time() {
-        let archive = filled(&tree(), [7; 1_000]);
+        let (_folder, tree) = open_tree();
+        let archive = filled(&tree, [7; 1_000]);
         assert_eq!(archive.find_positions(7).expect("reads").len(), 1_000);
     }
 
     #[test]
     fn blocks_go_when_their_newest_claim_is_too_old() {
-        let tree = tree();
+        let (_folder, tree) = open_tree();
         let archive = filled(&tree, (1..=250).map(spread));
         archive
             .expire_claims(Timestamp::from_micros(150))
@@ -429,6 +436,6 @@ mod tests {
         archive
             .expire_claims(Timestamp::from_micros(1_000))
             .expect("expires");
-        assert!(tree.is_empty());
+        assert_eq!(tree.iter().count(), 0);
     }
 }

@@ -141,7 +141,7 @@ fn decode_slot(bytes: &[u8; SLOT_BYTES]) -> Option<EventSlot> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::VALUE_MAX_BYTES;
+    use crate::derived::VALUE_MAX_BYTES;
 
     #[test]
     fn a_full_block_is_read_back_and_fits_a_value() {

@@ -18,9 +18,10 @@ use super::row_buffer::RowBuffer;
 use super::signals::ProjectionSignals;
 use super::snapshot::PendingSnapshots;
 use crate::clock::Clock;
+use crate::derived::{DerivedStore, DerivedStoreError, DerivedTree};
 use crate::error_chain;
 use crate::event::{FingerprintFn, Position, Record, RecordError, Timestamp};
-use crate::journal::{DataStore, Journal, JournalFrame, JournalReadError};
+use crate::journal::{Journal, JournalFrame, JournalReadError};
 
 /// Number of changed rows at which they are written: so many that the row of a busy entity is
 /// written once for many records.
@@ -48,7 +49,7 @@ pub struct ProjectionLimits {
 pub enum ProjectionError {
     /// The projection's tree could not be read or written.
     #[error("cannot access the tree of the projection")]
-    Store(#[from] sled::Error),
+    Store(#[from] DerivedStoreError),
     /// The journal could not be read.
     #[error(transparent)]
     Journal(#[from] JournalReadError),
@@ -89,7 +90,7 @@ pub struct Projection {
     failure: watch::Receiver<Option<String>>,
     highest_id: u64,
     entity_count: u64,
-    tree: sled::Tree,
+    tree: DerivedTree,
     journal: Arc<dyn Journal>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
@@ -101,7 +102,7 @@ impl Projection {
     /// # Errors
     /// [`ProjectionError`] when the store fails, or when the projection is ahead of the journal.
     pub fn start(
-        store: Arc<DataStore>,
+        store: Arc<DerivedStore>,
         journal: Arc<dyn Journal>,
         limits: ProjectionLimits,
         clock: Arc<dyn Clock>,
@@ -242,7 +243,7 @@ struct JournalFollower {
     archive: Arc<ClaimArchive>,
     pending_snapshots: Arc<PendingSnapshots>,
     journal: Arc<dyn Journal>,
-    store: Arc<DataStore>,
+    store: Arc<DerivedStore>,
     clock: Arc<dyn Clock>,
     fingerprint: FingerprintFn,
     claim_window: Duration,
@@ -427,7 +428,7 @@ impl JournalFollower {
         position: Position,
         received_at: Timestamp,
         record: &Record,
-    ) -> Result<(), sled::Error> {
+    ) -> Result<(), DerivedStoreError> {
         let key = record
             .idempotency_key
             .as_ref()

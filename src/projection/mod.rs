@@ -31,13 +31,14 @@ pub use reader::{
 };
 pub use snapshot::PendingSnapshots;
 
+use crate::derived::{DerivedStore, DerivedStoreError};
 use keys::PROJECTION_TREE;
 
 /// Removes the projection's tree, so that the next start rebuilds it from the journal.
 ///
 /// # Errors
-/// The error of sled.
-pub fn drop_projection(store: &crate::journal::DataStore) -> Result<(), sled::Error> {
+/// [`DerivedStoreError`] when the store fails.
+pub fn drop_projection(store: &DerivedStore) -> Result<(), DerivedStoreError> {
     store.drop_tree(PROJECTION_TREE)?;
     store.sync()
 }

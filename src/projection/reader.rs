@@ -10,6 +10,7 @@ use super::page::{PageRequest, ProjectionPage};
 use super::row_buffer::{self, CHUNK_RECORDS, NameTable, OTHER_NAME};
 use super::signals::ProjectionSignals;
 use super::{keys, snapshot};
+use crate::derived::{DerivedStoreError, DerivedTree};
 use crate::event::{
     EntityKey, Kind, Position, Record, StoreIncarnation, Timestamp, fingerprint_key,
 };
@@ -130,7 +131,7 @@ pub enum ProjectionReadError {
     Ended,
     /// The tree could not be read, or contains a malformed row.
     #[error("cannot read the projection")]
-    Store(#[from] sled::Error),
+    Store(#[from] DerivedStoreError),
     /// The journal could not be read, or contains a corrupt frame.
     #[error(transparent)]
     Journal(#[from] JournalReadError),
@@ -155,7 +156,7 @@ const READERS_MAX: usize = 3;
 
 impl ProjectionReader {
     pub(super) fn new(
-        tree: sled::Tree,
+        tree: DerivedTree,
         journal: Arc<dyn Journal>,
         signals: Arc<ProjectionSignals>,
         written: watch::Receiver<Position>,
@@ -455,7 +456,7 @@ impl ProjectionReader {
 /// Blocking part of the reader.
 #[derive(Clone)]
 struct ProjectionView {
-    tree: sled::Tree,
+    tree: DerivedTree,
     journal: Arc<dyn Journal>,
 }
 
@@ -470,7 +471,7 @@ impl ProjectionView {
     /// Returns a record whose position is in a row, so that the record must exist.
     fn expect_record(&self, position: Position) -> Result<StoredRecord, ProjectionReadError> {
         self.find_record(position)?
-            .ok_or(ProjectionReadError::Journal(JournalReadError::Corrupt(
+            .ok_or(ProjectionReadError::Journal(JournalReadError::Missing(
                 position,
             )))
     }
@@ -480,7 +481,6 @@ impl ProjectionView {
             return Ok(None);
         };
         let position = row
-            .as_ref()
             .try_into()
             .map_err(|_| malformed_row("a row of a unique key"))?;
         Ok(Some(Position::new(u64::from_be_bytes(position))))
@@ -568,7 +568,7 @@ impl ProjectionView {
             {
                 frame = self.journal.read_frame_at(position)?;
             }
-            let corrupt = || ProjectionReadError::Journal(JournalReadError::Corrupt(position));
+            let corrupt = || ProjectionReadError::Journal(JournalReadError::Missing(position));
             let containing = frame.as_ref().ok_or_else(corrupt)?;
             records.push(decode_stored(containing, position)?);
         }
@@ -645,10 +645,10 @@ impl ProjectionView {
     }
 
     fn last_sequence(&self, entity: &EntityKey) -> Result<Option<u64>, ProjectionReadError> {
-        let rows = self
+        let mut rows = self
             .tree
             .range(keys::timeline_prefix(entity)..=keys::timeline_key(entity, u32::MAX));
-        let Some((key, row)) = rows.last_row()? else {
+        let Some((key, row)) = rows.next_back().transpose()? else {
             return Ok(None);
         };
         let chunk = u64::from(keys::timeline_chunk(&key).unwrap_or_default());
@@ -679,10 +679,10 @@ impl ProjectionView {
     }
 
     fn entity_count(&self, kind: Kind) -> Result<u64, ProjectionReadError> {
-        let rows = self
+        let mut rows = self
             .tree
             .range(keys::kind_entity_key(kind, 0)..=keys::kind_entity_key(kind, u64::MAX));
-        let Some((key, _)) = rows.last_row()? else {
+        let Some((key, _)) = rows.next_back().transpose()? else {
             return Ok(0);
         };
         Ok(key
@@ -826,15 +826,15 @@ impl ProjectionView {
     }
 }
 
-fn malformed_row(what: &str) -> ProjectionReadError {
-    ProjectionReadError::Store(sled::Error::ReportableBug(format!("{what} is malformed")))
+fn malformed_row(row: &'static str) -> ProjectionReadError {
+    DerivedStoreError::malformed_row(row).into()
 }
 
 fn decode_stored(
     frame: &JournalFrame,
     position: Position,
 ) -> Result<StoredRecord, ProjectionReadError> {
-    let corrupt = || ProjectionReadError::Journal(JournalReadError::Corrupt(position));
+    let corrupt = || ProjectionReadError::Journal(JournalReadError::Missing(position));
     let entry = frame.entry(position).ok_or_else(corrupt)?;
     let record = Record::decode(&entry.bytes).map_err(|_| corrupt())?;
     Ok(StoredRecord {
@@ -843,17 +843,6 @@ fn decode_stored(
         committed_at: frame.committed_at,
         record,
     })
-}
-
-/// Extension of sled's iterator for the last row of a range.
-trait LastRow {
-    fn last_row(self) -> Result<Option<(sled::IVec, sled::IVec)>, sled::Error>;
-}
-
-impl LastRow for sled::Iter {
-    fn last_row(mut self) -> Result<Option<(sled::IVec, sled::IVec)>, sled::Error> {
-        self.next_back().transpose()
-    }
 }
 
 /// Filter of events in the form of the event blocks: names as numbers, the id as a fingerprint.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::event_blocks::{self, EventBlock, EventMark, EventSlot};
 use super::keys;
 use super::snapshot::{self, PendingSnapshots};
+use crate::derived::{DerivedStoreError, DerivedTree};
 use crate::event::{EntityKey, Kind, Position, Record, Timestamp, fingerprint_key};
 
 /// Number of positions in one row of a timeline.
@@ -41,7 +42,7 @@ impl ProjectionCursor {
         self.entity_counts.values().sum()
     }
 
-    fn load(tree: &sled::Tree) -> Result<Self, sled::Error> {
+    fn load(tree: &DerivedTree) -> Result<Self, DerivedStoreError> {
         let start = Self {
             position: Position::FIRST.get(),
             entity_counts: BTreeMap::new(),
@@ -68,7 +69,7 @@ pub(super) struct NameTable {
 }
 
 impl NameTable {
-    pub(super) fn load(tree: &sled::Tree) -> Result<Self, sled::Error> {
+    pub(super) fn load(tree: &DerivedTree) -> Result<Self, DerivedStoreError> {
         let list: Vec<String> = tree
             .get(keys::NAMES)?
             .map_or(Ok(Vec::new()), |row| parse_row(&row))?;
@@ -108,9 +109,9 @@ impl NameTable {
     }
 }
 
-fn parse_row<T: serde::de::DeserializeOwned>(row: &[u8]) -> Result<T, sled::Error> {
+fn parse_row<T: serde::de::DeserializeOwned>(row: &[u8]) -> Result<T, DerivedStoreError> {
     serde_json::from_slice(row)
-        .map_err(|_| sled::Error::ReportableBug("a row of the projection is malformed".into()))
+        .map_err(|_| DerivedStoreError::malformed_row("a row of the projection"))
 }
 
 fn to_row<T: Serialize>(value: &T) -> Vec<u8> {
@@ -126,7 +127,7 @@ struct TimelineChunk {
 
 /// Rows that differ from the tree, and the cursor after them.
 pub(super) struct RowBuffer {
-    tree: sled::Tree,
+    tree: DerivedTree,
     pub(super) cursor: ProjectionCursor,
     names: NameTable,
     /// Number of names that are in the tree.
@@ -145,7 +146,7 @@ pub(super) struct RowBuffer {
 }
 
 impl RowBuffer {
-    pub(super) fn open(tree: sled::Tree) -> Result<Self, sled::Error> {
+    pub(super) fn open(tree: DerivedTree) -> Result<Self, DerivedStoreError> {
         let cursor = ProjectionCursor::load(&tree)?;
         let names = NameTable::load(&tree)?;
         Ok(Self {
@@ -177,7 +178,7 @@ impl RowBuffer {
         received_at: Timestamp,
         record: &Record,
         pending_snapshots: &PendingSnapshots,
-    ) -> Result<(), sled::Error> {
+    ) -> Result<(), DerivedStoreError> {
         // The list of events.
         let mark = self.derive_mark(position, record)?;
         let slot = EventSlot {
@@ -218,7 +219,7 @@ impl RowBuffer {
         &mut self,
         position: Position,
         record: &Record,
-    ) -> Result<EventMark, sled::Error> {
+    ) -> Result<EventMark, DerivedStoreError> {
         let has_failed = record.failure.is_some();
 
         // A failure in a resolution is the failure of the resolved event. The resolution itself has
@@ -263,7 +264,7 @@ impl RowBuffer {
     }
 
     /// Writes all changed rows except the cursor row, which [`RowBuffer::write_cursor`] writes.
-    pub(super) fn write_rows(&mut self) -> Result<(), sled::Error> {
+    pub(super) fn write_rows(&mut self) -> Result<(), DerivedStoreError> {
         for ((entity, number), chunk) in self.chunks.iter_mut().filter(|(_, chunk)| chunk.dirty) {
             self.tree.insert(
                 keys::timeline_key(entity, *number),
@@ -290,11 +291,11 @@ impl RowBuffer {
         self.blocks.retain(|number, _| *number == open_block);
 
         for (key, position) in self.unique_keys.drain(..) {
-            self.tree.insert(key, &position.get().to_be_bytes())?;
+            self.tree.insert(key, position.get().to_be_bytes())?;
         }
         for (position, is_pending) in std::mem::take(&mut self.pending_events) {
             match is_pending {
-                true => self.tree.insert(keys::pending_event_key(position), &[])?,
+                true => self.tree.insert(keys::pending_event_key(position), [])?,
                 false => self.tree.remove(keys::pending_event_key(position))?,
             };
         }
@@ -315,10 +316,8 @@ impl RowBuffer {
     }
 
     /// Writes the cursor row. The rows before the cursor must be synced already.
-    pub(super) fn write_cursor(&self) -> Result<(), sled::Error> {
-        self.tree
-            .insert(keys::CURSOR, to_row(&self.cursor))
-            .map(|_| ())
+    pub(super) fn write_cursor(&self) -> Result<(), DerivedStoreError> {
+        self.tree.insert(keys::CURSOR, to_row(&self.cursor))
     }
 
     fn extend_timeline(
@@ -326,7 +325,7 @@ impl RowBuffer {
         entity: &EntityKey,
         sequence: u64,
         position: Position,
-    ) -> Result<(), sled::Error> {
+    ) -> Result<(), DerivedStoreError> {
         if sequence == 1 {
             let number = self.cursor.entity_counts.entry(entity.kind()).or_default();
             self.new_entities.push((
@@ -374,7 +373,7 @@ impl RowBuffer {
         original: Position,
         position: Position,
         mark: EventMark,
-    ) -> Result<(), sled::Error> {
+    ) -> Result<(), DerivedStoreError> {
         if !self.attempts.contains_key(&original) {
             let stored = self.tree.get(keys::attempts_key(original))?;
             self.attempts.insert(
@@ -396,11 +395,11 @@ impl RowBuffer {
         Ok(())
     }
 
-    fn load_block(&mut self, number: u64) -> Result<&mut EventBlock, sled::Error> {
+    fn load_block(&mut self, number: u64) -> Result<&mut EventBlock, DerivedStoreError> {
         if !self.blocks.contains_key(&number) {
             let stored = self.tree.get(keys::event_block_key(number))?;
             let block = stored.map_or(Some(EventBlock::default()), |row| EventBlock::decode(&row));
-            let malformed = || sled::Error::ReportableBug("a block of events is malformed".into());
+            let malformed = || DerivedStoreError::malformed_row("a block of events");
             self.blocks.insert(number, block.ok_or_else(malformed)?);
             self.dirty_rows += 1;
         }
@@ -440,7 +439,7 @@ pub(super) fn decode_positions(row: &[u8]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::VALUE_MAX_BYTES;
+    use crate::derived::VALUE_MAX_BYTES;
 
     /// Quotes take two bytes in JSON: a row of them had become larger than a value.
     #[test]

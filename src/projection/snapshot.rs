@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use super::keys;
+use crate::derived::{DerivedStoreError, DerivedTree, VALUE_MAX_BYTES};
 use crate::event::EntityKey;
-use crate::journal::VALUE_MAX_BYTES;
 
 const FORMAT: u8 = 1;
 const LAST_PART: u8 = 1;
@@ -82,11 +82,11 @@ impl PendingSnapshots {
 
 /// Stores `state`, then removes the entity's older snapshots.
 pub(super) fn store_snapshot(
-    tree: &sled::Tree,
+    tree: &DerivedTree,
     entity: &EntityKey,
     sequence: u64,
     state: &[u8],
-) -> Result<(), sled::Error> {
+) -> Result<(), DerivedStoreError> {
     let packed = lz4_flex::compress_prepend_size(state);
     let mut parts = packed
         .chunks(VALUE_MAX_BYTES - HEADER_BYTES)
@@ -110,9 +110,9 @@ pub(super) fn store_snapshot(
 
 /// Loads the newest complete snapshot of `entity`: the sequence of its last record, and the state.
 pub(super) fn load_snapshot(
-    tree: &sled::Tree,
+    tree: &DerivedTree,
     entity: &EntityKey,
-) -> Result<Option<(u64, Vec<u8>)>, sled::Error> {
+) -> Result<Option<(u64, Vec<u8>)>, DerivedStoreError> {
     let mut below = keys::snapshot_key(entity, u64::MAX, u16::MAX);
     loop {
         let Some(row) = tree
@@ -133,7 +133,7 @@ pub(super) fn load_snapshot(
         let in_order = rows
             .iter()
             .zip(0_u16..)
-            .all(|((key, _), part)| **key == *keys::snapshot_key(entity, sequence, part));
+            .all(|((key, _), part)| *key == keys::snapshot_key(entity, sequence, part));
         let parts: Vec<_> = rows.iter().map(|(_, part)| part).collect();
         let state = if in_order { join_parts(&parts) } else { None };
         if let Some(state) = state {
@@ -169,12 +169,15 @@ fn join_parts<V: AsRef<[u8]>>(parts: &[V]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::derived::open_test_store;
     use crate::event::Kind;
 
-    fn setup() -> (sled::Tree, EntityKey) {
-        let db = sled::Config::new().temporary(true).open().expect("opens");
+    fn setup() -> (tempfile::TempDir, DerivedTree, EntityKey) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let tree = open_test_store(folder.path()).tree("t").expect("opens");
         (
-            db.open_tree("t").expect("opens"),
+            folder,
+            tree,
             EntityKey::try_new(Kind::Ticket, "S").expect("valid"),
         )
     }
@@ -193,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_large_state_is_stored_in_small_values_and_replaces_the_older_one() {
-        let (tree, entity) = setup();
+        let (_folder, tree, entity) = setup();
         store_snapshot(&tree, &entity, 3, &noise(50_000, 1)).expect("stores");
         store_snapshot(&tree, &entity, 9, &noise(40_000, 2)).expect("stores");
         assert_eq!(
@@ -215,7 +218,7 @@ mod tests {
     /// A crash between the parts must not hide the older snapshot.
     #[test]
     fn a_snapshot_without_its_last_part_is_skipped() {
-        let (tree, entity) = setup();
+        let (_folder, tree, entity) = setup();
         store_snapshot(&tree, &entity, 3, b"older").expect("stores");
         let older = tree.iter().next().expect("one row").expect("reads");
         store_snapshot(&tree, &entity, 9, &noise(40_000, 2)).expect("stores");
@@ -230,7 +233,7 @@ mod tests {
 
     #[test]
     fn an_offer_is_taken_only_once_its_record_is_projected() {
-        let (_, entity) = setup();
+        let (_, _, entity) = setup();
         let offers = PendingSnapshots::default();
         assert!(offers.offer(&entity, 5, vec![1]));
         assert!(

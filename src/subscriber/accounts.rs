@@ -203,8 +203,7 @@ mod tests {
     use crate::account::AccountRegistry;
     use crate::config::{Secret, load_config};
     use crate::event::{EntityKey, Kind, Timestamp};
-    use crate::failpoints::NoFailures;
-    use crate::journal::DataStore;
+    use crate::table_store::open_test_tables;
 
     fn account(id: &str, business: &str, url: Option<&str>, reply: Option<&str>) -> Account {
         let auto_reply = reply.map(|text| AutoReply {
@@ -236,8 +235,8 @@ mod tests {
         });
         let env = named.chain([("HOOKYARD_ADMIN__TOKEN".to_owned(), "test-token".to_owned())]);
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
-        let accounts = AccountRegistry::open(store, 9, None).expect("opens");
+        let tables = open_test_tables(folder.path());
+        let accounts = AccountRegistry::open(&tables, 9, None).expect("opens");
         for account in [
             account("own", "9", Some("https://crm.example/own"), Some("Soon.")),
             account("bare", "8", None, None),

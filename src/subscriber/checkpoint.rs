@@ -2,15 +2,12 @@
 //! for the disk.
 //!
 //! ```text
-//! checkpoint   put dead letters, counters, lanes ── remove dead letters ── put jobs ── sync ──┐
-//!              ┌──────────────────────────────────────────────────────────────────────────────┘
-//!              └─ put read states, dispatcher's cursor ── remove other rows ── sync
+//! checkpoint   removals of prefixes ── puts and removals of rows     all of them or none
 //! ```
 //!
-//! With this order, a crash at any point repeats at most the deliveries since the last checkpoint,
+//! A checkpoint is one write. So a crash repeats at most the deliveries since the last checkpoint,
 //! and loses none: no cursor passes a record before every pending delivery of it has a row on the
-//! disk. No job counts a record as settled on the disk while the record's dead letter is still
-//! there, or the job would never come back to that dead letter.
+//! disk.
 //!
 //! A job that finds its dead letter gone after a crash counts the record as delivered if its row on
 //! the disk holds the position as unsettled. A position that the row had not reached is not counted
@@ -28,23 +25,13 @@ use super::tables::{
     DeliveryTables, ReadState, RowKey, SubscriberCounters, TableTag, encode_cursor,
 };
 use crate::event::Position;
-use crate::journal::StoreWriteError;
+use crate::journal::TableChange;
+use crate::table_store::TableWriteError;
 
 /// The buffer was closed: its store failed, or the node is stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("delivery state can no longer be written; the store is closing")]
 pub(super) struct CheckpointsClosedError;
-
-/// Order in which tables are written. A row that records the outcome of a delivery precedes the
-/// rows that declare the delivery settled.
-const WRITE_ORDER: [TableTag; 6] = [
-    TableTag::DeadLetter,
-    TableTag::Counters,
-    TableTag::Lane,
-    TableTag::Job,
-    TableTag::ReadState,
-    TableTag::DispatcherCursor,
-];
 
 /// Changed rows that wait for the next checkpoint. Shared by the stage, the dead letters and the
 /// jobs.
@@ -165,10 +152,11 @@ impl CheckpointBuffer {
         })
     }
 
-    /// Wakes the callers of [`Self::flush`] whose changes are on the disk with `checkpoint`.
-    pub(super) fn mark_written(&self, checkpoint: &DeliveryCheckpoint) {
+    /// Wakes the callers of [`Self::flush`] whose changes are on the disk: those up to the number
+    /// `through`, which [`DeliveryCheckpoint::write`] returned.
+    pub(super) fn mark_written(&self, through: u64) {
         self.written
-            .send_modify(|written| written.through = checkpoint.through);
+            .send_modify(|written| written.through = through);
     }
 
     /// Fails all present and future calls of [`Self::flush`] that still need a checkpoint.
@@ -207,94 +195,35 @@ pub(super) struct DeliveryCheckpoint {
 }
 
 impl DeliveryCheckpoint {
-    /// Writes the changes in the order of this file's picture and syncs them. Blocks.
+    /// Writes the changes, all of them or none, and returns the number of the last one. Blocks.
     ///
     /// # Errors
-    /// [`StoreWriteError`] when the store fails; the store must then be opened again.
-    pub(super) fn write(&self, tables: &DeliveryTables) -> Result<(), StoreWriteError> {
-        let mut is_synced = true;
-        for tag in WRITE_ORDER {
-            // Dead letters go before the jobs that have settled their records: after a crash
-            // between the two, nothing else would remove them.
-            if tag == TableTag::Job {
-                let mut removed = self.removed_keys().filter(|key| is_dead_letter(key));
-                removed.try_for_each(|key| tables.remove(key))?;
+    /// [`TableWriteError`] when the store fails; the store must then be opened again.
+    pub(super) fn write(self, tables: &DeliveryTables) -> Result<u64, TableWriteError> {
+        // Prefixes first: a row that was put after its prefix was removed stays.
+        let prefixes = self.removed_prefixes.into_iter().map(|prefix| {
+            let prefix = prefix.into_bytes();
+            TableChange::RemovePrefix { prefix }
+        });
+        let rows = self.rows.into_iter().map(|(key, value)| {
+            let key = key.into_bytes();
+            match value {
+                Some(value) => TableChange::Put { key, value },
+                None => TableChange::Remove { key },
             }
-
-            // A cursor declares earlier deliveries settled, so their rows must be on the disk first.
-            let is_cursor = matches!(tag, TableTag::ReadState | TableTag::DispatcherCursor);
-            if is_cursor && !is_synced {
-                tables.sync()?;
-                is_synced = true;
-            }
-            for (key, value) in self.put_rows(tag) {
-                tables.put(key, value)?;
-                is_synced &= is_cursor;
-            }
-        }
-
-        // Other removals come last: until the cursors are written, a crash may need these rows.
-        let mut removed = self.removed_keys().filter(|key| !is_dead_letter(key));
-        removed.try_for_each(|key| tables.remove(key))?;
-        for prefix in &self.removed_prefixes {
-            tables.remove_prefix(prefix, |key| {
-                self.rows.get(key).is_some_and(Option::is_some)
-            })?;
-        }
-
-        tables.sync()
+        });
+        tables.write(prefixes.chain(rows).collect())?;
+        Ok(self.through)
     }
-
-    fn removed_keys(&self) -> impl Iterator<Item = &RowKey> {
-        let removed = self.rows.iter().filter(|(_, value)| value.is_none());
-        removed.map(|(key, _)| key)
-    }
-
-    fn put_rows(&self, tag: TableTag) -> impl Iterator<Item = (&RowKey, &Vec<u8>)> {
-        let prefix = RowKey::from_tag(tag);
-        let rows = self
-            .rows
-            .range(prefix.clone()..)
-            .take_while(move |(key, _)| key.has_prefix(&prefix));
-        rows.filter_map(|(key, value)| Some((key, value.as_ref()?)))
-    }
-}
-
-fn is_dead_letter(key: &RowKey) -> bool {
-    key.has_prefix(&RowKey::from_tag(TableTag::DeadLetter))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use super::*;
-    use crate::failpoints::{Failpoint, FailureInjector, NoFailures};
-    use crate::journal::DataStore;
+    use crate::table_store::{JournaledTableId, open_test_tables};
 
     fn key(tag: TableTag) -> RowKey {
         RowKey::for_subscriber(tag, &SubscriberId::Webhook(4))
-    }
-
-    /// Fails every sync after the given number of syncs.
-    struct SyncFailpoint(AtomicU32);
-
-    impl FailureInjector for SyncFailpoint {
-        fn evaluate(&self, point: Failpoint<'_>) -> io::Result<()> {
-            let left = |left: u32| left.checked_sub(1);
-            let is_over = matches!(point, Failpoint::Flush)
-                && self
-                    .0
-                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left)
-                    .is_err();
-            if is_over {
-                Err(io::Error::other("the disk is gone"))
-            } else {
-                Ok(())
-            }
-        }
     }
 
     /// Buffer with a change in each table.
@@ -315,78 +244,10 @@ mod tests {
     }
 
     #[test]
-    fn no_cursor_is_put_and_no_row_removed_before_pending_deliveries_are_on_the_disk() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
-        let tables = DeliveryTables::open(store).expect("opens");
-        tables
-            .put(&key(TableTag::Lane).with_number(7), &[2])
-            .expect("puts");
-        tables.sync().expect("syncs");
-        drop(tables);
-        let failpoint = Arc::new(SyncFailpoint(AtomicU32::new(u32::MAX)));
-        let store =
-            DataStore::open(folder.path(), 1 << 20, Arc::clone(&failpoint) as _).expect("opens");
-        let tables = DeliveryTables::open(store).expect("opens");
-        failpoint.0.store(0, Ordering::SeqCst);
-        let checkpoint = filled_buffer().take_checkpoint().expect("something");
-        checkpoint.write(&tables).expect_err("the disk is gone");
-        assert!(
-            tables
-                .get(&key(TableTag::DeadLetter))
-                .expect("reads")
-                .is_some()
-        );
-        assert_eq!(tables.cursor().expect("reads"), None);
-        assert_eq!(tables.read_states().expect("reads"), []);
-        assert!(
-            tables
-                .get(&key(TableTag::Lane).with_number(7))
-                .expect("reads")
-                .is_some()
-        );
-        failpoint.0.store(u32::MAX, Ordering::SeqCst);
-        checkpoint.write(&tables).expect("the disk is back");
-        assert_eq!(tables.cursor().expect("reads"), Some(Position::new(9)));
-        assert!(
-            tables
-                .get(&key(TableTag::Lane).with_number(7))
-                .expect("reads")
-                .is_none()
-        );
-    }
-
-    /// A kill between the two writes had left the dead letter for ever: its job had settled the record
-    /// and never came back to it.
-    #[test]
-    fn no_job_has_settled_a_record_on_the_disk_while_the_dead_letter_is_still_there() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let failpoint = Arc::new(SyncFailpoint(AtomicU32::new(u32::MAX)));
-        let store =
-            DataStore::open(folder.path(), 1 << 20, Arc::clone(&failpoint) as _).expect("opens");
-        let tables = DeliveryTables::open(store).expect("opens");
-        let (dead_letter, job) = (key(TableTag::DeadLetter), key(TableTag::Job));
-        tables.put(&dead_letter, &[1]).expect("puts");
-
-        let buffer = CheckpointBuffer::default();
-        buffer.remove(dead_letter.clone());
-        buffer.put(job.clone(), vec![2]);
-        buffer.set_cursor(Position::new(9));
-        let checkpoint = buffer.take_checkpoint().expect("something");
-        failpoint.0.store(0, Ordering::SeqCst);
-        checkpoint.write(&tables).expect_err("the disk is gone");
-
-        assert_eq!(tables.get(&job).expect("reads"), Some(vec![2]));
-        assert_eq!(tables.get(&dead_letter).expect("reads"), None);
-    }
-
-    #[test]
     fn a_row_that_is_put_after_its_subscriber_was_removed_stays() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let tables = DeliveryTables::open(
-            DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens"),
-        )
-        .expect("opens");
+        let table = open_test_tables(folder.path()).table(JournaledTableId::Deliveries);
+        let tables = DeliveryTables::new(table);
         let buffer = filled_buffer();
         buffer
             .take_checkpoint()
@@ -434,7 +295,7 @@ mod tests {
             tokio::join!(buffer.flush(), async {
                 requests.changed().await.expect("a flush is requested");
                 let checkpoint = buffer.take_checkpoint().expect("something");
-                buffer.mark_written(&checkpoint);
+                buffer.mark_written(checkpoint.through);
             })
         };
         assert_eq!(waiting.await.0, Ok(()));

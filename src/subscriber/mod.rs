@@ -52,10 +52,11 @@ use crate::call_log::CallLog;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::{EventId, Position, StoreIncarnation};
-use crate::journal::{DataStore, Journal, StoreWriteError};
+use crate::journal::Journal;
 use crate::projection::ProjectionReader;
 use crate::router::Router;
 use crate::subscription::SubscriptionRegistry;
+use crate::table_store::{JournaledTableId, TableStore, TableWriteError};
 use announce::SubscriberAnnouncer;
 use attempt::{AttemptReport, AttemptSender};
 use attempt_permits::AttemptPermits;
@@ -94,8 +95,8 @@ pub struct SubscriberDeps {
     pub subscriptions: Arc<SubscriptionRegistry>,
     /// Definitions of the Instagram accounts.
     pub accounts: Arc<AccountRegistry>,
-    /// Store that holds cursors, stopped lanes, dead letters and jobs.
-    pub store: Arc<DataStore>,
+    /// Tables with the cursors, stopped lanes, dead letters and jobs.
+    pub tables: Arc<TableStore>,
     /// Source of wall and monotonic time.
     pub clock: Arc<dyn Clock>,
 }
@@ -128,7 +129,7 @@ impl SubscriberRuntime {
     pub async fn start(deps: SubscriberDeps) -> Result<Self, DeliveryStageError> {
         let (deps, stored) = tokio::task::spawn_blocking(move || {
             let stored =
-                StoredDeliveryState::load(&deps.config, &deps.store, &deps.journal, &deps.clock);
+                StoredDeliveryState::load(&deps.config, &deps.tables, &deps.journal, &deps.clock);
             (deps, stored)
         })
         .await
@@ -256,11 +257,11 @@ struct StoredDeliveryState {
 impl StoredDeliveryState {
     fn load(
         config: &Config,
-        store: &Arc<DataStore>,
+        tables: &Arc<TableStore>,
         journal: &Arc<dyn Journal>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, DeliveryStageError> {
-        let tables = DeliveryTables::open(Arc::clone(store))?;
+        let tables = DeliveryTables::new(tables.table(JournaledTableId::Deliveries));
         let checkpoints = Arc::<CheckpointBuffer>::default();
         let recovery =
             RedeliveryStores::open(config, (journal, clock), tables.clone(), &checkpoints)?;
@@ -306,11 +307,10 @@ fn initialize_cursor(
     journal_end: Position,
     tables: &DeliveryTables,
     checkpoints: &CheckpointBuffer,
-) -> Result<Position, StoreWriteError> {
+) -> Result<Position, TableWriteError> {
     checkpoints.set_cursor(journal_end);
     if let Some(checkpoint) = checkpoints.take_checkpoint() {
-        checkpoint.write(tables)?;
-        checkpoints.mark_written(&checkpoint);
+        checkpoints.mark_written(checkpoint.write(tables)?);
     }
     Ok(journal_end)
 }
@@ -331,7 +331,7 @@ fn start_dispatcher(
         call_log,
         subscriptions,
         accounts,
-        store: _,
+        tables: _,
         clock,
     } = deps;
 

@@ -73,7 +73,7 @@ impl MatchedBatch {
     /// Matches the records of `frame` from position `from` on, until `room` is used up.
     ///
     /// # Errors
-    /// [`JournalReadError::Corrupt`] for an entry that is no record.
+    /// [`JournalReadError::Missing`] for an entry that is no record.
     pub(super) fn scan_frame(
         &mut self,
         frame: &JournalFrame,
@@ -143,7 +143,7 @@ pub(super) fn decode_entry(
     entry: &FrameEntry,
     position: Position,
 ) -> Result<Option<OutboundRecord>, JournalReadError> {
-    let record = Record::decode(&entry.bytes).map_err(|_| JournalReadError::Corrupt(position))?;
+    let record = Record::decode(&entry.bytes).map_err(|_| JournalReadError::Missing(position))?;
     let Some(sequence) = record.sequence else {
         return Ok(None);
     };

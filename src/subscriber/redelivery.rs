@@ -11,7 +11,8 @@ use super::subscriber_id::SubscriberId;
 use super::tables::DeliveryTables;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::journal::{Journal, StoreWriteError};
+use crate::derived::DerivedStoreError;
+use crate::journal::Journal;
 
 /// Dead letters and recovery jobs, shared by the delivery stage and the admin API.
 #[derive(Clone, Debug)]
@@ -26,13 +27,13 @@ impl RedeliveryStores {
     /// Loads dead letters and jobs from `tables`. Blocks.
     ///
     /// # Errors
-    /// [`StoreWriteError`] when the store cannot be read or a row is malformed.
+    /// [`DerivedStoreError`] when the store cannot be read or a row is malformed.
     pub(super) fn open(
         config: &Config,
         (journal, clock): (&Arc<dyn Journal>, &Arc<dyn Clock>),
         tables: DeliveryTables,
         checkpoints: &Arc<CheckpointBuffer>,
-    ) -> Result<Self, StoreWriteError> {
+    ) -> Result<Self, DerivedStoreError> {
         let requests = Arc::<StageRequestQueue>::default();
         let deps = || -> RedeliveryDeps {
             (

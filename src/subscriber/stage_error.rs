@@ -1,8 +1,9 @@
 //! Errors that stop the delivery stage.
 
+use crate::derived::DerivedStoreError;
 use crate::event::Position;
-use crate::journal::StoreWriteError;
 use crate::projection::ProjectionReadError;
+use crate::table_store::TableWriteError;
 
 /// Reason for which the delivery stage cannot start or had to stop. The store must be opened again,
 /// or the configuration corrected.
@@ -10,7 +11,10 @@ use crate::projection::ProjectionReadError;
 pub enum DeliveryStageError {
     /// Writing delivery state to the store failed.
     #[error("cannot write delivery state to the store")]
-    Store(#[from] StoreWriteError),
+    Write(#[from] TableWriteError),
+    /// Reading delivery state from the store failed.
+    #[error("cannot read delivery state from the store")]
+    Rows(#[from] DerivedStoreError),
     /// Reading the records to deliver failed.
     #[error(transparent)]
     Reads(#[from] ProjectionReadError),

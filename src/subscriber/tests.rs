@@ -11,12 +11,12 @@ use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::config::{Secret, load_config};
 use crate::event::{EntityKey, Kind, Record, StoreIncarnation, Timestamp, fingerprint_key};
-use crate::failpoints::NoFailures;
-use crate::journal::{JournalLimits, JournalSubmission, RecordDraft, SledJournal, await_fence};
+use crate::journal::{JournalSubmission, RecordDraft, SegmentJournal, await_fence};
 use crate::projection::{self, Projection};
 use crate::subscription::{
     DeliveryOrdering, Pattern, SigningSecrets, SigningStyle, Subscription, SubscriptionState,
 };
+use crate::table_store::TestStore;
 use attempt::AttemptOutcome;
 use dead_letters::{DeadLetterFilter, DeadLetterSubject};
 
@@ -30,12 +30,12 @@ type AttemptScript = Box<dyn FnMut(&DeliveredAttempt) -> AttemptOutcome>;
 
 /// Store and services that the stage needs.
 struct StageTestEnv {
-    log: Arc<SledJournal>,
+    log: Arc<SegmentJournal>,
     projection: Arc<Projection>,
     call_log: Arc<CallLog>,
     subscriptions: Arc<SubscriptionRegistry>,
     accounts: Arc<AccountRegistry>,
-    store: Arc<DataStore>,
+    tables: Arc<TableStore>,
     config: Arc<Config>,
     clock: Arc<dyn Clock>,
     /// Number of records of each entity.
@@ -50,22 +50,19 @@ struct RunningStage {
     run: actix_rt::task::JoinHandle<Result<(), DeliveryStageError>>,
 }
 
+fn delivery_tables(env: &StageTestEnv) -> DeliveryTables {
+    DeliveryTables::new(env.tables.table(JournaledTableId::Deliveries))
+}
+
 impl StageTestEnv {
     fn open(folder: &Path, clock: Arc<dyn Clock>) -> Self {
-        let store = DataStore::open(folder, 1 << 20, Arc::new(NoFailures)).expect("opens");
-        let limits = JournalLimits {
-            queue: 1024,
-            commit_records: 64,
-            commit_bytes: 1 << 20,
-            sync_interval: None,
-        };
-        let log = SledJournal::open(Arc::clone(&store), limits, Arc::clone(&clock)).expect("opens");
+        let store = TestStore::open(folder, Arc::clone(&clock));
         let limits = projection::ProjectionLimits {
             claim_window: SHORT,
         };
-        let journal = Arc::clone(&log) as Arc<dyn Journal>;
+        let journal = Arc::clone(&store.journal) as Arc<dyn Journal>;
         let projection = Projection::start(
-            Arc::clone(&store),
+            Arc::clone(&store.derived),
             journal,
             limits,
             Arc::clone(&clock),
@@ -78,15 +75,15 @@ impl StageTestEnv {
         let keys = [("HOOKYARD_ADMIN__TOKEN".to_owned(), "token".to_owned())];
         Self {
             projection: projection.expect("starts"),
-            call_log: CallLog::open(Arc::clone(&store), bounds).expect("opens"),
+            call_log: CallLog::open(&store.derived, bounds).expect("opens"),
             subscriptions: Arc::new(
-                SubscriptionRegistry::open(Arc::clone(&store), 20_000, None).expect("opens"),
+                SubscriptionRegistry::open(&store.tables, 20_000, None).expect("opens"),
             ),
-            accounts: Arc::new(AccountRegistry::open(Arc::clone(&store), 10, None).expect("opens")),
+            accounts: Arc::new(AccountRegistry::open(&store.tables, 10, None).expect("opens")),
             config: Arc::new(load_config(None, keys).expect("a valid configuration")),
             sequences: RefCell::default(),
-            log,
-            store,
+            log: store.journal,
+            tables: store.tables,
             clock,
         }
     }
@@ -161,7 +158,7 @@ impl StageTestEnv {
         mut script: impl FnMut(&DeliveredAttempt) -> AttemptOutcome + 'static,
     ) -> RunningStage {
         let journal = Arc::clone(&self.log) as Arc<dyn Journal>;
-        let stored = StoredDeliveryState::load(&self.config, &self.store, &journal, &self.clock)
+        let stored = StoredDeliveryState::load(&self.config, &self.tables, &journal, &self.clock)
             .expect("opens");
         let delivered = Rc::new(watch::Sender::new(Vec::new()));
         let script: RefCell<AttemptScript> =
@@ -422,8 +419,7 @@ fn after_a_stop_only_unsettled_records_are_delivered() {
         }
         assert_eq!(positions(&running.delivered(2).await), [1, 3]);
         running.stop().await;
-        let rows = DeliveryTables::open(Arc::clone(&env.store))
-            .expect("opens")
+        let rows = delivery_tables(env)
             .lane_rows(&id, env.clock.wall())
             .expect("reads");
         assert_eq!(
@@ -442,7 +438,7 @@ fn after_a_stop_only_unsettled_records_are_delivered() {
 #[test]
 fn a_cursor_beyond_the_journals_end_is_refused() {
     run(async |env| {
-        let rows = DeliveryTables::open(Arc::clone(&env.store)).expect("opens");
+        let rows = delivery_tables(env);
         let checkpoints = CheckpointBuffer::default();
         checkpoints.set_cursor(Position::new(9));
         checkpoints
@@ -451,7 +447,7 @@ fn a_cursor_beyond_the_journals_end_is_refused() {
             .write(&rows)
             .expect("writes");
         let journal = Arc::clone(&env.log) as Arc<dyn Journal>;
-        let stored = StoredDeliveryState::load(&env.config, &env.store, &journal, &env.clock);
+        let stored = StoredDeliveryState::load(&env.config, &env.tables, &journal, &env.clock);
         assert!(
             matches!(stored, Err(DeliveryStageError::CursorPastJournalEnd { cursor, .. }) if cursor == Position::new(9))
         );
@@ -523,7 +519,7 @@ fn the_backlog_of_a_disabled_subscriber_is_one_dead_letter_with_its_size() {
         env.write("A", "message.created").await;
         running.stage.deps.checkpoints.flush().await.expect("open");
         running.stop().await;
-        let rows = DeliveryTables::open(Arc::clone(&env.store)).expect("opens");
+        let rows = delivery_tables(env);
         assert_eq!(rows.lane_rows(&id, env.clock.wall()).expect("reads"), []);
         assert!(
             rows.read_states()

@@ -109,7 +109,7 @@ pub(super) fn encode_subscription(subscription: &Subscription) -> Zeroizing<Vec<
     };
 
     // Allocated once: a growing vector would leave unwiped copies of secrets in memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(crate::journal::VALUE_MAX_BYTES * 2));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(crate::derived::VALUE_MAX_BYTES * 2));
     bytes.push(FORMAT);
     serde_json::to_writer(&mut *bytes, &stored)
         .expect("every member has a JSON form, and writing to a Vec cannot fail");

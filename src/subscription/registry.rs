@@ -11,12 +11,13 @@ use super::codec;
 use super::definition::{SharedSubscription, Subscription, SubscriptionId};
 use super::interest::SubscriberInterest;
 use crate::config::EncryptionKey;
-use crate::journal::{
-    DEFINITION_MAX_BYTES, DataStore, DefinitionError, DefinitionTree, StoreWriteError,
+use crate::table_store::{
+    DEFINITION_MAX_BYTES, DefinitionError, DefinitionTree, JournaledTableId, TableStore,
+    TableWriteError,
 };
 
-/// Name of the subscriptions' sled tree.
-const TREE: &str = "subscriptions";
+/// Name in errors and in encrypted values; another one would not decrypt them.
+const NAME: &str = "subscriptions";
 /// Key of the next id, written when the subscription with the highest id is removed.
 const NEXT: &str = "next";
 
@@ -67,7 +68,7 @@ pub enum SubscriptionChangeError {
     NotFound,
     /// The write failed, so the change may or may not be on the disk.
     #[error("it is not known whether the subscription was stored, look at it and try again")]
-    OutcomeUnknown(#[source] StoreWriteError),
+    OutcomeUnknown(#[source] TableWriteError),
 }
 
 /// Subscription with the interest that its definition yields.
@@ -155,17 +156,18 @@ impl std::fmt::Debug for SubscriptionRegistry {
 }
 
 impl SubscriptionRegistry {
-    /// Loads the subscriptions in `store`, which are encrypted with `key` if there is one. No
+    /// Loads the subscriptions in `tables`, which are encrypted with `key` if there is one. No
     /// subscription is added beyond `subscriptions_max`.
     ///
     /// # Errors
     /// [`SubscriptionOpenError`] when a subscription cannot be read.
     pub fn open(
-        store: Arc<DataStore>,
+        tables: &Arc<TableStore>,
         subscriptions_max: usize,
         key: Option<&EncryptionKey>,
     ) -> Result<Self, SubscriptionOpenError> {
-        let definitions = DefinitionTree::open(store, TREE, key)?;
+        let definitions =
+            DefinitionTree::open(tables.table(JournaledTableId::Subscriptions), NAME, key)?;
         let (mut loaded, mut stored_next_id) = (SubscriptionSnapshot::default(), 1);
         for (key, value) in definitions.read_all()? {
             if key == NEXT {
@@ -306,7 +308,7 @@ impl SubscriptionRegistry {
     }
 
     /// Reports that memory and disk may differ, which only reopening the store resolves.
-    fn report_write_failure(&self, error: StoreWriteError) -> SubscriptionChangeError {
+    fn report_write_failure(&self, error: TableWriteError) -> SubscriptionChangeError {
         self.failed
             .send_replace(Some(format!("subscriptions could not be written: {error}")));
         SubscriptionChangeError::OutcomeUnknown(error)
@@ -322,12 +324,11 @@ mod tests {
 
     use super::*;
     use crate::config::Secret;
-    use crate::failpoints::NoFailures;
     use crate::subscription::{FilterExpression, sample_subscription};
+    use crate::table_store::open_test_tables;
 
     fn open(folder: &Path) -> SubscriptionRegistry {
-        let store = DataStore::open(folder, 1 << 20, Arc::new(NoFailures)).expect("opens");
-        SubscriptionRegistry::open(store, 3, None).expect("opens")
+        SubscriptionRegistry::open(&open_test_tables(folder), 3, None).expect("opens")
     }
 
     fn ids(subscriptions: &SubscriptionRegistry) -> Vec<SubscriptionId> {
@@ -402,9 +403,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let key = |byte: u8| EncryptionKey::parse(&Secret::new(STANDARD.encode([byte; 32])));
         let open = |key: Option<EncryptionKey>| {
-            let store =
-                DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
-            SubscriptionRegistry::open(store, 3, key.as_ref())
+            SubscriptionRegistry::open(&open_test_tables(folder.path()), 3, key.as_ref())
         };
         open(key(7)).expect("new").create(any).expect("room");
         for wrong in [None, key(8)] {

@@ -16,9 +16,8 @@ use crate::account::Account;
 use crate::call_log::{CallFilter, CallLog, CallLogLimits};
 use crate::clock::ManualClock;
 use crate::config::{Secret, load_config};
+use crate::derived::open_test_store;
 use crate::event::{EntityKey, Kind, Position, Record};
-use crate::failpoints::NoFailures;
-use crate::journal::DataStore;
 use crate::subscriber::delivery_policy::{self, DeliveryTarget, RetryPolicy};
 use crate::subscription::{
     DeliveryOrdering, SigningSecrets, SigningStyle, Subscription, SubscriptionState,
@@ -768,9 +767,9 @@ async fn the_call_log_is_told_of_an_attempt_and_of_no_secret() {
     ])
     .await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
+    let store = open_test_store(folder.path());
     let log = CallLog::open(
-        store,
+        &store,
         CallLogLimits {
             rows_max: 100,
             refused_rows_max: 100,

@@ -37,8 +37,8 @@ use super::tables::dead_letters::{
 use super::tables::{DeliveryTables, TableTag};
 use super::{RedeliveryDeps, SubscriberId};
 use crate::clock::Clock;
+use crate::derived::DerivedStoreError;
 use crate::event::{EntityKey, Position};
-use crate::journal::StoreWriteError;
 use crate::projection::items_at;
 use index::{DeadLetterEntry, DeadLetterIndex, DroppedRangeEntry, SubscriberDeadLetters};
 
@@ -56,7 +56,7 @@ pub enum DeadLetterReadError {
     Ended,
     /// The store failed, or holds a malformed row.
     #[error("cannot read dead letters")]
-    Store(#[from] StoreWriteError),
+    Store(#[from] DerivedStoreError),
     /// The node stops before the read has ended.
     #[error("read cancelled, the node is stopping")]
     Cancelled,
@@ -125,7 +125,7 @@ impl DeadLetterStore {
         tables: DeliveryTables,
         (checkpoints, requests, clock): RedeliveryDeps,
         max: u64,
-    ) -> Result<Arc<Self>, StoreWriteError> {
+    ) -> Result<Arc<Self>, DerivedStoreError> {
         let mut index = DeadLetterIndex {
             next_id: tables.next_id(TableTag::DeadLetter)?,
             ..DeadLetterIndex::default()
@@ -632,7 +632,7 @@ impl DeadLetterStore {
 fn for_each_letter(
     tables: &DeliveryTables,
     mut visit: impl FnMut(DeadLetter),
-) -> Result<(), StoreWriteError> {
+) -> Result<(), DerivedStoreError> {
     let mut after = 0;
     loop {
         let page = tables.dead_letters(after, ROWS_AT_ONCE)?;

@@ -8,16 +8,15 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::ManualClock;
 use crate::event::{Kind, Record, Timestamp};
-use crate::failpoints::NoFailures;
-use crate::journal::DataStore;
 use crate::subscriber::delivery::GiveUpReason;
 use crate::subscriber::{AttemptFailure, OutboundRecord};
+use crate::table_store::{JournaledTableId, TestStore};
 
 /// A store with its tables, a checkpoint buffer that is written on each flush request, and the
 /// other shared parts.
 pub(in crate::subscriber) struct DeadLetterTestEnv {
     pub(in crate::subscriber) folder: TempDir,
-    pub(in crate::subscriber) store: Arc<DataStore>,
+    pub(in crate::subscriber) store: TestStore,
     pub(in crate::subscriber) tables: DeliveryTables,
     pub(in crate::subscriber) checkpoints: Arc<CheckpointBuffer>,
     pub(in crate::subscriber) requests: Arc<StageRequestQueue>,
@@ -31,11 +30,11 @@ impl DeadLetterTestEnv {
     }
 
     fn on(folder: TempDir) -> Self {
-        let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
-        let tables = DeliveryTables::open(Arc::clone(&store)).expect("opens");
+        let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1_000_000)));
+        let store = TestStore::open(folder.path(), Arc::clone(&clock) as Arc<dyn Clock>);
+        let tables = DeliveryTables::new(store.tables.table(JournaledTableId::Deliveries));
         let checkpoints = Arc::<CheckpointBuffer>::default();
         let writer = tokio::spawn(write_checkpoints(Arc::clone(&checkpoints), tables.clone()));
-        let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1_000_000)));
         Self {
             folder,
             store,
@@ -74,8 +73,7 @@ async fn write_checkpoints(checkpoints: Arc<CheckpointBuffer>, tables: DeliveryT
     let mut requested = checkpoints.flush_requests();
     loop {
         if let Some(checkpoint) = checkpoints.take_checkpoint() {
-            checkpoint.write(&tables).expect("writes");
-            checkpoints.mark_written(&checkpoint);
+            checkpoints.mark_written(checkpoint.write(&tables).expect("writes"));
         }
         if requested.changed().await.is_err() {
             return;

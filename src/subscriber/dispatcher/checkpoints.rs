@@ -6,12 +6,11 @@ use std::time::Duration;
 use actix_rt::task::spawn_blocking;
 use tokio::time::{interval, timeout};
 
-use super::super::checkpoint::DeliveryCheckpoint;
 use super::super::delivery::DeliveryInput;
 use super::super::inbox::ActorMessage;
 use super::super::stage_error::DeliveryStageError;
 use super::{CheckpointTask, Dispatcher, STOP_POLL_INTERVAL, YIELDS_MAX, join_task};
-use crate::journal::StoreWriteError;
+use crate::table_store::TableWriteError;
 
 impl Dispatcher {
     /// Starts to write a checkpoint, unless one is being written. A regular checkpoint also asks the
@@ -44,18 +43,14 @@ impl Dispatcher {
         self.stage.store_read_states();
         let checkpoint = self.stage.deps.checkpoints.take_checkpoint()?;
         let tables = self.stage.deps.tables.clone();
-        Some(spawn_blocking(move || {
-            let result = checkpoint.write(&tables);
-            (checkpoint, result)
-        }))
+        Some(spawn_blocking(move || checkpoint.write(&tables)))
     }
 
     pub(super) fn finish_checkpoint(
         &mut self,
-        (checkpoint, result): (DeliveryCheckpoint, Result<(), StoreWriteError>),
+        written: Result<u64, TableWriteError>,
     ) -> Result<(), DeliveryStageError> {
-        result?;
-        self.stage.deps.checkpoints.mark_written(&checkpoint);
+        self.stage.deps.checkpoints.mark_written(written?);
 
         // A flush was requested while this checkpoint was being written.
         if self.flush_requests.has_changed().unwrap_or_default() {
@@ -114,9 +109,8 @@ impl Dispatcher {
             .or_else(|| self.spawn_checkpoint_write())
         {
             self.checkpoint_task = Some(task);
-            let (checkpoint, result) = join_task(&mut self.checkpoint_task).await?;
-            result?;
-            self.stage.deps.checkpoints.mark_written(&checkpoint);
+            let written = join_task(&mut self.checkpoint_task).await?;
+            self.stage.deps.checkpoints.mark_written(written?);
         }
         Ok(())
     }

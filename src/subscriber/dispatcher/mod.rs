@@ -23,7 +23,6 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::info;
 
 use super::actor::SubscriberActor;
-use super::checkpoint::DeliveryCheckpoint;
 use super::delivery::MatchedRecord;
 use super::inbox::SubscriberInbox;
 use super::outbound_record::OutboundRecord;
@@ -38,9 +37,10 @@ use crate::account::AccountRegistry;
 use crate::config::Config;
 use crate::crash_window::CrashWindow;
 use crate::event::Position;
-use crate::journal::{JournalFrame, JournalReadError, StoreWriteError};
+use crate::journal::{JournalFrame, JournalReadError};
 use crate::projection::ProjectionReadError;
 use crate::subscription::{InterestMatch, SubscriptionRegistry, SubscriptionState};
+use crate::table_store::TableWriteError;
 
 /// Interval of regular checkpoints. A crash repeats at most the deliveries since the last one.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
@@ -73,7 +73,7 @@ pub(super) struct DispatcherDeps {
     pub(super) stopping: watch::Receiver<Option<Duration>>,
 }
 
-type CheckpointTask = JoinHandle<(DeliveryCheckpoint, Result<(), StoreWriteError>)>;
+type CheckpointTask = JoinHandle<Result<u64, TableWriteError>>;
 type FrameReadTask = JoinHandle<Result<Option<Arc<JournalFrame>>, JournalReadError>>;
 
 /// Dispatcher of the delivery stage.

@@ -41,8 +41,9 @@ use super::tables::jobs::{encode_job, encode_job_part, job_key, job_part_key};
 use super::tables::{DeliveryTables, TableTag};
 use super::{AttemptFailure, OutboundRecord, RedeliveryDeps, SubscriberId};
 use crate::clock::Clock;
+use crate::derived::DerivedStoreError;
 use crate::event::{Position, Timestamp};
-use crate::journal::{Journal, JournalReadError, StoreWriteError};
+use crate::journal::{Journal, JournalReadError};
 use crate::subscription::{Pattern, SubscriberInterest};
 use budget::{BudgetReservation, ReplayBudget};
 use part::JobStep;
@@ -110,7 +111,7 @@ impl JobRegistry {
         journal: Arc<dyn Journal>,
         (checkpoints, requests, clock): RedeliveryDeps,
         (max, bytes_max): (usize, usize),
-    ) -> Result<Arc<Self>, StoreWriteError> {
+    ) -> Result<Arc<Self>, DerivedStoreError> {
         let jobs: BTreeMap<u64, RedeliveryJob> = tables
             .jobs()?
             .into_iter()

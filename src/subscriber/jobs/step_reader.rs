@@ -241,7 +241,7 @@ fn read_journal_frame(
 ) -> Result<Arc<JournalFrame>, JournalReadError> {
     journal
         .read_frame_at(position)?
-        .ok_or(JournalReadError::Corrupt(position))
+        .ok_or(JournalReadError::Missing(position))
 }
 
 /// Reader of single records that keeps the last frame: neighbouring records mostly share one.
@@ -300,9 +300,9 @@ impl<'a> JournalItems<'a> {
         };
         let entry = held
             .entry(position)
-            .ok_or(JournalReadError::Corrupt(position))?;
+            .ok_or(JournalReadError::Missing(position))?;
         let record =
-            Record::decode(&entry.bytes).map_err(|_| JournalReadError::Corrupt(position))?;
+            Record::decode(&entry.bytes).map_err(|_| JournalReadError::Missing(position))?;
         let received_at = entry.received_at;
         self.frame = Some(held);
         let sequence = record.sequence;

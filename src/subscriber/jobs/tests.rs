@@ -3,26 +3,18 @@
 use std::time::Duration;
 
 use super::*;
-use crate::clock::ManualClock;
 use crate::event::{EntityKey, Kind as EntityKind, Record};
-use crate::journal::{JournalLimits, JournalSubmission, RecordDraft, SledJournal, await_fence};
+use crate::journal::{JournalSubmission, RecordDraft, SegmentJournal, await_fence};
 use crate::subscriber::dead_letters::DiscardOutcome;
 use crate::subscriber::dead_letters::tests::{DeadLetterTestEnv, new_letter};
 use crate::subscription::FilterExpression;
 
 const ONE: SubscriberId = SubscriberId::Webhook(1);
 const OTHER: SubscriberId = SubscriberId::Webhook(2);
-const LIMITS: JournalLimits = JournalLimits {
-    queue: 4096,
-    commit_records: 16,
-    commit_bytes: 1 << 20,
-    sync_interval: None,
-};
-
 /// A journal with records of tickets, received one second apart, with dead letters and jobs.
 struct JobFixture {
     env: DeadLetterTestEnv,
-    log: Arc<SledJournal>,
+    log: Arc<SegmentJournal>,
     dead_letters: Arc<DeadLetterStore>,
     jobs: Arc<JobRegistry>,
 }
@@ -50,8 +42,7 @@ impl JobFixture {
 
     /// Creates a fixture whose jobs have at most `bytes_max` bytes in flight.
     fn within(env: DeadLetterTestEnv, bytes_max: usize) -> Self {
-        let clock = Arc::new(ManualClock::starting_at(Timestamp::default()));
-        let log = SledJournal::open(Arc::clone(&env.store), LIMITS, clock).expect("opens");
+        let log = Arc::clone(&env.store.journal);
         let dead_letters = env.open_dead_letters(1_000);
         let journal = Arc::clone(&log) as Arc<dyn Journal>;
         let jobs = JobRegistry::open(

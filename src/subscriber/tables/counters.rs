@@ -9,8 +9,8 @@
 use super::delivery_tables::{DeliveryTables, malformed_row};
 use super::row_decoder::RowDecoder;
 use super::row_key::{RowKey, TableTag};
+use crate::derived::DerivedStoreError;
 use crate::event::Timestamp;
-use crate::journal::StoreWriteError;
 use crate::subscriber::SubscriberId;
 
 const FORMAT: u8 = 1;
@@ -77,7 +77,7 @@ impl DeliveryTables {
     /// Returns the counters of all subscribers that have a row.
     pub(in crate::subscriber) fn counters(
         &self,
-    ) -> Result<Vec<(SubscriberId, SubscriberCounters)>, StoreWriteError> {
+    ) -> Result<Vec<(SubscriberId, SubscriberCounters)>, DerivedStoreError> {
         let decode = |(key, value): (RowKey, Vec<u8>)| {
             Some((key.subscriber()?, SubscriberCounters::decode(&value)?))
         };

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::delivery_tables::{DeliveryTables, malformed_row};
 use super::row_decoder::RowDecoder;
 use super::row_key::{RowKey, TableTag};
+use crate::derived::DerivedStoreError;
 use crate::event::{EntityKey, Kind as EntityKind, Position, Timestamp};
-use crate::journal::StoreWriteError;
 use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::{
     DeadLetter, DeadLetterCause, DeadLetterSubject, FailedDelivery,
@@ -65,7 +65,7 @@ impl DeliveryTables {
     pub(in crate::subscriber) fn dead_letter(
         &self,
         id: u64,
-    ) -> Result<Option<DeadLetter>, StoreWriteError> {
+    ) -> Result<Option<DeadLetter>, DerivedStoreError> {
         if id == NEXT_ID_SLOT {
             return Ok(None);
         }
@@ -80,7 +80,7 @@ impl DeliveryTables {
         &self,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<DeadLetter>, StoreWriteError> {
+    ) -> Result<Vec<DeadLetter>, DerivedStoreError> {
         // The slot of the next free id sorts first, and every `after` skips it.
         let rows = self.scan(
             &RowKey::from_tag(TableTag::DeadLetter),
@@ -97,7 +97,7 @@ impl DeliveryTables {
     }
 
     /// Returns the next free id of the table `tag`, from 1 on.
-    pub(in crate::subscriber) fn next_id(&self, tag: TableTag) -> Result<u64, StoreWriteError> {
+    pub(in crate::subscriber) fn next_id(&self, tag: TableTag) -> Result<u64, DerivedStoreError> {
         let Some(value) = self.get(&next_id_key(tag))? else {
             return Ok(1);
         };

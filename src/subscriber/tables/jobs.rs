@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::delivery_tables::{DeliveryTables, malformed_row};
 use super::row_decoder::RowDecoder;
 use super::row_key::{RowKey, TableTag};
+use crate::derived::DerivedStoreError;
 use crate::event::{Kind as EntityKind, Position, Timestamp};
-use crate::journal::StoreWriteError;
 use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterFilter};
 use crate::subscriber::jobs::{JobCounts, JobKind, JobPart, JobScope, JobState, RedeliveryJob};
@@ -66,7 +66,7 @@ struct RecordWorkRow {
 
 impl DeliveryTables {
     /// Returns all jobs by ascending id. Parts of finished jobs, left by a crash, are skipped.
-    pub(in crate::subscriber) fn jobs(&self) -> Result<Vec<RedeliveryJob>, StoreWriteError> {
+    pub(in crate::subscriber) fn jobs(&self) -> Result<Vec<RedeliveryJob>, DerivedStoreError> {
         let mut jobs: Vec<RedeliveryJob> = Vec::new();
         for (key, value) in self.scan(&RowKey::from_tag(TableTag::Job), None, usize::MAX)? {
             let mut rest = RowDecoder::new(key.as_bytes());

@@ -19,8 +19,8 @@ use std::time::Duration;
 use super::delivery_tables::{DeliveryTables, malformed_row};
 use super::row_decoder::RowDecoder;
 use super::row_key::{RowKey, TableTag};
+use crate::derived::DerivedStoreError;
 use crate::event::{EntityKey, Kind, Position, Timestamp};
-use crate::journal::StoreWriteError;
 use crate::subscriber::SubscriberId;
 use crate::subscriber::delivery::{LaneKey, LaneRow};
 
@@ -143,7 +143,7 @@ impl DeliveryTables {
         &self,
         subscriber: &SubscriberId,
         now: Timestamp,
-    ) -> Result<Vec<LaneRow>, StoreWriteError> {
+    ) -> Result<Vec<LaneRow>, DerivedStoreError> {
         let rows = self.scan(
             &RowKey::for_subscriber(TableTag::Lane, subscriber),
             None,
@@ -157,7 +157,7 @@ impl DeliveryTables {
     /// Returns the subscribers that have stopped lanes.
     pub(in crate::subscriber) fn lane_owners(
         &self,
-    ) -> Result<BTreeSet<SubscriberId>, StoreWriteError> {
+    ) -> Result<BTreeSet<SubscriberId>, DerivedStoreError> {
         let mut owners = BTreeSet::new();
         let mut after: Option<RowKey> = None;
         while let Some((key, _)) = self

@@ -11,10 +11,8 @@
 //! | 5 | job u64, subscriber | progress of the job at that subscriber |
 //! | 6 | subscriber | counters: see `counters` |
 //!
-//! A value is cut into chunks, because sled must not hold large values and a dead letter may be
-//! large. Every stored key ends with the chunk number u16, and every stored value begins with a byte
-//! of flags (1 = last chunk). Integers are big-endian. In a key, a text is written with 0 as `0, 255`
-//! and ends with `0, 1`, so that no key is a prefix of another one.
+//! Integers are big-endian. In a key, a text is written with 0 as `0, 255` and ends with `0, 1`, so
+//! that no text in a key is the beginning of another one.
 
 mod counters;
 pub(super) mod dead_letters;

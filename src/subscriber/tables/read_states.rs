@@ -3,8 +3,8 @@
 use super::delivery_tables::{DeliveryTables, malformed_row};
 use super::row_decoder::RowDecoder;
 use super::row_key::{RowKey, TableTag};
+use crate::derived::DerivedStoreError;
 use crate::event::Position;
-use crate::journal::StoreWriteError;
 use crate::subscriber::SubscriberId;
 
 const FORMAT: u8 = 1;
@@ -50,7 +50,7 @@ fn decode_cursor(value: &[u8]) -> Option<Position> {
 
 impl DeliveryTables {
     /// Returns the dispatcher's cursor; `None` in a store that never delivered anything.
-    pub(in crate::subscriber) fn cursor(&self) -> Result<Option<Position>, StoreWriteError> {
+    pub(in crate::subscriber) fn cursor(&self) -> Result<Option<Position>, DerivedStoreError> {
         let value = self.get(&RowKey::from_tag(TableTag::DispatcherCursor))?;
         value
             .map(|value| decode_cursor(&value).ok_or_else(malformed_row))
@@ -60,7 +60,7 @@ impl DeliveryTables {
     /// Returns the read states of all subscribers that have a row.
     pub(in crate::subscriber) fn read_states(
         &self,
-    ) -> Result<Vec<(SubscriberId, ReadState)>, StoreWriteError> {
+    ) -> Result<Vec<(SubscriberId, ReadState)>, DerivedStoreError> {
         let decode =
             |(key, value): (RowKey, Vec<u8>)| Some((key.subscriber()?, ReadState::decode(&value)?));
         let rows = self.scan(&RowKey::from_tag(TableTag::ReadState), None, usize::MAX)?;

@@ -3,9 +3,6 @@
 use super::row_decoder::RowDecoder;
 use crate::subscriber::SubscriberId;
 
-/// Bytes of the chunk number at the end of each stored key.
-const CHUNK_NUMBER_BYTES: usize = 2;
-
 /// Table that a row belongs to. The values are on disk and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -18,7 +15,7 @@ pub(in crate::subscriber) enum TableTag {
     Counters = 6,
 }
 
-/// Key of a row, without the chunk number. Keys sort as their bytes.
+/// Key of a row. Keys sort as their bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::subscriber) struct RowKey(Vec<u8>);
 
@@ -63,22 +60,19 @@ impl RowKey {
         SubscriberId::parse(&rest.read_text()?)
     }
 
+    pub(super) fn from_stored(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    pub(in crate::subscriber) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     pub(in crate::subscriber) fn has_prefix(&self, prefix: &Self) -> bool {
         self.0.starts_with(&prefix.0)
-    }
-
-    /// Key under which the chunk `number` of the value is stored.
-    pub(super) fn to_chunk_key(&self, number: u16) -> Vec<u8> {
-        [self.0.as_slice(), &number.to_be_bytes()].concat()
-    }
-
-    /// Splits a stored key into the row's key and the chunk number.
-    pub(super) fn split_chunk_key(stored: &[u8]) -> Option<(Self, u16)> {
-        let (key, number) = stored.split_last_chunk::<CHUNK_NUMBER_BYTES>()?;
-        Some((Self(key.to_vec()), u16::from_be_bytes(*number)))
     }
 }

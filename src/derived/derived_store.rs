@@ -1,0 +1,230 @@
+//! Opening of the derived store, its sync, and its handle.
+//!
+//! ```text
+//! derived/   sled's files (db, conf, snap.*; blobs/ stays empty)
+//!            UNUSABLE while the folder's content waits to be removed
+//! ```
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::derived_tree::DerivedTree;
+use super::error::DerivedStoreError;
+use super::file_inspection::{self, SEGMENT_BYTES};
+use super::folder::{self, UNUSABLE_MARK};
+use crate::event::StoreIncarnation;
+use crate::failpoints::{Failpoint, FailureInjector};
+use crate::journal::DataFolder;
+use crate::panics;
+
+/// Number of attempts to take sled's lock. When a store has just been closed, threads of sled can
+/// hold its files a moment longer.
+const LOCK_ATTEMPTS: u32 = 100;
+/// Pause between two attempts to take the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+const META_TREE: &str = "meta";
+const INCARNATION_KEY: &[u8] = b"incarnation";
+
+/// Open derived store. Dropping the last handle closes it; a tree is a handle too.
+pub struct DerivedStore {
+    db: sled::Db,
+    /// Separate handle of sled's file, for `fdatasync`: sled's own flush ends in `sync_file_range`,
+    /// which flushes neither the file's metadata nor the device's cache.
+    db_file: File,
+    path: PathBuf,
+    failure_injector: Arc<dyn FailureInjector>,
+    // Dropped last: another process may use the folder only after sled has released it.
+    _folder: Arc<DataFolder>,
+}
+
+impl DerivedStore {
+    /// Opens the derived store of `folder` with a page cache of `cache_bytes`. Files that are
+    /// damaged, or belong to another store, are removed, and the store begins empty.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] of the disk or the operating system; nothing is removed then.
+    pub fn open(
+        folder: &Arc<DataFolder>,
+        cache_bytes: u64,
+        failure_injector: Arc<dyn FailureInjector>,
+    ) -> Result<Arc<Self>, DerivedStoreError> {
+        let path = folder.derived_path();
+        folder::create_private_folder(&path)?;
+        if !folder::is_folder_empty(&path)? {
+            if let Some(damage) = prepare_files(&path)? {
+                remove_files(&path, &damage)?;
+            }
+        }
+
+        let incarnation = folder.incarnation();
+        let (db, db_file) = match open_files(&path, incarnation, cache_bytes)? {
+            Ok(opened) => opened,
+            Err(damage) => {
+                remove_files(&path, &damage)?;
+                open_files(&path, incarnation, cache_bytes)?.map_err(|damage| {
+                    DerivedStoreError::from_folder(&path, std::io::Error::other(damage))
+                })?
+            }
+        };
+        Ok(Arc::new(Self {
+            db,
+            db_file,
+            path,
+            failure_injector,
+            _folder: Arc::clone(folder),
+        }))
+    }
+
+    /// Opens the tree `name`, creating it if it does not exist.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when sled fails.
+    pub fn tree(self: &Arc<Self>, name: &str) -> Result<DerivedTree, DerivedStoreError> {
+        let tree = self.guard(|| self.db.open_tree(name))?;
+        Ok(DerivedTree::new(tree, Arc::clone(self)))
+    }
+
+    /// Removes the tree `name` with all its rows.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when sled fails.
+    pub fn drop_tree(&self, name: &str) -> Result<(), DerivedStoreError> {
+        self.guard(|| self.db.drop_tree(name)).map(drop)
+    }
+
+    /// Hands all earlier writes to the operating system, so that they survive a crash of the
+    /// process, but not a power failure.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when sled fails.
+    pub fn flush(&self) -> Result<(), DerivedStoreError> {
+        self.guard(|| self.db.flush()).map(drop)
+    }
+
+    /// Syncs all earlier writes to the disk, so that they survive a power failure.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] for any error. The store must then be opened again: sled rejects every
+    /// later write, but can report success for a later flush.
+    pub fn sync(&self) -> Result<(), DerivedStoreError> {
+        self.evaluate(Failpoint::DerivedSync)?;
+        self.flush()?;
+        let synced = self.db_file.sync_data();
+        synced.map_err(|source| DerivedStoreError::from_folder(&self.path, source))
+    }
+
+    /// Passes a failpoint, at which a test can make the caller's operation fail.
+    ///
+    /// # Errors
+    /// The injected error.
+    pub fn evaluate(&self, point: Failpoint<'_>) -> Result<(), DerivedStoreError> {
+        let passed = self.failure_injector.evaluate(point);
+        passed.map_err(|source| DerivedStoreError::from_folder(&self.path, source))
+    }
+
+    /// Runs an operation of sled. If it finds damage, the next opening removes the files, because
+    /// the damage would meet every later reader too.
+    pub(super) fn guard<T>(
+        &self,
+        operation: impl FnOnce() -> sled::Result<T>,
+    ) -> Result<T, DerivedStoreError> {
+        let result = contain(|| operation().map_err(DerivedStoreError::from));
+        if result.as_ref().is_err_and(DerivedStoreError::is_damage) {
+            // Without the mark, the next opening may find the damage only when it is read again.
+            let _ = File::create(self.path.join(UNUSABLE_MARK));
+        }
+        result
+    }
+}
+
+/// Checks the files and removes snapshots that are ahead of the log. Returns the damage if the files
+/// are unusable.
+fn prepare_files(path: &Path) -> Result<Option<String>, DerivedStoreError> {
+    let prepare = || match file_inspection::inspect_files(path)? {
+        Ok(end) => file_inspection::remove_snapshots_past(end, path).map(|()| None),
+        Err(damage) => Ok(Some(damage)),
+    };
+    prepare().map_err(|source| DerivedStoreError::from_folder(path, source))
+}
+
+fn remove_files(path: &Path, damage: &str) -> Result<(), DerivedStoreError> {
+    warn!(
+        folder = %path.display(),
+        reason = damage,
+        "derived store unusable; deriving it again from the journal"
+    );
+    folder::empty_folder(path)
+}
+
+/// Opens sled and checks the incarnation. Returns the damage if the files are unusable.
+fn open_files(
+    path: &Path,
+    incarnation: StoreIncarnation,
+    cache_bytes: u64,
+) -> Result<Result<(sled::Db, File), String>, DerivedStoreError> {
+    let is_new = folder::is_folder_empty(path)?;
+    let open = || contain(|| try_open_files(path, is_new, incarnation, cache_bytes));
+    let mut opened = open();
+    for _ in 1..LOCK_ATTEMPTS {
+        if !opened.as_ref().is_err_and(DerivedStoreError::is_locked) {
+            break;
+        }
+        thread::sleep(LOCK_PAUSE);
+        opened = open();
+    }
+
+    match opened {
+        Ok(Some(files)) => Ok(Ok(files)),
+        Ok(None) => Ok(Err("it belongs to another store".into())),
+        Err(error) if error.is_damage() => Ok(Err(crate::error_chain::format_error_chain(&error))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens sled. Returns `None` if its incarnation is another one than `incarnation`.
+fn try_open_files(
+    path: &Path,
+    is_new: bool,
+    incarnation: StoreIncarnation,
+    cache_bytes: u64,
+) -> Result<Option<(sled::Db, File)>, DerivedStoreError> {
+    let db = sled::Config::new()
+        .path(path)
+        .cache_capacity(cache_bytes)
+        .segment_size(SEGMENT_BYTES)
+        // No timer: this program decides when to sync, because cursors depend on it.
+        .flush_every_ms(None)
+        .open()?;
+    let io = |source| DerivedStoreError::from_folder(path, source);
+    let db_file = File::open(path.join("db")).map_err(io)?;
+
+    let meta = db.open_tree(META_TREE)?;
+    let expected = incarnation.get().to_be_bytes();
+    match meta.get(INCARNATION_KEY)? {
+        Some(found) if found == expected => {}
+        None if is_new => {
+            meta.insert(INCARNATION_KEY, &expected)?;
+            db.flush()?;
+            db_file
+                .sync_all()
+                // sled writes `conf` once and never syncs it, and cannot repair it.
+                .and_then(|()| folder::sync_path(&path.join("conf")))
+                .and_then(|()| folder::sync_path(path))
+                .map_err(io)?;
+        }
+        Some(_) | None => return Ok(None),
+    }
+    Ok(Some((db, db_file)))
+}
+
+/// Runs `work` and turns a panic of sled into an error.
+fn contain<T>(work: impl FnOnce() -> Result<T, DerivedStoreError>) -> Result<T, DerivedStoreError> {
+    panics::contain_panic(work)
+        .unwrap_or_else(|message| Err(DerivedStoreError::from_panic(message)))
+}

@@ -1,0 +1,154 @@
+//! One tree of the derived store: rows in the order of their keys.
+
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use super::derived_store::DerivedStore;
+use super::error::DerivedStoreError;
+
+/// Largest value in any tree, in bytes. sled moves page images larger than a quarter of a segment
+/// into blob files, which it never syncs. Pages split by item count, so only small values keep
+/// pages small.
+pub const VALUE_MAX_BYTES: usize = 12 * 1024;
+
+/// Key and value of a row.
+pub type DerivedRow = (Vec<u8>, Vec<u8>);
+
+/// Handle of a tree, which keeps its store open. Cheap to clone.
+#[derive(Clone)]
+pub struct DerivedTree {
+    tree: sled::Tree,
+    // Dropped after the tree: a tree keeps sled's lock.
+    store: Arc<DerivedStore>,
+}
+
+impl DerivedTree {
+    pub(super) fn new(tree: sled::Tree, store: Arc<DerivedStore>) -> Self {
+        Self { tree, store }
+    }
+
+    /// Returns the store that the tree belongs to.
+    #[must_use]
+    pub fn store(&self) -> &Arc<DerivedStore> {
+        &self.store
+    }
+
+    /// Returns the value under `key`.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when sled fails.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>, DerivedStoreError> {
+        let value = self.store.guard(|| self.tree.get(key))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    /// Puts `value` under `key` and replaces the previous value.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when sled fails.
+    pub fn insert(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), DerivedStoreError> {
+        self.store
+            .guard(|| self.tree.insert(key, value.as_ref()))
+            .map(drop)
+    }
+
+    /// Removes the row under `key`, if there is one.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when sled fails.
+    pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<(), DerivedStoreError> {
+        self.store.guard(|| self.tree.remove(key)).map(drop)
+    }
+
+    /// Makes all changes of `batch` at once. Other writers of the store wait meanwhile.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when sled fails.
+    pub fn apply_batch(&self, batch: DerivedBatch) -> Result<(), DerivedStoreError> {
+        self.store.guard(|| self.tree.apply_batch(batch.0))
+    }
+
+    /// Returns the rows whose keys lie in `keys`, in order.
+    pub fn range<K: AsRef<[u8]>>(&self, keys: impl RangeBounds<K>) -> DerivedRows<'_> {
+        DerivedRows {
+            rows: self.tree.range(keys),
+            store: &self.store,
+        }
+    }
+
+    /// Returns the rows whose keys begin with `prefix`, in order.
+    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> DerivedRows<'_> {
+        DerivedRows {
+            rows: self.tree.scan_prefix(prefix),
+            store: &self.store,
+        }
+    }
+
+    /// Returns all rows in order.
+    pub fn iter(&self) -> DerivedRows<'_> {
+        self.range::<&[u8]>(..)
+    }
+}
+
+/// Changes of a tree that are made at once.
+#[derive(Default)]
+pub struct DerivedBatch(sled::Batch);
+
+impl DerivedBatch {
+    /// Adds a row, or replaces it.
+    pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.0.insert(key.as_ref(), value.as_ref());
+    }
+
+    /// Removes a row, if there is one.
+    pub fn remove(&mut self, key: impl AsRef<[u8]>) {
+        self.0.remove(key.as_ref());
+    }
+}
+
+/// Iterator over rows, from both ends.
+pub struct DerivedRows<'t> {
+    rows: sled::Iter,
+    store: &'t DerivedStore,
+}
+
+impl<'t> DerivedRows<'t> {
+    /// Returns the keys alone.
+    pub fn keys(self) -> impl DoubleEndedIterator<Item = Result<Vec<u8>, DerivedStoreError>> + 't {
+        self.map(|row| row.map(|(key, _)| key))
+    }
+
+    /// Returns the values alone.
+    pub fn values(
+        self,
+    ) -> impl DoubleEndedIterator<Item = Result<Vec<u8>, DerivedStoreError>> + 't {
+        self.map(|row| row.map(|(_, value)| value))
+    }
+
+    fn guard_row(
+        &mut self,
+        next: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
+    ) -> Option<Result<DerivedRow, DerivedStoreError>> {
+        let row = self.store.guard(|| next(&mut self.rows).transpose());
+        row.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())))
+            .transpose()
+    }
+}
+
+impl Iterator for DerivedRows<'_> {
+    type Item = Result<DerivedRow, DerivedStoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.guard_row(Iterator::next)
+    }
+}
+
+impl DoubleEndedIterator for DerivedRows<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.guard_row(DoubleEndedIterator::next_back)
+    }
+}

@@ -1,0 +1,36 @@
+//! Table store: the node's own tables, whose changes are records of the journal. The rows are copied
+//! into the derived store for reading.
+//!
+//! ```text
+//!  write ──changes──> journal ──durable, in order──> rows in the derived store ──> get, scan
+//!                                                        │ at most every 5 s: sync
+//!                                                     cursor row: next change to apply
+//! ```
+//!
+//! The changes behind the cursor row are applied again when the store is opened; applying a change
+//! twice is harmless. Without the cursor row, all changes of the journal are applied.
+//!
+//! | table | name | rows |
+//! |---|---|---|
+//! | 1 | subscriptions | definitions of subscriptions |
+//! | 2 | accounts | definitions of accounts |
+//! | 3 | deliveries | cursors, lanes, dead letters, jobs, counters |
+//! | 4 | enrichment | finished steps of pending enrichments |
+
+mod applied_rows;
+mod definitions;
+mod error;
+mod journaled_table;
+mod seal;
+#[cfg(test)]
+mod test_store;
+#[cfg(test)]
+mod tests;
+
+pub use definitions::{DEFINITION_MAX_BYTES, DefinitionError, DefinitionTree};
+pub use error::{TableStoreError, TableWriteError};
+pub use journaled_table::{JournaledTable, JournaledTableId, TableStore};
+pub use seal::SealError;
+
+#[cfg(test)]
+pub(crate) use test_store::{TestStore, open_test_tables};
