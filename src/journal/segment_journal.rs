@@ -459,6 +459,7 @@ mod tests {
         append(&journal, 1, 2, 1_000).await;
         // No `close`, as in a crash: it would write the block that says what is synced.
         std::mem::forget(journal.queue.write().take());
+        drop(journal.thread.lock().take());
         drop(journal);
         let file = &segment_files(folder.path())[0];
         let bytes = fs::read(file).expect("reads");
