@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::derived_tree::DerivedTree;
 use super::error::DerivedStoreError;
 use super::file_inspection::{self, SEGMENT_BYTES};
 use super::folder::{self, UNUSABLE_MARK};
@@ -81,13 +80,9 @@ impl DerivedStore {
         }))
     }
 
-    /// Opens the tree `name`, creating it if it does not exist.
-    ///
-    /// # Errors
-    /// [`DerivedStoreError`] when sled fails.
-    pub fn tree(self: &Arc<Self>, name: &str) -> Result<DerivedTree, DerivedStoreError> {
-        let tree = self.guard(|| self.db.open_tree(name))?;
-        Ok(DerivedTree::new(tree, Arc::clone(self)))
+    /// Opens sled's tree `name`, for [`DerivedStore::tree`].
+    pub(super) fn open_tree(&self, name: &str) -> Result<sled::Tree, DerivedStoreError> {
+        self.guard(|| self.db.open_tree(name))
     }
 
     /// Removes the tree `name` with all its rows.

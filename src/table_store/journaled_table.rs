@@ -26,9 +26,9 @@ const CURSOR_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum JournaledTableId {
-    /// Definitions of subscriptions.
+    /// Definitions of the webhook subscriptions.
     Subscriptions = 1,
-    /// Definitions of accounts.
+    /// Definitions of the Instagram accounts.
     Accounts = 2,
     /// Cursors, lanes, dead letters, jobs and counters of the delivery stage.
     Deliveries = 3,
