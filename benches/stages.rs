@@ -17,6 +17,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use hookyard::call_log::{self, CallDirection, CallFilter, CallLog, CallLogLimits};
 use hookyard::clock::SystemClock;
 use hookyard::config::{self, Secret, UnknownEntityPolicy};
+use hookyard::derived::DerivedStore;
 use hookyard::edge::leads;
 use hookyard::edge::signature::SignatureVerifier;
 use hookyard::edge::support::{
@@ -31,7 +32,9 @@ use hookyard::event::{
     EntityKey, EventId, InternedName, Kind, Position, Record, StoreIncarnation, Timestamp,
 };
 use hookyard::failpoints::NoFailures;
-use hookyard::journal::{self, DataStore, Journal, JournalSubmission, RecordDraft, SledJournal};
+use hookyard::journal::{
+    self, DataFolder, Journal, JournalSubmission, LocalDisk, RecordDraft, SegmentJournal,
+};
 use hookyard::subscriber::attempt::AttemptOutcome;
 use hookyard::subscriber::attempt::signing::{DeliverySigner, SigningInput};
 use hookyard::subscriber::delivery::{
@@ -365,14 +368,16 @@ fn record(sequence: u64) -> RecordDraft {
 /// Cost of one commit of 1, 16 or 128 records, from the queue to the disk and back.
 fn commit(criterion: &mut Criterion) {
     let folder = tempfile::tempdir_in("target").expect("a folder on the disk");
-    let store = DataStore::open(folder.path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
+    let data = DataFolder::open(folder.path()).expect("opens");
     let limits = journal::JournalLimits {
         queue: 4096,
         commit_records: 1024,
         commit_bytes: 4 << 20,
         sync_interval: None,
+        segment_bytes: 16 << 20,
     };
-    let log = SledJournal::open(store, limits, Arc::new(SystemClock::default())).expect("opens");
+    let clock = Arc::new(SystemClock::default());
+    let log = SegmentJournal::open(&data, Arc::new(LocalDisk), limits, clock, None).expect("opens");
     let mut group = criterion.benchmark_group("journal/commit");
     let mut next = 0_u64;
     for count in [1, 16, 128] {
@@ -451,7 +456,8 @@ fn append_calls(criterion: &mut Criterion) {
         is_successful: None,
     };
     let folder = tempfile::tempdir_in("target").expect("a folder on the disk");
-    let store = DataStore::open(folder.path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
+    let data = DataFolder::open(folder.path()).expect("opens");
+    let store = DerivedStore::open(&data, 64 << 20, Arc::new(NoFailures)).expect("opens");
     let log = CallLog::open(
         store,
         CallLogLimits {

@@ -546,7 +546,7 @@ fn an_account_that_never_reached_the_store_is_not_shown() {
         let mut test_env = test_env(&[]);
         let disk_failure = DiskFailure::install(&mut test_env);
         let node = test_env.start().await;
-        disk_failure.fail(FailurePlace::Put, 1);
+        disk_failure.fail(FailurePlace::Write, 2);
         let answer = create(&node, &full()).await;
         assert_eq!(
             (code(&answer), answer.header("retry-after")),
@@ -564,7 +564,7 @@ fn after_a_failed_sync_the_store_is_reopened_and_shows_its_events() {
         let mut test_env = test_env(&[]);
         let disk_failure = DiskFailure::install(&mut test_env);
         let node = test_env.start().await;
-        disk_failure.fail(FailurePlace::Sync, 1);
+        disk_failure.fail(FailurePlace::Sync, 2);
         assert_eq!(code(&create(&node, &full()).await), (503, "unavailable"));
         // The account is in the file by then, but is trusted only after it was read again.
         let mut polls = tokio::time::interval(Duration::from_millis(2));

@@ -12,6 +12,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::hooked_disk::{DiskHooks, HookedDisk};
 use crate::test_node::{
     START, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run_async, run_together,
 };
@@ -662,14 +663,19 @@ struct CountingDisk {
 
 impl FailureInjector for CountingDisk {
     fn evaluate(&self, point: Failpoint<'_>) -> io::Result<()> {
-        let mut state = self.state.lock();
         if matches!(point, Failpoint::Decide(_)) {
-            state.0 += 1;
+            self.state.lock().0 += 1;
             self.decided.notify_all();
         }
-        // Only the journal's thread: the store syncs before there is a journal, and so does the
-        // projection.
-        if matches!(point, Failpoint::Sync) && thread::current().name() == Some("journal") {
+        Ok(())
+    }
+}
+
+impl DiskHooks for CountingDisk {
+    fn before_sync(&self) -> io::Result<()> {
+        // Only the commit thread: opening the journal syncs too.
+        if thread::current().name() == Some("journal") {
+            let mut state = self.state.lock();
             state.1 += 1;
             self.decided
                 .wait_while(&mut state, |(decided, _)| *decided < self.awaited);
@@ -687,6 +693,7 @@ fn a_list_of_a_thousand_takes_two_commits_at_most() {
             ..CountingDisk::default()
         });
         test_env.deps.failure_injector = Arc::clone(&disk) as Arc<dyn FailureInjector>;
+        test_env.deps.disk = Arc::new(HookedDisk(Arc::clone(&disk) as Arc<dyn DiskHooks>));
         let node = test_env.start().await;
         let minutes = (0..1_000).map(|n| {
             let time = format!(

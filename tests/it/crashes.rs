@@ -5,8 +5,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookyard::derived::DerivedStore;
 use hookyard::failpoints::NoFailures;
-use hookyard::journal::DataStore;
+use hookyard::journal::DataFolder;
 use serde_json::{Value, json};
 
 use crate::failures::{DiskFailure, check_timeline, expect_in_time, join_all, run_all, spawn_all};
@@ -512,17 +513,18 @@ fn an_entity_with_snapshots_is_the_same_after_it_was_let_go_after_a_restart_and_
     });
 }
 
+/// Opens the derived data of the stopped node.
+pub fn open_derived(test_env: &TestEnv) -> Arc<DerivedStore> {
+    let data = DataFolder::open(&test_env.store_path()).expect("the node has stopped");
+    DerivedStore::open(&data, 1 << 20, Arc::new(NoFailures)).expect("opens")
+}
+
 /// Counts the snapshot parts in the stopped node's store.
 pub fn snapshot_rows(test_env: &TestEnv) -> usize {
     /// Tag of snapshot keys.
     const SNAPSHOT: u8 = 3;
-    let store = DataStore::open(&test_env.store_path(), 1 << 20, Arc::new(NoFailures))
-        .expect("the node has stopped");
-    store
-        .tree("projection")
-        .expect("a tree")
-        .scan_prefix([SNAPSHOT])
-        .count()
+    let tree = open_derived(test_env).tree("projection").expect("a tree");
+    tree.scan_prefix([SNAPSHOT]).count()
 }
 
 /// Regression: each message beyond the first few was refused, because a new entity's mailbox was

@@ -631,7 +631,7 @@ fn a_list_with_an_unknown_outcome_must_be_sent_again_as_a_whole() {
         let node = test_env.start().await;
         let list =
             json!([keyed(updated(1, 1), "k-1"), keyed(updated(2, 1), "k-2"), {"event": "no.such"}]);
-        disk_failure.fail(FailurePlace::Sync, 1);
+        disk_failure.fail(FailurePlace::Sync, 2);
         let answer = publish(&node, &list).await;
         assert_eq!(
             (code(&answer), answer.header("retry-after")),

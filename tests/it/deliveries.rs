@@ -158,8 +158,8 @@ fn a_store_that_fails_while_things_are_delivered_loses_nothing() {
         send(&node, &TICKETS, 1, 10).await;
         receiver.wait_for_accepted(40).await;
         for life in 1..=3 {
-            disk_failure.fail(FailurePlace::Checkpoint, 1);
-            disk_failure.until_played(life).await;
+            disk_failure.fail(FailurePlace::Sync, 2);
+            disk_failure.until_played(2 * life).await;
             until_readyz_is(&node, 200).await;
         }
         for number in 11..=20 {

@@ -8,9 +8,8 @@ use hookyard::entity::{
     ticket,
 };
 use hookyard::event::{EntityKey, EventId, InternedName, Kind, Position, Record, Timestamp};
-use hookyard::failpoints::NoFailures;
 use hookyard::journal::{
-    DataStore, Journal, JournalLimits, JournalSubmission, RecordDraft, SledJournal,
+    DataFolder, Journal, JournalLimits, JournalSubmission, LocalDisk, RecordDraft, SegmentJournal,
 };
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -142,15 +141,16 @@ fn a_duplicate_is_known_after_a_restart() {
 /// Appends `count` events with the keys `k-1`, `k-2` … to the journal of `test_env`, as a node
 /// would, but without HTTP.
 fn fill(test_env: &TestEnv, count: u64) -> impl Fn(u64) -> String + use<> {
-    let store =
-        DataStore::open(&test_env.store_path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
+    let data = DataFolder::open(&test_env.store_path()).expect("opens");
     let limits = JournalLimits {
         queue: count as usize,
         commit_records: 1024,
         commit_bytes: 4 << 20,
         sync_interval: None,
+        segment_bytes: 16 << 20,
     };
-    let log = SledJournal::open(store, limits, Arc::clone(&test_env.deps.clock)).expect("opens");
+    let clock = Arc::clone(&test_env.deps.clock);
+    let log = SegmentJournal::open(&data, Arc::new(LocalDisk), limits, clock, None).expect("opens");
     let now = test_env.deps.clock.wall();
     let incarnation = log.incarnation();
     for n in 1..=count {

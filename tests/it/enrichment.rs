@@ -791,9 +791,9 @@ fn a_store_that_fails_under_an_enrichment_is_opened_again_and_the_event_complete
         let node = test_env.start().await;
         let id = send_accepted(&node, &with_cpf("7", 0)).await;
         server.wait_for_requests(PERSON, 1).await;
-        disk_failure.fail(FailurePlace::Sync, 1);
+        disk_failure.fail(FailurePlace::Sync, 2);
         server.released.send_replace(true);
-        disk_failure.until_played(1).await;
+        disk_failure.until_played(2).await;
         expect_soon(async {
             while node.get("/readyz").await.status != 200
                 || show_lead(&node, &id).await["status"] != "completed"

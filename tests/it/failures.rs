@@ -7,7 +7,6 @@ use std::io;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use hookyard::failpoints::{Failpoint, FailureInjector};
@@ -16,20 +15,22 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::hooked_disk::{DiskHooks, HookedDisk};
 use crate::test_node::{TestAnswer, TestClient, TestEnv, run_async};
 
 /// Long enough for everything on a busy machine; a longer wait means that the node hangs.
 const STUCK: Duration = Duration::from_secs(60);
 
-/// Operation of the store that is made to fail.
+/// Operation of the store that is made to fail. The journal survives one failed write or sync, and
+/// fails at the second in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailurePlace {
-    Put,
-    Flush,
+    /// Write to a file of the journal.
+    Write,
+    /// Sync of a file of the journal.
     Sync,
-    /// Sync of a checkpoint of deliveries. Checkpoints happen by themselves, so the other places
-    /// exclude them: a test knows which operation comes next.
-    Checkpoint,
+    /// Sync of the derived data.
+    DerivedSync,
 }
 
 /// Failures that a test injects while the node runs.
@@ -59,6 +60,7 @@ impl DiskFailure {
     pub fn install(test_env: &mut TestEnv) -> Arc<Self> {
         let disk_failure = Arc::new(Self::default());
         test_env.deps.failure_injector = Arc::clone(&disk_failure) as Arc<dyn FailureInjector>;
+        test_env.deps.disk = Arc::new(HookedDisk(Arc::clone(&disk_failure) as Arc<dyn DiskHooks>));
         disk_failure
     }
 
@@ -170,25 +172,25 @@ impl DiskFailure {
 
 impl FailureInjector for DiskFailure {
     fn evaluate(&self, point: Failpoint<'_>) -> io::Result<()> {
-        let is_round = thread::current().name() == Some("subscribers");
         match point {
-            Failpoint::Put | Failpoint::Flush if is_round => Ok(()),
-            Failpoint::Put => self.pass(FailurePlace::Put),
-            Failpoint::Flush => self.pass(FailurePlace::Flush),
-            Failpoint::Sync => {
-                self.wait_while_held();
-                self.pass(if is_round {
-                    FailurePlace::Checkpoint
-                } else {
-                    FailurePlace::Sync
-                })
-            }
+            Failpoint::DerivedSync => self.pass(FailurePlace::DerivedSync),
             Failpoint::CallLogWrite => Ok(()),
             Failpoint::Decide(entity) => {
                 self.decide(entity.id());
                 Ok(())
             }
         }
+    }
+}
+
+impl DiskHooks for DiskFailure {
+    fn before_write(&self) -> io::Result<()> {
+        self.pass(FailurePlace::Write)
+    }
+
+    fn before_sync(&self) -> io::Result<()> {
+        self.wait_while_held();
+        self.pass(FailurePlace::Sync)
     }
 }
 
@@ -306,9 +308,9 @@ pub async fn check_timeline<'a>(
 }
 
 #[test]
-fn after_one_failure_of_any_operation_the_node_opens_its_store_again_and_state_journal_and_answers_agree()
- {
-    for place in [FailurePlace::Put, FailurePlace::Flush, FailurePlace::Sync] {
+fn after_two_failures_in_a_row_the_node_opens_its_store_again_and_state_journal_and_answers_agree()
+{
+    for place in [FailurePlace::Write, FailurePlace::Sync] {
         run_async(async {
             let mut test_env = TestEnv::new(&[]);
             let disk_failure = DiskFailure::install(&mut test_env);
@@ -317,7 +319,7 @@ fn after_one_failure_of_any_operation_the_node_opens_its_store_again_and_state_j
                 node.send_message("SUP-1", "k-1").await,
                 node.send_message("SUP-1", "k-2").await,
             ];
-            disk_failure.fail(place, 1);
+            disk_failure.fail(place, 2);
             let failed = expect_in_time(node.send_message("SUP-1", "k-3")).await;
             assert_eq!(
                 (failed.status, &failed.body["code"]),
@@ -325,7 +327,7 @@ fn after_one_failure_of_any_operation_the_node_opens_its_store_again_and_state_j
                 "{place:?}: {failed:?}"
             );
             assert_eq!(failed.header("retry-after"), Some("1"));
-            assert_eq!(disk_failure.played_count(), 1, "{place:?}");
+            assert_eq!(disk_failure.played_count(), 2, "{place:?}");
 
             accepted.extend(send_until_known(&node, "SUP-1", "k-3").await);
             accepted.push(
@@ -349,12 +351,35 @@ fn after_one_failure_of_any_operation_the_node_opens_its_store_again_and_state_j
     }
 }
 
+#[test]
+fn one_failed_write_or_sync_costs_no_request() {
+    for place in [FailurePlace::Write, FailurePlace::Sync] {
+        run_async(async {
+            let mut test_env = TestEnv::new(&[]);
+            let disk_failure = DiskFailure::install(&mut test_env);
+            let node = test_env.start().await;
+            let mut accepted = vec![node.send_message("SUP-1", "k-1").await];
+            disk_failure.fail(place, 1);
+            accepted.push(node.send_message("SUP-1", "k-2").await);
+            assert_eq!(disk_failure.played_count(), 1, "{place:?}");
+            accepted.push(node.send_message("SUP-1", "k-3").await);
+            let keys = ["k-1", "k-2", "k-3"].map(String::from);
+            assert!(accepted.iter().all(|answer| answer.status == 202));
+            node.stop().await;
+
+            let node = test_env.start().await;
+            check_timeline(&node, "SUP-1", &keys, &accepted).await;
+            node.stop().await;
+        });
+    }
+}
+
 /// Regression: the node called itself ready between two failures, because a store that accepts no
 /// write can still be opened.
 #[test]
 fn while_the_store_keeps_failing_the_node_says_why_it_is_not_ready_and_once_it_heals_the_node_is_ready_by_itself()
  {
-    for place in [FailurePlace::Put, FailurePlace::Flush, FailurePlace::Sync] {
+    for place in [FailurePlace::Write, FailurePlace::Sync] {
         run_async(async {
             let mut test_env = TestEnv::new(&[]);
             let disk_failure = DiskFailure::install(&mut test_env);
@@ -415,14 +440,14 @@ fn a_partly_written_event_is_not_there() {
         let node = test_env.start().await;
         let mut accepted = vec![node.send_message("SUP-1", "k-1").await];
         let data = json!({"message_id": "k-2", "text": incompressible_text(50_000)});
-        disk_failure.fail_after(FailurePlace::Put, 2, 1);
+        disk_failure.fail(FailurePlace::Write, 2);
         assert_eq!(
             expect_in_time(node.send("SUP-1", "k-2", "message.created", data.clone()))
                 .await
                 .status,
             503
         );
-        assert_eq!(disk_failure.played_count(), 1);
+        assert_eq!(disk_failure.played_count(), 2);
         let retried = loop {
             let answer =
                 expect_in_time(node.send("SUP-1", "k-2", "message.created", data.clone())).await;
@@ -446,8 +471,7 @@ fn a_failure_of_the_projection_alone_is_reported_with_its_cause_and_survived() {
         let disk_failure = DiskFailure::install(&mut test_env);
         let node = test_env.start().await;
         let mut accepted = vec![node.send_message("SUP-1", "k-1").await];
-        // Nothing more is written, so the next sync is that of the projection's checkpoint.
-        disk_failure.fail(FailurePlace::Sync, u32::MAX);
+        disk_failure.fail(FailurePlace::DerivedSync, u32::MAX);
         let not_ready = until_readyz_is(&node, 503).await;
         let reason = not_ready.body["reason"].as_str().expect("a reason");
         assert!(reason.contains("the disk is on strike"), "{reason}");
@@ -483,10 +507,10 @@ fn all_that_wait_at_a_failure_are_answered_also_those_that_wait_for_the_outcome_
         for ticket in ["SUP-0", "SUP-1", "SUP-2"] {
             disk_failure.wait_until_decided(ticket, 2).await;
         }
-        disk_failure.fail(FailurePlace::Sync, 1);
+        disk_failure.fail(FailurePlace::Sync, 2);
         disk_failure.release_syncs();
         let answers = join_all(requests).await;
-        assert_eq!(disk_failure.played_count(), 1);
+        assert_eq!(disk_failure.played_count(), 2);
         // Requests that arrived after the store was reopened were accepted.
         assert!(
             answers
@@ -532,13 +556,14 @@ fn several_failures_in_a_row_under_load_lose_and_repeat_nothing() {
             }
         }));
         let mut failures = 0;
-        // Two failures at once include one of the store that was just reopened.
+        // One failure is survived; three in a row include one of the store that was just reopened.
         for (place, times) in [
-            (FailurePlace::Put, 1),
+            (FailurePlace::Write, 1),
+            (FailurePlace::Sync, 3),
+            (FailurePlace::DerivedSync, 1),
             (FailurePlace::Sync, 2),
-            (FailurePlace::Flush, 1),
+            (FailurePlace::Write, 3),
             (FailurePlace::Sync, 1),
-            (FailurePlace::Put, 2),
         ] {
             failures += times;
             disk_failure.fail_after(place, 5, times);
@@ -606,9 +631,9 @@ fn a_node_that_is_stopped_while_it_opens_its_store_again_leaves_the_folder_free(
         let disk_failure = DiskFailure::install(&mut test_env);
         let node = test_env.start().await;
         let accepted = node.send_message("SUP-1", "k-1").await;
-        // Half a commit is left, so opening removes it and syncs, and that sync is held.
+        // Opening syncs the end of the journal, and that sync is held.
         let data = json!({"message_id": "k-2", "text": incompressible_text(50_000)});
-        disk_failure.fail_after(FailurePlace::Put, 2, 1);
+        disk_failure.fail(FailurePlace::Write, 2);
         disk_failure.hold_syncs();
         assert_eq!(
             expect_in_time(node.send("SUP-1", "k-2", "message.created", data))

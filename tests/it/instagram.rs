@@ -656,7 +656,7 @@ fn a_call_with_an_unknown_outcome_must_be_sent_again() {
         let disk_failure = DiskFailure::install(&mut test_env);
         let node = test_env.start().await;
         let body = with(&[message(1, "m-1", "1"), message(2, "m-2", "2")]);
-        disk_failure.fail(FailurePlace::Sync, 1);
+        disk_failure.fail(FailurePlace::Sync, 2);
         let answer = call(&node, &body).await;
         assert_eq!(
             (code(&answer), answer.header("retry-after")),

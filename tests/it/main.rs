@@ -23,6 +23,7 @@ mod durability;
 mod enrichment;
 mod failures;
 mod guides;
+mod hooked_disk;
 mod instagram;
 mod leads;
 mod limits;

@@ -1,29 +1,21 @@
-//! Opening a data folder: damage is refused before anything is changed, and repairable states are
-//! repaired.
+//! Opening a data folder: damage of the journal is refused before anything is changed.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
 
 use hookyard::app::Node;
-use hookyard::failpoints::NoFailures;
-use hookyard::journal::DataStore;
-use serde_json::json;
 
-use crate::failures::{check_timeline, expect_in_time, incompressible_text};
+use crate::crashes::open_derived;
+use crate::failures::{check_timeline, expect_in_time};
 use crate::test_node::{TestClient, TestEnv, run_async};
 
-/// Folder of a stopped node with the tickets SUP-1 and SUP-2, `events` messages of each, and a
-/// snapshot of its log.
+/// Folder of a stopped node with the tickets SUP-1 and SUP-2, and `events` messages of each.
 fn filled_env(events: u64) -> TestEnv {
     let test_env = TestEnv::new(&[]);
     add(&test_env, 1, events);
-    // sled writes a snapshot whenever it opens a log with content.
-    run_async(async { test_env.start().await.stop().await });
     test_env
 }
 
@@ -69,12 +61,15 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// Returns every file under `folder` with its bytes, except our lock file, which is not part of the
-/// store.
+/// Returns every file under `folder` with its bytes, except the lock file and the derived data,
+/// which hold nothing that could be lost.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
+        if path.ends_with("derived") {
+            continue;
+        }
         if path.is_dir() {
             found.append(&mut files(&path));
         } else if !path.ends_with("LOCK") {
@@ -111,35 +106,21 @@ fn assert_refused(test_env: &TestEnv, expected_texts: &[&str]) {
     }
 }
 
-fn overwrite(file: &Path, offset: u64, bytes: &[u8]) {
-    let mut file = fs::File::options().write(true).open(file).expect("there");
-    file.seek(SeekFrom::Start(offset)).expect("seeks");
-    file.write_all(bytes).expect("writes");
+fn flip_byte(file: &Path, offset: u64) {
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(file)
+        .expect("there");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).expect("reads");
+    file.write_all_at(&[byte[0] ^ 0x10], offset)
+        .expect("writes");
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("copies");
-        }
-    }
-}
-
-/// Returns the snapshot files of the log in the data folder `store`.
-fn snapshots(store: &Path) -> Vec<PathBuf> {
-    let log = fs::read_dir(store.join("log")).expect("a folder");
-    let paths = log.map(|entry| entry.expect("an entry").path());
-    paths
-        .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("snap."))
-        })
-        .collect()
+fn segment(test_env: &TestEnv, number: u64) -> PathBuf {
+    let name = format!("{number:010}.segment");
+    test_env.store_path().join("journal").join(name)
 }
 
 #[test]
@@ -147,14 +128,14 @@ fn a_store_of_a_newer_format_is_refused() {
     let test_env = filled_env(3);
     let file = test_env.store_path().join("FORMAT");
     let format = fs::read_to_string(&file).expect("text");
-    let newer = format.replace("hookyard-store-format = 1", "hookyard-store-format = 2");
+    let newer = format.replace("hookyard-store-format = 2", "hookyard-store-format = 3");
     assert_ne!(format, newer);
     fs::write(&file, newer).expect("writes");
     assert_refused(
         &test_env,
         &[
             "FORMAT",
-            "format 2",
+            "format 3",
             "start the newer hookyard that wrote it",
         ],
     );
@@ -172,13 +153,14 @@ fn a_format_file_that_is_none_is_refused() {
     let test_env = filled_env(1);
     let file = test_env.store_path().join("FORMAT");
     let whole = fs::read(&file).expect("readable");
-    let garbage: [&[u8]; 6] = [
+    let garbage: [&[u8]; 7] = [
         b"",
         b"\xff\xfe garbage \x00",
         &whole[..whole.len() / 2],
-        b"hookyard-store-format = one\nincarnation = 00000001\nlog-begun = true\n",
-        b"hookyard-store-format = 1\nincarnation = none\nlog-begun = true\n",
-        b"hookyard-store-format = 1\nincarnation = 00000001\nlog-begun = perhaps\n",
+        b"hookyard-store-format = one\nincarnation = 00000001\nchecksum-seed = 00000001\n",
+        b"hookyard-store-format = 2\nincarnation = none\nchecksum-seed = 00000001\n",
+        b"hookyard-store-format = 2\nincarnation = 00000001\nchecksum-seed = none\n",
+        b"hookyard-store-format = 2\nincarnation = 00000001\n",
     ];
     for bytes in garbage {
         fs::write(&file, bytes).expect("writes");
@@ -194,93 +176,48 @@ fn a_format_file_that_is_none_is_refused() {
 }
 
 #[test]
-fn a_missing_format_file_beside_a_log_is_refused() {
+fn a_missing_format_file_beside_a_journal_is_refused() {
     let test_env = filled_env(1);
     fs::remove_file(test_env.store_path().join("FORMAT")).expect("there");
     assert_refused(
         &test_env,
         &[
-            "FORMAT is missing although there is a log beside it",
+            "FORMAT is missing although there are events",
             "restore it from a backup",
         ],
     );
 }
 
 #[test]
-fn a_log_without_one_of_its_files_is_refused() {
-    for missing in ["db", "conf"] {
-        let test_env = filled_env(1);
-        fs::remove_file(test_env.store_path().join("log").join(missing)).expect("there");
-        assert_refused(
-            &test_env,
-            &[
-                &format!("log/{missing} is missing"),
-                "restore the data folder from a backup",
-            ],
-        );
-    }
+fn a_store_without_its_journal_is_refused() {
     let test_env = filled_env(1);
-    fs::remove_dir_all(test_env.store_path().join("log")).expect("there");
+    let journal = test_env.store_path().join("journal");
+    for entry in fs::read_dir(&journal).expect("a folder") {
+        fs::remove_file(entry.expect("an entry").path()).expect("there");
+    }
     assert_refused(
         &test_env,
-        &[
-            "log/conf is missing",
-            "restore the data folder from a backup",
-        ],
+        &["journal holds no journal", "restore the data folder"],
     );
+    fs::remove_dir(&journal).expect("empty");
+    assert_refused(&test_env, &["cannot use", "journal"]);
 }
 
 #[test]
-fn a_log_with_emptied_or_overwritten_files_is_refused() {
-    let empty_db = |log: &Path| fs::write(log.join("db"), b"").expect("writes");
-    let zero_db = |log: &Path| fs::write(log.join("db"), vec![0; 2 << 20]).expect("writes");
-    let garbage_conf = |log: &Path| {
-        fs::write(log.join("conf"), b"\x07 not a configuration \xff\n").expect("writes")
-    };
-    type StoreDamage<'a> = (&'a str, &'a dyn Fn(&Path));
-    let damages: [StoreDamage<'_>; 3] = [
-        ("log/db", &empty_db),
-        ("log/db", &zero_db),
-        ("log", &garbage_conf),
-    ];
-    for (named, damage) in damages {
-        let test_env = filled_env(1);
-        damage(&test_env.store_path().join("log"));
-        assert_refused(&test_env, &[named, "restore"]);
-    }
-}
-
-/// The file's only content is known anyway when the store is opened.
-#[test]
-fn an_emptied_conf_is_written_again() {
-    let test_env = filled_env(2);
-    let conf = test_env.store_path().join("log/conf");
-    let whole = fs::read(&conf).expect("readable");
-    fs::write(&conf, b"").expect("writes");
-    run_async(async {
-        let node = test_env.start().await;
-        all_are_there(&node, 2).await;
-        node.stop().await;
-    });
-    assert_eq!(fs::read(&conf).expect("readable"), whole);
-}
-
-#[test]
-fn a_segment_that_is_none_is_refused() {
+fn a_segment_with_a_changed_byte_is_refused_and_named() {
     let test_env = filled_env(20);
-    let db = test_env.store_path().join("log/db");
-    let whole = fs::read(&db).expect("readable");
-    for (offset, bytes) in [(0, [0xa5; 20].as_slice()), (4, &[1]), (19, &[9])] {
-        overwrite(&db, offset, bytes);
+    let file = segment(&test_env, 1);
+    let used = fs::read(&file).expect("readable");
+    let used = used.iter().rposition(|byte| *byte != 0).expect("content") as u64;
+    // Header, first block, somewhere in the middle. The last block says only that all others are
+    // there.
+    for offset in [3, 40, 64, 70, 100, used / 3, used / 2, used - 150] {
+        flip_byte(&file, offset);
         assert_refused(
             &test_env,
-            &[
-                "log/db",
-                "the segment at byte 0 is not a segment",
-                "restore the data folder",
-            ],
+            &["0000000001.segment", "damaged", "restore it from a backup"],
         );
-        fs::write(&db, &whole).expect("writes");
+        flip_byte(&file, offset);
     }
     run_async(async {
         let node = test_env.start().await;
@@ -290,35 +227,20 @@ fn a_segment_that_is_none_is_refused() {
 }
 
 #[test]
-fn a_blob_file_is_refused() {
-    let test_env = filled_env(1);
-    let blobs = test_env.store_path().join("log/blobs");
-    fs::create_dir_all(&blobs).expect("a folder");
-    fs::write(blobs.join("1234"), b"a blob").expect("writes");
-    assert_refused(
-        &test_env,
-        &["log/blobs/1234", "restore the data folder from a backup"],
-    );
-}
-
-#[test]
-fn the_log_of_another_store_is_refused() {
-    // Ten and twenty, so that each is the longer one once.
+fn the_journal_of_another_store_is_refused() {
     let (test_env, other) = (filled_env(10), filled_env(20));
-    let (ours, theirs) = (
-        test_env.store_path().join("log"),
-        other.store_path().join("log"),
+    let (ours, theirs) = (segment(&test_env, 1), segment(&other, 1));
+    let (our_bytes, their_bytes) = (
+        fs::read(&ours).expect("readable"),
+        fs::read(&theirs).expect("readable"),
     );
-    let aside = test_env.store_path().join("ours");
-    fs::rename(&ours, &aside).expect("renames");
-    fs::rename(&theirs, &ours).expect("renames");
-    fs::rename(&aside, &theirs).expect("renames");
+    fs::write(&ours, their_bytes).expect("writes");
+    fs::write(&theirs, our_bytes).expect("writes");
     for test_env in [&test_env, &other] {
         assert_refused(
             test_env,
             &[
-                "log",
-                "does not hold the log that FORMAT names",
+                "0000000001.segment belongs to another store",
                 "restore the data folder from a backup",
             ],
         );
@@ -374,7 +296,7 @@ fn a_refused_store_ends_the_command_with_an_error_that_says_what_to_do() {
     let test_env = filled_env(1);
     fs::write(
         test_env.store_path().join("FORMAT"),
-        "hookyard-store-format = 9\nincarnation = 1\nlog-begun = true\n",
+        "hookyard-store-format = 9\nincarnation = 1\nchecksum-seed = 1\n",
     )
     .expect("writes");
     for command in ["serve", "rebuild"] {
@@ -386,131 +308,6 @@ fn a_refused_store_ends_the_command_with_an_error_that_says_what_to_do() {
             "{command}: {told}"
         );
     }
-}
-
-#[test]
-fn a_snapshot_of_the_log_that_cannot_be_used_is_set_aside_and_all_events_are_there() {
-    let truncate = |snapshot: &Path| {
-        let bytes = fs::read(snapshot).expect("readable");
-        fs::write(snapshot, &bytes[..bytes.len() / 2]).expect("writes");
-    };
-    let empty = |snapshot: &Path| fs::write(snapshot, b"").expect("writes");
-    let garble = |snapshot: &Path| {
-        let middle = fs::metadata(snapshot).expect("there").len() / 2;
-        overwrite(snapshot, middle, b"garbage");
-    };
-    let damages: [&dyn Fn(&Path); 3] = [&truncate, &empty, &garble];
-    for damage in damages {
-        let test_env = filled_env(20);
-        let snapshot = snapshots(&test_env.store_path())
-            .pop()
-            .expect("a started node writes a snapshot");
-        damage(&snapshot);
-        let damaged = fs::read(&snapshot).expect("readable");
-        run_async(async {
-            let node = test_env.start().await;
-            all_are_there(&node, 20).await;
-            assert_eq!(node.send_message("SUP-1", "more").await.sequence(), 21);
-            node.stop().await;
-        });
-        let aside = test_env
-            .store_path()
-            .join("set-aside")
-            .join(snapshot.file_name().expect("a name"));
-        assert_eq!(fs::read(aside).expect("set aside"), damaged);
-        run_async(async {
-            let node = test_env.start().await;
-            assert_eq!(node.send_message("SUP-1", "more").await.status, 409);
-            node.stop().await;
-        });
-    }
-}
-
-/// An abrupt stop of a machine can leave this state: the snapshot reached the disk, the end of the
-/// log did not.
-#[test]
-fn a_snapshot_that_is_ahead_of_its_log_is_set_aside_and_the_log_counts() {
-    // Large events before and after the state that the log returns to; 25 fill a segment.
-    for (before, after) in [(0, 3), (0, 100), (80, 3), (80, 80)] {
-        let test_env = filled_env(5);
-        add_large(&test_env, 1, before);
-        let older = test_env.folder.path().join("older");
-        copy(&test_env.store_path(), &older);
-        add_large(&test_env, before + 1, before + after);
-        run_async(async { test_env.start().await.stop().await });
-        let ahead = snapshots(&test_env.store_path())
-            .pop()
-            .expect("a started node writes a snapshot");
-        for own in snapshots(&older) {
-            fs::remove_file(own).expect("there");
-        }
-        let name = ahead.file_name().expect("a name").to_owned();
-        fs::copy(&ahead, older.join("log").join(&name)).expect("copies");
-        fs::remove_dir_all(test_env.store_path()).expect("there");
-        fs::rename(&older, test_env.store_path()).expect("renames");
-
-        run_async(async {
-            let node = test_env.start().await;
-            all_are_there(&node, 5).await;
-            let listed = node.get("/api/v1/events?entity=SUP-large").await;
-            assert_eq!(
-                listed.body["total"], before,
-                "{before} before, {after} after"
-            );
-            assert_eq!(node.fetch_timeline("SUP-large").await.len() as u64, before);
-            assert_eq!(
-                node.send_message("SUP-large", "next").await.sequence(),
-                before + 1
-            );
-            node.stop().await;
-        });
-        assert!(
-            test_env.store_path().join("set-aside").join(name).is_file(),
-            "{before} before, {after} after"
-        );
-    }
-}
-
-/// Sends the events from number `first` to `last` of a ticket with large events.
-fn add_large(test_env: &TestEnv, first: u64, last: u64) {
-    run_async(async {
-        let node = test_env.start().await;
-        for number in first..=last {
-            let data = json!({"message_id": "large", "text": incompressible_text(40_000)});
-            let answer = node
-                .send(
-                    "SUP-large",
-                    &format!("large-{number}"),
-                    "message.created",
-                    data,
-                )
-                .await;
-            assert_eq!((answer.status, answer.sequence()), (202, number));
-        }
-        node.stop().await;
-    });
-}
-
-#[test]
-fn a_folder_without_a_log_is_initialized_again() {
-    let test_env = TestEnv::new(&[]);
-    drop(DataStore::open(&test_env.store_path(), 1 << 20, Arc::new(NoFailures)).expect("opens"));
-    let file = test_env.store_path().join("FORMAT");
-    let begun = fs::read_to_string(&file).expect("text");
-    assert!(begun.contains("log-begun = true"), "{begun}");
-    // State after a crash between the first FORMAT and the first sync.
-    fs::write(
-        &file,
-        begun.replace("log-begun = true", "log-begun = false"),
-    )
-    .expect("writes");
-    fs::remove_dir_all(test_env.store_path().join("log")).expect("there");
-    add(&test_env, 1, 2);
-    assert_eq!(
-        fs::read_to_string(&file).expect("text"),
-        begun,
-        "it is the same store"
-    );
 }
 
 #[test]
@@ -526,9 +323,8 @@ fn a_start_that_fails_leaves_nothing_running() {
     let test_env = filled_env(1);
     run_async(async {
         {
-            let store = DataStore::open(&test_env.store_path(), 1 << 20, Arc::new(NoFailures))
-                .expect("opens");
             // Cursor beyond the journal's end.
+            let store = open_derived(&test_env);
             let tree = store.tree("projection").expect("a tree");
             tree.insert([1_u8], &br#"{"position": 999, "births": {}}"#[..])
                 .expect("puts");
@@ -550,8 +346,7 @@ fn a_start_that_fails_leaves_nothing_running() {
 fn a_damaged_call_log_is_begun_anew_and_keeps_no_event_from_being_served() {
     let test_env = filled_env(1);
     {
-        let store =
-            DataStore::open(&test_env.store_path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
+        let store = open_derived(&test_env);
         let tree = store.tree("exchange").expect("a tree");
         assert!(!tree.is_empty(), "there were calls");
         // Damaged summary of a block.

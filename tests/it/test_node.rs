@@ -13,12 +13,13 @@ use hookyard::clock::{Clock, ManualClock};
 use hookyard::config::{Config, Secret, load_config};
 use hookyard::edge::support::signature::sign_support_body;
 use hookyard::event::Timestamp;
-use hookyard::failpoints::{Failpoint, FailureInjector};
 use parking_lot::{Condvar, Mutex};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
+
+use crate::hooked_disk::{DiskHooks, HookedDisk};
 
 pub const API_KEY: &str = "test-key";
 pub const SECRET: &str = "test-secret";
@@ -99,7 +100,7 @@ impl TestEnv {
     /// Installs a gate before the disk, open at first.
     pub fn with_disk_gate(&mut self) -> Arc<DiskGate> {
         let dam = Arc::new(DiskGate::default());
-        self.deps.failure_injector = Arc::clone(&dam) as Arc<dyn FailureInjector>;
+        self.deps.disk = Arc::new(HookedDisk(Arc::clone(&dam) as Arc<dyn DiskHooks>));
         dam
     }
 
@@ -216,8 +217,8 @@ pub struct DiskGate {
     is_shut: Mutex<bool>,
     opened: Condvar,
     held: watch::Sender<u32>,
-    /// Number of values that were about to be written to the store; each belongs to a commit.
-    puts: watch::Sender<u64>,
+    /// Number of commits that were about to be written.
+    writes: watch::Sender<u64>,
 }
 
 impl DiskGate {
@@ -237,10 +238,10 @@ impl DiskGate {
         request: impl Future<Output = T> + 'static,
     ) -> actix_rt::task::JoinHandle<T> {
         self.close();
-        let mut puts = self.puts.subscribe();
-        puts.borrow_and_update();
+        let mut writes = self.writes.subscribe();
+        writes.borrow_and_update();
         let running = actix_rt::spawn(request);
-        expect_soon(puts.changed())
+        expect_soon(writes.changed())
             .await
             .expect("the sender is our own");
         running
@@ -254,15 +255,13 @@ impl DiskGate {
     }
 }
 
-impl FailureInjector for DiskGate {
-    fn evaluate(&self, point: Failpoint<'_>) -> io::Result<()> {
-        if matches!(point, Failpoint::Put) {
-            self.puts.send_modify(|puts| *puts += 1);
-        }
-        // Only the journal's thread: the projection syncs too, but does not delay the journal.
-        if !matches!(point, Failpoint::Sync) || thread::current().name() != Some("journal") {
-            return Ok(());
-        }
+impl DiskHooks for DiskGate {
+    fn before_write(&self) -> io::Result<()> {
+        self.writes.send_modify(|writes| *writes += 1);
+        Ok(())
+    }
+
+    fn before_sync(&self) -> io::Result<()> {
         let mut is_shut = self.is_shut.lock();
         if *is_shut {
             self.held.send_modify(|held| *held += 1);

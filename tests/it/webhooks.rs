@@ -931,7 +931,7 @@ fn a_subscription_that_never_reached_the_store_is_not_shown() {
         let mut test_env = TestEnv::new(&[]);
         let disk_failure = DiskFailure::install(&mut test_env);
         let node = test_env.start().await;
-        disk_failure.fail(FailurePlace::Put, 1);
+        disk_failure.fail(FailurePlace::Write, 2);
         let answer = create(&node, &plain_subscription()).await;
         assert_eq!(
             (code(&answer), answer.header("retry-after")),

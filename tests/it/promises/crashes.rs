@@ -136,8 +136,8 @@ fn a_store_that_fails_at_a_delivery_checkpoint_is_reopened_and_nothing_is_lost_o
         subscribe(&node, &receiver.url("/"), json!({})).await;
         publish(&node, 30, 5).await;
         receiver.wait_for_requests(50).await;
-        disk_failure.fail(FailurePlace::Checkpoint, 1);
-        disk_failure.until_played(1).await;
+        disk_failure.fail(FailurePlace::Sync, 2);
+        disk_failure.until_played(2).await;
         until_readyz_is(&node, 200).await;
         publish(&node, 30, 1).await;
         receiver.wait_for_accepted(180).await;
