@@ -139,8 +139,7 @@ impl StoreMigration<'_> {
         let (path, incarnation) = (self.folder.path(), self.folder.incarnation());
         let former = FormerStore::open(path, incarnation, self.cache_bytes)?;
         let disk = Arc::clone(&self.disk);
-        let mut import =
-            JournalImport::create(self.folder, disk, new_journal, self.segment_bytes)?;
+        let mut import = JournalImport::create(self.folder, disk, new_journal, self.segment_bytes)?;
         if let Some(former) = former {
             self.copy_records(&former, &mut import)?;
             for (former_table, id) in TABLES {
@@ -164,15 +163,17 @@ impl StoreMigration<'_> {
         for commit in former.read_commits()? {
             let frames = commit?;
             import.append_frames(&frames)?;
-            copied += frames.iter().map(|frame| frame.entries.len() as u64).sum::<u64>();
+            copied += frames
+                .iter()
+                .map(|frame| frame.entries.len() as u64)
+                .sum::<u64>();
 
             let now = self.clock.monotonic();
             if now.saturating_sub(told_at) >= PROGRESS_INTERVAL {
                 told_at = now;
-                info!(copied, records, "store migration goes on");
+                info!(copied, records, "store migration in progress");
             }
         }
-        info!(copied, records, "records of the store migrated");
         Ok(())
     }
 

@@ -51,7 +51,10 @@ impl<R: Iterator<Item = Result<FormerRow, FormerStoreError>>> Iterator for Commi
                 Ok(row) => row,
                 Err(error) => return Some(Err(error)),
             };
-            let is_end = row.1.get(1).is_some_and(|flags| flags & flag::COMMIT_END != 0);
+            let is_end = row
+                .1
+                .get(1)
+                .is_some_and(|flags| flags & flag::COMMIT_END != 0);
             chunks.push(row);
             if is_end {
                 return Some(self.decode_commit(&chunks));
@@ -67,8 +70,8 @@ impl<R> CommitReader<R> {
     ) -> Result<Vec<JournalFrame>, FormerStoreError> {
         let mut frames = Vec::new();
         for chunks in chunks.chunk_by(|a, b| first_position(&a.0) == first_position(&b.0)) {
-            let first = first_position(&chunks[0].0)
-                .ok_or(FormerStoreError::MalformedRow("journal"))?;
+            let first =
+                first_position(&chunks[0].0).ok_or(FormerStoreError::MalformedRow("journal"))?;
             let frame = decode_frame(first, chunks.iter().map(|(_, value)| value.as_slice()))
                 .filter(|_| first == self.next.unwrap_or(Position::FIRST))
                 .ok_or(FormerStoreError::Broken(first.get()))?;
@@ -209,13 +212,22 @@ mod tests {
             (2, vec![row(2, 0, PLAIN)]),
             (3, vec![row(1, 0, PLAIN), row(3, 0, PLAIN)]),
             (2, vec![row(1, 0, PLAIN), row(2, 0, &PLAIN[..40])]),
-            (2, vec![row(1, 0, PLAIN), row(2, 0, NOT_LAST), row(2, 1, PLAIN)]),
+            (
+                2,
+                vec![row(1, 0, PLAIN), row(2, 0, NOT_LAST), row(2, 1, PLAIN)],
+            ),
             (1, vec![row(1, 0, &PLAIN.replacen("01", "02", 1))]),
-            (1, vec![row(1, 0, &PACKED.replacen("1b000000", "ffffffff", 1))]),
+            (
+                1,
+                vec![row(1, 0, &PACKED.replacen("1b000000", "ffffffff", 1))],
+            ),
         ];
         for (position, rows) in damages {
             let error = read(rows).expect_err("damaged");
-            assert!(error.contains(&format!("broken at position {position};")), "{error}");
+            assert!(
+                error.contains(&format!("broken at position {position};")),
+                "{error}"
+            );
         }
     }
 }

@@ -93,7 +93,10 @@ mod tests {
         Ok(([key, &number.to_be_bytes()].concat(), value.to_vec()))
     }
 
-    fn join(prefix_bytes: usize, chunks: Vec<Result<FormerRow, FormerStoreError>>) -> Vec<FormerRow> {
+    fn join(
+        prefix_bytes: usize,
+        chunks: Vec<Result<FormerRow, FormerStoreError>>,
+    ) -> Vec<FormerRow> {
         JoinedRows::new("t", prefix_bytes, chunks.into_iter())
             .collect::<Result<_, _>>()
             .expect("no row is malformed")
@@ -131,7 +134,10 @@ mod tests {
         for (key, value) in [(&b"k"[..], &b"\x01"[..]), (b"key", b"")] {
             let row = Ok((key.to_vec(), value.to_vec()));
             let read = JoinedRows::new("t", 0, [row].into_iter()).next();
-            assert!(matches!(read, Some(Err(FormerStoreError::MalformedRow("t")))));
+            assert!(matches!(
+                read,
+                Some(Err(FormerStoreError::MalformedRow("t")))
+            ));
         }
     }
 }

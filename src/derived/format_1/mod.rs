@@ -141,19 +141,21 @@ impl FormerStore {
     pub fn read_rows(
         &self,
         table: FormerTable,
-    ) -> Result<
-        Box<dyn Iterator<Item = Result<FormerRow, FormerStoreError>> + '_>,
-        FormerStoreError,
-    > {
+    ) -> Result<Box<dyn Iterator<Item = Result<FormerRow, FormerStoreError>> + '_>, FormerStoreError>
+    {
         Ok(match table {
             FormerTable::Subscriptions => Box::new(self.stored_rows("subscriptions")?),
             FormerTable::Accounts => Box::new(self.stored_rows("accounts")?),
-            FormerTable::Deliveries => {
-                Box::new(JoinedRows::new("deliveries", 0, self.stored_rows("deliveries")?))
-            }
-            FormerTable::Enrichment => {
-                Box::new(JoinedRows::new("enrichment", 1, self.stored_rows("enrichment")?))
-            }
+            FormerTable::Deliveries => Box::new(JoinedRows::new(
+                "deliveries",
+                0,
+                self.stored_rows("deliveries")?,
+            )),
+            FormerTable::Enrichment => Box::new(JoinedRows::new(
+                "enrichment",
+                1,
+                self.stored_rows("enrichment")?,
+            )),
         })
     }
 
@@ -174,7 +176,11 @@ impl FormerStore {
 
     /// Opens the tree `name`, if there is one: sled would create it.
     fn tree(&self, name: &str) -> Result<Option<sled::Tree>, FormerStoreError> {
-        let is_there = self.db.tree_names().iter().any(|found| found == name.as_bytes());
+        let is_there = self
+            .db
+            .tree_names()
+            .iter()
+            .any(|found| found == name.as_bytes());
         is_there
             .then(|| self.guard(|| self.db.open_tree(name)))
             .transpose()
@@ -192,10 +198,7 @@ impl FormerStore {
         }
     }
 
-    fn guard<T>(
-        &self,
-        operation: impl FnOnce() -> sled::Result<T>,
-    ) -> Result<T, FormerStoreError> {
+    fn guard<T>(&self, operation: impl FnOnce() -> sled::Result<T>) -> Result<T, FormerStoreError> {
         FormerStoreError::guard(&self.log, operation)
     }
 }
@@ -204,7 +207,9 @@ impl FormerStore {
 /// the log would be lost.
 fn is_log_begun(file: &Path) -> Result<bool, FormerStoreError> {
     let text = fs::read_to_string(file).map_err(|error| FormerStoreError::from_io(file, error))?;
-    let value = text.lines().find_map(|line| line.strip_prefix("log-begun = "));
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("log-begun = "));
     value
         .and_then(|value| value.parse().ok())
         .ok_or_else(|| FormerStoreError::BadFormat(file.to_owned()))
@@ -252,7 +257,11 @@ fn list_snapshots(log: &Path) -> io::Result<Vec<PathBuf>> {
     let mut snapshots = Vec::new();
     for entry in fs::read_dir(log)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(SNAPSHOT_PREFIX) {
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(SNAPSHOT_PREFIX)
+        {
             snapshots.push(entry.path());
         }
     }
@@ -274,5 +283,6 @@ fn set_aside(path: &Path, snapshots: &[PathBuf]) -> Result<(), FormerStoreError>
 }
 
 fn aside_path(path: &Path, snapshot: &Path) -> PathBuf {
-    path.join(SET_ASIDE).join(snapshot.file_name().unwrap_or_default())
+    path.join(SET_ASIDE)
+        .join(snapshot.file_name().unwrap_or_default())
 }
