@@ -10,7 +10,8 @@
 
 use bytes::{Buf, Bytes};
 
-use super::{FormerRow, FormerStoreError};
+use super::error::FormerStoreError;
+use super::joined_rows::FormerRow;
 use crate::event::{Position, Timestamp};
 use crate::journal::{FrameEntry, JournalFrame};
 

@@ -8,7 +8,10 @@
 //! The prefix is the same in all chunks, and the joined value begins with it once. It is empty in
 //! the tree `deliveries`, and a format byte in the tree `enrichment`.
 
-use super::{FormerRow, FormerStoreError};
+use super::error::FormerStoreError;
+
+/// Key and whole value of a row.
+pub type FormerRow = (Vec<u8>, Vec<u8>);
 
 const LAST_CHUNK_FLAG: u8 = 1;
 const CHUNK_NUMBER_BYTES: usize = 2;
