@@ -29,6 +29,7 @@ mod leads;
 mod limits;
 mod listen;
 mod lists;
+mod migration;
 mod order;
 mod promises;
 mod reads;
