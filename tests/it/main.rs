@@ -17,6 +17,7 @@ mod crm;
 mod custom_sources;
 mod dead_letters;
 mod deliveries;
+mod disk_faults;
 mod docs;
 mod duplicates;
 mod durability;

@@ -4,6 +4,7 @@
 //! `HOOKYARD_POWER_CUTS` sets the number of crashes, `HOOKYARD_POWER_CUT_SEED` the first seed. A
 //! failure prints both, and the steps that led to it.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -181,6 +182,8 @@ struct CrashHistory {
     earlier_failures: usize,
     /// Mark of a journal that failed in this process.
     failed_at: Option<LogMark>,
+    /// Contents of the newest submissions that were lost, which their senders send again.
+    lost: VecDeque<SubmittedContent>,
     /// Entities that wrote since the journal was opened, whose sequence numbers it checks.
     checked_entities: Vec<usize>,
     crashes: usize,
@@ -211,6 +214,7 @@ impl CrashHistory {
             is_cache_lost: false,
             earlier_failures: 0,
             failed_at: None,
+            lost: VecDeque::new(),
             checked_entities: Vec::new(),
             crashes: 0,
             steps,
@@ -247,7 +251,7 @@ impl CrashHistory {
 
     /// Chooses the operation at which this life stops, and failures before it.
     fn plan_trouble(&mut self) {
-        if self.draws.one_in(2) {
+        if !self.draws.one_in(4) {
             self.disk.heal();
         }
         let stop = match self.draws.below(4) {
@@ -273,13 +277,13 @@ impl CrashHistory {
             let fault = match (kind, self.draws.below(6)) {
                 (OperationKind::Write, 0 | 1) => DiskFault::ShortWrite,
                 (OperationKind::Write | OperationKind::Create, 2 | 3) => DiskFault::Full,
-                (_, 4) => DiskFault::ReadOnly,
+                (_, 4) | (OperationKind::Sync, 5) => DiskFault::ReadOnly,
                 _ => DiskFault::Io,
             };
             let failure = ScriptedFailure {
                 kind,
                 spared: self.draws.below(8),
-                times: [1, 1, 1, 2, 3, usize::MAX][self.draws.below(6)],
+                times: [1, 1, 2, 2, 3, usize::MAX][self.draws.below(6)],
                 fault,
             };
             self.step(format!("planned {failure:?}"));
@@ -298,7 +302,7 @@ impl CrashHistory {
             return self.disk.forget_spares();
         }
         self.check_content(&journal);
-        let batches = self.draws.below(5);
+        let batches = self.draws.below(5).saturating_sub(1);
         self.work(&journal, batches);
         self.close(journal);
     }
@@ -383,7 +387,8 @@ impl CrashHistory {
                 "a submission is there that was reported as lost by this process"
             );
         }
-        self.submissions.truncate(found);
+        let lost = self.submissions.split_off(found);
+        self.lost = lost.into_iter().map(|one| one.content).collect();
 
         let mut expected_records = Vec::new();
         let mut expected_groups = Vec::new();
@@ -423,8 +428,11 @@ impl CrashHistory {
             // the same seed always makes the same commits.
             let begin = self.submissions.len();
             self.disk.hold();
-            let records = self.draw_records(1);
-            let plug = self.submit(journal, SubmittedContent::Records(records));
+            let plug = match self.draw_lost() {
+                Some(content) => content,
+                None => SubmittedContent::Records(self.draw_records(1)),
+            };
+            let plug = self.submit(journal, plug);
             self.disk
                 .wait_until_blocked(|| plug.as_ref().is_none_or(is_over));
             let rest: Vec<_> = (0..self.draws.below(12))
@@ -448,7 +456,32 @@ impl CrashHistory {
         }
     }
 
+    /// Takes the next lost submission, with new sequence numbers. An equal one may be in the
+    /// remainder of a torn commit.
+    fn draw_lost(&mut self) -> Option<SubmittedContent> {
+        if self.draws.one_in(3) {
+            return None;
+        }
+        let mut content = self.lost.pop_front()?;
+        if let SubmittedContent::Records(records) = &mut content {
+            if records.is_empty() {
+                return None;
+            }
+            for index in 0..records.len() {
+                let entity = records[index].entity;
+                let earlier = records[..index].iter();
+                let earlier = earlier.filter(|one| one.entity == entity && one.sequence.is_some());
+                let next = self.last_sequence(entity) + earlier.count() as u64 + 1;
+                records[index].sequence = records[index].sequence.and(Some(next));
+            }
+        }
+        Some(content)
+    }
+
     fn draw_content(&mut self) -> SubmittedContent {
+        if let Some(content) = self.draw_lost() {
+            return content;
+        }
         match self.draws.below(8) {
             0 | 1 => SubmittedContent::Changes(self.draw_changes()),
             2 if !self.checked_entities.is_empty() => {
@@ -741,9 +774,10 @@ fn a_flipped_bit_in_acknowledged_bytes_is_reported_with_its_segment_and_never_pa
     let mut reports = [0; 3];
     for flip in 0..flips {
         let (path, used) = &acknowledged[history.draws.below(acknowledged.len())];
-        // The headers of segments are a small part of them, but as important.
+        // Headers and the newest commits are a small part of all bytes, but decide the most.
         let offset = match history.draws.below(4) {
             0 => history.draws.below(64),
+            1 => used - 1 - history.draws.below(*used.min(&300)),
             _ => history.draws.below(*used),
         };
         let bit = history.draws.below(8);

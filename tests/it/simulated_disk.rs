@@ -237,7 +237,7 @@ impl SimulatedDisk {
     /// Drops pages from the cache whose sync failed, as a system short of memory may.
     pub fn evict_clean(&self, seed: u64) {
         let mut draws = SeededDraws::new(seed);
-        if draws.one_in(2) {
+        if !draws.one_in(4) {
             return;
         }
         let mut state = self.state();
