@@ -459,7 +459,7 @@ fn append_calls(criterion: &mut Criterion) {
     let data = DataFolder::open(folder.path()).expect("opens");
     let store = DerivedStore::open(&data, 64 << 20, Arc::new(NoFailures)).expect("opens");
     let log = CallLog::open(
-        store,
+        &store,
         CallLogLimits {
             rows_max: ROWS,
             refused_rows_max: 10_000,

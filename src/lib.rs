@@ -21,6 +21,8 @@
 //!   router         admission, duplicates, and a supervisor that starts and passivates entity actors
 //!   entity         one actor per entity: decides on commands, applies records
 //!   projection     follows the journal and derives snapshots, timelines, lists and old claims
+//!   table_store    the node's own tables: each change is in the journal, the rows are derived
+//!   derived        rows that can be derived again, in sled
 //!   journal        the log, the only truth; one commit thread
 //!   config         settings of the operator, read from TOML and environment
 //!   provider       signature schemes of senders, presets

@@ -6,6 +6,7 @@
 //! ```
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -13,7 +14,6 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::derived_tree::DerivedTree;
 use super::error::DerivedStoreError;
 use super::file_inspection::{self, SEGMENT_BYTES};
 use super::folder::{self, UNUSABLE_MARK};
@@ -56,22 +56,19 @@ impl DerivedStore {
     ) -> Result<Arc<Self>, DerivedStoreError> {
         let path = folder.derived_path();
         folder::create_private_folder(&path)?;
-        if !folder::is_folder_empty(&path)? {
-            if let Some(damage) = prepare_files(&path)? {
-                remove_files(&path, &damage)?;
-            }
+        let open = || open_files(&path, folder.incarnation(), cache_bytes);
+        let mut opened = open()?;
+        if let Err(damage) = &opened {
+            warn!(
+                folder = %path.display(),
+                reason = damage,
+                "derived store unusable; deriving it again from the journal"
+            );
+            folder::empty_folder(&path)?;
+            opened = open()?;
         }
-
-        let incarnation = folder.incarnation();
-        let (db, db_file) = match open_files(&path, incarnation, cache_bytes)? {
-            Ok(opened) => opened,
-            Err(damage) => {
-                remove_files(&path, &damage)?;
-                open_files(&path, incarnation, cache_bytes)?.map_err(|damage| {
-                    DerivedStoreError::from_folder(&path, std::io::Error::other(damage))
-                })?
-            }
-        };
+        let (db, db_file) = opened
+            .map_err(|damage| DerivedStoreError::from_folder(&path, io::Error::other(damage)))?;
         Ok(Arc::new(Self {
             db,
             db_file,
@@ -81,13 +78,9 @@ impl DerivedStore {
         }))
     }
 
-    /// Opens the tree `name`, creating it if it does not exist.
-    ///
-    /// # Errors
-    /// [`DerivedStoreError`] when sled fails.
-    pub fn tree(self: &Arc<Self>, name: &str) -> Result<DerivedTree, DerivedStoreError> {
-        let tree = self.guard(|| self.db.open_tree(name))?;
-        Ok(DerivedTree::new(tree, Arc::clone(self)))
+    /// Opens sled's tree `name`, for [`DerivedStore::tree`].
+    pub(super) fn open_tree(&self, name: &str) -> Result<sled::Tree, DerivedStoreError> {
+        self.guard(|| self.db.open_tree(name))
     }
 
     /// Removes the tree `name` with all its rows.
@@ -153,22 +146,18 @@ fn prepare_files(path: &Path) -> Result<Option<String>, DerivedStoreError> {
     prepare().map_err(|source| DerivedStoreError::from_folder(path, source))
 }
 
-fn remove_files(path: &Path, damage: &str) -> Result<(), DerivedStoreError> {
-    warn!(
-        folder = %path.display(),
-        reason = damage,
-        "derived store unusable; deriving it again from the journal"
-    );
-    folder::empty_folder(path)
-}
-
-/// Opens sled and checks the incarnation. Returns the damage if the files are unusable.
+/// Checks the files, opens sled and checks the incarnation. Returns the damage if the files are
+/// unusable.
 fn open_files(
     path: &Path,
     incarnation: StoreIncarnation,
     cache_bytes: u64,
 ) -> Result<Result<(sled::Db, File), String>, DerivedStoreError> {
     let is_new = folder::is_folder_empty(path)?;
+    if !is_new && let Some(damage) = prepare_files(path)? {
+        return Ok(Err(damage));
+    }
+
     let open = || contain(|| try_open_files(path, is_new, incarnation, cache_bytes));
     let mut opened = open();
     for _ in 1..LOCK_ATTEMPTS {
@@ -201,8 +190,8 @@ fn try_open_files(
         // No timer: this program decides when to sync, because cursors depend on it.
         .flush_every_ms(None)
         .open()?;
-    let io = |source| DerivedStoreError::from_folder(path, source);
-    let db_file = File::open(path.join("db")).map_err(io)?;
+    let io_error = |source| DerivedStoreError::from_folder(path, source);
+    let db_file = File::open(path.join("db")).map_err(io_error)?;
 
     let meta = db.open_tree(META_TREE)?;
     let expected = incarnation.get().to_be_bytes();
@@ -216,7 +205,7 @@ fn try_open_files(
                 // sled writes `conf` once and never syncs it, and cannot repair it.
                 .and_then(|()| folder::sync_path(&path.join("conf")))
                 .and_then(|()| folder::sync_path(path))
-                .map_err(io)?;
+                .map_err(io_error)?;
         }
         Some(_) | None => return Ok(None),
     }

@@ -22,11 +22,20 @@ pub struct DerivedTree {
     store: Arc<DerivedStore>,
 }
 
-impl DerivedTree {
-    pub(super) fn new(tree: sled::Tree, store: Arc<DerivedStore>) -> Self {
-        Self { tree, store }
+impl DerivedStore {
+    /// Opens the tree `name`, creating it if it does not exist.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when sled fails.
+    pub fn tree(self: &Arc<Self>, name: &str) -> Result<DerivedTree, DerivedStoreError> {
+        Ok(DerivedTree {
+            tree: self.open_tree(name)?,
+            store: Arc::clone(self),
+        })
     }
+}
 
+impl DerivedTree {
     /// Returns the store that the tree belongs to.
     #[must_use]
     pub fn store(&self) -> &Arc<DerivedStore> {
@@ -88,6 +97,12 @@ impl DerivedTree {
         }
     }
 
+    /// Returns `true` if the tree has no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tree.is_empty()
+    }
+
     /// Returns all rows in order.
     pub fn iter(&self) -> DerivedRows<'_> {
         self.range::<&[u8]>(..)
@@ -117,12 +132,12 @@ pub struct DerivedRows<'t> {
 }
 
 impl<'t> DerivedRows<'t> {
-    /// Returns the keys alone.
+    /// Returns the keys without their values.
     pub fn keys(self) -> impl DoubleEndedIterator<Item = Result<Vec<u8>, DerivedStoreError>> + 't {
         self.map(|row| row.map(|(key, _)| key))
     }
 
-    /// Returns the values alone.
+    /// Returns the values without their keys.
     pub fn values(
         self,
     ) -> impl DoubleEndedIterator<Item = Result<Vec<u8>, DerivedStoreError>> + 't {

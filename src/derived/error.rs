@@ -82,7 +82,7 @@ fn is_damage_report(error: &io::Error) -> bool {
 }
 
 fn is_lock_error(error: &io::Error) -> bool {
-    error.to_string().starts_with("could not acquire lock")
+    error.to_string().contains("could not acquire lock")
 }
 
 /// Returns `true` if `text` contains an error of the operating system, as sled copies it into the

@@ -140,14 +140,17 @@ impl CommitThread {
             settlements,
             ..
         } = commit;
+        let has_changes = !changes.is_empty();
         self.write_commit(entries, changes)?;
 
         // Sync before settling: a settled submission is a promise to survive a crash. With a sync
-        // interval, it survives a crash of the process, but not necessarily a power failure.
-        let is_sync_due = self
-            .limits
-            .sync_interval
-            .is_none_or(|interval| self.time_until_sync(interval).is_zero());
+        // interval, records survive a crash of the process, but not necessarily a power failure.
+        // Changes are synced in any case: the rows derived from them must not be ahead of the journal.
+        let is_sync_due = has_changes
+            || self
+                .limits
+                .sync_interval
+                .is_none_or(|interval| self.time_until_sync(interval).is_zero());
         if is_sync_due {
             self.sync_blocks()?;
         }

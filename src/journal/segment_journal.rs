@@ -142,8 +142,11 @@ impl SegmentJournal {
     /// the thread has ended.
     pub fn close(&self) {
         self.queue.write().take();
+        // The thread itself may drop the last handle, with a submission; it cannot wait for itself.
         let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
+        let is_other =
+            |thread: &thread::JoinHandle<()>| thread.thread().id() != thread::current().id();
+        if let Some(thread) = thread.filter(is_other) {
             // The panic hook has logged any panic of the thread, and the submissions that it left
             // behind were never acknowledged.
             let _ = thread.join();
@@ -152,6 +155,13 @@ impl SegmentJournal {
 
     fn sender(&self) -> Result<SyncSender<QueuedSubmission>, JournalClosed> {
         self.queue.read().clone().ok_or(JournalClosed)
+    }
+}
+
+impl Drop for SegmentJournal {
+    /// Ends the commit thread before the data folder is free for another opening.
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -449,6 +459,7 @@ mod tests {
         append(&journal, 1, 2, 1_000).await;
         // No `close`, as in a crash: it would write the block that says what is synced.
         std::mem::forget(journal.queue.write().take());
+        drop(journal.thread.lock().take());
         drop(journal);
         let file = &segment_files(folder.path())[0];
         let bytes = fs::read(file).expect("reads");

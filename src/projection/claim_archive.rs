@@ -436,6 +436,6 @@ mod tests {
         archive
             .expire_claims(Timestamp::from_micros(1_000))
             .expect("expires");
-        assert_eq!(tree.iter().count(), 0);
+        assert!(tree.is_empty());
     }
 }

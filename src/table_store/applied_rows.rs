@@ -14,7 +14,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::derived::{DerivedStore, DerivedStoreError, DerivedTree, VALUE_MAX_BYTES};
+use crate::derived::{DerivedRow, DerivedStore, DerivedStoreError, DerivedTree, VALUE_MAX_BYTES};
 use crate::journal::{TableChange, TableChanges};
 
 const ROWS_TREE: &str = "tables";
@@ -87,7 +87,7 @@ impl AppliedRows {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, DerivedStoreError> {
+    ) -> Result<Vec<DerivedRow>, DerivedStoreError> {
         let prefix = [&[table], prefix].concat();
         let from = match after {
             Some(key) => Bound::Excluded(chunk_key(&[&[table], key].concat(), 0)),

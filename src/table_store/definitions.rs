@@ -24,7 +24,7 @@ type DefinitionRow = (String, Zeroizing<Vec<u8>>);
 /// Error that prevents definitions from being read.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionError {
-    /// Reading the store failed.
+    /// Reading the stored definitions failed.
     #[error("cannot read the store")]
     Store(#[from] DerivedStoreError),
     /// Values that were stored without a key could not be encrypted.

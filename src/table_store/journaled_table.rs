@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use super::applied_rows::AppliedRows;
 use super::error::{TableStoreError, TableWriteError};
 use crate::clock::{Clock, SystemClock};
-use crate::derived::{DerivedStore, DerivedStoreError};
+use crate::derived::{DerivedRow, DerivedStore, DerivedStoreError};
 use crate::journal::{Journal, JournalClosed, TableChange, TableChanges, TableSubmission};
 
 /// Shortest time between two writes of the cursor row. Each needs a sync, and a crash repeats only
@@ -26,9 +26,9 @@ const CURSOR_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum JournaledTableId {
-    /// Definitions of subscriptions.
+    /// Definitions of the webhook subscriptions.
     Subscriptions = 1,
-    /// Definitions of accounts.
+    /// Definitions of the Instagram accounts.
     Accounts = 2,
     /// Cursors, lanes, dead letters, jobs and counters of the delivery stage.
     Deliveries = 3,
@@ -216,7 +216,7 @@ impl JournaledTable {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, DerivedStoreError> {
+    ) -> Result<Vec<DerivedRow>, DerivedStoreError> {
         let rows = self.store.rows.read();
         rows.scan(self.id as u8, prefix, after, limit)
     }

@@ -348,7 +348,7 @@ fn a_damaged_call_log_is_begun_anew_and_keeps_no_event_from_being_served() {
     {
         let store = open_derived(&test_env);
         let tree = store.tree("exchange").expect("a tree");
-        assert!(!tree.is_empty(), "there were calls");
+        assert!(tree.iter().next().is_some(), "there were calls");
         // Damaged summary of a block.
         tree.insert([2_u8, 0, 0, 0, 0, 0, 0, 0, 0, 9], &b"?"[..])
             .expect("puts");

@@ -12,11 +12,8 @@ mod words;
 
 use source::SourceFile;
 
-/// Folders that may name the database: each keeps something in it.
-const SLED_FOLDERS: [&str; 3] = ["journal", "projection", "call_log"];
-
-/// Places elsewhere that may name it: enrichment and deliveries keep tables of their own.
-const SLED_PLACES: [&str; 2] = ["src/enrichment/progress_table.rs", "src/subscriber/tables/"];
+/// Folder that may name the database: it wraps the database for all others.
+const SLED_FOLDER: &str = "derived";
 
 /// Names of files and folders that tell nothing about their content.
 const EMPTY_NAMES: [&str; 5] = ["utils", "common", "helpers", "manager", "core"];
@@ -98,12 +95,8 @@ fn check_source(file: &SourceFile) -> Vec<String> {
         broken.push(format!("{path}: `{word}` is left in it"));
     }
 
-    let has_sled_table = SLED_PLACES.iter().any(|place| path.starts_with(place));
-    if file.names("sled") && !SLED_FOLDERS.contains(&file.stage()) && !has_sled_table {
-        broken.push(format!(
-            "{path}: names sled, which only {} may",
-            SLED_FOLDERS.join(", ")
-        ));
+    if file.names("sled") && file.stage() != SLED_FOLDER {
+        broken.push(format!("{path}: names sled, which only {SLED_FOLDER} may"));
     }
 
     if file.names("backoff") && file.stage() != "subscriber" {
@@ -120,25 +113,20 @@ fn broken_rules(path: &str, code: &str) -> String {
 }
 
 #[test]
-fn sled_outside_the_store_is_caught() {
+fn sled_outside_the_derived_store_is_caught() {
     for code in ["use sled::Db;", "fn f(db: &sled::Db) {}", "use sled;"] {
         for path in [
             "src/app/mod.rs",
-            "src/enrichment/work.rs",
-            "src/subscriber/ledger.rs",
+            "src/journal/segment_journal.rs",
+            "src/projection/mod.rs",
+            "src/subscriber/tables/lanes.rs",
         ] {
             assert!(
                 broken_rules(path, code).contains("names sled"),
                 "{path} {code}"
             );
         }
-        for path in [
-            "src/enrichment/progress_table.rs",
-            "src/subscriber/tables/lanes.rs",
-            "src/journal/store.rs",
-            "src/projection/mod.rs",
-            "src/call_log/mod.rs",
-        ] {
+        for path in ["src/derived/mod.rs", "src/derived/format_1/mod.rs"] {
             assert_eq!(broken_rules(path, code), "", "{path} {code}");
         }
     }

@@ -7,7 +7,7 @@
 //! number   first position, or number of the group of table changes
 //! count    records in the body; 1 for table changes
 //! synced   length of this segment that was synced when the block was written
-//! chain    checksum of the block before it, also over a segment's end
+//! chain    checksum of the block before it in the segment, or of the segment's header
 //! CRC-32C  over the 28 bytes before it and the body, continued from the store's checksum seed
 //! ```
 //!

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! magic "HOOKYSEG" | format u32 = 2 | incarnation u32 | number u64 | first position u64
-//! | first change number u64 | end of the previous segment u64 | its checksum chain u32 | CRC-32C u32
-//! | zeros up to 64 bytes
+//! | first change number u64 | end of the previous segment u64 | checksum of its last block u32
+//! | generation u32 | CRC-32C u32 | zeros up to 64 bytes
 //! ```
 //!
 //! Integers are big-endian. "End" is the length of the previous segment's valid content: what comes
-//! after it in that file was never acknowledged. A prepared file that is not in use yet has zeros
-//! in place of the header.
+//! after it in that file was never acknowledged. The generation counts how often the segment was
+//! rewritten; a rewritten one ends at the end of its file, and the next header names the end and
+//! checksum of the original. A prepared file that is not in use yet has zeros in place of the
+//! header.
 
 use bytes::{Buf, BufMut};
 
@@ -20,7 +22,7 @@ pub(in crate::journal) const HEADER_BYTES: u64 = 64;
 const MAGIC: &[u8; 8] = b"HOOKYSEG";
 const FORMAT: u32 = 2;
 /// Bytes that the checksum covers, which it follows.
-const CHECKED_BYTES: usize = 52;
+const CHECKED_BYTES: usize = 56;
 
 /// Place of a segment in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +37,10 @@ pub(in crate::journal) struct SegmentHeader {
     pub(in crate::journal) first_change: u64,
     /// Length of the previous segment's valid content; 0 if there is no previous segment.
     pub(in crate::journal) previous_end: u64,
-    /// Checksum of the last valid frame in the previous segments, which the first frame continues.
-    pub(in crate::journal) chain: u32,
+    /// Checksum of the last valid block of the previous segment, or of its header.
+    pub(in crate::journal) previous_checksum: u32,
+    /// Number of times that the segment was rewritten.
+    pub(in crate::journal) generation: u32,
 }
 
 /// Content at the start of a segment file.
@@ -61,11 +65,17 @@ impl SegmentHeader {
         bytes.put_u64(self.first_position.get());
         bytes.put_u64(self.first_change);
         bytes.put_u64(self.previous_end);
-        bytes.put_u32(self.chain);
+        bytes.put_u32(self.previous_checksum);
+        bytes.put_u32(self.generation);
         debug_assert_eq!(bytes.len(), CHECKED_BYTES);
         bytes.put_u32(crc32c::crc32c(&bytes));
         bytes.resize(HEADER_BYTES as usize, 0);
         bytes
+    }
+
+    /// Returns the header's checksum, which the first block of the segment continues.
+    pub(in crate::journal) fn checksum(&self) -> u32 {
+        crc32c::crc32c(&self.encode()[..CHECKED_BYTES])
     }
 
     /// Decodes the first [`HEADER_BYTES`] bytes of a file.
@@ -90,7 +100,8 @@ impl SegmentHeader {
             first_position: Position::new(fields.get_u64()),
             first_change: fields.get_u64(),
             previous_end: fields.get_u64(),
-            chain: fields.get_u32(),
+            previous_checksum: fields.get_u32(),
+            generation: fields.get_u32(),
         })
     }
 }
@@ -106,7 +117,8 @@ mod tests {
             first_position: Position::new(3),
             first_change: 4,
             previous_end: 5,
-            chain: 6,
+            previous_checksum: 6,
+            generation: 7,
         }
     }
 
@@ -116,7 +128,7 @@ mod tests {
         assert_eq!(
             hex::encode(&bytes),
             "484f4f4b59534547000000023f9a2c4100000000000000020000000000000003000000000000000400000000\
-             000000050000000647fb41a50000000000000000"
+             000000050000000600000007a5b3477c00000000"
         );
         assert_eq!(
             SegmentHeader::decode(&bytes),

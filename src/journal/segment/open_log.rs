@@ -165,7 +165,8 @@ impl LogFolder {
             first_position: Position::FIRST,
             first_change: 1,
             previous_end: 0,
-            chain: self.seed,
+            previous_checksum: 0,
+            generation: 0,
         };
         SpareSegment::create(
             self.disk.as_ref(),
@@ -326,7 +327,7 @@ impl LogFolder {
     ) -> io::Result<TailScan> {
         let mut at = LogTail {
             offset: HEADER_BYTES,
-            chain: header.chain,
+            chain: header.checksum(),
             position: header.first_position,
             change: header.first_change,
         };

@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 use tracing::warn;
 
+use super::DiskFile;
 use super::block::{Block, BlockContent};
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::segment_set::{Segment, SegmentSet};
 use super::spare::{SpareSegment, SpareSegments};
-use super::{Disk, DiskFile};
 use crate::event::{Position, StoreIncarnation};
 use crate::journal::LogMark;
 
@@ -29,7 +29,7 @@ use crate::journal::LogMark;
 pub(super) struct LogTail {
     /// Offset in the newest segment.
     pub(super) offset: u64,
-    /// Checksum of the last block before `offset`, or of the segment before.
+    /// Checksum of the last block before `offset`, or of the segment's header.
     pub(super) chain: u32,
     /// Position after the last record.
     pub(super) position: Position,
@@ -207,7 +207,8 @@ impl SegmentWriter {
             first_position: self.synced.position,
             first_change: self.synced.change,
             previous_end: self.synced.offset,
-            chain: self.synced.chain,
+            previous_checksum: self.synced.chain,
+            generation: 0,
         };
         // The header is synced before any block is written behind it: whoever finds blocks can rely
         // on the header, and on where it says that the earlier segment ends.
@@ -217,6 +218,7 @@ impl SegmentWriter {
         self.segment = segment;
         self.file = spare.file;
         self.synced.offset = HEADER_BYTES;
+        self.synced.chain = header.checksum();
         self.written = self.synced;
         Ok(())
     }
