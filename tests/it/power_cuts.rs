@@ -712,13 +712,14 @@ impl CrashHistory {
             self.submissions.push(ModelSubmission::closing_group());
             return;
         }
-        // With a sync interval, a settled submission may not be on the disk yet.
+        // With a sync interval, settled records may not be on the disk yet; settled changes are.
         self.is_cache_lost |= self.has_disk_failed();
         let mut position = 1;
         for (index, submission) in self.submissions.iter().enumerate() {
-            let (records, _) = submission.counts();
+            let (records, groups) = submission.counts();
             position += records as u64;
-            if records > 0 && position <= durable_end {
+            let is_durable = records > 0 && position <= durable_end;
+            if is_durable || groups > 0 && submission.is_settled() {
                 self.firm = self.firm.max(index + 1);
             }
         }
