@@ -20,7 +20,7 @@ use super::open_error::StoreOpenError;
 use crate::event::StoreIncarnation;
 
 /// Format version that this program writes, and the newest that it reads.
-pub(super) const FORMAT: u32 = 2;
+const FORMAT: u32 = 2;
 
 /// Number of attempts to take the lock. A process that is being stopped can hold it a moment
 /// longer.
@@ -157,6 +157,7 @@ impl FormatFile {
             return Err(StoreOpenError::Newer {
                 file: file.to_owned(),
                 found: version,
+                supported: FORMAT,
             });
         }
         let incarnation = StoreIncarnation::new(hex("incarnation")?);

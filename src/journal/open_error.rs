@@ -3,8 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::data_folder::FORMAT;
-
 /// Error that prevents a store from being opened. Nothing of the journal was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreOpenError {
@@ -25,7 +23,7 @@ pub enum StoreOpenError {
     InUse(PathBuf),
     /// A later version of the program wrote the store.
     #[error(
-        "{} says format {found}, and this version reads up to {FORMAT}; \
+        "{} says format {found}, and this version reads up to {supported}; \
          start the newer hookyard that wrote it",
         file.display()
     )]
@@ -34,6 +32,8 @@ pub enum StoreOpenError {
         file: PathBuf,
         /// Format version in the file.
         found: u32,
+        /// Newest format version that this program reads.
+        supported: u32,
     },
     /// The format file is malformed.
     #[error(

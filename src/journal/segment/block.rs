@@ -33,7 +33,7 @@ const CHECKED_BYTES: usize = 28;
 const BODY_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// Bytes that a reader of consecutive blocks reads at once.
-const READ_BYTES: usize = 256 * 1024;
+const READ_BYTES: usize = 128 * 1024;
 
 /// Bytes that are compared with zeros at once.
 const ZERO_BYTES: usize = 4096;
@@ -188,28 +188,33 @@ pub(in crate::journal) struct BlockReader {
     seed: u32,
     buffer: Bytes,
     buffer_offset: u64,
-    read_bytes: usize,
+    /// Offset behind which nothing is read.
+    limit: u64,
 }
 
 impl BlockReader {
-    /// Creates a reader of consecutive blocks.
+    /// Creates a reader of the blocks of `file`, in a store with the checksum seed `seed`.
     pub(in crate::journal) fn new(file: Arc<dyn DiskFile>, seed: u32) -> Self {
-        Self::with_read_bytes(file, seed, READ_BYTES)
-    }
-
-    /// Creates a reader that reads `read_bytes` at once.
-    pub(in crate::journal) fn with_read_bytes(
-        file: Arc<dyn DiskFile>,
-        seed: u32,
-        read_bytes: usize,
-    ) -> Self {
         Self {
             file,
             seed,
             buffer: Bytes::new(),
             buffer_offset: 0,
-            read_bytes,
+            limit: u64::MAX,
         }
+    }
+
+    /// Reads the block at `offset`, and nothing behind `end`: bytes there may still change.
+    ///
+    /// # Errors
+    /// The error of the operating system.
+    pub(in crate::journal) fn read_block_before(
+        &mut self,
+        offset: u64,
+        end: u64,
+    ) -> std::io::Result<BlockRead> {
+        self.limit = end;
+        self.read_block(offset)
     }
 
     /// Reads the block at `offset`.
@@ -294,9 +299,10 @@ impl BlockReader {
         let buffer_end = self.buffer_offset + self.buffer.len() as u64;
         if offset < self.buffer_offset || offset + count as u64 > buffer_end {
             // A corrupt length must not make the reader allocate more than the file holds.
-            let rest = self.file.len()?.saturating_sub(offset);
+            let end = self.file.len()?.min(self.limit);
+            let rest = end.saturating_sub(offset);
             let wanted = count
-                .max(self.read_bytes)
+                .max(READ_BYTES)
                 .min(usize::try_from(rest).unwrap_or(usize::MAX));
             let mut bytes = vec![0; wanted];
             let filled = self.file.read_at(&mut bytes, offset)?;

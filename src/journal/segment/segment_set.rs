@@ -1,5 +1,6 @@
 //! Set of all segments, shared by the writer and the readers: finds the block of a position.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,10 @@ use crate::journal::submission::JournalReadError;
 
 /// Distance between two entries of a segment's index: one read of this size finds a record.
 const INDEX_STRIDE_BYTES: u64 = 64 * 1024;
+
+/// Cursors that are kept: for the projection, the dispatcher, and some subscribers that are behind.
+/// Each has a buffer.
+const CURSORS_MAX: usize = 16;
 
 /// One segment file.
 pub(in crate::journal) struct Segment {
@@ -144,12 +149,45 @@ impl SparseIndex {
     }
 }
 
+/// Place in a segment at which a follower goes on reading.
+struct ReadCursor {
+    segment: Arc<Segment>,
+    reader: BlockReader,
+    offset: u64,
+    next_position: Position,
+}
+
+impl ReadCursor {
+    /// Reads on to the block of records that contains `position`.
+    fn find_block(&mut self, position: Position) -> Result<StoredBlock, JournalReadError> {
+        let end = self.segment.end();
+        while self.offset < end {
+            let read = self.reader.read_block_before(self.offset, end);
+            let read = read.map_err(|error| self.segment.io_error(error))?;
+            let BlockRead::Whole(stored) = read else {
+                return Err(self.segment.corrupt_at(self.offset, position));
+            };
+            self.offset = stored.end();
+            let block = &stored.block;
+            let is_found = block.content == BlockContent::Records
+                && (block.number..block.next_number()).contains(&position.get());
+            if is_found {
+                return Ok(stored);
+            }
+        }
+        Err(self.segment.corrupt_at(end, position))
+    }
+}
+
 /// All segments of a journal, in order.
 pub(in crate::journal) struct SegmentSet {
     disk: Arc<dyn Disk>,
     /// Checksum seed of the store.
     seed: u32,
     segments: RwLock<Vec<Arc<Segment>>>,
+    /// Cursors of the last reads, oldest first: a follower reads block after block, and need not
+    /// search each.
+    cursors: Mutex<VecDeque<ReadCursor>>,
 }
 
 impl SegmentSet {
@@ -158,6 +196,7 @@ impl SegmentSet {
             disk,
             seed,
             segments: RwLock::new(segments),
+            cursors: Mutex::default(),
         }
     }
 
@@ -181,7 +220,6 @@ impl SegmentSet {
         &self,
         position: Position,
     ) -> Result<(Arc<Segment>, StoredBlock), JournalReadError> {
-        let number = position.get();
         let segment = {
             let segments = self.segments.read();
             let after =
@@ -190,25 +228,48 @@ impl SegmentSet {
             Arc::clone(before.ok_or(JournalReadError::Missing(position))?)
         };
 
+        let mut cursor = match self.take_cursor(&segment, position) {
+            Some(cursor) => cursor,
+            None => self.open_cursor(segment, position)?,
+        };
+        let stored = cursor.find_block(position)?;
+        cursor.next_position = Position::new(stored.block.next_number());
+        let segment = Arc::clone(&cursor.segment);
+        self.keep_cursor(cursor);
+        Ok((segment, stored))
+    }
+
+    /// Takes a cursor that stands just before `position`, which a follower left there.
+    fn take_cursor(&self, segment: &Arc<Segment>, position: Position) -> Option<ReadCursor> {
+        let mut cursors = self.cursors.lock();
+        let is_next = |cursor: &ReadCursor| {
+            cursor.next_position == position && Arc::ptr_eq(&cursor.segment, segment)
+        };
+        let index = cursors.iter().position(is_next)?;
+        cursors.remove(index)
+    }
+
+    fn open_cursor(
+        &self,
+        segment: Arc<Segment>,
+        position: Position,
+    ) -> Result<ReadCursor, JournalReadError> {
         let file = segment.open_file(self.disk.as_ref())?;
-        let mut offset = segment.search_offset(&file, self.seed, number)?;
-        let end = segment.end();
-        let read_bytes = usize::try_from(2 * INDEX_STRIDE_BYTES).unwrap_or(usize::MAX);
-        let mut reader = BlockReader::with_read_bytes(file, self.seed, read_bytes);
-        while offset < end {
-            let read = reader.read_block(offset);
-            let BlockRead::Whole(stored) = read.map_err(|error| segment.io_error(error))? else {
-                return Err(segment.corrupt_at(offset, position));
-            };
-            let block = &stored.block;
-            let is_found = block.content == BlockContent::Records
-                && (block.number..block.next_number()).contains(&number);
-            if is_found {
-                return Ok((segment, stored));
-            }
-            offset = stored.end();
+        let offset = segment.search_offset(&file, self.seed, position.get())?;
+        Ok(ReadCursor {
+            reader: BlockReader::new(file, self.seed),
+            segment,
+            offset,
+            next_position: position,
+        })
+    }
+
+    fn keep_cursor(&self, cursor: ReadCursor) {
+        let mut cursors = self.cursors.lock();
+        if cursors.len() == CURSORS_MAX {
+            cursors.pop_front();
         }
-        Err(segment.corrupt_at(end, position))
+        cursors.push_back(cursor);
     }
 
     /// Calls `visit` with each readable block from the first segment that can hold the change group
