@@ -39,7 +39,7 @@ pub enum FormerStoreError {
     Engine {
         /// Path of the folder with sled's files.
         log: PathBuf,
-        /// Error that sled returned.
+        /// Error that sled returned for the operation.
         #[source]
         source: sled::Error,
     },
