@@ -1,5 +1,5 @@
-//! Disk of the operating system with hooks before each write and each sync, at which a test fails or
-//! holds the operation.
+//! Disk of the operating system with hooks before each change, at which a test fails or holds the
+//! operation.
 
 use std::io;
 use std::path::Path;
@@ -18,6 +18,21 @@ pub trait DiskHooks: Send + Sync + 'static {
     fn before_sync(&self) -> io::Result<()> {
         Ok(())
     }
+
+    /// Runs before a file of the journal is created.
+    fn before_create(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Runs before a file is renamed or removed, and before a folder is created or synced.
+    fn before_entry_change(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Returns the number of bytes after which a write fails for lack of room.
+    fn room_bytes(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// [`LocalDisk`] that calls the hooks.
@@ -34,6 +49,7 @@ impl HookedDisk {
 
 impl Disk for HookedDisk {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        self.0.before_entry_change()?;
         LocalDisk.create_folder(folder)
     }
 
@@ -42,6 +58,7 @@ impl Disk for HookedDisk {
     }
 
     fn create(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        self.0.before_create()?;
         Ok(self.hook(LocalDisk.create(path, bytes)?))
     }
 
@@ -50,14 +67,17 @@ impl Disk for HookedDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.before_entry_change()?;
         LocalDisk.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.before_entry_change()?;
         LocalDisk.remove(path)
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.0.before_entry_change()?;
         LocalDisk.sync_folder(folder)
     }
 }
@@ -78,7 +98,13 @@ impl DiskFile for HookedFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.hooks.before_write()?;
-        self.file.write_all_at(bytes, offset)
+        match self.hooks.room_bytes() {
+            Some(room) if room < bytes.len() => {
+                self.file.write_all_at(&bytes[..room], offset)?;
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => self.file.write_all_at(bytes, offset),
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {
