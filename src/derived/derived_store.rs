@@ -15,7 +15,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::error::DerivedStoreError;
-use super::file_inspection::{self, SEGMENT_BYTES};
+use super::file_inspection::{self, LogEnd, SEGMENT_BYTES};
 use super::folder::{self, UNUSABLE_MARK};
 use crate::event::StoreIncarnation;
 use crate::failpoints::{Failpoint, FailureInjector};
@@ -146,10 +146,12 @@ fn open_files(
     let is_new = folder::is_folder_empty(path)?;
     if !is_new {
         let io_error = |source| DerivedStoreError::from_folder(path, source);
-        if let Some(damage) = file_inspection::inspect_files(path).map_err(io_error)? {
+        if let Err(damage) = file_inspection::inspect_files(path).map_err(io_error)? {
             return Ok(Err(damage));
         }
-        file_inspection::remove_snapshots(path).map_err(io_error)?;
+        // Without a snapshot, sled reads the whole log and checks it. With one, it would search for
+        // ever for a page that is damaged.
+        file_inspection::remove_snapshots_past(LogEnd::START, path).map_err(io_error)?;
     }
 
     let open = || contain(|| try_open_files(path, is_new, incarnation, cache_bytes));
