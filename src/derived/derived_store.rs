@@ -15,7 +15,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::error::DerivedStoreError;
-use super::file_inspection::{self, SEGMENT_BYTES};
+use super::file_inspection::{self, LogEnd, SEGMENT_BYTES};
 use super::folder::{self, UNUSABLE_MARK};
 use crate::event::StoreIncarnation;
 use crate::failpoints::{Failpoint, FailureInjector};
@@ -136,16 +136,6 @@ impl DerivedStore {
     }
 }
 
-/// Checks the files and removes snapshots that are ahead of the log. Returns the damage if the files
-/// are unusable.
-fn prepare_files(path: &Path) -> Result<Option<String>, DerivedStoreError> {
-    let prepare = || match file_inspection::inspect_files(path)? {
-        Ok(end) => file_inspection::remove_snapshots_past(end, path).map(|()| None),
-        Err(damage) => Ok(Some(damage)),
-    };
-    prepare().map_err(|source| DerivedStoreError::from_folder(path, source))
-}
-
 /// Checks the files, opens sled and checks the incarnation. Returns the damage if the files are
 /// unusable.
 fn open_files(
@@ -154,8 +144,14 @@ fn open_files(
     cache_bytes: u64,
 ) -> Result<Result<(sled::Db, File), String>, DerivedStoreError> {
     let is_new = folder::is_folder_empty(path)?;
-    if !is_new && let Some(damage) = prepare_files(path)? {
-        return Ok(Err(damage));
+    if !is_new {
+        let io_error = |source| DerivedStoreError::from_folder(path, source);
+        if let Err(damage) = file_inspection::inspect_files(path).map_err(io_error)? {
+            return Ok(Err(damage));
+        }
+        // Without a snapshot, sled reads the whole log and checks it. With one, it would search for
+        // ever for a page that is damaged.
+        file_inspection::remove_snapshots_past(LogEnd::START, path).map_err(io_error)?;
     }
 
     let open = || contain(|| try_open_files(path, is_new, incarnation, cache_bytes));

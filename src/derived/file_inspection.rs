@@ -26,6 +26,11 @@ const HEADER_BYTES: usize = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LogEnd(i64);
 
+impl LogEnd {
+    /// End of a log without a byte, which every snapshot is ahead of.
+    pub(super) const START: Self = Self(-1);
+}
+
 /// Reads the files in `folder`, which is sled's. Returns the upper bound of the LSNs in the log, or
 /// the damage that makes the files unusable.
 ///

@@ -50,7 +50,7 @@ fn overwrite(file: &Path, offset: u64, bytes: &[u8]) {
 #[test]
 fn rows_are_there_again_after_opening_and_only_for_the_owner() {
     let folder = filled_folder();
-    // The first opening of a log with content writes a snapshot, which the second one reads.
+    // The first opening of a log with content writes a snapshot.
     for _ in 0..2 {
         let store = open_test_store(folder.path());
         assert_eq!(stored_rows(&store), [(b"key".to_vec(), b"value".to_vec())]);
@@ -62,7 +62,7 @@ fn rows_are_there_again_after_opening_and_only_for_the_owner() {
 #[test]
 fn damaged_files_lead_to_an_empty_store_that_keeps_new_rows() {
     type Damage = fn(&Path);
-    let damages: [(&str, Damage); 13] = [
+    let damages: [(&str, Damage); 12] = [
         ("no db", |path| {
             fs::remove_file(path.join("db")).expect("there")
         }),
@@ -91,9 +91,6 @@ fn damaged_files_lead_to_an_empty_store_that_keeps_new_rows() {
         }),
         ("garbage in conf", |path| {
             fs::write(path.join("conf"), b"\x07 none \xff\n").expect("writes")
-        }),
-        ("garbage in a snapshot", |path| {
-            fs::write(path.join("snap.0000000000000100"), [0xa5; 64]).expect("writes")
         }),
         ("blob", |path| {
             fs::write(path.join("blobs/1234"), "a blob").expect("writes")
@@ -127,21 +124,33 @@ fn damaged_files_lead_to_an_empty_store_that_keeps_new_rows() {
     }
 }
 
-/// sled would drop the rows of the segment and go on without a word.
+/// With a snapshot, sled had opened such files and never come back from a read.
 #[test]
-fn a_damaged_segment_among_others_leads_to_an_empty_store() {
-    let folder = filled_folder();
-    let store = open_test_store(folder.path());
-    let rows = store.tree("rows").expect("opens");
-    for number in 0..400_u32 {
-        let value = [7; VALUE_MAX_BYTES];
-        rows.insert(number.to_be_bytes(), value).expect("writes");
-    }
-    store.sync().expect("syncs");
-    drop((rows, store));
+fn a_damaged_segment_among_others_never_costs_some_of_the_rows() {
+    let damages = [
+        (2 << 20, vec![0xa5; 20]),
+        (2 << 20, vec![0; 1 << 20]),
+        ((2 << 20) + 5000, vec![0xa5; 4096]),
+        ((2 << 20) + 5000, vec![0; 4096]),
+    ];
+    for (offset, bytes) in damages {
+        let folder = filled_folder();
+        let store = open_test_store(folder.path());
+        let rows = store.tree("rows").expect("opens");
+        for number in 0..400_u32 {
+            let value = [7; VALUE_MAX_BYTES];
+            rows.insert(number.to_be_bytes(), value).expect("writes");
+        }
+        store.sync().expect("syncs");
+        drop((rows, store));
+        // sled writes a snapshot whenever it opens a log with content.
+        drop(open_test_store(folder.path()));
 
-    overwrite(&folder.path().join("derived/db"), 2 << 20, &[0xa5; 20]);
-    assert_eq!(stored_rows(&open_test_store(folder.path())), []);
+        overwrite(&folder.path().join("derived/db"), offset, &bytes);
+        // The damaged bytes may lie in an old copy of a page.
+        let found = stored_rows(&open_test_store(folder.path())).len();
+        assert!(found == 0 || found == 401, "{found} rows, {offset}");
+    }
 }
 
 #[test]
@@ -153,14 +162,12 @@ fn the_derived_store_of_another_data_folder_is_not_used() {
 }
 
 #[test]
-fn a_snapshot_ahead_of_the_log_costs_no_row() {
+fn a_damaged_snapshot_costs_no_row() {
     let folder = filled_folder();
-    drop(open_test_store(folder.path()));
-    let ahead = folder.path().join("derived/snap.00000000ffffffff");
-    fs::write(&ahead, [0; 64]).expect("writes");
+    let damaged = folder.path().join("derived/snap.00000000ffffffff");
+    fs::write(&damaged, [0xa5; 64]).expect("writes");
     let store = open_test_store(folder.path());
     assert_eq!(stored_rows(&store).len(), 1);
-    assert!(!ahead.exists());
 }
 
 #[test]
