@@ -23,6 +23,9 @@ pub enum NodeError {
     /// The store cannot be opened.
     #[error("cannot open the store")]
     Open(#[from] StoreOpenError),
+    /// The store has format 1 and cannot be migrated.
+    #[error("cannot migrate the store to format 2; the former store is whole")]
+    Migration(#[from] super::migration::MigrationError),
     /// The derived store cannot be opened.
     #[error("cannot open the derived store")]
     Derived(#[from] crate::derived::DerivedStoreError),

@@ -10,6 +10,7 @@
 //! ```
 
 mod error;
+mod migration;
 mod node_deps;
 mod store_session;
 
@@ -23,6 +24,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, info};
 
 pub use error::NodeError;
+pub use migration::MigrationError;
 pub use node_deps::NodeDeps;
 pub use store_session::RebuildSummary;
 use store_session::{NodeSetup, StoreSession};

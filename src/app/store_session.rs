@@ -16,10 +16,11 @@ use tokio::time::interval;
 use tracing::{error, warn};
 
 use super::error::NodeError;
+use super::migration::StoreMigration;
 use super::node_deps::NodeDeps;
 use crate::account::AccountRegistry;
 use crate::call_log::{self, CallLog};
-use crate::clock::SystemClock;
+use crate::clock::Clock;
 use crate::config::{Config, SyncPolicy};
 use crate::derived::DerivedStore;
 use crate::edge::{NodeCore, support};
@@ -27,7 +28,7 @@ use crate::enrichment::{self, EnrichmentStage};
 use crate::entity::{self, EntityDeps};
 use crate::event::{Position, fingerprint_key};
 use crate::failpoints::NoFailures;
-use crate::journal::{self, DataFolder, Journal, LocalDisk, SegmentJournal};
+use crate::journal::{self, DataFolder, Disk, Journal, SegmentJournal};
 use crate::panics;
 use crate::projection::{self, Projection};
 use crate::router::{self, IdempotencyWindows, Router};
@@ -338,16 +339,36 @@ struct StoreStages {
 
 fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
     let NodeSetup { config, deps } = setup;
-    let folder = DataFolder::open(&config.store.path)?;
+    let (folder, journal) = open_journal(config, &deps.disk, &deps.clock)?;
     // From here on threads run. An error must end them, or they would keep the store in use.
+    open_stages(setup, &folder, &journal).inspect_err(|_| journal.close())
+}
+
+/// Opens the data folder and its journal; migrates a store of the former format before.
+fn open_journal(
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Arc<DataFolder>, Arc<SegmentJournal>), NodeError> {
+    let folder = DataFolder::open(&config.store.path)?;
+    let migration = StoreMigration {
+        folder: &folder,
+        disk: Arc::clone(disk),
+        clock: clock.as_ref(),
+        cache_bytes: config.store.cache_bytes,
+        segment_bytes: config.store.segment_bytes,
+    };
+    migration.run()?;
+
     let journal = SegmentJournal::open(
         &folder,
-        Arc::clone(&deps.disk),
+        Arc::clone(disk),
         journal_limits(config),
-        Arc::clone(&deps.clock),
+        Arc::clone(clock),
         None,
     )?;
-    open_stages(setup, &folder, &journal).inspect_err(|_| journal.close())
+    migration.remove_former_files();
+    Ok((folder, journal))
 }
 
 /// Opens what is derived from the journal, and the stages that need nothing else.
@@ -438,15 +459,8 @@ fn call_log_limits(config: &Config) -> call_log::CallLogLimits {
 }
 
 pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, NodeError> {
-    let clock = Arc::new(SystemClock::default());
-    let folder = DataFolder::open(&config.store.path)?;
-    let journal = SegmentJournal::open(
-        &folder,
-        Arc::new(LocalDisk),
-        journal_limits(config),
-        Arc::clone(&clock) as _,
-        None,
-    )?;
+    let NodeDeps { clock, disk, .. } = NodeDeps::default();
+    let (folder, journal) = open_journal(config, &disk, &clock)?;
     let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
 
     // `start` reads the whole journal when it finds no projection.

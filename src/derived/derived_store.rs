@@ -24,9 +24,9 @@ use crate::panics;
 
 /// Number of attempts to take sled's lock. When a store has just been closed, threads of sled can
 /// hold its files a moment longer.
-const LOCK_ATTEMPTS: u32 = 100;
+pub(super) const LOCK_ATTEMPTS: u32 = 100;
 /// Pause between two attempts to take the lock.
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 const META_TREE: &str = "meta";
 const INCARNATION_KEY: &[u8] = b"incarnation";

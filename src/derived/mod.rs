@@ -15,12 +15,14 @@ mod derived_tree;
 mod error;
 mod file_inspection;
 mod folder;
+mod format_1;
 #[cfg(test)]
 mod tests;
 
 pub use derived_store::DerivedStore;
 pub use derived_tree::{DerivedBatch, DerivedRow, DerivedRows, DerivedTree, VALUE_MAX_BYTES};
 pub use error::DerivedStoreError;
+pub use format_1::{FormerRow, FormerStore, FormerStoreError, FormerTable};
 
 #[cfg(test)]
 pub(crate) use tests::{open_failing_store, open_test_store};

@@ -127,6 +127,23 @@ fn damaged_files_lead_to_an_empty_store_that_keeps_new_rows() {
     }
 }
 
+/// sled would drop the rows of the segment and go on without a word.
+#[test]
+fn a_damaged_segment_among_others_leads_to_an_empty_store() {
+    let folder = filled_folder();
+    let store = open_test_store(folder.path());
+    let rows = store.tree("rows").expect("opens");
+    for number in 0..400_u32 {
+        let value = [7; VALUE_MAX_BYTES];
+        rows.insert(number.to_be_bytes(), value).expect("writes");
+    }
+    store.sync().expect("syncs");
+    drop((rows, store));
+
+    overwrite(&folder.path().join("derived/db"), 2 << 20, &[0xa5; 20]);
+    assert_eq!(stored_rows(&open_test_store(folder.path())), []);
+}
+
 #[test]
 fn the_derived_store_of_another_data_folder_is_not_used() {
     let (ours, theirs) = (filled_folder(), filled_folder());

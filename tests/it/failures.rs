@@ -534,7 +534,7 @@ fn all_that_wait_at_a_failure_are_answered_also_those_that_wait_for_the_outcome_
 #[test]
 fn several_failures_in_a_row_under_load_lose_and_repeat_nothing() {
     run_async(async {
-        let mut test_env = TestEnv::new(&[]);
+        let mut test_env = TestEnv::new(&[("entity.items_max", "100000")]);
         let disk_failure = DiskFailure::install(&mut test_env);
         let node = test_env.start().await;
         let tickets = ["SUP-1", "SUP-2", "SUP-3"];
@@ -702,7 +702,7 @@ fn a_full_disk_is_reported_and_survived_and_all_acknowledged_events_are_there() 
 }
 
 async fn fill_a_disk() {
-    let mut test_env = TestEnv::new(&[]);
+    let mut test_env = TestEnv::new(&[("store.segment_bytes", "1048576")]);
     let disk = test_env.folder.path().join("disk");
     std::fs::create_dir(&disk).expect("a folder");
     let mounted = Command::new("mount")
