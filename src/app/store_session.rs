@@ -227,7 +227,9 @@ impl StoreSession {
             reason_of(failure.wait_for(Option::is_some).await, "enrichment")
         };
 
+        // The journal comes first: when it fails, the stages that write to it fail too.
         tokio::select! {
+            biased;
             failed = journal.wait_for(Option::is_some) => reason_of(failed, "journal"),
             failed = projection.wait_for(Option::is_some) => reason_of(failed, "projection"),
             failed = call_log.wait_for(Option::is_some) => reason_of(failed, "call log"),

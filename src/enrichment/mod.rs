@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::error;
 
 use crate::config;
+use crate::error_chain::format_error_chain;
 use context::EnrichmentContext;
 pub use context::EnrichmentDeps;
 pub use error::EnrichmentError;
@@ -89,7 +90,7 @@ impl EnrichmentStage {
                         error = &error as &dyn std::error::Error,
                         "enrichment stage stopped"
                     );
-                    failure_sender.send_replace(Some(error.to_string()));
+                    failure_sender.send_replace(Some(format_error_chain(&error)));
                 }
             })?;
 

@@ -61,6 +61,8 @@ pub(super) struct CommitThread {
     /// Frames that are written but not yet synced; empty after each commit unless there is a sync
     /// interval.
     unsynced: Vec<JournalFrame>,
+    /// Submissions of the commit that is being written.
+    unsettled: Vec<QueuedSettlement>,
     synced_at: Duration,
     /// `true` if a later block says that all earlier ones were synced.
     is_closed_off: bool,
@@ -83,14 +85,17 @@ impl CommitThread {
             end,
             sequences: RecentSequences::default(),
             unsynced: Vec::new(),
+            unsettled: Vec::new(),
             synced_at,
             is_closed_off: true,
         }
     }
 
     /// Commits submissions until the queue is closed and empty, or the store fails.
+    ///
+    /// After an error, the submissions that are not settled are dropped with this thread's state.
     pub(super) fn run_until_closed(
-        mut self,
+        &mut self,
         queue: &Receiver<QueuedSubmission>,
     ) -> Result<(), SegmentWriterError> {
         loop {
@@ -140,6 +145,8 @@ impl CommitThread {
             settlements,
             ..
         } = commit;
+        // Kept over an error: submitters notice it only after its reason is published.
+        self.unsettled = settlements;
         let has_changes = !changes.is_empty();
         self.write_commit(entries, changes)?;
 
@@ -155,7 +162,9 @@ impl CommitThread {
             self.sync_blocks()?;
         }
 
-        settlements.into_iter().for_each(QueuedSettlement::settle);
+        mem::take(&mut self.unsettled)
+            .into_iter()
+            .for_each(QueuedSettlement::settle);
         Ok(())
     }
 

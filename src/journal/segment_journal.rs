@@ -75,7 +75,7 @@ impl SegmentJournal {
             durable_end: end_sender,
             synced_mark: Arc::clone(&synced_mark),
         };
-        let commit_thread = CommitThread::new(writer, limits, clock, outputs, log_end);
+        let mut commit_thread = CommitThread::new(writer, limits, clock, outputs, log_end);
         let thread = thread::Builder::new()
             .name("journal".into())
             .spawn(move || {

@@ -51,6 +51,7 @@ use crate::account::AccountRegistry;
 use crate::call_log::CallLog;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::error_chain::format_error_chain;
 use crate::event::{EventId, Position, StoreIncarnation};
 use crate::journal::Journal;
 use crate::projection::ProjectionReader;
@@ -164,7 +165,7 @@ impl SubscriberRuntime {
                         error = &failure as &dyn std::error::Error,
                         "delivery stage stopped"
                     );
-                    failure_sender.send_replace(Some(failure.to_string()));
+                    failure_sender.send_replace(Some(format_error_chain(&failure)));
                 }
                 drop(end_sender);
             });

@@ -435,14 +435,15 @@ impl CrashHistory {
             let plug = self.submit(journal, plug);
             self.disk
                 .wait_until_blocked(|| plug.as_ref().is_none_or(is_over));
-            let rest: Vec<_> = (0..self.draws.below(12))
-                .map_while(|_| {
-                    let content = self.draw_content();
-                    self.submit(journal, content)
-                })
-                .collect();
+            let mut waiting = Vec::from_iter(plug.filter(|plug| !is_over(plug)));
+            let has_failed = waiting.is_empty();
+            let more = self.draws.below(12);
+            for _ in 0..if has_failed { 0 } else { more } {
+                let content = self.draw_content();
+                waiting.extend(self.submit(journal, content));
+            }
             self.disk.release();
-            for waiting in plug.into_iter().chain(rest) {
+            for waiting in waiting {
                 let ended = waiting.recv_timeout(PATIENCE);
                 assert_eq!(
                     ended,
@@ -451,9 +452,22 @@ impl CrashHistory {
                 );
             }
             self.disk.wait_until_idle();
-            self.check_fates(begin);
             self.check_reads(journal);
+            if self.check_fates(begin) {
+                return self.submit_to_failed(journal);
+            }
         }
+    }
+
+    /// Submits a record that is not in the model: it must not appear.
+    fn submit_to_failed(&mut self, journal: &Arc<SegmentJournal>) {
+        let record = self.draw_record(0, None);
+        let submission = JournalSubmission {
+            drafts: vec![record.to_draft()],
+            settle: Box::new(|_| ()),
+        };
+        // It is refused, or dropped if the thread is about to end.
+        let _ = journal.append(submission);
     }
 
     /// Takes the next lost submission, with new sequence numbers. An equal one may be in the
@@ -608,8 +622,9 @@ impl CrashHistory {
         Some(done)
     }
 
-    /// Checks the fates of the submissions from `begin` on, and drops the rejected ones.
-    fn check_fates(&mut self, begin: usize) {
+    /// Checks the fates of the submissions from `begin` on, and removes the rejected ones. Returns
+    /// true if the journal has failed.
+    fn check_fates(&mut self, begin: usize) -> bool {
         let mut numbers = (1, 1);
         let mut has_failed = false;
         for (index, submission) in self.submissions.iter().enumerate() {
@@ -628,6 +643,7 @@ impl CrashHistory {
                         matches!(fate, SubmissionFate::Rejected | SubmissionFate::Dropped),
                         "a gap is {fate:?}"
                     );
+                    has_failed |= fate == SubmissionFate::Dropped;
                     continue;
                 }
             };
@@ -655,6 +671,7 @@ impl CrashHistory {
             "{settled} of {} submissions settled",
             self.submissions.len() - begin
         ));
+        has_failed
     }
 
     /// Reads some positions, below and at the durable end.
