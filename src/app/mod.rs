@@ -27,7 +27,7 @@ pub use error::NodeError;
 pub use migration::MigrationError;
 pub use node_deps::NodeDeps;
 pub use store_session::RebuildSummary;
-use store_session::{NodeSetup, StoreSession};
+use store_session::{DiscardMark, NodeSetup, StoreSession};
 
 use crate::config::Config;
 use crate::edge::{self, CoreGate, Edge};
@@ -69,6 +69,7 @@ impl Node {
         let setup = NodeSetup {
             config: Arc::clone(&config),
             deps,
+            discard_mark: DiscardMark::default(),
         };
         let session = match StoreSession::open(&setup).await {
             Ok(session) => session,

@@ -10,6 +10,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::interval;
@@ -28,7 +29,7 @@ use crate::enrichment::{self, EnrichmentStage};
 use crate::entity::{self, EntityDeps};
 use crate::event::{Position, fingerprint_key};
 use crate::failpoints::NoFailures;
-use crate::journal::{self, DataFolder, Disk, Journal, SegmentJournal};
+use crate::journal::{self, DataFolder, Disk, Journal, LogMark, SegmentJournal};
 use crate::panics;
 use crate::projection::{self, Projection};
 use crate::router::{self, IdempotencyWindows, Router};
@@ -60,6 +61,33 @@ pub struct RebuildSummary {
 pub(super) struct NodeSetup {
     pub(super) config: Arc<Config>,
     pub(super) deps: NodeDeps,
+    pub(super) discard_mark: DiscardMark,
+}
+
+/// Place in the journal behind which the next opening discards everything: a failed opening told
+/// its callers that those records are not there, although the page cache may show them.
+#[derive(Clone, Default)]
+pub(super) struct DiscardMark(Arc<Mutex<Option<LogMark>>>);
+
+impl DiscardMark {
+    /// Opens the journal with `open`, which gets the mark. Once it is open, the mark is obsolete:
+    /// used again, it would discard newer records.
+    fn open_journal<E>(
+        &self,
+        open: impl FnOnce(Option<LogMark>) -> Result<Arc<SegmentJournal>, E>,
+    ) -> Result<Arc<SegmentJournal>, E> {
+        let mut mark = self.0.lock();
+        let journal = open(*mark)?;
+        *mark = None;
+        Ok(journal)
+    }
+
+    /// Takes the mark of a closed journal, if it failed.
+    fn note_failure(&self, journal: &SegmentJournal) {
+        if let Some(mark) = journal.failed_mark() {
+            *self.0.lock() = Some(mark);
+        }
+    }
 }
 
 pub(super) struct StoreSession {
@@ -70,6 +98,7 @@ pub(super) struct StoreSession {
     enrichment: Option<EnrichmentStage>,
     tables: Arc<TableStore>,
     folder: Weak<DataFolder>,
+    discard_mark: DiscardMark,
 }
 
 impl StoreSession {
@@ -88,7 +117,7 @@ impl StoreSession {
             subscriptions,
             call_log,
         } = opened?;
-        let NodeSetup { config, deps } = setup;
+        let NodeSetup { config, deps, .. } = setup;
 
         let entity_deps = EntityDeps {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
@@ -126,7 +155,11 @@ impl StoreSession {
                 // The stages that run already must end, or they would keep the store in use.
                 let folder_in_use = Arc::downgrade(&folder);
                 drop((reads, accounts, subscriptions, folder));
-                let end = move || stop_stages(&router, &tables, &journal, &projection, &call_log);
+                let discard_mark = setup.discard_mark.clone();
+                let end = move || {
+                    stop_stages(&router, &tables, &journal, &projection, &call_log);
+                    discard_mark.note_failure(&journal);
+                };
                 // A panic while stopping adds nothing to the error that is returned.
                 let _ = spawn_blocking(end).await;
                 wait_until(|| folder_in_use.strong_count() == 0).await;
@@ -150,6 +183,7 @@ impl StoreSession {
             enrichment: None,
             tables,
             folder: Arc::downgrade(&folder),
+            discard_mark: setup.discard_mark.clone(),
         };
 
         // Enrichment comes last: it submits events by the router as soon as it starts.
@@ -168,7 +202,7 @@ impl StoreSession {
         &self,
         setup: &NodeSetup,
     ) -> Result<Option<EnrichmentStage>, enrichment::EnrichmentError> {
-        let NodeSetup { config, deps } = setup;
+        let NodeSetup { config, deps, .. } = setup;
         if !config.sources.c2s.is_enrichment_enabled() {
             return Ok(None);
         }
@@ -254,6 +288,7 @@ impl StoreSession {
             enrichment,
             tables,
             folder,
+            discard_mark,
         } = self;
         let failure = journal.watch_failure();
 
@@ -263,6 +298,7 @@ impl StoreSession {
             }
             core.subscribers.stop(calls_timeout);
             stop_stages(&core.router, &tables, &journal, &projection, &call_log);
+            discard_mark.note_failure(&journal);
             (core, tables, journal, projection, call_log)
         };
         let stages = spawn_blocking(end).await.map_err(|_| NodeError::Panicked)?;
@@ -340,10 +376,17 @@ struct StoreStages {
 }
 
 fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
-    let NodeSetup { config, deps } = setup;
-    let (folder, journal) = open_journal(config, &deps.disk, &deps.clock)?;
+    let NodeSetup {
+        config,
+        deps,
+        discard_mark,
+    } = setup;
+    let (folder, journal) = open_journal(config, &deps.disk, &deps.clock, discard_mark)?;
     // From here on threads run. An error must end them, or they would keep the store in use.
-    open_stages(setup, &folder, &journal).inspect_err(|_| journal.close())
+    open_stages(setup, &folder, &journal).inspect_err(|_| {
+        journal.close();
+        discard_mark.note_failure(&journal);
+    })
 }
 
 /// Opens the data folder and its journal; migrates a store of the former format before.
@@ -351,6 +394,7 @@ fn open_journal(
     config: &Config,
     disk: &Arc<dyn Disk>,
     clock: &Arc<dyn Clock>,
+    discard_mark: &DiscardMark,
 ) -> Result<(Arc<DataFolder>, Arc<SegmentJournal>), NodeError> {
     let folder = DataFolder::open(&config.store.path)?;
     let migration = StoreMigration {
@@ -362,13 +406,15 @@ fn open_journal(
     };
     migration.run()?;
 
-    let journal = SegmentJournal::open(
-        &folder,
-        Arc::clone(disk),
-        journal_limits(config),
-        Arc::clone(clock),
-        None,
-    )?;
+    let journal = discard_mark.open_journal(|discard_after| {
+        SegmentJournal::open(
+            &folder,
+            Arc::clone(disk),
+            journal_limits(config),
+            Arc::clone(clock),
+            discard_after,
+        )
+    })?;
     migration.remove_former_files();
     Ok((folder, journal))
 }
@@ -379,7 +425,7 @@ fn open_stages(
     folder: &Arc<DataFolder>,
     journal: &Arc<SegmentJournal>,
 ) -> Result<StoreStages, NodeError> {
-    let NodeSetup { config, deps } = setup;
+    let NodeSetup { config, deps, .. } = setup;
     let failure_injector = Arc::clone(&deps.failure_injector);
     let derived = DerivedStore::open(folder, config.store.cache_bytes, failure_injector)?;
 
@@ -462,7 +508,7 @@ fn call_log_limits(config: &Config) -> call_log::CallLogLimits {
 
 pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, NodeError> {
     let NodeDeps { clock, disk, .. } = NodeDeps::default();
-    let (folder, journal) = open_journal(config, &disk, &clock)?;
+    let (folder, journal) = open_journal(config, &disk, &clock, &DiscardMark::default())?;
     let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
 
     // `start` reads the whole journal when it finds no projection.

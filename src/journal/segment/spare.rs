@@ -100,18 +100,25 @@ impl SpareSegments {
     /// Takes the spare segment, waits for it if need be, and has the next one created.
     ///
     /// # Errors
-    /// The error of its creation; the next call gets a new attempt.
+    /// The error of its creation, which was tried just now.
     pub(super) fn take(&mut self) -> io::Result<SpareSegment> {
-        let spare = self
-            .channels
-            .as_ref()
-            .and_then(|channels| channels.created.recv().ok())
-            .unwrap_or_else(|| Err(io::Error::other("the journal's spare thread ended")));
+        let spare = self.receive().or_else(|_| {
+            // That attempt may be old, and the disk may have room again.
+            self.request();
+            self.receive()
+        });
         if spare.is_ok() {
             self.next_number += 1;
         }
         self.request();
         spare
+    }
+
+    fn receive(&self) -> io::Result<SpareSegment> {
+        self.channels
+            .as_ref()
+            .and_then(|channels| channels.created.recv().ok())
+            .unwrap_or_else(|| Err(io::Error::other("the journal's spare thread ended")))
     }
 
     fn request(&self) {
