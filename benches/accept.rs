@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench accept`. Each round runs both servers, one after the other, as processes of
 //! their own under the same load: keep-alive connections whose client signs every request. The
-//! ratio within a round is the result. The last measurement is the time until one list of 1,000
+//! ratio within a round is the result. `cpu` is the server's processor time for one event, and `disk`
+//! the bytes that one event made the system write. The last measurement is the time until one list of 1,000
 //! events is answered, that is, until all of it is on disk.
 #![expect(
     clippy::print_stdout,
@@ -46,8 +47,17 @@ fn main() -> ExitCode {
 
 fn measure() -> Result<(), BenchError> {
     println!(
-        "{:>24} {:>12} {:>12} {:>7} {:>20} {:>20}",
-        "load", "bare /s", "node /s", "ratio", "bare p50/p99", "node p50/p99"
+        "{:>24} {:>9} {:>9} {:>6} {:>9} {:>9} {:>6} {:>9} {:>19} {:>19}",
+        "load",
+        "bare /s",
+        "node /s",
+        "ratio",
+        "bare cpu",
+        "node cpu",
+        "ratio",
+        "disk",
+        "bare p50/p99",
+        "node p50/p99"
     );
     for (connections, entities) in [
         (1, 1_000),
@@ -75,10 +85,14 @@ fn measure() -> Result<(), BenchError> {
         let (bare, node) = middle;
         let name = format!("c={connections}, {entities} entities");
         println!(
-            "{name:>24} {:>12.0} {:>12.0} {:>7.2} {:>20} {:>20}",
+            "{name:>24} {:>9.0} {:>9.0} {:>6.2} {:>9.1?} {:>9.1?} {:>6.2} {:>7} B {:>19} {:>19}",
             bare.per_second,
             node.per_second,
             ratio(middle),
+            bare.cpu,
+            node.cpu,
+            node.cpu.as_secs_f64() / bare.cpu.as_secs_f64(),
+            node.disk_bytes,
             bare.format_times(),
             node.format_times()
         );
@@ -96,10 +110,15 @@ fn ratio((bare, node): &(LatencySummary, LatencySummary)) -> f64 {
 }
 
 fn measure_events(server: &BenchServer, load: BenchLoad) -> Result<LatencySummary, BenchError> {
-    Ok(LatencySummary::new(
-        drive_load(server.port, load)?,
-        load.time,
-    ))
+    let before = server.usage()?;
+    let mut summary = LatencySummary::new(drive_load(server.port, load)?, load.time);
+    let after = server.usage()?;
+
+    // The warm-up used its share.
+    let events = summary.per_second * (load.warm_up + load.time).as_secs_f64();
+    summary.cpu = (after.cpu - before.cpu).div_f64(events);
+    summary.disk_bytes = ((after.disk_bytes - before.disk_bytes) as f64 / events) as u64;
+    Ok(summary)
 }
 
 /// Sends one list of events after the other on one connection.

@@ -161,6 +161,39 @@ impl BenchServer {
     }
 }
 
+/// What a process has used so far.
+#[derive(Clone, Copy)]
+pub(crate) struct ProcessUsage {
+    /// Time on a processor, over all threads.
+    pub(crate) cpu: Duration,
+    /// Bytes that it made the system write to the disk, in whole pages.
+    pub(crate) disk_bytes: u64,
+}
+
+impl BenchServer {
+    /// Returns what the process has used so far (Linux).
+    pub(crate) fn usage(&self) -> Result<ProcessUsage, BenchError> {
+        /// Ticks a second in `/proc`, the same on all Linux systems in use.
+        const TICKS: u64 = 100;
+        let folder = format!("/proc/{}", self.child.id());
+        let stat = std::fs::read_to_string(format!("{folder}/stat"))?;
+        // The fields after the name, which may contain spaces; the first one is the third of all.
+        let fields = stat.rsplit(") ").next().ok_or("no fields")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+
+        let io = std::fs::read_to_string(format!("{folder}/io"))?;
+        let written = io
+            .lines()
+            .find_map(|line| line.strip_prefix("write_bytes: "))
+            .ok_or("no write_bytes")?;
+        Ok(ProcessUsage {
+            cpu: Duration::from_millis(ticks * 1000 / TICKS),
+            disk_bytes: written.parse()?,
+        })
+    }
+}
+
 impl Drop for BenchServer {
     fn drop(&mut self) {
         // Ignored: the process may have ended by itself.
@@ -171,6 +204,10 @@ impl Drop for BenchServer {
 
 /// Result of one round.
 pub(crate) struct LatencySummary {
+    /// Processor time of the server for one event.
+    pub(crate) cpu: Duration,
+    /// Bytes written to the disk for one event.
+    pub(crate) disk_bytes: u64,
     /// Requests or events a second.
     pub(crate) per_second: f64,
     pub(crate) p50: Duration,
@@ -188,6 +225,8 @@ impl LatencySummary {
                 .unwrap_or_default()
         };
         Self {
+            cpu: Duration::ZERO,
+            disk_bytes: 0,
             per_second: latencies.len() as f64 / time.as_secs_f64(),
             p50: at(0.5),
             p99: at(0.99),

@@ -27,7 +27,7 @@ pub enum ImportError {
     Write {
         /// Folder of the new journal.
         folder: PathBuf,
-        /// Error of the write.
+        /// Error of the operating system.
         #[source]
         source: std::io::Error,
     },

@@ -75,7 +75,7 @@ pub enum StoreOpenError {
         file.display()
     )]
     BrokenHeader {
-        /// Path of the segment.
+        /// Path of the segment's file.
         file: PathBuf,
     },
     /// Acknowledged content of a segment is damaged.
@@ -84,7 +84,7 @@ pub enum StoreOpenError {
         file.display()
     )]
     Broken {
-        /// Path of the segment.
+        /// Path of the segment's file.
         file: PathBuf,
         /// Offset of the first damaged block.
         offset: u64,

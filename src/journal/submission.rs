@@ -68,7 +68,7 @@ pub struct TableSubmission {
 /// Place in the files of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogMark {
-    /// Number of the segment.
+    /// Number of the segment, from 1.
     pub segment: u64,
     /// Offset in the segment, in bytes.
     pub offset: u64,
@@ -80,7 +80,7 @@ pub enum JournalReadError {
     /// A file of the journal could not be read.
     #[error("cannot read {}", file.display())]
     Io {
-        /// Path of the file.
+        /// Path of the journal's file.
         file: PathBuf,
         /// Error of the operating system.
         #[source]

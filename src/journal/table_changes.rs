@@ -22,14 +22,14 @@ const NO_TABLE: u8 = 0;
 pub enum TableChange {
     /// Sets the value of a key, in place of any earlier one.
     Put {
-        /// Key of the row.
+        /// Key of the changed row.
         key: Vec<u8>,
         /// New value of the row, of any length.
         value: Vec<u8>,
     },
     /// Removes a key and its value, if they are there.
     Remove {
-        /// Key of the row.
+        /// Key of the changed row.
         key: Vec<u8>,
     },
     /// Removes all keys that begin with a prefix.

@@ -45,12 +45,12 @@ mod flag {
     pub(super) const ALL: u8 = 7;
 }
 
-/// Content of a block.
+/// Kind of content in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) enum BlockContent {
-    /// Frame of records.
+    /// Frame of records of one commit.
     Records,
-    /// Group of table changes.
+    /// Group of changes to one table.
     Changes,
 }
 

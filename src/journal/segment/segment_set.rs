@@ -20,7 +20,7 @@ const INDEX_STRIDE_BYTES: u64 = 64 * 1024;
 /// Each has a buffer.
 const CURSORS_MAX: usize = 16;
 
-/// One segment file.
+/// One segment file and its readable part.
 pub(in crate::journal) struct Segment {
     header: SegmentHeader,
     path: PathBuf,
