@@ -5,7 +5,7 @@
 //!            UNUSABLE while the folder's content waits to be removed
 //! ```
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +27,10 @@ use crate::panics;
 pub(super) const LOCK_ATTEMPTS: u32 = 100;
 /// Pause between two attempts to take the lock.
 pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Largest log that is read and checked as a whole at each start: that takes a fraction of a
+/// second.
+const CHECKED_LOG_BYTES: u64 = 64 * 1024 * 1024;
 
 const META_TREE: &str = "meta";
 const INCARNATION_KEY: &[u8] = b"incarnation";
@@ -146,12 +150,19 @@ fn open_files(
     let is_new = folder::is_folder_empty(path)?;
     if !is_new {
         let io_error = |source| DerivedStoreError::from_folder(path, source);
-        if let Err(damage) = file_inspection::inspect_files(path).map_err(io_error)? {
-            return Ok(Err(damage));
-        }
+        let end = match file_inspection::inspect_files(path).map_err(io_error)? {
+            Ok(end) => end,
+            Err(damage) => return Ok(Err(damage)),
+        };
         // Without a snapshot, sled reads the whole log and checks it. With one, it would search for
-        // ever for a page that is damaged.
-        file_inspection::remove_snapshots_past(LogEnd::START, path).map_err(io_error)?;
+        // ever for a page that is damaged. A large log is not read at each start all the same.
+        let log_bytes = fs::metadata(path.join("db")).map_err(io_error)?.len();
+        let trusted = if log_bytes > CHECKED_LOG_BYTES {
+            end
+        } else {
+            LogEnd::START
+        };
+        file_inspection::remove_snapshots_past(trusted, path).map_err(io_error)?;
     }
 
     let open = || contain(|| try_open_files(path, is_new, incarnation, cache_bytes));
