@@ -567,7 +567,7 @@ fn after_two_failed_syncs_the_account_is_not_there_and_can_be_created() {
         // The account is in the file by then, but nothing proves that it is on the disk.
         until_readyz_is(&node, 200).await;
         assert_eq!(show(&node, "").await.body["total"], 0);
-        assert_eq!(create(&node, &full()).await.status, 201);
+        assert_eq!(create(&node, &full()).await.status, 200);
         node.stop().await;
 
         let node = test_env.start().await;
