@@ -118,16 +118,6 @@ impl StoreMigration<'_> {
         self.use_new_journal()
     }
 
-    /// Removes what is left of the former store. Meant to be called when the journal is open.
-    pub(super) fn remove_former_files(&self) {
-        if let Err(error) = FormerStore::remove_files(self.folder.path()) {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "files of the former store not removed"
-            );
-        }
-    }
-
     fn build_journal(&self) -> Result<(), MigrationError> {
         let journal = self.folder.journal_path();
         if exists(&journal)? {
@@ -183,6 +173,9 @@ impl StoreMigration<'_> {
         if exists(&journal)? || !exists(&new_journal)? {
             return Ok(());
         }
+        // From now on the former files are known to be copied. A log that an operator puts here
+        // later is none of them, and stays.
+        FormerStore::set_files_aside(self.folder.path())?;
         self.disk
             .rename(&new_journal, &journal)
             .map_err(|source| MigrationError::Io {
@@ -206,6 +199,17 @@ impl StoreMigration<'_> {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+}
+
+/// Removes the files of a migrated store from `folder`. Meant to be called when the new store is in
+/// use.
+pub(super) fn remove_former_files(folder: &DataFolder) {
+    if let Err(error) = FormerStore::remove_files(folder.path()) {
+        warn!(
+            error = &error as &dyn std::error::Error,
+            "files of the former store not removed"
+        );
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::interval;
 use tracing::{error, warn};
 
 use super::error::NodeError;
-use super::migration::StoreMigration;
+use super::migration::{self, StoreMigration};
 use super::node_deps::NodeDeps;
 use crate::account::AccountRegistry;
 use crate::call_log::{self, CallLog};
@@ -383,10 +383,13 @@ fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
     } = setup;
     let (folder, journal) = open_journal(config, &deps.disk, &deps.clock, discard_mark)?;
     // From here on threads run. An error must end them, or they would keep the store in use.
-    open_stages(setup, &folder, &journal).inspect_err(|_| {
+    let stages = open_stages(setup, &folder, &journal).inspect_err(|_| {
         journal.close();
         discard_mark.note_failure(&journal);
-    })
+    })?;
+    // Not before everything was read from the new store.
+    migration::remove_former_files(&folder);
+    Ok(stages)
 }
 
 /// Opens the data folder and its journal; migrates a store of the former format before.
@@ -415,7 +418,6 @@ fn open_journal(
             discard_after,
         )
     })?;
-    migration.remove_former_files();
     Ok((folder, journal))
 }
 

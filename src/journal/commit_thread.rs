@@ -100,7 +100,7 @@ impl CommitThread {
     ) -> Result<(), SegmentWriterError> {
         loop {
             let first = match self.limits.sync_interval {
-                Some(interval) if self.writer.has_unsynced() => {
+                Some(interval) if self.writer.has_unsynced() || !self.unsynced.is_empty() => {
                     match queue.recv_timeout(self.time_until_sync(interval)) {
                         Ok(submission) => submission,
                         Err(RecvTimeoutError::Timeout) => {

@@ -10,7 +10,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -180,7 +180,14 @@ impl FormatFile {
             path: temporary.clone(),
             source,
         };
-        let mut file = File::create(&temporary).map_err(io)?;
+        // The checksum seed is for the owner only: who knows it could forge blocks in a payload.
+        let mut file = File::options()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(io)?;
         write!(
             file,
             "hookyard-store-format = {}\nincarnation = {:08x}\nchecksum-seed = {:08x}\n",
@@ -190,21 +197,34 @@ impl FormatFile {
         )
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&temporary, folder.join("FORMAT")))
-        .and_then(|()| File::open(folder)?.sync_all())
+        .and_then(|()| sync_folder(folder))
         .map_err(io)
     }
 }
 
 fn create_private_folder(path: &Path) -> Result<(), StoreOpenError> {
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let created: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+
     // Only the owner may read the folder: events contain messages of customers.
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| StoreOpenError::Io {
-            path: path.to_owned(),
-            source,
-        })
+    let create = || {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        // A power failure must not take the folder away after events were acknowledged.
+        created
+            .iter()
+            .try_for_each(|folder| sync_folder(folder.parent().unwrap_or(folder)))
+    };
+    create().map_err(|source| StoreOpenError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Syncs the entries of `folder`; the empty path is the working directory.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    let is_empty = folder.as_os_str().is_empty();
+    let folder = if is_empty { Path::new(".") } else { folder };
+    File::open(folder)?.sync_all()
 }
 
 fn lock_folder(path: &Path) -> Result<File, StoreOpenError> {
@@ -217,6 +237,7 @@ fn lock_folder(path: &Path) -> Result<File, StoreOpenError> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&file)
         .map_err(io)?;
 

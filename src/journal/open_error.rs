@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Error that prevents a store from being opened. Nothing of the journal was changed.
+/// Error that prevents a store from being opened. No acknowledged record was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreOpenError {
     /// A file or folder could not be read, created or written.

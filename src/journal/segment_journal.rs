@@ -79,6 +79,8 @@ impl SegmentJournal {
         let thread = thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
+                // The folder must not be free for others while this thread writes to it.
+                let _folder_in_use = folder_in_use;
                 if let Err(error) = commit_thread.run_until_closed(&receiver) {
                     error!(
                         error = &error as &dyn std::error::Error,
@@ -182,6 +184,10 @@ impl Journal for SegmentJournal {
     }
 
     fn append_changes(&self, submission: TableSubmission) -> Result<(), JournalClosed> {
+        if submission.changes.encoded_bytes() > TableChanges::MAX_BYTES {
+            error!("group of table changes too large; submission rejected");
+            return Err(JournalClosed);
+        }
         // Without the lock: a full queue must not keep `close` from closing it.
         self.sender()?
             .send(QueuedSubmission::Changes(submission))

@@ -49,6 +49,10 @@ pub struct TableChanges {
 }
 
 impl TableChanges {
+    /// Largest group that can be appended, in bytes. It is far above what a checkpoint of all
+    /// deliveries takes.
+    pub const MAX_BYTES: usize = 256 * 1024 * 1024;
+
     /// Group without changes, which proves only that the journal can be written.
     pub(super) const fn empty() -> Self {
         Self {

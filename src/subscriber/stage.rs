@@ -34,6 +34,10 @@ use crate::event::{Position, Timestamp};
 use crate::journal::Journal;
 use crate::projection::ProjectionReader;
 
+/// Shortest time between two stores of the counters. Each is an entry of the journal, and a crash
+/// costs no more than the counts of this time.
+const COUNTERS_INTERVAL: Duration = Duration::from_secs(30);
+
 /// Outcome of an attempt, with its entry for the call log if it was an HTTP call.
 pub(super) type LoggedOutcome = (AttemptOutcome, Option<Box<AttemptLogEntry>>);
 
@@ -103,6 +107,8 @@ pub(super) struct DeliveryStage {
     counters: RefCell<HashMap<SubscriberId, SubscriberCounters>>,
     /// Subscribers whose counters the checkpoint buffer does not yet have.
     changed_counters: RefCell<Vec<SubscriberId>>,
+    /// Monotonic time at which the checkpoint buffer got counters.
+    counters_stored_at: Cell<Duration>,
     tasks: RefCell<Vec<DispatcherTask>>,
     failure: RefCell<Option<DeliveryStageError>>,
     task_added: Notify,
@@ -124,6 +130,7 @@ impl DeliveryStage {
             dormant: RefCell::default(),
             counters: RefCell::default(),
             changed_counters: RefCell::default(),
+            counters_stored_at: Cell::default(),
             tasks: RefCell::default(),
             failure: RefCell::default(),
             task_added: Notify::new(),
@@ -222,8 +229,16 @@ impl DeliveryStage {
             .retain(|changed| changed != id);
     }
 
-    /// Puts changed counters into the checkpoint buffer.
+    /// Puts changed counters into the checkpoint buffer, at most every [`COUNTERS_INTERVAL`] unless
+    /// the stage is stopping.
     pub(super) fn store_counters(&self) {
+        let now = self.now();
+        let is_due = now >= self.counters_stored_at.get() + COUNTERS_INTERVAL;
+        if !is_due && !self.is_stopping() {
+            return;
+        }
+        self.counters_stored_at.set(now);
+
         let mut changed = self.changed_counters.take();
         changed.sort_unstable();
         changed.dedup();

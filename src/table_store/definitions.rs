@@ -18,6 +18,9 @@ use crate::journal::TableChange;
 /// key, so that a key can be set at any time.
 pub const DEFINITION_MAX_BYTES: usize = VALUE_MAX_BYTES - OVERHEAD_BYTES;
 
+/// Values that are encrypted together when a key is set later.
+const SEALED_GROUP: usize = 1_000;
+
 /// Key and plain value of one definition.
 type DefinitionRow = (String, Zeroizing<Vec<u8>>);
 
@@ -101,8 +104,9 @@ impl DefinitionTree {
                 changes.push(self.sealed_put(&key, &value));
             }
         }
-        if !changes.is_empty() {
-            self.table.write(changes)?;
+        // In groups of bounded size: each value is sealed or not by itself.
+        for group in changes.chunks(SEALED_GROUP) {
+            self.table.write(group.to_vec())?;
         }
         Ok(())
     }

@@ -17,6 +17,8 @@ use crate::journal::JournalFrame;
 
 const LOG: &str = "log";
 const SET_ASIDE: &str = "set-aside";
+/// Name of the folder [`LOG`] once its content is in the new journal.
+const MIGRATED: &str = "log.migrated";
 const SNAPSHOT_PREFIX: &str = "snap.";
 
 /// Tree of a store of format 1 with rows that are not derived from its journal.
@@ -70,12 +72,27 @@ impl FormerStore {
         Ok(Some(store))
     }
 
-    /// Removes the files of the store in the data folder `path`.
+    /// Sets the files of the store in the data folder `path` aside, so that
+    /// [`FormerStore::remove_files`] removes them.
+    ///
+    /// # Errors
+    /// The error of the operating system.
+    pub fn set_files_aside(path: &Path) -> Result<(), FormerStoreError> {
+        let log = path.join(LOG);
+        match fs::rename(&log, path.join(MIGRATED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(FormerStoreError::from_io(&log, error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Removes the files of a migrated store in the data folder `path`.
     ///
     /// # Errors
     /// The error of the operating system; another attempt may follow.
     pub fn remove_files(path: &Path) -> Result<(), FormerStoreError> {
-        for name in [LOG, SET_ASIDE] {
+        for name in [MIGRATED, SET_ASIDE] {
             let folder = path.join(name);
             match fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

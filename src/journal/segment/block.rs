@@ -28,9 +28,9 @@ const ALIGNMENT: usize = 8;
 /// Header bytes that the checksum covers.
 const CHECKED_BYTES: usize = 28;
 
-/// Largest body, stored or decompressed: a guard against corrupt sizes. A record holds at most a
-/// request body and the decision on it, so real bodies are far smaller.
-const BODY_MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Largest body, stored or decompressed: a guard against corrupt sizes. Frames and groups of changes
+/// are bounded far below it: see [`TableChanges::MAX_BYTES`](crate::journal::TableChanges).
+const BODY_MAX_BYTES: usize = 1024 * 1024 * 1024;
 
 /// Bytes that a reader of consecutive blocks reads at once.
 const READ_BYTES: usize = 128 * 1024;
@@ -128,7 +128,8 @@ impl Block {
     /// Returns the body as it was before compression; `None` if it is malformed.
     pub(in crate::journal) fn body(&self) -> Option<Bytes> {
         if !self.is_compressed {
-            return Some(self.body.clone());
+            // A copy, or one small record would keep the reader's whole buffer in memory.
+            return Some(Bytes::copy_from_slice(&self.body));
         }
         let size = u32::from_le_bytes(*self.body.first_chunk()?);
         if usize::try_from(size).ok()? > BODY_MAX_BYTES {

@@ -6,6 +6,8 @@
 //! | generation u32 | CRC-32C u32 | zeros up to 64 bytes
 //! ```
 //!
+//! The CRC-32C continues the store's checksum seed, so that no file of another store passes.
+//!
 //! Integers are big-endian. "End" is the length of the previous segment's valid content: what comes
 //! after it in that file was never acknowledged. The generation counts how often the segment was
 //! rewritten; a rewritten one ends at the end of its file, and the next header names the end and
@@ -56,7 +58,7 @@ pub(in crate::journal) enum HeaderContent {
 
 impl SegmentHeader {
     /// Encodes the header in the layout of this module.
-    pub(in crate::journal) fn encode(&self) -> Vec<u8> {
+    pub(in crate::journal) fn encode(&self, seed: u32) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES as usize);
         bytes.put_slice(MAGIC);
         bytes.put_u32(FORMAT);
@@ -68,25 +70,26 @@ impl SegmentHeader {
         bytes.put_u32(self.previous_checksum);
         bytes.put_u32(self.generation);
         debug_assert_eq!(bytes.len(), CHECKED_BYTES);
-        bytes.put_u32(crc32c::crc32c(&bytes));
+        bytes.put_u32(crc32c::crc32c_append(seed, &bytes));
         bytes.resize(HEADER_BYTES as usize, 0);
         bytes
     }
 
     /// Returns the header's checksum, which the first block of the segment continues.
-    pub(in crate::journal) fn checksum(&self) -> u32 {
-        crc32c::crc32c(&self.encode()[..CHECKED_BYTES])
+    pub(in crate::journal) fn checksum(&self, seed: u32) -> u32 {
+        crc32c::crc32c_append(seed, &self.encode(seed)[..CHECKED_BYTES])
     }
 
     /// Decodes the first [`HEADER_BYTES`] bytes of a file.
-    pub(in crate::journal) fn decode(bytes: &[u8]) -> HeaderContent {
+    pub(in crate::journal) fn decode(bytes: &[u8], seed: u32) -> HeaderContent {
         if bytes.iter().all(|byte| *byte == 0) {
             return HeaderContent::Blank;
         }
         let Some((checked, mut checksum)) = bytes.split_at_checked(CHECKED_BYTES) else {
             return HeaderContent::Broken;
         };
-        if checksum.try_get_u32() != Ok(crc32c::crc32c(checked)) || !checked.starts_with(MAGIC) {
+        let expected = crc32c::crc32c_append(seed, checked);
+        if checksum.try_get_u32() != Ok(expected) || !checked.starts_with(MAGIC) {
             return HeaderContent::Broken;
         }
 
@@ -124,31 +127,35 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_header_never_change() {
-        let bytes = sample().encode();
+        let bytes = sample().encode(8);
         assert_eq!(
             hex::encode(&bytes),
             "484f4f4b59534547000000023f9a2c4100000000000000020000000000000003000000000000000400000000\
              000000050000000600000007a5b3477c00000000"
         );
         assert_eq!(
-            SegmentHeader::decode(&bytes),
+            SegmentHeader::decode(&bytes, 8),
             HeaderContent::Header(sample())
         );
     }
 
     #[test]
     fn a_changed_header_is_broken_and_an_empty_one_is_blank() {
-        let bytes = sample().encode();
+        let bytes = sample().encode(8);
         for at in 0..=CHECKED_BYTES {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
             assert_eq!(
-                SegmentHeader::decode(&changed),
+                SegmentHeader::decode(&changed, 8),
                 HeaderContent::Broken,
                 "byte {at}"
             );
         }
-        assert_eq!(SegmentHeader::decode(&bytes[..20]), HeaderContent::Broken);
-        assert_eq!(SegmentHeader::decode(&[0; 64]), HeaderContent::Blank);
+        assert_eq!(SegmentHeader::decode(&bytes, 9), HeaderContent::Broken);
+        assert_eq!(
+            SegmentHeader::decode(&bytes[..20], 8),
+            HeaderContent::Broken
+        );
+        assert_eq!(SegmentHeader::decode(&[0; 64], 8), HeaderContent::Blank);
     }
 }

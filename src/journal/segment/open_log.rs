@@ -97,11 +97,21 @@ impl LogFolder {
         segment_bytes: u64,
         discard_after: Option<LogMark>,
     ) -> Result<OpenedLog, StoreOpenError> {
-        let mut headers = self.read_headers(discard_after)?;
+        let (mut headers, unused) = self.read_headers(discard_after)?;
         let last = headers.pop().ok_or_else(|| StoreOpenError::NoJournal {
             folder: self.folder.clone(),
         })?;
         let tail = self.repair_tail(&last, discard_after)?;
+
+        // Nothing is removed before all checks have passed. The newest file goes first, or a crash
+        // could leave a gap.
+        for number in unused.into_iter().rev() {
+            let path = segment_path(&self.folder, number);
+            self.disk
+                .remove(&path)
+                .and_then(|()| self.disk.sync_folder(&self.folder))
+                .map_err(|source| self.io_error(&path, source))?;
+        }
 
         // Each earlier segment ends where the next one says.
         let mut segments: Vec<Arc<Segment>> = Vec::new();
@@ -174,7 +184,7 @@ impl LogFolder {
             header.number,
             segment_bytes,
         )
-        .and_then(|spare| use_segment(&spare, header))
+        .and_then(|spare| use_segment(&spare, header, self.seed))
         .map_err(io)?;
         match self.folder.parent() {
             Some(data_folder) => self.disk.sync_folder(data_folder).map_err(io),
@@ -183,10 +193,15 @@ impl LogFolder {
     }
 
     fn segment_numbers(&self) -> Result<Vec<u64>, StoreOpenError> {
-        let names = self
-            .disk
-            .list(&self.folder)
-            .map_err(|source| self.io_error(&self.folder, source))?;
+        let names = self.disk.list(&self.folder).map_err(|source| {
+            if source.kind() == io::ErrorKind::NotFound {
+                StoreOpenError::NoJournal {
+                    folder: self.folder.clone(),
+                }
+            } else {
+                self.io_error(&self.folder, source)
+            }
+        })?;
         let mut numbers: Vec<u64> = names
             .iter()
             .filter_map(|name| segment_number(name))
@@ -195,11 +210,11 @@ impl LogFolder {
         Ok(numbers)
     }
 
-    /// Returns the headers of all segments in use, in order, and removes the files that are not.
+    /// Returns the headers of all segments in use, in order, and the numbers of the other files.
     fn read_headers(
         &self,
         discard_after: Option<LogMark>,
-    ) -> Result<Vec<SegmentHeader>, StoreOpenError> {
+    ) -> Result<(Vec<SegmentHeader>, Vec<u64>), StoreOpenError> {
         let is_discarded = |number| discard_after.is_some_and(|mark| number > mark.segment);
         let mut headers: Vec<SegmentHeader> = Vec::new();
         let mut unused = Vec::new();
@@ -229,12 +244,7 @@ impl LogFolder {
             expected += 1;
         }
 
-        for number in unused {
-            let path = segment_path(&self.folder, number);
-            let removed = self.disk.remove(&path);
-            removed.map_err(|source| self.io_error(&path, source))?;
-        }
-        Ok(headers)
+        Ok((headers, unused))
     }
 
     /// Reads the header of segment `number`; `None` if the segment was never in use.
@@ -247,7 +257,7 @@ impl LogFolder {
             .map_err(|source| self.io_error(&path, source))?;
         bytes.truncate(count);
 
-        match SegmentHeader::decode(&bytes) {
+        match SegmentHeader::decode(&bytes, self.seed) {
             HeaderContent::Header(header) if header.incarnation != self.incarnation => {
                 Err(StoreOpenError::Foreign(path))
             }
@@ -327,7 +337,7 @@ impl LogFolder {
     ) -> io::Result<TailScan> {
         let mut at = LogTail {
             offset: HEADER_BYTES,
-            chain: header.checksum(),
+            chain: header.checksum(self.seed),
             position: header.first_position,
             change: header.first_change,
         };

@@ -89,14 +89,17 @@ impl Segment {
         seed: u32,
         position: u64,
     ) -> Result<u64, JournalReadError> {
+        if position == self.header.first_position.get() {
+            return Ok(HEADER_BYTES);
+        }
         let mut index = self.index.lock();
         let index = index.get_or_insert_with(SparseIndex::default);
         let end = self.end();
 
-        // Blocks that were written since the last search are indexed now.
-        if index.scanned_end < end {
+        // The index grows with the searches, up to the block that is searched for.
+        if index.scanned_position <= position && index.scanned_end < end {
             let mut reader = BlockReader::new(Arc::clone(file), seed);
-            while index.scanned_end < end {
+            while index.scanned_position <= position && index.scanned_end < end {
                 let offset = index.scanned_end;
                 match reader
                     .read_block(offset)
@@ -116,6 +119,8 @@ impl Segment {
 struct SparseIndex {
     entries: Vec<(u64, u64)>,
     scanned_end: u64,
+    /// Position after the last record before `scanned_end`.
+    scanned_position: u64,
 }
 
 impl Default for SparseIndex {
@@ -123,6 +128,7 @@ impl Default for SparseIndex {
         Self {
             entries: Vec::new(),
             scanned_end: HEADER_BYTES,
+            scanned_position: 0,
         }
     }
 }
@@ -135,6 +141,9 @@ impl SparseIndex {
             .is_none_or(|(_, offset)| stored.offset >= offset + INDEX_STRIDE_BYTES);
         if is_due && stored.block.content == BlockContent::Records {
             self.entries.push((stored.block.number, stored.offset));
+        }
+        if stored.block.content == BlockContent::Records {
+            self.scanned_position = stored.block.next_number();
         }
         self.scanned_end = stored.end();
     }
@@ -305,7 +314,7 @@ impl Segment {
     ) -> Result<(), JournalReadError> {
         let mut reader = BlockReader::new(self.open_file(disk)?, seed);
         let mut next_position = self.header.first_position;
-        let (mut offset, mut chain) = (HEADER_BYTES, self.header.checksum());
+        let (mut offset, mut chain) = (HEADER_BYTES, self.header.checksum(seed));
         let end = self.end();
         while offset < end {
             let read = reader.read_block(offset);

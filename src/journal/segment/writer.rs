@@ -159,7 +159,8 @@ impl SegmentWriter {
 
     /// Writes `blocks` behind the written ones, with one write.
     fn write_blocks(&mut self, blocks: &[Block]) -> io::Result<()> {
-        let mut bytes = Vec::new();
+        let size = blocks.iter().map(Block::stored_bytes).sum();
+        let mut bytes = Vec::with_capacity(size);
         let mut tail = self.written;
         let seed = self.segments.seed();
         for block in blocks {
@@ -212,13 +213,14 @@ impl SegmentWriter {
         };
         // The header is synced before any block is written behind it: whoever finds blocks can rely
         // on the header, and on where it says that the earlier segment ends.
-        let segment = use_segment(&spare, header).map_err(SegmentWriterError::Write)?;
+        let seed = self.segments.seed();
+        let segment = use_segment(&spare, header, seed).map_err(SegmentWriterError::Write)?;
 
         self.segments.push(Arc::clone(&segment));
         self.segment = segment;
         self.file = spare.file;
         self.synced.offset = HEADER_BYTES;
-        self.synced.chain = header.checksum();
+        self.synced.chain = header.checksum(seed);
         self.written = self.synced;
         Ok(())
     }
@@ -228,8 +230,12 @@ impl SegmentWriter {
 ///
 /// # Errors
 /// The error of the operating system.
-pub(super) fn use_segment(spare: &SpareSegment, header: SegmentHeader) -> io::Result<Arc<Segment>> {
-    spare.file.write_all_at(&header.encode(), 0)?;
+pub(super) fn use_segment(
+    spare: &SpareSegment,
+    header: SegmentHeader,
+    seed: u32,
+) -> io::Result<Arc<Segment>> {
+    spare.file.write_all_at(&header.encode(seed), 0)?;
     spare.file.sync_data()?;
     let path = spare.path.clone();
     Ok(Arc::new(Segment::new(header, path, HEADER_BYTES)))
