@@ -75,12 +75,15 @@ impl SegmentJournal {
             durable_end: end_sender,
             synced_mark: Arc::clone(&synced_mark),
         };
-        let mut commit_thread = CommitThread::new(writer, limits, clock, outputs, log_end);
+        let commit_thread = CommitThread::new(writer, limits, clock, outputs, log_end);
+        let folder_in_use = Arc::clone(data);
         let thread = thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
-                // The folder must not be free for others while this thread writes to it.
+                // The folder must not be free for others while this thread writes to it: locals are
+                // dropped in reverse order.
                 let _folder_in_use = folder_in_use;
+                let mut commit_thread = commit_thread;
                 if let Err(error) = commit_thread.run_until_closed(&receiver) {
                     error!(
                         error = &error as &dyn std::error::Error,

@@ -5,7 +5,7 @@
 //! dispatcher and for all actors.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ pub(super) struct DeliveryStage {
     pub(super) dormant: RefCell<HashMap<SubscriberId, DormantState>>,
     counters: RefCell<HashMap<SubscriberId, SubscriberCounters>>,
     /// Subscribers whose counters the checkpoint buffer does not yet have.
-    changed_counters: RefCell<Vec<SubscriberId>>,
+    changed_counters: RefCell<HashSet<SubscriberId>>,
     /// Monotonic time at which the checkpoint buffer got counters.
     counters_stored_at: Cell<Duration>,
     tasks: RefCell<Vec<DispatcherTask>>,
@@ -205,10 +205,9 @@ impl DeliveryStage {
     ) {
         update(self.counters.borrow_mut().entry(id.clone()).or_default());
 
-        // Consecutive updates are mostly of one subscriber; the rest is deduplicated later.
         let mut changed = self.changed_counters.borrow_mut();
-        if changed.last() != Some(id) {
-            changed.push(id.clone());
+        if !changed.contains(id) {
+            changed.insert(id.clone());
         }
     }
 
@@ -224,9 +223,7 @@ impl DeliveryStage {
     /// Drops the counters of a deleted subscriber, or the next checkpoint would write them again.
     pub(super) fn forget_counters(&self, id: &SubscriberId) {
         self.counters.borrow_mut().remove(id);
-        self.changed_counters
-            .borrow_mut()
-            .retain(|changed| changed != id);
+        self.changed_counters.borrow_mut().remove(id);
     }
 
     /// Puts changed counters into the checkpoint buffer, at most every [`COUNTERS_INTERVAL`] unless
@@ -239,10 +236,7 @@ impl DeliveryStage {
         }
         self.counters_stored_at.set(now);
 
-        let mut changed = self.changed_counters.take();
-        changed.sort_unstable();
-        changed.dedup();
-        for id in changed {
+        for id in self.changed_counters.take() {
             self.deps.checkpoints.set_counters(&id, &self.counters(&id));
         }
     }
