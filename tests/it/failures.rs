@@ -231,16 +231,19 @@ pub async fn join_all<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
 /// Polls `/readyz` until it answers `status`.
 pub async fn until_readyz_is(client: &TestClient, status: u16) -> TestAnswer {
     let mut polls = tokio::time::interval(Duration::from_millis(2));
-    expect_in_time(async {
+    let mut last = None;
+    let polling = async {
         loop {
             polls.tick().await;
             let answer = client.get("/readyz").await;
             if answer.status == status {
                 return answer;
             }
+            last = Some(answer);
         }
-    })
-    .await
+    };
+    let polled = tokio::time::timeout(STUCK, polling).await;
+    polled.unwrap_or_else(|_| panic!("/readyz never answered {status}, at last {last:?}"))
 }
 
 /// Sends the message `key` until it is known to be stored. Returns the answer that accepted it, or
@@ -706,7 +709,7 @@ async fn fill_a_disk() {
     let disk = test_env.folder.path().join("disk");
     std::fs::create_dir(&disk).expect("a folder");
     let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=12m", "none"])
+        .args(["-t", "tmpfs", "-o", "size=32m", "none"])
         .arg(&disk)
         .status();
     assert!(
@@ -714,7 +717,7 @@ async fn fill_a_disk() {
         "it could be done a moment ago"
     );
     let ballast = disk.join("ballast");
-    std::fs::write(&ballast, vec![0; 6 << 20]).expect("there is room");
+    std::fs::write(&ballast, vec![0; 18 << 20]).expect("there is room");
     test_env.set(
         "store.path",
         disk.join("store").to_str().expect("a readable path"),
@@ -724,7 +727,7 @@ async fn fill_a_disk() {
     let mut accepted = Vec::new();
     let refused = loop {
         let number = accepted.len();
-        assert!(number < 500, "12 MB hold 500 events of 40 KB");
+        assert!(number < 500, "14 MB do not hold 500 events of 40 KB");
         let key = format!("k-{number}");
         let data = json!({"message_id": key, "text": incompressible_text(40_000)});
         let answer =
