@@ -526,8 +526,7 @@ mod tests {
         let journal = open(folder.path());
         let error = journal
             .read_frame_at(Position::new(2))
-            .err()
-            .expect("damaged");
+            .expect_err("damaged");
         assert!(
             matches!(&error, JournalReadError::Corrupt { position, .. } if position.get() == 2),
             "{error}"

@@ -233,17 +233,14 @@ impl LogFolder {
         }
 
         // The first segment continues nothing; each later one has the next number.
-        let mut expected = 1;
-        for header in &headers {
+        for (header, expected) in headers.iter().zip(1..) {
             if header.number != expected {
                 return Err(StoreOpenError::MissingSegment(segment_path(
                     &self.folder,
                     expected,
                 )));
             }
-            expected += 1;
         }
-
         Ok((headers, unused))
     }
 
