@@ -29,6 +29,8 @@ const CHECKED_BYTES: usize = 56;
 /// Place of a segment in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) struct SegmentHeader {
+    /// Checksum seed of the store, which is not in the file.
+    pub(in crate::journal) seed: u32,
     /// Incarnation of the store, so that a file of another store is noticed.
     pub(in crate::journal) incarnation: StoreIncarnation,
     /// Number of the segment, from 1.
@@ -52,13 +54,15 @@ pub(in crate::journal) enum HeaderContent {
     Header(SegmentHeader),
     /// The file is prepared, and nothing was written to it.
     Blank,
+    /// The header is of the store with this incarnation, which has another checksum seed.
+    Foreign(StoreIncarnation),
     /// The bytes are no header.
     Broken,
 }
 
 impl SegmentHeader {
     /// Encodes the header in the layout of this module.
-    pub(in crate::journal) fn encode(&self, seed: u32) -> Vec<u8> {
+    pub(in crate::journal) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES as usize);
         bytes.put_slice(MAGIC);
         bytes.put_u32(FORMAT);
@@ -70,17 +74,18 @@ impl SegmentHeader {
         bytes.put_u32(self.previous_checksum);
         bytes.put_u32(self.generation);
         debug_assert_eq!(bytes.len(), CHECKED_BYTES);
-        bytes.put_u32(crc32c::crc32c_append(seed, &bytes));
+        bytes.put_u32(crc32c::crc32c_append(self.seed, &bytes));
         bytes.resize(HEADER_BYTES as usize, 0);
         bytes
     }
 
     /// Returns the header's checksum, which the first block of the segment continues.
-    pub(in crate::journal) fn checksum(&self, seed: u32) -> u32 {
-        crc32c::crc32c_append(seed, &self.encode(seed)[..CHECKED_BYTES])
+    pub(in crate::journal) fn checksum(&self) -> u32 {
+        crc32c::crc32c_append(self.seed, &self.encode()[..CHECKED_BYTES])
     }
 
-    /// Decodes the first [`HEADER_BYTES`] bytes of a file.
+    /// Decodes the first [`HEADER_BYTES`] bytes of a file in the store with the checksum seed
+    /// `seed`. A header with a wrong checksum counts as one of another store.
     pub(in crate::journal) fn decode(bytes: &[u8], seed: u32) -> HeaderContent {
         if bytes.iter().all(|byte| *byte == 0) {
             return HeaderContent::Blank;
@@ -89,15 +94,15 @@ impl SegmentHeader {
             return HeaderContent::Broken;
         };
         let expected = crc32c::crc32c_append(seed, checked);
-        if checksum.try_get_u32() != Ok(expected) || !checked.starts_with(MAGIC) {
+        let mut fields = &checked[MAGIC.len()..];
+        if !checked.starts_with(MAGIC) || fields.get_u32() != FORMAT {
             return HeaderContent::Broken;
         }
-
-        let mut fields = &checked[MAGIC.len()..];
-        if fields.get_u32() != FORMAT {
-            return HeaderContent::Broken;
+        if checksum.try_get_u32() != Ok(expected) {
+            return HeaderContent::Foreign(StoreIncarnation::new(fields.get_u32()));
         }
         HeaderContent::Header(Self {
+            seed,
             incarnation: StoreIncarnation::new(fields.get_u32()),
             number: fields.get_u64(),
             first_position: Position::new(fields.get_u64()),
@@ -115,6 +120,7 @@ mod tests {
 
     fn sample() -> SegmentHeader {
         SegmentHeader {
+            seed: 8,
             incarnation: StoreIncarnation::new(0x3f9a_2c41),
             number: 2,
             first_position: Position::new(3),
@@ -127,11 +133,11 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_header_never_change() {
-        let bytes = sample().encode(8);
+        let bytes = sample().encode();
         assert_eq!(
             hex::encode(&bytes),
             "484f4f4b59534547000000023f9a2c4100000000000000020000000000000003000000000000000400000000\
-             000000050000000600000007a5b3477c00000000"
+             0000000500000006000000074054737800000000"
         );
         assert_eq!(
             SegmentHeader::decode(&bytes, 8),
@@ -141,17 +147,20 @@ mod tests {
 
     #[test]
     fn a_changed_header_is_broken_and_an_empty_one_is_blank() {
-        let bytes = sample().encode(8);
+        let bytes = sample().encode();
         for at in 0..=CHECKED_BYTES {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            assert_eq!(
-                SegmentHeader::decode(&changed, 8),
-                HeaderContent::Broken,
+            assert!(
+                matches!(
+                    SegmentHeader::decode(&changed, 8),
+                    HeaderContent::Broken | HeaderContent::Foreign(_)
+                ),
                 "byte {at}"
             );
         }
-        assert_eq!(SegmentHeader::decode(&bytes, 9), HeaderContent::Broken);
+        let of_another = SegmentHeader::decode(&bytes, 9);
+        assert_eq!(of_another, HeaderContent::Foreign(sample().incarnation));
         assert_eq!(
             SegmentHeader::decode(&bytes[..20], 8),
             HeaderContent::Broken

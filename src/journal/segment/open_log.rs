@@ -170,6 +170,7 @@ impl LogFolder {
         }
 
         let header = SegmentHeader {
+            seed: self.seed,
             incarnation: self.incarnation,
             number: 1,
             first_position: Position::FIRST,
@@ -184,7 +185,7 @@ impl LogFolder {
             header.number,
             segment_bytes,
         )
-        .and_then(|spare| use_segment(&spare, header, self.seed))
+        .and_then(|spare| use_segment(&spare, header))
         .map_err(io)?;
         match self.folder.parent() {
             Some(data_folder) => self.disk.sync_folder(data_folder).map_err(io),
@@ -260,14 +261,16 @@ impl LogFolder {
             }
             HeaderContent::Header(header) if header.number == number => Ok(Some(header)),
             HeaderContent::Header(_) => Err(self.broken_header(number)),
-            HeaderContent::Blank | HeaderContent::Broken => {
+            other => {
                 // No block is written before the header is synced.
                 let is_used = has_content(file.as_ref(), HEADER_BYTES)
                     .map_err(|source| self.io_error(&path, source))?;
-                if is_used {
-                    Err(self.broken_header(number))
-                } else {
-                    Ok(None)
+                match other {
+                    _ if !is_used => Ok(None),
+                    HeaderContent::Foreign(incarnation) if incarnation != self.incarnation => {
+                        Err(StoreOpenError::Foreign(path))
+                    }
+                    _ => Err(self.broken_header(number)),
                 }
             }
         }
@@ -334,7 +337,7 @@ impl LogFolder {
     ) -> io::Result<TailScan> {
         let mut at = LogTail {
             offset: HEADER_BYTES,
-            chain: header.checksum(self.seed),
+            chain: header.checksum(),
             position: header.first_position,
             change: header.first_change,
         };

@@ -314,7 +314,7 @@ impl Segment {
     ) -> Result<(), JournalReadError> {
         let mut reader = BlockReader::new(self.open_file(disk)?, seed);
         let mut next_position = self.header.first_position;
-        let (mut offset, mut chain) = (HEADER_BYTES, self.header.checksum(seed));
+        let (mut offset, mut chain) = (HEADER_BYTES, self.header.checksum());
         let end = self.end();
         while offset < end {
             let read = reader.read_block(offset);

@@ -203,6 +203,7 @@ impl SegmentWriter {
     pub(super) fn begin_segment(&mut self) -> Result<(), SegmentWriterError> {
         let spare = self.spares.take().map_err(SegmentWriterError::Create)?;
         let header = SegmentHeader {
+            seed: self.segments.seed(),
             incarnation: self.incarnation,
             number: spare.number,
             first_position: self.synced.position,
@@ -213,14 +214,13 @@ impl SegmentWriter {
         };
         // The header is synced before any block is written behind it: whoever finds blocks can rely
         // on the header, and on where it says that the earlier segment ends.
-        let seed = self.segments.seed();
-        let segment = use_segment(&spare, header, seed).map_err(SegmentWriterError::Write)?;
+        let segment = use_segment(&spare, header).map_err(SegmentWriterError::Write)?;
 
         self.segments.push(Arc::clone(&segment));
         self.segment = segment;
         self.file = spare.file;
         self.synced.offset = HEADER_BYTES;
-        self.synced.chain = header.checksum(seed);
+        self.synced.chain = header.checksum();
         self.written = self.synced;
         Ok(())
     }
@@ -230,12 +230,8 @@ impl SegmentWriter {
 ///
 /// # Errors
 /// The error of the operating system.
-pub(super) fn use_segment(
-    spare: &SpareSegment,
-    header: SegmentHeader,
-    seed: u32,
-) -> io::Result<Arc<Segment>> {
-    spare.file.write_all_at(&header.encode(seed), 0)?;
+pub(super) fn use_segment(spare: &SpareSegment, header: SegmentHeader) -> io::Result<Arc<Segment>> {
+    spare.file.write_all_at(&header.encode(), 0)?;
     spare.file.sync_data()?;
     let path = spare.path.clone();
     Ok(Arc::new(Segment::new(header, path, HEADER_BYTES)))
