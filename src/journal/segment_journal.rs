@@ -466,10 +466,18 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let journal = open(folder.path());
         append(&journal, 1, 2, 1_000).await;
-        // No `close`, as in a crash: it would write the block that says what is synced.
-        std::mem::forget(journal.queue.write().take());
-        drop(journal.thread.lock().take());
+        // A copy of an open journal, as after a crash: `close` would write the block that says what
+        // is synced.
+        let crashed = tempfile::tempdir().expect("a folder");
+        fs::create_dir(crashed.path().join("journal")).expect("a folder");
+        fs::copy(folder.path().join("FORMAT"), crashed.path().join("FORMAT")).expect("copies");
+        for file in segment_files(folder.path()) {
+            let name = file.file_name().expect("a name");
+            fs::copy(&file, crashed.path().join("journal").join(name)).expect("copies");
+        }
+        journal.close();
         drop(journal);
+        let (folder, _live) = (crashed, folder);
         let file = &segment_files(folder.path())[0];
         let bytes = fs::read(file).expect("reads");
         let end = bytes.iter().rposition(|byte| *byte != 0).expect("content");
@@ -557,7 +565,10 @@ mod tests {
         }
 
         let other = tempfile::tempdir().expect("a folder");
-        open(other.path()).close();
+        let journal = open(other.path());
+        append(&journal, 1, 1, 10).await;
+        journal.close();
+        drop(journal);
         fs::copy(&segment_files(other.path())[0], &files[0]).expect("copies");
         let error = try_open(folder.path()).err().expect("another store's");
         assert!(matches!(error, StoreOpenError::Foreign(_)), "{error}");

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::failures::DiskFailure;
 use crate::test_node::{SUPPORT, TOKEN, TestClient, TestEnv, expect_soon, run_async};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_hookyard");
@@ -436,17 +437,17 @@ fn a_node_that_is_interrupted_under_load_ends_in_order_and_keeps_all_that_it_ans
 fn requests_in_flight_when_a_node_stops_are_answered() {
     run_async(async {
         let mut test_env = TestEnv::new(&[]);
-        let dam = test_env.with_disk_gate();
+        let disk_failure = DiskFailure::install(&mut test_env);
         let node = test_env.start().await;
-        dam.close();
+        disk_failure.hold_syncs();
         let client = node.api.clone();
         let waiting = actix_rt::spawn(async move { client.send_message("S", "k-1").await });
-        dam.wait_until_held().await;
+        disk_failure.wait_until_decided("S", 1).await;
         let address = node.inner.address();
         let stopping = actix_rt::spawn(node.stop());
         // The stop has begun when connections are refused.
         expect_soon(async { while TcpStream::connect(address).await.is_ok() {} }).await;
-        dam.open();
+        disk_failure.release_syncs();
         assert_eq!(expect_soon(waiting).await.expect("no panic").sequence(), 1);
         stopping.await.expect("it stops in order");
 

@@ -577,18 +577,23 @@ fn a_migration_that_is_cut_short_after_any_step_ends_well_at_the_next_start() {
         keep_format(store, done, "journal.new");
         fs::copy(done.path("FORMAT"), store.path("FORMAT")).expect("copies");
     };
+    let set_aside = |store: &FormerStore, done: &FormerStore| {
+        format_written(store, done);
+        fs::rename(store.path("log"), store.path("log.migrated")).expect("renames");
+    };
     let renamed = |store: &FormerStore, done: &FormerStore| {
-        keep_format(store, done, "journal");
-        fs::copy(done.path("FORMAT"), store.path("FORMAT")).expect("copies");
+        set_aside(store, done);
+        fs::rename(store.path("journal.new"), store.path("journal")).expect("renames");
     };
     let half_removed = |store: &FormerStore, done: &FormerStore| {
         renamed(store, done);
-        fs::remove_file(store.path("log/db")).expect("there");
+        fs::remove_file(store.path("log.migrated/db")).expect("there");
     };
-    let states: [FolderChange<'_>; 5] = [
+    let states: [FolderChange<'_>; 6] = [
         &half_a_copy,
         &a_whole_copy,
         &format_written,
+        &set_aside,
         &renamed,
         &half_removed,
     ];
@@ -611,7 +616,7 @@ fn a_rename_that_fails_is_repeated() {
     });
     let error = store.refusal();
     assert!(error.contains("journal.new"), "{error}");
-    assert!(store.path("log/db").is_file());
+    assert!(store.path("log.migrated/db").is_file());
 
     store.test_env.deps.disk = Arc::new(LocalDisk);
     store.check_reads();
