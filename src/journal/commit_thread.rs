@@ -32,17 +32,7 @@ pub(super) enum QueuedSubmission {
     Changes(TableSubmission),
 }
 
-/// State with which the commit thread continues a log.
-pub(super) struct LogEnd {
-    /// Position after the last record.
-    pub(super) position: Position,
-    /// Number after the last group of table changes.
-    pub(super) change: u64,
-    /// Receive time of the last record; later records never have an earlier one.
-    pub(super) received_at: Timestamp,
-}
-
-/// What the commit thread publishes.
+/// Outputs of the commit thread for readers and for the next opening.
 pub(super) struct CommitOutputs {
     pub(super) recent: Arc<RecentFrames>,
     pub(super) durable_end: watch::Sender<Position>,
@@ -55,8 +45,8 @@ pub(super) struct CommitThread {
     limits: JournalLimits,
     clock: Arc<dyn Clock>,
     outputs: CommitOutputs,
-    /// End of the written log, which may not be durable yet.
-    end: LogEnd,
+    /// Receive time of the last record; later records never have an earlier one.
+    received_at: Timestamp,
     sequences: RecentSequences,
     /// Frames that are written but not yet synced; empty after each commit unless there is a sync
     /// interval.
@@ -74,7 +64,7 @@ impl CommitThread {
         limits: JournalLimits,
         clock: Arc<dyn Clock>,
         outputs: CommitOutputs,
-        end: LogEnd,
+        received_at: Timestamp,
     ) -> Self {
         let synced_at = clock.monotonic();
         Self {
@@ -82,7 +72,7 @@ impl CommitThread {
             limits,
             clock,
             outputs,
-            end,
+            received_at,
             sequences: RecentSequences::default(),
             unsynced: Vec::new(),
             unsettled: Vec::new(),
@@ -100,7 +90,7 @@ impl CommitThread {
     ) -> Result<(), SegmentWriterError> {
         loop {
             let first = match self.limits.sync_interval {
-                Some(interval) if self.writer.has_unsynced() || !self.unsynced.is_empty() => {
+                Some(interval) if self.writer.has_unsynced() => {
                     match queue.recv_timeout(self.time_until_sync(interval)) {
                         Ok(submission) => submission,
                         Err(RecvTimeoutError::Timeout) => {
@@ -153,7 +143,9 @@ impl CommitThread {
         // Sync before settling: a settled submission is a promise to survive a crash. With a sync
         // interval, records survive a crash of the process, but not necessarily a power failure.
         // Changes are synced in any case: the rows derived from them must not be ahead of the journal.
+        // A writer that was rescued from a failure has synced everything already.
         let is_sync_due = has_changes
+            || !self.writer.has_unsynced()
             || self
                 .limits
                 .sync_interval
@@ -172,15 +164,15 @@ impl CommitThread {
         let outcome = self
             .sequences
             .check_and_record(&submission.drafts)
-            .map(|()| self.end.position.plus(commit.entries.len() as u64));
+            .map(|()| self.writer.end_position().plus(commit.entries.len() as u64));
         if outcome.is_ok() {
             for draft in submission.drafts {
                 commit.bytes += draft.bytes.len();
                 // Actors on several threads take the time before they queue, so receive times
                 // can arrive out of order. Followers rely on times that never go backwards.
-                self.end.received_at = self.end.received_at.max(draft.received_at);
+                self.received_at = self.received_at.max(draft.received_at);
                 commit.entries.push(FrameEntry {
-                    received_at: self.end.received_at,
+                    received_at: self.received_at,
                     bytes: draft.bytes.into(),
                 });
             }
@@ -194,7 +186,7 @@ impl CommitThread {
     fn add_changes(&self, submission: TableSubmission, commit: &mut PendingCommit) {
         commit.bytes += submission.changes.encoded_bytes();
         commit.settlements.push(QueuedSettlement::Changes {
-            number: self.end.change + commit.changes.len() as u64,
+            number: self.writer.next_change() + commit.changes.len() as u64,
             on_settled: submission.settle,
         });
         commit.changes.push(submission.changes);
@@ -206,10 +198,10 @@ impl CommitThread {
         entries: Vec<FrameEntry>,
         changes: Vec<TableChanges>,
     ) -> Result<(), SegmentWriterError> {
-        let records = entries.len() as u64;
-        let frames = frame::gather_frames(self.end.position, self.clock.wall(), entries);
+        let first = self.writer.end_position();
+        let frames = frame::gather_frames(first, self.clock.wall(), entries);
         let mut blocks = encode_frames(&frames);
-        for (changes, number) in changes.iter().zip(self.end.change..) {
+        for (changes, number) in changes.iter().zip(self.writer.next_change()..) {
             blocks.push(Block::new(
                 BlockContent::Changes,
                 number,
@@ -218,11 +210,9 @@ impl CommitThread {
             ));
         }
 
+        self.is_closed_off &= blocks.is_empty();
         self.writer.append_commit(blocks)?;
-        self.end.position = self.end.position.plus(records);
-        self.end.change += changes.len() as u64;
         self.unsynced.extend(frames);
-        self.is_closed_off = false;
         Ok(())
     }
 
@@ -237,7 +227,8 @@ impl CommitThread {
         *self.outputs.synced_mark.lock() = self.writer.synced_mark();
         if !self.unsynced.is_empty() {
             self.outputs.recent.push(mem::take(&mut self.unsynced));
-            self.outputs.durable_end.send_replace(self.end.position);
+            let end = self.writer.end_position();
+            self.outputs.durable_end.send_replace(end);
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::data_folder::DataFolder;
 use super::disk::Disk;
 use super::frame::JournalFrame;
 use super::open_error::StoreOpenError;
-use super::segment::{self, Block, BlockContent, OpenedLog, SegmentWriter, SegmentWriterError};
+use super::segment::{self, Block, BlockContent, SegmentWriter, SegmentWriterError};
 use super::table_changes::TableChanges;
 use crate::event::Position;
 
@@ -45,8 +45,6 @@ pub enum ImportError {
 pub struct JournalImport {
     folder: PathBuf,
     writer: SegmentWriter,
-    end: Position,
-    next_change: u64,
     unsynced_bytes: usize,
 }
 
@@ -62,17 +60,9 @@ impl JournalImport {
         segment_bytes: u64,
     ) -> Result<Self, ImportError> {
         let log = segment::create_log(data, disk, folder.clone(), segment_bytes)?;
-        let OpenedLog {
-            writer,
-            end,
-            next_change,
-            segments: _,
-        } = log;
         Ok(Self {
             folder,
-            writer,
-            end,
-            next_change,
+            writer: log.writer,
             unsynced_bytes: 0,
         })
     }
@@ -82,14 +72,13 @@ impl JournalImport {
     /// # Errors
     /// [`ImportError`] when the frames do not continue the earlier ones, or cannot be written.
     pub fn append_frames(&mut self, frames: &[JournalFrame]) -> Result<(), ImportError> {
+        let mut expected = self.writer.end_position();
         for frame in frames {
-            if frame.first != self.end {
-                return Err(ImportError::Gap {
-                    expected: self.end,
-                    found: frame.first,
-                });
+            let found = frame.first;
+            if found != expected {
+                return Err(ImportError::Gap { expected, found });
             }
-            self.end = frame.end();
+            expected = frame.end();
         }
         self.append_blocks(encode_frames(frames))
     }
@@ -99,8 +88,7 @@ impl JournalImport {
     /// # Errors
     /// [`ImportError`] when it cannot be written.
     pub fn append_changes(&mut self, changes: &TableChanges) -> Result<(), ImportError> {
-        let number = self.next_change;
-        self.next_change += 1;
+        let number = self.writer.next_change();
         self.append_blocks(vec![Block::new(
             BlockContent::Changes,
             number,

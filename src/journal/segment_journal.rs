@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tracing::error;
 
-use super::commit_thread::{CommitOutputs, CommitThread, LogEnd, QueuedSubmission};
+use super::commit_thread::{CommitOutputs, CommitThread, QueuedSubmission};
 use super::data_folder::DataFolder;
 use super::disk::Disk;
 use super::frame::JournalFrame;
@@ -53,17 +53,10 @@ impl SegmentJournal {
         clock: Arc<dyn Clock>,
         discard_after: Option<LogMark>,
     ) -> Result<Arc<Self>, StoreOpenError> {
-        let OpenedLog {
-            segments,
-            writer,
-            end,
-            next_change,
-        } = segment::open_log(data, disk, limits.segment_bytes, discard_after)?;
-        let log_end = LogEnd {
-            position: end,
-            change: next_change,
-            received_at: last_received_at(&segments, end)?,
-        };
+        let OpenedLog { segments, writer } =
+            segment::open_log(data, disk, limits.segment_bytes, discard_after)?;
+        let end = writer.end_position();
+        let received_at = last_received_at(&segments, end)?;
 
         let (sender, receiver) = mpsc::sync_channel(limits.queue);
         let (end_sender, durable_end) = watch::channel(end);
@@ -75,7 +68,7 @@ impl SegmentJournal {
             durable_end: end_sender,
             synced_mark: Arc::clone(&synced_mark),
         };
-        let commit_thread = CommitThread::new(writer, limits, clock, outputs, log_end);
+        let commit_thread = CommitThread::new(writer, limits, clock, outputs, received_at);
         let folder_in_use = Arc::clone(data);
         let thread = thread::Builder::new()
             .name("journal".into())

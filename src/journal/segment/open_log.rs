@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::block::{BlockContent, BlockRead, BlockReader};
+use super::block::{BlockRead, BlockReader};
 use super::header::{HEADER_BYTES, HeaderContent, SegmentHeader};
 use super::segment_set::{Segment, SegmentSet};
 use super::spare::{SpareSegment, segment_number, segment_path};
@@ -32,10 +32,6 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub(in crate::journal) struct OpenedLog {
     pub(in crate::journal) segments: Arc<SegmentSet>,
     pub(in crate::journal) writer: SegmentWriter,
-    /// Position after the last record.
-    pub(in crate::journal) end: Position,
-    /// Number after the last group of table changes.
-    pub(in crate::journal) next_change: u64,
 }
 
 /// Opens the journal of `data`; creates it if the data folder is new.
@@ -139,8 +135,8 @@ impl LogFolder {
         )
         .map_err(io)?;
 
-        // What the failed process left behind the mark stays in its file. The header of the next segment
-        // says that it does not count.
+        // The failed process left its file as it is, also behind the mark. The header of the next
+        // segment says that this does not count.
         if discard_after.is_some() {
             writer.begin_segment().map_err(|error| match error {
                 SegmentWriterError::Create(source) | SegmentWriterError::Write(source) => {
@@ -148,12 +144,7 @@ impl LogFolder {
                 }
             })?;
         }
-        Ok(OpenedLog {
-            segments,
-            writer,
-            end: tail.position,
-            next_change: tail.change,
-        })
+        Ok(OpenedLog { segments, writer })
     }
 
     /// Creates the journal of a new store, in place of what an interrupted creation left.
@@ -353,22 +344,14 @@ impl LogFolder {
             let BlockRead::Whole(stored) = reader.read_block(at.offset)? else {
                 break;
             };
-            let next = match stored.block.content {
-                BlockContent::Records => &mut at.position,
-                BlockContent::Changes => &mut Position::new(at.change),
-            };
-            if stored.chain != at.chain || stored.block.number != next.get() {
+            let block = &stored.block;
+            if stored.chain != at.chain || block.number != at.next_number(block.content) {
                 break;
             }
-            match stored.block.content {
-                BlockContent::Records => at.position = Position::new(stored.block.next_number()),
-                BlockContent::Changes => at.change = stored.block.next_number(),
-            }
-            at.offset = stored.end();
-            at.chain = stored.checksum;
+            at.advance(block, stored.end(), stored.checksum);
             (scan.torn_at, scan.torn_position) = (at.offset, at.position);
             scan.synced_end = stored.synced.max(HEADER_BYTES);
-            if stored.block.ends_commit {
+            if block.ends_commit {
                 scan.end = at;
             }
         }

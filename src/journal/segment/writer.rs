@@ -37,6 +37,25 @@ pub(super) struct LogTail {
     pub(super) change: u64,
 }
 
+impl LogTail {
+    /// Returns the number of the next block with this content.
+    pub(super) fn next_number(&self, content: BlockContent) -> u64 {
+        match content {
+            BlockContent::Records => self.position.get(),
+            BlockContent::Changes => self.change,
+        }
+    }
+
+    /// Moves the place behind `block`, which ends at `offset` and has this checksum.
+    pub(super) fn advance(&mut self, block: &Block, offset: u64, checksum: u32) {
+        match block.content {
+            BlockContent::Records => self.position = Position::new(block.next_number()),
+            BlockContent::Changes => self.change = block.next_number(),
+        }
+        (self.offset, self.chain) = (offset, checksum);
+    }
+}
+
 /// Error that ends the journal until it is opened again.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::journal) enum SegmentWriterError {
@@ -98,6 +117,16 @@ impl SegmentWriter {
             segment: self.segment.header().number,
             offset: self.synced.offset,
         }
+    }
+
+    /// Returns the position after the last written record, which may not be durable yet.
+    pub(in crate::journal) fn end_position(&self) -> Position {
+        self.written.position
+    }
+
+    /// Returns the number after the last written group of table changes.
+    pub(in crate::journal) fn next_change(&self) -> u64 {
+        self.written.change
     }
 
     /// Returns `true` if blocks are written that are not synced.
@@ -164,15 +193,12 @@ impl SegmentWriter {
         let mut tail = self.written;
         let seed = self.segments.seed();
         for block in blocks {
-            tail.chain = block.encode_into(&mut bytes, seed, self.synced.offset, tail.chain);
-            match block.content {
-                BlockContent::Records => tail.position = Position::new(block.next_number()),
-                BlockContent::Changes => tail.change = block.next_number(),
-            }
+            let checksum = block.encode_into(&mut bytes, seed, self.synced.offset, tail.chain);
+            let end = self.written.offset + bytes.len() as u64;
+            tail.advance(block, end, checksum);
         }
 
-        self.file.write_all_at(&bytes, tail.offset)?;
-        tail.offset += bytes.len() as u64;
+        self.file.write_all_at(&bytes, self.written.offset)?;
         self.written = tail;
         Ok(())
     }
