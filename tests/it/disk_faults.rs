@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::failures::{
-    check_timeline, expect_in_time, incompressible_text, join_all, spawn_all, until_readyz_is,
+    check_timeline, incompressible_text, join_all, repeat_until_known, spawn_all, until_readyz_is,
 };
 use crate::hooked_disk::{DiskHooks, HookedDisk};
 use crate::test_node::{TestAnswer, TestClient, TestEnv, run_async};
@@ -142,19 +142,11 @@ async fn survive(fault: LastingFault) {
     node.stop().await;
 }
 
-/// Sends one event until it is known to be stored. Returns the answer that accepted it, or `None`
-/// if a request answered with 503 had stored it.
+/// Sends one large event until it is known to be stored.
 async fn send_text_until_known(client: &TestClient, ticket: &str, key: &str) -> Option<TestAnswer> {
     let data = json!({"message_id": key, "text": incompressible_text(TEXT_BYTES)});
-    loop {
-        let sent = client.send(ticket, key, "message.created", data.clone());
-        let answer = expect_in_time(sent).await;
-        match answer.status {
-            202 => return Some(answer),
-            409 => return None,
-            503 => assert!(answer.header("retry-after").is_some(), "{answer:?}"),
-            _ => panic!("{answer:?}"),
-        }
-        until_readyz_is(client, 200).await;
-    }
+    repeat_until_known(client, || {
+        client.send(ticket, key, "message.created", data.clone())
+    })
+    .await
 }
