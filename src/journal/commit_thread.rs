@@ -196,7 +196,7 @@ impl CommitThread {
     fn write_commit(
         &mut self,
         entries: Vec<FrameEntry>,
-        changes: Vec<TableChanges>,
+        changes: Vec<Arc<TableChanges>>,
     ) -> Result<(), SegmentWriterError> {
         let first = self.writer.end_position();
         let frames = frame::gather_frames(first, self.clock.wall(), entries);
@@ -240,7 +240,7 @@ impl CommitThread {
         if self.is_closed_off {
             return Ok(());
         }
-        self.write_commit(Vec::new(), vec![TableChanges::empty()])?;
+        self.write_commit(Vec::new(), vec![Arc::new(TableChanges::empty())])?;
         self.sync_blocks()
     }
 }
@@ -259,7 +259,7 @@ pub(super) fn encode_frames(frames: &[JournalFrame]) -> Vec<Block> {
 #[derive(Default)]
 struct PendingCommit {
     entries: Vec<FrameEntry>,
-    changes: Vec<TableChanges>,
+    changes: Vec<Arc<TableChanges>>,
     settlements: Vec<QueuedSettlement>,
     /// Bytes of entries and changes.
     bytes: usize,

@@ -129,7 +129,7 @@ impl SegmentJournal {
     pub fn prove_writable(&self) -> Result<(), JournalClosed> {
         let (sender, receiver) = mpsc::channel();
         self.append_changes(TableSubmission {
-            changes: TableChanges::empty(),
+            changes: Arc::new(TableChanges::empty()),
             // The send fails only if the caller no longer waits.
             settle: Box::new(move |_| sender.send(()).unwrap_or_default()),
         })?;
@@ -419,7 +419,7 @@ mod tests {
             let (settled, wait) = tokio::sync::oneshot::channel();
             journal
                 .append_changes(TableSubmission {
-                    changes: group(key),
+                    changes: Arc::new(group(key)),
                     settle: Box::new(move |number| settled.send(number).expect("someone waits")),
                 })
                 .expect("open");

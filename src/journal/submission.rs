@@ -57,8 +57,8 @@ pub struct JournalClosed;
 
 /// Changes to one table of the node's own data, and a callback for when they are durable.
 pub struct TableSubmission {
-    /// Changes to append as one group.
-    pub changes: TableChanges,
+    /// Changes to append as one group; the submitter keeps a handle to apply them.
+    pub changes: Arc<TableChanges>,
     /// Callback for the number of the group; groups are numbered 1, 2, 3 … without gaps. It runs
     /// on the commit thread, in the order of the numbers, so it must not block. It is dropped
     /// without a call when the store fails.

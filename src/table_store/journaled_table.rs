@@ -40,13 +40,16 @@ pub enum JournaledTableId {
 pub struct TableStore {
     journal: Arc<dyn Journal>,
     /// Changes that are durable and not yet applied, in the order of their numbers.
-    settled: Arc<Mutex<VecDeque<(u64, TableChanges)>>>,
+    settled: Arc<Mutex<VecDeque<SettledChanges>>>,
     /// Locked for writing while changes are applied, so that a reader sees all changes of a write
     /// or none.
     rows: RwLock<AppliedRows>,
     progress: Mutex<ApplyProgress>,
     clock: SystemClock,
 }
+
+/// Number of a durable group of changes, and the group.
+type SettledChanges = (u64, Arc<TableChanges>);
 
 /// State of the applying, locked by the thread that applies.
 struct ApplyProgress {
@@ -126,11 +129,12 @@ impl TableStore {
     fn write(&self, changes: TableChanges) -> Result<(), TableWriteError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let settled = Arc::clone(&self.settled);
-        let copy = changes.clone();
+        let changes = Arc::new(changes);
+        let applied_later = Arc::clone(&changes);
         self.journal.append_changes(TableSubmission {
             changes,
             settle: Box::new(move |number| {
-                settled.lock().push_back((number, copy));
+                settled.lock().push_back((number, applied_later));
                 // The writer waits for this, unless its thread panicked.
                 let _ = sender.send(number);
             }),

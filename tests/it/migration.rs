@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hmac::{Hmac, Mac};
-use hookyard::app::Node;
 use hookyard::clock::{Clock, ManualClock};
 use hookyard::event::Timestamp;
 use hookyard::journal::{Disk, DiskFile, LocalDisk};
@@ -24,8 +23,8 @@ use sha2::Sha256;
 use zip::ZipArchive;
 
 use crate::dead_letters::{poll_until, post};
-use crate::failures::expect_in_time;
 use crate::receiver::{ReceiverRequest, TestReceiver};
+use crate::store_opening::refusal;
 use crate::test_node::{TestClient, TestEnv, TestNode, run_async};
 use crate::webhooks::{act, change};
 
@@ -97,13 +96,7 @@ impl FormerStore {
 
     /// Starts a node and returns the error, with its chain.
     fn refusal(&self) -> String {
-        run_async(async {
-            let (config, deps) = (self.test_env.config(), self.test_env.deps.clone());
-            match expect_in_time(Node::start(config, deps)).await {
-                Ok(_) => panic!("the node started"),
-                Err(error) => chain(&error),
-            }
-        })
+        refusal(&self.test_env)
     }
 
     /// Starts a node, checks that all reads answer as they did, and stops it.
@@ -164,11 +157,6 @@ impl FormerStore {
             })
             .collect()
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Returns every file under `folder` with its bytes, except the lock file, and sled's snapshot: a

@@ -5,7 +5,6 @@
 //! failure prints both, and the steps that led to it.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use tempfile::TempDir;
 use crate::simulated_disk::{
     DiskFault, OperationKind, ScriptedFailure, SeededDraws, SimulatedDisk,
 };
+use crate::store_opening::chain;
 
 const CUTS: &str = "HOOKYARD_POWER_CUTS";
 const SEED: &str = "HOOKYARD_POWER_CUT_SEED";
@@ -607,7 +607,7 @@ impl CrashHistory {
                 })
             }
             SubmittedContent::Changes(changes) => journal.append_changes(TableSubmission {
-                changes: changes.clone(),
+                changes: Arc::new(changes.clone()),
                 settle: Box::new(move |number| reporter.settle(SubmissionFate::Settled(number))),
             }),
         };
@@ -913,14 +913,4 @@ fn read_everything(journal: &SegmentJournal) -> Result<StoredContent, JournalRea
     })?;
     assert_eq!(next, groups.len() as u64 + 1);
     Ok((records, groups))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        write!(text, ": {error}").expect("a string takes everything");
-        source = error.source();
-    }
-    text
 }

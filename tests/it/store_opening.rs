@@ -47,7 +47,7 @@ async fn all_are_there(client: &TestClient, last: u64) {
 }
 
 /// Returns the error of starting a node on `test_env`, with its chain.
-fn refusal(test_env: &TestEnv) -> String {
+pub fn refusal(test_env: &TestEnv) -> String {
     run_async(async {
         match expect_in_time(Node::start(test_env.config(), test_env.deps.clone())).await {
             Ok(_) => panic!("the node started"),
@@ -56,7 +56,8 @@ fn refusal(test_env: &TestEnv) -> String {
     })
 }
 
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+/// Returns the texts of `error` and its sources, outermost first.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
