@@ -9,7 +9,7 @@
 //!  clean up      –       –             whole     2
 //! ```
 //!
-//! What is derived from the journal is derived again. The call log starts empty.
+//! Derived data is derived again from the journal. The call log starts empty.
 
 use std::fs;
 use std::io;

@@ -19,14 +19,14 @@ use super::file_inspection::{self, LogEnd, SEGMENT_BYTES};
 use super::folder::{self, UNUSABLE_MARK};
 use crate::event::StoreIncarnation;
 use crate::failpoints::{Failpoint, FailureInjector};
-use crate::journal::DataFolder;
+use crate::journal::{DataFolder, Disk, LocalDisk};
 use crate::panics;
 
 /// Number of attempts to take sled's lock. When a store has just been closed, threads of sled can
 /// hold its files a moment longer.
-pub(super) const LOCK_ATTEMPTS: u32 = 100;
+const LOCK_ATTEMPTS: u32 = 100;
 /// Pause between two attempts to take the lock.
-pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Largest log that is read and checked as a whole at each start: that takes a fraction of a
 /// second.
@@ -166,16 +166,7 @@ fn open_files(
     }
 
     let open = || contain(|| try_open_files(path, is_new, incarnation, cache_bytes));
-    let mut opened = open();
-    for _ in 1..LOCK_ATTEMPTS {
-        if !opened.as_ref().is_err_and(DerivedStoreError::is_locked) {
-            break;
-        }
-        thread::sleep(LOCK_PAUSE);
-        opened = open();
-    }
-
-    match opened {
+    match retry_while_locked(open, DerivedStoreError::is_locked) {
         Ok(Some(files)) => Ok(Ok(files)),
         Ok(None) => Ok(Err("it belongs to another store".into())),
         Err(error) if error.is_damage() => Ok(Err(crate::error_chain::format_error_chain(&error))),
@@ -210,13 +201,29 @@ fn try_open_files(
             db_file
                 .sync_all()
                 // sled writes `conf` once and never syncs it, and cannot repair it.
-                .and_then(|()| folder::sync_path(&path.join("conf")))
-                .and_then(|()| folder::sync_path(path))
+                .and_then(|()| File::open(path.join("conf"))?.sync_all())
+                .and_then(|()| LocalDisk.sync_folder(path))
                 .map_err(io_error)?;
         }
         Some(_) | None => return Ok(None),
     }
     Ok(Some((db, db_file)))
+}
+
+/// Runs `open`, which opens sled, again as long as threads of the last opening hold sled's lock.
+pub(super) fn retry_while_locked<T, E>(
+    open: impl Fn() -> Result<T, E>,
+    is_locked: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let mut opened = open();
+    for _ in 1..LOCK_ATTEMPTS {
+        if !opened.as_ref().is_err_and(&is_locked) {
+            break;
+        }
+        thread::sleep(LOCK_PAUSE);
+        opened = open();
+    }
+    opened
 }
 
 /// Runs `work` and turns a panic of sled into an error.

@@ -1,11 +1,12 @@
 //! Folder `derived/`: created for the owner alone, marked as unusable, emptied.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::error::DerivedStoreError;
+use crate::journal::{Disk, LocalDisk};
 
 /// Name of the file that marks the folder's content as unusable.
 pub(super) const UNUSABLE_MARK: &str = "UNUSABLE";
@@ -13,10 +14,8 @@ pub(super) const UNUSABLE_MARK: &str = "UNUSABLE";
 /// Creates the folder if it does not exist. Only the owner may read it: rows contain messages of
 /// customers.
 pub(super) fn create_private_folder(path: &Path) -> Result<(), DerivedStoreError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    LocalDisk
+        .create_folder(path)
         .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)))
         .map_err(|source| DerivedStoreError::from_folder(path, source))
 }
@@ -33,7 +32,7 @@ pub(super) fn empty_folder(path: &Path) -> Result<(), DerivedStoreError> {
     let remove = || -> io::Result<()> {
         let mark = path.join(UNUSABLE_MARK);
         File::create(&mark)?.sync_all()?;
-        sync_path(path)?;
+        LocalDisk.sync_folder(path)?;
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             if entry.path() == mark {
@@ -46,11 +45,7 @@ pub(super) fn empty_folder(path: &Path) -> Result<(), DerivedStoreError> {
             }
         }
         fs::remove_file(&mark)?;
-        sync_path(path)
+        LocalDisk.sync_folder(path)
     };
     remove().map_err(|source| DerivedStoreError::from_folder(path, source))
-}
-
-pub(super) fn sync_path(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }

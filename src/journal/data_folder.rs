@@ -8,14 +8,15 @@
 //! derived/  what can be derived from the journal; may be deleted while no process uses the folder
 //! ```
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use super::disk::{Disk, LocalDisk};
 use super::open_error::StoreOpenError;
 use crate::event::StoreIncarnation;
 
@@ -44,7 +45,12 @@ impl DataFolder {
     /// [`StoreOpenError`], which names the affected file and tells the operator what to do.
     pub fn open(path: &Path) -> Result<Arc<Self>, StoreOpenError> {
         // Lock before reading anything: another process may be writing.
-        create_private_folder(path)?;
+        LocalDisk
+            .create_folder(path)
+            .map_err(|source| StoreOpenError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
         let lock = lock_folder(path)?;
 
         let format = FormatFile::read_format(&path.join("FORMAT"))?;
@@ -197,34 +203,9 @@ impl FormatFile {
         )
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&temporary, folder.join("FORMAT")))
-        .and_then(|()| sync_folder(folder))
+        .and_then(|()| LocalDisk.sync_folder(folder))
         .map_err(io)
     }
-}
-
-fn create_private_folder(path: &Path) -> Result<(), StoreOpenError> {
-    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
-    let created: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
-
-    // Only the owner may read the folder: events contain messages of customers.
-    let create = || {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        // A power failure must not take the folder away after events were acknowledged.
-        created
-            .iter()
-            .try_for_each(|folder| sync_folder(folder.parent().unwrap_or(folder)))
-    };
-    create().map_err(|source| StoreOpenError::Io {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// Syncs the entries of `folder`; the empty path is the working directory.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    let is_empty = folder.as_os_str().is_empty();
-    let folder = if is_empty { Path::new(".") } else { folder };
-    File::open(folder)?.sync_all()
 }
 
 fn lock_folder(path: &Path) -> Result<File, StoreOpenError> {

@@ -12,7 +12,8 @@ use rustix::io::Errno;
 
 /// File system that holds the journal's files.
 pub trait Disk: Send + Sync + 'static {
-    /// Creates `folder` for the owner only, with its parents, unless it exists.
+    /// Creates `folder` for the owner only, with its parents, unless it exists. The new entries are
+    /// synced.
     ///
     /// # Errors
     /// The error of the operating system.
@@ -95,8 +96,27 @@ pub struct LocalDisk;
 
 impl Disk for LocalDisk {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        // Only the owner may read the journal: events contain messages of customers.
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)
+        let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let created: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
+
+        // Only the owner may read it: events contain messages of customers.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+
+        // A power failure must not take the folder away after events were acknowledged.
+        created
+            .iter()
+            .filter_map(|created| created.parent())
+            .try_for_each(|parent| {
+                let is_working_directory = parent.as_os_str().is_empty();
+                self.sync_folder(if is_working_directory {
+                    Path::new(".")
+                } else {
+                    parent
+                })
+            })
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {

@@ -78,7 +78,10 @@ impl JournalFrame {
         body
     }
 
-    pub(super) fn from_body(first: Position, mut body: Bytes) -> Option<Self> {
+    /// Decodes the body of the frame that begins at `first`; `None` if it is malformed. Bodies of
+    /// format 1 have the same layout.
+    #[must_use]
+    pub fn from_body(first: Position, mut body: Bytes) -> Option<Self> {
         let committed_at = Timestamp::from_micros(body.try_get_i64().ok()?);
         let count = body.try_get_u32().ok()?;
         let mut entries = Vec::new();

@@ -3,14 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use tracing::warn;
 
 use super::error::FormerStoreError;
 use super::frames::{self, CommitReader};
 use super::joined_rows::{FormerRow, JoinedRows};
-use crate::derived::derived_store::{LOCK_ATTEMPTS, LOCK_PAUSE};
+use crate::derived::derived_store::retry_while_locked;
 use crate::derived::file_inspection::{self, SEGMENT_BYTES};
 use crate::event::{Position, StoreIncarnation};
 use crate::journal::JournalFrame;
@@ -226,15 +225,7 @@ fn open_files(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, For
         .flush_every_ms(None);
     let open = || FormerStoreError::guard(log, || config.open());
 
-    let mut opened = open();
-    for _ in 1..LOCK_ATTEMPTS {
-        if !opened.as_ref().is_err_and(FormerStoreError::is_locked) {
-            break;
-        }
-        thread::sleep(LOCK_PAUSE);
-        opened = open();
-    }
-    let first_error = match opened {
+    let first_error = match retry_while_locked(open, FormerStoreError::is_locked) {
         Err(error) if !error.is_system_error() => error,
         opened => return opened,
     };

@@ -8,12 +8,10 @@
 //! entry  received_at i64 BE µs | length u32 BE | record
 //! ```
 
-use bytes::{Buf, Bytes};
-
 use super::error::FormerStoreError;
 use super::joined_rows::FormerRow;
-use crate::event::{Position, Timestamp};
-use crate::journal::{FrameEntry, JournalFrame};
+use crate::event::Position;
+use crate::journal::JournalFrame;
 
 /// Largest body that is decompressed, in bytes: a guard against corrupt sizes. Real bodies are far
 /// smaller.
@@ -114,34 +112,16 @@ fn decode_frame<'c>(
         }
         bytes = lz4_flex::decompress_size_prepended(&bytes).ok()?;
     }
-    decode_body(first, bytes.into())
-}
-
-fn decode_body(first: Position, mut body: Bytes) -> Option<JournalFrame> {
-    let committed_at = Timestamp::from_micros(body.try_get_i64().ok()?);
-    let count = body.try_get_u32().ok()?;
-    let mut entries = Vec::new();
-    for _ in 0..count {
-        let received_at = Timestamp::from_micros(body.try_get_i64().ok()?);
-        let length = usize::try_from(body.try_get_u32().ok()?).ok()?;
-        if length > body.len() {
-            return None;
-        }
-        entries.push(FrameEntry {
-            received_at,
-            bytes: body.split_to(length),
-        });
-    }
-    (body.is_empty() && !entries.is_empty()).then_some(JournalFrame {
-        first,
-        committed_at,
-        entries,
-    })
+    JournalFrame::from_body(first, bytes.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::event::Timestamp;
+    use crate::journal::FrameEntry;
 
     type StoredRow = Result<FormerRow, FormerStoreError>;
 
