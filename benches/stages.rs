@@ -377,7 +377,15 @@ fn commit(criterion: &mut Criterion) {
         segment_bytes: 16 << 20,
     };
     let clock = Arc::new(SystemClock::default());
-    let log = SegmentJournal::open(&data, Arc::new(LocalDisk), limits, clock, None).expect("opens");
+    let log = SegmentJournal::open(
+        &data,
+        Arc::new(LocalDisk),
+        limits,
+        clock,
+        Arc::default(),
+        None,
+    )
+    .expect("opens");
     let mut group = criterion.benchmark_group("journal/commit");
     let mut next = 0_u64;
     for count in [1, 16, 128] {

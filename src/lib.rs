@@ -25,6 +25,7 @@
 //!   derived        rows that can be derived again, in sled
 //!   journal        the log, the only truth; one commit thread
 //!   config         settings of the operator, read from TOML and environment
+//!   metrics        counters and histograms of all stages, in one table
 //!   provider       signature schemes of senders, presets
 //!   clock, crash_window, error_chain, failpoints, panics, retry_after, suggest, token_bucket
 //!                  small parts that several stages use
@@ -49,6 +50,7 @@ mod error_chain;
 pub mod event;
 pub mod failpoints;
 pub mod journal;
+pub mod metrics;
 pub mod panics;
 pub mod projection;
 pub mod provider;

@@ -61,7 +61,12 @@ impl Node {
         // Listen first: opening a large store takes seconds, and /readyz answers meanwhile.
         let (listener, address) = bind_listener(&config.server.bind)?;
         let gate = CoreGate::closed("the store is being opened");
-        let edge = Edge::new(Arc::clone(&config), Arc::clone(&deps.clock), gate.clone());
+        let edge = Edge::new(
+            Arc::clone(&config),
+            Arc::clone(&deps.clock),
+            Arc::clone(&deps.metrics),
+            gate.clone(),
+        );
         let server = edge::serve(Arc::new(edge), listener)?;
         let handle = server.handle();
         actix_rt::spawn(server);

@@ -6,6 +6,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::event::{FingerprintFn, fingerprint_key};
 use crate::failpoints::{FailureInjector, NoFailures};
 use crate::journal::{Disk, LocalDisk};
+use crate::metrics::NodeMetrics;
 
 /// Dependencies of a node on its surroundings. The default is that of production.
 #[derive(Clone)]
@@ -18,6 +19,8 @@ pub struct NodeDeps {
     pub failure_injector: Arc<dyn FailureInjector>,
     /// Function that turns an idempotency key into the fingerprint under which it is kept.
     pub fingerprint: FingerprintFn,
+    /// Counters and histograms of the node, which `/metrics` shows. Default: all zero.
+    pub metrics: Arc<NodeMetrics>,
 }
 
 impl Default for NodeDeps {
@@ -27,6 +30,7 @@ impl Default for NodeDeps {
             disk: Arc::new(LocalDisk),
             failure_injector: Arc::new(NoFailures),
             fingerprint: fingerprint_key,
+            metrics: Arc::default(),
         }
     }
 }

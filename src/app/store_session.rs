@@ -21,15 +21,14 @@ use super::migration::{self, StoreMigration};
 use super::node_deps::NodeDeps;
 use crate::account::AccountRegistry;
 use crate::call_log::{self, CallLog};
-use crate::clock::Clock;
 use crate::config::{Config, SyncPolicy};
 use crate::derived::DerivedStore;
 use crate::edge::{NodeCore, support};
 use crate::enrichment::{self, EnrichmentStage};
 use crate::entity::{self, EntityDeps};
-use crate::event::{Position, fingerprint_key};
+use crate::event::Position;
 use crate::failpoints::NoFailures;
-use crate::journal::{self, DataFolder, Disk, Journal, LogMark, SegmentJournal};
+use crate::journal::{self, DataFolder, Journal, LogMark, SegmentJournal};
 use crate::panics;
 use crate::projection::{self, Projection};
 use crate::router::{self, IdempotencyWindows, Router};
@@ -134,6 +133,7 @@ impl StoreSession {
             projection: Arc::clone(&projection),
             fingerprint: deps.fingerprint,
             windows: idempotency_windows(config),
+            metrics: Arc::clone(&deps.metrics),
         };
         let router = Arc::new(Router::start(&config.router, router_deps));
         let reads = projection.reader();
@@ -148,6 +148,7 @@ impl StoreSession {
             accounts: Arc::clone(&accounts),
             tables: Arc::clone(&tables),
             clock: Arc::clone(&deps.clock),
+            metrics: Arc::clone(&deps.metrics),
         };
         let subscribers = match SubscriberRuntime::start(subscriber_deps).await {
             Ok(subscribers) => Arc::new(subscribers),
@@ -381,7 +382,7 @@ fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
         deps,
         discard_mark,
     } = setup;
-    let (folder, journal) = open_journal(config, &deps.disk, &deps.clock, discard_mark)?;
+    let (folder, journal) = open_journal(config, deps, discard_mark)?;
     // From here on threads run. An error must end them, or they would keep the store in use.
     let stages = open_stages(setup, &folder, &journal).inspect_err(|_| {
         journal.close();
@@ -395,15 +396,14 @@ fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
 /// Opens the data folder and its journal; migrates a store of the former format before.
 fn open_journal(
     config: &Config,
-    disk: &Arc<dyn Disk>,
-    clock: &Arc<dyn Clock>,
+    deps: &NodeDeps,
     discard_mark: &DiscardMark,
 ) -> Result<(Arc<DataFolder>, Arc<SegmentJournal>), NodeError> {
     let folder = DataFolder::open(&config.store.path)?;
     let migration = StoreMigration {
         folder: &folder,
-        disk: Arc::clone(disk),
-        clock: clock.as_ref(),
+        disk: Arc::clone(&deps.disk),
+        clock: deps.clock.as_ref(),
         cache_bytes: config.store.cache_bytes,
         segment_bytes: config.store.segment_bytes,
     };
@@ -412,9 +412,10 @@ fn open_journal(
     let journal = discard_mark.open_journal(|discard_after| {
         SegmentJournal::open(
             &folder,
-            Arc::clone(disk),
+            Arc::clone(&deps.disk),
             journal_limits(config),
-            Arc::clone(clock),
+            Arc::clone(&deps.clock),
+            Arc::clone(&deps.metrics),
             discard_after,
         )
     })?;
@@ -509,8 +510,8 @@ fn call_log_limits(config: &Config) -> call_log::CallLogLimits {
 }
 
 pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, NodeError> {
-    let NodeDeps { clock, disk, .. } = NodeDeps::default();
-    let (folder, journal) = open_journal(config, &disk, &clock, &DiscardMark::default())?;
+    let deps = NodeDeps::default();
+    let (folder, journal) = open_journal(config, &deps, &DiscardMark::default())?;
     let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
 
     // `start` reads the whole journal when it finds no projection.
@@ -519,8 +520,8 @@ pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, Node
         derived,
         Arc::clone(&journal) as Arc<dyn Journal>,
         projection_limits(config),
-        clock,
-        fingerprint_key,
+        deps.clock,
+        deps.fingerprint,
     )?;
 
     let records = journal.durable_end().borrow().get() - Position::FIRST.get();

@@ -199,6 +199,7 @@ impl ConfigDraft {
                 };
                 is_log_filter(text).then_some(()).ok_or_else(expected)
             }),
+            metrics_token: self.read_secret("telemetry.metrics_token"),
         }
     }
 

@@ -200,4 +200,6 @@ pub struct TelemetryConfig {
     pub log: LogFormat,
     /// Log level, or filter directives of `tracing`.
     pub level: String,
+    /// Token of `/metrics`; empty leaves it open to anyone.
+    pub metrics_token: Secret,
 }

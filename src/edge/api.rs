@@ -13,7 +13,7 @@ use super::operation::ApiEndpoint;
 use super::source::{CRM, CallSource, LEADS, SUPPORT};
 use super::{
     accounts, available_events, c2s, configured, crm, dead_letters, health, instagram, jobs, leads,
-    reads, support, webhooks,
+    metrics, reads, support, webhooks,
 };
 use crate::config::CustomSourceConfig;
 
@@ -25,6 +25,7 @@ const DELETE: MethodSet = MethodSet::DELETE;
 
 const ADMIN: CallerCheck = CallerCheck::Admin;
 const ADMIN_WITH_BODY: CallerCheck = CallerCheck::AdminWithBody;
+const BY_NOBODY: CallerCheck = CallerCheck::ByHandler(CallSource::Nobody);
 const BY_SUPPORT: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(SUPPORT));
 const BY_LEADS: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(LEADS));
 const BY_CRM: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(CRM));
@@ -131,7 +132,7 @@ fn instagram_endpoints() -> impl Iterator<Item = ApiEndpoint> {
     endpoints.into_iter().map(|endpoint| endpoint.only_if(|config| config.sources.instagram.enabled))
 }
 
-fn health_endpoints() -> [ApiEndpoint; 3] {
+fn health_endpoints() -> [ApiEndpoint; 4] {
     let alive = || web::route().to(health::alive);
     let ready = || web::route().to(health::ready);
     [
@@ -142,6 +143,7 @@ fn health_endpoints() -> [ApiEndpoint; 3] {
         ApiEndpoint::new("/readyz")
             .routed(READ, CallSource::Nobody, ready)
             .described(health::describe_ready),
+        ApiEndpoint::new("/metrics").on(READ, BY_NOBODY, metrics::show, metrics::describe),
     ]
 }
 

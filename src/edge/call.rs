@@ -103,6 +103,7 @@ impl IncomingCall {
     ) -> HttpResponse {
         let quota = quota.filter(|_| !matches!(result, Err(ApiError::RateLimited(_))));
         let code = result.as_ref().err().map(ApiError::code);
+        self.count_call(edge, code);
 
         let mut response = match result {
             Ok(response) => {
@@ -127,6 +128,24 @@ impl IncomingCall {
             answer::set_quota_headers(headers, &quota);
         }
         undrained::hold_undrained(request, payload, response)
+    }
+
+    /// Counts the call of a sender, and the time of an accepted one.
+    fn count_call(&self, edge: &Edge, code: Option<&'static str>) {
+        match code {
+            _ if !self.source.is_logged() => {}
+            Some(code) => edge.metrics.count_refused_call(self.source.as_str(), code),
+            None => edge
+                .metrics
+                .accept_seconds()
+                .observe(self.duration(edge).as_secs_f64()),
+        }
+    }
+
+    fn duration(&self, edge: &Edge) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| {
+            edge.clock.monotonic().saturating_sub(began)
+        })
     }
 
     /// Adds the row of this call to the call log, unless no store is open.
@@ -156,9 +175,7 @@ impl IncomingCall {
         });
 
         self.note_events(answered_event_id(&response));
-        let duration = self.began.map_or(Duration::ZERO, |began| {
-            edge.clock.monotonic().saturating_sub(began)
-        });
+        let duration = self.duration(edge);
         let entry = CallEntry {
             at: edge.clock.wall().saturating_sub(duration),
             direction: CallDirection::Incoming,

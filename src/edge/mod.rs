@@ -42,6 +42,7 @@ mod jobs;
 pub mod leads;
 mod list;
 pub mod methods;
+mod metrics;
 mod operation;
 mod query;
 pub mod rate_limiter;

@@ -18,12 +18,14 @@ use super::support::source::SupportSource;
 use super::{body, client_address};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::metrics::NodeMetrics;
 use crate::subscription::EventVocabulary;
 
 /// State of one HTTP server, shared by all its worker threads.
 pub struct Edge {
     pub(super) config: Arc<Config>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<NodeMetrics>,
     pub(super) gate: CoreGate,
     /// Failed authentications of each client network.
     auth_failures: RateLimiter<IpAddr>,
@@ -45,9 +47,15 @@ impl std::fmt::Debug for Edge {
 }
 
 impl Edge {
-    /// Builds the checks of each source from `config`; accepted events pass through `gate`.
+    /// Builds the checks of each source from `config`; accepted events pass through `gate`, and
+    /// calls are counted in `metrics`.
     #[must_use]
-    pub fn new(config: Arc<Config>, clock: Arc<dyn Clock>, gate: CoreGate) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<NodeMetrics>,
+        gate: CoreGate,
+    ) -> Self {
         let auth_failures = RateLimiter::new(config.server.auth_failures_per_minute);
         let support = SupportSource::new(&config.sources.support);
         let leads = LeadsSource::new(&config.sources.leads);
@@ -64,6 +72,7 @@ impl Edge {
         Self {
             config,
             clock,
+            metrics,
             gate,
             auth_failures,
             support,

@@ -53,7 +53,12 @@ impl EdgeTestBench {
         ));
         let gate = CoreGate::closed("the store is being opened");
         Self {
-            edge: Data::new(Edge::new(Arc::new(config), Arc::clone(&clock) as _, gate)),
+            edge: Data::new(Edge::new(
+                Arc::new(config),
+                Arc::clone(&clock) as _,
+                Arc::default(),
+                gate,
+            )),
             clock,
         }
     }

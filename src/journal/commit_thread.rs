@@ -21,6 +21,7 @@ use super::submission::{
 use super::table_changes::TableChanges;
 use crate::clock::Clock;
 use crate::event::{EntityKey, Position, Timestamp};
+use crate::metrics::NodeMetrics;
 
 /// Number of entities whose last sequence number is remembered in one generation, to detect two
 /// actors that write for the same entity.
@@ -37,6 +38,7 @@ pub(super) struct CommitOutputs {
     pub(super) recent: Arc<RecentFrames>,
     pub(super) durable_end: watch::Sender<Position>,
     pub(super) synced_mark: Arc<Mutex<LogMark>>,
+    pub(super) metrics: Arc<NodeMetrics>,
 }
 
 /// State of the commit thread, the only writer of the journal.
@@ -137,7 +139,8 @@ impl CommitThread {
         } = commit;
         // Kept over an error: submitters notice it only after its reason is published.
         self.unsettled = settlements;
-        let has_changes = !changes.is_empty();
+        let (records, has_changes) = (entries.len(), !changes.is_empty());
+        let began = self.clock.monotonic();
         self.write_commit(entries, changes)?;
 
         // Sync before settling: a settled submission is a promise to survive a crash. With a sync
@@ -153,6 +156,10 @@ impl CommitThread {
         if is_sync_due {
             self.sync_blocks()?;
         }
+        let duration = self.clock.monotonic().saturating_sub(began);
+        let metrics = &self.outputs.metrics;
+        metrics.commit_seconds().observe(duration.as_secs_f64());
+        metrics.commit_records().observe(records as f64);
 
         mem::take(&mut self.unsettled)
             .into_iter()

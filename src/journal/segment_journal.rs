@@ -23,6 +23,7 @@ use super::table_changes::TableChanges;
 use crate::clock::Clock;
 use crate::error_chain::format_error_chain;
 use crate::event::{Position, StoreIncarnation, Timestamp};
+use crate::metrics::NodeMetrics;
 
 /// Journal that stores its records in segment files.
 pub struct SegmentJournal {
@@ -51,6 +52,7 @@ impl SegmentJournal {
         disk: Arc<dyn Disk>,
         limits: JournalLimits,
         clock: Arc<dyn Clock>,
+        metrics: Arc<NodeMetrics>,
         discard_after: Option<LogMark>,
     ) -> Result<Arc<Self>, StoreOpenError> {
         let OpenedLog { segments, writer } =
@@ -67,6 +69,7 @@ impl SegmentJournal {
             recent: Arc::clone(&recent),
             durable_end: end_sender,
             synced_mark: Arc::clone(&synced_mark),
+            metrics,
         };
         let commit_thread = CommitThread::new(writer, limits, clock, outputs, received_at);
         let folder_in_use = Arc::clone(data);
@@ -287,7 +290,14 @@ mod tests {
     fn try_open(folder: &Path) -> Result<Arc<SegmentJournal>, StoreOpenError> {
         let data = DataFolder::open(folder)?;
         let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1)));
-        SegmentJournal::open(&data, Arc::new(LocalDisk), LIMITS, clock, None)
+        SegmentJournal::open(
+            &data,
+            Arc::new(LocalDisk),
+            LIMITS,
+            clock,
+            Arc::default(),
+            None,
+        )
     }
 
     fn open(folder: &Path) -> Arc<SegmentJournal> {

@@ -1,6 +1,7 @@
 //! Completion of an event: confirms or releases its claims, frees its permits, and answers its
 //! sender.
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
 use super::admission::EventPermit;
@@ -16,6 +17,8 @@ pub(super) struct EventCompletion {
     pub(super) permit: EventPermit,
     /// Permit from the budget of its entity, acquired by the supervisor.
     pub(super) entity_permit: Option<EventPermit>,
+    /// Counter of the accepted events of the event's source.
+    pub(super) accepted_events: Counter,
 }
 
 impl EventCompletion {
@@ -49,6 +52,7 @@ impl EventCompletion {
         // Free the permits before the answer, so that a client that has the answer finds room for
         // its next event.
         drop((self.permit, self.entity_permit));
+        self.accepted_events.inc();
         // The channel is closed if the client disconnected.
         let _ = self.reply.send(Ok(outcome));
     }

@@ -27,11 +27,14 @@ use claims::{ClaimHolder, ClaimOutcome, ClaimTable, KeyClaim, KeyClaimError};
 use completion::EventCompletion;
 use crashes::{CrashTracker, RestartBudget};
 pub use refusal::Refusal;
-use supervisor::{BatchRefusals, DeliverCommand, ROOM_WAITS_MAX, ShardBounds, Supervisor};
+use supervisor::{
+    BatchRefusals, CountEntities, DeliverCommand, ROOM_WAITS_MAX, ShardBounds, Supervisor,
+};
 
 use crate::config;
 use crate::entity::{Command, CommandOutcome, EntityDeps};
 use crate::event::{EntityKey, FingerprintFn, InternedName, Kind, Position};
+use crate::metrics::NodeMetrics;
 use crate::projection::{Projection, ProjectionReadError};
 
 /// Threads of one shard that read the store to load entities.
@@ -50,6 +53,8 @@ pub struct RouterDeps {
     pub fingerprint: FingerprintFn,
     /// Idempotency window of each source.
     pub windows: IdempotencyWindows,
+    /// Metrics that count accepted events.
+    pub metrics: Arc<NodeMetrics>,
 }
 
 /// Entry to all entities, for as long as the store stays open.
@@ -65,6 +70,7 @@ pub struct Router {
     durable_end: watch::Receiver<Position>,
     written: watch::Receiver<Position>,
     lag_max: u64,
+    metrics: Arc<NodeMetrics>,
 }
 
 impl Router {
@@ -76,6 +82,7 @@ impl Router {
             projection,
             fingerprint,
             windows,
+            metrics,
         } = deps;
 
         let shards = shard_count(config.shards);
@@ -117,6 +124,7 @@ impl Router {
             durable_end: entity_deps.journal.durable_end(),
             written: written.clone(),
             lag_max: config.projection_lag_max,
+            metrics,
         };
 
         for _ in 0..shards {
@@ -250,12 +258,33 @@ impl Router {
         outcomes
     }
 
+    /// Returns the number of durable records that the projection has not written yet.
+    #[must_use]
+    pub fn projection_lag(&self) -> u64 {
+        let (durable, written) = (*self.durable_end.borrow(), *self.written.borrow());
+        durable.get().saturating_sub(written.get())
+    }
+
+    /// Counts the entities in memory, those that are being loaded included. A shard that has no
+    /// room for the question, or has ended, is not counted.
+    pub async fn count_live_entities(&self) -> usize {
+        let mut counts = Vec::with_capacity(self.shards.len());
+        for shard in &self.shards {
+            let (reply, count) = oneshot::channel();
+            if shard.try_send(CountEntities { reply }).is_ok() {
+                counts.push(count);
+            }
+        }
+
+        let mut total = 0;
+        for count in counts {
+            total += count.await.unwrap_or_default();
+        }
+        total
+    }
+
     fn check_lag(&self) -> Result<(), Refusal> {
-        let lag = self
-            .durable_end
-            .borrow()
-            .get()
-            .saturating_sub(self.written.borrow().get());
+        let lag = self.projection_lag();
         if lag > self.lag_max {
             warn!(
                 lag,
@@ -310,6 +339,7 @@ impl Router {
             reply,
             permit,
             entity_permit: None,
+            accepted_events: self.metrics.events_accepted(command.source.as_str()),
         };
         let shard = &self.shards[self.shard_index(&command.entity)];
 

@@ -30,6 +30,7 @@ use actix::prelude::{
 };
 use indexmap::IndexMap;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tracing::{debug, error, warn};
 
 use super::admission::AdmissionControl;
@@ -139,6 +140,15 @@ impl DeliverCommand {
 }
 
 impl Message for DeliverCommand {
+    type Result = ();
+}
+
+/// Message that asks for the number of entities in memory.
+pub(super) struct CountEntities {
+    pub(super) reply: oneshot::Sender<usize>,
+}
+
+impl Message for CountEntities {
     type Result = ();
 }
 
@@ -511,6 +521,15 @@ impl Actor for Supervisor {
         let interval = (self.bounds.idle_timeout / 4)
             .clamp(Duration::from_millis(10), Duration::from_secs(10));
         ctx.run_interval(interval, |supervisor, _| supervisor.passivate_idle());
+    }
+}
+
+impl Handler<CountEntities> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, question: CountEntities, _: &mut Self::Context) {
+        // The send fails only if the caller no longer waits.
+        let _ = question.reply.send(self.entities.len());
     }
 }
 

@@ -54,6 +54,7 @@ use crate::config::Config;
 use crate::error_chain::format_error_chain;
 use crate::event::{EventId, Position, StoreIncarnation};
 use crate::journal::Journal;
+use crate::metrics::NodeMetrics;
 use crate::projection::ProjectionReader;
 use crate::router::Router;
 use crate::subscription::SubscriptionRegistry;
@@ -78,7 +79,7 @@ pub use outbound_record::OutboundRecord;
 pub(crate) use redelivery_deps::RedeliveryDeps;
 pub use stage_error::DeliveryStageError;
 pub use subscriber_id::SubscriberId;
-pub use subscriber_stats::SubscriberStats;
+pub use subscriber_stats::{DeliveryOverview, SubscriberStats};
 
 /// Services that the stage uses during one opening of the store.
 pub struct SubscriberDeps {
@@ -100,6 +101,8 @@ pub struct SubscriberDeps {
     pub tables: Arc<TableStore>,
     /// Source of wall and monotonic time.
     pub clock: Arc<dyn Clock>,
+    /// Metrics that count delivery attempts.
+    pub metrics: Arc<NodeMetrics>,
 }
 
 /// Blocking threads of the stage's runtime: those for name lookups, and four for the store. Lookups
@@ -191,12 +194,21 @@ impl SubscriberRuntime {
     /// Returns the statistics of `subscriber`; `None` if the stage does not know it (yet).
     pub async fn stats(&self, subscriber: &SubscriberId) -> Option<SubscriberStats> {
         let (reply, stats) = oneshot::channel();
-        let query = StatsQuery {
+        let query = StatsQuery::OneSubscriber {
             subscriber: subscriber.clone(),
             reply,
         };
         self.queries.send(query).await.ok()?;
         stats.await.ok()?
+    }
+
+    /// Returns the sums over all subscribers, with the `largest_max` largest backlogs; `None` if
+    /// the stage has ended.
+    pub async fn overview(&self, largest_max: usize) -> Option<DeliveryOverview> {
+        let (reply, overview) = oneshot::channel();
+        let query = StatsQuery::AllSubscribers { largest_max, reply };
+        self.queries.send(query).await.ok()?;
+        overview.await.ok()
     }
 
     /// Sender for attempts outside the lanes, such as the test of a subscription.
@@ -334,6 +346,7 @@ fn start_dispatcher(
         accounts,
         tables: _,
         clock,
+        metrics,
     } = deps;
 
     let announcer = SubscriberAnnouncer::new(
@@ -356,6 +369,7 @@ fn start_dispatcher(
         recovery: stored.recovery.clone(),
         call_log,
         clock,
+        metrics,
         permits: AttemptPermits::new(config.delivery.attempts_max),
         memory: DeliveryMemory::new(config.delivery.memory_bytes),
         attempt_fn,

@@ -32,6 +32,7 @@ use crate::call_log::CallLog;
 use crate::clock::Clock;
 use crate::event::{Position, Timestamp};
 use crate::journal::Journal;
+use crate::metrics::NodeMetrics;
 use crate::projection::ProjectionReader;
 
 /// Shortest time between two stores of the counters. Each is an entry of the journal, and a crash
@@ -59,6 +60,7 @@ pub(super) struct DeliveryStageDeps {
     pub(super) recovery: RedeliveryStores,
     pub(super) call_log: Arc<CallLog>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<NodeMetrics>,
     pub(super) permits: Rc<AttemptPermits>,
     pub(super) memory: DeliveryMemory,
     pub(super) attempt_fn: AttemptFn,

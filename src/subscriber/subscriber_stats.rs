@@ -1,5 +1,9 @@
-//! Counters and state of the deliveries to one subscriber, for the admin API.
+//! Counters and state of the deliveries to one subscriber, for the admin API, and sums over all
+//! subscribers, for the metrics.
 
+use std::cmp::Reverse;
+
+use super::subscriber_id::SubscriberId;
 use crate::event::Timestamp;
 
 /// Counters and current state of the deliveries to one subscriber.
@@ -25,4 +29,71 @@ pub struct SubscriberStats {
     pub breaker: &'static str,
     /// Journal records that were not yet matched for this subscriber.
     pub behind: u64,
+}
+
+impl SubscriberStats {
+    /// Returns the number of records that are queued or not yet matched for the subscriber.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        self.behind.saturating_add(self.waiting as u64)
+    }
+}
+
+/// State of the deliveries to all subscribers together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryOverview {
+    /// Sum of the subscribers' backlogs.
+    pub backlog: u64,
+    /// Subscribers with the largest backlogs, the largest first; none without a backlog.
+    pub largest_backlogs: Vec<(SubscriberId, u64)>,
+    /// Number of circuit breakers that are open or half-open.
+    pub open_breakers: usize,
+    /// Number of attempts that are running.
+    pub in_flight: usize,
+    /// Number of lanes that wait for a retry or are halted.
+    pub stopped_lanes: usize,
+}
+
+impl DeliveryOverview {
+    /// Adds the subscriber `id` with `stats` to the sums.
+    pub(super) fn add_subscriber(&mut self, id: SubscriberId, stats: &SubscriberStats) {
+        let backlog = stats.backlog();
+        self.backlog = self.backlog.saturating_add(backlog);
+        if backlog > 0 {
+            self.largest_backlogs.push((id, backlog));
+        }
+        self.open_breakers += usize::from(stats.breaker != "closed");
+        self.in_flight += stats.in_flight;
+        self.stopped_lanes += stats.stopped_lanes;
+    }
+
+    /// Sorts the backlogs, the largest first, and drops all behind the first `max`.
+    pub(super) fn keep_largest_backlogs(&mut self, max: usize) {
+        self.largest_backlogs
+            .sort_by_key(|(id, backlog)| (Reverse(*backlog), id.clone()));
+        self.largest_backlogs.truncate(max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overview_has_all_sums_and_the_largest_backlogs() {
+        let mut overview = DeliveryOverview::default();
+        for (id, behind, breaker) in [(1, 3, "closed"), (2, 0, "open"), (3, 9, "half_open")] {
+            let stats = SubscriberStats {
+                behind,
+                breaker,
+                waiting: usize::from(behind > 0),
+                ..SubscriberStats::default()
+            };
+            overview.add_subscriber(SubscriberId::Webhook(id), &stats);
+        }
+        overview.keep_largest_backlogs(1);
+
+        assert_eq!((overview.backlog, overview.open_breakers), (14, 2));
+        assert_eq!(overview.largest_backlogs, [(SubscriberId::Webhook(3), 10)]);
+    }
 }

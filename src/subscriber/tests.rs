@@ -182,6 +182,7 @@ impl StageTestEnv {
             recovery: stored.recovery.clone(),
             call_log: Arc::clone(&self.call_log),
             clock: Arc::clone(&self.clock),
+            metrics: Arc::default(),
             permits: AttemptPermits::new(8),
             memory: DeliveryMemory::new(self.config.delivery.memory_bytes),
             forget_client: Box::new(|_| ()),

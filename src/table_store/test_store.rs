@@ -29,7 +29,8 @@ impl TestStore {
     pub(crate) fn open(path: &Path, clock: Arc<dyn Clock>) -> Self {
         let folder = DataFolder::open(path).expect("opens");
         let disk = Arc::new(LocalDisk);
-        let journal = SegmentJournal::open(&folder, disk, LIMITS, clock, None).expect("opens");
+        let journal = SegmentJournal::open(&folder, disk, LIMITS, clock, Arc::default(), None)
+            .expect("opens");
         let derived = DerivedStore::open(&folder, 1 << 20, Arc::new(NoFailures)).expect("opens");
         let tables = TableStore::open(
             Arc::clone(&journal) as Arc<dyn Journal>,

@@ -150,7 +150,15 @@ fn fill(test_env: &TestEnv, count: u64) -> impl Fn(u64) -> String + use<> {
         segment_bytes: 16 << 20,
     };
     let clock = Arc::clone(&test_env.deps.clock);
-    let log = SegmentJournal::open(&data, Arc::new(LocalDisk), limits, clock, None).expect("opens");
+    let log = SegmentJournal::open(
+        &data,
+        Arc::new(LocalDisk),
+        limits,
+        clock,
+        Arc::default(),
+        None,
+    )
+    .expect("opens");
     let now = test_env.deps.clock.wall();
     let incarnation = log.incarnation();
     for n in 1..=count {

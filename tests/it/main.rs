@@ -30,6 +30,7 @@ mod leads;
 mod limits;
 mod listen;
 mod lists;
+mod metrics;
 mod migration;
 mod order;
 mod power_cuts;

@@ -334,6 +334,7 @@ impl CrashHistory {
             self.disk.as_disk(),
             self.limits,
             Arc::clone(&self.clock) as Arc<dyn Clock>,
+            Arc::default(),
             self.failed_at,
         )
     }

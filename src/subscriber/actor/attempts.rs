@@ -79,6 +79,13 @@ impl SubscriberActor {
         } = &input
         {
             self.running.remove(attempt_id);
+            let metrics = &self.stage.deps.metrics;
+            metrics.count_delivery(outcome.as_metric_label());
+            if let Some(log_entry) = &log_entry {
+                let seconds = log_entry.duration().as_secs_f64();
+                metrics.delivery_seconds().observe(seconds);
+            }
+
             let (now, is_success) = (self.stage.wall(), outcome.failure().is_none());
             self.stage.update_counters(&self.id, |counters| {
                 if is_success {

@@ -39,4 +39,14 @@ impl AttemptOutcome {
             | Self::Gone { failure } => Some(failure),
         }
     }
+
+    /// Returns the value of the label `outcome` in the metrics.
+    pub(in crate::subscriber) const fn as_metric_label(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::TransientFailure { .. } => "failed",
+            Self::PermanentFailure { .. } => "refused",
+            Self::Gone { .. } => "gone",
+        }
+    }
 }

@@ -232,6 +232,17 @@ impl DeadLetterStore {
             .map_or(0, SubscriberDeadLetters::len)
     }
 
+    /// Number of dead letters of all subscribers, ranges included.
+    #[must_use]
+    pub fn count_all(&self) -> u64 {
+        let index = self.lock();
+        index
+            .by_subscriber
+            .values()
+            .map(SubscriberDeadLetters::len)
+            .sum()
+    }
+
     /// True if `subscriber` has as many dead letters as it may, so that it has to pause. A
     /// `StageRequest::DeadLetterRoom` follows when it may go on.
     #[must_use]

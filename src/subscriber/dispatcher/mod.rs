@@ -31,7 +31,7 @@ use super::stage::{DeliveryStage, DormantState};
 use super::stage_error::DeliveryStageError;
 use super::subscriber_id::SubscriberId;
 use super::subscriber_set::SubscriberSet;
-use super::subscriber_stats::SubscriberStats;
+use super::subscriber_stats::{DeliveryOverview, SubscriberStats};
 use super::tables::ReadState;
 use crate::account::AccountRegistry;
 use crate::config::Config;
@@ -57,10 +57,18 @@ const STOP_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// empties its inbox.
 const YIELDS_MAX: usize = 1_000;
 
-/// Query for the statistics of one subscriber.
-pub(super) struct StatsQuery {
-    pub(super) subscriber: SubscriberId,
-    pub(super) reply: oneshot::Sender<Option<SubscriberStats>>,
+/// Query for statistics of the deliveries.
+pub(super) enum StatsQuery {
+    /// Statistics of one subscriber; `None` if it is unknown.
+    OneSubscriber {
+        subscriber: SubscriberId,
+        reply: oneshot::Sender<Option<SubscriberStats>>,
+    },
+    /// Sums over all subscribers, with the largest backlogs.
+    AllSubscribers {
+        largest_max: usize,
+        reply: oneshot::Sender<DeliveryOverview>,
+    },
 }
 
 /// Definitions and channels that the dispatcher works with.

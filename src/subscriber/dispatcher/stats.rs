@@ -1,16 +1,33 @@
-//! Answers to queries for the statistics of a subscriber.
+//! Answers to queries for the statistics of one subscriber, and of all.
 
 use super::super::delivery::DeliveryBreakerState;
 use super::super::stage::DormantState;
 use super::super::subscriber_id::SubscriberId;
-use super::super::subscriber_stats::SubscriberStats;
+use super::super::subscriber_stats::{DeliveryOverview, SubscriberStats};
 use super::{Dispatcher, StatsQuery};
 
 impl Dispatcher {
     pub(super) fn answer_query(&self, query: StatsQuery) {
-        let stats = self.subscriber_stats(&query.subscriber);
-        // The request may have been aborted meanwhile.
-        let _ = query.reply.send(stats);
+        // A send fails if the request was aborted meanwhile.
+        match query {
+            StatsQuery::OneSubscriber { subscriber, reply } => {
+                let _ = reply.send(self.subscriber_stats(&subscriber));
+            }
+            StatsQuery::AllSubscribers { largest_max, reply } => {
+                let _ = reply.send(self.delivery_overview(largest_max));
+            }
+        }
+    }
+
+    fn delivery_overview(&self, largest_max: usize) -> DeliveryOverview {
+        let mut overview = DeliveryOverview::default();
+        for id in self.stage.subscriber_set().ids() {
+            if let Some(stats) = self.subscriber_stats(&id) {
+                overview.add_subscriber(id, &stats);
+            }
+        }
+        overview.keep_largest_backlogs(largest_max);
+        overview
     }
 
     fn subscriber_stats(&self, id: &SubscriberId) -> Option<SubscriberStats> {

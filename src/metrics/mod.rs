@@ -1,0 +1,179 @@
+//! Metrics: the table of all counters and histograms that the stages keep, and their text form.
+//!
+//! | name after `hookyard_` | kind | labels | kept by |
+//! |---|---|---|---|
+//! | `build_info` | info | `version` | – |
+//! | `events_accepted_total` | counter | `source` | router |
+//! | `calls_refused_total` | counter | `source`, `code` | edge |
+//! | `accept_seconds` | histogram | – | edge |
+//! | `commit_seconds`, `commit_records` | histogram | – | journal |
+//! | `deliveries_total` | counter | `outcome` | subscriber |
+//! | `delivery_seconds` | histogram | – | subscriber |
+//!
+//! Values that are only true at the moment of a request, such as a backlog, are gauges: the edge
+//! reads them when `/metrics` is called and writes them behind this table ([`GaugeSheet`]).
+//!
+//! The format is OpenMetrics 1.0, which Prometheus reads. Labels have few values, all of them from
+//! the program or the configuration: no sender can make a new one.
+
+mod gauge_sheet;
+mod process;
+
+use std::fmt;
+
+use prometheus_client::encoding::text::encode_registry;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+pub use gauge_sheet::GaugeSheet;
+
+/// Media type of the text form.
+pub const OPENMETRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Prefix of the names of all metrics but those of the process.
+const PREFIX: &str = "hookyard";
+
+/// Counter of things that a label of one name tells apart.
+type LabelledCounter<const LABELS: usize> = Family<[(&'static str, &'static str); LABELS], Counter>;
+
+/// Counters and histograms of one node. They go on over a reopening of its store.
+pub struct NodeMetrics {
+    registry: Registry,
+    events_accepted: LabelledCounter<1>,
+    calls_refused: LabelledCounter<2>,
+    accept_seconds: Histogram,
+    commit_seconds: Histogram,
+    commit_records: Histogram,
+    deliveries: LabelledCounter<1>,
+    delivery_seconds: Histogram,
+}
+
+impl Default for NodeMetrics {
+    fn default() -> Self {
+        // A commit takes from 0.1 ms (fast disk) to seconds (a disk in trouble); answers follow it.
+        let commit_seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 18));
+        let accept_seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 18));
+        let commit_records = Histogram::new(exponential_buckets(1.0, 2.0, 11));
+        // From a neighbour's 1 ms to the longest timeout that the configuration takes.
+        let delivery_seconds = Histogram::new(exponential_buckets(0.001, 2.0, 17));
+        let (events_accepted, calls_refused, deliveries) = <_>::default();
+
+        let mut registry = Registry::with_prefix(PREFIX);
+        let build = [("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "Version of this node", Info::new(build));
+        registry.register(
+            "events_accepted",
+            "Events that are durable, by source; repeated ones are not counted",
+            Family::clone(&events_accepted),
+        );
+        registry.register(
+            "calls_refused",
+            "Calls of senders that were refused, by source and error code",
+            Family::clone(&calls_refused),
+        );
+        registry.register_with_unit(
+            "accept",
+            "Time from the head of a sender's call to its answer, accepted calls only",
+            Unit::Seconds,
+            accept_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "commit",
+            "Time to write and sync one commit of the journal",
+            Unit::Seconds,
+            commit_seconds.clone(),
+        );
+        registry.register(
+            "commit_records",
+            "Records of one commit of the journal",
+            commit_records.clone(),
+        );
+        registry.register(
+            "deliveries",
+            "Delivery attempts, by outcome",
+            Family::clone(&deliveries),
+        );
+        registry.register_with_unit(
+            "delivery",
+            "Time of one delivery attempt",
+            Unit::Seconds,
+            delivery_seconds.clone(),
+        );
+
+        Self {
+            registry,
+            events_accepted,
+            calls_refused,
+            accept_seconds,
+            commit_seconds,
+            commit_records,
+            deliveries,
+            delivery_seconds,
+        }
+    }
+}
+
+impl NodeMetrics {
+    /// Returns the counter of accepted events of `source`, a name of the program or the
+    /// configuration.
+    #[must_use]
+    pub fn events_accepted(&self, source: &'static str) -> Counter {
+        self.events_accepted
+            .get_or_create_owned(&[("source", source)])
+    }
+
+    /// Counts a call of `source` that was refused with the error `code`.
+    pub fn count_refused_call(&self, source: &'static str, code: &'static str) {
+        self.calls_refused
+            .get_or_create(&[("source", source), ("code", code)])
+            .inc();
+    }
+
+    /// Histogram of the time from the head of an accepted call to its answer, in seconds.
+    #[must_use]
+    pub const fn accept_seconds(&self) -> &Histogram {
+        &self.accept_seconds
+    }
+
+    /// Histogram of the time to write and sync one commit, in seconds.
+    #[must_use]
+    pub const fn commit_seconds(&self) -> &Histogram {
+        &self.commit_seconds
+    }
+
+    /// Histogram of the number of records in one commit.
+    #[must_use]
+    pub const fn commit_records(&self) -> &Histogram {
+        &self.commit_records
+    }
+
+    /// Counts a delivery attempt with its `outcome`: `accepted`, `failed`, `refused` or `gone`.
+    pub fn count_delivery(&self, outcome: &'static str) {
+        self.deliveries.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Histogram of the time of one delivery attempt, in seconds.
+    #[must_use]
+    pub const fn delivery_seconds(&self) -> &Histogram {
+        &self.delivery_seconds
+    }
+
+    /// Writes this table, the values of `gauges` and those of the process as text.
+    #[must_use]
+    pub fn to_text(&self, gauges: &GaugeSheet) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        encode_registry(&mut text, &self.registry)
+            .and_then(|()| gauges.encode(&mut text))
+            .expect("writing to a string does not fail");
+        text
+    }
+}
+
+impl fmt::Debug for NodeMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodeMetrics")
+    }
+}
