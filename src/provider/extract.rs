@@ -136,19 +136,19 @@ fn describe_lookup_error(error: FieldLookupError, locator: &FieldLocator) -> Str
     }
 }
 
-/// Returns true if `event` can be sent in a header, which takes printable ASCII only, and named in
-/// a list of patterns, where a space separates patterns and `*` is a wildcard.
+/// Returns true if `event` can be named in a pattern, where `*` is a wildcard, and sent in a header,
+/// which takes no control characters.
 fn is_event_name(event: &str) -> bool {
+    let is_name_character = |character: char| !character.is_control() && character != '*';
     event.len() <= NAME_MAX_BYTES
-        && event
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'*')
+        && !event.trim().is_empty()
+        && event.chars().all(is_name_character)
 }
 
 fn describe_invalid_name(locator: &FieldLocator) -> String {
     format!(
-        "({locator}) must have 1 to {NAME_MAX_BYTES} printable ASCII characters, \
-         without spaces and `*`"
+        "({locator}) must have 1 to {NAME_MAX_BYTES} bytes, not only spaces, \
+         without control characters and `*`"
     )
 }
 
@@ -243,18 +243,20 @@ mod tests {
             extract(&fields, &[], &body).map(|found| found.event)
         };
         let longest = "x".repeat(128);
-        for name in ["orders/paid", "~!", &longest] {
+        for name in [
+            "orders/paid",
+            "~!",
+            "Push Hook",
+            "\u{e9}t\u{e9}",
+            "注文",
+            &longest,
+        ] {
             assert_eq!(named(name).as_deref(), Ok(name));
         }
-        let problem = "event (at /type) must have 1 to 128 printable ASCII characters, \
-             without spaces and `*`"
+        let problem = "event (at /type) must have 1 to 128 bytes, not only spaces, \
+             without control characters and `*`"
             .to_owned();
-        for name in [
-            "order paid",
-            "order.*",
-            "\u{e9}t\u{e9}",
-            &format!("{longest}x"),
-        ] {
+        for name in [" ", "order\u{85}paid", "order.*", &format!("{longest}x")] {
             assert_eq!(named(name), Err(vec![problem.clone()]), "{name}");
         }
     }
