@@ -58,14 +58,16 @@ impl CheckCommand {
                 url: self.url.as_deref(),
                 at: self.at,
             };
+            write!(out, "{}", describe_weaknesses(&config, Some(source)))?;
             return trial.run(&config, out);
         }
         let config = self.config.load(ConfigPurpose::Node)?.config;
         write!(
             out,
-            "configuration is valid\n{}\n{}",
+            "configuration is valid\n{}\n{}{}",
             summarize_config(&config),
-            describe_warning(&config)
+            describe_warning(&config),
+            describe_weaknesses(&config, None)
         )?;
         Ok(())
     }
@@ -80,6 +82,28 @@ fn describe_warning(config: &Config) -> &'static str {
              sources.support.enabled = true\n"
         }
     }
+}
+
+/// Returns a line for each weakness of a valid configuration, or of the source `name` in it.
+fn describe_weaknesses(config: &Config, name: Option<&str>) -> String {
+    let sections = name.map(|name| {
+        let label = name.replace('-', "_");
+        [
+            format!("sources.{name}."),
+            format!("sources.custom.{label}."),
+        ]
+    });
+    let is_shown = |key: &str| {
+        sections.as_ref().is_none_or(|sections| {
+            let mut sections = sections.iter();
+            sections.any(|section| key.starts_with(section))
+        })
+    };
+    let warnings = config.warnings.iter();
+    warnings
+        .filter(|warning| warning.key().is_none_or(is_shown))
+        .map(|warning| format!("warning: {warning}\n"))
+        .collect()
 }
 
 fn summarize_config(config: &Config) -> String {

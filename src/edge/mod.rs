@@ -43,6 +43,7 @@ pub mod leads;
 mod list;
 pub mod methods;
 mod operation;
+mod proof_headers;
 mod query;
 pub mod rate_limiter;
 pub mod raw_json;

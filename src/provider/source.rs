@@ -12,6 +12,7 @@ use super::presets::ProviderPreset;
 use super::request::RequestView;
 use super::scheme::SignatureScheme;
 use super::signature_claim::{SignatureClaim, VerificationError};
+use super::signed_content::SignedContent;
 use crate::event::Timestamp;
 
 /// Signature scheme of a sender.
@@ -47,7 +48,7 @@ impl SourceSigning {
             Self::Preset(preset) => preset.read_claim(request),
             Self::Own(scheme) => scheme.read_claim(request),
         }?;
-        if !claim.signed.has_one_cut() {
+        if !claim.contents().all(SignedContent::has_one_cut) {
             return Err(ClaimError::Ambiguous);
         }
         Ok(claim)
@@ -68,21 +69,35 @@ impl SourceSigning {
         }
     }
 
-    /// Returns true if a header that the signature needs is missing. The headers alone decide it,
+    /// Returns true if a header that the signature needs is missing or ambiguous. The headers alone decide it,
     /// so that such a request is refused before its body is read.
     #[must_use]
     pub fn is_header_missing(&self, head: &RequestView<'_>) -> bool {
-        matches!(self.read_claim(head), Err(ClaimError::NoHeader(_)))
+        let claim = self.read_claim(head);
+        matches!(
+            claim,
+            Err(ClaimError::NoHeader(_) | ClaimError::Repeated(_))
+        )
     }
 
-    /// Header in which a configured scheme has its signature or secret, so that the call log can
-    /// redact it; `None` for a preset, whose header names are known to the redaction.
+    /// Header in which the scheme has its signature or secret, so that the call log can redact it;
+    /// `None` for a preset with rules of its own, whose header names are known to the redaction.
     #[must_use]
     pub fn scheme_header(&self) -> Option<&str> {
+        self.scheme().map(SignatureScheme::header)
+    }
+
+    /// Returns the scheme, if data alone describes it.
+    fn scheme(&self) -> Option<&SignatureScheme> {
         match self {
-            Self::Preset(_) => None,
-            Self::Own(scheme) => Some(scheme.header()),
+            Self::Preset(preset) => preset.scheme(),
+            Self::Own(scheme) => Some(scheme),
         }
+    }
+
+    /// Returns true if the secrets are logins, `user:password`.
+    fn is_login(&self) -> bool {
+        matches!(self.scheme(), Some(SignatureScheme::Basic { .. }))
     }
 
     /// Handshake of the provider; none for a configured scheme.
@@ -143,6 +158,17 @@ impl WebhookSource {
         Ok(VerifiedRequest {
             request,
             signing: &self.signing,
+        })
+    }
+
+    /// Lengths in bytes of the secrets that an attacker would have to guess; of a login, that of its
+    /// password. Public keys are no secrets.
+    pub fn secret_lengths(&self) -> impl Iterator<Item = usize> {
+        let is_login = self.signing.is_login();
+        self.keys.iter().filter_map(move |key| {
+            let secret = key.secret()?;
+            let user = secret.iter().position(|byte| *byte == b':');
+            Some(secret.len() - user.filter(|_| is_login).map_or(0, |at| at + 1))
         })
     }
 

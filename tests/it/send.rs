@@ -274,7 +274,7 @@ fn entity_and_data_of_an_event_can_be_given() {
             .client
             .get(format!("{}/api/v1/entities/mandat/9", sender.process.base));
         let mandat = mandat
-            .bearer_auth("test-token")
+            .bearer_auth(crate::test_node::TOKEN)
             .send()
             .await
             .expect("an answer")

@@ -16,7 +16,7 @@ use crate::event::Kind;
 use crate::suggest::nearest_key;
 
 /// Returns every key of a table except `name`, with its default value.
-fn defaults() -> [(&'static str, SettingValue); 17] {
+fn defaults() -> [(&'static str, SettingValue); 18] {
     let text = || SettingValue::Text(Secret::default());
     [
         ("enabled", SettingValue::Boolean(true)),
@@ -29,6 +29,7 @@ fn defaults() -> [(&'static str, SettingValue); 17] {
         ("scheme.algorithm", text()),
         ("scheme.encoding", text()),
         ("scheme.header", text()),
+        ("scheme.parts", text()),
         ("scheme.prefix", text()),
         ("scheme.signed", text()),
         ("scheme.timestamp_header", text()),

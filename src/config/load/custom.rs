@@ -12,8 +12,9 @@ use super::super::{Config, Secret};
 use crate::event::{InternedName, Kind};
 use crate::provider::{
     FieldLocator, FieldLocators, ProviderHandshake, ProviderPreset, SignatureAlgorithm,
-    SignatureEncoding, SignatureScheme, SignedContentPart, SignedTemplate, SourceSigning,
-    VerificationKey, WebhookSource, find_preset, parse_header_name, presets,
+    SignatureEncoding, SignatureHeaderForm, SignatureHeaderParts, SignatureScheme,
+    SignedContentPart, SignedTemplate, SourceSigning, VerificationKey, WebhookSource, find_preset,
+    parse_header_name, presets,
 };
 use crate::suggest::nearest_name;
 
@@ -28,7 +29,7 @@ enum SchemeType {
     Basic,
 }
 
-const SCHEME_TYPES: [(&str, SchemeType); 6] = [
+const SCHEME_TYPES: [(&str, SchemeType); 7] = [
     (
         "hmac-sha256",
         SchemeType::Signature(SignatureAlgorithm::HmacSha256),
@@ -45,12 +46,22 @@ const SCHEME_TYPES: [(&str, SchemeType); 6] = [
         "ed25519",
         SchemeType::Signature(SignatureAlgorithm::Ed25519),
     ),
+    (
+        "ecdsa-p256",
+        SchemeType::Signature(SignatureAlgorithm::EcdsaP256),
+    ),
     ("token", SchemeType::Token),
     ("basic", SchemeType::Basic),
 ];
 
 /// Keys that only a signature scheme uses.
-const SIGNATURE_ONLY_KEYS: [&str; 4] = ["encoding", "signed", "timestamp_header", "tolerance_s"];
+const SIGNATURE_ONLY_KEYS: [&str; 5] = [
+    "encoding",
+    "parts",
+    "signed",
+    "timestamp_header",
+    "tolerance_s",
+];
 
 impl ConfigDraft {
     /// Returns the valid configured sources and reports the problems of the others.
@@ -256,19 +267,29 @@ impl ConfigDraft {
             require_header_name(text).map(Cow::Owned)
         });
 
-        match (
-            signed.has_part(&SignedContentPart::Timestamp),
-            self.is_set(&key("timestamp_header")),
-        ) {
+        let form = self.read_header_form(table, prefix);
+        let has_time_part = form.as_ref().is_some_and(SignatureHeaderForm::has_time);
+        let has_time = has_time_part || self.is_set(&key("timestamp_header"));
+        match (signed.has_part(&SignedContentPart::Timestamp), has_time) {
             (true, false) => self.report_problem(
                 table,
                 "scheme.timestamp_header",
                 "missing: scheme.signed contains {timestamp}",
             ),
-            (false, true) => self.report_problem(
+            (false, true) => {
+                let name = if has_time_part {
+                    "scheme.parts"
+                } else {
+                    "scheme.timestamp_header"
+                };
+                let detail =
+                    "expected {timestamp} in scheme.signed: an unsigned time proves nothing";
+                self.report_problem(table, name, detail);
+            }
+            (true, true) if has_time_part && timestamp_header.is_some() => self.report_problem(
                 table,
                 "scheme.timestamp_header",
-                "expected {timestamp} in scheme.signed: an unsigned time proves nothing",
+                "not used: scheme.parts says where the time is",
             ),
             (true, true) | (false, false) => {}
         }
@@ -278,16 +299,37 @@ impl ConfigDraft {
         } else {
             None
         };
-        let (header, prefix) = (header?, prefix.unwrap_or_default());
         Some(SignatureScheme::Signature {
-            header,
-            prefix,
+            header: header?,
+            form: form?,
             algorithm,
             encoding,
             signed,
             timestamp_header,
             id_header,
         })
+    }
+
+    /// Reads the form of the header: named parts, or a list with `prefix`; `None` after a reported
+    /// problem.
+    fn read_header_form(
+        &mut self,
+        table: &CustomSourceTable,
+        prefix: Option<Cow<'static, str>>,
+    ) -> Option<SignatureHeaderForm> {
+        let key = format!("{}.scheme.parts", table.section);
+        if !self.is_set(&key) {
+            let prefix = prefix.unwrap_or_default();
+            return Some(SignatureHeaderForm::List { prefix });
+        }
+        if prefix.is_some() {
+            let detail = "not used: scheme.parts names the parts of the header";
+            self.report_problem(table, "scheme.prefix", detail);
+        }
+        self.read_optional(&key, |text| {
+            SignatureHeaderParts::parse(text).map_err(|wrong| format!("{wrong}, found {text:?}"))
+        })
+        .map(SignatureHeaderForm::Parts)
     }
 
     /// Returns the header that `{id}` in the signed template refers to.

@@ -76,6 +76,14 @@ impl ProviderPreset {
         }
     }
 
+    /// Returns the scheme of the preset, if data alone describes it.
+    pub(in crate::provider) fn scheme(&self) -> Option<&SignatureScheme> {
+        match &self.signing {
+            PresetSigning::Scheme(scheme) => Some(scheme),
+            PresetSigning::Own { .. } => None,
+        }
+    }
+
     /// Reads the signature claim of `request`, without checking it.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Standard Webhooks: one header holds the signatures `v1,…` (HMAC) and `v1a,…` (Ed25519),
 //! separated by spaces.
+//!
+//! Source: <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
 use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::claim_error::ClaimError;
@@ -8,7 +10,7 @@ use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
 use crate::provider::locator::FieldLocator;
 use crate::provider::request::RequestView;
-use crate::provider::scheme::require_header;
+use crate::provider::scheme::{require_header, require_header_lines};
 use crate::provider::signature_claim::{
     SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout,
 };
@@ -50,7 +52,7 @@ impl StandardHeaderNames {
         request: &RequestView<'r>,
     ) -> Result<SignatureClaim<'r>, ClaimError> {
         let header = |name: &'static str| require_header(request, name);
-        let signatures = header(self.signature)?;
+        let signatures = require_header_lines(request, self.signature)?;
         let (id, time) = (header(self.id)?, header(self.timestamp)?);
         let proofs: Vec<_> = [
             ("v1", SignatureAlgorithm::HmacSha256),
@@ -59,7 +61,7 @@ impl StandardHeaderNames {
         .into_iter()
         .map(|(version, algorithm)| SignatureSet {
             algorithm,
-            signatures: decode_signatures(signatures, version),
+            signatures: decode_signatures(&signatures, version),
         })
         .filter(|proof| !proof.signatures.is_empty())
         .collect();
@@ -82,14 +84,16 @@ impl StandardHeaderNames {
             ]
             .into_iter()
             .collect(),
+            alternatives: Vec::new(),
             time: Some(time),
         })
     }
 }
 
-fn decode_signatures(header: &str, version: &str) -> Vec<Vec<u8>> {
-    let versioned = header
-        .split_ascii_whitespace()
+fn decode_signatures(lines: &[&str], version: &str) -> Vec<Vec<u8>> {
+    let versioned = lines
+        .iter()
+        .flat_map(|line| line.split_ascii_whitespace())
         .filter_map(|item| item.split_once(','));
     versioned
         .filter(|(name, _)| *name == version)

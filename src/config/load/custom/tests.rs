@@ -82,7 +82,9 @@ fn a_scheme_of_ones_own_is_a_table() {
     let plant = source(&format!("{PLANT}{scheme}"), &[]);
     let expected = SignatureScheme::Signature {
         header: "x-sig".into(),
-        prefix: "v1=".into(),
+        form: SignatureHeaderForm::List {
+            prefix: "v1=".into(),
+        },
         algorithm: SignatureAlgorithm::HmacSha512,
         encoding: SignatureEncoding::Base64Url,
         signed: SignedTemplate::parse("{id}.{timestamp}.{body}").expect("a template"),
@@ -109,12 +111,55 @@ fn a_scheme_of_ones_own_is_a_table() {
         plain.signing
     );
     assert!(plain.tolerance.is_zero());
+    let parts = own(
+        "scheme = { header = \"X-Sig\", algorithm = \"hmac-sha256\", parts = \"t={timestamp},v1={signature}\", \
+         signed = \"{timestamp}.{body}\" }",
+    );
+    assert_eq!(parts.tolerance, USUAL_TOLERANCE);
+    let SourceSigning::Own(SignatureScheme::Signature { form, .. }) = &parts.signing else {
+        panic!("a signature")
+    };
+    let expected = SignatureHeaderParts::parse("t={timestamp},v1={signature}").expect("parts");
+    assert_eq!(*form, SignatureHeaderForm::Parts(expected));
     let token =
         own("scheme = { header = \"Authorization\", algorithm = \"token\", prefix = \"Bearer \" }");
     assert!(matches!(
         token.signing,
         SourceSigning::Own(SignatureScheme::Token { .. })
     ));
+}
+
+#[test]
+fn the_parts_of_a_header_fit_the_rest_of_the_scheme() {
+    let problem = |scheme: &str| {
+        let text = format!("{PLANT}scheme = {{ header = \"X-Sig\", {scheme} }}");
+        let problems = problems(&text);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems[0].replace("h.toml:6: sources.custom.plant.scheme.", "")
+    };
+    const HMAC: &str = "algorithm = \"hmac-sha256\", parts = \"t={timestamp},v1={signature}\"";
+    assert_eq!(
+        problem(HMAC),
+        "parts: expected {timestamp} in scheme.signed: an unsigned time proves nothing"
+    );
+    let signed = format!("{HMAC}, signed = \"{{timestamp}}.{{body}}\"");
+    assert_eq!(
+        problem(&format!("{signed}, timestamp_header = \"X-At\"")),
+        "timestamp_header: not used: scheme.parts says where the time is"
+    );
+    assert_eq!(
+        problem(&format!("{signed}, prefix = \"v1=\"")),
+        "prefix: not used: scheme.parts names the parts of the header"
+    );
+    assert_eq!(
+        problem("algorithm = \"hmac-sha256\", parts = \"t={time}\""),
+        "parts: expected named parts such as t={timestamp},v1={signature}: one separator, one \
+         {signature} or more, one {timestamp} at most, found \"t={time}\""
+    );
+    assert_eq!(
+        problem("algorithm = \"token\", parts = \"t={timestamp},v1={signature}\""),
+        "parts: not used by the algorithm token"
+    );
 }
 
 #[test]
@@ -222,11 +267,11 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             plant("scheme = { header = \"X-Sig\" }"),
-            "h.toml:1: sources.custom.plant.scheme.algorithm: missing: one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, token, basic",
+            "h.toml:1: sources.custom.plant.scheme.algorithm: missing: one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, ecdsa-p256, token, basic",
         ),
         (
             plant("scheme = { header = \"X-Sig\", algorithm = \"md5\" }"),
-            "h.toml:6: sources.custom.plant.scheme.algorithm: expected one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, token, basic, found \"md5\"",
+            "h.toml:6: sources.custom.plant.scheme.algorithm: expected one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, ecdsa-p256, token, basic, found \"md5\"",
         ),
         (
             plant("scheme = { algorithm = \"hmac-sha1\" }"),
@@ -431,4 +476,49 @@ fn a_public_url_is_one_that_paths_can_be_put_behind() {
         );
         assert_eq!(url(text), Err(vec![expected]));
     }
+}
+
+#[test]
+fn the_part_of_a_secret_that_must_be_guessed_has_a_length() {
+    let lengths = |preset: &str, secrets: &str| {
+        let table = format!(
+            "[[sources.custom]]\nname = \"x\"\npreset = {preset:?}\nsecrets = [{secrets}]\nentity = \"/id\"\nevent = \"/type\""
+        );
+        let lengths: Vec<_> = source(&table, &[]).source.secret_lengths().collect();
+        lengths
+    };
+    assert_eq!(lengths("github", "\"hush\", \"a:b\""), [4, 3]);
+    assert_eq!(
+        lengths("pipedrive", "\"a-user:hush\", \"u:p:q\""),
+        [4, 3],
+        "the password"
+    );
+    assert_eq!(
+        lengths(
+            "standard",
+            "\"whsec_aHVzaA==\", \"whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=\""
+        ),
+        [4],
+        "the decoded key; a public key is no secret"
+    );
+}
+
+/// A sender that is not for trials is refused with a secret that can be guessed, as every other
+/// source is.
+#[test]
+fn a_short_secret_of_a_source_is_refused_for_a_node() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("h.toml");
+    let token = "0123456789abcdef01234567";
+    fs::write(&path, format!("{STRIPE}secrets = [\"hush\"]\n")).expect("writable");
+    let draft = || ConfigDraft::from_toml(Some(&path), [("HOOKYARD_ADMIN__TOKEN", token)]);
+    let error = draft().finish(ConfigPurpose::Node).expect_err("guessable");
+    assert!(
+        error
+            .to_string()
+            .contains("sources.custom.billing.secrets: expected secrets of at least"),
+        "{error}"
+    );
+    let config = draft().finish(ConfigPurpose::Tool).expect("a tool may");
+    assert_eq!(config.warnings.len(), 1);
 }
