@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::body::{DocumentError, RequestDocument};
 use super::claim_error::ClaimError;
-use super::extract::{ExtractedFields, ExtractionError, FieldLocators};
+use super::extract::{ExtractedFields, FieldLocators};
 use super::handshake::{HandshakeReply, ProviderHandshake};
 use super::key::{VerificationKey, VerificationKeyError};
+use super::locator::EventScope;
 use super::presets::ProviderPreset;
 use super::request::RequestView;
 use super::scheme::SignatureScheme;
@@ -147,15 +148,17 @@ impl WebhookSource {
     }
 
     /// Extracts the fields of the event in `document`, the body of `verified`.
-    ///
-    /// # Errors
-    /// One [`ExtractionError`] for each field that is missing or malformed.
+    #[must_use]
     pub fn extract(
         &self,
         verified: &VerifiedRequest<'_, '_>,
         document: &RequestDocument<'_>,
-    ) -> Result<ExtractedFields, Vec<ExtractionError>> {
-        self.fields.extract(verified.request, document)
+    ) -> ExtractedFields {
+        self.fields.extract(&EventScope {
+            request: verified.request,
+            body: document.json(),
+            item: document.json(),
+        })
     }
 
     /// Returns the reply to `document` if it is a signed handshake and no event.
@@ -181,7 +184,6 @@ impl<'r> VerifiedRequest<'_, 'r> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::locator::FieldLocator;
     use crate::provider::presets::find_preset;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -197,13 +199,7 @@ mod tests {
             keys: vec![preset.parse_key(SECRET).expect("a key")],
             signing: SourceSigning::Preset(preset),
             tolerance: Duration::from_secs(300),
-            fields: FieldLocators {
-                entity: FieldLocator::pointer("/id"),
-                event: FieldLocator::pointer("/type"),
-                idempotency_key: None,
-                occurred_at: None,
-                needs_time: false,
-            },
+            fields: FieldLocators::default(),
         }
     }
 

@@ -3,11 +3,13 @@
 //!
 //! ```text
 //! size ─> signature, time ─> rate limit ─> type ─> handshake? ─> fields ─┐
-//!  413          401             429      415, 400      200         400    │
+//!  413          401             429      415, 400      200                │
 //!   ┌─────────────────────────────────────────────────────────────────────┘
 //!   └─> duplicate? ─> stored ─> 200
 //!           200         503
 //! ```
+//!
+//! An authentic event is never refused for a missing field: it is kept with a warning.
 //!
 //! The rate limit comes after the signature, so that a stranger at the sender's address cannot use
 //! it up.
@@ -89,6 +91,7 @@ pub(super) async fn receive(
         body.clone(),
         call.span().clone(),
     )?;
+    call.note_warnings(&command.warnings);
     submit_configured_event(edge, command).await
 }
 

@@ -10,7 +10,7 @@ One event of a sender that the configuration describes under `[[sources.custom]]
 zendesk) or by a scheme of its own. The preset or scheme determines the header of the signature \
 and the location of the entity, event name, idempotency key and time; this page shows a source \
 that signs as GitHub and Meta do. The entity's kind is `custom:<name>`, and the event's name \
-begins with `<name>.`.\n\n\
+begins with `<name>.`. A missing entity or name is `unmatched`, and the event has a warning.\n\n\
 JSON and forms (`application/x-www-form-urlencoded`) are accepted. A repeated idempotency key is \
 answered with the first event. With a valid signature, Slack's `url_verification` is answered with \
 its challenge and Intercom's `ping` with `{\"status\": \"pong\"}`, both with 200. Meta makes its \
@@ -65,7 +65,6 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         "invalid_json",
         "body is not valid JSON at line 1 column 5",
     )
-    .refuses_field("entity", "entity is not at /customer")
     .refuses(
         401,
         "invalid_signature",

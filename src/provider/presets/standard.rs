@@ -6,7 +6,6 @@ use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
-use crate::provider::locator::FieldLocator;
 use crate::provider::request::RequestView;
 use crate::provider::scheme::require_header;
 use crate::provider::signature_claim::{
@@ -23,10 +22,10 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
-        entity: None,
-        event: Some(FieldLocator::pointer("/type")),
-        idempotency_key: Some(FieldLocator::header("webhook-id")),
-        occurred_at: None,
+        entity: &[],
+        event: &["/type"],
+        idempotency_key: &["webhook-id"],
+        occurred_at: &[],
     },
     handshake: ProviderHandshake::None,
 };

@@ -6,7 +6,6 @@ use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
-use crate::provider::locator::FieldLocator;
 use crate::provider::request::RequestView;
 use crate::provider::scheme::require_header;
 use crate::provider::signature_claim::{
@@ -25,10 +24,10 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
-        entity: Some(FieldLocator::pointer("/data/object/id")),
-        event: Some(FieldLocator::pointer("/type")),
-        idempotency_key: Some(FieldLocator::pointer("/id")),
-        occurred_at: Some(FieldLocator::pointer("/created")),
+        entity: &["/data/object/id"],
+        event: &["/type"],
+        idempotency_key: &["/id"],
+        occurred_at: &["/created"],
     },
     handshake: ProviderHandshake::None,
 };

@@ -4,7 +4,6 @@ use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE
 use super::standard::StandardHeaderNames;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::VerificationKey;
-use crate::provider::locator::FieldLocator;
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "svix",
@@ -15,10 +14,10 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
-        entity: None,
-        event: Some(FieldLocator::pointer("/type")),
-        idempotency_key: Some(FieldLocator::header("svix-id")),
-        occurred_at: None,
+        entity: &[],
+        event: &["/type"],
+        idempotency_key: &["svix-id"],
+        occurred_at: &[],
     },
     handshake: ProviderHandshake::None,
 };

@@ -13,7 +13,7 @@ use crate::event::Timestamp;
 use crate::provider::body::RequestDocument;
 use crate::provider::claim_error::ClaimError;
 use crate::provider::handshake::{HandshakeReply, ProviderHandshake};
-use crate::provider::locator::FieldLocator;
+use crate::provider::locator::{ALTERNATIVES_MAX, EventScope, FieldAlternatives, FieldLocator};
 use crate::provider::moment;
 use crate::provider::request::RequestView;
 use crate::provider::signature_claim::VerificationError;
@@ -527,13 +527,55 @@ fn document(body: &str) -> RequestDocument<'_> {
     RequestDocument::parse(&request).expect("JSON")
 }
 
-#[test]
-fn githubs_entity_is_the_issue_or_pull_request_or_else_the_repository() {
-    let Some(FieldLocator::Rule(_, entity)) =
-        find_preset("github").and_then(|preset| preset.defaults.entity.clone())
-    else {
-        panic!("a rule")
+/// Text that the default places of `field` find in `body`, without headers.
+fn found_by_default(
+    preset: &str,
+    field: fn(&PresetFields) -> &'static [&'static str],
+    body: &str,
+) -> Option<String> {
+    let preset = find_preset(preset).expect("a preset");
+    let request = RequestView {
+        method: "POST",
+        url: "",
+        headers: Vec::new(),
+        body: body.as_bytes(),
     };
+    let document = document(body);
+    let scope = EventScope {
+        request: &request,
+        body: document.json(),
+        item: document.json(),
+    };
+    FieldAlternatives::from_preset(field(&preset.defaults))
+        .find(&scope, Some)
+        .ok()
+        .map(|found| found.value)
+}
+
+#[test]
+fn every_default_place_is_one() {
+    for preset in ALL {
+        let PresetFields {
+            entity,
+            event,
+            idempotency_key,
+            occurred_at,
+        } = &preset.defaults;
+        for places in [entity, event, idempotency_key, occurred_at] {
+            assert!(places.len() <= ALTERNATIVES_MAX, "{}", preset.name);
+            for place in *places {
+                assert!(
+                    FieldLocator::parse_alternative(place).is_ok(),
+                    "{}: {place}",
+                    preset.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn githubs_entity_is_the_nearest_thing_that_an_event_has() {
     let table = [
         (
             r#"{"repository": {"full_name": "o/r"}, "issue": {"number": 7}}"#,
@@ -547,11 +589,19 @@ fn githubs_entity_is_the_issue_or_pull_request_or_else_the_repository() {
             r#"{"repository": {"full_name": "o/r"}, "issue": null}"#,
             Some("o/r"),
         ),
-        (r#"{"repository": {"id": 1}, "issue": {"number": 7}}"#, None),
-        ("[]", None),
+        (
+            r#"{"zen": "Keep it.", "organization": {"login": "octo"}}"#,
+            Some("organization:octo"),
+        ),
+        (
+            r#"{"repository": {"id": 1}, "issue": {"number": 7}}"#,
+            Some("account"),
+        ),
+        ("[]", Some("account")),
     ];
     for (body, expected) in table {
-        assert_eq!(entity(&document(body)).as_deref(), expected, "{body}");
+        let found = found_by_default("github", |fields| fields.entity, body);
+        assert_eq!(found.as_deref(), expected, "{body}");
     }
 }
 
