@@ -42,6 +42,8 @@ pub struct Command {
     pub reprocesses: Option<Position>,
     /// Pending event that this event completes or marks as failed.
     pub resolves: Option<EventResolution>,
+    /// Sentences about fields that the event should have had, which its record keeps.
+    pub warnings: Vec<String>,
     /// Span of the request; later log lines on the event appear under it.
     pub span: tracing::Span,
 }
@@ -73,6 +75,7 @@ impl Command {
             pending: false,
             reprocesses: None,
             resolves: None,
+            warnings: Vec::new(),
             span: tracing::Span::current(),
         }
     }

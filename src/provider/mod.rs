@@ -12,9 +12,9 @@
 //!   │ parse_document   JSON, or a form as a JSON object
 //!   v
 //! RequestDocument
-//!   │ extract          by pointers and headers of the preset or the configuration
+//!   │ extract          by the places that the preset or the configuration lists
 //!   v
-//! ExtractedFields      entity, event name, idempotency key, time
+//! ExtractedFields      entity, event name, idempotency key, time, and warnings
 //! ```
 //!
 //! A sender has a [`ProviderPreset`] (one file each in `presets/`) or is described by a
@@ -46,13 +46,19 @@ pub use body::{DocumentError, DocumentFormat, RequestDocument};
 pub use claim_error::ClaimError;
 pub use encoding::SignatureEncoding;
 pub use explain::{VerificationOutcome, VerificationReport};
-pub use extract::{ExtractedFields, ExtractionError, FieldLocators};
-pub use handshake::{HandshakeReply, ProviderHandshake, VerifyTokenError, verify_subscription};
+pub use extract::{ExtractedFields, FieldLocators, UNMATCHED, UsedAlternatives};
+pub use handshake::{
+    HandshakeReply, HandshakeReplyForm, HandshakeSign, ProviderHandshake, SignedHandshake,
+    VerifyTokenError, verify_subscription,
+};
 pub use key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
-pub use locator::{FieldLocator, FieldLocatorError, parse_header_name};
+pub use locator::{
+    ALTERNATIVES_MAX, EventScope, FieldAlternatives, FieldLocator, FieldLocatorError,
+    parse_header_name,
+};
 pub use moment::parse_moment;
 pub use pointer::JsonPointer;
-pub use presets::{ProviderPreset, find_preset};
+pub use presets::{PresetAnswer, ProviderPreset, find_preset};
 pub use request::RequestView;
 pub use scheme::SignatureScheme;
 pub use signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout, VerificationError};

@@ -13,6 +13,9 @@ use serde_json::value::RawValue;
 pub struct JsonPointer(Cow<'static, str>);
 
 impl JsonPointer {
+    /// Pointer to the whole value.
+    pub const ROOT: Self = Self(Cow::Borrowed(""));
+
     /// Pointer of a text that is known to be valid.
     #[must_use]
     pub const fn from_static(text: &'static str) -> Self {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::body::{DocumentError, RequestDocument};
 use super::claim_error::ClaimError;
-use super::extract::{ExtractedFields, ExtractionError, FieldLocators};
+use super::extract::{ExtractedFields, FieldLocators};
 use super::handshake::{HandshakeReply, ProviderHandshake};
 use super::key::{VerificationKey, VerificationKeyError};
-use super::presets::ProviderPreset;
+use super::locator::EventScope;
+use super::presets::{PresetAnswer, ProviderPreset};
 use super::request::RequestView;
 use super::scheme::SignatureScheme;
 use super::signature_claim::{SignatureClaim, VerificationError};
@@ -100,6 +101,15 @@ impl SourceSigning {
         matches!(self.scheme(), Some(SignatureScheme::Basic { .. }))
     }
 
+    /// Answer that the provider expects to an event.
+    #[must_use]
+    pub fn answer(&self) -> PresetAnswer {
+        match self {
+            Self::Preset(preset) => preset.answer,
+            Self::Own(_) => PresetAnswer::Event,
+        }
+    }
+
     /// Handshake of the provider; none for a configured scheme.
     #[must_use]
     pub fn handshake(&self) -> ProviderHandshake {
@@ -173,24 +183,23 @@ impl WebhookSource {
     }
 
     /// Extracts the fields of the event in `document`, the body of `verified`.
-    ///
-    /// # Errors
-    /// One [`ExtractionError`] for each field that is missing or malformed.
+    #[must_use]
     pub fn extract(
         &self,
         verified: &VerifiedRequest<'_, '_>,
         document: &RequestDocument<'_>,
-    ) -> Result<ExtractedFields, Vec<ExtractionError>> {
-        self.fields.extract(verified.request, document)
+    ) -> ExtractedFields {
+        self.fields.extract(&EventScope {
+            request: verified.request,
+            body: document.json(),
+            item: document.json(),
+        })
     }
 
     /// Returns the reply to `document` if it is a signed handshake and no event.
     #[must_use]
     pub fn answer_handshake(&self, document: &RequestDocument<'_>) -> Option<HandshakeReply> {
-        match self.signing.handshake() {
-            ProviderHandshake::Signed(recognise) => recognise(document),
-            ProviderHandshake::None | ProviderHandshake::Subscription => None,
-        }
+        self.signing.handshake().reply_to(document)
     }
 }
 
@@ -207,7 +216,6 @@ impl<'r> VerifiedRequest<'_, 'r> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::locator::FieldLocator;
     use crate::provider::presets::find_preset;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -223,13 +231,7 @@ mod tests {
             keys: vec![preset.parse_key(SECRET).expect("a key")],
             signing: SourceSigning::Preset(preset),
             tolerance: Duration::from_secs(300),
-            fields: FieldLocators {
-                entity: FieldLocator::pointer("/id"),
-                event: FieldLocator::pointer("/type"),
-                idempotency_key: None,
-                occurred_at: None,
-                needs_time: false,
-            },
+            fields: FieldLocators::default(),
         }
     }
 

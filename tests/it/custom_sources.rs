@@ -297,9 +297,10 @@ fn an_acknowledged_event_survives_a_kill_of_the_real_node() {
     run_async(async {
         let mut test_env = TestEnv::new(&[]);
         test_env.write_file("[[sources.custom]]\nname = \"my-repo\"\npreset = \"github\"\n");
-        test_env.set("sources.custom.my_repo.secrets", "hush");
+        let secret = "hush-hush-hush-hush-hush";
+        test_env.set("sources.custom.my_repo.secrets", secret);
         let mut node = test_env.start_process().await;
-        let headers = signed("github", "hush", "", BODY, "d1", Timestamp::from_micros(0));
+        let headers = signed("github", secret, "", BODY, "d1", Timestamp::from_micros(0));
         let first = post(&node, "/in/my-repo", &headers, BODY).await;
         assert_eq!((first.status, first.sequence()), (200, 1));
         node.kill();
@@ -495,43 +496,76 @@ fn encode(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
+/// Such an event was refused with 400. Its sender sent it again, and then disabled the hook.
 #[test]
-fn a_field_missing_at_its_configured_place_is_named_with_the_place() {
+fn an_authentic_event_without_its_fields_is_kept_and_marked() {
     run_async(async {
         let lost = "[[sources.custom]]\nname = \"lost\"\npreset = \"shopify\"\nsecrets = [\"hush\"]\nentity = \"/order/id\"\n\
                     event = \"X-Shopify-Topic\"\nidempotency_key = \"/tags\"\noccurred_at = \"/type\"\n";
         let (test_env, clock) = test_env(lost);
         let node = test_env.start().await;
         let body = r#"{"id": 1, "tags": ["a"], "type": "hunter2"}"#;
-        let answer = post(
-            &node,
-            "/in/lost",
-            &signed("shopify", "hush", "", body, "", clock.wall()),
-            body,
-        )
-        .await;
-        assert_eq!(error(&answer), (400, "validation_failed"));
-        assert_eq!(answer.body["detail"], "entity is not at /order/id");
-        let errors = json!([
-            {"field": "entity", "detail": "entity is not at /order/id"},
-            {"field": "event", "detail": "event is not in header x-shopify-topic"},
-            {"field": "idempotency_key", "detail": "idempotency_key (at /tags) must be a string or a number"},
-            {"field": "occurred_at", "detail": "occurred_at (at /type) must be RFC 3339, Unix seconds or Unix milliseconds"},
-        ]);
-        assert_eq!(answer.body["errors"], errors);
-        let github = send(
-            &node,
-            &clock,
-            "github",
-            r#"{"zen": "Design for failure."}"#,
-            "d1",
-        )
-        .await;
+        let headers = signed("shopify", "hush", "", body, "", clock.wall());
+        let answer = post(&node, "/in/lost", &headers, body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(
-            github.body["detail"],
-            "entity is not at /repository/full_name"
+            answer.body["entity"],
+            json!({"kind": "custom:lost", "id": "unmatched", "sequence": 1})
         );
-        assert_eq!(node.get("/api/v1/events").await.body["total"], 0);
+
+        let event = node
+            .get(&format!("/api/v1/events/{}", answer.event_id()))
+            .await
+            .body;
+        assert_eq!(event["type"], "lost.unmatched");
+        assert_eq!(event["received_at"], json!(clock.wall().to_string()));
+        let warnings = json!([
+            "entity is not at /order/id; the entity is unmatched",
+            "event is not in header x-shopify-topic; the name is unmatched",
+            "idempotency_key (at /tags) is not text of 1 to 256 bytes without control characters; the event has no key of its own",
+            "occurred_at (at /type) is not RFC 3339, Unix seconds or Unix milliseconds; the time of arrival counts",
+        ]);
+        assert_eq!(event["warnings"], warnings);
+
+        let rows = node.get("/api/v1/webhooks/logs?page_size=1").await.body;
+        let row = &rows["items"][0];
+        let warning = row["warning"].as_str().expect("a warning");
+        assert!(
+            warning.starts_with("entity is not at /order/id; the entity is unmatched. event is"),
+            "{warning}"
+        );
+        assert_eq!(
+            (&row["is_successful"], &row["event_ids"]),
+            (&json!(true), &json!([answer.event_id()]))
+        );
+
+        let whole = send(&node, &clock, "github", BODY, "d1").await;
+        let event = node
+            .get(&format!("/api/v1/events/{}", whole.event_id()))
+            .await
+            .body;
+        assert_eq!(event.get("warnings"), None, "{event}");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn githubs_events_without_a_repository_have_an_entity() {
+    run_async(async {
+        let (test_env, clock) = test_env("");
+        let node = test_env.start().await;
+        for (id, body, entity) in [
+            (
+                "d1",
+                r#"{"zen": "Keep it.", "organization": {"login": "octo"}}"#,
+                "organization:octo",
+            ),
+            ("d2", r#"{"zen": "Design for failure."}"#, "account"),
+        ] {
+            let answer = send(&node, &clock, "github", body, id).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            assert_eq!(answer.body["entity"]["id"], entity);
+        }
         node.stop().await;
     });
 }
@@ -594,11 +628,6 @@ fn every_refusal_has_its_status_and_code() {
                 "{body}"
             );
         }
-        let long = format!("{{\"id\": {:?}, \"type\": \"t\"}}", "x".repeat(257));
-        assert_eq!(
-            error(&send(&node, &clock, "shopify", &long, "").await),
-            (400, "validation_failed")
-        );
         node.stop().await;
     });
 }
@@ -896,11 +925,11 @@ fn every_call_is_logged_under_its_source_without_its_credentials() {
         let headers: SenderHeaders = vec![("X-Odd", "hunter22".into())];
         assert_eq!(post(&node, "/in/odd", &headers, BODY).await.status, 200);
         assert!(!newest().await.to_string().contains("hunter22"));
-        assert_eq!(post(&node, "/in/odd", &headers, "{}").await.status, 400);
+        assert_eq!(post(&node, "/in/odd", &headers, "{").await.status, 400);
         let row = newest().await;
         assert_eq!(
             (&row["source"], &row["code"]),
-            (&json!("odd"), &json!("validation_failed"))
+            (&json!("odd"), &json!("invalid_json"))
         );
         let guess = node.client.get(format!(
             "{}/in/meta?hub.mode=subscribe&hub.verify_token=hunter22&hub.challenge=1",

@@ -33,6 +33,7 @@ mod lists;
 mod migration;
 mod order;
 mod power_cuts;
+mod presets;
 mod promises;
 mod reads;
 mod rebuild;

@@ -7,14 +7,16 @@ use std::time::Duration;
 use super::super::custom::{CustomSourceConfig, CustomSourceTable};
 use super::super::draft::{ConfigDraft, env_variable_name};
 use super::super::problem::{ConfigProblem, SettingOrigin};
+use super::super::setting::SettingValue;
 use super::super::values::{DAY_S, describe_mismatch, parse_number, parse_string};
 use super::super::{Config, Secret};
 use crate::event::{InternedName, Kind};
+use crate::provider::presets::PresetFields;
 use crate::provider::{
-    FieldLocator, FieldLocators, ProviderHandshake, ProviderPreset, SignatureAlgorithm,
-    SignatureEncoding, SignatureHeaderForm, SignatureHeaderParts, SignatureScheme,
-    SignedContentPart, SignedTemplate, SourceSigning, VerificationKey, WebhookSource, find_preset,
-    parse_header_name, presets,
+    FieldAlternatives, FieldLocator, FieldLocatorError, FieldLocators, ProviderHandshake,
+    ProviderPreset, SignatureAlgorithm, SignatureEncoding, SignatureHeaderForm,
+    SignatureHeaderParts, SignatureScheme, SignedContentPart, SignedTemplate, SourceSigning,
+    VerificationKey, WebhookSource, find_preset, parse_header_name, presets,
 };
 use crate::suggest::nearest_name;
 
@@ -335,12 +337,12 @@ impl ConfigDraft {
     /// Returns the header that `{id}` in the signed template refers to.
     fn read_id_header(&mut self, table: &CustomSourceTable) -> Option<Cow<'static, str>> {
         let key = format!("{}.idempotency_key", table.section);
-        let text = self
-            .settings
-            .get(&key)
-            .and_then(|setting| parse_string(setting.value.clone()).ok())
-            .unwrap_or_default();
-        let header = parse_header_name(text.expose());
+        let first = match self.settings.get(&key).map(|setting| &setting.value) {
+            Some(SettingValue::List(items)) => items.first().map(|item| item.value.clone()),
+            other => other.cloned(),
+        };
+        let text = first.and_then(|value| parse_string(value).ok());
+        let header = text.and_then(|text| parse_header_name(text.expose()));
         if header.is_none() {
             let detail =
                 "expected the name of a header: {id} in scheme.signed stands for its value";
@@ -439,26 +441,23 @@ impl ConfigDraft {
             Some(SourceSigning::Preset(preset)) => Some(*preset),
             Some(SourceSigning::Own(_)) | None => None,
         };
-        let own = |pick: fn(&ProviderPreset) -> &Option<FieldLocator>| {
-            preset.and_then(|preset| pick(preset).clone())
+        let mut read = |name, pick: fn(&PresetFields) -> &'static [&'static str]| {
+            let defaults = preset.map_or(&[][..], |preset| pick(&preset.defaults));
+            self.read_places(table, name)
+                .unwrap_or_else(|| FieldAlternatives::from_preset(defaults))
         };
-        let entity = self
-            .read_locator(table, "entity")
-            .or_else(|| own(|preset| &preset.defaults.entity));
-        let event = self
-            .read_locator(table, "event")
-            .or_else(|| own(|preset| &preset.defaults.event));
-        let idempotency_key = self
-            .read_locator(table, "idempotency_key")
-            .or_else(|| own(|preset| &preset.defaults.idempotency_key));
-        let needs_time = self.is_set(&format!("{}.occurred_at", table.section));
-        let occurred_at = self
-            .read_locator(table, "occurred_at")
-            .or_else(|| own(|preset| &preset.defaults.occurred_at));
+        let fields = FieldLocators {
+            entity: read("entity", |fields| fields.entity),
+            event: read("event", |fields| fields.event),
+            idempotency_key: read("idempotency_key", |fields| fields.idempotency_key),
+            occurred_at: read("occurred_at", |fields| fields.occurred_at),
+            expects_time: self.is_set(&format!("{}.occurred_at", table.section)),
+        };
 
-        for (name, is_there) in [("entity", entity.is_some()), ("event", event.is_some())] {
-            if !is_there && !self.is_set(&format!("{}.{name}", table.section)) && signing.is_some()
-            {
+        let required = [("entity", &fields.entity), ("event", &fields.event)];
+        for (name, places) in required {
+            let is_set = self.is_set(&format!("{}.{name}", table.section));
+            if places.is_empty() && !is_set && signing.is_some() {
                 let preset_note = preset.map_or_else(String::new, |preset| {
                     format!("the preset {} has no default for it; ", preset.name)
                 });
@@ -469,20 +468,45 @@ impl ConfigDraft {
                 self.report_problem(table, name, detail);
             }
         }
-        Some(FieldLocators {
-            entity: entity?,
-            event: event?,
-            idempotency_key,
-            occurred_at,
-            needs_time,
-        })
+        let is_complete = required.iter().all(|(_, places)| !places.is_empty());
+        is_complete.then_some(fields)
     }
 
-    fn read_locator(&mut self, table: &CustomSourceTable, name: &str) -> Option<FieldLocator> {
-        self.read_optional(&format!("{}.{name}", table.section), |text| {
-            FieldLocator::parse(text).map_err(|wrong| format!("{wrong}, found {text:?}"))
-        })
+    /// Reads the places of the field `name`, one or a list; `None` if it is not set, or after a
+    /// reported problem.
+    fn read_places(&mut self, table: &CustomSourceTable, name: &str) -> Option<FieldAlternatives> {
+        let key = format!("{}.{name}", table.section);
+        if !self.is_set(&key) {
+            return None;
+        }
+        let is_list = self.settings.get(&key).is_some_and(|setting| {
+            // An environment variable separates the items of a list by commas.
+            matches!(&setting.value, SettingValue::List(_))
+                || matches!(&setting.value, SettingValue::Raw(text) if text.expose().contains(','))
+        });
+        if !is_list {
+            return self.read_optional(&key, |text| {
+                FieldAlternatives::from_text(text).map_err(|wrong| describe_wrong(wrong, text))
+            });
+        }
+
+        let problems_before = self.problems.len();
+        let places = self.read_list(&key, |value| {
+            let text = parse_string(value)?;
+            FieldLocator::parse_alternative(text.expose())
+                .map_err(|wrong| describe_wrong(wrong, text.expose()))
+        });
+        if self.problems.len() > problems_before {
+            return None;
+        }
+        FieldAlternatives::try_new(places)
+            .map_err(|wrong| self.report_problem(table, name, wrong.to_string()))
+            .ok()
     }
+}
+
+fn describe_wrong(wrong: FieldLocatorError, text: &str) -> String {
+    format!("{wrong}, found {text:?}")
 }
 
 fn parse_preset(text: &str) -> Result<&'static ProviderPreset, String> {

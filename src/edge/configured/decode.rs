@@ -20,8 +20,10 @@ use crate::provider::{DocumentFormat, RequestDocument, VerifiedRequest};
 /// Decodes the event of a `verified` request to `custom` into a command that is logged under
 /// `span`. `document` is the parsed `body`.
 ///
+/// A field that is missing or odd has a fallback and a warning in the command.
+///
 /// # Errors
-/// [`ApiError::InvalidFields`] with every field that is missing or malformed.
+/// [`ApiError::InvalidFields`] if the body's members have names that no text can hold.
 pub(super) fn decode_configured_event(
     custom: &CustomSourceConfig,
     verified: &VerifiedRequest<'_, '_>,
@@ -30,15 +32,9 @@ pub(super) fn decode_configured_event(
     span: Span,
 ) -> Result<Command, ApiError> {
     let mut faults = FieldErrors::default();
-    let found = custom.source.extract(verified, document).map_err(|errors| {
-        errors
-            .into_iter()
-            .for_each(|error| faults.add(error.field, error.problem));
-    });
+    let found = custom.source.extract(verified, document);
     let fields = top_level_fields(document.json(), &mut faults);
-    let Ok(found) = faults.finish(found)? else {
-        return Err(ApiError::Internal);
-    };
+    faults.finish(())?;
 
     // The id was checked when it was extracted.
     let Ok(entity) = EntityKey::try_new(custom.kind, &found.entity) else {
@@ -55,6 +51,7 @@ pub(super) fn decode_configured_event(
         at,
         idempotency_key,
         shape,
+        warnings: found.warnings,
         span,
         ..Command::new(custom.name, entity, action, event_type, body)
     })

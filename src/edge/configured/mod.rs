@@ -3,26 +3,33 @@
 //!
 //! ```text
 //! size ─> signature, time ─> rate limit ─> type ─> handshake? ─> fields ─┐
-//!  413          401             429      415, 400      200         400    │
+//!  413          401             429      415, 400      200                │
 //!   ┌─────────────────────────────────────────────────────────────────────┘
 //!   └─> duplicate? ─> stored ─> 200
 //!           200         503
 //! ```
 //!
+//! An authentic event is never refused for a missing field: it is kept with a warning.
+//!
 //! The rate limit comes after the signature, so that a stranger at the sender's address cannot use
 //! it up.
 
+use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
-use serde::Serialize;
 
+use super::body::BodyLimits;
 use super::context::RequestContext;
 use super::error::ApiError;
 use super::state::Edge;
-use super::{answer, body, client_address, submit};
+use super::{body, client_address, submit};
+use crate::config::CustomSourceConfig;
 use crate::entity::Command;
-use crate::provider::{HandshakeReply, RequestView, VerificationError, verify_subscription};
+use crate::provider::{
+    HandshakeReply, PresetAnswer, ProviderHandshake, RequestView, VerificationError,
+    verify_subscription,
+};
 use crate::router::Refusal;
 
 mod decode;
@@ -30,6 +37,9 @@ pub(super) mod source;
 pub(super) mod spec;
 
 use source::ConfiguredSource;
+
+/// Largest body of an unsigned handshake: a name and a number.
+const UNSIGNED_HANDSHAKE_MAX_BYTES: usize = 64;
 
 /// Path of every configured source, by its name.
 pub(super) const PATH: &str = "/in/{name}";
@@ -59,6 +69,9 @@ pub(super) async fn receive(
         .signing
         .is_header_missing(&to_provider_request(request, &url, b""))
     {
+        if is_unsigned_handshake(custom, request, payload, edge.body_limits()).await? {
+            return Ok(empty_response(200));
+        }
         // Refuse before reading the body: an unsigned request must not cost memory.
         return Err(edge.count_auth_failure(
             request,
@@ -89,7 +102,28 @@ pub(super) async fn receive(
         body.clone(),
         call.span().clone(),
     )?;
-    submit_configured_event(edge, command).await
+    call.note_warnings(&command.warnings);
+    let response = submit_configured_event(edge, command).await?;
+    Ok(shape_answer(response, custom.source.signing.answer()))
+}
+
+/// Returns true if the request is an unsigned handshake of the provider. Only a body of a few bytes
+/// is read for it.
+async fn is_unsigned_handshake(
+    custom: &CustomSourceConfig,
+    request: &HttpRequest,
+    payload: &mut Payload,
+    limits: BodyLimits,
+) -> Result<bool, ApiError> {
+    let handshake = custom.source.signing.handshake();
+    let length = request.headers().get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    let is_small = length.is_some_and(|bytes: usize| bytes <= UNSIGNED_HANDSHAKE_MAX_BYTES);
+    if !is_small || !matches!(handshake, ProviderHandshake::UnsignedNumber(_)) {
+        return Ok(false);
+    }
+    let body = body::read_body(request, payload, limits).await?;
+    Ok(handshake.is_unsigned_body(&body))
 }
 
 /// Answers Meta's handshake with the source at `index` by sending the challenge back.
@@ -181,16 +215,34 @@ fn to_provider_request<'r>(
     }
 }
 
-#[derive(Serialize)]
-struct PongResponse {
-    status: &'static str,
-}
-
 fn handshake_response(reply: HandshakeReply) -> HttpResponse {
     match reply {
         HandshakeReply::Challenge(challenge) => text_response(challenge),
-        HandshakeReply::Pong => {
-            answer::json_response(StatusCode::OK, &PongResponse { status: "pong" })
+        HandshakeReply::Json(text) => {
+            let mut response = HttpResponse::with_body(StatusCode::OK, text).map_into_boxed_body();
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(CONTENT_TYPE, json);
+            response
+        }
+        HandshakeReply::Empty(status) => empty_response(status),
+    }
+}
+
+/// Returns a response without a body. `status` is one of a preset; another would be 200.
+fn empty_response(status: u16) -> HttpResponse {
+    HttpResponse::new(StatusCode::from_u16(status).unwrap_or(StatusCode::OK))
+}
+
+/// Gives an answer to an accepted event the form that the provider expects.
+fn shape_answer(response: HttpResponse, answer: PresetAnswer) -> HttpResponse {
+    match answer {
+        PresetAnswer::Event => response,
+        PresetAnswer::Empty(status) => {
+            let mut empty = empty_response(status);
+            let kept = response.headers().iter();
+            kept.filter(|(name, _)| *name != CONTENT_TYPE)
+                .for_each(|(name, value)| empty.headers_mut().append(name.clone(), value.clone()));
+            empty
         }
     }
 }

@@ -6,15 +6,16 @@ use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 
 const ABOUT: &str = "\
 One event of a sender that the configuration describes under `[[sources.custom]]`, by a preset \
-(github, hubspot, intercom, meta, pipedrive, shopify, slack, standard, stripe, svix, twilio, \
-zendesk) or by a scheme of its own. The preset or scheme determines the header of the signature \
+(calendly, discord, gitea, github, gitlab, hubspot, intercom, linear, meta, paddle, pipedrive, \
+sendgrid, shopify, slack, standard, stripe, svix, trello, twilio, woocommerce, xero, zendesk) or by a scheme of its own. The preset or scheme determines the header of the signature \
 and the location of the entity, event name, idempotency key and time; this page shows a source \
 that signs as GitHub and Meta do. The entity's kind is `custom:<name>`, and the event's name \
-begins with `<name>.`.\n\n\
+begins with `<name>.`. A missing entity or name is `unmatched`, and the event has a warning.\n\n\
 JSON and forms (`application/x-www-form-urlencoded`) are accepted. A repeated idempotency key is \
 answered with the first event. With a valid signature, Slack's `url_verification` is answered with \
-its challenge and Intercom's `ping` with `{\"status\": \"pong\"}`, both with 200. Meta makes its \
-handshake with `GET` at the same path. `hookyard check --source` explains why a request is \
+its challenge and Intercom's `ping` with `{\"status\": \"pong\"}`, both with 200; the handshakes \
+of Discord, WooCommerce and Xero are answered too. Discord's events are answered with 204, Xero's \
+with 200, both without a body. Meta makes its handshake with `GET` at the same path. `hookyard check --source` explains why a request is \
 refused.";
 
 const HEADERS: &[(&str, &str)] = &[
@@ -65,7 +66,6 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         "invalid_json",
         "body is not valid JSON at line 1 column 5",
     )
-    .refuses_field("entity", "entity is not at /customer")
     .refuses(
         401,
         "invalid_signature",

@@ -41,6 +41,8 @@ struct ReceivedEventView<'a> {
     processing_at: Timestamp,
     processed_at: Option<Timestamp>,
     payload: Option<Cow<'a, RawValue>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [String],
 }
 
 /// Value of the parameter `status`. Readers see events only after the decision, so `received` finds
@@ -172,5 +174,6 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
         },
         processed_at: (view.status != EventStatus::Processing).then_some(decided.committed_at),
         payload: received.payload_json(),
+        warnings: &received.warnings,
     }
 }

@@ -110,6 +110,10 @@ pub(in crate::edge) fn timeline() -> EndpointDoc {
 
 pub(in crate::edge) fn events() -> EndpointDoc {
     get("List events, newest first")
+        .about(
+            "An event of a configured source in which a field was missing or odd has `warnings` \
+             also: one sentence for each such field.",
+        )
         .query("source", "Only events of this source.", "support")
         .query("type", "Only events of this name.", "status.changed")
         .query("kind", "Only events of entities of this kind.", "ticket")

@@ -17,7 +17,7 @@
 
 use std::borrow::Cow;
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::body::{DocumentFormat, RequestDocument};
 use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
@@ -36,8 +36,14 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
-    defaults: PresetFields::NONE,
+    defaults: PresetFields {
+        entity: &["/0/objectId", "/0/fromObjectId", "portal:{/0/portalId}"],
+        event: &["/0/subscriptionType"],
+        idempotency_key: &["{/0/eventId}:{/0/objectId}:{/0/occurredAt}", "/0/eventId"],
+        occurred_at: &["/0/occurredAt"],
+    },
     handshake: ProviderHandshake::None,
+    answer: PresetAnswer::Event,
 };
 
 const V3: &str = "x-hubspot-signature-v3";

@@ -1,7 +1,9 @@
 //! Meta (Facebook, Instagram, WhatsApp) signs the body with the app secret and makes a handshake
 //! with a verify token.
+//!
+//! Source: <https://developers.facebook.com/docs/graph-api/webhooks/getting-started>
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::SignatureAlgorithm;
@@ -17,6 +19,20 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     )),
     sends_forms: false,
     tolerance: None,
-    defaults: PresetFields::NONE,
+    defaults: PresetFields {
+        entity: &["/entry/0/id", "/object"],
+        event: &[
+            "{/object}.{/entry/0/changes/0/field}",
+            "{/object}.{/entry/0/changed_fields/0}",
+            "/object",
+        ],
+        idempotency_key: &[
+            "{/entry/0/changes/0/value/statuses/0/id}:{/entry/0/changes/0/value/statuses/0/status}",
+            "/entry/0/changes/0/value/messages/0/id",
+            "/entry/0/messaging/0/message/mid",
+        ],
+        occurred_at: &["/entry/0/time"],
+    },
     handshake: ProviderHandshake::Subscription,
+    answer: PresetAnswer::Event,
 };

@@ -3,12 +3,11 @@
 //!
 //! Source: <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
-use crate::provider::locator::FieldLocator;
 use crate::provider::request::RequestView;
 use crate::provider::scheme::{require_header, require_header_lines};
 use crate::provider::signature_claim::{
@@ -25,15 +24,22 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
-        entity: None,
-        event: Some(FieldLocator::pointer("/type")),
-        idempotency_key: Some(FieldLocator::header("webhook-id")),
-        occurred_at: None,
+        entity: &[
+            "/data/id",
+            "/data/object/id",
+            "/data/email_id",
+            "/object/id",
+            "/id",
+        ],
+        event: &["/type", "/event_type", "/eventType", "/event"],
+        idempotency_key: &["webhook-id"],
+        occurred_at: &["/timestamp", "/created_at"],
     },
     handshake: ProviderHandshake::None,
+    answer: PresetAnswer::Event,
 };
 
-const HEADERS: StandardHeaderNames = StandardHeaderNames {
+pub(super) const HEADERS: StandardHeaderNames = StandardHeaderNames {
     id: "webhook-id",
     timestamp: "webhook-timestamp",
     signature: "webhook-signature",

@@ -5,9 +5,8 @@
 
 use std::borrow::Cow;
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::handshake::ProviderHandshake;
-use crate::provider::locator::FieldLocator;
 use crate::provider::scheme::SignatureScheme;
 use crate::provider::signature_header::SignatureHeaderParts;
 use crate::provider::signed_template::SignedContentPart;
@@ -26,10 +25,19 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
-        entity: Some(FieldLocator::pointer("/data/object/id")),
-        event: Some(FieldLocator::pointer("/type")),
-        idempotency_key: Some(FieldLocator::pointer("/id")),
-        occurred_at: Some(FieldLocator::pointer("/created")),
+        entity: &[
+            "/data/object/id",
+            "{/data/object/object}:{/data/object/subscription}",
+            "{/data/object/object}:{/data/object/customer}",
+            "/related_object/id",
+            "{/data/object/object}:{/account}",
+            "/data/object/object",
+            "account",
+        ],
+        event: &["/type"],
+        idempotency_key: &["/id"],
+        occurred_at: &["/created"],
     },
     handshake: ProviderHandshake::None,
+    answer: PresetAnswer::Event,
 };

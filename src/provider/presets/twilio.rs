@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::body::DocumentFormat;
 use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
@@ -38,8 +38,35 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     sends_forms: true,
     tolerance: None,
-    defaults: PresetFields::NONE,
+    defaults: PresetFields {
+        entity: &[
+            "/ConversationSid",
+            "/ConferenceSid",
+            "/TaskSid",
+            "/MessageSid",
+            "/SmsSid",
+            "/CallSid",
+            "/RecordingSid",
+            "/FaxSid",
+            "/VerificationSid",
+            "/WorkerSid",
+            "account:{/AccountSid}",
+            "account",
+        ],
+        event: &[
+            "/EventType",
+            "/StatusCallbackEvent",
+            "message.{/MessageStatus}",
+            "message.{/SmsStatus}",
+            "recording.{/RecordingStatus}",
+            "call.{/CallStatus}",
+            "notification",
+        ],
+        idempotency_key: &["I-Twilio-Idempotency-Token"],
+        occurred_at: &["/TimestampMs"],
+    },
     handshake: ProviderHandshake::None,
+    answer: PresetAnswer::Event,
 };
 
 fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {

@@ -4,7 +4,10 @@ use super::finding::{NO_KEY, TrialFinding, describe_missing_time, format_line, f
 use super::handshake::check_subscription;
 use crate::config::CustomSourceConfig;
 use crate::event::Timestamp;
-use crate::provider::{HandshakeReply, ProviderHandshake, RequestView, VerificationOutcome};
+use crate::provider::{
+    EventScope, ExtractedFields, FieldLocators, HandshakeReply, ProviderHandshake, RequestView,
+    VerificationOutcome,
+};
 
 pub(super) fn check_custom(
     custom: &CustomSourceConfig,
@@ -17,6 +20,17 @@ pub(super) fn check_custom(
     );
     if request.method == "GET" && has_subscription_handshake {
         return check_subscription(request, &custom.verify_token);
+    }
+    let signing = &custom.source.signing;
+    let is_unsigned_handshake = signing.handshake().is_unsigned_body(request.body);
+    if is_unsigned_handshake && signing.is_header_missing(request) {
+        return [
+            TrialFinding::passed(format_line(
+                "signature",
+                "not required: a handshake has none",
+            )),
+            TrialFinding::passed(format_line("handshake", "a ping; no event")),
+        ];
     }
     let explanation = custom.source.explain(request, now);
     let verification = TrialFinding {
@@ -39,7 +53,7 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
     if let Some(reply) = custom.source.answer_handshake(&document) {
         let answer = match reply {
             HandshakeReply::Challenge(_) => "a challenge, which a node returns; no event",
-            HandshakeReply::Pong => "a ping; no event",
+            HandshakeReply::Json(_) | HandshakeReply::Empty(_) => "a ping; no event",
         };
         return TrialFinding {
             is_good: true,
@@ -48,27 +62,47 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
     }
     // Reads the fields even of an unverified request: the report is for the operator, not for the
     // journal.
-    match custom.source.fields.extract(request, &document) {
-        Ok(found) => TrialFinding {
-            is_good: true,
-            text: format_lines(&[
-                ("entity", &format!("{} {}", custom.kind, found.entity)),
-                ("event", &format!("{}.{}", custom.name, found.event)),
-                ("key", found.idempotency_key.as_deref().unwrap_or(NO_KEY)),
-                (
-                    "time",
-                    &found
-                        .occurred_at
-                        .map_or_else(describe_missing_time, |at| at.to_string()),
-                ),
-            ]),
-        },
-        Err(missing) => TrialFinding {
-            is_good: false,
-            text: missing
-                .iter()
-                .map(|missing| format_line(missing.field, &missing.problem))
-                .collect(),
-        },
-    }
+    let fields = &custom.source.fields;
+    let found = fields.extract(&EventScope {
+        request,
+        body: document.json(),
+        item: document.json(),
+    });
+    TrialFinding::passed(describe_fields(custom, &found) + &describe_places(fields, &found))
+}
+
+fn describe_fields(custom: &CustomSourceConfig, found: &ExtractedFields) -> String {
+    format_lines(&[
+        ("entity", &format!("{} {}", custom.kind, found.entity)),
+        ("event", &format!("{}.{}", custom.name, found.event)),
+        ("key", found.idempotency_key.as_deref().unwrap_or(NO_KEY)),
+        (
+            "time",
+            &found
+                .occurred_at
+                .map_or_else(describe_missing_time, |at| at.to_string()),
+        ),
+    ])
+}
+
+/// Describes the alternative that found each field which has several, and the warnings.
+fn describe_places(fields: &FieldLocators, found: &ExtractedFields) -> String {
+    let used = &found.used;
+    let places = [
+        ("entity from", &fields.entity, used.entity),
+        ("event from", &fields.event, used.event),
+        ("key from", &fields.idempotency_key, used.idempotency_key),
+        ("time from", &fields.occurred_at, used.occurred_at),
+    ];
+    let alternatives = places.into_iter().filter_map(|(name, places, used)| {
+        let (all, used) = (places.as_slice(), used?);
+        let place = all.get(used).filter(|_| all.len() > 1)?;
+        let text = format!("{place} (place {} of {})", used + 1, all.len());
+        Some(format_line(name, text))
+    });
+    let warnings = found
+        .warnings
+        .iter()
+        .map(|warning| format_line("warning", warning));
+    alternatives.chain(warnings).collect()
 }

@@ -55,7 +55,7 @@ fn a_preset_needs_little_and_every_key_can_be_set() {
         billing.source.fields.entity.to_string(),
         "at /data/object/id"
     );
-    assert!(!billing.source.fields.needs_time);
+    assert!(!billing.source.fields.expects_time);
     let all = format!(
         "{STRIPE}secrets = [\"whsec_a\"]\nenabled = false\nrate_per_minute = 7\ntolerance_s = 0.5\nentity = \"/a~1b\"\n\
          event = \"X-Topic\"\nidempotency_key = \"/key\"\noccurred_at = \"X-At\"\n"
@@ -68,11 +68,8 @@ fn a_preset_needs_little_and_every_key_can_be_set() {
         (fields.entity.to_string(), fields.event.to_string()),
         ("at /a~1b".into(), "in header x-topic".into())
     );
-    assert_eq!(
-        fields.occurred_at.map(|at| at.to_string()).as_deref(),
-        Some("in header x-at")
-    );
-    assert!(fields.needs_time);
+    assert_eq!(fields.occurred_at.to_string(), "in header x-at");
+    assert!(fields.expects_time);
 }
 
 #[test]
@@ -231,11 +228,23 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             billing("entity = \"/a~2\""),
-            "h.toml:5: sources.custom.billing.entity: expected a JSON pointer such as /data/id, or the name of a header, found \"/a~2\"",
+            "h.toml:5: sources.custom.billing.entity: expected a JSON pointer such as /data/id, the name of a header, or a template such as order:{/id}, found \"/a~2\"",
         ),
         (
             billing("event = \"two words\""),
-            "h.toml:5: sources.custom.billing.event: expected a JSON pointer such as /data/id, or the name of a header, found \"two words\"",
+            "h.toml:5: sources.custom.billing.event: expected a JSON pointer such as /data/id, the name of a header, or a template such as order:{/id}, found \"two words\"",
+        ),
+        (
+            billing("event = [\"/a\", \"{/b\"]"),
+            "h.toml:5: sources.custom.billing.event: expected a JSON pointer such as /data/id, the name of a header, or a template such as order:{/id}, found \"{/b\"",
+        ),
+        (
+            billing("event = []"),
+            "h.toml:5: sources.custom.billing.event: expected 1 to 24 places",
+        ),
+        (
+            billing("event = 7"),
+            "h.toml:5: sources.custom.billing.event: expected a string, found a whole number",
         ),
         (
             billing("tolerance_s = -1"),
@@ -263,7 +272,7 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             plant("scheme = { header = \"X-Sig\", algorithm = \"ed25519\" }"),
-            "h.toml:3: sources.custom.plant.secrets: expected an Ed25519 public key: 32 bytes in base64, with or without whpk_ before them",
+            "h.toml:3: sources.custom.plant.secrets: expected an Ed25519 public key: 32 bytes in hex, or in base64 with or without whpk_ before them",
         ),
         (
             plant("scheme = { header = \"X-Sig\" }"),
@@ -341,6 +350,42 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
     ];
     for (text, expected) in table {
         assert_eq!(problems(&text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn a_field_has_one_place_or_a_list_of_them() {
+    let listed = source(
+        &format!(
+            "{STRIPE}secrets = [\"whsec_a\"]\n\
+             entity = [\"/repository/full_name\", \"organization:{{/organization/login}}\", \"account\"]\n\
+             event = \"Topic\"\nidempotency_key = [\"X-Id\", \"{{X-Time}}:{{./id}}\"]"
+        ),
+        &[],
+    )
+    .source
+    .fields;
+    assert_eq!(
+        listed.entity.to_string(),
+        "at /repository/full_name, else as organization:{/organization/login}, else as account"
+    );
+    assert_eq!(listed.event.to_string(), "in header topic");
+    assert_eq!(
+        listed.idempotency_key.to_string(),
+        "in header x-id, else as {X-Time}:{./id}"
+    );
+    let name = "HOOKYARD_SOURCES__CUSTOM__BILLING__ENTITY";
+    for (value, expected) in [
+        ("/a,X-B, c", "at /a, else in header x-b, else as c"),
+        ("Account", "in header account"),
+    ] {
+        let fields = source(
+            &format!("{STRIPE}secrets = [\"whsec_a\"]"),
+            &[(name, value)],
+        )
+        .source
+        .fields;
+        assert_eq!(fields.entity.to_string(), expected);
     }
 }
 
