@@ -27,7 +27,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         ],
         event: &["X-GitHub-Event"],
         idempotency_key: &["X-GitHub-Delivery"],
-        occurred_at: &[],
+        json_fields: &["payload"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
 };

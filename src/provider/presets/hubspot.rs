@@ -36,7 +36,15 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
-    defaults: PresetFields::NONE,
+    defaults: PresetFields {
+        entity: &["./objectId"],
+        event: &["./subscriptionType"],
+        // An event id alone is not unique: HubSpot gives one to each subscription's event.
+        idempotency_key: &["{./eventId}:{./subscriptionId}", "./eventId"],
+        occurred_at: &["./occurredAt"],
+        items: &[""],
+        ..PresetFields::NONE
+    },
     handshake: ProviderHandshake::None,
 };
 

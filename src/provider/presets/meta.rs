@@ -17,6 +17,11 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     )),
     sends_forms: false,
     tolerance: None,
-    defaults: PresetFields::NONE,
+    defaults: PresetFields {
+        entity: &["/entry/*/id"],
+        event: &["{/object}.{./field}", "/object"],
+        items: &["/entry/*/changes", "/entry/*/messaging", "/entry/*/standby"],
+        ..PresetFields::NONE
+    },
     handshake: ProviderHandshake::Subscription,
 };

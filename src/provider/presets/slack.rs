@@ -25,7 +25,10 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     )),
     sends_forms: true,
     tolerance: Some(USUAL_TOLERANCE),
-    defaults: PresetFields::NONE,
+    defaults: PresetFields {
+        json_fields: &["payload"],
+        ..PresetFields::NONE
+    },
     handshake: ProviderHandshake::Signed(url_verification),
 };
 

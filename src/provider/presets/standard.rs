@@ -22,10 +22,9 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
-        entity: &[],
         event: &["/type"],
         idempotency_key: &["webhook-id"],
-        occurred_at: &[],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
 };

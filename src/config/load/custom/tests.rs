@@ -198,6 +198,10 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
             "h.toml:5: sources.custom.billing.event: expected 1 to 24 places",
         ),
         (
+            billing("items = \"entry\""),
+            "h.toml:5: sources.custom.billing.items: expected a JSON pointer to a list, such as /events or /entry/*/changes, or \"\", found \"entry\"",
+        ),
+        (
             billing("event = 7"),
             "h.toml:5: sources.custom.billing.event: expected a string, found a whole number",
         ),
@@ -342,6 +346,32 @@ fn a_field_has_one_place_or_a_list_of_them() {
         .fields;
         assert_eq!(fields.entity.to_string(), expected);
     }
+}
+
+#[test]
+fn a_body_may_hold_several_events_or_json_in_a_form() {
+    let layout = |line: &str, preset: &str| {
+        let text = format!(
+            "{}secrets = [\"whsec_a\"]\n{line}",
+            STRIPE.replace("\"stripe", preset)
+        );
+        source(&text, &[]).source.layout
+    };
+    let own = layout(
+        "items = [\"/entry/*/changes\", \"/more\"]\nform_json = \"data\"\ndecompress = true",
+        "\"stripe",
+    );
+    assert_eq!(
+        own.items,
+        ItemPaths::from_preset(&["/entry/*/changes", "/more"])
+    );
+    assert_eq!((&*own.json_fields[0], own.decompress), ("data", true));
+    let top = layout("items = \"\"", "\"stripe");
+    assert_eq!(top.items, ItemPaths::from_preset(&[""]));
+    let plain = layout("", "\"stripe");
+    assert!(plain.items.is_empty() && plain.json_fields.is_empty() && !plain.decompress);
+    assert!(!layout("", "\"hubspot").items.is_empty());
+    assert!(layout("items = []", "\"hubspot").items.is_empty());
 }
 
 #[test]
