@@ -44,6 +44,8 @@ pub struct Command {
     pub resolves: Option<EventResolution>,
     /// Sentences about fields that the event should have had, which its record keeps.
     pub warnings: Vec<String>,
+    /// Body of the call, if the payload is only a part of it or another form of it.
+    pub call_body: Bytes,
     /// Span of the request; later log lines on the event appear under it.
     pub span: tracing::Span,
 }
@@ -76,6 +78,7 @@ impl Command {
             reprocesses: None,
             resolves: None,
             warnings: Vec::new(),
+            call_body: Bytes::new(),
             span: tracing::Span::current(),
         }
     }

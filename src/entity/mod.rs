@@ -453,6 +453,7 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
         pending: command.pending,
         resolves,
         warnings: command.warnings,
+        call_body: command.call_body,
         ..Record::new(
             command.source.as_str(),
             command.entity,

@@ -27,6 +27,7 @@
 //! | 19 | `pending` | empty: presence means that a later record resolves the event |
 //! | 20 | `resolves` | u64 big-endian |
 //! | 21 | `warnings` | JSON list of strings |
+//! | 22 | `call_body` | as received |
 
 use bytes::Bytes;
 
@@ -105,6 +106,9 @@ pub struct Record {
     pub resolves: Option<Position>,
     /// Sentences about fields that the event should have had, for an operator.
     pub warnings: Vec<String>,
+    /// Body of the call that brought the event, as received, if the payload is only a part of it or
+    /// another form of it. Of several events of one call the first has it; otherwise empty.
+    pub call_body: Bytes,
 }
 
 /// Error for bytes that are not a valid record.
@@ -137,7 +141,8 @@ mod tag {
     pub(super) const PENDING: u8 = 19;
     pub(super) const RESOLVES: u8 = 20;
     pub(super) const WARNINGS: u8 = 21;
-    pub(super) const COUNT: usize = 22;
+    pub(super) const CALL_BODY: u8 = 22;
+    pub(super) const COUNT: usize = 23;
 }
 
 impl Record {
@@ -170,13 +175,15 @@ impl Record {
             pending: false,
             resolves: None,
             warnings: Vec::new(),
+            call_body: Bytes::new(),
         }
     }
 
     /// Encodes the record as described in the table of this module.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.payload.len() + self.change.len() + 160);
+        let mut out =
+            Vec::with_capacity(self.payload.len() + self.change.len() + self.call_body.len() + 160);
         put_field(&mut out, tag::AT, &self.at.as_micros().to_be_bytes());
         put_field(
             &mut out,
@@ -233,6 +240,9 @@ impl Record {
             let list = serde_json::to_vec(&self.warnings).expect("strings have a JSON text");
             put_field(&mut out, tag::WARNINGS, &list);
         }
+        if !self.call_body.is_empty() {
+            put_field(&mut out, tag::CALL_BODY, &self.call_body);
+        }
         out
     }
 
@@ -272,6 +282,7 @@ impl Record {
             warnings: fields
                 .take(tag::WARNINGS)
                 .map_or(Ok(Vec::new()), |list| decode_warnings(&list))?,
+            call_body: fields.take(tag::CALL_BODY).unwrap_or_default(),
         })
     }
 }
@@ -447,6 +458,7 @@ mod tests {
             pending: true,
             resolves: Some(Position::new(6)),
             warnings: vec!["w".into()],
+            call_body: Bytes::from_static(b"b"),
         }
     }
 
@@ -457,7 +469,7 @@ mod tests {
                       657404015305080000000000000003060e7374617475732e6368616e67656407000801\
                       6b09027b7d0a025b5d0b0401946e6f0c0800000000000000090e01020f027b7d102007\
                       0707070707070707070707070707070707070707070707070707070707070711080000\
-                      00000000000812014313001408000000000000000615055b2277225d";
+                      00000000000812014313001408000000000000000615055b2277225d160162";
         assert_eq!(hex::encode(sample().encode()), golden);
     }
 
@@ -494,7 +506,10 @@ mod tests {
             ),
             (highest_id, unique_key) in (any::<Option<u64>>(), any::<Option<String>>()),
             (pending, resolves) in (any::<bool>(), any::<Option<u64>>()),
-            warnings in prop::collection::vec(any::<String>(), 0..3),
+            (warnings, call_body) in (
+                prop::collection::vec(any::<String>(), 0..3),
+                prop::collection::vec(any::<u8>(), 0..300),
+            ),
         ) {
             let record = Record {
                 at: Timestamp::from_micros(micros),
@@ -518,6 +533,7 @@ mod tests {
                 pending,
                 resolves: resolves.map(Position::new),
                 warnings,
+                call_body: call_body.into(),
             };
             prop_assert_eq!(Record::decode(&record.encode().into()), Ok(record));
         }

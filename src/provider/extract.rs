@@ -40,6 +40,8 @@ pub struct ExtractedFields {
     pub idempotency_key: Option<String>,
     /// Time of the event, if it was found.
     pub occurred_at: Option<Timestamp>,
+    /// True if the key belongs to the event alone; false if all items of a call have it.
+    pub is_key_of_item: bool,
     /// Alternatives that found the fields.
     pub used: UsedAlternatives,
     /// Sentences about fields that were expected and not found. They repeat nothing of the request.
@@ -113,7 +115,11 @@ impl FieldLocators {
         let or_unmatched = |found: Option<FoundField<String>>| {
             found.map_or_else(|| UNMATCHED.to_owned(), |found| found.value)
         };
+        let key_place = used
+            .idempotency_key
+            .and_then(|index| self.idempotency_key.as_slice().get(index));
         ExtractedFields {
+            is_key_of_item: key_place.is_some_and(|place| place.is_inside_item(scope)),
             entity: or_unmatched(entity),
             event: or_unmatched(event),
             idempotency_key: idempotency_key.map(|found| found.value),
@@ -216,11 +222,7 @@ mod tests {
             body: body.as_bytes(),
         };
         let document = RequestDocument::parse(&request).expect("JSON");
-        locators.extract(&EventScope {
-            request: &request,
-            body: document.json(),
-            item: document.json(),
-        })
+        locators.extract(&EventScope::whole(&request, &document))
     }
 
     #[test]

@@ -13,7 +13,9 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-use super::pointer::JsonPointer;
+use super::body::{DocumentFormat, RequestDocument};
+use super::items::BatchItem;
+use super::pointer::{ItemStep, JsonPointer};
 use super::request::RequestView;
 
 const HEADER_MAX_BYTES: usize = 128;
@@ -39,12 +41,48 @@ pub enum FieldLocatorError {
 /// Request, and the event in it that is looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct EventScope<'a, 'r> {
-    /// Request that carries the headers.
-    pub request: &'a RequestView<'r>,
-    /// Whole body of the request as JSON.
-    pub body: &'a RawValue,
+    request: &'a RequestView<'r>,
+    document: &'a RequestDocument<'r>,
     /// Member of the body that is one event; the body itself if it is not taken apart.
-    pub item: &'a RawValue,
+    item: &'a RawValue,
+    /// Steps that lead from the body to the item.
+    path: &'a [ItemStep<'a>],
+}
+
+impl<'a, 'r> EventScope<'a, 'r> {
+    /// Event that is the whole `document` of the `request`.
+    #[must_use]
+    pub fn whole(request: &'a RequestView<'r>, document: &'a RequestDocument<'r>) -> Self {
+        Self {
+            request,
+            document,
+            item: document.json(),
+            path: &[],
+        }
+    }
+
+    /// Event that is the `item` of the document.
+    #[must_use]
+    pub fn of_item(self, item: &'a BatchItem<'a, 'a>) -> Self {
+        Self {
+            item: item.json,
+            path: &item.path,
+            ..self
+        }
+    }
+
+    fn find_in_body(&self, pointer: &JsonPointer) -> Result<String, FieldLookupError> {
+        let body = self.document.json();
+        let found = parse_text_value(pointer.resolve_beside(body, self.path));
+        if found.is_ok() || self.document.format() != DocumentFormat::Form {
+            return found;
+        }
+        // A field of a form may hold JSON, which the pointer goes on into.
+        let (field, below) = pointer.split_first().ok_or(FieldLookupError::Absent)?;
+        let text = parse_text_value(field.resolve(body))?;
+        let inner: &RawValue = serde_json::from_str(&text).map_err(|_| FieldLookupError::Absent)?;
+        parse_text_value(below.resolve(inner))
+    }
 }
 
 /// One alternative for a field: its text, taken apart.
@@ -130,15 +168,22 @@ impl FieldLocator {
         }
     }
 
+    /// Tells if a part of the place leads into the item, and so to another value for each item.
+    pub(super) fn is_inside_item(&self, scope: &EventScope<'_, '_>) -> bool {
+        self.parts.iter().any(|part| match part {
+            LocatorPart::Item(_) => true,
+            LocatorPart::Body(pointer) => pointer.is_inside(scope.path),
+            LocatorPart::Literal(_) | LocatorPart::Header(_) => false,
+        })
+    }
+
     /// Finds the text of the field.
     fn find_text(&self, scope: &EventScope<'_, '_>) -> Result<String, FieldLookupError> {
         let mut found = String::new();
         for part in &self.parts {
             match part {
                 LocatorPart::Literal(text) => found.push_str(text),
-                LocatorPart::Body(pointer) => {
-                    found.push_str(&parse_text_value(pointer.resolve(scope.body))?);
-                }
+                LocatorPart::Body(pointer) => found.push_str(&scope.find_in_body(pointer)?),
                 LocatorPart::Item(pointer) => {
                     found.push_str(&parse_text_value(pointer.resolve(scope.item))?);
                 }
@@ -322,18 +367,19 @@ mod tests {
     use super::*;
 
     fn find(places: &[&str], item: &str) -> Result<(String, usize), FieldLookupError> {
-        let body = r#"{"id": "b1", "of": {"login": "octo"}, "items": []}"#;
+        let body = br#"{"id": "b1", "of": {"login": "octo"}, "items": []}"#;
         let request = RequestView {
             method: "POST",
             url: "",
             headers: vec![("x-topic", b"orders"), ("x-empty", b" ")],
-            body: b"",
+            body,
         };
-        let scope = EventScope {
-            request: &request,
-            body: serde_json::from_str(body).expect("JSON"),
-            item: serde_json::from_str(item).expect("JSON"),
+        let document = RequestDocument::parse(&request).expect("JSON");
+        let item = BatchItem {
+            json: serde_json::from_str(item).expect("JSON"),
+            path: vec![ItemStep::Name("items"), ItemStep::Index(0)],
         };
+        let scope = EventScope::whole(&request, &document).of_item(&item);
         let found = FieldAlternatives::from_preset(places).find(&scope, Some)?;
         Ok((found.value, found.alternative))
     }
@@ -371,6 +417,29 @@ mod tests {
             find(&["./in", "X-None"], item),
             Err(FieldLookupError::Unfit)
         );
+    }
+
+    #[test]
+    fn a_pointer_goes_on_into_the_json_of_a_forms_field() {
+        let find = |body: &[u8], place| {
+            let request = RequestView {
+                method: "POST",
+                url: "",
+                headers: vec![("content-type", b"application/x-www-form-urlencoded")],
+                body,
+            };
+            let document = RequestDocument::parse(&request).expect("a form");
+            let scope = EventScope::whole(&request, &document);
+            FieldAlternatives::from_preset(&[place])
+                .find(&scope, Some)
+                .map(|found| found.value)
+        };
+        let body = b"payload=%7B%22user%22%3A%7B%22id%22%3A%22U1%22%7D%7D&type=x";
+        assert_eq!(find(body, "/payload/user/id").as_deref(), Ok("U1"));
+        assert_eq!(find(body, "/type").as_deref(), Ok("x"));
+        for place in ["/payload/user", "/payload/none", "/type/x", "/none/x"] {
+            assert!(find(body, place).is_err(), "{place}");
+        }
     }
 
     #[test]

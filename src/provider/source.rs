@@ -7,6 +7,7 @@ use super::body::{DocumentError, RequestDocument};
 use super::claim_error::ClaimError;
 use super::extract::{ExtractedFields, FieldLocators};
 use super::handshake::{HandshakeReply, ProviderHandshake};
+use super::items::{BatchItem, ItemPaths, TooManyItems};
 use super::key::{VerificationKey, VerificationKeyError};
 use super::locator::EventScope;
 use super::presets::{PresetAnswer, ProviderPreset};
@@ -55,23 +56,17 @@ impl SourceSigning {
         Ok(claim)
     }
 
-    /// Parses the body of `request`. No header that is not signed chooses the format where the
-    /// provider has only one.
-    ///
-    /// # Errors
-    /// [`DocumentError`] for another format or for malformed content.
-    pub fn parse_document<'r>(
-        &self,
-        request: &RequestView<'r>,
-    ) -> Result<RequestDocument<'r>, DocumentError> {
+    /// Returns true if the provider also sends forms. No header that is not signed chooses the
+    /// format where it has only one.
+    fn sends_forms(&self) -> bool {
         match self {
-            Self::Preset(preset) if !preset.sends_forms => RequestDocument::parse_json(request),
-            Self::Preset(_) | Self::Own(_) => RequestDocument::parse(request),
+            Self::Preset(preset) => preset.sends_forms,
+            Self::Own(_) => true,
         }
     }
 
-    /// Returns true if a header that the signature needs is missing or ambiguous. The headers alone decide it,
-    /// so that such a request is refused before its body is read.
+    /// Returns true if a header that the signature needs is missing or repeated. The headers alone
+    /// decide it, so that such a request is refused before its body is read.
     #[must_use]
     pub fn is_header_missing(&self, head: &RequestView<'_>) -> bool {
         let claim = self.read_claim(head);
@@ -129,6 +124,17 @@ impl fmt::Display for SourceSigning {
     }
 }
 
+/// Way in which the bodies of a source hold its events.
+#[derive(Clone, Debug, Default)]
+pub struct BodyLayout {
+    /// Lists whose items are events; without any, a body is one event.
+    pub items: ItemPaths,
+    /// Fields of a form that hold the event as JSON.
+    pub json_fields: Vec<Box<str>>,
+    /// Accepts bodies that are compressed with gzip.
+    pub decompress: bool,
+}
+
 /// One configured source, ready to verify requests and to find their fields.
 #[derive(Clone, Debug)]
 pub struct WebhookSource {
@@ -140,13 +146,15 @@ pub struct WebhookSource {
     pub tolerance: Duration,
     /// Location of each field in a request.
     pub fields: FieldLocators,
+    /// Way in which a body holds events.
+    pub layout: BodyLayout,
 }
 
 /// A request with a valid signature. Only a verified request can be decoded.
 #[derive(Clone, Debug)]
 pub struct VerifiedRequest<'a, 'r> {
     request: &'a RequestView<'r>,
-    signing: &'a SourceSigning,
+    source: &'a WebhookSource,
 }
 
 impl WebhookSource {
@@ -167,7 +175,7 @@ impl WebhookSource {
         claim.check(&self.keys, self.tolerance, now)?;
         Ok(VerifiedRequest {
             request,
-            signing: &self.signing,
+            source: self,
         })
     }
 
@@ -182,18 +190,52 @@ impl WebhookSource {
         })
     }
 
-    /// Extracts the fields of the event in `document`, the body of `verified`.
-    #[must_use]
-    pub fn extract(
+    /// Verifies a request that came compressed, as `sent`, and is `plain` without compression. Most
+    /// senders sign the bytes that they send, some those that they compress.
+    ///
+    /// # Errors
+    /// As for [`WebhookSource::verify`].
+    pub fn verify_compressed<'a, 'r>(
+        &'a self,
+        sent: &RequestView<'_>,
+        plain: &'a RequestView<'r>,
+        now: Timestamp,
+    ) -> Result<VerifiedRequest<'a, 'r>, VerificationError> {
+        let verified = VerifiedRequest {
+            request: plain,
+            source: self,
+        };
+        match self.verify(sent, now) {
+            Ok(_) => Ok(verified),
+            Err(refusal) => self.verify(plain, now).map_err(|_| refusal),
+        }
+    }
+
+    /// Parses the body of `request`, verified or not.
+    ///
+    /// # Errors
+    /// [`DocumentError`] for another format or for malformed content.
+    pub fn parse_document<'r>(
         &self,
-        verified: &VerifiedRequest<'_, '_>,
-        document: &RequestDocument<'_>,
-    ) -> ExtractedFields {
-        self.fields.extract(&EventScope {
-            request: verified.request,
-            body: document.json(),
-            item: document.json(),
-        })
+        request: &RequestView<'r>,
+    ) -> Result<RequestDocument<'r>, DocumentError> {
+        match self.signing.sends_forms() {
+            true => RequestDocument::parse_with(request, &self.layout.json_fields),
+            false => RequestDocument::parse_json(request),
+        }
+    }
+
+    /// Returns the items of `document`, if the source sends several events in one body and this is
+    /// one of those bodies.
+    ///
+    /// # Errors
+    /// [`TooManyItems`].
+    pub fn split_items<'a>(
+        &'a self,
+        document: &'a RequestDocument<'_>,
+    ) -> Result<Option<Vec<BatchItem<'a, 'a>>>, TooManyItems> {
+        let items = self.layout.items.split(document.json())?;
+        Ok((!items.is_empty()).then_some(items))
     }
 
     /// Returns the reply to `document` if it is a signed handshake and no event.
@@ -209,7 +251,22 @@ impl<'r> VerifiedRequest<'_, 'r> {
     /// # Errors
     /// [`DocumentError`] for another format or for malformed content.
     pub fn parse_document(&self) -> Result<RequestDocument<'r>, DocumentError> {
-        self.signing.parse_document(self.request)
+        self.source.parse_document(self.request)
+    }
+
+    /// Extracts the fields of the event in `document`, the parsed body, or of one `item` of it.
+    #[must_use]
+    pub fn extract(
+        &self,
+        document: &RequestDocument<'r>,
+        item: Option<&BatchItem<'_, '_>>,
+    ) -> ExtractedFields {
+        let whole = EventScope::whole(self.request, document);
+        let fields = &self.source.fields;
+        match item {
+            Some(item) => fields.extract(&whole.of_item(item)),
+            None => fields.extract(&whole),
+        }
     }
 }
 
@@ -232,6 +289,7 @@ mod tests {
             signing: SourceSigning::Preset(preset),
             tolerance: Duration::from_secs(300),
             fields: FieldLocators::default(),
+            layout: BodyLayout::default(),
         }
     }
 

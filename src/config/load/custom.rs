@@ -2,6 +2,7 @@
 //! each other.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::time::Duration;
 
 use super::super::custom::{CustomSourceConfig, CustomSourceTable};
@@ -13,8 +14,8 @@ use super::super::{Config, Secret};
 use crate::event::{InternedName, Kind};
 use crate::provider::presets::PresetFields;
 use crate::provider::{
-    FieldAlternatives, FieldLocator, FieldLocatorError, FieldLocators, ProviderHandshake,
-    ProviderPreset, SignatureAlgorithm, SignatureEncoding, SignatureHeaderForm,
+    BodyLayout, FieldAlternatives, FieldLocator, FieldLocators, ItemPath, ItemPaths,
+    ProviderHandshake, ProviderPreset, SignatureAlgorithm, SignatureEncoding, SignatureHeaderForm,
     SignatureHeaderParts, SignatureScheme, SignedContentPart, SignedTemplate, SourceSigning,
     VerificationKey, WebhookSource, find_preset, parse_header_name, presets,
 };
@@ -114,6 +115,7 @@ impl ConfigDraft {
         let tolerance = self.read_tolerance(table, signing.as_ref());
         let verify_token = self.read_verify_token(&key("verify_token"), signing.as_ref());
         let fields = self.read_field_locators(table, signing.as_ref());
+        let layout = self.read_body_layout(table, signing.as_ref());
 
         let (Some(signing), Some(fields), Some(name)) = (signing, fields, &table.name) else {
             return None;
@@ -124,6 +126,7 @@ impl ConfigDraft {
             keys,
             tolerance,
             fields,
+            layout,
         };
         Some(CustomSourceConfig {
             name: InternedName::intern(name),
@@ -458,18 +461,64 @@ impl ConfigDraft {
         for (name, places) in required {
             let is_set = self.is_set(&format!("{}.{name}", table.section));
             if places.is_empty() && !is_set && signing.is_some() {
-                let preset_note = preset.map_or_else(String::new, |preset| {
-                    format!("the preset {} has no default for it; ", preset.name)
-                });
-                let detail = format!(
-                    "missing: {preset_note}set a JSON pointer such as /data/id, or the name of a \
-                     header"
-                );
+                let detail =
+                    "missing: set a JSON pointer such as /data/id, or the name of a header";
                 self.report_problem(table, name, detail);
             }
         }
         let is_complete = required.iter().all(|(_, places)| !places.is_empty());
         is_complete.then_some(fields)
+    }
+
+    /// Returns the way in which the bodies of the source hold its events.
+    fn read_body_layout(
+        &mut self,
+        table: &CustomSourceTable,
+        signing: Option<&SourceSigning>,
+    ) -> BodyLayout {
+        let defaults = match signing {
+            Some(SourceSigning::Preset(preset)) => &preset.defaults,
+            Some(SourceSigning::Own(_)) | None => &PresetFields::NONE,
+        };
+        let json_field = self.read_optional(&format!("{}.form_json", table.section), |text| {
+            Ok(text.to_owned().into_boxed_str())
+        });
+        let preset_fields = || defaults.json_fields.iter().map(|name| (*name).into());
+        BodyLayout {
+            items: self
+                .read_item_paths(table)
+                .unwrap_or_else(|| ItemPaths::from_preset(defaults.items)),
+            json_fields: json_field.map_or_else(|| preset_fields().collect(), |name| vec![name]),
+            decompress: self.read_boolean(&format!("{}.decompress", table.section)),
+        }
+    }
+
+    /// Reads the lists whose items are events; `None` if they are not set. An empty list of paths
+    /// switches the preset's off.
+    fn read_item_paths(&mut self, table: &CustomSourceTable) -> Option<ItemPaths> {
+        let key = format!("{}.items", table.section);
+        if !self.is_set(&key) {
+            return None;
+        }
+        let parse = |text: &str| ItemPath::parse(text).map_err(|wrong| describe_wrong(wrong, text));
+        let paths = match self.is_list(&key) {
+            true => self.read_list(&key, |value| parse(parse_string(value)?.expose())),
+            false => self.read_optional(&key, parse).into_iter().collect(),
+        };
+        ItemPaths::try_new(paths)
+            .map_err(|wrong| self.report_problem(table, "items", wrong.to_string()))
+            .ok()
+    }
+
+    /// Tells if the value of `key` is a list; an environment variable separates its items by commas.
+    fn is_list(&self, key: &str) -> bool {
+        self.settings
+            .get(key)
+            .is_some_and(|setting| match &setting.value {
+                SettingValue::List(_) => true,
+                SettingValue::Raw(text) => text.expose().contains(','),
+                _ => false,
+            })
     }
 
     /// Reads the places of the field `name`, one or a list; `None` if it is not set, or after a
@@ -479,12 +528,7 @@ impl ConfigDraft {
         if !self.is_set(&key) {
             return None;
         }
-        let is_list = self.settings.get(&key).is_some_and(|setting| {
-            // An environment variable separates the items of a list by commas.
-            matches!(&setting.value, SettingValue::List(_))
-                || matches!(&setting.value, SettingValue::Raw(text) if text.expose().contains(','))
-        });
-        if !is_list {
+        if !self.is_list(&key) {
             return self.read_optional(&key, |text| {
                 FieldAlternatives::from_text(text).map_err(|wrong| describe_wrong(wrong, text))
             });
@@ -505,7 +549,7 @@ impl ConfigDraft {
     }
 }
 
-fn describe_wrong(wrong: FieldLocatorError, text: &str) -> String {
+fn describe_wrong(wrong: impl Display, text: &str) -> String {
     format!("{wrong}, found {text:?}")
 }
 

@@ -18,17 +18,21 @@ use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+use serde::Serialize;
 
 use super::body::BodyLimits;
+use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::ApiError;
+use super::gate::NodeCore;
 use super::state::Edge;
-use super::{body, client_address, submit};
+use super::{answer, body, client_address, submit};
 use crate::config::CustomSourceConfig;
-use crate::entity::Command;
+use crate::entity::{Command, CommandOutcome};
 use crate::provider::{
     HandshakeReply, PresetAnswer, ProviderHandshake, RequestView, VerificationError,
-    verify_subscription,
+    decompress_gzip, verify_subscription,
 };
 use crate::router::Refusal;
 
@@ -36,6 +40,7 @@ mod decode;
 pub(super) mod source;
 pub(super) mod spec;
 
+use decode::DecodedCall;
 use source::ConfiguredSource;
 
 /// Largest body of an unsigned handshake: a name and a number.
@@ -79,11 +84,27 @@ pub(super) async fn receive(
         ));
     }
 
-    let body = body::read_body(request, payload, edge.body_limits()).await?;
-    let view = to_provider_request(request, &url, &body);
-    let verified = custom.source.verify(&view, edge.clock.wall());
+    let is_gzip = custom.source.layout.decompress && has_gzip_body(request)?;
+    let sent = match is_gzip {
+        true => body::read_encoded_body(request, payload, edge.body_limits()).await?,
+        false => body::read_body(request, payload, edge.body_limits()).await?,
+    };
+    let body = match is_gzip {
+        true => decompress_gzip(&sent, edge.body_limits().bytes_max).map(Bytes::from),
+        false => Ok(sent.clone()),
+    };
+    let sent_view = to_provider_request(request, &url, &sent);
+    let plain_view = to_provider_request(request, &url, body.as_deref().unwrap_or_default());
+    let (now, source) = (edge.clock.wall(), &custom.source);
+    let verified = match is_gzip && body.is_ok() {
+        true => source.verify_compressed(&sent_view, &plain_view, now),
+        false => source.verify(&sent_view, now),
+    };
     let verified = verified
         .map_err(|refusal| edge.count_auth_failure(request, ApiError::Unverified(refusal)))?;
+    let body = body
+        .as_ref()
+        .map_err(|wrong| ApiError::Undecompressible(*wrong))?;
 
     let client = client_address::client_network(edge.client_address(request));
     *quota = client_limiter
@@ -91,20 +112,39 @@ pub(super) async fn receive(
         .map_err(ApiError::RateLimited)?;
 
     let document = verified.parse_document().map_err(ApiError::Undecodable)?;
-    if let Some(reply) = custom.source.answer_handshake(&document) {
+    if let Some(reply) = source.answer_handshake(&document) {
         return Ok(handshake_response(reply));
     }
 
-    let command = decode::decode_configured_event(
-        custom,
-        &verified,
-        &document,
-        body.clone(),
-        call.span().clone(),
-    )?;
-    call.note_warnings(&command.warnings);
-    let response = submit_configured_event(edge, command).await?;
+    let decoded = decode::decode_configured_call(custom, &verified, &document, body, call.span())?;
+    let response = submit_decoded_call(edge, decoded, call).await?;
     Ok(shape_answer(response, custom.source.signing.answer()))
+}
+
+/// Tells if the body of `request` is compressed with gzip.
+///
+/// # Errors
+/// [`ApiError::EncodedBody`] for another encoding.
+fn has_gzip_body(request: &HttpRequest) -> Result<bool, ApiError> {
+    match body::content_encoding(request.headers()) {
+        None => Ok(false),
+        Some(name) if name.eq_ignore_ascii_case(b"gzip") => Ok(true),
+        Some(_) => Err(ApiError::EncodedBody {
+            accepted: "gzip, identity",
+        }),
+    }
+}
+
+/// Says what the address of the source at `index` is for. Some senders validate an address by a
+/// `HEAD` before they send.
+pub(super) async fn describe(
+    index: usize,
+    context: &mut RequestContext,
+) -> Result<HttpResponse, ApiError> {
+    let name = context.edge.configured_sources[index].custom.name;
+    Ok(text_response(format!(
+        "This address takes the events of {name}, by POST and signed by their sender.\n"
+    )))
 }
 
 /// Returns true if the request is an unsigned handshake of the provider. Only a body of a few bytes
@@ -131,6 +171,9 @@ pub(super) async fn subscription(
     index: usize,
     context: &mut RequestContext,
 ) -> Result<HttpResponse, ApiError> {
+    if context.request.query_string().is_empty() {
+        return describe(index, context).await;
+    }
     let verify_token = context.edge.configured_sources[index]
         .custom
         .verify_token
@@ -141,11 +184,33 @@ pub(super) async fn subscription(
         .map_err(|error| context.count_auth_failure(ApiError::WrongVerifyToken(error)))
 }
 
-/// Submits `command`, and answers once its event, or the event that it repeats, is durable.
-async fn submit_configured_event(edge: &Edge, command: Command) -> Result<HttpResponse, ApiError> {
+/// Submits the events of a call, and answers once all of them, or the events that they repeat, are
+/// durable.
+async fn submit_decoded_call(
+    edge: &Edge,
+    decoded: DecodedCall,
+    call: &IncomingCall,
+) -> Result<HttpResponse, ApiError> {
+    let DecodedCall { commands, is_batch } = decoded;
+    for command in &commands {
+        call.note_warnings(&command.warnings);
+    }
     let core = edge.core()?;
+    if is_batch {
+        let outcomes = core.router.submit_batch(commands).await;
+        return batch_response(&core, outcomes, call);
+    }
+    let [command] = <[Command; 1]>::try_from(commands).map_err(|_| ApiError::Internal)?;
+    submit_configured_event(&core, command).await
+}
+
+/// Submits `command`, and answers once its event, or the event that it repeats, is durable.
+async fn submit_configured_event(
+    core: &NodeCore,
+    command: Command,
+) -> Result<HttpResponse, ApiError> {
     let entity = command.entity.clone();
-    let event_id = |position| submit::public_event_id(&core, position);
+    let event_id = |position| submit::public_event_id(core, position);
     match core.router.submit_command(command).await {
         Ok(done) => Ok(submit::accepted_response(
             StatusCode::OK,
@@ -171,6 +236,57 @@ async fn submit_configured_event(edge: &Edge, command: Command) -> Result<HttpRe
         }
         Err(refusal) => Err(ApiError::from_refusal(refusal, event_id)),
     }
+}
+
+/// Answer to a call with several events; `event_ids` has the id of each in the order of the body,
+/// for a duplicate that of the first event.
+#[derive(Serialize)]
+struct BatchSummary {
+    status: &'static str,
+    received: usize,
+    accepted: usize,
+    duplicates: usize,
+    event_ids: Vec<String>,
+}
+
+/// Builds the answer to a call with several events. If one of them was not stored, the call fails
+/// as a whole: the sender repeats it, and the stored events then count as duplicates.
+fn batch_response(
+    core: &NodeCore,
+    outcomes: Vec<Result<CommandOutcome, Refusal>>,
+    call: &IncomingCall,
+) -> Result<HttpResponse, ApiError> {
+    let event_id = |position| submit::public_event_id(core, position);
+    let (mut events, mut accepted, mut failure) = (Vec::new(), Vec::new(), None);
+    let received = outcomes.len();
+    for outcome in outcomes {
+        match outcome {
+            Ok(outcome) => {
+                events.push(event_id(outcome.position));
+                accepted.push((event_id(outcome.position), outcome.sequence));
+            }
+            Err(Refusal::Duplicate { position, .. }) => events.push(event_id(position)),
+            Err(refusal) => drop(failure.get_or_insert(refusal)),
+        }
+    }
+    // The call log names the stored events also if the call fails.
+    call.note_events(events.iter().copied());
+    if let Some(refusal) = failure {
+        return Err(ApiError::from_refusal(refusal, event_id));
+    }
+
+    let summary = BatchSummary {
+        status: "accepted",
+        received,
+        accepted: accepted.len(),
+        duplicates: received - accepted.len(),
+        event_ids: events.iter().map(ToString::to_string).collect(),
+    };
+    let mut response = answer::json_response(StatusCode::OK, &summary);
+    if let [(event_id, sequence)] = accepted[..] {
+        submit::set_event_headers(&mut response, event_id, sequence);
+    }
+    Ok(response)
 }
 
 /// Returns the URL that the sender called: `public_url`, or else scheme and host of the request,

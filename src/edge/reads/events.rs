@@ -43,6 +43,9 @@ struct ReceivedEventView<'a> {
     payload: Option<Cow<'a, RawValue>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [String],
+    /// Body of the call, when one event is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call_body: Option<Cow<'a, str>>,
 }
 
 /// Value of the parameter `status`. Readers see events only after the decision, so `received` finds
@@ -85,10 +88,11 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     context.refuse_parameters()?;
     let core = context.edge.core()?;
     let (_, view) = find_event(&core, &id).await?;
-    Ok(answer::ok_json(&event_view(
-        core.reads.incarnation(),
-        &view,
-    )))
+    let call_body = &view.event.record.call_body;
+    Ok(answer::ok_json(&ReceivedEventView {
+        call_body: (!call_body.is_empty()).then(|| String::from_utf8_lossy(call_body)),
+        ..event_view(core.reads.incarnation(), &view)
+    }))
 }
 
 /// Finds the event with the public id `id`.
@@ -175,5 +179,6 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
         processed_at: (view.status != EventStatus::Processing).then_some(decided.committed_at),
         payload: received.payload_json(),
         warnings: &received.warnings,
+        call_body: None,
     }
 }

@@ -143,7 +143,12 @@ pub(in crate::edge) fn events() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn event_with_outcome() -> EndpointDoc {
-    add_event_parameter(get("Show an event and its outcome")).answers(200, "The event.", event())
+    add_event_parameter(get("Show an event and its outcome"))
+        .about(
+            "An event whose payload is a part of its call, or another form of it, may have \
+             `call_body` also: the body of the call as it was received.",
+        )
+        .answers(200, "The event.", event())
 }
 
 pub(in crate::edge) fn reprocess() -> EndpointDoc {

@@ -36,6 +36,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         // Calendly sends no id of the event.
         idempotency_key: &["{/event}:{/payload/uri}:{/created_at}"],
         occurred_at: &["/created_at"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

@@ -69,6 +69,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         ],
         // The field is in UTC and does not say so.
         occurred_at: &["{/event/timestamp}Z", "/event/timestamp"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::Signed(&[
         SignedHandshake {

@@ -33,7 +33,8 @@ fn read_event(preset: &str, headers: &[(&str, &str)], body: &str) -> ([String; 4
         headers,
         body: body.as_bytes(),
     };
-    let document = RequestDocument::parse(&request).expect("a body");
+    let document =
+        RequestDocument::parse_with(&request, preset.defaults.json_fields).expect("a body");
     let places = FieldAlternatives::from_preset;
     let locators = FieldLocators {
         entity: places(preset.defaults.entity),
@@ -42,11 +43,7 @@ fn read_event(preset: &str, headers: &[(&str, &str)], body: &str) -> ([String; 4
         occurred_at: places(preset.defaults.occurred_at),
         expects_time: false,
     };
-    let found = locators.extract(&EventScope {
-        request: &request,
-        body: document.json(),
-        item: document.json(),
-    });
+    let found = locators.extract(&EventScope::whole(&request, &document));
     let time = found.occurred_at.map(|at| at.to_string());
     let key = found.idempotency_key.unwrap_or_default();
     (
@@ -278,6 +275,11 @@ fn slacks_events_commands_and_limits_have_an_entity() {
                 &[],
                 "command=%2Fweather&channel_id=C6&user_id=U6&team_id=T6&trigger_id=13.7",
                 ["C6", "/weather", "13.7"],
+            ),
+            (
+                &[],
+                "payload=%7B%22type%22%3A%22shortcut%22%2C%22trigger_id%22%3A%2212.2%22%2C%22user%22%3A%7B%22id%22%3A%22U0%22%7D%7D",
+                ["U0", "shortcut", "12.2"],
             ),
             (
                 &[],

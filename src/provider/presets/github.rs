@@ -37,6 +37,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         ],
         event: &["X-GitHub-Event"],
         idempotency_key: &["X-GitHub-Delivery"],
+        json_fields: &["payload"],
         ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,

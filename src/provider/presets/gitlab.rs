@@ -43,6 +43,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "/object_attributes/updated_at",
             "/object_attributes/created_at",
         ],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

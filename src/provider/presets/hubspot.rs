@@ -37,10 +37,13 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
-        entity: &["/0/objectId", "/0/fromObjectId", "portal:{/0/portalId}"],
-        event: &["/0/subscriptionType"],
-        idempotency_key: &["{/0/eventId}:{/0/objectId}:{/0/occurredAt}", "/0/eventId"],
-        occurred_at: &["/0/occurredAt"],
+        entity: &["./objectId", "./fromObjectId", "portal:{./portalId}"],
+        event: &["./subscriptionType"],
+        // An event id alone is not unique, as HubSpot says.
+        idempotency_key: &["{./eventId}:{./objectId}:{./occurredAt}", "./eventId"],
+        occurred_at: &["./occurredAt"],
+        items: &[""],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

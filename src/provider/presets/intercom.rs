@@ -34,6 +34,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &["/topic"],
         idempotency_key: &["/id"],
         occurred_at: &["/created_at"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::Signed(&[SignedHandshake {
         sign: HandshakeSign::Value("/topic", "ping"),

@@ -37,6 +37,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &["{/type}.{/action}", "Linear-Event"],
         idempotency_key: &["Linear-Delivery"],
         occurred_at: &["/createdAt", "/webhookTimestamp"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

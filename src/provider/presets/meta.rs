@@ -20,18 +20,21 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     sends_forms: false,
     tolerance: None,
     defaults: PresetFields {
-        entity: &["/entry/0/id", "/object"],
+        entity: &["/entry/*/id", "/entry/0/id", "/object"],
         event: &[
-            "{/object}.{/entry/0/changes/0/field}",
+            "{/object}.{./field}",
             "{/object}.{/entry/0/changed_fields/0}",
             "/object",
         ],
         idempotency_key: &[
-            "{/entry/0/changes/0/value/statuses/0/id}:{/entry/0/changes/0/value/statuses/0/status}",
-            "/entry/0/changes/0/value/messages/0/id",
-            "/entry/0/messaging/0/message/mid",
+            "{./value/statuses/0/id}:{./value/statuses/0/status}",
+            "./value/messages/0/id",
+            "./value/leadgen_id",
+            "./message/mid",
         ],
-        occurred_at: &["/entry/0/time"],
+        occurred_at: &["./timestamp", "./value/created_time", "/entry/*/time"],
+        items: &["/entry/*/changes", "/entry/*/messaging", "/entry/*/standby"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::Subscription,
     answer: PresetAnswer::Event,

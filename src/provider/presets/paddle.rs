@@ -30,6 +30,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         // Each destination has notification ids of its own.
         idempotency_key: &["/event_id", "/notification_id"],
         occurred_at: &["/occurred_at"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

@@ -31,6 +31,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         ],
         idempotency_key: &["{/meta/id}:{/meta/entity_id}"],
         occurred_at: &["/meta/timestamp"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

@@ -64,14 +64,21 @@ pub struct PresetFields {
     pub idempotency_key: &'static [&'static str],
     /// Places of the event's time, which not every event has.
     pub occurred_at: &'static [&'static str],
+    /// Lists in the body whose items are events; none if a body is one event.
+    pub items: &'static [&'static str],
+    /// Fields of a form that hold the event as JSON.
+    pub json_fields: &'static [&'static str],
 }
 
 impl PresetFields {
-    pub(super) const NONE: Self = Self {
+    /// Fields without a default place.
+    pub const NONE: Self = Self {
         entity: &[],
         event: &[],
         idempotency_key: &[],
         occurred_at: &[],
+        items: &[],
+        json_fields: &[],
     };
 }
 

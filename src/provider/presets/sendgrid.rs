@@ -36,6 +36,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &["./event", "./type"],
         idempotency_key: &["./sg_event_id"],
         occurred_at: &["./timestamp"],
+        items: &[""],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

@@ -42,6 +42,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "X-Shopify-Webhook-Id",
         ],
         occurred_at: &["X-Shopify-Triggered-At", "/updated_at"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

@@ -49,6 +49,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &["/event/type", "/command", "/type"],
         idempotency_key: &["/event_id", "/trigger_id"],
         occurred_at: &["/event_time", "/event/event_ts", "/actions/0/action_ts"],
+        json_fields: &["payload"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::Signed(&[SignedHandshake {
         sign: HandshakeSign::Value("/type", "url_verification"),

@@ -34,6 +34,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &["/type", "/event_type", "/eventType", "/event"],
         idempotency_key: &["webhook-id"],
         occurred_at: &["/timestamp", "/created_at"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

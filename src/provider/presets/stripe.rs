@@ -37,6 +37,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &["/type"],
         idempotency_key: &["/id"],
         occurred_at: &["/created"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

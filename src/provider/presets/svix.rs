@@ -24,6 +24,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &["/type", "/event_type", "/eventType", "/event"],
         idempotency_key: &["svix-id"],
         occurred_at: &["/timestamp", "/created_at"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

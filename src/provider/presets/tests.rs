@@ -13,6 +13,7 @@ use crate::event::Timestamp;
 use crate::provider::body::RequestDocument;
 use crate::provider::claim_error::ClaimError;
 use crate::provider::handshake::HandshakeReply;
+use crate::provider::items::ItemPath;
 use crate::provider::key::VerificationKey;
 use crate::provider::locator::{ALTERNATIVES_MAX, EventScope, FieldAlternatives, FieldLocator};
 use crate::provider::moment;
@@ -557,11 +558,7 @@ fn found_by_default(
         body: body.as_bytes(),
     };
     let document = document(body);
-    let scope = EventScope {
-        request: &request,
-        body: document.json(),
-        item: document.json(),
-    };
+    let scope = EventScope::whole(&request, &document);
     FieldAlternatives::from_preset(field(&preset.defaults))
         .find(&scope, Some)
         .ok()
@@ -576,6 +573,8 @@ fn every_default_place_is_one() {
             event,
             idempotency_key,
             occurred_at,
+            items,
+            json_fields,
         } = &preset.defaults;
         for places in [entity, event, idempotency_key, occurred_at] {
             assert!(places.len() <= ALTERNATIVES_MAX, "{}", preset.name);
@@ -587,6 +586,13 @@ fn every_default_place_is_one() {
                 );
             }
         }
+        let are_paths = items.iter().all(|path| ItemPath::parse(path).is_ok());
+        assert!(are_paths, "{}", preset.name);
+        assert!(
+            json_fields.is_empty() || preset.sends_forms,
+            "{}",
+            preset.name
+        );
     }
 }
 

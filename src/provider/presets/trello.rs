@@ -39,6 +39,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &["/action/type"],
         idempotency_key: &["/action/id"],
         occurred_at: &["/action/date"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

@@ -64,6 +64,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         ],
         idempotency_key: &["I-Twilio-Idempotency-Token"],
         occurred_at: &["/TimestampMs"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

@@ -32,6 +32,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         idempotency_key: &["X-WC-Webhook-Delivery-ID"],
         // The field is in UTC and does not say so.
         occurred_at: &["{/date_modified_gmt}Z"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::UnsignedNumber("webhook_id"),
     answer: PresetAnswer::Event,

@@ -29,6 +29,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         idempotency_key: &["{./tenantId}:{./resourceId}:{./eventType}:{./eventDateUtc}"],
         // The field is in UTC and does not say so.
         occurred_at: &["{./eventDateUtc}Z", "./eventDateUtc"],
+        items: &["/events"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::Signed(&[SignedHandshake {
         sign: HandshakeSign::NoItems("/events"),

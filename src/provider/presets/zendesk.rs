@@ -33,6 +33,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &["/type", "notification"],
         idempotency_key: &["/id"],
         occurred_at: &["/time"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,

@@ -243,6 +243,10 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
             "h.toml:5: sources.custom.billing.event: expected 1 to 24 places",
         ),
         (
+            billing("items = \"entry\""),
+            "h.toml:5: sources.custom.billing.items: expected a JSON pointer to a list, such as /events or /entry/*/changes, or \"\", found \"entry\"",
+        ),
+        (
             billing("event = 7"),
             "h.toml:5: sources.custom.billing.event: expected a string, found a whole number",
         ),
@@ -390,9 +394,54 @@ fn a_field_has_one_place_or_a_list_of_them() {
 }
 
 #[test]
-fn what_a_preset_has_no_default_for_is_asked_for() {
-    let text = "[[sources.custom]]\nname = \"shop\"\npreset = \"shopify\"\nsecrets = [\"hush\"]\n";
-    let how = "missing: the preset shopify has no default for it; set a JSON pointer such as /data/id, or the name of a header";
+fn a_body_may_hold_several_events_or_json_in_a_form() {
+    let layout = |line: &str, preset: &str| {
+        let text = format!(
+            "{}secrets = [\"whsec_a\"]\n{line}",
+            STRIPE.replace("\"stripe", preset)
+        );
+        source(&text, &[]).source.layout
+    };
+    let own = layout(
+        "items = [\"/entry/*/changes\", \"/more\"]\nform_json = \"data\"\ndecompress = true",
+        "\"stripe",
+    );
+    assert_eq!(
+        own.items,
+        ItemPaths::from_preset(&["/entry/*/changes", "/more"])
+    );
+    assert_eq!((&*own.json_fields[0], own.decompress), ("data", true));
+    let top = layout("items = \"\"", "\"stripe");
+    assert_eq!(top.items, ItemPaths::from_preset(&[""]));
+    let plain = layout("", "\"stripe");
+    assert!(plain.items.is_empty() && plain.json_fields.is_empty() && !plain.decompress);
+    assert!(!layout("", "\"hubspot").items.is_empty());
+    assert!(layout("items = []", "\"hubspot").items.is_empty());
+}
+
+/// Nothing but a preset and a secret takes every event of the provider.
+#[test]
+fn a_preset_and_a_secret_are_enough_and_a_scheme_needs_places() {
+    for preset in presets::ALL {
+        let secrets = [
+            "user:a-long-password",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+            "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEQ4LIFtWztlsF7skFqOncjD1lun4H5w8XOhyOArHW9RcIx/FfEzx6cikC/yPfUvwaX/JScE7Fc9CJD2afQ9Ok3Q==",
+        ];
+        let secret = secrets
+            .into_iter()
+            .find(|text| preset.parse_key(text).is_ok());
+        let secret = secret.expect("a secret");
+        let text = format!(
+            "[[sources.custom]]\nname = \"x\"\npreset = {:?}\nsecrets = [{secret:?}]\n",
+            preset.name
+        );
+        assert!(loaded(&text, &[]).is_ok(), "{}", preset.name);
+    }
+    let text = "[[sources.custom]]\nname = \"shop\"\nsecrets = [\"hush\"]\n\
+                scheme = { header = \"X-Sig\", algorithm = \"hmac-sha256\" }\n";
+    let how = "missing: set a JSON pointer such as /data/id, or the name of a header";
     assert_eq!(
         problems(text),
         [
