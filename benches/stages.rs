@@ -452,6 +452,7 @@ fn append_call(log: &CallLog, number: u64, direction: CallDirection) {
         attempt: None,
         event_type: None,
         next_attempt_at: None,
+        warning: None,
     };
     log.append(&entry, HEADERS);
 }

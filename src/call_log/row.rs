@@ -22,6 +22,7 @@
 //! | 14 | `attempt` | varint |
 //! | 15 | `event_type` | UTF-8 |
 //! | 16 | `next_attempt_at` | i64 big-endian, microseconds |
+//! | 17 | `warning` | UTF-8 |
 //!
 //! A run of event ids is an incarnation (u32 big-endian), a varint count, and as many varint
 //! differences (zigzag) of positions.
@@ -51,12 +52,18 @@ const PATH_MAX_BYTES: usize = 1024;
 const NAME_MAX_BYTES: usize = 64;
 /// Longest name of an event, in bytes. The events of a configured source begin with its name.
 const EVENT_TYPE_MAX_BYTES: usize = 128;
+/// Longest warning, in bytes: about two fields of an event, each with a few places.
+const WARNING_MAX_BYTES: usize = 384;
 /// Most bytes of all tags, lengths, names and fields of fixed size.
 const REST_MAX_BYTES: usize = 512;
 
 /// Most bytes of a row, which fits into one value of the store even if it does not compress.
-pub(super) const ROW_MAX_BYTES: usize =
-    HEADERS_MAX_BYTES + ANSWER_MAX_BYTES + EVENT_IDS_MAX_BYTES + PATH_MAX_BYTES + REST_MAX_BYTES;
+pub(super) const ROW_MAX_BYTES: usize = HEADERS_MAX_BYTES
+    + ANSWER_MAX_BYTES
+    + EVENT_IDS_MAX_BYTES
+    + PATH_MAX_BYTES
+    + WARNING_MAX_BYTES
+    + REST_MAX_BYTES;
 const _: () = assert!(ROW_MAX_BYTES + 64 < VALUE_MAX_BYTES);
 
 /// Direction of a call, seen from this node.
@@ -114,6 +121,8 @@ pub struct CallEntry<'a> {
     pub event_type: Option<&'a str>,
     /// Time of the next attempt at this delivery, if another attempt is due.
     pub next_attempt_at: Option<Timestamp>,
+    /// Warning about an event that was accepted although something was missing in it.
+    pub warning: Option<&'a str>,
 }
 
 impl CallEntry<'_> {
@@ -161,6 +170,8 @@ pub struct CallRow {
     pub event_type: Option<String>,
     /// Time at which the next attempt at this delivery was due, if another attempt was due.
     pub next_attempt_at: Option<Timestamp>,
+    /// Warning about an event that was accepted although something was missing in it.
+    pub warning: Option<String>,
 }
 
 impl CallRow {
@@ -192,6 +203,7 @@ mod tag {
     pub(super) const ATTEMPT: u8 = 14;
     pub(super) const EVENT_TYPE: u8 = 15;
     pub(super) const NEXT_ATTEMPT_AT: u8 = 16;
+    pub(super) const WARNING: u8 = 17;
 }
 
 /// Appends the bytes of `entry` and its `headers` to `out`, at most [`ROW_MAX_BYTES`]. The names of
@@ -237,6 +249,9 @@ pub(super) fn encode_row<'h>(
     if let Some(at) = entry.next_attempt_at {
         put_field(out, tag::NEXT_ATTEMPT_AT, &at.as_micros().to_be_bytes());
     }
+    if let Some(warning) = entry.warning {
+        put_text(out, tag::WARNING, warning, WARNING_MAX_BYTES);
+    }
 }
 
 /// Returns the source of the row in `bytes` without decoding the other fields.
@@ -277,6 +292,7 @@ pub(super) fn decode_row(id: u64, direction: CallDirection, mut bytes: &[u8]) ->
         attempt: None,
         event_type: None,
         next_attempt_at: None,
+        warning: None,
     };
     while let Some((tag, rest)) = bytes.split_first() {
         bytes = rest;
@@ -298,6 +314,7 @@ pub(super) fn decode_row(id: u64, direction: CallDirection, mut bytes: &[u8]) ->
             tag::ATTEMPT => row.attempt = Some(decode_number(value)?.try_into().ok()?),
             tag::EVENT_TYPE => row.event_type = Some(decode_utf8(value)?),
             tag::NEXT_ATTEMPT_AT => row.next_attempt_at = Some(decode_timestamp(value)?),
+            tag::WARNING => row.warning = Some(decode_utf8(value)?),
             _ => return None,
         }
     }
@@ -436,6 +453,7 @@ pub(super) mod tests {
             attempt: None,
             event_type: None,
             next_attempt_at: None,
+            warning: None,
         }
     }
 
@@ -473,6 +491,7 @@ pub(super) mod tests {
             attempt: Some(300),
             event_type: Some("a.b"),
             next_attempt_at: Some(Timestamp::from_micros(1)),
+            warning: Some("w"),
             ..entry(409)
         };
         let headers: [(&str, &[u8]); 2] = [("user-agent", b"crm"), ("x-crm-api-key", b"s3cret")];
@@ -480,7 +499,7 @@ pub(super) mod tests {
                       0f6475706c69636174655f6576656e740702dc0b0804c000020109\
                       0e0000000702d80401000000080102\
                       0a0e0a757365722d6167656e7463726d0a110d782d63726d2d6170692d6b6579e280a6\
-                      0b01090c027b7d0d01020e02ac020f03612e6210080000000000000001";
+                      0b01090c027b7d0d01020e02ac020f03612e6210080000000000000001110177";
         assert_eq!(
             hex::encode(encoded(&entry, headers)),
             golden.replace(char::is_whitespace, "")
@@ -501,6 +520,7 @@ pub(super) mod tests {
             (Some(300), Some("a.b"))
         );
         assert_eq!(row.next_attempt_at, Some(Timestamp::from_micros(1)));
+        assert_eq!(row.warning.as_deref(), Some("w"));
     }
 
     #[test]
@@ -520,6 +540,7 @@ pub(super) mod tests {
             answer_bytes: Some(u64::MAX),
             body_bytes: Some(u64::MAX),
             duration: Duration::MAX,
+            warning: Some(&long),
             ..entry(500)
         };
         let row = read(&encoded(

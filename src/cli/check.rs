@@ -9,7 +9,7 @@ use super::error::CliError;
 use super::plural::format_count;
 use crate::config::{Config, ConfigPurpose};
 use crate::event::Timestamp;
-use crate::provider::parse_moment;
+use crate::provider::{FieldAlternatives, UNMATCHED, parse_moment};
 
 mod captured;
 mod trial;
@@ -58,14 +58,17 @@ impl CheckCommand {
                 url: self.url.as_deref(),
                 at: self.at,
             };
+            write!(out, "{}", describe_weaknesses(&config, Some(source)))?;
             return trial.run(&config, out);
         }
         let config = self.config.load(ConfigPurpose::Node)?.config;
         write!(
             out,
-            "configuration is valid\n{}\n{}",
+            "configuration is valid\n{}\n{}{}{}",
             summarize_config(&config),
-            describe_warning(&config)
+            describe_fields(&config),
+            describe_warning(&config),
+            describe_weaknesses(&config, None)
         )?;
         Ok(())
     }
@@ -82,6 +85,28 @@ fn describe_warning(config: &Config) -> &'static str {
     }
 }
 
+/// Returns a line for each weakness of a valid configuration, or of the source `name` in it.
+fn describe_weaknesses(config: &Config, name: Option<&str>) -> String {
+    let sections = name.map(|name| {
+        let label = name.replace('-', "_");
+        [
+            format!("sources.{name}."),
+            format!("sources.custom.{label}."),
+        ]
+    });
+    let is_shown = |key: &str| {
+        sections.as_ref().is_none_or(|sections| {
+            let mut sections = sections.iter();
+            sections.any(|section| key.starts_with(section))
+        })
+    };
+    let warnings = config.warnings.iter();
+    warnings
+        .filter(|warning| warning.key().is_none_or(is_shown))
+        .map(|warning| format!("warning: {warning}\n"))
+        .collect()
+}
+
 fn summarize_config(config: &Config) -> String {
     let sources = list_sources(config);
     let sources = if sources.is_empty() {
@@ -96,6 +121,29 @@ fn summarize_config(config: &Config) -> String {
         format!("{:?}", config.store.sync).to_lowercase(),
         config.telemetry.level,
     )
+}
+
+/// Describes where each enabled configured source finds the fields of its events.
+fn describe_fields(config: &Config) -> String {
+    let enabled = config.sources.custom.iter().filter(|custom| custom.enabled);
+    enabled
+        .map(|custom| {
+            let fields = &custom.source.fields;
+            let places = |places: &FieldAlternatives, without: &str| match places.is_empty() {
+                true => without.to_owned(),
+                false => places.to_string(),
+            };
+            format!(
+                "  {}\n    entity           {}, else {UNMATCHED}\n    event            {}, else {UNMATCHED}\n    \
+                 idempotency_key  {}\n    occurred_at      {}\n",
+                custom.name,
+                fields.entity,
+                fields.event,
+                places(&fields.idempotency_key, "none: no event is a duplicate"),
+                places(&fields.occurred_at, "none: the time of arrival counts"),
+            )
+        })
+        .collect()
 }
 
 /// Lists the enabled sources, each with its number of secrets.
@@ -180,6 +228,21 @@ mod tests {
             "{summary}"
         );
         assert_eq!(describe_warning(&config), "");
+    }
+
+    #[test]
+    fn the_places_of_a_configured_sources_fields_are_shown() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("h.toml");
+        let text = "admin.token = \"0123456789abcdef0123456789abcdef\"\n[[sources.custom]]\n\
+                    name = \"shop\"\npreset = \"stripe\"\nsecrets = [\"whsec_0123456789abcdef01234567\"]\n\
+                    entity = [\"/a\", \"order:{X-Id}\"]\n";
+        std::fs::write(&path, text).expect("the folder is writable");
+        let config = crate::config::load_config(Some(&path), Vec::<(String, String)>::new());
+        let expected = "  shop\n    entity           at /a, else as order:{X-Id}, else unmatched\n    \
+                        event            at /type, else unmatched\n    idempotency_key  at /id\n    \
+                        occurred_at      at /created\n";
+        assert_eq!(describe_fields(&config.expect("valid")), expected);
     }
 
     #[test]

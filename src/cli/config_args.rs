@@ -53,7 +53,10 @@ impl ConfigArgs {
         };
 
         draft.apply_dev_mode(&secrets);
-        let config = draft.finish(purpose)?;
+        let config = draft.finish(match purpose {
+            ConfigPurpose::Node => ConfigPurpose::Trial,
+            ConfigPurpose::Trial | ConfigPurpose::Tool => purpose,
+        })?;
         dev_mode::check_loopback(&config.server.bind)?;
         Ok(LoadedConfig {
             config,

@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
+use tracing::warn;
+
 use super::config_args::{ConfigArgs, LoadedConfig};
 use super::error::CliError;
 use super::node_url::base_url;
@@ -28,6 +30,9 @@ impl ServeCommand {
         let LoadedConfig { config, dev } = self.config.load(ConfigPurpose::Node)?;
         logging::start_logging(&config.telemetry)?;
         panics::install_panic_hook();
+        for warning in &config.warnings {
+            warn!(%warning, "configuration has a weakness");
+        }
         if let Some(secrets) = &dev {
             dev_mode::save_secrets(&config.store.path, secrets)?;
         }

@@ -38,6 +38,7 @@ pub struct ConfigDraft {
     pub(super) custom: Vec<CustomSourceTable>,
     pub(super) file: Option<PathBuf>,
     pub(super) problems: Vec<ConfigProblem>,
+    pub(super) warnings: Vec<ConfigProblem>,
     /// True if the file could not be read as a whole, so its settings are unknown.
     pub(super) is_broken: bool,
 }
@@ -72,6 +73,7 @@ impl ConfigDraft {
             custom: Vec::new(),
             file: None,
             problems: Vec::new(),
+            warnings: Vec::new(),
             is_broken: false,
         }
     }

@@ -23,6 +23,7 @@ use super::{
 };
 
 mod custom;
+mod secrets;
 
 const MIB: i64 = 1 << 20;
 /// Upper bound of integers that only their type limits.
@@ -31,13 +32,16 @@ const UNLIMITED: i64 = i64::MAX;
 /// Purpose of a configuration, which decides if secrets are required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigPurpose {
-    /// Runs a node: every secret of an enabled source must be set.
+    /// Runs a node: every secret of an enabled source must be set, and be hard to guess.
     Node,
+    /// Runs a node for trials and tests: every secret must be set, and may be short.
+    Trial,
     /// Works on a node's data or calls a node: secrets may be missing.
     Tool,
 }
 
-/// Reads the defaults, then `file`, then the environment, and validates the result.
+/// Reads the defaults, then `file`, then the environment, and validates the result, for a node in
+/// trials and tests, whose secrets may be short.
 ///
 /// # Errors
 /// Returns a [`ConfigError`] with all problems, each with its file and line or its variable.
@@ -49,7 +53,7 @@ where
     N: Into<OsString>,
     V: Into<OsString>,
 {
-    ConfigDraft::from_toml(file, env).finish(ConfigPurpose::Node)
+    ConfigDraft::from_toml(file, env).finish(ConfigPurpose::Trial)
 }
 
 impl ConfigDraft {
@@ -64,7 +68,8 @@ impl ConfigDraft {
             self.problems.retain(ConfigProblem::is_in_file);
             ConfigError::fail_if_any(std::mem::take(&mut self.problems))?;
         }
-        let config = Config {
+        self.trim_secrets();
+        let mut config = Config {
             server: self.read_server(),
             store: self.read_store(),
             admin: AdminConfig {
@@ -85,12 +90,16 @@ impl ConfigDraft {
                 custom: self.read_custom_sources(),
             },
             telemetry: self.read_telemetry(),
+            warnings: Vec::new(),
         };
         self.check_consistency(&config);
-        if purpose == ConfigPurpose::Node {
-            self.check_secrets(&config);
+        match purpose {
+            ConfigPurpose::Node | ConfigPurpose::Trial => self.check_secrets(&config),
+            ConfigPurpose::Tool => {}
         }
+        self.check_secret_lengths(&config, purpose);
         ConfigError::fail_if_any(self.problems)?;
+        config.warnings = self.warnings;
         Ok(config)
     }
 

@@ -9,6 +9,7 @@ use super::custom::CustomSourceConfig;
 use super::delivery::DeliveryConfig;
 use super::instagram::InstagramConfig;
 use super::leads::LeadsConfig;
+use super::problem::ConfigProblem;
 use super::secret::{EncryptionKey, Secret};
 
 /// Complete, validated configuration of a node.
@@ -32,6 +33,8 @@ pub struct Config {
     pub sources: SourcesConfig,
     /// Section `[telemetry]`: format and level of logs.
     pub telemetry: TelemetryConfig,
+    /// Weaknesses that keep no node from starting, such as a short secret.
+    pub warnings: Vec<ConfigProblem>,
 }
 
 /// Section `[server]`: the HTTP server.

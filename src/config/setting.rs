@@ -61,6 +61,27 @@ impl SettingValue {
         }
     }
 
+    /// Removes the line breaks at the end of the text, or of each text in the list; returns true if
+    /// there were any.
+    pub(super) fn trim_line_end(&mut self) -> bool {
+        match self {
+            Self::Raw(text) | Self::Text(text) => {
+                let trimmed = text.expose().trim_end_matches(['\r', '\n']);
+                let has_line_end = trimmed.len() < text.expose().len();
+                if has_line_end {
+                    *text = Secret::new(trimmed);
+                }
+                has_line_end
+            }
+            Self::List(items) => items
+                .iter_mut()
+                .fold(false, |is_any, item| item.value.trim_line_end() | is_any),
+            Self::Integer(_) | Self::Float(_) | Self::Boolean(_) | Self::Other(_) | Self::Taken => {
+                false
+            }
+        }
+    }
+
     /// Names the type of the value, for a message that also names the expected type.
     pub(super) fn describe(&self) -> &'static str {
         match self {

@@ -4,6 +4,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 
 use super::error::ApiError;
+use super::proof_headers;
 use super::state::Edge;
 use crate::config::Secret;
 
@@ -44,8 +45,8 @@ pub(super) fn authorize_any(
 }
 
 fn request_token(request: &HttpRequest) -> Option<&[u8]> {
-    let header = request.headers().get(AUTHORIZATION)?;
-    bearer_token(header.as_bytes())
+    let header = proof_headers::read_credential(request.headers(), AUTHORIZATION.as_str());
+    bearer_token(header)
 }
 
 /// Returns the token of an `Authorization` header; the case of the scheme does not matter

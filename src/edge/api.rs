@@ -4,10 +4,11 @@
 //! A request's path is compared in the order of the table: senders' paths come first, since they
 //! are called most, and a fixed path comes before a path with a variable part in the same place.
 
-use actix_web::web;
+use actix_web::{HttpResponse, web};
 
 use super::configured::source::ConfiguredSource;
 use super::context::{CallerCheck, RequestContext};
+use super::error::ApiError;
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::{CRM, CallSource, LEADS, SUPPORT};
@@ -18,6 +19,7 @@ use super::{
 use crate::config::CustomSourceConfig;
 
 const GET: MethodSet = MethodSet::GET;
+const HEAD: MethodSet = MethodSet::HEAD;
 const READ: MethodSet = MethodSet::READ;
 const POST: MethodSet = MethodSet::POST;
 const PUT: MethodSet = MethodSet::PUT;
@@ -32,11 +34,16 @@ const BY_CRM: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(CRM));
 const BY_C2S: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(c2s::SOURCE));
 const BY_INSTAGRAM: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(instagram::SOURCE));
 
+/// Caller that asks what an address is. Its calls have no row in the call log, so that strangers
+/// cannot fill it.
+const NOBODY: CallerCheck = CallerCheck::ByHandler(CallSource::Nobody);
+
 /// Lists every built-in endpoint, enabled or not, and the endpoints of the `custom` sources.
 pub(super) fn endpoints(custom: &[CustomSourceConfig]) -> Vec<ApiEndpoint> {
     let mut all = vec![
         ApiEndpoint::new("/api/v0/crm/webhooks/support/")
             .on(POST, BY_SUPPORT, support::receive, support::spec::receive)
+            .undescribed(HEAD, NOBODY, accept_head)
             .only_if(|config| config.sources.support.enabled),
     ];
     all.extend(leads_endpoints());
@@ -45,6 +52,7 @@ pub(super) fn endpoints(custom: &[CustomSourceConfig]) -> Vec<ApiEndpoint> {
     all.extend([
         ApiEndpoint::new("/api/v1/webhooks/c2s")
             .on(POST, BY_C2S, c2s::receive, c2s::spec::receive)
+            .undescribed(HEAD, NOBODY, accept_head)
             .only_if(|config| config.sources.c2s.enabled),
         ApiEndpoint::new("/api/v1/events")
             .on(POST, BY_CRM, crm::publish, crm::spec::publish)
@@ -79,7 +87,13 @@ fn leads_endpoints() -> impl Iterator<Item = ApiEndpoint> {
     });
     std::iter::once(any_event)
         .chain(each_event)
+        .map(|endpoint| endpoint.undescribed(HEAD, NOBODY, accept_head))
         .map(|endpoint| endpoint.only_if(|config| config.sources.leads.enabled))
+}
+
+/// Answers a sender that validates an address of a contract before it sends events there.
+async fn accept_head(_: &mut RequestContext) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::Ok().finish())
 }
 
 /// Endpoints of configured sources: one description of all, and a path for each enabled source.
@@ -103,11 +117,16 @@ fn custom_endpoints(custom: &[CustomSourceConfig]) -> impl Iterator<Item = ApiEn
             };
             let endpoint =
                 ApiEndpoint::new(configured::PATH.replace("{name}", custom.name.as_str()));
+            let describe = async move |context: &mut RequestContext| {
+                configured::describe(index, context).await
+            };
             let endpoint = endpoint.undescribed(POST, caller_check, receive);
             if ConfiguredSource::has_subscription_handshake(custom) {
-                endpoint.undescribed(GET, caller_check, subscribe)
-            } else {
                 endpoint
+                    .undescribed(GET, caller_check, subscribe)
+                    .undescribed(HEAD, NOBODY, describe)
+            } else {
+                endpoint.undescribed(READ, NOBODY, describe)
             }
         });
     std::iter::once(described).chain(each)
@@ -118,7 +137,8 @@ fn instagram_endpoints() -> impl Iterator<Item = ApiEndpoint> {
     let endpoints = [
         ApiEndpoint::new("/webhooks/instagram")
             .on(GET, BY_INSTAGRAM, instagram::verify, instagram::spec::verify)
-            .on(POST, BY_INSTAGRAM, instagram::receive, instagram::spec::receive),
+            .on(POST, BY_INSTAGRAM, instagram::receive, instagram::spec::receive)
+            .undescribed(HEAD, NOBODY, accept_head),
         ApiEndpoint::new("/api/v1/accounts/{account_id}/messages")
             .on(POST, BY_INSTAGRAM, instagram::reply, instagram::spec::reply),
         ApiEndpoint::new("/api/v1/accounts")

@@ -148,25 +148,26 @@ fn declared_data(declared: &DeclaredBusEvent) -> Value {
 fn configured_data(custom: &CustomSourceConfig) -> Value {
     let fields = &custom.source.fields;
     let located_values = [
-        (fields.idempotency_key.as_ref(), EXAMPLE_KEY),
-        (Some(&fields.event), EXAMPLE_EVENT),
-        (fields.occurred_at.as_ref(), EXAMPLE_AT),
-        (Some(&fields.entity), example_id(custom.kind)),
+        (&fields.idempotency_key, EXAMPLE_KEY),
+        (&fields.event, EXAMPLE_EVENT),
+        (&fields.occurred_at, EXAMPLE_AT),
+        (&fields.entity, example_id(custom.kind)),
     ];
     let mut data = json!({});
-    for (locator, value) in located_values {
-        match locator {
-            Some(FieldLocator::Pointer(pointer)) => {
-                let pointer = pointer.to_string();
-                let steps = pointer
-                    .split('/')
-                    .skip(1)
-                    .map(|step| step.replace("~1", "/").replace("~0", "~"));
-                insert_at(&mut data, &steps.collect::<Vec<_>>(), value);
-            }
-            // The only rule reads the name of a repository.
-            Some(FieldLocator::Rule(..)) => data["repository"] = json!({ "full_name": value }),
-            Some(FieldLocator::Header(_)) | None => {}
+    for (places, value) in located_values {
+        // Earlier places are templates of several values, which the example does not have.
+        let pointer = places.as_slice().iter().find_map(FieldLocator::as_pointer);
+        let is_in_header = places
+            .as_slice()
+            .first()
+            .is_some_and(|place| place.as_header().is_some());
+        if let Some(pointer) = pointer.filter(|_| !is_in_header) {
+            let pointer = pointer.to_string();
+            let steps = pointer
+                .split('/')
+                .skip(1)
+                .map(|step| step.replace("~1", "/").replace("~0", "~"));
+            insert_at(&mut data, &steps.collect::<Vec<_>>(), value);
         }
     }
     data

@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix_web::HttpRequest;
 use actix_web::body::{BodyStream, MessageBody};
 use actix_web::dev::Payload;
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use bytes::{Bytes, BytesMut};
 
 use super::error::ApiError;
@@ -85,12 +85,37 @@ pub fn body_text(body: &[u8]) -> Result<&str, ApiError> {
     str::from_utf8(body).map_err(|_| ApiError::InvalidJson("body is not UTF-8".into()))
 }
 
-/// Reads the whole body of `request`.
+/// Returns the encoding of a body that is encoded in any way, such as `gzip`.
+#[must_use]
+pub fn content_encoding(headers: &HeaderMap) -> Option<&[u8]> {
+    let encodings = headers.get_all(CONTENT_ENCODING);
+    encodings
+        .map(|value| value.as_bytes().trim_ascii())
+        .find(|value| !value.is_empty() && !value.eq_ignore_ascii_case(b"identity"))
+}
+
+/// Reads the whole body of `request`, which is not compressed.
+///
+/// # Errors
+/// [`ApiError::EncodedBody`] before anything is read, and as for [`read_encoded_body`].
+pub async fn read_body(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    limits: BodyLimits,
+) -> Result<Bytes, ApiError> {
+    if content_encoding(request.headers()).is_some() {
+        let accepted = "identity";
+        return Err(ApiError::EncodedBody { accepted });
+    }
+    read_encoded_body(request, payload, limits).await
+}
+
+/// Reads the whole body of `request` as it was sent, compressed or not.
 ///
 /// # Errors
 /// [`ApiError::BodyTooLarge`] as soon as the limit is passed, [`ApiError::RequestTimeout`], or
 /// [`ApiError::BodyIncomplete`].
-pub async fn read_body(
+pub async fn read_encoded_body(
     request: &HttpRequest,
     payload: &mut Payload,
     limits: BodyLimits,
@@ -272,6 +297,20 @@ mod tests {
             .await
             .expect_err("broken off");
         assert!(matches!(error, ApiError::BodyIncomplete));
+    }
+
+    #[tokio::test]
+    async fn a_compressed_body_is_refused_unread() {
+        for (encoding, is_refused) in [("gzip", true), ("br", true), ("Identity", false)] {
+            let request = TestRequest::default()
+                .insert_header((CONTENT_ENCODING, encoding))
+                .to_http_request();
+            let read = read_body(&request, &mut Payload::None, LIMITS).await;
+            let accepted = "identity";
+            let is_encoded =
+                matches!(read, Err(ApiError::EncodedBody { accepted: named }) if named == accepted);
+            assert_eq!(is_encoded, is_refused, "{encoding}");
+        }
     }
 
     #[tokio::test]

@@ -33,6 +33,7 @@ pub(super) struct IncomingCall {
     /// Start of the call on the edge's monotonic clock.
     began: Option<Duration>,
     event_ids: RefCell<Vec<EventId>>,
+    warning: RefCell<Option<String>>,
     redacted_headers: RefCell<Vec<HeaderName>>,
 }
 
@@ -60,6 +61,7 @@ impl IncomingCall {
             source,
             began,
             event_ids: RefCell::default(),
+            warning: RefCell::default(),
             redacted_headers: RefCell::default(),
         }
     }
@@ -75,6 +77,15 @@ impl IncomingCall {
             if !recorded.contains(&event) {
                 recorded.push(event);
             }
+        }
+    }
+
+    /// Records what was missing in an accepted event, for the call log. The first one is kept: an
+    /// event shows all of its own.
+    pub(super) fn note_warnings(&self, warnings: &[String]) {
+        if !warnings.is_empty() {
+            let mut recorded = self.warning.borrow_mut();
+            recorded.get_or_insert_with(|| warnings.join(". "));
         }
     }
 
@@ -176,6 +187,7 @@ impl IncomingCall {
 
         self.note_events(answered_event_id(&response));
         let duration = self.duration(edge);
+        let warning = self.warning.borrow();
         let entry = CallEntry {
             at: edge.clock.wall().saturating_sub(duration),
             direction: CallDirection::Incoming,
@@ -196,6 +208,7 @@ impl IncomingCall {
             attempt: None,
             event_type: None,
             next_attempt_at: None,
+            warning: warning.as_deref(),
         };
 
         core.call_log.append(

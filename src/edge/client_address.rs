@@ -52,7 +52,9 @@ pub fn client_network(address: IpAddr) -> IpAddr {
 /// an entry that is no address: then the last known proxy counts as the client.
 fn walk_forwarded_addresses(peer: IpAddr, lines: &[&str], trusted: &[IpNet]) -> IpAddr {
     let mut nearest = peer;
-    for entry in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+    let entries = lines.iter().rev().flat_map(|line| line.rsplit(','));
+    // An element of a list may be empty (RFC 9110, section 5.6.1) and means nothing.
+    for entry in entries.filter(|entry| !entry.trim().is_empty()) {
         let Some(address) = parse_forwarded_address(entry.trim()) else {
             return nearest;
         };
@@ -99,7 +101,7 @@ mod tests {
         let trusted: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"]
             .map(|net| net.parse().expect("a network"))
             .into();
-        let cases: [(&[&str], &str); 13] = [
+        let cases: [(&[&str], &str); 15] = [
             (&[], "10.0.0.1"),
             (&["203.0.113.9"], "203.0.113.9"),
             (&["203.0.113.9, 198.51.100.7"], "198.51.100.7"),
@@ -109,7 +111,12 @@ mod tests {
             (&["10.0.0.4, 10.0.0.3"], "10.0.0.4"),
             (&["198.51.100.7, unknown, 10.0.0.2"], "10.0.0.2"),
             (&["198.51.100.7, unknown"], "10.0.0.1"),
-            (&["198.51.100.7,"], "10.0.0.1"),
+            (&["198.51.100.7,"], "198.51.100.7"),
+            (
+                &["203.0.113.9, 198.51.100.7, , 10.0.0.2", ""],
+                "198.51.100.7",
+            ),
+            (&[",", " "], "10.0.0.1"),
             (&["198.51.100.7:4711"], "198.51.100.7"),
             (&["2001:db8::7, fd00::2"], "2001:db8::7"),
             (&["[2001:db8::7]:443, ::ffff:10.0.0.2"], "2001:db8::7"),

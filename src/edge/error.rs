@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
-use actix_web::http::header::{ALLOW, HeaderMap, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{
+    ACCEPT_ENCODING, ALLOW, HeaderMap, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
@@ -18,7 +20,7 @@ use crate::call_log;
 use crate::entity::Rejection;
 use crate::event::{EventId, Position};
 use crate::projection::ProjectionReadError;
-use crate::provider::{self, DocumentError, VerifyTokenError};
+use crate::provider::{self, DecompressionError, DocumentError, TooManyItems, VerifyTokenError};
 use crate::router::Refusal;
 use crate::subscriber::dead_letters;
 
@@ -64,6 +66,18 @@ pub enum ApiError {
     /// Request whose signature or timestamp a configured source refuses.
     #[error(transparent)]
     Unverified(provider::VerificationError),
+    /// Compressed body, for a source that takes none, or not of this kind.
+    #[error("Content-Encoding must be {accepted}")]
+    EncodedBody {
+        /// Encodings that the source takes, for the `Accept-Encoding` header.
+        accepted: &'static str,
+    },
+    /// Compressed body that cannot be decompressed.
+    #[error(transparent)]
+    Undecompressible(DecompressionError),
+    /// Body with more events than one call may have.
+    #[error(transparent)]
+    TooManyItems(TooManyItems),
     /// Body that a configured source cannot parse.
     #[error(transparent)]
     Undecodable(DocumentError),
@@ -162,8 +176,16 @@ impl ApiError {
             Self::Unverified(provider::VerificationError::StaleTimestamp) => {
                 (401, "stale_timestamp")
             }
-            Self::Undecodable(DocumentError::MediaType | DocumentError::NotForm) => {
-                (415, "unsupported_media_type")
+            Self::Undecodable(
+                DocumentError::MediaType
+                | DocumentError::NotForm
+                | DocumentError::UnknownCharset
+                | DocumentError::NotInCharset,
+            )
+            | Self::EncodedBody { .. } => (415, "unsupported_media_type"),
+            Self::Undecompressible(DecompressionError::Malformed) => (400, "body_incomplete"),
+            Self::Undecompressible(DecompressionError::TooLarge) | Self::TooManyItems(_) => {
+                (413, "body_too_large")
             }
             Self::Undecodable(DocumentError::NotUtf8 | DocumentError::NotJson { .. }) => {
                 (400, "invalid_json")
@@ -284,6 +306,9 @@ impl ApiError {
         }
         if let Self::MethodNotAllowed { allow } = self {
             answer::set_header(headers, ALLOW, &allow.to_string());
+        }
+        if let Self::EncodedBody { accepted } = self {
+            answer::set_header(headers, ACCEPT_ENCODING, accepted);
         }
         if let Self::Unauthorized = self {
             answer::set_header(headers, WWW_AUTHENTICATE, "Bearer");

@@ -22,6 +22,8 @@ pub struct MethodSet(u8);
 impl MethodSet {
     /// `GET` without `HEAD`, for handshakes of senders.
     pub const GET: Self = Self(1);
+    /// `HEAD` without `GET`, for senders that validate an address by it.
+    pub const HEAD: Self = Self(2);
     /// `GET` and `HEAD`, for all reads.
     pub const READ: Self = Self(1 | 2);
     /// `POST` as the only method.

@@ -44,6 +44,7 @@ mod list;
 pub mod methods;
 mod metrics;
 mod operation;
+mod proof_headers;
 mod query;
 pub mod rate_limiter;
 pub mod raw_json;

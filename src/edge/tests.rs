@@ -360,8 +360,8 @@ async fn every_known_path_says_which_methods_it_takes() {
     let bench = EdgeTestBench::new(&[]);
     let reprocess = "/api/v1/events/evt_00000007_9/reprocess";
     let paths = [
-        (WEBHOOK, "POST"),
-        ("/api/v0/crm/webhooks/support", "POST"),
+        (WEBHOOK, "HEAD, POST"),
+        ("/api/v0/crm/webhooks/support", "HEAD, POST"),
         (reprocess, "POST"),
         ("/healthz", "GET, HEAD"),
         ("/readyz", "GET, HEAD"),

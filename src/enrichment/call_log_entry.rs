@@ -56,6 +56,7 @@ impl LoggedStepCall<'_> {
             attempt: Some(self.failures + 1),
             event_type: Some(&record.event_type),
             next_attempt_at: None,
+            warning: None,
         };
         log.append(&entry, []);
     }

@@ -42,6 +42,10 @@ pub struct Command {
     pub reprocesses: Option<Position>,
     /// Pending event that this event completes or marks as failed.
     pub resolves: Option<EventResolution>,
+    /// Sentences about fields that the event should have had, which its record keeps.
+    pub warnings: Vec<String>,
+    /// Body of the call, if the payload is only a part of it or another form of it.
+    pub call_body: Bytes,
     /// Span of the request; later log lines on the event appear under it.
     pub span: tracing::Span,
 }
@@ -73,6 +77,8 @@ impl Command {
             pending: false,
             reprocesses: None,
             resolves: None,
+            warnings: Vec::new(),
+            call_body: Bytes::new(),
             span: tracing::Span::current(),
         }
     }

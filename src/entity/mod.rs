@@ -452,6 +452,8 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
         request_hash: command.request_hash,
         pending: command.pending,
         resolves,
+        warnings: command.warnings,
+        call_body: command.call_body,
         ..Record::new(
             command.source.as_str(),
             command.entity,

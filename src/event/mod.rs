@@ -16,6 +16,6 @@ pub use id::{EntityKey, EventId, ID_MAX_BYTES, InvalidId, Position, StoreIncarna
 pub use interned_name::InternedName;
 pub use json_members::find_members;
 pub use kind::Kind;
-pub use payload::form_to_json;
+pub use payload::{fields_to_json, form_to_json};
 pub use record::{EventFailure, PayloadShape, RECORD_MAX_BYTES, Record, RecordError};
 pub use time::Timestamp;

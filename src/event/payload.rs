@@ -23,8 +23,14 @@ enum FormField<'a> {
 /// strings.
 #[must_use]
 pub fn form_to_json(form: &[u8]) -> String {
+    fields_to_json(form_urlencoded::parse(form))
+}
+
+/// Converts the names and values of a form into the text of a JSON object, as [`form_to_json`] does.
+#[must_use]
+pub fn fields_to_json<'a>(form: impl IntoIterator<Item = (Cow<'a, str>, Cow<'a, str>)>) -> String {
     let mut fields: BTreeMap<Cow<'_, str>, FormField<'_>> = BTreeMap::new();
-    for (name, value) in form_urlencoded::parse(form) {
+    for (name, value) in form {
         match fields.get_mut(&name) {
             None => drop(fields.insert(name, FormField::One(value))),
             Some(FormField::Many(values)) => values.push(value),

@@ -26,6 +26,8 @@
 //! | 18 | `unique_key` | UTF-8 |
 //! | 19 | `pending` | empty: presence means that a later record resolves the event |
 //! | 20 | `resolves` | u64 big-endian |
+//! | 21 | `warnings` | JSON list of strings |
+//! | 22 | `call_body` | as received |
 
 use bytes::Bytes;
 
@@ -102,6 +104,11 @@ pub struct Record {
     pub pending: bool,
     /// Position of the pending event that this record completes, or fails if `failure` is set.
     pub resolves: Option<Position>,
+    /// Sentences about fields that the event should have had, for an operator.
+    pub warnings: Vec<String>,
+    /// Body of the call that brought the event, as received, if the payload is only a part of it or
+    /// another form of it. Of several events of one call the first has it; otherwise empty.
+    pub call_body: Bytes,
 }
 
 /// Error for bytes that are not a valid record.
@@ -133,7 +140,9 @@ mod tag {
     pub(super) const UNIQUE_KEY: u8 = 18;
     pub(super) const PENDING: u8 = 19;
     pub(super) const RESOLVES: u8 = 20;
-    pub(super) const COUNT: usize = 21;
+    pub(super) const WARNINGS: u8 = 21;
+    pub(super) const CALL_BODY: u8 = 22;
+    pub(super) const COUNT: usize = 23;
 }
 
 impl Record {
@@ -165,13 +174,16 @@ impl Record {
             unique_key: None,
             pending: false,
             resolves: None,
+            warnings: Vec::new(),
+            call_body: Bytes::new(),
         }
     }
 
     /// Encodes the record as described in the table of this module.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.payload.len() + self.change.len() + 160);
+        let mut out =
+            Vec::with_capacity(self.payload.len() + self.change.len() + self.call_body.len() + 160);
         put_field(&mut out, tag::AT, &self.at.as_micros().to_be_bytes());
         put_field(
             &mut out,
@@ -224,6 +236,13 @@ impl Record {
         if let Some(position) = self.resolves {
             put_field(&mut out, tag::RESOLVES, &position.get().to_be_bytes());
         }
+        if !self.warnings.is_empty() {
+            let list = serde_json::to_vec(&self.warnings).expect("strings have a JSON text");
+            put_field(&mut out, tag::WARNINGS, &list);
+        }
+        if !self.call_body.is_empty() {
+            put_field(&mut out, tag::CALL_BODY, &self.call_body);
+        }
         out
     }
 
@@ -260,6 +279,10 @@ impl Record {
             unique_key: fields.take_text(tag::UNIQUE_KEY)?,
             pending: fields.take(tag::PENDING).is_some(),
             resolves: fields.take_number(tag::RESOLVES)?.map(Position::new),
+            warnings: fields
+                .take(tag::WARNINGS)
+                .map_or(Ok(Vec::new()), |list| decode_warnings(&list))?,
+            call_body: fields.take(tag::CALL_BODY).unwrap_or_default(),
         })
     }
 }
@@ -387,6 +410,11 @@ fn decode_hash(bytes: Bytes) -> Result<[u8; 32], RecordError> {
     bytes.as_ref().try_into().map_err(|_| RecordError { field })
 }
 
+fn decode_warnings(bytes: &[u8]) -> Result<Vec<String>, RecordError> {
+    let field = tag::WARNINGS;
+    serde_json::from_slice(bytes).map_err(|_| RecordError { field })
+}
+
 fn decode_failure(bytes: Bytes) -> Result<EventFailure, RecordError> {
     let corrupt = RecordError {
         field: tag::FAILURE,
@@ -429,6 +457,8 @@ mod tests {
             unique_key: Some("C".into()),
             pending: true,
             resolves: Some(Position::new(6)),
+            warnings: vec!["w".into()],
+            call_body: Bytes::from_static(b"b"),
         }
     }
 
@@ -439,7 +469,7 @@ mod tests {
                       657404015305080000000000000003060e7374617475732e6368616e67656407000801\
                       6b09027b7d0a025b5d0b0401946e6f0c0800000000000000090e01020f027b7d102007\
                       0707070707070707070707070707070707070707070707070707070707070711080000\
-                      000000000008120143130014080000000000000006";
+                      00000000000812014313001408000000000000000615055b2277225d160162";
         assert_eq!(hex::encode(sample().encode()), golden);
     }
 
@@ -476,6 +506,10 @@ mod tests {
             ),
             (highest_id, unique_key) in (any::<Option<u64>>(), any::<Option<String>>()),
             (pending, resolves) in (any::<bool>(), any::<Option<u64>>()),
+            (warnings, call_body) in (
+                prop::collection::vec(any::<String>(), 0..3),
+                prop::collection::vec(any::<u8>(), 0..300),
+            ),
         ) {
             let record = Record {
                 at: Timestamp::from_micros(micros),
@@ -498,6 +532,8 @@ mod tests {
                 unique_key,
                 pending,
                 resolves: resolves.map(Position::new),
+                warnings,
+                call_body: call_body.into(),
             };
             prop_assert_eq!(Record::decode(&record.encode().into()), Ok(record));
         }

@@ -1,11 +1,22 @@
 //! Body of a request, parsed by its content type: JSON, or a form converted to a JSON object.
+//!
+//! | body | document | payload of the event |
+//! |---|---|---|
+//! | JSON | the JSON | as sent, without a byte order mark |
+//! | form in UTF-8 | an object of the fields | as sent |
+//! | form in another character set | an object of the fields | the document |
+//! | form with JSON in a field that the source names | that JSON | the document |
+//! | nothing | an empty object | as sent: nothing |
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use super::form::{FormCharset, FormFields};
 use super::request::RequestView;
-use crate::event::form_to_json;
+
+/// Byte order mark in UTF-8. RFC 8259 forbids it in JSON, and some libraries write it all the same.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Format of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +75,12 @@ pub enum DocumentError {
     /// The body is not valid UTF-8.
     #[error("body is not UTF-8")]
     NotUtf8,
+    /// The content type of a form names a character set that is not supported.
+    #[error("charset of a form must be utf-8, us-ascii, iso-8859-1 or windows-1252")]
+    UnknownCharset,
+    /// A form has bytes outside its character set. Replaced, they would make one id of two.
+    #[error("form has bytes outside the charset of its Content-Type, which is utf-8 by default")]
+    NotInCharset,
     /// The body is not valid JSON; the error was found at this place.
     #[error("body is not valid JSON at line {line} column {column}")]
     NotJson {
@@ -74,11 +91,23 @@ pub enum DocumentError {
     },
 }
 
+/// Relation of an event's payload to the body that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DocumentPayload {
+    /// The body is the payload.
+    AsSent,
+    /// The body without its byte order mark is the payload.
+    AfterMark,
+    /// The document is the payload, since the body is not readable without its headers.
+    Converted,
+}
+
 /// Parsed body of one request.
 #[derive(Clone, Debug)]
 pub struct RequestDocument<'r> {
     json: Cow<'r, RawValue>,
     format: DocumentFormat,
+    payload: DocumentPayload,
 }
 
 impl<'r> RequestDocument<'r> {
@@ -87,18 +116,63 @@ impl<'r> RequestDocument<'r> {
     /// # Errors
     /// [`DocumentError`] for another format or for malformed content.
     pub fn parse(request: &RequestView<'r>) -> Result<Self, DocumentError> {
+        Self::parse_with::<&str>(request, &[])
+    }
+
+    /// Parses the body of `request`; JSON in a form's field that `json_fields` names is the
+    /// document.
+    ///
+    /// # Errors
+    /// [`DocumentError`] for another format or for malformed content.
+    pub fn parse_with<N: AsRef<str>>(
+        request: &RequestView<'r>,
+        json_fields: &[N],
+    ) -> Result<Self, DocumentError> {
+        let (body, payload) = split_mark(request.body);
+        if body.is_empty() {
+            return Ok(Self::empty());
+        }
         let format = DocumentFormat::from_request(request).ok_or(DocumentError::MediaType)?;
         match format {
             DocumentFormat::Json => Self::parse_json(request),
-            DocumentFormat::Form if is_json_text(request.body) => Err(DocumentError::NotForm),
+            DocumentFormat::Form if is_json_text(body) => Err(DocumentError::NotForm),
             DocumentFormat::Form => {
-                let json = RawValue::from_string(form_to_json(request.body)).map_err(not_json)?;
-                Ok(Self {
-                    json: Cow::Owned(json),
-                    format,
-                })
+                let content_type = request.header("content-type").unwrap_or_default();
+                let charset = FormCharset::from_content_type(content_type)
+                    .ok_or(DocumentError::UnknownCharset)?;
+                let fields =
+                    FormFields::decode(body, charset).ok_or(DocumentError::NotInCharset)?;
+                Self::from_form(&fields, charset, payload, json_fields)
             }
         }
+    }
+
+    fn from_form(
+        fields: &FormFields,
+        charset: FormCharset,
+        payload: DocumentPayload,
+        json_fields: &[impl AsRef<str>],
+    ) -> Result<Self, DocumentError> {
+        let inner = json_fields
+            .iter()
+            .filter_map(|name| fields.single_value(name.as_ref()))
+            .filter(|text| is_json_text(text.as_bytes()))
+            .find_map(|text| RawValue::from_string(text.to_owned()).ok());
+        if let Some(json) = inner {
+            return Ok(Self {
+                json: Cow::Owned(json),
+                format: DocumentFormat::Json,
+                payload: DocumentPayload::Converted,
+            });
+        }
+        Ok(Self {
+            json: Cow::Owned(RawValue::from_string(fields.to_json()).map_err(not_json)?),
+            format: DocumentFormat::Form,
+            payload: match charset {
+                FormCharset::Utf8 | FormCharset::Ascii => payload,
+                FormCharset::Windows1252 => DocumentPayload::Converted,
+            },
+        })
     }
 
     /// Parses the body of `request` as JSON, even if its content type says that it is a form.
@@ -106,13 +180,28 @@ impl<'r> RequestDocument<'r> {
     /// # Errors
     /// [`DocumentError`] for an unsupported content type or for malformed content.
     pub fn parse_json(request: &RequestView<'r>) -> Result<Self, DocumentError> {
+        let (body, payload) = split_mark(request.body);
+        if body.is_empty() {
+            return Ok(Self::empty());
+        }
         DocumentFormat::from_request(request).ok_or(DocumentError::MediaType)?;
-        let text = std::str::from_utf8(request.body).map_err(|_| DocumentError::NotUtf8)?;
-        let json = Cow::Borrowed(serde_json::from_str(text).map_err(not_json)?);
+        let text = std::str::from_utf8(body).map_err(|_| DocumentError::NotUtf8)?;
         Ok(Self {
-            json,
+            json: Cow::Borrowed(serde_json::from_str(text).map_err(not_json)?),
             format: DocumentFormat::Json,
+            payload,
         })
+    }
+
+    /// Document of an empty body, whatever its content type: the event is in the headers. It is the
+    /// same as a form without fields.
+    fn empty() -> Self {
+        let json = serde_json::from_str("{}").expect("an empty object is JSON");
+        Self {
+            json: Cow::Borrowed(json),
+            format: DocumentFormat::Form,
+            payload: DocumentPayload::AsSent,
+        }
     }
 
     /// Returns the body as JSON; a form is an object of its fields.
@@ -121,10 +210,24 @@ impl<'r> RequestDocument<'r> {
         &self.json
     }
 
-    /// Returns the format in which the body was sent.
+    /// Returns the format of the event: JSON also if it came in a field of a form.
     #[must_use]
     pub fn format(&self) -> DocumentFormat {
         self.format
+    }
+
+    /// Returns what becomes the payload of the event.
+    #[must_use]
+    pub fn payload(&self) -> DocumentPayload {
+        self.payload
+    }
+}
+
+/// Returns `body` without a byte order mark at its beginning.
+fn split_mark(body: &[u8]) -> (&[u8], DocumentPayload) {
+    match body.strip_prefix(BYTE_ORDER_MARK) {
+        Some(rest) => (rest, DocumentPayload::AfterMark),
+        None => (body, DocumentPayload::AsSent),
     }
 }
 
@@ -201,6 +304,89 @@ mod tests {
         );
     }
 
+    const FORM: &str = "application/x-www-form-urlencoded";
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_document() {
+        assert_eq!(
+            read("application/json", b"\xef\xbb\xbf{\"id\": 1}").as_deref(),
+            Ok("{\"id\": 1}")
+        );
+        assert_eq!(
+            read(FORM, b"\xef\xbb\xbfid=1").as_deref(),
+            Ok(r#"{"id":"1"}"#)
+        );
+        assert_eq!(
+            read("application/json", b"\xef\xbb\xbf\xef\xbb\xbf{}"),
+            Err(DocumentError::NotJson { line: 1, column: 1 })
+        );
+    }
+
+    #[test]
+    fn an_empty_body_is_an_object_without_members() {
+        for content_type in ["application/json", FORM, "text/plain"] {
+            assert_eq!(
+                read(content_type, b"").as_deref(),
+                Ok("{}"),
+                "{content_type}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_form_is_read_in_its_own_character_set_only() {
+        let latin = format!("{FORM}; charset=ISO-8859-1");
+        assert_eq!(
+            read(&latin, b"id=caf%E9").as_deref(),
+            Ok("{\"id\":\"caf\u{e9}\"}")
+        );
+        assert_eq!(read(FORM, b"id=caf%E9"), Err(DocumentError::NotInCharset));
+        assert_eq!(
+            read(&format!("{FORM}; charset=utf-7"), b"id=1"),
+            Err(DocumentError::UnknownCharset)
+        );
+    }
+
+    #[test]
+    fn json_in_a_named_field_of_a_form_is_the_document() {
+        let parse = |body: &[u8]| {
+            let request = RequestView {
+                method: "POST",
+                url: "",
+                headers: vec![("content-type", FORM.as_bytes())],
+                body,
+            };
+            let document = RequestDocument::parse_with(&request, &["data", "payload"]);
+            let document = document.expect("a form");
+            (
+                document.json().get().to_owned(),
+                document.format(),
+                document.payload(),
+            )
+        };
+        assert_eq!(
+            parse(b"payload=%7B%22a%22%3A+1%7D&x=2"),
+            (
+                r#"{"a": 1}"#.to_owned(),
+                DocumentFormat::Json,
+                DocumentPayload::Converted
+            )
+        );
+        for (body, json) in [
+            (&b"payload=x"[..], r#"{"payload":"x"}"#),
+            (b"payload=7", r#"{"payload":"7"}"#),
+            (b"payload=%7B", r#"{"payload":"{"}"#),
+            (b"payload=%7B%7D&payload=1", r#"{"payload":["{}","1"]}"#),
+        ] {
+            let expected = (
+                json.to_owned(),
+                DocumentFormat::Form,
+                DocumentPayload::AsSent,
+            );
+            assert_eq!(parse(body), expected);
+        }
+    }
+
     #[test]
     fn what_is_no_json_is_told_by_its_place_only() {
         assert_eq!(
@@ -211,7 +397,7 @@ mod tests {
             read("application/json", b"{\n\"a\": }"),
             Err(DocumentError::NotJson { line: 2, column: 6 })
         );
-        for body in [&b""[..], b"{} x", b"{"] {
+        for body in [&b" "[..], b"{} x", b"{"] {
             assert!(matches!(
                 read("application/json", body),
                 Err(DocumentError::NotJson { .. })

@@ -7,6 +7,9 @@ pub enum ClaimError {
     /// A required header is missing or is not valid UTF-8.
     #[error("header {0} is missing")]
     NoHeader(String),
+    /// A header that must be there once is repeated.
+    #[error("header {0} is repeated, and only one of the values can be meant")]
+    Repeated(String),
     /// A header does not hold a value of the expected form.
     #[error("header {0} does not hold {1}")]
     Malformed(String, String),

@@ -24,10 +24,20 @@ pub enum SignatureEncoding {
 impl SignatureEncoding {
     /// Every encoding with its name in a configuration.
     pub const ALL: [(&'static str, Self); 3] = [
-        ("hex", Self::Hex),
-        ("base64", Self::Base64),
-        ("base64url", Self::Base64Url),
+        (Self::Hex.name(), Self::Hex),
+        (Self::Base64.name(), Self::Base64),
+        (Self::Base64Url.name(), Self::Base64Url),
     ];
+
+    /// Returns the name of the encoding in a configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hex => "hex",
+            Self::Base64 => "base64",
+            Self::Base64Url => "base64url",
+        }
+    }
 
     /// Decodes `text`; `None` if it is not in this encoding.
     #[must_use]

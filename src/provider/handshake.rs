@@ -12,19 +12,55 @@ use super::pointer::JsonPointer;
 pub enum ProviderHandshake {
     /// The provider makes no handshake.
     None,
-    /// A signed request; the function recognises it by its body and returns the reply.
-    Signed(fn(&RequestDocument<'_>) -> Option<HandshakeReply>),
+    /// Signed requests; the first that recognises a body gives the reply.
+    Signed(&'static [SignedHandshake]),
     /// An unsigned GET with `hub.mode`, `hub.verify_token` and `hub.challenge`.
     Subscription,
+    /// An unsigned form whose only field has this name, and a number as its value. It says nothing
+    /// that anybody could not say, and is answered with 200.
+    UnsignedNumber(&'static str),
 }
 
-/// Reply to a signed handshake request.
+/// Signed request that is no event: how it is recognised, and what is replied.
+#[derive(Clone, Copy, Debug)]
+pub struct SignedHandshake {
+    /// Sign in the body by which the handshake is recognised.
+    pub sign: HandshakeSign,
+    /// Place where the body must have nothing, if an event has the same sign.
+    pub absent: Option<&'static str>,
+    /// Form of the reply.
+    pub reply: HandshakeReplyForm,
+}
+
+/// Sign in a body by which a handshake is recognised.
+#[derive(Clone, Copy, Debug)]
+pub enum HandshakeSign {
+    /// String or number of this text at the pointer.
+    Value(&'static str, &'static str),
+    /// Empty list, or null, at the pointer.
+    NoItems(&'static str),
+}
+
+/// Form of the reply to a handshake.
+#[derive(Clone, Copy, Debug)]
+pub enum HandshakeReplyForm {
+    /// Text at the pointer, which is sent back.
+    Challenge(&'static str),
+    /// This JSON.
+    Json(&'static str),
+    /// No body, with this status.
+    Empty(u16),
+}
+
+/// Reply to a handshake request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandshakeReply {
     /// The provider's challenge, sent back as plain text.
     Challenge(String),
-    /// A JSON object with the status `pong`.
-    Pong,
+    /// This JSON, with the status 200.
+    Json(&'static str),
+    /// No body, with this status.
+    Empty(u16),
 }
 
 /// A request that is no subscription with the configured verify token.
@@ -34,6 +70,8 @@ pub struct VerifyTokenError;
 
 /// Longest challenge that is sent back. Providers send some dozens of bytes.
 const CHALLENGE_MAX_BYTES: usize = 1024;
+/// Most digits of the number in an unsigned handshake: those of 64 bits.
+const NUMBER_MAX_DIGITS: usize = 20;
 
 /// Returns the challenge in `query` if its verify token equals `token`, compared in constant time.
 ///
@@ -59,27 +97,72 @@ pub fn verify_subscription(query: &str, token: &str) -> Result<String, VerifyTok
     }
 }
 
-/// Returns the challenge at `pointer` if the text at `kind_pointer` equals `kind`.
-pub(super) fn find_challenge(
-    document: &RequestDocument<'_>,
-    kind_pointer: &'static str,
-    kind: &str,
-    pointer: &'static str,
-) -> Option<HandshakeReply> {
-    if find_text(document, kind_pointer)? != kind {
-        return None;
+impl ProviderHandshake {
+    /// Returns the reply to `document`, the body of a signed request, if it is a handshake.
+    pub(super) fn reply_to(&self, document: &RequestDocument<'_>) -> Option<HandshakeReply> {
+        match self {
+            Self::Signed(handshakes) => handshakes
+                .iter()
+                .find_map(|handshake| handshake.reply_to(document.json())),
+            Self::None | Self::Subscription | Self::UnsignedNumber(_) => None,
+        }
     }
-    find_text(document, pointer)
-        .filter(|challenge| is_plain_challenge(challenge))
-        .map(HandshakeReply::Challenge)
+
+    /// Returns true if `body` is the unsigned handshake of the provider.
+    #[must_use]
+    pub fn is_unsigned_body(&self, body: &[u8]) -> bool {
+        let Self::UnsignedNumber(field) = self else {
+            return false;
+        };
+        let number = std::str::from_utf8(body)
+            .ok()
+            .and_then(|text| text.strip_prefix(field)?.strip_prefix('='));
+        number.is_some_and(|number| {
+            (1..=NUMBER_MAX_DIGITS).contains(&number.len())
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    }
 }
 
-/// Returns the string at `pointer` in the body.
-pub(super) fn find_text(document: &RequestDocument<'_>, pointer: &'static str) -> Option<String> {
-    JsonPointer::from_static(pointer)
-        .resolve(document.json())
-        .map(RawValue::get)
-        .and_then(|text| serde_json::from_str(text).ok())
+impl SignedHandshake {
+    fn reply_to(&self, body: &RawValue) -> Option<HandshakeReply> {
+        if !self.sign.is_in(body) || self.absent.is_some_and(|at| find(body, at).is_some()) {
+            return None;
+        }
+        match self.reply {
+            HandshakeReplyForm::Challenge(at) => find_text(body, at)
+                .filter(|challenge| is_plain_challenge(challenge))
+                .map(HandshakeReply::Challenge),
+            HandshakeReplyForm::Json(text) => Some(HandshakeReply::Json(text)),
+            HandshakeReplyForm::Empty(status) => Some(HandshakeReply::Empty(status)),
+        }
+    }
+}
+
+impl HandshakeSign {
+    fn is_in(self, body: &RawValue) -> bool {
+        match self {
+            Self::Value(at, expected) => {
+                let number = find(body, at).is_some_and(|value| value.get() == expected);
+                number || find_text(body, at).is_some_and(|text| text == expected)
+            }
+            Self::NoItems(at) => find(body, at).is_some_and(|value| {
+                let text = value.get();
+                let inner = text
+                    .strip_prefix('[')
+                    .and_then(|text| text.strip_suffix(']'));
+                text == "null" || inner.is_some_and(|inner| inner.trim().is_empty())
+            }),
+        }
+    }
+}
+
+fn find<'b>(body: &'b RawValue, at: &'static str) -> Option<&'b RawValue> {
+    JsonPointer::from_static(at).resolve(body)
+}
+
+fn find_text(body: &RawValue, at: &'static str) -> Option<String> {
+    find(body, at).and_then(|value| serde_json::from_str(value.get()).ok())
 }
 
 fn is_plain_challenge(challenge: &str) -> bool {
@@ -97,6 +180,23 @@ mod tests {
             verify_subscription(query, "me&atyamo").as_deref(),
             Ok("1158201444")
         );
+    }
+
+    #[test]
+    fn an_unsigned_handshake_is_one_field_with_a_number() {
+        let ping = ProviderHandshake::UnsignedNumber("webhook_id");
+        assert!(ping.is_unsigned_body(b"webhook_id=17"));
+        for body in [
+            "",
+            "webhook_id=",
+            "webhook_id=1&a=2",
+            "webhook_id=-1",
+            "id=1",
+            "webhook_id=111111111111111111111",
+        ] {
+            assert!(!ping.is_unsigned_body(body.as_bytes()), "{body}");
+        }
+        assert!(!ProviderHandshake::None.is_unsigned_body(b"webhook_id=17"));
     }
 
     #[test]

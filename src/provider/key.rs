@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use ed25519_dalek::{Signature, VerifyingKey};
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
@@ -23,6 +24,8 @@ pub enum SignatureAlgorithm {
     HmacSha512,
     /// Ed25519, a public-key signature (RFC 8032).
     Ed25519,
+    /// ECDSA with P-256 and SHA-256, a public-key signature, in ASN.1 (FIPS 186-5, RFC 3279).
+    EcdsaP256,
     /// SHA-256 of the secret followed by the content, in HubSpot's versions 1 and 2.
     Sha256,
     /// The secret itself, sent in a header.
@@ -36,6 +39,7 @@ impl fmt::Display for SignatureAlgorithm {
             Self::HmacSha256 => "HMAC-SHA256",
             Self::HmacSha512 => "HMAC-SHA512",
             Self::Ed25519 => "Ed25519",
+            Self::EcdsaP256 => "ECDSA P-256",
             Self::Sha256 => "SHA-256 of secret and content",
             Self::Token => "the secret itself",
         })
@@ -48,6 +52,14 @@ impl fmt::Display for SignatureAlgorithm {
 #[error("expected {0}")]
 pub struct VerificationKeyError(pub(super) &'static str);
 
+/// Length of an uncompressed point on P-256: a mark and two coordinates.
+const ECDSA_POINT_BYTES: usize = 65;
+/// Beginning of every public key on P-256 in DER (RFC 5480), before the point.
+const ECDSA_KEY_PREFIX: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+
 /// Secret or public key of a source. Wiped from memory when dropped, and never shown.
 #[derive(Clone)]
 pub enum VerificationKey {
@@ -55,6 +67,8 @@ pub enum VerificationKey {
     Secret(Zeroizing<Vec<u8>>),
     /// Public half of the sender's Ed25519 key pair.
     Public(Box<VerifyingKey>),
+    /// Public half of the sender's ECDSA key pair: the point on P-256, uncompressed.
+    Ecdsa(Box<[u8; ECDSA_POINT_BYTES]>),
 }
 
 impl fmt::Debug for VerificationKey {
@@ -86,28 +100,53 @@ impl VerificationKey {
         }
     }
 
-    /// Key of an Ed25519 public key: 32 bytes in base64, with or without `whpk_` before them.
+    /// Key of an Ed25519 public key: 32 bytes in hex, or in base64 with or without `whpk_` before
+    /// them.
     ///
     /// # Errors
     /// [`VerificationKeyError`] for any other text, and for a weak key, which would accept forged
     /// signatures.
     pub fn from_public(text: &str) -> Result<Self, VerificationKeyError> {
         const EXPECTED: VerificationKeyError = VerificationKeyError(
-            "an Ed25519 public key: 32 bytes in base64, with or without whpk_ before them",
+            "an Ed25519 public key: 32 bytes in hex, or in base64 with or without whpk_ before them",
         );
         if text.starts_with("whsk_") {
             return Err(VerificationKeyError(
                 "the public key (whpk_…); the private one (whsk_…) stays with the sender",
             ));
         }
-        let bytes = SignatureEncoding::Base64
-            .decode(text.strip_prefix("whpk_").unwrap_or(text))
-            .ok_or(EXPECTED)?;
-        let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| EXPECTED)?;
+        // The digits of 32 bytes in hex are base64 of 48 bytes, so the length tells them apart.
+        let base64 = text.strip_prefix("whpk_").unwrap_or(text);
+        let bytes = [
+            SignatureEncoding::Hex.decode(text),
+            SignatureEncoding::Base64.decode(base64),
+        ]
+        .into_iter()
+        .flatten()
+        .find_map(|bytes| <[u8; 32]>::try_from(bytes).ok())
+        .ok_or(EXPECTED)?;
         let key = VerifyingKey::from_bytes(&bytes)
             .ok()
             .filter(|key| !key.is_weak());
         key.map(|key| Self::Public(Box::new(key))).ok_or(EXPECTED)
+    }
+
+    /// Key of an ECDSA public key on P-256 in DER, as base64 or PEM.
+    ///
+    /// # Errors
+    /// [`VerificationKeyError`] for any other text.
+    pub fn from_ecdsa(text: &str) -> Result<Self, VerificationKeyError> {
+        const EXPECTED: VerificationKeyError =
+            VerificationKeyError("an ECDSA public key on P-256, in base64 (MFkw…) or PEM");
+        let base64: String = text
+            .lines()
+            .filter(|line| !line.starts_with("-----"))
+            .flat_map(str::split_ascii_whitespace)
+            .collect();
+        let bytes = SignatureEncoding::Base64.decode(&base64).ok_or(EXPECTED)?;
+        let point = bytes.strip_prefix(&ECDSA_KEY_PREFIX).ok_or(EXPECTED)?;
+        let point = <[u8; ECDSA_POINT_BYTES]>::try_from(point).map_err(|_| EXPECTED)?;
+        Ok(Self::Ecdsa(Box::new(point)))
     }
 
     /// Key of a Standard Webhooks secret (`whsec_` and base64, or base64 alone) or public key
@@ -124,6 +163,14 @@ impl VerificationKey {
             .filter(|bytes| !bytes.is_empty())
             .ok_or(VerificationKeyError("whsec_ or whpk_ and base64"))?;
         Ok(Self::Secret(Zeroizing::new(bytes)))
+    }
+
+    /// Returns the bytes of a shared secret; `None` for a public key.
+    pub(super) fn secret(&self) -> Option<&[u8]> {
+        match self {
+            Self::Secret(secret) => Some(secret),
+            Self::Public(_) | Self::Ecdsa(_) => None,
+        }
     }
 
     /// Returns true if one of `signatures` is the signature of `signed` under this key. With a
@@ -149,8 +196,12 @@ impl VerificationKey {
             (SignatureAlgorithm::Ed25519, Self::Public(key)) => {
                 return verify_ed25519(key, &signed.concat(), signatures);
             }
-            // A source has keys of both kinds while its sender moves from one to the other.
-            (SignatureAlgorithm::Ed25519, Self::Secret(_)) | (_, Self::Public(_)) => {
+            (SignatureAlgorithm::EcdsaP256, Self::Ecdsa(point)) => {
+                return verify_ecdsa(&point[..], &signed.concat(), signatures);
+            }
+            // A source has keys of several kinds while its sender moves from one to another.
+            (SignatureAlgorithm::Ed25519 | SignatureAlgorithm::EcdsaP256, Self::Secret(_))
+            | (_, Self::Public(_) | Self::Ecdsa(_)) => {
                 return Choice::from(0);
             }
         };
@@ -178,6 +229,13 @@ fn verify_ed25519(key: &VerifyingKey, message: &[u8], signatures: &[Vec<u8>]) ->
         Signature::from_slice(bytes)
             .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok())
     };
+    Choice::from(u8::from(signatures.iter().any(is_valid)))
+}
+
+/// Stops at the first valid signature, for the same reason.
+fn verify_ecdsa(point: &[u8], message: &[u8], signatures: &[Vec<u8>]) -> Choice {
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point);
+    let is_valid = |signature: &Vec<u8>| key.verify(message, signature).is_ok();
     Choice::from(u8::from(signatures.iter().any(is_valid)))
 }
 
@@ -236,6 +294,8 @@ mod tests {
         for text in [
             SignatureEncoding::Base64.encode(&public),
             format!("whpk_{}", SignatureEncoding::Base64.encode(&public)),
+            SignatureEncoding::Hex.encode(&public),
+            SignatureEncoding::Hex.encode(&public).to_uppercase(),
         ] {
             let key = VerificationKey::from_public(&text).expect("a public key");
             assert!(fits(&key, SignatureAlgorithm::Ed25519, "r", signature));
@@ -244,6 +304,50 @@ mod tests {
                 !fits(&key, SignatureAlgorithm::Token, "", &hex::encode(&public)),
                 "a public key is no secret"
             );
+        }
+    }
+
+    /// Test vector of SendGrid's own libraries (sendgrid-nodejs, `eventwebhook.spec.js`).
+    #[test]
+    fn an_ecdsa_key_is_read_from_one_line_and_from_pem() {
+        let signed = concat!(
+            "1600112502",
+            r#"[{"email":"hello@world.com","event":"dropped","reason":"Bounced Address","#,
+            r#""sg_event_id":"ZHJvcC0xMDk5NDkxOS1MUnpYbF9OSFN0T0doUTRrb2ZTbV9BLTA","#,
+            r#""sg_message_id":"LRzXl_NHStOGhQ4kofSm_A.filterdrecv-p3mdw1-756b745b58-kmzbl-18-5F5FC76C-9.0","#,
+            r#""smtp-id":"<LRzXl_NHStOGhQ4kofSm_A@ismtpd0039p1iad1.sendgrid.net>","timestamp":1600112492}]"#,
+            "\r\n"
+        );
+        let signature = "MEUCIGHQVtGj+Y3LkG9fLcxf3qfI10QysgDWmMOVmxG0u6ZUAiEAyBiXDWzM+uOe5W0JuG+luQAbPIqHh89M15TluLtEZtM=";
+        let signature = SignatureEncoding::Base64.decode(signature).expect("base64");
+        let (first, rest) = (
+            "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfS",
+            "mpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==",
+        );
+        for text in [
+            format!("{first}{rest}"),
+            format!("-----BEGIN PUBLIC KEY-----\n{first}\n{rest}\n-----END PUBLIC KEY-----\n"),
+        ] {
+            let key = VerificationKey::from_ecdsa(&text).expect("a public key");
+            let fits = |signed: &str, signature: &[u8]| {
+                let signed = [Cow::Borrowed(signed.as_bytes())];
+                let signatures = [vec![0; 70], signature.to_vec()];
+                bool::from(key.matches_any(SignatureAlgorithm::EcdsaP256, &signed, &signatures))
+            };
+            assert!(fits(signed, &signature));
+            assert!(
+                !fits(signed.trim_end(), &signature),
+                "the line end is signed"
+            );
+            assert!(!fits(signed, &signature[1..]));
+        }
+        for text in [
+            "",
+            "MFkw",
+            first,
+            "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=",
+        ] {
+            assert!(VerificationKey::from_ecdsa(text).is_err(), "{text}");
         }
     }
 

@@ -1,100 +1,356 @@
-//! Location of a field in a request: a JSON pointer into the body, a header, or a rule of a preset.
+//! Locations of a field in a request: JSON pointers, headers, literals, and templates of them, in the
+//! order in which they are tried.
+//!
+//! | text | finds |
+//! |---|---|
+//! | `/data/id` | the value at that pointer in the body |
+//! | `./id`, `.` | the value at that pointer in the item of a batch, or the item itself |
+//! | `X-Topic` | the header of that name |
+//! | `organization:{/organization/login}` | the text, if each place in braces is found |
+//! | `account` | in a list: the text itself, since it has no hyphen as a header has |
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::value::RawValue;
 
-use super::body::RequestDocument;
-use super::pointer::JsonPointer;
+use super::body::{DocumentFormat, RequestDocument};
+use super::items::BatchItem;
+use super::pointer::{ItemStep, JsonPointer};
 use super::request::RequestView;
 
 const HEADER_MAX_BYTES: usize = 128;
 
-/// A text that is neither a JSON pointer nor a header name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a JSON pointer such as /data/id, or the name of a header")]
-pub struct FieldLocatorError;
+/// Most alternatives of one field. Each costs a pass over the body, and the longest list of a
+/// preset has about half as many.
+pub const ALTERNATIVES_MAX: usize = 24;
 
-/// Location of one field in a request.
-#[derive(Clone, Debug)]
-pub enum FieldLocator {
-    /// Pointer into the JSON body.
-    Pointer(JsonPointer),
+/// A text that names no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FieldLocatorError {
+    /// The text is neither a pointer nor a header name, nor a template.
+    #[error(
+        "expected a JSON pointer such as /data/id, the name of a header, or a template such as \
+         order:{{/id}}"
+    )]
+    Place,
+    /// The list is empty or too long.
+    #[error("expected 1 to {ALTERNATIVES_MAX} places")]
+    Count,
+}
+
+/// Request, and the event in it that is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct EventScope<'a, 'r> {
+    request: &'a RequestView<'r>,
+    document: &'a RequestDocument<'r>,
+    /// Member of the body that is one event; the body itself if it is not taken apart.
+    item: &'a RawValue,
+    /// Steps that lead from the body to the item.
+    path: &'a [ItemStep<'a>],
+}
+
+impl<'a, 'r> EventScope<'a, 'r> {
+    /// Event that is the whole `document` of the `request`.
+    #[must_use]
+    pub fn whole(request: &'a RequestView<'r>, document: &'a RequestDocument<'r>) -> Self {
+        Self {
+            request,
+            document,
+            item: document.json(),
+            path: &[],
+        }
+    }
+
+    /// Event that is the `item` of the document.
+    #[must_use]
+    pub fn of_item(self, item: &'a BatchItem<'a, 'a>) -> Self {
+        Self {
+            item: item.json,
+            path: &item.path,
+            ..self
+        }
+    }
+
+    fn find_in_body(&self, pointer: &JsonPointer) -> Result<String, FieldLookupError> {
+        let body = self.document.json();
+        let found = parse_text_value(pointer.resolve_beside(body, self.path));
+        if found.is_ok() || self.document.format() != DocumentFormat::Form {
+            return found;
+        }
+        // A field of a form may hold JSON, which the pointer goes on into.
+        let (field, below) = pointer.split_first().ok_or(FieldLookupError::Absent)?;
+        let text = parse_text_value(field.resolve(body))?;
+        let inner: &RawValue = serde_json::from_str(&text).map_err(|_| FieldLookupError::Absent)?;
+        parse_text_value(below.resolve(inner))
+    }
+}
+
+/// One alternative for a field: its text, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldLocator {
+    text: Box<str>,
+    parts: Vec<LocatorPart>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum LocatorPart {
+    Literal(Box<str>),
+    /// Pointer that starts at the whole body.
+    Body(JsonPointer),
+    /// Pointer that starts at the item.
+    Item(JsonPointer),
     /// Name of a header, in lower case.
-    Header(Cow<'static, str>),
-    /// Rule of a preset, with the location in words for error texts.
-    Rule(&'static str, fn(&RequestDocument<'_>) -> Option<String>),
+    Header(Box<str>),
 }
 
 impl FieldLocator {
-    /// Locator of a pointer that is known to be valid.
-    #[must_use]
-    pub const fn pointer(text: &'static str) -> Self {
-        Self::Pointer(JsonPointer::from_static(text))
-    }
-
-    /// Locator of the header `name`, which is in lower case.
-    #[must_use]
-    pub const fn header(name: &'static str) -> Self {
-        Self::Header(Cow::Borrowed(name))
-    }
-
-    /// Parses a pointer if `text` begins with `/`, else the name of a header.
+    /// Parses the only place of a field: a word is the name of a header.
     ///
     /// # Errors
-    /// [`FieldLocatorError`] for a malformed pointer or header name.
+    /// [`FieldLocatorError::Place`].
     pub fn parse(text: &str) -> Result<Self, FieldLocatorError> {
-        if text.starts_with('/') {
-            return JsonPointer::parse(text)
-                .map(Self::Pointer)
-                .ok_or(FieldLocatorError);
+        Self::from_parts(text, || {
+            let name = parse_header_name(text)?;
+            Some(LocatorPart::Header(name.into()))
+        })
+    }
+
+    /// Parses one of a list of places: a text that is no header name, or has no hyphen, is itself
+    /// what is found.
+    ///
+    /// # Errors
+    /// [`FieldLocatorError::Place`].
+    pub fn parse_alternative(text: &str) -> Result<Self, FieldLocatorError> {
+        Self::from_parts(text, || {
+            let header = parse_header_name(text).filter(|name| name.contains('-'));
+            Some(match header {
+                Some(name) => LocatorPart::Header(name.into()),
+                None if text.is_empty() => return None,
+                None => LocatorPart::Literal(text.into()),
+            })
+        })
+    }
+
+    /// Parses a pointer or a template; anything else by `parse_word`.
+    fn from_parts(
+        text: &str,
+        parse_word: impl FnOnce() -> Option<LocatorPart>,
+    ) -> Result<Self, FieldLocatorError> {
+        let parts = if is_pointer_text(text) {
+            parse_pointer(text).map(|pointer| vec![pointer])
+        } else if text.contains(['{', '}']) {
+            parse_template(text)
+        } else {
+            parse_word().map(|word| vec![word])
+        };
+        let parts = parts.ok_or(FieldLocatorError::Place)?;
+        Ok(Self {
+            text: text.into(),
+            parts,
+        })
+    }
+
+    /// Returns the pointer, if the place is one: into the item, or into the whole body.
+    #[must_use]
+    pub fn as_pointer(&self) -> Option<&JsonPointer> {
+        match self.parts.as_slice() {
+            [LocatorPart::Body(pointer) | LocatorPart::Item(pointer)] => Some(pointer),
+            _ => None,
         }
-        parse_header_name(text)
-            .map(|name| Self::Header(name.into()))
-            .ok_or(FieldLocatorError)
+    }
+
+    /// Returns the name of the header in lower case, if the place is one.
+    #[must_use]
+    pub fn as_header(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [LocatorPart::Header(name)] => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Tells if a part of the place leads into the item, and so to another value for each item.
+    pub(super) fn is_inside_item(&self, scope: &EventScope<'_, '_>) -> bool {
+        self.parts.iter().any(|part| match part {
+            LocatorPart::Item(_) => true,
+            LocatorPart::Body(pointer) => pointer.is_inside(scope.path),
+            LocatorPart::Literal(_) | LocatorPart::Header(_) => false,
+        })
     }
 
     /// Finds the text of the field.
-    ///
-    /// # Errors
-    /// [`FieldLookupError`] if the field is absent or of another type.
-    pub(super) fn find_text(
-        &self,
-        request: &RequestView<'_>,
-        document: &RequestDocument<'_>,
-    ) -> Result<String, FieldLookupError> {
-        match self {
-            Self::Pointer(pointer) => parse_text_value(pointer.resolve(document.json())),
-            Self::Header(name) => request
-                .header(name)
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
-                .ok_or(FieldLookupError::Absent),
-            Self::Rule(_, find) => find(document).ok_or(FieldLookupError::Absent),
+    fn find_text(&self, scope: &EventScope<'_, '_>) -> Result<String, FieldLookupError> {
+        let mut found = String::new();
+        for part in &self.parts {
+            match part {
+                LocatorPart::Literal(text) => found.push_str(text),
+                LocatorPart::Body(pointer) => found.push_str(&scope.find_in_body(pointer)?),
+                LocatorPart::Item(pointer) => {
+                    found.push_str(&parse_text_value(pointer.resolve(scope.item))?);
+                }
+                LocatorPart::Header(name) => {
+                    let value = scope.request.header(name).filter(|text| !text.is_empty());
+                    found.push_str(value.ok_or(FieldLookupError::Absent)?);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl fmt::Display for FieldLocator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.parts.as_slice() {
+            [LocatorPart::Body(_) | LocatorPart::Item(_)] => write!(f, "at {}", self.text),
+            [LocatorPart::Header(name)] => write!(f, "in header {name}"),
+            _ => write!(f, "as {}", self.text),
         }
     }
 }
 
-/// Reason why a locator finds no text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FieldLookupError {
-    /// The field is missing or null.
-    Absent,
-    /// The field is neither a string nor a number.
-    Other,
+fn is_pointer_text(text: &str) -> bool {
+    text.starts_with('/') || text.starts_with("./") || text == "."
 }
 
-/// Returns the text of a string, or the digits of a number as they were sent.
-pub(super) fn parse_text_value(value: Option<&RawValue>) -> Result<String, FieldLookupError> {
-    let value = value
-        .map(RawValue::get)
-        .filter(|value| *value != "null")
-        .ok_or(FieldLookupError::Absent)?;
+fn parse_pointer(text: &str) -> Option<LocatorPart> {
+    match text.strip_prefix('.') {
+        Some("") => Some(LocatorPart::Item(JsonPointer::ROOT)),
+        Some(below) => JsonPointer::parse(below).map(LocatorPart::Item),
+        None => JsonPointer::parse(text).map(LocatorPart::Body),
+    }
+}
+
+/// Parses literals, and pointers and header names in braces.
+fn parse_template(text: &str) -> Option<Vec<LocatorPart>> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some((literal, after)) = rest.split_once('{') {
+        let (place, behind) = after.split_once('}')?;
+        if literal.contains('}') || place.contains('{') {
+            return None;
+        }
+        if !literal.is_empty() {
+            parts.push(LocatorPart::Literal(literal.into()));
+        }
+        parts.push(if is_pointer_text(place) {
+            parse_pointer(place)?
+        } else {
+            LocatorPart::Header(parse_header_name(place)?.into())
+        });
+        rest = behind;
+    }
+    if rest.contains('}') {
+        return None;
+    }
+    if !rest.is_empty() {
+        parts.push(LocatorPart::Literal(rest.into()));
+    }
+    Some(parts)
+}
+
+/// Places of one field, in the order in which they are tried. Without any, the field is never found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldAlternatives(Vec<FieldLocator>);
+
+/// Value of a field, and the number of the alternative that found it, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FoundField<T> {
+    pub(super) value: T,
+    pub(super) alternative: usize,
+}
+
+impl FieldAlternatives {
+    /// Field with one place, as [`FieldLocator::parse`] reads it.
+    ///
+    /// # Errors
+    /// [`FieldLocatorError::Place`].
+    pub fn from_text(text: &str) -> Result<Self, FieldLocatorError> {
+        Ok(Self(vec![FieldLocator::parse(text)?]))
+    }
+
+    /// Field with these places.
+    ///
+    /// # Errors
+    /// [`FieldLocatorError::Count`] for no place or too many.
+    pub fn try_new(places: Vec<FieldLocator>) -> Result<Self, FieldLocatorError> {
+        match places.len() {
+            1..=ALTERNATIVES_MAX => Ok(Self(places)),
+            _ => Err(FieldLocatorError::Count),
+        }
+    }
+
+    /// Default places of a preset, each as [`FieldLocator::parse_alternative`] reads it. A test
+    /// parses those of all presets; a text that is no place would be left out.
+    #[must_use]
+    pub fn from_preset(texts: &[&str]) -> Self {
+        let places = texts.iter().copied().map(FieldLocator::parse_alternative);
+        Self(places.filter_map(Result::ok).collect())
+    }
+
+    /// Tells if the field has no place.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the places in their order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[FieldLocator] {
+        &self.0
+    }
+
+    /// Finds the first place whose text `accept` takes.
+    ///
+    /// # Errors
+    /// [`FieldLookupError::Unfit`] if something was found, but no place had a text that was taken.
+    pub(super) fn find<T>(
+        &self,
+        scope: &EventScope<'_, '_>,
+        accept: impl Fn(String) -> Option<T>,
+    ) -> Result<FoundField<T>, FieldLookupError> {
+        let mut error = FieldLookupError::Absent;
+        for (alternative, locator) in self.0.iter().enumerate() {
+            match locator.find_text(scope) {
+                Ok(text) if text.is_empty() => {}
+                Ok(text) => match accept(text) {
+                    Some(value) => return Ok(FoundField { value, alternative }),
+                    None => error = FieldLookupError::Unfit,
+                },
+                Err(FieldLookupError::Absent) => {}
+                Err(FieldLookupError::Unfit) => error = FieldLookupError::Unfit,
+            }
+        }
+        Err(error)
+    }
+}
+
+/// Lists the places: `at /a, else in header b`.
+impl fmt::Display for FieldAlternatives {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, place) in self.0.iter().enumerate() {
+            let separator = if index > 0 { ", else " } else { "" };
+            write!(f, "{separator}{place}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reason why a place finds no text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FieldLookupError {
+    /// The value is missing, null or empty.
+    Absent,
+    /// The value is an object or a list, or not what the field needs.
+    Unfit,
+}
+
+/// Returns the text of a string, the digits of a number as they were sent, or a boolean's word.
+fn parse_text_value(value: Option<&RawValue>) -> Result<String, FieldLookupError> {
+    let value = value.ok_or(FieldLookupError::Absent)?.get();
     match value.as_bytes().first() {
-        Some(b'"') => serde_json::from_str(value).map_err(|_| FieldLookupError::Other),
-        Some(b'-' | b'0'..=b'9') => Ok(value.to_owned()),
-        Some(_) | None => Err(FieldLookupError::Other),
+        Some(b'n') | None => Err(FieldLookupError::Absent),
+        Some(b'"') => serde_json::from_str(value).map_err(|_| FieldLookupError::Unfit),
+        Some(b'{' | b'[') => Err(FieldLookupError::Unfit),
+        Some(_) => Ok(value.to_owned()),
     }
 }
 
@@ -106,54 +362,134 @@ pub fn parse_header_name(text: &str) -> Option<String> {
     is_name.then(|| text.to_ascii_lowercase())
 }
 
-impl fmt::Display for FieldLocator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pointer(pointer) => write!(f, "at {pointer}"),
-            Self::Header(name) => write!(f, "in header {name}"),
-            Self::Rule(place, _) => f.write_str(place),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn find(places: &[&str], item: &str) -> Result<(String, usize), FieldLookupError> {
+        let body = br#"{"id": "b1", "of": {"login": "octo"}, "items": []}"#;
+        let request = RequestView {
+            method: "POST",
+            url: "",
+            headers: vec![("x-topic", b"orders"), ("x-empty", b" ")],
+            body,
+        };
+        let document = RequestDocument::parse(&request).expect("JSON");
+        let item = BatchItem {
+            json: serde_json::from_str(item).expect("JSON"),
+            path: vec![ItemStep::Name("items"), ItemStep::Index(0)],
+        };
+        let scope = EventScope::whole(&request, &document).of_item(&item);
+        let found = FieldAlternatives::from_preset(places).find(&scope, Some)?;
+        Ok((found.value, found.alternative))
+    }
+
     #[test]
-    fn a_slash_tells_a_pointer_from_a_header() {
+    fn the_first_place_that_finds_something_counts() {
+        let item = r#"{"id": 7, "no": null, "empty": "", "in": {"x": true}}"#;
+        let table = [
+            (&["/id", "./id"][..], "b1", 0),
+            (&["./none", "./no", "./empty", "./in", "./id"], "7", 4),
+            (&["X-Empty", "X-None", "X-Topic"], "orders", 2),
+            (
+                &["organization:{/of/login}", "account"],
+                "organization:octo",
+                0,
+            ),
+            (&["organization:{/no/login}", "account"], "account", 1),
+            (&["{./id}#{/of/login}/{X-Topic}!"], "7#octo/orders!", 0),
+            (&["{./id}#{X-None}", "{x}", "two words"], "two words", 2),
+            (&["./in/x"], "true", 0),
+        ];
+        for (places, text, alternative) in table {
+            assert_eq!(
+                find(places, item),
+                Ok((text.to_owned(), alternative)),
+                "{places:?}"
+            );
+        }
+        assert_eq!(find(&["."], "12"), Ok(("12".to_owned(), 0)));
         assert_eq!(
-            FieldLocator::parse("/data/id")
-                .expect("a pointer")
-                .to_string(),
-            "at /data/id"
+            find(&["./no", "X-None"], item),
+            Err(FieldLookupError::Absent)
         );
         assert_eq!(
-            FieldLocator::parse("X-Event-Id")
-                .expect("a header")
-                .to_string(),
-            "in header x-event-id"
+            find(&["./in", "X-None"], item),
+            Err(FieldLookupError::Unfit)
         );
-        for text in [
-            "",
-            "a b",
-            "x:y",
-            "/a~x",
-            "über",
-            &"x".repeat(HEADER_MAX_BYTES + 1),
-        ] {
-            assert!(FieldLocator::parse(text).is_err(), "{text}");
+    }
+
+    #[test]
+    fn a_pointer_goes_on_into_the_json_of_a_forms_field() {
+        let find = |body: &[u8], place| {
+            let request = RequestView {
+                method: "POST",
+                url: "",
+                headers: vec![("content-type", b"application/x-www-form-urlencoded")],
+                body,
+            };
+            let document = RequestDocument::parse(&request).expect("a form");
+            let scope = EventScope::whole(&request, &document);
+            FieldAlternatives::from_preset(&[place])
+                .find(&scope, Some)
+                .map(|found| found.value)
+        };
+        let body = b"payload=%7B%22user%22%3A%7B%22id%22%3A%22U1%22%7D%7D&type=x";
+        assert_eq!(find(body, "/payload/user/id").as_deref(), Ok("U1"));
+        assert_eq!(find(body, "/type").as_deref(), Ok("x"));
+        for place in ["/payload/user", "/payload/none", "/type/x", "/none/x"] {
+            assert!(find(body, place).is_err(), "{place}");
         }
     }
 
     #[test]
-    fn strings_and_numbers_are_text_and_nothing_else_is() {
+    fn a_place_is_told_by_its_spelling() {
+        let alone = |text| FieldLocator::parse(text).map(|locator| locator.to_string());
+        let listed =
+            |text| FieldLocator::parse_alternative(text).map(|locator| locator.to_string());
+        for (text, is_alone, is_listed) in [
+            ("/data/id", "at /data/id", "at /data/id"),
+            ("./id", "at ./id", "at ./id"),
+            ("X-Event-Id", "in header x-event-id", "in header x-event-id"),
+            ("Topic", "in header topic", "as Topic"),
+            ("{Topic}", "in header topic", "in header topic"),
+            ("a:{/b}", "as a:{/b}", "as a:{/b}"),
+        ] {
+            assert_eq!(alone(text).as_deref(), Ok(is_alone), "{text}");
+            assert_eq!(listed(text).as_deref(), Ok(is_listed), "{text}");
+        }
+        assert_eq!(listed("two words").as_deref(), Ok("as two words"));
+        for text in [
+            "", "/a~x", "./a~", "{/a", "a}", "{}", "{a b}", "{{/a}}", "{/a~x}", "{a}}",
+        ] {
+            assert!(alone(text).is_err() && listed(text).is_err(), "{text}");
+        }
+        for text in ["a b", "x:y", "über", &"x".repeat(HEADER_MAX_BYTES + 1)] {
+            assert!(alone(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_has_a_place_and_not_too_many() {
+        let places = |count| vec![FieldLocator::parse("/a").expect("a place"); count];
+        assert!(FieldAlternatives::try_new(places(ALTERNATIVES_MAX)).is_ok());
+        for count in [0, ALTERNATIVES_MAX + 1] {
+            assert_eq!(
+                FieldAlternatives::try_new(places(count)),
+                Err(FieldLocatorError::Count)
+            );
+        }
+    }
+
+    #[test]
+    fn strings_numbers_and_booleans_are_text_and_nothing_else_is() {
         let text = |json: &str| parse_text_value(Some(serde_json::from_str(json).expect("JSON")));
         assert_eq!(text(r#""\u00e4 \"b\"""#).as_deref(), Ok("ä \"b\""));
         assert_eq!(text("-1.50e3").as_deref(), Ok("-1.50e3"));
+        assert_eq!(text("false").as_deref(), Ok("false"));
         assert_eq!(text("null"), Err(FieldLookupError::Absent));
-        for json in ["true", "{}", "[1]", r#""\ud800""#] {
-            assert_eq!(text(json), Err(FieldLookupError::Other), "{json}");
+        for json in ["{}", "[1]", r#""\ud800""#] {
+            assert_eq!(text(json), Err(FieldLookupError::Unfit), "{json}");
         }
     }
 }

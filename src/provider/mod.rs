@@ -12,9 +12,12 @@
 //!   │ parse_document   JSON, or a form as a JSON object
 //!   v
 //! RequestDocument
-//!   │ extract          by pointers and headers of the preset or the configuration
+//!   │ split_items      one event, or several in lists
 //!   v
-//! ExtractedFields      entity, event name, idempotency key, time
+//! BatchItem
+//!   │ extract          by the places that the preset or the configuration lists
+//!   v
+//! ExtractedFields      entity, event name, idempotency key, time, and warnings
 //! ```
 //!
 //! A sender has a [`ProviderPreset`] (one file each in `presets/`) or is described by a
@@ -26,8 +29,11 @@ mod claim_error;
 mod encoding;
 mod explain;
 mod extract;
+mod form;
+mod gzip;
 mod handshake;
 mod hmac;
+mod items;
 mod key;
 mod locator;
 mod moment;
@@ -36,24 +42,34 @@ pub mod presets;
 mod request;
 mod scheme;
 mod signature_claim;
+mod signature_header;
 mod signed_content;
 mod signed_template;
 mod source;
 
 pub(crate) use self::hmac::HmacKey;
-pub use body::{DocumentError, DocumentFormat, RequestDocument};
+pub use body::{BYTE_ORDER_MARK, DocumentError, DocumentFormat, DocumentPayload, RequestDocument};
 pub use claim_error::ClaimError;
 pub use encoding::SignatureEncoding;
 pub use explain::{VerificationOutcome, VerificationReport};
-pub use extract::{ExtractedFields, ExtractionError, FieldLocators};
-pub use handshake::{HandshakeReply, ProviderHandshake, VerifyTokenError, verify_subscription};
+pub use extract::{ExtractedFields, FieldLocators, UNMATCHED, UsedAlternatives};
+pub use gzip::{DecompressionError, decompress_gzip};
+pub use handshake::{
+    HandshakeReply, HandshakeReplyForm, HandshakeSign, ProviderHandshake, SignedHandshake,
+    VerifyTokenError, verify_subscription,
+};
+pub use items::{BatchItem, ITEMS_MAX, ItemPath, ItemPathError, ItemPaths, TooManyItems};
 pub use key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
-pub use locator::{FieldLocator, FieldLocatorError, parse_header_name};
+pub use locator::{
+    ALTERNATIVES_MAX, EventScope, FieldAlternatives, FieldLocator, FieldLocatorError,
+    parse_header_name,
+};
 pub use moment::parse_moment;
-pub use pointer::JsonPointer;
-pub use presets::{ProviderPreset, find_preset};
+pub use pointer::{ItemStep, JsonPointer};
+pub use presets::{PresetAnswer, ProviderPreset, find_preset};
 pub use request::RequestView;
 pub use scheme::SignatureScheme;
 pub use signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout, VerificationError};
+pub use signature_header::{SignatureHeaderForm, SignatureHeaderParts, SignatureHeaderPartsError};
 pub use signed_template::{SignedContentPart, SignedTemplate, SignedTemplateError};
-pub use source::{SourceSigning, VerifiedRequest, WebhookSource};
+pub use source::{BodyLayout, SourceSigning, VerifiedRequest, WebhookSource};

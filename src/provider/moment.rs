@@ -1,4 +1,5 @@
-//! Parser for the time formats of senders: RFC 3339, Unix seconds, or Unix milliseconds.
+//! Parser for the time formats of senders: RFC 3339, Unix seconds, or Unix milliseconds. An offset
+//! may lack its colon.
 
 use crate::event::Timestamp;
 
@@ -11,7 +12,21 @@ const MILLISECONDS_END: i64 = 100_000_000_000_000;
 /// Parses a time in any of the three formats; a number may have a fraction. `None` for other text.
 #[must_use]
 pub fn parse_moment(text: &str) -> Option<Timestamp> {
-    Timestamp::parse(text).or_else(|| parse_number(text))
+    Timestamp::parse(text)
+        .or_else(|| parse_number(text))
+        .or_else(|| Timestamp::parse(&respell_offset(text)?))
+}
+
+/// Returns a time with the offset `+0000` or ` UTC`, which ISO 8601 and Ruby allow, as RFC 3339
+/// spells it.
+fn respell_offset(text: &str) -> Option<String> {
+    if let Some(time) = text.strip_suffix(" UTC") {
+        return Some(format!("{time}Z"));
+    }
+    let (time, offset) = text.split_at_checked(text.len().checked_sub(5)?)?;
+    let digits = offset.strip_prefix(['+', '-'])?;
+    let is_offset = digits.bytes().all(|byte| byte.is_ascii_digit()) && time.contains(':');
+    is_offset.then(|| format!("{}{}:{}", time.trim_end(), &offset[..3], &offset[3..]))
 }
 
 fn parse_number(text: &str) -> Option<Timestamp> {
@@ -40,6 +55,11 @@ mod tests {
         let expected = Timestamp::parse("2023-11-14T22:13:20.5Z");
         for text in [
             "2023-11-14T23:13:20.500+01:00",
+            "2023-11-14T23:13:20.500+0100",
+            "2023-11-14T22:13:20.5+0000",
+            "2023-11-14T17:13:20.5-0500",
+            "2023-11-14 22:13:20.5 UTC",
+            "2023-11-14 23:13:20.5 +0100",
             "1700000000500",
             "1700000000.5",
             "1700000000.5000009",
@@ -66,6 +86,12 @@ mod tests {
             "5.",
             "1.2.3",
             "soon",
+            "+0000",
+            "2023-11-14+0000",
+            "2023-11-14T22:13:20+00",
+            "2023-11-14T22:13:20+9900",
+            "2023-11-14T22:13:20 GMT",
+            " UTC",
             "0x10",
             " 1",
             "100000000000000",

@@ -13,6 +13,9 @@ use serde_json::value::RawValue;
 pub struct JsonPointer(Cow<'static, str>);
 
 impl JsonPointer {
+    /// Pointer to the whole value.
+    pub const ROOT: Self = Self(Cow::Borrowed(""));
+
     /// Pointer of a text that is known to be valid.
     #[must_use]
     pub const fn from_static(text: &'static str) -> Self {
@@ -33,16 +36,78 @@ impl JsonPointer {
     /// the same name the last one counts.
     #[must_use]
     pub fn resolve<'a>(&self, json: &'a RawValue) -> Option<&'a RawValue> {
-        self.0.split('/').skip(1).try_fold(json, |value, step| {
-            let name = step.replace("~1", "/").replace("~0", "~");
-            let mut deserializer = serde_json::Deserializer::from_str(value.get());
-            // An error means that the value is neither an object nor a list.
-            PointerStep(&name)
-                .deserialize(&mut deserializer)
-                .ok()
-                .flatten()
+        self.resolve_beside(json, &[])
+    }
+
+    /// Resolves the pointer for the item at `path`: as far as it leads along that path, each `*` or
+    /// `0` stands for the item's index there. So `/entry/*/id` is the id of the item's own entry.
+    pub(super) fn resolve_beside<'a>(
+        &self,
+        json: &'a RawValue,
+        path: &[ItemStep<'_>],
+    ) -> Option<&'a RawValue> {
+        let mut along = path.iter();
+        self.steps().try_fold(json, |value, name| {
+            match along.next() {
+                Some(ItemStep::Index(index)) if is_any_index(&name) => {
+                    return step_into(value, &index.to_string());
+                }
+                Some(ItemStep::Name(known)) if *known == name => {}
+                Some(_) | None => along = [].iter(),
+            }
+            step_into(value, &name)
         })
     }
+
+    /// Tells if the pointer leads into the item at `path`, and so to another value for each item.
+    pub(super) fn is_inside(&self, path: &[ItemStep<'_>]) -> bool {
+        let mut steps = self.steps();
+        path.iter().all(|step| match (step, steps.next()) {
+            (ItemStep::Index(_), Some(name)) => is_any_index(&name),
+            (ItemStep::Name(known), Some(name)) => *known == name,
+            (_, None) => false,
+        })
+    }
+
+    /// Splits off the first step: a pointer to the member, and one that starts there. `None` for a
+    /// pointer of fewer than two steps.
+    pub(super) fn split_first(&self) -> Option<(Self, Self)> {
+        let end = self.0.get(1..)?.find('/')? + 1;
+        let (first, rest) = self.0.split_at(end);
+        Some((
+            Self(Cow::Owned(first.to_owned())),
+            Self(Cow::Owned(rest.to_owned())),
+        ))
+    }
+
+    /// Returns the names of the steps, without their escapes.
+    pub(super) fn steps(&self) -> impl Iterator<Item = String> {
+        let steps = self.0.split('/').skip(1);
+        steps.map(|step| step.replace("~1", "/").replace("~0", "~"))
+    }
+}
+
+/// One step on the way from a body to one of its items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemStep<'p> {
+    /// Step into the member of this name.
+    Name(&'p str),
+    /// Step into the item of this index.
+    Index(usize),
+}
+
+fn is_any_index(name: &str) -> bool {
+    matches!(name, "*" | "0")
+}
+
+/// Returns the member `name` of the object `value`, or the item of that index of a list.
+pub(super) fn step_into<'a>(value: &'a RawValue, name: &str) -> Option<&'a RawValue> {
+    let mut deserializer = serde_json::Deserializer::from_str(value.get());
+    // An error means that the value is neither an object nor a list.
+    PointerStep(name)
+        .deserialize(&mut deserializer)
+        .ok()
+        .flatten()
 }
 
 impl fmt::Display for JsonPointer {
@@ -148,6 +213,41 @@ mod tests {
             r#"{"id": 1, "data": {"id": "x"}, "data": {"\u0069d": 12345678901234567890123}}"#;
         assert_eq!(found(json, "/data/id"), Some("12345678901234567890123"));
         assert_eq!(found(r#"{"\u00e4": 1}"#, "/ä"), Some("1"));
+    }
+
+    #[test]
+    fn a_pointer_along_an_items_path_follows_the_item() {
+        let json = r#"{"0": "own", "entry": [{"id": "a", "changes": [1, 2]}, {"id": "b", "changes": [3]}]}"#;
+        let json: &RawValue = serde_json::from_str(json).expect("JSON");
+        let path = [
+            ItemStep::Name("entry"),
+            ItemStep::Index(1),
+            ItemStep::Name("changes"),
+            ItemStep::Index(0),
+        ];
+        let pointer = |text| JsonPointer::parse(text).expect("a pointer");
+        let beside = |text| pointer(text).resolve_beside(json, &path).map(RawValue::get);
+        for (text, expected) in [
+            ("/entry/*/id", Some("\"b\"")),
+            ("/entry/0/id", Some("\"b\"")),
+            ("/entry/0/changes/0", Some("3")),
+            ("/entry/1/id", Some("\"b\"")),
+            ("/0", Some("\"own\"")),
+            ("/entry/*/*", None),
+        ] {
+            assert_eq!(beside(text), expected, "{text}");
+        }
+        assert!(pointer("/entry/*/changes/0/x").is_inside(&path));
+        assert!(!pointer("/entry/*/id").is_inside(&path));
+        assert_eq!(
+            pointer("/entry/*/id").resolve(json).map(RawValue::get),
+            None
+        );
+        assert_eq!(
+            pointer("/a~1b/c/d").split_first(),
+            Some((pointer("/a~1b"), pointer("/c/d")))
+        );
+        assert_eq!(pointer("/a").split_first(), None);
     }
 
     #[test]

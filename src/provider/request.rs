@@ -24,6 +24,21 @@ impl<'r> RequestView<'r> {
         std::str::from_utf8(value).ok().map(str::trim_ascii)
     }
 
+    /// Returns the value of the header `name` (in lower case) if the request has it once; `None` if
+    /// it is missing or repeated. Of two credentials, nobody knows which one a proxy checked.
+    #[must_use]
+    pub fn single_header(&self, name: &str) -> Option<&'r str> {
+        let is_repeated = self.header_lines(name).nth(1).is_some();
+        self.header(name).filter(|_| !is_repeated)
+    }
+
+    /// Returns the values of all headers `name` (in lower case), without surrounding spaces; those
+    /// that are not UTF-8 are empty.
+    pub fn header_lines(&self, name: &str) -> impl Iterator<Item = &'r str> {
+        let lines = self.headers.iter().filter(move |(known, _)| *known == name);
+        lines.map(|(_, value)| std::str::from_utf8(value).unwrap_or_default().trim_ascii())
+    }
+
     /// Returns the query of the URL, without `?` and fragment; empty if there is none.
     #[must_use]
     pub fn query(&self) -> &'r str {

@@ -8,6 +8,9 @@ use super::encoding::SignatureEncoding;
 use super::key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
 use super::request::RequestView;
 use super::signature_claim::{SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout};
+use super::signature_header::{
+    SignatureHeaderForm, SignatureHeaderParts, strip_prefix_ignore_case,
+};
 use super::signed_content::SignedContent;
 use super::signed_template::{SignedContentPart, SignedTemplate};
 
@@ -18,9 +21,9 @@ pub enum SignatureScheme {
     Signature {
         /// Name of the header, in lower case.
         header: Cow<'static, str>,
-        /// Text before each signature, such as `sha256=`; may be empty.
-        prefix: Cow<'static, str>,
-        /// Algorithm of the signature: an HMAC or Ed25519.
+        /// Form of the header's value.
+        form: SignatureHeaderForm,
+        /// Algorithm of the signature: an HMAC, Ed25519 or ECDSA.
         algorithm: SignatureAlgorithm,
         /// Encoding of the signature's bytes in the header.
         encoding: SignatureEncoding,
@@ -56,7 +59,9 @@ impl SignatureScheme {
     ) -> Self {
         Self::Signature {
             header: Cow::Borrowed(header),
-            prefix: Cow::Borrowed(prefix),
+            form: SignatureHeaderForm::List {
+                prefix: Cow::Borrowed(prefix),
+            },
             algorithm,
             encoding,
             signed: SignedTemplate::BODY,
@@ -77,11 +82,32 @@ impl SignatureScheme {
     ) -> Self {
         Self::Signature {
             header: Cow::Borrowed(header),
-            prefix: Cow::Borrowed(prefix),
+            form: SignatureHeaderForm::List {
+                prefix: Cow::Borrowed(prefix),
+            },
             algorithm: SignatureAlgorithm::HmacSha256,
             encoding,
             signed: SignedTemplate::from_static(signed),
             timestamp_header: Some(Cow::Borrowed(timestamp_header)),
+            id_header: None,
+        }
+    }
+
+    /// Scheme of an HMAC-SHA256 in hex over the parts `signed`, with the time in the same header as
+    /// the signatures.
+    #[must_use]
+    pub const fn with_parts(
+        header: &'static str,
+        parts: SignatureHeaderParts,
+        signed: &'static [SignedContentPart],
+    ) -> Self {
+        Self::Signature {
+            header: Cow::Borrowed(header),
+            form: SignatureHeaderForm::Parts(parts),
+            algorithm: SignatureAlgorithm::HmacSha256,
+            encoding: SignatureEncoding::Hex,
+            signed: SignedTemplate::from_static(signed),
+            timestamp_header: None,
             id_header: None,
         }
     }
@@ -96,6 +122,10 @@ impl SignatureScheme {
                 algorithm: SignatureAlgorithm::Ed25519,
                 ..
             } => VerificationKey::from_public(text),
+            Self::Signature {
+                algorithm: SignatureAlgorithm::EcdsaP256,
+                ..
+            } => VerificationKey::from_ecdsa(text),
             Self::Signature { .. } | Self::Token { .. } => VerificationKey::from_secret(text),
             Self::Basic { .. } => VerificationKey::from_login(text),
         }
@@ -114,13 +144,14 @@ impl SignatureScheme {
     /// Returns true if the signed content includes a time.
     #[must_use]
     pub fn has_timestamp(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Signature {
-                timestamp_header: Some(_),
+                form,
+                timestamp_header,
                 ..
-            }
-        )
+            } => timestamp_header.is_some() || form.has_time(),
+            Self::Token { .. } | Self::Basic { .. } => false,
+        }
     }
 
     /// Reads the signature claim of `request`, without checking it.
@@ -134,7 +165,7 @@ impl SignatureScheme {
         match self {
             Self::Signature {
                 header,
-                prefix,
+                form,
                 algorithm,
                 encoding,
                 signed,
@@ -147,21 +178,21 @@ impl SignatureScheme {
                         .transpose()
                 };
 
-                let value = require_header(request, header)?;
-                let malformed =
-                    || ClaimError::malformed(header, describe_expected(prefix, *encoding));
-                let signatures =
-                    split_signatures(value, prefix, *encoding).ok_or_else(malformed)?;
-                let (time, id) = (optional(timestamp_header)?, optional(id_header)?);
+                let lines = require_header_lines(request, header)?;
+                let malformed = || ClaimError::malformed(header, form.describe(*encoding));
+                let content = form.read_lines(&lines, *encoding).ok_or_else(malformed)?;
+                let time = content.time.or(optional(timestamp_header)?);
+                let id = optional(id_header)?;
 
                 Ok(SignatureClaim {
                     header,
                     proofs: vec![SignatureSet {
                         algorithm: *algorithm,
-                        signatures,
+                        signatures: content.signatures,
                     }],
                     layout: SignedContentLayout::Template(signed),
                     signed: signed.fill(request, time, id)?,
+                    alternatives: Vec::new(),
                     time,
                 })
             }
@@ -185,16 +216,51 @@ impl SignatureScheme {
 }
 
 /// Returns the header `name` of `request` as text, or [`ClaimError::NoHeader`].
+///
+/// # Errors
+/// [`ClaimError::Repeated`] if there are several, since only one of them is signed or checked.
 pub(super) fn require_header<'r>(
     request: &RequestView<'r>,
     name: &str,
 ) -> Result<&'r str, ClaimError> {
-    request
-        .header(name)
-        .ok_or_else(|| ClaimError::NoHeader(name.to_owned()))
+    let first = request.header(name);
+    let first = first.ok_or_else(|| ClaimError::NoHeader(name.to_owned()))?;
+    match request.header_lines(name).count() {
+        1 => Ok(first),
+        _ => Err(ClaimError::Repeated(name.to_owned())),
+    }
 }
 
-fn token_claim<'r>(header: &'r str, token: Vec<u8>) -> SignatureClaim<'r> {
+/// Returns the values of all headers `name`, or [`ClaimError::NoHeader`]. A repeated header is a
+/// list (RFC 9110, section 5.3), so a signature on its second line counts too.
+pub(super) fn require_header_lines<'r>(
+    request: &RequestView<'r>,
+    name: &str,
+) -> Result<Vec<&'r str>, ClaimError> {
+    let lines: Vec<_> = request.header_lines(name).take(SIGNATURES_MAX).collect();
+    if lines.is_empty() {
+        return Err(ClaimError::NoHeader(name.to_owned()));
+    }
+    Ok(lines)
+}
+
+/// Decodes the signatures in all headers `header`: one, or several separated by commas.
+pub(super) fn require_signatures(
+    request: &RequestView<'_>,
+    header: &str,
+    encoding: SignatureEncoding,
+) -> Result<Vec<Vec<u8>>, ClaimError> {
+    let form = SignatureHeaderForm::List {
+        prefix: Cow::Borrowed(""),
+    };
+    let lines = require_header_lines(request, header)?;
+    form.read_lines(&lines, encoding)
+        .map(|content| content.signatures)
+        .ok_or_else(|| ClaimError::malformed(header, form.describe(encoding)))
+}
+
+/// Claim of a request that carries the secret itself in `header`.
+pub(super) fn token_claim<'r>(header: &'r str, token: Vec<u8>) -> SignatureClaim<'r> {
     let proof = SignatureSet {
         algorithm: SignatureAlgorithm::Token,
         signatures: vec![token],
@@ -204,39 +270,7 @@ fn token_claim<'r>(header: &'r str, token: Vec<u8>) -> SignatureClaim<'r> {
         proofs: vec![proof],
         layout: SignedContentLayout::Fixed(""),
         signed: SignedContent::default(),
+        alternatives: Vec::new(),
         time: None,
-    }
-}
-
-/// Decodes the signatures in the `value` of a header: one, or several separated by commas, each
-/// after `prefix`.
-fn split_signatures(
-    value: &str,
-    prefix: &str,
-    encoding: SignatureEncoding,
-) -> Option<Vec<Vec<u8>>> {
-    let decode = |text: &str| encoding.decode(strip_prefix_ignore_case(text.trim(), prefix)?);
-    let signatures: Vec<_> = value
-        .split(',')
-        .filter_map(decode)
-        .take(SIGNATURES_MAX)
-        .collect();
-    (!signatures.is_empty()).then_some(signatures)
-}
-
-/// Returns the rest of `value` after `prefix`, which may be in upper or lower case.
-fn strip_prefix_ignore_case<'v>(value: &'v str, prefix: &str) -> Option<&'v str> {
-    let (start, rest) = value.split_at_checked(prefix.len())?;
-    start.eq_ignore_ascii_case(prefix).then_some(rest)
-}
-
-fn describe_expected(prefix: &str, encoding: SignatureEncoding) -> String {
-    let name = SignatureEncoding::ALL
-        .iter()
-        .find(|(_, each)| *each == encoding)
-        .map_or("", |(name, _)| name);
-    match prefix {
-        "" => format!("a signature in {name}"),
-        prefix => format!("`{prefix}` and a signature in {name}"),
     }
 }

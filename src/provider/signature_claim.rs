@@ -53,6 +53,8 @@ pub struct SignatureClaim<'r> {
     pub layout: SignedContentLayout<'r>,
     /// Content that the signatures cover.
     pub signed: SignedContent<'r>,
+    /// Contents that the sender may have signed instead, such as the URL without its port.
+    pub alternatives: Vec<SignedContent<'r>>,
     /// Time of the signature as the sender spells it, if the signed content includes a time.
     pub time: Option<&'r str>,
 }
@@ -68,7 +70,12 @@ pub enum VerificationError {
     StaleTimestamp,
 }
 
-impl SignatureClaim<'_> {
+impl<'r> SignatureClaim<'r> {
+    /// Returns every content that the signatures may cover.
+    pub(super) fn contents(&self) -> impl Iterator<Item = &SignedContent<'r>> {
+        std::iter::once(&self.signed).chain(&self.alternatives)
+    }
+
     /// Compares the signatures with every key, also after a match, so that the time taken does not
     /// tell which key matched; then compares the signed time with `now`. A `tolerance` of zero
     /// accepts any time.
@@ -84,8 +91,9 @@ impl SignatureClaim<'_> {
         let mut is_match = Choice::from(0);
         for key in keys {
             for proof in &self.proofs {
-                is_match |=
-                    key.matches_any(proof.algorithm, self.signed.bytes(), &proof.signatures);
+                for signed in self.contents() {
+                    is_match |= key.matches_any(proof.algorithm, signed.bytes(), &proof.signatures);
+                }
             }
         }
         if !bool::from(is_match) {

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use super::body::{DocumentError, RequestDocument};
 use super::claim_error::ClaimError;
-use super::extract::{ExtractedFields, ExtractionError, FieldLocators};
+use super::extract::{ExtractedFields, FieldLocators};
 use super::handshake::{HandshakeReply, ProviderHandshake};
+use super::items::{BatchItem, ItemPaths, TooManyItems};
 use super::key::{VerificationKey, VerificationKeyError};
-use super::presets::ProviderPreset;
+use super::locator::EventScope;
+use super::presets::{PresetAnswer, ProviderPreset};
 use super::request::RequestView;
 use super::scheme::SignatureScheme;
 use super::signature_claim::{SignatureClaim, VerificationError};
+use super::signed_content::SignedContent;
 use crate::event::Timestamp;
 
 /// Signature scheme of a sender.
@@ -47,41 +50,58 @@ impl SourceSigning {
             Self::Preset(preset) => preset.read_claim(request),
             Self::Own(scheme) => scheme.read_claim(request),
         }?;
-        if !claim.signed.has_one_cut() {
+        if !claim.contents().all(SignedContent::has_one_cut) {
             return Err(ClaimError::Ambiguous);
         }
         Ok(claim)
     }
 
-    /// Parses the body of `request`. No header that is not signed chooses the format where the
-    /// provider has only one.
-    ///
-    /// # Errors
-    /// [`DocumentError`] for another format or for malformed content.
-    pub fn parse_document<'r>(
-        &self,
-        request: &RequestView<'r>,
-    ) -> Result<RequestDocument<'r>, DocumentError> {
+    /// Returns true if the provider also sends forms. No header that is not signed chooses the
+    /// format where it has only one.
+    fn sends_forms(&self) -> bool {
         match self {
-            Self::Preset(preset) if !preset.sends_forms => RequestDocument::parse_json(request),
-            Self::Preset(_) | Self::Own(_) => RequestDocument::parse(request),
+            Self::Preset(preset) => preset.sends_forms,
+            Self::Own(_) => true,
         }
     }
 
-    /// Returns true if a header that the signature needs is missing. The headers alone decide it,
-    /// so that such a request is refused before its body is read.
+    /// Returns true if a header that the signature needs is missing or repeated. The headers alone
+    /// decide it, so that such a request is refused before its body is read.
     #[must_use]
     pub fn is_header_missing(&self, head: &RequestView<'_>) -> bool {
-        matches!(self.read_claim(head), Err(ClaimError::NoHeader(_)))
+        let claim = self.read_claim(head);
+        matches!(
+            claim,
+            Err(ClaimError::NoHeader(_) | ClaimError::Repeated(_))
+        )
     }
 
-    /// Header in which a configured scheme has its signature or secret, so that the call log can
-    /// redact it; `None` for a preset, whose header names are known to the redaction.
+    /// Header in which the scheme has its signature or secret, so that the call log can redact it;
+    /// `None` for a preset with rules of its own, whose header names are known to the redaction.
     #[must_use]
     pub fn scheme_header(&self) -> Option<&str> {
+        self.scheme().map(SignatureScheme::header)
+    }
+
+    /// Returns the scheme, if data alone describes it.
+    fn scheme(&self) -> Option<&SignatureScheme> {
         match self {
-            Self::Preset(_) => None,
-            Self::Own(scheme) => Some(scheme.header()),
+            Self::Preset(preset) => preset.scheme(),
+            Self::Own(scheme) => Some(scheme),
+        }
+    }
+
+    /// Returns true if the secrets are logins, `user:password`.
+    fn is_login(&self) -> bool {
+        matches!(self.scheme(), Some(SignatureScheme::Basic { .. }))
+    }
+
+    /// Answer that the provider expects to an event.
+    #[must_use]
+    pub fn answer(&self) -> PresetAnswer {
+        match self {
+            Self::Preset(preset) => preset.answer,
+            Self::Own(_) => PresetAnswer::Event,
         }
     }
 
@@ -104,6 +124,17 @@ impl fmt::Display for SourceSigning {
     }
 }
 
+/// Way in which the bodies of a source hold its events.
+#[derive(Clone, Debug, Default)]
+pub struct BodyLayout {
+    /// Lists whose items are events; without any, a body is one event.
+    pub items: ItemPaths,
+    /// Fields of a form that hold the event as JSON.
+    pub json_fields: Vec<Box<str>>,
+    /// Accepts bodies that are compressed with gzip.
+    pub decompress: bool,
+}
+
 /// One configured source, ready to verify requests and to find their fields.
 #[derive(Clone, Debug)]
 pub struct WebhookSource {
@@ -115,13 +146,15 @@ pub struct WebhookSource {
     pub tolerance: Duration,
     /// Location of each field in a request.
     pub fields: FieldLocators,
+    /// Way in which a body holds events.
+    pub layout: BodyLayout,
 }
 
 /// A request with a valid signature. Only a verified request can be decoded.
 #[derive(Clone, Debug)]
 pub struct VerifiedRequest<'a, 'r> {
     request: &'a RequestView<'r>,
-    signing: &'a SourceSigning,
+    source: &'a WebhookSource,
 }
 
 impl WebhookSource {
@@ -142,29 +175,73 @@ impl WebhookSource {
         claim.check(&self.keys, self.tolerance, now)?;
         Ok(VerifiedRequest {
             request,
-            signing: &self.signing,
+            source: self,
         })
     }
 
-    /// Extracts the fields of the event in `document`, the body of `verified`.
+    /// Lengths in bytes of the secrets that an attacker would have to guess; of a login, that of its
+    /// password. Public keys are no secrets.
+    pub fn secret_lengths(&self) -> impl Iterator<Item = usize> {
+        let is_login = self.signing.is_login();
+        self.keys.iter().filter_map(move |key| {
+            let secret = key.secret()?;
+            let user = secret.iter().position(|byte| *byte == b':');
+            Some(secret.len() - user.filter(|_| is_login).map_or(0, |at| at + 1))
+        })
+    }
+
+    /// Verifies a request that came compressed, as `sent`, and is `plain` without compression. Most
+    /// senders sign the bytes that they send, some those that they compress.
     ///
     /// # Errors
-    /// One [`ExtractionError`] for each field that is missing or malformed.
-    pub fn extract(
+    /// As for [`WebhookSource::verify`].
+    pub fn verify_compressed<'a, 'r>(
+        &'a self,
+        sent: &RequestView<'_>,
+        plain: &'a RequestView<'r>,
+        now: Timestamp,
+    ) -> Result<VerifiedRequest<'a, 'r>, VerificationError> {
+        let verified = VerifiedRequest {
+            request: plain,
+            source: self,
+        };
+        match self.verify(sent, now) {
+            Ok(_) => Ok(verified),
+            Err(refusal) => self.verify(plain, now).map_err(|_| refusal),
+        }
+    }
+
+    /// Parses the body of `request`, verified or not.
+    ///
+    /// # Errors
+    /// [`DocumentError`] for another format or for malformed content.
+    pub fn parse_document<'r>(
         &self,
-        verified: &VerifiedRequest<'_, '_>,
-        document: &RequestDocument<'_>,
-    ) -> Result<ExtractedFields, Vec<ExtractionError>> {
-        self.fields.extract(verified.request, document)
+        request: &RequestView<'r>,
+    ) -> Result<RequestDocument<'r>, DocumentError> {
+        match self.signing.sends_forms() {
+            true => RequestDocument::parse_with(request, &self.layout.json_fields),
+            false => RequestDocument::parse_json(request),
+        }
+    }
+
+    /// Returns the items of `document`, if the source sends several events in one body and this is
+    /// one of those bodies.
+    ///
+    /// # Errors
+    /// [`TooManyItems`].
+    pub fn split_items<'a>(
+        &'a self,
+        document: &'a RequestDocument<'_>,
+    ) -> Result<Option<Vec<BatchItem<'a, 'a>>>, TooManyItems> {
+        let items = self.layout.items.split(document.json())?;
+        Ok((!items.is_empty()).then_some(items))
     }
 
     /// Returns the reply to `document` if it is a signed handshake and no event.
     #[must_use]
     pub fn answer_handshake(&self, document: &RequestDocument<'_>) -> Option<HandshakeReply> {
-        match self.signing.handshake() {
-            ProviderHandshake::Signed(recognise) => recognise(document),
-            ProviderHandshake::None | ProviderHandshake::Subscription => None,
-        }
+        self.signing.handshake().reply_to(document)
     }
 }
 
@@ -174,14 +251,28 @@ impl<'r> VerifiedRequest<'_, 'r> {
     /// # Errors
     /// [`DocumentError`] for another format or for malformed content.
     pub fn parse_document(&self) -> Result<RequestDocument<'r>, DocumentError> {
-        self.signing.parse_document(self.request)
+        self.source.parse_document(self.request)
+    }
+
+    /// Extracts the fields of the event in `document`, the parsed body, or of one `item` of it.
+    #[must_use]
+    pub fn extract(
+        &self,
+        document: &RequestDocument<'r>,
+        item: Option<&BatchItem<'_, '_>>,
+    ) -> ExtractedFields {
+        let whole = EventScope::whole(self.request, document);
+        let fields = &self.source.fields;
+        match item {
+            Some(item) => fields.extract(&whole.of_item(item)),
+            None => fields.extract(&whole),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::locator::FieldLocator;
     use crate::provider::presets::find_preset;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -197,13 +288,8 @@ mod tests {
             keys: vec![preset.parse_key(SECRET).expect("a key")],
             signing: SourceSigning::Preset(preset),
             tolerance: Duration::from_secs(300),
-            fields: FieldLocators {
-                entity: FieldLocator::pointer("/id"),
-                event: FieldLocator::pointer("/type"),
-                idempotency_key: None,
-                occurred_at: None,
-                needs_time: false,
-            },
+            fields: FieldLocators::default(),
+            layout: BodyLayout::default(),
         }
     }
 

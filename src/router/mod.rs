@@ -28,7 +28,7 @@ use completion::EventCompletion;
 use crashes::{CrashTracker, RestartBudget};
 pub use refusal::Refusal;
 use supervisor::{
-    BatchRefusals, CountEntities, DeliverCommand, ROOM_WAITS_MAX, ShardBounds, Supervisor,
+    BatchProgress, CountEntities, DeliverCommand, ROOM_WAITS_MAX, ShardBounds, Supervisor,
 };
 
 use crate::config;
@@ -243,12 +243,12 @@ impl Router {
         };
 
         // Send all before waiting for any, so that one commit can take them together.
-        let batch_refusals = Arc::new(BatchRefusals::default());
+        let progress = Arc::new(BatchProgress::default());
         let mut submitted = Vec::with_capacity(commands.len());
 
         for (command, permit) in commands.into_iter().zip(permits) {
-            let refusals = Some(Arc::clone(&batch_refusals));
-            submitted.push(self.send_command(command, permit, refusals).await);
+            let batch = Some(Arc::clone(&progress));
+            submitted.push(self.send_command(command, permit, batch).await);
         }
 
         let mut outcomes = Vec::with_capacity(submitted.len());
@@ -300,9 +300,9 @@ impl Router {
     /// Claims the keys of `command` and sends it to its shard.
     async fn send_command(
         &self,
-        command: Command,
+        mut command: Command,
         permit: EventPermit,
-        batch_refusals: Option<Arc<BatchRefusals>>,
+        batch: Option<Arc<BatchProgress>>,
     ) -> SubmittedEvent {
         let claim = match &command.idempotency_key {
             Some(key) => match self.claims.claim_key(command.source, key).await {
@@ -330,6 +330,9 @@ impl Router {
             },
             None => None,
         };
+        if let Some(batch) = &batch {
+            batch.keep_first_call_body(&mut command);
+        }
         let unique_key_is_free = command.unique_key.is_none() || unique_key_claim.is_some();
 
         let (reply, outcome) = oneshot::channel();
@@ -347,7 +350,7 @@ impl Router {
             command,
             unique_key_is_free,
             completion,
-            batch_refusals,
+            batch,
             room_waits_left: ROOM_WAITS_MAX,
         }) {
             Ok(()) => SubmittedEvent::Sent(outcome),

@@ -23,11 +23,13 @@
 use std::collections::{HashSet, VecDeque};
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::prelude::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture,
 };
+use bytes::Bytes;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -113,29 +115,43 @@ pub(super) struct DeliverCommand {
     /// True if no other entity holds the unique key, or the event claims none.
     pub(super) unique_key_is_free: bool,
     pub(super) completion: EventCompletion,
-    /// Refusals of the batch that the event belongs to, if any.
-    pub(super) batch_refusals: Option<Arc<BatchRefusals>>,
+    /// Progress of the batch that the event belongs to, if any.
+    pub(super) batch: Option<Arc<BatchProgress>>,
     /// Remaining waits for room in the shard.
     pub(super) room_waits_left: u8,
 }
 
-/// Entities of one batch that have been refused an event. Their later events are refused too, since
-/// a repetition of the batch would apply the refused event after them.
+/// Progress of one batch of events.
 #[derive(Debug, Default)]
-pub(super) struct BatchRefusals(Mutex<HashSet<EntityKey>>);
+pub(super) struct BatchProgress {
+    /// Entities that have been refused an event. Their later events are refused too, since a
+    /// repetition of the batch would apply the refused event after them.
+    refused: Mutex<HashSet<EntityKey>>,
+    /// True once an event is on its way that keeps the body of the call.
+    has_call_body: AtomicBool,
+}
+
+impl BatchProgress {
+    /// Removes the call's body from `command` unless it is the first new event of the batch.
+    pub(super) fn keep_first_call_body(&self, command: &mut Command) {
+        if !command.call_body.is_empty() && self.has_call_body.swap(true, Ordering::Relaxed) {
+            command.call_body = Bytes::new();
+        }
+    }
+}
 
 impl DeliverCommand {
     fn refuse(self, refusal: Refusal) {
-        if let Some(BatchRefusals(entities)) = self.batch_refusals.as_deref() {
-            entities.lock().insert(self.command.entity.clone());
+        if let Some(batch) = self.batch.as_deref() {
+            batch.refused.lock().insert(self.command.entity.clone());
         }
         self.completion.refuse(refusal);
     }
 
     fn follows_refused_command(&self) -> bool {
-        self.batch_refusals
+        self.batch
             .as_deref()
-            .is_some_and(|BatchRefusals(entities)| entities.lock().contains(&self.command.entity))
+            .is_some_and(|batch| batch.refused.lock().contains(&self.command.entity))
     }
 }
 

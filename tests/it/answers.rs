@@ -1121,7 +1121,12 @@ fn a_wrong_method_gets_the_allowed_ones_and_an_unknown_path_a_404() {
                     .bearer_auth(TOKEN),
             )
         };
-        for path in [SUPPORT, &reprocess] {
+        assert_eq!(
+            ask(&Method::HEAD, SUPPORT).await.status,
+            200,
+            "some senders validate an address so"
+        );
+        for (path, allow) in [(SUPPORT, "HEAD, POST"), (&reprocess, "POST")] {
             for method in [Method::GET, Method::PUT, Method::DELETE, Method::OPTIONS] {
                 let answer = ask(&method, path).await;
                 assert_eq!(
@@ -1129,7 +1134,7 @@ fn a_wrong_method_gets_the_allowed_ones_and_an_unknown_path_a_404() {
                     (405, "method_not_allowed"),
                     "{method} {path}"
                 );
-                assert_eq!(answer.header("allow"), Some("POST"), "{method} {path}");
+                assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
             }
         }
         for path in ["/api/v1/entities/ticket/S", "/api/v1/events", "/healthz"] {

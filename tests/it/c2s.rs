@@ -23,7 +23,10 @@ pub const C2S_TOKEN: &str = "test-webhook-token";
 pub fn test_env(keys: &[(&str, &str)]) -> TestEnv {
     let own = [
         ("sources.c2s.enabled", "true"),
-        ("sources.c2s.tokens", "an-older-token,test-webhook-token"),
+        (
+            "sources.c2s.tokens",
+            "an-older-webhook-token,test-webhook-token",
+        ),
         ("sources.c2s.rate_per_minute", "0"),
         ("sources.c2s.lead_rate_per_minute", "0"),
     ];
@@ -148,8 +151,8 @@ fn checks_are_made_in_their_order_and_every_refusal_has_its_code() {
         let node = test_env.start().await;
         let large = "x".repeat(1025);
         let authentic = |body: &str| unsigned(&node, body).header("x-webhook-token", C2S_TOKEN);
-        let older =
-            unsigned(&node, &event(1, 0).to_string()).header("x-webhook-token", "an-older-token");
+        let older = unsigned(&node, &event(1, 0).to_string())
+            .header("x-webhook-token", "an-older-webhook-token");
         let cases = [
             (unsigned(&node, &large), 413, "body_too_large"),
             (unsigned(&node, "{"), 401, "unauthorized"),

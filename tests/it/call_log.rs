@@ -467,7 +467,7 @@ fn a_method_that_a_source_does_not_take_is_logged_as_its_call() {
             ("sources.instagram.app_secrets", "test-secret"),
             ("sources.instagram.verify_token", "test-token"),
             ("sources.crm.enabled", "true"),
-            ("sources.crm.tokens", "test-publisher"),
+            ("sources.crm.tokens", "test-publisher-of-events"),
         ]);
         test_env.write_file(
             "[[sources.custom]]\nname = \"door\"\nsecrets = [\"in-header\"]\nentity = \"/id\"\nevent = \"X-Event\"\n\

@@ -132,7 +132,7 @@ fn check_reports_every_problem_with_its_place_and_the_nearest_key() {
 #[test]
 fn check_sums_up_a_good_file_and_shows_no_secret() {
     let folder = folder();
-    let text = "[admin]\ntoken = \"hunter2\"\n[sources.support]\nenabled = true\napi_keys = [\"hunter2\"]\nsecrets = [\"hunter2\"]\n";
+    let text = "[admin]\ntoken = \"hunter2hunter2hunter2hunter2\"\n[sources.support]\nenabled = true\napi_keys = [\"hunter2hunter2hunter2hunter2\"]\nsecrets = [\"hunter2hunter2hunter2hunter2\"]\n";
     fs::write(folder.path().join("good.toml"), text).expect("writable");
     let (code, output, error) = output_of(&mut hookyard(
         folder.path(),

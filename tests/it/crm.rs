@@ -8,12 +8,15 @@ use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
 use crate::test_node::{TOKEN, TestAnswer, TestClient, TestEnv, run_async, run_together};
 
 const EVENTS: &str = "/api/v1/events";
-const PUBLISHER: &str = "test-publisher";
+const PUBLISHER: &str = "test-publisher-of-events";
 
 fn test_env() -> TestEnv {
     TestEnv::new(&[
         ("sources.crm.enabled", "true"),
-        ("sources.crm.tokens", "test-other,test-publisher"),
+        (
+            "sources.crm.tokens",
+            "test-other-publisher-of-events,test-publisher-of-events",
+        ),
         (
             "sources.crm.events",
             "invoice.paid,organisation.merged,invoice.deleted",
@@ -169,7 +172,7 @@ fn the_admin_may_publish_and_a_caller_without_a_token_may_not() {
                 .post(format!("{}{EVENTS}", node.base))
                 .body(FROM_THE_GUIDE)
         };
-        for token in [TOKEN, "test-other", PUBLISHER] {
+        for token in [TOKEN, "test-other-publisher-of-events", PUBLISHER] {
             assert_eq!(
                 node.send_request(plain().bearer_auth(token)).await.status,
                 202,

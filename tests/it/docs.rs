@@ -24,7 +24,7 @@ struct DescribedOperation {
 }
 
 /// Bearer token of a publisher.
-pub const PUBLISHER: &str = "test-publisher";
+pub const PUBLISHER: &str = "test-publisher-of-events";
 
 /// Keys that enable every described source.
 pub const ENABLED: [(&str, &str); 8] = [
@@ -34,7 +34,10 @@ pub const ENABLED: [(&str, &str); 8] = [
     ("sources.crm.enabled", "true"),
     ("sources.crm.tokens", PUBLISHER),
     ("sources.instagram.enabled", "true"),
-    ("sources.instagram.app_secrets", "test-app-secret"),
+    (
+        "sources.instagram.app_secrets",
+        "test-app-secret-long-enough",
+    ),
     ("sources.instagram.verify_token", "my-verify-token"),
 ];
 
@@ -152,7 +155,7 @@ impl DescribedOperation {
                 }
                 "instagram_signature" => {
                     let signature = instagram::sign_instagram_body(
-                        &Secret::new("test-app-secret"),
+                        &Secret::new("test-app-secret-long-enough"),
                         text.as_bytes(),
                     );
                     request.header("X-Hub-Signature-256", signature)

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
 use crate::test_node::{TestAnswer, TestClient, TestEnv, expect_soon, run_async, run_together};
 
-pub const APP_SECRET: &str = "test-app-secret";
+pub const APP_SECRET: &str = "test-app-secret-long-enough";
 pub const VERIFY_TOKEN: &str = "test-verify-token";
 
 const WEBHOOK: &str = "/webhooks/instagram";
@@ -22,7 +22,7 @@ pub fn test_env(keys: &[(&str, &str)]) -> TestEnv {
         ("sources.instagram.enabled", "true"),
         (
             "sources.instagram.app_secrets",
-            "test-old-secret,test-app-secret",
+            "test-old-secret,test-app-secret-long-enough",
         ),
         ("sources.instagram.verify_token", VERIFY_TOKEN),
     ];

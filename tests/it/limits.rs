@@ -293,8 +293,8 @@ fn without_the_admins_token_nothing_is_read() {
                 Some("Bearer"),
                 Some("Bearer "),
                 Some("Bearer test-toke"),
-                Some("Basic test-token"),
-                Some("test-token"),
+                Some("Basic test-token-long-enough-for-any-node"),
+                Some("test-token-long-enough-for-any-node"),
             ];
             for authorization in tries {
                 let request = request.try_clone().expect("no stream");

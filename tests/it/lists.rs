@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::test_node::{TestAnswer, TestClient, TestEnv, run_async};
 
-const PUBLISHER: &str = "test-publisher";
+const PUBLISHER: &str = "test-publisher-of-events";
 
 fn test_env(keys: &[(&str, &str)]) -> TestEnv {
     let mut test_env = TestEnv::new(keys);

@@ -34,6 +34,7 @@ mod metrics;
 mod migration;
 mod order;
 mod power_cuts;
+mod presets;
 mod promises;
 mod reads;
 mod rebuild;

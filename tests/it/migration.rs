@@ -51,10 +51,13 @@ impl FormerStore {
             ("sources.c2s.enabled", "true"),
             ("sources.c2s.tokens", "test-webhook-token"),
             ("sources.instagram.enabled", "true"),
-            ("sources.instagram.app_secrets", "test-app-secret"),
+            (
+                "sources.instagram.app_secrets",
+                "test-app-secret-long-enough",
+            ),
             ("sources.instagram.verify_token", "test-verify-token"),
             ("sources.crm.enabled", "true"),
-            ("sources.crm.tokens", "test-publisher"),
+            ("sources.crm.tokens", "test-publisher-of-events"),
             ("delivery.allow_targets", "127.0.0.0/8"),
             ("store.segment_bytes", "1048576"),
         ];

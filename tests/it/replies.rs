@@ -14,7 +14,7 @@ use crate::test_node::{
     TOKEN, TestAnswer, TestClient, TestEnv, expect_soon, run_async, run_together,
 };
 
-const PUBLISHER: &str = "test-publisher";
+const PUBLISHER: &str = "test-publisher-of-events";
 const ACCOUNT: &str = "acc_xyz789";
 const BUSINESS: &str = "0987654321";
 const CUSTOMER: &str = "1234567890";

@@ -18,14 +18,14 @@ secrets = [\"test-lead-secret\"]
 rate_per_minute = 0
 [sources.c2s]
 enabled = true
-tokens = [\"test-c2s\"]
+tokens = [\"test-c2s-token-long-enough\"]
 [sources.instagram]
 enabled = true
-app_secrets = [\"test-app\"]
+app_secrets = [\"test-app-secret-long-enough\"]
 verify_token = \"test-verify\"
 [sources.crm]
 enabled = true
-tokens = [\"test-publisher\"]
+tokens = [\"test-publisher-of-events\"]
 events = [\"invoice.paid\"]
 ";
 
@@ -59,7 +59,7 @@ impl SendFixture {
         let mut test_env = TestEnv::new(&[]);
         test_env.write_file(SOURCES);
         let process = test_env.start_process().await;
-        let support = "[sources.support]\napi_keys = [\"test-key\"]\nsecrets = [\"test-secret\"]\n";
+        let support = "[sources.support]\napi_keys = [\"test-key-long-enough-for-any-node\"]\nsecrets = [\"test-secret-long-enough-for-any-node\"]\n";
         fs::write(
             test_env.folder.path().join("sender.toml"),
             format!("{SOURCES}{support}"),
@@ -274,7 +274,7 @@ fn entity_and_data_of_an_event_can_be_given() {
             .client
             .get(format!("{}/api/v1/entities/mandat/9", sender.process.base));
         let mandat = mandat
-            .bearer_auth("test-token")
+            .bearer_auth(crate::test_node::TOKEN)
             .send()
             .await
             .expect("an answer")
@@ -374,7 +374,7 @@ fn every_sample_of_a_ticket_is_accepted_and_applied() {
     run_async(async {
         let test_env = TestEnv::new(&[]);
         let process = test_env.start_process().await;
-        let secrets = "[sources.support]\napi_keys = [\"test-key\"]\nsecrets = [\"test-secret\"]\n";
+        let secrets = "[sources.support]\napi_keys = [\"test-key-long-enough-for-any-node\"]\nsecrets = [\"test-secret-long-enough-for-any-node\"]\n";
         fs::write(test_env.folder.path().join("sender.toml"), secrets).expect("writable");
         let send = |words: &[&str]| {
             let base = ["send", "--config", "sender.toml", "--url", &process.base];

@@ -26,7 +26,7 @@ pub const PRESETS: [(&str, &str); 12] = [
 ];
 
 /// Configured source in the description of the API.
-pub const DESCRIBED: &str = "[[sources.custom]]\nname = \"billing\"\npreset = \"meta\"\nsecrets = [\"test-secret\"]\n\
+pub const DESCRIBED: &str = "[[sources.custom]]\nname = \"billing\"\npreset = \"meta\"\nsecrets = [\"test-secret-long-enough-for-any-node\"]\n\
                           verify_token = \"my-verify-token\"\nentity = \"/customer\"\nevent = \"/type\"\nidempotency_key = \"/id\"\n";
 
 pub type SenderHeaders = Vec<(&'static str, String)>;

@@ -21,9 +21,9 @@ use tokio::sync::watch;
 
 use crate::hooked_disk::{DiskHooks, HookedDisk};
 
-pub const API_KEY: &str = "test-key";
-pub const SECRET: &str = "test-secret";
-pub const TOKEN: &str = "test-token";
+pub const API_KEY: &str = "test-key-long-enough-for-any-node";
+pub const SECRET: &str = "test-secret-long-enough-for-any-node";
+pub const TOKEN: &str = "test-token-long-enough-for-any-node";
 pub const SUPPORT: &str = "/api/v0/crm/webhooks/support/";
 
 /// Start of a manual clock.

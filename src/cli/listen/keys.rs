@@ -33,7 +33,8 @@ const TOLERANCE: Duration = Duration::from_secs(300);
 pub(super) struct ListenerKeys {
     /// Characters of each secret; the styles `crm` and `hub` sign with them.
     plain: Vec<VerificationKey>,
-    /// Decoded bytes of each secret; the style `standard` signs with them.
+    /// Decoded bytes of each secret, and its characters unless it begins with `whsec_`; the style
+    /// `standard` signs with them.
     standard: Vec<VerificationKey>,
     public: Vec<VerificationKey>,
 }
@@ -68,11 +69,11 @@ impl ListenerKeys {
     /// Returns [`VerificationKeyError`] for an empty secret.
     pub(super) fn add_secret(&mut self, text: &str) -> Result<(), VerificationKeyError> {
         let plain = VerificationKey::from_secret(text)?;
-        let decoded = text
-            .starts_with("whsec_")
-            .then(|| VerificationKey::from_standard(text).ok())
-            .flatten();
-        self.standard.push(decoded.unwrap_or_else(|| plain.clone()));
+        let decoded = VerificationKey::from_standard(text).ok();
+        if decoded.is_none() || !text.starts_with("whsec_") {
+            self.standard.push(plain.clone());
+        }
+        self.standard.extend(decoded);
         self.plain.push(plain);
         Ok(())
     }
@@ -149,7 +150,8 @@ impl ListenerKeys {
             SignatureAlgorithm::Ed25519 => {
                 check_style(SigningStyle::V1a, &claim, proof, &self.public, now)
             }
-            SignatureAlgorithm::HmacSha1
+            SignatureAlgorithm::EcdsaP256
+            | SignatureAlgorithm::HmacSha1
             | SignatureAlgorithm::HmacSha256
             | SignatureAlgorithm::HmacSha512
             | SignatureAlgorithm::Sha256

@@ -16,19 +16,23 @@ use crate::event::Kind;
 use crate::suggest::nearest_key;
 
 /// Returns every key of a table except `name`, with its default value.
-fn defaults() -> [(&'static str, SettingValue); 17] {
+fn defaults() -> [(&'static str, SettingValue); 21] {
     let text = || SettingValue::Text(Secret::default());
     [
+        ("decompress", SettingValue::Boolean(false)),
         ("enabled", SettingValue::Boolean(true)),
         ("entity", text()),
         ("event", text()),
+        ("form_json", text()),
         ("idempotency_key", text()),
+        ("items", text()),
         ("occurred_at", text()),
         ("preset", text()),
         ("rate_per_minute", SettingValue::Integer(0)),
         ("scheme.algorithm", text()),
         ("scheme.encoding", text()),
         ("scheme.header", text()),
+        ("scheme.parts", text()),
         ("scheme.prefix", text()),
         ("scheme.signed", text()),
         ("scheme.timestamp_header", text()),

@@ -2,17 +2,21 @@
 //! each other.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::time::Duration;
 
 use super::super::custom::{CustomSourceConfig, CustomSourceTable};
 use super::super::draft::{ConfigDraft, env_variable_name};
 use super::super::problem::{ConfigProblem, SettingOrigin};
+use super::super::setting::SettingValue;
 use super::super::values::{DAY_S, describe_mismatch, parse_number, parse_string};
 use super::super::{Config, Secret};
 use crate::event::{InternedName, Kind};
+use crate::provider::presets::PresetFields;
 use crate::provider::{
-    FieldLocator, FieldLocators, ProviderHandshake, ProviderPreset, SignatureAlgorithm,
-    SignatureEncoding, SignatureScheme, SignedContentPart, SignedTemplate, SourceSigning,
+    BodyLayout, FieldAlternatives, FieldLocator, FieldLocators, ItemPath, ItemPaths,
+    ProviderHandshake, ProviderPreset, SignatureAlgorithm, SignatureEncoding, SignatureHeaderForm,
+    SignatureHeaderParts, SignatureScheme, SignedContentPart, SignedTemplate, SourceSigning,
     VerificationKey, WebhookSource, find_preset, parse_header_name, presets,
 };
 use crate::suggest::nearest_name;
@@ -28,7 +32,7 @@ enum SchemeType {
     Basic,
 }
 
-const SCHEME_TYPES: [(&str, SchemeType); 6] = [
+const SCHEME_TYPES: [(&str, SchemeType); 7] = [
     (
         "hmac-sha256",
         SchemeType::Signature(SignatureAlgorithm::HmacSha256),
@@ -45,12 +49,22 @@ const SCHEME_TYPES: [(&str, SchemeType); 6] = [
         "ed25519",
         SchemeType::Signature(SignatureAlgorithm::Ed25519),
     ),
+    (
+        "ecdsa-p256",
+        SchemeType::Signature(SignatureAlgorithm::EcdsaP256),
+    ),
     ("token", SchemeType::Token),
     ("basic", SchemeType::Basic),
 ];
 
 /// Keys that only a signature scheme uses.
-const SIGNATURE_ONLY_KEYS: [&str; 4] = ["encoding", "signed", "timestamp_header", "tolerance_s"];
+const SIGNATURE_ONLY_KEYS: [&str; 5] = [
+    "encoding",
+    "parts",
+    "signed",
+    "timestamp_header",
+    "tolerance_s",
+];
 
 impl ConfigDraft {
     /// Returns the valid configured sources and reports the problems of the others.
@@ -101,6 +115,7 @@ impl ConfigDraft {
         let tolerance = self.read_tolerance(table, signing.as_ref());
         let verify_token = self.read_verify_token(&key("verify_token"), signing.as_ref());
         let fields = self.read_field_locators(table, signing.as_ref());
+        let layout = self.read_body_layout(table, signing.as_ref());
 
         let (Some(signing), Some(fields), Some(name)) = (signing, fields, &table.name) else {
             return None;
@@ -111,6 +126,7 @@ impl ConfigDraft {
             keys,
             tolerance,
             fields,
+            layout,
         };
         Some(CustomSourceConfig {
             name: InternedName::intern(name),
@@ -256,19 +272,29 @@ impl ConfigDraft {
             require_header_name(text).map(Cow::Owned)
         });
 
-        match (
-            signed.has_part(&SignedContentPart::Timestamp),
-            self.is_set(&key("timestamp_header")),
-        ) {
+        let form = self.read_header_form(table, prefix);
+        let has_time_part = form.as_ref().is_some_and(SignatureHeaderForm::has_time);
+        let has_time = has_time_part || self.is_set(&key("timestamp_header"));
+        match (signed.has_part(&SignedContentPart::Timestamp), has_time) {
             (true, false) => self.report_problem(
                 table,
                 "scheme.timestamp_header",
                 "missing: scheme.signed contains {timestamp}",
             ),
-            (false, true) => self.report_problem(
+            (false, true) => {
+                let name = if has_time_part {
+                    "scheme.parts"
+                } else {
+                    "scheme.timestamp_header"
+                };
+                let detail =
+                    "expected {timestamp} in scheme.signed: an unsigned time proves nothing";
+                self.report_problem(table, name, detail);
+            }
+            (true, true) if has_time_part && timestamp_header.is_some() => self.report_problem(
                 table,
                 "scheme.timestamp_header",
-                "expected {timestamp} in scheme.signed: an unsigned time proves nothing",
+                "not used: scheme.parts says where the time is",
             ),
             (true, true) | (false, false) => {}
         }
@@ -278,10 +304,9 @@ impl ConfigDraft {
         } else {
             None
         };
-        let (header, prefix) = (header?, prefix.unwrap_or_default());
         Some(SignatureScheme::Signature {
-            header,
-            prefix,
+            header: header?,
+            form: form?,
             algorithm,
             encoding,
             signed,
@@ -290,15 +315,37 @@ impl ConfigDraft {
         })
     }
 
+    /// Reads the form of the header: named parts, or a list with `prefix`; `None` after a reported
+    /// problem.
+    fn read_header_form(
+        &mut self,
+        table: &CustomSourceTable,
+        prefix: Option<Cow<'static, str>>,
+    ) -> Option<SignatureHeaderForm> {
+        let key = format!("{}.scheme.parts", table.section);
+        if !self.is_set(&key) {
+            let prefix = prefix.unwrap_or_default();
+            return Some(SignatureHeaderForm::List { prefix });
+        }
+        if prefix.is_some() {
+            let detail = "not used: scheme.parts names the parts of the header";
+            self.report_problem(table, "scheme.prefix", detail);
+        }
+        self.read_optional(&key, |text| {
+            SignatureHeaderParts::parse(text).map_err(|wrong| format!("{wrong}, found {text:?}"))
+        })
+        .map(SignatureHeaderForm::Parts)
+    }
+
     /// Returns the header that `{id}` in the signed template refers to.
     fn read_id_header(&mut self, table: &CustomSourceTable) -> Option<Cow<'static, str>> {
         let key = format!("{}.idempotency_key", table.section);
-        let text = self
-            .settings
-            .get(&key)
-            .and_then(|setting| parse_string(setting.value.clone()).ok())
-            .unwrap_or_default();
-        let header = parse_header_name(text.expose());
+        let first = match self.settings.get(&key).map(|setting| &setting.value) {
+            Some(SettingValue::List(items)) => items.first().map(|item| item.value.clone()),
+            other => other.cloned(),
+        };
+        let text = first.and_then(|value| parse_string(value).ok());
+        let header = text.and_then(|text| parse_header_name(text.expose()));
         if header.is_none() {
             let detail =
                 "expected the name of a header: {id} in scheme.signed stands for its value";
@@ -397,50 +444,113 @@ impl ConfigDraft {
             Some(SourceSigning::Preset(preset)) => Some(*preset),
             Some(SourceSigning::Own(_)) | None => None,
         };
-        let own = |pick: fn(&ProviderPreset) -> &Option<FieldLocator>| {
-            preset.and_then(|preset| pick(preset).clone())
+        let mut read = |name, pick: fn(&PresetFields) -> &'static [&'static str]| {
+            let defaults = preset.map_or(&[][..], |preset| pick(&preset.defaults));
+            self.read_places(table, name)
+                .unwrap_or_else(|| FieldAlternatives::from_preset(defaults))
         };
-        let entity = self
-            .read_locator(table, "entity")
-            .or_else(|| own(|preset| &preset.defaults.entity));
-        let event = self
-            .read_locator(table, "event")
-            .or_else(|| own(|preset| &preset.defaults.event));
-        let idempotency_key = self
-            .read_locator(table, "idempotency_key")
-            .or_else(|| own(|preset| &preset.defaults.idempotency_key));
-        let needs_time = self.is_set(&format!("{}.occurred_at", table.section));
-        let occurred_at = self
-            .read_locator(table, "occurred_at")
-            .or_else(|| own(|preset| &preset.defaults.occurred_at));
+        let fields = FieldLocators {
+            entity: read("entity", |fields| fields.entity),
+            event: read("event", |fields| fields.event),
+            idempotency_key: read("idempotency_key", |fields| fields.idempotency_key),
+            occurred_at: read("occurred_at", |fields| fields.occurred_at),
+            expects_time: self.is_set(&format!("{}.occurred_at", table.section)),
+        };
 
-        for (name, is_there) in [("entity", entity.is_some()), ("event", event.is_some())] {
-            if !is_there && !self.is_set(&format!("{}.{name}", table.section)) && signing.is_some()
-            {
-                let preset_note = preset.map_or_else(String::new, |preset| {
-                    format!("the preset {} has no default for it; ", preset.name)
-                });
-                let detail = format!(
-                    "missing: {preset_note}set a JSON pointer such as /data/id, or the name of a \
-                     header"
-                );
+        let required = [("entity", &fields.entity), ("event", &fields.event)];
+        for (name, places) in required {
+            let is_set = self.is_set(&format!("{}.{name}", table.section));
+            if places.is_empty() && !is_set && signing.is_some() {
+                let detail =
+                    "missing: set a JSON pointer such as /data/id, or the name of a header";
                 self.report_problem(table, name, detail);
             }
         }
-        Some(FieldLocators {
-            entity: entity?,
-            event: event?,
-            idempotency_key,
-            occurred_at,
-            needs_time,
-        })
+        let is_complete = required.iter().all(|(_, places)| !places.is_empty());
+        is_complete.then_some(fields)
     }
 
-    fn read_locator(&mut self, table: &CustomSourceTable, name: &str) -> Option<FieldLocator> {
-        self.read_optional(&format!("{}.{name}", table.section), |text| {
-            FieldLocator::parse(text).map_err(|wrong| format!("{wrong}, found {text:?}"))
-        })
+    /// Returns the way in which the bodies of the source hold its events.
+    fn read_body_layout(
+        &mut self,
+        table: &CustomSourceTable,
+        signing: Option<&SourceSigning>,
+    ) -> BodyLayout {
+        let defaults = match signing {
+            Some(SourceSigning::Preset(preset)) => &preset.defaults,
+            Some(SourceSigning::Own(_)) | None => &PresetFields::NONE,
+        };
+        let json_field = self.read_optional(&format!("{}.form_json", table.section), |text| {
+            Ok(text.to_owned().into_boxed_str())
+        });
+        let preset_fields = || defaults.json_fields.iter().map(|name| (*name).into());
+        BodyLayout {
+            items: self
+                .read_item_paths(table)
+                .unwrap_or_else(|| ItemPaths::from_preset(defaults.items)),
+            json_fields: json_field.map_or_else(|| preset_fields().collect(), |name| vec![name]),
+            decompress: self.read_boolean(&format!("{}.decompress", table.section)),
+        }
     }
+
+    /// Reads the lists whose items are events; `None` if they are not set. An empty list of paths
+    /// switches the preset's off.
+    fn read_item_paths(&mut self, table: &CustomSourceTable) -> Option<ItemPaths> {
+        let key = format!("{}.items", table.section);
+        if !self.is_set(&key) {
+            return None;
+        }
+        let parse = |text: &str| ItemPath::parse(text).map_err(|wrong| describe_wrong(wrong, text));
+        let paths = match self.is_list(&key) {
+            true => self.read_list(&key, |value| parse(parse_string(value)?.expose())),
+            false => self.read_optional(&key, parse).into_iter().collect(),
+        };
+        ItemPaths::try_new(paths)
+            .map_err(|wrong| self.report_problem(table, "items", wrong.to_string()))
+            .ok()
+    }
+
+    /// Tells if the value of `key` is a list; an environment variable separates its items by commas.
+    fn is_list(&self, key: &str) -> bool {
+        self.settings
+            .get(key)
+            .is_some_and(|setting| match &setting.value {
+                SettingValue::List(_) => true,
+                SettingValue::Raw(text) => text.expose().contains(','),
+                _ => false,
+            })
+    }
+
+    /// Reads the places of the field `name`, one or a list; `None` if it is not set, or after a
+    /// reported problem.
+    fn read_places(&mut self, table: &CustomSourceTable, name: &str) -> Option<FieldAlternatives> {
+        let key = format!("{}.{name}", table.section);
+        if !self.is_set(&key) {
+            return None;
+        }
+        if !self.is_list(&key) {
+            return self.read_optional(&key, |text| {
+                FieldAlternatives::from_text(text).map_err(|wrong| describe_wrong(wrong, text))
+            });
+        }
+
+        let problems_before = self.problems.len();
+        let places = self.read_list(&key, |value| {
+            let text = parse_string(value)?;
+            FieldLocator::parse_alternative(text.expose())
+                .map_err(|wrong| describe_wrong(wrong, text.expose()))
+        });
+        if self.problems.len() > problems_before {
+            return None;
+        }
+        FieldAlternatives::try_new(places)
+            .map_err(|wrong| self.report_problem(table, name, wrong.to_string()))
+            .ok()
+    }
+}
+
+fn describe_wrong(wrong: impl Display, text: &str) -> String {
+    format!("{wrong}, found {text:?}")
 }
 
 fn parse_preset(text: &str) -> Result<&'static ProviderPreset, String> {

@@ -344,7 +344,7 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
             "h.toml:1: admin.token: expected printable ASCII characters without spaces; `hookyard secret new` prints one",
         ),
         (
-            "admin.token = \"new-line\\n\"",
+            "admin.token = \"new\\nline\"",
             "h.toml:1: admin.token: expected printable ASCII characters without spaces; `hookyard secret new` prints one",
         ),
         (
@@ -573,7 +573,7 @@ fn development_secrets_fill_what_nobody_has_set() {
         [("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "own-test-key")],
     );
     draft.apply_dev_mode(&secrets);
-    let config = draft.finish(ConfigPurpose::Node).expect("complete");
+    let config = draft.finish(ConfigPurpose::Trial).expect("complete");
     assert!(config.sources.support.enabled);
     assert_eq!(config.admin.token.expose(), "dev-admin.token");
     assert_eq!(config.sources.support.api_keys[0].expose(), "own-test-key");

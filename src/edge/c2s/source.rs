@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tracing::Span;
 
 use super::super::field_error::FieldError;
+use super::super::proof_headers;
 use super::super::rate_limiter::RateLimiter;
 use super::decode::C2sEvent;
 use super::lead_buckets::LeadTokenBuckets;
@@ -98,10 +99,7 @@ impl C2sSource {
     /// Returns true if the request has a configured token. All tokens are compared, also after a
     /// match, so that the time taken does not tell which one matched.
     pub(super) fn has_valid_token(&self, headers: &HeaderMap) -> bool {
-        let token = headers
-            .get(TOKEN_HEADER)
-            .map(|value| value.as_bytes())
-            .unwrap_or_default();
+        let token = proof_headers::read_credential(headers, TOKEN_HEADER);
         let compare = |is_match, configured: &config::Secret| {
             is_match | (configured.matches(token) && !configured.is_empty())
         };

@@ -1,5 +1,5 @@
-//! Decoder of a verified request of a configured source into a command: the top-level members of
-//! the body become the entity's fields.
+//! Decoder of a verified request of a configured source into commands: the top-level members of an
+//! event become fields of its entity.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,49 +15,126 @@ use crate::config::CustomSourceConfig;
 use crate::entity::generic::{GenericAction, JsonText};
 use crate::entity::{Command, EntityAction};
 use crate::event::{EntityKey, PayloadShape};
-use crate::provider::{DocumentFormat, RequestDocument, VerifiedRequest};
+use crate::provider::{
+    BYTE_ORDER_MARK, BatchItem, DocumentFormat, DocumentPayload, ExtractedFields, RequestDocument,
+    VerifiedRequest,
+};
 
-/// Decodes the event of a `verified` request to `custom` into a command that is logged under
+/// Events that one call brought, decoded.
+#[derive(Debug)]
+pub(super) struct DecodedCall {
+    pub(super) commands: Vec<Command>,
+    /// True if the source sends several events in one body, and this is such a body.
+    pub(super) is_batch: bool,
+}
+
+/// Decodes the events of a `verified` request to `custom` into commands that are logged under
 /// `span`. `document` is the parsed `body`.
 ///
+/// A field that is missing or odd has a fallback and a warning in the command.
+///
 /// # Errors
-/// [`ApiError::InvalidFields`] with every field that is missing or malformed.
-pub(super) fn decode_configured_event(
+/// [`ApiError::TooManyItems`], or [`ApiError::InvalidFields`] if the members of an event have names
+/// that no text can hold.
+pub(super) fn decode_configured_call(
     custom: &CustomSourceConfig,
     verified: &VerifiedRequest<'_, '_>,
     document: &RequestDocument<'_>,
-    body: Bytes,
-    span: Span,
+    body: &Bytes,
+    span: &Span,
+) -> Result<DecodedCall, ApiError> {
+    let items = custom.source.split_items(document);
+    let Some(items) = items.map_err(ApiError::TooManyItems)? else {
+        let found = verified.extract(document, None);
+        let command = decode_event(custom, found, document.json(), span)?;
+        return Ok(DecodedCall {
+            commands: vec![add_whole_payload(command, document, body)],
+            is_batch: false,
+        });
+    };
+
+    let decode_item = |(index, item): (usize, &BatchItem<'_, '_>)| {
+        let mut found = verified.extract(document, Some(item));
+        if !found.is_key_of_item {
+            // All items of the call share this key, so it needs the item's place in the list.
+            let key = found.idempotency_key.take();
+            found.idempotency_key = key.map(|key| format!("{key}\u{1}{index}"));
+        }
+        let command = decode_event(custom, found, item.json, span)?;
+        Ok::<_, ApiError>(Command {
+            payload: share_bytes(body, item.json.get()),
+            shape: PayloadShape::Bare,
+            call_body: body.clone(),
+            ..command
+        })
+    };
+    let commands = items.iter().enumerate().map(decode_item);
+    Ok(DecodedCall {
+        commands: commands.collect::<Result<_, _>>()?,
+        is_batch: true,
+    })
+}
+
+/// Makes the command of one event from the fields `found` and its JSON, without a payload.
+fn decode_event(
+    custom: &CustomSourceConfig,
+    found: ExtractedFields,
+    json: &RawValue,
+    span: &Span,
 ) -> Result<Command, ApiError> {
     let mut faults = FieldErrors::default();
-    let found = custom.source.extract(verified, document).map_err(|errors| {
-        errors
-            .into_iter()
-            .for_each(|error| faults.add(error.field, error.problem));
-    });
-    let fields = top_level_fields(document.json(), &mut faults);
-    let Ok(found) = faults.finish(found)? else {
-        return Err(ApiError::Internal);
-    };
+    let fields = top_level_fields(json, &mut faults);
+    faults.finish(())?;
 
     // The id was checked when it was extracted.
     let Ok(entity) = EntityKey::try_new(custom.kind, &found.entity) else {
         return Err(ApiError::Internal);
     };
     let action = EntityAction::Generic(GenericAction::Merge { fields });
+    let event_type = format!("{}.{}", custom.name, found.event);
+    Ok(Command {
+        at: found.occurred_at,
+        idempotency_key: found.idempotency_key,
+        warnings: found.warnings,
+        span: span.clone(),
+        ..Command::new(custom.name, entity, action, event_type, Bytes::new())
+    })
+}
+
+/// Adds the payload of the event that is the whole `document`, the parsed `body`.
+fn add_whole_payload(command: Command, document: &RequestDocument<'_>, body: &Bytes) -> Command {
     let shape = match document.format() {
         DocumentFormat::Json => PayloadShape::Bare,
         DocumentFormat::Form => PayloadShape::Form,
     };
-    let event_type = format!("{}.{}", custom.name, found.event);
-    let (at, idempotency_key) = (found.occurred_at, found.idempotency_key);
-    Ok(Command {
-        at,
-        idempotency_key,
-        shape,
-        span,
-        ..Command::new(custom.name, entity, action, event_type, body)
-    })
+    match document.payload() {
+        DocumentPayload::AsSent => Command {
+            payload: body.clone(),
+            shape,
+            ..command
+        },
+        DocumentPayload::AfterMark => Command {
+            payload: body.slice(BYTE_ORDER_MARK.len()..),
+            shape,
+            ..command
+        },
+        DocumentPayload::Converted => Command {
+            payload: Bytes::copy_from_slice(document.json().get().as_bytes()),
+            shape: PayloadShape::Bare,
+            call_body: body.clone(),
+            ..command
+        },
+    }
+}
+
+/// Returns the bytes of `text`, which share the memory of `body` if the text is a part of it.
+fn share_bytes(body: &Bytes, text: &str) -> Bytes {
+    let (whole, part) = (body.as_ptr_range(), text.as_bytes().as_ptr_range());
+    if whole.start <= part.start && part.end <= whole.end {
+        body.slice_ref(text.as_bytes())
+    } else {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
 }
 
 /// Returns the members of `json` if it is an object; of members with the same name the last one.

@@ -3,33 +3,48 @@
 //!
 //! ```text
 //! size ─> signature, time ─> rate limit ─> type ─> handshake? ─> fields ─┐
-//!  413          401             429      415, 400      200         400    │
+//!  413          401             429      415, 400      200                │
 //!   ┌─────────────────────────────────────────────────────────────────────┘
 //!   └─> duplicate? ─> stored ─> 200
 //!           200         503
 //! ```
 //!
+//! An authentic event is never refused for a missing field: it is kept with a warning.
+//!
 //! The rate limit comes after the signature, so that a stranger at the sender's address cannot use
 //! it up.
 
+use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
 use serde::Serialize;
 
+use super::body::BodyLimits;
+use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::ApiError;
+use super::gate::NodeCore;
 use super::state::Edge;
 use super::{answer, body, client_address, submit};
-use crate::entity::Command;
-use crate::provider::{HandshakeReply, RequestView, VerificationError, verify_subscription};
+use crate::config::CustomSourceConfig;
+use crate::entity::{Command, CommandOutcome};
+use crate::provider::{
+    HandshakeReply, PresetAnswer, ProviderHandshake, RequestView, VerificationError,
+    decompress_gzip, verify_subscription,
+};
 use crate::router::Refusal;
 
 mod decode;
 pub(super) mod source;
 pub(super) mod spec;
 
+use decode::DecodedCall;
 use source::ConfiguredSource;
+
+/// Largest body of an unsigned handshake: a name and a number.
+const UNSIGNED_HANDSHAKE_MAX_BYTES: usize = 64;
 
 /// Path of every configured source, by its name.
 pub(super) const PATH: &str = "/in/{name}";
@@ -59,6 +74,9 @@ pub(super) async fn receive(
         .signing
         .is_header_missing(&to_provider_request(request, &url, b""))
     {
+        if is_unsigned_handshake(custom, request, payload, edge.body_limits()).await? {
+            return Ok(empty_response(200));
+        }
         // Refuse before reading the body: an unsigned request must not cost memory.
         return Err(edge.count_auth_failure(
             request,
@@ -66,11 +84,27 @@ pub(super) async fn receive(
         ));
     }
 
-    let body = body::read_body(request, payload, edge.body_limits()).await?;
-    let view = to_provider_request(request, &url, &body);
-    let verified = custom.source.verify(&view, edge.clock.wall());
+    let is_gzip = custom.source.layout.decompress && has_gzip_body(request)?;
+    let sent = match is_gzip {
+        true => body::read_encoded_body(request, payload, edge.body_limits()).await?,
+        false => body::read_body(request, payload, edge.body_limits()).await?,
+    };
+    let body = match is_gzip {
+        true => decompress_gzip(&sent, edge.body_limits().bytes_max).map(Bytes::from),
+        false => Ok(sent.clone()),
+    };
+    let sent_view = to_provider_request(request, &url, &sent);
+    let plain_view = to_provider_request(request, &url, body.as_deref().unwrap_or_default());
+    let (now, source) = (edge.clock.wall(), &custom.source);
+    let verified = match is_gzip && body.is_ok() {
+        true => source.verify_compressed(&sent_view, &plain_view, now),
+        false => source.verify(&sent_view, now),
+    };
     let verified = verified
         .map_err(|refusal| edge.count_auth_failure(request, ApiError::Unverified(refusal)))?;
+    let body = body
+        .as_ref()
+        .map_err(|wrong| ApiError::Undecompressible(*wrong))?;
 
     let client = client_address::client_network(edge.client_address(request));
     *quota = client_limiter
@@ -78,18 +112,58 @@ pub(super) async fn receive(
         .map_err(ApiError::RateLimited)?;
 
     let document = verified.parse_document().map_err(ApiError::Undecodable)?;
-    if let Some(reply) = custom.source.answer_handshake(&document) {
+    if let Some(reply) = source.answer_handshake(&document) {
         return Ok(handshake_response(reply));
     }
 
-    let command = decode::decode_configured_event(
-        custom,
-        &verified,
-        &document,
-        body.clone(),
-        call.span().clone(),
-    )?;
-    submit_configured_event(edge, command).await
+    let decoded = decode::decode_configured_call(custom, &verified, &document, body, call.span())?;
+    let response = submit_decoded_call(edge, decoded, call).await?;
+    Ok(shape_answer(response, custom.source.signing.answer()))
+}
+
+/// Tells if the body of `request` is compressed with gzip.
+///
+/// # Errors
+/// [`ApiError::EncodedBody`] for another encoding.
+fn has_gzip_body(request: &HttpRequest) -> Result<bool, ApiError> {
+    match body::content_encoding(request.headers()) {
+        None => Ok(false),
+        Some(name) if name.eq_ignore_ascii_case(b"gzip") => Ok(true),
+        Some(_) => Err(ApiError::EncodedBody {
+            accepted: "gzip, identity",
+        }),
+    }
+}
+
+/// Says what the address of the source at `index` is for. Some senders validate an address by a
+/// `HEAD` before they send.
+pub(super) async fn describe(
+    index: usize,
+    context: &mut RequestContext,
+) -> Result<HttpResponse, ApiError> {
+    let name = context.edge.configured_sources[index].custom.name;
+    Ok(text_response(format!(
+        "This address takes the events of {name}, by POST and signed by their sender.\n"
+    )))
+}
+
+/// Returns true if the request is an unsigned handshake of the provider. Only a body of a few bytes
+/// is read for it.
+async fn is_unsigned_handshake(
+    custom: &CustomSourceConfig,
+    request: &HttpRequest,
+    payload: &mut Payload,
+    limits: BodyLimits,
+) -> Result<bool, ApiError> {
+    let handshake = custom.source.signing.handshake();
+    let length = request.headers().get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    let is_small = length.is_some_and(|bytes: usize| bytes <= UNSIGNED_HANDSHAKE_MAX_BYTES);
+    if !is_small || !matches!(handshake, ProviderHandshake::UnsignedNumber(_)) {
+        return Ok(false);
+    }
+    let body = body::read_body(request, payload, limits).await?;
+    Ok(handshake.is_unsigned_body(&body))
 }
 
 /// Answers Meta's handshake with the source at `index` by sending the challenge back.
@@ -97,6 +171,9 @@ pub(super) async fn subscription(
     index: usize,
     context: &mut RequestContext,
 ) -> Result<HttpResponse, ApiError> {
+    if context.request.query_string().is_empty() {
+        return describe(index, context).await;
+    }
     let verify_token = context.edge.configured_sources[index]
         .custom
         .verify_token
@@ -107,11 +184,33 @@ pub(super) async fn subscription(
         .map_err(|error| context.count_auth_failure(ApiError::WrongVerifyToken(error)))
 }
 
-/// Submits `command`, and answers once its event, or the event that it repeats, is durable.
-async fn submit_configured_event(edge: &Edge, command: Command) -> Result<HttpResponse, ApiError> {
+/// Submits the events of a call, and answers once all of them, or the events that they repeat, are
+/// durable.
+async fn submit_decoded_call(
+    edge: &Edge,
+    decoded: DecodedCall,
+    call: &IncomingCall,
+) -> Result<HttpResponse, ApiError> {
+    let DecodedCall { commands, is_batch } = decoded;
+    for command in &commands {
+        call.note_warnings(&command.warnings);
+    }
     let core = edge.core()?;
+    if is_batch {
+        let outcomes = core.router.submit_batch(commands).await;
+        return batch_response(&core, outcomes, call);
+    }
+    let [command] = <[Command; 1]>::try_from(commands).map_err(|_| ApiError::Internal)?;
+    submit_configured_event(&core, command).await
+}
+
+/// Submits `command`, and answers once its event, or the event that it repeats, is durable.
+async fn submit_configured_event(
+    core: &NodeCore,
+    command: Command,
+) -> Result<HttpResponse, ApiError> {
     let entity = command.entity.clone();
-    let event_id = |position| submit::public_event_id(&core, position);
+    let event_id = |position| submit::public_event_id(core, position);
     match core.router.submit_command(command).await {
         Ok(done) => Ok(submit::accepted_response(
             StatusCode::OK,
@@ -137,6 +236,57 @@ async fn submit_configured_event(edge: &Edge, command: Command) -> Result<HttpRe
         }
         Err(refusal) => Err(ApiError::from_refusal(refusal, event_id)),
     }
+}
+
+/// Answer to a call with several events; `event_ids` has the id of each in the order of the body,
+/// for a duplicate that of the first event.
+#[derive(Serialize)]
+struct BatchSummary {
+    status: &'static str,
+    received: usize,
+    accepted: usize,
+    duplicates: usize,
+    event_ids: Vec<String>,
+}
+
+/// Builds the answer to a call with several events. If one of them was not stored, the call fails
+/// as a whole: the sender repeats it, and the stored events then count as duplicates.
+fn batch_response(
+    core: &NodeCore,
+    outcomes: Vec<Result<CommandOutcome, Refusal>>,
+    call: &IncomingCall,
+) -> Result<HttpResponse, ApiError> {
+    let event_id = |position| submit::public_event_id(core, position);
+    let (mut events, mut accepted, mut failure) = (Vec::new(), Vec::new(), None);
+    let received = outcomes.len();
+    for outcome in outcomes {
+        match outcome {
+            Ok(outcome) => {
+                events.push(event_id(outcome.position));
+                accepted.push((event_id(outcome.position), outcome.sequence));
+            }
+            Err(Refusal::Duplicate { position, .. }) => events.push(event_id(position)),
+            Err(refusal) => drop(failure.get_or_insert(refusal)),
+        }
+    }
+    // The call log names the stored events also if the call fails.
+    call.note_events(events.iter().copied());
+    if let Some(refusal) = failure {
+        return Err(ApiError::from_refusal(refusal, event_id));
+    }
+
+    let summary = BatchSummary {
+        status: "accepted",
+        received,
+        accepted: accepted.len(),
+        duplicates: received - accepted.len(),
+        event_ids: events.iter().map(ToString::to_string).collect(),
+    };
+    let mut response = answer::json_response(StatusCode::OK, &summary);
+    if let [(event_id, sequence)] = accepted[..] {
+        submit::set_event_headers(&mut response, event_id, sequence);
+    }
+    Ok(response)
 }
 
 /// Returns the URL that the sender called: `public_url`, or else scheme and host of the request,
@@ -181,16 +331,34 @@ fn to_provider_request<'r>(
     }
 }
 
-#[derive(Serialize)]
-struct PongResponse {
-    status: &'static str,
-}
-
 fn handshake_response(reply: HandshakeReply) -> HttpResponse {
     match reply {
         HandshakeReply::Challenge(challenge) => text_response(challenge),
-        HandshakeReply::Pong => {
-            answer::json_response(StatusCode::OK, &PongResponse { status: "pong" })
+        HandshakeReply::Json(text) => {
+            let mut response = HttpResponse::with_body(StatusCode::OK, text).map_into_boxed_body();
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(CONTENT_TYPE, json);
+            response
+        }
+        HandshakeReply::Empty(status) => empty_response(status),
+    }
+}
+
+/// Returns a response without a body. `status` is one of a preset; another would be 200.
+fn empty_response(status: u16) -> HttpResponse {
+    HttpResponse::new(StatusCode::from_u16(status).unwrap_or(StatusCode::OK))
+}
+
+/// Gives an answer to an accepted event the form that the provider expects.
+fn shape_answer(response: HttpResponse, answer: PresetAnswer) -> HttpResponse {
+    match answer {
+        PresetAnswer::Event => response,
+        PresetAnswer::Empty(status) => {
+            let mut empty = empty_response(status);
+            let kept = response.headers().iter();
+            kept.filter(|(name, _)| *name != CONTENT_TYPE)
+                .for_each(|(name, value)| empty.headers_mut().append(name.clone(), value.clone()));
+            empty
         }
     }
 }

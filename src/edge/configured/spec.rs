@@ -6,15 +6,19 @@ use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 
 const ABOUT: &str = "\
 One event of a sender that the configuration describes under `[[sources.custom]]`, by a preset \
-(github, hubspot, intercom, meta, pipedrive, shopify, slack, standard, stripe, svix, twilio, \
-zendesk) or by a scheme of its own. The preset or scheme determines the header of the signature \
+(calendly, discord, gitea, github, gitlab, hubspot, intercom, linear, meta, paddle, pipedrive, \
+sendgrid, shopify, slack, standard, stripe, svix, trello, twilio, woocommerce, xero, zendesk) or by a scheme of its own. The preset or scheme determines the header of the signature \
 and the location of the entity, event name, idempotency key and time; this page shows a source \
 that signs as GitHub and Meta do. The entity's kind is `custom:<name>`, and the event's name \
-begins with `<name>.`.\n\n\
+begins with `<name>.`. A missing entity or name is `unmatched`, and the event has a warning.\n\n\
+A call may hold several events, if the preset or `items` says so. Its answer is `{\"status\": \
+\"accepted\", \"received\", \"accepted\", \"duplicates\", \"event_ids\"}`, with the ids in the order of \
+the body.\n\n\
 JSON and forms (`application/x-www-form-urlencoded`) are accepted. A repeated idempotency key is \
 answered with the first event. With a valid signature, Slack's `url_verification` is answered with \
-its challenge and Intercom's `ping` with `{\"status\": \"pong\"}`, both with 200. Meta makes its \
-handshake with `GET` at the same path. `hookyard check --source` explains why a request is \
+its challenge and Intercom's `ping` with `{\"status\": \"pong\"}`, both with 200; the handshakes \
+of Discord, WooCommerce and Xero are answered too. Discord's events are answered with 204, Xero's \
+with 200, both without a body. Meta makes its handshake with `GET` at the same path. `HEAD` answers 200. `hookyard check --source` explains why a request is \
 refused.";
 
 const HEADERS: &[(&str, &str)] = &[
@@ -65,7 +69,6 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         "invalid_json",
         "body is not valid JSON at line 1 column 5",
     )
-    .refuses_field("entity", "entity is not at /customer")
     .refuses(
         401,
         "invalid_signature",
@@ -96,7 +99,7 @@ pub(in crate::edge) fn subscription() -> EndpointDoc {
         .about(
             "Meta calls this endpoint when a subscription is created, if the source has the preset \
              meta and a `verify_token`. The answer is the challenge alone, as text. Other sources \
-             do not accept GET.",
+             say what the address is for.",
         )
         .part("name", "The source's name in the configuration.", "billing")
         .query("hub.mode", "Always subscribe.", "subscribe")
@@ -117,10 +120,5 @@ pub(in crate::edge) fn subscription() -> EndpointDoc {
             "hub.verify_token is missing or not the configured one",
         )
         .refuses(404, "not_found", "there is nothing at this path")
-        .refuses(
-            405,
-            "method_not_allowed",
-            "method is not allowed on this path",
-        )
         .limits_failures()
 }

@@ -20,7 +20,7 @@ use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::ApiError;
 use super::gate::NodeCore;
-use super::{answer, body, submit};
+use super::{answer, body, proof_headers, submit};
 use crate::entity::{CommandOutcome, Rejection};
 use crate::event::EventId;
 use crate::router::Refusal;
@@ -103,14 +103,18 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     } = context;
     let headers = request.headers();
     body::check_declared_length(request, edge.body_limits())?;
-    let signature = headers
-        .get(SIGNATURE_HEADER)
-        .map(HeaderValue::as_bytes)
-        .filter(|value| signature::is_well_formed(value));
-    // Refuse before reading the body: an unsigned request must not cost memory.
-    let signature = signature.ok_or_else(|| edge.count_auth_failure(request, signature_error()))?;
+    let signatures: Vec<_> = proof_headers::signature_lines(headers, SIGNATURE_HEADER)
+        .filter(|line| signature::is_well_formed(line))
+        .collect();
+    if signatures.is_empty() {
+        // Refuse before reading the body: an unsigned request must not cost memory.
+        return Err(edge.count_auth_failure(request, signature_error()));
+    }
     let body = body::read_body(request, payload, edge.body_limits()).await?;
-    let body = signature::verify_instagram_body(&edge.instagram().verifier, &body, signature);
+    let verifier = &edge.instagram().verifier;
+    let body = signatures
+        .iter()
+        .find_map(|line| signature::verify_instagram_body(verifier, &body, line));
     let body = body.ok_or_else(|| edge.count_auth_failure(request, signature_error()))?;
 
     body::check_json_content_type(headers)?;

@@ -13,7 +13,6 @@
 //! does not see it.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::HeaderValue;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use serde::Serialize;
@@ -23,7 +22,7 @@ use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::ApiError;
 use super::gate::NodeCore;
-use super::{answer, body, client_address, idempotency, submit};
+use super::{answer, body, client_address, idempotency, proof_headers, submit};
 use crate::entity::{Command, RejectionPolicy};
 use crate::event::{EntityKey, Kind, Position};
 use crate::router::Refusal;
@@ -74,13 +73,13 @@ pub(super) async fn receive(
     }
 
     body::check_declared_length(request, edge.body_limits())?;
-    let signature = headers.get(SIGNATURE_HEADER).map(HeaderValue::as_bytes);
-    if is_signed && signature.is_none() {
+    if is_signed && !headers.contains_key(SIGNATURE_HEADER) {
         // Refuse before reading the body: an unsigned request must not cost memory.
         return Err(edge.count_auth_failure(request, ApiError::InvalidBodySignature));
     }
     let body = body::read_body(request, payload, edge.body_limits()).await?;
-    let body = signature::verify_lead_body(&leads.verifier, body, signature);
+    let signatures = proof_headers::signature_lines(headers, SIGNATURE_HEADER);
+    let body = signature::verify_lead_body(&leads.verifier, body, signatures);
     let body =
         body.ok_or_else(|| edge.count_auth_failure(request, ApiError::InvalidBodySignature))?;
     if is_signed {

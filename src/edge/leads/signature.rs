@@ -14,23 +14,22 @@ pub fn sign_lead_body(secret: &Secret, body: &[u8]) -> String {
     signature::hmac_sha256_hex(secret, body, b"")
 }
 
-/// Returns `body` as verified if `signature` matches under one of the secrets of `verifier`, or if
+/// Returns `body` as verified if one of `signatures` matches under one of the secrets of `verifier`, or if
 /// `verifier` has no secrets.
 #[must_use]
-pub fn verify_lead_body(
+pub fn verify_lead_body<'s>(
     verifier: &SignatureVerifier,
     body: Bytes,
-    signature: Option<&[u8]>,
+    signatures: impl IntoIterator<Item = &'s [u8]>,
 ) -> Option<VerifiedBody> {
     if verifier.is_empty() {
         return Some(VerifiedBody::unsigned(body));
     }
-    let signature = signature?;
-    verifier.verify(
-        &body,
-        b"",
-        signature.strip_prefix(PREFIX).unwrap_or(signature),
-    )
+    let verify = |signature: &[u8]| {
+        let digits = signature.strip_prefix(PREFIX).unwrap_or(signature);
+        verifier.verify(&body, b"", digits)
+    };
+    signatures.into_iter().find_map(verify)
 }
 
 #[cfg(test)]

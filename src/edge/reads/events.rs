@@ -41,6 +41,11 @@ struct ReceivedEventView<'a> {
     processing_at: Timestamp,
     processed_at: Option<Timestamp>,
     payload: Option<Cow<'a, RawValue>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [String],
+    /// Body of the call, when one event is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call_body: Option<Cow<'a, str>>,
 }
 
 /// Value of the parameter `status`. Readers see events only after the decision, so `received` finds
@@ -83,10 +88,11 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     context.refuse_parameters()?;
     let core = context.edge.core()?;
     let (_, view) = find_event(&core, &id).await?;
-    Ok(answer::ok_json(&event_view(
-        core.reads.incarnation(),
-        &view,
-    )))
+    let call_body = &view.event.record.call_body;
+    Ok(answer::ok_json(&ReceivedEventView {
+        call_body: (!call_body.is_empty()).then(|| String::from_utf8_lossy(call_body)),
+        ..event_view(core.reads.incarnation(), &view)
+    }))
 }
 
 /// Finds the event with the public id `id`.
@@ -172,5 +178,7 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
         },
         processed_at: (view.status != EventStatus::Processing).then_some(decided.committed_at),
         payload: received.payload_json(),
+        warnings: &received.warnings,
+        call_body: None,
     }
 }

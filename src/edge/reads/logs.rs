@@ -39,6 +39,8 @@ struct CallLogItem<'a> {
     duration_ms: f64,
     client_address: Option<IpAddr>,
     event_ids: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'a str>,
 }
 
 /// Row of the call log with headers, body reference and answer.
@@ -110,6 +112,7 @@ fn call_log_item(row: &CallRow) -> CallLogItem<'_> {
         duration_ms: answer::as_milliseconds(row.duration),
         client_address: row.client,
         event_ids: event_ids(row),
+        warning: row.warning.as_deref(),
     }
 }
 

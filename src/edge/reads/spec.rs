@@ -110,6 +110,10 @@ pub(in crate::edge) fn timeline() -> EndpointDoc {
 
 pub(in crate::edge) fn events() -> EndpointDoc {
     get("List events, newest first")
+        .about(
+            "An event of a configured source in which a field was missing or odd has `warnings` \
+             also: one sentence for each such field.",
+        )
         .query("source", "Only events of this source.", "support")
         .query("type", "Only events of this name.", "status.changed")
         .query("kind", "Only events of entities of this kind.", "ticket")
@@ -139,7 +143,12 @@ pub(in crate::edge) fn events() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn event_with_outcome() -> EndpointDoc {
-    add_event_parameter(get("Show an event and its outcome")).answers(200, "The event.", event())
+    add_event_parameter(get("Show an event and its outcome"))
+        .about(
+            "An event whose payload is a part of its call, or another form of it, may have \
+             `call_body` also: the body of the call as it was received.",
+        )
+        .answers(200, "The event.", event())
 }
 
 pub(in crate::edge) fn reprocess() -> EndpointDoc {

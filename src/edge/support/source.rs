@@ -9,6 +9,7 @@ use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 
 use super::super::error::ApiError;
+use super::super::proof_headers;
 use super::super::signature::{SignatureVerifier, VerifiedBody};
 use super::super::sliding_window::{RateQuota, SlidingWindow};
 use super::decode;
@@ -56,9 +57,8 @@ impl SupportSource {
     }
 
     pub(super) fn check_api_key(&self, headers: &HeaderMap) -> Result<usize, ApiError> {
-        let api_key = headers.get(API_KEY_HEADER).ok_or(ApiError::InvalidApiKey)?;
-        self.find_api_key(api_key.as_bytes())
-            .ok_or(ApiError::InvalidApiKey)
+        let api_key = proof_headers::read_credential(headers, API_KEY_HEADER);
+        self.find_api_key(api_key).ok_or(ApiError::InvalidApiKey)
     }
 
     pub(super) fn authenticate(
@@ -68,15 +68,12 @@ impl SupportSource {
         body: Bytes,
         now: Timestamp,
     ) -> Result<AuthenticatedRequest, ApiError> {
-        let signature = headers
-            .get(SIGNATURE_HEADER)
-            .ok_or(ApiError::InvalidSignature)?
-            .as_bytes();
-
         // Without the header, the body's own timestamp was signed.
         let body_timestamp;
-        let timestamp = match headers.get(TIMESTAMP_HEADER) {
-            Some(timestamp) => timestamp.as_bytes(),
+        let timestamp = proof_headers::find_single_header(headers, TIMESTAMP_HEADER)
+            .map_err(|_| ApiError::InvalidSignature)?;
+        let timestamp = match timestamp {
+            Some(timestamp) => timestamp,
             None => {
                 body_timestamp =
                     decode::unverified_timestamp(&body).ok_or(ApiError::InvalidSignature)?;
@@ -84,9 +81,8 @@ impl SupportSource {
             }
         };
 
-        let body = self
-            .verifier
-            .verify(&body, timestamp, signature)
+        let body = proof_headers::signature_lines(headers, SIGNATURE_HEADER)
+            .find_map(|signature| self.verifier.verify(&body, timestamp, signature))
             .ok_or(ApiError::InvalidSignature)?;
 
         let at = str::from_utf8(timestamp)

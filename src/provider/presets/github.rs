@@ -1,13 +1,12 @@
 //! GitHub signs the body. The entity is an issue or pull request, `octo/repo#7`, else the
-//! repository.
+//! repository, the organization, or the account.
+//!
+//! Source: <https://docs.github.com/en/webhooks/webhook-events-and-payloads>
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset};
-use crate::provider::body::RequestDocument;
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::SignatureAlgorithm;
-use crate::provider::locator::{FieldLocator, parse_text_value};
-use crate::provider::pointer::JsonPointer;
 use crate::provider::scheme::SignatureScheme;
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
@@ -21,21 +20,26 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     sends_forms: true,
     tolerance: None,
     defaults: PresetFields {
-        entity: Some(FieldLocator::Rule("at /repository/full_name", entity)),
-        event: Some(FieldLocator::header("x-github-event")),
-        idempotency_key: Some(FieldLocator::header("x-github-delivery")),
-        occurred_at: None,
+        entity: &[
+            "{/repository/full_name}#{/issue/number}",
+            "{/repository/full_name}#{/pull_request/number}",
+            "{/repository/full_name}#{/discussion/number}",
+            "/repository/full_name",
+            "organization:{/organization/login}",
+            "enterprise:{/enterprise/slug}",
+            "account:{/marketplace_purchase/account/login}",
+            "account:{/sponsorship/sponsorable/login}",
+            "account:{/installation/account/login}",
+            "advisory:{/security_advisory/ghsa_id}",
+            "app:{/hook/app_id}",
+            "account:{/sender/login}",
+            "account",
+        ],
+        event: &["X-GitHub-Event"],
+        idempotency_key: &["X-GitHub-Delivery"],
+        json_fields: &["payload"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
+    answer: PresetAnswer::Event,
 };
-
-fn entity(document: &RequestDocument<'_>) -> Option<String> {
-    let text =
-        |pointer| parse_text_value(JsonPointer::from_static(pointer).resolve(document.json())).ok();
-    let repository = text("/repository/full_name")?;
-    let number = text("/issue/number").or_else(|| text("/pull_request/number"));
-    Some(number.map_or_else(
-        || repository.clone(),
-        |number| format!("{repository}#{number}"),
-    ))
-}

@@ -17,14 +17,14 @@
 
 use std::borrow::Cow;
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::body::{DocumentFormat, RequestDocument};
 use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
 use crate::provider::request::RequestView;
-use crate::provider::scheme::require_header;
+use crate::provider::scheme::{require_header, require_signatures};
 use crate::provider::signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout};
 use crate::provider::signed_content::{SignedContent, SignedPartRole};
 
@@ -36,8 +36,17 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
-    defaults: PresetFields::NONE,
+    defaults: PresetFields {
+        entity: &["./objectId", "./fromObjectId", "portal:{./portalId}"],
+        event: &["./subscriptionType"],
+        // An event id alone is not unique, as HubSpot says.
+        idempotency_key: &["{./eventId}:{./objectId}:{./occurredAt}", "./eventId"],
+        occurred_at: &["./occurredAt"],
+        items: &[""],
+        ..PresetFields::NONE
+    },
     handshake: ProviderHandshake::None,
+    answer: PresetAnswer::Event,
 };
 
 const V3: &str = "x-hubspot-signature-v3";
@@ -46,7 +55,8 @@ const EARLIER: &str = "x-hubspot-signature";
 const VERSION: &str = "x-hubspot-signature-version";
 
 /// Percent-escapes that HubSpot decodes in the URL before it signs version 3.
-const DECODED_ESCAPES: [(&str, char); 11] = [
+/// Source: <https://developers.hubspot.com/docs/apps/legacy-apps/authentication/validating-requests>
+const DECODED_ESCAPES: [(&str, char); 12] = [
     ("%3A", ':'),
     ("%2F", '/'),
     ("%3F", '?'),
@@ -58,6 +68,7 @@ const DECODED_ESCAPES: [(&str, char); 11] = [
     ("%29", ')'),
     ("%2A", '*'),
     ("%2C", ','),
+    ("%3B", ';'),
 ];
 
 fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
@@ -72,14 +83,13 @@ fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError
 }
 
 fn claim_v3<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
-    let signature = SignatureEncoding::Base64.decode(require_header(request, V3)?);
-    let signature = signature.ok_or_else(|| ClaimError::malformed(V3, "a signature in base64"))?;
+    let signatures = require_signatures(request, V3, SignatureEncoding::Base64)?;
     let time = require_header(request, TIMESTAMP)?;
     Ok(SignatureClaim {
         header: V3,
         proofs: vec![SignatureSet {
             algorithm: SignatureAlgorithm::HmacSha256,
-            signatures: vec![signature],
+            signatures,
         }],
         layout: SignedContentLayout::Fixed("{method}{url}{body}{timestamp}"),
         signed: [
@@ -90,14 +100,13 @@ fn claim_v3<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimEr
         ]
         .into_iter()
         .collect(),
+        alternatives: Vec::new(),
         time: Some(time),
     })
 }
 
 fn claim_earlier<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
-    let signature = SignatureEncoding::Hex.decode(require_header(request, EARLIER)?);
-    let signature =
-        signature.ok_or_else(|| ClaimError::malformed(EARLIER, "a signature in hex"))?;
+    let signatures = require_signatures(request, EARLIER, SignatureEncoding::Hex)?;
     if !RequestDocument::parse(request)
         .is_ok_and(|document| document.format() == DocumentFormat::Json)
     {
@@ -121,13 +130,14 @@ fn claim_earlier<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, Cl
     };
     let proofs = vec![SignatureSet {
         algorithm: SignatureAlgorithm::Sha256,
-        signatures: vec![signature],
+        signatures,
     }];
     Ok(SignatureClaim {
         header: EARLIER,
         proofs,
         layout: SignedContentLayout::Fixed(layout),
         signed,
+        alternatives: Vec::new(),
         time: None,
     })
 }
@@ -164,6 +174,10 @@ mod tests {
             (
                 "https://x.test/a%2fb%3Fc?d=%40e%20f",
                 "https://x.test/a/b?c?d=@e%20f",
+            ),
+            (
+                "%3A%2F%3F%40%21%24%27%28%29%2A%2C%3B%3b%26%3D%23%25",
+                ":/?@!$'()*,;;%26%3D%23%25",
             ),
             ("%", "%"),
             ("%2", "%2"),

@@ -1,10 +1,13 @@
 //! Intercom signs the body with the app's client secret. Its `ping` tests the endpoint and is no
 //! event.
+//!
+//! Source: <https://developers.intercom.com/docs/webhooks/webhook-notifications>
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset};
-use crate::provider::body::RequestDocument;
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
-use crate::provider::handshake::{self, HandshakeReply, ProviderHandshake};
+use crate::provider::handshake::{
+    HandshakeReplyForm, HandshakeSign, ProviderHandshake, SignedHandshake,
+};
 use crate::provider::key::SignatureAlgorithm;
 use crate::provider::scheme::SignatureScheme;
 
@@ -18,10 +21,25 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     )),
     sends_forms: false,
     tolerance: None,
-    defaults: PresetFields::NONE,
-    handshake: ProviderHandshake::Signed(ping),
+    defaults: PresetFields {
+        entity: &[
+            "/data/item/id",
+            "/data/item/conversation/id",
+            "/data/item/contact/id",
+            "/data/item/user/id",
+            "/data/item/company/id",
+            "app:{/app_id}",
+            "app",
+        ],
+        event: &["/topic"],
+        idempotency_key: &["/id"],
+        occurred_at: &["/created_at"],
+        ..PresetFields::NONE
+    },
+    handshake: ProviderHandshake::Signed(&[SignedHandshake {
+        sign: HandshakeSign::Value("/topic", "ping"),
+        absent: None,
+        reply: HandshakeReplyForm::Json(r#"{"status":"pong"}"#),
+    }]),
+    answer: PresetAnswer::Event,
 };
-
-fn ping(document: &RequestDocument<'_>) -> Option<HandshakeReply> {
-    (handshake::find_text(document, "/topic")? == "ping").then_some(HandshakeReply::Pong)
-}

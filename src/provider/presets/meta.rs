@@ -1,7 +1,9 @@
 //! Meta (Facebook, Instagram, WhatsApp) signs the body with the app secret and makes a handshake
 //! with a verify token.
+//!
+//! Source: <https://developers.facebook.com/docs/graph-api/webhooks/getting-started>
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::SignatureAlgorithm;
@@ -17,6 +19,23 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     )),
     sends_forms: false,
     tolerance: None,
-    defaults: PresetFields::NONE,
+    defaults: PresetFields {
+        entity: &["/entry/*/id", "/entry/0/id", "/object"],
+        event: &[
+            "{/object}.{./field}",
+            "{/object}.{/entry/0/changed_fields/0}",
+            "/object",
+        ],
+        idempotency_key: &[
+            "{./value/statuses/0/id}:{./value/statuses/0/status}",
+            "./value/messages/0/id",
+            "./value/leadgen_id",
+            "./message/mid",
+        ],
+        occurred_at: &["./timestamp", "./value/created_time", "/entry/*/time"],
+        items: &["/entry/*/changes", "/entry/*/messaging", "/entry/*/standby"],
+        ..PresetFields::NONE
+    },
     handshake: ProviderHandshake::Subscription,
+    answer: PresetAnswer::Event,
 };

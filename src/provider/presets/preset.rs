@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::provider::claim_error::ClaimError;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{VerificationKey, VerificationKeyError};
-use crate::provider::locator::FieldLocator;
 use crate::provider::request::RequestView;
 use crate::provider::scheme::SignatureScheme;
 use crate::provider::signature_claim::SignatureClaim;
@@ -28,6 +27,17 @@ pub struct ProviderPreset {
     pub defaults: PresetFields,
     /// Handshake that the provider makes.
     pub handshake: ProviderHandshake,
+    /// Answer that the provider expects to an event.
+    pub answer: PresetAnswer,
+}
+
+/// Answer that a provider expects to an accepted event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PresetAnswer {
+    /// 200 with the event's id and entity.
+    Event,
+    /// No body, with this status.
+    Empty(u16),
 }
 
 /// Signature scheme of a preset.
@@ -42,25 +52,33 @@ pub(super) enum PresetSigning {
     },
 }
 
-/// Default location of each field; `None` where the configuration must give one.
+/// Default places of each field, spelt and tried as those of a list in the configuration, which
+/// must give some where there are none.
 #[derive(Debug)]
 pub struct PresetFields {
-    /// Location of the id of the entity.
-    pub entity: Option<FieldLocator>,
-    /// Location of the event's name.
-    pub event: Option<FieldLocator>,
-    /// Location of the idempotency key.
-    pub idempotency_key: Option<FieldLocator>,
-    /// Location of the event's time, which not every event has.
-    pub occurred_at: Option<FieldLocator>,
+    /// Places of the id of the entity.
+    pub entity: &'static [&'static str],
+    /// Places of the event's name.
+    pub event: &'static [&'static str],
+    /// Places of the idempotency key.
+    pub idempotency_key: &'static [&'static str],
+    /// Places of the event's time, which not every event has.
+    pub occurred_at: &'static [&'static str],
+    /// Lists in the body whose items are events; none if a body is one event.
+    pub items: &'static [&'static str],
+    /// Fields of a form that hold the event as JSON.
+    pub json_fields: &'static [&'static str],
 }
 
 impl PresetFields {
-    pub(super) const NONE: Self = Self {
-        entity: None,
-        event: None,
-        idempotency_key: None,
-        occurred_at: None,
+    /// Fields without a default place.
+    pub const NONE: Self = Self {
+        entity: &[],
+        event: &[],
+        idempotency_key: &[],
+        occurred_at: &[],
+        items: &[],
+        json_fields: &[],
     };
 }
 
@@ -73,6 +91,14 @@ impl ProviderPreset {
         match &self.signing {
             PresetSigning::Scheme(scheme) => scheme.parse_key(text),
             PresetSigning::Own { key, .. } => key(text),
+        }
+    }
+
+    /// Returns the scheme of the preset, if data alone describes it.
+    pub(in crate::provider) fn scheme(&self) -> Option<&SignatureScheme> {
+        match &self.signing {
+            PresetSigning::Scheme(scheme) => Some(scheme),
+            PresetSigning::Own { .. } => None,
         }
     }
 

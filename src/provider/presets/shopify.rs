@@ -1,6 +1,9 @@
 //! Shopify signs the body with the app's client secret, in base64.
+//!
+//! Sources: <https://shopify.dev/docs/apps/build/webhooks/subscribe/https>,
+//! <https://shopify.dev/docs/apps/build/webhooks/ignore-duplicates>
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::SignatureAlgorithm;
@@ -16,6 +19,31 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     )),
     sends_forms: false,
     tolerance: None,
-    defaults: PresetFields::NONE,
+    defaults: PresetFields {
+        entity: &[
+            "/id",
+            "inventory:{/inventory_item_id}",
+            "customer:{/customer/id}",
+            "/customerId",
+            "/customer_id",
+            "/order_edit/order_id",
+            "/product_listing/product_id",
+            "/collection_listing/collection_id",
+            "/app_subscription/admin_graphql_api_id",
+            "/app_purchase_one_time/admin_graphql_api_id",
+            "/admin_graphql_api_id",
+            "shop:{/shop_id}",
+            "shop:{X-Shopify-Shop-Domain}",
+            "shop",
+        ],
+        event: &["X-Shopify-Topic"],
+        idempotency_key: &[
+            "{X-Shopify-Event-Id}:{X-Shopify-Topic}",
+            "X-Shopify-Webhook-Id",
+        ],
+        occurred_at: &["X-Shopify-Triggered-At", "/updated_at"],
+        ..PresetFields::NONE
+    },
     handshake: ProviderHandshake::None,
+    answer: PresetAnswer::Event,
 };

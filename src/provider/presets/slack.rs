@@ -1,11 +1,15 @@
 //! Slack signs a version, the time and the body. It sends a challenge when the URL is configured.
+//!
+//! Sources: <https://docs.slack.dev/authentication/verifying-requests-from-slack>,
+//! <https://docs.slack.dev/apis/events-api/>, <https://docs.slack.dev/interactivity/handling-user-interaction>
 
 use std::borrow::Cow;
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
-use crate::provider::body::RequestDocument;
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::encoding::SignatureEncoding;
-use crate::provider::handshake::{self, HandshakeReply, ProviderHandshake};
+use crate::provider::handshake::{
+    HandshakeReplyForm, HandshakeSign, ProviderHandshake, SignedHandshake,
+};
 use crate::provider::scheme::SignatureScheme;
 use crate::provider::signed_template::SignedContentPart;
 
@@ -25,10 +29,33 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     )),
     sends_forms: true,
     tolerance: Some(USUAL_TOLERANCE),
-    defaults: PresetFields::NONE,
-    handshake: ProviderHandshake::Signed(url_verification),
+    defaults: PresetFields {
+        entity: &[
+            "/event/channel",
+            "/event/channel/id",
+            "/event/item/channel",
+            "/event/channel_id",
+            "/event/user/id",
+            "/event/user",
+            "/channel/id",
+            "/container/channel_id",
+            "/channel_id",
+            "/user/id",
+            "/user_id",
+            "/team/id",
+            "/team_id",
+            "workspace",
+        ],
+        event: &["/event/type", "/command", "/type"],
+        idempotency_key: &["/event_id", "/trigger_id"],
+        occurred_at: &["/event_time", "/event/event_ts", "/actions/0/action_ts"],
+        json_fields: &["payload"],
+        ..PresetFields::NONE
+    },
+    handshake: ProviderHandshake::Signed(&[SignedHandshake {
+        sign: HandshakeSign::Value("/type", "url_verification"),
+        absent: None,
+        reply: HandshakeReplyForm::Challenge("/challenge"),
+    }]),
+    answer: PresetAnswer::Event,
 };
-
-fn url_verification(document: &RequestDocument<'_>) -> Option<HandshakeReply> {
-    handshake::find_challenge(document, "/type", "url_verification", "/challenge")
-}

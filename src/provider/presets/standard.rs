@@ -1,14 +1,15 @@
 //! Standard Webhooks: one header holds the signatures `v1,…` (HMAC) and `v1a,…` (Ed25519),
 //! separated by spaces.
+//!
+//! Source: <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
-use crate::provider::locator::FieldLocator;
 use crate::provider::request::RequestView;
-use crate::provider::scheme::require_header;
+use crate::provider::scheme::{require_header, require_header_lines};
 use crate::provider::signature_claim::{
     SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout,
 };
@@ -23,15 +24,23 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
-        entity: None,
-        event: Some(FieldLocator::pointer("/type")),
-        idempotency_key: Some(FieldLocator::header("webhook-id")),
-        occurred_at: None,
+        entity: &[
+            "/data/id",
+            "/data/object/id",
+            "/data/email_id",
+            "/object/id",
+            "/id",
+        ],
+        event: &["/type", "/event_type", "/eventType", "/event"],
+        idempotency_key: &["webhook-id"],
+        occurred_at: &["/timestamp", "/created_at"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
+    answer: PresetAnswer::Event,
 };
 
-const HEADERS: StandardHeaderNames = StandardHeaderNames {
+pub(super) const HEADERS: StandardHeaderNames = StandardHeaderNames {
     id: "webhook-id",
     timestamp: "webhook-timestamp",
     signature: "webhook-signature",
@@ -50,7 +59,7 @@ impl StandardHeaderNames {
         request: &RequestView<'r>,
     ) -> Result<SignatureClaim<'r>, ClaimError> {
         let header = |name: &'static str| require_header(request, name);
-        let signatures = header(self.signature)?;
+        let signatures = require_header_lines(request, self.signature)?;
         let (id, time) = (header(self.id)?, header(self.timestamp)?);
         let proofs: Vec<_> = [
             ("v1", SignatureAlgorithm::HmacSha256),
@@ -59,7 +68,7 @@ impl StandardHeaderNames {
         .into_iter()
         .map(|(version, algorithm)| SignatureSet {
             algorithm,
-            signatures: decode_signatures(signatures, version),
+            signatures: decode_signatures(&signatures, version),
         })
         .filter(|proof| !proof.signatures.is_empty())
         .collect();
@@ -82,14 +91,16 @@ impl StandardHeaderNames {
             ]
             .into_iter()
             .collect(),
+            alternatives: Vec::new(),
             time: Some(time),
         })
     }
 }
 
-fn decode_signatures(header: &str, version: &str) -> Vec<Vec<u8>> {
-    let versioned = header
-        .split_ascii_whitespace()
+fn decode_signatures(lines: &[&str], version: &str) -> Vec<Vec<u8>> {
+    let versioned = lines
+        .iter()
+        .flat_map(|line| line.split_ascii_whitespace())
         .filter_map(|item| item.split_once(','));
     versioned
         .filter(|(name, _)| *name == version)

@@ -1,69 +1,44 @@
 //! Stripe: one header holds the time and the signatures, `t=1492774577,v1=…,v1=…`; several during a
 //! rotation. The key is the text `whsec_…` as it is, not its decoded base64.
+//!
+//! Source: <https://docs.stripe.com/webhooks/signature>
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
-use crate::provider::claim_error::ClaimError;
-use crate::provider::encoding::SignatureEncoding;
+use std::borrow::Cow;
+
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::handshake::ProviderHandshake;
-use crate::provider::key::{SignatureAlgorithm, VerificationKey};
-use crate::provider::locator::FieldLocator;
-use crate::provider::request::RequestView;
-use crate::provider::scheme::require_header;
-use crate::provider::signature_claim::{
-    SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout,
-};
-use crate::provider::signed_content::SignedPartRole;
-
-const HEADER: &str = "stripe-signature";
+use crate::provider::scheme::SignatureScheme;
+use crate::provider::signature_header::SignatureHeaderParts;
+use crate::provider::signed_template::SignedContentPart;
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "stripe",
-    signing: PresetSigning::Own {
-        key: VerificationKey::from_secret,
-        claim,
-    },
+    signing: PresetSigning::Scheme(SignatureScheme::with_parts(
+        "stripe-signature",
+        SignatureHeaderParts::from_static(',', "t", &[Cow::Borrowed("v1")]),
+        &[
+            SignedContentPart::Timestamp,
+            SignedContentPart::Literal(Cow::Borrowed(".")),
+            SignedContentPart::Body,
+        ],
+    )),
     sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
-        entity: Some(FieldLocator::pointer("/data/object/id")),
-        event: Some(FieldLocator::pointer("/type")),
-        idempotency_key: Some(FieldLocator::pointer("/id")),
-        occurred_at: Some(FieldLocator::pointer("/created")),
+        entity: &[
+            "/data/object/id",
+            "{/data/object/object}:{/data/object/subscription}",
+            "{/data/object/object}:{/data/object/customer}",
+            "/related_object/id",
+            "{/data/object/object}:{/account}",
+            "/data/object/object",
+            "account",
+        ],
+        event: &["/type"],
+        idempotency_key: &["/id"],
+        occurred_at: &["/created"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
+    answer: PresetAnswer::Event,
 };
-
-fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
-    let value = require_header(request, HEADER)?;
-    let items = || {
-        value
-            .split(',')
-            .filter_map(|item| item.trim().split_once('='))
-    };
-    let time = items().find(|(name, _)| *name == "t").map(|(_, time)| time);
-    let signatures = items()
-        .filter(|(name, _)| *name == "v1")
-        .filter_map(|(_, text)| SignatureEncoding::Hex.decode(text));
-    let signatures: Vec<_> = signatures.take(SIGNATURES_MAX).collect();
-    let malformed =
-        || ClaimError::malformed(HEADER, "`t=` with a time and `v1=` with a signature in hex");
-    let time = time
-        .filter(|_| !signatures.is_empty())
-        .ok_or_else(malformed)?;
-    Ok(SignatureClaim {
-        header: HEADER,
-        proofs: vec![SignatureSet {
-            algorithm: SignatureAlgorithm::HmacSha256,
-            signatures,
-        }],
-        layout: SignedContentLayout::Fixed("{timestamp}.{body}"),
-        signed: [
-            (SignedPartRole::Time, time.as_bytes().into()),
-            (SignedPartRole::Literal, b".".into()),
-            (SignedPartRole::Body, request.body.into()),
-        ]
-        .into_iter()
-        .collect(),
-        time: Some(time),
-    })
-}

@@ -1,10 +1,9 @@
 //! Svix: Standard Webhooks with the header names that Svix used before the standard.
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use super::standard::StandardHeaderNames;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::VerificationKey;
-use crate::provider::locator::FieldLocator;
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "svix",
@@ -15,12 +14,20 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     sends_forms: false,
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
-        entity: None,
-        event: Some(FieldLocator::pointer("/type")),
-        idempotency_key: Some(FieldLocator::header("svix-id")),
-        occurred_at: None,
+        entity: &[
+            "/data/id",
+            "/data/object/id",
+            "/data/email_id",
+            "/object/id",
+            "/id",
+        ],
+        event: &["/type", "/event_type", "/eventType", "/event"],
+        idempotency_key: &["svix-id"],
+        occurred_at: &["/timestamp", "/created_at"],
+        ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
+    answer: PresetAnswer::Event,
 };
 
 const HEADERS: StandardHeaderNames = StandardHeaderNames {

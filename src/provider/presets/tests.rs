@@ -12,8 +12,10 @@ use super::*;
 use crate::event::Timestamp;
 use crate::provider::body::RequestDocument;
 use crate::provider::claim_error::ClaimError;
-use crate::provider::handshake::{HandshakeReply, ProviderHandshake};
-use crate::provider::locator::FieldLocator;
+use crate::provider::handshake::HandshakeReply;
+use crate::provider::items::ItemPath;
+use crate::provider::key::VerificationKey;
+use crate::provider::locator::{ALTERNATIVES_MAX, EventScope, FieldAlternatives, FieldLocator};
 use crate::provider::moment;
 use crate::provider::request::RequestView;
 use crate::provider::signature_claim::VerificationError;
@@ -78,15 +80,22 @@ impl PresetVector {
 
     /// Time of the signature; 1970 if none is signed.
     fn time(&self) -> Timestamp {
-        let stripe = self
-            .headers
-            .get("stripe-signature")
-            .and_then(|text| text.split(['=', ',']).nth(1));
+        let in_signature = [
+            "stripe-signature",
+            "calendly-webhook-signature",
+            "paddle-signature",
+        ]
+        .iter()
+        .find_map(|name| self.headers.get(*name))
+        .and_then(|text| text.split(['=', ',', ';']).nth(1));
+        let in_body = self.body.split_once("\"webhookTimestamp\":");
+        let in_body = in_body.map(|(_, text)| text.trim_end_matches('}'));
         let named = self
             .headers
             .iter()
             .find(|(name, _)| name.ends_with("timestamp"));
-        let text = named.map(|(_, text)| text.as_str()).or(stripe);
+        let named = named.map(|(_, text)| text.as_str());
+        let text = named.or(in_signature).or(in_body);
         text.map_or(Timestamp::from_micros(0), |text| {
             moment::parse_moment(text).expect("a time")
         })
@@ -97,10 +106,7 @@ impl PresetVector {
         let key = preset
             .parse_key(self.public_key.as_ref().unwrap_or(&self.secret))
             .expect("a key");
-        let other = preset
-            .parse_key("whsec_b3RoZXI6b3RoZXI=")
-            .or_else(|_| preset.parse_key("a:b"))
-            .expect("a key");
+        let other = other_key(preset);
         let headers = self
             .headers
             .iter()
@@ -121,6 +127,18 @@ impl PresetVector {
     fn check(&self) -> Result<(), Option<VerificationError>> {
         self.check_at(self.time())
     }
+}
+
+/// Returns a key of the form that `preset` takes, with which no vector is signed.
+fn other_key(preset: &ProviderPreset) -> VerificationKey {
+    let texts = [
+        "whsec_b3RoZXI6b3RoZXI=",
+        "a:b",
+        "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+        "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEQ4LIFtWztlsF7skFqOncjD1lun4H5w8XOhyOArHW9RcIx/FfEzx6cikC/yPfUvwaX/JScE7Fc9CJD2afQ9Ok3Q==",
+    ];
+    let mut keys = texts.iter().filter_map(|text| preset.parse_key(text).ok());
+    keys.next().expect("a key")
 }
 
 /// Returns `text` with another byte at `index`.
@@ -254,7 +272,8 @@ fn a_signed_time_may_be_as_far_off_as_the_tolerance_and_no_further() {
             continue;
         }
         judged += 1;
-        let (edge, beyond) = (Duration::from_secs(300), Duration::from_micros(300_000_001));
+        let edge = vector.preset().tolerance.expect("a tolerance");
+        let beyond = edge + Duration::from_micros(1);
         for now in [
             vector.time().saturating_add(edge),
             vector.time().saturating_sub(edge),
@@ -284,8 +303,9 @@ fn a_signed_time_may_be_as_far_off_as_the_tolerance_and_no_further() {
         );
     }
     assert_eq!(
-        judged, 6,
-        "hubspot, standard (twice), stripe, svix, zendesk"
+        judged, 12,
+        "calendly, discord, gitlab, hubspot, linear, paddle, sendgrid, standard (twice), stripe, \
+         svix, zendesk"
     );
 }
 
@@ -499,10 +519,7 @@ proptest! {
         let names = vector
             .map(|vector| vector.headers.into_keys().collect())
             .unwrap_or(vec!["authorization".to_owned()]);
-        let key = preset
-            .parse_key("whsec_b3RoZXI6b3RoZXI=")
-            .or_else(|_| preset.parse_key("a:b"))
-            .expect("a key");
+        let key = other_key(preset);
         for value in [&text, &tail] {
             let headers = names.iter().map(|name| (name.as_str(), value.as_bytes())).collect();
             let request = RequestView { method: "POST", url: value, headers, body: value.as_bytes() };
@@ -527,13 +544,60 @@ fn document(body: &str) -> RequestDocument<'_> {
     RequestDocument::parse(&request).expect("JSON")
 }
 
-#[test]
-fn githubs_entity_is_the_issue_or_pull_request_or_else_the_repository() {
-    let Some(FieldLocator::Rule(_, entity)) =
-        find_preset("github").and_then(|preset| preset.defaults.entity.clone())
-    else {
-        panic!("a rule")
+/// Text that the default places of `field` find in `body`, without headers.
+fn found_by_default(
+    preset: &str,
+    field: fn(&PresetFields) -> &'static [&'static str],
+    body: &str,
+) -> Option<String> {
+    let preset = find_preset(preset).expect("a preset");
+    let request = RequestView {
+        method: "POST",
+        url: "",
+        headers: Vec::new(),
+        body: body.as_bytes(),
     };
+    let document = document(body);
+    let scope = EventScope::whole(&request, &document);
+    FieldAlternatives::from_preset(field(&preset.defaults))
+        .find(&scope, Some)
+        .ok()
+        .map(|found| found.value)
+}
+
+#[test]
+fn every_default_place_is_one() {
+    for preset in ALL {
+        let PresetFields {
+            entity,
+            event,
+            idempotency_key,
+            occurred_at,
+            items,
+            json_fields,
+        } = &preset.defaults;
+        for places in [entity, event, idempotency_key, occurred_at] {
+            assert!(places.len() <= ALTERNATIVES_MAX, "{}", preset.name);
+            for place in *places {
+                assert!(
+                    FieldLocator::parse_alternative(place).is_ok(),
+                    "{}: {place}",
+                    preset.name
+                );
+            }
+        }
+        let are_paths = items.iter().all(|path| ItemPath::parse(path).is_ok());
+        assert!(are_paths, "{}", preset.name);
+        assert!(
+            json_fields.is_empty() || preset.sends_forms,
+            "{}",
+            preset.name
+        );
+    }
+}
+
+#[test]
+fn githubs_entity_is_the_nearest_thing_that_an_event_has() {
     let table = [
         (
             r#"{"repository": {"full_name": "o/r"}, "issue": {"number": 7}}"#,
@@ -547,23 +611,27 @@ fn githubs_entity_is_the_issue_or_pull_request_or_else_the_repository() {
             r#"{"repository": {"full_name": "o/r"}, "issue": null}"#,
             Some("o/r"),
         ),
-        (r#"{"repository": {"id": 1}, "issue": {"number": 7}}"#, None),
-        ("[]", None),
+        (
+            r#"{"zen": "Keep it.", "organization": {"login": "octo"}}"#,
+            Some("organization:octo"),
+        ),
+        (
+            r#"{"repository": {"id": 1}, "issue": {"number": 7}}"#,
+            Some("account"),
+        ),
+        ("[]", Some("account")),
     ];
     for (body, expected) in table {
-        assert_eq!(entity(&document(body)).as_deref(), expected, "{body}");
+        let found = found_by_default("github", |fields| fields.entity, body);
+        assert_eq!(found.as_deref(), expected, "{body}");
     }
 }
 
 #[test]
 fn a_signed_handshake_is_told_from_an_event() {
     let reply = |name: &str, body: &str| {
-        let Some(ProviderHandshake::Signed(read)) =
-            find_preset(name).map(|preset| preset.handshake)
-        else {
-            panic!("{name}")
-        };
-        read(&document(body))
+        let preset = find_preset(name).expect("a preset");
+        preset.handshake.reply_to(&document(body))
     };
     let challenge = r#"{"type": "url_verification", "challenge": "3eZbrw1a"}"#;
     assert_eq!(
@@ -582,9 +650,37 @@ fn a_signed_handshake_is_told_from_an_event() {
             "intercom",
             r#"{"type": "notification_event", "topic": "ping"}"#
         ),
-        Some(HandshakeReply::Pong)
+        Some(HandshakeReply::Json(r#"{"status":"pong"}"#))
     );
     assert_eq!(reply("intercom", r#"{"topic": "contact.created"}"#), None);
+    for (body, expected) in [
+        (
+            r#"{"version": 1, "type": 0}"#,
+            Some(HandshakeReply::Empty(204)),
+        ),
+        (
+            r#"{"type": 1, "id": "7"}"#,
+            Some(HandshakeReply::Json(r#"{"type":1}"#)),
+        ),
+        (
+            r#"{"type": 1, "event": {"type": "ENTITLEMENT_CREATE"}}"#,
+            None,
+        ),
+        (r#"{"type": 2, "id": "7"}"#, None),
+    ] {
+        assert_eq!(reply("discord", body), expected, "{body}");
+    }
+    for (body, expected) in [
+        (
+            r#"{"events": [ ], "entropy": "x"}"#,
+            Some(HandshakeReply::Empty(200)),
+        ),
+        (r#"{"events": null}"#, Some(HandshakeReply::Empty(200))),
+        (r#"{"events": [{}]}"#, None),
+        (r#"{"entropy": "x"}"#, None),
+    ] {
+        assert_eq!(reply("xero", body), expected, "{body}");
+    }
 }
 
 #[test]

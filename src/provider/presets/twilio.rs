@@ -4,18 +4,23 @@
 //! Names and values of a form are signed without any mark between them. So a captured form also
 //! verifies with the letters moved between a name and its value, or into the query of the URL.
 //! Twilio offers no other signature; a source should trust only the fields that its events need.
+//!
+//! Twilio signs the URL with or without its port, so both are tried, as Twilio's own libraries do.
+//! Source: <https://www.twilio.com/docs/usage/webhooks/webhooks-security>
+
+use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::body::DocumentFormat;
 use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
 use crate::provider::request::RequestView;
-use crate::provider::scheme::require_header;
+use crate::provider::scheme::require_signatures;
 use crate::provider::signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout};
 use crate::provider::signed_content::SignedContent;
 
@@ -33,14 +38,40 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     sends_forms: true,
     tolerance: None,
-    defaults: PresetFields::NONE,
+    defaults: PresetFields {
+        entity: &[
+            "/ConversationSid",
+            "/ConferenceSid",
+            "/TaskSid",
+            "/MessageSid",
+            "/SmsSid",
+            "/CallSid",
+            "/RecordingSid",
+            "/FaxSid",
+            "/VerificationSid",
+            "/WorkerSid",
+            "account:{/AccountSid}",
+            "account",
+        ],
+        event: &[
+            "/EventType",
+            "/StatusCallbackEvent",
+            "message.{/MessageStatus}",
+            "message.{/SmsStatus}",
+            "recording.{/RecordingStatus}",
+            "call.{/CallStatus}",
+            "notification",
+        ],
+        idempotency_key: &["I-Twilio-Idempotency-Token"],
+        occurred_at: &["/TimestampMs"],
+        ..PresetFields::NONE
+    },
     handshake: ProviderHandshake::None,
+    answer: PresetAnswer::Event,
 };
 
 fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
-    let signature = SignatureEncoding::Base64.decode(require_header(request, HEADER)?);
-    let signature =
-        signature.ok_or_else(|| ClaimError::malformed(HEADER, "a signature in base64"))?;
+    let signatures = require_signatures(request, HEADER, SignatureEncoding::Base64)?;
     let (layout, fields) = match (
         DocumentFormat::from_request(request),
         body_hash(request.url),
@@ -58,15 +89,34 @@ fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError
         header: HEADER,
         proofs: vec![SignatureSet {
             algorithm: SignatureAlgorithm::HmacSha1,
-            signatures: vec![signature],
+            signatures,
         }],
         layout: SignedContentLayout::Fixed(layout),
-        signed: SignedContent::without_cut_check(vec![
-            request.url.as_bytes().into(),
-            fields.into_bytes().into(),
-        ]),
+        signed: signed_content(request.url.as_bytes().into(), &fields),
+        alternatives: respell_port(request.url)
+            .map(|url| signed_content(url.into_bytes().into(), &fields))
+            .into_iter()
+            .collect(),
         time: None,
     })
+}
+
+fn signed_content<'r>(url: Cow<'r, [u8]>, fields: &str) -> SignedContent<'r> {
+    SignedContent::without_cut_check(vec![url, fields.as_bytes().to_vec().into()])
+}
+
+/// Returns `url` without its port, or with the standard port of its scheme if it has none.
+fn respell_port(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let with_port = authority.rsplit_once(':').filter(|(_, port)| is_port(port));
+    match (with_port, scheme) {
+        (Some((host, _)), _) => Some(format!("{scheme}://{host}{path}")),
+        (None, "https") => Some(format!("{scheme}://{authority}:443{path}")),
+        (None, "http") => Some(format!("{scheme}://{authority}:80{path}")),
+        (None, _) => None,
+    }
 }
 
 /// Returns the hash of the body if `url` ends with it, where Twilio puts it. A hash elsewhere could
@@ -102,4 +152,29 @@ fn sort_fields(body: &[u8]) -> Result<String, ClaimError> {
         .into_iter()
         .flat_map(|(name, value)| [name, value])
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_left_out_or_else_the_standard_one_is_added() {
+        let table = [
+            ("https://a.test:1234/b?c=d:5", "https://a.test/b?c=d:5"),
+            ("https://a.test:443/b", "https://a.test/b"),
+            ("https://a.test/b:7", "https://a.test:443/b:7"),
+            ("http://a.test?b", "http://a.test:80?b"),
+            (
+                "https://user:secret@a.test/b",
+                "https://user:secret@a.test:443/b",
+            ),
+            ("https://[::1]/b", "https://[::1]:443/b"),
+            ("https://[::1]:8/b", "https://[::1]/b"),
+        ];
+        for (url, expected) in table {
+            assert_eq!(respell_port(url).as_deref(), Some(expected), "{url}");
+        }
+        assert_eq!(respell_port("/b"), None);
+    }
 }

@@ -1,7 +1,10 @@
 //! Zendesk signs the time, in ISO 8601, and the body. The key is the text of the secret as it is,
 //! although the secret looks like base64.
+//!
+//! Sources: <https://developer.zendesk.com/documentation/webhooks/verifying/>,
+//! <https://developer.zendesk.com/api-reference/webhooks/event-types/webhook-event-types/>
 
-use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::scheme::SignatureScheme;
@@ -18,6 +21,20 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     )),
     sends_forms: true,
     tolerance: Some(USUAL_TOLERANCE),
-    defaults: PresetFields::NONE,
+    defaults: PresetFields {
+        entity: &[
+            "/detail/id",
+            "/subject",
+            "/ticket/id",
+            "/ticket_id",
+            "account:{/account_id}",
+            "account",
+        ],
+        event: &["/type", "notification"],
+        idempotency_key: &["/id"],
+        occurred_at: &["/time"],
+        ..PresetFields::NONE
+    },
     handshake: ProviderHandshake::None,
+    answer: PresetAnswer::Event,
 };

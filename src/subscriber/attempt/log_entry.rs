@@ -94,6 +94,7 @@ impl AttemptLogEntry {
             attempt: Some(self.attempt),
             event_type: Some(&self.event_type),
             next_attempt_at,
+            warning: None,
         };
         log.append(&entry, redact_sensitive(&self.headers));
     }

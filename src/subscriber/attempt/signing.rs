@@ -3,7 +3,7 @@
 //! | style | headers |
 //! |---|---|
 //! | `crm` | `X-Webhook-Id`, `X-Webhook-Event`, `X-Webhook-Timestamp` (the event's), `X-Webhook-Signature`: hex HMAC-SHA256 of the body |
-//! | `standard` | `webhook-timestamp` (the attempt's), `webhook-signature`: `v1,` and base64 HMAC-SHA256 of `id.timestamp.body` |
+//! | `standard` | `webhook-timestamp` (the attempt's), `webhook-signature`: `v1,` and base64 HMAC-SHA256 of `id.timestamp.body`; two for a secret that is base64 without `whsec_` |
 //! | `hub` | `X-Hub-Signature-256`: `sha256=` and hex HMAC-SHA256 of the body |
 //! | `v1a` | as `standard`, with `v1a,` and base64 Ed25519 of the same |
 //!
@@ -50,7 +50,7 @@ pub struct SigningInput<'a> {
 pub struct DeliverySigner {
     crm: Option<(HeaderValue, HmacKey)>,
     hub: Option<HmacKey>,
-    /// Key of the current secret, then keys of previous secrets with the end of their validity.
+    /// Keys of the current secret, then keys of the previous secret with the end of its validity.
     standard: Vec<(HmacKey, Option<Timestamp>)>,
     v1a: Option<SigningKey>,
 }
@@ -71,13 +71,15 @@ impl DeliverySigner {
     ) -> Self {
         let has = |style| styles.contains(&style);
         let current = || <HmacKey>::new(secrets.current.expose().as_bytes());
-        let previous = secrets
-            .previous
-            .iter()
-            .map(|(secret, until)| (standard_key(secret), Some(*until)));
+        let previous = secrets.previous.iter();
+        let previous = previous.map(|(secret, until)| (secret, Some(*until)));
         let standard = || {
-            std::iter::once((standard_key(&secrets.current), None))
+            std::iter::once((&secrets.current, None))
                 .chain(previous)
+                .flat_map(|(secret, until)| {
+                    let keys = standard_keys(secret).into_iter();
+                    keys.map(move |key| (key, until))
+                })
                 .collect()
         };
         Self {
@@ -159,19 +161,26 @@ fn hub_signature(key: &HmacKey, body: &[u8]) -> HeaderValue {
     to_header_value(&format!("sha256={}", hex::encode(key.tag(&[body]))))
 }
 
-/// Derives the key of a secret by the rule of Standard Webhooks: the base64 after `whsec_` is
-/// decoded; any other secret is used as it is.
-fn standard_key(secret: &Secret) -> HmacKey {
+/// Derives the keys of a secret for the style `standard`. The libraries of Standard Webhooks decode
+/// the base64 after `whsec_`, or all of a secret without that prefix. A secret without the prefix
+/// is also used as it is, because a receiver that calculates for itself may know no base64.
+fn standard_keys(secret: &Secret) -> Vec<HmacKey> {
     let text = secret.expose();
-    let decoded = text
-        .strip_prefix("whsec_")
-        .and_then(|encoded| SignatureEncoding::Base64.decode(encoded))
-        .map(Zeroizing::new);
-    HmacKey::new(
-        decoded
-            .as_ref()
-            .map_or(text.as_bytes(), |decoded| decoded.as_slice()),
-    )
+    let decode = |encoded| {
+        SignatureEncoding::Base64
+            .decode(encoded)
+            .map(Zeroizing::new)
+    };
+    let plain = || HmacKey::new(text.as_bytes());
+    match text.strip_prefix("whsec_").map(decode) {
+        Some(Some(decoded)) => vec![HmacKey::new(&decoded)],
+        Some(None) => vec![plain()],
+        None => decode(text)
+            .map(|decoded| HmacKey::new(&decoded))
+            .into_iter()
+            .chain([plain()])
+            .collect(),
+    }
 }
 
 /// Converts `text` to a header value. Characters that a header cannot hold become question marks.

@@ -18,7 +18,7 @@ mod signatures;
 mod slowness;
 
 /// Bearer token of the publisher.
-const PUBLISHER: &str = "test-publisher";
+const PUBLISHER: &str = "test-publisher-of-events";
 
 /// Most events of one list.
 const LIST_MAX: usize = 1000;

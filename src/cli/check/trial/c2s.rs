@@ -11,7 +11,7 @@ use crate::provider::RequestView;
 
 pub(super) fn check_c2s(config: &C2sConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
     let presented = request
-        .header("x-webhook-token")
+        .single_header("x-webhook-token")
         .unwrap_or_default()
         .as_bytes();
     let is_known = config

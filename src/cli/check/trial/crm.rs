@@ -19,7 +19,7 @@ pub(super) fn check_crm(
     request: &RequestView<'_>,
 ) -> [TrialFinding; 2] {
     let presented = request
-        .header("authorization")
+        .single_header("authorization")
         .and_then(parse_bearer_token)
         .unwrap_or_default()
         .as_bytes();

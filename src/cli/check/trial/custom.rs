@@ -1,15 +1,21 @@
 //! Checks a request against a configured source.
 
-use super::finding::{NO_KEY, TrialFinding, describe_missing_time, format_line, format_lines};
+use super::finding::{
+    NO_KEY, SHOWN_MAX, TrialFinding, describe_missing_time, format_line, format_lines,
+};
 use super::handshake::check_subscription;
 use crate::config::CustomSourceConfig;
 use crate::event::Timestamp;
-use crate::provider::{HandshakeReply, ProviderHandshake, RequestView, VerificationOutcome};
+use crate::provider::{
+    EventScope, ExtractedFields, FieldLocators, HandshakeReply, ProviderHandshake, RequestView,
+    VerificationOutcome, decompress_gzip,
+};
 
 pub(super) fn check_custom(
     custom: &CustomSourceConfig,
     request: &RequestView<'_>,
     now: Timestamp,
+    body_limit_bytes: usize,
 ) -> [TrialFinding; 2] {
     let has_subscription_handshake = matches!(
         custom.source.signing.handshake(),
@@ -18,57 +24,123 @@ pub(super) fn check_custom(
     if request.method == "GET" && has_subscription_handshake {
         return check_subscription(request, &custom.verify_token);
     }
+    let signing = &custom.source.signing;
+    let is_unsigned_handshake = signing.handshake().is_unsigned_body(request.body);
+    if is_unsigned_handshake && signing.is_header_missing(request) {
+        return [
+            TrialFinding::passed(format_line(
+                "signature",
+                "not required: a handshake has none",
+            )),
+            TrialFinding::passed(format_line("handshake", "a ping; no event")),
+        ];
+    }
+    let sent = explain_request(custom, request, now);
+    let encoding = request.header("content-encoding").unwrap_or("identity");
+    if encoding.eq_ignore_ascii_case("identity") {
+        return [sent, decode_event(custom, request)];
+    }
+    if !custom.source.layout.decompress || !encoding.eq_ignore_ascii_case("gzip") {
+        let reason = "the body is encoded; only gzip is accepted, with decompress = true";
+        return [sent, TrialFinding::failed(reason)];
+    }
+
+    let plain = match decompress_gzip(request.body, body_limit_bytes) {
+        Ok(plain) => plain,
+        Err(wrong) => return [sent, TrialFinding::failed(wrong)],
+    };
+    let plain = RequestView {
+        body: &plain,
+        ..request.clone()
+    };
+    // Some senders sign the body before they compress it.
+    let signed_before = explain_request(custom, &plain, now);
+    let verification = if sent.is_good { sent } else { signed_before };
+    [verification, decode_event(custom, &plain)]
+}
+
+fn explain_request(
+    custom: &CustomSourceConfig,
+    request: &RequestView<'_>,
+    now: Timestamp,
+) -> TrialFinding {
     let explanation = custom.source.explain(request, now);
-    let verification = TrialFinding {
+    TrialFinding {
         is_good: explanation.outcome == VerificationOutcome::Verified,
         text: explanation.to_string(),
-    };
-    [verification, decode_event(custom, request)]
+    }
 }
 
 fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> TrialFinding {
-    let document = match custom.source.signing.parse_document(request) {
+    let document = match custom.source.parse_document(request) {
         Ok(document) => document,
-        Err(wrong) => {
-            return TrialFinding {
-                is_good: false,
-                text: format_line("reason", wrong),
-            };
-        }
+        Err(wrong) => return TrialFinding::failed(wrong),
     };
     if let Some(reply) = custom.source.answer_handshake(&document) {
         let answer = match reply {
             HandshakeReply::Challenge(_) => "a challenge, which a node returns; no event",
-            HandshakeReply::Pong => "a ping; no event",
+            HandshakeReply::Json(_) | HandshakeReply::Empty(_) => "a ping; no event",
         };
-        return TrialFinding {
-            is_good: true,
-            text: format_line("handshake", answer),
-        };
+        return TrialFinding::passed(format_line("handshake", answer));
     }
     // Reads the fields even of an unverified request: the report is for the operator, not for the
     // journal.
-    match custom.source.fields.extract(request, &document) {
-        Ok(found) => TrialFinding {
-            is_good: true,
-            text: format_lines(&[
-                ("entity", &format!("{} {}", custom.kind, found.entity)),
-                ("event", &format!("{}.{}", custom.name, found.event)),
-                ("key", found.idempotency_key.as_deref().unwrap_or(NO_KEY)),
-                (
-                    "time",
-                    &found
-                        .occurred_at
-                        .map_or_else(describe_missing_time, |at| at.to_string()),
-                ),
-            ]),
-        },
-        Err(missing) => TrialFinding {
-            is_good: false,
-            text: missing
-                .iter()
-                .map(|missing| format_line(missing.field, &missing.problem))
-                .collect(),
-        },
-    }
+    let fields = &custom.source.fields;
+    let whole = EventScope::whole(request, &document);
+    let describe =
+        |found: &ExtractedFields| describe_fields(custom, found) + &describe_places(fields, found);
+    let items = match custom.source.split_items(&document) {
+        Ok(Some(items)) => items,
+        Ok(None) => return TrialFinding::passed(describe(&fields.extract(&whole))),
+        Err(wrong) => return TrialFinding::failed(wrong),
+    };
+
+    let shown = items
+        .iter()
+        .take(SHOWN_MAX)
+        .enumerate()
+        .map(|(index, item)| {
+            format_line("item", index) + &describe(&fields.extract(&whole.of_item(item)))
+        });
+    let count = format_line(
+        "events",
+        format!("{}, in the order of the body", items.len()),
+    );
+    TrialFinding::passed(std::iter::once(count).chain(shown).collect())
+}
+
+fn describe_fields(custom: &CustomSourceConfig, found: &ExtractedFields) -> String {
+    format_lines(&[
+        ("entity", &format!("{} {}", custom.kind, found.entity)),
+        ("event", &format!("{}.{}", custom.name, found.event)),
+        ("key", found.idempotency_key.as_deref().unwrap_or(NO_KEY)),
+        (
+            "time",
+            &found
+                .occurred_at
+                .map_or_else(describe_missing_time, |at| at.to_string()),
+        ),
+    ])
+}
+
+/// Describes the alternative that found each field which has several, and the warnings.
+fn describe_places(fields: &FieldLocators, found: &ExtractedFields) -> String {
+    let used = &found.used;
+    let places = [
+        ("entity from", &fields.entity, used.entity),
+        ("event from", &fields.event, used.event),
+        ("key from", &fields.idempotency_key, used.idempotency_key),
+        ("time from", &fields.occurred_at, used.occurred_at),
+    ];
+    let alternatives = places.into_iter().filter_map(|(name, places, used)| {
+        let (all, used) = (places.as_slice(), used?);
+        let place = all.get(used).filter(|_| all.len() > 1)?;
+        let text = format!("{place} (place {} of {})", used + 1, all.len());
+        Some(format_line(name, text))
+    });
+    let warnings = found
+        .warnings
+        .iter()
+        .map(|warning| format_line("warning", warning));
+    alternatives.chain(warnings).collect()
 }

@@ -19,7 +19,9 @@ type LeadsAddress<'a> = (Option<&'static LeadEvent>, Option<&'a str>);
 
 pub(super) fn check_leads(config: &LeadsConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
     let verifier = SignatureVerifier::new(&config.secrets);
-    let presented = request.header("x-webhook-signature").map(str::as_bytes);
+    let presented = request
+        .header_lines("x-webhook-signature")
+        .map(str::as_bytes);
     let body =
         signature::verify_lead_body(&verifier, Bytes::copy_from_slice(request.body), presented);
     let result = match verifier.is_empty() {

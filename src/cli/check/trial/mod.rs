@@ -152,7 +152,10 @@ impl TrialTarget<'_> {
             }
             Self::Instagram => instagram::check_instagram(&sources.instagram, request),
             Self::Crm => crm::check_crm(&sources.crm, &config.admin.token, request),
-            Self::Custom(custom) => return custom::check_custom(custom, request, now),
+            Self::Custom(custom) => {
+                let limit = config.server.body_limit_bytes;
+                return custom::check_custom(custom, request, now, limit);
+            }
         };
         [verification, find_unreadable(request).unwrap_or(decoding)]
     }

@@ -14,25 +14,27 @@ pub(super) fn check_support(
     request: &RequestView<'_>,
     now: Timestamp,
 ) -> [TrialFinding; 2] {
-    let header = |name| request.header(name);
+    let header = |name| request.single_header(name);
     let in_body = || {
         let [timestamp] =
             find_members(std::str::from_utf8(request.body).ok()?, ["timestamp"]).ok()?;
         serde_json::from_str::<String>(timestamp?.get()).ok()
     };
-    let timestamp = header("x-crm-timestamp")
-        .map(str::to_owned)
-        .or_else(in_body)
-        .unwrap_or_default();
+    let timestamp = match request.header_lines("x-crm-timestamp").next() {
+        Some(_) => header("x-crm-timestamp").map(str::to_owned),
+        None => in_body(),
+    };
+    let timestamp = timestamp.unwrap_or_default();
     let body = Bytes::copy_from_slice(request.body);
     let key = header("x-crm-api-key").unwrap_or_default().as_bytes();
     let is_known = config
         .api_keys
         .iter()
         .any(|known| !known.is_empty() && known.matches(key));
-    let signature = header("x-crm-signature").unwrap_or_default().as_bytes();
-    let verified =
-        SignatureVerifier::new(&config.secrets).verify(&body, timestamp.as_bytes(), signature);
+    let verifier = SignatureVerifier::new(&config.secrets);
+    let verified = request
+        .header_lines("x-crm-signature")
+        .find_map(|line| verifier.verify(&body, timestamp.as_bytes(), line.as_bytes()));
     let at = Timestamp::parse(&timestamp);
     let is_fresh = at.is_some_and(|at| at.distance(now) <= config.tolerance);
     let verification = TrialFinding {

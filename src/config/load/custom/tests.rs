@@ -55,7 +55,7 @@ fn a_preset_needs_little_and_every_key_can_be_set() {
         billing.source.fields.entity.to_string(),
         "at /data/object/id"
     );
-    assert!(!billing.source.fields.needs_time);
+    assert!(!billing.source.fields.expects_time);
     let all = format!(
         "{STRIPE}secrets = [\"whsec_a\"]\nenabled = false\nrate_per_minute = 7\ntolerance_s = 0.5\nentity = \"/a~1b\"\n\
          event = \"X-Topic\"\nidempotency_key = \"/key\"\noccurred_at = \"X-At\"\n"
@@ -68,11 +68,8 @@ fn a_preset_needs_little_and_every_key_can_be_set() {
         (fields.entity.to_string(), fields.event.to_string()),
         ("at /a~1b".into(), "in header x-topic".into())
     );
-    assert_eq!(
-        fields.occurred_at.map(|at| at.to_string()).as_deref(),
-        Some("in header x-at")
-    );
-    assert!(fields.needs_time);
+    assert_eq!(fields.occurred_at.to_string(), "in header x-at");
+    assert!(fields.expects_time);
 }
 
 #[test]
@@ -82,7 +79,9 @@ fn a_scheme_of_ones_own_is_a_table() {
     let plant = source(&format!("{PLANT}{scheme}"), &[]);
     let expected = SignatureScheme::Signature {
         header: "x-sig".into(),
-        prefix: "v1=".into(),
+        form: SignatureHeaderForm::List {
+            prefix: "v1=".into(),
+        },
         algorithm: SignatureAlgorithm::HmacSha512,
         encoding: SignatureEncoding::Base64Url,
         signed: SignedTemplate::parse("{id}.{timestamp}.{body}").expect("a template"),
@@ -109,12 +108,55 @@ fn a_scheme_of_ones_own_is_a_table() {
         plain.signing
     );
     assert!(plain.tolerance.is_zero());
+    let parts = own(
+        "scheme = { header = \"X-Sig\", algorithm = \"hmac-sha256\", parts = \"t={timestamp},v1={signature}\", \
+         signed = \"{timestamp}.{body}\" }",
+    );
+    assert_eq!(parts.tolerance, USUAL_TOLERANCE);
+    let SourceSigning::Own(SignatureScheme::Signature { form, .. }) = &parts.signing else {
+        panic!("a signature")
+    };
+    let expected = SignatureHeaderParts::parse("t={timestamp},v1={signature}").expect("parts");
+    assert_eq!(*form, SignatureHeaderForm::Parts(expected));
     let token =
         own("scheme = { header = \"Authorization\", algorithm = \"token\", prefix = \"Bearer \" }");
     assert!(matches!(
         token.signing,
         SourceSigning::Own(SignatureScheme::Token { .. })
     ));
+}
+
+#[test]
+fn the_parts_of_a_header_fit_the_rest_of_the_scheme() {
+    let problem = |scheme: &str| {
+        let text = format!("{PLANT}scheme = {{ header = \"X-Sig\", {scheme} }}");
+        let problems = problems(&text);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems[0].replace("h.toml:6: sources.custom.plant.scheme.", "")
+    };
+    const HMAC: &str = "algorithm = \"hmac-sha256\", parts = \"t={timestamp},v1={signature}\"";
+    assert_eq!(
+        problem(HMAC),
+        "parts: expected {timestamp} in scheme.signed: an unsigned time proves nothing"
+    );
+    let signed = format!("{HMAC}, signed = \"{{timestamp}}.{{body}}\"");
+    assert_eq!(
+        problem(&format!("{signed}, timestamp_header = \"X-At\"")),
+        "timestamp_header: not used: scheme.parts says where the time is"
+    );
+    assert_eq!(
+        problem(&format!("{signed}, prefix = \"v1=\"")),
+        "prefix: not used: scheme.parts names the parts of the header"
+    );
+    assert_eq!(
+        problem("algorithm = \"hmac-sha256\", parts = \"t={time}\""),
+        "parts: expected named parts such as t={timestamp},v1={signature}: one separator, one \
+         {signature} or more, one {timestamp} at most, found \"t={time}\""
+    );
+    assert_eq!(
+        problem("algorithm = \"token\", parts = \"t={timestamp},v1={signature}\""),
+        "parts: not used by the algorithm token"
+    );
 }
 
 #[test]
@@ -186,11 +228,27 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             billing("entity = \"/a~2\""),
-            "h.toml:5: sources.custom.billing.entity: expected a JSON pointer such as /data/id, or the name of a header, found \"/a~2\"",
+            "h.toml:5: sources.custom.billing.entity: expected a JSON pointer such as /data/id, the name of a header, or a template such as order:{/id}, found \"/a~2\"",
         ),
         (
             billing("event = \"two words\""),
-            "h.toml:5: sources.custom.billing.event: expected a JSON pointer such as /data/id, or the name of a header, found \"two words\"",
+            "h.toml:5: sources.custom.billing.event: expected a JSON pointer such as /data/id, the name of a header, or a template such as order:{/id}, found \"two words\"",
+        ),
+        (
+            billing("event = [\"/a\", \"{/b\"]"),
+            "h.toml:5: sources.custom.billing.event: expected a JSON pointer such as /data/id, the name of a header, or a template such as order:{/id}, found \"{/b\"",
+        ),
+        (
+            billing("event = []"),
+            "h.toml:5: sources.custom.billing.event: expected 1 to 24 places",
+        ),
+        (
+            billing("items = \"entry\""),
+            "h.toml:5: sources.custom.billing.items: expected a JSON pointer to a list, such as /events or /entry/*/changes, or \"\", found \"entry\"",
+        ),
+        (
+            billing("event = 7"),
+            "h.toml:5: sources.custom.billing.event: expected a string, found a whole number",
         ),
         (
             billing("tolerance_s = -1"),
@@ -218,15 +276,15 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             plant("scheme = { header = \"X-Sig\", algorithm = \"ed25519\" }"),
-            "h.toml:3: sources.custom.plant.secrets: expected an Ed25519 public key: 32 bytes in base64, with or without whpk_ before them",
+            "h.toml:3: sources.custom.plant.secrets: expected an Ed25519 public key: 32 bytes in hex, or in base64 with or without whpk_ before them",
         ),
         (
             plant("scheme = { header = \"X-Sig\" }"),
-            "h.toml:1: sources.custom.plant.scheme.algorithm: missing: one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, token, basic",
+            "h.toml:1: sources.custom.plant.scheme.algorithm: missing: one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, ecdsa-p256, token, basic",
         ),
         (
             plant("scheme = { header = \"X-Sig\", algorithm = \"md5\" }"),
-            "h.toml:6: sources.custom.plant.scheme.algorithm: expected one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, token, basic, found \"md5\"",
+            "h.toml:6: sources.custom.plant.scheme.algorithm: expected one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, ecdsa-p256, token, basic, found \"md5\"",
         ),
         (
             plant("scheme = { algorithm = \"hmac-sha1\" }"),
@@ -300,9 +358,90 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
 }
 
 #[test]
-fn what_a_preset_has_no_default_for_is_asked_for() {
-    let text = "[[sources.custom]]\nname = \"shop\"\npreset = \"shopify\"\nsecrets = [\"hush\"]\n";
-    let how = "missing: the preset shopify has no default for it; set a JSON pointer such as /data/id, or the name of a header";
+fn a_field_has_one_place_or_a_list_of_them() {
+    let listed = source(
+        &format!(
+            "{STRIPE}secrets = [\"whsec_a\"]\n\
+             entity = [\"/repository/full_name\", \"organization:{{/organization/login}}\", \"account\"]\n\
+             event = \"Topic\"\nidempotency_key = [\"X-Id\", \"{{X-Time}}:{{./id}}\"]"
+        ),
+        &[],
+    )
+    .source
+    .fields;
+    assert_eq!(
+        listed.entity.to_string(),
+        "at /repository/full_name, else as organization:{/organization/login}, else as account"
+    );
+    assert_eq!(listed.event.to_string(), "in header topic");
+    assert_eq!(
+        listed.idempotency_key.to_string(),
+        "in header x-id, else as {X-Time}:{./id}"
+    );
+    let name = "HOOKYARD_SOURCES__CUSTOM__BILLING__ENTITY";
+    for (value, expected) in [
+        ("/a,X-B, c", "at /a, else in header x-b, else as c"),
+        ("Account", "in header account"),
+    ] {
+        let fields = source(
+            &format!("{STRIPE}secrets = [\"whsec_a\"]"),
+            &[(name, value)],
+        )
+        .source
+        .fields;
+        assert_eq!(fields.entity.to_string(), expected);
+    }
+}
+
+#[test]
+fn a_body_may_hold_several_events_or_json_in_a_form() {
+    let layout = |line: &str, preset: &str| {
+        let text = format!(
+            "{}secrets = [\"whsec_a\"]\n{line}",
+            STRIPE.replace("\"stripe", preset)
+        );
+        source(&text, &[]).source.layout
+    };
+    let own = layout(
+        "items = [\"/entry/*/changes\", \"/more\"]\nform_json = \"data\"\ndecompress = true",
+        "\"stripe",
+    );
+    assert_eq!(
+        own.items,
+        ItemPaths::from_preset(&["/entry/*/changes", "/more"])
+    );
+    assert_eq!((&*own.json_fields[0], own.decompress), ("data", true));
+    let top = layout("items = \"\"", "\"stripe");
+    assert_eq!(top.items, ItemPaths::from_preset(&[""]));
+    let plain = layout("", "\"stripe");
+    assert!(plain.items.is_empty() && plain.json_fields.is_empty() && !plain.decompress);
+    assert!(!layout("", "\"hubspot").items.is_empty());
+    assert!(layout("items = []", "\"hubspot").items.is_empty());
+}
+
+/// Nothing but a preset and a secret takes every event of the provider.
+#[test]
+fn a_preset_and_a_secret_are_enough_and_a_scheme_needs_places() {
+    for preset in presets::ALL {
+        let secrets = [
+            "user:a-long-password",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+            "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEQ4LIFtWztlsF7skFqOncjD1lun4H5w8XOhyOArHW9RcIx/FfEzx6cikC/yPfUvwaX/JScE7Fc9CJD2afQ9Ok3Q==",
+        ];
+        let secret = secrets
+            .into_iter()
+            .find(|text| preset.parse_key(text).is_ok());
+        let secret = secret.expect("a secret");
+        let text = format!(
+            "[[sources.custom]]\nname = \"x\"\npreset = {:?}\nsecrets = [{secret:?}]\n",
+            preset.name
+        );
+        assert!(loaded(&text, &[]).is_ok(), "{}", preset.name);
+    }
+    let text = "[[sources.custom]]\nname = \"shop\"\nsecrets = [\"hush\"]\n\
+                scheme = { header = \"X-Sig\", algorithm = \"hmac-sha256\" }\n";
+    let how = "missing: set a JSON pointer such as /data/id, or the name of a header";
     assert_eq!(
         problems(text),
         [
@@ -431,4 +570,49 @@ fn a_public_url_is_one_that_paths_can_be_put_behind() {
         );
         assert_eq!(url(text), Err(vec![expected]));
     }
+}
+
+#[test]
+fn the_part_of_a_secret_that_must_be_guessed_has_a_length() {
+    let lengths = |preset: &str, secrets: &str| {
+        let table = format!(
+            "[[sources.custom]]\nname = \"x\"\npreset = {preset:?}\nsecrets = [{secrets}]\nentity = \"/id\"\nevent = \"/type\""
+        );
+        let lengths: Vec<_> = source(&table, &[]).source.secret_lengths().collect();
+        lengths
+    };
+    assert_eq!(lengths("github", "\"hush\", \"a:b\""), [4, 3]);
+    assert_eq!(
+        lengths("pipedrive", "\"a-user:hush\", \"u:p:q\""),
+        [4, 3],
+        "the password"
+    );
+    assert_eq!(
+        lengths(
+            "standard",
+            "\"whsec_aHVzaA==\", \"whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=\""
+        ),
+        [4],
+        "the decoded key; a public key is no secret"
+    );
+}
+
+/// A sender that is not for trials is refused with a secret that can be guessed, as every other
+/// source is.
+#[test]
+fn a_short_secret_of_a_source_is_refused_for_a_node() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("h.toml");
+    let token = "0123456789abcdef01234567";
+    fs::write(&path, format!("{STRIPE}secrets = [\"hush\"]\n")).expect("writable");
+    let draft = || ConfigDraft::from_toml(Some(&path), [("HOOKYARD_ADMIN__TOKEN", token)]);
+    let error = draft().finish(ConfigPurpose::Node).expect_err("guessable");
+    assert!(
+        error
+            .to_string()
+            .contains("sources.custom.billing.secrets: expected secrets of at least"),
+        "{error}"
+    );
+    let config = draft().finish(ConfigPurpose::Tool).expect("a tool may");
+    assert_eq!(config.warnings.len(), 1);
 }

@@ -170,6 +170,40 @@ fn a_secret_without_the_prefix_is_used_as_its_bytes_are() {
     }
 }
 
+/// The libraries of Standard Webhooks decode a secret without the prefix too, and could not verify
+/// a delivery that was signed with its characters only.
+#[test]
+fn a_library_takes_the_secret_as_it_is_if_it_is_base64() {
+    for secret in [
+        "hush",
+        "aGVsbG8=",
+        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    ] {
+        let library = Webhook::new(secret).expect("base64");
+        let headers = signed(
+            &[SigningStyle::Standard],
+            secrets(secret),
+            &message("evt_1", AT, "{}"),
+        );
+        assert!(is_taken_by(&library, "evt_1", &headers, b"{}"), "{secret}");
+    }
+}
+
+/// The guide gives this way for secrets that no library takes.
+#[test]
+fn a_library_takes_any_other_secret_in_base64() {
+    for secret in ["a-secret-with-marks", "change me!", "abcde"] {
+        let library = Webhook::new(&BASE64_STANDARD.encode(secret)).expect("base64");
+        let headers = signed(
+            &[SigningStyle::Standard],
+            secrets(secret),
+            &message("evt_1", AT, "{}"),
+        );
+        assert!(is_taken_by(&library, "evt_1", &headers, b"{}"), "{secret}");
+    }
+}
+
 #[test]
 fn all_styles_stand_side_by_side() {
     let mut secrets = secrets("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD");

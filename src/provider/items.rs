@@ -1,0 +1,223 @@
+//! Taking a body apart: the members of the lists that a source names are its events.
+//!
+//! ```text
+//! items = "/entry/*/changes"
+//! {"entry": [{"changes": [a, b]}, {"changes": [c]}]}  ──>  a, b, c
+//! ```
+
+use serde_json::value::RawValue;
+
+use super::pointer::{ItemStep, JsonPointer, step_into};
+
+/// Most events of one call. Known senders put at most 1,000 into one.
+pub const ITEMS_MAX: usize = 1_000;
+
+/// Most paths of one source; a provider has few kinds of lists.
+const PATHS_MAX: usize = 8;
+
+/// A body with more items than a call may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("body has {count} items, but one call may have at most {ITEMS_MAX}")]
+pub struct TooManyItems {
+    count: usize,
+}
+
+/// A text that names no list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a JSON pointer to a list, such as /events or /entry/*/changes, or \"\"")]
+pub struct ItemPathError;
+
+/// Pointer to one or more lists; the step `*` stands for every item of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemPath(Vec<Box<str>>);
+
+impl ItemPath {
+    /// Parses a pointer; the empty text is the body itself, and `/*` at the end means the same as
+    /// nothing there.
+    ///
+    /// # Errors
+    /// [`ItemPathError`] for a malformed pointer.
+    pub fn parse(text: &str) -> Result<Self, ItemPathError> {
+        let text = text.strip_suffix("/*").unwrap_or(text);
+        if text.is_empty() {
+            return Ok(Self(Vec::new()));
+        }
+        let pointer = JsonPointer::parse(text).ok_or(ItemPathError)?;
+        Ok(Self(pointer.steps().map(String::into_boxed_str).collect()))
+    }
+
+    fn collect_items<'p, 'a>(&'p self, body: &'a RawValue, found: &mut Vec<BatchItem<'p, 'a>>) {
+        // Lists that wait to be searched, the next one at the end, with the steps left.
+        let mut waiting = vec![(body, Vec::new(), self.0.as_slice())];
+        while let Some((value, path, steps)) = waiting.pop() {
+            match steps.split_first() {
+                None => found.extend(list_items(value).into_iter().enumerate().map(
+                    |(index, json)| BatchItem {
+                        json,
+                        path: extend_path(&path, ItemStep::Index(index)),
+                    },
+                )),
+                Some((step, rest)) if **step == *"*" => {
+                    let items = list_items(value).into_iter().enumerate();
+                    waiting.extend(items.rev().map(|(index, item)| {
+                        (item, extend_path(&path, ItemStep::Index(index)), rest)
+                    }));
+                }
+                Some((step, rest)) => {
+                    let member = step_into(value, step);
+                    let below = |member| (member, extend_path(&path, ItemStep::Name(step)), rest);
+                    waiting.extend(member.map(below));
+                }
+            }
+        }
+    }
+}
+
+/// Paths of all lists whose items are events; without any, a body is one event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ItemPaths(Vec<ItemPath>);
+
+/// One event in a body, and its place.
+#[derive(Clone, Debug)]
+pub struct BatchItem<'p, 'a> {
+    /// Text of the item, a part of the body.
+    pub json: &'a RawValue,
+    /// Steps that lead from the body to the item.
+    pub path: Vec<ItemStep<'p>>,
+}
+
+impl ItemPaths {
+    /// Lists of a source at `paths`.
+    ///
+    /// # Errors
+    /// [`ItemPathError`] if there are too many of them.
+    pub fn try_new(paths: Vec<ItemPath>) -> Result<Self, ItemPathError> {
+        (paths.len() <= PATHS_MAX)
+            .then_some(Self(paths))
+            .ok_or(ItemPathError)
+    }
+
+    /// Lists of a preset. A test parses those of all presets; a text that is no path would be left
+    /// out.
+    #[must_use]
+    pub fn from_preset(texts: &[&str]) -> Self {
+        Self(
+            texts
+                .iter()
+                .flat_map(|text| ItemPath::parse(text))
+                .collect(),
+        )
+    }
+
+    /// Tells if bodies are not taken apart.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the items of `body` in the order of its text; none if it has no such list.
+    ///
+    /// # Errors
+    /// [`TooManyItems`].
+    pub fn split<'p, 'a>(
+        &'p self,
+        body: &'a RawValue,
+    ) -> Result<Vec<BatchItem<'p, 'a>>, TooManyItems> {
+        let mut found = Vec::new();
+        for path in &self.0 {
+            path.collect_items(body, &mut found);
+        }
+        // All items are parts of one text, so their addresses tell their order.
+        let start = |item: &BatchItem<'_, '_>| item.json.get().as_ptr();
+        found.sort_by_key(start);
+        found.dedup_by_key(|item| start(item));
+        match found.len() {
+            0..=ITEMS_MAX => Ok(found),
+            count => Err(TooManyItems { count }),
+        }
+    }
+}
+
+fn extend_path<'p>(path: &[ItemStep<'p>], step: ItemStep<'p>) -> Vec<ItemStep<'p>> {
+    path.iter().copied().chain([step]).collect()
+}
+
+/// Returns the items of the list `value`; none for another value.
+fn list_items(value: &RawValue) -> Vec<&RawValue> {
+    serde_json::from_str(value.get()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(paths: &[&str], body: &str) -> Result<Vec<String>, TooManyItems> {
+        let body: &RawValue = serde_json::from_str(body).expect("JSON");
+        let paths = ItemPaths::from_preset(paths);
+        let items = paths.split(body)?;
+        Ok(items
+            .iter()
+            .map(|item| item.json.get().to_owned())
+            .collect())
+    }
+
+    #[test]
+    fn items_come_in_the_order_of_the_body() {
+        let meta = r#"{"entry": [{"messaging": [1], "changes": [2, 3]}, {"id": 9}, {"changes": [{"a":  4}]}]}"#;
+        let both = ["/entry/*/changes", "/entry/*/messaging"];
+        assert_eq!(
+            split(&both, meta),
+            Ok(vec![
+                "1".into(),
+                "2".into(),
+                "3".into(),
+                r#"{"a":  4}"#.into()
+            ])
+        );
+        assert_eq!(
+            split(&["/entry/*/changes/*", "/entry/*/changes"], meta).map(|all| all.len()),
+            Ok(3)
+        );
+        assert_eq!(split(&[""], "[1, [2]]"), Ok(vec!["1".into(), "[2]".into()]));
+        for (path, body) in [
+            ("", "{}"),
+            ("/a", "[]"),
+            ("/a", r#"{"a": {}}"#),
+            ("", "[]"),
+            ("/*/b", "[1]"),
+        ] {
+            assert_eq!(split(&[path], body), Ok(Vec::new()), "{path} {body}");
+        }
+    }
+
+    #[test]
+    fn the_path_to_an_item_is_known() {
+        let paths = ItemPaths::from_preset(&["/entry/*/changes"]);
+        let body = serde_json::from_str(r#"{"entry": [{}, {"changes": [1, 2]}]}"#).expect("JSON");
+        let items = paths.split(body).expect("few");
+        let expected = [
+            ItemStep::Name("entry"),
+            ItemStep::Index(1),
+            ItemStep::Name("changes"),
+            ItemStep::Index(1),
+        ];
+        assert_eq!(items[1].path, expected);
+    }
+
+    #[test]
+    fn a_call_has_so_many_items() {
+        let body = |count: usize| format!("[{}]", vec!["0"; count].join(","));
+        assert_eq!(
+            split(&[""], &body(ITEMS_MAX)).map(|all| all.len()),
+            Ok(ITEMS_MAX)
+        );
+        let error = split(&[""], &body(ITEMS_MAX + 1)).expect_err("one too many");
+        assert_eq!(
+            error.to_string(),
+            "body has 1001 items, but one call may have at most 1000"
+        );
+        for text in ["a", "/a~", "*"] {
+            assert_eq!(ItemPath::parse(text), Err(ItemPathError), "{text}");
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! Tests of the default places: published payloads, shortened to what the places read, and the
+//! events that have no usual id.
+
+use super::*;
+use crate::provider::body::RequestDocument;
+use crate::provider::extract::FieldLocators;
+use crate::provider::locator::{EventScope, FieldAlternatives};
+use crate::provider::request::RequestView;
+
+/// Headers, body, and the entity, event name and key that a preset finds in them.
+type EventCase = (
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    [&'static str; 3],
+);
+
+/// Entity, event name, key and time of the event `body`, with the warnings; empty if not found.
+fn read_event(preset: &str, headers: &[(&str, &str)], body: &str) -> ([String; 4], Vec<String>) {
+    let preset = find_preset(preset).expect("a preset");
+    let is_form = body.contains('=') && !body.starts_with('{');
+    let content_type = match is_form {
+        true => "application/x-www-form-urlencoded",
+        false => "application/json",
+    };
+    let mut headers: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_bytes()))
+        .collect();
+    headers.push(("content-type", content_type.as_bytes()));
+    let request = RequestView {
+        method: "POST",
+        url: "",
+        headers,
+        body: body.as_bytes(),
+    };
+    let document =
+        RequestDocument::parse_with(&request, preset.defaults.json_fields).expect("a body");
+    let places = FieldAlternatives::from_preset;
+    let locators = FieldLocators {
+        entity: places(preset.defaults.entity),
+        event: places(preset.defaults.event),
+        idempotency_key: places(preset.defaults.idempotency_key),
+        occurred_at: places(preset.defaults.occurred_at),
+        expects_time: false,
+    };
+    let found = locators.extract(&EventScope::whole(&request, &document));
+    let time = found.occurred_at.map(|at| at.to_string());
+    let key = found.idempotency_key.unwrap_or_default();
+    (
+        [found.entity, found.event, key, time.unwrap_or_default()],
+        found.warnings,
+    )
+}
+
+fn check_events(preset: &str, cases: &[EventCase]) {
+    for (headers, body, expected) in cases {
+        let ([entity, event, key, _], warnings) = read_event(preset, headers, body);
+        assert_eq!([&entity, &event, &key], *expected, "{preset}: {body}");
+        let is_keyed = !key.is_empty() || warnings.len() == 1;
+        assert!(
+            is_keyed && (key.is_empty() || warnings.is_empty()),
+            "{warnings:?}"
+        );
+    }
+}
+
+fn check_time(preset: &str, body: &str, expected: &str) {
+    let ([_, _, _, time], _) = read_event(preset, &[], body);
+    assert_eq!(time, expected, "{preset}: {body}");
+}
+
+#[test]
+fn every_preset_finds_entity_and_event_by_itself() {
+    for preset in ALL {
+        let fields = &preset.defaults;
+        assert!(!fields.entity.is_empty(), "{}", preset.name);
+        assert!(!fields.event.is_empty(), "{}", preset.name);
+        assert!(!fields.idempotency_key.is_empty(), "{}", preset.name);
+    }
+}
+
+/// Events of repositories, organizations, enterprises, apps, accounts and the marketplace.
+#[test]
+fn each_scope_of_githubs_events_has_an_entity() {
+    const HEADERS: &[(&str, &str)] = &[("x-github-event", "e"), ("x-github-delivery", "d")];
+    let entities = [
+        (
+            r#"{"repository": {"full_name": "o/r"}, "discussion": {"number": 7}}"#,
+            "o/r#7",
+        ),
+        (
+            r#"{"repository": {"full_name": "o/r"}, "organization": {"login": "o"}}"#,
+            "o/r",
+        ),
+        (
+            r#"{"organization": {"login": "o"}, "membership": {}}"#,
+            "organization:o",
+        ),
+        (
+            r#"{"enterprise": {"slug": "big"}, "installation": {"id": 1}}"#,
+            "enterprise:big",
+        ),
+        (
+            r#"{"marketplace_purchase": {"account": {"login": "buyer"}}, "sender": {"login": "s"}}"#,
+            "account:buyer",
+        ),
+        (
+            r#"{"sponsorship": {"sponsorable": {"login": "artist"}}, "sender": {"login": "s"}}"#,
+            "account:artist",
+        ),
+        (
+            r#"{"action": "created", "installation": {"account": {"login": "o"}}, "sender": {"login": "s"}}"#,
+            "account:o",
+        ),
+        (
+            r#"{"security_advisory": {"ghsa_id": "GHSA-1"}}"#,
+            "advisory:GHSA-1",
+        ),
+        (
+            r#"{"zen": "Design for failure.", "hook": {"type": "App", "app_id": 3}}"#,
+            "app:3",
+        ),
+        (
+            r#"{"action": "revoked", "sender": {"login": "s"}}"#,
+            "account:s",
+        ),
+        (r#"{"zen": "Speak like a human."}"#, "account"),
+    ];
+    for (body, entity) in entities {
+        let ([found, event, key, _], _) = read_event("github", HEADERS, body);
+        assert_eq!([found.as_str(), &event, &key], [entity, "e", "d"], "{body}");
+    }
+}
+
+#[test]
+fn stripes_events_without_an_id_have_an_entity() {
+    check_events(
+        "stripe",
+        &[
+            (
+                &[],
+                r#"{"id": "evt_0", "type": "invoice.paid", "data": {"object": {"id": "in_1", "object": "invoice"}}}"#,
+                ["in_1", "invoice.paid", "evt_0"],
+            ),
+            (
+                &[],
+                r#"{"id": "evt_1", "type": "balance.available", "data": {"object": {"object": "balance"}}}"#,
+                ["balance", "balance.available", "evt_1"],
+            ),
+            (
+                &[],
+                r#"{"id": "evt_2", "type": "balance.available", "account": "acct_1", "data": {"object": {"object": "balance"}}}"#,
+                ["balance:acct_1", "balance.available", "evt_2"],
+            ),
+            (
+                &[],
+                r#"{"id": "evt_3", "type": "invoice.upcoming", "data": {"object": {"object": "invoice", "customer": "cus_1"}}}"#,
+                ["invoice:cus_1", "invoice.upcoming", "evt_3"],
+            ),
+            (
+                &[],
+                r#"{"id": "evt_4", "object": "v2.core.event", "type": "v1.billing.meter.error_report_triggered", "related_object": {"id": "mtr_1"}}"#,
+                ["mtr_1", "v1.billing.meter.error_report_triggered", "evt_4"],
+            ),
+        ],
+    );
+    check_time(
+        "stripe",
+        r#"{"created": 1764374400}"#,
+        "2025-11-29T00:00:00.000Z",
+    );
+}
+
+#[test]
+fn shopifys_privacy_and_inventory_topics_have_an_entity_and_a_key() {
+    check_events(
+        "shopify",
+        &[
+            (
+                &[
+                    ("x-shopify-topic", "orders/paid"),
+                    ("x-shopify-event-id", "e1"),
+                ],
+                r#"{"id": 820982911946154508, "admin_graphql_api_id": "gid://shopify/Order/1"}"#,
+                ["820982911946154508", "orders/paid", "e1:orders/paid"],
+            ),
+            (
+                &[
+                    ("x-shopify-topic", "customers/redact"),
+                    ("x-shopify-webhook-id", "w1"),
+                ],
+                r#"{"shop_id": 1, "shop_domain": "shop.example.com", "customer": {"id": 2}, "orders_to_redact": [3]}"#,
+                ["customer:2", "customers/redact", "w1"],
+            ),
+            (
+                &[
+                    ("x-shopify-topic", "shop/redact"),
+                    ("x-shopify-webhook-id", "w2"),
+                ],
+                r#"{"shop_id": 1, "shop_domain": "shop.example.com"}"#,
+                ["shop:1", "shop/redact", "w2"],
+            ),
+            (
+                &[
+                    ("x-shopify-topic", "inventory_levels/update"),
+                    ("x-shopify-event-id", "e3"),
+                ],
+                r#"{"inventory_item_id": 271878346596884015, "location_id": 24826418, "available": 0}"#,
+                [
+                    "inventory:271878346596884015",
+                    "inventory_levels/update",
+                    "e3:inventory_levels/update",
+                ],
+            ),
+            (
+                &[
+                    ("x-shopify-topic", "bulk_operations/finish"),
+                    ("x-shopify-event-id", "e4"),
+                ],
+                r#"{"admin_graphql_api_id": "gid://shopify/BulkOperation/147595010"}"#,
+                [
+                    "gid://shopify/BulkOperation/147595010",
+                    "bulk_operations/finish",
+                    "e4:bulk_operations/finish",
+                ],
+            ),
+            (
+                &[
+                    ("x-shopify-topic", "locales/create"),
+                    ("x-shopify-event-id", "e5"),
+                    ("x-shopify-shop-domain", "shop.example.com"),
+                ],
+                r#"{"locale": "en", "published": true}"#,
+                [
+                    "shop:shop.example.com",
+                    "locales/create",
+                    "e5:locales/create",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn slacks_events_commands_and_limits_have_an_entity() {
+    check_events(
+        "slack",
+        &[
+            (
+                &[],
+                r#"{"type": "event_callback", "event_id": "Ev1", "event": {"type": "message", "channel": "C1", "user": "U1"}}"#,
+                ["C1", "message", "Ev1"],
+            ),
+            (
+                &[],
+                r#"{"type": "event_callback", "event_id": "Ev2", "event": {"type": "channel_created", "channel": {"id": "C2"}}}"#,
+                ["C2", "channel_created", "Ev2"],
+            ),
+            (
+                &[],
+                r#"{"type": "event_callback", "event_id": "Ev3", "event": {"type": "reaction_added", "user": "U1", "item": {"channel": "C3"}}}"#,
+                ["C3", "reaction_added", "Ev3"],
+            ),
+            (
+                &[],
+                r#"{"type": "event_callback", "event_id": "Ev4", "event": {"type": "team_join", "user": {"id": "U4"}}}"#,
+                ["U4", "team_join", "Ev4"],
+            ),
+            (
+                &[],
+                r#"{"type": "event_callback", "event_id": "Ev5", "team_id": "T5", "event": {"type": "tokens_revoked", "tokens": {}}}"#,
+                ["T5", "tokens_revoked", "Ev5"],
+            ),
+            (
+                &[],
+                "command=%2Fweather&channel_id=C6&user_id=U6&team_id=T6&trigger_id=13.7",
+                ["C6", "/weather", "13.7"],
+            ),
+            (
+                &[],
+                "payload=%7B%22type%22%3A%22shortcut%22%2C%22trigger_id%22%3A%2212.2%22%2C%22user%22%3A%7B%22id%22%3A%22U0%22%7D%7D",
+                ["U0", "shortcut", "12.2"],
+            ),
+            (
+                &[],
+                r#"{"type": "block_actions", "trigger_id": "12.3", "user": {"id": "U7"}, "channel": {"id": "C7"}}"#,
+                ["C7", "block_actions", "12.3"],
+            ),
+            (
+                &[],
+                r#"{"type": "view_submission", "trigger_id": "12.4", "user": {"id": "U8"}, "team": {"id": "T8"}}"#,
+                ["U8", "view_submission", "12.4"],
+            ),
+            (
+                &[],
+                r#"{"type": "app_rate_limited", "team_id": "T9", "minute_rate_limited": 1518467820}"#,
+                ["T9", "app_rate_limited", ""],
+            ),
+        ],
+    );
+    check_time(
+        "slack",
+        r#"{"event_time": 1764374400}"#,
+        "2025-11-29T00:00:00.000Z",
+    );
+}
+
+#[test]
+fn gitlabs_numbered_things_and_groups_have_an_entity() {
+    const PUSH: &[(&str, &str)] = &[("x-gitlab-event", "Push Hook"), ("idempotency-key", "i1")];
+    const OLD: &[(&str, &str)] = &[
+        ("x-gitlab-event", "Issue Hook"),
+        ("x-gitlab-event-uuid", "u1"),
+    ];
+    check_events(
+        "gitlab",
+        &[
+            (
+                PUSH,
+                r#"{"object_kind": "push", "project_id": 15, "project": {"path_with_namespace": "mike/diaspora"}}"#,
+                ["mike/diaspora", "Push Hook", "i1"],
+            ),
+            (
+                OLD,
+                r#"{"object_kind": "issue", "project": {"path_with_namespace": "g/t"}, "object_attributes": {"iid": 23}}"#,
+                ["g/t/issue/23", "Issue Hook", "u1:Issue Hook"],
+            ),
+            (
+                PUSH,
+                r#"{"object_kind": "note", "project": {"path_with_namespace": "g/t"}, "object_attributes": {"id": 1}, "issue": {"iid": 23}}"#,
+                ["g/t/issue/23", "Push Hook", "i1"],
+            ),
+            (
+                PUSH,
+                r#"{"object_kind": "merge_request", "project": {"path_with_namespace": "g/t"}, "object_attributes": {"iid": 4}}"#,
+                ["g/t/merge_request/4", "Push Hook", "i1"],
+            ),
+            (
+                PUSH,
+                r#"{"object_kind": "build", "project_id": 380, "project_name": "g / t"}"#,
+                ["project:380", "Push Hook", "i1"],
+            ),
+            (
+                PUSH,
+                r#"{"event_name": "user_add_to_group", "group_path": "web", "group_id": 7, "user_id": 1}"#,
+                ["group:web", "Push Hook", "i1"],
+            ),
+        ],
+    );
+    check_time(
+        "gitlab",
+        r#"{"object_attributes": {"updated_at": "2015-05-17 18:08:09 UTC"}}"#,
+        "2015-05-17T18:08:09.000Z",
+    );
+}
+
+#[test]
+fn the_events_of_other_providers_have_an_entity_a_name_and_a_key() {
+    check_events(
+        "gitea",
+        &[(
+            &[("x-gitea-event", "issues"), ("x-gitea-delivery", "d")],
+            r#"{"action": "opened", "issue": {"number": 2}, "repository": {"full_name": "gitea/webhooks"}}"#,
+            ["gitea/webhooks#2", "issues", "d"],
+        )],
+    );
+    check_events(
+        "trello",
+        &[(
+            &[],
+            r#"{"action": {"id": "51f9", "type": "voteOnCard", "data": {"board": {"id": "4eea"}, "card": {"id": "51a7"}}}, "model": {"id": "4eea"}}"#,
+            ["51a7", "voteOnCard", "51f9"],
+        )],
+    );
+    check_events(
+        "discord",
+        &[
+            (
+                &[],
+                r#"{"type": 1, "application_id": "9", "event": {"type": "APPLICATION_AUTHORIZED", "timestamp": "2024-10-18T14:42:53.064834", "data": {"user": {"id": "191"}}}}"#,
+                [
+                    "user:191",
+                    "APPLICATION_AUTHORIZED",
+                    "APPLICATION_AUTHORIZED:191:2024-10-18T14:42:53.064834",
+                ],
+            ),
+            (
+                &[],
+                r#"{"type": 1, "application_id": "9", "event": {"type": "ENTITLEMENT_CREATE", "timestamp": "t", "data": {"id": "1019", "user_id": "771"}}}"#,
+                [
+                    "user:771",
+                    "ENTITLEMENT_CREATE",
+                    "ENTITLEMENT_CREATE:1019:t",
+                ],
+            ),
+        ],
+    );
+    check_events(
+        "calendly",
+        &[(
+            &[],
+            r#"{"event": "invitee.created", "created_at": "2020-11-23T17:51:19Z", "payload": {"uri": "u", "scheduled_event": {"uri": "s"}}}"#,
+            [
+                "s",
+                "invitee.created",
+                "invitee.created:u:2020-11-23T17:51:19Z",
+            ],
+        )],
+    );
+    check_events(
+        "paddle",
+        &[(
+            &[],
+            r#"{"event_id": "evt_1", "event_type": "subscription.activated", "data": {"id": "sub_1"}}"#,
+            ["sub_1", "subscription.activated", "evt_1"],
+        )],
+    );
+    const ORDER: &[(&str, &str)] = &[
+        ("x-wc-webhook-resource", "order"),
+        ("x-wc-webhook-topic", "order.updated"),
+        ("x-wc-webhook-delivery-id", "d"),
+    ];
+    check_events(
+        "woocommerce",
+        &[(ORDER, r#"{"id": 727}"#, ["order:727", "order.updated", "d"])],
+    );
+    check_events(
+        "xero",
+        &[(
+            &[],
+            r#"{"resourceId": "r", "tenantId": "t", "eventCategory": "INVOICE", "eventType": "UPDATE", "eventDateUtc": "2017-06-21T01:15:39.902"}"#,
+            ["r", "INVOICE.UPDATE", "t:r:UPDATE:2017-06-21T01:15:39.902"],
+        )],
+    );
+    check_events(
+        "sendgrid",
+        &[(
+            &[],
+            r#"{"email": "a@b", "event": "dropped", "sg_event_id": "e", "sg_message_id": "m"}"#,
+            ["m", "dropped", "e"],
+        )],
+    );
+    check_events(
+        "linear",
+        &[(
+            &[("linear-delivery", "d"), ("linear-event", "Comment")],
+            r#"{"action": "create", "type": "Comment", "data": {"id": "2174"}}"#,
+            ["2174", "Comment.create", "d"],
+        )],
+    );
+    check_events(
+        "zendesk",
+        &[(
+            &[],
+            r#"{"type": "zen:event-type:user.created", "id": "cb", "time": "2022-02-21T22:50:26Z", "subject": "zen:user:447", "detail": {"id": "447"}}"#,
+            ["447", "zen:event-type:user.created", "cb"],
+        )],
+    );
+    check_events(
+        "intercom",
+        &[(
+            &[],
+            r#"{"topic": "contact.tag.created", "id": "notif_1", "data": {"item": {"type": "contact_tag", "contact": {"id": "c1"}}}}"#,
+            ["c1", "contact.tag.created", "notif_1"],
+        )],
+    );
+    check_events(
+        "twilio",
+        &[
+            (
+                &[("i-twilio-idempotency-token", "t")],
+                "MessageSid=SM1&SmsStatus=received&AccountSid=AC1",
+                ["SM1", "message.received", "t"],
+            ),
+            (
+                &[("i-twilio-idempotency-token", "t")],
+                "CallSid=CA1&CallStatus=completed",
+                ["CA1", "call.completed", "t"],
+            ),
+        ],
+    );
+}
+
+/// In version 1 the id of the entity stands where version 2 has the id of the event. As a key it
+/// would make every later event of the entity a duplicate.
+#[test]
+fn both_versions_of_pipedrives_webhooks_are_told_apart() {
+    check_events(
+        "pipedrive",
+        &[
+            (
+                &[],
+                r#"{"meta": {"version": "2.0", "action": "change", "entity": "deal", "entity_id": "4", "id": "a-uuid"}}"#,
+                ["deal:4", "deal.change", "a-uuid:4"],
+            ),
+            (
+                &[],
+                r#"{"v": 1, "event": "updated.deal", "meta": {"action": "updated", "object": "deal", "id": 4}}"#,
+                ["deal:4", "updated.deal", ""],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn times_in_utc_that_do_not_say_so_are_read_as_utc() {
+    let expected = "2017-06-21T01:15:39.902Z";
+    check_time(
+        "xero",
+        r#"{"eventDateUtc": "2017-06-21T01:15:39.902"}"#,
+        expected,
+    );
+    check_time(
+        "xero",
+        r#"{"eventDateUtc": "2017-06-21T01:15:39.902Z"}"#,
+        expected,
+    );
+    check_time(
+        "woocommerce",
+        r#"{"date_modified_gmt": "2017-06-21T01:15:39.902"}"#,
+        expected,
+    );
+    check_time(
+        "discord",
+        r#"{"event": {"timestamp": "2017-06-21T01:15:39.902000"}}"#,
+        expected,
+    );
+}
