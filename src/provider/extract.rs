@@ -3,6 +3,8 @@
 //! An authentic event is never refused for a field that is missing or odd: its sender would send it
 //! again, and then give up. The field gets a fallback, and the event a warning.
 
+use std::borrow::Cow;
+
 use super::locator::{EventScope, FieldAlternatives, FieldLookupError, FoundField};
 use super::moment;
 use crate::event::{ID_MAX_BYTES, Timestamp, check_id};
@@ -10,7 +12,7 @@ use crate::event::{ID_MAX_BYTES, Timestamp, check_id};
 /// Longest accepted name of an event.
 const NAME_MAX_BYTES: usize = 128;
 
-/// Id of the entity, and name of the event, of a request in which none is found.
+/// Name of an event in which no name is found.
 pub const UNMATCHED: &str = "unmatched";
 
 /// Location of each field in the requests of a source.
@@ -27,6 +29,8 @@ pub struct FieldLocators {
     /// Expects a time in every event. False for the default places of a preset, since not every
     /// event has a time there.
     pub expects_time: bool,
+    /// Id of the entity of an event in which none is found: the name of the source.
+    pub fallback_entity: Cow<'static, str>,
 }
 
 /// Fields of one event, as they were found.
@@ -84,7 +88,7 @@ impl FieldLocators {
             "entity",
             &self.entity,
             &id_form,
-            "the entity is unmatched",
+            "the event is kept under the source",
             as_id,
         );
         let event = search.find(
@@ -112,16 +116,16 @@ impl FieldLocators {
             idempotency_key: idempotency_key.as_ref().map(|found| found.alternative),
             occurred_at: occurred_at.as_ref().map(|found| found.alternative),
         };
-        let or_unmatched = |found: Option<FoundField<String>>| {
-            found.map_or_else(|| UNMATCHED.to_owned(), |found| found.value)
+        let or_else = |found: Option<FoundField<String>>, fallback: &str| {
+            found.map_or_else(|| fallback.to_owned(), |found| found.value)
         };
         let key_place = used
             .idempotency_key
             .and_then(|index| self.idempotency_key.as_slice().get(index));
         ExtractedFields {
             is_key_of_item: key_place.is_some_and(|place| place.is_inside_item(scope)),
-            entity: or_unmatched(entity),
-            event: or_unmatched(event),
+            entity: or_else(entity, &self.fallback_entity),
+            event: or_else(event, UNMATCHED),
             idempotency_key: idempotency_key.map(|found| found.value),
             occurred_at: occurred_at.map(|found| found.value),
             used,
@@ -203,6 +207,7 @@ mod tests {
             idempotency_key: at("/id"),
             occurred_at: at(occurred_at),
             expects_time,
+            fallback_entity: "shop".into(),
         }
     }
 
@@ -247,7 +252,7 @@ mod tests {
     fn what_is_not_there_gets_a_fallback_and_a_warning_with_its_place() {
         let found = extract(&locators("X-At", true), &[], r#"{"data": {"id": null}}"#);
         let expected = [
-            "entity is not at /data/id; the entity is unmatched",
+            "entity is not at /data/id; the event is kept under the source",
             "event is not in header x-topic; the name is unmatched",
             "idempotency_key is not at /id; the event has no key of its own",
             "occurred_at is not in header x-at; the time of arrival counts",
@@ -255,7 +260,7 @@ mod tests {
         assert_eq!(found.warnings, expected);
         assert_eq!(
             (found.entity.as_str(), found.event.as_str()),
-            (UNMATCHED, UNMATCHED)
+            ("shop", UNMATCHED)
         );
         assert_eq!((found.idempotency_key, found.occurred_at), (None, None));
         assert_eq!(found.used, UsedAlternatives::default());
@@ -267,7 +272,7 @@ mod tests {
         let found = extract(&locators("/at", false), &[("x-topic", "t")], body);
         let expected = [
             "entity (at /data/id) is not text of 1 to 256 bytes without control characters; \
-             the entity is unmatched",
+             the event is kept under the source",
             "idempotency_key (at /id) is not text of 1 to 256 bytes without control characters; \
              the event has no key of its own",
             "occurred_at (at /at) is not RFC 3339, Unix seconds or Unix milliseconds; \

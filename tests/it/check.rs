@@ -255,12 +255,12 @@ fn decoding_and_verification_are_reported_separately() {
     );
     assert_eq!(
         (line(&report, "decoding"), line(&report, "entity")),
-        ("ok", "custom:billing unmatched"),
+        ("ok", "custom:billing billing"),
         "an authentic event is never refused"
     );
     assert_eq!(
         line(&report, "warning"),
-        "entity is not at /data/object/id; the entity is unmatched"
+        "entity is not at /data/object/id; the event is kept under the source"
     );
 
     let whole = r#"{"id": "evt_1", "type": "invoice.paid", "created": 1492774577, "data": {"object": {"id": "in_7"}}}"#;

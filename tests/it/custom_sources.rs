@@ -512,7 +512,7 @@ fn an_authentic_event_without_its_fields_is_kept_and_marked() {
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(
             answer.body["entity"],
-            json!({"kind": "custom:lost", "id": "unmatched", "sequence": 1})
+            json!({"kind": "custom:lost", "id": "lost", "sequence": 1})
         );
 
         let event = node
@@ -522,7 +522,7 @@ fn an_authentic_event_without_its_fields_is_kept_and_marked() {
         assert_eq!(event["type"], "lost.unmatched");
         assert_eq!(event["received_at"], json!(clock.wall().to_string()));
         let warnings = json!([
-            "entity is not at /order/id; the entity is unmatched",
+            "entity is not at /order/id; the event is kept under the source",
             "event is not in header x-shopify-topic; the name is unmatched",
             "idempotency_key (at /tags) is not text of 1 to 256 bytes without control characters; the event has no key of its own",
             "occurred_at (at /type) is not RFC 3339, Unix seconds or Unix milliseconds; the time of arrival counts",
@@ -533,7 +533,9 @@ fn an_authentic_event_without_its_fields_is_kept_and_marked() {
         let row = &rows["items"][0];
         let warning = row["warning"].as_str().expect("a warning");
         assert!(
-            warning.starts_with("entity is not at /order/id; the entity is unmatched. event is"),
+            warning.starts_with(
+                "entity is not at /order/id; the event is kept under the source. event is"
+            ),
             "{warning}"
         );
         assert_eq!(
@@ -769,7 +771,7 @@ fn items_deep_in_a_body_find_fields_in_themselves_and_around_them() {
         let other = send("c2", r#"{"object": "page", "entry": []}"#).await;
         assert_eq!(
             (other.status, &other.body["entity"]["id"]),
-            (200, &json!("unmatched")),
+            (200, &json!("pages")),
             "{other:?}"
         );
         let many = format!(
@@ -836,7 +838,7 @@ fn bodies_that_are_odd_and_authentic_are_taken() {
                 "2",
                 json!({"id": "2", "type": "t"}),
             ),
-            ("text/plain", b"", "unmatched", json!({})),
+            ("text/plain", b"", "odd", json!({})),
         ];
         for (content_type, body, id, payload) in table {
             let answer = post_own(&node, "odd", content_type, body).await;

@@ -42,6 +42,7 @@ fn read_event(preset: &str, headers: &[(&str, &str)], body: &str) -> ([String; 4
         idempotency_key: places(preset.defaults.idempotency_key),
         occurred_at: places(preset.defaults.occurred_at),
         expects_time: false,
+        fallback_entity: preset.name.into(),
     };
     let found = locators.extract(&EventScope::whole(&request, &document));
     let time = found.occurred_at.map(|at| at.to_string());
