@@ -44,6 +44,7 @@ const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(5);
 pub struct Node {
     address: SocketAddr,
     server: ServerHandle,
+    edge: Arc<Edge>,
     stop: watch::Sender<bool>,
     keeper: actix_rt::task::JoinHandle<Result<(), NodeError>>,
     grace: Duration,
@@ -61,13 +62,13 @@ impl Node {
         // Listen first: opening a large store takes seconds, and /readyz answers meanwhile.
         let (listener, address) = bind_listener(&config.server.bind)?;
         let gate = CoreGate::closed("the store is being opened");
-        let edge = Edge::new(
+        let edge = Arc::new(Edge::new(
             Arc::clone(&config),
             Arc::clone(&deps.clock),
             Arc::clone(&deps.metrics),
             gate.clone(),
-        );
-        let server = edge::serve(Arc::new(edge), listener)?;
+        ));
+        let server = edge::serve(Arc::clone(&edge), listener)?;
         let handle = server.handle();
         actix_rt::spawn(server);
 
@@ -91,6 +92,7 @@ impl Node {
         Ok(Self {
             address,
             server: handle,
+            edge,
             stop,
             keeper,
             grace: config.server.shutdown_grace,
@@ -111,12 +113,14 @@ impl Node {
     pub async fn stop(self) -> Result<(), NodeError> {
         let Self {
             server,
+            edge,
             stop,
             keeper,
             grace,
             ..
         } = self;
         let orderly = async {
+            edge.end_streams();
             server.stop(true).await;
             // The receiver is gone only if the keeper panicked; its join handle reports that.
             let _ = stop.send(true);
@@ -163,6 +167,15 @@ pub fn run_node(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), No
 /// [`NodeError`] when the store is in use or cannot be read.
 pub fn rebuild_store(config: &Config) -> Result<RebuildSummary, NodeError> {
     store_session::rebuild_projection(config)
+}
+
+/// Opens the store of a stopped node once, and closes it: drops an incomplete commit at the end of
+/// the journal, and derives lost or damaged derived data again.
+///
+/// # Errors
+/// [`NodeError`] when the store is in use, or cannot be opened.
+pub fn repair_store(config: &Config) -> Result<(), NodeError> {
+    store_session::open_once(config)
 }
 
 fn bind_listener(bind: &str) -> Result<(TcpListener, SocketAddr), NodeError> {

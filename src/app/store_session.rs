@@ -173,6 +173,7 @@ impl StoreSession {
             reads,
             accounts,
             subscriptions,
+            journal: Arc::clone(&journal),
             subscribers,
             call_log: Arc::clone(&call_log),
         };
@@ -507,6 +508,23 @@ fn call_log_limits(config: &Config) -> call_log::CallLogLimits {
         rows_max: config.call_log.rows_max,
         refused_rows_max: config.call_log.refused_rows_max,
     }
+}
+
+pub(super) fn open_once(config: &Config) -> Result<(), NodeError> {
+    let NodeDeps { clock, disk, .. } = NodeDeps::default();
+    let (folder, journal) = open_journal(config, &disk, &clock, &DiscardMark::default())?;
+    let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
+    let as_journal = || Arc::clone(&journal) as Arc<dyn Journal>;
+    let tables = TableStore::open(as_journal(), Arc::clone(&derived))?;
+    let limits = projection_limits(config);
+    let projection = Projection::start(derived, as_journal(), limits, clock, fingerprint_key)?;
+
+    journal.close();
+    projection.close();
+    tables
+        .close()
+        .map_err(crate::table_store::TableStoreError::from)?;
+    Ok(())
 }
 
 pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, NodeError> {

@@ -75,7 +75,7 @@ impl CheckCommand {
 }
 
 /// Returns a line about a valid configuration that is probably a mistake, or an empty text.
-fn describe_warning(config: &Config) -> &'static str {
+pub(super) fn describe_warning(config: &Config) -> &'static str {
     match list_sources(config).is_empty() {
         false => "",
         true => {

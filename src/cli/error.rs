@@ -3,11 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::backup::BackupCommandError;
 use super::check::RequestTrialError;
 use super::dev_mode::DevModeError;
+use super::doctor::DoctorVerdict;
 use super::listen::ListenError;
 use super::random_secret::RandomBytesError;
+use super::restore::RestoreCommandError;
 use super::send::SendCommandError;
+use super::verify::VerifyError;
 use crate::app::NodeError;
 use crate::config::ConfigError;
 
@@ -28,6 +32,14 @@ pub(super) enum CliError {
     Trial(#[from] RequestTrialError),
     #[error(transparent)]
     Random(#[from] RandomBytesError),
+    #[error(transparent)]
+    Backup(#[from] BackupCommandError),
+    #[error(transparent)]
+    Restore(#[from] RestoreCommandError),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error(transparent)]
+    Doctor(#[from] DoctorVerdict),
     #[error("there is no store at {}; check store.path", .0.display())]
     NoStore(PathBuf),
     #[error("cannot start logging")]

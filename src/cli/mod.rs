@@ -8,21 +8,27 @@ use clap::{Parser, Subcommand};
 use self::error::CliError;
 use crate::error_chain;
 
+mod backup;
 mod check;
 mod config_args;
 mod dev_mode;
+mod doctor;
 mod error;
+mod existing_store;
 mod guide;
 mod listen;
 mod logging;
 mod node_url;
 mod openapi;
 mod plural;
+mod progress_line;
 mod random_secret;
 mod rebuild;
+mod restore;
 mod secret;
 mod send;
 mod serve;
+mod verify;
 
 /// Exit code for a wrong command line; 0 is success, and 1 any other failure.
 const USAGE_EXIT_CODE: u8 = 2;
@@ -48,6 +54,10 @@ enum CliCommand {
     Listen(listen::ListenCommand),
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    Backup(backup::BackupCommand),
+    Restore(restore::RestoreCommand),
+    Verify(verify::VerifyCommand),
+    Doctor(doctor::DoctorCommand),
     Rebuild(rebuild::RebuildCommand),
     Openapi(openapi::OpenApiCommand),
     Guide(guide::GuideCommand),
@@ -100,6 +110,10 @@ fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError
         CliCommand::Send(send) => send.run(out),
         CliCommand::Listen(listen) => listen.run(out),
         CliCommand::Secret(secret) => secret.run(out),
+        CliCommand::Backup(backup) => backup.run(out),
+        CliCommand::Restore(restore) => restore.run(out),
+        CliCommand::Verify(verify) => verify.run(out),
+        CliCommand::Doctor(doctor) => doctor.run(out),
         CliCommand::Rebuild(rebuild) => rebuild.run(out),
         CliCommand::Openapi(openapi) => openapi.run(out),
         CliCommand::Guide(guide) => guide.run(out),

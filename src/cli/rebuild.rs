@@ -1,10 +1,10 @@
 //! `hookyard rebuild`: derives all tables of the projection again from the journal.
 
 use std::io::Write;
-use std::path::Path;
 
 use super::config_args::ConfigArgs;
 use super::error::CliError;
+use super::existing_store::check_store;
 use super::logging;
 use super::plural::format_count;
 use crate::app;
@@ -34,32 +34,9 @@ impl RebuildCommand {
     }
 }
 
-/// Refuses a folder without a store; opening the folder would create an empty one.
-fn check_store(path: &Path) -> Result<(), CliError> {
-    match path.join("FORMAT").try_exists() {
-        Ok(false) => Err(CliError::NoStore(path.to_owned())),
-        // For an unreadable folder, opening the store reports a better error.
-        Ok(true) | Err(_) => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_missing_store_is_not_created() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("data");
-        let error = check_store(&path).expect_err("no store").to_string();
-        assert_eq!(
-            error,
-            format!("there is no store at {}; check store.path", path.display())
-        );
-        assert!(!path.exists());
-        std::fs::write(folder.path().join("FORMAT"), "").expect("writable");
-        assert!(check_store(folder.path()).is_ok());
-    }
 
     #[test]
     fn counts_use_singular_and_plural() {

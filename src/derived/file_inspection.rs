@@ -71,6 +71,20 @@ pub(super) fn inspect_files(folder: &Path) -> io::Result<Result<LogEnd, String>>
     Ok(end.ok_or_else(|| "db is empty".into()))
 }
 
+/// Reads the files of the derived store in `folder`, which no process uses. Returns the reason for
+/// which the next opening derives it again, if there is one.
+///
+/// # Errors
+/// The error of the operating system.
+pub fn inspect_derived_data(folder: &Path) -> io::Result<Option<String>> {
+    match fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
+        Ok(false) => Ok(inspect_files(folder)?.err()),
+        Ok(true) => Ok(Some("it is empty".into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some("it is missing".into())),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes the snapshot files that cover more than the log contains, which an abrupt stop can leave.
 /// A snapshot is a cache of page locations; sled would trust this one and look for pages in the
 /// wrong places.

@@ -22,6 +22,7 @@ mod tests;
 pub use derived_store::DerivedStore;
 pub use derived_tree::{DerivedBatch, DerivedRow, DerivedRows, DerivedTree, VALUE_MAX_BYTES};
 pub use error::DerivedStoreError;
+pub use file_inspection::inspect_derived_data;
 pub use format_1::{FormerRow, FormerStore, FormerStoreError, FormerTable};
 
 #[cfg(test)]

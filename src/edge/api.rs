@@ -13,8 +13,8 @@ use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::{CRM, CallSource, LEADS, SUPPORT};
 use super::{
-    accounts, available_events, c2s, configured, crm, dead_letters, health, instagram, jobs, leads,
-    metrics, reads, support, webhooks,
+    accounts, available_events, backups, c2s, configured, crm, dead_letters, health, instagram,
+    jobs, leads, metrics, reads, support, webhooks,
 };
 use crate::config::CustomSourceConfig;
 
@@ -60,6 +60,7 @@ pub(super) fn endpoints(custom: &[CustomSourceConfig]) -> Vec<ApiEndpoint> {
             .on(READ, ADMIN, reads::events::list, reads::spec::events),
     ]);
     all.extend(health_endpoints());
+    all.push(ApiEndpoint::new("/api/v1/backup").on(GET, ADMIN, backups::send, backups::describe));
     all.extend(read_endpoints());
     all.extend(subscription_endpoints());
     all.extend(redelivery_endpoints());

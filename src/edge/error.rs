@@ -24,6 +24,9 @@ use crate::provider::{self, DecompressionError, DocumentError, TooManyItems, Ver
 use crate::router::Refusal;
 use crate::subscriber::dead_letters;
 
+/// Seconds until another backup may be asked for: most take longer than that.
+const BACKUP_PAUSE_S: u64 = 30;
+
 /// Error of a request. Its `Display` text is the answer's `detail`.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -138,6 +141,9 @@ pub enum ApiError {
     /// Commit whose outcome is unknown.
     #[error("it is not known whether the event was stored, retry with the same idempotency key")]
     OutcomeUnknown,
+    /// As many backups as allowed are being sent.
+    #[error("2 backups are being sent already, retry later")]
+    TooManyBackups,
     /// Store that is not open, or projections that cannot be read.
     #[error("the node is not ready, retry with the same idempotency key")]
     Unavailable,
@@ -201,6 +207,7 @@ impl ApiError {
             Self::Forbidden => (403, "forbidden"),
             Self::NotFailed => (409, "not_failed"),
             Self::ReprocessInProgress => (409, "reprocess_in_progress"),
+            Self::TooManyBackups => (429, "too_many_backups"),
             Self::Overloaded => (503, "overloaded"),
             Self::Quarantined { .. } => (503, "entity_quarantined"),
             Self::OutcomeUnknown | Self::Unavailable => (503, "unavailable"),
@@ -252,6 +259,14 @@ impl ApiError {
         Self::NotFound(detail.into())
     }
 
+    /// Makes the refusal of one wrong field; `detail` begins with its name.
+    pub fn wrong_field(field: &'static str, detail: String) -> Self {
+        Self::InvalidFields(vec![FieldError {
+            field: field.into(),
+            detail,
+        }])
+    }
+
     /// Makes the 404 of a path outside the API.
     #[must_use]
     pub fn nothing_here() -> Self {
@@ -284,6 +299,9 @@ impl ApiError {
         }
         if let Self::Quarantined { retry_after } = self {
             return Some(ceil_seconds(*retry_after));
+        }
+        if let Self::TooManyBackups = self {
+            return Some(BACKUP_PAUSE_S);
         }
         (self.status_and_code().0 == 503).then_some(1)
     }
@@ -467,6 +485,7 @@ mod tests {
                 "0",
             ),
             (ApiError::RateLimited(quota), 429, "ratelimit-reset", "2"),
+            (ApiError::TooManyBackups, 429, "retry-after", "30"),
             (ApiError::Overloaded, 503, "retry-after", "1"),
             (ApiError::Unavailable, 503, "retry-after", "1"),
             (quarantined, 503, "retry-after", "3"),

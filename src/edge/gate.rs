@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 
 use crate::account::AccountRegistry;
 use crate::call_log::CallLog;
+use crate::journal::SegmentJournal;
 use crate::projection::ProjectionReader;
 use crate::router::Router;
 use crate::subscriber::SubscriberRuntime;
@@ -25,6 +26,8 @@ pub struct NodeCore {
     pub accounts: Arc<AccountRegistry>,
     /// Definitions of all subscriptions, with their secrets.
     pub subscriptions: Arc<SubscriptionRegistry>,
+    /// Log of everything accepted, for backups.
+    pub journal: Arc<SegmentJournal>,
     /// Deliveries, dead letters and jobs.
     pub subscribers: Arc<SubscriberRuntime>,
 }

@@ -20,6 +20,7 @@ mod admin;
 mod answer;
 mod api;
 mod available_events;
+mod backups;
 mod blocking;
 pub mod body;
 pub mod c2s;

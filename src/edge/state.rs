@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 
+use super::backups::BackupStreams;
 use super::c2s::source::C2sSource;
 use super::configured::source::ConfiguredSource;
 use super::crm::decode::BusEventCatalogue;
@@ -36,6 +37,7 @@ pub struct Edge {
     instagram: InstagramSource,
     c2s: C2sSource,
     vocabulary: EventVocabulary,
+    pub(super) backups: BackupStreams,
 }
 
 impl std::fmt::Debug for Edge {
@@ -82,7 +84,13 @@ impl Edge {
             instagram,
             c2s,
             vocabulary,
+            backups: BackupStreams::default(),
         }
+    }
+
+    /// Ends the answers that take long, so that they do not hold up the stop of the node.
+    pub fn end_streams(&self) {
+        self.backups.end();
     }
 
     pub(super) fn support(&self) -> &SupportSource {

@@ -43,7 +43,7 @@ pub(super) async fn submit_command(
 
 /// Returns the public id of the event at `position`.
 pub(super) fn public_event_id(core: &NodeCore, position: Position) -> EventId {
-    EventId::new(core.reads.incarnation(), position)
+    core.reads.incarnations().event_id(position)
 }
 
 #[derive(Serialize)]

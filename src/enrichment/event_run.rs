@@ -353,7 +353,10 @@ impl EnrichmentRun<'_> {
     }
 
     fn id(&self) -> EventId {
-        EventId::new(self.context.reads.incarnation(), self.event.position)
+        self.context
+            .reads
+            .incarnations()
+            .event_id(self.event.position)
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod catalogue;
 mod fingerprint;
 mod id;
+mod incarnation_history;
 mod interned_name;
 mod json_members;
 mod kind;
@@ -13,6 +14,7 @@ mod time;
 
 pub use fingerprint::{FingerprintFn, fingerprint_key};
 pub use id::{EntityKey, EventId, ID_MAX_BYTES, InvalidId, Position, StoreIncarnation, check_id};
+pub use incarnation_history::IncarnationHistory;
 pub use interned_name::InternedName;
 pub use json_members::find_members;
 pub use kind::Kind;

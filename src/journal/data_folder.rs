@@ -3,13 +3,12 @@
 //!
 //! ```text
 //! LOCK      locked while a process uses the folder
-//! FORMAT    format version, incarnation and checksum seed; written once the journal exists
+//! FORMAT    format version, incarnations and checksum seed; written once the journal exists
 //! journal/  segments of the journal: everything that cannot be derived
 //! derived/  what can be derived from the journal; may be deleted while no process uses the folder
 //! ```
 
 use std::fs::{self, File};
-use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,10 +17,12 @@ use std::time::Duration;
 
 use super::disk::{Disk, LocalDisk};
 use super::open_error::StoreOpenError;
-use crate::event::StoreIncarnation;
+use super::store_identity::{FORMAT, StoreIdentity};
+use crate::event::{IncarnationHistory, StoreIncarnation};
 
-/// Format version that this program writes, and the newest that it reads.
-const FORMAT: u32 = 2;
+/// Names in a data folder that are no part of a store: the lock, what a file system keeps in its
+/// root, and the secrets of `--dev`.
+const HARMLESS_NAMES: [&str; 3] = ["LOCK", "lost+found", "dev-secrets.toml"];
 
 /// Number of attempts to take the lock. A process that is being stopped can hold it a moment
 /// longer.
@@ -32,7 +33,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// Locked data folder. It is free for other processes once the last handle is dropped.
 pub struct DataFolder {
     path: PathBuf,
-    format: FormatFile,
+    identity: StoreIdentity,
     /// `true` if there was no format file: the folder holds no store yet.
     is_new: bool,
     _lock: File,
@@ -53,11 +54,42 @@ impl DataFolder {
             })?;
         let lock = lock_folder(path)?;
 
-        let format = FormatFile::read_format(&path.join("FORMAT"))?;
+        let identity = StoreIdentity::read(path)?;
         Ok(Arc::new(Self {
             path: path.to_owned(),
-            is_new: format.is_none(),
-            format: format.unwrap_or_else(FormatFile::random),
+            is_new: identity.is_none(),
+            identity: identity.unwrap_or_else(StoreIdentity::random),
+            _lock: lock,
+        }))
+    }
+
+    /// Locks the folder at `path`, creating it if it does not exist, for a new store with this
+    /// identity.
+    ///
+    /// # Errors
+    /// [`StoreOpenError::NotEmpty`] if the folder holds anything that may belong to a store.
+    pub(super) fn create(
+        path: &Path,
+        identity: StoreIdentity,
+    ) -> Result<Arc<Self>, StoreOpenError> {
+        let io = |source| StoreOpenError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        LocalDisk.create_folder(path).map_err(io)?;
+        let lock = lock_folder(path)?;
+        for name in LocalDisk.list(path).map_err(io)? {
+            if !HARMLESS_NAMES.contains(&name.as_str()) {
+                return Err(StoreOpenError::NotEmpty {
+                    folder: path.to_owned(),
+                    name,
+                });
+            }
+        }
+        Ok(Arc::new(Self {
+            path: path.to_owned(),
+            is_new: true,
+            identity,
             _lock: lock,
         }))
     }
@@ -80,21 +112,26 @@ impl DataFolder {
         self.path.join("derived")
     }
 
-    /// Returns the store's incarnation, a part of every event id.
+    /// Returns the newest incarnation of the store, a part of the ids of events to come.
     #[must_use]
     pub fn incarnation(&self) -> StoreIncarnation {
-        self.format.incarnation
+        self.identity.incarnations.newest()
+    }
+
+    /// Returns all incarnations of the store, which give each position its event id.
+    #[must_use]
+    pub fn incarnations(&self) -> &IncarnationHistory {
+        &self.identity.incarnations
+    }
+
+    pub(super) fn identity(&self) -> &StoreIdentity {
+        &self.identity
     }
 
     /// Returns the format version of the store, which may be older than the current one.
     #[must_use]
     pub fn format_version(&self) -> u32 {
-        self.format.version
-    }
-
-    /// Returns the number that all checksums of the journal continue.
-    pub(super) fn checksum_seed(&self) -> u32 {
-        self.format.checksum_seed
+        self.identity.version
     }
 
     pub(super) fn is_new(&self) -> bool {
@@ -107,104 +144,11 @@ impl DataFolder {
     /// # Errors
     /// [`StoreOpenError::Io`] when the file cannot be written.
     pub fn mark_initialized(&self) -> Result<(), StoreOpenError> {
-        let format = FormatFile {
+        let identity = StoreIdentity {
             version: FORMAT,
-            ..self.format
+            ..self.identity.clone()
         };
-        format.write_format(&self.path)
-    }
-}
-
-/// Content of the file FORMAT.
-#[derive(Clone, Copy)]
-struct FormatFile {
-    version: u32,
-    incarnation: StoreIncarnation,
-    checksum_seed: u32,
-}
-
-impl FormatFile {
-    fn random() -> Self {
-        let mut bytes = [0; 8];
-        getrandom::fill(&mut bytes).expect("the operating system has randomness");
-        let number = u64::from_be_bytes(bytes);
-        Self {
-            version: FORMAT,
-            incarnation: StoreIncarnation::new((number >> 32) as u32),
-            checksum_seed: number as u32,
-        }
-    }
-
-    fn read_format(file: &Path) -> Result<Option<Self>, StoreOpenError> {
-        let bad_format = || StoreOpenError::BadFormat(file.to_owned());
-        let text = match fs::read_to_string(file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(bad_format()),
-            Err(source) => {
-                return Err(StoreOpenError::Io {
-                    path: file.to_owned(),
-                    source,
-                });
-            }
-        };
-        let value = |name: &str| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
-            line.ok_or_else(bad_format)
-        };
-        let hex = |name: &str| u32::from_str_radix(value(name)?, 16).map_err(|_| bad_format());
-
-        let version: u32 = value("hookyard-store-format")?
-            .parse()
-            .map_err(|_| bad_format())?;
-        if version > FORMAT {
-            return Err(StoreOpenError::Newer {
-                file: file.to_owned(),
-                found: version,
-                supported: FORMAT,
-            });
-        }
-        let incarnation = StoreIncarnation::new(hex("incarnation")?);
-        // Format 1 had no checksums of its own; its migration uses a new seed.
-        let checksum_seed = if version == FORMAT {
-            hex("checksum-seed")?
-        } else {
-            Self::random().checksum_seed
-        };
-        Ok(Some(Self {
-            version,
-            incarnation,
-            checksum_seed,
-        }))
-    }
-
-    fn write_format(self, folder: &Path) -> Result<(), StoreOpenError> {
-        let temporary = folder.join("FORMAT.new");
-        let io = |source| StoreOpenError::Io {
-            path: temporary.clone(),
-            source,
-        };
-        // The checksum seed is for the owner only: who knows it could forge blocks in a payload.
-        let mut file = File::options()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(io)?;
-        write!(
-            file,
-            "hookyard-store-format = {}\nincarnation = {:08x}\nchecksum-seed = {:08x}\n",
-            self.version,
-            self.incarnation.get(),
-            self.checksum_seed
-        )
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&temporary, folder.join("FORMAT")))
-        .and_then(|()| LocalDisk.sync_folder(folder))
-        .map_err(io)
+        identity.write(&self.path)
     }
 }
 

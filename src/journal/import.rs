@@ -105,7 +105,11 @@ impl JournalImport {
         self.sync()
     }
 
-    fn append_blocks(&mut self, blocks: Vec<Block>) -> Result<(), ImportError> {
+    /// Appends the blocks of one commit.
+    ///
+    /// # Errors
+    /// [`ImportError`] when they cannot be written.
+    pub(super) fn append_blocks(&mut self, blocks: Vec<Block>) -> Result<(), ImportError> {
         self.unsynced_bytes += blocks.iter().map(Block::stored_bytes).sum::<usize>();
         self.writer
             .append_commit(blocks)

@@ -8,35 +8,46 @@
 //!                                                                       subscribers) read up to it
 //! ```
 
+mod backup;
 mod commit_thread;
 mod data_folder;
 mod disk;
 mod frame;
 mod import;
 mod limits;
+mod log_place;
 mod open_error;
 mod recent_frames;
 mod segment;
 mod segment_journal;
+mod store_identity;
 mod submission;
 mod table_changes;
+mod verification;
 
 use tokio::sync::oneshot;
 
 use crate::event::Position;
 
+pub use backup::{
+    ArchiveError, ArchiveHeader, ArchiveInput, ArchiveReader, ArchiveSummary, ArchiveWriteError,
+    BackupStart, RestoreError, RestoreSummary, StoreImage, StoreImageError, restore_store,
+};
 pub use data_folder::DataFolder;
 pub use disk::{Disk, DiskFile, LocalDisk};
 pub use frame::{FrameEntry, JournalFrame};
 pub use import::{ImportError, JournalImport};
 pub use limits::JournalLimits;
+pub use log_place::LogPlace;
 pub use open_error::StoreOpenError;
+pub use segment::LogDamage;
 pub use segment_journal::SegmentJournal;
 pub use submission::{
     Journal, JournalClosed, JournalReadError, JournalSubmission, LogMark, RecordDraft,
     SequenceError, SubmissionResult, TableSubmission,
 };
 pub use table_changes::{TableChange, TableChanges};
+pub use verification::{JournalReport, VerifiedPart, verify_journal};
 
 /// Waits until all submissions made before this call are durable, and returns the position after
 /// them.

@@ -21,6 +21,18 @@ pub enum StoreOpenError {
         .0.display()
     )]
     InUse(PathBuf),
+    /// A store is to be created in a folder that is in use already.
+    #[error(
+        "{} is not empty: it holds {name}; restore into an empty or absent folder: \
+         move this one away, or set another store.path",
+        folder.display()
+    )]
+    NotEmpty {
+        /// Path of the data folder.
+        folder: PathBuf,
+        /// Name of a file or folder in it.
+        name: String,
+    },
     /// A later version of the program wrote the store.
     #[error(
         "{} says format {found}, and this version reads up to {supported}; \

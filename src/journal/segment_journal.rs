@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tracing::error;
 
+use super::backup::StoreImage;
 use super::commit_thread::{CommitOutputs, CommitThread, QueuedSubmission};
 use super::data_folder::DataFolder;
 use super::disk::Disk;
@@ -15,14 +16,14 @@ use super::frame::JournalFrame;
 use super::limits::JournalLimits;
 use super::open_error::StoreOpenError;
 use super::recent_frames::RecentFrames;
-use super::segment::{self, BlockContent, OpenedLog, SegmentSet};
+use super::segment::{self, BlockContent, LogSnapshot, OpenedLog, SegmentSet};
 use super::submission::{
     Journal, JournalClosed, JournalReadError, JournalSubmission, LogMark, TableSubmission,
 };
 use super::table_changes::TableChanges;
 use crate::clock::Clock;
 use crate::error_chain::format_error_chain;
-use crate::event::{Position, StoreIncarnation, Timestamp};
+use crate::event::{IncarnationHistory, Position, Timestamp};
 use crate::metrics::NodeMetrics;
 
 /// Journal that stores its records in segment files.
@@ -123,6 +124,16 @@ impl SegmentJournal {
     pub fn failed_mark(&self) -> Option<LogMark> {
         let is_failed = self.failed.borrow().is_some();
         (is_failed && self.settles_synced).then(|| *self.synced_mark.lock())
+    }
+
+    /// Takes an image of the store up to its durable end, for a backup. The image holds neither the
+    /// journal nor the data folder open. Blocks.
+    ///
+    /// # Errors
+    /// [`JournalReadError`] when the newest segment cannot be read.
+    pub fn take_image(&self) -> Result<StoreImage, JournalReadError> {
+        let log = LogSnapshot::take(&self.segments)?;
+        Ok(StoreImage::new(self.data.identity().clone(), log))
     }
 
     /// Writes and syncs a group without changes, to prove that the disk accepts writes. Blocks.
@@ -236,8 +247,8 @@ impl Journal for SegmentJournal {
         Ok(next)
     }
 
-    fn incarnation(&self) -> StoreIncarnation {
-        self.data.incarnation()
+    fn incarnations(&self) -> &IncarnationHistory {
+        self.data.incarnations()
     }
 }
 

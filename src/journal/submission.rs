@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::frame::JournalFrame;
 use super::table_changes::TableChanges;
-use crate::event::{EntityKey, Position, StoreIncarnation, Timestamp};
+use crate::event::{EntityKey, IncarnationHistory, Position, Timestamp};
 
 /// Record that is to be appended to the journal.
 #[derive(Clone, Debug)]
@@ -148,6 +148,6 @@ pub trait Journal: Send + Sync + 'static {
         visit: &mut dyn FnMut(u64, TableChanges),
     ) -> Result<u64, JournalReadError>;
 
-    /// Returns the store's incarnation, a part of every event id.
-    fn incarnation(&self) -> StoreIncarnation;
+    /// Returns the store's incarnations, which give each position its event id.
+    fn incarnations(&self) -> &IncarnationHistory;
 }

@@ -12,7 +12,7 @@ use super::signals::ProjectionSignals;
 use super::{keys, snapshot};
 use crate::derived::{DerivedStoreError, DerivedTree};
 use crate::event::{
-    EntityKey, Kind, Position, Record, StoreIncarnation, Timestamp, fingerprint_key,
+    EntityKey, IncarnationHistory, Kind, Position, Record, Timestamp, fingerprint_key,
 };
 use crate::journal::{Journal, JournalFrame, JournalReadError, await_fence};
 
@@ -169,10 +169,10 @@ impl ProjectionReader {
         }
     }
 
-    /// Returns the store's incarnation, a part of every event id.
+    /// Returns the store's incarnations, which give each position its event id.
     #[must_use]
-    pub fn incarnation(&self) -> StoreIncarnation {
-        self.view.journal.incarnation()
+    pub fn incarnations(&self) -> &IncarnationHistory {
+        self.view.journal.incarnations()
     }
 
     /// Requests that all records that are durable now are written soon, without waiting for that.

@@ -18,9 +18,7 @@ use super::subscriber_id::SubscriberId;
 use crate::clock::Clock;
 use crate::entity::generic::{GenericAction, JsonText};
 use crate::entity::{Command, EntityAction};
-use crate::event::{
-    EntityKey, EventId, InternedName, Kind, PayloadShape, Record, StoreIncarnation,
-};
+use crate::event::{EntityKey, IncarnationHistory, InternedName, Kind, PayloadShape, Record};
 use crate::router::{Refusal, Router};
 use crate::subscription::pattern::{INTERNAL_SOURCE, is_internal_record};
 
@@ -38,20 +36,20 @@ const SUBMIT_PAUSE: Duration = Duration::from_secs(2);
 pub(super) struct SubscriberAnnouncer {
     router: Option<Arc<Router>>,
     clock: Arc<dyn Clock>,
-    incarnation: StoreIncarnation,
+    incarnations: IncarnationHistory,
 }
 
 impl SubscriberAnnouncer {
-    /// Creates an announcer for the store of this `incarnation`. Without a router it does nothing.
+    /// Creates an announcer for the store with these `incarnations`. Without a router it does nothing.
     pub(super) fn new(
         router: Option<Arc<Router>>,
         clock: Arc<dyn Clock>,
-        incarnation: StoreIncarnation,
+        incarnations: IncarnationHistory,
     ) -> Self {
         Self {
             router,
             clock,
-            incarnation,
+            incarnations,
         }
     }
 
@@ -98,7 +96,9 @@ impl SubscriberAnnouncer {
             reprocesses,
             ..
         } = &*item.record;
-        let event_id = EventId::new(self.incarnation, reprocesses.unwrap_or(item.position));
+        let event_id = self
+            .incarnations
+            .event_id(reprocesses.unwrap_or(item.position));
 
         json!({
             "subscriber": subscriber_label(id),

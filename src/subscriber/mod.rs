@@ -52,7 +52,7 @@ use crate::call_log::CallLog;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error_chain::format_error_chain;
-use crate::event::{EventId, Position, StoreIncarnation};
+use crate::event::{IncarnationHistory, Position};
 use crate::journal::Journal;
 use crate::metrics::NodeMetrics;
 use crate::projection::ProjectionReader;
@@ -141,7 +141,7 @@ impl SubscriberRuntime {
         let stored = stored?;
         let attempt_sender = AttemptSender::try_new(
             &deps.config.delivery,
-            deps.journal.incarnation(),
+            deps.journal.incarnations().clone(),
             Arc::clone(&deps.clock),
         )?;
 
@@ -352,14 +352,14 @@ fn start_dispatcher(
     let announcer = SubscriberAnnouncer::new(
         Some(Arc::clone(&router)),
         Arc::clone(&clock),
-        journal.incarnation(),
+        journal.incarnations().clone(),
     );
     let attempt_fn = make_attempt_fn(
         attempt_sender.clone(),
         router,
         Arc::clone(&accounts),
         Arc::clone(&config),
-        journal.incarnation(),
+        journal.incarnations().clone(),
     );
     let stage_deps = DeliveryStageDeps {
         journal,
@@ -412,14 +412,14 @@ fn make_attempt_fn(
     router: Arc<Router>,
     accounts: Arc<AccountRegistry>,
     config: Arc<Config>,
-    incarnation: StoreIncarnation,
+    incarnations: IncarnationHistory,
 ) -> AttemptFn {
     Box::new(move |policy, item, attempt| {
         if matches!(policy.target, DeliveryTarget::AutoReply) {
             let recipients =
                 accounts::AccountRecipients::new(accounts.snapshot(), Arc::clone(&config));
             let router = Arc::clone(&router);
-            let event_id = EventId::new(incarnation, item.position);
+            let event_id = incarnations.event_id(item.position);
             return Box::pin(async move {
                 let outcome =
                     auto_reply::attempt_auto_reply(&router, &recipients, event_id, &item).await;

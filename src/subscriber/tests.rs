@@ -10,7 +10,9 @@ use tokio::sync::watch;
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::config::{Secret, load_config};
-use crate::event::{EntityKey, Kind, Record, StoreIncarnation, Timestamp, fingerprint_key};
+use crate::event::{
+    EntityKey, IncarnationHistory, Kind, Record, StoreIncarnation, Timestamp, fingerprint_key,
+};
 use crate::journal::{JournalSubmission, RecordDraft, SegmentJournal, await_fence};
 use crate::projection::{self, Projection};
 use crate::subscription::{
@@ -189,7 +191,7 @@ impl StageTestEnv {
             announcer: SubscriberAnnouncer::new(
                 None,
                 Arc::clone(&self.clock),
-                StoreIncarnation::new(1),
+                IncarnationHistory::new(StoreIncarnation::new(1)),
             ),
             attempt_fn,
             journal,

@@ -63,7 +63,7 @@ pub fn folder() -> TempDir {
 #[test]
 fn the_help_of_every_command_has_an_example() {
     let folder = folder();
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 13] = [
         &[],
         &["serve"],
         &["check"],
@@ -71,6 +71,10 @@ fn the_help_of_every_command_has_an_example() {
         &["listen"],
         &["secret"],
         &["secret", "new"],
+        &["backup"],
+        &["restore"],
+        &["verify"],
+        &["doctor"],
         &["rebuild"],
         &["guide"],
     ];

@@ -7,7 +7,7 @@ use hookyard::entity::{
     self, DecisionContext, DecisionIds, EntityAction, EntityDecision, EntityState, IdAllocator,
     ticket,
 };
-use hookyard::event::{EntityKey, EventId, InternedName, Kind, Position, Record, Timestamp};
+use hookyard::event::{EntityKey, InternedName, Kind, Position, Record, Timestamp};
 use hookyard::journal::{
     DataFolder, Journal, JournalLimits, JournalSubmission, LocalDisk, RecordDraft, SegmentJournal,
 };
@@ -160,7 +160,7 @@ fn fill(test_env: &TestEnv, count: u64) -> impl Fn(u64) -> String + use<> {
     )
     .expect("opens");
     let now = test_env.deps.clock.wall();
-    let incarnation = log.incarnation();
+    let incarnations = log.incarnations().clone();
     for n in 1..=count {
         let entity =
             EntityKey::try_new(Kind::Ticket, &format!("T-{}", (n - 1) / 100)).expect("an id");
@@ -178,7 +178,7 @@ fn fill(test_env: &TestEnv, count: u64) -> impl Fn(u64) -> String + use<> {
         .expect("open");
     }
     log.close();
-    move |n| EventId::new(incarnation, Position::new(n)).to_string()
+    move |n| incarnations.event_id(Position::new(n)).to_string()
 }
 
 fn status_changed(entity: EntityKey, sequence: u64, key: String, at: Timestamp) -> Record {

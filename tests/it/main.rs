@@ -7,6 +7,7 @@
 
 mod accounts;
 mod answers;
+mod backups;
 mod browser;
 mod c2s;
 mod call_log;
@@ -19,6 +20,7 @@ mod dead_letters;
 mod deliveries;
 mod disk_faults;
 mod docs;
+mod doctor;
 mod duplicates;
 mod durability;
 mod enrichment;

@@ -37,7 +37,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, A
     let items = found
         .items
         .iter()
-        .map(|found| DeadLetterView::new(found, core.reads.incarnation()))
+        .map(|found| DeadLetterView::new(found, core.reads.incarnations()))
         .collect();
     Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
@@ -50,7 +50,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
     let found = find_dead_letter(&core, &id).await?;
     let payload = view::render_payload(&found, &core).await?;
     Ok(answer::ok_json(
-        &DeadLetterView::new(&found, core.reads.incarnation()).with_payload(payload),
+        &DeadLetterView::new(&found, core.reads.incarnations()).with_payload(payload),
     ))
 }
 

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::super::entity_reference::EntityReference;
 use super::super::error::ApiError;
 use super::super::gate::NodeCore;
-use crate::event::{EventId, StoreIncarnation, Timestamp};
+use crate::event::{IncarnationHistory, Timestamp};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::{DeadLetterSubject, ListedDeadLetter};
 use crate::subscription::envelope;
@@ -46,9 +46,9 @@ struct DeadLetterRange {
 }
 
 impl<'a> DeadLetterView<'a> {
-    pub(super) fn new(found: &'a ListedDeadLetter, incarnation: StoreIncarnation) -> Self {
+    pub(super) fn new(found: &'a ListedDeadLetter, incarnations: &IncarnationHistory) -> Self {
         let ListedDeadLetter { letter, job } = found;
-        let event_id = |position| EventId::new(incarnation, position).to_string();
+        let event_id = |position| incarnations.event_id(position).to_string();
         let (single, range) = match &letter.subject {
             DeadLetterSubject::Event(delivery) => (Some(delivery), None),
             DeadLetterSubject::Range { first, last, count } => {

@@ -21,6 +21,7 @@ pub(in crate::edge) const ERROR: &str = "Error";
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
+const BYTES: &str = "application/octet-stream";
 
 /// Header of every answer 429 and 503.
 const RETRY_AFTER: &str = "Retry-After";
@@ -213,6 +214,20 @@ impl EndpointDoc {
             description,
             example: Some(example.into()),
             media_type: TEXT,
+            headers: &[],
+        };
+        self.answers.entry(status).or_default().push(answer);
+        self
+    }
+
+    /// Adds an answer with a body of any bytes.
+    pub(in crate::edge) fn answers_bytes(mut self, status: u16, description: &str) -> Self {
+        let (name, description) = (description.to_owned(), description.to_owned());
+        let answer = AnswerExample {
+            name,
+            description,
+            example: Some("bytes".into()),
+            media_type: BYTES,
             headers: &[],
         };
         self.answers.entry(status).or_default().push(answer);

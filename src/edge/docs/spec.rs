@@ -21,7 +21,7 @@ To try an endpoint that requires a signature, enter the signing *secret* under *
 page computes the signature in your browser; it never sends the secret.";
 
 /// Sections of the API with their descriptions, in the order of the page.
-const TAGS: [(&str, &str); 10] = [
+const TAGS: [(&str, &str); 11] = [
     ("Support", "Receives events of support tickets from a CRM."),
     (
         "Leads",
@@ -52,6 +52,7 @@ const TAGS: [(&str, &str); 10] = [
         "Reads",
         "Shows entities, received events and their processing, and the call log. Admin only.",
     ),
+    ("Store", "Backs the store up. Admin only."),
     ("Node", "Shows the health of the node. Open to everyone."),
 ];
 

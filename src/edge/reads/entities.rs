@@ -14,7 +14,7 @@ use super::super::list::ListPage;
 use super::super::state::Edge;
 use super::{EventRef, stored_event_id};
 use crate::entity;
-use crate::event::{EntityKey, Kind, StoreIncarnation, Timestamp};
+use crate::event::{EntityKey, IncarnationHistory, Kind, Timestamp};
 use crate::projection::{EntityHistory, PageRequest, StoredRecord};
 
 #[derive(Serialize)]
@@ -52,7 +52,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     for key in &found.items {
         // An entity that was removed between the two reads is left out.
         if let Some((first, last)) = core.reads.first_and_last(key).await? {
-            items.push(entity_view(key, core.reads.incarnation(), &first, &last));
+            items.push(entity_view(key, core.reads.incarnations(), &first, &last));
         }
     }
     Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
@@ -67,7 +67,7 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     let history = core.reads.history(&key).await?.ok_or_else(no_such_entity)?;
     let mut entity = entity_view(
         &key,
-        core.reads.incarnation(),
+        core.reads.incarnations(),
         &history.first,
         &history.last,
     );
@@ -91,14 +91,14 @@ pub(in crate::edge) async fn timeline(
     let items = found
         .items
         .iter()
-        .map(|stored| timeline_entry(core.reads.incarnation(), stored))
+        .map(|stored| timeline_entry(core.reads.incarnations(), stored))
         .collect();
     Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
 
 fn entity_view<'a>(
     key: &'a EntityKey,
-    incarnation: StoreIncarnation,
+    incarnations: &IncarnationHistory,
     first: &StoredRecord,
     last: &StoredRecord,
 ) -> EntityView<'a> {
@@ -106,8 +106,8 @@ fn entity_view<'a>(
         kind: key.kind(),
         id: key.id(),
         sequence: last.record.sequence,
-        first_event: EventRef::new(incarnation, first),
-        last_event: EventRef::new(incarnation, last),
+        first_event: EventRef::new(incarnations, first),
+        last_event: EventRef::new(incarnations, last),
         state: None,
     }
 }
@@ -138,7 +138,10 @@ fn render_state(
     Ok(state.to_raw_json())
 }
 
-fn timeline_entry(incarnation: StoreIncarnation, stored: &StoredRecord) -> TimelineEntry<'_> {
+fn timeline_entry<'a>(
+    incarnations: &IncarnationHistory,
+    stored: &'a StoredRecord,
+) -> TimelineEntry<'a> {
     let record = &stored.record;
     TimelineEntry {
         sequence: record.sequence,
@@ -148,7 +151,7 @@ fn timeline_entry(incarnation: StoreIncarnation, stored: &StoredRecord) -> Timel
         at: record.at,
         received_at: stored.received_at,
         late: record.late,
-        event_id: stored_event_id(incarnation, stored).to_string(),
+        event_id: stored_event_id(incarnations, stored).to_string(),
         data: record.data(),
     }
 }

@@ -13,7 +13,7 @@ use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::stored_event_id;
-use crate::event::{EventId, StoreIncarnation, Timestamp};
+use crate::event::{EventId, IncarnationHistory, Timestamp};
 use crate::projection::{EventFilter, EventStatus, EventView, PageRequest, ProjectionPage};
 
 const PARAMETERS: [&str; 9] = [
@@ -77,7 +77,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     let items = found
         .items
         .iter()
-        .map(|view| event_view(core.reads.incarnation(), view))
+        .map(|view| event_view(core.reads.incarnations(), view))
         .collect();
     Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
@@ -91,7 +91,7 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     let call_body = &view.event.record.call_body;
     Ok(answer::ok_json(&ReceivedEventView {
         call_body: (!call_body.is_empty()).then(|| String::from_utf8_lossy(call_body)),
-        ..event_view(core.reads.incarnation(), &view)
+        ..event_view(core.reads.incarnations(), &view)
     }))
 }
 
@@ -105,7 +105,7 @@ pub(super) async fn find_event(
     id: &str,
 ) -> Result<(EventId, EventView), ApiError> {
     let no_such_event = || ApiError::not_found("there is no such event");
-    let is_of_store = |id: &EventId| id.incarnation() == core.reads.incarnation();
+    let is_of_store = |id: &EventId| core.reads.incarnations().position_of(*id).is_some();
     let id = EventId::parse(id)
         .filter(is_of_store)
         .ok_or_else(no_such_event)?;
@@ -146,7 +146,7 @@ fn parse_event_filter(
 }
 
 /// Shows an event as received, with the outcome of its newest attempt.
-fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventView<'_> {
+fn event_view<'a>(incarnations: &IncarnationHistory, view: &'a EventView) -> ReceivedEventView<'a> {
     let received = &view.event.record;
     let decided = view.resolution.as_ref().unwrap_or(&view.event);
     let failure = decided
@@ -155,7 +155,7 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
         .as_ref()
         .filter(|_| view.status == EventStatus::Failed);
     ReceivedEventView {
-        event_id: stored_event_id(incarnation, &view.event).to_string(),
+        event_id: stored_event_id(incarnations, &view.event).to_string(),
         source: &received.source,
         r#type: &received.event_type,
         entity: EntityReference::new(

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::event::{EventId, StoreIncarnation, Timestamp};
+use crate::event::{EventId, IncarnationHistory, Timestamp};
 use crate::projection::StoredRecord;
 
 pub(super) mod entities;
@@ -22,9 +22,9 @@ struct EventRef {
 }
 
 impl EventRef {
-    fn new(incarnation: StoreIncarnation, stored: &StoredRecord) -> Self {
+    fn new(incarnations: &IncarnationHistory, stored: &StoredRecord) -> Self {
         Self {
-            event_id: stored_event_id(incarnation, stored).to_string(),
+            event_id: stored_event_id(incarnations, stored).to_string(),
             r#type: stored.record.event_type.clone(),
             at: stored.record.at,
             received_at: stored.received_at,
@@ -34,9 +34,6 @@ impl EventRef {
 
 /// Returns the public id of the event in `stored`. A reprocessing keeps the id of the first
 /// attempt.
-fn stored_event_id(incarnation: StoreIncarnation, stored: &StoredRecord) -> EventId {
-    EventId::new(
-        incarnation,
-        stored.record.reprocesses.unwrap_or(stored.position),
-    )
+fn stored_event_id(incarnations: &IncarnationHistory, stored: &StoredRecord) -> EventId {
+    incarnations.event_id(stored.record.reprocesses.unwrap_or(stored.position))
 }

@@ -10,6 +10,7 @@ use tracing::Span;
 
 use super::super::context::RequestContext;
 use super::super::error::ApiError;
+use super::super::gate::NodeCore;
 use super::super::signature::VerifiedBody;
 use super::super::state::Edge;
 use super::super::support::{self, SupportRequestContext};
@@ -36,7 +37,7 @@ pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpRes
         .router
         .submit_command(command)
         .await
-        .map_err(|refusal| reprocess_error(refusal, id))?;
+        .map_err(|refusal| reprocess_error(refusal, &core))?;
 
     let sequence = outcome.sequence.or(view.event.record.sequence);
     Ok(submit::accepted_response(
@@ -92,9 +93,9 @@ fn support_command(record: &Record, edge: &Edge, span: Span) -> Result<Command, 
     support::decode_support_event(&VerifiedBody::from_store(record), request, span)
 }
 
-fn reprocess_error(refusal: Refusal, id: EventId) -> ApiError {
+fn reprocess_error(refusal: Refusal, core: &NodeCore) -> ApiError {
     match refusal {
         Refusal::Duplicate { .. } => ApiError::ReprocessInProgress,
-        other => ApiError::from_refusal(other, |position| EventId::new(id.incarnation(), position)),
+        other => ApiError::from_refusal(other, |position| submit::public_event_id(core, position)),
     }
 }

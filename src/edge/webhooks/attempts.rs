@@ -72,15 +72,15 @@ async fn delivered_record(
     row: &CallRow,
     core: &NodeCore,
 ) -> Result<Option<StoredRecord>, ApiError> {
-    let event_id = row
+    let position = row
         .event_ids
         .first()
-        .filter(|id| id.incarnation() == core.reads.incarnation());
-    let Some(id) = event_id else {
+        .and_then(|id| core.reads.incarnations().position_of(*id));
+    let Some(position) = position else {
         return Ok(None);
     };
 
-    Ok(core.reads.await_record(id.position()).await?)
+    Ok(core.reads.await_record(position).await?)
 }
 
 fn attempt_view<'a>(row: &'a CallRow, stored: Option<&'a StoredRecord>) -> AttemptView<'a> {

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes};
 
 use super::DiskFile;
+use crate::event::Position;
+use crate::journal::log_place::LogPlace;
 
 /// Length of a block's header.
 pub(in crate::journal) const BLOCK_HEADER_BYTES: usize = 32;
@@ -138,6 +140,22 @@ impl Block {
         lz4_flex::decompress_size_prepended(&self.body)
             .ok()
             .map(Bytes::from)
+    }
+
+    /// Returns the number of the next block at `place` with content like this one's.
+    pub(in crate::journal) fn number_at(&self, place: &LogPlace) -> u64 {
+        match self.content {
+            BlockContent::Records => place.position.get(),
+            BlockContent::Changes => place.change,
+        }
+    }
+
+    /// Moves `place` behind this block.
+    pub(in crate::journal) fn advance_place(&self, place: &mut LogPlace) {
+        match self.content {
+            BlockContent::Records => place.position = Position::new(self.next_number()),
+            BlockContent::Changes => place.change = self.next_number(),
+        }
     }
 
     /// Returns the number after the block's last record or change group.

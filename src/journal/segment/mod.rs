@@ -2,6 +2,8 @@
 
 mod block;
 mod header;
+mod log_check;
+mod log_snapshot;
 mod open_log;
 mod segment_set;
 mod spare;
@@ -9,7 +11,9 @@ mod writer;
 
 use super::disk::{Disk, DiskFile};
 
-pub(super) use block::{Block, BlockContent};
-pub(super) use open_log::{OpenedLog, create_log, open_log};
+pub(super) use block::{Block, BlockContent, StoredBlock};
+pub use log_check::LogDamage;
+pub(super) use log_snapshot::{LogBlocks, LogSnapshot};
+pub(super) use open_log::{LogFolder, OpenedLog, create_log, open_log};
 pub(super) use segment_set::SegmentSet;
 pub(super) use writer::{SegmentWriter, SegmentWriterError};

@@ -23,6 +23,7 @@ use super::spare::{SpareSegment, segment_number, segment_path};
 use super::writer::{LogTail, SegmentWriter, SegmentWriterError, use_segment};
 use super::{Disk, DiskFile};
 use crate::event::{Position, StoreIncarnation};
+use crate::journal::store_identity::StoreIdentity;
 use crate::journal::{DataFolder, LogMark, StoreOpenError};
 
 /// Bytes that are compared with zeros at once.
@@ -47,7 +48,7 @@ pub(in crate::journal) fn open_log(
     segment_bytes: u64,
     discard_after: Option<LogMark>,
 ) -> Result<OpenedLog, StoreOpenError> {
-    let log = LogFolder::new(data, disk, data.journal_path());
+    let log = LogFolder::new(data.identity(), disk, data.journal_path());
     if data.is_new() {
         log.create(segment_bytes)?;
         data.mark_initialized()?;
@@ -65,25 +66,29 @@ pub(in crate::journal) fn create_log(
     folder: PathBuf,
     segment_bytes: u64,
 ) -> Result<OpenedLog, StoreOpenError> {
-    let log = LogFolder::new(data, disk, folder);
+    let log = LogFolder::new(data.identity(), disk, folder);
     log.create(segment_bytes)?;
     log.open(segment_bytes, None)
 }
 
 /// Folder of segment files that is being opened.
-struct LogFolder {
-    disk: Arc<dyn Disk>,
+pub(in crate::journal) struct LogFolder {
+    pub(super) disk: Arc<dyn Disk>,
     incarnation: StoreIncarnation,
-    seed: u32,
+    pub(super) seed: u32,
     folder: PathBuf,
 }
 
 impl LogFolder {
-    fn new(data: &DataFolder, disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
+    pub(in crate::journal) fn new(
+        identity: &StoreIdentity,
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+    ) -> Self {
         Self {
             disk,
-            incarnation: data.incarnation(),
-            seed: data.checksum_seed(),
+            incarnation: identity.incarnations.newest(),
+            seed: identity.checksum_seed,
             folder,
         }
     }
@@ -94,9 +99,7 @@ impl LogFolder {
         discard_after: Option<LogMark>,
     ) -> Result<OpenedLog, StoreOpenError> {
         let (mut headers, unused) = self.read_headers(discard_after)?;
-        let last = headers.pop().ok_or_else(|| StoreOpenError::NoJournal {
-            folder: self.folder.clone(),
-        })?;
+        let last = headers.pop().ok_or_else(|| self.no_journal())?;
         let tail = self.repair_tail(&last, discard_after)?;
 
         // Nothing is removed before all checks have passed. The newest file goes first, or a crash
@@ -187,9 +190,7 @@ impl LogFolder {
     fn segment_numbers(&self) -> Result<Vec<u64>, StoreOpenError> {
         let names = self.disk.list(&self.folder).map_err(|source| {
             if source.kind() == io::ErrorKind::NotFound {
-                StoreOpenError::NoJournal {
-                    folder: self.folder.clone(),
-                }
+                self.no_journal()
             } else {
                 self.io_error(&self.folder, source)
             }
@@ -203,7 +204,7 @@ impl LogFolder {
     }
 
     /// Returns the headers of all segments in use, in order, and the numbers of the other files.
-    fn read_headers(
+    pub(super) fn read_headers(
         &self,
         discard_after: Option<LogMark>,
     ) -> Result<(Vec<SegmentHeader>, Vec<u64>), StoreOpenError> {
@@ -320,7 +321,7 @@ impl LogFolder {
     }
 
     /// Reads the blocks of the last segment up to `limit`.
-    fn scan_tail(
+    pub(super) fn scan_tail(
         &self,
         file: &Arc<dyn DiskFile>,
         header: &SegmentHeader,
@@ -358,22 +359,28 @@ impl LogFolder {
         Ok(scan)
     }
 
-    fn segment(&self, header: SegmentHeader, end: u64) -> Arc<Segment> {
+    pub(super) fn segment(&self, header: SegmentHeader, end: u64) -> Arc<Segment> {
         let path = segment_path(&self.folder, header.number);
         Arc::new(Segment::new(header, path, end))
     }
 
-    fn open_file(&self, number: u64) -> Result<Arc<dyn DiskFile>, StoreOpenError> {
+    pub(super) fn open_file(&self, number: u64) -> Result<Arc<dyn DiskFile>, StoreOpenError> {
         let path = segment_path(&self.folder, number);
         self.disk
             .open(&path)
             .map_err(|source| self.io_error(&path, source))
     }
 
-    fn io_error(&self, path: &Path, source: io::Error) -> StoreOpenError {
+    pub(super) fn io_error(&self, path: &Path, source: io::Error) -> StoreOpenError {
         StoreOpenError::Io {
             path: path.to_owned(),
             source,
+        }
+    }
+
+    pub(super) fn no_journal(&self) -> StoreOpenError {
+        StoreOpenError::NoJournal {
+            folder: self.folder.clone(),
         }
     }
 
@@ -385,15 +392,15 @@ impl LogFolder {
 }
 
 /// Result of reading the last segment.
-struct TailScan {
+pub(super) struct TailScan {
     /// Place after the last whole commit.
-    end: LogTail,
+    pub(super) end: LogTail,
     /// Offset up to which the blocks say that everything was synced.
     synced_end: u64,
     /// Offset of the first bytes that continue nothing.
-    torn_at: u64,
+    pub(super) torn_at: u64,
     /// Position of the record that would have been there.
-    torn_position: Position,
+    pub(super) torn_position: Position,
 }
 
 /// Writes the bytes from `begin` to `end` again.
@@ -404,7 +411,7 @@ fn rewrite(file: &dyn DiskFile, begin: u64, end: u64) -> io::Result<()> {
 }
 
 /// Returns `true` if there is anything but zeros from `begin` on.
-fn has_content(file: &dyn DiskFile, begin: u64) -> io::Result<bool> {
+pub(super) fn has_content(file: &dyn DiskFile, begin: u64) -> io::Result<bool> {
     let mut found = false;
     visit_content(file, begin, |_, _| {
         found = true;

@@ -63,7 +63,7 @@ impl Segment {
         self.corrupt_at(stored.offset, Position::new(stored.block.number))
     }
 
-    fn corrupt_at(&self, offset: u64, position: Position) -> JournalReadError {
+    pub(super) fn corrupt_at(&self, offset: u64, position: Position) -> JournalReadError {
         JournalReadError::Corrupt {
             file: self.path.clone(),
             offset,
@@ -71,11 +71,11 @@ impl Segment {
         }
     }
 
-    fn open_file(&self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>, JournalReadError> {
+    pub(super) fn open_file(&self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>, JournalReadError> {
         disk.open(&self.path).map_err(|error| self.io_error(error))
     }
 
-    fn io_error(&self, source: std::io::Error) -> JournalReadError {
+    pub(super) fn io_error(&self, source: std::io::Error) -> JournalReadError {
         JournalReadError::Io {
             file: self.path.clone(),
             source,
@@ -215,6 +215,17 @@ impl SegmentSet {
 
     pub(super) fn seed(&self) -> u32 {
         self.seed
+    }
+
+    /// Returns all segments, oldest first.
+    pub(super) fn list(&self) -> Vec<Arc<Segment>> {
+        self.segments.read().clone()
+    }
+
+    pub(super) fn find_segment(&self, number: u64) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let found = segments.binary_search_by_key(&number, |segment| segment.header.number);
+        found.ok().map(|index| Arc::clone(&segments[index]))
     }
 
     pub(super) fn push(&self, segment: Arc<Segment>) {

@@ -36,7 +36,7 @@ use super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
 use super::{OutboundRecord, SubscriberId};
 use crate::clock::Clock;
 use crate::config;
-use crate::event::{EventId, StoreIncarnation, Timestamp};
+use crate::event::{IncarnationHistory, Timestamp};
 
 pub use context::AttemptNumber;
 pub use log_entry::AttemptLogEntry;
@@ -62,7 +62,7 @@ pub struct AttemptSender(Arc<AttemptSenderInner>);
 struct AttemptSenderInner {
     clients: DeliveryClients,
     targets: TargetCache,
-    incarnation: StoreIncarnation,
+    incarnations: IncarnationHistory,
     clock: Arc<dyn Clock>,
 }
 
@@ -73,22 +73,22 @@ impl fmt::Debug for AttemptSender {
 }
 
 impl AttemptSender {
-    /// Creates a sender for the records of the store's `incarnation`.
+    /// Creates a sender for the records of the store with these `incarnations`.
     ///
     /// # Errors
     /// TLS cannot be set up.
     pub fn try_new(
         config: &config::DeliveryConfig,
-        incarnation: StoreIncarnation,
+        incarnations: IncarnationHistory,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, reqwest::Error> {
         let lookup = Arc::new(SystemResolver::default());
-        Self::with_name_lookup(config, incarnation, clock, lookup)
+        Self::with_name_lookup(config, incarnations, clock, lookup)
     }
 
     fn with_name_lookup(
         config: &config::DeliveryConfig,
-        incarnation: StoreIncarnation,
+        incarnations: IncarnationHistory,
         clock: Arc<dyn Clock>,
         lookup: Arc<dyn NameLookup>,
     ) -> Result<Self, reqwest::Error> {
@@ -97,7 +97,7 @@ impl AttemptSender {
         Ok(Self(Arc::new(AttemptSenderInner {
             clients,
             targets,
-            incarnation,
+            incarnations,
             clock,
         })))
     }
@@ -109,7 +109,7 @@ impl AttemptSender {
         item: &OutboundRecord,
         number: impl Into<AttemptNumber>,
     ) -> AttemptReport {
-        let event_id = EventId::new(self.0.incarnation, item.position);
+        let event_id = self.0.incarnations.event_id(item.position);
         let context = AttemptContext {
             id: event_id.to_string(),
             event_id: Some(event_id),

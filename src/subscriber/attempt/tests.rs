@@ -17,7 +17,7 @@ use crate::call_log::{CallFilter, CallLog, CallLogLimits};
 use crate::clock::ManualClock;
 use crate::config::{Secret, load_config};
 use crate::derived::open_test_store;
-use crate::event::{EntityKey, Kind, Position, Record};
+use crate::event::{EntityKey, EventId, Kind, Position, Record, StoreIncarnation};
 use crate::subscriber::delivery_policy::{self, DeliveryTarget, RetryPolicy};
 use crate::subscription::{
     DeliveryOrdering, SigningSecrets, SigningStyle, Subscription, SubscriptionState,
@@ -122,7 +122,7 @@ fn sender_from_config(config: &config::DeliveryConfig, lookup: impl NameLookup) 
     let clock = ManualClock::starting_at(Timestamp::parse("2025-12-04T10:30:05Z").expect("a time"));
     AttemptSender::with_name_lookup(
         config,
-        StoreIncarnation::new(7),
+        IncarnationHistory::new(StoreIncarnation::new(7)),
         Arc::new(clock),
         Arc::new(lookup),
     )
@@ -563,8 +563,12 @@ async fn an_address_that_is_not_public_is_never_connected_to() {
 async fn names_are_looked_up_by_the_system() {
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
     let clock = Arc::new(ManualClock::starting_at(Timestamp::default()));
-    let sender = AttemptSender::try_new(&delivery("127.0.0.0/8"), StoreIncarnation::new(7), clock)
-        .expect("TLS");
+    let sender = AttemptSender::try_new(
+        &delivery("127.0.0.0/8"),
+        IncarnationHistory::new(StoreIncarnation::new(7)),
+        clock,
+    )
+    .expect("TLS");
     let url = format!("http://localhost:{}/", receiver.address.port());
     let made = sender
         .send_delivery(&webhook(&url, AMPLE), &item(), 1)

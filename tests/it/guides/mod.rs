@@ -15,6 +15,7 @@ use crate::test_node::{TestEnv, run_async};
 mod verify;
 
 const RECEIVE: &str = include_str!("../../../src/edge/docs/guide/receive.md");
+const OPERATE: &str = include_str!("../../../src/edge/docs/guide/operate.md");
 const SUBSCRIBE: &str = include_str!("../../../src/edge/docs/guide/subscribe.md");
 
 const VECTORS: &str = include_str!("../vectors.json");
@@ -170,6 +171,21 @@ until admin $API/dead-letters | grep '"total":1'; do :; done
         output.contains("https://chat.example/hooks/T0001/B0001") && output.contains("\"replay\""),
         "{output}"
     );
+}
+
+#[test]
+fn the_commands_of_the_guide_to_operating_work() {
+    let mut commands = blocks(OPERATE, "sh");
+    commands.insert(0, "hookyard send\n");
+    let output = Terminal::open().run(&commands);
+    for part in [
+        "full backup written to monday.backup: 1 event from position 1",
+        "monday.backup is whole: full backup of positions 1 to before 2",
+        "restored into restored; the next event has position 2",
+        "the journal in restored is whole: read 1 event",
+    ] {
+        assert!(output.contains(part), "no {part} in {output}");
+    }
 }
 
 /// Published vector of Standard Webhooks, signed with an HMAC.

@@ -1,0 +1,95 @@
+//! Archive that a running node sends over its admin API.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use reqwest::{Client, Response};
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+
+use super::error::BackupCommandError;
+use crate::config::Secret;
+use crate::journal::BackupStart;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest silence of the node. The whole backup may take hours.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Body of the answer, read as it arrives.
+pub(super) struct NodeArchive {
+    runtime: Runtime,
+    response: Response,
+    rest: Bytes,
+}
+
+impl NodeArchive {
+    /// Asks the node at `url` for an archive from `start` on.
+    pub(super) fn request(
+        url: &str,
+        token: &Secret,
+        start: BackupStart,
+    ) -> Result<Self, BackupCommandError> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(BackupCommandError::Client)?;
+        // Directly: a proxy of the environment is meant for hosts outside.
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(SILENCE_MAX)
+            .no_proxy()
+            .build()
+            .map_err(|error| BackupCommandError::Client(io::Error::other(error)))?;
+
+        let query = match start {
+            BackupStart::Everything => String::new(),
+            BackupStart::Position(position) => format!("?since={position}"),
+            BackupStart::Place(place) => {
+                format!("?since={}&since_change={}", place.position, place.change)
+            }
+        };
+        let address = format!("{}/api/v1/backup{query}", url.trim_end_matches('/'));
+        let request = client.get(address).bearer_auth(token.expose());
+        let response = runtime.block_on(async {
+            let answer = request.send().await;
+            let answer = answer.map_err(|error| BackupCommandError::Unreachable {
+                url: url.to_owned(),
+                source: error.without_url(),
+            })?;
+            let status = answer.status();
+            if status.is_success() {
+                return Ok(answer);
+            }
+            // An answer that does not come from a node has no `detail`.
+            let body = answer.text().await.unwrap_or_default();
+            let detail = serde_json::from_str::<Value>(&body)
+                .ok()
+                .and_then(|body| Some(body["detail"].as_str()?.to_owned()));
+            Err(BackupCommandError::Refused {
+                status,
+                detail: detail.unwrap_or_else(|| "no reason given".to_owned()),
+            })
+        })?;
+        Ok(Self {
+            runtime,
+            response,
+            rest: Bytes::new(),
+        })
+    }
+}
+
+impl Read for NodeArchive {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            let chunk = self.runtime.block_on(self.response.chunk());
+            let chunk = chunk.map_err(|error| io::Error::other(error.without_url()))?;
+            let Some(chunk) = chunk else { return Ok(0) };
+            self.rest = chunk;
+        }
+        let count = bytes.len().min(self.rest.len());
+        self.rest.copy_to_slice(&mut bytes[..count]);
+        Ok(count)
+    }
+}

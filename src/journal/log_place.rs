@@ -1,0 +1,25 @@
+//! Place between two commits of the log, by the numbers of what comes next.
+
+use crate::event::Position;
+
+/// Place in the log. Unlike an offset in a file, it is the same in every copy of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPlace {
+    /// Position of the next record.
+    pub position: Position,
+    /// Number of the next group of table changes.
+    pub change: u64,
+}
+
+impl LogPlace {
+    /// Place before everything.
+    pub(super) const START: Self = Self {
+        position: Position::FIRST,
+        change: 1,
+    };
+
+    /// Returns `true` if nothing before this place is behind `other`.
+    pub(super) fn is_reached_by(&self, other: &Self) -> bool {
+        self.position <= other.position && self.change <= other.change
+    }
+}

@@ -1,0 +1,96 @@
+//! Verification of a store's journal: reads its files, of a stopped node or beside a running one,
+//! and changes nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::LocalDisk;
+use super::frame::JournalFrame;
+use super::open_error::StoreOpenError;
+use super::segment::{BlockContent, LogDamage, LogFolder, StoredBlock};
+use super::store_identity::{FORMAT, StoreIdentity};
+use super::table_changes::TableChanges;
+use crate::event::{Position, Timestamp};
+
+/// Part of a journal that a verification reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifiedPart {
+    /// Every byte of every segment.
+    Everything,
+    /// Headers of all segments, and the newest segment.
+    NewestSegment,
+}
+
+/// Result of a verification.
+#[derive(Clone, Debug)]
+pub struct JournalReport {
+    /// Records that were read.
+    pub records: u64,
+    /// Groups of changes to the node's own tables that were read.
+    pub changes: u64,
+    /// Position after the last record.
+    pub end: Position,
+    /// Receive time of the last record that was read, which later ones never precede.
+    pub last_received_at: Option<Timestamp>,
+    /// Damaged places, at most one for each segment.
+    pub damage: Vec<LogDamage>,
+    /// File and offset of an incomplete commit at the end, which the next start drops.
+    pub torn_tail: Option<(PathBuf, u64)>,
+}
+
+/// Reads the journal in the data folder `folder`, up to its durable end if a node is running.
+///
+/// # Errors
+/// [`StoreOpenError`] when there is no store, its files do not belong together, or a file cannot be
+/// read.
+pub fn verify_journal(folder: &Path, part: VerifiedPart) -> Result<JournalReport, StoreOpenError> {
+    let journal = folder.join("journal");
+    let identity =
+        StoreIdentity::read(folder)?.ok_or_else(|| StoreOpenError::NoFormat(journal.clone()))?;
+    if identity.version < FORMAT {
+        return Err(StoreOpenError::NoJournal { folder: journal });
+    }
+
+    let (mut records, mut changes, mut last_received_at) = (0, 0, None);
+    let log = LogFolder::new(&identity, Arc::new(LocalDisk), journal);
+    let check = log.check(part == VerifiedPart::Everything, &mut |stored| {
+        match read_content(stored) {
+            Some(BlockSummary::Records(count, received_at)) => {
+                records += count;
+                last_received_at = Some(received_at);
+            }
+            Some(BlockSummary::Changes) => changes += 1,
+            None => return Some("a block is whole, but its content has an unknown form"),
+        }
+        None
+    })?;
+    Ok(JournalReport {
+        records,
+        changes,
+        end: check.end.position,
+        last_received_at,
+        damage: check.damage,
+        torn_tail: check.torn_tail,
+    })
+}
+
+enum BlockSummary {
+    /// Number of records, and the receive time of the last one.
+    Records(u64, Timestamp),
+    Changes,
+}
+
+/// Decodes the content of a block; `None` if no version of this program writes one like it.
+fn read_content(stored: &StoredBlock) -> Option<BlockSummary> {
+    let block = &stored.block;
+    let body = block.body()?;
+    match block.content {
+        BlockContent::Changes => TableChanges::decode(body).map(|_| BlockSummary::Changes),
+        BlockContent::Records => {
+            let frame = JournalFrame::from_body(Position::new(block.number), body)?;
+            let last = frame.entries.last()?;
+            (frame.end().get() == block.next_number())
+                .then(|| BlockSummary::Records(u64::from(block.count), last.received_at))
+        }
+    }
+}
