@@ -8,12 +8,15 @@
 //!                                                                       subscribers) read up to it
 //! ```
 
+mod base_file;
 mod commit_thread;
 mod data_folder;
 mod disk;
 mod frame;
 mod import;
+mod kept_records;
 mod limits;
+mod log_start;
 mod open_error;
 mod recent_frames;
 mod segment;
@@ -25,13 +28,17 @@ use tokio::sync::oneshot;
 
 use crate::event::Position;
 
+pub use base_file::{BaseReadError, BaseReader, BaseRow, BaseWriter};
 pub use data_folder::DataFolder;
 pub use disk::{Disk, DiskFile, LocalDisk};
 pub use frame::{FrameEntry, JournalFrame};
 pub use import::{ImportError, JournalImport};
+pub use kept_records::{KeptRecordError, KeptRecords};
 pub use limits::JournalLimits;
+pub use log_start::LogStart;
 pub use open_error::StoreOpenError;
-pub use segment_journal::SegmentJournal;
+pub use segment::SegmentSummary;
+pub use segment_journal::{RemovedSegments, SegmentJournal};
 pub use submission::{
     Journal, JournalClosed, JournalReadError, JournalSubmission, LogMark, RecordDraft,
     SequenceError, SubmissionResult, TableSubmission,

@@ -12,4 +12,5 @@ use super::disk::{Disk, DiskFile};
 pub(super) use block::{Block, BlockContent};
 pub(super) use open_log::{OpenedLog, create_log, open_log};
 pub(super) use segment_set::SegmentSet;
+pub use segment_set::SegmentSummary;
 pub(super) use writer::{SegmentWriter, SegmentWriterError};

@@ -23,6 +23,8 @@ use super::spare::{SpareSegment, segment_number, segment_path};
 use super::writer::{LogTail, SegmentWriter, SegmentWriterError, use_segment};
 use super::{Disk, DiskFile};
 use crate::event::{Position, StoreIncarnation};
+use crate::journal::base_file::{base_path, read_start};
+use crate::journal::log_start::LogStart;
 use crate::journal::{DataFolder, LogMark, StoreOpenError};
 
 /// Bytes that are compared with zeros at once.
@@ -93,7 +95,13 @@ impl LogFolder {
         segment_bytes: u64,
         discard_after: Option<LogMark>,
     ) -> Result<OpenedLog, StoreOpenError> {
-        let (mut headers, unused) = self.read_headers(discard_after)?;
+        let start = read_start(
+            self.disk.as_ref(),
+            &self.folder,
+            self.incarnation,
+            self.seed,
+        )?;
+        let (mut headers, unused) = self.read_headers(discard_after, start)?;
         let last = headers.pop().ok_or_else(|| StoreOpenError::NoJournal {
             folder: self.folder.clone(),
         })?;
@@ -109,6 +117,8 @@ impl LogFolder {
                 .map_err(|source| self.io_error(&path, source))?;
         }
 
+        self.remove_segments_before(start)?;
+
         // Each earlier segment ends where the next one says.
         let mut segments: Vec<Arc<Segment>> = Vec::new();
         let mut following = headers.iter().skip(1).chain([&last]);
@@ -122,6 +132,7 @@ impl LogFolder {
         segments.push(Arc::clone(&newest));
 
         let segments = Arc::new(SegmentSet::new(Arc::clone(&self.disk), self.seed, segments));
+        segments.begin_at(start);
         let file = self.open_file(last.number)?;
         let io = |source| self.io_error(&self.folder, source);
         let mut writer = SegmentWriter::start(
@@ -202,15 +213,36 @@ impl LogFolder {
         Ok(numbers)
     }
 
-    /// Returns the headers of all segments in use, in order, and the numbers of the other files.
+    /// Removes the files that an interrupted removal left before `start`.
+    fn remove_segments_before(&self, start: LogStart) -> Result<(), StoreOpenError> {
+        let mut left = self.segment_numbers()?;
+        left.retain(|number| *number < start.segment);
+        if left.is_empty() {
+            return Ok(());
+        }
+        for number in left {
+            let path = segment_path(&self.folder, number);
+            let removed = self.disk.remove(&path);
+            removed.map_err(|source| self.io_error(&path, source))?;
+        }
+        self.disk
+            .sync_folder(&self.folder)
+            .map_err(|source| self.io_error(&self.folder, source))
+    }
+
+    /// Returns the headers of all segments in use from `start` on, in order, and the numbers of the
+    /// other files.
     fn read_headers(
         &self,
         discard_after: Option<LogMark>,
+        start: LogStart,
     ) -> Result<(Vec<SegmentHeader>, Vec<u64>), StoreOpenError> {
         let is_discarded = |number| discard_after.is_some_and(|mark| number > mark.segment);
         let mut headers: Vec<SegmentHeader> = Vec::new();
         let mut unused = Vec::new();
-        for number in self.segment_numbers()? {
+        let mut numbers = self.segment_numbers()?;
+        numbers.retain(|number| *number >= start.segment);
+        for number in numbers {
             let header = if is_discarded(number) {
                 None
             } else {
@@ -224,14 +256,23 @@ impl LogFolder {
             }
         }
 
-        // The first segment continues nothing; each later one has the next number.
-        for (header, expected) in headers.iter().zip(1..) {
+        // The first segment is the one that the base names; each later one has the next number.
+        for (header, expected) in headers.iter().zip(start.segment..) {
             if header.number != expected {
                 return Err(StoreOpenError::MissingSegment(segment_path(
                     &self.folder,
                     expected,
                 )));
             }
+        }
+        let first = headers.first();
+        let fits = |first: &SegmentHeader| {
+            (first.first_position, first.first_change) == (start.position, start.change)
+        };
+        if start.segment > 1 && !first.is_none_or(fits) {
+            return Err(StoreOpenError::BrokenBase {
+                file: base_path(&self.folder),
+            });
         }
         Ok((headers, unused))
     }
