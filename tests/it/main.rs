@@ -38,6 +38,7 @@ mod reads;
 mod rebuild;
 mod receiver;
 mod replies;
+mod retention;
 mod send;
 mod senders;
 mod simulated_disk;
