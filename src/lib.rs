@@ -14,6 +14,7 @@
 //!   app            composition root: opens the store, starts the stages, reopens after a failure, stops in order
 //!   edge           HTTP in: limits, authentication and decoding of each contract; the admin API; /docs
 //!   enrichment     finds the person behind an accepted Contact2Sale event, sends the result in by the router
+//!   retention      removes the oldest events from the journal, after copying what is still needed of them
 //!   subscriber     HTTP out: matches records to subscribers, delivers in lanes, retries, keeps dead letters
 //!   subscription   definitions of who gets which events in which form: patterns, filters, transforms
 //!   account        definitions of Instagram accounts
@@ -54,6 +55,7 @@ pub mod metrics;
 pub mod panics;
 pub mod projection;
 pub mod provider;
+pub mod retention;
 mod retry_after;
 pub mod router;
 pub mod subscriber;

@@ -29,6 +29,9 @@ pub enum NodeError {
     /// The derived store cannot be opened.
     #[error("cannot open the derived store")]
     Derived(#[from] crate::derived::DerivedStoreError),
+    /// The derived data is lost and cannot be loaded from the journal's base file.
+    #[error("cannot load the derived data from the base file of the journal")]
+    Base(#[from] crate::retention::BaseLoadError),
     /// The tables cannot be read or derived.
     #[error("cannot open the tables of the store")]
     Tables(#[from] crate::table_store::TableStoreError),

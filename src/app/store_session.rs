@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  open      data folder ─> journal ─> derived store ─> tables ─> accounts, subscriptions
-//!                  ─> call log ─> projection ─> router ─> subscribers ─> enrichment
-//!  shut down enrichment ─> subscribers ─> router ─> journal ─> tables ─> projection ─> call log
+//!                  ─> call log ─> projection ─> router ─> subscribers ─> retention ─> enrichment
+//!  shut down enrichment ─> retention ─> subscribers ─> router ─> journal ─> tables ─> projection ─> call log
 //!                  ─> data folder
 //! ```
 
@@ -26,11 +26,12 @@ use crate::derived::DerivedStore;
 use crate::edge::{NodeCore, support};
 use crate::enrichment::{self, EnrichmentStage};
 use crate::entity::{self, EntityDeps};
-use crate::event::Position;
+use crate::event::fingerprint_key;
 use crate::failpoints::NoFailures;
-use crate::journal::{self, DataFolder, Journal, LogMark, SegmentJournal};
+use crate::journal::{self, DataFolder, Journal, KeptRecords, LogMark, SegmentJournal};
 use crate::panics;
 use crate::projection::{self, Projection};
+use crate::retention::{self, RetentionDeps, RetentionPolicy, RetentionWorker};
 use crate::router::{self, IdempotencyWindows, Router};
 use crate::subscriber::{self, SubscriberRuntime};
 use crate::subscription::SubscriptionRegistry;
@@ -95,6 +96,7 @@ pub(super) struct StoreSession {
     projection: Arc<Projection>,
     call_log: Arc<CallLog>,
     enrichment: Option<EnrichmentStage>,
+    retention: Option<RetentionWorker>,
     tables: Arc<TableStore>,
     folder: Weak<DataFolder>,
     discard_mark: DiscardMark,
@@ -110,6 +112,7 @@ impl StoreSession {
         let StoreStages {
             folder,
             journal,
+            derived,
             tables,
             projection,
             accounts,
@@ -155,7 +158,7 @@ impl StoreSession {
             Err(error) => {
                 // The stages that run already must end, or they would keep the store in use.
                 let folder_in_use = Arc::downgrade(&folder);
-                drop((reads, accounts, subscriptions, folder));
+                drop((reads, accounts, subscriptions, derived, folder));
                 let discard_mark = setup.discard_mark.clone();
                 let end = move || {
                     stop_stages(&router, &tables, &journal, &projection, &call_log);
@@ -183,13 +186,22 @@ impl StoreSession {
             projection,
             call_log,
             enrichment: None,
+            retention: None,
             tables,
             folder: Arc::downgrade(&folder),
             discard_mark: setup.discard_mark.clone(),
         };
 
-        // Enrichment comes last: it submits events by the router as soon as it starts.
         drop(folder);
+        match session.start_retention(setup, derived) {
+            Ok(retention) => session.retention = retention,
+            Err(error) => {
+                session.abandon().await;
+                return Err(error.into());
+            }
+        }
+
+        // Enrichment comes last: it submits events by the router as soon as it starts.
         match session.start_enrichment(setup).await {
             Ok(enrichment) => session.enrichment = enrichment,
             Err(error) => {
@@ -198,6 +210,31 @@ impl StoreSession {
             }
         }
         Ok(session)
+    }
+
+    fn start_retention(
+        &self,
+        setup: &NodeSetup,
+        derived: Arc<DerivedStore>,
+    ) -> std::io::Result<Option<RetentionWorker>> {
+        let NodeSetup { config, deps, .. } = setup;
+        let policy = RetentionPolicy {
+            keep_for: config.store.retention,
+            max_bytes: config.store.max_bytes,
+            claim_window: idempotency_windows(config).longest_window(),
+            hold: config.delivery.hold,
+        };
+        let retention_deps = RetentionDeps {
+            journal: Arc::clone(&self.journal),
+            derived,
+            tables: Arc::clone(&self.tables),
+            owed: self.core.subscribers.owed_records().clone(),
+            state_limits: entity::StateLimits {
+                items_max: config.entity.items_max,
+            },
+            clock: Arc::clone(&deps.clock),
+        };
+        RetentionWorker::start(policy, retention_deps)
     }
 
     async fn start_enrichment(
@@ -288,6 +325,7 @@ impl StoreSession {
             projection,
             call_log,
             enrichment,
+            retention,
             tables,
             folder,
             discard_mark,
@@ -297,6 +335,9 @@ impl StoreSession {
         let end = move || {
             if let Some(enrichment) = enrichment {
                 enrichment.stop(calls_timeout);
+            }
+            if let Some(retention) = retention {
+                retention.stop();
             }
             core.subscribers.stop(calls_timeout);
             stop_stages(&core.router, &tables, &journal, &projection, &call_log);
@@ -370,6 +411,7 @@ fn stop_stages(
 struct StoreStages {
     folder: Arc<DataFolder>,
     journal: Arc<SegmentJournal>,
+    derived: Arc<DerivedStore>,
     tables: Arc<TableStore>,
     projection: Arc<Projection>,
     accounts: Arc<AccountRegistry>,
@@ -432,9 +474,12 @@ fn open_stages(
     let NodeSetup { config, deps, .. } = setup;
     let failure_injector = Arc::clone(&deps.failure_injector);
     let derived = DerivedStore::open(folder, config.store.cache_bytes, failure_injector)?;
+    retention::load_base(journal, &derived)?;
 
     let as_journal = || Arc::clone(journal) as Arc<dyn Journal>;
     let tables = TableStore::open(as_journal(), Arc::clone(&derived))?;
+    let kept_records = Arc::clone(&tables) as Arc<dyn KeptRecords>;
+    journal.serve_kept_records(Arc::downgrade(&kept_records));
     let key = config.store.encryption_key.as_ref();
     let accounts_max = config.sources.instagram.accounts_max;
     let accounts = AccountRegistry::open(&tables, accounts_max, key)?;
@@ -443,7 +488,7 @@ fn open_stages(
 
     let call_log = open_call_log(&derived, call_log_limits(config))?;
     let projection = Projection::start(
-        derived,
+        Arc::clone(&derived),
         as_journal(),
         projection_limits(config),
         Arc::clone(&deps.clock),
@@ -454,6 +499,7 @@ fn open_stages(
     Ok(StoreStages {
         folder: Arc::clone(folder),
         journal: Arc::clone(journal),
+        derived,
         tables,
         projection,
         accounts: Arc::new(accounts),
@@ -511,13 +557,20 @@ fn call_log_limits(config: &Config) -> call_log::CallLogLimits {
 }
 
 pub(super) fn open_once(config: &Config) -> Result<(), NodeError> {
-    let NodeDeps { clock, disk, .. } = NodeDeps::default();
-    let (folder, journal) = open_journal(config, &disk, &clock, &DiscardMark::default())?;
+    let deps = NodeDeps::default();
+    let (folder, journal) = open_journal(config, &deps, &DiscardMark::default())?;
     let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
+    retention::load_base(&journal, &derived)?;
     let as_journal = || Arc::clone(&journal) as Arc<dyn Journal>;
     let tables = TableStore::open(as_journal(), Arc::clone(&derived))?;
     let limits = projection_limits(config);
-    let projection = Projection::start(derived, as_journal(), limits, clock, fingerprint_key)?;
+    let projection = Projection::start(
+        derived,
+        as_journal(),
+        limits,
+        deps.clock,
+        deps.fingerprint,
+    )?;
 
     journal.close();
     projection.close();
@@ -532,8 +585,10 @@ pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, Node
     let (folder, journal) = open_journal(config, &deps, &DiscardMark::default())?;
     let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
 
-    // `start` reads the whole journal when it finds no projection.
+    // `start` reads the whole journal when it finds no projection, or what is behind the base.
     projection::drop_projection(&derived).map_err(projection::ProjectionError::from)?;
+    retention::load_projection_base(&journal, &derived)?;
+    let first = projection::stored_position(&derived)?;
     let projection = Projection::start(
         derived,
         Arc::clone(&journal) as Arc<dyn Journal>,
@@ -542,7 +597,7 @@ pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, Node
         deps.fingerprint,
     )?;
 
-    let records = journal.durable_end().borrow().get() - Position::FIRST.get();
+    let records = journal.durable_end().borrow().get() - first.get();
     let entities = projection.entity_count();
     journal.close();
     projection.close();

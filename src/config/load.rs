@@ -149,9 +149,19 @@ impl ConfigDraft {
             sync_interval: self.read_seconds("store.sync_interval_s", 60.0),
             commit_records_max: self.read_integer("store.commit_records_max", 1..=MIB),
             commit_bytes_max: self.read_integer("store.commit_bytes_max", 1024..=1024 * MIB),
-            segment_bytes: self.read_integer("store.segment_bytes", MIB..=1024 * MIB),
+            segment_bytes: self.read_integer("store.segment_bytes", 64 * 1024..=1024 * MIB),
+            retention: self.read_retention(),
+            max_bytes: {
+                let bytes: u64 = self.read_integer("store.max_bytes", 0..=UNLIMITED);
+                (bytes > 0).then_some(bytes)
+            },
             encryption_key: self.read_encryption_key(),
         }
+    }
+
+    fn read_retention(&mut self) -> Option<Duration> {
+        let days: u32 = self.read_integer("store.retention_days", 0..=36_500);
+        (days > 0).then(|| Duration::from_secs(u64::from(days) * 24 * 3_600))
     }
 
     fn read_router(&mut self) -> RouterConfig {
@@ -224,6 +234,19 @@ impl ConfigDraft {
             let detail = format!(
                 "expected at least 4 times server.body_limit_bytes ({}), found {bytes}",
                 4 * body
+            );
+            self.problems
+                .push(ConfigProblem::for_key(key, origin, detail));
+        }
+        let window = config.sources.support.idempotency_window;
+        if let Some(retention) = config.store.retention.filter(|kept| *kept < window) {
+            let key = "store.retention_days";
+            let origin = self.origin_of(&[key, "sources.support.idempotency_window_h"]);
+            let detail = format!(
+                "expected at least sources.support.idempotency_window_h ({} h), because duplicates \
+                 are told by the stored events; found {} h",
+                window.as_secs_f64() / HOUR_S,
+                retention.as_secs_f64() / HOUR_S
             );
             self.problems
                 .push(ConfigProblem::for_key(key, origin, detail));

@@ -89,6 +89,10 @@ pub struct StoreConfig {
     pub commit_bytes_max: usize,
     /// Size of a file of the journal, in bytes.
     pub segment_bytes: u64,
+    /// Age at which events are removed; `None` keeps them for ever.
+    pub retention: Option<Duration>,
+    /// Size in bytes of the journal beyond which the oldest events are removed; `None` for no bound.
+    pub max_bytes: Option<u64>,
     /// Key that encrypts subscribers' secrets on disk; `None` stores them unencrypted.
     pub encryption_key: Option<EncryptionKey>,
 }

@@ -18,7 +18,8 @@ use super::methods::MethodSet;
 use super::sliding_window::{RateQuota, ceil_seconds};
 use crate::call_log;
 use crate::entity::Rejection;
-use crate::event::{EventId, Position};
+use crate::event::{EventId, Position, Timestamp};
+use crate::journal::JournalReadError;
 use crate::projection::ProjectionReadError;
 use crate::provider::{self, DecompressionError, DocumentError, TooManyItems, VerifyTokenError};
 use crate::router::Refusal;
@@ -102,6 +103,12 @@ pub enum ApiError {
     /// Path, or a resource named in it, that does not exist.
     #[error("{0}")]
     NotFound(String),
+    /// Record that was removed because it is older than events are kept.
+    #[error("the event was removed; events are kept from {kept_from} on")]
+    Removed {
+        /// Receive time of the first event that is kept.
+        kept_from: Timestamp,
+    },
     /// Method that the path does not have.
     #[error("method is not allowed on this path")]
     MethodNotAllowed {
@@ -158,6 +165,8 @@ struct ErrorBody<'a> {
     code: &'static str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_from: Option<Timestamp>,
     #[serde(flatten)]
     member: Option<BTreeMap<&'static str, u64>>,
 }
@@ -200,6 +209,7 @@ impl ApiError {
             Self::InvalidToken | Self::Unauthorized => (401, "unauthorized"),
             Self::RateLimited(_) => (429, "rate_limited"),
             Self::NotFound(_) => (404, "not_found"),
+            Self::Removed { .. } => (410, "removed_by_retention"),
             Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
             Self::Duplicate { .. } => (409, "duplicate_event"),
             Self::IdempotencyKeyReused => (409, "idempotency_key_reused"),
@@ -340,6 +350,11 @@ impl ApiError {
 
 impl From<ProjectionReadError> for ApiError {
     fn from(error: ProjectionReadError) -> Self {
+        if let ProjectionReadError::Journal(JournalReadError::Removed { start, .. }) = error {
+            return Self::Removed {
+                kept_from: start.received_at,
+            };
+        }
         tracing::warn!(%error, "projection read failed");
         Self::Unavailable
     }
@@ -375,6 +390,10 @@ impl ResponseError for ApiError {
             detail: &self.to_string(),
             code: self.code(),
             errors: self.field_errors(),
+            kept_from: match self {
+                Self::Removed { kept_from } => Some(*kept_from),
+                _ => None,
+            },
             member: self.extra_member(),
         };
         let mut response = answer::uncached_json(self.status_code(), &body);

@@ -9,13 +9,16 @@
 //! ```
 
 mod backup;
+mod base_file;
 mod commit_thread;
 mod data_folder;
 mod disk;
 mod frame;
 mod import;
+mod kept_records;
 mod limits;
 mod log_place;
+mod log_start;
 mod open_error;
 mod recent_frames;
 mod segment;
@@ -33,15 +36,18 @@ pub use backup::{
     ArchiveError, ArchiveHeader, ArchiveInput, ArchiveReader, ArchiveSummary, ArchiveWriteError,
     BackupStart, RestoreError, RestoreSummary, StoreImage, StoreImageError, restore_store,
 };
+pub use base_file::{BaseReadError, BaseReader, BaseRow, BaseWriter};
 pub use data_folder::DataFolder;
 pub use disk::{Disk, DiskFile, LocalDisk};
 pub use frame::{FrameEntry, JournalFrame};
 pub use import::{ImportError, JournalImport};
+pub use kept_records::{KeptRecordError, KeptRecords};
 pub use limits::JournalLimits;
 pub use log_place::LogPlace;
+pub use log_start::LogStart;
 pub use open_error::StoreOpenError;
-pub use segment::LogDamage;
-pub use segment_journal::SegmentJournal;
+pub use segment::{LogDamage, SegmentSummary};
+pub use segment_journal::{RemovedSegments, SegmentJournal};
 pub use submission::{
     Journal, JournalClosed, JournalReadError, JournalSubmission, LogMark, RecordDraft,
     SequenceError, SubmissionResult, TableSubmission,

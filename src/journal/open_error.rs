@@ -90,6 +90,15 @@ pub enum StoreOpenError {
         /// Path of the segment's file.
         file: PathBuf,
     },
+    /// The base file does not fit the segments, or its header is damaged.
+    #[error(
+        "{} is damaged or does not fit the segments beside it; restore the data folder from a backup",
+        file.display()
+    )]
+    BrokenBase {
+        /// Path of the base file.
+        file: PathBuf,
+    },
     /// Acknowledged content of a segment is damaged.
     #[error(
         "{} is damaged at byte {offset}, position {position}; restore it from a backup",

@@ -1,7 +1,9 @@
 //! Journal in segment files: the sending side of the queue, and reads.
 
-use std::sync::Arc;
+use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use parking_lot::{Mutex, RwLock};
@@ -9,14 +11,17 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::backup::StoreImage;
+use super::base_file::{BaseReadError, BaseReader, BaseWriter};
 use super::commit_thread::{CommitOutputs, CommitThread, QueuedSubmission};
 use super::data_folder::DataFolder;
 use super::disk::Disk;
 use super::frame::JournalFrame;
+use super::kept_records::KeptRecords;
 use super::limits::JournalLimits;
+use super::log_start::LogStart;
 use super::open_error::StoreOpenError;
 use super::recent_frames::RecentFrames;
-use super::segment::{self, BlockContent, LogSnapshot, OpenedLog, SegmentSet};
+use super::segment::{self, BlockContent, LogSnapshot, OpenedLog, SegmentSet, SegmentSummary};
 use super::submission::{
     Journal, JournalClosed, JournalReadError, JournalSubmission, LogMark, TableSubmission,
 };
@@ -34,6 +39,8 @@ pub struct SegmentJournal {
     failed: watch::Receiver<Option<String>>,
     recent: Arc<RecentFrames>,
     synced_mark: Arc<Mutex<LogMark>>,
+    /// Storage of records that are kept of removed segments. It uses this journal.
+    kept: RwLock<Option<Weak<dyn KeptRecords>>>,
     /// `true` if submissions are settled only once they are synced.
     settles_synced: bool,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
@@ -101,6 +108,7 @@ impl SegmentJournal {
             failed,
             recent,
             synced_mark,
+            kept: RwLock::default(),
             settles_synced: limits.sync_interval.is_none(),
             thread: Mutex::new(Some(thread)),
             data: Arc::clone(data),
@@ -165,10 +173,84 @@ impl SegmentJournal {
         }
     }
 
+    /// Serves the records in `kept` as if they were still in their segments.
+    pub fn serve_kept_records(&self, kept: Weak<dyn KeptRecords>) {
+        *self.kept.write() = Some(kept);
+    }
+
+    /// Returns all kept segments in order. Blocks.
+    ///
+    /// # Errors
+    /// [`JournalReadError`] when a file cannot be opened.
+    pub fn summarize_segments(&self) -> Result<Vec<SegmentSummary>, JournalReadError> {
+        self.segments.summarize()
+    }
+
+    /// Begins a new base file, with which the journal may begin at `start`, which must not be behind
+    /// the durable end. Blocks.
+    ///
+    /// # Errors
+    /// The error of the operating system.
+    pub fn begin_base(&self, start: &LogStart) -> io::Result<BaseWriter> {
+        BaseWriter::create(
+            Arc::clone(self.segments.disk()),
+            self.data.journal_path(),
+            (self.data.incarnation(), self.segments.seed()),
+            start,
+        )
+    }
+
+    /// Opens the base file; `None` if there is none. Blocks.
+    ///
+    /// # Errors
+    /// [`BaseReadError`] when the file cannot be read or is corrupt.
+    pub fn read_base(&self) -> Result<Option<BaseReader>, BaseReadError> {
+        BaseReader::open(
+            self.segments.disk().as_ref(),
+            &self.data.journal_path(),
+            self.segments.seed(),
+        )
+    }
+
+    /// Lets the journal begin at `start`, which the finished base file names. Reads of earlier
+    /// records fail from now on; [`SegmentJournal::remove_segments`] removes their files.
+    #[must_use = "the segments' files are still there"]
+    pub fn begin_at(&self, start: LogStart) -> RemovedSegments {
+        RemovedSegments(self.segments.begin_at(start))
+    }
+
+    /// Removes the files of `removed`, oldest first. Blocks.
+    ///
+    /// # Errors
+    /// The error of the operating system; the next opening removes what is left then.
+    pub fn remove_segments(&self, removed: RemovedSegments) -> io::Result<()> {
+        let disk = self.segments.disk();
+        for path in removed.0 {
+            disk.remove(&path)?;
+        }
+        disk.sync_folder(&self.data.journal_path())
+    }
+
+    /// Reads a record before `start`, if it was kept.
+    fn read_kept_record(
+        &self,
+        position: Position,
+        start: LogStart,
+    ) -> Result<JournalFrame, JournalReadError> {
+        let kept = self.kept.read().as_ref().and_then(Weak::upgrade);
+        let found = kept.map_or(Ok(None), |kept| kept.find_kept_record(position));
+        found
+            .map_err(|source| JournalReadError::Kept { position, source })?
+            .ok_or(JournalReadError::Removed { position, start })
+    }
+
     fn sender(&self) -> Result<SyncSender<QueuedSubmission>, JournalClosed> {
         self.queue.read().clone().ok_or(JournalClosed)
     }
 }
+
+/// Segments that the journal does not use any more, and whose files are still there.
+pub struct RemovedSegments(Vec<PathBuf>);
 
 impl Drop for SegmentJournal {
     /// Ends the commit thread before the data folder is free for another opening.
@@ -208,12 +290,22 @@ impl Journal for SegmentJournal {
         self.durable_end.clone()
     }
 
+    fn start(&self) -> LogStart {
+        self.segments.start()
+    }
+
     fn read_frame_at(
         &self,
         position: Position,
     ) -> Result<Option<Arc<JournalFrame>>, JournalReadError> {
         if position >= *self.durable_end.borrow() {
             return Ok(None);
+        }
+        let start = self.segments.start();
+        if (Position::FIRST..start.position).contains(&position) {
+            return self
+                .read_kept_record(position, start)
+                .map(|frame| Some(Arc::new(frame)));
         }
         if let Some(frame) = self.recent.find_frame(position) {
             return Ok(Some(frame));
@@ -271,6 +363,10 @@ fn last_received_at(segments: &SegmentSet, end: Position) -> Result<Timestamp, J
     };
     if last < Position::FIRST {
         return Ok(Timestamp::default());
+    }
+    let start = segments.start();
+    if last < start.position {
+        return Ok(start.received_at);
     }
     let frame = read_frame(segments, last)?;
     Ok(frame
@@ -586,6 +682,116 @@ mod tests {
         fs::copy(&segment_files(other.path())[0], &files[0]).expect("copies");
         let error = try_open(folder.path()).err().expect("another store's");
         assert!(matches!(error, StoreOpenError::Foreign(_)), "{error}");
+    }
+
+    /// Lets the journal begin with its segment `number`; the files before it stay.
+    fn begin_with_segment(journal: &SegmentJournal, number: usize) -> RemovedSegments {
+        let segments = journal.summarize_segments().expect("reads");
+        let first = segments[number - 1];
+        let start = LogStart {
+            segment: first.number,
+            position: first.first_position,
+            change: first.first_change,
+            received_at: Timestamp::from_micros(5),
+        };
+        let base = journal.begin_base(&start).expect("creates");
+        base.finish().expect("writes");
+        journal.begin_at(start)
+    }
+
+    struct KeptRecord(JournalFrame);
+
+    impl KeptRecords for KeptRecord {
+        fn find_kept_record(
+            &self,
+            position: Position,
+        ) -> Result<Option<JournalFrame>, crate::journal::KeptRecordError> {
+            Ok((position == self.0.first).then(|| self.0.clone()))
+        }
+    }
+
+    #[tokio::test]
+    async fn removed_records_are_told_from_missing_ones_and_kept_ones_are_served() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 9, 30_000).await;
+        let kept = read_frame(&journal.segments, Position::new(1)).expect("reads");
+        let removed = begin_with_segment(&journal, 3);
+        journal.remove_segments(removed).expect("removes");
+
+        let start = journal.start();
+        assert_eq!((start.segment, start.position.get()), (3, 5));
+        for position in [1, 4] {
+            let error = journal.read_frame_at(Position::new(position));
+            assert!(
+                matches!(&error, Err(JournalReadError::Removed { .. })),
+                "{position}: {error:?}"
+            );
+        }
+        let error = journal.read_changes(start.change - 1, &mut |_, _| ());
+        assert!(start.change == 1 || error.is_err());
+        assert_eq!(record(&journal, 5), content(5, 30_000));
+
+        let kept = Arc::new(KeptRecord(kept)) as Arc<dyn KeptRecords>;
+        journal.serve_kept_records(Arc::downgrade(&kept));
+        assert_eq!(record(&journal, 1), content(1, 30_000));
+        assert!(journal.read_frame_at(Position::new(2)).is_err());
+        append(&journal, 10, 10, 10).await;
+        journal.close();
+        drop(journal);
+
+        let journal = open(folder.path());
+        assert_eq!(journal.start(), start);
+        assert_eq!(record(&journal, 10), content(10, 10));
+        journal.close();
+        drop(journal);
+        fs::remove_file(folder.path().join("journal/BASE")).expect("there");
+        let error = try_open(folder.path()).err().expect("no base");
+        assert!(
+            matches!(error, StoreOpenError::MissingSegment(_)),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_removal_of_segments_is_finished_by_the_next_opening() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 9, 30_000).await;
+        drop(begin_with_segment(&journal, 3));
+        let first_file = || segment_files(folder.path()).remove(0);
+        assert!(first_file().ends_with("0000000001.segment"));
+        journal.close();
+        drop(journal);
+
+        let journal = open(folder.path());
+        assert!(first_file().ends_with("0000000003.segment"));
+        assert_eq!(record(&journal, 5), content(5, 30_000));
+        journal.close();
+        drop(journal);
+        // The third segment is the first one now.
+        fs::remove_file(first_file()).expect("there");
+        let error = try_open(folder.path()).err().expect("a gap");
+        assert!(
+            matches!(error, StoreOpenError::MissingSegment(_)),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_keeps_only_its_newest_segment_opens() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 3, 50_000).await;
+        let last = journal.summarize_segments().expect("reads").len();
+        let removed = begin_with_segment(&journal, last);
+        journal.remove_segments(removed).expect("removes");
+        journal.close();
+        drop(journal);
+        let journal = open(folder.path());
+        assert_eq!(await_fence(journal.as_ref()).await, Ok(Position::new(4)));
+        assert_eq!(record(&journal, 3), content(3, 50_000));
+        journal.close();
     }
 
     #[tokio::test]

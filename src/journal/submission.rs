@@ -7,6 +7,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::frame::JournalFrame;
+use super::kept_records::KeptRecordError;
+use super::log_start::LogStart;
 use super::table_changes::TableChanges;
 use crate::event::{EntityKey, IncarnationHistory, Position, Timestamp};
 
@@ -99,6 +101,31 @@ pub enum JournalReadError {
         /// Position of the first record that cannot be read.
         position: Position,
     },
+    /// The record was removed because it was older than the journal keeps records.
+    #[error("the record at position {position} was removed; records are kept from {} on", start.position)]
+    Removed {
+        /// Position of the removed record.
+        position: Position,
+        /// First record that is kept.
+        start: LogStart,
+    },
+    /// The group of table changes was removed; its rows are in the base file.
+    #[error("table change {number} was removed; changes are kept from {first} on")]
+    RemovedChange {
+        /// Number of the removed group.
+        number: u64,
+        /// Number of the first group that is kept.
+        first: u64,
+    },
+    /// The storage of kept records could not be read.
+    #[error("cannot read the record that was kept of position {position}")]
+    Kept {
+        /// Position of the kept record.
+        position: Position,
+        /// Error of the storage of kept records.
+        #[source]
+        source: KeptRecordError,
+    },
     /// There is no record at this position.
     #[error("the journal has no record at position {0}")]
     Missing(Position),
@@ -123,11 +150,16 @@ pub trait Journal: Send + Sync + 'static {
     /// Returns a watch of the position after the last durable record.
     fn durable_end(&self) -> watch::Receiver<Position>;
 
+    /// Returns the place at which the kept part of the journal begins.
+    fn start(&self) -> LogStart;
+
     /// Returns the frame that contains `position`, or `None` at and beyond the durable end. May
-    /// block to read the store.
+    /// block to read the store. A record that was kept from a removed segment has a frame of its
+    /// own.
     ///
     /// # Errors
-    /// [`JournalReadError`] when the store fails or the stored frame is corrupt.
+    /// [`JournalReadError`] when the record was removed, the store fails or the stored frame is
+    /// corrupt.
     fn read_frame_at(
         &self,
         position: Position,

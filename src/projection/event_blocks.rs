@@ -31,6 +31,14 @@ pub(super) enum EventMark {
 }
 
 impl EventMark {
+    /// Returns `true` for an event that is pending, or failed and can be reprocessed.
+    pub(super) const fn is_open(self) -> bool {
+        match self {
+            Self::Failed | Self::Processing => true,
+            Self::Completed | Self::Attempt => false,
+        }
+    }
+
     const fn to_byte(self) -> u8 {
         match self {
             Self::Completed => 1,

@@ -409,7 +409,8 @@ impl JournalFollower {
     /// Returns the first position behind the cursor that was received at `moment` or later, or the
     /// cursor's position. A binary search, since receive times never go backwards.
     fn first_position_since(&self, moment: Timestamp) -> Result<Position, ProjectionError> {
-        let (mut low, mut high) = (Position::FIRST.get(), self.position().get());
+        let first = self.journal.start().position;
+        let (mut low, mut high) = (first.get(), self.position().get());
         while low < high {
             let middle = Position::new(low + (high - low) / 2);
             let frame = self.journal.read_frame_at(middle)?;

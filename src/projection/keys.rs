@@ -10,8 +10,9 @@
 //! | 6 | position u64 | positions of the records that reprocess or resolve the event there |
 //! | 7 | position u64, chunk u16 | a part of a sorted claim block, by the block's last position |
 //! | 8 | – | name table: the names that event blocks refer to by number |
-//! | 9 | unique key | position of the first record of the entity that holds the unique key |
+//! | 9 | unique key | entity that holds the unique key, and the position of its first record |
 //! | 10 | position u64 | empty: the event there is pending |
+//! | 11 | entity, 1 or 2 u8 | outline of the entity's first (1) or last (2) record, if it is removed |
 //!
 //! Integers are big-endian, so that keys sort in the order of their values. In a text the byte 0 is
 //! written as `0, 255`, and `0, 1` ends the text. So no text's key is a prefix of another's, and
@@ -32,6 +33,10 @@ pub(super) const CLAIMS: u8 = 7;
 pub(super) const NAMES: &[u8] = &[8];
 const UNIQUE_KEY: u8 = 9;
 const PENDING_EVENT: u8 = 10;
+const OUTLINE: u8 = 11;
+
+const FIRST_RECORD: u8 = 1;
+const LAST_RECORD: u8 = 2;
 
 fn push_text(key: &mut Vec<u8>, text: &str) {
     for byte in text.bytes() {
@@ -94,6 +99,11 @@ pub(super) fn event_block_key(block: u64) -> [u8; 9] {
     numbered_key(EVENTS, block)
 }
 
+/// Returns the block number from a key of [`event_block_key`].
+pub(super) fn event_block_number(key: &[u8]) -> Option<u64> {
+    key.last_chunk().map(|number| u64::from_be_bytes(*number))
+}
+
 pub(super) fn attempts_key(position: Position) -> [u8; 9] {
     numbered_key(ATTEMPTS, position.get())
 }
@@ -119,6 +129,44 @@ pub(super) fn pending_event_key(position: Position) -> [u8; 9] {
 pub(super) fn pending_event_position(key: &[u8]) -> Option<Position> {
     key.last_chunk()
         .map(|number| Position::new(u64::from_be_bytes(*number)))
+}
+
+pub(super) fn first_outline_key(entity: &EntityKey) -> Vec<u8> {
+    let mut key = entity_prefix(OUTLINE, entity);
+    key.push(FIRST_RECORD);
+    key
+}
+
+pub(super) fn last_outline_key(entity: &EntityKey) -> Vec<u8> {
+    let mut key = entity_prefix(OUTLINE, entity);
+    key.push(LAST_RECORD);
+    key
+}
+
+/// Row that speaks of records only, and so becomes obsolete with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RemovableRow<'k> {
+    /// Row of a timeline, with the key's part that names the entity.
+    Timeline { entity: &'k [u8] },
+    /// Event block with this number.
+    Events { block: u64 },
+    /// Attempts at the event at this position.
+    Attempts { event: Position },
+}
+
+/// Parses the key of a row that can become obsolete.
+pub(super) fn removable_row(key: &[u8]) -> Option<RemovableRow<'_>> {
+    match *key.first()? {
+        TIMELINE => {
+            let (entity, _chunk) = key.split_last_chunk::<4>()?;
+            Some(RemovableRow::Timeline { entity })
+        }
+        EVENTS => event_block_number(key).map(|block| RemovableRow::Events { block }),
+        ATTEMPTS => event_block_number(key).map(|event| RemovableRow::Attempts {
+            event: Position::new(event),
+        }),
+        _ => None,
+    }
 }
 
 /// Returns the block's last position from a key of [`claims_key`].
@@ -171,6 +219,14 @@ mod tests {
         assert_eq!(
             hex::encode(pending_event_key(Position::new(1))),
             "0a0000000000000001"
+        );
+        assert_eq!(
+            hex::encode(first_outline_key(&ticket("A"))),
+            "0b7469636b6574000141000101"
+        );
+        assert_eq!(
+            hex::encode(last_outline_key(&ticket("A"))),
+            "0b7469636b6574000141000102"
         );
         assert_eq!(
             hex::encode(claims_key(Position::new(1), 2)),

@@ -11,6 +11,7 @@
 //! The cursor row is written only after a sync of all rows up to the cursor. After a crash the
 //! records behind the stored cursor are projected again.
 
+mod base_rows;
 mod bloom;
 mod claim_archive;
 mod event_blocks;
@@ -18,18 +19,24 @@ mod follower;
 mod keys;
 mod page;
 mod reader;
+mod removal;
 mod row_buffer;
 mod signals;
 mod snapshot;
+mod stored_record;
+mod unique_key_row;
 
+pub use base_rows::{ProjectionImage, ProjectionImageLoader, RemovedPart, stored_position};
 pub use claim_archive::ClaimArchive;
 pub use follower::{Projection, ProjectionError, ProjectionLimits};
 pub use page::{PageRequest, ProjectionPage, items_at};
 pub use reader::{
-    EntityHistory, EventFilter, EventStatus, EventView, ProjectionReadError, ProjectionReader,
-    SnapshotAndTail, StoredRecord, TimelinePage,
+    EntityHistory, EntityTimeline, EventFilter, EventStatus, EventView, ProjectionReadError,
+    ProjectionReader, SnapshotAndTail, TimelinePage,
 };
+pub use removal::{OpenEvents, ProjectionRemoval};
 pub use snapshot::PendingSnapshots;
+pub use stored_record::StoredRecord;
 
 use crate::derived::{DerivedStore, DerivedStoreError};
 use keys::PROJECTION_TREE;

@@ -9,25 +9,14 @@ use super::event_blocks::{BLOCK_EVENTS, EventBlock, EventMark, EventSlot};
 use super::page::{PageRequest, ProjectionPage};
 use super::row_buffer::{self, CHUNK_RECORDS, NameTable, OTHER_NAME};
 use super::signals::ProjectionSignals;
+use super::stored_record::StoredRecord;
+use super::unique_key_row::decode_unique_key_row;
 use super::{keys, snapshot};
 use crate::derived::{DerivedStoreError, DerivedTree};
 use crate::event::{
     EntityKey, IncarnationHistory, Kind, Position, Record, Timestamp, fingerprint_key,
 };
 use crate::journal::{Journal, JournalFrame, JournalReadError, await_fence};
-
-/// Record with its position and the times of its storage.
-#[derive(Clone, Debug)]
-pub struct StoredRecord {
-    /// Position of the record in the journal.
-    pub position: Position,
-    /// Receive time of the record's request.
-    pub received_at: Timestamp,
-    /// Time at which the record's commit was written.
-    pub committed_at: Timestamp,
-    /// Record in its decoded form.
-    pub record: Record,
-}
 
 /// First and last record of an entity, and the parts of its state.
 #[derive(Clone, Debug)]
@@ -114,6 +103,15 @@ impl EventFilter {
     }
 }
 
+/// Page of the records of an entity that are not removed.
+#[derive(Clone, Debug)]
+pub struct EntityTimeline {
+    /// Records of the page, newest first.
+    pub page: ProjectionPage<StoredRecord>,
+    /// Number of the entity's first record that is not removed.
+    pub first_sequence: u64,
+}
+
 /// Page of an entity's timeline: consecutive records of the entity.
 #[derive(Clone, Debug)]
 pub struct TimelinePage {
@@ -140,6 +138,14 @@ pub enum ProjectionReadError {
     Cancelled,
 }
 
+impl ProjectionReadError {
+    /// Returns `true` for a record that was removed because it is older than records are kept.
+    #[must_use]
+    pub const fn is_removed(&self) -> bool {
+        matches!(self, Self::Journal(JournalReadError::Removed { .. }))
+    }
+}
+
 /// Reader of the projection. Cheap to clone.
 #[derive(Clone)]
 pub struct ProjectionReader {
@@ -162,7 +168,7 @@ impl ProjectionReader {
         written: watch::Receiver<Position>,
     ) -> Self {
         Self {
-            view: ProjectionView { tree, journal },
+            view: ProjectionView::new(tree, journal),
             signals,
             written,
             read_permits: Arc::new(Semaphore::new(READERS_MAX)),
@@ -283,6 +289,22 @@ impl ProjectionReader {
             .await
     }
 
+    /// Returns the number of the entity's first record at or behind `from`, with its position. If
+    /// there is none yet, returns the number that the entity's next record gets.
+    ///
+    /// # Errors
+    /// [`ProjectionReadError`] when the store fails.
+    pub async fn first_record_from(
+        &self,
+        entity: &EntityKey,
+        from: Position,
+    ) -> Result<(u64, Option<Position>), ProjectionReadError> {
+        self.await_durable_written().await?;
+        let entity = entity.clone();
+        self.read_as_written(move |view| view.first_record_from(&entity, from))
+            .await
+    }
+
     /// Returns a page of the entities of `kind`, the newest first.
     ///
     /// # Errors
@@ -296,7 +318,7 @@ impl ProjectionReader {
             .await
     }
 
-    /// Returns a page of the records of `entity`, newest first; `None` if there is no such entity.
+    /// Returns a page of the kept records of `entity`, newest first; `None` if there is no such entity.
     ///
     /// # Errors
     /// [`ProjectionReadError`] when the store fails.
@@ -304,7 +326,7 @@ impl ProjectionReader {
         &self,
         entity: &EntityKey,
         page: PageRequest,
-    ) -> Result<Option<ProjectionPage<StoredRecord>>, ProjectionReadError> {
+    ) -> Result<Option<EntityTimeline>, ProjectionReadError> {
         let entity = entity.clone();
         self.read_caught_up(move |view| view.timeline(&entity, page))
             .await
@@ -345,8 +367,9 @@ impl ProjectionReader {
         unique_key: &str,
     ) -> Result<Option<Position>, ProjectionReadError> {
         let key = keys::unique_key(unique_key);
-        self.read_as_written(move |view| view.position_of_unique_key(&key))
-            .await
+        let holder = move |view: &ProjectionView| view.unique_key_row(&key);
+        let row = self.read_as_written(holder).await?;
+        Ok(row.map(|(position, _)| position))
     }
 
     /// Returns the entity that holds `unique_key`.
@@ -371,12 +394,12 @@ impl ProjectionReader {
         unique_key: &str,
     ) -> Result<Option<EntityKey>, ProjectionReadError> {
         let key = keys::unique_key(unique_key);
-        self.read_as_written(move |view| {
-            let Some(position) = view.position_of_unique_key(&key)? else {
-                return Ok(None);
-            };
-            view.expect_record(position)
-                .map(|stored| Some(stored.record.entity))
+        self.read_as_written(move |view| match view.unique_key_row(&key)? {
+            Some((_, Some(entity))) => Ok(Some(entity)),
+            Some((position, None)) => view
+                .expect_record(position)
+                .map(|stored| Some(stored.record.entity)),
+            None => Ok(None),
         })
         .await
     }
@@ -455,17 +478,22 @@ impl ProjectionReader {
 
 /// Blocking part of the reader.
 #[derive(Clone)]
-struct ProjectionView {
+pub(super) struct ProjectionView {
     tree: DerivedTree,
     journal: Arc<dyn Journal>,
 }
 
 impl ProjectionView {
+    pub(super) fn new(tree: DerivedTree, journal: Arc<dyn Journal>) -> Self {
+        Self { tree, journal }
+    }
+
     fn find_record(&self, position: Position) -> Result<Option<StoredRecord>, ProjectionReadError> {
         let frame = self.journal.read_frame_at(position)?;
         frame
-            .map(|frame| decode_stored(&frame, position))
+            .map(|frame| StoredRecord::from_frame(&frame, position))
             .transpose()
+            .map_err(ProjectionReadError::from)
     }
 
     /// Returns a record whose position is in a row, so that the record must exist.
@@ -476,14 +504,46 @@ impl ProjectionView {
             )))
     }
 
-    fn position_of_unique_key(&self, key: &[u8]) -> Result<Option<Position>, ProjectionReadError> {
-        let Some(row) = self.tree.get(key)? else {
-            return Ok(None);
+    /// Returns a record of `entity`, or its outline if the record is removed and was the first or
+    /// the last one.
+    fn record_or_outline(
+        &self,
+        entity: &EntityKey,
+        position: Position,
+    ) -> Result<StoredRecord, ProjectionReadError> {
+        let removed = match self.expect_record(position) {
+            Err(error) if error.is_removed() => error,
+            found => return found,
         };
-        let position = row
-            .try_into()
-            .map_err(|_| malformed_row("a row of a unique key"))?;
-        Ok(Some(Position::new(u64::from_be_bytes(position))))
+        for key in [
+            keys::first_outline_key(entity),
+            keys::last_outline_key(entity),
+        ] {
+            let outline = self.outline(&key)?;
+            if let Some(outline) = outline.filter(|outline| outline.position == position) {
+                return Ok(outline);
+            }
+        }
+        Err(removed)
+    }
+
+    fn outline(&self, key: &[u8]) -> Result<Option<StoredRecord>, ProjectionReadError> {
+        let row = self.tree.get(key)?;
+        let outline = row.map(|row| StoredRecord::from_outline(row.into()));
+        outline
+            .map(|outline| outline.ok_or_else(|| malformed_row("an outline of a record")))
+            .transpose()
+    }
+
+    fn unique_key_row(
+        &self,
+        key: &[u8],
+    ) -> Result<Option<(Position, Option<EntityKey>)>, ProjectionReadError> {
+        let row = self.tree.get(key)?;
+        row.map(|row| {
+            decode_unique_key_row(&row).ok_or_else(|| malformed_row("a row of a unique key"))
+        })
+        .transpose()
     }
 
     fn pending_events(
@@ -516,7 +576,11 @@ impl ProjectionView {
         let last = match (snapshot_and_tail.tail.last(), &snapshot_and_tail.snapshot) {
             (Some(last), _) => last.clone(),
             (None, Some((sequence, _))) => match self.position(entity, *sequence)? {
-                Some(position) => self.expect_record(position)?,
+                Some(position) => match self.record_or_outline(entity, position) {
+                    // It is not the last one any more.
+                    Err(error) if error.is_removed() => newest,
+                    found => found?,
+                },
                 None => newest,
             },
             (None, None) => newest,
@@ -528,7 +592,7 @@ impl ProjectionView {
         }))
     }
 
-    fn snapshot_and_tail(
+    pub(super) fn snapshot_and_tail(
         &self,
         entity: &EntityKey,
     ) -> Result<SnapshotAndTail, ProjectionReadError> {
@@ -570,7 +634,7 @@ impl ProjectionView {
             }
             let corrupt = || ProjectionReadError::Journal(JournalReadError::Missing(position));
             let containing = frame.as_ref().ok_or_else(corrupt)?;
-            records.push(decode_stored(containing, position)?);
+            records.push(StoredRecord::from_frame(containing, position)?);
         }
         Ok(records)
     }
@@ -625,26 +689,69 @@ impl ProjectionView {
         &self,
         entity: &EntityKey,
     ) -> Result<Option<(StoredRecord, StoredRecord)>, ProjectionReadError> {
-        let Some(first) = self.tree.get(keys::timeline_key(entity, 0))? else {
-            return Ok(None);
-        };
-        let Some(first) = row_buffer::decode_positions(&first).first().copied() else {
-            return Ok(None);
-        };
         let rows = self
             .tree
             .range(keys::timeline_prefix(entity)..=keys::timeline_key(entity, u32::MAX));
         let newest = rows.values().next_back().transpose()?;
-        let last = newest
-            .and_then(|row| row_buffer::decode_positions(&row).last().copied())
-            .unwrap_or(first);
-        Ok(Some((
-            self.expect_record(Position::new(first))?,
-            self.expect_record(Position::new(last))?,
-        )))
+        let last = newest.and_then(|row| row_buffer::decode_positions(&row).last().copied());
+        let Some(last) = last else {
+            return Ok(None);
+        };
+
+        // The first row of a timeline goes when its records are removed.
+        let oldest = self.tree.get(keys::timeline_key(entity, 0))?;
+        let first = oldest.and_then(|row| row_buffer::decode_positions(&row).first().copied());
+        let first = match first {
+            Some(first) => self.record_or_outline(entity, Position::new(first))?,
+            None => self
+                .outline(&keys::first_outline_key(entity))?
+                .ok_or_else(|| malformed_row("a timeline without its first record"))?,
+        };
+        let last = self.record_or_outline(entity, Position::new(last))?;
+        Ok(Some((first, last)))
     }
 
-    fn last_sequence(&self, entity: &EntityKey) -> Result<Option<u64>, ProjectionReadError> {
+    /// Returns the number of the entity's first record that is not removed; one more than `last`,
+    /// its last one, if there is none.
+    fn first_kept_sequence(
+        &self,
+        entity: &EntityKey,
+        last: u64,
+    ) -> Result<u64, ProjectionReadError> {
+        let start = self.journal.start();
+        if !start.has_removed() {
+            return Ok(1);
+        }
+        let (sequence, found) = self.first_record_from(entity, start.position)?;
+        Ok(found.map_or(last + 1, |_| sequence))
+    }
+
+    fn first_record_from(
+        &self,
+        entity: &EntityKey,
+        from: Position,
+    ) -> Result<(u64, Option<Position>), ProjectionReadError> {
+        let mut next = 1;
+        for row in self
+            .tree
+            .range(keys::timeline_prefix(entity)..=keys::timeline_key(entity, u32::MAX))
+        {
+            let (key, row) = row?;
+            let chunk = u64::from(keys::timeline_chunk(&key).unwrap_or_default());
+            let positions = row_buffer::decode_positions(&row);
+            let slot = positions.partition_point(|position| *position < from.get());
+            next = chunk * CHUNK_RECORDS + slot as u64 + 1;
+            if let Some(found) = positions.get(slot) {
+                return Ok((next, Some(Position::new(*found))));
+            }
+        }
+        Ok((next, None))
+    }
+
+    pub(super) fn last_sequence(
+        &self,
+        entity: &EntityKey,
+    ) -> Result<Option<u64>, ProjectionReadError> {
         let mut rows = self
             .tree
             .range(keys::timeline_prefix(entity)..=keys::timeline_key(entity, u32::MAX));
@@ -694,14 +801,16 @@ impl ProjectionView {
         &self,
         entity: &EntityKey,
         page: PageRequest,
-    ) -> Result<Option<ProjectionPage<StoredRecord>>, ProjectionReadError> {
-        let Some(total) = self.last_sequence(entity)? else {
+    ) -> Result<Option<EntityTimeline>, ProjectionReadError> {
+        let Some(last) = self.last_sequence(entity)? else {
             return Ok(None);
         };
+        let first_sequence = self.first_kept_sequence(entity, last)?;
+        let total = (last + 1).saturating_sub(first_sequence);
         let mut items = Vec::new();
         let mut row: Option<(u32, Vec<u64>)> = None;
         for number in page.item_numbers(total) {
-            let (chunk, slot) = row_buffer::chunk_place(number + 1);
+            let (chunk, slot) = row_buffer::chunk_place(first_sequence + number);
             if row.as_ref().is_none_or(|(loaded, _)| *loaded != chunk) {
                 let value = self
                     .tree
@@ -714,7 +823,10 @@ impl ProjectionView {
                 .and_then(|(_, positions)| positions.get(slot).copied());
             items.push(self.expect_record(Position::new(position.unwrap_or_default()))?);
         }
-        Ok(Some(ProjectionPage { items, total }))
+        Ok(Some(EntityTimeline {
+            page: ProjectionPage { items, total },
+            first_sequence,
+        }))
     }
 
     fn event(&self, position: Position) -> Result<Option<EventView>, ProjectionReadError> {
@@ -769,7 +881,8 @@ impl ProjectionView {
         let places = page.places();
         let (mut total, mut items) = (0, Vec::new());
         let names = NameTable::load(&self.tree)?;
-        let Some(slot_filter) = SlotFilter::try_new(filter, &names) else {
+        let start = self.journal.start().position;
+        let Some(slot_filter) = SlotFilter::try_new(filter, &names, start) else {
             return Ok(ProjectionPage { items, total });
         };
 
@@ -777,15 +890,33 @@ impl ProjectionView {
         let needs_records = slot_filter.needs_records();
         for position in self.matching_positions(slot_filter) {
             let position = position?;
-            if needs_records && !filter.matches_names(&self.expect_record(position)?.record) {
-                continue;
+            if needs_records {
+                let stored = self.find_unless_removed(position)?;
+                if stored.is_none_or(|stored| !filter.matches_names(&stored.record)) {
+                    continue;
+                }
             }
             if places.contains(&total) {
-                items.push(self.event_view(self.expect_record(position)?)?);
+                // A failed event may be removed although it is open, if there are too many.
+                let Some(stored) = self.find_unless_removed(position)? else {
+                    continue;
+                };
+                items.push(self.event_view(stored)?);
             }
             total += 1;
         }
         Ok(ProjectionPage { items, total })
+    }
+
+    /// Returns a record whose position is in a row, or `None` if it was removed.
+    fn find_unless_removed(
+        &self,
+        position: Position,
+    ) -> Result<Option<StoredRecord>, ProjectionReadError> {
+        match self.expect_record(position) {
+            Err(error) if error.is_removed() => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     /// Returns the positions of the events that match `slot_filter`, newest first.
@@ -830,23 +961,10 @@ fn malformed_row(row: &'static str) -> ProjectionReadError {
     DerivedStoreError::malformed_row(row).into()
 }
 
-fn decode_stored(
-    frame: &JournalFrame,
-    position: Position,
-) -> Result<StoredRecord, ProjectionReadError> {
-    let corrupt = || ProjectionReadError::Journal(JournalReadError::Missing(position));
-    let entry = frame.entry(position).ok_or_else(corrupt)?;
-    let record = Record::decode(&entry.bytes).map_err(|_| corrupt())?;
-    Ok(StoredRecord {
-        position,
-        received_at: entry.received_at,
-        committed_at: frame.committed_at,
-        record,
-    })
-}
-
 /// Filter of events in the form of the event blocks: names as numbers, the id as a fingerprint.
 struct SlotFilter {
+    /// First position that is not removed. Of the earlier ones, open events are kept.
+    start: Position,
     source: Option<u16>,
     event_type: Option<u16>,
     kind: Option<u16>,
@@ -858,13 +976,14 @@ struct SlotFilter {
 
 impl SlotFilter {
     /// Converts `filter`; returns `None` if it requires a name that no event has.
-    fn try_new(filter: &EventFilter, names: &NameTable) -> Option<Self> {
+    fn try_new(filter: &EventFilter, names: &NameTable, start: Position) -> Option<Self> {
         let number = |name: Option<&str>| {
             name.map(|name| names.number_of(name).ok_or(()))
                 .transpose()
                 .ok()
         };
         Some(Self {
+            start,
             source: number(filter.source.as_deref())?,
             event_type: number(filter.event_type.as_deref())?,
             kind: number(filter.kind.map(Kind::as_str))?,
@@ -886,11 +1005,13 @@ impl SlotFilter {
     }
 
     fn matching_positions(&self, block: u64, slots: &EventBlock) -> Vec<Position> {
-        let matching = slots
+        let positions = slots
             .newest_first()
-            .filter(|(_, slot)| self.matches_slot(slot));
-        matching
-            .map(|(place, _)| Position::new(block * BLOCK_EVENTS + place as u64))
+            .map(|(place, slot)| (Position::new(block * BLOCK_EVENTS + place as u64), slot));
+        positions
+            .filter(|(position, slot)| *position >= self.start || slot.mark.is_open())
+            .filter(|(_, slot)| self.matches_slot(slot))
+            .map(|(position, _)| position)
             .collect()
     }
 

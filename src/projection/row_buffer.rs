@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::event_blocks::{self, EventBlock, EventMark, EventSlot};
 use super::keys;
 use super::snapshot::{self, PendingSnapshots};
+use super::unique_key_row::encode_unique_key_row;
 use crate::derived::{DerivedStoreError, DerivedTree};
 use crate::event::{EntityKey, Kind, Position, Record, Timestamp, fingerprint_key};
 
@@ -42,7 +43,12 @@ impl ProjectionCursor {
         self.entity_counts.values().sum()
     }
 
-    fn load(tree: &DerivedTree) -> Result<Self, DerivedStoreError> {
+    /// Encodes the cursor row, as the base file keeps it.
+    pub(super) fn to_row(&self) -> Vec<u8> {
+        to_row(self)
+    }
+
+    pub(super) fn load(tree: &DerivedTree) -> Result<Self, DerivedStoreError> {
         let start = Self {
             position: Position::FIRST.get(),
             entity_counts: BTreeMap::new(),
@@ -136,7 +142,7 @@ pub(super) struct RowBuffer {
     blocks: BTreeMap<u64, EventBlock>,
     new_entities: Vec<(Vec<u8>, String)>,
     attempts: BTreeMap<Position, Vec<u64>>,
-    unique_keys: Vec<(Vec<u8>, Position)>,
+    unique_keys: Vec<(Vec<u8>, Vec<u8>)>,
     /// Events that became pending (`true`) or were resolved (`false`).
     pending_events: BTreeMap<Position, bool>,
     /// Events that are pending again after they were resolved.
@@ -202,8 +208,8 @@ impl RowBuffer {
         }
 
         if let Some(unique_key) = &record.unique_key {
-            let row = (keys::unique_key(unique_key), position);
-            self.unique_keys.push(row);
+            let row = encode_unique_key_row(position, &record.entity);
+            self.unique_keys.push((keys::unique_key(unique_key), row));
             self.dirty_rows += 1;
         }
 
@@ -290,8 +296,8 @@ impl RowBuffer {
         }
         self.blocks.retain(|number, _| *number == open_block);
 
-        for (key, position) in self.unique_keys.drain(..) {
-            self.tree.insert(key, position.get().to_be_bytes())?;
+        for (key, row) in self.unique_keys.drain(..) {
+            self.tree.insert(key, row)?;
         }
         for (position, is_pending) in std::mem::take(&mut self.pending_events) {
             match is_pending {

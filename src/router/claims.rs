@@ -369,7 +369,12 @@ impl ClaimTable {
         let now = self.clock.wall();
 
         for position in positions.into_iter().rev() {
-            let Some(stored) = self.reads.await_record(position).await? else {
+            let stored = match self.reads.await_record(position).await {
+                // Records are kept for longer than any window.
+                Err(error) if error.is_removed() => break,
+                found => found?,
+            };
+            let Some(stored) = stored else {
                 continue;
             };
             if !self.is_claim_valid(name, stored.received_at, now) {

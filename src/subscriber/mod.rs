@@ -22,10 +22,12 @@ pub mod dead_letters;
 pub mod delivery;
 pub mod delivery_policy;
 mod dispatcher;
+mod expiry;
 mod inbox;
 pub mod jobs;
 mod memory;
 mod outbound_record;
+mod owed_records;
 mod reader;
 mod redelivery;
 mod redelivery_deps;
@@ -76,6 +78,7 @@ use tables::{DeliveryTables, ReadState, SubscriberCounters};
 
 pub use attempt_failure::AttemptFailure;
 pub use outbound_record::OutboundRecord;
+pub use owed_records::OwedRecords;
 pub(crate) use redelivery_deps::RedeliveryDeps;
 pub use stage_error::DeliveryStageError;
 pub use subscriber_id::SubscriberId;
@@ -115,6 +118,7 @@ const QUERIES_MAX: usize = 1_024;
 /// Handle of the delivery stage, which runs on a thread of its own.
 pub struct SubscriberRuntime {
     recovery: RedeliveryStores,
+    owed: OwedRecords,
     attempt_sender: AttemptSender,
     queries: mpsc::Sender<StatsQuery>,
     /// Carries the patience for running attempts once the stage is to stop.
@@ -150,6 +154,7 @@ impl SubscriberRuntime {
         let (failure_sender, failure) = watch::channel(None);
         let (end_sender, dispatcher_end) = std::sync::mpsc::channel();
         let recovery = stored.recovery.clone();
+        let owed = OwedRecords::new(stored.tables.clone(), recovery.clone());
 
         let arbiter = Arbiter::with_tokio_rt(|| {
             tokio::runtime::Builder::new_current_thread()
@@ -176,6 +181,7 @@ impl SubscriberRuntime {
 
         Ok(Self {
             recovery,
+            owed,
             attempt_sender,
             queries,
             stop,
@@ -227,6 +233,12 @@ impl SubscriberRuntime {
     #[must_use]
     pub const fn dead_letters(&self) -> &Arc<DeadLetterStore> {
         &self.recovery.dead_letters
+    }
+
+    /// Records that deliveries still need.
+    #[must_use]
+    pub const fn owed_records(&self) -> &OwedRecords {
+        &self.owed
     }
 
     /// Jobs that deliver records again.

@@ -167,6 +167,9 @@ pub(super) fn read_matching(
     room: WindowRoom,
 ) -> Result<MatchedBatch, JournalReadError> {
     let (mut batch, mut position) = (MatchedBatch::default(), from);
+    // Retention waits for every cursor, so nothing is skipped but what a new subscription asks for.
+    position = position.max(journal.start().position);
+    batch.end = (position > from).then_some(position);
     for _ in 0..FRAMES_MAX {
         if position >= end || batch.items.len() >= room.events || batch.bytes >= room.bytes {
             break;

@@ -19,6 +19,7 @@ use super::attempt_permits::AttemptPermits;
 use super::checkpoint::CheckpointBuffer;
 use super::delivery::LaneRow;
 use super::delivery_policy::DeliveryPolicy;
+use super::expiry::ExpiredDeliveries;
 use super::inbox::SubscriberInbox;
 use super::memory::DeliveryMemory;
 use super::outbound_record::OutboundRecord;
@@ -78,6 +79,8 @@ pub(super) enum DormantState {
     Paused(Position),
     /// Disabled; its pending deliveries are being counted before they are dropped.
     Dropping,
+    /// The pending deliveries of removed records are being counted; the others go on afterwards.
+    Expiring,
 }
 
 /// Task that only the dispatcher can do.
@@ -88,6 +91,8 @@ pub(super) enum DispatcherTask {
     Disable(SubscriberId, String),
     /// The backlog of a disabled subscriber is counted.
     BacklogCounted(SubscriberId, Option<DroppedRange>),
+    /// The expired deliveries of a subscriber are counted.
+    DeliveriesExpired(SubscriberId, Box<ExpiredDeliveries>),
     /// The pause after repeated crashes is over.
     Resume(SubscriberId),
     /// The stopped lanes of a subscriber are read, so its actor can be spawned.
@@ -293,7 +298,7 @@ impl DeliveryStage {
     ) {
         let state = match dormant {
             DormantState::Paused(from) => ReadState::Behind(from),
-            DormantState::Live | DormantState::Dropping => ReadState::Live,
+            DormantState::Live | DormantState::Dropping | DormantState::Expiring => ReadState::Live,
         };
         if inbox.stored_read_state() != Some(state) {
             self.deps.checkpoints.set_read_state(id, state);

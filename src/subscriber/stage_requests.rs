@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use super::delivery::LaneKey;
 use super::subscriber_id::SubscriberId;
+use crate::event::Position;
 
 /// Request to the actor of one subscriber.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +23,12 @@ pub(super) enum StageRequest {
     },
     /// This subscriber has room for dead letters again.
     DeadLetterRoom(SubscriberId),
+    /// The records before this position are about to be removed from the journal, and are older
+    /// than deliveries are held.
+    ExpireBefore {
+        subscriber: SubscriberId,
+        position: Position,
+    },
     /// Probe this subscriber now if its circuit breaker is open.
     Probe(SubscriberId),
 }
@@ -33,7 +40,8 @@ impl StageRequest {
             | Self::DeadLetterRoom(subscriber)
             | Self::Probe(subscriber)
             | Self::JobCancelled { subscriber, .. }
-            | Self::LaneReleased { subscriber, .. } => subscriber,
+            | Self::LaneReleased { subscriber, .. }
+            | Self::ExpireBefore { subscriber, .. } => subscriber,
         }
     }
 }

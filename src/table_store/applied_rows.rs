@@ -55,8 +55,28 @@ impl AppliedRows {
     /// Syncs the rows, then writes the cursor row.
     pub(super) fn store_cursor(&self, next: u64) -> Result<(), DerivedStoreError> {
         self.rows.store().sync()?;
-        let value = [&[CURSOR_FORMAT][..], &next.to_be_bytes()].concat();
+        self.insert_cursor(Self::encode_cursor(next))
+    }
+
+    pub(super) fn encode_cursor(next: u64) -> Vec<u8> {
+        [&[CURSOR_FORMAT][..], &next.to_be_bytes()].concat()
+    }
+
+    /// Writes the cursor row. The rows must be synced already.
+    pub(super) fn insert_cursor(&self, value: Vec<u8>) -> Result<(), DerivedStoreError> {
         self.cursor.insert(CURSOR_KEY, value)
+    }
+
+    /// Returns the tree with the chunks of all rows.
+    pub(super) fn tree(&self) -> &DerivedTree {
+        &self.rows
+    }
+
+    /// Removes all rows and the cursor; the cursor goes first, so that no rows are missed after a
+    /// crash.
+    pub(super) fn drop_trees(store: &DerivedStore) -> Result<(), DerivedStoreError> {
+        store.drop_tree(CURSOR_TREE)?;
+        store.drop_tree(ROWS_TREE)
     }
 
     /// Makes all changes in order. Making them again later has the same result.

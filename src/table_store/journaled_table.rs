@@ -34,6 +34,8 @@ pub enum JournaledTableId {
     Deliveries = 3,
     /// Finished steps of pending enrichments.
     Enrichment = 4,
+    /// Records that are kept of removed segments.
+    KeptRecords = 6,
 }
 
 /// All tables of one opening of the store.
@@ -75,15 +77,20 @@ impl TableStore {
         let rows = AppliedRows::open(&derived)?;
         let cursor = rows.load_cursor()?;
 
-        // The last applied change is visited again, to see that the journal still has it.
+        // The last applied change is visited again, to see that the journal still has it, unless it
+        // was removed from the beginning.
         let last_applied = cursor - 1;
-        let (mut found, mut applied) = (0, Ok(()));
-        let next = journal.read_changes(last_applied.max(1), &mut |number, changes| {
-            found = number;
-            if number >= cursor && applied.is_ok() {
-                applied = rows.apply(&changes);
-            }
-        })?;
+        let first_kept = journal.start().change;
+        let (mut found, mut applied) = (first_kept - 1, Ok(()));
+        let next = journal.read_changes(
+            last_applied.max(first_kept.min(cursor)),
+            &mut |number, changes| {
+                found = number;
+                if number >= cursor && applied.is_ok() {
+                    applied = rows.apply(&changes);
+                }
+            },
+        )?;
         applied?;
         if found < last_applied {
             return Err(TableStoreError::AheadOfJournal(last_applied));
@@ -124,6 +131,27 @@ impl TableStore {
             return Ok(());
         }
         self.store_cursor(&mut progress)
+    }
+
+    /// Syncs the rows and writes the cursor row. Returns the number of the next change to apply.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the rows cannot be synced.
+    pub fn write_cursor(&self) -> Result<u64, DerivedStoreError> {
+        let mut progress = self.progress.lock();
+        if !progress.is_halted {
+            self.store_cursor(&mut progress)?;
+        }
+        Ok(progress.cursor)
+    }
+
+    /// Returns the value under `key` of the table `id`.
+    pub(super) fn get_row(
+        &self,
+        id: JournaledTableId,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>, DerivedStoreError> {
+        self.rows.read().get(id as u8, key)
     }
 
     fn write(&self, changes: TableChanges) -> Result<(), TableWriteError> {

@@ -16,20 +16,25 @@
 //! | 2 | accounts | definitions of accounts |
 //! | 3 | deliveries | cursors, lanes, dead letters, jobs, counters |
 //! | 4 | enrichment | finished steps of pending enrichments |
+//! | 6 | kept records | records that are needed although their segments are removed |
 
 mod applied_rows;
+mod base_rows;
 mod definitions;
 mod error;
 mod journaled_table;
+mod kept_records;
 mod seal;
 #[cfg(test)]
 mod test_store;
 #[cfg(test)]
 mod tests;
 
+pub use base_rows::{TableImage, TableImageLoader, stored_change};
 pub use definitions::{DEFINITION_MAX_BYTES, DefinitionError, DefinitionTree};
 pub use error::{TableStoreError, TableWriteError};
 pub use journaled_table::{JournaledTable, JournaledTableId, TableStore};
+pub use kept_records::KeptRecordTable;
 pub use seal::SealError;
 
 #[cfg(test)]

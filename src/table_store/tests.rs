@@ -8,7 +8,7 @@ use std::thread;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::derived::VALUE_MAX_BYTES;
+use crate::derived::{DerivedStoreError, VALUE_MAX_BYTES, open_test_store};
 use crate::journal::{Journal, TableChange, TableChanges};
 
 fn open_store(folder: &Path) -> TestStore {
@@ -326,4 +326,57 @@ fn the_bytes_of_rows_never_change() {
     ];
     assert_eq!(hex("tables"), expected);
     assert_eq!(hex("tables.cursor"), [row("6e657874", "010000", 9)]);
+}
+
+/// The base file is written while changes go on, so it mixes versions of rows and of their chunks.
+#[test]
+fn an_image_that_is_taken_during_changes_leads_to_the_same_rows() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open_store(folder.path());
+    let table = store.tables.table(JournaledTableId::Deliveries);
+    let change = |number: u64| {
+        let draw = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let key = vec![b'k'; 1 + (draw % 5) as usize];
+        match draw / 8 % 8 {
+            0 => TableChange::Remove { key },
+            1 => TableChange::RemovePrefix { prefix: key },
+            size => TableChange::Put {
+                key,
+                value: vec![number as u8; size as usize * 9_000],
+            },
+        }
+    };
+    let write = |numbers: std::ops::Range<u64>| {
+        numbers.for_each(|number| table.write(vec![change(number)]).expect("writes"));
+    };
+    write(0..50);
+    for round in 1..4_u64 {
+        let cursor = store.tables.write_cursor().expect("writes");
+        let image = TableImage::begin(&store.derived).expect("reads");
+        assert_eq!(image.next_change(), cursor);
+        let mut rows = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(|| write(round * 100..round * 100 + 60));
+            image
+                .visit_rows::<DerivedStoreError>(&mut |row| {
+                    rows.push(row);
+                    thread::yield_now();
+                    Ok(())
+                })
+                .expect("reads");
+        });
+
+        let other = tempfile::tempdir().expect("a temporary folder");
+        let derived = open_test_store(other.path());
+        let mut loader = TableImageLoader::begin(&derived).expect("begins");
+        loader.load_rows(&rows).expect("loads");
+        assert!(loader.finish().expect("loads"), "there is a cursor");
+        let journal = Arc::clone(&store.journal) as Arc<dyn Journal>;
+        let loaded = TableStore::open(journal, derived).expect("opens");
+        let loaded = loaded.table(JournaledTableId::Deliveries);
+        assert_eq!(
+            loaded.scan(&[], None, usize::MAX).expect("reads"),
+            table.scan(&[], None, usize::MAX).expect("reads")
+        );
+    }
 }

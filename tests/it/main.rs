@@ -42,6 +42,7 @@ mod reads;
 mod rebuild;
 mod receiver;
 mod replies;
+mod retention;
 mod send;
 mod senders;
 mod simulated_disk;

@@ -14,8 +14,9 @@ use std::time::Duration;
 use hookyard::clock::{Clock, ManualClock};
 use hookyard::event::{EntityKey, Kind, Position, Timestamp};
 use hookyard::journal::{
-    DataFolder, Journal, JournalLimits, JournalReadError, JournalSubmission, LogMark, RecordDraft,
-    SegmentJournal, StoreOpenError, SubmissionResult, TableChange, TableChanges, TableSubmission,
+    BaseRow, DataFolder, Journal, JournalLimits, JournalReadError, JournalSubmission, LogMark,
+    LogStart, RecordDraft, SegmentJournal, SegmentSummary, StoreOpenError, SubmissionResult,
+    TableChange, TableChanges, TableSubmission,
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -182,6 +183,11 @@ struct CrashHistory {
     earlier_failures: usize,
     /// Mark of a journal that failed in this process.
     failed_at: Option<LogMark>,
+    /// Places at which the journal may begin: the newest that is certain, and those behind it whose
+    /// base file may be on the disk.
+    starts: Vec<LogStart>,
+    /// Removes segments from the beginning of the journal now and then.
+    removes_segments: bool,
     /// Contents of the newest submissions that were lost, which their senders send again.
     lost: VecDeque<SubmittedContent>,
     /// Entities that wrote since the journal was opened, whose sequence numbers it checks.
@@ -214,6 +220,8 @@ impl CrashHistory {
             is_cache_lost: false,
             earlier_failures: 0,
             failed_at: None,
+            starts: vec![LogStart::BEGINNING],
+            removes_segments: true,
             lost: VecDeque::new(),
             checked_entities: Vec::new(),
             crashes: 0,
@@ -270,6 +278,7 @@ impl CrashHistory {
                 OperationKind::Sync,
                 OperationKind::Sync,
                 OperationKind::Create,
+                OperationKind::Rename,
                 OperationKind::Remove,
                 OperationKind::SyncFolder,
             ];
@@ -348,13 +357,17 @@ impl CrashHistory {
     fn check_content(&mut self, journal: &Arc<SegmentJournal>) {
         let (records, groups) = read_everything(journal.as_ref())
             .unwrap_or_else(|error| panic!("it cannot be read: {}", chain(&error)));
+        let start = self.check_start(journal);
+        let removed_records = start.position.get() as usize - 1;
+        let removed_groups = start.change as usize - 1;
 
-        // The log must be the first submissions, whole, up to some number of them.
+        // The log must be the first submissions, whole, up to some number of them, without those
+        // that were removed from its beginning.
         let (mut record_count, mut group_count, mut found) = (0, 0, 0);
         for submission in &self.submissions {
             let (more_records, more_groups) = submission.counts();
-            if record_count + more_records > records.len()
-                || group_count + more_groups > groups.len()
+            if record_count + more_records > removed_records + records.len()
+                || group_count + more_groups > removed_groups + groups.len()
             {
                 break;
             }
@@ -371,7 +384,10 @@ impl CrashHistory {
         ));
         assert_eq!(
             (record_count, group_count),
-            (records.len(), groups.len()),
+            (
+                removed_records + records.len(),
+                removed_groups + groups.len()
+            ),
             "whole submissions in order"
         );
         assert!(found >= self.firm, "an acknowledged submission is lost");
@@ -406,6 +422,10 @@ impl CrashHistory {
             }
         }
         let mut received_at = 0;
+        for expected in expected_records.drain(..removed_records) {
+            received_at = received_at.max(expected.received_at);
+        }
+        let expected_groups = expected_groups.split_off(removed_groups);
         for (index, (record, expected)) in records.iter().zip(expected_records).enumerate() {
             received_at = received_at.max(expected.received_at);
             assert_eq!(record.0, received_at, "receive time of record {index}");
@@ -416,6 +436,93 @@ impl CrashHistory {
         }
         (self.firm, self.settled, self.is_cache_lost) = (found, found, false);
         self.checked_entities.clear();
+    }
+
+    /// Compares the beginning of the journal and its base file with the model.
+    fn check_start(&mut self, journal: &Arc<SegmentJournal>) -> LogStart {
+        let start = journal.start();
+        assert!(
+            self.starts.contains(&start),
+            "it begins at {start:?}, not at one of {:?}",
+            self.starts
+        );
+        self.starts = vec![start];
+
+        let mut rows = Vec::new();
+        if let Some(mut base) = journal.read_base().expect("a whole base file") {
+            while let Some(more) = base.read_rows().expect("a whole base file") {
+                rows.extend(more);
+            }
+        }
+        assert!(rows == base_rows(&start), "the rows of {start:?}");
+
+        let first_files = self.disk.list_files();
+        let names = first_files
+            .iter()
+            .filter_map(|(path, _)| path.file_name()?.to_str()?.strip_suffix(".segment"));
+        let mut numbers = names.map(|name| name.parse::<u64>().expect("a number"));
+        assert!(
+            numbers.all(|number| number >= start.segment),
+            "no file before {start:?} is left"
+        );
+        start
+    }
+
+    /// Writes a base file and removes segments from the beginning, as far as the disk allows.
+    fn remove_segments(&mut self, journal: &Arc<SegmentJournal>) {
+        // With a sync interval, a full segment may be synced before its end is published.
+        let end = *journal.durable_end().borrow();
+        let segments: Vec<SegmentSummary> = match journal.summarize_segments() {
+            Ok(segments) => segments
+                .into_iter()
+                .filter(|segment| segment.first_position <= end)
+                .collect(),
+            Err(error) => {
+                assert!(self.disk.is_stopped(), "{}", chain(&error));
+                return;
+            }
+        };
+        if segments.len() < 2 {
+            return;
+        }
+        let first = segments[1 + self.draws.below(segments.len() - 1)];
+        let index = first.first_position.get() as usize;
+        let times = self.records().take(index).map(|record| record.received_at);
+        let start = LogStart {
+            segment: first.number,
+            position: first.first_position,
+            change: first.first_change,
+            // Of the first kept record, or of the last one if there is none yet.
+            received_at: Timestamp::from_micros(times.max().unwrap_or_default()),
+        };
+        self.step(format!("remove what is before {start:?}"));
+
+        let written = journal.begin_base(&start).and_then(|mut base| {
+            base_rows(&start)
+                .iter()
+                .try_for_each(|row| base.push_row(row))?;
+            // The rename may be on the disk even if it is reported as failed.
+            self.starts.push(start);
+            base.finish()
+        });
+        if let Err(error) = written {
+            return self.step(format!("no base file: {error}"));
+        }
+        self.starts = vec![start];
+        let removed = journal.begin_at(start);
+        if let Err(error) = journal.remove_segments(removed) {
+            self.step(format!("not all segments removed: {error}"));
+        }
+        self.disk.wait_until_idle();
+        assert_eq!(journal.start(), start);
+        let last = Position::new(start.position.get() - 1);
+        if last >= Position::FIRST {
+            let removed = journal.read_frame_at(last);
+            assert!(
+                matches!(removed, Err(JournalReadError::Removed { .. })),
+                "{last} was removed"
+            );
+        }
     }
 
     /// Submits `batches` times many submissions at once.
@@ -456,6 +563,9 @@ impl CrashHistory {
             self.check_reads(journal);
             if self.check_fates(begin) {
                 return self.submit_to_failed(journal);
+            }
+            if self.removes_segments && self.draws.one_in(6) {
+                self.remove_segments(journal);
             }
         }
     }
@@ -683,11 +793,13 @@ impl CrashHistory {
             after.is_ok_and(|frame| frame.is_none()),
             "nothing at the end"
         );
+        let begin = journal.start().position.get();
         for _ in 0..2 {
-            if end == 1 || self.disk.is_stopped() {
+            if end == begin || self.disk.is_stopped() {
                 break;
             }
-            let position = Position::new(1 + self.draws.below(end as usize - 1) as u64);
+            let position = begin + self.draws.below((end - begin) as usize) as u64;
+            let position = Position::new(position);
             let frame = match journal.read_frame_at(position) {
                 Ok(frame) => frame.expect("it is durable"),
                 Err(error) => panic!("{position}: {}", chain(&error)),
@@ -863,6 +975,7 @@ impl CrashHistory {
 fn a_missing_segment_that_is_not_the_last_is_reported_with_its_name() {
     let mut history = CrashHistory::new(1);
     history.limits.segment_bytes = 16 * 1024;
+    history.removes_segments = false;
     while history.used_bytes().len() < 4 {
         let journal = history.open().expect("opens");
         history.check_content(&journal);
@@ -886,6 +999,21 @@ fn a_missing_segment_that_is_not_the_last_is_reported_with_its_name() {
     }
 }
 
+/// Rows of the base file that belong to `start`: none for a journal that has no base file.
+fn base_rows(start: &LogStart) -> Vec<BaseRow> {
+    if *start == LogStart::BEGINNING {
+        return Vec::new();
+    }
+    let mut draws = SeededDraws::new(start.segment);
+    let count = draws.below(30);
+    let rows = (0..count).map(|key| BaseRow {
+        section: draws.below(4) as u8,
+        key: vec![key as u8],
+        value: draws.next_u64().to_le_bytes().repeat(draws.below(4_000)),
+    });
+    rows.collect()
+}
+
 fn is_over(waiting: &mpsc::Receiver<()>) -> bool {
     waiting.try_recv() == Err(mpsc::TryRecvError::Disconnected)
 }
@@ -897,7 +1025,11 @@ type StoredContent = (Vec<StoredRecord>, Vec<TableChanges>);
 fn read_everything(journal: &SegmentJournal) -> Result<StoredContent, JournalReadError> {
     let end = *journal.durable_end().borrow();
     let mut records = Vec::new();
-    let mut position = Position::FIRST;
+    let LogStart {
+        mut position,
+        change: first_change,
+        ..
+    } = journal.start();
     while position < end {
         let frame = journal.read_frame_at(position)?.expect("it is durable");
         assert_eq!(frame.first, position, "frames follow each other");
@@ -908,10 +1040,14 @@ fn read_everything(journal: &SegmentJournal) -> Result<StoredContent, JournalRea
     assert_eq!(position, end, "the durable end is the end of a frame");
 
     let mut groups = Vec::new();
-    let next = journal.read_changes(1, &mut |number, changes| {
+    let next = journal.read_changes(first_change, &mut |number, changes| {
+        assert_eq!(
+            number,
+            first_change + groups.len() as u64,
+            "numbers follow each other"
+        );
         groups.push(changes);
-        assert_eq!(number, groups.len() as u64, "numbers follow each other");
     })?;
-    assert_eq!(next, groups.len() as u64 + 1);
+    assert_eq!(next, first_change + groups.len() as u64);
     Ok((records, groups))
 }

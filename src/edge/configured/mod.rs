@@ -221,11 +221,11 @@ async fn submit_configured_event(
         )),
         Err(Refusal::Duplicate { position, sequence }) => {
             // The first event with this key may belong to another entity.
-            let first = core
-                .reads
-                .await_record(position)
-                .await?
-                .map_or(entity, |first| first.record.entity);
+            let first = match core.reads.await_record(position).await {
+                Err(error) if error.is_removed() => None,
+                found => found?,
+            };
+            let first = first.map_or(entity, |first| first.record.entity);
             Ok(submit::accepted_response(
                 StatusCode::OK,
                 "duplicate",

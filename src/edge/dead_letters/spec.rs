@@ -124,6 +124,11 @@ pub(in crate::edge) fn retry() -> EndpointDoc {
             already delivering the dead letter, the answer shows that job. A dead letter \
             that fails again stays a dead letter.",
     )
+    .refuses(
+        410,
+        "removed_by_retention",
+        "the event was removed; events are kept from 2025-12-04T10:30:00.000Z on",
+    )
 }
 
 pub(in crate::edge) fn retry_all() -> EndpointDoc {

@@ -113,7 +113,11 @@ pub(super) async fn render_payload(
     let DeadLetterSubject::Event(delivery) = &found.letter.subject else {
         return Ok(None);
     };
-    let Some(stored) = core.reads.await_record(delivery.position).await? else {
+    let stored = match core.reads.await_record(delivery.position).await {
+        Err(error) if error.is_removed() => None,
+        found => found?,
+    };
+    let Some(stored) = stored else {
         return Ok(None);
     };
     let transform = match found.letter.subscriber {

@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::list::ListPage;
 use super::query::parse_number;
 use crate::entity::Rejection;
+use crate::journal::JournalReadError;
 use crate::subscriber::jobs::{JobError, JobState, RedeliveryJob};
 
 pub(super) mod redelivery;
@@ -88,6 +89,9 @@ pub(super) fn job_error(error: JobError) -> ApiError {
         JobError::Finished => ApiError::Rejected(Rejection::conflict("job_is_over", message)),
         JobError::TooMany(_) => ApiError::Rejected(Rejection::conflict("too_many_jobs", message)),
         JobError::Unavailable(unavailable) => unavailable.into(),
+        JobError::Journal(JournalReadError::Removed { start, .. }) => ApiError::Removed {
+            kept_from: start.received_at,
+        },
         JobError::Journal(source) => {
             tracing::warn!(
                 error = &source as &dyn std::error::Error,

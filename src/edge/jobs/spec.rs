@@ -114,7 +114,12 @@ pub(in crate::edge) fn replay() -> EndpointDoc {
             optional) that match the subscription as it is now, also events older than \
             the subscription. `events` limits the replay to events that match one of its \
             patterns. Each delivery keeps its `webhook-id`, by which a receiver \
-            recognises duplicates.",
+            recognises duplicates. A replay begins with the first event that retention has left.",
+    )
+    .refuses(
+        410,
+        "removed_by_retention",
+        "the event was removed; events are kept from 2025-12-04T10:30:00.000Z on",
     )
     .takes("time and events", with_events)
 }

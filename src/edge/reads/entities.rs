@@ -41,6 +41,15 @@ struct TimelineEntry<'a> {
     data: Option<Cow<'a, RawValue>>,
 }
 
+/// Page of a timeline. The events before `first_sequence` were removed by retention.
+#[derive(Serialize)]
+struct TimelineList<'a> {
+    #[serde(flatten)]
+    list: ListPage<TimelineEntry<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_sequence: Option<u64>,
+}
+
 /// Handles `GET /api/v1/entities/{kind}`: lists entities, newest first.
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let kind: String = context.parse_path()?;
@@ -89,11 +98,15 @@ pub(in crate::edge) async fn timeline(
         .await?
         .ok_or_else(no_such_entity)?;
     let items = found
+        .page
         .items
         .iter()
         .map(|stored| timeline_entry(core.reads.incarnations(), stored))
         .collect();
-    Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
+    Ok(answer::ok_json(&TimelineList {
+        list: ListPage::new(items, found.page.total, page),
+        first_sequence: (found.first_sequence > 1).then_some(found.first_sequence),
+    }))
 }
 
 fn entity_view<'a>(

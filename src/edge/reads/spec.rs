@@ -69,6 +69,11 @@ fn add_event_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .part("event_id", "The event's id.", "evt_3f9a2c41_9")
         .refuses(404, "not_found", "there is no such event")
+        .refuses(
+            410,
+            "removed_by_retention",
+            "the event was removed; events are kept from 2025-12-04T10:30:00.000Z on",
+        )
 }
 
 fn log() -> Value {
@@ -104,6 +109,10 @@ pub(in crate::edge) fn entity_with_state() -> EndpointDoc {
 
 pub(in crate::edge) fn timeline() -> EndpointDoc {
     add_entity_parameters(get("List an entity's events, newest first"))
+        .about(
+            "If retention removed the entity's first events, first_sequence is the number of the \
+             first one that is left.",
+        )
         .paged()
         .answers(200, "One page of the list.", list(&entry()))
 }

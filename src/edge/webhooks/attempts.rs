@@ -80,7 +80,10 @@ async fn delivered_record(
         return Ok(None);
     };
 
-    Ok(core.reads.await_record(position).await?)
+    match core.reads.await_record(position).await {
+        Err(error) if error.is_removed() => Ok(None),
+        found => Ok(found?),
+    }
 }
 
 fn attempt_view<'a>(row: &'a CallRow, stored: Option<&'a StoredRecord>) -> AttemptView<'a> {

@@ -53,7 +53,7 @@ impl LogFolder {
         reads_all: bool,
         visit: &mut dyn FnMut(&StoredBlock) -> Option<&'static str>,
     ) -> Result<LogCheck, StoreOpenError> {
-        let (headers, _) = self.read_headers(None)?;
+        let (headers, _) = self.read_headers(None, self.read_start()?)?;
         let last = *headers.last().ok_or_else(|| self.no_journal())?;
         let (scan, is_damaged) = self.read_tail(&last)?;
 

@@ -16,4 +16,5 @@ pub use log_check::LogDamage;
 pub(super) use log_snapshot::{LogBlocks, LogSnapshot};
 pub(super) use open_log::{LogFolder, OpenedLog, create_log, open_log};
 pub(super) use segment_set::SegmentSet;
+pub use segment_set::SegmentSummary;
 pub(super) use writer::{SegmentWriter, SegmentWriterError};

@@ -23,6 +23,8 @@ use super::spare::{SpareSegment, segment_number, segment_path};
 use super::writer::{LogTail, SegmentWriter, SegmentWriterError, use_segment};
 use super::{Disk, DiskFile};
 use crate::event::{Position, StoreIncarnation};
+use crate::journal::base_file::{base_path, read_start};
+use crate::journal::log_start::LogStart;
 use crate::journal::store_identity::StoreIdentity;
 use crate::journal::{DataFolder, LogMark, StoreOpenError};
 
@@ -98,7 +100,8 @@ impl LogFolder {
         segment_bytes: u64,
         discard_after: Option<LogMark>,
     ) -> Result<OpenedLog, StoreOpenError> {
-        let (mut headers, unused) = self.read_headers(discard_after)?;
+        let start = self.read_start()?;
+        let (mut headers, unused) = self.read_headers(discard_after, start)?;
         let last = headers.pop().ok_or_else(|| self.no_journal())?;
         let tail = self.repair_tail(&last, discard_after)?;
 
@@ -111,6 +114,8 @@ impl LogFolder {
                 .and_then(|()| self.disk.sync_folder(&self.folder))
                 .map_err(|source| self.io_error(&path, source))?;
         }
+
+        self.remove_segments_before(start)?;
 
         // Each earlier segment ends where the next one says.
         let mut segments: Vec<Arc<Segment>> = Vec::new();
@@ -125,6 +130,7 @@ impl LogFolder {
         segments.push(Arc::clone(&newest));
 
         let segments = Arc::new(SegmentSet::new(Arc::clone(&self.disk), self.seed, segments));
+        segments.begin_at(start);
         let file = self.open_file(last.number)?;
         let io = |source| self.io_error(&self.folder, source);
         let mut writer = SegmentWriter::start(
@@ -203,15 +209,46 @@ impl LogFolder {
         Ok(numbers)
     }
 
-    /// Returns the headers of all segments in use, in order, and the numbers of the other files.
+    /// Reads the place at which the log begins.
+    pub(super) fn read_start(&self) -> Result<LogStart, StoreOpenError> {
+        read_start(
+            self.disk.as_ref(),
+            &self.folder,
+            self.incarnation,
+            self.seed,
+        )
+    }
+
+    /// Removes the files that an interrupted removal left before `start`.
+    fn remove_segments_before(&self, start: LogStart) -> Result<(), StoreOpenError> {
+        let mut left = self.segment_numbers()?;
+        left.retain(|number| *number < start.segment);
+        if left.is_empty() {
+            return Ok(());
+        }
+        for number in left {
+            let path = segment_path(&self.folder, number);
+            let removed = self.disk.remove(&path);
+            removed.map_err(|source| self.io_error(&path, source))?;
+        }
+        self.disk
+            .sync_folder(&self.folder)
+            .map_err(|source| self.io_error(&self.folder, source))
+    }
+
+    /// Returns the headers of all segments in use from `start` on, in order, and the numbers of the
+    /// other files.
     pub(super) fn read_headers(
         &self,
         discard_after: Option<LogMark>,
+        start: LogStart,
     ) -> Result<(Vec<SegmentHeader>, Vec<u64>), StoreOpenError> {
         let is_discarded = |number| discard_after.is_some_and(|mark| number > mark.segment);
         let mut headers: Vec<SegmentHeader> = Vec::new();
         let mut unused = Vec::new();
-        for number in self.segment_numbers()? {
+        let mut numbers = self.segment_numbers()?;
+        numbers.retain(|number| *number >= start.segment);
+        for number in numbers {
             let header = if is_discarded(number) {
                 None
             } else {
@@ -225,14 +262,23 @@ impl LogFolder {
             }
         }
 
-        // The first segment continues nothing; each later one has the next number.
-        for (header, expected) in headers.iter().zip(1..) {
+        // The first segment is the one that the base names; each later one has the next number.
+        for (header, expected) in headers.iter().zip(start.segment..) {
             if header.number != expected {
                 return Err(StoreOpenError::MissingSegment(segment_path(
                     &self.folder,
                     expected,
                 )));
             }
+        }
+        let first = headers.first();
+        let fits = |first: &SegmentHeader| {
+            (first.first_position, first.first_change) == (start.position, start.change)
+        };
+        if start.segment > 1 && !first.is_none_or(fits) {
+            return Err(StoreOpenError::BrokenBase {
+                file: base_path(&self.folder),
+            });
         }
         Ok((headers, unused))
     }

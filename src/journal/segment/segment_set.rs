@@ -11,6 +11,7 @@ use super::block::{BlockContent, BlockRead, BlockReader, StoredBlock};
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::{Disk, DiskFile};
 use crate::event::Position;
+use crate::journal::log_start::LogStart;
 use crate::journal::submission::JournalReadError;
 
 /// Distance between two entries of a segment's index: one read of this size finds a record.
@@ -188,12 +189,27 @@ impl ReadCursor {
     }
 }
 
+/// Place and size of one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentSummary {
+    /// Number of the segment, counted from 1.
+    pub number: u64,
+    /// Position of the first record in or after the segment.
+    pub first_position: Position,
+    /// Number of the first group of table changes in or after the segment.
+    pub first_change: u64,
+    /// Length of the segment's file in bytes.
+    pub file_bytes: u64,
+}
+
 /// All segments of a journal, in order.
 pub(in crate::journal) struct SegmentSet {
     disk: Arc<dyn Disk>,
     /// Checksum seed of the store.
     seed: u32,
     segments: RwLock<Vec<Arc<Segment>>>,
+    /// First place that is kept; it moves before the files of the segments before it go.
+    start: RwLock<LogStart>,
     /// Cursors of the last reads, oldest first: a follower reads block after block, and need not
     /// search each.
     cursors: Mutex<VecDeque<ReadCursor>>,
@@ -205,15 +221,16 @@ impl SegmentSet {
             disk,
             seed,
             segments: RwLock::new(segments),
+            start: RwLock::new(LogStart::BEGINNING),
             cursors: Mutex::default(),
         }
     }
 
-    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
+    pub(in crate::journal) fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
     }
 
-    pub(super) fn seed(&self) -> u32 {
+    pub(in crate::journal) fn seed(&self) -> u32 {
         self.seed
     }
 
@@ -232,11 +249,62 @@ impl SegmentSet {
         self.segments.write().push(segment);
     }
 
+    /// Returns the place at which the kept segments begin.
+    pub(in crate::journal) fn start(&self) -> LogStart {
+        *self.start.read()
+    }
+
+    /// Lets the kept part begin at `start`, without removing any file. Returns the paths of the
+    /// segments before it, oldest first.
+    pub(in crate::journal) fn begin_at(&self, start: LogStart) -> Vec<PathBuf> {
+        let mut segments = self.segments.write();
+        *self.start.write() = start;
+        let is_removed = |segment: &Segment| segment.header.number < start.segment;
+        let count = segments.partition_point(|segment| is_removed(segment));
+        let removed = segments.drain(..count);
+        let paths = removed.map(|segment| segment.path.clone()).collect();
+        self.cursors
+            .lock()
+            .retain(|cursor| !is_removed(&cursor.segment));
+        paths
+    }
+
+    /// Returns all segments in order, with the sizes of their files.
+    ///
+    /// # Errors
+    /// [`JournalReadError`] when a file cannot be opened.
+    pub(in crate::journal) fn summarize(&self) -> Result<Vec<SegmentSummary>, JournalReadError> {
+        let segments = self.segments.read().clone();
+        let summaries = segments.iter().map(|segment| {
+            let file = segment.open_file(self.disk.as_ref())?;
+            Ok(SegmentSummary {
+                number: segment.header.number,
+                first_position: segment.header.first_position,
+                first_change: segment.header.first_change,
+                file_bytes: file.len().map_err(|error| segment.io_error(error))?,
+            })
+        });
+        summaries.collect()
+    }
+
     /// Returns the block of records that contains `position`, which must be durable.
     ///
     /// # Errors
-    /// [`JournalReadError`] when a file cannot be read, or the block is corrupt.
+    /// [`JournalReadError`] when the record was removed, a file cannot be read, or the block is
+    /// corrupt.
     pub(in crate::journal) fn read_block_at(
+        &self,
+        position: Position,
+    ) -> Result<(Arc<Segment>, StoredBlock), JournalReadError> {
+        let found = self.find_block_at(position);
+        // The segment may have been removed while it was read.
+        found.map_err(|error| match self.start() {
+            start if position < start.position => JournalReadError::Removed { position, start },
+            _ => error,
+        })
+    }
+
+    fn find_block_at(
         &self,
         position: Position,
     ) -> Result<(Arc<Segment>, StoredBlock), JournalReadError> {
@@ -286,6 +354,10 @@ impl SegmentSet {
 
     fn keep_cursor(&self, cursor: ReadCursor) {
         let mut cursors = self.cursors.lock();
+        // An open file of a removed segment would keep its place on the disk.
+        if cursor.segment.header.number < self.start().segment {
+            return;
+        }
         if cursors.len() == CURSORS_MAX {
             cursors.pop_front();
         }
@@ -305,6 +377,13 @@ impl SegmentSet {
     ) -> Result<(), JournalReadError> {
         let segments: Vec<_> = {
             let segments = self.segments.read();
+            let first = self.start().change;
+            if first_change < first {
+                return Err(JournalReadError::RemovedChange {
+                    number: first_change,
+                    first,
+                });
+            }
             let after =
                 segments.partition_point(|segment| segment.header.first_change <= first_change);
             segments[after.saturating_sub(1)..].to_vec()

@@ -16,7 +16,7 @@ mod letter;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -241,6 +241,14 @@ impl DeadLetterStore {
             .values()
             .map(SubscriberDeadLetters::len)
             .sum()
+    }
+
+    /// Returns the positions before `end` of the records that have a dead letter.
+    pub(super) fn positions_before(&self, end: Position) -> BTreeSet<Position> {
+        let index = self.lock();
+        let entries = index.by_subscriber.values();
+        let before = entries.flat_map(|owned| owned.entries.range(..end));
+        before.map(|(position, _)| *position).collect()
     }
 
     /// True if `subscriber` has as many dead letters as it may, so that it has to pause. A

@@ -21,6 +21,7 @@ use super::super::actor::SubscriberActor;
 use super::super::backlog;
 use super::super::dead_letters::DeadLetterCause;
 use super::super::delivery::{DeliveryInput, LaneKey, LaneRow};
+use super::super::expiry::{self, ExpiredDeliveries};
 use super::super::inbox::{ActorMessage, SubscriberInbox};
 use super::super::reader::{DroppedRange, WindowRoom};
 use super::super::stage::{DeliveryStage, DispatcherTask, DormantState};
@@ -28,7 +29,7 @@ use super::super::stage_error::DeliveryStageError;
 use super::super::stage_requests::StageRequest;
 use super::super::subscriber_id::SubscriberId;
 use super::super::subscriber_set::SubscriberSet;
-use super::super::tables::ReadState;
+use super::super::tables::{ReadState, encode_lane, lane_key};
 use super::{CRASHES_MAX, CRASHES_WINDOW, Dispatcher};
 use crate::event::Position;
 use crate::panics::PanicContainment;
@@ -231,6 +232,7 @@ impl Dispatcher {
             DispatcherTask::ActorCrashed(id) => self.restart_crashed(&id),
             DispatcherTask::Disable(id, reason) => self.disable_subscriber(id, reason),
             DispatcherTask::BacklogCounted(id, backlog) => self.finish_drop(&id, backlog),
+            DispatcherTask::DeliveriesExpired(id, expired) => self.finish_expiry(&id, *expired),
             DispatcherTask::Resume(id) => self.resume_subscriber(&id),
         }
     }
@@ -360,10 +362,129 @@ impl Dispatcher {
         }
     }
 
+    /// Counts the pending deliveries of a subscriber before `position`; [`Self::finish_expiry`] then
+    /// gives them up. Its actor ends: it holds records from before `position`.
+    fn expire_deliveries(&self, id: &SubscriberId, position: Position) {
+        let stage = &self.stage;
+        let (inbox, dormant) = (stage.inbox(id), stage.dormant_state(id));
+        let cursor = match (&inbox, dormant) {
+            (Some(inbox), _) => stage.subscriber_cursor(inbox),
+            (None, Some(DormantState::Paused(from))) => from,
+            (None, Some(DormantState::Live | DormantState::Dropping | DormantState::Expiring))
+            | (None, None) => return,
+        };
+        let Some(matcher) = stage.subscriber_set().matcher(id) else {
+            return;
+        };
+        // The dispatcher itself has not matched those records yet.
+        if position > stage.position.get() {
+            return;
+        }
+
+        if let Some(inbox) = inbox {
+            stage.inboxes.borrow_mut().remove(id);
+            inbox.close();
+            stage.deps.recovery.jobs.requeue_in_flight(id);
+        }
+        stage.set_dormant(id.clone(), DormantState::Expiring);
+        // A start after a crash begins here again, and the request is repeated.
+        stage
+            .deps
+            .checkpoints
+            .set_read_state(id, ReadState::Behind(cursor));
+
+        let (stage, id) = (Rc::clone(stage), id.clone());
+        actix_rt::spawn(async move {
+            let rows = match read_lane_rows(&stage, &id).await {
+                Ok(Some(rows)) => rows,
+                Ok(None) => return,
+                Err(error) => return stage.fail(error),
+            };
+            let (journal, lanes) = (Arc::clone(&stage.deps.journal), rows.clone());
+            let counted = spawn_blocking(move || {
+                let _contained = PanicContainment::begin();
+                backlog::count_backlog(journal.as_ref(), matcher, lanes, (cursor, position))
+            });
+            let dropped = match counted.await {
+                Ok(Ok(dropped)) => dropped,
+                Ok(Err(error)) => return stage.fail(ProjectionReadError::from(error)),
+                Err(_) => return stage.fail(DeliveryStageError::Panicked),
+            };
+            let cursor = cursor.max(position);
+            match expiry::move_lanes(&stage.deps.reads, rows, position, cursor).await {
+                Ok(lanes) => {
+                    let expired = Box::new(ExpiredDeliveries {
+                        dropped,
+                        cursor,
+                        lanes,
+                    });
+                    stage.push_task(DispatcherTask::DeliveriesExpired(id, expired));
+                }
+                Err(error) => stage.fail(error),
+            }
+        });
+    }
+
+    /// Gives up the expired deliveries of a subscriber: one dead letter states their number, and
+    /// the others go on.
+    fn finish_expiry(&self, id: &SubscriberId, expired: ExpiredDeliveries) {
+        let stage = &self.stage;
+        if stage.dormant_state(id) != Some(DormantState::Expiring) {
+            return;
+        }
+        stage.dormant.borrow_mut().remove(id);
+
+        let ExpiredDeliveries {
+            dropped,
+            cursor,
+            lanes,
+        } = expired;
+        if let Some(DroppedRange { first, last, count }) = dropped {
+            warn!(
+                subscriber = %id,
+                count,
+                %first,
+                %last,
+                "undelivered events expired (delivery.hold_days)"
+            );
+            stage.deps.recovery.dead_letters.add_range(
+                id,
+                DeadLetterCause::Expired,
+                (first, last),
+                count,
+            );
+            stage.update_counters(id, |counters| counters.dropped += count);
+        }
+        for (lane, row) in lanes {
+            let key = lane_key(id, &lane);
+            match row {
+                Some(row) => {
+                    let value = encode_lane(&row, stage.wall());
+                    stage.deps.checkpoints.put(key, value);
+                }
+                None => stage.deps.checkpoints.remove(key),
+            }
+        }
+        let state = ReadState::Behind(cursor);
+        stage.deps.checkpoints.set_read_state(id, state);
+
+        match stage.subscriber_set().subscription_state(id) {
+            // A paused one needs an actor for the lanes that are left.
+            Some(SubscriptionState::Active | SubscriptionState::Paused { .. }) => {
+                self.load_actor(id, cursor, Some(state))
+            }
+            Some(SubscriptionState::Disabled { .. }) => self.drop_backlog(id, cursor),
+            None => {}
+        }
+    }
+
     /// Passes a request on to the actor of its subscriber, and spawns the actor if it is needed.
     pub(super) fn handle_request(&self, request: StageRequest) {
         let stage = &self.stage;
         let id = request.subscriber();
+        if let StageRequest::ExpireBefore { position, .. } = request {
+            return self.expire_deliveries(id, position);
+        }
         let inbox = match (stage.inbox(id), stage.dormant_state(id)) {
             (Some(inbox), _) => inbox,
             (None, Some(DormantState::Live))
@@ -395,7 +516,7 @@ impl Dispatcher {
             StageRequest::LaneReleased { key, .. } => {
                 inbox.push_message(ActorMessage::Input(DeliveryInput::LaneReleased { key }))
             }
-            StageRequest::DeadLetterRoom(_) => inbox.wake(),
+            StageRequest::DeadLetterRoom(_) | StageRequest::ExpireBefore { .. } => inbox.wake(),
             StageRequest::Probe(_) => inbox.push_message(ActorMessage::Input(DeliveryInput::Probe)),
         }
     }

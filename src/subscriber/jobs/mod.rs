@@ -163,6 +163,16 @@ impl JobRegistry {
                 (JobScope::Letters { filter, before }, part)
             }
             DeadLetterSubject::Range { first, last, .. } => {
+                // What is left of the range is delivered.
+                let start = self.journal.start();
+                if last < start.position {
+                    let removed = JournalReadError::Removed {
+                        position: last,
+                        start,
+                    };
+                    return Err(removed.into());
+                }
+                let first = first.max(start.position);
                 let scope = JobScope::Records {
                     since: None,
                     until: None,
@@ -249,14 +259,20 @@ impl JobRegistry {
     ) -> Result<RedeliveryJob, JobError> {
         let journal = Arc::clone(&self.journal);
         let range = spawn_blocking(move || {
-            let end = *journal.durable_end().borrow();
-            let from = since.map_or(Ok(Position::FIRST), |since| {
+            let (start, end) = (journal.start(), *journal.durable_end().borrow());
+            let from = since.map_or(Ok(start.position), |since| {
                 step_reader::find_position_at(journal.as_ref(), since, end)
             })?;
             let end = until.map_or(Ok(end), |until| {
                 step_reader::find_position_at(journal.as_ref(), until, end)
             })?;
-            Ok::<_, JournalReadError>((from, end))
+            // A time that ended before the first kept record has nothing to replay.
+            let is_removed = until.is_some_and(|until| until <= start.received_at);
+            if start.has_removed() && is_removed {
+                let position = Position::new(start.position.get() - 1);
+                return Err(JournalReadError::Removed { position, start });
+            }
+            Ok((from, end))
         });
         let (from, end) = range.await.map_err(|_| DeadLetterReadError::Cancelled)??;
 
@@ -375,6 +391,18 @@ impl JobRegistry {
             .filter(|job| passes(job))
             .cloned()
             .collect()
+    }
+
+    /// Returns the first position that an unfinished job reads or has not settled, of those jobs
+    /// that replay events and were created at `since` or later.
+    pub(super) fn first_unsettled(&self, since: Timestamp) -> Option<Position> {
+        let table = self.lock();
+        let jobs = table.jobs.values().filter(|job| {
+            let replays = matches!(job.scope, JobScope::Records { .. });
+            replays && !job.state.is_finished() && job.created_at >= since
+        });
+        let parts = jobs.flat_map(|job| job.parts.values());
+        parts.filter_map(JobPart::first_unsettled).min()
     }
 
     /// Returns the job `id`, if there is one.

@@ -143,6 +143,12 @@ impl JobPart {
         self.waiting.iter().chain(self.in_flight.keys()).copied()
     }
 
+    /// Returns the first position that is not settled or will be read; `None` at the end.
+    pub(super) fn first_unsettled(&self) -> Option<Position> {
+        let next = (!self.is_fully_read()).then_some(self.read_to);
+        self.unsettled().chain(next).min()
+    }
+
     /// True if the record at `position` was read and is not settled.
     pub(super) fn is_unsettled(&self, position: Position) -> bool {
         self.waiting.contains(&position) || self.in_flight.contains_key(&position)

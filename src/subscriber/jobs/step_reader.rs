@@ -139,6 +139,8 @@ fn scan_records(
     (room, bytes_max): (usize, usize),
     filter: &ReplayFilter,
 ) -> Result<StepRecords, JournalReadError> {
+    // Records that were removed since the job began are left out.
+    let from = from.max(items.journal.start().position).min(end);
     let mut read = StepRecords::starting_at(from);
     while read.read_to < end && items.frames_read <= FRAMES_MAX && read.len() < room {
         let position = read.read_to;
@@ -218,7 +220,7 @@ pub(super) fn find_position_at(
     time: Timestamp,
     end: Position,
 ) -> Result<Position, JournalReadError> {
-    let (mut low, mut high) = (Position::FIRST.get(), end.get());
+    let (mut low, mut high) = (journal.start().position.get(), end.get());
     while low < high {
         let middle = low + (high - low) / 2;
         let frame = read_journal_frame(journal, Position::new(middle))?;
@@ -279,7 +281,8 @@ impl<'a> JournalItems<'a> {
         Ok(read)
     }
 
-    /// Reads the record at `position`; `None` for a record of a failed event.
+    /// Reads the record at `position`; `None` for a record of a failed event, and for one that was
+    /// removed.
     ///
     /// # Errors
     /// The journal cannot be read.
@@ -295,7 +298,10 @@ impl<'a> JournalItems<'a> {
             Some(frame) => frame,
             None => {
                 self.frames_read += 1;
-                read_journal_frame(self.journal, position)?
+                match read_journal_frame(self.journal, position) {
+                    Err(JournalReadError::Removed { .. }) => return Ok(None),
+                    frame => frame?,
+                }
             }
         };
         let entry = held

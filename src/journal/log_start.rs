@@ -1,0 +1,32 @@
+//! Place at which the kept part of the journal begins.
+
+use crate::event::{Position, Timestamp};
+
+/// First segment of the journal that is kept, with the first record and change behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogStart {
+    /// Number of the first kept segment.
+    pub segment: u64,
+    /// Position of the first kept record.
+    pub position: Position,
+    /// Number of the first kept group of table changes.
+    pub change: u64,
+    /// Receive time of the first kept record; later ones were not received before it.
+    pub received_at: Timestamp,
+}
+
+impl LogStart {
+    /// Start of a journal from which nothing was removed.
+    pub const BEGINNING: Self = Self {
+        segment: 1,
+        position: Position::FIRST,
+        change: 1,
+        received_at: Timestamp::from_micros(0),
+    };
+
+    /// Returns `true` if segments were removed from the journal.
+    #[must_use]
+    pub const fn has_removed(&self) -> bool {
+        self.segment > 1
+    }
+}

@@ -1,0 +1,182 @@
+//! Preparation of the projection for the removal of records: what readers need of them later is
+//! copied into rows.
+//!
+//! | needed of a removed record | copied to |
+//! |---|---|
+//! | first and last record of an entity, for lists of entities | an outline without content |
+//! | holder of a unique key | the row of the key |
+//! | state of an entity | a snapshot |
+//! | open event, which failed or is pending | the kept records |
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::base_rows::RemovedPart;
+use super::event_blocks::{BLOCK_EVENTS, EventBlock, EventMark};
+use super::keys::{self, PROJECTION_TREE};
+use super::reader::{ProjectionReadError, ProjectionView, SnapshotAndTail};
+use super::stored_record::StoredRecord;
+use super::unique_key_row::encode_unique_key_row;
+use super::{row_buffer, snapshot};
+use crate::derived::{DerivedStore, DerivedStoreError, DerivedTree};
+use crate::event::{EntityKey, Position};
+use crate::journal::Journal;
+
+/// Access to the projection's rows for the removal of records. All methods block.
+pub struct ProjectionRemoval {
+    tree: DerivedTree,
+    view: ProjectionView,
+}
+
+/// Open events before a position.
+#[derive(Debug, Default)]
+pub struct OpenEvents {
+    /// Events that are pending, with the newest records that reprocess them.
+    pub pending: BTreeSet<Position>,
+    /// Events that failed, each with the newest record that reprocesses it.
+    pub failed: Vec<(Position, Option<Position>)>,
+}
+
+impl OpenEvents {
+    /// Returns the part of the journal before `end`, of which the records of these events are kept.
+    #[must_use]
+    pub fn to_removed_part(&self, end: Position) -> RemovedPart {
+        let failed = self.failed.iter();
+        let failed = failed.flat_map(|(event, newest)| [Some(*event), *newest]);
+        let open_events = self.pending.iter().copied().chain(failed.flatten());
+        RemovedPart {
+            end,
+            open_events: open_events.collect(),
+        }
+    }
+}
+
+impl ProjectionRemoval {
+    /// Opens the rows of `store`, which were derived from `journal`.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the store fails.
+    pub fn open(
+        store: &Arc<DerivedStore>,
+        journal: Arc<dyn Journal>,
+    ) -> Result<Self, DerivedStoreError> {
+        let tree = store.tree(PROJECTION_TREE)?;
+        Ok(Self {
+            view: ProjectionView::new(tree.clone(), journal),
+            tree,
+        })
+    }
+
+    /// Finds all open events before `end`, oldest first.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the rows cannot be read.
+    pub fn find_open_events(&self, end: Position) -> Result<OpenEvents, DerivedStoreError> {
+        let mut open = OpenEvents::default();
+        let last_block = end.get() / BLOCK_EVENTS;
+        let blocks = keys::event_block_key(0)..=keys::event_block_key(last_block);
+        for row in self.tree.range(blocks) {
+            let (key, value) = row?;
+            let number = keys::event_block_number(&key);
+            let block = number.zip(EventBlock::decode(&value));
+            let (number, block) =
+                block.ok_or_else(|| DerivedStoreError::malformed_row("an event block"))?;
+            let mut slots: Vec<_> = block.newest_first().collect();
+            slots.reverse();
+            for (place, slot) in slots {
+                let event = Position::new(number * BLOCK_EVENTS + place as u64);
+                if event >= end {
+                    break;
+                }
+                match slot.mark {
+                    EventMark::Processing => {
+                        open.pending.insert(event);
+                        open.pending.extend(self.newest_attempt(event)?);
+                    }
+                    EventMark::Failed => {
+                        open.failed.push((event, self.newest_attempt(event)?));
+                    }
+                    EventMark::Completed | EventMark::Attempt => {}
+                }
+            }
+        }
+        Ok(open)
+    }
+
+    fn newest_attempt(&self, event: Position) -> Result<Option<Position>, DerivedStoreError> {
+        let row = self.tree.get(keys::attempts_key(event))?;
+        let attempts = row.map(|row| row_buffer::decode_positions(&row));
+        Ok(attempts.and_then(|attempts| attempts.last().copied().map(Position::new)))
+    }
+
+    /// Returns the number of the entity's newest record that is projected.
+    ///
+    /// # Errors
+    /// [`ProjectionReadError`] when the rows cannot be read.
+    pub fn last_sequence(&self, entity: &EntityKey) -> Result<Option<u64>, ProjectionReadError> {
+        self.view.last_sequence(entity)
+    }
+
+    /// Keeps the outline of the entity's first record.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the store fails.
+    pub fn keep_first(&self, first: &StoredRecord) -> Result<(), DerivedStoreError> {
+        let key = keys::first_outline_key(&first.record.entity);
+        self.tree.insert(key, first.encode_outline())
+    }
+
+    /// Keeps the outline of the entity's last record.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the store fails.
+    pub fn keep_last(&self, last: &StoredRecord) -> Result<(), DerivedStoreError> {
+        let key = keys::last_outline_key(&last.record.entity);
+        self.tree.insert(key, last.encode_outline())
+    }
+
+    /// Keeps the holder of the unique key that `stored` introduced, if it did.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the store fails.
+    pub fn keep_unique_key(&self, stored: &StoredRecord) -> Result<(), DerivedStoreError> {
+        let Some(unique_key) = &stored.record.unique_key else {
+            return Ok(());
+        };
+        let row = encode_unique_key_row(stored.position, &stored.record.entity);
+        self.tree.insert(keys::unique_key(unique_key), row)
+    }
+
+    /// Returns the sequence of the last record in the entity's newest snapshot.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the rows cannot be read.
+    pub fn snapshot_sequence(&self, entity: &EntityKey) -> Result<u64, DerivedStoreError> {
+        let snapshot = snapshot::load_snapshot(&self.tree, entity)?;
+        Ok(snapshot.map_or(0, |(sequence, _)| sequence))
+    }
+
+    /// Returns the parts of the entity's state.
+    ///
+    /// # Errors
+    /// [`ProjectionReadError`] when the store fails.
+    pub fn snapshot_and_tail(
+        &self,
+        entity: &EntityKey,
+    ) -> Result<SnapshotAndTail, ProjectionReadError> {
+        self.view.snapshot_and_tail(entity)
+    }
+
+    /// Stores the entity's state after its record `sequence`.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the store fails.
+    pub fn store_snapshot(
+        &self,
+        entity: &EntityKey,
+        sequence: u64,
+        state: &[u8],
+    ) -> Result<(), DerivedStoreError> {
+        snapshot::store_snapshot(&self.tree, entity, sequence, state)
+    }
+}

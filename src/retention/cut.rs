@@ -1,0 +1,107 @@
+//! One removal of segments from the beginning of the journal.
+
+use std::sync::Arc;
+
+use super::deps::RetentionDeps;
+use super::error::RetentionError;
+use super::record_keeping;
+use crate::derived::DerivedStore;
+use crate::journal::{BaseRow, Journal, LogStart, SegmentJournal};
+use crate::projection::{ProjectionImage, ProjectionRemoval, RemovedPart};
+use crate::table_store::{KeptRecordTable, TableImage};
+
+/// Result of an attempt to remove segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CutOutcome {
+    /// The segments are removed; the base file has this length in bytes.
+    Removed { base_bytes: u64 },
+    /// The base file would take more than the segments, and was given up.
+    NotWorthwhile,
+    /// The derived data on the disk has not reached the new start yet.
+    NotDerived,
+}
+
+/// Removes the segments before `start`, which take `freed_bytes`.
+///
+/// # Errors
+/// [`RetentionError`]; nothing that is needed is removed then.
+pub(super) fn remove_segments(
+    deps: &RetentionDeps,
+    start: LogStart,
+    freed_bytes: u64,
+) -> Result<CutOutcome, RetentionError> {
+    let RetentionDeps {
+        journal, derived, ..
+    } = deps;
+    let as_journal = || Arc::clone(journal) as Arc<dyn Journal>;
+    let removal = ProjectionRemoval::open(derived, as_journal())?;
+    deps.tables.write_cursor()?;
+    if !is_derived_up_to(derived, start)? {
+        return Ok(CutOutcome::NotDerived);
+    }
+
+    // Everything that is needed later is copied before the image is taken.
+    let former = journal.start();
+    let removed_range = (former.position, start.position);
+    record_keeping::keep_outlines(journal.as_ref(), &removal, deps.state_limits, removed_range)?;
+    let kept = KeptRecordTable::new(&deps.tables);
+    let open = removal.find_open_events(start.position)?;
+    let dead_letters = deps.owed.dead_letters_before(start.position);
+    let removed = record_keeping::keep_needed_records(
+        journal.as_ref(),
+        &kept,
+        open,
+        dead_letters,
+        start.position,
+    )?;
+
+    // The rows on the disk must not need a removed record, whatever happens from now on.
+    deps.tables.write_cursor()?;
+    derived.sync()?;
+    if !is_derived_up_to(derived, start)? {
+        return Ok(CutOutcome::NotDerived);
+    }
+    let Some(base_bytes) = write_base(journal, derived, start, &removed, freed_bytes)? else {
+        return Ok(CutOutcome::NotWorthwhile);
+    };
+
+    // Readers stop to expect the records before rows and files go.
+    let segments = journal.begin_at(start);
+    ProjectionImage::begin(derived)?.remove_obsolete_rows(&removed)?;
+    journal.remove_segments(segments)?;
+    Ok(CutOutcome::Removed { base_bytes })
+}
+
+/// Returns `true` if the cursors have reached `start`.
+fn is_derived_up_to(derived: &Arc<DerivedStore>, start: LogStart) -> Result<bool, RetentionError> {
+    let position = ProjectionImage::begin(derived)?.position();
+    let change = TableImage::begin(derived)?.next_change();
+    Ok(position >= start.position && change >= start.change)
+}
+
+/// Writes the base file and returns its length; `None` if it is longer than `bytes_max`.
+fn write_base(
+    journal: &SegmentJournal,
+    derived: &Arc<DerivedStore>,
+    start: LogStart,
+    removed: &RemovedPart,
+    bytes_max: u64,
+) -> Result<Option<u64>, RetentionError> {
+    // Both cursors are read before any row.
+    let projection = ProjectionImage::begin(derived)?;
+    let tables = TableImage::begin(derived)?;
+    let mut base = journal.begin_base(&start)?;
+    let mut push = |row: BaseRow| -> Result<(), RetentionError> {
+        // Rows that are too many are not written, only counted.
+        if base.written_bytes() <= bytes_max {
+            base.push_row(&row)?;
+        }
+        Ok(())
+    };
+    projection.visit_rows(removed, &mut push)?;
+    tables.visit_rows(&mut push)?;
+    if base.written_bytes() > bytes_max {
+        return Ok(None);
+    }
+    Ok(Some(base.finish()?))
+}

@@ -1,0 +1,168 @@
+//! Copies of what is needed of records that are about to be removed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use tracing::warn;
+
+use super::error::RetentionError;
+use crate::entity::{self, StateLimits};
+use crate::event::{EntityKey, Position};
+use crate::journal::{FrameEntry, Journal, JournalFrame, JournalReadError};
+use crate::projection::{OpenEvents, ProjectionRemoval, RemovedPart, StoredRecord};
+use crate::table_store::KeptRecordTable;
+
+/// Bytes of the failed events that are kept. Senders cause failed events, so their number must not
+/// decide how much is kept; the newest are the most useful ones.
+const FAILED_EVENTS_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Records whose entities are looked at together, a bound of the memory for that.
+const RECORDS_AT_ONCE: u64 = 50_000;
+
+/// Copies outlines, unique keys and states of the records from `from` to before `end`.
+///
+/// # Errors
+/// [`RetentionError`] when a record cannot be read, or a copy cannot be written.
+pub(super) fn keep_outlines(
+    journal: &dyn Journal,
+    removal: &ProjectionRemoval,
+    limits: StateLimits,
+    (from, end): (Position, Position),
+) -> Result<(), RetentionError> {
+    let mut position = from;
+    while position < end {
+        let pause = end.min(position.plus(RECORDS_AT_ONCE));
+        let mut newest: HashMap<EntityKey, StoredRecord> = HashMap::new();
+        while position < pause {
+            let frame = journal.read_frame_at(position)?;
+            let frame = frame.ok_or(JournalReadError::Missing(position))?;
+            while position < pause && frame.entry(position).is_some() {
+                let stored = StoredRecord::from_frame(&frame, position)
+                    .map_err(|_| RetentionError::Record(position))?;
+                removal.keep_unique_key(&stored)?;
+                if stored.record.sequence == Some(1) {
+                    removal.keep_first(&stored)?;
+                }
+                if stored.record.sequence.is_some() {
+                    newest.insert(stored.record.entity.clone(), without_content(stored));
+                }
+                position = position.plus(1);
+            }
+        }
+        for (entity, last) in newest {
+            keep_entity(removal, limits, &entity, &last)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that the state of `entity` does not depend on records up to `last`.
+fn keep_entity(
+    removal: &ProjectionRemoval,
+    limits: StateLimits,
+    entity: &EntityKey,
+    last: &StoredRecord,
+) -> Result<(), RetentionError> {
+    let sequence = last.record.sequence.unwrap_or_default();
+    if removal.last_sequence(entity)? == Some(sequence) {
+        removal.keep_last(last)?;
+    }
+    if removal.snapshot_sequence(entity)? >= sequence {
+        return Ok(());
+    }
+
+    let parts = removal.snapshot_and_tail(entity)?;
+    let newest = parts.tail.last().and_then(|last| last.record.sequence);
+    let state = entity::restore_state(entity.kind(), &parts, limits).map_err(|source| {
+        RetentionError::State {
+            entity: entity.clone(),
+            source,
+        }
+    })?;
+    let newest = newest.unwrap_or(sequence);
+    Ok(removal.store_snapshot(entity, newest, &state.to_snapshot())?)
+}
+
+/// Drops the content of `stored`, so that many fit into memory.
+fn without_content(mut stored: StoredRecord) -> StoredRecord {
+    stored.record.payload.clear();
+    stored.record.change.clear();
+    stored.record.answer.clear();
+    stored
+}
+
+/// Keeps the records of open events and of dead letters before `end`, and drops those that are
+/// kept and not needed any more. Returns the part that may be removed.
+///
+/// # Errors
+/// [`RetentionError`] when a record cannot be read, or a copy cannot be written.
+pub(super) fn keep_needed_records(
+    journal: &dyn Journal,
+    kept: &KeptRecordTable,
+    mut open: OpenEvents,
+    dead_letters: BTreeSet<Position>,
+    end: Position,
+) -> Result<RemovedPart, RetentionError> {
+    drop_oldest_failed(journal, &mut open)?;
+    let removed = open.to_removed_part(end);
+    let needed: BTreeSet<Position> = removed.open_events.union(&dead_letters).copied().collect();
+
+    let present: BTreeSet<Position> = kept.positions()?.into_iter().collect();
+    let obsolete: Vec<Position> = present.difference(&needed).copied().collect();
+    kept.drop_records(&obsolete)?;
+
+    let mut failure = None;
+    let missing = needed
+        .difference(&present)
+        .filter(|position| **position < end);
+    let frames = missing.map_while(|position| match read_single(journal, *position) {
+        Ok(frame) => Some(frame),
+        Err(error) => {
+            failure = Some(error);
+            None
+        }
+    });
+    kept.keep_records(frames.flatten())?;
+    failure.map_or(Ok(removed), |error| Err(error.into()))
+}
+
+/// Leaves out the oldest failed events beyond the bound.
+fn drop_oldest_failed(journal: &dyn Journal, open: &mut OpenEvents) -> Result<(), RetentionError> {
+    let mut bytes = 0;
+    let mut count = 0;
+    for (event, newest) in open.failed.iter().rev() {
+        for position in [Some(*event), *newest].into_iter().flatten() {
+            let frame = read_single(journal, position)?;
+            bytes += frame.map_or(0, |frame| frame.memory_bytes());
+        }
+        if bytes > FAILED_EVENTS_MAX_BYTES {
+            break;
+        }
+        count += 1;
+    }
+    let dropped = open.failed.len() - count;
+    if dropped > 0 {
+        warn!(dropped, "oldest failed events not kept by retention");
+        open.failed.drain(..dropped);
+    }
+    Ok(())
+}
+
+/// Reads the record at `position` as a frame of its own; `None` if it is removed already.
+fn read_single(
+    journal: &dyn Journal,
+    position: Position,
+) -> Result<Option<JournalFrame>, JournalReadError> {
+    let frame = match journal.read_frame_at(position) {
+        Err(JournalReadError::Removed { .. }) => return Ok(None),
+        frame => frame?.ok_or(JournalReadError::Missing(position))?,
+    };
+    let entry: FrameEntry = frame
+        .entry(position)
+        .cloned()
+        .ok_or(JournalReadError::Missing(position))?;
+    Ok(Some(JournalFrame {
+        first: position,
+        committed_at: frame.committed_at,
+        entries: vec![entry],
+    }))
+}

@@ -1,0 +1,313 @@
+//! Retention: the oldest events go, and everything that is still needed stays readable, also when the
+//! derived data is lost.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookyard::clock::ManualClock;
+use serde_json::{Value, json};
+use tokio::time::interval;
+
+use crate::dead_letters::{poll_until, post, wait_for_letters};
+use crate::deliveries::{subscribe, test_env};
+use crate::failures::incompressible_text;
+use crate::rebuild::rebuild;
+use crate::receiver::{ReceiverReply, TestReceiver};
+use crate::test_node::{TestAnswer, TestClient, TestEnv, expect_soon, run_async};
+
+const SEGMENT_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: u64 = 4 * SEGMENT_BYTES;
+/// Size of the journal that the test allows: the bound, the segment in use, the one that is
+/// allocated ahead, and what a removal must free to be worth its base file.
+const TOLERATED_BYTES: u64 = 2 * MAX_BYTES;
+
+const TICKETS: u64 = 4;
+/// Events of a ticket in one round, with [`MESSAGE_BYTES`] each: about a segment in all.
+const ROUND_EVENTS: u64 = 4;
+const MESSAGE_BYTES: usize = 4_000;
+/// Ten times as much as is retained.
+const ROUNDS: u64 = 40;
+/// Half of the longest idempotency window, within which no event is removed.
+const ROUND_TIME: Duration = Duration::from_secs(12 * 3_600);
+
+fn bounded_env(max_bytes: u64) -> (TestEnv, Arc<ManualClock>) {
+    let mut test_env = test_env(&[
+        ("store.segment_bytes", &SEGMENT_BYTES.to_string()),
+        ("store.max_bytes", &max_bytes.to_string()),
+        ("sources.support.idempotency_window_h", "0.5"),
+        ("entity.items_max", "2"),
+    ]);
+    let clock = test_env.with_manual_clock();
+    (test_env, clock)
+}
+
+fn accepted(answer: TestAnswer) -> TestAnswer {
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer
+}
+
+/// Sends the messages of one round.
+async fn send_round(client: &TestClient, round: u64) -> Vec<TestAnswer> {
+    let mut answers = Vec::new();
+    for number in 0..ROUND_EVENTS {
+        for ticket in 1..=TICKETS {
+            let key = format!("{ticket}-{round}-{number}");
+            let data = json!({"message_id": key, "text": incompressible_text(MESSAGE_BYTES)});
+            let ticket = format!("SUP-{ticket}");
+            let answer = client.send(&ticket, &key, "message.created", data).await;
+            answers.push(accepted(answer));
+        }
+    }
+    answers
+}
+
+fn journal_bytes(test_env: &TestEnv) -> u64 {
+    let files = fs::read_dir(test_env.store_path().join("journal")).expect("a folder");
+    let sizes = files.map(|file| file.and_then(|file| file.metadata()));
+    // A file may go between the two calls.
+    sizes.filter_map(Result::ok).map(|file| file.len()).sum()
+}
+
+async fn wait_until_bounded(test_env: &TestEnv) -> u64 {
+    let mut polls = interval(Duration::from_millis(20));
+    expect_soon(async {
+        loop {
+            polls.tick().await;
+            let bytes = journal_bytes(test_env);
+            if bytes <= TOLERATED_BYTES {
+                return bytes;
+            }
+        }
+    })
+    .await
+}
+
+async fn wait_until_removed(client: &TestClient, event_id: &str) -> Value {
+    let path = format!("/api/v1/events/{event_id}");
+    poll_until(client, &path, |body| body["code"] == "removed_by_retention").await
+}
+
+/// Answers of all reads, without the incarnation in event ids.
+async fn read_everything(client: &TestClient) -> BTreeMap<String, String> {
+    let mut paths = vec![
+        "entities/ticket?page_size=100".to_owned(),
+        "events?page_size=100".to_owned(),
+        "events?page_size=100&status=failed".to_owned(),
+    ];
+    for ticket in 1..=TICKETS {
+        paths.push(format!("entities/ticket/SUP-{ticket}"));
+        paths.push(format!(
+            "entities/ticket/SUP-{ticket}/timeline?page_size=100"
+        ));
+    }
+    let mut reads = BTreeMap::new();
+    for path in paths {
+        let answer = client.get(&format!("/api/v1/{path}")).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        reads.insert(path, without_incarnation(&answer.text));
+    }
+    reads
+}
+
+fn without_incarnation(text: &str) -> String {
+    let mut parts = text.split("evt_");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |joined, part| {
+        joined + "evt_" + part.get("01234567".len()..).unwrap_or_default()
+    })
+}
+
+fn assert_same(found: &BTreeMap<String, String>, expected: &BTreeMap<String, String>, place: &str) {
+    for (path, answer) in found {
+        assert_eq!(*answer, expected[path], "{place}: {path}");
+    }
+}
+
+#[test]
+fn the_journal_stays_small_and_every_read_of_what_is_kept_stays_the_same() {
+    let (bounded, bounded_clock) = bounded_env(MAX_BYTES);
+    let (endless, endless_clock) = bounded_env(0);
+
+    let (expected, states) = run_async(async {
+        let receiver = TestReceiver::accept_all().await;
+        let node = bounded.start().await;
+        let control = endless.start().await;
+        subscribe(&node, receiver.url("/all"), json!({})).await;
+
+        let mut sizes = Vec::new();
+        let mut first_event = None;
+        for round in 0..ROUNDS {
+            let answers = send_round(&node, round).await;
+            send_round(&control, round).await;
+            bounded_clock.advance(ROUND_TIME);
+            endless_clock.advance(ROUND_TIME);
+            first_event.get_or_insert(answers[0].event_id());
+            if round % 4 == 3 {
+                sizes.push(wait_until_bounded(&bounded).await);
+            }
+        }
+        let whole = journal_bytes(&endless);
+        eprintln!("sizes of the journal: {sizes:?}; without a bound: {whole}");
+        assert!(whole >= 8 * MAX_BYTES, "{whole}");
+
+        // All deliveries arrived before their records were removed.
+        let all = (TICKETS * ROUND_EVENTS * ROUNDS) as usize;
+        expect_soon(receiver.wait_for_requests(all)).await;
+
+        let removed = wait_until_removed(&node, &first_event.expect("an event")).await;
+        assert!(removed["kept_from"].is_string(), "{removed}");
+        let detail = removed["detail"].as_str().expect("a text");
+        assert!(detail.contains("events are kept from"), "{detail}");
+
+        let timeline = node
+            .get("/api/v1/entities/ticket/SUP-1/timeline")
+            .await
+            .body;
+        let first_sequence = timeline["first_sequence"].as_u64().expect("a number");
+        let last_sequence = ROUND_EVENTS * ROUNDS;
+        assert_eq!(timeline["total"], last_sequence - first_sequence + 1);
+
+        // The keys of the last half hour are refused.
+        let answers = send_round(&node, ROUNDS).await;
+        send_round(&control, ROUNDS).await;
+        let again = node.send_message("SUP-1", &format!("1-{ROUNDS}-0")).await;
+        assert_eq!(again.status, 409, "{again:?}");
+        assert_eq!(
+            again.header("x-event-id"),
+            Some(answers[0].event_id().as_str())
+        );
+
+        let reads = read_everything(&node).await;
+        let whole_reads = read_everything(&control).await;
+        let is_state = |path: &String| !path.contains("timeline") && !path.starts_with("events");
+        let states: BTreeMap<_, _> = reads
+            .iter()
+            .filter(|(path, _)| is_state(path))
+            .map(|(path, answer)| (path.clone(), answer.clone()))
+            .collect();
+        assert_same(&states, &whole_reads, "from the whole journal");
+        node.stop().await;
+        control.stop().await;
+        (reads, states)
+    });
+    assert_eq!(states.len() as u64, TICKETS + 1);
+
+    let check = |place: &str| {
+        run_async(async {
+            let node = bounded.start().await;
+            assert_same(&read_everything(&node).await, &expected, place);
+            let again = node.send_message("SUP-1", &format!("1-{ROUNDS}-0")).await;
+            assert_eq!(again.status, 409, "{place}: {again:?}");
+            node.stop().await;
+        });
+    };
+    check("after a restart");
+    fs::remove_dir_all(bounded.store_path().join("derived")).expect("removes");
+    check("from the base file");
+    let summary = rebuild(&bounded).expect("rebuilds");
+    assert_eq!(summary.entities, TICKETS);
+    check("after a rebuild");
+}
+
+#[test]
+fn a_failed_event_and_a_dead_letter_outlive_their_segments() {
+    let (test_env, clock) = bounded_env(MAX_BYTES);
+    run_async(async {
+        let receiver = TestReceiver::start(|request| {
+            let is_refused = request.event() == "status.changed" && request.before == 0;
+            ReceiverReply::Status(if is_refused { 400 } else { 200 })
+        })
+        .await;
+        let node = test_env.start().await;
+        subscribe(&node, receiver.url("/all"), json!({})).await;
+        let unknown = json!({"message_id": "none", "text": "of a message that is not there"});
+        let failed = accepted(node.send("SUP-1", "f", "message.updated", unknown).await);
+        let dead = json!({"status": "pending"});
+        accepted(node.send("SUP-2", "d", "status.changed", dead).await);
+        let letters = wait_for_letters(&node, 1).await;
+        let first = send_round(&node, 0).await;
+        for round in 1..12 {
+            clock.advance(ROUND_TIME);
+            send_round(&node, round).await;
+        }
+        wait_until_removed(&node, &first[0].event_id()).await;
+        node.stop().await;
+        let (failed, letter) = (failed.event_id(), letters[0]["id"].clone());
+        fs::remove_dir_all(test_env.store_path().join("derived")).expect("removes");
+
+        let node = test_env.start().await;
+        let path = format!("/api/v1/events/{failed}");
+        let event = node.get(&path).await;
+        assert_eq!(event.body["status"], "failed", "{event:?}");
+        assert_eq!(event.body["payload"]["data"]["message_id"], "none");
+        let listed = node.get("/api/v1/events?status=failed").await;
+        assert_eq!(listed.body["total"], 1, "{listed:?}");
+        let again = node.post(&format!("{path}/reprocess")).await;
+        assert_eq!(again.status, 202, "{again:?}");
+
+        let path = format!("/api/v1/dead-letters/{letter}");
+        let shown = node.get(&path).await;
+        assert_eq!(
+            shown.body["payload"]["event"], "status.changed",
+            "{shown:?}"
+        );
+        let retried = post(&node, &format!("{path}/retry"), json!({})).await;
+        assert_eq!(retried.status, 202, "{retried:?}");
+        wait_for_letters(&node, 0).await;
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_paused_subscriber_keeps_what_it_is_owed_until_it_expires() {
+    let (test_env, clock) = bounded_env(MAX_BYTES);
+    run_async(async {
+        let receiver = TestReceiver::accept_all().await;
+        let node = test_env.start().await;
+        let subscription = subscribe(&node, receiver.url("/all"), json!({})).await;
+        let path = format!("/api/v1/webhooks/{}", subscription["id"]);
+        let paused = post(&node, &format!("{path}/pause"), json!({})).await;
+        assert!(paused.status < 300, "{paused:?}");
+
+        let mut first = None;
+        for round in 0..12 {
+            let answers = send_round(&node, round).await;
+            clock.advance(ROUND_TIME);
+            first.get_or_insert(answers[0].event_id());
+        }
+        let first = first.expect("an event");
+        assert!(journal_bytes(&test_env) > TOLERATED_BYTES);
+        let kept = node.get(&format!("/api/v1/events/{first}")).await;
+        assert_eq!(kept.status, 200, "{kept:?}");
+
+        clock.advance(Duration::from_secs(8 * 24 * 3_600));
+        wait_until_removed(&node, &first).await;
+        let letters = wait_for_letters(&node, 1).await;
+        assert_eq!(letters[0]["reason"], "expired");
+        let range = &letters[0]["range"];
+        assert_eq!(range["first_event_id"], first);
+        let expired = range["count"].as_u64().expect("a number");
+
+        // What is left is delivered, or expires when it is read.
+        accepted(node.send_message("SUP-1", "after").await);
+        let resumed = post(&node, &format!("{path}/resume"), json!({})).await;
+        assert!(resumed.status < 300, "{resumed:?}");
+        expect_soon(receiver.wait_for_requests(1)).await;
+        let letters = poll_until(&node, "/api/v1/dead-letters", |listed| {
+            let items = listed["items"].as_array();
+            let counts = items.into_iter().flatten();
+            let all = 12 * TICKETS * ROUND_EVENTS;
+            counts
+                .filter_map(|one| one["range"]["count"].as_u64())
+                .sum::<u64>()
+                == all
+        })
+        .await;
+        assert!(expired > 0, "{letters}");
+        node.stop().await;
+    });
+    assert!(Path::new(&test_env.store_path().join("journal/BASE")).exists());
+}
