@@ -26,7 +26,6 @@ use crate::derived::DerivedStore;
 use crate::edge::{NodeCore, support};
 use crate::enrichment::{self, EnrichmentStage};
 use crate::entity::{self, EntityDeps};
-use crate::event::fingerprint_key;
 use crate::failpoints::NoFailures;
 use crate::journal::{self, DataFolder, Journal, KeptRecords, LogMark, SegmentJournal};
 use crate::panics;
