@@ -28,7 +28,7 @@ pub struct SignedHandshake {
     pub sign: HandshakeSign,
     /// Place where the body must have nothing, if an event has the same sign.
     pub absent: Option<&'static str>,
-    /// Form of the reply.
+    /// Form of the reply to the handshake.
     pub reply: HandshakeReplyForm,
 }
 
@@ -46,7 +46,7 @@ pub enum HandshakeSign {
 pub enum HandshakeReplyForm {
     /// Text at the pointer, which is sent back.
     Challenge(&'static str),
-    /// This JSON.
+    /// Fixed JSON text, with the status 200.
     Json(&'static str),
     /// No body, with this status.
     Empty(u16),
@@ -57,7 +57,7 @@ pub enum HandshakeReplyForm {
 pub enum HandshakeReply {
     /// The provider's challenge, sent back as plain text.
     Challenge(String),
-    /// This JSON, with the status 200.
+    /// Fixed JSON text, with the status 200.
     Json(&'static str),
     /// No body, with this status.
     Empty(u16),

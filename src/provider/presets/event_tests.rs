@@ -387,11 +387,11 @@ fn the_events_of_other_providers_have_an_entity_a_name_and_a_key() {
             ),
             (
                 &[],
-                r#"{"type": 1, "application_id": "9", "event": {"type": "ENTITLEMENT_CREATE", "timestamp": "t", "data": {"id": "1019", "user_id": "771"}}}"#,
+                r#"{"type": 1, "application_id": "9", "event": {"type": "ENTITLEMENT_CREATE", "timestamp": "2024-10-18T18:41:21.109604", "data": {"id": "1019", "user_id": "771"}}}"#,
                 [
                     "user:771",
                     "ENTITLEMENT_CREATE",
-                    "ENTITLEMENT_CREATE:1019:t",
+                    "ENTITLEMENT_CREATE:1019:2024-10-18T18:41:21.109604",
                 ],
             ),
         ],
