@@ -4,20 +4,13 @@
 //!  journal ──image──> thread: read, compress ──a few chunks──> body of the answer
 //! ```
 
-use std::io::{self, Write};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::thread;
 
 use actix_web::HttpResponse;
-use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{info, warn};
 
+use super::backup_streams::ChunkSender;
 use super::blocking::run_blocking;
 use super::context::RequestContext;
 use super::docs::endpoint::{EndpointAccess, EndpointDoc};
@@ -29,44 +22,14 @@ use crate::journal::{ArchiveHeader, BackupStart, LogPlace, StoreImage, StoreImag
 
 pub(super) const TAG: &str = "Store";
 
-/// Backups that may be sent at once: each reads the whole journal, beside the node's own work.
-const BACKUPS_MAX: usize = 2;
-
-/// Chunks that wait for the network. A chunk has some 100 KB.
-const CHUNKS_WAITING: usize = 4;
-
 const MEDIA_TYPE: &str = "application/octet-stream";
-
-/// Permits of the backups that are being sent, and the end of all of them.
-#[derive(Debug)]
-pub(super) struct BackupStreams {
-    permits: Arc<Semaphore>,
-    is_stopping: Arc<AtomicBool>,
-}
-
-impl Default for BackupStreams {
-    fn default() -> Self {
-        Self {
-            permits: Arc::new(Semaphore::new(BACKUPS_MAX)),
-            is_stopping: Arc::default(),
-        }
-    }
-}
-
-impl BackupStreams {
-    /// Ends all backups that are being sent, so that they do not hold up the stop of the node.
-    pub(super) fn end(&self) {
-        self.is_stopping.store(true, Ordering::Relaxed);
-    }
-}
 
 /// Handles `GET /api/v1/backup`: sends an archive of everything that is durable now.
 pub(super) async fn send(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let start = parse_start(context)?;
     let core = context.edge.core()?;
-    let streams = &context.edge.backups;
-    let permit = Arc::clone(&streams.permits).try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::TooManyBackups)?;
+    let stream = context.edge.backups.try_begin();
+    let (writer, body) = stream.ok_or(ApiError::TooManyBackups)?;
 
     let created_at = context.edge.clock.wall();
     let (image, header) = run_blocking(core, move |core| {
@@ -76,12 +39,6 @@ pub(super) async fn send(context: &mut RequestContext) -> Result<HttpResponse, A
     })
     .await?;
 
-    let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
-    let writer = ChunkSender {
-        sender,
-        is_stopping: Arc::clone(&streams.is_stopping),
-        _permit: permit,
-    };
     // A thread of its own: a backup may take long, and reads must not wait for it.
     thread::Builder::new()
         .name("backup".into())
@@ -93,7 +50,7 @@ pub(super) async fn send(context: &mut RequestContext) -> Result<HttpResponse, A
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, MEDIA_TYPE))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .body(ArchiveBody { receiver }))
+        .body(body))
 }
 
 fn parse_start(context: &RequestContext) -> Result<BackupStart, ApiError> {
@@ -128,53 +85,9 @@ fn write_image(image: &StoreImage, header: &ArchiveHeader, mut writer: ChunkSend
         }
         Err(failure) => {
             let error = error_chain::format_error_chain(&failure);
-            warn!(error, "backup ended early");
-            // Without a receiver, the client has gone.
-            let _ = writer.sender.blocking_send(Err(io::Error::other(error)));
+            warn!(%error, "backup ended early");
+            writer.break_off(error);
         }
-    }
-}
-
-/// Sink of the archive: sends each chunk to the body.
-struct ChunkSender {
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    is_stopping: Arc<AtomicBool>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Write for ChunkSender {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.is_stopping.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the node is stopping"));
-        }
-        self.sender
-            .blocking_send(Ok(Bytes::copy_from_slice(bytes)))
-            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the client has gone"))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Body of the answer, chunk by chunk.
-struct ArchiveBody {
-    receiver: mpsc::Receiver<io::Result<Bytes>>,
-}
-
-impl MessageBody for ArchiveBody {
-    type Error = io::Error;
-
-    fn size(&self) -> BodySize {
-        BodySize::Stream
-    }
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Bytes>>> {
-        self.receiver.poll_recv(context)
     }
 }
 

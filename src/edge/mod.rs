@@ -20,6 +20,7 @@ mod admin;
 mod answer;
 mod api;
 mod available_events;
+mod backup_streams;
 mod backups;
 mod blocking;
 pub mod body;

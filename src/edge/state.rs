@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 
-use super::backups::BackupStreams;
+use super::backup_streams::BackupStreams;
 use super::c2s::source::C2sSource;
 use super::configured::source::ConfiguredSource;
 use super::crm::decode::BusEventCatalogue;

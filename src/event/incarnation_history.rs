@@ -18,7 +18,7 @@ use super::id::{EventId, Position, StoreIncarnation};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncarnationHistory(Arc<[IncarnationStart]>);
 
-/// Beginning of an incarnation.
+/// Incarnation with the first position at which it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct IncarnationStart {
     incarnation: StoreIncarnation,

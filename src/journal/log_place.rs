@@ -12,7 +12,7 @@ pub struct LogPlace {
 }
 
 impl LogPlace {
-    /// Place before everything.
+    /// Place before everything that is ever written.
     pub(super) const START: Self = Self {
         position: Position::FIRST,
         change: 1,

@@ -21,10 +21,10 @@ pub enum VerifiedPart {
     NewestSegment,
 }
 
-/// Result of a verification.
+/// Content and damage of a verified journal.
 #[derive(Clone, Debug)]
 pub struct JournalReport {
-    /// Records that were read.
+    /// Number of records that were read.
     pub records: u64,
     /// Groups of changes to the node's own tables that were read.
     pub changes: u64,

@@ -76,13 +76,13 @@ fn parse_token(text: &str) -> Result<Secret, &'static str> {
     }
 }
 
-/// Store to back up.
+/// Store that is backed up, by the way to it.
 enum BackupSource {
     Node { url: String, token: Secret },
     Folder(Arc<DataFolder>),
 }
 
-/// Result of a backup.
+/// Header, totals and size of a written backup.
 struct WrittenBackup {
     header: ArchiveHeader,
     summary: ArchiveSummary,

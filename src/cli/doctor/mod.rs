@@ -12,7 +12,6 @@ use super::check;
 use super::config_args::ConfigArgs;
 use super::error::CliError;
 use super::node_url::base_url;
-use super::plural::format_count;
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigPurpose};
@@ -20,17 +19,15 @@ use crate::error_chain::format_error_chain;
 use finding::{DoctorFinding, FindingState};
 use store_checks::StoreUse;
 
+mod error;
 mod finding;
 mod store_checks;
 mod surroundings;
 
+pub(super) use error::DoctorVerdict;
+
 /// Longest wait for the running node to list its subscriptions.
 const NODE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Verdict of a look at a store that found problems.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", format_count(*.0, "problem", "problems"))]
-pub(super) struct DoctorVerdict(u64);
 
 /// Look at a store and its surroundings, and say what to do
 ///
@@ -78,7 +75,7 @@ impl DoctorCommand {
         }
         match finding::count_in_state(&findings, FindingState::Problem) {
             0 => Ok(()),
-            problems => Err(DoctorVerdict(problems).into()),
+            problems => Err(DoctorVerdict { problems }.into()),
         }
     }
 

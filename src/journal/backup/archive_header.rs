@@ -13,7 +13,7 @@ use crate::event::{IncarnationHistory, Position, Timestamp};
 use crate::journal::log_place::LogPlace;
 use crate::journal::store_identity::StoreIdentity;
 
-/// Beginning of an archive.
+/// Store and range of an archive, which stand at its beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveHeader {
     pub(super) identity: StoreIdentity,

@@ -21,7 +21,7 @@ pub enum ArchiveError {
          use the newer hookyard that wrote it"
     )]
     Newer {
-        /// Version of the archive.
+        /// Version that the archive has.
         found: u32,
         /// Version that this program reads.
         supported: u32,
@@ -44,7 +44,7 @@ pub enum ArchiveError {
          use the newer hookyard that wrote it"
     )]
     UnknownChunk {
-        /// Offset of the chunk.
+        /// Offset of the chunk in the archive.
         offset: u64,
     },
 }
@@ -57,7 +57,7 @@ pub enum RestoreError {
     Archive {
         /// Name of the archive, as the operator gave it.
         archive: String,
-        /// Problem of the archive.
+        /// Problem that the archive has.
         #[source]
         source: ArchiveError,
     },
@@ -67,7 +67,7 @@ pub enum RestoreError {
          name the backup before it first"
     )]
     NotFull {
-        /// Name of the archive.
+        /// Name of the archive for the operator.
         archive: String,
         /// First position that it holds.
         first: Position,
@@ -88,7 +88,7 @@ pub enum RestoreError {
     /// An archive is not of the store of the archives before it.
     #[error("{archive} is a backup of another store than the archives before it")]
     OtherStore {
-        /// Name of the archive.
+        /// Name of the archive for the operator.
         archive: String,
     },
     /// The data folder cannot be used.

@@ -24,11 +24,11 @@ use crate::journal::log_place::LogPlace;
 pub struct ArchiveInput {
     /// Name for errors, such as the path of a file.
     pub name: String,
-    /// Bytes of the archive.
+    /// Bytes of the archive, read once.
     pub input: Box<dyn Read>,
 }
 
-/// Result of a restore.
+/// Description of the store that was restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoreSummary {
     /// Place in the log at which the restored store goes on.

@@ -15,20 +15,12 @@ use super::progress_line::ProgressLine;
 use crate::config::ConfigPurpose;
 use crate::error_chain;
 use crate::journal::{
-    ArchiveError, ArchiveReader, JournalReport, LogDamage, StoreOpenError, VerifiedPart,
-    verify_journal,
+    ArchiveError, ArchiveReader, JournalReport, LogDamage, VerifiedPart, verify_journal,
 };
 
-/// Verdict of a verification that found damage.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum VerifyError {
-    #[error("{}", format_count(*.0, "segment is damaged", "segments are damaged"))]
-    Damaged(u64),
-    #[error("cannot verify the store")]
-    Store(#[source] StoreOpenError),
-    #[error("{}", path.display())]
-    Archive { path: PathBuf, source: ArchiveError },
-}
+mod error;
+
+pub(super) use error::VerifyError;
 
 /// Verify every byte of a store's journal, or of a backup
 ///

@@ -10,16 +10,11 @@ use super::config_args::ConfigArgs;
 use super::error::CliError;
 use super::progress_line::ProgressLine;
 use crate::config::ConfigPurpose;
-use crate::journal::{ArchiveInput, RestoreError, RestoreSummary, restore_store};
+use crate::journal::{ArchiveInput, RestoreSummary, restore_store};
 
-/// Errors of restoring a store; the data folder then holds none.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum RestoreCommandError {
-    #[error("cannot read {}", path.display())]
-    Open { path: PathBuf, source: io::Error },
-    #[error("cannot restore the store")]
-    Restore(#[source] RestoreError),
-}
+mod error;
+
+pub(super) use error::RestoreCommandError;
 
 /// Restore a store from a backup into an empty or absent data folder
 #[derive(clap::Args, Debug)]

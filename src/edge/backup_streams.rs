@@ -1,0 +1,103 @@
+//! Streams of backups: permits for a few at once, and the way of each from its thread to the answer.
+
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, MessageBody};
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// Backups that may be sent at once: each reads the whole journal, beside the node's own work.
+const BACKUPS_MAX: usize = 2;
+
+/// Chunks that wait for the network. A chunk has some 100 KB.
+const CHUNKS_WAITING: usize = 4;
+
+/// Permits of the backups that are being sent, and the end of all of them.
+#[derive(Debug)]
+pub(super) struct BackupStreams {
+    permits: Arc<Semaphore>,
+    is_stopping: Arc<AtomicBool>,
+}
+
+impl Default for BackupStreams {
+    fn default() -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(BACKUPS_MAX)),
+            is_stopping: Arc::default(),
+        }
+    }
+}
+
+impl BackupStreams {
+    /// Begins a stream; `None` while as many as allowed are being sent.
+    pub(super) fn try_begin(&self) -> Option<(ChunkSender, ArchiveBody)> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
+        let writer = ChunkSender {
+            sender,
+            is_stopping: Arc::clone(&self.is_stopping),
+            _permit: permit,
+        };
+        Some((writer, ArchiveBody { receiver }))
+    }
+
+    /// Ends all backups that are being sent, so that they do not hold up the stop of the node.
+    pub(super) fn end(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Sink of an archive, which sends each chunk to the body.
+pub(super) struct ChunkSender {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    is_stopping: Arc<AtomicBool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ChunkSender {
+    /// Ends the answer before its end, so that no part of an archive looks whole.
+    pub(super) fn break_off(self, reason: String) {
+        // Without a receiver, the client has gone.
+        let _ = self.sender.blocking_send(Err(io::Error::other(reason)));
+    }
+}
+
+impl Write for ChunkSender {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_stopping.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the node is stopping"));
+        }
+        self.sender
+            .blocking_send(Ok(Bytes::copy_from_slice(bytes)))
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the client has gone"))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Body of the answer, chunk by chunk.
+pub(super) struct ArchiveBody {
+    receiver: mpsc::Receiver<io::Result<Bytes>>,
+}
+
+impl MessageBody for ArchiveBody {
+    type Error = io::Error;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
+        self.receiver.poll_recv(context)
+    }
+}
