@@ -563,13 +563,8 @@ pub(super) fn open_once(config: &Config) -> Result<(), NodeError> {
     let as_journal = || Arc::clone(&journal) as Arc<dyn Journal>;
     let tables = TableStore::open(as_journal(), Arc::clone(&derived))?;
     let limits = projection_limits(config);
-    let projection = Projection::start(
-        derived,
-        as_journal(),
-        limits,
-        deps.clock,
-        deps.fingerprint,
-    )?;
+    let projection =
+        Projection::start(derived, as_journal(), limits, deps.clock, deps.fingerprint)?;
 
     journal.close();
     projection.close();
