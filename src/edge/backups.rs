@@ -96,6 +96,11 @@ impl From<StoreImageError> for ApiError {
         if let StoreImageError::StartAfterEnd { end, .. } = error {
             return Self::wrong_field("since", format!("since must be at most {end}"));
         }
+        if let StoreImageError::Removed { begin, .. } = error {
+            let detail =
+                format!("must be at least {begin}: earlier events were removed by retention");
+            return Self::wrong_field("since", detail);
+        }
         warn!(error = &error as &dyn std::error::Error, "backup not begun");
         Self::Unavailable
     }

@@ -90,6 +90,25 @@ pub(super) fn read_start(
     incarnation: StoreIncarnation,
     seed: u32,
 ) -> Result<LogStart, StoreOpenError> {
+    let base = open_base_file(disk, folder, (incarnation, seed))?;
+    Ok(base.map_or(LogStart::BEGINNING, |base| base.start))
+}
+
+/// Base file that is open, with the start in its header.
+pub(super) struct BaseFile {
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) start: LogStart,
+}
+
+/// Opens the base file in `folder`; `None` if there is none.
+///
+/// # Errors
+/// [`StoreOpenError`], which names the file.
+pub(super) fn open_base_file(
+    disk: &dyn Disk,
+    folder: &Path,
+    (incarnation, seed): (StoreIncarnation, u32),
+) -> Result<Option<BaseFile>, StoreOpenError> {
     let path = base_path(folder);
     let io = |source| StoreOpenError::Io {
         path: path.clone(),
@@ -97,14 +116,14 @@ pub(super) fn read_start(
     };
     let file = match disk.open(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LogStart::BEGINNING),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io(error)),
     };
 
     let mut bytes = [0; HEADER_BYTES];
     file.read_at(&mut bytes, 0).map_err(io)?;
     match decode_header(&bytes, seed) {
-        Ok((start, _)) => Ok(start),
+        Ok((start, _)) => Ok(Some(BaseFile { file, start })),
         Err(Some(found)) if found != incarnation => Err(StoreOpenError::Foreign(path)),
         Err(_) => Err(StoreOpenError::BrokenBase { file: path }),
     }
@@ -146,6 +165,41 @@ fn decode_header(
         received_at: Timestamp::from_micros(fields.get_i64()),
     };
     Ok((start, expected))
+}
+
+/// Copy of a base file that comes in parts.
+pub(super) struct BaseFileCopy<'d> {
+    disk: &'d dyn Disk,
+    folder: PathBuf,
+    file: Arc<dyn DiskFile>,
+    bytes: u64,
+}
+
+impl<'d> BaseFileCopy<'d> {
+    /// Creates the copy in `folder` under the temporary name.
+    pub(super) fn create(disk: &'d dyn Disk, folder: &Path) -> io::Result<Self> {
+        Ok(Self {
+            file: disk.create(&folder.join(TEMPORARY_NAME), HEADER_BYTES as u64)?,
+            disk,
+            folder: folder.to_owned(),
+            bytes: 0,
+        })
+    }
+
+    /// Appends the next part.
+    pub(super) fn append(&mut self, part: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(part, self.bytes)?;
+        self.bytes += part.len() as u64;
+        Ok(())
+    }
+
+    /// Syncs the copy, and gives it its name.
+    pub(super) fn finish(self) -> io::Result<()> {
+        self.file.sync_data()?;
+        let temporary = self.folder.join(TEMPORARY_NAME);
+        self.disk.rename(&temporary, &base_path(&self.folder))?;
+        self.disk.sync_folder(&self.folder)
+    }
 }
 
 /// Writer of a new base file, which takes the place of the present one when it is finished.

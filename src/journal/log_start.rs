@@ -1,5 +1,6 @@
 //! Place at which the kept part of the journal begins.
 
+use super::log_place::LogPlace;
 use crate::event::{Position, Timestamp};
 
 /// First segment of the journal that is kept, with the first record and change behind it.
@@ -23,6 +24,14 @@ impl LogStart {
         change: 1,
         received_at: Timestamp::from_micros(0),
     };
+
+    /// Returns the place in the log before the first kept record and change.
+    pub(super) const fn place(&self) -> LogPlace {
+        LogPlace {
+            position: self.position,
+            change: self.change,
+        }
+    }
 
     /// Returns `true` if segments were removed from the journal.
     #[must_use]

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tracing::error;
 
-use super::backup::StoreImage;
+use super::backup::{StoreImage, StoreImageError};
 use super::base_file::{BaseReadError, BaseReader, BaseWriter};
 use super::commit_thread::{CommitOutputs, CommitThread, QueuedSubmission};
 use super::data_folder::DataFolder;
@@ -41,6 +41,8 @@ pub struct SegmentJournal {
     synced_mark: Arc<Mutex<LogMark>>,
     /// Storage of records that are kept of removed segments. It uses this journal.
     kept: RwLock<Option<Weak<dyn KeptRecords>>>,
+    /// Held by each image of the store that is being backed up.
+    segments_in_use: Arc<()>,
     /// `true` if submissions are settled only once they are synced.
     settles_synced: bool,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
@@ -109,6 +111,7 @@ impl SegmentJournal {
             recent,
             synced_mark,
             kept: RwLock::default(),
+            segments_in_use: Arc::default(),
             settles_synced: limits.sync_interval.is_none(),
             thread: Mutex::new(Some(thread)),
             data: Arc::clone(data),
@@ -138,10 +141,21 @@ impl SegmentJournal {
     /// journal nor the data folder open. Blocks.
     ///
     /// # Errors
-    /// [`JournalReadError`] when the newest segment cannot be read.
-    pub fn take_image(&self) -> Result<StoreImage, JournalReadError> {
+    /// [`StoreImageError`] when the newest segment or the base file cannot be read.
+    pub fn take_image(&self) -> Result<StoreImage, StoreImageError> {
+        let segments_in_use = Arc::clone(&self.segments_in_use);
+        // The base file comes second: it may be newer than the segments, but not older.
         let log = LogSnapshot::take(&self.segments)?;
-        Ok(StoreImage::new(self.data.identity().clone(), log))
+        let folder = self.data.journal_path();
+        let place = (self.segments.disk().as_ref(), &*folder);
+        let identity = self.data.identity().clone();
+        Ok(StoreImage::new(identity, log, place, segments_in_use)?)
+    }
+
+    /// Returns `true` if a backup reads the segments, which must stay until it has ended.
+    #[must_use]
+    pub fn is_being_backed_up(&self) -> bool {
+        Arc::strong_count(&self.segments_in_use) > 1
     }
 
     /// Writes and syncs a group without changes, to prove that the disk accepts writes. Blocks.

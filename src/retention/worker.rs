@@ -88,6 +88,10 @@ impl RetentionPass {
 
     /// Removes the segments that are out of retention and not needed; returns their number.
     pub(super) fn run_once(&mut self) -> Result<usize, RetentionError> {
+        // A backup ends soon; its segments must stay until then.
+        if self.deps.journal.is_being_backed_up() {
+            return Ok(0);
+        }
         let now = self.deps.clock.wall();
         let segments = self.read_segments()?;
         let expired = plan::count_expired(&segments, &self.policy, now);

@@ -16,6 +16,7 @@ use crate::deliveries::{subscribe, test_env};
 use crate::failures::incompressible_text;
 use crate::rebuild::rebuild;
 use crate::receiver::{ReceiverReply, TestReceiver};
+use crate::store_opening::run_tool;
 use crate::test_node::{TestAnswer, TestClient, TestEnv, expect_soon, run_async};
 
 const SEGMENT_BYTES: u64 = 64 * 1024;
@@ -210,6 +211,32 @@ fn the_journal_stays_small_and_every_read_of_what_is_kept_stays_the_same() {
     let summary = rebuild(&bounded).expect("rebuilds");
     assert_eq!(summary.entities, TICKETS);
     check("after a rebuild");
+
+    // Without the base file, a restored store would lack what was derived from removed events.
+    let archive = bounded.folder.path().join("archive");
+    let archive = archive.to_str().expect("a readable path");
+    let (restored, restored_clock) = bounded_env(MAX_BYTES);
+    restored_clock.advance(ROUND_TIME * u32::try_from(ROUNDS).expect("a small number"));
+    let increment = ["backup", archive, "--since", "1"];
+    let refused = run_tool(&bounded, &increment);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(told.contains("make a full backup"), "{told}");
+    for (test_env, arguments) in [
+        (&bounded, &["backup", archive][..]),
+        (&restored, &["restore", archive]),
+        (&restored, &["verify"]),
+        (&restored, &["verify", archive]),
+    ] {
+        let output = run_tool(test_env, arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+    run_async(async {
+        let node = restored.start().await;
+        assert_same(&read_everything(&node).await, &expected, "restored");
+        let again = node.send_message("SUP-1", &format!("1-{ROUNDS}-0")).await;
+        assert_eq!(again.status, 409, "{again:?}");
+        node.stop().await;
+    });
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Reader of an archive: checks each chunk, and gives the blocks in order.
+//! Reader of an archive: checks each chunk, and gives the base file and the blocks in order.
 
 use std::io::Read;
 
@@ -85,6 +85,7 @@ impl<R: Read> ArchiveReader<R> {
             if self.is_complete {
                 return Ok(None);
             }
+            // A part of the base file that nobody asked for is checked all the same.
             self.next_chunk()?;
         }
 
@@ -103,11 +104,26 @@ impl<R: Read> ArchiveReader<R> {
         Ok(Some(block))
     }
 
-    fn next_chunk(&mut self) -> Result<(), ArchiveError> {
+    /// Reads the next part of the base file; `None` once the blocks begin.
+    ///
+    /// # Errors
+    /// [`ArchiveError`] when the archive is damaged or not whole.
+    pub(super) fn next_base_part(&mut self) -> Result<Option<Bytes>, ArchiveError> {
+        match self.blocks.is_empty() && !self.is_complete {
+            true => self.next_chunk(),
+            false => Ok(None),
+        }
+    }
+
+    /// Reads the next chunk, and returns it if it is a part of the base file.
+    fn next_chunk(&mut self) -> Result<Option<Bytes>, ArchiveError> {
         let earlier = self.chunks.chunk_count();
         let chunk = self.chunks.read_chunk()?;
         self.chunk_offset = chunk.offset;
         match chunk.kind {
+            ChunkKind::Base if self.header.is_full && self.place == self.header.first => {
+                return Ok(Some(chunk.body));
+            }
             ChunkKind::Blocks => self.blocks = chunk.body,
             ChunkKind::Totals => {
                 let is_whole =
@@ -120,13 +136,13 @@ impl<R: Read> ArchiveReader<R> {
                 self.chunks.expect_end()?;
                 self.is_complete = true;
             }
-            ChunkKind::Identity | ChunkKind::Range => {
+            ChunkKind::Identity | ChunkKind::Range | ChunkKind::Base => {
                 return Err(ArchiveError::Damaged {
                     offset: chunk.offset,
                 });
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 

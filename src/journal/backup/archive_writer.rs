@@ -1,4 +1,4 @@
-//! Writer of an archive: the blocks of a store's image, gathered in chunks.
+//! Writer of an archive: the base file and the blocks of a store's image, gathered in chunks.
 //!
 //! ```text
 //! blocks  block …
@@ -14,6 +14,7 @@ use bytes::BufMut;
 
 use super::archive_header::{ArchiveHeader, ArchiveSummary};
 use super::chunk::{ChunkKind, ChunkWriter};
+use crate::journal::disk::DiskFile;
 use crate::journal::segment::{Block, BlockContent, LogBlocks};
 use crate::journal::submission::JournalReadError;
 
@@ -29,18 +30,22 @@ pub enum ArchiveWriteError {
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalReadError),
+    /// The base file of the journal cannot be read.
+    #[error("cannot read the base file of the journal")]
+    Base(#[source] io::Error),
     /// The archive cannot be written.
     #[error("cannot write the backup")]
     Write(#[from] io::Error),
 }
 
-/// Writes an archive with `header` and `blocks` to `out`. Calls `on_progress` with the position
-/// after each written chunk.
+/// Writes an archive with `header`, the file `base` and `blocks` to `out`. Calls `on_progress` with
+/// the position after each written chunk.
 ///
 /// # Errors
 /// [`ArchiveWriteError`]; what was written has no totals then, so it is no whole archive.
 pub(super) fn write_archive(
     header: &ArchiveHeader,
+    base: Option<&dyn DiskFile>,
     blocks: &mut LogBlocks,
     out: impl Write,
     on_progress: &mut dyn FnMut(u64),
@@ -48,6 +53,9 @@ pub(super) fn write_archive(
     let mut chunks = ChunkWriter::begin(out)?;
     chunks.write_chunk(ChunkKind::Identity, header.identity.to_string().as_bytes())?;
     chunks.write_chunk(ChunkKind::Range, &header.encode_range())?;
+    if let Some(base) = base {
+        write_base(&mut chunks, base)?;
+    }
 
     let mut summary = ArchiveSummary::default();
     let mut gathered = Vec::new();
@@ -75,6 +83,24 @@ pub(super) fn write_archive(
     chunks.write_chunk(ChunkKind::Totals, &totals)?;
     chunks.finish()?;
     Ok(summary)
+}
+
+fn write_base<W: Write>(
+    chunks: &mut ChunkWriter<W>,
+    base: &dyn DiskFile,
+) -> Result<(), ArchiveWriteError> {
+    let mut part = vec![0; CHUNK_BYTES];
+    let mut offset = 0;
+    loop {
+        let count = base
+            .read_at(&mut part, offset)
+            .map_err(ArchiveWriteError::Base)?;
+        if count == 0 {
+            return Ok(());
+        }
+        chunks.write_chunk(ChunkKind::Base, &part[..count])?;
+        offset += count as u64;
+    }
 }
 
 fn append_block(out: &mut Vec<u8>, block: &Block, body: &[u8]) {

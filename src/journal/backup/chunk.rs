@@ -6,6 +6,7 @@
 //! kind     1 identity: the text of FORMAT
 //!          2 range of the archive: see `archive_header`
 //!          3 blocks of the log: see `archive_writer`
+//!          4 part of the log's base file, as it is; before the blocks of a full archive
 //!          9 totals, the last chunk: see `archive_header`
 //! flags    1 = body is lz4 (u32 LE size first)
 //! CRC-32C  over the 8 bytes before it and the body, continued from the checksum of the chunk
@@ -13,7 +14,7 @@
 //! ```
 //!
 //! Integers are big-endian. A chunk that is changed, lost or moved has a wrong checksum; an archive
-//! that was cut off has no totals. Another section, such as a base of the log, is one more kind.
+//! that was cut off has no totals.
 
 use std::io::{self, Read, Write};
 
@@ -39,6 +40,7 @@ pub(super) enum ChunkKind {
     Identity = 1,
     Range = 2,
     Blocks = 3,
+    Base = 4,
     Totals = 9,
 }
 
@@ -48,6 +50,7 @@ impl ChunkKind {
             1 => Some(Self::Identity),
             2 => Some(Self::Range),
             3 => Some(Self::Blocks),
+            4 => Some(Self::Base),
             9 => Some(Self::Totals),
             _ => None,
         }

@@ -5,7 +5,7 @@
 //!          up to a place in the log                       checks each chunk     a new incarnation
 //! ```
 //!
-//! An archive holds the blocks of the log without their places in files. A restored log is written
+//! An archive holds the base file of the log, and its blocks without their places in files. A restored log is written
 //! anew, so that its files and checksums are those of a new store. Derived data is in no archive.
 
 mod archive_header;

@@ -15,10 +15,12 @@ use super::archive_header::ArchiveHeader;
 use super::archive_reader::ArchiveReader;
 use super::error::{ArchiveError, RestoreError};
 use crate::event::IncarnationHistory;
+use crate::journal::base_file::{BaseFileCopy, open_base_file};
 use crate::journal::data_folder::DataFolder;
-use crate::journal::disk::LocalDisk;
+use crate::journal::disk::{Disk, LocalDisk};
 use crate::journal::import::JournalImport;
 use crate::journal::log_place::LogPlace;
+use crate::journal::open_error::StoreOpenError;
 
 /// Archive to restore from, under the name that the operator gave.
 pub struct ArchiveInput {
@@ -99,7 +101,8 @@ fn check_chain(archives: &[NamedArchive]) -> Result<ArchiveHeader, RestoreError>
                     first: header.first.position,
                 });
             }
-            None => LogPlace::START,
+            // A full archive begins where its log does.
+            None => header.first,
             Some(before) if !before.is_continued_by(header) => {
                 return Err(RestoreError::OtherStore { archive: archive() });
             }
@@ -118,6 +121,50 @@ fn check_chain(archives: &[NamedArchive]) -> Result<ArchiveHeader, RestoreError>
     Ok(before.expect("at least one archive is named").clone())
 }
 
+/// Error of a base file that is copied from an archive.
+enum BaseCopyError {
+    Archive(ArchiveError),
+    Folder(StoreOpenError),
+}
+
+/// Writes the base file that the archive of `reader` holds, if it holds one. Returns the place at
+/// which the log begins.
+fn write_base(
+    data: &DataFolder,
+    reader: &mut ArchiveReader<Box<dyn Read>>,
+) -> Result<LogPlace, BaseCopyError> {
+    let folder = data.journal_path();
+    let io = |source| {
+        BaseCopyError::Folder(StoreOpenError::Io {
+            path: folder.clone(),
+            source,
+        })
+    };
+    LocalDisk.create_folder(&folder).map_err(io)?;
+    let mut copy = None;
+    while let Some(part) = reader.next_base_part().map_err(BaseCopyError::Archive)? {
+        if copy.is_none() {
+            copy = Some(BaseFileCopy::create(&LocalDisk, &folder).map_err(io)?);
+        }
+        if let Some(copy) = &mut copy {
+            copy.append(&part).map_err(io)?;
+        }
+    }
+    if let Some(copy) = copy {
+        copy.finish().map_err(io)?;
+    }
+
+    // Without the base file, what was derived from removed events would be missing.
+    let identity = data.identity();
+    let log_identity = (identity.incarnations.newest(), identity.checksum_seed);
+    let base = open_base_file(&LocalDisk, &folder, log_identity).map_err(BaseCopyError::Folder)?;
+    let begin = base.map_or(LogPlace::START, |base| base.start.place());
+    match begin == reader.header().first {
+        true => Ok(begin),
+        false => Err(BaseCopyError::Archive(ArchiveError::Damaged { offset: 0 })),
+    }
+}
+
 fn write_journal(
     data: &Arc<DataFolder>,
     archives: &mut [NamedArchive],
@@ -125,8 +172,17 @@ fn write_journal(
     on_progress: &mut dyn FnMut(u64),
 ) -> Result<(), RestoreError> {
     let disk = Arc::new(LocalDisk);
-    let mut import = JournalImport::create(data, disk, data.journal_path(), segment_bytes)?;
     let mut place = LogPlace::START;
+    if let Some(NamedArchive { name, reader }) = archives.first_mut() {
+        place = write_base(data, reader).map_err(|error| match error {
+            BaseCopyError::Archive(source) => RestoreError::Archive {
+                archive: name.clone(),
+                source,
+            },
+            BaseCopyError::Folder(error) => error.into(),
+        })?;
+    }
+    let mut import = JournalImport::create(data, disk, data.journal_path(), segment_bytes)?;
     for NamedArchive { name, reader } in archives {
         let error = |source| RestoreError::Archive {
             archive: name.clone(),

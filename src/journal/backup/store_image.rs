@@ -2,13 +2,15 @@
 //! changes.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::archive_header::{ArchiveHeader, ArchiveSummary};
 use super::archive_writer::{self, ArchiveWriteError};
 use crate::event::{Position, Timestamp};
+use crate::journal::base_file::{self, BaseFile};
 use crate::journal::data_folder::DataFolder;
-use crate::journal::disk::LocalDisk;
+use crate::journal::disk::{Disk, LocalDisk};
 use crate::journal::log_place::LogPlace;
 use crate::journal::open_error::StoreOpenError;
 use crate::journal::segment::{LogFolder, LogSnapshot};
@@ -38,6 +40,17 @@ pub enum StoreImageError {
     /// The store has an older format, which has no journal of segments.
     #[error("the store has format {0}; start this hookyard's node once, which migrates it")]
     Former(u32),
+    /// A backup is to begin before the first event that is kept.
+    #[error(
+        "events before position {begin} were removed by retention, and the backup is to begin at {start}; \
+         make a full backup"
+    )]
+    Removed {
+        /// Position at which the backup is to begin.
+        start: Position,
+        /// Position of the first record that is kept.
+        begin: Position,
+    },
     /// A backup is to begin behind the end of the journal.
     #[error("the journal ends at position {end}, and the backup is to begin at {start}")]
     StartAfterEnd {
@@ -52,11 +65,36 @@ pub enum StoreImageError {
 pub struct StoreImage {
     identity: StoreIdentity,
     log: LogSnapshot,
+    /// Base file that goes with the snapshot; `None` if nothing was removed from the log.
+    base: Option<BaseFile>,
+    /// Held as long as segments of the snapshot must not be removed.
+    _segments_in_use: Arc<()>,
 }
 
 impl StoreImage {
-    pub(in crate::journal) fn new(identity: StoreIdentity, log: LogSnapshot) -> Self {
-        Self { identity, log }
+    /// Joins `log`, a snapshot of the store with `identity` on `disk`, with the base file that is
+    /// there now. It may be newer than the snapshot, never older: the image begins where it says.
+    pub(in crate::journal) fn new(
+        identity: StoreIdentity,
+        log: LogSnapshot,
+        (disk, folder): (&dyn Disk, &Path),
+        segments_in_use: Arc<()>,
+    ) -> Result<Self, StoreOpenError> {
+        let log_identity = (identity.incarnations.newest(), identity.checksum_seed);
+        let base = base_file::open_base_file(disk, folder, log_identity)?;
+        Ok(Self {
+            identity,
+            log,
+            base,
+            _segments_in_use: segments_in_use,
+        })
+    }
+
+    /// Returns the place in the log at which the image begins.
+    fn begin(&self) -> LogPlace {
+        self.base
+            .as_ref()
+            .map_or(self.log.begin(), |base| base.start.place())
     }
 
     /// Takes the image of the store in `folder`, which no node uses. Changes nothing in it.
@@ -78,7 +116,14 @@ impl StoreImage {
             }
             .into());
         }
-        Ok(Self::new(identity, LogSnapshot::take(&check.segments)?))
+        let log = LogSnapshot::take(&check.segments)?;
+        let path = folder.journal_path();
+        Ok(Self::new(
+            identity,
+            log,
+            (&LocalDisk, &path),
+            Arc::default(),
+        )?)
     }
 
     /// Returns the header of an archive that begins at `start`.
@@ -90,9 +135,18 @@ impl StoreImage {
         start: BackupStart,
         created_at: Timestamp,
     ) -> Result<ArchiveHeader, StoreImageError> {
-        let end = self.log.end();
+        let (begin, end) = (self.begin(), self.log.end());
         let first = match start {
-            BackupStart::Everything => self.log.begin(),
+            BackupStart::Everything => begin,
+            BackupStart::Position(start)
+            | BackupStart::Place(LogPlace {
+                position: start, ..
+            }) if start < begin.position => {
+                return Err(StoreImageError::Removed {
+                    start,
+                    begin: begin.position,
+                });
+            }
             BackupStart::Position(position) if position <= end.position => {
                 self.log.find_place(position)?
             }
@@ -131,6 +185,8 @@ impl StoreImage {
         on_progress: &mut dyn FnMut(u64),
     ) -> Result<ArchiveSummary, ArchiveWriteError> {
         let mut blocks = self.log.blocks_since(header.first);
-        archive_writer::write_archive(header, &mut blocks, out, on_progress)
+        let base = self.base.as_ref().filter(|_| header.is_full);
+        let base = base.map(|base| base.file.as_ref());
+        archive_writer::write_archive(header, base, &mut blocks, out, on_progress)
     }
 }

@@ -169,12 +169,14 @@ impl LogFolder {
             }
         }
 
+        // A restored log may begin with a base file.
+        let start = self.read_start()?;
         let header = SegmentHeader {
             seed: self.seed,
             incarnation: self.incarnation,
-            number: 1,
-            first_position: Position::FIRST,
-            first_change: 1,
+            number: start.segment,
+            first_position: start.position,
+            first_change: start.change,
             previous_end: 0,
             previous_checksum: 0,
             generation: 0,
