@@ -258,9 +258,9 @@ fn decoding_and_verification_are_reported_separately() {
         ("ok", "custom:billing billing"),
         "an authentic event is never refused"
     );
-    assert_eq!(
-        line(&report, "warning"),
-        "entity is not at /data/object/id; the event is kept under the source"
+    assert!(
+        report.contains("entity is not at /data/object/id, else as"),
+        "{report}"
     );
 
     let whole = r#"{"id": "evt_1", "type": "invoice.paid", "created": 1492774577, "data": {"object": {"id": "in_7"}}}"#;
@@ -289,12 +289,14 @@ fn decoding_and_verification_are_reported_separately() {
 #[test]
 fn the_place_that_found_a_field_is_reported_if_there_are_several() {
     let bench = CheckFolder::new(
-        "[[sources.custom]]\nname = \"door\"\nsecrets = [\"hush\"]\n\
+        "[[sources.custom]]\nname = \"door\"\nsecrets = [\"hush-hush-hush-hush-hush\"]\n\
          entity = [\"/repository/full_name\", \"organization:{/organization/login}\", \"account\"]\n\
          event = [\"X-Event\", \"ping\"]\noccurred_at = \"/at\"\n\
          scheme = { header = \"X-Token\", algorithm = \"token\" }\n",
     );
-    let request = |body: &str| format!("POST /in/door HTTP/1.1\nHost: h\nX-Token: hush\n\n{body}");
+    let request = |body: &str| {
+        format!("POST /in/door HTTP/1.1\nHost: h\nX-Token: hush-hush-hush-hush-hush\n\n{body}")
+    };
     let (code, report, _) = bench.check(
         "door",
         request(r#"{"organization": {"login": "octo"}, "at": 7}"#),

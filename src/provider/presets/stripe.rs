@@ -32,7 +32,6 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "/related_object/id",
             "{/data/object/object}:{/account}",
             "/data/object/object",
-            "account",
         ],
         event: &["/type"],
         idempotency_key: &["/id"],

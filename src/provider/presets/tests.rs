@@ -96,9 +96,9 @@ impl PresetVector {
             .find(|(name, _)| name.ends_with("timestamp"));
         let named = named.map(|(_, text)| text.as_str());
         let text = named.or(in_signature).or(in_body);
-        text.map_or(Timestamp::from_micros(0), |text| {
-            moment::parse_moment(text).expect("a time")
-        })
+        // A test changes bytes of the time too.
+        text.and_then(moment::parse_moment)
+            .unwrap_or(Timestamp::from_micros(0))
     }
 
     fn check_at(&self, now: Timestamp) -> Result<(), Option<VerificationError>> {
