@@ -4,8 +4,10 @@ use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 
 use super::error::ApiError;
+use super::source::CRM;
 use super::state::Edge;
 use crate::config::Secret;
+use crate::event::tag_credential;
 
 /// Checks that `request` carries the admin's token.
 ///
@@ -21,7 +23,7 @@ pub(super) fn authorize(request: &HttpRequest, edge: &Edge) -> Result<(), ApiErr
 }
 
 /// Checks that `request` carries the admin's token or one of `tokens`. All tokens are compared even
-/// after a match, so that the time taken says nothing about them.
+/// after a match, so that the time taken says nothing about them. Returns the tag of the token.
 ///
 /// # Errors
 /// As for [`authorize`].
@@ -29,7 +31,7 @@ pub(super) fn authorize_any(
     request: &HttpRequest,
     edge: &Edge,
     tokens: &[Secret],
-) -> Result<(), ApiError> {
+) -> Result<u32, ApiError> {
     let token = request_token(request).unwrap_or_default();
     let accepted = std::iter::once(&edge.config.admin.token).chain(tokens);
     let matching = accepted
@@ -37,7 +39,7 @@ pub(super) fn authorize_any(
         .count();
 
     if matching > 0 {
-        Ok(())
+        Ok(tag_credential(&CRM, token))
     } else {
         Err(edge.count_auth_failure(request, ApiError::Unauthorized))
     }

@@ -71,7 +71,7 @@ pub enum VerificationError {
 impl SignatureClaim<'_> {
     /// Compares the signatures with every key, also after a match, so that the time taken does not
     /// tell which key matched; then compares the signed time with `now`. A `tolerance` of zero
-    /// accepts any time.
+    /// accepts any time. Returns the index of a key that matches.
     ///
     /// # Errors
     /// [`VerificationError`]; [`VerificationError::StaleTimestamp`] only after a valid signature.
@@ -80,17 +80,19 @@ impl SignatureClaim<'_> {
         keys: &[VerificationKey],
         tolerance: Duration,
         now: Timestamp,
-    ) -> Result<(), VerificationError> {
-        let mut is_match = Choice::from(0);
-        for key in keys {
+    ) -> Result<usize, VerificationError> {
+        let mut matching = None;
+        for (index, key) in keys.iter().enumerate() {
+            let mut is_match = Choice::from(0);
             for proof in &self.proofs {
                 is_match |=
                     key.matches_any(proof.algorithm, self.signed.bytes(), &proof.signatures);
             }
+            if bool::from(is_match) {
+                matching = Some(index);
+            }
         }
-        if !bool::from(is_match) {
-            return Err(VerificationError::InvalidSignature);
-        }
+        let matching = matching.ok_or(VerificationError::InvalidSignature)?;
 
         let is_fresh =
             |time| moment::parse_moment(time).is_some_and(|at| at.distance(now) <= tolerance);
@@ -98,7 +100,7 @@ impl SignatureClaim<'_> {
             Some(time) if !tolerance.is_zero() && !is_fresh(time) => {
                 Err(VerificationError::StaleTimestamp)
             }
-            Some(_) | None => Ok(()),
+            Some(_) | None => Ok(matching),
         }
     }
 }
