@@ -9,7 +9,7 @@ use super::error::CliError;
 use super::plural::format_count;
 use crate::config::{Config, ConfigPurpose};
 use crate::event::Timestamp;
-use crate::provider::{FieldAlternatives, UNMATCHED, parse_moment};
+use crate::provider::{FieldAlternatives, UNMATCHED, WebhookSource, parse_moment};
 
 mod captured;
 mod trial;
@@ -140,11 +140,19 @@ fn describe_fields(config: &Config) -> String {
                 fields.entity,
                 fields.fallback_entity,
                 fields.event,
-                places(&fields.idempotency_key, "none: no event is a duplicate"),
+                places(&fields.idempotency_key, describe_missing_key(&custom.source)),
                 places(&fields.occurred_at, "none: the time of arrival counts"),
             )
         })
         .collect()
+}
+
+/// Describes what makes an event of `source` a duplicate if it has no key.
+fn describe_missing_key(source: &WebhookSource) -> &'static str {
+    match source.signing.signs_time() {
+        true => "none: the signature counts, which covers a time",
+        false => "none: no event is a duplicate",
+    }
 }
 
 /// Lists the enabled sources, each with its number of secrets.

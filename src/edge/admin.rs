@@ -5,8 +5,10 @@ use actix_web::http::header::AUTHORIZATION;
 
 use super::error::ApiError;
 use super::proof_headers;
+use super::source::CRM;
 use super::state::Edge;
 use crate::config::Secret;
+use crate::event::tag_credential;
 
 /// Checks that `request` carries the admin's token.
 ///
@@ -22,7 +24,7 @@ pub(super) fn authorize(request: &HttpRequest, edge: &Edge) -> Result<(), ApiErr
 }
 
 /// Checks that `request` carries the admin's token or one of `tokens`. All tokens are compared even
-/// after a match, so that the time taken says nothing about them.
+/// after a match, so that the time taken says nothing about them. Returns the tag of the token.
 ///
 /// # Errors
 /// As for [`authorize`].
@@ -30,7 +32,7 @@ pub(super) fn authorize_any(
     request: &HttpRequest,
     edge: &Edge,
     tokens: &[Secret],
-) -> Result<(), ApiError> {
+) -> Result<u32, ApiError> {
     let token = request_token(request).unwrap_or_default();
     let accepted = std::iter::once(&edge.config.admin.token).chain(tokens);
     let matching = accepted
@@ -38,7 +40,7 @@ pub(super) fn authorize_any(
         .count();
 
     if matching > 0 {
-        Ok(())
+        Ok(tag_credential(&CRM, token))
     } else {
         Err(edge.count_auth_failure(request, ApiError::Unauthorized))
     }

@@ -15,6 +15,7 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, He
 use bytes::{Bytes, BytesMut};
 
 use super::error::ApiError;
+use crate::event::check_nesting;
 
 /// Limits of a request's body.
 #[derive(Clone, Copy, Debug)]
@@ -80,9 +81,12 @@ pub fn check_json_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 /// Decodes a JSON body as text.
 ///
 /// # Errors
-/// [`ApiError::InvalidJson`] if the body is not UTF-8.
+/// [`ApiError::InvalidJson`] if the body is not UTF-8, or nests too deep.
 pub fn body_text(body: &[u8]) -> Result<&str, ApiError> {
-    str::from_utf8(body).map_err(|_| ApiError::InvalidJson("body is not UTF-8".into()))
+    let text =
+        str::from_utf8(body).map_err(|_| ApiError::InvalidJson("body is not UTF-8".into()))?;
+    check_nesting(text).map_err(|error| ApiError::InvalidJson(error.to_string()))?;
+    Ok(text)
 }
 
 /// Returns the encoding of a body that is encoded in any way, such as `gzip`.

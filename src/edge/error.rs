@@ -124,6 +124,12 @@ pub enum ApiError {
     /// Idempotency key that was used before with another request.
     #[error("the idempotency key was used before with another path or body")]
     IdempotencyKeyReused,
+    /// Idempotency key of one of several events that was used before for another event.
+    #[error("the idempotency key of item {index} was used before with another body")]
+    ItemKeyReused {
+        /// Number of the item in the body, counted from 0.
+        index: usize,
+    },
     /// Decision of the entity against the event.
     #[error("{}", .0.message)]
     Rejected(Rejection),
@@ -202,9 +208,9 @@ impl ApiError {
             Self::Undecompressible(DecompressionError::TooLarge) | Self::TooManyItems(_) => {
                 (413, "body_too_large")
             }
-            Self::Undecodable(DocumentError::NotUtf8 | DocumentError::NotJson { .. }) => {
-                (400, "invalid_json")
-            }
+            Self::Undecodable(
+                DocumentError::NotUtf8 | DocumentError::TooDeep(_) | DocumentError::NotJson { .. },
+            ) => (400, "invalid_json"),
             Self::WrongVerifyToken(_) => (403, "forbidden"),
             Self::InvalidToken | Self::Unauthorized => (401, "unauthorized"),
             Self::RateLimited(_) => (429, "rate_limited"),
@@ -212,7 +218,9 @@ impl ApiError {
             Self::Removed { .. } => (410, "removed_by_retention"),
             Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
             Self::Duplicate { .. } => (409, "duplicate_event"),
-            Self::IdempotencyKeyReused => (409, "idempotency_key_reused"),
+            Self::IdempotencyKeyReused | Self::ItemKeyReused { .. } => {
+                (409, "idempotency_key_reused")
+            }
             Self::Rejected(rejection) => (rejection.status, rejection.code),
             Self::Forbidden => (403, "forbidden"),
             Self::NotFailed => (409, "not_failed"),
@@ -240,6 +248,7 @@ impl ApiError {
             } => Self::Duplicate {
                 first: event_id(position),
             },
+            Refusal::KeyReused => Self::IdempotencyKeyReused,
             Refusal::Rejected(rejection) => Self::Rejected(rejection),
             // The contracts whose entities refuse in this way answer it themselves.
             Refusal::AlreadyApplied { .. } => Self::Internal,

@@ -260,7 +260,11 @@ impl EnrichmentRun<'_> {
                         () = sleep_until(Instant::now() + RESUBMIT_INTERVAL) => {}
                     }
                 }
-                Err(refusal @ (Refusal::Rejected(_) | Refusal::AlreadyApplied { .. })) => {
+                Err(
+                    refusal @ (Refusal::Rejected(_)
+                    | Refusal::KeyReused
+                    | Refusal::AlreadyApplied { .. }),
+                ) => {
                     error!(
                         event_id = %self.id(),
                         error = &refusal as &dyn std::error::Error,

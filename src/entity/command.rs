@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::decision::Rejection;
 use super::state::EntityAction;
-use crate::event::{EntityKey, EventFailure, InternedName, PayloadShape, Position, Timestamp};
+use crate::event::{
+    ClaimOwner, EntityKey, EventFailure, InternedName, PayloadShape, Position, Timestamp,
+};
 
 /// Authentic, decoded event on its way to its entity.
 #[derive(Clone, Debug)]
@@ -26,6 +28,9 @@ pub struct Command {
     pub idempotency_key: Option<String>,
     /// Hash of the request, for contracts in which a repetition must be identical.
     pub request_hash: Option<[u8; 32]>,
+    /// Tag of the credential that the idempotency key belongs to, as `tag_credential` makes it. Without
+    /// one the key belongs to the whole source.
+    pub credential: Option<u32>,
     /// Event as it was received.
     pub payload: Bytes,
     /// Form of the payload, with or without envelope.
@@ -69,6 +74,7 @@ impl Command {
             at: None,
             idempotency_key: None,
             request_hash: None,
+            credential: None,
             payload,
             shape: PayloadShape::Envelope,
             may_create: true,
@@ -81,6 +87,17 @@ impl Command {
             call_body: Bytes::new(),
             span: tracing::Span::current(),
         }
+    }
+}
+
+impl Command {
+    /// Owner of the idempotency key; `None` if the key belongs to the whole source.
+    #[must_use]
+    pub fn claim_owner(&self) -> Option<ClaimOwner> {
+        Some(ClaimOwner {
+            credential: self.credential?,
+            content: self.request_hash?,
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::decision::{AcceptedChange, DecisionContext, EntityDecision, Rejection, StateLimits};
 use super::timed_value::{TimedValue, UnixMicros};
+use crate::event::{make_readable, measure_nesting};
 
 /// Longest JSON text of a value in a state, in bytes. A longer value is kept as `null`; the event
 /// still has it.
@@ -58,46 +59,15 @@ pub enum GenericAction {
 pub struct JsonText(Arc<str>);
 
 impl JsonText {
-    /// Text of `raw`; `null` if it is too long or too deeply nested for a state.
+    /// Text of `raw`; `null` if it is too long or too deeply nested for a state. A number beyond
+    /// 64-bit floats becomes its text, and half a surrogate pair U+FFFD.
     #[must_use]
     pub fn from_raw(raw: &RawValue) -> Self {
-        let fits = raw.get().len() <= VALUE_MAX_BYTES && nesting_depth(raw.get()) <= DEPTH_MAX;
-        Self(if fits {
-            raw.get().into()
-        } else {
-            "null".into()
+        let fits = raw.get().len() <= VALUE_MAX_BYTES && measure_nesting(raw.get()) <= DEPTH_MAX;
+        Self(match fits {
+            true => make_readable(raw.get()).into(),
+            false => "null".into(),
         })
-    }
-}
-
-/// Returns the deepest nesting of lists and objects in the JSON text `json`.
-fn nesting_depth(json: &str) -> usize {
-    let (mut open, mut most) = (0_usize, 0);
-    let mut bytes = json.bytes();
-
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'[' | b'{' => {
-                open += 1;
-                most = most.max(open);
-            }
-            b']' | b'}' => open = open.saturating_sub(1),
-            b'"' => skip_string(&mut bytes),
-            _ => {}
-        }
-    }
-
-    most
-}
-
-/// Advances behind the closing quote of a string.
-fn skip_string(bytes: &mut std::str::Bytes<'_>) {
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => return,
-            b'\\' => drop(bytes.next()),
-            _ => {}
-        }
     }
 }
 
@@ -360,7 +330,7 @@ mod tests {
         assert_eq!(kept(&nested(DEPTH_MAX + 1)), "null");
         assert_eq!(kept(&format!(r#"["\\", {}]"#, nested(DEPTH_MAX))), "null");
         assert_eq!(kept(&nested(5_000)), "null");
-        assert_eq!(nesting_depth(r#"{"a": [{"b": 1}], "c": {}}"#), 3);
+        assert_eq!(kept(r#"[1e400, "\ud800"]"#), r#"["1e400", "\ufffd"]"#);
     }
 
     #[test]

@@ -450,6 +450,7 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
         reprocesses: command.reprocesses,
         shape: command.shape,
         request_hash: command.request_hash,
+        credential: command.credential,
         pending: command.pending,
         resolves,
         warnings: command.warnings,

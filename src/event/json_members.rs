@@ -63,7 +63,8 @@ impl<'a> DeserializeSeed<'a> for MemberNameSeed<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
+        // As bytes, since half a surrogate pair in another member's name is no valid text.
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -74,8 +75,9 @@ impl Visitor<'_> for MemberNameSeed<'_> {
         f.write_str("a member's name")
     }
 
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|requested| *requested == name))
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
+        let is_name = |requested: &&str| requested.as_bytes() == name;
+        Ok(self.0.iter().position(is_name))
     }
 }
 
@@ -130,6 +132,15 @@ mod tests {
                 "{json}"
             );
         }
+    }
+
+    /// One such name hid all members of an event, so that a delivery had no data.
+    #[test]
+    fn half_a_surrogate_pair_in_a_name_hides_no_other_member() {
+        assert_eq!(
+            texts(r#"{"\ud800": 1, "a": 2, "\udfffb": 3}"#),
+            Some([Some("2"), None])
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! becomes.
 
 pub mod catalogue;
+mod claim_owner;
 mod fingerprint;
 mod id;
 mod incarnation_history;
@@ -9,9 +10,11 @@ mod interned_name;
 mod json_members;
 mod kind;
 mod payload;
+mod readable_json;
 mod record;
 mod time;
 
+pub use claim_owner::{ClaimOwner, KeyConflict, hash_content, tag_credential};
 pub use fingerprint::{FingerprintFn, fingerprint_key};
 pub use id::{EntityKey, EventId, ID_MAX_BYTES, InvalidId, Position, StoreIncarnation, check_id};
 pub use incarnation_history::IncarnationHistory;
@@ -19,5 +22,9 @@ pub use interned_name::InternedName;
 pub use json_members::find_members;
 pub use kind::Kind;
 pub use payload::{fields_to_json, form_to_json};
+pub use readable_json::{
+    NESTING_MAX, NestingError, check_nesting, make_readable, measure_nesting,
+    replace_half_surrogates,
+};
 pub use record::{EventFailure, PayloadShape, RECORD_MAX_BYTES, Record, RecordError};
 pub use time::Timestamp;

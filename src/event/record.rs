@@ -28,9 +28,11 @@
 //! | 20 | `resolves` | u64 big-endian |
 //! | 21 | `warnings` | JSON list of strings |
 //! | 22 | `call_body` | as received |
+//! | 23 | `credential` | u64 big-endian, below 2^32 |
 
 use bytes::Bytes;
 
+use super::claim_owner::ClaimOwner;
 use super::id::{EntityKey, Position};
 use super::kind::Kind;
 use super::time::Timestamp;
@@ -109,6 +111,8 @@ pub struct Record {
     /// Body of the call that brought the event, as received, if the payload is only a part of it or
     /// another form of it. Of several events of one call the first has it; otherwise empty.
     pub call_body: Bytes,
+    /// Tag of the credential that sent the event, if the idempotency key belongs to it.
+    pub credential: Option<u32>,
 }
 
 /// Error for bytes that are not a valid record.
@@ -142,7 +146,8 @@ mod tag {
     pub(super) const RESOLVES: u8 = 20;
     pub(super) const WARNINGS: u8 = 21;
     pub(super) const CALL_BODY: u8 = 22;
-    pub(super) const COUNT: usize = 23;
+    pub(super) const CREDENTIAL: u8 = 23;
+    pub(super) const COUNT: usize = 24;
 }
 
 impl Record {
@@ -176,7 +181,18 @@ impl Record {
             resolves: None,
             warnings: Vec::new(),
             call_body: Bytes::new(),
+            credential: None,
         }
+    }
+
+    /// Owner of the idempotency key; `None` if the key belongs to nobody, as in records of former
+    /// versions.
+    #[must_use]
+    pub fn claim_owner(&self) -> Option<ClaimOwner> {
+        Some(ClaimOwner {
+            credential: self.credential?,
+            content: self.request_hash?,
+        })
     }
 
     /// Encodes the record as described in the table of this module.
@@ -243,6 +259,13 @@ impl Record {
         if !self.call_body.is_empty() {
             put_field(&mut out, tag::CALL_BODY, &self.call_body);
         }
+        if let Some(credential) = self.credential {
+            put_field(
+                &mut out,
+                tag::CREDENTIAL,
+                &u64::from(credential).to_be_bytes(),
+            );
+        }
         out
     }
 
@@ -283,6 +306,13 @@ impl Record {
                 .take(tag::WARNINGS)
                 .map_or(Ok(Vec::new()), |list| decode_warnings(&list))?,
             call_body: fields.take(tag::CALL_BODY).unwrap_or_default(),
+            credential: fields
+                .take_number(tag::CREDENTIAL)?
+                .map(u32::try_from)
+                .transpose()
+                .map_err(|_| RecordError {
+                    field: tag::CREDENTIAL,
+                })?,
         })
     }
 }
@@ -459,6 +489,7 @@ mod tests {
             resolves: Some(Position::new(6)),
             warnings: vec!["w".into()],
             call_body: Bytes::from_static(b"b"),
+            credential: Some(5),
         }
     }
 
@@ -469,7 +500,7 @@ mod tests {
                       657404015305080000000000000003060e7374617475732e6368616e67656407000801\
                       6b09027b7d0a025b5d0b0401946e6f0c0800000000000000090e01020f027b7d102007\
                       0707070707070707070707070707070707070707070707070707070707070711080000\
-                      00000000000812014313001408000000000000000615055b2277225d160162";
+                      00000000000812014313001408000000000000000615055b2277225d16016217080000000000000005";
         assert_eq!(hex::encode(sample().encode()), golden);
     }
 
@@ -506,9 +537,10 @@ mod tests {
             ),
             (highest_id, unique_key) in (any::<Option<u64>>(), any::<Option<String>>()),
             (pending, resolves) in (any::<bool>(), any::<Option<u64>>()),
-            (warnings, call_body) in (
+            (warnings, call_body, credential) in (
                 prop::collection::vec(any::<String>(), 0..3),
                 prop::collection::vec(any::<u8>(), 0..300),
+                any::<Option<u32>>(),
             ),
         ) {
             let record = Record {
@@ -534,6 +566,7 @@ mod tests {
                 resolves: resolves.map(Position::new),
                 warnings,
                 call_body: call_body.into(),
+                credential,
             };
             prop_assert_eq!(Record::decode(&record.encode().into()), Ok(record));
         }

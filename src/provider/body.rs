@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::form::{FormCharset, FormFields};
 use super::request::RequestView;
+use crate::event::{NestingError, check_nesting};
 
 /// Byte order mark in UTF-8. RFC 8259 forbids it in JSON, and some libraries write it all the same.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -81,6 +82,9 @@ pub enum DocumentError {
     /// A form has bytes outside its character set. Replaced, they would make one id of two.
     #[error("form has bytes outside the charset of its Content-Type, which is utf-8 by default")]
     NotInCharset,
+    /// The body nests deeper than the bound.
+    #[error(transparent)]
+    TooDeep(#[from] NestingError),
     /// The body is not valid JSON; the error was found at this place.
     #[error("body is not valid JSON at line {line} column {column}")]
     NotJson {
@@ -156,7 +160,7 @@ impl<'r> RequestDocument<'r> {
         let inner = json_fields
             .iter()
             .filter_map(|name| fields.single_value(name.as_ref()))
-            .filter(|text| is_json_text(text.as_bytes()))
+            .filter(|text| is_json_text(text.as_bytes()) && check_nesting(text).is_ok())
             .find_map(|text| RawValue::from_string(text.to_owned()).ok());
         if let Some(json) = inner {
             return Ok(Self {
@@ -186,6 +190,7 @@ impl<'r> RequestDocument<'r> {
         }
         DocumentFormat::from_request(request).ok_or(DocumentError::MediaType)?;
         let text = std::str::from_utf8(body).map_err(|_| DocumentError::NotUtf8)?;
+        check_nesting(text)?;
         Ok(Self {
             json: Cow::Borrowed(serde_json::from_str(text).map_err(not_json)?),
             format: DocumentFormat::Json,

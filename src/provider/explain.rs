@@ -48,7 +48,7 @@ impl WebhookSource {
         let mut lines = describe_claim(&claim);
         lines.push(("keys", self.keys.len().to_string()));
         let outcome = match claim.check(&self.keys, self.tolerance, now) {
-            Ok(()) => VerificationOutcome::Verified,
+            Ok(_) => VerificationOutcome::Verified,
             Err(refusal) => VerificationOutcome::Refused(refusal),
         };
         if let Some(time) = claim.time {

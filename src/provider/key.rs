@@ -173,6 +173,15 @@ impl VerificationKey {
         }
     }
 
+    /// Returns the bytes that tell this key from others of its source.
+    pub(super) fn identity(&self) -> &[u8] {
+        match self {
+            Self::Secret(secret) => secret,
+            Self::Public(key) => key.as_bytes(),
+            Self::Ecdsa(point) => point.as_slice(),
+        }
+    }
+
     /// Returns true if one of `signatures` is the signature of `signed` under this key. With a
     /// secret, the time taken depends only on the number of signatures.
     pub(super) fn matches_any(

@@ -136,8 +136,8 @@ impl<'a> Visitor<'a> for PointerStep<'_> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
-        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
-            if name == self.0 {
+        while let Some(is_name) = map.next_key_seed(NameComparison(self.0))? {
+            if is_name {
                 found = Some(map.next_value()?);
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -165,6 +165,29 @@ impl<'a> Visitor<'a> for PointerStep<'_> {
             }
         }
         Ok(found)
+    }
+}
+
+/// Comparison of a member's name, as bytes: half a surrogate pair in it is no valid text.
+struct NameComparison<'n>(&'n str);
+
+impl<'a> DeserializeSeed<'a> for NameComparison<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for NameComparison<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
+        Ok(name == self.0.as_bytes())
     }
 }
 
@@ -213,6 +236,7 @@ mod tests {
             r#"{"id": 1, "data": {"id": "x"}, "data": {"\u0069d": 12345678901234567890123}}"#;
         assert_eq!(found(json, "/data/id"), Some("12345678901234567890123"));
         assert_eq!(found(r#"{"\u00e4": 1}"#, "/ä"), Some("1"));
+        assert_eq!(found(r#"{"\ud800": 2, "id": 1}"#, "/id"), Some("1"));
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl<'r> SignatureClaim<'r> {
 
     /// Compares the signatures with every key, also after a match, so that the time taken does not
     /// tell which key matched; then compares the signed time with `now`. A `tolerance` of zero
-    /// accepts any time.
+    /// accepts any time. Returns the index of a key that matches.
     ///
     /// # Errors
     /// [`VerificationError`]; [`VerificationError::StaleTimestamp`] only after a valid signature.
@@ -87,18 +87,20 @@ impl<'r> SignatureClaim<'r> {
         keys: &[VerificationKey],
         tolerance: Duration,
         now: Timestamp,
-    ) -> Result<(), VerificationError> {
-        let mut is_match = Choice::from(0);
-        for key in keys {
+    ) -> Result<usize, VerificationError> {
+        let mut matching = None;
+        for (index, key) in keys.iter().enumerate() {
+            let mut is_match = Choice::from(0);
             for proof in &self.proofs {
                 for signed in self.contents() {
                     is_match |= key.matches_any(proof.algorithm, signed.bytes(), &proof.signatures);
                 }
             }
+            if bool::from(is_match) {
+                matching = Some(index);
+            }
         }
-        if !bool::from(is_match) {
-            return Err(VerificationError::InvalidSignature);
-        }
+        let matching = matching.ok_or(VerificationError::InvalidSignature)?;
 
         let is_fresh =
             |time| moment::parse_moment(time).is_some_and(|at| at.distance(now) <= tolerance);
@@ -106,7 +108,7 @@ impl<'r> SignatureClaim<'r> {
             Some(time) if !tolerance.is_zero() && !is_fresh(time) => {
                 Err(VerificationError::StaleTimestamp)
             }
-            Some(_) | None => Ok(()),
+            Some(_) | None => Ok(matching),
         }
     }
 }

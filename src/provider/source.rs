@@ -15,7 +15,7 @@ use super::request::RequestView;
 use super::scheme::SignatureScheme;
 use super::signature_claim::{SignatureClaim, VerificationError};
 use super::signed_content::SignedContent;
-use crate::event::Timestamp;
+use crate::event::{Timestamp, hash_content, tag_credential};
 
 /// Signature scheme of a sender.
 #[derive(Clone, Debug)]
@@ -105,6 +105,24 @@ impl SourceSigning {
         }
     }
 
+    /// Tells if the signature covers a time, so that it differs for each sending.
+    #[must_use]
+    pub fn signs_time(&self) -> bool {
+        match self {
+            Self::Preset(preset) => preset.tolerance.is_some(),
+            Self::Own(scheme) => scheme.has_timestamp(),
+        }
+    }
+
+    /// Returns the top-level members of an event that change when it is sent again.
+    #[must_use]
+    pub fn volatile_members(&self) -> &'static [&'static str] {
+        match self {
+            Self::Preset(preset) => preset.defaults.volatile,
+            Self::Own(_) => &[],
+        }
+    }
+
     /// Handshake of the provider; none for a configured scheme.
     #[must_use]
     pub fn handshake(&self) -> ProviderHandshake {
@@ -154,7 +172,11 @@ pub struct WebhookSource {
 #[derive(Clone, Debug)]
 pub struct VerifiedRequest<'a, 'r> {
     request: &'a RequestView<'r>,
+    /// Request as it was signed, compressed or not.
+    signed: &'a RequestView<'r>,
     source: &'a WebhookSource,
+    /// Index of the key that the signature matches.
+    key: usize,
 }
 
 impl WebhookSource {
@@ -172,10 +194,12 @@ impl WebhookSource {
             .signing
             .read_claim(request)
             .map_err(|_| VerificationError::InvalidSignature)?;
-        claim.check(&self.keys, self.tolerance, now)?;
+        let key = claim.check(&self.keys, self.tolerance, now)?;
         Ok(VerifiedRequest {
             request,
+            signed: request,
             source: self,
+            key,
         })
     }
 
@@ -197,16 +221,15 @@ impl WebhookSource {
     /// As for [`WebhookSource::verify`].
     pub fn verify_compressed<'a, 'r>(
         &'a self,
-        sent: &RequestView<'_>,
+        sent: &'a RequestView<'r>,
         plain: &'a RequestView<'r>,
         now: Timestamp,
     ) -> Result<VerifiedRequest<'a, 'r>, VerificationError> {
-        let verified = VerifiedRequest {
-            request: plain,
-            source: self,
-        };
         match self.verify(sent, now) {
-            Ok(_) => Ok(verified),
+            Ok(verified) => Ok(VerifiedRequest {
+                request: plain,
+                ..verified
+            }),
             Err(refusal) => self.verify(plain, now).map_err(|_| refusal),
         }
     }
@@ -246,6 +269,25 @@ impl WebhookSource {
 }
 
 impl<'r> VerifiedRequest<'_, 'r> {
+    /// Tag of the credential that the request proves, for events of the source `name`.
+    #[must_use]
+    pub fn credential(&self, name: &str) -> Option<u32> {
+        let key = self.source.keys.get(self.key)?;
+        Some(tag_credential(name, key.identity()))
+    }
+
+    /// Returns a key for requests without one of their own, if a time is signed: every sending has
+    /// another signature, so the same content is the same sending. Without a signed time, two
+    /// events may have the same signature.
+    #[must_use]
+    pub fn signature_key(&self) -> Option<String> {
+        let claim = self.source.signing.read_claim(self.signed).ok()?;
+        claim.time?;
+        let content = hash_content(claim.signed.bytes().iter().map(AsRef::as_ref));
+        // No sender's key has a control character.
+        Some(format!("\u{1}{}", hex::encode(content)))
+    }
+
     /// Parses the body of the verified request.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! Claim table: one `(source, idempotency key)` is accepted once within its window, for whichever
-//! entity.
+//! entity. Only events of different credentials that differ may share a key, see [`KeyConflict`].
 //!
 //! ```text
 //!        claim_key()         committed         projected           window over
@@ -23,7 +23,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
-use crate::event::{EntityKey, FingerprintFn, InternedName, Position, Timestamp};
+use crate::event::{
+    ClaimOwner, EntityKey, FingerprintFn, InternedName, KeyConflict, Position, Timestamp,
+};
 use crate::projection::{ClaimArchive, ProjectionReadError, ProjectionReader};
 
 /// Number of locks over the table, so that HTTP workers rarely wait for each other.
@@ -49,12 +51,28 @@ pub(super) enum ClaimOutcome {
 #[derive(Debug)]
 pub(super) enum KeyClaimError {
     /// Another event claimed the key before, within the window.
-    Taken(ClaimHolder),
+    Taken(TakenKey),
     /// Another event with the key is in flight. The channel closes without a message when the
     /// outcome is unknown.
-    Pending(oneshot::Receiver<ClaimOutcome>),
+    Pending(PendingKey),
     /// The lookup in the store failed.
     Unavailable(ProjectionReadError),
+}
+
+/// Key that an earlier event holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TakenKey {
+    pub(super) holder: ClaimHolder,
+    /// True if the sender has used the key for another event.
+    pub(super) is_reused: bool,
+}
+
+/// Key that an event in flight holds.
+#[derive(Debug)]
+pub(super) struct PendingKey {
+    pub(super) outcome: oneshot::Receiver<ClaimOutcome>,
+    /// True if the sender uses the key for another event.
+    pub(super) is_reused: bool,
 }
 
 pub(super) struct ClaimTable {
@@ -117,11 +135,22 @@ struct ClaimSlot {
     state: KeyClaimState,
 }
 
-/// Complete key, since fingerprints may collide.
+/// Complete key, since fingerprints may collide, and its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ClaimKey {
     source: InternedName,
     key: Box<str>,
+    owner: Option<ClaimOwner>,
+}
+
+impl ClaimKey {
+    /// Compares this new claim with an earlier one.
+    fn compare(&self, earlier: &Self) -> KeyConflict {
+        if self.source != earlier.source || self.key != earlier.key {
+            return KeyConflict::None;
+        }
+        KeyConflict::compare(self.owner.as_ref(), earlier.owner.as_ref())
+    }
 }
 
 enum KeyClaimState {
@@ -142,8 +171,8 @@ pub(super) struct KeyClaim {
 
 /// State of a key that is not free.
 enum ClaimProbe {
-    Taken(ClaimHolder),
-    Pending(oneshot::Receiver<ClaimOutcome>),
+    Taken(TakenKey),
+    Pending(PendingKey),
 }
 
 impl ClaimTable {
@@ -194,7 +223,7 @@ impl ClaimTable {
         })
     }
 
-    /// Claims `key` of `source`.
+    /// Claims `key` of `source` for an event of `owner`.
     ///
     /// # Errors
     /// [`KeyClaimError`] when another event holds the key or may hold it.
@@ -202,16 +231,18 @@ impl ClaimTable {
         self: &Arc<Self>,
         source: InternedName,
         key: &str,
+        owner: Option<ClaimOwner>,
     ) -> Result<KeyClaim, KeyClaimError> {
         let fingerprint = (self.fingerprint)(&source, key);
         let name = ClaimKey {
             source,
             key: key.into(),
+            owner,
         };
 
         match self.probe_or_claim(fingerprint, &name) {
-            Some(ClaimProbe::Taken(holder)) => return Err(KeyClaimError::Taken(holder)),
-            Some(ClaimProbe::Pending(outcome)) => return Err(KeyClaimError::Pending(outcome)),
+            Some(ClaimProbe::Taken(taken)) => return Err(KeyClaimError::Taken(taken)),
+            Some(ClaimProbe::Pending(pending)) => return Err(KeyClaimError::Pending(pending)),
             None => {}
         }
 
@@ -226,9 +257,9 @@ impl ClaimTable {
 
         match self.find_earlier_holder(fingerprint, &claim.key).await {
             Ok(None) => Ok(claim),
-            Ok(Some(holder)) => {
-                claim.concede_to(holder);
-                Err(KeyClaimError::Taken(holder))
+            Ok(Some(taken)) => {
+                claim.concede_to(taken.holder);
+                Err(KeyClaimError::Taken(taken))
             }
             Err(error) => Err(KeyClaimError::Unavailable(error)),
         }
@@ -245,6 +276,7 @@ impl ClaimTable {
         let name = ClaimKey {
             source,
             key: key.into(),
+            owner: None,
         };
 
         match self.probe(fingerprint, &name) {
@@ -254,7 +286,7 @@ impl ClaimTable {
             }
             Some(ClaimProbe::Taken(_)) => {}
             // If that event fails, the projection's table shows the key as free.
-            Some(ClaimProbe::Pending(outcome)) => drop(outcome.await),
+            Some(ClaimProbe::Pending(pending)) => drop(pending.outcome.await),
         }
 
         self.reads.unique_key_holder(key).await
@@ -267,17 +299,18 @@ impl ClaimTable {
         stripe.forget_archived(self.archived_end());
         let slots = stripe.slots.entry(fingerprint).or_default();
 
-        if let Some(index) = slots.iter().position(|slot| slot.key == *name) {
+        while let Some((index, is_reused)) = find_conflict(slots, name) {
             match &mut slots[index].state {
                 KeyClaimState::Pending(waiting) => {
                     let (waiter, outcome) = oneshot::channel();
                     waiting.push(waiter);
-                    return Some(ClaimProbe::Pending(outcome));
+                    return Some(ClaimProbe::Pending(PendingKey { outcome, is_reused }));
                 }
                 KeyClaimState::Taken { by, claimed_at }
                     if self.is_claim_valid(name, *claimed_at, now) =>
                 {
-                    return Some(ClaimProbe::Taken(*by));
+                    let holder = *by;
+                    return Some(ClaimProbe::Taken(TakenKey { holder, is_reused }));
                 }
                 KeyClaimState::Taken { .. } => {
                     slots.remove(index);
@@ -301,12 +334,16 @@ impl ClaimTable {
             .iter_mut()
             .find(|slot| slot.key == *name)?;
 
+        let is_reused = false;
         match &mut slot.state {
-            KeyClaimState::Taken { by, .. } => Some(ClaimProbe::Taken(*by)),
+            KeyClaimState::Taken { by, .. } => Some(ClaimProbe::Taken(TakenKey {
+                holder: *by,
+                is_reused,
+            })),
             KeyClaimState::Pending(waiting) => {
                 let (waiter, outcome) = oneshot::channel();
                 waiting.push(waiter);
-                Some(ClaimProbe::Pending(outcome))
+                Some(ClaimProbe::Pending(PendingKey { outcome, is_reused }))
             }
         }
     }
@@ -334,28 +371,32 @@ impl ClaimTable {
         &self,
         fingerprint: u64,
         name: &ClaimKey,
-    ) -> Result<Option<ClaimHolder>, ProjectionReadError> {
+    ) -> Result<Option<TakenKey>, ProjectionReadError> {
         match &self.history {
             ClaimHistory::IdempotencyKeys { archive, .. } => {
                 self.find_archived_holder(archive, fingerprint, name).await
             }
             ClaimHistory::UniqueKeys { .. } => {
                 let position = self.reads.position_of_unique_key(&name.key).await?;
-                Ok(position.map(|position| ClaimHolder {
-                    position,
-                    sequence: Some(1),
+                Ok(position.map(|position| TakenKey {
+                    holder: ClaimHolder {
+                        position,
+                        sequence: Some(1),
+                    },
+                    is_reused: false,
                 }))
             }
         }
     }
 
-    /// Returns the newest archived record with this key, if its window has not ended.
+    /// Returns the newest archived record that conflicts with this key, if its window has not ended.
+    /// A record of the same credential comes before one of another.
     async fn find_archived_holder(
         &self,
         archive: &Arc<ClaimArchive>,
         fingerprint: u64,
         name: &ClaimKey,
-    ) -> Result<Option<ClaimHolder>, ProjectionReadError> {
+    ) -> Result<Option<TakenKey>, ProjectionReadError> {
         let positions = match archive.find_in_memory(fingerprint) {
             Some(positions) => positions,
             None => {
@@ -367,6 +408,7 @@ impl ClaimTable {
             }
         };
         let now = self.clock.wall();
+        let mut of_others = None;
 
         for position in positions.into_iter().rev() {
             let stored = match self.reads.await_record(position).await {
@@ -380,17 +422,32 @@ impl ClaimTable {
             if !self.is_claim_valid(name, stored.received_at, now) {
                 break;
             }
-            let is_same_key = stored.record.source == name.source.as_str()
-                && stored.record.idempotency_key.as_deref() == Some(&name.key);
-            if is_same_key {
-                return Ok(Some(ClaimHolder {
-                    position,
-                    sequence: stored.record.sequence,
-                }));
+            let record = &stored.record;
+            let is_same_key = record.source == name.source.as_str()
+                && record.idempotency_key.as_deref() == Some(&name.key);
+            if !is_same_key {
+                continue;
             }
+            let earlier = record.claim_owner();
+            let conflict = KeyConflict::compare(name.owner.as_ref(), earlier.as_ref());
+            if conflict == KeyConflict::None {
+                continue;
+            }
+            let taken = TakenKey {
+                holder: ClaimHolder {
+                    position,
+                    sequence: record.sequence,
+                },
+                is_reused: conflict == KeyConflict::Reused,
+            };
+            let is_own = |owner: ClaimOwner| Some(owner.credential) == record.credential;
+            if name.owner.is_none_or(is_own) {
+                return Ok(Some(taken));
+            }
+            of_others.get_or_insert(taken);
         }
 
-        Ok(None)
+        Ok(of_others)
     }
 
     fn stripe(&self, fingerprint: u64) -> MutexGuard<'_, ClaimStripe> {
@@ -436,6 +493,20 @@ impl ClaimTable {
             KeyClaimState::Pending(waiting) => waiting,
             KeyClaimState::Taken { .. } => Vec::new(),
         }
+    }
+}
+
+/// Returns the slot that conflicts with the new claim `name`, and true if the sender has used the
+/// key for another event. A slot of the same credential comes before one of another.
+fn find_conflict(slots: &[ClaimSlot], name: &ClaimKey) -> Option<(usize, bool)> {
+    let find = |wanted: KeyConflict| {
+        slots
+            .iter()
+            .position(|slot| name.compare(&slot.key) == wanted)
+    };
+    match find(KeyConflict::Reused) {
+        Some(index) => Some((index, true)),
+        None => find(KeyConflict::Repeated).map(|index| (index, false)),
     }
 }
 

@@ -23,7 +23,7 @@ use tracing::{error, warn};
 
 use admission::{AdmissionControl, EventPermit};
 pub use claims::IdempotencyWindows;
-use claims::{ClaimHolder, ClaimOutcome, ClaimTable, KeyClaim, KeyClaimError};
+use claims::{ClaimOutcome, ClaimTable, KeyClaim, KeyClaimError, PendingKey, TakenKey};
 use completion::EventCompletion;
 use crashes::{CrashTracker, RestartBudget};
 pub use refusal::Refusal;
@@ -305,10 +305,14 @@ impl Router {
         batch: Option<Arc<BatchProgress>>,
     ) -> SubmittedEvent {
         let claim = match &command.idempotency_key {
-            Some(key) => match self.claims.claim_key(command.source, key).await {
+            Some(key) => match self
+                .claims
+                .claim_key(command.source, key, command.claim_owner())
+                .await
+            {
                 Ok(claim) => Some(claim),
-                Err(KeyClaimError::Taken(holder)) => {
-                    return SubmittedEvent::Refused(duplicate_refusal(holder));
+                Err(KeyClaimError::Taken(taken)) => {
+                    return SubmittedEvent::Refused(taken_refusal(taken));
                 }
                 Err(KeyClaimError::Pending(first)) => {
                     return SubmittedEvent::Repeated {
@@ -372,8 +376,11 @@ impl Router {
                     first,
                     command,
                     permit,
-                } => match first.await {
-                    Ok(ClaimOutcome::Taken(holder)) => return Err(duplicate_refusal(holder)),
+                } => match first.outcome.await {
+                    Ok(ClaimOutcome::Taken(holder)) => {
+                        let is_reused = first.is_reused;
+                        return Err(taken_refusal(TakenKey { holder, is_reused }));
+                    }
                     Ok(ClaimOutcome::Freed) => {
                         event = self.send_command(*command, permit, None).await
                     }
@@ -391,13 +398,13 @@ impl Router {
         loop {
             match self
                 .unique_key_claims
-                .claim_key(UNIQUE_KEY_SOURCE, unique_key)
+                .claim_key(UNIQUE_KEY_SOURCE, unique_key, None)
                 .await
             {
                 Ok(claim) => return Ok(Some(claim)),
                 Err(KeyClaimError::Taken(_)) => return Ok(None),
                 Err(KeyClaimError::Pending(other)) => {
-                    if let Ok(ClaimOutcome::Taken(_)) = other.await {
+                    if let Ok(ClaimOutcome::Taken(_)) = other.outcome.await {
                         return Ok(None);
                     }
                     // The other event was refused or failed, so the key may be free now.
@@ -430,17 +437,20 @@ enum SubmittedEvent {
     Refused(Refusal),
     /// Another event with the same key is in flight.
     Repeated {
-        first: oneshot::Receiver<ClaimOutcome>,
+        first: PendingKey,
         command: Box<Command>,
         permit: EventPermit,
     },
     Sent(oneshot::Receiver<Result<CommandOutcome, Refusal>>),
 }
 
-fn duplicate_refusal(holder: ClaimHolder) -> Refusal {
+fn taken_refusal(taken: TakenKey) -> Refusal {
+    if taken.is_reused {
+        return Refusal::KeyReused;
+    }
     Refusal::Duplicate {
-        position: holder.position,
-        sequence: holder.sequence,
+        position: taken.holder.position,
+        sequence: taken.holder.sequence,
     }
 }
 

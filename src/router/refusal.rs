@@ -18,6 +18,9 @@ pub enum Refusal {
         /// Sequence number of the first event; `None` if it failed.
         sequence: Option<u64>,
     },
+    /// The sender has used the idempotency key for another event, within its window.
+    #[error("idempotency key already used for another event")]
+    KeyReused,
     /// The entity rejected the event. Nothing changed.
     #[error("{}", .0.message)]
     Rejected(Rejection),

@@ -186,7 +186,11 @@ async fn submit_with_retries(router: Arc<Router>, command: Command) {
             }
             // The store failed, which stops the stage and reopens the store.
             Err(Refusal::Unknown) => return,
-            Err(refusal @ (Refusal::Rejected(_) | Refusal::AlreadyApplied { .. })) => {
+            Err(
+                refusal @ (Refusal::Rejected(_)
+                | Refusal::KeyReused
+                | Refusal::AlreadyApplied { .. }),
+            ) => {
                 error!(event = %command.event_type, error = %refusal, "operational event rejected");
                 return;
             }

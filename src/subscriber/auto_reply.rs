@@ -33,7 +33,8 @@ pub(super) async fn attempt_auto_reply(
     };
 
     match router.submit_command(command).await {
-        Ok(_) | Err(Refusal::Duplicate { .. } | Refusal::AlreadyApplied { .. }) => {
+        Ok(_)
+        | Err(Refusal::Duplicate { .. } | Refusal::KeyReused | Refusal::AlreadyApplied { .. }) => {
             AttemptOutcome::Accepted
         }
         Err(Refusal::Rejected(rejection)) => {

@@ -555,6 +555,40 @@ fn every_active_secret_and_api_key_is_taken_during_a_rotation() {
     });
 }
 
+/// The second publisher's event was lost with a 409.
+#[test]
+fn an_idempotency_key_belongs_to_the_api_key_that_sent_it() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[("sources.support.api_keys", "one,two")]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let send = async |node: &TestNode, api_key: &'static str, ticket: &str| {
+            let mut body = pending();
+            body["support_uid"] = ticket.into();
+            let request = TicketRequest {
+                api_key: Some(api_key),
+                ..TicketRequest::new(&body)
+            };
+            request.send(node).await
+        };
+        let first = send(&node, "one", "A").await;
+        assert_eq!(first.sequence(), 1);
+        assert_eq!(send(&node, "two", "B").await.sequence(), 1);
+        node.stop().await;
+        let node = test_env.start().await;
+        for (api_key, ticket, expected) in [
+            ("one", "A", "duplicate_event"),
+            ("two", "B", "duplicate_event"),
+            ("one", "C", "idempotency_key_reused"),
+        ] {
+            let answer = send(&node, api_key, ticket).await;
+            assert_eq!(code(&answer), (409, expected), "{api_key} {ticket}");
+        }
+        assert_eq!(node.get("/api/v1/events").await.body["total"], 2);
+        node.stop().await;
+    });
+}
+
 #[test]
 fn the_timestamp_comes_in_the_header_or_in_the_body_and_the_header_wins() {
     run_async(async {
@@ -619,7 +653,7 @@ fn the_timestamp_comes_in_the_header_or_in_the_body_and_the_header_wins() {
 }
 
 #[test]
-fn the_idempotency_key_comes_in_a_header_or_in_the_body_and_the_header_wins() {
+fn the_idempotency_key_comes_in_a_header_or_in_the_signed_body_which_wins() {
     run_async(async {
         let mut test_env = TestEnv::new(&[]);
         test_env.with_manual_clock();
@@ -647,16 +681,17 @@ fn the_idempotency_key_comes_in_a_header_or_in_the_body_and_the_header_wins() {
             1
         );
         assert_eq!(
+            with_key.send(&node).await.status,
+            409,
+            "the body won: a captured body has no other key"
+        );
+        assert_eq!(
             header(&plain, ("idempotency-key", "in-header"))
                 .send(&node)
                 .await
-                .status,
-            409
-        );
-        assert_eq!(
-            with_key.send(&node).await.sequence(),
+                .sequence(),
             2,
-            "the header won, so this key is free"
+            "the key of the header is free"
         );
         assert_eq!(
             header(&plain, ("x-idempotency-key", "in-body"))
@@ -680,12 +715,8 @@ fn the_idempotency_key_comes_in_a_header_or_in_the_body_and_the_header_wins() {
         let none = plain.send(&node).await;
         assert_eq!(code(&none), (400, "validation_failed"));
         assert_eq!(wrong_fields(&none), ["idempotency_key"]);
-        for empty in [
-            header(&plain, ("idempotency-key", "")),
-            header(&with_key, ("idempotency-key", "")),
-        ] {
-            assert_eq!(wrong_fields(&empty.send(&node).await), ["idempotency_key"]);
-        }
+        let empty = header(&plain, ("idempotency-key", ""));
+        assert_eq!(wrong_fields(&empty.send(&node).await), ["idempotency_key"]);
         let long = "k".repeat(257);
         assert_eq!(
             header(&plain, ("idempotency-key", "k"))
@@ -975,9 +1006,15 @@ fn the_answer_to_a_duplicate_names_the_first_event() {
         let test_env = TestEnv::new(&[]);
         let node = test_env.start().await;
         let first = node.send_message("S", "k-1").await;
-        let second = node
+        let other = node
             .send("T", "k-1", "status.changed", json!({"status": "open"}))
             .await;
+        assert_eq!(
+            (code(&other), other.header("location")),
+            ((409, "idempotency_key_reused"), None),
+            "another event was not stored before"
+        );
+        let second = node.send_message("S", "k-1").await;
         assert_eq!(code(&second), (409, "duplicate_event"));
         assert_eq!(second.header("x-event-id"), Some(first.event_id().as_str()));
         let event = node
@@ -1529,10 +1566,10 @@ fn a_body_is_read_as_json_says_and_kept_as_it_was_received() {
         assert!(text.contains(body.trim()), "{text}");
 
         let half = r#"{"event":"message.created","support_uid":"S","data":{"message_id":"n","text":"\ud83d"}}"#;
-        assert_eq!(
-            wrong_fields(&node.send_request(node.signed_request(half, "k-2")).await),
-            ["data.text"]
-        );
+        let kept = node.send_request(node.signed_request(half, "k-3")).await;
+        assert_eq!(kept.sequence(), 2, "{kept:?}");
+        let ticket = node.get("/api/v1/entities/ticket/S").await;
+        assert_eq!(ticket.body["state"]["messages"][1]["text"], "\u{fffd}");
         let deep = format!(
             r#"{{"event":"agent.unassigned","support_uid":"S","extra":{}{}}}"#,
             "[".repeat(100_000),
@@ -1542,12 +1579,18 @@ fn a_body_is_read_as_json_says_and_kept_as_it_was_received() {
             node.send_request(node.signed_request(&deep, "k-2"))
                 .await
                 .sequence(),
-            2
+            3
         );
-        assert_eq!(node.fetch_timeline("S").await.len(), 2);
+        let deeper = deep.replace("[[", "[[[[[[[[").replace("]]", "]]]]]]]]");
+        let refused = node.send_request(node.signed_request(&deeper, "k-4")).await;
+        assert_eq!(
+            refused.body["detail"],
+            "body nests deeper than 250000 levels"
+        );
+        assert_eq!(node.fetch_timeline("S").await.len(), 3);
         assert_eq!(
             node.get("/api/v1/entities/ticket/S").await.body["sequence"],
-            2
+            3
         );
         node.stop().await;
     });

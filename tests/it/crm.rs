@@ -318,7 +318,8 @@ fn a_repeated_key_is_a_duplicate_in_either_place_and_across_a_restart() {
             let location = format!("{EVENTS}/{}", first.event_id());
             assert_eq!(answer.header("location"), Some(location.as_str()));
         };
-        same(publish(&node, &keyed(updated(2, 9), "k-1")).await);
+        let other = publish(&node, &keyed(updated(2, 9), "k-1")).await;
+        assert_eq!(code(&other), (409, "idempotency_key_reused"));
         same(
             node.send_request(by_header(&node, &keyed(updated(1, 1), "k-2")))
                 .await,

@@ -15,7 +15,9 @@ use super::super::fields::{FieldErrors, non_null};
 use super::super::raw_json;
 use crate::entity::c2s_lead::C2sLeadAction;
 use crate::entity::generic::JsonText;
-use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Timestamp, find_members};
+use crate::event::{
+    EntityKey, ID_MAX_BYTES, Kind, Timestamp, find_members, replace_half_surrogates,
+};
 
 /// Most events in one request.
 pub const BATCH_MAX: usize = 1_000;
@@ -93,7 +95,8 @@ pub fn decode_c2s_request(body: &Bytes) -> Result<C2sRequest, ApiError> {
 /// Decodes the event in `raw`, a part of `body`.
 fn decode_c2s_event(raw: &RawValue, body: &Bytes) -> Result<C2sEvent, Vec<FieldError>> {
     let mut faults = FieldErrors::default();
-    let decoded = decode_c2s_members(raw, &mut faults);
+    let readable = replace_half_surrogates(raw.get());
+    let decoded = decode_c2s_members(&readable, &mut faults);
     match (faults.finish(()), decoded) {
         (Ok(()), Some((entity, action, at))) => Ok(C2sEvent {
             entity,
@@ -111,10 +114,10 @@ fn decode_c2s_event(raw: &RawValue, body: &Bytes) -> Result<C2sEvent, Vec<FieldE
 }
 
 fn decode_c2s_members(
-    raw: &RawValue,
+    json: &str,
     faults: &mut FieldErrors,
 ) -> Option<(EntityKey, C2sLeadAction, Timestamp)> {
-    let Ok(C2sMembers { first, others }) = serde_json::from_str(raw.get()) else {
+    let Ok(C2sMembers { first, others }) = serde_json::from_str(json) else {
         faults.add("event", "must be a JSON object of valid Unicode text");
         return None;
     };

@@ -9,12 +9,10 @@ use serde_json::value::RawValue;
 use tracing::Span;
 
 use super::super::error::ApiError;
-use super::super::fields::FieldErrors;
-use super::super::raw_json;
 use crate::config::CustomSourceConfig;
 use crate::entity::generic::{GenericAction, JsonText};
 use crate::entity::{Command, EntityAction};
-use crate::event::{EntityKey, PayloadShape};
+use crate::event::{EntityKey, PayloadShape, hash_content, replace_half_surrogates};
 use crate::provider::{
     BYTE_ORDER_MARK, BatchItem, DocumentFormat, DocumentPayload, ExtractedFields, RequestDocument,
     VerifiedRequest,
@@ -34,8 +32,7 @@ pub(super) struct DecodedCall {
 /// A field that is missing or odd has a fallback and a warning in the command.
 ///
 /// # Errors
-/// [`ApiError::TooManyItems`], or [`ApiError::InvalidFields`] if the members of an event have names
-/// that no text can hold.
+/// [`ApiError::TooManyItems`].
 pub(super) fn decode_configured_call(
     custom: &CustomSourceConfig,
     verified: &VerifiedRequest<'_, '_>,
@@ -45,8 +42,8 @@ pub(super) fn decode_configured_call(
 ) -> Result<DecodedCall, ApiError> {
     let items = custom.source.split_items(document);
     let Some(items) = items.map_err(ApiError::TooManyItems)? else {
-        let found = verified.extract(document, None);
-        let command = decode_event(custom, found, document.json(), span)?;
+        let found = add_signature_key(verified.extract(document, None), verified);
+        let command = decode_event(custom, verified, found, document.json(), span)?;
         return Ok(DecodedCall {
             commands: vec![add_whole_payload(command, document, body)],
             is_batch: false,
@@ -54,13 +51,14 @@ pub(super) fn decode_configured_call(
     };
 
     let decode_item = |(index, item): (usize, &BatchItem<'_, '_>)| {
-        let mut found = verified.extract(document, Some(item));
+        let found = verified.extract(document, Some(item));
+        let mut found = add_signature_key(found, verified);
         if !found.is_key_of_item {
             // All items of the call share this key, so it needs the item's place in the list.
             let key = found.idempotency_key.take();
             found.idempotency_key = key.map(|key| format!("{key}\u{1}{index}"));
         }
-        let command = decode_event(custom, found, item.json, span)?;
+        let command = decode_event(custom, verified, found, item.json, span)?;
         Ok::<_, ApiError>(Command {
             payload: share_bytes(body, item.json.get()),
             shape: PayloadShape::Bare,
@@ -75,30 +73,68 @@ pub(super) fn decode_configured_call(
     })
 }
 
+/// Gives an event without a key that of its signature.
+fn add_signature_key(
+    found: ExtractedFields,
+    verified: &VerifiedRequest<'_, '_>,
+) -> ExtractedFields {
+    ExtractedFields {
+        idempotency_key: found.idempotency_key.or_else(|| verified.signature_key()),
+        ..found
+    }
+}
+
 /// Makes the command of one event from the fields `found` and its JSON, without a payload.
 fn decode_event(
     custom: &CustomSourceConfig,
+    verified: &VerifiedRequest<'_, '_>,
     found: ExtractedFields,
     json: &RawValue,
     span: &Span,
 ) -> Result<Command, ApiError> {
-    let mut faults = FieldErrors::default();
-    let fields = top_level_fields(json, &mut faults);
-    faults.finish(())?;
-
+    let fields = top_level_fields(json);
     // The id was checked when it was extracted.
     let Ok(entity) = EntityKey::try_new(custom.kind, &found.entity) else {
         return Err(ApiError::Internal);
     };
+    let volatile = custom.source.signing.volatile_members();
+    let content = hash_event(&found, &fields, json, volatile);
     let action = EntityAction::Generic(GenericAction::Merge { fields });
     let event_type = format!("{}.{}", custom.name, found.event);
     Ok(Command {
         at: found.occurred_at,
+        request_hash: Some(content),
+        credential: verified.credential(&custom.name),
         idempotency_key: found.idempotency_key,
         warnings: found.warnings,
         span: span.clone(),
         ..Command::new(custom.name, entity, action, event_type, Bytes::new())
     })
+}
+
+/// Hashes what an event shares with its repetition: name, entity and content, without the members
+/// that its provider changes.
+fn hash_event(
+    found: &ExtractedFields,
+    fields: &[(String, JsonText)],
+    json: &RawValue,
+    volatile: &[&str],
+) -> [u8; 32] {
+    let is_changed = fields
+        .iter()
+        .any(|(name, _)| volatile.contains(&name.as_str()));
+    let names = [found.entity.as_bytes(), found.event.as_bytes()];
+    if !is_changed {
+        return hash_content(names.into_iter().chain([json.get().as_bytes()]));
+    }
+    let readable = replace_half_surrogates(json.get());
+    let members: BTreeMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_str(&readable).unwrap_or_default();
+    let kept = members
+        .iter()
+        .filter(|(name, _)| !volatile.contains(&name.as_ref()))
+        .flat_map(|(name, value)| [name.as_bytes(), value.get().as_bytes()]);
+    hash_content(names.into_iter().chain(kept))
 }
 
 /// Adds the payload of the event that is the whole `document`, the parsed `body`.
@@ -139,13 +175,11 @@ fn share_bytes(body: &Bytes, text: &str) -> Bytes {
 
 /// Returns the members of `json` if it is an object; of members with the same name the last one.
 /// Other JSON gives the entity no fields, and is kept in the event only.
-fn top_level_fields(json: &RawValue, faults: &mut FieldErrors) -> Vec<(String, JsonText)> {
-    if !raw_json::is_object(json) || !faults.check_member_names("body", json.get()) {
-        return Vec::new();
-    }
-    // `json` is known to be an object with valid names, so this cannot fail.
+fn top_level_fields(json: &RawValue) -> Vec<(String, JsonText)> {
+    let readable = replace_half_surrogates(json.get());
+    // Anything but an object has no members.
     let members: BTreeMap<Cow<'_, str>, &RawValue> =
-        serde_json::from_str(json.get()).unwrap_or_default();
+        serde_json::from_str(&readable).unwrap_or_default();
     members
         .into_iter()
         .map(|(name, value)| (name.into_owned(), JsonText::from_raw(value)))
@@ -160,7 +194,7 @@ mod tests {
     fn members_are_fields_and_the_last_of_one_name_counts() {
         let names = |json: &str| -> Vec<String> {
             let json: &RawValue = serde_json::from_str(json).expect("JSON");
-            top_level_fields(json, &mut FieldErrors::default())
+            top_level_fields(json)
                 .into_iter()
                 .map(|(name, value)| {
                     format!("{name}={}", serde_json::to_string(&value).expect("JSON"))
@@ -174,13 +208,14 @@ mod tests {
         assert!(names(r#"[{"a": 1}]"#).is_empty() && names("7").is_empty());
     }
 
-    /// Such an event once left the entity without any fields, and without an error.
+    /// Such an event once left the entity without any fields, and later was refused.
     #[test]
-    fn half_a_surrogate_in_a_name_is_a_fault_of_the_body() {
-        let mut faults = FieldErrors::default();
+    fn half_a_surrogate_in_a_name_is_replaced() {
         let json: &RawValue = serde_json::from_str(r#"{"a": 1, "\ud800": 2}"#).expect("JSON");
-        assert!(top_level_fields(json, &mut faults).is_empty());
-        let error = faults.finish(()).expect_err("a fault").to_string();
-        assert_eq!(error, "body must have names of valid Unicode text");
+        let names: Vec<_> = top_level_fields(json)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(names, ["a", "\u{fffd}"]);
     }
 }

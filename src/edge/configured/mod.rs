@@ -259,20 +259,25 @@ fn batch_response(
     let event_id = |position| submit::public_event_id(core, position);
     let (mut events, mut accepted, mut failure) = (Vec::new(), Vec::new(), None);
     let received = outcomes.len();
-    for outcome in outcomes {
+    for (index, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             Ok(outcome) => {
                 events.push(event_id(outcome.position));
                 accepted.push((event_id(outcome.position), outcome.sequence));
             }
             Err(Refusal::Duplicate { position, .. }) => events.push(event_id(position)),
-            Err(refusal) => drop(failure.get_or_insert(refusal)),
+            Err(Refusal::KeyReused) => {
+                failure.get_or_insert(ApiError::ItemKeyReused { index });
+            }
+            Err(refusal) => {
+                failure.get_or_insert_with(|| ApiError::from_refusal(refusal, event_id));
+            }
         }
     }
     // The call log names the stored events also if the call fails.
     call.note_events(events.iter().copied());
-    if let Some(refusal) = failure {
-        return Err(ApiError::from_refusal(refusal, event_id));
+    if let Some(error) = failure {
+        return Err(error);
     }
 
     let summary = BatchSummary {

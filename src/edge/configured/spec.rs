@@ -80,6 +80,11 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         "signed timestamp is outside the tolerance of this node's clock",
     )
     .refuses(404, "not_found", "there is nothing at this path")
+    .refuses(
+        409,
+        "idempotency_key_reused",
+        "the idempotency key was used before with another path or body",
+    )
     .refuses(413, "body_too_large", "body is larger than 1000000 bytes")
     .refuses(
         415,

@@ -58,7 +58,7 @@ struct BatchItem {
 
 /// Publishes the list `text`, the whole of `body`. An idempotency `key` from a header applies to
 /// each event without a key of its own, together with the event's index: a repeated call then
-/// publishes no event twice.
+/// publishes no event twice. Keys belong to the `credential` of the publisher.
 ///
 /// # Errors
 /// [`ApiError::InvalidFields`] for an empty list, too many events, or no valid event;
@@ -69,6 +69,7 @@ pub(super) async fn publish_batch(
     body: &Bytes,
     text: &str,
     key: Option<&[u8]>,
+    credential: u32,
     call: &IncomingCall,
 ) -> Result<HttpResponse, ApiError> {
     let raw_json::RawItems { first, count } = raw_json::first_items(text, PUBLISHED_EVENTS_MAX)
@@ -88,6 +89,7 @@ pub(super) async fn publish_batch(
         let span = call.span().clone();
         match decode_bus_event(edge.bus_events(), body, item.get(), None, span) {
             Ok(mut command) => {
+                command.credential = Some(credential);
                 let own_key = command.idempotency_key.take();
                 let indexed = |key: &String| format!("{key}\u{1}{index}");
                 command.idempotency_key = own_key.or_else(|| key.as_ref().map(indexed));
@@ -194,7 +196,8 @@ fn batch_response(
                 return Err(ApiError::from_refusal(refusal, event_id));
             }
             Err(
-                refusal @ (Refusal::Rejected(_)
+                refusal @ (Refusal::KeyReused
+                | Refusal::Rejected(_)
                 | Refusal::AlreadyApplied { .. }
                 | Refusal::Quarantined { .. }),
             ) => {

@@ -15,7 +15,8 @@ use crate::config;
 use crate::entity::generic::{self, JsonText};
 use crate::entity::{Command, EntityAction};
 use crate::event::{
-    EntityKey, ID_MAX_BYTES, InternedName, Kind, catalogue, check_id, find_members,
+    EntityKey, ID_MAX_BYTES, InternedName, Kind, catalogue, check_id, find_members, hash_content,
+    replace_half_surrogates,
 };
 
 /// Events that can be published: the built-in ones and those that the configuration declares.
@@ -107,8 +108,9 @@ pub fn decode_bus_event(
     span: Span,
 ) -> Result<Command, ApiError> {
     let names = ["event", "user_id", "timestamp", "idempotency_key", "data"];
+    let readable = replace_half_surrogates(json);
     let [event, user_id, timestamp, own_key, data] =
-        find_members(json, names).map_err(|error| ApiError::from_json_error(&error))?;
+        find_members(&readable, names).map_err(|error| ApiError::from_json_error(&error))?;
 
     let mut faults = FieldErrors::default();
     let event = decode_event_name(events, event, &mut faults)?;
@@ -131,8 +133,12 @@ pub fn decode_bus_event(
     let entity = EntityKey::try_new(event.kind, &id).map_err(|_| ApiError::Internal)?;
     let action = EntityAction::Generic(event.into_action(fields));
     let payload = body.slice_ref(json.as_bytes());
+    // Without the time, which a publisher may set anew when it publishes an event again.
+    let content = [user_id, data].map(|raw| raw.map_or("", RawValue::get).as_bytes());
+    let content = hash_content([event.name.as_bytes()].into_iter().chain(content));
     Ok(Command {
         at,
+        request_hash: Some(content),
         idempotency_key,
         span,
         ..Command::new(CRM, entity, action, event.name, payload)

@@ -13,6 +13,7 @@ use actix_web::http::header::HeaderValue;
 use super::context::RequestContext;
 use super::error::ApiError;
 use super::{admin, body, submit};
+use crate::entity::Command;
 
 mod batch;
 pub(super) mod decode;
@@ -37,7 +38,7 @@ pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse
 
     // Authenticate before reading the body: a stranger's request must not cost memory.
     body::check_declared_length(request, edge.body_limits())?;
-    admin::authorize_any(request, edge, &edge.config.sources.crm.tokens)?;
+    let credential = admin::authorize_any(request, edge, &edge.config.sources.crm.tokens)?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     body::check_json_content_type(headers)?;
 
@@ -47,8 +48,11 @@ pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse
         .map(HeaderValue::as_bytes);
     let text = body::body_text(&body)?;
     if text.trim_ascii_start().starts_with('[') {
-        return batch::publish_batch(edge, &body, text, key, call).await;
+        return batch::publish_batch(edge, &body, text, key, credential, call).await;
     }
-    let command = decode_bus_event(edge.bus_events(), &body, text, key, call.span().clone())?;
+    let command = Command {
+        credential: Some(credential),
+        ..decode_bus_event(edge.bus_events(), &body, text, key, call.span().clone())?
+    };
     submit::submit_command(edge, command, StatusCode::ACCEPTED).await
 }

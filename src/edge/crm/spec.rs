@@ -78,5 +78,10 @@ pub(in crate::edge) fn publish() -> EndpointDoc {
             "duplicate_event",
             "an event with this idempotency key was accepted before, as evt_3f9a2c41_7",
         )
+        .refuses(
+            409,
+            "idempotency_key_reused",
+            "the idempotency key was used before with another path or body",
+        )
         .refuses_when_busy()
 }

@@ -24,7 +24,7 @@ use super::super::signature::VerifiedBody;
 use super::item::{self, MessagingItem};
 use crate::entity::conversation::{self, SOURCE};
 use crate::entity::{Command, EntityAction};
-use crate::event::{PayloadShape, Timestamp, find_members};
+use crate::event::{PayloadShape, Timestamp, find_members, replace_half_surrogates};
 
 /// Most updates of one call, and most entries.
 const UPDATES_MAX: usize = 1_000;
@@ -106,12 +106,12 @@ fn collect_entry_updates<'a>(entry: &'a RawValue, updates: &mut Vec<InstagramUpd
     let messaging = messaging
         .first
         .into_iter()
-        .map(|item| (item, item::parse_item(item, account.as_deref())));
+        .map(|item| (item, parse_readable_item(item, account.as_deref())));
     let changes = changes.first.into_iter().map(|change| {
         // The value of a change may be a messaging item.
         let [value] = find_members(change.get(), ["value"]).unwrap_or_default();
-        let parsed =
-            value.and_then(|value| Some((value, item::parse_item(value, account.as_deref())?)));
+        let parse = |value| Some((value, parse_readable_item(value, account.as_deref())?));
+        let parsed = value.and_then(parse);
         parsed.map_or((change, None), |(value, item)| (value, Some(item)))
     });
 
@@ -131,10 +131,19 @@ fn collect_entry_updates<'a>(entry: &'a RawValue, updates: &mut Vec<InstagramUpd
     count + usize::from(is_whole)
 }
 
+/// Parses an item of a conversation in which half surrogate pairs are replaced; its payload keeps
+/// them.
+fn parse_readable_item(item: &RawValue, account: Option<&str>) -> Option<MessagingItem> {
+    match replace_half_surrogates(item.get()) {
+        Cow::Borrowed(_) => item::parse_item(item, account),
+        Cow::Owned(json) => item::parse_item(serde_json::from_str(&json).ok()?, account),
+    }
+}
+
 /// Returns true if `entry`, an object, has members besides those of every entry.
 fn has_other_members(entry: &RawValue) -> bool {
-    let all: BTreeMap<Cow<'_, str>, &RawValue> =
-        serde_json::from_str(entry.get()).unwrap_or_default();
+    let entry = replace_half_surrogates(entry.get());
+    let all: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(&entry).unwrap_or_default();
     let is_standard = |name: &str| ["id", "time", "messaging", "changes"].contains(&name);
     all.iter()
         .any(|(name, value)| !is_standard(name) && value.get() != "null")
@@ -337,7 +346,7 @@ mod tests {
             ),
             (r#"{"id": "9", "messaging": {"0": 1}}"#, "conv_0_9"),
             (r#"{"id": "9", "changes": "x"}"#, "conv_0_9"),
-            (r#"{"id": "9", "\ud800": 1}"#, "conv_0_0"),
+            (r#"{"id": "9", "\ud800": 1}"#, "conv_0_9"),
             ("7", "conv_0_0"),
         ] {
             assert_eq!(

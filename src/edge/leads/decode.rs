@@ -10,7 +10,7 @@ use super::catalogue::{LEAD_EVENTS, LeadEvent, LeadEventSubject, id_member_path}
 use super::data::{LeadEventAction, LeadEventData};
 use super::values;
 use crate::entity::{self, EntityAction};
-use crate::event::{EntityKey, Kind, Timestamp, find_members};
+use crate::event::{EntityKey, Kind, Timestamp, find_members, replace_half_surrogates};
 
 /// Parts of a request beside its body.
 #[derive(Clone, Copy, Debug)]
@@ -58,9 +58,9 @@ pub fn decode_lead_event(
     body: &VerifiedBody,
     context: LeadRequestContext,
 ) -> Result<DecodedLeadEvent, ApiError> {
-    let text = body_text(body.bytes())?;
+    let text = replace_half_surrogates(body_text(body.bytes())?);
     let [event, source, timestamp, data] =
-        find_members(text, ["event", "source", "timestamp", "data"])
+        find_members(&text, ["event", "source", "timestamp", "data"])
             .map_err(|error| ApiError::from_json_error(&error))?;
 
     let mut faults = FieldErrors::default();

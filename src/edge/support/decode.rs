@@ -15,7 +15,9 @@ use crate::config::UnknownEntityPolicy;
 use crate::entity::ticket::EVENT_NAMES;
 use crate::entity::{Command, EntityAction};
 use crate::event::find_members;
-use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Timestamp, check_id};
+use crate::event::{
+    EntityKey, ID_MAX_BYTES, Kind, Timestamp, check_id, hash_content, replace_half_surrogates,
+};
 
 /// Parts of a request beside its body, and the policy for unknown tickets.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +41,7 @@ pub fn decode_support_event(
     context: SupportRequestContext<'_>,
     span: Span,
 ) -> Result<Command, ApiError> {
-    let text = body_text(body.bytes())?;
+    let text = replace_half_surrogates(body_text(body.bytes())?);
     let names = [
         "event",
         "support_uid",
@@ -49,12 +51,15 @@ pub fn decode_support_event(
         "actor",
     ];
     let [event, support_uid, idempotency_key, timestamp, data, actor] =
-        find_members(text, names).map_err(|error| ApiError::from_json_error(&error))?;
+        find_members(&text, names).map_err(|error| ApiError::from_json_error(&error))?;
 
     let mut faults = FieldErrors::default();
     let event = decode_event_name(event, &mut faults)?;
     let uid = faults.read_id("support_uid", support_uid);
     let key = decode_idempotency_key(context.idempotency_key, idempotency_key, &mut faults);
+    // Without the time, which a sender signs anew when it sends an event again.
+    let content = [support_uid, data, actor].map(|raw| raw.map_or("", RawValue::get).as_bytes());
+    let content = hash_content([event.as_bytes()].into_iter().chain(content));
     let at = faults
         .read_optional_time("timestamp", timestamp)
         .or(context.at);
@@ -70,6 +75,7 @@ pub fn decode_support_event(
     Ok(Command {
         at,
         idempotency_key: Some(key),
+        request_hash: Some(content),
         may_create: context.unknown_entity == UnknownEntityPolicy::Create,
         span,
         ..Command::new(
@@ -114,15 +120,16 @@ fn decode_idempotency_key(
     raw: Option<&RawValue>,
     faults: &mut FieldErrors,
 ) -> String {
-    let Some(header) = header else {
-        if non_null(raw).is_none() {
-            faults.add(
-                "idempotency_key",
-                "is required, as the header Idempotency-Key or in the body",
-            );
-            return String::new();
-        }
+    // The body is signed, the header is not: nobody may send a captured body under another key.
+    if non_null(raw).is_some() {
         return faults.read_id("idempotency_key", raw);
+    }
+    let Some(header) = header else {
+        faults.add(
+            "idempotency_key",
+            "is required, as the header Idempotency-Key or in the body",
+        );
+        return String::new();
     };
     let key = str::from_utf8(header)
         .ok()

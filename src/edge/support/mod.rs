@@ -16,6 +16,7 @@ use actix_web::http::header::HeaderValue;
 use super::context::RequestContext;
 use super::error::ApiError;
 use super::{body, submit};
+use crate::entity::Command;
 
 mod data;
 mod decode;
@@ -62,5 +63,9 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
         unknown_entity: support.unknown_entity(),
     };
     let command = decode_support_event(&authentic.body, context, call.span().clone())?;
+    let command = Command {
+        credential: Some(support.credential(authentic.key)),
+        ..command
+    };
     submit::submit_command(edge, command, StatusCode::ACCEPTED).await
 }

@@ -12,9 +12,10 @@ use super::super::error::ApiError;
 use super::super::proof_headers;
 use super::super::signature::{SignatureVerifier, VerifiedBody};
 use super::super::sliding_window::{RateQuota, SlidingWindow};
+use super::super::source::SUPPORT;
 use super::decode;
 use crate::config;
-use crate::event::Timestamp;
+use crate::event::{Timestamp, tag_credential};
 
 const API_KEY_HEADER: &str = "x-crm-api-key";
 const SIGNATURE_HEADER: &str = "x-crm-signature";
@@ -105,6 +106,11 @@ impl SupportSource {
             }
         }
         found
+    }
+
+    /// Tag of the API key at index `key`, which the idempotency keys of its sender belong to.
+    pub(super) fn credential(&self, key: usize) -> u32 {
+        tag_credential(&SUPPORT, self.config.api_keys[key].expose().as_bytes())
     }
 
     /// Counts one request in the window of the API key at index `key`; returns the quota, or `None`

@@ -11,7 +11,8 @@ One event of one ticket. The answer comes once the event is on the disk. The eve
 are numbered in the order in which they were accepted.\n\n\
 `X-CRM-Timestamp` is an RFC 3339 time near the node's clock; without this header the body's \
 `timestamp` is signed. `Idempotency-Key` (or `X-Idempotency-Key`, or `idempotency_key` in the \
-body) is required: a repeated key gets a 409 that names the first event.";
+body, which wins because it is signed) is required: a repeated key gets a 409 that names the first \
+event, and 409 `idempotency_key_reused` if the sender used it for another event.";
 
 const HEADERS: &[(&str, &str)] = &[
     ("X-Event-Id", "Id of the event."),
@@ -91,6 +92,11 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
             409,
             "duplicate_event",
             "an event with this idempotency key was accepted before, as evt_3f9a2c41_7",
+        )
+        .refuses(
+            409,
+            "idempotency_key_reused",
+            "the idempotency key was used before with another path or body",
         )
         .limits(100, "Requests with one API key")
         .refuses_when_busy()

@@ -43,6 +43,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         idempotency_key: &["{./eventId}:{./objectId}:{./occurredAt}", "./eventId"],
         occurred_at: &["./occurredAt"],
         items: &[""],
+        volatile: &["attemptNumber"],
         ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,

@@ -68,6 +68,8 @@ pub struct PresetFields {
     pub items: &'static [&'static str],
     /// Fields of a form that hold the event as JSON.
     pub json_fields: &'static [&'static str],
+    /// Top-level members of an event that change when it is sent again, such as a count of attempts.
+    pub volatile: &'static [&'static str],
 }
 
 impl PresetFields {
@@ -79,6 +81,7 @@ impl PresetFields {
         occurred_at: &[],
         items: &[],
         json_fields: &[],
+        volatile: &[],
     };
 }
 

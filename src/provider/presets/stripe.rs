@@ -36,6 +36,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &["/type"],
         idempotency_key: &["/id"],
         occurred_at: &["/created"],
+        volatile: &["pending_webhooks"],
         ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,

@@ -1,5 +1,6 @@
 //! Conversion between JSON and the values of expressions.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
@@ -14,7 +15,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::super::envelope::EnvelopeParts;
 use super::error::EvaluationError;
 use super::meter;
-use crate::event::Record;
+use crate::event::{Record, make_readable};
 
 /// Variables that an expression can read: the members of the standard body.
 pub(super) const VARIABLES: [&str; 6] = ["event", "timestamp", "user_id", "data", "entity", "late"];
@@ -57,16 +58,21 @@ pub(super) fn read_variable<'v>(
 }
 
 fn value_from_json<'v>(json: &'v str, name: &str) -> Result<BoxedValue<'v>, EvaluationError> {
-    let mut deserializer = serde_json::Deserializer::from_str(json);
     // The error of serde_json is dropped, because its text can hold values of the event.
     let unsupported = |_| {
         EvaluationError(format!(
             "{name} holds a number, a text or a nesting that expressions do not support"
         ))
     };
-    JsonVisitor
-        .deserialize(&mut deserializer)
-        .map_err(unsupported)
+    let read = match make_readable(json) {
+        Cow::Borrowed(json) => {
+            JsonVisitor.deserialize(&mut serde_json::Deserializer::from_str(json))
+        }
+        Cow::Owned(json) => {
+            JsonVisitor.deserialize(&mut serde_json::Deserializer::from_reader(json.as_bytes()))
+        }
+    };
+    read.map_err(unsupported)
 }
 
 /// Converts a whole number, to a signed value if it fits: CEL does not mix signed and unsigned
@@ -143,7 +149,7 @@ impl<'v> Visitor<'v> for JsonVisitor {
     fn visit_map<A: MapAccess<'v>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         meter::spend_table();
         let mut map = HashMap::new();
-        while let Some(name) = members.next_key::<std::borrow::Cow<'v, str>>()? {
+        while let Some(name) = members.next_key::<Cow<'v, str>>()? {
             meter::spend_text(name.len());
             map.insert(
                 CelMapKey::String(CelString::from(name)),

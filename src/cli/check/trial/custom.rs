@@ -110,10 +110,14 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
 }
 
 fn describe_fields(custom: &CustomSourceConfig, found: &ExtractedFields) -> String {
+    let no_key = match custom.source.signing.signs_time() {
+        true => "none; the signature counts, which covers a time",
+        false => NO_KEY,
+    };
     format_lines(&[
         ("entity", &format!("{} {}", custom.kind, found.entity)),
         ("event", &format!("{}.{}", custom.name, found.event)),
-        ("key", found.idempotency_key.as_deref().unwrap_or(NO_KEY)),
+        ("key", found.idempotency_key.as_deref().unwrap_or(no_key)),
         (
             "time",
             &found

@@ -54,21 +54,12 @@ fn only_field_error(event: &str, data: Value) -> (String, String) {
     faults.remove(0)
 }
 
-/// Such a body was once answered with a 500.
+/// Such a body was once answered with a 500, and later refused for ever.
 #[test]
-fn half_a_surrogate_in_the_name_of_a_member_is_a_fault_of_data() {
-    let body =
-        r#"{"event":"new_lead","source":"x","data":{"\ud800":1,"first_name":"A","phone":"1"}}"#;
-    let expected = (
-        "data".to_owned(),
-        "data must have names of valid Unicode text".to_owned(),
-    );
+fn half_a_surrogate_in_a_name_or_a_text_is_no_fault() {
+    let body = r#"{"event":"new_lead","source":"x","data":{"\ud800":1,"first_name":"A\udfff","phone":"1"}}"#;
     for path in [None, Some("new_lead")] {
-        assert_eq!(
-            field_errors(decode_text(path, body)),
-            std::slice::from_ref(&expected),
-            "{path:?}"
-        );
+        assert!(decode_text(path, body).is_ok(), "{path:?}");
     }
 }
 

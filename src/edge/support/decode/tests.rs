@@ -117,16 +117,17 @@ fn each_of_the_twelve_events_is_decoded_from_what_it_requires() {
     }
 }
 
-/// Such a body was once answered with a 500.
+/// Such a body was once answered with a 500, and later refused for ever.
 #[test]
-fn half_a_surrogate_in_the_name_of_a_member_is_a_fault_of_data() {
+fn half_a_surrogate_in_the_name_of_a_member_is_no_fault() {
     for (event, data, _) in samples() {
         let text = body(event, data)
             .to_string()
             .replace(r#""data":{"#, r#""data":{"\ud800":1,"#)
             .replace(":1,}", ":1}");
         assert!(text.contains("ud800"), "{text}");
-        assert_eq!(wrong_fields(&text), ["data"], "{event}");
+        let command = decoded(&text, Some(b"k")).expect("valid");
+        assert_eq!(command.payload, text.as_bytes(), "{event}");
     }
 }
 
