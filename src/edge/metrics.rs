@@ -153,7 +153,8 @@ pub(super) fn describe() -> EndpointDoc {
             "Counters, histograms and gauges in the format OpenMetrics 1.0, which Prometheus reads. Open to anyone, \
              unless `telemetry.metrics_token` is set: then the call carries that token, or the admin's, as bearer token.",
         )
-        .answers_text(
+        .answers_in(
+            "application/openmetrics-text",
             200,
             "All metrics.",
             "# HELP hookyard_ready 1 if the node accepts events, as /readyz says.\n# TYPE hookyard_ready gauge\nhookyard_ready 1\n# EOF\n",

@@ -309,7 +309,11 @@ fn every_operation_answers_its_own_examples_as_described() {
                     .and_then(|given| given.split(';').next());
                 let media_type = media_type.map(str::to_owned);
                 let status = sent.status;
-                let answer = if media_type.as_deref() == Some("text/plain") {
+                let is_text = ["text/plain", "application/openmetrics-text"];
+                let answer = if media_type
+                    .as_deref()
+                    .is_some_and(|name| is_text.contains(&name))
+                {
                     json!(sent.text)
                 } else {
                     sent.body

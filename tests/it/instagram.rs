@@ -22,7 +22,7 @@ pub fn test_env(keys: &[(&str, &str)]) -> TestEnv {
         ("sources.instagram.enabled", "true"),
         (
             "sources.instagram.app_secrets",
-            "test-old-secret,test-app-secret-long-enough",
+            "test-old-secret-long-enough,test-app-secret-long-enough",
         ),
         ("sources.instagram.verify_token", VERIFY_TOKEN),
     ];
@@ -232,7 +232,7 @@ fn only_calls_signed_by_the_app_are_accepted() {
         }
         assert_eq!(total(&node).await, 0);
         let rotated = node
-            .send_request(signed(&node, FROM_THE_SEED, "test-old-secret"))
+            .send_request(signed(&node, FROM_THE_SEED, "test-old-secret-long-enough"))
             .await;
         assert_eq!(rotated.status, 200, "any active secret");
         node.stop().await;

@@ -10,7 +10,7 @@ use hookyard::app::Node;
 
 use crate::crashes::open_derived;
 use crate::failures::{check_timeline, expect_in_time};
-use crate::test_node::{TestClient, TestEnv, run_async};
+use crate::test_node::{TOKEN, TestClient, TestEnv, run_async};
 
 /// Folder of a stopped node with the tickets SUP-1 and SUP-2, and `events` messages of each.
 fn filled_env(events: u64) -> TestEnv {
@@ -287,7 +287,7 @@ pub fn run_tool(test_env: &TestEnv, arguments: &[&str]) -> Output {
         .args(arguments)
         .env("HOOKYARD_STORE__PATH", test_env.store_path())
         .env("HOOKYARD_SERVER__BIND", "127.0.0.1:0")
-        .env("HOOKYARD_ADMIN__TOKEN", "test-token")
+        .env("HOOKYARD_ADMIN__TOKEN", TOKEN)
         .output()
         .expect("the binary runs")
 }

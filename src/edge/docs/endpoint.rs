@@ -203,7 +203,18 @@ impl EndpointDoc {
 
     /// Adds an answer with a plain text body.
     pub(in crate::edge) fn answers_text(
+        self,
+        status: u16,
+        description: &str,
+        example: &str,
+    ) -> Self {
+        self.answers_in(TEXT, status, description, example)
+    }
+
+    /// Adds an answer with a body of text in the format `media_type`.
+    pub(in crate::edge) fn answers_in(
         mut self,
+        media_type: &'static str,
         status: u16,
         description: &str,
         example: &str,
@@ -213,7 +224,7 @@ impl EndpointDoc {
             name,
             description,
             example: Some(example.into()),
-            media_type: TEXT,
+            media_type,
             headers: &[],
         };
         self.answers.entry(status).or_default().push(answer);
