@@ -5,9 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
 
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Backups that may be sent at once: each reads the whole journal, beside the node's own work.
@@ -31,6 +34,11 @@ impl Default for BackupStreams {
         }
     }
 }
+
+/// Pause before the next attempt to send a chunk that the client has no room for.
+const STALL_WAIT: Duration = Duration::from_millis(20);
+/// Number of attempts before a client that reads nothing is given up: a minute in all.
+const STALL_WAITS_MAX: u32 = 3_000;
 
 impl BackupStreams {
     /// Begins a stream; `None` while as many as allowed are being sent.
@@ -61,8 +69,8 @@ pub(super) struct ChunkSender {
 impl ChunkSender {
     /// Ends the answer before its end, so that no part of an archive looks whole.
     pub(super) fn break_off(self, reason: String) {
-        // Without a receiver, the client has gone.
-        let _ = self.sender.blocking_send(Err(io::Error::other(reason)));
+        // A client that reads nothing or has gone misses the last part of the archive anyway.
+        let _ = self.sender.try_send(Err(io::Error::other(reason)));
     }
 }
 
@@ -71,10 +79,24 @@ impl Write for ChunkSender {
         if self.is_stopping.load(Ordering::Relaxed) {
             return Err(io::Error::other("the node is stopping"));
         }
-        self.sender
-            .blocking_send(Ok(Bytes::copy_from_slice(bytes)))
-            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the client has gone"))?;
-        Ok(bytes.len())
+        let mut chunk = Ok(Bytes::copy_from_slice(bytes));
+        for _ in 0..STALL_WAITS_MAX {
+            match self.sender.try_send(chunk) {
+                Ok(()) => return Ok(bytes.len()),
+                Err(TrySendError::Closed(_)) => {
+                    let gone = "the client has gone";
+                    return Err(io::Error::new(io::ErrorKind::BrokenPipe, gone));
+                }
+                Err(TrySendError::Full(back)) => chunk = back,
+            }
+            if self.is_stopping.load(Ordering::Relaxed) {
+                return Err(io::Error::other("the node is stopping"));
+            }
+            thread::park_timeout(STALL_WAIT);
+        }
+        // Retention waits for backups, so none may last for ever.
+        let stalled = "the client has read nothing for a minute";
+        Err(io::Error::new(io::ErrorKind::TimedOut, stalled))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -74,6 +74,17 @@ pub enum BaseReadError {
     },
 }
 
+/// Removes what an interrupted writing of a base file left in `folder`.
+///
+/// # Errors
+/// The error of the operating system.
+pub(super) fn remove_unfinished(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    match disk.remove(&folder.join(TEMPORARY_NAME)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Returns the path of the base file in `folder`.
 pub(super) fn base_path(folder: &Path) -> PathBuf {
     folder.join(FILE_NAME)
@@ -96,8 +107,27 @@ pub(super) fn read_start(
 
 /// Base file that is open, with the start in its header.
 pub(super) struct BaseFile {
-    pub(super) file: Arc<dyn DiskFile>,
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
     pub(super) start: LogStart,
+}
+
+impl BaseFile {
+    /// Reads the whole file, whose checksums continue `seed`.
+    pub(super) fn check(&self, seed: u32) -> Result<(), BaseReadError> {
+        let mut reader = BaseReader::new(Arc::clone(&self.file), self.path.clone(), seed)?;
+        while reader.read_rows()?.is_some() {}
+        Ok(())
+    }
+
+    /// Fills `bytes` from `offset` on; returns the number of bytes that were read.
+    pub(super) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<usize, BaseReadError> {
+        let read = self.file.read_at(bytes, offset);
+        read.map_err(|source| BaseReadError::Io {
+            file: self.path.clone(),
+            source,
+        })
+    }
 }
 
 /// Opens the base file in `folder`; `None` if there is none.
@@ -123,7 +153,7 @@ pub(super) fn open_base_file(
     let mut bytes = [0; HEADER_BYTES];
     file.read_at(&mut bytes, 0).map_err(io)?;
     match decode_header(&bytes, seed) {
-        Ok((start, _)) => Ok(Some(BaseFile { file, start })),
+        Ok((start, _)) => Ok(Some(BaseFile { file, path, start })),
         Err(Some(found)) if found != incarnation => Err(StoreOpenError::Foreign(path)),
         Err(_) => Err(StoreOpenError::BrokenBase { file: path }),
     }
@@ -223,10 +253,7 @@ impl BaseWriter {
         start: &LogStart,
     ) -> io::Result<Self> {
         let path = folder.join(TEMPORARY_NAME);
-        match disk.remove(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_unfinished(disk.as_ref(), &folder)?;
         let file = disk.create(&path, HEADER_BYTES as u64)?;
         let mut header = encode_header(start, incarnation);
         let chain = crc32c::crc32c_append(seed, &header);
@@ -349,6 +376,10 @@ impl BaseReader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(BaseReadError::Io { file: path, source }),
         };
+        Self::new(file, path, seed).map(Some)
+    }
+
+    fn new(file: Arc<dyn DiskFile>, path: PathBuf, seed: u32) -> Result<Self, BaseReadError> {
         let mut reader = Self {
             file,
             path,
@@ -359,7 +390,7 @@ impl BaseReader {
         let header = header.first_chunk().ok_or_else(|| reader.corrupt())?;
         let (_, chain) = decode_header(header, seed).map_err(|_| reader.corrupt())?;
         reader.chain = chain;
-        Ok(Some(reader))
+        Ok(reader)
     }
 
     /// Reads the rows of the next chunk; `None` behind the last one.

@@ -43,6 +43,8 @@ pub struct SegmentJournal {
     kept: RwLock<Option<Weak<dyn KeptRecords>>>,
     /// Held by each image of the store that is being backed up.
     segments_in_use: Arc<()>,
+    /// Held while the beginning of the journal is moved, or must not move.
+    beginning: Mutex<()>,
     /// `true` if submissions are settled only once they are synced.
     settles_synced: bool,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
@@ -112,6 +114,7 @@ impl SegmentJournal {
             synced_mark,
             kept: RwLock::default(),
             segments_in_use: Arc::default(),
+            beginning: Mutex::default(),
             settles_synced: limits.sync_interval.is_none(),
             thread: Mutex::new(Some(thread)),
             data: Arc::clone(data),
@@ -143,8 +146,9 @@ impl SegmentJournal {
     /// # Errors
     /// [`StoreImageError`] when the newest segment or the base file cannot be read.
     pub fn take_image(&self) -> Result<StoreImage, StoreImageError> {
+        // The base file must not become newer than the end of the snapshot in between.
+        let _beginning = self.beginning.lock();
         let segments_in_use = Arc::clone(&self.segments_in_use);
-        // The base file comes second: it may be newer than the segments, but not older.
         let log = LogSnapshot::take(&self.segments)?;
         let folder = self.data.journal_path();
         let place = (self.segments.disk().as_ref(), &*folder);
@@ -224,6 +228,25 @@ impl SegmentJournal {
             &self.data.journal_path(),
             self.segments.seed(),
         )
+    }
+
+    /// Finishes `base` and lets the journal begin at `start`, which it names. Returns the length of
+    /// the base file and the segments that are not used any more; `None` if a backup reads the
+    /// journal, which goes on beginning where it did. Blocks.
+    ///
+    /// # Errors
+    /// The error of the operating system; the journal begins where it did then.
+    pub fn begin_with_base(
+        &self,
+        base: BaseWriter,
+        start: LogStart,
+    ) -> io::Result<Option<(u64, RemovedSegments)>> {
+        let _beginning = self.beginning.lock();
+        if self.is_being_backed_up() {
+            return Ok(None);
+        }
+        let bytes = base.finish()?;
+        Ok(Some((bytes, self.begin_at(start))))
     }
 
     /// Lets the journal begin at `start`, which the finished base file names. Reads of earlier

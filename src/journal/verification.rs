@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::base_file::{BaseReadError, open_base_file};
 use super::disk::LocalDisk;
 use super::frame::JournalFrame;
 use super::open_error::StoreOpenError;
@@ -64,14 +65,41 @@ pub fn verify_journal(folder: &Path, part: VerifiedPart) -> Result<JournalReport
         }
         None
     })?;
+    let mut damage = check.damage;
+    if part == VerifiedPart::Everything {
+        damage.extend(check_base(&identity, &folder.join("journal"))?);
+    }
     Ok(JournalReport {
         records,
         changes,
         end: check.end.position,
         last_received_at,
-        damage: check.damage,
+        damage,
         torn_tail: check.torn_tail,
     })
+}
+
+/// Reads the base file of the journal in `folder`, if there is one.
+fn check_base(
+    identity: &StoreIdentity,
+    folder: &Path,
+) -> Result<Option<LogDamage>, StoreOpenError> {
+    let seed = identity.checksum_seed;
+    let log_identity = (identity.incarnations.newest(), seed);
+    let Some(base) = open_base_file(&LocalDisk, folder, log_identity)? else {
+        return Ok(None);
+    };
+    match base.check(seed) {
+        Ok(()) => Ok(None),
+        Err(BaseReadError::Io { file, source }) => Err(StoreOpenError::Io { path: file, source }),
+        Err(BaseReadError::Corrupt { file, offset }) => Ok(Some(LogDamage {
+            file,
+            offset,
+            position: base.start.position,
+            readable_from: None,
+            problem: "the base file, which holds what was derived from removed events, is damaged",
+        })),
+    }
 }
 
 enum BlockSummary {

@@ -48,6 +48,8 @@ impl StoredRecord {
             payload: Bytes::new(),
             change: Bytes::new(),
             answer: Bytes::new(),
+            call_body: Bytes::new(),
+            warnings: Vec::new(),
             ..self.record.clone()
         };
         let mut value = vec![FORMAT];

@@ -1,12 +1,13 @@
 //! One removal of segments from the beginning of the journal.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::deps::RetentionDeps;
 use super::error::RetentionError;
 use super::record_keeping;
 use crate::derived::DerivedStore;
-use crate::journal::{BaseRow, Journal, LogStart, SegmentJournal};
+use crate::journal::{BaseRow, BaseWriter, Journal, LogStart};
 use crate::projection::{ProjectionImage, ProjectionRemoval, RemovedPart};
 use crate::table_store::{KeptRecordTable, TableImage};
 
@@ -19,6 +20,8 @@ pub(super) enum CutOutcome {
     NotWorthwhile,
     /// The derived data on the disk has not reached the new start yet.
     NotDerived,
+    /// A backup reads the journal, whose beginning must stay until it has ended.
+    InUse,
 }
 
 /// Removes the segments before `start`, which take `freed_bytes`.
@@ -29,6 +32,7 @@ pub(super) fn remove_segments(
     deps: &RetentionDeps,
     start: LogStart,
     freed_bytes: u64,
+    is_stopping: &AtomicBool,
 ) -> Result<CutOutcome, RetentionError> {
     let RetentionDeps {
         journal, derived, ..
@@ -43,7 +47,13 @@ pub(super) fn remove_segments(
     // Everything that is needed later is copied before the image is taken.
     let former = journal.start();
     let removed_range = (former.position, start.position);
-    record_keeping::keep_outlines(journal.as_ref(), &removal, deps.state_limits, removed_range)?;
+    record_keeping::keep_outlines(
+        journal.as_ref(),
+        &removal,
+        deps.state_limits,
+        removed_range,
+        is_stopping,
+    )?;
     let kept = KeptRecordTable::new(&deps.tables);
     let open = removal.find_open_events(start.position)?;
     let dead_letters = deps.owed.dead_letters_before(start.position);
@@ -61,12 +71,15 @@ pub(super) fn remove_segments(
     if !is_derived_up_to(derived, start)? {
         return Ok(CutOutcome::NotDerived);
     }
-    let Some(base_bytes) = write_base(journal, derived, start, &removed, freed_bytes)? else {
+    let base = write_base(deps, start, &removed, freed_bytes, is_stopping)?;
+    let Some(base) = base else {
         return Ok(CutOutcome::NotWorthwhile);
     };
 
     // Readers stop to expect the records before rows and files go.
-    let segments = journal.begin_at(start);
+    let Some((base_bytes, segments)) = journal.begin_with_base(base, start)? else {
+        return Ok(CutOutcome::InUse);
+    };
     ProjectionImage::begin(derived)?.remove_obsolete_rows(&removed)?;
     journal.remove_segments(segments)?;
     Ok(CutOutcome::Removed { base_bytes })
@@ -79,19 +92,25 @@ fn is_derived_up_to(derived: &Arc<DerivedStore>, start: LogStart) -> Result<bool
     Ok(position >= start.position && change >= start.change)
 }
 
-/// Writes the base file and returns its length; `None` if it is longer than `bytes_max`.
+/// Writes the rows of a new base file; `None` if it is longer than `bytes_max`.
 fn write_base(
-    journal: &SegmentJournal,
-    derived: &Arc<DerivedStore>,
+    deps: &RetentionDeps,
     start: LogStart,
     removed: &RemovedPart,
     bytes_max: u64,
-) -> Result<Option<u64>, RetentionError> {
+    is_stopping: &AtomicBool,
+) -> Result<Option<BaseWriter>, RetentionError> {
+    let RetentionDeps {
+        journal, derived, ..
+    } = deps;
     // Both cursors are read before any row.
     let projection = ProjectionImage::begin(derived)?;
     let tables = TableImage::begin(derived)?;
     let mut base = journal.begin_base(&start)?;
     let mut push = |row: BaseRow| -> Result<(), RetentionError> {
+        if is_stopping.load(Ordering::Relaxed) {
+            return Err(RetentionError::Stopping);
+        }
         // Rows that are too many are not written, only counted.
         if base.written_bytes() <= bytes_max {
             base.push_row(&row)?;
@@ -103,5 +122,5 @@ fn write_base(
     if base.written_bytes() > bytes_max {
         return Ok(None);
     }
-    Ok(Some(base.finish()?))
+    Ok(Some(base))
 }

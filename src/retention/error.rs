@@ -36,6 +36,9 @@ pub enum RetentionError {
         #[source]
         source: RestoreError,
     },
+    /// The node stops.
+    #[error("the node is stopping")]
+    Stopping,
     /// The base file cannot be written, or a segment cannot be removed.
     #[error("cannot write the base file or remove segments")]
     Io(#[from] io::Error),

@@ -1,6 +1,7 @@
 //! Copies of what is needed of records that are about to be removed.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::warn;
 
@@ -27,9 +28,13 @@ pub(super) fn keep_outlines(
     removal: &ProjectionRemoval,
     limits: StateLimits,
     (from, end): (Position, Position),
+    is_stopping: &AtomicBool,
 ) -> Result<(), RetentionError> {
     let mut position = from;
     while position < end {
+        if is_stopping.load(Ordering::Relaxed) {
+            return Err(RetentionError::Stopping);
+        }
         let pause = end.min(position.plus(RECORDS_AT_ONCE));
         let mut newest: HashMap<EntityKey, StoredRecord> = HashMap::new();
         while position < pause {
@@ -87,6 +92,8 @@ fn without_content(mut stored: StoredRecord) -> StoredRecord {
     stored.record.payload.clear();
     stored.record.change.clear();
     stored.record.answer.clear();
+    stored.record.call_body.clear();
+    stored.record.warnings.clear();
     stored
 }
 

@@ -1,6 +1,8 @@
 //! Worker of the retention: a thread that looks at the journal now and then, and removes segments.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -22,6 +24,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub struct RetentionWorker {
     /// Dropped to end the thread.
     stop: Mutex<Option<mpsc::Sender<()>>>,
+    /// Ends a removal that is under way.
+    is_stopping: Arc<AtomicBool>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
@@ -36,17 +40,21 @@ impl RetentionWorker {
         }
         let (stop, stopped) = mpsc::channel();
         let mut pass = RetentionPass::new(policy, deps);
+        let is_stopping = Arc::clone(&pass.is_stopping);
         let thread = thread::Builder::new()
             .name("retention".into())
             .spawn(move || pass.repeat_until_stopped(&stopped))?;
         Ok(Some(Self {
             stop: Mutex::new(Some(stop)),
+            is_stopping,
             thread: Mutex::new(Some(thread)),
         }))
     }
 
-    /// Ends the thread after the removal that may be under way. Blocks until it has ended.
+    /// Ends the thread. A removal that is under way is given up unless it has come to its end.
+    /// Blocks until the thread has ended.
     pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
         self.stop.lock().take();
         if let Some(thread) = self.thread.lock().take() {
             // The panic hook has logged any panic of the thread; the next one begins again.
@@ -63,6 +71,7 @@ pub(super) struct RetentionPass {
     newest: HashMap<u64, Timestamp>,
     /// Bytes that a removal must free to be worth its base file.
     worthwhile_bytes: u64,
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl RetentionPass {
@@ -72,12 +81,14 @@ impl RetentionPass {
             deps,
             newest: HashMap::new(),
             worthwhile_bytes: 0,
+            is_stopping: Arc::default(),
         }
     }
 
     fn repeat_until_stopped(&mut self, stopped: &Receiver<()>) {
         while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            if let Err(error) = self.run_once() {
+            let result = self.run_once();
+            if let Err(error) = result.or_else(ignore_stop) {
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "retention failed; it is tried again"
@@ -113,7 +124,7 @@ impl RetentionPass {
         }
 
         let start = self.find_start(&segments[count].summary)?;
-        match cut::remove_segments(&self.deps, start, freed(count))? {
+        match cut::remove_segments(&self.deps, start, freed(count), &self.is_stopping)? {
             CutOutcome::Removed { base_bytes } => {
                 self.worthwhile_bytes = base_bytes;
                 info!(
@@ -129,7 +140,7 @@ impl RetentionPass {
                 self.worthwhile_bytes = freed(count).saturating_mul(2);
                 Ok(0)
             }
-            CutOutcome::NotDerived => Ok(0),
+            CutOutcome::NotDerived | CutOutcome::InUse => Ok(0),
         }
     }
 
@@ -165,7 +176,7 @@ impl RetentionPass {
                 // The newest segment may still get records.
                 (None, None) => self.deps.clock.wall(),
                 (Some(end), None) => {
-                    let newest = last_received_before(self.deps.journal.as_ref(), end)?;
+                    let newest = first_received_from(self.deps.journal.as_ref(), end)?;
                     self.newest.insert(summary.number, newest);
                     newest
                 }
@@ -181,20 +192,36 @@ impl RetentionPass {
     /// Returns the start of a journal that begins with the segment `first`.
     fn find_start(&self, first: &SegmentSummary) -> Result<LogStart, RetentionError> {
         let journal = self.deps.journal.as_ref();
-        let frame = journal.read_frame_at(first.first_position)?;
-        let entry = frame
-            .as_ref()
-            .and_then(|frame| frame.entry(first.first_position));
-        let received_at = match entry {
-            Some(entry) => entry.received_at,
-            None => last_received_before(journal, first.first_position)?,
-        };
+        let received_at = first_received_from(journal, first.first_position)?;
         Ok(LogStart {
             segment: first.number,
             position: first.first_position,
             change: first.first_change,
             received_at,
         })
+    }
+}
+
+/// Treats a removal that was given up, since the node stops, as one that found nothing to do.
+fn ignore_stop(error: RetentionError) -> Result<usize, RetentionError> {
+    match error {
+        RetentionError::Stopping => Ok(0),
+        other => Err(other),
+    }
+}
+
+/// Returns the receive time of the record at `position`, which none before it exceeds. Unlike the
+/// record before, it is at the beginning of its segment, so finding it reads little. Without such a
+/// record, returns the time of the last one before it.
+fn first_received_from(
+    journal: &dyn Journal,
+    position: Position,
+) -> Result<Timestamp, JournalReadError> {
+    let frame = journal.read_frame_at(position)?;
+    let entry = frame.as_ref().and_then(|frame| frame.entry(position));
+    match entry {
+        Some(entry) => Ok(entry.received_at),
+        None => last_received_before(journal, position),
     }
 }
 

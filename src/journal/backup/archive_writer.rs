@@ -14,7 +14,7 @@ use bytes::BufMut;
 
 use super::archive_header::{ArchiveHeader, ArchiveSummary};
 use super::chunk::{ChunkKind, ChunkWriter};
-use crate::journal::disk::DiskFile;
+use crate::journal::base_file::{BaseFile, BaseReadError};
 use crate::journal::segment::{Block, BlockContent, LogBlocks};
 use crate::journal::submission::JournalReadError;
 
@@ -30,9 +30,9 @@ pub enum ArchiveWriteError {
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalReadError),
-    /// The base file of the journal cannot be read.
-    #[error("cannot read the base file of the journal")]
-    Base(#[source] io::Error),
+    /// The base file of the journal cannot be read, or is damaged.
+    #[error(transparent)]
+    Base(#[from] BaseReadError),
     /// The archive cannot be written.
     #[error("cannot write the backup")]
     Write(#[from] io::Error),
@@ -45,7 +45,7 @@ pub enum ArchiveWriteError {
 /// [`ArchiveWriteError`]; what was written has no totals then, so it is no whole archive.
 pub(super) fn write_archive(
     header: &ArchiveHeader,
-    base: Option<&dyn DiskFile>,
+    base: Option<&BaseFile>,
     blocks: &mut LogBlocks,
     out: impl Write,
     on_progress: &mut dyn FnMut(u64),
@@ -87,14 +87,12 @@ pub(super) fn write_archive(
 
 fn write_base<W: Write>(
     chunks: &mut ChunkWriter<W>,
-    base: &dyn DiskFile,
+    base: &BaseFile,
 ) -> Result<(), ArchiveWriteError> {
     let mut part = vec![0; CHUNK_BYTES];
     let mut offset = 0;
     loop {
-        let count = base
-            .read_at(&mut part, offset)
-            .map_err(ArchiveWriteError::Base)?;
+        let count = base.read_at(&mut part, offset)?;
         if count == 0 {
             return Ok(());
         }

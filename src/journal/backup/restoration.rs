@@ -158,6 +158,10 @@ fn write_base(
     let identity = data.identity();
     let log_identity = (identity.incarnations.newest(), identity.checksum_seed);
     let base = open_base_file(&LocalDisk, &folder, log_identity).map_err(BaseCopyError::Folder)?;
+    if let Some(base) = &base {
+        base.check(identity.checksum_seed)
+            .map_err(|_| BaseCopyError::Archive(ArchiveError::Damaged { offset: 0 }))?;
+    }
     let begin = base.map_or(LogPlace::START, |base| base.start.place());
     match begin == reader.header().first {
         true => Ok(begin),

@@ -42,7 +42,7 @@ pub enum StoreImageError {
     Former(u32),
     /// A backup is to begin before the first event that is kept.
     #[error(
-        "events before position {begin} were removed by retention, and the backup is to begin at {start}; \
+        "what came before position {begin} was removed by retention, and the backup is to begin at {start}; \
          make a full backup"
     )]
     Removed {
@@ -136,16 +136,18 @@ impl StoreImage {
         created_at: Timestamp,
     ) -> Result<ArchiveHeader, StoreImageError> {
         let (begin, end) = (self.begin(), self.log.end());
+        let removed = |start| StoreImageError::Removed {
+            start,
+            begin: begin.position,
+        };
         let first = match start {
             BackupStart::Everything => begin,
-            BackupStart::Position(start)
-            | BackupStart::Place(LogPlace {
-                position: start, ..
-            }) if start < begin.position => {
-                return Err(StoreImageError::Removed {
-                    start,
-                    begin: begin.position,
-                });
+            BackupStart::Position(position) if position < begin.position => {
+                return Err(removed(position));
+            }
+            // Changes of tables may have been removed although no record was.
+            BackupStart::Place(place) if !begin.is_reached_by(&place) => {
+                return Err(removed(place.position));
             }
             BackupStart::Position(position) if position <= end.position => {
                 self.log.find_place(position)?
@@ -186,7 +188,8 @@ impl StoreImage {
     ) -> Result<ArchiveSummary, ArchiveWriteError> {
         let mut blocks = self.log.blocks_since(header.first);
         let base = self.base.as_ref().filter(|_| header.is_full);
-        let base = base.map(|base| base.file.as_ref());
+        // A damaged base file would make a backup that no node can start from.
+        base.map_or(Ok(()), |base| base.check(self.identity.checksum_seed))?;
         archive_writer::write_archive(header, base, &mut blocks, out, on_progress)
     }
 }

@@ -23,7 +23,7 @@ use super::spare::{SpareSegment, segment_number, segment_path};
 use super::writer::{LogTail, SegmentWriter, SegmentWriterError, use_segment};
 use super::{Disk, DiskFile};
 use crate::event::{Position, StoreIncarnation};
-use crate::journal::base_file::{base_path, read_start};
+use crate::journal::base_file::{base_path, read_start, remove_unfinished};
 use crate::journal::log_start::LogStart;
 use crate::journal::store_identity::StoreIdentity;
 use crate::journal::{DataFolder, LogMark, StoreOpenError};
@@ -104,6 +104,8 @@ impl LogFolder {
         let (mut headers, unused) = self.read_headers(discard_after, start)?;
         let last = headers.pop().ok_or_else(|| self.no_journal())?;
         let tail = self.repair_tail(&last, discard_after)?;
+        remove_unfinished(self.disk.as_ref(), &self.folder)
+            .map_err(|source| self.io_error(&self.folder, source))?;
 
         // Nothing is removed before all checks have passed. The newest file goes first, or a crash
         // could leave a gap.
