@@ -1,11 +1,13 @@
 //! `GET /metrics`: counters, histograms and the state of the node for a monitoring system.
 
 use std::path::Path;
+use std::time::Duration;
 use std::{fs, io};
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::admin;
 use super::context::RequestContext;
@@ -16,6 +18,9 @@ use super::state::Edge;
 use crate::metrics::{GaugeSheet, OPENMETRICS_TYPE};
 
 const TAG: &str = "Node";
+
+/// Longest wait for a stage's answer. A stage that is stuck must not hide the other metrics.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// Subscribers whose backlog has a row of its own, the largest ones. A monitoring system pays for
 /// each row it has ever seen, so they must be few; `hookyard_backlog` is the sum of all.
@@ -61,18 +66,17 @@ async fn add_core_gauges(gauges: &mut GaugeSheet, core: &NodeCore) {
         "Durable records that reads do not show yet",
         core.router.projection_lag() as f64,
     );
-    gauges.add(
-        "live_entities",
-        "Entities in memory",
-        core.router.count_live_entities().await as f64,
-    );
+    if let Ok(count) = timeout(ANSWER_LIMIT, core.router.count_live_entities()).await {
+        gauges.add("live_entities", "Entities in memory", count as f64);
+    }
     gauges.add(
         "dead_letters",
         "Deliveries that were given up and wait for a person",
         core.subscribers.dead_letters().count_all() as f64,
     );
 
-    let Some(overview) = core.subscribers.overview(BACKLOG_ROWS_MAX).await else {
+    let overview = timeout(ANSWER_LIMIT, core.subscribers.overview(BACKLOG_ROWS_MAX)).await;
+    let Ok(Some(overview)) = overview else {
         return;
     };
     gauges.add(

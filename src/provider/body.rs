@@ -120,17 +120,19 @@ impl<'r> RequestDocument<'r> {
     /// # Errors
     /// [`DocumentError`] for another format or for malformed content.
     pub fn parse(request: &RequestView<'r>) -> Result<Self, DocumentError> {
-        Self::parse_with::<&str>(request, &[])
+        Self::parse_with::<&str>(request, &[], true)
     }
 
     /// Parses the body of `request`; JSON in a form's field that `json_fields` names is the
-    /// document.
+    /// document. A form is read in the charset of its content type, which no sender signs, if
+    /// `honours_charset`, else as UTF-8.
     ///
     /// # Errors
     /// [`DocumentError`] for another format or for malformed content.
     pub fn parse_with<N: AsRef<str>>(
         request: &RequestView<'r>,
         json_fields: &[N],
+        honours_charset: bool,
     ) -> Result<Self, DocumentError> {
         let (body, payload) = split_mark(request.body);
         if body.is_empty() {
@@ -142,8 +144,11 @@ impl<'r> RequestDocument<'r> {
             DocumentFormat::Form if is_json_text(body) => Err(DocumentError::NotForm),
             DocumentFormat::Form => {
                 let content_type = request.header("content-type").unwrap_or_default();
-                let charset = FormCharset::from_content_type(content_type)
-                    .ok_or(DocumentError::UnknownCharset)?;
+                let charset = match honours_charset {
+                    true => FormCharset::from_content_type(content_type)
+                        .ok_or(DocumentError::UnknownCharset)?,
+                    false => FormCharset::Utf8,
+                };
                 let fields =
                     FormFields::decode(body, charset).ok_or(DocumentError::NotInCharset)?;
                 Self::from_form(&fields, charset, payload, json_fields)
@@ -236,10 +241,10 @@ fn split_mark(body: &[u8]) -> (&[u8], DocumentPayload) {
     }
 }
 
-/// Returns true for a body that begins as a JSON object or list does. No form begins so: its names
-/// are escaped.
+/// Returns true for a body that begins as a JSON object, list or string does. No form begins so: its
+/// names are escaped.
 fn is_json_text(body: &[u8]) -> bool {
-    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
+    matches!(body.trim_ascii_start().first(), Some(b'{' | b'[' | b'"'))
 }
 
 fn not_json(error: serde_json::Error) -> DocumentError {
@@ -361,7 +366,7 @@ mod tests {
                 headers: vec![("content-type", FORM.as_bytes())],
                 body,
             };
-            let document = RequestDocument::parse_with(&request, &["data", "payload"]);
+            let document = RequestDocument::parse_with(&request, &["data", "payload"], true);
             let document = document.expect("a form");
             (
                 document.json().get().to_owned(),

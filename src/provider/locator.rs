@@ -349,9 +349,8 @@ fn parse_text_value(value: Option<&RawValue>) -> Result<String, FieldLookupError
     match value.as_bytes().first() {
         Some(b'n') | None => Err(FieldLookupError::Absent),
         // Half a surrogate pair stays an escape: replaced, it would make one id of two.
-        Some(b'"') => {
-            Ok(serde_json::from_str(value).unwrap_or_else(|_| value.trim_matches('"').to_owned()))
-        }
+        Some(b'"') => Ok(serde_json::from_str(value)
+            .unwrap_or_else(|_| value[1..].strip_suffix('"').unwrap_or_default().to_owned())),
         Some(b'{' | b'[') => Err(FieldLookupError::Unfit),
         Some(_) => Ok(value.to_owned()),
     }

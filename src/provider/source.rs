@@ -243,7 +243,11 @@ impl WebhookSource {
         request: &RequestView<'r>,
     ) -> Result<RequestDocument<'r>, DocumentError> {
         match self.signing.sends_forms() {
-            true => RequestDocument::parse_with(request, &self.layout.json_fields),
+            true => {
+                // A provider has one charset; an unsigned header must not choose another.
+                let honours_charset = matches!(self.signing, SourceSigning::Own(_));
+                RequestDocument::parse_with(request, &self.layout.json_fields, honours_charset)
+            }
             false => RequestDocument::parse_json(request),
         }
     }

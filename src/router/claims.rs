@@ -258,7 +258,8 @@ impl ClaimTable {
         match self.find_earlier_holder(fingerprint, &claim.key).await {
             Ok(None) => Ok(claim),
             Ok(Some(taken)) => {
-                claim.concede_to(taken.holder);
+                // Waiters compare their own event with the holder.
+                claim.release();
                 Err(KeyClaimError::Taken(taken))
             }
             Err(error) => Err(KeyClaimError::Unavailable(error)),
@@ -546,13 +547,6 @@ impl KeyClaim {
         self.settled = true;
         let waiting = self.table.end_claim(&self, None);
         notify_waiters(waiting, ClaimOutcome::Freed);
-    }
-
-    /// Ends the claim in favour of an older event that holds the key.
-    fn concede_to(mut self, holder: ClaimHolder) {
-        self.settled = true;
-        let waiting = self.table.end_claim(&self, None);
-        notify_waiters(waiting, ClaimOutcome::Taken(holder));
     }
 }
 

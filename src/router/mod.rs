@@ -319,6 +319,7 @@ impl Router {
                         first,
                         command: Box::new(command),
                         permit,
+                        batch,
                     };
                 }
                 Err(KeyClaimError::Unavailable(error)) => {
@@ -376,13 +377,14 @@ impl Router {
                     first,
                     command,
                     permit,
+                    batch,
                 } => match first.outcome.await {
                     Ok(ClaimOutcome::Taken(holder)) => {
                         let is_reused = first.is_reused;
                         return Err(taken_refusal(TakenKey { holder, is_reused }));
                     }
                     Ok(ClaimOutcome::Freed) => {
-                        event = self.send_command(*command, permit, None).await
+                        event = self.send_command(*command, permit, batch).await
                     }
                     Err(_) => return Err(Refusal::Unknown),
                 },
@@ -440,6 +442,7 @@ enum SubmittedEvent {
         first: PendingKey,
         command: Box<Command>,
         permit: EventPermit,
+        batch: Option<Arc<BatchProgress>>,
     },
     Sent(oneshot::Receiver<Result<CommandOutcome, Refusal>>),
 }

@@ -14,8 +14,9 @@ const SECRET_MIN_BYTES: usize = 16;
 const SECRET_GOOD_BYTES: usize = 24;
 
 /// Keys of the secrets that authenticate senders or users, outside of configured sources.
-const SECRET_KEYS: [&str; 11] = [
+const SECRET_KEYS: [&str; 12] = [
     "admin.token",
+    "telemetry.metrics_token",
     "store.encryption_key",
     "sources.support.api_keys",
     "sources.support.secrets",
@@ -80,8 +81,14 @@ impl ConfigDraft {
     fn list_secret_lengths(&self, config: &Config) -> Vec<(String, usize)> {
         let sources = &config.sources;
         let token = std::slice::from_ref(&config.admin.token);
-        let lists: [(&str, bool, &[Secret]); 7] = [
+        let metrics = &config.telemetry.metrics_token;
+        let lists: [(&str, bool, &[Secret]); 8] = [
             ("admin.token", true, token),
+            (
+                "telemetry.metrics_token",
+                !metrics.is_empty(),
+                std::slice::from_ref(metrics),
+            ),
             (
                 "sources.support.api_keys",
                 sources.support.enabled,

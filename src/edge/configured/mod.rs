@@ -314,8 +314,14 @@ fn request_url(request: &HttpRequest, public_url: Option<&str>) -> String {
         .headers()
         .get(HOST)
         .and_then(|host| host.to_str().ok())
+        // A path in it could move the end of a signed URL into the body.
+        .filter(|host| host.bytes().all(is_host_byte))
         .unwrap_or_default();
     format!("{scheme}://{host}{path}")
+}
+
+const fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
 }
 
 fn to_provider_request<'r>(

@@ -34,7 +34,7 @@ fn read_event(preset: &str, headers: &[(&str, &str)], body: &str) -> ([String; 4
         body: body.as_bytes(),
     };
     let document =
-        RequestDocument::parse_with(&request, preset.defaults.json_fields).expect("a body");
+        RequestDocument::parse_with(&request, preset.defaults.json_fields, false).expect("a body");
     let places = FieldAlternatives::from_preset;
     let locators = FieldLocators {
         entity: places(preset.defaults.entity),

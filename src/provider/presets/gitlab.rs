@@ -38,7 +38,12 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         ],
         event: &["X-Gitlab-Event", "/object_kind", "/event_name"],
         // An event that another webhook caused repeats the UUID of that event.
-        idempotency_key: &["Idempotency-Key", "{X-Gitlab-Event-UUID}:{X-Gitlab-Event}"],
+        // The first one is signed where a signing token is used.
+        idempotency_key: &[
+            "webhook-id",
+            "Idempotency-Key",
+            "{X-Gitlab-Event-UUID}:{X-Gitlab-Event}",
+        ],
         occurred_at: &[
             "/object_attributes/updated_at",
             "/object_attributes/created_at",

@@ -34,6 +34,13 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &["/topic"],
         idempotency_key: &["/id"],
         occurred_at: &["/created_at"],
+        // They tell of the attempt.
+        volatile: &[
+            "delivery_attempts",
+            "delivery_status",
+            "delivered_at",
+            "first_sent_at",
+        ],
         ..PresetFields::NONE
     },
     handshake: ProviderHandshake::Signed(&[SignedHandshake {

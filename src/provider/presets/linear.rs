@@ -37,6 +37,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &["{/type}.{/action}", "Linear-Event"],
         idempotency_key: &["Linear-Delivery"],
         occurred_at: &["/createdAt", "/webhookTimestamp"],
+        // It is the time of sending, not that of the event.
+        volatile: &["webhookTimestamp"],
         ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,

@@ -30,6 +30,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "{./value/statuses/0/id}:{./value/statuses/0/status}",
             "./value/messages/0/id",
             "./value/leadgen_id",
+            "{./message/mid}:deleted={./message/is_deleted}",
             "./message/mid",
         ],
         occurred_at: &["./timestamp", "./value/created_time", "/entry/*/time"],

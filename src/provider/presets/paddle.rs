@@ -30,6 +30,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         // Each destination has notification ids of its own.
         idempotency_key: &["/event_id", "/notification_id"],
         occurred_at: &["/occurred_at"],
+        // A replay of an event is another notification.
+        volatile: &["notification_id"],
         ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,

@@ -31,6 +31,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         ],
         idempotency_key: &["{/meta/id}:{/meta/entity_id}"],
         occurred_at: &["/meta/timestamp"],
+        // It numbers the attempts in `meta`.
+        volatile: &["meta"],
         ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,

@@ -39,6 +39,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &["/action/type"],
         idempotency_key: &["/action/id"],
         occurred_at: &["/action/date"],
+        // Two webhooks, of a board and of its card, tell of one action.
+        volatile: &["model", "webhook"],
         ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,

@@ -76,12 +76,13 @@ fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError
         DocumentFormat::from_request(request),
         body_hash(request.url),
     ) {
-        (Some(DocumentFormat::Form), _) => {
-            ("{url} and the fields by name", sort_fields(request.body)?)
-        }
-        (Some(DocumentFormat::Json) | None, Some(hash)) => {
+        // A URL with a hash belongs to a body that is no form, whatever its unsigned type says.
+        (_, Some(hash)) => {
             check_hash(hash, request.body)?;
             ("{url}, with the body's hash in it", String::new())
+        }
+        (Some(DocumentFormat::Form), None) => {
+            ("{url} and the fields by name", sort_fields(request.body)?)
         }
         (Some(DocumentFormat::Json) | None, None) => return Err(ClaimError::UnsignedBody),
     };

@@ -31,7 +31,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "account",
         ],
         event: &["/type", "notification"],
-        idempotency_key: &["/id"],
+        // Bodies of triggers are the customer's own: their `id` is a ticket's, not an event's.
+        idempotency_key: &["{/zendesk_event_version}:{/id}"],
         occurred_at: &["/time"],
         ..PresetFields::NONE
     },
