@@ -255,7 +255,7 @@ fn decoding_and_verification_are_reported_separately() {
     );
     assert_eq!(
         (line(&report, "decoding"), line(&report, "entity")),
-        ("ok", "custom:billing account"),
+        ("ok", "custom:billing billing"),
         "an authentic event is never refused"
     );
     assert!(

@@ -374,7 +374,7 @@ fn each_event_of_a_list_stands_by_itself() {
         let list = json!([
             keyed(updated(1, 1), "k-1"),
             {"event": "task.created", "data": {}, "user_id": true},
-            keyed(updated(2, 1), "k-1"),
+            keyed(updated(1, 1), "k-1"),
             7,
             {"event": "no.such", "data": {"id": 1}},
             keyed(updated(2, 1), "k-2"),

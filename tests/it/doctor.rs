@@ -176,7 +176,11 @@ fn files_that_others_can_read_are_reported_with_the_command_that_closes_them() {
     let test_env = filled_env();
     let config = test_env.folder.path().join("node.toml");
     let mut file = fs::File::create(&config).expect("writable");
-    writeln!(file, "[sources.crm]\nenabled = true\ntokens = [\"t0k3n\"]").expect("writable");
+    writeln!(
+        file,
+        "[sources.crm]\nenabled = true\ntokens = [\"a-token-that-is-long-enough\"]"
+    )
+    .expect("writable");
     let set_mode = |path: &std::path::Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its owner's");
     };

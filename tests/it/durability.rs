@@ -197,11 +197,14 @@ async fn read_stored_events(
 
 fn assert_duplicate(answer: &TestAnswer, key: &str, place: &DurableEventPlace) {
     assert_eq!(answer.status, 409, "{key}: {answer:?}");
-    assert_eq!(
-        answer.header("x-event-id"),
-        Some(place.event_id.as_str()),
-        "{key}"
-    );
+    // A key whose event had a larger text is known too, but this is no repetition of that event.
+    if answer.body["code"] != "idempotency_key_reused" {
+        assert_eq!(
+            answer.header("x-event-id"),
+            Some(place.event_id.as_str()),
+            "{key}"
+        );
+    }
 }
 
 /// Sends every unanswered event again, which stores the event if it was not stored, and returns all

@@ -286,7 +286,7 @@ fn unreadable_calls_are_refused() {
             .await;
         assert_eq!(
             (code(&put), put.header("allow")),
-            ((405, "method_not_allowed"), Some("GET, POST"))
+            ((405, "method_not_allowed"), Some("GET, HEAD, POST"))
         );
         let none = call(&node, &json!({"object": "instagram", "entry": []})).await;
         assert_eq!(
