@@ -216,7 +216,7 @@ impl<'d> BaseFileCopy<'d> {
         })
     }
 
-    /// Appends the next part.
+    /// Appends the next part of the file.
     pub(super) fn append(&mut self, part: &[u8]) -> io::Result<()> {
         self.file.write_all_at(part, self.bytes)?;
         self.bytes += part.len() as u64;
