@@ -30,6 +30,8 @@ const SEQUENCES_MAX: usize = 32 * 1024;
 pub(super) enum QueuedSubmission {
     Records(JournalSubmission),
     Changes(TableSubmission),
+    /// Request to begin a new segment; the function is called then.
+    NextSegment(Box<dyn FnOnce() + Send>),
 }
 
 /// Outputs of the commit thread for readers and for the next opening.
@@ -123,8 +125,15 @@ impl CommitThread {
             match submission {
                 QueuedSubmission::Records(records) => self.add_records(records, &mut commit),
                 QueuedSubmission::Changes(changes) => self.add_changes(changes, &mut commit),
+                QueuedSubmission::NextSegment(on_settled) => {
+                    commit
+                        .settlements
+                        .push(QueuedSettlement::Segment { on_settled });
+                    commit.ends_segment = true;
+                }
             }
-            let is_full = commit.entries.len() >= self.limits.commit_records
+            let is_full = commit.ends_segment
+                || commit.entries.len() >= self.limits.commit_records
                 || commit.bytes >= self.limits.commit_bytes;
             next = if is_full { None } else { queue.try_recv().ok() };
         }
@@ -133,6 +142,7 @@ impl CommitThread {
             entries,
             changes,
             settlements,
+            ends_segment,
             ..
         } = commit;
         // Kept over an error: submitters notice it only after its reason is published.
@@ -145,6 +155,7 @@ impl CommitThread {
         // Changes are synced in any case: the rows derived from them must not be ahead of the journal.
         // A writer that was rescued from a failure has synced everything already.
         let is_sync_due = has_changes
+            || ends_segment
             || !self.writer.has_unsynced()
             || self
                 .limits
@@ -152,6 +163,10 @@ impl CommitThread {
                 .is_none_or(|interval| self.time_until_sync(interval).is_zero());
         if is_sync_due {
             self.sync_blocks()?;
+        }
+        if ends_segment {
+            self.writer.begin_segment()?;
+            *self.outputs.synced_mark.lock() = self.writer.synced_mark();
         }
 
         mem::take(&mut self.unsettled)
@@ -263,6 +278,8 @@ struct PendingCommit {
     settlements: Vec<QueuedSettlement>,
     /// Bytes of entries and changes.
     bytes: usize,
+    /// `true` if a new segment begins after this commit.
+    ends_segment: bool,
 }
 
 /// Result of one submission, which is reported after the commit.
@@ -274,6 +291,9 @@ enum QueuedSettlement {
     Changes {
         number: u64,
         on_settled: Box<dyn FnOnce(u64) + Send>,
+    },
+    Segment {
+        on_settled: Box<dyn FnOnce() + Send>,
     },
 }
 
@@ -295,6 +315,7 @@ impl QueuedSettlement {
                 on_settled(outcome);
             }
             Self::Changes { number, on_settled } => on_settled(number),
+            Self::Segment { on_settled } => on_settled(),
         }
     }
 }

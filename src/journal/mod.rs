@@ -9,6 +9,7 @@
 //! ```
 
 mod commit_thread;
+mod content_filter;
 mod data_folder;
 mod disk;
 mod frame;
@@ -25,12 +26,14 @@ use tokio::sync::oneshot;
 
 use crate::event::Position;
 
+pub use content_filter::{ChangeVerdict, ContentFilter};
 pub use data_folder::DataFolder;
 pub use disk::{Disk, DiskFile, LocalDisk};
 pub use frame::{FrameEntry, JournalFrame};
 pub use import::{ImportError, JournalImport};
 pub use limits::JournalLimits;
 pub use open_error::StoreOpenError;
+pub use segment::SegmentRewriteError;
 pub use segment_journal::SegmentJournal;
 pub use submission::{
     Journal, JournalClosed, JournalReadError, JournalSubmission, LogMark, RecordDraft,

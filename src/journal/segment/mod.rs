@@ -3,6 +3,7 @@
 mod block;
 mod header;
 mod open_log;
+mod rewrite;
 mod segment_set;
 mod spare;
 mod writer;
@@ -11,5 +12,7 @@ use super::disk::{Disk, DiskFile};
 
 pub(super) use block::{Block, BlockContent};
 pub(super) use open_log::{OpenedLog, create_log, open_log};
+pub use rewrite::SegmentRewriteError;
+pub(super) use rewrite::{needs_rewrite, rewrite_segment};
 pub(super) use segment_set::SegmentSet;
 pub(super) use writer::{SegmentWriter, SegmentWriterError};

@@ -18,6 +18,7 @@ use tracing::warn;
 
 use super::block::{BlockRead, BlockReader};
 use super::header::{HEADER_BYTES, HeaderContent, SegmentHeader};
+use super::rewrite::REWRITE_EXTENSION;
 use super::segment_set::{Segment, SegmentSet};
 use super::spare::{SpareSegment, segment_number, segment_path};
 use super::writer::{LogTail, SegmentWriter, SegmentWriterError, use_segment};
@@ -109,6 +110,8 @@ impl LogFolder {
                 .map_err(|source| self.io_error(&path, source))?;
         }
 
+        self.remove_unfinished_rewrites()?;
+
         // Each earlier segment ends where the next one says.
         let mut segments: Vec<Arc<Segment>> = Vec::new();
         let mut following = headers.iter().skip(1).chain([&last]);
@@ -116,6 +119,11 @@ impl LogFolder {
             let end = following
                 .next()
                 .map_or(HEADER_BYTES, |next| next.previous_end);
+            let end = match header.generation {
+                0 => end,
+                // The next segment speaks of the original.
+                _ => self.file_length(header.number)?,
+            };
             segments.push(self.segment(*header, end));
         }
         let newest = self.segment(last, tail.offset);
@@ -200,6 +208,23 @@ impl LogFolder {
             .collect();
         numbers.sort_unstable();
         Ok(numbers)
+    }
+
+    /// Removes what interrupted rewritings have left.
+    fn remove_unfinished_rewrites(&self) -> Result<(), StoreOpenError> {
+        let io = |source| self.io_error(&self.folder, source);
+        let names = self.disk.list(&self.folder).map_err(io)?;
+        let paths = names.iter().map(|name| self.folder.join(name));
+        for path in paths.filter(|path| path.extension() == Some(REWRITE_EXTENSION.as_ref())) {
+            self.disk.remove(&path).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    fn file_length(&self, number: u64) -> Result<u64, StoreOpenError> {
+        let path = segment_path(&self.folder, number);
+        let length = self.open_file(number)?.len();
+        length.map_err(|source| self.io_error(&path, source))
     }
 
     /// Returns the headers of all segments in use, in order, and the numbers of the other files.

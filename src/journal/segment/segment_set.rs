@@ -1,6 +1,7 @@
 //! Set of all segments, shared by the writer and the readers: finds the block of a position.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -229,17 +230,9 @@ impl SegmentSet {
         &self,
         position: Position,
     ) -> Result<(Arc<Segment>, StoredBlock), JournalReadError> {
-        let segment = {
-            let segments = self.segments.read();
-            let after =
-                segments.partition_point(|segment| segment.header.first_position <= position);
-            let before = after.checked_sub(1).and_then(|index| segments.get(index));
-            Arc::clone(before.ok_or(JournalReadError::Missing(position))?)
-        };
-
-        let mut cursor = match self.take_cursor(&segment, position) {
+        let mut cursor = match self.take_cursor(position) {
             Some(cursor) => cursor,
-            None => self.open_cursor(segment, position)?,
+            None => self.open_cursor(position)?,
         };
         let stored = cursor.find_block(position)?;
         cursor.next_position = Position::new(stored.block.next_number());
@@ -249,7 +242,9 @@ impl SegmentSet {
     }
 
     /// Takes a cursor that stands just before `position`, which a follower left there.
-    fn take_cursor(&self, segment: &Arc<Segment>, position: Position) -> Option<ReadCursor> {
+    fn take_cursor(&self, position: Position) -> Option<ReadCursor> {
+        let segments = self.segments.read();
+        let segment = find_segment(&segments, position)?;
         let mut cursors = self.cursors.lock();
         let is_next = |cursor: &ReadCursor| {
             cursor.next_position == position && Arc::ptr_eq(&cursor.segment, segment)
@@ -258,12 +253,14 @@ impl SegmentSet {
         cursors.remove(index)
     }
 
-    fn open_cursor(
-        &self,
-        segment: Arc<Segment>,
-        position: Position,
-    ) -> Result<ReadCursor, JournalReadError> {
-        let file = segment.open_file(self.disk.as_ref())?;
+    fn open_cursor(&self, position: Position) -> Result<ReadCursor, JournalReadError> {
+        let (segment, file) = {
+            // Under the lock, so that the file is not replaced before it is open.
+            let segments = self.segments.read();
+            let found = find_segment(&segments, position);
+            let segment = found.ok_or(JournalReadError::Missing(position))?;
+            (Arc::clone(segment), segment.open_file(self.disk.as_ref())?)
+        };
         let offset = segment.search_offset(&file, self.seed, position.get())?;
         Ok(ReadCursor {
             reader: BlockReader::new(file, self.seed),
@@ -274,6 +271,14 @@ impl SegmentSet {
     }
 
     fn keep_cursor(&self, cursor: ReadCursor) {
+        let segments = self.segments.read();
+        let is_current = segments
+            .iter()
+            .rev()
+            .any(|segment| Arc::ptr_eq(segment, &cursor.segment));
+        if !is_current {
+            return;
+        }
         let mut cursors = self.cursors.lock();
         if cursors.len() == CURSORS_MAX {
             cursors.pop_front();
@@ -292,27 +297,115 @@ impl SegmentSet {
         first_change: u64,
         visit: &mut dyn FnMut(&Segment, StoredBlock) -> Result<(), JournalReadError>,
     ) -> Result<(), JournalReadError> {
-        let segments: Vec<_> = {
+        let mut number = {
             let segments = self.segments.read();
             let after =
                 segments.partition_point(|segment| segment.header.first_change <= first_change);
-            segments[after.saturating_sub(1)..].to_vec()
+            let first = segments.get(after.saturating_sub(1));
+            first.map_or(0, |segment| segment.header.number)
         };
-        for segment in segments {
-            segment.visit_blocks(self.disk.as_ref(), self.seed, visit)?;
+        while let Some((segment, file)) = self.open_from(number)? {
+            segment.visit_blocks(file, self.seed, visit)?;
+            number = segment.header.number + 1;
         }
         Ok(())
     }
+
+    /// Calls `visit` with each readable block of segment `number`, in order.
+    ///
+    /// # Errors
+    /// [`JournalReadError`] when the file cannot be read, or a block is corrupt; or an error of
+    /// `visit`.
+    pub(super) fn visit_segment(
+        &self,
+        number: u64,
+        visit: &mut dyn FnMut(&Segment, StoredBlock) -> Result<(), JournalReadError>,
+    ) -> Result<(), JournalReadError> {
+        let opened = self.open_from(number)?;
+        match opened.filter(|(segment, _)| segment.header.number == number) {
+            Some((segment, file)) => segment.visit_blocks(file, self.seed, visit),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the first segment from `number` on.
+    fn open_from(&self, number: u64) -> Result<Option<OpenSegment>, JournalReadError> {
+        // Under the lock, so that the file is not replaced before it is open.
+        let segments = self.segments.read();
+        let index = segments.partition_point(|segment| segment.header.number < number);
+        let Some(segment) = segments.get(index) else {
+            return Ok(None);
+        };
+        let file = segment.open_file(self.disk.as_ref())?;
+        Ok(Some((Arc::clone(segment), file)))
+    }
+
+    /// Returns the numbers of all segments, in order.
+    pub(in crate::journal) fn numbers(&self) -> Vec<u64> {
+        let segments = self.segments.read();
+        segments
+            .iter()
+            .map(|segment| segment.header.number)
+            .collect()
+    }
+
+    /// Returns segment `number`, if it is there.
+    pub(super) fn segment(&self, number: u64) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let index = segments.binary_search_by_key(&number, |segment| segment.header.number);
+        index.ok().map(|index| Arc::clone(&segments[index]))
+    }
+
+    /// Renames the file `path` over the one of the segment with the same number, and lets readers
+    /// see `replacement` from then on.
+    ///
+    /// # Errors
+    /// The error of the operating system. If only the sync of the folder failed, readers see the
+    /// new file, and a power failure may bring back the old one.
+    pub(super) fn replace(&self, replacement: Segment, path: &Path) -> io::Result<()> {
+        let replacement = Arc::new(replacement);
+        let number = replacement.header.number;
+        {
+            let mut segments = self.segments.write();
+            self.disk.rename(path, &replacement.path)?;
+            // A cursor holds an offset in the old file, and keeps its blocks on the disk.
+            let is_other = |cursor: &ReadCursor| cursor.segment.header.number != number;
+            self.cursors.lock().retain(is_other);
+            let index = segments.partition_point(|segment| segment.header.number < number);
+            if let Some(place) = segments.get_mut(index) {
+                *place = Arc::clone(&replacement);
+            }
+        }
+        self.sync_folder_of(&replacement)
+    }
+
+    /// Syncs the name of the file of `segment`.
+    ///
+    /// # Errors
+    /// The error of the operating system.
+    pub(super) fn sync_folder_of(&self, segment: &Segment) -> io::Result<()> {
+        let folder = segment.path.parent();
+        folder.map_or(Ok(()), |folder| self.disk.sync_folder(folder))
+    }
+}
+
+/// Segment with its open file.
+type OpenSegment = (Arc<Segment>, Arc<dyn DiskFile>);
+
+/// Returns the segment that holds `position`, if it is durable.
+fn find_segment(segments: &[Arc<Segment>], position: Position) -> Option<&Arc<Segment>> {
+    let after = segments.partition_point(|segment| segment.header.first_position <= position);
+    segments.get(after.checked_sub(1)?)
 }
 
 impl Segment {
     fn visit_blocks(
         &self,
-        disk: &dyn Disk,
+        file: Arc<dyn DiskFile>,
         seed: u32,
         visit: &mut dyn FnMut(&Self, StoredBlock) -> Result<(), JournalReadError>,
     ) -> Result<(), JournalReadError> {
-        let mut reader = BlockReader::new(self.open_file(disk)?, seed);
+        let mut reader = BlockReader::new(file, seed);
         let mut next_position = self.header.first_position;
         let (mut offset, mut chain) = (HEADER_BYTES, self.header.checksum());
         let end = self.end();
