@@ -50,6 +50,9 @@ pub enum NodeError {
     /// The delivery stage cannot be started.
     #[error("cannot start the delivery stage")]
     Subscribers(#[from] crate::subscriber::DeliveryStageError),
+    /// An erasure cannot go on.
+    #[error("cannot go on with the erasures in the store")]
+    Erasure(#[from] crate::erasure::ErasureError),
     /// The enrichment stage cannot be started.
     #[error("cannot start the enrichment stage")]
     Enrichment(#[from] crate::enrichment::EnrichmentError),

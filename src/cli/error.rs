@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::check::RequestTrialError;
 use super::dev_mode::DevModeError;
+use super::entity::EntityCommandError;
 use super::listen::ListenError;
 use super::random_secret::RandomBytesError;
 use super::send::SendCommandError;
@@ -24,6 +25,13 @@ pub(super) enum CliError {
     Send(#[from] SendCommandError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Entity(#[from] EntityCommandError),
+    #[error(
+        "this requires the node's admin token: name the node's configuration with --config, or \
+         give --token"
+    )]
+    NoToken,
     #[error(transparent)]
     Trial(#[from] RequestTrialError),
     #[error(transparent)]

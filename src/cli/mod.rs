@@ -11,10 +11,12 @@ use crate::error_chain;
 mod check;
 mod config_args;
 mod dev_mode;
+mod entity;
 mod error;
 mod guide;
 mod listen;
 mod logging;
+mod node_args;
 mod node_url;
 mod openapi;
 mod plural;
@@ -46,6 +48,8 @@ enum CliCommand {
     Check(check::CheckCommand),
     Send(send::SendCommand),
     Listen(listen::ListenCommand),
+    #[command(subcommand)]
+    Entity(entity::EntityCommand),
     #[command(subcommand)]
     Secret(secret::SecretCommand),
     Rebuild(rebuild::RebuildCommand),
@@ -99,6 +103,7 @@ fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError
         CliCommand::Check(check) => check.run(out),
         CliCommand::Send(send) => send.run(out),
         CliCommand::Listen(listen) => listen.run(out),
+        CliCommand::Entity(entity) => entity.run(out),
         CliCommand::Secret(secret) => secret.run(out),
         CliCommand::Rebuild(rebuild) => rebuild.run(out),
         CliCommand::Openapi(openapi) => openapi.run(out),

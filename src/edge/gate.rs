@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 
 use crate::account::AccountRegistry;
 use crate::call_log::CallLog;
+use crate::erasure::ErasureStage;
 use crate::projection::ProjectionReader;
 use crate::router::Router;
 use crate::subscriber::SubscriberRuntime;
@@ -27,6 +28,8 @@ pub struct NodeCore {
     pub subscriptions: Arc<SubscriptionRegistry>,
     /// Deliveries, dead letters and jobs.
     pub subscribers: Arc<SubscriberRuntime>,
+    /// Erasures of entities, under way and done.
+    pub erasures: Arc<ErasureStage>,
 }
 
 impl fmt::Debug for NodeCore {

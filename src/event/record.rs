@@ -26,6 +26,7 @@
 //! | 18 | `unique_key` | UTF-8 |
 //! | 19 | `pending` | empty: presence means that a later record resolves the event |
 //! | 20 | `resolves` | u64 big-endian |
+//! | 21 | `erasure` | 1 byte: 1 erases; 2 erased, then u64 big-endian if the record held a claim |
 
 use bytes::Bytes;
 
@@ -55,6 +56,19 @@ pub enum PayloadShape {
     Bare,
     /// Form (`application/x-www-form-urlencoded`) whose fields are the event's data.
     Form,
+}
+
+/// Part of a record in the erasure of its entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErasureMark {
+    /// The record erases the content of all earlier records of its entity.
+    Erases,
+    /// The content of the record was erased by a later one.
+    Erased {
+        /// Fingerprint of the idempotency key that the record had: a repetition of the event is
+        /// still recognised by it.
+        claim: Option<u64>,
+    },
 }
 
 /// Stored form of one accepted event. It contains the outcome (`change`), so replaying a record
@@ -102,6 +116,8 @@ pub struct Record {
     pub pending: bool,
     /// Position of the pending event that this record completes, or fails if `failure` is set.
     pub resolves: Option<Position>,
+    /// Part of the record in an erasure, if its entity was erased.
+    pub erasure: Option<ErasureMark>,
 }
 
 /// Error for bytes that are not a valid record.
@@ -133,7 +149,8 @@ mod tag {
     pub(super) const UNIQUE_KEY: u8 = 18;
     pub(super) const PENDING: u8 = 19;
     pub(super) const RESOLVES: u8 = 20;
-    pub(super) const COUNT: usize = 21;
+    pub(super) const ERASURE: u8 = 21;
+    pub(super) const COUNT: usize = 22;
 }
 
 impl Record {
@@ -165,6 +182,41 @@ impl Record {
             unique_key: None,
             pending: false,
             resolves: None,
+            erasure: None,
+        }
+    }
+
+    /// Returns `true` if this record erases the earlier ones of its entity.
+    #[must_use]
+    pub fn erases(&self) -> bool {
+        self.erasure == Some(ErasureMark::Erases)
+    }
+
+    /// Returns `true` if the content of this record was erased.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        matches!(self.erasure, Some(ErasureMark::Erased { .. }))
+    }
+
+    /// Returns the record without its content: place, name and times of the event stay. `claim` is
+    /// the fingerprint of its idempotency key.
+    #[must_use]
+    pub fn into_erased(self, claim: Option<u64>) -> Self {
+        let failure = self.failure.map(|failure| EventFailure {
+            message: "erased".to_owned(),
+            ..failure
+        });
+        Self {
+            late: self.late,
+            decided_at: self.decided_at,
+            sequence: self.sequence,
+            failure,
+            reprocesses: self.reprocesses,
+            highest_id: self.highest_id,
+            pending: self.pending,
+            resolves: self.resolves,
+            erasure: Some(ErasureMark::Erased { claim }),
+            ..Self::new(self.source, self.entity, self.event_type, self.at)
         }
     }
 
@@ -224,6 +276,9 @@ impl Record {
         if let Some(position) = self.resolves {
             put_field(&mut out, tag::RESOLVES, &position.get().to_be_bytes());
         }
+        if let Some(erasure) = self.erasure {
+            put_field(&mut out, tag::ERASURE, &erasure.encode());
+        }
         out
     }
 
@@ -260,6 +315,10 @@ impl Record {
             unique_key: fields.take_text(tag::UNIQUE_KEY)?,
             pending: fields.take(tag::PENDING).is_some(),
             resolves: fields.take_number(tag::RESOLVES)?.map(Position::new),
+            erasure: fields
+                .take(tag::ERASURE)
+                .map(|bytes| ErasureMark::decode(&bytes))
+                .transpose()?,
         })
     }
 }
@@ -328,6 +387,34 @@ impl PayloadShape {
             [1] => Ok(Self::Bare),
             [2] => Ok(Self::Form),
             _ => Err(RecordError { field: tag::SHAPE }),
+        }
+    }
+}
+
+impl ErasureMark {
+    const ERASES: u8 = 1;
+    const ERASED: u8 = 2;
+
+    fn encode(self) -> Vec<u8> {
+        match self {
+            Self::Erases => vec![Self::ERASES],
+            Self::Erased { claim: None } => vec![Self::ERASED],
+            Self::Erased { claim: Some(claim) } => {
+                [&[Self::ERASED][..], &claim.to_be_bytes()].concat()
+            }
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        match bytes {
+            [Self::ERASES] => Ok(Self::Erases),
+            [Self::ERASED] => Ok(Self::Erased { claim: None }),
+            [Self::ERASED, claim @ ..] => Ok(Self::Erased {
+                claim: Some(decode_number(tag::ERASURE, claim)?),
+            }),
+            _ => Err(RecordError {
+                field: tag::ERASURE,
+            }),
         }
     }
 }
@@ -429,6 +516,7 @@ mod tests {
             unique_key: Some("C".into()),
             pending: true,
             resolves: Some(Position::new(6)),
+            erasure: None,
         }
     }
 
@@ -441,6 +529,57 @@ mod tests {
                       0707070707070707070707070707070707070707070707070707070707070711080000\
                       000000000008120143130014080000000000000006";
         assert_eq!(hex::encode(sample().encode()), golden);
+    }
+
+    #[test]
+    fn the_bytes_of_erasure_marks_never_change_and_an_erased_record_keeps_its_place_only() {
+        let encoded = |erasure| {
+            let record = Record {
+                erasure: Some(erasure),
+                ..sample()
+            };
+            let bytes = record.encode();
+            assert_eq!(Record::decode(&bytes.clone().into()), Ok(record));
+            hex::encode(&bytes[sample().encode().len()..])
+        };
+        assert_eq!(encoded(ErasureMark::Erases), "150101");
+        assert_eq!(encoded(ErasureMark::Erased { claim: None }), "150102");
+        assert_eq!(
+            encoded(ErasureMark::Erased { claim: Some(9) }),
+            "1509020000000000000009"
+        );
+
+        let erased = Record {
+            payload: "secret".into(),
+            change: "secret".into(),
+            answer: "secret".into(),
+            idempotency_key: Some("secret".into()),
+            unique_key: Some("secret".into()),
+            failure: Some(EventFailure {
+                code: 404,
+                message: "secret".into(),
+            }),
+            ..sample()
+        }
+        .into_erased(None);
+        assert!(!String::from_utf8_lossy(&erased.encode()).contains("secret"));
+        assert!(erased.is_erased() && erased.request_hash.is_none());
+        assert_eq!(erased.failure.map(|failure| failure.code), Some(404));
+        let of = sample();
+        assert_eq!(
+            (
+                erased.at,
+                erased.entity,
+                erased.sequence,
+                erased.event_type,
+                erased.late
+            ),
+            (of.at, of.entity, of.sequence, of.event_type, of.late)
+        );
+        assert_eq!(
+            (erased.reprocesses, erased.pending, erased.resolves),
+            (of.reprocesses, of.pending, of.resolves)
+        );
     }
 
     #[test]
@@ -475,7 +614,8 @@ mod tests {
                 any::<Option<[u8; 32]>>(),
             ),
             (highest_id, unique_key) in (any::<Option<u64>>(), any::<Option<String>>()),
-            (pending, resolves) in (any::<bool>(), any::<Option<u64>>()),
+            (pending, resolves, claim) in
+                (any::<bool>(), any::<Option<u64>>(), any::<Option<Option<u64>>>()),
         ) {
             let record = Record {
                 at: Timestamp::from_micros(micros),
@@ -498,6 +638,7 @@ mod tests {
                 unique_key,
                 pending,
                 resolves: resolves.map(Position::new),
+                erasure: claim.map(|claim| ErasureMark::Erased { claim }),
             };
             prop_assert_eq!(Record::decode(&record.encode().into()), Ok(record));
         }

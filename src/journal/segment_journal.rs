@@ -711,13 +711,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let journal = open(folder.path());
         append(&journal, 1, 4, 30_000).await;
-        change(&journal, &[1, 2], 20_000).await;
-        change(&journal, &[1], 20_000).await;
-        change(&journal, &[3], 30_001).await;
+        change(&journal, &[11, 12], 20_000).await;
+        change(&journal, &[11], 20_000).await;
+        change(&journal, &[13], 30_001).await;
         append(&journal, 5, 9, 30_000).await;
         let filter = SampleFilter {
             positions: vec![2, 9],
-            key: 1,
+            key: 11,
         };
         // The reader stands in a segment that is about to be replaced.
         assert_eq!(record(&journal, 1), content(1, 30_000));
@@ -746,8 +746,8 @@ mod tests {
                 value,
             };
             let groups = [
-                (1, vec![put(2, content(2, 20_000))]),
-                (3, vec![put(3, b"less".to_vec())]),
+                (1, vec![put(12, content(12, 20_000))]),
+                (3, vec![put(13, b"less".to_vec())]),
             ];
             let groups =
                 groups.map(|(number, changes)| (number, TableChanges { table: 3, changes }));
@@ -763,7 +763,7 @@ mod tests {
         let journal = open(folder.path());
         check(&journal);
         assert!(!leftover.exists());
-        for (gone, bytes) in [(2, 30_000), (9, 30_000), (1, 20_000)] {
+        for (gone, bytes) in [(2, 30_000), (9, 30_000), (11, 20_000)] {
             assert!(!files_hold(folder.path(), &content(gone, bytes)[..100]));
         }
         assert!(files_hold(folder.path(), &content(8, 30_000)[..100]));

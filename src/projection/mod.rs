@@ -27,7 +27,7 @@ pub use follower::{Projection, ProjectionError, ProjectionLimits};
 pub use page::{PageRequest, ProjectionPage, items_at};
 pub use reader::{
     EntityHistory, EventFilter, EventStatus, EventView, ProjectionReadError, ProjectionReader,
-    SnapshotAndTail, StoredRecord, TimelinePage,
+    SnapshotAndTail, StoredRecord, TimelinePage, find_record_positions, remove_unique_keys,
 };
 pub use snapshot::PendingSnapshots;
 

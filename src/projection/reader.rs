@@ -1,16 +1,18 @@
 //! Reader of the projection. A read sees all records that were durable when it started, and no
 //! record that is not durable.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, broadcast, watch};
 
-use super::event_blocks::{BLOCK_EVENTS, EventBlock, EventMark, EventSlot};
+use super::event_blocks::{self, BLOCK_EVENTS, EventBlock, EventMark, EventSlot};
+use super::keys::PROJECTION_TREE;
 use super::page::{PageRequest, ProjectionPage};
 use super::row_buffer::{self, CHUNK_RECORDS, NameTable, OTHER_NAME};
 use super::signals::ProjectionSignals;
 use super::{keys, snapshot};
-use crate::derived::{DerivedStoreError, DerivedTree};
+use crate::derived::{DerivedStore, DerivedStoreError, DerivedTree};
 use crate::event::{
     EntityKey, Kind, Position, Record, StoreIncarnation, Timestamp, fingerprint_key,
 };
@@ -381,6 +383,34 @@ impl ProjectionReader {
         .await
     }
 
+    /// Returns the positions of all records of `entity` before `end`, the failed events included.
+    /// Waits until all of them can be read.
+    ///
+    /// # Errors
+    /// [`ProjectionReadError`] when the store fails.
+    pub async fn record_positions(
+        &self,
+        entity: &EntityKey,
+        end: Position,
+    ) -> Result<Vec<Position>, ProjectionReadError> {
+        self.await_written(end).await?;
+        let entity = entity.clone();
+        self.read_as_written(move |view| view.record_positions(&entity, end))
+            .await
+    }
+
+    /// Returns the records at `positions`, all of which must exist.
+    ///
+    /// # Errors
+    /// [`ProjectionReadError`] when the store fails.
+    pub async fn records_at(
+        &self,
+        positions: Vec<Position>,
+    ) -> Result<Vec<StoredRecord>, ProjectionReadError> {
+        self.read_as_written(move |view| view.records_at(positions))
+            .await
+    }
+
     /// Returns at most `limit` pending events from position `from` on, oldest first, as far as the
     /// records are written.
     ///
@@ -575,6 +605,38 @@ impl ProjectionView {
         Ok(records)
     }
 
+    /// Returns the positions of all records of `entity` before `end`.
+    fn record_positions(
+        &self,
+        entity: &EntityKey,
+        end: Position,
+    ) -> Result<Vec<Position>, ProjectionReadError> {
+        let id = fingerprint_key("", entity.id());
+        let (last_block, _) = event_blocks::block_place(end);
+        let keys = keys::event_block_key(0)..=keys::event_block_key(last_block);
+        let mut positions = Vec::new();
+        for row in self.tree.range(keys) {
+            let (key, value) = row?;
+            let number = key
+                .last_chunk()
+                .map_or(0, |number| u64::from_be_bytes(*number));
+            let block =
+                EventBlock::decode(&value).ok_or_else(|| malformed_row("an event block"))?;
+            let mut candidates: Vec<_> = block
+                .newest_first()
+                .filter(|(_, slot)| slot.id == id)
+                .map(|(place, _)| Position::new(number * BLOCK_EVENTS + place as u64))
+                .filter(|position| *position < end)
+                .collect();
+            candidates.reverse();
+            // Another kind can have the same id, and another id the same fingerprint.
+            let records = self.records_at(candidates)?.into_iter();
+            let own = records.filter(|stored| stored.record.entity == *entity);
+            positions.extend(own.map(|stored| stored.position));
+        }
+        Ok(positions)
+    }
+
     /// Returns the position of the entity's record `sequence`.
     fn position(
         &self,
@@ -747,7 +809,9 @@ impl ProjectionView {
 
         // The newest record decides.
         let decisive = &resolution.as_ref().unwrap_or(&event).record;
-        let status = match (&decisive.failure, decisive.pending) {
+        // Nobody works on a pending event whose content is erased.
+        let is_pending = decisive.pending && !decisive.is_erased();
+        let status = match (&decisive.failure, is_pending) {
             (Some(_), _) => EventStatus::Failed,
             (None, true) => EventStatus::Processing,
             (None, false) => EventStatus::Completed,
@@ -824,6 +888,48 @@ impl ProjectionView {
             Err(error) => vec![Err(error)],
         })
     }
+}
+
+/// Returns the positions of all records of `entity` before `end` from a projection that no thread
+/// uses; `None` if it does not reach so far.
+///
+/// # Errors
+/// [`ProjectionReadError`] when the store fails.
+pub fn find_record_positions(
+    store: &Arc<DerivedStore>,
+    journal: &Arc<dyn Journal>,
+    entity: &EntityKey,
+    end: Position,
+) -> Result<Option<Vec<Position>>, ProjectionReadError> {
+    let tree = store.tree(PROJECTION_TREE)?;
+    if row_buffer::ProjectionCursor::load(&tree)?.position < end.get() {
+        return Ok(None);
+    }
+    let journal = Arc::clone(journal);
+    let view = ProjectionView { tree, journal };
+    view.record_positions(entity, end).map(Some)
+}
+
+/// Removes the unique keys whose holders' first records are at one of `positions`.
+///
+/// # Errors
+/// [`ProjectionReadError`] when the store fails.
+pub fn remove_unique_keys(
+    store: &Arc<DerivedStore>,
+    positions: &BTreeSet<Position>,
+) -> Result<(), ProjectionReadError> {
+    let tree = store.tree(PROJECTION_TREE)?;
+    for row in tree.scan_prefix([keys::UNIQUE_KEY]) {
+        let (key, value) = row?;
+        let position = value
+            .try_into()
+            .map(|position| Position::new(u64::from_be_bytes(position)))
+            .map_err(|_| malformed_row("a row of a unique key"))?;
+        if positions.contains(&position) {
+            tree.remove(key)?;
+        }
+    }
+    Ok(())
 }
 
 fn malformed_row(row: &'static str) -> ProjectionReadError {

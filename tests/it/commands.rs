@@ -63,12 +63,15 @@ pub fn folder() -> TempDir {
 #[test]
 fn the_help_of_every_command_has_an_example() {
     let folder = folder();
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 12] = [
         &[],
         &["serve"],
         &["check"],
         &["send"],
         &["listen"],
+        &["entity"],
+        &["entity", "erase"],
+        &["entity", "export"],
         &["secret"],
         &["secret", "new"],
         &["rebuild"],

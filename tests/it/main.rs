@@ -22,6 +22,7 @@ mod docs;
 mod duplicates;
 mod durability;
 mod enrichment;
+mod erasure;
 mod failures;
 mod guides;
 mod hooked_disk;

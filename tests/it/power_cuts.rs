@@ -153,34 +153,44 @@ const REWRITTEN: &[u8] = b"rewritten";
 
 /// Filter of a rewriting: it replaces a third of the records, and drops a third of the rows.
 #[derive(Clone, Copy, Debug)]
-struct ThirdsFilter(u64);
+struct ThirdsFilter {
+    remainder: u64,
+    /// Position after the last record that is durable: only such records are rewritten.
+    end: u64,
+}
 
 impl ContentFilter for ThirdsFilter {
     fn replace_record(&self, position: Position, record: &Bytes) -> Option<Bytes> {
-        let is_chosen = position.get() % 3 == self.0 && record != REWRITTEN;
+        let is_chosen = self.chooses(position.get()) && record != REWRITTEN;
         is_chosen.then(|| Bytes::from_static(REWRITTEN))
     }
 
     fn hides_record(&self, position: Position, _: &EntityKey) -> bool {
-        position.get() % 3 == self.0
+        self.chooses(position.get())
     }
 
     fn judge_change(&self, _: u8, change: &TableChange) -> ChangeVerdict {
         match change {
-            TableChange::Put { key, .. } if u64::from(key[0]) % 3 == self.0 => ChangeVerdict::Drop,
+            TableChange::Put { key, .. } if u64::from(key[0]) % 3 == self.remainder => {
+                ChangeVerdict::Drop
+            }
             _ => ChangeVerdict::Keep,
         }
     }
 }
 
 impl ThirdsFilter {
+    fn chooses(self, position: u64) -> bool {
+        position % 3 == self.remainder && position < self.end
+    }
+
     /// Returns `content`, whose records begin at `position`, as the filter leaves it.
     fn rewrite(self, content: &SubmittedContent, position: u64) -> SubmittedContent {
         let mut content = content.clone();
         match &mut content {
             SubmittedContent::Records(records) => {
                 for (record, position) in records.iter_mut().zip(position..) {
-                    if position % 3 == self.0 {
+                    if self.chooses(position) {
                         record.bytes = REWRITTEN.to_vec();
                     }
                 }
@@ -549,8 +559,13 @@ impl CrashHistory {
     /// Rewrites all segments, and goes on with a rewriting that was interrupted. Until one has come
     /// to its end, each record and each group may be there in both versions.
     fn rewrite(&mut self, journal: &Arc<SegmentJournal>) {
-        let drawn = ThirdsFilter(self.draws.below(3) as u64);
-        let filter = *self.unfinished_rewriting.get_or_insert(drawn);
+        let drawn = self.draws.below(3) as u64;
+        let unfinished = self.unfinished_rewriting.map(|filter| filter.remainder);
+        let filter = ThirdsFilter {
+            remainder: unfinished.unwrap_or(drawn),
+            end: journal.durable_end().borrow().get(),
+        };
+        self.unfinished_rewriting = Some(filter);
         let mut position = 1;
         for submission in &mut self.submissions {
             submission.rewritten = Some(filter.rewrite(&submission.content, position));
@@ -823,7 +838,7 @@ impl CrashHistory {
                 .expect("in the model");
             let is_rewritten = self
                 .unfinished_rewriting
-                .is_some_and(|filter| position.get() % 3 == filter.0 && entry.bytes == REWRITTEN);
+                .is_some_and(|filter| filter.chooses(position.get()) && entry.bytes == REWRITTEN);
             assert!(
                 entry.bytes == expected.bytes || is_rewritten,
                 "bytes at {position}"

@@ -40,6 +40,8 @@ struct ReceivedEventView<'a> {
     received_at: Timestamp,
     processing_at: Timestamp,
     processed_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
     payload: Option<Cow<'a, RawValue>>,
 }
 
@@ -171,6 +173,7 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
             decided.record.decided_at
         },
         processed_at: (view.status != EventStatus::Processing).then_some(decided.committed_at),
+        erased: received.is_erased(),
         payload: received.payload_json(),
     }
 }

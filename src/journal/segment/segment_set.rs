@@ -272,10 +272,9 @@ impl SegmentSet {
 
     fn keep_cursor(&self, cursor: ReadCursor) {
         let segments = self.segments.read();
-        let is_current = segments
-            .iter()
-            .rev()
-            .any(|segment| Arc::ptr_eq(segment, &cursor.segment));
+        let number = cursor.segment.header.number;
+        let index = segments.binary_search_by_key(&number, |segment| segment.header.number);
+        let is_current = index.is_ok_and(|index| Arc::ptr_eq(&segments[index], &cursor.segment));
         if !is_current {
             return;
         }
