@@ -19,5 +19,5 @@ pub use interned_name::InternedName;
 pub use json_members::find_members;
 pub use kind::Kind;
 pub use payload::{fields_to_json, form_to_json};
-pub use record::{EventFailure, PayloadShape, RECORD_MAX_BYTES, Record, RecordError};
+pub use record::{ErasureMark, EventFailure, PayloadShape, RECORD_MAX_BYTES, Record, RecordError};
 pub use time::Timestamp;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::base_writing::write_base;
 use super::deps::RetentionDeps;
 use super::error::RetentionError;
 use super::record_keeping;
 use crate::derived::DerivedStore;
-use crate::journal::{BaseRow, Journal, LogStart, SegmentJournal};
-use crate::projection::{ProjectionImage, ProjectionRemoval, RemovedPart};
+use crate::journal::{Journal, LogStart};
+use crate::projection::{ProjectionImage, ProjectionRemoval};
 use crate::table_store::{KeptRecordTable, TableImage};
 
 /// Result of an attempt to remove segments.
@@ -77,31 +78,4 @@ fn is_derived_up_to(derived: &Arc<DerivedStore>, start: LogStart) -> Result<bool
     let position = ProjectionImage::begin(derived)?.position();
     let change = TableImage::begin(derived)?.next_change();
     Ok(position >= start.position && change >= start.change)
-}
-
-/// Writes the base file and returns its length; `None` if it is longer than `bytes_max`.
-fn write_base(
-    journal: &SegmentJournal,
-    derived: &Arc<DerivedStore>,
-    start: LogStart,
-    removed: &RemovedPart,
-    bytes_max: u64,
-) -> Result<Option<u64>, RetentionError> {
-    // Both cursors are read before any row.
-    let projection = ProjectionImage::begin(derived)?;
-    let tables = TableImage::begin(derived)?;
-    let mut base = journal.begin_base(&start)?;
-    let mut push = |row: BaseRow| -> Result<(), RetentionError> {
-        // Rows that are too many are not written, only counted.
-        if base.written_bytes() <= bytes_max {
-            base.push_row(&row)?;
-        }
-        Ok(())
-    };
-    projection.visit_rows(removed, &mut push)?;
-    tables.visit_rows(&mut push)?;
-    if base.written_bytes() > bytes_max {
-        return Ok(None);
-    }
-    Ok(Some(base.finish()?))
 }

@@ -87,6 +87,8 @@ fn without_content(mut stored: StoredRecord) -> StoredRecord {
     stored.record.payload.clear();
     stored.record.change.clear();
     stored.record.answer.clear();
+    stored.record.warnings.clear();
+    stored.record.call_body.clear();
     stored
 }
 

@@ -23,7 +23,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
-use crate::event::{EntityKey, FingerprintFn, InternedName, Position, Timestamp};
+use crate::event::{EntityKey, ErasureMark, FingerprintFn, InternedName, Position, Timestamp};
 use crate::projection::{ClaimArchive, ProjectionReadError, ProjectionReader};
 
 /// Number of locks over the table, so that HTTP workers rarely wait for each other.
@@ -380,8 +380,13 @@ impl ClaimTable {
             if !self.is_claim_valid(name, stored.received_at, now) {
                 break;
             }
-            let is_same_key = stored.record.source == name.source.as_str()
-                && stored.record.idempotency_key.as_deref() == Some(&name.key);
+            // Of an erased record the fingerprint is all that is left of its key.
+            let has_key = stored.record.idempotency_key.as_deref() == Some(&name.key)
+                || stored.record.erasure
+                    == Some(ErasureMark::Erased {
+                        claim: Some(fingerprint),
+                    });
+            let is_same_key = stored.record.source == name.source.as_str() && has_key;
             if is_same_key {
                 return Ok(Some(ClaimHolder {
                     position,
