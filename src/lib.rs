@@ -13,6 +13,7 @@
 //!   cli            commands that a person types: serve, check, send, listen …
 //!   app            composition root: opens the store, starts the stages, reopens after a failure, stops in order
 //!   edge           HTTP in: limits, authentication and decoding of each contract; the admin API; /docs
+//!   erasure        removes an entity's content from all files, for a person who asks for it
 //!   enrichment     finds the person behind an accepted Contact2Sale event, sends the result in by the router
 //!   retention      removes the oldest events from the journal, after copying what is still needed of them
 //!   subscriber     HTTP out: matches records to subscribers, delivers in lanes, retries, keeps dead letters
@@ -47,6 +48,7 @@ pub mod derived;
 pub mod edge;
 pub mod enrichment;
 pub mod entity;
+pub mod erasure;
 mod error_chain;
 pub mod event;
 pub mod failpoints;

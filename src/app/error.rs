@@ -32,6 +32,9 @@ pub enum NodeError {
     /// The derived data is lost and cannot be loaded from the journal's base file.
     #[error("cannot load the derived data from the base file of the journal")]
     Base(#[from] crate::retention::BaseLoadError),
+    /// The base file of the journal cannot be written.
+    #[error("cannot write the base file of the journal")]
+    BaseWrite(#[from] crate::retention::RetentionError),
     /// The tables cannot be read or derived.
     #[error("cannot open the tables of the store")]
     Tables(#[from] crate::table_store::TableStoreError),
@@ -53,6 +56,9 @@ pub enum NodeError {
     /// The delivery stage cannot be started.
     #[error("cannot start the delivery stage")]
     Subscribers(#[from] crate::subscriber::DeliveryStageError),
+    /// An erasure cannot go on.
+    #[error("cannot go on with the erasures in the store")]
+    Erasure(#[from] crate::erasure::ErasureError),
     /// The enrichment stage cannot be started.
     #[error("cannot start the enrichment stage")]
     Enrichment(#[from] crate::enrichment::EnrichmentError),

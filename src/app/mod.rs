@@ -27,7 +27,7 @@ pub use error::NodeError;
 pub use migration::MigrationError;
 pub use node_deps::NodeDeps;
 pub use store_session::RebuildSummary;
-use store_session::{DiscardMark, NodeSetup, StoreSession};
+use store_session::{DiscardMark, NodeSetup, SessionEnd, StoreSession};
 
 use crate::config::Config;
 use crate::edge::{self, CoreGate, Edge};
@@ -197,18 +197,27 @@ async fn keep_session_open(
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), NodeError> {
     loop {
-        let reason = tokio::select! {
+        let end = tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => {
                 gate.close("the node is stopping");
                 return session.close().await;
             }
-            reason = session.wait_for_failure() => reason,
+            end = session.wait_for_end() => end,
         };
 
         // The gate closes before the stages end, so that no request reaches a dying stage.
-        error!(error = reason, "store failed; reopening it");
-        gate.close(&reason);
-        session.abandon().await;
+        match end {
+            SessionEnd::Failed(reason) => {
+                error!(error = reason, "store failed; reopening it");
+                gate.close(&reason);
+                session.abandon().await;
+            }
+            SessionEnd::CopyDue => {
+                info!("reopening the store to remove erased rows");
+                gate.close("erased content is being removed from the store");
+                session.close_for_copy().await;
+            }
+        }
 
         let Some(reopened) = reopen_store(&setup, &gate, &mut stopping).await else {
             return Ok(());

@@ -1,9 +1,11 @@
 //! One opening of the store, with all stages that use it.
 //!
 //! ```text
-//!  open      data folder ─> journal ─> derived store ─> tables ─> accounts, subscriptions
-//!                  ─> call log ─> projection ─> router ─> subscribers ─> retention ─> enrichment
-//!  shut down enrichment ─> retention ─> subscribers ─> router ─> journal ─> tables ─> projection ─> call log
+//!  open      data folder ─> journal ─> derived store ─> tables ─> remains of erasures ─> accounts,
+//!                  subscriptions ─> call log ─> projection ─> router ─> subscribers ─> erasure
+//!                  ─> retention ─> enrichment
+//!  shut down enrichment ─> retention ─> erasure ─> subscribers ─> router ─> journal ─> tables
+//!                  ─> projection ─> call log
 //!                  ─> data folder
 //! ```
 
@@ -22,10 +24,11 @@ use super::node_deps::NodeDeps;
 use crate::account::AccountRegistry;
 use crate::call_log::{self, CallLog};
 use crate::config::{Config, SyncPolicy};
-use crate::derived::DerivedStore;
+use crate::derived::{self, DerivedStore};
 use crate::edge::{NodeCore, support};
 use crate::enrichment::{self, EnrichmentStage};
 use crate::entity::{self, EntityDeps};
+use crate::erasure::{self, Erasure, ErasureDeps, ErasureStage};
 use crate::failpoints::NoFailures;
 use crate::journal::{self, DataFolder, Journal, KeptRecords, LogMark, SegmentJournal};
 use crate::panics;
@@ -89,6 +92,15 @@ impl DiscardMark {
     }
 }
 
+/// Reason for which a session has to end.
+#[derive(Debug)]
+pub(super) enum SessionEnd {
+    /// A stage has failed, for this reason.
+    Failed(String),
+    /// The derived store has to be copied, to remove erased content.
+    CopyDue,
+}
+
 pub(super) struct StoreSession {
     core: Arc<NodeCore>,
     journal: Arc<SegmentJournal>,
@@ -117,6 +129,8 @@ impl StoreSession {
             accounts,
             subscriptions,
             call_log,
+            erased,
+            has_copy_failed,
         } = opened?;
         let NodeSetup { config, deps, .. } = setup;
 
@@ -170,6 +184,33 @@ impl StoreSession {
             }
         };
 
+        let erasure_deps = ErasureDeps {
+            tables: Arc::clone(&tables),
+            journal: Arc::clone(&journal),
+            router: Arc::clone(&router),
+            reads: reads.clone(),
+            dead_letters: Arc::clone(subscribers.dead_letters()),
+            clock: Arc::clone(&deps.clock),
+            fingerprint: deps.fingerprint,
+        };
+        let erasures = match ErasureStage::start(erasure_deps, erased, has_copy_failed).await {
+            Ok(erasures) => Arc::new(erasures),
+            Err(error) => {
+                // As above, and the deliveries run too.
+                let folder_in_use = Arc::downgrade(&folder);
+                drop((reads, accounts, subscriptions, derived, folder));
+                let discard_mark = setup.discard_mark.clone();
+                let end = move || {
+                    subscribers.stop(Duration::ZERO);
+                    stop_stages(&router, &tables, &journal, &projection, &call_log);
+                    discard_mark.note_failure(&journal);
+                };
+                let _ = spawn_blocking(end).await;
+                wait_until(|| folder_in_use.strong_count() == 0).await;
+                return Err(error.into());
+            }
+        };
+
         let core = NodeCore {
             router,
             reads,
@@ -177,6 +218,7 @@ impl StoreSession {
             subscriptions,
             journal: Arc::clone(&journal),
             subscribers,
+            erasures,
             call_log: Arc::clone(&call_log),
         };
         let mut session = Self {
@@ -277,14 +319,25 @@ impl StoreSession {
         Arc::clone(&self.core)
     }
 
+    /// Returns when the session has to end: a stage that uses the store has failed, or erased rows
+    /// have to be removed while no stage uses them.
+    pub(super) async fn wait_for_end(&self) -> SessionEnd {
+        tokio::select! {
+            biased;
+            reason = self.wait_for_failure() => SessionEnd::Failed(reason),
+            () = self.core.erasures.wait_for_copy() => SessionEnd::CopyDue,
+        }
+    }
+
     /// Returns with the reason when any stage that uses the store has failed.
-    pub(super) async fn wait_for_failure(&self) -> String {
+    async fn wait_for_failure(&self) -> String {
         let mut journal = self.journal.watch_failure();
         let mut projection = self.projection.watch_failure();
         let mut call_log = self.call_log.watch_failure();
         let mut accounts = self.core.accounts.watch_failure();
         let mut subscriptions = self.core.subscriptions.watch_failure();
         let mut subscribers = self.core.subscribers.watch_failure();
+        let mut erasures = self.core.erasures.watch_failure();
         let reason_of = |failure: Result<watch::Ref<'_, Option<String>>, _>, stage: &str| {
             failure
                 .ok()
@@ -308,6 +361,7 @@ impl StoreSession {
             failed = accounts.wait_for(Option::is_some) => reason_of(failed, "accounts"),
             failed = subscriptions.wait_for(Option::is_some) => reason_of(failed, "subscriptions"),
             failed = subscribers.wait_for(Option::is_some) => reason_of(failed, "delivery"),
+            failed = erasures.wait_for(Option::is_some) => reason_of(failed, "erasure"),
             reason = enrichment => reason,
         }
     }
@@ -338,6 +392,7 @@ impl StoreSession {
             if let Some(retention) = retention {
                 retention.stop();
             }
+            core.erasures.stop();
             core.subscribers.stop(calls_timeout);
             stop_stages(&core.router, &tables, &journal, &projection, &call_log);
             discard_mark.note_failure(&journal);
@@ -358,6 +413,21 @@ impl StoreSession {
         match &*failure.borrow() {
             Some(reason) => Err(NodeError::Setup(std::io::Error::other(reason.clone()))),
             None => Ok(()),
+        }
+    }
+
+    /// Ends each stage after its pending work, and waits until the store's files are free.
+    pub(super) async fn close_for_copy(self) {
+        let folder = Weak::clone(&self.folder);
+        if let Err(error) = self.shut_down(CALLS_TIMEOUT).await {
+            // The next opening reports what is wrong with the store.
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "store failed while closing"
+            );
+        }
+        if folder.strong_count() > 0 {
+            warn!("store still in use; reopening it anyway");
         }
     }
 
@@ -416,6 +486,10 @@ struct StoreStages {
     accounts: Arc<AccountRegistry>,
     subscriptions: Arc<SubscriptionRegistry>,
     call_log: Arc<CallLog>,
+    /// Erasures that this opening has brought to their end.
+    erased: Vec<Erasure>,
+    /// `true` if the copy that they need could not be made.
+    has_copy_failed: bool,
 }
 
 fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
@@ -471,14 +545,40 @@ fn open_stages(
     journal: &Arc<SegmentJournal>,
 ) -> Result<StoreStages, NodeError> {
     let NodeSetup { config, deps, .. } = setup;
-    let failure_injector = Arc::clone(&deps.failure_injector);
-    let derived = DerivedStore::open(folder, config.store.cache_bytes, failure_injector)?;
-    retention::load_base(journal, &derived)?;
-
     let as_journal = || Arc::clone(journal) as Arc<dyn Journal>;
-    let tables = TableStore::open(as_journal(), Arc::clone(&derived))?;
-    let kept_records = Arc::clone(&tables) as Arc<dyn KeptRecords>;
-    journal.serve_kept_records(Arc::downgrade(&kept_records));
+    let open_derived = || -> Result<_, NodeError> {
+        let failure_injector = Arc::clone(&deps.failure_injector);
+        let derived = DerivedStore::open(folder, config.store.cache_bytes, failure_injector)?;
+        retention::load_base(journal, &derived)?;
+        let tables = open_tables(journal, &derived)?;
+        Ok((derived, tables))
+    };
+    let (mut derived, mut tables) = open_derived()?;
+
+    // No stage uses the rows yet.
+    let mut erased = erasure::remove_remains(&tables, &derived, journal, deps.fingerprint)?;
+    let mut has_copy_failed = false;
+    if !erased.is_empty() {
+        tables.close()?;
+        match write_clean_files(folder, journal, &derived, config.store.cache_bytes) {
+            Ok(()) => {
+                drop((tables, derived));
+                derived::adopt_copy(folder)?;
+                (derived, tables) = open_derived()?;
+            }
+            // A lack of room for the copy is no reason to refuse events.
+            Err(error) => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "derived store could not be copied for erasures; trying again later"
+                );
+                has_copy_failed = true;
+                erased.clear();
+            }
+        }
+    }
+    erasure::hide_erased(&tables, journal, deps.fingerprint, &erased)?;
+
     let key = config.store.encryption_key.as_ref();
     let accounts_max = config.sources.instagram.accounts_max;
     let accounts = AccountRegistry::open(&tables, accounts_max, key)?;
@@ -504,7 +604,33 @@ fn open_stages(
         accounts: Arc::new(accounts),
         subscriptions: Arc::new(subscriptions),
         call_log,
+        erased,
+        has_copy_failed,
     })
+}
+
+/// Opens the tables, and lets the journal serve the records that they keep.
+fn open_tables(
+    journal: &Arc<SegmentJournal>,
+    derived: &Arc<DerivedStore>,
+) -> Result<Arc<TableStore>, NodeError> {
+    let as_journal = Arc::clone(journal) as Arc<dyn Journal>;
+    let tables = TableStore::open(as_journal, Arc::clone(derived))?;
+    let kept_records = Arc::clone(&tables) as Arc<dyn KeptRecords>;
+    journal.serve_kept_records(Arc::downgrade(&kept_records));
+    Ok(tables)
+}
+
+/// Writes the rows of `derived`, which no stage uses, to files without what was removed from them:
+/// the journal's base file, and the copy that takes the place of the derived store.
+fn write_clean_files(
+    folder: &DataFolder,
+    journal: &SegmentJournal,
+    derived: &Arc<DerivedStore>,
+    cache_bytes: u64,
+) -> Result<(), NodeError> {
+    retention::renew_base(journal, derived)?;
+    Ok(derived.copy_rows(folder, cache_bytes)?)
 }
 
 /// Opens the call log. A damaged call log is cleared: it is a record for people, and no reason to
@@ -560,11 +686,15 @@ pub(super) fn open_once(config: &Config) -> Result<(), NodeError> {
     let (folder, journal) = open_journal(config, &deps, &DiscardMark::default())?;
     let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
     retention::load_base(&journal, &derived)?;
-    let as_journal = || Arc::clone(&journal) as Arc<dyn Journal>;
-    let tables = TableStore::open(as_journal(), Arc::clone(&derived))?;
+    let tables = open_tables(&journal, &derived)?;
     let limits = projection_limits(config);
-    let projection =
-        Projection::start(derived, as_journal(), limits, deps.clock, deps.fingerprint)?;
+    let projection = Projection::start(
+        derived,
+        Arc::clone(&journal) as Arc<dyn Journal>,
+        limits,
+        deps.clock,
+        deps.fingerprint,
+    )?;
 
     journal.close();
     projection.close();
@@ -578,6 +708,9 @@ pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, Node
     let deps = NodeDeps::default();
     let (folder, journal) = open_journal(config, &deps, &DiscardMark::default())?;
     let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
+    retention::load_base(&journal, &derived)?;
+    // Pending events may be kept records.
+    let tables = open_tables(&journal, &derived)?;
 
     // `start` reads the whole journal when it finds no projection, or what is behind the base.
     projection::drop_projection(&derived).map_err(projection::ProjectionError::from)?;
@@ -595,5 +728,8 @@ pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, Node
     let entities = projection.entity_count();
     journal.close();
     projection.close();
+    tables
+        .close()
+        .map_err(crate::table_store::TableStoreError::from)?;
     Ok(RebuildSummary { records, entities })
 }

@@ -163,6 +163,11 @@ pub(super) fn summary_prefix(ring: u8) -> [u8; 2] {
     [2, ring]
 }
 
+/// Returns the common prefix of the keys of all blocks of ring `ring`.
+pub(super) fn block_prefix(ring: u8) -> [u8; 2] {
+    [1, ring]
+}
+
 /// Parses the first id out of the key of a block or summary.
 pub(super) fn parse_first_id(key: &[u8]) -> Option<u64> {
     let (_, first) = key.split_first_chunk::<2>()?;

@@ -15,6 +15,7 @@
 //! The journal does not hold these rows, so `rebuild` leaves them alone.
 
 mod block;
+mod erase;
 mod page_reader;
 mod redact;
 mod ring;
@@ -36,6 +37,7 @@ use tokio::sync::{Semaphore, watch};
 use tracing::error;
 
 pub use block::CallFilter;
+pub use erase::erase_calls;
 pub use page_reader::{CallPage, CallReadError};
 pub use redact::REDACTED;
 pub use row::{CallDirection, CallEntry, CallRow, EVENT_IDS_MAX};

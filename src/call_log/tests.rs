@@ -548,3 +548,42 @@ async fn a_log_whose_bytes_were_changed_is_refused() {
         Err(CallLogOpenError::Corrupt(_))
     ));
 }
+
+#[tokio::test]
+async fn the_rows_of_erased_events_are_removed_and_no_other_row_changes() {
+    use crate::event::{EventId, Position, StoreIncarnation};
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let log = open(folder.path());
+    let event = |position| EventId::new(StoreIncarnation::new(7), Position::new(position));
+    for number in 1..=60_u64 {
+        let status = if number % 3 == 0 { 401 } else { 202 };
+        let row = CallEntry {
+            // All rows of one block go, and some of another.
+            event_ids: &[event(if number <= 30 { 1 } else { number % 2 })],
+            ..entry(status)
+        };
+        log.append(&row, []);
+        if number % 10 == 0 {
+            log.flush().await.expect("writes");
+        }
+    }
+    let (before, _) = list(&log, ALL).await;
+    log.close();
+    drop(log);
+
+    let store = open_failing_store(folder.path(), Arc::new(NoFailures)).expect("opens");
+    erase_calls(&store, &|id| *id == event(1)).expect("erases");
+    drop(store);
+
+    let log = open(folder.path());
+    let mut expected = before;
+    expected.retain(|row| row.event_ids != [event(1)]);
+    let count = expected.len() as u64;
+    assert_eq!(count, 15);
+    assert_eq!(list(&log, ALL).await, (expected, count));
+    assert_eq!(log.get_call(1).await.expect("readable"), None);
+    append(&log, 202, "next");
+    assert_eq!(list(&log, ALL).await.0[0].id, 61);
+    log.close();
+}

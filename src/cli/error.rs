@@ -7,6 +7,7 @@ use super::backup::BackupCommandError;
 use super::check::RequestTrialError;
 use super::dev_mode::DevModeError;
 use super::doctor::DoctorVerdict;
+use super::entity::EntityCommandError;
 use super::listen::ListenError;
 use super::random_secret::RandomBytesError;
 use super::restore::RestoreCommandError;
@@ -28,6 +29,13 @@ pub(super) enum CliError {
     Send(#[from] SendCommandError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Entity(#[from] EntityCommandError),
+    #[error(
+        "this requires the node's admin token: name the node's configuration with --config or \
+         --dev, or give --token"
+    )]
+    NoToken,
     #[error(transparent)]
     Trial(#[from] RequestTrialError),
     #[error(transparent)]

@@ -13,11 +13,13 @@ mod check;
 mod config_args;
 mod dev_mode;
 mod doctor;
+mod entity;
 mod error;
 mod existing_store;
 mod guide;
 mod listen;
 mod logging;
+mod node_args;
 mod node_url;
 mod openapi;
 mod plural;
@@ -52,6 +54,8 @@ enum CliCommand {
     Check(check::CheckCommand),
     Send(send::SendCommand),
     Listen(listen::ListenCommand),
+    #[command(subcommand)]
+    Entity(entity::EntityCommand),
     #[command(subcommand)]
     Secret(secret::SecretCommand),
     Backup(backup::BackupCommand),
@@ -109,6 +113,7 @@ fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError
         CliCommand::Check(check) => check.run(out),
         CliCommand::Send(send) => send.run(out),
         CliCommand::Listen(listen) => listen.run(out),
+        CliCommand::Entity(entity) => entity.run(out),
         CliCommand::Secret(secret) => secret.run(out),
         CliCommand::Backup(backup) => backup.run(out),
         CliCommand::Restore(restore) => restore.run(out),

@@ -32,8 +32,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// second.
 const CHECKED_LOG_BYTES: u64 = 64 * 1024 * 1024;
 
-const META_TREE: &str = "meta";
-const INCARNATION_KEY: &[u8] = b"incarnation";
+pub(super) const META_TREE: &str = "meta";
+pub(super) const INCARNATION_KEY: &[u8] = b"incarnation";
 
 /// Open derived store. Dropping the last handle closes it; a tree is a handle too.
 pub struct DerivedStore {
@@ -59,6 +59,7 @@ impl DerivedStore {
         failure_injector: Arc<dyn FailureInjector>,
     ) -> Result<Arc<Self>, DerivedStoreError> {
         let path = folder.derived_path();
+        folder::end_interrupted_copy(&path)?;
         folder::create_private_folder(&path)?;
         let open = || open_files(&path, folder.incarnation(), cache_bytes);
         let mut opened = open()?;
@@ -80,6 +81,10 @@ impl DerivedStore {
             failure_injector,
             _folder: Arc::clone(folder),
         }))
+    }
+
+    pub(super) fn db(&self) -> &sled::Db {
+        &self.db
     }
 
     /// Opens sled's tree `name`, for [`DerivedStore::tree`].
@@ -181,13 +186,7 @@ fn try_open_files(
     incarnation: StoreIncarnation,
     cache_bytes: u64,
 ) -> Result<Option<(sled::Db, File)>, DerivedStoreError> {
-    let db = sled::Config::new()
-        .path(path)
-        .cache_capacity(cache_bytes)
-        .segment_size(SEGMENT_BYTES)
-        // No timer: this program decides when to sync, because cursors depend on it.
-        .flush_every_ms(None)
-        .open()?;
+    let db = sled_config(path, cache_bytes).open()?;
     let io_error = |source| DerivedStoreError::from_folder(path, source);
     let db_file = File::open(path.join("db")).map_err(io_error)?;
 
@@ -208,6 +207,16 @@ fn try_open_files(
         Some(_) | None => return Ok(None),
     }
     Ok(Some((db, db_file)))
+}
+
+/// Returns the configuration of sled for the files in `path`.
+pub(super) fn sled_config(path: &Path, cache_bytes: u64) -> sled::Config {
+    sled::Config::new()
+        .path(path)
+        .cache_capacity(cache_bytes)
+        .segment_size(SEGMENT_BYTES)
+        // No timer: this program decides when to sync, because cursors depend on it.
+        .flush_every_ms(None)
 }
 
 /// Runs `open`, which opens sled, again as long as threads of the last opening hold sled's lock.

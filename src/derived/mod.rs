@@ -10,6 +10,7 @@
 //! The call log alone is not in the journal: it is a record for people, and starts empty again.
 //! No other folder names sled.
 
+mod copy;
 mod derived_store;
 mod derived_tree;
 mod error;
@@ -19,6 +20,7 @@ mod format_1;
 #[cfg(test)]
 mod tests;
 
+pub use copy::adopt_copy;
 pub use derived_store::DerivedStore;
 pub use derived_tree::{DerivedBatch, DerivedRow, DerivedRows, DerivedTree, VALUE_MAX_BYTES};
 pub use error::DerivedStoreError;

@@ -243,3 +243,60 @@ fn damage_that_is_found_while_the_store_is_used_empties_it_at_the_next_opening()
         1
     );
 }
+
+fn files_hold(folder: &Path, wanted: &[u8]) -> bool {
+    let entries = fs::read_dir(folder).expect("readable");
+    entries
+        .map(|entry| entry.expect("readable").path())
+        .any(|path| {
+            if path.is_dir() {
+                return files_hold(&path, wanted);
+            }
+            let bytes = fs::read(&path).expect("readable");
+            bytes.windows(wanted.len()).any(|part| part == wanted)
+        })
+}
+
+#[test]
+fn a_copy_has_all_live_rows_and_nothing_of_removed_ones() {
+    let folder = filled_folder();
+    let data = DataFolder::open(folder.path()).expect("opens");
+    let store = DerivedStore::open(&data, 1 << 20, Arc::new(NoFailures)).expect("opens");
+    let gone = store.tree("gone").expect("opens");
+    gone.insert("row", "Ada Lovelace").expect("writes");
+    store.sync().expect("syncs");
+    gone.remove("row").expect("removes");
+    store.sync().expect("syncs");
+    assert!(files_hold(folder.path(), b"Ada Lovelace"), "sled keeps it");
+
+    store.copy_rows(&data, 1 << 20).expect("copies");
+    drop((gone, store));
+    adopt_copy(&data).expect("renames");
+    drop(data);
+    assert!(!files_hold(folder.path(), b"Ada Lovelace"));
+    let store = open_test_store(folder.path());
+    assert_eq!(stored_rows(&store), [(b"key".to_vec(), b"value".to_vec())]);
+}
+
+/// A crash between any two steps of a copy.
+#[test]
+fn an_interrupted_copy_leaves_the_old_files_or_the_new_ones() {
+    for steps in 0..3 {
+        let folder = filled_folder();
+        let data = DataFolder::open(folder.path()).expect("opens");
+        let store = DerivedStore::open(&data, 1 << 20, Arc::new(NoFailures)).expect("opens");
+        store.copy_rows(&data, 1 << 20).expect("copies");
+        drop(store);
+        let path = |name: &str| folder.path().join(name);
+        let renames = [("derived", "derived.old"), ("derived.new", "derived")];
+        for (from, to) in &renames[..steps] {
+            fs::rename(path(from), path(to)).expect("renames");
+        }
+        drop(data);
+
+        let store = open_test_store(folder.path());
+        let expected = [(b"key".to_vec(), b"value".to_vec())];
+        assert_eq!(stored_rows(&store), expected, "after {steps} steps");
+        assert!(!path("derived.old").exists() && !path("derived.new").exists());
+    }
+}

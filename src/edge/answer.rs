@@ -17,6 +17,9 @@ pub(super) const ENTITY_SEQUENCE: HeaderName = HeaderName::from_static("x-entity
 /// Header with the request id, which the request's log lines carry too.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Media type of JSON lines: one object on each.
+pub(in crate::edge) const JSON_LINES: &str = "application/x-ndjson";
+
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATE_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RATE_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");

@@ -13,8 +13,8 @@ use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::{CRM, CallSource, LEADS, SUPPORT};
 use super::{
-    accounts, available_events, backups, c2s, configured, crm, dead_letters, health, instagram,
-    jobs, leads, metrics, reads, support, webhooks,
+    accounts, available_events, backups, c2s, configured, crm, dead_letters, erasures, health,
+    instagram, jobs, leads, metrics, reads, support, webhooks,
 };
 use crate::config::CustomSourceConfig;
 
@@ -169,12 +169,17 @@ fn health_endpoints() -> [ApiEndpoint; 4] {
 }
 
 #[rustfmt::skip]
-fn read_endpoints() -> [ApiEndpoint; 7] {
+fn read_endpoints() -> [ApiEndpoint; 9] {
     [
         ApiEndpoint::new("/api/v1/entities/{kind}")
             .on(READ, ADMIN, reads::entities::list, reads::spec::entities),
         ApiEndpoint::new("/api/v1/entities/{kind}/{id}")
-            .on(READ, ADMIN, reads::entities::show, reads::spec::entity_with_state),
+            .on(READ, ADMIN, reads::entities::show, reads::spec::entity_with_state)
+            .on(DELETE, ADMIN, erasures::erase, erasures::spec::erase),
+        ApiEndpoint::new("/api/v1/entities/{kind}/{id}/export")
+            .on(GET, ADMIN, reads::export::export, reads::spec::export),
+        ApiEndpoint::new("/api/v1/erasures/{erasure_id}")
+            .on(READ, ADMIN, erasures::show, erasures::spec::show),
         ApiEndpoint::new("/api/v1/entities/{kind}/{id}/timeline")
             .on(READ, ADMIN, reads::entities::timeline, reads::spec::timeline),
         ApiEndpoint::new("/api/v1/events/{event_id}")

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 
 use crate::account::AccountRegistry;
 use crate::call_log::CallLog;
+use crate::erasure::ErasureStage;
 use crate::journal::SegmentJournal;
 use crate::projection::ProjectionReader;
 use crate::router::Router;
@@ -30,6 +31,8 @@ pub struct NodeCore {
     pub journal: Arc<SegmentJournal>,
     /// Deliveries, dead letters and jobs.
     pub subscribers: Arc<SubscriberRuntime>,
+    /// Erasures of entities, under way and done.
+    pub erasures: Arc<ErasureStage>,
 }
 
 impl fmt::Debug for NodeCore {

@@ -12,6 +12,7 @@ use super::answer;
 use super::error::ApiError;
 use super::fields::FieldErrors;
 use super::gate::NodeCore;
+use crate::entity::Rejection;
 use crate::event::{ID_MAX_BYTES, Position, Record, check_id};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -55,8 +56,8 @@ pub(super) fn request_fingerprint(request: &HttpRequest, body: &Bytes) -> [u8; 3
 /// request with this one by `fingerprint`.
 ///
 /// # Errors
-/// [`ApiError::IdempotencyKeyReused`] if the requests differ, or [`ApiError::Unavailable`] if the
-/// record cannot be read.
+/// [`ApiError::IdempotencyKeyReused`] if the requests differ, [`ApiError::Rejected`] if the content
+/// of the record was erased, or [`ApiError::Unavailable`] if the record cannot be read.
 pub(super) async fn load_first_record(
     core: &NodeCore,
     position: Position,
@@ -68,7 +69,10 @@ pub(super) async fn load_first_record(
         .await?
         .ok_or(ApiError::Unavailable)?
         .record;
-    if first.request_hash == fingerprint {
+    if first.is_erased() {
+        // Neither the request nor its answer is left to compare or to repeat.
+        Err(ApiError::Rejected(Rejection::of_erased_event()))
+    } else if first.request_hash == fingerprint {
         Ok(first)
     } else {
         Err(ApiError::IdempotencyKeyReused)

@@ -33,6 +33,7 @@ pub mod crm;
 mod dead_letters;
 pub mod docs;
 mod entity_reference;
+mod erasures;
 pub mod error;
 pub mod field_error;
 pub mod fields;

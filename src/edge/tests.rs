@@ -368,7 +368,7 @@ async fn every_known_path_says_which_methods_it_takes() {
         ("/api/v1/entities/ticket", "GET, HEAD"),
         ("/api/v1/entities/ticket/", "GET, HEAD"),
         ("/api/v1/entities/ticket/S/timeline", "GET, HEAD"),
-        ("/api/v1/entities/ticket/a%2Fb/", "GET, HEAD"),
+        ("/api/v1/entities/ticket/a%2Fb/timeline/", "GET, HEAD"),
         ("/api/v1/events/evt_00000007_9", "GET, HEAD"),
         ("/api/v1/webhooks/logs", "GET, HEAD"),
         ("/api/v1/webhooks/logs/7/", "GET, HEAD"),

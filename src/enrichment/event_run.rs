@@ -260,6 +260,13 @@ impl EnrichmentRun<'_> {
                         () = sleep_until(Instant::now() + RESUBMIT_INTERVAL) => {}
                     }
                 }
+                // The event was erased meanwhile, and is not pending any more.
+                Err(Refusal::Rejected(rejection)) if rejection.is_of_erased_event() => {
+                    self.context
+                        .with_progress_table(move |table| table.remove(position))
+                        .await?;
+                    return Ok(EnrichmentOutcome::Gone);
+                }
                 Err(
                     refusal @ (Refusal::Rejected(_)
                     | Refusal::KeyReused

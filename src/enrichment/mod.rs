@@ -26,6 +26,7 @@ use crate::error_chain::format_error_chain;
 use context::EnrichmentContext;
 pub use context::EnrichmentDeps;
 pub use error::EnrichmentError;
+pub use progress_table::{find_event_of_row, remove_progress};
 use worker::EnrichmentWorker;
 
 mod breaker;

@@ -96,8 +96,7 @@ impl ProgressTable {
     pub(super) fn list_events(&self) -> Result<Vec<Position>, TableWriteError> {
         let mut events: Vec<Position> = Vec::new();
         for (key, _) in self.0.scan(b"", None, usize::MAX)? {
-            let number = key.first_chunk().copied().map(u64::from_be_bytes);
-            events.push(number.map(Position::new).ok_or_else(malformed_row)?);
+            events.push(find_event_of_row(&key).ok_or_else(malformed_row)?);
         }
         events.dedup();
         Ok(events)
@@ -117,6 +116,31 @@ impl ProgressTable {
             Some(_) => Err(malformed_row()),
         }
     }
+}
+
+/// Returns the event to which a row of the table belongs, by its key.
+#[must_use]
+pub fn find_event_of_row(key: &[u8]) -> Option<Position> {
+    let number = key.first_chunk().copied().map(u64::from_be_bytes);
+    number.map(Position::new)
+}
+
+/// Removes the finished steps of the events for which `is_erased` holds. The enrichment stage must
+/// not run. Blocks.
+///
+/// # Errors
+/// [`TableWriteError`] when the store fails.
+pub fn remove_progress(
+    tables: &Arc<TableStore>,
+    is_erased: &dyn Fn(Position) -> bool,
+) -> Result<(), TableWriteError> {
+    let table = ProgressTable::open(tables);
+    for event in table.list_events()? {
+        if is_erased(event) {
+            table.remove(event)?;
+        }
+    }
+    Ok(())
 }
 
 fn key(event: Position, step: u8) -> Vec<u8> {

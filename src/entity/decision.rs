@@ -94,6 +94,8 @@ pub enum EntityDecision<C> {
     RecordOnly,
     /// Records nothing: by the state, the event was applied before. The sender gets this answer.
     AlreadyApplied(Option<Value>),
+    /// Records the event, which erases the content of all earlier records and the state.
+    Erase,
 }
 
 /// Effect of an accepted event.
@@ -158,6 +160,9 @@ pub(super) fn encode_change(change: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(change).expect("a change has string keys")
 }
 
+/// Code of rejections because of an erasure.
+const ERASED: &str = "erased";
+
 /// Reason for which an entity does not accept an event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rejection {
@@ -192,6 +197,23 @@ impl Rejection {
             message: message.into(),
             member: None,
         }
+    }
+
+    /// Rejection of further work on an event whose content was erased.
+    #[must_use]
+    pub fn of_erased_event() -> Self {
+        Self {
+            status: 410,
+            code: ERASED,
+            message: "the content of this event was erased".to_owned(),
+            member: None,
+        }
+    }
+
+    /// Returns `true` if the reason is that the content of an event was erased.
+    #[must_use]
+    pub fn is_of_erased_event(&self) -> bool {
+        self.code == ERASED
     }
 
     /// Failure that the record of the rejected event keeps.

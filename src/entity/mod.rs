@@ -42,7 +42,7 @@ pub use progress::EntityProgress;
 pub use state::{EntityAction, EntityChange, EntityState, RestoreError, summarize_change};
 
 use crate::clock::Clock;
-use crate::event::{EntityKey, Kind, RECORD_MAX_BYTES, Record, Timestamp};
+use crate::event::{EntityKey, ErasureMark, Kind, Position, RECORD_MAX_BYTES, Record, Timestamp};
 use crate::failpoints::{Failpoint, FailureInjector};
 use crate::journal::{Journal, JournalClosed, JournalSubmission, RecordDraft, SubmissionResult};
 use crate::panics::PanicContainment;
@@ -104,8 +104,15 @@ pub fn restore_state(
     stored: &SnapshotAndTail,
     limits: StateLimits,
 ) -> Result<EntityState, RestoreError> {
-    let snapshot = stored.snapshot.as_ref().map(|(_, bytes)| bytes.as_slice());
-    let changes = stored.tail.iter().map(|item| item.record.change.as_ref());
+    // An erased entity begins anew behind the newest erasure.
+    let erasure = stored.tail.iter().rposition(|item| item.record.erases());
+    let (snapshot, tail) = match erasure {
+        Some(index) => (None, &stored.tail[index + 1..]),
+        None => (stored.snapshot.as_ref(), stored.tail.as_slice()),
+    };
+    let snapshot = snapshot.map(|(_, bytes)| bytes.as_slice());
+    let kept = tail.iter().filter(|item| !item.record.is_erased());
+    let changes = kept.map(|item| item.record.change.as_ref());
 
     state::replay_changes(kind, snapshot, changes, limits)
 }
@@ -120,6 +127,8 @@ pub struct EntityActor {
     received_at: Timestamp,
     snapshot_bytes: usize,
     bytes_since_snapshot: usize,
+    /// Position before which the content of all events is erased, as far as it is known.
+    erased_before: Position,
     messages_handled: u32,
 }
 
@@ -153,6 +162,7 @@ impl EntityActor {
             progress: Arc::default(),
             received_at: last.map(|item| item.received_at).unwrap_or_default(),
             bytes_since_snapshot: changes.sum(),
+            erased_before: Position::FIRST,
             messages_handled: 0,
             key,
             deps,
@@ -215,15 +225,23 @@ impl EntityActor {
         };
 
         // Decision: by the kind's rules; it changes nothing by itself.
+        let is_of_erased = self.is_of_erased_event(&command);
         let decision = if self.is_absent() && !command.may_create {
             Err(reject_absent(&self.key))
+        } else if is_of_erased {
+            Err(Rejection::of_erased_event())
         } else {
             self.state.decide(&command.action, &context)
         };
         let highest_id = context.ids.highest_id();
 
         // Effect: a record on its way to the journal, or an answer.
-        let policy = command.on_rejection;
+        let policy = if is_of_erased {
+            // A failed event would hold what was erased.
+            RejectionPolicy::Answer
+        } else {
+            command.on_rejection
+        };
         let submitted = match decision {
             Err(rejection) => {
                 let record = record_command(command, at, now);
@@ -237,6 +255,10 @@ impl EntityActor {
                 let record = record_command(command, at, now);
                 let draft = self.draft_record(&record);
                 self.submit_drafts(vec![draft], record, reply)
+            }
+            Ok(EntityDecision::Erase) => {
+                let record = record_command(command, at, now);
+                self.erase_content(record, reply)
             }
             Ok(EntityDecision::Accept(accepted)) => {
                 let record = record_command(command, at, now);
@@ -309,6 +331,37 @@ impl EntityActor {
         self.bytes_since_snapshot += record.change.len();
         self.offer_snapshot();
         self.submit_drafts(drafts, record, reply)
+    }
+
+    /// Records the erasure, after which the entity goes on from an empty state.
+    fn erase_content(
+        &mut self,
+        command: Record,
+        reply: ReplyCallback,
+    ) -> Result<(), JournalClosed> {
+        let sequence = self.sequence + 1;
+        let record = Record {
+            sequence: Some(sequence),
+            erasure: Some(ErasureMark::Erases),
+            ..command
+        };
+        // An offered snapshot would bring the content back.
+        self.deps.pending_snapshots.withdraw(&self.key);
+        self.state = EntityState::new(self.key.kind());
+        self.sequence = sequence;
+        (self.snapshot_bytes, self.bytes_since_snapshot) = (0, 0);
+        self.erased_before = *self.deps.journal.durable_end().borrow();
+        debug!(entity = %self.key, sequence, "entity erased");
+        let draft = self.draft_record(&record);
+        self.submit_drafts(vec![draft], record, reply)
+    }
+
+    /// Returns true for a command about an event whose content is erased. Work on it may have begun
+    /// before, so that the command still holds that content.
+    fn is_of_erased_event(&self, command: &Command) -> bool {
+        let resolved = command.resolves.as_ref().map(|resolution| resolution.event);
+        let event = command.reprocesses.or(resolved);
+        event.is_some_and(|event| event < self.erased_before)
     }
 
     /// Answers with the rejection, or records the event as failed, as the command's policy says.

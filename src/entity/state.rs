@@ -36,6 +36,8 @@ macro_rules! kinds {
         #[derive(Clone, Debug)]
         pub enum $actions {
             $($(#[$doc])* $variant($module::$action),)+
+            /// Erasure of everything that the entity holds, which every kind accepts.
+            Erase,
         }
 
         /// Effect of one event on an entity, by the entity's kind.
@@ -64,6 +66,7 @@ macro_rules! kinds {
                 context: &DecisionContext<'_>,
             ) -> Result<EntityDecision<$changes>, Rejection> {
                 match (self, action) {
+                    (_, $actions::Erase) => Ok(EntityDecision::Erase),
                     $((Self::$variant(state), $actions::$variant(action)) => {
                         let decision = $module::decide(state, action, context)?;
                         Ok(decision.map($changes::$variant))
@@ -175,6 +178,7 @@ impl<C> EntityDecision<C> {
             Self::Accept(accepted) => EntityDecision::Accept(AcceptedChange::map(accepted, wrap)),
             Self::RecordOnly => EntityDecision::RecordOnly,
             Self::AlreadyApplied(answer) => EntityDecision::AlreadyApplied(answer),
+            Self::Erase => EntityDecision::Erase,
         }
     }
 }
@@ -248,6 +252,8 @@ pub(super) fn replay_changes<'a>(
     changes: impl Iterator<Item = &'a [u8]>,
     limits: StateLimits,
 ) -> Result<EntityState, RestoreError> {
+    // The snapshot of an erased entity has no bytes.
+    let snapshot = snapshot.filter(|bytes| !bytes.is_empty());
     let mut state = snapshot.map_or_else(
         || Ok(EntityState::new(kind)),
         |bytes| EntityState::from_snapshot(kind, bytes),

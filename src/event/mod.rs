@@ -26,5 +26,5 @@ pub use readable_json::{
     NESTING_MAX, NestingError, check_nesting, make_readable, measure_nesting,
     replace_half_surrogates,
 };
-pub use record::{EventFailure, PayloadShape, RECORD_MAX_BYTES, Record, RecordError};
+pub use record::{ErasureMark, EventFailure, PayloadShape, RECORD_MAX_BYTES, Record, RecordError};
 pub use time::Timestamp;

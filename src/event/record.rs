@@ -29,6 +29,7 @@
 //! | 21 | `warnings` | JSON list of strings |
 //! | 22 | `call_body` | as received |
 //! | 23 | `credential` | u64 big-endian, below 2^32 |
+//! | 24 | `erasure` | 1 byte: 1 erases; 2 erased, then u64 big-endian if the record held a claim |
 
 use bytes::Bytes;
 
@@ -59,6 +60,19 @@ pub enum PayloadShape {
     Bare,
     /// Form (`application/x-www-form-urlencoded`) whose fields are the event's data.
     Form,
+}
+
+/// Part of a record in the erasure of its entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErasureMark {
+    /// The record erases the content of all earlier records of its entity.
+    Erases,
+    /// The content of the record was erased by a later one.
+    Erased {
+        /// Fingerprint of the idempotency key that the record had: a repetition of the event is
+        /// still recognised by it.
+        claim: Option<u64>,
+    },
 }
 
 /// Stored form of one accepted event. It contains the outcome (`change`), so replaying a record
@@ -113,6 +127,8 @@ pub struct Record {
     pub call_body: Bytes,
     /// Tag of the credential that sent the event, if the idempotency key belongs to it.
     pub credential: Option<u32>,
+    /// Part of the record in an erasure, if its entity was erased.
+    pub erasure: Option<ErasureMark>,
 }
 
 /// Error for bytes that are not a valid record.
@@ -147,7 +163,8 @@ mod tag {
     pub(super) const WARNINGS: u8 = 21;
     pub(super) const CALL_BODY: u8 = 22;
     pub(super) const CREDENTIAL: u8 = 23;
-    pub(super) const COUNT: usize = 24;
+    pub(super) const ERASURE: u8 = 24;
+    pub(super) const COUNT: usize = 25;
 }
 
 impl Record {
@@ -182,6 +199,42 @@ impl Record {
             warnings: Vec::new(),
             call_body: Bytes::new(),
             credential: None,
+            erasure: None,
+        }
+    }
+
+    /// Returns `true` if this record erases the earlier ones of its entity.
+    #[must_use]
+    pub fn erases(&self) -> bool {
+        self.erasure == Some(ErasureMark::Erases)
+    }
+
+    /// Returns `true` if the content of this record was erased.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        matches!(self.erasure, Some(ErasureMark::Erased { .. }))
+    }
+
+    /// Returns the record without its content: place, name and times of the event stay. `claim` is
+    /// the fingerprint of its idempotency key.
+    #[must_use]
+    pub fn into_erased(self, claim: Option<u64>) -> Self {
+        let failure = self.failure.map(|failure| EventFailure {
+            message: "erased".to_owned(),
+            ..failure
+        });
+        Self {
+            late: self.late,
+            decided_at: self.decided_at,
+            sequence: self.sequence,
+            failure,
+            reprocesses: self.reprocesses,
+            highest_id: self.highest_id,
+            pending: self.pending,
+            credential: self.credential,
+            resolves: self.resolves,
+            erasure: Some(ErasureMark::Erased { claim }),
+            ..Self::new(self.source, self.entity, self.event_type, self.at)
         }
     }
 
@@ -266,6 +319,9 @@ impl Record {
                 &u64::from(credential).to_be_bytes(),
             );
         }
+        if let Some(erasure) = self.erasure {
+            put_field(&mut out, tag::ERASURE, &erasure.encode());
+        }
         out
     }
 
@@ -313,6 +369,10 @@ impl Record {
                 .map_err(|_| RecordError {
                     field: tag::CREDENTIAL,
                 })?,
+            erasure: fields
+                .take(tag::ERASURE)
+                .map(|bytes| ErasureMark::decode(&bytes))
+                .transpose()?,
         })
     }
 }
@@ -381,6 +441,34 @@ impl PayloadShape {
             [1] => Ok(Self::Bare),
             [2] => Ok(Self::Form),
             _ => Err(RecordError { field: tag::SHAPE }),
+        }
+    }
+}
+
+impl ErasureMark {
+    const ERASES: u8 = 1;
+    const ERASED: u8 = 2;
+
+    fn encode(self) -> Vec<u8> {
+        match self {
+            Self::Erases => vec![Self::ERASES],
+            Self::Erased { claim: None } => vec![Self::ERASED],
+            Self::Erased { claim: Some(claim) } => {
+                [&[Self::ERASED][..], &claim.to_be_bytes()].concat()
+            }
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        match bytes {
+            [Self::ERASES] => Ok(Self::Erases),
+            [Self::ERASED] => Ok(Self::Erased { claim: None }),
+            [Self::ERASED, claim @ ..] => Ok(Self::Erased {
+                claim: Some(decode_number(tag::ERASURE, claim)?),
+            }),
+            _ => Err(RecordError {
+                field: tag::ERASURE,
+            }),
         }
     }
 }
@@ -490,6 +578,7 @@ mod tests {
             warnings: vec!["w".into()],
             call_body: Bytes::from_static(b"b"),
             credential: Some(5),
+            erasure: None,
         }
     }
 
@@ -502,6 +591,57 @@ mod tests {
                       0707070707070707070707070707070707070707070707070707070707070711080000\
                       00000000000812014313001408000000000000000615055b2277225d16016217080000000000000005";
         assert_eq!(hex::encode(sample().encode()), golden);
+    }
+
+    #[test]
+    fn the_bytes_of_erasure_marks_never_change_and_an_erased_record_keeps_its_place_only() {
+        let encoded = |erasure| {
+            let record = Record {
+                erasure: Some(erasure),
+                ..sample()
+            };
+            let bytes = record.encode();
+            assert_eq!(Record::decode(&bytes.clone().into()), Ok(record));
+            hex::encode(&bytes[sample().encode().len()..])
+        };
+        assert_eq!(encoded(ErasureMark::Erases), "150101");
+        assert_eq!(encoded(ErasureMark::Erased { claim: None }), "150102");
+        assert_eq!(
+            encoded(ErasureMark::Erased { claim: Some(9) }),
+            "1509020000000000000009"
+        );
+
+        let erased = Record {
+            payload: "secret".into(),
+            change: "secret".into(),
+            answer: "secret".into(),
+            idempotency_key: Some("secret".into()),
+            unique_key: Some("secret".into()),
+            failure: Some(EventFailure {
+                code: 404,
+                message: "secret".into(),
+            }),
+            ..sample()
+        }
+        .into_erased(None);
+        assert!(!String::from_utf8_lossy(&erased.encode()).contains("secret"));
+        assert!(erased.is_erased() && erased.request_hash.is_none());
+        assert_eq!(erased.failure.map(|failure| failure.code), Some(404));
+        let of = sample();
+        assert_eq!(
+            (
+                erased.at,
+                erased.entity,
+                erased.sequence,
+                erased.event_type,
+                erased.late
+            ),
+            (of.at, of.entity, of.sequence, of.event_type, of.late)
+        );
+        assert_eq!(
+            (erased.reprocesses, erased.pending, erased.resolves),
+            (of.reprocesses, of.pending, of.resolves)
+        );
     }
 
     #[test]
@@ -536,7 +676,8 @@ mod tests {
                 any::<Option<[u8; 32]>>(),
             ),
             (highest_id, unique_key) in (any::<Option<u64>>(), any::<Option<String>>()),
-            (pending, resolves) in (any::<bool>(), any::<Option<u64>>()),
+            (pending, resolves, claim) in
+                (any::<bool>(), any::<Option<u64>>(), any::<Option<Option<u64>>>()),
             (warnings, call_body, credential) in (
                 prop::collection::vec(any::<String>(), 0..3),
                 prop::collection::vec(any::<u8>(), 0..300),
@@ -567,6 +708,7 @@ mod tests {
                 warnings,
                 call_body: call_body.into(),
                 credential,
+                erasure: claim.map(|claim| ErasureMark::Erased { claim }),
             };
             prop_assert_eq!(Record::decode(&record.encode().into()), Ok(record));
         }

@@ -31,6 +31,8 @@ const SEQUENCES_MAX: usize = 32 * 1024;
 pub(super) enum QueuedSubmission {
     Records(JournalSubmission),
     Changes(TableSubmission),
+    /// Request to begin a new segment; the function is called then.
+    NextSegment(Box<dyn FnOnce() + Send>),
 }
 
 /// Outputs of the commit thread for readers and for the next opening.
@@ -125,8 +127,15 @@ impl CommitThread {
             match submission {
                 QueuedSubmission::Records(records) => self.add_records(records, &mut commit),
                 QueuedSubmission::Changes(changes) => self.add_changes(changes, &mut commit),
+                QueuedSubmission::NextSegment(on_settled) => {
+                    commit
+                        .settlements
+                        .push(QueuedSettlement::Segment { on_settled });
+                    commit.ends_segment = true;
+                }
             }
-            let is_full = commit.entries.len() >= self.limits.commit_records
+            let is_full = commit.ends_segment
+                || commit.entries.len() >= self.limits.commit_records
                 || commit.bytes >= self.limits.commit_bytes;
             next = if is_full { None } else { queue.try_recv().ok() };
         }
@@ -135,6 +144,7 @@ impl CommitThread {
             entries,
             changes,
             settlements,
+            ends_segment,
             ..
         } = commit;
         // Kept over an error: submitters notice it only after its reason is published.
@@ -148,6 +158,7 @@ impl CommitThread {
         // Changes are synced in any case: the rows derived from them must not be ahead of the journal.
         // A writer that was rescued from a failure has synced everything already.
         let is_sync_due = has_changes
+            || ends_segment
             || !self.writer.has_unsynced()
             || self
                 .limits
@@ -160,6 +171,10 @@ impl CommitThread {
         let metrics = &self.outputs.metrics;
         metrics.commit_seconds().observe(duration.as_secs_f64());
         metrics.commit_records().observe(records as f64);
+        if ends_segment {
+            self.writer.begin_segment()?;
+            *self.outputs.synced_mark.lock() = self.writer.synced_mark();
+        }
 
         mem::take(&mut self.unsettled)
             .into_iter()
@@ -270,6 +285,8 @@ struct PendingCommit {
     settlements: Vec<QueuedSettlement>,
     /// Bytes of entries and changes.
     bytes: usize,
+    /// `true` if a new segment begins after this commit.
+    ends_segment: bool,
 }
 
 /// Result of one submission, which is reported after the commit.
@@ -281,6 +298,9 @@ enum QueuedSettlement {
     Changes {
         number: u64,
         on_settled: Box<dyn FnOnce(u64) + Send>,
+    },
+    Segment {
+        on_settled: Box<dyn FnOnce() + Send>,
     },
 }
 
@@ -302,6 +322,7 @@ impl QueuedSettlement {
                 on_settled(outcome);
             }
             Self::Changes { number, on_settled } => on_settled(number),
+            Self::Segment { on_settled } => on_settled(),
         }
     }
 }

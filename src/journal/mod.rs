@@ -11,6 +11,7 @@
 mod backup;
 mod base_file;
 mod commit_thread;
+mod content_filter;
 mod data_folder;
 mod disk;
 mod frame;
@@ -37,6 +38,7 @@ pub use backup::{
     BackupStart, RestoreError, RestoreSummary, StoreImage, StoreImageError, restore_store,
 };
 pub use base_file::{BaseReadError, BaseReader, BaseRow, BaseWriter};
+pub use content_filter::{ChangeVerdict, ContentFilter};
 pub use data_folder::DataFolder;
 pub use disk::{Disk, DiskFile, LocalDisk};
 pub use frame::{FrameEntry, JournalFrame};
@@ -46,7 +48,7 @@ pub use limits::JournalLimits;
 pub use log_place::LogPlace;
 pub use log_start::LogStart;
 pub use open_error::StoreOpenError;
-pub use segment::{LogDamage, SegmentSummary};
+pub use segment::{LogDamage, SegmentRewriteError, SegmentSummary};
 pub use segment_journal::{RemovedSegments, SegmentJournal};
 pub use submission::{
     Journal, JournalClosed, JournalReadError, JournalSubmission, LogMark, RecordDraft,

@@ -31,6 +31,11 @@ impl RecentFrames {
         }
     }
 
+    /// Removes all frames from the cache.
+    pub(super) fn clear(&self) {
+        *self.0.lock() = <_>::default();
+    }
+
     /// Returns the cached frame that contains `position`.
     pub(super) fn find_frame(&self, position: Position) -> Option<Arc<JournalFrame>> {
         let recent = self.0.lock();

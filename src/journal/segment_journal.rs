@@ -13,6 +13,7 @@ use tracing::error;
 use super::backup::{StoreImage, StoreImageError};
 use super::base_file::{BaseReadError, BaseReader, BaseWriter};
 use super::commit_thread::{CommitOutputs, CommitThread, QueuedSubmission};
+use super::content_filter::{ContentFilter, filter_frame};
 use super::data_folder::DataFolder;
 use super::disk::Disk;
 use super::frame::JournalFrame;
@@ -21,14 +22,16 @@ use super::limits::JournalLimits;
 use super::log_start::LogStart;
 use super::open_error::StoreOpenError;
 use super::recent_frames::RecentFrames;
-use super::segment::{self, BlockContent, LogSnapshot, OpenedLog, SegmentSet, SegmentSummary};
+use super::segment::{
+    self, BlockContent, LogSnapshot, OpenedLog, SegmentRewriteError, SegmentSet, SegmentSummary,
+};
 use super::submission::{
     Journal, JournalClosed, JournalReadError, JournalSubmission, LogMark, TableSubmission,
 };
 use super::table_changes::TableChanges;
 use crate::clock::Clock;
 use crate::error_chain::format_error_chain;
-use crate::event::{IncarnationHistory, Position, Timestamp};
+use crate::event::{EntityKey, IncarnationHistory, Position, Timestamp};
 use crate::metrics::NodeMetrics;
 
 /// Journal that stores its records in segment files.
@@ -48,6 +51,10 @@ pub struct SegmentJournal {
     /// `true` if submissions are settled only once they are synced.
     settles_synced: bool,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
+    /// Filter of what readers see, until the segments are rewritten.
+    filter: RwLock<Option<Arc<dyn ContentFilter>>>,
+    /// Locked while a segment is rewritten: two rewritings would use the same file.
+    rewriting: Mutex<()>,
     // Dropped last: once no handle is left, another process may use the folder.
     data: Arc<DataFolder>,
 }
@@ -117,6 +124,8 @@ impl SegmentJournal {
             beginning: Mutex::default(),
             settles_synced: limits.sync_interval.is_none(),
             thread: Mutex::new(Some(thread)),
+            filter: RwLock::default(),
+            rewriting: Mutex::default(),
             data: Arc::clone(data),
         }))
     }
@@ -173,6 +182,58 @@ impl SegmentJournal {
             // The send fails only if the caller no longer waits.
             settle: Box::new(move |_| sender.send(()).unwrap_or_default()),
         })?;
+        receiver.recv().map_err(|_| JournalClosed)
+    }
+
+    /// Sets the filter through which records are read from now on, or none.
+    pub fn set_filter(&self, filter: Option<Arc<dyn ContentFilter>>) {
+        *self.filter.write() = filter;
+    }
+
+    /// Returns the numbers of all segments, in order.
+    #[must_use]
+    pub fn segment_numbers(&self) -> Vec<u64> {
+        self.segments.numbers()
+    }
+
+    /// Writes segment `number` anew without what `filter` replaces or drops; returns `false` if
+    /// there is no such thing in it. Blocks.
+    ///
+    /// A segment that is still being written is ended first, if it has to change.
+    ///
+    /// # Errors
+    /// [`SegmentRewriteError`]; the segment has its old content or its new one then.
+    pub fn rewrite_segment(
+        &self,
+        number: u64,
+        filter: &dyn ContentFilter,
+    ) -> Result<bool, SegmentRewriteError> {
+        let _alone = self.rewriting.lock();
+        // The next opening may discard what is behind the mark: up to there, no file may change.
+        let is_sealed = number < self.synced_mark.lock().segment;
+        if !is_sealed {
+            if !segment::needs_rewrite(&self.segments, number, filter)? {
+                return Ok(false);
+            }
+            self.begin_segment()
+                .map_err(|JournalClosed| SegmentRewriteError::Closed)?;
+        }
+        let is_rewritten = segment::rewrite_segment(&self.segments, number, filter)?;
+        if is_rewritten {
+            // Its records may be in the cache as they were.
+            self.recent.clear();
+        }
+        Ok(is_rewritten)
+    }
+
+    /// Lets later submissions go to a new segment. Blocks.
+    fn begin_segment(&self) -> Result<(), JournalClosed> {
+        let (sender, receiver) = mpsc::channel();
+        // The send fails only if the caller no longer waits.
+        let on_settled = Box::new(move || sender.send(()).unwrap_or_default());
+        self.sender()?
+            .send(QueuedSubmission::NextSegment(on_settled))
+            .map_err(|_| JournalClosed)?;
         receiver.recv().map_err(|_| JournalClosed)
     }
 
@@ -338,23 +399,25 @@ impl Journal for SegmentJournal {
         if position >= *self.durable_end.borrow() {
             return Ok(None);
         }
+        // Taken before the read: a filter goes only after the last segment was rewritten.
+        let filter = self.filter.read().clone();
         let start = self.segments.start();
-        if (Position::FIRST..start.position).contains(&position) {
-            return self
-                .read_kept_record(position, start)
-                .map(|frame| Some(Arc::new(frame)));
-        }
-        if let Some(frame) = self.recent.find_frame(position) {
-            return Ok(Some(frame));
-        }
-        read_frame(&self.segments, position).map(|frame| Some(Arc::new(frame)))
+        let frame = if (Position::FIRST..start.position).contains(&position) {
+            Arc::new(self.read_kept_record(position, start)?)
+        } else if let Some(frame) = self.recent.find_frame(position) {
+            frame
+        } else {
+            Arc::new(read_frame(&self.segments, position)?)
+        };
+        Ok(Some(apply_filter(frame, filter.as_deref())))
     }
 
     fn recent_frame_at(&self, position: Position) -> Option<Arc<JournalFrame>> {
         // The cache is filled before the durable end is published.
-        (position < *self.durable_end.borrow())
-            .then(|| self.recent.find_frame(position))
-            .flatten()
+        let is_durable = position < *self.durable_end.borrow();
+        let filter = self.filter.read().clone();
+        let frame = self.recent.find_frame(position).filter(|_| is_durable)?;
+        Some(apply_filter(frame, filter.as_deref()))
     }
 
     fn read_changes(
@@ -376,9 +439,22 @@ impl Journal for SegmentJournal {
         Ok(next)
     }
 
+    fn hides_record(&self, position: Position, entity: &EntityKey) -> bool {
+        let filter = self.filter.read();
+        filter
+            .as_ref()
+            .is_some_and(|filter| filter.hides_record(position, entity))
+    }
+
     fn incarnations(&self) -> &IncarnationHistory {
         self.data.incarnations()
     }
+}
+
+/// Returns `frame` as `filter` lets readers see it.
+fn apply_filter(frame: Arc<JournalFrame>, filter: Option<&dyn ContentFilter>) -> Arc<JournalFrame> {
+    let filtered = filter.and_then(|filter| filter_frame(&frame, filter));
+    filtered.map_or(frame, Arc::new)
 }
 
 /// Reads the frame that contains `position`, which must be durable.
@@ -418,10 +494,15 @@ mod tests {
     use std::os::unix::fs::FileExt;
     use std::path::{Path, PathBuf};
 
+    use bytes::Bytes;
+
     use super::*;
     use crate::clock::ManualClock;
-    use crate::event::{EntityKey, Kind};
-    use crate::journal::{LocalDisk, RecordDraft, TableChange, await_fence};
+    use crate::event::Kind;
+    use crate::journal::{
+        ChangeVerdict, LocalDisk, RecordDraft, TableChange, VerifiedPart, await_fence,
+        verify_journal,
+    };
 
     const LIMITS: JournalLimits = JournalLimits {
         queue: 64,
@@ -721,16 +802,20 @@ mod tests {
         assert!(matches!(error, StoreOpenError::Foreign(_)), "{error}");
     }
 
-    /// Lets the journal begin with its segment `number`; the files before it stay.
-    fn begin_with_segment(journal: &SegmentJournal, number: usize) -> RemovedSegments {
+    fn start_at_segment(journal: &SegmentJournal, number: usize) -> LogStart {
         let segments = journal.summarize_segments().expect("reads");
         let first = segments[number - 1];
-        let start = LogStart {
+        LogStart {
             segment: first.number,
             position: first.first_position,
             change: first.first_change,
             received_at: Timestamp::from_micros(5),
-        };
+        }
+    }
+
+    /// Lets the journal begin with its segment `number`; the files before it stay.
+    fn begin_with_segment(journal: &SegmentJournal, number: usize) -> RemovedSegments {
+        let start = start_at_segment(journal, number);
         let base = journal.begin_base(&start).expect("creates");
         base.finish().expect("writes");
         journal.begin_at(start)
@@ -829,6 +914,231 @@ mod tests {
         assert_eq!(await_fence(journal.as_ref()).await, Ok(Position::new(4)));
         assert_eq!(record(&journal, 3), content(3, 50_000));
         journal.close();
+    }
+
+    /// Filter that replaces the records at some positions, and drops the changes of one key.
+    struct SampleFilter {
+        positions: Vec<u64>,
+        key: u8,
+    }
+
+    impl ContentFilter for SampleFilter {
+        fn replace_record(&self, position: Position, record: &Bytes) -> Option<Bytes> {
+            let is_chosen = self.positions.contains(&position.get()) && record != "erased";
+            is_chosen.then(|| "erased".into())
+        }
+
+        fn hides_record(&self, position: Position, _: &EntityKey) -> bool {
+            self.positions.contains(&position.get())
+        }
+
+        fn judge_change(&self, _: u8, change: &TableChange) -> ChangeVerdict {
+            match change {
+                TableChange::Put { key, .. } if key == &[self.key] => ChangeVerdict::Drop,
+                TableChange::Put { key, value } if value.len() > 30_000 => {
+                    ChangeVerdict::Replace(TableChange::Put {
+                        key: key.clone(),
+                        value: b"less".to_vec(),
+                    })
+                }
+                _ => ChangeVerdict::Keep,
+            }
+        }
+    }
+
+    async fn change(journal: &SegmentJournal, keys: &[u8], bytes: usize) {
+        let put = |key: &u8| TableChange::Put {
+            key: vec![*key],
+            value: content(u64::from(*key), bytes),
+        };
+        let (settled, wait) = tokio::sync::oneshot::channel();
+        journal
+            .append_changes(TableSubmission {
+                changes: Arc::new(TableChanges {
+                    table: 3,
+                    changes: keys.iter().map(put).collect(),
+                }),
+                settle: Box::new(move |number| settled.send(number).expect("someone waits")),
+            })
+            .expect("open");
+        wait.await.expect("settled");
+    }
+
+    fn rewrite_all(journal: &SegmentJournal, filter: &SampleFilter) -> Vec<bool> {
+        let numbers = journal.segment_numbers().into_iter();
+        let rewritten = numbers.map(|number| journal.rewrite_segment(number, filter));
+        rewritten.map(|result| result.expect("rewrites")).collect()
+    }
+
+    fn files_hold(folder: &Path, wanted: &[u8]) -> bool {
+        segment_files(folder).iter().any(|file| {
+            let bytes = fs::read(file).expect("reads");
+            bytes.windows(wanted.len()).any(|part| part == wanted)
+        })
+    }
+
+    #[tokio::test]
+    async fn rewritten_segments_lose_what_the_filter_names_and_nothing_else_moves() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 4, 30_000).await;
+        change(&journal, &[11, 12], 20_000).await;
+        change(&journal, &[11], 20_000).await;
+        change(&journal, &[13], 30_001).await;
+        append(&journal, 5, 9, 30_000).await;
+        let filter = SampleFilter {
+            positions: vec![2, 9],
+            key: 11,
+        };
+        // The reader stands in a segment that is about to be replaced.
+        assert_eq!(record(&journal, 1), content(1, 30_000));
+        journal.recent.clear();
+        assert_eq!(record(&journal, 1), content(1, 30_000));
+
+        let before = journal.segment_numbers().len();
+        let rewritten = rewrite_all(&journal, &filter);
+        assert_eq!(rewritten.iter().filter(|is_done| **is_done).count(), 4);
+        // The last one was in use, and another is begun.
+        assert_eq!(journal.segment_numbers().len(), before + 1);
+        assert!(!rewrite_all(&journal, &filter).contains(&true));
+        append(&journal, 10, 10, 10).await;
+
+        let check = |journal: &SegmentJournal| {
+            for position in 1..=9 {
+                let expected = match position {
+                    2 | 9 => b"erased".to_vec(),
+                    _ => content(position, 30_000),
+                };
+                assert_eq!(record(journal, position), expected, "at {position}");
+            }
+            assert_eq!(record(journal, 10), content(10, 10));
+            let put = |key: u8, value: Vec<u8>| TableChange::Put {
+                key: vec![key],
+                value,
+            };
+            let groups = [
+                (1, vec![put(12, content(12, 20_000))]),
+                (3, vec![put(13, b"less".to_vec())]),
+            ];
+            let groups =
+                groups.map(|(number, changes)| (number, TableChanges { table: 3, changes }));
+            assert_eq!(changes(journal, 1), groups);
+            assert_eq!(changes(journal, 2), groups[1..]);
+        };
+        check(&journal);
+        journal.close();
+        drop(journal);
+
+        let leftover = segment_files(folder.path())[0].with_extension("rewrite");
+        fs::write(&leftover, "unfinished").expect("writes");
+        let journal = open(folder.path());
+        check(&journal);
+        assert!(!leftover.exists());
+        let report = verify_journal(folder.path(), VerifiedPart::Everything).expect("reads");
+        assert_eq!((report.damage, report.records), (Vec::new(), 10));
+        for (gone, bytes) in [(2, 30_000), (9, 30_000), (11, 20_000)] {
+            assert!(!files_hold(folder.path(), &content(gone, bytes)[..100]));
+        }
+        assert!(files_hold(folder.path(), &content(8, 30_000)[..100]));
+        journal.close();
+    }
+
+    /// Filter during whose work segments are removed.
+    struct RemovingFilter {
+        journal: Arc<SegmentJournal>,
+        start: LogStart,
+        removed: Mutex<Option<RemovedSegments>>,
+        inner: SampleFilter,
+    }
+
+    impl ContentFilter for RemovingFilter {
+        fn replace_record(&self, position: Position, record: &Bytes) -> Option<Bytes> {
+            let mut removed = self.removed.lock();
+            removed.get_or_insert_with(|| self.journal.begin_at(self.start));
+            self.inner.replace_record(position, record)
+        }
+
+        fn hides_record(&self, position: Position, entity: &EntityKey) -> bool {
+            self.inner.hides_record(position, entity)
+        }
+
+        fn judge_change(&self, table: u8, change: &TableChange) -> ChangeVerdict {
+            self.inner.judge_change(table, change)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_segment_that_is_removed_while_it_is_rewritten_does_not_come_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 9, 30_000).await;
+        let start = start_at_segment(&journal, 3);
+        let filter = RemovingFilter {
+            journal: Arc::clone(&journal),
+            start,
+            removed: Mutex::default(),
+            inner: SampleFilter {
+                positions: vec![1, 3],
+                key: 1,
+            },
+        };
+        assert!(!journal.rewrite_segment(1, &filter).expect("is gone"));
+        assert!(!journal.rewrite_segment(2, &filter).expect("is gone"));
+        let removed = filter.removed.lock().take().expect("was called");
+        journal.remove_segments(removed).expect("removes");
+
+        assert!(segment_files(folder.path())[0].ends_with("0000000003.segment"));
+        let names = fs::read_dir(folder.path().join("journal")).expect("a folder");
+        let mut names = names.map(|entry| entry.expect("reads").file_name());
+        assert!(!names.any(|name| name.to_string_lossy().ends_with("rewrite")));
+        assert_eq!(record(&journal, 5), content(5, 30_000));
+        assert!(journal.read_changes(start.change, &mut |_, _| ()).is_ok());
+        journal.close();
+    }
+
+    /// Rewriting takes a while; nobody may read the old content meanwhile.
+    #[tokio::test]
+    async fn a_filter_that_is_set_hides_records_from_all_readers_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 3, 30_000).await;
+        journal.set_filter(Some(Arc::new(SampleFilter {
+            positions: vec![2],
+            key: 1,
+        })));
+        let recent = journal.recent_frame_at(Position::new(2)).expect("is new");
+        assert_eq!(recent.entries[0].bytes, "erased");
+        assert_eq!(record(&journal, 2), b"erased");
+        journal.recent.clear();
+        assert_eq!(record(&journal, 2), b"erased");
+        let entity = EntityKey::try_new(Kind::Ticket, "S").expect("valid");
+        assert!(journal.hides_record(Position::new(2), &entity));
+        assert!(!journal.hides_record(Position::new(3), &entity));
+        assert_eq!(record(&journal, 3), content(3, 30_000));
+        journal.set_filter(None);
+        assert_eq!(record(&journal, 2), content(2, 30_000));
+        journal.close();
+    }
+
+    #[tokio::test]
+    async fn a_segment_that_holds_nothing_for_the_filter_stays_in_use() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 1, 10).await;
+        let nothing = SampleFilter {
+            positions: vec![7],
+            key: 1,
+        };
+        assert_eq!(rewrite_all(&journal, &nothing), [false]);
+        assert_eq!(journal.segment_numbers(), [1]);
+        journal.close();
+        let one = SampleFilter {
+            positions: vec![1],
+            ..nothing
+        };
+        let error = journal.rewrite_segment(1, &one).expect_err("it is closed");
+        assert!(matches!(error, SegmentRewriteError::Closed), "{error}");
+        assert_eq!(record(&journal, 1), content(1, 10));
     }
 
     #[tokio::test]

@@ -180,6 +180,10 @@ pub trait Journal: Send + Sync + 'static {
         visit: &mut dyn FnMut(u64, TableChanges),
     ) -> Result<u64, JournalReadError>;
 
+    /// Returns `true` if the content of the record of `entity` at `position` is hidden from readers:
+    /// whoever read it before must not use it any more.
+    fn hides_record(&self, position: Position, entity: &EntityKey) -> bool;
+
     /// Returns the store's incarnations, which give each position its event id.
     fn incarnations(&self) -> &IncarnationHistory;
 }

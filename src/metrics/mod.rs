@@ -150,7 +150,8 @@ impl NodeMetrics {
         &self.commit_records
     }
 
-    /// Counts a delivery attempt with its `outcome`: `accepted`, `failed`, `refused` or `gone`.
+    /// Counts a delivery attempt with its `outcome`: `accepted`, `failed`, `refused`,
+    /// `gone` or `dropped`.
     pub fn count_delivery(&self, outcome: &'static str) {
         self.deliveries.get_or_create(&[("outcome", outcome)]).inc();
     }

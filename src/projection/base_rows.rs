@@ -41,6 +41,15 @@ pub struct RemovedPart {
 }
 
 impl RemovedPart {
+    /// Part without any record, so that no row is obsolete.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            end: Position::FIRST,
+            open_events: BTreeSet::new(),
+        }
+    }
+
     /// Returns `true` if nobody reads the row again. `next_key` is the key of the row behind it.
     fn is_obsolete(&self, (key, value): &DerivedRow, next_key: Option<&[u8]>) -> bool {
         match keys::removable_row(key) {

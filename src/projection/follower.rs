@@ -20,7 +20,9 @@ use super::snapshot::PendingSnapshots;
 use crate::clock::Clock;
 use crate::derived::{DerivedStore, DerivedStoreError, DerivedTree};
 use crate::error_chain;
-use crate::event::{FingerprintFn, Position, Record, RecordError, Timestamp};
+use crate::event::{
+    EntityKey, ErasureMark, FingerprintFn, Position, Record, RecordError, Timestamp,
+};
 use crate::journal::{Journal, JournalFrame, JournalReadError};
 
 /// Number of changed rows at which they are written: so many that the row of a busy entity is
@@ -369,6 +371,9 @@ impl JournalFollower {
                     &record,
                     &self.pending_snapshots,
                 )?;
+                if record.erases() {
+                    self.end_pending_events(position, &record.entity)?;
+                }
                 // After a crash the archive can be ahead of the cursor.
                 if position >= self.archive.end() {
                     self.archive_claim(position, received_at, &record)?;
@@ -377,6 +382,27 @@ impl JournalFollower {
             }
         }
         Ok(true)
+    }
+
+    /// Takes the entity's events before `end` as completed: nobody can work on them, since their
+    /// content is erased.
+    fn end_pending_events(
+        &mut self,
+        end: Position,
+        entity: &EntityKey,
+    ) -> Result<(), ProjectionError> {
+        for event in self.rows.pending_events_before(end)? {
+            let frame = match self.journal.read_frame_at(event) {
+                Err(JournalReadError::Removed { .. }) | Ok(None) => continue,
+                Err(error) => return Err(error.into()),
+                Ok(Some(frame)) => frame,
+            };
+            let stored = decode_record(&frame, event)?;
+            if stored.is_some_and(|(_, record)| record.entity == *entity) {
+                self.rows.end_pending_event(event)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads the claims behind the cursor that are in no stored block from the journal again, as
@@ -434,7 +460,14 @@ impl JournalFollower {
             .idempotency_key
             .as_ref()
             .filter(|_| received_at >= self.claim_horizon());
-        let claim = key.map(|key| (self.fingerprint)(&record.source, key));
+        let claim = match record.erasure {
+            Some(ErasureMark::Erased { claim }) => {
+                claim.filter(|_| received_at >= self.claim_horizon())
+            }
+            Some(ErasureMark::Erases) | None => {
+                key.map(|key| (self.fingerprint)(&record.source, key))
+            }
+        };
         self.archive.add_record(position, received_at, claim)
     }
 }

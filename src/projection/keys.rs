@@ -31,7 +31,7 @@ const EVENTS: u8 = 5;
 const ATTEMPTS: u8 = 6;
 pub(super) const CLAIMS: u8 = 7;
 pub(super) const NAMES: &[u8] = &[8];
-const UNIQUE_KEY: u8 = 9;
+pub(super) const UNIQUE_KEY: u8 = 9;
 const PENDING_EVENT: u8 = 10;
 const OUTLINE: u8 = 11;
 

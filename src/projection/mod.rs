@@ -14,6 +14,7 @@
 mod base_rows;
 mod bloom;
 mod claim_archive;
+mod erasure;
 mod event_blocks;
 mod follower;
 mod keys;
@@ -28,6 +29,7 @@ mod unique_key_row;
 
 pub use base_rows::{ProjectionImage, ProjectionImageLoader, RemovedPart, stored_position};
 pub use claim_archive::ClaimArchive;
+pub use erasure::ProjectionErasure;
 pub use follower::{Projection, ProjectionError, ProjectionLimits};
 pub use page::{PageRequest, ProjectionPage, items_at};
 pub use reader::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, broadcast, watch};
 
-use super::event_blocks::{BLOCK_EVENTS, EventBlock, EventMark, EventSlot};
+use super::event_blocks::{self, BLOCK_EVENTS, EventBlock, EventMark, EventSlot};
 use super::page::{PageRequest, ProjectionPage};
 use super::row_buffer::{self, CHUNK_RECORDS, NameTable, OTHER_NAME};
 use super::signals::ProjectionSignals;
@@ -404,6 +404,34 @@ impl ProjectionReader {
         .await
     }
 
+    /// Returns the positions of all records of `entity` before `end`, the failed events included,
+    /// without those that are removed. Waits until all of them can be read.
+    ///
+    /// # Errors
+    /// [`ProjectionReadError`] when the store fails.
+    pub async fn record_positions(
+        &self,
+        entity: &EntityKey,
+        end: Position,
+    ) -> Result<Vec<Position>, ProjectionReadError> {
+        self.await_written(end).await?;
+        let entity = entity.clone();
+        self.read_as_written(move |view| view.record_positions(&entity, end))
+            .await
+    }
+
+    /// Returns the records at `positions`, without those that are removed.
+    ///
+    /// # Errors
+    /// [`ProjectionReadError`] when the store fails.
+    pub async fn kept_records_at(
+        &self,
+        positions: Vec<Position>,
+    ) -> Result<Vec<StoredRecord>, ProjectionReadError> {
+        self.read_as_written(move |view| view.kept_records_at(positions))
+            .await
+    }
+
     /// Returns at most `limit` pending events from position `from` on, oldest first, as far as the
     /// records are written.
     ///
@@ -639,6 +667,52 @@ impl ProjectionView {
         Ok(records)
     }
 
+    /// Returns the records at `positions`, without those that are removed.
+    fn kept_records_at(
+        &self,
+        positions: Vec<Position>,
+    ) -> Result<Vec<StoredRecord>, ProjectionReadError> {
+        match self.records_at(positions.clone()) {
+            Err(error) if error.is_removed() => {
+                let records = positions.into_iter();
+                records
+                    .filter_map(|position| self.find_unless_removed(position).transpose())
+                    .collect()
+            }
+            found => found,
+        }
+    }
+
+    /// Returns the positions of all records of `entity` before `end` that are not removed.
+    pub(super) fn record_positions(
+        &self,
+        entity: &EntityKey,
+        end: Position,
+    ) -> Result<Vec<Position>, ProjectionReadError> {
+        let id = fingerprint_key("", entity.id());
+        let (last_block, _) = event_blocks::block_place(end);
+        let keys = keys::event_block_key(0)..=keys::event_block_key(last_block);
+        let mut positions = Vec::new();
+        for row in self.tree.range(keys) {
+            let (key, value) = row?;
+            let number = keys::event_block_number(&key).unwrap_or_default();
+            let block =
+                EventBlock::decode(&value).ok_or_else(|| malformed_row("an event block"))?;
+            let mut candidates: Vec<_> = block
+                .newest_first()
+                .filter(|(_, slot)| slot.id == id)
+                .map(|(place, _)| Position::new(number * BLOCK_EVENTS + place as u64))
+                .filter(|position| *position < end)
+                .collect();
+            candidates.reverse();
+            // Another kind can have the same id, and another id the same fingerprint.
+            let records = self.kept_records_at(candidates)?.into_iter();
+            let own = records.filter(|stored| stored.record.entity == *entity);
+            positions.extend(own.map(|stored| stored.position));
+        }
+        Ok(positions)
+    }
+
     /// Returns the position of the entity's record `sequence`.
     fn position(
         &self,
@@ -859,7 +933,9 @@ impl ProjectionView {
 
         // The newest record decides.
         let decisive = &resolution.as_ref().unwrap_or(&event).record;
-        let status = match (&decisive.failure, decisive.pending) {
+        // Nobody works on a pending event whose content is erased.
+        let is_pending = decisive.pending && !decisive.is_erased();
+        let status = match (&decisive.failure, is_pending) {
             (Some(_), _) => EventStatus::Failed,
             (None, true) => EventStatus::Processing,
             (None, false) => EventStatus::Completed,

@@ -1,7 +1,7 @@
 //! Write buffer of the projection: rows that are derived from the journal but not yet written to
 //! the tree.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -205,6 +205,12 @@ impl RowBuffer {
                 self.dirty_rows += 1;
                 self.snapshots.insert(record.entity.clone(), state);
             }
+            // A state without bytes is the empty one. It takes the place of all older snapshots.
+            if record.erases() {
+                self.dirty_rows += 1;
+                self.snapshots
+                    .insert(record.entity.clone(), (sequence, Vec::new()));
+            }
         }
 
         if let Some(unique_key) = &record.unique_key {
@@ -256,6 +262,36 @@ impl RowBuffer {
         };
         self.add_attempt(event, position, mark)?;
         Ok(EventMark::Attempt)
+    }
+
+    /// Returns the positions of the pending events before `end`, written or not.
+    pub(super) fn pending_events_before(
+        &self,
+        end: Position,
+    ) -> Result<Vec<Position>, DerivedStoreError> {
+        let keys = keys::pending_event_key(Position::FIRST)..keys::pending_event_key(end);
+        let mut positions = BTreeSet::new();
+        for key in self.tree.range(keys).keys() {
+            let malformed = || DerivedStoreError::malformed_row("a key of a pending event");
+            positions.insert(keys::pending_event_position(&key?).ok_or_else(malformed)?);
+        }
+        for (position, is_pending) in self.pending_events.range(..end) {
+            if *is_pending {
+                positions.insert(*position);
+            } else {
+                positions.remove(position);
+            }
+        }
+        Ok(positions.into_iter().collect())
+    }
+
+    /// Takes the pending event at `event` as completed.
+    pub(super) fn end_pending_event(&mut self, event: Position) -> Result<(), DerivedStoreError> {
+        self.set_pending(event, false);
+        let (block, place) = event_blocks::block_place(event);
+        self.load_block(block)?
+            .set_mark(place, EventMark::Completed);
+        Ok(())
     }
 
     fn set_pending(&mut self, event: Position, is_pending: bool) {

@@ -99,6 +99,25 @@ pub(super) fn store_snapshot(
         value.extend_from_slice(part);
         tree.insert(keys::snapshot_key(entity, sequence, chunk), value)?;
     }
+    remove_snapshots_before(tree, entity, sequence)
+}
+
+/// Removes all snapshots of `entity` before its newest complete one.
+pub(super) fn remove_older_snapshots(
+    tree: &DerivedTree,
+    entity: &EntityKey,
+) -> Result<(), DerivedStoreError> {
+    match load_snapshot(tree, entity)? {
+        Some((sequence, _)) => remove_snapshots_before(tree, entity, sequence),
+        None => Ok(()),
+    }
+}
+
+fn remove_snapshots_before(
+    tree: &DerivedTree,
+    entity: &EntityKey,
+    sequence: u64,
+) -> Result<(), DerivedStoreError> {
     for key in tree
         .range(keys::snapshot_prefix(entity)..keys::snapshot_key(entity, sequence, 0))
         .keys()

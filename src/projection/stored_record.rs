@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! outline  format u8 = 1 | position u64 BE | received_at i64 BE µs | committed_at i64 BE µs
-//!          | record without payload, change and answer
+//!          | record without payload, change, answer, warnings and call body
 //! ```
 
 use bytes::{Buf, BufMut, Bytes};
@@ -85,6 +85,8 @@ mod tests {
             payload: Bytes::from_static(b"secret"),
             change: Bytes::from_static(b"secret"),
             answer: Bytes::from_static(b"secret"),
+            warnings: vec!["secret".into()],
+            call_body: Bytes::from_static(b"secret"),
             sequence: Some(2),
             ..Record::new("s", entity, "e", at)
         };

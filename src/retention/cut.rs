@@ -1,14 +1,15 @@
 //! One removal of segments from the beginning of the journal.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
+use super::base_writing::write_base;
 use super::deps::RetentionDeps;
 use super::error::RetentionError;
 use super::record_keeping;
 use crate::derived::DerivedStore;
-use crate::journal::{BaseRow, BaseWriter, Journal, LogStart};
-use crate::projection::{ProjectionImage, ProjectionRemoval, RemovedPart};
+use crate::journal::{Journal, LogStart};
+use crate::projection::{ProjectionImage, ProjectionRemoval};
 use crate::table_store::{KeptRecordTable, TableImage};
 
 /// Result of an attempt to remove segments.
@@ -71,7 +72,7 @@ pub(super) fn remove_segments(
     if !is_derived_up_to(derived, start)? {
         return Ok(CutOutcome::NotDerived);
     }
-    let base = write_base(deps, start, &removed, freed_bytes, is_stopping)?;
+    let base = write_base(journal, derived, start, &removed, freed_bytes, is_stopping)?;
     let Some(base) = base else {
         return Ok(CutOutcome::NotWorthwhile);
     };
@@ -90,37 +91,4 @@ fn is_derived_up_to(derived: &Arc<DerivedStore>, start: LogStart) -> Result<bool
     let position = ProjectionImage::begin(derived)?.position();
     let change = TableImage::begin(derived)?.next_change();
     Ok(position >= start.position && change >= start.change)
-}
-
-/// Writes the rows of a new base file; `None` if it is longer than `bytes_max`.
-fn write_base(
-    deps: &RetentionDeps,
-    start: LogStart,
-    removed: &RemovedPart,
-    bytes_max: u64,
-    is_stopping: &AtomicBool,
-) -> Result<Option<BaseWriter>, RetentionError> {
-    let RetentionDeps {
-        journal, derived, ..
-    } = deps;
-    // Both cursors are read before any row.
-    let projection = ProjectionImage::begin(derived)?;
-    let tables = TableImage::begin(derived)?;
-    let mut base = journal.begin_base(&start)?;
-    let mut push = |row: BaseRow| -> Result<(), RetentionError> {
-        if is_stopping.load(Ordering::Relaxed) {
-            return Err(RetentionError::Stopping);
-        }
-        // Rows that are too many are not written, only counted.
-        if base.written_bytes() <= bytes_max {
-            base.push_row(&row)?;
-        }
-        Ok(())
-    };
-    projection.visit_rows(removed, &mut push)?;
-    tables.visit_rows(&mut push)?;
-    if base.written_bytes() > bytes_max {
-        return Ok(None);
-    }
-    Ok(Some(base))
 }

@@ -13,6 +13,7 @@
 //! base file, and only the records behind that are read.
 
 mod base_loading;
+mod base_writing;
 mod cut;
 mod deps;
 mod error;
@@ -21,6 +22,7 @@ mod record_keeping;
 mod worker;
 
 pub use base_loading::{load_base, load_projection_base};
+pub use base_writing::renew_base;
 pub use deps::RetentionDeps;
 pub use error::{BaseLoadError, RetentionError};
 pub use plan::RetentionPolicy;

@@ -24,7 +24,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
 use crate::event::{
-    ClaimOwner, EntityKey, FingerprintFn, InternedName, KeyConflict, Position, Timestamp,
+    ClaimOwner, EntityKey, ErasureMark, FingerprintFn, InternedName, KeyConflict, Position,
+    Timestamp,
 };
 use crate::projection::{ClaimArchive, ProjectionReadError, ProjectionReader};
 
@@ -424,10 +425,24 @@ impl ClaimTable {
                 break;
             }
             let record = &stored.record;
+            // Of an erased record the fingerprint is all that is left of its key.
+            let is_erased_key = record.erasure
+                == Some(ErasureMark::Erased {
+                    claim: Some(fingerprint),
+                });
             let is_same_key = record.source == name.source.as_str()
-                && record.idempotency_key.as_deref() == Some(&name.key);
+                && (is_erased_key || record.idempotency_key.as_deref() == Some(&name.key));
             if !is_same_key {
                 continue;
+            }
+            if is_erased_key {
+                return Ok(Some(TakenKey {
+                    holder: ClaimHolder {
+                        position,
+                        sequence: record.sequence,
+                    },
+                    is_reused: false,
+                }));
             }
             let earlier = record.claim_owner();
             let conflict = KeyConflict::compare(name.owner.as_ref(), earlier.as_ref());

@@ -22,6 +22,7 @@ pub mod dead_letters;
 pub mod delivery;
 pub mod delivery_policy;
 mod dispatcher;
+mod erased_letters;
 mod expiry;
 mod inbox;
 pub mod jobs;
@@ -77,6 +78,7 @@ use subscriber_set::SubscriberSet;
 use tables::{DeliveryTables, ReadState, SubscriberCounters};
 
 pub use attempt_failure::AttemptFailure;
+pub use erased_letters::{find_record_of_letter, remove_dead_letters};
 pub use outbound_record::OutboundRecord;
 pub use owed_records::OwedRecords;
 pub(crate) use redelivery_deps::RedeliveryDeps;

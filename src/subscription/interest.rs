@@ -48,7 +48,7 @@ impl SubscriberInterest {
     }
 
     /// Matches `record`, which stands at `position`. A failed record has no sequence number and
-    /// matches no subscriber.
+    /// matches no subscriber, and neither does a record without its content.
     #[must_use]
     pub fn match_record(&self, position: Position, record: &Record) -> InterestMatch {
         let kind = record.entity.kind();
@@ -57,7 +57,11 @@ impl SubscriberInterest {
         };
 
         // The cheap conditions come first: a filter costs up to 10 ms.
-        if position < self.from || record.sequence.is_none() || !self.patterns.iter().any(admits) {
+        if position < self.from
+            || record.sequence.is_none()
+            || record.is_erased()
+            || !self.patterns.iter().any(admits)
+        {
             return InterestMatch::Unwanted;
         }
 
@@ -117,11 +121,16 @@ mod tests {
                 5,
                 &Record {
                     sequence: None,
-                    ..created
+                    ..created.clone()
                 }
             ),
             InterestMatch::Unwanted,
             "it failed"
+        );
+        assert_eq!(
+            judge(5, &created.into_erased(None)),
+            InterestMatch::Unwanted,
+            "nothing is left of it"
         );
     }
 

@@ -34,6 +34,8 @@ pub enum JournaledTableId {
     Deliveries = 3,
     /// Finished steps of pending enrichments.
     Enrichment = 4,
+    /// Erasures of entities, with their states.
+    Erasures = 5,
     /// Records that are kept of removed segments.
     KeptRecords = 6,
 }

@@ -89,12 +89,53 @@ impl KeptRecordTable {
         self.write_some(positions.iter().map(remove).collect())
     }
 
+    /// Writes the records anew that `replace` replaces. Blocks.
+    ///
+    /// # Errors
+    /// [`TableWriteError`] when the store fails; it must then be opened again.
+    pub fn replace_records(
+        &self,
+        replace: &dyn Fn(Position, &Bytes) -> Option<Bytes>,
+    ) -> Result<(), TableWriteError> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let rows = self.0.scan(&[], after.as_deref(), PAGE_ROWS)?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(());
+            };
+            after = Some(last.clone());
+            let puts = rows.iter().filter_map(|(key, value)| {
+                let value = replace_kept_record(key, value, replace)?;
+                let key = key.clone();
+                Some(TableChange::Put { key, value })
+            });
+            self.write_some(puts.collect())?;
+        }
+    }
+
     fn write_some(&self, changes: Vec<TableChange>) -> Result<(), TableWriteError> {
         if changes.is_empty() {
             return Ok(());
         }
         self.0.write(changes)
     }
+}
+
+/// Returns the row of a kept record with the record that `replace` puts in its place; `None` if that
+/// keeps it, or the row is malformed.
+#[must_use]
+pub fn replace_kept_record(
+    key: &[u8],
+    value: &[u8],
+    replace: &dyn Fn(Position, &Bytes) -> Option<Bytes>,
+) -> Option<Vec<u8>> {
+    let frame = decode_value(decode_key(key)?, value.to_vec().into())?;
+    let entry = frame.entries.first()?;
+    let replaced = FrameEntry {
+        received_at: entry.received_at,
+        bytes: replace(frame.first, &entry.bytes)?,
+    };
+    Some(encode_value(frame.committed_at, &replaced))
 }
 
 impl KeptRecords for TableStore {
@@ -184,6 +225,17 @@ mod tests {
         let found = store.find_kept_record(Position::new(9)).expect("reads");
         assert_eq!(found, Some(frame(9, &[9; 30_000])));
         assert_eq!(table.positions().expect("reads").len(), 200);
+
+        let replace = |position: Position, record: &Bytes| {
+            let is_chosen = position.get() == 70 && record.len() > 1;
+            is_chosen.then(|| Bytes::from_static(b"r"))
+        };
+        table.replace_records(&replace).expect("writes");
+        for (position, record) in [(70, vec![b'r']), (71, vec![71; 30_000])] {
+            let found = store.find_kept_record(Position::new(position));
+            let expected = frame(position, &record);
+            assert_eq!(found.expect("reads"), Some(expected));
+        }
 
         table.drop_records(&[Position::new(9)]).expect("writes");
         let found = store.find_kept_record(Position::new(9)).expect("reads");

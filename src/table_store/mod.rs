@@ -34,7 +34,7 @@ pub use base_rows::{TableImage, TableImageLoader, stored_change};
 pub use definitions::{DEFINITION_MAX_BYTES, DefinitionError, DefinitionTree};
 pub use error::{TableStoreError, TableWriteError};
 pub use journaled_table::{JournaledTable, JournaledTableId, TableStore};
-pub use kept_records::KeptRecordTable;
+pub use kept_records::{KeptRecordTable, replace_kept_record};
 pub use seal::SealError;
 
 #[cfg(test)]

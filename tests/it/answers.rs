@@ -1174,11 +1174,17 @@ fn a_wrong_method_gets_the_allowed_ones_and_an_unknown_path_a_404() {
                 assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
             }
         }
-        for path in ["/api/v1/entities/ticket/S", "/api/v1/events", "/healthz"] {
+        let readable = "GET, HEAD";
+        for (path, allow) in [
+            ("/api/v1/entities/ticket/S", "GET, HEAD, DELETE"),
+            ("/api/v1/entities/ticket/S/timeline", readable),
+            ("/api/v1/events", readable),
+            ("/healthz", readable),
+        ] {
             let answer = ask(&Method::POST, path).await;
             assert_eq!(
                 (code(&answer), answer.header("allow")),
-                ((405, "method_not_allowed"), Some("GET, HEAD")),
+                ((405, "method_not_allowed"), Some(allow)),
                 "{path}"
             );
             assert_eq!(ask(&Method::HEAD, path).await.status, 200, "{path}");

@@ -63,12 +63,15 @@ pub fn folder() -> TempDir {
 #[test]
 fn the_help_of_every_command_has_an_example() {
     let folder = folder();
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["serve"],
         &["check"],
         &["send"],
         &["listen"],
+        &["entity"],
+        &["entity", "erase"],
+        &["entity", "export"],
         &["secret"],
         &["secret", "new"],
         &["backup"],

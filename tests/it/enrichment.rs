@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::c2s::{lead, send, test_env, timeline};
+use crate::erasure::{self, NAME};
 use crate::failures::{DiskFailure, FailurePlace};
 use crate::test_node::{TestClient, TestEnv, expect_soon, run_async};
 
@@ -803,6 +804,37 @@ fn a_store_that_fails_under_an_enrichment_is_opened_again_and_the_event_complete
         assert_eq!(server.count("/reply"), 1);
         assert_eq!(lead(&node, "7").await["state"]["enriched"], json!({}));
         node.stop().await;
+    });
+}
+
+/// Its person was found before, and the reply is on its way.
+#[test]
+fn an_erased_lead_is_enriched_no_more_and_nothing_of_its_person_is_left() {
+    run_async(async {
+        let server = ScriptedServer::start(|asked, _| match asked.path.as_str() {
+            "/reply" => ServerReply::Hold,
+            _ => ok(&json!({"name": NAME})),
+        })
+        .await;
+        let test_env = server.test_env(&[]);
+        let node = test_env.start().await;
+        let customer = json!({"name": NAME, "cpf": CPF});
+        let id = send_accepted(&node, &event("7", 0, &customer)).await;
+        server.wait_for_requests("/reply", 1).await;
+        let erased = erasure::erase(&node, "c2s_lead", "7").await;
+        assert_eq!(erased.status, 202, "{erased:?}");
+        assert_eq!(outcome(&show_lead(&node, &id).await), ("completed", ""));
+
+        server.released.send_replace(true);
+        erasure::wait_until_done(&node, 1).await;
+        let types: Vec<_> = timeline(&node, "7")
+            .await
+            .iter()
+            .map(|item| item["type"].clone())
+            .collect();
+        assert_eq!(types, ["c2s_lead.received", "c2s_lead.erased"]);
+        node.stop().await;
+        erasure::assert_gone(&test_env);
     });
 }
 

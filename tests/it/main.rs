@@ -24,6 +24,7 @@ mod doctor;
 mod duplicates;
 mod durability;
 mod enrichment;
+mod erasure;
 mod failures;
 mod guides;
 mod hooked_disk;

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hookyard::clock::{Clock, ManualClock};
 use hookyard::event::{EntityKey, Kind, Position, Timestamp};
 use hookyard::journal::{
-    BaseRow, DataFolder, Journal, JournalLimits, JournalReadError, JournalSubmission, LogMark,
-    LogStart, RecordDraft, SegmentJournal, SegmentSummary, StoreOpenError, SubmissionResult,
-    TableChange, TableChanges, TableSubmission,
+    BaseRow, ChangeVerdict, ContentFilter, DataFolder, Journal, JournalLimits, JournalReadError,
+    JournalSubmission, LogMark, LogStart, RecordDraft, SegmentJournal, SegmentRewriteError,
+    SegmentSummary, StoreOpenError, SubmissionResult, TableChange, TableChanges, TableSubmission,
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -114,6 +115,8 @@ enum SubmissionFate {
 
 struct ModelSubmission {
     content: SubmittedContent,
+    /// Content after a rewriting that is not known to be on the disk whole.
+    rewritten: Option<SubmittedContent>,
     fate: Arc<Mutex<SubmissionFate>>,
 }
 
@@ -126,6 +129,7 @@ impl ModelSubmission {
         };
         Self {
             content: SubmittedContent::Changes(changes),
+            rewritten: None,
             fate: Arc::new(Mutex::new(SubmissionFate::Dropped)),
         }
     }
@@ -141,6 +145,65 @@ impl ModelSubmission {
 
     fn is_settled(&self) -> bool {
         matches!(*self.fate.lock(), SubmissionFate::Settled(_))
+    }
+}
+
+/// Content of a record after a rewriting.
+const REWRITTEN: &[u8] = b"rewritten";
+
+/// Filter of a rewriting: it replaces a third of the records, and drops a third of the rows.
+#[derive(Clone, Copy, Debug)]
+struct ThirdsFilter {
+    remainder: u64,
+    /// Position after the last record that is durable: only such records are rewritten.
+    end: u64,
+}
+
+impl ContentFilter for ThirdsFilter {
+    fn replace_record(&self, position: Position, record: &Bytes) -> Option<Bytes> {
+        let is_chosen = self.chooses(position.get()) && record != REWRITTEN;
+        is_chosen.then(|| Bytes::from_static(REWRITTEN))
+    }
+
+    fn hides_record(&self, position: Position, _: &EntityKey) -> bool {
+        self.chooses(position.get())
+    }
+
+    fn judge_change(&self, _: u8, change: &TableChange) -> ChangeVerdict {
+        match change {
+            TableChange::Put { key, .. } if u64::from(key[0]) % 3 == self.remainder => {
+                ChangeVerdict::Drop
+            }
+            _ => ChangeVerdict::Keep,
+        }
+    }
+}
+
+impl ThirdsFilter {
+    fn chooses(self, position: u64) -> bool {
+        position % 3 == self.remainder && position < self.end
+    }
+
+    /// Returns `content`, whose records begin at `position`, as the filter leaves it.
+    fn rewrite(self, content: &SubmittedContent, position: u64) -> SubmittedContent {
+        let mut content = content.clone();
+        match &mut content {
+            SubmittedContent::Records(records) => {
+                for (record, position) in records.iter_mut().zip(position..) {
+                    if self.chooses(position) {
+                        record.bytes = REWRITTEN.to_vec();
+                    }
+                }
+            }
+            SubmittedContent::Changes(changes) => {
+                let table = changes.table;
+                let is_kept =
+                    |change: &TableChange| self.judge_change(table, change) == ChangeVerdict::Keep;
+                changes.changes.retain(is_kept);
+            }
+            SubmittedContent::Gap(_) => unreachable!("refused ones are not kept"),
+        }
+        content
     }
 }
 
@@ -188,6 +251,8 @@ struct CrashHistory {
     starts: Vec<LogStart>,
     /// Removes segments from the beginning of the journal now and then.
     removes_segments: bool,
+    /// Filter of a rewriting that was interrupted, and has to be done again.
+    unfinished_rewriting: Option<ThirdsFilter>,
     /// Contents of the newest submissions that were lost, which their senders send again.
     lost: VecDeque<SubmittedContent>,
     /// Entities that wrote since the journal was opened, whose sequence numbers it checks.
@@ -222,6 +287,7 @@ impl CrashHistory {
             failed_at: None,
             starts: vec![LogStart::BEGINNING],
             removes_segments: true,
+            unfinished_rewriting: None,
             lost: VecDeque::new(),
             checked_entities: Vec::new(),
             crashes: 0,
@@ -247,6 +313,8 @@ impl CrashHistory {
                 .unwrap_or_else(|error| panic!("{}", chain(&error)));
             self.check_content(&journal);
             self.work(&journal, 2);
+            self.rewrite(&journal);
+            assert!(self.unfinished_rewriting.is_none());
             assert!(self.submissions.iter().all(ModelSubmission::is_settled));
             self.close(journal);
         }
@@ -410,10 +478,19 @@ impl CrashHistory {
         let mut expected_records = Vec::new();
         let mut expected_groups = Vec::new();
         for submission in &self.submissions {
-            match &submission.content {
-                SubmittedContent::Records(records) => expected_records.extend(records),
-                SubmittedContent::Changes(changes) => expected_groups.push(changes),
-                SubmittedContent::Gap(_) => unreachable!("refused ones are not kept"),
+            // Each of them in two versions, if a rewriting was interrupted.
+            let rewritten = submission.rewritten.as_ref();
+            match (
+                &submission.content,
+                rewritten.unwrap_or(&submission.content),
+            ) {
+                (SubmittedContent::Records(records), SubmittedContent::Records(rewritten)) => {
+                    expected_records.extend(records.iter().zip(rewritten));
+                }
+                (SubmittedContent::Changes(changes), SubmittedContent::Changes(rewritten)) => {
+                    expected_groups.push((changes, rewritten));
+                }
+                _ => unreachable!("refused ones are not kept, and others keep their kind"),
             }
             // What can be read is acknowledged to every reader.
             let mut fate = submission.fate.lock();
@@ -422,17 +499,28 @@ impl CrashHistory {
             }
         }
         let mut received_at = 0;
-        for expected in expected_records.drain(..removed_records) {
+        for (expected, _) in expected_records.drain(..removed_records) {
             received_at = received_at.max(expected.received_at);
         }
         let expected_groups = expected_groups.split_off(removed_groups);
-        for (index, (record, expected)) in records.iter().zip(expected_records).enumerate() {
+        for (index, (record, (expected, rewritten))) in
+            records.iter().zip(expected_records).enumerate()
+        {
             received_at = received_at.max(expected.received_at);
             assert_eq!(record.0, received_at, "receive time of record {index}");
-            assert!(record.1 == expected.bytes, "bytes of record {index}");
+            assert!(
+                record.1 == expected.bytes || record.1 == rewritten.bytes,
+                "bytes of record {index}"
+            );
         }
-        for (index, (changes, expected)) in groups.iter().zip(expected_groups).enumerate() {
-            assert!(changes == expected, "group {} of changes", index + 1);
+        for (index, (changes, (expected, rewritten))) in
+            groups.iter().zip(expected_groups).enumerate()
+        {
+            assert!(
+                changes == expected || changes == rewritten,
+                "group {} of changes",
+                index + 1
+            );
         }
         (self.firm, self.settled, self.is_cache_lost) = (found, found, false);
         self.checked_entities.clear();
@@ -566,6 +654,52 @@ impl CrashHistory {
             }
             if self.removes_segments && self.draws.one_in(6) {
                 self.remove_segments(journal);
+            }
+            if self.draws.one_in(4) {
+                self.rewrite(journal);
+                self.check_reads(journal);
+                if journal.watch_failure().borrow().is_some() {
+                    return self.submit_to_failed(journal);
+                }
+            }
+        }
+    }
+
+    /// Rewrites all segments, and goes on with a rewriting that was interrupted. Until one has come
+    /// to its end, each record and each group may be there in both versions.
+    fn rewrite(&mut self, journal: &Arc<SegmentJournal>) {
+        let drawn = self.draws.below(3) as u64;
+        let unfinished = self.unfinished_rewriting.map(|filter| filter.remainder);
+        let filter = ThirdsFilter {
+            remainder: unfinished.unwrap_or(drawn),
+            end: journal.durable_end().borrow().get(),
+        };
+        self.unfinished_rewriting = Some(filter);
+        let mut position = 1;
+        for submission in &mut self.submissions {
+            submission.rewritten = Some(filter.rewrite(&submission.content, position));
+            position += submission.counts().0 as u64;
+        }
+
+        let numbers = journal.segment_numbers();
+        let result = numbers.iter().try_fold(0, |count, number| {
+            let is_rewritten = journal.rewrite_segment(*number, &filter)?;
+            Ok::<_, SegmentRewriteError>(count + usize::from(is_rewritten))
+        });
+        self.disk.wait_until_idle();
+        match result {
+            Ok(count) => {
+                self.step(format!("{filter:?}: {count} of {} segments", numbers.len()));
+                self.unfinished_rewriting = None;
+                for submission in &mut self.submissions {
+                    let rewritten = submission.rewritten.take();
+                    submission.content = rewritten.expect("each has one");
+                }
+            }
+            Err(error) => {
+                self.step(format!("{filter:?}: {}", chain(&error)));
+                let is_expected = self.disk.is_stopped() || self.has_disk_failed();
+                assert!(is_expected, "no reason: {}", chain(&error));
             }
         }
     }
@@ -729,7 +863,11 @@ impl CrashHistory {
             self.checked_entities
                 .extend(checked.map(|record| record.entity));
         }
-        self.submissions.push(ModelSubmission { content, fate });
+        self.submissions.push(ModelSubmission {
+            content,
+            rewritten: None,
+            fate,
+        });
         Some(done)
     }
 
@@ -809,7 +947,13 @@ impl CrashHistory {
                 .records()
                 .nth(position.get() as usize - 1)
                 .expect("in the model");
-            assert!(entry.bytes == expected.bytes, "bytes at {position}");
+            let is_rewritten = self
+                .unfinished_rewriting
+                .is_some_and(|filter| filter.chooses(position.get()) && entry.bytes == REWRITTEN);
+            assert!(
+                entry.bytes == expected.bytes || is_rewritten,
+                "bytes at {position}"
+            );
             if let Some(recent) = journal.recent_frame_at(position) {
                 assert_eq!(recent, frame);
             }

@@ -13,6 +13,7 @@ use tokio::time::interval;
 
 use crate::dead_letters::{poll_until, post, wait_for_letters};
 use crate::deliveries::{subscribe, test_env};
+use crate::erasure::{NAME, assert_gone, erase_and_wait};
 use crate::failures::incompressible_text;
 use crate::rebuild::rebuild;
 use crate::receiver::{ReceiverReply, TestReceiver};
@@ -281,6 +282,61 @@ fn a_failed_event_and_a_dead_letter_outlive_their_segments() {
         let retried = post(&node, &format!("{path}/retry"), json!({})).await;
         assert_eq!(retried.status, 202, "{retried:?}");
         wait_for_letters(&node, 0).await;
+        node.stop().await;
+    });
+}
+
+/// A record that is kept is in a table, in the changes of that table, and in the base file.
+#[test]
+fn what_is_kept_of_removed_segments_is_erased_from_every_file_too() {
+    let (test_env, clock) = bounded_env(MAX_BYTES);
+    run_async(async {
+        let receiver = TestReceiver::start(|request| {
+            let is_refused = request.entity() == "ticket/SUP-9";
+            ReceiverReply::Status(if is_refused { 400 } else { 200 })
+        })
+        .await;
+        let node = test_env.start().await;
+        subscribe(&node, receiver.url("/all"), json!({})).await;
+        let data = json!({"message_id": NAME, "text": NAME});
+        let (dead, failed) = (format!("d-{NAME}"), format!("f-{NAME}"));
+        accepted(node.send("SUP-9", &dead, "message.created", data).await);
+        let unknown = json!({"message_id": format!("no {NAME}"), "text": "none"});
+        let failed = node.send("SUP-9", &failed, "message.updated", unknown);
+        let failed = accepted(failed.await).event_id();
+        wait_for_letters(&node, 1).await;
+        let first = send_round(&node, 0).await;
+        for round in 1..12 {
+            clock.advance(ROUND_TIME);
+            send_round(&node, round).await;
+        }
+        wait_until_removed(&node, &first[0].event_id()).await;
+        let base = test_env.store_path().join("journal/BASE");
+        let holds_name = |bytes: Vec<u8>| {
+            let mut parts = bytes.windows(NAME.len());
+            parts.any(|part| part == NAME.as_bytes())
+        };
+        assert!(holds_name(fs::read(&base).expect("is there")));
+        let path = format!("/api/v1/events/{failed}");
+        assert!(node.get(&path).await.text.contains(NAME));
+        let of_others = node.get("/api/v1/entities/ticket/SUP-1").await.text;
+
+        erase_and_wait(&node, "ticket", "SUP-9").await;
+        let erased = node.get(&path).await;
+        assert_eq!(erased.body["status"], "failed", "{erased:?}");
+        assert!(!erased.text.contains(NAME), "{erased:?}");
+        wait_for_letters(&node, 0).await;
+        let own = node.get("/api/v1/entities/ticket/SUP-9").await.text;
+        node.stop().await;
+        assert_gone(&test_env);
+
+        fs::remove_dir_all(test_env.store_path().join("derived")).expect("removes");
+        let node = test_env.start().await;
+        assert_eq!(node.get(&path).await.text, erased.text);
+        for (id, expected) in [("SUP-9", own), ("SUP-1", of_others)] {
+            let read = node.get(&format!("/api/v1/entities/ticket/{id}")).await;
+            assert_eq!(read.text, expected);
+        }
         node.stop().await;
     });
 }

@@ -30,7 +30,7 @@ events = [\"invoice.paid\"]
 ";
 
 /// Events of the catalogue that the node itself creates.
-const OWN: [&str; 8] = [
+const OWN: [&str; 19] = [
     "customer.created",
     "message.reply",
     "c2s_lead.enriched",
@@ -39,6 +39,17 @@ const OWN: [&str; 8] = [
     "delivery.exhausted",
     "breaker.opened",
     "breaker.closed",
+    "ticket.erased",
+    "pre_lead.erased",
+    "lead.erased",
+    "customer.erased",
+    "c2s_lead.erased",
+    "conversation.erased",
+    "organisation.erased",
+    "person.erased",
+    "task.erased",
+    "mandat.erased",
+    "interaction.erased",
 ];
 
 /// Node that accepts events of every source, and its sender.

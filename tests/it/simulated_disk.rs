@@ -446,11 +446,12 @@ fn is_spare_thread() -> bool {
     thread::current().name() == Some(SPARE_THREAD)
 }
 
-/// Is true for the bytes that begin a segment other than the first.
+/// Is true for the bytes that begin a segment other than the first, and not a rewritten one.
 fn begins_segment(bytes: &[u8], offset: usize) -> bool {
     offset == 0
         && bytes.starts_with(b"HOOKYSEG")
         && bytes.get(16..24) != Some(&[0, 0, 0, 0, 0, 0, 0, 1])
+        && bytes.get(52..56) == Some(&[0, 0, 0, 0])
 }
 
 fn power_is_off() -> io::Error {

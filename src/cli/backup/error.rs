@@ -23,11 +23,6 @@ pub(in crate::cli) enum BackupCommandError {
     OtherStore(PathBuf),
     #[error("{} is the backup that --since names; give another name for the new one", .0.display())]
     OverBase(PathBuf),
-    #[error(
-        "the node asks for its admin token: name its configuration with --config or --dev, or give \
-         --token"
-    )]
-    NoToken,
     #[error("no node answers at {url}; name another with --url")]
     Unreachable { url: String, source: reqwest::Error },
     #[error("the node answered {status}: {detail}")]

@@ -12,14 +12,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::config_args::ConfigArgs;
 use super::error::CliError;
 use super::existing_store::check_store;
-use super::node_url::{base_url, parse_url};
+use super::node_args::{NodeArgs, SelectedNode};
 use super::plural::format_count;
 use super::progress_line::ProgressLine;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ConfigPurpose, Secret};
 use crate::event::Position;
 use crate::journal::{
     ArchiveError, ArchiveHeader, ArchiveReader, ArchiveSummary, BackupStart, DataFolder,
@@ -56,29 +54,16 @@ pub(super) struct BackupCommand {
     /// Data folder of a stopped node [default: store.path]
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["url", "token"])]
     data: Option<PathBuf>,
-    /// URL of a running node [default: server.bind on this machine]
-    #[arg(long, value_name = "URL", value_parser = parse_url)]
-    url: Option<String>,
-    /// Admin token of the node [default: admin.token]
-    #[arg(long, value_name = "TOKEN", value_parser = parse_token)]
-    token: Option<Secret>,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    config: ConfigArgs,
-}
-
-fn parse_token(text: &str) -> Result<Secret, &'static str> {
-    match text.is_empty() {
-        true => Err("expected a token, not an empty one"),
-        false => Ok(Secret::new(text)),
-    }
+    node: NodeArgs,
 }
 
 /// Store that is backed up, by the way to it.
 enum BackupSource {
-    Node { url: String, token: Secret },
+    Node(SelectedNode),
     Folder(Arc<DataFolder>),
 }
 
@@ -146,8 +131,8 @@ impl BackupCommand {
                 folder.map_err(BackupCommandError::Image)?,
             ));
         }
-        let config = self.config.load(ConfigPurpose::Tool)?.config;
-        if self.url.is_none() && self.token.is_none() {
+        let config = self.node.load_config()?;
+        if !self.node.names_node() {
             check_store(&config.store.path)?;
             match DataFolder::open(&config.store.path) {
                 Ok(folder) => return Ok(BackupSource::Folder(folder)),
@@ -156,15 +141,7 @@ impl BackupCommand {
                 Err(error) => return Err(BackupCommandError::Image(error.into()).into()),
             }
         }
-        let token = self.token.as_ref().unwrap_or(&config.admin.token).clone();
-        if token.is_empty() {
-            return Err(BackupCommandError::NoToken.into());
-        }
-        let url = self.url.clone();
-        Ok(BackupSource::Node {
-            url: url.unwrap_or_else(|| base_url(&config.server.bind)),
-            token,
-        })
+        Ok(BackupSource::Node(self.node.resolve_node_of(&config)?))
     }
 
     fn print_summary(&self, written: &WrittenBackup, out: &mut dyn Write) -> io::Result<()> {
@@ -238,9 +215,9 @@ fn back_up(
                 .map_err(BackupCommandError::Write)?;
             (header, summary)
         }
-        BackupSource::Node { url, token } => {
-            let archive = NodeArchive::request(url, token, start)?;
-            copy_from_node(archive, url, since, &mut out)?
+        BackupSource::Node(node) => {
+            let archive = NodeArchive::request(node, start)?;
+            copy_from_node(archive, &node.base, since, &mut out)?
         }
     };
     Ok(WrittenBackup {

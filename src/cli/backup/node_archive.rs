@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
 use super::error::BackupCommandError;
-use crate::config::Secret;
+use crate::cli::node_args::SelectedNode;
 use crate::journal::BackupStart;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,10 +25,9 @@ pub(super) struct NodeArchive {
 }
 
 impl NodeArchive {
-    /// Asks the node at `url` for an archive from `start` on.
+    /// Asks `node` for an archive from `start` on.
     pub(super) fn request(
-        url: &str,
-        token: &Secret,
+        node: &SelectedNode,
         start: BackupStart,
     ) -> Result<Self, BackupCommandError> {
         let runtime = Builder::new_current_thread()
@@ -50,12 +49,12 @@ impl NodeArchive {
                 format!("?since={}&since_change={}", place.position, place.change)
             }
         };
-        let address = format!("{}/api/v1/backup{query}", url.trim_end_matches('/'));
-        let request = client.get(address).bearer_auth(token.expose());
+        let address = format!("{}/api/v1/backup{query}", node.base);
+        let request = client.get(address).bearer_auth(node.token.expose());
         let response = runtime.block_on(async {
             let answer = request.send().await;
             let answer = answer.map_err(|error| BackupCommandError::Unreachable {
-                url: url.to_owned(),
+                url: node.base.clone(),
                 source: error.without_url(),
             })?;
             let status = answer.status();

@@ -16,6 +16,8 @@ use utoipa::openapi::{
     ContentBuilder, HttpMethod, Ref, RefOr, Required, Response, ResponseBuilder,
 };
 
+use super::super::answer::JSON_LINES;
+
 /// Name of the schema of every error.
 pub(in crate::edge) const ERROR: &str = "Error";
 
@@ -239,6 +241,25 @@ impl EndpointDoc {
             description,
             example: Some("bytes".into()),
             media_type: BYTES,
+            headers: &[],
+        };
+        self.answers.entry(status).or_default().push(answer);
+        self
+    }
+
+    /// Adds an answer with a body of JSON lines.
+    pub(in crate::edge) fn answers_lines(
+        mut self,
+        status: u16,
+        description: &str,
+        example: &str,
+    ) -> Self {
+        let (name, description) = (description.to_owned(), description.to_owned());
+        let answer = AnswerExample {
+            name,
+            description,
+            example: Some(example.into()),
+            media_type: JSON_LINES,
             headers: &[],
         };
         self.answers.entry(status).or_default().push(answer);

@@ -21,7 +21,7 @@ To try an endpoint that requires a signature, enter the signing *secret* under *
 page computes the signature in your browser; it never sends the secret.";
 
 /// Sections of the API with their descriptions, in the order of the page.
-const TAGS: [(&str, &str); 11] = [
+const TAGS: [(&str, &str); 12] = [
     ("Support", "Receives events of support tickets from a CRM."),
     (
         "Leads",
@@ -51,6 +51,10 @@ const TAGS: [(&str, &str); 11] = [
     (
         "Reads",
         "Shows entities, received events and their processing, and the call log. Admin only.",
+    ),
+    (
+        "Erasures",
+        "Erases what is stored of an entity, and shows how far that is. Admin only.",
     ),
     ("Store", "Backs the store up. Admin only."),
     ("Node", "Shows the health of the node. Open to everyone."),
@@ -321,11 +325,12 @@ mod tests {
             let is_for_anyone =
                 operation["tags"][0] == "Node" || name.ends_with("/events/available");
             let is_handshake = operation["responses"]["200"]["content"]["text/plain"].is_object();
-            // Senders and publishers post events; of the admin's own endpoints only `reprocess` submits
-            // an event.
+            // Senders and publishers post events; of the admin's own endpoints only `reprocess` and an
+            // erasure submit an event.
             let is_the_admins = operation["security"] == json!([{"admin_token": []}]);
-            let takes_in =
-                name.starts_with("post ") && (!is_the_admins || name.ends_with("/reprocess"));
+            let takes_in = name.starts_with("post ")
+                && (!is_the_admins || name.ends_with("/reprocess"))
+                || name == "delete /api/v1/entities/{kind}/{id}";
             let codes = codes(&operation, "503");
             match takes_in {
                 true => assert_eq!(codes, BTreeSet::from(all.clone()), "{name}"),

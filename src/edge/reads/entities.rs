@@ -14,7 +14,7 @@ use super::super::list::ListPage;
 use super::super::state::Edge;
 use super::{EventRef, stored_event_id};
 use crate::entity;
-use crate::event::{EntityKey, IncarnationHistory, Kind, Timestamp};
+use crate::event::{EntityKey, ErasureMark, IncarnationHistory, Kind, Timestamp};
 use crate::projection::{EntityHistory, PageRequest, StoredRecord};
 
 #[derive(Serialize)]
@@ -38,6 +38,8 @@ struct TimelineEntry<'a> {
     received_at: Timestamp,
     late: bool,
     event_id: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
     data: Option<Cow<'a, RawValue>>,
 }
 
@@ -74,14 +76,28 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     context.refuse_parameters()?;
     let core = context.edge.core()?;
     let history = core.reads.history(&key).await?.ok_or_else(no_such_entity)?;
-    let mut entity = entity_view(
+    Ok(answer::ok_json(&entity_with_state(
         &key,
-        core.reads.incarnations(),
-        &history.first,
-        &history.last,
-    );
-    entity.state = Some(render_state(&key, &history, &context.edge, &core)?);
-    Ok(answer::ok_json(&entity))
+        &history,
+        &context.edge,
+        &core,
+    )?))
+}
+
+/// Returns the answer that shows an entity with its state.
+///
+/// # Errors
+/// [`ApiError::Internal`] if the state cannot be restored.
+pub(super) fn entity_with_state<'a>(
+    key: &'a EntityKey,
+    history: &EntityHistory,
+    edge: &Edge,
+    core: &NodeCore,
+) -> Result<impl Serialize + use<'a>, ApiError> {
+    let incarnations = core.reads.incarnations();
+    let mut entity = entity_view(key, incarnations, &history.first, &history.last);
+    entity.state = Some(render_state(key, history, edge, core)?);
+    Ok(entity)
 }
 
 /// Handles `GET /api/v1/entities/{kind}/{id}/timeline`: lists the events of an entity.
@@ -159,12 +175,17 @@ fn timeline_entry<'a>(
     TimelineEntry {
         sequence: record.sequence,
         r#type: &record.event_type,
-        summary: entity::summarize_change(record.entity.kind(), &record.change),
+        summary: match record.erasure {
+            Some(ErasureMark::Erases) => "erased all earlier content".to_owned(),
+            Some(ErasureMark::Erased { .. }) => "erased".to_owned(),
+            None => entity::summarize_change(record.entity.kind(), &record.change),
+        },
         actor: record.envelope_member("actor"),
         at: record.at,
         received_at: stored.received_at,
         late: record.late,
         event_id: stored_event_id(incarnations, stored).to_string(),
+        erased: record.is_erased(),
         data: record.data(),
     }
 }
@@ -185,10 +206,10 @@ fn parse_kind(name: &str) -> Result<Kind, ApiError> {
     })
 }
 
-fn parse_entity_key(kind: &str, id: &str) -> Result<EntityKey, ApiError> {
+pub(in crate::edge) fn parse_entity_key(kind: &str, id: &str) -> Result<EntityKey, ApiError> {
     EntityKey::try_new(parse_kind(kind)?, id).map_err(|_| no_such_entity())
 }
 
-fn no_such_entity() -> ApiError {
+pub(super) fn no_such_entity() -> ApiError {
     ApiError::not_found("there is no such entity")
 }

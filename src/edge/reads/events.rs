@@ -40,6 +40,8 @@ struct ReceivedEventView<'a> {
     received_at: Timestamp,
     processing_at: Timestamp,
     processed_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
     payload: Option<Cow<'a, RawValue>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [String],
@@ -177,6 +179,7 @@ fn event_view<'a>(incarnations: &IncarnationHistory, view: &'a EventView) -> Rec
             decided.record.decided_at
         },
         processed_at: (view.status != EventStatus::Processing).then_some(decided.committed_at),
+        erased: received.is_erased(),
         payload: received.payload_json(),
         warnings: &received.warnings,
         call_body: None,

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::error::ApiError;
+use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::super::query::parse_number;
 use crate::call_log::{CallDirection, CallFilter, CallRow};
@@ -50,6 +51,8 @@ struct CallLogDetails<'a> {
     log: CallLogItem<'a>,
     #[serde(serialize_with = "serialize_headers")]
     headers: &'a [(String, String)],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
     body: CallLogBody,
     answer: Option<&'a RawValue>,
     answer_bytes: Option<u64>,
@@ -66,7 +69,10 @@ struct CallLogBody {
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parse_log_filter(context)?;
     let core = context.edge.core()?;
-    let found = core.call_log.list_calls(filter, page.places()).await?;
+    let mut found = core.call_log.list_calls(filter, page.places()).await?;
+    for row in &mut found.items {
+        hide_if_erased(row, &core);
+    }
     let items = found.items.iter().map(call_log_item).collect();
     Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
@@ -78,14 +84,28 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     let no_such_log =
         || ApiError::not_found("there is no such row in the call log, or it was deleted");
     let number = parse_number(&id).ok_or_else(no_such_log)?;
-    let row = context
-        .edge
-        .core()?
+    let core = context.edge.core()?;
+    let mut row = core
         .call_log
         .get_call(number)
         .await?
         .ok_or_else(no_such_log)?;
-    Ok(answer::ok_json(&call_log_details(&row)))
+    let is_erased = hide_if_erased(&mut row, &core);
+    Ok(answer::ok_json(&call_log_details(&row, is_erased)))
+}
+
+/// Takes out of `row` what can quote an event whose content is erased; returns `true` then. The row
+/// itself goes when the erasure is done.
+fn hide_if_erased(row: &mut CallRow, core: &NodeCore) -> bool {
+    let mut events = row.event_ids.iter();
+    let is_erased = events.any(|event| core.erasures.hides_event(event.position()));
+    if is_erased {
+        row.path.clear();
+        row.headers.clear();
+        row.answer = None;
+        row.warning = None;
+    }
+    is_erased
 }
 
 fn parse_log_filter(context: &RequestContext) -> Result<(CallFilter, PageRequest), ApiError> {
@@ -116,10 +136,11 @@ fn call_log_item(row: &CallRow) -> CallLogItem<'_> {
     }
 }
 
-fn call_log_details(row: &CallRow) -> CallLogDetails<'_> {
+fn call_log_details(row: &CallRow, is_erased: bool) -> CallLogDetails<'_> {
     CallLogDetails {
         log: call_log_item(row),
         headers: &row.headers,
+        erased: is_erased,
         body: CallLogBody {
             bytes: row.body_bytes,
             event_ids: event_ids(row),

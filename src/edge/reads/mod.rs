@@ -8,6 +8,7 @@ use crate::projection::StoredRecord;
 
 pub(super) mod entities;
 pub(super) mod events;
+pub(super) mod export;
 pub(super) mod logs;
 pub(super) mod reprocess;
 pub(super) mod spec;

@@ -16,7 +16,7 @@ use super::super::state::Edge;
 use super::super::support::{self, SupportRequestContext};
 use super::super::{c2s, submit};
 use super::events;
-use crate::entity::Command;
+use crate::entity::{Command, Rejection};
 use crate::event::{EventId, Record};
 use crate::projection::{EventStatus, EventView};
 use crate::router::Refusal;
@@ -27,6 +27,9 @@ pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpRes
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     let (id, view) = events::find_event(&core, &id).await?;
+    if view.event.record.is_erased() {
+        return Err(ApiError::Rejected(Rejection::of_erased_event()));
+    }
     if view.status != EventStatus::Failed {
         return Err(ApiError::NotFailed);
     }

@@ -107,6 +107,18 @@ pub(in crate::edge) fn entity_with_state() -> EndpointDoc {
     )
 }
 
+pub(in crate::edge) fn export() -> EndpointDoc {
+    let (mut entity, mut event) = (entity_with_state_example().to_string(), entry());
+    event["source"] = json!("support");
+    entity = format!("{entity}\n{event}\n");
+    add_entity_parameters(get("Export everything that is stored of an entity"))
+        .about(
+            "One JSON object on each line: the entity with its state, then its events in the order of \
+             acceptance, those that failed too. An answer that ends in the middle of a line is incomplete.",
+        )
+        .answers_lines(200, "The entity and its events.", &entity)
+}
+
 pub(in crate::edge) fn timeline() -> EndpointDoc {
     add_entity_parameters(get("List an entity's events, newest first"))
         .about(
@@ -165,6 +177,7 @@ pub(in crate::edge) fn reprocess() -> EndpointDoc {
         .access(EndpointAccess::Admin)
         .answers(202, "The event was processed again.", json!({"status": "accepted", "event_id": "evt_3f9a2c41_9", "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 4}}))
         .refuses(409, "not_failed", "only a failed event can be reprocessed")
+        .refuses(410, "erased", "the content of this event was erased")
         .refuses(409, "reprocess_in_progress", "event is being reprocessed by another request")
         .refuses_when_busy()
 }

@@ -14,7 +14,7 @@ use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::find_subscription;
 use crate::call_log::{CallFilter, CallRow};
-use crate::event::Timestamp;
+use crate::event::{Record, Timestamp};
 use crate::projection::StoredRecord;
 use crate::subscriber::SubscriberId;
 
@@ -98,7 +98,12 @@ fn attempt_view<'a>(row: &'a CallRow, stored: Option<&'a StoredRecord>) -> Attem
         code: row.code.as_deref(),
         is_successful: row.is_successful(),
         duration_ms: answer::as_milliseconds(row.duration),
-        answer: row.answer.as_deref().map(String::from_utf8_lossy),
+        // The answer can quote the event.
+        answer: row
+            .answer
+            .as_deref()
+            .filter(|_| !record.is_some_and(Record::is_erased))
+            .map(String::from_utf8_lossy),
         at: row.at,
         next_attempt_at: row.next_attempt_at,
     }

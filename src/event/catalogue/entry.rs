@@ -13,7 +13,7 @@ pub struct CatalogueEntry {
     pub name: &'static str,
     /// Source that sends the event; `None` for an event that the node itself creates.
     pub source: Option<&'static str>,
-    /// Kind of the event's entity; `None` for an event that the node itself creates.
+    /// Kind of the event's entity; `None` for an event about a subscriber.
     pub kind: Option<Kind>,
     /// Name that the source uses on the wire; `None` where the wire has no name for the event.
     pub wire_name: Option<&'static str>,

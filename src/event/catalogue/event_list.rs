@@ -7,7 +7,7 @@ use crate::event::Kind;
 
 const LEADS: &str = "leads";
 
-pub(super) const GROUPS: [CatalogueGroup; 13] = [
+pub(super) const GROUPS: [CatalogueGroup; 24] = [
     CatalogueGroup {
         source: Some("support"),
         kind: Some(Kind::Ticket),
@@ -73,7 +73,71 @@ pub(super) const GROUPS: [CatalogueGroup; 13] = [
         kind: None,
         events: BREAKER,
     },
+    CatalogueGroup {
+        source: None,
+        kind: Some(Kind::Ticket),
+        events: &[erased("ticket.erased")],
+    },
+    CatalogueGroup {
+        source: None,
+        kind: Some(Kind::PreLead),
+        events: &[erased("pre_lead.erased")],
+    },
+    CatalogueGroup {
+        source: None,
+        kind: Some(Kind::Lead),
+        events: &[erased("lead.erased")],
+    },
+    CatalogueGroup {
+        source: None,
+        kind: Some(Kind::Customer),
+        events: &[erased("customer.erased")],
+    },
+    CatalogueGroup {
+        source: None,
+        kind: Some(Kind::C2sLead),
+        events: &[erased("c2s_lead.erased")],
+    },
+    CatalogueGroup {
+        source: None,
+        kind: Some(Kind::Conversation),
+        events: &[erased("conversation.erased")],
+    },
+    CatalogueGroup {
+        source: None,
+        kind: Some(Kind::Organisation),
+        events: &[erased("organisation.erased")],
+    },
+    CatalogueGroup {
+        source: None,
+        kind: Some(Kind::Person),
+        events: &[erased("person.erased")],
+    },
+    CatalogueGroup {
+        source: None,
+        kind: Some(Kind::Task),
+        events: &[erased("task.erased")],
+    },
+    CatalogueGroup {
+        source: None,
+        kind: Some(Kind::Mandat),
+        events: &[erased("mandat.erased")],
+    },
+    CatalogueGroup {
+        source: None,
+        kind: Some(Kind::Interaction),
+        events: &[erased("interaction.erased")],
+    },
 ];
+
+/// Event of an erasure, for an entity of any kind.
+const fn erased(name: &'static str) -> CatalogueEvent {
+    unnamed_on_wire(
+        name,
+        "The content of all earlier events of the entity was erased; receivers should erase theirs.",
+        r#"{"erasure_id": 1}"#,
+    )
+}
 
 const TICKET: &[CatalogueEvent] = &[
     same_on_wire(

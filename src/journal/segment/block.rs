@@ -90,6 +90,14 @@ impl Block {
         }
     }
 
+    /// Creates a block with another body in the place of this one.
+    pub(in crate::journal) fn with_body(&self, body: Vec<u8>) -> Self {
+        Self {
+            ends_commit: self.ends_commit,
+            ..Self::new(self.content, self.number, self.count, body)
+        }
+    }
+
     /// Returns the number of bytes that the block takes in a segment.
     pub(in crate::journal) fn stored_bytes(&self) -> usize {
         stored_bytes(self.body.len())

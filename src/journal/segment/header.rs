@@ -17,6 +17,7 @@
 use bytes::{Buf, BufMut};
 
 use crate::event::{Position, StoreIncarnation};
+use crate::journal::log_place::LogPlace;
 
 /// Length of the header, and offset of a segment's first frame.
 pub(in crate::journal) const HEADER_BYTES: u64 = 64;
@@ -61,6 +62,14 @@ pub(in crate::journal) enum HeaderContent {
 }
 
 impl SegmentHeader {
+    /// Returns the place before the segment's first block.
+    pub(in crate::journal) fn place(&self) -> LogPlace {
+        LogPlace {
+            position: self.first_position,
+            change: self.first_change,
+        }
+    }
+
     /// Encodes the header in the layout of this module.
     pub(in crate::journal) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES as usize);

@@ -59,11 +59,16 @@ impl LogFolder {
 
         let ends = headers.iter().skip(1).map(|next| next.previous_end);
         let ends = ends.chain([scan.end.offset]);
-        let segments: Vec<_> = headers
-            .iter()
-            .zip(ends)
-            .map(|(header, end)| self.segment(*header, end))
-            .collect();
+        let segments = headers.iter().zip(ends).map(|(header, end)| {
+            let is_newest = header.number == last.number;
+            let end = if is_newest {
+                end
+            } else {
+                self.segment_end(header, end)?
+            };
+            Ok(self.segment(*header, end))
+        });
+        let segments = segments.collect::<Result<Vec<_>, StoreOpenError>>()?;
         let set = SegmentSet::new(Arc::clone(&self.disk), self.seed, segments.clone());
 
         let mut damage = Vec::new();
@@ -134,7 +139,7 @@ fn check_segment(
         readable_from: next.map(|next| next.first_position),
         problem,
     };
-    let mut walk = match SegmentWalk::open(set, Arc::clone(segment)) {
+    let mut walk = match SegmentWalk::open(set, segment.header()) {
         Ok(walk) => walk,
         Err(error) => return Ok(Some(damage_of(error, damage)?)),
     };

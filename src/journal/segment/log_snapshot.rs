@@ -13,9 +13,6 @@ use crate::event::Position;
 use crate::journal::log_place::LogPlace;
 use crate::journal::submission::JournalReadError;
 
-/// Number of attempts to open a segment that is being replaced.
-const OPEN_ATTEMPTS: u32 = 3;
-
 /// Blocks of one segment in order, each checked to continue the one before it.
 pub(super) struct SegmentWalk {
     segment: Arc<Segment>,
@@ -25,18 +22,20 @@ pub(super) struct SegmentWalk {
 }
 
 impl SegmentWalk {
-    /// Opens `segment`, whose file must have the header that is in memory.
+    /// Opens the segment with the number of `wanted`, whose file must have the header that is in
+    /// memory.
     ///
     /// # Errors
-    /// [`JournalReadError`] when the file cannot be read, or has another header.
+    /// [`JournalReadError`] when the segment is not there any more, or its file cannot be read or
+    /// has another header.
     pub(super) fn open(
         segments: &SegmentSet,
-        segment: Arc<Segment>,
+        wanted: &SegmentHeader,
     ) -> Result<Self, JournalReadError> {
-        // The end first: if the file is replaced in between, its header tells.
+        let opened = segments.open_segment(wanted.number)?;
+        let (segment, file) = opened.ok_or(JournalReadError::Missing(wanted.first_position))?;
         let end = segment.end();
         let header = *segment.header();
-        let file = segment.open_file(segments.disk().as_ref())?;
         let mut bytes = [0; HEADER_BYTES as usize];
         let count = file.read_at(&mut bytes, 0);
         let count = count.map_err(|error| segment.io_error(error))?;
@@ -122,8 +121,8 @@ impl LogSnapshot {
         let (Some(oldest), Some(newest)) = (all.first(), all.last()) else {
             return Err(JournalReadError::Missing(Position::FIRST));
         };
-        let begin = SegmentWalk::open(segments, Arc::clone(oldest))?.place();
-        let mut walk = SegmentWalk::open(segments, Arc::clone(newest))?;
+        let begin = oldest.header().place();
+        let mut walk = SegmentWalk::open(segments, newest.header())?;
         while walk.next_block()?.is_some() {}
         Ok(Self {
             segments: Arc::clone(segments),
@@ -156,7 +155,7 @@ impl LogSnapshot {
             return Ok(self.begin);
         };
 
-        let mut walk = SegmentWalk::open(&self.segments, Arc::clone(segment))?;
+        let mut walk = SegmentWalk::open(&self.segments, segment.header())?;
         let mut place = walk.place();
         while let Some(stored) = walk.next_block()? {
             let block = &stored.block;
@@ -178,10 +177,7 @@ impl LogSnapshot {
             header.first_position <= since.position && header.first_change <= since.change
         });
         let first = after.checked_sub(1).and_then(|index| all.get(index));
-        let first = first.map_or(self.begin, |segment| LogPlace {
-            position: segment.header().first_position,
-            change: segment.header().first_change,
-        });
+        let first = first.map_or(self.begin, |segment| segment.header().place());
         LogBlocks {
             next_segment: all
                 .get(after.saturating_sub(1))
@@ -250,16 +246,11 @@ fn open_walk(
     number: u64,
     place: LogPlace,
 ) -> Result<SegmentWalk, JournalReadError> {
-    let mut attempt = 1;
-    loop {
-        let segment = segments.find_segment(number);
-        let segment = segment.ok_or(JournalReadError::Missing(place.position))?;
-        match SegmentWalk::open(segments, Arc::clone(&segment)) {
-            Ok(walk) if walk.place() == place => return Ok(walk),
-            Ok(_) => return Err(segment.corrupt_at(0, place.position)),
-            // The file may just have been replaced; the set has the new segment in a moment.
-            Err(_) if attempt < OPEN_ATTEMPTS => attempt += 1,
-            Err(error) => return Err(error),
-        }
+    let segment = segments.find_segment(number);
+    let segment = segment.ok_or(JournalReadError::Missing(place.position))?;
+    let walk = SegmentWalk::open(segments, segment.header())?;
+    if walk.place() != place {
+        return Err(walk.segment.corrupt_at(0, place.position));
     }
+    Ok(walk)
 }

@@ -18,6 +18,7 @@ use tracing::warn;
 
 use super::block::{BlockRead, BlockReader};
 use super::header::{HEADER_BYTES, HeaderContent, SegmentHeader};
+use super::rewrite::REWRITE_EXTENSION;
 use super::segment_set::{Segment, SegmentSet};
 use super::spare::{SpareSegment, segment_number, segment_path};
 use super::writer::{LogTail, SegmentWriter, SegmentWriterError, use_segment};
@@ -118,6 +119,7 @@ impl LogFolder {
         }
 
         self.remove_segments_before(start)?;
+        self.remove_unfinished_rewrites()?;
 
         // Each earlier segment ends where the next one says.
         let mut segments: Vec<Arc<Segment>> = Vec::new();
@@ -126,6 +128,7 @@ impl LogFolder {
             let end = following
                 .next()
                 .map_or(HEADER_BYTES, |next| next.previous_end);
+            let end = self.segment_end(header, end)?;
             segments.push(self.segment(*header, end));
         }
         let newest = self.segment(last, tail.offset);
@@ -238,6 +241,31 @@ impl LogFolder {
         self.disk
             .sync_folder(&self.folder)
             .map_err(|source| self.io_error(&self.folder, source))
+    }
+
+    /// Removes what interrupted rewritings have left.
+    fn remove_unfinished_rewrites(&self) -> Result<(), StoreOpenError> {
+        let io = |source| self.io_error(&self.folder, source);
+        let names = self.disk.list(&self.folder).map_err(io)?;
+        let paths = names.iter().map(|name| self.folder.join(name));
+        for path in paths.filter(|path| path.extension() == Some(REWRITE_EXTENSION.as_ref())) {
+            self.disk.remove(&path).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the end of a segment that is not the newest. `original_end` is in the header of the
+    /// next one, which speaks of the segment before a rewriting.
+    pub(super) fn segment_end(
+        &self,
+        header: &SegmentHeader,
+        original_end: u64,
+    ) -> Result<u64, StoreOpenError> {
+        if header.generation == 0 {
+            return Ok(original_end);
+        }
+        let length = self.open_file(header.number)?.len();
+        length.map_err(|source| self.io_error(&segment_path(&self.folder, header.number), source))
     }
 
     /// Returns the headers of all segments in use from `start` on, in order, and the numbers of the

@@ -1,6 +1,7 @@
 //! Set of all segments, shared by the writer and the readers: finds the block of a position.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -203,6 +204,9 @@ pub struct SegmentSummary {
 }
 
 /// All segments of a journal, in order.
+///
+/// The lock of the list keeps the list and the files the same: a segment is opened, replaced and
+/// taken off the list under it, and its file is removed only when it is off the list.
 pub(in crate::journal) struct SegmentSet {
     disk: Arc<dyn Disk>,
     /// Checksum seed of the store.
@@ -240,9 +244,24 @@ impl SegmentSet {
     }
 
     pub(super) fn find_segment(&self, number: u64) -> Option<Arc<Segment>> {
+        find_number(&self.segments.read(), number).map(Arc::clone)
+    }
+
+    /// Opens segment `number`; `None` if it is not there, or not any more.
+    ///
+    /// # Errors
+    /// [`JournalReadError`] when the file cannot be opened.
+    pub(super) fn open_segment(
+        &self,
+        number: u64,
+    ) -> Result<Option<OpenSegment>, JournalReadError> {
+        // Under the lock, so that the file is neither replaced nor removed before it is open.
         let segments = self.segments.read();
-        let found = segments.binary_search_by_key(&number, |segment| segment.header.number);
-        found.ok().map(|index| Arc::clone(&segments[index]))
+        let Some(segment) = find_number(&segments, number) else {
+            return Ok(None);
+        };
+        let file = segment.open_file(self.disk.as_ref())?;
+        Ok(Some((Arc::clone(segment), file)))
     }
 
     pub(super) fn push(&self, segment: Arc<Segment>) {
@@ -274,7 +293,8 @@ impl SegmentSet {
     /// # Errors
     /// [`JournalReadError`] when a file cannot be opened.
     pub(in crate::journal) fn summarize(&self) -> Result<Vec<SegmentSummary>, JournalReadError> {
-        let segments = self.segments.read().clone();
+        // Under the lock, so that no file is removed before it is open.
+        let segments = self.segments.read();
         let summaries = segments.iter().map(|segment| {
             let file = segment.open_file(self.disk.as_ref())?;
             Ok(SegmentSummary {
@@ -308,17 +328,9 @@ impl SegmentSet {
         &self,
         position: Position,
     ) -> Result<(Arc<Segment>, StoredBlock), JournalReadError> {
-        let segment = {
-            let segments = self.segments.read();
-            let after =
-                segments.partition_point(|segment| segment.header.first_position <= position);
-            let before = after.checked_sub(1).and_then(|index| segments.get(index));
-            Arc::clone(before.ok_or(JournalReadError::Missing(position))?)
-        };
-
-        let mut cursor = match self.take_cursor(&segment, position) {
+        let mut cursor = match self.take_cursor(position) {
             Some(cursor) => cursor,
-            None => self.open_cursor(segment, position)?,
+            None => self.open_cursor(position)?,
         };
         let stored = cursor.find_block(position)?;
         cursor.next_position = Position::new(stored.block.next_number());
@@ -328,7 +340,9 @@ impl SegmentSet {
     }
 
     /// Takes a cursor that stands just before `position`, which a follower left there.
-    fn take_cursor(&self, segment: &Arc<Segment>, position: Position) -> Option<ReadCursor> {
+    fn take_cursor(&self, position: Position) -> Option<ReadCursor> {
+        let segments = self.segments.read();
+        let segment = find_segment(&segments, position)?;
         let mut cursors = self.cursors.lock();
         let is_next = |cursor: &ReadCursor| {
             cursor.next_position == position && Arc::ptr_eq(&cursor.segment, segment)
@@ -337,12 +351,14 @@ impl SegmentSet {
         cursors.remove(index)
     }
 
-    fn open_cursor(
-        &self,
-        segment: Arc<Segment>,
-        position: Position,
-    ) -> Result<ReadCursor, JournalReadError> {
-        let file = segment.open_file(self.disk.as_ref())?;
+    fn open_cursor(&self, position: Position) -> Result<ReadCursor, JournalReadError> {
+        let (segment, file) = {
+            // Under the lock, so that the file is not replaced before it is open.
+            let segments = self.segments.read();
+            let found = find_segment(&segments, position);
+            let segment = found.ok_or(JournalReadError::Missing(position))?;
+            (Arc::clone(segment), segment.open_file(self.disk.as_ref())?)
+        };
         let offset = segment.search_offset(&file, self.seed, position.get())?;
         Ok(ReadCursor {
             reader: BlockReader::new(file, self.seed),
@@ -353,11 +369,14 @@ impl SegmentSet {
     }
 
     fn keep_cursor(&self, cursor: ReadCursor) {
-        let mut cursors = self.cursors.lock();
-        // An open file of a removed segment would keep its place on the disk.
-        if cursor.segment.header.number < self.start().segment {
+        let segments = self.segments.read();
+        let found = find_number(&segments, cursor.segment.header.number);
+        let is_current = found.is_some_and(|segment| Arc::ptr_eq(segment, &cursor.segment));
+        // An open file of a removed or replaced segment would keep its place on the disk.
+        if !is_current {
             return;
         }
+        let mut cursors = self.cursors.lock();
         if cursors.len() == CURSORS_MAX {
             cursors.pop_front();
         }
@@ -375,34 +394,114 @@ impl SegmentSet {
         first_change: u64,
         visit: &mut dyn FnMut(&Segment, StoredBlock) -> Result<(), JournalReadError>,
     ) -> Result<(), JournalReadError> {
-        let segments: Vec<_> = {
+        let mut number = {
             let segments = self.segments.read();
-            let first = self.start().change;
-            if first_change < first {
-                return Err(JournalReadError::RemovedChange {
-                    number: first_change,
-                    first,
-                });
-            }
             let after =
                 segments.partition_point(|segment| segment.header.first_change <= first_change);
-            segments[after.saturating_sub(1)..].to_vec()
+            let first = segments.get(after.saturating_sub(1));
+            first.map_or(0, |segment| segment.header.number)
         };
-        for segment in segments {
-            segment.visit_blocks(self.disk.as_ref(), self.seed, visit)?;
+        loop {
+            let start = self.start();
+            // Segments may be removed while the ones before them are read.
+            if first_change < start.change || number < start.segment {
+                return Err(JournalReadError::RemovedChange {
+                    number: first_change,
+                    first: start.change,
+                });
+            }
+            let Some((segment, file)) = self.open_segment(number)? else {
+                return Ok(());
+            };
+            segment.visit_blocks(file, self.seed, visit)?;
+            number += 1;
         }
-        Ok(())
     }
+
+    /// Calls `visit` with each readable block of segment `number`, in order.
+    ///
+    /// # Errors
+    /// [`JournalReadError`] when the file cannot be read, or a block is corrupt; or an error of
+    /// `visit`.
+    pub(super) fn visit_segment(
+        &self,
+        number: u64,
+        visit: &mut dyn FnMut(&Segment, StoredBlock) -> Result<(), JournalReadError>,
+    ) -> Result<(), JournalReadError> {
+        match self.open_segment(number)? {
+            Some((segment, file)) => segment.visit_blocks(file, self.seed, visit),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the numbers of all segments, in order.
+    pub(in crate::journal) fn numbers(&self) -> Vec<u64> {
+        let segments = self.segments.read();
+        segments
+            .iter()
+            .map(|segment| segment.header.number)
+            .collect()
+    }
+
+    /// Renames the file `path` over the one of the segment with the same number, and lets readers
+    /// see `replacement` from then on. Returns `false` if there is no such segment any more; the
+    /// file `path` is removed then.
+    ///
+    /// # Errors
+    /// The error of the operating system. If only the sync of the folder failed, readers see the
+    /// new file, and a power failure may bring back the old one.
+    pub(super) fn replace(&self, replacement: Segment, path: &Path) -> io::Result<bool> {
+        let replacement = Arc::new(replacement);
+        let number = replacement.header.number;
+        {
+            let mut segments = self.segments.write();
+            let index = segments.binary_search_by_key(&number, |segment| segment.header.number);
+            let Ok(index) = index else {
+                self.disk.remove(path)?;
+                return Ok(false);
+            };
+            self.disk.rename(path, &replacement.path)?;
+            // A cursor holds an offset in the old file, and keeps its blocks on the disk.
+            let is_other = |cursor: &ReadCursor| cursor.segment.header.number != number;
+            self.cursors.lock().retain(is_other);
+            segments[index] = Arc::clone(&replacement);
+        }
+        self.sync_folder_of(&replacement)?;
+        Ok(true)
+    }
+
+    /// Syncs the name of the file of `segment`.
+    ///
+    /// # Errors
+    /// The error of the operating system.
+    pub(super) fn sync_folder_of(&self, segment: &Segment) -> io::Result<()> {
+        let folder = segment.path.parent();
+        folder.map_or(Ok(()), |folder| self.disk.sync_folder(folder))
+    }
+}
+
+/// Segment with its open file.
+pub(super) type OpenSegment = (Arc<Segment>, Arc<dyn DiskFile>);
+
+fn find_number(segments: &[Arc<Segment>], number: u64) -> Option<&Arc<Segment>> {
+    let index = segments.binary_search_by_key(&number, |segment| segment.header.number);
+    index.ok().map(|index| &segments[index])
+}
+
+/// Returns the segment that holds `position`, if it is durable.
+fn find_segment(segments: &[Arc<Segment>], position: Position) -> Option<&Arc<Segment>> {
+    let after = segments.partition_point(|segment| segment.header.first_position <= position);
+    segments.get(after.checked_sub(1)?)
 }
 
 impl Segment {
     fn visit_blocks(
         &self,
-        disk: &dyn Disk,
+        file: Arc<dyn DiskFile>,
         seed: u32,
         visit: &mut dyn FnMut(&Self, StoredBlock) -> Result<(), JournalReadError>,
     ) -> Result<(), JournalReadError> {
-        let mut reader = BlockReader::new(self.open_file(disk)?, seed);
+        let mut reader = BlockReader::new(file, seed);
         let mut next_position = self.header.first_position;
         let (mut offset, mut chain) = (HEADER_BYTES, self.header.checksum());
         let end = self.end();

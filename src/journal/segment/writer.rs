@@ -226,7 +226,7 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// [`SegmentWriterError`]; the writer must be dropped then.
-    pub(super) fn begin_segment(&mut self) -> Result<(), SegmentWriterError> {
+    pub(in crate::journal) fn begin_segment(&mut self) -> Result<(), SegmentWriterError> {
         let spare = self.spares.take().map_err(SegmentWriterError::Create)?;
         let header = SegmentHeader {
             seed: self.segments.seed(),

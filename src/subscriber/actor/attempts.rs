@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use tracing::error;
+use tracing::{error, info};
 
 use super::super::attempt::{AttemptLogEntry, AttemptNumber, AttemptOutcome};
 use super::super::attempt_failure::AttemptFailure;
@@ -50,6 +50,22 @@ impl SubscriberActor {
         item: OutboundRecord,
         number: AttemptNumber,
     ) {
+        let is_erased = self
+            .stage
+            .deps
+            .journal
+            .hides_record(item.position, &item.record.entity);
+        if is_erased {
+            info!(subscriber = %self.id, position = %item.position, "delivery of an erased event dropped");
+            let outcome = AttemptOutcome::Dropped;
+            let input = DeliveryInput::AttemptEnded {
+                attempt_id,
+                outcome,
+            };
+            drop(permit);
+            return self.finish_attempt(input, None);
+        }
+
         let attempt = (self.stage.deps.attempt_fn)(Arc::clone(&self.policy), item, number);
         let inbox = Rc::clone(&self.inbox);
         let task = actix_rt::spawn(async move {
@@ -86,17 +102,22 @@ impl SubscriberActor {
                 metrics.delivery_seconds().observe(seconds);
             }
 
-            let (now, is_success) = (self.stage.wall(), outcome.failure().is_none());
-            self.stage.update_counters(&self.id, |counters| {
-                if is_success {
-                    counters.delivered += 1;
-                    counters.last_success_at = Some(now);
-                    counters.failing_since = None;
-                } else {
-                    counters.failed += 1;
-                    counters.failing_since.get_or_insert(now);
-                }
-            });
+            let now = self.stage.wall();
+            self.stage
+                .update_counters(&self.id, |counters| match outcome {
+                    AttemptOutcome::Accepted => {
+                        counters.delivered += 1;
+                        counters.last_success_at = Some(now);
+                        counters.failing_since = None;
+                    }
+                    AttemptOutcome::Dropped => counters.dropped += 1,
+                    AttemptOutcome::TransientFailure { .. }
+                    | AttemptOutcome::PermanentFailure { .. }
+                    | AttemptOutcome::Gone { .. } => {
+                        counters.failed += 1;
+                        counters.failing_since.get_or_insert(now);
+                    }
+                });
         }
 
         let effects = self.delivery.step(input, self.stage.now());

@@ -69,6 +69,7 @@ pub(super) fn refine_forward_outcome(outcome: AttemptOutcome) -> AttemptOutcome 
     match outcome {
         AttemptOutcome::Gone { failure } => AttemptOutcome::PermanentFailure { failure },
         other @ (AttemptOutcome::Accepted
+        | AttemptOutcome::Dropped
         | AttemptOutcome::TransientFailure { .. }
         | AttemptOutcome::PermanentFailure { .. }) => other,
     }

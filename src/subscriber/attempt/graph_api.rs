@@ -157,7 +157,9 @@ pub(super) fn refine_reply_outcome(outcome: AttemptOutcome) -> AttemptOutcome {
                 AttemptOutcome::PermanentFailure { failure }
             }
         }
-        other @ (AttemptOutcome::Accepted | AttemptOutcome::TransientFailure { .. }) => other,
+        other @ (AttemptOutcome::Accepted
+        | AttemptOutcome::Dropped
+        | AttemptOutcome::TransientFailure { .. }) => other,
     }
 }
 

@@ -9,6 +9,8 @@ use super::super::AttemptFailure;
 pub enum AttemptOutcome {
     /// The subscriber accepted the delivery.
     Accepted,
+    /// The attempt was not made: the content of the record was erased while it waited.
+    Dropped,
     /// The attempt failed; a later attempt may succeed.
     TransientFailure {
         /// Status, code and detail of the failure.
@@ -29,11 +31,11 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
-    /// The failure; `None` if the delivery was accepted.
+    /// The failure; `None` if the delivery was accepted or dropped.
     #[must_use]
     pub const fn failure(&self) -> Option<&AttemptFailure> {
         match self {
-            Self::Accepted => None,
+            Self::Accepted | Self::Dropped => None,
             Self::TransientFailure { failure, .. }
             | Self::PermanentFailure { failure }
             | Self::Gone { failure } => Some(failure),
@@ -44,6 +46,7 @@ impl AttemptOutcome {
     pub(in crate::subscriber) const fn as_metric_label(&self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
+            Self::Dropped => "dropped",
             Self::TransientFailure { .. } => "failed",
             Self::PermanentFailure { .. } => "refused",
             Self::Gone { .. } => "gone",

@@ -169,6 +169,7 @@ async fn outcome(act: ReceiverAction, timeout: Duration) -> AttemptOutcome {
 fn summary_of(outcome: &AttemptOutcome) -> (&'static str, Option<u16>, &'static str) {
     let kind = match outcome {
         AttemptOutcome::Accepted => "accepted",
+        AttemptOutcome::Dropped => "dropped",
         AttemptOutcome::TransientFailure { .. } => "failed",
         AttemptOutcome::PermanentFailure { .. } => "refused",
         AttemptOutcome::Gone { .. } => "gone",

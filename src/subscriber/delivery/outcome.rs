@@ -32,19 +32,11 @@ impl SubscriberDelivery {
         match outcome {
             AttemptOutcome::Accepted => {
                 self.record_success(pass, effects);
-                match source {
-                    AttemptSource::Lane(key) => {
-                        self.lanes.settle_head(&key);
-                        self.resume_lane(key, false, effects);
-                    }
-                    AttemptSource::Replay(number) => {
-                        let replayed = self.replays.remove(number);
-                        effects
-                            .extend(replayed.map(|pending| {
-                                DeliveryEffect::ReplayDelivered(pending.replay.tag)
-                            }));
-                    }
-                }
+                self.settle_delivery(source, effects);
+            }
+            AttemptOutcome::Dropped => {
+                self.breaker.return_pass(pass, self.now);
+                self.settle_delivery(source, effects);
             }
             AttemptOutcome::TransientFailure {
                 failure,
@@ -80,6 +72,22 @@ impl SubscriberDelivery {
             }
         }
         self.lanes.remove_if_unused(&key);
+    }
+
+    /// Ends the delivery of `source`, of which nothing is left to do.
+    fn settle_delivery(&mut self, source: AttemptSource, effects: &mut Vec<DeliveryEffect>) {
+        match source {
+            AttemptSource::Lane(key) => {
+                self.lanes.settle_head(&key);
+                self.resume_lane(key, false, effects);
+            }
+            AttemptSource::Replay(number) => {
+                let replayed = self.replays.remove(number);
+                effects.extend(
+                    replayed.map(|pending| DeliveryEffect::ReplayDelivered(pending.replay.tag)),
+                );
+            }
+        }
     }
 
     /// Puts an attempt that was not begun back, as the first to begin.

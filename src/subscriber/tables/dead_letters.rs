@@ -114,6 +114,16 @@ pub(in crate::subscriber) fn dead_letter_key(id: u64) -> RowKey {
     RowKey::from_tag(TableTag::DeadLetter).with_number(id)
 }
 
+/// Decodes a row of a dead letter; `None` for a row of another table.
+pub(in crate::subscriber) fn decode_dead_letter_row(
+    key: &RowKey,
+    value: &[u8],
+) -> Option<DeadLetter> {
+    let is_letter = key.has_prefix(&RowKey::from_tag(TableTag::DeadLetter));
+    let id = dead_letter_id(key).filter(|id| is_letter && *id != NEXT_ID_SLOT)?;
+    decode_dead_letter(id, value)
+}
+
 /// Parses the id in a key made by [`dead_letter_key`].
 fn dead_letter_id(key: &RowKey) -> Option<u64> {
     let mut rest = RowDecoder::new(key.as_bytes());

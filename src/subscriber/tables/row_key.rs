@@ -60,7 +60,7 @@ impl RowKey {
         SubscriberId::parse(&rest.read_text()?)
     }
 
-    pub(super) fn from_stored(bytes: Vec<u8>) -> Self {
+    pub(in crate::subscriber) fn from_stored(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 

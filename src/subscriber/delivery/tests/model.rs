@@ -302,7 +302,7 @@ impl DeliveryModel {
         };
         let flight = self.running.remove(&attempt_id).expect("it is under way");
         match &outcome {
-            AttemptOutcome::Accepted => {
+            AttemptOutcome::Accepted | AttemptOutcome::Dropped => {
                 self.accepted.insert(flight.position);
                 if !flight.is_replay {
                     self.settle(flight.position);
@@ -322,7 +322,7 @@ impl DeliveryModel {
             AttemptOutcome::TransientFailure { .. } | AttemptOutcome::Gone { .. } => true,
             // The subscriber was never called, so another probe may begin.
             AttemptOutcome::PermanentFailure { failure } => failure.code != "transform_failed",
-            AttemptOutcome::Accepted => false,
+            AttemptOutcome::Accepted | AttemptOutcome::Dropped => false,
         };
         if is_heard && self.delivery.running[&AttemptId(attempt_id)].pass == BreakerPass::Probe {
             self.open_until = self.now + self.policy.breaker.open;

@@ -1,0 +1,240 @@
+//! `hookyard entity erase` and `hookyard entity export`: what a person may ask for who is known to a
+//! running node.
+
+mod error;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::{Client, Method, Response, StatusCode, Url};
+use serde::Deserialize;
+use serde_json::Value;
+
+pub(super) use error::EntityCommandError;
+
+use super::error::CliError;
+use super::node_args::{NodeArgs, SelectedNode};
+
+/// Longest wait for a connection, and for each part of an answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Pause between two questions for the progress of an erasure.
+const POLL_PAUSE: Duration = Duration::from_millis(500);
+
+/// Erase or export what is stored of one entity, at a running node
+#[derive(clap::Subcommand, Debug)]
+#[command(after_help = "Example:\n  hookyard entity export ticket SUP-1042")]
+pub(super) enum EntityCommand {
+    Erase(EraseCommand),
+    Export(ExportCommand),
+}
+
+/// Erase the content of all events of an entity so far; this is final
+///
+/// Once the command has begun the erasure, no read of the node shows the content any more. It waits
+/// until the content is in no file of the store either. Backups made before still hold it.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard entity erase ticket SUP-1042")]
+pub(super) struct EraseCommand {
+    #[command(flatten)]
+    entity: EntityArgs,
+    /// Return as soon as the content is hidden; the node cleans the files in the background
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+/// Write everything that is stored of an entity as JSON lines: its state, then each event
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard entity export ticket SUP-1042 --output ticket.jsonl")]
+pub(super) struct ExportCommand {
+    #[command(flatten)]
+    entity: EntityArgs,
+    /// File to write, readable for its owner only [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+/// Arguments that name an entity.
+#[derive(clap::Args, Debug)]
+struct EntityArgs {
+    /// Kind of the entity, such as ticket or custom:invoice
+    #[arg(value_name = "KIND")]
+    kind: String,
+    /// Id of the entity, as its sender spells it
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+/// Erasure as returned by the node.
+#[derive(Deserialize)]
+struct RemoteErasure {
+    id: u64,
+    state: String,
+}
+
+impl EntityCommand {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let system = actix_rt::System::new();
+        match self {
+            Self::Erase(erase) => system.block_on(erase.run(out)),
+            Self::Export(export) => system.block_on(export.run(out)),
+        }
+    }
+}
+
+impl EraseCommand {
+    async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let node = NodeClient::try_new(self.node.resolve_node()?)?;
+        let mut url = node.entity_url(&self.entity, None)?;
+        url.set_query(Some("erase=true"));
+        let RemoteErasure { id, .. } = node.read(node.call(Method::DELETE, url).await?).await?;
+        let (kind, name) = (&self.entity.kind, &self.entity.id);
+        writeln!(out, "{kind} {name}: the content is hidden (erasure {id})")?;
+        if self.no_wait {
+            return Ok(());
+        }
+
+        while !node.is_erasure_done(id).await? {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "nothing says when an erasure is done: the node is asked now and then"
+            )]
+            tokio::time::sleep(POLL_PAUSE).await;
+        }
+        writeln!(
+            out,
+            "{kind} {name}: the content is erased from all files of the store"
+        )?;
+        Ok(())
+    }
+}
+
+impl ExportCommand {
+    async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let node = NodeClient::try_new(self.node.resolve_node()?)?;
+        let url = node.entity_url(&self.entity, Some("export"))?;
+        let answer = node.call(Method::GET, url).await?;
+        let Some(path) = &self.output else {
+            return copy_answer(answer, out, CliError::Output).await;
+        };
+
+        // Under another name until it is whole: a broken export must not pass for one.
+        let unfinished = path.with_extension("part");
+        let file_error = |source| {
+            let file = path.clone();
+            CliError::Entity(EntityCommandError::File { file, source })
+        };
+        let mut file = create_private_file(&unfinished).map_err(file_error)?;
+        copy_answer(answer, &mut file, file_error).await?;
+        file.sync_all()
+            .and_then(|()| fs::rename(&unfinished, path))
+            .map_err(file_error)
+    }
+}
+
+fn create_private_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.create(true).truncate(true).write(true).mode(0o600);
+    options.open(path)
+}
+
+async fn copy_answer(
+    mut answer: Response,
+    out: &mut impl Write,
+    write_error: impl Fn(io::Error) -> CliError,
+) -> Result<(), CliError> {
+    while let Some(part) = answer.chunk().await.map_err(EntityCommandError::Broken)? {
+        out.write_all(&part).map_err(&write_error)?;
+    }
+    Ok(())
+}
+
+/// Client of a node's admin API.
+struct NodeClient {
+    node: SelectedNode,
+    client: Client,
+}
+
+impl NodeClient {
+    fn try_new(node: SelectedNode) -> Result<Self, EntityCommandError> {
+        // Directly: a proxy of the environment is meant for hosts outside.
+        let client = Client::builder()
+            .connect_timeout(TIMEOUT)
+            .read_timeout(TIMEOUT)
+            .no_proxy()
+            .build()
+            .map_err(EntityCommandError::Client)?;
+        Ok(Self { node, client })
+    }
+
+    fn entity_url(
+        &self,
+        entity: &EntityArgs,
+        part: Option<&str>,
+    ) -> Result<Url, EntityCommandError> {
+        let no_node = || EntityCommandError::NoNode {
+            base: self.node.base.clone(),
+        };
+        let mut url = Url::parse(&self.node.base).map_err(|_| no_node())?;
+        let segments = ["api", "v1", "entities", &entity.kind, &entity.id];
+        url.path_segments_mut()
+            .map_err(|()| no_node())?
+            .pop_if_empty()
+            .extend(segments.into_iter().chain(part));
+        Ok(url)
+    }
+
+    async fn call(&self, method: Method, url: Url) -> Result<Response, EntityCommandError> {
+        let request = self.client.request(method, url);
+        let answer = request.bearer_auth(self.node.token.expose()).send().await;
+        let answer = answer.map_err(|error| EntityCommandError::Unreachable {
+            base: self.node.base.clone(),
+            source: error.without_url(),
+        })?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        // An answer that does not come from a node has no `detail`.
+        let body = answer.text().await.unwrap_or_default();
+        let detail = serde_json::from_str::<Value>(&body)
+            .ok()
+            .and_then(|body| Some(body["detail"].as_str()?.to_owned()));
+        Err(EntityCommandError::Refused {
+            status,
+            detail: detail.unwrap_or_else(|| "no reason given".to_owned()),
+        })
+    }
+
+    async fn read(&self, answer: Response) -> Result<RemoteErasure, EntityCommandError> {
+        let body = answer.bytes().await.map_err(EntityCommandError::Broken)?;
+        serde_json::from_slice(&body).map_err(|_| EntityCommandError::NoNode {
+            base: self.node.base.clone(),
+        })
+    }
+
+    /// Tells if the erasure `id` is done. While the node opens its store again, it is not.
+    async fn is_erasure_done(&self, id: u64) -> Result<bool, EntityCommandError> {
+        let url = format!("{}/api/v1/erasures/{id}", self.node.base);
+        let no_node = |_| EntityCommandError::NoNode {
+            base: self.node.base.clone(),
+        };
+        let url = Url::parse(&url).map_err(no_node)?;
+        match self.call(Method::GET, url).await {
+            Ok(answer) => Ok(self.read(answer).await?.state == "done"),
+            Err(EntityCommandError::Refused { status, .. })
+                if status == StatusCode::SERVICE_UNAVAILABLE =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

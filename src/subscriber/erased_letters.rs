@@ -1,0 +1,59 @@
+//! Dead letters of erased events: they hold answers of subscribers, which can quote the event.
+
+use std::sync::Arc;
+
+use super::dead_letters::{DeadLetter, DeadLetterSubject};
+use super::tables::dead_letters::{dead_letter_key, decode_dead_letter_row};
+use super::tables::{DeliveryTables, RowKey};
+use crate::event::{EntityKey, Position};
+use crate::journal::TableChange;
+use crate::table_store::{JournaledTableId, TableStore, TableWriteError};
+
+/// Number of dead letters that are read at once.
+const ROWS_AT_ONCE: usize = 1024;
+
+/// Returns the entity and the position of the record whose dead letter is in a row of the table of
+/// deliveries; `None` for any other row.
+#[must_use]
+pub fn find_record_of_letter(key: &[u8], value: &[u8]) -> Option<(EntityKey, Position)> {
+    let key = RowKey::from_stored(key.to_vec());
+    record_of_letter(decode_dead_letter_row(&key, value)?)
+}
+
+fn record_of_letter(letter: DeadLetter) -> Option<(EntityKey, Position)> {
+    match letter.subject {
+        DeadLetterSubject::Event(delivery) => Some((delivery.entity, delivery.position)),
+        DeadLetterSubject::Range { .. } => None,
+    }
+}
+
+/// Removes the dead letters of all records for which `is_erased` holds. The delivery stage must not
+/// run. Blocks.
+///
+/// # Errors
+/// [`TableWriteError`] when the store fails.
+pub fn remove_dead_letters(
+    tables: &Arc<TableStore>,
+    is_erased: &dyn Fn(&EntityKey, Position) -> bool,
+) -> Result<(), TableWriteError> {
+    let tables = DeliveryTables::new(tables.table(JournaledTableId::Deliveries));
+    let mut after = 0;
+    loop {
+        let page = tables.dead_letters(after, ROWS_AT_ONCE)?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        after = last.id;
+        let mut removals = Vec::new();
+        for letter in page {
+            let key = dead_letter_key(letter.id).into_bytes();
+            let record = record_of_letter(letter);
+            if record.is_some_and(|(entity, position)| is_erased(&entity, position)) {
+                removals.push(TableChange::Remove { key });
+            }
+        }
+        if !removals.is_empty() {
+            tables.write(removals)?;
+        }
+    }
+}
