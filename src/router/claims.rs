@@ -436,6 +436,10 @@ impl ClaimTable {
                 continue;
             }
             if is_erased_key {
+                let owner = name.owner.as_ref().map(|owner| owner.credential);
+                if owner.is_some() && record.credential.is_some() && owner != record.credential {
+                    continue;
+                }
                 return Ok(Some(TakenKey {
                     holder: ClaimHolder {
                         position,
