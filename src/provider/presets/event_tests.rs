@@ -453,8 +453,8 @@ fn the_events_of_other_providers_have_an_entity_a_name_and_a_key() {
         "zendesk",
         &[(
             &[],
-            r#"{"type": "zen:event-type:user.created", "id": "cb", "time": "2022-02-21T22:50:26Z", "subject": "zen:user:447", "detail": {"id": "447"}}"#,
-            ["447", "zen:event-type:user.created", "cb"],
+            r#"{"type": "zen:event-type:user.created", "id": "cb", "time": "2022-02-21T22:50:26Z", "subject": "zen:user:447", "zendesk_event_version": "2022-06-20", "detail": {"id": "447"}}"#,
+            ["447", "zen:event-type:user.created", "2022-06-20:cb"],
         )],
     );
     check_events(
