@@ -76,16 +76,24 @@ impl DataFolder {
             path: path.to_owned(),
             source,
         };
-        LocalDisk.create_folder(path).map_err(io)?;
-        let lock = lock_folder(path)?;
-        for name in LocalDisk.list(path).map_err(io)? {
-            if !HARMLESS_NAMES.contains(&name.as_str()) {
-                return Err(StoreOpenError::NotEmpty {
+        let refuse_content = || {
+            let names = LocalDisk.list(path).map_err(io)?;
+            let used = names
+                .into_iter()
+                .find(|name| !HARMLESS_NAMES.contains(&name.as_str()));
+            used.map_or(Ok(()), |name| {
+                Err(StoreOpenError::NotEmpty {
                     folder: path.to_owned(),
                     name,
-                });
-            }
-        }
+                })
+            })
+        };
+
+        LocalDisk.create_folder(path).map_err(io)?;
+        // Before the lock as well: a folder that is refused stays as it is.
+        refuse_content()?;
+        let lock = lock_folder(path)?;
+        refuse_content()?;
         Ok(Arc::new(Self {
             path: path.to_owned(),
             is_new: true,
