@@ -26,73 +26,72 @@ impl RetentionPolicy {
     }
 }
 
-/// Segment with the age of its records.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AgedSegment {
-    pub(super) summary: SegmentSummary,
-    /// Receive time of the newest record in the segment, or before it.
-    pub(super) newest: Timestamp,
-}
-
 /// Returns how many of `segments`, oldest first, are out of retention at `now`. The newest one is
-/// in use and stays.
-pub(super) fn count_expired(
-    segments: &[AgedSegment],
+/// in use and stays. `newest` returns a time at or after the receive time of the newest record in
+/// the segment at an index; it is called only for those that may go.
+///
+/// # Errors
+/// The error of `newest`.
+pub(super) fn count_expired<E>(
+    segments: &[SegmentSummary],
     policy: &RetentionPolicy,
     now: Timestamp,
-) -> usize {
-    let mut bytes: u64 = segments
-        .iter()
-        .map(|segment| segment.summary.file_bytes)
-        .sum();
+    mut newest: impl FnMut(usize) -> Result<Timestamp, E>,
+) -> Result<usize, E> {
+    let mut bytes: u64 = segments.iter().map(|segment| segment.file_bytes).sum();
     let all_but_newest = &segments[..segments.len().saturating_sub(1)];
-    let is_expired = |segment: &AgedSegment| {
-        let is_older = |age: Duration| segment.newest < now.saturating_sub(age);
-        let is_out = policy.keep_for.is_some_and(is_older)
-            || policy.max_bytes.is_some_and(|max| bytes > max);
-        bytes -= segment.summary.file_bytes;
-        is_out && is_older(policy.claim_window)
-    };
-    all_but_newest
-        .iter()
-        .map(is_expired)
-        .take_while(|out| *out)
-        .count()
+    for (index, segment) in all_but_newest.iter().enumerate() {
+        let is_too_much = policy.max_bytes.is_some_and(|max| bytes > max);
+        if !is_too_much && policy.keep_for.is_none() {
+            return Ok(index);
+        }
+        let newest = newest(index)?;
+        let is_older = |age: Duration| newest < now.saturating_sub(age);
+        let is_out = is_too_much || policy.keep_for.is_some_and(is_older);
+        if !is_out || !is_older(policy.claim_window) {
+            return Ok(index);
+        }
+        bytes -= segment.file_bytes;
+    }
+    Ok(all_but_newest.len())
 }
 
-/// Returns how many of the first `expired` segments hold nothing from `needed_position` or
-/// `needed_change` on.
+/// Returns how many of the first `expired` segments hold no record from `needed` on.
 pub(super) fn count_unneeded(
-    segments: &[AgedSegment],
+    segments: &[SegmentSummary],
     expired: usize,
-    (needed_position, needed_change): (Position, u64),
+    needed: Position,
 ) -> usize {
     // The segment behind the removed ones says where they end.
     let ends = segments.iter().skip(1).take(expired);
-    ends.take_while(|next| {
-        next.summary.first_position <= needed_position && next.summary.first_change <= needed_change
-    })
-    .count()
+    ends.take_while(|next| next.first_position <= needed)
+        .count()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
     /// Ten segments of ten bytes; the segment `n` ends with hour `n`.
-    fn segments() -> Vec<AgedSegment> {
-        let segment = |number: u64| AgedSegment {
-            summary: SegmentSummary {
-                number,
-                first_position: Position::new(number * 100),
-                first_change: number,
-                file_bytes: 10,
-            },
-            newest: at_hour(number),
+    fn segments() -> Vec<SegmentSummary> {
+        let segment = |number: u64| SegmentSummary {
+            number,
+            first_position: Position::new(number * 100),
+            first_change: number,
+            file_bytes: 10,
         };
         (1..=10).map(segment).collect()
+    }
+
+    fn count(policy: &RetentionPolicy, hour: u64) -> usize {
+        let newest = |index: usize| Ok::<_, Infallible>(at_hour(index as u64 + 1));
+        match count_expired(&segments(), policy, at_hour(hour), newest) {
+            Ok(count) => count,
+        }
     }
 
     fn at_hour(hour: u64) -> Timestamp {
@@ -114,23 +113,26 @@ mod tests {
             keep_for: Some(HOUR * 5),
             ..policy()
         };
-        let count = |hour| count_expired(&segments(), &policy, at_hour(hour));
+        let count = |hour| count(&policy, hour);
         assert_eq!([count(6), count(7), count(10)], [0, 1, 4]);
         assert_eq!(count(1_000), 9, "the newest segment is in use");
     }
 
     #[test]
     fn segments_go_until_the_rest_is_small_enough() {
-        let count = |max_bytes, hour| {
+        let bounded = |max_bytes, hour| {
             let policy = RetentionPolicy {
                 max_bytes: Some(max_bytes),
                 ..policy()
             };
-            count_expired(&segments(), &policy, at_hour(hour))
+            count(&policy, hour)
         };
-        assert_eq!([count(100, 50), count(99, 50), count(35, 50)], [0, 1, 7]);
         assert_eq!(
-            count(35, 5),
+            [bounded(100, 50), bounded(99, 50), bounded(35, 50)],
+            [0, 1, 7]
+        );
+        assert_eq!(
+            bounded(35, 5),
             3,
             "duplicates are told by the records of an hour"
         );
@@ -138,18 +140,13 @@ mod tests {
 
     #[test]
     fn nothing_goes_without_a_bound() {
-        assert_eq!(count_expired(&segments(), &policy(), at_hour(1_000)), 0);
-        assert_eq!(count_expired(&[], &policy(), at_hour(1_000)), 0);
+        assert_eq!(count(&policy(), 1_000), 0);
     }
 
     #[test]
-    fn a_segment_stays_while_one_of_its_records_or_changes_is_needed() {
-        let count =
-            |position, change| count_unneeded(&segments(), 9, (Position::new(position), change));
-        assert_eq!([count(399, 99), count(400, 99)], [2, 3]);
-        assert_eq!([count(9_999, 3), count(9_999, 4)], [2, 3]);
-        assert_eq!(count(9_999, 99), 9);
-        let none = (Position::new(9_999), 99);
-        assert_eq!(count_unneeded(&segments(), 2, none), 2);
+    fn a_segment_stays_while_one_of_its_records_is_needed() {
+        let count = |needed| count_unneeded(&segments(), 9, Position::new(needed));
+        assert_eq!([count(399), count(400), count(9_999)], [2, 3, 9]);
+        assert_eq!(count_unneeded(&segments(), 2, Position::new(9_999)), 2);
     }
 }

@@ -13,12 +13,16 @@ use tracing::{info, warn};
 use super::cut::{self, CutOutcome};
 use super::deps::RetentionDeps;
 use super::error::RetentionError;
-use super::plan::{self, AgedSegment, RetentionPolicy};
+use super::plan::{self, RetentionPolicy};
 use crate::event::{Position, Timestamp};
 use crate::journal::{Journal, JournalReadError, LogStart, SegmentSummary};
 
 /// Time between two looks. A look that finds nothing to do costs a few system calls.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks that are left out after one that found segments still needed, because it reads the rows of
+/// all lanes.
+const LOOKS_LEFT_OUT: u32 = 4;
 
 /// Handle of the worker's thread.
 pub struct RetentionWorker {
@@ -64,66 +68,86 @@ impl RetentionWorker {
 }
 
 /// State of the worker's thread.
-pub(super) struct RetentionPass {
+struct RetentionPass {
     policy: RetentionPolicy,
     deps: RetentionDeps,
-    /// Receive times of the newest records of segments that are full, by number.
-    newest: HashMap<u64, Timestamp>,
+    /// Receive times of the first records behind full segments, by the segments' numbers.
+    times_behind: HashMap<u64, Timestamp>,
     /// Bytes that a removal must free to be worth its base file.
     worthwhile_bytes: u64,
     is_stopping: Arc<AtomicBool>,
+    /// Looks to leave out, because the last one found segments that are still needed.
+    looks_left_out: u32,
 }
 
 impl RetentionPass {
-    pub(super) fn new(policy: RetentionPolicy, deps: RetentionDeps) -> Self {
+    fn new(policy: RetentionPolicy, deps: RetentionDeps) -> Self {
         Self {
             policy,
             deps,
-            newest: HashMap::new(),
+            times_behind: HashMap::new(),
             worthwhile_bytes: 0,
             is_stopping: Arc::default(),
+            looks_left_out: 0,
         }
     }
 
     fn repeat_until_stopped(&mut self, stopped: &Receiver<()>) {
         while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            let result = self.run_once();
-            if let Err(error) = result.or_else(ignore_stop) {
+            if self.looks_left_out > 0 {
+                self.looks_left_out -= 1;
+                continue;
+            }
+            if let Err(error) = self.look_once().or_else(ignore_stop) {
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "retention failed; it is tried again"
                 );
+                self.looks_left_out = LOOKS_LEFT_OUT;
             }
         }
     }
 
-    /// Removes the segments that are out of retention and not needed; returns their number.
-    pub(super) fn run_once(&mut self) -> Result<usize, RetentionError> {
+    /// Removes the segments that are out of retention and not needed.
+    fn look_once(&mut self) -> Result<(), RetentionError> {
         // A backup ends soon; its segments must stay until then.
         if self.deps.journal.is_being_backed_up() {
-            return Ok(0);
+            return Ok(());
         }
         let now = self.deps.clock.wall();
-        let segments = self.read_segments()?;
-        let expired = plan::count_expired(&segments, &self.policy, now);
+        let segments = self.deps.journal.summarize_segments()?;
+        let first = segments.first().map_or(0, |first| first.number);
+        self.times_behind.retain(|number, _| *number >= first);
+
+        let policy = self.policy;
+        let expired = plan::count_expired(&segments, &policy, now, |index| {
+            self.time_behind(&segments, index, now)
+        })?;
         let freed = |count: usize| -> u64 {
             let removed = segments.iter().take(count);
-            removed.map(|segment| segment.summary.file_bytes).sum()
+            removed.map(|segment| segment.file_bytes).sum()
         };
         if expired == 0 || freed(expired) < self.worthwhile_bytes {
-            return Ok(0);
+            return Ok(());
         }
 
-        let owed = self.deps.owed.first_owed(now, self.policy.hold)?;
-        let count = plan::count_unneeded(&segments, expired, (owed, u64::MAX));
+        let owed = self.deps.owed.first_owed(now, policy.hold)?;
+        let count = plan::count_unneeded(&segments, expired, owed);
         if count < expired {
             self.expire_deliveries(&segments[..=expired], now)?;
+            self.looks_left_out = LOOKS_LEFT_OUT;
         }
         if count == 0 || freed(count) < self.worthwhile_bytes {
-            return Ok(0);
+            return Ok(());
         }
 
-        let start = self.find_start(&segments[count].summary)?;
+        let kept = &segments[count];
+        let start = LogStart {
+            segment: kept.number,
+            position: kept.first_position,
+            change: kept.first_change,
+            received_at: self.time_behind(&segments, count - 1, now)?,
+        };
         match cut::remove_segments(&self.deps, start, freed(count), &self.is_stopping)? {
             CutOutcome::Removed { base_bytes } => {
                 self.worthwhile_bytes = base_bytes;
@@ -134,110 +158,64 @@ impl RetentionPass {
                     first_position = %start.position,
                     "segments removed by retention"
                 );
-                Ok(count)
             }
-            CutOutcome::NotWorthwhile => {
-                self.worthwhile_bytes = freed(count).saturating_mul(2);
-                Ok(0)
-            }
-            CutOutcome::NotDerived | CutOutcome::InUse => Ok(0),
+            CutOutcome::NotWorthwhile => self.worthwhile_bytes = freed(count).saturating_mul(2),
+            CutOutcome::NotDerived | CutOutcome::InUse => {}
         }
+        Ok(())
     }
 
     /// Lets the delivery stage give up the deliveries of `segments`, except the last of them, that
     /// are older than subscribers are held.
     fn expire_deliveries(
-        &self,
-        segments: &[AgedSegment],
+        &mut self,
+        segments: &[SegmentSummary],
         now: Timestamp,
     ) -> Result<(), RetentionError> {
         let cutoff = now.saturating_sub(self.policy.hold);
-        let expired = segments
-            .windows(2)
-            .take_while(|pair| pair[0].newest < cutoff);
-        if let Some(pair) = expired.last() {
-            let position = pair[1].summary.first_position;
-            self.deps.owed.expire_before(position, now)?;
+        let mut end = None;
+        for index in 0..segments.len() - 1 {
+            if self.time_behind(segments, index, now)? >= cutoff {
+                break;
+            }
+            end = Some(segments[index + 1].first_position);
+        }
+        if let Some(end) = end {
+            self.deps.owed.expire_before(end, now)?;
         }
         Ok(())
     }
 
-    fn read_segments(&mut self) -> Result<Vec<AgedSegment>, RetentionError> {
-        let summaries = self.deps.journal.summarize_segments()?;
-        let first = summaries.first().map_or(0, |first| first.number);
-        self.newest.retain(|number, _| *number >= first);
-
-        let ends = summaries.iter().skip(1).map(|next| next.first_position);
-        let ends = ends.map(Some).chain([None]);
-        let mut segments = Vec::with_capacity(summaries.len());
-        for (summary, end) in summaries.iter().zip(ends) {
-            let newest = match (end, self.newest.get(&summary.number)) {
-                (_, Some(newest)) => *newest,
-                // The newest segment may still get records.
-                (None, None) => self.deps.clock.wall(),
-                (Some(end), None) => {
-                    let newest = first_received_from(self.deps.journal.as_ref(), end)?;
-                    self.newest.insert(summary.number, newest);
-                    newest
-                }
-            };
-            segments.push(AgedSegment {
-                summary: *summary,
-                newest,
-            });
+    /// Returns the receive time of the first record behind the segment at `index`: receive times
+    /// never go backwards, and a segment's first record is found without reading the segment.
+    /// Returns `now` if there is no durable record yet.
+    fn time_behind(
+        &mut self,
+        segments: &[SegmentSummary],
+        index: usize,
+        now: Timestamp,
+    ) -> Result<Timestamp, JournalReadError> {
+        let number = segments[index].number;
+        if let Some(time) = self.times_behind.get(&number) {
+            return Ok(*time);
         }
-        Ok(segments)
-    }
-
-    /// Returns the start of a journal that begins with the segment `first`.
-    fn find_start(&self, first: &SegmentSummary) -> Result<LogStart, RetentionError> {
-        let journal = self.deps.journal.as_ref();
-        let received_at = first_received_from(journal, first.first_position)?;
-        Ok(LogStart {
-            segment: first.number,
-            position: first.first_position,
-            change: first.first_change,
-            received_at,
-        })
+        let position = segments
+            .get(index + 1)
+            .map_or(Position::new(u64::MAX), |next| next.first_position);
+        let frame = self.deps.journal.read_frame_at(position)?;
+        let entry = frame.as_ref().and_then(|frame| frame.entry(position));
+        let Some(entry) = entry else {
+            return Ok(now);
+        };
+        self.times_behind.insert(number, entry.received_at);
+        Ok(entry.received_at)
     }
 }
 
 /// Treats a removal that was given up, since the node stops, as one that found nothing to do.
-fn ignore_stop(error: RetentionError) -> Result<usize, RetentionError> {
+fn ignore_stop(error: RetentionError) -> Result<(), RetentionError> {
     match error {
-        RetentionError::Stopping => Ok(0),
+        RetentionError::Stopping => Ok(()),
         other => Err(other),
     }
-}
-
-/// Returns the receive time of the record at `position`, which none before it exceeds. Unlike the
-/// record before, it is at the beginning of its segment, so finding it reads little. Without such a
-/// record, returns the time of the last one before it.
-fn first_received_from(
-    journal: &dyn Journal,
-    position: Position,
-) -> Result<Timestamp, JournalReadError> {
-    let frame = journal.read_frame_at(position)?;
-    let entry = frame.as_ref().and_then(|frame| frame.entry(position));
-    match entry {
-        Some(entry) => Ok(entry.received_at),
-        None => last_received_before(journal, position),
-    }
-}
-
-/// Returns the receive time of the last record before `end`.
-fn last_received_before(
-    journal: &dyn Journal,
-    end: Position,
-) -> Result<Timestamp, JournalReadError> {
-    let start = journal.start();
-    if end <= start.position {
-        return Ok(start.received_at);
-    }
-    let last = Position::new(end.get() - 1);
-    let frame = journal.read_frame_at(last)?;
-    let entry = frame.as_ref().and_then(|frame| frame.entry(last));
-    entry
-        .map(|entry| entry.received_at)
-        .ok_or(JournalReadError::Missing(last))
 }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -28,6 +28,8 @@ pub(in crate::journal) struct Segment {
     path: PathBuf,
     /// Length of the content that readers may see: synced blocks of whole commits.
     end: AtomicU64,
+    /// Length of the file, once it was asked for when the segment was full.
+    file_bytes: OnceLock<u64>,
     /// Positions with the offsets of their blocks, every [`INDEX_STRIDE_BYTES`] or so; `None` until
     /// the segment is read for the first time.
     index: Mutex<Option<SparseIndex>>,
@@ -39,6 +41,7 @@ impl Segment {
             header,
             path,
             end: AtomicU64::new(end),
+            file_bytes: OnceLock::new(),
             index: Mutex::new(None),
         }
     }
@@ -75,6 +78,20 @@ impl Segment {
 
     pub(super) fn open_file(&self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>, JournalReadError> {
         disk.open(&self.path).map_err(|error| self.io_error(error))
+    }
+
+    /// Returns the length of the file, which does not change once the segment is full.
+    fn file_bytes(&self, disk: &dyn Disk, is_full: bool) -> Result<u64, JournalReadError> {
+        if let Some(bytes) = self.file_bytes.get() {
+            return Ok(*bytes);
+        }
+        let file = self.open_file(disk)?;
+        let bytes = file.len().map_err(|error| self.io_error(error))?;
+        if is_full {
+            // Another reader has found the same.
+            let _ = self.file_bytes.set(bytes);
+        }
+        Ok(bytes)
     }
 
     pub(super) fn io_error(&self, source: std::io::Error) -> JournalReadError {
@@ -295,13 +312,14 @@ impl SegmentSet {
     pub(in crate::journal) fn summarize(&self) -> Result<Vec<SegmentSummary>, JournalReadError> {
         // Under the lock, so that no file is removed before it is open.
         let segments = self.segments.read();
+        let newest = segments.last().map_or(0, |newest| newest.header.number);
         let summaries = segments.iter().map(|segment| {
-            let file = segment.open_file(self.disk.as_ref())?;
+            let is_full = segment.header.number < newest;
             Ok(SegmentSummary {
                 number: segment.header.number,
                 first_position: segment.header.first_position,
                 first_change: segment.header.first_change,
-                file_bytes: file.len().map_err(|error| segment.io_error(error))?,
+                file_bytes: segment.file_bytes(self.disk.as_ref(), is_full)?,
             })
         });
         summaries.collect()
