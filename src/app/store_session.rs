@@ -708,13 +708,13 @@ pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, Node
     let deps = NodeDeps::default();
     let (folder, journal) = open_journal(config, &deps, &DiscardMark::default())?;
     let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
-    retention::load_base(&journal, &derived)?;
-    // Pending events may be kept records.
-    let tables = open_tables(&journal, &derived)?;
 
     // `start` reads the whole journal when it finds no projection, or what is behind the base.
     projection::drop_projection(&derived).map_err(projection::ProjectionError::from)?;
     retention::load_projection_base(&journal, &derived)?;
+    // Pending events may be kept records, which are in a table.
+    retention::load_base(&journal, &derived)?;
+    let tables = open_tables(&journal, &derived)?;
     let first = projection::stored_position(&derived)?;
     let projection = Projection::start(
         derived,

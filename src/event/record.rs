@@ -604,17 +604,19 @@ mod tests {
             assert_eq!(Record::decode(&bytes.clone().into()), Ok(record));
             hex::encode(&bytes[sample().encode().len()..])
         };
-        assert_eq!(encoded(ErasureMark::Erases), "150101");
-        assert_eq!(encoded(ErasureMark::Erased { claim: None }), "150102");
+        assert_eq!(encoded(ErasureMark::Erases), "170101");
+        assert_eq!(encoded(ErasureMark::Erased { claim: None }), "170102");
         assert_eq!(
             encoded(ErasureMark::Erased { claim: Some(9) }),
-            "1509020000000000000009"
+            "1709020000000000000009"
         );
 
         let erased = Record {
             payload: "secret".into(),
             change: "secret".into(),
             answer: "secret".into(),
+            warnings: vec!["secret".into()],
+            call_body: "secret".into(),
             idempotency_key: Some("secret".into()),
             unique_key: Some("secret".into()),
             failure: Some(EventFailure {

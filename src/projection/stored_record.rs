@@ -115,6 +115,8 @@ mod tests {
             payload: Bytes::new(),
             change: Bytes::new(),
             answer: Bytes::new(),
+            warnings: Vec::new(),
+            call_body: Bytes::new(),
             ..whole
         };
         assert_eq!(found.record, expected);

@@ -345,7 +345,8 @@ fn what_is_kept_of_removed_segments_is_erased_from_every_file_too() {
     let (test_env, clock) = bounded_env(MAX_BYTES);
     run_async(async {
         let receiver = TestReceiver::start(|request| {
-            let is_refused = request.entity() == "ticket/SUP-9";
+            let is_refused =
+                request.entity() == "ticket/SUP-9" && request.event() == "message.created";
             ReceiverReply::Status(if is_refused { 400 } else { 200 })
         })
         .await;
