@@ -444,6 +444,6 @@ fn depth_is_refused_before_it_is_met() {
     }
     let _ = FilterExpression::compile(&many("{", EXPRESSION_MAX_BYTES));
     let deep = record(&format!("{}{}", many("[", 5_000), many("]", 5_000)));
-    assert!(filter("data == 1").admits(&deep).is_err());
+    assert_eq!(filter("data == 1").admits(&deep), Ok(false));
     assert_eq!(filter("late").admits(&deep), Ok(false));
 }

@@ -399,8 +399,12 @@ fn an_event_that_is_not_in_the_catalogue_is_answered_with_the_catalogue() {
 }
 
 #[test]
-fn the_header_key_wins_and_is_checked() {
-    let text = body("agent.unassigned", json!({})).to_string();
+fn the_signed_key_of_the_body_wins_and_a_headers_key_is_checked() {
+    let mut value = body("agent.unassigned", json!({}));
+    let signed = decoded(&value.to_string(), Some(b"h")).expect("valid");
+    assert_eq!(signed.idempotency_key.as_deref(), Some("k"));
+    value["idempotency_key"] = Value::Null;
+    let text = value.to_string();
     assert_eq!(
         decoded(&text, Some(b"h"))
             .expect("valid")
