@@ -36,7 +36,7 @@ pub enum RetentionError {
         #[source]
         source: RestoreError,
     },
-    /// The node stops.
+    /// The node stops before the removal has come to its end.
     #[error("the node is stopping")]
     Stopping,
     /// The base file cannot be written, or a segment cannot be removed.
