@@ -604,11 +604,11 @@ mod tests {
             assert_eq!(Record::decode(&bytes.clone().into()), Ok(record));
             hex::encode(&bytes[sample().encode().len()..])
         };
-        assert_eq!(encoded(ErasureMark::Erases), "170101");
-        assert_eq!(encoded(ErasureMark::Erased { claim: None }), "170102");
+        assert_eq!(encoded(ErasureMark::Erases), "180101");
+        assert_eq!(encoded(ErasureMark::Erased { claim: None }), "180102");
         assert_eq!(
             encoded(ErasureMark::Erased { claim: Some(9) }),
-            "1709020000000000000009"
+            "1809020000000000000009"
         );
 
         let erased = Record {
