@@ -555,8 +555,14 @@ fn lanes(criterion: &mut Criterion) {
         .collect();
     let run = |outcome: &AttemptOutcome| {
         let now = Duration::from_secs(1);
-        let mut delivery =
-            SubscriberDelivery::new(profile.clone(), Position::FIRST, Vec::new(), None, 1, now);
+        let mut delivery = SubscriberDelivery::new(
+            profile.clone(),
+            Position::FIRST,
+            Vec::new(),
+            Duration::ZERO,
+            1,
+            now,
+        );
         let met = items
             .iter()
             .map(|item| MatchedRecord {

@@ -36,6 +36,47 @@ pub enum DeliveryTarget {
     AutoReply,
 }
 
+impl DeliveryTarget {
+    /// True if attempts go to the same address with the same credentials as those of `other`.
+    pub(super) fn is_same_receiver(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Webhook(one), Self::Webhook(another)) => one.is_same_receiver(another),
+            (
+                Self::Forward { account, url, .. },
+                Self::Forward {
+                    account: other_account,
+                    url: other_url,
+                    ..
+                },
+            ) => {
+                url == other_url
+                    && account
+                        .webhook_secret
+                        .matches(other_account.webhook_secret.expose().as_bytes())
+            }
+            (
+                Self::Reply { url, token, .. },
+                Self::Reply {
+                    url: other_url,
+                    token: other_token,
+                    ..
+                },
+            ) => {
+                let is_same_token = match (token, other_token) {
+                    (Some(token), Some(other)) => token.matches(other.expose().as_bytes()),
+                    (None, None) => true,
+                    (Some(_), None) | (None, Some(_)) => false,
+                };
+                url == other_url && is_same_token
+            }
+            (Self::AutoReply, Self::AutoReply) => true,
+            (Self::Webhook(_) | Self::Forward { .. } | Self::Reply { .. } | Self::AutoReply, _) => {
+                false
+            }
+        }
+    }
+}
+
 /// Schedule of the retries of one delivery.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {

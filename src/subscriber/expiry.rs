@@ -37,6 +37,7 @@ pub(super) async fn move_lanes(
         let at = found.filter(|at| *at < cursor);
         let new_row = (row.is_halted || at.is_some()).then(|| LaneRow {
             key: row.key.clone(),
+            entity: None,
             position: at.unwrap_or(cursor),
             sequence,
             attempts: 0,

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix::Recipient;
 
@@ -73,7 +74,8 @@ impl SubscriberInbox {
                 running: 0,
                 queued: 0,
                 stopped: 0,
-                failing_for: None,
+                is_failing: false,
+                failing_for: Duration::ZERO,
             }),
         })
     }
@@ -165,7 +167,7 @@ impl SubscriberInbox {
     ) {
         self.oldest_held.set(oldest_held);
         self.room.set(room);
-        self.permits.set_failing(status.failing_for.is_some());
+        self.permits.set_failing(status.is_failing);
         self.status.set(status);
     }
 

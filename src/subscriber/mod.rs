@@ -225,10 +225,11 @@ impl SubscriberRuntime {
         &self.attempt_sender
     }
 
-    /// Probes `subscriber` now if its circuit breaker is open, because it was seen to answer again
-    /// or an operator says so.
-    pub fn probe_breaker(&self, subscriber: SubscriberId) {
-        self.recovery.requests.post(StageRequest::Probe(subscriber));
+    /// Tries `subscriber` now, because it was seen to answer again or an operator says so.
+    pub fn notice_repair(&self, subscriber: SubscriberId) {
+        self.recovery
+            .requests
+            .post(StageRequest::RepairNoticed(subscriber));
     }
 
     /// Dead letters of all subscribers.

@@ -218,6 +218,13 @@ impl DeliveryStage {
         }
     }
 
+    /// Forgets the time without a success of a subscriber that is resumed or enabled.
+    pub(super) fn forget_failing_time(&self, id: &SubscriberId) {
+        if !self.counters(id).failing_for.is_zero() {
+            self.update_counters(id, |counters| counters.failing_for = Duration::ZERO);
+        }
+    }
+
     pub(super) fn counters(&self, id: &SubscriberId) -> SubscriberCounters {
         self.counters.borrow().get(id).copied().unwrap_or_default()
     }

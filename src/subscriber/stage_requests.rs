@@ -29,8 +29,8 @@ pub(super) enum StageRequest {
         subscriber: SubscriberId,
         position: Position,
     },
-    /// Probe this subscriber now if its circuit breaker is open.
-    Probe(SubscriberId),
+    /// This subscriber was seen to answer, or an operator asks to try it now.
+    RepairNoticed(SubscriberId),
 }
 
 impl StageRequest {
@@ -38,7 +38,7 @@ impl StageRequest {
         match self {
             Self::ReplaysAvailable(subscriber)
             | Self::DeadLetterRoom(subscriber)
-            | Self::Probe(subscriber)
+            | Self::RepairNoticed(subscriber)
             | Self::JobCancelled { subscriber, .. }
             | Self::LaneReleased { subscriber, .. }
             | Self::ExpireBefore { subscriber, .. } => subscriber,

@@ -671,7 +671,7 @@ fn an_account_that_is_created_again_under_its_name_inherits_nothing() {
 
 fn failure() -> AttemptFailure {
     AttemptFailure {
-        status: Some(503),
+        status: Some(500),
         code: "status",
         detail: String::new(),
         answer: Bytes::new(),

@@ -111,6 +111,25 @@ pub struct Subscription {
     pub updated_at: Timestamp,
 }
 
+impl Subscription {
+    /// True if deliveries go to the same URL with the same secret and headers as those of `other`.
+    pub(crate) fn is_same_receiver(&self, other: &Self) -> bool {
+        let headers = self.headers.iter().zip(&other.headers);
+        let have_same_headers = self.headers.len() == other.headers.len()
+            && headers
+                .into_iter()
+                .all(|((name, value), (other_name, other_value))| {
+                    name == other_name && value.matches(other_value.expose().as_bytes())
+                });
+        self.url == other.url
+            && self
+                .secrets
+                .current
+                .matches(other.secrets.current.expose().as_bytes())
+            && have_same_headers
+    }
+}
+
 /// Shared subscription: every attempt keeps the version with which it began.
 pub type SharedSubscription = Arc<Subscription>;
 

@@ -82,7 +82,7 @@ pub(in crate::edge) async fn resume(
         })
     });
     let resumed = resumed.await?;
-    core.subscribers.probe_breaker(SubscriberId::Webhook(id));
+    core.subscribers.notice_repair(SubscriberId::Webhook(id));
     info!(subscription = id, "subscription resumed");
     Ok(subscription_response(&resumed, &core, &context.edge).await)
 }
@@ -112,7 +112,7 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
     let failure = outcome.failure();
     if failure.is_none() {
         core.subscribers
-            .probe_breaker(SubscriberId::Webhook(subscription.id));
+            .notice_repair(SubscriberId::Webhook(subscription.id));
     }
 
     let result = PingResult {

@@ -121,6 +121,7 @@ impl SubscriberActor {
         }
 
         let effects = self.delivery.step(input, self.stage.now());
+        self.store_failing_time();
         if let Some(log_entry) = log_entry {
             let next_attempt_at = effects.iter().find_map(|effect| match effect {
                 DeliveryEffect::StoreRow(row) => Some(self.stage.wall().saturating_add(row.wait)),

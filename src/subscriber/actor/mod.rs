@@ -97,12 +97,11 @@ impl SubscriberActor {
             first_position: _,
         } = entry;
 
-        let failing_since = stage.counters(&id).failing_since;
         let delivery = SubscriberDelivery::new(
             Arc::clone(&policy),
             stage.read_position(inbox.read_state()),
             lane_rows,
-            failing_since.map(|since| stage.wall().distance(since)),
+            stage.counters(&id).failing_for,
             // Seed of the retry jitter.
             RandomState::new().hash_one(&id),
             stage.now(),
@@ -144,9 +143,29 @@ impl SubscriberActor {
         self.begin_attempts();
         self.read_ahead();
         self.report_dropped();
+        if self.delivery.status().is_failing && self.owes_nothing() {
+            self.step_delivery(DeliveryInput::NothingOwed);
+            self.store_failing_time();
+        }
 
         // Last, so that the published state covers all of the above.
         self.publish_status();
+    }
+
+    /// True if every record up to the dispatcher's position is settled.
+    fn owes_nothing(&self) -> bool {
+        self.delivery.is_empty()
+            && self.inbox.is_empty()
+            && self.read_to() >= self.stage.position.get()
+    }
+
+    /// Puts the time without a success into the counters, from which a restart goes on.
+    pub(super) fn store_failing_time(&self) {
+        let failing_for = self.delivery.status().failing_for;
+        if self.stage.counters(&self.id).failing_for != failing_for {
+            self.stage
+                .update_counters(&self.id, |counters| counters.failing_for = failing_for);
+        }
     }
 
     /// Publishes rows, memory and status at once. After a panic before this call, everything is as

@@ -114,11 +114,18 @@ impl DeliveryBreaker {
         }
     }
 
-    /// Notes a failure. Returns the failure rate if it opens the closed breaker.
-    pub(super) fn record_failure(&mut self, pass: BreakerPass, now: Duration) -> Option<f64> {
+    /// Notes a failure. Returns the failure rate if it opens the closed breaker. A refusal, by
+    /// which the subscriber shows that it works, counts for the rate only.
+    pub(super) fn record_failure(
+        &mut self,
+        pass: BreakerPass,
+        is_refusal: bool,
+        now: Duration,
+    ) -> Option<f64> {
         match (self.phase, pass) {
             (DeliveryBreakerPhase::Closed, _) => {
-                self.consecutive_failures = self.consecutive_failures.saturating_add(1);
+                let in_a_row = u32::from(!is_refusal);
+                self.consecutive_failures = self.consecutive_failures.saturating_add(in_a_row);
                 self.window.record_attempt(self.policy.window, now, true);
                 let failure_rate = self.window.failure_rate();
                 self.is_over_threshold().then(|| {
@@ -280,7 +287,7 @@ mod tests {
         let opened: Vec<_> = (0..3)
             .map(|_| {
                 breaker
-                    .record_failure(BreakerPass::Ordinary, seconds(10))
+                    .record_failure(BreakerPass::Ordinary, false, seconds(10))
                     .is_some()
             })
             .collect();
@@ -296,11 +303,11 @@ mod tests {
         });
         for _ in 0..50 {
             assert_eq!(
-                breaker.record_failure(BreakerPass::Ordinary, seconds(1)),
+                breaker.record_failure(BreakerPass::Ordinary, false, seconds(1)),
                 None
             );
             assert_eq!(
-                breaker.record_failure(BreakerPass::Ordinary, seconds(1)),
+                breaker.record_failure(BreakerPass::Ordinary, false, seconds(1)),
                 None
             );
             assert!(
@@ -337,7 +344,7 @@ mod tests {
                     return false;
                 }
                 breaker
-                    .record_failure(BreakerPass::Ordinary, seconds(1))
+                    .record_failure(BreakerPass::Ordinary, false, seconds(1))
                     .is_some()
             });
             assert_eq!(
@@ -357,23 +364,23 @@ mod tests {
         let mut breaker = DeliveryBreaker::new(policy);
         (0..9).for_each(|_| {
             assert_eq!(
-                breaker.record_failure(BreakerPass::Ordinary, seconds(3)),
+                breaker.record_failure(BreakerPass::Ordinary, false, seconds(3)),
                 None
             )
         });
         assert_eq!(
-            breaker.record_failure(BreakerPass::Ordinary, seconds(70)),
+            breaker.record_failure(BreakerPass::Ordinary, false, seconds(70)),
             None,
             "the first nine are out of the window"
         );
         (0..8).for_each(|_| {
             assert_eq!(
-                breaker.record_failure(BreakerPass::Ordinary, seconds(100)),
+                breaker.record_failure(BreakerPass::Ordinary, false, seconds(100)),
                 None
             )
         });
         assert_eq!(
-            breaker.record_failure(BreakerPass::Ordinary, seconds(110)),
+            breaker.record_failure(BreakerPass::Ordinary, false, seconds(110)),
             Some(1.0),
             "ten within a minute"
         );
@@ -393,7 +400,7 @@ mod tests {
             assert_eq!(breaker.try_pass(seconds(now)), Some(BreakerPass::Probe));
             assert_eq!(breaker.try_pass(seconds(now)), None, "one only");
             assert_eq!(
-                breaker.record_failure(BreakerPass::Probe, seconds(now)),
+                breaker.record_failure(BreakerPass::Probe, false, seconds(now)),
                 None,
                 "it was open before"
             );
@@ -408,12 +415,12 @@ mod tests {
             Some(BreakerPass::Ordinary)
         );
         assert_eq!(
-            breaker.record_failure(BreakerPass::Ordinary, seconds(now + 100)),
+            breaker.record_failure(BreakerPass::Ordinary, false, seconds(now + 100)),
             None,
             "counted from zero again"
         );
-        breaker.record_failure(BreakerPass::Ordinary, seconds(now + 100));
-        breaker.record_failure(BreakerPass::Ordinary, seconds(now + 100));
+        breaker.record_failure(BreakerPass::Ordinary, false, seconds(now + 100));
+        breaker.record_failure(BreakerPass::Ordinary, false, seconds(now + 100));
         assert_eq!(
             breaker.next_attempt_at(),
             Some(seconds(now + 130)),
@@ -426,7 +433,7 @@ mod tests {
         let mut breaker = opened();
         assert!(!breaker.record_success(BreakerPass::Ordinary, seconds(11)));
         assert_eq!(
-            breaker.record_failure(BreakerPass::Ordinary, seconds(39)),
+            breaker.record_failure(BreakerPass::Ordinary, false, seconds(39)),
             None
         );
         assert_eq!(
@@ -435,7 +442,7 @@ mod tests {
             "it does not stay open longer for it"
         );
         assert_eq!(
-            breaker.record_failure(BreakerPass::Ordinary, seconds(41)),
+            breaker.record_failure(BreakerPass::Ordinary, false, seconds(41)),
             None
         );
         assert!(!breaker.record_success(BreakerPass::Ordinary, seconds(41)));
@@ -463,7 +470,7 @@ mod tests {
         assert_eq!(breaker.try_pass(seconds(12)), Some(BreakerPass::Probe));
         breaker.allow_probe(seconds(13));
         assert_eq!(breaker.try_pass(seconds(13)), None, "one only");
-        breaker.record_failure(BreakerPass::Probe, seconds(14));
+        breaker.record_failure(BreakerPass::Probe, false, seconds(14));
         assert_eq!(
             breaker.next_attempt_at(),
             Some(seconds(74)),
@@ -494,7 +501,7 @@ mod tests {
                         if what == 2 {
                             breaker.record_success(pass, seconds(now));
                         } else {
-                            breaker.record_failure(pass, seconds(now));
+                            breaker.record_failure(pass, false, seconds(now));
                         }
                         probing = false;
                     }

@@ -79,8 +79,11 @@ pub enum DeliveryInput {
     },
     /// The subscriber's definition or the configuration changed.
     PolicyChanged(Arc<DeliveryPolicy>),
-    /// An operator asks for an attempt now: an open breaker lets a probe through.
-    Probe,
+    /// The subscriber was seen to answer, or an operator asks for an attempt: an open breaker lets
+    /// a probe through, and waiting retries become due.
+    RepairNoticed,
+    /// Neither this delivery nor the journal has a record for the subscriber.
+    NothingOwed,
     /// A checkpoint begins. Lanes that had unsettled records at the last checkpoint already get a
     /// row, so that they do not hold the cursor, and stale rows are renewed.
     CheckpointStarted,

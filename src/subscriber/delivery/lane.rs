@@ -4,7 +4,7 @@
 //!  created ──> Idle ── record queued ──> Ready        restored from its row ──> Stopped or Halted
 //!
 //!  Ready   ── attempt begins ──────────────────> Running
-//!          ── a job's attempt runs in it ──────> Parked ── it ends ──> Ready
+//!          ── another attempt has to end ──────> Parked ── it ends ──> Ready
 //!          ── no record in memory ─────────────> Reading ── page read ──> Ready, or Idle
 //!          ── the filter failed on the head ───> as after a dead letter
 //!
@@ -15,8 +15,8 @@
 //!          ── dead letter, policy `halt` ──────> Halted ── letter resolved ──> Ready, or Idle
 //! ```
 //!
-//! A stopped lane holds no records. When it goes on, it reads them from its entity's timeline until
-//! it has caught up with the reader.
+//! A stopped lane holds no records, and a full one holds only the first. It reads the others from its
+//! entity's timeline until it has caught up with the reader.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use super::identifiers::{AttemptId, LaneKey};
 use super::input::MatchedRecord;
 use super::lane_row::LaneRow;
 use super::retry::AttemptHistory;
-use crate::event::Position;
+use crate::event::{EntityKey, Position};
 
 /// Phase of a lane, as in the picture above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub(super) enum LanePhase {
     Idle,
     /// The lane waits until its next attempt may begin.
     Ready,
-    /// The lane could begin but for an attempt of a job in it; with the end of that attempt it is
-    /// ready again.
+    /// The lane could begin but for an attempt of a job in it, or for lanes of single records of
+    /// its entity; when they have ended it is ready again.
     Parked,
     /// An attempt at the head is under way.
     Running,
@@ -68,6 +68,10 @@ pub(super) struct DeliveryLane {
     pub(super) parked_replays: Vec<u64>,
     /// Records to be delivered, in order.
     pub(super) queue: VecDeque<MatchedRecord>,
+    /// Memory of the queue in bytes.
+    pub(super) queued_bytes: usize,
+    /// Entity of a lane of a single record; `None` if the key has it.
+    pub(super) entity: Option<EntityKey>,
     /// Sequence number of the next record to be read.
     pub(super) next_sequence: u64,
     /// Position before which no record is unsettled.
@@ -91,6 +95,8 @@ impl DeliveryLane {
             running_attempt: None,
             parked_replays: Vec::new(),
             queue: VecDeque::new(),
+            queued_bytes: 0,
+            entity: None,
             next_sequence: sequence,
             position,
             catch_up_to: None,
@@ -111,6 +117,7 @@ impl DeliveryLane {
     ) -> Self {
         let LaneRow {
             key,
+            entity,
             position,
             sequence,
             attempts,
@@ -133,6 +140,7 @@ impl DeliveryLane {
                 LanePhase::Stopped
             },
             row_state: LaneRowState::Fresh,
+            entity,
             catch_up_to: Some(catch_up_to),
             due_at: now + wait,
             attempt_history: AttemptHistory::from_stored(attempts, counted, last, wait, clock),
@@ -154,6 +162,7 @@ impl DeliveryLane {
         };
         LaneRow {
             key: key.clone(),
+            entity: self.entity.clone(),
             position: head.map_or(self.position, |item| item.position),
             sequence,
             attempts: history.attempts,

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::identifiers::LaneKey;
-use crate::event::Position;
+use crate::event::{EntityKey, Position};
 
 /// A lane as it is stored while it has unsettled records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneRow {
     /// Identifier of the stored lane, by entity or position.
     pub key: LaneKey,
+    /// Entity of a lane of a single record, if it is known; `None` for a lane of an entity.
+    pub entity: Option<EntityKey>,
     /// Position before which no record of the lane is unsettled: that of the head, if it is known.
     pub position: Position,
     /// Sequence number below which no record of the lane is unsettled: that of the head, or the

@@ -1,7 +1,7 @@
 //! All lanes of a subscriber, with their rows, their records in memory and the oldest unsettled
 //! head.
 //!
-//! No function here iterates over all lanes.
+//! No function here iterates over all lanes, but for a change of the policy.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -10,8 +10,27 @@ use super::identifiers::LaneKey;
 use super::input::MatchedRecord;
 use super::lane::{DeliveryLane, LanePhase, LaneRowState};
 use super::lane_row::LaneRow;
-use crate::event::Position;
+use crate::event::{EntityKey, Position};
 use crate::subscriber::OutboundRecord;
+
+/// Consequence of a record that the reader added to its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Enqueued {
+    /// The lane becomes ready by the record.
+    LaneBegins,
+    /// The lane holds the record, will read it from the timeline, or has settled it.
+    InLane,
+    /// The lane holds as many records as it may. It reads the others from the timeline, and needs a
+    /// row, so that it does not hold the cursor.
+    LaneFull,
+}
+
+/// Records and bytes that one lane may hold in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaneRoom {
+    pub(super) records: usize,
+    pub(super) bytes: usize,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct DeliveryLanes {
@@ -23,6 +42,10 @@ pub(super) struct DeliveryLanes {
     /// Lanes that have settled records which the reader has not reached yet, by position. They stay
     /// until the reader is there, so that it does not deliver those records again.
     ahead_of_reader: BTreeSet<(Position, LaneKey)>,
+    /// Number of lanes of single records of each entity. The entity's own lane waits for them.
+    record_lanes: HashMap<EntityKey, usize>,
+    /// Parked lanes whose entities have no lane of a single record any more.
+    unblocked: Vec<LaneKey>,
     queued: usize,
     bytes: usize,
     rows: usize,
@@ -77,9 +100,28 @@ impl DeliveryLanes {
     ) -> &mut DeliveryLane {
         // A new lane has no record and no first sequence number: the next record that the reader
         // matches sets it.
-        self.map
-            .entry(key.clone())
-            .or_insert_with(|| DeliveryLane::new(0, item.position))
+        let record_lanes = &mut self.record_lanes;
+        self.map.entry(key.clone()).or_insert_with(|| {
+            let mut lane = DeliveryLane::new(0, item.position);
+            lane.entity = Self::count_record_lane(record_lanes, key, item);
+            lane
+        })
+    }
+
+    /// Counts a new lane of a single record; returns the entity of its record.
+    fn count_record_lane(
+        record_lanes: &mut HashMap<EntityKey, usize>,
+        key: &LaneKey,
+        item: &OutboundRecord,
+    ) -> Option<EntityKey> {
+        match key {
+            LaneKey::Entity(_) => None,
+            LaneKey::Record(_) => {
+                let entity = item.record.entity.clone();
+                *record_lanes.entry(entity.clone()).or_default() += 1;
+                Some(entity)
+            }
+        }
     }
 
     /// Restores a lane from its stored row, with the reader at `read_to`. `now` is the node's
@@ -92,6 +134,9 @@ impl DeliveryLanes {
         now: Duration,
         clock: Duration,
     ) {
+        if let Some(entity) = &row.entity {
+            *self.record_lanes.entry(entity.clone()).or_default() += 1;
+        }
         let key = row.key.clone();
         self.map
             .insert(key, DeliveryLane::from_row(row, read_to, now, clock));
@@ -109,39 +154,53 @@ impl DeliveryLanes {
         lane.phase = phase;
     }
 
-    /// Adds a record of the reader to its lane. Returns true if the lane becomes ready by it.
-    pub(super) fn enqueue(&mut self, key: LaneKey, matched: MatchedRecord) -> bool {
+    /// Adds a record of the reader to its lane, which may hold `room`, and at least one record.
+    pub(super) fn enqueue(
+        &mut self,
+        key: LaneKey,
+        matched: MatchedRecord,
+        room: LaneRoom,
+    ) -> Enqueued {
         let (position, sequence) = (matched.item.position, matched.item.sequence);
         let bytes = matched.item.memory_bytes();
         if let Some(lane) = self.map.get_mut(&key) {
             // Settled already, read from the timeline ahead of the reader.
             if sequence < lane.next_sequence {
-                return false;
+                return Enqueued::InLane;
             }
             if lane.is_catching_up() {
                 lane.extend_catch_up(position.plus(1));
-                return false;
+                return Enqueued::InLane;
+            }
+            let is_full = lane.queue.len() >= room.records
+                || lane.queued_bytes.saturating_add(bytes) > room.bytes;
+            if is_full && !lane.queue.is_empty() {
+                lane.extend_catch_up(position.plus(1));
+                return Enqueued::LaneFull;
             }
         }
 
-        let lane = self
-            .map
-            .entry(key.clone())
-            .or_insert_with(|| DeliveryLane::new(sequence, position));
+        let record_lanes = &mut self.record_lanes;
+        let lane = self.map.entry(key.clone()).or_insert_with(|| {
+            let mut lane = DeliveryLane::new(sequence, position);
+            lane.entity = Self::count_record_lane(record_lanes, &key, &matched.item);
+            lane
+        });
         if lane.queue.is_empty() && lane.row_state == LaneRowState::None {
             lane.position = position;
             self.unstored_heads.insert(position, key);
         }
         lane.queue.push_back(matched);
+        lane.queued_bytes += bytes;
         lane.next_sequence = sequence + 1;
         self.queued += 1;
         self.bytes += bytes;
 
-        let begins = lane.phase == LanePhase::Idle;
-        if begins {
-            lane.phase = LanePhase::Ready;
+        if lane.phase != LanePhase::Idle {
+            return Enqueued::InLane;
         }
-        begins
+        lane.phase = LanePhase::Ready;
+        Enqueued::LaneBegins
     }
 
     /// Appends the page that a lane has requested. Records from `read_to` on are left to the
@@ -203,6 +262,7 @@ impl DeliveryLanes {
         if let Some(head) = lane.queue.front() {
             lane.position = head.item.position;
         }
+        lane.queued_bytes += bytes;
         self.queued += events;
         self.bytes += bytes;
         self.mark_stale(key);
@@ -213,9 +273,11 @@ impl DeliveryLanes {
     pub(super) fn settle_head(&mut self, key: &LaneKey) -> Option<MatchedRecord> {
         let lane = self.map.get_mut(key)?;
         let head = lane.queue.pop_front()?;
+        let bytes = head.item.memory_bytes();
         lane.position = head.item.position.plus(1);
+        lane.queued_bytes -= bytes;
         self.queued -= 1;
-        self.bytes -= head.item.memory_bytes();
+        self.bytes -= bytes;
         if lane.row_state == LaneRowState::None {
             self.unstored_heads.remove(&head.item.position);
             if let Some(next) = lane.queue.front() {
@@ -232,9 +294,37 @@ impl DeliveryLanes {
     pub(super) fn stop(&mut self, key: &LaneKey, due: Duration) {
         self.clear_queue(key);
         self.set_phase(key, LanePhase::Stopped);
+        self.set_due(key, due);
+    }
+
+    /// Sets the time of the retry of a stopped lane.
+    pub(super) fn set_due(&mut self, key: &LaneKey, due: Duration) {
         if let Some(lane) = self.map.get_mut(key) {
             lane.due_at = due;
         }
+        self.mark_stale(key);
+    }
+
+    /// Lanes that wait for their dead letters. Iterates over all lanes.
+    pub(super) fn halted_lanes(&self) -> Vec<LaneKey> {
+        let halted = self
+            .map
+            .iter()
+            .filter(|(_, lane)| lane.phase == LanePhase::Halted);
+        halted.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// True if the lane `key` of an entity has to wait for lanes of single records.
+    pub(super) fn is_blocked(&self, key: &LaneKey) -> bool {
+        match key {
+            LaneKey::Entity(entity) => self.record_lanes.contains_key(entity),
+            LaneKey::Record(_) => false,
+        }
+    }
+
+    /// Takes the parked lanes that wait for no lane of a single record any more.
+    pub(super) fn take_unblocked(&mut self) -> Vec<LaneKey> {
+        std::mem::take(&mut self.unblocked)
     }
 
     /// Halts the lane until its dead letter is delivered or discarded.
@@ -252,13 +342,8 @@ impl DeliveryLanes {
         };
         let (position, sequence, last) =
             (head.item.position, head.item.sequence, last.item.position);
-        let bytes: usize = lane
-            .queue
-            .iter()
-            .map(|matched| matched.item.memory_bytes())
-            .sum();
         self.queued -= lane.queue.len();
-        self.bytes -= bytes;
+        self.bytes -= std::mem::take(&mut lane.queued_bytes);
         lane.queue = VecDeque::new();
         lane.position = position;
         lane.next_sequence = sequence;
@@ -313,8 +398,18 @@ impl DeliveryLanes {
                 && lane.running_attempt.is_none()
                 && lane.parked_replays.is_empty()
         };
-        if self.map.get(key).is_some_and(is_empty) {
-            self.map.remove(key);
+        if !self.map.get(key).is_some_and(is_empty) {
+            return;
+        }
+        let entity = self.map.remove(key).and_then(|lane| lane.entity);
+        if let Some(entity) = entity
+            && let Some(count) = self.record_lanes.get_mut(&entity)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.record_lanes.remove(&entity);
+                self.unblocked.push(LaneKey::Entity(entity));
+            }
         }
     }
 

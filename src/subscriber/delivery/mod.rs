@@ -12,6 +12,7 @@
 //!  retry                 pauses between attempts
 //!  breaker, slow_start, rate_limiter
 //!                        limits that protect the subscriber
+//!   failing_stretch      time without a success, after which the subscriber is disabled
 //!  status                questions of the shell between two steps
 //! ```
 //!
@@ -20,6 +21,7 @@
 
 mod breaker;
 mod effect;
+mod failing_stretch;
 mod identifiers;
 mod input;
 mod lane;

@@ -6,7 +6,7 @@ use super::breaker::BreakerPass;
 use super::effect::DeliveryEffect;
 use super::identifiers::{AttemptId, LaneKey};
 use super::lane::LanePhase;
-use super::retry::{GiveUpReason, RetryDecision};
+use super::retry::{GiveUpReason, REQUESTED_PAUSE_MAX, RetryDecision};
 use super::running_attempt::{AttemptSource, RunningAttempt};
 use super::subscriber_delivery::SubscriberDelivery;
 use crate::config::ExhaustionPolicy;
@@ -15,6 +15,9 @@ use crate::subscriber::attempt::AttemptOutcome;
 
 /// Codes of failures before the subscriber was called; they do not count against it.
 const EXPRESSION_CODES: [&str; 2] = ["filter_failed", "transform_failed"];
+
+const TOO_MANY_REQUESTS: u16 = 429;
+const SERVICE_UNAVAILABLE: u16 = 503;
 
 impl SubscriberDelivery {
     /// Applies the outcome of an attempt to its lane or replay, the breaker and the slow start.
@@ -42,7 +45,8 @@ impl SubscriberDelivery {
                 failure,
                 retry_after,
             } => {
-                self.record_failure(pass, effects);
+                let is_asked_to_wait = self.hold_if_asked(&failure, retry_after);
+                self.record_failure(pass, &failure, is_asked_to_wait, effects);
                 let draw = self.jitter.next_fraction();
                 match source {
                     AttemptSource::Lane(key) => {
@@ -61,12 +65,12 @@ impl SubscriberDelivery {
                 self.give_up_delivery(source, failure, GiveUpReason::Expression, effects);
             }
             AttemptOutcome::PermanentFailure { failure } => {
-                self.record_failure(pass, effects);
+                self.record_failure(pass, &failure, false, effects);
                 self.give_up_delivery(source, failure, GiveUpReason::Refused, effects);
                 self.disable_if_failing_too_long(effects);
             }
             AttemptOutcome::Gone { failure } => {
-                self.record_failure(pass, effects);
+                self.record_failure(pass, &failure, false, effects);
                 self.give_up_delivery(source, failure, GiveUpReason::Refused, effects);
                 self.request_disable("subscriber answered 410 Gone".to_owned(), effects);
             }
@@ -293,7 +297,7 @@ impl SubscriberDelivery {
 
     /// Notes that no attempt runs in the lane any more, and makes attempts ready that waited for
     /// it.
-    fn release_lane(&mut self, key: &LaneKey) {
+    pub(super) fn release_lane(&mut self, key: &LaneKey) {
         let Some(lane) = self.lanes.get_mut(key) else {
             return;
         };
@@ -308,23 +312,55 @@ impl SubscriberDelivery {
     }
 
     fn record_success(&mut self, pass: BreakerPass, effects: &mut Vec<DeliveryEffect>) {
-        self.failing_since = None;
+        self.failing_stretch.end();
         self.slow_start.record_success();
         if self.breaker.record_success(pass, self.now) {
             effects.push(DeliveryEffect::BreakerClosed);
+            self.hasten_retries();
         }
     }
 
-    fn record_failure(&mut self, pass: BreakerPass, effects: &mut Vec<DeliveryEffect>) {
-        self.failing_since.get_or_insert((self.now, Duration::ZERO));
-        self.slow_start.record_failure();
-        let opened = self.breaker.record_failure(pass, self.now);
+    fn record_failure(
+        &mut self,
+        pass: BreakerPass,
+        failure: &AttemptFailure,
+        is_asked_to_wait: bool,
+        effects: &mut Vec<DeliveryEffect>,
+    ) {
+        self.failing_stretch
+            .record_failure(self.now, self.policy.disable_after);
+        // A subscriber that refuses single records works, and is not slowed down for them.
+        let is_refusal = failure
+            .status
+            .is_some_and(|status| (300..500).contains(&status) && status != TOO_MANY_REQUESTS);
+        if !is_refusal {
+            self.slow_start.record_failure();
+        }
+        if is_asked_to_wait {
+            return self.breaker.return_pass(pass, self.now);
+        }
+        let opened = self.breaker.record_failure(pass, is_refusal, self.now);
         effects.extend(opened.map(|failure_rate| DeliveryEffect::BreakerOpened { failure_rate }));
+    }
+
+    /// Holds all attempts for the time that an overloaded subscriber asked for. Returns true if it
+    /// asked.
+    fn hold_if_asked(&mut self, failure: &AttemptFailure, retry_after: Option<Duration>) -> bool {
+        let is_overloaded = matches!(
+            failure.status,
+            Some(TOO_MANY_REQUESTS | SERVICE_UNAVAILABLE)
+        );
+        let Some(pause) = retry_after.filter(|_| is_overloaded) else {
+            return false;
+        };
+        let until = self.now.saturating_add(pause.min(REQUESTED_PAUSE_MAX));
+        self.held_until = self.held_until.max(until);
+        true
     }
 
     /// Requests to disable the subscriber if there was no success for too long.
     fn disable_if_failing_too_long(&mut self, effects: &mut Vec<DeliveryEffect>) {
-        let failing_for = self.status().failing_for.unwrap_or_default();
+        let failing_for = self.failing_stretch.counted();
         if self.is_active() && failing_for >= self.policy.disable_after {
             let hours = failing_for.as_secs() / 3_600;
             self.request_disable(

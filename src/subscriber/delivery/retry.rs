@@ -13,7 +13,15 @@ use crate::subscriber::delivery_policy::RetryPolicy;
 /// Longest pause that a failed attempt can ask for: 24 h, the longest `router.quarantine_s`. An
 /// automatic reply waits for the rest of a quarantine, which is no `Retry-After` header; the parser
 /// of that header has a lower maximum.
-const REQUESTED_PAUSE_MAX: Duration = Duration::from_secs(24 * 3_600);
+pub(super) const REQUESTED_PAUSE_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+impl RetryPolicy {
+    /// Longest pause between two attempts.
+    pub(super) fn pause_max(&self) -> Duration {
+        let planned = self.schedule.iter().max().copied().unwrap_or_default();
+        planned.max(REQUESTED_PAUSE_MAX).mul_f64(1.0 + self.jitter)
+    }
+}
 
 /// Reason for which a delivery becomes a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,10 +7,17 @@ use super::breaker::{BreakerPass, DeliveryBreakerState};
 use super::effect::DeliveryEffect;
 use super::identifiers::{AttemptId, LaneKey};
 use super::lane::LanePhase;
+use super::lanes::LaneRoom;
 use super::retry::GiveUpReason;
 use super::running_attempt::{AttemptSource, RunningAttempt};
 use super::subscriber_delivery::SubscriberDelivery;
 use crate::subscriber::{AttemptFailure, OutboundRecord};
+
+/// Most records of one lane in memory; the lane reads the others from its entity's timeline.
+const LANE_RECORDS_MAX: usize = 32;
+
+/// One lane holds at most this fraction of the free part of the window.
+const LANE_ROOM_DIVISOR: usize = 8;
 
 impl SubscriberDelivery {
     /// Begins ready attempts until a limit is reached.
@@ -18,6 +25,7 @@ impl SubscriberDelivery {
         if !self.is_active() || !self.can_attempt_now() {
             return;
         }
+        self.ready_unblocked_lanes();
         self.ready_due_attempts();
         while !self.is_at_concurrency_limit() {
             let Some(source) = self.ready.pop_front() else {
@@ -35,11 +43,17 @@ impl SubscriberDelivery {
         }
     }
 
-    /// True if the breaker lets an attempt through now.
+    /// True if breaker and subscriber let an attempt through now.
     pub(super) fn can_attempt_now(&self) -> bool {
-        self.breaker
-            .next_attempt_at()
+        self.next_permitted_at()
             .is_some_and(|from| from <= self.now)
+    }
+
+    /// Time from which on breaker and subscriber let an attempt through; `None` means after the end
+    /// of the probe.
+    pub(super) fn next_permitted_at(&self) -> Option<Duration> {
+        let from = self.breaker.next_attempt_at()?;
+        Some(from.max(self.held_until))
     }
 
     /// True if as many attempts are under way as allowed. A probe does not wait for the end of
@@ -57,6 +71,30 @@ impl SubscriberDelivery {
     pub(super) fn schedule_attempt(&mut self, due: Duration, source: AttemptSource) {
         self.last_number += 1;
         self.due.insert((due, self.last_number), source);
+    }
+
+    /// Makes lanes ready that waited for lanes of single records.
+    fn ready_unblocked_lanes(&mut self) {
+        for key in self.lanes.take_unblocked() {
+            let lane = self.lanes.get(&key);
+            if lane.is_some_and(|lane| lane.running_attempt.is_none()) {
+                self.release_lane(&key);
+                self.lanes.remove_if_unused(&key);
+            }
+        }
+    }
+
+    /// Room of one lane in memory. It shrinks with the free part of the window and leaves a quarter
+    /// of it, so that entities with many records do not keep the reader from the others.
+    pub(super) fn lane_room(&self) -> LaneRoom {
+        let (events, bytes) = self.window_room();
+        let share =
+            |free: usize, window: usize| free.saturating_sub(window / 4) / LANE_ROOM_DIVISOR;
+        let bounds = &self.policy.bounds;
+        LaneRoom {
+            records: share(events, bounds.window_events).clamp(1, LANE_RECORDS_MAX),
+            bytes: share(bytes, bounds.window_bytes),
+        }
     }
 
     /// Makes due attempts ready. The time until they begin is not counted against them.
@@ -95,10 +133,11 @@ impl SubscriberDelivery {
         let Some(lane) = self.lanes.get_mut(key) else {
             return Some(());
         };
-        if lane.running_attempt.is_some() {
+        if lane.running_attempt.is_some() || self.lanes.is_blocked(key) {
             self.lanes.set_phase(key, LanePhase::Parked);
             return Some(());
         }
+        let lane = self.lanes.get(key)?;
 
         // A stopped lane has no records in memory: the attempt begins after the read.
         let Some(head) = lane.queue.front() else {
@@ -153,16 +192,17 @@ impl SubscriberDelivery {
         };
         let item = pending.replay.item.clone();
         let key = self.lane_for(&item);
-        if let Some(lane) = self
-            .lanes
-            .get_mut(&key)
-            .filter(|lane| lane.running_attempt.is_some())
-        {
+        let is_blocked = self.lanes.is_blocked(&key);
+        let lane = self.lanes.get_or_insert(&key, &item);
+        if is_blocked || lane.running_attempt.is_some() {
             // One attempt at a time in each lane: the end of the running one makes this one ready.
             lane.parked_replays.push(number);
             return Some(());
         }
-        let (attempt_id, pass) = self.try_begin_attempt()?;
+        let Some((attempt_id, pass)) = self.try_begin_attempt() else {
+            self.lanes.remove_if_unused(&key);
+            return None;
+        };
         let clock = self.counted_clock.elapsed(self.now);
         self.lanes.get_or_insert(&key, &item).running_attempt = Some(attempt_id);
         let pending = self.replays.get_mut(number)?;

@@ -18,8 +18,10 @@ pub struct DeliveryStatus {
     pub queued: usize,
     /// Number of lanes that wait for a retry or are halted.
     pub stopped: usize,
-    /// Time since the first of the failures without a success in between; `None` after a success.
-    pub failing_for: Option<Duration>,
+    /// True if the last attempt failed.
+    pub is_failing: bool,
+    /// Time without a success that counts towards disabling the subscriber.
+    pub failing_for: Duration,
 }
 
 impl SubscriberDelivery {
@@ -85,10 +87,16 @@ impl SubscriberDelivery {
     /// dropped and created again with the next record.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let is_empty = self.lanes.is_empty() && self.replays.is_empty() && self.running.is_empty();
-        is_empty
+        self.is_empty()
             && self.breaker.state() == DeliveryBreakerState::Closed
+            && self.held_until <= self.now
             && self.rate_limiter.full_at() <= self.now
+    }
+
+    /// True if there is nothing to deliver but what the reader has not matched yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty() && self.replays.is_empty() && self.running.is_empty()
     }
 
     /// Time for the next [`super::DeliveryInput::Tick`], if no other input comes first. A time in
@@ -105,7 +113,7 @@ impl SubscriberDelivery {
         } else {
             Some(self.rate_limiter.next_attempt_at())
         };
-        match self.breaker.next_attempt_at()? {
+        match self.next_permitted_at()? {
             open_until if open_until > self.now => Some(open_until),
             _ if self.is_at_concurrency_limit() => None,
             _ => work.or_else(|| Some(self.rate_limiter.full_at()).filter(|at| *at > self.now)),
@@ -120,9 +128,8 @@ impl SubscriberDelivery {
             running: self.running.len(),
             queued: self.lanes.queued_size().0,
             stopped: self.lanes.stopped_lane_count(),
-            failing_for: self
-                .failing_since
-                .map(|(since, already)| already + self.now.saturating_sub(since)),
+            is_failing: self.failing_stretch.is_running(),
+            failing_for: self.failing_stretch.counted(),
         }
     }
 }

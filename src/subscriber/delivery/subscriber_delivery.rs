@@ -6,20 +6,25 @@ use std::time::Duration;
 
 use super::breaker::{BreakerPass, DeliveryBreaker, DeliveryBreakerState};
 use super::effect::DeliveryEffect;
+use super::failing_stretch::FailingStretch;
 use super::identifiers::{AttemptId, LaneKey};
 use super::input::{DeliveryInput, MatchedRecord};
 use super::lane::LanePhase;
 use super::lane_row::LaneRow;
-use super::lanes::DeliveryLanes;
+use super::lanes::{DeliveryLanes, Enqueued};
 use super::rate_limiter::DeliveryRateLimiter;
 use super::replay_queue::ReplayQueue;
 use super::retry::{JitterSource, PausableClock};
 use super::running_attempt::{AttemptSource, RunningAttempt};
 use super::slow_start::SlowStart;
+use crate::config::ExhaustionPolicy;
 use crate::event::Position;
 use crate::subscriber::OutboundRecord;
 use crate::subscriber::delivery_policy::DeliveryPolicy;
 use crate::subscription::{DeliveryOrdering, SubscriptionState};
+
+/// Time over which hastened retries are scattered, so that they do not arrive all at once.
+const HASTENED_WITHIN: Duration = Duration::from_secs(5);
 
 /// State machine of the delivery to one subscriber.
 #[derive(Debug)]
@@ -47,23 +52,24 @@ pub struct SubscriberDelivery {
     pub(super) rate_limiter: DeliveryRateLimiter,
     pub(super) counted_clock: PausableClock,
     pub(super) jitter: JitterSource,
-    /// Time since which there was no success, and the time without success before this state
-    /// machine was created.
-    pub(super) failing_since: Option<(Duration, Duration)>,
+    pub(super) failing_stretch: FailingStretch,
+    /// Time before which no attempt may begin, as the subscriber asked with `Retry-After`.
+    pub(super) held_until: Duration,
     /// True from [`DeliveryEffect::Disable`] until the new policy comes.
     pub(super) is_disabling: bool,
+    /// Effects that the first step returns.
+    effects_of_restore: Vec<DeliveryEffect>,
 }
 
 impl SubscriberDelivery {
     /// Restores a delivery from its stored `rows`; the reader goes on at `read_to`. `failing_for`
-    /// is the time without a success, if the last attempts failed. `seed` is the seed of the
-    /// jitter.
+    /// is the counted time without a success. `seed` is the seed of the jitter.
     #[must_use]
     pub fn new(
         policy: Arc<DeliveryPolicy>,
         read_to: Position,
         rows: Vec<LaneRow>,
-        failing_for: Option<Duration>,
+        failing_for: Duration,
         seed: u64,
         now: Duration,
     ) -> Self {
@@ -83,13 +89,25 @@ impl SubscriberDelivery {
             rate_limiter: DeliveryRateLimiter::default(),
             counted_clock: PausableClock::default(),
             jitter: JitterSource::new(seed),
-            failing_since: failing_for.map(|already| (now, already)),
+            failing_stretch: FailingStretch::from_stored(failing_for),
+            held_until: Duration::ZERO,
             is_disabling: false,
+            effects_of_restore: Vec::new(),
             policy,
         };
         delivery.rate_limiter.set_limit(delivery.policy.rate_limit);
 
-        for row in rows {
+        let wait_max = delivery.policy.retries.pause_max();
+        for mut row in rows {
+            // The reader matches the record again, and decides in which lane.
+            if matches!(row.key, LaneKey::Record(_)) && row.position >= read_to {
+                let outdated = DeliveryEffect::RemoveRow(row.key);
+                delivery.effects_of_restore.push(outdated);
+                continue;
+            }
+            // The wait is a wall time in the row, and a wrong clock must not park the lane.
+            row.wait = row.wait.min(wait_max);
+            row.is_halted &= delivery.policy.on_exhausted == ExhaustionPolicy::Halt;
             // A halted lane waits for its dead letter, not for a time.
             if !row.is_halted {
                 delivery.schedule_attempt(now + row.wait, AttemptSource::Lane(row.key.clone()));
@@ -105,7 +123,7 @@ impl SubscriberDelivery {
     /// checkpoint is taken: only together do they cover every unsettled record.
     pub fn step(&mut self, input: DeliveryInput, now: Duration) -> Vec<DeliveryEffect> {
         self.now = self.now.max(now);
-        let mut effects = Vec::new();
+        let mut effects = std::mem::take(&mut self.effects_of_restore);
         match input {
             DeliveryInput::RecordsMatched { items, end } => {
                 self.enqueue_matched(items, end, &mut effects)
@@ -145,7 +163,8 @@ impl SubscriberDelivery {
                 }
             }
             DeliveryInput::PolicyChanged(policy) => self.change_policy(policy, &mut effects),
-            DeliveryInput::Probe => self.breaker.allow_probe(self.now),
+            DeliveryInput::RepairNoticed => self.notice_repair(),
+            DeliveryInput::NothingOwed => self.failing_stretch.end(),
             DeliveryInput::CheckpointStarted => self.store_due_rows(&mut effects),
             DeliveryInput::Tick => {}
         }
@@ -164,8 +183,10 @@ impl SubscriberDelivery {
     ) {
         for matched in items {
             let key = self.lane_for(&matched.item);
-            if self.lanes.enqueue(key.clone(), matched) {
-                self.ready.push_back(AttemptSource::Lane(key));
+            match self.lanes.enqueue(key.clone(), matched, self.lane_room()) {
+                Enqueued::LaneBegins => self.ready.push_back(AttemptSource::Lane(key)),
+                Enqueued::LaneFull => self.store_lane_row(&key, effects),
+                Enqueued::InLane => {}
             }
         }
 
@@ -177,7 +198,8 @@ impl SubscriberDelivery {
     }
 
     /// Returns the lane of `item`. After a change to "no order" an entity's lane is used until it
-    /// has ended, so that no record overtakes the waiting ones.
+    /// has ended, so that no record overtakes the waiting ones. After a change to the order of the
+    /// entity its lane waits for the lanes of single records.
     pub(super) fn lane_for(&self, item: &OutboundRecord) -> LaneKey {
         let key = LaneKey::Entity(item.record.entity.clone());
         match self.policy.ordering {
@@ -195,16 +217,46 @@ impl SubscriberDelivery {
         self.breaker.set_policy(policy.breaker);
         self.slow_start.set_max(policy.concurrency);
         self.rate_limiter.set_limit(policy.rate_limit);
+        let is_repaired = !policy.target.is_same_receiver(&self.policy.target);
+        let ends_halts = policy.on_exhausted != ExhaustionPolicy::Halt;
         self.policy = policy;
         self.is_disabling = false;
 
+        if ends_halts {
+            for key in self.lanes.halted_lanes() {
+                self.resume_lane(key.clone(), false, effects);
+                self.store_lane_row(&key, effects);
+            }
+        }
         if !was_active && self.is_active() {
             // An operator who resumes a subscriber expects it to work: old failures do not count.
-            self.failing_since = None;
             if self.breaker.state() != DeliveryBreakerState::Closed {
                 effects.push(DeliveryEffect::BreakerClosed);
             }
             self.reset_health();
+            self.notice_repair();
+        } else if is_repaired {
+            self.notice_repair();
+        }
+    }
+
+    /// Tries the subscriber again soon: it was seen to answer, or an operator repaired something.
+    fn notice_repair(&mut self) {
+        self.failing_stretch.end();
+        self.held_until = Duration::ZERO;
+        self.breaker.allow_probe(self.now);
+        self.hasten_retries();
+    }
+
+    /// Makes all waiting attempts due soon, scattered over a few seconds. They stay counted.
+    pub(super) fn hasten_retries(&mut self) {
+        for ((due, number), source) in std::mem::take(&mut self.due) {
+            let scatter = HASTENED_WITHIN.mul_f64(self.jitter.next_fraction());
+            let due = due.min(self.now + scatter);
+            if let AttemptSource::Lane(key) = &source {
+                self.lanes.set_due(key, due);
+            }
+            self.due.insert((due, number), source);
         }
     }
 
@@ -239,7 +291,7 @@ impl SubscriberDelivery {
 
     /// Runs the counted clock only while attempts may be made.
     fn update_counted_clock(&mut self) {
-        let from = self.breaker.next_attempt_at().filter(|_| self.is_active());
+        let from = self.next_permitted_at().filter(|_| self.is_active());
         self.counted_clock
             .set_start(from.map(|from| from.max(self.now)), self.now);
     }

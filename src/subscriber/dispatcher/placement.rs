@@ -104,6 +104,7 @@ impl Dispatcher {
             }
             (_, Some(inbox), _) => inbox.push_message(ActorMessage::DefinitionChanged),
             (SubscriptionState::Active, None, Some(DormantState::Paused(from))) => {
+                stage.forget_failing_time(id);
                 self.load_actor(id, from, Some(ReadState::Behind(from)))
             }
             (SubscriptionState::Paused { .. }, None, Some(DormantState::Live)) => {
@@ -122,6 +123,7 @@ impl Dispatcher {
         let Some(entry) = stage.subscriber_set().entry(id) else {
             return;
         };
+        stage.forget_failing_time(id);
         let position = stage.position.get();
         let from = entry.first_position.unwrap_or(position);
         match entry.policy.state {
@@ -517,7 +519,9 @@ impl Dispatcher {
                 inbox.push_message(ActorMessage::Input(DeliveryInput::LaneReleased { key }))
             }
             StageRequest::DeadLetterRoom(_) | StageRequest::ExpireBefore { .. } => inbox.wake(),
-            StageRequest::Probe(_) => inbox.push_message(ActorMessage::Input(DeliveryInput::Probe)),
+            StageRequest::RepairNoticed(_) => {
+                inbox.push_message(ActorMessage::Input(DeliveryInput::RepairNoticed))
+            }
         }
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! value  format u8 = 1 | delivered u64 | failed u64 | dropped u64 | last success i64 | failing since i64
+//!        | failing time u64 µs, absent in rows of earlier versions
 //! ```
 //!
 //! Times are microseconds since 1970, 0 for none.
+
+use std::time::Duration;
 
 use super::delivery_tables::{DeliveryTables, malformed_row};
 use super::row_decoder::RowDecoder;
@@ -28,6 +31,8 @@ pub(in crate::subscriber) struct SubscriberCounters {
     pub(in crate::subscriber) last_success_at: Option<Timestamp>,
     /// Time of the first failure since the last success; `None` if the last attempt succeeded.
     pub(in crate::subscriber) failing_since: Option<Timestamp>,
+    /// Time without a success that counts towards disabling the subscriber.
+    pub(in crate::subscriber) failing_for: Duration,
 }
 
 impl SubscriberCounters {
@@ -40,6 +45,7 @@ impl SubscriberCounters {
             self.dropped,
             times[0],
             times[1],
+            u64::try_from(self.failing_for.as_micros()).unwrap_or(u64::MAX),
         ];
 
         let mut value = vec![FORMAT];
@@ -69,6 +75,7 @@ impl SubscriberCounters {
             dropped,
             last_success_at: time()?,
             failing_since: time()?,
+            failing_for: Duration::from_micros(rest.read_number().unwrap_or_default()),
         })
     }
 }

@@ -10,7 +10,8 @@
 //! ```text
 //! key    3 | subscriber | 1, kind, id of the entity; or 2, position u64 of a single record
 //! value  format u8 = 1 | position u64 | sequence u64 | attempts u64 | counted time u64 µs | due i64 µs since 1970
-//!        | flags u8: 1 = halted, 2 = a failure follows, 4 = with a status | status u64 | code UTF-8
+//!        | flags u8: 1 = halted, 2 = a failure follows, 4 = with a status, 8 = an entity follows | status u64
+//!        | kind, id of the entity of a single record | code UTF-8
 //! ```
 
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use super::delivery_tables::{DeliveryTables, malformed_row};
 use super::row_decoder::RowDecoder;
-use super::row_key::{RowKey, TableTag};
+use super::row_key::{RowKey, TableTag, append_text};
 use crate::derived::DerivedStoreError;
 use crate::event::{EntityKey, Kind, Position, Timestamp};
 use crate::subscriber::SubscriberId;
@@ -31,6 +32,7 @@ const RECORD: u8 = 2;
 const HALTED_FLAG: u8 = 1;
 const FAILED_FLAG: u8 = 2;
 const STATUS_FLAG: u8 = 4;
+const ENTITY_FLAG: u8 = 8;
 
 pub(in crate::subscriber) fn lane_key(subscriber: &SubscriberId, lane: &LaneKey) -> RowKey {
     let key = RowKey::for_subscriber(TableTag::Lane, subscriber);
@@ -47,6 +49,7 @@ pub(in crate::subscriber) fn lane_key(subscriber: &SubscriberId, lane: &LaneKey)
 pub(in crate::subscriber) fn encode_lane(row: &LaneRow, now: Timestamp) -> Vec<u8> {
     let LaneRow {
         key: _,
+        entity,
         position,
         sequence,
         attempts,
@@ -66,6 +69,7 @@ pub(in crate::subscriber) fn encode_lane(row: &LaneRow, now: Timestamp) -> Vec<u
         0
     };
     flags |= if status.is_some() { STATUS_FLAG } else { 0 };
+    flags |= if entity.is_some() { ENTITY_FLAG } else { 0 };
 
     let mut value = vec![FORMAT];
     for number in [
@@ -79,6 +83,10 @@ pub(in crate::subscriber) fn encode_lane(row: &LaneRow, now: Timestamp) -> Vec<u
     }
     value.push(flags);
     value.extend_from_slice(&u64::from(status.unwrap_or_default()).to_be_bytes());
+    if let Some(entity) = entity {
+        append_text(&mut value, entity.kind().as_str());
+        append_text(&mut value, entity.id());
+    }
     value.extend_from_slice(
         last_failure
             .as_ref()
@@ -105,12 +113,18 @@ fn decode_lane(key: &RowKey, value: &[u8], now: Timestamp) -> Option<LaneRow> {
 
     let flags = rest.read_byte()?;
     let status = u16::try_from(rest.read_number()?).ok()?;
+    let entity = if flags & ENTITY_FLAG == 0 {
+        None
+    } else {
+        Some(read_entity(&mut rest)?)
+    };
     let code = std::str::from_utf8(rest.remaining()).ok()?;
     let status = (flags & STATUS_FLAG != 0).then_some(status);
     let last_failure = (flags & FAILED_FLAG != 0).then(|| (status, code.to_owned()));
 
     Some(LaneRow {
         key,
+        entity,
         position,
         sequence,
         attempts,
@@ -126,15 +140,15 @@ fn decode_lane_key(key: &RowKey) -> Option<LaneKey> {
     rest.read_byte()?;
     rest.read_text()?;
     match rest.read_byte()? {
-        ENTITY => {
-            let kind = Kind::from_store(&rest.read_text()?)?;
-            EntityKey::try_new(kind, &rest.read_text()?)
-                .ok()
-                .map(LaneKey::Entity)
-        }
+        ENTITY => read_entity(&mut rest).map(LaneKey::Entity),
         RECORD => Some(LaneKey::Record(Position::new(rest.read_number()?))),
         _ => None,
     }
+}
+
+fn read_entity(rest: &mut RowDecoder<'_>) -> Option<EntityKey> {
+    let kind = Kind::from_store(&rest.read_text()?)?;
+    EntityKey::try_new(kind, &rest.read_text()?).ok()
 }
 
 impl DeliveryTables {

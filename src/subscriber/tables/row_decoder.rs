@@ -22,7 +22,7 @@ impl<'a> RowDecoder<'a> {
         Some(u64::from_be_bytes(*number))
     }
 
-    /// Reads a text that [`RowKey::with_text`](super::RowKey::with_text) appended.
+    /// Reads a text that [`super::row_key::append_text`] appended.
     pub(super) fn read_text(&mut self) -> Option<String> {
         let mut bytes = Vec::new();
         loop {

@@ -15,6 +15,17 @@ pub(in crate::subscriber) enum TableTag {
     Counters = 6,
 }
 
+/// Appends a text that [`super::row_decoder::RowDecoder::read_text`] reads.
+pub(super) fn append_text(bytes: &mut Vec<u8>, text: &str) {
+    for byte in text.bytes() {
+        bytes.push(byte);
+        if byte == 0 {
+            bytes.push(255);
+        }
+    }
+    bytes.extend_from_slice(&[0, 1]);
+}
+
 /// Key of a row. Keys sort as their bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::subscriber) struct RowKey(Vec<u8>);
@@ -32,13 +43,7 @@ impl RowKey {
 
     /// Appends a text, escaped so that no key is a prefix of another one.
     pub(in crate::subscriber) fn with_text(mut self, text: &str) -> Self {
-        for byte in text.bytes() {
-            self.0.push(byte);
-            if byte == 0 {
-                self.0.push(255);
-            }
-        }
-        self.0.extend_from_slice(&[0, 1]);
+        append_text(&mut self.0, text);
         self
     }
 

@@ -27,6 +27,7 @@ fn put(tables: &DeliveryTables, key: &RowKey, value: &[u8]) {
 fn lane(key: LaneKey) -> LaneRow {
     LaneRow {
         key,
+        entity: None,
         position: Position::new(7),
         sequence: 3,
         attempts: 2,
@@ -93,6 +94,7 @@ fn the_bytes_of_rows_never_change() {
     let lanes = [
         lane(ticket("a")),
         LaneRow {
+            entity: Some(EntityKey::from_number(Kind::Ticket, 4)),
             is_halted: false,
             last_failure: None,
             ..lane(LaneKey::Record(Position::new(9)))
@@ -126,6 +128,7 @@ fn the_bytes_of_rows_never_change() {
         dropped: 3,
         last_success_at: Some(NOW),
         failing_since: None,
+        failing_for: Duration::from_secs(6),
     };
     put(
         &tables,
@@ -162,11 +165,11 @@ fn the_bytes_of_rows_never_change() {
         ),
         (
             "03776562686f6f6b3a340001020000000000000009",
-            "0100000000000000070000000000000003000000000000000200000000004c4b4000000000000f4628000000000000000000",
+            "0100000000000000070000000000000003000000000000000200000000004c4b4000000000000f46280800000000000000007469636b65740001340001",
         ),
         (
             "06776562686f6f6b3a340001",
-            "0100000000000000010000000000000002000000000000000300000000000f42400000000000000000",
+            "0100000000000000010000000000000002000000000000000300000000000f4240000000000000000000000000005b8d80",
         ),
     ];
     assert_eq!(found, expected);
@@ -177,4 +180,21 @@ fn the_bytes_of_rows_never_change() {
     ];
     assert_eq!(tables.read_states().expect("reads"), expected_states);
     assert_eq!(tables.counters().expect("reads"), [(four, counters)]);
+}
+
+#[test]
+fn counters_of_an_earlier_version_are_read() {
+    let (_folder, tables) = open_tables();
+    let key = RowKey::for_subscriber(TableTag::Counters, &SubscriberId::Webhook(4));
+    let earlier = SubscriberCounters {
+        delivered: 1,
+        ..SubscriberCounters::default()
+    };
+    let mut value = earlier.encode();
+    value.truncate(value.len() - 8);
+    put(&tables, &key, &value);
+    assert_eq!(
+        tables.counters().expect("reads"),
+        [(SubscriberId::Webhook(4), earlier)]
+    );
 }

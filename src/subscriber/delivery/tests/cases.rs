@@ -6,18 +6,21 @@ use std::time::Duration;
 use super::super::running_attempt::AttemptSource;
 use super::super::*;
 use super::model::{failed, failure, item, policy, seconds};
-use crate::config::ExhaustionPolicy;
+use crate::config::{ExhaustionPolicy, Secret};
 use crate::event::Position;
+use crate::subscriber::AttemptFailure;
 use crate::subscriber::attempt::AttemptOutcome;
-use crate::subscriber::delivery_policy::DeliveryPolicy;
-use crate::subscription::SubscriptionState;
+use crate::subscriber::delivery_policy::{DeliveryPolicy, DeliveryTarget};
+use crate::subscription::{
+    DeliveryOrdering, SigningSecrets, SubscriptionState, sample_subscription,
+};
 
 fn delivery(policy: DeliveryPolicy) -> SubscriberDelivery {
     SubscriberDelivery::new(
         Arc::new(policy),
         Position::FIRST,
         vec![],
-        None,
+        Duration::ZERO,
         7,
         Duration::ZERO,
     )
@@ -197,7 +200,7 @@ fn one_that_is_resumed_begins_anew_whatever_its_breaker_was_at() {
     for is_probing in [false, true] {
         let (mut delivery, policy) = interrupted();
         let probe = if is_probing {
-            attempts(&delivery.step(DeliveryInput::Probe, seconds(3)))
+            attempts(&delivery.step(DeliveryInput::RepairNoticed, seconds(3)))
         } else {
             Vec::new()
         };
@@ -222,7 +225,7 @@ fn one_that_is_resumed_begins_anew_whatever_its_breaker_was_at() {
         );
         assert_eq!(
             (delivery.status().breaker, delivery.status().failing_for),
-            (DeliveryBreakerState::Closed, None)
+            (DeliveryBreakerState::Closed, Duration::ZERO)
         );
     }
 }
@@ -230,7 +233,7 @@ fn one_that_is_resumed_begins_anew_whatever_its_breaker_was_at() {
 #[test]
 fn the_probe_of_before_a_pause_decides_nothing_for_the_one_after_it() {
     let (mut delivery, policy) = interrupted();
-    let probe = attempts(&delivery.step(DeliveryInput::Probe, seconds(3)));
+    let probe = attempts(&delivery.step(DeliveryInput::RepairNoticed, seconds(3)));
     let paused = DeliveryPolicy {
         state: SubscriptionState::Paused { reason: None },
         ..policy.clone()
@@ -239,13 +242,18 @@ fn the_probe_of_before_a_pause_decides_nothing_for_the_one_after_it() {
     let resumed =
         attempts(&delivery.step(DeliveryInput::PolicyChanged(Arc::new(policy)), seconds(4)));
     delivery.step(ended(resumed[0].0, failed(None)), seconds(5));
-    delivery.step(DeliveryInput::Probe, seconds(20));
+    let page = delivery.step(DeliveryInput::RepairNoticed, seconds(20));
     assert_eq!(
         (delivery.status().running, delivery.status().breaker),
         (1, DeliveryBreakerState::Open),
         "a page is read first"
     );
-    delivery.step(caught_up(1, vec![(1, 1)], Some(5)), seconds(20));
+    let DeliveryEffect::CatchUp { lane, .. } = &page[0] else {
+        panic!("{page:?}")
+    };
+    let number = (1..=4).find(|n| *lane == LaneKey::Entity(super::model::entity(*n)));
+    let number = number.expect("one of the four entities");
+    delivery.step(caught_up(number, vec![(number, 1)], Some(5)), seconds(20));
     assert_eq!(
         (delivery.status().running, delivery.status().breaker),
         (2, DeliveryBreakerState::HalfOpen)
@@ -257,13 +265,15 @@ fn the_probe_of_before_a_pause_decides_nothing_for_the_one_after_it() {
 #[test]
 fn one_that_is_said_to_answer_again_is_tried_at_once() {
     let (mut delivery, _) = interrupted();
-    let probe = attempts(&delivery.step(DeliveryInput::Probe, seconds(3)));
+    let probe = attempts(&delivery.step(DeliveryInput::RepairNoticed, seconds(3)));
     assert_eq!(
         (probe.len(), delivery.status().breaker),
         (1, DeliveryBreakerState::HalfOpen)
     );
     assert!(
-        delivery.step(DeliveryInput::Probe, seconds(3)).is_empty(),
+        delivery
+            .step(DeliveryInput::RepairNoticed, seconds(3))
+            .is_empty(),
         "one only"
     );
     let closed = delivery.step(ended(probe[0].0, AttemptOutcome::Accepted), seconds(3));
@@ -530,23 +540,23 @@ fn who_fails_for_too_long_without_one_success_is_disabled() {
         Arc::new(policy),
         Position::FIRST,
         vec![],
-        Some(seconds(60)),
+        seconds(75),
         7,
         seconds(1_000),
     );
     let first = attempts(&delivery.step(matched(&delivery, &[(1, 1), (2, 1)]), seconds(1_000)));
-    let early = delivery.step(ended(first[0].0, failed(None)), seconds(1_039));
+    let early = delivery.step(ended(first[0].0, failed(None)), seconds(1_000));
     assert!(
         !early
             .iter()
             .any(|effect| matches!(effect, DeliveryEffect::Disable { .. }))
     );
-    let late = delivery.step(ended(first[1].0, failed(None)), seconds(1_040));
+    let late = delivery.step(ended(first[1].0, failed(None)), seconds(1_025));
     assert!(
         matches!(late.last(), Some(DeliveryEffect::Disable { .. })),
         "{late:?}"
     );
-    assert_eq!(delivery.status().failing_for, Some(seconds(100)));
+    assert_eq!(delivery.status().failing_for, seconds(100));
 }
 
 #[test]
@@ -684,4 +694,299 @@ fn a_stopped_lane_takes_a_few_hundred_bytes() {
     let bytes = size_of::<(LaneKey, super::super::lane::DeliveryLane)>()
         + size_of::<((Duration, u64), AttemptSource)>();
     assert!(bytes <= 448, "{bytes}");
+}
+
+/// Returns positions and numbers of the attempts among `effects`.
+fn attempted(effects: &[DeliveryEffect]) -> Vec<(u64, u32)> {
+    let begun = attempts(effects).into_iter();
+    begun
+        .map(|(_, position, attempt)| (position, attempt))
+        .collect()
+}
+
+/// Ends all running attempts as `outcome` says, one after another, until nothing is left to do at
+/// `now`; pages of the timeline come from `journal`, pairs of entity and sequence by position.
+/// Returns the positions in the order of their attempts.
+fn run_out(
+    delivery: &mut SubscriberDelivery,
+    mut effects: Vec<DeliveryEffect>,
+    journal: &[(u64, u64)],
+    outcome: impl Fn(u64) -> AttemptOutcome,
+    now: Duration,
+) -> Vec<u64> {
+    let mut order = Vec::new();
+    while !effects.is_empty() {
+        let mut inputs = Vec::new();
+        for effect in &effects {
+            match effect {
+                DeliveryEffect::Attempt {
+                    attempt_id, item, ..
+                } => {
+                    order.push(item.position.get());
+                    inputs.push(ended(*attempt_id, outcome(item.position.get())));
+                }
+                DeliveryEffect::CatchUp {
+                    lane,
+                    from_sequence,
+                } => {
+                    let positioned = (1..).zip(journal);
+                    let of_lane = |(position, (number, sequence)): (u64, &(u64, u64))| {
+                        let is_wanted = match lane {
+                            LaneKey::Entity(key) => *key == super::model::entity(*number),
+                            LaneKey::Record(at) => at.get() == position,
+                        };
+                        (is_wanted && sequence >= from_sequence)
+                            .then(|| item(position, *number, *sequence))
+                    };
+                    let page: Vec<_> = positioned.filter_map(of_lane).take(32).collect();
+                    let is_last = page.len() < 32;
+                    let through = page.last().map_or(0, |item| item.sequence);
+                    let matched = |item| MatchedRecord {
+                        item,
+                        filter_error: None,
+                    };
+                    inputs.push(DeliveryInput::LaneCaughtUp {
+                        lane: lane.clone(),
+                        items: page.into_iter().map(matched).collect(),
+                        through,
+                        end: is_last.then(|| Position::new(journal.len() as u64 + 1)),
+                    });
+                }
+                _ => {}
+            }
+        }
+        effects = inputs
+            .into_iter()
+            .flat_map(|input| delivery.step(input, now))
+            .collect();
+    }
+    order
+}
+
+/// Two thousand events of one ticket kept an event of another waiting for 79 seconds.
+#[test]
+fn a_hot_entity_keeps_neither_the_reader_nor_its_neighbours() {
+    let mut delivery = delivery(DeliveryPolicy {
+        concurrency: 1,
+        ..calm()
+    });
+    let mut journal: Vec<_> = (1..=2_000).map(|sequence| (1, sequence)).collect();
+    journal.push((2, 1));
+    let effects = delivery.step(matched(&delivery, &journal), seconds(0));
+    assert!(
+        delivery.can_read(),
+        "the window is {:?}",
+        delivery.window_room()
+    );
+    assert_eq!(delivery.oldest_unsettled(), Some(Position::new(2_001)));
+
+    let accepted = |_| AttemptOutcome::Accepted;
+    let order = run_out(&mut delivery, effects, &journal, accepted, seconds(1));
+    assert_eq!(order[..2], [1, 2_001], "the neighbour is second");
+    let rest: Vec<_> = (2..=2_000).collect();
+    assert_eq!(order[2..], rest, "in order, and nothing twice");
+    assert!(delivery.is_idle());
+}
+
+#[test]
+fn after_a_change_from_no_order_to_the_order_of_the_entity_later_records_wait() {
+    let mut policy = DeliveryPolicy {
+        ordering: DeliveryOrdering::None,
+        ..calm()
+    };
+    let mut delivery = delivery(policy.clone());
+    let first = attempts(&delivery.step(matched(&delivery, &[(1, 1)]), seconds(0)));
+    delivery.step(ended(first[0].0, failed(None)), seconds(0));
+
+    policy.ordering = DeliveryOrdering::Entity;
+    delivery.step(DeliveryInput::PolicyChanged(Arc::new(policy)), seconds(1));
+    let later = delivery.step(matched(&delivery, &[(1, 2), (1, 3)]), seconds(2));
+    assert_eq!(attempted(&later), [], "[2, 3, 1] was delivered");
+
+    let due = delivery.step(DeliveryInput::Tick, seconds(9));
+    let journal = [(1, 1), (1, 2), (1, 3)];
+    let accepted = |_| AttemptOutcome::Accepted;
+    let order = run_out(&mut delivery, due, &journal, accepted, seconds(9));
+    assert_eq!(order, [1, 2, 3]);
+    assert!(delivery.is_idle());
+}
+
+#[test]
+fn lanes_that_were_halted_go_on_once_dead_letters_are_to_be_skipped() {
+    let mut delivery = delivery(DeliveryPolicy {
+        on_exhausted: ExhaustionPolicy::Halt,
+        ..calm()
+    });
+    let first = attempts(&delivery.step(matched(&delivery, &[(1, 1), (1, 2)]), seconds(0)));
+    let refusal = AttemptOutcome::PermanentFailure {
+        failure: failure("status"),
+    };
+    delivery.step(ended(first[0].0, refusal), seconds(1));
+    assert_eq!(delivery.status().stopped, 1);
+
+    let skips = delivery.step(DeliveryInput::PolicyChanged(Arc::new(calm())), seconds(2));
+    let accepted = |_| AttemptOutcome::Accepted;
+    let order = run_out(
+        &mut delivery,
+        skips,
+        &[(1, 1), (1, 2)],
+        accepted,
+        seconds(2),
+    );
+    assert_eq!(order, [2]);
+    assert!(delivery.is_idle());
+}
+
+/// Returns a delivery of which one lane waits for an hour.
+fn waiting_for_an_hour(policy: &DeliveryPolicy) -> SubscriberDelivery {
+    let mut delivery = delivery(policy.clone());
+    let first = attempts(&delivery.step(matched(&delivery, &[(1, 1)]), seconds(0)));
+    delivery.step(ended(first[0].0, failed(None)), seconds(0));
+    assert_eq!(delivery.next_due_at(), Some(seconds(3_600)));
+    delivery
+}
+
+#[test]
+fn once_a_repair_is_noticed_waiting_retries_are_due_within_seconds_and_stay_counted() {
+    let webhook = |secret| {
+        let mut subscription = sample_subscription(4, &["*"]);
+        subscription.secrets = SigningSecrets::new(Some(Secret::new(secret)));
+        DeliveryTarget::Webhook(Arc::new(subscription))
+    };
+    let mut policy = calm();
+    policy.retries.schedule = [seconds(3_600); 3].into();
+    policy.target = webhook("the first secret");
+    let with_new_secret = DeliveryPolicy {
+        target: webhook("the second secret"),
+        ..policy.clone()
+    };
+    let paused = DeliveryPolicy {
+        state: SubscriptionState::Paused { reason: None },
+        ..policy.clone()
+    };
+    for inputs in [
+        vec![DeliveryInput::RepairNoticed],
+        vec![DeliveryInput::PolicyChanged(Arc::new(with_new_secret))],
+        vec![
+            DeliveryInput::PolicyChanged(Arc::new(paused)),
+            DeliveryInput::PolicyChanged(Arc::new(policy.clone())),
+        ],
+    ] {
+        let mut delivery = waiting_for_an_hour(&policy);
+        for input in inputs {
+            delivery.step(input, seconds(10));
+        }
+        delivery.step(DeliveryInput::Tick, seconds(15));
+        let again = delivery.step(caught_up(1, vec![(1, 1)], Some(2)), seconds(15));
+        assert_eq!(attempted(&again), [(1, 2)]);
+    }
+
+    let mut delivery = waiting_for_an_hour(&policy);
+    delivery.step(DeliveryInput::PolicyChanged(Arc::new(policy)), seconds(10));
+    assert_eq!(delivery.next_due_at(), Some(seconds(3_600)), "nothing new");
+}
+
+#[test]
+fn a_breaker_that_closes_lets_the_waiting_lanes_go_on() {
+    let mut policy = calm();
+    (policy.breaker.consecutive, policy.retries.schedule) = (1, [seconds(3_600)].into());
+    let mut delivery = delivery(policy);
+    let first = attempts(&delivery.step(matched(&delivery, &[(1, 1)]), seconds(0)));
+    delivery.step(ended(first[0].0, failed(None)), seconds(0));
+    delivery.step(DeliveryInput::Tick, seconds(30));
+    let probe = attempts(&delivery.step(matched(&delivery, &[(2, 1)]), seconds(30)));
+    delivery.step(ended(probe[0].0, AttemptOutcome::Accepted), seconds(31));
+    assert!(delivery.next_due_at() <= Some(seconds(36)));
+}
+
+#[test]
+fn refusals_of_single_records_do_not_slow_a_subscriber_that_works() {
+    let mut policy = policy();
+    policy.concurrency = 100;
+    policy.breaker.failure_rate = 0.9;
+    let mut delivery = delivery(policy);
+    let refusal = |status| AttemptOutcome::PermanentFailure {
+        failure: AttemptFailure {
+            status: Some(status),
+            ..failure("status")
+        },
+    };
+    let mut at = 0;
+    for round in 1..=20 {
+        let records: Vec<_> = (1..=2).map(|n| (round * 10 + n, 1)).collect();
+        let begun = attempts(&delivery.step(matched(&delivery, &records), seconds(at)));
+        assert_eq!(begun.len(), 2);
+        at += 1;
+        delivery.step(ended(begun[0].0, AttemptOutcome::Accepted), seconds(at));
+        delivery.step(ended(begun[1].0, refusal(400)), seconds(at));
+    }
+    assert_eq!(delivery.slow_start.limit(), 22);
+    let begun = attempts(&delivery.step(matched(&delivery, &[(500, 1)]), seconds(at)));
+    delivery.step(ended(begun[0].0, failed(None)), seconds(at));
+    assert_eq!(delivery.slow_start.limit(), 11);
+    assert_eq!(delivery.status().breaker, DeliveryBreakerState::Closed);
+}
+
+#[test]
+fn a_subscriber_that_asks_for_a_pause_gets_it_for_all_its_lanes() {
+    let mut policy = calm();
+    policy.breaker.consecutive = 1;
+    let mut delivery = delivery(policy);
+    let records = [(1, 1), (2, 1), (3, 1)];
+    let first = attempts(&delivery.step(matched(&delivery, &records), seconds(0)));
+    let held = delivery.step(ended(first[0].0, failed(Some(600))), seconds(1));
+    assert_eq!(attempted(&held), []);
+    let other = delivery.step(ended(first[1].0, AttemptOutcome::Accepted), seconds(2));
+    assert_eq!(attempted(&other), [], "the third lane waits as well");
+    assert_eq!(delivery.status().breaker, DeliveryBreakerState::Closed);
+    assert_eq!(delivery.next_due_at(), Some(seconds(601)));
+
+    let over = delivery.step(DeliveryInput::Tick, seconds(601));
+    assert_eq!(attempted(&over), [(3, 1)]);
+}
+
+/// A row written while the clock showed 2036 parked its lane for ten years.
+#[test]
+fn a_wrong_clock_parks_no_lane_for_longer_than_the_longest_pause() {
+    let row = LaneRow {
+        key: LaneKey::Entity(super::model::entity(1)),
+        entity: None,
+        position: Position::FIRST,
+        sequence: 1,
+        attempts: 1,
+        counted_time: Duration::ZERO,
+        wait: seconds(315_000_000),
+        is_halted: false,
+        last_failure: None,
+    };
+    let start = Position::new(2);
+    let policy = Arc::new(calm());
+    let delivery = SubscriberDelivery::new(policy, start, vec![row], Duration::ZERO, 7, seconds(0));
+    assert_eq!(delivery.next_due_at(), Some(seconds(24 * 3_600)));
+}
+
+/// One 400, days of silence, and one 503 disabled a subscriber.
+#[test]
+fn silence_in_which_nothing_is_owed_is_no_failing_time() {
+    let mut delivery = delivery(DeliveryPolicy {
+        disable_after: seconds(100),
+        ..calm()
+    });
+    let mut now = 0;
+    for round in 1..=9 {
+        let begun = attempts(&delivery.step(matched(&delivery, &[(round, 1)]), seconds(now)));
+        let refusal = AttemptOutcome::PermanentFailure {
+            failure: failure("status"),
+        };
+        let effects = delivery.step(ended(begun[0].0, refusal), seconds(now));
+        assert!(
+            !effects
+                .iter()
+                .any(|effect| matches!(effect, DeliveryEffect::Disable { .. }))
+        );
+        assert!(delivery.is_empty());
+        delivery.step(DeliveryInput::NothingOwed, seconds(now));
+        now += 50;
+    }
+    assert_eq!(delivery.status().failing_for, Duration::ZERO);
 }

@@ -69,14 +69,16 @@ pub(super) struct DeliveryModel {
     /// Highest settled sequence of each entity since the last crash.
     settled: BTreeMap<EntityKey, u64>,
     settled_now: BTreeSet<u64>,
-    /// Times before which records may not be attempted, by `Retry-After`.
-    least: BTreeMap<u64, Duration>,
+    /// Time before which nothing may be attempted, by `Retry-After`.
+    held_until: Duration,
     /// Time before which no attempt may be made, since the breaker is open.
     open_until: Duration,
     replays: BTreeMap<u64, u64>,
     /// Number of times each of the two jobs was cancelled; after that it is a new job.
     cancelled: [u64; 2],
     is_over: bool,
+    /// True once the ordering was changed: lanes of both kinds may exist.
+    has_reordered: bool,
     pub(super) attempts: usize,
     pub(super) openings: usize,
 }
@@ -111,7 +113,7 @@ pub(super) fn policy() -> DeliveryPolicy {
         disable_after: seconds(432_000),
         hold: seconds(604_800),
         bounds: DeliveryLimits {
-            window_events: 12,
+            window_events: 64,
             window_bytes: 1 << 20,
             stopped_lanes_max: 50,
             dead_letters_max: 100,
@@ -151,9 +153,14 @@ pub(super) fn failure(code: &'static str) -> AttemptFailure {
     }
 }
 
+/// Returns an answer of 500, or of 429 that asks for a pause.
 pub(super) fn failed(retry_after: Option<u64>) -> AttemptOutcome {
+    let status = Some(if retry_after.is_some() { 429 } else { 500 });
     AttemptOutcome::TransientFailure {
-        failure: failure("status"),
+        failure: AttemptFailure {
+            status,
+            ..failure("status")
+        },
         retry_after: retry_after.map(seconds),
     }
 }
@@ -164,7 +171,7 @@ impl DeliveryModel {
             Arc::new(policy.clone()),
             Position::FIRST,
             vec![],
-            None,
+            Duration::ZERO,
             1,
             Duration::ZERO,
         );
@@ -187,7 +194,8 @@ impl DeliveryModel {
             accepted: BTreeSet::new(),
             settled: BTreeMap::new(),
             settled_now: BTreeSet::new(),
-            least: BTreeMap::new(),
+            held_until: Duration::ZERO,
+            has_reordered: false,
             open_until: Duration::ZERO,
             replays: BTreeMap::new(),
             cancelled: [0; 2],
@@ -311,15 +319,15 @@ impl DeliveryModel {
             AttemptOutcome::TransientFailure {
                 retry_after: Some(pause),
                 ..
-            } if !flight.is_replay => {
-                self.least.insert(flight.position, self.now + *pause);
-            }
+            } => self.held_until = self.held_until.max(self.now + *pause),
             AttemptOutcome::TransientFailure { .. }
             | AttemptOutcome::PermanentFailure { .. }
             | AttemptOutcome::Gone { .. } => {}
         }
         let is_heard = match &outcome {
-            AttemptOutcome::TransientFailure { .. } | AttemptOutcome::Gone { .. } => true,
+            // A subscriber that asks for a pause works.
+            AttemptOutcome::TransientFailure { retry_after, .. } => retry_after.is_none(),
+            AttemptOutcome::Gone { .. } => true,
             // The subscriber was never called, so another probe may begin.
             AttemptOutcome::PermanentFailure { failure } => failure.code != "transform_failed",
             AttemptOutcome::Accepted | AttemptOutcome::Dropped => false,
@@ -336,7 +344,8 @@ impl DeliveryModel {
     /// An operator asks for an attempt.
     pub(super) fn probe(&mut self) {
         self.open_until = self.open_until.min(self.now);
-        self.step(DeliveryInput::Probe);
+        self.held_until = Duration::ZERO;
+        self.step(DeliveryInput::RepairNoticed);
     }
 
     pub(super) fn withdraw(&mut self, which: usize) {
@@ -362,10 +371,16 @@ impl DeliveryModel {
     pub(super) fn edit(&mut self, change: impl FnOnce(&mut DeliveryPolicy), wants_sometimes: bool) {
         let was_active =
             !std::mem::take(&mut self.is_over) && self.policy.state == SubscriptionState::Active;
+        let ordering = self.policy.ordering;
         change(&mut self.policy);
+        self.has_reordered |= self.policy.ordering != ordering;
+        if self.policy.on_exhausted == ExhaustionPolicy::Skip {
+            self.halted.clear();
+        }
         self.wants_sometimes = wants_sometimes;
         if !was_active && self.policy.state == SubscriptionState::Active {
             self.open_until = Duration::ZERO;
+            self.held_until = Duration::ZERO;
         }
         self.step(DeliveryInput::PolicyChanged(Arc::new(self.policy.clone())));
     }
@@ -412,30 +427,23 @@ impl DeliveryModel {
         }
     }
 
-    /// Takes a checkpoint, of which the first `stage` of 3 parts reach the disk: rows, cursor,
-    /// removals.
-    pub(super) fn checkpoint(&mut self, stage: u8) {
+    /// Takes a checkpoint, which reaches the disk as a whole.
+    pub(super) fn checkpoint(&mut self) {
         self.step(DeliveryInput::CheckpointStarted);
         let cursor = self
             .delivery
             .oldest_unsettled()
             .unwrap_or(self.delivery.read_to())
             .get();
-        if stage >= 1 {
-            self.disk.rows.extend(self.stored.rows.clone());
-            self.disk.dead_letters.clone_from(&self.stored.dead_letters);
-        }
-        if stage >= 2 {
-            self.disk.cursor = cursor;
-        }
-        if stage >= 3 {
-            let is_old = |position: &&u64| **position < self.mark;
-            self.disk.done = self.settled_now.iter().filter(is_old).copied().collect();
-            if self.delivery.lanes.stored_lane_count() >= self.policy.bounds.stopped_lanes_max {
-                self.disk.done.clear();
-            }
-            self.disk.rows.clone_from(&self.stored.rows);
-        }
+        let is_old = |position: &&u64| **position < self.mark;
+        let done = self.settled_now.iter().filter(is_old).copied().collect();
+        let is_full =
+            self.delivery.lanes.stored_lane_count() >= self.policy.bounds.stopped_lanes_max;
+        self.disk = StoredState {
+            cursor,
+            done: if is_full { BTreeSet::new() } else { done },
+            ..self.stored.clone()
+        };
         self.mark = self.delivery.read_to().get();
     }
 
@@ -448,8 +456,9 @@ impl DeliveryModel {
             ..row.clone()
         };
         let rows: Vec<_> = self.stored.rows.values().map(restored).collect();
+        let halts = self.policy.on_exhausted == ExhaustionPolicy::Halt;
         let halted = |row: &LaneRow| match &row.key {
-            LaneKey::Entity(key) => row.is_halted.then(|| key.clone()),
+            LaneKey::Entity(key) => (row.is_halted && halts).then(|| key.clone()),
             LaneKey::Record(_) => None,
         };
         self.halted = rows.iter().filter_map(halted).collect();
@@ -458,7 +467,7 @@ impl DeliveryModel {
             Arc::new(self.policy.clone()),
             cursor,
             rows,
-            None,
+            Duration::ZERO,
             1,
             self.now,
         );
@@ -466,7 +475,7 @@ impl DeliveryModel {
         self.readings.clear();
         self.settled.clear();
         self.settled_now.clone_from(&self.stored.done);
-        self.least.clear();
+        self.held_until = Duration::ZERO;
         self.replays.clear();
         self.open_until = Duration::ZERO;
         self.is_over = false;
@@ -532,10 +541,9 @@ impl DeliveryModel {
                 replay: None,
                 ..
             } => {
-                assert_eq!(
-                    is_halting,
-                    self.policy.on_exhausted == ExhaustionPolicy::Halt && self.is_ordered()
-                );
+                let halts = self.policy.on_exhausted == ExhaustionPolicy::Halt;
+                assert!(halts || !is_halting);
+                assert!(self.has_reordered || is_halting == (halts && self.is_ordered()));
                 let most = self.policy.retries.schedule.len() as u32 + 1;
                 assert!(
                     attempts <= most && (reason != GiveUpReason::Exhausted || attempts == most),
@@ -585,10 +593,9 @@ impl DeliveryModel {
         is_replay: bool,
     ) {
         let (position, entity) = (item.position.get(), &item.record.entity);
-        let is_of_job = matches!(
-            self.delivery.running[&attempt_id].source,
-            AttemptSource::Replay(_)
-        );
+        let begun = &self.delivery.running[&attempt_id];
+        let is_of_job = matches!(begun.source, AttemptSource::Replay(_));
+        let is_ordered = matches!(begun.key, LaneKey::Entity(_));
         assert_eq!(
             is_replay, is_of_job,
             "it says of itself whether a job brings it again"
@@ -601,6 +608,7 @@ impl DeliveryModel {
             self.now >= self.open_until,
             "attempt while the breaker is open"
         );
+        assert!(self.now >= self.held_until, "asked to come later");
         assert!(
             attempt as usize <= self.policy.retries.schedule.len() + 1,
             "attempt {attempt}"
@@ -611,7 +619,7 @@ impl DeliveryModel {
         );
         for other in self.running.values() {
             let other = &self.journal[other.position as usize - 1].0;
-            let is_same = if self.is_ordered() {
+            let is_same = if is_ordered {
                 other.record.entity == *entity
             } else {
                 other.position == item.position
@@ -619,12 +627,9 @@ impl DeliveryModel {
             assert!(!is_same, "two attempts at once in the lane of {entity}");
         }
         if !is_replay {
-            assert!(!self.halted.contains(entity), "{entity} stands still");
             assert!(
-                self.least
-                    .get(&position)
-                    .is_none_or(|least| *least <= self.now),
-                "asked to come later"
+                !is_ordered || !self.halted.contains(entity),
+                "{entity} stands still"
             );
             assert!(
                 !self.disk.done.contains(&position),
@@ -640,7 +645,7 @@ impl DeliveryModel {
                 "{class:?} is attempted"
             );
         }
-        if !is_replay && self.is_ordered() {
+        if !is_replay && is_ordered {
             let settled = self.settled.get(entity).copied().unwrap_or_default();
             assert!(
                 item.sequence > settled,

@@ -26,11 +26,12 @@ enum HistoryStep {
     Advance(u64),
     Due,
     Checkpoint,
-    Crash { stage: u8, down: u64 },
+    Crash { down: u64 },
     Pause(bool),
     Probe,
     Edit(bool),
     Halt(bool),
+    Ordering(bool),
     Concurrency(usize),
     Replay(usize, u64),
     Cancel(u64),
@@ -55,11 +56,12 @@ fn any_step() -> impl Strategy<Value = HistoryStep> {
         4 => (0..400_u64).prop_map(HistoryStep::Advance),
         8 => Just(HistoryStep::Due),
         8 => Just(HistoryStep::Checkpoint),
-        3 => (0..4_u8, 0..60_u64).prop_map(|(stage, down)| HistoryStep::Crash { stage, down }),
+        3 => (0..60_u64).prop_map(|down| HistoryStep::Crash { down }),
         2 => any::<bool>().prop_map(HistoryStep::Pause),
         1 => Just(HistoryStep::Probe),
         1 => any::<bool>().prop_map(HistoryStep::Edit),
         1 => any::<bool>().prop_map(HistoryStep::Halt),
+        1 => any::<bool>().prop_map(HistoryStep::Ordering),
         1 => (1..=CONCURRENCY_MAX).prop_map(HistoryStep::Concurrency),
         3 => (any::<usize>(), 0..2_u64).prop_map(|(n, job)| HistoryStep::Replay(n, job)),
         1 => (0..2_u64).prop_map(HistoryStep::Cancel),
@@ -98,13 +100,8 @@ fn apply_step(model: &mut DeliveryModel, step: HistoryStep, wants: &mut bool) {
             let due = model.delivery.next_due_at().unwrap_or(model.now);
             model.advance(due.saturating_sub(model.now));
         }
-        HistoryStep::Checkpoint => model.checkpoint(3),
-        HistoryStep::Crash { stage, down } => {
-            if stage > 0 {
-                model.checkpoint(stage - 1);
-            }
-            model.crash(Duration::from_secs(down));
-        }
+        HistoryStep::Checkpoint => model.checkpoint(),
+        HistoryStep::Crash { down } => model.crash(Duration::from_secs(down)),
         HistoryStep::Pause(is_paused) => {
             let state = if is_paused {
                 SubscriptionState::Paused { reason: None }
@@ -125,6 +122,14 @@ fn apply_step(model: &mut DeliveryModel, step: HistoryStep, wants: &mut bool) {
                 ExhaustionPolicy::Skip
             };
             model.edit(|policy| policy.on_exhausted = on_exhausted, *wants);
+        }
+        HistoryStep::Ordering(is_ordered) => {
+            let ordering = if is_ordered {
+                DeliveryOrdering::Entity
+            } else {
+                DeliveryOrdering::None
+            };
+            model.edit(|policy| policy.ordering = ordering, *wants);
         }
         HistoryStep::Concurrency(count) => model.edit(|policy| policy.concurrency = count, *wants),
         HistoryStep::Replay(n, job) => model.replay(n, job),
@@ -154,7 +159,7 @@ proptest! {
     fn where_few_lanes_may_stop_the_rest_waits_in_the_log(history in prop::collection::vec(any_step(), 1..160)) {
         let mut policy = policy();
         policy.bounds.stopped_lanes_max = 2;
-        policy.bounds.window_events = 3;
+        policy.bounds.window_events = 8;
         run(policy, history);
     }
 
