@@ -4,8 +4,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::delivery::{LaneKey, LaneRow};
+use super::missed_records::MissedRecords;
 use super::outbound_record::OutboundRecord;
-use super::reader::{self, DroppedRange, MatchFilter, WindowRoom};
+use super::reader::{self, MatchFilter, WindowRoom};
 use super::subscriber_set::SubscriberMatcher;
 use crate::event::{EntityKey, Position, Timestamp};
 use crate::journal::{Journal, JournalReadError};
@@ -66,7 +67,7 @@ pub(super) fn count_backlog(
     matcher: SubscriberMatcher,
     lane_rows: Vec<LaneRow>,
     (cursor, end): (Position, Position),
-) -> Result<Option<DroppedRange>, JournalReadError> {
+) -> Result<MissedRecords, JournalReadError> {
     let lanes = BacklogLanes::from_rows(lane_rows);
     let filter = MatchFilter {
         matcher,
@@ -75,16 +76,17 @@ pub(super) fn count_backlog(
     };
 
     let mut position = lanes.first.map_or(cursor, |first| first.min(cursor));
-    let mut backlog = None;
+    let (mut backlog, mut is_in_gap) = (MissedRecords::default(), false);
     while position < end {
         let batch = reader::read_matching(journal, (position, end), &filter, READ_ROOM)?;
-        let pending = batch
-            .items
-            .iter()
-            .filter(|matched| matched.item.position < end && lanes.contains(&matched.item, cursor));
-        backlog = pending.fold(backlog, |backlog, matched| {
-            Some(DroppedRange::add_record(backlog, matched.item.position))
-        });
+        for matched in batch.items {
+            let item = matched.item;
+            let is_pending = item.position < end && lanes.contains(&item, cursor);
+            if is_pending {
+                backlog.push(item.position, is_in_gap);
+            }
+            is_in_gap = is_pending;
+        }
 
         let Some(next) = batch.end else { break };
         position = next;

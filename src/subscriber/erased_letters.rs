@@ -23,7 +23,7 @@ pub fn find_record_of_letter(key: &[u8], value: &[u8]) -> Option<(EntityKey, Pos
 fn record_of_letter(letter: DeadLetter) -> Option<(EntityKey, Position)> {
     match letter.subject {
         DeadLetterSubject::Event(delivery) => Some((delivery.entity, delivery.position)),
-        DeadLetterSubject::Range { .. } => None,
+        DeadLetterSubject::Range(_) => None,
     }
 }
 

@@ -2,15 +2,15 @@
 //! the lanes go on with the first record behind them.
 
 use super::delivery::{LaneKey, LaneRow};
-use super::reader::DroppedRange;
+use super::missed_records::MissedRecords;
 use crate::event::Position;
 use crate::projection::{ProjectionReadError, ProjectionReader};
 
 /// Deliveries of one subscriber that expired, and the state without them.
 #[derive(Debug)]
 pub(super) struct ExpiredDeliveries {
-    /// Range and number of the expired deliveries; `None` if there were none.
-    pub(super) dropped: Option<DroppedRange>,
+    /// Records of the expired deliveries.
+    pub(super) missed: MissedRecords,
     /// Position from which the subscriber reads on.
     pub(super) cursor: Position,
     /// Lanes that had expired records, each with its new row if it needs one.

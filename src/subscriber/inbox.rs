@@ -14,7 +14,8 @@ use super::actor_waker::{ActorWaker, InboxWakeup};
 use super::attempt::AttemptLogEntry;
 use super::attempt_permits::PermitHolder;
 use super::delivery::{DeliveryBreakerState, DeliveryInput, DeliveryStatus, MatchedRecord};
-use super::reader::{DroppedRange, MatchedBatch, WindowRoom};
+use super::missed_records::MissedRecords;
+use super::reader::{MatchedBatch, WindowRoom};
 use super::tables::ReadState;
 use crate::event::Position;
 
@@ -28,7 +29,7 @@ pub(super) enum ActorMessage {
     /// Result of the journal read with this number.
     BatchRead(u64, MatchedBatch),
     /// Records that were skipped because they had expired.
-    RangeDropped(DroppedRange),
+    RecordsMissed(MissedRecords),
     /// The definition changed; records are matched against the new one from now on.
     DefinitionChanged,
     /// A job may have records for this subscriber.

@@ -27,6 +27,7 @@ mod expiry;
 mod inbox;
 pub mod jobs;
 mod memory;
+mod missed_records;
 mod outbound_record;
 mod owed_records;
 mod reader;
@@ -79,6 +80,7 @@ use tables::{DeliveryTables, ReadState, SubscriberCounters};
 
 pub use attempt_failure::AttemptFailure;
 pub use erased_letters::{find_record_of_letter, remove_dead_letters};
+pub use missed_records::MissedRecords;
 pub use outbound_record::OutboundRecord;
 pub use owed_records::OwedRecords;
 pub(crate) use redelivery_deps::RedeliveryDeps;

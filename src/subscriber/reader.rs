@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::delivery::MatchedRecord;
+use super::missed_records::MissedRecords;
 use super::outbound_record::OutboundRecord;
 use super::subscriber_set::SubscriberMatcher;
 use crate::event::{Position, Record, Timestamp};
@@ -13,36 +14,6 @@ use crate::subscription::InterestMatch;
 
 /// Frames read in one go when none of their records match.
 const FRAMES_MAX: usize = 32;
-
-/// Range of deliveries that were dropped without an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DroppedRange {
-    pub(super) first: Position,
-    pub(super) last: Position,
-    /// Dropped deliveries between `first` and `last`, both included.
-    pub(super) count: u64,
-}
-
-impl DroppedRange {
-    /// Smallest range that covers both ranges.
-    pub(super) fn merge(self, other: Self) -> Self {
-        Self {
-            first: self.first.min(other.first),
-            last: self.last.max(other.last),
-            count: self.count + other.count,
-        }
-    }
-
-    /// Adds the record at `position` to a range that may not exist yet.
-    pub(super) fn add_record(range: Option<Self>, position: Position) -> Self {
-        let record = Self {
-            first: position,
-            last: position,
-            count: 1,
-        };
-        range.map_or(record, |range| range.merge(record))
-    }
-}
 
 /// Room for records in a subscriber's window.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +35,10 @@ pub(super) struct MatchFilter {
 pub(super) struct MatchedBatch {
     pub(super) items: Vec<MatchedRecord>,
     pub(super) bytes: usize,
-    pub(super) dropped: Option<DroppedRange>,
+    /// Records that have expired.
+    pub(super) missed: MissedRecords,
+    /// True if the record that matched last has expired.
+    is_in_gap: bool,
     /// Position after the last record that was matched; `None` if there was none.
     pub(super) end: Option<Position>,
 }
@@ -87,7 +61,7 @@ impl MatchedBatch {
                 break;
             }
             if let Some(item) = decode_entry(entry, position)? {
-                self.push_if_matched(item, entry.bytes.len(), filter);
+                self.is_in_gap = self.push_if_matched(item, entry.bytes.len(), filter);
             }
             position = position.plus(1);
             self.end = Some(position);
@@ -121,20 +95,28 @@ impl MatchedBatch {
         batch
     }
 
-    fn push_if_matched(&mut self, item: OutboundRecord, bytes: usize, filter: &MatchFilter) {
+    /// Adds the record if it matches. Returns true if the next missed record of the journal belongs
+    /// to the same gap.
+    fn push_if_matched(
+        &mut self,
+        item: OutboundRecord,
+        bytes: usize,
+        filter: &MatchFilter,
+    ) -> bool {
         let filter_error = match filter.matcher.match_record(item.position, &item.record) {
-            InterestMatch::Unwanted => return,
+            InterestMatch::Unwanted => return self.is_in_gap,
             InterestMatch::Wanted => None,
             InterestMatch::FilterFailed(reason) => Some(reason),
         };
 
         if item.received_at < filter.cutoff {
-            self.dropped = Some(DroppedRange::add_record(self.dropped, item.position));
-            return;
+            self.missed.push(item.position, self.is_in_gap);
+            return true;
         }
 
         self.bytes += bytes;
         self.items.push(MatchedRecord { item, filter_error });
+        false
     }
 }
 

@@ -12,18 +12,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tracing::warn;
 
 use super::announce::SubscriberAnnouncer;
 use super::attempt::{AttemptLogEntry, AttemptNumber, AttemptOutcome};
 use super::attempt_permits::AttemptPermits;
 use super::checkpoint::CheckpointBuffer;
+use super::dead_letters::DeadLetterCause;
 use super::delivery::LaneRow;
 use super::delivery_policy::DeliveryPolicy;
 use super::expiry::ExpiredDeliveries;
 use super::inbox::SubscriberInbox;
 use super::memory::DeliveryMemory;
+use super::missed_records::MissedRecords;
 use super::outbound_record::OutboundRecord;
-use super::reader::DroppedRange;
 use super::redelivery::RedeliveryStores;
 use super::stage_error::DeliveryStageError;
 use super::subscriber_id::SubscriberId;
@@ -90,7 +92,7 @@ pub(super) enum DispatcherTask {
     /// The subscriber answered 410 Gone or failed for too long; carries the reason.
     Disable(SubscriberId, String),
     /// The backlog of a disabled subscriber is counted.
-    BacklogCounted(SubscriberId, Option<DroppedRange>),
+    BacklogCounted(SubscriberId, MissedRecords),
     /// The expired deliveries of a subscriber are counted.
     DeliveriesExpired(SubscriberId, Box<ExpiredDeliveries>),
     /// The pause after repeated crashes is over.
@@ -193,6 +195,36 @@ impl DeliveryStage {
     /// Waits until there is a task or a failure.
     pub(super) async fn wait_for_task(&self) {
         self.task_added.notified().await;
+    }
+
+    /// Adds one dead letter for records of `id` that have expired.
+    pub(super) fn report_expired(&self, id: &SubscriberId, missed: MissedRecords) {
+        let Some((first, last)) = missed.bounds() else {
+            return;
+        };
+        warn!(
+            subscriber = %id,
+            count = missed.count(),
+            %first,
+            %last,
+            "undelivered events expired (delivery.hold_days)"
+        );
+        self.add_missed(id, DeadLetterCause::Expired, missed);
+    }
+
+    /// Adds one dead letter for records of `id` that are not delivered for `cause`.
+    pub(super) fn add_missed(
+        &self,
+        id: &SubscriberId,
+        cause: DeadLetterCause,
+        missed: MissedRecords,
+    ) {
+        let count = missed.count();
+        self.deps
+            .recovery
+            .dead_letters
+            .add_missed(id, cause, missed);
+        self.update_counters(id, |counters| counters.dropped += count);
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -20,6 +20,7 @@ use crate::subscription::{
 };
 use crate::table_store::TestStore;
 use attempt::AttemptOutcome;
+use dead_letters::tests::missed_records;
 use dead_letters::{DeadLetterFilter, DeadLetterSubject};
 
 const SHORT: Duration = Duration::from_secs(30);
@@ -512,11 +513,7 @@ fn the_backlog_of_a_disabled_subscriber_is_one_dead_letter_with_its_size() {
             }
         };
         env.subscriptions.change(number, disable).expect("there");
-        let expected = DeadLetterSubject::Range {
-            first: Position::new(2),
-            last: Position::new(5),
-            count: 3,
-        };
+        let expected = DeadLetterSubject::Range(missed_records(&[(2, 5)], 3));
         assert_eq!(running.dead_letter(&id).await, expected);
         assert_eq!(running.stage.counters(&id).dropped, 3);
         env.write("A", "message.created").await;
@@ -557,11 +554,7 @@ fn expired_records_are_one_dead_letter_and_later_ones_are_delivered() {
             })
             .expect("there");
         assert_eq!(running.delivered(1).await, [(id.clone(), 4, 1)]);
-        let expected = DeadLetterSubject::Range {
-            first: Position::new(1),
-            last: Position::new(3),
-            count: 3,
-        };
+        let expected = DeadLetterSubject::Range(missed_records(&[(1, 3)], 3));
         assert_eq!(running.dead_letter(&id).await, expected);
         running.stop().await;
     });
@@ -588,14 +581,9 @@ fn the_backlog_is_dropped_after_a_restart_if_the_node_stopped_right_after_disabl
         };
         env.subscriptions.change(number, disable).expect("there");
         let running = env.start(|_| AttemptOutcome::Accepted);
-        let at = Position::new(2);
         assert_eq!(
             running.dead_letter(&id).await,
-            DeadLetterSubject::Range {
-                first: at,
-                last: at,
-                count: 1
-            }
+            DeadLetterSubject::Range(missed_records(&[(2, 2)], 1))
         );
         running.stage.deps.checkpoints.flush().await.expect("open");
         assert!(

@@ -51,16 +51,13 @@ impl<'a> DeadLetterView<'a> {
         let event_id = |position| incarnations.event_id(position).to_string();
         let (single, range) = match &letter.subject {
             DeadLetterSubject::Event(delivery) => (Some(delivery), None),
-            DeadLetterSubject::Range { first, last, count } => {
-                let (first_event_id, last_event_id) = (event_id(*first), event_id(*last));
-                (
-                    None,
-                    Some(DeadLetterRange {
-                        first_event_id,
-                        last_event_id,
-                        count: *count,
-                    }),
-                )
+            DeadLetterSubject::Range(missed) => {
+                let range = missed.bounds().map(|(first, last)| DeadLetterRange {
+                    first_event_id: event_id(first),
+                    last_event_id: event_id(last),
+                    count: missed.count(),
+                });
+                (None, range)
             }
         };
         Self {

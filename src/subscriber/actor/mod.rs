@@ -29,8 +29,8 @@ use super::dead_letters::NewDeadLetter;
 use super::delivery::{AttemptId, DeliveryEffect, DeliveryInput, LaneRow, SubscriberDelivery};
 use super::delivery_policy::DeliveryPolicy;
 use super::inbox::{ActorMessage, SubscriberInbox};
+use super::missed_records::MissedRecords;
 use super::outbound_record::OutboundRecord;
-use super::reader::DroppedRange;
 use super::stage::{DeliveryStage, DispatcherTask, DormantState};
 use super::subscriber_id::SubscriberId;
 use super::subscriber_set::{SubscriberEntry, SubscriberMatcher};
@@ -67,8 +67,8 @@ pub(super) struct SubscriberActor {
     incoming_bytes: usize,
     /// Bytes that this actor has claimed from the stage's memory bound.
     claimed_bytes: usize,
-    /// Expired records that are not yet reported, because the range may still grow.
-    dropped: Option<DroppedRange>,
+    /// Expired records that are not yet reported, because there may be more.
+    missed: MissedRecords,
     timer: Option<(Duration, SpawnHandle)>,
     idle_since: Option<Duration>,
 }
@@ -122,7 +122,7 @@ impl SubscriberActor {
             last_reading_number: 0,
             incoming_bytes: 0,
             claimed_bytes: 0,
-            dropped: None,
+            missed: MissedRecords::default(),
             timer: None,
             idle_since: None,
         };
@@ -142,7 +142,7 @@ impl SubscriberActor {
 
         self.begin_attempts();
         self.read_ahead();
-        self.report_dropped();
+        self.report_missed();
         if self.delivery.status().is_failing && self.owes_nothing() {
             self.step_delivery(DeliveryInput::NothingOwed);
             self.store_failing_time();
@@ -205,7 +205,7 @@ impl SubscriberActor {
             }
             // The definition changed after that read began, so its matches are outdated.
             ActorMessage::BatchRead(..) => {}
-            ActorMessage::RangeDropped(dropped) => self.add_dropped(Some(dropped)),
+            ActorMessage::RecordsMissed(missed) => self.missed.merge(missed),
             ActorMessage::DefinitionChanged => self.apply_new_definition(),
             ActorMessage::ReplaysAvailable => self.fetch_replays(),
         }
@@ -297,11 +297,11 @@ impl SubscriberActor {
 
     /// Position of the oldest record that is neither settled nor stored; the cursor must not pass it.
     fn oldest_unsettled(&self) -> Option<Position> {
-        let dropped = self.dropped.map(|dropped| dropped.first);
+        let missed = self.missed.bounds().map(|(first, _)| first);
         self.delivery
             .oldest_unsettled()
             .into_iter()
-            .chain(dropped)
+            .chain(missed)
             .min()
     }
 
@@ -383,7 +383,7 @@ impl SubscriberActor {
             ReadState::Live => true,
             ReadState::Behind(_) => self.policy.state != SubscriptionState::Active,
         };
-        is_settled && is_dormant && self.queued_attempts.is_empty() && self.dropped.is_none()
+        is_settled && is_dormant && self.queued_attempts.is_empty() && self.missed.count() == 0
     }
 
     /// Ends the actor, which holds no records, and leaves its subscriber dormant.

@@ -4,12 +4,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::super::dead_letters::DeadLetterCause;
 use super::super::delivery::{DeliveryInput, LaneKey};
 use super::super::inbox::ActorMessage;
-use super::super::reader::{self, DroppedRange, MatchFilter, MatchedBatch, WindowRoom};
+use super::super::reader::{self, MatchFilter, MatchedBatch, WindowRoom};
 use super::super::stage::DeliveryStage;
 use super::super::stage_error::DeliveryStageError;
 use super::super::tables::ReadState;
@@ -110,12 +109,9 @@ impl SubscriberActor {
     pub(super) fn accept_batch(&mut self, batch: MatchedBatch) {
         self.end_reading();
         let MatchedBatch {
-            items,
-            dropped,
-            end,
-            ..
+            items, missed, end, ..
         } = batch;
-        self.add_dropped(dropped);
+        self.missed.merge(missed);
         let ReadState::Behind(from) = self.inbox.read_state() else {
             return;
         };
@@ -174,15 +170,15 @@ impl SubscriberActor {
             };
             match caught_up {
                 Ok((batch, through, end)) => {
-                    let MatchedBatch { items, dropped, .. } = batch;
+                    let MatchedBatch { items, missed, .. } = batch;
                     let input = DeliveryInput::LaneCaughtUp {
                         lane,
                         items,
                         through,
                         end,
                     };
-                    if let Some(dropped) = dropped {
-                        inbox.push_message(ActorMessage::RangeDropped(dropped));
+                    if missed.count() > 0 {
+                        inbox.push_message(ActorMessage::RecordsMissed(missed));
                     }
                     inbox.push_message(ActorMessage::Input(input));
                 }
@@ -191,37 +187,12 @@ impl SubscriberActor {
         });
     }
 
-    pub(super) fn add_dropped(&mut self, dropped: Option<DroppedRange>) {
-        if let Some(more) = dropped {
-            self.dropped = Some(self.dropped.map_or(more, |dropped| dropped.merge(more)));
-        }
-    }
-
     /// Adds one dead letter for the expired records, as soon as the read that found them is over.
-    pub(super) fn report_dropped(&mut self) {
-        let Some(DroppedRange { first, last, count }) = self.dropped else {
-            return;
-        };
-        if self.reading_number.is_some() {
-            return;
+    pub(super) fn report_missed(&mut self) {
+        if self.reading_number.is_none() && self.missed.count() > 0 {
+            let missed = std::mem::take(&mut self.missed);
+            self.stage.report_expired(&self.id, missed);
         }
-        self.dropped = None;
-
-        warn!(
-            subscriber = %self.id,
-            count,
-            %first,
-            %last,
-            "undelivered events expired (delivery.hold_days)"
-        );
-        self.stage.deps.recovery.dead_letters.add_range(
-            &self.id,
-            DeadLetterCause::Expired,
-            (first, last),
-            count,
-        );
-        self.stage
-            .update_counters(&self.id, |counters| counters.dropped += count);
     }
 }
 

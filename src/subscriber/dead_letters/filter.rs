@@ -32,7 +32,7 @@ impl DeadLetterFilter {
             DeadLetterSubject::Event(delivery) => {
                 self.admits_event(&delivery.event_type, &delivery.entity, delivery.received_at)
             }
-            DeadLetterSubject::Range { .. } => {
+            DeadLetterSubject::Range(_) => {
                 self.event.is_none()
                     && self.kind.is_none()
                     && self.entity.is_none()

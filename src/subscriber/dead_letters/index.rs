@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::filter::DeadLetterFilter;
 use super::letter::{DeadLetter, DeadLetterCause, DeadLetterSubject};
 use crate::event::{EntityKey, Position, Timestamp};
+use crate::subscriber::MissedRecords;
 use crate::subscriber::SubscriberId;
 
 /// Index entry of a dead letter of one record.
@@ -25,15 +26,13 @@ pub(super) struct DeadLetterEntry {
     pub(super) halted_entity: Option<EntityKey>,
 }
 
-/// Index entry of a dead letter of a range of the journal.
+/// Index entry of a dead letter of missed records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DroppedRangeEntry {
+pub(super) struct MissedRecordsEntry {
     pub(super) id: u64,
     pub(super) cause: DeadLetterCause,
     pub(super) at: Timestamp,
-    pub(super) first: Position,
-    pub(super) last: Position,
-    pub(super) count: u64,
+    pub(super) missed: MissedRecords,
     pub(super) job: Option<u64>,
 }
 
@@ -41,7 +40,7 @@ pub(super) struct DroppedRangeEntry {
 #[derive(Debug, Default)]
 pub(super) struct SubscriberDeadLetters {
     pub(super) entries: BTreeMap<Position, DeadLetterEntry>,
-    pub(super) ranges: BTreeMap<u64, DroppedRangeEntry>,
+    pub(super) ranges: BTreeMap<u64, MissedRecordsEntry>,
     /// Entities whose lanes are halted; a lane is halted by one dead letter at a time.
     halted_entities: BTreeSet<EntityKey>,
 }
@@ -98,14 +97,12 @@ impl DeadLetterIndex {
                 };
                 dead_letters.add(delivery.position, entry);
             }
-            DeadLetterSubject::Range { first, last, count } => {
-                let range = DroppedRangeEntry {
+            DeadLetterSubject::Range(missed) => {
+                let range = MissedRecordsEntry {
                     id,
                     cause,
                     at,
-                    first: *first,
-                    last: *last,
-                    count: *count,
+                    missed: missed.clone(),
                     job,
                 };
                 dead_letters.ranges.insert(id, range);

@@ -1,7 +1,7 @@
 //! A dead letter: the data kept of a delivery that failed for good.
 
 use super::super::delivery::GiveUpReason;
-use super::super::{AttemptFailure, OutboundRecord, SubscriberId};
+use super::super::{AttemptFailure, MissedRecords, OutboundRecord, SubscriberId};
 use crate::event::{EntityKey, Position, Timestamp};
 
 /// Bytes of a response that are kept at most: enough for an error message, not for a page.
@@ -91,16 +91,8 @@ pub struct DeadLetter {
 pub enum DeadLetterSubject {
     /// One event that was attempted.
     Event(Box<FailedDelivery>),
-    /// All pending deliveries of a range of the journal, dropped without an attempt.
-    Range {
-        /// Position of the first record.
-        first: Position,
-        /// Position of the last record.
-        last: Position,
-        /// Upper bound of the number of deliveries: the filter was not applied to all records of
-        /// the range.
-        count: u64,
-    },
+    /// Pending deliveries that were dropped together, without an attempt.
+    Range(MissedRecords),
 }
 
 /// Delivery of one event that failed for good.

@@ -35,12 +35,12 @@ use super::tables::dead_letters::{
     dead_letter_key, encode_dead_letter, encode_next_id, next_id_key,
 };
 use super::tables::{DeliveryTables, TableTag};
-use super::{RedeliveryDeps, SubscriberId};
+use super::{MissedRecords, RedeliveryDeps, SubscriberId};
 use crate::clock::Clock;
 use crate::derived::DerivedStoreError;
 use crate::event::{EntityKey, Position};
 use crate::projection::items_at;
-use index::{DeadLetterEntry, DeadLetterIndex, DroppedRangeEntry, SubscriberDeadLetters};
+use index::{DeadLetterEntry, DeadLetterIndex, SubscriberDeadLetters};
 
 /// Lists that are read at once. Deliveries need threads of the same pool.
 const READERS_MAX: usize = 2;
@@ -173,15 +173,14 @@ impl DeadLetterStore {
         id
     }
 
-    /// Adds `count` deliveries to `subscriber`, of the records from `first` to `last`, that are
-    /// dropped for `cause`. Returns the id of their dead letter: ranges with the same cause share
-    /// one, as long as no job holds it.
-    pub fn add_range(
+    /// Adds the deliveries of `missed` to `subscriber`, which are dropped for `cause`. Returns the
+    /// id of their dead letter: missed records with the same cause share one, as long as no job
+    /// holds it.
+    pub fn add_missed(
         &self,
         subscriber: &SubscriberId,
         cause: DeadLetterCause,
-        (first, last): (Position, Position),
-        count: u64,
+        mut missed: MissedRecords,
     ) -> u64 {
         let mut index = self.lock();
         let owned = index.subscriber_mut(subscriber);
@@ -191,37 +190,33 @@ impl DeadLetterStore {
             .find(|range| range.cause == cause && range.job.is_none())
             .cloned();
 
-        let range = match open {
-            Some(range) => DroppedRangeEntry {
-                first: range.first.min(first),
-                last: range.last.max(last),
-                count: range.count.saturating_add(count),
-                ..range
-            },
-            None => DroppedRangeEntry {
-                id: self.allocate_id(&mut index),
-                cause,
-                at: self.clock.wall(),
-                first,
-                last,
-                count,
-                job: None,
-            },
+        let (id, at) = match open {
+            Some(range) => {
+                missed.merge(range.missed);
+                (range.id, range.at)
+            }
+            None => (self.allocate_id(&mut index), self.clock.wall()),
         };
-
         let letter = DeadLetter {
-            id: range.id,
+            id,
             subscriber: subscriber.clone(),
             cause,
-            at: range.at,
-            subject: DeadLetterSubject::Range {
-                first: range.first,
-                last: range.last,
-                count: range.count,
-            },
+            at,
+            subject: DeadLetterSubject::Range(missed),
         };
         self.store_row(&mut index, &letter, None);
-        letter.id
+        id
+    }
+
+    /// Returns the records of the dead letter `id`, if it is one of missed records.
+    pub(super) fn missed_records(
+        &self,
+        subscriber: &SubscriberId,
+        id: u64,
+    ) -> Option<MissedRecords> {
+        let index = self.lock();
+        let range = index.subscriber(subscriber)?.ranges.get(&id)?;
+        Some(range.missed.clone())
     }
 
     /// Number of dead letters of `subscriber`, ranges included.
@@ -546,7 +541,7 @@ impl DeadLetterStore {
                 Some(entry) if entry.id == letter.id => (entry.job, entry.halted_entity.clone()),
                 Some(_) | None => return DiscardOutcome::NotFound,
             },
-            DeadLetterSubject::Range { .. } => match owned.ranges.get(&letter.id) {
+            DeadLetterSubject::Range(_) => match owned.ranges.get(&letter.id) {
                 Some(range) => (range.job, None),
                 None => return DiscardOutcome::NotFound,
             },
@@ -559,7 +554,7 @@ impl DeadLetterStore {
 
         match &letter.subject {
             DeadLetterSubject::Event(delivery) => drop(owned.remove(delivery.position)),
-            DeadLetterSubject::Range { .. } => drop(owned.ranges.remove(&letter.id)),
+            DeadLetterSubject::Range(_) => drop(owned.ranges.remove(&letter.id)),
         }
         self.remove_row(&mut index, &letter.subscriber, letter.id, halts);
         DiscardOutcome::Gone
@@ -620,7 +615,7 @@ impl DeadLetterStore {
                 .get(&delivery.position)
                 .filter(|entry| entry.id == letter.id)
                 .map(|entry| entry.job),
-            DeadLetterSubject::Range { .. } => owned.ranges.get(&letter.id).map(|range| range.job),
+            DeadLetterSubject::Range(_) => owned.ranges.get(&letter.id).map(|range| range.job),
         }
     }
 

@@ -130,6 +130,13 @@ fn delivery(found: &ListedDeadLetter) -> &FailedDelivery {
     delivery
 }
 
+/// Returns `count` missed records in `gaps`, which are pairs of first and last position.
+pub(in crate::subscriber) fn missed_records(gaps: &[(u64, u64)], count: u64) -> MissedRecords {
+    let position = |(first, last): &(u64, u64)| (Position::new(*first), Position::new(*last));
+    let gaps = gaps.iter().map(position).collect();
+    MissedRecords::from_stored(gaps, count).expect("ordered gaps")
+}
+
 #[tokio::test]
 async fn dead_letters_are_listed_newest_first_by_what_is_asked_for() {
     let env = DeadLetterTestEnv::new();
@@ -143,12 +150,7 @@ async fn dead_letters_are_listed_newest_first_by_what_is_asked_for() {
         },
     );
     letters.add(&ONE, new_letter(5, "B"));
-    letters.add_range(
-        &ONE,
-        DeadLetterCause::Expired,
-        (Position::new(6), Position::new(9)),
-        3,
-    );
+    letters.add_missed(&ONE, DeadLetterCause::Expired, missed_records(&[(6, 9)], 3));
     let all = DeadLetterFilter::default();
     assert_eq!(ids(&letters, all.clone()).await, [4, 3, 2, 1]);
     let page = letters.list(all.clone(), 1..3).await.expect("reads");
@@ -378,29 +380,35 @@ async fn a_subscriber_with_too_many_is_told_when_there_is_room() {
 async fn what_is_dropped_for_one_cause_is_one_dead_letter() {
     let env = DeadLetterTestEnv::new();
     let letters = env.open_dead_letters(100);
-    let positions = |first, last| (Position::new(first), Position::new(last));
-    let id = letters.add_range(&ONE, DeadLetterCause::Expired, positions(5, 9), 3);
+    let id = letters.add_missed(&ONE, DeadLetterCause::Expired, missed_records(&[(5, 9)], 3));
     assert_eq!(
-        letters.add_range(&ONE, DeadLetterCause::Expired, positions(10, 20), 4),
+        letters.add_missed(
+            &ONE,
+            DeadLetterCause::Expired,
+            missed_records(&[(12, 20)], 4)
+        ),
         id
     );
     assert_ne!(
-        letters.add_range(&ONE, DeadLetterCause::Disabled, positions(21, 22), 2),
+        letters.add_missed(
+            &ONE,
+            DeadLetterCause::Disabled,
+            missed_records(&[(21, 22)], 2)
+        ),
         id
     );
     let found = letters.get(id).await.expect("reads").expect("is there");
-    let (first, last) = positions(5, 20);
     assert_eq!(
         found.letter.subject,
-        DeadLetterSubject::Range {
-            first,
-            last,
-            count: 7
-        }
+        DeadLetterSubject::Range(missed_records(&[(5, 9), (12, 20)], 7))
     );
     assert_eq!(letters.claim_range_for_job(&ONE, id, 3), Ok(()));
     assert_ne!(
-        letters.add_range(&ONE, DeadLetterCause::Expired, positions(23, 24), 2),
+        letters.add_missed(
+            &ONE,
+            DeadLetterCause::Expired,
+            missed_records(&[(23, 24)], 2)
+        ),
         id,
         "a job is at work on that one"
     );

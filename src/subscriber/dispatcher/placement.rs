@@ -23,7 +23,8 @@ use super::super::dead_letters::DeadLetterCause;
 use super::super::delivery::{DeliveryInput, LaneKey, LaneRow};
 use super::super::expiry::{self, ExpiredDeliveries};
 use super::super::inbox::{ActorMessage, SubscriberInbox};
-use super::super::reader::{DroppedRange, WindowRoom};
+use super::super::missed_records::MissedRecords;
+use super::super::reader::WindowRoom;
 use super::super::stage::{DeliveryStage, DispatcherTask, DormantState};
 use super::super::stage_error::DeliveryStageError;
 use super::super::stage_requests::StageRequest;
@@ -332,26 +333,20 @@ impl Dispatcher {
     }
 
     /// Drops the counted backlog of a disabled subscriber: one dead letter states its size.
-    fn finish_drop(&self, id: &SubscriberId, backlog: Option<DroppedRange>) {
+    fn finish_drop(&self, id: &SubscriberId, backlog: MissedRecords) {
         let stage = &self.stage;
         if stage.dormant.borrow_mut().remove(id) != Some(DormantState::Dropping) {
             return;
         }
-        if let Some(DroppedRange { first, last, count }) = backlog {
+        if let Some((first, last)) = backlog.bounds() {
             warn!(
                 subscriber = %id,
-                count,
+                count = backlog.count(),
                 %first,
                 %last,
                 "pending deliveries of a disabled subscriber dropped"
             );
-            stage.deps.recovery.dead_letters.add_range(
-                id,
-                DeadLetterCause::Disabled,
-                (first, last),
-                count,
-            );
-            stage.update_counters(id, |counters| counters.dropped += count);
+            stage.add_missed(id, DeadLetterCause::Disabled, backlog);
         }
         stage.deps.checkpoints.remove_backlog(id);
 
@@ -407,8 +402,8 @@ impl Dispatcher {
                 let _contained = PanicContainment::begin();
                 backlog::count_backlog(journal.as_ref(), matcher, lanes, (cursor, position))
             });
-            let dropped = match counted.await {
-                Ok(Ok(dropped)) => dropped,
+            let missed = match counted.await {
+                Ok(Ok(missed)) => missed,
                 Ok(Err(error)) => return stage.fail(ProjectionReadError::from(error)),
                 Err(_) => return stage.fail(DeliveryStageError::Panicked),
             };
@@ -416,7 +411,7 @@ impl Dispatcher {
             match expiry::move_lanes(&stage.deps.reads, rows, position, cursor).await {
                 Ok(lanes) => {
                     let expired = Box::new(ExpiredDeliveries {
-                        dropped,
+                        missed,
                         cursor,
                         lanes,
                     });
@@ -437,26 +432,11 @@ impl Dispatcher {
         stage.dormant.borrow_mut().remove(id);
 
         let ExpiredDeliveries {
-            dropped,
+            missed,
             cursor,
             lanes,
         } = expired;
-        if let Some(DroppedRange { first, last, count }) = dropped {
-            warn!(
-                subscriber = %id,
-                count,
-                %first,
-                %last,
-                "undelivered events expired (delivery.hold_days)"
-            );
-            stage.deps.recovery.dead_letters.add_range(
-                id,
-                DeadLetterCause::Expired,
-                (first, last),
-                count,
-            );
-            stage.update_counters(id, |counters| counters.dropped += count);
-        }
+        stage.report_expired(id, missed);
         for (lane, row) in lanes {
             let key = lane_key(id, &lane);
             match row {

@@ -162,9 +162,10 @@ impl JobRegistry {
                 let part = JobPart::for_record(delivery.position);
                 (JobScope::Letters { filter, before }, part)
             }
-            DeadLetterSubject::Range { first, last, .. } => {
-                // What is left of the range is delivered.
+            DeadLetterSubject::Range(missed) => {
+                // Only records that retention has left are delivered.
                 let start = self.journal.start();
+                let (first, last) = missed.bounds().ok_or(JobError::NoDeadLetter)?;
                 if last < start.position {
                     let removed = JournalReadError::Removed {
                         position: last,
@@ -528,8 +529,12 @@ impl JobRegistry {
         let page = self.budget.reserve_page(subscriber, part.is_idle())?;
 
         let source = match &job.scope {
-            JobScope::Records { patterns, .. } => {
-                StepSource::Records(ReplayFilter::new(interest, patterns.clone()))
+            JobScope::Records {
+                patterns, resolves, ..
+            } => {
+                let missed =
+                    resolves.and_then(|id| self.dead_letters.missed_records(subscriber, id));
+                StepSource::Records(ReplayFilter::new(interest, patterns.clone(), missed))
             }
             JobScope::Letters { filter, before } => {
                 let (found, read_to) = self.find_step_letters(&step, subscriber, filter, *before);

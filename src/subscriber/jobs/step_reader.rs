@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::part::JobStep;
 use crate::event::{Position, Record, Timestamp};
 use crate::journal::{Journal, JournalFrame, JournalReadError};
-use crate::subscriber::OutboundRecord;
 use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterFilter};
+use crate::subscriber::{MissedRecords, OutboundRecord};
 use crate::subscription::{
     InterestMatch, Pattern, SubscriberInterest, pattern::is_internal_record,
 };
@@ -33,18 +33,34 @@ pub(super) struct StepRecords {
 pub(super) struct ReplayFilter {
     interest: SubscriberInterest,
     patterns: Vec<Pattern>,
+    /// Records of which the replay consists, unless it replays all.
+    missed: Option<MissedRecords>,
 }
 
 impl ReplayFilter {
-    /// Combines `interest` with `patterns`, of which one has to match (any event if empty). The
-    /// start of the subscription is ignored: a replay of earlier events was requested.
-    pub(super) fn new(interest: &SubscriberInterest, patterns: Vec<Pattern>) -> Self {
+    /// Combines `interest` with `patterns`, of which one has to match (any event if empty), and
+    /// with `missed`, if there is one. The start of the subscription is ignored: a replay of
+    /// earlier events was requested.
+    pub(super) fn new(
+        interest: &SubscriberInterest,
+        patterns: Vec<Pattern>,
+        missed: Option<MissedRecords>,
+    ) -> Self {
         Self {
             interest: SubscriberInterest {
                 from: Position::FIRST,
                 ..interest.clone()
             },
             patterns,
+            missed,
+        }
+    }
+
+    /// First position from `position` on whose record may be part of the replay.
+    fn next_position(&self, position: Position) -> Option<Position> {
+        match &self.missed {
+            Some(missed) => missed.next_missed(position),
+            None => Some(position),
         }
     }
 
@@ -143,7 +159,11 @@ fn scan_records(
     let from = from.max(items.journal.start().position).min(end);
     let mut read = StepRecords::starting_at(from);
     while read.read_to < end && items.frames_read <= FRAMES_MAX && read.len() < room {
-        let position = read.read_to;
+        let next = filter.next_position(read.read_to);
+        let Some(position) = next.filter(|next| *next < end) else {
+            read.read_to = end;
+            break;
+        };
         // A record without a sequence belongs to a failed event and is not delivered.
         if let Some(item) = items.read_item(position)? {
             let interest_match = filter.match_item(&item);

@@ -14,10 +14,10 @@ use super::row_decoder::RowDecoder;
 use super::row_key::{RowKey, TableTag};
 use crate::derived::DerivedStoreError;
 use crate::event::{EntityKey, Kind as EntityKind, Position, Timestamp};
-use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::{
     DeadLetter, DeadLetterCause, DeadLetterSubject, FailedDelivery,
 };
+use crate::subscriber::{MissedRecords, SubscriberId};
 
 const FORMAT: u8 = 1;
 /// Id that is never allocated; its row holds the next free id.
@@ -58,6 +58,9 @@ struct FailedDeliveryRow {
 struct DroppedRangeRow {
     last: u64,
     count: u64,
+    /// First and last position of each gap; empty for a single gap.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<(u64, u64)>,
 }
 
 impl DeliveryTables {
@@ -147,14 +150,10 @@ pub(in crate::subscriber) fn encode_dead_letter(letter: &DeadLetter) -> Vec<u8> 
             Some(to_failed_delivery_row(delivery)),
             None,
         ),
-        DeadLetterSubject::Range { first, last, count } => (
-            *first,
-            None,
-            Some(DroppedRangeRow {
-                last: last.get(),
-                count: *count,
-            }),
-        ),
+        DeadLetterSubject::Range(missed) => {
+            let (first, row) = to_dropped_range_row(missed);
+            (first, None, Some(row))
+        }
     };
     let stored = DeadLetterRow {
         subscriber: letter.subscriber.to_string(),
@@ -168,6 +167,37 @@ pub(in crate::subscriber) fn encode_dead_letter(letter: &DeadLetter) -> Vec<u8> 
     serde_json::to_writer(&mut bytes, &stored)
         .expect("its members have JSON texts, and a Vec takes every write");
     bytes
+}
+
+/// Returns the row of `missed`, and the position of its first record.
+fn to_dropped_range_row(missed: &MissedRecords) -> (Position, DroppedRangeRow) {
+    let (first, last) = missed
+        .bounds()
+        .unwrap_or((Position::FIRST, Position::FIRST));
+    let gaps = match missed.gaps() {
+        [_] => Vec::new(),
+        gaps => gaps
+            .iter()
+            .map(|(first, last)| (first.get(), last.get()))
+            .collect(),
+    };
+    let row = DroppedRangeRow {
+        last: last.get(),
+        count: missed.count(),
+        gaps,
+    };
+    (first, row)
+}
+
+fn from_dropped_range_row(first: Position, row: DroppedRangeRow) -> Option<MissedRecords> {
+    let DroppedRangeRow { last, count, gaps } = row;
+    let gaps = if gaps.is_empty() {
+        vec![(first, Position::new(last))]
+    } else {
+        let position = |(first, last)| (Position::new(first), Position::new(last));
+        gaps.into_iter().map(position).collect()
+    };
+    MissedRecords::from_stored(gaps, count)
 }
 
 fn to_failed_delivery_row(delivery: &FailedDelivery) -> FailedDeliveryRow {
@@ -198,11 +228,7 @@ fn decode_dead_letter(id: u64, bytes: &[u8]) -> Option<DeadLetter> {
         (Some(one), None) => {
             DeadLetterSubject::Event(Box::new(from_failed_delivery_row(position, one)?))
         }
-        (None, Some(DroppedRangeRow { last, count })) => DeadLetterSubject::Range {
-            first: position,
-            last: Position::new(last),
-            count,
-        },
+        (None, Some(row)) => DeadLetterSubject::Range(from_dropped_range_row(position, row)?),
         (Some(_), Some(_)) | (None, None) => return None,
     };
     Some(DeadLetter {
@@ -286,11 +312,14 @@ mod tests {
             one
         );
         assert_eq!(decode_dead_letter(5, one.as_bytes()), Some(sample()));
-        let subject = DeadLetterSubject::Range {
-            first: Position::new(2),
-            last: Position::new(8),
-            count: 5,
+        let missed = |gaps: &[(u64, u64)]| {
+            let position =
+                |(first, last): &(u64, u64)| (Position::new(*first), Position::new(*last));
+            MissedRecords::from_stored(gaps.iter().map(position).collect(), 5)
+                .map(DeadLetterSubject::Range)
+                .expect("ordered gaps")
         };
+        let subject = missed(&[(2, 8)]);
         let letter = DeadLetter {
             subscriber: SubscriberId::AutoReply,
             cause: DeadLetterCause::Expired,
@@ -302,7 +331,17 @@ mod tests {
             String::from_utf8(encode_dead_letter(&letter)).expect("text"),
             many
         );
-        assert_eq!(decode_dead_letter(5, many.as_bytes()), Some(letter));
+        assert_eq!(decode_dead_letter(5, many.as_bytes()), Some(letter.clone()));
+        let apart = "\u{1}{\"subscriber\":\"auto_reply\",\"reason\":\"expired\",\"at\":3,\"position\":2,\"many\":{\"last\":8,\"count\":5,\"gaps\":[[2,4],[7,8]]}}";
+        let letter = DeadLetter {
+            subject: missed(&[(2, 4), (7, 8)]),
+            ..letter
+        };
+        assert_eq!(
+            String::from_utf8(encode_dead_letter(&letter)).expect("text"),
+            apart
+        );
+        assert_eq!(decode_dead_letter(5, apart.as_bytes()), Some(letter));
     }
 
     #[test]
