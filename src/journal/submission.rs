@@ -131,6 +131,20 @@ pub enum JournalReadError {
     Missing(Position),
 }
 
+impl JournalReadError {
+    /// True if another read of the same position fails as well, and reads of others need not.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } | Self::Missing(_) => true,
+            Self::Io { .. }
+            | Self::Removed { .. }
+            | Self::RemovedChange { .. }
+            | Self::Kept { .. } => false,
+        }
+    }
+}
+
 /// Ordered, durable log that other stages follow.
 pub trait Journal: Send + Sync + 'static {
     /// Queues `submission` behind all earlier submissions.

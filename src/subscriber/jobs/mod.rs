@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::spawn_blocking;
+use tracing::error;
 
 pub use job::{JobKind, JobScope, JobState, RedeliveryJob};
 pub use part::{JobCounts, JobRecordOutcome, UNSETTLED_MAX};
@@ -424,18 +425,39 @@ impl JobRegistry {
             if job.state.is_finished() {
                 return Err(JobError::Finished);
             }
-            for subscriber in job.parts.keys().cloned().collect::<Vec<_>>() {
-                self.end_part(job, &subscriber);
-                self.requests.post(StageRequest::JobCancelled {
-                    subscriber,
-                    job: id,
-                });
-            }
-            self.finish_job(job, JobState::Cancelled { reason: None });
+            self.end_job(job, None);
             job.clone()
         };
         self.dead_letters.flush().await?;
         Ok(job)
+    }
+
+    /// Ends the job `id`, which needs a record that cannot be read.
+    fn end_damaged_job(&self, id: u64, error: &JournalReadError) {
+        let mut table = self.lock();
+        let unfinished = table
+            .jobs
+            .get_mut(&id)
+            .filter(|job| !job.state.is_finished());
+        let Some(job) = unfinished else { return };
+        error!(
+            job = id,
+            error = error as &dyn std::error::Error,
+            "job ended, it needs a record that is damaged"
+        );
+        self.end_job(job, Some(error.to_string()));
+    }
+
+    /// Ends `job` with all its parts, for `reason` if nobody cancelled it.
+    fn end_job(&self, job: &mut RedeliveryJob, reason: Option<String>) {
+        for subscriber in job.parts.keys().cloned().collect::<Vec<_>>() {
+            self.end_part(job, &subscriber);
+            self.requests.post(StageRequest::JobCancelled {
+                subscriber,
+                job: job.id,
+            });
+        }
+        self.finish_job(job, JobState::Cancelled { reason });
     }
 
     /// Ends the parts of all subscribers for which `known` is false.
@@ -475,8 +497,10 @@ impl JobRegistry {
     /// while it is paused. The caller reports each record by [`Self::record_delivered`] or
     /// [`Self::record_failed`], or gives all of them back by [`Self::requeue_in_flight`].
     ///
+    /// A job that needs a damaged record ends, and says so.
+    ///
     /// # Errors
-    /// The journal cannot be read.
+    /// The journal cannot be read, although it is not damaged.
     pub(crate) async fn take_replays(
         &self,
         subscriber: &SubscriberId,
@@ -497,7 +521,12 @@ impl JobRegistry {
                 .await;
                 // The thread pool ends only with the process, and so does the caller.
                 let Ok(read) = read else { return Ok(replays) };
-                replays.extend(self.hand_out(id, subscriber, &step, read?));
+                match read {
+                    Ok(read) => replays.extend(self.hand_out(id, subscriber, &step, read)),
+                    // The record stays unreadable, and must not stop the deliveries of all others.
+                    Err(error) if error.is_damage() => self.end_damaged_job(id, &error),
+                    Err(error) => return Err(error),
+                }
                 // Released only now: the records handed out have reserved their own bytes.
                 drop(page);
             }

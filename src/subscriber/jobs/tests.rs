@@ -823,6 +823,32 @@ async fn what_was_dropped_can_be_delivered_after_all() {
     );
 }
 
+/// One unreadable record and one job ended all deliveries, after each reopening anew.
+#[tokio::test]
+async fn a_damaged_record_ends_the_job_that_needs_it_and_nothing_else() {
+    let fixture = JobFixture::new(10).await.restart().await;
+    let segments = std::fs::read_dir(fixture.env.folder.path().join("journal"));
+    for segment in segments.expect("is there").flatten() {
+        let mut bytes = std::fs::read(segment.path()).expect("reads");
+        // Behind the headers of the segment and of the first block.
+        if let Some(byte) = bytes.get_mut(64 + 40) {
+            *byte ^= 1;
+            std::fs::write(segment.path(), bytes).expect("writes");
+        }
+    }
+    let replay = fixture
+        .jobs
+        .replay_events(ONE, None, None, Vec::new())
+        .await
+        .expect("taken on");
+    assert_eq!(fixture.deliver_all(&ONE).await, [0_u64; 0]);
+    let state = fixture.jobs.get(replay.id).expect("is there").state;
+    assert!(
+        matches!(&state, JobState::Cancelled { reason: Some(reason) } if reason.contains("corrupt")),
+        "{state:?}"
+    );
+}
+
 #[tokio::test]
 async fn jobs_of_a_subscriber_that_is_gone_end() {
     let fixture = JobFixture::new(10).await;
