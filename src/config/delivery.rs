@@ -69,6 +69,8 @@ pub struct DeliveryConfig {
     /// Open dead letters of one subscriber; at this limit its deliveries stop until some are
     /// resolved.
     pub dead_letters_max: u64,
+    /// Open dead letters of all subscribers; at this limit those with more than an equal share stop.
+    pub dead_letters_total_max: u64,
     /// Replay jobs that are kept, finished ones included.
     pub jobs_max: usize,
     /// Bytes of records that all replay jobs may hold in memory together.
@@ -113,6 +115,8 @@ impl ConfigDraft {
             memory_bytes: self.read_integer("delivery.memory_bytes", 1..=1 << 40),
             stopped_lanes_max: self.read_integer("delivery.stopped_lanes_max", 1..=10_000_000),
             dead_letters_max: self.read_integer("delivery.dead_letters_max", 1..=i64::MAX),
+            dead_letters_total_max: self
+                .read_integer("delivery.dead_letters_total_max", 1..=i64::MAX),
             jobs_max: self.read_integer("delivery.jobs_max", 1..=100_000),
             jobs_bytes_max: self.read_integer("delivery.jobs_bytes_max", 1..=1 << 40),
             breaker: BreakerConfig {

@@ -14,17 +14,23 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
 use super::dead_letters::{DeadLetterCause, NewDeadLetter};
+use super::exhausted_notices::ExhaustedNotice;
 use super::subscriber_id::SubscriberId;
 use crate::clock::Clock;
 use crate::entity::generic::{GenericAction, JsonText};
 use crate::entity::{Command, EntityAction};
-use crate::event::{EntityKey, IncarnationHistory, InternedName, Kind, PayloadShape, Record};
+use crate::event::{
+    EntityKey, IncarnationHistory, InternedName, Kind, PayloadShape, Record, Timestamp,
+};
 use crate::router::{Refusal, Router};
-use crate::subscription::pattern::{INTERNAL_SOURCE, is_internal_record};
+use crate::subscription::PatternIndex;
+use crate::subscription::pattern::INTERNAL_SOURCE;
 
 const SOURCE: InternedName = InternedName::from_static(INTERNAL_SOURCE);
 /// Kind of the entities that these events belong to.
 const KIND: &str = "subscriber";
+
+const EXHAUSTED_EVENT: &str = "delivery.exhausted";
 
 /// Submissions of an event while the router is overloaded.
 const SUBMIT_TRIES: u32 = 30;
@@ -53,27 +59,29 @@ impl SubscriberAnnouncer {
         }
     }
 
-    /// Announces that a delivery became the dead letter `number`; `job` is the recovery job that made
-    /// the delivery, if any.
-    pub(super) fn announce_exhausted(
+    /// Announces the dead letters of `notice`.
+    pub(super) fn announce_exhausted(&self, id: &SubscriberId, notice: ExhaustedNotice) {
+        let ExhaustedNotice {
+            cause,
+            mut payload,
+            count,
+        } = notice;
+        payload["count"] = json!(count);
+        self.announce(id, EXHAUSTED_EVENT, &cause, payload);
+    }
+
+    /// Describes the dead letter `number` for [`Self::announce_exhausted`]: cause and payload. `job`
+    /// is the recovery job that made the delivery, if any.
+    pub(super) fn describe_exhausted(
         &self,
         id: &SubscriberId,
         dead_letter: &NewDeadLetter,
         number: u64,
         job: Option<u64>,
-    ) {
-        let NewDeadLetter { item, .. } = dead_letter;
-        if is_internal_record(&item.record) {
-            return;
-        }
-
-        let cause = format!("{}:{}", item.position, job.unwrap_or_default());
-        self.announce(
-            id,
-            "delivery.exhausted",
-            &cause,
-            self.exhausted_payload(id, dead_letter, number),
-        );
+    ) -> (String, Value) {
+        let position = dead_letter.item.position;
+        let cause = format!("{position}:{}", job.unwrap_or_default());
+        (cause, self.exhausted_payload(id, dead_letter, number))
     }
 
     /// Payload with the event's and the dead letter's ids and the reason, without the event's data.
@@ -197,6 +205,16 @@ async fn submit_with_retries(router: Arc<Router>, command: Command) {
         }
     }
     warn!(event = %command.event_type, "operational event dropped; the router stays overloaded");
+}
+
+/// True if a subscription follows the announcements of dead letters.
+pub(super) fn are_dead_letters_followed(index: &PatternIndex) -> bool {
+    let entity = subscriber_entity(&SubscriberId::AutoReply);
+    entity.is_some_and(|entity| {
+        let at = Timestamp::from_micros(0);
+        let sample = Record::new(INTERNAL_SOURCE, entity, EXHAUSTED_EVENT, at);
+        !index.candidates(&sample).is_empty()
+    })
 }
 
 /// Number of a subscription, or text form of any other subscriber.

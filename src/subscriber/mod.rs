@@ -23,6 +23,7 @@ pub mod delivery;
 pub mod delivery_policy;
 mod dispatcher;
 mod erased_letters;
+mod exhausted_notices;
 mod expiry;
 mod inbox;
 pub mod jobs;

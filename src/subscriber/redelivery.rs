@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::checkpoint::CheckpointBuffer;
-use super::dead_letters::DeadLetterStore;
+use super::dead_letters::{DeadLetterBounds, DeadLetterStore};
 use super::jobs::JobRegistry;
 use super::redelivery_deps::RedeliveryDeps;
 use super::stage_requests::StageRequestQueue;
@@ -43,9 +43,12 @@ impl RedeliveryStores {
             )
         };
         let delivery = &config.delivery;
+        let bounds = DeadLetterBounds {
+            max: delivery.dead_letters_max,
+            total_max: delivery.dead_letters_total_max,
+        };
 
-        let dead_letters =
-            DeadLetterStore::open(tables.clone(), deps(), delivery.dead_letters_max)?;
+        let dead_letters = DeadLetterStore::open(tables.clone(), deps(), bounds)?;
         let jobs = JobRegistry::open(
             &tables,
             Arc::clone(&dead_letters),

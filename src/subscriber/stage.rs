@@ -18,9 +18,10 @@ use super::announce::SubscriberAnnouncer;
 use super::attempt::{AttemptLogEntry, AttemptNumber, AttemptOutcome};
 use super::attempt_permits::AttemptPermits;
 use super::checkpoint::CheckpointBuffer;
-use super::dead_letters::DeadLetterCause;
+use super::dead_letters::{DeadLetterCause, NewDeadLetter};
 use super::delivery::LaneRow;
 use super::delivery_policy::DeliveryPolicy;
+use super::exhausted_notices::ExhaustedNotices;
 use super::expiry::ExpiredDeliveries;
 use super::inbox::SubscriberInbox;
 use super::memory::DeliveryMemory;
@@ -37,6 +38,7 @@ use crate::event::{Position, Timestamp};
 use crate::journal::Journal;
 use crate::metrics::NodeMetrics;
 use crate::projection::ProjectionReader;
+use crate::subscription::pattern::is_internal_record;
 
 /// Shortest time between two stores of the counters. Each is an entry of the journal, and a crash
 /// costs no more than the counts of this time.
@@ -122,6 +124,7 @@ pub(super) struct DeliveryStage {
     failure: RefCell<Option<DeliveryStageError>>,
     task_added: Notify,
     is_stopping: Cell<bool>,
+    exhausted: RefCell<ExhaustedNotices>,
 }
 
 impl DeliveryStage {
@@ -144,6 +147,7 @@ impl DeliveryStage {
             failure: RefCell::default(),
             task_added: Notify::new(),
             is_stopping: Cell::default(),
+            exhausted: RefCell::default(),
         })
     }
 
@@ -195,6 +199,31 @@ impl DeliveryStage {
     /// Waits until there is a task or a failure.
     pub(super) async fn wait_for_task(&self) {
         self.task_added.notified().await;
+    }
+
+    /// Notes the new dead letter `number` of `id` for an announcement, if anybody follows them. A
+    /// failed delivery of an announcement is not announced, or failures would multiply.
+    pub(super) fn note_exhausted(
+        &self,
+        id: &SubscriberId,
+        dead_letter: &NewDeadLetter,
+        number: u64,
+        job: Option<u64>,
+    ) {
+        let is_followed = self.subscriber_set.borrow().are_dead_letters_followed();
+        if is_followed && !is_internal_record(&dead_letter.item.record) {
+            let announcer = &self.deps.announcer;
+            self.exhausted.borrow_mut().add(id, || {
+                announcer.describe_exhausted(id, dead_letter, number, job)
+            });
+        }
+    }
+
+    /// Announces the noted dead letters that are due.
+    pub(super) fn announce_exhausted(&self) {
+        for (id, notice) in self.exhausted.borrow_mut().take_due(self.now()) {
+            self.deps.announcer.announce_exhausted(&id, notice);
+        }
     }
 
     /// Adds one dead letter for records of `id` that have expired.

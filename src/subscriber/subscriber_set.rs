@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::accounts::AccountRecipients;
+use super::announce;
 use super::delivery_policy::DeliveryPolicy;
 use super::subscriber_id::SubscriberId;
 use crate::account::AccountSnapshot;
@@ -68,6 +69,7 @@ pub(super) struct SubscriberSet {
     known_accounts: Arc<AccountSnapshot>,
     accounts: Arc<AccountRecipients>,
     is_empty: bool,
+    are_dead_letters_followed: bool,
 }
 
 impl SubscriberSet {
@@ -82,8 +84,10 @@ impl SubscriberSet {
             Arc::clone(&config),
         ));
         let is_empty = subscriptions.is_empty() && known_accounts.newest_first().is_empty();
+        let index = PatternIndex::new(&subscriptions);
         Self {
-            index: PatternIndex::new(&subscriptions),
+            are_dead_letters_followed: announce::are_dead_letters_followed(&index),
+            index,
             config,
             subscriptions,
             known_accounts,
@@ -94,6 +98,11 @@ impl SubscriberSet {
 
     pub(super) fn is_empty(&self) -> bool {
         self.is_empty
+    }
+
+    /// True if a subscription follows the announcements of dead letters.
+    pub(super) fn are_dead_letters_followed(&self) -> bool {
+        self.are_dead_letters_followed
     }
 
     /// Checks if the set was built from these very snapshots.

@@ -481,10 +481,10 @@ const DELIVERY: &[CatalogueEvent] = &[
     ),
     unnamed_on_wire(
         "delivery.exhausted",
-        "A delivery failed for good and became a dead letter.",
+        "Deliveries failed for good and became dead letters: `count` in the last second, and the first of them.",
         r#"{"subscriber": 4, "event": "organisation.created", "event_id": "evt_3f9a2c41_1042",
             "entity": {"kind": "organisation", "id": "31", "sequence": 12}, "attempts": 8, "reason": "exhausted",
-            "status": 503, "dead_letter_id": 7}"#,
+            "status": 503, "dead_letter_id": 7, "count": 1}"#,
     ),
 ];
 

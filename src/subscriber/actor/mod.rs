@@ -272,8 +272,7 @@ impl SubscriberActor {
                 };
                 let number = deps.recovery.dead_letters.add(id, dead_letter.clone());
                 let job = replay.map(|tag| tag.job);
-                deps.announcer
-                    .announce_exhausted(id, &dead_letter, number, job);
+                self.stage.note_exhausted(id, &dead_letter, number, job);
                 if let Some(tag) = replay {
                     deps.recovery.jobs.record_failed(id, tag);
                 }

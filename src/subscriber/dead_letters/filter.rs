@@ -1,7 +1,7 @@
 //! The filter by which lists and jobs choose dead letters.
 
-use super::letter::{DeadLetter, DeadLetterCause, DeadLetterSubject};
-use crate::event::{EntityKey, Kind, Record, Timestamp};
+use super::letter::DeadLetterCause;
+use crate::event::{Kind, Record, Timestamp};
 use crate::subscriber::SubscriberId;
 
 /// Criteria for dead letters; all that are `Some` must match.
@@ -24,43 +24,25 @@ pub struct DeadLetterFilter {
 }
 
 impl DeadLetterFilter {
-    /// Returns true if `letter` matches. A dead letter of a range has no single event: it matches
-    /// if the filter names no event, kind or entity, and its own time is compared.
-    #[must_use]
-    pub fn admits(&self, letter: &DeadLetter) -> bool {
-        let is_match = match &letter.subject {
-            DeadLetterSubject::Event(delivery) => {
-                self.admits_event(&delivery.event_type, &delivery.entity, delivery.received_at)
-            }
-            DeadLetterSubject::Range(_) => {
-                self.event.is_none()
-                    && self.kind.is_none()
-                    && self.entity.is_none()
-                    && self.admits_time(letter.at)
-            }
-        };
-        is_match
-            && self
-                .subscriber
-                .as_ref()
-                .is_none_or(|subscriber| *subscriber == letter.subscriber)
-            && self.cause.is_none_or(|cause| cause == letter.cause)
+    /// True if the filter names no event, kind or entity. Only then it admits dead letters of missed
+    /// records, whose own time is compared.
+    pub(super) fn names_no_event(&self) -> bool {
+        self.event.is_none() && self.kind.is_none() && self.entity.is_none()
     }
 
     /// Returns true if the event of `record` matches; subscriber and cause are not compared.
     #[must_use]
     pub fn admits_record(&self, record: &Record, received_at: Timestamp) -> bool {
-        self.admits_event(&record.event_type, &record.entity, received_at)
-    }
-
-    fn admits_event(&self, event_type: &str, entity: &EntityKey, received_at: Timestamp) -> bool {
-        self.event.as_ref().is_none_or(|event| event == event_type)
+        let entity = &record.entity;
+        self.event
+            .as_ref()
+            .is_none_or(|event| record.event_type == *event)
             && self.kind.is_none_or(|kind| kind == entity.kind())
             && self.entity.as_ref().is_none_or(|id| id == entity.id())
             && self.admits_time(received_at)
     }
 
-    fn admits_time(&self, time: Timestamp) -> bool {
+    pub(super) fn admits_time(&self, time: Timestamp) -> bool {
         self.since.is_none_or(|since| since <= time) && self.until.is_none_or(|until| time < until)
     }
 }

@@ -16,6 +16,7 @@ mod letter;
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -40,7 +41,9 @@ use crate::clock::Clock;
 use crate::derived::DerivedStoreError;
 use crate::event::{EntityKey, Position};
 use crate::projection::items_at;
-use index::{DeadLetterEntry, DeadLetterIndex, SubscriberDeadLetters};
+use index::{
+    DeadLetterEntry, DeadLetterIndex, DeadLetterPlace, MissedRecordsEntry, SubscriberDeadLetters,
+};
 
 /// Lists that are read at once. Deliveries need threads of the same pool.
 const READERS_MAX: usize = 2;
@@ -107,7 +110,16 @@ pub struct DeadLetterStore {
     requests: Arc<StageRequestQueue>,
     clock: Arc<dyn Clock>,
     reader_permits: Semaphore,
-    max: u64,
+    bounds: DeadLetterBounds,
+}
+
+/// Bounds at which subscribers pause.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DeadLetterBounds {
+    /// Most dead letters of one subscriber.
+    pub(crate) max: u64,
+    /// Most dead letters of all subscribers together.
+    pub(crate) total_max: u64,
 }
 
 impl std::fmt::Debug for DeadLetterStore {
@@ -117,19 +129,18 @@ impl std::fmt::Debug for DeadLetterStore {
 }
 
 impl DeadLetterStore {
-    /// Loads the index from `tables`. A subscriber with `max` dead letters pauses. Blocks.
+    /// Loads the index from `tables`. Subscribers with more dead letters than `bounds` allow pause.
+    /// Blocks.
     ///
     /// # Errors
     /// The store cannot be read.
     pub(crate) fn open(
         tables: DeliveryTables,
         (checkpoints, requests, clock): RedeliveryDeps,
-        max: u64,
+        bounds: DeadLetterBounds,
     ) -> Result<Arc<Self>, DerivedStoreError> {
-        let mut index = DeadLetterIndex {
-            next_id: tables.next_id(TableTag::DeadLetter)?,
-            ..DeadLetterIndex::default()
-        };
+        let mut index = DeadLetterIndex::default();
+        index.next_id = tables.next_id(TableTag::DeadLetter)?;
         for_each_letter(&tables, |letter| index.add(&letter, None))?;
         Ok(Arc::new(Self {
             index: Mutex::new(index),
@@ -138,7 +149,7 @@ impl DeadLetterStore {
             requests,
             clock,
             reader_permits: Semaphore::new(READERS_MAX),
-            max,
+            bounds,
         }))
     }
 
@@ -151,7 +162,7 @@ impl DeadLetterStore {
             DeadLetterCause::from(new_letter.reason),
         );
         let mut index = self.lock();
-        let earlier = index.subscriber_mut(subscriber).remove(position);
+        let earlier = index.remove(subscriber, position);
         let (id, at, attempts) = match &earlier {
             Some(entry) => (entry.id, entry.at, entry.attempts),
             None => (self.allocate_id(&mut index), now, 0),
@@ -183,12 +194,12 @@ impl DeadLetterStore {
         mut missed: MissedRecords,
     ) -> u64 {
         let mut index = self.lock();
-        let owned = index.subscriber_mut(subscriber);
-        let open = owned
-            .ranges
-            .values()
-            .find(|range| range.cause == cause && range.job.is_none())
-            .cloned();
+        let mut ranges = index
+            .subscriber(subscriber)
+            .into_iter()
+            .flat_map(|owned| owned.ranges.values());
+        let is_open = |range: &&MissedRecordsEntry| range.cause == cause && range.job.is_none();
+        let open = ranges.find(is_open).cloned();
 
         let (id, at) = match open {
             Some(range) => {
@@ -230,12 +241,7 @@ impl DeadLetterStore {
     /// Number of dead letters of all subscribers, ranges included.
     #[must_use]
     pub fn count_all(&self) -> u64 {
-        let index = self.lock();
-        index
-            .by_subscriber
-            .values()
-            .map(SubscriberDeadLetters::len)
-            .sum()
+        self.lock().total()
     }
 
     /// Returns the positions before `end` of the records that have a dead letter.
@@ -246,11 +252,18 @@ impl DeadLetterStore {
         before.map(|(position, _)| *position).collect()
     }
 
-    /// True if `subscriber` has as many dead letters as it may, so that it has to pause. A
+    /// True if `subscriber` has as many dead letters as it may, so that it has to pause. If all
+    /// subscribers together have too many, those with more than an equal share pause. A
     /// `StageRequest::DeadLetterRoom` follows when it may go on.
     #[must_use]
     pub fn is_full(&self, subscriber: &SubscriberId) -> bool {
-        self.count(subscriber) >= self.max
+        let index = self.lock();
+        let count = index
+            .subscriber(subscriber)
+            .map_or(0, SubscriberDeadLetters::len);
+        let owners = index.by_subscriber.len().max(1) as u64;
+        let is_over_share = count > 0 && count >= self.bounds.total_max / owners;
+        count >= self.bounds.max || (index.total() >= self.bounds.total_max && is_over_share)
     }
 
     /// True if a dead letter halts the lane `key` of `subscriber`. A lane that is stored as halted
@@ -265,19 +278,12 @@ impl DeadLetterStore {
             .is_some_and(|owned| owned.is_lane_halted(entity))
     }
 
-    /// Removes the dead letters of all subscribers for which `known` is false.
-    pub fn retain(&self, known: impl Fn(&SubscriberId) -> bool) {
-        let mut index = self.lock();
-        index.by_subscriber.retain(|subscriber, owned| {
-            let is_known = known(subscriber);
-            if !is_known {
-                let entries = owned.entries.values().map(|entry| entry.id);
-                entries
-                    .chain(owned.ranges.keys().copied())
-                    .for_each(|id| self.checkpoints.remove(dead_letter_key(id)));
-            }
-            is_known
-        });
+    /// Removes the dead letters of all subscribers for which `is_known` is false.
+    pub fn retain(&self, is_known: impl Fn(&SubscriberId) -> bool) {
+        let removed = self.lock().retain(is_known);
+        for id in removed {
+            self.checkpoints.remove(dead_letter_key(id));
+        }
     }
 
     /// Returns the dead letters that pass `filter`, at the indexes in `range`, counted from the
@@ -291,17 +297,24 @@ impl DeadLetterStore {
         range: Range<u64>,
     ) -> Result<DeadLetterPage, DeadLetterReadError> {
         // The ids are taken before the flush, so that all of them can be read after it.
-        let known = self.lock().matching_ids(&filter);
+        let (mut ids, mut total) = (Vec::new(), 0);
+        self.lock().for_each_match(&filter, |_, id, _| {
+            total += 1;
+            ids.push(id);
+        });
+        let newest = usize::try_from(range.end).unwrap_or(usize::MAX);
+        if newest < ids.len() {
+            ids.select_nth_unstable_by_key(newest, |id| Reverse(*id));
+            ids.truncate(newest);
+        }
+        ids.sort_unstable_by_key(|id| Reverse(*id));
+
         self.read_blocking(move |letters| {
-            let ids = known.map_or_else(|| letters.read_matching_ids(&filter), Ok)?;
             let mut items = Vec::new();
-            for id in items_at(range, ids.iter().rev()) {
+            for id in items_at(range, ids.iter()) {
                 items.extend(letters.read_letter(*id)?);
             }
-            Ok(DeadLetterPage {
-                items,
-                total: ids.len() as u64,
-            })
+            Ok(DeadLetterPage { items, total })
         })
         .await
     }
@@ -343,42 +356,34 @@ impl DeadLetterStore {
         self: &Arc<Self>,
         filter: DeadLetterFilter,
     ) -> Result<u64, DeadLetterReadError> {
-        let discarded = self
-            .read_blocking(move |letters| {
-                let mut discarded = 0;
-                for_each_letter(&letters.tables, |letter| {
-                    discarded += u64::from(
-                        filter.admits(&letter)
-                            && letters.discard_letter(&letter) == DiscardOutcome::Gone,
-                    );
-                })?;
-                Ok(discarded)
+        let mut found = Vec::new();
+        self.lock()
+            .for_each_match(&filter, |subscriber, id, place| {
+                found.push((subscriber.clone(), id, place));
+            });
+        let discarded = found
+            .into_iter()
+            .filter(|(subscriber, id, place)| {
+                self.discard_at(subscriber, *id, *place) == DiscardOutcome::Gone
             })
-            .await?;
+            .count() as u64;
         self.flush().await?;
         Ok(discarded)
     }
 
-    /// Counts the dead letters that pass `filter`, by subscriber. Ranges are not counted: each of
-    /// them needs a job of its own.
-    ///
-    /// # Errors
-    /// The store fails, or the stage stops.
-    pub(super) async fn count_by_subscriber(
-        self: &Arc<Self>,
-        filter: DeadLetterFilter,
-    ) -> Result<BTreeMap<SubscriberId, u64>, DeadLetterReadError> {
-        self.read_blocking(move |letters| {
-            let mut totals = BTreeMap::new();
-            for_each_letter(&letters.tables, |letter| {
-                let is_one = matches!(letter.subject, DeadLetterSubject::Event(_));
-                if is_one && filter.admits(&letter) && letters.claiming_job(&letter).is_some() {
-                    *totals.entry(letter.subscriber).or_default() += 1;
-                }
-            })?;
-            Ok(totals)
-        })
-        .await
+    /// Counts the dead letters that pass `filter`, by subscriber. Those of missed records are not
+    /// counted: each of them needs a job of its own.
+    pub(super) fn count_by_subscriber(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> BTreeMap<SubscriberId, u64> {
+        let mut totals = BTreeMap::new();
+        self.lock().for_each_match(filter, |subscriber, _, place| {
+            if matches!(place, DeadLetterPlace::Record(_)) {
+                *totals.entry(subscriber.clone()).or_default() += 1;
+            }
+        });
+        totals
     }
 
     /// Returns at most `limit` dead letters of `subscriber` with ids below `before` and records
@@ -476,8 +481,7 @@ impl DeadLetterStore {
     /// Removes the dead letter of a record that was delivered after all.
     pub(super) fn remove_delivered(&self, subscriber: &SubscriberId, position: Position) {
         let mut index = self.lock();
-        let owned = index.by_subscriber.get_mut(subscriber);
-        if let Some(entry) = owned.and_then(|owned| owned.remove(position)) {
+        if let Some(entry) = index.remove(subscriber, position) {
             self.remove_row(&mut index, subscriber, entry.id, entry.halted_entity);
         }
     }
@@ -486,8 +490,7 @@ impl DeadLetterStore {
     /// letters of their own.
     pub(super) fn remove_delivered_range(&self, subscriber: &SubscriberId, id: u64) {
         let mut index = self.lock();
-        let owned = index.by_subscriber.get_mut(subscriber);
-        if let Some(range) = owned.and_then(|owned| owned.ranges.remove(&id)) {
+        if let Some(range) = index.remove_range(subscriber, id) {
             self.remove_row(&mut index, subscriber, range.id, None);
         }
     }
@@ -508,21 +511,6 @@ impl DeadLetterStore {
             .map_err(|_| DeadLetterReadError::Ended)
     }
 
-    /// Scans the disk for the dead letters that pass `filter` and returns their ids, ascending.
-    fn read_matching_ids(
-        &self,
-        filter: &DeadLetterFilter,
-    ) -> Result<Vec<u64>, DeadLetterReadError> {
-        let mut ids = Vec::new();
-        for_each_letter(&self.tables, |letter| {
-            // A dead letter that was removed during the scan is not counted.
-            if filter.admits(&letter) && self.claiming_job(&letter).is_some() {
-                ids.push(letter.id);
-            }
-        })?;
-        Ok(ids)
-    }
-
     fn read_letter(&self, id: u64) -> Result<Option<ListedDeadLetter>, DeadLetterReadError> {
         let letter = self.tables.dead_letter(id)?;
         Ok(letter.and_then(|letter| {
@@ -532,31 +520,47 @@ impl DeadLetterStore {
     }
 
     fn discard_letter(&self, letter: &DeadLetter) -> DiscardOutcome {
+        let place = match &letter.subject {
+            DeadLetterSubject::Event(delivery) => DeadLetterPlace::Record(delivery.position),
+            DeadLetterSubject::Range(_) => DeadLetterPlace::MissedRecords,
+        };
+        self.discard_at(&letter.subscriber, letter.id, place)
+    }
+
+    fn discard_at(
+        &self,
+        subscriber: &SubscriberId,
+        id: u64,
+        place: DeadLetterPlace,
+    ) -> DiscardOutcome {
         let mut index = self.lock();
-        let Some(owned) = index.by_subscriber.get_mut(&letter.subscriber) else {
-            return DiscardOutcome::NotFound;
+        let owned = index.subscriber(subscriber);
+        let job = match place {
+            DeadLetterPlace::Record(position) => owned
+                .and_then(|owned| owned.entries.get(&position))
+                .filter(|entry| entry.id == id)
+                .map(|entry| entry.job),
+            DeadLetterPlace::MissedRecords => owned
+                .and_then(|owned| owned.ranges.get(&id))
+                .map(|range| range.job),
         };
-        let (job, halts) = match &letter.subject {
-            DeadLetterSubject::Event(delivery) => match owned.entries.get(&delivery.position) {
-                Some(entry) if entry.id == letter.id => (entry.job, entry.halted_entity.clone()),
-                Some(_) | None => return DiscardOutcome::NotFound,
-            },
-            DeadLetterSubject::Range(_) => match owned.ranges.get(&letter.id) {
-                Some(range) => (range.job, None),
-                None => return DiscardOutcome::NotFound,
-            },
-        };
-
-        // A job counts a dead letter that is gone as delivered, so nobody else may remove it.
-        if let Some(job) = job {
-            return DiscardOutcome::InJob(job);
+        match job {
+            None => return DiscardOutcome::NotFound,
+            // A job counts a dead letter that is gone as delivered, so nobody else may remove it.
+            Some(Some(job)) => return DiscardOutcome::InJob(job),
+            Some(None) => {}
         }
 
-        match &letter.subject {
-            DeadLetterSubject::Event(delivery) => drop(owned.remove(delivery.position)),
-            DeadLetterSubject::Range(_) => drop(owned.ranges.remove(&letter.id)),
-        }
-        self.remove_row(&mut index, &letter.subscriber, letter.id, halts);
+        let halts = match place {
+            DeadLetterPlace::Record(position) => index
+                .remove(subscriber, position)
+                .and_then(|entry| entry.halted_entity),
+            DeadLetterPlace::MissedRecords => {
+                index.remove_range(subscriber, id);
+                None
+            }
+        };
+        self.remove_row(&mut index, subscriber, id, halts);
         DiscardOutcome::Gone
     }
 
@@ -576,10 +580,18 @@ impl DeadLetterStore {
                 key: LaneKey::Entity(entity),
             });
         }
-        let left = index.subscriber_mut(subscriber).len();
-        if left + 1 == self.max {
+        let left = index
+            .subscriber(subscriber)
+            .map_or(0, SubscriberDeadLetters::len);
+        if left + 1 == self.bounds.max {
             self.requests
                 .post(StageRequest::DeadLetterRoom(subscriber.clone()));
+        }
+        if index.total() + 1 == self.bounds.total_max {
+            for owner in index.by_subscriber.keys() {
+                self.requests
+                    .post(StageRequest::DeadLetterRoom(owner.clone()));
+            }
         }
         if left == 0 {
             index.by_subscriber.remove(subscriber);

@@ -65,7 +65,11 @@ impl DeadLetterTestEnv {
     }
 
     pub(in crate::subscriber) fn open_dead_letters(&self, max: u64) -> Arc<DeadLetterStore> {
-        DeadLetterStore::open(self.tables.clone(), self.recovery_deps(), max).expect("opens")
+        let bounds = DeadLetterBounds {
+            max,
+            total_max: 1_000,
+        };
+        DeadLetterStore::open(self.tables.clone(), self.recovery_deps(), bounds).expect("opens")
     }
 }
 
@@ -474,4 +478,69 @@ async fn no_more_than_the_beginning_of_an_answer_is_kept() {
         answer.len() <= ANSWER_MAX_BYTES && answer.starts_with("öö") && !answer.contains('\u{1}')
     );
     assert!(detail.len() <= 512 && detail.ends_with('ä'));
+}
+
+/// There was a bound for each subscriber only, so many of them together filled disk and memory.
+#[tokio::test]
+async fn when_all_have_too_many_those_with_more_than_their_share_pause() {
+    let env = DeadLetterTestEnv::new();
+    let bounds = DeadLetterBounds {
+        max: 100,
+        total_max: 10,
+    };
+    let letters =
+        DeadLetterStore::open(env.tables.clone(), env.recovery_deps(), bounds).expect("opens");
+    for position in 1..=8 {
+        letters.add(&ONE, new_letter(position, "A"));
+    }
+    letters.add(&OTHER, new_letter(1, "A"));
+    assert!(!letters.is_full(&ONE), "there is room for one more");
+    letters.add(&OTHER, new_letter(2, "A"));
+    assert_eq!(letters.count_all(), 10);
+    assert!(letters.is_full(&ONE) && !letters.is_full(&OTHER));
+    assert!(!letters.is_full(&SubscriberId::Webhook(9)));
+
+    env.requests.take_all();
+    letters.remove_delivered(&ONE, Position::new(1));
+    assert!(!letters.is_full(&ONE));
+    let woken = env.requests.take_all();
+    assert!(woken.contains(&StageRequest::DeadLetterRoom(ONE)));
+}
+
+#[tokio::test]
+async fn each_criterion_of_a_filter_is_found_in_memory() {
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(100);
+    for (position, entity) in [(1, "A"), (2, "B"), (3, "A")] {
+        letters.add(&ONE, new_letter(position, entity));
+    }
+    let all = DeadLetterFilter::default();
+    let of_a = DeadLetterFilter {
+        entity: Some("A".into()),
+        ..all.clone()
+    };
+    let of_nobody = DeadLetterFilter {
+        entity: Some("C".into()),
+        ..all.clone()
+    };
+    let of_leads = DeadLetterFilter {
+        kind: Some(Kind::Lead),
+        ..all.clone()
+    };
+    let of_other_events = DeadLetterFilter {
+        event: Some("no.such".into()),
+        ..all.clone()
+    };
+    for (filter, expected) in [
+        (all.clone(), vec![3, 2, 1]),
+        (of_a, vec![3, 1]),
+        (of_nobody, vec![]),
+        (of_leads, vec![]),
+        (of_other_events, vec![]),
+    ] {
+        assert_eq!(ids(&letters, filter).await, expected);
+    }
+    let page = letters.list(all, 0..2).await.expect("reads");
+    let found: Vec<_> = page.items.iter().map(|found| found.letter.id).collect();
+    assert_eq!((page.total, found), (3, vec![3, 2]));
 }

@@ -28,6 +28,7 @@ impl Dispatcher {
         // After the changes were taken, so that the new rows belong to the next checkpoint.
         if is_regular {
             self.notify_checkpoint_started();
+            self.stage.announce_exhausted();
         }
     }
 

@@ -229,10 +229,7 @@ impl JobRegistry {
         // Dead letters that are added from now on are not part of the request.
         let before = self.dead_letters.next_id();
         let end = *self.journal.durable_end().borrow();
-        let totals = self
-            .dead_letters
-            .count_by_subscriber(filter.clone())
-            .await?;
+        let totals = self.dead_letters.count_by_subscriber(&filter);
 
         let part =
             |(subscriber, total)| (subscriber, JobPart::new(Position::FIRST, end, Some(total)));
