@@ -28,6 +28,8 @@ pub(super) enum ActorMessage {
     AttemptFinished(DeliveryInput, Option<Box<AttemptLogEntry>>),
     /// Result of the journal read with this number.
     BatchRead(u64, MatchedBatch),
+    /// Records that the filter has selected, and the end of those that it has judged.
+    RecordsJudged(Vec<MatchedRecord>, Position),
     /// Records that were skipped because they had expired.
     RecordsMissed(MissedRecords),
     /// The definition changed; records are matched against the new one from now on.

@@ -25,6 +25,7 @@ mod dispatcher;
 mod erased_letters;
 mod exhausted_notices;
 mod expiry;
+mod expression_shares;
 mod inbox;
 pub mod jobs;
 mod memory;
@@ -71,6 +72,7 @@ use checkpoint::CheckpointBuffer;
 use dead_letters::DeadLetterStore;
 use delivery_policy::DeliveryTarget;
 use dispatcher::{Dispatcher, DispatcherDeps, StatsQuery};
+use expression_shares::{EXPRESSION_THREADS, ExpressionShares};
 use jobs::JobRegistry;
 use memory::DeliveryMemory;
 use redelivery::RedeliveryStores;
@@ -113,9 +115,9 @@ pub struct SubscriberDeps {
     pub metrics: Arc<NodeMetrics>,
 }
 
-/// Blocking threads of the stage's runtime: those for name lookups, and four for the store. Lookups
-/// that hang must not keep checkpoints from being written.
-const BLOCKING_THREADS: usize = 4 + attempt::LOOKUPS_MAX;
+/// Blocking threads of the stage's runtime: those for name lookups and expressions, and four for the
+/// store. Lookups that hang must not keep checkpoints from being written.
+const BLOCKING_THREADS: usize = 4 + attempt::LOOKUPS_MAX + EXPRESSION_THREADS;
 
 /// Bound of queued statistics queries; a caller waits for room in the queue.
 const QUERIES_MAX: usize = 1_024;
@@ -386,6 +388,7 @@ fn start_dispatcher(
         checkpoints: Arc::clone(&stored.checkpoints),
         recovery: stored.recovery.clone(),
         call_log,
+        expressions: ExpressionShares::new(Arc::clone(&clock)),
         clock,
         metrics,
         permits: AttemptPermits::new(config.delivery.attempts_max),

@@ -1,5 +1,5 @@
-//! Matching of journal records for one subscriber: selects its records and drops those that have
-//! expired.
+//! Matching of journal records for one subscriber: selects records by their names and drops those
+//! that have expired. The filter decides later.
 
 use std::sync::Arc;
 
@@ -10,7 +10,6 @@ use super::subscriber_set::SubscriberMatcher;
 use crate::event::{Position, Record, Timestamp};
 use crate::journal::{FrameEntry, Journal, JournalFrame, JournalReadError};
 use crate::projection::StoredRecord;
-use crate::subscription::InterestMatch;
 
 /// Frames read in one go when none of their records match.
 const FRAMES_MAX: usize = 32;
@@ -103,11 +102,9 @@ impl MatchedBatch {
         bytes: usize,
         filter: &MatchFilter,
     ) -> bool {
-        let filter_error = match filter.matcher.match_record(item.position, &item.record) {
-            InterestMatch::Unwanted => return self.is_in_gap,
-            InterestMatch::Wanted => None,
-            InterestMatch::FilterFailed(reason) => Some(reason),
-        };
+        if !filter.matcher.admits(item.position, &item.record) {
+            return self.is_in_gap;
+        }
 
         if item.received_at < filter.cutoff {
             self.missed.push(item.position, self.is_in_gap);
@@ -115,7 +112,10 @@ impl MatchedBatch {
         }
 
         self.bytes += bytes;
-        self.items.push(MatchedRecord { item, filter_error });
+        self.items.push(MatchedRecord {
+            item,
+            filter_error: None,
+        });
         false
     }
 }

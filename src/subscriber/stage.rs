@@ -23,6 +23,7 @@ use super::delivery::LaneRow;
 use super::delivery_policy::DeliveryPolicy;
 use super::exhausted_notices::ExhaustedNotices;
 use super::expiry::ExpiredDeliveries;
+use super::expression_shares::ExpressionShares;
 use super::inbox::SubscriberInbox;
 use super::memory::DeliveryMemory;
 use super::missed_records::MissedRecords;
@@ -67,6 +68,7 @@ pub(super) struct DeliveryStageDeps {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<NodeMetrics>,
     pub(super) permits: Rc<AttemptPermits>,
+    pub(super) expressions: Arc<ExpressionShares>,
     pub(super) memory: DeliveryMemory,
     pub(super) attempt_fn: AttemptFn,
     /// Drops the HTTP client that is cached for a subscriber.

@@ -11,7 +11,7 @@ use crate::account::AccountSnapshot;
 use crate::config::Config;
 use crate::event::{Position, Record};
 use crate::subscription::{
-    InterestMatch, Pattern, PatternIndex, SubscriberInterest, SubscriptionSnapshot,
+    FilterExpression, Pattern, PatternIndex, SubscriberInterest, SubscriptionSnapshot,
     SubscriptionState,
 };
 
@@ -25,16 +25,22 @@ pub(super) enum SubscriberMatcher {
 }
 
 impl SubscriberMatcher {
-    /// Matches the record at `position`. A record without a sequence number matches no subscriber.
-    pub(super) fn match_record(&self, position: Position, record: &Record) -> InterestMatch {
+    /// True if the record at `position` matches but for the filter. A record without a sequence
+    /// number matches no subscriber.
+    pub(super) fn admits(&self, position: Position, record: &Record) -> bool {
         match self {
-            Self::Subscription(interest) => interest.match_record(position, record),
-            Self::Account(id, recipients)
-                if record.sequence.is_some() && recipients.is_recipient(id, position, record) =>
-            {
-                InterestMatch::Wanted
+            Self::Subscription(interest) => interest.admits_names(position, record),
+            Self::Account(id, recipients) => {
+                record.sequence.is_some() && recipients.is_recipient(id, position, record)
             }
-            Self::Account(..) => InterestMatch::Unwanted,
+        }
+    }
+
+    /// Filter that decides about the records that the names admit.
+    pub(super) fn filter(&self) -> Option<&FilterExpression> {
+        match self {
+            Self::Subscription(interest) => interest.filter.as_ref(),
+            Self::Account(..) => None,
         }
     }
 

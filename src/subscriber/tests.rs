@@ -187,6 +187,7 @@ impl StageTestEnv {
             clock: Arc::clone(&self.clock),
             metrics: Arc::default(),
             permits: AttemptPermits::new(8),
+            expressions: ExpressionShares::new(Arc::clone(&self.clock)),
             memory: DeliveryMemory::new(self.config.delivery.memory_bytes),
             forget_client: Box::new(|_| ()),
             announcer: SubscriberAnnouncer::new(

@@ -47,21 +47,25 @@ impl SubscriberInterest {
         }
     }
 
-    /// Matches `record`, which stands at `position`. A failed record has no sequence number and
-    /// matches no subscriber, and neither does a record without its content.
+    /// True if `record`, which stands at `position`, matches but for the filter. A failed record has
+    /// no sequence number and matches no subscriber, and neither does a record without its content.
     #[must_use]
-    pub fn match_record(&self, position: Position, record: &Record) -> InterestMatch {
+    pub fn admits_names(&self, position: Position, record: &Record) -> bool {
         let kind = record.entity.kind();
         let admits = |pattern: &Pattern| {
             pattern.admits(kind, &record.event_type, is_internal_record(record))
         };
+        position >= self.from
+            && record.sequence.is_some()
+            && !record.is_erased()
+            && self.patterns.iter().any(admits)
+    }
 
+    /// Matches `record`, which stands at `position`, with the filter.
+    #[must_use]
+    pub fn match_record(&self, position: Position, record: &Record) -> InterestMatch {
         // The cheap conditions come first: a filter costs up to 10 ms.
-        if position < self.from
-            || record.sequence.is_none()
-            || record.is_erased()
-            || !self.patterns.iter().any(admits)
-        {
+        if !self.admits_names(position, record) {
             return InterestMatch::Unwanted;
         }
 

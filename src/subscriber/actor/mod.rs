@@ -67,10 +67,20 @@ pub(super) struct SubscriberActor {
     incoming_bytes: usize,
     /// Bytes that this actor has claimed from the stage's memory bound.
     claimed_bytes: usize,
+    /// Records that the filter is judging.
+    judging: Option<JudgedRecords>,
     /// Expired records that are not yet reported, because there may be more.
     missed: MissedRecords,
     timer: Option<(Duration, SpawnHandle)>,
     idle_since: Option<Duration>,
+}
+
+/// Records that a filter is judging.
+#[derive(Clone, Copy, Debug)]
+struct JudgedRecords {
+    first: Position,
+    count: usize,
+    bytes: usize,
 }
 
 /// Task that is aborted when its owner drops this handle.
@@ -122,6 +132,7 @@ impl SubscriberActor {
             last_reading_number: 0,
             incoming_bytes: 0,
             claimed_bytes: 0,
+            judging: None,
             missed: MissedRecords::default(),
             timer: None,
             idle_since: None,
@@ -134,9 +145,10 @@ impl SubscriberActor {
         for message in self.inbox.take_messages() {
             self.handle_message(message);
         }
-        let (items, end) = (self.inbox.take_records(), self.read_to());
-        if !items.is_empty() || end > self.delivery.read_to() {
-            self.step_delivery(DeliveryInput::RecordsMatched { items, end });
+        // While the filter judges, later records wait in the inbox.
+        if self.judging.is_none() {
+            let (items, end) = (self.inbox.take_records(), self.read_to());
+            self.accept_records(items, end);
         }
         self.step_delivery(DeliveryInput::Tick);
 
@@ -155,6 +167,7 @@ impl SubscriberActor {
     /// True if every record up to the dispatcher's position is settled.
     fn owes_nothing(&self) -> bool {
         self.delivery.is_empty()
+            && self.judging.is_none()
             && self.inbox.is_empty()
             && self.read_to() >= self.stage.position.get()
     }
@@ -205,6 +218,10 @@ impl SubscriberActor {
             }
             // The definition changed after that read began, so its matches are outdated.
             ActorMessage::BatchRead(..) => {}
+            ActorMessage::RecordsJudged(items, end) => {
+                self.judging = None;
+                self.step_delivery(DeliveryInput::RecordsMatched { items, end });
+            }
             ActorMessage::RecordsMissed(missed) => self.missed.merge(missed),
             ActorMessage::DefinitionChanged => self.apply_new_definition(),
             ActorMessage::ReplaysAvailable => self.fetch_replays(),
@@ -297,10 +314,12 @@ impl SubscriberActor {
     /// Position of the oldest record that is neither settled nor stored; the cursor must not pass it.
     fn oldest_unsettled(&self) -> Option<Position> {
         let missed = self.missed.bounds().map(|(first, _)| first);
+        let judged = self.judging.as_ref().map(|judging| judging.first);
         self.delivery
             .oldest_unsettled()
             .into_iter()
             .chain(missed)
+            .chain(judged)
             .min()
     }
 
@@ -378,6 +397,7 @@ impl SubscriberActor {
     fn is_idle(&self) -> bool {
         let is_settled =
             self.delivery.is_idle() && self.reading_number.is_none() && self.inbox.is_empty();
+        let is_settled = is_settled && self.judging.is_none();
         let is_dormant = match self.inbox.read_state() {
             ReadState::Live => true,
             ReadState::Behind(_) => self.policy.state != SubscriptionState::Active,

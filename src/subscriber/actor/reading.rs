@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use super::super::delivery::{DeliveryInput, LaneKey};
+use super::super::delivery::{DeliveryInput, LaneKey, MatchedRecord};
 use super::super::inbox::ActorMessage;
 use super::super::reader::{self, MatchFilter, MatchedBatch, WindowRoom};
 use super::super::stage::DeliveryStage;
 use super::super::stage_error::DeliveryStageError;
 use super::super::tables::ReadState;
-use super::SubscriberActor;
+use super::{JudgedRecords, SubscriberActor};
 use crate::event::{EntityKey, Position};
 use crate::panics::PanicContainment;
 use crate::projection::ProjectionReadError;
@@ -49,7 +49,7 @@ impl SubscriberActor {
             let ReadState::Behind(from) = self.inbox.read_state() else {
                 return;
             };
-            if self.reading_number.is_some() || !self.has_room() {
+            if self.reading_number.is_some() || self.judging.is_some() || !self.has_room() {
                 return;
             }
             if from >= self.stage.position.get() {
@@ -118,8 +118,40 @@ impl SubscriberActor {
         let end = end.unwrap_or(from);
         self.inbox.set_read_state(ReadState::Behind(end));
 
-        self.step_delivery(DeliveryInput::RecordsMatched { items, end });
+        self.accept_records(items, end);
         self.begin_attempts();
+    }
+
+    /// Hands records that match by their names, all of those before `end`, to the delivery, or to
+    /// the filter first.
+    pub(super) fn accept_records(&mut self, items: Vec<MatchedRecord>, end: Position) {
+        if items.is_empty() && end <= self.delivery.read_to() {
+            return;
+        }
+        let filter = self.matcher.filter().filter(|_| !items.is_empty());
+        let (Some(filter), Some(first)) = (filter.cloned(), items.first()) else {
+            return self.step_delivery(DeliveryInput::RecordsMatched { items, end });
+        };
+        self.judging = Some(JudgedRecords {
+            first: first.item.position,
+            count: items.len(),
+            bytes: items
+                .iter()
+                .map(|matched| matched.item.memory_bytes())
+                .sum(),
+        });
+
+        let (inbox, stage, id) = (
+            Rc::clone(&self.inbox),
+            Rc::clone(&self.stage),
+            self.id.clone(),
+        );
+        actix_rt::spawn(async move {
+            match stage.deps.expressions.judge(&id, &filter, items).await {
+                Ok(items) => inbox.push_message(ActorMessage::RecordsJudged(items, end)),
+                Err(error) => stage.fail(error),
+            }
+        });
     }
 
     /// Marks the running read as finished or obsolete; a later result of it is ignored.
@@ -130,12 +162,15 @@ impl SubscriberActor {
     /// Room for more records, by the subscriber's own window and by the stage's memory bound.
     pub(super) fn window_room(&self) -> WindowRoom {
         let (events, window_bytes) = self.delivery.window_room();
+        let (judged, judged_bytes) = self
+            .judging
+            .map_or((0, 0), |judging| (judging.count, judging.bytes));
         let free_bytes = self
             .window_bytes()
             .saturating_sub(self.delivery.queued_bytes());
         WindowRoom {
-            events,
-            bytes: window_bytes.min(free_bytes),
+            events: events.saturating_sub(judged),
+            bytes: window_bytes.min(free_bytes).saturating_sub(judged_bytes),
         }
     }
 
@@ -156,7 +191,7 @@ impl SubscriberActor {
     /// Reads the next records of a stopped lane that continues.
     pub(super) fn catch_up_lane(&mut self, lane: LaneKey, from_sequence: u64) {
         let (inbox, stage) = (Rc::clone(&self.inbox), Rc::clone(&self.stage));
-        let filter = self.match_filter();
+        let (filter, id) = (self.match_filter(), self.id.clone());
         let read_to = self.read_to();
 
         actix_rt::spawn(async move {
@@ -171,6 +206,14 @@ impl SubscriberActor {
             match caught_up {
                 Ok((batch, through, end)) => {
                     let MatchedBatch { items, missed, .. } = batch;
+                    let items = match filter.matcher.filter() {
+                        Some(judge) => stage.deps.expressions.judge(&id, judge, items).await,
+                        None => Ok(items),
+                    };
+                    let items = match items {
+                        Ok(items) => items,
+                        Err(error) => return stage.fail(error),
+                    };
                     let input = DeliveryInput::LaneCaughtUp {
                         lane,
                         items,

@@ -29,6 +29,7 @@ impl Dispatcher {
         if is_regular {
             self.notify_checkpoint_started();
             self.stage.announce_exhausted();
+            self.pause_overused();
         }
     }
 

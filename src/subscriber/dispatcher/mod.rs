@@ -39,7 +39,7 @@ use crate::crash_window::CrashWindow;
 use crate::event::Position;
 use crate::journal::{JournalFrame, JournalReadError};
 use crate::projection::ProjectionReadError;
-use crate::subscription::{InterestMatch, SubscriptionRegistry, SubscriptionState};
+use crate::subscription::{SubscriptionRegistry, SubscriptionState};
 use crate::table_store::TableWriteError;
 
 /// Interval of regular checkpoints. A crash repeats at most the deliveries since the last one.
@@ -307,11 +307,9 @@ impl Dispatcher {
         }
 
         let matcher = subscriber_set.matcher(id)?;
-        let filter_error = match matcher.match_record(item.position, &item.record) {
-            InterestMatch::Unwanted => return None,
-            InterestMatch::Wanted => None,
-            InterestMatch::FilterFailed(reason) => Some(reason),
-        };
+        if !matcher.admits(item.position, &item.record) {
+            return None;
+        }
 
         let inbox = match inbox {
             Some(inbox) => inbox,
@@ -319,7 +317,7 @@ impl Dispatcher {
         };
         let matched = MatchedRecord {
             item: item.clone(),
-            filter_error,
+            filter_error: None,
         };
         if !inbox.try_push_record(matched, bytes) {
             inbox.set_read_state(ReadState::Behind(item.position));

@@ -35,7 +35,7 @@ use super::{CRASHES_MAX, CRASHES_WINDOW, Dispatcher};
 use crate::event::Position;
 use crate::panics::PanicContainment;
 use crate::projection::ProjectionReadError;
-use crate::subscription::SubscriptionState;
+use crate::subscription::{SubscriptionId, SubscriptionState};
 
 impl Dispatcher {
     /// Applies changed definitions to the subscribers.
@@ -81,6 +81,7 @@ impl Dispatcher {
         }
         stage.dormant.borrow_mut().remove(id);
         stage.forget_counters(id);
+        stage.deps.expressions.forget(id);
         stage.deps.checkpoints.remove_subscriber(id);
         (stage.deps.forget_client)(id);
     }
@@ -275,15 +276,35 @@ impl Dispatcher {
         let SubscriberId::Webhook(number) = *id else {
             return self.resume_later(id);
         };
+        let reason = "delivery worker crashed repeatedly; report a bug, then resume";
+        self.pause_subscription(number, reason.to_owned());
+    }
+
+    /// Pauses the subscriptions whose filters and transforms took too much time.
+    pub(super) fn pause_overused(&self) {
+        for (id, spent) in self.stage.deps.expressions.take_overused() {
+            let SubscriberId::Webhook(number) = id else {
+                continue;
+            };
+            let spent_s = spent.as_secs();
+            warn!(subscriber = %id, spent_s, "subscription paused, its expressions take too long");
+            let reason = format!(
+                "filter and transform took {spent_s} s of a minute; make them cheaper, then resume"
+            );
+            self.pause_subscription(number, reason);
+        }
+    }
+
+    fn pause_subscription(&self, number: SubscriptionId, reason: String) {
         let subscriptions = Arc::clone(&self.deps.subscriptions);
-        let now = stage.wall();
+        let now = self.stage.wall();
         spawn_blocking(move || {
-            let reason = "delivery worker crashed repeatedly; report a bug, then resume";
-            let reason = Some(reason.to_owned());
             // The registry itself reports a failed write.
             let _ = subscriptions.change(number, |subscription| {
                 if subscription.state == SubscriptionState::Active {
-                    subscription.state = SubscriptionState::Paused { reason };
+                    subscription.state = SubscriptionState::Paused {
+                        reason: Some(reason),
+                    };
                     subscription.updated_at = now;
                 }
             });

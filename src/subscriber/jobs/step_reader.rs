@@ -14,6 +14,9 @@ use crate::subscription::{
 /// Frames that one step reads at most, so that other tasks get the thread between steps.
 const FRAMES_MAX: usize = 64;
 
+/// Records that one step shows to the subscription's filter at most, which takes up to 10 ms for each.
+const FILTERED_MAX: usize = 64;
+
 /// Records found by one step.
 #[derive(Debug)]
 pub(super) struct StepRecords {
@@ -62,6 +65,10 @@ impl ReplayFilter {
             Some(missed) => missed.next_missed(position),
             None => Some(position),
         }
+    }
+
+    fn has_filter(&self) -> bool {
+        self.interest.filter.is_some()
     }
 
     fn match_item(&self, item: &OutboundRecord) -> InterestMatch {
@@ -157,8 +164,12 @@ fn scan_records(
 ) -> Result<StepRecords, JournalReadError> {
     // Records that were removed since the job began are left out.
     let from = from.max(items.journal.start().position).min(end);
-    let mut read = StepRecords::starting_at(from);
-    while read.read_to < end && items.frames_read <= FRAMES_MAX && read.len() < room {
+    let (mut read, mut filtered) = (StepRecords::starting_at(from), 0);
+    while read.read_to < end
+        && items.frames_read <= FRAMES_MAX
+        && filtered < FILTERED_MAX
+        && read.len() < room
+    {
         let next = filter.next_position(read.read_to);
         let Some(position) = next.filter(|next| *next < end) else {
             read.read_to = end;
@@ -167,6 +178,7 @@ fn scan_records(
         // A record without a sequence belongs to a failed event and is not delivered.
         if let Some(item) = items.read_item(position)? {
             let interest_match = filter.match_item(&item);
+            filtered += usize::from(filter.has_filter());
             if interest_match != InterestMatch::Unwanted && !read.has_room(&item, bytes_max) {
                 break;
             }

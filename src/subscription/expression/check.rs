@@ -8,12 +8,12 @@ use cel::common::ast::{
 };
 use cel::common::types::CelInt;
 use cel::parser::Parser;
-use regex::RegexBuilder;
 
 use super::compiled::CompiledExpression;
 use super::error::CompileError;
 use super::meter::{MATCHES_FUNCTION, REPORT_FUNCTION};
 use super::parse_error;
+use super::text_pattern::TextPattern;
 use super::values::VARIABLES;
 
 /// Longest text of an expression, in bytes.
@@ -24,8 +24,6 @@ pub(super) const DEPTH_MAX: usize = 24;
 const BRACKETS_MAX: u16 = 64;
 /// Stack of the compiling thread: chains of 2,000 operators need this much before they are refused.
 const STACK_BYTES: usize = 256 * 1024 * 1024;
-/// Most memory of a compiled pattern of `matches`, in bytes.
-const PATTERN_BYTES: usize = 64 * 1024;
 /// Longest message about a pattern, in characters.
 const SHOWN_CHARS: usize = 300;
 
@@ -198,7 +196,7 @@ struct ExpressionChecker<'s> {
     source: &'s SourceInfo,
     /// Variables of the enclosing loops, innermost last.
     scopes: Vec<String>,
-    patterns: Vec<regex::Regex>,
+    patterns: Vec<TextPattern>,
     /// Variables of the event that the expression reads, each once.
     variables: Vec<&'static str>,
 }
@@ -308,10 +306,7 @@ impl ExpressionChecker<'_> {
             ));
         };
 
-        let regex = RegexBuilder::new(literal.inner())
-            .size_limit(PATTERN_BYTES)
-            .dfa_size_limit(PATTERN_BYTES * 8)
-            .build();
+        let compiled = TextPattern::compile(literal.inner());
         let describe = |error: regex::Error| match error {
             regex::Error::CompiledTooBig(_) => "the pattern of matches is too large".to_owned(),
             other => format!("the pattern of matches is wrong: {other}")
@@ -320,7 +315,7 @@ impl ExpressionChecker<'_> {
                 .collect(),
         };
         self.patterns
-            .push(regex.map_err(|error| self.error_at(pattern.id, describe(error)))?);
+            .push(compiled.map_err(|error| self.error_at(pattern.id, describe(error)))?);
 
         let number = CelInt::from(self.patterns.len() as i64 - 1);
         let number = IdedExpr {

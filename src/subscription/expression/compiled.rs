@@ -2,16 +2,15 @@
 
 use std::sync::{Arc, LazyLock};
 
-use cel::common::ast::IdedExpr;
-use cel::common::value::Val;
-use cel::{Context, Env, ExecutionError, Value};
-use regex::Regex;
-
 use super::super::envelope;
 use super::error::EvaluationError;
 use super::meter::{self, MeterError};
+use super::text_pattern::TextPattern;
 use super::values;
 use crate::event::Record;
+use cel::common::ast::IdedExpr;
+use cel::common::value::Val;
+use cel::{Context, Env, ExecutionError, Value};
 
 /// CEL environment without optional values, whose macros can expand a short text into a long
 /// program.
@@ -23,7 +22,7 @@ pub(super) struct CompiledExpression {
     pub(super) text: String,
     pub(super) metered: IdedExpr,
     /// Compiled patterns of the calls of `matches`.
-    pub(super) patterns: Arc<[Regex]>,
+    pub(super) patterns: Arc<[TextPattern]>,
     /// Variables that the expression reads, each once.
     pub(super) variables: Vec<&'static str>,
 }

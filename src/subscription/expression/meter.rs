@@ -17,18 +17,17 @@ use std::cell::{Cell, RefCell};
 use std::panic;
 use std::sync::Arc;
 
+use super::text_pattern::TextPattern;
+use crate::panics;
 use cel::common::types::{
     CelBool, CelBytes, CelInt, CelList, CelMap, CelString, DYN_TYPE, INT_TYPE, STRING_TYPE,
 };
 use cel::common::value::{CowVal, Val};
 use cel::{Env, ExecutionError};
-use regex::Regex;
-
-use crate::panics;
 
 /// Budget of reading the variables of one event: almost any JSON of a megabyte fits.
 const READING_BUDGET: u64 = 1_000_000;
-/// Budget of one evaluation, about 10 ms: one thread evaluates the filters of all subscriptions.
+/// Budget of one evaluation, about 10 ms: few threads evaluate the expressions of all subscriptions.
 const EVALUATION_BUDGET: u64 = 100_000;
 /// Additional units of the evaluation for each unit that reading took. A body that holds all of
 /// `data` needs two.
@@ -49,7 +48,7 @@ pub(super) const MATCHES_FUNCTION: &str = "@matches";
 
 thread_local! {
     static UNITS_LEFT: Cell<u64> = const { Cell::new(0) };
-    static PATTERNS: RefCell<Arc<[Regex]>> = RefCell::default();
+    static PATTERNS: RefCell<Arc<[TextPattern]>> = RefCell::default();
 }
 
 /// Abort of an evaluation that returned neither a value nor an error.
@@ -84,7 +83,7 @@ pub(super) fn metered_env() -> Env {
 /// Runs `read`, then `evaluate` on its result, each with a budget of its own. Calls of `matches` in
 /// `evaluate` refer to `patterns` by index.
 pub(super) fn run_within_budget<R, T, E>(
-    patterns: &Arc<[Regex]>,
+    patterns: &Arc<[TextPattern]>,
     read: impl FnOnce() -> Result<R, E>,
     evaluate: impl FnOnce(R) -> Result<T, E>,
 ) -> Result<Result<T, E>, MeterError> {
@@ -162,8 +161,7 @@ fn spend_value(value: &(dyn Val + '_)) {
     }
 }
 
-/// Matches a text against the compiled pattern with the given number. Spends first: matching takes
-/// at most the product of both lengths.
+/// Matches a text against the compiled pattern with the given number.
 fn match_pattern<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let [text, number] = &arguments[..] else {
         return Err(ExecutionError::MissingArgumentOrTarget);
@@ -177,8 +175,7 @@ fn match_pattern<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v
     };
     let is_match = PATTERNS.with_borrow(|patterns| {
         let pattern = patterns.get(number)?;
-        spend_text(text.len().saturating_mul(1 + pattern.as_str().len() / 2));
-        Some(pattern.is_match(text))
+        Some(pattern.is_match(text, spend_text))
     });
     is_match
         .map(|is_match| CowVal::owned(CelBool::from(is_match)))

@@ -20,6 +20,7 @@ mod compiled;
 mod error;
 mod meter;
 mod parse_error;
+mod text_pattern;
 mod values;
 
 use std::sync::Arc;
