@@ -20,7 +20,7 @@ pub enum DeliveryStageError {
     Reads(#[from] ProjectionReadError),
     /// Setting up TLS for the HTTP client failed.
     #[error("cannot set up the HTTP client for deliveries")]
-    Client(#[from] reqwest::Error),
+    Client(#[from] tokio_rustls::rustls::Error),
     /// The journal is shorter than the delivered part: an older copy of it was restored.
     #[error(
         "delivery cursor is at position {cursor}, but the journal ends at {end}; \

@@ -343,3 +343,36 @@ fn stopping_waits_for_attempts_that_are_under_way() {
         node.stop().await;
     });
 }
+
+/// A node without descriptors had counted failures of its subscribers, and paused and disabled them.
+#[test]
+fn a_node_without_descriptors_delivers_later_and_blames_nobody() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start_process().await;
+        let receiver = TestReceiver::accept_all().await;
+        let subscription = subscribe(&node, receiver.url("/hook"), json!({})).await;
+        let limit_to = |current| {
+            let pid = rustix::process::Pid::from_child(&node.child);
+            let maximum = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+            let limit = rustix::process::Rlimit { current, maximum };
+            rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, limit)
+                .expect("the process is a child");
+            maximum
+        };
+
+        // The client's connection is open already, and nothing else can be opened.
+        let maximum = limit_to(Some(4));
+        send(&node, &["A"], 1, 3).await;
+        node.wait_for_log("deliveries wait for this node's resources")
+            .await;
+        limit_to(maximum);
+        receiver.wait_for_accepted(3).await;
+        node.wait_for_log("deliveries go on").await;
+
+        let path = format!("/api/v1/webhooks/{}", subscription["id"]);
+        let stats = node.get(&path).await.body["stats"].clone();
+        assert_eq!(stats["failed_attempts"], 0, "{stats}");
+        assert_eq!(receiver.log().check_complete(&expected(&["A"], 3)), 0);
+    });
+}

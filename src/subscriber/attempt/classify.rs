@@ -107,6 +107,7 @@ pub(super) const DNS: &str = "dns";
 pub(super) const CONNECT: &str = "connect";
 pub(super) const TLS: &str = "tls";
 pub(super) const BROKEN_OFF: &str = "broken_off";
+pub(super) const NO_RESOURCES: &str = "no_resources";
 pub(super) const REFUSED_ADDRESS: &str = "refused_address";
 pub(super) const BAD_URL: &str = "bad_url";
 pub(super) const TRANSFORM_FAILED: &str = "transform_failed";
@@ -114,11 +115,15 @@ pub(super) const NO_MESSAGE: &str = "no_message";
 pub(super) const NO_TOKEN: &str = "no_token";
 
 impl AttemptError {
-    pub(super) fn broken_off(detail: impl Into<String>) -> Self {
+    pub(super) fn new(code: &'static str, detail: impl Into<String>) -> Self {
         Self {
-            code: BROKEN_OFF,
+            code,
             detail: detail.into(),
         }
+    }
+
+    pub(super) fn broken_off(detail: impl Into<String>) -> Self {
+        Self::new(BROKEN_OFF, detail)
     }
 }
 

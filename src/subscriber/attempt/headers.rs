@@ -1,6 +1,6 @@
 //! Headers of a delivery other than its signatures.
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
 use crate::config::Secret;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::HeaderMap;
+use hyper::header::HeaderMap;
 
 use super::super::SubscriberId;
-use super::client::RESPONSE_READ_MAX_BYTES;
+use super::connection::RESPONSE_READ_MAX_BYTES;
 use super::context::AttemptContext;
 use crate::call_log::{CallDirection, CallEntry, CallLog, REDACTED};
 use crate::event::{EventId, Timestamp};

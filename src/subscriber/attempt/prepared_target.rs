@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::Uri;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use parking_lot::Mutex;
-use reqwest::Url;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use url::{Position, Url};
 
 use super::super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
 use super::super::{OutboundRecord, SubscriberId};
 use super::classify::{AttemptError, BAD_URL, TRANSFORM_FAILED};
 use super::client::DeliveryRequest;
+use super::connector::DeliveryOrigin;
 use super::signing::{self, DeliverySigner, SigningInput};
 use super::{forward, graph_api, headers};
 use crate::event::Timestamp;
@@ -40,8 +42,9 @@ pub(super) struct AttemptHeaderValues<'a> {
 /// A target with parsed URL and derived keys.
 pub(super) struct PreparedTarget {
     target: DeliveryTarget,
-    url: Url,
-    is_checked: bool,
+    origin: Arc<DeliveryOrigin>,
+    /// Path and query of the URL.
+    uri: Uri,
     headers: HeaderMap,
     signer: TargetSigner,
 }
@@ -95,11 +98,20 @@ impl PreparedTarget {
                 return Err(bad_url_error("an automatic reply is not called"));
             }
         };
-        let url = Url::parse(url)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let url =
-            url.ok_or_else(|| bad_url_error("invalid URL: expected http or https and a host"))?;
+        let parsed = Url::parse(url).ok().and_then(|url| {
+            let origin = DeliveryOrigin::from_url(&url, is_checked)?;
+            let uri = url[Position::BeforePath..Position::AfterQuery]
+                .parse()
+                .ok()?;
+            let host = &url[Position::BeforeHost..Position::AfterPort];
+            Some((origin, uri, HeaderValue::from_str(host).ok()?))
+        });
+        let (origin, uri, host) = parsed
+            .ok_or_else(|| bad_url_error("invalid URL: expected http or https and a host"))?;
+        headers.insert(HOST, host);
+        headers
+            .entry(ACCEPT)
+            .or_insert(HeaderValue::from_static("*/*"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(
             USER_AGENT,
@@ -107,8 +119,8 @@ impl PreparedTarget {
         );
         Ok(Self {
             target: target.clone(),
-            url,
-            is_checked,
+            origin: Arc::new(origin),
+            uri,
             headers,
             signer,
         })
@@ -116,7 +128,7 @@ impl PreparedTarget {
 
     /// Path of the URL, without the query, which may hold a secret.
     pub(super) fn url_path(&self) -> &str {
-        self.url.path()
+        self.uri.path()
     }
 
     /// Builds the body of a delivery of `item`.
@@ -183,8 +195,8 @@ impl PreparedTarget {
             TargetSigner::Unsigned => {}
         }
         DeliveryRequest {
-            url: self.url.clone(),
-            is_checked: self.is_checked,
+            origin: Arc::clone(&self.origin),
+            uri: self.uri.clone(),
             headers,
             body,
         }

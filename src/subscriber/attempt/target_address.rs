@@ -95,21 +95,6 @@ fn check_any_address(
     blocked.map_or(Ok(()), Err)
 }
 
-/// Checks the host of `url` if it is a literal address. Names are checked by the resolver.
-///
-/// # Errors
-/// The address may not be called.
-pub(super) fn check_literal_host(
-    url: &Url,
-    allow_targets: &[IpNet],
-) -> Result<(), BlockedAddressError> {
-    match url.host() {
-        Some(Host::Ipv4(address)) => check_address(address.into(), allow_targets),
-        Some(Host::Ipv6(address)) => check_address(address.into(), allow_targets),
-        Some(Host::Domain(_)) | None => Ok(()),
-    }
-}
-
 /// Checks one address.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Attempts against real servers: the requests sent, the outcome of each response, and addresses
 //! that are never called.
 
+mod connections;
 mod receiver;
 
 use std::collections::VecDeque;
@@ -136,14 +137,14 @@ fn sender() -> AttemptSender {
 
 /// Results of the lookups, one after another; after the last, every lookup fails.
 #[derive(Default)]
-struct ScriptedLookup(Mutex<VecDeque<Vec<IpAddr>>>);
+struct ScriptedLookup(Mutex<VecDeque<io::Result<Vec<IpAddr>>>>);
 
 impl ScriptedLookup {
     fn giving(answers: &[&[[u8; 4]]]) -> Self {
         let addresses = answers.iter().map(|answer| {
             answer
                 .iter()
-                .map(|octets| Ipv4Addr::from(*octets).into())
+                .map(|octets| Ok(Ipv4Addr::from(*octets).into()))
                 .collect()
         });
         Self(Mutex::new(addresses.collect()))
@@ -153,7 +154,7 @@ impl ScriptedLookup {
 impl NameLookup for ScriptedLookup {
     fn find_addresses(&self, _name: &str) -> LookupFuture {
         let answer = self.0.lock().pop_front();
-        Box::pin(async move { answer.ok_or_else(|| io::Error::other("no such name")) })
+        Box::pin(async move { answer.unwrap_or_else(|| Err(io::Error::other("no such name"))) })
     }
 }
 

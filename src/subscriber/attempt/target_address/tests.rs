@@ -246,8 +246,8 @@ fn an_address_is_the_same_however_it_is_spelt() {
         );
         let url = Url::parse(&url).expect("a URL");
         assert!(
-            check_literal_host(&url, &[]).is_err()
-                && check_literal_host(&url, &networks(&["127.0.0.0/8"])).is_ok(),
+            check_target_host(&url, &[]).is_err()
+                && check_target_host(&url, &networks(&["127.0.0.0/8"])).is_ok(),
             "{host}"
         );
     }
