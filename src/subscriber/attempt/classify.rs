@@ -58,9 +58,8 @@ pub(super) fn classify_response(
                 answer,
             };
             match code {
-                REFUSED_ADDRESS | BAD_URL | TRANSFORM_FAILED | NO_MESSAGE | NO_TOKEN => {
-                    AttemptOutcome::PermanentFailure { failure }
-                }
+                REFUSED_ADDRESS | BAD_URL | TRANSFORM_FAILED | TOO_MANY_HOPS | NO_MESSAGE
+                | NO_TOKEN => AttemptOutcome::PermanentFailure { failure },
                 _ => AttemptOutcome::TransientFailure {
                     failure,
                     retry_after: None,
@@ -111,6 +110,7 @@ pub(super) const NO_RESOURCES: &str = "no_resources";
 pub(super) const REFUSED_ADDRESS: &str = "refused_address";
 pub(super) const BAD_URL: &str = "bad_url";
 pub(super) const TRANSFORM_FAILED: &str = "transform_failed";
+pub(super) const TOO_MANY_HOPS: &str = "too_many_hops";
 pub(super) const NO_MESSAGE: &str = "no_message";
 pub(super) const NO_TOKEN: &str = "no_token";
 

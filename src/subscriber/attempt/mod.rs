@@ -169,6 +169,7 @@ impl AttemptSender {
             event_at: item.record.at,
             sequence: item.sequence,
             number,
+            hops: item.record.hops,
         };
         self.send_attempt(policy, context, |target| target.build_body(item))
             .await
@@ -199,6 +200,7 @@ impl AttemptSender {
             event_at: at,
             sequence: 0,
             number: 1.into(),
+            hops: 0,
         };
         self.send_attempt(policy, context, |_| Ok(build_ping_body(&policy.id, at)))
             .await
@@ -235,6 +237,7 @@ impl AttemptSender {
                 at,
                 sequence: context.sequence,
                 is_replay: context.number.is_replay,
+                hops: context.hops,
                 trace: &trace,
             };
             Ok(target.build_request(&values, build_body(&target)?))

@@ -11,12 +11,12 @@ use url::{Position, Url};
 
 use super::super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
 use super::super::{OutboundRecord, SubscriberId};
-use super::classify::{AttemptError, BAD_URL, TRANSFORM_FAILED};
+use super::classify::{AttemptError, BAD_URL, TOO_MANY_HOPS, TRANSFORM_FAILED};
 use super::client::DeliveryRequest;
 use super::connector::DeliveryOrigin;
 use super::signing::{self, DeliverySigner, SigningInput};
 use super::{forward, graph_api, headers};
-use crate::event::Timestamp;
+use crate::event::{HOPS_MAX, Timestamp};
 use crate::provider::HmacKey;
 use crate::subscription::envelope;
 use crate::subscription::expression::EvaluationError;
@@ -35,6 +35,8 @@ pub(super) struct AttemptHeaderValues<'a> {
     pub(super) sequence: u64,
     /// True if a job delivers the event again.
     pub(super) is_replay: bool,
+    /// Number of deliveries by which the event came here.
+    pub(super) hops: u8,
     /// Value of the header `traceparent`.
     pub(super) trace: &'a str,
 }
@@ -134,8 +136,18 @@ impl PreparedTarget {
     /// Builds the body of a delivery of `item`.
     ///
     /// # Errors
-    /// The transform failed, or the record has no message for this target.
+    /// The event has come by too many deliveries, the transform failed, or the record has no message
+    /// for this target.
     pub(super) fn build_body(&self, item: &OutboundRecord) -> Result<Bytes, AttemptError> {
+        if item.record.hops >= HOPS_MAX {
+            return Err(AttemptError::new(
+                TOO_MANY_HOPS,
+                format!(
+                    "the event came by {} deliveries; a subscription leads back to a source",
+                    item.record.hops
+                ),
+            ));
+        }
         match &self.target {
             DeliveryTarget::Webhook(subscription) => match &subscription.transform {
                 Some(transform) => transform
@@ -161,13 +173,14 @@ impl PreparedTarget {
         body: Bytes,
     ) -> DeliveryRequest {
         let mut headers = self.headers.clone();
-        headers.reserve(11);
+        headers.reserve(12);
         headers.insert(headers::WEBHOOK_ID, signing::to_header_value(attempt.id));
         headers.insert(headers::SEQUENCE_HEADER, attempt.sequence.into());
         headers.insert(
             headers::TRACEPARENT,
             signing::to_header_value(attempt.trace),
         );
+        headers.insert(headers::HOPS, u64::from(attempt.hops + 1).into());
         if attempt.is_replay {
             headers.insert(headers::REPLAY_MARK, HeaderValue::from_static("true"));
         }

@@ -217,6 +217,7 @@ async fn an_attempt_is_a_signed_post_of_the_event() {
         "x-api-key: k3y",
         "webhook-id: evt_00000007_300",
         "x-entity-sequence: 7",
+        "x-hookyard-hops: 1",
         "x-webhook-id: 4",
         "x-webhook-event: status.changed",
         "x-webhook-timestamp: 2025-12-04T10:30:00.123Z",
@@ -238,7 +239,7 @@ async fn an_attempt_is_a_signed_post_of_the_event() {
         "accept",
     ];
     assert!(
-        others.iter().all(|name| names.contains(name)) && names.len() == 15,
+        others.iter().all(|name| names.contains(name)) && names.len() == 16,
         "{head}"
     );
 }
@@ -742,6 +743,32 @@ async fn a_changed_definition_counts_from_the_next_attempt_on() {
         .map(|request| request[..request.find(" HTTP").expect("a head")].to_owned())
         .collect();
     assert_eq!(paths, ["POST /first", "POST /second"]);
+}
+
+/// A subscription at one of the node's own sources had delivered for ever.
+#[tokio::test]
+async fn an_event_that_came_by_too_many_deliveries_is_not_delivered_again() {
+    let receiver = AttemptReceiver::start(&[answered(200)]).await;
+    let (sender, policy) = (sender(), webhook(&receiver.url(), AMPLE));
+    let item = |hops| {
+        let record = Record {
+            hops,
+            ..Record::clone(&item().record)
+        };
+        OutboundRecord {
+            record: Arc::new(record),
+            ..item()
+        }
+    };
+    let made = sender.send_delivery(&policy, &item(7), 1).await;
+    assert_eq!(made.outcome, AttemptOutcome::Accepted);
+    let made = sender.send_delivery(&policy, &item(8), 1).await;
+    assert_eq!(
+        summary_of(&made.outcome),
+        ("refused", None, "too_many_hops")
+    );
+    let requests = receiver.requests();
+    assert!(requests.len() == 1 && requests[0].contains("x-hookyard-hops: 8\r\n"));
 }
 
 #[tokio::test]
