@@ -220,10 +220,10 @@ impl AttemptSender {
         let (at, began) = (self.0.clock.wall(), self.0.clock.monotonic());
         let mut call = AttemptLogEntry::new(at, &policy.id, &context);
 
-        // The path is logged even if no body can be built for it.
+        // The server is logged even if no body can be built for it.
         let target = self.0.targets.get_or_prepare(policy);
         let request = target.and_then(|target| {
-            call.path = target.url_path().to_owned();
+            call.url = target.logged_url().to_owned();
             let attempt = context.number.attempt.to_be_bytes();
             let micros = at.as_micros().to_be_bytes();
             let trace = headers::build_traceparent(

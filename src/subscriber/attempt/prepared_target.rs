@@ -16,6 +16,7 @@ use super::client::DeliveryRequest;
 use super::connector::DeliveryOrigin;
 use super::signing::{self, DeliverySigner, SigningInput};
 use super::{forward, graph_api, headers};
+use crate::call_log::REDACTED;
 use crate::event::{HOPS_MAX, Timestamp};
 use crate::provider::HmacKey;
 use crate::subscription::envelope;
@@ -47,6 +48,8 @@ pub(super) struct PreparedTarget {
     origin: Arc<DeliveryOrigin>,
     /// Path and query of the URL.
     uri: Uri,
+    /// URL as the call log shows it.
+    logged_url: String,
     headers: HeaderMap,
     signer: TargetSigner,
 }
@@ -106,9 +109,10 @@ impl PreparedTarget {
                 .parse()
                 .ok()?;
             let host = &url[Position::BeforeHost..Position::AfterPort];
-            Some((origin, uri, HeaderValue::from_str(host).ok()?))
+            let host = HeaderValue::from_str(host).ok()?;
+            Some((origin, uri, host, redact_url(&url, target)))
         });
-        let (origin, uri, host) = parsed
+        let (origin, uri, host, logged_url) = parsed
             .ok_or_else(|| bad_url_error("invalid URL: expected http or https and a host"))?;
         headers.insert(HOST, host);
         headers
@@ -123,14 +127,15 @@ impl PreparedTarget {
             target: target.clone(),
             origin: Arc::new(origin),
             uri,
+            logged_url,
             headers,
             signer,
         })
     }
 
-    /// Path of the URL, without the query, which may hold a secret.
-    pub(super) fn url_path(&self) -> &str {
-        self.uri.path()
+    /// URL as the call log shows it, without what may be a secret.
+    pub(super) fn logged_url(&self) -> &str {
+        &self.logged_url
     }
 
     /// Builds the body of a delivery of `item`.
@@ -245,6 +250,17 @@ impl PreparedTarget {
                 | DeliveryTarget::AutoReply,
                 _,
             ) => false,
+        }
+    }
+}
+
+/// Returns the part of `url` that is no secret: of a subscriber the server only, because the address
+/// of a chat has its secret in the path; of the Graph API the path, too.
+fn redact_url(url: &Url, target: &DeliveryTarget) -> String {
+    match target {
+        DeliveryTarget::Reply { .. } => url.path().to_owned(),
+        DeliveryTarget::Webhook(_) | DeliveryTarget::Forward { .. } | DeliveryTarget::AutoReply => {
+            format!("{}/{REDACTED}", &url[..Position::BeforePath])
         }
     }
 }

@@ -833,7 +833,12 @@ async fn the_call_log_is_told_of_an_attempt_and_of_no_secret() {
     };
     assert_eq!(
         (first.method.as_str(), first.path.as_str(), first.status),
-        ("POST", "/hooks", Some(503))
+        (
+            "POST",
+            &*format!("http://{}/…", receiver.address),
+            Some(503)
+        ),
+        "chats have their secret in the path"
     );
     assert_eq!(
         (first.code.as_deref(), first.attempt, first.next_attempt_at),
