@@ -364,7 +364,7 @@ fn a_node_without_descriptors_delivers_later_and_blames_nobody() {
         // The client's connection is open already, and nothing else can be opened.
         let maximum = limit_to(Some(4));
         send(&node, &["A"], 1, 3).await;
-        node.wait_for_log("deliveries wait for this node's resources")
+        node.wait_for_log("deliveries wait: no attempt can leave this node")
             .await;
         limit_to(maximum);
         receiver.wait_for_accepted(3).await;

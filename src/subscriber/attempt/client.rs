@@ -14,15 +14,15 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, Uri};
-use ipnet::IpNet;
 use tokio::time::timeout;
-use tokio_rustls::rustls;
 
 use super::classify::{AttemptError, SubscriberResponse, TIMEOUT};
 use super::connection::SubscriberConnection;
 use super::connection_pool::ConnectionPool;
-use super::connector::{DeliveryOrigin, SubscriberConnector};
+use super::connector::SubscriberConnector;
+use super::delivery_origin::DeliveryOrigin;
 use super::resolver::NameLookup;
+use super::tls::TlsSetupError;
 use crate::clock::Clock;
 use crate::config;
 
@@ -57,15 +57,14 @@ pub(super) struct DeliveryClient {
 
 impl DeliveryClient {
     /// # Errors
-    /// TLS cannot be set up.
+    /// The certificates of `delivery.ca_files` cannot be read.
     pub(super) fn try_new(
         config: &config::DeliveryConfig,
         lookup: Arc<dyn NameLookup>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, rustls::Error> {
-        let allow_targets: Arc<[IpNet]> = config.allow_targets.as_slice().into();
+    ) -> Result<Self, TlsSetupError> {
         Ok(Self {
-            connector: SubscriberConnector::try_new(lookup, allow_targets)?,
+            connector: SubscriberConnector::try_new(config, lookup)?,
             pool: ConnectionPool::new(config.attempts_max, clock),
         })
     }

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection::SubscriberConnection;
-use super::connector::DeliveryOrigin;
+use super::delivery_origin::DeliveryOrigin;
 use crate::clock::Clock;
 
 /// Time after which an idle connection is closed: less than the 5 s after which common servers

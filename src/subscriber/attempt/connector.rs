@@ -17,15 +17,17 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
-use url::{Host, Url};
+use url::Host;
 
 use super::classify::{
-    AttemptError, BAD_URL, CONNECT, DNS, NO_RESOURCES, REFUSED_ADDRESS, TIMEOUT, TLS,
+    AttemptError, BAD_URL, CONNECT, DNS, NO_RESOURCES, PROXY, REFUSED_ADDRESS, TIMEOUT, TLS,
 };
+use super::delivery_origin::DeliveryOrigin;
+use super::proxy::{self, DeliveryProxy};
 use super::resolver::{self, NameLookup, ResolveError};
+use super::tls::{self, TlsSetupError};
+use crate::config;
 
 /// Limit for connecting to the addresses of a host. The default timeout of an attempt (10 s) leaves
 /// time for TLS and the response.
@@ -35,38 +37,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// 250 ms; most clients wait for 300 ms).
 const FAMILY_DELAY: Duration = Duration::from_millis(300);
 
-/// Destination of a connection. Attempts with equal origins share connections.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct DeliveryOrigin {
-    /// True if only public addresses may be called, as for a URL given by the API.
-    pub(super) is_checked: bool,
-    pub(super) is_tls: bool,
-    pub(super) host: Host<String>,
-    pub(super) port: u16,
-}
-
-impl DeliveryOrigin {
-    /// Returns the origin of `url`; `None` unless it is an http or https URL with a host.
-    pub(super) fn from_url(url: &Url, is_checked: bool) -> Option<Self> {
-        Some(Self {
-            is_checked,
-            is_tls: match url.scheme() {
-                "https" => true,
-                "http" => false,
-                _ => return None,
-            },
-            host: url.host()?.to_owned(),
-            port: url.port_or_known_default()?,
-        })
-    }
-}
-
 /// Opens connections to the addresses that may be called.
 pub(super) struct SubscriberConnector {
     lookup: Arc<dyn NameLookup>,
     /// Networks that may be called although they are not public.
     allow_targets: Arc<[IpNet]>,
     tls: TlsConnector,
+    /// Proxy by which https targets are called.
+    proxy: Option<DeliveryProxy>,
 }
 
 impl fmt::Debug for SubscriberConnector {
@@ -77,21 +55,17 @@ impl fmt::Debug for SubscriberConnector {
 
 impl SubscriberConnector {
     /// # Errors
-    /// TLS cannot be set up.
+    /// The certificates of `delivery.ca_files` cannot be read.
     pub(super) fn try_new(
+        config: &config::DeliveryConfig,
         lookup: Arc<dyn NameLookup>,
-        allow_targets: Arc<[IpNet]>,
-    ) -> Result<Self, rustls::Error> {
-        let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    ) -> Result<Self, TlsSetupError> {
+        let proxy_url = config.proxy_url.as_ref();
         Ok(Self {
             lookup,
-            allow_targets,
-            tls: TlsConnector::from(Arc::new(config)),
+            allow_targets: config.allow_targets.as_slice().into(),
+            tls: TlsConnector::from(tls::build_tls_config(&config.ca_files)?),
+            proxy: proxy_url.and_then(|url| DeliveryProxy::from_url(url.expose())),
         })
     }
 
@@ -103,8 +77,13 @@ impl SubscriberConnector {
         &self,
         origin: &DeliveryOrigin,
     ) -> Result<SubscriberStream, AttemptError> {
-        let addresses = self.find_addresses(origin).await?;
-        let stream = connect_any(&addresses).await.map_err(to_connect_error)?;
+        let stream = match &self.proxy {
+            Some(proxy) if origin.is_tls => self.connect_by_proxy(proxy, origin).await?,
+            Some(_) | None => {
+                let addresses = self.find_addresses(origin).await?;
+                connect_any(&addresses).await.map_err(to_connect_error)?
+            }
+        };
         // A request is written at once, and the last part of it must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
         if !origin.is_tls {
@@ -115,6 +94,28 @@ impl SubscriberConnector {
         let stream = self.tls.connect(name, stream).await;
         let stream = stream.map_err(|error| AttemptError::new(TLS, error.to_string()))?;
         Ok(SubscriberStream::Tls(Box::new(stream)))
+    }
+
+    /// Opens a tunnel to `origin`. The proxy looks its name up, so this node can only check a literal
+    /// address.
+    async fn connect_by_proxy(
+        &self,
+        proxy: &DeliveryProxy,
+        origin: &DeliveryOrigin,
+    ) -> Result<TcpStream, AttemptError> {
+        if !matches!(origin.host, Host::Domain(_)) {
+            self.find_addresses(origin).await?;
+        }
+        let addresses = self.find_addresses(&proxy.origin).await;
+        let addresses = addresses
+            .map_err(|error| AttemptError::new(PROXY, format!("proxy: {}", error.detail)))?;
+        let mut stream = match connect_any(&addresses).await {
+            Ok(stream) => stream,
+            Err(error) if is_local_shortage(&error) => return Err(shortage_error(&error)),
+            Err(error) => return Err(proxy::proxy_error(&error)),
+        };
+        proxy.open_tunnel(&mut stream, origin).await?;
+        Ok(stream)
     }
 
     /// Returns the addresses of `origin` that may be called, the best first.

@@ -13,16 +13,19 @@ mod connection;
 mod connection_pool;
 mod connector;
 mod context;
+mod delivery_origin;
 mod forward;
 mod graph_api;
 mod headers;
 mod log_entry;
 mod outcome;
 mod prepared_target;
+mod proxy;
 mod resolver;
 pub mod signing;
 mod system_resolver;
 pub mod target_address;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,10 +33,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio_rustls::rustls;
 use tracing::{info, warn};
 
-use self::classify::{AttemptError, NO_RESOURCES, SubscriberResponse, classify_response};
+use self::classify::{AttemptError, NO_RESOURCES, PROXY, SubscriberResponse, classify_response};
 use self::client::DeliveryClient;
 use self::context::AttemptContext;
 use self::prepared_target::{AttemptHeaderValues, PreparedTarget, TargetCache};
@@ -49,6 +51,7 @@ pub use context::AttemptNumber;
 pub use log_entry::AttemptLogEntry;
 pub use outcome::AttemptOutcome;
 pub(super) use system_resolver::LOOKUPS_MAX;
+pub use tls::TlsSetupError;
 
 /// Name of the event that tests a subscription.
 const PING: &str = "ping";
@@ -72,7 +75,7 @@ impl AttemptReport {
     fn failure_of_this_node(&self) -> Option<&AttemptFailure> {
         self.outcome
             .failure()
-            .filter(|failure| failure.code == NO_RESOURCES)
+            .filter(|failure| matches!(failure.code, NO_RESOURCES | PROXY))
     }
 }
 
@@ -99,12 +102,12 @@ impl AttemptSender {
     /// Creates a sender for the records of the store with these `incarnations`.
     ///
     /// # Errors
-    /// TLS cannot be set up.
+    /// The certificates of `delivery.ca_files` cannot be read.
     pub fn try_new(
         config: &config::DeliveryConfig,
         incarnations: IncarnationHistory,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, rustls::Error> {
+    ) -> Result<Self, TlsSetupError> {
         let lookup = Arc::new(SystemResolver::default());
         Self::with_name_lookup(config, incarnations, clock, lookup)
     }
@@ -114,7 +117,7 @@ impl AttemptSender {
         incarnations: IncarnationHistory,
         clock: Arc<dyn Clock>,
         lookup: Arc<dyn NameLookup>,
-    ) -> Result<Self, rustls::Error> {
+    ) -> Result<Self, TlsSetupError> {
         let client = DeliveryClient::try_new(config, lookup, Arc::clone(&clock))?;
         let targets = TargetCache::new(config.subscriptions_max);
         Ok(Self(Arc::new(AttemptSenderInner {
@@ -130,7 +133,7 @@ impl AttemptSender {
     /// this node cannot make is nobody's failure: it waits until it can be made.
     #[expect(
         clippy::disallowed_methods,
-        reason = "nothing tells when descriptors or ports are free again"
+        reason = "nothing tells when a descriptor is free or the proxy answers again"
     )]
     pub async fn send_delivery(
         &self,
@@ -179,7 +182,10 @@ impl AttemptSender {
     fn note_shortage(&self, failure: &AttemptFailure) {
         if !self.0.is_short.swap(true, Ordering::Relaxed) {
             let (code, detail) = (failure.code, &failure.detail);
-            warn!(code, detail, "deliveries wait for this node's resources");
+            warn!(
+                code,
+                detail, "deliveries wait: no attempt can leave this node"
+            );
         }
     }
 

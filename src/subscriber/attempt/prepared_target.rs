@@ -13,7 +13,7 @@ use super::super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
 use super::super::{OutboundRecord, SubscriberId};
 use super::classify::{AttemptError, BAD_URL, TOO_MANY_HOPS, TRANSFORM_FAILED};
 use super::client::DeliveryRequest;
-use super::connector::DeliveryOrigin;
+use super::delivery_origin::DeliveryOrigin;
 use super::signing::{self, DeliverySigner, SigningInput};
 use super::{forward, graph_api, headers};
 use crate::call_log::REDACTED;

@@ -3,6 +3,7 @@
 
 mod connections;
 mod receiver;
+mod tunnels;
 
 use std::collections::VecDeque;
 use std::io;
