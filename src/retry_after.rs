@@ -1,7 +1,7 @@
 //! The only parser of the `Retry-After` header, which subscribers and other servers send, and the
 //! longest pause that is honoured.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use chrono::DateTime;
 
@@ -12,8 +12,8 @@ use crate::event::Timestamp;
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// Returns the pause that the header value `value` asks for at `now`, at most [`RETRY_AFTER_MAX`];
-/// `None` if it is malformed. The value is a number of seconds or a date (RFC 9110, section
-/// 10.2.3).
+/// `None` if it is malformed. The value is a number of seconds (RFC 9110, section 10.2.3) or a date
+/// in any form that HTTP ever had: that of RFC 9110, of RFC 850, or of `asctime`.
 pub(crate) fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
@@ -22,8 +22,7 @@ pub(crate) fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration>
         // A number too large for u64 exceeds the maximum anyway.
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
-        let date =
-            Timestamp::from_micros(DateTime::parse_from_rfc2822(value).ok()?.timestamp_micros());
+        let date = parse_date(value)?;
         if date > now {
             date.distance(now)
         } else {
@@ -32,6 +31,15 @@ pub(crate) fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration>
     };
 
     Some(pause.min(RETRY_AFTER_MAX))
+}
+
+fn parse_date(value: &str) -> Option<Timestamp> {
+    let micros = match httpdate::parse_http_date(value) {
+        Ok(date) => i64::try_from(date.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok()?,
+        // Some servers send the date of an e-mail, with an offset instead of GMT.
+        Err(_) => DateTime::parse_from_rfc2822(value).ok()?.timestamp_micros(),
+    };
+    Some(Timestamp::from_micros(micros))
 }
 
 #[cfg(test)]
@@ -53,6 +61,11 @@ mod tests {
             ("Wed, 21 Oct 2015 07:28:30 GMT", Some(30)),
             ("Wed, 21 Oct 2015 07:27:30 GMT", Some(0)),
             ("Thu, 22 Oct 2015 07:28:00 GMT", Some(3_600)),
+            ("Wednesday, 21-Oct-15 07:28:30 GMT", Some(30)),
+            ("Wed Oct 21 07:28:30 2015", Some(30)),
+            ("Thu Oct  1 07:28:30 2015", Some(0)),
+            ("Wed, 21 Oct 2015 08:28:30 +0100", Some(30)),
+            ("Wed, 21 Oct 2015", None),
             ("", None),
             ("-1", None),
             ("1.5", None),

@@ -9,6 +9,7 @@
 //!  stop: no new requests, gate closed, each stage after its pending work, the store last
 //! ```
 
+mod descriptor_limit;
 mod error;
 mod migration;
 mod node_deps;
@@ -58,6 +59,7 @@ impl Node {
     /// running then.
     pub async fn start(config: Config, deps: NodeDeps) -> Result<Self, NodeError> {
         let config = Arc::new(config);
+        descriptor_limit::raise_descriptor_limit(&config);
 
         // Listen first: opening a large store takes seconds, and /readyz answers meanwhile.
         let (listener, address) = bind_listener(&config.server.bind)?;

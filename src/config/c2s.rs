@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use reqwest::Url;
 use reqwest::header::HeaderName;
 
 use super::draft::ConfigDraft;
@@ -13,6 +12,7 @@ use super::text_template::TextTemplate;
 use super::values::{
     DAY_S, DURATION_MIN_S, HOUR_S, check_sendable, describe_unexpected, parse_string,
 };
+use super::web_url::parse_server_url;
 
 /// Longest retry schedule of one enrichment step, in pauses.
 const RETRIES_MAX: usize = 100;
@@ -180,10 +180,10 @@ impl ConfigDraft {
 
 /// Tells if every filled-in URL reaches the same server: an event must not choose the host.
 fn is_single_server_url(template: &TextTemplate) -> bool {
-    let with = |text: &'static str| Url::parse(&template.fill(|_| text.into())).ok();
-    with("a").zip(with("b")).is_some_and(|(one, other)| {
-        matches!(one.scheme(), "http" | "https") && one.has_host() && one.origin() == other.origin()
-    })
+    let with = |text: &'static str| parse_server_url(&template.fill(|_| text.into())).ok();
+    with("a")
+        .zip(with("b"))
+        .is_some_and(|(one, other)| one.origin() == other.origin())
 }
 
 /// Tells if `name` is a place of the message. `person` and `customer` are objects, and a dot leads

@@ -1,13 +1,18 @@
 //! Section `[delivery]`: defaults of every delivery; a subscription may override some of them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::draft::ConfigDraft;
 use super::problem::ConfigProblem;
+use super::secret::Secret;
 use super::setting::SettingValue;
-use super::values::{DAY_S, DURATION_MIN_S, HOUR_S, describe_unexpected, parse_number};
+use super::values::{
+    DAY_S, DURATION_MIN_S, HOUR_S, describe_unexpected, parse_number, parse_string,
+};
+use super::web_url::parse_server_url;
 
 /// Longest retry schedule of a subscription, in pauses.
 pub const RETRIES_MAX: usize = 50;
@@ -54,6 +59,10 @@ pub struct DeliveryConfig {
     pub on_exhausted: ExhaustionPolicy,
     /// Networks that subscribers may use although their addresses are not public.
     pub allow_targets: Vec<IpNet>,
+    /// Files with certificates (PEM) that are trusted beside those built in and the system's.
+    pub ca_files: Vec<PathBuf>,
+    /// URL of the proxy by which https targets are called. It may hold a password.
+    pub proxy_url: Option<Secret>,
     /// Most subscriptions that can exist.
     pub subscriptions_max: usize,
     /// Attempts to all subscribers at the same time.
@@ -108,6 +117,14 @@ impl ConfigDraft {
             concurrency: self.read_integer("delivery.concurrency", 1..=CONCURRENCY_MAX),
             on_exhausted: self.read_choice("delivery.on_exhausted", &ExhaustionPolicy::CHOICES),
             allow_targets: self.read_networks("delivery.allow_targets"),
+            ca_files: self.read_list("delivery.ca_files", |value| {
+                let path = parse_string(value)?;
+                match path.expose() {
+                    "" => Err("expected the path of a file".to_owned()),
+                    path => Ok(PathBuf::from(path)),
+                }
+            }),
+            proxy_url: self.read_proxy_url(),
             subscriptions_max: self.read_integer("delivery.subscriptions_max", 1..=1_000_000),
             attempts_max: self.read_integer("delivery.attempts_max", 1..=1_000_000),
             window_events: self.read_integer("delivery.window_events", 1..=1_000_000),
@@ -129,6 +146,20 @@ impl ConfigDraft {
                 open_max: self.read_seconds("delivery.breaker.open_max_s", DAY_S),
             },
         }
+    }
+
+    /// Reads `delivery.proxy_url`. The error does not quote it, because it may hold a password.
+    fn read_proxy_url(&mut self) -> Option<Secret> {
+        self.read_as("delivery.proxy_url", |value| {
+            let url = parse_string(value)?;
+            if url.is_empty() {
+                return Ok(None);
+            }
+            let is_proxy = parse_server_url(url.expose())
+                .is_ok_and(|url| url.scheme() == "http" && url.path() == "/");
+            let expected = "expected nothing, or a URL such as http://proxy.example:3128";
+            is_proxy.then_some(Some(url)).ok_or(expected.to_owned())
+        })
     }
 
     /// Reads a list of pauses in seconds; fractions are allowed.

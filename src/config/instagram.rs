@@ -5,9 +5,8 @@ use std::time::Duration;
 use super::draft::ConfigDraft;
 use super::secret::Secret;
 use super::values::{check_not_empty, parse_number, parse_string};
+use super::web_url::{URL_MAX_BYTES, is_web_url};
 
-/// Longest webhook URL, in bytes.
-pub const URL_MAX_BYTES: usize = 500;
 /// Longest text of an automatic reply, in bytes. Source: Instagram's limit for one message.
 pub const REPLY_MAX_BYTES: usize = 1_000;
 /// Longest cool-down of automatic replies, in seconds (30 days).
@@ -95,19 +94,6 @@ impl ConfigDraft {
     }
 }
 
-/// Tells if `text` is an absolute http or https URL with a host, and at most [`URL_MAX_BYTES`]
-/// long.
-#[must_use]
-pub fn is_web_url(text: &str) -> bool {
-    let rest = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
-    let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
-    let has_host =
-        host.is_some_and(|host| !host.is_empty() && !host.starts_with(':') && !host.contains('@'));
-    has_host && text.len() <= URL_MAX_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,30 +154,5 @@ mod tests {
         );
         let problem = with("access_token", "two words").expect_err("it cannot stand in a header");
         assert!(!problem.contains("two words"), "{problem}");
-    }
-
-    #[test]
-    fn an_address_has_a_scheme_and_a_host_and_shows_no_password() {
-        for url in [
-            "https://crm.example/hook?a=b",
-            "http://127.0.0.1:9000",
-            "https://[::1]/x",
-        ] {
-            assert!(is_web_url(url), "{url}");
-        }
-        let long = format!("https://h/{}", "x".repeat(URL_MAX_BYTES));
-        for url in [
-            "",
-            "crm.example",
-            "ftp://h/",
-            "https://",
-            "https:///x",
-            "https://:1",
-            "https://u:p@h/",
-            "http://h/ x",
-            &long,
-        ] {
-            assert!(!is_web_url(url), "{url}");
-        }
     }
 }

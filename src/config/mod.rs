@@ -16,6 +16,7 @@ mod sections;
 mod setting;
 mod text_template;
 mod values;
+mod web_url;
 
 pub use c2s::{C2sConfig, EnrichmentConfig};
 pub use crm::{CrmConfig, DeclaredBusEvent};
@@ -27,9 +28,7 @@ pub use delivery::{
 pub use dev::{DEV_KEYS, DevKey, DevSecrets, DevSecretsError};
 pub use draft::ConfigDraft;
 pub(crate) use draft::env_variable_name;
-pub use instagram::{
-    AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES, URL_MAX_BYTES, is_web_url,
-};
+pub use instagram::{AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES};
 pub use leads::LeadsConfig;
 pub use load::{ConfigPurpose, load_config};
 pub use problem::{ConfigError, ConfigProblem};
@@ -39,3 +38,4 @@ pub use sections::{
     SourcesConfig, StoreConfig, SupportConfig, SyncPolicy, TelemetryConfig, UnknownEntityPolicy,
 };
 pub use text_template::TextTemplate;
+pub use web_url::{URL_MAX_BYTES, WebUrlError, is_web_url, parse_web_url};

@@ -1,7 +1,9 @@
 //! Headers that prove who the sender is. A credential or a signed time counts only if it is given
-//! once; of several signatures each is tried.
+//! once; of several signatures each is tried. And the header that tells how an event came here.
 
 use actix_web::http::header::{HeaderMap, HeaderValue};
+
+use crate::event::{HOPS_HEADER, parse_hops};
 
 /// Most lines of a signature header that are tried. A sender that rotates its secrets sends two.
 const SIGNATURE_LINES_MAX: usize = 8;
@@ -41,6 +43,11 @@ pub(super) fn signature_lines<'h>(
 ) -> impl Iterator<Item = &'h [u8]> {
     let lines = headers.get_all(name).take(SIGNATURE_LINES_MAX);
     lines.map(HeaderValue::as_bytes)
+}
+
+/// Returns the number of deliveries by which the event of the request came here.
+pub(super) fn read_hops(headers: &HeaderMap) -> u8 {
+    parse_hops(headers.get_all(HOPS_HEADER).map(HeaderValue::as_bytes))
 }
 
 #[cfg(test)]

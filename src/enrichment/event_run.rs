@@ -353,6 +353,7 @@ impl EnrichmentRun<'_> {
                 event: self.event.position,
                 failure,
             }),
+            hops: record.hops,
             ..Command::new(
                 SOURCE,
                 record.entity.clone(),

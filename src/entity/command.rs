@@ -31,6 +31,8 @@ pub struct Command {
     /// Tag of the credential that the idempotency key belongs to, as `tag_credential` makes it. Without
     /// one the key belongs to the whole source.
     pub credential: Option<u32>,
+    /// Number of deliveries by which the event came here.
+    pub hops: u8,
     /// Event as it was received.
     pub payload: Bytes,
     /// Form of the payload, with or without envelope.
@@ -75,6 +77,7 @@ impl Command {
             idempotency_key: None,
             request_hash: None,
             credential: None,
+            hops: 0,
             payload,
             shape: PayloadShape::Envelope,
             may_create: true,

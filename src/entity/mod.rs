@@ -504,6 +504,7 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
         shape: command.shape,
         request_hash: command.request_hash,
         credential: command.credential,
+        hops: command.hops,
         pending: command.pending,
         resolves,
         warnings: command.warnings,
@@ -526,6 +527,7 @@ fn record_spawned(spawned: SpawnedEntity, cause: &Record) -> Record {
         payload: spawned.payload,
         change: spawned.change.into(),
         unique_key: spawned.unique_key,
+        hops: cause.hops,
         ..Record::new(
             cause.source.clone(),
             spawned.key,

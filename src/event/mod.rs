@@ -4,6 +4,7 @@
 pub mod catalogue;
 mod claim_owner;
 mod fingerprint;
+mod hops;
 mod id;
 mod incarnation_history;
 mod interned_name;
@@ -16,6 +17,7 @@ mod time;
 
 pub use claim_owner::{ClaimOwner, KeyConflict, hash_content, tag_credential};
 pub use fingerprint::{FingerprintFn, fingerprint_key};
+pub use hops::{HOPS_HEADER, HOPS_MAX, parse_hops};
 pub use id::{EntityKey, EventId, ID_MAX_BYTES, InvalidId, Position, StoreIncarnation, check_id};
 pub use incarnation_history::IncarnationHistory;
 pub use interned_name::InternedName;

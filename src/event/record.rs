@@ -30,6 +30,7 @@
 //! | 22 | `call_body` | as received |
 //! | 23 | `credential` | u64 big-endian, below 2^32 |
 //! | 24 | `erasure` | 1 byte: 1 erases; 2 erased, then u64 big-endian if the record held a claim |
+//! | 25 | `hops` | 1 byte; absence means 0 |
 
 use bytes::Bytes;
 
@@ -129,6 +130,8 @@ pub struct Record {
     pub credential: Option<u32>,
     /// Part of the record in an erasure, if its entity was erased.
     pub erasure: Option<ErasureMark>,
+    /// Number of deliveries by which the event came here, as its sender told.
+    pub hops: u8,
 }
 
 /// Error for bytes that are not a valid record.
@@ -164,7 +167,8 @@ mod tag {
     pub(super) const CALL_BODY: u8 = 22;
     pub(super) const CREDENTIAL: u8 = 23;
     pub(super) const ERASURE: u8 = 24;
-    pub(super) const COUNT: usize = 25;
+    pub(super) const HOPS: u8 = 25;
+    pub(super) const COUNT: usize = 26;
 }
 
 impl Record {
@@ -200,6 +204,7 @@ impl Record {
             call_body: Bytes::new(),
             credential: None,
             erasure: None,
+            hops: 0,
         }
     }
 
@@ -322,6 +327,9 @@ impl Record {
         if let Some(erasure) = self.erasure {
             put_field(&mut out, tag::ERASURE, &erasure.encode());
         }
+        if self.hops > 0 {
+            put_field(&mut out, tag::HOPS, &[self.hops]);
+        }
         out
     }
 
@@ -373,6 +381,9 @@ impl Record {
                 .take(tag::ERASURE)
                 .map(|bytes| ErasureMark::decode(&bytes))
                 .transpose()?,
+            hops: fields
+                .take(tag::HOPS)
+                .map_or(Ok(0), |bytes| decode_hops(&bytes))?,
         })
     }
 }
@@ -533,6 +544,13 @@ fn decode_warnings(bytes: &[u8]) -> Result<Vec<String>, RecordError> {
     serde_json::from_slice(bytes).map_err(|_| RecordError { field })
 }
 
+fn decode_hops(bytes: &[u8]) -> Result<u8, RecordError> {
+    match bytes {
+        [hops] => Ok(*hops),
+        _ => Err(RecordError { field: tag::HOPS }),
+    }
+}
+
 fn decode_failure(bytes: Bytes) -> Result<EventFailure, RecordError> {
     let corrupt = RecordError {
         field: tag::FAILURE,
@@ -579,6 +597,7 @@ mod tests {
             call_body: Bytes::from_static(b"b"),
             credential: Some(5),
             erasure: None,
+            hops: 3,
         }
     }
 
@@ -589,7 +608,7 @@ mod tests {
                       657404015305080000000000000003060e7374617475732e6368616e67656407000801\
                       6b09027b7d0a025b5d0b0401946e6f0c0800000000000000090e01020f027b7d102007\
                       0707070707070707070707070707070707070707070707070707070707070711080000\
-                      00000000000812014313001408000000000000000615055b2277225d16016217080000000000000005";
+                      00000000000812014313001408000000000000000615055b2277225d16016217080000000000000005190103";
         assert_eq!(hex::encode(sample().encode()), golden);
     }
 
@@ -602,7 +621,9 @@ mod tests {
             };
             let bytes = record.encode();
             assert_eq!(Record::decode(&bytes.clone().into()), Ok(record));
-            hex::encode(&bytes[sample().encode().len()..])
+            // Before the hops, which come last.
+            let hops = 3;
+            hex::encode(&bytes[sample().encode().len() - hops..bytes.len() - hops])
         };
         assert_eq!(encoded(ErasureMark::Erases), "180101");
         assert_eq!(encoded(ErasureMark::Erased { claim: None }), "180102");
@@ -685,6 +706,7 @@ mod tests {
                 prop::collection::vec(any::<u8>(), 0..300),
                 any::<Option<u32>>(),
             ),
+            hops in any::<u8>(),
         ) {
             let record = Record {
                 at: Timestamp::from_micros(micros),
@@ -711,6 +733,7 @@ mod tests {
                 call_body: call_body.into(),
                 credential,
                 erasure: claim.map(|claim| ErasureMark::Erased { claim }),
+                hops,
             };
             prop_assert_eq!(Record::decode(&record.encode().into()), Ok(record));
         }

@@ -65,9 +65,11 @@ impl SubscriberAnnouncer {
             cause,
             mut payload,
             count,
+            hops,
         } = notice;
         payload["count"] = json!(count);
-        self.announce(id, EXHAUSTED_EVENT, &cause, payload);
+        // The hops go on: otherwise a loop would begin anew with each announcement of its end.
+        self.announce_with_hops(id, EXHAUSTED_EVENT, &cause, payload, hops);
     }
 
     /// Describes the dead letter `number` for [`Self::announce_exhausted`]: cause and payload. `job`
@@ -163,6 +165,18 @@ impl SubscriberAnnouncer {
     /// Submits an event in the background. `cause` is the part of the idempotency key that differs
     /// between events of one type and subscriber.
     fn announce(&self, id: &SubscriberId, event_type: &'static str, cause: &str, data: Value) {
+        self.announce_with_hops(id, event_type, cause, data, 0);
+    }
+
+    /// Submits an event that another one with this number of hops led to.
+    fn announce_with_hops(
+        &self,
+        id: &SubscriberId,
+        event_type: &'static str,
+        cause: &str,
+        data: Value,
+        hops: u8,
+    ) {
         let Some(router) = self.router.clone() else {
             return;
         };
@@ -179,6 +193,7 @@ impl SubscriberAnnouncer {
             idempotency_key: Some(format!("\u{1}{event_type}:{id}:{cause}")),
             shape: PayloadShape::Bare,
             at: Some(self.clock.wall()),
+            hops,
             ..Command::new(SOURCE, entity, action, event_type, payload)
         };
         actix_rt::spawn(submit_with_retries(router, command));

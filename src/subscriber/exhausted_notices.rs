@@ -20,6 +20,8 @@ pub(super) struct ExhaustedNotice {
     pub(super) payload: Value,
     /// Number of dead letters, the first included.
     pub(super) count: u64,
+    /// Highest hop count of the events whose deliveries failed.
+    pub(super) hops: u8,
 }
 
 #[derive(Debug, Default)]
@@ -35,12 +37,20 @@ pub(super) struct ExhaustedNotices {
 }
 
 impl ExhaustedNotices {
-    /// Notes a dead letter of `id`; `describe` returns cause and payload if it is the first one
-    /// since the last announcement.
-    pub(super) fn add(&mut self, id: &SubscriberId, describe: impl FnOnce() -> (String, Value)) {
+    /// Notes a dead letter of `id`, of an event with `hops`; `describe` returns cause and payload if
+    /// it is the first one since the last announcement.
+    pub(super) fn add(
+        &mut self,
+        id: &SubscriberId,
+        hops: u8,
+        describe: impl FnOnce() -> (String, Value),
+    ) {
         let notices = self.by_subscriber.entry(id.clone()).or_default();
         match &mut notices.pending {
-            Some(notice) => notice.count += 1,
+            Some(notice) => {
+                notice.count += 1;
+                notice.hops = notice.hops.max(hops);
+            }
             None => {
                 let (cause, payload) = describe();
                 let count = 1;
@@ -48,6 +58,7 @@ impl ExhaustedNotices {
                     cause,
                     payload,
                     count,
+                    hops,
                 });
             }
         }
@@ -89,19 +100,20 @@ mod tests {
         let mut notices = ExhaustedNotices::default();
         let describe =
             |number: u64| move || (number.to_string(), json!({"dead_letter_id": number}));
-        notices.add(&one, describe(1));
+        notices.add(&one, 0, describe(1));
         let first = notices.take_due(seconds(10.0));
         assert_eq!((first.len(), first[0].1.count), (1, 1), "the first at once");
 
         for number in 2..=900 {
-            notices.add(&one, describe(number));
+            notices.add(&one, u8::from(number == 7), describe(number));
         }
-        notices.add(&other, describe(901));
+        notices.add(&other, 0, describe(901));
         let of_other = notices.take_due(seconds(10.5));
         assert_eq!(of_other.len(), 1);
         assert_eq!(of_other[0].0, other);
         let rest = notices.take_due(seconds(11.0));
         assert_eq!((rest.len(), rest[0].1.count), (1, 899));
+        assert_eq!((first[0].1.hops, rest[0].1.hops), (0, 1));
         assert_eq!(rest[0].1.payload, json!({"dead_letter_id": 2}));
 
         notices.take_due(seconds(12.5));

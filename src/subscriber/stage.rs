@@ -215,7 +215,8 @@ impl DeliveryStage {
         let is_followed = self.subscriber_set.borrow().are_dead_letters_followed();
         if is_followed && !is_internal_record(&dead_letter.item.record) {
             let announcer = &self.deps.announcer;
-            self.exhausted.borrow_mut().add(id, || {
+            let hops = dead_letter.item.record.hops;
+            self.exhausted.borrow_mut().add(id, hops, || {
                 announcer.describe_exhausted(id, dead_letter, number, job)
             });
         }

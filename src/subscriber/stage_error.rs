@@ -1,5 +1,6 @@
 //! Errors that stop the delivery stage.
 
+use super::attempt::TlsSetupError;
 use crate::derived::DerivedStoreError;
 use crate::event::Position;
 use crate::projection::ProjectionReadError;
@@ -18,9 +19,9 @@ pub enum DeliveryStageError {
     /// Reading the records to deliver failed.
     #[error(transparent)]
     Reads(#[from] ProjectionReadError),
-    /// Setting up TLS for the HTTP client failed.
+    /// The certificates for deliveries cannot be read.
     #[error("cannot set up the HTTP client for deliveries")]
-    Client(#[from] reqwest::Error),
+    Client(#[from] TlsSetupError),
     /// The journal is shorter than the delivered part: an older copy of it was restored.
     #[error(
         "delivery cursor is at position {cursor}, but the journal ends at {end}; \

@@ -1,6 +1,9 @@
 //! All subscribers by one snapshot of the definitions, with the matcher and the delivery settings of
 //! each.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::accounts::AccountRecipients;
@@ -71,10 +74,11 @@ pub(super) struct SubscriberEntry {
 pub(super) struct SubscriberSet {
     config: Arc<Config>,
     subscriptions: Arc<SubscriptionSnapshot>,
-    index: PatternIndex,
+    /// Patterns of the newest set: a set that was [updated](Self::update) hands it on.
+    index: Rc<RefCell<PatternIndex>>,
     known_accounts: Arc<AccountSnapshot>,
     accounts: Arc<AccountRecipients>,
-    is_empty: bool,
+    has_accounts: bool,
     are_dead_letters_followed: bool,
 }
 
@@ -85,25 +89,60 @@ impl SubscriberSet {
         subscriptions: Arc<SubscriptionSnapshot>,
         known_accounts: Arc<AccountSnapshot>,
     ) -> Self {
-        let accounts = Arc::new(AccountRecipients::new(
-            Arc::clone(&known_accounts),
-            Arc::clone(&config),
-        ));
-        let is_empty = subscriptions.is_empty() && known_accounts.newest_first().is_empty();
+        let accounts = AccountRecipients::new(Arc::clone(&known_accounts), Arc::clone(&config));
+        let has_accounts = !known_accounts.newest_first().is_empty();
         let index = PatternIndex::new(&subscriptions);
         Self {
             are_dead_letters_followed: announce::are_dead_letters_followed(&index),
-            index,
+            index: Rc::new(RefCell::new(index)),
             config,
             subscriptions,
             known_accounts,
-            accounts,
-            is_empty,
+            accounts: Arc::new(accounts),
+            has_accounts,
         }
     }
 
+    /// Returns the set of the newer definitions, with the ids of the subscribers whose definitions
+    /// differ. It takes over the index, so the cost is that of the changes, however many
+    /// subscriptions there are.
+    pub(super) fn update(
+        &self,
+        subscriptions: Arc<SubscriptionSnapshot>,
+        known_accounts: Arc<AccountSnapshot>,
+    ) -> (Self, BTreeSet<SubscriberId>) {
+        let mut changed = BTreeSet::new();
+        let mut index = self.index.borrow_mut();
+        for id in subscriptions.changes_since(&self.subscriptions) {
+            let entry = |set: &SubscriptionSnapshot| set.get(id).cloned();
+            let (old, new) = (entry(&self.subscriptions), entry(&subscriptions));
+            index.update(old.as_deref(), new.as_deref());
+            changed.insert(SubscriberId::Webhook(id));
+        }
+        let are_dead_letters_followed = announce::are_dead_letters_followed(&index);
+        drop(index);
+
+        let (mut accounts, mut has_accounts) = (Arc::clone(&self.accounts), self.has_accounts);
+        if !Arc::ptr_eq(&self.known_accounts, &known_accounts) {
+            let (known, config) = (Arc::clone(&known_accounts), Arc::clone(&self.config));
+            accounts = Arc::new(AccountRecipients::new(known, config));
+            has_accounts = !known_accounts.newest_first().is_empty();
+            changed.extend(self.accounts.ids().chain(accounts.ids()));
+        }
+        let set = Self {
+            config: Arc::clone(&self.config),
+            subscriptions,
+            index: Rc::clone(&self.index),
+            known_accounts,
+            accounts,
+            has_accounts,
+            are_dead_letters_followed,
+        };
+        (set, changed)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.is_empty
+        self.subscriptions.is_empty() && !self.has_accounts
     }
 
     /// True if a subscription follows the announcements of dead letters.
@@ -121,10 +160,6 @@ impl SubscriberSet {
             && Arc::ptr_eq(&self.known_accounts, accounts)
     }
 
-    fn has_same_accounts(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.known_accounts, &other.known_accounts)
-    }
-
     pub(super) fn ids(&self) -> impl Iterator<Item = SubscriberId> {
         let subscriptions = self
             .subscriptions
@@ -137,6 +172,7 @@ impl SubscriberSet {
     pub(super) fn candidates(&self, record: &Record) -> impl Iterator<Item = SubscriberId> {
         let subscriptions = self
             .index
+            .borrow()
             .candidates(record)
             .into_iter()
             .map(SubscriberId::Webhook);
@@ -202,20 +238,5 @@ impl SubscriberSet {
             Some(account.created_at)
         };
         created_at(self) != created_at(other)
-    }
-
-    /// Checks if the definition of `id` is the same here and in `other`.
-    pub(super) fn is_unchanged(&self, other: &Self, id: &SubscriberId) -> bool {
-        let SubscriberId::Webhook(number) = id else {
-            return self.has_same_accounts(other);
-        };
-        match (
-            self.subscriptions.get(*number),
-            other.subscriptions.get(*number),
-        ) {
-            (Some(one), Some(another)) => Arc::ptr_eq(one, another),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::definition::{SubscriptionId, SubscriptionState};
 use super::event_names::EventNamePattern;
-use super::pattern::is_internal_record;
+use super::pattern::{Pattern, is_internal_record};
 use super::registry::{SubscriptionEntry, SubscriptionSnapshot};
 use crate::event::{Kind, Record};
 
@@ -60,6 +60,16 @@ impl PatternIndex {
         found
     }
 
+    /// Replaces the patterns of one subscription, of which `old` was its definition.
+    pub fn update(&mut self, old: Option<&SubscriptionEntry>, new: Option<&SubscriptionEntry>) {
+        if let Some(old) = old {
+            self.remove_subscription(old);
+        }
+        if let Some(new) = new {
+            self.add_subscription(new);
+        }
+    }
+
     fn add_subscription(&mut self, entry: &SubscriptionEntry) {
         let id = entry.subscription.id;
         match entry.subscription.state {
@@ -67,15 +77,39 @@ impl PatternIndex {
             SubscriptionState::Disabled { .. } => return,
         }
         for pattern in entry.interest.patterns.iter() {
+            let ids = self.subscriptions_of(pattern);
+            if let Err(place) = ids.binary_search(&id) {
+                ids.insert(place, id);
+            }
+        }
+    }
+
+    fn remove_subscription(&mut self, entry: &SubscriptionEntry) {
+        for pattern in entry.interest.patterns.iter() {
+            let ids = self.subscriptions_of(pattern);
+            if let Ok(place) = ids.binary_search(&entry.subscription.id) {
+                ids.remove(place);
+            }
+            if !ids.is_empty() {
+                continue;
+            }
+            // Otherwise each name that ever had a subscription would stay.
             let patterns = self.by_kind.entry(pattern.kind()).or_default();
-            let ids = match pattern.name_pattern() {
-                EventNamePattern::All => &mut patterns.all,
-                EventNamePattern::Prefix(prefix) => {
-                    patterns.prefixes.entry(prefix.into()).or_default()
-                }
-                EventNamePattern::Exact(name) => patterns.exact.entry(name.into()).or_default(),
-            };
-            ids.push(id);
+            match pattern.name_pattern() {
+                EventNamePattern::All => {}
+                EventNamePattern::Prefix(prefix) => drop(patterns.prefixes.remove(prefix)),
+                EventNamePattern::Exact(name) => drop(patterns.exact.remove(name)),
+            }
+        }
+    }
+
+    /// Subscriptions with `pattern`, in the order of their ids.
+    fn subscriptions_of(&mut self, pattern: &Pattern) -> &mut Vec<SubscriptionId> {
+        let patterns = self.by_kind.entry(pattern.kind()).or_default();
+        match pattern.name_pattern() {
+            EventNamePattern::All => &mut patterns.all,
+            EventNamePattern::Prefix(prefix) => patterns.prefixes.entry(prefix.into()).or_default(),
+            EventNamePattern::Exact(name) => patterns.exact.entry(name.into()).or_default(),
         }
     }
 }
@@ -160,7 +194,19 @@ mod tests {
                 is_enabled && entry.interest.patterns.iter().any(admits)
             };
             let asked: Vec<_> = known.iter().filter(wants).map(|entry| entry.subscription.id).collect();
-            prop_assert_eq!(PatternIndex::new(&known).candidates(&record), asked);
+            prop_assert_eq!(PatternIndex::new(&known).candidates(&record), asked.clone());
+
+            // The same by changes, one after another, from definitions that were other ones.
+            let others: SubscriptionSnapshot = all.iter().zip(1..).map(|((patterns, number), id)| {
+                let patterns: Vec<_> = patterns.iter().rev().skip(1).map(String::as_str).collect();
+                Subscription { state: state((number + 1) % 3), ..sample_subscription(id, &patterns) }
+            }).collect();
+            let mut index = PatternIndex::new(&others);
+            for id in known.changes_since(&others) {
+                let entry = |snapshot: &SubscriptionSnapshot| snapshot.get(id).cloned();
+                index.update(entry(&others).as_deref(), entry(&known).as_deref());
+            }
+            prop_assert_eq!(index.candidates(&record), asked);
         }
     }
 }

@@ -17,7 +17,7 @@ pub const HEADER_VALUE_MAX_BYTES: usize = 1_024;
 
 /// Headers that the node sets, that describe the transfer of the body, or that concern only one
 /// connection (RFC 9110, 7.6.1).
-const RESERVED_HEADERS: [&str; 21] = [
+const RESERVED_HEADERS: [&str; 22] = [
     "accept-encoding",
     "connection",
     "content-encoding",
@@ -37,6 +37,7 @@ const RESERVED_HEADERS: [&str; 21] = [
     "upgrade",
     "user-agent",
     "x-entity-sequence",
+    "x-hookyard-hops",
     "x-hookyard-replay",
     "x-hub-signature-256",
 ];

@@ -1,7 +1,7 @@
 //! Registry of the subscriptions of a store. All are in memory, and each change is on the disk
 //! before it becomes visible.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -80,51 +80,102 @@ pub struct SubscriptionEntry {
     pub interest: Arc<SubscriberInterest>,
 }
 
-/// All subscriptions at one moment, which later changes do not touch.
+/// Ids of one chunk. A change copies the list of chunks and one chunk: some 300 pointers at 20,000
+/// subscriptions, instead of all.
+const CHUNK_IDS: u64 = 256;
+
+type SubscriptionChunk = BTreeMap<SubscriptionId, Arc<SubscriptionEntry>>;
+
+/// All subscriptions at one moment, which later changes do not touch. Snapshots share what is the
+/// same in both.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriptionSnapshot {
-    by_id: BTreeMap<SubscriptionId, Arc<SubscriptionEntry>>,
+    /// Subscriptions by `id / CHUNK_IDS` and by id; no chunk is empty.
+    chunks: BTreeMap<u64, Arc<SubscriptionChunk>>,
+    len: usize,
 }
 
 impl SubscriptionSnapshot {
     /// Returns the subscription with this id.
     #[must_use]
     pub fn get(&self, id: SubscriptionId) -> Option<&Arc<SubscriptionEntry>> {
-        self.by_id.get(&id)
+        self.chunks.get(&(id / CHUNK_IDS))?.get(&id)
     }
 
     /// Returns all subscriptions, the newest first.
-    pub fn newest_first(&self) -> impl ExactSizeIterator<Item = &Arc<SubscriptionEntry>> {
-        self.by_id.values().rev()
+    pub fn newest_first(&self) -> impl Iterator<Item = &Arc<SubscriptionEntry>> {
+        self.chunks
+            .values()
+            .rev()
+            .flat_map(|chunk| chunk.values().rev())
     }
 
     /// Returns all subscriptions in the order of their ids.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<SubscriptionEntry>> {
-        self.by_id.values()
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<SubscriptionEntry>> {
+        self.chunks.values().flat_map(|chunk| chunk.values())
     }
 
     /// Returns the number of subscriptions.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_id.len()
+        self.len
     }
 
     /// Tells if there are no subscriptions.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.len == 0
+    }
+
+    /// Returns the ids of the subscriptions that were added, changed or removed since `older`.
+    #[must_use]
+    pub fn changes_since(&self, older: &Self) -> BTreeSet<SubscriptionId> {
+        let mut changed = BTreeSet::new();
+        for (one, other) in [(self, older), (older, self)] {
+            for (number, chunk) in &one.chunks {
+                let is_shared = other
+                    .chunks
+                    .get(number)
+                    .is_some_and(|other| Arc::ptr_eq(chunk, other));
+                if is_shared {
+                    continue;
+                }
+                let differs = |(id, entry): &(&SubscriptionId, &Arc<SubscriptionEntry>)| {
+                    other
+                        .get(**id)
+                        .is_none_or(|other| !Arc::ptr_eq(entry, other))
+                };
+                changed.extend(chunk.iter().filter(differs).map(|(id, _)| *id));
+            }
+        }
+        changed
     }
 
     /// Adds `subscription`, or replaces the subscription with the same id.
     fn insert(&mut self, subscription: SharedSubscription) {
+        let id = subscription.id;
         let interest = Arc::new(SubscriberInterest::from_subscription(&subscription));
-        self.by_id.insert(
-            subscription.id,
-            Arc::new(SubscriptionEntry {
-                subscription,
-                interest,
-            }),
-        );
+        let entry = Arc::new(SubscriptionEntry {
+            subscription,
+            interest,
+        });
+        let chunk = self.chunks.entry(id / CHUNK_IDS).or_default();
+        let replaced = Arc::make_mut(chunk).insert(id, entry);
+        self.len += usize::from(replaced.is_none());
+    }
+
+    /// Removes the subscription with this id; returns false if there is none.
+    fn remove(&mut self, id: SubscriptionId) -> bool {
+        let Some(chunk) = self.chunks.get_mut(&(id / CHUNK_IDS)) else {
+            return false;
+        };
+        let chunk = Arc::make_mut(chunk);
+        let is_removed = chunk.remove(&id).is_some();
+        if chunk.is_empty() {
+            self.chunks.remove(&(id / CHUNK_IDS));
+        }
+        self.len -= usize::from(is_removed);
+        is_removed
     }
 }
 
@@ -178,7 +229,8 @@ impl SubscriptionRegistry {
         }
 
         // The stored id is only newer than the ids in use if the highest subscription was removed.
-        let last_id = loaded.by_id.keys().next_back().copied();
+        let last_id = loaded.newest_first().next();
+        let last_id = last_id.map(|entry| entry.subscription.id);
         let next_id = last_id.map_or(stored_next_id, |last| stored_next_id.max(last + 1));
         Ok(Self {
             definitions,
@@ -259,10 +311,9 @@ impl SubscriptionRegistry {
     pub fn remove(&self, id: SubscriptionId) -> Result<(), SubscriptionChangeError> {
         let next_id = self.next_id.lock();
         let mut snapshot = SubscriptionSnapshot::clone(&self.snapshot());
-        snapshot
-            .by_id
-            .remove(&id)
-            .ok_or(SubscriptionChangeError::NotFound)?;
+        if !snapshot.remove(id) {
+            return Err(SubscriptionChangeError::NotFound);
+        }
 
         // The next id follows from the highest id in the store. If that one is removed, the next id
         // must be stored first, or a crash would let the id be used again.
@@ -369,6 +420,38 @@ mod tests {
             "whatever its maker thinks"
         );
         assert_eq!(ids(&subscriptions), [5, 4, 2]);
+    }
+
+    #[test]
+    fn two_snapshots_tell_what_has_changed_and_share_the_rest() {
+        let all = |ids: std::ops::Range<u64>| ids.map(any).collect::<SubscriptionSnapshot>();
+        let older = all(1..1_000);
+        let mut newer = older.clone();
+        assert!(newer.changes_since(&older).is_empty());
+        newer.insert(Arc::new(any(1_000)));
+        newer.insert(Arc::new(any(255)));
+        assert!(newer.remove(256) && !newer.remove(256));
+        let changed = [255, 256, 1_000].into();
+        assert_eq!(newer.changes_since(&older), changed);
+        assert_eq!(older.changes_since(&newer), changed);
+        assert_eq!((older.len(), newer.len()), (999, 999));
+
+        let shared = newer.chunks.iter().filter(|(number, chunk)| {
+            let other = older.chunks.get(number);
+            other.is_some_and(|other| Arc::ptr_eq(chunk, other))
+        });
+        assert_eq!(shared.count(), 1, "of four, with one change in each other");
+        let ids = |snapshot: &SubscriptionSnapshot| -> Vec<_> {
+            snapshot.iter().map(|entry| entry.subscription.id).collect()
+        };
+        let expected: Vec<_> = (1..=1_000).filter(|id| *id != 256).collect();
+        assert_eq!(ids(&newer), expected);
+        let mut reversed: Vec<_> = newer
+            .newest_first()
+            .map(|entry| entry.subscription.id)
+            .collect();
+        reversed.reverse();
+        assert_eq!(reversed, expected);
     }
 
     #[test]

@@ -343,3 +343,83 @@ fn stopping_waits_for_attempts_that_are_under_way() {
         node.stop().await;
     });
 }
+
+/// A node without descriptors had counted failures of its subscribers, and paused and disabled them.
+#[test]
+fn a_node_without_descriptors_delivers_later_and_blames_nobody() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start_process().await;
+        let receiver = TestReceiver::accept_all().await;
+        let subscription = subscribe(&node, receiver.url("/hook"), json!({})).await;
+        let limit_to = |current| {
+            let pid = rustix::process::Pid::from_child(&node.child);
+            let maximum = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+            let limit = rustix::process::Rlimit { current, maximum };
+            rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, limit)
+                .expect("the process is a child");
+            maximum
+        };
+
+        // The client's connection is open already, and nothing else can be opened.
+        let maximum = limit_to(Some(4));
+        send(&node, &["A"], 1, 3).await;
+        node.wait_for_log("deliveries wait: no attempt can leave this node")
+            .await;
+        limit_to(maximum);
+        receiver.wait_for_accepted(3).await;
+        node.wait_for_log("deliveries go on").await;
+
+        let path = format!("/api/v1/webhooks/{}", subscription["id"]);
+        let stats = node.get(&path).await.body["stats"].clone();
+        assert_eq!(stats["failed_attempts"], 0, "{stats}");
+        assert_eq!(receiver.log().check_complete(&expected(&["A"], 3)), 0);
+    });
+}
+
+/// A subscription to everything at one of the node's own sources had delivered for ever.
+#[test]
+fn a_loop_of_subscriptions_ends_as_a_dead_letter() {
+    run_async(async {
+        let mut test_env = test_env(&[]);
+        test_env.write_file(
+            "[[sources.custom]]\nname = \"own\"\npreset = \"standard\"\nsecrets = [\"whsec_aHVzaGh1c2hodXNoaHVzaGh1c2g=\"]\n\
+             entity = \"/entity/id\"\nevent = \"/event\"\n",
+        );
+        let node = test_env.start().await;
+        let receiver = TestReceiver::accept_all().await;
+        subscribe(&node, receiver.url("/hook"), json!({"events": ["*"]})).await;
+        let own = format!("{}/in/own", node.base);
+        subscribe(
+            &node,
+            own,
+            json!({"events": ["*"], "secret": "whsec_aHVzaGh1c2hodXNoaHVzaGh1c2g="}),
+        )
+        .await;
+
+        send(&node, &["A"], 1, 1).await;
+        // The first event, and what came back of it after each of eight deliveries but the last.
+        receiver.wait_for_accepted(8).await;
+        let letters = expect_soon(async {
+            loop {
+                let letters = node.get("/api/v1/dead-letters").await.body;
+                if letters["total"] == 2 {
+                    break letters;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        for letter in letters["items"].as_array().expect("a list") {
+            assert_eq!(letter["code"], "too_many_hops", "{letters}");
+        }
+        let hops: Vec<_> = receiver
+            .arrivals()
+            .iter()
+            .map(|arrival| arrival.header("x-hookyard-hops").map(str::to_owned))
+            .collect();
+        let expected: Vec<_> = (1..=8).map(|hops: u32| Some(hops.to_string())).collect();
+        assert_eq!(hops, expected);
+        node.stop().await;
+    });
+}

@@ -143,7 +143,7 @@ impl TestEnv {
             .stdout(Stdio::null())
             .spawn()
             .expect("the binary starts");
-        let mut log = BufReader::new(child.stderr.take().expect("a pipe"))
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe"))
             .lines()
             .map(|line| line.expect("text"));
         let mut seen = Vec::new();
@@ -152,12 +152,18 @@ impl TestEnv {
             .last()
             .is_some_and(|line: &String| line.contains("node ready"))
         {
-            seen.push(log.next().unwrap_or_else(|| panic!("not ready: {seen:#?}")));
+            seen.push(
+                lines
+                    .next()
+                    .unwrap_or_else(|| panic!("not ready: {seen:#?}")),
+            );
         }
         // The pipe is read for as long as the process lives; a full pipe would block the process.
-        let log = thread::spawn(move || {
-            seen.extend(log);
-            seen
+        let (sender, log) = watch::channel(seen);
+        thread::spawn(move || {
+            for line in lines {
+                sender.send_modify(|seen| seen.push(line));
+            }
         });
         let client = TestClient::new(
             format!("http://127.0.0.1:{port}"),
@@ -166,7 +172,7 @@ impl TestEnv {
         NodeProcess {
             api: client,
             child,
-            log: Some(log),
+            log,
         }
     }
 }
@@ -296,7 +302,8 @@ impl std::ops::Deref for TestNode {
 pub struct NodeProcess {
     pub api: TestClient,
     pub child: Child,
-    log: Option<thread::JoinHandle<Vec<String>>>,
+    /// Closed when the process has ended.
+    log: watch::Receiver<Vec<String>>,
 }
 
 impl NodeProcess {
@@ -309,11 +316,19 @@ impl NodeProcess {
     /// Kills the process and returns its log lines.
     pub fn kill_and_read_log(mut self) -> Vec<String> {
         self.kill();
-        self.log
-            .take()
-            .expect("only taken here")
-            .join()
-            .expect("it reads lines")
+        while self.log.has_changed().is_ok() {
+            thread::yield_now();
+        }
+        self.log.borrow().clone()
+    }
+
+    /// Waits until a line of the log contains `text`.
+    pub async fn wait_for_log(&self, text: &str) {
+        let mut log = self.log.clone();
+        let is_there = |lines: &Vec<String>| lines.iter().any(|line| line.contains(text));
+        expect_soon(log.wait_for(is_there))
+            .await
+            .expect("the process runs");
     }
 }
 

@@ -7,14 +7,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde_json::value::RawValue;
-use url::Url;
 
 use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, PatchField, non_null, read_patch_field};
 use super::super::raw_json;
 use crate::account::Account;
 use crate::config::{
-    AutoReply, COOLDOWN_MAX_S, REPLY_MAX_BYTES, Secret, URL_MAX_BYTES, is_web_url,
+    AutoReply, COOLDOWN_MAX_S, REPLY_MAX_BYTES, Secret, URL_MAX_BYTES, WebUrlError, parse_web_url,
 };
 use crate::event::{Position, Timestamp, find_members};
 use crate::subscriber::attempt::target_address;
@@ -196,26 +195,30 @@ fn read_instagram_account_id(
 }
 
 fn read_webhook_url(raw: &RawValue, allow_targets: &[IpNet], errors: &mut FieldErrors) -> String {
-    let url = errors.read_text("crm_webhook_url", Some(raw));
-    if raw.get().starts_with('"') {
-        let parsed = Url::parse(&url).ok().filter(|_| is_web_url(&url));
-        // The addresses of a host name are checked at each connection.
-        match parsed.map(|parsed| target_address::check_target_host(&parsed, allow_targets)) {
-            None => {
-                let problem = format!(
-                    "must be an http or https URL of at most {URL_MAX_BYTES} bytes, without a \
-                    user name"
-                );
-                errors.add("crm_webhook_url", problem);
-            }
-            Some(Err(error)) => errors.add(
-                "crm_webhook_url",
-                format!("must lead to a public address: {error}"),
-            ),
-            Some(Ok(())) => {}
-        }
+    const NAME: &str = "crm_webhook_url";
+    let url = errors.read_text(NAME, Some(raw));
+    if !raw.get().starts_with('"') {
+        return url;
     }
-    url
+    let parsed = match parse_web_url(&url) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let problem = match error {
+                WebUrlError::Scheme(_) => "must be an http or https URL".to_owned(),
+                error => format!("must be an http or https URL: {error}"),
+            };
+            errors.add(NAME, problem);
+            return url;
+        }
+    };
+    if url.len().max(parsed.as_str().len()) > URL_MAX_BYTES {
+        errors.add(NAME, format!("must have at most {URL_MAX_BYTES} bytes"));
+    }
+    // The addresses of a host name are checked at each connection.
+    if let Err(error) = target_address::check_target_host(&parsed, allow_targets) {
+        errors.add(NAME, format!("must lead to a public address: {error}"));
+    }
+    parsed.into()
 }
 
 fn read_secret(

@@ -50,7 +50,8 @@ impl C2sSource {
         }
     }
 
-    pub(super) fn receive_command(&self, event: C2sEvent, span: &Span) -> Command {
+    /// Builds the command of an event that came here by `hops` deliveries.
+    pub(super) fn receive_command(&self, event: C2sEvent, hops: u8, span: &Span) -> Command {
         let C2sEvent {
             entity,
             action,
@@ -61,6 +62,7 @@ impl C2sSource {
             at: Some(at),
             shape: PayloadShape::Bare,
             pending: self.config.is_enrichment_enabled(),
+            hops,
             span: span.clone(),
             ..Command::new(
                 SOURCE,

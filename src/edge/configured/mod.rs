@@ -27,7 +27,7 @@ use super::context::RequestContext;
 use super::error::ApiError;
 use super::gate::NodeCore;
 use super::state::Edge;
-use super::{answer, body, client_address, submit};
+use super::{answer, body, client_address, proof_headers, submit};
 use crate::config::CustomSourceConfig;
 use crate::entity::{Command, CommandOutcome};
 use crate::provider::{
@@ -116,7 +116,12 @@ pub(super) async fn receive(
         return Ok(handshake_response(reply));
     }
 
-    let decoded = decode::decode_configured_call(custom, &verified, &document, body, call.span())?;
+    let mut decoded =
+        decode::decode_configured_call(custom, &verified, &document, body, call.span())?;
+    let hops = proof_headers::read_hops(request.headers());
+    for command in &mut decoded.commands {
+        command.hops = hops;
+    }
     let response = submit_decoded_call(edge, decoded, call).await?;
     Ok(shape_answer(response, custom.source.signing.answer()))
 }

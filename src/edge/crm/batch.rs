@@ -49,6 +49,15 @@ struct BatchItemError {
     detail: String,
 }
 
+/// Values of the call that go with each of its events.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchPublisher {
+    /// Tag of the publisher's credential.
+    pub(super) credential: u32,
+    /// Number of deliveries by which the events came here.
+    pub(super) hops: u8,
+}
+
 /// A valid event of the list and its index.
 struct BatchItem {
     index: usize,
@@ -58,7 +67,7 @@ struct BatchItem {
 
 /// Publishes the list `text`, the whole of `body`. An idempotency `key` from a header applies to
 /// each event without a key of its own, together with the event's index: a repeated call then
-/// publishes no event twice. Keys belong to the `credential` of the publisher.
+/// publishes no event twice. Keys belong to the credential of the publisher.
 ///
 /// # Errors
 /// [`ApiError::InvalidFields`] for an empty list, too many events, or no valid event;
@@ -69,7 +78,7 @@ pub(super) async fn publish_batch(
     body: &Bytes,
     text: &str,
     key: Option<&[u8]>,
-    credential: u32,
+    publisher: BatchPublisher,
     call: &IncomingCall,
 ) -> Result<HttpResponse, ApiError> {
     let raw_json::RawItems { first, count } = raw_json::first_items(text, PUBLISHED_EVENTS_MAX)
@@ -89,7 +98,8 @@ pub(super) async fn publish_batch(
         let span = call.span().clone();
         match decode_bus_event(edge.bus_events(), body, item.get(), None, span) {
             Ok(mut command) => {
-                command.credential = Some(credential);
+                command.credential = Some(publisher.credential);
+                command.hops = publisher.hops;
                 let own_key = command.idempotency_key.take();
                 let indexed = |key: &String| format!("{key}\u{1}{index}");
                 command.idempotency_key = own_key.or_else(|| key.as_ref().map(indexed));

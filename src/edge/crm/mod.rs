@@ -12,7 +12,7 @@ use actix_web::http::header::HeaderValue;
 
 use super::context::RequestContext;
 use super::error::ApiError;
-use super::{admin, body, submit};
+use super::{admin, body, proof_headers, submit};
 use crate::entity::Command;
 
 mod batch;
@@ -20,6 +20,8 @@ pub(super) mod decode;
 pub(super) mod spec;
 
 pub use super::source::CRM as SOURCE;
+use batch::BatchPublisher;
+
 pub use batch::PUBLISHED_EVENTS_MAX;
 pub use decode::{BusEventCatalogue, decode_bus_event};
 
@@ -46,12 +48,15 @@ pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse
         .iter()
         .find_map(|name| headers.get(*name))
         .map(HeaderValue::as_bytes);
+    let hops = proof_headers::read_hops(headers);
     let text = body::body_text(&body)?;
     if text.trim_ascii_start().starts_with('[') {
-        return batch::publish_batch(edge, &body, text, key, credential, call).await;
+        let publisher = BatchPublisher { credential, hops };
+        return batch::publish_batch(edge, &body, text, key, publisher, call).await;
     }
     let command = Command {
         credential: Some(credential),
+        hops,
         ..decode_bus_event(edge.bus_events(), &body, text, key, call.span().clone())?
     };
     submit::submit_command(edge, command, StatusCode::ACCEPTED).await

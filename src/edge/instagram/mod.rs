@@ -118,7 +118,11 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     let body = body.ok_or_else(|| edge.count_auth_failure(request, signature_error()))?;
 
     body::check_json_content_type(headers)?;
-    let commands = decode_instagram_call(&body, call.span())?;
+    let mut commands = decode_instagram_call(&body, call.span())?;
+    let hops = proof_headers::read_hops(headers);
+    for command in &mut commands {
+        command.hops = hops;
+    }
     let core = edge.core()?;
     let outcomes = core.router.submit_batch(commands).await;
     summary_response(&core, call, outcomes)

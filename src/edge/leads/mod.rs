@@ -108,6 +108,7 @@ pub(super) async fn receive(
         may_create: matches!(decoded.target, LeadEventTarget::New(_)),
         on_rejection: RejectionPolicy::Answer,
         unique_key: decoded.unique_key,
+        hops: proof_headers::read_hops(headers),
         span: call.span().clone(),
         ..Command::new(
             SOURCE,

@@ -80,6 +80,7 @@ fn reprocess_command(
         at: Some(record.at),
         idempotency_key: Some(key),
         reprocesses: Some(id.position()),
+        hops: record.hops,
         ..command
     })
 }

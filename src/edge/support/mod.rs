@@ -15,7 +15,7 @@ use actix_web::http::header::HeaderValue;
 
 use super::context::RequestContext;
 use super::error::ApiError;
-use super::{body, submit};
+use super::{body, proof_headers, submit};
 use crate::entity::Command;
 
 mod data;
@@ -65,6 +65,7 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     let command = decode_support_event(&authentic.body, context, call.span().clone())?;
     let command = Command {
         credential: Some(support.credential(authentic.key)),
+        hops: proof_headers::read_hops(headers),
         ..command
     };
     submit::submit_command(edge, command, StatusCode::ACCEPTED).await

@@ -363,12 +363,16 @@ fn read_required<T>(
 
 fn read_url(raw: &RawValue, allow_targets: &[IpNet], errors: &mut FieldErrors) -> String {
     let url = errors.read_text("url", Some(raw));
-    if is_text(raw)
-        && let Err(refused) = target_address::check_target_url(&url, allow_targets)
-    {
-        errors.add("url", format!("is refused: {refused}"));
+    if !is_text(raw) {
+        return url;
     }
-    url
+    match target_address::check_target_url(&url, allow_targets) {
+        Ok(canonical) => canonical.into(),
+        Err(refused) => {
+            errors.add("url", format!("is refused: {refused}"));
+            url
+        }
+    }
 }
 
 fn read_patterns(

@@ -58,9 +58,8 @@ pub(super) fn classify_response(
                 answer,
             };
             match code {
-                REFUSED_ADDRESS | BAD_URL | TRANSFORM_FAILED | NO_MESSAGE | NO_TOKEN => {
-                    AttemptOutcome::PermanentFailure { failure }
-                }
+                REFUSED_ADDRESS | BAD_URL | TRANSFORM_FAILED | TOO_MANY_HOPS | NO_MESSAGE
+                | NO_TOKEN => AttemptOutcome::PermanentFailure { failure },
                 _ => AttemptOutcome::TransientFailure {
                     failure,
                     retry_after: None,
@@ -107,18 +106,25 @@ pub(super) const DNS: &str = "dns";
 pub(super) const CONNECT: &str = "connect";
 pub(super) const TLS: &str = "tls";
 pub(super) const BROKEN_OFF: &str = "broken_off";
+pub(super) const NO_RESOURCES: &str = "no_resources";
+pub(super) const PROXY: &str = "proxy";
 pub(super) const REFUSED_ADDRESS: &str = "refused_address";
 pub(super) const BAD_URL: &str = "bad_url";
 pub(super) const TRANSFORM_FAILED: &str = "transform_failed";
+pub(super) const TOO_MANY_HOPS: &str = "too_many_hops";
 pub(super) const NO_MESSAGE: &str = "no_message";
 pub(super) const NO_TOKEN: &str = "no_token";
 
 impl AttemptError {
-    pub(super) fn broken_off(detail: impl Into<String>) -> Self {
+    pub(super) fn new(code: &'static str, detail: impl Into<String>) -> Self {
         Self {
-            code: BROKEN_OFF,
+            code,
             detail: detail.into(),
         }
+    }
+
+    pub(super) fn broken_off(detail: impl Into<String>) -> Self {
+        Self::new(BROKEN_OFF, detail)
     }
 }
 

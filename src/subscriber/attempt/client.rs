@@ -1,81 +1,71 @@
-//! HTTP clients that all attempts share: they limit time and bytes read, follow no redirect and use
-//! no proxy.
+//! The HTTP client of all attempts: one time limit over an exchange, one bound over all connections,
+//! no redirect, and only the beginning of an answer is read.
+//!
+//! It speaks HTTP/1.1 by hyper's connection API and keeps the connections itself, instead of using
+//! reqwest, for three reasons. An attempt on a kept connection that the receiver had closed has to be
+//! told from one that the subscriber failed. reqwest's pool bounds idle connections for each host, and
+//! neither idle nor open ones over all hosts. And a delivery costs less without a task for each
+//! connection.
 
-use std::error::Error;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ipnet::IpNet;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Body, Client, Method, Request, Url, redirect};
+use http_body_util::Full;
+use hyper::header::HeaderMap;
+use hyper::{Method, Request, Uri};
 use tokio::time::timeout;
 
-use super::classify::{
-    AttemptError, BAD_URL, BROKEN_OFF, CONNECT, DNS, REFUSED_ADDRESS, SubscriberResponse, TIMEOUT,
-    TLS,
-};
-use super::resolver::{GuardedResolver, NameLookup, ResolveError};
-use super::target_address;
+use super::classify::{AttemptError, SubscriberResponse, TIMEOUT};
+use super::connection::SubscriberConnection;
+use super::connection_pool::ConnectionPool;
+use super::connector::SubscriberConnector;
+use super::delivery_origin::DeliveryOrigin;
+use super::resolver::NameLookup;
+use super::tls::TlsSetupError;
+use crate::clock::Clock;
 use crate::config;
-use crate::error_chain;
 
-/// Bytes of a response that are read at most. Only the status matters to the delivery; the body
-/// helps an operator to find the fault.
-pub(super) const RESPONSE_READ_MAX_BYTES: usize = 16 * 1024;
-
-/// Time after which an idle connection is closed: less than the 5 s after which common servers
-/// (Node, Apache, Uvicorn) close theirs and would cut off a delivery under way.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// Limit for connecting to one address. The default timeout of an attempt (10 s) leaves time for a
-/// second address of the host.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Status with which a server may close a connection that was idle for too long (RFC 9110, 15.5.9).
+const REQUEST_TIMEOUT: u16 = 408;
 
 /// A signed request, ready to be posted.
 #[derive(Debug)]
 pub(super) struct DeliveryRequest {
-    pub(super) url: Url,
-    /// True if only public addresses may be called, as for a URL given by the API.
-    pub(super) is_checked: bool,
+    pub(super) origin: Arc<DeliveryOrigin>,
+    /// Path and query of the URL.
+    pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
-pub(super) struct DeliveryClients {
-    /// Client for URLs given by the API: its resolver drops addresses that are not public.
-    checked: Client,
-    /// Client for URLs of the configuration, which may lead anywhere.
-    trusted: Client,
-    allow_targets: Arc<[IpNet]>,
+impl DeliveryRequest {
+    fn to_http_request(&self) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
 }
 
-impl DeliveryClients {
+/// Client with the connections of all subscribers.
+pub(super) struct DeliveryClient {
+    connector: SubscriberConnector,
+    pub(super) pool: ConnectionPool,
+}
+
+impl DeliveryClient {
     /// # Errors
-    /// TLS cannot be set up.
+    /// The certificates of `delivery.ca_files` cannot be read.
     pub(super) fn try_new(
         config: &config::DeliveryConfig,
-        lookup: &Arc<dyn NameLookup>,
-    ) -> Result<Self, reqwest::Error> {
-        let allow_targets: Arc<[IpNet]> = config.allow_targets.as_slice().into();
-        let client = |allowed: Option<Arc<[IpNet]>>| {
-            Client::builder()
-                .dns_resolver(Arc::new(GuardedResolver::new(Arc::clone(lookup), allowed)))
-                .redirect(redirect::Policy::none())
-                .no_proxy()
-                .referer(false)
-                .connect_timeout(CONNECT_TIMEOUT)
-                .pool_idle_timeout(IDLE_TIMEOUT)
-                // Many subscribers may share a host. With fewer idle connections than attempts,
-                // each attempt would close the connection of another.
-                .pool_max_idle_per_host(config.attempts_max)
-                .build()
-        };
+        lookup: Arc<dyn NameLookup>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, TlsSetupError> {
         Ok(Self {
-            checked: client(Some(Arc::clone(&allow_targets)))?,
-            trusted: client(None)?,
-            allow_targets,
+            connector: SubscriberConnector::try_new(config, lookup)?,
+            pool: ConnectionPool::new(config.attempts_max, clock),
         })
     }
 
@@ -83,67 +73,74 @@ impl DeliveryClients {
     /// part of the response that arrived, with an error if it is not complete.
     pub(super) async fn post_request(
         &self,
-        delivery: DeliveryRequest,
+        request: &DeliveryRequest,
         limit: Duration,
     ) -> (SubscriberResponse, Option<AttemptError>) {
         let mut response = SubscriberResponse::default();
-        // An address in the URL itself is never resolved, so the resolver cannot check it.
-        if delivery.is_checked
-            && let Err(blocked) =
-                target_address::check_literal_host(&delivery.url, &self.allow_targets)
-        {
-            let error = AttemptError {
-                code: REFUSED_ADDRESS,
-                detail: blocked.to_string(),
-            };
-            return (response, Some(error));
-        }
-
-        let client = if delivery.is_checked {
-            &self.checked
-        } else {
-            &self.trusted
-        };
-        let mut request = Request::new(Method::POST, delivery.url);
-        *request.headers_mut() = delivery.headers;
-        *request.body_mut() = Some(Body::from(delivery.body));
-
         let mut body = Vec::new();
-        let exchange = send_and_read(client, request, &mut response, &mut body);
+        let exchange = self.send_and_read(request, &mut response, &mut body);
         let error = match timeout(limit, exchange).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(to_attempt_error(&error)),
+            Ok(exchanged) => exchanged.err(),
             Err(_) => Some(timeout_error(limit, &response)),
         };
         response.body = body.into();
         (response, error)
     }
-}
 
-/// Sends `request` and reads the response into `received` and `body`, at most
-/// [`RESPONSE_READ_MAX_BYTES`] of the body. After an error both hold the part that arrived.
-async fn send_and_read(
-    client: &Client,
-    request: Request,
-    received: &mut SubscriberResponse,
-    body: &mut Vec<u8>,
-) -> Result<(), reqwest::Error> {
-    let mut response = client.execute(request).await?;
-    received.status = Some(response.status().as_u16());
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok());
-    received.retry_after = retry_after.map(ToOwned::to_owned);
+    async fn send_and_read(
+        &self,
+        request: &DeliveryRequest,
+        response: &mut SubscriberResponse,
+        body: &mut Vec<u8>,
+    ) -> Result<(), AttemptError> {
+        if let Some(mut kept) = self.pool.take_idle(&request.origin).await {
+            let exchanged = kept
+                .exchange(request.to_http_request(), response, body)
+                .await;
+            let is_answered = match &exchanged {
+                Ok(()) => response.status != Some(REQUEST_TIMEOUT),
+                Err(_) => kept.has_received(),
+            };
+            if is_answered {
+                return self.end_exchange(request, kept, exchanged).await;
+            }
 
-    while let Some(piece) = response.chunk().await? {
-        let room = RESPONSE_READ_MAX_BYTES - body.len();
-        body.extend_from_slice(&piece[..piece.len().min(room)]);
-        if body.len() == RESPONSE_READ_MAX_BYTES {
-            break;
+            // The receiver closed the connection before the request came. That is no failure, so
+            // the request is sent once more, by a connection that cannot be stale.
+            (*response, *body) = (SubscriberResponse::default(), Vec::new());
         }
+
+        let mut fresh = self.open_connection(&request.origin).await?;
+        let exchanged = fresh
+            .exchange(request.to_http_request(), response, body)
+            .await;
+        self.end_exchange(request, fresh, exchanged).await
     }
-    Ok(())
+
+    async fn open_connection(
+        &self,
+        origin: &DeliveryOrigin,
+    ) -> Result<SubscriberConnection, AttemptError> {
+        let Some(slot) = self.pool.acquire_slot().await else {
+            return Err(AttemptError::broken_off("this node stops"));
+        };
+        let stream = self.connector.connect(origin).await?;
+        let started = SubscriberConnection::start(stream, slot).await;
+        started.map_err(|error| AttemptError::broken_off(error.to_string()))
+    }
+
+    /// Keeps `connection` for the next attempt, unless the exchange failed.
+    async fn end_exchange(
+        &self,
+        request: &DeliveryRequest,
+        connection: SubscriberConnection,
+        exchanged: Result<(), AttemptError>,
+    ) -> Result<(), AttemptError> {
+        if exchanged.is_ok() {
+            self.pool.put_idle(&request.origin, connection).await;
+        }
+        exchanged
+    }
 }
 
 fn timeout_error(limit: Duration, received: &SubscriberResponse) -> AttemptError {
@@ -152,77 +149,8 @@ fn timeout_error(limit: Duration, received: &SubscriberResponse) -> AttemptError
     } else {
         "no response"
     };
-    AttemptError {
-        code: TIMEOUT,
-        detail: format!("{problem} within {} s", limit.as_secs_f64()),
-    }
-}
-
-/// Describes the error of an attempt without a complete response. The text of the outermost error
-/// is not used: it holds the URL, and the URL may hold a secret.
-fn to_attempt_error(error: &reqwest::Error) -> AttemptError {
-    let code = |code, detail: String| AttemptError { code, detail };
-    if error.is_builder() {
-        return code(BAD_URL, "invalid URL".into());
-    }
-    if let Some(unresolved) = find_cause::<ResolveError>(error) {
-        return match unresolved {
-            ResolveError::Blocked(_) => code(REFUSED_ADDRESS, unresolved.to_string()),
-            ResolveError::LookupFailed(_) | ResolveError::NoAddress => {
-                code(DNS, error_chain::format_error_chain(unresolved))
-            }
-        };
-    }
-
-    let io = find_cause::<io::Error>(error).map(innermost_io_error);
-    match io {
-        _ if !error.is_connect() => code(BROKEN_OFF, root_cause_text(error)),
-        _ if error.is_timeout() => code(
-            TIMEOUT,
-            format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
-        ),
-        // The operating system reports no connection with these kinds; a failed TLS handshake does.
-        Some(io)
-            if matches!(
-                io.kind(),
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-            ) =>
-        {
-            code(TLS, io.to_string())
-        }
-        Some(io) => code(CONNECT, io.to_string()),
-        None => code(CONNECT, "no connection".into()),
-    }
-}
-
-/// Returns the text of the innermost cause of `error`. Only the outermost error holds the URL.
-fn root_cause_text(error: &reqwest::Error) -> String {
-    let mut root = error.source();
-    while let Some(inner) = root.and_then(Error::source) {
-        root = Some(inner);
-    }
-    root.map_or_else(
-        || "connection closed before the response".into(),
-        ToString::to_string,
+    AttemptError::new(
+        TIMEOUT,
+        format!("{problem} within {} s", limit.as_secs_f64()),
     )
-}
-
-/// Unwraps an `io::Error` inside an `io::Error`: the inner one is not in the chain of sources.
-fn innermost_io_error(mut error: &io::Error) -> &io::Error {
-    while let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        error = inner;
-    }
-    error
-}
-
-/// Returns the first error in the chain of `error` that is an `E`.
-fn find_cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }

@@ -33,4 +33,6 @@ pub(super) struct AttemptContext<'a> {
     /// Number of the record among its entity's records.
     pub(super) sequence: u64,
     pub(super) number: AttemptNumber,
+    /// Number of deliveries by which the event came here.
+    pub(super) hops: u8,
 }

@@ -1,9 +1,10 @@
 //! Headers of a delivery other than its signatures.
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
 use crate::config::Secret;
+use crate::event::HOPS_HEADER;
 use crate::subscription::limits;
 
 /// Header of Standard Webhooks; its value is the same for every attempt at one event.
@@ -13,6 +14,8 @@ pub(super) const SEQUENCE_HEADER: HeaderName = HeaderName::from_static("x-entity
 /// Present if a job delivers the event again. The sequence number may then be lower than that of
 /// the delivery before.
 pub(crate) const REPLAY_MARK: HeaderName = HeaderName::from_static("x-hookyard-replay");
+/// Number of deliveries by which the receiver gets the event, this one included.
+pub(super) const HOPS: HeaderName = HeaderName::from_static(HOPS_HEADER);
 /// Header of W3C Trace Context, level 1.
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 

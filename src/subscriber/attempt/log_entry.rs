@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::HeaderMap;
+use hyper::header::HeaderMap;
 
 use super::super::SubscriberId;
-use super::client::RESPONSE_READ_MAX_BYTES;
+use super::connection::RESPONSE_READ_MAX_BYTES;
 use super::context::AttemptContext;
 use crate::call_log::{CallDirection, CallEntry, CallLog, REDACTED};
 use crate::event::{EventId, Timestamp};
@@ -19,7 +19,7 @@ const RESPONSE_LOG_MAX_BYTES: usize = 2 * 1024;
 pub struct AttemptLogEntry {
     pub(super) at: Timestamp,
     pub(super) source: String,
-    pub(super) path: String,
+    pub(super) url: String,
     pub(super) status: Option<u16>,
     pub(super) code: Option<&'static str>,
     pub(super) duration: Duration,
@@ -41,7 +41,7 @@ impl AttemptLogEntry {
         Self {
             at,
             source: subscriber.to_string(),
-            path: String::new(),
+            url: String::new(),
             status: None,
             code: None,
             duration: Duration::ZERO,
@@ -80,7 +80,7 @@ impl AttemptLogEntry {
             direction: CallDirection::Outgoing,
             source: &self.source,
             method: "POST",
-            path: &self.path,
+            path: &self.url,
             status: self.status,
             code: self.code,
             duration: self.duration,

@@ -2,38 +2,47 @@
 //!
 //! ```text
 //!  policy ──prepared_target──┐
-//!                            ├─> request ──client──> subscriber    (resolver: public addresses)
+//!                            ├─> request ──client──> subscriber    (connection_pool, connector)
 //!  record ──body, signing────┘                           │
 //!                              outcome <──classify── response ──> log_entry ──> call log
 //! ```
 
 mod classify;
 mod client;
+mod connection;
+mod connection_pool;
+mod connector;
 mod context;
+mod delivery_origin;
 mod forward;
 mod graph_api;
 mod headers;
 mod log_entry;
 mod outcome;
 mod prepared_target;
+mod proxy;
 mod resolver;
 pub mod signing;
 mod system_resolver;
 pub mod target_address;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tracing::{info, warn};
 
-use self::classify::{AttemptError, SubscriberResponse, classify_response};
-use self::client::DeliveryClients;
+use self::classify::{AttemptError, NO_RESOURCES, PROXY, SubscriberResponse, classify_response};
+use self::client::DeliveryClient;
 use self::context::AttemptContext;
 use self::prepared_target::{AttemptHeaderValues, PreparedTarget, TargetCache};
 use self::resolver::NameLookup;
 use self::system_resolver::SystemResolver;
 use super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
-use super::{OutboundRecord, SubscriberId};
+use super::{AttemptFailure, OutboundRecord, SubscriberId};
 use crate::clock::Clock;
 use crate::config;
 use crate::event::{IncarnationHistory, Timestamp};
@@ -42,9 +51,15 @@ pub use context::AttemptNumber;
 pub use log_entry::AttemptLogEntry;
 pub use outcome::AttemptOutcome;
 pub(super) use system_resolver::LOOKUPS_MAX;
+pub use tls::TlsSetupError;
 
 /// Name of the event that tests a subscription.
 const PING: &str = "ping";
+
+/// First pause of an attempt that this node could not make.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+/// Longest such pause. A shortage ends when other calls do, which is mostly within seconds.
+const SHORTAGE_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Result of one attempt that was made.
 #[derive(Clone, Debug)]
@@ -55,15 +70,26 @@ pub struct AttemptReport {
     pub call: AttemptLogEntry,
 }
 
+impl AttemptReport {
+    /// Failure for which the attempt could not be made, and which says nothing of the subscriber.
+    fn failure_of_this_node(&self) -> Option<&AttemptFailure> {
+        self.outcome
+            .failure()
+            .filter(|failure| matches!(failure.code, NO_RESOURCES | PROXY))
+    }
+}
+
 /// Makes attempts. Cheap to clone; all clones share their connections.
 #[derive(Clone)]
 pub struct AttemptSender(Arc<AttemptSenderInner>);
 
 struct AttemptSenderInner {
-    clients: DeliveryClients,
+    client: DeliveryClient,
     targets: TargetCache,
     incarnations: IncarnationHistory,
     clock: Arc<dyn Clock>,
+    /// True while attempts wait because this node cannot make them.
+    is_short: AtomicBool,
 }
 
 impl fmt::Debug for AttemptSender {
@@ -76,12 +102,12 @@ impl AttemptSender {
     /// Creates a sender for the records of the store with these `incarnations`.
     ///
     /// # Errors
-    /// TLS cannot be set up.
+    /// The certificates of `delivery.ca_files` cannot be read.
     pub fn try_new(
         config: &config::DeliveryConfig,
         incarnations: IncarnationHistory,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, reqwest::Error> {
+    ) -> Result<Self, TlsSetupError> {
         let lookup = Arc::new(SystemResolver::default());
         Self::with_name_lookup(config, incarnations, clock, lookup)
     }
@@ -91,23 +117,52 @@ impl AttemptSender {
         incarnations: IncarnationHistory,
         clock: Arc<dyn Clock>,
         lookup: Arc<dyn NameLookup>,
-    ) -> Result<Self, reqwest::Error> {
-        let clients = DeliveryClients::try_new(config, &lookup)?;
+    ) -> Result<Self, TlsSetupError> {
+        let client = DeliveryClient::try_new(config, lookup, Arc::clone(&clock))?;
         let targets = TargetCache::new(config.subscriptions_max);
         Ok(Self(Arc::new(AttemptSenderInner {
-            clients,
+            client,
             targets,
             incarnations,
             clock,
+            is_short: AtomicBool::new(false),
         })))
     }
 
-    /// Makes the attempt `number` at delivering `item` to the subscriber of `policy`.
+    /// Makes the attempt `number` at delivering `item` to the subscriber of `policy`. An attempt that
+    /// this node cannot make is nobody's failure: it waits until it can be made.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nothing tells when a descriptor is free or the proxy answers again"
+    )]
     pub async fn send_delivery(
         &self,
         policy: &DeliveryPolicy,
         item: &OutboundRecord,
         number: impl Into<AttemptNumber>,
+    ) -> AttemptReport {
+        let number = number.into();
+        let mut pause = SHORTAGE_PAUSE;
+        loop {
+            let report = self.send_delivery_once(policy, item, number).await;
+            let Some(failure) = report.failure_of_this_node() else {
+                self.note_end_of_shortage();
+                return report;
+            };
+
+            self.note_shortage(failure);
+            // Their descriptors are of use to all.
+            self.0.client.pool.close_idle();
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(SHORTAGE_PAUSE_MAX);
+        }
+    }
+
+    async fn send_delivery_once(
+        &self,
+        policy: &DeliveryPolicy,
+        item: &OutboundRecord,
+        number: AttemptNumber,
     ) -> AttemptReport {
         let event_id = self.0.incarnations.event_id(item.position);
         let context = AttemptContext {
@@ -116,10 +171,29 @@ impl AttemptSender {
             event: &item.record.event_type,
             event_at: item.record.at,
             sequence: item.sequence,
-            number: number.into(),
+            number,
+            hops: item.record.hops,
         };
         self.send_attempt(policy, context, |target| target.build_body(item))
             .await
+    }
+
+    /// Logs a shortage when it begins. Each of a thousand attempts would have a line of its own.
+    fn note_shortage(&self, failure: &AttemptFailure) {
+        if !self.0.is_short.swap(true, Ordering::Relaxed) {
+            let (code, detail) = (failure.code, &failure.detail);
+            warn!(
+                code,
+                detail, "deliveries wait: no attempt can leave this node"
+            );
+        }
+    }
+
+    fn note_end_of_shortage(&self) {
+        if self.0.is_short.load(Ordering::Relaxed) && self.0.is_short.swap(false, Ordering::Relaxed)
+        {
+            info!("deliveries go on");
+        }
     }
 
     /// Sends a signed `ping` to the subscriber of `policy`. A ping belongs to no entity.
@@ -132,6 +206,7 @@ impl AttemptSender {
             event_at: at,
             sequence: 0,
             number: 1.into(),
+            hops: 0,
         };
         self.send_attempt(policy, context, |_| Ok(build_ping_body(&policy.id, at)))
             .await
@@ -151,10 +226,10 @@ impl AttemptSender {
         let (at, began) = (self.0.clock.wall(), self.0.clock.monotonic());
         let mut call = AttemptLogEntry::new(at, &policy.id, &context);
 
-        // The path is logged even if no body can be built for it.
+        // The server is logged even if no body can be built for it.
         let target = self.0.targets.get_or_prepare(policy);
         let request = target.and_then(|target| {
-            call.path = target.url_path().to_owned();
+            call.url = target.logged_url().to_owned();
             let attempt = context.number.attempt.to_be_bytes();
             let micros = at.as_micros().to_be_bytes();
             let trace = headers::build_traceparent(
@@ -168,6 +243,7 @@ impl AttemptSender {
                 at,
                 sequence: context.sequence,
                 is_replay: context.number.is_replay,
+                hops: context.hops,
                 trace: &trace,
             };
             Ok(target.build_request(&values, build_body(&target)?))
@@ -175,9 +251,11 @@ impl AttemptSender {
 
         let (response, error) = match request {
             Ok(request) => {
-                call.headers = request.headers.clone();
+                let client = &self.0.client;
+                let (response, error) = client.post_request(&request, policy.timeout).await;
                 call.body_bytes = request.body.len();
-                self.0.clients.post_request(request, policy.timeout).await
+                call.headers = request.headers;
+                (response, error)
             }
             Err(error) => (SubscriberResponse::default(), Some(error)),
         };

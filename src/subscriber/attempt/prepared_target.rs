@@ -4,17 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::Uri;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use parking_lot::Mutex;
-use reqwest::Url;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use url::{Position, Url};
 
 use super::super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
 use super::super::{OutboundRecord, SubscriberId};
-use super::classify::{AttemptError, BAD_URL, TRANSFORM_FAILED};
+use super::classify::{AttemptError, BAD_URL, TOO_MANY_HOPS, TRANSFORM_FAILED};
 use super::client::DeliveryRequest;
+use super::delivery_origin::DeliveryOrigin;
 use super::signing::{self, DeliverySigner, SigningInput};
 use super::{forward, graph_api, headers};
-use crate::event::Timestamp;
+use crate::call_log::REDACTED;
+use crate::event::{HOPS_MAX, Timestamp};
 use crate::provider::HmacKey;
 use crate::subscription::envelope;
 use crate::subscription::expression::EvaluationError;
@@ -33,6 +36,8 @@ pub(super) struct AttemptHeaderValues<'a> {
     pub(super) sequence: u64,
     /// True if a job delivers the event again.
     pub(super) is_replay: bool,
+    /// Number of deliveries by which the event came here.
+    pub(super) hops: u8,
     /// Value of the header `traceparent`.
     pub(super) trace: &'a str,
 }
@@ -40,8 +45,11 @@ pub(super) struct AttemptHeaderValues<'a> {
 /// A target with parsed URL and derived keys.
 pub(super) struct PreparedTarget {
     target: DeliveryTarget,
-    url: Url,
-    is_checked: bool,
+    origin: Arc<DeliveryOrigin>,
+    /// Path and query of the URL.
+    uri: Uri,
+    /// URL as the call log shows it.
+    logged_url: String,
     headers: HeaderMap,
     signer: TargetSigner,
 }
@@ -95,11 +103,21 @@ impl PreparedTarget {
                 return Err(bad_url_error("an automatic reply is not called"));
             }
         };
-        let url = Url::parse(url)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let url =
-            url.ok_or_else(|| bad_url_error("invalid URL: expected http or https and a host"))?;
+        let parsed = Url::parse(url).ok().and_then(|url| {
+            let origin = DeliveryOrigin::from_url(&url, is_checked)?;
+            let uri = url[Position::BeforePath..Position::AfterQuery]
+                .parse()
+                .ok()?;
+            let host = &url[Position::BeforeHost..Position::AfterPort];
+            let host = HeaderValue::from_str(host).ok()?;
+            Some((origin, uri, host, redact_url(&url, target)))
+        });
+        let (origin, uri, host, logged_url) = parsed
+            .ok_or_else(|| bad_url_error("invalid URL: expected http or https and a host"))?;
+        headers.insert(HOST, host);
+        headers
+            .entry(ACCEPT)
+            .or_insert(HeaderValue::from_static("*/*"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(
             USER_AGENT,
@@ -107,23 +125,34 @@ impl PreparedTarget {
         );
         Ok(Self {
             target: target.clone(),
-            url,
-            is_checked,
+            origin: Arc::new(origin),
+            uri,
+            logged_url,
             headers,
             signer,
         })
     }
 
-    /// Path of the URL, without the query, which may hold a secret.
-    pub(super) fn url_path(&self) -> &str {
-        self.url.path()
+    /// URL as the call log shows it, without what may be a secret.
+    pub(super) fn logged_url(&self) -> &str {
+        &self.logged_url
     }
 
     /// Builds the body of a delivery of `item`.
     ///
     /// # Errors
-    /// The transform failed, or the record has no message for this target.
+    /// The event has come by too many deliveries, the transform failed, or the record has no message
+    /// for this target.
     pub(super) fn build_body(&self, item: &OutboundRecord) -> Result<Bytes, AttemptError> {
+        if item.record.hops >= HOPS_MAX {
+            return Err(AttemptError::new(
+                TOO_MANY_HOPS,
+                format!(
+                    "the event came by {} deliveries; a subscription leads back to a source",
+                    item.record.hops
+                ),
+            ));
+        }
         match &self.target {
             DeliveryTarget::Webhook(subscription) => match &subscription.transform {
                 Some(transform) => transform
@@ -149,13 +178,14 @@ impl PreparedTarget {
         body: Bytes,
     ) -> DeliveryRequest {
         let mut headers = self.headers.clone();
-        headers.reserve(11);
+        headers.reserve(12);
         headers.insert(headers::WEBHOOK_ID, signing::to_header_value(attempt.id));
         headers.insert(headers::SEQUENCE_HEADER, attempt.sequence.into());
         headers.insert(
             headers::TRACEPARENT,
             signing::to_header_value(attempt.trace),
         );
+        headers.insert(headers::HOPS, u64::from(attempt.hops + 1).into());
         if attempt.is_replay {
             headers.insert(headers::REPLAY_MARK, HeaderValue::from_static("true"));
         }
@@ -183,8 +213,8 @@ impl PreparedTarget {
             TargetSigner::Unsigned => {}
         }
         DeliveryRequest {
-            url: self.url.clone(),
-            is_checked: self.is_checked,
+            origin: Arc::clone(&self.origin),
+            uri: self.uri.clone(),
             headers,
             body,
         }
@@ -220,6 +250,17 @@ impl PreparedTarget {
                 | DeliveryTarget::AutoReply,
                 _,
             ) => false,
+        }
+    }
+}
+
+/// Returns the part of `url` that is no secret: of a subscriber the server only, because the address
+/// of a chat has its secret in the path; of the Graph API the path, too.
+fn redact_url(url: &Url, target: &DeliveryTarget) -> String {
+    match target {
+        DeliveryTarget::Reply { .. } => url.path().to_owned(),
+        DeliveryTarget::Webhook(_) | DeliveryTarget::Forward { .. } | DeliveryTarget::AutoReply => {
+            format!("{}/{REDACTED}", &url[..Position::BeforePath])
         }
     }
 }

@@ -1,15 +1,10 @@
-//! Resolves host names and drops addresses that may not be called. The client connects only to
-//! addresses that passed this check, so a name cannot change its address in between.
+//! Addresses of host names, and the check that drops those which may not be called.
 
-use std::fmt;
-use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use ipnet::IpNet;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::target_address::{self, BlockedAddressError};
 
@@ -22,62 +17,21 @@ pub(super) trait NameLookup: Send + Sync + 'static {
     fn find_addresses(&self, name: &str) -> LookupFuture;
 }
 
-/// Error for which a host name has no address to connect to.
+/// Error for which a host has no address to connect to.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ResolveError {
-    #[error("host name lookup failed")]
-    LookupFailed(#[source] io::Error),
     #[error("host name has no address")]
     NoAddress,
     #[error("host resolves only to non-public addresses: {0}")]
     Blocked(#[source] BlockedAddressError),
 }
 
-/// Resolver of the HTTP client that returns only addresses which may be called.
-pub(super) struct GuardedResolver {
-    lookup: Arc<dyn NameLookup>,
-    /// Networks that may be called although they are not public; `None` disables the check.
-    allow_targets: Option<Arc<[IpNet]>>,
-}
-
-impl fmt::Debug for GuardedResolver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("GuardedResolver")
-    }
-}
-
-impl GuardedResolver {
-    pub(super) fn new(lookup: Arc<dyn NameLookup>, allow_targets: Option<Arc<[IpNet]>>) -> Self {
-        Self {
-            lookup,
-            allow_targets,
-        }
-    }
-}
-
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (found, allowed) = (
-            self.lookup.find_addresses(name.as_str()),
-            self.allow_targets.clone(),
-        );
-        Box::pin(async move {
-            let found = found.await.map_err(ResolveError::LookupFailed)?;
-            let addresses = retain_allowed(found, allowed.as_deref())?;
-            // With port 0 the client takes the port of the URL.
-            let sockets = addresses
-                .into_iter()
-                .map(|address| SocketAddr::new(address, 0));
-            Ok(Box::new(sockets) as Addrs)
-        })
-    }
-}
-
-/// Keeps the addresses of `found` that may be called.
+/// Keeps the addresses of `found` that may be called: public ones and those in `allow_targets`, or
+/// all if that is `None`.
 ///
 /// # Errors
 /// None may be called; the error names the first that was dropped.
-fn retain_allowed(
+pub(super) fn retain_allowed(
     found: Vec<IpAddr>,
     allow_targets: Option<&[IpNet]>,
 ) -> Result<Vec<IpAddr>, ResolveError> {

@@ -55,7 +55,10 @@ impl NameLookup for SystemResolver {
                 .map_err(io::Error::other)?;
             match answer.as_ref() {
                 Some(Ok(found)) => Ok(found.clone()),
-                Some(Err(error)) => Err(io::Error::new(error.kind(), Arc::clone(error))),
+                Some(Err(error)) => Err(match error.raw_os_error() {
+                    Some(errno) => io::Error::from_raw_os_error(errno),
+                    None => io::Error::new(error.kind(), Arc::clone(error)),
+                }),
                 None => Err(io::Error::other("lookup ended without an answer")),
             }
         })

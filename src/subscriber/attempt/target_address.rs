@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
-use crate::config::URL_MAX_BYTES;
+use crate::config::{URL_MAX_BYTES, WebUrlError, parse_web_url};
 
 /// Error for which a URL cannot be the target of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,15 +18,9 @@ pub enum TargetUrlError {
     /// The URL is longer than the limit.
     #[error("expected at most {URL_MAX_BYTES} bytes")]
     TooLong,
-    /// The text is not an absolute URL with a host.
-    #[error("expected an absolute URL, such as https://crm.example/hooks")]
-    NotAbsolute,
-    /// The scheme is neither http nor https.
-    #[error("expected https, found {0}")]
-    Scheme(String),
-    /// The URL holds a user name or password, which would be shown wherever the URL is shown.
-    #[error("expected no user name and no password; send them in a header")]
-    Credentials,
+    /// The URL breaks a rule of all URLs that are called.
+    #[error(transparent)]
+    Malformed(#[from] WebUrlError),
     /// The URL would send events unencrypted over public networks.
     #[error("expected https; http is only for addresses that delivery.allow_targets names")]
     PlainHttp,
@@ -43,24 +37,22 @@ pub struct BlockedAddressError {
     range: &'static str,
 }
 
-/// Checks `url` as far as possible without resolving its host. Resolved addresses are checked at
-/// each connection.
+/// Checks `url` as far as possible without resolving its host, and returns it in its canonical form.
+/// Resolved addresses are checked at each connection.
 ///
 /// # Errors
 /// The first rule that `url` breaks.
-pub fn check_target_url(url: &str, allow_targets: &[IpNet]) -> Result<(), TargetUrlError> {
+pub fn check_target_url(url: &str, allow_targets: &[IpNet]) -> Result<Url, TargetUrlError> {
     if url.len() > URL_MAX_BYTES {
         return Err(TargetUrlError::TooLong);
     }
-    let url = Url::parse(url).map_err(|_| TargetUrlError::NotAbsolute)?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(TargetUrlError::Scheme(url.scheme().to_owned()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(TargetUrlError::Credentials);
+    let url = parse_web_url(url)?;
+    // Escaping can make it longer.
+    if url.as_str().len() > URL_MAX_BYTES {
+        return Err(TargetUrlError::TooLong);
     }
 
-    let addresses = literal_addresses(&url).ok_or(TargetUrlError::NotAbsolute)?;
+    let addresses = literal_addresses(&url);
     check_any_address(&addresses, allow_targets)?;
     let is_listed = addresses
         .iter()
@@ -68,7 +60,7 @@ pub fn check_target_url(url: &str, allow_targets: &[IpNet]) -> Result<(), Target
     if url.scheme() == "http" && !is_listed {
         Err(TargetUrlError::PlainHttp)
     } else {
-        Ok(())
+        Ok(url)
     }
 }
 
@@ -77,7 +69,7 @@ pub fn check_target_url(url: &str, allow_targets: &[IpNet]) -> Result<(), Target
 /// # Errors
 /// The host leads to an address that may not be called.
 pub fn check_target_host(url: &Url, allow_targets: &[IpNet]) -> Result<(), BlockedAddressError> {
-    check_any_address(&literal_addresses(url).unwrap_or_default(), allow_targets)
+    check_any_address(&literal_addresses(url), allow_targets)
 }
 
 /// Accepts `addresses` if at least one may be called: the client connects to no other.
@@ -93,21 +85,6 @@ fn check_any_address(
         }
     }
     blocked.map_or(Ok(()), Err)
-}
-
-/// Checks the host of `url` if it is a literal address. Names are checked by the resolver.
-///
-/// # Errors
-/// The address may not be called.
-pub(super) fn check_literal_host(
-    url: &Url,
-    allow_targets: &[IpNet],
-) -> Result<(), BlockedAddressError> {
-    match url.host() {
-        Some(Host::Ipv4(address)) => check_address(address.into(), allow_targets),
-        Some(Host::Ipv6(address)) => check_address(address.into(), allow_targets),
-        Some(Host::Domain(_)) | None => Ok(()),
-    }
 }
 
 /// Checks one address.
@@ -151,17 +128,16 @@ fn is_allowed(address: IpAddr, allow_targets: &[IpNet]) -> bool {
     is_listed(address) || is_listed(address.to_canonical())
 }
 
-/// Returns the addresses of the host that are known without a lookup; empty for a name, `None`
-/// without a host.
-fn literal_addresses(url: &Url) -> Option<Vec<IpAddr>> {
-    Some(match url.host()? {
-        Host::Ipv4(address) => vec![address.into()],
-        Host::Ipv6(address) => vec![address.into()],
-        Host::Domain(name) if is_localhost(name) => {
+/// Returns the addresses of the host that are known without a lookup; empty for a name.
+fn literal_addresses(url: &Url) -> Vec<IpAddr> {
+    match url.host() {
+        Some(Host::Ipv4(address)) => vec![address.into()],
+        Some(Host::Ipv6(address)) => vec![address.into()],
+        Some(Host::Domain(name)) if is_localhost(name) => {
             vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
         }
-        Host::Domain(_) => Vec::new(),
-    })
+        Some(Host::Domain(_)) | None => Vec::new(),
+    }
 }
 
 /// True for names that are reserved for loopback (RFC 6761, section 6.3).

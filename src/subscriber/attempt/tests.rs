@@ -1,7 +1,9 @@
 //! Attempts against real servers: the requests sent, the outcome of each response, and addresses
 //! that are never called.
 
+mod connections;
 mod receiver;
+mod tunnels;
 
 use std::collections::VecDeque;
 use std::io;
@@ -136,14 +138,14 @@ fn sender() -> AttemptSender {
 
 /// Results of the lookups, one after another; after the last, every lookup fails.
 #[derive(Default)]
-struct ScriptedLookup(Mutex<VecDeque<Vec<IpAddr>>>);
+struct ScriptedLookup(Mutex<VecDeque<io::Result<Vec<IpAddr>>>>);
 
 impl ScriptedLookup {
     fn giving(answers: &[&[[u8; 4]]]) -> Self {
         let addresses = answers.iter().map(|answer| {
             answer
                 .iter()
-                .map(|octets| Ipv4Addr::from(*octets).into())
+                .map(|octets| Ok(Ipv4Addr::from(*octets).into()))
                 .collect()
         });
         Self(Mutex::new(addresses.collect()))
@@ -153,7 +155,7 @@ impl ScriptedLookup {
 impl NameLookup for ScriptedLookup {
     fn find_addresses(&self, _name: &str) -> LookupFuture {
         let answer = self.0.lock().pop_front();
-        Box::pin(async move { answer.ok_or_else(|| io::Error::other("no such name")) })
+        Box::pin(async move { answer.unwrap_or_else(|| Err(io::Error::other("no such name"))) })
     }
 }
 
@@ -216,6 +218,7 @@ async fn an_attempt_is_a_signed_post_of_the_event() {
         "x-api-key: k3y",
         "webhook-id: evt_00000007_300",
         "x-entity-sequence: 7",
+        "x-hookyard-hops: 1",
         "x-webhook-id: 4",
         "x-webhook-event: status.changed",
         "x-webhook-timestamp: 2025-12-04T10:30:00.123Z",
@@ -237,7 +240,7 @@ async fn an_attempt_is_a_signed_post_of_the_event() {
         "accept",
     ];
     assert!(
-        others.iter().all(|name| names.contains(name)) && names.len() == 15,
+        others.iter().all(|name| names.contains(name)) && names.len() == 16,
         "{head}"
     );
 }
@@ -743,6 +746,32 @@ async fn a_changed_definition_counts_from_the_next_attempt_on() {
     assert_eq!(paths, ["POST /first", "POST /second"]);
 }
 
+/// A subscription at one of the node's own sources had delivered for ever.
+#[tokio::test]
+async fn an_event_that_came_by_too_many_deliveries_is_not_delivered_again() {
+    let receiver = AttemptReceiver::start(&[answered(200)]).await;
+    let (sender, policy) = (sender(), webhook(&receiver.url(), AMPLE));
+    let item = |hops| {
+        let record = Record {
+            hops,
+            ..Record::clone(&item().record)
+        };
+        OutboundRecord {
+            record: Arc::new(record),
+            ..item()
+        }
+    };
+    let made = sender.send_delivery(&policy, &item(7), 1).await;
+    assert_eq!(made.outcome, AttemptOutcome::Accepted);
+    let made = sender.send_delivery(&policy, &item(8), 1).await;
+    assert_eq!(
+        summary_of(&made.outcome),
+        ("refused", None, "too_many_hops")
+    );
+    let requests = receiver.requests();
+    assert!(requests.len() == 1 && requests[0].contains("x-hookyard-hops: 8\r\n"));
+}
+
 #[tokio::test]
 async fn a_ping_is_signed_like_an_event() {
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
@@ -805,7 +834,12 @@ async fn the_call_log_is_told_of_an_attempt_and_of_no_secret() {
     };
     assert_eq!(
         (first.method.as_str(), first.path.as_str(), first.status),
-        ("POST", "/hooks", Some(503))
+        (
+            "POST",
+            &*format!("http://{}/…", receiver.address),
+            Some(503)
+        ),
+        "chats have their secret in the path"
     );
     assert_eq!(
         (first.code.as_deref(), first.attempt, first.next_attempt_at),

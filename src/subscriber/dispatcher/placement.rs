@@ -48,19 +48,17 @@ impl Dispatcher {
         }
 
         self.definition_changes.borrow_and_update();
-        let new = Rc::new(SubscriberSet::from_definitions(
-            Arc::clone(&self.deps.config),
-            subscriptions,
-            accounts,
-        ));
+        let (new, changed) = old.update(subscriptions, accounts);
+        let new = Rc::new(new);
         self.stage.subscriber_set.replace(Rc::clone(&new));
 
         // An account that was deleted and created again under its name is removed first, so that
         // the new one inherits nothing.
-        let gone: BTreeSet<_> = old
-            .ids()
-            .filter(|id| new.subscription_state(id).is_none() || new.is_replaced(&old, id))
-            .collect();
+        let is_gone = |id: &&SubscriberId| {
+            old.subscription_state(id).is_some()
+                && (new.subscription_state(id).is_none() || new.is_replaced(&old, id))
+        };
+        let gone: BTreeSet<_> = changed.iter().filter(is_gone).cloned().collect();
         gone.iter().for_each(|id| self.remove_subscriber(id));
         if !gone.is_empty() {
             self.stage
@@ -69,8 +67,9 @@ impl Dispatcher {
                 .retain(|id| new.subscription_state(id).is_some() && !gone.contains(id));
         }
 
-        for id in new.ids().filter(|id| !new.is_unchanged(&old, id)) {
-            self.update_subscriber(&new, &id);
+        // An id that is gone has no definition to update by.
+        for id in &changed {
+            self.update_subscriber(&new, id);
         }
     }
 

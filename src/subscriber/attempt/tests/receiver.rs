@@ -19,6 +19,8 @@ pub(super) enum ReceiverAction {
     Hang(&'static str),
     /// Answers with these bytes and closes the connection.
     Close(&'static str),
+    /// Resets the connection without an answer.
+    Reset,
     /// Answers 200 and sends an endless body slowly, a few bytes at a time.
     Drip,
     /// Answers with this status and an endless body.
@@ -106,6 +108,9 @@ async fn serve(mut stream: TcpStream, seen: Arc<SeenRequests>, acts: Arc<[Receiv
                     .write_all(answer.as_bytes())
                     .await
                     .expect("the caller reads");
+            }
+            ReceiverAction::Reset => {
+                return stream.set_zero_linger().expect("a socket");
             }
             ReceiverAction::Hang(answer) => {
                 stream
