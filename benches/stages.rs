@@ -472,6 +472,7 @@ fn append_calls(criterion: &mut Criterion) {
         CallLogLimits {
             rows_max: ROWS,
             refused_rows_max: 10_000,
+            failed_rows_max: 10_000,
         },
     )
     .expect("opens");

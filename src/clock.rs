@@ -2,11 +2,15 @@
 //!
 //! No other file reads the system's clocks; clippy's `disallowed_methods` enforces that.
 
+mod checked_clock;
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
 use crate::event::Timestamp;
+
+pub use checked_clock::{CheckedClock, ClockJump};
 
 /// Source of wall time and of monotonic time.
 ///

@@ -9,6 +9,7 @@
 //!  stop: no new requests, gate closed, each stage after its pending work, the store last
 //! ```
 
+mod clock_watch;
 mod descriptor_limit;
 mod error;
 mod migration;
@@ -30,6 +31,7 @@ pub use node_deps::NodeDeps;
 pub use store_session::RebuildSummary;
 use store_session::{DiscardMark, NodeSetup, SessionEnd, StoreSession};
 
+use crate::clock::{CheckedClock, Clock};
 use crate::config::Config;
 use crate::edge::{self, CoreGate, Edge};
 use crate::error_chain;
@@ -48,6 +50,7 @@ pub struct Node {
     edge: Arc<Edge>,
     stop: watch::Sender<bool>,
     keeper: actix_rt::task::JoinHandle<Result<(), NodeError>>,
+    clock_watch: actix_rt::task::JoinHandle<()>,
     grace: Duration,
 }
 
@@ -57,8 +60,10 @@ impl Node {
     /// # Errors
     /// [`NodeError`] when the node cannot listen or its store cannot be opened. Nothing is left
     /// running then.
-    pub async fn start(config: Config, deps: NodeDeps) -> Result<Self, NodeError> {
+    pub async fn start(config: Config, mut deps: NodeDeps) -> Result<Self, NodeError> {
         let config = Arc::new(config);
+        let clock = Arc::new(CheckedClock::new(Arc::clone(&deps.clock)));
+        deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         descriptor_limit::raise_descriptor_limit(&config);
 
         // Listen first: opening a large store takes seconds, and /readyz answers meanwhile.
@@ -66,7 +71,7 @@ impl Node {
         let gate = CoreGate::closed("the store is being opened");
         let edge = Arc::new(Edge::new(
             Arc::clone(&config),
-            Arc::clone(&deps.clock),
+            Arc::clone(&clock),
             Arc::clone(&deps.metrics),
             gate.clone(),
         ));
@@ -77,6 +82,7 @@ impl Node {
         let setup = NodeSetup {
             config: Arc::clone(&config),
             deps,
+            clock: Arc::clone(&clock),
             discard_mark: DiscardMark::default(),
         };
         let session = match StoreSession::open(&setup).await {
@@ -87,7 +93,9 @@ impl Node {
             }
         };
 
+        clock_watch::check_clock(&clock, &gate);
         gate.open(session.core());
+        let clock_watch = actix_rt::spawn(clock_watch::watch_clock(clock, gate.clone()));
         let (stop, stopping) = watch::channel(false);
         let keeper = actix_rt::spawn(keep_session_open(setup, session, gate, stopping));
         info!(%address, store = %config.store.path.display(), "node ready");
@@ -97,6 +105,7 @@ impl Node {
             edge,
             stop,
             keeper,
+            clock_watch,
             grace: config.server.shutdown_grace,
         })
     }
@@ -118,9 +127,11 @@ impl Node {
             edge,
             stop,
             keeper,
+            clock_watch,
             grace,
             ..
         } = self;
+        clock_watch.abort();
         let orderly = async {
             edge.end_streams();
             server.stop(true).await;

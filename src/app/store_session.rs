@@ -23,6 +23,7 @@ use super::migration::{self, StoreMigration};
 use super::node_deps::NodeDeps;
 use crate::account::AccountRegistry;
 use crate::call_log::{self, CallLog};
+use crate::clock::CheckedClock;
 use crate::config::{Config, SyncPolicy};
 use crate::derived::{self, DerivedStore};
 use crate::edge::{NodeCore, support};
@@ -63,6 +64,8 @@ pub struct RebuildSummary {
 pub(super) struct NodeSetup {
     pub(super) config: Arc<Config>,
     pub(super) deps: NodeDeps,
+    /// Clock of `deps`, for the comparison with the journal's times.
+    pub(super) clock: Arc<CheckedClock>,
     pub(super) discard_mark: DiscardMark,
 }
 
@@ -496,9 +499,12 @@ fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
     let NodeSetup {
         config,
         deps,
+        clock,
         discard_mark,
     } = setup;
     let (folder, journal) = open_journal(config, deps, discard_mark)?;
+    // Before a stage compares times: a wrong clock would expire what is stored.
+    clock.align(journal.opened_at());
     // From here on threads run. An error must end them, or they would keep the store in use.
     let stages = open_stages(setup, &folder, &journal).inspect_err(|_| {
         journal.close();
@@ -678,6 +684,7 @@ fn call_log_limits(config: &Config) -> call_log::CallLogLimits {
     call_log::CallLogLimits {
         rows_max: config.call_log.rows_max,
         refused_rows_max: config.call_log.refused_rows_max,
+        failed_rows_max: config.call_log.failed_rows_max,
     }
 }
 

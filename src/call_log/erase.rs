@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::block::{self, BlockBuilder, EncodedRow};
-use super::ring_pair::RingKind;
+use super::ring_set::RingKind;
 use super::{CallLogOpenError, TREE, row};
 use crate::derived::{DerivedBatch, DerivedStore, DerivedTree};
 use crate::event::EventId;

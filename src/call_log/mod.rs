@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!                         ┌─> kept ring    ─┐ blocks of rows:
-//!  append ──encode──lock──┤                 ├─ sealed, or 1 s old ──> writer thread ──> tree
-//!                         └─> refused ring ─┘ oldest block evicted         │
+//!  append ──encode──lock──┼─> refused ring ─┼─ sealed, or 1 s old ──> writer thread ──> tree
+//!                         └─> failed ring  ─┘ oldest block evicted         │
 //!                                │                                     summaries
 //!  list_calls, ──plan by summaries┴─ then blocks are read without the lock
 //!  get_call
@@ -19,7 +19,7 @@ mod erase;
 mod page_reader;
 mod redact;
 mod ring;
-mod ring_pair;
+mod ring_set;
 mod row;
 mod tally_cache;
 #[cfg(test)]
@@ -44,7 +44,7 @@ pub use row::{CallDirection, CallEntry, CallRow, EVENT_IDS_MAX};
 
 use block::{BlockSummary, CallClass};
 use ring::BlockRing;
-use ring_pair::{RingKind, RingPair};
+use ring_set::{RingKind, RingSet};
 use tally_cache::TallyCache;
 use writer::{CallBuffer, CallLogWriter, UNWRITTEN_MAX};
 
@@ -60,10 +60,12 @@ const READERS_MAX: usize = 2;
 /// Bounds of the call log; the oldest rows beyond a bound are removed.
 #[derive(Clone, Copy, Debug)]
 pub struct CallLogLimits {
-    /// Most rows of accepted calls and of deliveries.
+    /// Most rows of accepted calls and of accepted deliveries.
     pub rows_max: u64,
     /// Most rows of refused calls.
     pub refused_rows_max: u64,
+    /// Most rows of calls of this node that failed.
+    pub failed_rows_max: u64,
 }
 
 /// Failure to open the call log.
@@ -148,12 +150,12 @@ impl CallLog {
         entry: &CallEntry<'_>,
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     ) {
-        // Anyone can make refused calls, so they must not push out the rows of accepted calls.
-        let is_refused = entry.direction == CallDirection::Incoming && !entry.is_successful();
-        let kind = if is_refused {
-            RingKind::Refused
-        } else {
-            RingKind::Kept
+        // Refused calls, which anyone can make, must not push out the rows of accepted calls, and
+        // nor must the successes of one subscriber push out the failures of another.
+        let kind = match (entry.is_successful(), entry.direction) {
+            (true, _) => RingKind::Kept,
+            (false, CallDirection::Incoming) => RingKind::Refused,
+            (false, CallDirection::Outgoing) => RingKind::Failed,
         };
 
         ROW.with_borrow_mut(|bytes| {
@@ -291,9 +293,9 @@ pub fn clear_call_log(store: &DerivedStore) -> Result<(), DerivedStoreError> {
     store.sync()
 }
 
-/// Loads the summaries of both rings and the next id from the tree.
-fn load_rings(tree: &DerivedTree, limits: CallLogLimits) -> Result<RingPair, CallLogOpenError> {
-    let [kept, refused] = RingKind::ALL.map(|kind| load_summaries(tree, kind));
+/// Loads the summaries of all rings and the next id from the tree.
+fn load_rings(tree: &DerivedTree, limits: CallLogLimits) -> Result<RingSet, CallLogOpenError> {
+    let [kept, refused, failed] = RingKind::ALL.map(|kind| load_summaries(tree, kind));
     let rings = [
         BlockRing::new(RingKind::Kept.number(), limits.rows_max, kept?),
         BlockRing::new(
@@ -301,6 +303,7 @@ fn load_rings(tree: &DerivedTree, limits: CallLogLimits) -> Result<RingPair, Cal
             limits.refused_rows_max,
             refused?,
         ),
+        BlockRing::new(RingKind::Failed.number(), limits.failed_rows_max, failed?),
     ];
 
     let end = rings
@@ -318,7 +321,7 @@ fn load_rings(tree: &DerivedTree, limits: CallLogLimits) -> Result<RingPair, Cal
         // After a crash: ids that were given out but not written may have been shown.
         Some((false, next)) => end.max(next) + UNWRITTEN_MAX,
     };
-    Ok(RingPair::new(rings, next))
+    Ok(RingSet::new(rings, next))
 }
 
 fn load_summaries(

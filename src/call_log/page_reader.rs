@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::block::{self, CallFilter, EncodedRow};
 use super::ring::BlockRef;
-use super::ring_pair::RingPair;
+use super::ring_set::RingSet;
 use super::row::{self, CallDirection, CallRow};
 use super::tally_cache::{SourceHash, TallyCache};
 use super::writer::CallBuffer;
@@ -143,7 +143,7 @@ pub(super) fn read_row(
     tree: &DerivedTree,
     id: u64,
 ) -> Result<Option<CallRow>, CallReadError> {
-    let blocks = shared.with_rings(|rings: &RingPair| rings.blocks_holding(id));
+    let blocks = shared.with_rings(|rings: &RingSet| rings.blocks_holding(id));
     for (first, body) in read_bodies(tree, blocks)? {
         let rows = block::split_rows(first, &body).ok_or(CallReadError::Corrupt(first))?;
         if let Some(row) = rows.iter().find(|row| row.id == id) {

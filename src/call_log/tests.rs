@@ -17,6 +17,7 @@ use crate::failpoints::{Failpoint, FailureInjector, NoFailures};
 const LIMITS: CallLogLimits = CallLogLimits {
     rows_max: 1_000,
     refused_rows_max: 100,
+    failed_rows_max: 1_000,
 };
 const ALL: CallFilter = CallFilter {
     direction: None,
@@ -586,4 +587,40 @@ async fn the_rows_of_erased_events_are_removed_and_no_other_row_changes() {
     append(&log, 202, "next");
     assert_eq!(list(&log, ALL).await.0[0].id, 61);
     log.close();
+}
+
+/// The successes of one busy subscriber had pushed out the failures of all others within minutes.
+#[tokio::test]
+async fn successes_do_not_push_out_failures() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let log = open(folder.path());
+    let append_delivery = |status, source: &str| {
+        let delivery = CallEntry {
+            direction: CallDirection::Outgoing,
+            source,
+            ..entry(status)
+        };
+        log.append(&delivery, []);
+    };
+    append_delivery(503, "failed");
+    for number in 0..5_000 {
+        append_delivery(200, &number.to_string());
+        if number % 1_000 == 0 {
+            log.flush().await.expect("writes");
+        }
+    }
+    let failures = CallFilter {
+        is_successful: Some(false),
+        ..ALL
+    };
+    assert_eq!(sources(&list(&log, failures).await.0), ["failed"]);
+    let (_, successes) = list(
+        &log,
+        CallFilter {
+            is_successful: Some(true),
+            ..ALL
+        },
+    )
+    .await;
+    assert!(successes <= 1_001, "{successes}");
 }

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::block::{self, BlockSummary, CallClass};
 use super::ring::DirtyBlock;
-use super::ring_pair::{RingKind, RingPair};
+use super::ring_set::{RingKind, RingSet};
 use crate::derived::{DerivedBatch, DerivedStoreError, DerivedTree};
 use crate::failpoints::Failpoint;
 
@@ -42,7 +42,7 @@ pub(super) struct CallBuffer {
 }
 
 struct CallBufferState {
-    rings: RingPair,
+    rings: RingSet,
     /// Set while the rings differ from the disk.
     is_dirty: bool,
     /// Set while a caller waits for the next write.
@@ -55,7 +55,7 @@ struct CallBufferState {
 }
 
 impl CallBuffer {
-    pub(super) fn new(rings: RingPair) -> Self {
+    pub(super) fn new(rings: RingSet) -> Self {
         let first_id = rings.next_id();
         // A lowered limit evicts blocks at the start, which have to be removed from the disk.
         let is_dirty = rings.has_removed();
@@ -134,7 +134,7 @@ impl CallBuffer {
     }
 
     /// Runs `read` on the rings. Appending waits meanwhile, so `read` must not wait for the disk.
-    pub(super) fn with_rings<T>(&self, read: impl FnOnce(&RingPair) -> T) -> T {
+    pub(super) fn with_rings<T>(&self, read: impl FnOnce(&RingSet) -> T) -> T {
         read(&self.lock_state().rings)
     }
 
@@ -206,7 +206,7 @@ impl CallLogWriter {
             self.write_pending()?;
         }
         self.write_pending()?;
-        self.write_mark(true, self.shared.with_rings(RingPair::next_id))
+        self.write_mark(true, self.shared.with_rings(RingSet::next_id))
     }
 
     fn write_mark(&self, is_closed: bool, next: u64) -> Result<(), DerivedStoreError> {

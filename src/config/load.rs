@@ -184,6 +184,7 @@ impl ConfigDraft {
         CallLogConfig {
             rows_max: self.read_integer("call_log.rows_max", 1..=1_000_000_000),
             refused_rows_max: self.read_integer("call_log.refused_rows_max", 1..=1_000_000_000),
+            failed_rows_max: self.read_integer("call_log.failed_rows_max", 1..=1_000_000_000),
         }
     }
 

@@ -140,10 +140,12 @@ pub struct EntityConfig {
 /// Section `[call_log]`: the log of HTTP calls in and out.
 #[derive(Clone, Copy, Debug)]
 pub struct CallLogConfig {
-    /// Most rows of accepted calls and deliveries.
+    /// Most rows of accepted calls and accepted deliveries.
     pub rows_max: u64,
     /// Most rows of refused calls; counted separately, so refusals cannot displace accepted calls.
     pub refused_rows_max: u64,
+    /// Most rows of failed deliveries; counted separately, so successes cannot displace failures.
+    pub failed_rows_max: u64,
 }
 
 /// Section `[sources]`: senders and their contracts.

@@ -6,6 +6,7 @@
 
 use actix_web::{HttpResponse, web};
 
+use super::clock;
 use super::configured::source::ConfiguredSource;
 use super::context::{CallerCheck, RequestContext};
 use super::error::ApiError;
@@ -153,7 +154,8 @@ fn instagram_endpoints() -> impl Iterator<Item = ApiEndpoint> {
     endpoints.into_iter().map(|endpoint| endpoint.only_if(|config| config.sources.instagram.enabled))
 }
 
-fn health_endpoints() -> [ApiEndpoint; 4] {
+#[rustfmt::skip]
+fn health_endpoints() -> [ApiEndpoint; 6] {
     let alive = || web::route().to(health::alive);
     let ready = || web::route().to(health::ready);
     [
@@ -165,6 +167,8 @@ fn health_endpoints() -> [ApiEndpoint; 4] {
             .routed(READ, CallSource::Nobody, ready)
             .described(health::describe_ready),
         ApiEndpoint::new("/metrics").on(READ, BY_NOBODY, metrics::show, metrics::describe),
+        ApiEndpoint::new("/api/v1/clock").on(READ, ADMIN, clock::show, clock::describe),
+        ApiEndpoint::new("/api/v1/clock/confirm").on(POST, ADMIN, clock::confirm, clock::describe_confirm),
     ]
 }
 

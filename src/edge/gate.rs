@@ -43,7 +43,14 @@ impl fmt::Debug for NodeCore {
 
 /// Holder of the current [`NodeCore`]. Cheap to clone; all clones are the same gate.
 #[derive(Clone, Debug)]
-pub struct CoreGate(Arc<RwLock<GateState>>);
+pub struct CoreGate(Arc<RwLock<GateStates>>);
+
+#[derive(Debug)]
+struct GateStates {
+    state: GateState,
+    /// Reason for which an open gate lets nothing through; `None` most of the time.
+    suspended: Option<String>,
+}
 
 #[derive(Debug)]
 enum GateState {
@@ -61,25 +68,30 @@ impl CoreGate {
     /// Makes a gate that is closed for `reason` until it is opened.
     #[must_use]
     pub fn closed(reason: impl Into<String>) -> Self {
-        Self(Arc::new(RwLock::new(GateState::Closed {
-            reason: reason.into(),
+        Self(Arc::new(RwLock::new(GateStates {
+            state: GateState::Closed {
+                reason: reason.into(),
+            },
+            suspended: None,
         })))
     }
 
     /// Returns the current core; `None` while the gate is closed.
     #[must_use]
     pub fn current(&self) -> Option<Arc<NodeCore>> {
-        match &*self.0.read() {
-            GateState::Open(core) => Some(Arc::clone(core)),
-            GateState::Closed { .. } => None,
+        let states = self.0.read();
+        match &states.state {
+            GateState::Open(core) if states.suspended.is_none() => Some(Arc::clone(core)),
+            GateState::Open(_) | GateState::Closed { .. } => None,
         }
     }
 
     /// Returns the reason for `/readyz` why the gate is closed; `None` while it is open.
     #[must_use]
     pub fn closed_reason(&self) -> Option<String> {
-        match &*self.0.read() {
-            GateState::Open(_) => None,
+        let states = self.0.read();
+        match &states.state {
+            GateState::Open(_) => states.suspended.clone(),
             GateState::Closed { reason } => Some(reason.clone()),
         }
     }
@@ -97,9 +109,19 @@ impl CoreGate {
         });
     }
 
+    /// Lets nothing through the open gate for `reason`, until [`Self::resume`].
+    pub fn suspend(&self, reason: impl Into<String>) {
+        self.0.write().suspended = Some(reason.into());
+    }
+
+    /// Ends [`Self::suspend`].
+    pub fn resume(&self) {
+        self.0.write().suspended = None;
+    }
+
     fn set_state(&self, state: GateState) {
         // Dropping the old core may close a store, so it is dropped after the lock is released.
-        let old = std::mem::replace(&mut *self.0.write(), state);
+        let old = std::mem::replace(&mut self.0.write().state, state);
         drop(old);
     }
 }
@@ -114,6 +136,8 @@ mod tests {
         let clone = gate.clone();
         assert!(clone.current().is_none());
         gate.close("the disk is full");
+        assert_eq!(clone.closed_reason().as_deref(), Some("the disk is full"));
+        gate.suspend("the clock has jumped");
         assert_eq!(clone.closed_reason().as_deref(), Some("the disk is full"));
     }
 }

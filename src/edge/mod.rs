@@ -27,6 +27,7 @@ pub mod body;
 pub mod c2s;
 mod call;
 pub mod client_address;
+mod clock;
 mod configured;
 mod context;
 pub mod crm;

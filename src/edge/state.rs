@@ -17,7 +17,7 @@ use super::leads::source::LeadsSource;
 use super::rate_limiter::RateLimiter;
 use super::support::source::SupportSource;
 use super::{body, client_address};
-use crate::clock::Clock;
+use crate::clock::{CheckedClock, Clock};
 use crate::config::Config;
 use crate::metrics::NodeMetrics;
 use crate::subscription::EventVocabulary;
@@ -26,6 +26,8 @@ use crate::subscription::EventVocabulary;
 pub struct Edge {
     pub(super) config: Arc<Config>,
     pub(super) clock: Arc<dyn Clock>,
+    /// The same clock, for its jumps.
+    pub(super) checked_clock: Arc<CheckedClock>,
     pub(super) metrics: Arc<NodeMetrics>,
     pub(super) gate: CoreGate,
     /// Failed authentications of each client network.
@@ -54,7 +56,7 @@ impl Edge {
     #[must_use]
     pub fn new(
         config: Arc<Config>,
-        clock: Arc<dyn Clock>,
+        clock: Arc<CheckedClock>,
         metrics: Arc<NodeMetrics>,
         gate: CoreGate,
     ) -> Self {
@@ -73,7 +75,8 @@ impl Edge {
         let vocabulary = EventVocabulary::new(&config.sources);
         Self {
             config,
-            clock,
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            checked_clock: clock,
             metrics,
             gate,
             auth_failures,

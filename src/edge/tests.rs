@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::source::CallSource;
 use super::support::signature::sign_support_body;
 use super::{CoreGate, Edge, api, routes, serve};
+use crate::clock::CheckedClock;
 use crate::clock::ManualClock;
 use crate::config::{self, Secret};
 use crate::event::Timestamp;
@@ -55,7 +56,7 @@ impl EdgeTestBench {
         Self {
             edge: Data::new(Edge::new(
                 Arc::new(config),
-                Arc::clone(&clock) as _,
+                Arc::new(CheckedClock::new(Arc::clone(&clock) as _)),
                 Arc::default(),
                 gate,
             )),

@@ -57,6 +57,8 @@ pub struct SegmentJournal {
     rewriting: Mutex<()>,
     // Dropped last: once no handle is left, another process may use the folder.
     data: Arc<DataFolder>,
+    /// Time of the last record that was there at the opening.
+    received_at: Timestamp,
 }
 
 impl SegmentJournal {
@@ -127,6 +129,7 @@ impl SegmentJournal {
             filter: RwLock::default(),
             rewriting: Mutex::default(),
             data: Arc::clone(data),
+            received_at,
         }))
     }
 
@@ -250,6 +253,13 @@ impl SegmentJournal {
             // behind were never acknowledged.
             let _ = thread.join();
         }
+    }
+
+    /// Time at which the last record was received that was there at the opening; 1970 if there was
+    /// none.
+    #[must_use]
+    pub const fn opened_at(&self) -> Timestamp {
+        self.received_at
     }
 
     /// Serves the records in `kept` as if they were still in their segments.

@@ -150,10 +150,12 @@ impl SubscriberRuntime {
         .await
         .map_err(|_| DeliveryStageError::Panicked)?;
         let stored = stored?;
+        let expressions = ExpressionShares::new(Arc::clone(&deps.clock));
         let attempt_sender = AttemptSender::try_new(
             &deps.config.delivery,
             deps.journal.incarnations().clone(),
             Arc::clone(&deps.clock),
+            Arc::clone(&expressions),
         )?;
 
         let (queries, query_receiver) = mpsc::channel(QUERIES_MAX);
@@ -173,7 +175,8 @@ impl SubscriberRuntime {
         });
         let stage_sender = attempt_sender.clone();
         arbiter.spawn_fn(move || {
-            let dispatcher = start_dispatcher(deps, stored, stage_sender, query_receiver, stopping);
+            let senders = (stage_sender, expressions);
+            let dispatcher = start_dispatcher(deps, stored, senders, query_receiver, stopping);
             actix_rt::spawn(async move {
                 if let Err(failure) = dispatcher.run().await {
                     error!(
@@ -352,7 +355,7 @@ fn initialize_cursor(
 fn start_dispatcher(
     deps: SubscriberDeps,
     stored: StoredDeliveryState,
-    attempt_sender: AttemptSender,
+    (attempt_sender, expressions): (AttemptSender, Arc<ExpressionShares>),
     queries: mpsc::Receiver<StatsQuery>,
     stopping: watch::Receiver<Option<Duration>>,
 ) -> Dispatcher {
@@ -388,7 +391,7 @@ fn start_dispatcher(
         checkpoints: Arc::clone(&stored.checkpoints),
         recovery: stored.recovery.clone(),
         call_log,
-        expressions: ExpressionShares::new(Arc::clone(&clock)),
+        expressions,
         clock,
         metrics,
         permits: AttemptPermits::new(config.delivery.attempts_max),

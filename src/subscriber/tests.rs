@@ -74,6 +74,7 @@ impl StageTestEnv {
         let bounds = crate::call_log::CallLogLimits {
             rows_max: 1_000,
             refused_rows_max: 10,
+            failed_rows_max: 10,
         };
         let keys = [("HOOKYARD_ADMIN__TOKEN".to_owned(), "token".to_owned())];
         Self {

@@ -12,6 +12,7 @@ mod browser;
 mod c2s;
 mod call_log;
 mod check;
+mod clock_jumps;
 mod commands;
 mod crashes;
 mod crm;

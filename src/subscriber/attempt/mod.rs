@@ -38,10 +38,11 @@ use tracing::{info, warn};
 use self::classify::{AttemptError, NO_RESOURCES, PROXY, SubscriberResponse, classify_response};
 use self::client::DeliveryClient;
 use self::context::AttemptContext;
-use self::prepared_target::{AttemptHeaderValues, PreparedTarget, TargetCache};
+use self::prepared_target::{AttemptHeaderValues, PreparedTarget, TargetCache, transform_error};
 use self::resolver::NameLookup;
 use self::system_resolver::SystemResolver;
 use super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
+use super::expression_shares::ExpressionShares;
 use super::{AttemptFailure, OutboundRecord, SubscriberId};
 use crate::clock::Clock;
 use crate::config;
@@ -88,6 +89,7 @@ struct AttemptSenderInner {
     targets: TargetCache,
     incarnations: IncarnationHistory,
     clock: Arc<dyn Clock>,
+    expressions: Arc<ExpressionShares>,
     /// True while attempts wait because this node cannot make them.
     is_short: AtomicBool,
 }
@@ -99,23 +101,26 @@ impl fmt::Debug for AttemptSender {
 }
 
 impl AttemptSender {
-    /// Creates a sender for the records of the store with these `incarnations`.
+    /// Creates a sender for the records of the store with these `incarnations`. Transforms are
+    /// evaluated in the time of `expressions`.
     ///
     /// # Errors
     /// The certificates of `delivery.ca_files` cannot be read.
-    pub fn try_new(
+    pub(super) fn try_new(
         config: &config::DeliveryConfig,
         incarnations: IncarnationHistory,
         clock: Arc<dyn Clock>,
+        expressions: Arc<ExpressionShares>,
     ) -> Result<Self, TlsSetupError> {
         let lookup = Arc::new(SystemResolver::default());
-        Self::with_name_lookup(config, incarnations, clock, lookup)
+        Self::with_name_lookup(config, incarnations, clock, expressions, lookup)
     }
 
     fn with_name_lookup(
         config: &config::DeliveryConfig,
         incarnations: IncarnationHistory,
         clock: Arc<dyn Clock>,
+        expressions: Arc<ExpressionShares>,
         lookup: Arc<dyn NameLookup>,
     ) -> Result<Self, TlsSetupError> {
         let client = DeliveryClient::try_new(config, lookup, Arc::clone(&clock))?;
@@ -125,6 +130,7 @@ impl AttemptSender {
             targets,
             incarnations,
             clock,
+            expressions,
             is_short: AtomicBool::new(false),
         })))
     }
@@ -174,8 +180,30 @@ impl AttemptSender {
             number,
             hops: item.record.hops,
         };
-        self.send_attempt(policy, context, |target| target.build_body(item))
-            .await
+        let transformed = self.transform_body(policy, item).await;
+        let build_body = |target: &PreparedTarget| target.build_body(item, transformed);
+        self.send_attempt(policy, context, build_body).await
+    }
+
+    /// Evaluates the transform of a subscription, on a thread that may block; `None` if there is none.
+    async fn transform_body(
+        &self,
+        policy: &DeliveryPolicy,
+        item: &OutboundRecord,
+    ) -> Option<Result<Bytes, AttemptError>> {
+        let DeliveryTarget::Webhook(subscription) = &policy.target else {
+            return None;
+        };
+        let transform = subscription.transform.clone()?;
+        let record = Arc::clone(&item.record);
+        let evaluate = move || transform.render_body(&record);
+        let body = self.0.expressions.evaluate(&policy.id, evaluate).await;
+        Some(match body {
+            Ok(body) => body
+                .map(Bytes::from)
+                .map_err(|failed| transform_error(&failed)),
+            Err(_) => Err(AttemptError::broken_off("the node is stopping")),
+        })
     }
 
     /// Logs a shortage when it begins. Each of a thousand attempts would have a line of its own.

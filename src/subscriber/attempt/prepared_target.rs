@@ -138,12 +138,17 @@ impl PreparedTarget {
         &self.logged_url
     }
 
-    /// Builds the body of a delivery of `item`.
+    /// Builds the body of a delivery of `item`. For a subscription with a transform it is
+    /// `transformed`.
     ///
     /// # Errors
     /// The event has come by too many deliveries, the transform failed, or the record has no message
     /// for this target.
-    pub(super) fn build_body(&self, item: &OutboundRecord) -> Result<Bytes, AttemptError> {
+    pub(super) fn build_body(
+        &self,
+        item: &OutboundRecord,
+        transformed: Option<Result<Bytes, AttemptError>>,
+    ) -> Result<Bytes, AttemptError> {
         if item.record.hops >= HOPS_MAX {
             return Err(AttemptError::new(
                 TOO_MANY_HOPS,
@@ -154,13 +159,9 @@ impl PreparedTarget {
             ));
         }
         match &self.target {
-            DeliveryTarget::Webhook(subscription) => match &subscription.transform {
-                Some(transform) => transform
-                    .render_body(&item.record)
-                    .map(Bytes::from)
-                    .map_err(|failed| transform_error(&failed)),
-                None => Ok(envelope::encode_envelope(&item.record).into()),
-            },
+            DeliveryTarget::Webhook(_) => {
+                transformed.unwrap_or_else(|| Ok(envelope::encode_envelope(&item.record).into()))
+            }
             DeliveryTarget::Forward { account, .. } => {
                 forward::build_forward_body(account, &item.record)
             }
@@ -265,7 +266,7 @@ fn redact_url(url: &Url, target: &DeliveryTarget) -> String {
     }
 }
 
-fn transform_error(error: &EvaluationError) -> AttemptError {
+pub(super) fn transform_error(error: &EvaluationError) -> AttemptError {
     AttemptError {
         code: TRANSFORM_FAILED,
         detail: format!("transform failed: {error}"),

@@ -122,10 +122,12 @@ fn sender_with(allowed: &str, lookup: impl NameLookup) -> AttemptSender {
 
 fn sender_from_config(config: &config::DeliveryConfig, lookup: impl NameLookup) -> AttemptSender {
     let clock = ManualClock::starting_at(Timestamp::parse("2025-12-04T10:30:05Z").expect("a time"));
+    let clock = Arc::new(clock);
     AttemptSender::with_name_lookup(
         config,
         IncarnationHistory::new(StoreIncarnation::new(7)),
-        Arc::new(clock),
+        Arc::clone(&clock) as Arc<dyn Clock>,
+        ExpressionShares::new(clock),
         Arc::new(lookup),
     )
     .expect("TLS")
@@ -570,7 +572,8 @@ async fn names_are_looked_up_by_the_system() {
     let sender = AttemptSender::try_new(
         &delivery("127.0.0.0/8"),
         IncarnationHistory::new(StoreIncarnation::new(7)),
-        clock,
+        Arc::clone(&clock) as Arc<dyn Clock>,
+        ExpressionShares::new(clock),
     )
     .expect("TLS");
     let url = format!("http://localhost:{}/", receiver.address.port());
@@ -807,6 +810,7 @@ async fn the_call_log_is_told_of_an_attempt_and_of_no_secret() {
         CallLogLimits {
             rows_max: 100,
             refused_rows_max: 100,
+            failed_rows_max: 100,
         },
     )
     .expect("opens");

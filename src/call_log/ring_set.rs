@@ -1,6 +1,6 @@
-//! Both rings under one sequence of ids, and the plan that finds a page of a list in them.
+//! All rings under one sequence of ids, and the plan that finds a page of a list in them.
 //!
-//! Blocks of the two rings overlap. The summaries alone tell how many rows above an id pass a
+//! Blocks of the rings overlap. The summaries alone tell how many rows above an id pass a
 //! filter, except in the blocks that contain the id. So a binary search finds two ids between which
 //! the page must lie, and only blocks with an id between them are read:
 //!
@@ -16,30 +16,33 @@
 use super::block::{CallClass, CallFilter};
 use super::ring::{BlockRef, BlockRing, DirtyBlock};
 
-/// The two rings, by the rows that they hold.
+/// The rings, by the rows that they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RingKind {
-    /// Accepted calls, and all deliveries.
+    /// Accepted calls, and accepted deliveries.
     Kept,
     /// Refused calls, which anyone can make.
     Refused,
+    /// Calls of this node that failed, which are few and looked at most.
+    Failed,
 }
 
 impl RingKind {
-    pub(super) const ALL: [Self; 2] = [Self::Kept, Self::Refused];
+    pub(super) const ALL: [Self; 3] = [Self::Kept, Self::Refused, Self::Failed];
 
     /// Returns the ring's number in keys, which never changes.
     pub(super) const fn number(self) -> u8 {
         match self {
             Self::Kept => 0,
             Self::Refused => 1,
+            Self::Failed => 2,
         }
     }
 }
 
 #[derive(Debug)]
-pub(super) struct RingPair {
-    rings: [BlockRing; 2],
+pub(super) struct RingSet {
+    rings: [BlockRing; RingKind::ALL.len()],
     next: u64,
 }
 
@@ -54,9 +57,9 @@ pub(super) struct PagePlan {
     pub(super) skipped: u64,
 }
 
-impl RingPair {
+impl RingSet {
     /// Joins `rings`, in the order of [`RingKind::ALL`]. All their ids must be below `next`.
-    pub(super) fn new(rings: [BlockRing; 2], next: u64) -> Self {
+    pub(super) fn new(rings: [BlockRing; RingKind::ALL.len()], next: u64) -> Self {
         Self { rings, next }
     }
 
@@ -211,22 +214,23 @@ mod tests {
 
     /// Rings with a disk, and every row that was pushed so far, oldest first.
     struct RingModel {
-        rings: RingPair,
+        rings: RingSet,
         disk: HashMap<(u8, u64), Vec<u8>>,
         pushed: Vec<(u64, RingKind, CallClass)>,
     }
 
     /// A block of the second ring holds one row.
-    const ROWS_MAX: [u64; 2] = [300, 20];
+    const ROWS_MAX: [u64; 3] = [300, 20, 100];
 
     impl RingModel {
         fn new() -> Self {
             let rings = [
                 BlockRing::new(0, ROWS_MAX[0], []),
                 BlockRing::new(1, ROWS_MAX[1], []),
+                BlockRing::new(2, ROWS_MAX[2], []),
             ];
             Self {
-                rings: RingPair::new(rings, 1),
+                rings: RingSet::new(rings, 1),
                 disk: HashMap::new(),
                 pushed: Vec::new(),
             }
@@ -364,10 +368,11 @@ mod tests {
 
     #[test]
     fn a_page_deep_in_a_million_rows_reads_few_blocks() {
-        let mut rings = RingPair::new(
+        let mut rings = RingSet::new(
             [
                 BlockRing::new(0, 1_000_000, []),
                 BlockRing::new(1, 10_000, []),
+                BlockRing::new(2, 10_000, []),
             ],
             1,
         );

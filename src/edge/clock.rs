@@ -1,0 +1,78 @@
+//! `/api/v1/clock`: the node's time, and the confirmation of a jump.
+
+use actix_web::HttpResponse;
+use serde::Serialize;
+use serde_json::json;
+use tracing::warn;
+
+use super::answer;
+use super::context::RequestContext;
+use super::docs::endpoint::EndpointDoc;
+use super::error::ApiError;
+use crate::clock::Clock;
+use crate::event::Timestamp;
+
+const TAG: &str = "Node";
+
+/// State of the clock. The two times differ while the clock has jumped.
+#[derive(Serialize)]
+struct ClockReport {
+    /// Time that the node uses.
+    time: Timestamp,
+    /// Time that the system's clock shows.
+    system_time: Timestamp,
+    has_jumped: bool,
+}
+
+/// Handles `GET /api/v1/clock`: shows the time that the node uses.
+pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
+    context.refuse_parameters()?;
+    Ok(clock_response(context))
+}
+
+/// Handles `POST /api/v1/clock/confirm`: believes the system's clock from now on.
+pub(super) async fn confirm(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
+    context.refuse_parameters()?;
+    if let Some(jump) = context.edge.checked_clock.jump() {
+        warn!(shown = %jump.shown, expected = %jump.expected, "jump of the clock confirmed");
+        context.edge.checked_clock.confirm();
+        context.edge.gate.resume();
+    }
+    Ok(clock_response(context))
+}
+
+fn clock_response(context: &RequestContext) -> HttpResponse {
+    let clock = &context.edge.checked_clock;
+    let time = clock.wall();
+    let jump = clock.jump();
+    answer::ok_json(&ClockReport {
+        time,
+        system_time: jump.map_or(time, |jump| jump.shown),
+        has_jumped: jump.is_some(),
+    })
+}
+
+fn clock_example(has_jumped: bool) -> serde_json::Value {
+    let time = "2026-03-01T09:30:00.000Z";
+    let system_time = if has_jumped {
+        "2036-02-07T06:28:15.000Z"
+    } else {
+        time
+    };
+    json!({"time": time, "system_time": system_time, "has_jumped": has_jumped})
+}
+
+pub(super) fn describe() -> EndpointDoc {
+    EndpointDoc::new(TAG, "Show the time that the node uses")
+        .about(
+            "The system's clock has jumped if it differs by more than five minutes from what monotonic time, or \
+             the last time of the journal, let expect. The node then takes no events.",
+        )
+        .answers(200, "The clock.", clock_example(true))
+}
+
+pub(super) fn describe_confirm() -> EndpointDoc {
+    EndpointDoc::new(TAG, "Confirm a jump of the clock")
+        .about("The node believes the system's clock from now on, and takes events again.")
+        .answers(200, "The clock.", clock_example(false))
+}

@@ -1,0 +1,133 @@
+//! A system clock that jumps while a node runs, and between two runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use hookyard::clock::Clock;
+use hookyard::event::Timestamp;
+use serde_json::json;
+
+use crate::test_node::{TestEnv, TestNode, run_async};
+
+const START: &str = "2026-03-01T09:30:00Z";
+const DAY: i64 = 86_400;
+
+/// Clock whose wall time a test can move away from monotonic time.
+struct JumpingClock {
+    started: Instant,
+    /// Seconds that the wall time is ahead of its true time.
+    ahead: AtomicI64,
+}
+
+impl JumpingClock {
+    fn install(test_env: &mut TestEnv) -> Arc<Self> {
+        #[expect(clippy::disallowed_methods, reason = "a clock for tests")]
+        let started = Instant::now();
+        let ahead = AtomicI64::new(0);
+        let clock = Arc::new(Self { started, ahead });
+        test_env.deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        clock
+    }
+
+    fn jump_to(&self, ahead: i64) {
+        self.ahead.store(ahead, Ordering::SeqCst);
+    }
+}
+
+impl Clock for JumpingClock {
+    fn wall(&self) -> Timestamp {
+        let start = Timestamp::parse(START).expect("a time").as_micros();
+        let ahead = self.ahead.load(Ordering::SeqCst) * 1_000_000;
+        Timestamp::from_micros(start + ahead).saturating_add(self.monotonic())
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+async fn wait_for_readiness(node: &TestNode, status: u16) -> serde_json::Value {
+    loop {
+        let answer = node.get("/readyz").await;
+        if answer.status == status {
+            return answer.body;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn days_of_events(node: &TestNode) -> Vec<String> {
+    let events = node.get("/api/v1/events").await.body;
+    let items = events["items"].as_array().expect("items").iter();
+    items
+        .map(|item| item["received_at"].as_str().expect("a time")[..10].to_owned())
+        .collect()
+}
+
+/// The clock showed 2036 for two events and then the truth: everything after had that time.
+#[test]
+fn no_event_gets_the_time_of_a_clock_that_jumped() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = JumpingClock::install(&mut test_env);
+        let node = test_env.start().await;
+        node.send_message("T-1", "k-1").await;
+
+        clock.jump_to(3_650 * DAY);
+        let health = wait_for_readiness(&node, 503).await;
+        let reason = health["reason"].as_str().expect("a reason");
+        assert!(
+            reason.contains("2036") && reason.contains("2026-03-01"),
+            "{reason}"
+        );
+        assert_eq!(node.get("/api/v1/events").await.status, 503);
+        let report = node.get("/api/v1/clock").await.body;
+        assert_eq!(report["has_jumped"], json!(true));
+
+        clock.jump_to(0);
+        wait_for_readiness(&node, 200).await;
+        node.send_message("T-1", "k-2").await;
+        assert_eq!(days_of_events(&node).await, ["2026-03-01"; 2]);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_new_time_counts_once_it_is_confirmed() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = JumpingClock::install(&mut test_env);
+        let node = test_env.start().await;
+        node.send_message("T-1", "k-1").await;
+        clock.jump_to(DAY);
+        wait_for_readiness(&node, 503).await;
+        let confirmed = node.post("/api/v1/clock/confirm").await;
+        assert_eq!(
+            (confirmed.status, &confirmed.body["has_jumped"]),
+            (200, &json!(false))
+        );
+        node.send_message("T-1", "k-2").await;
+        assert_eq!(days_of_events(&node).await, ["2026-03-02", "2026-03-01"]);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_node_that_starts_with_a_clock_before_its_last_event_takes_none() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = JumpingClock::install(&mut test_env);
+        let node = test_env.start().await;
+        node.send_message("T-1", "k-1").await;
+        node.stop().await;
+
+        clock.jump_to(-20 * 365 * DAY);
+        let node = test_env.start().await;
+        let health = node.get("/readyz").await;
+        assert_eq!(health.status, 503, "{}", health.body);
+        clock.jump_to(0);
+        wait_for_readiness(&node, 200).await;
+        node.stop().await;
+    });
+}
