@@ -89,7 +89,8 @@ fn full_subscription() -> Value {
         "secret": "given-secret", "is_active": false, "description": "Über alles", "filter": "data.x == 1",
         "transform": "{'text': event}", "ordering": "none", "concurrency": 3, "signing": ["hub", "standard", "v1a"],
         "headers": {"Authorization": "Bearer given-token", "X-Tenant": "7"}, "rate_limit": 12, "timeout_s": 2.5,
-        "retry_schedule_s": [0.5, 60], "on_exhausted": "halt",
+        "retry_schedule_s": [0.5, 60], "on_exhausted": "halt", "signature_header": "X-Acme-Signature", "uid": "tenant-7",
+        "metadata": {"team": "crm"},
     })
 }
 
