@@ -198,13 +198,15 @@ fn read_endpoints() -> [ApiEndpoint; 9] {
 
 /// Endpoints of subscriptions. An id is digits only, which keeps `/api/v1/webhooks/logs` apart.
 #[rustfmt::skip]
-fn subscription_endpoints() -> [ApiEndpoint; 10] {
+fn subscription_endpoints() -> [ApiEndpoint; 11] {
     [
         ApiEndpoint::new("/api/v1/webhooks/events/available")
             .on(READ, ADMIN, available_events::list, available_events::describe),
         ApiEndpoint::new("/api/v1/webhooks")
             .on(READ, ADMIN, webhooks::list, webhooks::spec::list)
             .on(POST, ADMIN_WITH_BODY, webhooks::create, webhooks::spec::create),
+        ApiEndpoint::new("/api/v1/webhooks/by-uid/{uid}")
+            .on(PUT, ADMIN_WITH_BODY, webhooks::put_by_uid, webhooks::spec::put_by_uid),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}")
             .on(READ, ADMIN, webhooks::show, webhooks::spec::show)
             .on(PUT, ADMIN_WITH_BODY, webhooks::change, webhooks::spec::change)

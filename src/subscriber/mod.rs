@@ -447,15 +447,15 @@ fn make_attempt_fn(
             return Box::pin(async move {
                 let outcome =
                     auto_reply::attempt_auto_reply(&router, &recipients, event_id, &item).await;
-                (outcome, None)
+                Some((outcome, None))
             });
         }
 
         let attempt_sender = attempt_sender.clone();
         Box::pin(async move {
-            let AttemptReport { outcome, call } =
-                attempt_sender.send_delivery(&policy, &item, attempt).await;
-            (outcome, Some(Box::new(call)))
+            let made = attempt_sender.send_when_possible(&policy, &item, attempt);
+            let AttemptReport { outcome, call } = made.await?;
+            Some((outcome, Some(Box::new(call))))
         })
     })
 }

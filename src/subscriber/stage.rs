@@ -48,13 +48,14 @@ const COUNTERS_INTERVAL: Duration = Duration::from_secs(30);
 /// Outcome of an attempt, with its entry for the call log if it was an HTTP call.
 pub(super) type LoggedOutcome = (AttemptOutcome, Option<Box<AttemptLogEntry>>);
 
-/// Function that makes one attempt.
+/// Function that makes one attempt. It returns `None` if this node could not make it for a while,
+/// which counts against nobody.
 pub(super) type AttemptFn = Box<
     dyn Fn(
         Arc<DeliveryPolicy>,
         OutboundRecord,
         AttemptNumber,
-    ) -> Pin<Box<dyn Future<Output = LoggedOutcome>>>,
+    ) -> Pin<Box<dyn Future<Output = Option<LoggedOutcome>>>>,
 >;
 
 /// Services that the stage uses.

@@ -120,6 +120,10 @@ impl StageTestEnv {
             timeout: None,
             retry_schedule: Some(vec![Duration::from_millis(1); 5]),
             on_exhausted: None,
+            signature_header: None,
+            uid: None,
+            metadata: Default::default(),
+            creation: None,
             from,
             created_at: Timestamp::from_micros(1),
             updated_at: Timestamp::from_micros(1),
@@ -176,7 +180,8 @@ impl StageTestEnv {
                 if outcome == AttemptOutcome::Accepted {
                     seen.send_modify(|seen| seen.push(delivery));
                 }
-                (outcome, None)
+                // Stands for an attempt that this node could not make.
+                (outcome != AttemptOutcome::Dropped).then_some((outcome, None))
             })
         });
         let stage_deps = DeliveryStageDeps {
@@ -324,6 +329,30 @@ fn an_actor_that_panics_is_restarted_and_loses_nothing() {
         assert_eq!(seen, (1..=10).collect::<Vec<_>>());
         assert_eq!(crashes.get(), 3);
         assert!(running.stage.counters(&id).delivered >= 10);
+        running.stop().await;
+    });
+}
+
+/// A node without descriptors had counted failed attempts, opened breakers and disabled subscribers.
+#[test]
+fn an_attempt_that_this_node_could_not_make_counts_nothing_and_is_made_again() {
+    run(async |env| {
+        let id = env.subscribe("*").await;
+        let mut tries = 0;
+        let running = env.start(move |_| {
+            tries += 1;
+            match tries {
+                1..=50 => AttemptOutcome::Dropped,
+                _ => AttemptOutcome::Accepted,
+            }
+        });
+        for ticket in ["A", "B", "A"] {
+            env.write(ticket, "message.created").await;
+        }
+        let delivered = running.delivered(3).await;
+        assert!(delivered.iter().all(|(_, _, attempt)| *attempt == 1));
+        let counters = running.stage.counters(&id);
+        assert_eq!((counters.failed, counters.dropped), (0, 0));
         running.stop().await;
     });
 }

@@ -3,6 +3,7 @@
 //! A stored subscription was accepted once, so it is read even if today it would be refused: a
 //! pattern may name a source that is no longer configured.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    DeliveryOrdering, FilterExpression, Pattern, SigningSecrets, SigningStyle, Subscription,
-    SubscriptionId, SubscriptionOpenError, SubscriptionState, TransformExpression,
+    CreationRequest, DeliveryOrdering, FilterExpression, Pattern, SigningSecrets, SigningStyle,
+    Subscription, SubscriptionId, SubscriptionOpenError, SubscriptionState, TransformExpression,
 };
 use crate::config::{ExhaustionPolicy, Secret};
 use crate::event::{Position, Timestamp};
@@ -43,6 +44,21 @@ struct StoredSubscription {
     from: u64,
     created_at: i64,
     updated_at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signature_header: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    creation: Option<StoredCreation>,
+}
+
+/// Key and hash, in hex, of the request that created a subscription.
+#[derive(Serialize, Deserialize)]
+struct StoredCreation {
+    key: String,
+    hash: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -106,6 +122,16 @@ pub(super) fn encode_subscription(subscription: &Subscription) -> Zeroizing<Vec<
         from: subscription.from.get(),
         created_at: subscription.created_at.as_micros(),
         updated_at: subscription.updated_at.as_micros(),
+        signature_header: subscription.signature_header.clone(),
+        uid: subscription.uid.clone(),
+        metadata: subscription.metadata.clone(),
+        creation: subscription
+            .creation
+            .as_ref()
+            .map(|creation| StoredCreation {
+                key: creation.key.clone(),
+                hash: hex::encode(creation.hash),
+            }),
     };
 
     // Allocated once: a growing vector would leave unwiped copies of secrets in memory.
@@ -217,6 +243,16 @@ fn from_stored(id: SubscriptionId, stored: StoredSubscription) -> Option<Subscri
             Some(choice) => Some(parse_choice(&ExhaustionPolicy::CHOICES, &choice)?),
             None => None,
         },
+        signature_header: stored.signature_header,
+        uid: stored.uid,
+        metadata: stored.metadata,
+        creation: match stored.creation {
+            Some(StoredCreation { key, hash }) => {
+                let hash = hex::decode(hash).ok()?.try_into().ok()?;
+                Some(CreationRequest { key, hash })
+            }
+            None => None,
+        },
         from: Position::new(stored.from),
         created_at: time(stored.created_at),
         updated_at: time(stored.updated_at),
@@ -274,6 +310,13 @@ mod tests {
             timeout: Some(Duration::from_millis(1_500)),
             retry_schedule: Some(vec![Duration::from_millis(500), Duration::from_secs(60)]),
             on_exhausted: Some(ExhaustionPolicy::Halt),
+            signature_header: Some("X-Acme-Signature".into()),
+            uid: Some("hubspot".into()),
+            metadata: [("team".into(), "crm".into())].into(),
+            creation: Some(CreationRequest {
+                key: "k-1".into(),
+                hash: [7; 32],
+            }),
             ..sample_subscription(4, &["lead.*", "custom:once-configured:*"])
         }
     }
@@ -287,7 +330,8 @@ mod tests {
             r#""state_reason":"moving","description":"HubSpot","filter":"late","transform":"data","ordering":"none","#,
             r#""concurrency":4,"signing":["crm","standard","hub","v1a"],"headers":[["X-Key","k"]],"rate_limit":5,"#,
             r#""timeout_ms":1500,"retry_schedule_ms":[500,60000],"on_exhausted":"halt","from":1,"created_at":7,"#,
-            r#""updated_at":7}"#
+            r#""updated_at":7,"signature_header":"X-Acme-Signature","uid":"hubspot","metadata":{"team":"crm"},"#,
+            r#""creation":{"key":"k-1","hash":"0707070707070707070707070707070707070707070707070707070707070707"}}"#
         );
         let bytes = encode_subscription(&full());
         assert_eq!((bytes[0], std::str::from_utf8(&bytes[1..])), (1, Ok(json)));

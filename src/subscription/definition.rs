@@ -1,5 +1,6 @@
 //! Definition of one subscription.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,15 @@ impl SigningStyle {
     ];
 }
 
+/// Request that created a subscription: its repetition creates no other one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreationRequest {
+    /// Idempotency key of the client.
+    pub key: String,
+    /// Hash of the request; another request with the same key is refused.
+    pub hash: [u8; 32],
+}
+
 /// One subscription. For a setting that is `None`, `[delivery]` of the configuration decides.
 #[derive(Clone, Debug)]
 pub struct Subscription {
@@ -103,6 +113,14 @@ pub struct Subscription {
     pub retry_schedule: Option<Vec<Duration>>,
     /// Effect of a dead letter on later events of the same entity.
     pub on_exhausted: Option<ExhaustionPolicy>,
+    /// Name of the header with the signature of the body, in place of that of `hub` or `crm`.
+    pub signature_header: Option<String>,
+    /// Id that the client chose; no other subscription has it.
+    pub uid: Option<String>,
+    /// Texts of the client's own, which mean nothing here.
+    pub metadata: BTreeMap<String, String>,
+    /// Request that created the subscription, if it had an idempotency key.
+    pub creation: Option<CreationRequest>,
     /// Position of the first record that can be delivered.
     pub from: Position,
     /// Time at which the subscription was created.
@@ -156,6 +174,10 @@ pub(crate) fn sample_subscription(id: SubscriptionId, events: &[&str]) -> Subscr
         timeout: None,
         retry_schedule: None,
         on_exhausted: None,
+        signature_header: None,
+        uid: None,
+        metadata: BTreeMap::new(),
+        creation: None,
         from: Position::FIRST,
         created_at: Timestamp::from_micros(7),
         updated_at: Timestamp::from_micros(7),

@@ -15,6 +15,15 @@ pub const HEADER_NAME_MAX_BYTES: usize = 64;
 /// Longest value of a header, in bytes.
 pub const HEADER_VALUE_MAX_BYTES: usize = 1_024;
 
+/// Longest id that a client chooses, in bytes.
+pub const UID_MAX_BYTES: usize = 64;
+/// Most texts in the metadata of a subscription.
+pub const METADATA_MAX: usize = 20;
+/// Longest name in the metadata, in bytes.
+pub const METADATA_NAME_MAX_BYTES: usize = 40;
+/// Longest text in the metadata, in bytes.
+pub const METADATA_VALUE_MAX_BYTES: usize = 500;
+
 /// Headers that the node sets, that describe the transfer of the body, or that concern only one
 /// connection (RFC 9110, 7.6.1).
 const RESERVED_HEADERS: [&str; 22] = [
@@ -70,6 +79,31 @@ pub fn is_valid_header_name(name: &str) -> bool {
     (1..=HEADER_NAME_MAX_BYTES).contains(&name.len()) && name.bytes().all(is_token)
 }
 
+/// Headers of deliveries that are reserved, but may be the name of a subscription's own signature.
+const SIGNATURE_NAMES: [&str; 2] = ["x-hub-signature-256", "x-webhook-signature"];
+
+/// Tells if the signature of a subscription may stand in the header `name`: no other value that the
+/// node sends is there.
+#[must_use]
+pub fn is_valid_signature_header(name: &str) -> bool {
+    let is_free = !is_reserved_header(name)
+        || SIGNATURE_NAMES
+            .iter()
+            .any(|free| name.eq_ignore_ascii_case(free));
+    is_valid_header_name(name) && is_free
+}
+
+/// Tells if `uid` is an id that a client may choose: letters, digits, `.`, `_`, `:` and `-`, so that
+/// it stands in a path as it is.
+#[must_use]
+pub fn is_valid_uid(uid: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+    // A path cannot hold these two.
+    (1..=UID_MAX_BYTES).contains(&uid.len())
+        && uid.bytes().all(is_plain)
+        && !matches!(uid, "." | "..")
+}
+
 /// Tells if `value` is a valid value of a header: up to [`HEADER_VALUE_MAX_BYTES`] of visible
 /// ASCII, with blanks and tabs only between them.
 #[must_use]
@@ -105,6 +139,32 @@ mod tests {
             sorted, RESERVED_HEADERS,
             "in order, so that none is there twice"
         );
+    }
+
+    #[test]
+    fn a_signature_stands_in_a_header_of_its_own() {
+        for (name, is_valid) in [
+            ("X-Acme-Signature", true),
+            ("x-webhook-signature", true),
+            ("X-Hub-Signature-256", true),
+            ("X-Webhook-Id", false),
+            ("webhook-signature", false),
+            ("Host", false),
+            ("a b", false),
+            ("", false),
+        ] {
+            assert_eq!(is_valid_signature_header(name), is_valid, "{name}");
+        }
+        for (uid, is_valid) in [
+            ("hub-spot_1.eu:x", true),
+            ("", false),
+            ("..", false),
+            ("a/b", false),
+            ("\u{e9}", false),
+            (&"x".repeat(UID_MAX_BYTES + 1), false),
+        ] {
+            assert_eq!(is_valid_uid(uid), is_valid, "{uid}");
+        }
     }
 
     #[test]

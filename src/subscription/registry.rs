@@ -1,8 +1,9 @@
 //! Registry of the subscriptions of a store. All are in memory, and each change is on the disk
 //! before it becomes visible.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -66,6 +67,12 @@ pub enum SubscriptionChangeError {
     /// No subscription has this id.
     #[error("there is no such subscription")]
     NotFound,
+    /// Another subscription has the `uid`.
+    #[error("subscription {0} has this uid already")]
+    UidTaken(SubscriptionId),
+    /// Another request created a subscription with the same idempotency key.
+    #[error("the idempotency key created subscription {0} by another request")]
+    KeyReused(SubscriptionId),
     /// The write failed, so the change may or may not be on the disk.
     #[error("it is not known whether the subscription was stored, look at it and try again")]
     OutcomeUnknown(#[source] TableWriteError),
@@ -83,6 +90,9 @@ pub struct SubscriptionEntry {
 /// Ids of one chunk. A change copies the list of chunks and one chunk: some 300 pointers at 20,000
 /// subscriptions, instead of all.
 const CHUNK_IDS: u64 = 256;
+
+/// Time in which the repetition of a creation returns the subscription, as for events.
+const CREATION_KEY_WINDOW: Duration = Duration::from_secs(24 * 3_600);
 
 type SubscriptionChunk = BTreeMap<SubscriptionId, Arc<SubscriptionEntry>>;
 
@@ -189,12 +199,45 @@ impl FromIterator<Subscription> for SubscriptionSnapshot {
     }
 }
 
+/// Next id, and the subscriptions by the names that clients gave.
+#[derive(Debug, Default)]
+struct SubscriptionNames {
+    next_id: SubscriptionId,
+    by_uid: HashMap<String, SubscriptionId>,
+    /// Subscriptions by the idempotency key of the request that created them.
+    by_creation_key: HashMap<String, SubscriptionId>,
+}
+
+impl SubscriptionNames {
+    fn add(&mut self, subscription: &Subscription) {
+        let id = subscription.id;
+        if let Some(uid) = &subscription.uid {
+            self.by_uid.insert(uid.clone(), id);
+        }
+        if let Some(creation) = &subscription.creation {
+            self.by_creation_key.insert(creation.key.clone(), id);
+        }
+    }
+
+    fn remove(&mut self, subscription: &Subscription) {
+        if let Some(uid) = &subscription.uid {
+            self.by_uid.remove(uid);
+        }
+        // A later creation may have the key, when it was forgotten.
+        if let Some(creation) = &subscription.creation
+            && self.by_creation_key.get(&creation.key) == Some(&subscription.id)
+        {
+            self.by_creation_key.remove(&creation.key);
+        }
+    }
+}
+
 /// Registry of the subscriptions in one opening of the store.
 pub struct SubscriptionRegistry {
     definitions: DefinitionTree,
     snapshot: RwLock<Arc<SubscriptionSnapshot>>,
-    /// Next id. Its lock is held during a change, so that changes come one after another.
-    next_id: Mutex<SubscriptionId>,
+    /// Its lock is held during a change, so that changes come one after another.
+    names: Mutex<SubscriptionNames>,
     subscriptions_max: usize,
     changes: watch::Sender<u64>,
     failed: watch::Sender<Option<String>>,
@@ -232,10 +275,17 @@ impl SubscriptionRegistry {
         let last_id = loaded.newest_first().next();
         let last_id = last_id.map(|entry| entry.subscription.id);
         let next_id = last_id.map_or(stored_next_id, |last| stored_next_id.max(last + 1));
+        let mut names = SubscriptionNames {
+            next_id,
+            ..SubscriptionNames::default()
+        };
+        for entry in loaded.iter() {
+            names.add(&entry.subscription);
+        }
         Ok(Self {
             definitions,
             snapshot: RwLock::new(Arc::new(loaded)),
-            next_id: Mutex::new(next_id),
+            names: Mutex::new(names),
             subscriptions_max,
             changes: watch::Sender::new(0),
             failed: watch::Sender::new(None),
@@ -261,8 +311,18 @@ impl SubscriptionRegistry {
         self.failed.subscribe()
     }
 
+    /// Returns the subscription with the id `uid` that its client chose.
+    #[must_use]
+    pub fn find_by_uid(&self, uid: &str) -> Option<SharedSubscription> {
+        let names = self.names.lock();
+        let id = *names.by_uid.get(uid)?;
+        let snapshot = self.snapshot();
+        Some(Arc::clone(&snapshot.get(id)?.subscription))
+    }
+
     /// Adds the subscription that `build` returns for its new id, and returns when it is on the
-    /// disk. Blocks.
+    /// disk. Returns the former subscription if the same request has created one within
+    /// [`CREATION_KEY_WINDOW`]. Blocks.
     ///
     /// # Errors
     /// [`SubscriptionChangeError`]; only [`SubscriptionChangeError::OutcomeUnknown`] may have
@@ -271,22 +331,31 @@ impl SubscriptionRegistry {
         &self,
         build: impl FnOnce(SubscriptionId) -> Subscription,
     ) -> Result<SharedSubscription, SubscriptionChangeError> {
-        let mut next_id = self.next_id.lock();
+        let mut names = self.names.lock();
         let snapshot = self.snapshot();
+        let id = names.next_id;
+        let subscription = Subscription { id, ..build(id) };
+        if let Some(created) = find_creation(&names, &snapshot, &subscription)? {
+            return Ok(created);
+        }
+        if let Some(holder) = subscription
+            .uid
+            .as_ref()
+            .and_then(|uid| names.by_uid.get(uid))
+        {
+            return Err(SubscriptionChangeError::UidTaken(*holder));
+        }
         if snapshot.len() >= self.subscriptions_max {
             return Err(SubscriptionChangeError::TooMany(snapshot.len()));
         }
 
-        let subscription = Subscription {
-            id: *next_id,
-            ..build(*next_id)
-        };
         let stored = self.persist(&snapshot, subscription)?;
-        *next_id += 1;
+        names.next_id += 1;
+        names.add(&stored);
         Ok(stored)
     }
 
-    /// Applies `change` to the subscription `id`, and returns when the result is on the disk.
+    /// Applies `change` to the subscription `id`, whose `uid` stays, and returns when the result is on the disk.
     /// Blocks.
     ///
     /// # Errors
@@ -296,12 +365,20 @@ impl SubscriptionRegistry {
         id: SubscriptionId,
         change: impl FnOnce(&mut Subscription),
     ) -> Result<SharedSubscription, SubscriptionChangeError> {
-        let _change_guard = self.next_id.lock();
+        let _change_guard = self.names.lock();
         let snapshot = self.snapshot();
         let entry = snapshot.get(id).ok_or(SubscriptionChangeError::NotFound)?;
         let mut subscription = Subscription::clone(&entry.subscription);
         change(&mut subscription);
-        self.persist(&snapshot, Subscription { id, ..subscription })
+        let uid = entry.subscription.uid.clone();
+        self.persist(
+            &snapshot,
+            Subscription {
+                id,
+                uid,
+                ..subscription
+            },
+        )
     }
 
     /// Removes the subscription `id`, and returns when the removal is on the disk. Blocks.
@@ -309,22 +386,23 @@ impl SubscriptionRegistry {
     /// # Errors
     /// [`SubscriptionChangeError::NotFound`] and [`SubscriptionChangeError::OutcomeUnknown`].
     pub fn remove(&self, id: SubscriptionId) -> Result<(), SubscriptionChangeError> {
-        let next_id = self.next_id.lock();
+        let mut names = self.names.lock();
         let mut snapshot = SubscriptionSnapshot::clone(&self.snapshot());
-        if !snapshot.remove(id) {
-            return Err(SubscriptionChangeError::NotFound);
-        }
+        let removed = snapshot.get(id).cloned();
+        let removed = removed.ok_or(SubscriptionChangeError::NotFound)?;
+        snapshot.remove(id);
 
         // The next id follows from the highest id in the store. If that one is removed, the next id
         // must be stored first, or a crash would let the id be used again.
-        if id + 1 == *next_id {
+        if id + 1 == names.next_id {
             self.definitions
-                .put(NEXT, &codec::encode_next_id(*next_id))
+                .put(NEXT, &codec::encode_next_id(names.next_id))
                 .map_err(|error| self.report_write_failure(error))?;
         }
         self.definitions
             .remove(&id.to_string())
             .map_err(|error| self.report_write_failure(error))?;
+        names.remove(&removed.subscription);
         self.publish(snapshot);
         Ok(())
     }
@@ -366,6 +444,33 @@ impl SubscriptionRegistry {
     }
 }
 
+/// Returns the subscription that the request of `new` has created before.
+///
+/// # Errors
+/// Another request had the same idempotency key.
+fn find_creation(
+    names: &SubscriptionNames,
+    snapshot: &SubscriptionSnapshot,
+    new: &Subscription,
+) -> Result<Option<SharedSubscription>, SubscriptionChangeError> {
+    let Some(creation) = &new.creation else {
+        return Ok(None);
+    };
+    let earlier = names
+        .by_creation_key
+        .get(&creation.key)
+        .and_then(|id| snapshot.get(*id));
+    let Some(earlier) = earlier.map(|entry| &entry.subscription) else {
+        return Ok(None);
+    };
+    let is_known = new.created_at < earlier.created_at.saturating_add(CREATION_KEY_WINDOW);
+    match (is_known, earlier.creation.as_ref() == Some(creation)) {
+        (true, true) => Ok(Some(Arc::clone(earlier))),
+        (true, false) => Err(SubscriptionChangeError::KeyReused(earlier.id)),
+        (false, _) => Ok(None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -375,7 +480,8 @@ mod tests {
 
     use super::*;
     use crate::config::Secret;
-    use crate::subscription::{FilterExpression, sample_subscription};
+    use crate::event::Timestamp;
+    use crate::subscription::{CreationRequest, FilterExpression, sample_subscription};
     use crate::table_store::open_test_tables;
 
     fn open(folder: &Path) -> SubscriptionRegistry {
@@ -452,6 +558,55 @@ mod tests {
             .collect();
         reversed.reverse();
         assert_eq!(reversed, expected);
+    }
+
+    #[test]
+    fn a_uid_and_an_idempotency_key_name_one_subscription_also_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let named = |uid: &str, hash: u8, hours: u64| {
+            let created_at =
+                Timestamp::from_micros(7).saturating_add(Duration::from_secs(hours * 3_600));
+            let creation = Some(CreationRequest {
+                key: "k".into(),
+                hash: [hash; 32],
+            });
+            let uid = Some(uid.to_owned());
+            move |id| Subscription {
+                uid: uid.clone(),
+                creation: creation.clone(),
+                created_at,
+                ..any(id)
+            }
+        };
+        let subscriptions = open(folder.path());
+        assert_eq!(subscriptions.create(named("a", 1, 0)).expect("room").id, 1);
+        drop(subscriptions);
+
+        let subscriptions = open(folder.path());
+        let repeated = subscriptions.create(named("a", 1, 23)).expect("the same");
+        assert_eq!((repeated.id, subscriptions.snapshot().len()), (1, 1));
+        assert!(matches!(
+            subscriptions.create(named("b", 2, 23)),
+            Err(SubscriptionChangeError::KeyReused(1))
+        ));
+        assert!(matches!(
+            subscriptions.create(named("a", 2, 24)),
+            Err(SubscriptionChangeError::UidTaken(1))
+        ));
+        assert_eq!(subscriptions.create(named("b", 2, 24)).expect("room").id, 2);
+
+        let id_of = |uid: &str| subscriptions.find_by_uid(uid).map(|found| found.id);
+        assert_eq!(
+            (id_of("a"), id_of("b"), id_of("c")),
+            (Some(1), Some(2), None)
+        );
+        let changed = subscriptions.change(1, |known| known.uid = Some("b".into()));
+        assert_eq!(changed.expect("there").uid.as_deref(), Some("a"));
+        subscriptions.remove(1).expect("there");
+        assert_eq!(id_of("a"), None);
+        // The key belongs to the second one now.
+        let repeated = subscriptions.create(named("b", 2, 25)).expect("the same");
+        assert_eq!(repeated.id, 2);
     }
 
     #[test]

@@ -89,7 +89,8 @@ fn full_subscription() -> Value {
         "secret": "given-secret", "is_active": false, "description": "Über alles", "filter": "data.x == 1",
         "transform": "{'text': event}", "ordering": "none", "concurrency": 3, "signing": ["hub", "standard", "v1a"],
         "headers": {"Authorization": "Bearer given-token", "X-Tenant": "7"}, "rate_limit": 12, "timeout_s": 2.5,
-        "retry_schedule_s": [0.5, 60], "on_exhausted": "halt",
+        "retry_schedule_s": [0.5, 60], "on_exhausted": "halt", "signature_header": "X-Acme-Signature", "uid": "tenant-7",
+        "metadata": {"team": "crm"},
     })
 }
 
@@ -1307,6 +1308,93 @@ fn a_url_is_kept_in_its_canonical_form_or_refused() {
         assert_eq!(created.body["url"], "https://crm.example/b", "{created:?}");
         let shown = show(&node, "/1").await;
         assert_eq!(shown.body["url"], "https://crm.example/b");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_repeated_creation_makes_no_second_subscription() {
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        let create_with_key = async |key: &str, body: &Value| {
+            let request = request(&node, Method::POST, "")
+                .header("content-type", "application/json")
+                .header("idempotency-key", key);
+            node.send_request(request.body(body.to_string())).await
+        };
+        let first = create_with_key("k", &plain_subscription()).await;
+        let again = create_with_key("k", &plain_subscription()).await;
+        assert_eq!(
+            (first.status, &again.body["id"]),
+            (200, &json!(1)),
+            "{again:?}"
+        );
+        assert_eq!(first.body["secret"], again.body["secret"]);
+        let other = json!({"url": "https://crm.example/other", "events": ["*"]});
+        let reused = create_with_key("k", &other).await;
+        assert_eq!(code(&reused), (409, "idempotency_key_reused"));
+        assert_eq!(create_with_key("l", &other).await.body["id"], 2);
+        assert_eq!(show(&node, "").await.body["total"], 2);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_set_up_that_runs_again_and_again_keeps_one_subscription() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let body = json!({
+            "url": "https://crm.example/hook", "events": ["*"], "metadata": {"team": "crm"},
+            "signature_header": "X-Acme-Signature",
+        });
+        let made = change(&node, "/by-uid/help-desk", &body).await;
+        assert_eq!(made.status, 200, "{made:?}");
+        assert_eq!(made.body["uid"], "help-desk");
+        assert_eq!(made.body["metadata"], json!({"team": "crm"}));
+        assert_eq!(made.body["signature_header"], "X-Acme-Signature");
+        assert!(!made.body["secret"].to_string().contains('…'), "{made:?}");
+        node.stop().await;
+
+        let node = test_env.start().await;
+        let changed = change(&node, "/by-uid/help-desk", &json!({"events": ["ticket:*"]})).await;
+        assert_eq!(
+            (&changed.body["id"], &changed.body["events"]),
+            (&json!(1), &json!(["ticket:*"]))
+        );
+        assert!(changed.body["secret"].to_string().contains('…'));
+        let shown = show(&node, "/1").await.body;
+        assert_eq!(
+            (&shown["metadata"], &shown["uid"]),
+            (&json!({"team": "crm"}), &json!("help-desk"))
+        );
+        let unchanged = change(&node, "/1", &shown).await;
+        assert_eq!(
+            unchanged.status, 200,
+            "what is shown can be sent back: {unchanged:?}"
+        );
+
+        for (path, body, field) in [
+            ("/by-uid/other", json!({"events": ["*"]}), "url"),
+            ("/by-uid/help-desk", json!({"uid": "x"}), "uid"),
+            ("/1", json!({"uid": "x"}), "uid"),
+            ("/1", json!({"metadata": {"a": 1}}), "metadata"),
+            (
+                "/1",
+                json!({"signature_header": "Host"}),
+                "signature_header",
+            ),
+            ("/1", json!({"signing": ["standard"]}), "signature_header"),
+        ] {
+            let answer = change(&node, path, &body).await;
+            assert_eq!(answer.status, 400, "{body}: {answer:?}");
+            assert_eq!(field_errors(&answer)[0].0, field, "{body}");
+        }
+        assert_eq!(change(&node, "/by-uid/a%2Fb", &body).await.status, 404);
+        let mut taken = body.clone();
+        taken["uid"] = "help-desk".into();
+        assert_eq!(code(&create(&node, &taken).await), (409, "uid_taken"));
+        assert_eq!(show(&node, "").await.body["total"], 1);
         node.stop().await;
     });
 }

@@ -2,6 +2,7 @@
 //! the default), or be absent.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -23,7 +24,9 @@ use crate::config::{
 use crate::event::{Position, Timestamp, find_members};
 use crate::subscriber::attempt::target_address;
 use crate::subscription::limits::{
-    DESCRIPTION_MAX_BYTES, EVENTS_MAX, SECRET_MAX_BYTES, is_valid_secret,
+    DESCRIPTION_MAX_BYTES, EVENTS_MAX, METADATA_MAX, METADATA_NAME_MAX_BYTES,
+    METADATA_VALUE_MAX_BYTES, SECRET_MAX_BYTES, UID_MAX_BYTES, is_valid_secret,
+    is_valid_signature_header, is_valid_uid,
 };
 use crate::subscription::secrets::{ROTATION_OVERLAP, ROTATION_OVERLAP_MAX};
 use crate::subscription::{
@@ -55,7 +58,7 @@ pub(super) const ORDERINGS: [(&str, DeliveryOrdering); 2] = [
 const DEFAULT_SIGNING: [SigningStyle; 2] = [SigningStyle::Crm, SigningStyle::Standard];
 
 /// Members that a request may set.
-const SUBSCRIPTION_MEMBERS: [&str; 15] = [
+const SUBSCRIPTION_MEMBERS: [&str; 18] = [
     "url",
     "events",
     "secret",
@@ -71,6 +74,9 @@ const SUBSCRIPTION_MEMBERS: [&str; 15] = [
     "timeout_s",
     "retry_schedule_s",
     "on_exhausted",
+    "signature_header",
+    "uid",
+    "metadata",
 ];
 /// Members of answers that a request may send back unchanged; they are ignored.
 const READ_ONLY_MEMBERS: [&str; 8] = [
@@ -91,6 +97,8 @@ const ROTATION_MEMBERS: [&str; 2] = ["overlap_h", "secret"];
 pub(super) struct SubscriptionRules<'a> {
     vocabulary: &'a EventVocabulary,
     allow_targets: &'a [IpNet],
+    /// The `uid` in the path, which a new subscription gets.
+    uid: Option<&'a str>,
 }
 
 impl<'a> SubscriptionRules<'a> {
@@ -98,6 +106,15 @@ impl<'a> SubscriptionRules<'a> {
         Self {
             vocabulary: edge.vocabulary(),
             allow_targets: &edge.config.delivery.allow_targets,
+            uid: None,
+        }
+    }
+
+    /// Rules for the subscription that its client calls `uid`.
+    pub(super) fn for_uid(self, uid: &'a str) -> Self {
+        Self {
+            uid: Some(uid),
+            ..self
         }
     }
 }
@@ -121,6 +138,10 @@ pub(super) struct SubscriptionInput {
     timeout: PatchField<Duration>,
     retry_schedule: PatchField<Vec<Duration>>,
     on_exhausted: PatchField<ExhaustionPolicy>,
+    signature_header: PatchField<String>,
+    /// Id that the client chose; a change keeps the stored one.
+    uid: Option<String>,
+    metadata: PatchField<BTreeMap<String, String>>,
 }
 
 impl SubscriptionInput {
@@ -154,6 +175,9 @@ impl SubscriptionInput {
             timeout,
             schedule,
             on_exhausted,
+            signature_header,
+            uid,
+            metadata,
         ] = rest;
 
         let mut errors = FieldErrors::default();
@@ -206,8 +230,34 @@ impl SubscriptionInput {
             on_exhausted: read_patch_field(on_exhausted, |raw| {
                 read_choice("on_exhausted", raw, &ExhaustionPolicy::CHOICES, &mut errors)
             }),
+            signature_header: read_patch_field(signature_header, |raw| {
+                read_signature_header(raw, &mut errors)
+            }),
+            uid: read_uid(non_null(uid), known, rules.uid, &mut errors),
+            metadata: read_patch_field(metadata, |raw| read_metadata(raw, &mut errors)),
         };
+        input.check_signature_header(known, &mut errors);
         errors.finish(input)
+    }
+
+    /// Checks that there is a signature for the header that shall hold it.
+    fn check_signature_header(&self, known: Option<&Subscription>, errors: &mut FieldErrors) {
+        let stored_header = known.and_then(|known| known.signature_header.as_ref());
+        let header = match &self.signature_header {
+            Some(header) => header.as_ref(),
+            None => stored_header,
+        };
+        let styles: &[SigningStyle] = match (&self.signing, known) {
+            (Some(Some(styles)), _) => styles,
+            (Some(None), _) | (None, None) => &DEFAULT_SIGNING,
+            (None, Some(known)) => &known.signing,
+        };
+        let has_body_signature = styles
+            .iter()
+            .any(|style| matches!(style, SigningStyle::Crm | SigningStyle::Hub));
+        if header.is_some() && !has_body_signature {
+            errors.add("signature_header", "needs crm or hub in signing");
+        }
     }
 
     /// Returns true if the request sets `is_active` to true.
@@ -245,6 +295,10 @@ impl SubscriptionInput {
             timeout: None,
             retry_schedule: None,
             on_exhausted: None,
+            signature_header: None,
+            uid: self.uid.clone(),
+            metadata: BTreeMap::new(),
+            creation: None,
             from,
             created_at: now,
             updated_at: now,
@@ -289,6 +343,11 @@ impl SubscriptionInput {
         set_if_given(&mut subscription.timeout, self.timeout);
         set_if_given(&mut subscription.retry_schedule, self.retry_schedule);
         set_if_given(&mut subscription.on_exhausted, self.on_exhausted);
+        set_if_given(&mut subscription.signature_header, self.signature_header);
+        set_if_given(
+            &mut subscription.metadata,
+            self.metadata.map(Option::unwrap_or_default),
+        );
         if let Some(secret) = self.secret {
             subscription
                 .secrets
@@ -373,6 +432,61 @@ fn read_url(raw: &RawValue, allow_targets: &[IpNet], errors: &mut FieldErrors) -
             url
         }
     }
+}
+
+fn read_signature_header(raw: &RawValue, errors: &mut FieldErrors) -> String {
+    const NAME: &str = "signature_header";
+    let header = errors.read_text(NAME, Some(raw));
+    if is_text(raw) && !is_valid_signature_header(&header) {
+        errors.add(NAME, "must be the name of a header that is not reserved");
+    }
+    header
+}
+
+/// Reads the id that the client chose. A subscription keeps it, and that in the path is the one.
+fn read_uid(
+    raw: Option<&RawValue>,
+    known: Option<&Subscription>,
+    in_path: Option<&str>,
+    errors: &mut FieldErrors,
+) -> Option<String> {
+    const NAME: &str = "uid";
+    let fixed = in_path.or_else(|| known?.uid.as_deref());
+    let Some(raw) = raw else {
+        return fixed.map(str::to_owned);
+    };
+    let uid = errors.read_text(NAME, Some(raw));
+    if is_text(raw) && (known.is_some() || in_path.is_some()) && fixed != Some(&uid) {
+        errors.add(NAME, "cannot be changed");
+    } else if is_text(raw) && !is_valid_uid(&uid) {
+        errors.add(
+            NAME,
+            format!("must be 1 to {UID_MAX_BYTES} letters, digits and . _ : -"),
+        );
+    }
+    Some(uid)
+}
+
+fn read_metadata(raw: &RawValue, errors: &mut FieldErrors) -> BTreeMap<String, String> {
+    const NAME: &str = "metadata";
+    let Ok(metadata) = serde_json::from_str::<BTreeMap<String, String>>(raw.get()) else {
+        errors.add(NAME, "must be an object whose members are strings");
+        return BTreeMap::new();
+    };
+    let fits = |(name, value): (&String, &String)| {
+        (1..=METADATA_NAME_MAX_BYTES).contains(&name.len())
+            && value.len() <= METADATA_VALUE_MAX_BYTES
+    };
+    if metadata.len() > METADATA_MAX || !metadata.iter().all(fits) {
+        errors.add(
+            NAME,
+            format!(
+                "must have at most {METADATA_MAX} members, with names of 1 to \
+                 {METADATA_NAME_MAX_BYTES} and values of at most {METADATA_VALUE_MAX_BYTES} bytes"
+            ),
+        );
+    }
+    metadata
 }
 
 fn read_patterns(

@@ -13,10 +13,11 @@ use super::gate::NodeCore;
 use super::list::ListPage;
 use super::query::parse_number;
 use super::state::Edge;
-use super::{answer, body};
+use super::{answer, body, idempotency};
 use crate::entity::Rejection;
+use crate::subscription::limits::is_valid_uid;
 use crate::subscription::{
-    SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionEntry,
+    CreationRequest, SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionEntry,
 };
 
 pub(super) mod actions;
@@ -32,6 +33,9 @@ use activity::is_active;
 use input::{SubscriptionInput, SubscriptionRules};
 use stats::SubscriptionStatsView;
 use view::SubscriptionView;
+
+/// Code of the refusal to create a second subscription with a `uid`.
+const UID_TAKEN: &str = "uid_taken";
 
 /// Values of the parameter `is_active`.
 const ACTIVITY: [(&str, bool); 2] = [("true", true), ("false", false)];
@@ -62,26 +66,91 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, A
     )))
 }
 
-/// Handles `POST /api/v1/webhooks`: creates a subscription.
+/// Handles `POST /api/v1/webhooks`: creates a subscription. A repetition with the same idempotency
+/// key is answered with the same one.
 pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let body = context.read_json().await?;
-    let input = SubscriptionInput::parse(
-        body::body_text(&body)?,
-        None,
-        SubscriptionRules::new(&context.edge),
-    )?;
-    let (core, now) = (context.edge.core()?, context.edge.clock.wall());
+    let rules = SubscriptionRules::new(&context.edge);
+    let input = SubscriptionInput::parse(body::body_text(&body)?, None, rules)?;
+    let key = idempotency::parse_idempotency_key(context.request.headers())?;
+    let creation = key.map(|key| CreationRequest {
+        key,
+        hash: idempotency::request_fingerprint(&context.request, &body),
+    });
+    let core = context.edge.core()?;
+    let created = create_subscription(&core, &context.edge, input, creation).await?;
+    Ok(created_response(&created, &core, &context.edge).await)
+}
+
+/// Handles `PUT /api/v1/webhooks/by-uid/{uid}`: creates the subscription that its client calls so,
+/// or changes it.
+pub(super) async fn put_by_uid(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
+    let uid: String = context.parse_path()?;
+    let body = context.read_json().await?;
+    let (text, core) = (body::body_text(&body)?, context.edge.core()?);
+    if !is_valid_uid(&uid) {
+        return Err(ApiError::nothing_here());
+    }
+    let rules = SubscriptionRules::new(&context.edge).for_uid(&uid);
+    loop {
+        if let Some(known) = core.subscriptions.find_by_uid(&uid) {
+            let input = SubscriptionInput::parse(text, Some(&known), rules)?;
+            let changed = change_subscription(&core, &context.edge, &known, input).await?;
+            return Ok(subscription_response(&changed, &core, &context.edge).await);
+        }
+        let input = SubscriptionInput::parse(text, None, rules)?;
+        match create_subscription(&core, &context.edge, input, None).await {
+            // Another request created it meanwhile, so this one changes it.
+            Err(ApiError::Rejected(rejection)) if rejection.code == UID_TAKEN => {}
+            created => {
+                let created = created?;
+                return Ok(created_response(&created, &core, &context.edge).await);
+            }
+        }
+    }
+}
+
+async fn create_subscription(
+    core: &Arc<NodeCore>,
+    edge: &Edge,
+    input: SubscriptionInput,
+    creation: Option<CreationRequest>,
+) -> Result<SharedSubscription, ApiError> {
+    let now = edge.clock.wall();
     let from = core.reads.answered_end().await?;
     let create = move |core: &NodeCore| {
-        core.subscriptions
-            .create(|id| input.into_subscription(id, from, now))
+        core.subscriptions.create(|id| Subscription {
+            creation,
+            ..input.into_subscription(id, from, now)
+        })
     };
-    let created = run_blocking(Arc::clone(&core), create).await?;
-    info!(subscription = created.id, "subscription created");
-    let stats = SubscriptionStatsView::load(created.id, &core).await;
-    Ok(answer::ok_json(
-        &SubscriptionView::new(&created, stats, now).with_secret(),
-    ))
+    let created = run_blocking(Arc::clone(core), create).await?;
+    // An earlier time is that of a repeated request.
+    if created.created_at == now {
+        info!(subscription = created.id, "subscription created");
+    }
+    Ok(created)
+}
+
+async fn change_subscription(
+    core: &Arc<NodeCore>,
+    edge: &Edge,
+    known: &Subscription,
+    input: SubscriptionInput,
+) -> Result<SharedSubscription, ApiError> {
+    let (id, now) = (known.id, edge.clock.wall());
+    let from = if input.activates() {
+        core.reads.answered_end().await?
+    } else {
+        known.from
+    };
+    let change = move |core: &NodeCore| {
+        core.subscriptions
+            .change(id, |known| input.apply_to(known, from, now))
+    };
+    let changed = run_blocking(Arc::clone(core), change).await?;
+    info!(subscription = id, "subscription changed");
+    Ok(changed)
 }
 
 /// Handles `GET /api/v1/webhooks/{id}`: shows a subscription.
@@ -97,25 +166,11 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
 pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
-    let (core, now) = (context.edge.core()?, context.edge.clock.wall());
+    let core = context.edge.core()?;
     let known = find_subscription(&core, &id)?;
-    let input = SubscriptionInput::parse(
-        body::body_text(&body)?,
-        Some(&known),
-        SubscriptionRules::new(&context.edge),
-    )?;
-    let from = if input.activates() {
-        core.reads.answered_end().await?
-    } else {
-        known.from
-    };
-    let id = known.id;
-    let change = move |core: &NodeCore| {
-        core.subscriptions
-            .change(id, |known| input.apply_to(known, from, now))
-    };
-    let changed = run_blocking(Arc::clone(&core), change).await?;
-    info!(subscription = id, "subscription changed");
+    let rules = SubscriptionRules::new(&context.edge);
+    let input = SubscriptionInput::parse(body::body_text(&body)?, Some(&known), rules)?;
+    let changed = change_subscription(&core, &context.edge, &known, input).await?;
     Ok(subscription_response(&changed, &core, &context.edge).await)
 }
 
@@ -138,6 +193,12 @@ pub(super) fn find_subscription(core: &NodeCore, id: &str) -> Result<SharedSubsc
     Ok(Arc::clone(&entry.subscription))
 }
 
+/// Shows a subscription to its creator, with the secret.
+async fn created_response(created: &Subscription, core: &NodeCore, edge: &Edge) -> HttpResponse {
+    let stats = SubscriptionStatsView::load(created.id, core).await;
+    answer::ok_json(&SubscriptionView::new(created, stats, edge.clock.wall()).with_secret())
+}
+
 async fn subscription_response(
     subscription: &Subscription,
     core: &NodeCore,
@@ -156,6 +217,10 @@ impl From<SubscriptionChangeError> for ApiError {
         let message = error.to_string();
         match error {
             SubscriptionChangeError::NotFound => ApiError::NotFound(message),
+            SubscriptionChangeError::UidTaken(_) => {
+                ApiError::Rejected(Rejection::conflict(UID_TAKEN, message))
+            }
+            SubscriptionChangeError::KeyReused(_) => ApiError::IdempotencyKeyReused,
             SubscriptionChangeError::TooMany(_) => {
                 ApiError::Rejected(Rejection::conflict("too_many_subscriptions", message))
             }

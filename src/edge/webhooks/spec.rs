@@ -11,7 +11,7 @@ const AT: &str = "2025-10-18T09:42:31.120Z";
 const MASK: &str = "whsec_…5ldA==";
 
 /// Members of answers that may hold any JSON value.
-const FREE: &[&str] = &["headers"];
+const FREE: &[&str] = &["headers", "metadata"];
 
 const MEMBERS: &str = "\
 `events` lists event names (`organisation.created`), prefixes (`lead.*`) or `*`; a kind of entity in \
@@ -20,7 +20,10 @@ front (`ticket:*`) limits a pattern to that kind. `filter` and `transform` are C
 `transform` makes the body to send. `ordering` is `entity` (the events of each entity one after \
 another) or `none`. `signing` is a list of `crm`, `standard`, `hub` and `v1a`; receivers verify \
 `v1a` signatures with `public_key`. `null` in `concurrency`, `timeout_s`, `retry_schedule_s` or \
-`on_exhausted` means the value in `[delivery]` of the configuration, and in `rate_limit` no limit.";
+`on_exhausted` means the value in `[delivery]` of the configuration, and in `rate_limit` no limit. \
+`signature_header` names the header of the body's signature, in the form of `hub` if that is in \
+`signing`, else of `crm`. `uid` is an id of the client's choice, which stays; `metadata` holds up to \
+20 texts of the client's own.";
 
 const SECRETS: &str = "\
 Answers mask secrets and values of headers with a `…`. Only the answers to creation and rotation \
@@ -39,7 +42,7 @@ fn example_full_request() -> Value {
         "secret": "whsec_Zm9yIHRoZSBleGFtcGxlIG9ubHksIG5vdCBhIHNlY3JldA==", "filter": "entity.kind == 'ticket'",
         "transform": "{'text': event, 'of': entity.id}", "ordering": "entity", "concurrency": 4, "signing": ["standard", "v1a"],
         "headers": {"Authorization": "Bearer 4711"}, "rate_limit": 50, "timeout_s": 5, "retry_schedule_s": [0.5, 60, 3600],
-        "on_exhausted": "halt",
+        "on_exhausted": "halt", "signature_header": null, "uid": "helpdesk", "metadata": {"team": "support"},
     })
 }
 
@@ -49,7 +52,7 @@ fn example_subscription() -> Value {
         "is_active": true, "description": "Synchronisation HubSpot", "secret": MASK, "created_at": AT, "updated_at": AT,
         "state": "active", "state_reason": null, "filter": null, "transform": null, "ordering": "entity", "concurrency": null,
         "signing": ["crm", "standard"], "public_key": null, "previous_secret_until": null, "headers": {}, "rate_limit": null,
-        "timeout_s": null, "retry_schedule_s": null, "on_exhausted": null,
+        "timeout_s": null, "retry_schedule_s": null, "on_exhausted": null, "signature_header": null, "uid": null, "metadata": {},
         "stats": {
             "delivered": 1042, "failed_attempts": 3, "dead_letters": 0, "dropped": 0, "in_flight": 0, "waiting": 0, "stopped_lanes": 0,
             "behind": 0, "breaker": "closed", "last_success_at": AT, "failing_since": null,
@@ -131,6 +134,17 @@ pub(in crate::edge) fn create() -> EndpointDoc {
             `secret`, the node generates one."
     ))
     .access(EndpointAccess::Admin)
+    .header(
+        "Idempotency-Key",
+        "An id of the request: its repetition within 24 hours is answered with the same subscription.",
+        "6f1c2a90-0002",
+    )
+    .refuses(
+        409,
+        "idempotency_key_reused",
+        "the idempotency key was used by another request",
+    )
+    .refuses(409, "uid_taken", "subscription 1 has this uid already")
     .takes("a subscription", example_request())
     .takes("all members", example_full_request())
     .requires(&["url", "events"])
@@ -146,6 +160,31 @@ pub(in crate::edge) fn create() -> EndpointDoc {
         "there are 20000 subscriptions already; delivery.subscriptions_max allows no more",
     )
     .refuses_when_not_ready()
+}
+
+pub(in crate::edge) fn put_by_uid() -> EndpointDoc {
+    let endpoint = EndpointDoc::new(TAG, "Create or change the subscription with a uid");
+    add_change_refusals(add_body_refusals(endpoint))
+        .about(format!(
+            "Creates the subscription that its client calls so, and answers with its secret; if \
+             there is one, changes the members given. So a set-up that runs again and again keeps \
+             one subscription.\n\n{MEMBERS}"
+        ))
+        .access(EndpointAccess::Admin)
+        .part("uid", "The id that the client chose.", "helpdesk")
+        .takes("a subscription", example_request())
+        .free(FREE)
+        .answers(
+            200,
+            "The subscription; with its secret if it is new.",
+            example_with_secret(),
+        )
+        .refuses(
+            409,
+            "too_many_subscriptions",
+            "there are 20000 subscriptions already; delivery.subscriptions_max allows no more",
+        )
+        .refuses_when_not_ready()
 }
 
 pub(in crate::edge) fn list() -> EndpointDoc {

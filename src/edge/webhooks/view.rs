@@ -42,6 +42,9 @@ pub(super) struct SubscriptionView<'a> {
     timeout_s: Option<Number>,
     retry_schedule_s: Option<Vec<Number>>,
     on_exhausted: Option<&'static str>,
+    signature_header: Option<&'a str>,
+    uid: Option<&'a str>,
+    metadata: &'a BTreeMap<String, String>,
     stats: SubscriptionStatsView,
     #[serde(skip)]
     subscription: &'a Subscription,
@@ -105,6 +108,9 @@ impl<'a> SubscriptionView<'a> {
             on_exhausted: subscription
                 .on_exhausted
                 .map(|choice| choice_name(choice, &ExhaustionPolicy::CHOICES)),
+            signature_header: subscription.signature_header.as_deref(),
+            uid: subscription.uid.as_deref(),
+            metadata: &subscription.metadata,
             stats,
             subscription,
         }

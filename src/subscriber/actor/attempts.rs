@@ -69,15 +69,22 @@ impl SubscriberActor {
         let attempt = (self.stage.deps.attempt_fn)(Arc::clone(&self.policy), item, number);
         let inbox = Rc::clone(&self.inbox);
         let task = actix_rt::spawn(async move {
-            let (outcome, log_entry) = contain_attempt_panic(attempt).await;
+            let made = contain_attempt_panic(attempt).await;
             drop(permit);
-            inbox.push_message(ActorMessage::AttemptFinished(
-                DeliveryInput::AttemptEnded {
-                    attempt_id,
-                    outcome,
-                },
-                log_entry,
-            ));
+            inbox.push_message(match made {
+                Some((outcome, log_entry)) => ActorMessage::AttemptFinished(
+                    DeliveryInput::AttemptEnded {
+                        attempt_id,
+                        outcome,
+                    },
+                    log_entry,
+                ),
+                // It begins anew, with the definition of then.
+                None => ActorMessage::AttemptFinished(
+                    DeliveryInput::AttemptWithdrawn { attempt_id },
+                    None,
+                ),
+            });
         });
         self.running.insert(attempt_id, AbortOnDropTask(task));
     }
@@ -89,6 +96,9 @@ impl SubscriberActor {
         input: DeliveryInput,
         log_entry: Option<Box<AttemptLogEntry>>,
     ) {
+        if let DeliveryInput::AttemptWithdrawn { attempt_id } = &input {
+            self.running.remove(attempt_id);
+        }
         if let DeliveryInput::AttemptEnded {
             attempt_id,
             outcome,
@@ -135,7 +145,9 @@ impl SubscriberActor {
 }
 
 /// Awaits `attempt` and turns a panic in it into a failed attempt.
-async fn contain_attempt_panic(attempt: impl Future<Output = LoggedOutcome>) -> LoggedOutcome {
+async fn contain_attempt_panic(
+    attempt: impl Future<Output = Option<LoggedOutcome>>,
+) -> Option<LoggedOutcome> {
     let mut attempt = pin!(attempt);
     poll_fn(
         move |context| match panics::contain_panic(|| attempt.as_mut().poll(context)) {
@@ -152,7 +164,7 @@ async fn contain_attempt_panic(attempt: impl Future<Output = LoggedOutcome>) -> 
                     failure,
                     retry_after: None,
                 };
-                Poll::Ready((outcome, None))
+                Poll::Ready(Some((outcome, None)))
             }
         },
     )

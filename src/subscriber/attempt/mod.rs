@@ -59,8 +59,9 @@ const PING: &str = "ping";
 
 /// First pause of an attempt that this node could not make.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
-/// Longest such pause. A shortage ends when other calls do, which is mostly within seconds.
-const SHORTAGE_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Longest such pause; each is twice as long as the one before. A shortage ends when other calls do,
+/// which is mostly within seconds.
+const SHORTAGE_PAUSE_MAX: Duration = Duration::from_millis(3_200);
 
 /// Result of one attempt that was made.
 #[derive(Clone, Debug)]
@@ -135,40 +136,42 @@ impl AttemptSender {
         })))
     }
 
-    /// Makes the attempt `number` at delivering `item` to the subscriber of `policy`. An attempt that
-    /// this node cannot make is nobody's failure: it waits until it can be made.
+    /// Makes the attempt `number` at delivering `item` to the subscriber of `policy` as soon as this
+    /// node has what it takes. Returns `None` if it has not for a while, so that the caller can look
+    /// if the delivery is still wanted.
     #[expect(
         clippy::disallowed_methods,
         reason = "nothing tells when a descriptor is free or the proxy answers again"
     )]
-    pub async fn send_delivery(
+    pub async fn send_when_possible(
         &self,
         policy: &DeliveryPolicy,
         item: &OutboundRecord,
-        number: impl Into<AttemptNumber>,
-    ) -> AttemptReport {
-        let number = number.into();
+        number: AttemptNumber,
+    ) -> Option<AttemptReport> {
         let mut pause = SHORTAGE_PAUSE;
-        loop {
-            let report = self.send_delivery_once(policy, item, number).await;
+        while pause <= SHORTAGE_PAUSE_MAX {
+            let report = self.send_delivery(policy, item, number).await;
             let Some(failure) = report.failure_of_this_node() else {
                 self.note_end_of_shortage();
-                return report;
+                return Some(report);
             };
 
             self.note_shortage(failure);
             // Their descriptors are of use to all.
             self.0.client.pool.close_idle();
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(SHORTAGE_PAUSE_MAX);
+            pause *= 2;
         }
+        None
     }
 
-    async fn send_delivery_once(
+    /// Makes the attempt `number` at delivering `item` to the subscriber of `policy`.
+    pub async fn send_delivery(
         &self,
         policy: &DeliveryPolicy,
         item: &OutboundRecord,
-        number: AttemptNumber,
+        number: impl Into<AttemptNumber>,
     ) -> AttemptReport {
         let event_id = self.0.incarnations.event_id(item.position);
         let context = AttemptContext {
@@ -177,7 +180,7 @@ impl AttemptSender {
             event: &item.record.event_type,
             event_at: item.record.at,
             sequence: item.sequence,
-            number,
+            number: number.into(),
             hops: item.record.hops,
         };
         let transformed = self.transform_body(policy, item).await;

@@ -72,7 +72,8 @@ impl PreparedTarget {
                     subscription.id,
                     &subscription.secrets,
                     &subscription.signing,
-                );
+                )
+                .with_signature_header(subscription.signature_header.as_deref());
                 (
                     subscription.url.as_str(),
                     true,

@@ -7,6 +7,8 @@
 //! | `hub` | `X-Hub-Signature-256`: `sha256=` and hex HMAC-SHA256 of the body |
 //! | `v1a` | as `standard`, with `v1a,` and base64 Ed25519 of the same |
 //!
+//! A subscription may give a name of its own to the header of `hub` or, without it, of `crm`.
+//!
 //! For some time after a rotation `webhook-signature` also carries a signature with the previous
 //! secret. The other styles have room for one signature, made with the current secret.
 
@@ -49,7 +51,9 @@ pub struct SigningInput<'a> {
 /// Signing keys of one subscription. `Debug` shows nothing of them.
 pub struct DeliverySigner {
     crm: Option<(HeaderValue, HmacKey)>,
+    crm_header: HeaderName,
     hub: Option<HmacKey>,
+    hub_header: HeaderName,
     /// Keys of the current secret, then keys of the previous secret with the end of its validity.
     standard: Vec<(HmacKey, Option<Timestamp>)>,
     v1a: Option<SigningKey>,
@@ -84,7 +88,9 @@ impl DeliverySigner {
         };
         Self {
             crm: has(SigningStyle::Crm).then(|| (id.into(), current())),
+            crm_header: CRM_SIGNATURE,
             hub: has(SigningStyle::Hub).then(current),
+            hub_header: HUB_SIGNATURE,
             standard: if has(SigningStyle::Standard) {
                 standard()
             } else {
@@ -98,6 +104,20 @@ impl DeliverySigner {
         }
     }
 
+    /// Sends the signature of the body in the header `name`, in the form of `hub` if that is one of
+    /// the styles, else of `crm`.
+    #[must_use]
+    pub fn with_signature_header(mut self, name: Option<&str>) -> Self {
+        // The name was checked when it was given.
+        let name = name.and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+        match (name, &self.hub) {
+            (Some(name), Some(_)) => self.hub_header = name,
+            (Some(name), None) => self.crm_header = name,
+            (None, _) => {}
+        }
+        self
+    }
+
     /// Adds the signatures of `input` to `headers`.
     pub fn sign(&self, input: &SigningInput<'_>, headers: &mut HeaderMap) {
         if let Some((id, key)) = &self.crm {
@@ -105,12 +125,12 @@ impl DeliverySigner {
             headers.insert(CRM_EVENT, to_header_value(input.event));
             headers.insert(CRM_TIMESTAMP, to_header_value(&input.event_at.to_string()));
             headers.insert(
-                CRM_SIGNATURE,
+                &self.crm_header,
                 to_header_value(&hex::encode(key.tag(&[input.body]))),
             );
         }
         if let Some(key) = &self.hub {
-            headers.insert(HUB_SIGNATURE, hub_signature(key, input.body));
+            headers.insert(&self.hub_header, hub_signature(key, input.body));
         }
         if self.standard.is_empty() && self.v1a.is_none() {
             return;

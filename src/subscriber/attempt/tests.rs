@@ -50,6 +50,10 @@ fn subscription(url: &str) -> Subscription {
         timeout: None,
         retry_schedule: None,
         on_exhausted: None,
+        signature_header: None,
+        uid: None,
+        metadata: Default::default(),
+        creation: None,
         from: Position::FIRST,
         created_at: Timestamp::default(),
         updated_at: Timestamp::default(),
@@ -245,6 +249,35 @@ async fn an_attempt_is_a_signed_post_of_the_event() {
         others.iter().all(|name| names.contains(name)) && names.len() == 16,
         "{head}"
     );
+}
+
+#[tokio::test]
+async fn the_signature_of_the_body_stands_where_the_subscription_wants_it() {
+    let receiver = AttemptReceiver::start(&[answered(200)]).await;
+    for signing in [
+        vec![SigningStyle::Crm],
+        vec![SigningStyle::Crm, SigningStyle::Hub],
+    ] {
+        let subscription = Subscription {
+            signing,
+            signature_header: Some("X-Acme-Signature".into()),
+            ..subscription(&receiver.url())
+        };
+        let policy = policy(DeliveryTarget::Webhook(Arc::new(subscription)), AMPLE);
+        sender().send_delivery(&policy, &item(), 1).await;
+    }
+    let requests = receiver.requests();
+    let own = |request: &str| {
+        let line = request
+            .lines()
+            .find_map(|line| line.strip_prefix("x-acme-signature: "));
+        line.map(str::len)
+    };
+    let hex = 64;
+    assert_eq!(own(&requests[0]), Some(hex));
+    assert!(!requests[0].contains("x-webhook-signature"));
+    assert_eq!(own(&requests[1]), Some("sha256=".len() + hex));
+    assert!(requests[1].contains("x-webhook-signature") && !requests[1].contains("x-hub-"));
 }
 
 #[tokio::test]

@@ -187,7 +187,8 @@ async fn an_attempt_that_this_node_cannot_make_is_made_later() {
     let sender = sender_with("127.0.0.0/8", lookup);
     let url = |host: &str| format!("http://{host}:{}/", receiver.address.port());
     let policy = webhook(&url("crm.example"), AMPLE);
-    let made = sender.send_delivery(&policy, &item(), 1).await;
+    let made = sender.send_when_possible(&policy, &item(), 1.into()).await;
+    let made = made.expect("within two pauses");
     assert_eq!(made.outcome, AttemptOutcome::Accepted);
     assert_eq!(made.call.attempt, 1);
 
@@ -196,4 +197,16 @@ async fn an_attempt_that_this_node_cannot_make_is_made_later() {
         .send_ping(&webhook(&url("other.example"), AMPLE))
         .await;
     assert_eq!(summary_of(&made.outcome), ("failed", None, "no_resources"));
+}
+
+/// Meanwhile the subscription may have been changed or the event erased.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_this_node_cannot_make_for_a_while_is_given_back() {
+    let lookup = ScriptedLookup::default();
+    let shortage = || Err(io::Error::from_raw_os_error(Errno::MFILE.raw_os_error()));
+    *lookup.0.lock() = std::iter::repeat_with(shortage).take(99).collect();
+    let sender = sender_with("", lookup);
+    let policy = webhook("https://crm.example/", AMPLE);
+    let made = sender.send_when_possible(&policy, &item(), 1.into()).await;
+    assert!(made.is_none(), "{made:?}");
 }

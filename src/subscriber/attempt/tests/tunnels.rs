@@ -139,7 +139,8 @@ async fn https_targets_are_called_by_the_proxy_and_its_failures_count_against_no
     let policy = webhook(&format!("https://crm.example:{receiver}/hook"), AMPLE);
 
     // The first answer says nothing of the subscriber, so the attempt is made again.
-    let refused = sender.send_delivery(&policy, &item(), 1).await;
+    let refused = sender.send_when_possible(&policy, &item(), 1.into()).await;
+    let refused = refused.expect("after one pause");
     assert_eq!(summary_of(&refused.outcome), ("failed", None, "connect"));
     let accepted = sender.send_delivery(&policy, &item(), 2).await;
     assert_eq!(accepted.outcome, AttemptOutcome::Accepted);
