@@ -43,8 +43,8 @@ use hookyard::subscriber::delivery::{
 use hookyard::subscriber::delivery_policy::{self, DeliveryPolicy, DeliveryTarget, RetryPolicy};
 use hookyard::subscriber::{AttemptFailure, OutboundRecord, SubscriberId};
 use hookyard::subscription::{
-    self, DeliveryOrdering, Pattern, PatternIndex, SigningSecrets, SigningStyle, Subscription,
-    SubscriptionSnapshot,
+    self, DeliveryMode, DeliveryOrdering, Pattern, PatternIndex, SigningSecrets, SigningStyle,
+    Subscription, SubscriptionSnapshot,
 };
 use reqwest::header::HeaderMap;
 
@@ -94,6 +94,7 @@ fn verify_and_decode(criterion: &mut Criterion) {
 fn subscriptions(criterion: &mut Criterion) {
     let at = Timestamp::from_micros(0);
     let subscription = |id: u64, events: &str| Subscription {
+        delivery: DeliveryMode::Push,
         id,
         url: "https://crm.example/hook".into(),
         events: vec![Pattern::from_store(events).expect("a pattern")],

@@ -49,7 +49,7 @@ pub(super) fn read_page(
     let count = places.end.saturating_sub(places.start).max(1);
     let plan = shared.with_rings(|rings| rings.plan_page(filter, places.start, count));
 
-    // The blocks of the two rings overlap, so the rows are sorted before they are counted.
+    // The blocks of the rings overlap, so the rows are sorted before they are counted.
     let bodies = read_bodies(tree, plan.blocks)?;
     let mut passing: Vec<EncodedRow<'_>> = Vec::new();
     for (first, body) in &bodies {
@@ -89,52 +89,109 @@ pub(super) fn read_delivery_page(
         ..filter
     };
     let source = row::truncate_source(subscriber);
-    let source_hash = SourceHash::from_source(source.as_bytes());
-    let mut page = CallPage {
-        items: Vec::new(),
-        total: 0,
+    let search = DeliverySearch {
+        tree,
+        tallies,
+        source: source.as_bytes(),
+        source_hash: SourceHash::from_source(source.as_bytes()),
+        filter,
     };
+    let all_outcomes = CallFilter {
+        is_successful: None,
+        ..filter
+    };
+    let rings = shared.with_rings(|rings| rings.blocks_by_ring(all_outcomes));
+    let rings: Vec<_> = rings.into_iter().filter(|ring| !ring.is_empty()).collect();
+    let oldest = rings.iter().flatten().map(|block| block.first).min();
 
-    // Deliveries are all in the kept ring, in which newer blocks have newer rows.
-    let blocks = shared.with_rings(|rings| {
-        rings.all_blocks(CallFilter {
-            is_successful: None,
-            ..filter
-        })
-    });
-    let oldest = blocks.last().map(|block| block.first);
-    for block_ref in blocks {
-        // A block in memory may still grow; only blocks on the disk have a tally.
-        let is_on_disk = block_ref.body.is_none();
-        let tally = tallies
-            .count_passing(block_ref.first, source_hash, filter)
-            .filter(|_| is_on_disk);
-        if let Some(passing) = tally
-            && (passing == 0 || page.total >= places.end || page.total + passing <= places.start)
-        {
-            page.total += passing;
-            continue;
-        }
-
-        for (first, body) in read_bodies(tree, vec![block_ref])? {
-            let rows = block::split_rows(first, &body).ok_or(CallReadError::Corrupt(first))?;
-            if is_on_disk && tally.is_none() {
-                tallies.insert(first, &rows);
-            }
-            let passing = rows.iter().rev().filter(|row| filter.passes(row.class));
-            for row in passing.filter(|row| row::peek_source(row.row) == Some(source.as_bytes())) {
-                if places.contains(&page.total) {
-                    page.items.push(decode_found_row(row)?);
-                }
-                page.total += 1;
-            }
+    // Only within one ring newer blocks have newer rows. With rows in several, the newest of each
+    // are merged.
+    let mut found = Vec::new();
+    for ring in rings {
+        let (total, _) = search.find_rows(&ring, 0..0)?;
+        if total > 0 {
+            found.push((ring, total));
         }
     }
+    let total = found.iter().map(|(_, total)| total).sum();
+    let items = match &found[..] {
+        [(ring, _)] => search.find_rows(ring, places)?.1,
+        rings => {
+            let mut newest = Vec::new();
+            for (ring, _) in rings {
+                newest.extend(search.find_rows(ring, 0..places.end)?.1);
+            }
+            newest.sort_unstable_by_key(|row: &CallRow| Reverse(row.id));
+            items_at(places, newest)
+        }
+    };
 
     if let Some(oldest) = oldest {
         tallies.forget_before(oldest);
     }
-    Ok(page)
+    Ok(CallPage { items, total })
+}
+
+fn items_at(places: Range<u64>, rows: Vec<CallRow>) -> Vec<CallRow> {
+    let place = |place| usize::try_from(place).unwrap_or(usize::MAX);
+    let count = place(places.end.saturating_sub(places.start));
+    rows.into_iter()
+        .skip(place(places.start))
+        .take(count)
+        .collect()
+}
+
+/// Search for the rows of one subscriber.
+struct DeliverySearch<'a> {
+    tree: &'a DerivedTree,
+    tallies: &'a TallyCache,
+    source: &'a [u8],
+    source_hash: SourceHash,
+    filter: CallFilter,
+}
+
+impl DeliverySearch<'_> {
+    /// Returns the number of rows in `blocks`, which are those of one ring, newest first, and the
+    /// rows at `places`.
+    fn find_rows(
+        &self,
+        blocks: &[BlockRef],
+        places: Range<u64>,
+    ) -> Result<(u64, Vec<CallRow>), CallReadError> {
+        let (mut total, mut items) = (0, Vec::new());
+        for block_ref in blocks {
+            // A block in memory may still grow; only blocks on the disk have a tally.
+            let is_on_disk = block_ref.body.is_none();
+            let tally = self
+                .tallies
+                .count_passing(block_ref.first, self.source_hash, self.filter)
+                .filter(|_| is_on_disk);
+            if let Some(passing) = tally
+                && (passing == 0 || total >= places.end || total + passing <= places.start)
+            {
+                total += passing;
+                continue;
+            }
+
+            for (first, body) in read_bodies(self.tree, vec![block_ref.clone()])? {
+                let rows = block::split_rows(first, &body).ok_or(CallReadError::Corrupt(first))?;
+                if is_on_disk && tally.is_none() {
+                    self.tallies.insert(first, &rows);
+                }
+                let passing = rows
+                    .iter()
+                    .rev()
+                    .filter(|row| self.filter.passes(row.class));
+                for row in passing.filter(|row| row::peek_source(row.row) == Some(self.source)) {
+                    if places.contains(&total) {
+                        items.push(decode_found_row(row)?);
+                    }
+                    total += 1;
+                }
+            }
+        }
+        Ok((total, items))
+    }
 }
 
 /// Returns the row `id`, or `None` if there is no such row, or no longer.

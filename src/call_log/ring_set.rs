@@ -104,12 +104,13 @@ impl RingSet {
         }
     }
 
-    /// Returns all blocks with rows that pass `filter`, newest first within each ring.
-    pub(super) fn all_blocks(&self, filter: CallFilter) -> Vec<BlockRef> {
-        self.rings
-            .iter()
-            .flat_map(|ring| ring.blocks_within(0, self.next, filter).into_iter().rev())
-            .collect()
+    /// Returns the blocks of each ring with rows that pass `filter`, newest first.
+    pub(super) fn blocks_by_ring(&self, filter: CallFilter) -> Vec<Vec<BlockRef>> {
+        let blocks = |ring: &BlockRing| {
+            let blocks = ring.blocks_within(0, self.next, filter);
+            blocks.into_iter().rev().collect()
+        };
+        self.rings.iter().map(blocks).collect()
     }
 
     /// Returns the blocks that may hold the row `id`: at most one of each ring.

@@ -198,7 +198,7 @@ fn read_endpoints() -> [ApiEndpoint; 9] {
 
 /// Endpoints of subscriptions. An id is digits only, which keeps `/api/v1/webhooks/logs` apart.
 #[rustfmt::skip]
-fn subscription_endpoints() -> [ApiEndpoint; 11] {
+fn subscription_endpoints() -> [ApiEndpoint; 12] {
     [
         ApiEndpoint::new("/api/v1/webhooks/events/available")
             .on(READ, ADMIN, available_events::list, available_events::describe),
@@ -211,6 +211,8 @@ fn subscription_endpoints() -> [ApiEndpoint; 11] {
             .on(READ, ADMIN, webhooks::show, webhooks::spec::show)
             .on(PUT, ADMIN_WITH_BODY, webhooks::change, webhooks::spec::change)
             .on(DELETE, ADMIN, webhooks::remove, webhooks::spec::remove),
+        ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/events")
+            .on(READ, ADMIN, webhooks::pull::list, webhooks::spec::pull),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/deliveries")
             .on(READ, ADMIN, webhooks::attempts::list, webhooks::spec::deliveries),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/rotate-secret")

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::answer;
 use super::context::RequestContext;
-use super::docs::endpoint::EndpointDoc;
+use super::docs::endpoint::{EndpointAccess, EndpointDoc};
 use super::error::ApiError;
 use crate::clock::Clock;
 use crate::event::Timestamp;
@@ -64,6 +64,7 @@ fn clock_example(has_jumped: bool) -> serde_json::Value {
 
 pub(super) fn describe() -> EndpointDoc {
     EndpointDoc::new(TAG, "Show the time that the node uses")
+        .access(EndpointAccess::Admin)
         .about(
             "The system's clock has jumped if it differs by more than five minutes from what monotonic time, or \
              the last time of the journal, let expect. The node then takes no events.",
@@ -73,6 +74,7 @@ pub(super) fn describe() -> EndpointDoc {
 
 pub(super) fn describe_confirm() -> EndpointDoc {
     EndpointDoc::new(TAG, "Confirm a jump of the clock")
+        .access(EndpointAccess::Admin)
         .about("The node believes the system's clock from now on, and takes events again.")
         .answers(200, "The clock.", clock_example(false))
 }

@@ -145,7 +145,7 @@ impl DeliveryPolicy {
         Self {
             id: SubscriberId::Webhook(subscription.id),
             target: DeliveryTarget::Webhook(Arc::clone(subscription)),
-            state: subscription.state.clone(),
+            state: subscription.delivery_state(),
             ordering: subscription.ordering,
             concurrency: subscription.concurrency.unwrap_or(delivery.concurrency),
             rate_limit: subscription.rate_limit,

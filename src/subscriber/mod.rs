@@ -32,6 +32,7 @@ mod memory;
 mod missed_records;
 mod outbound_record;
 mod owed_records;
+mod pull;
 mod reader;
 mod redelivery;
 mod redelivery_deps;
@@ -63,7 +64,7 @@ use crate::journal::Journal;
 use crate::metrics::NodeMetrics;
 use crate::projection::ProjectionReader;
 use crate::router::Router;
-use crate::subscription::SubscriptionRegistry;
+use crate::subscription::{Subscription, SubscriptionRegistry};
 use crate::table_store::{JournaledTableId, TableStore, TableWriteError};
 use announce::SubscriberAnnouncer;
 use attempt::{AttemptReport, AttemptSender};
@@ -75,6 +76,7 @@ use dispatcher::{Dispatcher, DispatcherDeps, StatsQuery};
 use expression_shares::{EXPRESSION_THREADS, ExpressionShares};
 use jobs::JobRegistry;
 use memory::DeliveryMemory;
+use pull::PullReader;
 use redelivery::RedeliveryStores;
 use stage::{AttemptFn, DeliveryStage, DeliveryStageDeps};
 use stage_requests::StageRequest;
@@ -86,6 +88,7 @@ pub use erased_letters::{find_record_of_letter, remove_dead_letters};
 pub use missed_records::MissedRecords;
 pub use outbound_record::OutboundRecord;
 pub use owed_records::OwedRecords;
+pub use pull::{PullError, PulledEvent, PulledPage};
 pub(crate) use redelivery_deps::RedeliveryDeps;
 pub use stage_error::DeliveryStageError;
 pub use subscriber_id::SubscriberId;
@@ -127,6 +130,7 @@ pub struct SubscriberRuntime {
     recovery: RedeliveryStores,
     owed: OwedRecords,
     attempt_sender: AttemptSender,
+    pull: PullReader,
     queries: mpsc::Sender<StatsQuery>,
     /// Carries the patience for running attempts once the stage is to stop.
     stop: watch::Sender<Option<Duration>>,
@@ -173,6 +177,11 @@ impl SubscriberRuntime {
                 .build()
                 .expect("a thread's runtime needs only memory and an epoll handle")
         });
+        let pull = PullReader {
+            journal: Arc::clone(&deps.journal),
+            clock: Arc::clone(&deps.clock),
+            expressions: Arc::clone(&expressions),
+        };
         let stage_sender = attempt_sender.clone();
         arbiter.spawn_fn(move || {
             let senders = (stage_sender, expressions);
@@ -193,6 +202,7 @@ impl SubscriberRuntime {
             recovery,
             owed,
             attempt_sender,
+            pull,
             queries,
             stop,
             failure,
@@ -238,6 +248,29 @@ impl SubscriberRuntime {
         self.recovery
             .requests
             .post(StageRequest::RepairNoticed(subscriber));
+    }
+
+    /// Reads at most `limit` events of `subscription` from `from` on. If there is none, waits up to
+    /// `wait` for one.
+    ///
+    /// # Errors
+    /// [`PullError`] when there is nothing to be read at `from`, now or at all.
+    pub async fn pull_events(
+        &self,
+        subscription: &Subscription,
+        from: Position,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<PulledPage, PullError> {
+        self.pull.read_page(subscription, from, limit, wait).await
+    }
+
+    /// Notes that `subscriber`, which reads its events itself, has all of them before `position`.
+    pub fn acknowledge(&self, subscriber: SubscriberId, position: Position) {
+        self.recovery.requests.post(StageRequest::Acknowledged {
+            subscriber,
+            position,
+        });
     }
 
     /// Dead letters of all subscribers.

@@ -29,6 +29,11 @@ pub(super) enum StageRequest {
         subscriber: SubscriberId,
         position: Position,
     },
+    /// This subscriber, which reads its events itself, has all of them before this position.
+    Acknowledged {
+        subscriber: SubscriberId,
+        position: Position,
+    },
     /// This subscriber was seen to answer, or an operator asks to try it now.
     RepairNoticed(SubscriberId),
 }
@@ -41,6 +46,7 @@ impl StageRequest {
             | Self::RepairNoticed(subscriber)
             | Self::JobCancelled { subscriber, .. }
             | Self::LaneReleased { subscriber, .. }
+            | Self::Acknowledged { subscriber, .. }
             | Self::ExpireBefore { subscriber, .. } => subscriber,
         }
     }

@@ -218,9 +218,12 @@ impl SubscriberSet {
     /// Returns the state of `id`; `None` if there is no such subscriber.
     pub(super) fn subscription_state(&self, id: &SubscriberId) -> Option<SubscriptionState> {
         match id {
-            SubscriberId::Webhook(number) => {
-                Some(self.subscriptions.get(*number)?.subscription.state.clone())
-            }
+            SubscriberId::Webhook(number) => Some(
+                self.subscriptions
+                    .get(*number)?
+                    .subscription
+                    .delivery_state(),
+            ),
             SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => {
                 self.accounts.delivery_policy(id).map(|policy| policy.state)
             }

@@ -4,10 +4,10 @@
 use std::cmp::Reverse;
 
 use super::subscriber_id::SubscriberId;
-use crate::event::Timestamp;
+use crate::event::{Position, Timestamp};
 
 /// Counters and current state of the deliveries to one subscriber.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SubscriberStats {
     /// Deliveries that the subscriber accepted.
     pub delivered: u64,
@@ -29,6 +29,26 @@ pub struct SubscriberStats {
     pub breaker: &'static str,
     /// Journal records that were not yet matched for this subscriber.
     pub behind: u64,
+    /// Position of the first of them.
+    pub next_position: Position,
+}
+
+impl Default for SubscriberStats {
+    fn default() -> Self {
+        Self {
+            delivered: 0,
+            failed: 0,
+            dropped: 0,
+            last_success_at: None,
+            failing_since: None,
+            in_flight: 0,
+            waiting: 0,
+            stopped_lanes: 0,
+            breaker: "closed",
+            behind: 0,
+            next_position: Position::FIRST,
+        }
+    }
 }
 
 impl SubscriberStats {

@@ -16,7 +16,8 @@ use crate::event::{
 use crate::journal::{JournalSubmission, RecordDraft, SegmentJournal, await_fence};
 use crate::projection::{self, Projection};
 use crate::subscription::{
-    DeliveryOrdering, Pattern, SigningSecrets, SigningStyle, Subscription, SubscriptionState,
+    DeliveryMode, DeliveryOrdering, Pattern, SigningSecrets, SigningStyle, Subscription,
+    SubscriptionState,
 };
 use crate::table_store::TestStore;
 use attempt::AttemptOutcome;
@@ -100,6 +101,7 @@ impl StageTestEnv {
 
     fn subscribe_from(&self, pattern: &str, from: Position) -> SubscriberId {
         let make = |id| Subscription {
+            delivery: DeliveryMode::Push,
             id,
             url: "https://example.com/".into(),
             events: vec![Pattern::from_store(pattern).expect("a pattern")],

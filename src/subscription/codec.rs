@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    CreationRequest, DeliveryOrdering, FilterExpression, Pattern, SigningSecrets, SigningStyle,
-    Subscription, SubscriptionId, SubscriptionOpenError, SubscriptionState, TransformExpression,
+    CreationRequest, DeliveryMode, DeliveryOrdering, FilterExpression, Pattern, SigningSecrets,
+    SigningStyle, Subscription, SubscriptionId, SubscriptionOpenError, SubscriptionState,
+    TransformExpression,
 };
 use crate::config::{ExhaustionPolicy, Secret};
 use crate::event::{Position, Timestamp};
@@ -23,6 +24,8 @@ const FORMAT: u8 = 1;
 /// microseconds since 1970.
 #[derive(Serialize, Deserialize)]
 struct StoredSubscription {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delivery: Option<String>,
     url: String,
     events: Vec<String>,
     secret: Zeroizing<String>,
@@ -82,6 +85,9 @@ pub(super) fn encode_subscription(subscription: &Subscription) -> Zeroizing<Vec<
     };
     let schedule = subscription.retry_schedule.as_ref();
     let stored = StoredSubscription {
+        // Absent in what earlier versions stored.
+        delivery: (subscription.delivery != DeliveryMode::Push)
+            .then(|| choice_name(&DeliveryMode::NAMED, subscription.delivery)),
         url: subscription.url.clone(),
         events: subscription.events.iter().map(Pattern::to_string).collect(),
         secret: expose(&secrets.current),
@@ -206,6 +212,10 @@ fn from_stored(id: SubscriptionId, stored: StoredSubscription) -> Option<Subscri
     let schedule = stored.retry_schedule_ms;
     Some(Subscription {
         id,
+        delivery: match stored.delivery {
+            Some(name) => parse_choice(&DeliveryMode::NAMED, &name)?,
+            None => DeliveryMode::Push,
+        },
         url: stored.url,
         events: stored
             .events

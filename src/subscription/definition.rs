@@ -31,6 +31,21 @@ pub enum SubscriptionState {
     },
 }
 
+/// Way in which events come to the subscriber.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeliveryMode {
+    /// The node posts them to the URL.
+    #[default]
+    Push,
+    /// The subscriber reads them, page by page; there is no URL.
+    Pull,
+}
+
+impl DeliveryMode {
+    /// Every mode with its name in the API.
+    pub const NAMED: [(&'static str, Self); 2] = [("push", Self::Push), ("pull", Self::Pull)];
+}
+
 /// Order of the deliveries of one subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeliveryOrdering {
@@ -83,7 +98,9 @@ pub struct CreationRequest {
 pub struct Subscription {
     /// Id of the subscription, from 1.
     pub id: SubscriptionId,
-    /// Address to which events are posted.
+    /// Way in which events come to the subscriber; it never changes.
+    pub delivery: DeliveryMode,
+    /// Address to which events are posted; empty if the subscriber reads them.
     pub url: String,
     /// Patterns of the events to deliver.
     pub events: Vec<Pattern>,
@@ -130,6 +147,16 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// State for the delivery stage. A subscriber that reads its events itself is paused there.
+    pub(crate) fn delivery_state(&self) -> SubscriptionState {
+        match (self.delivery, &self.state) {
+            (DeliveryMode::Pull, SubscriptionState::Active) => {
+                SubscriptionState::Paused { reason: None }
+            }
+            (DeliveryMode::Push | DeliveryMode::Pull, state) => state.clone(),
+        }
+    }
+
     /// True if deliveries go to the same URL with the same secret and headers as those of `other`.
     pub(crate) fn is_same_receiver(&self, other: &Self) -> bool {
         let headers = self.headers.iter().zip(&other.headers);
@@ -156,6 +183,7 @@ pub type SharedSubscription = Arc<Subscription>;
 pub(crate) fn sample_subscription(id: SubscriptionId, events: &[&str]) -> Subscription {
     Subscription {
         id,
+        delivery: DeliveryMode::Push,
         url: "https://crm.example/hook".into(),
         events: events
             .iter()

@@ -19,8 +19,8 @@ mod vocabulary;
 #[cfg(test)]
 pub(crate) use definition::sample_subscription;
 pub use definition::{
-    CreationRequest, DeliveryOrdering, SharedSubscription, SigningStyle, Subscription,
-    SubscriptionId, SubscriptionState,
+    CreationRequest, DeliveryMode, DeliveryOrdering, SharedSubscription, SigningStyle,
+    Subscription, SubscriptionId, SubscriptionState,
 };
 pub use expression::{CompileError, FilterExpression, TransformExpression};
 pub use index::PatternIndex;

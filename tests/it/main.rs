@@ -40,6 +40,7 @@ mod order;
 mod power_cuts;
 mod presets;
 mod promises;
+mod pull;
 mod reads;
 mod rebuild;
 mod receiver;

@@ -16,9 +16,11 @@ use super::input::SecretRotation;
 use super::stats::SubscriptionStatsView;
 use super::view::SubscriptionView;
 use super::{find_subscription, subscription_response};
+use crate::entity::Rejection;
 use crate::subscriber::SubscriberId;
 use crate::subscriber::attempt::AttemptReport;
 use crate::subscriber::delivery_policy::DeliveryPolicy;
+use crate::subscription::DeliveryMode;
 
 /// Handles `POST /api/v1/webhooks/{id}/rotate-secret`: replaces the signing secret.
 pub(in crate::edge) async fn rotate(
@@ -104,6 +106,13 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     let subscription = find_subscription(&core, &id)?;
+    if subscription.delivery == DeliveryMode::Pull {
+        let message = "the subscriber reads its events itself; there is no url to test";
+        return Err(ApiError::Rejected(Rejection::conflict(
+            "not_delivered",
+            message,
+        )));
+    }
     let policy = DeliveryPolicy::from_subscription(&subscription, &context.edge.config.delivery);
     let AttemptReport { outcome, call } =
         core.subscribers.attempt_sender().send_ping(&policy).await;

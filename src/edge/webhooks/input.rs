@@ -30,8 +30,9 @@ use crate::subscription::limits::{
 };
 use crate::subscription::secrets::{ROTATION_OVERLAP, ROTATION_OVERLAP_MAX};
 use crate::subscription::{
-    CompileError, DeliveryOrdering, EventVocabulary, FilterExpression, Pattern, SigningSecrets,
-    SigningStyle, Subscription, SubscriptionId, SubscriptionState, TransformExpression,
+    CompileError, DeliveryMode, DeliveryOrdering, EventVocabulary, FilterExpression, Pattern,
+    SigningSecrets, SigningStyle, Subscription, SubscriptionId, SubscriptionState,
+    TransformExpression,
 };
 
 /// Shortest pause or timeout in seconds, as in the configuration.
@@ -58,7 +59,7 @@ pub(super) const ORDERINGS: [(&str, DeliveryOrdering); 2] = [
 const DEFAULT_SIGNING: [SigningStyle; 2] = [SigningStyle::Crm, SigningStyle::Standard];
 
 /// Members that a request may set.
-const SUBSCRIPTION_MEMBERS: [&str; 18] = [
+const SUBSCRIPTION_MEMBERS: [&str; 19] = [
     "url",
     "events",
     "secret",
@@ -77,6 +78,7 @@ const SUBSCRIPTION_MEMBERS: [&str; 18] = [
     "signature_header",
     "uid",
     "metadata",
+    "delivery",
 ];
 /// Members of answers that a request may send back unchanged; they are ignored.
 const READ_ONLY_MEMBERS: [&str; 8] = [
@@ -122,6 +124,7 @@ impl<'a> SubscriptionRules<'a> {
 /// Checked members of a request to create or change a subscription.
 #[derive(Debug)]
 pub(super) struct SubscriptionInput {
+    delivery: DeliveryMode,
     url: Option<String>,
     events: Option<Vec<Pattern>>,
     /// New secret; null and a masked secret keep the stored secret.
@@ -178,6 +181,7 @@ impl SubscriptionInput {
             signature_header,
             uid,
             metadata,
+            delivery,
         ] = rest;
 
         let mut errors = FieldErrors::default();
@@ -190,10 +194,22 @@ impl SubscriptionInput {
         );
 
         let is_new = known.is_none();
+        let delivery = read_delivery(non_null(delivery), known, &mut errors);
         let input = Self {
-            url: read_required("url", url, is_new, &mut errors, |raw, errors| {
-                read_url(raw, rules.allow_targets, errors)
-            }),
+            delivery,
+            url: match delivery {
+                DeliveryMode::Push => {
+                    read_required("url", url, is_new, &mut errors, |raw, errors| {
+                        read_url(raw, rules.allow_targets, errors)
+                    })
+                }
+                DeliveryMode::Pull => {
+                    if non_null(url).is_some() {
+                        errors.add("url", "must be absent if delivery is pull");
+                    }
+                    None
+                }
+            },
             events: read_required("events", events, is_new, &mut errors, |raw, errors| {
                 read_patterns(raw, rules.vocabulary, errors)
             }),
@@ -276,6 +292,7 @@ impl SubscriptionInput {
         let is_active = self.is_active.unwrap_or(true);
         let mut created = Subscription {
             id,
+            delivery: self.delivery,
             url: String::new(),
             events: Vec::new(),
             secrets: SigningSecrets::new(self.secret.clone()),
@@ -358,6 +375,23 @@ impl SubscriptionInput {
         }
         subscription.updated_at = now;
     }
+}
+
+/// Reads the way of delivery, which a change cannot change.
+fn read_delivery(
+    raw: Option<&RawValue>,
+    known: Option<&Subscription>,
+    errors: &mut FieldErrors,
+) -> DeliveryMode {
+    let stored = known.map(|known| known.delivery);
+    let Some(raw) = raw else {
+        return stored.unwrap_or_default();
+    };
+    let delivery = read_choice("delivery", raw, &DeliveryMode::NAMED, errors);
+    if stored.is_some_and(|stored| stored != delivery) {
+        errors.add("delivery", "cannot be changed; create another subscription");
+    }
+    delivery
 }
 
 fn set_if_given<T>(member: &mut T, value: Option<T>) {

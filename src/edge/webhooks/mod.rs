@@ -25,6 +25,7 @@ mod activity;
 pub(super) mod attempts;
 mod headers;
 mod input;
+pub(super) mod pull;
 pub(super) mod spec;
 mod stats;
 mod view;

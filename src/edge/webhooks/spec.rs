@@ -22,7 +22,8 @@ another) or `none`. `signing` is a list of `crm`, `standard`, `hub` and `v1a`; r
 `v1a` signatures with `public_key`. `null` in `concurrency`, `timeout_s`, `retry_schedule_s` or \
 `on_exhausted` means the value in `[delivery]` of the configuration, and in `rate_limit` no limit. \
 `signature_header` names the header of the body's signature, in the form of `hub` if that is in \
-`signing`, else of `crm`. `uid` is an id of the client's choice, which stays; `metadata` holds up to \
+`signing`, else of `crm`. `delivery` is `push` (to `url`) or `pull` (without `url`: the subscriber reads its events by \
+`GET …/events`), and stays. `uid` is an id of the client's choice, which stays; `metadata` holds up to \
 20 texts of the client's own.";
 
 const SECRETS: &str = "\
@@ -48,7 +49,7 @@ fn example_full_request() -> Value {
 
 fn example_subscription() -> Value {
     json!({
-        "id": ID, "url": "https://integration.example/crm-webhook", "events": ["organisation.created", "task.completed"],
+        "id": ID, "delivery": "push", "url": "https://integration.example/crm-webhook", "events": ["organisation.created", "task.completed"],
         "is_active": true, "description": "Synchronisation HubSpot", "secret": MASK, "created_at": AT, "updated_at": AT,
         "state": "active", "state_reason": null, "filter": null, "transform": null, "ordering": "entity", "concurrency": null,
         "signing": ["crm", "standard"], "public_key": null, "previous_secret_until": null, "headers": {}, "rate_limit": null,
@@ -147,7 +148,7 @@ pub(in crate::edge) fn create() -> EndpointDoc {
     .refuses(409, "uid_taken", "subscription 1 has this uid already")
     .takes("a subscription", example_request())
     .takes("all members", example_full_request())
-    .requires(&["url", "events"])
+    .requires(&["events"])
     .free(FREE)
     .answers(
         200,
@@ -282,6 +283,58 @@ pub(in crate::edge) fn test() -> EndpointDoc {
             delivery at once. `code` is a failure code of deliveries.",
         )
         .answers(200, "The answer of the target.", example_ping())
+        .refuses(
+            409,
+            "not_delivered",
+            "the subscriber reads its events itself; there is no url to test",
+        )
+}
+
+pub(in crate::edge) fn pull() -> EndpointDoc {
+    add_id_parameter(EndpointDoc::new(
+        TAG,
+        "Read the events of a subscription with delivery: pull",
+    ))
+    .about(
+        "Returns the next events in the order in which they were accepted, with the same filter, transform and \
+         bodies as deliveries. `cursor` acknowledges all events before it: it is the `cursor` of the last answer, \
+         once its items are dealt with. Without it the answer begins at the first event that is not acknowledged, \
+         so each event comes at least once. Events are owed for `delivery.hold_days`.",
+    )
+    .query("cursor", "The cursor of the last answer.", "1043")
+    .query("limit", "Most events of the answer, 1 to 500; 100 if absent.", "100")
+    .query(
+        "wait",
+        "Seconds, 0 to 30, for which the answer waits for an event if there is none.",
+        "30",
+    )
+    .answers(200, "The next events.", pulled_page())
+    .refuses(
+        409,
+        "not_pulled",
+        "the events of this subscription are delivered to its url; create one with delivery: pull",
+    )
+    .refuses(
+        409,
+        "cursor_past_end",
+        "there is no event at this cursor yet",
+    )
+}
+
+fn pulled_page() -> Value {
+    json!({
+        "items": [{
+            "id": "evt_3f9a2c41_1042", "event": "organisation.created",
+            "entity": {"kind": "organisation", "id": "31", "sequence": 12},
+            "body": {
+                "event": "organisation.created", "timestamp": AT, "user_id": 7, "data": {"organisation_id": 31},
+                "entity": {"kind": "organisation", "id": "31", "sequence": 12}, "late": false,
+            },
+            "error": null,
+        }],
+        "cursor": "1043",
+        "has_more": false,
+    })
 }
 
 pub(in crate::edge) fn deliveries() -> EndpointDoc {

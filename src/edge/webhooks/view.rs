@@ -14,13 +14,16 @@ use crate::call_log::REDACTED;
 use crate::config::ExhaustionPolicy;
 use crate::event::Timestamp;
 use crate::subscription::secrets::redact_secret;
-use crate::subscription::{Pattern, SigningStyle, Subscription, SubscriptionId, SubscriptionState};
+use crate::subscription::{
+    DeliveryMode, Pattern, SigningStyle, Subscription, SubscriptionId, SubscriptionState,
+};
 
 /// Subscription, as answers show it; the first eight members are common to such interfaces.
 #[derive(Serialize)]
 pub(super) struct SubscriptionView<'a> {
     id: SubscriptionId,
-    url: &'a str,
+    delivery: &'static str,
+    url: Option<&'a str>,
     events: Vec<&'a str>,
     is_active: bool,
     description: Option<&'a str>,
@@ -74,7 +77,8 @@ impl<'a> SubscriptionView<'a> {
         let has_pair = subscription.signing.contains(&SigningStyle::V1a);
         Self {
             id: subscription.id,
-            url: &subscription.url,
+            delivery: choice_name(subscription.delivery, &DeliveryMode::NAMED),
+            url: (subscription.delivery == DeliveryMode::Push).then_some(subscription.url.as_str()),
             events: subscription.events.iter().map(Pattern::as_str).collect(),
             is_active: subscription.state == SubscriptionState::Active,
             description: subscription.description.as_deref(),

@@ -22,7 +22,7 @@ use crate::derived::open_test_store;
 use crate::event::{EntityKey, EventId, Kind, Position, Record, StoreIncarnation};
 use crate::subscriber::delivery_policy::{self, DeliveryTarget, RetryPolicy};
 use crate::subscription::{
-    DeliveryOrdering, SigningSecrets, SigningStyle, Subscription, SubscriptionState,
+    DeliveryMode, DeliveryOrdering, SigningSecrets, SigningStyle, Subscription, SubscriptionState,
 };
 use receiver::{AttemptReceiver, ReceiverAction};
 
@@ -34,6 +34,7 @@ const SHORT: Duration = Duration::from_millis(50);
 
 fn subscription(url: &str) -> Subscription {
     Subscription {
+        delivery: DeliveryMode::Push,
         id: 4,
         url: url.into(),
         events: Vec::new(),

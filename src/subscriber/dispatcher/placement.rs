@@ -480,12 +480,31 @@ impl Dispatcher {
         }
     }
 
+    /// Moves the cursor of a subscriber that reads its events itself.
+    fn acknowledge(&self, id: &SubscriberId, position: Position) {
+        let stage = &self.stage;
+        if let Some(DormantState::Paused(from)) = stage.dormant_state(id)
+            && from < position
+            && position <= stage.position.get()
+        {
+            self.suspend_subscriber(id, position);
+        }
+    }
+
     /// Passes a request on to the actor of its subscriber, and spawns the actor if it is needed.
     pub(super) fn handle_request(&self, request: StageRequest) {
         let stage = &self.stage;
         let id = request.subscriber();
-        if let StageRequest::ExpireBefore { position, .. } = request {
-            return self.expire_deliveries(id, position);
+        match request {
+            StageRequest::ExpireBefore { position, .. } => {
+                return self.expire_deliveries(id, position);
+            }
+            StageRequest::Acknowledged { position, .. } => return self.acknowledge(id, position),
+            StageRequest::ReplaysAvailable(_)
+            | StageRequest::JobCancelled { .. }
+            | StageRequest::LaneReleased { .. }
+            | StageRequest::DeadLetterRoom(_)
+            | StageRequest::RepairNoticed(_) => {}
         }
         let inbox = match (stage.inbox(id), stage.dormant_state(id)) {
             (Some(inbox), _) => inbox,
@@ -518,7 +537,9 @@ impl Dispatcher {
             StageRequest::LaneReleased { key, .. } => {
                 inbox.push_message(ActorMessage::Input(DeliveryInput::LaneReleased { key }))
             }
-            StageRequest::DeadLetterRoom(_) | StageRequest::ExpireBefore { .. } => inbox.wake(),
+            StageRequest::DeadLetterRoom(_)
+            | StageRequest::Acknowledged { .. }
+            | StageRequest::ExpireBefore { .. } => inbox.wake(),
             StageRequest::RepairNoticed(_) => {
                 inbox.push_message(ActorMessage::Input(DeliveryInput::RepairNoticed))
             }

@@ -41,7 +41,7 @@ impl Dispatcher {
             dropped: counters.dropped,
             last_success_at: counters.last_success_at,
             failing_since: counters.failing_since,
-            breaker: "closed",
+            next_position: stage.position.get(),
             ..SubscriberStats::default()
         };
 
@@ -57,8 +57,10 @@ impl Dispatcher {
                 DeliveryBreakerState::HalfOpen => "half_open",
             };
             let read_to = stage.read_position(inbox.read_state());
+            stats.next_position = read_to;
             stats.behind = journal_end.saturating_sub(read_to.get());
         } else if let Some(DormantState::Paused(from)) = stage.dormant_state(id) {
+            stats.next_position = from;
             stats.behind = journal_end.saturating_sub(from.get());
         }
         Some(stats)
