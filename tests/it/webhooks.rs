@@ -893,8 +893,10 @@ fn subscriptions_outlive_a_restart_a_kill_and_a_rebuild() {
     run_async(async {
         let test_env = TestEnv::new(&[]);
         let mut process = test_env.start_process().await;
-        for _ in 0..5 {
-            assert_eq!(create(&process, &full_subscription()).await.status, 200);
+        for number in 0..5 {
+            let mut body = full_subscription();
+            body["uid"] = format!("tenant-{number}").into();
+            assert_eq!(create(&process, &body).await.status, 200);
         }
         assert_eq!(
             process

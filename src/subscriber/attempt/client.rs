@@ -10,10 +10,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::HeaderMap;
-use hyper::{Method, Request, Uri};
 use tokio::time::timeout;
 
 use super::classify::{AttemptError, SubscriberResponse, TIMEOUT};
@@ -21,6 +17,7 @@ use super::connection::SubscriberConnection;
 use super::connection_pool::ConnectionPool;
 use super::connector::SubscriberConnector;
 use super::delivery_origin::DeliveryOrigin;
+use super::prepared_target::DeliveryRequest;
 use super::resolver::NameLookup;
 use super::tls::TlsSetupError;
 use crate::clock::Clock;
@@ -28,26 +25,6 @@ use crate::config;
 
 /// Status with which a server may close a connection that was idle for too long (RFC 9110, 15.5.9).
 const REQUEST_TIMEOUT: u16 = 408;
-
-/// A signed request, ready to be posted.
-#[derive(Debug)]
-pub(super) struct DeliveryRequest {
-    pub(super) origin: Arc<DeliveryOrigin>,
-    /// Path and query of the URL.
-    pub(super) uri: Uri,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-}
-
-impl DeliveryRequest {
-    fn to_http_request(&self) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(self.body.clone()));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        request
-    }
-}
 
 /// Client with the connections of all subscribers.
 pub(super) struct DeliveryClient {
@@ -73,7 +50,7 @@ impl DeliveryClient {
     /// part of the response that arrived, with an error if it is not complete.
     pub(super) async fn post_request(
         &self,
-        request: &DeliveryRequest,
+        request: &DeliveryRequest<'_>,
         limit: Duration,
     ) -> (SubscriberResponse, Option<AttemptError>) {
         let mut response = SubscriberResponse::default();
@@ -89,11 +66,11 @@ impl DeliveryClient {
 
     async fn send_and_read(
         &self,
-        request: &DeliveryRequest,
+        request: &DeliveryRequest<'_>,
         response: &mut SubscriberResponse,
         body: &mut Vec<u8>,
     ) -> Result<(), AttemptError> {
-        if let Some(mut kept) = self.pool.take_idle(&request.origin).await {
+        if let Some(mut kept) = self.pool.take_idle(request.origin()).await {
             let exchanged = kept
                 .exchange(request.to_http_request(), response, body)
                 .await;
@@ -110,7 +87,7 @@ impl DeliveryClient {
             (*response, *body) = (SubscriberResponse::default(), Vec::new());
         }
 
-        let mut fresh = self.open_connection(&request.origin).await?;
+        let mut fresh = self.open_connection(request.origin()).await?;
         let exchanged = fresh
             .exchange(request.to_http_request(), response, body)
             .await;
@@ -132,12 +109,12 @@ impl DeliveryClient {
     /// Keeps `connection` for the next attempt, unless the exchange failed.
     async fn end_exchange(
         &self,
-        request: &DeliveryRequest,
+        request: &DeliveryRequest<'_>,
         connection: SubscriberConnection,
         exchanged: Result<(), AttemptError>,
     ) -> Result<(), AttemptError> {
         if exchanged.is_ok() {
-            self.pool.put_idle(&request.origin, connection).await;
+            self.pool.put_idle(request.origin(), connection).await;
         }
         exchanged
     }

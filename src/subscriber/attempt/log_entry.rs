@@ -25,6 +25,7 @@ pub struct AttemptLogEntry {
     pub(super) duration: Duration,
     pub(super) event_id: Option<EventId>,
     pub(super) event_type: String,
+    /// Headers of the request; none for an accepted one, of which nobody looks for a fault.
     pub(super) headers: HeaderMap,
     pub(super) body_bytes: usize,
     pub(super) answer: Bytes,

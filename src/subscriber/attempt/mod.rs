@@ -38,7 +38,9 @@ use tracing::{info, warn};
 use self::classify::{AttemptError, NO_RESOURCES, PROXY, SubscriberResponse, classify_response};
 use self::client::DeliveryClient;
 use self::context::AttemptContext;
-use self::prepared_target::{AttemptHeaderValues, PreparedTarget, TargetCache, transform_error};
+use self::prepared_target::{
+    AttemptHeaderValues, DeliveryRequest, PreparedTarget, TargetCache, transform_error,
+};
 use self::resolver::NameLookup;
 use self::system_resolver::SystemResolver;
 use super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
@@ -259,34 +261,41 @@ impl AttemptSender {
 
         // The server is logged even if no body can be built for it.
         let target = self.0.targets.get_or_prepare(policy);
-        let request = target.and_then(|target| {
+        let prepared = target.and_then(|target| {
             call.url = target.logged_url().to_owned();
-            let attempt = context.number.attempt.to_be_bytes();
-            let micros = at.as_micros().to_be_bytes();
-            let trace = headers::build_traceparent(
-                &context.id,
-                &[call.source.as_bytes(), &micros, &attempt],
-            );
-            let values = AttemptHeaderValues {
-                id: &context.id,
-                event: context.event,
-                event_at: context.event_at,
-                at,
-                sequence: context.sequence,
-                is_replay: context.number.is_replay,
-                hops: context.hops,
-                trace: &trace,
-            };
-            Ok(target.build_request(&values, build_body(&target)?))
+            let body = build_body(&target)?;
+            Ok((target, body))
         });
 
-        let (response, error) = match request {
-            Ok(request) => {
-                let client = &self.0.client;
-                let (response, error) = client.post_request(&request, policy.timeout).await;
+        let (response, error) = match prepared {
+            Ok((target, body)) => {
+                let attempt = context.number.attempt.to_be_bytes();
+                let micros = at.as_micros().to_be_bytes();
+                let trace = headers::build_traceparent(
+                    &context.id,
+                    &[call.source.as_bytes(), &micros, &attempt],
+                );
+                let values = AttemptHeaderValues {
+                    id: &context.id,
+                    event: context.event,
+                    event_at: context.event_at,
+                    at,
+                    sequence: context.sequence,
+                    is_replay: context.number.is_replay,
+                    hops: context.hops,
+                    trace: &trace,
+                };
+                let request = DeliveryRequest {
+                    target: &target,
+                    values,
+                    body,
+                };
                 call.body_bytes = request.body.len();
-                call.headers = request.headers;
-                (response, error)
+                let sent = self.0.client.post_request(&request, policy.timeout).await;
+                if !is_accepted(&sent) {
+                    call.headers = request.build_headers();
+                }
+                sent
             }
             Err(error) => (SubscriberResponse::default(), Some(error)),
         };
@@ -304,6 +313,10 @@ impl AttemptSender {
         call.answer = response.body;
         AttemptReport { outcome, call }
     }
+}
+
+fn is_accepted((response, error): &(SubscriberResponse, Option<AttemptError>)) -> bool {
+    error.is_none() && matches!(response.status, Some(200..300))
 }
 
 /// Builds the body of a ping, in the envelope of any event.

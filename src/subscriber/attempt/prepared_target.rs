@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::Uri;
+use http_body_util::Full;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, Uri};
 use parking_lot::Mutex;
 use url::{Position, Url};
 
 use super::super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
 use super::super::{OutboundRecord, SubscriberId};
 use super::classify::{AttemptError, BAD_URL, TOO_MANY_HOPS, TRANSFORM_FAILED};
-use super::client::DeliveryRequest;
 use super::delivery_origin::DeliveryOrigin;
 use super::signing::{self, DeliverySigner, SigningInput};
 use super::{forward, graph_api, headers};
@@ -52,6 +52,32 @@ pub(super) struct PreparedTarget {
     logged_url: String,
     headers: HeaderMap,
     signer: TargetSigner,
+}
+
+/// Request of one attempt. It is signed each time that it is built, which is once for nearly all
+/// attempts; the same values give the same signatures.
+pub(super) struct DeliveryRequest<'a> {
+    pub(super) target: &'a PreparedTarget,
+    pub(super) values: AttemptHeaderValues<'a>,
+    pub(super) body: Bytes,
+}
+
+impl DeliveryRequest<'_> {
+    pub(super) fn origin(&self) -> &Arc<DeliveryOrigin> {
+        &self.target.origin
+    }
+
+    pub(super) fn build_headers(&self) -> HeaderMap {
+        self.target.build_headers(&self.values, &self.body)
+    }
+
+    pub(super) fn to_http_request(&self) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.target.uri.clone();
+        *request.headers_mut() = self.build_headers();
+        request
+    }
 }
 
 enum TargetSigner {
@@ -173,12 +199,8 @@ impl PreparedTarget {
         }
     }
 
-    /// Builds the signed request with `body`.
-    pub(super) fn build_request(
-        &self,
-        attempt: &AttemptHeaderValues<'_>,
-        body: Bytes,
-    ) -> DeliveryRequest {
+    /// Builds the headers of a request with `body`, signatures included.
+    fn build_headers(&self, attempt: &AttemptHeaderValues<'_>, body: &[u8]) -> HeaderMap {
         let mut headers = self.headers.clone();
         headers.reserve(12);
         headers.insert(headers::WEBHOOK_ID, signing::to_header_value(attempt.id));
@@ -206,20 +228,15 @@ impl PreparedTarget {
                         event,
                         event_at,
                         attempt_at: at,
-                        body: &body,
+                        body,
                     },
                     &mut headers,
                 );
             }
-            TargetSigner::Hub(key) => signing::insert_hub_signature(key, &body, &mut headers),
+            TargetSigner::Hub(key) => signing::insert_hub_signature(key, body, &mut headers),
             TargetSigner::Unsigned => {}
         }
-        DeliveryRequest {
-            origin: Arc::clone(&self.origin),
-            uri: self.uri.clone(),
-            headers,
-            body,
-        }
+        headers
     }
 
     /// True if it was prepared from this very definition, so that it is not out of date.
