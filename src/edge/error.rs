@@ -1,6 +1,7 @@
 //! Errors of requests, and the one place that turns them into answers: status,
 //! `{"detail", "code"}`, headers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -284,6 +285,14 @@ impl ApiError {
             field: field.into(),
             detail,
         }])
+    }
+
+    /// Makes the refusal of a header that must be given once, such as a credential. It is an error of
+    /// form, so it tells nothing about the values.
+    pub fn repeated_header(name: impl Into<Cow<'static, str>>) -> Self {
+        let field = name.into();
+        let detail = format!("{field} must be given once");
+        Self::InvalidFields(vec![FieldError { field, detail }])
     }
 
     /// Makes the 404 of a path outside the API.

@@ -49,6 +49,8 @@ pub mod methods;
 mod metrics;
 mod operation;
 mod proof_headers;
+#[cfg(test)]
+mod property_tests;
 mod query;
 pub mod rate_limiter;
 pub mod raw_json;

@@ -61,8 +61,7 @@ pub use handshake::{
 pub use items::{BatchItem, ITEMS_MAX, ItemPath, ItemPathError, ItemPaths, TooManyItems};
 pub use key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
 pub use locator::{
-    ALTERNATIVES_MAX, EventScope, FieldAlternatives, FieldLocator, FieldLocatorError,
-    parse_header_name,
+    ALTERNATIVES_MAX, FieldAlternatives, FieldLocator, FieldLocatorError, parse_header_name,
 };
 pub use moment::parse_moment;
 pub use pointer::{ItemStep, JsonPointer};

@@ -325,7 +325,12 @@ async fn send_until_refused(
         let client = client.clone();
         waiting.spawn(async move {
             let answer = client
-                .send(&ticket, &key, "status.changed", json!({"status": "open"}))
+                .send(
+                    &ticket,
+                    &key,
+                    "status.changed",
+                    json!({"status": "open", "reason": key}),
+                )
                 .await;
             ((ticket, key), answer)
         });

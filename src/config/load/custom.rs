@@ -455,8 +455,6 @@ impl ConfigDraft {
             idempotency_key: read("idempotency_key", |fields| fields.idempotency_key),
             occurred_at: read("occurred_at", |fields| fields.occurred_at),
             expects_time: self.is_set(&format!("{}.occurred_at", table.section)),
-            // Without a name, the source is reported and not used.
-            fallback_entity: table.name.clone().unwrap_or_default().into(),
         };
 
         let required = [("entity", &fields.entity), ("event", &fields.event)];

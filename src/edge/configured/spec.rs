@@ -10,7 +10,7 @@ One event of a sender that the configuration describes under `[[sources.custom]]
 sendgrid, shopify, slack, standard, stripe, svix, trello, twilio, woocommerce, xero, zendesk) or by a scheme of its own. The preset or scheme determines the header of the signature \
 and the location of the entity, event name, idempotency key and time; this page shows a source \
 that signs as GitHub and Meta do. The entity's kind is `custom:<name>`, and the event's name \
-begins with `<name>.`. Without an entity the event belongs to one named as the source; a missing name is `unmatched`. Such an event has a warning.\n\n\
+begins with `<name>.`. Without an entity the event belongs to the entity `unmatched` of the source; a missing name is `unmatched`. Such an event has a warning.\n\n\
 A call may hold several events, if the preset or `items` says so. Its answer is `{\"status\": \
 \"accepted\", \"received\", \"accepted\", \"duplicates\", \"event_ids\"}`, with the ids in the order of \
 the body.\n\n\
