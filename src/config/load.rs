@@ -117,6 +117,8 @@ impl ConfigDraft {
             request_timeout: self.read_seconds("server.request_timeout_s", HOUR_S),
             keep_alive: self.read_seconds("server.keep_alive_s", HOUR_S),
             connections_max: self.read_integer("server.connections_max", 1..=MIB),
+            connections_per_address_max: self
+                .read_integer("server.connections_per_address_max", 1..=MIB),
             trusted_proxies: self.read_networks("server.trusted_proxies"),
             auth_failures_per_minute: self
                 .read_integer("server.auth_failures_per_minute", 0..=u32::MAX.into()),

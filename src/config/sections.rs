@@ -54,6 +54,9 @@ pub struct ServerConfig {
     pub keep_alive: Duration,
     /// Most open connections, over all workers.
     pub connections_max: usize,
+    /// Most open connections of one client address, or of one /64 of IPv6; those of trusted proxies are
+    /// not counted.
+    pub connections_per_address_max: usize,
     /// Proxies whose `X-Forwarded-For` header is trusted.
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Failed authentications a minute from one client address before the answer is 429 instead of

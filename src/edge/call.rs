@@ -130,8 +130,7 @@ impl IncomingCall {
                 response
             }
             Err(error) => {
-                let client = edge.client_address(request);
-                tracing::info!(parent: &self.span, code = error.code(), %client, "request refused");
+                self.log_refusal(request, edge, error.code());
                 HttpResponse::from_error(error)
             }
         };
@@ -147,6 +146,15 @@ impl IncomingCall {
             answer::set_quota_headers(headers, &quota);
         }
         undrained::hold_undrained(request, payload, response)
+    }
+
+    /// Writes the line of a refused call, unless its cause has had enough lines.
+    fn log_refusal(&self, request: &HttpRequest, edge: &Edge, code: &'static str) {
+        let Some(left_out) = edge.refusal_lines.admit(code, edge.clock.monotonic()) else {
+            return;
+        };
+        let client = edge.client_address(request);
+        tracing::info!(parent: &self.span, code, %client, left_out, "request refused");
     }
 
     /// Counts the call of a sender, and the time of an accepted one.

@@ -335,12 +335,14 @@ impl ApiError {
     }
 
     /// Returns true if the rest of the body stays unread, so that the next request on the
-    /// connection could not be found.
-    const fn closes_connection(&self) -> bool {
-        matches!(
+    /// connection could not be found; or if the caller has not proved who it is, so that strangers
+    /// keep no connections.
+    fn closes_connection(&self) -> bool {
+        let is_unread = matches!(
             self,
             Self::BodyTooLarge { .. } | Self::RequestTimeout | Self::BodyIncomplete
-        )
+        );
+        is_unread || self.status_and_code().0 == 401
     }
 
     fn write_headers(&self, headers: &mut HeaderMap) {
