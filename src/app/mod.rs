@@ -85,6 +85,7 @@ impl Node {
             deps,
             clock: Arc::clone(&clock),
             discard_mark: DiscardMark::default(),
+            incarnation: Arc::default(),
         };
         let session = match StoreSession::open(&setup).await {
             Ok(session) => session,
