@@ -555,6 +555,51 @@ fn both_secrets_are_taken_while_they_are_rotated() {
     });
 }
 
+/// Microsoft validates an address by a text that it wants back, and signs nothing for it.
+#[test]
+fn a_validation_token_is_sent_back_where_that_is_declared() {
+    run_async(async {
+        let source = |name: &str, more: &str| {
+            own_source(
+                name,
+                &format!("entity = \"/id\"\nevent = \"/type\"\n{more}"),
+            )
+        };
+        let more = source("graph", "validation_token = true") + &source("plain", "");
+        let (test_env, _clock) = test_env(&more);
+        let node = test_env.start().await;
+        let ask = async |name: &str, token: &str| {
+            let url = format!("{}/in/{name}?validationToken={token}", node.base);
+            let response = node.client.post(url).send().await.expect("an answer");
+            let kind = response.headers()["content-type"]
+                .to_str()
+                .expect("text")
+                .to_owned();
+            let sniff = response.headers()["x-content-type-options"].clone();
+            assert_eq!(sniff, "nosniff");
+            (
+                response.status().as_u16(),
+                kind,
+                response.text().await.expect("text"),
+            )
+        };
+        let text = "text/plain; charset=utf-8".to_owned();
+        assert_eq!(
+            ask("graph", "Validation%3A+ok").await,
+            (200, text, "Validation: ok".to_owned())
+        );
+        for (name, token) in [
+            ("plain", "ok"),
+            ("graph", "%3Cb%3E"),
+            ("graph", &"a".repeat(1025)),
+        ] {
+            assert_eq!(ask(name, token).await.0, 401, "{name} {token}");
+        }
+        assert_eq!(node.get("/api/v1/events").await.body["total"], 0);
+        node.stop().await;
+    });
+}
+
 #[test]
 fn handshakes_are_answered_and_are_no_events() {
     run_async(async {

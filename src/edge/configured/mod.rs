@@ -32,7 +32,7 @@ use crate::config::CustomSourceConfig;
 use crate::entity::{Command, CommandOutcome};
 use crate::provider::{
     ClaimError, HandshakeReply, PresetAnswer, ProviderHandshake, RequestView, VerificationError,
-    decompress_gzip, verify_subscription,
+    decompress_gzip, find_validation_token, verify_subscription,
 };
 use crate::router::Refusal;
 
@@ -73,6 +73,12 @@ pub(super) async fn receive(
     if let Some(error) = custom.source.signing.find_header_error(&head) {
         if let ClaimError::Repeated(name) = error {
             return Err(edge.count_auth_failure(request, ApiError::repeated_header(name)));
+        }
+        if let Some(token) = find_validation_token(request.query_string())
+            .filter(|_| custom.answers_validation_token)
+        {
+            call.note_unproven();
+            return Ok(text_response(token));
         }
         if is_unsigned_handshake(custom, request, payload, edge.body_limits()).await? {
             call.note_unproven();

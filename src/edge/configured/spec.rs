@@ -18,7 +18,7 @@ JSON and forms (`application/x-www-form-urlencoded`) are accepted. A repeated id
 answered with the first event. With a valid signature, Slack's `url_verification` is answered with \
 its challenge and Intercom's `ping` with `{\"status\": \"pong\"}`, both with 200; the handshakes \
 of Discord, WooCommerce and Xero are answered too. Discord's events are answered with 204, Xero's \
-with 200, both without a body. Meta makes its handshake with `GET` at the same path. `HEAD` answers 200. `hookyard check --source` explains why a request is \
+with 200, both without a body. Meta makes its handshake with `GET` at the same path, and Microsoft with `?validationToken=` if the source has `validation_token`. `HEAD` answers 200. `hookyard check --source` explains why a request is \
 refused.";
 
 const HEADERS: &[(&str, &str)] = &[

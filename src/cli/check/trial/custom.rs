@@ -8,7 +8,7 @@ use crate::config::CustomSourceConfig;
 use crate::event::Timestamp;
 use crate::provider::{
     ExtractedFields, FieldLocators, HandshakeReply, ProviderHandshake, RequestView,
-    VerificationOutcome, decompress_gzip,
+    VerificationOutcome, decompress_gzip, find_validation_token,
 };
 
 pub(super) fn check_custom(
@@ -33,6 +33,21 @@ pub(super) fn check_custom(
                 "not required: a handshake has none",
             )),
             TrialFinding::passed(format_line("handshake", "a ping; no event")),
+        ];
+    }
+    let is_validation = custom.answers_validation_token
+        && signing.find_header_error(request).is_some()
+        && find_validation_token(request.query()).is_some();
+    if is_validation {
+        return [
+            TrialFinding::passed(format_line(
+                "signature",
+                "not required: a handshake has none",
+            )),
+            TrialFinding::passed(format_line(
+                "handshake",
+                "a validation token, which a node returns; no event",
+            )),
         ];
     }
     let sent = explain_request(custom, request, now);
