@@ -62,6 +62,10 @@ pub struct ServerConfig {
     /// Failed authentications a minute from one client address before the answer is 429 instead of
     /// 401; 0 means no limit.
     pub auth_failures_per_minute: u32,
+    /// Answers to names of this machine only, as a node of `--dev` does.
+    pub is_development: bool,
+    /// Serves the documentation of the API to everyone.
+    pub docs: bool,
     /// Limit of a graceful shutdown; after it the process exits anyway.
     pub shutdown_grace: Duration,
 }

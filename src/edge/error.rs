@@ -137,6 +137,15 @@ pub enum ApiError {
     /// Client address that is not on the allow list of the source.
     #[error("client address is not on the allow list")]
     Forbidden,
+    /// Unsigned request that a page of another site made a browser send.
+    #[error("unsigned requests from web pages of other sites are refused")]
+    ForeignOrigin,
+    /// Request to a development node by a name that is not this machine's.
+    #[error(
+        "a development node answers to localhost and to addresses only; \
+         set server.public_url for another name"
+    )]
+    ForeignHost,
     /// Request to reprocess an event that did not fail.
     #[error("only a failed event can be reprocessed")]
     NotFailed,
@@ -223,7 +232,7 @@ impl ApiError {
                 (409, "idempotency_key_reused")
             }
             Self::Rejected(rejection) => (rejection.status, rejection.code),
-            Self::Forbidden => (403, "forbidden"),
+            Self::Forbidden | Self::ForeignOrigin | Self::ForeignHost => (403, "forbidden"),
             Self::NotFailed => (409, "not_failed"),
             Self::ReprocessInProgress => (409, "reprocess_in_progress"),
             Self::TooManyBackups => (429, "too_many_backups"),

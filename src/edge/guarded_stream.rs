@@ -31,7 +31,7 @@ use super::connection_counts::ConnectionSlot;
 /// line.
 const ANSWER_BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
 
-/// Limits of one connection.
+/// Longest times that one connection may be held for nothing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StreamLimits {
     /// Time from the first byte of a head to its end, and for a reader that takes nothing.

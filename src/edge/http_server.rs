@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use super::connection_counts::ConnectionCounts;
 use super::guarded_stream::{GuardedStream, StreamLimits, mark_request};
 use super::state::Edge;
-use super::{routes, sliding_window};
+use super::{docs, routes, sliding_window};
 use crate::config::ServerConfig;
 
 /// Blocking threads of each worker. Handlers never block; these threads serve reads and definition
@@ -47,6 +47,10 @@ pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
         keep_alive: server.keep_alive,
     };
     let keep_alive = to_keep_alive(server.keep_alive);
+
+    if server.docs {
+        docs::prepare_answers();
+    }
 
     let builder = Server::build()
         .workers(workers)

@@ -13,6 +13,7 @@ mod backup_streams;
 mod backups;
 mod blocking;
 pub mod body;
+mod browser_guard;
 pub mod c2s;
 mod call;
 pub mod client_address;
