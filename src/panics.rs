@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 
-use tracing::error;
+use crate::log_sink;
 
 thread_local! {
     /// Number of [`PanicContainment`] guards that are alive on this thread.
@@ -43,7 +43,7 @@ pub fn contain_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Installs a panic hook that logs each panic and aborts the process unless the panic is contained:
+/// Installs a panic hook that writes a line for each panic, past the formatters, and aborts the process unless the panic is contained:
 /// a node that lost a thread must not go on answering requests.
 ///
 /// Meant for a binary's `main`; a program that embeds the library chooses its own hook.
@@ -51,11 +51,12 @@ pub fn install_panic_hook() {
     panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         let location = info.location().map(ToString::to_string).unwrap_or_default();
         if CONTAINMENT_DEPTH.with(Cell::get) > 0 {
-            error!(%location, "panic contained");
+            log_sink::write_raw_line("panic contained", &location);
             return;
         }
 
-        error!(%location, "uncontained panic; aborting the process");
+        log_sink::write_raw_line("uncontained panic; aborting the process", &location);
+        log_sink::flush();
         std::process::abort();
     }));
 }

@@ -14,6 +14,7 @@ mod descriptor_limit;
 mod error;
 mod migration;
 mod node_deps;
+mod stop_signal;
 mod store_session;
 
 use std::net::{SocketAddr, TcpListener};
@@ -34,7 +35,7 @@ use store_session::{DiscardMark, NodeSetup, SessionEnd, StoreSession};
 use crate::clock::{CheckedClock, Clock};
 use crate::config::Config;
 use crate::edge::{self, CoreGate, Edge};
-use crate::error_chain;
+use crate::{error_chain, log_sink};
 
 /// First pause before a failed store is opened again. Each further pause is twice as long, up to
 /// [`REOPEN_PAUSE_MAX`].
@@ -84,6 +85,7 @@ impl Node {
             deps,
             clock: Arc::clone(&clock),
             discard_mark: DiscardMark::default(),
+            incarnation: Arc::default(),
         };
         let session = match StoreSession::open(&setup).await {
             Ok(session) => session,
@@ -152,20 +154,20 @@ impl Node {
 /// [`NodeError`] when the node does not start or does not stop in time.
 pub fn run_node(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), NodeError> {
     actix_rt::System::new().block_on(async {
-        use tokio::signal::unix::{SignalKind, signal};
-
         // The handlers are installed after the start: until then a signal ends the process at once,
         // and a store that is being opened survives that.
+        let grace = config.server.shutdown_grace;
         let node = Node::start(config, NodeDeps::default()).await?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let signal = stop_signal::watch_signals(grace)?;
         ready(node.address());
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        // The sender is gone only if its thread could not wait for signals, so the node stops.
+        let _ = signal.await;
 
         info!("node stopping");
         if let Err(failure) = node.stop().await {
             let error = error_chain::format_error_chain(&failure);
             error!(error, "graceful shutdown failed");
+            log_sink::flush();
             // Returning would wait for the very thread that hangs.
             std::process::exit(1);
         }

@@ -9,7 +9,7 @@
 //!                  ─> data folder
 //! ```
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -30,6 +30,7 @@ use crate::edge::{NodeCore, support};
 use crate::enrichment::{self, EnrichmentStage};
 use crate::entity::{self, EntityDeps};
 use crate::erasure::{self, Erasure, ErasureDeps, ErasureStage};
+use crate::event::StoreIncarnation;
 use crate::failpoints::NoFailures;
 use crate::journal::{self, DataFolder, Journal, KeptRecords, LogMark, SegmentJournal};
 use crate::panics;
@@ -67,6 +68,8 @@ pub(super) struct NodeSetup {
     /// Clock of `deps`, for the comparison with the journal's times.
     pub(super) clock: Arc<CheckedClock>,
     pub(super) discard_mark: DiscardMark,
+    /// Incarnation of the store that was opened first; another one is not opened in its place.
+    pub(super) incarnation: Arc<OnceLock<StoreIncarnation>>,
 }
 
 /// Place in the journal behind which the next opening discards everything: a failed opening told
@@ -501,10 +504,15 @@ fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
         deps,
         clock,
         discard_mark,
+        incarnation,
     } = setup;
+    if let Some(incarnation) = incarnation.get() {
+        DataFolder::check_incarnation(&config.store.path, *incarnation)?;
+    }
     let (folder, journal) = open_journal(config, deps, discard_mark)?;
     // Before a stage compares times: a wrong clock would expire what is stored.
     clock.align(journal.opened_at());
+    incarnation.get_or_init(|| folder.incarnation());
     // From here on threads run. An error must end them, or they would keep the store in use.
     let stages = open_stages(setup, &folder, &journal).inspect_err(|_| {
         journal.close();

@@ -157,7 +157,25 @@ impl CallLog {
             (false, CallDirection::Incoming) => RingKind::Refused,
             (false, CallDirection::Outgoing) => RingKind::Failed,
         };
+        self.append_to(kind, entry, headers);
+    }
 
+    /// Adds the row of a call that was answered without any proof of its sender. Like a refused call,
+    /// anyone can make it.
+    pub fn append_unproven<'h>(
+        &self,
+        entry: &CallEntry<'_>,
+        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+    ) {
+        self.append_to(RingKind::Refused, entry, headers);
+    }
+
+    fn append_to<'h>(
+        &self,
+        kind: RingKind,
+        entry: &CallEntry<'_>,
+        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+    ) {
         ROW.with_borrow_mut(|bytes| {
             bytes.clear();
             row::encode_row(entry, headers, bytes);

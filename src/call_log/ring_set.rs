@@ -21,7 +21,7 @@ use super::ring::{BlockRef, BlockRing, DirtyBlock};
 pub(super) enum RingKind {
     /// Accepted calls, and accepted deliveries.
     Kept,
-    /// Refused calls, which anyone can make.
+    /// Calls that anyone can make: refused ones, and those that prove nothing.
     Refused,
     /// Calls of this node that failed, which are few and looked at most.
     Failed,

@@ -134,11 +134,10 @@ fn describe_fields(config: &Config) -> String {
                 false => places.to_string(),
             };
             format!(
-                "  {}\n    entity           {}, else {}\n    event            {}, else {UNMATCHED}\n    \
+                "  {}\n    entity           {}, else {UNMATCHED}\n    event            {}, else {UNMATCHED}\n    \
                  idempotency_key  {}\n    occurred_at      {}\n",
                 custom.name,
                 fields.entity,
-                fields.fallback_entity,
                 fields.event,
                 places(&fields.idempotency_key, describe_missing_key(&custom.source)),
                 places(&fields.occurred_at, "none: the time of arrival counts"),
@@ -248,7 +247,7 @@ mod tests {
                     entity = [\"/a\", \"order:{X-Id}\"]\n";
         std::fs::write(&path, text).expect("the folder is writable");
         let config = crate::config::load_config(Some(&path), Vec::<(String, String)>::new());
-        let expected = "  shop\n    entity           at /a, else as order:{X-Id}, else shop\n    \
+        let expected = "  shop\n    entity           at /a, else as order:{X-Id}, else unmatched\n    \
                         event            at /type, else unmatched\n    idempotency_key  at /id\n    \
                         occurred_at      at /created\n";
         assert_eq!(describe_fields(&config.expect("valid")), expected);

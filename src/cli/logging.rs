@@ -1,6 +1,7 @@
 //! Log output: format and filter of the lines on standard error.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -8,6 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::error::CliError;
 use crate::config::{LogFormat, TelemetryConfig};
+use crate::log_sink::{LogSink, RawLineForm};
 
 /// Highest level of noisy libraries, unless `telemetry.level` names them.
 const LIBRARIES: [(&str, LevelFilter); 3] = [
@@ -22,9 +24,17 @@ const LIBRARIES: [(&str, LevelFilter); 3] = [
 pub(super) fn start_logging(telemetry: &TelemetryConfig) -> Result<(), CliError> {
     let filter = EnvFilter::try_new(quiet_libraries(&telemetry.level))
         .map_err(|error| CliError::Logging(error.into()))?;
+    let raw_form = match telemetry.log {
+        LogFormat::Pretty => RawLineForm::Text,
+        LogFormat::Json => RawLineForm::Json,
+    };
+    let sink =
+        LogSink::start(io::stderr(), raw_form).map_err(|error| CliError::Logging(error.into()))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr);
+        // An error of a line would be written to standard error, where it could panic.
+        .log_internal_errors(false)
+        .with_writer(Arc::clone(&sink));
     let started = match telemetry.log {
         LogFormat::Pretty => lines
             .with_ansi(io::stderr().is_terminal())
@@ -32,6 +42,7 @@ pub(super) fn start_logging(telemetry: &TelemetryConfig) -> Result<(), CliError>
             .try_init(),
         LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
     };
+    sink.install();
     started.map_err(|error| CliError::Logging(error.into()))
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::error::CliError;
-use crate::error_chain;
+use crate::{error_chain, log_sink};
 
 mod backup;
 mod check;
@@ -85,7 +85,9 @@ pub fn main() -> ExitCode {
         }
     };
     let mut out = io::stdout();
-    match run_command(cli.command, &mut out) {
+    let result = run_command(cli.command, &mut out);
+    log_sink::flush();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         // The reader has seen enough, as in `hookyard openapi | head`.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {

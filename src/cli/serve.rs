@@ -30,6 +30,7 @@ impl ServeCommand {
         let LoadedConfig { config, dev } = self.config.load(ConfigPurpose::Node)?;
         logging::start_logging(&config.telemetry)?;
         panics::install_panic_hook();
+        forbid_core_dumps();
         for warning in &config.warnings {
             warn!(%warning, "configuration has a weakness");
         }
@@ -98,6 +99,16 @@ impl ServeCommand {
              {url}/api/v1/entities/ticket/{SAMPLE_TICKET}\n"
         )?;
         out.flush()
+    }
+}
+
+/// Keeps the memory of the process, which holds secrets and messages, out of core dumps and from
+/// debuggers of the same user.
+fn forbid_core_dumps() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        warn!(%error, "core dumps cannot be switched off");
     }
 }
 

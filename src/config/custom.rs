@@ -50,6 +50,9 @@ pub struct CustomSourceConfig {
     pub source: WebhookSource,
     /// Token that Meta presents when it subscribes; empty if the source has no handshake.
     pub verify_token: Secret,
+    /// Sends back the text that a sender has as `validationToken` in the query of an unsigned `POST`, as
+    /// Microsoft asks.
+    pub answers_validation_token: bool,
     /// Most requests a minute from one client address; 0 means no limit.
     pub rate_per_minute: u32,
 }

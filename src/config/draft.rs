@@ -26,6 +26,12 @@ const PREFIX: &str = "HOOKYARD_";
 /// of `hookyard listen`.
 const NON_SETTING_VARIABLES: [&str; 2] = ["HOOKYARD_BENCH_DIR", "HOOKYARD_LISTEN_SECRET"];
 
+/// End of the name of a variable that names a file with the secret.
+const FILE_SUFFIX: &str = "_FILE";
+
+/// Variable in which systemd gives the folder of the credentials of a service.
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+
 /// Sections of earlier versions and their new names, which resemble the old names too little to be
 /// suggested.
 const RENAMED_SECTIONS: [(&str, &str); 1] = [("calls", "call_log")];
@@ -41,6 +47,7 @@ pub struct ConfigDraft {
     pub(super) warnings: Vec<ConfigProblem>,
     /// True if the file could not be read as a whole, so its settings are unknown.
     pub(super) is_broken: bool,
+    pub(super) is_development: bool,
 }
 
 impl ConfigDraft {
@@ -58,8 +65,17 @@ impl ConfigDraft {
         if let Some(path) = file {
             draft.read_file(path);
         }
+        let mut credentials = None;
         for (name, value) in env {
-            draft.read_variable(&name.into().to_string_lossy(), value.into());
+            let (name, value) = (name.into(), value.into());
+            if name == CREDENTIALS_VARIABLE {
+                credentials = Some(PathBuf::from(value));
+                continue;
+            }
+            draft.read_variable(&name.to_string_lossy(), value);
+        }
+        if let Some(folder) = credentials {
+            draft.read_credentials(&folder);
         }
         draft
     }
@@ -75,6 +91,7 @@ impl ConfigDraft {
             problems: Vec::new(),
             warnings: Vec::new(),
             is_broken: false,
+            is_development: false,
         }
     }
 
@@ -94,6 +111,7 @@ impl ConfigDraft {
     /// Applies the defaults of `--dev`: enables every source that the operator did not switch,
     /// allows subscribers on this machine, and fills in `secrets`.
     pub fn apply_dev_mode(&mut self, secrets: &DevSecrets) {
+        self.is_development = true;
         // Only the switches of sources. A switch below a source needs settings that only an
         // operator has.
         let is_switch = |key: &str| {
@@ -258,11 +276,22 @@ impl ConfigDraft {
         };
 
         if let Some(setting) = self.settings.get_mut(&key) {
+            if is_set_by_other(setting, name) {
+                return self.problems.push(set_twice(&key, origin));
+            }
             *setting = DraftSetting {
                 value: SettingValue::Raw(Secret::new(value)),
                 origin,
             };
             return;
+        }
+        let of_file = name.strip_suffix(FILE_SUFFIX);
+        let of_file = of_file.and_then(|name| {
+            let mut keys = self.secret_keys().into_iter();
+            keys.find(|key| env_variable_name(key) == name)
+        });
+        if let Some(key) = of_file {
+            return self.read_secret_file(&key, Path::new(&value), origin);
         }
 
         let hint = match nearest_key(&key, self.keys()) {
@@ -281,6 +310,56 @@ impl ConfigDraft {
         };
         self.problems
             .push(ConfigProblem::without_key(origin, detail));
+    }
+
+    /// Reads the credentials that systemd puts into `folder`, each named as `hookyard.` and the key of
+    /// a secret. Variables override them.
+    fn read_credentials(&mut self, folder: &Path) {
+        for key in self.secret_keys() {
+            let file = folder.join(format!("hookyard.{key}"));
+            let setting = self.settings.get(&key);
+            let is_set = setting
+                .is_some_and(|setting| matches!(setting.origin, SettingOrigin::Environment(_)));
+            if !is_set && file.exists() {
+                let origin = SettingOrigin::File(file.clone(), None);
+                self.read_secret_file(&key, &file, origin);
+            }
+        }
+    }
+
+    /// Sets `key` to the secret in `file`, or to its secrets, one on each line.
+    fn read_secret_file(&mut self, key: &str, file: &Path, origin: SettingOrigin) {
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) => {
+                let detail = format!("{} cannot be read: {error}", file.display());
+                return self
+                    .problems
+                    .push(ConfigProblem::for_key(key, origin, detail));
+            }
+        };
+        let Some(setting) = self.settings.get_mut(key) else {
+            return;
+        };
+        let variable = format!("{}{FILE_SUFFIX}", env_variable_name(key));
+        if is_set_by_other(setting, &variable) {
+            return self.problems.push(set_twice(key, origin));
+        }
+        let lines = text.lines().map(str::trim_end);
+        let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+        setting.value = match (&setting.value, lines.as_slice()) {
+            (SettingValue::List(_), lines) => SettingValue::List(
+                lines
+                    .iter()
+                    .map(|line| DraftSetting {
+                        value: SettingValue::Text(Secret::new(*line)),
+                        origin: origin.clone(),
+                    })
+                    .collect(),
+            ),
+            (_, lines) => SettingValue::Text(Secret::new(lines.join("\n"))),
+        };
+        setting.origin = origin;
     }
 
     /// Lists alternatives to a `key` that resembles no known key: the keys of its section, else all
@@ -316,6 +395,16 @@ impl ConfigDraft {
             .flat_map(|key| key.match_indices('.').map(move |(end, _)| &key[..end]))
             .chain([CUSTOM_SOURCES_KEY])
     }
+}
+
+/// Returns true if a variable of another name has set the key.
+fn is_set_by_other(setting: &DraftSetting, variable: &str) -> bool {
+    matches!(&setting.origin, SettingOrigin::Environment(other) if other != variable)
+}
+
+fn set_twice(key: &str, origin: SettingOrigin) -> ConfigProblem {
+    let detail = format!("set twice: by {} and by a file", env_variable_name(key));
+    ConfigProblem::for_key(key, origin, detail)
 }
 
 /// Returns the environment variable that sets `key`.

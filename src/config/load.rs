@@ -23,6 +23,7 @@ use super::{
 };
 
 mod custom;
+mod exposure;
 mod secrets;
 
 const MIB: i64 = 1 << 20;
@@ -98,6 +99,9 @@ impl ConfigDraft {
             ConfigPurpose::Tool => {}
         }
         self.check_secret_lengths(&config, purpose);
+        if purpose == ConfigPurpose::Node {
+            self.check_exposure(&config);
+        }
         ConfigError::fail_if_any(self.problems)?;
         config.warnings = self.warnings;
         Ok(config)
@@ -117,9 +121,13 @@ impl ConfigDraft {
             request_timeout: self.read_seconds("server.request_timeout_s", HOUR_S),
             keep_alive: self.read_seconds("server.keep_alive_s", HOUR_S),
             connections_max: self.read_integer("server.connections_max", 1..=MIB),
+            connections_per_address_max: self
+                .read_integer("server.connections_per_address_max", 1..=MIB),
             trusted_proxies: self.read_networks("server.trusted_proxies"),
             auth_failures_per_minute: self
                 .read_integer("server.auth_failures_per_minute", 0..=u32::MAX.into()),
+            docs: self.read_boolean("server.docs"),
+            is_development: self.is_development,
             shutdown_grace: self.read_seconds("server.shutdown_grace_s", HOUR_S),
         }
     }

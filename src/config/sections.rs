@@ -54,11 +54,18 @@ pub struct ServerConfig {
     pub keep_alive: Duration,
     /// Most open connections, over all workers.
     pub connections_max: usize,
+    /// Most open connections of one client address, or of one /64 of IPv6; those of trusted proxies are
+    /// not counted.
+    pub connections_per_address_max: usize,
     /// Proxies whose `X-Forwarded-For` header is trusted.
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Failed authentications a minute from one client address before the answer is 429 instead of
     /// 401; 0 means no limit.
     pub auth_failures_per_minute: u32,
+    /// Answers to names of this machine only, as a node of `--dev` does.
+    pub is_development: bool,
+    /// Serves the documentation of the API to everyone.
+    pub docs: bool,
     /// Limit of a graceful shutdown; after it the process exits anyway.
     pub shutdown_grace: Duration,
 }

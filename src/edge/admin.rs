@@ -1,7 +1,6 @@
 //! Bearer tokens of the admin and of publishers.
 
 use actix_web::HttpRequest;
-use actix_web::http::header::AUTHORIZATION;
 
 use super::error::ApiError;
 use super::proof_headers;
@@ -13,9 +12,11 @@ use crate::event::tag_credential;
 /// Checks that `request` carries the admin's token.
 ///
 /// # Errors
-/// [`ApiError::Unauthorized`], or [`ApiError::RateLimited`] when its client failed too often.
+/// [`ApiError::Unauthorized`], the refusal of a repeated header, or [`ApiError::RateLimited`] when
+/// its client failed too often.
 pub(super) fn authorize(request: &HttpRequest, edge: &Edge) -> Result<(), ApiError> {
-    let token = request_token(request);
+    let token =
+        request_token(request).map_err(|repeated| edge.count_auth_failure(request, repeated))?;
     if token.is_some_and(|token| token_matches(&edge.config.admin.token, token)) {
         return Ok(());
     }
@@ -33,7 +34,9 @@ pub(super) fn authorize_any(
     edge: &Edge,
     tokens: &[Secret],
 ) -> Result<u32, ApiError> {
-    let token = request_token(request).unwrap_or_default();
+    let token =
+        request_token(request).map_err(|repeated| edge.count_auth_failure(request, repeated))?;
+    let token = token.unwrap_or_default();
     let accepted = std::iter::once(&edge.config.admin.token).chain(tokens);
     let matching = accepted
         .filter(|secret| token_matches(secret, token))
@@ -46,9 +49,9 @@ pub(super) fn authorize_any(
     }
 }
 
-fn request_token(request: &HttpRequest) -> Option<&[u8]> {
-    let header = proof_headers::read_credential(request.headers(), AUTHORIZATION.as_str());
-    bearer_token(header)
+fn request_token(request: &HttpRequest) -> Result<Option<&[u8]>, ApiError> {
+    let header = proof_headers::read_credential(request.headers(), "authorization")?;
+    Ok(bearer_token(header))
 }
 
 /// Returns the token of an `Authorization` header; the case of the scheme does not matter

@@ -34,6 +34,7 @@ pub(super) struct IncomingCall {
     began: Option<Duration>,
     event_ids: RefCell<Vec<EventId>>,
     warning: RefCell<Option<String>>,
+    is_unproven: Cell<bool>,
     redacted_headers: RefCell<Vec<HeaderName>>,
 }
 
@@ -62,6 +63,7 @@ impl IncomingCall {
             began,
             event_ids: RefCell::default(),
             warning: RefCell::default(),
+            is_unproven: Cell::default(),
             redacted_headers: RefCell::default(),
         }
     }
@@ -87,6 +89,12 @@ impl IncomingCall {
             let mut recorded = self.warning.borrow_mut();
             recorded.get_or_insert_with(|| warnings.join(". "));
         }
+    }
+
+    /// Records that the call is answered without any proof of its sender, so that its row does not
+    /// push out those of proven calls.
+    pub(super) fn note_unproven(&self) {
+        self.is_unproven.set(true);
     }
 
     /// Keeps the value of the header `name` out of the call log, for a secret that the log would
@@ -122,8 +130,7 @@ impl IncomingCall {
                 response
             }
             Err(error) => {
-                let client = edge.client_address(request);
-                tracing::info!(parent: &self.span, code = error.code(), %client, "request refused");
+                self.log_refusal(request, edge, error.code());
                 HttpResponse::from_error(error)
             }
         };
@@ -139,6 +146,15 @@ impl IncomingCall {
             answer::set_quota_headers(headers, &quota);
         }
         undrained::hold_undrained(request, payload, response)
+    }
+
+    /// Writes the line of a refused call, unless its cause has had enough lines.
+    fn log_refusal(&self, request: &HttpRequest, edge: &Edge, code: &'static str) {
+        let Some(left_out) = edge.refusal_lines.admit(code, edge.clock.monotonic()) else {
+            return;
+        };
+        let client = edge.client_address(request);
+        tracing::info!(parent: &self.span, code, %client, left_out, "request refused");
     }
 
     /// Counts the call of a sender, and the time of an accepted one.
@@ -211,10 +227,12 @@ impl IncomingCall {
             warning: warning.as_deref(),
         };
 
-        core.call_log.append(
-            &entry,
-            logged_headers(request, &self.redacted_headers.borrow()),
-        );
+        let redacted = self.redacted_headers.borrow();
+        let headers = logged_headers(request, &redacted);
+        match self.is_unproven.get() {
+            true => core.call_log.append_unproven(&entry, headers),
+            false => core.call_log.append(&entry, headers),
+        }
         response
     }
 }

@@ -84,7 +84,8 @@ fn parse_forwarded_address(entry: &str) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
-fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+/// Returns true if `address` is one of the `trusted` proxies.
+pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 

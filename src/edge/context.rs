@@ -16,7 +16,7 @@ use super::query::QueryParameters;
 use super::sliding_window::RateQuota;
 use super::source::CallSource;
 use super::state::Edge;
-use super::{admin, body};
+use super::{admin, body, browser_guard};
 
 /// Request that is being handled, with the state that its handler needs.
 pub(super) struct RequestContext {
@@ -94,6 +94,10 @@ impl RequestContext {
     }
 
     fn check_caller(&self, caller_check: CallerCheck) -> Result<(), ApiError> {
+        let server = &self.edge.config.server;
+        if server.is_development {
+            browser_guard::refuse_foreign_host(&self.request, server.public_url.as_deref())?;
+        }
         match caller_check {
             CallerCheck::ByHandler(_) => Ok(()),
             CallerCheck::Admin => admin::authorize(&self.request, &self.edge),

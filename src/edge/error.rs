@@ -1,6 +1,7 @@
 //! Errors of requests, and the one place that turns them into answers: status,
 //! `{"detail", "code"}`, headers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -136,6 +137,15 @@ pub enum ApiError {
     /// Client address that is not on the allow list of the source.
     #[error("client address is not on the allow list")]
     Forbidden,
+    /// Unsigned request that a page of another site made a browser send.
+    #[error("unsigned requests from web pages of other sites are refused")]
+    ForeignOrigin,
+    /// Request to a development node by a name that is not this machine's.
+    #[error(
+        "a development node answers to localhost and to addresses only; \
+         set server.public_url for another name"
+    )]
+    ForeignHost,
     /// Request to reprocess an event that did not fail.
     #[error("only a failed event can be reprocessed")]
     NotFailed,
@@ -222,7 +232,7 @@ impl ApiError {
                 (409, "idempotency_key_reused")
             }
             Self::Rejected(rejection) => (rejection.status, rejection.code),
-            Self::Forbidden => (403, "forbidden"),
+            Self::Forbidden | Self::ForeignOrigin | Self::ForeignHost => (403, "forbidden"),
             Self::NotFailed => (409, "not_failed"),
             Self::ReprocessInProgress => (409, "reprocess_in_progress"),
             Self::TooManyBackups => (429, "too_many_backups"),
@@ -286,6 +296,14 @@ impl ApiError {
         }])
     }
 
+    /// Makes the refusal of a header that must be given once, such as a credential. It is an error of
+    /// form, so it tells nothing about the values.
+    pub fn repeated_header(name: impl Into<Cow<'static, str>>) -> Self {
+        let field = name.into();
+        let detail = format!("{field} must be given once");
+        Self::InvalidFields(vec![FieldError { field, detail }])
+    }
+
     /// Makes the 404 of a path outside the API.
     #[must_use]
     pub fn nothing_here() -> Self {
@@ -326,12 +344,14 @@ impl ApiError {
     }
 
     /// Returns true if the rest of the body stays unread, so that the next request on the
-    /// connection could not be found.
-    const fn closes_connection(&self) -> bool {
-        matches!(
+    /// connection could not be found; or if the caller has not proved who it is, so that strangers
+    /// keep no connections.
+    fn closes_connection(&self) -> bool {
+        let is_unread = matches!(
             self,
             Self::BodyTooLarge { .. } | Self::RequestTimeout | Self::BodyIncomplete
-        )
+        );
+        is_unread || self.status_and_code().0 == 401
     }
 
     fn write_headers(&self, headers: &mut HeaderMap) {

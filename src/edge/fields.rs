@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::error::ApiError;
 use super::field_error::FieldError;
-use crate::event::{ID_MAX_BYTES, InvalidId, Timestamp, check_id, find_members};
+use crate::event::{ID_MAX_BYTES, InvalidId, Timestamp, check_json_id, find_members};
 
 /// Wrong fields that one answer lists at most; a body of a megabyte could have a hundred thousand.
 const FIELD_ERRORS_MAX: usize = 100;
@@ -90,11 +90,14 @@ impl FieldErrors {
         let before = self.0.len();
         let id = self.read_text(field, raw);
         if self.0.len() == before
-            && let Err(InvalidId) = check_id(&id)
+            && let Err(InvalidId) = check_json_id(&id)
         {
             self.add(
                 field,
-                format!("must have 1 to {ID_MAX_BYTES} bytes and no control characters"),
+                format!(
+                    "must have 1 to {ID_MAX_BYTES} bytes of valid Unicode text and no control \
+                     characters"
+                ),
             );
         }
         id

@@ -15,6 +15,7 @@ use super::docs::endpoint::EndpointDoc;
 use super::error::ApiError;
 use super::gate::NodeCore;
 use super::state::Edge;
+use crate::log_sink;
 use crate::metrics::{GaugeSheet, OPENMETRICS_TYPE};
 
 const TAG: &str = "Node";
@@ -44,7 +45,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
     Ok(response)
 }
 
-/// Reads the state of the node. Without an open store only `hookyard_ready` is there.
+/// Reads the state of the node. Without an open store only the first two are there.
 async fn read_gauges(edge: &Edge) -> GaugeSheet {
     let mut gauges = GaugeSheet::default();
     let core = edge.gate.current();
@@ -52,6 +53,11 @@ async fn read_gauges(edge: &Edge) -> GaugeSheet {
         "ready",
         "1 if the node accepts events, as /readyz says",
         if core.is_some() { 1.0 } else { 0.0 },
+    );
+    gauges.add(
+        "log_lines_lost",
+        "Log lines that were dropped, because standard error took none or failed",
+        log_sink::lost_lines() as f64,
     );
     if let Some(core) = core {
         add_core_gauges(&mut gauges, &core).await;

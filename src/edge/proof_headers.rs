@@ -3,6 +3,7 @@
 
 use actix_web::http::header::{HeaderMap, HeaderValue};
 
+use super::error::ApiError;
 use crate::event::{HOPS_HEADER, parse_hops};
 
 /// Most lines of a signature header that are tried. A sender that rotates its secrets sends two.
@@ -11,7 +12,13 @@ const SIGNATURE_LINES_MAX: usize = 8;
 /// Header that must be given once and is repeated. Nobody knows which of the values a proxy before
 /// this node has checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RepeatedHeader;
+pub(super) struct RepeatedHeader(&'static str);
+
+impl From<RepeatedHeader> for ApiError {
+    fn from(RepeatedHeader(name): RepeatedHeader) -> Self {
+        Self::repeated_header(name)
+    }
+}
 
 /// Returns the value of the header `name`, if there is one.
 ///
@@ -19,21 +26,24 @@ pub(super) struct RepeatedHeader;
 /// [`RepeatedHeader`] if there are several.
 pub(super) fn find_single_header<'h>(
     headers: &'h HeaderMap,
-    name: &str,
+    name: &'static str,
 ) -> Result<Option<&'h [u8]>, RepeatedHeader> {
     let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
         (value, None) => Ok(value.map(HeaderValue::as_bytes)),
-        (_, Some(_)) => Err(RepeatedHeader),
+        (_, Some(_)) => Err(RepeatedHeader(name)),
     }
 }
 
-/// Returns the credential in the header `name`; empty if it is missing or repeated.
-pub(super) fn read_credential<'h>(headers: &'h HeaderMap, name: &str) -> &'h [u8] {
-    find_single_header(headers, name)
-        .ok()
-        .flatten()
-        .unwrap_or_default()
+/// Returns the credential in the header `name`; empty if it is missing.
+///
+/// # Errors
+/// [`RepeatedHeader`] if there are several.
+pub(super) fn read_credential<'h>(
+    headers: &'h HeaderMap,
+    name: &'static str,
+) -> Result<&'h [u8], RepeatedHeader> {
+    find_single_header(headers, name).map(Option::unwrap_or_default)
 }
 
 /// Returns the signatures in all headers `name`, up to a bound.
@@ -63,10 +73,13 @@ mod tests {
         assert_eq!(find_single_header(&headers, "x-key"), Ok(None));
         headers.append(name.clone(), HeaderValue::from_static("a"));
         assert_eq!(find_single_header(&headers, "x-key"), Ok(Some(&b"a"[..])));
-        assert_eq!(read_credential(&headers, "x-key"), b"a");
+        assert_eq!(read_credential(&headers, "x-key"), Ok(&b"a"[..]));
         headers.append(name, HeaderValue::from_static("a"));
-        assert_eq!(find_single_header(&headers, "x-key"), Err(RepeatedHeader));
-        assert_eq!(read_credential(&headers, "x-key"), b"");
+        assert_eq!(
+            find_single_header(&headers, "x-key"),
+            Err(RepeatedHeader("x-key"))
+        );
+        assert!(read_credential(&headers, "x-key").is_err());
         assert_eq!(signature_lines(&headers, "x-key").count(), 2);
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::event::check_id;
+use crate::event::check_json_id;
 
 /// First items of a JSON list, unparsed, with the length of the list.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub fn parse_id(raw: &RawValue) -> Option<String> {
             .all(|byte| byte.is_ascii_digit())
             .then(|| text.to_owned())?
     };
-    check_id(&id).is_ok().then_some(id)
+    check_json_id(&id).is_ok().then_some(id)
 }
 
 /// Returns true if `raw` is a JSON object.
@@ -85,6 +85,14 @@ pub fn is_object(raw: &RawValue) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two ids of different senders were read as the same text.
+    #[test]
+    fn an_id_whose_text_was_lost_is_none() {
+        for text in [r#""a\ufffd""#, "\"a\u{fffd}\""] {
+            assert_eq!(parse_id(serde_json::from_str(text).expect("JSON")), None);
+        }
+    }
 
     #[test]
     fn items_are_counted_beyond_what_is_kept() {

@@ -17,7 +17,9 @@ const DOCS: CallerCheck = CallerCheck::ByHandler(CallSource::Docs);
 /// routes, since a pattern with an optional end would cost a regular expression at each request.
 pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
     let mut endpoints = api::endpoints(&config.sources.custom);
-    endpoints.extend(docs_endpoints());
+    if config.server.docs {
+        endpoints.extend(docs_endpoints());
+    }
     endpoints.retain(|endpoint| endpoint.is_enabled(config));
 
     for in_scope in endpoints.chunk_by(|left, right| left.scope == right.scope) {
@@ -45,8 +47,10 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
     }
 
     // A file's path has no second spelling with a slash.
-    let file = ApiEndpoint::new("/docs/{file}").undescribed(MethodSet::READ, DOCS, docs::asset);
-    add_endpoint(service, &file, &file.path, config);
+    if config.server.docs {
+        let file = ApiEndpoint::new("/docs/{file}").undescribed(MethodSet::READ, DOCS, docs::asset);
+        add_endpoint(service, &file, &file.path, config);
+    }
 }
 
 /// Endpoints of the documentation. The documentation is made of the table, so it is not in it.

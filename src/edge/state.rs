@@ -15,6 +15,7 @@ use super::gate::{CoreGate, NodeCore};
 use super::instagram::source::InstagramSource;
 use super::leads::source::LeadsSource;
 use super::rate_limiter::RateLimiter;
+use super::refusal_lines::RefusalLines;
 use super::support::source::SupportSource;
 use super::{body, client_address};
 use crate::clock::{CheckedClock, Clock};
@@ -40,6 +41,7 @@ pub struct Edge {
     c2s: C2sSource,
     vocabulary: EventVocabulary,
     pub(super) backups: BackupStreams,
+    pub(super) refusal_lines: RefusalLines,
 }
 
 impl std::fmt::Debug for Edge {
@@ -88,6 +90,7 @@ impl Edge {
             c2s,
             vocabulary,
             backups: BackupStreams::default(),
+            refusal_lines: RefusalLines::default(),
         }
     }
 

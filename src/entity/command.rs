@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::decision::Rejection;
 use super::state::EntityAction;
 use crate::event::{
-    ClaimOwner, EntityKey, EventFailure, InternedName, PayloadShape, Position, Timestamp,
+    ClaimOwner, EntityKey, EventFailure, InternedName, PayloadShape, Position, SignedRequestTag,
+    Timestamp,
 };
 
 /// Authentic, decoded event on its way to its entity.
@@ -33,6 +34,8 @@ pub struct Command {
     pub credential: Option<u32>,
     /// Number of deliveries by which the event came here.
     pub hops: u8,
+    /// Tag of the request, if its signature covers a time. The event is taken once, whatever its key.
+    pub signed_request: Option<SignedRequestTag>,
     /// Event as it was received.
     pub payload: Bytes,
     /// Form of the payload, with or without envelope.
@@ -78,6 +81,7 @@ impl Command {
             request_hash: None,
             credential: None,
             hops: 0,
+            signed_request: None,
             payload,
             shape: PayloadShape::Envelope,
             may_create: true,

@@ -505,6 +505,7 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
         request_hash: command.request_hash,
         credential: command.credential,
         hops: command.hops,
+        signed_request: command.signed_request,
         pending: command.pending,
         resolves,
         warnings: command.warnings,

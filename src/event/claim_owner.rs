@@ -8,6 +8,10 @@
 //! Two publishers may use the same keys, so a key belongs to its credential. The same content under
 //! another credential is a duplicate all the same: while a secret is rotated, a sender repeats an
 //! event with the new one.
+//!
+//! A key may stand in a header that is not signed, so it does not stop a captured request that is
+//! sent again. A request that signs a time has a [`SignedRequestTag`] besides, which is claimed like
+//! a key.
 
 use sha2::{Digest, Sha256};
 
@@ -42,6 +46,59 @@ impl KeyConflict {
             (Some(new), Some(earlier)) if new.credential == earlier.credential => Self::Reused,
             (Some(_), Some(_)) => Self::None,
         }
+    }
+}
+
+/// Tag of a request whose signature covers a time. Its sender signs no other request with the same
+/// content, so the request is taken once, whatever its unsigned headers say.
+///
+/// The credential is part of the hash: without it, nobody can tell the content from the tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignedRequestTag([u8; Self::BYTES]);
+
+impl SignedRequestTag {
+    /// Length of a tag: half a SHA-256 hash, which is far too much for two to be the same.
+    pub const BYTES: usize = 16;
+
+    /// Tag of the request that `credential` proves and whose signature covers the joined `signed`
+    /// parts.
+    #[must_use]
+    pub fn new<'a>(credential: &[u8], signed: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hash = Sha256::new_with_prefix("signed request\0");
+        hash.update((credential.len() as u64).to_be_bytes());
+        hash.update(credential);
+        signed.into_iter().for_each(|part| hash.update(part));
+        Self::from_digest(&hash.finalize())
+    }
+
+    /// Tag of the item at `index` of a request with several events: each of them is taken once.
+    #[must_use]
+    pub fn for_item(self, index: usize) -> Self {
+        let hash = Sha256::new_with_prefix("item\0");
+        let hash = hash.chain_update((index as u64).to_be_bytes());
+        Self::from_digest(&hash.chain_update(self.0).finalize())
+    }
+
+    /// Tag with these stored bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// Bytes of the tag, as they are stored.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+
+    /// Text under which the tag is claimed. No key of a sender has a control character.
+    #[must_use]
+    pub fn claim_key(&self) -> String {
+        format!("\u{1}signed:{}", hex::encode(self.0))
+    }
+
+    fn from_digest(digest: &[u8]) -> Self {
+        Self(*digest.first_chunk().expect("a digest has 32 bytes"))
     }
 }
 
@@ -104,6 +161,36 @@ mod tests {
             KeyConflict::compare(Some(&first), None),
             KeyConflict::Repeated
         );
+    }
+
+    #[test]
+    fn the_tag_of_a_request_depends_on_its_credential_its_signed_bytes_and_the_item() {
+        let tag = |credential: &str, parts: &[&str]| {
+            SignedRequestTag::new(
+                credential.as_bytes(),
+                parts.iter().map(|part| part.as_bytes()),
+            )
+        };
+        let first = tag("key", &["body", "time"]);
+        assert_eq!(
+            first,
+            tag("key", &["bodyti", "me"]),
+            "the same bytes are signed"
+        );
+        assert_eq!(SignedRequestTag::from_bytes(*first.as_bytes()), first);
+        let others = [
+            tag("other", &["body", "time"]),
+            tag("keyb", &["ody", "time"]),
+            tag("key", &["body", "later"]),
+            first.for_item(0),
+            first.for_item(1),
+        ];
+        let keys: std::collections::HashSet<_> = others
+            .iter()
+            .chain([&first])
+            .map(SignedRequestTag::claim_key)
+            .collect();
+        assert_eq!(keys.len(), 6);
     }
 
     #[test]

@@ -25,6 +25,18 @@ pub fn check_id(text: &str) -> Result<(), InvalidId> {
     fits.then_some(()).ok_or(InvalidId)
 }
 
+/// Checks an id in the JSON of a sender. U+FFFD stands for lost text there, such as half a surrogate
+/// pair: two ids that differed may be the same with it, and would become one entity.
+///
+/// # Errors
+/// [`InvalidId`] as for [`check_id`], and for U+FFFD.
+pub fn check_json_id(text: &str) -> Result<(), InvalidId> {
+    if text.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(InvalidId);
+    }
+    check_id(text)
+}
+
 /// Kind and id of the entity that an event belongs to. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntityKey {

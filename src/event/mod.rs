@@ -15,10 +15,13 @@ mod readable_json;
 mod record;
 mod time;
 
-pub use claim_owner::{ClaimOwner, KeyConflict, hash_content, tag_credential};
+pub use claim_owner::{ClaimOwner, KeyConflict, SignedRequestTag, hash_content, tag_credential};
 pub use fingerprint::{FingerprintFn, fingerprint_key};
 pub use hops::{HOPS_HEADER, HOPS_MAX, parse_hops};
-pub use id::{EntityKey, EventId, ID_MAX_BYTES, InvalidId, Position, StoreIncarnation, check_id};
+pub use id::{
+    EntityKey, EventId, ID_MAX_BYTES, InvalidId, Position, StoreIncarnation, check_id,
+    check_json_id,
+};
 pub use incarnation_history::IncarnationHistory;
 pub use interned_name::InternedName;
 pub use json_members::find_members;

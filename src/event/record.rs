@@ -31,10 +31,11 @@
 //! | 23 | `credential` | u64 big-endian, below 2^32 |
 //! | 24 | `erasure` | 1 byte: 1 erases; 2 erased, then u64 big-endian if the record held a claim |
 //! | 25 | `hops` | 1 byte; absence means 0 |
+//! | 26 | `signed_request` | 16 bytes |
 
 use bytes::Bytes;
 
-use super::claim_owner::ClaimOwner;
+use super::claim_owner::{ClaimOwner, SignedRequestTag};
 use super::id::{EntityKey, Position};
 use super::kind::Kind;
 use super::time::Timestamp;
@@ -132,6 +133,8 @@ pub struct Record {
     pub erasure: Option<ErasureMark>,
     /// Number of deliveries by which the event came here, as its sender told.
     pub hops: u8,
+    /// Tag of the request that brought the event, if its signature covers a time.
+    pub signed_request: Option<SignedRequestTag>,
 }
 
 /// Error for bytes that are not a valid record.
@@ -168,7 +171,8 @@ mod tag {
     pub(super) const CREDENTIAL: u8 = 23;
     pub(super) const ERASURE: u8 = 24;
     pub(super) const HOPS: u8 = 25;
-    pub(super) const COUNT: usize = 26;
+    pub(super) const SIGNED_REQUEST: u8 = 26;
+    pub(super) const COUNT: usize = 27;
 }
 
 impl Record {
@@ -205,6 +209,7 @@ impl Record {
             credential: None,
             erasure: None,
             hops: 0,
+            signed_request: None,
         }
     }
 
@@ -221,7 +226,8 @@ impl Record {
     }
 
     /// Returns the record without its content: place, name and times of the event stay. `claim` is
-    /// the fingerprint of its idempotency key.
+    /// the fingerprint of its idempotency key. The tag of the request, which tells nothing of the
+    /// content, stays too, so that a captured request does not bring the content back.
     #[must_use]
     pub fn into_erased(self, claim: Option<u64>) -> Self {
         let failure = self.failure.map(|failure| EventFailure {
@@ -239,6 +245,7 @@ impl Record {
             credential: self.credential,
             resolves: self.resolves,
             erasure: Some(ErasureMark::Erased { claim }),
+            signed_request: self.signed_request,
             ..Self::new(self.source, self.entity, self.event_type, self.at)
         }
     }
@@ -330,6 +337,9 @@ impl Record {
         if self.hops > 0 {
             put_field(&mut out, tag::HOPS, &[self.hops]);
         }
+        if let Some(request) = &self.signed_request {
+            put_field(&mut out, tag::SIGNED_REQUEST, request.as_bytes());
+        }
         out
     }
 
@@ -384,6 +394,10 @@ impl Record {
             hops: fields
                 .take(tag::HOPS)
                 .map_or(Ok(0), |bytes| decode_hops(&bytes))?,
+            signed_request: fields
+                .take(tag::SIGNED_REQUEST)
+                .map(decode_signed_request)
+                .transpose()?,
         })
     }
 }
@@ -539,6 +553,14 @@ fn decode_hash(bytes: Bytes) -> Result<[u8; 32], RecordError> {
     bytes.as_ref().try_into().map_err(|_| RecordError { field })
 }
 
+fn decode_signed_request(bytes: Bytes) -> Result<SignedRequestTag, RecordError> {
+    let field = tag::SIGNED_REQUEST;
+    let bytes = bytes.as_ref().try_into();
+    bytes
+        .map(SignedRequestTag::from_bytes)
+        .map_err(|_| RecordError { field })
+}
+
 fn decode_warnings(bytes: &[u8]) -> Result<Vec<String>, RecordError> {
     let field = tag::WARNINGS;
     serde_json::from_slice(bytes).map_err(|_| RecordError { field })
@@ -598,6 +620,7 @@ mod tests {
             credential: Some(5),
             erasure: None,
             hops: 3,
+            signed_request: Some(SignedRequestTag::from_bytes([6; 16])),
         }
     }
 
@@ -608,7 +631,8 @@ mod tests {
                       657404015305080000000000000003060e7374617475732e6368616e67656407000801\
                       6b09027b7d0a025b5d0b0401946e6f0c0800000000000000090e01020f027b7d102007\
                       0707070707070707070707070707070707070707070707070707070707070711080000\
-                      00000000000812014313001408000000000000000615055b2277225d16016217080000000000000005190103";
+                      00000000000812014313001408000000000000000615055b2277225d16016217080000000000000005190103\
+                      1a1006060606060606060606060606060606";
         assert_eq!(hex::encode(sample().encode()), golden);
     }
 
@@ -621,9 +645,9 @@ mod tests {
             };
             let bytes = record.encode();
             assert_eq!(Record::decode(&bytes.clone().into()), Ok(record));
-            // Before the hops, which come last.
-            let hops = 3;
-            hex::encode(&bytes[sample().encode().len() - hops..bytes.len() - hops])
+            // Before the hops and the tag of the request, which come last.
+            let last = 3 + 2 + SignedRequestTag::BYTES;
+            hex::encode(&bytes[sample().encode().len() - last..bytes.len() - last])
         };
         assert_eq!(encoded(ErasureMark::Erases), "180101");
         assert_eq!(encoded(ErasureMark::Erased { claim: None }), "180102");
@@ -649,6 +673,7 @@ mod tests {
         .into_erased(None);
         assert!(!String::from_utf8_lossy(&erased.encode()).contains("secret"));
         assert!(erased.is_erased() && erased.request_hash.is_none());
+        assert_eq!(erased.signed_request, sample().signed_request);
         assert_eq!(erased.failure.map(|failure| failure.code), Some(404));
         let of = sample();
         assert_eq!(
@@ -707,6 +732,7 @@ mod tests {
                 any::<Option<u32>>(),
             ),
             hops in any::<u8>(),
+            signed_request in any::<Option<[u8; 16]>>(),
         ) {
             let record = Record {
                 at: Timestamp::from_micros(micros),
@@ -734,6 +760,7 @@ mod tests {
                 credential,
                 erasure: claim.map(|claim| ErasureMark::Erased { claim }),
                 hops,
+                signed_request: signed_request.map(SignedRequestTag::from_bytes),
             };
             prop_assert_eq!(Record::decode(&record.encode().into()), Ok(record));
         }

@@ -27,6 +27,10 @@ use crate::metrics::NodeMetrics;
 /// actors that write for the same entity.
 const SEQUENCES_MAX: usize = 32 * 1024;
 
+/// Longest time for which events are accepted into files that nobody will find again, because the
+/// data folder was removed or replaced under the node.
+const PLACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Entry of the journal's queue.
 pub(super) enum QueuedSubmission {
     Records(JournalSubmission),
@@ -58,6 +62,8 @@ pub(super) struct CommitThread {
     /// Submissions of the commit that is being written.
     unsettled: Vec<QueuedSettlement>,
     synced_at: Duration,
+    /// Moment of the last check that the files are the ones at their paths.
+    checked_at: Duration,
     /// `true` if a later block says that all earlier ones were synced.
     is_closed_off: bool,
 }
@@ -81,6 +87,7 @@ impl CommitThread {
             unsynced: Vec::new(),
             unsettled: Vec::new(),
             synced_at,
+            checked_at: synced_at,
             is_closed_off: true,
         }
     }
@@ -93,23 +100,18 @@ impl CommitThread {
         queue: &Receiver<QueuedSubmission>,
     ) -> Result<(), SegmentWriterError> {
         loop {
-            let first = match self.limits.sync_interval {
-                Some(interval) if self.writer.has_unsynced() => {
-                    match queue.recv_timeout(self.time_until_sync(interval)) {
-                        Ok(submission) => submission,
-                        Err(RecvTimeoutError::Timeout) => {
-                            self.sync_blocks()?;
-                            continue;
-                        }
-                        Err(RecvTimeoutError::Disconnected) => break,
-                    }
-                }
-                _ => match queue.recv() {
-                    Ok(submission) => submission,
-                    Err(_) => break,
-                },
+            let until_sync = match self.limits.sync_interval {
+                Some(interval) if self.writer.has_unsynced() => self.time_until_sync(interval),
+                _ => PLACE_CHECK_INTERVAL,
             };
-            self.commit_queued(first, queue)?;
+            match queue.recv_timeout(until_sync.min(PLACE_CHECK_INTERVAL)) {
+                Ok(first) => self.commit_queued(first, queue)?,
+                Err(RecvTimeoutError::Timeout) if until_sync < PLACE_CHECK_INTERVAL => {
+                    self.sync_blocks()?;
+                }
+                Err(RecvTimeoutError::Timeout) => self.check_place()?,
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
         }
         self.close_off()
     }
@@ -151,6 +153,9 @@ impl CommitThread {
         self.unsettled = settlements;
         let (records, has_changes) = (entries.len(), !changes.is_empty());
         let began = self.clock.monotonic();
+        if began.saturating_sub(self.checked_at) >= PLACE_CHECK_INTERVAL {
+            self.check_place()?;
+        }
         self.write_commit(entries, changes)?;
 
         // Sync before settling: a settled submission is a promise to survive a crash. With a sync
@@ -236,6 +241,11 @@ impl CommitThread {
         self.writer.append_commit(blocks)?;
         self.unsynced.extend(frames);
         Ok(())
+    }
+
+    fn check_place(&mut self) -> Result<(), SegmentWriterError> {
+        self.checked_at = self.clock.monotonic();
+        self.writer.check_place()
     }
 
     fn time_until_sync(&self, interval: Duration) -> Duration {

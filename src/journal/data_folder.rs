@@ -63,6 +63,22 @@ impl DataFolder {
         }))
     }
 
+    /// Checks that the folder at `path` holds the store of this incarnation, without writing
+    /// anything.
+    ///
+    /// # Errors
+    /// [`StoreOpenError::Displaced`] if it holds another store or none.
+    pub fn check_incarnation(
+        path: &Path,
+        incarnation: StoreIncarnation,
+    ) -> Result<(), StoreOpenError> {
+        let found = StoreIdentity::read(path)?;
+        let is_same = found.is_some_and(|found| found.incarnations.newest() == incarnation);
+        is_same
+            .then_some(())
+            .ok_or_else(|| StoreOpenError::Displaced(path.to_owned()))
+    }
+
     /// Locks the folder at `path`, creating it if it does not exist, for a new store with this
     /// identity.
     ///

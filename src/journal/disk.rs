@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,6 +68,15 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// The error of the operating system.
     fn len(&self) -> io::Result<u64>;
+
+    /// Returns true if `path` still leads to this file. A simulated disk has no other files.
+    ///
+    /// # Errors
+    /// The error of the operating system, but for a file that is not there.
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let _ = path;
+        Ok(true)
+    }
 
     /// Fills `bytes` from `offset` on; returns how many bytes were read, fewer only at the end of
     /// the file.
@@ -172,6 +181,15 @@ struct LocalFile(File);
 impl DiskFile for LocalFile {
     fn len(&self) -> io::Result<u64> {
         self.0.metadata().map(|metadata| metadata.len())
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let own = self.0.metadata()?;
+        match fs::metadata(path) {
+            Ok(found) => Ok((found.dev(), found.ino()) == (own.dev(), own.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {

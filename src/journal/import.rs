@@ -126,10 +126,9 @@ impl JournalImport {
     }
 
     fn write_error(&self, error: SegmentWriterError) -> ImportError {
-        let (SegmentWriterError::Create(source) | SegmentWriterError::Write(source)) = error;
         ImportError::Write {
             folder: self.folder.clone(),
-            source,
+            source: error.into_io(),
         }
     }
 }

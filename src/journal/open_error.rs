@@ -33,6 +33,13 @@ pub enum StoreOpenError {
         /// Name of a file or folder in it.
         name: String,
     },
+    /// The store is not the one that this process had opened.
+    #[error(
+        "{} was removed or replaced while the node was running; put the data folder back, or restart \
+         the node to use what is there",
+        .0.display()
+    )]
+    Displaced(PathBuf),
     /// A later version of the program wrote the store.
     #[error(
         "{} says format {found}, and this version reads up to {supported}; \

@@ -168,17 +168,17 @@ impl ClaimArchive {
         Ok(found)
     }
 
-    /// Adds the record at `position`, with the fingerprint of its claim if it has one. Records must
-    /// be added in order of their positions.
+    /// Adds the record at `position` with the fingerprints of its claims. Records must be added in
+    /// order of their positions.
     pub(super) fn add_record(
         &self,
         position: Position,
         received_at: Timestamp,
-        claim: Option<u64>,
+        claims: impl IntoIterator<Item = u64>,
     ) -> Result<(), DerivedStoreError> {
         let is_full = {
             let mut state = self.state.write();
-            if let Some(fingerprint) = claim {
+            for fingerprint in claims {
                 state.open.entry(fingerprint).or_default().push(position);
                 state.open_count += 1;
                 state.open_newest = state.open_newest.max(received_at);
@@ -324,11 +324,7 @@ mod tests {
         for (fingerprint, position) in fingerprints.into_iter().zip(1..) {
             let received_at = Timestamp::from_micros(position);
             archive
-                .add_record(
-                    Position::new(position as u64),
-                    received_at,
-                    Some(fingerprint),
-                )
+                .add_record(Position::new(position as u64), received_at, [fingerprint])
                 .expect("passes");
         }
         archive
@@ -390,7 +386,7 @@ mod tests {
                 .add_record(
                     Position::new(position),
                     Timestamp::from_micros(1),
-                    Some(fingerprint),
+                    [fingerprint],
                 )
                 .expect("passes");
         }

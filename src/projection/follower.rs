@@ -456,19 +456,18 @@ impl JournalFollower {
         received_at: Timestamp,
         record: &Record,
     ) -> Result<(), DerivedStoreError> {
-        let key = record
-            .idempotency_key
-            .as_ref()
-            .filter(|_| received_at >= self.claim_horizon());
-        let claim = match record.erasure {
-            Some(ErasureMark::Erased { claim }) => {
-                claim.filter(|_| received_at >= self.claim_horizon())
-            }
-            Some(ErasureMark::Erases) | None => {
-                key.map(|key| (self.fingerprint)(&record.source, key))
-            }
+        let fingerprint = |key: &str| (self.fingerprint)(&record.source, key);
+        let key = match record.erasure {
+            Some(ErasureMark::Erased { claim }) => claim,
+            Some(ErasureMark::Erases) | None => record.idempotency_key.as_deref().map(fingerprint),
         };
-        self.archive.add_record(position, received_at, claim)
+        let request = record
+            .signed_request
+            .map(|request| fingerprint(&request.claim_key()));
+        let is_valid = received_at >= self.claim_horizon();
+        let claims = [key, request].into_iter().flatten();
+        self.archive
+            .add_record(position, received_at, claims.filter(|_| is_valid))
     }
 }
 

@@ -3,16 +3,19 @@
 //! An authentic event is never refused for a field that is missing or odd: its sender would send it
 //! again, and then give up. The field gets a fallback, and the event a warning.
 
-use std::borrow::Cow;
-
+use super::body::RequestDocument;
+use super::items::BatchItem;
 use super::locator::{EventScope, FieldAlternatives, FieldLookupError, FoundField};
 use super::moment;
+use super::pointer::StepCache;
+use super::request::RequestView;
 use crate::event::{ID_MAX_BYTES, Timestamp, check_id};
 
 /// Longest accepted name of an event.
 const NAME_MAX_BYTES: usize = 128;
 
-/// Name of an event in which no name is found.
+/// Name of an event in which no name is found, and id of the entity of one without an id. It belongs
+/// to the kind of the source, so the entity is named after the source.
 pub const UNMATCHED: &str = "unmatched";
 
 /// Location of each field in the requests of a source.
@@ -29,8 +32,6 @@ pub struct FieldLocators {
     /// Expects a time in every event. False for the default places of a preset, since not every
     /// event has a time there.
     pub expects_time: bool,
-    /// Id of the entity of an event in which none is found: the name of the source.
-    pub fallback_entity: Cow<'static, str>,
 }
 
 /// Fields of one event, as they were found.
@@ -66,16 +67,40 @@ pub struct UsedAlternatives {
 }
 
 /// Search for the fields of one event, with the warnings so far.
-struct FieldSearch<'a, 'r> {
-    scope: &'a EventScope<'a, 'r>,
+struct FieldSearch<'s, 'a, 'r> {
+    scope: &'s EventScope<'a, 'r>,
     warnings: Vec<String>,
 }
 
 impl FieldLocators {
-    /// Extracts every field of the event in `scope`. What is not found gets its fallback and a
-    /// warning.
+    /// Extracts every field of the event that is the whole `document` of the `request`. What is not
+    /// found gets its fallback and a warning.
     #[must_use]
-    pub fn extract(&self, scope: &EventScope<'_, '_>) -> ExtractedFields {
+    pub fn extract_whole(
+        &self,
+        request: &RequestView<'_>,
+        document: &RequestDocument<'_>,
+    ) -> ExtractedFields {
+        self.extract(&EventScope::whole(request, document, &StepCache::default()))
+    }
+
+    /// Extracts the fields of each of `items` in the `document`, in time linear in its size.
+    #[must_use]
+    pub fn extract_items(
+        &self,
+        request: &RequestView<'_>,
+        document: &RequestDocument<'_>,
+        items: &[BatchItem<'_, '_>],
+    ) -> Vec<ExtractedFields> {
+        let cache = StepCache::default();
+        let whole = EventScope::whole(request, document, &cache);
+        items
+            .iter()
+            .map(|item| self.extract(&whole.of_item(item)))
+            .collect()
+    }
+
+    fn extract(&self, scope: &EventScope<'_, '_>) -> ExtractedFields {
         let mut search = FieldSearch {
             scope,
             warnings: Vec::new(),
@@ -88,7 +113,7 @@ impl FieldLocators {
             "entity",
             &self.entity,
             &id_form,
-            "the event is kept under the source",
+            "the entity is unmatched",
             as_id,
         );
         let event = search.find(
@@ -116,16 +141,16 @@ impl FieldLocators {
             idempotency_key: idempotency_key.as_ref().map(|found| found.alternative),
             occurred_at: occurred_at.as_ref().map(|found| found.alternative),
         };
-        let or_else = |found: Option<FoundField<String>>, fallback: &str| {
-            found.map_or_else(|| fallback.to_owned(), |found| found.value)
+        let or_else = |found: Option<FoundField<String>>| {
+            found.map_or_else(|| UNMATCHED.to_owned(), |found| found.value)
         };
         let key_place = used
             .idempotency_key
             .and_then(|index| self.idempotency_key.as_slice().get(index));
         ExtractedFields {
             is_key_of_item: key_place.is_some_and(|place| place.is_inside_item(scope)),
-            entity: or_else(entity, &self.fallback_entity),
-            event: or_else(event, UNMATCHED),
+            entity: or_else(entity),
+            event: or_else(event),
             idempotency_key: idempotency_key.map(|found| found.value),
             occurred_at: occurred_at.map(|found| found.value),
             used,
@@ -133,7 +158,7 @@ impl FieldLocators {
         }
     }
 
-    fn find_time(&self, search: &mut FieldSearch<'_, '_>) -> Option<FoundField<Timestamp>> {
+    fn find_time(&self, search: &mut FieldSearch<'_, '_, '_>) -> Option<FoundField<Timestamp>> {
         let as_time = |text: String| moment::parse_moment(&text);
         let found = self.occurred_at.find(search.scope, as_time);
         if found == Err(FieldLookupError::Absent) && !self.expects_time {
@@ -149,7 +174,7 @@ impl FieldLocators {
     }
 }
 
-impl FieldSearch<'_, '_> {
+impl FieldSearch<'_, '_, '_> {
     /// Finds the field `name` in `form`, or warns and tells the `fallback`.
     fn find<T: PartialEq>(
         &mut self,
@@ -196,8 +221,6 @@ fn is_event_name(event: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::body::RequestDocument;
-    use crate::provider::request::RequestView;
 
     fn locators(occurred_at: &str, expects_time: bool) -> FieldLocators {
         let at = |text| FieldAlternatives::from_text(text).expect("a place");
@@ -207,7 +230,6 @@ mod tests {
             idempotency_key: at("/id"),
             occurred_at: at(occurred_at),
             expects_time,
-            fallback_entity: "shop".into(),
         }
     }
 
@@ -227,7 +249,7 @@ mod tests {
             body: body.as_bytes(),
         };
         let document = RequestDocument::parse(&request).expect("JSON");
-        locators.extract(&EventScope::whole(&request, &document))
+        locators.extract_whole(&request, &document)
     }
 
     #[test]
@@ -252,7 +274,7 @@ mod tests {
     fn what_is_not_there_gets_a_fallback_and_a_warning_with_its_place() {
         let found = extract(&locators("X-At", true), &[], r#"{"data": {"id": null}}"#);
         let expected = [
-            "entity is not at /data/id; the event is kept under the source",
+            "entity is not at /data/id; the entity is unmatched",
             "event is not in header x-topic; the name is unmatched",
             "idempotency_key is not at /id; the event has no key of its own",
             "occurred_at is not in header x-at; the time of arrival counts",
@@ -260,7 +282,7 @@ mod tests {
         assert_eq!(found.warnings, expected);
         assert_eq!(
             (found.entity.as_str(), found.event.as_str()),
-            ("shop", UNMATCHED)
+            (UNMATCHED, UNMATCHED)
         );
         assert_eq!((found.idempotency_key, found.occurred_at), (None, None));
         assert_eq!(found.used, UsedAlternatives::default());
@@ -272,7 +294,7 @@ mod tests {
         let found = extract(&locators("/at", false), &[("x-topic", "t")], body);
         let expected = [
             "entity (at /data/id) is not text of 1 to 256 bytes without control characters; \
-             the event is kept under the source",
+             the entity is unmatched",
             "idempotency_key (at /id) is not text of 1 to 256 bytes without control characters; \
              the event has no key of its own",
             "occurred_at (at /at) is not RFC 3339, Unix seconds or Unix milliseconds; \

@@ -97,6 +97,20 @@ pub fn verify_subscription(query: &str, token: &str) -> Result<String, VerifyTok
     }
 }
 
+/// Returns the text of the parameter `validationToken` in `query`, if a subscription of Microsoft may
+/// have it: printable ASCII without the marks of HTML, since anyone can have it sent back.
+#[must_use]
+pub fn find_validation_token(query: &str) -> Option<String> {
+    let mut found =
+        form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "validationToken");
+    let (_, token) = found.next()?;
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && !b"<>\"'&".contains(&byte);
+    let is_token = (1..=CHALLENGE_MAX_BYTES).contains(&token.len())
+        && token.bytes().all(is_plain)
+        && found.next().is_none();
+    is_token.then(|| token.into_owned())
+}
+
 impl ProviderHandshake {
     /// Returns the reply to `document`, the body of a signed request, if it is a handshake.
     pub(super) fn reply_to(&self, document: &RequestDocument<'_>) -> Option<HandshakeReply> {
@@ -180,6 +194,25 @@ mod tests {
             verify_subscription(query, "me&atyamo").as_deref(),
             Ok("1158201444")
         );
+    }
+
+    #[test]
+    fn a_validation_token_is_plain_text_and_given_once() {
+        let token =
+            "Validation: Testing client application reachability for subscription Request-Id: 9-b";
+        let query = "a=1&validationToken=Validation%3A+Testing+client+application+reachability+for+subscription+Request-Id%3A+9-b";
+        assert_eq!(find_validation_token(query).as_deref(), Some(token));
+        for query in [
+            "",
+            "validationToken=",
+            "validationToken=%3Cscript%3E",
+            "validationToken=a%0d%0ab",
+            "validationToken=%C3%A4",
+            "validationToken=a&validationToken=b",
+            &format!("validationToken={}", "a".repeat(1025)),
+        ] {
+            assert_eq!(find_validation_token(query), None, "{query}");
+        }
     }
 
     #[test]

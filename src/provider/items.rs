@@ -54,18 +54,24 @@ impl ItemPath {
                 None => found.extend(list_items(value).into_iter().enumerate().map(
                     |(index, json)| BatchItem {
                         json,
-                        path: extend_path(&path, ItemStep::Index(index)),
+                        path: extend_path(&path, ItemStep::Index(index), json),
                     },
                 )),
                 Some((step, rest)) if **step == *"*" => {
                     let items = list_items(value).into_iter().enumerate();
                     waiting.extend(items.rev().map(|(index, item)| {
-                        (item, extend_path(&path, ItemStep::Index(index)), rest)
+                        (item, extend_path(&path, ItemStep::Index(index), item), rest)
                     }));
                 }
                 Some((step, rest)) => {
                     let member = step_into(value, step);
-                    let below = |member| (member, extend_path(&path, ItemStep::Name(step)), rest);
+                    let below = |member| {
+                        (
+                            member,
+                            extend_path(&path, ItemStep::Name(step), member),
+                            rest,
+                        )
+                    };
                     waiting.extend(member.map(below));
                 }
             }
@@ -82,8 +88,8 @@ pub struct ItemPaths(Vec<ItemPath>);
 pub struct BatchItem<'p, 'a> {
     /// Text of the item, a part of the body.
     pub json: &'a RawValue,
-    /// Steps that lead from the body to the item.
-    pub path: Vec<ItemStep<'p>>,
+    /// Steps that lead from the body to the item, each with the value that it leads to.
+    pub path: Vec<(ItemStep<'p>, &'a RawValue)>,
 }
 
 impl ItemPaths {
@@ -138,8 +144,12 @@ impl ItemPaths {
     }
 }
 
-fn extend_path<'p>(path: &[ItemStep<'p>], step: ItemStep<'p>) -> Vec<ItemStep<'p>> {
-    path.iter().copied().chain([step]).collect()
+fn extend_path<'p, 'a>(
+    path: &[(ItemStep<'p>, &'a RawValue)],
+    step: ItemStep<'p>,
+    below: &'a RawValue,
+) -> Vec<(ItemStep<'p>, &'a RawValue)> {
+    path.iter().copied().chain([(step, below)]).collect()
 }
 
 /// Returns the items of the list `value`; none for another value.
@@ -196,12 +206,16 @@ mod tests {
         let body = serde_json::from_str(r#"{"entry": [{}, {"changes": [1, 2]}]}"#).expect("JSON");
         let items = paths.split(body).expect("few");
         let expected = [
-            ItemStep::Name("entry"),
-            ItemStep::Index(1),
-            ItemStep::Name("changes"),
-            ItemStep::Index(1),
+            (ItemStep::Name("entry"), r#"[{}, {"changes": [1, 2]}]"#),
+            (ItemStep::Index(1), r#"{"changes": [1, 2]}"#),
+            (ItemStep::Name("changes"), "[1, 2]"),
+            (ItemStep::Index(1), "2"),
         ];
-        assert_eq!(items[1].path, expected);
+        let path = items[1]
+            .path
+            .iter()
+            .map(|(step, below)| (*step, below.get()));
+        assert_eq!(path.collect::<Vec<_>>(), expected);
     }
 
     #[test]

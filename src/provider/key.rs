@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use ring::signature::{ECDSA_P256_SHA256_ASN1, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
@@ -26,6 +26,8 @@ pub enum SignatureAlgorithm {
     Ed25519,
     /// ECDSA with P-256 and SHA-256, a public-key signature, in ASN.1 (FIPS 186-5, RFC 3279).
     EcdsaP256,
+    /// RSA with PKCS #1 v1.5 and SHA-256, a public-key signature (RFC 8017).
+    RsaSha256,
     /// SHA-256 of the secret followed by the content, in HubSpot's versions 1 and 2.
     Sha256,
     /// The secret itself, sent in a header.
@@ -40,6 +42,7 @@ impl fmt::Display for SignatureAlgorithm {
             Self::HmacSha512 => "HMAC-SHA512",
             Self::Ed25519 => "Ed25519",
             Self::EcdsaP256 => "ECDSA P-256",
+            Self::RsaSha256 => "RSA with SHA-256",
             Self::Sha256 => "SHA-256 of secret and content",
             Self::Token => "the secret itself",
         })
@@ -69,6 +72,8 @@ pub enum VerificationKey {
     Public(Box<VerifyingKey>),
     /// Public half of the sender's ECDSA key pair: the point on P-256, uncompressed.
     Ecdsa(Box<[u8; ECDSA_POINT_BYTES]>),
+    /// Public half of the sender's RSA key pair: modulus and exponent in DER (RFC 8017, A.1.1).
+    Rsa(Box<[u8]>),
 }
 
 impl fmt::Debug for VerificationKey {
@@ -138,15 +143,23 @@ impl VerificationKey {
     pub fn from_ecdsa(text: &str) -> Result<Self, VerificationKeyError> {
         const EXPECTED: VerificationKeyError =
             VerificationKeyError("an ECDSA public key on P-256, in base64 (MFkw…) or PEM");
-        let base64: String = text
-            .lines()
-            .filter(|line| !line.starts_with("-----"))
-            .flat_map(str::split_ascii_whitespace)
-            .collect();
-        let bytes = SignatureEncoding::Base64.decode(&base64).ok_or(EXPECTED)?;
+        let bytes = decode_pem(text).ok_or(EXPECTED)?;
         let point = bytes.strip_prefix(&ECDSA_KEY_PREFIX).ok_or(EXPECTED)?;
         let point = <[u8; ECDSA_POINT_BYTES]>::try_from(point).map_err(|_| EXPECTED)?;
         Ok(Self::Ecdsa(Box::new(point)))
+    }
+
+    /// Key of an RSA public key of 2,048 to 8,192 bits in DER, as base64 or PEM.
+    ///
+    /// # Errors
+    /// [`VerificationKeyError`] for any other text.
+    pub fn from_rsa(text: &str) -> Result<Self, VerificationKeyError> {
+        const EXPECTED: VerificationKeyError = VerificationKeyError(
+            "an RSA public key of 2048 to 8192 bits, in base64 (MIIB…) or PEM",
+        );
+        let bytes = decode_pem(text).ok_or(EXPECTED)?;
+        let key = rsa_public_key(&bytes).ok_or(EXPECTED)?;
+        Ok(Self::Rsa(key.into()))
     }
 
     /// Key of a Standard Webhooks secret (`whsec_` and base64, or base64 alone) or public key
@@ -169,7 +182,7 @@ impl VerificationKey {
     pub(super) fn secret(&self) -> Option<&[u8]> {
         match self {
             Self::Secret(secret) => Some(secret),
-            Self::Public(_) | Self::Ecdsa(_) => None,
+            Self::Public(_) | Self::Ecdsa(_) | Self::Rsa(_) => None,
         }
     }
 
@@ -179,6 +192,7 @@ impl VerificationKey {
             Self::Secret(secret) => secret,
             Self::Public(key) => key.as_bytes(),
             Self::Ecdsa(point) => point.as_slice(),
+            Self::Rsa(key) => key,
         }
     }
 
@@ -208,9 +222,17 @@ impl VerificationKey {
             (SignatureAlgorithm::EcdsaP256, Self::Ecdsa(point)) => {
                 return verify_ecdsa(&point[..], &signed.concat(), signatures);
             }
+            (SignatureAlgorithm::RsaSha256, Self::Rsa(key)) => {
+                return verify_rsa(key, &signed.concat(), signatures);
+            }
             // A source has keys of several kinds while its sender moves from one to another.
-            (SignatureAlgorithm::Ed25519 | SignatureAlgorithm::EcdsaP256, Self::Secret(_))
-            | (_, Self::Public(_) | Self::Ecdsa(_)) => {
+            (
+                SignatureAlgorithm::Ed25519
+                | SignatureAlgorithm::EcdsaP256
+                | SignatureAlgorithm::RsaSha256,
+                Self::Secret(_),
+            )
+            | (_, Self::Public(_) | Self::Ecdsa(_) | Self::Rsa(_)) => {
                 return Choice::from(0);
             }
         };
@@ -246,6 +268,67 @@ fn verify_ecdsa(point: &[u8], message: &[u8], signatures: &[Vec<u8>]) -> Choice 
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point);
     let is_valid = |signature: &Vec<u8>| key.verify(message, signature).is_ok();
     Choice::from(u8::from(signatures.iter().any(is_valid)))
+}
+
+/// Stops at the first valid signature, for the same reason.
+fn verify_rsa(key: &[u8], message: &[u8], signatures: &[Vec<u8>]) -> Choice {
+    let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key);
+    let is_valid = |signature: &Vec<u8>| key.verify(message, signature).is_ok();
+    Choice::from(u8::from(signatures.iter().any(is_valid)))
+}
+
+/// Decodes base64 with or without the lines around it that PEM has.
+fn decode_pem(text: &str) -> Option<Vec<u8>> {
+    let base64: String = text
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .flat_map(str::split_ascii_whitespace)
+        .collect();
+    SignatureEncoding::Base64.decode(&base64)
+}
+
+/// Returns the part of `der` that is an RSA public key: all of it, or the content of a public key
+/// with its algorithm (RFC 5280, section 4.1).
+fn rsa_public_key(der: &[u8]) -> Option<&[u8]> {
+    const SEQUENCE: u8 = 0x30;
+    const INTEGER: u8 = 0x02;
+    const BIT_STRING: u8 = 0x03;
+    /// Object id of RSA, and the parameter NULL.
+    const RSA_ALGORITHM: &[u8] = &[
+        0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
+    ];
+
+    let (content, b"") = split_der(der, SEQUENCE)? else {
+        return None;
+    };
+    if let Some((algorithm, rest)) = split_der(content, SEQUENCE) {
+        let (bits, rest) = split_der(rest, BIT_STRING)?;
+        let is_rsa = algorithm == RSA_ALGORITHM && rest.is_empty();
+        // The first byte counts the unused bits of the last one.
+        return rsa_public_key(bits.strip_prefix(&[0]).filter(|_| is_rsa)?);
+    }
+    let (modulus, rest) = split_der(content, INTEGER)?;
+    let (_exponent, b"") = split_der(rest, INTEGER)? else {
+        return None;
+    };
+    // A positive number whose first bit is set has a zero before it.
+    let bytes = modulus.strip_prefix(&[0]).unwrap_or(modulus).len();
+    (256..=1024).contains(&bytes).then_some(der)
+}
+
+/// Splits the first value of `der` off, if it has this tag: its content, and what follows it.
+fn split_der(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (&first, rest) = der.strip_prefix(&[tag])?.split_first()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81 => (usize::from(*rest.first()?), &rest[1..]),
+        0x82 => {
+            let (length, rest) = rest.split_first_chunk::<2>()?;
+            (usize::from(u16::from_be_bytes(*length)), rest)
+        }
+        _ => return None,
+    };
+    rest.split_at_checked(length)
 }
 
 #[cfg(test)]
@@ -357,6 +440,38 @@ mod tests {
             "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=",
         ] {
             assert!(VerificationKey::from_ecdsa(text).is_err(), "{text}");
+        }
+    }
+
+    /// Key and signature made by `openssl genrsa 2048` and `openssl dgst -sha256 -sign`.
+    #[test]
+    fn an_rsa_key_is_read_in_both_of_its_forms() {
+        let (spki, pkcs1) = (
+            include_str!("test_keys/rsa.spki.pem"),
+            include_str!("test_keys/rsa.pkcs1.pem"),
+        );
+        let signature = include_str!("test_keys/rsa.signature");
+        let one_line: String = spki.lines().filter(|line| !line.starts_with('-')).collect();
+        for text in [spki, pkcs1, &one_line] {
+            let key = VerificationKey::from_rsa(text).expect("a public key");
+            let fits = |signed: &str| {
+                fits(
+                    &key,
+                    SignatureAlgorithm::RsaSha256,
+                    signed,
+                    signature.trim(),
+                )
+            };
+            assert!(fits("1764374400.{}"), "{text}");
+            assert!(!fits("1764374401.{}"), "{text}");
+        }
+        for text in [
+            "",
+            "MIIB",
+            &one_line[..one_line.len() / 2],
+            "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==",
+        ] {
+            assert!(VerificationKey::from_rsa(text).is_err(), "{text}");
         }
     }
 

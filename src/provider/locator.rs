@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::body::{DocumentFormat, RequestDocument};
 use super::items::BatchItem;
-use super::pointer::{ItemStep, JsonPointer};
+use super::pointer::{ItemStep, JsonPointer, StepCache};
 use super::request::RequestView;
 
 const HEADER_MAX_BYTES: usize = 128;
@@ -40,30 +40,36 @@ pub enum FieldLocatorError {
 
 /// Request, and the event in it that is looked at.
 #[derive(Clone, Copy, Debug)]
-pub struct EventScope<'a, 'r> {
+pub(super) struct EventScope<'a, 'r> {
     request: &'a RequestView<'r>,
     document: &'a RequestDocument<'r>,
     /// Member of the body that is one event; the body itself if it is not taken apart.
     item: &'a RawValue,
-    /// Steps that lead from the body to the item.
-    path: &'a [ItemStep<'a>],
+    /// Steps that lead from the body to the item, and the values between them.
+    path: &'a [(ItemStep<'a>, &'a RawValue)],
+    cache: &'a StepCache<'a>,
 }
 
 impl<'a, 'r> EventScope<'a, 'r> {
     /// Event that is the whole `document` of the `request`.
     #[must_use]
-    pub fn whole(request: &'a RequestView<'r>, document: &'a RequestDocument<'r>) -> Self {
+    pub(super) fn whole(
+        request: &'a RequestView<'r>,
+        document: &'a RequestDocument<'r>,
+        cache: &'a StepCache<'a>,
+    ) -> Self {
         Self {
             request,
             document,
             item: document.json(),
             path: &[],
+            cache,
         }
     }
 
     /// Event that is the `item` of the document.
     #[must_use]
-    pub fn of_item(self, item: &'a BatchItem<'a, 'a>) -> Self {
+    pub(super) fn of_item(self, item: &'a BatchItem<'a, 'a>) -> Self {
         Self {
             item: item.json,
             path: &item.path,
@@ -73,7 +79,7 @@ impl<'a, 'r> EventScope<'a, 'r> {
 
     fn find_in_body(&self, pointer: &JsonPointer) -> Result<String, FieldLookupError> {
         let body = self.document.json();
-        let found = parse_text_value(pointer.resolve_beside(body, self.path));
+        let found = parse_text_value(pointer.resolve_beside(body, self.path, self.cache));
         if found.is_ok() || self.document.format() != DocumentFormat::Form {
             return found;
         }
@@ -377,11 +383,13 @@ mod tests {
             body,
         };
         let document = RequestDocument::parse(&request).expect("JSON");
+        let json = serde_json::from_str(item).expect("JSON");
         let item = BatchItem {
-            json: serde_json::from_str(item).expect("JSON"),
-            path: vec![ItemStep::Name("items"), ItemStep::Index(0)],
+            json,
+            path: vec![(ItemStep::Name("items"), json), (ItemStep::Index(0), json)],
         };
-        let scope = EventScope::whole(&request, &document).of_item(&item);
+        let cache = StepCache::default();
+        let scope = EventScope::whole(&request, &document, &cache).of_item(&item);
         let found = FieldAlternatives::from_preset(places).find(&scope, Some)?;
         Ok((found.value, found.alternative))
     }
@@ -431,7 +439,8 @@ mod tests {
                 body,
             };
             let document = RequestDocument::parse(&request).expect("a form");
-            let scope = EventScope::whole(&request, &document);
+            let cache = StepCache::default();
+            let scope = EventScope::whole(&request, &document, &cache);
             FieldAlternatives::from_preset(&[place])
                 .find(&scope, Some)
                 .map(|found| found.value)

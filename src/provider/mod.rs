@@ -56,13 +56,12 @@ pub use extract::{ExtractedFields, FieldLocators, UNMATCHED, UsedAlternatives};
 pub use gzip::{DecompressionError, decompress_gzip};
 pub use handshake::{
     HandshakeReply, HandshakeReplyForm, HandshakeSign, ProviderHandshake, SignedHandshake,
-    VerifyTokenError, verify_subscription,
+    VerifyTokenError, find_validation_token, verify_subscription,
 };
 pub use items::{BatchItem, ITEMS_MAX, ItemPath, ItemPathError, ItemPaths, TooManyItems};
 pub use key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
 pub use locator::{
-    ALTERNATIVES_MAX, EventScope, FieldAlternatives, FieldLocator, FieldLocatorError,
-    parse_header_name,
+    ALTERNATIVES_MAX, FieldAlternatives, FieldLocator, FieldLocatorError, parse_header_name,
 };
 pub use moment::parse_moment;
 pub use pointer::{ItemStep, JsonPointer};

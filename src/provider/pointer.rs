@@ -3,6 +3,8 @@
 //! The value keeps its spelling, so an id beyond 64 bits is not rounded into another id.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -36,7 +38,8 @@ impl JsonPointer {
     /// the same name the last one counts.
     #[must_use]
     pub fn resolve<'a>(&self, json: &'a RawValue) -> Option<&'a RawValue> {
-        self.resolve_beside(json, &[])
+        self.steps()
+            .try_fold(json, |value, name| step_into(value, &name))
     }
 
     /// Resolves the pointer for the item at `path`: as far as it leads along that path, each `*` or
@@ -44,29 +47,24 @@ impl JsonPointer {
     pub(super) fn resolve_beside<'a>(
         &self,
         json: &'a RawValue,
-        path: &[ItemStep<'_>],
+        path: &[(ItemStep<'_>, &'a RawValue)],
+        cache: &StepCache<'a>,
     ) -> Option<&'a RawValue> {
         let mut along = path.iter();
         self.steps().try_fold(json, |value, name| {
             match along.next() {
-                Some(ItemStep::Index(index)) if is_any_index(&name) => {
-                    return step_into(value, &index.to_string());
-                }
-                Some(ItemStep::Name(known)) if *known == name => {}
+                Some((step, below)) if step.is_named(&name) => return Some(*below),
                 Some(_) | None => along = [].iter(),
             }
-            step_into(value, &name)
+            cache.step_into(value, &name)
         })
     }
 
     /// Tells if the pointer leads into the item at `path`, and so to another value for each item.
-    pub(super) fn is_inside(&self, path: &[ItemStep<'_>]) -> bool {
+    pub(super) fn is_inside(&self, path: &[(ItemStep<'_>, &RawValue)]) -> bool {
         let mut steps = self.steps();
-        path.iter().all(|step| match (step, steps.next()) {
-            (ItemStep::Index(_), Some(name)) => is_any_index(&name),
-            (ItemStep::Name(known), Some(name)) => *known == name,
-            (_, None) => false,
-        })
+        path.iter()
+            .all(|(step, _)| steps.next().is_some_and(|name| step.is_named(&name)))
     }
 
     /// Splits off the first step: a pointer to the member, and one that starts there. `None` for a
@@ -96,8 +94,37 @@ pub enum ItemStep<'p> {
     Index(usize),
 }
 
-fn is_any_index(name: &str) -> bool {
-    matches!(name, "*" | "0")
+impl ItemStep<'_> {
+    /// Tells if `name` in a pointer stands for this step.
+    fn is_named(&self, name: &str) -> bool {
+        match self {
+            Self::Name(known) => *known == name,
+            Self::Index(_) => matches!(name, "*" | "0"),
+        }
+    }
+}
+
+/// Steps that were taken in a body. Its items share them, so that each item does not search the
+/// whole body again.
+#[derive(Debug, Default)]
+pub(super) struct StepCache<'a>(RefCell<HashMap<usize, MemberSteps<'a>>>);
+
+/// Members that were looked for in one value, by their names.
+type MemberSteps<'a> = HashMap<Box<str>, Option<&'a RawValue>>;
+
+impl<'a> StepCache<'a> {
+    fn step_into(&self, value: &'a RawValue, name: &str) -> Option<&'a RawValue> {
+        // No two values of one text begin at the same place.
+        let start = value.get().as_ptr().addr();
+        let mut values = self.0.borrow_mut();
+        let steps = values.entry(start).or_default();
+        if let Some(known) = steps.get(name) {
+            return *known;
+        }
+        let found = step_into(value, name);
+        steps.insert(name.into(), found);
+        found
+    }
 }
 
 /// Returns the member `name` of the object `value`, or the item of that index of a list.
@@ -243,14 +270,19 @@ mod tests {
     fn a_pointer_along_an_items_path_follows_the_item() {
         let json = r#"{"0": "own", "entry": [{"id": "a", "changes": [1, 2]}, {"id": "b", "changes": [3]}]}"#;
         let json: &RawValue = serde_json::from_str(json).expect("JSON");
-        let path = [
-            ItemStep::Name("entry"),
-            ItemStep::Index(1),
-            ItemStep::Name("changes"),
-            ItemStep::Index(0),
-        ];
         let pointer = |text| JsonPointer::parse(text).expect("a pointer");
-        let beside = |text| pointer(text).resolve_beside(json, &path).map(RawValue::get);
+        let at = |text| pointer(text).resolve(json).expect("a value");
+        let path = [
+            (ItemStep::Name("entry"), at("/entry")),
+            (ItemStep::Index(1), at("/entry/1")),
+            (ItemStep::Name("changes"), at("/entry/1/changes")),
+            (ItemStep::Index(0), at("/entry/1/changes/0")),
+        ];
+        let cache = StepCache::default();
+        let beside = |text| {
+            let found = pointer(text).resolve_beside(json, &path, &cache);
+            found.map(RawValue::get)
+        };
         for (text, expected) in [
             ("/entry/*/id", Some("\"b\"")),
             ("/entry/0/id", Some("\"b\"")),
@@ -259,7 +291,9 @@ mod tests {
             ("/0", Some("\"own\"")),
             ("/entry/*/*", None),
         ] {
-            assert_eq!(beside(text), expected, "{text}");
+            for _ in 0..2 {
+                assert_eq!(beside(text), expected, "{text}");
+            }
         }
         assert!(pointer("/entry/*/changes/0/x").is_inside(&path));
         assert!(!pointer("/entry/*/id").is_inside(&path));
@@ -272,6 +306,31 @@ mod tests {
             Some((pointer("/a~1b"), pointer("/c/d")))
         );
         assert_eq!(pointer("/a").split_first(), None);
+    }
+
+    /// Each item searched the whole body again, so the time grew with the square of their number.
+    #[test]
+    fn a_body_is_searched_once_for_all_its_items() {
+        let items = vec![r#"{"id": 1}"#; 500].join(",");
+        let text = format!(r#"{{"account": {{"id": 7}}, "items": [{items}]}}"#);
+        let json: &RawValue = serde_json::from_str(&text).expect("JSON");
+        let pointer = |text| JsonPointer::parse(text).expect("a pointer");
+        let list = pointer("/items").resolve(json).expect("a list");
+        let items: Vec<&RawValue> = serde_json::from_str(list.get()).expect("a list");
+
+        let cache = StepCache::default();
+        for (index, item) in items.into_iter().enumerate() {
+            let path = [
+                (ItemStep::Name("items"), list),
+                (ItemStep::Index(index), item),
+            ];
+            let find = |text| pointer(text).resolve_beside(json, &path, &cache);
+            assert_eq!(find("/account/id").map(RawValue::get), Some("7"));
+            assert_eq!(find("/items/*").map(RawValue::get), Some(item.get()));
+            assert!(find("/none").is_none());
+        }
+        let searches: usize = cache.0.borrow().values().map(HashMap::len).sum();
+        assert_eq!(searches, 3, "account, its id, and what is not there");
     }
 
     #[test]

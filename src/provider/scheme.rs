@@ -23,7 +23,7 @@ pub enum SignatureScheme {
         header: Cow<'static, str>,
         /// Form of the header's value.
         form: SignatureHeaderForm,
-        /// Algorithm of the signature: an HMAC, Ed25519 or ECDSA.
+        /// Algorithm of the signature: an HMAC, Ed25519, ECDSA or RSA.
         algorithm: SignatureAlgorithm,
         /// Encoding of the signature's bytes in the header.
         encoding: SignatureEncoding,
@@ -126,6 +126,10 @@ impl SignatureScheme {
                 algorithm: SignatureAlgorithm::EcdsaP256,
                 ..
             } => VerificationKey::from_ecdsa(text),
+            Self::Signature {
+                algorithm: SignatureAlgorithm::RsaSha256,
+                ..
+            } => VerificationKey::from_rsa(text),
             Self::Signature { .. } | Self::Token { .. } => VerificationKey::from_secret(text),
             Self::Basic { .. } => VerificationKey::from_login(text),
         }

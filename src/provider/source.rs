@@ -9,13 +9,12 @@ use super::extract::{ExtractedFields, FieldLocators};
 use super::handshake::{HandshakeReply, ProviderHandshake};
 use super::items::{BatchItem, ItemPaths, TooManyItems};
 use super::key::{VerificationKey, VerificationKeyError};
-use super::locator::EventScope;
 use super::presets::{PresetAnswer, ProviderPreset};
 use super::request::RequestView;
 use super::scheme::SignatureScheme;
 use super::signature_claim::{SignatureClaim, VerificationError};
 use super::signed_content::SignedContent;
-use crate::event::{Timestamp, hash_content, tag_credential};
+use crate::event::{SignedRequestTag, Timestamp, tag_credential};
 
 /// Signature scheme of a sender.
 #[derive(Clone, Debug)]
@@ -65,15 +64,12 @@ impl SourceSigning {
         }
     }
 
-    /// Returns true if a header that the signature needs is missing or repeated. The headers alone
-    /// decide it, so that such a request is refused before its body is read.
+    /// Returns the error of a header that the signature needs and that is missing or repeated. The
+    /// headers alone decide it, so that such a request is refused before its body is read.
     #[must_use]
-    pub fn is_header_missing(&self, head: &RequestView<'_>) -> bool {
-        let claim = self.read_claim(head);
-        matches!(
-            claim,
-            Err(ClaimError::NoHeader(_) | ClaimError::Repeated(_))
-        )
+    pub fn find_header_error(&self, head: &RequestView<'_>) -> Option<ClaimError> {
+        let error = self.read_claim(head).err()?;
+        matches!(error, ClaimError::NoHeader(_) | ClaimError::Repeated(_)).then_some(error)
     }
 
     /// Header in which the scheme has its signature or secret, so that the call log can redact it;
@@ -280,16 +276,16 @@ impl<'r> VerifiedRequest<'_, 'r> {
         Some(tag_credential(name, key.identity()))
     }
 
-    /// Returns a key for requests without one of their own, if a time is signed: every sending has
-    /// another signature, so the same content is the same sending. Without a signed time, two
-    /// events may have the same signature.
+    /// Returns the tag of the request if a time is signed: every sending has another signature then,
+    /// so the same content is the same sending. Without a signed time, two events may have the same
+    /// signature.
     #[must_use]
-    pub fn signature_key(&self) -> Option<String> {
+    pub fn request_tag(&self) -> Option<SignedRequestTag> {
         let claim = self.source.signing.read_claim(self.signed).ok()?;
         claim.time?;
-        let content = hash_content(claim.signed.bytes().iter().map(AsRef::as_ref));
-        // No sender's key has a control character.
-        Some(format!("\u{1}{}", hex::encode(content)))
+        let key = self.source.keys.get(self.key)?;
+        let signed = claim.signed.bytes().iter().map(AsRef::as_ref);
+        Some(SignedRequestTag::new(key.identity(), signed))
     }
 
     /// Parses the body of the verified request.
@@ -300,25 +296,32 @@ impl<'r> VerifiedRequest<'_, 'r> {
         self.source.parse_document(self.request)
     }
 
-    /// Extracts the fields of the event in `document`, the parsed body, or of one `item` of it.
+    /// Extracts the fields of the event that is the whole `document`, the parsed body.
     #[must_use]
-    pub fn extract(
+    pub fn extract_whole(&self, document: &RequestDocument<'r>) -> ExtractedFields {
+        self.source.fields.extract_whole(self.request, document)
+    }
+
+    /// Extracts the fields of each of `items`, which are parts of the `document`.
+    #[must_use]
+    pub fn extract_items(
         &self,
         document: &RequestDocument<'r>,
-        item: Option<&BatchItem<'_, '_>>,
-    ) -> ExtractedFields {
-        let whole = EventScope::whole(self.request, document);
-        let fields = &self.source.fields;
-        match item {
-            Some(item) => fields.extract(&whole.of_item(item)),
-            None => fields.extract(&whole),
-        }
+        items: &[BatchItem<'_, '_>],
+    ) -> Vec<ExtractedFields> {
+        self.source
+            .fields
+            .extract_items(self.request, document, items)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::provider::encoding::SignatureEncoding;
+    use crate::provider::hmac::{HmacKey, HmacSha256};
     use crate::provider::presets::find_preset;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -371,6 +374,104 @@ mod tests {
         assert_eq!(error, VerificationError::InvalidSignature);
         let reason = source.signing.read_claim(&forged).expect_err("ambiguous");
         assert_eq!(reason, ClaimError::Ambiguous);
+    }
+
+    /// Layouts of signed contents: an own template, and presets with the places of id, time and
+    /// signature.
+    const LAYOUTS: [(&str, &str); 5] = [
+        ("standard", "{id}.{time}.{body}"),
+        ("svix", "{id}.{time}.{body}"),
+        ("slack", "v0:{time}:{body}"),
+        ("stripe", "{time}.{body}"),
+        ("zendesk", "{time}{body}"),
+    ];
+
+    /// Headers and body of a request of `preset` with these signed values and this signature.
+    fn cut_request(
+        preset: &str,
+        [id, time, body]: [&str; 3],
+        tag: &[u8],
+    ) -> (Vec<(&'static str, String)>, String) {
+        let base64 = SignatureEncoding::Base64.encode(tag);
+        let (id, time) = (id.to_owned(), time.to_owned());
+        let headers = match preset {
+            "standard" => vec![
+                ("webhook-id", id),
+                ("webhook-timestamp", time),
+                ("webhook-signature", format!("v1,{base64}")),
+            ],
+            "svix" => vec![
+                ("svix-id", id),
+                ("svix-timestamp", time),
+                ("svix-signature", format!("v1,{base64}")),
+            ],
+            "slack" => vec![
+                ("x-slack-request-timestamp", time),
+                ("x-slack-signature", format!("v0={}", hex::encode(tag))),
+            ],
+            "stripe" => vec![(
+                "stripe-signature",
+                format!("t={time},v1={}", hex::encode(tag)),
+            )],
+            _ => vec![
+                ("x-zendesk-webhook-signature-timestamp", time),
+                ("x-zendesk-webhook-signature", base64),
+            ],
+        };
+        (headers, body.to_owned())
+    }
+
+    proptest! {
+        /// Whoever captured a request cut its signed bytes into another id, time and body, and they
+        /// verified again.
+        #[test]
+        fn a_signed_request_verifies_in_one_cut_only(
+            (preset, layout) in prop::sample::select(LAYOUTS.to_vec()),
+            id in "[a-z0-9.]{1,6}",
+            middle in "([.:]?(1764374400|2025-11-29T00:00:00Z|7|a|,v1=)[.:]?){0,4}",
+        ) {
+            let time = if preset == "zendesk" { "2025-11-29T00:00:00Z" } else { TIME };
+            let body = format!("{{\"a\":\"{middle}\"}}");
+            let signed = layout.replace("{id}", &id).replace("{time}", time).replace("{body}", &body);
+            let source = WebhookSource { tolerance: Duration::ZERO, ..source(preset) };
+            let key = source.keys[0].secret().expect("a secret");
+            let tag = HmacKey::<HmacSha256>::new(key).tag(&[signed.as_bytes()]);
+
+            let has_id = layout.starts_with("{id}");
+            let separator = if has_id { "." } else { layout.split_once("}").map_or("", |(_, rest)| &rest[..rest.len() - "{body}".len()]) };
+            let joined = signed.strip_prefix("v0:").unwrap_or(&signed);
+            let mut verified = Vec::new();
+            for first in 0..=joined.len() {
+                let Some(rest) = joined[first..].strip_prefix(separator) else { continue };
+                if !has_id {
+                    verified.push(["", &joined[..first], rest].map(str::to_owned));
+                    continue;
+                }
+                for second in 0..=rest.len() {
+                    if let Some(body) = rest[second..].strip_prefix(separator) {
+                        verified.push([&joined[..first], &rest[..second], body].map(str::to_owned));
+                    }
+                }
+            }
+            verified.retain(|[id, time, body]| {
+                let (headers, body) = cut_request(preset, [id, time, body], tag.as_ref());
+                let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+                let request = RequestView {
+                    method: "POST",
+                    url: "https://hooks.example.com/in/x",
+                    headers: headers.collect(),
+                    body: body.as_bytes(),
+                };
+                source.verify(&request, moment(TIME)).is_ok()
+            });
+            let genuine = [if has_id { id.as_str() } else { "" }, time, &body].map(str::to_owned);
+            // An id that holds the separator is refused, since the node cannot know where it ends.
+            let is_genuine = verified.iter().all(|cut| *cut == genuine);
+            prop_assert!(verified.len() <= 1, "{preset}: {verified:?}");
+            prop_assert!(is_genuine || id.contains('.'), "{preset}: {verified:?}");
+            let is_plain = !middle.contains([':', '.', 'Z', '1']) && !id.contains('.');
+            prop_assert!(!is_plain || verified.len() == 1, "{preset}: the sender's own cut");
+        }
     }
 
     #[test]

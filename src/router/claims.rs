@@ -1,5 +1,6 @@
 //! Claim table: one `(source, idempotency key)` is accepted once within its window, for whichever
-//! entity. Only events of different credentials that differ may share a key, see [`KeyConflict`].
+//! entity. Only events of different credentials that differ may share a key, see [`KeyConflict`]. A
+//! request that signs a time is claimed in the same way, by the text of its tag.
 //!
 //! ```text
 //!        claim_key()         committed         projected           window over
@@ -430,8 +431,13 @@ impl ClaimTable {
                 == Some(ErasureMark::Erased {
                     claim: Some(fingerprint),
                 });
+            let is_same_request = record
+                .signed_request
+                .is_some_and(|request| *request.claim_key() == *name.key);
             let is_same_key = record.source == name.source.as_str()
-                && (is_erased_key || record.idempotency_key.as_deref() == Some(&name.key));
+                && (is_erased_key
+                    || is_same_request
+                    || record.idempotency_key.as_deref() == Some(&name.key));
             if !is_same_key {
                 continue;
             }

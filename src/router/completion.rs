@@ -11,7 +11,7 @@ use crate::entity::{CommandOutcome, UnrecordedOutcome};
 
 /// Claims and permits that an event holds until it is answered, and the channel for the answer.
 pub(super) struct EventCompletion {
-    pub(super) claim: Option<KeyClaim>,
+    pub(super) claims: Vec<KeyClaim>,
     pub(super) unique_key_claim: Option<KeyClaim>,
     pub(super) reply: oneshot::Sender<Result<CommandOutcome, Refusal>>,
     pub(super) permit: EventPermit,
@@ -39,7 +39,7 @@ impl EventCompletion {
             position: outcome.position,
             sequence: outcome.sequence,
         };
-        if let Some(claim) = self.claim {
+        for claim in self.claims {
             claim.confirm(holder);
         }
         if let Some(unique_key_claim) = self.unique_key_claim {
@@ -61,9 +61,9 @@ impl EventCompletion {
         // After an unknown outcome the event may be stored, so its keys must not be freed for the
         // waiters.
         if refusal != Refusal::Unknown {
-            [self.claim, self.unique_key_claim]
+            self.claims
                 .into_iter()
-                .flatten()
+                .chain(self.unique_key_claim)
                 .for_each(KeyClaim::release);
         }
         drop((self.permit, self.entity_permit));

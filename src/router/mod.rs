@@ -13,6 +13,7 @@ mod crashes;
 mod refusal;
 mod supervisor;
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -297,6 +298,29 @@ impl Router {
         Ok(())
     }
 
+    /// Claims the idempotency key of `command`, and the tag of its signed request.
+    async fn claim_keys(&self, command: &Command) -> Result<Vec<KeyClaim>, KeyClaimError> {
+        // The key comes first: a key that its sender has used for another event is refused.
+        let key = command.idempotency_key.as_deref().map(Cow::Borrowed);
+        let request = command.signed_request.map(|tag| tag.claim_key());
+        let keys = key
+            .map(|key| (key, command.claim_owner()))
+            .into_iter()
+            .chain(request.map(|request| (Cow::Owned(request), None)));
+
+        let mut claims = Vec::new();
+        for (key, owner) in keys {
+            match self.claims.claim_key(command.source, &key, owner).await {
+                Ok(claim) => claims.push(claim),
+                Err(error) => {
+                    claims.into_iter().for_each(KeyClaim::release);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(claims)
+    }
+
     /// Claims the keys of `command` and sends it to its shard.
     async fn send_command(
         &self,
@@ -304,29 +328,22 @@ impl Router {
         permit: EventPermit,
         batch: Option<Arc<BatchProgress>>,
     ) -> SubmittedEvent {
-        let claim = match &command.idempotency_key {
-            Some(key) => match self
-                .claims
-                .claim_key(command.source, key, command.claim_owner())
-                .await
-            {
-                Ok(claim) => Some(claim),
-                Err(KeyClaimError::Taken(taken)) => {
-                    return SubmittedEvent::Refused(taken_refusal(taken));
-                }
-                Err(KeyClaimError::Pending(first)) => {
-                    return SubmittedEvent::Repeated {
-                        first,
-                        command: Box::new(command),
-                        permit,
-                        batch,
-                    };
-                }
-                Err(KeyClaimError::Unavailable(error)) => {
-                    return SubmittedEvent::Refused(unknown_refusal(&error));
-                }
-            },
-            None => None,
+        let claims = match self.claim_keys(&command).await {
+            Ok(claims) => claims,
+            Err(KeyClaimError::Taken(taken)) => {
+                return SubmittedEvent::Refused(taken_refusal(taken));
+            }
+            Err(KeyClaimError::Pending(first)) => {
+                return SubmittedEvent::Repeated {
+                    first,
+                    command: Box::new(command),
+                    permit,
+                    batch,
+                };
+            }
+            Err(KeyClaimError::Unavailable(error)) => {
+                return SubmittedEvent::Refused(unknown_refusal(&error));
+            }
         };
         let unique_key_claim = match &command.unique_key {
             Some(unique_key) => match self.claim_unique_key(unique_key).await {
@@ -342,7 +359,7 @@ impl Router {
 
         let (reply, outcome) = oneshot::channel();
         let completion = EventCompletion {
-            claim,
+            claims,
             unique_key_claim,
             reply,
             permit,

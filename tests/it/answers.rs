@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix_rt::task::spawn_blocking;
@@ -78,8 +79,12 @@ impl TicketRequest<'_> {
 }
 
 /// Body of an event of ticket `S` that is accepted.
+/// Event of a ticket with a member that differs each time: a signed request is taken once, and the
+/// clock of these tests stands still.
 fn pending() -> Value {
-    json!({"event": "status.changed", "support_uid": "S", "data": {"status": "pending"}})
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    json!({"event": "status.changed", "support_uid": "S", "data": {"status": "pending"}, "n": number})
 }
 
 fn code(answer: &TestAnswer) -> (u16, &str) {
@@ -658,7 +663,7 @@ fn the_idempotency_key_comes_in_a_header_or_in_the_signed_body_which_wins() {
         let mut test_env = TestEnv::new(&[]);
         test_env.with_manual_clock();
         let node = test_env.start().await;
-        let plain = TicketRequest {
+        let plain = || TicketRequest {
             key: None,
             ..TicketRequest::new(&pending())
         };
@@ -686,7 +691,7 @@ fn the_idempotency_key_comes_in_a_header_or_in_the_signed_body_which_wins() {
             "the body won: a captured body has no other key"
         );
         assert_eq!(
-            header(&plain, ("idempotency-key", "in-header"))
+            header(&plain(), ("idempotency-key", "in-header"))
                 .send(&node)
                 .await
                 .sequence(),
@@ -694,32 +699,32 @@ fn the_idempotency_key_comes_in_a_header_or_in_the_signed_body_which_wins() {
             "the key of the header is free"
         );
         assert_eq!(
-            header(&plain, ("x-idempotency-key", "in-body"))
+            header(&plain(), ("x-idempotency-key", "in-body"))
                 .send(&node)
                 .await
                 .status,
             409
         );
         assert_eq!(
-            header(&plain, ("x-idempotency-key", "other"))
+            header(&plain(), ("x-idempotency-key", "other"))
                 .send(&node)
                 .await
                 .sequence(),
             3
         );
-        let both = header(&plain, ("x-idempotency-key", "other"))
+        let both = header(&plain(), ("x-idempotency-key", "other"))
             .request(&node)
             .header("idempotency-key", "best");
         assert_eq!(node.send_request(both).await.sequence(), 4);
 
-        let none = plain.send(&node).await;
+        let none = plain().send(&node).await;
         assert_eq!(code(&none), (400, "validation_failed"));
         assert_eq!(wrong_fields(&none), ["idempotency_key"]);
-        let empty = header(&plain, ("idempotency-key", ""));
+        let empty = header(&plain(), ("idempotency-key", ""));
         assert_eq!(wrong_fields(&empty.send(&node).await), ["idempotency_key"]);
         let long = "k".repeat(257);
         assert_eq!(
-            header(&plain, ("idempotency-key", "k"))
+            header(&plain(), ("idempotency-key", "k"))
                 .send(&node)
                 .await
                 .sequence(),
@@ -727,7 +732,7 @@ fn the_idempotency_key_comes_in_a_header_or_in_the_signed_body_which_wins() {
         );
         let too_long = TicketRequest {
             key: Some(("idempotency-key", long.as_str())),
-            ..plain.clone()
+            ..plain()
         };
         assert_eq!(
             wrong_fields(&too_long.send(&node).await),
@@ -735,7 +740,7 @@ fn the_idempotency_key_comes_in_a_header_or_in_the_signed_body_which_wins() {
         );
         let longest = TicketRequest {
             key: Some(("idempotency-key", &long[..256])),
-            ..plain.clone()
+            ..plain()
         };
         assert_eq!(longest.send(&node).await.sequence(), 6);
         node.stop().await;
@@ -1134,7 +1139,7 @@ fn only_json_is_taken_and_no_content_type_counts_as_json() {
             let parts = TicketRequest {
                 content_type,
                 key: Some(("idempotency-key", key)),
-                ..good.clone()
+                ..TicketRequest::new(&pending())
             };
             assert_eq!(parts.send(&node).await.status, 202, "{content_type:?}");
         }
@@ -1597,6 +1602,60 @@ fn a_body_is_read_as_json_says_and_kept_as_it_was_received() {
             node.get("/api/v1/entities/ticket/S").await.body["sequence"],
             3
         );
+        node.stop().await;
+    });
+}
+
+/// Nobody knows which of two credentials a proxy has checked. That was answered as a wrong one.
+#[test]
+fn a_repeated_credential_header_is_an_error_of_form() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.write_file(
+            "[sources.c2s]\nenabled = true\ntokens = [\"c2s-token\"]\n\
+             [sources.crm]\nenabled = true\ntokens = [\"crm-token\"]\n\
+             [[sources.custom]]\nname = \"token\"\nsecrets = [\"hush\"]\nentity = \"/id\"\nevent = \"/type\"\n\
+             scheme = { header = \"X-Token\", algorithm = \"token\" }\n\
+             [[sources.custom]]\nname = \"pipe\"\npreset = \"pipedrive\"\nsecrets = [\"user:hush\"]\n",
+        );
+        let node = test_env.start().await;
+        for (method, path, header, value) in [
+            ("POST", SUPPORT, "x-crm-api-key", API_KEY),
+            (
+                "POST",
+                "/api/v1/webhooks/c2s",
+                "x-webhook-token",
+                "c2s-token",
+            ),
+            (
+                "POST",
+                "/api/v1/events",
+                "authorization",
+                "Bearer crm-token",
+            ),
+            (
+                "GET",
+                "/api/v1/events",
+                "authorization",
+                &format!("Bearer {TOKEN}"),
+            ),
+            ("POST", "/in/token", "x-token", "hush"),
+            ("POST", "/in/pipe", "authorization", "Basic dXNlcjpodXNo"),
+        ] {
+            let method = method.parse().expect("a method");
+            let request = node.client.request(method, format!("{}{path}", node.base));
+            let request = request
+                .header(header, value)
+                .header(header, value)
+                .body("{}");
+            let answer = node.send_request(request).await;
+            assert_eq!(
+                code(&answer),
+                (400, "validation_failed"),
+                "{path}: {answer:?}"
+            );
+            assert_eq!(answer.body["errors"][0]["field"], header, "{path}");
+        }
         node.stop().await;
     });
 }

@@ -386,6 +386,41 @@ fn junk_does_not_push_out_good_rows() {
     });
 }
 
+/// Anyone can make a call that needs no proof, and such calls pushed out the rows of senders.
+#[test]
+fn calls_that_prove_nothing_do_not_push_out_good_rows() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[
+            ("call_log.refused_rows_max", "10"),
+            ("call_log.rows_max", "10"),
+        ]);
+        test_env.write_file(
+            "[[sources.custom]]\nname = \"woo\"\npreset = \"woocommerce\"\nsecrets = [\"hush\"]\n\
+             [[sources.custom]]\nname = \"meta\"\npreset = \"meta\"\nsecrets = [\"hush\"]\nverify_token = \"token\"\n",
+        );
+        let node = test_env.start().await;
+        let good = node.send_message("S", "good").await.event_id();
+        for number in 0..15 {
+            let (ping, look) = (
+                format!("{}/in/woo", node.base),
+                format!("{}/in/meta", node.base),
+            );
+            let ping = node.client.post(ping).body(format!("webhook_id={number}"));
+            for request in [ping, node.client.get(look)] {
+                assert_eq!(node.send_request(request).await.status, 200);
+            }
+        }
+        let rows = all(&node).await;
+        assert_eq!(
+            rows.len(),
+            11,
+            "one sender's row, and the newest of strangers"
+        );
+        assert_eq!(rows[10]["event_ids"], json!([good]));
+        node.stop().await;
+    });
+}
+
 #[test]
 fn rows_survive_a_restart_and_a_rebuild() {
     let test_env = TestEnv::new(&[]);

@@ -381,6 +381,82 @@ fn a_signed_time_makes_the_signature_a_key() {
     });
 }
 
+/// The key stood in a header that is not signed: with another key, a captured call was taken again.
+#[test]
+fn a_captured_call_is_taken_once_whatever_key_it_comes_with() {
+    run_async(async {
+        let source = |name: &str, more: &str| {
+            format!(
+                "[[sources.custom]]\nname = {name:?}\nsecrets = [\"hush\"]\n{more}\n\
+                 event = \"./type\"\nidempotency_key = \"X-Delivery\"\n\
+                 scheme = {{ header = \"X-Sig\", algorithm = \"hmac-sha256\", \
+                 signed = \"{{timestamp}}.{{body}}\", timestamp_header = \"X-Time\" }}\n"
+            )
+        };
+        let more = source("one", "entity = \"./id\"")
+            + &source("many", "entity = \"./id\"\nitems = \"\"")
+            + "[[sources.custom]]\nname = \"linear\"\npreset = \"linear\"\nsecrets = [\"hush\"]\n";
+        let (test_env, clock) = test_env(&more);
+        let node = test_env.start().await;
+        let seconds = || clock.wall().as_micros() / 1_000_000;
+        let send = async |name: &str, key: &str, body: &str| {
+            let time = seconds();
+            let (path, headers) = match name {
+                "linear" => {
+                    let signature = hex::encode(sha256(b"hush", body));
+                    let headers = [
+                        ("Linear-Signature", signature),
+                        ("Linear-Delivery", key.into()),
+                    ];
+                    ("/in/linear".to_owned(), headers.to_vec())
+                }
+                _ => {
+                    let signature = hex::encode(sha256(b"hush", &format!("{time}.{body}")));
+                    let headers = [
+                        ("X-Sig", signature),
+                        ("X-Time", time.to_string()),
+                        ("X-Delivery", key.into()),
+                    ];
+                    (format!("/in/{name}"), headers.to_vec())
+                }
+            };
+            post(&node, &path, &headers, body).await
+        };
+
+        let one = r#"{"id": "1", "type": "t"}"#;
+        let linear = json!({"type": "Issue", "action": "create", "data": {"id": "1"},
+            "webhookTimestamp": seconds() * 1_000})
+        .to_string();
+        for (name, body) in [("one", one), ("linear", linear.as_str())] {
+            let first = send(name, "k-1", body).await;
+            assert_eq!(first.body["status"], "accepted", "{name}: {first:?}");
+            for key in ["k-2", "k-1"] {
+                let again = send(name, key, body).await;
+                assert_eq!(again.body["status"], "duplicate", "{name}: {again:?}");
+                assert_eq!(again.event_id(), first.event_id());
+            }
+        }
+
+        let many =
+            r#"[{"id": "1", "type": "t"}, {"id": "1", "type": "t"}, {"id": "2", "type": "t"}]"#;
+        let first = send("many", "k-1", many).await;
+        assert_eq!(
+            first.body["accepted"], 3,
+            "the items are no replays of each other: {first:?}"
+        );
+        for key in ["k-2", "k-1"] {
+            let again = send("many", key, many).await;
+            assert_eq!(again.body["duplicates"], 3, "{again:?}");
+            assert_eq!(again.body["event_ids"], first.body["event_ids"]);
+        }
+
+        clock.advance(Duration::from_secs(1));
+        let anew = send("one", "k-3", one).await;
+        assert_eq!(anew.body["status"], "accepted", "signed anew: {anew:?}");
+        node.stop().await;
+    });
+}
+
 /// With the second of two secrets, an event of another publisher was lost as a duplicate; a scope of
 /// secrets alone would store an event twice that is sent again after a rotation.
 #[test]
@@ -475,6 +551,51 @@ fn both_secrets_are_taken_while_they_are_rotated() {
                 "{secret}"
             );
         }
+        node.stop().await;
+    });
+}
+
+/// Microsoft validates an address by a text that it wants back, and signs nothing for it.
+#[test]
+fn a_validation_token_is_sent_back_where_that_is_declared() {
+    run_async(async {
+        let source = |name: &str, more: &str| {
+            own_source(
+                name,
+                &format!("entity = \"/id\"\nevent = \"/type\"\n{more}"),
+            )
+        };
+        let more = source("graph", "validation_token = true") + &source("plain", "");
+        let (test_env, _clock) = test_env(&more);
+        let node = test_env.start().await;
+        let ask = async |name: &str, token: &str| {
+            let url = format!("{}/in/{name}?validationToken={token}", node.base);
+            let response = node.client.post(url).send().await.expect("an answer");
+            let kind = response.headers()["content-type"]
+                .to_str()
+                .expect("text")
+                .to_owned();
+            let sniff = response.headers()["x-content-type-options"].clone();
+            assert_eq!(sniff, "nosniff");
+            (
+                response.status().as_u16(),
+                kind,
+                response.text().await.expect("text"),
+            )
+        };
+        let text = "text/plain; charset=utf-8".to_owned();
+        assert_eq!(
+            ask("graph", "Validation%3A+ok").await,
+            (200, text, "Validation: ok".to_owned())
+        );
+        for (name, token) in [
+            ("plain", "ok"),
+            ("graph", "%3Cb%3E"),
+            ("graph", &"a".repeat(1025)),
+        ] {
+            assert_eq!(ask(name, token).await.0, 401, "{name} {token}");
+        }
+        assert_eq!(node.get("/api/v1/events").await.body["total"], 0);
         node.stop().await;
     });
 }
@@ -616,7 +737,7 @@ fn an_authentic_event_without_its_fields_is_kept_and_marked() {
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(
             answer.body["entity"],
-            json!({"kind": "custom:lost", "id": "lost", "sequence": 1})
+            json!({"kind": "custom:lost", "id": "unmatched", "sequence": 1})
         );
 
         let event = node
@@ -626,7 +747,7 @@ fn an_authentic_event_without_its_fields_is_kept_and_marked() {
         assert_eq!(event["type"], "lost.unmatched");
         assert_eq!(event["received_at"], json!(clock.wall().to_string()));
         let warnings = json!([
-            "entity is not at /order/id; the event is kept under the source",
+            "entity is not at /order/id; the entity is unmatched",
             "event is not in header x-shopify-topic; the name is unmatched",
             "idempotency_key (at /tags) is not text of 1 to 256 bytes without control characters; the event has no key of its own",
             "occurred_at (at /type) is not RFC 3339, Unix seconds or Unix milliseconds; the time of arrival counts",
@@ -637,9 +758,7 @@ fn an_authentic_event_without_its_fields_is_kept_and_marked() {
         let row = &rows["items"][0];
         let warning = row["warning"].as_str().expect("a warning");
         assert!(
-            warning.starts_with(
-                "entity is not at /order/id; the event is kept under the source. event is"
-            ),
+            warning.starts_with("entity is not at /order/id; the entity is unmatched. event is"),
             "{warning}"
         );
         assert_eq!(
@@ -875,7 +994,7 @@ fn items_deep_in_a_body_find_fields_in_themselves_and_around_them() {
         let other = send("c2", r#"{"object": "page", "entry": []}"#).await;
         assert_eq!(
             (other.status, &other.body["entity"]["id"]),
-            (200, &json!("pages")),
+            (200, &json!("unmatched")),
             "{other:?}"
         );
         let many = format!(
@@ -942,7 +1061,7 @@ fn bodies_that_are_odd_and_authentic_are_taken() {
                 "2",
                 json!({"id": "2", "type": "t"}),
             ),
-            ("text/plain", b"", "odd", json!({})),
+            ("text/plain", b"", "unmatched", json!({})),
         ];
         for (content_type, body, id, payload) in table {
             let answer = post_own(&node, "odd", content_type, body).await;

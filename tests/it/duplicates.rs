@@ -101,6 +101,63 @@ fn a_key_that_comes_with_two_tickets_at_once_is_accepted_once() {
     });
 }
 
+/// The key may stand in a header, which is not signed: with another key, a captured request was
+/// accepted again.
+#[test]
+fn a_captured_request_is_taken_once_whatever_key_it_comes_with() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        let mut node = test_env.start().await;
+        let body = json!({"event": "agent.unassigned", "support_uid": "T"}).to_string();
+        // The clock stands still, so that the signature is the same each time.
+        let send = async |client: &TestClient, key: &str| {
+            client.send_request(client.signed_request(&body, key)).await
+        };
+
+        let first = send(&node, "k-0").await.event_id();
+        for key in ["k-1", "k-2", "k-0"] {
+            assert_duplicate(&send(&node, key).await, &first);
+        }
+        node.stop().await;
+
+        node = test_env.start().await;
+        assert_duplicate(&send(&node, "k-9").await, &first);
+        assert_eq!(events(&node).await, 1);
+
+        clock.advance(SECOND);
+        let anew = node.send_request(node.signed_request(&body, "k-9")).await;
+        assert_eq!(
+            anew.status, 202,
+            "the key of a refused request is free: {anew:?}"
+        );
+        let again = node.send_request(node.signed_request(&body, "k-9")).await;
+        assert_duplicate(&again, &anew.event_id());
+        node.stop().await;
+    });
+}
+
+#[test]
+fn of_one_captured_request_with_many_keys_at_once_one_is_accepted() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let _clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        for round in 0..6 {
+            let body = json!({"event": "agent.unassigned", "support_uid": format!("T-{round}")});
+            let body = body.to_string();
+            let send = |key: u32| {
+                let request = node.signed_request(&body, &format!("{round}-{key}"));
+                let client = TestClient::clone(&node);
+                async move { client.send_request(request).await }
+            };
+            one_accepted(&run_together((0..16).map(send)).await);
+        }
+        assert_eq!(events(&node).await, 6);
+        node.stop().await;
+    });
+}
+
 #[test]
 fn a_key_is_the_same_wherever_in_the_request_it_stands() {
     run_async(async {

@@ -442,6 +442,43 @@ fn while_the_store_keeps_failing_the_node_says_why_it_is_not_ready_and_once_it_h
     }
 }
 
+/// The node went on answering 202 and called itself ready, and all of it was lost.
+#[test]
+fn a_data_folder_that_is_removed_or_replaced_is_a_failure_of_the_store() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let (store, away) = (
+            test_env.store_path(),
+            test_env.store_path().with_extension("away"),
+        );
+        let node = test_env.start().await;
+        let first = node.send_message("SUP-1", "k-1").await;
+        for is_replaced in [false, true] {
+            std::fs::rename(&store, &away).expect("renamed");
+            if is_replaced {
+                std::fs::create_dir(&store).expect("created");
+            }
+            let not_ready = until_readyz_is(&node, 503).await;
+            let reason = not_ready.body["reason"].as_str().expect("a reason");
+            assert!(reason.contains("removed or replaced"), "{reason}");
+            let refused = expect_in_time(node.send_message("SUP-1", "k-2")).await;
+            assert_eq!(refused.status, 503);
+            // No new store begins in its place.
+            match is_replaced {
+                true => std::fs::remove_dir(&store).expect("it is still empty"),
+                false => assert!(!store.exists()),
+            }
+
+            std::fs::rename(&away, &store).expect("renamed");
+            until_readyz_is(&node, 200).await;
+        }
+        let stored = send_until_known(&node, "SUP-1", "k-2").await;
+        let keys = ["k-1", "k-2"].map(String::from);
+        check_timeline(&node, "SUP-1", &keys, stored.iter().chain([&first])).await;
+        node.stop().await;
+    });
+}
+
 /// An event of several values in the store is there with all of them or not at all.
 #[test]
 fn a_partly_written_event_is_not_there() {

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use reqwest::RequestBuilder;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::test_node::{
-    API_KEY, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run_async,
+    API_KEY, SUPPORT, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run_async,
 };
 
 fn code(answer: &TestAnswer) -> (u16, &str) {
@@ -325,7 +327,12 @@ async fn send_until_refused(
         let client = client.clone();
         waiting.spawn(async move {
             let answer = client
-                .send(&ticket, &key, "status.changed", json!({"status": "open"}))
+                .send(
+                    &ticket,
+                    &key,
+                    "status.changed",
+                    json!({"status": "open", "reason": key}),
+                )
                 .await;
             ((ticket, key), answer)
         });
@@ -532,4 +539,79 @@ fn a_sender_that_gives_up_frees_its_room_only_when_its_event_is_settled() {
         }
         node.stop().await;
     });
+}
+
+/// Forty connections with one whole request, and a single byte of the next, locked out everybody.
+#[test]
+fn nobody_holds_connections_by_a_byte_of_the_next_request() {
+    run_async(async {
+        let test_env = TestEnv::new(&[
+            ("server.connections_max", "40"),
+            ("server.workers", "1"),
+            ("server.request_timeout_s", "0.5"),
+            ("server.keep_alive_s", "0.5"),
+        ]);
+        let node = test_env.start().await;
+        let address = node.base.trim_start_matches("http://").to_owned();
+        let mut held = Vec::new();
+        for _ in 0..13 {
+            let mut stream = TcpStream::connect(&address).await.expect("connects");
+            let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nG";
+            stream.write_all(request).await.expect("sent");
+            let mut head = [0; 12];
+            stream.read_exact(&mut head).await.expect("an answer");
+            assert_eq!(&head, b"HTTP/1.1 200");
+            held.push(stream);
+        }
+        let mut more = TcpStream::connect(&address).await.expect("connects");
+        assert_closed(&mut more, "an address has a third of the connections").await;
+
+        for stream in &mut held {
+            assert_closed(stream, "the next head does not come").await;
+        }
+        assert_eq!(node.send_message("S", "k").await.status, 202);
+        node.stop().await;
+    });
+}
+
+/// A stranger that is refused keeps no connection.
+#[test]
+fn a_refusal_for_lack_of_authentication_closes_the_connection() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        for (request, is_closed) in [
+            (junk_request(SUPPORT), true),
+            (
+                "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+                true,
+            ),
+            ("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), false),
+        ] {
+            let address = node.base.trim_start_matches("http://");
+            let mut stream = TcpStream::connect(address).await.expect("connects");
+            stream.write_all(request.as_bytes()).await.expect("sent");
+            let mut answer = [0; 2048];
+            let count = stream.read(&mut answer).await.expect("an answer");
+            let answer = String::from_utf8_lossy(&answer[..count]).to_lowercase();
+            assert_eq!(answer.contains("connection: close"), is_closed, "{answer}");
+            if is_closed {
+                assert_closed(&mut stream, &request).await;
+            }
+        }
+        node.stop().await;
+    });
+}
+
+fn junk_request(path: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nX-CRM-API-Key: guess\r\nContent-Length: 2\r\n\r\n{{}}"
+    )
+}
+
+async fn assert_closed(stream: &mut TcpStream, why: &str) {
+    let mut rest = Vec::new();
+    // A reset is an end too.
+    let _ = expect_soon(stream.read_to_end(&mut rest)).await;
+    assert!(rest.len() < 4096, "{why}");
 }

@@ -34,6 +34,7 @@ mod leads;
 mod limits;
 mod listen;
 mod lists;
+mod log_output;
 mod metrics;
 mod migration;
 mod order;

@@ -126,10 +126,10 @@ impl TestEnv {
         }
     }
 
-    /// Starts the real binary on this folder and waits until it is ready.
-    pub async fn start_process(&self) -> NodeProcess {
-        let port = free_port();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hookyard"))
+    /// Command that starts the real binary on this folder, at `port`.
+    pub fn serve_command(&self, port: u16) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hookyard"));
+        command
             .arg("serve")
             .args(
                 self.file
@@ -139,8 +139,16 @@ impl TestEnv {
             .env("HOOKYARD_TELEMETRY__LEVEL", "info")
             .envs(self.keys.clone())
             .env("HOOKYARD_SERVER__BIND", format!("127.0.0.1:{port}"))
+            .stdout(Stdio::null());
+        command
+    }
+
+    /// Starts the real binary on this folder and waits until it is ready.
+    pub async fn start_process(&self) -> NodeProcess {
+        let port = free_port();
+        let mut child = self
+            .serve_command(port)
             .stderr(Stdio::piped())
-            .stdout(Stdio::null())
             .spawn()
             .expect("the binary starts");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe"))
@@ -177,7 +185,7 @@ impl TestEnv {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
 }
@@ -400,7 +408,7 @@ impl TestAnswer {
 }
 
 impl TestClient {
-    fn new(base: String, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(base: String, clock: Arc<dyn Clock>) -> Self {
         let client = Client::builder().no_proxy().build().expect("a client");
         Self {
             base,

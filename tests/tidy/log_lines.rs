@@ -11,7 +11,7 @@ const LEVELS: [&str; 3] = ["info", "warn", "error"];
 
 const GUIDE: &str = include_str!("../../src/edge/docs/guide/operate.md");
 
-/// Messages of the log lines in `code`: the last text of each macro.
+/// Messages of the log lines in `code`: the last text of each macro, and the first of a raw line.
 fn messages(code: &syn::File) -> BTreeSet<String> {
     struct Collector(BTreeSet<String>);
     impl<'ast> Visit<'ast> for Collector {
@@ -28,6 +28,18 @@ fn messages(code: &syn::File) -> BTreeSet<String> {
                 self.0.extend(texts.last().map(|text| text.value()));
             }
             visit::visit_macro(self, node);
+        }
+
+        fn visit_expr_call(&mut self, node: &'ast syn::ExprCall) {
+            if let syn::Expr::Path(called) = &*node.func
+                && let Some(name) = called.path.segments.last()
+                && name.ident == "write_raw_line"
+                && let Some(syn::Expr::Lit(text)) = node.args.first()
+                && let syn::Lit::Str(text) = &text.lit
+            {
+                self.0.insert(text.value());
+            }
+            visit::visit_expr_call(self, node);
         }
     }
 
@@ -73,11 +85,11 @@ fn the_guide_explains_every_log_line_and_no_other() {
 
 #[test]
 fn a_log_line_is_told_from_its_fields() {
-    let code = "fn f() { warn!(%a, b = \"c\", \"gone\"); tracing::error!(error = &e as &dyn E, \"bad\"); format!(\"x\") }";
+    let code = "fn f() { warn!(%a, b = \"c\", \"gone\"); tracing::error!(error = &e as &dyn E, \"bad\"); format!(\"x\"); log_sink::write_raw_line(\"raw\", at) }";
     let code = syn::parse_file(code).expect("parses");
     assert_eq!(
         messages(&code),
-        BTreeSet::from(["bad".to_owned(), "gone".to_owned()])
+        BTreeSet::from(["bad".to_owned(), "gone".to_owned(), "raw".to_owned()])
     );
 
     let guide = "x\n## Log lines\n| line |\n| `one`, `two` | is |\n## Next\n| `three` | no |\n";

@@ -16,7 +16,7 @@ use crate::event::Kind;
 use crate::suggest::nearest_key;
 
 /// Returns every key of a table except `name`, with its default value.
-fn defaults() -> [(&'static str, SettingValue); 21] {
+fn defaults() -> [(&'static str, SettingValue); 22] {
     let text = || SettingValue::Text(Secret::default());
     [
         ("decompress", SettingValue::Boolean(false)),
@@ -39,6 +39,7 @@ fn defaults() -> [(&'static str, SettingValue); 21] {
         ("scheme.tolerance_s", SettingValue::Integer(0)),
         ("secrets", SettingValue::List(Vec::new())),
         ("tolerance_s", SettingValue::Integer(0)),
+        ("validation_token", SettingValue::Boolean(false)),
         ("verify_token", text()),
     ]
 }

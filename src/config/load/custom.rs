@@ -32,7 +32,7 @@ enum SchemeType {
     Basic,
 }
 
-const SCHEME_TYPES: [(&str, SchemeType); 7] = [
+const SCHEME_TYPES: [(&str, SchemeType); 8] = [
     (
         "hmac-sha256",
         SchemeType::Signature(SignatureAlgorithm::HmacSha256),
@@ -52,6 +52,10 @@ const SCHEME_TYPES: [(&str, SchemeType); 7] = [
     (
         "ecdsa-p256",
         SchemeType::Signature(SignatureAlgorithm::EcdsaP256),
+    ),
+    (
+        "rsa-sha256",
+        SchemeType::Signature(SignatureAlgorithm::RsaSha256),
     ),
     ("token", SchemeType::Token),
     ("basic", SchemeType::Basic),
@@ -114,6 +118,7 @@ impl ConfigDraft {
         let keys = self.read_keys(&key("secrets"), signing.as_ref());
         let tolerance = self.read_tolerance(table, signing.as_ref());
         let verify_token = self.read_verify_token(&key("verify_token"), signing.as_ref());
+        let answers_validation_token = self.read_boolean(&key("validation_token"));
         let fields = self.read_field_locators(table, signing.as_ref());
         let layout = self.read_body_layout(table, signing.as_ref());
 
@@ -134,6 +139,7 @@ impl ConfigDraft {
             enabled,
             source,
             verify_token,
+            answers_validation_token,
             rate_per_minute,
         })
     }
@@ -455,8 +461,6 @@ impl ConfigDraft {
             idempotency_key: read("idempotency_key", |fields| fields.idempotency_key),
             occurred_at: read("occurred_at", |fields| fields.occurred_at),
             expects_time: self.is_set(&format!("{}.occurred_at", table.section)),
-            // Without a name, the source is reported and not used.
-            fallback_entity: table.name.clone().unwrap_or_default().into(),
         };
 
         let required = [("entity", &fields.entity), ("event", &fields.event)];

@@ -30,19 +30,29 @@ const SECRET_KEYS: [&str; 12] = [
 ];
 
 impl ConfigDraft {
-    /// Removes the line breaks at the end of secrets, which files and shells add. No sender signs
-    /// with them.
-    pub(super) fn trim_secrets(&mut self) {
+    /// Keys of all secrets, those of configured sources too.
+    pub(in crate::config) fn secret_keys(&self) -> Vec<String> {
         let sections = self.custom.iter().map(|table| &table.section);
         let of_sources = sections.flat_map(|section| {
             ["secrets", "verify_token"].map(|name| format!("{section}.{name}"))
         });
-        let keys: Vec<String> = SECRET_KEYS
-            .map(str::to_owned)
-            .into_iter()
-            .chain(of_sources)
-            .collect();
-        for key in keys {
+        let keys = SECRET_KEYS.map(str::to_owned).into_iter();
+        keys.chain(of_sources).collect()
+    }
+
+    /// Returns every secret of an enabled source with its key, but those of configured sources.
+    pub(super) fn list_secrets(config: &Config) -> Vec<(&'static str, &Secret)> {
+        let lists = Self::list_enabled_secrets(config).into_iter();
+        lists
+            .flat_map(|(key, secrets)| secrets.iter().map(move |secret| (key, secret)))
+            .filter(|(_, secret)| !secret.is_empty())
+            .collect()
+    }
+
+    /// Removes the line breaks at the end of secrets, which files and shells add. No sender signs
+    /// with them.
+    pub(super) fn trim_secrets(&mut self) {
+        for key in self.secret_keys() {
             let Some(setting) = self.settings.get_mut(&key) else {
                 continue;
             };
@@ -77,28 +87,24 @@ impl ConfigDraft {
         }
     }
 
-    /// Returns each key with secrets of an enabled source, with the length of the shortest one.
-    fn list_secret_lengths(&self, config: &Config) -> Vec<(String, usize)> {
+    /// Returns the secrets of each key of an enabled source, but those of configured sources.
+    fn list_enabled_secrets(config: &Config) -> Vec<(&'static str, &[Secret])> {
         let sources = &config.sources;
-        let token = std::slice::from_ref(&config.admin.token);
-        let metrics = &config.telemetry.metrics_token;
+        let (support, instagram) = (&sources.support, &sources.instagram);
+        let one = std::slice::from_ref;
         let lists: [(&str, bool, &[Secret]); 8] = [
-            ("admin.token", true, token),
+            ("admin.token", true, one(&config.admin.token)),
             (
                 "telemetry.metrics_token",
-                !metrics.is_empty(),
-                std::slice::from_ref(metrics),
+                true,
+                one(&config.telemetry.metrics_token),
             ),
             (
                 "sources.support.api_keys",
-                sources.support.enabled,
-                &sources.support.api_keys,
+                support.enabled,
+                &support.api_keys,
             ),
-            (
-                "sources.support.secrets",
-                sources.support.enabled,
-                &sources.support.secrets,
-            ),
+            ("sources.support.secrets", support.enabled, &support.secrets),
             (
                 "sources.leads.secrets",
                 sources.leads.enabled,
@@ -116,18 +122,24 @@ impl ConfigDraft {
             ),
             (
                 "sources.instagram.app_secrets",
-                sources.instagram.enabled,
-                &sources.instagram.app_secrets,
+                instagram.enabled,
+                &instagram.app_secrets,
             ),
         ];
-        let of_sections = lists.into_iter().filter_map(|(key, is_enabled, secrets)| {
+        let enabled = lists.into_iter().filter(|(_, is_enabled, _)| *is_enabled);
+        enabled.map(|(key, _, secrets)| (key, secrets)).collect()
+    }
+
+    /// Returns each key with secrets of an enabled source, with the length of the shortest one.
+    fn list_secret_lengths(&self, config: &Config) -> Vec<(String, usize)> {
+        let lists = Self::list_enabled_secrets(config).into_iter();
+        let of_sections = lists.filter_map(|(key, secrets)| {
             // An empty secret counts as missing, which is another problem.
             let lengths = secrets.iter().map(|secret| secret.expose().len());
-            let shortest = lengths.filter(|length| *length > 0).min();
-            Some((key.to_owned(), shortest.filter(|_| is_enabled)?))
+            Some((key.to_owned(), lengths.filter(|length| *length > 0).min()?))
         });
 
-        let of_sources = sources.custom.iter().filter_map(|custom| {
+        let of_sources = config.sources.custom.iter().filter_map(|custom| {
             let name = Some(custom.name.as_str());
             let table = self
                 .custom
@@ -210,6 +222,59 @@ mod tests {
             warnings[0].contains("sources.leads.secrets: a secret ends"),
             "{warnings:?}"
         );
+    }
+
+    #[test]
+    fn a_secret_may_stand_in_a_file_that_a_variable_or_systemd_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let write = |name: &str, text: &str| std::fs::write(path(name), text).expect("written");
+        let other = "76543210fedcba9876543210";
+        write("token", &format!("{LONG}\n"));
+        write("list", &format!("{LONG}\n\n{other}\n"));
+        write("hookyard.admin.token", other);
+        let load = |env: &[(&str, &str)]| {
+            let env = env.iter().map(|(name, value)| ((*name).to_owned(), *value));
+            ConfigDraft::from_toml(None, env).finish(ConfigPurpose::Trial)
+        };
+
+        let (token, list) = (path("token"), path("list"));
+        let folder_path = folder.path().display().to_string();
+        let config = load(&[
+            ("HOOKYARD_ADMIN__TOKEN_FILE", &token),
+            ("HOOKYARD_SOURCES__CRM__TOKENS_FILE", &list),
+            ("CREDENTIALS_DIRECTORY", &folder_path),
+        ]);
+        let config = config.expect("valid");
+        assert!(
+            config.admin.token.matches(LONG.as_bytes()),
+            "a variable overrides a credential"
+        );
+        let tokens = config.sources.crm.tokens.iter().map(Secret::expose);
+        assert_eq!(tokens.collect::<Vec<_>>(), [LONG, other]);
+        assert!(config.warnings.is_empty(), "a file ends in a line break");
+
+        let config = load(&[("CREDENTIALS_DIRECTORY", &folder_path)]).expect("valid");
+        assert!(config.admin.token.matches(other.as_bytes()));
+
+        let missing = path("none");
+        for env in [
+            &[("HOOKYARD_ADMIN__TOKEN_FILE", missing.as_str())][..],
+            &[
+                ("HOOKYARD_ADMIN__TOKEN_FILE", &token),
+                ("HOOKYARD_ADMIN__TOKEN", LONG),
+            ],
+            &[
+                ("HOOKYARD_ADMIN__TOKEN", LONG),
+                ("HOOKYARD_ADMIN__TOKEN_FILE", &token),
+            ],
+            &[
+                ("HOOKYARD_ADMIN__TOKEN", LONG),
+                ("HOOKYARD_SERVER__BIND_FILE", &token),
+            ],
+        ] {
+            assert!(load(env).is_err(), "{env:?}");
+        }
     }
 
     #[test]

@@ -76,9 +76,8 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     if !c2s.is_allowed_address(client) {
         return Err(ApiError::Forbidden);
     }
-    if !c2s.has_valid_token(request.headers()) {
-        return Err(edge.count_auth_failure(request, ApiError::InvalidToken));
-    }
+    c2s.check_token(request.headers())
+        .map_err(|error| edge.count_auth_failure(request, error))?;
     let admitted = c2s.client_limiter.admit(
         client_address::client_network(client),
         edge.clock.monotonic(),

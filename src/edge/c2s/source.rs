@@ -8,6 +8,7 @@ use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 use tracing::Span;
 
+use super::super::error::ApiError;
 use super::super::field_error::FieldError;
 use super::super::proof_headers;
 use super::super::rate_limiter::RateLimiter;
@@ -98,14 +99,15 @@ impl C2sSource {
         allowlist.is_empty() || allowlist.iter().any(|network| network.contains(&client))
     }
 
-    /// Returns true if the request has a configured token. All tokens are compared, also after a
-    /// match, so that the time taken does not tell which one matched.
-    pub(super) fn has_valid_token(&self, headers: &HeaderMap) -> bool {
-        let token = proof_headers::read_credential(headers, TOKEN_HEADER);
+    /// Checks that the request has a configured token. All tokens are compared, also after a match,
+    /// so that the time taken does not tell which one matched.
+    pub(super) fn check_token(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let token = proof_headers::read_credential(headers, TOKEN_HEADER)?;
         let compare = |is_match, configured: &config::Secret| {
             is_match | (configured.matches(token) && !configured.is_empty())
         };
-        self.config.tokens.iter().fold(false, compare)
+        let is_valid = self.config.tokens.iter().fold(false, compare);
+        is_valid.then_some(()).ok_or(ApiError::InvalidToken)
     }
 
     /// Takes a token for each of `events` whose lead has one left. After one event of a lead gets

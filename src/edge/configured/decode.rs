@@ -40,48 +40,43 @@ pub(super) fn decode_configured_call(
     body: &Bytes,
     span: &Span,
 ) -> Result<DecodedCall, ApiError> {
+    let signed_request = verified.request_tag();
     let items = custom.source.split_items(document);
     let Some(items) = items.map_err(ApiError::TooManyItems)? else {
-        let found = add_signature_key(verified.extract(document, None), verified);
+        let found = verified.extract_whole(document);
         let command = decode_event(custom, verified, found, document.json(), span)?;
+        let command = Command {
+            signed_request,
+            ..add_whole_payload(command, document, body)
+        };
         return Ok(DecodedCall {
-            commands: vec![add_whole_payload(command, document, body)],
+            commands: vec![command],
             is_batch: false,
         });
     };
 
-    let decode_item = |(index, item): (usize, &BatchItem<'_, '_>)| {
-        let found = verified.extract(document, Some(item));
-        let mut found = add_signature_key(found, verified);
-        if !found.is_key_of_item {
-            // All items of the call share this key, so it needs the item's place in the list.
-            let key = found.idempotency_key.take();
-            found.idempotency_key = key.map(|key| format!("{key}\u{1}{index}"));
-        }
-        let command = decode_event(custom, verified, found, item.json, span)?;
-        Ok::<_, ApiError>(Command {
-            payload: share_bytes(body, item.json.get()),
-            shape: PayloadShape::Bare,
-            call_body: body.clone(),
-            ..command
-        })
-    };
-    let commands = items.iter().enumerate().map(decode_item);
+    let extracted = verified.extract_items(document, &items);
+    let decode_item =
+        |(index, (item, mut found)): (usize, (&BatchItem<'_, '_>, ExtractedFields))| {
+            if !found.is_key_of_item {
+                // All items of the call share this key, so it needs the item's place in the list.
+                let key = found.idempotency_key.take();
+                found.idempotency_key = key.map(|key| format!("{key}\u{1}{index}"));
+            }
+            let command = decode_event(custom, verified, found, item.json, span)?;
+            Ok::<_, ApiError>(Command {
+                payload: share_bytes(body, item.json.get()),
+                shape: PayloadShape::Bare,
+                call_body: body.clone(),
+                signed_request: signed_request.map(|request| request.for_item(index)),
+                ..command
+            })
+        };
+    let commands = items.iter().zip(extracted).enumerate().map(decode_item);
     Ok(DecodedCall {
         commands: commands.collect::<Result<_, _>>()?,
         is_batch: true,
     })
-}
-
-/// Gives an event without a key that of its signature.
-fn add_signature_key(
-    found: ExtractedFields,
-    verified: &VerifiedRequest<'_, '_>,
-) -> ExtractedFields {
-    ExtractedFields {
-        idempotency_key: found.idempotency_key.or_else(|| verified.signature_key()),
-        ..found
-    }
 }
 
 /// Makes the command of one event from the fields `found` and its JSON, without a payload.

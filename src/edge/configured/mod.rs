@@ -31,8 +31,8 @@ use super::{answer, body, client_address, proof_headers, submit};
 use crate::config::CustomSourceConfig;
 use crate::entity::{Command, CommandOutcome};
 use crate::provider::{
-    HandshakeReply, PresetAnswer, ProviderHandshake, RequestView, VerificationError,
-    decompress_gzip, verify_subscription,
+    ClaimError, HandshakeReply, PresetAnswer, ProviderHandshake, RequestView, VerificationError,
+    decompress_gzip, find_validation_token, verify_subscription,
 };
 use crate::router::Refusal;
 
@@ -69,12 +69,19 @@ pub(super) async fn receive(
 
     body::check_declared_length(request, edge.body_limits())?;
     let url = request_url(request, edge.config.server.public_url.as_deref());
-    if custom
-        .source
-        .signing
-        .is_header_missing(&to_provider_request(request, &url, b""))
-    {
+    let head = to_provider_request(request, &url, b"");
+    if let Some(error) = custom.source.signing.find_header_error(&head) {
+        if let ClaimError::Repeated(name) = error {
+            return Err(edge.count_auth_failure(request, ApiError::repeated_header(name)));
+        }
+        if let Some(token) = find_validation_token(request.query_string())
+            .filter(|_| custom.answers_validation_token)
+        {
+            call.note_unproven();
+            return Ok(text_response(token));
+        }
         if is_unsigned_handshake(custom, request, payload, edge.body_limits()).await? {
+            call.note_unproven();
             return Ok(empty_response(200));
         }
         // Refuse before reading the body: an unsigned request must not cost memory.
@@ -146,6 +153,7 @@ pub(super) async fn describe(
     index: usize,
     context: &mut RequestContext,
 ) -> Result<HttpResponse, ApiError> {
+    context.call.note_unproven();
     let name = context.edge.configured_sources[index].custom.name;
     Ok(text_response(format!(
         "This address takes the events of {name}, by POST and signed by their sender.\n"

@@ -10,7 +10,7 @@ One event of a sender that the configuration describes under `[[sources.custom]]
 sendgrid, shopify, slack, standard, stripe, svix, trello, twilio, woocommerce, xero, zendesk) or by a scheme of its own. The preset or scheme determines the header of the signature \
 and the location of the entity, event name, idempotency key and time; this page shows a source \
 that signs as GitHub and Meta do. The entity's kind is `custom:<name>`, and the event's name \
-begins with `<name>.`. Without an entity the event belongs to one named as the source; a missing name is `unmatched`. Such an event has a warning.\n\n\
+begins with `<name>.`. Without an entity the event belongs to the entity `unmatched` of the source; a missing name is `unmatched`. Such an event has a warning.\n\n\
 A call may hold several events, if the preset or `items` says so. Its answer is `{\"status\": \
 \"accepted\", \"received\", \"accepted\", \"duplicates\", \"event_ids\"}`, with the ids in the order of \
 the body.\n\n\
@@ -18,7 +18,7 @@ JSON and forms (`application/x-www-form-urlencoded`) are accepted. A repeated id
 answered with the first event. With a valid signature, Slack's `url_verification` is answered with \
 its challenge and Intercom's `ping` with `{\"status\": \"pong\"}`, both with 200; the handshakes \
 of Discord, WooCommerce and Xero are answered too. Discord's events are answered with 204, Xero's \
-with 200, both without a body. Meta makes its handshake with `GET` at the same path. `HEAD` answers 200. `hookyard check --source` explains why a request is \
+with 200, both without a body. Meta makes its handshake with `GET` at the same path, and Microsoft with `?validationToken=` if the source has `validation_token`. `HEAD` answers 200. `hookyard check --source` explains why a request is \
 refused.";
 
 const HEADERS: &[(&str, &str)] = &[

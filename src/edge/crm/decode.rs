@@ -313,7 +313,7 @@ mod tests {
             "event must be a string, not a number",
             "user_id must be a whole number or a string",
             "timestamp must be an RFC 3339 time",
-            "idempotency_key must have 1 to 256 bytes and no control characters",
+            "idempotency_key must have 1 to 256 bytes of valid Unicode text and no control characters",
             "data must be an object, not a list",
         ];
         assert_eq!(error_details(&all), expected);

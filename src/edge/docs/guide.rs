@@ -1,11 +1,14 @@
 //! Guides: the longer documents in the binary. A browser gets HTML pages, other clients the
 //! Markdown source.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use actix_web::http::header::{ACCEPT, HeaderValue, LOCATION, VARY};
 use actix_web::{HttpRequest, HttpResponse};
 use pulldown_cmark::{CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd, html};
 
-use super::file_response;
+use super::static_answer::StaticAnswer;
 use crate::edge::context::RequestContext;
 use crate::edge::error::ApiError;
 
@@ -55,7 +58,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     if !wants_markdown(request) && !request.path().ends_with('/') {
         return Ok(redirect("guide/"));
     }
-    Ok(respond(request, &list_guides()))
+    Ok(respond(request, ""))
 }
 
 /// Handles `GET /docs/guide/{topic}`: shows a guide as HTML or Markdown.
@@ -72,7 +75,7 @@ pub(in crate::edge) async fn page(context: &mut RequestContext) -> Result<HttpRe
     if !wants_markdown(request) && request.path().ends_with('/') {
         return Ok(redirect(&format!("../{topic}")));
     }
-    Ok(respond(request, guide.markdown))
+    Ok(respond(request, guide.topic))
 }
 
 /// Renders the list of guides as Markdown.
@@ -101,18 +104,42 @@ fn redirect(target: &str) -> HttpResponse {
         .finish()
 }
 
-fn respond(request: &HttpRequest, markdown: &str) -> HttpResponse {
-    let mut response = if wants_markdown(request) {
-        file_response("text/markdown; charset=utf-8", markdown.as_bytes().to_vec())
-    } else {
-        file_response(
-            "text/html; charset=utf-8",
-            render_page(markdown).into_bytes(),
-        )
+/// A guide in both forms.
+struct GuideAnswers {
+    page: StaticAnswer,
+    markdown: StaticAnswer,
+}
+
+impl GuideAnswers {
+    fn new(markdown: impl AsRef<str>) -> Self {
+        let markdown = markdown.as_ref();
+        Self {
+            page: StaticAnswer::new("text/html; charset=utf-8", render_page(markdown)),
+            markdown: StaticAnswer::new("text/markdown; charset=utf-8", markdown.to_owned()),
+        }
+    }
+}
+
+/// Answers by topic; the list of the guides has the empty topic.
+static ANSWERS: LazyLock<HashMap<&'static str, GuideAnswers>> = LazyLock::new(|| {
+    let guides = GUIDES.map(|guide| (guide.topic, GuideAnswers::new(guide.markdown)));
+    let list = ("", GuideAnswers::new(list_guides()));
+    guides.into_iter().chain([list]).collect()
+});
+
+/// Makes the answers, unless that is done.
+pub(super) fn prepare_answers() {
+    LazyLock::force(&ANSWERS);
+}
+
+fn respond(request: &HttpRequest, topic: &str) -> HttpResponse {
+    let answers = &ANSWERS[topic];
+    let mut response = match wants_markdown(request) {
+        true => answers.markdown.respond(request),
+        false => answers.page.respond(request),
     };
-    response
-        .headers_mut()
-        .insert(VARY, HeaderValue::from_static("accept"));
+    let vary = HeaderValue::from_static("accept, accept-encoding");
+    response.headers_mut().insert(VARY, vary);
     response
 }
 

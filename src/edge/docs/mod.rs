@@ -1,14 +1,14 @@
 //! Documentation of the API: `/openapi.json`, `/docs` to try each endpoint in a browser, and the
 //! guides.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+use std::thread;
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION,
-};
-use bytes::Bytes;
+use actix_web::http::header::{HeaderValue, LOCATION};
 
-use super::answer;
 use super::context::RequestContext;
 use super::error::ApiError;
 
@@ -16,27 +16,54 @@ mod assets;
 pub(in crate::edge) mod endpoint;
 pub mod guide;
 mod spec;
+mod static_answer;
 
 pub use spec::build_openapi;
+use static_answer::StaticAnswer;
 
 const INDEX: &str = include_str!("index.html");
 const INITIALIZER: &str = include_str!("initializer.js");
 
-/// Content security policy of all pages: only scripts and styles of this node. Swagger UI sets
-/// inline styles and embeds small images as `data:` URLs.
-const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; \
-    style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
-    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Description of the API, as everyone gets it.
+static OPENAPI: LazyLock<StaticAnswer> = LazyLock::new(|| {
+    let json = serde_json::to_vec(&build_openapi()).expect("the description has string keys only");
+    StaticAnswer::new("application/json", json)
+});
+
+/// Files of the page, by their names; the page itself has the empty name.
+static FILES: LazyLock<HashMap<&'static str, StaticAnswer>> = LazyLock::new(|| {
+    let script = "text/javascript; charset=utf-8";
+    let own = [
+        ("", StaticAnswer::new("text/html; charset=utf-8", INDEX)),
+        ("initializer.js", StaticAnswer::new(script, INITIALIZER)),
+    ];
+    let assets = assets::FILES
+        .into_iter()
+        .map(|(name, media_type, bytes)| (name, StaticAnswer::new(media_type, bytes)));
+    own.into_iter().chain(assets).collect()
+});
+
+/// Makes all answers of the documentation on a thread of its own, so that no worker has to compress
+/// them while senders wait.
+pub(super) fn prepare_answers() {
+    let prepare = || {
+        LazyLock::force(&OPENAPI);
+        LazyLock::force(&FILES);
+        guide::prepare_answers();
+    };
+    // Without a thread, the first reader makes them.
+    drop(thread::Builder::new().name("docs".into()).spawn(prepare));
+}
 
 /// Handles `GET /openapi.json`: answers the OpenAPI description.
-pub(super) async fn openapi(_context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
-    Ok(answer::ok_json(&build_openapi()))
+pub(super) async fn openapi(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
+    Ok(OPENAPI.respond(&context.request))
 }
 
 /// Handles `GET /docs`: shows Swagger UI.
 pub(super) async fn page(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     if context.request.path().ends_with('/') {
-        return Ok(file_response("text/html; charset=utf-8", INDEX));
+        return respond_with_file(context, "");
     }
     // The page loads its files by relative paths, so it needs the slash.
     let mut response = HttpResponse::new(StatusCode::PERMANENT_REDIRECT);
@@ -49,25 +76,10 @@ pub(super) async fn page(context: &mut RequestContext) -> Result<HttpResponse, A
 /// Handles `GET /docs/{file}`: answers a file of Swagger UI.
 pub(super) async fn asset(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let name: String = context.parse_path()?;
-    asset_response(&name).ok_or_else(ApiError::nothing_here)
+    respond_with_file(context, &name)
 }
 
-fn asset_response(name: &str) -> Option<HttpResponse> {
-    if name == "initializer.js" {
-        return Some(file_response("text/javascript; charset=utf-8", INITIALIZER));
-    }
-    assets::find_asset(name).map(|(media_type, bytes)| file_response(media_type, bytes))
-}
-
-fn file_response(media_type: &'static str, bytes: impl Into<Bytes>) -> HttpResponse {
-    let mut response = HttpResponse::with_body(StatusCode::OK, bytes.into()).map_into_boxed_body();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(CONTENT_POLICY),
-    );
-    // Another version of the node serves other files under the same names.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
+fn respond_with_file(context: &RequestContext, name: &str) -> Result<HttpResponse, ApiError> {
+    let file = FILES.get(name).ok_or_else(ApiError::nothing_here)?;
+    Ok(file.respond(&context.request))
 }

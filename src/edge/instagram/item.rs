@@ -8,7 +8,7 @@ use super::super::raw_json;
 use crate::entity::conversation::{
     ConversationParties, ConversationUpdate, MessageAttachment, MessageType, ReactionLabel,
 };
-use crate::event::{Timestamp, check_id, find_members};
+use crate::event::{Timestamp, check_json_id, find_members};
 use crate::provider::parse_moment;
 
 /// Longest id of a participant: two of them fit into the id of a conversation.
@@ -182,7 +182,7 @@ fn parse_message(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
         ["mid", "text", "attachments", "is_echo", "is_deleted"],
     )
     .ok()?;
-    let message_id = parse_text(id).filter(|mid| check_id(mid).is_ok())?;
+    let message_id = parse_text(id).filter(|mid| check_json_id(mid).is_ok())?;
     let is_true = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() == "true");
     let is_echo = is_true(is_echo);
     let kind = if is_echo {
@@ -265,7 +265,7 @@ fn parse_attachment(raw: &RawValue) -> Option<MessageAttachment> {
 
 fn parse_message_id(raw: &RawValue) -> Option<String> {
     let [mid] = find_members(raw.get(), ["mid"]).ok()?;
-    parse_text(mid).filter(|mid| check_id(mid).is_ok())
+    parse_text(mid).filter(|mid| check_json_id(mid).is_ok())
 }
 
 fn parse_participant(raw: Option<&RawValue>) -> Option<String> {

@@ -22,7 +22,7 @@ use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::ApiError;
 use super::gate::NodeCore;
-use super::{answer, body, client_address, idempotency, proof_headers, submit};
+use super::{answer, body, browser_guard, client_address, idempotency, proof_headers, submit};
 use crate::entity::{Command, RejectionPolicy};
 use crate::event::{EntityKey, Kind, Position};
 use crate::router::Refusal;
@@ -69,6 +69,7 @@ pub(super) async fn receive(
 
     let is_signed = !leads.verifier.is_empty();
     if !is_signed {
+        browser_guard::refuse_foreign_origin(headers)?;
         *quota = admit()?;
     }
 

@@ -66,6 +66,8 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     let command = Command {
         credential: Some(support.credential(authentic.key)),
         hops: proof_headers::read_hops(headers),
+        // The key may stand in a header, which is not signed.
+        signed_request: Some(authentic.request),
         ..command
     };
     submit::submit_command(edge, command, StatusCode::ACCEPTED).await

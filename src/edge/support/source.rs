@@ -15,7 +15,7 @@ use super::super::sliding_window::{RateQuota, SlidingWindow};
 use super::super::source::SUPPORT;
 use super::decode;
 use crate::config;
-use crate::event::{Timestamp, tag_credential};
+use crate::event::{SignedRequestTag, Timestamp, tag_credential};
 
 const API_KEY_HEADER: &str = "x-crm-api-key";
 const SIGNATURE_HEADER: &str = "x-crm-signature";
@@ -37,6 +37,8 @@ pub(super) struct AuthenticatedRequest {
     pub(super) at: Timestamp,
     /// Index of the API key among the configured ones.
     pub(super) key: usize,
+    /// Tag of the request, which is taken once.
+    pub(super) request: SignedRequestTag,
 }
 
 impl SupportSource {
@@ -58,7 +60,7 @@ impl SupportSource {
     }
 
     pub(super) fn check_api_key(&self, headers: &HeaderMap) -> Result<usize, ApiError> {
-        let api_key = proof_headers::read_credential(headers, API_KEY_HEADER);
+        let api_key = proof_headers::read_credential(headers, API_KEY_HEADER)?;
         self.find_api_key(api_key).ok_or(ApiError::InvalidApiKey)
     }
 
@@ -71,8 +73,7 @@ impl SupportSource {
     ) -> Result<AuthenticatedRequest, ApiError> {
         // Without the header, the body's own timestamp was signed.
         let body_timestamp;
-        let timestamp = proof_headers::find_single_header(headers, TIMESTAMP_HEADER)
-            .map_err(|_| ApiError::InvalidSignature)?;
+        let timestamp = proof_headers::find_single_header(headers, TIMESTAMP_HEADER)?;
         let timestamp = match timestamp {
             Some(timestamp) => timestamp,
             None => {
@@ -82,8 +83,14 @@ impl SupportSource {
             }
         };
 
-        let body = proof_headers::signature_lines(headers, SIGNATURE_HEADER)
-            .find_map(|signature| self.verifier.verify(&body, timestamp, signature))
+        let verified = |signature| {
+            Some((
+                self.verifier.verify(&body, timestamp, signature)?,
+                signature,
+            ))
+        };
+        let (body, signature) = proof_headers::signature_lines(headers, SIGNATURE_HEADER)
+            .find_map(verified)
             .ok_or(ApiError::InvalidSignature)?;
 
         let at = str::from_utf8(timestamp)
@@ -93,7 +100,16 @@ impl SupportSource {
         if at.distance(now) > self.config.tolerance {
             return Err(ApiError::StaleTimestamp);
         }
-        Ok(AuthenticatedRequest { body, at, key })
+        let api_key = self.config.api_keys[key].expose().as_bytes();
+        // Hex digits have two spellings, and a signature stands for all that is signed.
+        let signature = signature.to_ascii_lowercase();
+        let request = SignedRequestTag::new(api_key, [&signature[..]]);
+        Ok(AuthenticatedRequest {
+            body,
+            at,
+            key,
+            request,
+        })
     }
 
     /// Returns the index of the API key `candidate`. All keys are compared, also after a match, so

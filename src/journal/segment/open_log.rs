@@ -21,7 +21,7 @@ use super::header::{HEADER_BYTES, HeaderContent, SegmentHeader};
 use super::rewrite::REWRITE_EXTENSION;
 use super::segment_set::{Segment, SegmentSet};
 use super::spare::{SpareSegment, segment_number, segment_path};
-use super::writer::{LogTail, SegmentWriter, SegmentWriterError, use_segment};
+use super::writer::{LogTail, SegmentWriter, use_segment};
 use super::{Disk, DiskFile};
 use crate::event::{Position, StoreIncarnation};
 use crate::journal::base_file::{base_path, read_start, remove_unfinished};
@@ -152,11 +152,8 @@ impl LogFolder {
         // The failed process left its file as it is, also behind the mark. The header of the next
         // segment says that this does not count.
         if discard_after.is_some() {
-            writer.begin_segment().map_err(|error| match error {
-                SegmentWriterError::Create(source) | SegmentWriterError::Write(source) => {
-                    io(source)
-                }
-            })?;
+            let begun = writer.begin_segment();
+            begun.map_err(|error| io(error.into_io()))?;
         }
         Ok(OpenedLog { segments, writer })
     }

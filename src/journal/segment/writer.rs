@@ -65,6 +65,23 @@ pub(in crate::journal) enum SegmentWriterError {
     /// A write or sync failed, and so did writing the same blocks to the next segment.
     #[error("cannot write the journal")]
     Write(#[source] io::Error),
+    /// The newest segment is not the file at its path any more.
+    #[error(
+        "{} was removed or replaced while the node was running; put the data folder back, or restart \
+         the node to use what is there",
+        .0.display()
+    )]
+    Displaced(PathBuf),
+}
+
+impl SegmentWriterError {
+    /// Returns the error of the operating system, or this one in its form.
+    pub(in crate::journal) fn into_io(self) -> io::Error {
+        match self {
+            Self::Create(source) | Self::Write(source) => source,
+            Self::Displaced(_) => io::Error::other(self),
+        }
+    }
 }
 
 /// Newest segment, and the blocks in it that are not synced.
@@ -132,6 +149,20 @@ impl SegmentWriter {
     /// Returns `true` if blocks are written that are not synced.
     pub(in crate::journal) fn has_unsynced(&self) -> bool {
         !self.unsynced.is_empty()
+    }
+
+    /// Checks that the newest segment is the file at its path: what is written to a removed file, or
+    /// to that of a replaced folder, is lost when the process ends.
+    ///
+    /// # Errors
+    /// [`SegmentWriterError`]; the writer must be dropped then.
+    pub(in crate::journal) fn check_place(&self) -> Result<(), SegmentWriterError> {
+        let path = self.segment.path();
+        match self.file.is_at(path) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SegmentWriterError::Displaced(path.to_owned())),
+            Err(error) => Err(SegmentWriterError::Write(error)),
+        }
     }
 
     /// Appends `blocks`, which are one commit, without syncing them.

@@ -4,7 +4,7 @@
 use super::*;
 use crate::provider::body::RequestDocument;
 use crate::provider::extract::FieldLocators;
-use crate::provider::locator::{EventScope, FieldAlternatives};
+use crate::provider::locator::FieldAlternatives;
 use crate::provider::request::RequestView;
 
 /// Headers, body, and the entity, event name and key that a preset finds in them.
@@ -42,9 +42,8 @@ fn read_event(preset: &str, headers: &[(&str, &str)], body: &str) -> ([String; 4
         idempotency_key: places(preset.defaults.idempotency_key),
         occurred_at: places(preset.defaults.occurred_at),
         expects_time: false,
-        fallback_entity: preset.name.into(),
     };
-    let found = locators.extract(&EventScope::whole(&request, &document));
+    let found = locators.extract_whole(&request, &document);
     let time = found.occurred_at.map(|at| at.to_string());
     let key = found.idempotency_key.unwrap_or_default();
     (
@@ -525,5 +524,50 @@ fn times_in_utc_that_do_not_say_so_are_read_as_utc() {
         "discord",
         r#"{"event": {"timestamp": "2017-06-21T01:15:39.902000"}}"#,
         expected,
+    );
+}
+
+/// Only the first changed field of the first entry became an event.
+#[test]
+fn metas_entries_of_changed_fields_are_taken_apart_beside_others() {
+    let preset = find_preset("meta").expect("a preset");
+    let body = r#"{"object": "user", "entry": [
+        {"id": "1", "time": 1700000000, "changed_fields": ["photos", "feed"]},
+        {"id": "2", "time": 1700000001, "changes": [{"field": "email", "value": {"leadgen_id": "l"}}]},
+        {"id": "3", "time": 1700000002, "changed_fields": ["photos"]}]}"#;
+    let request = RequestView {
+        method: "POST",
+        url: "",
+        headers: Vec::new(),
+        body: body.as_bytes(),
+    };
+    let document = RequestDocument::parse_json(&request).expect("JSON");
+    let paths = crate::provider::ItemPaths::from_preset(preset.defaults.items);
+    let items = paths.split(document.json()).expect("few");
+    let places = FieldAlternatives::from_preset;
+    let locators = FieldLocators {
+        entity: places(preset.defaults.entity),
+        event: places(preset.defaults.event),
+        idempotency_key: places(preset.defaults.idempotency_key),
+        occurred_at: places(preset.defaults.occurred_at),
+        expects_time: false,
+    };
+    let found = locators.extract_items(&request, &document, &items);
+    let told: Vec<_> = found
+        .iter()
+        .map(|found| {
+            assert!(found.is_key_of_item && found.occurred_at.is_some());
+            let key = found.idempotency_key.as_deref().unwrap_or_default();
+            [&found.entity, &found.event, key].map(str::to_owned)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ["1", "user.photos", "1:photos:1700000000"],
+            ["1", "user.feed", "1:feed:1700000000"],
+            ["2", "user.email", "l"],
+            ["3", "user.photos", "3:photos:1700000002"],
+        ]
     );
 }

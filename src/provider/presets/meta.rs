@@ -21,20 +21,23 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     tolerance: None,
     defaults: PresetFields {
         entity: &["/entry/*/id", "/entry/0/id", "/object"],
-        event: &[
-            "{/object}.{./field}",
-            "{/object}.{/entry/0/changed_fields/0}",
-            "/object",
-        ],
+        event: &["{/object}.{./field}", "{/object}.{.}", "/object"],
         idempotency_key: &[
             "{./value/statuses/0/id}:{./value/statuses/0/status}",
             "./value/messages/0/id",
             "./value/leadgen_id",
             "{./message/mid}:deleted={./message/is_deleted}",
             "./message/mid",
+            // Only an entry of changed fields has items that are texts.
+            "{/entry/*/id}:{.}:{/entry/*/time}",
         ],
         occurred_at: &["./timestamp", "./value/created_time", "/entry/*/time"],
-        items: &["/entry/*/changes", "/entry/*/messaging", "/entry/*/standby"],
+        items: &[
+            "/entry/*/changes",
+            "/entry/*/messaging",
+            "/entry/*/standby",
+            "/entry/*/changed_fields",
+        ],
         ..PresetFields::NONE
     },
     handshake: ProviderHandshake::Subscription,

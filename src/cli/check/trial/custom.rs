@@ -7,8 +7,8 @@ use super::handshake::check_subscription;
 use crate::config::CustomSourceConfig;
 use crate::event::Timestamp;
 use crate::provider::{
-    EventScope, ExtractedFields, FieldLocators, HandshakeReply, ProviderHandshake, RequestView,
-    VerificationOutcome, decompress_gzip,
+    ExtractedFields, FieldLocators, HandshakeReply, ProviderHandshake, RequestView,
+    VerificationOutcome, decompress_gzip, find_validation_token,
 };
 
 pub(super) fn check_custom(
@@ -26,13 +26,28 @@ pub(super) fn check_custom(
     }
     let signing = &custom.source.signing;
     let is_unsigned_handshake = signing.handshake().is_unsigned_body(request.body);
-    if is_unsigned_handshake && signing.is_header_missing(request) {
+    if is_unsigned_handshake && signing.find_header_error(request).is_some() {
         return [
             TrialFinding::passed(format_line(
                 "signature",
                 "not required: a handshake has none",
             )),
             TrialFinding::passed(format_line("handshake", "a ping; no event")),
+        ];
+    }
+    let is_validation = custom.answers_validation_token
+        && signing.find_header_error(request).is_some()
+        && find_validation_token(request.query()).is_some();
+    if is_validation {
+        return [
+            TrialFinding::passed(format_line(
+                "signature",
+                "not required: a handshake has none",
+            )),
+            TrialFinding::passed(format_line(
+                "handshake",
+                "a validation token, which a node returns; no event",
+            )),
         ];
     }
     let sent = explain_request(custom, request, now);
@@ -86,22 +101,22 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
     // Reads the fields even of an unverified request: the report is for the operator, not for the
     // journal.
     let fields = &custom.source.fields;
-    let whole = EventScope::whole(request, &document);
     let describe =
         |found: &ExtractedFields| describe_fields(custom, found) + &describe_places(fields, found);
     let items = match custom.source.split_items(&document) {
         Ok(Some(items)) => items,
-        Ok(None) => return TrialFinding::passed(describe(&fields.extract(&whole))),
+        Ok(None) => {
+            return TrialFinding::passed(describe(&fields.extract_whole(request, &document)));
+        }
         Err(wrong) => return TrialFinding::failed(wrong),
     };
 
-    let shown = items
+    let shown = &items[..items.len().min(SHOWN_MAX)];
+    let shown = fields.extract_items(request, &document, shown);
+    let shown = shown
         .iter()
-        .take(SHOWN_MAX)
         .enumerate()
-        .map(|(index, item)| {
-            format_line("item", index) + &describe(&fields.extract(&whole.of_item(item)))
-        });
+        .map(|(index, found)| format_line("item", index) + &describe(found));
     let count = format_line(
         "events",
         format!("{}, in the order of the body", items.len()),

@@ -280,11 +280,11 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             plant("scheme = { header = \"X-Sig\" }"),
-            "h.toml:1: sources.custom.plant.scheme.algorithm: missing: one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, ecdsa-p256, token, basic",
+            "h.toml:1: sources.custom.plant.scheme.algorithm: missing: one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, ecdsa-p256, rsa-sha256, token, basic",
         ),
         (
             plant("scheme = { header = \"X-Sig\", algorithm = \"md5\" }"),
-            "h.toml:6: sources.custom.plant.scheme.algorithm: expected one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, ecdsa-p256, token, basic, found \"md5\"",
+            "h.toml:6: sources.custom.plant.scheme.algorithm: expected one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, ecdsa-p256, rsa-sha256, token, basic, found \"md5\"",
         ),
         (
             plant("scheme = { algorithm = \"hmac-sha1\" }"),

@@ -76,7 +76,7 @@ fn every_wrong_field_is_named() {
     assert_eq!(error_details(wrong), expected);
     let nested = r#"{"lead_id": "", "attributes": {"updated_at": 7}}"#;
     let expected = [
-        "lead_id must have 1 to 256 bytes and no control characters",
+        "lead_id must have 1 to 256 bytes of valid Unicode text and no control characters",
         "attributes.updated_at must be an RFC 3339 time, not a number",
     ];
     assert_eq!(error_details(nested), expected);

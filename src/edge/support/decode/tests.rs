@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+
 use crate::config::Secret;
 use crate::edge::signature::SignatureVerifier;
 use crate::edge::support::signature::sign_support_body;
@@ -480,5 +481,28 @@ fn the_unverified_timestamp_is_unescaped() {
         "[]",
     ] {
         assert_eq!(timestamp(body), None, "{body}");
+    }
+}
+
+/// Both ids were read as the same text, and became one ticket.
+#[test]
+fn ids_with_half_a_surrogate_pair_are_refused() {
+    for field in ["support_uid", "idempotency_key"] {
+        for half in [r"\ud800", r"\ud801", r"\ufffd"] {
+            let mut body = serde_json::json!({"event": "agent.unassigned", "support_uid": "T", "idempotency_key": "k"});
+            body[field] = "?".into();
+            let body = VerifiedBody::unsigned(body.to_string().replace('?', half).into());
+            let context = SupportRequestContext {
+                idempotency_key: None,
+                at: None,
+                unknown_entity: UnknownEntityPolicy::Create,
+            };
+            let Err(ApiError::InvalidFields(faults)) =
+                decode_support_event(&body, context, Span::none())
+            else {
+                panic!("{field} {half} is taken");
+            };
+            assert_eq!(faults[0].field, field);
+        }
     }
 }

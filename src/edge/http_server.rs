@@ -1,0 +1,143 @@
+//! HTTP server: its threads, and the limits of its connections.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, KeepAlive, Protocol};
+use actix_service::{IntoServiceFactory, Service, ServiceFactoryExt, fn_service, map_config};
+use actix_web::App;
+use actix_web::dev::{AppConfig, Extensions, Server};
+use actix_web::web::Data;
+use tokio::net::TcpStream;
+
+use super::connection_counts::ConnectionCounts;
+use super::guarded_stream::{GuardedStream, StreamLimits, mark_request};
+use super::state::Edge;
+use super::{docs, routes, sliding_window};
+use crate::config::ServerConfig;
+
+/// Blocking threads of each worker. Handlers never block; these threads serve reads and definition
+/// writes, which wait for the disk.
+const BLOCKING_THREADS: usize = 4;
+
+/// Longest wait for a client to close its side.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Serves `edge` on `listener` until the server is stopped. The caller handles signals. Must be
+/// called within an actix system; the server runs when it is awaited or spawned.
+///
+/// # Errors
+/// I/O errors of registering the listener.
+pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
+    let config = Arc::clone(&edge.config);
+    let server = &config.server;
+    let workers = worker_count(server.workers);
+    let address = listener.local_addr()?;
+    let data = Data::from(edge);
+    let counts = ConnectionCounts::new(
+        connections_per_address(server),
+        server.trusted_proxies.clone(),
+    );
+    let limits = StreamLimits {
+        request_timeout: server.request_timeout,
+        keep_alive: server.keep_alive,
+    };
+    let keep_alive = to_keep_alive(server.keep_alive);
+
+    if server.docs {
+        docs::prepare_answers();
+    }
+
+    let builder = Server::build()
+        .workers(workers)
+        .worker_max_blocking_threads(BLOCKING_THREADS)
+        .max_concurrent_connections(server.connections_max.div_ceil(workers).max(1))
+        .shutdown_timeout(sliding_window::ceil_seconds(server.shutdown_grace))
+        .disable_signals();
+    let stopping = builder.graceful_shutdown_signal();
+
+    let factory = move || {
+        let (data, counts, stopping) = (data.clone(), Arc::clone(&counts), stopping.clone());
+        let app = App::new()
+            .app_data(data.clone())
+            .wrap_fn(|request, service| {
+                let mark_body = mark_request(&request);
+                let answer = service.call(request);
+                async move { Ok(answer.await?.map_body(|_, body| mark_body(body))) }
+            })
+            .configure(|service| routes::configure(service, &data.config))
+            .default_service(routes::not_found());
+        let app = app.into_factory().map_err(|error| error.error_response());
+        let app = map_config(app, |()| AppConfig::default());
+
+        let http = HttpService::build()
+            .keep_alive(keep_alive)
+            .client_request_timeout(limits.request_timeout)
+            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+            .local_addr(address)
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .on_connect_ext(|io: &GuardedStream<TcpStream>, shared: &mut Extensions| {
+                shared.insert(io.watch());
+            })
+            .finish(app);
+        fn_service(move |io: TcpStream| std::future::ready(guard_connection(io, limits, &counts)))
+            .and_then(http)
+    };
+
+    Ok(builder.listen("http", listener, factory)?.run())
+}
+
+/// Returns the stream of an accepted connection.
+///
+/// # Errors
+/// [`DispatchError::Io`] closes the connection: its network has too many, or it has closed already.
+fn guard_connection(
+    io: TcpStream,
+    limits: StreamLimits,
+    counts: &Arc<ConnectionCounts>,
+) -> Result<GuardedConnection, DispatchError> {
+    let peer = io.peer_addr()?;
+    let Some(slot) = counts.try_open(peer.ip()) else {
+        tracing::debug!(client = %peer.ip(), "connection closed: its network has too many");
+        return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
+    };
+    io.set_nodelay(true)?;
+    let stream = GuardedStream::new(io, limits, slot);
+    Ok((stream, Protocol::Http1, Some(peer)))
+}
+
+/// Connection as the HTTP service takes it.
+type GuardedConnection = (
+    GuardedStream<TcpStream>,
+    Protocol,
+    Option<std::net::SocketAddr>,
+);
+
+/// Most connections of one client network. Two networks can never take all of them.
+fn connections_per_address(config: &ServerConfig) -> usize {
+    let third = config.connections_max / 3;
+    config.connections_per_address_max.min(third).max(1)
+}
+
+fn worker_count(configured: usize) -> usize {
+    if configured > 0 {
+        configured
+    } else {
+        thread::available_parallelism().map_or(1, usize::from)
+    }
+}
+
+fn to_keep_alive(timeout: Duration) -> KeepAlive {
+    if timeout.is_zero() {
+        KeepAlive::Disabled
+    } else {
+        KeepAlive::Timeout(timeout)
+    }
+}
