@@ -32,7 +32,7 @@ pub use store_session::RebuildSummary;
 use store_session::{DiscardMark, NodeSetup, SessionEnd, StoreSession};
 
 use crate::clock::{CheckedClock, Clock};
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::edge::{self, CoreGate, Edge};
 use crate::error_chain;
 
@@ -116,6 +116,13 @@ impl Node {
         self.address
     }
 
+    /// Makes the path of a link that logs one person in to the dashboard, once and within ten
+    /// minutes; `None` if the dashboard is switched off.
+    #[must_use]
+    pub fn login_link(&self) -> Option<Secret> {
+        self.edge.login_link()
+    }
+
     /// Stops the node in the order in which an event passes it: accepts no new requests, then lets
     /// each stage finish its pending work, and closes the store last.
     ///
@@ -145,12 +152,11 @@ impl Node {
     }
 }
 
-/// Runs a node until SIGTERM or Ctrl-C. Calls `ready` with the node's address once it accepts
-/// requests.
+/// Runs a node until SIGTERM or Ctrl-C. Calls `ready` with the node once it accepts requests.
 ///
 /// # Errors
 /// [`NodeError`] when the node does not start or does not stop in time.
-pub fn run_node(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), NodeError> {
+pub fn run_node(config: Config, ready: impl FnOnce(&Node)) -> Result<(), NodeError> {
     actix_rt::System::new().block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
 
@@ -159,7 +165,7 @@ pub fn run_node(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), No
         let node = Node::start(config, NodeDeps::default()).await?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        ready(node.address());
+        ready(&node);
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
 
         info!("node stopping");

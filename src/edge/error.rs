@@ -136,6 +136,9 @@ pub enum ApiError {
     /// Client address that is not on the allow list of the source.
     #[error("client address is not on the allow list")]
     Forbidden,
+    /// Form of the dashboard that no page of the session sent.
+    #[error("the form was not sent by a page of your session; load the page again and repeat")]
+    ForeignForm,
     /// Request to reprocess an event that did not fail.
     #[error("only a failed event can be reprocessed")]
     NotFailed,
@@ -222,7 +225,7 @@ impl ApiError {
                 (409, "idempotency_key_reused")
             }
             Self::Rejected(rejection) => (rejection.status, rejection.code),
-            Self::Forbidden => (403, "forbidden"),
+            Self::Forbidden | Self::ForeignForm => (403, "forbidden"),
             Self::NotFailed => (409, "not_failed"),
             Self::ReprocessInProgress => (409, "reprocess_in_progress"),
             Self::TooManyBackups => (429, "too_many_backups"),
@@ -303,7 +306,7 @@ impl ApiError {
         Some(BTreeMap::from([(*name, *value)]))
     }
 
-    fn field_errors(&self) -> &[FieldError] {
+    pub(super) fn field_errors(&self) -> &[FieldError] {
         if let Self::InvalidFields(errors) = self {
             errors
         } else {

@@ -31,6 +31,7 @@ mod clock;
 mod configured;
 mod context;
 pub mod crm;
+mod dashboard;
 mod dead_letters;
 pub mod docs;
 mod entity_reference;
@@ -80,6 +81,13 @@ const BLOCKING_THREADS: usize = 4;
 /// I/O errors of registering the listener.
 pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
     let config = Arc::clone(&edge.config);
+    if config.dashboard.enabled {
+        actix_rt::spawn(dashboard::state::sample_metrics(
+            Arc::downgrade(&edge.dashboard),
+            Arc::clone(&edge.metrics),
+            Arc::clone(&edge.clock),
+        ));
+    }
     let workers = worker_count(config.server.workers);
     let data = Data::from(edge);
     let app = move || {

@@ -30,7 +30,7 @@ pub(in crate::edge) const LIST_PARAMETERS: [&str; 10] = {
 };
 
 /// Parameters of the endpoint that discards many dead letters.
-pub(super) const DISCARD_PARAMETERS: [&str; 9] = {
+pub(in crate::edge) const DISCARD_PARAMETERS: [&str; 9] = {
     let [a, b, c, d, e, f, g, h] = FILTER_MEMBERS;
     [a, b, c, d, e, f, g, h, "all"]
 };
