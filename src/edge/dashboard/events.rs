@@ -17,6 +17,7 @@ use crate::edge::reads::stored_event_id;
 use crate::edge::state::Edge;
 use crate::event::{EventId, Kind};
 use crate::projection::{EventStatus, EventView, ProjectionPage, StoredRecord};
+use crate::subscription::pattern::INTERNAL_SOURCE;
 
 const LIST_PATH: &str = "/dashboard/events";
 
@@ -148,7 +149,14 @@ pub(super) async fn reprocess(
 
 /// Names of all sources, enabled or not, under which events are stored.
 fn source_names(edge: &Edge) -> impl Iterator<Item = &'static str> {
-    let built_in = ["support", "leads", "c2s", "instagram", "crm"];
+    let built_in = [
+        "support",
+        "leads",
+        "c2s",
+        "instagram",
+        "crm",
+        INTERNAL_SOURCE,
+    ];
     let custom = edge.config.sources.custom.iter();
     built_in
         .into_iter()

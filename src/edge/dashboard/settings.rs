@@ -1,9 +1,9 @@
 //! Settings in force: each key with its value and the place that set it.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
-use super::elements::StateTone;
-use super::elements::badge;
 use super::layout::{DashboardSection, PageContent};
 use super::visit::{PageReply, PageVisit};
 use crate::config::EffectiveSetting;
@@ -12,16 +12,11 @@ use crate::edge::error::ApiError;
 /// Handles `GET /dashboard/settings`: shows the settings in force.
 pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
     let config = &visit.edge().config;
-    let mut sections: Vec<(&str, Vec<&EffectiveSetting>)> = Vec::new();
+    let mut sections = BTreeMap::<&str, Vec<&EffectiveSetting>>::new();
     for setting in &config.settings {
-        let section = setting
-            .key
-            .rsplit_once('.')
-            .map_or("", |(section, _)| section);
-        match sections.last_mut().filter(|(last, _)| *last == section) {
-            Some((_, settings)) => settings.push(setting),
-            None => sections.push((section, vec![setting])),
-        }
+        let section = setting.key.rsplit_once('.');
+        let (section, _) = section.unwrap_or_default();
+        sections.entry(section).or_default().push(setting);
     }
 
     let body = html! {
@@ -64,7 +59,7 @@ fn render_section(section: &str, settings: &[&EffectiveSetting]) -> Markup {
                                 }
                                 td data-label="Set by" {
                                     @if setting.is_default { span.muted { "default" } }
-                                    @else { (badge(StateTone::Neutral, &setting.origin)) }
+                                    @else { span.tag { (setting.origin) } }
                                 }
                             }
                         }

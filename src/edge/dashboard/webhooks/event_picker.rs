@@ -67,7 +67,7 @@ impl EventPicker {
                     label for="event-search" { "Find an event" }
                     input type="search" id="event-search" data-search autocomplete="off";
                 }
-                div {
+                div.event-groups {
                     @for group in &self.groups { (render_group(group, &chosen)) }
                 }
             }
