@@ -236,7 +236,7 @@ fn render_table(letters: &[ListedDeadLetter], core: &NodeCore, visit: &PageVisit
                 th scope="col" { "Subscriber" }
                 th scope="col" { "Last answer" }
                 th scope="col" { "Since" }
-                th scope="col" { "" }
+                th scope="col" { span.hidden-text { "Action" } }
             } }
             tbody { @for found in letters { (render_row(found, core, visit)) } }
         }

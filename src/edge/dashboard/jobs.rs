@@ -86,7 +86,7 @@ pub(super) fn render_jobs(jobs: &[RedeliveryJob], visit: &PageVisit<'_>) -> Mark
                 th.num scope="col" { "Delivered" }
                 th.num scope="col" { "Failed" }
                 th scope="col" { "Started" }
-                th scope="col" { span.muted { "" } }
+                th scope="col" { span.hidden-text { "Action" } }
             } }
             tbody { @for job in jobs { (render_job(job, visit)) } }
         }
