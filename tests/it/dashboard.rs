@@ -659,3 +659,56 @@ fn the_overview_names_what_is_stuck() {
         node.stop().await;
     });
 }
+
+#[test]
+fn a_filter_and_a_transform_are_tried_on_the_newest_event_and_nothing_is_saved() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let path = "/dashboard/settings/webhooks/new";
+        let fields = [
+            ("try", "1"),
+            ("events", "ticket:*"),
+            ("url", "typed so far"),
+        ];
+        let nothing = visitor.submit(path, &fields).await.html;
+        assert!(nothing.contains("nothing to try on"), "{nothing}");
+
+        node.send_message("SUP-1", "key").await;
+        for (filter, transform, expected) in [
+            (
+                "entity.id == 'SUP-1'",
+                "",
+                "delivered</span> The filter is true.",
+            ),
+            (
+                "entity.id == 'SUP-2'",
+                "",
+                "not delivered</span> The filter is false.",
+            ),
+            ("data.nothing == 1", "", "filter fails</span>"),
+            ("entity.", "", "filter fails</span>"),
+            ("", "{'of': entity.id}", "&quot;of&quot;: &quot;SUP-1&quot;"),
+            ("", "data.nothing", "transform fails</span>"),
+        ] {
+            let fields = [
+                ("try", "1"),
+                ("events", "ticket:*"),
+                ("url", "typed so far"),
+                ("filter", filter),
+                ("transform", transform),
+            ];
+            let tried = visitor.submit(path, &fields).await;
+            assert_eq!(tried.status, StatusCode::OK);
+            assert!(
+                tried.html.contains(expected),
+                "{expected} in {}",
+                tried.html
+            );
+            assert!(tried.html.contains("value=\"typed so far\""));
+        }
+        assert_eq!(node.get("/api/v1/webhooks").await.body["total"], 0);
+        node.stop().await;
+    });
+}

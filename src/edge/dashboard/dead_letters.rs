@@ -257,8 +257,8 @@ fn render_row(found: &ListedDeadLetter, core: &NodeCore, visit: &PageVisit<'_>) 
                     td data-label="Event" { (event_link(core.reads.incarnations().event_id(failed.event), &failed.event_type)) }
                     td data-label="Entity" { (entity_link(&failed.entity)) }
                 }
-                DeadLetterSubject::Range { count, .. } => {
-                    td data-label="Event" { (counted(*count, "event", "events")) }
+                DeadLetterSubject::Range(missed) => {
+                    td data-label="Event" { (counted(missed.count(), "event", "events")) }
                     td data-label="Entity" { span.muted { "several" } }
                 }
             }
@@ -266,7 +266,7 @@ fn render_row(found: &ListedDeadLetter, core: &NodeCore, visit: &PageVisit<'_>) 
             td data-label="Last answer" {
                 @match &letter.subject {
                     DeadLetterSubject::Event(failed) => { (status_badge(failed.status, false)) span.sub { (failed.detail) } }
-                    DeadLetterSubject::Range { .. } => span.muted { "never attempted" },
+                    DeadLetterSubject::Range(_) => span.muted { "never attempted" },
                 }
             }
             td data-label="Since" { (time(letter.at, visit.now)) }
@@ -296,8 +296,14 @@ fn render_facts(found: &ListedDeadLetter, core: &NodeCore, visit: &PageVisit<'_>
                     @if !failed.answer.is_empty() { dt { "It said" } dd { pre { (failed.answer) } } }
                     @if failed.is_halting { dt { "Order" } dd { "The entity's later events wait until this letter is delivered or discarded." } }
                 }
-                DeadLetterSubject::Range { first, last, count } => {
-                    dt { "Events" } dd { "at most " (number(*count)) ", from " (event_link(event_id(*first), event_id(*first))) " to " (event_link(event_id(*last), event_id(*last))) }
+                DeadLetterSubject::Range(missed) => {
+                    dt { "Events" }
+                    dd {
+                        "at most " (number(missed.count()))
+                        @if let Some((first, last)) = missed.bounds() {
+                            ", from " (event_link(event_id(first), event_id(first))) " to " (event_link(event_id(last), event_id(last)))
+                        }
+                    }
                 }
             }
         }

@@ -11,15 +11,19 @@ use super::super::visit::{PageReply, PageVisit};
 use super::event_picker::EventPicker;
 use super::fields::{fields_of, fields_of_new, request_of};
 use super::state::{LIST_PATH, webhook_path};
+use super::trial::try_expressions;
 use crate::edge::error::ApiError;
 use crate::edge::webhooks;
 use crate::subscription::{SigningStyle, SubscriptionId};
+
+/// Name of the button that tries the expressions instead of saving them.
+const TRY: &str = "try";
 
 /// Handles `GET /dashboard/settings/webhooks/new`: shows the form of a new webhook.
 pub(in crate::edge::dashboard) async fn show_new(
     visit: &mut PageVisit<'_>,
 ) -> Result<PageReply, ApiError> {
-    Ok(render(visit, None, &fields_of_new(), None).into())
+    Ok(render(visit, None, &fields_of_new(), None, None).into())
 }
 
 /// Handles `POST /dashboard/settings/webhooks/new`: creates a webhook, and shows its secret once.
@@ -27,6 +31,9 @@ pub(in crate::edge::dashboard) async fn create(
     visit: &mut PageVisit<'_>,
     form: &FormFields,
 ) -> Result<PageReply, ApiError> {
+    if form.has(TRY) {
+        return tried(visit, None, form).await;
+    }
     match webhooks::create_subscription(visit.edge(), &request_of(form)).await {
         Ok(created) => {
             visit.notify(SessionNotice::Success("The webhook was created.".into()));
@@ -47,7 +54,7 @@ pub(in crate::edge::dashboard) async fn show_edit(
     let id: String = visit.path()?;
     let known = webhooks::find_subscription(&*visit.core()?, &id)?;
     let fields = fields_of(&known, &EventPicker::new(visit.edge()));
-    Ok(render(visit, Some(known.id), &fields, None).into())
+    Ok(render(visit, Some(known.id), &fields, None, None).into())
 }
 
 /// Handles `POST /dashboard/settings/webhooks/{id}/edit`: changes a webhook.
@@ -57,10 +64,23 @@ pub(in crate::edge::dashboard) async fn change(
 ) -> Result<PageReply, ApiError> {
     let id: String = visit.path()?;
     let known = webhooks::find_subscription(&*visit.core()?, &id)?.id;
+    if form.has(TRY) {
+        return tried(visit, Some(known), form).await;
+    }
     match webhooks::change_subscription(visit.edge(), &id, &request_of(form)).await {
         Ok(_) => Ok(visit.done("The webhook was changed.", webhook_path(known))),
         Err(error) => Ok(refused(visit, Some(known), form, &error)),
     }
+}
+
+/// Shows the form again, with the result of its filter and transform on an event.
+async fn tried(
+    visit: &PageVisit<'_>,
+    id: Option<SubscriptionId>,
+    form: &FormFields,
+) -> Result<PageReply, ApiError> {
+    let trial = try_expressions(visit, form).await?;
+    Ok(render(visit, id, form, None, Some(&trial)).into())
 }
 
 /// Shows the form again, with the fields as they were sent and the problem of each.
@@ -70,7 +90,10 @@ fn refused(
     form: &FormFields,
     error: &ApiError,
 ) -> PageReply {
-    PageReply::Content(error.status_code(), render(visit, id, form, Some(error)))
+    PageReply::Content(
+        error.status_code(),
+        render(visit, id, form, Some(error), None),
+    )
 }
 
 fn render(
@@ -78,12 +101,14 @@ fn render(
     id: Option<SubscriptionId>,
     fields: &FormFields,
     error: Option<&ApiError>,
+    trial: Option<&Markup>,
 ) -> PageContent {
     let form = WebhookForm {
         visit,
         id,
         fields,
         error,
+        trial,
     };
     let title = id.map_or_else(
         || "New webhook".to_owned(),
@@ -97,12 +122,13 @@ fn render(
     }
 }
 
-/// Form with its values, and the error of the last attempt.
+/// Form with its values, and the error or the trial of the last attempt.
 struct WebhookForm<'a> {
     visit: &'a PageVisit<'a>,
     id: Option<SubscriptionId>,
     fields: &'a FormFields,
     error: Option<&'a ApiError>,
+    trial: Option<&'a Markup>,
 }
 
 impl WebhookForm<'_> {
@@ -122,9 +148,12 @@ impl WebhookForm<'_> {
                     }
                 }
             }
+            @if let Some(trial) = self.trial { (trial) }
             form.stack.panel method="post" action=(path) data-events {
                 div.inside {
                     (csrf_field(&self.visit.session))
+                    // The first button is the one that the key Enter presses.
+                    button type="submit" tabindex="-1" hidden { "Save" }
                     (self.target())
                     (EventPicker::new(self.visit.edge()).render(self.fields, &self.problem("events")))
                     (self.more())
@@ -183,13 +212,14 @@ impl WebhookForm<'_> {
             "on_exhausted",
             "ordering",
         ];
-        let is_open = names.iter().any(|name| self.invalid(name).is_some());
+        let is_open = self.trial.is_some() || names.iter().any(|name| self.invalid(name).is_some());
         html! {
             details.group-box open[is_open] {
                 summary { "Filter, transform, order, signatures, retries" }
                 div.inside.stack {
                     (self.expression("filter", "Filter", "A CEL expression. Only events for which it is true are delivered, such as: data.status == \"open\""))
                     (self.expression("transform", "Transform", "A CEL expression that makes the body, such as: {\"text\": event + \" \" + entity.id}. Empty: the standard body."))
+                    div { button.small type="submit" name=(TRY) value="1" formnovalidate { "Try on the newest event" } }
                     fieldset {
                         legend { "Signatures" }
                         @for (name, style) in SigningStyle::NAMED {

@@ -104,9 +104,7 @@ pub(super) fn request_of(fields: &FormFields) -> String {
     };
 
     set("url", json!(fields.text("url")));
-    let patterns = fields.text("patterns").split([',', '\n', ' ']);
-    let patterns = patterns.filter(|pattern| !pattern.is_empty());
-    let events: Vec<_> = fields.all("events").chain(patterns).collect();
+    let events: Vec<_> = patterns_of(fields).collect();
     set("events", json!(events));
     set("is_active", json!(fields.has("is_active")));
     if !fields.text("secret").is_empty() {
@@ -140,6 +138,13 @@ pub(super) fn request_of(fields: &FormFields) -> String {
     );
     set("headers", headers_of(fields.text("headers")));
     Value::Object(members).to_string()
+}
+
+/// Returns the patterns that are ticked or written in `fields`.
+pub(super) fn patterns_of(fields: &FormFields) -> impl Iterator<Item = &str> {
+    let written = fields.text("patterns").split([',', '\n', ' ']);
+    let written = written.filter(|pattern| !pattern.is_empty());
+    fields.all("events").chain(written)
 }
 
 fn text_or_null(text: &str) -> Value {

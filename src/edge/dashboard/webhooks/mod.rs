@@ -7,3 +7,4 @@ mod event_picker;
 mod fields;
 pub(super) mod list;
 mod state;
+mod trial;
