@@ -49,14 +49,19 @@ fn render_empty(visit: &PageVisit<'_>) -> Markup {
     if !visit.edge().config.sources.instagram.enabled {
         return empty_state(
             "Instagram is not enabled.",
-            html! { "Set " code { "sources.instagram.enabled = true" } " and its secrets to receive messages." },
+            html! {
+                "Set "
+                code { "sources.instagram.enabled = true" }
+                " and its secrets to receive messages."
+            },
         );
     }
     empty_state(
         "No account yet.",
         html! {
             "Messages are kept, but nobody gets them. Create an account with "
-            code { "POST /api/v1/accounts" } "; the " a href="/docs/guide/receive#instagram" { "guide" } " has the command."
+            code { "POST /api/v1/accounts" } "; the "
+            a href="/docs/guide/receive#instagram" { "guide" } " has the command."
         },
     )
 }
@@ -96,13 +101,24 @@ async fn render_row(account: &Account, core: &NodeCore, visit: &PageVisit<'_>) -
     let filter = super::form::FormFields::default().with("subscriber", &subscriber.to_string());
     html! {
         tr {
-            td.first { strong { (account.id) } span.sub { "Instagram " (account.instagram_account_id) } }
-            td data-label="Messages go to" { @match url { Some(url) => (url), None => span.muted { "nowhere" } } }
-            td data-label="Automatic reply" { @if reply.text.is_empty() { span.muted { "none" } } @else { (reply.text) } }
-            td data-label="Access token" { @if has_token { "set" } @else { span.muted { "missing, so no replies" } } }
+            td.first {
+                strong { (account.id) } span.sub { "Instagram " (account.instagram_account_id) }
+            }
+            td data-label="Messages go to" {
+                @match url { Some(url) => (url), None => span.muted { "nowhere" } }
+            }
+            td data-label="Automatic reply" {
+                @if reply.text.is_empty() { span.muted { "none" } } @else { (reply.text) }
+            }
+            td data-label="Access token" {
+                @if has_token { "set" } @else { span.muted { "missing, so no replies" } }
+            }
             td.num data-label="Delivered" { (number(stats.delivered)) }
             td.num data-label="Dead letters" {
-                @if letters == 0 { "0" } @else { a href={ "/dashboard/dead-letters?" (filter.to_query()) } { (number(letters)) } }
+                @if letters == 0 { "0" }
+                @else {
+                    a href={ "/dashboard/dead-letters?" (filter.to_query()) } { (number(letters)) }
+                }
             }
             td data-label="Created" { (time(account.created_at, visit.now)) }
         }

@@ -28,7 +28,8 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
             div id="call-rows" data-live {
                 @if found.items.is_empty() {
                     (empty_state("No call here.", html! {
-                        "Every call of a sender and every delivery is listed, refused ones too. See how to "
+                        "Every call of a sender and every delivery is listed, refused ones too. \
+                         See how to "
                         a href="/dashboard/sources" { "send events" } "."
                     }))
                 } @else { (render_calls(&found.items, visit)) }
@@ -36,7 +37,9 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
             (pager(LIST_PATH, &query, page, found.total))
         }
     };
-    let lead = html! { "Every HTTP call in and out, the newest first. Secrets and signatures are masked." };
+    let lead = html! {
+        "Every HTTP call in and out, the newest first. Secrets and signatures are masked."
+    };
     Ok(
         PageContent::new(DashboardSection::CallLog, "Call log", body)
             .lead(lead)
@@ -50,15 +53,26 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
     let id: String = visit.path()?;
     let (row, is_erased) = find_call(&*visit.core()?, &id).await?;
     let body = html! {
-        section.panel { header { h2 { "Call" } } div.inside { (render_facts(&row, is_erased, visit)) } }
+        section.panel {
+            header { h2 { "Call" } } div.inside { (render_facts(&row, is_erased, visit)) }
+        }
         @if !row.headers.is_empty() {
             section.panel {
                 header { h2 { "Headers" } }
-                div.inside { dl.facts { @for (name, value) in &row.headers { dt { code { (name) } } dd { code { (value) } } } } }
+                div.inside {
+                    dl.facts {
+                        @for (name, value) in &row.headers {
+                            dt { code { (name) } } dd { code { (value) } }
+                        }
+                    }
+                }
             }
         }
         @if let Some(answer) = &row.answer {
-            section.panel { header { h2 { "Answer" } } div.inside { (json_block(&String::from_utf8_lossy(answer))) } }
+            section.panel {
+                header { h2 { "Answer" } }
+                div.inside { (json_block(&String::from_utf8_lossy(answer))) }
+            }
         }
     };
     Ok(
@@ -74,7 +88,11 @@ fn render_filter(query: &FormFields) -> Markup {
             div.field {
                 label for="direction" { "Direction" }
                 select id="direction" name="direction" {
-                    @for (value, label) in [("", "Both"), ("incoming", "Calls of senders"), ("outgoing", "Deliveries")] {
+                    @for (value, label) in [
+                        ("", "Both"),
+                        ("incoming", "Calls of senders"),
+                        ("outgoing", "Deliveries"),
+                    ] {
                         (select_option(value, label, query.text("direction")))
                     }
                 }
@@ -82,7 +100,11 @@ fn render_filter(query: &FormFields) -> Markup {
             div.field {
                 label for="is_successful" { "Outcome" }
                 select id="is_successful" name="is_successful" {
-                    @for (value, label) in [("", "All"), ("true", "Successful"), ("false", "Refused or failed")] {
+                    @for (value, label) in [
+                        ("", "All"),
+                        ("true", "Successful"),
+                        ("false", "Refused or failed"),
+                    ] {
                         (select_option(value, label, query.text("is_successful")))
                     }
                 }
@@ -107,18 +129,26 @@ pub(super) fn render_calls(calls: &[CallRow], visit: &PageVisit<'_>) -> Markup {
                 @for row in calls {
                     tr {
                         td.first {
-                            a.strong-link href={ (LIST_PATH) "/" (row.id) } { (row.method) " " (row.path) }
+                            a.strong-link href={ (LIST_PATH) "/" (row.id) } {
+                                (row.method) " " (row.path)
+                            }
                             @if let Some(warning) = &row.warning { span.sub { (warning) } }
                         }
                         td data-label="From or to" {
                             span {
-                                @match row.direction { CallDirection::Incoming => "from ", CallDirection::Outgoing => "to " }
+                                @match row.direction {
+                                    CallDirection::Incoming => "from ",
+                                    CallDirection::Outgoing => "to "
+                                }
                                 (row.source)
                                 @if let Some(client) = row.client { span.sub { (client) } }
                             }
                         }
                         td data-label="Answer" {
-                            span { (status_badge(row.status, row.is_successful())) @if let Some(code) = &row.code { span.sub { (code) } } }
+                            span {
+                                (status_badge(row.status, row.is_successful()))
+                                @if let Some(code) = &row.code { span.sub { (code) } }
+                            }
                         }
                         td.num data-label="Took" { (duration(row.duration)) }
                         td data-label="At" { (time(row.at, visit.now)) }
@@ -133,21 +163,36 @@ fn render_facts(row: &CallRow, is_erased: bool, visit: &PageVisit<'_>) -> Markup
     html! {
         dl.facts {
             dt { "Answer" }
-            dd { (status_badge(row.status, row.is_successful())) @if let Some(code) = &row.code { " " code { (code) } } }
-            dt { @match row.direction { CallDirection::Incoming => "From", CallDirection::Outgoing => "To" } }
+            dd {
+                (status_badge(row.status, row.is_successful()))
+                @if let Some(code) = &row.code { " " code { (code) } }
+            }
+            dt {
+                @match row.direction {
+                    CallDirection::Incoming => "From",
+                    CallDirection::Outgoing => "To"
+                }
+            }
             dd { (row.source) @if let Some(client) = row.client { ", " (client) } }
-            dt { "Path" } dd { @if is_erased { "erased" } @else { code { (row.method) " " (row.path) } } }
+            dt { "Path" }
+            dd { @if is_erased { "erased" } @else { code { (row.method) " " (row.path) } } }
             dt { "At" } dd { (time(row.at, visit.now)) }
             dt { "Took" } dd { (duration(row.duration)) }
             @if let Some(size) = row.body_bytes { dt { "Body" } dd { (bytes(size)) } }
             @if let Some(attempt) = row.attempt { dt { "Attempt" } dd { (attempt) } }
-            @if let Some(next) = row.next_attempt_at { dt { "Next attempt" } dd { (time(next, visit.now)) } }
+            @if let Some(next) = row.next_attempt_at {
+                dt { "Next attempt" } dd { (time(next, visit.now)) }
+            }
             @if let Some(warning) = &row.warning { dt { "Warning" } dd { (warning) } }
             @if !row.event_ids.is_empty() {
                 dt { "Events" }
                 dd {
-                    span.tags { @for id in row.event_ids.iter().take(EVENTS_SHOWN) { (event_link(id, id)) } }
-                    @if row.event_ids.len() > EVENTS_SHOWN { span.muted { "and " (row.event_ids.len() - EVENTS_SHOWN) " more" } }
+                    span.tags {
+                        @for id in row.event_ids.iter().take(EVENTS_SHOWN) { (event_link(id, id)) }
+                    }
+                    @if row.event_ids.len() > EVENTS_SHOWN {
+                        span.muted { "and " (row.event_ids.len() - EVENTS_SHOWN) " more" }
+                    }
                 }
             }
         }

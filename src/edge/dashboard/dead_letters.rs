@@ -76,7 +76,9 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
             span.muted { (cause_hint(letter.cause)) }
         }
         @if let Some(job) = found.job {
-            div.notice.good role="status" { p { a href="/dashboard/jobs" { "Job " (job) } " is delivering it again." } }
+            div.notice.good role="status" {
+                p { a href="/dashboard/jobs" { "Job " (job) } " is delivering it again." }
+            }
         }
         section.panel {
             header { h2 { "Delivery" } }
@@ -87,7 +89,10 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
             div.inside {
                 @match &payload {
                     Some(payload) => (json_block(payload.get())),
-                    None => p.muted { "There is no single body: the letter covers several events, or the transform fails on this one." },
+                    None => p.muted {
+                        "There is no single body: the letter covers several events, or the \
+                         transform fails on this one."
+                    },
                 }
             }
         }
@@ -165,7 +170,11 @@ fn sent_filter(form: &FormFields) -> Result<DeadLetterFilter, ApiError> {
 fn render_filter(query: &FormFields) -> Markup {
     html! {
         form.filters method="get" action=(LIST_PATH) role="search" {
-            @for (name, label) in [("webhook_id", "Webhook"), ("event", "Event"), ("entity", "Entity id")] {
+            @for (name, label) in [
+                ("webhook_id", "Webhook"),
+                ("event", "Event"),
+                ("entity", "Entity id"),
+            ] {
                 div.field {
                     label for=(name) { (label) }
                     input type="text" id=(name) name=(name) value=(query.text(name));
@@ -175,7 +184,9 @@ fn render_filter(query: &FormFields) -> Markup {
                 label for="reason" { "Reason" }
                 select id="reason" name="reason" {
                     (select_option("", "All", query.text("reason")))
-                    @for (name, cause) in DeadLetterCause::NAMED { (select_option(name, cause_word(cause), query.text("reason"))) }
+                    @for (name, cause) in DeadLetterCause::NAMED {
+                        (select_option(name, cause_word(cause), query.text("reason")))
+                    }
                 }
             }
             button type="submit" { "Filter" }
@@ -192,7 +203,10 @@ fn render_empty(is_filtered: bool) -> Markup {
     } else {
         empty_state(
             "No dead letters.",
-            html! { "A delivery comes here when its last retry failed, or when its target refused it. Nothing for you to do." },
+            html! {
+                "A delivery comes here when its last retry failed, or when its target refused it. \
+                 Nothing for you to do."
+            },
         )
     }
 }
@@ -210,7 +224,8 @@ fn render_bulk(
     };
     html! {
         div.filters {
-            form.inline method="post" action={ (LIST_PATH) "/retry-matching" } data-confirm={ "Deliver " (number(total)) " dead letters again?" } {
+            form.inline method="post" action={ (LIST_PATH) "/retry-matching" }
+                data-confirm={ "Deliver " (number(total)) " dead letters again?" } {
                 (hidden)
                 button.primary type="submit" { "Retry " (scope) " " (number(total)) }
             }
@@ -218,7 +233,10 @@ fn render_bulk(
                 summary { "Discard " (scope) }
                 form.row method="post" action={ (LIST_PATH) "/discard-matching" } {
                     (hidden)
-                    label.check { input type="checkbox" name="confirmed" required; span { "Never deliver these " (number(total)) } }
+                    label.check {
+                        input type="checkbox" name="confirmed" required;
+                        span { "Never deliver these " (number(total)) }
+                    }
                     button.danger.small type="submit" { "Discard" }
                 }
             }
@@ -249,12 +267,18 @@ fn render_row(found: &ListedDeadLetter, core: &NodeCore, visit: &PageVisit<'_>) 
     html! {
         tr {
             td.first {
-                a.strong-link href=(path) { (letter.id) } " " (badge(StateTone::Bad, cause_word(letter.cause)))
+                a.strong-link href=(path) { (letter.id) } " "
+                (badge(StateTone::Bad, cause_word(letter.cause)))
                 @if let Some(job) = found.job { span.sub { "in job " (job) } }
             }
             @match &letter.subject {
                 DeadLetterSubject::Event(failed) => {
-                    td data-label="Event" { (event_link(core.reads.incarnations().event_id(failed.event), &failed.event_type)) }
+                    td data-label="Event" {
+                        (event_link(
+                            core.reads.incarnations().event_id(failed.event),
+                            &failed.event_type,
+                        ))
+                    }
                     td data-label="Entity" { (entity_link(&failed.entity)) }
                 }
                 DeadLetterSubject::Range(missed) => {
@@ -265,14 +289,21 @@ fn render_row(found: &ListedDeadLetter, core: &NodeCore, visit: &PageVisit<'_>) 
             td data-label="Subscriber" { (subscriber_link(&letter.subscriber)) }
             td data-label="Last answer" {
                 @match &letter.subject {
-                    DeadLetterSubject::Event(failed) => { (status_badge(failed.status, false)) span.sub { (failed.detail) } }
+                    DeadLetterSubject::Event(failed) => {
+                        (status_badge(failed.status, false)) span.sub { (failed.detail) }
+                    }
                     DeadLetterSubject::Range(_) => span.muted { "never attempted" },
                 }
             }
             td data-label="Since" { (time(letter.at, visit.now)) }
             td.shrink {
                 @if found.job.is_none() {
-                    (ActionButton { path: &format!("{path}/retry"), label: "Retry", class: "small", question: None }.render(&visit.session))
+                    (ActionButton {
+                        path: &format!("{path}/retry"),
+                        label: "Retry",
+                        class: "small",
+                        question: None,
+                    }.render(&visit.session))
                 }
             }
         }
@@ -289,19 +320,37 @@ fn render_facts(found: &ListedDeadLetter, core: &NodeCore, visit: &PageVisit<'_>
             @match &letter.subject {
                 DeadLetterSubject::Event(failed) => {
                     dt { "Event" } dd { (event_link(event_id(failed.event), &failed.event_type)) }
-                    dt { "Entity" } dd { (entity_link(&failed.entity)) ", event number " (failed.sequence) }
+                    dt { "Entity" }
+                    dd { (entity_link(&failed.entity)) ", event number " (failed.sequence) }
                     dt { "Received" } dd { (time(failed.received_at, visit.now)) }
-                    dt { "Attempts" } dd { (failed.attempts) @if failed.attempts > 0 { ", the last " (time(failed.last_at, visit.now)) } }
-                    dt { "Last answer" } dd { (status_badge(failed.status, false)) " " code { (failed.code) } br; (sentence(&failed.detail)) }
-                    @if !failed.answer.is_empty() { dt { "It said" } dd { pre { (failed.answer) } } }
-                    @if failed.is_halting { dt { "Order" } dd { "The entity's later events wait until this letter is delivered or discarded." } }
+                    dt { "Attempts" }
+                    dd {
+                        (failed.attempts)
+                        @if failed.attempts > 0 { ", the last " (time(failed.last_at, visit.now)) }
+                    }
+                    dt { "Last answer" }
+                    dd {
+                        (status_badge(failed.status, false)) " " code { (failed.code) } br;
+                        (sentence(&failed.detail))
+                    }
+                    @if !failed.answer.is_empty() {
+                        dt { "It said" } dd { pre { (failed.answer) } }
+                    }
+                    @if failed.is_halting {
+                        dt { "Order" }
+                        dd {
+                            "The entity's later events wait until this letter is delivered or \
+                             discarded."
+                        }
+                    }
                 }
                 DeadLetterSubject::Range(missed) => {
                     dt { "Events" }
                     dd {
                         "at most " (number(missed.count()))
                         @if let Some((first, last)) = missed.bounds() {
-                            ", from " (event_link(event_id(first), event_id(first))) " to " (event_link(event_id(last), event_id(last)))
+                            ", from " (event_link(event_id(first), event_id(first))) " to "
+                            (event_link(event_id(last), event_id(last)))
                         }
                     }
                 }
@@ -316,8 +365,18 @@ fn render_buttons(found: &ListedDeadLetter, visit: &PageVisit<'_>) -> Markup {
     }
     let path = format!("{LIST_PATH}/{}", found.letter.id);
     html! {
-        (ActionButton { path: &format!("{path}/retry"), label: "Retry", class: "primary", question: None }.render(&visit.session))
-        (ActionButton { path: &format!("{path}/discard"), label: "Discard", class: "danger", question: Some("Discard this dead letter? It is never delivered then.") }.render(&visit.session))
+        (ActionButton {
+            path: &format!("{path}/retry"),
+            label: "Retry",
+            class: "primary",
+            question: None,
+        }.render(&visit.session))
+        (ActionButton {
+            path: &format!("{path}/discard"),
+            label: "Discard",
+            class: "danger",
+            question: Some("Discard this dead letter? It is never delivered then."),
+        }.render(&visit.session))
     }
 }
 
@@ -337,7 +396,8 @@ const fn cause_hint(cause: DeadLetterCause) -> &'static str {
         DeadLetterCause::Exhausted => "All retries of the schedule failed.",
         DeadLetterCause::TooOld => "The time for retries is over.",
         DeadLetterCause::Refused => {
-            "The target refused it for good, so no retry was made. Mend the target or the webhook, then retry."
+            "The target refused it for good, so no retry was made. Mend the target or the \
+             webhook, then retry."
         }
         DeadLetterCause::Expression => {
             "The filter or the transform fails on this event. Correct it, then retry."

@@ -212,10 +212,14 @@ pub(super) fn pager(path: &str, query: &FormFields, page: PageRequest, total: u6
     html! {
         nav.pager aria-label="Pages" {
             p.muted {
-                @if total > 0 && first <= last { (number(first)) "–" (number(last)) " of " (number(total)) }
+                @if total > 0 && first <= last {
+                    (number(first)) "–" (number(last)) " of " (number(total))
+                }
             }
             p {
-                @if page.page > 1 { a rel="prev" href=(link((page.page - 1).min(pages))) { "← Newer" } }
+                @if page.page > 1 {
+                    a rel="prev" href=(link((page.page - 1).min(pages))) { "← Newer" }
+                }
                 @if page.page < pages { a rel="next" href=(link(page.page + 1)) { "Older →" } }
             }
         }

@@ -47,8 +47,15 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
             rows.push(html! {
                 tr {
                     td.first { span.strong-link { (entity_link(key)) } }
-                    td.num data-label="Events" { (number(last.record.sequence.unwrap_or_default())) }
-                    td data-label="Last event" { (event_link(stored_event_id(core.reads.incarnations(), &last), &last.record.event_type)) }
+                    td.num data-label="Events" {
+                        (number(last.record.sequence.unwrap_or_default()))
+                    }
+                    td data-label="Last event" {
+                        (event_link(
+                            stored_event_id(core.reads.incarnations(), &last),
+                            &last.record.event_type,
+                        ))
+                    }
                     td data-label="Last received" { (time(last.received_at, visit.now)) }
                     td data-label="First received" { (time(first.received_at, visit.now)) }
                 }
@@ -62,7 +69,8 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
             div id="entity-rows" data-live {
                 @if rows.is_empty() {
                     (empty_state(&format!("No {} yet.", kind.as_str()), html! {
-                        "An entity begins with its first event. Choose another kind above, or see how to "
+                        "An entity begins with its first event. Choose another kind above, or see \
+                         how to "
                         a href="/dashboard/sources" { "send events" } "."
                     }))
                 } @else { (render_table(&rows)) }
@@ -70,7 +78,10 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
             (pager(LIST_PATH, &kind_query, page, found.total))
         }
     };
-    let lead = html! { "Tickets, leads, customers, conversations … each with its events in strict order. The newest first." };
+    let lead = html! {
+        "Tickets, leads, customers, conversations … each with its events in strict order. The \
+         newest first."
+    };
     Ok(
         PageContent::new(DashboardSection::Entities, "Entities", body)
             .lead(lead)
@@ -101,11 +112,21 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
     let body = html! {
         div.grid.wide {
             section.panel id="story" data-live {
-                header { h2 { "Story" } span.muted.small { (counted(last, "event", "events")) ", the newest first" } }
+                header {
+                    h2 { "Story" }
+                    span.muted.small { (counted(last, "event", "events")) ", the newest first" }
+                }
                 div.inside {
-                    ol.story reversed { @for stored in &timeline.page.items { (render_chapter(stored, &core, visit)) } }
+                    ol.story reversed {
+                        @for stored in &timeline.page.items {
+                            (render_chapter(stored, &core, visit))
+                        }
+                    }
                     @if timeline.first_sequence > 1 {
-                        p.muted { "Events before number " (timeline.first_sequence) " were removed, because they are older than events are kept." }
+                        p.muted {
+                            "Events before number " (timeline.first_sequence)
+                            " were removed, because they are older than events are kept."
+                        }
                     }
                 }
                 (pager(&path, &query, page, timeline.page.total))
@@ -119,9 +140,18 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
     let export = html! { a.button href={ (path) "/export" } download { "Export" } };
     Ok(PageContent::new(DashboardSection::Entities, key.id(), body)
         .under("Entities", LIST_PATH)
-        .under(key.kind().as_str(), format!("{LIST_PATH}?{}", FormFields::default().with("kind", key.kind().as_str()).to_query()))
+        .under(
+            key.kind().as_str(),
+            format!(
+                "{LIST_PATH}?{}",
+                FormFields::default()
+                    .with("kind", key.kind().as_str())
+                    .to_query()
+            ),
+        )
         .lead(html! {
-            "Began " (time(history.first.received_at, visit.now)) ", last event " (time(history.last.received_at, visit.now)) "."
+            "Began " (time(history.first.received_at, visit.now)) ", last event "
+            (time(history.last.received_at, visit.now)) "."
         })
         .actions(export)
         .refreshed_every(5)
@@ -144,7 +174,9 @@ fn render_filter(kind: Kind, visit: &PageVisit<'_>) -> Markup {
             div.field {
                 label for="kind" { "Kind" }
                 select id="kind" name="kind" {
-                    @for known in known_kinds(visit.edge()) { (select_option(known.as_str(), known.as_str(), kind.as_str())) }
+                    @for known in known_kinds(visit.edge()) {
+                        (select_option(known.as_str(), known.as_str(), kind.as_str()))
+                    }
                 }
             }
             div.field {

@@ -40,7 +40,8 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
         div.panel {
             (render_filter(&query, visit.edge()))
             div id="event-rows" data-live {
-                @if found.items.is_empty() { (render_empty(is_filtered)) } @else { (render_table(&found.items, &core, visit)) }
+                @if found.items.is_empty() { (render_empty(is_filtered)) }
+                @else { (render_table(&found.items, &core, visit)) }
             }
             (pager(LIST_PATH, &query, page, found.total))
         }
@@ -166,7 +167,9 @@ fn source_names(edge: &Edge) -> impl Iterator<Item = &'static str> {
 fn render_search() -> Markup {
     html! {
         form.searchbar method="get" action={ (LIST_PATH) "/find" } role="search" {
-            input type="search" name="text" required aria-label="Event id, entity id or idempotency key" placeholder="Event id, entity id or idempotency key";
+            input type="search" name="text" required
+                aria-label="Event id, entity id or idempotency key"
+                placeholder="Event id, entity id or idempotency key";
             button type="submit" { "Find" }
         }
     }
@@ -178,7 +181,12 @@ fn render_filter(query: &FormFields, edge: &Edge) -> Markup {
             div.field {
                 label for="status" { "Status" }
                 select id="status" name="status" {
-                    @for (value, label) in [("", "All"), ("completed", "Completed"), ("processing", "Processing"), ("failed", "Failed")] {
+                    @for (value, label) in [
+                        ("", "All"),
+                        ("completed", "Completed"),
+                        ("processing", "Processing"),
+                        ("failed", "Failed"),
+                    ] {
                         (select_option(value, label, query.text("status")))
                     }
                 }
@@ -187,18 +195,23 @@ fn render_filter(query: &FormFields, edge: &Edge) -> Markup {
                 label for="source" { "Source" }
                 select id="source" name="source" {
                     (select_option("", "All", query.text("source")))
-                    @for name in source_names(edge) { (select_option(name, name, query.text("source"))) }
+                    @for name in source_names(edge) {
+                        (select_option(name, name, query.text("source")))
+                    }
                 }
             }
             div.field {
                 label for="type" { "Event" }
-                input type="text" id="type" name="type" value=(query.text("type")) placeholder="lead.created";
+                input type="text" id="type" name="type" value=(query.text("type"))
+                    placeholder="lead.created";
             }
             div.field {
                 label for="kind" { "Kind of entity" }
                 select id="kind" name="kind" {
                     (select_option("", "All", query.text("kind")))
-                    @for kind in known_kinds(edge) { (select_option(kind.as_str(), kind.as_str(), query.text("kind"))) }
+                    @for kind in known_kinds(edge) {
+                        (select_option(kind.as_str(), kind.as_str(), query.text("kind")))
+                    }
                 }
             }
             div.field {
@@ -233,7 +246,11 @@ fn render_empty(is_filtered: bool) -> Markup {
     } else {
         empty_state(
             "No event yet.",
-            html! { "The page " a href="/dashboard/sources" { "Sources" } " shows how to send one." },
+            html! {
+                "The page "
+                a href="/dashboard/sources" { "Sources" }
+                " shows how to send one."
+            },
         )
     }
 }
@@ -253,9 +270,18 @@ fn render_table(events: &[EventView], core: &NodeCore, visit: &PageVisit<'_>) ->
                 @for view in events {
                     @let record = &view.event.record;
                     tr {
-                        td.first { span.strong-link { (event_link(stored_event_id(core.reads.incarnations(), &view.event), &record.event_type)) } }
+                        td.first {
+                            span.strong-link {
+                                (event_link(
+                                    stored_event_id(core.reads.incarnations(), &view.event),
+                                    &record.event_type,
+                                ))
+                            }
+                        }
                         td data-label="Entity" { (entity_link(&record.entity)) }
-                        td.num data-label="Number" { @match sequence_of(view) { Some(number) => (number), None => "–" } }
+                        td.num data-label="Number" {
+                            @match sequence_of(view) { Some(number) => (number), None => "–" }
+                        }
                         td data-label="Source" { (record.source) }
                         td data-label="Status" {
                             span {
@@ -275,11 +301,23 @@ fn render_table(events: &[EventView], core: &NodeCore, visit: &PageVisit<'_>) ->
 fn render_key_table(events: &[StoredRecord], core: &NodeCore, visit: &PageVisit<'_>) -> Markup {
     html! {
         table.cards {
-            thead { tr { th scope="col" { "Event" } th scope="col" { "Entity" } th scope="col" { "Source" } th scope="col" { "Received" } } }
+            thead {
+                tr {
+                    th scope="col" { "Event" }
+                    th scope="col" { "Entity" }
+                    th scope="col" { "Source" }
+                    th scope="col" { "Received" }
+                }
+            }
             tbody {
                 @for stored in events {
                     tr {
-                        td.first { (event_link(stored_event_id(core.reads.incarnations(), stored), &stored.record.event_type)) }
+                        td.first {
+                            (event_link(
+                                stored_event_id(core.reads.incarnations(), stored),
+                                &stored.record.event_type,
+                            ))
+                        }
                         td data-label="Entity" { (entity_link(&stored.record.entity)) }
                         td data-label="Source" { (stored.record.source) }
                         td data-label="Received" { (time(stored.received_at, visit.now)) }
@@ -305,10 +343,20 @@ fn render_facts(view: &EventView, id: EventId, visit: &PageVisit<'_>) -> Markup 
             dt { "Happened" } dd { (time(record.at, visit.now)) }
             dt { "Received" } dd { (time(view.event.received_at, visit.now)) }
             dt { "On the disk" } dd { (time(view.event.committed_at, visit.now)) }
-            @if let Some(key) = &record.idempotency_key { dt { "Idempotency key" } dd { code { (key) } } }
-            @if view.later_records > 0 { dt { "Attempts" } dd { (view.later_records) " more after the first" } }
+            @if let Some(key) = &record.idempotency_key {
+                dt { "Idempotency key" } dd { code { (key) } }
+            }
+            @if view.later_records > 0 {
+                dt { "Attempts" } dd { (view.later_records) " more after the first" }
+            }
             @for warning in &record.warnings { dt { "Warning" } dd { (sentence(warning)) } }
-            @if record.late { dt { "Late" } dd { "It happened before what its entity had already seen, so it rolled nothing back." } }
+            @if record.late {
+                dt { "Late" }
+                dd {
+                    "It happened before what its entity had already seen, so it rolled nothing \
+                     back."
+                }
+            }
         }
     }
 }

@@ -37,27 +37,35 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
                     label for="state" { "State" }
                     select id="state" name="state" {
                         (select_option("", "All", query.text("state")))
-                        @for name in JobState::NAMES { (select_option(name, name, query.text("state"))) }
+                        @for name in JobState::NAMES {
+                            (select_option(name, name, query.text("state")))
+                        }
                     }
                 }
                 div.field {
                     label for="webhook_id" { "Webhook" }
-                    input type="text" inputmode="numeric" id="webhook_id" name="webhook_id" value=(query.text("webhook_id"));
+                    input type="text" inputmode="numeric" id="webhook_id" name="webhook_id"
+                        value=(query.text("webhook_id"));
                 }
                 button type="submit" { "Filter" }
             }
             div id="job-rows" data-live {
                 @if shown.is_empty() {
                     (empty_state("No job here.", html! {
-                        "A job delivers events again: retry " a href="/dashboard/dead-letters" { "dead letters" }
-                        ", or recover and replay from the page of a " a href="/dashboard/settings/webhooks" { "webhook" } "."
+                        "A job delivers events again: retry "
+                        a href="/dashboard/dead-letters" { "dead letters" }
+                        ", or recover and replay from the page of a "
+                        a href="/dashboard/settings/webhooks" { "webhook" } "."
                     }))
                 } @else { (render_jobs(&shown, visit)) }
             }
             (pager(LIST_PATH, &query, page, found.len() as u64))
         }
     };
-    let lead = html! { "Jobs deliver events again, in the order of each entity, beside the deliveries of new events." };
+    let lead = html! {
+        "Jobs deliver events again, in the order of each entity, beside the deliveries of new \
+         events."
+    };
     Ok(PageContent::new(DashboardSection::Jobs, "Jobs", body)
         .lead(lead)
         .refreshed_every(3)
@@ -103,15 +111,31 @@ fn render_job(job: &RedeliveryJob, visit: &PageVisit<'_>) -> Markup {
     html! {
         tr {
             td.first { strong { (kind) " " (job.id) } }
-            td data-label="For" { @match &job.subscriber { Some(subscriber) => (subscriber_link(subscriber)), None => "several subscribers" } }
-            td data-label="State" { span { (job_badge(&job.state)) @if let JobState::Cancelled { reason: Some(reason) } = &job.state { span.sub { (reason) } } } }
+            td data-label="For" {
+                @match &job.subscriber {
+                    Some(subscriber) => (subscriber_link(subscriber)),
+                    None => "several subscribers"
+                }
+            }
+            td data-label="State" {
+                span {
+                    (job_badge(&job.state))
+                    @if let JobState::Cancelled { reason: Some(reason) }
+                    = &job.state { span.sub { (reason) } }
+                }
+            }
             td data-label="Progress" { (progress(counts.settled_total(), job.total_records())) }
             td.num data-label="Delivered" { (number(counts.delivered)) }
             td.num data-label="Failed" { (number(counts.failed)) }
             td data-label="Started" { (time(job.created_at, visit.now)) }
             td.shrink {
                 @if !job.state.is_finished() {
-                    (ActionButton { path: &format!("{LIST_PATH}/{}/cancel", job.id), label: "Cancel", class: "small", question: Some("Cancel this job?") }.render(&visit.session))
+                    (ActionButton {
+                        path: &format!("{LIST_PATH}/{}/cancel", job.id),
+                        label: "Cancel",
+                        class: "small",
+                        question: Some("Cancel this job?"),
+                    }.render(&visit.session))
                 }
             }
         }
@@ -133,7 +157,8 @@ fn progress(done: u64, total: Option<u64>) -> Markup {
         @match total {
             Some(total) => {
                 span.nowrap { (number(done)) " of " (number(total)) }
-                progress max=(total.max(1)) value=(if total == 0 { 1 } else { done }) aria-label="Progress" {}
+                progress max=(total.max(1)) value=(if total == 0 { 1 } else { done })
+                    aria-label="Progress" {}
             }
             None => span.nowrap { (number(done)) " so far" },
         }

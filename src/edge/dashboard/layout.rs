@@ -151,7 +151,11 @@ pub(super) fn render_page(
                             ul {
                                 @for (section, name, path) in entries {
                                     li {
-                                        a href=(path) aria-current=[(*section == content.section).then_some("page")] { (name) }
+                                        a href=(path)
+                                            aria-current=[(*section == content.section).then_some("page")]
+                                            {
+                                            (name)
+                                        }
                                     }
                                 }
                             }
@@ -167,7 +171,11 @@ pub(super) fn render_page(
                 main id="main" tabindex="-1" {
                     @if !content.parents.is_empty() {
                         nav.crumbs aria-label="Breadcrumb" {
-                            ol { @for (title, path) in &content.parents { li { a href=(path) { (title) } } } }
+                            ol {
+                                @for (title, path) in &content.parents {
+                                    li { a href=(path) { (title) } }
+                                }
+                            }
                         }
                     }
                     div.title-row {
@@ -301,7 +309,10 @@ fn render_notice(notice: &SessionNotice) -> Markup {
             answer,
         } => html! {
             div class={ "notice " (if *is_successful { "good" } else { "bad" }) } role="status" {
-                p { strong { (if *is_successful { "Test delivered. " } else { "Test failed. " }) } (summary) }
+                p {
+                    strong { (if *is_successful { "Test delivered. " } else { "Test failed. " }) }
+                    (summary)
+                }
                 @if let Some(answer) = answer {
                     p.muted { "The target answered:" }
                     pre { (answer) }

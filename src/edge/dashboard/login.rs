@@ -155,8 +155,11 @@ fn login_form(next: &str, problem: Option<&str>) -> Markup {
                 label for="token" { "Admin token" }
                 input type="password" id="token" name="token" required autofocus
                     autocomplete="current-password" spellcheck="false"
-                    aria-invalid=[problem.map(|_| "true")] aria-describedby={ "token-hint" @if problem.is_some() { " problem" } };
-                p.hint id="token-hint" { "The value of " code { "admin.token" } " in the node's configuration." }
+                    aria-invalid=[problem.map(|_| "true")]
+                    aria-describedby={ "token-hint" @if problem.is_some() { " problem" } };
+                p.hint id="token-hint" {
+                    "The value of " code { "admin.token" } " in the node's configuration."
+                }
             }
             input type="hidden" name="next" value=(next);
             button.primary type="submit" { "Log in" }

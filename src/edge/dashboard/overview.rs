@@ -86,7 +86,9 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
         div.grid id="plots" data-live { (render_plots(&rates)) }
         div.grid.wide {
             section.panel id="backlogs" data-live { (render_backlogs(&situation, visit)) }
-            section.panel id="storage" data-live { (render_storage(&situation, storage.as_ref(), edge)) }
+            section.panel id="storage" data-live {
+                (render_storage(&situation, storage.as_ref(), edge))
+            }
         }
     })
     .into())
@@ -229,9 +231,14 @@ fn find_problems(
     if situation.paused > 0 {
         problems.push(NodeProblem {
             tone: StateTone::Neutral,
-            fact: counted(situation.paused as u64, "webhook is paused", "webhooks are paused"),
+            fact: counted(
+                situation.paused as u64,
+                "webhook is paused",
+                "webhooks are paused",
+            ),
             explanation: html! {
-                "Their events are kept for " (duration(edge.config.delivery.hold)) " and go out on resume."
+                "Their events are kept for " (duration(edge.config.delivery.hold))
+                " and go out on resume."
             },
             remedy: Some(("Show paused", "/dashboard/settings/webhooks?state=paused")),
         });
@@ -271,7 +278,9 @@ fn render_health(problems: &[NodeProblem]) -> Markup {
             div class={ "health " (class) } role="status" {
                 h2 { (title) }
                 p {
-                    @if class == "good" { "Events are accepted and delivered, and nothing waits for you." }
+                    @if class == "good" {
+                        "Events are accepted and delivered, and nothing waits for you."
+                    }
                     @else { "Events are accepted. Below is what is stuck, why, and what to press." }
                 }
             }
@@ -284,7 +293,9 @@ fn render_health(problems: &[NodeProblem]) -> Markup {
                                 p { strong { (problem.fact) } }
                                 p.muted { (problem.explanation) }
                             }
-                            @if let Some((label, path)) = problem.remedy { a.button.small href=(path) { (label) } }
+                            @if let Some((label, path)) = problem.remedy {
+                                a.button.small href=(path) { (label) }
+                            }
                         }
                     }
                 }
@@ -427,7 +438,9 @@ fn render_backlogs(situation: &NodeSituation, visit: &PageVisit<'_>) -> Markup {
                             td.first { (subscriber_link(subscriber)) }
                             td.num data-label="Waiting" { (number(stats.backlog())) }
                             td data-label="Breaker" { (breaker_badge(stats.breaker)) }
-                            td data-label="Last success" { (optional_time(stats.last_success_at, visit.now)) }
+                            td data-label="Last success" {
+                                (optional_time(stats.last_success_at, visit.now))
+                            }
                         }
                     }
                 }
@@ -457,17 +470,27 @@ fn render_storage(
         div.inside {
             @if let Some(storage) = storage {
                 @let journal = storage.parts[0].1;
-                (bar("Journal", &bytes(journal), config.store.max_bytes.map(|max| (journal, max, bytes(max)))))
+                (bar(
+                    "Journal",
+                    &bytes(journal),
+                    config.store.max_bytes.map(|max| (journal, max, bytes(max))),
+                ))
                 (bar("Derived data", &bytes(storage.parts[1].1), None))
                 @if let Some((free, whole)) = storage.disk {
-                    (bar("Disk in use", &format!("{} free", bytes(free)), Some((whole - free, whole, bytes(whole)))))
+                    (bar(
+                        "Disk in use",
+                        &format!("{} free", bytes(free)),
+                        Some((whole - free, whole, bytes(whole))),
+                    ))
                 }
             }
             @if let Some(live) = live {
                 @let max = config.router.live_entities_max as u64;
                 (bar("Entities in memory", &number(live), Some((live, max, number(max)))))
             }
-            @if let Some(resident) = resident_bytes() { (bar("Memory of the process", &bytes(resident), None)) }
+            @if let Some(resident) = resident_bytes() {
+                (bar("Memory of the process", &bytes(resident), None))
+            }
             (bar("Reads behind", &counted(situation.lag, "record", "records"), None))
         }
     }
@@ -477,9 +500,15 @@ fn render_storage(
 fn bar(label: &str, value: &str, bound: Option<(u64, u64, String)>) -> Markup {
     html! {
         div.bar-row {
-            p { span { (label) } span { (value) @if let Some((.., bound)) = &bound { span.muted { " of " (bound) } } } }
+            p {
+                span { (label) }
+                span {
+                    (value) @if let Some((.., bound)) = &bound { span.muted { " of " (bound) } }
+                }
+            }
             @if let Some((value, max, _)) = bound {
-                meter min="0" max=(max) high=(max / 10 * 8) optimum="0" value=(value) aria-label=(label) {}
+                meter min="0" max=(max) high=(max / 10 * 8) optimum="0" value=(value)
+                    aria-label=(label) {}
             }
         }
     }

@@ -37,17 +37,22 @@ impl RatePlot<'_> {
         );
         html! {
             div.legend { span.a { (self.usual.0) } span.b { (self.unwanted.0) } }
-            svg.plot viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label=(summary) {
+            svg.plot viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" role="img"
+                aria-label=(summary) {
                 @for share in [0.0, 0.5, 1.0] {
                     line.grid-line x1="0" x2=(WIDTH) y1=(share * HEIGHT) y2=(share * HEIGHT) {}
                 }
                 @if let (Some(first), Some(last)) = (rates.first(), rates.last()) {
-                    path.area-a d={ "M" (x(first)) " " (HEIGHT) " L" (usual) " L" (x(last)) " " (HEIGHT) " Z" } {}
+                    path.area-a
+                        d={ "M" (x(first)) " " (HEIGHT) " L" (usual) " L" (x(last)) " " (HEIGHT) " Z" }
+                        {}
                     path.line-a d={ "M" (usual) } {}
                     path.line-b d={ "M" (unwanted) } {}
                 }
             }
-            div.plot-scale { span { "60 min ago" } span { "top: " (rate(top)) "/s" } span { "now" } }
+            div.plot-scale {
+                span { "60 min ago" } span { "top: " (rate(top)) "/s" } span { "now" }
+            }
         }
     }
 }

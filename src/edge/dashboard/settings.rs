@@ -21,12 +21,15 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
 
     let body = html! {
         @if !config.warnings.is_empty() {
-            div.notice.bad role="status" { ul { @for warning in &config.warnings { li { (warning.to_string()) } } } }
+            div.notice.bad role="status" {
+                ul { @for warning in &config.warnings { li { (warning.to_string()) } } }
+            }
         }
         @for (section, settings) in &sections { (render_section(section, settings)) }
     };
     let lead = html! {
-        "The configuration in force, secrets masked. To change it, edit the file or the environment and restart the node. "
+        "The configuration in force, secrets masked. To change it, edit the file or the \
+         environment and restart the node. "
         "Webhooks have a " a href="/dashboard/settings/webhooks" { "page of their own" } "."
     };
     Ok(
@@ -46,16 +49,27 @@ fn render_section(section: &str, settings: &[&EffectiveSetting]) -> Markup {
             details open[changed > 0] {
                 summary.section-title {
                     code { "[" (section) "]" } " "
-                    span.muted.small { @if changed == 0 { "all defaults" } @else { (changed) " set" } }
+                    span.muted.small {
+                        @if changed == 0 { "all defaults" } @else { (changed) " set" }
+                    }
                 }
                 table.cards {
-                    thead { tr { th scope="col" { "Key" } th scope="col" { "Value" } th scope="col" { "Set by" } } }
+                    thead {
+                        tr {
+                            th scope="col" { "Key" }
+                            th scope="col" { "Value" }
+                            th scope="col" { "Set by" }
+                        }
+                    }
                     tbody {
                         @for setting in settings {
                             tr {
-                                td.first { code { (setting.key.rsplit('.').next().unwrap_or_default()) } }
+                                td.first {
+                                    code { (setting.key.rsplit('.').next().unwrap_or_default()) }
+                                }
                                 td data-label="Value" {
-                                    @if setting.value.is_empty() { span.muted { "not set" } } @else { code { (setting.value) } }
+                                    @if setting.value.is_empty() { span.muted { "not set" } }
+                                    @else { code { (setting.value) } }
                                 }
                                 td data-label="Set by" {
                                     @if setting.is_default { span.muted { "default" } }

@@ -79,24 +79,34 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     let body = html! {
         @if enabled.is_empty() {
             (empty_state("No source is enabled.", html! {
-                "Every webhook gets 404. Switch one on in the configuration, such as " code { "sources.support.enabled = true" }
+                "Every webhook gets 404. Switch one on in the configuration, such as "
+                code { "sources.support.enabled = true" }
                 ", or try all of them with " code { "hookyard serve --dev" } "."
             }))
         }
         @for (index, guide) in enabled.iter().enumerate() { (render_guide(guide, &base, index)) }
         @if !disabled.is_empty() {
             p.muted {
-                "Not enabled: " @for (index, guide) in disabled.iter().enumerate() { @if index > 0 { ", " } (guide.name) } ". "
+                "Not enabled: "
+                @for (index, guide) in disabled.iter().enumerate() {
+                    @if index > 0 { ", " } (guide.name)
+                }
+                ". "
                 "Their paths answer 404 until the configuration enables them."
             }
         }
         section.panel id="refusals" data-live {
             header {
                 h2 { "Recent refusals" }
-                a href="/dashboard/calls?direction=incoming&is_successful=false" { "All refused calls" }
+                a href="/dashboard/calls?direction=incoming&is_successful=false" {
+                    "All refused calls"
+                }
             }
             @if refused.items.is_empty() {
-                (empty_state("No call was refused.", html! { "A refused call appears here with the reason, and its headers with the secrets masked." }))
+                (empty_state(
+                    "No call was refused.",
+                    html! { "A refused call appears here with the reason, and its headers with the secrets masked." },
+                ))
             } @else { (render_calls(&refused.items, visit)) }
         }
     };
@@ -210,7 +220,8 @@ fn render_guide(guide: &SourceGuide, base: &str, index: usize) -> Markup {
                     }
                 } @else {
                     p.muted {
-                        "Point the sender at this address. To see what the node makes of a request, save it and run "
+                        "Point the sender at this address. To see what the node makes of a \
+                         request, save it and run "
                         code { "hookyard check --request FILE" } "."
                     }
                 }

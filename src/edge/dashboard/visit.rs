@@ -232,7 +232,8 @@ pub(super) fn session_cookie(edge: &Edge, token: &Secret) -> HeaderValue {
     };
     let secure = if is_https { "; Secure" } else { "" };
     let cookie = format!(
-        "{SESSION_COOKIE}={}; Path={COOKIE_PATH}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}",
+        "{SESSION_COOKIE}={}; Path={COOKIE_PATH}; Max-Age={seconds}; HttpOnly; \
+         SameSite=Strict{secure}",
         token.expose()
     );
     HeaderValue::from_str(&cookie).expect("a token has no special characters")

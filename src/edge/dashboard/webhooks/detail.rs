@@ -62,13 +62,24 @@ pub(in crate::edge::dashboard) async fn show(
         div.tiles id="figures" data-live { (view.tiles()) }
         @if !jobs.is_empty() {
             section.panel id="jobs" data-live {
-                header { h2 { "Jobs" } a href={ "/dashboard/jobs?webhook_id=" (subscription.id) } { "All jobs of this webhook" } }
+                header {
+                    h2 { "Jobs" }
+                    a href={ "/dashboard/jobs?webhook_id=" (subscription.id) } {
+                        "All jobs of this webhook"
+                    }
+                }
                 (render_jobs(&jobs, visit))
             }
         }
         (view.deliveries(&query, &attempts, page, total))
         div.grid {
-            section.panel { header { h2 { "Settings" } a.button.small href={ (webhook_path(subscription.id)) "/edit" } { "Edit" } } div.inside { (view.settings()) } }
+            section.panel {
+                header {
+                    h2 { "Settings" }
+                    a.button.small href={ (webhook_path(subscription.id)) "/edit" } { "Edit" }
+                }
+                div.inside { (view.settings()) }
+            }
             div.stack-panels {
                 (view.secret())
                 (view.redelivery())
@@ -119,7 +130,9 @@ impl WebhookView<'_> {
             (self.button("test", "Send test", "primary"))
             @match self.subscription.state {
                 SubscriptionState::Active => (self.button("pause", "Pause", "")),
-                SubscriptionState::Paused { .. } | SubscriptionState::Disabled { .. } => (self.button("resume", "Resume", "")),
+                SubscriptionState::Paused { .. } | SubscriptionState::Disabled { .. } => {
+                    (self.button("resume", "Resume", ""))
+                }
             }
             a.button href=(self.path("edit")) { "Edit" }
         }
@@ -127,25 +140,44 @@ impl WebhookView<'_> {
 
     /// State in one line, with the reason if it is not the usual one.
     fn state(&self) -> Markup {
-        let reason = match &self.subscription.state {
-            SubscriptionState::Active => match (self.stats.breaker, self.stats.failing_since) {
-                ("closed", None) => None,
-                ("closed", Some(_)) => Some("The last attempts failed; failed deliveries are tried again.".to_owned()),
-                _ => Some("The target fails, so deliveries wait, in order. The node probes it; a successful test tries at once.".to_owned()),
-            },
-            SubscriptionState::Paused { reason } => Some(format!(
-                "{}Events are kept for {} and go out on resume.",
-                reason.as_deref().map(|reason| format!("{} ", sentence(reason))).unwrap_or_default(),
-                duration(self.visit.edge().config.delivery.hold),
-            )),
-            SubscriptionState::Disabled { reason } => Some(format!("{} Events are not kept. Resume, then replay what was missed.", sentence(reason))),
-        };
         html! {
             div.row id="state" data-live {
                 (state_badges(&self.subscription.state, self.stats))
-                @if let Some(description) = &self.subscription.description { span { (description) } }
-                @if let Some(reason) = reason { span.muted { (reason) } }
-                @if let Some(since) = self.stats.failing_since { span.muted { "Failing since " (time(since, self.visit.now)) "." } }
+                @if let Some(description) = &self.subscription.description {
+                    span { (description) }
+                }
+                @if let Some(reason) = self.reason() { span.muted { (reason) } }
+                @if let Some(since) = self.stats.failing_since {
+                    span.muted { "Failing since " (time(since, self.visit.now)) "." }
+                }
+            }
+        }
+    }
+
+    /// Reason for an unusual state, and what follows from it.
+    fn reason(&self) -> Option<String> {
+        const RETRIES: &str = "The last attempts failed; failed deliveries are tried again.";
+        const PROBES: &str = "The target fails, so deliveries wait, in order. The node probes it; \
+            a successful test tries at once.";
+        match &self.subscription.state {
+            SubscriptionState::Active => match (self.stats.breaker, self.stats.failing_since) {
+                ("closed", None) => None,
+                ("closed", Some(_)) => Some(RETRIES.to_owned()),
+                _ => Some(PROBES.to_owned()),
+            },
+            SubscriptionState::Paused { reason } => {
+                let hold = duration(self.visit.edge().config.delivery.hold);
+                let kept = format!("Events are kept for {hold} and go out on resume.");
+                Some(match reason {
+                    Some(reason) => format!("{} {kept}", sentence(reason)),
+                    None => kept,
+                })
+            }
+            SubscriptionState::Disabled { reason } => {
+                let reason = sentence(reason);
+                Some(format!(
+                    "{reason} Events are not kept. Resume, then replay what was missed."
+                ))
             }
         }
     }
@@ -154,11 +186,27 @@ impl WebhookView<'_> {
         let stats = self.stats;
         let waiting = stats.behind + stats.waiting as u64;
         html! {
-            (tile("Delivered", &number(stats.delivered), html! { "last success: " (optional_time(stats.last_success_at, self.visit.now)) }))
-            (tile("Success", &success_rate(stats), html! { (number(stats.failed_attempts)) " failed attempts" }))
-            (tile("Waiting", &number(waiting), html! { (stats.in_flight) " in flight, " (stats.stopped_lanes) " lanes wait to retry" }))
+            (tile(
+                "Delivered",
+                &number(stats.delivered),
+                html! { "last success: " (optional_time(stats.last_success_at, self.visit.now)) },
+            ))
+            (tile(
+                "Success",
+                &success_rate(stats),
+                html! { (number(stats.failed_attempts)) " failed attempts" },
+            ))
+            (tile(
+                "Waiting",
+                &number(waiting),
+                html! { (stats.in_flight) " in flight, " (stats.stopped_lanes) " lanes wait to retry" },
+            ))
             (tile("Dead letters", &number(stats.dead_letters), html! {
-                @if stats.dead_letters > 0 { a href={ "/dashboard/dead-letters?webhook_id=" (self.subscription.id) } { "Inspect and retry" } }
+                @if stats.dead_letters > 0 {
+                    a href={ "/dashboard/dead-letters?webhook_id=" (self.subscription.id) } {
+                        "Inspect and retry"
+                    }
+                }
                 @else { (number(stats.dropped)) " dropped" }
             }))
         }
@@ -179,7 +227,11 @@ impl WebhookView<'_> {
                     form.row method="get" action=(path) {
                         label.muted.small for="is_successful" { "Show" }
                         select.small id="is_successful" name="is_successful" {
-                            @for (value, label) in [("", "all attempts"), ("true", "successful"), ("false", "failed")] {
+                            @for (value, label) in [
+                                ("", "all attempts"),
+                                ("true", "successful"),
+                                ("false", "failed"),
+                            ] {
                                 (select_option(value, label, query.text("is_successful")))
                             }
                         }
@@ -189,7 +241,8 @@ impl WebhookView<'_> {
                 div id="attempts" data-live {
                     @if attempts.is_empty() {
                         (empty_state("No delivery attempt yet.", html! {
-                            "The next event that this webhook follows appears here. Press “Send test” to call the target now."
+                            "The next event that this webhook follows appears here. Press “Send \
+                             test” to call the target now."
                         }))
                     } @else { (self.attempt_table(attempts)) }
                 }
@@ -210,19 +263,24 @@ impl WebhookView<'_> {
                     th scope="col" { "At" }
                     th scope="col" { "Next attempt" }
                 } }
-                tbody { @for (row, stored) in attempts { (self.attempt_row(row, stored.as_ref())) } }
+                tbody {
+                    @for (row, stored) in attempts { (self.attempt_row(row, stored.as_ref())) }
+                }
             }
         }
     }
 
     fn attempt_row(&self, row: &CallRow, stored: Option<&StoredRecord>) -> Markup {
         let entity = stored.map(|stored| &stored.record.entity);
+        let answer = row.answer.as_deref().filter(|answer| !answer.is_empty());
         html! {
             tr {
                 td.first {
                     (status_badge(row.status, row.is_successful()))
-                    @if let Some(code) = row.code.as_ref().filter(|code| *code != "status") { " " code { (code) } }
-                    @if let Some(answer) = row.answer.as_deref().filter(|answer| !answer.is_empty() && !row.is_successful()) {
+                    @if let Some(code) = row.code.as_ref().filter(|code| *code != "status") {
+                        " " code { (code) }
+                    }
+                    @if let Some(answer) = answer.filter(|_| !row.is_successful()) {
                         span.sub { (answer_excerpt(answer)) }
                     }
                 }
@@ -232,12 +290,24 @@ impl WebhookView<'_> {
                         (_, name) => { (name.unwrap_or("test")) }
                     }
                 }
-                td data-label="Entity" { @match entity { Some(entity) => (entity_link(entity)), None => span.muted { "–" } } }
-                td.num data-label="Attempt" { @match row.attempt { Some(attempt) => (attempt), None => "–" } }
+                td data-label="Entity" {
+                    @match entity {
+                        Some(entity) => (entity_link(entity)),
+                        None => span.muted { "–" }
+                    }
+                }
+                td.num data-label="Attempt" {
+                    @match row.attempt { Some(attempt) => (attempt), None => "–" }
+                }
                 td.num data-label="Took" { (duration(row.duration)) }
-                td data-label="At" { a href={ "/dashboard/calls/" (row.id) } { (time(row.at, self.visit.now)) } }
+                td data-label="At" {
+                    a href={ "/dashboard/calls/" (row.id) } { (time(row.at, self.visit.now)) }
+                }
                 td data-label="Next attempt" {
-                    @match row.next_attempt_at { Some(at) => (time(at, self.visit.now)), None => span.muted { "–" } }
+                    @match row.next_attempt_at {
+                        Some(at) => (time(at, self.visit.now)),
+                        None => span.muted { "–" }
+                    }
                 }
             }
         }
@@ -250,24 +320,51 @@ impl WebhookView<'_> {
         html! {
             dl.facts {
                 dt { "Events" }
-                dd { span.tags { @for pattern in &subscription.events { span.tag { (pattern.as_str()) } } } }
+                dd {
+                    span.tags {
+                        @for pattern in &subscription.events { span.tag { (pattern.as_str()) } }
+                    }
+                }
                 dt { "Order" }
                 dd { @match subscription.ordering {
                     DeliveryOrdering::Entity => "strict for each entity",
                     DeliveryOrdering::None => "each event as soon as possible",
                 } }
                 dt { "Signatures" }
-                dd { span.tags { @for style in &subscription.signing { span.tag { (style_name(*style)) } } } }
+                dd {
+                    span.tags {
+                        @for style in &subscription.signing { span.tag { (style_name(*style)) } }
+                    }
+                }
                 @if !subscription.headers.is_empty() {
                     dt { "Headers" }
-                    dd { span.tags { @for (name, _) in &subscription.headers { span.tag { (name) ": …" } } } }
+                    dd {
+                        span.tags {
+                            @for (name, _) in &subscription.headers { span.tag { (name) ": …" } }
+                        }
+                    }
                 }
                 dt { "Timeout" }
-                dd { @match subscription.timeout { Some(timeout) => (duration(timeout)), None => (by_default(duration(delivery.timeout))) } }
+                dd {
+                    @match subscription.timeout {
+                        Some(timeout) => (duration(timeout)),
+                        None => (by_default(duration(delivery.timeout)))
+                    }
+                }
                 dt { "Attempts at once" }
-                dd { @match subscription.concurrency { Some(count) => (count), None => (by_default(delivery.concurrency.to_string())) } }
+                dd {
+                    @match subscription.concurrency {
+                        Some(count) => (count),
+                        None => (by_default(delivery.concurrency.to_string()))
+                    }
+                }
                 dt { "Rate limit" }
-                dd { @match subscription.rate_limit { Some(limit) => { (limit) " per second" }, None => "none" } }
+                dd {
+                    @match subscription.rate_limit {
+                        Some(limit) => { (limit) " per second" },
+                        None => "none"
+                    }
+                }
                 dt { "Retries after" }
                 dd { @match &subscription.retry_schedule {
                     Some(pauses) => (schedule(pauses)),
@@ -283,8 +380,12 @@ impl WebhookView<'_> {
                 dt { "Changed" }
                 dd { (time(subscription.updated_at, self.visit.now)) }
             }
-            @if let Some(filter) = &subscription.filter { h3 { "Filter" } pre { code { (filter.text()) } } }
-            @if let Some(transform) = &subscription.transform { h3 { "Transform" } pre { code { (transform.text()) } } }
+            @if let Some(filter) = &subscription.filter {
+                h3 { "Filter" } pre { code { (filter.text()) } }
+            }
+            @if let Some(transform) = &subscription.transform {
+                h3 { "Transform" } pre { code { (transform.text()) } }
+            }
         }
     }
 
@@ -303,13 +404,24 @@ impl WebhookView<'_> {
                 header { h2 { "Secret" } }
                 div.inside {
                     p { code { (redact_secret(&secrets.current)) } }
-                    @if let Some(until) = previous { p.muted { "Deliveries are signed with the previous secret too, until " (time(until, self.visit.now)) "." } }
+                    @if let Some(until) = previous {
+                        p.muted {
+                            "Deliveries are signed with the previous secret too, until "
+                            (time(until, self.visit.now)) "."
+                        }
+                    }
                     @if let Some(key) = public_key { p { "Public key: " code { (key) } } }
-                    form.row method="post" action=(self.path("rotate-secret")) data-confirm="Make a new secret?" {
+                    form.row method="post" action=(self.path("rotate-secret"))
+                        data-confirm="Make a new secret?" {
                         (csrf_field(&self.visit.session))
                         label for="overlap_h" { "Keep the old one for" }
                         select.small id="overlap_h" name="overlap_h" {
-                            @for (value, label) in [("24", "a day"), ("1", "an hour"), ("168", "a week"), ("0", "no time")] {
+                            @for (value, label) in [
+                                ("24", "a day"),
+                                ("1", "an hour"),
+                                ("168", "a week"),
+                                ("0", "no time"),
+                            ] {
                                 (select_option(value, label, "24"))
                             }
                         }
@@ -330,20 +442,46 @@ impl WebhookView<'_> {
                         summary { "Recover what failed" }
                         form.stack method="post" action=(self.path("recover")) {
                             (csrf_field(&self.visit.session))
-                            p.hint { "Delivers the dead letters of the events received in this time again." }
-                            div.two { (time_field("recover-since", "since", "From (UTC)", &yesterday, true)) (time_field("recover-until", "until", "To (UTC)", "", false)) }
+                            p.hint {
+                                "Delivers the dead letters of the events received in this time \
+                                 again."
+                            }
+                            div.two {
+                                (time_field(
+                                    "recover-since",
+                                    "since",
+                                    "From (UTC)",
+                                    &yesterday,
+                                    true,
+                                ))
+                                (time_field("recover-until", "until", "To (UTC)", "", false))
+                            }
                             div { button type="submit" { "Recover" } }
                         }
                     }
                     details {
                         summary { "Replay everything" }
-                        form.stack method="post" action=(self.path("replay")) data-confirm="Deliver all events of this time again?" {
+                        form.stack method="post" action=(self.path("replay"))
+                            data-confirm="Deliver all events of this time again?" {
                             (csrf_field(&self.visit.session))
-                            p.hint { "Delivers every event received in this time again, those that were accepted too, with their first ids." }
-                            div.two { (time_field("replay-since", "since", "From (UTC)", &yesterday, true)) (time_field("replay-until", "until", "To (UTC)", "", false)) }
+                            p.hint {
+                                "Delivers every event received in this time again, those that \
+                                 were accepted too, with their first ids."
+                            }
+                            div.two {
+                                (time_field(
+                                    "replay-since",
+                                    "since",
+                                    "From (UTC)",
+                                    &yesterday,
+                                    true,
+                                ))
+                                (time_field("replay-until", "until", "To (UTC)", "", false))
+                            }
                             div.field {
                                 label for="replay-events" { "Only these events" }
-                                input type="text" id="replay-events" name="events" placeholder="lead.*, ticket:*";
+                                input type="text" id="replay-events" name="events"
+                                    placeholder="lead.*, ticket:*";
                             }
                             div { button type="submit" { "Replay" } }
                         }
@@ -362,7 +500,10 @@ impl WebhookView<'_> {
                         summary { "Delete this webhook" }
                         form.stack method="post" action=(self.path("delete")) {
                             (csrf_field(&self.visit.session))
-                            p { "What it is still owed is not delivered, and its dead letters go. To stop deliveries for a while, pause it." }
+                            p {
+                                "What it is still owed is not delivered, and its dead letters go. \
+                                 To stop deliveries for a while, pause it."
+                            }
                             label.check {
                                 input type="checkbox" name="confirmed" required;
                                 span { "Delete webhook " (self.subscription.id) " for good" }

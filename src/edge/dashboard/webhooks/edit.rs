@@ -155,10 +155,15 @@ impl WebhookForm<'_> {
                     // The first button is the one that the key Enter presses.
                     button type="submit" tabindex="-1" hidden { "Save" }
                     (self.target())
-                    (EventPicker::new(self.visit.edge()).render(self.fields, &self.problem("events")))
+                    (EventPicker::new(self.visit.edge()).render(
+                        self.fields,
+                        &self.problem("events"),
+                    ))
                     (self.more())
                     div.row {
-                        button.primary type="submit" { @if self.id.is_some() { "Save" } @else { "Create webhook" } }
+                        button.primary type="submit" {
+                            @if self.id.is_some() { "Save" } @else { "Create webhook" }
+                        }
                         a.button href=(cancel) { "Cancel" }
                     }
                 }
@@ -172,24 +177,34 @@ impl WebhookForm<'_> {
             div.field {
                 label for="url" { "URL" }
                 input type="url" id="url" name="url" required maxlength="500" value=(self.fields.text("url"))
-                    placeholder="https://integration.example.com/hooks" aria-invalid=[self.invalid("url")] aria-describedby="url-hint";
-                p.hint id="url-hint" { "Events are posted here. It must be https, unless " code { "delivery.allow_targets" } " allows the address." }
+                    placeholder="https://integration.example.com/hooks" aria-invalid=[self.invalid("url")]
+                    aria-describedby="url-hint";
+                p.hint id="url-hint" {
+                    "Events are posted here. It must be https, unless "
+                    code { "delivery.allow_targets" } " allows the address."
+                }
                 (self.problem("url"))
             }
             div.field {
                 label for="description" { "Description" }
-                input type="text" id="description" name="description" value=(self.fields.text("description")) aria-invalid=[self.invalid("description")];
+                input type="text" id="description" name="description"
+                    value=(self.fields.text("description"))
+                    aria-invalid=[self.invalid("description")];
                 p.hint { "A note for you and your colleagues." }
                 (self.problem("description"))
             }
             label.check {
                 input type="checkbox" name="is_active" checked[self.fields.has("is_active")];
-                span { strong { "Active" } br; span.hint { "Otherwise events are kept until you resume the webhook." } }
+                span {
+                    strong { "Active" } br;
+                    span.hint { "Otherwise events are kept until you resume the webhook." }
+                }
             }
             @if is_new {
                 div.field {
                     label for="secret" { "Secret" }
-                    input type="text" id="secret" name="secret" autocomplete="off" spellcheck="false" aria-invalid=[self.invalid("secret")];
+                    input type="text" id="secret" name="secret" autocomplete="off"
+                        spellcheck="false" aria-invalid=[self.invalid("secret")];
                     p.hint { "Signs the deliveries. Empty: a strong one is made and shown once." }
                     (self.problem("secret"))
                 }
@@ -217,14 +232,29 @@ impl WebhookForm<'_> {
             details.group-box open[is_open] {
                 summary { "Filter, transform, order, signatures, retries" }
                 div.inside.stack {
-                    (self.expression("filter", "Filter", "A CEL expression. Only events for which it is true are delivered, such as: data.status == \"open\""))
-                    (self.expression("transform", "Transform", "A CEL expression that makes the body, such as: {\"text\": event + \" \" + entity.id}. Empty: the standard body."))
-                    div { button.small type="submit" name=(TRY) value="1" formnovalidate { "Try on the newest event" } }
+                    (self.expression(
+                        "filter",
+                        "Filter",
+                        "A CEL expression. Only events for which it is true are delivered, such \
+                         as: data.status == \"open\"",
+                    ))
+                    (self.expression(
+                        "transform",
+                        "Transform",
+                        "A CEL expression that makes the body, such as: {\"text\": event + \" \" \
+                         + entity.id}. Empty: the standard body.",
+                    ))
+                    div {
+                        button.small type="submit" name=(TRY) value="1" formnovalidate {
+                            "Try on the newest event"
+                        }
+                    }
                     fieldset {
                         legend { "Signatures" }
                         @for (name, style) in SigningStyle::NAMED {
                             label.check {
-                                input type="checkbox" name="signing" value=(name) checked[self.fields.all("signing").any(|chosen| chosen == name)];
+                                input type="checkbox" name="signing" value=(name)
+                                    checked[self.fields.all("signing").any(|chosen| chosen == name)];
                                 span { code { (name) } " " span.hint { (style_hint(style)) } }
                             }
                         }
@@ -234,29 +264,67 @@ impl WebhookForm<'_> {
                         div.field {
                             label for="ordering" { "Order" }
                             select id="ordering" name="ordering" {
-                                (select_option("entity", "Strict for each entity", self.fields.text("ordering")))
-                                (select_option("none", "As soon as possible", self.fields.text("ordering")))
+                                (select_option(
+                                    "entity",
+                                    "Strict for each entity",
+                                    self.fields.text("ordering"),
+                                ))
+                                (select_option(
+                                    "none",
+                                    "As soon as possible",
+                                    self.fields.text("ordering"),
+                                ))
                             }
                             (self.problem("ordering"))
                         }
                         div.field {
                             label for="on_exhausted" { "After the last retry" }
                             select id="on_exhausted" name="on_exhausted" {
-                                (select_option("", "As configured", self.fields.text("on_exhausted")))
-                                (select_option("skip", "Go on with the entity's next event", self.fields.text("on_exhausted")))
-                                (select_option("halt", "Halt the entity until I act", self.fields.text("on_exhausted")))
+                                (select_option(
+                                    "",
+                                    "As configured",
+                                    self.fields.text("on_exhausted"),
+                                ))
+                                (select_option(
+                                    "skip",
+                                    "Go on with the entity's next event",
+                                    self.fields.text("on_exhausted"),
+                                ))
+                                (select_option(
+                                    "halt",
+                                    "Halt the entity until I act",
+                                    self.fields.text("on_exhausted"),
+                                ))
                             }
                             (self.problem("on_exhausted"))
                         }
-                        (self.number("concurrency", "Attempts at once", &format!("Default: {}.", delivery.concurrency)))
+                        (self.number(
+                            "concurrency",
+                            "Attempts at once",
+                            &format!("Default: {}.", delivery.concurrency),
+                        ))
                         (self.number("rate_limit", "Attempts per second", "Default: no limit."))
-                        (self.number("timeout_s", "Timeout in seconds", &format!("Default: {}.", duration(delivery.timeout))))
-                        (self.number("retry_schedule_s", "Pauses between retries, in seconds", "Such as: 5, 30, 300. Default: as configured."))
+                        (self.number(
+                            "timeout_s",
+                            "Timeout in seconds",
+                            &format!("Default: {}.", duration(delivery.timeout)),
+                        ))
+                        (self.number(
+                            "retry_schedule_s",
+                            "Pauses between retries, in seconds",
+                            "Such as: 5, 30, 300. Default: as configured.",
+                        ))
                     }
                     div.field {
                         label for="headers" { "Headers" }
-                        textarea id="headers" name="headers" rows="2" spellcheck="false" aria-invalid=[self.invalid("headers")] { (self.fields.text("headers")) }
-                        p.hint { "One on each line, such as " code { "Authorization: Bearer …" } ". A value shown as … stays as it is." }
+                        textarea id="headers" name="headers" rows="2" spellcheck="false"
+                            aria-invalid=[self.invalid("headers")] {
+                            (self.fields.text("headers"))
+                        }
+                        p.hint {
+                            "One on each line, such as " code { "Authorization: Bearer …" }
+                            ". A value shown as … stays as it is."
+                        }
                         (self.problem("headers"))
                     }
                 }
@@ -268,7 +336,10 @@ impl WebhookForm<'_> {
         html! {
             div.field {
                 label for=(name) { (label) }
-                textarea id=(name) name=(name) rows="2" spellcheck="false" aria-invalid=[self.invalid(name)] { (self.fields.text(name)) }
+                textarea id=(name) name=(name) rows="2" spellcheck="false"
+                    aria-invalid=[self.invalid(name)] {
+                    (self.fields.text(name))
+                }
                 p.hint { (hint) }
                 (self.problem(name))
             }
@@ -279,7 +350,8 @@ impl WebhookForm<'_> {
         html! {
             div.field {
                 label for=(name) { (label) }
-                input type="text" inputmode="decimal" id=(name) name=(name) value=(self.fields.text(name)) aria-invalid=[self.invalid(name)];
+                input type="text" inputmode="decimal" id=(name) name=(name)
+                    value=(self.fields.text(name)) aria-invalid=[self.invalid(name)];
                 p.hint { (hint) }
                 (self.problem(name))
             }

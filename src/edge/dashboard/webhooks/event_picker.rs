@@ -73,11 +73,13 @@ impl EventPicker {
             }
             div.field {
                 label for="patterns" { "More patterns" }
-                textarea id="patterns" name="patterns" rows="2" spellcheck="false" aria-describedby="patterns-hint" {
+                textarea id="patterns" name="patterns" rows="2" spellcheck="false"
+                    aria-describedby="patterns-hint" {
                     (fields.text("patterns"))
                 }
                 p.hint id="patterns-hint" {
-                    "One on each line, such as " code { "lead.*" } ", " code { "ticket:status.changed" } " or "
+                    "One on each line, such as " code { "lead.*" } ", "
+                    code { "ticket:status.changed" } " or "
                     code { "*" } " for everything."
                 }
             }
@@ -97,7 +99,9 @@ fn render_group(group: &EventGroup, chosen: &BTreeSet<&str>) -> Markup {
             summary {
                 span.capital { (group.title) } " "
                 span.muted {
-                    (group.events.len()) @if group.events.len() == 1 { " event" } @else { " events" }
+                    (group.events.len())
+                    @if group.events.len() == 1 { " event" }
+                    @else { " events" }
                     @if is_all { ", all ticked" } @else if count > 0 { ", " (count) " ticked" }
                 }
             }
@@ -106,7 +110,11 @@ fn render_group(group: &EventGroup, chosen: &BTreeSet<&str>) -> Markup {
                     (choice(all, &format!("Every event of kind {}.", group.title), is_all))
                 }
                 @for event in &group.events {
-                    (choice(&event.event, &event.description, chosen.contains(event.event.as_str())))
+                    (choice(
+                        &event.event,
+                        &event.description,
+                        chosen.contains(event.event.as_str()),
+                    ))
                 }
             }
         }

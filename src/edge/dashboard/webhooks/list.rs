@@ -45,13 +45,17 @@ pub(in crate::edge::dashboard) async fn show(
         div.panel id="webhooks" {
             (render_filter(&query))
             div id="webhook-rows" data-live {
-                @if rows.is_empty() { (render_empty(known.is_empty())) } @else { (render_table(&rows)) }
+                @if rows.is_empty() { (render_empty(known.is_empty())) }
+                @else { (render_table(&rows)) }
             }
             (pager(LIST_PATH, &query, page, total))
         }
     };
     let new = html! { a.button.primary href={ (LIST_PATH) "/new" } { "New webhook" } };
-    let lead = html! { "Each webhook sends the events that it follows to one address, signed, and in order for each entity." };
+    let lead = html! {
+        "Each webhook sends the events that it follows to one address, signed, and in order for \
+         each entity."
+    };
     Ok(
         PageContent::new(DashboardSection::Webhooks, "Webhooks", body)
             .lead(lead)
@@ -77,7 +81,12 @@ fn render_filter(query: &FormFields) -> Markup {
             div.field {
                 label for="state" { "State" }
                 select id="state" name="state" {
-                    @for (value, label) in [("", "All"), ("active", "Active"), ("paused", "Paused"), ("disabled", "Disabled")] {
+                    @for (value, label) in [
+                        ("", "All"),
+                        ("active", "Active"),
+                        ("paused", "Paused"),
+                        ("disabled", "Disabled"),
+                    ] {
                         (select_option(value, label, query.text("state")))
                     }
                 }
@@ -135,7 +144,9 @@ fn render_row(
             }
             td data-label="Events" {
                 span.tags {
-                    @for pattern in patterns.iter().take(PATTERNS_SHOWN) { span.tag { (pattern.as_str()) } }
+                    @for pattern in patterns.iter().take(PATTERNS_SHOWN) {
+                        span.tag { (pattern.as_str()) }
+                    }
                     @if patterns.len() > PATTERNS_SHOWN {
                         span.muted.small { "and " (patterns.len() - PATTERNS_SHOWN) " more" }
                     }
@@ -146,7 +157,9 @@ fn render_row(
             td.num data-label="Waiting" { (number(stats.behind + stats.waiting as u64)) }
             td.num data-label="Dead letters" {
                 @if stats.dead_letters == 0 { "0" } @else {
-                    a href={ "/dashboard/dead-letters?webhook_id=" (subscription.id) } { (number(stats.dead_letters)) }
+                    a href={ "/dashboard/dead-letters?webhook_id=" (subscription.id) } {
+                        (number(stats.dead_letters))
+                    }
                 }
             }
             td data-label="Last success" { (optional_time(stats.last_success_at, visit.now)) }

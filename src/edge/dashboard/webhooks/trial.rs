@@ -29,7 +29,10 @@ pub(super) async fn try_expressions(
     let Some(stored) = find_event(visit, form).await? else {
         return Ok(html! {
             div.notice.bad role="status" {
-                p { "None of the last " (EVENTS_SEARCHED) " events is one that this webhook follows, so there is nothing to try on." }
+                p {
+                    "None of the last " (EVENTS_SEARCHED)
+                    " events is one that this webhook follows, so there is nothing to try on."
+                }
             }
         });
     };
@@ -41,7 +44,8 @@ pub(super) async fn try_expressions(
             header {
                 h2 { "Tried on the newest event" }
                 span {
-                    (event_link(id, &record.event_type)) " of " (entity_link(&record.entity)) ", " (time(stored.received_at, visit.now))
+                    (event_link(id, &record.event_type)) " of " (entity_link(&record.entity)) ", "
+                    (time(stored.received_at, visit.now))
                 }
             }
             div.inside {
