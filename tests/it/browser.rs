@@ -354,7 +354,7 @@ fn an_operator_repairs_a_broken_webhook_from_the_dashboard_alone() {
         browser.press("nav a", "Dead letters").await;
         for left in [1, 0] {
             browser.press("td button", "Retry").await;
-            browser.wait_for_text("h1", "Jobs").await;
+            browser.wait_for_text("h1", "Job ").await;
             browser
                 .wait_for_text("#job-rows tbody tr:first-child", "completed")
                 .await;

@@ -526,19 +526,15 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
             .await;
         let shown = visitor.get(tested.location()).await.html;
         assert!(shown.contains("Test delivered."), "{shown}");
+        let path = "/dashboard/settings/webhooks/1";
         let rotated = visitor
-            .submit(
-                "/dashboard/settings/webhooks/1/rotate-secret",
-                &[("overlap_h", "1")],
-            )
+            .submit(&format!("{path}/rotate-secret"), &[("overlap_h", "1")])
             .await;
-        assert!(
-            visitor
-                .get(rotated.location())
-                .await
-                .html
-                .contains("new-secret")
-        );
+        assert_eq!(rotated.location(), path);
+        // A page in another tab renewed itself meanwhile, and took the secret with it.
+        let request = visitor.request(Method::GET, path).header("x-refresh", "1");
+        assert!(!read(request).await.html.contains("new-secret"));
+        assert!(visitor.get(path).await.html.contains("new-secret"));
         let unconfirmed = visitor
             .submit("/dashboard/settings/webhooks/1/delete", &[])
             .await;
@@ -601,8 +597,15 @@ fn dead_letters_are_retried_and_discarded_from_their_pages() {
         let retried = visitor
             .submit("/dashboard/dead-letters/retry-matching", &fields)
             .await;
-        assert_eq!(retried.location(), "/dashboard/jobs");
+        assert_eq!(retried.location(), "/dashboard/jobs/1");
         wait_for_letters(&node, 1).await;
+        let job = visitor.get("/dashboard/jobs/1").await.html;
+        assert!(
+            job.contains("Job 1 delivers the dead letters again."),
+            "{job}"
+        );
+        let too_late = visitor.submit("/dashboard/jobs/1/cancel", &[]).await;
+        assert_eq!(too_late.location(), "/dashboard/jobs/1");
         let jobs = visitor.get("/dashboard/jobs").await.html;
         assert!(jobs.contains("Retry 1"), "{jobs}");
         node.stop().await;

@@ -7,6 +7,7 @@ use super::elements::{
     json_block, number, pager, select_option, status_badge, subscriber_link, time,
 };
 use super::form::FormFields;
+use super::jobs::job_path;
 use super::layout::{DashboardSection, PageContent, sentence};
 use super::visit::{PageReply, PageVisit};
 use crate::edge::dead_letters::filter::{DISCARD_PARAMETERS, LIST_PARAMETERS, filter_from_query};
@@ -77,7 +78,7 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
         }
         @if let Some(job) = found.job {
             div.notice.good role="status" {
-                p { a href="/dashboard/jobs" { "Job " (job) } " is delivering it again." }
+                p { a href=(job_path(job)) { "Job " (job) } " is delivering it again." }
             }
         }
         section.panel {
@@ -116,7 +117,7 @@ pub(super) async fn retry(
     let job = start_retry(visit.edge(), &id).await?;
     Ok(visit.done(
         format!("Job {} delivers dead letter {id} again.", job.id),
-        "/dashboard/jobs",
+        job_path(job.id),
     ))
 }
 
@@ -138,7 +139,7 @@ pub(super) async fn retry_matching(
     let job = start_bulk_retry(visit.edge(), sent_filter(form)?).await?;
     Ok(visit.done(
         format!("Job {} delivers the dead letters again.", job.id),
-        "/dashboard/jobs",
+        job_path(job.id),
     ))
 }
 

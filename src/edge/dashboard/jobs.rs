@@ -11,7 +11,7 @@ use super::layout::{DashboardSection, PageContent};
 use super::visit::{PageReply, PageVisit};
 use crate::edge::dead_letters::filter::parse_webhook_id;
 use crate::edge::error::ApiError;
-use crate::edge::jobs::cancel_job;
+use crate::edge::jobs::{cancel_job, find_job};
 use crate::subscriber::jobs::{JobKind, JobState, RedeliveryJob};
 
 const LIST_PATH: &str = "/dashboard/jobs";
@@ -72,6 +72,30 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
         .into())
 }
 
+/// Handles `GET /dashboard/jobs/{job_id}`: shows a job and its progress.
+pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
+    let id: String = visit.path()?;
+    let job = find_job(&*visit.core()?, &id)?;
+    let letters = job.total_counts().failed;
+    let body = html! {
+        div.panel id="job-rows" data-live { (render_jobs(&[job], visit)) }
+        @if letters > 0 {
+            p { "What failed is among the " a href="/dashboard/dead-letters" { "dead letters" } "." }
+        }
+    };
+    Ok(
+        PageContent::new(DashboardSection::Jobs, format!("Job {id}"), body)
+            .under("Jobs", LIST_PATH)
+            .refreshed_every(2)
+            .into(),
+    )
+}
+
+/// Path of the page of the job `id`.
+pub(super) fn job_path(id: u64) -> String {
+    format!("{LIST_PATH}/{id}")
+}
+
 /// Handles `POST /dashboard/jobs/{job_id}/cancel`: cancels a job.
 pub(super) async fn cancel(
     visit: &mut PageVisit<'_>,
@@ -79,7 +103,7 @@ pub(super) async fn cancel(
 ) -> Result<PageReply, ApiError> {
     let id: String = visit.path()?;
     let job = cancel_job(visit.edge(), &id).await?;
-    Ok(visit.done(format!("Job {} was cancelled.", job.id), LIST_PATH))
+    Ok(visit.done(format!("Job {} was cancelled.", job.id), job_path(job.id)))
 }
 
 /// Renders a table of `jobs`.
@@ -110,7 +134,7 @@ fn render_job(job: &RedeliveryJob, visit: &PageVisit<'_>) -> Markup {
     };
     html! {
         tr {
-            td.first { strong { (kind) " " (job.id) } }
+            td.first { a.strong-link href=(job_path(job.id)) { (kind) " " (job.id) } }
             td data-label="For" {
                 @match &job.subscriber {
                     Some(subscriber) => (subscriber_link(subscriber)),

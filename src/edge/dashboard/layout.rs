@@ -183,6 +183,11 @@ pub(super) fn render_page(
                         div.actions { (content.actions) }
                     }
                     @if let Some(lead) = &content.lead { p.lead { (lead) } }
+                    @if content.refresh_s.is_some() {
+                        div.notice.bad id="stale" role="status" hidden {
+                            p { "The node does not answer. What you see here may be old." }
+                        }
+                    }
                     @for notice in notices { (render_notice(notice)) }
                     (content.body)
                 }

@@ -74,6 +74,7 @@ pub(super) fn endpoints() -> Vec<ApiEndpoint> {
             action(dead_letters::discard),
         ),
         shown("/dashboard/jobs", page(jobs::show)),
+        shown("/dashboard/jobs/{job_id}", page(jobs::show_one)),
         form("/dashboard/jobs/{job_id}/cancel", action(jobs::cancel)),
         shown("/dashboard/events", page(events::show)),
         shown("/dashboard/events/find", page(events::find)),

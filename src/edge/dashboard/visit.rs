@@ -47,6 +47,9 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 /// Header by which a browser says if a request comes from a page of the same site.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// Header of the requests by which the script renews a page.
+const REFRESH: HeaderName = HeaderName::from_static("x-refresh");
+
 /// Largest form, in bytes: the largest subscription with room for the encoding.
 const FORM_MAX_BYTES: usize = 256 * 1024;
 
@@ -102,6 +105,16 @@ impl PageVisit<'_> {
     /// Parameters of the query that the API knows as well.
     pub(super) fn parameters(&self, known: &[&'static str]) -> QueryParameters {
         QueryParameters::parse(&self.query().to_query(), known)
+    }
+
+    /// Takes the notices for the page that the person sees next. A page that renews itself in the
+    /// background leaves them: it would drop a secret that is shown once.
+    fn take_notices(&self) -> Vec<SessionNotice> {
+        if self.context.request.headers().contains_key(REFRESH) {
+            return Vec::new();
+        }
+        let sessions = &self.context.edge.dashboard.sessions;
+        sessions.take_notices(&self.session)
     }
 
     /// Leaves `notice` for the next page.
@@ -294,8 +307,7 @@ fn error_reply(error: &ApiError) -> PageReply {
 fn finish(visit: &PageVisit<'_>, reply: PageReply) -> HttpResponse {
     match reply {
         PageReply::Content(status, content) => {
-            let sessions = &visit.context.edge.dashboard.sessions;
-            let notices = sessions.take_notices(&visit.session);
+            let notices = visit.take_notices();
             let html = layout::render_page(&content, &notices, &visit.session);
             html_response(status, html.into_string())
         }

@@ -72,7 +72,7 @@ const isInUse = (part) => {
 };
 const refresh = async () => {
   if (document.hidden) return;
-  const answer = await fetch(window.location.href, { headers: { accept: "text/html" } });
+  const answer = await fetch(window.location.href, { headers: { "x-refresh": "1" } });
   // After a logout or the end of the session the answer is the login.
   if (answer.redirected) { window.location.reload(); return; }
   if (!answer.ok) return;
@@ -84,6 +84,14 @@ const refresh = async () => {
   showCopyButtons(document);
 };
 const seconds = Number(document.body.dataset.refresh);
-if (seconds > 0) window.setInterval(() => { refresh().catch(() => {}); }, seconds * 1000);
+const showStale = (isStale) => {
+  const notice = document.getElementById("stale");
+  if (notice) notice.hidden = !isStale;
+};
+if (seconds > 0) {
+  window.setInterval(() => {
+    refresh().then(() => showStale(false), () => showStale(true));
+  }, seconds * 1000);
+}
 
 showCopyButtons(document);
