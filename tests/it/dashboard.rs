@@ -8,6 +8,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::json;
 
+use crate::clock_jumps::{JumpingClock, wait_for_readiness};
 use crate::dead_letters::wait_for_letters;
 use crate::deliveries::{subscribe, test_env};
 use crate::receiver::{ReceiverReply, TestReceiver};
@@ -712,6 +713,39 @@ fn a_filter_and_a_transform_are_tried_on_the_newest_event_and_nothing_is_saved()
             assert!(tried.html.contains("value=\"typed so far\""));
         }
         assert_eq!(node.get("/api/v1/webhooks").await.body["total"], 0);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_jump_of_the_clock_is_confirmed_from_the_overview() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = JumpingClock::install(&mut test_env);
+        let node = test_env.start().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        clock.jump_to(3_650 * 86_400);
+        wait_for_readiness(&node, 503).await;
+
+        let jumped = visitor.get("/dashboard").await.html;
+        for part in [
+            "accepts no events",
+            "2036-02-",
+            "2026-03-01",
+            "The new time is right",
+        ] {
+            assert!(jumped.contains(part), "{part} in {jumped}");
+        }
+        let events = visitor.get("/dashboard/events").await;
+        assert_eq!(events.status, StatusCode::SERVICE_UNAVAILABLE);
+        let confirmed = visitor.submit("/dashboard/confirm-clock", &[]).await;
+        assert_eq!(confirmed.location(), "/dashboard");
+        wait_for_readiness(&node, 200).await;
+        let page = visitor.get("/dashboard").await.html;
+        assert!(
+            page.contains("Healthy") && page.contains("goes on"),
+            "{page}"
+        );
         node.stop().await;
     });
 }

@@ -52,6 +52,7 @@ pub(super) fn endpoints() -> Vec<ApiEndpoint> {
             .undescribed(MethodSet::POST, VISITOR, login::submit),
         form("/dashboard/logout", action(login::log_out)),
         shown("/dashboard", page(overview::show)),
+        form("/dashboard/confirm-clock", action(overview::confirm_clock)),
         shown("/dashboard/dead-letters", page(dead_letters::show)),
         form(
             "/dashboard/dead-letters/retry-matching",

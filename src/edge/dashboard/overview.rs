@@ -7,12 +7,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::elements::{
-    StateTone, badge, bytes, counted, duration, empty_state, entity_link, number, optional_time,
-    subscriber_link,
+    ActionButton, StateTone, badge, bytes, counted, duration, empty_state, entity_link, number,
+    optional_time, subscriber_link,
 };
+use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent, sentence};
 use super::plot::{RatePlot, rate};
 use super::visit::{PageReply, PageVisit};
+use crate::edge::clock;
 use crate::edge::error::ApiError;
 use crate::edge::gate::NodeCore;
 use crate::edge::metrics::{ANSWER_LIMIT, read_folder_sizes};
@@ -70,7 +72,7 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     let edge = visit.edge();
     let storage = read_storage(edge).await;
     let Ok(core) = visit.core() else {
-        return Ok(content(closed_body(edge)).into());
+        return Ok(content(closed_body(visit)).into());
     };
 
     let situation = NodeSituation::load(&core).await;
@@ -246,22 +248,44 @@ fn find_problems(
     problems
 }
 
-fn closed_body(edge: &Edge) -> Markup {
+/// Body of the page while the node accepts no events.
+fn closed_body(visit: &PageVisit<'_>) -> Markup {
+    let edge = visit.edge();
     let reason = edge.gate.closed_reason().unwrap_or_default();
+    let confirm = ActionButton {
+        path: "/dashboard/confirm-clock",
+        label: "The new time is right",
+        class: "primary",
+        question: Some("Go on with the time that the system's clock shows?"),
+    };
     html! {
-        div id="health" data-live {
-            div.health.bad role="status" {
-                div {
-                    h2 { "The node accepts no events" }
-                    p { (sentence(&reason)) }
-                    p.muted {
-                        "Senders get 503 and try again later. The node opens its store again by itself, \
-                         with growing pauses; this page shows when it is ready."
-                    }
+        div.health.bad id="health" data-live role="status" {
+            h2 { "The node accepts no events" }
+            p { (sentence(&reason)) }
+            @if let Some(jump) = edge.checked_clock.jump() {
+                p {
+                    "The clock shows " code { (jump.shown) } ", and " code { (jump.expected) }
+                    " was expected. Set the clock right, and the node goes on by itself. If the \
+                     time shown is right, say so:"
+                }
+                p { (confirm.render(&visit.session)) }
+            } @else {
+                p {
+                    "Senders get 503 and try again later. The node opens its store again by \
+                     itself, with growing pauses; this page shows when it is ready."
                 }
             }
         }
     }
+}
+
+/// Handles `POST /dashboard/confirm-clock`: believes the system's clock after a jump.
+pub(super) async fn confirm_clock(
+    visit: &mut PageVisit<'_>,
+    _form: &FormFields,
+) -> Result<PageReply, ApiError> {
+    clock::confirm_jump(visit.edge());
+    Ok(visit.done("The node goes on with the time of its clock.", "/dashboard"))
 }
 
 fn render_health(problems: &[NodeProblem]) -> Markup {

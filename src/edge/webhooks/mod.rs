@@ -218,7 +218,10 @@ pub(in crate::edge) async fn delete_subscription(edge: &Edge, id: &str) -> Resul
 }
 
 /// Returns the subscription with the number `id`.
-pub(in crate::edge) fn find_subscription(core: &NodeCore, id: &str) -> Result<SharedSubscription, ApiError> {
+pub(in crate::edge) fn find_subscription(
+    core: &NodeCore,
+    id: &str,
+) -> Result<SharedSubscription, ApiError> {
     let known = core.subscriptions.snapshot();
     let entry = parse_number(id)
         .and_then(|number| known.get(number))

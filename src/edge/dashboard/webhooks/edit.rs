@@ -34,7 +34,7 @@ pub(in crate::edge::dashboard) async fn create(
     if form.has(TRY) {
         return tried(visit, None, form).await;
     }
-    match webhooks::create_subscription(visit.edge(), &request_of(form)).await {
+    match webhooks::create_from_json(visit.edge(), &request_of(form)).await {
         Ok(created) => {
             visit.notify(SessionNotice::Success("The webhook was created.".into()));
             visit.notify(SessionNotice::NewSecret {
@@ -67,7 +67,7 @@ pub(in crate::edge::dashboard) async fn change(
     if form.has(TRY) {
         return tried(visit, Some(known), form).await;
     }
-    match webhooks::change_subscription(visit.edge(), &id, &request_of(form)).await {
+    match webhooks::change_from_json(visit.edge(), &id, &request_of(form)).await {
         Ok(_) => Ok(visit.done("The webhook was changed.", webhook_path(known))),
         Err(error) => Ok(refused(visit, Some(known), form, &error)),
     }
