@@ -12,7 +12,7 @@
 //!   main           starts the command line
 //!   cli            commands that a person types: serve, check, send, listen …
 //!   app            composition root: opens the store, starts the stages, reopens after a failure, stops in order
-//!   edge           HTTP in: limits, authentication and decoding of each contract; the admin API; /docs
+//!   edge           HTTP in: limits, authentication and decoding of each contract; the admin API; /docs; the dashboard
 //!   erasure        removes an entity's content from all files, for a person who asks for it
 //!   enrichment     finds the person behind an accepted Contact2Sale event, sends the result in by the router
 //!   retention      removes the oldest events from the journal, after copying what is still needed of them

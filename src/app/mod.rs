@@ -33,7 +33,7 @@ pub use store_session::RebuildSummary;
 use store_session::{DiscardMark, NodeSetup, SessionEnd, StoreSession};
 
 use crate::clock::{CheckedClock, Clock};
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::edge::{self, CoreGate, Edge};
 use crate::{error_chain, log_sink};
 
@@ -118,6 +118,13 @@ impl Node {
         self.address
     }
 
+    /// Makes the path of a link that logs one person in to the dashboard, once and within ten
+    /// minutes; `None` if the dashboard is switched off.
+    #[must_use]
+    pub fn login_link(&self) -> Option<Secret> {
+        self.edge.login_link()
+    }
+
     /// Stops the node in the order in which an event passes it: accepts no new requests, then lets
     /// each stage finish its pending work, and closes the store last.
     ///
@@ -147,19 +154,18 @@ impl Node {
     }
 }
 
-/// Runs a node until SIGTERM or Ctrl-C. Calls `ready` with the node's address once it accepts
-/// requests.
+/// Runs a node until SIGTERM or Ctrl-C. Calls `ready` with the node once it accepts requests.
 ///
 /// # Errors
 /// [`NodeError`] when the node does not start or does not stop in time.
-pub fn run_node(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), NodeError> {
+pub fn run_node(config: Config, ready: impl FnOnce(&Node)) -> Result<(), NodeError> {
     actix_rt::System::new().block_on(async {
         // The handlers are installed after the start: until then a signal ends the process at once,
         // and a store that is being opened survives that.
         let grace = config.server.shutdown_grace;
         let node = Node::start(config, NodeDeps::default()).await?;
         let signal = stop_signal::watch_signals(grace)?;
-        ready(node.address());
+        ready(&node);
         // The sender is gone only if its thread could not wait for signals, so the node stops.
         let _ = signal.await;
 

@@ -11,8 +11,8 @@ use super::error::CliError;
 use super::node_url::base_url;
 use super::send::SAMPLE_TICKET;
 use super::{dev_mode, logging};
-use crate::app;
-use crate::config::{Config, ConfigPurpose, DevSecrets};
+use crate::app::{self, Node};
+use crate::config::{Config, ConfigPurpose, DevSecrets, Secret};
 use crate::panics;
 
 /// Run a node until a signal stops it
@@ -39,22 +39,24 @@ impl ServeCommand {
         }
 
         let shown = config.clone();
-        let greet = |address: SocketAddr| {
+        let greet = |node: &Node| {
             if let Some(secrets) = &dev {
+                let link = node.login_link();
                 // Ignored: the node runs without a terminal too.
-                let _ = self.print_greeting(&shown, address, secrets, out);
+                let _ = self.print_greeting(&shown, node.address(), secrets, link, out);
             }
         };
         Ok(app::run_node(config, greet)?)
     }
 
-    /// Prints the path of the secrets and two commands to paste: one sends an event, the other
-    /// reads it back.
+    /// Prints the path of the secrets, two commands to paste (one sends an event, the other reads
+    /// it back), and a link to the dashboard.
     fn print_greeting(
         &self,
         config: &Config,
         address: SocketAddr,
         secrets: &DevSecrets,
+        login_link: Option<Secret>,
         out: &mut impl Write,
     ) -> io::Result<()> {
         let path = dev_mode::secrets_path(&config.store.path);
@@ -98,6 +100,13 @@ impl ServeCommand {
             "read the ticket back:\n  curl -H \"Authorization: Bearer {token}\" \
              {url}/api/v1/entities/ticket/{SAMPLE_TICKET}\n"
         )?;
+        if let Some(link) = login_link {
+            let link = link.expose();
+            writeln!(
+                out,
+                "watch it in a browser (the link logs in once, within ten minutes):\n  {url}{link}\n"
+            )?;
+        }
         out.flush()
     }
 }
@@ -148,7 +157,13 @@ mod tests {
         let mut out = Vec::new();
         let address = "127.0.0.1:9".parse().expect("an address");
         serve
-            .print_greeting(&config, address, &secrets, &mut out)
+            .print_greeting(
+                &config,
+                address,
+                &secrets,
+                Some(Secret::new("/dashboard/login?link=x")),
+                &mut out,
+            )
             .expect("memory to write to");
         let text = String::from_utf8(out).expect("text");
         assert!(
@@ -157,6 +172,10 @@ mod tests {
         );
         assert!(
             text.contains("/p' 'hookyard-data/dev-secrets.toml')\" http://127.0.0.1:9/api/v1/"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  http://127.0.0.1:9/dashboard/login?link=x\n"),
             "{text}"
         );
         assert!(

@@ -17,14 +17,17 @@ use super::values::{
     describe_unexpected, parse_number, parse_string,
 };
 use super::{
-    AdminConfig, CallLogConfig, Config, EntityConfig, LogFormat, RouterConfig, Secret,
-    ServerConfig, SourcesConfig, StoreConfig, SupportConfig, SyncPolicy, TelemetryConfig,
+    AdminConfig, CallLogConfig, Config, DashboardConfig, EntityConfig, LogFormat, RouterConfig,
+    Secret, ServerConfig, SourcesConfig, StoreConfig, SupportConfig, SyncPolicy, TelemetryConfig,
     UnknownEntityPolicy,
 };
 
 mod custom;
 mod exposure;
 mod secrets;
+
+#[cfg(test)]
+pub(super) use secrets::SECRET_KEYS;
 
 const MIB: i64 = 1 << 20;
 /// Upper bound of integers that only their type limits.
@@ -70,12 +73,15 @@ impl ConfigDraft {
             ConfigError::fail_if_any(std::mem::take(&mut self.problems))?;
         }
         self.trim_secrets();
+        // Listed before the values are taken out of the draft.
+        let settings = self.effective_settings();
         let mut config = Config {
             server: self.read_server(),
             store: self.read_store(),
             admin: AdminConfig {
                 token: self.read_secret("admin.token"),
             },
+            dashboard: self.read_dashboard(),
             router: self.read_router(),
             entity: EntityConfig {
                 items_max: self.read_integer("entity.items_max", 1..=MIB),
@@ -91,6 +97,7 @@ impl ConfigDraft {
                 custom: self.read_custom_sources(),
             },
             telemetry: self.read_telemetry(),
+            settings,
             warnings: Vec::new(),
         };
         self.check_consistency(&config);
@@ -211,6 +218,13 @@ impl ConfigDraft {
             unknown_entity: self.read_choice("sources.support.unknown_entity", &unknown_entity),
             idempotency_window: self
                 .read_hours("sources.support.idempotency_window_h", 24.0 * 366.0),
+        }
+    }
+
+    fn read_dashboard(&mut self) -> DashboardConfig {
+        DashboardConfig {
+            enabled: self.read_boolean("dashboard.enabled"),
+            session: self.read_hours("dashboard.session_h", 24.0 * 30.0),
         }
     }
 

@@ -7,6 +7,7 @@ mod custom;
 mod delivery;
 mod dev;
 mod draft;
+mod effective;
 mod instagram;
 mod leads;
 mod load;
@@ -28,14 +29,16 @@ pub use delivery::{
 pub use dev::{DEV_KEYS, DevKey, DevSecrets, DevSecretsError};
 pub use draft::ConfigDraft;
 pub(crate) use draft::env_variable_name;
+pub use effective::EffectiveSetting;
 pub use instagram::{AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES};
 pub use leads::LeadsConfig;
 pub use load::{ConfigPurpose, load_config};
 pub use problem::{ConfigError, ConfigProblem};
 pub use secret::{EncryptionKey, Secret};
 pub use sections::{
-    AdminConfig, CallLogConfig, Config, EntityConfig, LogFormat, RouterConfig, ServerConfig,
-    SourcesConfig, StoreConfig, SupportConfig, SyncPolicy, TelemetryConfig, UnknownEntityPolicy,
+    AdminConfig, CallLogConfig, Config, DashboardConfig, EntityConfig, LogFormat, RouterConfig,
+    ServerConfig, SourcesConfig, StoreConfig, SupportConfig, SyncPolicy, TelemetryConfig,
+    UnknownEntityPolicy,
 };
 pub use text_template::TextTemplate;
 pub use web_url::{URL_MAX_BYTES, WebUrlError, is_web_url, parse_web_url};

@@ -14,6 +14,23 @@ pub(super) enum SettingOrigin {
     Environment(String),
 }
 
+impl SettingOrigin {
+    pub(super) const fn is_defaults(&self) -> bool {
+        matches!(self, Self::Defaults)
+    }
+}
+
+impl fmt::Display for SettingOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Defaults => f.write_str("default"),
+            Self::File(path, Some(line)) => write!(f, "{}:{line}", path.display()),
+            Self::File(path, None) => write!(f, "{}", path.display()),
+            Self::Environment(variable) => f.write_str(variable),
+        }
+    }
+}
+
 /// Single problem of a configuration. Its text never shows a secret's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
@@ -55,11 +72,8 @@ impl ConfigProblem {
 
 impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.origin {
-            SettingOrigin::Defaults => {}
-            SettingOrigin::File(path, Some(line)) => write!(f, "{}:{line}: ", path.display())?,
-            SettingOrigin::File(path, None) => write!(f, "{}: ", path.display())?,
-            SettingOrigin::Environment(variable) => write!(f, "{variable}: ")?,
+        if !self.origin.is_defaults() {
+            write!(f, "{}: ", self.origin)?;
         }
         if let Some(key) = &self.key {
             write!(f, "{key}: ")?;

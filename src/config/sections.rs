@@ -7,6 +7,7 @@ use super::c2s::C2sConfig;
 use super::crm::CrmConfig;
 use super::custom::CustomSourceConfig;
 use super::delivery::DeliveryConfig;
+use super::effective::EffectiveSetting;
 use super::instagram::InstagramConfig;
 use super::leads::LeadsConfig;
 use super::problem::ConfigProblem;
@@ -21,6 +22,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Section `[admin]`: access to the admin API.
     pub admin: AdminConfig,
+    /// Section `[dashboard]`: the pages for people.
+    pub dashboard: DashboardConfig,
     /// Section `[router]`: admission and live entities.
     pub router: RouterConfig,
     /// Section `[entity]`: size of one state.
@@ -33,6 +36,8 @@ pub struct Config {
     pub sources: SourcesConfig,
     /// Section `[telemetry]`: format and level of logs.
     pub telemetry: TelemetryConfig,
+    /// All settings in force with their origins, the secrets masked.
+    pub settings: Vec<EffectiveSetting>,
     /// Weaknesses that keep no node from starting, such as a short secret.
     pub warnings: Vec<ConfigProblem>,
 }
@@ -109,6 +114,15 @@ pub struct StoreConfig {
 pub struct AdminConfig {
     /// The bearer token of the admin API.
     pub token: Secret,
+}
+
+/// Section `[dashboard]`: the pages for people at `/dashboard`.
+#[derive(Clone, Copy, Debug)]
+pub struct DashboardConfig {
+    /// Switches the pages on; without them `/dashboard` answers 404.
+    pub enabled: bool,
+    /// Time after which a person has to log in again.
+    pub session: Duration,
 }
 
 /// Section `[router]`: admission and the live entities.

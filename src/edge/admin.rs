@@ -63,7 +63,8 @@ fn bearer_token(value: &[u8]) -> Option<&[u8]> {
         .then(|| token.trim_ascii())
 }
 
-fn token_matches(secret: &Secret, token: &[u8]) -> bool {
+/// Compares `token` with `secret` in constant time.
+pub(super) fn token_matches(secret: &Secret, token: &[u8]) -> bool {
     // An empty secret was never set: it admits nobody.
     secret.matches(token) && !secret.is_empty()
 }

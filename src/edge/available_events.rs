@@ -28,12 +28,12 @@ const EXAMPLE_KEY: &str = "evt_1042";
 const EXAMPLE_INDEX_MAX: usize = 9;
 
 #[derive(Serialize)]
-struct AvailableEvent {
-    event: String,
-    source: Option<String>,
-    kind: Option<Kind>,
-    wire_name: Option<String>,
-    description: String,
+pub(super) struct AvailableEvent {
+    pub(super) event: String,
+    pub(super) source: Option<String>,
+    pub(super) kind: Option<Kind>,
+    pub(super) wire_name: Option<String>,
+    pub(super) description: String,
     example: DeliveryExample,
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, A
     Ok(answer::ok_json(&ListPage::whole(items)))
 }
 
-fn list_available_events(config: &Config) -> Vec<AvailableEvent> {
+pub(super) fn list_available_events(config: &Config) -> Vec<AvailableEvent> {
     let declared = config
         .sources
         .crm

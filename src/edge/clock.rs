@@ -9,6 +9,7 @@ use super::answer;
 use super::context::RequestContext;
 use super::docs::endpoint::{EndpointAccess, EndpointDoc};
 use super::error::ApiError;
+use super::state::Edge;
 use crate::clock::Clock;
 use crate::event::Timestamp;
 
@@ -33,12 +34,17 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
 /// Handles `POST /api/v1/clock/confirm`: believes the system's clock from now on.
 pub(super) async fn confirm(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     context.refuse_parameters()?;
-    if let Some(jump) = context.edge.checked_clock.jump() {
-        warn!(shown = %jump.shown, expected = %jump.expected, "jump of the clock confirmed");
-        context.edge.checked_clock.confirm();
-        context.edge.gate.resume();
-    }
+    confirm_jump(&context.edge);
     Ok(clock_response(context))
+}
+
+/// Believes the system's clock from now on, if it has jumped.
+pub(super) fn confirm_jump(edge: &Edge) {
+    if let Some(jump) = edge.checked_clock.jump() {
+        warn!(shown = %jump.shown, expected = %jump.expected, "jump of the clock confirmed");
+        edge.checked_clock.confirm();
+        edge.gate.resume();
+    }
 }
 
 fn clock_response(context: &RequestContext) -> HttpResponse {

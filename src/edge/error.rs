@@ -146,6 +146,9 @@ pub enum ApiError {
          set server.public_url for another name"
     )]
     ForeignHost,
+    /// Form of the dashboard that no page of the session sent.
+    #[error("the form was not sent by a page of your session; load the page again and repeat")]
+    ForeignForm,
     /// Request to reprocess an event that did not fail.
     #[error("only a failed event can be reprocessed")]
     NotFailed,
@@ -232,7 +235,9 @@ impl ApiError {
                 (409, "idempotency_key_reused")
             }
             Self::Rejected(rejection) => (rejection.status, rejection.code),
-            Self::Forbidden | Self::ForeignOrigin | Self::ForeignHost => (403, "forbidden"),
+            Self::Forbidden | Self::ForeignOrigin | Self::ForeignHost | Self::ForeignForm => {
+                (403, "forbidden")
+            }
             Self::NotFailed => (409, "not_failed"),
             Self::ReprocessInProgress => (409, "reprocess_in_progress"),
             Self::TooManyBackups => (429, "too_many_backups"),
@@ -321,7 +326,7 @@ impl ApiError {
         Some(BTreeMap::from([(*name, *value)]))
     }
 
-    fn field_errors(&self) -> &[FieldError] {
+    pub(super) fn field_errors(&self) -> &[FieldError] {
         if let Self::InvalidFields(errors) = self {
             errors
         } else {

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use super::connection_counts::ConnectionCounts;
 use super::guarded_stream::{GuardedStream, StreamLimits, mark_request};
 use super::state::Edge;
-use super::{docs, routes, sliding_window};
+use super::{dashboard, docs, routes, sliding_window};
 use crate::config::ServerConfig;
 
 /// Blocking threads of each worker. Handlers never block; these threads serve reads and definition
@@ -37,6 +37,13 @@ pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
     let server = &config.server;
     let workers = worker_count(server.workers);
     let address = listener.local_addr()?;
+    if config.dashboard.enabled {
+        actix_rt::spawn(dashboard::state::sample_metrics(
+            Arc::downgrade(&edge.dashboard),
+            Arc::clone(&edge.metrics),
+            Arc::clone(&edge.clock),
+        ));
+    }
     let data = Data::from(edge);
     let counts = ConnectionCounts::new(
         connections_per_address(server),

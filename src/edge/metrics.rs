@@ -21,7 +21,7 @@ use crate::metrics::{GaugeSheet, OPENMETRICS_TYPE};
 const TAG: &str = "Node";
 
 /// Longest wait for a stage's answer. A stage that is stuck must not hide the other metrics.
-const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// Subscribers whose backlog has a row of its own, the largest ones. A monitoring system pays for
 /// each row it has ever seen, so they must be few; `hookyard_backlog` is the sum of all.
@@ -133,7 +133,7 @@ async fn add_store_size(gauges: &mut GaugeSheet, folder: &Path) {
 }
 
 /// Sums the sizes of the files below `folder`, by part.
-fn read_folder_sizes(folder: &Path) -> io::Result<[(&'static str, u64); 3]> {
+pub(super) fn read_folder_sizes(folder: &Path) -> io::Result<[(&'static str, u64); 3]> {
     let mut sizes = [("journal", 0), ("derived", 0), ("other", 0)];
     let (mut folders, mut is_top) = (vec![(folder.to_owned(), 2)], true);
     while let Some((folder, part)) = folders.pop() {

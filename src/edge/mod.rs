@@ -22,6 +22,7 @@ mod configured;
 mod connection_counts;
 mod context;
 pub mod crm;
+mod dashboard;
 mod dead_letters;
 pub mod docs;
 mod entity_reference;

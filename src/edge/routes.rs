@@ -8,7 +8,7 @@ use super::error::ApiError;
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::CallSource;
-use super::{api, docs};
+use super::{api, dashboard, docs};
 use crate::config::Config;
 
 const DOCS: CallerCheck = CallerCheck::ByHandler(CallSource::Docs);
@@ -20,6 +20,7 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
     if config.server.docs {
         endpoints.extend(docs_endpoints());
     }
+    endpoints.extend(dashboard::endpoints());
     endpoints.retain(|endpoint| endpoint.is_enabled(config));
 
     for in_scope in endpoints.chunk_by(|left, right| left.scope == right.scope) {

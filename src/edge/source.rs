@@ -16,6 +16,8 @@ pub(super) enum CallSource {
     Admin,
     /// Reader of the API's documentation.
     Docs,
+    /// Person who uses the dashboard.
+    Dashboard,
     /// No source: an unknown path, or a path that anyone may call.
     Nobody,
     /// Sender of a built-in contract.
@@ -35,6 +37,7 @@ impl CallSource {
         match self {
             Self::Admin => "admin",
             Self::Docs => "docs",
+            Self::Dashboard => "dashboard",
             Self::Nobody => "none",
             Self::Contract(name) | Self::Configured { name, .. } => name.as_str(),
         }
@@ -44,7 +47,7 @@ impl CallSource {
     pub(super) const fn is_logged(self) -> bool {
         match self {
             Self::Contract(_) | Self::Configured { .. } => true,
-            Self::Admin | Self::Docs | Self::Nobody => false,
+            Self::Admin | Self::Docs | Self::Dashboard | Self::Nobody => false,
         }
     }
 }

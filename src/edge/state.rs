@@ -10,6 +10,7 @@ use super::backup_streams::BackupStreams;
 use super::c2s::source::C2sSource;
 use super::configured::source::ConfiguredSource;
 use super::crm::decode::BusEventCatalogue;
+use super::dashboard::state::DashboardState;
 use super::error::ApiError;
 use super::gate::{CoreGate, NodeCore};
 use super::instagram::source::InstagramSource;
@@ -19,7 +20,7 @@ use super::refusal_lines::RefusalLines;
 use super::support::source::SupportSource;
 use super::{body, client_address};
 use crate::clock::{CheckedClock, Clock};
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::metrics::NodeMetrics;
 use crate::subscription::EventVocabulary;
 
@@ -31,6 +32,7 @@ pub struct Edge {
     pub(super) checked_clock: Arc<CheckedClock>,
     pub(super) metrics: Arc<NodeMetrics>,
     pub(super) gate: CoreGate,
+    pub(super) dashboard: Arc<DashboardState>,
     /// Failed authentications of each client network.
     auth_failures: RateLimiter<IpAddr>,
     support: SupportSource,
@@ -75,12 +77,14 @@ impl Edge {
         let instagram = InstagramSource::new(&config.sources.instagram);
         let c2s = C2sSource::new(&config.sources.c2s);
         let vocabulary = EventVocabulary::new(&config.sources);
+        let dashboard = Arc::new(DashboardState::new(&config.dashboard));
         Self {
             config,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             checked_clock: clock,
             metrics,
             gate,
+            dashboard,
             auth_failures,
             support,
             leads,
@@ -92,6 +96,16 @@ impl Edge {
             backups: BackupStreams::default(),
             refusal_lines: RefusalLines::default(),
         }
+    }
+
+    /// Makes the path of a link that logs one person in to the dashboard, once and within ten
+    /// minutes; `None` if the dashboard is switched off.
+    #[must_use]
+    pub fn login_link(&self) -> Option<Secret> {
+        let sessions = &self.dashboard.sessions;
+        let token = sessions.issue_login_link(self.clock.monotonic());
+        let path = format!("/dashboard/login?link={}", token.expose());
+        self.config.dashboard.enabled.then(|| Secret::new(path))
     }
 
     /// Ends the answers that take long, so that they do not hold up the stop of the node.

@@ -17,7 +17,9 @@
 //! the program or the configuration: no sender can make a new one.
 
 mod gauge_sheet;
+mod history;
 mod process;
+mod totals;
 
 use std::fmt;
 
@@ -29,6 +31,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use gauge_sheet::GaugeSheet;
+pub use history::{HISTORY_LENGTH, RateHistory, RateInterval, SAMPLE_INTERVAL};
+pub use process::resident_bytes;
+pub use totals::{HistogramTotals, MetricTotals};
 
 /// Media type of the text form.
 pub const OPENMETRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -160,6 +165,14 @@ impl NodeMetrics {
     #[must_use]
     pub const fn delivery_seconds(&self) -> &Histogram {
         &self.delivery_seconds
+    }
+
+    /// Reads the present totals of the counters and histograms.
+    #[must_use]
+    pub fn totals(&self) -> MetricTotals {
+        let mut text = String::with_capacity(16 * 1024);
+        encode_registry(&mut text, &self.registry).expect("writing to a string does not fail");
+        MetricTotals::from_text(&text)
     }
 
     /// Writes this table, the values of `gauges` and those of the process as text.

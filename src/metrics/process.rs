@@ -23,7 +23,7 @@ pub(super) fn read_process_metrics() -> Registry {
             &mut registry,
             "process_resident_memory_bytes",
             "Memory of the process that is in RAM",
-            stat.resident_pages as f64 * rustix::param::page_size() as f64,
+            stat.resident_bytes() as f64,
         );
         add_gauge(
             &mut registry,
@@ -60,6 +60,18 @@ struct ProcessStat {
     cpu_ticks: u64,
     threads: u64,
     resident_pages: u64,
+}
+
+impl ProcessStat {
+    fn resident_bytes(&self) -> u64 {
+        self.resident_pages * rustix::param::page_size() as u64
+    }
+}
+
+/// Returns the memory of this process that is in RAM, in bytes; `None` where `/proc` is missing.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    read_stat().map(|stat| stat.resident_bytes())
 }
 
 fn read_stat() -> Option<ProcessStat> {

@@ -28,7 +28,7 @@ use crate::event::{
     ClaimOwner, EntityKey, ErasureMark, FingerprintFn, InternedName, KeyConflict, Position,
     Timestamp,
 };
-use crate::projection::{ClaimArchive, ProjectionReadError, ProjectionReader};
+use crate::projection::{ClaimArchive, ProjectionReadError, ProjectionReader, StoredRecord};
 
 /// Number of locks over the table, so that HTTP workers rarely wait for each other.
 const STRIPES: usize = 64;
@@ -295,6 +295,38 @@ impl ClaimTable {
         self.reads.unique_key_holder(key).await
     }
 
+    /// Returns the events of `source` that have this key, the newest first. Only keys within their
+    /// windows are sure to be found.
+    pub(super) async fn find_events(
+        &self,
+        source: &str,
+        key: &str,
+    ) -> Result<Vec<StoredRecord>, ProjectionReadError> {
+        let ClaimHistory::IdempotencyKeys { archive, .. } = &self.history else {
+            return Ok(Vec::new());
+        };
+        // The archive has the claims of all records that the projection has written.
+        self.reads.await_durable_written().await?;
+        let fingerprint = (self.fingerprint)(source, key);
+        let mut events = Vec::new();
+        for position in archived_positions(archive, fingerprint)
+            .await?
+            .into_iter()
+            .rev()
+        {
+            let stored = match self.reads.await_record(position).await {
+                Err(error) if error.is_removed() => break,
+                found => found?,
+            };
+            let has_key = |stored: &StoredRecord| {
+                let record = &stored.record;
+                record.source == source && record.idempotency_key.as_deref() == Some(key)
+            };
+            events.extend(stored.filter(has_key));
+        }
+        Ok(events)
+    }
+
     /// Claims the key in memory if it is free there, and returns `None`; otherwise its state.
     fn probe_or_claim(&self, fingerprint: u64, name: &ClaimKey) -> Option<ClaimProbe> {
         let now = self.clock.wall();
@@ -400,16 +432,7 @@ impl ClaimTable {
         fingerprint: u64,
         name: &ClaimKey,
     ) -> Result<Option<TakenKey>, ProjectionReadError> {
-        let positions = match archive.find_in_memory(fingerprint) {
-            Some(positions) => positions,
-            None => {
-                let archive = Arc::clone(archive);
-                let find = move || archive.find_positions(fingerprint);
-                tokio::task::spawn_blocking(find)
-                    .await
-                    .map_err(|_| ProjectionReadError::Cancelled)??
-            }
-        };
+        let positions = archived_positions(archive, fingerprint).await?;
         let now = self.clock.wall();
         let mut of_others = None;
 
@@ -524,6 +547,20 @@ impl ClaimTable {
 
 /// Returns the slot that conflicts with the new claim `name`, and true if the sender has used the
 /// key for another event. A slot of the same credential comes before one of another.
+/// Returns the positions of all archived claims with this fingerprint, oldest first.
+async fn archived_positions(
+    archive: &Arc<ClaimArchive>,
+    fingerprint: u64,
+) -> Result<Vec<Position>, ProjectionReadError> {
+    if let Some(positions) = archive.find_in_memory(fingerprint) {
+        return Ok(positions);
+    }
+    let archive = Arc::clone(archive);
+    let find = move || archive.find_positions(fingerprint);
+    let found = tokio::task::spawn_blocking(find).await;
+    Ok(found.map_err(|_| ProjectionReadError::Cancelled)??)
+}
+
 fn find_conflict(slots: &[ClaimSlot], name: &ClaimKey) -> Option<(usize, bool)> {
     let find = |wanted: KeyConflict| {
         slots

@@ -56,6 +56,16 @@ impl CrashTracker {
         until.checked_sub(now).filter(|left| !left.is_zero())
     }
 
+    /// Returns the quarantined entities, each with the rest of its quarantine.
+    pub(super) fn quarantined(
+        &self,
+        now: Duration,
+    ) -> impl Iterator<Item = (EntityKey, Duration)> + '_ {
+        self.entities
+            .keys()
+            .filter_map(move |entity| Some((entity.clone(), self.quarantine_left(entity, now)?)))
+    }
+
     /// Returns true if `entity` crashed recently, so that records of its last run may still be on
     /// their way to the disk.
     pub(super) fn has_crashed_recently(&self, entity: &EntityKey) -> bool {
@@ -113,6 +123,16 @@ mod tests {
             Some(seconds(24))
         );
         assert_eq!(crashes.quarantine_left(&other, seconds(70)), None);
+        let listed: Vec<_> = crashes.quarantined(seconds(70)).collect();
+        assert_eq!(
+            listed,
+            [(
+                entity.clone(),
+                crashes
+                    .quarantine_left(&entity, seconds(70))
+                    .expect("listed")
+            )]
+        );
         assert_eq!(crashes.quarantine_left(&entity, seconds(94)), None);
         assert!(crashes.has_crashed_recently(&entity));
         crashes.forget_expired(seconds(200));

@@ -16,6 +16,7 @@ mod supervisor;
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, Context};
 use parking_lot::Mutex;
@@ -29,14 +30,15 @@ use completion::EventCompletion;
 use crashes::{CrashTracker, RestartBudget};
 pub use refusal::Refusal;
 use supervisor::{
-    BatchProgress, CountEntities, DeliverCommand, ROOM_WAITS_MAX, ShardBounds, Supervisor,
+    BatchProgress, CountEntities, DeliverCommand, ListQuarantined, ROOM_WAITS_MAX, ShardBounds,
+    Supervisor,
 };
 
 use crate::config;
 use crate::entity::{Command, CommandOutcome, EntityDeps};
 use crate::event::{EntityKey, FingerprintFn, InternedName, Kind, Position};
 use crate::metrics::NodeMetrics;
-use crate::projection::{Projection, ProjectionReadError};
+use crate::projection::{Projection, ProjectionReadError, StoredRecord};
 
 /// Threads of one shard that read the store to load entities.
 const LOADING_THREADS: usize = 2;
@@ -180,6 +182,19 @@ impl Router {
             .await
     }
 
+    /// Returns the events of `source` that were sent with this idempotency key, the newest first.
+    /// Only keys within their windows are sure to be found.
+    ///
+    /// # Errors
+    /// [`ProjectionReadError`] when the store fails.
+    pub async fn find_events_by_key(
+        &self,
+        source: &str,
+        key: &str,
+    ) -> Result<Vec<StoredRecord>, ProjectionReadError> {
+        self.claims.find_events(source, key).await
+    }
+
     /// Submits one event and returns its outcome once it is durable.
     ///
     /// The event continues when this future is dropped.
@@ -282,6 +297,24 @@ impl Router {
             total += count.await.unwrap_or_default();
         }
         total
+    }
+
+    /// Returns the quarantined entities, each with the rest of its quarantine, except those of a
+    /// shard that has no room for the question, or has ended.
+    pub async fn list_quarantined(&self) -> Vec<(EntityKey, Duration)> {
+        let mut answers = Vec::with_capacity(self.shards.len());
+        for shard in &self.shards {
+            let (reply, answer) = oneshot::channel();
+            if shard.try_send(ListQuarantined { reply }).is_ok() {
+                answers.push(answer);
+            }
+        }
+
+        let mut quarantined = Vec::new();
+        for answer in answers {
+            quarantined.extend(answer.await.unwrap_or_default());
+        }
+        quarantined
     }
 
     fn check_lag(&self) -> Result<(), Refusal> {

@@ -168,6 +168,15 @@ impl Message for CountEntities {
     type Result = ();
 }
 
+/// Message that asks for the quarantined entities, each with the rest of its quarantine.
+pub(super) struct ListQuarantined {
+    pub(super) reply: oneshot::Sender<Vec<(EntityKey, Duration)>>,
+}
+
+impl Message for ListQuarantined {
+    type Result = ();
+}
+
 impl Supervisor {
     pub(super) fn new(
         bounds: ShardBounds,
@@ -546,6 +555,16 @@ impl Handler<CountEntities> for Supervisor {
     fn handle(&mut self, question: CountEntities, _: &mut Self::Context) {
         // The send fails only if the caller no longer waits.
         let _ = question.reply.send(self.entities.len());
+    }
+}
+
+impl Handler<ListQuarantined> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, question: ListQuarantined, _: &mut Self::Context) {
+        let quarantined = self.crashes.quarantined(self.now()).collect();
+        // The send fails only if the caller no longer waits.
+        let _ = question.reply.send(quarantined);
     }
 }
 

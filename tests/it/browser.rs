@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -11,8 +12,9 @@ use tempfile::TempDir;
 use crate::c2s;
 use crate::docs::ENABLED;
 use crate::instagram::APP_SECRET;
+use crate::receiver::{ReceiverReply, TestReceiver};
 use crate::senders::DESCRIBED;
-use crate::test_node::{API_KEY, SECRET, TOKEN, expect_soon, run_async};
+use crate::test_node::{API_KEY, SECRET, TOKEN, TestEnv, expect_soon, run_async};
 
 /// Headless browser in a session of its own.
 struct BrowserSession {
@@ -66,7 +68,7 @@ impl BrowserSession {
             driver,
             _profile: profile,
         };
-        let wanted = json!({"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}}}});
+        let wanted = json!({"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}}}});
         let made = browser.ask(Method::POST, "", wanted).await;
         browser.session = format!(
             "{}/{}",
@@ -102,6 +104,66 @@ impl BrowserSession {
 
     async fn open(&self, url: &str) {
         self.ask(Method::POST, "/url", json!({ "url": url })).await;
+    }
+
+    /// Repeats `script` until it returns something that counts as true, over page loads too.
+    async fn wait_for(&self, script: &str, arguments: Value) -> Value {
+        let mut polls = tokio::time::interval(Duration::from_millis(50));
+        let waiting = async {
+            loop {
+                polls.tick().await;
+                let found = self.run(script, arguments.clone()).await;
+                if !matches!(found, Value::Null | Value::Bool(false)) {
+                    return found;
+                }
+            }
+        };
+        let found = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+        if let Ok(found) = found {
+            return found;
+        }
+        let page = self.run("return document.body.innerText", json!([])).await;
+        panic!("{script} {arguments}: never, on the page {page:#}");
+    }
+
+    /// Waits for the element `selector` and returns its text.
+    async fn read(&self, selector: &str) -> String {
+        let script =
+            "const found = document.querySelector(given[0]); return found && found.innerText + ' '";
+        let text = self.wait_for(script, json!([selector])).await;
+        text.as_str().expect("a text").trim().to_owned()
+    }
+
+    /// Waits until the element `selector` shows `text`.
+    async fn wait_for_text(&self, selector: &str, text: &str) {
+        let script = "return [...document.querySelectorAll(given[0])].some((found) => found.innerText.includes(given[1]))";
+        self.wait_for(script, json!([selector, text])).await;
+    }
+
+    /// Presses the element `selector` that shows `text`, as soon as it is there.
+    async fn press(&self, selector: &str, text: &str) {
+        let script = "const found = [...document.querySelectorAll(given[0])].find((found) => found.innerText.includes(given[1])); \
+            if (!found) return false; found.click(); return true";
+        self.wait_for(script, json!([selector, text])).await;
+    }
+
+    /// Types `text` into the field `selector`.
+    async fn fill(&self, selector: &str, text: &str) {
+        let script = "const found = document.querySelector(given[0]); if (!found) return false; \
+            found.value = given[1]; found.dispatchEvent(new Event('input', {bubbles: true})); return true";
+        self.wait_for(script, json!([selector, text])).await;
+    }
+
+    /// Takes the warnings and errors that the browser has logged since the last call.
+    async fn take_problems(&self) -> Vec<String> {
+        let log = self
+            .ask(Method::POST, "/se/log", json!({"type": "browser"}))
+            .await;
+        let entries = log.as_array().expect("a list").iter();
+        entries
+            .filter(|entry| matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING")))
+            .map(|entry| entry["message"].to_string())
+            .collect()
     }
 
     /// Runs `script` and returns its result, which may be a promise.
@@ -214,6 +276,119 @@ fn every_endpoint_can_be_tried_on_the_page() {
             .find(|(_, path, _)| path.ends_with("/incoming/lead/create"))
             .expect("on the page");
         assert_eq!(lead.2, 200, "and those of leads");
+        drop(browser);
+        node.stop().await;
+    });
+}
+
+/// An operator's first hour: makes a webhook, sees it work, sees it break, and repairs it.
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn an_operator_repairs_a_broken_webhook_from_the_dashboard_alone() {
+    run_async(async {
+        let test_env = TestEnv::new(&[
+            ("delivery.allow_targets", "127.0.0.0/8"),
+            ("delivery.breaker.consecutive", "2"),
+            ("delivery.breaker.open_s", "3600"),
+        ]);
+        let node = test_env.start().await;
+        let receiver = TestReceiver::accept_all().await;
+        let browser = BrowserSession::start().await;
+
+        browser.open(&format!("{}/dashboard", node.base)).await;
+        browser.fill("#token", TOKEN).await;
+        browser.press("button", "Log in").await;
+        browser.wait_for_text("h1", "Overview").await;
+        browser.wait_for_text("#health", "Healthy").await;
+
+        browser.press("nav a", "Webhooks").await;
+        browser.press("a.button", "New webhook").await;
+        browser.fill("#url", &receiver.url("/hook")).await;
+        browser.press("button", "Create webhook").await;
+        let is_refused = "return !document.querySelector('#patterns').checkValidity()";
+        browser.wait_for(is_refused, json!([])).await;
+        for event in ["message.created", "status.changed"] {
+            let tick = "const box = document.querySelector(`[name=events][value='${given[0]}']`); \
+                box.closest('details').open = true; box.click(); return box.checked";
+            browser.wait_for(tick, json!([event])).await;
+        }
+        browser.wait_for_text("[data-chosen]", "2 ticked").await;
+        browser.press("button", "Create webhook").await;
+        let secret = browser.read("#new-secret").await;
+        assert!(secret.starts_with("whsec_"), "{secret}");
+        let page = browser.run("return location.href", json!([])).await;
+        browser.open(page.as_str().expect("an address")).await;
+        browser.wait_for_text("h1", "/hook").await;
+        let is_shown = "return document.body.innerText.includes(given[0])";
+        let again = browser.run(is_shown, json!([secret])).await;
+        assert_eq!(again, json!(false), "the secret is shown once");
+
+        browser.press("button", "Send test").await;
+        browser.wait_for_text(".notice", "Test delivered.").await;
+        // The page renews itself: nobody loads it again here.
+        node.send_message("SUP-1", "first").await;
+        browser
+            .wait_for_text("#attempts td", "message.created")
+            .await;
+        browser.wait_for_text("#attempts td", "SUP-1").await;
+
+        receiver.set_script(|_| ReceiverReply::Status(404));
+        for ticket in ["SUP-2", "SUP-3"] {
+            node.send_message(ticket, ticket).await;
+        }
+        browser.wait_for_text("#state", "breaker open").await;
+        browser.press("nav a", "Overview").await;
+        browser
+            .wait_for_text("#health", "1 circuit breaker is open")
+            .await;
+        browser.wait_for_text("#health", "2 dead letters").await;
+
+        receiver.set_script(|_| ReceiverReply::Status(200));
+        browser.press("#health a", "Inspect").await;
+        browser.press("main td a", "2").await;
+        browser.wait_for_text("h1", "Dead letter 2").await;
+        browser.press("nav a", "Webhooks").await;
+        browser.press("td a", "/hook").await;
+        browser.press("button", "Send test").await;
+        browser.wait_for_text(".notice", "Test delivered.").await;
+        browser.press("nav a", "Dead letters").await;
+        for left in [1, 0] {
+            browser.press("td button", "Retry").await;
+            browser.wait_for_text("h1", "Job ").await;
+            browser
+                .wait_for_text("#job-rows tbody tr:first-child", "completed")
+                .await;
+            browser.press("nav a", "Dead letters").await;
+            let expected = if left == 0 {
+                "No dead letters."
+            } else {
+                "1\u{2013}1 of 1"
+            };
+            browser.wait_for_text("main .panel", expected).await;
+        }
+        browser.press("nav a", "Overview").await;
+        browser.wait_for_text("#health", "Healthy").await;
+
+        browser.press("nav a", "Entities").await;
+        browser.fill("#id", "SUP-1").await;
+        browser.press("main button", "Show").await;
+        browser.wait_for_text("#story .what", "added").await;
+        browser.wait_for_text("#story", "#1").await;
+        for page in [
+            "Jobs", "Events", "Sources", "Call log", "Accounts", "Settings",
+        ] {
+            browser.press(".side nav a", page).await;
+            browser.wait_for_text("h1", page).await;
+        }
+        browser.press("button", "Log out").await;
+        browser.wait_for_text("h1", "Log in").await;
+        assert_eq!(browser.take_problems().await, [""; 0]);
+
+        // The log would have shown a violation of the policy.
+        let inline = "const script = document.createElement('script'); script.textContent = '1'; document.body.append(script)";
+        browser.run(inline, json!([])).await;
+        let problems = browser.take_problems().await.concat();
+        assert!(problems.contains("Content Security Policy"), "{problems}");
         drop(browser);
         node.stop().await;
     });

@@ -14,14 +14,14 @@ const START: &str = "2026-03-01T09:30:00Z";
 const DAY: i64 = 86_400;
 
 /// Clock whose wall time a test can move away from monotonic time.
-struct JumpingClock {
+pub struct JumpingClock {
     started: Instant,
     /// Seconds that the wall time is ahead of its true time.
     ahead: AtomicI64,
 }
 
 impl JumpingClock {
-    fn install(test_env: &mut TestEnv) -> Arc<Self> {
+    pub fn install(test_env: &mut TestEnv) -> Arc<Self> {
         #[expect(clippy::disallowed_methods, reason = "a clock for tests")]
         let started = Instant::now();
         let ahead = AtomicI64::new(0);
@@ -30,7 +30,7 @@ impl JumpingClock {
         clock
     }
 
-    fn jump_to(&self, ahead: i64) {
+    pub fn jump_to(&self, ahead: i64) {
         self.ahead.store(ahead, Ordering::SeqCst);
     }
 }
@@ -47,7 +47,7 @@ impl Clock for JumpingClock {
     }
 }
 
-async fn wait_for_readiness(node: &TestNode, status: u16) -> serde_json::Value {
+pub async fn wait_for_readiness(node: &TestNode, status: u16) -> serde_json::Value {
     loop {
         let answer = node.get("/readyz").await;
         if answer.status == status {

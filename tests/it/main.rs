@@ -17,6 +17,7 @@ mod commands;
 mod crashes;
 mod crm;
 mod custom_sources;
+mod dashboard;
 mod dead_letters;
 mod deliveries;
 mod disk_faults;

@@ -24,13 +24,13 @@ const FILTER_MEMBERS: [&str; 8] = [
 ];
 
 /// Parameters of the list of dead letters.
-pub(super) const LIST_PARAMETERS: [&str; 10] = {
+pub(in crate::edge) const LIST_PARAMETERS: [&str; 10] = {
     let [a, b, c, d, e, f, g, h] = FILTER_MEMBERS;
     [a, b, c, d, e, f, g, h, "page", "page_size"]
 };
 
 /// Parameters of the endpoint that discards many dead letters.
-pub(super) const DISCARD_PARAMETERS: [&str; 9] = {
+pub(in crate::edge) const DISCARD_PARAMETERS: [&str; 9] = {
     let [a, b, c, d, e, f, g, h] = FILTER_MEMBERS;
     [a, b, c, d, e, f, g, h, "all"]
 };
@@ -41,7 +41,7 @@ const NO_SUBSCRIBER: &str =
 const OTHER_SUBSCRIBER: &str = "must name the same subscriber as webhook_id";
 
 /// Reads the filter from a query.
-pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> DeadLetterFilter {
+pub(in crate::edge) fn filter_from_query(parameters: &mut QueryParameters) -> DeadLetterFilter {
     let webhook = parse_webhook_id(parameters);
     let subscriber = parameters.take_text("subscriber").and_then(|text| {
         let subscriber = SubscriberId::parse(&text);

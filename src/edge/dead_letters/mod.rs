@@ -11,13 +11,15 @@ use super::gate::NodeCore;
 use super::jobs::{accepted_job_response, job_error};
 use super::list::ListPage;
 use super::query::parse_number;
+use super::state::Edge;
 use super::{answer, body};
 use crate::entity::Rejection;
 use crate::subscriber::dead_letters::{DeadLetterFilter, DiscardOutcome, ListedDeadLetter};
+use crate::subscriber::jobs::RedeliveryJob;
 
 pub(super) mod filter;
 pub(super) mod spec;
-mod view;
+pub(in crate::edge) mod view;
 
 use view::DeadLetterView;
 
@@ -57,50 +59,76 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
 /// Handles `POST /api/v1/dead-letters/{dead_letter_id}/retry`: delivers a dead letter again.
 pub(super) async fn retry(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
-    let core = context.edge.core()?;
-    let job = core
+    Ok(accepted_job_response(
+        &start_retry(&context.edge, &id).await?,
+    ))
+}
+
+/// Starts a job that delivers the dead letter with the number `id` again.
+///
+/// # Errors
+/// [`ApiError::NotFound`], and the errors of starting a job.
+pub(in crate::edge) async fn start_retry(edge: &Edge, id: &str) -> Result<RedeliveryJob, ApiError> {
+    let core = edge.core()?;
+    let retrying = core
         .subscribers
         .jobs()
-        .retry_dead_letter(parse_dead_letter_id(&id)?)
-        .await
-        .map_err(job_error)?;
+        .retry_dead_letter(parse_dead_letter_id(id)?);
+    let job = retrying.await.map_err(job_error)?;
     info!(dead_letter = id, job = job.id, "dead letter retry started");
-    Ok(accepted_job_response(&job))
+    Ok(job)
 }
 
 /// Handles `POST /api/v1/dead-letters/retry`: delivers the matching dead letters again.
 pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let body = context.read_json().await?;
     let filter = filter::filter_from_body(body::body_text(&body)?)?;
-    let job = context
-        .edge
-        .core()?
-        .subscribers
-        .jobs()
-        .retry_dead_letters(filter)
-        .await
-        .map_err(job_error)?;
+    Ok(accepted_job_response(
+        &start_bulk_retry(&context.edge, filter).await?,
+    ))
+}
+
+/// Starts a job that delivers the dead letters that match `filter` again.
+///
+/// # Errors
+/// The errors of starting a job.
+pub(in crate::edge) async fn start_bulk_retry(
+    edge: &Edge,
+    filter: DeadLetterFilter,
+) -> Result<RedeliveryJob, ApiError> {
+    let core = edge.core()?;
+    let retrying = core.subscribers.jobs().retry_dead_letters(filter);
+    let job = retrying.await.map_err(job_error)?;
     info!(
         job = job.id,
         total = job.total_records(),
         "dead letter retry started"
     );
-    Ok(accepted_job_response(&job))
+    Ok(job)
 }
 
 /// Handles `DELETE /api/v1/dead-letters/{dead_letter_id}`: discards a dead letter.
 pub(super) async fn discard(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
-    let core = context.edge.core()?;
+    discard_letter(&context.edge, &id).await?;
+    Ok(HttpResponse::new(StatusCode::NO_CONTENT))
+}
+
+/// Discards the dead letter with the number `id`: it is never delivered.
+///
+/// # Errors
+/// [`ApiError::NotFound`], and [`ApiError::Rejected`] while a job delivers it again.
+pub(in crate::edge) async fn discard_letter(edge: &Edge, id: &str) -> Result<(), ApiError> {
+    let core = edge.core()?;
     match core
         .subscribers
         .dead_letters()
-        .discard(parse_dead_letter_id(&id)?)
+        .discard(parse_dead_letter_id(id)?)
         .await?
     {
         DiscardOutcome::Gone => {
             info!(dead_letter = id, "dead letter discarded");
-            Ok(HttpResponse::new(StatusCode::NO_CONTENT))
+            Ok(())
         }
         DiscardOutcome::NotFound => Err(no_such_dead_letter()),
         DiscardOutcome::InJob(job) => {
@@ -124,18 +152,33 @@ pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResp
     }
     let filter = parameters.finish(filter)?;
 
-    let discarded = context
-        .edge
-        .core()?
-        .subscribers
-        .dead_letters()
-        .discard_matching(filter)
-        .await?;
-    info!(discarded, "dead letters discarded");
+    let discarded = discard_letters(&context.edge, filter).await?;
     Ok(answer::ok_json(&json!({"discarded": discarded})))
 }
 
-async fn find_dead_letter(core: &NodeCore, id: &str) -> Result<ListedDeadLetter, ApiError> {
+/// Discards the dead letters that match `filter`, and returns their number.
+///
+/// # Errors
+/// [`ApiError::Unavailable`] when the store fails.
+pub(in crate::edge) async fn discard_letters(
+    edge: &Edge,
+    filter: DeadLetterFilter,
+) -> Result<u64, ApiError> {
+    let core = edge.core()?;
+    let discarding = core.subscribers.dead_letters().discard_matching(filter);
+    let discarded = discarding.await?;
+    info!(discarded, "dead letters discarded");
+    Ok(discarded)
+}
+
+/// Finds the dead letter with the number `id`.
+///
+/// # Errors
+/// [`ApiError::NotFound`] and [`ApiError::Unavailable`].
+pub(in crate::edge) async fn find_dead_letter(
+    core: &NodeCore,
+    id: &str,
+) -> Result<ListedDeadLetter, ApiError> {
     core.subscribers
         .dead_letters()
         .get(parse_dead_letter_id(id)?)

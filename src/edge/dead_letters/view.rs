@@ -103,7 +103,7 @@ impl<'a> DeadLetterView<'a> {
 
 /// Renders the body that a retry would deliver now: the result of the subscription's transform, or
 /// the standard envelope. `None` if there is no body, as when the transform fails.
-pub(super) async fn render_payload(
+pub(in crate::edge) async fn render_payload(
     found: &ListedDeadLetter,
     core: &NodeCore,
 ) -> Result<Option<Box<RawValue>>, ApiError> {

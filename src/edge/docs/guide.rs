@@ -24,7 +24,7 @@ pub struct Guide {
 }
 
 /// All guides, in the order of lists. A new guide needs its file and an entry here.
-pub const GUIDES: [Guide; 4] = [
+pub const GUIDES: [Guide; 5] = [
     Guide {
         topic: "receive",
         summary: "Each source of events: its requests and answers, signatures, idempotency, \
@@ -42,6 +42,12 @@ pub const GUIDES: [Guide; 4] = [
         summary: "Running a node: secrets, proxies, sizing, upgrades, recovery, encryption, \
             and its log lines",
         markdown: include_str!("guide/operate.md"),
+    },
+    Guide {
+        topic: "dashboard",
+        summary: "The pages for people: login, what is stuck and what to press, webhooks, dead \
+            letters, events and entities",
+        markdown: include_str!("guide/dashboard.md"),
     },
     Guide {
         topic: "benchmark",

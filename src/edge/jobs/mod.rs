@@ -8,8 +8,10 @@ use super::answer;
 use super::context::RequestContext;
 use super::dead_letters::filter::parse_webhook_id;
 use super::error::ApiError;
+use super::gate::NodeCore;
 use super::list::ListPage;
 use super::query::parse_number;
+use super::state::Edge;
 use crate::entity::Rejection;
 use crate::journal::JournalReadError;
 use crate::subscriber::jobs::{JobError, JobState, RedeliveryJob};
@@ -48,29 +50,36 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, A
 pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
-    let job = context
-        .edge
-        .core()?
-        .subscribers
-        .jobs()
-        .get(parse_job_id(&id)?)
-        .ok_or_else(|| job_error(JobError::NotFound))?;
+    let job = find_job(&*context.edge.core()?, &id)?;
     Ok(answer::ok_json(&JobView::new(&job)))
+}
+
+/// Finds the job with the number `id`.
+///
+/// # Errors
+/// [`ApiError::NotFound`] without such a job.
+pub(in crate::edge) fn find_job(core: &NodeCore, id: &str) -> Result<RedeliveryJob, ApiError> {
+    let found = core.subscribers.jobs().get(parse_job_id(id)?);
+    found.ok_or_else(|| job_error(JobError::NotFound))
 }
 
 /// Handles `POST /api/v1/jobs/{job_id}/cancel`: cancels a job.
 pub(super) async fn cancel(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
-    let job = context
-        .edge
-        .core()?
-        .subscribers
-        .jobs()
-        .cancel(parse_job_id(&id)?)
-        .await
-        .map_err(job_error)?;
-    info!(job = job.id, "job cancelled");
+    let job = cancel_job(&context.edge, &id).await?;
     Ok(answer::ok_json(&JobView::new(&job)))
+}
+
+/// Cancels the job with the number `id`.
+///
+/// # Errors
+/// [`ApiError::NotFound`], and [`ApiError::Rejected`] for a job that is over.
+pub(in crate::edge) async fn cancel_job(edge: &Edge, id: &str) -> Result<RedeliveryJob, ApiError> {
+    let core = edge.core()?;
+    let cancelling = core.subscribers.jobs().cancel(parse_job_id(id)?);
+    let job = cancelling.await.map_err(job_error)?;
+    info!(job = job.id, "job cancelled");
+    Ok(job)
 }
 
 fn parse_job_id(id: &str) -> Result<u64, ApiError> {

@@ -15,6 +15,7 @@ use super::super::{body, webhooks};
 use super::{accepted_job_response, job_error};
 use crate::event::Timestamp;
 use crate::subscriber::SubscriberId;
+use crate::subscriber::jobs::RedeliveryJob;
 use crate::subscription::Pattern;
 use crate::subscription::limits::EVENTS_MAX;
 use crate::subscription::pattern::PATTERN_MAX_BYTES;
@@ -25,10 +26,24 @@ pub(in crate::edge) async fn recover(
 ) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
-    let core = context.edge.core()?;
-    let id = webhooks::find_subscription(&core, &id)?.id;
+    let job = start_recovery(&context.edge, &id, body::body_text(&body)?).await?;
+    Ok(accepted_job_response(&job))
+}
+
+/// Starts a job that delivers the dead letters of the subscription with the number `id` again, of
+/// the time range in `json`.
+///
+/// # Errors
+/// As for [`RedeliveryRequest::parse`], [`ApiError::NotFound`], and the errors of starting a job.
+pub(in crate::edge) async fn start_recovery(
+    edge: &Edge,
+    id: &str,
+    json: &str,
+) -> Result<RedeliveryJob, ApiError> {
+    let core = edge.core()?;
+    let id = webhooks::find_subscription(&core, id)?.id;
     let RedeliveryRequest { since, until, .. } =
-        RedeliveryRequest::parse(body::body_text(&body)?, &RECOVER_MEMBERS, &context.edge)?;
+        RedeliveryRequest::parse(json, &RECOVER_MEMBERS, edge)?;
     let job = core
         .subscribers
         .jobs()
@@ -36,7 +51,7 @@ pub(in crate::edge) async fn recover(
         .await
         .map_err(job_error)?;
     info!(subscription = id, job = job.id, "recovery job started");
-    Ok(accepted_job_response(&job))
+    Ok(job)
 }
 
 /// Handles `POST /api/v1/webhooks/{id}/replay`: delivers all events of a time range again.
@@ -45,20 +60,34 @@ pub(in crate::edge) async fn replay(
 ) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
-    let core = context.edge.core()?;
-    let id = webhooks::find_subscription(&core, &id)?.id;
+    let job = start_replay(&context.edge, &id, body::body_text(&body)?).await?;
+    Ok(accepted_job_response(&job))
+}
+
+/// Starts a job that delivers all events of the time range in `json` again to the subscription with
+/// the number `id`.
+///
+/// # Errors
+/// As for [`start_recovery`].
+pub(in crate::edge) async fn start_replay(
+    edge: &Edge,
+    id: &str,
+    json: &str,
+) -> Result<RedeliveryJob, ApiError> {
+    let core = edge.core()?;
+    let id = webhooks::find_subscription(&core, id)?.id;
     let RedeliveryRequest {
         since,
         until,
         events,
-    } = RedeliveryRequest::parse(body::body_text(&body)?, &REPLAY_MEMBERS, &context.edge)?;
+    } = RedeliveryRequest::parse(json, &REPLAY_MEMBERS, edge)?;
     let jobs = core.subscribers.jobs();
     let job = jobs
         .replay_events(SubscriberId::Webhook(id), Some(since), until, events)
         .await
         .map_err(job_error)?;
     info!(subscription = id, job = job.id, "replay job started");
-    Ok(accepted_job_response(&job))
+    Ok(job)
 }
 
 /// Members of a request to recover.

@@ -14,7 +14,7 @@ use super::super::list::ListPage;
 use super::super::state::Edge;
 use super::{EventRef, stored_event_id};
 use crate::entity;
-use crate::event::{EntityKey, ErasureMark, IncarnationHistory, Kind, Timestamp};
+use crate::event::{EntityKey, ErasureMark, IncarnationHistory, Kind, Record, Timestamp};
 use crate::projection::{EntityHistory, PageRequest, StoredRecord};
 
 #[derive(Serialize)]
@@ -141,7 +141,11 @@ fn entity_view<'a>(
     }
 }
 
-fn render_state(
+/// Renders the state of the entity `key` as JSON.
+///
+/// # Errors
+/// [`ApiError::Internal`] if the state cannot be restored.
+pub(in crate::edge) fn render_state(
     key: &EntityKey,
     history: &EntityHistory,
     edge: &Edge,
@@ -175,11 +179,7 @@ fn timeline_entry<'a>(
     TimelineEntry {
         sequence: record.sequence,
         r#type: &record.event_type,
-        summary: match record.erasure {
-            Some(ErasureMark::Erases) => "erased all earlier content".to_owned(),
-            Some(ErasureMark::Erased { .. }) => "erased".to_owned(),
-            None => entity::summarize_change(record.entity.kind(), &record.change),
-        },
+        summary: summarize_record(record),
         actor: record.envelope_member("actor"),
         at: record.at,
         received_at: stored.received_at,
@@ -190,13 +190,22 @@ fn timeline_entry<'a>(
     }
 }
 
+/// Summarizes the effect of `record` on its entity in a few words.
+pub(in crate::edge) fn summarize_record(record: &Record) -> String {
+    match record.erasure {
+        Some(ErasureMark::Erases) => "erased all earlier content".to_owned(),
+        Some(ErasureMark::Erased { .. }) => "erased".to_owned(),
+        None => entity::summarize_change(record.entity.kind(), &record.change),
+    }
+}
+
 fn parse_page_request(context: &RequestContext) -> Result<PageRequest, ApiError> {
     let mut parameters = context.parameters(&["page", "page_size"]);
     let page = parameters.page_request();
     parameters.finish(page)
 }
 
-fn parse_kind(name: &str) -> Result<Kind, ApiError> {
+pub(in crate::edge) fn parse_kind(name: &str) -> Result<Kind, ApiError> {
     Kind::parse(name).ok_or_else(|| {
         let names = Kind::BUILT_IN.map(Kind::as_str).join(", ");
         ApiError::not_found(format!(
@@ -210,6 +219,6 @@ pub(in crate::edge) fn parse_entity_key(kind: &str, id: &str) -> Result<EntityKe
     EntityKey::try_new(parse_kind(kind)?, id).map_err(|_| no_such_entity())
 }
 
-pub(super) fn no_such_entity() -> ApiError {
+pub(in crate::edge) fn no_such_entity() -> ApiError {
     ApiError::not_found("there is no such entity")
 }

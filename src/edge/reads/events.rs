@@ -12,11 +12,13 @@ use super::super::entity_reference::EntityReference;
 use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
+use super::super::query::QueryParameters;
 use super::stored_event_id;
 use crate::event::{EventId, IncarnationHistory, Timestamp};
 use crate::projection::{EventFilter, EventStatus, EventView, PageRequest, ProjectionPage};
 
-const PARAMETERS: [&str; 9] = [
+/// Parameters of the list of events.
+pub(in crate::edge) const PARAMETERS: [&str; 9] = [
     "source",
     "type",
     "kind",
@@ -67,7 +69,7 @@ const STATUSES: [(&str, StatusFilter); 4] = [
 
 /// Handles `GET /api/v1/events`: lists events, newest first.
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
-    let (filter, page) = parse_event_filter(context)?;
+    let (filter, page) = parse_event_filter(context.parameters(&PARAMETERS))?;
     let core = context.edge.core()?;
     let found = match filter {
         Some(filter) => core.reads.events(filter, page).await?,
@@ -102,7 +104,7 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
 /// # Errors
 /// [`ApiError::NotFound`] for an id that is malformed, of another store, or of no event, and
 /// [`ApiError::Unavailable`] if the projection cannot be read.
-pub(super) async fn find_event(
+pub(in crate::edge) async fn find_event(
     core: &NodeCore,
     id: &str,
 ) -> Result<(EventId, EventView), ApiError> {
@@ -123,11 +125,10 @@ pub(super) async fn find_event(
     Ok((id, view))
 }
 
-/// Parses the filter of a query; `None` for a filter that finds nothing.
-fn parse_event_filter(
-    context: &RequestContext,
+/// Reads the filter and the page of a query of [`PARAMETERS`]; `None` for a filter that finds nothing.
+pub(in crate::edge) fn parse_event_filter(
+    mut parameters: QueryParameters,
 ) -> Result<(Option<EventFilter>, PageRequest), ApiError> {
-    let mut parameters = context.parameters(&PARAMETERS);
     let page = parameters.page_request();
     let status = parameters.one_of("status", &STATUSES);
     let filter = EventFilter {

@@ -13,12 +13,14 @@ use super::super::context::RequestContext;
 use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
-use super::super::query::parse_number;
-use crate::call_log::{CallDirection, CallFilter, CallRow};
+use super::super::query::{QueryParameters, parse_number};
+use crate::call_log::{CallDirection, CallFilter, CallPage, CallRow};
 use crate::event::Timestamp;
 use crate::projection::PageRequest;
 
-const PARAMETERS: [&str; 4] = ["direction", "is_successful", "page", "page_size"];
+/// Parameters of the list of calls.
+pub(in crate::edge) const PARAMETERS: [&str; 4] =
+    ["direction", "is_successful", "page", "page_size"];
 
 const DIRECTIONS: [(&str, CallDirection); 2] = [
     (CallDirection::Incoming.as_str(), CallDirection::Incoming),
@@ -67,31 +69,52 @@ struct CallLogBody {
 
 /// Handles `GET /api/v1/webhooks/logs`: lists calls, newest first.
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
-    let (filter, page) = parse_log_filter(context)?;
-    let core = context.edge.core()?;
-    let mut found = core.call_log.list_calls(filter, page.places()).await?;
-    for row in &mut found.items {
-        hide_if_erased(row, &core);
-    }
+    let (filter, page) = parse_log_filter(context.parameters(&PARAMETERS))?;
+    let found = list_calls(&*context.edge.core()?, filter, page).await?;
     let items = found.items.iter().map(call_log_item).collect();
     Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
+}
+
+/// Lists the calls that pass `filter`, newest first, without the content of erased events.
+///
+/// # Errors
+/// [`ApiError::Unavailable`] when the store fails.
+pub(in crate::edge) async fn list_calls(
+    core: &NodeCore,
+    filter: CallFilter,
+    page: PageRequest,
+) -> Result<CallPage, ApiError> {
+    let mut found = core.call_log.list_calls(filter, page.places()).await?;
+    for row in &mut found.items {
+        hide_if_erased(row, core);
+    }
+    Ok(found)
 }
 
 /// Handles `GET /api/v1/webhooks/logs/{log_id}`: shows a call.
 pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
+    let (row, is_erased) = find_call(&*context.edge.core()?, &id).await?;
+    Ok(answer::ok_json(&call_log_details(&row, is_erased)))
+}
+
+/// Finds the call with the number `id`, without the content of an erased event; `true` beside it
+/// says that there was some.
+///
+/// # Errors
+/// [`ApiError::NotFound`], and [`ApiError::Unavailable`] when the store fails.
+pub(in crate::edge) async fn find_call(
+    core: &NodeCore,
+    id: &str,
+) -> Result<(CallRow, bool), ApiError> {
     let no_such_log =
         || ApiError::not_found("there is no such row in the call log, or it was deleted");
-    let number = parse_number(&id).ok_or_else(no_such_log)?;
-    let core = context.edge.core()?;
-    let mut row = core
-        .call_log
-        .get_call(number)
-        .await?
-        .ok_or_else(no_such_log)?;
-    let is_erased = hide_if_erased(&mut row, &core);
-    Ok(answer::ok_json(&call_log_details(&row, is_erased)))
+    let number = parse_number(id).ok_or_else(no_such_log)?;
+    let found = core.call_log.get_call(number).await?;
+    let mut row = found.ok_or_else(no_such_log)?;
+    let is_erased = hide_if_erased(&mut row, core);
+    Ok((row, is_erased))
 }
 
 /// Takes out of `row` what can quote an event whose content is erased; returns `true` then. The row
@@ -108,8 +131,13 @@ fn hide_if_erased(row: &mut CallRow, core: &NodeCore) -> bool {
     is_erased
 }
 
-fn parse_log_filter(context: &RequestContext) -> Result<(CallFilter, PageRequest), ApiError> {
-    let mut parameters = context.parameters(&PARAMETERS);
+/// Reads the filter and the page of a query of [`PARAMETERS`].
+///
+/// # Errors
+/// [`ApiError::InvalidFields`] with every wrong parameter.
+pub(in crate::edge) fn parse_log_filter(
+    mut parameters: QueryParameters,
+) -> Result<(CallFilter, PageRequest), ApiError> {
     let page = parameters.page_request();
     let filter = CallFilter {
         direction: parameters.one_of("direction", &DIRECTIONS),

@@ -35,6 +35,9 @@ impl EventRef {
 
 /// Returns the public id of the event in `stored`. A reprocessing keeps the id of the first
 /// attempt.
-fn stored_event_id(incarnations: &IncarnationHistory, stored: &StoredRecord) -> EventId {
+pub(in crate::edge) fn stored_event_id(
+    incarnations: &IncarnationHistory,
+    stored: &StoredRecord,
+) -> EventId {
     incarnations.event_id(stored.record.reprocesses.unwrap_or(stored.position))
 }

@@ -17,7 +17,7 @@ use super::super::support::{self, SupportRequestContext};
 use super::super::{c2s, submit};
 use super::events;
 use crate::entity::{Command, Rejection};
-use crate::event::{EventId, Record};
+use crate::event::{EntityKey, EventId, Record};
 use crate::projection::{EventStatus, EventView};
 use crate::router::Refusal;
 
@@ -25,15 +25,42 @@ use crate::router::Refusal;
 /// and its present number.
 pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
-    let core = context.edge.core()?;
-    let (id, view) = events::find_event(&core, &id).await?;
+    let span = context.call.span().clone();
+    let reprocessed = reprocess_event(&context.edge, &id, span).await?;
+    Ok(submit::accepted_response(
+        StatusCode::ACCEPTED,
+        "accepted",
+        reprocessed.id,
+        &reprocessed.entity,
+        reprocessed.sequence,
+    ))
+}
+
+/// Failed event after another attempt at it.
+pub(in crate::edge) struct ReprocessedEvent {
+    id: EventId,
+    entity: EntityKey,
+    sequence: Option<u64>,
+}
+
+/// Processes the failed event with the public id `id` again, in the span of its call.
+///
+/// # Errors
+/// [`ApiError::NotFound`], [`ApiError::NotFailed`], and the errors of accepting an event.
+pub(in crate::edge) async fn reprocess_event(
+    edge: &Edge,
+    id: &str,
+    span: Span,
+) -> Result<ReprocessedEvent, ApiError> {
+    let core = edge.core()?;
+    let (id, view) = events::find_event(&core, id).await?;
     if view.event.record.is_erased() {
         return Err(ApiError::Rejected(Rejection::of_erased_event()));
     }
     if view.status != EventStatus::Failed {
         return Err(ApiError::NotFailed);
     }
-    let command = reprocess_command(id, &view, &context.edge, context.call.span().clone())?;
+    let command = reprocess_command(id, &view, edge, span)?;
 
     let entity = command.entity.clone();
     let outcome = core
@@ -43,13 +70,11 @@ pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpRes
         .map_err(|refusal| reprocess_error(refusal, &core))?;
 
     let sequence = outcome.sequence.or(view.event.record.sequence);
-    Ok(submit::accepted_response(
-        StatusCode::ACCEPTED,
-        "accepted",
+    Ok(ReprocessedEvent {
         id,
-        &entity,
+        entity,
         sequence,
-    ))
+    })
 }
 
 /// Builds the command of another attempt. The event keeps its time, so that the attempt does not

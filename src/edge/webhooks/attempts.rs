@@ -14,8 +14,8 @@ use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::find_subscription;
 use crate::call_log::{CallFilter, CallRow};
-use crate::event::{Record, Timestamp};
-use crate::projection::StoredRecord;
+use crate::event::Timestamp;
+use crate::projection::{PageRequest, StoredRecord};
 use crate::subscriber::SubscriberId;
 
 /// Delivery attempt, as answers show it.
@@ -49,22 +49,43 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
         is_successful,
         ..CallFilter::default()
     };
+    let (attempts, total) = list_attempts(&core, &subscriber, filter, page).await?;
+    let items = attempts
+        .iter()
+        .map(|(row, stored)| attempt_view(row, stored.as_ref()))
+        .collect();
+    Ok(answer::ok_json(&ListPage::new(items, total, page)))
+}
+
+/// Lists the attempts of deliveries to `subscriber`, newest first, each with the delivered record
+/// if that still exists; and the number of all that pass `filter`.
+///
+/// # Errors
+/// [`ApiError::Unavailable`] when the store fails.
+pub(in crate::edge) async fn list_attempts(
+    core: &NodeCore,
+    subscriber: &SubscriberId,
+    filter: CallFilter,
+    page: PageRequest,
+) -> Result<(Vec<(CallRow, Option<StoredRecord>)>, u64), ApiError> {
     let rows = core
         .call_log
         .list_deliveries(subscriber.to_string(), filter, page.places())
         .await?;
 
-    let mut delivered = Vec::with_capacity(rows.items.len());
-    for row in &rows.items {
-        delivered.push(delivered_record(row, &core).await?);
+    let mut attempts = Vec::with_capacity(rows.items.len());
+    for mut row in rows.items {
+        let stored = delivered_record(&row, core).await?;
+        // The answer can quote the event.
+        if stored
+            .as_ref()
+            .is_some_and(|stored| stored.record.is_erased())
+        {
+            row.answer = None;
+        }
+        attempts.push((row, stored));
     }
-    let items = rows
-        .items
-        .iter()
-        .zip(&delivered)
-        .map(|(row, stored)| attempt_view(row, stored.as_ref()))
-        .collect();
-    Ok(answer::ok_json(&ListPage::new(items, rows.total, page)))
+    Ok((attempts, rows.total))
 }
 
 /// Loads the delivered record, if it belongs to this store and still exists.
@@ -98,12 +119,7 @@ fn attempt_view<'a>(row: &'a CallRow, stored: Option<&'a StoredRecord>) -> Attem
         code: row.code.as_deref(),
         is_successful: row.is_successful(),
         duration_ms: answer::as_milliseconds(row.duration),
-        // The answer can quote the event.
-        answer: row
-            .answer
-            .as_deref()
-            .filter(|_| !record.is_some_and(Record::is_erased))
-            .map(String::from_utf8_lossy),
+        answer: row.answer.as_deref().map(String::from_utf8_lossy),
         at: row.at,
         next_attempt_at: row.next_attempt_at,
     }

@@ -44,14 +44,14 @@ const RATE_LIMIT_MAX: u64 = 1_000_000;
 const ENCODED_SECRET_PREFIX: &str = "whsec_";
 
 /// Signing styles with their names in requests and answers.
-pub(super) const STYLES: [(&str, SigningStyle); 4] = [
+pub(in crate::edge) const STYLES: [(&str, SigningStyle); 4] = [
     ("crm", SigningStyle::Crm),
     ("standard", SigningStyle::Standard),
     ("hub", SigningStyle::Hub),
     ("v1a", SigningStyle::V1a),
 ];
 /// Orderings with their names in requests and answers.
-pub(super) const ORDERINGS: [(&str, DeliveryOrdering); 2] = [
+pub(in crate::edge) const ORDERINGS: [(&str, DeliveryOrdering); 2] = [
     ("entity", DeliveryOrdering::Entity),
     ("none", DeliveryOrdering::None),
 ];

@@ -24,10 +24,10 @@ pub(super) mod actions;
 mod activity;
 pub(super) mod attempts;
 mod headers;
-mod input;
+pub(in crate::edge) mod input;
 pub(super) mod pull;
 pub(super) mod spec;
-mod stats;
+pub(in crate::edge) mod stats;
 mod view;
 
 use activity::is_active;
@@ -111,6 +111,18 @@ pub(super) async fn put_by_uid(context: &mut RequestContext) -> Result<HttpRespo
     }
 }
 
+/// Creates the subscription that `json` defines, for a caller without an idempotency key.
+///
+/// # Errors
+/// As for [`SubscriptionInput::parse`], and as for a write of definitions.
+pub(in crate::edge) async fn create_from_json(
+    edge: &Edge,
+    json: &str,
+) -> Result<SharedSubscription, ApiError> {
+    let input = SubscriptionInput::parse(json, None, SubscriptionRules::new(edge))?;
+    create_subscription(&edge.core()?, edge, input, None).await
+}
+
 async fn create_subscription(
     core: &Arc<NodeCore>,
     edge: &Edge,
@@ -168,25 +180,49 @@ pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse,
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let core = context.edge.core()?;
-    let known = find_subscription(&core, &id)?;
-    let rules = SubscriptionRules::new(&context.edge);
-    let input = SubscriptionInput::parse(body::body_text(&body)?, Some(&known), rules)?;
-    let changed = change_subscription(&core, &context.edge, &known, input).await?;
+    let changed = change_from_json(&context.edge, &id, body::body_text(&body)?).await?;
     Ok(subscription_response(&changed, &core, &context.edge).await)
+}
+
+/// Applies the members in `json` to the subscription with the number `id`.
+///
+/// # Errors
+/// As for [`create_from_json`], and [`ApiError::NotFound`].
+pub(in crate::edge) async fn change_from_json(
+    edge: &Edge,
+    id: &str,
+    json: &str,
+) -> Result<SharedSubscription, ApiError> {
+    let core = edge.core()?;
+    let known = find_subscription(&core, id)?;
+    let input = SubscriptionInput::parse(json, Some(&known), SubscriptionRules::new(edge))?;
+    change_subscription(&core, edge, &known, input).await
 }
 
 /// Handles `DELETE /api/v1/webhooks/{id}`: deletes a subscription.
 pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
-    let core = context.edge.core()?;
-    let id = find_subscription(&core, &id)?.id;
-    run_blocking(core, move |core| core.subscriptions.remove(id)).await?;
-    info!(subscription = id, "subscription deleted");
+    delete_subscription(&context.edge, &id).await?;
     Ok(HttpResponse::new(StatusCode::NO_CONTENT))
 }
 
+/// Deletes the subscription with the number `id`, and ends what was owed to it.
+///
+/// # Errors
+/// [`ApiError::NotFound`], and as for a write of definitions.
+pub(in crate::edge) async fn delete_subscription(edge: &Edge, id: &str) -> Result<(), ApiError> {
+    let core = edge.core()?;
+    let id = find_subscription(&core, id)?.id;
+    run_blocking(core, move |core| core.subscriptions.remove(id)).await?;
+    info!(subscription = id, "subscription deleted");
+    Ok(())
+}
+
 /// Returns the subscription with the number `id`.
-pub(super) fn find_subscription(core: &NodeCore, id: &str) -> Result<SharedSubscription, ApiError> {
+pub(in crate::edge) fn find_subscription(
+    core: &NodeCore,
+    id: &str,
+) -> Result<SharedSubscription, ApiError> {
     let known = core.subscriptions.snapshot();
     let entry = parse_number(id)
         .and_then(|number| known.get(number))

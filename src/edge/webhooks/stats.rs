@@ -12,23 +12,23 @@ const CLOSED: &str = "closed";
 
 /// Counters since the subscription was created; `dead_letters` counts those that exist now.
 #[derive(Debug, Serialize)]
-pub(super) struct SubscriptionStatsView {
-    delivered: u64,
-    failed_attempts: u64,
-    dead_letters: u64,
-    dropped: u64,
-    in_flight: usize,
-    waiting: usize,
-    stopped_lanes: usize,
-    behind: u64,
-    breaker: &'static str,
-    last_success_at: Option<Timestamp>,
-    failing_since: Option<Timestamp>,
+pub(in crate::edge) struct SubscriptionStatsView {
+    pub(in crate::edge) delivered: u64,
+    pub(in crate::edge) failed_attempts: u64,
+    pub(in crate::edge) dead_letters: u64,
+    pub(in crate::edge) dropped: u64,
+    pub(in crate::edge) in_flight: usize,
+    pub(in crate::edge) waiting: usize,
+    pub(in crate::edge) stopped_lanes: usize,
+    pub(in crate::edge) behind: u64,
+    pub(in crate::edge) breaker: &'static str,
+    pub(in crate::edge) last_success_at: Option<Timestamp>,
+    pub(in crate::edge) failing_since: Option<Timestamp>,
 }
 
 impl SubscriptionStatsView {
     /// Loads the counters of the subscription `id`; a new subscription may have none yet.
-    pub(super) async fn load(id: SubscriptionId, core: &NodeCore) -> Self {
+    pub(in crate::edge) async fn load(id: SubscriptionId, core: &NodeCore) -> Self {
         let subscriber = SubscriberId::Webhook(id);
         let stats = core
             .subscribers

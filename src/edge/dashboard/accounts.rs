@@ -1,0 +1,126 @@
+//! Instagram accounts and where the messages of each go.
+
+use maud::{Markup, html};
+
+use super::elements::{empty_state, number, pager, time};
+use super::layout::{DashboardSection, PageContent};
+use super::visit::{PageReply, PageVisit};
+use crate::account::Account;
+use crate::edge::error::ApiError;
+use crate::edge::gate::NodeCore;
+use crate::subscriber::SubscriberId;
+
+const LIST_PATH: &str = "/dashboard/accounts";
+
+/// Handles `GET /dashboard/accounts`: lists accounts, newest first.
+pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
+    let query = visit.query();
+    let mut parameters = visit.parameters(&["page", "page_size"]);
+    let page = parameters.page_request();
+    let page = parameters.finish(page)?;
+    let core = visit.core()?;
+
+    let known = core.accounts.snapshot();
+    let accounts = known.newest_first();
+    let mut rows = Vec::new();
+    for account in page.select(&accounts) {
+        rows.push(render_row(account, &core, visit).await);
+    }
+    let total = accounts.len() as u64;
+    let body = html! {
+        @if rows.is_empty() {
+            (render_empty(visit))
+        } @else {
+            div.panel { (render_table(&rows)) (pager(LIST_PATH, &query, page, total)) }
+        }
+    };
+    let lead = html! {
+        "Business accounts of Instagram. An account says where its messages go. "
+        a href="/docs/guide/receive#instagram" { "Guide" }
+    };
+    Ok(
+        PageContent::new(DashboardSection::Accounts, "Accounts", body)
+            .lead(lead)
+            .into(),
+    )
+}
+
+fn render_empty(visit: &PageVisit<'_>) -> Markup {
+    if !visit.edge().config.sources.instagram.enabled {
+        return empty_state(
+            "Instagram is not enabled.",
+            html! {
+                "Set "
+                code { "sources.instagram.enabled = true" }
+                " and its secrets to receive messages."
+            },
+        );
+    }
+    empty_state(
+        "No account yet.",
+        html! {
+            "Messages are kept, but nobody gets them. Create an account with "
+            code { "POST /api/v1/accounts" } "; the "
+            a href="/docs/guide/receive#instagram" { "guide" } " has the command."
+        },
+    )
+}
+
+fn render_table(rows: &[Markup]) -> Markup {
+    html! {
+        table.cards {
+            thead { tr {
+                th scope="col" { "Account" }
+                th scope="col" { "Messages go to" }
+                th scope="col" { "Automatic reply" }
+                th scope="col" { "Access token" }
+                th.num scope="col" { "Delivered" }
+                th.num scope="col" { "Dead letters" }
+                th scope="col" { "Created" }
+            } }
+            tbody { @for row in rows { (row) } }
+        }
+    }
+}
+
+async fn render_row(account: &Account, core: &NodeCore, visit: &PageVisit<'_>) -> Markup {
+    let defaults = &visit.edge().config.sources.instagram;
+    let subscriber = SubscriberId::Forward(account.id.as_str().into());
+    let stats = core
+        .subscribers
+        .stats(&subscriber)
+        .await
+        .unwrap_or_default();
+    let letters = core.subscribers.dead_letters().count(&subscriber);
+    let url = account
+        .crm_webhook_url
+        .as_ref()
+        .or(defaults.crm_webhook_url.as_ref());
+    let reply = account.auto_reply.as_ref().unwrap_or(&defaults.auto_reply);
+    let has_token = account.access_token.is_some() || defaults.access_token.is_some();
+    let filter = super::form::FormFields::default().with("subscriber", &subscriber.to_string());
+    html! {
+        tr {
+            td.first {
+                strong { (account.id) } span.sub { "Instagram " (account.instagram_account_id) }
+            }
+            td data-label="Messages go to" {
+                @match url { Some(url) => (url), None => span.muted { "nowhere" } }
+            }
+            td data-label="Automatic reply" {
+                @if reply.text.is_empty() { span.muted { "none" } } @else { (reply.text) }
+            }
+            td data-label="Access token" {
+                @if has_token { "set" } @else { span.muted { "missing, so no replies" } }
+            }
+            td.num data-label="Delivered" { (number(stats.delivered)) }
+            td.num data-label="Dead letters" {
+                @if letters == 0 { "0" }
+                @else {
+                    a href={ "/dashboard/dead-letters?" (filter.to_query()) } { (number(letters)) }
+                }
+            }
+            td data-label="Created" { (time(account.created_at, visit.now)) }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Pages for people at `/dashboard`, rendered on the node. They do what the admin API does, by the
+//! same functions, and work without a script.
+//!
+//! `visit` is the shell around every page, `layout` its frame, `elements` the small parts that
+//! pages share. Each other file is one page, or one page with its forms.
+
+use std::borrow::Cow;
+
+use super::context::{CallerCheck, RequestContext};
+use super::error::ApiError;
+use super::methods::MethodSet;
+use super::operation::ApiEndpoint;
+use super::source::CallSource;
+use crate::config::Config;
+
+mod accounts;
+mod assets;
+mod calls;
+mod dead_letters;
+mod elements;
+mod entities;
+mod events;
+mod form;
+mod jobs;
+mod layout;
+mod login;
+mod notice;
+mod overview;
+mod plot;
+mod sessions;
+mod settings;
+mod sources;
+pub(super) mod state;
+mod visit;
+mod webhooks;
+
+use visit::{action, page};
+
+/// Caller whose session the shell checks, since its refusal is a redirect to the login.
+const VISITOR: CallerCheck = CallerCheck::ByHandler(CallSource::Dashboard);
+
+/// Endpoints of all pages and forms.
+pub(super) fn endpoints() -> Vec<ApiEndpoint> {
+    let endpoints = vec![
+        ApiEndpoint::new("/dashboard/assets/{file}").undescribed(
+            MethodSet::READ,
+            VISITOR,
+            assets::send,
+        ),
+        ApiEndpoint::new("/dashboard/login")
+            .undescribed(MethodSet::READ, VISITOR, login::show)
+            .undescribed(MethodSet::POST, VISITOR, login::submit),
+        form("/dashboard/logout", action(login::log_out)),
+        shown("/dashboard", page(overview::show)),
+        form("/dashboard/confirm-clock", action(overview::confirm_clock)),
+        shown("/dashboard/dead-letters", page(dead_letters::show)),
+        form(
+            "/dashboard/dead-letters/retry-matching",
+            action(dead_letters::retry_matching),
+        ),
+        form(
+            "/dashboard/dead-letters/discard-matching",
+            action(dead_letters::discard_matching),
+        ),
+        shown(
+            "/dashboard/dead-letters/{dead_letter_id}",
+            page(dead_letters::show_one),
+        ),
+        form(
+            "/dashboard/dead-letters/{dead_letter_id}/retry",
+            action(dead_letters::retry),
+        ),
+        form(
+            "/dashboard/dead-letters/{dead_letter_id}/discard",
+            action(dead_letters::discard),
+        ),
+        shown("/dashboard/jobs", page(jobs::show)),
+        shown("/dashboard/jobs/{job_id}", page(jobs::show_one)),
+        form("/dashboard/jobs/{job_id}/cancel", action(jobs::cancel)),
+        shown("/dashboard/events", page(events::show)),
+        shown("/dashboard/events/find", page(events::find)),
+        shown("/dashboard/events/{event_id}", page(events::show_one)),
+        form(
+            "/dashboard/events/{event_id}/reprocess",
+            action(events::reprocess),
+        ),
+        shown("/dashboard/entities", page(entities::show)),
+        shown("/dashboard/entities/{kind}/{id}", page(entities::show_one)),
+        shown(
+            "/dashboard/entities/{kind}/{id}/export",
+            page(entities::export),
+        ),
+        shown("/dashboard/sources", page(sources::show)),
+        shown("/dashboard/calls", page(calls::show)),
+        shown("/dashboard/calls/{log_id}", page(calls::show_one)),
+        shown("/dashboard/accounts", page(accounts::show)),
+        shown("/dashboard/settings", page(settings::show)),
+    ];
+    let endpoints = endpoints.into_iter().chain(webhook_endpoints());
+    let is_enabled = |config: &Config| config.dashboard.enabled;
+    endpoints
+        .map(|endpoint| endpoint.only_if(is_enabled))
+        .collect()
+}
+
+/// Endpoints of the webhooks' pages and buttons.
+fn webhook_endpoints() -> Vec<ApiEndpoint> {
+    use webhooks::{actions, detail, edit, list};
+    const PATH: &str = "/dashboard/settings/webhooks";
+    let button = |name: &str| format!("{PATH}/{{id:[0-9]+}}/{name}");
+    vec![
+        shown(PATH, page(list::show)),
+        shown(format!("{PATH}/new"), page(edit::show_new)).undescribed(
+            MethodSet::POST,
+            VISITOR,
+            action(edit::create),
+        ),
+        shown(format!("{PATH}/{{id:[0-9]+}}"), page(detail::show)),
+        shown(button("edit"), page(edit::show_edit)).undescribed(
+            MethodSet::POST,
+            VISITOR,
+            action(edit::change),
+        ),
+        form(button("test"), action(actions::test)),
+        form(button("pause"), action(actions::pause)),
+        form(button("resume"), action(actions::resume)),
+        form(button("rotate-secret"), action(actions::rotate)),
+        form(button("recover"), action(actions::recover)),
+        form(button("replay"), action(actions::replay)),
+        form(button("delete"), action(actions::delete)),
+    ]
+}
+
+/// Endpoint of a page without forms of its own.
+fn shown<H>(path: impl Into<Cow<'static, str>>, handler: H) -> ApiEndpoint
+where
+    H: AsyncFn(&mut RequestContext) -> Result<actix_web::HttpResponse, ApiError> + Clone + 'static,
+{
+    ApiEndpoint::new(path).undescribed(MethodSet::READ, VISITOR, handler)
+}
+
+/// Endpoint of a form without a page of its own.
+fn form<H>(path: impl Into<Cow<'static, str>>, handler: H) -> ApiEndpoint
+where
+    H: AsyncFn(&mut RequestContext) -> Result<actix_web::HttpResponse, ApiError> + Clone + 'static,
+{
+    ApiEndpoint::new(path).undescribed(MethodSet::POST, VISITOR, handler)
+}

@@ -1,0 +1,24 @@
+//! Message that a page shows once, at its top: the outcome of the action before it.
+
+use crate::config::Secret;
+use crate::subscription::SubscriptionId;
+
+/// Outcome of an action, for the page that follows it.
+#[derive(Clone, Debug)]
+pub(in crate::edge) enum SessionNotice {
+    /// The action was done, as this sentence says.
+    Success(String),
+    /// The action was refused, for the reason in this sentence.
+    Failure(String),
+    /// A subscription has a new secret, which no other page shows.
+    NewSecret {
+        subscription: SubscriptionId,
+        secret: Secret,
+    },
+    /// A subscription's target was called with a ping.
+    Ping {
+        is_successful: bool,
+        summary: String,
+        answer: Option<String>,
+    },
+}

@@ -1,0 +1,556 @@
+//! Overview: the health of the node, what is stuck and why, and its figures.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::elements::{
+    ActionButton, StateTone, badge, bytes, counted, duration, empty_state, entity_link, number,
+    optional_time, subscriber_link,
+};
+use super::form::FormFields;
+use super::layout::{DashboardSection, PageContent, sentence};
+use super::plot::{RatePlot, rate};
+use super::visit::{PageReply, PageVisit};
+use crate::edge::clock;
+use crate::edge::error::ApiError;
+use crate::edge::gate::NodeCore;
+use crate::edge::metrics::{ANSWER_LIMIT, read_folder_sizes};
+use crate::edge::state::Edge;
+use crate::event::EntityKey;
+use crate::metrics::{HistogramTotals, MetricTotals, RateInterval, resident_bytes};
+use crate::subscriber::{DeliveryOverview, SubscriberId, SubscriberStats};
+use crate::subscription::SubscriptionState;
+
+/// Subscribers in the table of backlogs.
+const BACKLOGS_MAX: usize = 10;
+
+/// Quarantined entities that are named.
+const QUARANTINED_MAX: usize = 5;
+
+/// Time whose commits and deliveries make the shown latencies.
+const LATENCY_WINDOW: Duration = Duration::from_secs(300);
+
+/// Time over which the present rates are averaged.
+const RATE_WINDOW: Duration = Duration::from_secs(60);
+
+/// Free space of the disk below which a person should act: a few minutes of a full load.
+const FREE_BYTES_MIN: u64 = 1 << 30;
+
+/// State of the node that needs a person, with the page that helps.
+struct NodeProblem {
+    tone: StateTone,
+    fact: String,
+    explanation: Markup,
+    remedy: Option<(&'static str, &'static str)>,
+}
+
+/// State of all stages at one moment.
+struct NodeSituation {
+    lag: u64,
+    live_entities: Option<usize>,
+    dead_letters: u64,
+    deliveries: DeliveryOverview,
+    backlogs: Vec<(SubscriberId, SubscriberStats)>,
+    quarantined: Vec<(EntityKey, Duration)>,
+    active: usize,
+    paused: usize,
+    disabled: usize,
+}
+
+/// Sizes of the data folder and of its disk, in bytes.
+struct StorageSizes {
+    parts: [(&'static str, u64); 3],
+    /// Free and whole space of the disk.
+    disk: Option<(u64, u64)>,
+}
+
+/// Handles `GET /dashboard`: shows the state of the node.
+pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
+    let edge = visit.edge();
+    let storage = read_storage(edge).await;
+    let Ok(core) = visit.core() else {
+        return Ok(content(closed_body(visit)).into());
+    };
+
+    let situation = NodeSituation::load(&core).await;
+    let problems = find_problems(&situation, storage.as_ref(), edge);
+    let now = edge.clock.monotonic();
+    let totals = edge.metrics.totals();
+    let rates = edge.dashboard.rates.rates(now, &totals);
+    let earlier = edge.dashboard.rates.totals_before(now, LATENCY_WINDOW);
+
+    Ok(content(html! {
+        div id="health" data-live { (render_health(&problems)) }
+        div.tiles id="figures" data-live { (render_tiles(&situation, &rates, &totals, &earlier)) }
+        div.grid id="plots" data-live { (render_plots(&rates)) }
+        div.grid.wide {
+            section.panel id="backlogs" data-live { (render_backlogs(&situation, visit)) }
+            section.panel id="storage" data-live {
+                (render_storage(&situation, storage.as_ref(), edge))
+            }
+        }
+    })
+    .into())
+}
+
+fn content(body: Markup) -> PageContent {
+    PageContent::new(DashboardSection::Overview, "Overview", body).refreshed_every(5)
+}
+
+impl NodeSituation {
+    /// Asks all stages. One that does not answer in time is shown as if it had nothing.
+    async fn load(core: &NodeCore) -> Self {
+        let overview = timeout(ANSWER_LIMIT, core.subscribers.overview(BACKLOGS_MAX));
+        let deliveries = overview.await.ok().flatten().unwrap_or_default();
+        let mut backlogs = Vec::new();
+        for (subscriber, _) in &deliveries.largest_backlogs {
+            if let Some(stats) = core.subscribers.stats(subscriber).await {
+                backlogs.push((subscriber.clone(), stats));
+            }
+        }
+        let quarantined = timeout(ANSWER_LIMIT, core.router.list_quarantined()).await;
+        let live_entities = timeout(ANSWER_LIMIT, core.router.count_live_entities()).await;
+
+        let (mut active, mut paused, mut disabled) = (0, 0, 0);
+        for entry in core.subscriptions.snapshot().iter() {
+            match entry.subscription.state {
+                SubscriptionState::Active => active += 1,
+                SubscriptionState::Paused { .. } => paused += 1,
+                SubscriptionState::Disabled { .. } => disabled += 1,
+            }
+        }
+        Self {
+            lag: core.router.projection_lag(),
+            live_entities: live_entities.ok(),
+            dead_letters: core.subscribers.dead_letters().count_all(),
+            deliveries,
+            backlogs,
+            quarantined: quarantined.unwrap_or_default(),
+            active,
+            paused,
+            disabled,
+        }
+    }
+}
+
+/// Lists what needs a person, the worst first.
+fn find_problems(
+    situation: &NodeSituation,
+    storage: Option<&StorageSizes>,
+    edge: &Edge,
+) -> Vec<NodeProblem> {
+    let mut problems = Vec::new();
+    let free = storage
+        .and_then(|storage| storage.disk)
+        .map(|(free, _)| free);
+    if let Some(free) = free.filter(|free| *free < FREE_BYTES_MIN) {
+        problems.push(NodeProblem {
+            tone: StateTone::Bad,
+            fact: format!("The disk is nearly full: {} free", bytes(free)),
+            explanation: html! {
+                "A full disk stops the node. Free some space, or let old events go with "
+                code { "store.retention_days" } " or " code { "store.max_bytes" } "."
+            },
+            remedy: Some(("Settings", "/dashboard/settings")),
+        });
+    }
+    let limit = edge.config.router.projection_lag_max;
+    if situation.lag > limit / 2 {
+        let is_over = situation.lag > limit;
+        problems.push(NodeProblem {
+            tone: if is_over {
+                StateTone::Bad
+            } else {
+                StateTone::Warning
+            },
+            fact: format!(
+                "Reads are {} behind",
+                counted(situation.lag, "record", "records")
+            ),
+            explanation: html! {
+                @if is_over { "New events are answered with 503 until reads catch up. " }
+                "The disk or the processors are too slow for this load. The limit is "
+                (number(limit)) " (" code { "router.projection_lag_max" } ")."
+            },
+            remedy: None,
+        });
+    }
+    if !situation.quarantined.is_empty() {
+        problems.push(NodeProblem {
+            tone: StateTone::Bad,
+            fact: counted(
+                situation.quarantined.len() as u64,
+                "entity is quarantined",
+                "entities are quarantined",
+            ),
+            explanation: html! {
+                "An event crashes them again and again, so their events are refused for a while: "
+                @for (entity, left) in situation.quarantined.iter().take(QUARANTINED_MAX) {
+                    (entity_link(entity)) " (for " (duration(*left)) ") "
+                }
+                "The log has a line for each crash. Please report it."
+            },
+            remedy: None,
+        });
+    }
+    if situation.disabled > 0 {
+        problems.push(NodeProblem {
+            tone: StateTone::Bad,
+            fact: counted(situation.disabled as u64, "webhook is disabled", "webhooks are disabled"),
+            explanation: html! {
+                "Their targets answered 410 Gone, or failed for days. They receive nothing. Resume a \
+                 webhook when its target works again, then recover what it missed."
+            },
+            remedy: Some(("Show disabled", "/dashboard/settings/webhooks?state=disabled")),
+        });
+    }
+    if situation.deliveries.open_breakers > 0 {
+        let open = situation.deliveries.open_breakers as u64;
+        problems.push(NodeProblem {
+            tone: StateTone::Warning,
+            fact: counted(open, "circuit breaker is open", "circuit breakers are open"),
+            explanation: html! {
+                "These subscribers fail, so their deliveries wait, in order, and nothing is lost. The \
+                 node tries again by itself. Once a target is repaired, its test button speeds it up."
+            },
+            remedy: Some(("Show webhooks", "/dashboard/settings/webhooks")),
+        });
+    }
+    if situation.dead_letters > 0 {
+        problems.push(NodeProblem {
+            tone: StateTone::Warning,
+            fact: counted(situation.dead_letters, "dead letter", "dead letters"),
+            explanation: html! {
+                "Deliveries that were given up and wait for you: retry them when the cause is mended, \
+                 or discard them."
+            },
+            remedy: Some(("Inspect", "/dashboard/dead-letters")),
+        });
+    }
+    if situation.paused > 0 {
+        problems.push(NodeProblem {
+            tone: StateTone::Neutral,
+            fact: counted(
+                situation.paused as u64,
+                "webhook is paused",
+                "webhooks are paused",
+            ),
+            explanation: html! {
+                "Their events are kept for " (duration(edge.config.delivery.hold))
+                " and go out on resume."
+            },
+            remedy: Some(("Show paused", "/dashboard/settings/webhooks?state=paused")),
+        });
+    }
+    problems
+}
+
+/// Body of the page while the node accepts no events.
+fn closed_body(visit: &PageVisit<'_>) -> Markup {
+    let edge = visit.edge();
+    let reason = edge.gate.closed_reason().unwrap_or_default();
+    let confirm = ActionButton {
+        path: "/dashboard/confirm-clock",
+        label: "The new time is right",
+        class: "primary",
+        question: Some("Go on with the time that the system's clock shows?"),
+    };
+    html! {
+        div.health.bad id="health" data-live role="status" {
+            h2 { "The node accepts no events" }
+            p { (sentence(&reason)) }
+            @if let Some(jump) = edge.checked_clock.jump() {
+                p {
+                    "The clock shows " code { (jump.shown) } ", and " code { (jump.expected) }
+                    " was expected. Set the clock right, and the node goes on by itself. If the \
+                     time shown is right, say so:"
+                }
+                p { (confirm.render(&visit.session)) }
+            } @else {
+                p {
+                    "Senders get 503 and try again later. The node opens its store again by \
+                     itself, with growing pauses; this page shows when it is ready."
+                }
+            }
+        }
+    }
+}
+
+/// Handles `POST /dashboard/confirm-clock`: believes the system's clock after a jump.
+pub(super) async fn confirm_clock(
+    visit: &mut PageVisit<'_>,
+    _form: &FormFields,
+) -> Result<PageReply, ApiError> {
+    clock::confirm_jump(visit.edge());
+    Ok(visit.done("The node goes on with the time of its clock.", "/dashboard"))
+}
+
+fn render_health(problems: &[NodeProblem]) -> Markup {
+    let has = |tone| problems.iter().any(|problem| problem.tone == tone);
+    let (class, title) = if has(StateTone::Bad) {
+        ("bad", "Something needs you")
+    } else if has(StateTone::Warning) {
+        ("warn", "Working, with something to look at")
+    } else {
+        ("good", "Healthy")
+    };
+    html! {
+        section.panel aria-label="Health" {
+            div class={ "health " (class) } role="status" {
+                h2 { (title) }
+                p {
+                    @if class == "good" {
+                        "Events are accepted and delivered, and nothing waits for you."
+                    }
+                    @else { "Events are accepted. Below is what is stuck, why, and what to press." }
+                }
+            }
+            @if !problems.is_empty() {
+                ul.problems {
+                    @for problem in problems {
+                        li {
+                            (badge(problem.tone, tone_word(problem.tone)))
+                            div {
+                                p { strong { (problem.fact) } }
+                                p.muted { (problem.explanation) }
+                            }
+                            @if let Some((label, path)) = problem.remedy {
+                                a.button.small href=(path) { (label) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+const fn tone_word(tone: StateTone) -> &'static str {
+    match tone {
+        StateTone::Bad => "act",
+        StateTone::Warning => "look",
+        StateTone::Neutral => "note",
+        StateTone::Good => "good",
+    }
+}
+
+fn render_tiles(
+    situation: &NodeSituation,
+    rates: &[RateInterval],
+    totals: &MetricTotals,
+    earlier: &MetricTotals,
+) -> Markup {
+    let now = |value: fn(&RateInterval) -> f64| format!("{}/s", rate(present_rate(rates, value)));
+    html! {
+        (tile("Accepted", &now(|rate| rate.accepted_events), &format!(
+            "{} refused, last minute", now(|rate| rate.refused_calls)
+        )))
+        (tile("Delivered", &now(|rate| rate.accepted_deliveries), &format!(
+            "{} failed, last minute", now(|rate| rate.failed_deliveries)
+        )))
+        (tile("Backlog", &number(situation.deliveries.backlog), &format!(
+            "{} in flight, {} waiting to retry",
+            number(situation.deliveries.in_flight as u64),
+            counted(situation.deliveries.stopped_lanes as u64, "lane", "lanes"),
+        )))
+        (tile("Webhooks", &number(situation.active as u64), &format!(
+            "active, {} paused, {} disabled", situation.paused, situation.disabled
+        )))
+        (tile("Commit", &latency(&totals.commit_times, &earlier.commit_times, 0.5), &format!(
+            "median, 99 %: {}", latency(&totals.commit_times, &earlier.commit_times, 0.99)
+        )))
+        (tile("Delivery", &latency(&totals.delivery_times, &earlier.delivery_times, 0.5), &format!(
+            "median, 99 %: {}", latency(&totals.delivery_times, &earlier.delivery_times, 0.99)
+        )))
+    }
+}
+
+fn tile(label: &str, value: &str, note: &str) -> Markup {
+    html! {
+        section.panel.tile {
+            h2.label { (label) }
+            p.value { (value) }
+            p.note { (note) }
+        }
+    }
+}
+
+/// Averages the rates of the last minute, or of the time since the start if that is shorter.
+fn present_rate(rates: &[RateInterval], value: fn(&RateInterval) -> f64) -> f64 {
+    let mut newest = rates.iter().rev().peekable();
+    let (mut sum, mut count) = (0.0, 0);
+    while let Some(interval) = newest.next_if(|interval| interval.age < RATE_WINDOW) {
+        sum += value(interval);
+        count += 1;
+    }
+    if count == 0 {
+        0.0
+    } else {
+        sum / f64::from(count)
+    }
+}
+
+/// Writes a quantile of the last minutes; the buckets of the metrics bound it from above.
+fn latency(now: &HistogramTotals, earlier: &HistogramTotals, quantile: f64) -> String {
+    match now.quantile_since(earlier, quantile) {
+        None => "–".to_owned(),
+        Some(seconds) if seconds.is_finite() => format!("≤ {}", fine_duration(seconds)),
+        Some(_) => "very long".to_owned(),
+    }
+}
+
+fn fine_duration(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 0.01 => format!("{:.1} ms", seconds * 1_000.0),
+        seconds if seconds < 1.0 => format!("{:.0} ms", seconds * 1_000.0),
+        seconds => format!("{seconds:.1} s"),
+    }
+}
+
+fn render_plots(rates: &[RateInterval]) -> Markup {
+    let plots = [
+        RatePlot {
+            title: "Received",
+            usual: ("accepted events", |rate| rate.accepted_events),
+            unwanted: ("refused calls", |rate| rate.refused_calls),
+        },
+        RatePlot {
+            title: "Delivered",
+            usual: ("accepted deliveries", |rate| rate.accepted_deliveries),
+            unwanted: ("failed attempts", |rate| rate.failed_deliveries),
+        },
+    ];
+    html! {
+        @for plot in plots {
+            section.panel {
+                header { h2 { (plot.title) " per second" } }
+                div.inside { (plot.render(rates)) }
+            }
+        }
+    }
+}
+
+fn render_backlogs(situation: &NodeSituation, visit: &PageVisit<'_>) -> Markup {
+    html! {
+        header {
+            h2 { "Largest backlogs" }
+            a href="/dashboard/settings/webhooks" { "All webhooks" }
+        }
+        @if situation.backlogs.is_empty() {
+            @if situation.active + situation.paused + situation.disabled == 0 {
+                (empty_state("No webhook yet.", html! {
+                    "Events are kept, but delivered to nobody. "
+                    a href="/dashboard/settings/webhooks/new" { "Create a webhook" } "."
+                }))
+            } @else {
+                (empty_state("Nothing waits.", html! { "Every subscriber has what it is owed." }))
+            }
+        } @else {
+            table.cards {
+                thead { tr {
+                    th scope="col" { "Subscriber" }
+                    th.num scope="col" { "Waiting" }
+                    th scope="col" { "Breaker" }
+                    th scope="col" { "Last success" }
+                } }
+                tbody {
+                    @for (subscriber, stats) in &situation.backlogs {
+                        tr {
+                            td.first { (subscriber_link(subscriber)) }
+                            td.num data-label="Waiting" { (number(stats.backlog())) }
+                            td data-label="Breaker" { (breaker_badge(stats.breaker)) }
+                            td data-label="Last success" {
+                                (optional_time(stats.last_success_at, visit.now))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Renders the state of a circuit breaker; that of a subscriber never called is closed.
+pub(super) fn breaker_badge(breaker: &str) -> Markup {
+    match breaker {
+        "open" => badge(StateTone::Bad, "open"),
+        "half_open" => badge(StateTone::Warning, "half-open"),
+        _ => badge(StateTone::Good, "closed"),
+    }
+}
+
+fn render_storage(
+    situation: &NodeSituation,
+    storage: Option<&StorageSizes>,
+    edge: &Edge,
+) -> Markup {
+    let config = &edge.config;
+    let live = situation.live_entities.map(|count| count as u64);
+    html! {
+        header { h2 { "Disk and memory" } }
+        div.inside {
+            @if let Some(storage) = storage {
+                @let journal = storage.parts[0].1;
+                (bar(
+                    "Journal",
+                    &bytes(journal),
+                    config.store.max_bytes.map(|max| (journal, max, bytes(max))),
+                ))
+                (bar("Derived data", &bytes(storage.parts[1].1), None))
+                @if let Some((free, whole)) = storage.disk {
+                    (bar(
+                        "Disk in use",
+                        &format!("{} free", bytes(free)),
+                        Some((whole - free, whole, bytes(whole))),
+                    ))
+                }
+            }
+            @if let Some(live) = live {
+                @let max = config.router.live_entities_max as u64;
+                (bar("Entities in memory", &number(live), Some((live, max, number(max)))))
+            }
+            @if let Some(resident) = resident_bytes() {
+                (bar("Memory of the process", &bytes(resident), None))
+            }
+            (bar("Reads behind", &counted(situation.lag, "record", "records"), None))
+        }
+    }
+}
+
+/// Renders a value, with a bar of its share in its bound if it has one.
+fn bar(label: &str, value: &str, bound: Option<(u64, u64, String)>) -> Markup {
+    html! {
+        div.bar-row {
+            p {
+                span { (label) }
+                span {
+                    (value) @if let Some((.., bound)) = &bound { span.muted { " of " (bound) } }
+                }
+            }
+            @if let Some((value, max, _)) = bound {
+                meter min="0" max=(max) high=(max / 10 * 8) optimum="0" value=(value)
+                    aria-label=(label) {}
+            }
+        }
+    }
+}
+
+/// Reads the sizes of the data folder and its disk; `None` if the folder cannot be read.
+async fn read_storage(edge: &Edge) -> Option<StorageSizes> {
+    let folder = edge.config.store.path.clone();
+    let read = move || {
+        let parts = read_folder_sizes(&folder).ok()?;
+        let disk = rustix::fs::statvfs(&folder).ok();
+        let disk = disk.map(|disk| {
+            (
+                disk.f_bavail.saturating_mul(disk.f_frsize),
+                disk.f_blocks.saturating_mul(disk.f_frsize),
+            )
+        });
+        Some(StorageSizes { parts, disk })
+    };
+    spawn_blocking(read).await.ok().flatten()
+}

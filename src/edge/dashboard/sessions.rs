@@ -1,0 +1,241 @@
+//! Sessions of people who are logged in. They are in memory only, few, and end after a fixed time.
+//!
+//! The browser's cookie holds a random token; the table knows its hash, so that a lookup takes the
+//! same time for all wrong tokens.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+
+use super::notice::SessionNotice;
+use crate::config::Secret;
+
+/// Most sessions at the same time; a new one ends the oldest. More people than that share no node.
+const SESSIONS_MAX: usize = 64;
+
+/// Most unused login links at the same time; a new one ends the oldest.
+const LINKS_MAX: usize = 8;
+
+/// Time for which a login link can be used: long enough to start a browser.
+const LINK_LIFETIME: Duration = Duration::from_secs(600);
+
+/// Most notices of a session that no page has shown yet.
+const NOTICES_MAX: usize = 4;
+
+/// Hash of a session's token.
+type TokenHash = [u8; 32];
+
+/// Session of the person who made a request.
+#[derive(Clone, Debug)]
+pub(in crate::edge) struct DashboardSession {
+    hash: TokenHash,
+    /// Token that each form of the session's pages carries, and no page of another site knows.
+    pub(in crate::edge) csrf: Secret,
+}
+
+/// Table of all sessions and login links. Times are of the monotonic clock.
+#[derive(Debug)]
+pub(in crate::edge) struct SessionTable {
+    lifetime: Duration,
+    entries: Mutex<SessionEntries>,
+}
+
+#[derive(Debug, Default)]
+struct SessionEntries {
+    sessions: HashMap<TokenHash, SessionEntry>,
+    links: HashMap<TokenHash, Duration>,
+}
+
+#[derive(Debug)]
+struct SessionEntry {
+    csrf: Secret,
+    ends_at: Duration,
+    notices: VecDeque<SessionNotice>,
+}
+
+impl SessionTable {
+    /// Makes an empty table of sessions that end after `lifetime`.
+    pub(in crate::edge) fn new(lifetime: Duration) -> Self {
+        Self {
+            lifetime,
+            entries: Mutex::default(),
+        }
+    }
+
+    /// Time after which a session ends.
+    pub(in crate::edge) const fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Begins a session at `now` and returns its token.
+    pub(in crate::edge) fn begin_session(&self, now: Duration) -> Secret {
+        let token = random_token();
+        let entry = SessionEntry {
+            csrf: random_token(),
+            ends_at: now + self.lifetime,
+            notices: VecDeque::new(),
+        };
+
+        let mut entries = self.entries.lock();
+        let sessions = &mut entries.sessions;
+        sessions.retain(|_, session| session.ends_at > now);
+        if sessions.len() >= SESSIONS_MAX {
+            let oldest = sessions.iter().min_by_key(|(_, session)| session.ends_at);
+            if let Some(oldest) = oldest.map(|(hash, _)| *hash) {
+                sessions.remove(&oldest);
+            }
+        }
+        sessions.insert(hash_token(token.expose()), entry);
+        token
+    }
+
+    /// Returns the session with this token, unless it has ended.
+    pub(in crate::edge) fn find_session(
+        &self,
+        token: &str,
+        now: Duration,
+    ) -> Option<DashboardSession> {
+        let hash = hash_token(token);
+        let entries = self.entries.lock();
+        let entry = entries
+            .sessions
+            .get(&hash)
+            .filter(|session| session.ends_at > now)?;
+        Some(DashboardSession {
+            hash,
+            csrf: entry.csrf.clone(),
+        })
+    }
+
+    /// Ends `session`, for a logout.
+    pub(in crate::edge) fn end_session(&self, session: &DashboardSession) {
+        self.entries.lock().sessions.remove(&session.hash);
+    }
+
+    /// Leaves `notice` for the next page of `session`.
+    pub(in crate::edge) fn add_notice(&self, session: &DashboardSession, notice: SessionNotice) {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.sessions.get_mut(&session.hash) else {
+            return;
+        };
+        if entry.notices.len() == NOTICES_MAX {
+            entry.notices.pop_front();
+        }
+        entry.notices.push_back(notice);
+    }
+
+    /// Removes and returns the notices left for `session`.
+    pub(in crate::edge) fn take_notices(&self, session: &DashboardSession) -> Vec<SessionNotice> {
+        let mut entries = self.entries.lock();
+        let entry = entries.sessions.get_mut(&session.hash);
+        entry.map_or_else(Vec::new, |entry| entry.notices.drain(..).collect())
+    }
+
+    /// Makes the token of a link that logs in once, within [`LINK_LIFETIME`].
+    pub(in crate::edge) fn issue_login_link(&self, now: Duration) -> Secret {
+        let token = random_token();
+        let links = &mut self.entries.lock().links;
+        links.retain(|_, ends_at| *ends_at > now);
+        if links.len() >= LINKS_MAX {
+            let oldest = links.iter().min_by_key(|(_, ends_at)| **ends_at);
+            if let Some(oldest) = oldest.map(|(hash, _)| *hash) {
+                links.remove(&oldest);
+            }
+        }
+        links.insert(hash_token(token.expose()), now + LINK_LIFETIME);
+        token
+    }
+
+    /// Uses up the login link with this token; `false` if there is none, or no longer.
+    pub(in crate::edge) fn redeem_login_link(&self, token: &str, now: Duration) -> bool {
+        let ends_at = self.entries.lock().links.remove(&hash_token(token));
+        ends_at.is_some_and(|ends_at| ends_at > now)
+    }
+}
+
+fn hash_token(token: &str) -> TokenHash {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+fn random_token() -> Secret {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the operating system provides random numbers");
+    Secret::new(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn table() -> SessionTable {
+        SessionTable::new(HOUR)
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_token_until_it_ends() {
+        let table = table();
+        let token = table.begin_session(Duration::ZERO);
+        let just_before = HOUR - Duration::from_nanos(1);
+        let session = table.find_session(token.expose(), just_before);
+        assert!(session.is_some());
+        assert!(table.find_session(token.expose(), HOUR).is_none());
+        assert!(table.find_session("", Duration::ZERO).is_none());
+
+        table.end_session(&session.expect("found above"));
+        assert!(table.find_session(token.expose(), Duration::ZERO).is_none());
+    }
+
+    #[test]
+    fn sessions_differ_and_the_oldest_makes_room() {
+        let table = table();
+        let tokens: Vec<_> = (0..=SESSIONS_MAX as u64)
+            .map(|second| table.begin_session(Duration::from_secs(second)))
+            .collect();
+        let find = |token: &Secret| table.find_session(token.expose(), Duration::from_secs(99));
+        assert!(find(&tokens[0]).is_none());
+        let second = find(&tokens[1]).expect("kept");
+        let third = find(&tokens[2]).expect("kept");
+        assert_ne!(second.csrf.expose(), third.csrf.expose());
+        assert_eq!(table.entries.lock().sessions.len(), SESSIONS_MAX);
+    }
+
+    #[test]
+    fn a_notice_is_shown_once_and_to_its_own_session_only() {
+        let table = table();
+        let [one, other] = [(); 2].map(|()| {
+            let token = table.begin_session(Duration::ZERO);
+            table
+                .find_session(token.expose(), Duration::ZERO)
+                .expect("it has begun")
+        });
+        for number in 0..10 {
+            table.add_notice(&one, SessionNotice::Success(number.to_string()));
+        }
+        assert!(table.take_notices(&other).is_empty());
+        assert_eq!(table.take_notices(&one).len(), NOTICES_MAX);
+        assert!(table.take_notices(&one).is_empty());
+    }
+
+    #[test]
+    fn a_login_link_works_once_and_for_a_while() {
+        let table = table();
+        let link = table.issue_login_link(Duration::ZERO);
+        assert!(!table.redeem_login_link("other", Duration::ZERO));
+        assert!(table.redeem_login_link(link.expose(), Duration::ZERO));
+        assert!(!table.redeem_login_link(link.expose(), Duration::ZERO));
+
+        let late = table.issue_login_link(Duration::ZERO);
+        assert!(!table.redeem_login_link(late.expose(), LINK_LIFETIME));
+        let links: Vec<_> = (0..=LINKS_MAX as u64)
+            .map(|second| table.issue_login_link(Duration::from_secs(second)))
+            .collect();
+        assert!(!table.redeem_login_link(links[0].expose(), Duration::from_secs(20)));
+        assert!(table.redeem_login_link(links[1].expose(), Duration::from_secs(20)));
+    }
+}

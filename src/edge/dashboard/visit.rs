@@ -1,0 +1,317 @@
+//! Shell around every page: finds the session, refuses forms of other sites, and turns a result
+//! into HTML.
+//!
+//! ```text
+//! page    session? ──no──> login          action   session? ──no──> login
+//!           │ yes                                    │ yes
+//!         render ──error──> page of the error      same site and CSRF token? ──no──> 403
+//!                                                    │ yes
+//!                                                  perform ──error──> notice, back to the page
+//! ```
+
+use std::sync::Arc;
+
+use actix_web::HttpResponse;
+use actix_web::ResponseError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName,
+    HeaderValue, LOCATION, REFERRER_POLICY, SET_COOKIE,
+};
+use serde::de::DeserializeOwned;
+
+use super::form::FormFields;
+use super::layout::{self, PageContent};
+use super::notice::SessionNotice;
+use super::sessions::DashboardSession;
+use crate::config::Secret;
+use crate::edge::body;
+use crate::edge::context::RequestContext;
+use crate::edge::error::ApiError;
+use crate::edge::gate::NodeCore;
+use crate::edge::query::QueryParameters;
+use crate::edge::state::Edge;
+use crate::event::Timestamp;
+
+/// Name of the cookie that holds a session's token.
+const SESSION_COOKIE: &str = "hookyard_session";
+
+/// Path below which the browser sends the cookie.
+const COOKIE_PATH: &str = "/dashboard";
+
+/// Only files of this node, no script or style within a page, and forms to this node only.
+const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; \
+    frame-ancestors 'none'";
+
+/// Header by which a browser says if a request comes from a page of the same site.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Header of the requests by which the script renews a page.
+const REFRESH: HeaderName = HeaderName::from_static("x-refresh");
+
+/// Largest form, in bytes: the largest subscription with room for the encoding.
+const FORM_MAX_BYTES: usize = 256 * 1024;
+
+/// Request of a person who is logged in.
+pub(super) struct PageVisit<'a> {
+    pub(super) context: &'a mut RequestContext,
+    pub(super) session: DashboardSession,
+    pub(super) now: Timestamp,
+}
+
+/// Answer of a page or form to a [`PageVisit`].
+pub(super) enum PageReply {
+    /// Page with this content, and its status.
+    Content(StatusCode, PageContent),
+    /// Redirect to this path, as after each action.
+    SeeOther(String),
+    /// Answer that is no page, such as a download.
+    Other(HttpResponse),
+}
+
+impl From<PageContent> for PageReply {
+    fn from(content: PageContent) -> Self {
+        Self::Content(StatusCode::OK, content)
+    }
+}
+
+impl PageVisit<'_> {
+    pub(super) fn edge(&self) -> &Edge {
+        &self.context.edge
+    }
+
+    /// Returns the stages behind the edge.
+    ///
+    /// # Errors
+    /// [`ApiError::Unavailable`] while no store is open.
+    pub(super) fn core(&self) -> Result<Arc<NodeCore>, ApiError> {
+        self.context.edge.core()
+    }
+
+    /// Decodes the variable parts of the path.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] if the parts do not fit `T`.
+    pub(super) fn path<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        self.context.parse_path()
+    }
+
+    /// Fields of the query that have a value: a form sends those that were left empty too.
+    pub(super) fn query(&self) -> FormFields {
+        FormFields::parse(self.context.request.query_string().as_bytes()).without_empty()
+    }
+
+    /// Parameters of the query that the API knows as well.
+    pub(super) fn parameters(&self, known: &[&'static str]) -> QueryParameters {
+        QueryParameters::parse(&self.query().to_query(), known)
+    }
+
+    /// Takes the notices for the page that the person sees next. A page that renews itself in the
+    /// background leaves them: it would drop a secret that is shown once.
+    fn take_notices(&self) -> Vec<SessionNotice> {
+        if self.context.request.headers().contains_key(REFRESH) {
+            return Vec::new();
+        }
+        let sessions = &self.context.edge.dashboard.sessions;
+        sessions.take_notices(&self.session)
+    }
+
+    /// Leaves `notice` for the next page.
+    pub(super) fn notify(&self, notice: SessionNotice) {
+        let sessions = &self.context.edge.dashboard.sessions;
+        sessions.add_notice(&self.session, notice);
+    }
+
+    /// Leaves a notice of what was done, and redirects to `path`.
+    pub(super) fn done(&self, message: impl Into<String>, path: impl Into<String>) -> PageReply {
+        self.notify(SessionNotice::Success(message.into()));
+        PageReply::SeeOther(path.into())
+    }
+}
+
+/// Wraps `render` into the handler of a page.
+pub(super) fn page<H>(
+    render: H,
+) -> impl AsyncFn(&mut RequestContext) -> Result<HttpResponse, ApiError> + Clone + 'static
+where
+    H: AsyncFn(&mut PageVisit<'_>) -> Result<PageReply, ApiError> + Clone + 'static,
+{
+    async move |context: &mut RequestContext| {
+        let Some(session) = current_session(context) else {
+            return Ok(redirect_to_login(context));
+        };
+        let now = context.edge.clock.wall();
+        let mut visit = PageVisit {
+            context,
+            session,
+            now,
+        };
+        let reply = render(&mut visit).await;
+        let reply = reply.unwrap_or_else(|error| error_reply(&error));
+        Ok(finish(&visit, reply))
+    }
+}
+
+/// Wraps `perform` into the handler of a form. After an error the person is back at the page that
+/// the form belongs to, whose path is the form's own without its last part.
+pub(super) fn action<H>(
+    perform: H,
+) -> impl AsyncFn(&mut RequestContext) -> Result<HttpResponse, ApiError> + Clone + 'static
+where
+    H: AsyncFn(&mut PageVisit<'_>, &FormFields) -> Result<PageReply, ApiError> + Clone + 'static,
+{
+    async move |context: &mut RequestContext| {
+        let Some(session) = current_session(context) else {
+            return Ok(redirect_to_login(context));
+        };
+        let now = context.edge.clock.wall();
+        let form = read_form(context).await;
+        let mut visit = PageVisit {
+            context,
+            session,
+            now,
+        };
+        let form = match form.and_then(|form| check_form(&visit, form)) {
+            Ok(form) => form,
+            Err(error) => return Ok(finish(&visit, error_reply(&error))),
+        };
+
+        let reply = perform(&mut visit, &form).await.unwrap_or_else(|error| {
+            visit.notify(SessionNotice::Failure(layout::sentence(&error.to_string())));
+            let path = visit.context.request.path();
+            let parent = path.rsplit_once('/').map_or(path, |(parent, _)| parent);
+            PageReply::SeeOther(parent.to_owned())
+        });
+        Ok(finish(&visit, reply))
+    }
+}
+
+/// Reads the fields of the form in the body of a request.
+///
+/// # Errors
+/// As for [`body::read_body`], and [`ApiError::UnsupportedMediaType`].
+pub(super) async fn read_form(context: &mut RequestContext) -> Result<FormFields, ApiError> {
+    let limits = body::BodyLimits {
+        bytes_max: FORM_MAX_BYTES,
+        ..context.edge.body_limits()
+    };
+    let body = body::read_body(&context.request, &mut context.payload, limits).await?;
+    Ok(FormFields::parse(&body))
+}
+
+/// Refuses a form that no page of this session sent.
+fn check_form(visit: &PageVisit<'_>, form: FormFields) -> Result<FormFields, ApiError> {
+    let sent = form.text("csrf");
+    let is_own = visit.session.csrf.matches(sent.as_bytes());
+    if is_own && is_same_site(visit.context.request.headers()) {
+        Ok(form)
+    } else {
+        Err(ApiError::ForeignForm)
+    }
+}
+
+/// Returns false if the browser says that another site made the request.
+pub(super) fn is_same_site(headers: &HeaderMap) -> bool {
+    let site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
+    site.is_none_or(|site| matches!(site, b"same-origin" | b"none"))
+}
+
+/// Finds the session of the request's cookie.
+pub(super) fn current_session(context: &RequestContext) -> Option<DashboardSession> {
+    let sessions = &context.edge.dashboard.sessions;
+    let now = context.edge.clock.monotonic();
+    let headers = context.request.headers().get_all(COOKIE);
+    headers
+        .filter_map(|header| header.to_str().ok())
+        .flat_map(|header| header.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .filter(|(name, _)| *name == SESSION_COOKIE)
+        .find_map(|(_, token)| sessions.find_session(token, now))
+}
+
+/// Builds the cookie that begins a session, or ends it with an empty `token`.
+pub(super) fn session_cookie(edge: &Edge, token: &Secret) -> HeaderValue {
+    let is_https = edge
+        .config
+        .server
+        .public_url
+        .as_ref()
+        .is_some_and(|url| url.starts_with("https://"));
+    let seconds = if token.is_empty() {
+        0
+    } else {
+        edge.dashboard.sessions.lifetime().as_secs()
+    };
+    let secure = if is_https { "; Secure" } else { "" };
+    let cookie = format!(
+        "{SESSION_COOKIE}={}; Path={COOKIE_PATH}; Max-Age={seconds}; HttpOnly; \
+         SameSite=Strict{secure}",
+        token.expose()
+    );
+    HeaderValue::from_str(&cookie).expect("a token has no special characters")
+}
+
+/// Redirects to the login, and from there back to the page that was asked for.
+fn redirect_to_login(context: &RequestContext) -> HttpResponse {
+    let path = context.request.path();
+    let path_and_query = context.request.uri().path_and_query();
+    let wanted = path_and_query.map_or(path, |whole| whole.as_str());
+    let is_start = matches!(path.trim_end_matches('/'), "/dashboard");
+    let is_read = context.request.method().is_safe();
+    if is_start || !is_read {
+        return see_other("/dashboard/login");
+    }
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("next", wanted)
+        .finish();
+    see_other(&format!("/dashboard/login?{query}"))
+}
+
+/// Builds a redirect that a browser follows with `GET`.
+pub(super) fn see_other(path: &str) -> HttpResponse {
+    let mut response = HttpResponse::new(StatusCode::SEE_OTHER);
+    let headers = response.headers_mut();
+    let location = HeaderValue::from_str(path).unwrap_or(HeaderValue::from_static("/dashboard"));
+    headers.insert(LOCATION, location);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Builds the answer with the HTML text of a whole page.
+pub(super) fn html_response(status: StatusCode, html: String) -> HttpResponse {
+    let mut response = HttpResponse::with_body(status, html).map_into_boxed_body();
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, CONTENT_POLICY),
+        (CACHE_CONTROL, "no-store"),
+        (REFERRER_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Adds the cookie of a session to `response`.
+pub(super) fn set_session_cookie(response: &mut HttpResponse, edge: &Edge, token: &Secret) {
+    let cookie = session_cookie(edge, token);
+    response.headers_mut().insert(SET_COOKIE, cookie);
+}
+
+fn error_reply(error: &ApiError) -> PageReply {
+    let status = error.status_code();
+    PageReply::Content(status, layout::error_content(status, &error.to_string()))
+}
+
+fn finish(visit: &PageVisit<'_>, reply: PageReply) -> HttpResponse {
+    match reply {
+        PageReply::Content(status, content) => {
+            let notices = visit.take_notices();
+            let html = layout::render_page(&content, &notices, &visit.session);
+            html_response(status, html.into_string())
+        }
+        PageReply::SeeOther(path) => see_other(&path),
+        PageReply::Other(response) => response,
+    }
+}

@@ -1,0 +1,388 @@
+//! Form to create or edit a webhook. Wrong fields come back with what is wrong beside each.
+
+use actix_web::ResponseError;
+use maud::{Markup, html};
+
+use super::super::elements::{csrf_field, duration, select_option};
+use super::super::form::FormFields;
+use super::super::layout::{DashboardSection, PageContent, sentence};
+use super::super::notice::SessionNotice;
+use super::super::visit::{PageReply, PageVisit};
+use super::event_picker::EventPicker;
+use super::fields::{fields_of, fields_of_new, request_of};
+use super::state::{LIST_PATH, webhook_path};
+use super::trial::try_expressions;
+use crate::edge::error::ApiError;
+use crate::edge::webhooks;
+use crate::subscription::{SigningStyle, SubscriptionId};
+
+/// Name of the button that tries the expressions instead of saving them.
+const TRY: &str = "try";
+
+/// Handles `GET /dashboard/settings/webhooks/new`: shows the form of a new webhook.
+pub(in crate::edge::dashboard) async fn show_new(
+    visit: &mut PageVisit<'_>,
+) -> Result<PageReply, ApiError> {
+    Ok(render(visit, None, &fields_of_new(), None, None).into())
+}
+
+/// Handles `POST /dashboard/settings/webhooks/new`: creates a webhook, and shows its secret once.
+pub(in crate::edge::dashboard) async fn create(
+    visit: &mut PageVisit<'_>,
+    form: &FormFields,
+) -> Result<PageReply, ApiError> {
+    if form.has(TRY) {
+        return tried(visit, None, form).await;
+    }
+    match webhooks::create_from_json(visit.edge(), &request_of(form)).await {
+        Ok(created) => {
+            visit.notify(SessionNotice::Success("The webhook was created.".into()));
+            visit.notify(SessionNotice::NewSecret {
+                subscription: created.id,
+                secret: created.secrets.current.clone(),
+            });
+            Ok(PageReply::SeeOther(webhook_path(created.id)))
+        }
+        Err(error) => Ok(refused(visit, None, form, &error)),
+    }
+}
+
+/// Handles `GET /dashboard/settings/webhooks/{id}/edit`: shows the form of a webhook.
+pub(in crate::edge::dashboard) async fn show_edit(
+    visit: &mut PageVisit<'_>,
+) -> Result<PageReply, ApiError> {
+    let id: String = visit.path()?;
+    let known = webhooks::find_subscription(&*visit.core()?, &id)?;
+    let fields = fields_of(&known, &EventPicker::new(visit.edge()));
+    Ok(render(visit, Some(known.id), &fields, None, None).into())
+}
+
+/// Handles `POST /dashboard/settings/webhooks/{id}/edit`: changes a webhook.
+pub(in crate::edge::dashboard) async fn change(
+    visit: &mut PageVisit<'_>,
+    form: &FormFields,
+) -> Result<PageReply, ApiError> {
+    let id: String = visit.path()?;
+    let known = webhooks::find_subscription(&*visit.core()?, &id)?.id;
+    if form.has(TRY) {
+        return tried(visit, Some(known), form).await;
+    }
+    match webhooks::change_from_json(visit.edge(), &id, &request_of(form)).await {
+        Ok(_) => Ok(visit.done("The webhook was changed.", webhook_path(known))),
+        Err(error) => Ok(refused(visit, Some(known), form, &error)),
+    }
+}
+
+/// Shows the form again, with the result of its filter and transform on an event.
+async fn tried(
+    visit: &PageVisit<'_>,
+    id: Option<SubscriptionId>,
+    form: &FormFields,
+) -> Result<PageReply, ApiError> {
+    let trial = try_expressions(visit, form).await?;
+    Ok(render(visit, id, form, None, Some(&trial)).into())
+}
+
+/// Shows the form again, with the fields as they were sent and the problem of each.
+fn refused(
+    visit: &PageVisit<'_>,
+    id: Option<SubscriptionId>,
+    form: &FormFields,
+    error: &ApiError,
+) -> PageReply {
+    PageReply::Content(
+        error.status_code(),
+        render(visit, id, form, Some(error), None),
+    )
+}
+
+fn render(
+    visit: &PageVisit<'_>,
+    id: Option<SubscriptionId>,
+    fields: &FormFields,
+    error: Option<&ApiError>,
+    trial: Option<&Markup>,
+) -> PageContent {
+    let form = WebhookForm {
+        visit,
+        id,
+        fields,
+        error,
+        trial,
+    };
+    let title = id.map_or_else(
+        || "New webhook".to_owned(),
+        |id| format!("Edit webhook {id}"),
+    );
+    let content = PageContent::new(DashboardSection::Webhooks, title, form.render());
+    let content = content.under("Webhooks", LIST_PATH);
+    match id {
+        Some(id) => content.under(format!("Webhook {id}"), webhook_path(id)),
+        None => content,
+    }
+}
+
+/// Form with its values, and the error or the trial of the last attempt.
+struct WebhookForm<'a> {
+    visit: &'a PageVisit<'a>,
+    id: Option<SubscriptionId>,
+    fields: &'a FormFields,
+    error: Option<&'a ApiError>,
+    trial: Option<&'a Markup>,
+}
+
+impl WebhookForm<'_> {
+    fn render(&self) -> Markup {
+        let path = self.id.map_or_else(
+            || format!("{LIST_PATH}/new"),
+            |id| format!("{}/edit", webhook_path(id)),
+        );
+        let cancel = self.id.map_or_else(|| LIST_PATH.to_owned(), webhook_path);
+        html! {
+            @if let Some(error) = self.error {
+                div.notice.bad role="alert" {
+                    p {
+                        strong { "Not saved. " }
+                        @if error.field_errors().is_empty() { (sentence(&error.to_string())) }
+                        @else { "The fields marked below need another value." }
+                    }
+                }
+            }
+            @if let Some(trial) = self.trial { (trial) }
+            form.stack.panel method="post" action=(path) data-events {
+                div.inside {
+                    (csrf_field(&self.visit.session))
+                    // The first button is the one that the key Enter presses.
+                    button type="submit" tabindex="-1" hidden { "Save" }
+                    (self.target())
+                    (EventPicker::new(self.visit.edge()).render(
+                        self.fields,
+                        &self.problem("events"),
+                    ))
+                    (self.more())
+                    div.row {
+                        button.primary type="submit" {
+                            @if self.id.is_some() { "Save" } @else { "Create webhook" }
+                        }
+                        a.button href=(cancel) { "Cancel" }
+                    }
+                }
+            }
+        }
+    }
+
+    fn target(&self) -> Markup {
+        let is_new = self.id.is_none();
+        html! {
+            div.field {
+                label for="url" { "URL" }
+                input type="url" id="url" name="url" required maxlength="500" value=(self.fields.text("url"))
+                    placeholder="https://integration.example.com/hooks" aria-invalid=[self.invalid("url")]
+                    aria-describedby="url-hint";
+                p.hint id="url-hint" {
+                    "Events are posted here. It must be https, unless "
+                    code { "delivery.allow_targets" } " allows the address."
+                }
+                (self.problem("url"))
+            }
+            div.field {
+                label for="description" { "Description" }
+                input type="text" id="description" name="description"
+                    value=(self.fields.text("description"))
+                    aria-invalid=[self.invalid("description")];
+                p.hint { "A note for you and your colleagues." }
+                (self.problem("description"))
+            }
+            label.check {
+                input type="checkbox" name="is_active" checked[self.fields.has("is_active")];
+                span {
+                    strong { "Active" } br;
+                    span.hint { "Otherwise events are kept until you resume the webhook." }
+                }
+            }
+            @if is_new {
+                div.field {
+                    label for="secret" { "Secret" }
+                    input type="text" id="secret" name="secret" autocomplete="off"
+                        spellcheck="false" aria-invalid=[self.invalid("secret")];
+                    p.hint { "Signs the deliveries. Empty: a strong one is made and shown once." }
+                    (self.problem("secret"))
+                }
+            }
+        }
+    }
+
+    /// Settings that most webhooks leave at their defaults.
+    fn more(&self) -> Markup {
+        let delivery = &self.visit.edge().config.delivery;
+        let names = [
+            "filter",
+            "transform",
+            "signing",
+            "headers",
+            "concurrency",
+            "rate_limit",
+            "timeout_s",
+            "retry_schedule_s",
+            "on_exhausted",
+            "ordering",
+        ];
+        let is_open = self.trial.is_some() || names.iter().any(|name| self.invalid(name).is_some());
+        html! {
+            details.group-box open[is_open] {
+                summary { "Filter, transform, order, signatures, retries" }
+                div.inside.stack {
+                    (self.expression(
+                        "filter",
+                        "Filter",
+                        "A CEL expression. Only events for which it is true are delivered, such \
+                         as: data.status == \"open\"",
+                    ))
+                    (self.expression(
+                        "transform",
+                        "Transform",
+                        "A CEL expression that makes the body, such as: {\"text\": event + \" \" \
+                         + entity.id}. Empty: the standard body.",
+                    ))
+                    div {
+                        button.small type="submit" name=(TRY) value="1" formnovalidate {
+                            "Try on the newest event"
+                        }
+                    }
+                    fieldset {
+                        legend { "Signatures" }
+                        @for (name, style) in SigningStyle::NAMED {
+                            label.check {
+                                input type="checkbox" name="signing" value=(name)
+                                    checked[self.fields.all("signing").any(|chosen| chosen == name)];
+                                span { code { (name) } " " span.hint { (style_hint(style)) } }
+                            }
+                        }
+                        (self.problem("signing"))
+                    }
+                    div.two {
+                        div.field {
+                            label for="ordering" { "Order" }
+                            select id="ordering" name="ordering" {
+                                (select_option(
+                                    "entity",
+                                    "Strict for each entity",
+                                    self.fields.text("ordering"),
+                                ))
+                                (select_option(
+                                    "none",
+                                    "As soon as possible",
+                                    self.fields.text("ordering"),
+                                ))
+                            }
+                            (self.problem("ordering"))
+                        }
+                        div.field {
+                            label for="on_exhausted" { "After the last retry" }
+                            select id="on_exhausted" name="on_exhausted" {
+                                (select_option(
+                                    "",
+                                    "As configured",
+                                    self.fields.text("on_exhausted"),
+                                ))
+                                (select_option(
+                                    "skip",
+                                    "Go on with the entity's next event",
+                                    self.fields.text("on_exhausted"),
+                                ))
+                                (select_option(
+                                    "halt",
+                                    "Halt the entity until I act",
+                                    self.fields.text("on_exhausted"),
+                                ))
+                            }
+                            (self.problem("on_exhausted"))
+                        }
+                        (self.number(
+                            "concurrency",
+                            "Attempts at once",
+                            &format!("Default: {}.", delivery.concurrency),
+                        ))
+                        (self.number("rate_limit", "Attempts per second", "Default: no limit."))
+                        (self.number(
+                            "timeout_s",
+                            "Timeout in seconds",
+                            &format!("Default: {}.", duration(delivery.timeout)),
+                        ))
+                        (self.number(
+                            "retry_schedule_s",
+                            "Pauses between retries, in seconds",
+                            "Such as: 5, 30, 300. Default: as configured.",
+                        ))
+                    }
+                    div.field {
+                        label for="headers" { "Headers" }
+                        textarea id="headers" name="headers" rows="2" spellcheck="false"
+                            aria-invalid=[self.invalid("headers")] {
+                            (self.fields.text("headers"))
+                        }
+                        p.hint {
+                            "One on each line, such as " code { "Authorization: Bearer …" }
+                            ". A value shown as … stays as it is."
+                        }
+                        (self.problem("headers"))
+                    }
+                }
+            }
+        }
+    }
+
+    fn expression(&self, name: &'static str, label: &str, hint: &str) -> Markup {
+        html! {
+            div.field {
+                label for=(name) { (label) }
+                textarea id=(name) name=(name) rows="2" spellcheck="false"
+                    aria-invalid=[self.invalid(name)] {
+                    (self.fields.text(name))
+                }
+                p.hint { (hint) }
+                (self.problem(name))
+            }
+        }
+    }
+
+    fn number(&self, name: &'static str, label: &str, hint: &str) -> Markup {
+        html! {
+            div.field {
+                label for=(name) { (label) }
+                input type="text" inputmode="decimal" id=(name) name=(name)
+                    value=(self.fields.text(name)) aria-invalid=[self.invalid(name)];
+                p.hint { (hint) }
+                (self.problem(name))
+            }
+        }
+    }
+
+    fn invalid(&self, name: &str) -> Option<&'static str> {
+        self.problems(name).next().map(|_| "true")
+    }
+
+    /// Renders what is wrong with the field `name`.
+    fn problem(&self, name: &str) -> Markup {
+        html! { @for problem in self.problems(name) { p.error { (sentence(problem)) } } }
+    }
+
+    /// Problems of the field `name`, its items and its members.
+    fn problems(&self, name: &str) -> impl Iterator<Item = &str> {
+        let errors = self.error.map_or(&[][..], ApiError::field_errors);
+        let found = errors.iter().filter(move |error| {
+            let whole = error.field.split(['[', '.']).next().unwrap_or_default();
+            whole == name
+        });
+        found.map(|error| error.detail.as_str())
+    }
+}
+
+const fn style_hint(style: SigningStyle) -> &'static str {
+    match style {
+        SigningStyle::Crm => "X-Webhook-Signature, hex HMAC-SHA256 of the body",
+        SigningStyle::Standard => "webhook-signature, as Standard Webhooks says",
+        SigningStyle::Hub => "X-Hub-Signature-256, as GitHub and Meta sign",
+        SigningStyle::V1a => "webhook-signature with a public key (ed25519)",
+    }
+}

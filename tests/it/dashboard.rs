@@ -1,0 +1,751 @@
+//! The dashboard without a browser: who gets in, what a form needs, and that nothing a sender wrote
+//! becomes a part of the page.
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, SET_COOKIE};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use serde_json::json;
+
+use crate::clock_jumps::{JumpingClock, wait_for_readiness};
+use crate::dead_letters::wait_for_letters;
+use crate::deliveries::{subscribe, test_env};
+use crate::receiver::{ReceiverReply, TestReceiver};
+use crate::test_node::{TOKEN, TestClient, TestEnv, encode_id, run_async};
+
+const WEBHOOKS: &str = "/dashboard/settings/webhooks";
+
+/// Every page that needs no id.
+const PAGES: [&str; 13] = [
+    "/dashboard",
+    "/dashboard/",
+    WEBHOOKS,
+    "/dashboard/settings/webhooks/new",
+    "/dashboard/dead-letters",
+    "/dashboard/jobs",
+    "/dashboard/events",
+    "/dashboard/entities",
+    "/dashboard/sources",
+    "/dashboard/calls",
+    "/dashboard/accounts",
+    "/dashboard/settings",
+    "/dashboard/events/find?text=x",
+];
+
+/// Answer of the dashboard.
+struct PageAnswer {
+    status: StatusCode,
+    headers: HeaderMap,
+    html: String,
+}
+
+impl PageAnswer {
+    fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.map_or("", |value| value.to_str().expect("text"))
+    }
+
+    fn location(&self) -> &str {
+        assert_eq!(self.status, StatusCode::SEE_OTHER, "{}", self.html);
+        self.header("location")
+    }
+}
+
+/// Person at the dashboard, logged in or not. Follows no redirect.
+struct DashboardVisitor {
+    client: Client,
+    base: String,
+    cookie: String,
+    csrf: String,
+}
+
+impl DashboardVisitor {
+    fn stranger(node: &TestClient) -> Self {
+        let client = Client::builder().no_proxy().redirect(Policy::none());
+        Self {
+            client: client.build().expect("a client"),
+            base: node.base.clone(),
+            cookie: String::new(),
+            csrf: String::new(),
+        }
+    }
+
+    async fn logged_in(node: &TestClient) -> Self {
+        let mut visitor = Self::stranger(node);
+        let answer = visitor.log_in(TOKEN).await;
+        assert_eq!(answer.location(), "/dashboard");
+        visitor.take_cookie(&answer);
+        visitor.csrf = find_csrf(&visitor.get("/dashboard").await.html);
+        visitor
+    }
+
+    fn take_cookie(&mut self, answer: &PageAnswer) {
+        let cookie = answer.header(SET_COOKIE.as_str()).split(';').next();
+        self.cookie = cookie.expect("a cookie").to_owned();
+    }
+
+    async fn log_in(&self, token: &str) -> PageAnswer {
+        self.send_form("/dashboard/login", &[("token", token)])
+            .await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        request.header("cookie", format!("theme=dark; {}", self.cookie))
+    }
+
+    async fn get(&self, path: &str) -> PageAnswer {
+        read(self.request(Method::GET, path)).await
+    }
+
+    /// Sends a form without the token of the session.
+    async fn send_form(&self, path: &str, fields: &[(&str, &str)]) -> PageAnswer {
+        read(form_request(self.request(Method::POST, path), fields)).await
+    }
+
+    /// Sends a form as a page of the session does.
+    async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> PageAnswer {
+        let mut fields = fields.to_vec();
+        fields.push(("csrf", &self.csrf));
+        self.send_form(path, &fields).await
+    }
+}
+
+fn form_request(request: RequestBuilder, fields: &[(&str, &str)]) -> RequestBuilder {
+    let body = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish();
+    request
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(body)
+}
+
+async fn read(request: RequestBuilder) -> PageAnswer {
+    let response = request.send().await.expect("answered");
+    PageAnswer {
+        status: response.status(),
+        headers: response.headers().clone(),
+        html: response.text().await.expect("a body"),
+    }
+}
+
+fn find_csrf(html: &str) -> String {
+    let (_, rest) = html.split_once("name=\"csrf\" value=\"").expect("a form");
+    rest.split('"').next().expect("its end").to_owned()
+}
+
+#[test]
+fn pages_are_shown_to_nobody_without_a_session() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let stranger = DashboardVisitor::stranger(&node);
+        for path in PAGES {
+            let answer = stranger.get(path).await;
+            assert!(answer.location().starts_with("/dashboard/login"), "{path}");
+            assert!(!answer.html.contains("Overview"), "{path}");
+        }
+        let answer = stranger.get("/dashboard/events?kind=ticket").await;
+        let next = "/dashboard/login?next=%2Fdashboard%2Fevents%3Fkind%3Dticket";
+        assert_eq!(answer.location(), next);
+        let posted = stranger.send_form("/dashboard/logout", &[]).await;
+        assert_eq!(posted.location(), "/dashboard/login");
+
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        for path in PAGES {
+            let answer = visitor.get(path).await;
+            let is_search = path.contains("/find");
+            let expected = if is_search { 303 } else { 200 };
+            assert_eq!(answer.status.as_u16(), expected, "{path}: {}", answer.html);
+        }
+        let missing = visitor.get("/dashboard/settings/webhooks/99").await;
+        assert_eq!(missing.status, StatusCode::NOT_FOUND);
+        assert!(missing.html.contains("There is no such subscription."));
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_login_takes_the_admins_token_and_gives_a_cookie_that_scripts_cannot_read() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let stranger = DashboardVisitor::stranger(&node);
+
+        let page = stranger
+            .get("/dashboard/login?next=%2F%2Fevil.example")
+            .await;
+        assert_eq!(page.status, StatusCode::OK);
+        assert!(
+            page.html.contains("name=\"next\" value=\"/dashboard\""),
+            "{}",
+            page.html
+        );
+        let wrong = stranger.log_in("not the token").await;
+        assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(wrong.header("set-cookie"), "");
+        assert!(wrong.html.contains("not the admin token"));
+        assert_eq!(stranger.log_in("").await.status, StatusCode::UNAUTHORIZED);
+
+        let right = stranger.log_in(TOKEN).await;
+        assert_eq!(right.location(), "/dashboard");
+        let cookie = right.header("set-cookie");
+        for flag in [
+            "HttpOnly",
+            "SameSite=Strict",
+            "Path=/dashboard",
+            "Max-Age=43200",
+        ] {
+            assert!(cookie.contains(flag), "{cookie}");
+        }
+        assert!(
+            !cookie.contains("Secure"),
+            "without https the browser would drop it"
+        );
+        assert!(!cookie.contains(TOKEN));
+        let fields = [("token", TOKEN), ("next", "/dashboard/events?kind=ticket")];
+        let answer = stranger.send_form("/dashboard/login", &fields).await;
+        assert_eq!(answer.location(), "/dashboard/events?kind=ticket");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn behind_https_the_cookie_is_secure() {
+    run_async(async {
+        let test_env = TestEnv::new(&[("server.public_url", "https://hooks.example.com")]);
+        let node = test_env.start().await;
+        let answer = DashboardVisitor::stranger(&node).log_in(TOKEN).await;
+        assert!(answer.header("set-cookie").ends_with("; Secure"));
+        node.stop().await;
+    });
+}
+
+#[test]
+fn one_who_guesses_tokens_is_stopped_and_may_try_again_later() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let stranger = DashboardVisitor::stranger(&node);
+        for _ in 0..10 {
+            let answer = stranger.log_in("a guess").await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        }
+        let answer = stranger.log_in(TOKEN).await;
+        assert_eq!(
+            answer.status,
+            StatusCode::TOO_MANY_REQUESTS,
+            "even the right one"
+        );
+        assert!(answer.html.contains("Try again in 60 s."));
+        clock.advance(Duration::from_secs(61));
+        assert_eq!(stranger.log_in(TOKEN).await.location(), "/dashboard");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_form_of_another_page_is_refused() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        let receiver = TestReceiver::accept_all().await;
+        subscribe(&node, receiver.url("/"), json!({})).await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+
+        let path = "/dashboard/settings/webhooks/1/pause";
+        let without = visitor.send_form(path, &[]).await;
+        assert_eq!(without.status, StatusCode::FORBIDDEN);
+        let wrong = visitor.send_form(path, &[("csrf", "guessed")]).await;
+        assert_eq!(wrong.status, StatusCode::FORBIDDEN);
+        let other = DashboardVisitor::logged_in(&node).await;
+        let of_other = visitor.send_form(path, &[("csrf", &other.csrf)]).await;
+        assert_eq!(of_other.status, StatusCode::FORBIDDEN);
+        let fields = [("csrf", visitor.csrf.as_str())];
+        let request = form_request(visitor.request(Method::POST, path), &fields);
+        let cross_site = read(request.header("sec-fetch-site", "cross-site")).await;
+        assert_eq!(cross_site.status, StatusCode::FORBIDDEN);
+        assert_eq!(node.get("/api/v1/webhooks/1").await.body["state"], "active");
+
+        let request = form_request(visitor.request(Method::POST, path), &fields);
+        let own = read(request.header("sec-fetch-site", "same-origin")).await;
+        assert_eq!(own.location(), "/dashboard/settings/webhooks/1");
+        assert_eq!(node.get("/api/v1/webhooks/1").await.body["state"], "paused");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_session_ends_with_the_logout_and_with_its_time() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[("dashboard.session_h", "2")]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let answer = visitor.submit("/dashboard/logout", &[]).await;
+        assert_eq!(answer.location(), "/dashboard/login");
+        assert!(
+            answer
+                .header("set-cookie")
+                .starts_with("hookyard_session=; ")
+        );
+        assert!(answer.header("set-cookie").contains("Max-Age=0"));
+        let after = visitor.get("/dashboard").await;
+        assert_eq!(
+            after.location(),
+            "/dashboard/login",
+            "the cookie alone is worth nothing"
+        );
+
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        clock.advance(Duration::from_secs(2 * 3_600 - 1));
+        assert_eq!(visitor.get("/dashboard").await.status, StatusCode::OK);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(
+            visitor.get("/dashboard").await.location(),
+            "/dashboard/login"
+        );
+        node.stop().await;
+    });
+}
+
+#[test]
+fn pages_load_nothing_from_elsewhere_and_files_are_kept_by_the_browser() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        for path in PAGES
+            .into_iter()
+            .chain(["/dashboard/login", "/dashboard/dead-letters/7"])
+        {
+            if path.contains("/find") {
+                continue;
+            }
+            let answer = DashboardVisitor::stranger(&node)
+                .get("/dashboard/login")
+                .await;
+            let answer = if path.contains("login") {
+                answer
+            } else {
+                visitor.get(path).await
+            };
+            let policy = answer.header("content-security-policy");
+            assert!(policy.starts_with("default-src 'none'"), "{path}: {policy}");
+            assert!(!policy.contains("unsafe"), "{path}: {policy}");
+            assert_eq!(answer.header("cache-control"), "no-store", "{path}");
+            assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+            for forbidden in ["style=\"", "onclick", "<style", "src=\"http", "href=\"http"] {
+                assert!(!answer.html.contains(forbidden), "{path}: {forbidden}");
+            }
+        }
+
+        let page = visitor.get("/dashboard").await.html;
+        let files: Vec<&str> = page
+            .split('"')
+            .filter(|part| part.starts_with("/dashboard/assets/"))
+            .collect();
+        assert!(files.len() >= 3, "{files:?}");
+        let stranger = DashboardVisitor::stranger(&node);
+        for path in files {
+            let file = stranger.get(path).await;
+            assert_eq!(file.status, StatusCode::OK, "{path}");
+            assert!(file.header("cache-control").contains("immutable"));
+            let tag = file.header("etag").to_owned();
+            let again = stranger
+                .request(Method::GET, path)
+                .header("if-none-match", &tag);
+            assert_eq!(read(again).await.status, StatusCode::NOT_MODIFIED, "{path}");
+        }
+        let other = stranger.get("/dashboard/assets/dashboard.css").await;
+        assert_eq!(other.status, StatusCode::NOT_FOUND);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_switched_off_dashboard_is_not_there() {
+    run_async(async {
+        let test_env = TestEnv::new(&[("dashboard.enabled", "false")]);
+        let node = test_env.start().await;
+        let stranger = DashboardVisitor::stranger(&node);
+        for path in ["/dashboard", "/dashboard/login"] {
+            assert_eq!(stranger.get(path).await.status, StatusCode::NOT_FOUND);
+        }
+        node.stop().await;
+    });
+}
+
+#[test]
+fn what_others_wrote_is_text_on_every_page() {
+    const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x>";
+    run_async(async {
+        let test_env = test_env(&[("delivery.retry_schedule_s", "0.01")]);
+        let node = test_env.start().await;
+        let receiver = TestReceiver::start(|_| {
+            ReceiverReply::Full(404, Vec::new(), format!("{{\"error\": \"{HOSTILE}\"}}"))
+        })
+        .await;
+        let members = json!({"description": HOSTILE, "filter": "event != '<script>'"});
+        subscribe(&node, receiver.url("/"), members).await;
+        let data = json!({"message_id": "<script>", "text": HOSTILE, "author": HOSTILE});
+        let sent = node
+            .send(HOSTILE, "<script>key", "message.created", data)
+            .await;
+        let letters = wait_for_letters(&node, 1).await;
+        let letter = letters[0]["id"].as_u64().expect("a number");
+
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let paths = [
+            "/dashboard".to_owned(),
+            WEBHOOKS.to_owned(),
+            format!("{WEBHOOKS}/1"),
+            format!("{WEBHOOKS}/1/edit"),
+            "/dashboard/dead-letters?event=%3Cscript%3E".to_owned(),
+            "/dashboard/dead-letters".to_owned(),
+            format!("/dashboard/dead-letters/{letter}"),
+            "/dashboard/events".to_owned(),
+            format!("/dashboard/events/{}", sent.event_id()),
+            "/dashboard/events?type=%22%3E%3Cscript%3E".to_owned(),
+            "/dashboard/entities".to_owned(),
+            format!("/dashboard/entities/ticket/{}", encode_id(HOSTILE)),
+            "/dashboard/calls".to_owned(),
+        ];
+        let mut shown = 0;
+        for path in paths {
+            let answer = visitor.get(&path).await;
+            assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.html);
+            assert!(!answer.html.contains("<script>"), "{path}: {}", answer.html);
+            assert!(
+                !answer.html.contains("<img src=x"),
+                "{path}: {}",
+                answer.html
+            );
+            shown += answer.html.matches("&lt;script&gt;").count();
+        }
+        assert!(shown > 10, "it is shown as text: {shown}");
+        let found = visitor
+            .get("/dashboard/events/find?text=%3Cscript%3Ekey")
+            .await;
+        assert_eq!(
+            found.location(),
+            format!("/dashboard/events/{}", sent.event_id())
+        );
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        let receiver = TestReceiver::accept_all().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+
+        let url = receiver.url("/hook");
+        let fields = [
+            ("url", url.as_str()),
+            ("description", "For tests"),
+            ("events", "message.created"),
+            ("events", "status.changed"),
+            ("patterns", "lead.*"),
+            ("is_active", "on"),
+            ("signing", "standard"),
+            ("ordering", "entity"),
+        ];
+        let made = visitor
+            .submit("/dashboard/settings/webhooks/new", &fields)
+            .await;
+        assert_eq!(made.location(), "/dashboard/settings/webhooks/1");
+        let first = visitor.get("/dashboard/settings/webhooks/1").await.html;
+        let (_, secret) = first.split_once("id=\"new-secret\">").expect("the secret");
+        assert!(secret.starts_with("whsec_"));
+        let again = visitor.get("/dashboard/settings/webhooks/1").await.html;
+        assert!(!again.contains("new-secret"), "it is shown once");
+        let stored = node.get("/api/v1/webhooks/1").await.body;
+        let events = json!(["message.created", "status.changed", "lead.*"]);
+        assert_eq!(
+            (&stored["events"], &stored["signing"]),
+            (&events, &json!(["standard"]))
+        );
+
+        let form = visitor
+            .get("/dashboard/settings/webhooks/1/edit")
+            .await
+            .html;
+        for part in [
+            "value=\"message.created\" checked",
+            ">lead.*</textarea>",
+            "value=\"For tests\"",
+        ] {
+            assert!(form.contains(part), "{part} in {form}");
+        }
+        let fields = [
+            ("url", "http://10.0.0.1/x"),
+            ("timeout_s", "soon"),
+            ("description", "Mine"),
+        ];
+        let wrong = visitor
+            .submit("/dashboard/settings/webhooks/1/edit", &fields)
+            .await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+        assert!(
+            wrong.html.contains("value=\"Mine\""),
+            "what was typed stays"
+        );
+        for problem in ["Url is refused", "Events must have 1 to", "Timeout_s"] {
+            assert!(wrong.html.contains(problem), "{problem} in {}", wrong.html);
+        }
+        assert_eq!(
+            node.get("/api/v1/webhooks/1").await.body["description"],
+            "For tests"
+        );
+
+        let fields = [
+            ("url", url.as_str()),
+            ("events", "ticket:*"),
+            ("description", "Mine"),
+            ("signing", "crm"),
+        ];
+        let changed = visitor
+            .submit("/dashboard/settings/webhooks/1/edit", &fields)
+            .await;
+        assert_eq!(changed.location(), "/dashboard/settings/webhooks/1");
+        let stored = node.get("/api/v1/webhooks/1").await.body;
+        assert_eq!(
+            (&stored["state"], &stored["events"]),
+            (&json!("paused"), &json!(["ticket:*"]))
+        );
+        assert_eq!(stored["description"], "Mine");
+
+        let tested = visitor
+            .submit("/dashboard/settings/webhooks/1/test", &[])
+            .await;
+        let shown = visitor.get(tested.location()).await.html;
+        assert!(shown.contains("Test delivered."), "{shown}");
+        let path = "/dashboard/settings/webhooks/1";
+        let rotated = visitor
+            .submit(&format!("{path}/rotate-secret"), &[("overlap_h", "1")])
+            .await;
+        assert_eq!(rotated.location(), path);
+        // A page in another tab renewed itself meanwhile, and took the secret with it.
+        let request = visitor.request(Method::GET, path).header("x-refresh", "1");
+        assert!(!read(request).await.html.contains("new-secret"));
+        assert!(visitor.get(path).await.html.contains("new-secret"));
+        let unconfirmed = visitor
+            .submit("/dashboard/settings/webhooks/1/delete", &[])
+            .await;
+        assert_eq!(unconfirmed.location(), "/dashboard/settings/webhooks/1");
+        assert_eq!(node.get("/api/v1/webhooks/1").await.status, 200);
+        let deleted = visitor
+            .submit(
+                "/dashboard/settings/webhooks/1/delete",
+                &[("confirmed", "on")],
+            )
+            .await;
+        assert_eq!(deleted.location(), WEBHOOKS);
+        assert_eq!(node.get("/api/v1/webhooks/1").await.status, 404);
+        assert!(
+            visitor
+                .get(WEBHOOKS)
+                .await
+                .html
+                .contains("Webhook 1 was deleted.")
+        );
+        node.stop().await;
+    });
+}
+
+#[test]
+fn dead_letters_are_retried_and_discarded_from_their_pages() {
+    run_async(async {
+        let test_env = test_env(&[("delivery.retry_schedule_s", "0.01")]);
+        let node = test_env.start().await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(404)).await;
+        subscribe(&node, receiver.url("/"), json!({})).await;
+        for ticket in ["A", "B", "C"] {
+            node.send_message(ticket, &format!("key-{ticket}")).await;
+        }
+        wait_for_letters(&node, 3).await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+
+        let list = visitor.get("/dashboard/dead-letters?entity=A").await.html;
+        assert!(list.contains("Retry matching 1"), "{list}");
+        let unconfirmed = visitor
+            .submit("/dashboard/dead-letters/discard-matching", &[])
+            .await;
+        assert_eq!(unconfirmed.location(), "/dashboard/dead-letters");
+        wait_for_letters(&node, 3).await;
+        let fields = [("entity", "A"), ("confirmed", "on")];
+        visitor
+            .submit("/dashboard/dead-letters/discard-matching", &fields)
+            .await;
+        assert!(
+            visitor
+                .get("/dashboard/dead-letters")
+                .await
+                .html
+                .contains("1 dead letter was discarded.")
+        );
+        wait_for_letters(&node, 2).await;
+
+        receiver.set_script(|_| ReceiverReply::Status(200));
+        let fields = [("entity", "B"), ("webhook_id", "")];
+        let retried = visitor
+            .submit("/dashboard/dead-letters/retry-matching", &fields)
+            .await;
+        assert_eq!(retried.location(), "/dashboard/jobs/1");
+        wait_for_letters(&node, 1).await;
+        let job = visitor.get("/dashboard/jobs/1").await.html;
+        assert!(
+            job.contains("Job 1 delivers the dead letters again."),
+            "{job}"
+        );
+        let too_late = visitor.submit("/dashboard/jobs/1/cancel", &[]).await;
+        assert_eq!(too_late.location(), "/dashboard/jobs/1");
+        let jobs = visitor.get("/dashboard/jobs").await.html;
+        assert!(jobs.contains("Retry 1"), "{jobs}");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_login_link_works_once() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let link = node.inner.login_link().expect("the dashboard is on");
+        let mut visitor = DashboardVisitor::stranger(&node);
+        let answer = visitor.get(link.expose()).await;
+        assert_eq!(answer.location(), "/dashboard");
+        visitor.take_cookie(&answer);
+        assert_eq!(visitor.get("/dashboard").await.status, StatusCode::OK);
+        let again = DashboardVisitor::stranger(&node).get(link.expose()).await;
+        assert_eq!(again.status, StatusCode::UNAUTHORIZED);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn the_overview_names_what_is_stuck() {
+    run_async(async {
+        let test_env = test_env(&[("delivery.retry_schedule_s", "0.01")]);
+        let node = test_env.start().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let healthy = visitor.get("/dashboard").await.html;
+        assert!(
+            healthy.contains("Healthy") && healthy.contains("No webhook yet."),
+            "{healthy}"
+        );
+
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(404)).await;
+        subscribe(&node, receiver.url("/"), json!({})).await;
+        node.send_message("SUP-1", "key").await;
+        wait_for_letters(&node, 1).await;
+        visitor
+            .submit("/dashboard/settings/webhooks/1/pause", &[])
+            .await;
+        // The notice of the pause.
+        visitor.get("/dashboard").await;
+        let stuck = visitor.get("/dashboard").await.html;
+        for part in [
+            "1 dead letter<",
+            "1 webhook is paused",
+            "/dashboard/dead-letters",
+        ] {
+            assert!(stuck.contains(part), "{part} in {stuck}");
+        }
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_filter_and_a_transform_are_tried_on_the_newest_event_and_nothing_is_saved() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let path = "/dashboard/settings/webhooks/new";
+        let fields = [
+            ("try", "1"),
+            ("events", "ticket:*"),
+            ("url", "typed so far"),
+        ];
+        let nothing = visitor.submit(path, &fields).await.html;
+        assert!(nothing.contains("nothing to try on"), "{nothing}");
+
+        node.send_message("SUP-1", "key").await;
+        for (filter, transform, expected) in [
+            (
+                "entity.id == 'SUP-1'",
+                "",
+                "delivered</span> The filter is true.",
+            ),
+            (
+                "entity.id == 'SUP-2'",
+                "",
+                "not delivered</span> The filter is false.",
+            ),
+            ("data.nothing == 1", "", "filter fails</span>"),
+            ("entity.", "", "filter fails</span>"),
+            ("", "{'of': entity.id}", "&quot;of&quot;: &quot;SUP-1&quot;"),
+            ("", "data.nothing", "transform fails</span>"),
+        ] {
+            let fields = [
+                ("try", "1"),
+                ("events", "ticket:*"),
+                ("url", "typed so far"),
+                ("filter", filter),
+                ("transform", transform),
+            ];
+            let tried = visitor.submit(path, &fields).await;
+            assert_eq!(tried.status, StatusCode::OK);
+            assert!(
+                tried.html.contains(expected),
+                "{expected} in {}",
+                tried.html
+            );
+            assert!(tried.html.contains("value=\"typed so far\""));
+        }
+        assert_eq!(node.get("/api/v1/webhooks").await.body["total"], 0);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_jump_of_the_clock_is_confirmed_from_the_overview() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = JumpingClock::install(&mut test_env);
+        let node = test_env.start().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        clock.jump_to(3_650 * 86_400);
+        wait_for_readiness(&node, 503).await;
+
+        let jumped = visitor.get("/dashboard").await.html;
+        for part in [
+            "accepts no events",
+            "2036-02-",
+            "2026-03-01",
+            "The new time is right",
+        ] {
+            assert!(jumped.contains(part), "{part} in {jumped}");
+        }
+        let events = visitor.get("/dashboard/events").await;
+        assert_eq!(events.status, StatusCode::SERVICE_UNAVAILABLE);
+        let confirmed = visitor.submit("/dashboard/confirm-clock", &[]).await;
+        assert_eq!(confirmed.location(), "/dashboard");
+        wait_for_readiness(&node, 200).await;
+        let page = visitor.get("/dashboard").await.html;
+        assert!(
+            page.contains("Healthy") && page.contains("goes on"),
+            "{page}"
+        );
+        node.stop().await;
+    });
+}
