@@ -8,6 +8,7 @@ use hookyard::clock::Clock;
 use hookyard::event::Timestamp;
 use serde_json::json;
 
+use crate::failures::until_readyz_is;
 use crate::test_node::{TestEnv, TestNode, run_async};
 
 const START: &str = "2026-03-01T09:30:00Z";
@@ -48,13 +49,8 @@ impl Clock for JumpingClock {
 }
 
 pub async fn wait_for_readiness(node: &TestNode, status: u16) -> serde_json::Value {
-    loop {
-        let answer = node.get("/readyz").await;
-        if answer.status == status {
-            return answer.body;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_readyz_is(node, status).await;
+    node.get("/readyz").await.body
 }
 
 async fn days_of_events(node: &TestNode) -> Vec<String> {

@@ -116,6 +116,7 @@ fn retry_after_is_honoured_by_all_lanes() {
         let (refused, shortest) = (Arc::clone(&refused_at), Arc::new(Mutex::new(None)));
         let pauses = Arc::clone(&shortest);
         let receiver = TestReceiver::start(move |_| {
+            #[expect(clippy::disallowed_methods, reason = "a pause is about time")]
             let now = Instant::now();
             let Some(refused_at) = *refused.lock() else {
                 *refused.lock() = Some(now);
