@@ -114,7 +114,7 @@ impl CoreGate {
         self.0.write().suspended = Some(reason.into());
     }
 
-    /// Ends [`Self::suspend`].
+    /// Ends a suspension: the gate lets requests through again if it is open.
     pub fn resume(&self) {
         self.0.write().suspended = None;
     }

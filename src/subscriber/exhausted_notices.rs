@@ -30,7 +30,7 @@ struct SubscriberNotices {
     announced_at: Option<Duration>,
 }
 
-/// Notices of all subscribers.
+/// Notices of all subscribers that wait for their announcement.
 #[derive(Debug, Default)]
 pub(super) struct ExhaustedNotices {
     by_subscriber: HashMap<SubscriberId, SubscriberNotices>,

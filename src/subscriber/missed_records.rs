@@ -51,7 +51,7 @@ impl MissedRecords {
         self.join_closest_gaps();
     }
 
-    /// Number of the records.
+    /// Number of records that are missed.
     #[must_use]
     pub const fn count(&self) -> u64 {
         self.count

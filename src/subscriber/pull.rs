@@ -47,7 +47,7 @@ pub enum PullError {
 /// One event of a page.
 #[derive(Clone, Debug)]
 pub struct PulledEvent {
-    /// Record of the event.
+    /// Record that the event is stored in.
     pub item: OutboundRecord,
     /// Body of the delivery, or the reason for which filter or transform failed on the event.
     pub body: Result<Bytes, String>,
@@ -56,7 +56,7 @@ pub struct PulledEvent {
 /// Events from a cursor on, in the order in which they were accepted.
 #[derive(Clone, Debug)]
 pub struct PulledPage {
-    /// Events of the page.
+    /// Events in the order of acceptance.
     pub events: Vec<PulledEvent>,
     /// Cursor of the next page.
     pub next: Position,

@@ -34,7 +34,7 @@ pub(super) struct MatchFilter {
 pub(super) struct MatchedBatch {
     pub(super) items: Vec<MatchedRecord>,
     pub(super) bytes: usize,
-    /// Records that have expired.
+    /// Records that matched and have expired.
     pub(super) missed: MissedRecords,
     /// True if the record that matched last has expired.
     is_in_gap: bool,

@@ -160,6 +160,8 @@ fn a_store_that_fails_while_things_are_delivered_loses_nothing() {
         for life in 1..=3 {
             disk_failure.fail(FailurePlace::Sync, 2);
             disk_failure.until_played(2 * life).await;
+            // The failure is noticed a little later than it happens.
+            until_readyz_is(&node, 503).await;
             until_readyz_is(&node, 200).await;
         }
         for number in 11..=20 {

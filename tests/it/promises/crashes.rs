@@ -138,6 +138,8 @@ fn a_store_that_fails_at_a_delivery_checkpoint_is_reopened_and_nothing_is_lost_o
         receiver.wait_for_requests(50).await;
         disk_failure.fail(FailurePlace::Sync, 2);
         disk_failure.until_played(2).await;
+        // The failure is noticed a little later than it happens.
+        until_readyz_is(&node, 503).await;
         until_readyz_is(&node, 200).await;
         publish(&node, 30, 1).await;
         receiver.wait_for_accepted(180).await;
