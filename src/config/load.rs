@@ -125,6 +125,7 @@ impl ConfigDraft {
             public_url: self.read_public_url(),
             workers: self.read_integer("server.workers", 0..=1024),
             body_limit_bytes: self.read_integer("server.body_limit_bytes", 1024..=16 * MIB),
+            unproven_bytes_max: self.read_integer("server.unproven_bytes_max", 1024..=1024 * MIB),
             request_timeout: self.read_seconds("server.request_timeout_s", HOUR_S),
             keep_alive: self.read_seconds("server.keep_alive_s", HOUR_S),
             connections_max: self.read_integer("server.connections_max", 1..=MIB),

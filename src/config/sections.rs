@@ -53,6 +53,8 @@ pub struct ServerConfig {
     pub workers: usize,
     /// Largest accepted request body, in bytes.
     pub body_limit_bytes: usize,
+    /// Most bytes of the bodies of callers who have not proved who they are yet.
+    pub unproven_bytes_max: usize,
     /// Limit for the arrival of a whole request, head and body.
     pub request_timeout: Duration,
     /// Time for which an idle connection stays open.

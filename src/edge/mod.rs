@@ -61,6 +61,7 @@ pub mod support;
 #[cfg(test)]
 mod tests;
 mod undrained;
+mod unproven_bodies;
 mod webhooks;
 
 pub use gate::{CoreGate, NodeCore};

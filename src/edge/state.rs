@@ -18,6 +18,7 @@ use super::leads::source::LeadsSource;
 use super::rate_limiter::RateLimiter;
 use super::refusal_lines::RefusalLines;
 use super::support::source::SupportSource;
+use super::unproven_bodies::{BodyShare, UnprovenBodies};
 use super::{body, client_address};
 use crate::clock::{CheckedClock, Clock};
 use crate::config::{Config, Secret};
@@ -44,6 +45,7 @@ pub struct Edge {
     vocabulary: EventVocabulary,
     pub(super) backups: BackupStreams,
     pub(super) refusal_lines: RefusalLines,
+    unproven_bodies: Arc<UnprovenBodies>,
 }
 
 impl std::fmt::Debug for Edge {
@@ -78,6 +80,10 @@ impl Edge {
         let c2s = C2sSource::new(&config.sources.c2s);
         let vocabulary = EventVocabulary::new(&config.sources);
         let dashboard = Arc::new(DashboardState::new(&config.dashboard));
+        let unproven_bodies = UnprovenBodies::new(
+            config.server.unproven_bytes_max,
+            config.server.body_limit_bytes,
+        );
         Self {
             config,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
@@ -95,6 +101,7 @@ impl Edge {
             vocabulary,
             backups: BackupStreams::default(),
             refusal_lines: RefusalLines::default(),
+            unproven_bodies,
         }
     }
 
@@ -150,6 +157,18 @@ impl Edge {
 
     pub(super) fn client_address(&self, request: &HttpRequest) -> IpAddr {
         client_address::resolve_client_address(request, &self.config.server.trusted_proxies)
+    }
+
+    /// Takes memory for the body of a `request` whose caller has proved nothing yet, until the share
+    /// is dropped.
+    ///
+    /// # Errors
+    /// [`ApiError::Overloaded`] if the caller's share, or the memory of all, is used up.
+    pub(super) fn take_unproven_body(&self, request: &HttpRequest) -> Result<BodyShare, ApiError> {
+        let network = client_address::client_network(self.client_address(request));
+        let declared = body::declared_length(request);
+        let share = self.unproven_bodies.try_take(network, declared);
+        share.ok_or(ApiError::Overloaded)
     }
 
     /// Counts a failed authentication against the client of `request`. Returns `error`, or

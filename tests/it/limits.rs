@@ -615,3 +615,51 @@ async fn assert_closed(stream: &mut TcpStream, why: &str) {
     let _ = expect_soon(stream.read_to_end(&mut rest)).await;
     assert!(rest.len() < 4096, "{why}");
 }
+
+/// Strangers who announced large bodies and sent them slowly filled the memory.
+#[test]
+fn bodies_of_strangers_have_a_share_of_memory() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[
+            ("server.body_limit_bytes", "100000"),
+            ("server.unproven_bytes_max", "400000"),
+        ]);
+        test_env.write_file(
+            "[[sources.custom]]\nname = \"repo\"\npreset = \"github\"\nsecrets = [\"hush\"]\n",
+        );
+        let node = test_env.start().await;
+        let address = node.base.trim_start_matches("http://").to_owned();
+        let head = |length: u32| {
+            format!(
+                "POST /in/repo HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: sha256=00\r\n\
+                 Content-Length: {length}\r\n\r\n{{"
+            )
+        };
+        let mut slow = TcpStream::connect(&address).await.expect("connects");
+        slow.write_all(head(90_000).as_bytes()).await.expect("sent");
+        let (mut answer, mut held) = (String::new(), Vec::new());
+        while !answer.contains(" 503 ") {
+            // The first request may not have arrived; without a share taken this one waits for its body.
+            let mut second = TcpStream::connect(&address).await.expect("connects");
+            second
+                .write_all(head(90_000).as_bytes())
+                .await
+                .expect("sent");
+            let mut start = [0; 256];
+            let read =
+                tokio::time::timeout(Duration::from_millis(500), second.read(&mut start)).await;
+            if let Ok(Ok(count)) = read {
+                answer = String::from_utf8_lossy(&start[..count]).into_owned();
+            }
+            held.push(second);
+        }
+        assert!(answer.to_lowercase().contains("retry-after: 1"), "{answer}");
+        drop((slow, held));
+        assert_eq!(
+            node.send_message("S", "k").await.status,
+            202,
+            "who has proved more is not held up"
+        );
+        node.stop().await;
+    });
+}

@@ -91,6 +91,7 @@ pub(super) async fn receive(
         ));
     }
 
+    let share = edge.take_unproven_body(request)?;
     let is_gzip = custom.source.layout.decompress && has_gzip_body(request)?;
     let sent = match is_gzip {
         true => body::read_encoded_body(request, payload, edge.body_limits()).await?,
@@ -109,6 +110,7 @@ pub(super) async fn receive(
     };
     let verified = verified
         .map_err(|refusal| edge.count_auth_failure(request, ApiError::Unverified(refusal)))?;
+    drop(share);
     let body = body
         .as_ref()
         .map_err(|wrong| ApiError::Undecompressible(*wrong))?;

@@ -110,12 +110,14 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
         // Refuse before reading the body: an unsigned request must not cost memory.
         return Err(edge.count_auth_failure(request, signature_error()));
     }
+    let share = edge.take_unproven_body(request)?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let verifier = &edge.instagram().verifier;
     let body = signatures
         .iter()
         .find_map(|line| signature::verify_instagram_body(verifier, &body, line));
     let body = body.ok_or_else(|| edge.count_auth_failure(request, signature_error()))?;
+    drop(share);
 
     body::check_json_content_type(headers)?;
     let mut commands = decode_instagram_call(&body, call.span())?;

@@ -78,11 +78,13 @@ pub(super) async fn receive(
         // Refuse before reading the body: an unsigned request must not cost memory.
         return Err(edge.count_auth_failure(request, ApiError::InvalidBodySignature));
     }
+    let share = edge.take_unproven_body(request)?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let signatures = proof_headers::signature_lines(headers, SIGNATURE_HEADER);
     let body = signature::verify_lead_body(&leads.verifier, body, signatures);
     let body =
         body.ok_or_else(|| edge.count_auth_failure(request, ApiError::InvalidBodySignature))?;
+    drop(share);
     if is_signed {
         *quota = admit()?;
     }
