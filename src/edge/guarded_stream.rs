@@ -40,10 +40,26 @@ pub(super) struct StreamLimits {
     pub(super) keep_alive: Duration,
 }
 
-/// Number of requests of one connection that are in progress, from the parsed head to the last byte
-/// of the answer.
+/// Requests of one connection, as its stream sees them.
 #[derive(Debug, Default)]
-pub(super) struct ConnectionWatch(Cell<usize>);
+pub(super) struct ConnectionWatch {
+    /// Number of requests in progress, from the parsed head to the last byte of the answer.
+    in_progress: Cell<usize>,
+    /// Number of requests so far. One that is answered at once is never seen in progress.
+    begun: Cell<u64>,
+}
+
+impl ConnectionWatch {
+    fn begin_request(&self) {
+        self.in_progress.set(self.in_progress.get() + 1);
+        self.begun.set(self.begun.get() + 1);
+    }
+
+    fn end_request(&self) {
+        self.in_progress
+            .set(self.in_progress.get().saturating_sub(1));
+    }
+}
 
 /// Mark of a request in progress.
 #[derive(Debug)]
@@ -52,7 +68,7 @@ struct RequestMark(Option<Rc<ConnectionWatch>>);
 impl Drop for RequestMark {
     fn drop(&mut self) {
         if let Some(watch) = &self.0 {
-            watch.0.set(watch.0.get().saturating_sub(1));
+            watch.end_request();
         }
     }
 }
@@ -66,6 +82,8 @@ pub(super) struct GuardedStream<S> {
     /// Moment until which the next head must be complete; `None` while a request is in progress.
     head_deadline: Option<Instant>,
     has_head_begun: bool,
+    /// Requests that had begun when the deadline was set.
+    seen_requests: u64,
     /// Answer that its reader does not take as fast as it is written.
     waiting_answer: Option<WaitingAnswer>,
     timer: Pin<Box<Sleep>>,
@@ -87,6 +105,7 @@ impl<S> GuardedStream<S> {
             limits,
             head_deadline: Some(deadline),
             has_head_begun: false,
+            seen_requests: 0,
             waiting_answer: None,
             timer: Box::pin(sleep_until(deadline)),
             _slot: slot,
@@ -100,9 +119,12 @@ impl<S> GuardedStream<S> {
 
     /// Follows the requests of the connection: an idle one waits for a head.
     fn update_head_deadline(&mut self) {
-        if self.watch.0.get() > 0 {
+        let (begun, is_busy) = (self.watch.begun.get(), self.watch.in_progress.get() > 0);
+        if is_busy || begun != self.seen_requests {
+            self.seen_requests = begun;
             (self.head_deadline, self.has_head_begun) = (None, false);
-        } else if self.head_deadline.is_none() {
+        }
+        if !is_busy && self.head_deadline.is_none() {
             let limits = self.limits;
             self.head_deadline = Some(Instant::now() + limits.keep_alive + limits.request_timeout);
         }
@@ -203,7 +225,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
 pub(super) fn mark_request(request: &ServiceRequest) -> impl FnOnce(BoxBody) -> BoxBody + use<> {
     let watch = request.conn_data::<Rc<ConnectionWatch>>().map(Rc::clone);
     if let Some(watch) = &watch {
-        watch.0.set(watch.0.get() + 1);
+        watch.begin_request();
     }
     let mark = RequestMark(watch);
     |body| BoxBody::new(MarkedBody { body, _mark: mark })
@@ -273,13 +295,13 @@ mod tests {
     async fn a_later_head_has_a_deadline_too_also_if_its_first_byte_came_before() {
         let (mut client, mut stream) = streams(64);
         for is_seen in [true, false] {
-            stream.watch.0.set(1);
+            stream.watch.begin_request();
             client.write_all(b"GG").await.expect("room");
             stream
                 .read_u16()
                 .await
                 .expect("a request and a byte of the next");
-            stream.watch.0.set(0);
+            stream.watch.end_request();
             stream.flush().await.expect("the answer is written");
             if is_seen {
                 client.write_all(b"E").await.expect("room");
@@ -291,12 +313,24 @@ mod tests {
         }
     }
 
+    /// The deadline of the first head stayed, and closed a connection that was in use.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_answered_at_once_ends_the_deadline_of_its_head() {
+        let (mut client, mut stream) = streams(64);
+        client.write_all(b"G").await.expect("room");
+        stream.read_u8().await.expect("a byte");
+        stream.watch.begin_request();
+        stream.watch.end_request();
+        stream.flush().await.expect("the answer is written");
+        expect_timeout(&mut stream, LIMITS.keep_alive + LIMITS.request_timeout).await;
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_request_in_progress_takes_its_time() {
         let (mut client, mut stream) = streams(64);
         client.write_all(b"G").await.expect("room");
         stream.read_u8().await.expect("a byte");
-        stream.watch.0.set(1);
+        stream.watch.begin_request();
         let read = tokio::time::timeout(LIMITS.keep_alive * 10, stream.read_u8()).await;
         assert!(read.is_err(), "it still waits");
     }
@@ -304,12 +338,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_nobody_takes_is_given_up_and_a_slow_reader_has_time() {
         let (_client, mut stream) = streams(64);
-        stream.watch.0.set(1);
+        stream.watch.begin_request();
         let error = stream.write_all(&[0; 65]).await.expect_err("no room");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
 
         let (mut client, mut stream) = streams(1024);
-        stream.watch.0.set(1);
+        stream.watch.begin_request();
         let reading = async {
             let mut piece = [0; 32 * 1024];
             let mut ticks = tokio::time::interval(Duration::from_secs(1));

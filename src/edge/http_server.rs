@@ -1,7 +1,7 @@
 //! HTTP server: its threads, and the limits of its connections.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -104,20 +104,23 @@ pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
 /// Returns the stream of an accepted connection.
 ///
 /// # Errors
-/// [`DispatchError::Io`] closes the connection: its network has too many, or it has closed already.
+/// [`DispatchError::Io`] closes the connection: its network has too many.
 fn guard_connection(
     io: TcpStream,
     limits: StreamLimits,
     counts: &Arc<ConnectionCounts>,
 ) -> Result<GuardedConnection, DispatchError> {
-    let peer = io.peer_addr()?;
-    let Some(slot) = counts.try_open(peer.ip()) else {
-        tracing::debug!(client = %peer.ip(), "connection closed: its network has too many");
+    // A client that has closed its side already has no address; its request is taken all the same.
+    let peer = io.peer_addr().ok();
+    let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    let Some(slot) = counts.try_open(address) else {
+        tracing::debug!(client = %address, "connection closed: its network has too many");
         return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
     };
-    io.set_nodelay(true)?;
+    // It fails for a closed connection only, which needs it no more.
+    let _ = io.set_nodelay(true);
     let stream = GuardedStream::new(io, limits, slot);
-    Ok((stream, Protocol::Http1, Some(peer)))
+    Ok((stream, Protocol::Http1, peer))
 }
 
 /// Connection as the HTTP service takes it.
