@@ -33,8 +33,8 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
                         a href="/dashboard/sources" { "send events" } "."
                     }))
                 } @else { (render_calls(&found.items, visit)) }
+                (pager(LIST_PATH, &query, page, found.total))
             }
-            (pager(LIST_PATH, &query, page, found.total))
         }
     };
     let lead = html! {

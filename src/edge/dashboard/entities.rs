@@ -74,8 +74,8 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
                         a href="/dashboard/sources" { "send events" } "."
                     }))
                 } @else { (render_table(&rows)) }
+                (pager(LIST_PATH, &kind_query, page, found.total))
             }
-            (pager(LIST_PATH, &kind_query, page, found.total))
         }
     };
     let lead = html! {

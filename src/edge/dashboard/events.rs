@@ -42,8 +42,8 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
             div id="event-rows" data-live {
                 @if found.items.is_empty() { (render_empty(is_filtered)) }
                 @else { (render_table(&found.items, &core, visit)) }
+                (pager(LIST_PATH, &query, page, found.total))
             }
-            (pager(LIST_PATH, &query, page, found.total))
         }
     };
     let lead = html! { "Everything that was accepted, the newest first." };

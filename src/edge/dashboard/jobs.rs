@@ -58,8 +58,8 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
                         a href="/dashboard/settings/webhooks" { "webhook" } "."
                     }))
                 } @else { (render_jobs(&shown, visit)) }
+                (pager(LIST_PATH, &query, page, found.len() as u64))
             }
-            (pager(LIST_PATH, &query, page, found.len() as u64))
         }
     };
     let lead = html! {

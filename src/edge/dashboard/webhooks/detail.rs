@@ -245,8 +245,8 @@ impl WebhookView<'_> {
                              test” to call the target now."
                         }))
                     } @else { (self.attempt_table(attempts)) }
+                    (pager(&path, query, page, total))
                 }
-                (pager(&path, query, page, total))
             }
         }
     }

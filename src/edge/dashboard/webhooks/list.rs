@@ -47,8 +47,8 @@ pub(in crate::edge::dashboard) async fn show(
             div id="webhook-rows" data-live {
                 @if rows.is_empty() { (render_empty(known.is_empty())) }
                 @else { (render_table(&rows)) }
+                (pager(LIST_PATH, &query, page, total))
             }
-            (pager(LIST_PATH, &query, page, total))
         }
     };
     let new = html! { a.button.primary href={ (LIST_PATH) "/new" } { "New webhook" } };
