@@ -36,7 +36,7 @@ pub fn run_async<F: Future>(test: F) -> F::Output {
 
 /// Data folder and start options of a node; outlives the nodes that use it.
 pub struct TestEnv {
-    pub folder: TempDir,
+    pub folder: Arc<TempDir>,
     pub deps: NodeDeps,
     keys: Vec<(String, String)>,
     file: Option<PathBuf>,
@@ -46,7 +46,7 @@ impl TestEnv {
     /// Creates an empty folder without rate limits and with the configuration keys given, such as
     /// `("router.idle_timeout_s", "0.1")`.
     pub fn new(keys: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
         let mut test_env = Self {
             folder,
             deps: NodeDeps::default(),
@@ -123,6 +123,7 @@ impl TestEnv {
         TestNode {
             api: client,
             inner: node,
+            _folder: Arc::clone(&self.folder),
         }
     }
 
@@ -290,6 +291,8 @@ impl DiskHooks for DiskGate {
 pub struct TestNode {
     pub api: TestClient,
     pub inner: Node,
+    /// Removed after the node has stopped.
+    _folder: Arc<TempDir>,
 }
 
 impl TestNode {

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::config::Secret;
+use crate::config::{Secret, parse_web_url};
 
 /// Limit of one call; a node creates or removes a subscription faster.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,7 +99,8 @@ struct RemoteSubscriptionPage {
 #[derive(Deserialize)]
 struct RemoteSubscription {
     id: u64,
-    url: String,
+    /// Absent if the subscriber reads its events itself.
+    url: Option<String>,
     description: Option<String>,
 }
 
@@ -220,6 +221,8 @@ impl NodeClient {
         url: &str,
         on_wait: impl FnOnce(),
     ) -> Result<Vec<u64>, RegistrationError> {
+        // The node stores the canonical form.
+        let url = parse_web_url(url).map_or_else(|_| url.to_owned(), String::from);
         let (mut left_over, mut number, mut pages) = (Vec::new(), 1, 1);
         let mut first = Some(self.wait_for_first_page(on_wait).await?);
         while number <= pages {
@@ -229,7 +232,8 @@ impl NodeClient {
             };
             pages = page.pages;
             let is_own = |listed: &RemoteSubscription| {
-                listed.url == url && listed.description.as_deref() == Some(DESCRIPTION)
+                listed.url.as_deref() == Some(&url)
+                    && listed.description.as_deref() == Some(DESCRIPTION)
             };
             left_over.extend(
                 page.items

@@ -49,7 +49,7 @@ fn example_full_request() -> Value {
 
 fn example_subscription() -> Value {
     json!({
-        "id": ID, "delivery": "push", "url": "https://integration.example/crm-webhook", "events": ["organisation.created", "task.completed"],
+        "id": ID, "url": "https://integration.example/crm-webhook", "events": ["organisation.created", "task.completed"],
         "is_active": true, "description": "Synchronisation HubSpot", "secret": MASK, "created_at": AT, "updated_at": AT,
         "state": "active", "state_reason": null, "filter": null, "transform": null, "ordering": "entity", "concurrency": null,
         "signing": ["crm", "standard"], "public_key": null, "previous_secret_until": null, "headers": {}, "rate_limit": null,

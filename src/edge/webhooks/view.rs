@@ -22,7 +22,6 @@ use crate::subscription::{
 #[derive(Serialize)]
 pub(super) struct SubscriptionView<'a> {
     id: SubscriptionId,
-    delivery: &'static str,
     url: Option<&'a str>,
     events: Vec<&'a str>,
     is_active: bool,
@@ -48,6 +47,9 @@ pub(super) struct SubscriptionView<'a> {
     signature_header: Option<&'a str>,
     uid: Option<&'a str>,
     metadata: &'a BTreeMap<String, String>,
+    /// Shown if it is not `push`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<&'static str>,
     stats: SubscriptionStatsView,
     #[serde(skip)]
     subscription: &'a Subscription,
@@ -77,7 +79,6 @@ impl<'a> SubscriptionView<'a> {
         let has_pair = subscription.signing.contains(&SigningStyle::V1a);
         Self {
             id: subscription.id,
-            delivery: choice_name(subscription.delivery, &DeliveryMode::NAMED),
             url: (subscription.delivery == DeliveryMode::Push).then_some(subscription.url.as_str()),
             events: subscription.events.iter().map(Pattern::as_str).collect(),
             is_active: subscription.state == SubscriptionState::Active,
@@ -115,6 +116,8 @@ impl<'a> SubscriptionView<'a> {
             signature_header: subscription.signature_header.as_deref(),
             uid: subscription.uid.as_deref(),
             metadata: &subscription.metadata,
+            delivery: (subscription.delivery != DeliveryMode::Push)
+                .then(|| choice_name(subscription.delivery, &DeliveryMode::NAMED)),
             stats,
             subscription,
         }
