@@ -4,7 +4,7 @@
 
 mod checked_clock;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
@@ -26,19 +26,29 @@ pub trait Clock: Send + Sync + 'static {
 /// Clock that reads the operating system's clocks.
 #[derive(Debug)]
 pub struct SystemClock {
-    started: Instant,
+    started: Duration,
 }
 
 impl Default for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the system's clocks"
-    )]
     fn default() -> Self {
         Self {
-            started: Instant::now(),
+            started: time_since_boot(),
         }
     }
+}
+
+/// Time since the machine was started, with the time in which it was suspended: a node whose machine
+/// wakes up finds its wall clock where it expects it.
+#[cfg(target_os = "linux")]
+fn time_since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn time_since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 impl Clock for SystemClock {
@@ -54,7 +64,7 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Duration {
-        self.started.elapsed()
+        time_since_boot().saturating_sub(self.started)
     }
 }
 

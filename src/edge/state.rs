@@ -118,6 +118,9 @@ impl Edge {
     /// Ends the answers that take long, so that they do not hold up the stop of the node.
     pub fn end_streams(&self) {
         self.backups.end();
+        if let Some(core) = self.gate.current() {
+            core.subscribers.end_pulls();
+        }
     }
 
     pub(super) fn support(&self) -> &SupportSource {

@@ -62,32 +62,18 @@ impl SubscriberAnnouncer {
     /// Announces the dead letters of `notice`.
     pub(super) fn announce_exhausted(&self, id: &SubscriberId, notice: ExhaustedNotice) {
         let ExhaustedNotice {
-            cause,
             mut payload,
             count,
             hops,
         } = notice;
         payload["count"] = json!(count);
         // The hops go on: otherwise a loop would begin anew with each announcement of its end.
-        self.announce_with_hops(id, EXHAUSTED_EVENT, &cause, payload, hops);
+        self.announce_with_hops(id, EXHAUSTED_EVENT, &self.wall_micros(), payload, hops);
     }
 
-    /// Describes the dead letter `number` for [`Self::announce_exhausted`]: cause and payload. `job`
-    /// is the recovery job that made the delivery, if any.
-    pub(super) fn describe_exhausted(
-        &self,
-        id: &SubscriberId,
-        dead_letter: &NewDeadLetter,
-        number: u64,
-        job: Option<u64>,
-    ) -> (String, Value) {
-        let position = dead_letter.item.position;
-        let cause = format!("{position}:{}", job.unwrap_or_default());
-        (cause, self.exhausted_payload(id, dead_letter, number))
-    }
-
-    /// Payload with the event's and the dead letter's ids and the reason, without the event's data.
-    fn exhausted_payload(
+    /// Describes the dead letter `number` for [`Self::announce_exhausted`]: the event's and the dead
+    /// letter's ids and the reason, without the event's data.
+    pub(super) fn exhausted_payload(
         &self,
         id: &SubscriberId,
         dead_letter: &NewDeadLetter,

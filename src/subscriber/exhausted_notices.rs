@@ -14,8 +14,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Announcement of the dead letters of one subscriber.
 #[derive(Debug, PartialEq)]
 pub(super) struct ExhaustedNotice {
-    /// Difference between the announcements of one subscriber, from the first dead letter.
-    pub(super) cause: String,
     /// Payload of the announcement, about the first dead letter.
     pub(super) payload: Value,
     /// Number of dead letters, the first included.
@@ -37,14 +35,9 @@ pub(super) struct ExhaustedNotices {
 }
 
 impl ExhaustedNotices {
-    /// Notes a dead letter of `id`, of an event with `hops`; `describe` returns cause and payload if
-    /// it is the first one since the last announcement.
-    pub(super) fn add(
-        &mut self,
-        id: &SubscriberId,
-        hops: u8,
-        describe: impl FnOnce() -> (String, Value),
-    ) {
+    /// Notes a dead letter of `id`, of an event with `hops`; `describe` returns the payload if it is
+    /// the first one since the last announcement.
+    pub(super) fn add(&mut self, id: &SubscriberId, hops: u8, describe: impl FnOnce() -> Value) {
         let notices = self.by_subscriber.entry(id.clone()).or_default();
         match &mut notices.pending {
             Some(notice) => {
@@ -52,16 +45,22 @@ impl ExhaustedNotices {
                 notice.hops = notice.hops.max(hops);
             }
             None => {
-                let (cause, payload) = describe();
-                let count = 1;
                 notices.pending = Some(ExhaustedNotice {
-                    cause,
-                    payload,
-                    count,
+                    payload: describe(),
+                    count: 1,
                     hops,
                 });
             }
         }
+    }
+
+    /// Takes all announcements, due or not.
+    pub(super) fn take_all(&mut self) -> Vec<(SubscriberId, ExhaustedNotice)> {
+        let taken = std::mem::take(&mut self.by_subscriber);
+        let pending = taken.into_iter();
+        pending
+            .filter_map(|(id, notices)| Some((id, notices.pending?)))
+            .collect()
     }
 
     /// Takes the announcements that are due at `now`.
@@ -98,8 +97,7 @@ mod tests {
     fn dead_letters_within_a_second_are_one_announcement_with_their_number() {
         let (one, other) = (SubscriberId::Webhook(1), SubscriberId::Webhook(2));
         let mut notices = ExhaustedNotices::default();
-        let describe =
-            |number: u64| move || (number.to_string(), json!({"dead_letter_id": number}));
+        let describe = |number: u64| move || json!({"dead_letter_id": number});
         notices.add(&one, 0, describe(1));
         let first = notices.take_due(seconds(10.0));
         assert_eq!((first.len(), first[0].1.count), (1, 1), "the first at once");

@@ -21,6 +21,7 @@ use super::delivery::MatchedRecord;
 use super::stage_error::DeliveryStageError;
 use super::subscriber_id::SubscriberId;
 use crate::clock::Clock;
+use crate::panics::PanicContainment;
 use crate::subscription::FilterExpression;
 
 /// Threads that evaluate expressions at the same time.
@@ -165,6 +166,7 @@ impl ExpressionShares {
             .map_err(|_| DeliveryStageError::Panicked)?;
         let clock = Arc::clone(&self.clock);
         let timed = move || {
+            let _contained = PanicContainment::begin();
             let start = clock.monotonic();
             let outcome = work();
             (outcome, clock.monotonic().saturating_sub(start))

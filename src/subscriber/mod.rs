@@ -181,6 +181,7 @@ impl SubscriberRuntime {
             journal: Arc::clone(&deps.journal),
             clock: Arc::clone(&deps.clock),
             expressions: Arc::clone(&expressions),
+            is_ending: watch::Sender::new(false),
         };
         let stage_sender = attempt_sender.clone();
         arbiter.spawn_fn(move || {
@@ -263,6 +264,11 @@ impl SubscriberRuntime {
         wait: Duration,
     ) -> Result<PulledPage, PullError> {
         self.pull.read_page(subscription, from, limit, wait).await
+    }
+
+    /// Answers all requests that wait for events, because the node is about to stop.
+    pub fn end_pulls(&self) {
+        self.pull.is_ending.send_replace(true);
     }
 
     /// Notes that `subscriber`, which reads its events itself, has all of them before `position`.

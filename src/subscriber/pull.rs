@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -69,6 +70,8 @@ pub(super) struct PullReader {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) expressions: Arc<ExpressionShares>,
+    /// Becomes true when the node begins to stop, so that no request waits any longer.
+    pub(super) is_ending: watch::Sender<bool>,
 }
 
 impl PullReader {
@@ -98,8 +101,13 @@ impl PullReader {
             if !page.events.is_empty() || page.has_more || left.is_zero() {
                 return Ok(page);
             }
-            // The time is over, or the journal was closed.
-            if !matches!(timeout(left, durable_end.changed()).await, Ok(Ok(()))) {
+            let mut ending = self.is_ending.subscribe();
+            let has_more = tokio::select! {
+                // An error means that the time is over, or that the journal was closed.
+                changed = timeout(left, durable_end.changed()) => matches!(changed, Ok(Ok(()))),
+                _ = ending.wait_for(|is_ending| *is_ending) => false,
+            };
+            if !has_more {
                 return Ok(page);
             }
         }

@@ -211,14 +211,13 @@ impl DeliveryStage {
         id: &SubscriberId,
         dead_letter: &NewDeadLetter,
         number: u64,
-        job: Option<u64>,
     ) {
         let is_followed = self.subscriber_set.borrow().are_dead_letters_followed();
         if is_followed && !is_internal_record(&dead_letter.item.record) {
             let announcer = &self.deps.announcer;
             let hops = dead_letter.item.record.hops;
             self.exhausted.borrow_mut().add(id, hops, || {
-                announcer.describe_exhausted(id, dead_letter, number, job)
+                announcer.exhausted_payload(id, dead_letter, number)
             });
         }
     }
@@ -226,6 +225,13 @@ impl DeliveryStage {
     /// Announces the noted dead letters that are due.
     pub(super) fn announce_exhausted(&self) {
         for (id, notice) in self.exhausted.borrow_mut().take_due(self.now()) {
+            self.deps.announcer.announce_exhausted(&id, notice);
+        }
+    }
+
+    /// Announces all noted dead letters, because the stage stops.
+    pub(super) fn announce_all_exhausted(&self) {
+        for (id, notice) in self.exhausted.borrow_mut().take_all() {
             self.deps.announcer.announce_exhausted(&id, notice);
         }
     }

@@ -41,7 +41,9 @@ pub(in crate::edge) async fn start_recovery(
     json: &str,
 ) -> Result<RedeliveryJob, ApiError> {
     let core = edge.core()?;
-    let id = webhooks::find_subscription(&core, id)?.id;
+    let subscription = webhooks::find_subscription(&core, id)?;
+    webhooks::require_push(&subscription)?;
+    let id = subscription.id;
     let RedeliveryRequest { since, until, .. } =
         RedeliveryRequest::parse(json, &RECOVER_MEMBERS, edge)?;
     let job = core
@@ -75,7 +77,9 @@ pub(in crate::edge) async fn start_replay(
     json: &str,
 ) -> Result<RedeliveryJob, ApiError> {
     let core = edge.core()?;
-    let id = webhooks::find_subscription(&core, id)?.id;
+    let subscription = webhooks::find_subscription(&core, id)?;
+    webhooks::require_push(&subscription)?;
+    let id = subscription.id;
     let RedeliveryRequest {
         since,
         until,

@@ -11,12 +11,11 @@ use super::super::state::Edge;
 use super::super::{answer, body};
 use super::activity::{pause_subscription, resume_subscription};
 use super::input::SecretRotation;
-use super::{created_response, find_subscription, subscription_response};
-use crate::entity::Rejection;
+use super::{created_response, find_subscription, require_push, subscription_response};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::attempt::AttemptReport;
 use crate::subscriber::delivery_policy::DeliveryPolicy;
-use crate::subscription::{DeliveryMode, SharedSubscription};
+use crate::subscription::SharedSubscription;
 
 /// Handles `POST /api/v1/webhooks/{id}/rotate-secret`: replaces the signing secret.
 pub(in crate::edge) async fn rotate(
@@ -143,13 +142,7 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
 pub(in crate::edge) async fn ping_target(edge: &Edge, id: &str) -> Result<PingResult, ApiError> {
     let core = edge.core()?;
     let subscription = find_subscription(&core, id)?;
-    if subscription.delivery == DeliveryMode::Pull {
-        let message = "the subscriber reads its events itself; there is no url to test";
-        return Err(ApiError::Rejected(Rejection::conflict(
-            "not_delivered",
-            message,
-        )));
-    }
+    require_push(&subscription)?;
     let policy = DeliveryPolicy::from_subscription(&subscription, &edge.config.delivery);
     let AttemptReport { outcome, call } =
         core.subscribers.attempt_sender().send_ping(&policy).await;

@@ -17,7 +17,8 @@ use super::{answer, body, idempotency};
 use crate::entity::Rejection;
 use crate::subscription::limits::is_valid_uid;
 use crate::subscription::{
-    CreationRequest, SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionEntry,
+    CreationRequest, DeliveryMode, SharedSubscription, Subscription, SubscriptionChangeError,
+    SubscriptionEntry,
 };
 
 pub(super) mod actions;
@@ -94,7 +95,11 @@ pub(super) async fn put_by_uid(context: &mut RequestContext) -> Result<HttpRespo
     }
     let rules = SubscriptionRules::new(&context.edge).for_uid(&uid);
     loop {
-        if let Some(known) = core.subscriptions.find_by_uid(&uid) {
+        // The registry holds its names while it writes.
+        let of_uid = uid.clone();
+        let find =
+            move |core: &NodeCore| Ok::<_, ApiError>(core.subscriptions.find_by_uid(&of_uid));
+        if let Some(known) = run_blocking(Arc::clone(&core), find).await? {
             let input = SubscriptionInput::parse(text, Some(&known), rules)?;
             let changed = change_subscription(&core, &context.edge, &known, input).await?;
             return Ok(subscription_response(&changed, &core, &context.edge).await);
@@ -121,6 +126,23 @@ pub(in crate::edge) async fn create_from_json(
 ) -> Result<SharedSubscription, ApiError> {
     let input = SubscriptionInput::parse(json, None, SubscriptionRules::new(edge))?;
     create_subscription(&edge.core()?, edge, input, None).await
+}
+
+/// Refuses what needs a URL for a subscription whose subscriber reads its events itself.
+///
+/// # Errors
+/// [`ApiError::Rejected`] with the code `not_delivered`.
+pub(in crate::edge) fn require_push(subscription: &Subscription) -> Result<(), ApiError> {
+    match subscription.delivery {
+        DeliveryMode::Push => Ok(()),
+        DeliveryMode::Pull => {
+            let message = "the subscriber reads its events itself; there is no url to deliver to";
+            Err(ApiError::Rejected(Rejection::conflict(
+                "not_delivered",
+                message,
+            )))
+        }
+    }
 }
 
 async fn create_subscription(

@@ -17,7 +17,7 @@ use crate::event::{IncarnationHistory, Position};
 use crate::journal::JournalReadError;
 use crate::projection::ProjectionReadError;
 use crate::subscriber::{PullError, PulledEvent, SubscriberId};
-use crate::subscription::DeliveryMode;
+use crate::subscription::{DeliveryMode, SubscriptionState};
 
 /// Events of a page, unless `limit` says otherwise, and at most.
 const LIMIT: u64 = 100;
@@ -94,6 +94,14 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
         let message = "the events of this subscription are delivered to its url; create one with delivery: pull";
         return Err(ApiError::Rejected(Rejection::conflict(
             "not_pulled",
+            message,
+        )));
+    }
+
+    if subscription.state != SubscriptionState::Active {
+        let message = "the subscription is paused or disabled; resume it to read its events";
+        return Err(ApiError::Rejected(Rejection::conflict(
+            "not_active",
             message,
         )));
     }

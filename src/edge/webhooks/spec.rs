@@ -286,7 +286,7 @@ pub(in crate::edge) fn test() -> EndpointDoc {
         .refuses(
             409,
             "not_delivered",
-            "the subscriber reads its events itself; there is no url to test",
+            "the subscriber reads its events itself; there is no url to deliver to",
         )
 }
 
@@ -313,6 +313,11 @@ pub(in crate::edge) fn pull() -> EndpointDoc {
         409,
         "not_pulled",
         "the events of this subscription are delivered to its url; create one with delivery: pull",
+    )
+    .refuses(
+        409,
+        "not_active",
+        "the subscription is paused or disabled; resume it to read its events",
     )
     .refuses(
         409,

@@ -81,6 +81,8 @@ struct JudgedRecords {
     first: Position,
     count: usize,
     bytes: usize,
+    /// True if a checkpoint has begun since the filter got them.
+    is_old: bool,
 }
 
 /// Task that is aborted when its owner drops this handle.
@@ -190,7 +192,8 @@ impl SubscriberActor {
                 None => self.stage.deps.checkpoints.remove(key),
             }
         }
-        self.claim_memory(self.delivery.queued_bytes() + self.incoming_bytes);
+        let judged_bytes = self.judging.map_or(0, |judging| judging.bytes);
+        self.claim_memory(self.delivery.queued_bytes() + self.incoming_bytes + judged_bytes);
         self.inbox.publish_status(
             self.oldest_unsettled(),
             self.window_room(),
@@ -209,7 +212,12 @@ impl SubscriberActor {
 
     fn handle_message(&mut self, message: ActorMessage) {
         match message {
-            ActorMessage::Input(input) => self.step_delivery(input),
+            ActorMessage::Input(input) => {
+                if matches!(input, DeliveryInput::CheckpointStarted) {
+                    self.leave_dispatcher_to_others();
+                }
+                self.step_delivery(input);
+            }
             ActorMessage::AttemptFinished(input, log_entry) => {
                 self.finish_attempt(input, log_entry)
             }
@@ -225,6 +233,19 @@ impl SubscriberActor {
             ActorMessage::RecordsMissed(missed) => self.missed.merge(missed),
             ActorMessage::DefinitionChanged => self.apply_new_definition(),
             ActorMessage::ReplaysAvailable => self.fetch_replays(),
+        }
+    }
+
+    /// Takes a cursor of its own if the filter is slow: records that it has judged for a whole round
+    /// of checkpoints would hold the cursor of all live subscribers.
+    fn leave_dispatcher_to_others(&mut self) {
+        let Some(judging) = &mut self.judging else {
+            return;
+        };
+        let was_there_before = std::mem::replace(&mut judging.is_old, true);
+        if was_there_before && self.inbox.read_state() == ReadState::Live {
+            let position = self.stage.position.get();
+            self.inbox.set_read_state(ReadState::Behind(position));
         }
     }
 
@@ -288,8 +309,7 @@ impl SubscriberActor {
                     is_halting,
                 };
                 let number = deps.recovery.dead_letters.add(id, dead_letter.clone());
-                let job = replay.map(|tag| tag.job);
-                self.stage.note_exhausted(id, &dead_letter, number, job);
+                self.stage.note_exhausted(id, &dead_letter, number);
                 if let Some(tag) = replay {
                     deps.recovery.jobs.record_failed(id, tag);
                 }

@@ -139,6 +139,7 @@ impl SubscriberActor {
                 .iter()
                 .map(|matched| matched.item.memory_bytes())
                 .sum(),
+            is_old: false,
         });
 
         let (inbox, stage, id) = (

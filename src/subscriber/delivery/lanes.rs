@@ -314,6 +314,11 @@ impl DeliveryLanes {
         halted.map(|(key, _)| key.clone()).collect()
     }
 
+    pub(super) fn has_row(&self, key: &LaneKey) -> bool {
+        let lane = self.map.get(key);
+        lane.is_some_and(|lane| lane.row_state != LaneRowState::None)
+    }
+
     /// True if the lane `key` of an entity has to wait for lanes of single records.
     pub(super) fn is_blocked(&self, key: &LaneKey) -> bool {
         match key {

@@ -13,8 +13,13 @@ use crate::config::ExhaustionPolicy;
 use crate::subscriber::AttemptFailure;
 use crate::subscriber::attempt::AttemptOutcome;
 
-/// Codes of failures before the subscriber was called; they do not count against it.
-const EXPRESSION_CODES: [&str; 2] = ["filter_failed", "transform_failed"];
+/// Codes of failures before the subscriber was called, which do not count against it, and the
+/// reasons of their dead letters.
+const CODES_WITHOUT_CALL: [(&str, GiveUpReason); 3] = [
+    ("filter_failed", GiveUpReason::Expression),
+    ("transform_failed", GiveUpReason::Expression),
+    ("too_many_hops", GiveUpReason::Refused),
+];
 
 const TOO_MANY_REQUESTS: u16 = 429;
 const SERVICE_UNAVAILABLE: u16 = 503;
@@ -58,16 +63,18 @@ impl SubscriberDelivery {
                 }
                 self.disable_if_failing_too_long(effects);
             }
-            AttemptOutcome::PermanentFailure { failure }
-                if EXPRESSION_CODES.contains(&failure.code) =>
-            {
-                self.breaker.return_pass(pass, self.now);
-                self.give_up_delivery(source, failure, GiveUpReason::Expression, effects);
-            }
             AttemptOutcome::PermanentFailure { failure } => {
-                self.record_failure(pass, &failure, false, effects);
-                self.give_up_delivery(source, failure, GiveUpReason::Refused, effects);
-                self.disable_if_failing_too_long(effects);
+                let without_call = CODES_WITHOUT_CALL
+                    .iter()
+                    .find(|(code, _)| *code == failure.code);
+                if let Some((_, reason)) = without_call {
+                    self.breaker.return_pass(pass, self.now);
+                    self.give_up_delivery(source, failure, *reason, effects);
+                } else {
+                    self.record_failure(pass, &failure, false, effects);
+                    self.give_up_delivery(source, failure, GiveUpReason::Refused, effects);
+                    self.disable_if_failing_too_long(effects);
+                }
             }
             AttemptOutcome::Gone { failure } => {
                 self.record_failure(pass, &failure, false, effects);
@@ -102,19 +109,18 @@ impl SubscriberDelivery {
 
         self.release_lane(&key);
         self.breaker.return_pass(pass, self.now);
-        let clock = self.counted_clock.elapsed(self.now);
         match &source {
             AttemptSource::Lane(key) => {
                 self.lanes.set_phase(key, LanePhase::Ready);
                 if let Some(lane) = self.lanes.get_mut(key) {
-                    lane.head_history().stop_counting(clock);
+                    lane.head_history().discard_attempt();
                 }
                 self.ready.push_front(source);
             }
             AttemptSource::Replay(number) => match self.replays.get_mut(*number) {
                 Some(pending) if !pending.is_cancelled => {
                     pending.is_running = false;
-                    pending.history.stop_counting(clock);
+                    pending.history.discard_attempt();
                     self.ready.push_front(source);
                 }
                 Some(_) | None => drop(self.replays.remove(*number)),
@@ -350,7 +356,7 @@ impl SubscriberDelivery {
             failure.status,
             Some(TOO_MANY_REQUESTS | SERVICE_UNAVAILABLE)
         );
-        let Some(pause) = retry_after.filter(|_| is_overloaded) else {
+        let Some(pause) = retry_after.filter(|pause| is_overloaded && !pause.is_zero()) else {
             return false;
         };
         let until = self.now.saturating_add(pause.min(REQUESTED_PAUSE_MAX));

@@ -131,6 +131,11 @@ impl AttemptHistory {
         next
     }
 
+    /// Takes back the attempt under way, which could not be made: its time does not count.
+    pub(super) fn discard_attempt(&mut self) {
+        self.since = None;
+    }
+
     /// Stops counting: the delivery waits for capacity, which is not its fault.
     pub(super) fn stop_counting(&mut self, clock: Duration) {
         if let Some((since, most)) = self.since.take() {

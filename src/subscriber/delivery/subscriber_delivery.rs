@@ -225,7 +225,9 @@ impl SubscriberDelivery {
         if ends_halts {
             for key in self.lanes.halted_lanes() {
                 self.resume_lane(key.clone(), false, effects);
-                self.store_lane_row(&key, effects);
+                if self.lanes.has_row(&key) {
+                    self.store_lane_row(&key, effects);
+                }
             }
         }
         if !was_active && self.is_active() {

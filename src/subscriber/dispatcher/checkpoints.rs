@@ -80,6 +80,7 @@ impl Dispatcher {
     /// Waits for running attempts for at most `patience`, and writes the last checkpoint.
     pub(super) async fn shut_down(&mut self, patience: Duration) -> Result<(), DeliveryStageError> {
         self.stage.set_stopping();
+        self.stage.announce_all_exhausted();
 
         // An attempt that takes longer is aborted, and repeated after the next start.
         let permits = &self.stage.deps.permits;

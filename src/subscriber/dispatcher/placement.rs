@@ -483,9 +483,10 @@ impl Dispatcher {
     /// Moves the cursor of a subscriber that reads its events itself.
     fn acknowledge(&self, id: &SubscriberId, position: Position) {
         let stage = &self.stage;
+        // The dispatcher may be behind what the subscriber has read.
+        let position = position.min(stage.position.get());
         if let Some(DormantState::Paused(from)) = stage.dormant_state(id)
             && from < position
-            && position <= stage.position.get()
         {
             self.suspend_subscriber(id, position);
         }

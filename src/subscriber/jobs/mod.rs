@@ -181,7 +181,9 @@ impl JobRegistry {
                     patterns: Vec::new(),
                     resolves: Some(id),
                 };
-                (scope, JobPart::new(first, last.plus(1), None))
+                // Records may be added to the dead letter until the job holds it.
+                let end = *self.journal.durable_end().borrow();
+                (scope, JobPart::new(first, end.max(last.plus(1)), None))
             }
         };
 
