@@ -6,6 +6,7 @@
 )]
 
 mod accounts;
+mod admin_commands;
 mod answers;
 mod backups;
 mod browser;
