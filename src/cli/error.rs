@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::admin_client::AdminCallError;
 use super::backup::BackupCommandError;
 use super::check::RequestTrialError;
+use super::demo::DemoError;
 use super::dev_mode::DevModeError;
 use super::doctor::DoctorVerdict;
 use super::entity::EntityCommandError;
@@ -27,6 +28,8 @@ pub(super) enum CliError {
     App(#[from] NodeError),
     #[error(transparent)]
     Dev(#[from] DevModeError),
+    #[error(transparent)]
+    Demo(#[from] DemoError),
     #[error(transparent)]
     Send(#[from] SendCommandError),
     #[error(transparent)]

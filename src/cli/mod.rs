@@ -14,6 +14,7 @@ mod check;
 mod config_args;
 mod config_print;
 mod dead_letters;
+mod demo;
 mod dev_mode;
 mod doctor;
 mod entity;
@@ -36,6 +37,7 @@ mod secret;
 mod send;
 mod serve;
 mod shell_files;
+mod stop_signals;
 mod terminal_text;
 mod verify;
 mod webhooks;
@@ -49,7 +51,7 @@ const USAGE_EXIT_CODE: u8 = 2;
 #[command(
     name = "hookyard",
     version,
-    after_help = "Try it:\n  hookyard serve --dev"
+    after_help = "Try it:\n  hookyard demo\n  hookyard serve --dev"
 )]
 struct CliArgs {
     #[command(subcommand)]
@@ -58,6 +60,7 @@ struct CliArgs {
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {
+    Demo(demo::DemoCommand),
     Serve(serve::ServeCommand),
     Check(check::CheckCommand),
     Send(send::SendCommand),
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
 
 fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError> {
     match command {
+        CliCommand::Demo(demo) => demo.run(out),
         CliCommand::Serve(serve) => serve.run(out),
         CliCommand::Check(check) => check.run(out),
         CliCommand::Send(send) => send.run(out),
