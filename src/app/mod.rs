@@ -14,6 +14,7 @@ mod descriptor_limit;
 mod error;
 mod migration;
 mod node_deps;
+mod service_manager;
 mod stop_signal;
 mod store_session;
 
@@ -29,6 +30,7 @@ use tracing::{error, info};
 pub use error::NodeError;
 pub use migration::MigrationError;
 pub use node_deps::NodeDeps;
+use service_manager::{ServiceState, notify_service_manager};
 pub use store_session::RebuildSummary;
 use store_session::{DiscardMark, NodeSetup, SessionEnd, StoreSession};
 
@@ -166,9 +168,11 @@ pub fn run_node(config: Config, ready: impl FnOnce(&Node)) -> Result<(), NodeErr
         let node = Node::start(config, NodeDeps::default()).await?;
         let signal = stop_signal::watch_signals(grace)?;
         ready(&node);
+        notify_service_manager(ServiceState::Ready);
         // The sender is gone only if its thread could not wait for signals, so the node stops.
         let _ = signal.await;
 
+        notify_service_manager(ServiceState::Stopping);
         info!("node stopping");
         if let Err(failure) = node.stop().await {
             let error = error_chain::format_error_chain(&failure);

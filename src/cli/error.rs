@@ -3,11 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::admin_client::AdminCallError;
 use super::backup::BackupCommandError;
 use super::check::RequestTrialError;
+use super::demo::DemoError;
 use super::dev_mode::DevModeError;
 use super::doctor::DoctorVerdict;
 use super::entity::EntityCommandError;
+use super::health::HealthError;
 use super::listen::ListenError;
 use super::random_secret::RandomBytesError;
 use super::restore::RestoreCommandError;
@@ -26,9 +29,19 @@ pub(super) enum CliError {
     #[error(transparent)]
     Dev(#[from] DevModeError),
     #[error(transparent)]
+    Demo(#[from] DemoError),
+    #[error(transparent)]
     Send(#[from] SendCommandError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    AdminCall(#[from] AdminCallError),
+    #[error(transparent)]
+    Health(#[from] HealthError),
+    #[error("the subscriber did not accept the ping")]
+    PingRefused,
+    #[error("cannot write the manual pages to {}", folder.display())]
+    Man { folder: PathBuf, source: io::Error },
     #[error(transparent)]
     Entity(#[from] EntityCommandError),
     #[error(

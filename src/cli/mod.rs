@@ -3,20 +3,26 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::error::CliError;
 use crate::{error_chain, log_sink};
 
+mod admin_client;
 mod backup;
 mod check;
 mod config_args;
+mod config_print;
+mod dead_letters;
+mod demo;
 mod dev_mode;
 mod doctor;
 mod entity;
 mod error;
+mod events;
 mod existing_store;
 mod guide;
+mod health;
 mod listen;
 mod logging;
 mod node_args;
@@ -30,7 +36,11 @@ mod restore;
 mod secret;
 mod send;
 mod serve;
+mod shell_files;
+mod stop_signals;
+mod terminal_text;
 mod verify;
+mod webhooks;
 
 /// Exit code for a wrong command line; 0 is success, and 1 any other failure.
 const USAGE_EXIT_CODE: u8 = 2;
@@ -41,7 +51,7 @@ const USAGE_EXIT_CODE: u8 = 2;
 #[command(
     name = "hookyard",
     version,
-    after_help = "Try it:\n  hookyard serve --dev"
+    after_help = "Try it:\n  hookyard demo\n  hookyard serve --dev"
 )]
 struct CliArgs {
     #[command(subcommand)]
@@ -50,12 +60,22 @@ struct CliArgs {
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {
+    Demo(demo::DemoCommand),
     Serve(serve::ServeCommand),
     Check(check::CheckCommand),
     Send(send::SendCommand),
     Listen(listen::ListenCommand),
+    Health(health::HealthCommand),
+    #[command(subcommand)]
+    Events(events::EventsCommand),
     #[command(subcommand)]
     Entity(entity::EntityCommand),
+    #[command(subcommand)]
+    Webhooks(webhooks::WebhooksCommand),
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
+    #[command(subcommand)]
+    Config(config_print::ConfigCommand),
     #[command(subcommand)]
     Secret(secret::SecretCommand),
     Backup(backup::BackupCommand),
@@ -65,6 +85,8 @@ enum CliCommand {
     Rebuild(rebuild::RebuildCommand),
     Openapi(openapi::OpenApiCommand),
     Guide(guide::GuideCommand),
+    Completions(shell_files::CompletionsCommand),
+    Man(shell_files::ManCommand),
 }
 
 /// Runs the command of the process. The exit code is 0 for success, 1 for failure, 2 for a wrong
@@ -111,11 +133,17 @@ pub fn main() -> ExitCode {
 
 fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError> {
     match command {
+        CliCommand::Demo(demo) => demo.run(out),
         CliCommand::Serve(serve) => serve.run(out),
         CliCommand::Check(check) => check.run(out),
         CliCommand::Send(send) => send.run(out),
         CliCommand::Listen(listen) => listen.run(out),
+        CliCommand::Health(health) => health.run(out),
+        CliCommand::Events(events) => events.run(out),
         CliCommand::Entity(entity) => entity.run(out),
+        CliCommand::Webhooks(webhooks) => webhooks.run(out),
+        CliCommand::DeadLetters(dead_letters) => dead_letters.run(out),
+        CliCommand::Config(config) => config.run(out),
         CliCommand::Secret(secret) => secret.run(out),
         CliCommand::Backup(backup) => backup.run(out),
         CliCommand::Restore(restore) => restore.run(out),
@@ -124,13 +152,13 @@ fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError
         CliCommand::Rebuild(rebuild) => rebuild.run(out),
         CliCommand::Openapi(openapi) => openapi.run(out),
         CliCommand::Guide(guide) => guide.run(out),
+        CliCommand::Completions(completions) => completions.run(CliArgs::command(), out),
+        CliCommand::Man(man) => man.run(CliArgs::command()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

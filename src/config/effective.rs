@@ -39,8 +39,9 @@ impl ConfigDraft {
         let listed = settings.map(|(key, setting)| EffectiveSetting {
             key: key.clone(),
             value: match describe_value(&setting.value) {
-                value if value.is_empty() || !is_secret(key) => value,
-                _ => "…".to_owned(),
+                value if value.is_empty() => value,
+                _ if is_secret(key) => "…".to_owned(),
+                value => mask_login(value),
             },
             origin: setting.origin.to_string(),
             is_default: setting.origin.is_defaults(),
@@ -52,6 +53,18 @@ impl ConfigDraft {
 fn is_secret(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or(key);
     SECRET_NAMES.contains(&name)
+}
+
+/// Masks the name and password in a URL, as a proxy's may have.
+fn mask_login(value: String) -> String {
+    let Some((scheme, rest)) = value.split_once("://") else {
+        return value;
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://…@{host}{path}"),
+        None => value,
+    }
 }
 
 fn describe_value(value: &SettingValue) -> String {
@@ -83,6 +96,10 @@ mod tests {
 
         let env = [
             ("HOOKYARD_ADMIN__TOKEN", "hush"),
+            (
+                "HOOKYARD_DELIVERY__PROXY_URL",
+                "http://me:proxy@proxy.example:3128/a@b",
+            ),
             ("HOOKYARD_SERVER__TRUSTED_PROXIES", "10.0.0.0/8,10.1.0.0/16"),
         ];
         let settings = ConfigDraft::from_toml(None, env).effective_settings();
@@ -96,6 +113,10 @@ mod tests {
             )
         };
         assert_eq!(find("admin.token"), ("…", "HOOKYARD_ADMIN__TOKEN", false));
+        assert_eq!(
+            find("delivery.proxy_url").0,
+            "http://…@proxy.example:3128/a@b"
+        );
         assert_eq!(find("telemetry.metrics_token"), ("", "default", true));
         assert_eq!(find("server.trusted_proxies").0, "10.0.0.0/8,10.1.0.0/16");
         assert_eq!(find("server.workers"), ("0", "default", true));

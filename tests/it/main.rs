@@ -6,6 +6,7 @@
 )]
 
 mod accounts;
+mod admin_commands;
 mod answers;
 mod backups;
 mod browser;
@@ -20,6 +21,7 @@ mod custom_sources;
 mod dashboard;
 mod dead_letters;
 mod deliveries;
+mod demo;
 mod disk_faults;
 mod docs;
 mod doctor;

@@ -9,17 +9,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
-use serde_json::Value;
 
 pub(super) use error::EntityCommandError;
 
+use super::admin_client::{AdminCallError, AdminClient};
 use super::error::CliError;
-use super::node_args::{NodeArgs, SelectedNode};
-
-/// Longest wait for a connection, and for each part of an answer.
-const TIMEOUT: Duration = Duration::from_secs(30);
+use super::node_args::NodeArgs;
 
 /// Pause between two questions for the progress of an erasure.
 const POLL_PAUSE: Duration = Duration::from_millis(500);
@@ -91,17 +88,17 @@ impl EntityCommand {
 
 impl EraseCommand {
     async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
-        let node = NodeClient::try_new(self.node.resolve_node()?)?;
-        let mut url = node.entity_url(&self.entity, None)?;
-        url.set_query(Some("erase=true"));
-        let RemoteErasure { id, .. } = node.read(node.call(Method::DELETE, url).await?).await?;
+        let node = AdminClient::try_new(self.node.resolve_node()?)?;
         let (kind, name) = (&self.entity.kind, &self.entity.id);
+        let url = node.url(&["entities", kind, name], &[("erase", "true")])?;
+        let answer = node.call(Method::DELETE, url, None).await?;
+        let RemoteErasure { id, .. } = node.read(answer).await?;
         writeln!(out, "{kind} {name}: the content is hidden (erasure {id})")?;
         if self.no_wait {
             return Ok(());
         }
 
-        while !node.is_erasure_done(id).await? {
+        while !is_erasure_done(&node, id).await? {
             #[expect(
                 clippy::disallowed_methods,
                 reason = "nothing says when an erasure is done: the node is asked now and then"
@@ -118,9 +115,11 @@ impl EraseCommand {
 
 impl ExportCommand {
     async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
-        let node = NodeClient::try_new(self.node.resolve_node()?)?;
-        let url = node.entity_url(&self.entity, Some("export"))?;
-        let answer = node.call(Method::GET, url).await?;
+        let node = AdminClient::try_new(self.node.resolve_node()?)?;
+        let segments = ["entities", &self.entity.kind, &self.entity.id, "export"];
+        let answer = node
+            .call(Method::GET, node.url(&segments, &[])?, None)
+            .await?;
         let Some(path) = &self.output else {
             return copy_answer(answer, out, CliError::Output).await;
         };
@@ -150,91 +149,21 @@ async fn copy_answer(
     out: &mut impl Write,
     write_error: impl Fn(io::Error) -> CliError,
 ) -> Result<(), CliError> {
-    while let Some(part) = answer.chunk().await.map_err(EntityCommandError::Broken)? {
+    while let Some(part) = answer.chunk().await.map_err(AdminCallError::Broken)? {
         out.write_all(&part).map_err(&write_error)?;
     }
     Ok(())
 }
 
-/// Client of a node's admin API.
-struct NodeClient {
-    node: SelectedNode,
-    client: Client,
-}
-
-impl NodeClient {
-    fn try_new(node: SelectedNode) -> Result<Self, EntityCommandError> {
-        // Directly: a proxy of the environment is meant for hosts outside.
-        let client = Client::builder()
-            .connect_timeout(TIMEOUT)
-            .read_timeout(TIMEOUT)
-            .no_proxy()
-            .build()
-            .map_err(EntityCommandError::Client)?;
-        Ok(Self { node, client })
-    }
-
-    fn entity_url(
-        &self,
-        entity: &EntityArgs,
-        part: Option<&str>,
-    ) -> Result<Url, EntityCommandError> {
-        let no_node = || EntityCommandError::NoNode {
-            base: self.node.base.clone(),
-        };
-        let mut url = Url::parse(&self.node.base).map_err(|_| no_node())?;
-        let segments = ["api", "v1", "entities", &entity.kind, &entity.id];
-        url.path_segments_mut()
-            .map_err(|()| no_node())?
-            .pop_if_empty()
-            .extend(segments.into_iter().chain(part));
-        Ok(url)
-    }
-
-    async fn call(&self, method: Method, url: Url) -> Result<Response, EntityCommandError> {
-        let request = self.client.request(method, url);
-        let answer = request.bearer_auth(self.node.token.expose()).send().await;
-        let answer = answer.map_err(|error| EntityCommandError::Unreachable {
-            base: self.node.base.clone(),
-            source: error.without_url(),
-        })?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(answer);
+/// Tells if the erasure `id` is done. While the node opens its store again, it is not.
+async fn is_erasure_done(node: &AdminClient, id: u64) -> Result<bool, AdminCallError> {
+    match node.get(&["erasures", &id.to_string()], &[]).await {
+        Ok(RemoteErasure { state, .. }) => Ok(state == "done"),
+        Err(AdminCallError::Refused { status, .. })
+            if status == StatusCode::SERVICE_UNAVAILABLE =>
+        {
+            Ok(false)
         }
-        // An answer that does not come from a node has no `detail`.
-        let body = answer.text().await.unwrap_or_default();
-        let detail = serde_json::from_str::<Value>(&body)
-            .ok()
-            .and_then(|body| Some(body["detail"].as_str()?.to_owned()));
-        Err(EntityCommandError::Refused {
-            status,
-            detail: detail.unwrap_or_else(|| "no reason given".to_owned()),
-        })
-    }
-
-    async fn read(&self, answer: Response) -> Result<RemoteErasure, EntityCommandError> {
-        let body = answer.bytes().await.map_err(EntityCommandError::Broken)?;
-        serde_json::from_slice(&body).map_err(|_| EntityCommandError::NoNode {
-            base: self.node.base.clone(),
-        })
-    }
-
-    /// Tells if the erasure `id` is done. While the node opens its store again, it is not.
-    async fn is_erasure_done(&self, id: u64) -> Result<bool, EntityCommandError> {
-        let url = format!("{}/api/v1/erasures/{id}", self.node.base);
-        let no_node = |_| EntityCommandError::NoNode {
-            base: self.node.base.clone(),
-        };
-        let url = Url::parse(&url).map_err(no_node)?;
-        match self.call(Method::GET, url).await {
-            Ok(answer) => Ok(self.read(answer).await?.state == "done"),
-            Err(EntityCommandError::Refused { status, .. })
-                if status == StatusCode::SERVICE_UNAVAILABLE =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+        Err(error) => Err(error),
     }
 }

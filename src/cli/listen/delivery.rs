@@ -4,11 +4,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::event::ID_MAX_BYTES;
+use crate::cli::terminal_text::sanitize_text;
 use crate::provider::RequestView;
-
-/// Longest shown name, in characters: the longest id of an entity.
-const SHOWN_MAX: usize = ID_MAX_BYTES;
 
 /// Parts of a delivery that could be read.
 #[derive(Debug, Default)]
@@ -64,19 +61,6 @@ impl ListenerDelivery {
             .map(|(entity, sequence)| format!("{entity}#{sequence}"));
         place.or_else(|| self.id.clone()).unwrap_or_default()
     }
-}
-
-/// Shortens `text` for one line and replaces control characters, which a terminal would execute.
-fn sanitize_text(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(SHOWN_MAX)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
-    if text.chars().nth(SHOWN_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]

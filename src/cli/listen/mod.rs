@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::net::TcpSocket;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::dev_mode;
 use super::error::CliError;
 use super::node_url::{base_url, parse_url};
 use super::random_secret::random_bytes;
+use super::stop_signals::StopSignals;
 use crate::config::{ConfigDraft, ConfigPurpose, Secret};
 use crate::error_chain;
 use behaviour::{AnswerBehaviour, parse_delay, parse_share};
@@ -39,8 +39,11 @@ mod order_tracker;
 mod registration;
 mod report;
 mod server;
+mod trial_receiver;
 
 pub(super) use error::ListenError;
+pub(super) use report::ReportTotals;
+pub(super) use trial_receiver::TrialReceiver;
 
 /// Environment variable with comma-separated secrets; unlike arguments, it is not shown in process
 /// lists.
@@ -163,7 +166,7 @@ impl ListenCommand {
     async fn run_listener(self, seed: u64, out: &mut impl Write) -> Result<(), CliError> {
         // Handlers first: from the subscription on, an interrupted listener has something to clean
         // up.
-        let mut stop_signals = StopSignals::new()?;
+        let mut stop_signals = StopSignals::new().map_err(ListenError::Setup)?;
         let bind_error = |source| ListenError::Bind {
             address: self.bind,
             source,
@@ -291,7 +294,7 @@ impl ListenCommand {
         out: &mut impl Write,
     ) -> io::Result<()> {
         let (url, AnswerBehaviour { seed, .. }) =
-            (base_url(&address.to_string()), context.behaviour);
+            (base_url(&address.to_string()), context.behaviour());
         let is_taken_over =
             registration.is_some_and(|(_, registration)| registration.is_taken_over);
         if self.json {
@@ -464,26 +467,6 @@ fn print_waiting(node: &NodeClient) {
 /// terminal there is no reader.
 fn print_notice(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
-}
-
-/// Signals that end the listener: SIGINT and SIGTERM.
-struct StopSignals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl StopSignals {
-    fn new() -> Result<Self, ListenError> {
-        let listen_for = |kind| signal(kind).map_err(ListenError::Setup);
-        Ok(Self {
-            interrupt: listen_for(SignalKind::interrupt())?,
-            terminate: listen_for(SignalKind::terminate())?,
-        })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {} }
-    }
 }
 
 fn parse_secret(text: &str) -> Result<Secret, String> {

@@ -151,18 +151,18 @@ impl OrderMark {
 
 /// Counters of all deliveries, for the summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ReportTotals {
-    pub(super) deliveries: u64,
+pub(in crate::cli) struct ReportTotals {
+    pub(in crate::cli) deliveries: u64,
     /// Events that were accepted for the first time.
-    pub(super) events: u64,
-    pub(super) refused: u64,
-    pub(super) given_up: u64,
-    pub(super) repeats: u64,
+    pub(in crate::cli) events: u64,
+    pub(in crate::cli) refused: u64,
+    pub(in crate::cli) given_up: u64,
+    pub(in crate::cli) repeats: u64,
     /// Deliveries sent by a retry or replay job.
-    pub(super) again: u64,
-    pub(super) gaps: u64,
-    pub(super) swaps: u64,
-    pub(super) wrongly_signed: u64,
+    pub(in crate::cli) again: u64,
+    pub(in crate::cli) gaps: u64,
+    pub(in crate::cli) swaps: u64,
+    pub(in crate::cli) wrongly_signed: u64,
 }
 
 impl ReportTotals {

@@ -35,7 +35,7 @@ pub(super) const LINES_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct ListenerContext {
     pub(super) keys: ListenerKeys,
-    pub(super) behaviour: AnswerBehaviour,
+    behaviour: Mutex<AnswerBehaviour>,
     clock: SystemClock,
     state: Mutex<ListenerTally>,
     lines: mpsc::Sender<ReportLine>,
@@ -56,11 +56,21 @@ impl ListenerContext {
     ) -> Self {
         Self {
             keys,
-            behaviour,
+            behaviour: Mutex::new(behaviour),
             clock: SystemClock::default(),
             state: Mutex::default(),
             lines,
         }
+    }
+
+    /// Returns the behaviour that decides the next answer.
+    pub(super) fn behaviour(&self) -> AnswerBehaviour {
+        *self.behaviour.lock()
+    }
+
+    /// Answers every further delivery with `status`.
+    pub(super) fn answer_with(&self, status: u16) {
+        self.behaviour.lock().status = status;
     }
 
     /// Returns the counters and the number of entities.
@@ -176,7 +186,7 @@ impl PendingListenerAnswer {
 
     /// Waits for the configured delay.
     async fn pause(&self) {
-        let delay = self.context.behaviour.delay;
+        let delay = self.context.behaviour().delay;
         if delay > Duration::ZERO {
             #[expect(
                 clippy::disallowed_methods,
@@ -194,7 +204,7 @@ impl PendingListenerAnswer {
             .unwrap_or_default();
         let status = self
             .context
-            .behaviour
+            .behaviour()
             .choose_status(&name, self.arrival.attempt);
         if let Some(line) = self.finish(ListenOutcome::Answered(status)) {
             // The receiver is closed only while the listener stops.

@@ -23,10 +23,14 @@ mod instagram;
 mod leads;
 mod post;
 mod request;
+mod sender;
 mod support;
 
 pub(super) use error::SendCommandError;
-use request::{EventOptions, SignedEventRequest, TimeArg, parse_time_arg};
+pub(super) use post::NodeAnswer;
+pub(super) use request::SignedEventRequest;
+use request::{EventOptions, TimeArg, parse_time_arg};
+pub(super) use sender::{EventSender, SenderEvent};
 pub(super) use support::SAMPLE_TICKET;
 
 /// Send a signed sample event to a running node
@@ -92,7 +96,7 @@ impl SendCommand {
             .build()
             .map_err(SendCommandError::Runtime)?;
         runtime
-            .block_on(post::post_event(&base, request))?
+            .block_on(async { post::post_event(&post::build_client()?, &base, request).await })?
             .report(source, out)
     }
 

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Client, StatusCode};
 use serde_json::Value;
 
 use super::error::SendCommandError;
@@ -16,28 +16,29 @@ use crate::error_chain;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answer of the node to a sent event.
-pub(super) struct NodeAnswer {
-    pub(super) status: StatusCode,
-    pub(super) event_id: Option<String>,
+pub(in crate::cli) struct NodeAnswer {
+    pub(in crate::cli) status: StatusCode,
+    pub(in crate::cli) event_id: Option<String>,
     /// True if the event has a sequence, so it is applied to its entity.
-    pub(super) has_sequence: bool,
+    pub(in crate::cli) has_sequence: bool,
     /// True if the node repeats the answer to an earlier request.
-    pub(super) is_replay: bool,
-    pub(super) body: String,
+    pub(in crate::cli) is_replay: bool,
+    pub(in crate::cli) body: String,
+}
+
+/// Makes a client for calls of senders.
+pub(super) fn build_client() -> reqwest::Result<Client> {
+    // Directly: a proxy of the environment is meant for hosts outside.
+    Client::builder().timeout(TIMEOUT).no_proxy().build()
 }
 
 /// Sends `request` to the node at `base` and waits for the answer.
 pub(super) async fn post_event(
+    client: &Client,
     base: &str,
     request: SignedEventRequest,
 ) -> Result<NodeAnswer, SendCommandError> {
     let url = format!("{}{}", base.trim_end_matches('/'), request.path);
-    // Directly: a proxy of the environment is meant for hosts outside.
-    let client = reqwest::Client::builder()
-        .timeout(TIMEOUT)
-        .no_proxy()
-        .build()?;
-
     let with_type = client.post(&url).header("Content-Type", "application/json");
     let with_all = request
         .headers
@@ -264,6 +265,7 @@ mod tests {
             .await
             .expect("a free port");
         let base = format!("https://{}", listener.local_addr().expect("bound"));
+        let client = build_client().expect("a client");
         let plain = async {
             let (mut stream, _) = listener.accept().await.expect("a client");
             stream
@@ -276,7 +278,7 @@ mod tests {
             headers: Vec::new(),
             body: Vec::new(),
         };
-        let (answer, ()) = tokio::join!(post_event(&base, request), plain);
+        let (answer, ()) = tokio::join!(post_event(&client, &base, request), plain);
         let error = answer.err().expect("no TLS").to_string();
         assert!(error.contains("does not speak TLS; try http://"), "{error}");
     }

@@ -25,12 +25,12 @@ pub(super) struct EventOptions {
 }
 
 /// Request that a sender of the event's source would send.
-pub(super) struct SignedEventRequest {
+pub(in crate::cli) struct SignedEventRequest {
     /// Path with a leading slash.
-    pub(super) path: String,
+    pub(in crate::cli) path: String,
     /// Headers beside the content type. All are treated as secret, because some are.
-    pub(super) headers: Vec<(&'static str, Secret)>,
-    pub(super) body: Vec<u8>,
+    pub(in crate::cli) headers: Vec<(&'static str, Secret)>,
+    pub(in crate::cli) body: Vec<u8>,
 }
 
 impl EventOptions {

@@ -1,0 +1,180 @@
+//! Client of a running node's admin API, for every command that uses one.
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, Response, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::node_args::SelectedNode;
+
+mod error;
+
+pub(super) use error::AdminCallError;
+
+/// Longest wait for a connection, and for each part of an answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Items of each page that [`AdminClient::list`] asks for: the most that a node gives.
+pub(super) const PAGE_SIZE: usize = 100;
+
+/// Client of a node's admin API.
+pub(super) struct AdminClient {
+    node: SelectedNode,
+    client: Client,
+}
+
+/// Page of a list, as every list of the API answers.
+#[derive(Deserialize)]
+pub(super) struct RemotePage {
+    pub(super) items: Vec<Value>,
+    pub(super) pages: u64,
+}
+
+impl AdminClient {
+    pub(super) fn try_new(node: SelectedNode) -> Result<Self, AdminCallError> {
+        // Directly: a proxy of the environment is meant for hosts outside.
+        let client = Client::builder()
+            .connect_timeout(TIMEOUT)
+            .read_timeout(TIMEOUT)
+            .no_proxy()
+            .build()
+            .map_err(AdminCallError::Client)?;
+        Ok(Self { node, client })
+    }
+
+    /// Returns the URL of `segments` below `/api/v1`, with the parameters of `query`.
+    pub(super) fn url(
+        &self,
+        segments: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Url, AdminCallError> {
+        let mut url = Url::parse(&self.node.base).map_err(|_| self.no_node())?;
+        url.path_segments_mut()
+            .map_err(|()| self.no_node())?
+            .pop_if_empty()
+            .extend(["api", "v1"].iter().chain(segments));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        Ok(url)
+    }
+
+    /// Makes a call and returns its answer, if that is a success.
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+    ) -> Result<Response, AdminCallError> {
+        let mut request = self.client.request(method, url);
+        if let Some(body) = body {
+            request = request
+                .header("Content-Type", "application/json")
+                .body(body.to_string());
+        }
+        let answer = request.bearer_auth(self.node.token.expose()).send().await;
+        let answer = answer.map_err(|error| AdminCallError::Unreachable {
+            base: self.node.base.clone(),
+            source: error.without_url(),
+        })?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        // An answer that does not come from a node has no `detail`.
+        let body = answer.text().await.unwrap_or_default();
+        let detail = serde_json::from_str::<Value>(&body)
+            .ok()
+            .and_then(|body| Some(body["detail"].as_str()?.to_owned()));
+        Err(AdminCallError::Refused {
+            status,
+            detail: detail.unwrap_or_else(|| "no reason given".to_owned()),
+        })
+    }
+
+    /// Reads an answer. Its text is wiped from memory, because it may hold a secret.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        answer: Response,
+    ) -> Result<T, AdminCallError> {
+        let body = answer.bytes().await.map_err(AdminCallError::Broken)?;
+        let body = Zeroizing::new(body.to_vec());
+        serde_json::from_slice(&body).map_err(|_| self.no_node())
+    }
+
+    /// Reads what is at `segments`.
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<T, AdminCallError> {
+        let url = self.url(segments, query)?;
+        self.read(self.call(Method::GET, url, None).await?).await
+    }
+
+    /// Posts `body` to `segments` and reads the answer.
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        body: Option<&Value>,
+    ) -> Result<T, AdminCallError> {
+        let url = self.url(segments, &[])?;
+        self.read(self.call(Method::POST, url, body).await?).await
+    }
+
+    /// Reads one page of a list, from 1.
+    pub(super) async fn list_page(
+        &self,
+        segments: &[&str],
+        filter: &[(&str, &str)],
+        number: u64,
+    ) -> Result<RemotePage, AdminCallError> {
+        let (number, size) = (number.to_string(), PAGE_SIZE.to_string());
+        let place = [("page", number.as_str()), ("page_size", size.as_str())];
+        self.get(segments, &[filter, &place].concat()).await
+    }
+
+    /// Reads all pages of a list. Items that move to the next page meanwhile are not repeated.
+    pub(super) async fn list_all(
+        &self,
+        segments: &[&str],
+        filter: &[(&str, &str)],
+    ) -> Result<Vec<Value>, AdminCallError> {
+        let (mut all, mut number): (Vec<Value>, _) = (Vec::new(), 1);
+        loop {
+            let page = self.list_page(segments, filter, number).await?;
+            let last_page = all.len().saturating_sub(PAGE_SIZE);
+            for item in page.items {
+                let is_known = all[last_page..]
+                    .iter()
+                    .any(|known| known["id"] == item["id"]);
+                if !is_known {
+                    all.push(item);
+                }
+            }
+            if number >= page.pages {
+                return Ok(all);
+            }
+            number += 1;
+        }
+    }
+
+    fn no_node(&self) -> AdminCallError {
+        AdminCallError::NoNode {
+            base: self.node.base.clone(),
+        }
+    }
+}
+
+/// Keeps the filters that are given, as parameters of a query.
+pub(super) fn given_filters<'a, const N: usize>(
+    filters: [(&'a str, Option<&'a str>); N],
+) -> Vec<(&'a str, &'a str)> {
+    let given = filters.into_iter();
+    given
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+}

@@ -1,0 +1,77 @@
+//! `hookyard config print`: the configuration in force, each key with the place that set it.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::config_args::ConfigArgs;
+use super::error::CliError;
+use super::terminal_text::sanitize_text;
+use crate::config::{ConfigPurpose, EffectiveSetting};
+
+/// Look at the configuration in force
+#[derive(clap::Subcommand, Debug)]
+#[command(after_help = "Example:\n  hookyard config print --config hookyard.toml --changed")]
+pub(super) enum ConfigCommand {
+    Print(PrintConfigCommand),
+}
+
+/// Print every key with its value and the place that set it, secrets masked
+///
+/// Reads the file and the environment as `hookyard serve` would. `hookyard check` says what is wrong
+/// with them.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard config print --config hookyard.toml --changed")]
+pub(super) struct PrintConfigCommand {
+    /// Only the keys that differ from the defaults
+    #[arg(long)]
+    changed: bool,
+    /// Print JSON, one key per line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl ConfigCommand {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let Self::Print(print) = self;
+        print.run(out)
+    }
+}
+
+impl PrintConfigCommand {
+    fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let config = self.config.load(ConfigPurpose::Tool)?.config;
+        let all = config.settings.iter();
+        for setting in all.filter(|setting| !self.changed || !setting.is_default) {
+            self.print_setting(setting, out)?;
+        }
+        Ok(())
+    }
+
+    fn print_setting(
+        &self,
+        setting: &EffectiveSetting,
+        out: &mut impl Write,
+    ) -> Result<(), CliError> {
+        let EffectiveSetting {
+            key,
+            value,
+            origin,
+            is_default,
+        } = setting;
+        if self.json {
+            let setting =
+                json!({"key": key, "value": value, "origin": origin, "is_default": is_default});
+            writeln!(out, "{setting}")?;
+            return Ok(());
+        }
+        let origin = match is_default {
+            true => String::new(),
+            false => format!("    # {origin}"),
+        };
+        writeln!(out, "{key} = {}{origin}", sanitize_text(value))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,348 @@
+//! Story of the demo: what is sent, what breaks, and how it is repaired. It tells only what it has
+//! seen: each sentence follows from a counter of the receivers or of the node.
+
+use std::io::Write;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::audience::{DemoAudience, RemoteStats};
+use super::error::DemoError;
+use super::narrator::Narrator;
+use super::summary::DemoSummary;
+use super::traffic::{DemoTraffic, ROUND_EVENTS};
+use crate::cli::admin_client::AdminClient;
+use crate::cli::error::CliError;
+use crate::cli::plural::format_count;
+use crate::clock::{Clock, SystemClock};
+
+/// Pause between two rounds of events: slow enough to follow in a browser.
+const ROUND_PAUSE: Duration = Duration::from_millis(200);
+
+/// Pause between two looks at something that is about to happen.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Longest wait for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Rounds of events between two mishaps.
+const QUIET_ROUNDS: u32 = 20;
+
+/// Story with all that take part.
+pub(super) struct DemoStory<'a> {
+    node: AdminClient,
+    traffic: DemoTraffic,
+    audience: &'a DemoAudience,
+    stopping: watch::Receiver<bool>,
+    clock: SystemClock,
+    breakers_opened: u64,
+    breakers_closed: u64,
+    dead_letters: u64,
+}
+
+impl<'a> DemoStory<'a> {
+    pub(super) fn new(
+        node: AdminClient,
+        traffic: DemoTraffic,
+        audience: &'a DemoAudience,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            node,
+            traffic,
+            audience,
+            stopping,
+            clock: SystemClock::default(),
+            breakers_opened: 0,
+            breakers_closed: 0,
+            dead_letters: 0,
+        }
+    }
+
+    /// Tells the story again and again, until a signal or until `limit` has passed. Returns the
+    /// figures once everything owed is delivered.
+    pub(super) async fn tell(
+        mut self,
+        limit: Option<Duration>,
+        narrator: &mut Narrator<'_, impl Write>,
+    ) -> Result<DemoSummary, CliError> {
+        self.tell_beginning(narrator).await?;
+        loop {
+            self.tell_outage(narrator).await?;
+            self.tell_dead_letter(narrator).await?;
+            let is_over = limit.is_some_and(|limit| self.clock.monotonic() >= limit);
+            if is_over || self.is_stopped() {
+                break;
+            }
+            self.tell_quiet_time(limit, narrator).await?;
+        }
+        narrator.tell("The demo ends: no more events, and what is still owed is delivered.")?;
+        self.settle().await?;
+        Ok(self.sum_up())
+    }
+
+    async fn tell_beginning(
+        &mut self,
+        narrator: &mut Narrator<'_, impl Write>,
+    ) -> Result<(), CliError> {
+        narrator.tell(
+            "Three subscribers want every event: helpdesk and reporting work, flaky does not \
+             always.",
+        )?;
+        narrator.tell(
+            "Five CRMs send signed events: support tickets, leads, Contact2Sale, Instagram, and \
+             GitHub as a configured source.",
+        )?;
+        self.send_rounds(8).await?;
+        narrator.tell(&format!(
+            "{} accepted: verified, numbered, and written to the disk before the answer.",
+            format_count(self.traffic.accepted(), "event", "events"),
+        ))?;
+        self.await_all_delivered().await?;
+        narrator.tell(&format!(
+            "Each of the three has all {}, and {}.",
+            self.traffic.accepted(),
+            self.describe_order()
+        ))?;
+
+        self.traffic.send_twice().await?;
+        narrator.tell(
+            "A CRM repeats an event, as after a lost answer: 409 names the first one, nothing is \
+             stored twice.",
+        )?;
+        Ok(())
+    }
+
+    /// Breaks the flaky subscriber, and repairs it when its circuit breaker is open.
+    async fn tell_outage(
+        &mut self,
+        narrator: &mut Narrator<'_, impl Write>,
+    ) -> Result<(), CliError> {
+        if self.is_stopped() {
+            return Ok(());
+        }
+        let flaky = self.audience.flaky();
+        let (refused_before, started) = (flaky.totals().refused, self.clock.monotonic());
+        flaky.answer_with(500);
+        narrator.tell("flaky breaks: it answers every delivery with 500.")?;
+        while self.flaky_stats().await?.breaker != "open" {
+            if self.is_stopped() {
+                return Ok(());
+            }
+            self.check_patience(started, "the circuit breaker opens")?;
+            self.send_rounds(1).await?;
+        }
+        self.breakers_opened += 1;
+        narrator.tell(&format!(
+            "After {} its circuit breaker opens: the node lets it rest, and keeps its events.",
+            format_count(
+                flaky.totals().refused - refused_before,
+                "failed attempt",
+                "failed attempts"
+            ),
+        ))?;
+
+        self.send_rounds(3).await?;
+        let accepted = self.traffic.accepted();
+        let audience = self.audience;
+        let healthy = audience.healthy();
+        let is_served = async || {
+            Ok(healthy
+                .iter()
+                .all(|subscriber| subscriber.totals().events == accepted))
+        };
+        self.await_that("helpdesk and reporting get every event", is_served)
+            .await?;
+        narrator.tell(&format!(
+            "helpdesk and reporting have all {accepted} meanwhile; flaky waits for {}.",
+            accepted - flaky.totals().events
+        ))?;
+
+        flaky.answer_with(200);
+        narrator.tell("flaky works again; the node finds out by itself, with a single probe.")?;
+        self.await_that("the circuit breaker closes", async || {
+            Ok(self.flaky_stats().await?.breaker == "closed")
+        })
+        .await?;
+        self.breakers_closed += 1;
+        self.await_all_delivered().await?;
+        narrator.tell(&format!(
+            "Its breaker is closed, and it has caught up: all {}, and {}.",
+            self.traffic.accepted(),
+            self.describe_order()
+        ))?;
+        Ok(())
+    }
+
+    /// Has the flaky subscriber refuse one event for good, and delivers it by a retry.
+    async fn tell_dead_letter(
+        &mut self,
+        narrator: &mut Narrator<'_, impl Write>,
+    ) -> Result<(), CliError> {
+        if self.is_stopped() {
+            return Ok(());
+        }
+        let flaky = self.audience.flaky();
+        flaky.answer_with(422);
+        self.traffic.send_ticket_event().await?;
+        self.await_that("the refused event becomes a dead letter", async || {
+            Ok(self.flaky_stats().await?.dead_letters > 0)
+        })
+        .await?;
+        flaky.answer_with(200);
+        self.dead_letters += 1;
+        narrator.tell(
+            "flaky refuses an event of a ticket with 422: another attempt would not help, so it is a \
+             dead letter now.",
+        )?;
+        self.send_rounds(2).await?;
+        flaky.retry_dead_letters(&self.node).await?;
+        self.await_all_delivered().await?;
+        narrator.tell(&format!(
+            "The dead letter is retried, and flaky accepts it: it has all {} now.",
+            self.traffic.accepted()
+        ))?;
+        Ok(())
+    }
+
+    /// Sends events for a while, so that there is something to watch.
+    async fn tell_quiet_time(
+        &mut self,
+        limit: Option<Duration>,
+        narrator: &mut Narrator<'_, impl Write>,
+    ) -> Result<(), CliError> {
+        narrator.tell(&format!(
+            "A quiet time: {} a second, until flaky breaks again.",
+            format_count(
+                ROUND_EVENTS * 1000 / ROUND_PAUSE.as_millis() as u64,
+                "event",
+                "events"
+            ),
+        ))?;
+        for _ in 0..QUIET_ROUNDS {
+            let is_over = limit.is_some_and(|limit| self.clock.monotonic() >= limit);
+            if is_over || self.is_stopped() {
+                break;
+            }
+            self.send_rounds(1).await?;
+        }
+        Ok(())
+    }
+
+    /// Repairs what the story broke, and waits until all is delivered. What is not delivered then
+    /// counts as lost.
+    async fn settle(&self) -> Result<(), CliError> {
+        let flaky = self.audience.flaky();
+        flaky.answer_with(200);
+        flaky.resume(&self.node).await?;
+        let settled = async {
+            self.await_that("no delivery is under way", async || {
+                let stats = self.flaky_stats().await?;
+                if stats.dead_letters > 0 {
+                    // Another retry of the same dead letters may be running.
+                    let _ = flaky.retry_dead_letters(&self.node).await;
+                }
+                Ok(self.are_all_delivered())
+            })
+            .await
+        };
+        match settled.await {
+            Err(CliError::Demo(DemoError::InVain { .. })) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn sum_up(&self) -> DemoSummary {
+        let mut summary = DemoSummary {
+            accepted: self.traffic.accepted(),
+            duplicates: self.traffic.duplicates(),
+            breakers_opened: self.breakers_opened,
+            breakers_closed: self.breakers_closed,
+            dead_letters: self.dead_letters,
+            dead_letters_delivered: self.audience.flaky().totals().again,
+            failed_attempts: self.audience.flaky().totals().refused,
+            ..DemoSummary::default()
+        };
+        for (totals, entities) in self.audience.totals() {
+            summary.subscribers += 1;
+            summary.entities = summary.entities.max(entities);
+            summary.delivered += totals.events;
+            summary.swaps += totals.swaps;
+            summary.wrongly_signed += totals.wrongly_signed;
+            summary.lost += summary.accepted.saturating_sub(totals.events);
+        }
+        summary
+    }
+
+    /// Sends a number of rounds, with a pause after each.
+    async fn send_rounds(&mut self, count: u32) -> Result<(), CliError> {
+        for _ in 0..count {
+            self.traffic.send_round().await?;
+            pause(ROUND_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    async fn flaky_stats(&self) -> Result<RemoteStats, CliError> {
+        Ok(self.audience.flaky().fetch_stats(&self.node).await?)
+    }
+
+    fn are_all_delivered(&self) -> bool {
+        let accepted = self.traffic.accepted();
+        let mut totals = self.audience.totals();
+        totals.all(|(totals, _)| totals.events == accepted)
+    }
+
+    async fn await_all_delivered(&self) -> Result<(), CliError> {
+        self.await_that("every subscriber gets every event", async || {
+            Ok(self.are_all_delivered())
+        })
+        .await
+    }
+
+    /// Looks again and again until `condition` holds.
+    async fn await_that(
+        &self,
+        expected: &'static str,
+        condition: impl AsyncFn() -> Result<bool, CliError>,
+    ) -> Result<(), CliError> {
+        let started = self.clock.monotonic();
+        while !condition().await? {
+            self.check_patience(started, expected)?;
+            pause(LOOK_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    fn check_patience(&self, started: Duration, expected: &'static str) -> Result<(), DemoError> {
+        if self.clock.monotonic() - started <= PATIENCE {
+            return Ok(());
+        }
+        let after_s = PATIENCE.as_secs();
+        Err(DemoError::InVain { expected, after_s })
+    }
+
+    /// Describes the order in which the deliveries came, as the receivers saw it.
+    fn describe_order(&self) -> String {
+        let totals: Vec<_> = self.audience.totals().collect();
+        let swaps: u64 = totals.iter().map(|(totals, _)| totals.swaps).sum();
+        let entities = totals.iter().map(|(_, entities)| *entities).max();
+        let entities = format_count(entities.unwrap_or(0), "entity", "entities");
+        match swaps {
+            0 => format!("the events of each of {entities} came in order"),
+            _ => format!("{} OUT OF ORDER", format_count(swaps, "event", "events")),
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.stopping.borrow()
+    }
+}
+
+async fn pause(duration: Duration) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the pace of a demonstration, and looks at something that nothing reports"
+    )]
+    tokio::time::sleep(duration).await;
+}

@@ -1,0 +1,232 @@
+//! `hookyard events tail` and `hookyard events show`: what a running node has accepted.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::admin_client::{AdminCallError, AdminClient, PAGE_SIZE, RemotePage, given_filters};
+use super::error::CliError;
+use super::node_args::NodeArgs;
+use super::terminal_text::{cell_text, entity_text, print_answer, sanitize_text};
+use crate::error_chain;
+use crate::event::EventId;
+
+/// Pause between two questions for new events.
+const POLL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Most pages that one question reads, so a flood of events cannot fill the memory.
+const PAGES_MAX: u64 = 100;
+
+/// Watch the events of a running node, or show one
+#[derive(clap::Subcommand, Debug)]
+#[command(after_help = "Examples:\n  hookyard events tail\n  hookyard events show evt_c31091b5_1")]
+pub(super) enum EventsCommand {
+    Tail(TailCommand),
+    Show(ShowEventCommand),
+}
+
+/// Print the newest events, then each further one as it comes
+///
+/// The node is asked once a second. Each line has the time of arrival, the event's id and name, its
+/// entity, and its status at that moment. Ctrl-C ends the command.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  hookyard events tail --kind ticket --entity SUP-1042\n  \
+    hookyard events tail --event lead.created --json\n  \
+    hookyard events tail --last 100 --no-follow"
+)]
+pub(super) struct TailCommand {
+    /// Only events of this kind of entity, such as ticket or custom:shop
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+    /// Only events of the entity with this id
+    #[arg(long, value_name = "ID")]
+    entity: Option<String>,
+    /// Only events with this name, such as lead.created
+    #[arg(long, value_name = "NAME")]
+    event: Option<String>,
+    /// Events to print at first, at most 100
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value = "10",
+        value_parser = clap::value_parser!(u8).range(0..=100)
+    )]
+    last: u8,
+    /// End after these events, without waiting for more
+    #[arg(long)]
+    no_follow: bool,
+    /// Print JSON, one event per line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+/// Show one event: its status, its entity, and its payload as received
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard events show evt_c31091b5_1")]
+pub(super) struct ShowEventCommand {
+    /// Id of the event, as the answer to its sender has it
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Print the event as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+/// New events since the last question, oldest first.
+struct EventBatch {
+    events: Vec<Value>,
+    /// True if there were more new events than one question reads.
+    is_cut: bool,
+}
+
+impl EventsCommand {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let system = actix_rt::System::new();
+        match self {
+            Self::Tail(tail) => system.block_on(tail.run(out)),
+            Self::Show(show) => system.block_on(show.run(out)),
+        }
+    }
+}
+
+impl ShowEventCommand {
+    async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let node = AdminClient::try_new(self.node.resolve_node()?)?;
+        let event: Value = node.get(&["events", &self.id], &[]).await?;
+        Ok(print_answer(&event, self.json, out)?)
+    }
+}
+
+impl TailCommand {
+    async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let node = AdminClient::try_new(self.node.resolve_node()?)?;
+        let newest = self.fetch_page(&node, 1).await?.items;
+        // Position of the newest event that was seen.
+        let cursor = newest.first().map_or(0, event_position);
+        let mut last: Vec<_> = newest.into_iter().take(self.last.into()).collect();
+        last.reverse();
+        self.print_events(&last, out)?;
+
+        match self.no_follow {
+            true => Ok(()),
+            false => self.follow(&node, cursor, out).await,
+        }
+    }
+
+    /// Prints each event after the position `cursor` as it comes, and waits for a node that is away.
+    async fn follow(
+        &self,
+        node: &AdminClient,
+        mut cursor: u64,
+        out: &mut impl Write,
+    ) -> Result<(), CliError> {
+        let mut is_away = false;
+        loop {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "nothing says when an event comes: the node is asked now and then"
+            )]
+            tokio::time::sleep(POLL_PAUSE).await;
+            let batch = match self.fetch_since(node, cursor).await {
+                Ok(batch) => batch,
+                Err(error) if error.is_temporary() => {
+                    if !is_away {
+                        let reason = error_chain::format_error_chain(&error);
+                        print_notice(&format!("waiting: {reason}"));
+                    }
+                    is_away = true;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            is_away = false;
+            if batch.is_cut {
+                print_notice("more events came than are shown: some are left out here");
+            }
+            cursor = batch.events.last().map_or(cursor, event_position);
+            self.print_events(&batch.events, out)?;
+        }
+    }
+
+    /// Reads the events after the position `cursor`. Pages move while events come in, so an event
+    /// that was read already is skipped.
+    async fn fetch_since(
+        &self,
+        node: &AdminClient,
+        cursor: u64,
+    ) -> Result<EventBatch, AdminCallError> {
+        let mut events: Vec<Value> = Vec::new();
+        let mut is_cut = true;
+        for number in 1..=PAGES_MAX {
+            let mut page = self.fetch_page(node, number).await?.items;
+            page.retain(|event| event_position(event) > cursor);
+            // A page that is not full has reached the cursor, or the end of the list.
+            is_cut = page.len() == PAGE_SIZE;
+
+            let oldest = events.last().map_or(u64::MAX, event_position);
+            let unread = page.into_iter();
+            events.extend(unread.filter(|event| event_position(event) < oldest));
+            if !is_cut {
+                break;
+            }
+        }
+        events.reverse();
+        Ok(EventBatch { events, is_cut })
+    }
+
+    async fn fetch_page(
+        &self,
+        node: &AdminClient,
+        number: u64,
+    ) -> Result<RemotePage, AdminCallError> {
+        let filter = given_filters([
+            ("kind", self.kind.as_deref()),
+            ("entity", self.entity.as_deref()),
+            ("type", self.event.as_deref()),
+        ]);
+        node.list_page(&["events"], &filter, number).await
+    }
+
+    fn print_events(&self, events: &[Value], out: &mut impl Write) -> io::Result<()> {
+        for event in events {
+            match self.json {
+                true => writeln!(out, "{event}")?,
+                false => writeln!(out, "{}", format_event(event))?,
+            }
+        }
+        out.flush()
+    }
+}
+
+/// Returns the position of an event in the journal, which its id holds; 0 for an id that is none.
+fn event_position(event: &Value) -> u64 {
+    let id = event["event_id"].as_str().and_then(EventId::parse);
+    id.map_or(0, |id| id.position().get())
+}
+
+fn format_event(event: &Value) -> String {
+    let error = match &event["error_message"] {
+        Value::String(error) => format!(": {}", sanitize_text(error)),
+        _ => String::new(),
+    };
+    format!(
+        "{}  {}  {:<24} {:<28} {}{error}",
+        cell_text(&event["received_at"]),
+        cell_text(&event["event_id"]),
+        cell_text(&event["type"]),
+        entity_text(&event["entity"]),
+        cell_text(&event["status"]),
+    )
+}
+
+/// Prints a notice to standard error, away from the events. Errors are ignored: without a terminal
+/// there is no reader.
+fn print_notice(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

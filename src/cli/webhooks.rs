@@ -1,0 +1,281 @@
+//! `hookyard webhooks`: the subscriptions of a running node.
+
+use std::io::{self, Write};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::admin_client::{AdminClient, given_filters};
+use super::error::CliError;
+use super::node_args::NodeArgs;
+use super::node_url::parse_url;
+use super::terminal_text::{cell_text, print_answer, print_table};
+
+/// Manage the subscriptions of a running node
+#[derive(clap::Subcommand, Debug)]
+#[command(
+    after_help = "Examples:\n  hookyard webhooks create https://crm.example/hook --events 'lead.*'\n  \
+    hookyard webhooks list"
+)]
+pub(super) enum WebhooksCommand {
+    List(ListWebhooksCommand),
+    Create(CreateWebhookCommand),
+    Show(ShowWebhookCommand),
+    Pause(PauseWebhookCommand),
+    Resume(ResumeWebhookCommand),
+    Test(TestWebhookCommand),
+    Delete(DeleteWebhookCommand),
+}
+
+/// List the subscriptions, the newest first, each with its circuit breaker and its backlog
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard webhooks list --json | jq .url")]
+pub(super) struct ListWebhooksCommand {
+    /// Only subscriptions that are active
+    #[arg(long)]
+    active: bool,
+    /// Print JSON, one subscription per line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+/// Create a subscription and print its secret, which no later answer shows
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Example:\n  hookyard webhooks create https://crm.example/hook --events 'ticket:*,lead.*'"
+)]
+pub(super) struct CreateWebhookCommand {
+    /// URL that the node delivers to
+    #[arg(value_name = "TARGET", value_parser = parse_url)]
+    target: String,
+    /// Patterns of the events to deliver, separated by commas
+    #[arg(
+        long,
+        value_name = "EVENTS",
+        value_delimiter = ',',
+        default_value = "*"
+    )]
+    events: Vec<String>,
+    /// Description of the subscription for people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// CEL expression that selects events
+    #[arg(long, value_name = "CEL")]
+    filter: Option<String>,
+    /// CEL expression that makes the body to send
+    #[arg(long, value_name = "CEL")]
+    transform: Option<String>,
+    /// Signature styles, separated by commas: crm, standard, hub, v1a [default: crm and standard]
+    #[arg(long, value_name = "STYLES", value_delimiter = ',')]
+    signing: Vec<String>,
+    /// Id of your choice for the subscription
+    #[arg(long, value_name = "ID")]
+    uid: Option<String>,
+    #[command(flatten)]
+    call: CallArgs,
+}
+
+/// Show a subscription with its counters
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard webhooks show 1")]
+pub(super) struct ShowWebhookCommand {
+    #[command(flatten)]
+    webhook: WebhookArgs,
+}
+
+/// Pause a subscription; its events wait for it
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard webhooks pause 1")]
+pub(super) struct PauseWebhookCommand {
+    #[command(flatten)]
+    webhook: WebhookArgs,
+}
+
+/// Resume a paused or disabled subscription, and try what waits at once
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard webhooks resume 1")]
+pub(super) struct ResumeWebhookCommand {
+    #[command(flatten)]
+    webhook: WebhookArgs,
+}
+
+/// Send a signed ping and show the answer; the exit code is 1 if it is not a success
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard webhooks test 1")]
+pub(super) struct TestWebhookCommand {
+    #[command(flatten)]
+    webhook: WebhookArgs,
+}
+
+/// Delete a subscription together with its backlog
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard webhooks delete 1")]
+pub(super) struct DeleteWebhookCommand {
+    #[command(flatten)]
+    webhook: WebhookArgs,
+}
+
+/// Arguments that name a subscription.
+#[derive(clap::Args, Debug)]
+struct WebhookArgs {
+    /// Id of the subscription, as `webhooks list` shows it
+    #[arg(value_name = "ID")]
+    id: u64,
+    #[command(flatten)]
+    call: CallArgs,
+}
+
+/// Arguments of one call to a node.
+#[derive(clap::Args, Debug)]
+struct CallArgs {
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+impl WebhooksCommand {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let system = actix_rt::System::new();
+        system.block_on(async {
+            match self {
+                Self::List(list) => list.run(out).await,
+                Self::Create(create) => create.run(out).await,
+                Self::Show(show) => show.webhook.show(out).await,
+                Self::Pause(pause) => pause.webhook.act("pause", out).await,
+                Self::Resume(resume) => resume.webhook.act("resume", out).await,
+                Self::Test(test) => test.webhook.test(out).await,
+                Self::Delete(delete) => delete.webhook.delete(out).await,
+            }
+        })
+    }
+}
+
+impl ListWebhooksCommand {
+    async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let node = AdminClient::try_new(self.node.resolve_node()?)?;
+        let filter = given_filters([("is_active", self.active.then_some("true"))]);
+        let all = node.list_all(&["webhooks"], &filter).await?;
+        if self.json {
+            all.iter().try_for_each(|item| writeln!(out, "{item}"))?;
+            return Ok(());
+        }
+        if all.is_empty() {
+            writeln!(
+                out,
+                "there are no subscriptions; `hookyard webhooks create` makes one"
+            )?;
+            return Ok(());
+        }
+        let rows: Vec<_> = all.iter().map(list_row).collect();
+        let heading = ["ID", "STATE", "BREAKER", "DEAD LETTERS", "EVENTS", "URL"];
+        Ok(print_table(heading, &rows, out)?)
+    }
+}
+
+fn list_row(webhook: &Value) -> [String; 6] {
+    let stats = &webhook["stats"];
+    [
+        &webhook["id"],
+        &webhook["state"],
+        &stats["breaker"],
+        &stats["dead_letters"],
+        &webhook["events"],
+        &webhook["url"],
+    ]
+    .map(cell_text)
+}
+
+impl CreateWebhookCommand {
+    async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let node = AdminClient::try_new(self.call.node.resolve_node()?)?;
+        let created: Value = node.post(&["webhooks"], Some(&self.body())).await?;
+        if self.call.json {
+            writeln!(out, "{created}")?;
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "subscription {} created: {} to {}\nits secret, which is not shown again: {}",
+            created["id"],
+            cell_text(&created["events"]),
+            cell_text(&created["url"]),
+            cell_text(&created["secret"]),
+        )?;
+        if let Value::String(key) = &created["public_key"] {
+            writeln!(out, "its public key: {key}")?;
+        }
+        Ok(())
+    }
+
+    fn body(&self) -> Value {
+        let mut body = json!({"url": self.target, "events": self.events});
+        let optional = [
+            ("description", &self.description),
+            ("filter", &self.filter),
+            ("transform", &self.transform),
+            ("uid", &self.uid),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                body[name] = value.as_str().into();
+            }
+        }
+        if !self.signing.is_empty() {
+            body["signing"] = self.signing.as_slice().into();
+        }
+        body
+    }
+}
+
+impl WebhookArgs {
+    async fn show(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let node = AdminClient::try_new(self.call.node.resolve_node()?)?;
+        let webhook: Value = node.get(&["webhooks", &self.id.to_string()], &[]).await?;
+        Ok(print_answer(&webhook, self.call.json, out)?)
+    }
+
+    /// Pauses or resumes the subscription.
+    async fn act(&self, action: &str, out: &mut impl Write) -> Result<(), CliError> {
+        let node = AdminClient::try_new(self.call.node.resolve_node()?)?;
+        let webhook: Value = node
+            .post(&["webhooks", &self.id.to_string(), action], None)
+            .await?;
+        self.print_outcome(&webhook, &cell_text(&webhook["state"]), out)
+    }
+
+    async fn test(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let node = AdminClient::try_new(self.call.node.resolve_node()?)?;
+        let ping: Value = node
+            .post(&["webhooks", &self.id.to_string(), "test"], None)
+            .await?;
+        print_answer(&ping, self.call.json, out)?;
+        match ping["is_successful"] == true {
+            true => Ok(()),
+            false => Err(CliError::PingRefused),
+        }
+    }
+
+    async fn delete(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let node = AdminClient::try_new(self.call.node.resolve_node()?)?;
+        let url = node.url(&["webhooks", &self.id.to_string()], &[])?;
+        node.call(Method::DELETE, url, None).await?;
+        self.print_outcome(&json!({"id": self.id, "deleted": true}), "deleted", out)
+    }
+
+    fn print_outcome(
+        &self,
+        answer: &Value,
+        outcome: &str,
+        out: &mut impl Write,
+    ) -> Result<(), CliError> {
+        let printed: io::Result<()> = match self.call.json {
+            true => writeln!(out, "{answer}"),
+            false => writeln!(out, "subscription {}: {outcome}", self.id),
+        };
+        Ok(printed?)
+    }
+}

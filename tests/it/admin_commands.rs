@@ -1,0 +1,371 @@
+//! The commands against a running node, and those that look at its surroundings: `events`,
+//! `webhooks`, `dead-letters`, `health`, `config print`, `completions`, `man`.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::commands::{folder, hookyard, output_of, send_signal};
+use crate::dead_letters::wait_for_letters;
+use crate::deliveries::test_env;
+use crate::receiver::{ReceiverReply, TestReceiver};
+use crate::test_node::{NodeProcess, TOKEN, TestEnv, run_async};
+
+/// Result of a command: exit code, standard output, standard error.
+type CommandOutput = (Option<i32>, String, String);
+
+/// Runs a command against `node`, while this thread serves receivers.
+async fn run(node: &NodeProcess, words: &[&str]) -> CommandOutput {
+    let folder = folder();
+    let mut command = hookyard(folder.path(), words);
+    command.args(["--url", &node.api.base, "--token", TOKEN]);
+    let output = actix_rt::task::spawn_blocking(move || output_of(&mut command));
+    output.await.expect("no panic")
+}
+
+async fn run_well(node: &NodeProcess, words: &[&str]) -> String {
+    let (code, output, error) = run(node, words).await;
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{words:?}: {output}");
+    output
+}
+
+async fn run_json(node: &NodeProcess, words: &[&str]) -> Vec<Value> {
+    let output = run_well(node, &[words, &["--json"]].concat()).await;
+    let parse = |line| serde_json::from_str(line).expect("JSON");
+    output.lines().map(parse).collect()
+}
+
+/// Command that runs until it is dropped.
+struct KilledChild(Child);
+
+impl Drop for KilledChild {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn events_are_shown_followed_and_filtered() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start_process().await;
+        for number in 1..=12 {
+            node.api.send_message("SUP-1", &format!("m{number}")).await;
+        }
+        let other = node.api.send_message("SUP-2", "other").await.event_id();
+
+        let newest = run_json(&node, &["events", "tail", "--no-follow", "--last", "2"]).await;
+        let ids: Vec<_> = newest.iter().map(|event| &event["entity"]["id"]).collect();
+        assert_eq!(ids, ["SUP-1", "SUP-2"], "oldest first");
+        let of_entity = [
+            "events",
+            "tail",
+            "--no-follow",
+            "--kind",
+            "ticket",
+            "--entity",
+            "SUP-2",
+        ];
+        let line = run_well(&node, &of_entity).await;
+        assert!(
+            line.contains(&other) && line.contains("ticket/SUP-2 #1") && line.lines().count() == 1,
+            "{line}"
+        );
+        let none = ["events", "tail", "--no-follow", "--event", "status.changed"];
+        assert_eq!(run_well(&node, &none).await, "");
+
+        let shown = run_json(&node, &["events", "show", &other]).await;
+        assert_eq!(shown[0]["payload"]["support_uid"], "SUP-2", "{shown:?}");
+        let text = run_well(&node, &["events", "show", &other]).await;
+        assert!(text.contains("status         completed"), "{text}");
+        let (code, _, error) = run(&node, &["events", "show", "evt_0_1"]).await;
+        assert_eq!(code, Some(1));
+        assert!(
+            error.contains("404") && error.contains("there is no such event"),
+            "{error}"
+        );
+
+        let words = [
+            "events",
+            "tail",
+            "--last",
+            "0",
+            "--json",
+            "--url",
+            &node.api.base,
+        ];
+        let folder = folder();
+        let mut tail = hookyard(folder.path(), &[&words[..], &["--token", TOKEN]].concat());
+        let tail = tail.stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut tail = KilledChild(tail);
+        let lines = BufReader::new(tail.0.stdout.take().expect("a pipe")).lines();
+        // The tail begins at some moment: events are sent until it has shown three of them.
+        let reading = actix_rt::task::spawn_blocking(move || {
+            let parse = |line: std::io::Result<String>| -> Value {
+                serde_json::from_str(&line.expect("text")).expect("JSON")
+            };
+            lines.take(3).map(parse).collect::<Vec<_>>()
+        });
+        let mut sent = 0;
+        while !reading.is_finished() {
+            sent += 1;
+            node.api.send_message("SUP-3", &format!("t{sent}")).await;
+        }
+        let followed = reading.await.expect("no panic");
+        let sequences: Vec<_> = followed
+            .iter()
+            .map(|event| event["entity"]["sequence"].as_u64().expect("a number"))
+            .collect();
+        assert_eq!(sequences[1], sequences[0] + 1, "{sequences:?}");
+        assert_eq!(sequences[2], sequences[0] + 2, "{sequences:?}");
+    });
+}
+
+#[test]
+fn subscriptions_are_made_tested_paused_and_deleted() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start_process().await;
+        let receiver = TestReceiver::accept_all().await;
+        let empty = run_well(&node, &["webhooks", "list"]).await;
+        assert!(empty.contains("hookyard webhooks create"), "{empty}");
+
+        let target = receiver.url("/");
+        let create = ["webhooks", "create", &target, "--events", "ticket:*,lead.*"];
+        let text = run_well(&node, &create).await;
+        assert!(
+            text.starts_with("subscription 1 created: ticket:*,lead.* to ")
+                && text.contains("not shown again: whsec_"),
+            "{text}"
+        );
+        let more = [
+            "--description",
+            "second",
+            "--uid",
+            "two",
+            "--signing",
+            "standard",
+        ];
+        let second = run_json(&node, &[&create[..3], &more].concat()).await;
+        assert_eq!(
+            (
+                &second[0]["uid"],
+                &second[0]["events"],
+                &second[0]["signing"]
+            ),
+            (&json!("two"), &json!(["*"]), &json!(["standard"]))
+        );
+        let list = run_well(&node, &["webhooks", "list"]).await;
+        assert!(
+            list.starts_with("ID  STATE   BREAKER  DEAD LETTERS  EVENTS ")
+                && list.contains("\n2   active  closed   0             * ")
+                && list.contains("\n1   active  closed   0             ticket:*,lead.*  "),
+            "{list}"
+        );
+
+        assert_eq!(
+            run_well(&node, &["webhooks", "pause", "1"]).await,
+            "subscription 1: paused\n"
+        );
+        let active = run_json(&node, &["webhooks", "list", "--active"]).await;
+        assert_eq!((active.len(), &active[0]["id"]), (1, &json!(2)));
+        assert_eq!(
+            run_well(&node, &["webhooks", "resume", "1"]).await,
+            "subscription 1: active\n"
+        );
+        let ping = run_json(&node, &["webhooks", "test", "1"]).await;
+        assert_eq!(ping[0]["is_successful"], true);
+        receiver.set_script(|_| ReceiverReply::Status(500));
+        let (code, output, error) = run(&node, &["webhooks", "test", "1"]).await;
+        assert_eq!(code, Some(1), "{output}");
+        assert!(error.contains("did not accept the ping"), "{error}");
+        let shown = run_well(&node, &["webhooks", "show", "1"]).await;
+        assert!(shown.contains("\"breaker\": \"closed\""), "{shown}");
+
+        assert_eq!(
+            run_well(&node, &["webhooks", "delete", "1"]).await,
+            "subscription 1: deleted\n"
+        );
+        let (code, _, error) = run(&node, &["webhooks", "show", "1"]).await;
+        assert_eq!(code, Some(1));
+        assert!(error.contains("there is no such subscription"), "{error}");
+        let (code, _, error) = run(
+            &node,
+            &[&create[..3], &["--events", "lead.creatd"]].concat(),
+        )
+        .await;
+        assert_eq!(code, Some(1));
+        assert!(error.contains("did you mean \"lead.created\""), "{error}");
+    });
+}
+
+#[test]
+fn dead_letters_are_listed_retried_and_discarded() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start_process().await;
+        let none = run_well(&node, &["dead-letters", "list"]).await;
+        assert_eq!(none, "there are no such dead letters\n");
+
+        let receiver = TestReceiver::accept_all().await;
+        receiver.set_script(|_| ReceiverReply::Status(422));
+        run_well(&node, &["webhooks", "create", &receiver.url("/")]).await;
+        for ticket in ["SUP-1", "SUP-2", "SUP-3"] {
+            node.api.send_message(ticket, ticket).await;
+        }
+        wait_for_letters(&node.api, 3).await;
+        let of_one = [
+            "dead-letters",
+            "list",
+            "--kind",
+            "ticket",
+            "--entity",
+            "SUP-2",
+        ];
+        let letters = run_json(&node, &of_one).await;
+        assert_eq!(
+            (letters.len(), &letters[0]["reason"]),
+            (1, &json!("refused"))
+        );
+        let id = letters[0]["id"].to_string();
+        let list = run_well(&node, &["dead-letters", "list"]).await;
+        assert!(
+            list.contains("refused  message.created  ticket/SUP-2 #1") && list.lines().count() == 4,
+            "{list}"
+        );
+        let shown = run_well(&node, &["dead-letters", "show", &id]).await;
+        assert!(shown.contains("status           422"), "{shown}");
+
+        assert_eq!(
+            run_well(&node, &["dead-letters", "discard", &id]).await,
+            "1 dead letter discarded\n"
+        );
+        receiver.set_script(|_| ReceiverReply::Status(200));
+        let retried = run_well(&node, &["dead-letters", "retry", "--webhook", "1"]).await;
+        assert!(
+            retried.starts_with("job 1 delivers 2 events again"),
+            "{retried}"
+        );
+        wait_for_letters(&node.api, 0).await;
+        let discarded = run_json(&node, &["dead-letters", "discard", "--all"]).await;
+        assert_eq!(discarded, [json!({"discarded": 0})]);
+
+        let (code, _, error) = run(&node, &["dead-letters", "retry"]).await;
+        assert_eq!(code, Some(2), "{error}");
+        assert!(error.contains("--webhook <ID>|--all"), "{error}");
+    });
+}
+
+#[test]
+fn health_tells_if_a_node_accepts_events() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let mut node = test_env.start_process().await;
+        let folder = folder();
+        let base = node.api.base.clone();
+        let health = |words: &[&str]| {
+            let words = [&["health"], words].concat();
+            let mut command = hookyard(folder.path(), &words);
+            let bind = base.trim_start_matches("http://");
+            output_of(command.env("HOOKYARD_SERVER__BIND", bind))
+        };
+        assert_eq!(health(&[]), (Some(0), "ready\n".to_owned(), String::new()));
+        assert_eq!(health(&["--live"]).1, "ok\n");
+        node.kill();
+        let (code, _, error) = health(&["--url", &base]);
+        assert_eq!(code, Some(1));
+        assert!(
+            error.contains(&format!("no node answers at {base}")),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn the_service_manager_hears_when_a_node_is_ready_and_when_it_stops() {
+    let folder = folder();
+    let socket = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).expect("a free name");
+    let receive = || {
+        let mut message = [0; 64];
+        let length = manager.recv(&mut message).expect("a message");
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let mut node = hookyard(folder.path(), &["serve", "--dev"]);
+    let node = node
+        .env("HOOKYARD_SERVER__BIND", "127.0.0.1:0")
+        .env("NOTIFY_SOCKET", &socket)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut node = KilledChild(node.spawn().expect("it starts"));
+    assert_eq!(receive(), "READY=1");
+    send_signal(&node.0, "TERM");
+    assert_eq!(receive(), "STOPPING=1");
+    assert!(node.0.wait().expect("it ends").success());
+}
+
+#[test]
+fn the_configuration_is_printed_with_its_origins_and_no_secret() {
+    let folder = folder();
+    let text = "[admin]\ntoken = \"hunter2hunter2hunter2\"\n[server]\nworkers = 3\n\
+                [[sources.custom]]\nname = \"shop\"\npreset = \"shopify\"\nsecrets = [\"hunter2hunter2\"]\n";
+    fs::write(folder.path().join("h.toml"), text).expect("writable");
+    let print = |words: &[&str]| {
+        let words = [&["config", "print", "--config", "h.toml"], words].concat();
+        let mut command = hookyard(folder.path(), &words);
+        output_of(command.env("HOOKYARD_STORE__PATH", "elsewhere"))
+    };
+    let (code, output, error) = print(&["--changed"]);
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    let expected = "admin.token = …    # h.toml:2\n\
+                    server.workers = 3    # h.toml:4\n\
+                    sources.custom.shop.preset = shopify    # h.toml:7\n\
+                    sources.custom.shop.secrets = …    # h.toml:8\n\
+                    store.path = elsewhere    # HOOKYARD_STORE__PATH\n";
+    assert_eq!(output, expected);
+
+    let (_, all, _) = print(&["--json"]);
+    let bind = all.lines().find(|line| line.contains("server.bind"));
+    let bind: Value = serde_json::from_str(bind.expect("every key")).expect("JSON");
+    assert_eq!(
+        bind,
+        json!({"key": "server.bind", "value": "127.0.0.1:8080", "origin": "default", "is_default": true})
+    );
+    assert!(!all.contains("hunter2"), "{all}");
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let folder = folder();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, output, error) =
+            output_of(&mut hookyard(folder.path(), &["completions", shell]));
+        assert_eq!((code, error.as_str()), (Some(0), ""));
+        assert!(
+            output.contains("dead-letters") && output.contains("retry"),
+            "{shell}"
+        );
+    }
+    let (code, _, error) = output_of(&mut hookyard(folder.path(), &["man", "pages/man1"]));
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    let pages = folder.path().join("pages/man1");
+    for page in [
+        "hookyard.1",
+        "hookyard-serve.1",
+        "hookyard-dead-letters-retry.1",
+    ] {
+        let text = fs::read_to_string(pages.join(page)).expect(page);
+        assert!(text.contains(".SH SYNOPSIS"), "{text}");
+    }
+    fs::write(folder.path().join("file"), "").expect("writable");
+    let (code, _, error) = output_of(&mut hookyard(folder.path(), &["man", "file"]));
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains("cannot write the manual pages to file"),
+        "{error}"
+    );
+}
