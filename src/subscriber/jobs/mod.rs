@@ -560,8 +560,11 @@ impl JobRegistry {
             JobScope::Records {
                 patterns, resolves, ..
             } => {
-                let missed =
-                    resolves.and_then(|id| self.dead_letters.missed_records(subscriber, id));
+                // A dead letter that is gone has nothing left to deliver.
+                let missed = resolves.map(|id| {
+                    let missed = self.dead_letters.missed_records(subscriber, id);
+                    missed.unwrap_or_default()
+                });
                 StepSource::Records(ReplayFilter::new(interest, patterns.clone(), missed))
             }
             JobScope::Letters { filter, before } => {
