@@ -322,7 +322,7 @@ impl SubscriptionRegistry {
 
     /// Adds the subscription that `build` returns for its new id, and returns when it is on the
     /// disk. Returns the former subscription if the same request has created one within
-    /// [`CREATION_KEY_WINDOW`]. Blocks.
+    /// a day. Blocks.
     ///
     /// # Errors
     /// [`SubscriptionChangeError`]; only [`SubscriptionChangeError::OutcomeUnknown`] may have

@@ -326,8 +326,7 @@ impl ListenCommand {
         if is_taken_over {
             writeln!(
                 out,
-                "taken over from an earlier listener: undelivered events follow when their next \
-                 attempt is due"
+                "taken over from an earlier listener: undelivered events follow now"
             )?;
         }
         if context.keys.is_empty() {

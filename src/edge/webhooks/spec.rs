@@ -309,6 +309,7 @@ pub(in crate::edge) fn pull() -> EndpointDoc {
         "30",
     )
     .answers(200, "The next events.", pulled_page())
+    .refuses_field("cursor", "cursor must be the cursor of an answer")
     .refuses(
         409,
         "not_pulled",

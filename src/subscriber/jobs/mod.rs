@@ -647,10 +647,17 @@ impl JobRegistry {
             read_to,
             ..
         } = read;
-        let found: Vec<_> = deliverable
+        let mut found: Vec<_> = deliverable
             .iter()
             .map(|item| (item.position, item.memory_bytes()))
             .collect();
+        let is_reread = matches!(step, JobStep::Reread(_));
+        if is_reread {
+            // The part has these positions already, and settles each of them.
+            let broken = broken.iter().map(|(item, _)| item.position);
+            let judged = broken.chain(unwanted.iter().copied());
+            found.extend(judged.map(|position| (position, 0)));
+        }
 
         // The job holds the dead letters of the positions that it reads again, so nobody may
         // discard them. A dead letter that is gone was removed by a delivery, and a crash came
@@ -716,7 +723,7 @@ impl JobRegistry {
             }
         }
 
-        self.add_broken_to_dead_letters(subscriber, (id, is_letters), part, broken);
+        self.add_broken_to_dead_letters(subscriber, (id, is_letters), part, broken, is_reread);
         for position in unwanted {
             // A dead letter that another job holds is settled by that job: if it vanished, the
             // other job would count it as delivered.
@@ -727,7 +734,7 @@ impl JobRegistry {
             {
                 self.dead_letters.remove_delivered(subscriber, position);
             }
-            part.count_settled(JobRecordOutcome::Skipped);
+            settle_judged(part, position, JobRecordOutcome::Skipped, is_reread);
         }
 
         // The row holds all positions that were handed out, before one of them can be settled.
@@ -752,12 +759,13 @@ impl JobRegistry {
         (job, is_letters): (u64, bool),
         part: &mut JobPart,
         broken: Vec<(OutboundRecord, String)>,
+        is_reread: bool,
     ) {
         for (item, detail) in broken {
             let position = item.position;
             let claim = || self.dead_letters.claim_for_job(subscriber, position, job);
             if is_letters && claim().is_err() {
-                part.count_settled(JobRecordOutcome::Skipped);
+                settle_judged(part, position, JobRecordOutcome::Skipped, is_reread);
                 continue;
             }
 
@@ -777,7 +785,7 @@ impl JobRegistry {
             self.dead_letters.add(subscriber, new_letter);
             self.dead_letters
                 .release_positions(subscriber, [position], job);
-            part.count_settled(JobRecordOutcome::Failed);
+            settle_judged(part, position, JobRecordOutcome::Failed, is_reread);
         }
     }
 
@@ -894,6 +902,21 @@ impl JobRegistry {
 
     fn lock(&self) -> MutexGuard<'_, JobTable> {
         self.table.lock()
+    }
+}
+
+/// Settles a record on which the filter has decided. A part that has read it again holds its
+/// position; otherwise it is only counted.
+fn settle_judged(
+    part: &mut JobPart,
+    position: Position,
+    outcome: JobRecordOutcome,
+    is_reread: bool,
+) {
+    if is_reread {
+        part.settle_position(position, outcome);
+    } else {
+        part.count_settled(outcome);
     }
 }
 

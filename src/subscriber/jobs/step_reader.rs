@@ -124,8 +124,24 @@ pub(super) fn read_step(
         (JobStep::Reread(positions), StepSource::Records(_)) => {
             items.read_items(positions.iter().copied(), bytes_max)
         }
-        (JobStep::Reread(_), StepSource::Letters { found, .. }) => {
-            items.read_items(found.iter().map(|(position, _)| *position), bytes_max)
+        (
+            JobStep::Reread(_),
+            StepSource::Letters {
+                found, interest, ..
+            },
+        ) => {
+            let mut read = StepRecords::starting_at(Position::new(u64::MAX));
+            for (position, cause) in found {
+                let Some(item) = items.read_item(*position)? else {
+                    continue;
+                };
+                if !read.has_room(&item, bytes_max) {
+                    read.read_to = *position;
+                    break;
+                }
+                read.add_dead_letter(item, *cause, interest);
+            }
+            Ok(read)
         }
         (JobStep::ReadOn { from, end, room }, StepSource::Records(filter)) => {
             scan_records(&mut items, (*from, *end), (*room, bytes_max), filter)

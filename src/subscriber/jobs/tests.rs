@@ -143,6 +143,13 @@ fn submission(number: u64) -> JournalSubmission {
     }
 }
 
+fn filtered(filter: &str) -> SubscriberInterest {
+    SubscriberInterest {
+        filter: Some(FilterExpression::compile(filter).expect("an expression")),
+        ..everything()
+    }
+}
+
 fn everything() -> SubscriberInterest {
     let patterns = [Pattern::from_store("*").expect("a pattern")].into();
     // The subscription is newer than the events that are requested.
@@ -751,19 +758,15 @@ async fn a_filter_that_fails_renews_no_dead_letter_that_another_job_holds() {
     fixture.dead_letters.add(&ONE, broken(1));
     fixture.dead_letters.add(&ONE, broken(2));
     let holder = fixture.jobs.retry_dead_letter(1).await.expect("taken on");
+    let in_flight = fixture.take_replays(&ONE).await;
+    assert_eq!(in_flight.len(), 1);
     let all = DeadLetterFilter::default();
     let other = fixture.jobs.retry_dead_letters(all).await;
     let other = other.expect("taken on").id;
 
-    let filter = FilterExpression::compile("data.amount > 1").expect("an expression");
-    let interest = SubscriberInterest {
-        filter: Some(filter),
-        ..everything()
-    };
+    let interest = filtered("data.amount > 1");
     let replays = fixture.jobs.take_replays(&ONE, &interest).await;
-    let handed_out: Vec<_> = replays.expect("reads").iter().map(|r| r.tag.job).collect();
-
-    assert_eq!(handed_out, [holder.id]);
+    assert_eq!(replays.expect("reads").len(), 0);
     let counts = JobCounts {
         delivered: 0,
         failed: 1,
@@ -786,6 +789,38 @@ async fn a_filter_that_fails_renews_no_dead_letter_that_another_job_holds() {
             (None, "filter_failed".to_owned())
         ]
     );
+}
+
+/// The retry of a single dead letter delivered it although the filter still failed or rejected it.
+#[tokio::test]
+async fn the_filter_decides_again_about_a_single_dead_letter() {
+    for (filter, handed_out, counts, left) in [
+        ("data.amount > 1", 0, (0, 1, 0), 1),
+        ("entity.id == 'none'", 0, (0, 0, 1), 0),
+        ("true", 1, (1, 0, 0), 0),
+    ] {
+        let fixture = JobFixture::new(2).await;
+        let letter = NewDeadLetter {
+            reason: GiveUpReason::Expression,
+            ..new_letter(1, "A")
+        };
+        fixture.dead_letters.add(&ONE, letter);
+        let job = fixture.jobs.retry_dead_letter(1).await.expect("taken on");
+        let replays = fixture.jobs.take_replays(&ONE, &filtered(filter)).await;
+        let replays = replays.expect("reads");
+        assert_eq!(replays.len(), handed_out, "{filter}");
+        for replay in replays {
+            fixture.jobs.record_delivered(&ONE, replay.tag);
+        }
+        let (delivered, failed, skipped) = counts;
+        let counts = JobCounts {
+            delivered,
+            failed,
+            skipped,
+        };
+        assert_eq!(fixture.summary_of(job.id), ("completed", Some(1), counts));
+        assert_eq!(fixture.dead_letters.count(&ONE), left, "{filter}");
+    }
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ impl FilterExpression {
             let is_selected = value.downcast_ref::<CelBool>().map(|value| *value.inner());
             is_selected.ok_or_else(|| {
                 let found = value.get_type().name();
-                EvaluationError(format!("evaluates to a {found}, not to true or false"))
+                EvaluationError(format!("evaluates to {found}, not to true or false"))
             })
         })
     }

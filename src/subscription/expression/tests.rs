@@ -100,7 +100,7 @@ fn a_filter_that_does_not_come_to_true_or_false_fails_and_shows_nothing_of_the_e
             "data[data.name] == 1",
             "there is no member; test optional members with has()",
         ),
-        ("data.name", "evaluates to a string, not to true or false"),
+        ("data.name", "evaluates to string, not to true or false"),
         ("data.name > 1", r#"">" cannot be applied to string, int"#),
         ("data.name && !late", ""),
         ("data.tags[7] == 1", ""),

@@ -13,7 +13,7 @@ use super::super::jobs::render_jobs;
 use super::super::layout::{DashboardSection, PageContent, sentence};
 use super::super::visit::{PageReply, PageVisit};
 use super::actions::field_time;
-use super::state::{LIST_PATH, state_badges, success_rate, webhook_path};
+use super::state::{LIST_PATH, state_badges, success_rate, webhook_path, webhook_title};
 use crate::call_log::{CallFilter, CallRow};
 use crate::config::ExhaustionPolicy;
 use crate::edge::error::ApiError;
@@ -25,7 +25,9 @@ use crate::projection::{PageRequest, StoredRecord};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::jobs::RedeliveryJob;
 use crate::subscription::secrets::redact_secret;
-use crate::subscription::{DeliveryOrdering, SigningStyle, Subscription, SubscriptionState};
+use crate::subscription::{
+    DeliveryMode, DeliveryOrdering, SigningStyle, Subscription, SubscriptionState,
+};
 
 /// Jobs of the webhook that its page shows, the newest.
 const JOBS_SHOWN: usize = 3;
@@ -82,18 +84,20 @@ pub(in crate::edge::dashboard) async fn show(
             }
             div.stack-panels {
                 (view.secret())
-                (view.redelivery())
+                @if view.is_push() { (view.redelivery()) }
                 (view.deletion())
             }
         }
     };
-    Ok(
-        PageContent::new(DashboardSection::Webhooks, subscription.url.clone(), body)
-            .under("Webhooks", LIST_PATH)
-            .actions(view.buttons())
-            .refreshed_every(5)
-            .into(),
+    Ok(PageContent::new(
+        DashboardSection::Webhooks,
+        webhook_title(&subscription),
+        body,
     )
+    .under("Webhooks", LIST_PATH)
+    .actions(view.buttons())
+    .refreshed_every(5)
+    .into())
 }
 
 fn jobs_of(core: &NodeCore, subscriber: &SubscriberId) -> Vec<RedeliveryJob> {
@@ -111,6 +115,10 @@ struct WebhookView<'a> {
 }
 
 impl WebhookView<'_> {
+    fn is_push(&self) -> bool {
+        self.subscription.delivery == DeliveryMode::Push
+    }
+
     fn path(&self, action: &str) -> String {
         format!("{}/{action}", webhook_path(self.subscription.id))
     }
@@ -127,7 +135,7 @@ impl WebhookView<'_> {
 
     fn buttons(&self) -> Markup {
         html! {
-            (self.button("test", "Send test", "primary"))
+            @if self.is_push() { (self.button("test", "Send test", "primary")) }
             @match self.subscription.state {
                 SubscriptionState::Active => (self.button("pause", "Pause", "")),
                 SubscriptionState::Paused { .. } | SubscriptionState::Disabled { .. } => {
@@ -240,10 +248,18 @@ impl WebhookView<'_> {
                 }
                 div id="attempts" data-live {
                     @if attempts.is_empty() {
-                        (empty_state("No delivery attempt yet.", html! {
-                            "The next event that this webhook follows appears here. Press “Send \
-                             test” to call the target now."
-                        }))
+                        @if self.is_push() {
+                            (empty_state("No delivery attempt yet.", html! {
+                                "The next event that this webhook follows appears here. Press “Send \
+                                 test” to call the target now."
+                            }))
+                        } @else {
+                            (empty_state("The subscriber reads its events itself.", html! {
+                                "It gets them by " code {
+                                    "GET /api/v1/webhooks/" (self.subscription.id) "/events"
+                                } ". Above is how many wait."
+                            }))
+                        }
                     } @else { (self.attempt_table(attempts)) }
                     (pager(&path, query, page, total))
                 }

@@ -174,7 +174,10 @@ impl WebhookForm<'_> {
     fn target(&self) -> Markup {
         let is_new = self.id.is_none();
         html! {
-            div.field {
+            @if self.fields.text("delivery") == "pull" {
+                input type="hidden" name="delivery" value="pull";
+                p.hint { "The subscriber reads its events itself; there is no URL." }
+            } @else { div.field {
                 label for="url" { "URL" }
                 input type="url" id="url" name="url" required maxlength="500" value=(self.fields.text("url"))
                     placeholder="https://integration.example.com/hooks" aria-invalid=[self.invalid("url")]
@@ -184,7 +187,7 @@ impl WebhookForm<'_> {
                     code { "delivery.allow_targets" } " allows the address."
                 }
                 (self.problem("url"))
-            }
+            } }
             div.field {
                 label for="description" { "Description" }
                 input type="text" id="description" name="description"

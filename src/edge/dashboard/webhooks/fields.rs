@@ -7,7 +7,9 @@ use super::super::form::FormFields;
 use super::event_picker::EventPicker;
 use crate::call_log::REDACTED;
 use crate::config::ExhaustionPolicy;
-use crate::subscription::{DeliveryOrdering, SigningStyle, Subscription, SubscriptionState};
+use crate::subscription::{
+    DeliveryMode, DeliveryOrdering, SigningStyle, Subscription, SubscriptionState,
+};
 
 /// Fields of the form of a new webhook.
 pub(super) fn fields_of_new() -> FormFields {
@@ -31,6 +33,10 @@ pub(super) fn fields_of(subscription: &Subscription, picker: &EventPicker) -> Fo
     let mut add = |name: &str, value: String| pairs.push((name.to_owned(), value));
 
     add("url", subscription.url.clone());
+    add(
+        "delivery",
+        name_of(subscription.delivery, &DeliveryMode::NAMED),
+    );
     add(
         "description",
         subscription.description.clone().unwrap_or_default(),
@@ -103,7 +109,9 @@ pub(super) fn request_of(fields: &FormFields) -> String {
         members.insert(name.to_owned(), value);
     };
 
-    set("url", json!(fields.text("url")));
+    if fields.text("delivery") != "pull" {
+        set("url", json!(fields.text("url")));
+    }
     let events: Vec<_> = patterns_of(fields).collect();
     set("events", json!(events));
     set("is_active", json!(fields.has("is_active")));

@@ -8,7 +8,9 @@ use super::super::elements::{empty_state, number, optional_time, pager, select_o
 use super::super::form::FormFields;
 use super::super::layout::{DashboardSection, PageContent};
 use super::super::visit::{PageReply, PageVisit};
-use super::state::{LIST_PATH, state_badges, state_name, success_rate, webhook_path};
+use super::state::{
+    LIST_PATH, state_badges, state_name, success_rate, webhook_path, webhook_title,
+};
 use crate::edge::error::ApiError;
 use crate::edge::webhooks::stats::SubscriptionStatsView;
 use crate::subscription::{Subscription, SubscriptionEntry};
@@ -139,7 +141,7 @@ fn render_row(
     html! {
         tr {
             td.first {
-                a.strong-link href=(webhook_path(subscription.id)) { (subscription.url) }
+                a.strong-link href=(webhook_path(subscription.id)) { (webhook_title(subscription)) }
                 @if let Some(description) = &subscription.description { span.sub { (description) } }
             }
             td data-label="Events" {

@@ -4,10 +4,18 @@ use maud::{Markup, html};
 
 use super::super::elements::{StateTone, badge};
 use crate::edge::webhooks::stats::SubscriptionStatsView;
-use crate::subscription::{SubscriptionId, SubscriptionState};
+use crate::subscription::{DeliveryMode, Subscription, SubscriptionId, SubscriptionState};
 
 /// Path of the list, below which all other pages of webhooks are.
 pub(super) const LIST_PATH: &str = "/dashboard/settings/webhooks";
+
+/// Name of a webhook on its pages: its URL, if it has one.
+pub(super) fn webhook_title(subscription: &Subscription) -> String {
+    match subscription.delivery {
+        DeliveryMode::Push => subscription.url.clone(),
+        DeliveryMode::Pull => format!("Webhook {}, read by its subscriber", subscription.id),
+    }
+}
 
 /// Returns the path of the page of the webhook `id`.
 pub(super) fn webhook_path(id: SubscriptionId) -> String {
