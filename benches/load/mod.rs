@@ -18,13 +18,13 @@ use hookyard::edge::support::signature::sign_support_body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const SECRET: &str = "bench-secret";
-const API_KEY: &str = "bench-key";
+const SECRET: &str = "bench-secret-of-the-support-source";
+const API_KEY: &str = "bench-key-of-the-support-source";
 const PATH: &str = "/api/v0/crm/webhooks/support/";
 /// Bearer token of the publishers.
-pub(crate) const PUBLISHER: &str = "bench-publisher";
+pub(crate) const PUBLISHER: &str = "bench-publisher-of-all-events";
 /// Bearer token of the admin API.
-pub(crate) const ADMIN: &str = "bench-token";
+pub(crate) const ADMIN: &str = "bench-token-of-the-administrator";
 
 pub(crate) type BenchError = Box<dyn std::error::Error>;
 
