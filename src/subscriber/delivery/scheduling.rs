@@ -16,7 +16,7 @@ use crate::subscriber::{AttemptFailure, OutboundRecord};
 /// Most records of one lane in memory; the lane reads the others from its entity's timeline.
 const LANE_RECORDS_MAX: usize = 32;
 
-/// One lane holds at most this fraction of the free part of the window.
+/// One lane holds at most this fraction of the window.
 const LANE_ROOM_DIVISOR: usize = 8;
 
 impl SubscriberDelivery {
@@ -84,16 +84,14 @@ impl SubscriberDelivery {
         }
     }
 
-    /// Room of one lane in memory. It shrinks with the free part of the window and leaves a quarter
-    /// of it, so that entities with many records do not keep the reader from the others.
+    /// Room of one lane in memory: a part of the window, so that an entity with many records does
+    /// not keep the reader from the others.
     pub(super) fn lane_room(&self) -> LaneRoom {
-        let (events, bytes) = self.window_room();
-        let share =
-            |free: usize, window: usize| free.saturating_sub(window / 4) / LANE_ROOM_DIVISOR;
         let bounds = &self.policy.bounds;
+        let records = bounds.window_events / LANE_ROOM_DIVISOR;
         LaneRoom {
-            records: share(events, bounds.window_events).clamp(1, LANE_RECORDS_MAX),
-            bytes: share(bytes, bounds.window_bytes),
+            records: records.clamp(1, LANE_RECORDS_MAX),
+            bytes: bounds.window_bytes / LANE_ROOM_DIVISOR,
         }
     }
 
