@@ -9,6 +9,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::node_args::SelectedNode;
+use super::refusal_detail::read_refusal_detail;
 
 mod error;
 
@@ -84,14 +85,9 @@ impl AdminClient {
         if status.is_success() {
             return Ok(answer);
         }
-        // An answer that does not come from a node has no `detail`.
-        let body = answer.text().await.unwrap_or_default();
-        let detail = serde_json::from_str::<Value>(&body)
-            .ok()
-            .and_then(|body| Some(body["detail"].as_str()?.to_owned()));
         Err(AdminCallError::Refused {
             status,
-            detail: detail.unwrap_or_else(|| "no reason given".to_owned()),
+            detail: read_refusal_detail(answer).await,
         })
     }
 

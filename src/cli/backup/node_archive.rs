@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use reqwest::{Client, Response};
-use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
 use super::error::BackupCommandError;
 use crate::cli::node_args::SelectedNode;
+use crate::cli::refusal_detail::read_refusal_detail;
 use crate::journal::BackupStart;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,14 +61,9 @@ impl NodeArchive {
             if status.is_success() {
                 return Ok(answer);
             }
-            // An answer that does not come from a node has no `detail`.
-            let body = answer.text().await.unwrap_or_default();
-            let detail = serde_json::from_str::<Value>(&body)
-                .ok()
-                .and_then(|body| Some(body["detail"].as_str()?.to_owned()));
             Err(BackupCommandError::Refused {
                 status,
-                detail: detail.unwrap_or_else(|| "no reason given".to_owned()),
+                detail: read_refusal_detail(answer).await,
             })
         })?;
         Ok(Self {

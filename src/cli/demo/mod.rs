@@ -26,7 +26,7 @@ use crate::app::{Node, NodeDeps};
 use crate::config::{Config, ConfigDraft, ConfigPurpose, DevSecrets, Secret};
 use audience::DemoAudience;
 use folder::DemoFolder;
-use narrator::Narrator;
+use narrator::DemoNarrator;
 use story::DemoStory;
 use traffic::DemoTraffic;
 
@@ -156,7 +156,7 @@ impl DemoCommand {
             base: base.clone(),
             token: config.admin.token.clone(),
         })?;
-        let mut narrator = Narrator::new(self.json, out);
+        let mut narrator = DemoNarrator::new(self.json, out);
         greet(&mut narrator, node, &base, &config.admin.token, folder)?;
 
         let audience = DemoAudience::subscribe(&client).await?;
@@ -176,7 +176,7 @@ impl DemoCommand {
 
 /// Prints where the node is, and the way into its dashboard.
 fn greet(
-    narrator: &mut Narrator<'_, impl Write>,
+    narrator: &mut DemoNarrator<'_, impl Write>,
     node: &Node,
     base: &str,
     token: &Secret,

@@ -8,13 +8,13 @@ use super::summary::DemoSummary;
 use crate::clock::{Clock, SystemClock};
 
 /// Output of the demo, with its clock.
-pub(super) struct Narrator<'a, W> {
+pub(super) struct DemoNarrator<'a, W> {
     is_json: bool,
     out: &'a mut W,
     clock: SystemClock,
 }
 
-impl<'a, W: Write> Narrator<'a, W> {
+impl<'a, W: Write> DemoNarrator<'a, W> {
     pub(super) fn new(is_json: bool, out: &'a mut W) -> Self {
         Self {
             is_json,

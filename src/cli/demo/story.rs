@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::audience::{DemoAudience, RemoteStats};
 use super::error::DemoError;
-use super::narrator::Narrator;
+use super::narrator::DemoNarrator;
 use super::summary::DemoSummary;
 use super::traffic::{DemoTraffic, ROUND_EVENTS};
 use crate::cli::admin_client::AdminClient;
@@ -64,7 +64,7 @@ impl<'a> DemoStory<'a> {
     pub(super) async fn tell(
         mut self,
         limit: Option<Duration>,
-        narrator: &mut Narrator<'_, impl Write>,
+        narrator: &mut DemoNarrator<'_, impl Write>,
     ) -> Result<DemoSummary, CliError> {
         self.tell_beginning(narrator).await?;
         loop {
@@ -83,7 +83,7 @@ impl<'a> DemoStory<'a> {
 
     async fn tell_beginning(
         &mut self,
-        narrator: &mut Narrator<'_, impl Write>,
+        narrator: &mut DemoNarrator<'_, impl Write>,
     ) -> Result<(), CliError> {
         narrator.tell(
             "Three subscribers want every event: helpdesk and reporting work, flaky does not \
@@ -116,7 +116,7 @@ impl<'a> DemoStory<'a> {
     /// Breaks the flaky subscriber, and repairs it when its circuit breaker is open.
     async fn tell_outage(
         &mut self,
-        narrator: &mut Narrator<'_, impl Write>,
+        narrator: &mut DemoNarrator<'_, impl Write>,
     ) -> Result<(), CliError> {
         if self.is_stopped() {
             return Ok(());
@@ -177,7 +177,7 @@ impl<'a> DemoStory<'a> {
     /// Has the flaky subscriber refuse one event for good, and delivers it by a retry.
     async fn tell_dead_letter(
         &mut self,
-        narrator: &mut Narrator<'_, impl Write>,
+        narrator: &mut DemoNarrator<'_, impl Write>,
     ) -> Result<(), CliError> {
         if self.is_stopped() {
             return Ok(());
@@ -209,7 +209,7 @@ impl<'a> DemoStory<'a> {
     async fn tell_quiet_time(
         &mut self,
         limit: Option<Duration>,
-        narrator: &mut Narrator<'_, impl Write>,
+        narrator: &mut DemoNarrator<'_, impl Write>,
     ) -> Result<(), CliError> {
         narrator.tell(&format!(
             "A quiet time: {} a second, until flaky breaks again.",

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use crate::cli::refusal_detail::read_refusal_detail;
 use crate::config::{Secret, parse_web_url};
 
 /// Limit of one call; a node creates or removes a subscription faster.
@@ -327,14 +328,9 @@ impl NodeClient {
         if status.is_success() {
             return Ok(answer);
         }
-        // An answer that does not come from a node has no `detail`.
-        let body = answer.text().await.unwrap_or_default();
-        let detail = serde_json::from_str::<Value>(&body)
-            .ok()
-            .and_then(|body| Some(body["detail"].as_str()?.to_owned()));
         Err(RegistrationError::Refused {
             status,
-            detail: detail.unwrap_or_else(|| "no reason given".to_owned()),
+            detail: read_refusal_detail(answer).await,
         })
     }
 }

@@ -41,9 +41,7 @@ pub(in crate::edge) async fn start_recovery(
     json: &str,
 ) -> Result<RedeliveryJob, ApiError> {
     let core = edge.core()?;
-    let subscription = webhooks::find_subscription(&core, id)?;
-    webhooks::require_push(&subscription)?;
-    let id = subscription.id;
+    let id = webhooks::find_push_subscription(&core, id)?.id;
     let RedeliveryRequest { since, until, .. } =
         RedeliveryRequest::parse(json, &RECOVER_MEMBERS, edge)?;
     let job = core
@@ -77,9 +75,7 @@ pub(in crate::edge) async fn start_replay(
     json: &str,
 ) -> Result<RedeliveryJob, ApiError> {
     let core = edge.core()?;
-    let subscription = webhooks::find_subscription(&core, id)?;
-    webhooks::require_push(&subscription)?;
-    let id = subscription.id;
+    let id = webhooks::find_push_subscription(&core, id)?.id;
     let RedeliveryRequest {
         since,
         until,

@@ -11,7 +11,7 @@ use super::super::state::Edge;
 use super::super::{answer, body};
 use super::activity::{pause_subscription, resume_subscription};
 use super::input::SecretRotation;
-use super::{created_response, find_subscription, require_push, subscription_response};
+use super::{created_response, find_push_subscription, find_subscription, subscription_response};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::attempt::AttemptReport;
 use crate::subscriber::delivery_policy::DeliveryPolicy;
@@ -141,8 +141,7 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
 /// [`ApiError::NotFound`] and [`ApiError::Unavailable`]; a failed ping is no error.
 pub(in crate::edge) async fn ping_target(edge: &Edge, id: &str) -> Result<PingResult, ApiError> {
     let core = edge.core()?;
-    let subscription = find_subscription(&core, id)?;
-    require_push(&subscription)?;
+    let subscription = find_push_subscription(&core, id)?;
     let policy = DeliveryPolicy::from_subscription(&subscription, &edge.config.delivery);
     let AttemptReport { outcome, call } =
         core.subscribers.attempt_sender().send_ping(&policy).await;

@@ -128,23 +128,6 @@ pub(in crate::edge) async fn create_from_json(
     create_subscription(&edge.core()?, edge, input, None).await
 }
 
-/// Refuses what needs a URL for a subscription whose subscriber reads its events itself.
-///
-/// # Errors
-/// [`ApiError::Rejected`] with the code `not_delivered`.
-pub(in crate::edge) fn require_push(subscription: &Subscription) -> Result<(), ApiError> {
-    match subscription.delivery {
-        DeliveryMode::Push => Ok(()),
-        DeliveryMode::Pull => {
-            let message = "the subscriber reads its events itself; there is no url to deliver to";
-            Err(ApiError::Rejected(Rejection::conflict(
-                "not_delivered",
-                message,
-            )))
-        }
-    }
-}
-
 async fn create_subscription(
     core: &Arc<NodeCore>,
     edge: &Edge,
@@ -250,6 +233,28 @@ pub(in crate::edge) fn find_subscription(
         .and_then(|number| known.get(number))
         .ok_or(SubscriptionChangeError::NotFound)?;
     Ok(Arc::clone(&entry.subscription))
+}
+
+/// Returns the subscription with the number `id`, to whose URL the node delivers.
+///
+/// # Errors
+/// As for [`find_subscription`], and [`ApiError::Rejected`] with the code `not_delivered` for a
+/// subscription whose subscriber reads its events itself.
+pub(in crate::edge) fn find_push_subscription(
+    core: &NodeCore,
+    id: &str,
+) -> Result<SharedSubscription, ApiError> {
+    let subscription = find_subscription(core, id)?;
+    match subscription.delivery {
+        DeliveryMode::Push => Ok(subscription),
+        DeliveryMode::Pull => {
+            let message = "the subscriber reads its events itself; there is no url to deliver to";
+            Err(ApiError::Rejected(Rejection::conflict(
+                "not_delivered",
+                message,
+            )))
+        }
+    }
 }
 
 /// Shows a subscription to its creator, with the secret.

@@ -15,7 +15,7 @@ use crate::subscriber::OutboundRecord;
 
 /// Consequence of a record that the reader added to its lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Enqueued {
+pub(super) enum EnqueueOutcome {
     /// The lane becomes ready by the record.
     LaneBegins,
     /// The lane holds the record, will read it from the timeline, or has settled it.
@@ -160,23 +160,23 @@ impl DeliveryLanes {
         key: LaneKey,
         matched: MatchedRecord,
         room: LaneRoom,
-    ) -> Enqueued {
+    ) -> EnqueueOutcome {
         let (position, sequence) = (matched.item.position, matched.item.sequence);
         let bytes = matched.item.memory_bytes();
         if let Some(lane) = self.map.get_mut(&key) {
             // Settled already, read from the timeline ahead of the reader.
             if sequence < lane.next_sequence {
-                return Enqueued::InLane;
+                return EnqueueOutcome::InLane;
             }
             if lane.is_catching_up() {
                 lane.extend_catch_up(position.plus(1));
-                return Enqueued::InLane;
+                return EnqueueOutcome::InLane;
             }
             let is_full = lane.queue.len() >= room.records
                 || lane.queued_bytes.saturating_add(bytes) > room.bytes;
             if is_full && !lane.queue.is_empty() {
                 lane.extend_catch_up(position.plus(1));
-                return Enqueued::LaneFull;
+                return EnqueueOutcome::LaneFull;
             }
         }
 
@@ -197,10 +197,10 @@ impl DeliveryLanes {
         self.bytes += bytes;
 
         if lane.phase != LanePhase::Idle {
-            return Enqueued::InLane;
+            return EnqueueOutcome::InLane;
         }
         lane.phase = LanePhase::Ready;
-        Enqueued::LaneBegins
+        EnqueueOutcome::LaneBegins
     }
 
     /// Appends the page that a lane has requested. Records from `read_to` on are left to the

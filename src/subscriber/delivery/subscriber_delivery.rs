@@ -11,7 +11,7 @@ use super::identifiers::{AttemptId, LaneKey};
 use super::input::{DeliveryInput, MatchedRecord};
 use super::lane::LanePhase;
 use super::lane_row::LaneRow;
-use super::lanes::{DeliveryLanes, Enqueued};
+use super::lanes::{DeliveryLanes, EnqueueOutcome};
 use super::rate_limiter::DeliveryRateLimiter;
 use super::replay_queue::ReplayQueue;
 use super::retry::{JitterSource, PausableClock};
@@ -184,9 +184,9 @@ impl SubscriberDelivery {
         for matched in items {
             let key = self.lane_for(&matched.item);
             match self.lanes.enqueue(key.clone(), matched, self.lane_room()) {
-                Enqueued::LaneBegins => self.ready.push_back(AttemptSource::Lane(key)),
-                Enqueued::LaneFull => self.store_lane_row(&key, effects),
-                Enqueued::InLane => {}
+                EnqueueOutcome::LaneBegins => self.ready.push_back(AttemptSource::Lane(key)),
+                EnqueueOutcome::LaneFull => self.store_lane_row(&key, effects),
+                EnqueueOutcome::InLane => {}
             }
         }
 
