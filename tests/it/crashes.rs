@@ -578,7 +578,7 @@ fn a_retry_after_a_crash_and_a_lost_connection_is_stored_once() {
                 .status,
             503
         );
-        disk_failure.hold_syncs();
+        disk_failure.hold_syncs_at_decision("SUP-1");
         let given_up = tokio::spawn(message(&node, "SUP-1", "SUP-1-1"));
         disk_failure.wait_until_decided("SUP-1", 2).await;
         given_up.abort();

@@ -53,6 +53,8 @@ struct FailureScript {
     failing: Option<(FailurePlace, u32)>,
     crashes: HashMap<String, u32>,
     hold_syncs: bool,
+    /// Ticket at whose next decision all syncs are held.
+    hold_syncs_at: Option<String>,
 }
 
 impl DiskFailure {
@@ -101,6 +103,13 @@ impl DiskFailure {
     /// Blocks every sync from now on, until [`DiskFailure::release_syncs`].
     pub fn hold_syncs(&self) {
         self.script().hold_syncs = true;
+    }
+
+    /// Blocks every sync from the next decision of `ticket` on, until
+    /// [`DiskFailure::release_syncs`]. A restarted entity is loaded behind a fence of the journal, so
+    /// an earlier hold could keep it from deciding, if a record of the node itself is on its way.
+    pub fn hold_syncs_at_decision(&self, ticket: &str) {
+        self.script().hold_syncs_at = Some(ticket.to_owned());
     }
 
     pub fn release_syncs(&self) {
@@ -157,13 +166,19 @@ impl DiskFailure {
     }
 
     fn decide(&self, ticket: &str) {
-        let crashes = match self.script().crashes.get_mut(ticket) {
+        let mut script = self.script();
+        if script.hold_syncs_at.as_deref() == Some(ticket) {
+            script.hold_syncs_at = None;
+            script.hold_syncs = true;
+        }
+        let crashes = match script.crashes.get_mut(ticket) {
             Some(left) if *left > 0 => {
                 *left -= 1;
                 true
             }
             Some(_) | None => false,
         };
+        drop(script);
         self.decided
             .send_modify(|decided| *decided.entry(ticket.to_owned()).or_default() += 1);
         assert!(!crashes, "the test crashes {ticket}");
