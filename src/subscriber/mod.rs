@@ -460,7 +460,12 @@ fn build_dispatcher(
         dispatcher_deps.subscriptions.snapshot(),
         dispatcher_deps.accounts.snapshot(),
     );
-    let stage = DeliveryStage::new(stage_deps, Rc::new(subscriber_set), stored.cursor);
+    let stage = DeliveryStage::new(
+        stage_deps,
+        Rc::new(subscriber_set),
+        dispatcher_deps.subscriptions.watch_changes(),
+        stored.cursor,
+    );
     stage.set_counters(stored.counters);
 
     let dispatcher = Dispatcher::new(stage, dispatcher_deps);

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use super::announce::SubscriberAnnouncer;
@@ -128,12 +128,19 @@ pub(super) struct DeliveryStage {
     task_added: Notify,
     is_stopping: Cell<bool>,
     exhausted: RefCell<ExhaustedNotices>,
+    /// Number of changes of definitions so far.
+    definition_changes: watch::Receiver<u64>,
+    /// Number of changes that [`DeliveryStage::subscriber_set`] has.
+    applied_changes: Cell<u64>,
+    /// Inboxes of actors that begin their attempts after the next change is applied.
+    waiting_for_change: RefCell<Vec<Rc<SubscriberInbox>>>,
 }
 
 impl DeliveryStage {
     pub(super) fn new(
         deps: DeliveryStageDeps,
         subscriber_set: Rc<SubscriberSet>,
+        definition_changes: watch::Receiver<u64>,
         cursor: Position,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -151,6 +158,10 @@ impl DeliveryStage {
             task_added: Notify::new(),
             is_stopping: Cell::default(),
             exhausted: RefCell::default(),
+            definition_changes,
+            // The dispatcher's first turn applies the changes before it, if there are any.
+            applied_changes: Cell::default(),
+            waiting_for_change: RefCell::default(),
         })
     }
 
@@ -164,6 +175,25 @@ impl DeliveryStage {
 
     pub(super) fn subscriber_set(&self) -> Rc<SubscriberSet> {
         Rc::clone(&self.subscriber_set.borrow())
+    }
+
+    /// Returns true if a definition was changed and the dispatcher has not applied it yet; `inbox` is
+    /// woken then once it has. An attempt must not begin meanwhile: a change that was answered, such
+    /// as a deletion or another URL, holds for each later attempt.
+    pub(super) fn waits_for_change(&self, inbox: &Rc<SubscriberInbox>) -> bool {
+        let waits = *self.definition_changes.borrow() != self.applied_changes.get();
+        if waits {
+            self.waiting_for_change.borrow_mut().push(Rc::clone(inbox));
+        }
+        waits
+    }
+
+    /// Notes that [`DeliveryStage::subscriber_set`] has the first `count` changes.
+    pub(super) fn note_applied_changes(&self, count: u64) {
+        self.applied_changes.set(count);
+        for inbox in self.waiting_for_change.take() {
+            inbox.wake();
+        }
     }
 
     pub(super) fn inbox(&self, id: &SubscriberId) -> Option<Rc<SubscriberInbox>> {

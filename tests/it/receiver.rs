@@ -369,6 +369,10 @@ fn socket(address: SocketAddr) -> TcpSocket {
     socket
         .set_reuseaddr(true)
         .expect("an option of every socket");
+    // Lets the next socket bind before the last one is closed, so that nobody takes the port.
+    socket
+        .set_reuseport(true)
+        .expect("an option of every socket");
     socket.bind(address).expect("a free port");
     socket
 }
@@ -391,9 +395,9 @@ async fn serve(
             () = accept(&listener, &shared, &mut open, &mut connections) => Ok(()),
         };
         open.shutdown().await;
+        bound = socket(address);
         drop(listener);
         let Ok(()) = stopped else { return };
-        bound = socket(address);
         listening.send_replace(false);
     }
 }

@@ -24,6 +24,9 @@ impl SubscriberActor {
     /// Starts queued attempts as long as there are permits.
     pub(super) fn begin_attempts(&mut self) {
         while !self.queued_attempts.is_empty() && !self.stage.is_stopping() {
+            if self.stage.waits_for_change(&self.inbox) {
+                break;
+            }
             let permits = &self.stage.deps.permits;
             let Some(permit) = permits.try_acquire(self.inbox.permits()) else {
                 return;

@@ -40,14 +40,15 @@ use crate::subscription::{SubscriptionId, SubscriptionState};
 impl Dispatcher {
     /// Applies changed definitions to the subscribers.
     pub(super) fn refresh_subscribers(&mut self) {
+        // Counted before the snapshots are taken, which then have at least these changes.
+        let change_count = *self.definition_changes.borrow_and_update();
         let subscriptions = self.deps.subscriptions.snapshot();
         let accounts = self.deps.accounts.snapshot();
         let old = self.stage.subscriber_set();
         if old.is_built_from(&subscriptions, &accounts) {
-            return;
+            return self.stage.note_applied_changes(change_count);
         }
 
-        self.definition_changes.borrow_and_update();
         let (new, changed) = old.update(subscriptions, accounts);
         let new = Rc::new(new);
         self.stage.subscriber_set.replace(Rc::clone(&new));
@@ -71,6 +72,7 @@ impl Dispatcher {
         for id in &changed {
             self.update_subscriber(&new, id);
         }
+        self.stage.note_applied_changes(change_count);
     }
 
     fn remove_subscriber(&self, id: &SubscriberId) {
