@@ -13,14 +13,11 @@ pub enum ClaimError {
     /// A header does not hold a value of the expected form.
     #[error("header {0} does not hold {1}")]
     Malformed(String, String),
-    /// The body does not have the hash that the signed URL gives.
-    #[error("body does not match bodySHA256 in the URL")]
+    /// The body does not have the hash that the signature covers.
+    #[error("body does not match the hash that is signed")]
     OtherBody,
     /// The signature does not cover the body.
-    #[error(
-        "signature does not cover the body, which is neither a form \
-         nor hashed as bodySHA256 in the URL"
-    )]
+    #[error("signature does not cover the body: the signed content has no hash of it")]
     UnsignedBody,
     /// The body may be the product of a length-extension attack, which needs one signed request
     /// and no secret.

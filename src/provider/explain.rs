@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::claim_error::ClaimError;
 use super::moment;
 use super::request::RequestView;
-use super::signature_claim::{SignatureClaim, VerificationError};
+use super::signature_claim::{SignatureClaim, SignedTime, VerificationError};
 use super::source::WebhookSource;
 use crate::event::Timestamp;
 
@@ -121,9 +121,27 @@ fn describe_claim(claim: &SignatureClaim<'_>) -> Vec<(&'static str, String)> {
     lines
 }
 
-fn describe_time(time: &str, tolerance: Duration, now: Timestamp) -> String {
-    let Some(at) = moment::parse_moment(time) else {
-        return "not RFC 3339, Unix seconds or Unix milliseconds".to_owned();
+fn describe_time(time: SignedTime<'_>, tolerance: Duration, now: Timestamp) -> String {
+    let at = match time {
+        SignedTime::Sent(text) => match moment::parse_moment(text) {
+            Some(at) => at,
+            None => return "not RFC 3339, Unix seconds or Unix milliseconds".to_owned(),
+        },
+        SignedTime::Period {
+            made_at: None,
+            ends_at: None,
+        } => return "missing: the signature would hold for ever".to_owned(),
+        SignedTime::Period {
+            made_at,
+            ends_at: Some(end),
+        } => {
+            let from = made_at.map_or_else(String::new, |at| format!("from {at} "));
+            return format!("{from}to {end}, at most a day; it is {now}");
+        }
+        SignedTime::Period {
+            made_at: Some(at),
+            ends_at: None,
+        } => at,
     };
     let side = if at <= now { "ago" } else { "ahead" };
     let limit = match tolerance.is_zero() {

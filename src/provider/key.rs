@@ -5,13 +5,16 @@ use std::borrow::Cow;
 use std::fmt;
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use ring::signature::{ECDSA_P256_SHA256_ASN1, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
+};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use super::encoding::SignatureEncoding;
 use super::hmac::{HmacKey, HmacSha1, HmacSha256, HmacSha512};
+use super::json_web_key::JsonPublicKey;
 
 /// Algorithm that makes a signature from a key and the signed content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub enum SignatureAlgorithm {
     Ed25519,
     /// ECDSA with P-256 and SHA-256, a public-key signature, in ASN.1 (FIPS 186-5, RFC 3279).
     EcdsaP256,
+    /// ECDSA with P-256 and SHA-256, in 64 bytes (RFC 7518, section 3.4; RFC 9421, section 3.3.4).
+    EcdsaP256Fixed,
     /// RSA with PKCS #1 v1.5 and SHA-256, a public-key signature (RFC 8017).
     RsaSha256,
     /// SHA-256 of the secret followed by the content, in HubSpot's versions 1 and 2.
@@ -41,7 +46,7 @@ impl fmt::Display for SignatureAlgorithm {
             Self::HmacSha256 => "HMAC-SHA256",
             Self::HmacSha512 => "HMAC-SHA512",
             Self::Ed25519 => "Ed25519",
-            Self::EcdsaP256 => "ECDSA P-256",
+            Self::EcdsaP256 | Self::EcdsaP256Fixed => "ECDSA P-256",
             Self::RsaSha256 => "RSA with SHA-256",
             Self::Sha256 => "SHA-256 of secret and content",
             Self::Token => "the secret itself",
@@ -57,6 +62,8 @@ pub struct VerificationKeyError(pub(super) &'static str);
 
 /// Length of an uncompressed point on P-256: a mark and two coordinates.
 const ECDSA_POINT_BYTES: usize = 65;
+/// Mark of an uncompressed point (SEC 1, section 2.3.3).
+const UNCOMPRESSED: u8 = 0x04;
 /// Beginning of every public key on P-256 in DER (RFC 5480), before the point.
 const ECDSA_KEY_PREFIX: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
@@ -113,7 +120,8 @@ impl VerificationKey {
     /// signatures.
     pub fn from_public(text: &str) -> Result<Self, VerificationKeyError> {
         const EXPECTED: VerificationKeyError = VerificationKeyError(
-            "an Ed25519 public key: 32 bytes in hex, or in base64 with or without whpk_ before them",
+            "an Ed25519 public key: 32 bytes in hex, in base64 with or without whpk_ before them, \
+             or as JSON Web Key",
         );
         if text.starts_with("whsk_") {
             return Err(VerificationKeyError(
@@ -122,7 +130,12 @@ impl VerificationKey {
         }
         // The digits of 32 bytes in hex are base64 of 48 bytes, so the length tells them apart.
         let base64 = text.strip_prefix("whpk_").unwrap_or(text);
+        let json = match JsonPublicKey::parse(text) {
+            Some(JsonPublicKey::Ed25519(bytes)) => Some(bytes),
+            _ => None,
+        };
         let bytes = [
+            json,
             SignatureEncoding::Hex.decode(text),
             SignatureEncoding::Base64.decode(base64),
         ]
@@ -136,28 +149,39 @@ impl VerificationKey {
         key.map(|key| Self::Public(Box::new(key))).ok_or(EXPECTED)
     }
 
-    /// Key of an ECDSA public key on P-256 in DER, as base64 or PEM.
+    /// Key of an ECDSA public key on P-256 in DER, as base64 or PEM, or as JSON Web Key.
     ///
     /// # Errors
     /// [`VerificationKeyError`] for any other text.
     pub fn from_ecdsa(text: &str) -> Result<Self, VerificationKeyError> {
-        const EXPECTED: VerificationKeyError =
-            VerificationKeyError("an ECDSA public key on P-256, in base64 (MFkw…) or PEM");
+        const EXPECTED: VerificationKeyError = VerificationKeyError(
+            "an ECDSA public key on P-256, in base64 (MFkw…), PEM or JSON Web Key",
+        );
+        if let Some(JsonPublicKey::EcdsaP256 { x, y }) = JsonPublicKey::parse(text) {
+            let point = [&[UNCOMPRESSED][..], &x, &y].concat();
+            let is_point = x.len() == y.len();
+            let point = <[u8; ECDSA_POINT_BYTES]>::try_from(point).ok();
+            let point = point.filter(|_| is_point).ok_or(EXPECTED)?;
+            return Ok(Self::Ecdsa(Box::new(point)));
+        }
         let bytes = decode_pem(text).ok_or(EXPECTED)?;
         let point = bytes.strip_prefix(&ECDSA_KEY_PREFIX).ok_or(EXPECTED)?;
         let point = <[u8; ECDSA_POINT_BYTES]>::try_from(point).map_err(|_| EXPECTED)?;
         Ok(Self::Ecdsa(Box::new(point)))
     }
 
-    /// Key of an RSA public key of 2,048 to 8,192 bits in DER, as base64 or PEM.
+    /// Key of an RSA public key of 2,048 to 8,192 bits in DER, as base64 or PEM, or as JSON Web Key.
     ///
     /// # Errors
     /// [`VerificationKeyError`] for any other text.
     pub fn from_rsa(text: &str) -> Result<Self, VerificationKeyError> {
         const EXPECTED: VerificationKeyError = VerificationKeyError(
-            "an RSA public key of 2048 to 8192 bits, in base64 (MIIB…) or PEM",
+            "an RSA public key of 2048 to 8192 bits, in base64 (MIIB…), PEM or JSON Web Key",
         );
-        let bytes = decode_pem(text).ok_or(EXPECTED)?;
+        let bytes = match JsonPublicKey::parse(text) {
+            Some(JsonPublicKey::Rsa { n, e }) => encode_rsa_key(&n, &e),
+            _ => decode_pem(text).ok_or(EXPECTED)?,
+        };
         let key = rsa_public_key(&bytes).ok_or(EXPECTED)?;
         Ok(Self::Rsa(key.into()))
     }
@@ -220,15 +244,22 @@ impl VerificationKey {
                 return verify_ed25519(key, &signed.concat(), signatures);
             }
             (SignatureAlgorithm::EcdsaP256, Self::Ecdsa(point)) => {
-                return verify_ecdsa(&point[..], &signed.concat(), signatures);
+                let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &point[..]);
+                return verify_public(&key, &signed.concat(), signatures);
+            }
+            (SignatureAlgorithm::EcdsaP256Fixed, Self::Ecdsa(point)) => {
+                let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point[..]);
+                return verify_public(&key, &signed.concat(), signatures);
             }
             (SignatureAlgorithm::RsaSha256, Self::Rsa(key)) => {
-                return verify_rsa(key, &signed.concat(), signatures);
+                let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &key[..]);
+                return verify_public(&key, &signed.concat(), signatures);
             }
             // A source has keys of several kinds while its sender moves from one to another.
             (
                 SignatureAlgorithm::Ed25519
                 | SignatureAlgorithm::EcdsaP256
+                | SignatureAlgorithm::EcdsaP256Fixed
                 | SignatureAlgorithm::RsaSha256,
                 Self::Secret(_),
             )
@@ -264,15 +295,7 @@ fn verify_ed25519(key: &VerifyingKey, message: &[u8], signatures: &[Vec<u8>]) ->
 }
 
 /// Stops at the first valid signature, for the same reason.
-fn verify_ecdsa(point: &[u8], message: &[u8], signatures: &[Vec<u8>]) -> Choice {
-    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point);
-    let is_valid = |signature: &Vec<u8>| key.verify(message, signature).is_ok();
-    Choice::from(u8::from(signatures.iter().any(is_valid)))
-}
-
-/// Stops at the first valid signature, for the same reason.
-fn verify_rsa(key: &[u8], message: &[u8], signatures: &[Vec<u8>]) -> Choice {
-    let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key);
+fn verify_public(key: &UnparsedPublicKey<&[u8]>, message: &[u8], signatures: &[Vec<u8>]) -> Choice {
     let is_valid = |signature: &Vec<u8>| key.verify(message, signature).is_ok();
     Choice::from(u8::from(signatures.iter().any(is_valid)))
 }
@@ -314,6 +337,35 @@ fn rsa_public_key(der: &[u8]) -> Option<&[u8]> {
     // A positive number whose first bit is set has a zero before it.
     let bytes = modulus.strip_prefix(&[0]).unwrap_or(modulus).len();
     (256..=1024).contains(&bytes).then_some(der)
+}
+
+/// Encodes an RSA public key in DER (RFC 8017, A.1.1).
+fn encode_rsa_key(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
+    let encode = |tag: u8, content: &[u8]| {
+        // Two bytes of length hold more than a key of 8,192 bits.
+        let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
+        [&[tag, 0x82][..], &length.to_be_bytes(), content].concat()
+    };
+    let encode_integer = |bytes: &[u8]| {
+        let start = bytes.iter().take_while(|byte| **byte == 0).count();
+        let digits = &bytes[start..];
+        // DER has a length below 128 in one byte, as that of every usual exponent.
+        let sign: &[u8] = if digits.first().is_some_and(|byte| *byte >= 0x80) {
+            &[0]
+        } else {
+            &[]
+        };
+        let content = [sign, digits].concat();
+        match u8::try_from(content.len()) {
+            Ok(length @ 0..=0x7f) => [&[0x02, length][..], &content].concat(),
+            Ok(length) => [&[0x02, 0x81, length][..], &content].concat(),
+            Err(_) => encode(0x02, &content),
+        }
+    };
+    encode(
+        0x30,
+        &[encode_integer(modulus), encode_integer(exponent)].concat(),
+    )
 }
 
 /// Splits the first value of `der` off, if it has this tag: its content, and what follows it.

@@ -34,8 +34,11 @@ mod gzip;
 mod handshake;
 mod hmac;
 mod items;
+mod json_web_key;
+mod jwt;
 mod key;
 mod locator;
+mod message_signature;
 mod moment;
 mod pointer;
 pub mod presets;
@@ -59,16 +62,20 @@ pub use handshake::{
     VerifyTokenError, find_validation_token, verify_subscription,
 };
 pub use items::{BatchItem, ITEMS_MAX, ItemPath, ItemPathError, ItemPaths, TooManyItems};
+pub use jwt::JwtScheme;
 pub use key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
 pub use locator::{
     ALTERNATIVES_MAX, FieldAlternatives, FieldLocator, FieldLocatorError, parse_header_name,
 };
+pub use message_signature::{MessageSignatureScheme, SignedComponent, SignedComponentError};
 pub use moment::parse_moment;
 pub use pointer::{ItemStep, JsonPointer};
 pub use presets::{PresetAnswer, ProviderPreset, find_preset};
 pub use request::RequestView;
 pub use scheme::SignatureScheme;
-pub use signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout, VerificationError};
+pub use signature_claim::{
+    SignatureClaim, SignatureSet, SignedContentLayout, SignedTime, VerificationError,
+};
 pub use signature_header::{SignatureHeaderForm, SignatureHeaderParts, SignatureHeaderPartsError};
 pub use signed_template::{SignedContentPart, SignedTemplate, SignedTemplateError};
 pub use source::{BodyLayout, SourceSigning, VerifiedRequest, WebhookSource};

@@ -5,9 +5,13 @@ use std::borrow::Cow;
 
 use super::claim_error::ClaimError;
 use super::encoding::SignatureEncoding;
+use super::jwt::JwtScheme;
 use super::key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
+use super::message_signature::{MessageSignatureScheme, SIGNATURE_HEADER};
 use super::request::RequestView;
-use super::signature_claim::{SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout};
+use super::signature_claim::{
+    SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout, SignedTime,
+};
 use super::signature_header::{
     SignatureHeaderForm, SignatureHeaderParts, strip_prefix_ignore_case,
 };
@@ -46,6 +50,10 @@ pub enum SignatureScheme {
         /// Name of the header, in lower case.
         header: Cow<'static, str>,
     },
+    /// A JSON Web Token in a header.
+    Jwt(JwtScheme),
+    /// HTTP message signatures.
+    MessageSignature(MessageSignatureScheme),
 }
 
 impl SignatureScheme {
@@ -117,21 +125,24 @@ impl SignatureScheme {
     /// # Errors
     /// [`VerificationKeyError`] if the algorithm cannot use the secret.
     pub fn parse_key(&self, text: &str) -> Result<VerificationKey, VerificationKeyError> {
-        match self {
-            Self::Signature {
-                algorithm: SignatureAlgorithm::Ed25519,
-                ..
-            } => VerificationKey::from_public(text),
-            Self::Signature {
-                algorithm: SignatureAlgorithm::EcdsaP256,
-                ..
-            } => VerificationKey::from_ecdsa(text),
-            Self::Signature {
-                algorithm: SignatureAlgorithm::RsaSha256,
-                ..
-            } => VerificationKey::from_rsa(text),
-            Self::Signature { .. } | Self::Token { .. } => VerificationKey::from_secret(text),
-            Self::Basic { .. } => VerificationKey::from_login(text),
+        let algorithm = match self {
+            Self::Signature { algorithm, .. } => *algorithm,
+            Self::Jwt(scheme) => scheme.algorithm,
+            Self::MessageSignature(scheme) => scheme.algorithm,
+            Self::Token { .. } => SignatureAlgorithm::Token,
+            Self::Basic { .. } => return VerificationKey::from_login(text),
+        };
+        match algorithm {
+            SignatureAlgorithm::Ed25519 => VerificationKey::from_public(text),
+            SignatureAlgorithm::EcdsaP256 | SignatureAlgorithm::EcdsaP256Fixed => {
+                VerificationKey::from_ecdsa(text)
+            }
+            SignatureAlgorithm::RsaSha256 => VerificationKey::from_rsa(text),
+            SignatureAlgorithm::HmacSha1
+            | SignatureAlgorithm::HmacSha256
+            | SignatureAlgorithm::HmacSha512
+            | SignatureAlgorithm::Sha256
+            | SignatureAlgorithm::Token => VerificationKey::from_secret(text),
         }
     }
 
@@ -142,6 +153,8 @@ impl SignatureScheme {
             Self::Signature { header, .. }
             | Self::Token { header, .. }
             | Self::Basic { header } => header,
+            Self::Jwt(scheme) => &scheme.header,
+            Self::MessageSignature(_) => SIGNATURE_HEADER,
         }
     }
 
@@ -154,6 +167,7 @@ impl SignatureScheme {
                 timestamp_header,
                 ..
             } => timestamp_header.is_some() || form.has_time(),
+            Self::Jwt(_) | Self::MessageSignature(_) => true,
             Self::Token { .. } | Self::Basic { .. } => false,
         }
     }
@@ -197,7 +211,8 @@ impl SignatureScheme {
                     layout: SignedContentLayout::Template(signed),
                     signed: signed.fill(request, time, id)?,
                     alternatives: Vec::new(),
-                    time,
+                    time: time.map(SignedTime::Sent),
+                    covers_body: true,
                 })
             }
             Self::Token { header, prefix } => {
@@ -215,6 +230,8 @@ impl SignatureScheme {
                     .ok_or_else(malformed)?;
                 Ok(token_claim(header, login))
             }
+            Self::Jwt(scheme) => scheme.read_claim(request),
+            Self::MessageSignature(scheme) => scheme.read_claim(request),
         }
     }
 }
@@ -276,5 +293,6 @@ pub(super) fn token_claim<'r>(header: &'r str, token: Vec<u8>) -> SignatureClaim
         signed: SignedContent::default(),
         alternatives: Vec::new(),
         time: None,
+        covers_body: false,
     }
 }

@@ -55,8 +55,51 @@ pub struct SignatureClaim<'r> {
     pub signed: SignedContent<'r>,
     /// Contents that the sender may have signed instead, such as the URL without its port.
     pub alternatives: Vec<SignedContent<'r>>,
-    /// Time of the signature as the sender spells it, if the signed content includes a time.
-    pub time: Option<&'r str>,
+    /// Time of the signature, if the signed content includes one.
+    pub time: Option<SignedTime<'r>>,
+    /// False if the signature proves the sender only, so that it fits any content.
+    pub covers_body: bool,
+}
+
+/// Time that a signature covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedTime<'r> {
+    /// Moment of sending, as the sender spells it.
+    Sent(&'r str),
+    /// Period in which the signature holds.
+    Period {
+        /// Beginning: the moment at which the signature was made.
+        made_at: Option<Timestamp>,
+        /// End; without it, the tolerance decides.
+        ends_at: Option<Timestamp>,
+    },
+}
+
+/// Longest time for which a signature is accepted that tells its own end. The node remembers keys
+/// for as long by default, so that it takes no call twice.
+const PERIOD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl SignedTime<'_> {
+    /// Returns true if the signature holds at `now`, by a clock that may differ by `tolerance`.
+    pub(super) fn holds_at(&self, now: Timestamp, tolerance: Duration) -> bool {
+        match *self {
+            Self::Sent(text) => {
+                moment::parse_moment(text).is_some_and(|at| at.distance(now) <= tolerance)
+            }
+            Self::Period { made_at, ends_at } => {
+                let is_begun = made_at.is_none_or(|at| at <= now.saturating_add(tolerance));
+                let is_young = |limit| made_at.is_some_and(|at| at >= now.saturating_sub(limit));
+                let is_in_time = match ends_at {
+                    Some(end) if made_at.is_none() => {
+                        now <= end && end <= now.saturating_add(PERIOD_MAX)
+                    }
+                    Some(end) => now <= end && is_young(PERIOD_MAX),
+                    None => is_young(tolerance),
+                };
+                is_begun && is_in_time
+            }
+        }
+    }
 }
 
 /// Reason why a request is refused. It does not tell what part of a signature is wrong.
@@ -102,10 +145,8 @@ impl<'r> SignatureClaim<'r> {
         }
         let matching = matching.ok_or(VerificationError::InvalidSignature)?;
 
-        let is_fresh =
-            |time| moment::parse_moment(time).is_some_and(|at| at.distance(now) <= tolerance);
         match self.time {
-            Some(time) if !tolerance.is_zero() && !is_fresh(time) => {
+            Some(time) if !tolerance.is_zero() && !time.holds_at(now, tolerance) => {
                 Err(VerificationError::StaleTimestamp)
             }
             Some(_) | None => Ok(matching),

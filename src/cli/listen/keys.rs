@@ -151,6 +151,7 @@ impl ListenerKeys {
                 check_style(SigningStyle::V1a, &claim, proof, &self.public, now)
             }
             SignatureAlgorithm::EcdsaP256
+            | SignatureAlgorithm::EcdsaP256Fixed
             | SignatureAlgorithm::RsaSha256
             | SignatureAlgorithm::HmacSha1
             | SignatureAlgorithm::HmacSha256

@@ -16,7 +16,7 @@ use crate::event::Kind;
 use crate::suggest::nearest_key;
 
 /// Returns every key of a table except `name`, with its default value.
-fn defaults() -> [(&'static str, SettingValue); 22] {
+fn defaults() -> [(&'static str, SettingValue); 28] {
     let text = || SettingValue::Text(Secret::default());
     [
         ("decompress", SettingValue::Boolean(false)),
@@ -30,8 +30,14 @@ fn defaults() -> [(&'static str, SettingValue); 22] {
         ("preset", text()),
         ("rate_per_minute", SettingValue::Integer(0)),
         ("scheme.algorithm", text()),
+        ("scheme.audience", text()),
+        ("scheme.body_hash", text()),
+        ("scheme.covers", SettingValue::List(Vec::new())),
         ("scheme.encoding", text()),
+        ("scheme.format", text()),
         ("scheme.header", text()),
+        ("scheme.issuer", text()),
+        ("scheme.label", text()),
         ("scheme.parts", text()),
         ("scheme.prefix", text()),
         ("scheme.signed", text()),

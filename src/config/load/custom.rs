@@ -1,7 +1,6 @@
 //! Validates configured sources: the keys that a preset or a scheme needs, and keys that exclude
 //! each other.
 
-use std::borrow::Cow;
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -15,60 +14,15 @@ use crate::event::{InternedName, Kind};
 use crate::provider::presets::PresetFields;
 use crate::provider::{
     BodyLayout, FieldAlternatives, FieldLocator, FieldLocators, ItemPath, ItemPaths,
-    ProviderHandshake, ProviderPreset, SignatureAlgorithm, SignatureEncoding, SignatureHeaderForm,
-    SignatureHeaderParts, SignatureScheme, SignedContentPart, SignedTemplate, SourceSigning,
-    VerificationKey, WebhookSource, find_preset, parse_header_name, presets,
+    ProviderHandshake, ProviderPreset, SourceSigning, VerificationKey, WebhookSource, find_preset,
+    parse_header_name, presets,
 };
 use crate::suggest::nearest_name;
 
+mod scheme;
+
 /// Default tolerance of a scheme's signed time. Most known providers use 5 minutes.
 const USUAL_TOLERANCE: Duration = Duration::from_secs(300);
-
-/// Kind of scheme that an algorithm name selects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SchemeType {
-    Signature(SignatureAlgorithm),
-    Token,
-    Basic,
-}
-
-const SCHEME_TYPES: [(&str, SchemeType); 8] = [
-    (
-        "hmac-sha256",
-        SchemeType::Signature(SignatureAlgorithm::HmacSha256),
-    ),
-    (
-        "hmac-sha512",
-        SchemeType::Signature(SignatureAlgorithm::HmacSha512),
-    ),
-    (
-        "hmac-sha1",
-        SchemeType::Signature(SignatureAlgorithm::HmacSha1),
-    ),
-    (
-        "ed25519",
-        SchemeType::Signature(SignatureAlgorithm::Ed25519),
-    ),
-    (
-        "ecdsa-p256",
-        SchemeType::Signature(SignatureAlgorithm::EcdsaP256),
-    ),
-    (
-        "rsa-sha256",
-        SchemeType::Signature(SignatureAlgorithm::RsaSha256),
-    ),
-    ("token", SchemeType::Token),
-    ("basic", SchemeType::Basic),
-];
-
-/// Keys that only a signature scheme uses.
-const SIGNATURE_ONLY_KEYS: [&str; 5] = [
-    "encoding",
-    "parts",
-    "signed",
-    "timestamp_header",
-    "tolerance_s",
-];
 
 impl ConfigDraft {
     /// Returns the valid configured sources and reports the problems of the others.
@@ -201,174 +155,6 @@ impl ConfigDraft {
                 );
                 self.report_problem(table, "preset", detail);
                 None
-            }
-        }
-    }
-
-    fn read_scheme(&mut self, table: &CustomSourceTable) -> Option<SignatureScheme> {
-        let key = |name: &str| format!("{}.scheme.{name}", table.section);
-        let header = self.read_optional(&key("header"), |text| {
-            require_header_name(text).map(Cow::Owned)
-        });
-        let Some(scheme_type) =
-            self.read_optional(&key("algorithm"), |text| parse_choice(text, &SCHEME_TYPES))
-        else {
-            if !self.is_set(&key("algorithm")) {
-                self.report_problem(
-                    table,
-                    "scheme.algorithm",
-                    format!("missing: one of {}", join_names(&SCHEME_TYPES)),
-                );
-            }
-            return None;
-        };
-
-        if header.is_none() && scheme_type != SchemeType::Basic && !self.is_set(&key("header")) {
-            self.report_problem(
-                table,
-                "scheme.header",
-                "missing: the header that carries the signature or the token",
-            );
-        }
-        let prefix = self.read_optional(&key("prefix"), |text| Ok(Cow::Owned(text.to_owned())));
-
-        match scheme_type {
-            SchemeType::Signature(algorithm) => {
-                self.read_signature_scheme(table, algorithm, header, prefix)
-            }
-            SchemeType::Token => {
-                self.report_unused_keys(table, &SIGNATURE_ONLY_KEYS, "token");
-                Some(SignatureScheme::Token {
-                    header: header?,
-                    prefix: prefix.unwrap_or_default(),
-                })
-            }
-            SchemeType::Basic => {
-                self.report_unused_keys(table, &SIGNATURE_ONLY_KEYS, "basic");
-                self.report_unused_keys(table, &["prefix"], "basic");
-                Some(SignatureScheme::Basic {
-                    header: header.unwrap_or(Cow::Borrowed("authorization")),
-                })
-            }
-        }
-    }
-
-    fn read_signature_scheme(
-        &mut self,
-        table: &CustomSourceTable,
-        algorithm: SignatureAlgorithm,
-        header: Option<Cow<'static, str>>,
-        prefix: Option<Cow<'static, str>>,
-    ) -> Option<SignatureScheme> {
-        let key = |name: &str| format!("{}.scheme.{name}", table.section);
-        let encoding = self
-            .read_optional(&key("encoding"), |text| {
-                parse_choice(text, &SignatureEncoding::ALL)
-            })
-            .unwrap_or(SignatureEncoding::Hex);
-        let signed = self.read_optional(&key("signed"), |text| {
-            SignedTemplate::parse(text).map_err(|wrong| format!("{wrong}, found {text:?}"))
-        });
-        if signed.is_none() && self.is_set(&key("signed")) {
-            // The template is reported; what depends on it cannot be judged.
-            return None;
-        }
-        let signed = signed.unwrap_or(SignedTemplate::BODY);
-        let timestamp_header = self.read_optional(&key("timestamp_header"), |text| {
-            require_header_name(text).map(Cow::Owned)
-        });
-
-        let form = self.read_header_form(table, prefix);
-        let has_time_part = form.as_ref().is_some_and(SignatureHeaderForm::has_time);
-        let has_time = has_time_part || self.is_set(&key("timestamp_header"));
-        match (signed.has_part(&SignedContentPart::Timestamp), has_time) {
-            (true, false) => self.report_problem(
-                table,
-                "scheme.timestamp_header",
-                "missing: scheme.signed contains {timestamp}",
-            ),
-            (false, true) => {
-                let name = if has_time_part {
-                    "scheme.parts"
-                } else {
-                    "scheme.timestamp_header"
-                };
-                let detail =
-                    "expected {timestamp} in scheme.signed: an unsigned time proves nothing";
-                self.report_problem(table, name, detail);
-            }
-            (true, true) if has_time_part && timestamp_header.is_some() => self.report_problem(
-                table,
-                "scheme.timestamp_header",
-                "not used: scheme.parts says where the time is",
-            ),
-            (true, true) | (false, false) => {}
-        }
-
-        let id_header = if signed.has_part(&SignedContentPart::Id) {
-            self.read_id_header(table)
-        } else {
-            None
-        };
-        Some(SignatureScheme::Signature {
-            header: header?,
-            form: form?,
-            algorithm,
-            encoding,
-            signed,
-            timestamp_header,
-            id_header,
-        })
-    }
-
-    /// Reads the form of the header: named parts, or a list with `prefix`; `None` after a reported
-    /// problem.
-    fn read_header_form(
-        &mut self,
-        table: &CustomSourceTable,
-        prefix: Option<Cow<'static, str>>,
-    ) -> Option<SignatureHeaderForm> {
-        let key = format!("{}.scheme.parts", table.section);
-        if !self.is_set(&key) {
-            let prefix = prefix.unwrap_or_default();
-            return Some(SignatureHeaderForm::List { prefix });
-        }
-        if prefix.is_some() {
-            let detail = "not used: scheme.parts names the parts of the header";
-            self.report_problem(table, "scheme.prefix", detail);
-        }
-        self.read_optional(&key, |text| {
-            SignatureHeaderParts::parse(text).map_err(|wrong| format!("{wrong}, found {text:?}"))
-        })
-        .map(SignatureHeaderForm::Parts)
-    }
-
-    /// Returns the header that `{id}` in the signed template refers to.
-    fn read_id_header(&mut self, table: &CustomSourceTable) -> Option<Cow<'static, str>> {
-        let key = format!("{}.idempotency_key", table.section);
-        let first = match self.settings.get(&key).map(|setting| &setting.value) {
-            Some(SettingValue::List(items)) => items.first().map(|item| item.value.clone()),
-            other => other.cloned(),
-        };
-        let text = first.and_then(|value| parse_string(value).ok());
-        let header = text.and_then(|text| parse_header_name(text.expose()));
-        if header.is_none() {
-            let detail =
-                "expected the name of a header: {id} in scheme.signed stands for its value";
-            self.report_problem(table, "idempotency_key", detail);
-        }
-        header.map(Cow::Owned)
-    }
-
-    /// Reports each of `names` that is set although `algorithm` does not use it.
-    fn report_unused_keys(&mut self, table: &CustomSourceTable, names: &[&str], algorithm: &str) {
-        for name in names {
-            if self.is_set(&format!("{}.scheme.{name}", table.section)) {
-                self.report_problem(
-                    table,
-                    &format!("scheme.{name}"),
-                    format!("not used by the algorithm {algorithm}"),
-                );
             }
         }
     }

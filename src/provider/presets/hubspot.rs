@@ -25,7 +25,9 @@ use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
 use crate::provider::request::RequestView;
 use crate::provider::scheme::{require_header, require_signatures};
-use crate::provider::signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout};
+use crate::provider::signature_claim::{
+    SignatureClaim, SignatureSet, SignedContentLayout, SignedTime,
+};
 use crate::provider::signed_content::{SignedContent, SignedPartRole};
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
@@ -102,7 +104,8 @@ fn claim_v3<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimEr
         .into_iter()
         .collect(),
         alternatives: Vec::new(),
-        time: Some(time),
+        time: Some(SignedTime::Sent(time)),
+        covers_body: true,
     })
 }
 
@@ -140,6 +143,7 @@ fn claim_earlier<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, Cl
         signed,
         alternatives: Vec::new(),
         time: None,
+        covers_body: true,
     })
 }
 

@@ -11,7 +11,9 @@ use crate::provider::key::{SignatureAlgorithm, VerificationKey};
 use crate::provider::pointer::JsonPointer;
 use crate::provider::request::RequestView;
 use crate::provider::scheme::require_signatures;
-use crate::provider::signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout};
+use crate::provider::signature_claim::{
+    SignatureClaim, SignatureSet, SignedContentLayout, SignedTime,
+};
 use crate::provider::signed_content::SignedPartRole;
 
 const HEADER: &str = "linear-signature";
@@ -58,6 +60,7 @@ fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError
         layout: SignedContentLayout::Fixed("{body}, with the time in it"),
         signed: std::iter::once((SignedPartRole::Body, request.body.into())).collect(),
         alternatives: Vec::new(),
-        time: time.map(|time| time.get()),
+        time: time.map(|time| SignedTime::Sent(time.get())),
+        covers_body: true,
     })
 }

@@ -11,7 +11,7 @@ use crate::provider::key::{SignatureAlgorithm, VerificationKey};
 use crate::provider::request::RequestView;
 use crate::provider::scheme::{require_header, require_header_lines};
 use crate::provider::signature_claim::{
-    SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout,
+    SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout, SignedTime,
 };
 use crate::provider::signed_content::SignedPartRole;
 
@@ -92,7 +92,8 @@ impl StandardHeaderNames {
             .into_iter()
             .collect(),
             alternatives: Vec::new(),
-            time: Some(time),
+            time: Some(SignedTime::Sent(time)),
+            covers_body: true,
         })
     }
 }

@@ -99,6 +99,7 @@ fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError
             .into_iter()
             .collect(),
         time: None,
+        covers_body: true,
     })
 }
 

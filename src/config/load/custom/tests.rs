@@ -5,6 +5,10 @@ use std::fs;
 use super::super::{ConfigPurpose, load_config};
 use super::*;
 use crate::config::ConfigDraft;
+use crate::provider::{
+    JwtScheme, MessageSignatureScheme, SignatureAlgorithm, SignatureEncoding, SignatureHeaderForm,
+    SignatureHeaderParts, SignatureScheme, SignedComponent, SignedTemplate,
+};
 
 type CustomSourceEnv<'a> = &'a [(&'a str, &'a str)];
 
@@ -160,6 +164,89 @@ fn the_parts_of_a_header_fit_the_rest_of_the_scheme() {
 }
 
 #[test]
+fn a_sender_of_tokens_or_message_signatures_is_described_by_its_format() {
+    let own = |scheme: &str| source(&format!("{PLANT}scheme = {{ {scheme} }}"), &[]).source;
+    let token = own(
+        "format = \"jwt\", algorithm = \"hmac-sha256\", header = \"Authorization\", prefix = \"Bearer \", \
+         body_hash = \"payload_hash\", issuer = \"crm\", tolerance_s = 60",
+    );
+    let expected = SignatureScheme::Jwt(JwtScheme {
+        header: "authorization".into(),
+        prefix: "Bearer ".into(),
+        algorithm: SignatureAlgorithm::HmacSha256,
+        body_hash: Some("payload_hash".into()),
+        issuer: Some("crm".into()),
+        audience: None,
+    });
+    assert!(
+        matches!(&token.signing, SourceSigning::Own(scheme) if *scheme == expected),
+        "{:?}",
+        token.signing
+    );
+    assert_eq!(token.tolerance, Duration::from_secs(60));
+
+    let signed = own(
+        "format = \"message-signature\", algorithm = \"hmac-sha256\", label = \"crm\", \
+         covers = [\"@method\", \"X-Event\"]",
+    );
+    let expected = SignatureScheme::MessageSignature(MessageSignatureScheme {
+        algorithm: SignatureAlgorithm::HmacSha256,
+        label: Some("crm".into()),
+        covers: ["@method", "x-event"]
+            .map(|name| SignedComponent::parse(name).expect("a component"))
+            .into(),
+    });
+    assert!(
+        matches!(&signed.signing, SourceSigning::Own(scheme) if *scheme == expected),
+        "{:?}",
+        signed.signing
+    );
+    assert_eq!(signed.tolerance, USUAL_TOLERANCE);
+
+    let problem = |scheme: &str| {
+        let text = format!("{PLANT}scheme = {{ algorithm = \"hmac-sha256\", {scheme} }}");
+        let problems = problems(&text);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems[0].replace("sources.custom.plant.scheme.", "")
+    };
+    assert_eq!(
+        problem("format = \"jws\""),
+        "h.toml:6: format: expected one of header, jwt, message-signature, found \"jws\""
+    );
+    assert_eq!(
+        problem("format = \"jwt\""),
+        "h.toml:1: header: missing: the header that carries the signature or the token"
+    );
+    assert_eq!(
+        problem("format = \"jwt\", header = \"a\", signed = \"{body}\""),
+        "h.toml:6: signed: not used by the format jwt"
+    );
+    assert_eq!(
+        problem("header = \"a\", issuer = \"crm\""),
+        "h.toml:6: issuer: not used by the format header"
+    );
+    assert_eq!(
+        problem("format = \"message-signature\", header = \"a\""),
+        "h.toml:6: header: not used by the format message-signature"
+    );
+    assert_eq!(
+        problem("format = \"message-signature\", covers = [\"@status\"]"),
+        "h.toml:6: covers: expected the name of a header, or one of @method, @target-uri, \
+         @authority, @scheme, @request-target, @path and @query, found \"@status\""
+    );
+    let wrong = format!(
+        "{PLANT}scheme = {{ format = \"jwt\", header = \"a\", algorithm = \"hmac-sha1\" }}"
+    );
+    assert_eq!(
+        problems(&wrong),
+        [
+            "h.toml:6: sources.custom.plant.scheme.algorithm: expected one of hmac-sha256, \
+          hmac-sha512, ed25519, ecdsa-p256, rsa-sha256 in this format"
+        ]
+    );
+}
+
+#[test]
 fn secrets_and_every_other_key_can_come_from_the_environment() {
     let env = [
         (
@@ -276,7 +363,7 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             plant("scheme = { header = \"X-Sig\", algorithm = \"ed25519\" }"),
-            "h.toml:3: sources.custom.plant.secrets: expected an Ed25519 public key: 32 bytes in hex, or in base64 with or without whpk_ before them",
+            "h.toml:3: sources.custom.plant.secrets: expected an Ed25519 public key: 32 bytes in hex, in base64 with or without whpk_ before them, or as JSON Web Key",
         ),
         (
             plant("scheme = { header = \"X-Sig\" }"),
