@@ -110,6 +110,10 @@ fn describe_claim(claim: &SignatureClaim<'_>) -> Vec<(&'static str, String)> {
         };
         lines.push(("signature", format!("{}, {compared}", proof.algorithm)));
     }
+    if !claim.covers_body {
+        let risk = "the body is not signed; whoever has this credential can send any event";
+        lines.push(("warning", risk.to_owned()));
+    }
     if !claim.signed.bytes().is_empty() {
         let signed = claim.signed.bytes().concat();
         let hash = hex::encode(Sha256::digest(&signed));

@@ -27,6 +27,7 @@
 mod body;
 mod claim_error;
 mod encoding;
+mod event_schemas;
 mod explain;
 mod extract;
 mod form;
@@ -54,6 +55,7 @@ pub(crate) use self::hmac::HmacKey;
 pub use body::{BYTE_ORDER_MARK, DocumentError, DocumentFormat, DocumentPayload, RequestDocument};
 pub use claim_error::ClaimError;
 pub use encoding::SignatureEncoding;
+pub use event_schemas::{EventSchemas, EventSchemasError, SchemaViolation, SchemaViolationPolicy};
 pub use explain::{VerificationOutcome, VerificationReport};
 pub use extract::{ExtractedFields, FieldLocators, UNMATCHED, UsedAlternatives};
 pub use gzip::{DecompressionError, decompress_gzip};

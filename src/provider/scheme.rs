@@ -172,6 +172,16 @@ impl SignatureScheme {
         }
     }
 
+    /// Returns true if the signature covers the body, so that it fits no other.
+    #[must_use]
+    pub const fn covers_body(&self) -> bool {
+        match self {
+            Self::Signature { .. } | Self::MessageSignature(_) => true,
+            Self::Jwt(scheme) => scheme.body_hash.is_some(),
+            Self::Token { .. } | Self::Basic { .. } => false,
+        }
+    }
+
     /// Reads the signature claim of `request`, without checking it.
     ///
     /// # Errors

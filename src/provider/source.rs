@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::body::{DocumentError, RequestDocument};
 use super::claim_error::ClaimError;
+use super::event_schemas::EventSchemas;
 use super::extract::{ExtractedFields, FieldLocators};
 use super::handshake::{HandshakeReply, ProviderHandshake};
 use super::items::{BatchItem, ItemPaths, TooManyItems};
@@ -101,12 +102,12 @@ impl SourceSigning {
         }
     }
 
-    /// Tells if the signature covers a time, so that it differs for each sending.
+    /// Tells if the signature covers a time and the body, so that it differs for each sending.
     #[must_use]
     pub fn signs_time(&self) -> bool {
         match self {
             Self::Preset(preset) => preset.tolerance.is_some(),
-            Self::Own(scheme) => scheme.has_timestamp(),
+            Self::Own(scheme) => scheme.has_timestamp() && scheme.covers_body(),
         }
     }
 
@@ -162,6 +163,8 @@ pub struct WebhookSource {
     pub fields: FieldLocators,
     /// Way in which a body holds events.
     pub layout: BodyLayout,
+    /// Schemas of the events; none by default.
+    pub schemas: EventSchemas,
 }
 
 /// A request with a valid signature. Only a verified request can be decoded.
@@ -339,6 +342,7 @@ mod tests {
             tolerance: Duration::from_secs(300),
             fields: FieldLocators::default(),
             layout: BodyLayout::default(),
+            schemas: EventSchemas::default(),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::event::Kind;
 use crate::suggest::nearest_key;
 
 /// Returns every key of a table except `name`, with its default value.
-fn defaults() -> [(&'static str, SettingValue); 28] {
+fn defaults() -> [(&'static str, SettingValue); 30] {
     let text = || SettingValue::Text(Secret::default());
     [
         ("decompress", SettingValue::Boolean(false)),
@@ -43,6 +43,8 @@ fn defaults() -> [(&'static str, SettingValue); 28] {
         ("scheme.signed", text()),
         ("scheme.timestamp_header", text()),
         ("scheme.tolerance_s", SettingValue::Integer(0)),
+        ("schema_violations", text()),
+        ("schemas", text()),
         ("secrets", SettingValue::List(Vec::new())),
         ("tolerance_s", SettingValue::Integer(0)),
         ("validation_token", SettingValue::Boolean(false)),

@@ -2,6 +2,7 @@
 //! each other.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use super::super::custom::{CustomSourceConfig, CustomSourceTable};
@@ -10,12 +11,13 @@ use super::super::problem::{ConfigProblem, SettingOrigin};
 use super::super::setting::SettingValue;
 use super::super::values::{DAY_S, describe_mismatch, parse_number, parse_string};
 use super::super::{Config, Secret};
+use crate::error_chain::format_error_chain;
 use crate::event::{InternedName, Kind};
 use crate::provider::presets::PresetFields;
 use crate::provider::{
-    BodyLayout, FieldAlternatives, FieldLocator, FieldLocators, ItemPath, ItemPaths,
-    ProviderHandshake, ProviderPreset, SourceSigning, VerificationKey, WebhookSource, find_preset,
-    parse_header_name, presets,
+    BodyLayout, EventSchemas, FieldAlternatives, FieldLocator, FieldLocators, ItemPath, ItemPaths,
+    ProviderHandshake, ProviderPreset, SchemaViolationPolicy, SourceSigning, VerificationKey,
+    WebhookSource, find_preset, parse_header_name, presets,
 };
 use crate::suggest::nearest_name;
 
@@ -75,6 +77,7 @@ impl ConfigDraft {
         let answers_validation_token = self.read_boolean(&key("validation_token"));
         let fields = self.read_field_locators(table, signing.as_ref());
         let layout = self.read_body_layout(table, signing.as_ref());
+        let schemas = self.read_event_schemas(table);
 
         let (Some(signing), Some(fields), Some(name)) = (signing, fields, &table.name) else {
             return None;
@@ -86,6 +89,7 @@ impl ConfigDraft {
             tolerance,
             fields,
             layout,
+            schemas,
         };
         Some(CustomSourceConfig {
             name: InternedName::intern(name),
@@ -283,6 +287,24 @@ impl ConfigDraft {
             json_fields: json_field.map_or_else(|| preset_fields().collect(), |name| vec![name]),
             decompress: self.read_boolean(&format!("{}.decompress", table.section)),
         }
+    }
+
+    /// Loads the schemas of the events, if there is a folder of them.
+    fn read_event_schemas(&mut self, table: &CustomSourceTable) -> EventSchemas {
+        let [schemas, violations] =
+            ["schemas", "schema_violations"].map(|name| format!("{}.{name}", table.section));
+        if self.is_set(&violations) && !self.is_set(&schemas) {
+            let detail = "not used: the source has no schemas";
+            self.report_problem(table, "schema_violations", detail);
+        }
+        let policy = self.read_optional(&violations, |text| {
+            parse_choice(text, &SchemaViolationPolicy::ALL)
+        });
+        self.read_optional(&schemas, |text| {
+            EventSchemas::load(Path::new(text), policy.unwrap_or_default())
+                .map_err(|error| format_error_chain(&error))
+        })
+        .unwrap_or_default()
     }
 
     /// Reads the lists whose items are events; `None` if they are not set. An empty list of paths

@@ -9,13 +9,14 @@ use serde_json::value::RawValue;
 use tracing::Span;
 
 use super::super::error::ApiError;
+use super::super::field_error::FieldError;
 use crate::config::CustomSourceConfig;
 use crate::entity::generic::{GenericAction, JsonText};
 use crate::entity::{Command, EntityAction};
 use crate::event::{EntityKey, PayloadShape, hash_content, replace_half_surrogates};
 use crate::provider::{
     BYTE_ORDER_MARK, BatchItem, DocumentFormat, DocumentPayload, ExtractedFields, RequestDocument,
-    VerifiedRequest,
+    SchemaViolation, SchemaViolationPolicy, VerifiedRequest,
 };
 
 /// Events that one call brought, decoded.
@@ -44,7 +45,8 @@ pub(super) fn decode_configured_call(
     let items = custom.source.split_items(document);
     let Some(items) = items.map_err(ApiError::TooManyItems)? else {
         let found = verified.extract_whole(document);
-        let command = decode_event(custom, verified, found, document.json(), span)?;
+        let command = decode_event(custom, verified, found, document.json(), span);
+        let command = command.map_err(|wrong| wrong.into_error(""))?;
         let command = Command {
             signed_request,
             ..add_whole_payload(command, document, body)
@@ -63,7 +65,8 @@ pub(super) fn decode_configured_call(
                 let key = found.idempotency_key.take();
                 found.idempotency_key = key.map(|key| format!("{key}\u{1}{index}"));
             }
-            let command = decode_event(custom, verified, found, item.json, span)?;
+            let command = decode_event(custom, verified, found, item.json, span);
+            let command = command.map_err(|wrong| wrong.into_error(&format!("{index}.")))?;
             Ok::<_, ApiError>(Command {
                 payload: share_bytes(body, item.json.get()),
                 shape: PayloadShape::Bare,
@@ -79,6 +82,34 @@ pub(super) fn decode_configured_call(
     })
 }
 
+/// Reason why an event of a source does not become a command.
+enum EventRefusal {
+    /// The event does not fit its schema, and the source refuses such events.
+    Violation(SchemaViolation),
+    /// The extracted id is none: a defect, since extraction checks it.
+    InvalidId,
+}
+
+impl EventRefusal {
+    /// Returns the answer to the call; `prefix` names the item in front of the field that its sender
+    /// must mend.
+    fn into_error(self, prefix: &str) -> ApiError {
+        let Self::Violation(violation) = self else {
+            return ApiError::Internal;
+        };
+        let place = violation.place.trim_start_matches('/').replace('/', ".");
+        let place = format!("{prefix}{place}");
+        let field = match place.trim_end_matches('.') {
+            "" => "body".to_owned(),
+            field => field.to_owned(),
+        };
+        ApiError::InvalidFields(vec![FieldError {
+            detail: violation.to_string(),
+            field: field.into(),
+        }])
+    }
+}
+
 /// Makes the command of one event from the fields `found` and its JSON, without a payload.
 fn decode_event(
     custom: &CustomSourceConfig,
@@ -86,11 +117,19 @@ fn decode_event(
     found: ExtractedFields,
     json: &RawValue,
     span: &Span,
-) -> Result<Command, ApiError> {
+) -> Result<Command, EventRefusal> {
+    let mut warnings = found.warnings.clone();
+    if let Err(violation) = custom.source.schemas.check(&found.event, json) {
+        match custom.source.schemas.policy {
+            SchemaViolationPolicy::Mark => warnings.push(violation.to_string()),
+            SchemaViolationPolicy::Refuse => return Err(EventRefusal::Violation(violation)),
+        }
+    }
+
     let fields = top_level_fields(json);
     // The id was checked when it was extracted.
     let Ok(entity) = EntityKey::try_new(custom.kind, &found.entity) else {
-        return Err(ApiError::Internal);
+        return Err(EventRefusal::InvalidId);
     };
     let volatile = custom.source.signing.volatile_members();
     let content = hash_event(&found, &fields, json, volatile);
@@ -101,7 +140,7 @@ fn decode_event(
         request_hash: Some(content),
         credential: verified.credential(&custom.name),
         idempotency_key: found.idempotency_key,
-        warnings: found.warnings,
+        warnings,
         span: span.clone(),
         ..Command::new(custom.name, entity, action, event_type, Bytes::new())
     })

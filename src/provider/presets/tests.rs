@@ -12,6 +12,7 @@ use super::*;
 use crate::event::Timestamp;
 use crate::provider::body::RequestDocument;
 use crate::provider::claim_error::ClaimError;
+use crate::provider::event_schemas::EventSchemas;
 use crate::provider::extract::FieldLocators;
 use crate::provider::handshake::HandshakeReply;
 use crate::provider::items::{ItemPath, ItemPaths};
@@ -596,6 +597,7 @@ proptest! {
                 json_fields: preset.defaults.json_fields.iter().map(|name| (*name).into()).collect(),
                 decompress: false,
             },
+            schemas: EventSchemas::default(),
         };
         let request = RequestView {
             method: "POST",

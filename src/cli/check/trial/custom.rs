@@ -1,5 +1,7 @@
 //! Checks a request against a configured source.
 
+use serde_json::value::RawValue;
+
 use super::finding::{
     NO_KEY, SHOWN_MAX, TrialFinding, describe_missing_time, format_line, format_lines,
 };
@@ -101,12 +103,18 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
     // Reads the fields even of an unverified request: the report is for the operator, not for the
     // journal.
     let fields = &custom.source.fields;
-    let describe =
-        |found: &ExtractedFields| describe_fields(custom, found) + &describe_places(fields, found);
+    let describe = |found: &ExtractedFields, json: &RawValue| {
+        let schema = custom.source.schemas.check(&found.event, json).err();
+        let schema = schema.map_or_else(String::new, |wrong| format_line("warning", wrong));
+        describe_fields(custom, found) + &describe_places(fields, found) + &schema
+    };
     let items = match custom.source.split_items(&document) {
         Ok(Some(items)) => items,
         Ok(None) => {
-            return TrialFinding::passed(describe(&fields.extract_whole(request, &document)));
+            return TrialFinding::passed(describe(
+                &fields.extract_whole(request, &document),
+                document.json(),
+            ));
         }
         Err(wrong) => return TrialFinding::failed(wrong),
     };
@@ -116,7 +124,8 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
     let shown = shown
         .iter()
         .enumerate()
-        .map(|(index, found)| format_line("item", index) + &describe(found));
+        .zip(&items)
+        .map(|((index, found), item)| format_line("item", index) + &describe(found, item.json));
     let count = format_line(
         "events",
         format!("{}, in the order of the body", items.len()),
