@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::error::ApiError;
 use crate::event::check_nesting;
+use crate::provider::BYTE_ORDER_MARK;
 
 /// Limits of a request's body.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +88,16 @@ pub fn body_text(body: &[u8]) -> Result<&str, ApiError> {
         str::from_utf8(body).map_err(|_| ApiError::InvalidJson("body is not UTF-8".into()))?;
     check_nesting(text).map_err(|error| ApiError::InvalidJson(error.to_string()))?;
     Ok(text)
+}
+
+/// Returns `body` without a byte order mark at its beginning: RFC 8259 forbids it in JSON, and some
+/// senders write and sign it all the same.
+#[must_use]
+pub fn strip_byte_order_mark(body: Bytes) -> Bytes {
+    match body.starts_with(BYTE_ORDER_MARK) {
+        true => body.slice(BYTE_ORDER_MARK.len()..),
+        false => body,
+    }
 }
 
 /// Returns the encoding of a body that is encoded in any way, such as `gzip`.

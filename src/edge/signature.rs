@@ -3,11 +3,13 @@
 use bytes::Bytes;
 use subtle::{Choice, ConstantTimeEq};
 
+use super::body::strip_byte_order_mark;
 use crate::config::Secret;
 use crate::event::Record;
 use crate::provider::HmacKey;
 
-/// Body that may be decoded: its signature was verified, or its contract needs none.
+/// Body that may be decoded, without a byte order mark: its signature was verified, or its contract
+/// needs none.
 #[derive(Clone, Debug)]
 pub struct VerifiedBody(Bytes);
 
@@ -20,7 +22,7 @@ impl VerifiedBody {
 
     /// Takes the body of a request that needs no signature.
     pub(super) fn unsigned(body: Bytes) -> Self {
-        Self(body)
+        Self(strip_byte_order_mark(body))
     }
 
     /// Returns the bytes of the body.
@@ -69,7 +71,7 @@ impl SignatureVerifier {
         for key in &self.0 {
             is_match |= key.tag(&[&body[..], tail]).ct_eq(&digest);
         }
-        bool::from(is_match).then(|| VerifiedBody(body.clone()))
+        bool::from(is_match).then(|| VerifiedBody(strip_byte_order_mark(body.clone())))
     }
 }
 

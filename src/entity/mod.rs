@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Handler, Message, WrapFuture};
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tracing::{Span, debug, error, warn};
 
 pub use command::{Command, CommandOutcome, EventResolution, RejectionPolicy, UnrecordedOutcome};
@@ -64,6 +65,22 @@ pub const MESSAGES_PER_TURN: u32 = 64;
 /// unknown.
 pub type ReplyCallback = Box<dyn FnOnce(Result<CommandOutcome, UnrecordedOutcome>) + Send>;
 
+/// Signal that an event was decided and is on its way to the journal, so that the next event of its
+/// batch may follow. Dropping it gives the signal: no path can forget it.
+#[derive(Debug)]
+pub struct DecidedSignal {
+    _waiting: oneshot::Sender<()>,
+}
+
+impl DecidedSignal {
+    /// Creates a signal, and the receiver that ends once it is given.
+    #[must_use]
+    pub fn channel() -> (Self, oneshot::Receiver<()>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self { _waiting: sender }, receiver)
+    }
+}
+
 /// Message that makes an entity decide on one event.
 pub struct ApplyCommand {
     /// Event to decide on, decoded.
@@ -73,6 +90,8 @@ pub struct ApplyCommand {
     pub unique_key_is_free: bool,
     /// Receives the outcome once it is durable.
     pub reply: ReplyCallback,
+    /// Signal for the next event of the batch, if the event belongs to one.
+    pub decided: Option<DecidedSignal>,
 }
 
 impl Message for ApplyCommand {
@@ -196,6 +215,8 @@ impl EntityActor {
             command,
             unique_key_is_free,
             reply,
+            // Dropped at the end, when the record is in the journal's queue.
+            decided: _decided,
         } = message;
 
         // Tests make this failpoint panic. Its error is ignored: no step here could fail with one.

@@ -27,12 +27,13 @@ impl Timestamp {
         self.0
     }
 
-    /// Parses an RFC 3339 time with any offset; returns `None` if `text` is malformed.
+    /// Parses an RFC 3339 time with any offset, in which the colon may be missing, as ISO 8601 allows
+    /// (`+0000`); returns `None` if `text` is malformed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        DateTime::parse_from_rfc3339(text)
-            .ok()
-            .map(|time| Self(time.timestamp_micros()))
+        let parse = |text: &str| DateTime::parse_from_rfc3339(text).ok();
+        let time = parse(text).or_else(|| parse(&add_offset_colon(text)?))?;
+        Some(Self(time.timestamp_micros()))
     }
 
     /// Returns this moment moved forward by `by`, or the latest representable moment.
@@ -58,6 +59,14 @@ impl Timestamp {
     pub fn distance(self, other: Self) -> Duration {
         Duration::from_micros(self.0.abs_diff(other.0))
     }
+}
+
+/// Returns `text`, which ends in an offset such as `+0000`, with the colon of RFC 3339 in it.
+fn add_offset_colon(text: &str) -> Option<String> {
+    let (time, offset) = text.split_at_checked(text.len().checked_sub(5)?)?;
+    let digits = offset.strip_prefix(['+', '-'])?;
+    let is_offset = digits.bytes().all(|byte| byte.is_ascii_digit()) && time.contains(':');
+    is_offset.then(|| format!("{time}{}:{}", &offset[..3], &offset[3..]))
 }
 
 impl fmt::Display for Timestamp {
@@ -89,6 +98,8 @@ mod tests {
         let utc = Timestamp::parse("2025-12-04T10:30:00Z").expect("valid");
         let offset = Timestamp::parse("2025-12-04T12:30:00.000+02:00").expect("valid");
         assert_eq!(utc, offset);
+        assert_eq!(Timestamp::parse("2025-12-04T12:30:00+0200"), Some(utc));
+        assert_eq!(Timestamp::parse("2025-12-04T07:00:00.0-0330"), Some(utc));
         assert_eq!(utc.to_string(), "2025-12-04T10:30:00.000Z");
     }
 
@@ -100,6 +111,9 @@ mod tests {
             "2025-12-04",
             "2025-12-04 10:30:00",
             "1733308200",
+            "2025-12-04T10:30:00+00000",
+            "2025-12-04+0000",
+            "2025-12-04T10:30:00+2500",
         ] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }

@@ -26,12 +26,20 @@ pub enum SignedContentPart {
 
 impl SignedContentPart {
     /// Returns true if nothing tells where this part ends and `next` begins, so that a signature
-    /// would hold for other values too. The body marks its own ends, and a URL its beginning.
+    /// would hold for other values too. A time and a URL beside the body are told apart for each
+    /// request; an id is not.
     fn joins(&self, next: &Self) -> bool {
         let is_marked = |part: &Self| matches!(part, Self::Literal(_) | Self::Body);
         let is_method_and_url = matches!((self, next), (Self::Method, Self::Url));
-        let are_bodies = matches!((self, next), (Self::Body, Self::Body));
-        are_bodies || !is_marked(self) && !is_marked(next) && !is_method_and_url
+        match (self, next) {
+            (Self::Body, Self::Body) | (Self::Id, Self::Body) | (Self::Body, Self::Id) => true,
+            // A digit beside a time is a digit of the time.
+            (Self::Timestamp, Self::Literal(text)) => {
+                text.starts_with(|c: char| c.is_ascii_digit())
+            }
+            (Self::Literal(text), Self::Timestamp) => text.ends_with(|c: char| c.is_ascii_digit()),
+            _ => !is_marked(self) && !is_marked(next) && !is_method_and_url,
+        }
     }
 
     fn role(&self) -> SignedPartRole {
@@ -69,7 +77,8 @@ pub enum SignedTemplateError {
     NoBody,
     /// Two placeholders without text between them, whose values could be cut elsewhere.
     #[error(
-        "expected text between two placeholders for headers, or one signature fits many values"
+        "expected text without digits at its ends between two placeholders for headers, and between \
+         {{id}} and {{body}}, or one signature fits many values"
     )]
     Joined,
 }
@@ -228,6 +237,10 @@ mod tests {
             "{body}{timestamp}{id}",
             "{url}{id}.{body}",
             "{body}{body}",
+            "{id}{body}",
+            "{body}{id}",
+            "{id}.{timestamp}1{body}",
+            "{body}0{timestamp}",
         ] {
             assert_eq!(
                 SignedTemplate::parse(text),

@@ -35,7 +35,7 @@ use supervisor::{
 };
 
 use crate::config;
-use crate::entity::{Command, CommandOutcome, EntityDeps};
+use crate::entity::{Command, CommandOutcome, DecidedSignal, EntityDeps};
 use crate::event::{EntityKey, FingerprintFn, InternedName, Kind, Position};
 use crate::metrics::NodeMetrics;
 use crate::projection::{Projection, ProjectionReadError, StoredRecord};
@@ -208,15 +208,16 @@ impl Router {
             .ok_or(Refusal::Overloaded)?;
         self.check_lag()?;
 
-        let event = self.send_command(command, permit, None).await;
+        let event = self.send_command(command, permit, None, None).await;
         self.await_outcome(event).await
     }
 
     /// Submits the events of one batch and returns their outcomes in the same order, each as
     /// [`Router::submit_command`] would. Events of one entity stay in order.
     ///
-    /// All events are in flight before the first outcome is awaited. A batch larger than one
-    /// entity's share of the permits is cut into slices, one after another.
+    /// The events enter the journal in their order, and are in flight before the first outcome is
+    /// awaited. A batch larger than one entity's share of the permits is cut into slices, one after
+    /// another.
     pub async fn submit_batch(
         &self,
         commands: Vec<Command>,
@@ -258,13 +259,18 @@ impl Router {
             return vec![Err(Refusal::Overloaded); commands.len()];
         };
 
-        // Send all before waiting for any, so that one commit can take them together.
+        // Each follows the decision on the one before, or entities that are in memory would overtake
+        // those that are loaded first. None waits for an outcome, so commits take them together.
         let progress = Arc::new(BatchProgress::default());
         let mut submitted = Vec::with_capacity(commands.len());
 
         for (command, permit) in commands.into_iter().zip(permits) {
+            let (signal, decided) = DecidedSignal::channel();
             let batch = Some(Arc::clone(&progress));
-            submitted.push(self.send_command(command, permit, batch).await);
+            let event = self.send_command(command, permit, batch, Some(signal));
+            submitted.push(event.await);
+            // The signal is given by dropping it, which ends the wait with an error.
+            let _ = decided.await;
         }
 
         let mut outcomes = Vec::with_capacity(submitted.len());
@@ -360,6 +366,7 @@ impl Router {
         mut command: Command,
         permit: EventPermit,
         batch: Option<Arc<BatchProgress>>,
+        decided: Option<DecidedSignal>,
     ) -> SubmittedEvent {
         let claims = match self.claim_keys(&command).await {
             Ok(claims) => claims,
@@ -406,6 +413,7 @@ impl Router {
             unique_key_is_free,
             completion,
             batch,
+            decided,
             room_waits_left: ROOM_WAITS_MAX,
         }) {
             Ok(()) => SubmittedEvent::Sent(outcome),
@@ -434,7 +442,7 @@ impl Router {
                         return Err(taken_refusal(TakenKey { holder, is_reused }));
                     }
                     Ok(ClaimOutcome::Freed) => {
-                        event = self.send_command(*command, permit, batch).await
+                        event = self.send_command(*command, permit, batch, None).await
                     }
                     Err(_) => return Err(Refusal::Unknown),
                 },

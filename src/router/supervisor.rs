@@ -40,8 +40,8 @@ use super::completion::EventCompletion;
 use super::crashes::CrashTracker;
 use super::refusal::Refusal;
 use crate::entity::{
-    self, ApplyCommand, Command, EntityActor, EntityDeps, EntityProgress, MESSAGES_PER_TURN,
-    Rejection,
+    self, ApplyCommand, Command, DecidedSignal, EntityActor, EntityDeps, EntityProgress,
+    MESSAGES_PER_TURN, Rejection,
 };
 use crate::event::{EntityKey, Position};
 use crate::journal::await_fence;
@@ -117,6 +117,8 @@ pub(super) struct DeliverCommand {
     pub(super) completion: EventCompletion,
     /// Progress of the batch that the event belongs to, if any.
     pub(super) batch: Option<Arc<BatchProgress>>,
+    /// Signal for the next event of the batch, if any.
+    pub(super) decided: Option<DecidedSignal>,
     /// Remaining waits for room in the shard.
     pub(super) room_waits_left: u8,
 }
@@ -509,6 +511,7 @@ impl LiveEntity {
             command,
             unique_key_is_free,
             completion,
+            decided,
             ..
         } = deliver;
         self.last_used = now;
@@ -523,6 +526,7 @@ impl LiveEntity {
                 command,
                 unique_key_is_free,
                 reply,
+                decided,
             })
             .is_ok()
         {

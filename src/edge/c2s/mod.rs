@@ -85,6 +85,7 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     *quota = admitted.map_err(ApiError::RateLimited)?;
 
     let body = body::read_body(request, payload, edge.body_limits()).await?;
+    let body = body::strip_byte_order_mark(body);
     body::check_json_content_type(request.headers())?;
     let hops = proof_headers::read_hops(request.headers());
     match decode_c2s_request(&body)? {

@@ -42,6 +42,7 @@ pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse
     body::check_declared_length(request, edge.body_limits())?;
     let credential = admin::authorize_any(request, edge, &edge.config.sources.crm.tokens)?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
+    let body = body::strip_byte_order_mark(body);
     body::check_json_content_type(headers)?;
 
     let key = IDEMPOTENCY_KEYS

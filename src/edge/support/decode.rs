@@ -92,7 +92,9 @@ pub fn decode_support_event(
 /// only to check the body's signature.
 #[must_use]
 pub(super) fn unverified_timestamp(body: &[u8]) -> Option<String> {
-    let [timestamp] = find_members(str::from_utf8(body).ok()?, ["timestamp"]).ok()?;
+    let text = str::from_utf8(body).ok()?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let [timestamp] = find_members(text, ["timestamp"]).ok()?;
     serde_json::from_str(timestamp?.get()).ok()
 }
 

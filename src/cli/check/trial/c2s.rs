@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::finding::{TrialFinding, describe_events, describe_proof, format_line, format_lines};
 use crate::config::C2sConfig;
+use crate::edge::body::strip_byte_order_mark;
 use crate::edge::c2s::{C2sEvent, C2sRequest, decode_c2s_request};
 use crate::edge::error::ApiError;
 use crate::edge::field_error::FieldError;
@@ -25,16 +26,17 @@ pub(super) fn check_c2s(config: &C2sConfig, request: &RequestView<'_>) -> [Trial
             "not checked; a node accepts only addresses in sources.c2s.ip_allowlist",
         );
     }
-    let decoding = match decode_c2s_request(&Bytes::copy_from_slice(request.body)) {
-        Ok(C2sRequest::Single(event)) => event.map_or_else(
-            |faults| ApiError::InvalidFields(faults).into(),
-            |event| describe_event(&event),
-        ),
-        Ok(C2sRequest::Batch(events)) => {
-            describe_events(&events.into_iter().map(describe_member).collect::<Vec<_>>())
-        }
-        Err(error) => error.into(),
-    };
+    let decoding =
+        match decode_c2s_request(&strip_byte_order_mark(Bytes::copy_from_slice(request.body))) {
+            Ok(C2sRequest::Single(event)) => event.map_or_else(
+                |faults| ApiError::InvalidFields(faults).into(),
+                |event| describe_event(&event),
+            ),
+            Ok(C2sRequest::Batch(events)) => {
+                describe_events(&events.into_iter().map(describe_member).collect::<Vec<_>>())
+            }
+            Err(error) => error.into(),
+        };
     [
         TrialFinding {
             is_good: is_known,

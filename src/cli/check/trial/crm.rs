@@ -7,7 +7,7 @@ use super::finding::{
     TrialFinding, describe_command, describe_events, describe_proof, format_line,
 };
 use crate::config::{CrmConfig, Secret};
-use crate::edge::body::body_text;
+use crate::edge::body::{body_text, strip_byte_order_mark};
 use crate::edge::crm::{BusEventCatalogue, PUBLISHED_EVENTS_MAX, decode_bus_event};
 use crate::edge::error::ApiError;
 use crate::edge::raw_json;
@@ -46,7 +46,7 @@ fn parse_bearer_token(value: &str) -> Option<&str> {
 fn decode_events(config: &CrmConfig, request: &RequestView<'_>) -> Result<TrialFinding, ApiError> {
     let (events, body) = (
         BusEventCatalogue::new(config),
-        Bytes::copy_from_slice(request.body),
+        strip_byte_order_mark(Bytes::copy_from_slice(request.body)),
     );
     let json = body_text(&body)?;
     let key = request

@@ -392,7 +392,7 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         // Only the template is wrong: what depends on it is not judged.
         (
             scheme("signed = \"{id}{timestamp}.{body}\", timestamp_header = \"X-At\""),
-            "h.toml:6: sources.custom.plant.scheme.signed: expected text between two placeholders for headers, or one signature fits many values, found \"{id}{timestamp}.{body}\"",
+            "h.toml:6: sources.custom.plant.scheme.signed: expected text without digits at its ends between two placeholders for headers, and between {id} and {body}, or one signature fits many values, found \"{id}{timestamp}.{body}\"",
         ),
         (
             scheme("signed = \"{timestamp}{body}\""),
@@ -403,7 +403,7 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
             "h.toml:6: sources.custom.plant.scheme.timestamp_header: expected {timestamp} in scheme.signed: an unsigned time proves nothing",
         ),
         (
-            scheme("signed = \"{id}{body}\""),
+            scheme("signed = \"{id}.{body}\""),
             "h.toml:1: sources.custom.plant.idempotency_key: expected the name of a header: {id} in scheme.signed stands for its value",
         ),
         (
