@@ -110,7 +110,7 @@ fn describe_claim(claim: &SignatureClaim<'_>) -> Vec<(&'static str, String)> {
         };
         lines.push(("signature", format!("{}, {compared}", proof.algorithm)));
     }
-    if !claim.covers_body {
+    if !claim.covers_body && !claim.signed.bytes().is_empty() {
         let risk = "the body is not signed; whoever has this credential can send any event";
         lines.push(("warning", risk.to_owned()));
     }

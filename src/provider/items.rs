@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::pointer::{ItemStep, JsonPointer, step_into};
 
 /// Most events of one call. Known senders put at most 1,000 into one.
-pub const ITEMS_MAX: usize = 1_000;
+pub const ITEMS_MAX: usize = 10_000;
 
 /// Most paths of one source; a provider has few kinds of lists.
 const PATHS_MAX: usize = 8;

@@ -119,6 +119,12 @@ impl<'r> SignatureClaim<'r> {
         std::iter::once(&self.signed).chain(&self.alternatives)
     }
 
+    /// Returns true if the signature covers the body and a time, so that it differs for each sending.
+    #[must_use]
+    pub fn proves_sending(&self) -> bool {
+        self.time.is_some() && self.covers_body
+    }
+
     /// Compares the signatures with every key, also after a match, so that the time taken does not
     /// tell which key matched; then compares the signed time with `now`. A `tolerance` of zero
     /// accepts any time. Returns the index of a key that matches.

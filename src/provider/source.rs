@@ -285,7 +285,7 @@ impl<'r> VerifiedRequest<'_, 'r> {
     #[must_use]
     pub fn request_tag(&self) -> Option<SignedRequestTag> {
         let claim = self.source.signing.read_claim(self.signed).ok()?;
-        claim.time.filter(|_| claim.covers_body)?;
+        claim.proves_sending().then_some(())?;
         let key = self.source.keys.get(self.key)?;
         let signed = claim.signed.bytes().iter().map(AsRef::as_ref);
         Some(SignedRequestTag::new(key.identity(), signed))

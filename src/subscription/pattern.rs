@@ -94,6 +94,8 @@ impl Pattern {
         if text.len() > PATTERN_MAX_BYTES {
             return Err(malformed("it is too long"));
         }
+        let unquoted = unquote_name(text);
+        let text = unquoted.as_deref().unwrap_or(text);
 
         // An unknown custom kind gets an error of its own, which says how to define the kind.
         let (kind, events) = split_kind(text);
@@ -186,6 +188,16 @@ pub fn is_internal_record(record: &Record) -> bool {
     record.source == INTERNAL_SOURCE
 }
 
+/// Returns `text` without the quotes around its name, as in `repo."Push Hook"`, or around all of it;
+/// `None` if it has none.
+fn unquote_name(text: &str) -> Option<String> {
+    let inner = text.strip_suffix('"')?;
+    let start = inner.find('"')?;
+    let (before, name) = (&inner[..start], &inner[start + 1..]);
+    let is_quoted = (before.is_empty() || before.ends_with(['.', ':'])) && !name.contains('"');
+    is_quoted.then(|| format!("{before}{name}"))
+}
+
 /// Splits a pattern into its kind, if any, and the part that selects names. No event name has a
 /// colon before its first dot, so text before such a colon is a kind.
 fn split_kind(text: &str) -> (Option<&str>, &str) {
@@ -258,6 +270,8 @@ mod tests {
             "shop.anything",
             "shop.order:paid",
             "shop.order.*",
+            "shop.\"Push Hook\"",
+            "\"shop.Push Hook\"",
             "custom:shop:*",
             "custom:shop:shop.order",
             "subscriber.disabled",

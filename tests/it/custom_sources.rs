@@ -999,7 +999,7 @@ fn items_deep_in_a_body_find_fields_in_themselves_and_around_them() {
         );
         let many = format!(
             r#"{{"entry": [{{"changes": [{}]}}]}}"#,
-            vec!["1"; 1_001].join(",")
+            vec!["1"; 10_001].join(",")
         );
         assert_eq!(error(&send("c3", &many).await), (413, "body_too_large"));
         node.stop().await;

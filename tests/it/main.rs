@@ -41,6 +41,7 @@ mod lists;
 mod log_output;
 mod metrics;
 mod migration;
+mod odd_spellings;
 mod order;
 mod power_cuts;
 mod presets;

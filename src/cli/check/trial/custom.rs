@@ -23,8 +23,23 @@ pub(super) fn check_custom(
         custom.source.signing.handshake(),
         ProviderHandshake::Subscription
     );
-    if request.method == "GET" && has_subscription_handshake {
+    if request.method == "GET" && has_subscription_handshake && !request.query().is_empty() {
         return check_subscription(request, &custom.verify_token);
+    }
+    match request.method {
+        "POST" => {}
+        "GET" | "HEAD" => {
+            return [
+                TrialFinding::passed(format_line("signature", "not required")),
+                TrialFinding::passed(format_line("answer", "what this address is for; no event")),
+            ];
+        }
+        _ => {
+            return [
+                TrialFinding::failed("a source takes POST; a node answers 405"),
+                TrialFinding::failed("not decoded, because the method is wrong"),
+            ];
+        }
     }
     let signing = &custom.source.signing;
     let is_unsigned_handshake = signing.handshake().is_unsigned_body(request.body);
@@ -106,7 +121,7 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
     let describe = |found: &ExtractedFields, json: &RawValue| {
         let schema = custom.source.schemas.check(&found.event, json).err();
         let schema = schema.map_or_else(String::new, |wrong| format_line("warning", wrong));
-        describe_fields(custom, found) + &describe_places(fields, found) + &schema
+        describe_fields(custom, request, found) + &describe_places(fields, found) + &schema
     };
     let items = match custom.source.split_items(&document) {
         Ok(Some(items)) => items,
@@ -133,8 +148,13 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
     TrialFinding::passed(std::iter::once(count).chain(shown).collect())
 }
 
-fn describe_fields(custom: &CustomSourceConfig, found: &ExtractedFields) -> String {
-    let no_key = match custom.source.signing.signs_time() {
+fn describe_fields(
+    custom: &CustomSourceConfig,
+    request: &RequestView<'_>,
+    found: &ExtractedFields,
+) -> String {
+    let claim = custom.source.signing.read_claim(request);
+    let no_key = match claim.is_ok_and(|claim| claim.proves_sending()) {
         true => "none; the signature counts, which covers a time",
         false => NO_KEY,
     };
