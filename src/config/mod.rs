@@ -31,7 +31,7 @@ pub use draft::ConfigDraft;
 pub(crate) use draft::env_variable_name;
 pub use effective::EffectiveSetting;
 pub use instagram::{AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES};
-pub use leads::LeadsConfig;
+pub use leads::{LeadSignatureLayout, LeadsConfig};
 pub use load::{ConfigPurpose, load_config};
 pub use problem::{ConfigError, ConfigProblem};
 pub use secret::{EncryptionKey, Secret};

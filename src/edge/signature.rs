@@ -64,12 +64,24 @@ impl SignatureVerifier {
     /// the secrets. All secrets are tried even after a match, so that the time taken says nothing.
     #[must_use]
     pub fn verify(&self, body: &Bytes, tail: &[u8], signature: &[u8]) -> Option<VerifiedBody> {
+        self.verify_after(b"", body, tail, signature)
+    }
+
+    /// Returns `body` if `signature` is the hex digest of `head`, `body` and `tail`, in the same way.
+    #[must_use]
+    pub fn verify_after(
+        &self,
+        head: &[u8],
+        body: &Bytes,
+        tail: &[u8],
+        signature: &[u8],
+    ) -> Option<VerifiedBody> {
         let mut digest = [0; 32];
         hex::decode_to_slice(signature, &mut digest).ok()?;
 
         let mut is_match = Choice::from(0);
         for key in &self.0 {
-            is_match |= key.tag(&[&body[..], tail]).ct_eq(&digest);
+            is_match |= key.tag(&[head, &body[..], tail]).ct_eq(&digest);
         }
         bool::from(is_match).then(|| VerifiedBody(strip_byte_order_mark(body.clone())))
     }

@@ -270,25 +270,11 @@ fn component_value(request: &RequestView<'_>, name: &str) -> Result<String, Clai
         // The parser has written the host in small letters, without the scheme's own port.
         "@authority" => url[Position::BeforeHost..Position::AfterPort].to_owned(),
         "@scheme" => url.scheme().to_owned(),
-        "@path" => request_target(request).0.to_owned(),
+        "@path" => request.path().to_owned(),
         "@query" => format!("?{}", request.query()),
-        _ => match request_target(request) {
-            (path, Some(query)) => format!("{path}?{query}"),
-            (path, None) => path.to_owned(),
-        },
+        _ if request.url.contains('?') => format!("{}?{}", request.path(), request.query()),
+        _ => request.path().to_owned(),
     })
-}
-
-/// Returns path and query of the request as the sender spelled them.
-fn request_target<'r>(request: &RequestView<'r>) -> (&'r str, Option<&'r str>) {
-    let (_, after_scheme) = request.url.split_once("://").unwrap_or(("", request.url));
-    let start = after_scheme.find(['/', '?']);
-    let target = start.map_or("/", |start| &after_scheme[start..]);
-    match target.split_once('?') {
-        Some(("", query)) => ("/", Some(query)),
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
-    }
 }
 
 /// Reads the time of the signature and its end; `None` if one of them is no time.

@@ -39,6 +39,18 @@ impl<'r> RequestView<'r> {
         lines.map(|(_, value)| std::str::from_utf8(value).unwrap_or_default().trim_ascii())
     }
 
+    /// Returns the path of the URL as the sender spelled it; `/` if it has none.
+    #[must_use]
+    pub fn path(&self) -> &'r str {
+        let end = self.url.find(['?', '#']).unwrap_or(self.url.len());
+        let before_query = &self.url[..end];
+        let path = match before_query.split_once("://") {
+            Some((_, rest)) => rest.find('/').map_or("", |start| &rest[start..]),
+            None => before_query,
+        };
+        if path.is_empty() { "/" } else { path }
+    }
+
     /// Returns the query of the URL, without `?` and fragment; empty if there is none.
     #[must_use]
     pub fn query(&self) -> &'r str {

@@ -23,8 +23,10 @@ use super::context::RequestContext;
 use super::error::ApiError;
 use super::gate::NodeCore;
 use super::{answer, body, browser_guard, client_address, idempotency, proof_headers, submit};
+use crate::config::LeadSignatureLayout;
 use crate::entity::{Command, RejectionPolicy};
-use crate::event::{EntityKey, Kind, Position};
+use crate::event::{EntityKey, Kind, Position, SignedRequestTag};
+use crate::provider::parse_moment;
 use crate::router::Refusal;
 
 mod catalogue;
@@ -41,6 +43,7 @@ pub use catalogue::{BASE_PATH, LEAD_EVENTS, LeadEvent, LeadEventSubject};
 pub use decode::{DecodedLeadEvent, LeadEventTarget, LeadRequestContext, decode_lead_event};
 
 const SIGNATURE_HEADER: &str = "x-webhook-signature";
+const TIMESTAMP_HEADER: &str = "x-webhook-timestamp";
 
 /// Random bytes in a generated customer code: 64 bits, so that two of a billion codes do not
 /// collide.
@@ -78,13 +81,32 @@ pub(super) async fn receive(
         // Refuse before reading the body: an unsigned request must not cost memory.
         return Err(edge.count_auth_failure(request, ApiError::InvalidBodySignature));
     }
+    let timestamp = match leads.signed {
+        LeadSignatureLayout::TimePathBody if is_signed => {
+            let time = proof_headers::find_single_header(headers, TIMESTAMP_HEADER)?;
+            let missing = || edge.count_auth_failure(request, ApiError::InvalidBodySignature);
+            Some(time.ok_or_else(missing)?)
+        }
+        LeadSignatureLayout::TimePathBody | LeadSignatureLayout::Body => None,
+    };
     let share = edge.take_unproven_body(request)?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
+    let head = timestamp.map(|time| signature::signed_head(time, request.path()));
+    let head = head.unwrap_or_default();
     let signatures = proof_headers::signature_lines(headers, SIGNATURE_HEADER);
-    let body = signature::verify_lead_body(&leads.verifier, body, signatures);
+    let body = signature::verify_lead_body(&leads.verifier, &head, body, signatures);
     let body =
         body.ok_or_else(|| edge.count_auth_failure(request, ApiError::InvalidBodySignature))?;
     drop(share);
+    let signed_request = timestamp.map(|time| {
+        let at = std::str::from_utf8(time).ok().and_then(parse_moment);
+        let is_fresh = at.is_some_and(|at| at.distance(edge.clock.wall()) <= leads.tolerance);
+        let signed = [&head[..], body.bytes()];
+        is_fresh.then(|| SignedRequestTag::new(SOURCE.as_str().as_bytes(), signed))
+    });
+    if signed_request == Some(None) {
+        return Err(edge.count_auth_failure(request, ApiError::StaleTimestamp));
+    }
     if is_signed {
         *quota = admit()?;
     }
@@ -111,6 +133,8 @@ pub(super) async fn receive(
         may_create: matches!(decoded.target, LeadEventTarget::New(_)),
         on_rejection: RejectionPolicy::Answer,
         unique_key: decoded.unique_key,
+        // The idempotency key stands in a header, which is not signed.
+        signed_request: signed_request.flatten(),
         hops: proof_headers::read_hops(headers),
         span: call.span().clone(),
         ..Command::new(

@@ -1,5 +1,10 @@
-//! Signature of the leads contract: hex HMAC-SHA256 of the body's bytes, with or without the prefix
-//! `sha256=`. A source without secrets checks no signature.
+//! Signature of the leads contract: hex HMAC-SHA256, with or without the prefix `sha256=`. A source
+//! without secrets checks no signature.
+//!
+//! ```text
+//! signed = "body"             <body>
+//! signed = "time-path-body"   <X-Webhook-Timestamp>\n<path>\n<body>
+//! ```
 
 use bytes::Bytes;
 
@@ -14,11 +19,19 @@ pub fn sign_lead_body(secret: &Secret, body: &[u8]) -> String {
     signature::hmac_sha256_hex(secret, body, b"")
 }
 
-/// Returns `body` as verified if one of `signatures` matches under one of the secrets of `verifier`, or if
-/// `verifier` has no secrets.
+/// Returns the text that a signature covers before the body: the time as its header spells it, and
+/// the path. Neither holds a line break, so the text is read in one way only.
+#[must_use]
+pub fn signed_head(timestamp: &[u8], path: &str) -> Vec<u8> {
+    [timestamp, b"\n", path.as_bytes(), b"\n"].concat()
+}
+
+/// Returns `body` as verified if one of `signatures` of `head` and `body` matches under one of the
+/// secrets of `verifier`, or if `verifier` has no secrets.
 #[must_use]
 pub fn verify_lead_body<'s>(
     verifier: &SignatureVerifier,
+    head: &[u8],
     body: Bytes,
     signatures: impl IntoIterator<Item = &'s [u8]>,
 ) -> Option<VerifiedBody> {
@@ -27,7 +40,7 @@ pub fn verify_lead_body<'s>(
     }
     let verify = |signature: &[u8]| {
         let digits = signature.strip_prefix(PREFIX).unwrap_or(signature);
-        verifier.verify(&body, b"", digits)
+        verifier.verify_after(head, &body, b"", digits)
     };
     signatures.into_iter().find_map(verify)
 }
@@ -42,6 +55,7 @@ mod tests {
         let secrets: Vec<_> = secrets.iter().map(|secret| Secret::new(*secret)).collect();
         verify_lead_body(
             &SignatureVerifier::new(&secrets),
+            b"",
             Bytes::from_static(BODY),
             signature.map(str::as_bytes),
         )

@@ -2,15 +2,18 @@
 //! a limit for each client address.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::super::rate_limiter::RateLimiter;
 use super::super::signature::SignatureVerifier;
-use crate::config;
+use crate::config::{self, LeadSignatureLayout};
 
 /// Leads source, ready to verify and limit requests.
 #[derive(Debug)]
 pub(in crate::edge) struct LeadsSource {
     pub(super) verifier: SignatureVerifier,
+    pub(super) signed: LeadSignatureLayout,
+    pub(super) tolerance: Duration,
     pub(super) client_limiter: RateLimiter<IpAddr>,
 }
 
@@ -20,6 +23,8 @@ impl LeadsSource {
     pub(in crate::edge) fn new(config: &config::LeadsConfig) -> Self {
         Self {
             verifier: SignatureVerifier::new(&config.secrets),
+            signed: config.signed,
+            tolerance: config.tolerance,
             client_limiter: RateLimiter::new(config.rate_per_minute),
         }
     }

@@ -193,6 +193,57 @@ fn a_disabled_source_has_no_endpoints() {
     });
 }
 
+/// Without it, who captured a request could send its body again, also to another lead's path.
+#[test]
+fn a_signed_time_and_path_let_a_request_be_taken_once_on_its_path_only() {
+    run_async(async {
+        let test_env = test_env(&[
+            ("sources.leads.secrets", "a-secret-long-enough-for-any-node"),
+            ("sources.leads.signed", "time-path-body"),
+        ]);
+        let node = test_env.start().await;
+        let secret = Secret::new("a-secret-long-enough-for-any-node");
+        let text = body("new_lead", &json!({"first_name": "Ana", "phone": "1"}));
+        let sign = |time: &str, path: &str| {
+            let signed = format!("{time}\n{path}\n{text}");
+            sign_lead_body(&secret, signed.as_bytes())
+        };
+        let send = |path: &str, time: &str, signature: &str, key: &str| {
+            let request = request(&node, path, &text)
+                .header("x-webhook-timestamp", time)
+                .header("x-webhook-signature", signature)
+                .header("idempotency-key", key);
+            node.send_request(request)
+        };
+
+        let now = test_env.deps.clock.wall();
+        let (time, path) = (now.to_string(), format!("{INCOMING}/lead/create"));
+        let signature = sign(&time, &path);
+        let first = send("lead/create", &time, &signature, "k-1").await;
+        let id = data(&first)["lead_id"].clone();
+        assert!(id.is_u64(), "{first:?}");
+        let again = send("lead/create", &time, &signature, "k-2").await;
+        assert_eq!(data(&again)["lead_id"], id, "taken once: {again:?}");
+
+        let seconds = (now.as_micros() / 1_000_000).to_string();
+        let in_seconds = send("lead/create", &seconds, &sign(&seconds, &path), "k-3").await;
+        assert!(data(&in_seconds)["lead_id"].as_u64() > id.as_u64());
+
+        let elsewhere = send("lead/1/update", &time, &signature, "k-4").await;
+        assert_eq!(refusal(&elsewhere).0, 401, "{elsewhere:?}");
+        let later = (now.saturating_add(std::time::Duration::from_secs(1))).to_string();
+        let moved = send("lead/create", &later, &signature, "k-5").await;
+        assert_eq!(refusal(&moved).1, "invalid_signature");
+        let old = (now.saturating_sub(std::time::Duration::from_secs(301))).to_string();
+        let stale = send("lead/create", &old, &sign(&old, &path), "k-6").await;
+        assert_eq!(refusal(&stale).1, "stale_timestamp");
+        let body_only = sign_lead_body(&secret, text.as_bytes());
+        let unsigned = send("lead/create", &time, &body_only, "k-7").await;
+        assert_eq!(refusal(&unsigned).1, "invalid_signature");
+        node.stop().await;
+    });
+}
+
 #[test]
 fn with_secrets_only_signed_requests_are_accepted() {
     run_async(async {

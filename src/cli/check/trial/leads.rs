@@ -6,7 +6,7 @@ use super::finding::{
     NO_KEY, TrialFinding, describe_missing_time, describe_proof, format_line, format_lines,
     not_decoded,
 };
-use crate::config::LeadsConfig;
+use crate::config::{LeadSignatureLayout, LeadsConfig};
 use crate::edge::leads::{
     BASE_PATH, DecodedLeadEvent, LEAD_EVENTS, LeadEvent, LeadEventSubject, LeadEventTarget,
     LeadRequestContext, decode_lead_event, signature,
@@ -22,8 +22,15 @@ pub(super) fn check_leads(config: &LeadsConfig, request: &RequestView<'_>) -> [T
     let presented = request
         .header_lines("x-webhook-signature")
         .map(str::as_bytes);
-    let body =
-        signature::verify_lead_body(&verifier, Bytes::copy_from_slice(request.body), presented);
+    let head = match config.signed {
+        LeadSignatureLayout::Body => Vec::new(),
+        LeadSignatureLayout::TimePathBody => {
+            let time = request.single_header("x-webhook-timestamp");
+            signature::signed_head(time.unwrap_or_default().as_bytes(), request.path())
+        }
+    };
+    let body = Bytes::copy_from_slice(request.body);
+    let body = signature::verify_lead_body(&verifier, &head, body, presented);
     let result = match verifier.is_empty() {
         true => "not required: the source has no secrets",
         false => describe_proof(body.is_some()),
@@ -39,7 +46,7 @@ pub(super) fn check_leads(config: &LeadsConfig, request: &RequestView<'_>) -> [T
 }
 
 fn decode_lead(request: &RequestView<'_>, body: &VerifiedBody) -> TrialFinding {
-    let Some((event, id)) = parse_address(request.url) else {
+    let Some((event, id)) = parse_address(request) else {
         return TrialFinding::failed(format!(
             "not a path of leads; the paths are {BASE_PATH} and those below it"
         ));
@@ -82,11 +89,8 @@ fn describe_decoded(decoded: &DecodedLeadEvent, request: &RequestView<'_>) -> Tr
     ]))
 }
 
-fn parse_address(url: &str) -> Option<LeadsAddress<'_>> {
-    let url = url.split(['?', '#']).next()?;
-    let path = url
-        .split_once("://")
-        .map_or(Some(url), |(_, rest)| rest.find('/').map(|at| &rest[at..]))?;
+fn parse_address<'r>(request: &RequestView<'r>) -> Option<LeadsAddress<'r>> {
+    let path = request.path();
     let path = path
         .strip_suffix('/')
         .unwrap_or(path)
@@ -112,8 +116,13 @@ mod tests {
     fn a_path_names_its_event_and_entity() {
         let read = |path: &str| {
             let url = format!("https://h{path}");
-            parse_address(&url)
-                .map(|(event, id)| (event.map(|event| event.name), id.map(str::to_owned)))
+            parse_address(&RequestView {
+                method: "POST",
+                url: &url,
+                headers: Vec::new(),
+                body: b"",
+            })
+            .map(|(event, id)| (event.map(|event| event.name), id.map(str::to_owned)))
         };
         assert_eq!(read(BASE_PATH), Some((None, None)));
         for event in &LEAD_EVENTS {
