@@ -228,7 +228,7 @@ mod tests {
         let error = split(&[""], &body(ITEMS_MAX + 1)).expect_err("one too many");
         assert_eq!(
             error.to_string(),
-            "body has 1001 items, but one call may have at most 1000"
+            "body has 10001 items, but one call may have at most 10000"
         );
         for text in ["a", "/a~", "*"] {
             assert_eq!(ItemPath::parse(text), Err(ItemPathError), "{text}");

@@ -64,6 +64,10 @@ pub struct VerificationKeyError(pub(super) &'static str);
 const ECDSA_POINT_BYTES: usize = 65;
 /// Mark of an uncompressed point (SEC 1, section 2.3.3).
 const UNCOMPRESSED: u8 = 0x04;
+/// Beginning of every Ed25519 public key in DER (RFC 8410), before its 32 bytes.
+const ED25519_KEY_PREFIX: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
 /// Beginning of every public key on P-256 in DER (RFC 5480), before the point.
 const ECDSA_KEY_PREFIX: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
@@ -121,7 +125,7 @@ impl VerificationKey {
     pub fn from_public(text: &str) -> Result<Self, VerificationKeyError> {
         const EXPECTED: VerificationKeyError = VerificationKeyError(
             "an Ed25519 public key: 32 bytes in hex, in base64 with or without whpk_ before them, \
-             or as JSON Web Key",
+             in PEM, or as JSON Web Key",
         );
         if text.starts_with("whsk_") {
             return Err(VerificationKeyError(
@@ -138,10 +142,14 @@ impl VerificationKey {
             json,
             SignatureEncoding::Hex.decode(text),
             SignatureEncoding::Base64.decode(base64),
+            decode_pem(text),
         ]
         .into_iter()
         .flatten()
-        .find_map(|bytes| <[u8; 32]>::try_from(bytes).ok())
+        .find_map(|bytes| {
+            let key = bytes.strip_prefix(&ED25519_KEY_PREFIX).unwrap_or(&bytes);
+            <[u8; 32]>::try_from(key).ok()
+        })
         .ok_or(EXPECTED)?;
         let key = VerifyingKey::from_bytes(&bytes)
             .ok()
@@ -300,11 +308,14 @@ fn verify_public(key: &UnparsedPublicKey<&[u8]>, message: &[u8], signatures: &[V
     Choice::from(u8::from(signatures.iter().any(is_valid)))
 }
 
-/// Decodes base64 with or without the lines around it that PEM has.
+/// Decodes base64 with or without the lines around it that PEM has. An environment variable often has
+/// them all in one line, or `\n` instead of line breaks.
 fn decode_pem(text: &str) -> Option<Vec<u8>> {
+    let text = text.replace("\\n", "\n");
+    let is_label = |part: &&str| part.starts_with("BEGIN ") || part.starts_with("END ");
     let base64: String = text
-        .lines()
-        .filter(|line| !line.starts_with("-----"))
+        .split("-----")
+        .filter(|part| !is_label(part))
         .flat_map(str::split_ascii_whitespace)
         .collect();
     SignatureEncoding::Base64.decode(&base64)
@@ -440,6 +451,10 @@ mod tests {
             format!("whpk_{}", SignatureEncoding::Base64.encode(&public)),
             SignatureEncoding::Hex.encode(&public),
             SignatureEncoding::Hex.encode(&public).to_uppercase(),
+            format!(
+                "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----",
+                SignatureEncoding::Base64.encode(&[&ED25519_KEY_PREFIX[..], &public].concat())
+            ),
         ] {
             let key = VerificationKey::from_public(&text).expect("a public key");
             assert!(fits(&key, SignatureAlgorithm::Ed25519, "r", signature));
@@ -471,6 +486,8 @@ mod tests {
         for text in [
             format!("{first}{rest}"),
             format!("-----BEGIN PUBLIC KEY-----\n{first}\n{rest}\n-----END PUBLIC KEY-----\n"),
+            format!("-----BEGIN PUBLIC KEY-----\\n{first}\\n{rest}\\n-----END PUBLIC KEY-----\\n"),
+            format!("-----BEGIN PUBLIC KEY----- {first} {rest} -----END PUBLIC KEY-----"),
         ] {
             let key = VerificationKey::from_ecdsa(&text).expect("a public key");
             let fits = |signed: &str, signature: &[u8]| {

@@ -363,7 +363,7 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             plant("scheme = { header = \"X-Sig\", algorithm = \"ed25519\" }"),
-            "h.toml:3: sources.custom.plant.secrets: expected an Ed25519 public key: 32 bytes in hex, in base64 with or without whpk_ before them, or as JSON Web Key",
+            "h.toml:3: sources.custom.plant.secrets: expected an Ed25519 public key: 32 bytes in hex, in base64 with or without whpk_ before them, in PEM, or as JSON Web Key",
         ),
         (
             plant("scheme = { header = \"X-Sig\" }"),
