@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::provider::body::RequestDocument;
-use crate::provider::extract::FieldLocators;
+use crate::provider::extract::{ExtractedFields, FieldLocators};
+use crate::provider::items::ItemPaths;
 use crate::provider::locator::FieldAlternatives;
 use crate::provider::request::RequestView;
 
@@ -14,10 +15,21 @@ type EventCase = (
     [&'static str; 3],
 );
 
-/// Entity, event name, key and time of the event `body`, with the warnings; empty if not found.
-fn read_event(preset: &str, headers: &[(&str, &str)], body: &str) -> ([String; 4], Vec<String>) {
+/// Entity, event name, key and time of an event, each empty if not found, and its warnings.
+type FoundEvent = ([String; 4], Vec<String>);
+
+/// Reads the single event `body`.
+fn read_event(preset: &str, headers: &[(&str, &str)], body: &str) -> FoundEvent {
+    let mut events = read_call(preset, headers, body);
+    let event = events.pop().expect("an event");
+    assert!(events.is_empty(), "{body}");
+    event
+}
+
+/// Reads the events of a call.
+fn read_call(preset: &str, headers: &[(&str, &str)], body: &str) -> Vec<FoundEvent> {
     let preset = find_preset(preset).expect("a preset");
-    let is_form = body.contains('=') && !body.starts_with('{');
+    let is_form = body.contains('=') && !body.starts_with(['{', '[']);
     let content_type = match is_form {
         true => "application/x-www-form-urlencoded",
         false => "application/json",
@@ -43,13 +55,45 @@ fn read_event(preset: &str, headers: &[(&str, &str)], body: &str) -> ([String; 4
         occurred_at: places(preset.defaults.occurred_at),
         expects_time: false,
     };
-    let found = locators.extract_whole(&request, &document);
-    let time = found.occurred_at.map(|at| at.to_string());
-    let key = found.idempotency_key.unwrap_or_default();
-    (
-        [found.entity, found.event, key, time.unwrap_or_default()],
-        found.warnings,
-    )
+    let paths = ItemPaths::from_preset(preset.defaults.items);
+    let items = paths.split(document.json()).expect("few");
+    let found = match items.is_empty() {
+        true => vec![locators.extract_whole(&request, &document)],
+        false => locators.extract_items(&request, &document, &items),
+    };
+    let describe = |found: ExtractedFields| {
+        let time = found.occurred_at.map(|at| at.to_string());
+        let key = found.idempotency_key.unwrap_or_default();
+        let is_own = found.is_key_of_item || key.is_empty() || items.is_empty();
+        assert!(is_own, "a key of the call: {body}");
+        (
+            [found.entity, found.event, key, time.unwrap_or_default()],
+            found.warnings,
+        )
+    };
+    found.into_iter().map(describe).collect()
+}
+
+/// Checks entity, name, key and time of each event of a call, which must have no warnings but that
+/// of a missing key.
+fn check_call(preset: &str, body: &str, expected: &[[&str; 4]]) {
+    let found = read_call(preset, &[], body);
+    let fields: Vec<_> = found.iter().map(|(fields, _)| fields.each_ref()).collect();
+    assert_eq!(fields, expected, "{preset}: {body}");
+    for ([_, _, key, _], warnings) in &found {
+        assert_eq!(warnings.len(), usize::from(key.is_empty()), "{warnings:?}");
+        assert!(
+            warnings
+                .iter()
+                .all(|text| text.contains("is not at") || text.contains("is not as"))
+        );
+    }
+}
+
+/// Keys of all events of the calls `bodies`.
+fn read_keys(preset: &str, bodies: &[&str]) -> Vec<String> {
+    let found = bodies.iter().flat_map(|body| read_call(preset, &[], body));
+    found.map(|([_, _, key, _], _)| key).collect()
 }
 
 fn check_events(preset: &str, cases: &[EventCase]) {
@@ -530,44 +574,279 @@ fn times_in_utc_that_do_not_say_so_are_read_as_utc() {
 /// Only the first changed field of the first entry became an event.
 #[test]
 fn metas_entries_of_changed_fields_are_taken_apart_beside_others() {
-    let preset = find_preset("meta").expect("a preset");
-    let body = r#"{"object": "user", "entry": [
-        {"id": "1", "time": 1700000000, "changed_fields": ["photos", "feed"]},
-        {"id": "2", "time": 1700000001, "changes": [{"field": "email", "value": {"leadgen_id": "l"}}]},
-        {"id": "3", "time": 1700000002, "changed_fields": ["photos"]}]}"#;
-    let request = RequestView {
-        method: "POST",
-        url: "",
-        headers: Vec::new(),
-        body: body.as_bytes(),
+    check_call(
+        "meta",
+        r#"{"object": "user", "entry": [
+            {"id": "1", "time": 1700000000, "changed_fields": ["photos", "feed"]},
+            {"id": "2", "time": 1700000001, "changes": [{"field": "email", "value": {"leadgen_id": "l"}}]},
+            {"id": "3", "time": 1700000002, "changed_fields": ["photos"]}]}"#,
+        &[
+            [
+                "1",
+                "user.photos",
+                "1:photos:1700000000",
+                "2023-11-14T22:13:20.000Z",
+            ],
+            [
+                "1",
+                "user.feed",
+                "1:feed:1700000000",
+                "2023-11-14T22:13:20.000Z",
+            ],
+            ["2", "user.email", "l", "2023-11-14T22:13:21.000Z"],
+            [
+                "3",
+                "user.photos",
+                "3:photos:1700000002",
+                "2023-11-14T22:13:22.000Z",
+            ],
+        ],
+    );
+}
+
+/// The key of the first message or status was that of the whole change: the others made no event, and
+/// a retry with more of them was refused for ever. Payloads as in Meta's reference of the webhook
+/// `messages`, <https://developers.facebook.com/docs/whatsapp/cloud-api/webhooks/components>.
+#[test]
+fn each_message_and_status_of_whatsapp_is_an_event() {
+    const A: &str = r#"{"from": "16315551181", "id": "wamid.A", "timestamp": "1504902988", "type": "text", "text": {"body": "a"}}"#;
+    const B: &str = r#"{"from": "16315551181", "id": "wamid.B", "timestamp": "1504902989", "type": "reaction", "reaction": {"message_id": "wamid.A", "emoji": "x"}}"#;
+    const SENT: &str = r#"{"id": "wamid.C", "status": "sent", "timestamp": "1504902990", "recipient_id": "16315551181"}"#;
+    const READ: &str = r#"{"id": "wamid.C", "status": "read", "timestamp": "1504902991", "recipient_id": "16315551181"}"#;
+    let call = |value: &str| {
+        format!(
+            r#"{{"object": "whatsapp_business_account", "entry": [{{"id": "8856996819413533", "changes": [{{"value": {{
+            "messaging_product": "whatsapp", "metadata": {{"phone_number_id": "27681414235104944"}},
+            "contacts": [{{"profile": {{"name": "N"}}, "wa_id": "16315551181"}}], {value}}}, "field": "messages"}}]}}]}}"#
+        )
     };
-    let document = RequestDocument::parse_json(&request).expect("JSON");
-    let paths = crate::provider::ItemPaths::from_preset(preset.defaults.items);
-    let items = paths.split(document.json()).expect("few");
-    let places = FieldAlternatives::from_preset;
-    let locators = FieldLocators {
-        entity: places(preset.defaults.entity),
-        event: places(preset.defaults.event),
-        idempotency_key: places(preset.defaults.idempotency_key),
-        occurred_at: places(preset.defaults.occurred_at),
-        expects_time: false,
-    };
-    let found = locators.extract_items(&request, &document, &items);
-    let told: Vec<_> = found
-        .iter()
-        .map(|found| {
-            assert!(found.is_key_of_item && found.occurred_at.is_some());
-            let key = found.idempotency_key.as_deref().unwrap_or_default();
-            [&found.entity, &found.event, key].map(str::to_owned)
-        })
-        .collect();
-    assert_eq!(
-        told,
+    let event = |key: &'static str, time: &'static str| {
         [
-            ["1", "user.photos", "1:photos:1700000000"],
-            ["1", "user.feed", "1:feed:1700000000"],
-            ["2", "user.email", "l"],
-            ["3", "user.photos", "3:photos:1700000002"],
+            "8856996819413533",
+            "whatsapp_business_account.messages",
+            key,
+            time,
         ]
+    };
+    let a = event("wamid.A", "2017-09-08T20:36:28.000Z");
+    let b = event("wamid.B", "2017-09-08T20:36:29.000Z");
+    let sent = event("wamid.C:sent", "2017-09-08T20:36:30.000Z");
+    let read = event("wamid.C:read", "2017-09-08T20:36:31.000Z");
+    check_call("meta", &call(&format!(r#""messages": [{A}]"#)), &[a]);
+    check_call(
+        "meta",
+        &call(&format!(r#""messages": [{A}, {B}]"#)),
+        &[a, b],
+    );
+    let both = format!(r#""statuses": [{SENT}, {READ}], "messages": [{B}]"#);
+    check_call("meta", &call(&both), &[sent, read, b]);
+
+    // In a group, each participant reads the message.
+    let group = ["1", "2"].map(|person| {
+        let status = format!(r#""status": "read", "recipient_participant_id": "{person}""#);
+        call(&format!(r#""statuses": [{{"id": "wamid.G", {status}}}]"#))
+    });
+    let keys = read_keys("meta", &group.each_ref().map(String::as_str));
+    assert_ne!(keys[0], keys[1]);
+
+    // An error of the number itself has no list.
+    check_call(
+        "meta",
+        &call(r#""errors": [{"code": 130429}]"#),
+        &[event("", "")],
+    );
+}
+
+/// All of them were named `meta.page`, and most had no key. Payloads as in
+/// <https://developers.facebook.com/docs/messenger-platform/reference/webhook-events>.
+#[test]
+fn each_kind_of_messenger_event_has_its_name_and_key() {
+    let kinds = [
+        (
+            r#""message": {"mid": "m_1", "text": "hi"}"#,
+            "message",
+            "m_1",
+        ),
+        (
+            r#""message": {"mid": "m_2", "is_echo": true, "app_id": 1}"#,
+            "message_echo",
+            "m_2",
+        ),
+        (
+            r#""message": {"mid": "m_3", "is_deleted": true}"#,
+            "message",
+            "m_3:deleted=true",
+        ),
+        (
+            r#""message_edit": {"mid": "m_4", "text": "x", "num_edit": 2}"#,
+            "message_edit",
+            "m_4:edit=2",
+        ),
+        (
+            r#""postback": {"mid": "m_5", "title": "t", "payload": "p"}"#,
+            "postback",
+            "postback:m_5",
+        ),
+        (
+            r#""reaction": {"reaction": "love", "action": "react", "mid": "m_6"}"#,
+            "reaction",
+            "m_6:react:PSID:1458668856463",
+        ),
+        (
+            r#""read": {"watermark": 1458668856253}"#,
+            "read",
+            "PSID:PAGE:read=1458668856253",
+        ),
+        (r#""read": {"mid": "m_7"}"#, "read", "m_7:read:PSID"),
+        (
+            r#""delivery": {"mids": ["m_8"], "watermark": 1458668856253}"#,
+            "delivery",
+            "PSID:PAGE:delivered=1458668856253:m_8",
+        ),
+        (
+            r#""optin": {"type": "one_time_notif_req", "payload": "p"}"#,
+            "optin",
+            "",
+        ),
+        (
+            r#""referral": {"ref": "r", "source": "SHORTLINK", "type": "OPEN_THREAD"}"#,
+            "referral",
+            "",
+        ),
+        (
+            r#""account_linking": {"status": "unlinked"}"#,
+            "account_linking",
+            "",
+        ),
+        (
+            r#""pass_thread_control": {"new_owner_app_id": "1"}"#,
+            "pass_thread_control",
+            "",
+        ),
+        (r#""something_new": {}"#, "messaging", ""),
+    ];
+    for (kind, name, key) in kinds {
+        let item = format!(
+            r#"{{"sender": {{"id": "PSID"}}, "recipient": {{"id": "PAGE"}}, "timestamp": 1458668856463, {kind}}}"#
+        );
+        for object in ["page", "instagram"] {
+            let body = format!(
+                r#"{{"object": "{object}", "entry": [{{"id": "PAGE", "time": 1458692752478, "messaging": [{item}], "standby": [{item}]}}]}}"#
+            );
+            let time = "2016-03-22T17:47:36.463Z";
+            let (name, standby) = (format!("{object}.{name}"), format!("{object}.standby"));
+            let events = [["PAGE", &name, key, time], ["PAGE", &standby, key, time]];
+            check_call("meta", &body, &events);
+        }
+    }
+}
+
+/// The ids of comments and posts were not used. Payloads as in
+/// <https://developers.facebook.com/docs/graph-api/webhooks/reference/page> and
+/// <https://developers.facebook.com/docs/instagram-platform/webhooks/examples>.
+#[test]
+fn metas_comments_posts_and_mentions_have_keys() {
+    let key_of = |object: &str, time: u32, field: &str, value: &str| {
+        let body = format!(
+            r#"{{"object": "{object}", "entry": [{{"id": "P", "time": {time}, "changes": [{{"field": "{field}", "value": {value}}}]}}]}}"#
+        );
+        let ([entity, event, key, _], _) = read_event("meta", &[], &body);
+        assert_eq!(
+            (entity, event),
+            ("P".to_owned(), format!("{object}.{field}"))
+        );
+        key
+    };
+    let comment = |verb: &str, time| {
+        let value = format!(
+            r#"{{"item": "comment", "verb": "{verb}", "comment_id": "4_5", "post_id": "P_4", "from": {{"id": "7"}}, "created_time": 1520544816}}"#
+        );
+        key_of("page", time, "feed", &value)
+    };
+    let keys = [
+        comment("add", 1),
+        comment("edited", 2),
+        comment("edited", 3),
+        comment("remove", 4),
+    ];
+    assert_eq!(keys[0], "comment:4_5:add:7:1");
+    assert!(
+        (1..4).all(|index| !keys[index..].contains(&keys[index - 1])),
+        "{keys:?}"
+    );
+
+    let table = [
+        (
+            "page",
+            "feed",
+            r#"{"item": "reaction", "verb": "add", "post_id": "P_4", "reaction_type": "like", "from": {"id": "7"}}"#,
+            "reaction:P_4:add:7:9",
+        ),
+        (
+            "page",
+            "feed",
+            r#"{"item": "comment", "verb": "add", "comment_id": "4_5"}"#,
+            "comment:4_5:add:",
+        ),
+        (
+            "page",
+            "leadgen",
+            r#"{"leadgen_id": "444", "page_id": "P", "created_time": 1}"#,
+            "444",
+        ),
+        (
+            "instagram",
+            "comments",
+            r#"{"id": "17865799348089039", "text": "This is an example."}"#,
+            "17865799348089039",
+        ),
+        (
+            "instagram",
+            "mentions",
+            r#"{"media_id": "17887498072083520", "comment_id": "17887498072083521"}"#,
+            "mentions:17887498072083520:17887498072083521",
+        ),
+        (
+            "instagram",
+            "messages",
+            r#"{"sender": {"id": "1"}, "timestamp": "1527459824", "message": {"mid": "m_9"}}"#,
+            "m_9",
+        ),
+        (
+            "page",
+            "messaging_postbacks",
+            r#"{"timestamp": "1527459824", "postback": {"mid": "m_9"}}"#,
+            "postback:m_9",
+        ),
+        (
+            "whatsapp_business_account",
+            "message_template_status_update",
+            r#"{"event": "APPROVED", "message_template_id": 594425479261596, "reason": "NONE"}"#,
+            "message_template_status_update:594425479261596:APPROVED:9",
+        ),
+        (
+            "page",
+            "live_videos",
+            r#"{"id": "8", "status": "live"}"#,
+            "",
+        ),
+    ];
+    for (object, field, value, key) in table {
+        assert_eq!(key_of(object, 9, field, value), key, "{value}");
+    }
+}
+
+/// Beside an entry with a known list, this one made neither an event nor a warning.
+#[test]
+fn an_entry_of_meta_without_a_known_list_is_an_event() {
+    check_call(
+        "meta",
+        r#"{"object": "page", "entry": [
+            {"id": "1", "time": 1700000000, "changes": [{"field": "feed", "value": {}}]},
+            {"id": "2", "time": 1700000001, "new_list": [{"a": 1}]}]}"#,
+        &[
+            ["1", "page.feed", "", "2023-11-14T22:13:20.000Z"],
+            ["2", "page", "", "2023-11-14T22:13:21.000Z"],
+        ],
     );
 }
