@@ -850,3 +850,38 @@ fn an_entry_of_meta_without_a_known_list_is_an_event() {
         ],
     );
 }
+
+/// The second of two such items was refused as a reused key, and with it the call. Payloads as in
+/// <https://developers.hubspot.com/docs/api-reference/webhooks-webhooks-v3/guide>, which says that
+/// `eventId` is not unique.
+#[test]
+fn hubspots_events_of_one_id_have_keys_of_their_own() {
+    let event = |attempt: u32, more: &str| {
+        format!(
+            r#"{{"eventId": 1, "subscriptionId": 25, "portalId": 33, "appId": 160452, "occurredAt": 1462216307945, "attemptNumber": {attempt}, {more}}}"#
+        )
+    };
+    let kinds = [
+        r#""subscriptionType": "contact.creation", "objectId": 123, "changeFlag": "CREATED""#,
+        r#""subscriptionType": "contact.propertyChange", "objectId": 123, "propertyName": "email", "propertyValue": "a@b.example""#,
+        r#""subscriptionType": "contact.propertyChange", "objectId": 123, "propertyName": "phone", "propertyValue": "1""#,
+        r#""subscriptionType": "contact.associationChange", "associationType": "CONTACT_TO_COMPANY", "fromObjectId": 123, "toObjectId": 7, "associationRemoved": false"#,
+        r#""subscriptionType": "contact.associationChange", "associationType": "CONTACT_TO_COMPANY", "fromObjectId": 123, "toObjectId": 8, "associationRemoved": false"#,
+        r#""subscriptionType": "contact.associationChange", "associationType": "CONTACT_TO_COMPANY", "fromObjectId": 12, "toObjectId": 37, "associationRemoved": false"#,
+        r#""subscriptionType": "contact.merge", "primaryObjectId": 123, "mergedObjectIds": [4], "newObjectId": 9"#,
+        r#""subscriptionType": "conversation.newMessage", "objectId": 123, "messageId": "a", "messageType": "MESSAGE""#,
+        r#""subscriptionType": "conversation.newMessage", "objectId": 123, "messageId": "b", "messageType": "MESSAGE""#,
+    ];
+    let call = |attempt| {
+        let events: Vec<_> = kinds.iter().map(|more| event(attempt, more)).collect();
+        format!("[{}]", events.join(","))
+    };
+    let keys = read_keys("hubspot", &[&call(0)]);
+    let unique: std::collections::BTreeSet<_> = keys.iter().collect();
+    assert_eq!(
+        (unique.len(), unique.contains(&String::new())),
+        (kinds.len(), false),
+        "{keys:?}"
+    );
+    assert_eq!(keys, read_keys("hubspot", &[&call(1)]), "a retry");
+}
