@@ -885,3 +885,77 @@ fn hubspots_events_of_one_id_have_keys_of_their_own() {
     );
     assert_eq!(keys, read_keys("hubspot", &[&call(1)]), "a retry");
 }
+
+/// They belonged to the entity `instance`, or had no time. Payloads of GitLab's documentation,
+/// `doc/user/project/integrations/webhook_events.md` and `doc/administration/system_hooks.md`.
+#[test]
+fn gitlabs_groups_jobs_and_system_hooks_have_an_entity_and_a_time() {
+    let table = [
+        (
+            r#"{"object_kind": "access_token", "group": {"group_name": "Twitter", "group_path": "twitter", "group_id": 35, "full_path": "big/twitter"}, "object_attributes": {"user_id": 90, "created_at": "2024-01-24 16:27:40 UTC", "id": 25}, "event_name": "expiring_access_token"}"#,
+            "group:big/twitter",
+            "2024-01-24T16:27:40.000Z",
+        ),
+        (
+            r#"{"object_kind": "vulnerability", "object_attributes": {"title": "REXML DoS vulnerability", "project_id": 50, "created_at": "2025-01-08T00:46:14.413Z", "updated_at": "2025-01-08T00:46:14.413Z"}}"#,
+            "project:50",
+            "2025-01-08T00:46:14.413Z",
+        ),
+        (
+            r#"{"object_kind": "deployment", "status": "success", "status_changed_at": "2021-04-28 21:50:00 +0200", "project": {"path_with_namespace": "root/test-deployment-webhooks"}}"#,
+            "root/test-deployment-webhooks",
+            "2021-04-28T19:50:00.000Z",
+        ),
+        (
+            r#"{"object_kind": "build", "build_id": 1977, "build_created_at": "2021-02-23T02:41:37.886Z", "build_started_at": null, "build_finished_at": null, "project_id": 380}"#,
+            "project:380",
+            "2021-02-23T02:41:37.886Z",
+        ),
+        (
+            r#"{"object_kind": "build", "build_id": 1977, "build_created_at": "2021-02-23T02:41:37.886Z", "build_started_at": "2021-02-23T02:41:38.886Z", "build_finished_at": "2021-02-23T02:41:39.886Z", "project_id": 380}"#,
+            "project:380",
+            "2021-02-23T02:41:39.886Z",
+        ),
+        (
+            r#"{"object_kind": "pipeline", "object_attributes": {"id": 31, "iid": 3, "created_at": "2016-08-12 15:23:28 UTC", "finished_at": "2016-08-12 15:26:29 UTC"}, "project": {"path_with_namespace": "gitlab-org/gitlab-test"}}"#,
+            "gitlab-org/gitlab-test/pipeline/3",
+            "2016-08-12T15:26:29.000Z",
+        ),
+        (
+            r#"{"id": 1, "created_at": "2020-11-02 12:55:12 UTC", "released_at": "2020-11-02 12:55:12 UTC", "tag": "v1.1", "object_kind": "release", "project": {"path_with_namespace": "gitlab-org/release-webhook-example"}, "action": "create"}"#,
+            "gitlab-org/release-webhook-example",
+            "2020-11-02T12:55:12.000Z",
+        ),
+        (
+            r#"{"created_at": "2020-12-11T04:57:22Z", "updated_at": "2020-12-12T04:57:22Z", "group_name": "webhook-test", "group_path": "webhook-test", "group_id": 100, "user_id": 64, "event_name": "user_update_for_group"}"#,
+            "group:webhook-test",
+            "2020-12-12T04:57:22.000Z",
+        ),
+        (
+            r#"{"event_name": "project_create", "created_at": "2024-10-07T10:43:48Z", "updated_at": "2024-10-07T10:43:48Z", "path_with_namespace": "group1/project1", "project_id": 22}"#,
+            "group1/project1",
+            "2024-10-07T10:43:48.000Z",
+        ),
+        (
+            r#"{"created_at": "2021-01-20T09:40:12Z", "updated_at": "2021-01-20T09:40:12Z", "event_name": "subgroup_create", "full_path": "group1/subgroup1", "group_id": 10}"#,
+            "group:group1/subgroup1",
+            "2021-01-20T09:40:12.000Z",
+        ),
+        (
+            r#"{"created_at": "2012-07-21T07:30:56Z", "updated_at": "2012-07-21T07:38:22Z", "event_name": "user_add_to_team", "project_id": 74, "project_path_with_namespace": "jsmith/storecloud", "user_id": 41}"#,
+            "jsmith/storecloud",
+            "2012-07-21T07:38:22.000Z",
+        ),
+        (
+            r#"{"event_name": "key_create", "created_at": "2014-08-18 18:45:16 UTC", "updated_at": "2012-07-21T07:38:22Z", "username": "root", "id": 4}"#,
+            "user:root",
+            "2012-07-21T07:38:22.000Z",
+        ),
+    ];
+    for (body, entity, time) in table {
+        let headers = [("x-gitlab-event", "Hook"), ("idempotency-key", "i")];
+        let (found, warnings) = read_event("gitlab", &headers, body);
+        assert_eq!(found.each_ref(), [entity, "Hook", "i", time], "{body}");
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+}
