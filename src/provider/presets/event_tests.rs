@@ -959,3 +959,89 @@ fn gitlabs_groups_jobs_and_system_hooks_have_an_entity_and_a_time() {
         assert!(warnings.is_empty(), "{warnings:?}");
     }
 }
+
+/// They had no time, and no key without a header that Twilio did not always send. Parameters as in
+/// <https://www.twilio.com/docs/voice/api/call-resource>, `…/voice/twiml/conference`,
+/// `…/messaging/guides/track-outbound-message-status`, `…/conversations/conversations-webhooks`,
+/// `…/video/api/status-callbacks` and `…/events/webhook-quickstart`.
+#[test]
+fn twilios_callbacks_have_a_key_and_a_time() {
+    let voice = "2025-11-25T10:00:00.000Z";
+    let table = [
+        (
+            "CallSid=CA1&CallStatus=ringing&SequenceNumber=1&Timestamp=Tue%2C+25+Nov+2025+10%3A00%3A00+%2B0000&CallbackSource=call-progress-events",
+            ["CA1", "call.ringing", "CA1:1:ringing", voice],
+        ),
+        (
+            "CallSid=CA1&CallStatus=ringing",
+            ["CA1", "call.ringing", "CA1:ringing:", ""],
+        ),
+        (
+            "CallSid=CA1&CallStatus=in-progress&Digits=12",
+            ["CA1", "call.in-progress", "CA1:in-progress:12", ""],
+        ),
+        (
+            "ConferenceSid=CF1&CallSid=CA1&StatusCallbackEvent=participant-join&SequenceNumber=2&Timestamp=Tue%2C+25+Nov+2025+10%3A00%3A00+%2B0000",
+            ["CF1", "participant-join", "CF1:2:participant-join", voice],
+        ),
+        (
+            "RecordingSid=RE1&CallSid=CA1&RecordingStatus=completed",
+            ["CA1", "recording.completed", "RE1:completed", ""],
+        ),
+        (
+            "MessageSid=SM1&SmsSid=SM1&MessageStatus=sent&SmsStatus=sent",
+            ["SM1", "message.sent", "SM1:sent", ""],
+        ),
+        (
+            "MessageSid=SM2&SmsSid=SM2&SmsStatus=received&Body=Hi",
+            ["SM2", "message.received", "SM2:received", ""],
+        ),
+        (
+            "EventType=onMessageAdded&ConversationSid=CH1&MessageSid=IM1&ParticipantSid=MB1&DateCreated=2025-11-25T10%3A00%3A00.000Z",
+            [
+                "CH1",
+                "onMessageAdded",
+                "onMessageAdded:IM1:2025-11-25T10:00:00.000Z",
+                voice,
+            ],
+        ),
+        (
+            "EventType=onMessageUpdated&ConversationSid=CH1&MessageSid=IM1&DateCreated=2025-11-24T10%3A00%3A00.000Z&DateUpdated=2025-11-25T10%3A00%3A00.000Z",
+            [
+                "CH1",
+                "onMessageUpdated",
+                "onMessageUpdated:IM1:2025-11-25T10:00:00.000Z2025-11-24T10:00:00.000Z",
+                voice,
+            ],
+        ),
+        (
+            "EventType=onParticipantAdded&ConversationSid=CH1&ParticipantSid=MB1&DateCreated=2025-11-25T10%3A00%3A00.000Z",
+            [
+                "CH1",
+                "onParticipantAdded",
+                "onParticipantAdded:MB1:2025-11-25T10:00:00.000Z",
+                voice,
+            ],
+        ),
+        (
+            "EventType=onDeliveryUpdated&ConversationSid=CH1&MessageSid=IM1&DeliveryReceiptSid=DY1&Status=read&DateUpdated=2025-11-25T10%3A00%3A00.000Z",
+            [
+                "CH1",
+                "onDeliveryUpdated",
+                "onDeliveryUpdated:DY1:read",
+                voice,
+            ],
+        ),
+        (
+            "RoomSid=RM1&RoomName=a&StatusCallbackEvent=room-created&SequenceNumber=0&Timestamp=2025-11-25T10%3A00%3A00.000Z",
+            ["RM1", "room-created", "RM1:0:room-created", voice],
+        ),
+        (
+            r#"[{"specversion": "1.0", "type": "com.twilio.messaging.message.sent", "source": "AB1", "id": "EZ1", "time": "2025-11-25T10:00:00.000Z", "data": {"messageSid": "SM1"}}]"#,
+            ["SM1", "com.twilio.messaging.message.sent", "EZ1", voice],
+        ),
+    ];
+    for (body, expected) in table {
+        check_call("twilio", body, &[expected]);
+    }
+}
