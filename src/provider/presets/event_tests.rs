@@ -338,7 +338,7 @@ fn slacks_events_commands_and_limits_have_an_entity() {
             (
                 &[],
                 r#"{"type": "app_rate_limited", "team_id": "T9", "minute_rate_limited": 1518467820}"#,
-                ["T9", "app_rate_limited", ""],
+                ["T9", "app_rate_limited", "app_rate_limited:T9::1518467820"],
             ),
         ],
     );
@@ -1044,4 +1044,69 @@ fn twilios_callbacks_have_a_key_and_a_time() {
     for (body, expected) in table {
         check_call("twilio", body, &[expected]);
     }
+}
+
+/// They had no key although the provider documents one, no time, or an entity for everything.
+/// Payloads of the pages that the presets name.
+#[test]
+fn documented_ids_and_times_of_other_events_are_found() {
+    let headers = [("x-shopify-topic", "customers/data_request")];
+    let body = r#"{"shop_id": 954889, "shop_domain": "shop.example.com", "orders_requested": [299938], "customer": {"id": 191167}, "data_request": {"id": 9999}}"#;
+    let ([entity, _, key, _], _) = read_event("shopify", &headers, body);
+    assert_eq!(
+        [entity.as_str(), &key],
+        ["customer:191167", "customers/data_request:9999"]
+    );
+    let headers = [
+        ("x-shopify-topic", "fulfillment_orders/moved"),
+        ("x-shopify-shop-domain", "shop.example.com"),
+    ];
+    let body = r#"{"original_fulfillment_order": {"id": "gid://shopify/FulfillmentOrder/1"}, "moved_fulfillment_order": {"id": "gid://shopify/FulfillmentOrder/2"}}"#;
+    let ([entity, ..], _) = read_event("shopify", &headers, body);
+    assert_eq!(entity, "gid://shopify/FulfillmentOrder/1");
+
+    check_call(
+        "slack",
+        r#"{"type": "app_rate_limited", "team_id": "T9", "api_app_id": "A9", "minute_rate_limited": 1518467820}"#,
+        &[[
+            "T9",
+            "app_rate_limited",
+            "app_rate_limited:T9:A9:1518467820",
+            "2018-02-12T20:37:00.000Z",
+        ]],
+    );
+    check_call(
+        "slack",
+        r#"{"type": "view_closed", "team": {"id": "T1"}, "user": {"id": "U1"}, "view": {"id": "V1", "hash": "156"}, "is_cleared": false}"#,
+        &[["U1", "view_closed", "view_closed:V1:156", ""]],
+    );
+    check_call(
+        "slack",
+        r#"{"type": "message_action", "trigger_id": "13.1", "action_ts": "1518467820.5", "user": {"id": "U1"}}"#,
+        &[["U1", "message_action", "13.1", "2018-02-12T20:37:00.500Z"]],
+    );
+    check_call(
+        "stripe",
+        r#"{"id": "evt_5", "object": "v2.core.event", "type": "v2.core.health.event", "created": "2025-11-25T10:00:00.000Z", "context": "acct_1"}"#,
+        &[[
+            "context:acct_1",
+            "v2.core.health.event",
+            "evt_5",
+            "2025-11-25T10:00:00.000Z",
+        ]],
+    );
+    check_call(
+        "pipedrive",
+        r#"{"v": 1, "event": "updated.deal", "meta": {"action": "updated", "object": "deal", "id": 4, "timestamp": 1764374400, "timestamp_micro": 1764374400000001}}"#,
+        &[[
+            "deal:4",
+            "updated.deal",
+            "deal:4:updated:1764374400000001",
+            "2025-11-29T00:00:00.000Z",
+        ]],
+    );
+    let headers = [("linear-delivery", "d")];
+    let body = r#"{"action": "breached", "type": "IssueSLA", "issueData": {"id": "i1"}, "organizationId": "o"}"#;
+    let ([entity, event, ..], _) = read_event("linear", &headers, body);
+    assert_eq!([entity.as_str(), &event], ["i1", "IssueSLA.breached"]);
 }

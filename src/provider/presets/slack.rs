@@ -47,8 +47,20 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "workspace",
         ],
         event: &["/event/type", "/command", "/type"],
-        idempotency_key: &["/event_id", "/trigger_id"],
-        occurred_at: &["/event_time", "/event/event_ts", "/actions/0/action_ts"],
+        idempotency_key: &[
+            "/event_id",
+            "/trigger_id",
+            "{/type}:{/view/id}:{/view/hash}",
+            "{/type}:{/callback_id}:{/action_ts}",
+            "{/type}:{/team_id}:{?/api_app_id}:{/minute_rate_limited}",
+        ],
+        occurred_at: &[
+            "/event_time",
+            "/event/event_ts",
+            "/actions/0/action_ts",
+            "/action_ts",
+            "/minute_rate_limited",
+        ],
         json_fields: &["payload"],
         ..PresetFields::NONE
     },
