@@ -1037,12 +1037,45 @@ fn twilios_callbacks_have_a_key_and_a_time() {
             ["RM1", "room-created", "RM1:0:room-created", voice],
         ),
         (
+            "TranscriptionSid=GT1&CallSid=CA1&TranscriptionEvent=transcription-content&SequenceId=2&Timestamp=2025-11-25T10%3A00%3A00.000Z",
+            ["CA1", "transcription-content", "GT1:2", voice],
+        ),
+        (
+            "StreamSid=MZ1&CallSid=CA1&StreamEvent=stream-started&Timestamp=2025-11-25T10%3A00%3A00.000Z",
+            ["CA1", "stream-started", "MZ1:stream-started", voice],
+        ),
+        (
+            "CompositionSid=CJ1&RoomSid=RM1&StatusCallbackEvent=composition-available&Timestamp=2025-11-25T10%3A00%3A00.000Z",
+            [
+                "RM1",
+                "composition-available",
+                "CJ1:composition-available:",
+                voice,
+            ],
+        ),
+        (
             r#"[{"specversion": "1.0", "type": "com.twilio.messaging.message.sent", "source": "AB1", "id": "EZ1", "time": "2025-11-25T10:00:00.000Z", "data": {"messageSid": "SM1"}}]"#,
             ["SM1", "com.twilio.messaging.message.sent", "EZ1", voice],
         ),
     ];
     for (body, expected) in table {
         check_call("twilio", body, &[expected]);
+    }
+}
+
+/// It was unmatched. Payload of <https://developers.facebook.com/docs/threads/webhooks>.
+#[test]
+fn a_change_of_threads_has_an_entity_a_name_and_a_key() {
+    let change = r#"{"value": {"id": "8901234", "username": "test_username", "text": "Reply", "timestamp": "2024-08-07T10:33:16+0000"}, "field": "replies"}"#;
+    for (values, key) in [
+        (change.to_owned(), "replies:8901234"),
+        (format!("[{change}]"), "8901234"),
+    ] {
+        let body = format!(
+            r#"{{"app_id": "123456", "topic": "moderate", "target_id": "78901", "time": 1723226877, "subscription_id": "234567", "has_uid_field": false, "values": {values}}}"#
+        );
+        let expected = ["78901", "threads.replies", key, "2024-08-07T10:33:16.000Z"];
+        check_call("meta", &body, &[expected]);
     }
 }
 
@@ -1105,6 +1138,20 @@ fn documented_ids_and_times_of_other_events_are_found() {
             "2025-11-29T00:00:00.000Z",
         ]],
     );
+    check_call(
+        "slack",
+        r#"{"type": "event_callback", "event_id": "Ev6", "team_id": "T1", "event_time": 1518467820, "event": {"type": "assistant_thread_started", "assistant_thread": {"user_id": "U1", "channel_id": "D1"}}}"#,
+        &[[
+            "D1",
+            "assistant_thread_started",
+            "Ev6",
+            "2018-02-12T20:37:00.000Z",
+        ]],
+    );
+    let headers = [("svix-id", "m")];
+    let body = r#"{"type": "endpoint.disabled", "data": {"appId": "app_1", "endpointId": "ep_1"}}"#;
+    let ([entity, ..], _) = read_event("svix", &headers, body);
+    assert_eq!(entity, "ep_1");
     let headers = [("linear-delivery", "d")];
     let body = r#"{"action": "breached", "type": "IssueSLA", "issueData": {"id": "i1"}, "organizationId": "o"}"#;
     let ([entity, event, ..], _) = read_event("linear", &headers, body);

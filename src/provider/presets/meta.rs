@@ -10,10 +10,13 @@
 //! | `changed_fields` | each name | `user.photos` |
 //! | none of them | the entry | `page` |
 //!
+//! Threads sends no entries, but one change: `threads.replies`.
+//!
 //! Sources: <https://developers.facebook.com/docs/graph-api/webhooks/getting-started>,
 //! <https://developers.facebook.com/docs/whatsapp/cloud-api/webhooks/components>,
 //! <https://developers.facebook.com/docs/messenger-platform/reference/webhook-events>,
-//! <https://developers.facebook.com/docs/instagram-platform/webhooks>
+//! <https://developers.facebook.com/docs/instagram-platform/webhooks>,
+//! <https://developers.facebook.com/docs/threads/webhooks>
 
 use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
@@ -32,7 +35,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     sends_forms: false,
     tolerance: None,
     defaults: PresetFields {
-        entity: &["/entry/*/id", "/entry/0/id", "/object"],
+        entity: &["/entry/*/id", "/entry/0/id", "/object", "/target_id"],
         event: &[
             "{/object}.{/entry/*/changes/*/field}",
             "{/object}.{/entry/*/changed_fields/*}",
@@ -56,6 +59,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "{/object}.response_feedback{!./response_feedback}",
             "{/object}.messaging{!/entry/*/messaging/*}",
             "/object",
+            "threads.{/values/field}",
+            "threads.{/values/*/field}",
         ],
         idempotency_key: &[
             // In a group, each participant has statuses of one message.
@@ -85,12 +90,15 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "{./field}:{./value/media_id}:{/entry/*/time}",
             "{./field}:{./value/message_template_id}:{./value/event}:{/entry/*/time}",
             "{/entry/*/id}:{/entry/*/changed_fields/*}:{/entry/*/time}",
+            "{/values/field}:{/values/value/id}",
         ],
         occurred_at: &[
             "./timestamp",
             "./value/timestamp",
             "./value/created_time",
             "/entry/*/time",
+            "/values/value/timestamp",
+            "/time",
         ],
         items: &[
             "/entry",
@@ -105,6 +113,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "/entry/*/messaging",
             "/entry/*/standby",
             "/entry/*/changed_fields",
+            "/values",
         ],
         ..PresetFields::NONE
     },

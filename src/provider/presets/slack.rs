@@ -35,6 +35,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "/event/channel/id",
             "/event/item/channel",
             "/event/channel_id",
+            "/event/assistant_thread/channel_id",
             "/event/user/id",
             "/event/user",
             "/channel/id",

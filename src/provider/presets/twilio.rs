@@ -66,6 +66,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         event: &[
             "/EventType",
             "/StatusCallbackEvent",
+            "/TranscriptionEvent",
+            "/StreamEvent",
             "message.{/MessageStatus}",
             "message.{/SmsStatus}",
             "recording.{/RecordingStatus}",
@@ -87,6 +89,9 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "{/MessageSid}:{/SmsStatus}",
             "{/ConferenceSid}:{/SequenceNumber}:{?/StatusCallbackEvent}",
             "{/RoomSid}:{/SequenceNumber}:{?/StatusCallbackEvent}",
+            "{/CompositionSid}:{/StatusCallbackEvent}:{?/PercentageDone}",
+            "{/TranscriptionSid}:{/SequenceId}",
+            "{/StreamSid}:{/StreamEvent}",
             "{/RecordingSid}:{/RecordingStatus}",
             "{/CallSid}:{/SequenceNumber}:{?/CallStatus}",
             // While a call is in progress, it asks again after each input.
