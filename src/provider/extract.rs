@@ -159,7 +159,7 @@ impl FieldLocators {
     }
 
     fn find_time(&self, search: &mut FieldSearch<'_, '_, '_>) -> Option<FoundField<Timestamp>> {
-        let as_time = |text: String| moment::parse_moment(&text);
+        let as_time = |text: String| moment::parse_event_time(&text);
         let found = self.occurred_at.find(search.scope, as_time);
         if found == Err(FieldLookupError::Absent) && !self.expects_time {
             return None;
@@ -167,7 +167,7 @@ impl FieldLocators {
         search.take_or_warn(
             "occurred_at",
             &self.occurred_at,
-            "RFC 3339, Unix seconds or Unix milliseconds",
+            "RFC 3339, RFC 2822, Unix seconds or Unix milliseconds",
             "the time of arrival counts",
             found,
         )
@@ -297,7 +297,7 @@ mod tests {
              the entity is unmatched",
             "idempotency_key (at /id) is not text of 1 to 256 bytes without control characters; \
              the event has no key of its own",
-            "occurred_at (at /at) is not RFC 3339, Unix seconds or Unix milliseconds; \
+            "occurred_at (at /at) is not RFC 3339, RFC 2822, Unix seconds or Unix milliseconds; \
              the time of arrival counts",
         ];
         assert_eq!(found.warnings, expected);

@@ -4,6 +4,9 @@
 //! items = "/entry/*/changes"
 //! {"entry": [{"changes": [a, b]}, {"changes": [c]}]}  ──>  a, b, c
 //! ```
+//!
+//! If one list is inside an item of another, as with `/entry` besides, its items take the place of
+//! that item. So an item without the inner list is an event itself.
 
 use serde_json::value::RawValue;
 
@@ -12,8 +15,8 @@ use super::pointer::{ItemStep, JsonPointer, step_into};
 /// Most events of one call. Known senders put at most 1,000 into one.
 pub const ITEMS_MAX: usize = 10_000;
 
-/// Most paths of one source; a provider has few kinds of lists.
-const PATHS_MAX: usize = 8;
+/// Most paths of one source; Meta, which has the most kinds of lists, has 12.
+const PATHS_MAX: usize = 16;
 
 /// A body with more items than a call may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,7 +124,8 @@ impl ItemPaths {
         self.0.is_empty()
     }
 
-    /// Returns the items of `body` in the order of its text; none if it has no such list.
+    /// Returns the items of `body` in the order of its text, without those that have items inside;
+    /// none if it has no such list.
     ///
     /// # Errors
     /// [`TooManyItems`].
@@ -137,11 +141,30 @@ impl ItemPaths {
         let start = |item: &BatchItem<'_, '_>| item.json.get().as_ptr();
         found.sort_by_key(start);
         found.dedup_by_key(|item| start(item));
+        drop_containers(&mut found);
         match found.len() {
             0..=ITEMS_MAX => Ok(found),
             count => Err(TooManyItems { count }),
         }
     }
+}
+
+/// Removes each of the sorted `items` in which another one is.
+fn drop_containers(items: &mut Vec<BatchItem<'_, '_>>) {
+    // What is inside an item begins after it and before anything that follows it.
+    let mut next_start = None;
+    let mut kept: Vec<_> = std::mem::take(items)
+        .into_iter()
+        .rev()
+        .filter(|item| {
+            let range = item.json.get().as_bytes().as_ptr_range();
+            let follows_it = next_start.is_none_or(|next| next >= range.end);
+            next_start = Some(range.start);
+            follows_it
+        })
+        .collect();
+    kept.reverse();
+    *items = kept;
 }
 
 fn extend_path<'p, 'a>(
@@ -197,6 +220,27 @@ mod tests {
             ("/*/b", "[1]"),
         ] {
             assert_eq!(split(&[path], body), Ok(Vec::new()), "{path} {body}");
+        }
+    }
+
+    #[test]
+    fn the_items_inside_an_item_take_its_place() {
+        let paths = ["/e", "/e/*/c", "/e/*/c/*/m", "/e/*/c/*/s"];
+        let table = [
+            (
+                r#"{"e": [{"c": [{"m": [1, 2], "s": [3]}, {"f": 4}]}, {"g": [5]}]}"#,
+                vec!["1", "2", "3", r#"{"f": 4}"#, r#"{"g": [5]}"#],
+            ),
+            (
+                r#"{"e": [{"c": [{"m": []}, 1]}, {"c": []}, [], {"c": {}}]}"#,
+                vec![r#"{"m": []}"#, "1", r#"{"c": []}"#, "[]", r#"{"c": {}}"#],
+            ),
+            (r#"{"e": [{"c": [{"s": [{}]}]}]}"#, vec!["{}"]),
+            (r#"{"e": []}"#, vec![]),
+        ];
+        for (body, expected) in table {
+            let expected: Vec<_> = expected.into_iter().map(str::to_owned).collect();
+            assert_eq!(split(&paths, body), Ok(expected), "{body}");
         }
     }
 

@@ -7,6 +7,8 @@
 //! | `./id`, `.` | the value at that pointer in the item of a batch, or the item itself |
 //! | `X-Topic` | the header of that name |
 //! | `organization:{/organization/login}` | the text, if each place in braces is found |
+//! | `{/id}:{?/part}` | the text; of a place with `?` its value, or nothing if it has none |
+//! | `page.read{!./read}` | the text, if the place with `!` has a value, which adds nothing |
 //! | `account` | in a list: the text itself, since it has no hyphen as a header has |
 
 use std::fmt;
@@ -20,8 +22,8 @@ use super::request::RequestView;
 
 const HEADER_MAX_BYTES: usize = 128;
 
-/// Most alternatives of one field. Each costs a pass over the body, and the longest list of a
-/// preset has about half as many.
+/// Most alternatives of one field. Each costs a pass over the event; the longest lists of a preset
+/// have nearly as many.
 pub const ALTERNATIVES_MAX: usize = 24;
 
 /// A text that names no place.
@@ -107,6 +109,42 @@ enum LocatorPart {
     Item(JsonPointer),
     /// Name of a header, in lower case.
     Header(Box<str>),
+    /// Place that adds its text if it has one.
+    Optional(Box<LocatorPart>),
+    /// Place that must have a value, also an object or a list, and adds no text.
+    Presence(Box<LocatorPart>),
+}
+
+impl LocatorPart {
+    fn find_text(&self, scope: &EventScope<'_, '_>) -> Result<String, FieldLookupError> {
+        match self {
+            Self::Literal(text) => Ok(text.to_string()),
+            Self::Body(pointer) => scope.find_in_body(pointer),
+            Self::Item(pointer) => parse_text_value(pointer.resolve(scope.item)),
+            Self::Header(name) => {
+                let value = scope.request.header(name).filter(|text| !text.is_empty());
+                value.map(str::to_owned).ok_or(FieldLookupError::Absent)
+            }
+            Self::Optional(place) => match place.find_text(scope) {
+                Err(FieldLookupError::Absent) => Ok(String::new()),
+                found => found,
+            },
+            Self::Presence(place) => match place.find_text(scope) {
+                Ok(_) | Err(FieldLookupError::Unfit) => Ok(String::new()),
+                Err(FieldLookupError::Absent) => Err(FieldLookupError::Absent),
+            },
+        }
+    }
+
+    /// Tells if the text comes from the item, and so is another for each item.
+    fn is_inside_item(&self, scope: &EventScope<'_, '_>) -> bool {
+        match self {
+            Self::Item(_) => true,
+            Self::Body(pointer) => pointer.is_inside(scope.path),
+            Self::Optional(place) => place.is_inside_item(scope),
+            Self::Literal(_) | Self::Header(_) | Self::Presence(_) => false,
+        }
+    }
 }
 
 impl FieldLocator {
@@ -176,30 +214,15 @@ impl FieldLocator {
 
     /// Tells if a part of the place leads into the item, and so to another value for each item.
     pub(super) fn is_inside_item(&self, scope: &EventScope<'_, '_>) -> bool {
-        self.parts.iter().any(|part| match part {
-            LocatorPart::Item(_) => true,
-            LocatorPart::Body(pointer) => pointer.is_inside(scope.path),
-            LocatorPart::Literal(_) | LocatorPart::Header(_) => false,
-        })
+        self.parts.iter().any(|part| part.is_inside_item(scope))
     }
 
     /// Finds the text of the field.
     fn find_text(&self, scope: &EventScope<'_, '_>) -> Result<String, FieldLookupError> {
-        let mut found = String::new();
-        for part in &self.parts {
-            match part {
-                LocatorPart::Literal(text) => found.push_str(text),
-                LocatorPart::Body(pointer) => found.push_str(&scope.find_in_body(pointer)?),
-                LocatorPart::Item(pointer) => {
-                    found.push_str(&parse_text_value(pointer.resolve(scope.item))?);
-                }
-                LocatorPart::Header(name) => {
-                    let value = scope.request.header(name).filter(|text| !text.is_empty());
-                    found.push_str(value.ok_or(FieldLookupError::Absent)?);
-                }
-            }
-        }
-        Ok(found)
+        self.parts
+            .iter()
+            .map(|part| part.find_text(scope))
+            .collect()
     }
 }
 
@@ -237,11 +260,7 @@ fn parse_template(text: &str) -> Option<Vec<LocatorPart>> {
         if !literal.is_empty() {
             parts.push(LocatorPart::Literal(literal.into()));
         }
-        parts.push(if is_pointer_text(place) {
-            parse_pointer(place)?
-        } else {
-            LocatorPart::Header(parse_header_name(place)?.into())
-        });
+        parts.push(parse_braced(place)?);
         rest = behind;
     }
     if rest.contains('}') {
@@ -251,6 +270,24 @@ fn parse_template(text: &str) -> Option<Vec<LocatorPart>> {
         parts.push(LocatorPart::Literal(rest.into()));
     }
     Some(parts)
+}
+
+fn parse_braced(place: &str) -> Option<LocatorPart> {
+    if let Some(place) = place.strip_prefix('?') {
+        return Some(LocatorPart::Optional(Box::new(parse_plain_place(place)?)));
+    }
+    // A header's name may begin with `!`, a pointer does not.
+    match place.strip_prefix('!').filter(|text| is_pointer_text(text)) {
+        Some(pointer) => Some(LocatorPart::Presence(Box::new(parse_pointer(pointer)?))),
+        None => parse_plain_place(place),
+    }
+}
+
+fn parse_plain_place(place: &str) -> Option<LocatorPart> {
+    if is_pointer_text(place) {
+        return parse_pointer(place);
+    }
+    Some(LocatorPart::Header(parse_header_name(place)?.into()))
 }
 
 /// Places of one field, in the order in which they are tried. Without any, the field is never found.
@@ -410,6 +447,9 @@ mod tests {
             (&["{./id}#{/of/login}/{X-Topic}!"], "7#octo/orders!", 0),
             (&["{./id}#{X-None}", "{x}", "two words"], "two words", 2),
             (&["./in/x"], "true", 0),
+            (&["{./id}:{?./none}:{?/id}{?X-None}"], "7::b1", 0),
+            (&["{?./in}{./id}", "{?./none}", "./id"], "7", 2),
+            (&["none{!./none}", "null{!./no}", "in{!./in}"], "in", 2),
         ];
         for (places, text, alternative) in table {
             assert_eq!(
@@ -471,7 +511,8 @@ mod tests {
         }
         assert_eq!(listed("two words").as_deref(), Ok("as two words"));
         for text in [
-            "", "/a~x", "./a~", "{/a", "a}", "{}", "{a b}", "{{/a}}", "{/a~x}", "{a}}",
+            "", "/a~x", "./a~", "{/a", "a}", "{}", "{a b}", "{{/a}}", "{/a~x}", "{a}}", "{?}",
+            "{??/a}", "{?!/a}", "{!/a~x}",
         ] {
             assert!(alone(text).is_err() && listed(text).is_err(), "{text}");
         }

@@ -1,5 +1,7 @@
 //! Parser for the time formats of senders: RFC 3339, Unix seconds, or Unix milliseconds. An offset
-//! may lack its colon.
+//! may lack its colon. The time of an event may also be in the form of mails, RFC 2822.
+
+use chrono::DateTime;
 
 use crate::event::Timestamp;
 
@@ -15,6 +17,16 @@ pub fn parse_moment(text: &str) -> Option<Timestamp> {
     Timestamp::parse(text)
         .or_else(|| parse_number(text))
         .or_else(|| Timestamp::parse(&respell_offset(text)?))
+}
+
+/// Parses the time of an event, also as mails and Twilio's calls have it: `Tue, 25 Nov 2025 10:00:00
+/// +0000`. No signed time has that form, so a signature cannot be cut to fit it.
+#[must_use]
+pub(super) fn parse_event_time(text: &str) -> Option<Timestamp> {
+    parse_moment(text).or_else(|| {
+        let at = DateTime::parse_from_rfc2822(text).ok()?;
+        Some(Timestamp::from_micros(at.timestamp_micros()))
+    })
 }
 
 /// Returns a time with the offset `+0000` or ` UTC`, which ISO 8601 and Ruby allow, as RFC 3339
@@ -76,6 +88,20 @@ mod tests {
     }
 
     #[test]
+    fn events_alone_may_have_a_time_in_the_form_of_mails() {
+        let expected = Timestamp::parse("2025-11-25T10:00:00Z");
+        for text in [
+            "Tue, 25 Nov 2025 10:00:00 +0000",
+            "Tue, 25 Nov 2025 11:00:00 +0100",
+            "25 Nov 2025 10:00:00 GMT",
+        ] {
+            assert_eq!(parse_event_time(text), expected, "{text}");
+            assert_eq!(parse_moment(text), None, "{text}");
+        }
+        assert_eq!(parse_event_time("2025-11-25T10:00:00Z"), expected);
+    }
+
+    #[test]
     fn what_is_no_time_is_none() {
         for text in [
             "",
@@ -91,13 +117,15 @@ mod tests {
             "2023-11-14T22:13:20+00",
             "2023-11-14T22:13:20+9900",
             "2023-11-14T22:13:20 GMT",
+            "Mon, 25 Nov 2025 10:00:00 +0000",
+            "Tue, 25 Nov 2025",
             " UTC",
             "0x10",
             " 1",
             "100000000000000",
             "١",
         ] {
-            assert_eq!(parse_moment(text), None, "{text}");
+            assert_eq!(parse_event_time(text), None, "{text}");
         }
     }
 }

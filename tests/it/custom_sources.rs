@@ -750,7 +750,7 @@ fn an_authentic_event_without_its_fields_is_kept_and_marked() {
             "entity is not at /order/id; the entity is unmatched",
             "event is not in header x-shopify-topic; the name is unmatched",
             "idempotency_key (at /tags) is not text of 1 to 256 bytes without control characters; the event has no key of its own",
-            "occurred_at (at /type) is not RFC 3339, Unix seconds or Unix milliseconds; the time of arrival counts",
+            "occurred_at (at /type) is not RFC 3339, RFC 2822, Unix seconds or Unix milliseconds; the time of arrival counts",
         ]);
         assert_eq!(event["warnings"], warnings);
 

@@ -194,6 +194,92 @@ fn twilio_may_sign_its_url_with_or_without_the_port() {
     });
 }
 
+/// Meta sends what was not answered again, together with what is new. The whole call got 409, and so
+/// did each retry.
+#[test]
+fn a_retry_of_meta_with_more_messages_brings_only_those() {
+    run_async(async {
+        let (_env, node, _) = start("meta", KEY).await;
+        let send = async |object: &str, list: &str| {
+            let body = format!(r#"{{"object": "{object}", "entry": [{{"id": "7", {list}}}]}}"#);
+            let signature = format!("sha256={}", hex::encode(sha256(KEY.as_bytes(), &body)));
+            let headers = [JSON, ("X-Hub-Signature-256", signature.as_str())];
+            let answer = post(&node, "/in/meta", &headers, &body).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let counts = ["accepted", "duplicates"].map(|name| answer.body[name].as_u64());
+            (counts.map(Option::unwrap_or_default), answer)
+        };
+        let messages = async |list: &str| {
+            let change = format!(
+                r#""changes": [{{"field": "messages", "value": {{"messages": [{list}]}}}}]"#
+            );
+            send("whatsapp_business_account", &change).await
+        };
+        let a = r#"{"id": "wamid.A", "timestamp": "1504902988", "text": {"body": "a"}}"#;
+        let b = r#"{"id": "wamid.B", "timestamp": "1504902989", "text": {"body": "b"}}"#;
+        assert_eq!(messages(a).await.0, [1, 0]);
+        let (counts, answer) = messages(&format!("{a}, {b}")).await;
+        assert_eq!(counts, [1, 1]);
+        let id = answer.body["event_ids"][1].as_str().expect("an id");
+        let event = node.get(&format!("/api/v1/events/{id}")).await;
+        assert_eq!(event.body["payload"]["id"], "wamid.B");
+
+        let read =
+            r#""messaging": [{"sender": {"id": "1"}, "timestamp": 1, "read": {"mid": "m"}}]"#;
+        let (counts, answer) = send("page", read).await;
+        assert_eq!(counts, [1, 0]);
+        let id = answer.body["event_ids"][0].as_str().expect("an id");
+        let event = node.get(&format!("/api/v1/events/{id}")).await;
+        assert_eq!(event.body["type"], "meta.page.read");
+        assert_eq!(send("page", read).await.0, [0, 1]);
+        node.stop().await;
+    });
+}
+
+/// HubSpot's `eventId` is not unique: the second event of one id was refused, and its call with it.
+#[test]
+fn hubspots_events_of_one_id_are_all_taken_and_a_retry_brings_none() {
+    run_async(async {
+        let (_env, node, clock) = start("hubspot", KEY).await;
+        let url = format!("{}/in/hubspot", node.base);
+        let time = (clock.wall().as_micros() / 1_000).to_string();
+        let send = async |attempt: u32| {
+            let event = |more: &str| {
+                format!(
+                    r#"{{"eventId": 1, "subscriptionId": 2, "occurredAt": 1462216307945, "attemptNumber": {attempt}, {more}}}"#
+                )
+            };
+            let association =
+                r#""subscriptionType": "contact.associationChange", "fromObjectId": 3"#;
+            let events = [
+                event(r#""subscriptionType": "contact.creation", "objectId": 3"#),
+                event(
+                    r#""subscriptionType": "contact.propertyChange", "objectId": 3, "propertyName": "a""#,
+                ),
+                event(
+                    r#""subscriptionType": "contact.propertyChange", "objectId": 3, "propertyName": "b""#,
+                ),
+                event(&format!(r#"{association}, "toObjectId": 4"#)),
+                event(&format!(r#"{association}, "toObjectId": 5"#)),
+            ];
+            let body = format!("[{}]", events.join(","));
+            let signed = sha256(KEY.as_bytes(), &format!("POST{url}{body}{time}"));
+            let signature = STANDARD.encode(signed);
+            let headers = [
+                JSON,
+                ("X-HubSpot-Signature-v3", signature.as_str()),
+                ("X-HubSpot-Request-Timestamp", time.as_str()),
+            ];
+            let answer = post(&node, "/in/hubspot", &headers, &body).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            ["accepted", "duplicates"].map(|name| answer.body[name].as_u64())
+        };
+        assert_eq!(send(0).await, [Some(5), Some(0)]);
+        assert_eq!(send(1).await, [Some(0), Some(5)]);
+        node.stop().await;
+    });
+}
+
 /// A proxy may check one of two credentials, and the node would use the other.
 #[test]
 fn a_repeated_credential_is_refused_and_a_second_signature_counts() {

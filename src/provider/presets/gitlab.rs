@@ -3,7 +3,8 @@
 //! `octo/repo/issue/7`, else the project.
 //!
 //! Sources: <https://docs.gitlab.com/user/project/integrations/webhooks/>,
-//! <https://docs.gitlab.com/user/project/integrations/webhook_events/>, and for signing tokens
+//! <https://docs.gitlab.com/user/project/integrations/webhook_events/>,
+//! <https://docs.gitlab.com/administration/system_hooks/>, and for signing tokens
 //! <https://gitlab.com/gitlab-org/gitlab/-/merge_requests/230944>
 
 use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
@@ -29,11 +30,17 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "{/project/path_with_namespace}/{/object_kind}/{/object_attributes/iid}",
             "/project/path_with_namespace",
             "/path_with_namespace",
+            "/project_path_with_namespace",
             "project:{/project_id}",
+            "project:{/object_attributes/project_id}",
+            "group:{/group/full_path}",
+            "group:{/group/group_path}",
             "group:{/full_path}",
             "group:{/group_path}",
             "group:{/group_id}",
             "user:{/user_id}",
+            // Of a system hook about a key, which has no id of its user.
+            "user:{/username}",
             "instance",
         ],
         event: &["X-Gitlab-Event", "/object_kind", "/event_name"],
@@ -46,7 +53,15 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         ],
         occurred_at: &[
             "/object_attributes/updated_at",
+            "/object_attributes/finished_at",
             "/object_attributes/created_at",
+            "/status_changed_at",
+            "/build_finished_at",
+            "/build_started_at",
+            "/build_created_at",
+            "/updated_at",
+            "/created_at",
+            "/released_at",
         ],
         ..PresetFields::NONE
     },

@@ -41,8 +41,13 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     defaults: PresetFields {
         entity: &["./objectId", "./fromObjectId", "portal:{./portalId}"],
         event: &["./subscriptionType"],
-        // An event id alone is not unique, as HubSpot says.
-        idempotency_key: &["{./eventId}:{./objectId}:{./occurredAt}", "./eventId"],
+        // An event id alone is not unique, as HubSpot says: what tells two events of one id apart
+        // counts too, as far as it is there. A merge has an object of its own besides.
+        idempotency_key: &[
+            "{./eventId}:{?./subscriptionId}:{./subscriptionType}:{?./objectId}:{?./propertyName}:\
+             {?./fromObjectId}:{?./toObjectId}:{?./associationType}:{?./associationRemoved}:\
+             {?./primaryObjectId}:{?./messageId}:{?./occurredAt}",
+        ],
         occurred_at: &["./occurredAt"],
         items: &[""],
         volatile: &["attemptNumber"],

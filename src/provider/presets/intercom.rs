@@ -25,6 +25,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         entity: &[
             "/data/item/id",
             "/data/item/conversation/id",
+            "/data/item/ticket/id",
             "/data/item/contact/id",
             "/data/item/user/id",
             "/data/item/company/id",

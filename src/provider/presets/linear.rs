@@ -30,6 +30,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         entity: &[
             "/data/id",
             "/agentSession/id",
+            "/issueData/id",
             "/notification/issueId",
             "/notification/id",
             "/appUserId",

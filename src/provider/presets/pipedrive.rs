@@ -29,7 +29,10 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "/event",
             "{/meta/object}.{/meta/action}",
         ],
-        idempotency_key: &["{/meta/id}:{/meta/entity_id}"],
+        idempotency_key: &[
+            "{/meta/id}:{/meta/entity_id}",
+            "{/meta/object}:{/meta/id}:{/meta/action}:{/meta/timestamp_micro}",
+        ],
         occurred_at: &["/meta/timestamp"],
         // It numbers the attempts in `meta`.
         volatile: &["meta"],

@@ -27,6 +27,12 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "/customerId",
             "/customer_id",
             "/order_edit/order_id",
+            "/order_id",
+            "/fulfillment_order/id",
+            "/original_fulfillment_order/id",
+            "/scheduled_product_listing/product_id",
+            "/product/id",
+            "customer:{/admin_graphql_api_customer_kept_id}",
             "/product_listing/product_id",
             "/collection_listing/collection_id",
             "/app_subscription/admin_graphql_api_id",
@@ -40,6 +46,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         idempotency_key: &[
             "{X-Shopify-Event-Id}:{X-Shopify-Topic}",
             "X-Shopify-Webhook-Id",
+            // Other privacy topics have no id in the body.
+            "{X-Shopify-Topic}:{/data_request/id}",
         ],
         occurred_at: &["X-Shopify-Triggered-At", "/updated_at"],
         ..PresetFields::NONE

@@ -32,6 +32,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "/related_object/id",
             "{/data/object/object}:{/account}",
             "/data/object/object",
+            "context:{/context}",
+            "account",
         ],
         event: &["/type"],
         idempotency_key: &["/id"],

@@ -1,4 +1,7 @@
-//! Svix: Standard Webhooks with the header names that Svix used before the standard.
+//! Svix: Standard Webhooks with the header names that Svix used before the standard. Events of Svix
+//! itself are about an endpoint or an application of it.
+//!
+//! Source: <https://docs.svix.com/incoming-webhooks>
 
 use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use super::standard::StandardHeaderNames;
@@ -19,6 +22,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "/data/object/id",
             "/data/email_id",
             "/object/id",
+            "/data/endpointId",
+            "/data/appId",
             "/id",
         ],
         event: &["/type", "/event_type", "/eventType", "/event"],

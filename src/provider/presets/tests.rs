@@ -672,8 +672,12 @@ fn every_default_place_is_one() {
                 );
             }
         }
-        let are_paths = items.iter().all(|path| ItemPath::parse(path).is_ok());
-        assert!(are_paths, "{}", preset.name);
+        let paths: Result<Vec<_>, _> = items.iter().map(|path| ItemPath::parse(path)).collect();
+        assert!(
+            paths.and_then(ItemPaths::try_new).is_ok(),
+            "{}",
+            preset.name
+        );
         assert!(
             json_fields.is_empty() || preset.sends_forms,
             "{}",

@@ -6,7 +6,10 @@
 //! Twilio offers no other signature; a source should trust only the fields that its events need.
 //!
 //! Twilio signs the URL with or without its port, so both are tried, as Twilio's own libraries do.
-//! Source: <https://www.twilio.com/docs/usage/webhooks/webhooks-security>
+//! Sources: <https://www.twilio.com/docs/usage/webhooks/webhooks-security>,
+//! <https://www.twilio.com/docs/voice/twiml#request-parameters>,
+//! <https://www.twilio.com/docs/conversations/conversations-webhooks>,
+//! <https://www.twilio.com/docs/events/webhook-quickstart>
 
 use std::borrow::Cow;
 
@@ -42,6 +45,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         entity: &[
             "/ConversationSid",
             "/ConferenceSid",
+            "/RoomSid",
             "/TaskSid",
             "/MessageSid",
             "/SmsSid",
@@ -50,20 +54,60 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "/FaxSid",
             "/VerificationSid",
             "/WorkerSid",
+            "/transcript_sid",
+            // Of event streams.
+            "./data/messageSid",
+            "./data/callSid",
+            "./data/sid",
+            "./source",
             "account:{/AccountSid}",
             "account",
         ],
         event: &[
             "/EventType",
             "/StatusCallbackEvent",
+            "/TranscriptionEvent",
+            "/StreamEvent",
             "message.{/MessageStatus}",
             "message.{/SmsStatus}",
             "recording.{/RecordingStatus}",
             "call.{/CallStatus}",
+            "./type",
+            "/event_type",
             "notification",
         ],
-        idempotency_key: &["I-Twilio-Idempotency-Token"],
-        occurred_at: &["/TimestampMs"],
+        idempotency_key: &[
+            "./id",
+            "I-Twilio-Idempotency-Token",
+            "{/EventType}:{/DeliveryReceiptSid}:{/Status}",
+            // A message of a conversation is updated any number of times.
+            "{/EventType}:{/MessageSid}:{?/DateUpdated}{?/DateCreated}",
+            "{/EventType}:{/ParticipantSid}:{?/DateUpdated}{?/DateCreated}",
+            "{/EventType}:{/ConversationSid}:{?/DateUpdated}{?/DateCreated}",
+            "{/EventType}:{/ResourceSid}:{/TimestampMs}",
+            "{/MessageSid}:{/MessageStatus}",
+            "{/MessageSid}:{/SmsStatus}",
+            "{/ConferenceSid}:{/SequenceNumber}:{?/StatusCallbackEvent}",
+            "{/RoomSid}:{/SequenceNumber}:{?/StatusCallbackEvent}",
+            "{/CompositionSid}:{/StatusCallbackEvent}:{?/PercentageDone}",
+            "{/TranscriptionSid}:{/SequenceId}",
+            "{/StreamSid}:{/StreamEvent}",
+            "{/RecordingSid}:{/RecordingStatus}",
+            "{/CallSid}:{/SequenceNumber}:{?/CallStatus}",
+            // While a call is in progress, it asks again after each input.
+            "{/CallSid}:{/CallStatus}:{?/Digits}{?/SpeechResult}",
+            "{/event_type}:{/transcript_sid}",
+            "/Sid",
+        ],
+        occurred_at: &[
+            "./time",
+            "/TimestampMs",
+            "/Timestamp",
+            "/DateUpdated",
+            "/DateCreated",
+        ],
+        // A call of an event stream is a list of events.
+        items: &[""],
         ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
