@@ -9,11 +9,12 @@
 //!
 //! All positions are those on the disk, from which a crash would go on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::redelivery::RedeliveryStores;
 use super::stage_requests::StageRequest;
+use super::subscriber_id::SubscriberId;
 use super::tables::{DeliveryTables, ReadState};
 use crate::derived::DerivedStoreError;
 use crate::event::{Position, Timestamp};
@@ -55,6 +56,31 @@ impl OwedRecords {
         }
         let replayed = self.recovery.jobs.first_unsettled(now.saturating_sub(hold));
         Ok(replayed.map_or(first, |replayed| first.min(replayed)))
+    }
+
+    /// Returns the first position that each subscriber is owed, for those that are behind or have
+    /// lanes with a row. Jobs and dead letters do not count.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the tables cannot be read.
+    pub fn first_owed_by_subscriber(
+        &self,
+        now: Timestamp,
+    ) -> Result<BTreeMap<SubscriberId, Position>, DerivedStoreError> {
+        let mut owed = BTreeMap::new();
+        for (subscriber, state) in self.tables.read_states()? {
+            if let ReadState::Behind(from) = state {
+                owed.insert(subscriber, from);
+            }
+        }
+        for owner in self.tables.lane_owners()? {
+            let rows = self.tables.lane_rows(&owner, now)?;
+            if let Some(lowest) = rows.iter().map(|row| row.position).min() {
+                let first = owed.entry(owner).or_insert(lowest);
+                *first = lowest.min(*first);
+            }
+        }
+        Ok(owed)
     }
 
     /// Returns the positions before `end` of all dead letters.

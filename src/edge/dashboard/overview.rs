@@ -14,6 +14,7 @@ use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent, sentence};
 use super::plot::{RatePlot, rate};
 use super::visit::{PageReply, PageVisit};
+use crate::alerts::{AlertSubject, read_disk_space};
 use crate::edge::clock;
 use crate::edge::error::ApiError;
 use crate::edge::gate::NodeCore;
@@ -36,9 +37,6 @@ const LATENCY_WINDOW: Duration = Duration::from_secs(300);
 /// Time over which the present rates are averaged.
 const RATE_WINDOW: Duration = Duration::from_secs(60);
 
-/// Free space of the disk below which a person should act: a few minutes of a full load.
-const FREE_BYTES_MIN: u64 = 1 << 30;
-
 /// State of the node that needs a person, with the page that helps.
 struct NodeProblem {
     tone: StateTone,
@@ -55,6 +53,7 @@ struct NodeSituation {
     deliveries: DeliveryOverview,
     backlogs: Vec<(SubscriberId, SubscriberStats)>,
     quarantined: Vec<(EntityKey, Duration)>,
+    alerts: Vec<AlertSubject>,
     active: usize,
     paused: usize,
     disabled: usize,
@@ -129,6 +128,7 @@ impl NodeSituation {
             deliveries,
             backlogs,
             quarantined: quarantined.unwrap_or_default(),
+            alerts: core.raised_alerts.list(),
             active,
             paused,
             disabled,
@@ -146,7 +146,8 @@ fn find_problems(
     let free = storage
         .and_then(|storage| storage.disk)
         .map(|(free, _)| free);
-    if let Some(free) = free.filter(|free| *free < FREE_BYTES_MIN) {
+    let free_min = edge.config.alerts.disk_free_bytes;
+    if let Some(free) = free.filter(|free| *free < free_min) {
         problems.push(NodeProblem {
             tone: StateTone::Bad,
             fact: format!("The disk is nearly full: {} free", bytes(free)),
@@ -230,6 +231,7 @@ fn find_problems(
             remedy: Some(("Inspect", "/dashboard/dead-letters")),
         });
     }
+    problems.extend(situation.alerts.iter().filter_map(describe_alert));
     if situation.paused > 0 {
         problems.push(NodeProblem {
             tone: StateTone::Neutral,
@@ -246,6 +248,33 @@ fn find_problems(
         });
     }
     problems
+}
+
+/// Describes an announced condition that nothing else on the page shows.
+fn describe_alert(alert: &AlertSubject) -> Option<NodeProblem> {
+    match alert {
+        AlertSubject::BacklogAge(subscriber) => Some(NodeProblem {
+            tone: StateTone::Warning,
+            fact: format!("Deliveries to {subscriber} are late"),
+            explanation: html! {
+                (subscriber_link(subscriber))
+                " has waited for its oldest event for longer than " code { "alerts.backlog_age_s" }
+                ". Its page shows the last attempts and their answers."
+            },
+            remedy: None,
+        }),
+        AlertSubject::SilentSource(source) => Some(NodeProblem {
+            tone: StateTone::Warning,
+            fact: format!("Source {source} is silent"),
+            explanation: html! {
+                "It was active, and has sent nothing for longer than "
+                code { "alerts.source_silent_h" } ". Look at the sender, and at recent refusals."
+            },
+            remedy: Some(("Sources", "/dashboard/sources")),
+        }),
+        // Named above, by the values of this moment.
+        AlertSubject::DiskSpace | AlertSubject::ProjectionLag => None,
+    }
 }
 
 /// Body of the page while the node accepts no events.
@@ -543,13 +572,7 @@ async fn read_storage(edge: &Edge) -> Option<StorageSizes> {
     let folder = edge.config.store.path.clone();
     let read = move || {
         let parts = read_folder_sizes(&folder).ok()?;
-        let disk = rustix::fs::statvfs(&folder).ok();
-        let disk = disk.map(|disk| {
-            (
-                disk.f_bavail.saturating_mul(disk.f_frsize),
-                disk.f_blocks.saturating_mul(disk.f_frsize),
-            )
-        });
+        let disk = read_disk_space(&folder);
         Some(StorageSizes { parts, disk })
     };
     spawn_blocking(read).await.ok().flatten()
