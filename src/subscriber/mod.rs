@@ -89,7 +89,7 @@ pub use erased_letters::{find_record_of_letter, remove_dead_letters};
 pub use missed_records::MissedRecords;
 pub use operational_event::OperationalEvent;
 pub use outbound_record::OutboundRecord;
-pub use owed_records::OwedRecords;
+pub use owed_records::{OwedDelivery, OwedRecords};
 pub use pull::{PullError, PulledEvent, PulledPage};
 pub(crate) use redelivery_deps::RedeliveryDeps;
 pub use stage_error::DeliveryStageError;

@@ -8,6 +8,7 @@ use super::elements::{
 };
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent, sentence};
+use super::receivers::render_receivers;
 use super::visit::{PageReply, PageVisit};
 use crate::edge::error::ApiError;
 use crate::edge::gate::NodeCore;
@@ -96,6 +97,7 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
     let (id, view) = find_event(&core, &id).await?;
     let record = &view.event.record;
 
+    let receivers = render_receivers(visit, id, &view).await?;
     let payload = record.payload_json();
     let call_body = String::from_utf8_lossy(&record.call_body);
     let body = html! {
@@ -106,6 +108,10 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
             @if let Some(failure) = failure_of(&view) { span { (sentence(failure)) } }
         }
         section.panel { header { h2 { "Event" } } div.inside { (render_facts(&view, id, visit)) } }
+        section.panel id="receivers" data-live {
+            header { h2 { "Receivers" } }
+            (receivers)
+        }
         section.panel {
             header { h2 { "Content" } span.muted.small { "as it was received" } }
             div.inside {
@@ -130,6 +136,7 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
         PageContent::new(DashboardSection::Events, record.event_type.clone(), body)
             .under("Events", LIST_PATH)
             .actions(html! { @if is_failed { (button.render(&visit.session)) } })
+            .refreshed_every(5)
             .into(),
     )
 }

@@ -31,6 +31,9 @@ const BACKLOGS_MAX: usize = 10;
 /// Quarantined entities that are named.
 const QUARANTINED_MAX: usize = 5;
 
+/// Entities in the table of the busiest.
+const BUSIEST_MAX: usize = 5;
+
 /// Time whose commits and deliveries make the shown latencies.
 const LATENCY_WINDOW: Duration = Duration::from_secs(300);
 
@@ -53,6 +56,7 @@ struct NodeSituation {
     deliveries: DeliveryOverview,
     backlogs: Vec<(SubscriberId, SubscriberStats)>,
     quarantined: Vec<(EntityKey, Duration)>,
+    busiest: Vec<(EntityKey, u64)>,
     alerts: Vec<AlertSubject>,
     active: usize,
     paused: usize,
@@ -90,6 +94,7 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
             section.panel id="storage" data-live {
                 (render_storage(&situation, storage.as_ref(), edge))
             }
+            section.panel id="entities" data-live { (render_entities(&situation)) }
         }
     })
     .into())
@@ -111,6 +116,7 @@ impl NodeSituation {
             }
         }
         let quarantined = timeout(ANSWER_LIMIT, core.router.list_quarantined()).await;
+        let busiest = timeout(ANSWER_LIMIT, core.router.list_busiest(BUSIEST_MAX)).await;
         let live_entities = timeout(ANSWER_LIMIT, core.router.count_live_entities()).await;
 
         let (mut active, mut paused, mut disabled) = (0, 0, 0);
@@ -128,6 +134,7 @@ impl NodeSituation {
             deliveries,
             backlogs,
             quarantined: quarantined.unwrap_or_default(),
+            busiest: busiest.unwrap_or_default(),
             alerts: core.raised_alerts.list(),
             active,
             paused,
@@ -498,6 +505,48 @@ fn render_backlogs(situation: &NodeSituation, visit: &PageVisit<'_>) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Renders the busiest entities, and those that are quarantined.
+fn render_entities(situation: &NodeSituation) -> Markup {
+    html! {
+        header { h2 { "Busiest entities" } a href="/dashboard/entities" { "All entities" } }
+        @if situation.busiest.is_empty() && situation.quarantined.is_empty() {
+            (empty_state("No entity is busy.", html! {
+                "Entities that got events within the last minute or so are in memory, and appear here."
+            }))
+        } @else {
+            table.cards {
+                thead { tr {
+                    th scope="col" { "Entity" }
+                    th.num scope="col" { "Events" }
+                    th scope="col" { "State" }
+                } }
+                tbody {
+                    @for (entity, left) in situation.quarantined.iter().take(QUARANTINED_MAX) {
+                        tr {
+                            td.first { (entity_link(entity)) }
+                            td.num data-label="Events" { "–" }
+                            td data-label="State" {
+                                span {
+                                    (badge(StateTone::Bad, "quarantined"))
+                                    span.sub { "for another " (duration(*left)) }
+                                }
+                            }
+                        }
+                    }
+                    @for (entity, events) in &situation.busiest {
+                        tr {
+                            td.first { (entity_link(entity)) }
+                            td.num data-label="Events" { (number(*events)) }
+                            td data-label="State" { (badge(StateTone::Good, "in memory")) }
+                        }
+                    }
+                }
+            }
+            p.muted.inside { "Events since the entity was loaded into memory." }
         }
     }
 }
