@@ -243,7 +243,7 @@ impl ConditionWatcher {
                 page: 1,
                 page_size: ACTIVE_EVENTS,
             };
-            let found = self.deps.reads.events(filter, newest).await?;
+            let found = self.deps.reads.newest_events(filter, newest, 0).await?;
             // Read after the events, so that none is missed; one may count twice.
             let totals = self.deps.metrics.totals().accepted_by_source;
             let accepted = totals.get(&source).copied().unwrap_or_default();

@@ -409,7 +409,7 @@ fn what_others_wrote_is_text_on_every_page() {
             format!("/dashboard/dead-letters/{letter}"),
             "/dashboard/events".to_owned(),
             format!("/dashboard/events/{}", sent.event_id()),
-            "/dashboard/events?type=%22%3E%3Cscript%3E".to_owned(),
+            "/dashboard/events?entity=%22%3E%3Cscript%3E".to_owned(),
             "/dashboard/entities".to_owned(),
             format!("/dashboard/entities/ticket/{}", encode_id(HOSTILE)),
             "/dashboard/calls".to_owned(),
