@@ -14,6 +14,7 @@
 //!   app            composition root: opens the store, starts the stages, reopens after a failure, stops in order
 //!   edge           HTTP in: limits, authentication and decoding of each contract; the admin API; /docs; the dashboard
 //!   erasure        removes an entity's content from all files, for a person who asks for it
+//!   alerts         announces conditions that a person should know of, such as a full disk, as events
 //!   enrichment     finds the person behind an accepted Contact2Sale event, sends the result in by the router
 //!   retention      removes the oldest events from the journal, after copying what is still needed of them
 //!   subscriber     HTTP out: matches records to subscribers, delivers in lanes, retries, keeps dead letters
@@ -38,6 +39,7 @@
 //! file names, and answers "Where is …?".
 
 pub mod account;
+pub mod alerts;
 pub mod app;
 pub mod call_log;
 pub mod cli;

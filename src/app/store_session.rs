@@ -3,8 +3,8 @@
 //! ```text
 //!  open      data folder ─> journal ─> derived store ─> tables ─> remains of erasures ─> accounts,
 //!                  subscriptions ─> call log ─> projection ─> router ─> subscribers ─> erasure
-//!                  ─> retention ─> enrichment
-//!  shut down enrichment ─> retention ─> erasure ─> subscribers ─> router ─> journal ─> tables
+//!                  ─> retention ─> enrichment ─> alerts
+//!  shut down alerts ─> enrichment ─> retention ─> erasure ─> subscribers ─> router ─> journal ─> tables
 //!                  ─> projection ─> call log
 //!                  ─> data folder
 //! ```
@@ -22,6 +22,7 @@ use super::error::NodeError;
 use super::migration::{self, StoreMigration};
 use super::node_deps::NodeDeps;
 use crate::account::AccountRegistry;
+use crate::alerts::{AlertDeps, AlertWatch, RaisedAlerts};
 use crate::call_log::{self, CallLog};
 use crate::clock::CheckedClock;
 use crate::config::{Config, SyncPolicy};
@@ -114,6 +115,7 @@ pub(super) struct StoreSession {
     call_log: Arc<CallLog>,
     enrichment: Option<EnrichmentStage>,
     retention: Option<RetentionWorker>,
+    alerts: Option<AlertWatch>,
     tables: Arc<TableStore>,
     folder: Weak<DataFolder>,
     discard_mark: DiscardMark,
@@ -226,6 +228,7 @@ impl StoreSession {
             subscribers,
             erasures,
             call_log: Arc::clone(&call_log),
+            raised_alerts: RaisedAlerts::default(),
         };
         let mut session = Self {
             core: Arc::new(core),
@@ -234,6 +237,7 @@ impl StoreSession {
             call_log,
             enrichment: None,
             retention: None,
+            alerts: None,
             tables,
             folder: Arc::downgrade(&folder),
             discard_mark: setup.discard_mark.clone(),
@@ -256,7 +260,23 @@ impl StoreSession {
                 return Err(error.into());
             }
         }
+        session.alerts = Some(session.start_alerts(setup));
         Ok(session)
+    }
+
+    fn start_alerts(&self, setup: &NodeSetup) -> AlertWatch {
+        let NodeSetup { config, deps, .. } = setup;
+        let alert_deps = AlertDeps {
+            config: Arc::clone(config),
+            router: Arc::clone(&self.core.router),
+            reads: self.core.reads.clone(),
+            journal: Arc::clone(&self.journal) as Arc<dyn Journal>,
+            subscribers: Arc::clone(&self.core.subscribers),
+            subscriptions: Arc::clone(&self.core.subscriptions),
+            metrics: Arc::clone(&deps.metrics),
+            clock: Arc::clone(&deps.clock),
+        };
+        AlertWatch::start(alert_deps, self.core.raised_alerts.clone())
     }
 
     fn start_retention(
@@ -385,12 +405,16 @@ impl StoreSession {
             call_log,
             enrichment,
             retention,
+            alerts,
             tables,
             folder,
             discard_mark,
         } = self;
         let failure = journal.watch_failure();
 
+        if let Some(alerts) = alerts {
+            alerts.stop().await;
+        }
         let end = move || {
             if let Some(enrichment) = enrichment {
                 enrichment.stop(calls_timeout);

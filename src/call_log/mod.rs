@@ -16,6 +16,7 @@
 
 mod block;
 mod erase;
+mod event_search;
 mod page_reader;
 mod redact;
 mod ring;
@@ -38,6 +39,7 @@ use tracing::error;
 
 pub use block::CallFilter;
 pub use erase::erase_calls;
+pub use event_search::EventCalls;
 pub use page_reader::{CallPage, CallReadError};
 pub use redact::REDACTED;
 pub use row::{CallDirection, CallEntry, CallRow, EVENT_IDS_MAX};
@@ -50,6 +52,7 @@ use writer::{CallBuffer, CallLogWriter, UNWRITTEN_MAX};
 
 use crate::derived::{DerivedStore, DerivedStoreError, DerivedTree};
 use crate::error_chain;
+use crate::event::{EventId, Timestamp};
 
 /// Name of the tree, older than the name "call log"; a new name would lose the rows of stores.
 const TREE: &str = "exchange";
@@ -222,6 +225,21 @@ impl CallLog {
             )
         };
         self.read_blocking(list).await
+    }
+
+    /// Returns the deliveries of `event`, which was received at `received_at`, oldest first.
+    ///
+    /// # Errors
+    /// [`CallReadError`] when the store fails.
+    pub async fn find_event_calls(
+        self: &Arc<Self>,
+        event: EventId,
+        received_at: Timestamp,
+    ) -> Result<EventCalls, CallReadError> {
+        self.read_blocking(move |log| {
+            event_search::find_event_calls(&log.shared, &log.tree, event, received_at)
+        })
+        .await
     }
 
     /// Returns the row `id`, or `None` if there is no such row, or no longer.

@@ -212,7 +212,7 @@ pub(super) fn read_row(
 
 /// Reads the bodies of `blocks`, each with its first id. Leaves out a block that was evicted
 /// meanwhile: it was the oldest of its ring.
-fn read_bodies(
+pub(super) fn read_bodies(
     tree: &DerivedTree,
     blocks: Vec<BlockRef>,
 ) -> Result<Vec<(u64, Bytes)>, CallReadError> {
@@ -228,6 +228,6 @@ fn read_bodies(
     Ok(bodies)
 }
 
-fn decode_found_row(row: &EncodedRow<'_>) -> Result<CallRow, CallReadError> {
+pub(super) fn decode_found_row(row: &EncodedRow<'_>) -> Result<CallRow, CallReadError> {
     row::decode_row(row.id, row.class.direction(), row.row).ok_or(CallReadError::Corrupt(row.id))
 }

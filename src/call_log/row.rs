@@ -255,11 +255,20 @@ pub(super) fn encode_row<'h>(
 }
 
 /// Returns the source of the row in `bytes` without decoding the other fields.
-pub(super) fn peek_source(mut bytes: &[u8]) -> Option<&[u8]> {
+pub(super) fn peek_source(bytes: &[u8]) -> Option<&[u8]> {
+    peek_field(bytes, tag::SOURCE)
+}
+
+/// Returns the encoded event ids of an encoded row, without decoding the rest.
+pub(super) fn peek_event_ids(bytes: &[u8]) -> Option<&[u8]> {
+    peek_field(bytes, tag::EVENT_IDS)
+}
+
+fn peek_field(mut bytes: &[u8], wanted: u8) -> Option<&[u8]> {
     while let Some((tag, rest)) = bytes.split_first() {
         bytes = rest;
         let value = varint::take_prefixed_bytes(&mut bytes)?;
-        if *tag == tag::SOURCE {
+        if *tag == wanted {
             return Some(value);
         }
     }
@@ -360,7 +369,7 @@ fn put_headers<'h>(out: &mut Vec<u8>, headers: impl IntoIterator<Item = (&'h str
     }
 }
 
-fn encode_event_ids(ids: &[EventId]) -> Vec<u8> {
+pub(super) fn encode_event_ids(ids: &[EventId]) -> Vec<u8> {
     let mut out = Vec::with_capacity(16);
     let runs =
         ids[..ids.len().min(EVENT_IDS_MAX)].chunk_by(|a, b| a.incarnation() == b.incarnation());

@@ -1,20 +1,22 @@
 //! `hookyard check`: reports problems of a configuration or sums it up, and tells if a node would
 //! accept a captured request.
 
+use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::config_args::ConfigArgs;
 use super::error::CliError;
 use super::plural::format_count;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigPurpose};
+use crate::edge::request_trial::RequestTrial;
 use crate::event::Timestamp;
 use crate::provider::{FieldAlternatives, UNMATCHED, WebhookSource, parse_moment};
 
-mod captured;
-mod trial;
+mod error;
 
-pub(super) use trial::RequestTrialError;
+pub(super) use error::RequestTrialError;
 
 /// Check a configuration, or a captured request
 ///
@@ -52,14 +54,8 @@ impl CheckCommand {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
         if let (Some(source), Some(request)) = (&self.source, &self.request) {
             let config = self.config.load(ConfigPurpose::Tool)?.config;
-            let trial = trial::RequestTrial {
-                source,
-                request,
-                url: self.url.as_deref(),
-                at: self.at,
-            };
             write!(out, "{}", describe_weaknesses(&config, Some(source)))?;
-            return trial.run(&config, out);
+            return self.try_request(&config, source, request, out);
         }
         let config = self.config.load(ConfigPurpose::Node)?.config;
         write!(
@@ -71,6 +67,34 @@ impl CheckCommand {
             describe_weaknesses(&config, None)
         )?;
         Ok(())
+    }
+
+    /// Writes a report on the request in the file `request`.
+    fn try_request(
+        &self,
+        config: &Config,
+        source: &str,
+        request: &Path,
+        out: &mut impl Write,
+    ) -> Result<(), CliError> {
+        let file = fs::read(request)
+            .map_err(|error| RequestTrialError::Unreadable(request.to_owned(), error))?;
+        let trial = RequestTrial {
+            source,
+            request: &file,
+            url: self.url.as_deref(),
+            at: self.at.unwrap_or_else(|| SystemClock::default().wall()),
+        };
+        let report = trial
+            .run(config)
+            .map_err(|error| RequestTrialError::from_trial(error, request.to_owned()))?;
+
+        write!(out, "{report}")?;
+        if report.is_accepted() {
+            Ok(())
+        } else {
+            Err(RequestTrialError::Refused.into())
+        }
     }
 }
 

@@ -44,12 +44,16 @@ pub(super) struct ListWebhooksCommand {
 /// Create a subscription and print its secret, which no later answer shows
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example:\n  hookyard webhooks create https://crm.example/hook --events 'ticket:*,lead.*'"
+    after_help = "Examples:\n  hookyard webhooks create https://crm.example/hook --events 'ticket:*,lead.*'\n  \
+    hookyard webhooks create --pull --events 'ticket:*'"
 )]
 pub(super) struct CreateWebhookCommand {
     /// URL that the node delivers to
-    #[arg(value_name = "TARGET", value_parser = parse_url)]
-    target: String,
+    #[arg(value_name = "TARGET", value_parser = parse_url, required_unless_present = "pull")]
+    target: Option<String>,
+    /// Deliver to no URL: the receiver reads its events itself (GET /api/v1/webhooks/ID/events)
+    #[arg(long, conflicts_with = "target")]
+    pull: bool,
     /// Patterns of the events to deliver, separated by commas
     #[arg(
         long,
@@ -171,17 +175,28 @@ impl ListWebhooksCommand {
             return Ok(());
         }
         let rows: Vec<_> = all.iter().map(list_row).collect();
-        let heading = ["ID", "STATE", "BREAKER", "DEAD LETTERS", "EVENTS", "URL"];
+        let heading = [
+            "ID",
+            "STATE",
+            "BREAKER",
+            "BACKLOG",
+            "DEAD LETTERS",
+            "EVENTS",
+            "URL",
+        ];
         Ok(print_table(heading, &rows, out)?)
     }
 }
 
-fn list_row(webhook: &Value) -> [String; 6] {
+fn list_row(webhook: &Value) -> [String; 7] {
     let stats = &webhook["stats"];
+    let waiting = ["behind", "waiting"].map(|name| stats[name].as_u64().unwrap_or_default());
+    let backlog = json!(waiting.iter().sum::<u64>());
     [
         &webhook["id"],
         &webhook["state"],
         &stats["breaker"],
+        &backlog,
         &stats["dead_letters"],
         &webhook["events"],
         &webhook["url"],
@@ -202,7 +217,10 @@ impl CreateWebhookCommand {
             "subscription {} created: {} to {}\nits secret, which is not shown again: {}",
             created["id"],
             cell_text(&created["events"]),
-            cell_text(&created["url"]),
+            match self.pull {
+                true => "whoever reads them".to_owned(),
+                false => cell_text(&created["url"]),
+            },
             cell_text(&created["secret"]),
         )?;
         if let Value::String(key) = &created["public_key"] {
@@ -212,7 +230,10 @@ impl CreateWebhookCommand {
     }
 
     fn body(&self) -> Value {
-        let mut body = json!({"url": self.target, "events": self.events});
+        let mut body = match &self.target {
+            Some(target) => json!({"url": target, "events": self.events}),
+            None => json!({"delivery": "pull", "events": self.events}),
+        };
         let optional = [
             ("description", &self.description),
             ("filter", &self.filter),

@@ -10,9 +10,10 @@ pub(super) const CUSTOM_SOURCES_KEY: &str = "sources.custom";
 
 /// Names that a configured source cannot take: other sources, the first words of event names, and
 /// the labels of requests in logs.
-pub(super) const RESERVED_NAMES: [&str; 24] = [
+pub(super) const RESERVED_NAMES: [&str; 25] = [
     "admin",
     "agent",
+    "alert",
     "attachment",
     "breaker",
     "c2s",

@@ -123,6 +123,7 @@ impl ConfigDraft {
         for (_, setting) in self.settings.iter_mut().filter(|(key, _)| is_switch(key)) {
             if setting.origin == SettingOrigin::Defaults {
                 setting.value = SettingValue::Boolean(true);
+                setting.origin = SettingOrigin::Development;
             }
         }
         if let Some(setting) = self
@@ -133,9 +134,10 @@ impl ConfigDraft {
             // First trials usually deliver to a receiver on the same machine.
             let loopback = ["127.0.0.0/8", "::1/128"].map(|network| DraftSetting {
                 value: SettingValue::Text(Secret::new(network)),
-                origin: SettingOrigin::Defaults,
+                origin: SettingOrigin::Development,
             });
             setting.value = SettingValue::List(loopback.into());
+            setting.origin = SettingOrigin::Development;
         }
         self.fill_missing_secrets(secrets);
     }
@@ -147,7 +149,7 @@ impl ConfigDraft {
             let value = match made.is_list() {
                 true => SettingValue::List(vec![DraftSetting {
                     value: text,
-                    origin: SettingOrigin::Defaults,
+                    origin: SettingOrigin::Development,
                 }]),
                 false => text,
             };
@@ -157,6 +159,7 @@ impl ConfigDraft {
                 .filter(|setting| setting.value.is_empty())
             {
                 setting.value = value;
+                setting.origin = SettingOrigin::Development;
             }
         }
     }

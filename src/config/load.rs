@@ -88,6 +88,7 @@ impl ConfigDraft {
             },
             call_log: self.read_call_log(),
             delivery: self.read_delivery(),
+            alerts: self.read_alerts(),
             sources: SourcesConfig {
                 support: self.read_support(),
                 leads: self.read_leads(),

@@ -1,6 +1,7 @@
 //! Operator's settings: one struct for each section of the TOML file. Defaults and their reasons
 //! stand in `config/default.toml`.
 
+mod alerts;
 mod c2s;
 mod crm;
 mod custom;
@@ -19,6 +20,7 @@ mod text_template;
 mod values;
 mod web_url;
 
+pub use alerts::AlertsConfig;
 pub use c2s::{C2sConfig, EnrichmentConfig};
 pub use crm::{CrmConfig, DeclaredBusEvent};
 pub use custom::CustomSourceConfig;

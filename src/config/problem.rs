@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub(super) enum SettingOrigin {
     /// Embedded default; the operator did not set the key.
     Defaults,
+    /// Development mode, which sets what the operator did not set.
+    Development,
     /// Configuration file, with the line (from 1) if it is known.
     File(PathBuf, Option<usize>),
     /// Environment variable with this name.
@@ -24,6 +26,7 @@ impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Defaults => f.write_str("default"),
+            Self::Development => f.write_str("dev"),
             Self::File(path, Some(line)) => write!(f, "{}:{line}", path.display()),
             Self::File(path, None) => write!(f, "{}", path.display()),
             Self::Environment(variable) => f.write_str(variable),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::alerts::AlertsConfig;
 use super::c2s::C2sConfig;
 use super::crm::CrmConfig;
 use super::custom::CustomSourceConfig;
@@ -32,6 +33,8 @@ pub struct Config {
     pub call_log: CallLogConfig,
     /// Section `[delivery]`: delivery to subscribers.
     pub delivery: DeliveryConfig,
+    /// Section `[alerts]`: conditions that the node announces.
+    pub alerts: AlertsConfig,
     /// Section `[sources]`: senders and their contracts.
     pub sources: SourcesConfig,
     /// Section `[telemetry]`: format and level of logs.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::account::AccountRegistry;
+use crate::alerts::RaisedAlerts;
 use crate::call_log::CallLog;
 use crate::erasure::ErasureStage;
 use crate::journal::SegmentJournal;
@@ -33,6 +34,8 @@ pub struct NodeCore {
     pub subscribers: Arc<SubscriberRuntime>,
     /// Erasures of entities, under way and done.
     pub erasures: Arc<ErasureStage>,
+    /// Conditions that were announced and are not over.
+    pub raised_alerts: RaisedAlerts,
 }
 
 impl fmt::Debug for NodeCore {

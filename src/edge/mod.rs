@@ -50,6 +50,7 @@ pub mod rate_limiter;
 pub mod raw_json;
 mod reads;
 mod refusal_lines;
+pub mod request_trial;
 mod routes;
 pub mod signature;
 pub mod sliding_window;

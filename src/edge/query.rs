@@ -6,6 +6,7 @@ use super::error::ApiError;
 use super::fields::{FieldErrors, shorten_name};
 use crate::event::{Kind, Timestamp};
 use crate::projection::PageRequest;
+use crate::suggest::nearest_name;
 
 /// Items of a page if the request gives no `page_size`.
 const PAGE_SIZE_DEFAULT: u64 = 20;
@@ -73,10 +74,16 @@ impl QueryParameters {
         let text = self.take_text(name)?;
         let kind = Kind::parse(&text);
         if kind.is_none() {
-            let names = Kind::BUILT_IN.map(Kind::as_str).join(", ");
+            let names = Kind::BUILT_IN.map(Kind::as_str);
+            let nearest = nearest_name(&text, names);
+            let hint = nearest.map(|nearest| format!("; did you mean {nearest}?"));
             self.errors.add(
                 name,
-                format!("must be one of {names}, or custom:<name> for a name that is configured"),
+                format!(
+                    "must be one of {}, or custom:<name> for a name that is configured{}",
+                    names.join(", "),
+                    hint.unwrap_or_default()
+                ),
             );
         }
         kind

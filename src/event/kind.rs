@@ -57,6 +57,9 @@ impl Kind {
         Self::Interaction,
     ];
 
+    /// Kind of the node's own alerts, one entity for each condition.
+    pub const ALERT: Self = Self::Custom(InternedName::from_static("custom:alert"));
+
     /// Interns the kind `custom:<name>`; `None` if `name` is not 1 to 64 characters of a–z, 0–9,
     /// `_` and `-`.
     ///
@@ -95,6 +98,7 @@ impl Kind {
     pub fn parse(name: &str) -> Option<Self> {
         let built_in = Self::BUILT_IN
             .into_iter()
+            .chain([Self::ALERT])
             .find(|kind| kind.as_str() == name);
         built_in.or_else(|| {
             name.starts_with(CUSTOM_PREFIX)

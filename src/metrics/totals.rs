@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub struct MetricTotals {
     /// Events that are durable, of all sources.
     pub accepted_events: u64,
+    /// Events that are durable, by source.
+    pub accepted_by_source: BTreeMap<String, u64>,
     /// Calls of senders that were refused.
     pub refused_calls: u64,
     /// Deliveries that their subscribers accepted.
@@ -37,7 +39,14 @@ impl MetricTotals {
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
             let count: u64 = value.parse().unwrap_or_default();
             match name {
-                "hookyard_events_accepted_total" => totals.accepted_events += count,
+                "hookyard_events_accepted_total" => {
+                    totals.accepted_events += count;
+                    let source = label_value(labels, "source").unwrap_or_default();
+                    *totals
+                        .accepted_by_source
+                        .entry(source.to_owned())
+                        .or_default() += count;
+                }
                 "hookyard_calls_refused_total" => totals.refused_calls += count,
                 "hookyard_deliveries_total" => match label_value(labels, "outcome") {
                     Some("accepted") => totals.accepted_deliveries += count,
@@ -123,6 +132,7 @@ mod tests {
         let totals = metrics.totals();
 
         assert_eq!((totals.accepted_events, totals.refused_calls), (3, 1));
+        assert_eq!(totals.accepted_by_source["leads"], 2);
         assert_eq!(
             (totals.accepted_deliveries, totals.failed_deliveries),
             (1, 3)

@@ -341,8 +341,35 @@ impl ProjectionReader {
         filter: EventFilter,
         page: PageRequest,
     ) -> Result<ProjectionPage<EventView>, ProjectionReadError> {
-        self.read_caught_up(move |view| view.events(&filter, page))
+        self.read_caught_up(move |view| view.events(&filter, page, u64::MAX))
             .await
+    }
+
+    /// Returns a page of the events that match `filter`, newest first, and counts at most `ahead`
+    /// events behind it. The cost is that of the page, however many events there are.
+    ///
+    /// # Errors
+    /// [`ProjectionReadError`] when the store fails.
+    pub async fn newest_events(
+        &self,
+        filter: EventFilter,
+        page: PageRequest,
+        ahead: u64,
+    ) -> Result<ProjectionPage<EventView>, ProjectionReadError> {
+        self.read_caught_up(move |view| view.events(&filter, page, ahead))
+            .await
+    }
+
+    /// Returns true if an event of this name, or of a source of this name, may be stored.
+    ///
+    /// # Errors
+    /// [`ProjectionReadError`] when the store fails.
+    pub async fn may_have_name(&self, name: String) -> Result<bool, ProjectionReadError> {
+        self.read_caught_up(move |view| {
+            let names = NameTable::load(&view.tree)?;
+            Ok(names.number_of(&name).is_some())
+        })
+        .await
     }
 
     /// Returns the event at `position`; `None` if there is no record, or one that reprocesses
@@ -953,8 +980,10 @@ impl ProjectionView {
         &self,
         filter: &EventFilter,
         page: PageRequest,
+        ahead: u64,
     ) -> Result<ProjectionPage<EventView>, ProjectionReadError> {
         let places = page.places();
+        let counted_max = places.end.saturating_add(ahead);
         let (mut total, mut items) = (0, Vec::new());
         let names = NameTable::load(&self.tree)?;
         let start = self.journal.start().position;
@@ -962,9 +991,12 @@ impl ProjectionView {
             return Ok(ProjectionPage { items, total });
         };
 
-        // All matches are counted, because the page tells the length of the whole list.
+        // The matches behind the page are counted too, because the page tells the length of the list.
         let needs_records = slot_filter.needs_records();
         for position in self.matching_positions(slot_filter) {
+            if total >= counted_max {
+                break;
+            }
             let position = position?;
             if needs_records {
                 let stored = self.find_unless_removed(position)?;

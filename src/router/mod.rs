@@ -30,8 +30,8 @@ use completion::EventCompletion;
 use crashes::{CrashTracker, RestartBudget};
 pub use refusal::Refusal;
 use supervisor::{
-    BatchProgress, CountEntities, DeliverCommand, ListQuarantined, ROOM_WAITS_MAX, ShardBounds,
-    Supervisor,
+    BatchProgress, CountEntities, DeliverCommand, ListBusiest, ListQuarantined, ROOM_WAITS_MAX,
+    ShardBounds, Supervisor,
 };
 
 use crate::config;
@@ -321,6 +321,26 @@ impl Router {
             quarantined.extend(answer.await.unwrap_or_default());
         }
         quarantined
+    }
+
+    /// Returns the `max` entities in memory that got the most events since they were loaded, each
+    /// with that number, the busiest first. A shard that has no room for the question is left out.
+    pub async fn list_busiest(&self, max: usize) -> Vec<(EntityKey, u64)> {
+        let mut answers = Vec::with_capacity(self.shards.len());
+        for shard in &self.shards {
+            let (reply, answer) = oneshot::channel();
+            if shard.try_send(ListBusiest { max, reply }).is_ok() {
+                answers.push(answer);
+            }
+        }
+
+        let mut busiest = Vec::new();
+        for answer in answers {
+            busiest.extend(answer.await.unwrap_or_default());
+        }
+        busiest.sort_by(|(one, events), (other, more)| more.cmp(events).then(one.cmp(other)));
+        busiest.truncate(max);
+        busiest
     }
 
     fn check_lag(&self) -> Result<(), Refusal> {

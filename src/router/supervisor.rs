@@ -179,6 +179,16 @@ impl Message for ListQuarantined {
     type Result = ();
 }
 
+/// Message that asks for the entities in memory with the most events, each with their number.
+pub(super) struct ListBusiest {
+    pub(super) max: usize,
+    pub(super) reply: oneshot::Sender<Vec<(EntityKey, u64)>>,
+}
+
+impl Message for ListBusiest {
+    type Result = ();
+}
+
 impl Supervisor {
     pub(super) fn new(
         bounds: ShardBounds,
@@ -559,6 +569,29 @@ impl Handler<CountEntities> for Supervisor {
     fn handle(&mut self, question: CountEntities, _: &mut Self::Context) {
         // The send fails only if the caller no longer waits.
         let _ = question.reply.send(self.entities.len());
+    }
+}
+
+impl Handler<ListBusiest> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, question: ListBusiest, _: &mut Self::Context) {
+        let live = self
+            .entities
+            .iter()
+            .filter_map(|(key, entry)| match &entry.stage {
+                EntityStage::Live(live) if live.sent > 0 => Some((live.sent, key)),
+                EntityStage::Live(_) | EntityStage::Loading(_) | EntityStage::Absent => None,
+            });
+        let mut counts: Vec<_> = live.collect();
+        let max = question.max.min(counts.len());
+        if max > 0 {
+            counts.select_nth_unstable_by(max - 1, |one, other| other.0.cmp(&one.0));
+        }
+        counts.truncate(max);
+        let busiest = counts.into_iter().map(|(sent, key)| (key.clone(), sent));
+        // The send fails only if the caller no longer waits.
+        let _ = question.reply.send(busiest.collect());
     }
 }
 

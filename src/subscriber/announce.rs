@@ -7,26 +7,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
 use super::dead_letters::{DeadLetterCause, NewDeadLetter};
 use super::exhausted_notices::ExhaustedNotice;
+use super::operational_event::OperationalEvent;
 use super::subscriber_id::SubscriberId;
 use crate::clock::Clock;
-use crate::entity::generic::{GenericAction, JsonText};
-use crate::entity::{Command, EntityAction};
-use crate::event::{
-    EntityKey, IncarnationHistory, InternedName, Kind, PayloadShape, Record, Timestamp,
-};
+use crate::entity::Command;
+use crate::event::{EntityKey, IncarnationHistory, Kind, Record, Timestamp};
 use crate::router::{Refusal, Router};
 use crate::subscription::PatternIndex;
 use crate::subscription::pattern::INTERNAL_SOURCE;
 
-const SOURCE: InternedName = InternedName::from_static(INTERNAL_SOURCE);
 /// Kind of the entities that these events belong to.
 const KIND: &str = "subscriber";
 
@@ -170,17 +165,15 @@ impl SubscriberAnnouncer {
             return;
         };
 
-        let payload = Bytes::from(data.to_string());
-        let action = EntityAction::Generic(GenericAction::Merge {
-            fields: to_generic_fields(&data),
-        });
+        let event = OperationalEvent {
+            entity,
+            event_type,
+            cause: format!("{id}:{cause}"),
+            data,
+        };
         let command = Command {
-            // No sender can claim this key: keys from outside must not contain control characters.
-            idempotency_key: Some(format!("\u{1}{event_type}:{id}:{cause}")),
-            shape: PayloadShape::Bare,
-            at: Some(self.clock.wall()),
             hops,
-            ..Command::new(SOURCE, entity, action, event_type, payload)
+            ..event.into_command(self.clock.wall())
         };
         actix_rt::spawn(submit_with_retries(router, command));
     }
@@ -236,16 +229,4 @@ fn subscriber_entity(id: &SubscriberId) -> Option<EntityKey> {
         }
     };
     EntityKey::try_new(Kind::intern_custom(KIND)?, &id).ok()
-}
-
-fn to_generic_fields(data: &Value) -> Vec<(String, JsonText)> {
-    let members = data.as_object().into_iter().flatten();
-    let json = |value: &Value| {
-        RawValue::from_string(value.to_string())
-            .ok()
-            .map(|raw| JsonText::from_raw(&raw))
-    };
-    members
-        .filter_map(|(name, value)| Some((name.clone(), json(value)?)))
-        .collect()
 }

@@ -9,14 +9,30 @@
 //!
 //! All positions are those on the disk, from which a crash would go on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::delivery::LaneKey;
 use super::redelivery::RedeliveryStores;
 use super::stage_requests::StageRequest;
+use super::subscriber_id::SubscriberId;
 use super::tables::{DeliveryTables, ReadState};
 use crate::derived::DerivedStoreError;
 use crate::event::{Position, Timestamp};
+use crate::projection::StoredRecord;
+
+/// Delivery that is owed, as the lane that holds it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwedDelivery {
+    /// Attempts that were made at this record.
+    pub attempts: u32,
+    /// Time until the next attempt at this record; `None` if it is not the first of its lane.
+    pub next_attempt_in: Option<Duration>,
+    /// Number of the event of the same entity that has to be settled before.
+    pub waits_for: Option<u64>,
+    /// True if a dead letter halts the lane.
+    pub is_halted: bool,
+}
 
 /// Reader of the positions that deliveries need. Cheap to clone. All methods block.
 #[derive(Clone)]
@@ -55,6 +71,62 @@ impl OwedRecords {
         }
         let replayed = self.recovery.jobs.first_unsettled(now.saturating_sub(hold));
         Ok(replayed.map_or(first, |replayed| first.min(replayed)))
+    }
+
+    /// Returns the first position that each subscriber is owed, for those that are behind or have
+    /// lanes with a row. Jobs and dead letters do not count.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the tables cannot be read.
+    pub fn first_owed_by_subscriber(
+        &self,
+        now: Timestamp,
+    ) -> Result<BTreeMap<SubscriberId, Position>, DerivedStoreError> {
+        let mut owed = BTreeMap::new();
+        for (subscriber, state) in self.tables.read_states()? {
+            if let ReadState::Behind(from) = state {
+                owed.insert(subscriber, from);
+            }
+        }
+        for owner in self.tables.lane_owners()? {
+            let rows = self.tables.lane_rows(&owner, now)?;
+            if let Some(lowest) = rows.iter().map(|row| row.position).min() {
+                let first = owed.entry(owner).or_insert(lowest);
+                *first = lowest.min(*first);
+            }
+        }
+        Ok(owed)
+    }
+
+    /// Returns what a lane of `subscriber` on the disk says about `stored`; `None` if no lane holds it.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the tables cannot be read.
+    pub fn find_owed_delivery(
+        &self,
+        subscriber: &SubscriberId,
+        stored: &StoredRecord,
+        now: Timestamp,
+    ) -> Result<Option<OwedDelivery>, DerivedStoreError> {
+        let of_entity = LaneKey::Entity(stored.record.entity.clone());
+        let of_record = LaneKey::Record(stored.position);
+        for key in [of_entity, of_record] {
+            let Some(row) = self.tables.lane_row(subscriber, &key, now)? else {
+                continue;
+            };
+            let is_single = matches!(row.key, LaneKey::Record(_));
+            let sequence = stored.record.sequence.unwrap_or_default();
+            if is_single || row.sequence <= sequence {
+                let is_head = is_single || row.sequence == sequence;
+                return Ok(Some(OwedDelivery {
+                    attempts: if is_head { row.attempts } else { 0 },
+                    next_attempt_in: is_head.then_some(row.wait),
+                    waits_for: (!is_head).then_some(row.sequence),
+                    is_halted: row.is_halted,
+                }));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the positions before `end` of all dead letters.

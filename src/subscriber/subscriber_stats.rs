@@ -31,6 +31,8 @@ pub struct SubscriberStats {
     pub behind: u64,
     /// Position of the first of them.
     pub next_position: Position,
+    /// Position before which each record is settled, or has a lane with a row on the disk.
+    pub settled_before: Position,
 }
 
 impl Default for SubscriberStats {
@@ -47,6 +49,7 @@ impl Default for SubscriberStats {
             breaker: "closed",
             behind: 0,
             next_position: Position::FIRST,
+            settled_before: Position::FIRST,
         }
     }
 }

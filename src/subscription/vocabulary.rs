@@ -90,6 +90,18 @@ impl EventVocabulary {
         }
     }
 
+    /// Tells if an event can have this `name`.
+    #[must_use]
+    pub fn knows_event(&self, name: &str) -> bool {
+        self.has_match(None, EventNamePattern::Exact(name))
+    }
+
+    /// Returns the known event with the most similar name, if it is similar enough.
+    #[must_use]
+    pub fn suggest_event(&self, name: &str) -> Option<&'static str> {
+        nearest_name(name, self.names.keys().copied())
+    }
+
     /// Tells if any event belongs to an entity of the kind `name`.
     pub(super) fn has_kind(&self, name: &str) -> bool {
         self.kinds().any(|kind| kind.as_str() == name)

@@ -161,9 +161,9 @@ fn subscriptions_are_made_tested_paused_and_deleted() {
         );
         let list = run_well(&node, &["webhooks", "list"]).await;
         assert!(
-            list.starts_with("ID  STATE   BREAKER  DEAD LETTERS  EVENTS ")
-                && list.contains("\n2   active  closed   0             * ")
-                && list.contains("\n1   active  closed   0             ticket:*,lead.*  "),
+            list.starts_with("ID  STATE   BREAKER  BACKLOG  DEAD LETTERS  EVENTS ")
+                && list.contains("\n2   active  closed   0        0             * ")
+                && list.contains("\n1   active  closed   0        0             ticket:*,lead.*  "),
             "{list}"
         );
 
@@ -200,6 +200,29 @@ fn subscriptions_are_made_tested_paused_and_deleted() {
         .await;
         assert_eq!(code, Some(1));
         assert!(error.contains("did you mean \"lead.created\""), "{error}");
+        let constant = [&create[..3], &["--filter", "'lead.created'"]].concat();
+        let (code, _, error) = run(&node, &constant).await;
+        assert_eq!(code, Some(1));
+        assert!(error.contains("reads no member of the event"), "{error}");
+
+        let pulled = ["webhooks", "create", "--pull", "--events", "ticket:*"];
+        let text = run_well(&node, &pulled).await;
+        assert!(
+            text.starts_with("subscription 3 created: ticket:* to whoever reads them"),
+            "{text}"
+        );
+        for number in 1..=3 {
+            node.api.send_message("SUP-1", &format!("m{number}")).await;
+        }
+        let list = run_well(&node, &["webhooks", "list"]).await;
+        assert!(
+            list.contains("\n3   active  closed   3        0 "),
+            "{list}"
+        );
+        let (code, _, error) = run(&node, &["webhooks", "create", "--events", "*"]).await;
+        assert_eq!(code, Some(2), "{error}");
+        let (code, ..) = run(&node, &["webhooks", "create", "--pull", &target]).await;
+        assert_eq!(code, Some(2));
     });
 }
 
@@ -275,6 +298,7 @@ fn health_tells_if_a_node_accepts_events() {
         };
         assert_eq!(health(&[]), (Some(0), "ready\n".to_owned(), String::new()));
         assert_eq!(health(&["--live"]).1, "ok\n");
+        assert_eq!(health(&["--dev"]).1, "ready\n");
         node.kill();
         let (code, _, error) = health(&["--url", &base]);
         assert_eq!(code, Some(1));
@@ -336,6 +360,16 @@ fn the_configuration_is_printed_with_its_origins_and_no_secret() {
         json!({"key": "server.bind", "value": "127.0.0.1:8080", "origin": "default", "is_default": true})
     );
     assert!(!all.contains("hunter2"), "{all}");
+
+    let (_, dev, _) = print(&["--changed", "--dev"]);
+    for line in [
+        "admin.token = …    # h.toml:2",
+        "sources.leads.enabled = true    # dev",
+        "sources.support.secrets = …    # dev",
+        "delivery.allow_targets = 127.0.0.0/8, ::1/128    # dev",
+    ] {
+        assert!(dev.lines().any(|found| found == line), "{line}: {dev}");
+    }
 }
 
 #[test]

@@ -373,6 +373,20 @@ fn an_operator_repairs_a_broken_webhook_from_the_dashboard_alone() {
         browser.press("main button", "Show").await;
         browser.wait_for_text("#story .what", "added").await;
         browser.wait_for_text("#story", "#1").await;
+
+        browser.press(".side nav a", "Events").await;
+        browser.press("td a", "message.created").await;
+        browser.wait_for_text("#receivers td", "delivered").await;
+        browser.press(".side nav a", "Sources").await;
+        browser.press("summary", "Check a request").await;
+        let request = "POST /api/v0/crm/webhooks/support/ HTTP/1.1\nHost: h\n\n{}";
+        browser.fill("textarea[name=request]", request).await;
+        browser.press("main button", "Check").await;
+        browser
+            .wait_for_text("#finding", "would refuse this request")
+            .await;
+        browser.wait_for_text("#finding pre", "verification").await;
+
         for page in [
             "Jobs", "Events", "Sources", "Call log", "Accounts", "Settings",
         ] {

@@ -12,7 +12,7 @@ use crate::clock_jumps::{JumpingClock, wait_for_readiness};
 use crate::dead_letters::wait_for_letters;
 use crate::deliveries::{subscribe, test_env};
 use crate::receiver::{ReceiverReply, TestReceiver};
-use crate::test_node::{TOKEN, TestClient, TestEnv, encode_id, run_async};
+use crate::test_node::{TOKEN, TestClient, TestEnv, encode_id, expect_soon, run_async};
 
 const WEBHOOKS: &str = "/dashboard/settings/webhooks";
 
@@ -409,7 +409,7 @@ fn what_others_wrote_is_text_on_every_page() {
             format!("/dashboard/dead-letters/{letter}"),
             "/dashboard/events".to_owned(),
             format!("/dashboard/events/{}", sent.event_id()),
-            "/dashboard/events?type=%22%3E%3Cscript%3E".to_owned(),
+            "/dashboard/events?entity=%22%3E%3Cscript%3E".to_owned(),
             "/dashboard/entities".to_owned(),
             format!("/dashboard/entities/ticket/{}", encode_id(HOSTILE)),
             "/dashboard/calls".to_owned(),
@@ -747,5 +747,174 @@ fn a_jump_of_the_clock_is_confirmed_from_the_overview() {
             "{page}"
         );
         node.stop().await;
+    });
+}
+
+/// Reads the page at `path` until it has all of `texts`.
+async fn wait_for_page(visitor: &DashboardVisitor, path: &str, texts: &[&str]) -> String {
+    let read = async {
+        loop {
+            let html = visitor.get(path).await.html;
+            if texts.iter().all(|text| html.contains(text)) {
+                return html;
+            }
+        }
+    };
+    expect_soon(read).await
+}
+
+#[test]
+fn the_page_of_an_event_says_who_received_it_and_who_did_not() {
+    run_async(async {
+        let node = test_env(&[("delivery.retry_schedule_s", "3600")])
+            .start()
+            .await;
+        let receiver = TestReceiver::start(|arrival| {
+            let fails = arrival.entity() == "ticket/B";
+            ReceiverReply::Status(if fails { 500 } else { 200 })
+        })
+        .await;
+        let refusing = TestReceiver::start(|_| ReceiverReply::Status(404)).await;
+        subscribe(&node, receiver.url("/takes"), json!({})).await;
+        subscribe(&node, refusing.url("/refuses"), json!({})).await;
+        let filter = json!({"filter": "data.text == 'never'"});
+        subscribe(&node, receiver.url("/filtered"), filter).await;
+        subscribe(
+            &node,
+            receiver.url("/others"),
+            json!({"events": ["lead.*"]}),
+        )
+        .await;
+
+        let first = node.send_message("B", "k-1").await.event_id();
+        let behind = node.send_message("B", "k-2").await.event_id();
+        let sent = node.send_message("A", "k-3").await.event_id();
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let path = format!("/dashboard/events/{sent}");
+        let words = [">delivered<", ">dead letter<", ">filtered<"];
+        let html = wait_for_page(&visitor, &path, &words).await;
+        assert!(
+            html.contains("/takes") && html.contains("/refuses"),
+            "{html}"
+        );
+        assert!(!html.contains("/others"), "{html}");
+        assert!(!html.contains("The call log begins after"), "{html}");
+
+        let path = format!("/dashboard/events/{first}");
+        wait_for_page(
+            &visitor,
+            &path,
+            &[">owed<", "1 attempt failed; the next is in "],
+        )
+        .await;
+        let path = format!("/dashboard/events/{behind}");
+        wait_for_page(
+            &visitor,
+            &path,
+            &[">owed<", "behind event number 1 of its entity"],
+        )
+        .await;
+        let overview = visitor.get("/dashboard").await.html;
+        assert!(overview.contains("Busiest entities"), "{overview}");
+        assert!(
+            overview.contains("/dashboard/entities/ticket/B"),
+            "{overview}"
+        );
+        node.stop().await;
+    });
+}
+
+/// The rows of the calls were the only trace of the first attempts.
+#[test]
+fn the_page_of_an_event_says_if_its_history_is_gone() {
+    run_async(async {
+        let node = test_env(&[("call_log.rows_max", "16")]).start().await;
+        let receiver = TestReceiver::accept_all().await;
+        subscribe(&node, receiver.url("/hook"), json!({})).await;
+        let sent = node.send_message("A", "k-0").await.event_id();
+        for number in 1..40 {
+            node.send_message("A", &format!("k-{number}")).await;
+        }
+        receiver.wait_for_accepted(40).await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let path = format!("/dashboard/events/{sent}");
+        let texts = [">settled<", "The call log begins after this event"];
+        wait_for_page(&visitor, &path, &texts).await;
+        node.stop().await;
+    });
+}
+
+/// Request text of a signed message, as a person would copy it.
+fn captured(node: &TestClient, text: &str) -> String {
+    let body = json!({"event": "message.created", "support_uid": "A", "data": {"message_id": "m", "text": text}});
+    let request = node.signed_request(&body.to_string(), "pasted-key").build();
+    let request = request.expect("a request");
+    let mut captured = format!("POST {} HTTP/1.1\r\nHost: h\r\n", request.url().path());
+    for (name, value) in request.headers() {
+        captured += &format!("{name}: {}\r\n", value.to_str().expect("text"));
+    }
+    format!("{captured}\r\n{body}")
+}
+
+#[test]
+fn a_pasted_request_is_judged_and_leaves_no_trace() {
+    run_async(async {
+        let mut test_env = test_env(&[]);
+        test_env.set("telemetry.level", "debug");
+        let node = test_env.start_process().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let request = captured(&node, "only-on-the-page");
+        let check = async |request: &str, at: &str| {
+            let fields = [("source", "support"), ("request", request), ("at", at)];
+            visitor.submit("/dashboard/sources/check", &fields).await
+        };
+
+        let good = check(&request, "").await;
+        assert_eq!(good.status, StatusCode::OK);
+        assert!(
+            good.html.contains("A node would accept this request."),
+            "{}",
+            good.html
+        );
+        assert!(good.html.contains("message.created") && good.html.contains("pasted-key"));
+        assert_eq!(good.header("cache-control"), "no-store");
+        let copied = check(&format!("{request}\r\n"), "").await;
+        assert!(
+            copied.html.contains("without line ends at the end"),
+            "{}",
+            copied.html
+        );
+        for (request, at, found) in [
+            (request.replace("only-on", "not-on"), "", "missing or wrong"),
+            (request.clone(), "2020-01-01T00:00:00Z", "would refuse"),
+            (
+                request.clone(),
+                "yesterday",
+                "time of arrival must be RFC 3339",
+            ),
+            ("no request".to_owned(), "", "No empty line"),
+        ] {
+            let wrong = check(&request, at).await;
+            assert!(wrong.html.contains(found), "{found}: {}", wrong.html);
+            assert!(!wrong.html.contains("would accept"), "{found}");
+        }
+        let foreign = visitor
+            .send_form(
+                "/dashboard/sources/check",
+                &[("source", "support"), ("request", &request)],
+            )
+            .await;
+        assert_eq!(foreign.status, StatusCode::FORBIDDEN);
+        let large = check(&"x".repeat(300 * 1024), "").await;
+        assert_eq!(large.status, StatusCode::PAYLOAD_TOO_LARGE);
+
+        for list in ["/api/v1/events", "/api/v1/webhooks/logs"] {
+            let found = node.get(list).await.body;
+            assert_eq!(found["total"], 0, "{list}: {found}");
+        }
+        let metrics = node.get("/metrics").await.text;
+        assert!(!metrics.contains("source=\"support\""), "{metrics}");
+        let log = node.kill_and_read_log().join("\n");
+        assert!(!log.contains("only-on-the-page"), "{log}");
     });
 }

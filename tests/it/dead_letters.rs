@@ -692,3 +692,34 @@ fn wishes_that_name_nothing_are_refused() {
         node.stop().await;
     });
 }
+
+#[test]
+fn dead_letters_of_a_subscriber_that_there_is_not_are_not_found() {
+    run_async(async {
+        let node = impatient_env().start().await;
+        let receiver = TestReceiver::accept_all().await;
+        let id = subscribe(&node, receiver.url("/hook"), json!({})).await["id"].clone();
+        let known = node.get(&format!("{LETTERS}?webhook_id={id}")).await;
+        assert_eq!((known.status, &known.body["total"]), (200, &json!(0)));
+        for query in [
+            "webhook_id=99",
+            "subscriber=webhook:99",
+            "subscriber=forward:nobody",
+        ] {
+            let path = format!("{LETTERS}?{query}");
+            assert_eq!(node.get(&path).await.status, 404, "{query}");
+            let discarded = ask(&node, Method::DELETE, &path, None).await;
+            assert_eq!(discarded.status, 404, "{query}");
+        }
+        let retried = post(
+            &node,
+            &format!("{LETTERS}/retry"),
+            json!({"webhook_id": 99}),
+        )
+        .await;
+        assert_eq!(retried.status, 404, "{}", retried.body);
+        let misspelt = node.get(&format!("{LETTERS}?event=mesage.created")).await;
+        assert_eq!(misspelt.status, 400, "{}", misspelt.body);
+        node.stop().await;
+    });
+}

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod admin_commands;
+mod alerts;
 mod answers;
 mod backups;
 mod browser;

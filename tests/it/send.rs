@@ -30,7 +30,7 @@ events = [\"invoice.paid\"]
 ";
 
 /// Events of the catalogue that the node itself creates.
-const OWN: [&str; 19] = [
+const OWN: [&str; 21] = [
     "customer.created",
     "message.reply",
     "c2s_lead.enriched",
@@ -39,6 +39,8 @@ const OWN: [&str; 19] = [
     "delivery.exhausted",
     "breaker.opened",
     "breaker.closed",
+    "alert.raised",
+    "alert.cleared",
     "ticket.erased",
     "pre_lead.erased",
     "lead.erased",

@@ -1,15 +1,15 @@
 //! `hookyard health`: asks a running node for its health, so that a container needs no other tool.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::Client;
 use serde_json::Value;
 
+use super::config_args::ConfigArgs;
 use super::error::CliError;
 use super::node_url::{base_url, parse_url};
-use crate::config::{ConfigDraft, ConfigPurpose};
+use crate::config::ConfigPurpose;
 
 mod error;
 
@@ -29,9 +29,8 @@ pub(super) struct HealthCommand {
     /// URL of the node [default: server.bind of the configuration]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     url: Option<String>,
-    /// Configuration file of the node, for its address
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Ask only if the process answers (/healthz), whatever the state of its store
     #[arg(long)]
     live: bool,
@@ -41,11 +40,7 @@ impl HealthCommand {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
         let base = match &self.url {
             Some(url) => url.trim_end_matches('/').to_owned(),
-            None => {
-                let file = self.config.as_deref();
-                let draft = ConfigDraft::from_toml(file, std::env::vars_os());
-                base_url(&draft.finish(ConfigPurpose::Tool)?.server.bind)
-            }
+            None => base_url(&self.config.load(ConfigPurpose::Tool)?.config.server.bind),
         };
         let status = actix_rt::System::new().block_on(self.ask(base))?;
         writeln!(out, "{status}")?;

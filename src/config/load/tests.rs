@@ -86,6 +86,7 @@ fn every_key_of_the_defaults_is_read() {
     draft.read_c2s();
     draft.read_dashboard();
     draft.read_telemetry();
+    draft.read_alerts();
     draft.read_secret("admin.token");
     draft.read_integer::<usize>("entity.items_max", 1..=UNLIMITED);
     let unread: Vec<_> = draft
@@ -210,11 +211,11 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             "foobar = 1",
-            "h.toml:1: unknown key `foobar`; the sections are admin, call_log, dashboard, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
+            "h.toml:1: unknown key `foobar`; the sections are admin, alerts, call_log, dashboard, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
         ),
         (
             "[foobar]",
-            "h.toml:1: unknown section `foobar`; the sections are admin, call_log, dashboard, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
+            "h.toml:1: unknown section `foobar`; the sections are admin, alerts, call_log, dashboard, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
         ),
         (
             "[calls]\nrows_max = 5",

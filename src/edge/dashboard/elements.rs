@@ -202,6 +202,18 @@ impl ActionButton<'_> {
 /// Renders the links to the other pages of a list of `total` entries at `path`, which `query`
 /// filters.
 pub(super) fn pager(path: &str, query: &FormFields, page: PageRequest, total: u64) -> Markup {
+    counted_pager(path, query, page, (total, u64::MAX))
+}
+
+/// Renders the links of a list of which `total` entries were counted, at most `ahead` of them behind
+/// the page.
+pub(super) fn counted_pager(
+    path: &str,
+    query: &FormFields,
+    page: PageRequest,
+    (total, ahead): (u64, u64),
+) -> Markup {
+    let has_more = total >= page.places().end.saturating_add(ahead);
     let pages = total.div_ceil(page.page_size).max(1);
     let link = |page: u64| {
         let query = query.clone().with("page", &page.to_string());
@@ -213,7 +225,8 @@ pub(super) fn pager(path: &str, query: &FormFields, page: PageRequest, total: u6
         nav.pager aria-label="Pages" {
             p.muted {
                 @if total > 0 && first <= last {
-                    (number(first)) "–" (number(last)) " of " (number(total))
+                    (number(first)) "–" (number(last)) " of "
+                    @if has_more { "more than " } (number(total))
                 }
             }
             p {

@@ -3,23 +3,28 @@
 use maud::{Markup, html};
 
 use super::elements::{
-    ActionButton, StateTone, badge, empty_state, entity_link, entity_path, event_link, json_block,
-    pager, select_option, time,
+    ActionButton, StateTone, badge, counted_pager, empty_state, entity_link, entity_path,
+    event_link, json_block, select_option, time,
 };
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent, sentence};
+use super::receivers::render_receivers;
 use super::visit::{PageReply, PageVisit};
 use crate::edge::error::ApiError;
 use crate::edge::gate::NodeCore;
-use crate::edge::reads::events::{PARAMETERS, find_event, parse_event_filter};
+use crate::edge::reads::events::{
+    PARAMETERS, check_known_names, find_event, parse_event_filter, source_names,
+};
 use crate::edge::reads::reprocess::reprocess_event;
 use crate::edge::reads::stored_event_id;
 use crate::edge::state::Edge;
 use crate::event::{EventId, Kind};
 use crate::projection::{EventStatus, EventView, ProjectionPage, StoredRecord};
-use crate::subscription::pattern::INTERNAL_SOURCE;
 
 const LIST_PATH: &str = "/dashboard/events";
+
+/// Events behind the page that are counted. Counting all would read a row for each thousand events.
+const COUNTED_AHEAD: u64 = 1_000;
 
 /// Handles `GET /dashboard/events`: lists events.
 pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
@@ -27,7 +32,14 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     let (filter, page) = parse_event_filter(visit.parameters(&PARAMETERS))?;
     let core = visit.core()?;
     let found = match filter {
-        Some(filter) => core.reads.events(filter, page).await?,
+        Some(filter) => {
+            let found = core
+                .reads
+                .newest_events(filter.clone(), page, COUNTED_AHEAD);
+            let found = found.await?;
+            check_known_names(visit.edge(), &core, &filter, found.total).await?;
+            found
+        }
         None => ProjectionPage {
             items: Vec::new(),
             total: 0,
@@ -42,7 +54,7 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
             div id="event-rows" data-live {
                 @if found.items.is_empty() { (render_empty(is_filtered)) }
                 @else { (render_table(&found.items, &core, visit)) }
-                (pager(LIST_PATH, &query, page, found.total))
+                (counted_pager(LIST_PATH, &query, page, (found.total, COUNTED_AHEAD)))
             }
         }
     };
@@ -96,6 +108,7 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
     let (id, view) = find_event(&core, &id).await?;
     let record = &view.event.record;
 
+    let receivers = render_receivers(visit, id, &view).await?;
     let payload = record.payload_json();
     let call_body = String::from_utf8_lossy(&record.call_body);
     let body = html! {
@@ -106,6 +119,10 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
             @if let Some(failure) = failure_of(&view) { span { (sentence(failure)) } }
         }
         section.panel { header { h2 { "Event" } } div.inside { (render_facts(&view, id, visit)) } }
+        section.panel id="receivers" data-live {
+            header { h2 { "Receivers" } }
+            (receivers)
+        }
         section.panel {
             header { h2 { "Content" } span.muted.small { "as it was received" } }
             div.inside {
@@ -130,6 +147,7 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
         PageContent::new(DashboardSection::Events, record.event_type.clone(), body)
             .under("Events", LIST_PATH)
             .actions(html! { @if is_failed { (button.render(&visit.session)) } })
+            .refreshed_every(5)
             .into(),
     )
 }
@@ -146,22 +164,6 @@ pub(super) async fn reprocess(
         "The event was processed again.",
         format!("{LIST_PATH}/{id}"),
     ))
-}
-
-/// Names of all sources, enabled or not, under which events are stored.
-fn source_names(edge: &Edge) -> impl Iterator<Item = &'static str> {
-    let built_in = [
-        "support",
-        "leads",
-        "c2s",
-        "instagram",
-        "crm",
-        INTERNAL_SOURCE,
-    ];
-    let custom = edge.config.sources.custom.iter();
-    built_in
-        .into_iter()
-        .chain(custom.map(|custom| custom.name.as_str()))
 }
 
 fn render_search() -> Markup {

@@ -50,8 +50,14 @@ impl FormFields {
 
     /// Returns the text of the field `name`, without spaces around it; empty if it was not sent.
     pub(super) fn text(&self, name: &str) -> &str {
+        self.raw(name).trim()
+    }
+
+    /// Returns the text of the field `name` as it was sent, but for its line ends; empty if it was not
+    /// sent.
+    pub(super) fn raw(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(known, _)| known == name);
-        found.map_or("", |(_, value)| value.trim())
+        found.map_or("", |(_, value)| value)
     }
 
     /// Returns the texts of all fields called `name`.

@@ -26,7 +26,9 @@ mod layout;
 mod login;
 mod notice;
 mod overview;
+mod pasted_request;
 mod plot;
+mod receivers;
 mod sessions;
 mod settings;
 mod sources;
@@ -91,6 +93,7 @@ pub(super) fn endpoints() -> Vec<ApiEndpoint> {
             page(entities::export),
         ),
         shown("/dashboard/sources", page(sources::show)),
+        form(pasted_request::CHECK_PATH, action(sources::check)),
         shown("/dashboard/calls", page(calls::show)),
         shown("/dashboard/calls/{log_id}", page(calls::show_one)),
         shown("/dashboard/accounts", page(accounts::show)),

@@ -14,6 +14,7 @@ use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent, sentence};
 use super::plot::{RatePlot, rate};
 use super::visit::{PageReply, PageVisit};
+use crate::alerts::{AlertSubject, read_disk_space};
 use crate::edge::clock;
 use crate::edge::error::ApiError;
 use crate::edge::gate::NodeCore;
@@ -30,14 +31,14 @@ const BACKLOGS_MAX: usize = 10;
 /// Quarantined entities that are named.
 const QUARANTINED_MAX: usize = 5;
 
+/// Entities in the table of the busiest.
+const BUSIEST_MAX: usize = 5;
+
 /// Time whose commits and deliveries make the shown latencies.
 const LATENCY_WINDOW: Duration = Duration::from_secs(300);
 
 /// Time over which the present rates are averaged.
 const RATE_WINDOW: Duration = Duration::from_secs(60);
-
-/// Free space of the disk below which a person should act: a few minutes of a full load.
-const FREE_BYTES_MIN: u64 = 1 << 30;
 
 /// State of the node that needs a person, with the page that helps.
 struct NodeProblem {
@@ -55,6 +56,8 @@ struct NodeSituation {
     deliveries: DeliveryOverview,
     backlogs: Vec<(SubscriberId, SubscriberStats)>,
     quarantined: Vec<(EntityKey, Duration)>,
+    busiest: Vec<(EntityKey, u64)>,
+    alerts: Vec<AlertSubject>,
     active: usize,
     paused: usize,
     disabled: usize,
@@ -91,6 +94,7 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
             section.panel id="storage" data-live {
                 (render_storage(&situation, storage.as_ref(), edge))
             }
+            section.panel id="entities" data-live { (render_entities(&situation)) }
         }
     })
     .into())
@@ -112,6 +116,7 @@ impl NodeSituation {
             }
         }
         let quarantined = timeout(ANSWER_LIMIT, core.router.list_quarantined()).await;
+        let busiest = timeout(ANSWER_LIMIT, core.router.list_busiest(BUSIEST_MAX)).await;
         let live_entities = timeout(ANSWER_LIMIT, core.router.count_live_entities()).await;
 
         let (mut active, mut paused, mut disabled) = (0, 0, 0);
@@ -129,6 +134,8 @@ impl NodeSituation {
             deliveries,
             backlogs,
             quarantined: quarantined.unwrap_or_default(),
+            busiest: busiest.unwrap_or_default(),
+            alerts: core.raised_alerts.list(),
             active,
             paused,
             disabled,
@@ -146,7 +153,8 @@ fn find_problems(
     let free = storage
         .and_then(|storage| storage.disk)
         .map(|(free, _)| free);
-    if let Some(free) = free.filter(|free| *free < FREE_BYTES_MIN) {
+    let free_min = edge.config.alerts.disk_free_bytes;
+    if let Some(free) = free.filter(|free| *free < free_min) {
         problems.push(NodeProblem {
             tone: StateTone::Bad,
             fact: format!("The disk is nearly full: {} free", bytes(free)),
@@ -230,6 +238,7 @@ fn find_problems(
             remedy: Some(("Inspect", "/dashboard/dead-letters")),
         });
     }
+    problems.extend(situation.alerts.iter().filter_map(describe_alert));
     if situation.paused > 0 {
         problems.push(NodeProblem {
             tone: StateTone::Neutral,
@@ -246,6 +255,33 @@ fn find_problems(
         });
     }
     problems
+}
+
+/// Describes an announced condition that nothing else on the page shows.
+fn describe_alert(alert: &AlertSubject) -> Option<NodeProblem> {
+    match alert {
+        AlertSubject::BacklogAge(subscriber) => Some(NodeProblem {
+            tone: StateTone::Warning,
+            fact: format!("Deliveries to {subscriber} are late"),
+            explanation: html! {
+                (subscriber_link(subscriber))
+                " has waited for its oldest event for longer than " code { "alerts.backlog_age_s" }
+                ". Its page shows the last attempts and their answers."
+            },
+            remedy: None,
+        }),
+        AlertSubject::SilentSource(source) => Some(NodeProblem {
+            tone: StateTone::Warning,
+            fact: format!("Source {source} is silent"),
+            explanation: html! {
+                "It was active, and has sent nothing for longer than "
+                code { "alerts.source_silent_h" } ". Look at the sender, and at recent refusals."
+            },
+            remedy: Some(("Sources", "/dashboard/sources")),
+        }),
+        // Named above, by the values of this moment.
+        AlertSubject::DiskSpace | AlertSubject::ProjectionLag => None,
+    }
 }
 
 /// Body of the page while the node accepts no events.
@@ -473,6 +509,48 @@ fn render_backlogs(situation: &NodeSituation, visit: &PageVisit<'_>) -> Markup {
     }
 }
 
+/// Renders the busiest entities, and those that are quarantined.
+fn render_entities(situation: &NodeSituation) -> Markup {
+    html! {
+        header { h2 { "Busiest entities" } a href="/dashboard/entities" { "All entities" } }
+        @if situation.busiest.is_empty() && situation.quarantined.is_empty() {
+            (empty_state("No entity is busy.", html! {
+                "Entities that got events within the last minute or so are in memory, and appear here."
+            }))
+        } @else {
+            table.cards {
+                thead { tr {
+                    th scope="col" { "Entity" }
+                    th.num scope="col" { "Events" }
+                    th scope="col" { "State" }
+                } }
+                tbody {
+                    @for (entity, left) in situation.quarantined.iter().take(QUARANTINED_MAX) {
+                        tr {
+                            td.first { (entity_link(entity)) }
+                            td.num data-label="Events" { "–" }
+                            td data-label="State" {
+                                span {
+                                    (badge(StateTone::Bad, "quarantined"))
+                                    span.sub { "for another " (duration(*left)) }
+                                }
+                            }
+                        }
+                    }
+                    @for (entity, events) in &situation.busiest {
+                        tr {
+                            td.first { (entity_link(entity)) }
+                            td.num data-label="Events" { (number(*events)) }
+                            td data-label="State" { (badge(StateTone::Good, "in memory")) }
+                        }
+                    }
+                }
+            }
+            p.muted.inside { "Events since the entity was loaded into memory." }
+        }
+    }
+}
+
 /// Renders the state of a circuit breaker; that of a subscriber never called is closed.
 pub(super) fn breaker_badge(breaker: &str) -> Markup {
     match breaker {
@@ -543,13 +621,7 @@ async fn read_storage(edge: &Edge) -> Option<StorageSizes> {
     let folder = edge.config.store.path.clone();
     let read = move || {
         let parts = read_folder_sizes(&folder).ok()?;
-        let disk = rustix::fs::statvfs(&folder).ok();
-        let disk = disk.map(|disk| {
-            (
-                disk.f_bavail.saturating_mul(disk.f_frsize),
-                disk.f_blocks.saturating_mul(disk.f_frsize),
-            )
-        });
+        let disk = read_disk_space(&folder);
         Some(StorageSizes { parts, disk })
     };
     spawn_blocking(read).await.ok().flatten()

@@ -4,7 +4,9 @@ use maud::{Markup, html};
 
 use super::calls::render_calls;
 use super::elements::{StateTone, badge, copy_button, empty_state};
+use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent};
+use super::pasted_request::{PastedRequest, render_paste_box};
 use super::visit::{PageReply, PageVisit};
 use crate::call_log::{CallDirection, CallFilter};
 use crate::edge::error::ApiError;
@@ -62,6 +64,24 @@ struct SourceGuide {
 
 /// Handles `GET /dashboard/sources`: shows all sources.
 pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
+    // A page with a finding would lose it if it renewed itself.
+    let content = render_sources(visit, None).await?;
+    Ok(content.refreshed_every(10).into())
+}
+
+/// Handles `POST /dashboard/sources/check`: shows what the node would make of a pasted request.
+pub(super) async fn check(
+    visit: &mut PageVisit<'_>,
+    form: &FormFields,
+) -> Result<PageReply, ApiError> {
+    let pasted = PastedRequest::check(form, &visit.edge().config, visit.now);
+    Ok(render_sources(visit, Some(&pasted)).await?.into())
+}
+
+async fn render_sources(
+    visit: &PageVisit<'_>,
+    pasted: Option<&PastedRequest>,
+) -> Result<PageContent, ApiError> {
     let page = PageRequest {
         page: 1,
         page_size: REFUSALS_SHOWN,
@@ -84,7 +104,11 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
                 ", or try all of them with " code { "hookyard serve --dev" } "."
             }))
         }
-        @for (index, guide) in enabled.iter().enumerate() { (render_guide(guide, &base, index)) }
+        @for (index, guide) in enabled.iter().enumerate() {
+            @let pasted = pasted.filter(|pasted| pasted.is_of(&guide.name));
+            @let paste_box = render_paste_box(&guide.name, index, pasted, &visit.session);
+            (render_guide(guide, &base, index, &paste_box))
+        }
         @if !disabled.is_empty() {
             p.muted {
                 "Not enabled: "
@@ -111,10 +135,7 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
         }
     };
     let lead = html! { "Systems that send events to this node, and how each of them calls it." };
-    Ok(PageContent::new(DashboardSection::Sources, "Sources", body)
-        .lead(lead)
-        .refreshed_every(10)
-        .into())
+    Ok(PageContent::new(DashboardSection::Sources, "Sources", body).lead(lead))
 }
 
 /// Address by which senders reach the node: the configured one, or that of this request.
@@ -199,7 +220,7 @@ fn list_guides(visit: &PageVisit<'_>) -> Vec<SourceGuide> {
     guides
 }
 
-fn render_guide(guide: &SourceGuide, base: &str, index: usize) -> Markup {
+fn render_guide(guide: &SourceGuide, base: &str, index: usize, paste_box: &Markup) -> Markup {
     let id = format!("command-{index}");
     html! {
         section.panel {
@@ -219,12 +240,9 @@ fn render_guide(guide: &SourceGuide, base: &str, index: usize) -> Markup {
                         p { (copy_button(&id, "Copy command")) }
                     }
                 } @else {
-                    p.muted {
-                        "Point the sender at this address. To see what the node makes of a \
-                         request, save it and run "
-                        code { "hookyard check --request FILE" } "."
-                    }
+                    p.muted { "Point the sender at this address." }
                 }
+                (paste_box)
             }
         }
     }

@@ -6,7 +6,10 @@ use serde_json::value::RawValue;
 
 use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, non_null};
+use super::super::gate::NodeCore;
 use super::super::query::{QueryParameters, parse_number};
+use super::super::reads::events::describe_unknown_name;
+use super::super::state::Edge;
 use crate::event::Kind;
 use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterFilter};
@@ -60,6 +63,40 @@ pub(in crate::edge) fn filter_from_query(parameters: &mut QueryParameters) -> De
         since: parameters.time("since"),
         until: parameters.time("until"),
         cause: parameters.one_of("reason", &DeadLetterCause::NAMED),
+    }
+}
+
+/// Refuses a filter that can match nothing, because it names a subscriber or an event that there is
+/// not.
+///
+/// # Errors
+/// [`ApiError::NotFound`] for a subscriber, and [`ApiError::InvalidFields`] for an event.
+pub(in crate::edge) fn check_names(
+    filter: &DeadLetterFilter,
+    edge: &Edge,
+    core: &NodeCore,
+) -> Result<(), ApiError> {
+    let is_known = match &filter.subscriber {
+        Some(SubscriberId::Webhook(id)) => core.subscriptions.snapshot().get(*id).is_some(),
+        Some(SubscriberId::Forward(account) | SubscriberId::Replies(account)) => {
+            core.accounts.snapshot().get(account).is_some()
+        }
+        Some(SubscriberId::AutoReply) | None => true,
+    };
+    if !is_known {
+        return Err(ApiError::not_found("there is no such subscriber"));
+    }
+
+    let vocabulary = edge.vocabulary();
+    let unknown = filter.event.as_deref();
+    let unknown = unknown.filter(|event| !vocabulary.knows_event(event));
+    // An event of a source that was removed from the configuration may have dead letters.
+    match unknown.and_then(|event| vocabulary.suggest_event(event)) {
+        Some(nearest) => {
+            let problem = describe_unknown_name("event", Some(nearest));
+            Err(ApiError::wrong_field("event", problem))
+        }
+        None => Ok(()),
     }
 }
 

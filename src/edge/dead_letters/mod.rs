@@ -30,6 +30,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, A
     let filter = filter::filter_from_query(&mut parameters);
     let (filter, page) = parameters.finish((filter, page))?;
     let core = context.edge.core()?;
+    filter::check_names(&filter, &context.edge, &core)?;
 
     let found = core
         .subscribers
@@ -97,6 +98,7 @@ pub(in crate::edge) async fn start_bulk_retry(
     filter: DeadLetterFilter,
 ) -> Result<RedeliveryJob, ApiError> {
     let core = edge.core()?;
+    filter::check_names(&filter, edge, &core)?;
     let retrying = core.subscribers.jobs().retry_dead_letters(filter);
     let job = retrying.await.map_err(job_error)?;
     info!(
@@ -165,6 +167,7 @@ pub(in crate::edge) async fn discard_letters(
     filter: DeadLetterFilter,
 ) -> Result<u64, ApiError> {
     let core = edge.core()?;
+    filter::check_names(&filter, edge, &core)?;
     let discarding = core.subscribers.dead_letters().discard_matching(filter);
     let discarded = discarding.await?;
     info!(discarded, "dead letters discarded");

@@ -1,6 +1,7 @@
 //! `GET /api/v1/events` and `/api/v1/events/{event_id}`: accepted events with their outcomes.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use actix_web::HttpResponse;
 use serde::Serialize;
@@ -10,12 +11,16 @@ use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::entity_reference::EntityReference;
 use super::super::error::ApiError;
+use super::super::fields::FieldErrors;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::super::query::QueryParameters;
+use super::super::state::Edge;
 use super::stored_event_id;
 use crate::event::{EventId, IncarnationHistory, Timestamp};
 use crate::projection::{EventFilter, EventStatus, EventView, PageRequest, ProjectionPage};
+use crate::subscription::pattern::INTERNAL_SOURCE;
+use crate::suggest::nearest_name;
 
 /// Parameters of the list of events.
 pub(in crate::edge) const PARAMETERS: [&str; 9] = [
@@ -72,7 +77,11 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     let (filter, page) = parse_event_filter(context.parameters(&PARAMETERS))?;
     let core = context.edge.core()?;
     let found = match filter {
-        Some(filter) => core.reads.events(filter, page).await?,
+        Some(filter) => {
+            let found = core.reads.events(filter.clone(), page).await?;
+            check_known_names(&context.edge, &core, &filter, found.total).await?;
+            found
+        }
         None => ProjectionPage {
             items: Vec::new(),
             total: 0,
@@ -84,6 +93,60 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
         .map(|view| event_view(core.reads.incarnations(), view))
         .collect();
     Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
+}
+
+/// Refuses a `filter` that found nothing, since no event of this node can have its names: an empty
+/// list would hide that one of them is misspelt.
+///
+/// # Errors
+/// [`ApiError::InvalidFields`] with the names that are closest to the unknown ones.
+pub(in crate::edge) async fn check_known_names(
+    edge: &Edge,
+    core: &NodeCore,
+    filter: &EventFilter,
+    found: u64,
+) -> Result<(), ApiError> {
+    let mut errors = FieldErrors::default();
+    if found > 0 {
+        return Ok(());
+    }
+    if let Some(source) = &filter.source
+        && !source_names(edge).any(|known| known == source)
+        && !core.reads.may_have_name(source.clone()).await?
+    {
+        let problem = describe_unknown_name("source", nearest_name(source, source_names(edge)));
+        errors.add("source", problem);
+    }
+    if let Some(event) = &filter.event_type
+        && !edge.vocabulary().knows_event(event)
+        && !core.reads.may_have_name(event.clone()).await?
+    {
+        let problem = describe_unknown_name("event", edge.vocabulary().suggest_event(event));
+        errors.add("type", problem);
+    }
+    errors.finish(())
+}
+
+/// Describes a name that no `thing` has, for the sentence that begins with the parameter.
+pub(in crate::edge) fn describe_unknown_name(thing: &str, nearest: Option<impl Display>) -> String {
+    let hint = nearest.map(|nearest| format!("; did you mean {nearest}?"));
+    format!("is no {thing} of this node{}", hint.unwrap_or_default())
+}
+
+/// Names of all sources, enabled or not, under which events are stored.
+pub(in crate::edge) fn source_names(edge: &Edge) -> impl Iterator<Item = &'static str> {
+    let built_in = [
+        "support",
+        "leads",
+        "c2s",
+        "instagram",
+        "crm",
+        INTERNAL_SOURCE,
+    ];
+    let custom = edge.config.sources.custom.iter();
+    built_in
+        .into_iter()
+        .chain(custom.map(|custom| custom.name.as_str()))
 }
 
 /// Handles `GET /api/v1/events/{event_id}`: shows an event.

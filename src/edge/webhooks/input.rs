@@ -216,7 +216,7 @@ impl SubscriptionInput {
             secret: non_null(secret).and_then(|raw| read_secret("secret", raw, known, &mut errors)),
             is_active: non_null(is_active).map(|raw| errors.read_flag("is_active", Some(raw))),
             description: read_patch_field(description, |raw| read_description(raw, &mut errors)),
-            filter: read_expression("filter", filter, FilterExpression::compile, &mut errors),
+            filter: read_filter(filter, &mut errors),
             transform: read_expression(
                 "transform",
                 transform,
@@ -601,6 +601,20 @@ fn read_description(raw: &RawValue, errors: &mut FieldErrors) -> String {
 }
 
 /// Reads and compiles an expression; an empty text means none.
+/// Reads the filter. One that depends on no event is refused: it is most likely a mistake, such as
+/// `'lead.created'` for `event == 'lead.created'`, which would fail at every event.
+fn read_filter(raw: Option<&RawValue>, errors: &mut FieldErrors) -> PatchField<FilterExpression> {
+    let filter = read_expression("filter", raw, FilterExpression::compile, errors);
+    if let Some(Some(found)) = &filter
+        && !found.reads_event()
+    {
+        let problem = "is no condition, because it reads no member of the event; leave it out to get \
+             all events, or write one such as event == 'lead.created'";
+        errors.add("filter", problem);
+    }
+    filter
+}
+
 fn read_expression<T>(
     name: &'static str,
     raw: Option<&RawValue>,

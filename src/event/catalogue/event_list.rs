@@ -7,7 +7,7 @@ use crate::event::Kind;
 
 const LEADS: &str = "leads";
 
-pub(super) const GROUPS: [CatalogueGroup; 24] = [
+pub(super) const GROUPS: [CatalogueGroup; 25] = [
     CatalogueGroup {
         source: Some("support"),
         kind: Some(Kind::Ticket),
@@ -72,6 +72,11 @@ pub(super) const GROUPS: [CatalogueGroup; 24] = [
         source: None,
         kind: None,
         events: BREAKER,
+    },
+    CatalogueGroup {
+        source: None,
+        kind: Some(Kind::ALERT),
+        events: ALERT,
     },
     CatalogueGroup {
         source: None,
@@ -498,5 +503,20 @@ const BREAKER: &[CatalogueEvent] = &[
         "breaker.closed",
         "The circuit breaker of a subscriber closed: it answers again, or was resumed.",
         r#"{"subscriber": 4}"#,
+    ),
+];
+
+const ALERT: &[CatalogueEvent] = &[
+    unnamed_on_wire(
+        "alert.raised",
+        "The node found a condition that a person should know of, such as a disk that is nearly full.",
+        r#"{"alert": "disk_space", "subject": null, "message": "Disk space is low: 512 MiB free, below 1024 MiB.",
+            "value": 536870912, "limit": 1073741824}"#,
+    ),
+    unnamed_on_wire(
+        "alert.cleared",
+        "A condition that was announced by alert.raised is over.",
+        r#"{"alert": "disk_space", "subject": null, "message": "Disk space is sufficient again: 4096 MiB free.",
+            "value": 4294967296, "limit": 1073741824}"#,
     ),
 ];

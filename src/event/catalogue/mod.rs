@@ -80,6 +80,11 @@ mod tests {
         let own = all_entries().filter(|entry| entry.source.is_none());
         let (of_subscribers, of_entities): (Vec<_>, Vec<_>) =
             own.partition(|entry| entry.kind.is_none());
+        let (alerts, of_entities): (Vec<_>, Vec<_>) = of_entities
+            .into_iter()
+            .partition(|entry| entry.kind == Some(Kind::ALERT));
+        let alerts: Vec<_> = alerts.iter().map(|entry| entry.name).collect();
+        assert_eq!(alerts, ["alert.raised", "alert.cleared"]);
         let erased: Vec<_> = of_entities.iter().map(|entry| entry.name).collect();
         assert_eq!(erased, Kind::BUILT_IN.map(|kind| format!("{kind}.erased")));
         let own: Vec<_> = of_subscribers.iter().map(|entry| entry.name).collect();

@@ -230,6 +230,21 @@ impl DeadLetterStore {
         Some(range.missed.clone())
     }
 
+    /// Returns the id of the dead letter of `subscriber` that stands for the record at `position`,
+    /// alone or with others that were missed.
+    #[must_use]
+    pub fn find_letter_of(&self, subscriber: &SubscriberId, position: Position) -> Option<u64> {
+        let index = self.lock();
+        let owned = index.subscriber(subscriber)?;
+        let own = owned.entries.get(&position).map(|entry| entry.id);
+        own.or_else(|| {
+            let is_missed =
+                |range: &&MissedRecordsEntry| range.missed.next_missed(position) == Some(position);
+            let range = owned.ranges.values().find(is_missed);
+            range.map(|range| range.id)
+        })
+    }
+
     /// Number of dead letters of `subscriber`, ranges included.
     #[must_use]
     pub fn count(&self, subscriber: &SubscriberId) -> u64 {

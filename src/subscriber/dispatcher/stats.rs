@@ -42,6 +42,7 @@ impl Dispatcher {
             last_success_at: counters.last_success_at,
             failing_since: counters.failing_since,
             next_position: stage.position.get(),
+            settled_before: stage.position.get(),
             ..SubscriberStats::default()
         };
 
@@ -58,9 +59,11 @@ impl Dispatcher {
             };
             let read_to = stage.read_position(inbox.read_state());
             stats.next_position = read_to;
+            stats.settled_before = stage.subscriber_cursor(&inbox);
             stats.behind = journal_end.saturating_sub(read_to.get());
         } else if let Some(DormantState::Paused(from)) = stage.dormant_state(id) {
             stats.next_position = from;
+            stats.settled_before = from;
             stats.behind = journal_end.saturating_sub(from.get());
         }
         Some(stats)

@@ -168,6 +168,20 @@ impl DeliveryTables {
             .collect()
     }
 
+    /// Returns the stored lane `lane` of `subscriber`, with its wait as of `now`.
+    pub(in crate::subscriber) fn lane_row(
+        &self,
+        subscriber: &SubscriberId,
+        lane: &LaneKey,
+        now: Timestamp,
+    ) -> Result<Option<LaneRow>, DerivedStoreError> {
+        let key = lane_key(subscriber, lane);
+        let value = self.get(&key)?;
+        value
+            .map(|value| decode_lane(&key, &value, now).ok_or_else(malformed_row))
+            .transpose()
+    }
+
     /// Returns the subscribers that have stopped lanes.
     pub(in crate::subscriber) fn lane_owners(
         &self,

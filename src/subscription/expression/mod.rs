@@ -57,6 +57,13 @@ impl FilterExpression {
         &self.0.text
     }
 
+    /// Tells if the filter reads any member of the event. One that reads none selects all events, or
+    /// none, or fails at each.
+    #[must_use]
+    pub fn reads_event(&self) -> bool {
+        !self.0.variables.is_empty()
+    }
+
     /// Tells if the filter selects `record`.
     ///
     /// # Errors

@@ -80,7 +80,7 @@ async fn find_event(
     let newest = visit
         .core()?
         .reads
-        .events(EventFilter::default(), page)
+        .newest_events(EventFilter::default(), page, 0)
         .await?;
     let mut events = newest.items.into_iter().map(|view| view.event);
     Ok(events.find(|stored| {

@@ -1,4 +1,4 @@
-//! Parser for a captured HTTP request in a file: request line, headers, an empty line, body.
+//! Parser for a captured HTTP request, in a file or pasted: request line, headers, an empty line, body.
 
 use crate::provider::RequestView;
 
@@ -7,13 +7,17 @@ const HEAD_MAX_BYTES: usize = 1 << 20;
 
 /// Reasons for which a file is not an HTTP request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::cli) enum CapturedRequestError {
+pub enum CapturedRequestError {
+    /// No empty line ends the head.
     #[error("no empty line after the headers")]
     NoEnd,
+    /// The first line has no method and no target.
     #[error("the first line is not a request line such as `POST /in/billing HTTP/1.1`")]
     RequestLine,
+    /// This line of the head has no name.
     #[error("line {0} is not a header such as `Content-Type: application/json`")]
     Header(usize),
+    /// The body has the lengths of its chunks in it.
     #[error("the body is sent in chunks; write it as one piece, without Transfer-Encoding")]
     Chunked,
 }

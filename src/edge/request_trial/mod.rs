@@ -1,86 +1,124 @@
-//! Checks a captured request against a source without a node: its verification, and separately the
-//! fields that would be read. One file for each source.
+//! Trial of a captured request against a source: its verification, and separately the fields that
+//! would be read. No event is made of it. One file for each source.
 
-use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::fmt;
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::captured::CapturedRequest;
-use crate::cli::error::CliError;
-use crate::clock::{Clock, SystemClock};
+use super::body;
 use crate::config::{Config, CustomSourceConfig};
-use crate::edge::{self, body};
+use crate::edge;
 use crate::entity::c2s_lead;
 use crate::event::Timestamp;
 use crate::provider::RequestView;
+use captured::CapturedRequest;
 use finding::TrialFinding;
 use handshake::check_subscription;
 
 mod c2s;
+mod captured;
 mod crm;
 mod custom;
-mod error;
 mod finding;
 mod handshake;
 mod instagram;
 mod leads;
 mod support;
 
-pub(in crate::cli) use error::RequestTrialError;
+pub use captured::CapturedRequestError;
 
 /// Captured request and the source to check it against.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestTrial<'a> {
+    /// Name of the source that the request is for.
+    pub source: &'a str,
+    /// Request line, headers, an empty line, and the body.
+    pub request: &'a [u8],
+    /// URL that the sender called, if the request does not say it.
+    pub url: Option<&'a str>,
+    /// Time at which the request arrived.
+    pub at: Timestamp,
+}
+
+/// Reasons for which a request cannot be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialRequestError {
+    /// The text is no HTTP request.
+    #[error(transparent)]
+    Malformed(#[from] CapturedRequestError),
+    /// The configuration has no source of this name.
+    #[error("unknown source {name:?}; the sources are {}", .known.join(", "))]
+    NoSource {
+        /// Name that was asked for.
+        name: String,
+        /// Names of all sources that there are.
+        known: Vec<String>,
+    },
+}
+
+/// Findings of a trial, which are shown as lines.
 #[derive(Debug)]
-pub(super) struct RequestTrial<'a> {
-    pub(super) source: &'a str,
-    pub(super) request: &'a Path,
-    pub(super) url: Option<&'a str>,
-    /// Arrival time; `None` means now.
-    pub(super) at: Option<Timestamp>,
+pub struct TrialReport {
+    source: String,
+    contract: String,
+    /// Method, URL and size of the request.
+    request: String,
+    /// Proof of the sender, as a node would judge it.
+    pub verification: TrialFinding,
+    /// Fields that a node would read.
+    pub decoding: TrialFinding,
+}
+
+impl TrialReport {
+    /// True if a node would accept the request.
+    #[must_use]
+    pub const fn is_accepted(&self) -> bool {
+        self.verification.is_good && self.decoding.is_good
+    }
+}
+
+impl fmt::Display for TrialReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            source,
+            contract,
+            request,
+            verification,
+            decoding,
+        } = self;
+        writeln!(f, "source        {source} ({contract})")?;
+        writeln!(f, "request       {request}")?;
+        for (name, finding) in [("verification", verification), ("decoding", decoding)] {
+            let result = if finding.is_good { "ok" } else { "failed" };
+            write!(f, "{name:<13} {result}\n{}", finding.text)?;
+        }
+        Ok(())
+    }
 }
 
 impl RequestTrial<'_> {
-    /// Writes a report on the request.
+    /// Checks the request as a node with `config` would.
     ///
     /// # Errors
-    /// Fails if the request cannot be read, or if a node would refuse it.
-    pub(super) fn run(&self, config: &Config, out: &mut impl Write) -> Result<(), CliError> {
-        let file = fs::read(self.request)
-            .map_err(|error| RequestTrialError::Unreadable(self.request.to_owned(), error))?;
-        let raw = CapturedRequest::parse(&file)
-            .map_err(|wrong| RequestTrialError::Malformed(self.request.to_owned(), wrong))?;
+    /// [`TrialRequestError`] if it is no request, or the source is unknown.
+    pub fn run(&self, config: &Config) -> Result<TrialReport, TrialRequestError> {
+        let raw = CapturedRequest::parse(self.request)?;
+        let target = self.find_target(config)?;
         let url = self
             .url
             .map_or_else(|| called_url(config, &raw), str::to_owned);
-        let request = raw.to_view(&url);
-        let now = self.at.unwrap_or_else(|| SystemClock::default().wall());
-        let target = self.find_target(config)?;
-        let [verification, decoding] = target.check_request(config, &request, now);
-        writeln!(
-            out,
-            "source        {} ({})",
-            self.source,
-            target.contract_name()
-        )?;
-        writeln!(
-            out,
-            "request       {} {url}, {} bytes",
-            raw.method,
-            raw.body.len()
-        )?;
-        for (name, finding) in [("verification", &verification), ("decoding", &decoding)] {
-            let result = if finding.is_good { "ok" } else { "failed" };
-            write!(out, "{name:<13} {result}\n{}", finding.text)?;
-        }
-        if verification.is_good && decoding.is_good {
-            Ok(())
-        } else {
-            Err(RequestTrialError::Refused.into())
-        }
+
+        let [verification, decoding] = target.check_request(config, &raw.to_view(&url), self.at);
+        Ok(TrialReport {
+            source: self.source.to_owned(),
+            contract: target.contract_name(),
+            request: format!("{} {url}, {} bytes", raw.method, raw.body.len()),
+            verification,
+            decoding,
+        })
     }
 
-    fn find_target<'c>(&self, config: &'c Config) -> Result<TrialTarget<'c>, RequestTrialError> {
+    fn find_target<'c>(&self, config: &'c Config) -> Result<TrialTarget<'c>, TrialRequestError> {
         let custom = &config.sources.custom;
         let built_in = BUILT_IN
             .into_iter()
@@ -97,7 +135,7 @@ impl RequestTrial<'_> {
                 .into_iter()
                 .map(|(name, _)| name)
                 .chain(custom.iter().map(|custom| custom.name.as_str()));
-            RequestTrialError::NoSource {
+            TrialRequestError::NoSource {
                 name: self.source.to_owned(),
                 known: known.map(str::to_owned).collect(),
             }

@@ -11,9 +11,12 @@ pub(super) const SHOWN_MAX: usize = 20;
 pub(super) const NO_KEY: &str = "none, so no event is a duplicate";
 
 /// One half of the report: its result and its lines.
-pub(super) struct TrialFinding {
-    pub(super) is_good: bool,
-    pub(super) text: String,
+#[derive(Debug)]
+pub struct TrialFinding {
+    /// True if a node would find no fault here.
+    pub is_good: bool,
+    /// Lines of the report, each with its line end.
+    pub text: String,
 }
 
 impl TrialFinding {
@@ -53,7 +56,7 @@ pub(super) fn describe_proof(is_good: bool) -> &'static str {
     if is_good { "valid" } else { "missing or wrong" }
 }
 
-/// Stands for the decoded event of a request with a wrong signature: like a node, `check` decodes
+/// Stands for the decoded event of a request with a wrong signature: like a node, the trial decodes
 /// only verified bodies.
 pub(super) fn not_decoded() -> TrialFinding {
     TrialFinding::failed("not decoded, because the signature is wrong")

@@ -1,0 +1,97 @@
+//! Events that announce the begin and the end of a condition.
+
+use serde_json::json;
+
+use super::board::AlertChange;
+use super::subject::AlertSubject;
+use crate::event::Timestamp;
+use crate::subscriber::OperationalEvent;
+
+/// Name of the event that announces the begin of a condition.
+pub(super) const RAISED_EVENT: &str = "alert.raised";
+/// Name of the event that announces the end of a condition.
+const CLEARED_EVENT: &str = "alert.cleared";
+
+/// Makes the event that announces `change`, found at `now`; `None` if its entity cannot have a name.
+pub(super) fn announce_change(change: &AlertChange, now: Timestamp) -> Option<OperationalEvent> {
+    let AlertChange {
+        subject,
+        is_raised,
+        value,
+        limit,
+    } = change;
+    let data = json!({
+        "alert": subject.condition(),
+        "subject": subject.about(),
+        "message": describe_change(change),
+        "value": value,
+        "limit": limit,
+    });
+    Some(OperationalEvent {
+        entity: subject.entity()?,
+        event_type: if *is_raised {
+            RAISED_EVENT
+        } else {
+            CLEARED_EVENT
+        },
+        cause: format!("{subject}:{}", now.as_micros()),
+        data,
+    })
+}
+
+/// Describes `change` in a sentence for people, as a chat message would have it.
+fn describe_change(change: &AlertChange) -> String {
+    let AlertChange {
+        subject,
+        is_raised,
+        value,
+        limit,
+    } = change;
+    match (subject, is_raised) {
+        (AlertSubject::BacklogAge(subscriber), true) => format!(
+            "Deliveries to {subscriber} are late: the oldest has waited for more than {}.",
+            describe_seconds(*limit)
+        ),
+        (AlertSubject::BacklogAge(subscriber), false) => {
+            format!("Deliveries to {subscriber} are no longer late.")
+        }
+        (AlertSubject::DiskSpace, true) => format!(
+            "Disk space is low: {} free, below {}.",
+            describe_bytes(value.unwrap_or_default()),
+            describe_bytes(*limit)
+        ),
+        (AlertSubject::DiskSpace, false) => match value {
+            Some(free) => format!(
+                "Disk space is sufficient again: {} free.",
+                describe_bytes(*free)
+            ),
+            None => "Disk space is not watched any more.".to_owned(),
+        },
+        (AlertSubject::ProjectionLag, true) => format!(
+            "Reads are {} records behind, more than {limit}.",
+            value.unwrap_or_default()
+        ),
+        (AlertSubject::ProjectionLag, false) => "Reads have caught up.".to_owned(),
+        (AlertSubject::SilentSource(source), true) => format!(
+            "Source {source} is silent: it has sent nothing for more than {}.",
+            describe_seconds(*limit)
+        ),
+        (AlertSubject::SilentSource(source), false) => {
+            format!("Source {source} is no longer silent.")
+        }
+    }
+}
+
+fn describe_bytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+/// Writes a time in the largest unit that divides it.
+fn describe_seconds(seconds: u64) -> String {
+    let units = [(3_600, "h"), (60, "min")];
+    let unit = units
+        .into_iter()
+        .find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));
+    let (unit, name) = unit.unwrap_or((1, "s"));
+    format!("{} {name}", seconds / unit)
+}

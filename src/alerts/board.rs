@@ -1,0 +1,327 @@
+//! State machine of the alerts: the conditions that hold, and the changes that have to be announced.
+//!
+//! ```text
+//!             over its bound at two checks in a row, then announced
+//!   cleared ────────────────────────────────────────────────────────> raised
+//!           <────────────────────────────────────────────────────────
+//!             well within its bound at two checks in a row, then announced
+//! ```
+//!
+//! Between the two bounds nothing changes, so a value that wavers at its bound makes one alert. A
+//! change is made only when it is announced: one that could not be is found again at the next check.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::position_marks::PositionMarks;
+use super::subject::AlertSubject;
+use crate::config::AlertsConfig;
+use crate::event::{Position, Timestamp};
+use crate::subscriber::SubscriberId;
+
+/// Checks in a row that have to find a change.
+const CHECKS: u32 = 2;
+
+/// Conditions that are raised at the same time. More tell a person nothing new, and each is an event.
+const RAISED_MAX: usize = 1_000;
+
+/// Events of a source that make it active. Fewer may be trials.
+pub(super) const ACTIVE_EVENTS: u64 = 10;
+
+/// Values of the node that one check looks at.
+#[derive(Clone, Debug)]
+pub(super) struct NodeReadings {
+    /// Free bytes of the disk; `None` if they cannot be read.
+    pub(super) free_bytes: Option<u64>,
+    /// Records that reads are behind.
+    pub(super) projection_lag: u64,
+    /// Position behind the last durable record.
+    pub(super) journal_end: Position,
+    /// First position that each active subscriber is owed.
+    pub(super) first_owed: BTreeMap<SubscriberId, Position>,
+    /// Events accepted since the process began, by source.
+    pub(super) accepted_by_source: BTreeMap<String, u64>,
+}
+
+/// Change of a condition that has to be announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AlertChange {
+    pub(super) subject: AlertSubject,
+    /// True if the condition begins.
+    pub(super) is_raised: bool,
+    /// Value that made the change, if one was measured, in the unit of the limit.
+    pub(super) value: Option<u64>,
+    /// Bound of the configuration: bytes, records or seconds.
+    pub(super) limit: u64,
+}
+
+/// Place of a value in relation to the two bounds of its condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BoundSide {
+    Over,
+    /// Between the bounds, or unknown: changes nothing.
+    Between,
+    Within,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct BoundReading {
+    side: BoundSide,
+    value: Option<u64>,
+    limit: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct ConditionState {
+    is_raised: bool,
+    /// Checks in a row that found the contrary.
+    contrary_checks: u32,
+}
+
+/// Events of one source so far.
+#[derive(Clone, Copy, Debug)]
+struct SourceActivity {
+    /// Counter at the last check.
+    accepted: u64,
+    /// Events without a silence between them.
+    events: u64,
+    last_at: Timestamp,
+}
+
+/// All conditions with their states, and the values that they depend on.
+#[derive(Debug)]
+pub(super) struct AlertBoard {
+    bounds: AlertsConfig,
+    /// Sources that can send events.
+    enabled_sources: BTreeSet<String>,
+    conditions: BTreeMap<AlertSubject, ConditionState>,
+    marks: PositionMarks,
+    sources: BTreeMap<String, SourceActivity>,
+}
+
+impl AlertBoard {
+    /// Creates the board of a node whose `enabled_sources` can send events.
+    pub(super) fn new(bounds: AlertsConfig, enabled_sources: BTreeSet<String>) -> Self {
+        Self {
+            marks: PositionMarks::new(bounds.backlog_age.unwrap_or_default()),
+            bounds,
+            enabled_sources,
+            conditions: BTreeMap::new(),
+            sources: BTreeMap::new(),
+        }
+    }
+
+    /// Restores a condition that was raised before the process began.
+    pub(super) fn restore_raised(&mut self, subject: AlertSubject) {
+        self.conditions.entry(subject).or_default().is_raised = true;
+    }
+
+    /// Restores the activity of a source from its newest events. `accepted` is its counter now.
+    pub(super) fn restore_source(
+        &mut self,
+        source: &str,
+        accepted: u64,
+        events: u64,
+        last_at: Timestamp,
+    ) {
+        let activity = SourceActivity {
+            accepted,
+            events,
+            last_at,
+        };
+        self.sources.insert(source.to_owned(), activity);
+    }
+
+    /// Lists the conditions that are raised.
+    pub(super) fn raised(&self) -> impl Iterator<Item = &AlertSubject> {
+        let raised = self.conditions.iter().filter(|(_, state)| state.is_raised);
+        raised.map(|(subject, _)| subject)
+    }
+
+    /// Takes the values of a check at `now`, and returns the changes to announce. Each of them is
+    /// found again until [`Self::confirm_change`].
+    pub(super) fn check(&mut self, readings: &NodeReadings, now: Timestamp) -> Vec<AlertChange> {
+        self.marks.add_mark(now, readings.journal_end);
+        self.note_activity(readings, now);
+
+        let found = self.measure(readings, now);
+        let mut raised = self.raised().count();
+        let subjects: BTreeSet<_> = found
+            .keys()
+            .chain(self.conditions.keys())
+            .cloned()
+            .collect();
+        let mut changes = Vec::new();
+        for subject in subjects {
+            // A condition that nothing was measured for is over: its subscriber is owed nothing, or
+            // it is watched no more.
+            let reading = found.get(&subject).copied().unwrap_or(BoundReading {
+                side: BoundSide::Within,
+                value: None,
+                limit: 0,
+            });
+            let state = self.conditions.entry(subject.clone()).or_default();
+            let is_contrary = match reading.side {
+                BoundSide::Over => !state.is_raised,
+                BoundSide::Within => state.is_raised,
+                BoundSide::Between => false,
+            };
+            state.contrary_checks = match is_contrary {
+                true => state.contrary_checks.saturating_add(1),
+                false => 0,
+            };
+
+            let has_room = state.is_raised || raised < RAISED_MAX;
+            if state.contrary_checks >= CHECKS && has_room {
+                raised += usize::from(!state.is_raised);
+                changes.push(AlertChange {
+                    subject,
+                    is_raised: !state.is_raised,
+                    value: reading.value,
+                    limit: reading.limit,
+                });
+            }
+        }
+        self.forget_quiet_conditions();
+        changes
+    }
+
+    /// Notes that `change` was announced.
+    pub(super) fn confirm_change(&mut self, change: &AlertChange) {
+        let state = ConditionState {
+            is_raised: change.is_raised,
+            contrary_checks: 0,
+        };
+        self.conditions.insert(change.subject.clone(), state);
+        self.forget_quiet_conditions();
+    }
+
+    fn forget_quiet_conditions(&mut self) {
+        self.conditions
+            .retain(|_, state| state.is_raised || state.contrary_checks > 0);
+    }
+
+    fn note_activity(&mut self, readings: &NodeReadings, now: Timestamp) {
+        let Some(silence) = self.bounds.source_silence else {
+            return;
+        };
+        let enabled = &self.enabled_sources;
+        let counts = readings.accepted_by_source.iter();
+        for (source, accepted) in counts.filter(|(source, _)| enabled.contains(*source)) {
+            let known = self
+                .sources
+                .entry(source.clone())
+                .or_insert(SourceActivity {
+                    accepted: 0,
+                    events: 0,
+                    last_at: now,
+                });
+            let events = accepted.saturating_sub(known.accepted);
+            if events == 0 {
+                continue;
+            }
+            let was_silent = known.last_at.saturating_add(silence) < now;
+            *known = SourceActivity {
+                accepted: *accepted,
+                events: if was_silent { 0 } else { known.events }.saturating_add(events),
+                last_at: now,
+            };
+        }
+    }
+
+    fn measure(
+        &self,
+        readings: &NodeReadings,
+        now: Timestamp,
+    ) -> BTreeMap<AlertSubject, BoundReading> {
+        let mut found = BTreeMap::new();
+        if self.bounds.disk_free_bytes > 0 {
+            let reading = measure_disk(readings.free_bytes, self.bounds.disk_free_bytes);
+            found.insert(AlertSubject::DiskSpace, reading);
+        }
+        if self.bounds.projection_lag > 0 {
+            let reading = measure_lag(readings.projection_lag, self.bounds.projection_lag);
+            found.insert(AlertSubject::ProjectionLag, reading);
+        }
+        if let Some(limit) = self.bounds.backlog_age {
+            for (subscriber, first) in &readings.first_owed {
+                let reading = self.measure_backlog(*first, limit, now);
+                found.insert(AlertSubject::BacklogAge(subscriber.clone()), reading);
+            }
+        }
+        if let Some(limit) = self.bounds.source_silence {
+            for source in &self.enabled_sources {
+                let reading = measure_silence(self.sources.get(source), limit, now);
+                found.insert(AlertSubject::SilentSource(source.clone()), reading);
+            }
+        }
+        found
+    }
+
+    fn measure_backlog(&self, first: Position, limit: Duration, now: Timestamp) -> BoundReading {
+        let is_older = |age: Duration| Some(first < self.marks.position_before(now, age)?);
+        let side = match (is_older(limit), is_older(limit / 2)) {
+            (Some(true), _) => BoundSide::Over,
+            (_, Some(false)) => BoundSide::Within,
+            // After a start the marks do not reach back yet.
+            (_, None | Some(true)) => BoundSide::Between,
+        };
+        BoundReading {
+            side,
+            value: None,
+            limit: limit.as_secs(),
+        }
+    }
+}
+
+fn measure_disk(free: Option<u64>, limit: u64) -> BoundReading {
+    let side = match free {
+        Some(free) if free < limit => BoundSide::Over,
+        Some(free) if free > limit.saturating_add(limit / 4) => BoundSide::Within,
+        Some(_) | None => BoundSide::Between,
+    };
+    BoundReading {
+        side,
+        value: free,
+        limit,
+    }
+}
+
+const fn measure_lag(lag: u64, limit: u64) -> BoundReading {
+    let side = if lag > limit {
+        BoundSide::Over
+    } else if lag <= limit / 2 {
+        BoundSide::Within
+    } else {
+        BoundSide::Between
+    };
+    BoundReading {
+        side,
+        value: Some(lag),
+        limit,
+    }
+}
+
+fn measure_silence(
+    activity: Option<&SourceActivity>,
+    limit: Duration,
+    now: Timestamp,
+) -> BoundReading {
+    // Nothing is known of a source that was silent for longer before the start: its state stays.
+    let (side, value) = activity.map_or((BoundSide::Between, None), |activity| {
+        let silence = now.distance(activity.last_at);
+        let side = if silence <= limit {
+            BoundSide::Within
+        } else if activity.events >= ACTIVE_EVENTS {
+            BoundSide::Over
+        } else {
+            BoundSide::Between
+        };
+        (side, Some(silence.as_secs()))
+    });
+    BoundReading {
+        side,
+        value,
+        limit: limit.as_secs(),
+    }
+}
