@@ -306,6 +306,7 @@ fn verify_and_decode_lead(criterion: &mut Criterion) {
         bencher.iter(|| {
             let body = leads::signature::verify_lead_body(
                 &verifier,
+                b"",
                 body.clone(),
                 Some(signature.as_bytes()),
             )
