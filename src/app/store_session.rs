@@ -595,9 +595,11 @@ fn open_stages(
 
     let key = config.store.encryption_key.as_ref();
     let accounts_max = config.sources.instagram.accounts_max;
-    let accounts = AccountRegistry::open(&tables, accounts_max, key)?;
+    let accounts =
+        AccountRegistry::open(&tables, accounts_max, key).map_err(NodeError::Accounts)?;
     let subscriptions_max = config.delivery.subscriptions_max;
-    let subscriptions = SubscriptionRegistry::open(&tables, subscriptions_max, key)?;
+    let subscriptions = SubscriptionRegistry::open(&tables, subscriptions_max, key)
+        .map_err(NodeError::Subscriptions)?;
 
     let call_log = open_call_log(&derived, call_log_limits(config))?;
     let projection = Projection::start(
