@@ -4,8 +4,8 @@
 //! |---|---|
 //! | class u8, id u64 | an entry, see `entry` |
 //!
-//! Integers are big-endian. Class 0 has the calls of known callers, class 1 those of strangers. Each
-//! class has a bound of its own: whatever strangers do, the entries of known callers stay.
+//! Integers are big-endian. Class 0 has what was done, class 1 what was refused. Each class has a bound
+//! of its own: whatever strangers try, the entries of what was done stay.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,9 +40,9 @@ pub enum AuditOpenError {
 /// Bounds of the audit log.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditLimits {
-    /// Most entries of known callers.
+    /// Most entries of what was done.
     pub entries_max: usize,
-    /// Most entries of strangers.
+    /// Most entries of what was refused.
     pub refused_entries_max: usize,
     /// Age at which entries are removed.
     pub keep_for: Duration,
@@ -94,9 +94,11 @@ pub struct AuditPage {
 /// Class of entries with a bound of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum EntryClass {
-    Known = 0,
-    Stranger = 1,
+pub enum EntryClass {
+    /// Call of a caller whose role may do the operation.
+    Performed = 0,
+    /// Call that was refused for lack of a token, a role or a scope.
+    Refused = 1,
 }
 
 /// Id and time of an entry.
@@ -106,15 +108,15 @@ type EntryMark = (u64, Timestamp);
 #[derive(Debug, Default)]
 struct EntryIndex {
     last_id: u64,
-    known: VecDeque<EntryMark>,
-    strangers: VecDeque<EntryMark>,
+    performed: VecDeque<EntryMark>,
+    refused: VecDeque<EntryMark>,
 }
 
 impl EntryIndex {
     fn class(&mut self, class: EntryClass) -> &mut VecDeque<EntryMark> {
         match class {
-            EntryClass::Known => &mut self.known,
-            EntryClass::Stranger => &mut self.strangers,
+            EntryClass::Performed => &mut self.performed,
+            EntryClass::Refused => &mut self.refused,
         }
     }
 }
@@ -141,7 +143,7 @@ impl AuditLog {
     pub fn open(tables: &Arc<TableStore>, limits: AuditLimits) -> Result<Self, AuditOpenError> {
         let table = tables.table(JournaledTableId::Audit);
         let mut index = EntryIndex::default();
-        for class in [EntryClass::Known, EntryClass::Stranger] {
+        for class in [EntryClass::Performed, EntryClass::Refused] {
             for (key, value) in table.scan(&[class as u8], None, usize::MAX)? {
                 let id = key.get(1..).and_then(|id| id.try_into().ok());
                 let id = id.map(u64::from_be_bytes);
@@ -166,15 +168,11 @@ impl AuditLog {
         self.failed.subscribe()
     }
 
-    /// Adds `entry`, removes those that are too old or too many, and returns when that is on the disk.
+    /// Adds `entry` of `class`, removes those that are too old or too many, and returns when that is on the disk.
     ///
     /// # Errors
     /// [`TableWriteError`]; the store must be reopened then.
-    pub fn append(&self, entry: &AuditEntry) -> Result<(), TableWriteError> {
-        let class = match entry.who {
-            Some(_) => EntryClass::Known,
-            None => EntryClass::Stranger,
-        };
+    pub fn append(&self, class: EntryClass, entry: &AuditEntry) -> Result<(), TableWriteError> {
         let changes = {
             let mut index = self.index.lock();
             index.last_id += 1;
@@ -229,8 +227,8 @@ impl AuditLog {
         let oldest = now.saturating_sub(self.limits.keep_for);
         let index = self.index.lock();
         let classes = [
-            (EntryClass::Known, &index.known),
-            (EntryClass::Stranger, &index.strangers),
+            (EntryClass::Performed, &index.performed),
+            (EntryClass::Refused, &index.refused),
         ];
         let mut ids: Vec<_> = classes
             .into_iter()
@@ -248,8 +246,8 @@ impl AuditLog {
     fn remove_surplus(&self, index: &mut EntryIndex, now: Timestamp) -> Vec<TableChange> {
         let oldest = now.saturating_sub(self.limits.keep_for);
         let bounds = [
-            (EntryClass::Known, self.limits.entries_max),
-            (EntryClass::Stranger, self.limits.refused_entries_max),
+            (EntryClass::Performed, self.limits.entries_max),
+            (EntryClass::Refused, self.limits.refused_entries_max),
         ];
         let mut removals = Vec::new();
         for (class, most) in bounds {
@@ -314,6 +312,14 @@ mod tests {
         }
     }
 
+    fn append(log: &AuditLog, entry: &AuditEntry) {
+        let class = match entry.who {
+            Some(_) => EntryClass::Performed,
+            None => EntryClass::Refused,
+        };
+        log.append(class, entry).expect("writes");
+    }
+
     fn list(log: &AuditLog, filter: &AuditFilter, now: i64) -> Vec<i64> {
         let page = log.list(filter, None, 99, second(now)).expect("reads");
         let at = |(_, entry): &(u64, AuditEntry)| entry.at.as_micros() / 1_000_000;
@@ -325,19 +331,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = open(folder.path());
         for at in 1..=4 {
-            log.append(&entry(at, Some("ci"), "webhooks.pause"))
-                .expect("writes");
+            append(&log, &entry(at, Some("ci"), "webhooks.pause"));
         }
         for at in 5..=50 {
-            log.append(&entry(at, None, "dashboard.login"))
-                .expect("writes");
+            append(&log, &entry(at, None, "dashboard.login"));
         }
         let all = AuditFilter::default();
         assert_eq!(list(&log, &all, 50), [50, 49, 4, 3, 2]);
         drop(log);
         let log = open(folder.path());
-        log.append(&entry(51, Some("ci"), "webhooks.pause"))
-            .expect("writes");
+        append(&log, &entry(51, Some("ci"), "webhooks.pause"));
         assert_eq!(list(&log, &all, 51), [51, 50, 49, 4, 3]);
         assert_eq!(log.table.scan(b"", None, 99).expect("reads").len(), 5);
     }
@@ -347,12 +350,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = open(folder.path());
         for at in [1, 50] {
-            log.append(&entry(at, Some("ci"), "webhooks.pause"))
-                .expect("writes");
+            append(&log, &entry(at, Some("ci"), "webhooks.pause"));
         }
         assert_eq!(list(&log, &AuditFilter::default(), 102), [50]);
-        log.append(&entry(102, None, "webhooks.pause"))
-            .expect("writes");
+        append(&log, &entry(102, None, "webhooks.pause"));
         assert_eq!(log.table.scan(b"", None, 99).expect("reads").len(), 2);
     }
 
@@ -360,12 +361,9 @@ mod tests {
     fn entries_are_filtered_and_paged() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = open(folder.path());
-        log.append(&entry(1, Some("ci"), "webhooks.pause"))
-            .expect("writes");
-        log.append(&entry(2, Some("eve"), "webhooks.resume"))
-            .expect("writes");
-        log.append(&entry(3, None, "webhooks_else.resume"))
-            .expect("writes");
+        append(&log, &entry(1, Some("ci"), "webhooks.pause"));
+        append(&log, &entry(2, Some("eve"), "webhooks.resume"));
+        append(&log, &entry(3, None, "webhooks_else.resume"));
         let text = |text: &str| Some(text.to_owned());
         let filters = [
             (

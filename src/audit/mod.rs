@@ -5,4 +5,4 @@ mod entry;
 mod log;
 
 pub use entry::{AuditChannel, AuditEntry};
-pub use log::{AuditFilter, AuditLimits, AuditLog, AuditOpenError, AuditPage};
+pub use log::{AuditFilter, AuditLimits, AuditLog, AuditOpenError, AuditPage, EntryClass};

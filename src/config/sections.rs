@@ -125,9 +125,9 @@ pub struct AdminConfig {
 /// Section `[audit]`: bounds of the audit log.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditConfig {
-    /// Most entries of callers with a valid token.
+    /// Most entries of what was done.
     pub entries_max: usize,
-    /// Most entries of refused strangers; counted separately, so strangers cannot displace the others.
+    /// Most entries of refused calls; counted separately, so strangers cannot displace the others.
     pub refused_entries_max: usize,
     /// Age at which entries are removed.
     pub keep_for: Duration,

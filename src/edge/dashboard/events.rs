@@ -18,6 +18,7 @@ use crate::edge::state::Edge;
 use crate::event::{EventId, Kind};
 use crate::projection::{EventStatus, EventView, ProjectionPage, StoredRecord};
 use crate::subscription::pattern::INTERNAL_SOURCE;
+use crate::token::AccessOperation;
 
 const LIST_PATH: &str = "/dashboard/events";
 
@@ -120,6 +121,7 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
         }
     };
     let button = ActionButton {
+        operation: AccessOperation::EventsReprocess,
         path: &format!("{LIST_PATH}/{id}/reprocess"),
         label: "Reprocess",
         class: "primary",
