@@ -122,7 +122,9 @@ pub(super) fn decode_entry(bytes: &[u8]) -> Option<AuditEntry> {
 }
 
 fn truncate(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_MAX_BYTES)].to_owned()
+    let ends = text.char_indices().map(|(at, one)| at + one.len_utf8());
+    let end = ends.take_while(|end| *end <= TEXT_MAX_BYTES).last();
+    text[..end.unwrap_or_default()].to_owned()
 }
 
 #[cfg(test)]

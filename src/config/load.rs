@@ -78,10 +78,7 @@ impl ConfigDraft {
         let mut config = Config {
             server: self.read_server(),
             store: self.read_store(),
-            admin: AdminConfig {
-                token: self.read_secret("admin.token"),
-                tokens_max: self.read_integer("admin.tokens_max", 1..=10_000),
-            },
+            admin: self.read_admin(),
             audit: self.read_audit(),
             dashboard: self.read_dashboard(),
             router: self.read_router(),
@@ -195,6 +192,13 @@ impl ConfigDraft {
             restart_window: self.read_seconds("router.restart_window_s", DAY_S),
             quarantine: self.read_seconds("router.quarantine_s", DAY_S),
             projection_lag_max: self.read_integer("router.projection_lag_max", 1..=UNLIMITED),
+        }
+    }
+
+    fn read_admin(&mut self) -> AdminConfig {
+        AdminConfig {
+            token: self.read_secret("admin.token"),
+            tokens_max: self.read_integer("admin.tokens_max", 1..=10_000),
         }
     }
 

@@ -8,6 +8,7 @@
 mod accounts;
 mod admin_commands;
 mod answers;
+mod audit;
 mod backups;
 mod browser;
 mod c2s;
@@ -55,4 +56,5 @@ mod senders;
 mod simulated_disk;
 mod store_opening;
 mod test_node;
+mod tokens;
 mod webhooks;
