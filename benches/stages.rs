@@ -459,6 +459,7 @@ fn append_call(log: &CallLog, number: u64, direction: CallDirection) {
         event_type: None,
         next_attempt_at: None,
         warning: None,
+        token: None,
     };
     log.append(&entry, HEADERS);
 }

@@ -20,6 +20,8 @@
 //!   subscriber     HTTP out: matches records to subscribers, delivers in lanes, retries, keeps dead letters
 //!   subscription   definitions of who gets which events in which form: patterns, filters, transforms
 //!   account        definitions of Instagram accounts
+//!   token          named tokens of the API: their secrets, and what each role may do
+//!   audit          log of who did what, kept in the journal
 //!   call_log       one row for each HTTP call, in and out
 //!   router         admission, duplicates, and a supervisor that starts and passivates entity actors
 //!   entity         one actor per entity: decides on commands, applies records
@@ -41,6 +43,7 @@
 pub mod account;
 pub mod alerts;
 pub mod app;
+pub mod audit;
 pub mod call_log;
 pub mod cli;
 pub mod clock;
@@ -67,4 +70,5 @@ pub mod subscriber;
 pub mod subscription;
 mod suggest;
 pub mod table_store;
+pub mod token;
 mod token_bucket;

@@ -8,11 +8,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::definition::Account;
-use super::error::AccountOpenError;
 use crate::config::{AutoReply, Secret};
 use crate::event::{Position, Timestamp};
+use crate::table_store::{DefinitionOpenError, DefinitionSort, JournaledTableId};
 
 const FORMAT: u8 = 1;
+
+/// Names of the accounts in the store.
+pub(super) const SORT: DefinitionSort = DefinitionSort {
+    table: JournaledTableId::Accounts,
+    one: "account",
+    many: "accounts",
+};
 
 /// Stored form of an account. Members that are added later need a default.
 #[derive(Serialize, Deserialize)]
@@ -63,17 +70,9 @@ pub(super) fn encode_account(account: &Account) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn decode_account(id: &str, bytes: &[u8]) -> Result<Account, AccountOpenError> {
-    let corrupt = || AccountOpenError::Corrupt { id: id.to_owned() };
-    let (format, json) = bytes.split_first().ok_or_else(corrupt)?;
-    if *format != FORMAT {
-        return Err(AccountOpenError::Format {
-            id: id.to_owned(),
-            found: *format,
-        });
-    }
-
-    let stored: StoredAccount = serde_json::from_slice(json).map_err(|_| corrupt())?;
+pub(super) fn decode_account(id: &str, bytes: &[u8]) -> Result<Account, DefinitionOpenError> {
+    let json = SORT.split_format(id, bytes, FORMAT)?;
+    let stored: StoredAccount = serde_json::from_slice(json).map_err(|_| SORT.corrupt(id))?;
     let from_stored_reply = |StoredAutoReply { text, cooldown_ms }| AutoReply {
         text,
         cooldown: Duration::from_millis(cooldown_ms),
@@ -136,11 +135,11 @@ mod tests {
         let mut bytes = encode_account(&sample());
         bytes[0] = 2;
         assert!(
-            matches!(decode_account("acc_1", &bytes), Err(AccountOpenError::Format { found: 2, id }) if id == "acc_1")
+            matches!(decode_account("acc_1", &bytes), Err(DefinitionOpenError::Format { found: 2, id, .. }) if id == "acc_1")
         );
         for bytes in [&b""[..], b"\x01", b"\x01{}"] {
             assert!(
-                matches!(decode_account("acc_1", bytes), Err(AccountOpenError::Corrupt { id }) if id == "acc_1")
+                matches!(decode_account("acc_1", bytes), Err(DefinitionOpenError::Corrupt { id, .. }) if id == "acc_1")
             );
         }
     }

@@ -1,31 +1,6 @@
-//! Errors of loading the accounts and of changing one.
+//! Errors of changing an account.
 
-use crate::table_store::{DefinitionError, TableWriteError};
-
-/// Failure to load the accounts of a store.
-#[derive(Debug, thiserror::Error)]
-pub enum AccountOpenError {
-    /// The store failed, or the encryption key is missing or wrong.
-    #[error("cannot read the accounts")]
-    Unreadable(#[from] DefinitionError),
-    /// A later version wrote an account.
-    #[error(
-        "account {id} has format {found}, which this version does not read; \
-         start the version that wrote it"
-    )]
-    Format {
-        /// Id of the unreadable account.
-        id: String,
-        /// Format byte of the stored account.
-        found: u8,
-    },
-    /// The bytes of an account are malformed.
-    #[error("account {id} cannot be read; restore the data folder from a backup")]
-    Corrupt {
-        /// Id of the unreadable account.
-        id: String,
-    },
-}
+use crate::table_store::TableWriteError;
 
 /// Failure to create, change or remove an account.
 #[derive(Debug, thiserror::Error)]
@@ -47,5 +22,5 @@ pub enum AccountChangeError {
     NotFound,
     /// The write failed, so the change may or may not be on the disk.
     #[error("it is not known whether the account was stored, look at it and try again")]
-    OutcomeUnknown(#[source] TableWriteError),
+    OutcomeUnknown(#[from] TableWriteError),
 }

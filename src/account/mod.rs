@@ -10,17 +10,14 @@ mod error;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::config::EncryptionKey;
-use crate::table_store::{DefinitionTree, JournaledTableId, TableStore, TableWriteError};
+use crate::table_store::{DefinitionOpenError, DefinitionRegistry, TableStore};
 
 pub use self::definition::Account;
-pub use self::error::{AccountChangeError, AccountOpenError};
-
-/// Name of the accounts' sled tree.
-const NAME: &str = "accounts";
+pub use self::error::AccountChangeError;
 
 /// All accounts at one moment, which later changes do not touch.
 #[derive(Clone, Debug, Default)]
@@ -69,12 +66,10 @@ impl AccountSnapshot {
 
 /// Registry of the accounts in one opening of the store.
 pub struct AccountRegistry {
-    definitions: DefinitionTree,
-    snapshot: RwLock<Arc<AccountSnapshot>>,
+    definitions: DefinitionRegistry<AccountSnapshot>,
     /// Held during a change, so that changes come one after another.
     change_lock: Mutex<()>,
     accounts_max: usize,
-    failed: watch::Sender<Option<String>>,
 }
 
 impl std::fmt::Debug for AccountRegistry {
@@ -88,37 +83,33 @@ impl AccountRegistry {
     /// added beyond `accounts_max`.
     ///
     /// # Errors
-    /// [`AccountOpenError`] when an account cannot be read.
+    /// [`DefinitionOpenError`] when an account cannot be read.
     pub fn open(
         tables: &Arc<TableStore>,
         accounts_max: usize,
         key: Option<&EncryptionKey>,
-    ) -> Result<Self, AccountOpenError> {
-        let definitions =
-            DefinitionTree::open(tables.table(JournaledTableId::Accounts), NAME, key)?;
-        let mut loaded = AccountSnapshot::default();
-        for (id, value) in definitions.read_all()? {
-            loaded.insert(Arc::new(codec::decode_account(&id, &value)?));
-        }
+    ) -> Result<Self, DefinitionOpenError> {
+        let load = |loaded: &mut AccountSnapshot, id: &str, value: &[u8]| {
+            loaded.insert(Arc::new(codec::decode_account(id, value)?));
+            Ok(())
+        };
         Ok(Self {
-            definitions,
-            snapshot: RwLock::new(Arc::new(loaded)),
+            definitions: DefinitionRegistry::open(tables, codec::SORT, key, load)?,
             change_lock: Mutex::default(),
             accounts_max,
-            failed: watch::Sender::new(None),
         })
     }
 
     /// Returns all accounts as they are now.
     #[must_use]
     pub fn snapshot(&self) -> Arc<AccountSnapshot> {
-        Arc::clone(&self.snapshot.read())
+        self.definitions.snapshot()
     }
 
     /// Watches for a failed write: `Some` with the reason. The store must be reopened then.
     #[must_use]
     pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
-        self.failed.subscribe()
+        self.definitions.watch_failure()
     }
 
     /// Adds `account`, and returns when it is on the disk. Blocks.
@@ -163,12 +154,9 @@ impl AccountRegistry {
         let mut snapshot = AccountSnapshot::clone(&self.snapshot());
         snapshot.get(id).ok_or(AccountChangeError::NotFound)?;
 
-        // Disk first: nobody may act on a change that a crash can undo.
-        self.definitions
-            .remove(id)
-            .map_err(|error| self.report_write_failure(error))?;
+        self.definitions.remove(id)?;
         snapshot.remove(id);
-        self.publish(snapshot);
+        self.definitions.publish(snapshot);
         Ok(())
     }
 
@@ -186,28 +174,15 @@ impl AccountRegistry {
             });
         }
 
-        // Disk first: nobody may act on a change that a crash can undo.
         self.definitions
-            .put(&account.id, &codec::encode_account(&account))
-            .map_err(|error| self.report_write_failure(error))?;
+            .put(&account.id, &codec::encode_account(&account))?;
 
         // The old version goes first, since its business account may have changed.
         let (mut snapshot, account) = (snapshot.clone(), Arc::new(account));
         snapshot.remove(&account.id);
         snapshot.insert(Arc::clone(&account));
-        self.publish(snapshot);
+        self.definitions.publish(snapshot);
         Ok(account)
-    }
-
-    fn publish(&self, snapshot: AccountSnapshot) {
-        *self.snapshot.write() = Arc::new(snapshot);
-    }
-
-    /// Reports that memory and disk may differ, which only reopening the store resolves.
-    fn report_write_failure(&self, error: TableWriteError) -> AccountChangeError {
-        self.failed
-            .send_replace(Some(format!("accounts could not be written: {error}")));
-        AccountChangeError::OutcomeUnknown(error)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::journal::StoreOpenError;
-use crate::{account, call_log, projection};
+use crate::table_store::DefinitionOpenError;
+use crate::{call_log, projection};
 
 /// Failure to start a node, or to stop it in order.
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +50,16 @@ pub enum NodeError {
     CallLog(#[from] call_log::CallLogOpenError),
     /// The accounts in the store cannot be read.
     #[error("cannot load the accounts from the store")]
-    Accounts(#[from] account::AccountOpenError),
+    Accounts(#[source] DefinitionOpenError),
     /// The subscriptions in the store cannot be read.
     #[error("cannot load the subscriptions from the store")]
-    Subscriptions(#[from] crate::subscription::SubscriptionOpenError),
+    Subscriptions(#[source] DefinitionOpenError),
+    /// The named tokens in the store cannot be read.
+    #[error("cannot load the tokens from the store")]
+    Tokens(#[source] DefinitionOpenError),
+    /// The audit log cannot be read.
+    #[error("cannot load the audit log from the store")]
+    Audit(#[from] crate::audit::AuditOpenError),
     /// The delivery stage cannot be started.
     #[error("cannot start the delivery stage")]
     Subscribers(#[from] crate::subscriber::DeliveryStageError),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  open      data folder ─> journal ─> derived store ─> tables ─> remains of erasures ─> accounts,
-//!                  subscriptions ─> call log ─> projection ─> router ─> subscribers ─> erasure
+//!                  subscriptions, tokens, audit log ─> call log ─> projection ─> router ─> subscribers ─> erasure
 //!                  ─> retention ─> enrichment ─> alerts
 //!  shut down alerts ─> enrichment ─> retention ─> erasure ─> subscribers ─> router ─> journal ─> tables
 //!                  ─> projection ─> call log
@@ -23,6 +23,7 @@ use super::migration::{self, StoreMigration};
 use super::node_deps::NodeDeps;
 use crate::account::AccountRegistry;
 use crate::alerts::{AlertDeps, AlertWatch, RaisedAlerts};
+use crate::audit::{AuditLimits, AuditLog};
 use crate::call_log::{self, CallLog};
 use crate::clock::CheckedClock;
 use crate::config::{Config, SyncPolicy};
@@ -41,6 +42,7 @@ use crate::router::{self, IdempotencyWindows, Router};
 use crate::subscriber::{self, SubscriberRuntime};
 use crate::subscription::SubscriptionRegistry;
 use crate::table_store::TableStore;
+use crate::token::TokenRegistry;
 
 /// Slots in the journal's queue besides one for each permit: for the fences of restarting entities.
 const FENCE_SLOTS: usize = 1024;
@@ -136,6 +138,8 @@ impl StoreSession {
             projection,
             accounts,
             subscriptions,
+            tokens,
+            audit,
             call_log,
             erased,
             has_copy_failed,
@@ -179,7 +183,15 @@ impl StoreSession {
             Err(error) => {
                 // The stages that run already must end, or they would keep the store in use.
                 let folder_in_use = Arc::downgrade(&folder);
-                drop((reads, accounts, subscriptions, derived, folder));
+                drop((
+                    reads,
+                    accounts,
+                    subscriptions,
+                    tokens,
+                    audit,
+                    derived,
+                    folder,
+                ));
                 let discard_mark = setup.discard_mark.clone();
                 let end = move || {
                     stop_stages(&router, &tables, &journal, &projection, &call_log);
@@ -206,7 +218,15 @@ impl StoreSession {
             Err(error) => {
                 // As above, and the deliveries run too.
                 let folder_in_use = Arc::downgrade(&folder);
-                drop((reads, accounts, subscriptions, derived, folder));
+                drop((
+                    reads,
+                    accounts,
+                    subscriptions,
+                    tokens,
+                    audit,
+                    derived,
+                    folder,
+                ));
                 let discard_mark = setup.discard_mark.clone();
                 let end = move || {
                     subscribers.stop(Duration::ZERO);
@@ -224,6 +244,8 @@ impl StoreSession {
             reads,
             accounts,
             subscriptions,
+            tokens,
+            audit,
             journal: Arc::clone(&journal),
             subscribers,
             erasures,
@@ -362,6 +384,8 @@ impl StoreSession {
         let mut call_log = self.call_log.watch_failure();
         let mut accounts = self.core.accounts.watch_failure();
         let mut subscriptions = self.core.subscriptions.watch_failure();
+        let mut tokens = self.core.tokens.watch_failure();
+        let mut audit = self.core.audit.watch_failure();
         let mut subscribers = self.core.subscribers.watch_failure();
         let mut erasures = self.core.erasures.watch_failure();
         let reason_of = |failure: Result<watch::Ref<'_, Option<String>>, _>, stage: &str| {
@@ -386,6 +410,8 @@ impl StoreSession {
             failed = call_log.wait_for(Option::is_some) => reason_of(failed, "call log"),
             failed = accounts.wait_for(Option::is_some) => reason_of(failed, "accounts"),
             failed = subscriptions.wait_for(Option::is_some) => reason_of(failed, "subscriptions"),
+            failed = tokens.wait_for(Option::is_some) => reason_of(failed, "tokens"),
+            failed = audit.wait_for(Option::is_some) => reason_of(failed, "audit log"),
             failed = subscribers.wait_for(Option::is_some) => reason_of(failed, "delivery"),
             failed = erasures.wait_for(Option::is_some) => reason_of(failed, "erasure"),
             reason = enrichment => reason,
@@ -515,6 +541,8 @@ struct StoreStages {
     projection: Arc<Projection>,
     accounts: Arc<AccountRegistry>,
     subscriptions: Arc<SubscriptionRegistry>,
+    tokens: Arc<TokenRegistry>,
+    audit: Arc<AuditLog>,
     call_log: Arc<CallLog>,
     /// Erasures that this opening has brought to their end.
     erased: Vec<Erasure>,
@@ -619,9 +647,14 @@ fn open_stages(
 
     let key = config.store.encryption_key.as_ref();
     let accounts_max = config.sources.instagram.accounts_max;
-    let accounts = AccountRegistry::open(&tables, accounts_max, key)?;
+    let accounts =
+        AccountRegistry::open(&tables, accounts_max, key).map_err(NodeError::Accounts)?;
     let subscriptions_max = config.delivery.subscriptions_max;
-    let subscriptions = SubscriptionRegistry::open(&tables, subscriptions_max, key)?;
+    let subscriptions = SubscriptionRegistry::open(&tables, subscriptions_max, key)
+        .map_err(NodeError::Subscriptions)?;
+    let tokens_max = config.admin.tokens_max;
+    let tokens = TokenRegistry::open(&tables, tokens_max, key).map_err(NodeError::Tokens)?;
+    let audit = AuditLog::open(&tables, audit_limits(config))?;
 
     let call_log = open_call_log(&derived, call_log_limits(config))?;
     let projection = Projection::start(
@@ -641,6 +674,8 @@ fn open_stages(
         projection,
         accounts: Arc::new(accounts),
         subscriptions: Arc::new(subscriptions),
+        tokens: Arc::new(tokens),
+        audit: Arc::new(audit),
         call_log,
         erased,
         has_copy_failed,
@@ -717,6 +752,14 @@ fn call_log_limits(config: &Config) -> call_log::CallLogLimits {
         rows_max: config.call_log.rows_max,
         refused_rows_max: config.call_log.refused_rows_max,
         failed_rows_max: config.call_log.failed_rows_max,
+    }
+}
+
+fn audit_limits(config: &Config) -> AuditLimits {
+    AuditLimits {
+        entries_max: config.audit.entries_max,
+        refused_entries_max: config.audit.refused_entries_max,
+        keep_for: config.audit.keep_for,
     }
 }
 

@@ -23,6 +23,7 @@
 //! | 15 | `event_type` | UTF-8 |
 //! | 16 | `next_attempt_at` | i64 big-endian, microseconds |
 //! | 17 | `warning` | UTF-8 |
+//! | 18 | `token` | UTF-8 |
 //!
 //! A run of event ids is an incarnation (u32 big-endian), a varint count, and as many varint
 //! differences (zigzag) of positions.
@@ -123,6 +124,8 @@ pub struct CallEntry<'a> {
     pub next_attempt_at: Option<Timestamp>,
     /// Warning about an event that was accepted although something was missing in it.
     pub warning: Option<&'a str>,
+    /// Name of the caller's token, if the caller has shown a valid one.
+    pub token: Option<&'a str>,
 }
 
 impl CallEntry<'_> {
@@ -172,6 +175,8 @@ pub struct CallRow {
     pub next_attempt_at: Option<Timestamp>,
     /// Warning about an event that was accepted although something was missing in it.
     pub warning: Option<String>,
+    /// Name of the caller's token, if the caller has shown a valid one.
+    pub token: Option<String>,
 }
 
 impl CallRow {
@@ -204,6 +209,7 @@ mod tag {
     pub(super) const EVENT_TYPE: u8 = 15;
     pub(super) const NEXT_ATTEMPT_AT: u8 = 16;
     pub(super) const WARNING: u8 = 17;
+    pub(super) const TOKEN: u8 = 18;
 }
 
 /// Appends the bytes of `entry` and its `headers` to `out`, at most [`ROW_MAX_BYTES`]. The names of
@@ -251,6 +257,9 @@ pub(super) fn encode_row<'h>(
     }
     if let Some(warning) = entry.warning {
         put_text(out, tag::WARNING, warning, WARNING_MAX_BYTES);
+    }
+    if let Some(token) = entry.token {
+        put_text(out, tag::TOKEN, token, NAME_MAX_BYTES);
     }
 }
 
@@ -302,6 +311,7 @@ pub(super) fn decode_row(id: u64, direction: CallDirection, mut bytes: &[u8]) ->
         event_type: None,
         next_attempt_at: None,
         warning: None,
+        token: None,
     };
     while let Some((tag, rest)) = bytes.split_first() {
         bytes = rest;
@@ -324,6 +334,7 @@ pub(super) fn decode_row(id: u64, direction: CallDirection, mut bytes: &[u8]) ->
             tag::EVENT_TYPE => row.event_type = Some(decode_utf8(value)?),
             tag::NEXT_ATTEMPT_AT => row.next_attempt_at = Some(decode_timestamp(value)?),
             tag::WARNING => row.warning = Some(decode_utf8(value)?),
+            tag::TOKEN => row.token = Some(decode_utf8(value)?),
             _ => return None,
         }
     }
@@ -463,6 +474,7 @@ pub(super) mod tests {
             event_type: None,
             next_attempt_at: None,
             warning: None,
+            token: None,
         }
     }
 

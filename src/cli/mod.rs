@@ -9,6 +9,7 @@ use self::error::CliError;
 use crate::{error_chain, log_sink};
 
 mod admin_client;
+mod audit;
 mod backup;
 mod check;
 mod config_args;
@@ -40,6 +41,7 @@ mod serve;
 mod shell_files;
 mod stop_signals;
 mod terminal_text;
+mod tokens;
 mod verify;
 mod webhooks;
 
@@ -75,6 +77,10 @@ enum CliCommand {
     Webhooks(webhooks::WebhooksCommand),
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
+    #[command(subcommand)]
+    Tokens(tokens::TokensCommand),
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     #[command(subcommand)]
     Config(config_print::ConfigCommand),
     #[command(subcommand)]
@@ -144,6 +150,8 @@ fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError
         CliCommand::Entity(entity) => entity.run(out),
         CliCommand::Webhooks(webhooks) => webhooks.run(out),
         CliCommand::DeadLetters(dead_letters) => dead_letters.run(out),
+        CliCommand::Tokens(tokens) => tokens.run(out),
+        CliCommand::Audit(audit) => audit.run(out),
         CliCommand::Config(config) => config.run(out),
         CliCommand::Secret(secret) => secret.run(out),
         CliCommand::Backup(backup) => backup.run(out),

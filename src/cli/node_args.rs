@@ -14,7 +14,7 @@ pub(super) struct NodeArgs {
     /// URL of the node [default: server.bind of the configuration]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     url: Option<String>,
-    /// Admin token of the node [default: admin.token of the configuration]
+    /// Token of the node, with a role that may do this [default: admin.token of the configuration]
     #[arg(long, value_name = "TOKEN", value_parser = parse_token)]
     token: Option<Secret>,
     #[command(flatten)]

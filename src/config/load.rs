@@ -17,9 +17,9 @@ use super::values::{
     describe_unexpected, parse_number, parse_string,
 };
 use super::{
-    AdminConfig, CallLogConfig, Config, DashboardConfig, EntityConfig, LogFormat, RouterConfig,
-    Secret, ServerConfig, SourcesConfig, StoreConfig, SupportConfig, SyncPolicy, TelemetryConfig,
-    UnknownEntityPolicy,
+    AdminConfig, AuditConfig, CallLogConfig, Config, DashboardConfig, EntityConfig, LogFormat,
+    RouterConfig, Secret, ServerConfig, SourcesConfig, StoreConfig, SupportConfig, SyncPolicy,
+    TelemetryConfig, UnknownEntityPolicy,
 };
 
 mod custom;
@@ -78,9 +78,8 @@ impl ConfigDraft {
         let mut config = Config {
             server: self.read_server(),
             store: self.read_store(),
-            admin: AdminConfig {
-                token: self.read_secret("admin.token"),
-            },
+            admin: self.read_admin(),
+            audit: self.read_audit(),
             dashboard: self.read_dashboard(),
             router: self.read_router(),
             entity: EntityConfig {
@@ -194,6 +193,22 @@ impl ConfigDraft {
             restart_window: self.read_seconds("router.restart_window_s", DAY_S),
             quarantine: self.read_seconds("router.quarantine_s", DAY_S),
             projection_lag_max: self.read_integer("router.projection_lag_max", 1..=UNLIMITED),
+        }
+    }
+
+    fn read_admin(&mut self) -> AdminConfig {
+        AdminConfig {
+            token: self.read_secret("admin.token"),
+            tokens_max: self.read_integer("admin.tokens_max", 1..=10_000),
+        }
+    }
+
+    fn read_audit(&mut self) -> AuditConfig {
+        let days: u32 = self.read_integer("audit.keep_days", 1..=36_500);
+        AuditConfig {
+            entries_max: self.read_integer("audit.entries_max", 1..=100_000),
+            refused_entries_max: self.read_integer("audit.refused_entries_max", 1..=100_000),
+            keep_for: Duration::from_secs(u64::from(days) * 24 * 3_600),
         }
     }
 

@@ -38,9 +38,9 @@ pub use load::{ConfigPurpose, load_config};
 pub use problem::{ConfigError, ConfigProblem};
 pub use secret::{EncryptionKey, Secret};
 pub use sections::{
-    AdminConfig, CallLogConfig, Config, DashboardConfig, EntityConfig, LogFormat, RouterConfig,
-    ServerConfig, SourcesConfig, StoreConfig, SupportConfig, SyncPolicy, TelemetryConfig,
-    UnknownEntityPolicy,
+    AdminConfig, AuditConfig, CallLogConfig, Config, DashboardConfig, EntityConfig, LogFormat,
+    RouterConfig, ServerConfig, SourcesConfig, StoreConfig, SupportConfig, SyncPolicy,
+    TelemetryConfig, UnknownEntityPolicy,
 };
 pub use text_template::TextTemplate;
 pub use web_url::{URL_MAX_BYTES, WebUrlError, is_web_url, parse_web_url};

@@ -23,6 +23,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Section `[admin]`: access to the admin API.
     pub admin: AdminConfig,
+    /// Section `[audit]`: size of the audit log.
+    pub audit: AuditConfig,
     /// Section `[dashboard]`: the pages for people.
     pub dashboard: DashboardConfig,
     /// Section `[router]`: admission and live entities.
@@ -119,6 +121,19 @@ pub struct StoreConfig {
 pub struct AdminConfig {
     /// The bearer token of the admin API.
     pub token: Secret,
+    /// Most named tokens.
+    pub tokens_max: usize,
+}
+
+/// Section `[audit]`: bounds of the audit log.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditConfig {
+    /// Most entries of what was done.
+    pub entries_max: usize,
+    /// Most entries of refused calls; counted separately, so strangers cannot displace the others.
+    pub refused_entries_max: usize,
+    /// Age at which entries are removed.
+    pub keep_for: Duration,
 }
 
 /// Section `[dashboard]`: the pages for people at `/dashboard`.

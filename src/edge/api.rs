@@ -14,10 +14,11 @@ use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::{CRM, CallSource, LEADS, SUPPORT};
 use super::{
-    accounts, available_events, backups, c2s, configured, crm, dead_letters, erasures, health,
-    instagram, jobs, leads, metrics, reads, support, webhooks,
+    accounts, audit, available_events, backups, c2s, configured, crm, dead_letters, erasures,
+    health, instagram, jobs, leads, metrics, reads, support, tokens, webhooks,
 };
 use crate::config::CustomSourceConfig;
+use crate::token::AccessOperation::{self, *};
 
 const GET: MethodSet = MethodSet::GET;
 const HEAD: MethodSet = MethodSet::HEAD;
@@ -26,14 +27,24 @@ const POST: MethodSet = MethodSet::POST;
 const PUT: MethodSet = MethodSet::PUT;
 const DELETE: MethodSet = MethodSet::DELETE;
 
-const ADMIN: CallerCheck = CallerCheck::Admin;
-const ADMIN_WITH_BODY: CallerCheck = CallerCheck::AdminWithBody;
 const BY_NOBODY: CallerCheck = CallerCheck::ByHandler(CallSource::Nobody);
 const BY_SUPPORT: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(SUPPORT));
 const BY_LEADS: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(LEADS));
-const BY_CRM: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(CRM));
+const BY_CRM: CallerCheck = CallerCheck::TokenWithBody(CallSource::Contract(CRM), EventsPublish);
+const BY_MESSENGER: CallerCheck =
+    CallerCheck::TokenWithBody(CallSource::Contract(instagram::SOURCE), MessagesSend);
 const BY_C2S: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(c2s::SOURCE));
 const BY_INSTAGRAM: CallerCheck = CallerCheck::ByHandler(CallSource::Contract(instagram::SOURCE));
+
+/// Makes the check for a token that permits `operation`.
+const fn token(operation: AccessOperation) -> CallerCheck {
+    CallerCheck::Token(CallSource::Admin, operation)
+}
+
+/// Makes the check for the length of a body, and for a token that permits `operation`.
+const fn token_and_body(operation: AccessOperation) -> CallerCheck {
+    CallerCheck::TokenWithBody(CallSource::Admin, operation)
+}
 
 /// Caller that asks what an address is. Its calls have no row in the call log, so that strangers
 /// cannot fill it.
@@ -58,13 +69,24 @@ pub(super) fn endpoints(custom: &[CustomSourceConfig]) -> Vec<ApiEndpoint> {
         ApiEndpoint::new("/api/v1/events")
             .on(POST, BY_CRM, crm::publish, crm::spec::publish)
             .operation_if(|config| config.sources.crm.enabled)
-            .on(READ, ADMIN, reads::events::list, reads::spec::events),
+            .on(
+                READ,
+                token(EventsRead),
+                reads::events::list,
+                reads::spec::events,
+            ),
     ]);
     all.extend(health_endpoints());
-    all.push(ApiEndpoint::new("/api/v1/backup").on(GET, ADMIN, backups::send, backups::describe));
+    all.push(ApiEndpoint::new("/api/v1/backup").on(
+        GET,
+        token(BackupDownload),
+        backups::send,
+        backups::describe,
+    ));
     all.extend(read_endpoints());
     all.extend(subscription_endpoints());
     all.extend(redelivery_endpoints());
+    all.extend(access_endpoints());
     all
 }
 
@@ -142,14 +164,14 @@ fn instagram_endpoints() -> impl Iterator<Item = ApiEndpoint> {
             .on(POST, BY_INSTAGRAM, instagram::receive, instagram::spec::receive)
             .undescribed(HEAD, NOBODY, accept_head),
         ApiEndpoint::new("/api/v1/accounts/{account_id}/messages")
-            .on(POST, BY_INSTAGRAM, instagram::reply, instagram::spec::reply),
+            .on(POST, BY_MESSENGER, instagram::reply, instagram::spec::reply),
         ApiEndpoint::new("/api/v1/accounts")
-            .on(READ, ADMIN, accounts::list, accounts::spec::list)
-            .on(POST, ADMIN_WITH_BODY, accounts::create, accounts::spec::create),
+            .on(READ, token(AccountsRead), accounts::list, accounts::spec::list)
+            .on(POST, token_and_body(AccountsCreate), accounts::create, accounts::spec::create),
         ApiEndpoint::new("/api/v1/accounts/{account_id}")
-            .on(READ, ADMIN, accounts::show, accounts::spec::show)
-            .on(PUT, ADMIN_WITH_BODY, accounts::change, accounts::spec::change)
-            .on(DELETE, ADMIN, accounts::remove, accounts::spec::remove),
+            .on(READ, token(AccountsRead), accounts::show, accounts::spec::show)
+            .on(PUT, token_and_body(AccountsChange), accounts::change, accounts::spec::change)
+            .on(DELETE, token(AccountsDelete), accounts::remove, accounts::spec::remove),
     ];
     endpoints.into_iter().map(|endpoint| endpoint.only_if(|config| config.sources.instagram.enabled))
 }
@@ -167,8 +189,8 @@ fn health_endpoints() -> [ApiEndpoint; 6] {
             .routed(READ, CallSource::Nobody, ready)
             .described(health::describe_ready),
         ApiEndpoint::new("/metrics").on(READ, BY_NOBODY, metrics::show, metrics::describe),
-        ApiEndpoint::new("/api/v1/clock").on(READ, ADMIN, clock::show, clock::describe),
-        ApiEndpoint::new("/api/v1/clock/confirm").on(POST, ADMIN, clock::confirm, clock::describe_confirm),
+        ApiEndpoint::new("/api/v1/clock").on(READ, token(ClockRead), clock::show, clock::describe),
+        ApiEndpoint::new("/api/v1/clock/confirm").on(POST, token(ClockConfirm), clock::confirm, clock::describe_confirm),
     ]
 }
 
@@ -176,23 +198,23 @@ fn health_endpoints() -> [ApiEndpoint; 6] {
 fn read_endpoints() -> [ApiEndpoint; 9] {
     [
         ApiEndpoint::new("/api/v1/entities/{kind}")
-            .on(READ, ADMIN, reads::entities::list, reads::spec::entities),
+            .on(READ, token(EntitiesRead), reads::entities::list, reads::spec::entities),
         ApiEndpoint::new("/api/v1/entities/{kind}/{id}")
-            .on(READ, ADMIN, reads::entities::show, reads::spec::entity_with_state)
-            .on(DELETE, ADMIN, erasures::erase, erasures::spec::erase),
+            .on(READ, token(EntitiesRead), reads::entities::show, reads::spec::entity_with_state)
+            .on(DELETE, token(EntitiesErase), erasures::erase, erasures::spec::erase),
         ApiEndpoint::new("/api/v1/entities/{kind}/{id}/export")
-            .on(GET, ADMIN, reads::export::export, reads::spec::export),
+            .on(GET, token(EntitiesExport), reads::export::export, reads::spec::export),
         ApiEndpoint::new("/api/v1/erasures/{erasure_id}")
-            .on(READ, ADMIN, erasures::show, erasures::spec::show),
+            .on(READ, token(EntitiesRead), erasures::show, erasures::spec::show),
         ApiEndpoint::new("/api/v1/entities/{kind}/{id}/timeline")
-            .on(READ, ADMIN, reads::entities::timeline, reads::spec::timeline),
+            .on(READ, token(EntitiesRead), reads::entities::timeline, reads::spec::timeline),
         ApiEndpoint::new("/api/v1/events/{event_id}")
-            .on(READ, ADMIN, reads::events::show, reads::spec::event_with_outcome),
+            .on(READ, token(EventsRead), reads::events::show, reads::spec::event_with_outcome),
         ApiEndpoint::new("/api/v1/events/{event_id}/reprocess")
-            .on(POST, ADMIN, reads::reprocess::run, reads::spec::reprocess),
-        ApiEndpoint::new("/api/v1/webhooks/logs").on(READ, ADMIN, reads::logs::list, reads::spec::logs),
+            .on(POST, token(EventsReprocess), reads::reprocess::run, reads::spec::reprocess),
+        ApiEndpoint::new("/api/v1/webhooks/logs").on(READ, token(CallsRead), reads::logs::list, reads::spec::logs),
         ApiEndpoint::new("/api/v1/webhooks/logs/{log_id}")
-            .on(READ, ADMIN, reads::logs::show, reads::spec::log_with_answer),
+            .on(READ, token(CallsRead), reads::logs::show, reads::spec::log_with_answer),
     ]
 }
 
@@ -201,32 +223,32 @@ fn read_endpoints() -> [ApiEndpoint; 9] {
 fn subscription_endpoints() -> [ApiEndpoint; 12] {
     [
         ApiEndpoint::new("/api/v1/webhooks/events/available")
-            .on(READ, ADMIN, available_events::list, available_events::describe),
+            .on(READ, token(WebhooksRead), available_events::list, available_events::describe),
         ApiEndpoint::new("/api/v1/webhooks")
-            .on(READ, ADMIN, webhooks::list, webhooks::spec::list)
-            .on(POST, ADMIN_WITH_BODY, webhooks::create, webhooks::spec::create),
+            .on(READ, token(WebhooksRead), webhooks::list, webhooks::spec::list)
+            .on(POST, token_and_body(WebhooksCreate), webhooks::create, webhooks::spec::create),
         ApiEndpoint::new("/api/v1/webhooks/by-uid/{uid}")
-            .on(PUT, ADMIN_WITH_BODY, webhooks::put_by_uid, webhooks::spec::put_by_uid),
+            .on(PUT, token_and_body(WebhooksPut), webhooks::put_by_uid, webhooks::spec::put_by_uid),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}")
-            .on(READ, ADMIN, webhooks::show, webhooks::spec::show)
-            .on(PUT, ADMIN_WITH_BODY, webhooks::change, webhooks::spec::change)
-            .on(DELETE, ADMIN, webhooks::remove, webhooks::spec::remove),
+            .on(READ, token(WebhooksRead), webhooks::show, webhooks::spec::show)
+            .on(PUT, token_and_body(WebhooksChange), webhooks::change, webhooks::spec::change)
+            .on(DELETE, token(WebhooksDelete), webhooks::remove, webhooks::spec::remove),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/events")
-            .on(READ, ADMIN, webhooks::pull::list, webhooks::spec::pull),
+            .on(READ, token(WebhooksPull), webhooks::pull::list, webhooks::spec::pull),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/deliveries")
-            .on(READ, ADMIN, webhooks::attempts::list, webhooks::spec::deliveries),
+            .on(READ, token(WebhooksRead), webhooks::attempts::list, webhooks::spec::deliveries),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/rotate-secret")
-            .on(POST, ADMIN_WITH_BODY, webhooks::actions::rotate, webhooks::spec::rotate),
+            .on(POST, token_and_body(WebhooksRotateSecret), webhooks::actions::rotate, webhooks::spec::rotate),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/pause")
-            .on(POST, ADMIN, webhooks::actions::pause, webhooks::spec::pause),
+            .on(POST, token(WebhooksPause), webhooks::actions::pause, webhooks::spec::pause),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/resume")
-            .on(POST, ADMIN, webhooks::actions::resume, webhooks::spec::resume),
+            .on(POST, token(WebhooksResume), webhooks::actions::resume, webhooks::spec::resume),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/test")
-            .on(POST, ADMIN, webhooks::actions::test, webhooks::spec::test),
+            .on(POST, token(WebhooksTest), webhooks::actions::test, webhooks::spec::test),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/recover")
-            .on(POST, ADMIN_WITH_BODY, jobs::redelivery::recover, jobs::spec::recover),
+            .on(POST, token_and_body(WebhooksRecover), jobs::redelivery::recover, jobs::spec::recover),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/replay")
-            .on(POST, ADMIN_WITH_BODY, jobs::redelivery::replay, jobs::spec::replay),
+            .on(POST, token_and_body(WebhooksReplay), jobs::redelivery::replay, jobs::spec::replay),
     ]
 }
 
@@ -234,17 +256,32 @@ fn subscription_endpoints() -> [ApiEndpoint; 12] {
 fn redelivery_endpoints() -> [ApiEndpoint; 7] {
     [
         ApiEndpoint::new("/api/v1/dead-letters")
-            .on(READ, ADMIN, dead_letters::list, dead_letters::spec::list)
-            .on(DELETE, ADMIN, dead_letters::discard_all, dead_letters::spec::discard_all),
+            .on(READ, token(DeadLettersRead), dead_letters::list, dead_letters::spec::list)
+            .on(DELETE, token(DeadLettersDiscard), dead_letters::discard_all, dead_letters::spec::discard_all),
         ApiEndpoint::new("/api/v1/dead-letters/retry")
-            .on(POST, ADMIN_WITH_BODY, dead_letters::retry_all, dead_letters::spec::retry_all),
+            .on(POST, token_and_body(DeadLettersRetry), dead_letters::retry_all, dead_letters::spec::retry_all),
         ApiEndpoint::new("/api/v1/dead-letters/{dead_letter_id}")
-            .on(READ, ADMIN, dead_letters::show, dead_letters::spec::show)
-            .on(DELETE, ADMIN, dead_letters::discard, dead_letters::spec::discard),
+            .on(READ, token(DeadLettersRead), dead_letters::show, dead_letters::spec::show)
+            .on(DELETE, token(DeadLettersDiscard), dead_letters::discard, dead_letters::spec::discard),
         ApiEndpoint::new("/api/v1/dead-letters/{dead_letter_id}/retry")
-            .on(POST, ADMIN, dead_letters::retry, dead_letters::spec::retry),
-        ApiEndpoint::new("/api/v1/jobs").on(READ, ADMIN, jobs::list, jobs::spec::list),
-        ApiEndpoint::new("/api/v1/jobs/{job_id}").on(READ, ADMIN, jobs::show, jobs::spec::show),
-        ApiEndpoint::new("/api/v1/jobs/{job_id}/cancel").on(POST, ADMIN, jobs::cancel, jobs::spec::cancel),
+            .on(POST, token(DeadLettersRetry), dead_letters::retry, dead_letters::spec::retry),
+        ApiEndpoint::new("/api/v1/jobs").on(READ, token(JobsRead), jobs::list, jobs::spec::list),
+        ApiEndpoint::new("/api/v1/jobs/{job_id}").on(READ, token(JobsRead), jobs::show, jobs::spec::show),
+        ApiEndpoint::new("/api/v1/jobs/{job_id}/cancel").on(POST, token(JobsCancel), jobs::cancel, jobs::spec::cancel),
+    ]
+}
+
+#[rustfmt::skip]
+fn access_endpoints() -> [ApiEndpoint; 4] {
+    [
+        ApiEndpoint::new("/api/v1/tokens")
+            .on(READ, token(TokensRead), tokens::list, tokens::spec::list)
+            .on(POST, token_and_body(TokensCreate), tokens::create, tokens::spec::create),
+        ApiEndpoint::new("/api/v1/tokens/{name}")
+            .on(READ, token(TokensRead), tokens::show, tokens::spec::show)
+            .on(DELETE, token(TokensRevoke), tokens::revoke, tokens::spec::revoke),
+        ApiEndpoint::new("/api/v1/audit").on(READ, token(AuditRead), audit::list, audit::spec::list),
+        ApiEndpoint::new("/api/v1/audit/export")
+            .on(GET, token(AuditRead), audit::export, audit::spec::export),
     ]
 }

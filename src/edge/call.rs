@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tracing::Span;
 
 use super::answer::{self, EVENT_ID, REQUEST_ID};
+use super::caller::CallerIdentity;
 use super::error::ApiError;
 use super::sliding_window::RateQuota;
 use super::source::CallSource;
@@ -20,6 +21,7 @@ use super::state::Edge;
 use super::{body, undrained};
 use crate::call_log::{CallDirection, CallEntry, EVENT_IDS_MAX, REDACTED};
 use crate::event::EventId;
+use crate::token::AccessOperation;
 
 /// Longest `X-Request-Id` that is taken over from a sender.
 const REQUEST_ID_MAX_BYTES: usize = 128;
@@ -36,6 +38,10 @@ pub(super) struct IncomingCall {
     warning: RefCell<Option<String>>,
     is_unproven: Cell<bool>,
     redacted_headers: RefCell<Vec<HeaderName>>,
+    operation: Cell<Option<AccessOperation>>,
+    caller: RefCell<Option<CallerIdentity>>,
+    object: RefCell<Option<String>>,
+    outcome: Cell<Option<&'static str>>,
 }
 
 impl IncomingCall {
@@ -51,7 +57,8 @@ impl IncomingCall {
         let span = tracing::info_span!(
             "request",
             request_id = id.to_str().unwrap_or_default(),
-            source = source.as_str()
+            source = source.as_str(),
+            token = tracing::field::Empty
         );
         let began = request
             .app_data::<Data<Edge>>()
@@ -65,6 +72,10 @@ impl IncomingCall {
             warning: RefCell::default(),
             is_unproven: Cell::default(),
             redacted_headers: RefCell::default(),
+            operation: Cell::default(),
+            caller: RefCell::default(),
+            object: RefCell::default(),
+            outcome: Cell::default(),
         }
     }
 
@@ -101,6 +112,52 @@ impl IncomingCall {
     /// not recognise by the header's name.
     pub(super) fn redact_header(&self, name: HeaderName) {
         self.redacted_headers.borrow_mut().push(name);
+    }
+
+    /// Records the operation that the call asks for, for the audit log.
+    pub(super) fn note_operation(&self, operation: AccessOperation) {
+        self.operation.set(Some(operation));
+    }
+
+    /// Records the caller, whose token was valid, for all logs.
+    pub(super) fn note_caller(&self, caller: CallerIdentity) {
+        self.span.record("token", &*caller.name);
+        *self.caller.borrow_mut() = Some(caller);
+    }
+
+    /// Records the id of an object that the path does not name, such as a new one, for the audit log.
+    pub(super) fn note_object(&self, object: impl ToString) {
+        *self.object.borrow_mut() = Some(object.to_string());
+    }
+
+    /// Records the outcome of a call whose answer does not tell it, such as a page that shows an error,
+    /// for the audit log.
+    pub(super) fn note_outcome(&self, outcome: &'static str) {
+        self.outcome.set(Some(outcome));
+    }
+
+    pub(super) fn operation(&self) -> Option<AccessOperation> {
+        self.operation.get()
+    }
+
+    pub(super) fn caller(&self) -> Option<CallerIdentity> {
+        self.caller.borrow().clone()
+    }
+
+    pub(super) fn object(&self) -> Option<String> {
+        self.object.borrow().clone()
+    }
+
+    pub(super) fn outcome(&self) -> Option<&'static str> {
+        self.outcome.get()
+    }
+
+    pub(super) const fn source(&self) -> CallSource {
+        self.source
+    }
+
+    pub(super) fn request_id(&self) -> &str {
+        self.id.to_str().unwrap_or_default()
     }
 
     #[must_use]
@@ -204,6 +261,7 @@ impl IncomingCall {
         self.note_events(answered_event_id(&response));
         let duration = self.duration(edge);
         let warning = self.warning.borrow();
+        let caller = self.caller.borrow();
         let entry = CallEntry {
             at: edge.clock.wall().saturating_sub(duration),
             direction: CallDirection::Incoming,
@@ -225,6 +283,7 @@ impl IncomingCall {
             event_type: None,
             next_attempt_at: None,
             warning: warning.as_deref(),
+            token: caller.as_ref().map(|caller| &*caller.name),
         };
 
         let redacted = self.redacted_headers.borrow();

@@ -1,7 +1,8 @@
 //! Context of one request, and the shell around every handler:
 //!
 //! ```text
-//! begin (id, span) ─> check_caller (admin token) ─> handler ─> end (log line, call log, headers)
+//! begin (id, span) ─> check_caller (token, role) ─> handler ─> audit entry
+//!                                                              ─> end (log line, call log, headers)
 //! ```
 
 use actix_web::dev::Payload;
@@ -16,7 +17,8 @@ use super::query::QueryParameters;
 use super::sliding_window::RateQuota;
 use super::source::CallSource;
 use super::state::Edge;
-use super::{admin, body, browser_guard};
+use super::{access, audit_trail, body, browser_guard};
+use crate::token::AccessOperation;
 
 /// Request that is being handled, with the state that its handler needs.
 pub(super) struct RequestContext {
@@ -34,17 +36,26 @@ pub(super) struct RequestContext {
 pub(super) enum CallerCheck {
     /// No check here: the handler knows how callers of this source authenticate.
     ByHandler(CallSource),
-    /// Bearer token of the admin.
-    Admin,
-    /// Declared length of the body, then the bearer token of the admin.
-    AdminWithBody,
+    /// Bearer token whose role may do the operation.
+    Token(CallSource, AccessOperation),
+    /// Declared length of the body, then a bearer token whose role may do the operation.
+    TokenWithBody(CallSource, AccessOperation),
 }
 
 impl CallerCheck {
     pub(super) const fn source(self) -> CallSource {
         match self {
-            Self::ByHandler(source) => source,
-            Self::Admin | Self::AdminWithBody => CallSource::Admin,
+            Self::ByHandler(source) | Self::Token(source, _) | Self::TokenWithBody(source, _) => {
+                source
+            }
+        }
+    }
+
+    /// Operation that the token must permit; `None` if the handler checks the caller.
+    pub(super) const fn operation(self) -> Option<AccessOperation> {
+        match self {
+            Self::ByHandler(_) => None,
+            Self::Token(_, operation) | Self::TokenWithBody(_, operation) => Some(operation),
         }
     }
 }
@@ -68,6 +79,13 @@ where
                     Ok(()) => handler(&mut context).await,
                     Err(error) => Err(error),
                 };
+                let RequestContext {
+                    request,
+                    edge,
+                    call,
+                    ..
+                } = &context;
+                let result = audit_trail::record_call(request, edge, call, result).await;
                 context.end(result)
             }
         },
@@ -98,14 +116,24 @@ impl RequestContext {
         if server.is_development {
             browser_guard::refuse_foreign_host(&self.request, server.public_url.as_deref())?;
         }
-        match caller_check {
-            CallerCheck::ByHandler(_) => Ok(()),
-            CallerCheck::Admin => admin::authorize(&self.request, &self.edge),
-            CallerCheck::AdminWithBody => {
-                body::check_declared_length(&self.request, self.edge.body_limits())?;
-                admin::authorize(&self.request, &self.edge)
-            }
+        let Some(operation) = caller_check.operation() else {
+            return Ok(());
+        };
+        self.call.note_operation(operation);
+        if matches!(caller_check, CallerCheck::TokenWithBody(..)) {
+            body::check_declared_length(&self.request, self.edge.body_limits())?;
         }
+        self.authorize(operation)
+    }
+
+    /// Checks that the request carries a token whose role may do `operation`.
+    ///
+    /// # Errors
+    /// As for [`access::authenticate`], and [`ApiError::RoleMissing`].
+    pub(super) fn authorize(&self, operation: AccessOperation) -> Result<(), ApiError> {
+        let caller = access::authenticate(&self.request, &self.edge)?;
+        self.call.note_caller(caller.clone());
+        caller.check_role(operation)
     }
 
     fn end(self, result: Result<HttpResponse, ApiError>) -> HttpResponse {

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
@@ -25,6 +26,7 @@ use crate::projection::ProjectionReadError;
 use crate::provider::{self, DecompressionError, DocumentError, TooManyItems, VerifyTokenError};
 use crate::router::Refusal;
 use crate::subscriber::dead_letters;
+use crate::token::{AccessOperation, TokenRole};
 
 /// Seconds until another backup may be asked for: most take longer than that.
 const BACKUP_PAUSE_S: u64 = 30;
@@ -98,6 +100,36 @@ pub enum ApiError {
     /// Bearer token that is missing or wrong.
     #[error("a valid bearer token is required")]
     Unauthorized,
+    /// Named token that has ended.
+    #[error("the token {name} expired at {end}")]
+    TokenExpired {
+        /// Name of the token.
+        name: Arc<str>,
+        /// Time from which it is refused.
+        end: Timestamp,
+    },
+    /// Token whose role may not do the operation.
+    #[error(
+        "{} needs a token with the role {}; the token {name} has the role {}",
+        .operation.as_str(), .operation.role_names(), .role.as_str()
+    )]
+    RoleMissing {
+        /// Operation that was refused.
+        operation: AccessOperation,
+        /// Name of the token.
+        name: Arc<str>,
+        /// Role of the token.
+        role: TokenRole,
+    },
+    /// Event that its publisher's token may not publish.
+    #[error("{0}")]
+    OutOfScope(String),
+    /// Login whose token is not valid.
+    #[error("the token is not valid for the dashboard")]
+    LoginRefused,
+    /// Change that was made, and whose entry in the audit log could not be written.
+    #[error("the outcome is not known: its entry in the audit log could not be written")]
+    AuditFailed,
     /// Caller whose rate limit is used up.
     #[error("rate limit of {} requests per minute exceeded", .0.limit)]
     RateLimited(RateQuota),
@@ -226,6 +258,10 @@ impl ApiError {
             ) => (400, "invalid_json"),
             Self::WrongVerifyToken(_) => (403, "forbidden"),
             Self::InvalidToken | Self::Unauthorized => (401, "unauthorized"),
+            Self::TokenExpired { .. } => (401, "token_expired"),
+            Self::RoleMissing { .. } => (403, "insufficient_role"),
+            Self::OutOfScope(_) => (403, "out_of_scope"),
+            Self::LoginRefused => (401, "login_refused"),
             Self::RateLimited(_) => (429, "rate_limited"),
             Self::NotFound(_) => (404, "not_found"),
             Self::Removed { .. } => (410, "removed_by_retention"),
@@ -243,7 +279,7 @@ impl ApiError {
             Self::TooManyBackups => (429, "too_many_backups"),
             Self::Overloaded => (503, "overloaded"),
             Self::Quarantined { .. } => (503, "entity_quarantined"),
-            Self::OutcomeUnknown | Self::Unavailable => (503, "unavailable"),
+            Self::OutcomeUnknown | Self::Unavailable | Self::AuditFailed => (503, "unavailable"),
             Self::Internal => (500, "internal_error"),
         }
     }
@@ -372,7 +408,7 @@ impl ApiError {
         if let Self::EncodedBody { accepted } = self {
             answer::set_header(headers, ACCEPT_ENCODING, accepted);
         }
-        if let Self::Unauthorized = self {
+        if let Self::Unauthorized | Self::TokenExpired { .. } = self {
             answer::set_header(headers, WWW_AUTHENTICATE, "Bearer");
         }
         if let Self::Duplicate { first } = self {

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 
 use crate::account::AccountRegistry;
 use crate::alerts::RaisedAlerts;
+use crate::audit::AuditLog;
 use crate::call_log::CallLog;
 use crate::erasure::ErasureStage;
 use crate::journal::SegmentJournal;
@@ -15,6 +16,7 @@ use crate::projection::ProjectionReader;
 use crate::router::Router;
 use crate::subscriber::SubscriberRuntime;
 use crate::subscription::SubscriptionRegistry;
+use crate::token::{TokenRegistry, TokenSnapshot};
 
 /// Stages behind the edge, valid for one opening of the store.
 pub struct NodeCore {
@@ -28,6 +30,10 @@ pub struct NodeCore {
     pub accounts: Arc<AccountRegistry>,
     /// Definitions of all subscriptions, with their secrets.
     pub subscriptions: Arc<SubscriptionRegistry>,
+    /// Named tokens of the API.
+    pub tokens: Arc<TokenRegistry>,
+    /// Log of who did what.
+    pub audit: Arc<AuditLog>,
     /// Log of everything accepted, for backups.
     pub journal: Arc<SegmentJournal>,
     /// Deliveries, dead letters and jobs.
@@ -53,6 +59,8 @@ struct GateStates {
     state: GateState,
     /// Reason for which an open gate lets nothing through; `None` most of the time.
     suspended: Option<String>,
+    /// Tokens of the last opening, for the time in which the store is opened again.
+    tokens: Option<Arc<TokenSnapshot>>,
 }
 
 #[derive(Debug)]
@@ -76,6 +84,7 @@ impl CoreGate {
                 reason: reason.into(),
             },
             suspended: None,
+            tokens: None,
         })))
     }
 
@@ -86,6 +95,26 @@ impl CoreGate {
         match &states.state {
             GateState::Open(core) if states.suspended.is_none() => Some(Arc::clone(core)),
             GateState::Open(_) | GateState::Closed { .. } => None,
+        }
+    }
+
+    /// Returns the core of the open store, even while nothing else is let through.
+    #[must_use]
+    pub(super) fn opened(&self) -> Option<Arc<NodeCore>> {
+        match &self.0.read().state {
+            GateState::Open(core) => Some(Arc::clone(core)),
+            GateState::Closed { .. } => None,
+        }
+    }
+
+    /// Returns the named tokens, while no store is open those of the last opening; `None` before the
+    /// first. So a stopped store does not turn away those who come to repair it.
+    #[must_use]
+    pub(super) fn tokens(&self) -> Option<Arc<TokenSnapshot>> {
+        let states = self.0.read();
+        match &states.state {
+            GateState::Open(core) => Some(core.tokens.snapshot()),
+            GateState::Closed { .. } => states.tokens.clone(),
         }
     }
 
@@ -124,7 +153,13 @@ impl CoreGate {
 
     fn set_state(&self, state: GateState) {
         // Dropping the old core may close a store, so it is dropped after the lock is released.
-        let old = std::mem::replace(&mut self.0.write().state, state);
+        let old = {
+            let mut states = self.0.write();
+            if let GateState::Open(core) = &states.state {
+                states.tokens = Some(core.tokens.snapshot());
+            }
+            std::mem::replace(&mut states.state, state)
+        };
         drop(old);
     }
 }

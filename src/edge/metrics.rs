@@ -9,7 +9,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::admin;
+use super::access;
 use super::context::RequestContext;
 use super::docs::endpoint::EndpointDoc;
 use super::error::ApiError;
@@ -17,6 +17,7 @@ use super::gate::NodeCore;
 use super::state::Edge;
 use crate::log_sink;
 use crate::metrics::{GaugeSheet, OPENMETRICS_TYPE};
+use crate::token::AccessOperation;
 
 const TAG: &str = "Node";
 
@@ -31,8 +32,9 @@ const BACKLOG_ROWS_MAX: usize = 20;
 pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let edge = &context.edge;
     let token = &edge.config.telemetry.metrics_token;
-    if !token.is_empty() {
-        admin::authorize_any(&context.request, edge, std::slice::from_ref(token))?;
+    if !token.is_empty() && !access::carries_token(&context.request, token).unwrap_or_default() {
+        context.call.note_operation(AccessOperation::MetricsRead);
+        context.authorize(AccessOperation::MetricsRead)?;
     }
 
     let gauges = read_gauges(edge).await;

@@ -4,10 +4,12 @@
 //! `context` is the shell around all handlers; each source's folder has its checks in their order,
 //! its decoder and its answers.
 
+mod access;
 mod accounts;
-mod admin;
 mod answer;
 mod api;
+mod audit;
+mod audit_trail;
 mod available_events;
 mod backup_streams;
 mod backups;
@@ -16,6 +18,7 @@ pub mod body;
 mod browser_guard;
 pub mod c2s;
 mod call;
+mod caller;
 pub mod client_address;
 mod clock;
 mod configured;
@@ -61,6 +64,7 @@ mod suggest;
 pub mod support;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod undrained;
 mod unproven_bodies;
 mod webhooks;

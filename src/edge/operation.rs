@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::methods::MethodSet;
 use super::source::CallSource;
 use crate::config::Config;
+use crate::token::AccessOperation;
 
 /// Path of the API with its operations.
 pub(super) struct ApiEndpoint {
@@ -27,6 +28,8 @@ pub(super) struct ApiEndpoint {
 pub(super) struct ApiOperation {
     pub(super) methods: MethodSet,
     pub(super) source: CallSource,
+    /// Operation of the table of roles; `None` if the caller needs no token.
+    pub(super) access: Option<AccessOperation>,
     /// Maker of the route. `None` for an operation that is only described: its real paths come from
     /// the configuration.
     route: Option<Box<dyn Fn() -> Route>>,
@@ -75,9 +78,13 @@ impl ApiEndpoint {
     where
         H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, ApiError> + Clone + 'static,
     {
-        self.routed(methods, caller_check.source(), move || {
+        let mut endpoint = self.routed(methods, caller_check.source(), move || {
             context::route(caller_check, handler.clone())
-        })
+        });
+        if let Some(operation) = endpoint.operations.last_mut() {
+            operation.access = caller_check.operation();
+        }
+        endpoint
     }
 
     /// Adds an operation with a route of its own, outside the shell of [`RequestContext`].
@@ -167,6 +174,7 @@ impl ApiEndpoint {
         self.operations.push(ApiOperation {
             methods,
             source,
+            access: None,
             route,
             description: None,
             is_enabled,

@@ -1,5 +1,5 @@
-//! Limit of the log lines about refused calls. Anyone can make such calls, so each cause has a few
-//! lines a minute; the metrics and the call log count all of them.
+//! Limit of the log lines about refused calls, and of their entries in the audit log. Anyone can make
+//! such calls, so each cause has a few a minute; the metrics and the call log count all of them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,11 @@ use parking_lot::Mutex;
 use super::rate_limiter::RateLimiter;
 
 /// Lines of one cause in a minute: enough to see what a sender does wrong.
-const LINES_PER_MINUTE: u32 = 60;
+pub(super) const LINES_PER_MINUTE: u32 = 60;
+
+/// Entries of one cause in the audit log in a minute. Each is written to the disk, and the log keeps
+/// a thousand.
+pub(super) const AUDIT_ENTRIES_PER_MINUTE: u32 = 6;
 
 /// Lines that each cause has left, by the error code of the answer.
 pub(super) struct RefusalLines {
@@ -18,16 +22,15 @@ pub(super) struct RefusalLines {
     left_out: Mutex<HashMap<&'static str, u64>>,
 }
 
-impl Default for RefusalLines {
-    fn default() -> Self {
+impl RefusalLines {
+    /// Lets each cause have `per_minute` lines in any minute.
+    pub(super) fn new(per_minute: u32) -> Self {
         Self {
-            limiter: RateLimiter::new(LINES_PER_MINUTE),
+            limiter: RateLimiter::new(per_minute),
             left_out: Mutex::default(),
         }
     }
-}
 
-impl RefusalLines {
     /// Returns the number of lines that were left out before this one; `None` if this one is left out
     /// too.
     pub(super) fn admit(&self, code: &'static str, now: Duration) -> Option<u64> {
@@ -48,7 +51,7 @@ mod tests {
 
     #[test]
     fn each_cause_has_a_few_lines_a_minute_and_counts_the_others() {
-        let lines = RefusalLines::default();
+        let lines = RefusalLines::new(LINES_PER_MINUTE);
         let now = Duration::from_secs(1);
         for _ in 0..LINES_PER_MINUTE {
             assert_eq!(lines.admit("unauthorized", now), Some(0));

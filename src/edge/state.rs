@@ -16,7 +16,7 @@ use super::gate::{CoreGate, NodeCore};
 use super::instagram::source::InstagramSource;
 use super::leads::source::LeadsSource;
 use super::rate_limiter::RateLimiter;
-use super::refusal_lines::RefusalLines;
+use super::refusal_lines::{AUDIT_ENTRIES_PER_MINUTE, LINES_PER_MINUTE, RefusalLines};
 use super::support::source::SupportSource;
 use super::unproven_bodies::{BodyShare, UnprovenBodies};
 use super::{body, client_address};
@@ -45,6 +45,8 @@ pub struct Edge {
     vocabulary: EventVocabulary,
     pub(super) backups: BackupStreams,
     pub(super) refusal_lines: RefusalLines,
+    /// Entries of refused calls in the audit log.
+    pub(super) audited_refusals: RefusalLines,
     unproven_bodies: Arc<UnprovenBodies>,
 }
 
@@ -100,7 +102,8 @@ impl Edge {
             c2s,
             vocabulary,
             backups: BackupStreams::default(),
-            refusal_lines: RefusalLines::default(),
+            refusal_lines: RefusalLines::new(LINES_PER_MINUTE),
+            audited_refusals: RefusalLines::new(AUDIT_ENTRIES_PER_MINUTE),
             unproven_bodies,
         }
     }

@@ -57,6 +57,7 @@ impl LoggedStepCall<'_> {
             event_type: Some(&record.event_type),
             next_attempt_at: None,
             warning: None,
+            token: None,
         };
         log.append(&entry, []);
     }

@@ -2,6 +2,7 @@
 //! and its outcome.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -32,6 +33,8 @@ pub struct Command {
     /// Tag of the credential that the idempotency key belongs to, as `tag_credential` makes it. Without
     /// one the key belongs to the whole source.
     pub credential: Option<u32>,
+    /// Name of the token that published the event, if it came with one.
+    pub token: Option<Arc<str>>,
     /// Number of deliveries by which the event came here.
     pub hops: u8,
     /// Tag of the request, if its signature covers a time. The event is taken once, whatever its key.
@@ -80,6 +83,7 @@ impl Command {
             idempotency_key: None,
             request_hash: None,
             credential: None,
+            token: None,
             hops: 0,
             signed_request: None,
             payload,

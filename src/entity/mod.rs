@@ -525,6 +525,7 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
         shape: command.shape,
         request_hash: command.request_hash,
         credential: command.credential,
+        token: command.token.map(|name| name.to_string()),
         hops: command.hops,
         signed_request: command.signed_request,
         pending: command.pending,

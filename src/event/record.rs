@@ -32,6 +32,7 @@
 //! | 24 | `erasure` | 1 byte: 1 erases; 2 erased, then u64 big-endian if the record held a claim |
 //! | 25 | `hops` | 1 byte; absence means 0 |
 //! | 26 | `signed_request` | 16 bytes |
+//! | 27 | `token` | UTF-8 |
 
 use bytes::Bytes;
 
@@ -135,6 +136,8 @@ pub struct Record {
     pub hops: u8,
     /// Tag of the request that brought the event, if its signature covers a time.
     pub signed_request: Option<SignedRequestTag>,
+    /// Name of the token that published the event, if it came with one.
+    pub token: Option<String>,
 }
 
 /// Error for bytes that are not a valid record.
@@ -172,7 +175,8 @@ mod tag {
     pub(super) const ERASURE: u8 = 24;
     pub(super) const HOPS: u8 = 25;
     pub(super) const SIGNED_REQUEST: u8 = 26;
-    pub(super) const COUNT: usize = 27;
+    pub(super) const TOKEN: u8 = 27;
+    pub(super) const COUNT: usize = 28;
 }
 
 impl Record {
@@ -210,6 +214,7 @@ impl Record {
             erasure: None,
             hops: 0,
             signed_request: None,
+            token: None,
         }
     }
 
@@ -246,6 +251,7 @@ impl Record {
             resolves: self.resolves,
             erasure: Some(ErasureMark::Erased { claim }),
             signed_request: self.signed_request,
+            token: self.token,
             ..Self::new(self.source, self.entity, self.event_type, self.at)
         }
     }
@@ -340,6 +346,9 @@ impl Record {
         if let Some(request) = &self.signed_request {
             put_field(&mut out, tag::SIGNED_REQUEST, request.as_bytes());
         }
+        if let Some(token) = &self.token {
+            put_field(&mut out, tag::TOKEN, token.as_bytes());
+        }
         out
     }
 
@@ -398,6 +407,7 @@ impl Record {
                 .take(tag::SIGNED_REQUEST)
                 .map(decode_signed_request)
                 .transpose()?,
+            token: fields.take_text(tag::TOKEN)?,
         })
     }
 }
@@ -621,6 +631,7 @@ mod tests {
             erasure: None,
             hops: 3,
             signed_request: Some(SignedRequestTag::from_bytes([6; 16])),
+            token: None,
         }
     }
 
@@ -733,6 +744,7 @@ mod tests {
             ),
             hops in any::<u8>(),
             signed_request in any::<Option<[u8; 16]>>(),
+            token in any::<Option<String>>(),
         ) {
             let record = Record {
                 at: Timestamp::from_micros(micros),
@@ -761,6 +773,7 @@ mod tests {
                 erasure: claim.map(|claim| ErasureMark::Erased { claim }),
                 hops,
                 signed_request: signed_request.map(SignedRequestTag::from_bytes),
+                token,
             };
             prop_assert_eq!(Record::decode(&record.encode().into()), Ok(record));
         }

@@ -12,13 +12,20 @@ use zeroize::Zeroizing;
 
 use super::{
     CreationRequest, DeliveryMode, DeliveryOrdering, FilterExpression, Pattern, SigningSecrets,
-    SigningStyle, Subscription, SubscriptionId, SubscriptionOpenError, SubscriptionState,
-    TransformExpression,
+    SigningStyle, Subscription, SubscriptionId, SubscriptionState, TransformExpression,
 };
 use crate::config::{ExhaustionPolicy, Secret};
 use crate::event::{Position, Timestamp};
+use crate::table_store::{DefinitionOpenError, DefinitionSort, JournaledTableId};
 
 const FORMAT: u8 = 1;
+
+/// Names of the subscriptions in the store.
+pub(super) const SORT: DefinitionSort = DefinitionSort {
+    table: JournaledTableId::Subscriptions,
+    one: "subscription",
+    many: "subscriptions",
+};
 
 /// Stored form of a subscription. Members that are added later need a default. Times are
 /// microseconds since 1970.
@@ -151,16 +158,9 @@ pub(super) fn encode_subscription(subscription: &Subscription) -> Zeroizing<Vec<
 pub(super) fn decode_subscription(
     key: &str,
     bytes: &[u8],
-) -> Result<Subscription, SubscriptionOpenError> {
-    let corrupt = || SubscriptionOpenError::Corrupt { id: key.to_owned() };
-    let (format, json) = bytes.split_first().ok_or_else(corrupt)?;
-    if *format != FORMAT {
-        return Err(SubscriptionOpenError::Format {
-            id: key.to_owned(),
-            found: *format,
-        });
-    }
-
+) -> Result<Subscription, DefinitionOpenError> {
+    let corrupt = || SORT.corrupt(key);
+    let json = SORT.split_format(key, bytes, FORMAT)?;
     let id = key.parse().map_err(|_| corrupt())?;
     let stored = serde_json::from_slice(json).map_err(|_| corrupt())?;
     from_stored(id, stored).ok_or_else(corrupt)
@@ -174,18 +174,11 @@ pub(super) fn encode_next_id(next: SubscriptionId) -> Vec<u8> {
 pub(super) fn decode_next_id(
     key: &str,
     bytes: &[u8],
-) -> Result<SubscriptionId, SubscriptionOpenError> {
-    let corrupt = || SubscriptionOpenError::Corrupt { id: key.to_owned() };
-    match bytes.split_first().ok_or_else(corrupt)? {
-        (&FORMAT, next) => next
-            .try_into()
-            .map(SubscriptionId::from_be_bytes)
-            .map_err(|_| corrupt()),
-        (found, _) => Err(SubscriptionOpenError::Format {
-            id: key.to_owned(),
-            found: *found,
-        }),
-    }
+) -> Result<SubscriptionId, DefinitionOpenError> {
+    let next = SORT.split_format(key, bytes, FORMAT)?;
+    next.try_into()
+        .map(SubscriptionId::from_be_bytes)
+        .map_err(|_| SORT.corrupt(key))
 }
 
 fn from_stored(id: SubscriptionId, stored: StoredSubscription) -> Option<Subscription> {
@@ -363,22 +356,22 @@ mod tests {
     fn what_is_no_subscription_of_ours_is_refused_by_its_number() {
         let mut bytes = encode_subscription(&full()).to_vec();
         assert!(
-            matches!(decode_subscription("x", &bytes), Err(SubscriptionOpenError::Corrupt { id }) if id == "x")
+            matches!(decode_subscription("x", &bytes), Err(DefinitionOpenError::Corrupt { id, .. }) if id == "x")
         );
         let wrong = String::from_utf8(bytes.clone())
             .expect("text")
             .replace("lead.*", "lead*");
         assert!(matches!(
             decode_subscription("4", wrong.as_bytes()),
-            Err(SubscriptionOpenError::Corrupt { .. })
+            Err(DefinitionOpenError::Corrupt { .. })
         ));
         bytes[0] = 2;
         assert!(
-            matches!(decode_subscription("4", &bytes), Err(SubscriptionOpenError::Format { found: 2, id }) if id == "4")
+            matches!(decode_subscription("4", &bytes), Err(DefinitionOpenError::Format { found: 2, id, .. }) if id == "4")
         );
         for bytes in [&b""[..], b"\x01", b"\x01{}"] {
             assert!(
-                matches!(decode_subscription("4", bytes), Err(SubscriptionOpenError::Corrupt { id }) if id == "4")
+                matches!(decode_subscription("4", bytes), Err(DefinitionOpenError::Corrupt { id, .. }) if id == "4")
             );
         }
     }

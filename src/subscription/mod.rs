@@ -27,8 +27,7 @@ pub use index::PatternIndex;
 pub use interest::{InterestMatch, SubscriberInterest};
 pub use pattern::Pattern;
 pub use registry::{
-    SubscriptionChangeError, SubscriptionEntry, SubscriptionOpenError, SubscriptionRegistry,
-    SubscriptionSnapshot,
+    SubscriptionChangeError, SubscriptionEntry, SubscriptionRegistry, SubscriptionSnapshot,
 };
 pub use secrets::SigningSecrets;
 pub use vocabulary::EventVocabulary;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::codec;
@@ -13,39 +13,11 @@ use super::definition::{SharedSubscription, Subscription, SubscriptionId};
 use super::interest::SubscriberInterest;
 use crate::config::EncryptionKey;
 use crate::table_store::{
-    DEFINITION_MAX_BYTES, DefinitionError, DefinitionTree, JournaledTableId, TableStore,
-    TableWriteError,
+    DEFINITION_MAX_BYTES, DefinitionOpenError, DefinitionRegistry, TableStore, TableWriteError,
 };
 
-/// Name in errors and in encrypted values; another one would not decrypt them.
-const NAME: &str = "subscriptions";
 /// Key of the next id, written when the subscription with the highest id is removed.
 const NEXT: &str = "next";
-
-/// Failure to load the subscriptions of a store.
-#[derive(Debug, thiserror::Error)]
-pub enum SubscriptionOpenError {
-    /// The store failed, or the encryption key is missing or wrong.
-    #[error("cannot read the subscriptions")]
-    Unreadable(#[from] DefinitionError),
-    /// A later version wrote a subscription.
-    #[error(
-        "subscription {id} has format {found}, which this version does not read; \
-         start the version that wrote it"
-    )]
-    Format {
-        /// Id of the unreadable subscription.
-        id: String,
-        /// Format byte of the stored subscription.
-        found: u8,
-    },
-    /// The bytes of a subscription are malformed.
-    #[error("subscription {id} cannot be read; restore the data folder from a backup")]
-    Corrupt {
-        /// Id of the unreadable subscription.
-        id: String,
-    },
-}
 
 /// Failure to create, change or remove a subscription.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +47,7 @@ pub enum SubscriptionChangeError {
     KeyReused(SubscriptionId),
     /// The write failed, so the change may or may not be on the disk.
     #[error("it is not known whether the subscription was stored, look at it and try again")]
-    OutcomeUnknown(#[source] TableWriteError),
+    OutcomeUnknown(#[from] TableWriteError),
 }
 
 /// Subscription with the interest that its definition yields.
@@ -234,13 +206,10 @@ impl SubscriptionNames {
 
 /// Registry of the subscriptions in one opening of the store.
 pub struct SubscriptionRegistry {
-    definitions: DefinitionTree,
-    snapshot: RwLock<Arc<SubscriptionSnapshot>>,
+    definitions: DefinitionRegistry<SubscriptionSnapshot>,
     /// Its lock is held during a change, so that changes come one after another.
     names: Mutex<SubscriptionNames>,
     subscriptions_max: usize,
-    changes: watch::Sender<u64>,
-    failed: watch::Sender<Option<String>>,
 }
 
 impl std::fmt::Debug for SubscriptionRegistry {
@@ -254,22 +223,23 @@ impl SubscriptionRegistry {
     /// subscription is added beyond `subscriptions_max`.
     ///
     /// # Errors
-    /// [`SubscriptionOpenError`] when a subscription cannot be read.
+    /// [`DefinitionOpenError`] when a subscription cannot be read.
     pub fn open(
         tables: &Arc<TableStore>,
         subscriptions_max: usize,
         key: Option<&EncryptionKey>,
-    ) -> Result<Self, SubscriptionOpenError> {
-        let definitions =
-            DefinitionTree::open(tables.table(JournaledTableId::Subscriptions), NAME, key)?;
-        let (mut loaded, mut stored_next_id) = (SubscriptionSnapshot::default(), 1);
-        for (key, value) in definitions.read_all()? {
+    ) -> Result<Self, DefinitionOpenError> {
+        let mut stored_next_id = 1;
+        let load = |loaded: &mut SubscriptionSnapshot, key: &str, value: &[u8]| {
             if key == NEXT {
-                stored_next_id = codec::decode_next_id(&key, &value)?;
+                stored_next_id = codec::decode_next_id(key, value)?;
             } else {
-                loaded.insert(Arc::new(codec::decode_subscription(&key, &value)?));
+                loaded.insert(Arc::new(codec::decode_subscription(key, value)?));
             }
-        }
+            Ok(())
+        };
+        let definitions = DefinitionRegistry::open(tables, codec::SORT, key, load)?;
+        let loaded = definitions.snapshot();
 
         // The stored id is only newer than the ids in use if the highest subscription was removed.
         let last_id = loaded.newest_first().next();
@@ -284,31 +254,28 @@ impl SubscriptionRegistry {
         }
         Ok(Self {
             definitions,
-            snapshot: RwLock::new(Arc::new(loaded)),
             names: Mutex::new(names),
             subscriptions_max,
-            changes: watch::Sender::new(0),
-            failed: watch::Sender::new(None),
         })
     }
 
     /// Returns all subscriptions as they are now.
     #[must_use]
     pub fn snapshot(&self) -> Arc<SubscriptionSnapshot> {
-        Arc::clone(&self.snapshot.read())
+        self.definitions.snapshot()
     }
 
     /// Watches the number of changes. A change is visible in [`SubscriptionRegistry::snapshot`]
     /// before it is counted.
     #[must_use]
     pub fn watch_changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+        self.definitions.watch_changes()
     }
 
     /// Watches for a failed write: `Some` with the reason. The store must be reopened then.
     #[must_use]
     pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
-        self.failed.subscribe()
+        self.definitions.watch_failure()
     }
 
     /// Returns the subscription with the id `uid` that its client chose.
@@ -396,14 +363,11 @@ impl SubscriptionRegistry {
         // must be stored first, or a crash would let the id be used again.
         if id + 1 == names.next_id {
             self.definitions
-                .put(NEXT, &codec::encode_next_id(names.next_id))
-                .map_err(|error| self.report_write_failure(error))?;
+                .put(NEXT, &codec::encode_next_id(names.next_id))?;
         }
-        self.definitions
-            .remove(&id.to_string())
-            .map_err(|error| self.report_write_failure(error))?;
+        self.definitions.remove(&id.to_string())?;
         names.remove(&removed.subscription);
-        self.publish(snapshot);
+        self.definitions.publish(snapshot);
         Ok(())
     }
 
@@ -420,27 +384,12 @@ impl SubscriptionRegistry {
             });
         }
 
-        // Disk first: nobody may act on a change that a crash can undo.
-        self.definitions
-            .put(&subscription.id.to_string(), &value)
-            .map_err(|error| self.report_write_failure(error))?;
+        self.definitions.put(&subscription.id.to_string(), &value)?;
 
         let (mut snapshot, subscription) = (snapshot.clone(), Arc::new(subscription));
         snapshot.insert(Arc::clone(&subscription));
-        self.publish(snapshot);
+        self.definitions.publish(snapshot);
         Ok(subscription)
-    }
-
-    fn publish(&self, snapshot: SubscriptionSnapshot) {
-        *self.snapshot.write() = Arc::new(snapshot);
-        self.changes.send_modify(|changes| *changes += 1);
-    }
-
-    /// Reports that memory and disk may differ, which only reopening the store resolves.
-    fn report_write_failure(&self, error: TableWriteError) -> SubscriptionChangeError {
-        self.failed
-            .send_replace(Some(format!("subscriptions could not be written: {error}")));
-        SubscriptionChangeError::OutcomeUnknown(error)
     }
 }
 

@@ -38,6 +38,10 @@ pub enum JournaledTableId {
     Erasures = 5,
     /// Records that are kept of removed segments.
     KeptRecords = 6,
+    /// Definitions of the named tokens.
+    Tokens = 7,
+    /// Entries of the audit log.
+    Audit = 8,
 }
 
 /// All tables of one opening of the store.

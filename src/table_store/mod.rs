@@ -16,10 +16,14 @@
 //! | 2 | accounts | definitions of accounts |
 //! | 3 | deliveries | cursors, lanes, dead letters, jobs, counters |
 //! | 4 | enrichment | finished steps of pending enrichments |
+//! | 5 | erasures | erasures of entities, with their states |
 //! | 6 | kept records | records that are needed although their segments are removed |
+//! | 7 | tokens | definitions of named tokens |
+//! | 8 | audit | entries of the audit log |
 
 mod applied_rows;
 mod base_rows;
+mod definition_registry;
 mod definitions;
 mod error;
 mod journaled_table;
@@ -31,6 +35,7 @@ mod test_store;
 mod tests;
 
 pub use base_rows::{TableImage, TableImageLoader, stored_change};
+pub use definition_registry::{DefinitionOpenError, DefinitionRegistry, DefinitionSort};
 pub use definitions::{DEFINITION_MAX_BYTES, DefinitionError, DefinitionTree};
 pub use error::{TableStoreError, TableWriteError};
 pub use journaled_table::{JournaledTable, JournaledTableId, TableStore};

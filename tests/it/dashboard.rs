@@ -17,7 +17,7 @@ use crate::test_node::{TOKEN, TestClient, TestEnv, encode_id, expect_soon, run_a
 const WEBHOOKS: &str = "/dashboard/settings/webhooks";
 
 /// Every page that needs no id.
-const PAGES: [&str; 13] = [
+pub const PAGES: [&str; 14] = [
     "/dashboard",
     "/dashboard/",
     WEBHOOKS,
@@ -29,15 +29,16 @@ const PAGES: [&str; 13] = [
     "/dashboard/sources",
     "/dashboard/calls",
     "/dashboard/accounts",
+    "/dashboard/audit",
     "/dashboard/settings",
     "/dashboard/events/find?text=x",
 ];
 
 /// Answer of the dashboard.
-struct PageAnswer {
-    status: StatusCode,
+pub struct PageAnswer {
+    pub status: StatusCode,
     headers: HeaderMap,
-    html: String,
+    pub html: String,
 }
 
 impl PageAnswer {
@@ -46,14 +47,14 @@ impl PageAnswer {
         value.map_or("", |value| value.to_str().expect("text"))
     }
 
-    fn location(&self) -> &str {
+    pub fn location(&self) -> &str {
         assert_eq!(self.status, StatusCode::SEE_OTHER, "{}", self.html);
         self.header("location")
     }
 }
 
 /// Person at the dashboard, logged in or not. Follows no redirect.
-struct DashboardVisitor {
+pub struct DashboardVisitor {
     client: Client,
     base: String,
     cookie: String,
@@ -61,7 +62,7 @@ struct DashboardVisitor {
 }
 
 impl DashboardVisitor {
-    fn stranger(node: &TestClient) -> Self {
+    pub fn stranger(node: &TestClient) -> Self {
         let client = Client::builder().no_proxy().redirect(Policy::none());
         Self {
             client: client.build().expect("a client"),
@@ -72,8 +73,12 @@ impl DashboardVisitor {
     }
 
     async fn logged_in(node: &TestClient) -> Self {
+        Self::logged_in_by(node, TOKEN).await
+    }
+
+    pub async fn logged_in_by(node: &TestClient, token: &str) -> Self {
         let mut visitor = Self::stranger(node);
-        let answer = visitor.log_in(TOKEN).await;
+        let answer = visitor.log_in(token).await;
         assert_eq!(answer.location(), "/dashboard");
         visitor.take_cookie(&answer);
         visitor.csrf = find_csrf(&visitor.get("/dashboard").await.html);
@@ -85,7 +90,7 @@ impl DashboardVisitor {
         self.cookie = cookie.expect("a cookie").to_owned();
     }
 
-    async fn log_in(&self, token: &str) -> PageAnswer {
+    pub async fn log_in(&self, token: &str) -> PageAnswer {
         self.send_form("/dashboard/login", &[("token", token)])
             .await
     }
@@ -95,7 +100,7 @@ impl DashboardVisitor {
         request.header("cookie", format!("theme=dark; {}", self.cookie))
     }
 
-    async fn get(&self, path: &str) -> PageAnswer {
+    pub async fn get(&self, path: &str) -> PageAnswer {
         read(self.request(Method::GET, path)).await
     }
 
@@ -105,7 +110,7 @@ impl DashboardVisitor {
     }
 
     /// Sends a form as a page of the session does.
-    async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> PageAnswer {
+    pub async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> PageAnswer {
         let mut fields = fields.to_vec();
         fields.push(("csrf", &self.csrf));
         self.send_form(path, &fields).await
@@ -185,7 +190,7 @@ fn a_login_takes_the_admins_token_and_gives_a_cookie_that_scripts_cannot_read() 
         let wrong = stranger.log_in("not the token").await;
         assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
         assert_eq!(wrong.header("set-cookie"), "");
-        assert!(wrong.html.contains("not the admin token"));
+        assert!(wrong.html.contains("not a token of this node"));
         assert_eq!(stranger.log_in("").await.status, StatusCode::UNAUTHORIZED);
 
         let right = stranger.log_in(TOKEN).await;

@@ -146,7 +146,7 @@ impl AdminClient {
             for item in page.items {
                 let is_known = all[last_page..]
                     .iter()
-                    .any(|known| known["id"] == item["id"]);
+                    .any(|known| item_key(known) == item_key(&item));
                 if !is_known {
                     all.push(item);
                 }
@@ -163,6 +163,11 @@ impl AdminClient {
             base: self.node.base.clone(),
         }
     }
+}
+
+/// Member by which an item of a list is known: its id, or the name of a token.
+fn item_key(item: &Value) -> &Value {
+    item.get("id").unwrap_or(&item["name"])
 }
 
 /// Keeps the filters that are given, as parameters of a query.

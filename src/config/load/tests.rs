@@ -77,6 +77,8 @@ fn every_key_of_the_defaults_is_read() {
     draft.read_server();
     draft.read_store();
     draft.read_router();
+    draft.read_admin();
+    draft.read_audit();
     draft.read_call_log();
     draft.read_delivery();
     draft.read_support();
@@ -211,11 +213,11 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             "foobar = 1",
-            "h.toml:1: unknown key `foobar`; the sections are admin, alerts, call_log, dashboard, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
+            "h.toml:1: unknown key `foobar`; the sections are admin, alerts, audit, call_log, dashboard, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
         ),
         (
             "[foobar]",
-            "h.toml:1: unknown section `foobar`; the sections are admin, alerts, call_log, dashboard, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
+            "h.toml:1: unknown section `foobar`; the sections are admin, alerts, audit, call_log, dashboard, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
         ),
         (
             "[calls]\nrows_max = 5",
@@ -320,6 +322,10 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         (
             "router.live_entities_max = 0",
             "h.toml:1: router.live_entities_max: expected at least 1, found 0",
+        ),
+        (
+            "audit.entries_max = 0",
+            "h.toml:1: audit.entries_max: expected 1 to 100000, found 0",
         ),
         (
             "call_log.rows_max = 0",

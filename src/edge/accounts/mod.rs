@@ -27,6 +27,7 @@ pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse,
         input.into_account(core.reads.answered_end().await?, context.edge.clock.wall())?;
     let account = run_blocking(core, move |core| core.accounts.create(account)).await?;
     info!(account = account.id, "account created");
+    context.call.note_object(&account.id);
     Ok(answer::ok_json(
         &AccountView::new(&account, &context.edge).with_secret(),
     ))

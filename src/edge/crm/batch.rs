@@ -1,16 +1,20 @@
 //! Publication of a list of events, which are independent: the answer gives the outcome of each.
 
+use std::sync::Arc;
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::super::call::IncomingCall;
+use super::super::caller::CallerIdentity;
 use super::super::entity_reference::EntityReference;
 use super::super::error::ApiError;
 use super::super::field_error::FieldError;
 use super::super::fields::FieldErrors;
 use super::super::gate::NodeCore;
+use super::super::source::CRM;
 use super::super::state::Edge;
 use super::super::{answer, raw_json, submit};
 use super::decode::decode_bus_event;
@@ -51,7 +55,9 @@ struct BatchItemError {
 
 /// Values of the call that go with each of its events.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct BatchPublisher {
+pub(super) struct BatchPublisher<'a> {
+    /// Identity of the publisher.
+    pub(super) caller: &'a CallerIdentity,
     /// Tag of the publisher's credential.
     pub(super) credential: u32,
     /// Number of deliveries by which the events came here.
@@ -78,7 +84,7 @@ pub(super) async fn publish_batch(
     body: &Bytes,
     text: &str,
     key: Option<&[u8]>,
-    publisher: BatchPublisher,
+    publisher: BatchPublisher<'_>,
     call: &IncomingCall,
 ) -> Result<HttpResponse, ApiError> {
     let raw_json::RawItems { first, count } = raw_json::first_items(text, PUBLISHED_EVENTS_MAX)
@@ -96,8 +102,15 @@ pub(super) async fn publish_batch(
     let (mut valid, mut errors) = (Vec::new(), Vec::new());
     for (index, item) in first.into_iter().enumerate() {
         let span = call.span().clone();
-        match decode_bus_event(edge.bus_events(), body, item.get(), None, span) {
+        let decoded = decode_bus_event(edge.bus_events(), body, item.get(), None, span);
+        let permitted = decoded.and_then(|command| {
+            let kind = command.entity.kind();
+            publisher.caller.check_scope(&CRM, kind.as_str())?;
+            Ok(command)
+        });
+        match permitted {
             Ok(mut command) => {
+                command.token = Some(Arc::clone(&publisher.caller.name));
                 command.credential = Some(publisher.credential);
                 command.hops = publisher.hops;
                 let own_key = command.idempotency_key.take();
@@ -109,6 +122,8 @@ pub(super) async fn publish_batch(
                     command,
                 });
             }
+            // An event outside the scope is no mistake in the list: nothing of the list is taken.
+            Err(error @ ApiError::OutOfScope(_)) => return Err(error),
             Err(error) => errors.extend(batch_item_errors(index, error)),
         }
     }

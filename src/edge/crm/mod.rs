@@ -12,7 +12,7 @@ use actix_web::http::header::HeaderValue;
 
 use super::context::RequestContext;
 use super::error::ApiError;
-use super::{admin, body, proof_headers, submit};
+use super::{access, body, proof_headers, submit};
 use crate::entity::Command;
 
 mod batch;
@@ -38,9 +38,9 @@ pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse
     } = context;
     let headers = request.headers();
 
-    // Authenticate before reading the body: a stranger's request must not cost memory.
-    body::check_declared_length(request, edge.body_limits())?;
-    let credential = admin::authorize_any(request, edge, &edge.config.sources.crm.tokens)?;
+    // The shell has checked the token before: a stranger's request must not cost memory.
+    let caller = call.caller().ok_or(ApiError::Unauthorized)?;
+    let credential = access::tag_of_token(request);
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let body = body::strip_byte_order_mark(body);
     body::check_json_content_type(headers)?;
@@ -52,13 +52,20 @@ pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse
     let hops = proof_headers::read_hops(headers);
     let text = body::body_text(&body)?;
     if text.trim_ascii_start().starts_with('[') {
-        let publisher = BatchPublisher { credential, hops };
+        let publisher = BatchPublisher {
+            caller: &caller,
+            credential,
+            hops,
+        };
         return batch::publish_batch(edge, &body, text, key, publisher, call).await;
     }
+    let command = decode_bus_event(edge.bus_events(), &body, text, key, call.span().clone())?;
+    caller.check_scope(&SOURCE, command.entity.kind().as_str())?;
     let command = Command {
         credential: Some(credential),
+        token: Some(caller.name),
         hops,
-        ..decode_bus_event(edge.bus_events(), &body, text, key, call.span().clone())?
+        ..command
     };
     submit::submit_command(edge, command, StatusCode::ACCEPTED).await
 }

@@ -21,6 +21,7 @@ use crate::edge::query::QueryParameters;
 use crate::subscriber::dead_letters::{
     DeadLetterCause, DeadLetterFilter, DeadLetterSubject, ListedDeadLetter,
 };
+use crate::token::AccessOperation;
 
 const LIST_PATH: &str = "/dashboard/dead-letters";
 
@@ -218,6 +219,10 @@ fn render_bulk(
     total: u64,
     is_filtered: bool,
 ) -> Markup {
+    // Both actions have the same roles.
+    if !visit.may(AccessOperation::DeadLettersRetry) {
+        return html! {};
+    }
     let scope = if is_filtered { "matching" } else { "all" };
     let hidden = html! {
         (csrf_field(&visit.session))
@@ -300,6 +305,7 @@ fn render_row(found: &ListedDeadLetter, core: &NodeCore, visit: &PageVisit<'_>) 
             td.shrink {
                 @if found.job.is_none() {
                     (ActionButton {
+                        operation: AccessOperation::DeadLettersRetry,
                         path: &format!("{path}/retry"),
                         label: "Retry",
                         class: "small",
@@ -367,12 +373,14 @@ fn render_buttons(found: &ListedDeadLetter, visit: &PageVisit<'_>) -> Markup {
     let path = format!("{LIST_PATH}/{}", found.letter.id);
     html! {
         (ActionButton {
-            path: &format!("{path}/retry"),
+            operation: AccessOperation::DeadLettersRetry,
+                        path: &format!("{path}/retry"),
             label: "Retry",
             class: "primary",
             question: None,
         }.render(&visit.session))
         (ActionButton {
+            operation: AccessOperation::DeadLettersDiscard,
             path: &format!("{path}/discard"),
             label: "Discard",
             class: "danger",

@@ -10,6 +10,7 @@ use super::sessions::DashboardSession;
 use crate::event::{EntityKey, Timestamp};
 use crate::projection::PageRequest;
 use crate::subscriber::SubscriberId;
+use crate::token::AccessOperation;
 
 /// Tone of a state: the word says what is the case, the colour how good that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,8 +178,9 @@ pub(super) fn copy_button(source: &str, label: &str) -> Markup {
     html! { button.copy type="button" data-copy=(source) hidden { (label) } }
 }
 
-/// Button that is a form of its own.
+/// Button that is a form of its own, for those who may do its operation.
 pub(super) struct ActionButton<'a> {
+    pub(super) operation: AccessOperation,
     /// Path that the form is posted to.
     pub(super) path: &'a str,
     pub(super) label: &'a str,
@@ -190,6 +192,9 @@ pub(super) struct ActionButton<'a> {
 
 impl ActionButton<'_> {
     pub(super) fn render(&self, session: &DashboardSession) -> Markup {
+        if !session.caller.may(self.operation) {
+            return html! {};
+        }
         html! {
             form.inline method="post" action=(self.path) data-confirm=[self.question] {
                 (csrf_field(session))

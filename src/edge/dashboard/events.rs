@@ -20,6 +20,7 @@ use crate::edge::reads::stored_event_id;
 use crate::edge::state::Edge;
 use crate::event::{EventId, Kind};
 use crate::projection::{EventStatus, EventView, ProjectionPage, StoredRecord};
+use crate::token::AccessOperation;
 
 const LIST_PATH: &str = "/dashboard/events";
 
@@ -137,6 +138,7 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
         }
     };
     let button = ActionButton {
+        operation: AccessOperation::EventsReprocess,
         path: &format!("{LIST_PATH}/{id}/reprocess"),
         label: "Reprocess",
         class: "primary",

@@ -13,6 +13,7 @@ use crate::edge::dead_letters::filter::parse_webhook_id;
 use crate::edge::error::ApiError;
 use crate::edge::jobs::{cancel_job, find_job};
 use crate::subscriber::jobs::{JobKind, JobState, RedeliveryJob};
+use crate::token::AccessOperation;
 
 const LIST_PATH: &str = "/dashboard/jobs";
 
@@ -155,6 +156,7 @@ fn render_job(job: &RedeliveryJob, visit: &PageVisit<'_>) -> Markup {
             td.shrink {
                 @if !job.state.is_finished() {
                     (ActionButton {
+                        operation: AccessOperation::JobsCancel,
                         path: &format!("{LIST_PATH}/{}/cancel", job.id),
                         label: "Cancel",
                         class: "small",

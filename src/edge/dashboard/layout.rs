@@ -21,6 +21,7 @@ pub(super) enum DashboardSection {
     CallLog,
     Accounts,
     Settings,
+    Audit,
     /// Page without an entry, such as one about an error.
     Elsewhere,
 }
@@ -32,7 +33,10 @@ type NavigationEntry = (DashboardSection, &'static str, &'static str);
 const NAVIGATION: [(&str, &[NavigationEntry]); 4] = [
     (
         "Node",
-        &[(DashboardSection::Overview, "Overview", "/dashboard")],
+        &[
+            (DashboardSection::Overview, "Overview", "/dashboard"),
+            (DashboardSection::Audit, "Audit log", "/dashboard/audit"),
+        ],
     ),
     (
         "Deliver",
@@ -164,6 +168,9 @@ pub(super) fn render_page(
                 }
                 form.logout method="post" action="/dashboard/logout" {
                     (csrf_field(session))
+                    p.muted.small {
+                        (session.caller.name) " (" (session.caller.role.as_str()) ")"
+                    }
                     button.quiet type="submit" { "Log out" }
                 }
             }

@@ -1,27 +1,36 @@
-//! Login with the admin's token, the one-time login link, and logout.
+//! Login with a token, the one-time login link, and logout.
 
 use actix_web::HttpResponse;
+use actix_web::ResponseError;
 use actix_web::http::StatusCode;
 use maud::{Markup, html};
 use tracing::info;
 
 use super::form::FormFields;
-use super::layout::render_plain_page;
+use super::layout::{self, render_plain_page};
 use super::visit::{
     PageReply, PageVisit, current_session, html_response, is_same_site, read_form, see_other,
     set_session_cookie,
 };
 use crate::config::Secret;
+use crate::edge::caller::CallerIdentity;
 use crate::edge::context::RequestContext;
 use crate::edge::error::ApiError;
-use crate::edge::{admin, client_address};
+use crate::edge::{access, client_address};
+use crate::token::{AccessOperation, TokenRole};
 
 /// Path to which a login leads if no page was asked for.
 const START: &str = "/dashboard";
 
+/// Name under which the audit log knows those who came by a login link.
+const LOGIN_LINK: &str = "config:login-link";
+
 /// Handles `GET /dashboard/login`: shows the form. With `?link=` it redeems a login link.
 pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let query = FormFields::parse(context.request.query_string().as_bytes());
+    if !query.text("link").is_empty() {
+        context.call.note_operation(AccessOperation::DashboardLogin);
+    }
     if current_session(context).is_some() {
         return Ok(see_other(START));
     }
@@ -31,6 +40,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
     }
 
     if let Err(refused) = admit_login(context) {
+        context.call.note_outcome("rate_limited");
         return Ok(login_page(
             context,
             StatusCode::TOO_MANY_REQUESTS,
@@ -40,9 +50,11 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
     }
     let now = context.edge.clock.monotonic();
     if context.edge.dashboard.sessions.redeem_login_link(link, now) {
-        Ok(begin_session(context, START))
+        let caller = CallerIdentity::of_config(LOGIN_LINK, TokenRole::Admin);
+        Ok(begin_session(context, caller, START))
     } else {
-        let problem = "This link was used before, or is too old. Log in with the admin token.";
+        context.call.note_outcome(ApiError::LoginRefused.code());
+        let problem = "This link was used before, or is too old. Log in with a token.";
         Ok(login_page(
             context,
             StatusCode::UNAUTHORIZED,
@@ -54,11 +66,13 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
 
 /// Handles `POST /dashboard/login`: begins a session if the token is right.
 pub(super) async fn submit(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
+    context.call.note_operation(AccessOperation::DashboardLogin);
     let form = read_form(context).await?;
     if !is_same_site(context.request.headers()) {
         return Err(ApiError::ForeignForm);
     }
     if let Err(refused) = admit_login(context) {
+        context.call.note_outcome("rate_limited");
         return Ok(login_page(
             context,
             StatusCode::TOO_MANY_REQUESTS,
@@ -68,18 +82,34 @@ pub(super) async fn submit(context: &mut RequestContext) -> Result<HttpResponse,
     }
 
     let token = Secret::new(form.text("token"));
-    if !admin::token_matches(&context.edge.config.admin.token, token.expose().as_bytes()) {
-        let client = context.edge.client_address(&context.request);
-        info!(%client, "dashboard login refused");
-        let problem = "This is not the admin token of this node.";
-        return Ok(login_page(
-            context,
-            StatusCode::UNAUTHORIZED,
-            &form,
-            Some(problem),
-        ));
+    match identify_person(context, &token) {
+        Ok(caller) => Ok(begin_session(context, caller, safe_path(form.text("next")))),
+        Err(error) => {
+            let client = context.edge.client_address(&context.request);
+            info!(%client, "dashboard login refused");
+            let (status, problem) = match &error {
+                ApiError::Unauthorized => (
+                    StatusCode::UNAUTHORIZED,
+                    "This is not a token of this node.".to_owned(),
+                ),
+                error => (error.status_code(), layout::sentence(&error.to_string())),
+            };
+            let outcome = match error {
+                ApiError::Unauthorized => ApiError::LoginRefused.code(),
+                error => error.code(),
+            };
+            context.call.note_outcome(outcome);
+            Ok(login_page(context, status, &form, Some(&problem)))
+        }
     }
-    Ok(begin_session(context, safe_path(form.text("next"))))
+}
+
+/// Finds the person with `token`, whose role must allow the dashboard.
+fn identify_person(context: &RequestContext, token: &Secret) -> Result<CallerIdentity, ApiError> {
+    let caller = access::identify_token(&context.edge, token.expose().as_bytes())?;
+    context.call.note_caller(caller.clone());
+    caller.check_role(AccessOperation::DashboardLogin)?;
+    Ok(caller)
 }
 
 /// Handles `POST /dashboard/logout`: ends the session.
@@ -107,14 +137,15 @@ fn admit_login(context: &RequestContext) -> Result<(), String> {
     })
 }
 
-fn begin_session(context: &RequestContext, path: &str) -> HttpResponse {
+fn begin_session(context: &RequestContext, caller: CallerIdentity, path: &str) -> HttpResponse {
     let edge = &context.edge;
+    let client = edge.client_address(&context.request);
+    info!(%client, token = &*caller.name, "dashboard session began");
+    context.call.note_caller(caller.clone());
     let token = edge
         .dashboard
         .sessions
-        .begin_session(edge.clock.monotonic());
-    let client = edge.client_address(&context.request);
-    info!(%client, "dashboard session began");
+        .begin_session(caller, edge.clock.monotonic());
     let mut response = see_other(path);
     set_session_cookie(&mut response, edge, &token);
     response
@@ -152,13 +183,14 @@ fn login_form(next: &str, problem: Option<&str>) -> Markup {
             div.field {
                 // A name, so that a password manager can tell this token from others.
                 input type="text" name="username" value="admin" autocomplete="username" hidden;
-                label for="token" { "Admin token" }
+                label for="token" { "Token" }
                 input type="password" id="token" name="token" required autofocus
                     autocomplete="current-password" spellcheck="false"
                     aria-invalid=[problem.map(|_| "true")]
                     aria-describedby={ "token-hint" @if problem.is_some() { " problem" } };
                 p.hint id="token-hint" {
-                    "The value of " code { "admin.token" } " in the node's configuration."
+                    "The value of " code { "admin.token" } " in the node's configuration, or a token "
+                    "made by " code { "hookyard tokens create" } "."
                 }
             }
             input type="hidden" name="next" value=(next);

@@ -12,9 +12,11 @@ use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::CallSource;
 use crate::config::Config;
+use crate::token::AccessOperation::*;
 
 mod accounts;
 mod assets;
+mod audit;
 mod calls;
 mod dead_letters;
 mod elements;
@@ -52,52 +54,71 @@ pub(super) fn endpoints() -> Vec<ApiEndpoint> {
         ApiEndpoint::new("/dashboard/login")
             .undescribed(MethodSet::READ, VISITOR, login::show)
             .undescribed(MethodSet::POST, VISITOR, login::submit),
-        form("/dashboard/logout", action(login::log_out)),
-        shown("/dashboard", page(overview::show)),
-        form("/dashboard/confirm-clock", action(overview::confirm_clock)),
-        shown("/dashboard/dead-letters", page(dead_letters::show)),
+        form("/dashboard/logout", action(DashboardLogout, login::log_out)),
+        shown("/dashboard", page(NodeRead, overview::show)),
+        form(
+            "/dashboard/confirm-clock",
+            action(ClockConfirm, overview::confirm_clock),
+        ),
+        shown(
+            "/dashboard/dead-letters",
+            page(DeadLettersRead, dead_letters::show),
+        ),
         form(
             "/dashboard/dead-letters/retry-matching",
-            action(dead_letters::retry_matching),
+            action(DeadLettersRetry, dead_letters::retry_matching),
         ),
         form(
             "/dashboard/dead-letters/discard-matching",
-            action(dead_letters::discard_matching),
+            action(DeadLettersDiscard, dead_letters::discard_matching),
         ),
         shown(
             "/dashboard/dead-letters/{dead_letter_id}",
-            page(dead_letters::show_one),
+            page(DeadLettersRead, dead_letters::show_one),
         ),
         form(
             "/dashboard/dead-letters/{dead_letter_id}/retry",
-            action(dead_letters::retry),
+            action(DeadLettersRetry, dead_letters::retry),
         ),
         form(
             "/dashboard/dead-letters/{dead_letter_id}/discard",
-            action(dead_letters::discard),
+            action(DeadLettersDiscard, dead_letters::discard),
         ),
-        shown("/dashboard/jobs", page(jobs::show)),
-        shown("/dashboard/jobs/{job_id}", page(jobs::show_one)),
-        form("/dashboard/jobs/{job_id}/cancel", action(jobs::cancel)),
-        shown("/dashboard/events", page(events::show)),
-        shown("/dashboard/events/find", page(events::find)),
-        shown("/dashboard/events/{event_id}", page(events::show_one)),
+        shown("/dashboard/jobs", page(JobsRead, jobs::show)),
+        shown("/dashboard/jobs/{job_id}", page(JobsRead, jobs::show_one)),
+        form(
+            "/dashboard/jobs/{job_id}/cancel",
+            action(JobsCancel, jobs::cancel),
+        ),
+        shown("/dashboard/events", page(EventsRead, events::show)),
+        shown("/dashboard/events/find", page(EventsRead, events::find)),
+        shown(
+            "/dashboard/events/{event_id}",
+            page(EventsRead, events::show_one),
+        ),
         form(
             "/dashboard/events/{event_id}/reprocess",
-            action(events::reprocess),
+            action(EventsReprocess, events::reprocess),
         ),
-        shown("/dashboard/entities", page(entities::show)),
-        shown("/dashboard/entities/{kind}/{id}", page(entities::show_one)),
+        shown("/dashboard/entities", page(EntitiesRead, entities::show)),
+        shown(
+            "/dashboard/entities/{kind}/{id}",
+            page(EntitiesRead, entities::show_one),
+        ),
         shown(
             "/dashboard/entities/{kind}/{id}/export",
-            page(entities::export),
+            page(EntitiesExport, entities::export),
         ),
-        shown("/dashboard/sources", page(sources::show)),
-        form(pasted_request::CHECK_PATH, action(sources::check)),
-        shown("/dashboard/calls", page(calls::show)),
-        shown("/dashboard/calls/{log_id}", page(calls::show_one)),
-        shown("/dashboard/accounts", page(accounts::show)),
-        shown("/dashboard/settings", page(settings::show)),
+        shown("/dashboard/sources", page(NodeRead, sources::show)),
+        form(pasted_request::CHECK_PATH, action(NodeRead, sources::check)),
+        shown("/dashboard/calls", page(CallsRead, calls::show)),
+        shown(
+            "/dashboard/calls/{log_id}",
+            page(CallsRead, calls::show_one),
+        ),
+        shown("/dashboard/accounts", page(AccountsRead, accounts::show)),
+        shown("/dashboard/audit", page(AuditRead, audit::show)),
+        shown("/dashboard/settings", page(NodeRead, settings::show)),
     ];
     let endpoints = endpoints.into_iter().chain(webhook_endpoints());
     let is_enabled = |config: &Config| config.dashboard.enabled;
@@ -112,25 +133,31 @@ fn webhook_endpoints() -> Vec<ApiEndpoint> {
     const PATH: &str = "/dashboard/settings/webhooks";
     let button = |name: &str| format!("{PATH}/{{id:[0-9]+}}/{name}");
     vec![
-        shown(PATH, page(list::show)),
-        shown(format!("{PATH}/new"), page(edit::show_new)).undescribed(
+        shown(PATH, page(WebhooksRead, list::show)),
+        shown(format!("{PATH}/new"), page(WebhooksCreate, edit::show_new)).undescribed(
             MethodSet::POST,
             VISITOR,
-            action(edit::create),
+            action(WebhooksCreate, edit::create),
         ),
-        shown(format!("{PATH}/{{id:[0-9]+}}"), page(detail::show)),
-        shown(button("edit"), page(edit::show_edit)).undescribed(
+        shown(
+            format!("{PATH}/{{id:[0-9]+}}"),
+            page(WebhooksRead, detail::show),
+        ),
+        shown(button("edit"), page(WebhooksChange, edit::show_edit)).undescribed(
             MethodSet::POST,
             VISITOR,
-            action(edit::change),
+            action(WebhooksChange, edit::change),
         ),
-        form(button("test"), action(actions::test)),
-        form(button("pause"), action(actions::pause)),
-        form(button("resume"), action(actions::resume)),
-        form(button("rotate-secret"), action(actions::rotate)),
-        form(button("recover"), action(actions::recover)),
-        form(button("replay"), action(actions::replay)),
-        form(button("delete"), action(actions::delete)),
+        form(button("test"), action(WebhooksTest, actions::test)),
+        form(button("pause"), action(WebhooksPause, actions::pause)),
+        form(button("resume"), action(WebhooksResume, actions::resume)),
+        form(
+            button("rotate-secret"),
+            action(WebhooksRotateSecret, actions::rotate),
+        ),
+        form(button("recover"), action(WebhooksRecover, actions::recover)),
+        form(button("replay"), action(WebhooksReplay, actions::replay)),
+        form(button("delete"), action(WebhooksDelete, actions::delete)),
     ]
 }
 

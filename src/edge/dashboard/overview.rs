@@ -24,6 +24,7 @@ use crate::event::EntityKey;
 use crate::metrics::{HistogramTotals, MetricTotals, RateInterval, resident_bytes};
 use crate::subscriber::{DeliveryOverview, SubscriberId, SubscriberStats};
 use crate::subscription::SubscriptionState;
+use crate::token::AccessOperation;
 
 /// Subscribers in the table of backlogs.
 const BACKLOGS_MAX: usize = 10;
@@ -289,6 +290,7 @@ fn closed_body(visit: &PageVisit<'_>) -> Markup {
     let edge = visit.edge();
     let reason = edge.gate.closed_reason().unwrap_or_default();
     let confirm = ActionButton {
+        operation: AccessOperation::ClockConfirm,
         path: "/dashboard/confirm-clock",
         label: "The new time is right",
         class: "primary",
@@ -479,7 +481,9 @@ fn render_backlogs(situation: &NodeSituation, visit: &PageVisit<'_>) -> Markup {
             @if situation.active + situation.paused + situation.disabled == 0 {
                 (empty_state("No webhook yet.", html! {
                     "Events are kept, but delivered to nobody. "
-                    a href="/dashboard/settings/webhooks/new" { "Create a webhook" } "."
+                    @if visit.may(AccessOperation::WebhooksCreate) {
+                        a href="/dashboard/settings/webhooks/new" { "Create a webhook" } "."
+                    }
                 }))
             } @else {
                 (empty_state("Nothing waits.", html! { "Every subscriber has what it is owed." }))

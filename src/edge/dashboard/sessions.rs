@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::notice::SessionNotice;
 use crate::config::Secret;
+use crate::edge::caller::CallerIdentity;
 
 /// Most sessions at the same time; a new one ends the oldest. More people than that share no node.
 const SESSIONS_MAX: usize = 64;
@@ -35,6 +36,8 @@ pub(in crate::edge) struct DashboardSession {
     hash: TokenHash,
     /// Token that each form of the session's pages carries, and no page of another site knows.
     pub(in crate::edge) csrf: Secret,
+    /// Person whose token began the session.
+    pub(in crate::edge) caller: CallerIdentity,
 }
 
 /// Table of all sessions and login links. Times are of the monotonic clock.
@@ -53,6 +56,7 @@ struct SessionEntries {
 #[derive(Debug)]
 struct SessionEntry {
     csrf: Secret,
+    caller: CallerIdentity,
     ends_at: Duration,
     notices: VecDeque<SessionNotice>,
 }
@@ -71,11 +75,12 @@ impl SessionTable {
         self.lifetime
     }
 
-    /// Begins a session at `now` and returns its token.
-    pub(in crate::edge) fn begin_session(&self, now: Duration) -> Secret {
+    /// Begins a session of `caller` at `now` and returns its token.
+    pub(in crate::edge) fn begin_session(&self, caller: CallerIdentity, now: Duration) -> Secret {
         let token = random_token();
         let entry = SessionEntry {
             csrf: random_token(),
+            caller,
             ends_at: now + self.lifetime,
             notices: VecDeque::new(),
         };
@@ -108,6 +113,7 @@ impl SessionTable {
         Some(DashboardSession {
             hash,
             csrf: entry.csrf.clone(),
+            caller: entry.caller.clone(),
         })
     }
 
@@ -170,8 +176,13 @@ fn random_token() -> Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::TokenRole;
 
     const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn admin() -> CallerIdentity {
+        CallerIdentity::of_config("config:admin", TokenRole::Admin)
+    }
 
     fn table() -> SessionTable {
         SessionTable::new(HOUR)
@@ -180,7 +191,7 @@ mod tests {
     #[test]
     fn a_session_is_found_by_its_token_until_it_ends() {
         let table = table();
-        let token = table.begin_session(Duration::ZERO);
+        let token = table.begin_session(admin(), Duration::ZERO);
         let just_before = HOUR - Duration::from_nanos(1);
         let session = table.find_session(token.expose(), just_before);
         assert!(session.is_some());
@@ -195,7 +206,7 @@ mod tests {
     fn sessions_differ_and_the_oldest_makes_room() {
         let table = table();
         let tokens: Vec<_> = (0..=SESSIONS_MAX as u64)
-            .map(|second| table.begin_session(Duration::from_secs(second)))
+            .map(|second| table.begin_session(admin(), Duration::from_secs(second)))
             .collect();
         let find = |token: &Secret| table.find_session(token.expose(), Duration::from_secs(99));
         assert!(find(&tokens[0]).is_none());
@@ -209,7 +220,7 @@ mod tests {
     fn a_notice_is_shown_once_and_to_its_own_session_only() {
         let table = table();
         let [one, other] = [(); 2].map(|()| {
-            let token = table.begin_session(Duration::ZERO);
+            let token = table.begin_session(admin(), Duration::ZERO);
             table
                 .find_session(token.expose(), Duration::ZERO)
                 .expect("it has begun")

@@ -4,9 +4,9 @@
 //! ```text
 //! page    session? ──no──> login          action   session? ──no──> login
 //!           │ yes                                    │ yes
-//!         render ──error──> page of the error      same site and CSRF token? ──no──> 403
-//!                                                    │ yes
-//!                                                  perform ──error──> notice, back to the page
+//!         role? ──no──> 403                        role, same site and CSRF token? ──no──> 403
+//!           │ yes                                    │ yes
+//!         render ──error──> page of the error      perform ──error──> notice, back to the page
 //! ```
 
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use crate::edge::gate::NodeCore;
 use crate::edge::query::QueryParameters;
 use crate::edge::state::Edge;
 use crate::event::Timestamp;
+use crate::token::AccessOperation;
 
 /// Name of the cookie that holds a session's token.
 const SESSION_COOKIE: &str = "hookyard_session";
@@ -79,6 +80,11 @@ impl From<PageContent> for PageReply {
 impl PageVisit<'_> {
     pub(super) fn edge(&self) -> &Edge {
         &self.context.edge
+    }
+
+    /// Tells if the person may do `operation`: what would be refused is not offered.
+    pub(super) fn may(&self, operation: AccessOperation) -> bool {
+        self.session.caller.may(operation)
     }
 
     /// Returns the stages behind the edge.
@@ -130,8 +136,9 @@ impl PageVisit<'_> {
     }
 }
 
-/// Wraps `render` into the handler of a page.
+/// Wraps `render` into the handler of a page, for those who may do `operation`.
 pub(super) fn page<H>(
+    operation: AccessOperation,
     render: H,
 ) -> impl AsyncFn(&mut RequestContext) -> Result<HttpResponse, ApiError> + Clone + 'static
 where
@@ -141,21 +148,28 @@ where
         let Some(session) = current_session(context) else {
             return Ok(redirect_to_login(context));
         };
+        context.call.note_operation(operation);
+        context.call.note_caller(session.caller.clone());
+        let permitted = session.caller.check_role(operation);
         let now = context.edge.clock.wall();
         let mut visit = PageVisit {
             context,
             session,
             now,
         };
-        let reply = render(&mut visit).await;
-        let reply = reply.unwrap_or_else(|error| error_reply(&error));
+        let reply = match permitted {
+            Ok(()) => render(&mut visit).await,
+            Err(error) => Err(error),
+        };
+        let reply = reply.unwrap_or_else(|error| error_reply(&visit, &error));
         Ok(finish(&visit, reply))
     }
 }
 
-/// Wraps `perform` into the handler of a form. After an error the person is back at the page that
+/// Wraps `perform` into the handler of a form, for those who may do `operation`. After an error the person is back at the page that
 /// the form belongs to, whose path is the form's own without its last part.
 pub(super) fn action<H>(
+    operation: AccessOperation,
     perform: H,
 ) -> impl AsyncFn(&mut RequestContext) -> Result<HttpResponse, ApiError> + Clone + 'static
 where
@@ -165,6 +179,9 @@ where
         let Some(session) = current_session(context) else {
             return Ok(redirect_to_login(context));
         };
+        context.call.note_operation(operation);
+        context.call.note_caller(session.caller.clone());
+        let permitted = session.caller.check_role(operation);
         let now = context.edge.clock.wall();
         let form = read_form(context).await;
         let mut visit = PageVisit {
@@ -172,12 +189,14 @@ where
             session,
             now,
         };
+        let form = permitted.and(form);
         let form = match form.and_then(|form| check_form(&visit, form)) {
             Ok(form) => form,
-            Err(error) => return Ok(finish(&visit, error_reply(&error))),
+            Err(error) => return Ok(finish(&visit, error_reply(&visit, &error))),
         };
 
         let reply = perform(&mut visit, &form).await.unwrap_or_else(|error| {
+            visit.context.call.note_outcome(error.code());
             visit.notify(SessionNotice::Failure(layout::sentence(&error.to_string())));
             let path = visit.context.request.path();
             let parent = path.rsplit_once('/').map_or(path, |(parent, _)| parent);
@@ -217,7 +236,7 @@ pub(super) fn is_same_site(headers: &HeaderMap) -> bool {
     site.is_none_or(|site| matches!(site, b"same-origin" | b"none"))
 }
 
-/// Finds the session of the request's cookie.
+/// Finds the session of the request's cookie, unless the token that began it is revoked or has ended.
 pub(super) fn current_session(context: &RequestContext) -> Option<DashboardSession> {
     let sessions = &context.edge.dashboard.sessions;
     let now = context.edge.clock.monotonic();
@@ -228,6 +247,11 @@ pub(super) fn current_session(context: &RequestContext) -> Option<DashboardSessi
         .filter_map(|cookie| cookie.trim().split_once('='))
         .filter(|(name, _)| *name == SESSION_COOKIE)
         .find_map(|(_, token)| sessions.find_session(token, now))
+        .filter(|session| {
+            let tokens = context.edge.gate.tokens();
+            let now = context.edge.clock.wall();
+            session.caller.is_valid(tokens.as_deref(), now)
+        })
 }
 
 /// Builds the cookie that begins a session, or ends it with an empty `token`.
@@ -299,7 +323,8 @@ pub(super) fn set_session_cookie(response: &mut HttpResponse, edge: &Edge, token
     response.headers_mut().insert(SET_COOKIE, cookie);
 }
 
-fn error_reply(error: &ApiError) -> PageReply {
+fn error_reply(visit: &PageVisit<'_>, error: &ApiError) -> PageReply {
+    visit.context.call.note_outcome(error.code());
     let status = error.status_code();
     PageReply::Content(status, layout::error_content(status, &error.to_string()))
 }

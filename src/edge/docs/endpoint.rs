@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use utoipa::openapi::example::{Example, ExampleBuilder};
+use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
@@ -17,6 +18,7 @@ use utoipa::openapi::{
 };
 
 use super::super::answer::JSON_LINES;
+use crate::token::{AccessOperation, TokenRole};
 
 /// Name of the schema of every error.
 pub(in crate::edge) const ERROR: &str = "Error";
@@ -52,6 +54,8 @@ pub(in crate::edge) struct EndpointDoc {
     summary: String,
     description: String,
     access: EndpointAccess,
+    /// Operation that a token must permit.
+    operation: Option<AccessOperation>,
     parameters: Vec<Parameter>,
     requests: Vec<(String, Value)>,
     is_body_optional: bool,
@@ -77,6 +81,7 @@ impl EndpointDoc {
             summary: summary.into(),
             description: String::new(),
             access: EndpointAccess::Open,
+            operation: None,
             parameters: Vec::new(),
             requests: Vec::new(),
             is_body_optional: false,
@@ -99,10 +104,34 @@ impl EndpointDoc {
         match access {
             EndpointAccess::Admin | EndpointAccess::Publisher => self
                 .refuses(401, "unauthorized", "a valid bearer token is required")
+                .refuses(
+                    401,
+                    "token_expired",
+                    "the token billing expired at 2026-03-01T09:30:00.000Z",
+                )
                 .limits_failures(),
             EndpointAccess::Open => self,
             EndpointAccess::Signed(_) => self.limits_failures(),
         }
+    }
+
+    /// Names the roles that may do `operation`, and adds the refusal of others.
+    pub(in crate::edge) fn needs(mut self, operation: AccessOperation) -> Self {
+        self.operation = Some(operation);
+        let (name, roles) = (operation.as_str(), operation.role_names());
+        if !self.description.is_empty() {
+            self.description.push_str("\n\n");
+        }
+        self.description
+            .push_str(&format!("Needs a token with the role {roles} (`{name}`)."));
+        let role = match operation.roles() {
+            [TokenRole::Publish, ..] => "read",
+            _ => "publish",
+        };
+        let detail = format!(
+            "{name} needs a token with the role {roles}; the token billing has the role {role}"
+        );
+        self.refuses(403, "insufficient_role", &detail)
     }
 
     /// Adds a variable part of the path.
@@ -414,6 +443,13 @@ impl EndpointDoc {
                 .security(requirement(&["publisher_token"])),
             EndpointAccess::Signed(schemes) => operation.security(requirement(schemes)),
         };
+        if let Some(access) = self.operation {
+            let roles: Vec<_> = access.roles().iter().map(|role| role.as_str()).collect();
+            let extensions = ExtensionsBuilder::new()
+                .add("x-operation", access.as_str())
+                .add("x-roles", roles);
+            operation = operation.extensions(Some(extensions.build()));
+        }
         if !self.requests.is_empty() {
             let rules = SchemaRules {
                 required: Some(self.required),

@@ -21,7 +21,7 @@ To try an endpoint that requires a signature, enter the signing *secret* under *
 page computes the signature in your browser; it never sends the secret.";
 
 /// Sections of the API with their descriptions, in the order of the page.
-const TAGS: [(&str, &str); 12] = [
+const TAGS: [(&str, &str); 13] = [
     ("Support", "Receives events of support tickets from a CRM."),
     (
         "Leads",
@@ -57,6 +57,10 @@ const TAGS: [(&str, &str); 12] = [
         "Erases what is stored of an entity, and shows how far that is. Admin only.",
     ),
     ("Store", "Backs the store up. Admin only."),
+    (
+        "Access",
+        "Creates, lists and revokes named tokens, and shows the audit log.",
+    ),
     ("Node", "Shows the health of the node. Open to everyone."),
 ];
 
@@ -115,7 +119,11 @@ pub fn build_openapi() -> OpenApi {
                 continue;
             };
             let method = operation.methods.documented();
-            let described = description().into_operation(&method, &path);
+            let description = match operation.access {
+                Some(access) => description().needs(access),
+                None => description(),
+            };
+            let described = description.into_operation(&method, &path);
             paths.add_path_operation(path.clone(), vec![method], described.build());
         }
     }
@@ -139,11 +147,16 @@ pub fn build_openapi() -> OpenApi {
             .schema(ERROR, error_schema())
             .security_scheme(
                 "admin_token",
-                bearer_scheme("The token `admin.token` of the configuration."),
+                bearer_scheme(
+                    "The token `admin.token` of the configuration, or a named token \
+                     (`hyt_…`) whose role may do the operation: see `x-roles` of each.",
+                ),
             )
             .security_scheme(
                 "publisher_token",
-                bearer_scheme("A token of `[sources.crm]`."),
+                bearer_scheme(
+                    "A token of `[sources.crm]`, or a named token with the role publish.",
+                ),
             ),
         |components, key| components.security_scheme(key.scheme, header_scheme(&key)),
     );

@@ -16,13 +16,14 @@ use super::super::context::RequestContext;
 use super::super::error::ApiError;
 use super::super::fields::FieldErrors;
 use super::super::gate::NodeCore;
-use super::super::{admin, answer, body, idempotency, raw_json, submit};
+use super::super::{answer, body, idempotency, raw_json, submit};
+use super::SOURCE;
 use super::item::PARTICIPANT_MAX_BYTES;
 use crate::account::AccountChangeError;
 use crate::config::REPLY_MAX_BYTES;
 use crate::entity::conversation::ConversationReply;
 use crate::entity::{Command, RejectionPolicy};
-use crate::event::{EntityKey, Position, find_members};
+use crate::event::{EntityKey, Kind, Position, find_members};
 use crate::router::Refusal;
 
 /// Receives one message to an Instagram user.
@@ -35,9 +36,8 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
         call,
         quota: _,
     } = context;
-    body::check_declared_length(request, edge.body_limits())?;
-    let crm = &edge.config.sources.crm;
-    admin::authorize_any(request, edge, if crm.enabled { &crm.tokens } else { &[] })?;
+    let caller = call.caller().ok_or(ApiError::Unauthorized)?;
+    caller.check_scope(&SOURCE, Kind::Conversation.as_str())?;
 
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     body::check_json_content_type(request.headers())?;
@@ -63,6 +63,7 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
         .map_err(|_| ApiError::Internal)?;
     let command = Command {
         idempotency_key,
+        token: Some(caller.name),
         request_hash: Some(idempotency::request_fingerprint(request, &body)),
         on_rejection: RejectionPolicy::Answer,
         span: call.span().clone(),

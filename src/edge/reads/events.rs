@@ -52,6 +52,9 @@ struct ReceivedEventView<'a> {
     payload: Option<Cow<'a, RawValue>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [String],
+    /// Name of the token that published the event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
     /// Body of the call, when one event is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     call_body: Option<Cow<'a, str>>,
@@ -246,6 +249,7 @@ fn event_view<'a>(incarnations: &IncarnationHistory, view: &'a EventView) -> Rec
         erased: received.is_erased(),
         payload: received.payload_json(),
         warnings: &received.warnings,
+        token: received.token.as_deref(),
         call_body: None,
     }
 }

@@ -44,6 +44,9 @@ struct CallLogItem<'a> {
     event_ids: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<&'a str>,
+    /// Name of the caller's token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
 }
 
 /// Row of the call log with headers, body reference and answer.
@@ -161,6 +164,7 @@ fn call_log_item(row: &CallRow) -> CallLogItem<'_> {
         client_address: row.client,
         event_ids: event_ids(row),
         warning: row.warning.as_deref(),
+        token: row.token.as_deref(),
     }
 }
 

@@ -81,6 +81,7 @@ pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse,
     });
     let core = context.edge.core()?;
     let created = create_subscription(&core, &context.edge, input, creation).await?;
+    context.call.note_object(created.id);
     Ok(created_response(&created, &core, &context.edge).await)
 }
 
@@ -102,6 +103,7 @@ pub(super) async fn put_by_uid(context: &mut RequestContext) -> Result<HttpRespo
         if let Some(known) = run_blocking(Arc::clone(&core), find).await? {
             let input = SubscriptionInput::parse(text, Some(&known), rules)?;
             let changed = change_subscription(&core, &context.edge, &known, input).await?;
+            context.call.note_object(changed.id);
             return Ok(subscription_response(&changed, &core, &context.edge).await);
         }
         let input = SubscriptionInput::parse(text, None, rules)?;
@@ -110,6 +112,7 @@ pub(super) async fn put_by_uid(context: &mut RequestContext) -> Result<HttpRespo
             Err(ApiError::Rejected(rejection)) if rejection.code == UID_TAKEN => {}
             created => {
                 let created = created?;
+                context.call.note_object(created.id);
                 return Ok(created_response(&created, &core, &context.edge).await);
             }
         }

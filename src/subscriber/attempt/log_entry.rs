@@ -96,6 +96,7 @@ impl AttemptLogEntry {
             event_type: Some(&self.event_type),
             next_attempt_at,
             warning: None,
+            token: None,
         };
         log.append(&entry, redact_sensitive(&self.headers));
     }

@@ -28,6 +28,7 @@ use crate::subscription::secrets::redact_secret;
 use crate::subscription::{
     DeliveryMode, DeliveryOrdering, SigningStyle, Subscription, SubscriptionState,
 };
+use crate::token::AccessOperation;
 
 /// Jobs of the webhook that its page shows, the newest.
 const JOBS_SHOWN: usize = 3;
@@ -78,14 +79,18 @@ pub(in crate::edge::dashboard) async fn show(
             section.panel {
                 header {
                     h2 { "Settings" }
-                    a.button.small href={ (webhook_path(subscription.id)) "/edit" } { "Edit" }
+                    @if visit.may(AccessOperation::WebhooksChange) {
+                        a.button.small href={ (webhook_path(subscription.id)) "/edit" } { "Edit" }
+                    }
                 }
                 div.inside { (view.settings()) }
             }
             div.stack-panels {
                 (view.secret())
-                @if view.is_push() { (view.redelivery()) }
-                (view.deletion())
+                @if view.is_push() && visit.may(AccessOperation::WebhooksReplay) {
+                    (view.redelivery())
+                }
+                @if visit.may(AccessOperation::WebhooksDelete) { (view.deletion()) }
             }
         }
     };
@@ -123,8 +128,9 @@ impl WebhookView<'_> {
         format!("{}/{action}", webhook_path(self.subscription.id))
     }
 
-    fn button(&self, action: &str, label: &str, class: &str) -> Markup {
+    fn button(&self, operation: AccessOperation, action: &str, label: &str, class: &str) -> Markup {
         let button = ActionButton {
+            operation,
             path: &self.path(action),
             label,
             class,
@@ -135,14 +141,16 @@ impl WebhookView<'_> {
 
     fn buttons(&self) -> Markup {
         html! {
-            @if self.is_push() { (self.button("test", "Send test", "primary")) }
+            @if self.is_push() { (self.button(AccessOperation::WebhooksTest, "test", "Send test", "primary")) }
             @match self.subscription.state {
-                SubscriptionState::Active => (self.button("pause", "Pause", "")),
+                SubscriptionState::Active => (self.button(AccessOperation::WebhooksPause, "pause", "Pause", "")),
                 SubscriptionState::Paused { .. } | SubscriptionState::Disabled { .. } => {
-                    (self.button("resume", "Resume", ""))
+                    (self.button(AccessOperation::WebhooksResume, "resume", "Resume", ""))
                 }
             }
-            a.button href=(self.path("edit")) { "Edit" }
+            @if self.visit.may(AccessOperation::WebhooksChange) {
+                a.button href=(self.path("edit")) { "Edit" }
+            }
         }
     }
 
@@ -427,7 +435,7 @@ impl WebhookView<'_> {
                         }
                     }
                     @if let Some(key) = public_key { p { "Public key: " code { (key) } } }
-                    form.row method="post" action=(self.path("rotate-secret"))
+                    @if self.visit.may(AccessOperation::WebhooksRotateSecret) { form.row method="post" action=(self.path("rotate-secret"))
                         data-confirm="Make a new secret?" {
                         (csrf_field(&self.visit.session))
                         label for="overlap_h" { "Keep the old one for" }
@@ -442,7 +450,7 @@ impl WebhookView<'_> {
                             }
                         }
                         button.small type="submit" { "Rotate secret" }
-                    }
+                    } }
                 }
             }
         }

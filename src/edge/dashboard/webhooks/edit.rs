@@ -36,6 +36,7 @@ pub(in crate::edge::dashboard) async fn create(
     }
     match webhooks::create_from_json(visit.edge(), &request_of(form)).await {
         Ok(created) => {
+            visit.context.call.note_object(created.id);
             visit.notify(SessionNotice::Success("The webhook was created.".into()));
             visit.notify(SessionNotice::NewSecret {
                 subscription: created.id,
@@ -79,6 +80,8 @@ async fn tried(
     id: Option<SubscriptionId>,
     form: &FormFields,
 ) -> Result<PageReply, ApiError> {
+    // Nothing is changed by a trial.
+    visit.context.call.note_outcome("tried");
     let trial = try_expressions(visit, form).await?;
     Ok(render(visit, id, form, None, Some(&trial)).into())
 }
@@ -90,6 +93,7 @@ fn refused(
     form: &FormFields,
     error: &ApiError,
 ) -> PageReply {
+    visit.context.call.note_outcome(error.code());
     PageReply::Content(
         error.status_code(),
         render(visit, id, form, Some(error), None),

@@ -14,6 +14,7 @@ use super::state::{
 use crate::edge::error::ApiError;
 use crate::edge::webhooks::stats::SubscriptionStatsView;
 use crate::subscription::{Subscription, SubscriptionEntry};
+use crate::token::AccessOperation;
 
 /// Event patterns of a webhook that the list shows.
 const PATTERNS_SHOWN: usize = 3;
@@ -53,7 +54,9 @@ pub(in crate::edge::dashboard) async fn show(
             }
         }
     };
-    let new = html! { a.button.primary href={ (LIST_PATH) "/new" } { "New webhook" } };
+    let may_create = visit.may(AccessOperation::WebhooksCreate);
+    let new =
+        html! { @if may_create { a.button.primary href={ (LIST_PATH) "/new" } { "New webhook" } } };
     let lead = html! {
         "Each webhook sends the events that it follows to one address, signed, and in order for \
          each entity."

@@ -1,0 +1,70 @@
+//! OpenAPI descriptions of the endpoints of the audit log.
+
+use serde_json::{Value, json};
+
+use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+
+const TAG: &str = "Access";
+
+fn entry() -> Value {
+    json!({
+        "id": 1043, "at": "2026-03-01T09:30:00.000Z", "who": "ana", "operation": "webhooks.pause", "object": "7",
+        "outcome": "ok", "channel": "api", "client_address": "203.0.113.7", "request_id": "5f2b9c0d7e1a4b38",
+        "left_out": 0,
+    })
+}
+
+fn refused() -> Value {
+    json!({
+        "id": 1042, "at": "2026-03-01T09:29:00.000Z", "who": null, "operation": "dashboard.login", "object": null,
+        "outcome": "login_refused", "channel": "dashboard", "client_address": "203.0.113.9",
+        "request_id": "0a1b2c3d4e5f6071", "left_out": 12,
+    })
+}
+
+fn add_filters(endpoint: EndpointDoc) -> EndpointDoc {
+    endpoint
+        .access(EndpointAccess::Admin)
+        .query("who", "Name of the token.", "ana")
+        .query(
+            "operation",
+            "Name of the operation, or of its object before the dot.",
+            "webhooks",
+        )
+        .query("object", "Id of the object.", "7")
+        .query(
+            "since",
+            "Earliest time, included.",
+            "2026-03-01T00:00:00.000Z",
+        )
+        .query(
+            "until",
+            "Latest time, excluded.",
+            "2026-03-02T00:00:00.000Z",
+        )
+        .refuses_field("since", "since must be an RFC 3339 time")
+        .refuses_when_not_ready()
+}
+
+pub(in crate::edge) fn list() -> EndpointDoc {
+    let page = json!({"items": [entry(), refused()], "cursor": "1042", "has_more": true});
+    let last = json!({"items": [entry()], "cursor": null, "has_more": false});
+    add_filters(EndpointDoc::new(TAG, "List the audit log, newest first"))
+        .about(
+            "`outcome` is `ok` or the code of the error. `who` is null for a caller without a valid token. Of refused \
+             calls a few of each cause have an entry each minute; `left_out` counts the others before it.",
+        )
+        .query("cursor", "The cursor of the last answer.", "1042")
+        .query("limit", "Entries of an answer, at most 500.", 100)
+        .answers(200, "One page of the list.", page)
+        .answers(200, "The last page.", last)
+}
+
+pub(in crate::edge) fn export() -> EndpointDoc {
+    let lines = format!("{}\n{}\n", entry(), refused());
+    add_filters(EndpointDoc::new(TAG, "Export the audit log as JSON lines")).answers_lines(
+        200,
+        "The entries, newest first.",
+        &lines,
+    )
+}

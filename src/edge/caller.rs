@@ -1,0 +1,160 @@
+//! Identity of a caller who has shown a valid token.
+
+use std::sync::Arc;
+
+use super::error::ApiError;
+use crate::event::Timestamp;
+use crate::token::{AccessOperation, NamedToken, PublishScope, TokenRole, TokenSnapshot};
+
+/// Caller with a valid token.
+#[derive(Clone, Debug)]
+pub(super) struct CallerIdentity {
+    /// Name of the token; one of the configuration begins with `config:`.
+    pub(super) name: Arc<str>,
+    pub(super) role: TokenRole,
+    /// Token of the store; `None` for a token of the configuration.
+    named: Option<Arc<NamedToken>>,
+}
+
+impl CallerIdentity {
+    /// Makes the identity of a token of the configuration.
+    pub(super) fn of_config(name: impl Into<Arc<str>>, role: TokenRole) -> Self {
+        Self {
+            name: name.into(),
+            role,
+            named: None,
+        }
+    }
+
+    /// Makes the identity of a token of the store.
+    ///
+    /// # Errors
+    /// [`ApiError::TokenExpired`] if the token has ended at `now`.
+    pub(super) fn of_named(token: &Arc<NamedToken>, now: Timestamp) -> Result<Self, ApiError> {
+        if let Some(end) = token.expires_at.filter(|_| token.is_expired(now)) {
+            return Err(ApiError::TokenExpired {
+                name: Arc::clone(&token.name),
+                end,
+            });
+        }
+        Ok(Self {
+            name: Arc::clone(&token.name),
+            role: token.role,
+            named: Some(Arc::clone(token)),
+        })
+    }
+
+    /// Tells if the role may do `operation`.
+    pub(super) fn may(&self, operation: AccessOperation) -> bool {
+        self.role.may(operation)
+    }
+
+    /// Checks that the role may do `operation`.
+    ///
+    /// # Errors
+    /// [`ApiError::RoleMissing`].
+    pub(super) fn check_role(&self, operation: AccessOperation) -> Result<(), ApiError> {
+        if self.may(operation) {
+            return Ok(());
+        }
+        Err(ApiError::RoleMissing {
+            operation,
+            name: Arc::clone(&self.name),
+            role: self.role,
+        })
+    }
+
+    /// Checks that the token may publish events of `source` about entities of `kind`.
+    ///
+    /// # Errors
+    /// [`ApiError::OutOfScope`].
+    pub(super) fn check_scope(&self, source: &str, kind: &str) -> Result<(), ApiError> {
+        let Some(scope) = self.named.as_ref().map(|token| &token.scope) else {
+            return Ok(());
+        };
+        if scope.has_source(source) && scope.has_kind(kind) {
+            return Ok(());
+        }
+        Err(ApiError::OutOfScope(describe_scope(&self.name, scope)))
+    }
+
+    /// Tells if the token still stands in `tokens` and has not ended at `now`: a session that it began
+    /// ends with it.
+    pub(super) fn is_valid(&self, tokens: Option<&TokenSnapshot>, now: Timestamp) -> bool {
+        let Some(named) = &self.named else {
+            return true;
+        };
+        let current = tokens.and_then(|tokens| tokens.get(&named.name));
+        current.is_some_and(|current| current.hash.matches(&named.hash)) && !named.is_expired(now)
+    }
+}
+
+fn describe_scope(name: &str, scope: &PublishScope) -> String {
+    let list = |what: &str, names: &[String]| match names {
+        [] => None,
+        names => Some(format!("the {what} {}", names.join(", "))),
+    };
+    let lists = [list("sources", &scope.sources), list("kinds", &scope.kinds)];
+    let lists: Vec<_> = lists.into_iter().flatten().collect();
+    format!(
+        "the token {name} may publish events of {} only",
+        lists.join(" and ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::TokenHash;
+
+    fn caller() -> CallerIdentity {
+        let token = NamedToken {
+            name: "ci".into(),
+            role: TokenRole::Publish,
+            scope: PublishScope {
+                sources: vec!["crm".to_owned()],
+                kinds: vec!["task".to_owned(), "deal".to_owned()],
+            },
+            hash: TokenHash::from_bytes([7; 32]),
+            created_at: Timestamp::from_micros(1),
+            created_by: "config:admin".to_owned(),
+            expires_at: Some(Timestamp::from_micros(9)),
+        };
+        CallerIdentity::of_named(&Arc::new(token), Timestamp::from_micros(8)).expect("valid")
+    }
+
+    #[test]
+    fn a_token_publishes_within_its_scope_only_and_the_refusal_names_it() {
+        let caller = caller();
+        assert!(caller.check_scope("crm", "task").is_ok());
+        for (source, kind) in [("crm", "note"), ("instagram", "task")] {
+            let error = caller.check_scope(source, kind).expect_err("out of scope");
+            assert_eq!(
+                error.to_string(),
+                "the token ci may publish events of the sources crm and the kinds task, deal only"
+            );
+        }
+        let admin = CallerIdentity::of_config("config:admin", TokenRole::Admin);
+        assert!(admin.check_scope("instagram", "note").is_ok());
+    }
+
+    #[test]
+    fn a_refusal_names_the_role_that_is_needed() {
+        let error = caller().check_role(AccessOperation::WebhooksPause);
+        assert_eq!(
+            error.expect_err("another role").to_string(),
+            "webhooks.pause needs a token with the role operator or admin; \
+             the token ci has the role publish"
+        );
+    }
+
+    #[test]
+    fn a_token_that_is_gone_or_has_ended_is_valid_no_longer() {
+        let caller = caller();
+        let now = Timestamp::from_micros(8);
+        assert!(!caller.is_valid(None, now));
+        assert!(!caller.is_valid(Some(&TokenSnapshot::default()), now));
+        let admin = CallerIdentity::of_config("config:admin", TokenRole::Admin);
+        assert!(admin.is_valid(None, now));
+    }
+}
