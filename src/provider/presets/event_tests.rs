@@ -1129,7 +1129,7 @@ fn documented_ids_and_times_of_other_events_are_found() {
         ]],
     );
     for (body, entity) in [
-        (r#"{"object": "v2.core.event"}"#, "account"),
+        (r#"{"type": "v2.core.health.event"}"#, "account"),
         ("{}", "unmatched"),
     ] {
         let ([found, ..], _) = read_event("stripe", &[], body);

@@ -34,7 +34,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "/data/object/object",
             "context:{/context}",
             // Of an event about nothing; a body that is no event stays unmatched.
-            "account{!/object}",
+            "account{!/type}",
         ],
         event: &["/type"],
         idempotency_key: &["/id"],
