@@ -1128,6 +1128,13 @@ fn documented_ids_and_times_of_other_events_are_found() {
             "2025-11-25T10:00:00.000Z",
         ]],
     );
+    for (body, entity) in [
+        (r#"{"type": "v2.core.health.event"}"#, "account"),
+        ("{}", "unmatched"),
+    ] {
+        let ([found, ..], _) = read_event("stripe", &[], body);
+        assert_eq!(found, entity, "{body}");
+    }
     check_call(
         "pipedrive",
         r#"{"v": 1, "event": "updated.deal", "meta": {"action": "updated", "object": "deal", "id": 4, "timestamp": 1764374400, "timestamp_micro": 1764374400000001}}"#,

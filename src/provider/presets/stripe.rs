@@ -33,7 +33,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "{/data/object/object}:{/account}",
             "/data/object/object",
             "context:{/context}",
-            "account",
+            // Of an event about nothing; a body that is no event stays unmatched.
+            "account{!/type}",
         ],
         event: &["/type"],
         idempotency_key: &["/id"],
