@@ -84,7 +84,7 @@ pub enum EventSchemasError {
     NotSchema {
         /// Path of the file.
         path: PathBuf,
-        /// Mistake in words.
+        /// Mistake in the words of the validator.
         reason: String,
     },
     /// The folder has no schema.

@@ -24,16 +24,16 @@ pub(super) enum JsonPublicKey {
     Ed25519(Vec<u8>),
     /// Coordinates of a point on P-256 (RFC 7518, section 6.2).
     EcdsaP256 {
-        /// First coordinate.
+        /// First coordinate of the point.
         x: Vec<u8>,
-        /// Second coordinate.
+        /// Second coordinate of the point.
         y: Vec<u8>,
     },
     /// Modulus and exponent of an RSA key (RFC 7518, section 6.3).
     Rsa {
-        /// Modulus.
+        /// Modulus, the product of two primes.
         n: Vec<u8>,
-        /// Public exponent.
+        /// Public exponent, mostly 65537.
         e: Vec<u8>,
     },
 }

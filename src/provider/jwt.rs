@@ -18,10 +18,10 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::claim_error::ClaimError;
+use super::claim_headers::require_header;
 use super::encoding::SignatureEncoding;
 use super::key::SignatureAlgorithm;
 use super::request::RequestView;
-use super::scheme::require_header;
 use super::signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout, SignedTime};
 use super::signature_header::strip_prefix_ignore_case;
 use super::signed_content::SignedContent;

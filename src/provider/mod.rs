@@ -26,6 +26,7 @@
 
 mod body;
 mod claim_error;
+mod claim_headers;
 mod encoding;
 mod event_schemas;
 mod explain;

@@ -4,14 +4,13 @@
 use std::borrow::Cow;
 
 use super::claim_error::ClaimError;
+use super::claim_headers::{require_header, require_header_lines};
 use super::encoding::SignatureEncoding;
 use super::jwt::JwtScheme;
 use super::key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
 use super::message_signature::{MessageSignatureScheme, SIGNATURE_HEADER};
 use super::request::RequestView;
-use super::signature_claim::{
-    SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout, SignedTime,
-};
+use super::signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout, SignedTime};
 use super::signature_header::{
     SignatureHeaderForm, SignatureHeaderParts, strip_prefix_ignore_case,
 };
@@ -52,7 +51,7 @@ pub enum SignatureScheme {
     },
     /// A JSON Web Token in a header.
     Jwt(JwtScheme),
-    /// HTTP message signatures.
+    /// HTTP message signature of components that the sender names.
     MessageSignature(MessageSignatureScheme),
 }
 
@@ -244,35 +243,6 @@ impl SignatureScheme {
             Self::MessageSignature(scheme) => scheme.read_claim(request),
         }
     }
-}
-
-/// Returns the header `name` of `request` as text, or [`ClaimError::NoHeader`].
-///
-/// # Errors
-/// [`ClaimError::Repeated`] if there are several, since only one of them is signed or checked.
-pub(super) fn require_header<'r>(
-    request: &RequestView<'r>,
-    name: &str,
-) -> Result<&'r str, ClaimError> {
-    let first = request.header(name);
-    let first = first.ok_or_else(|| ClaimError::NoHeader(name.to_owned()))?;
-    match request.header_lines(name).count() {
-        1 => Ok(first),
-        _ => Err(ClaimError::Repeated(name.to_owned())),
-    }
-}
-
-/// Returns the values of all headers `name`, or [`ClaimError::NoHeader`]. A repeated header is a
-/// list (RFC 9110, section 5.3), so a signature on its second line counts too.
-pub(super) fn require_header_lines<'r>(
-    request: &RequestView<'r>,
-    name: &str,
-) -> Result<Vec<&'r str>, ClaimError> {
-    let lines: Vec<_> = request.header_lines(name).take(SIGNATURES_MAX).collect();
-    if lines.is_empty() {
-        return Err(ClaimError::NoHeader(name.to_owned()));
-    }
-    Ok(lines)
 }
 
 /// Decodes the signatures in all headers `header`: one, or several separated by commas.

@@ -10,10 +10,11 @@
 use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use super::standard;
 use crate::provider::claim_error::ClaimError;
+use crate::provider::claim_headers::require_header;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
 use crate::provider::request::RequestView;
-use crate::provider::scheme::{require_header, token_claim};
+use crate::provider::scheme::token_claim;
 use crate::provider::signature_claim::{SignatureClaim, SignatureSet};
 
 const TOKEN: &str = "x-gitlab-token";

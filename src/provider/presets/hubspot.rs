@@ -20,11 +20,12 @@ use std::borrow::Cow;
 use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::body::{DocumentFormat, RequestDocument};
 use crate::provider::claim_error::ClaimError;
+use crate::provider::claim_headers::require_header;
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
 use crate::provider::request::RequestView;
-use crate::provider::scheme::{require_header, require_signatures};
+use crate::provider::scheme::require_signatures;
 use crate::provider::signature_claim::{
     SignatureClaim, SignatureSet, SignedContentLayout, SignedTime,
 };

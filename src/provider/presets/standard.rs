@@ -5,11 +5,11 @@
 
 use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::claim_error::ClaimError;
+use crate::provider::claim_headers::{require_header, require_header_lines};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
 use crate::provider::request::RequestView;
-use crate::provider::scheme::{require_header, require_header_lines};
 use crate::provider::signature_claim::{
     SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout, SignedTime,
 };

@@ -21,7 +21,7 @@ enum SchemeFormat {
     Header,
     /// JSON Web Token in a header.
     Jwt,
-    /// HTTP message signatures.
+    /// HTTP message signatures of components.
     MessageSignature,
 }
 

@@ -398,7 +398,7 @@ fn what_is_no_object_is_refused() {
         "{",
         "null",
         "{\"event\": \"new_lead\"} x",
-        "\u{feff}{}",
+        "\u{feff}",
     ] {
         assert!(
             matches!(decode_text(None, body), Err(ApiError::InvalidJson(_))),
