@@ -16,7 +16,7 @@ const TEXT_MAX_BYTES: usize = 256;
 pub enum AuditChannel {
     /// The HTTP API, which the command line uses too.
     Api,
-    /// The pages for people.
+    /// The pages of the dashboard for people.
     Dashboard,
 }
 
@@ -52,7 +52,7 @@ pub struct AuditEntry {
     pub outcome: String,
     /// Way by which the call came.
     pub channel: AuditChannel,
-    /// Address of the client.
+    /// Address of the client that called.
     pub client: IpAddr,
     /// Id of the request, as its answer has it.
     pub request_id: String,

@@ -51,11 +51,11 @@ pub struct AuditLimits {
 /// Selection of entries; an absent member selects all.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
-    /// Name of the token.
+    /// Name of the caller's token, as the entry has it.
     pub who: Option<String>,
     /// Name of the operation, or of its object before the dot, such as `webhooks`.
     pub operation: Option<String>,
-    /// Id of the object.
+    /// Id of the object, as the entry has it.
     pub object: Option<String>,
     /// Earliest time, which is included.
     pub since: Option<Timestamp>,

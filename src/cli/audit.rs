@@ -40,7 +40,7 @@ pub(super) struct ListAuditCommand {
     /// Only entries before this time, RFC 3339
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Number of entries
+    /// Number of entries to print, the newest
     #[arg(long, value_name = "N", default_value_t = 100)]
     last: usize,
     /// All entries that the node keeps

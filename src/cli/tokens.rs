@@ -34,7 +34,7 @@ pub(super) struct CreateTokenCommand {
     /// Name of the token, as events and the audit log show it
     #[arg(value_name = "NAME")]
     name: String,
-    /// Role of the token
+    /// Role, which says what the token may do
     #[arg(long, value_name = "ROLE", value_parser = ["admin", "operator", "read", "publish"])]
     role: String,
     /// Sources that it may publish to, separated by commas: crm, instagram [default: all]

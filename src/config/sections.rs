@@ -121,7 +121,7 @@ pub struct StoreConfig {
 pub struct AdminConfig {
     /// The bearer token of the admin API.
     pub token: Secret,
-    /// Most named tokens.
+    /// Most named tokens at the same time.
     pub tokens_max: usize,
 }
 

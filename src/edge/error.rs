@@ -103,7 +103,7 @@ pub enum ApiError {
     /// Named token that has ended.
     #[error("the token {name} expired at {end}")]
     TokenExpired {
-        /// Name of the token.
+        /// Name of the token that was shown.
         name: Arc<str>,
         /// Time from which it is refused.
         end: Timestamp,
@@ -114,11 +114,11 @@ pub enum ApiError {
         .operation.as_str(), .operation.role_names(), .role.as_str()
     )]
     RoleMissing {
-        /// Operation that was refused.
+        /// Operation that the role may not do.
         operation: AccessOperation,
-        /// Name of the token.
+        /// Name of the token that was shown.
         name: Arc<str>,
-        /// Role of the token.
+        /// Role of the token that was shown.
         role: TokenRole,
     },
     /// Event that its publisher's token may not publish.

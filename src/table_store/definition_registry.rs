@@ -21,7 +21,7 @@ use crate::config::EncryptionKey;
 /// Names of a sort of definitions.
 #[derive(Clone, Copy, Debug)]
 pub struct DefinitionSort {
-    /// Table of the definitions.
+    /// Table that holds the definitions.
     pub table: JournaledTableId,
     /// Name of one definition in errors, such as `account`.
     pub one: &'static str,

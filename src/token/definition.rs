@@ -18,7 +18,7 @@ pub struct NamedToken {
     pub role: TokenRole,
     /// Events that a token with the role `publish` may publish.
     pub scope: PublishScope,
-    /// Hash of the secret.
+    /// Hash by which the secret is recognised.
     pub hash: TokenHash,
     /// Time at which the token was created.
     pub created_at: Timestamp,

@@ -3,10 +3,10 @@
 //! `read` sees everything and changes nothing; `operator` runs what exists; `admin` may do all;
 //! `publish` sends events and sees nothing.
 
-/// Role of a token.
+/// Role of a token, which says what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenRole {
-    /// May do everything.
+    /// May do everything that there is.
     Admin,
     /// Sees everything, and runs what exists, without changing a definition, a secret or a token.
     Operator,
@@ -54,7 +54,7 @@ const PUBLISHERS: &[TokenRole] = &[TokenRole::Publish, TokenRole::Admin];
 enum AuditRule {
     /// Each call, whatever its outcome: the operation changes something, or takes secrets out.
     Calls,
-    /// Refused calls only.
+    /// Refused calls only: the operation changes nothing, or is traffic.
     Refusals,
 }
 
@@ -98,9 +98,9 @@ macro_rules! access_table {
 }
 
 access_table! {
-    /// Lists and shows events.
+    /// Lists and shows events with their outcomes.
     EventsRead: "events.read", READERS, Refusals;
-    /// Publishes events.
+    /// Publishes events to the event bus.
     EventsPublish: "events.publish", PUBLISHERS, Refusals;
     /// Sends a failed event to its entity again.
     EventsReprocess: "events.reprocess", OPERATORS, Calls;
@@ -108,7 +108,7 @@ access_table! {
     EntitiesRead: "entities.read", READERS, Refusals;
     /// Takes out everything of an entity.
     EntitiesExport: "entities.export", READERS, Calls;
-    /// Erases an entity's content.
+    /// Erases an entity's content for good.
     EntitiesErase: "entities.erase", ADMINS, Calls;
     /// Lists and shows rows of the call log.
     CallsRead: "calls.read", READERS, Refusals;
@@ -116,19 +116,19 @@ access_table! {
     WebhooksRead: "webhooks.read", READERS, Refusals;
     /// Reads and acknowledges the events of a pull subscription.
     WebhooksPull: "webhooks.pull", OPERATORS, Refusals;
-    /// Creates a subscription.
+    /// Creates a subscription, and shows its secret.
     WebhooksCreate: "webhooks.create", ADMINS, Calls;
     /// Creates or changes the subscription with a `uid`.
     WebhooksPut: "webhooks.put", ADMINS, Calls;
-    /// Changes a subscription.
+    /// Changes the definition of a subscription.
     WebhooksChange: "webhooks.change", ADMINS, Calls;
-    /// Deletes a subscription.
+    /// Deletes a subscription with its backlog.
     WebhooksDelete: "webhooks.delete", ADMINS, Calls;
-    /// Replaces a subscription's secret.
+    /// Replaces the secret of a subscription.
     WebhooksRotateSecret: "webhooks.rotate_secret", ADMINS, Calls;
-    /// Pauses a subscription.
+    /// Pauses a subscription, whose events then wait.
     WebhooksPause: "webhooks.pause", OPERATORS, Calls;
-    /// Resumes a subscription.
+    /// Resumes a subscription that was paused or disabled.
     WebhooksResume: "webhooks.resume", OPERATORS, Calls;
     /// Sends a ping to a subscription's target.
     WebhooksTest: "webhooks.test", OPERATORS, Calls;
@@ -138,29 +138,29 @@ access_table! {
     WebhooksReplay: "webhooks.replay", OPERATORS, Calls;
     /// Lists and shows dead letters.
     DeadLettersRead: "dead_letters.read", READERS, Refusals;
-    /// Delivers dead letters again.
+    /// Delivers one or several dead letters again.
     DeadLettersRetry: "dead_letters.retry", OPERATORS, Calls;
-    /// Discards dead letters.
+    /// Discards one or several dead letters.
     DeadLettersDiscard: "dead_letters.discard", OPERATORS, Calls;
-    /// Lists and shows jobs.
+    /// Lists and shows jobs with their progress.
     JobsRead: "jobs.read", READERS, Refusals;
-    /// Cancels a job.
+    /// Cancels a job that is not over.
     JobsCancel: "jobs.cancel", OPERATORS, Calls;
-    /// Lists and shows accounts.
+    /// Lists and shows accounts, without their tokens.
     AccountsRead: "accounts.read", READERS, Refusals;
-    /// Creates an account.
+    /// Creates an account, and shows its secret.
     AccountsCreate: "accounts.create", ADMINS, Calls;
-    /// Changes an account.
+    /// Changes the definition of an account.
     AccountsChange: "accounts.change", ADMINS, Calls;
-    /// Deletes an account.
+    /// Deletes an account with its backlog.
     AccountsDelete: "accounts.delete", ADMINS, Calls;
     /// Sends a message by an account.
     MessagesSend: "messages.send", PUBLISHERS, Refusals;
     /// Lists and shows tokens, never their secrets.
     TokensRead: "tokens.read", READERS, Refusals;
-    /// Creates a token.
+    /// Creates a token, and shows its secret.
     TokensCreate: "tokens.create", ADMINS, Calls;
-    /// Revokes a token.
+    /// Revokes a token for good.
     TokensRevoke: "tokens.revoke", ADMINS, Calls;
     /// Lists and exports the audit log.
     AuditRead: "audit.read", READERS, Refusals;

@@ -35,7 +35,7 @@ impl TokenHash {
         Self(Sha256::digest(secret).into())
     }
 
-    /// Restores a stored hash.
+    /// Restores a hash from its stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

@@ -226,8 +226,7 @@ fn every_operation_asks_for_the_roles_of_the_table() {
                     .replace("{kind}", "ticket")
                     .replace("{id}", "999")
                     .replace("{name}", "nobody")
-                    .replace('{', "")
-                    .replace('}', "");
+                    .replace(['{', '}'], "");
                 for (role, secret) in &secrets {
                     if *operation == AccessOperation::BackupDownload && role.may(*operation) {
                         continue;

@@ -17,10 +17,10 @@ use crate::event::Timestamp;
 
 pub(super) mod spec;
 
-/// Parameters that select entries.
+/// Parameters that select entries of the log.
 pub(in crate::edge) const FILTERS: [&str; 5] = ["who", "operation", "object", "since", "until"];
 
-/// Parameters of the list.
+/// Parameters of the list, with its pages.
 const PARAMETERS: [&str; 7] = [
     "who",
     "operation",

@@ -56,7 +56,7 @@ struct BatchItemError {
 /// Values of the call that go with each of its events.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchPublisher<'a> {
-    /// Identity of the publisher.
+    /// Identity of the publisher, with its scope.
     pub(super) caller: &'a CallerIdentity,
     /// Tag of the publisher's credential.
     pub(super) credential: u32,

@@ -12,7 +12,7 @@ use crate::edge::error::ApiError;
 
 const PATH: &str = "/dashboard/audit";
 
-/// Entries of a page.
+/// Entries of one page of the list.
 const ENTRIES: usize = 50;
 
 /// Fields of the filter: name, label.
