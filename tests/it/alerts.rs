@@ -45,11 +45,16 @@ async fn advance_until_told(client: &TestClient, clock: &ManualClock, alert: &st
 #[test]
 fn a_full_disk_is_a_chat_message_once_and_its_end_too_also_after_a_restart() {
     run_async(async {
-        let mut test_env = watching_env(&[("alerts.disk_free_bytes", "9000000000000000000")]);
+        let mut test_env = watching_env(&[("alerts.disk_free_bytes", "1")]);
         let chat = TestReceiver::accept_all().await;
         let node = test_env.start().await;
         let transform = json!({"events": ["alert.*"], "transform": "{'text': data.message}"});
         subscribe(&node, chat.url("/hook"), transform).await;
+        node.stop().await;
+
+        // The subscription is there before the disk is full, or it would miss the news.
+        test_env.set("alerts.disk_free_bytes", "9000000000000000000");
+        let node = test_env.start().await;
         chat.wait_for_accepted(1).await;
         node.stop().await;
 

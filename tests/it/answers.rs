@@ -820,7 +820,7 @@ fn a_body_that_is_no_json_object_is_answered_400_and_stores_nothing() {
             r#"{"event": }"#,
             "{} {}",
             "{'event': 1}",
-            "\u{feff}{}",
+            "\u{feff}",
             r#"{"a":1,}"#,
         ] {
             let answer = node.send_request(node.signed_request(body, "k-1")).await;
