@@ -9,7 +9,7 @@ use super::values::{DAY_S, check_not_empty};
 /// Content that the signature of a lead covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeadSignatureLayout {
-    /// The body alone.
+    /// The body alone, as most CRMs sign.
     Body,
     /// The time in `X-Webhook-Timestamp`, the path and the body, each on lines of its own.
     TimePathBody,

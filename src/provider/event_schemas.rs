@@ -25,7 +25,7 @@ use crate::event::replace_half_surrogates;
 
 /// Most schema files of one source. Each costs memory for as long as the node runs.
 const FILES_MAX: usize = 1_000;
-/// Largest schema file.
+/// Largest schema file that is loaded.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
 /// Longest path in a violation; the names in it are the sender's.
 const PATH_MAX_CHARS: usize = 200;
@@ -38,7 +38,7 @@ pub enum SchemaViolationPolicy {
     /// The event is kept, with a warning.
     #[default]
     Mark,
-    /// The call is refused.
+    /// The call is refused, and stores nothing.
     Refuse,
 }
 
@@ -51,7 +51,7 @@ impl SchemaViolationPolicy {
 #[derive(Clone, Default)]
 pub struct EventSchemas {
     compiled: Option<Arc<CompiledSchemas>>,
-    /// Consequence of a violation.
+    /// Consequence of an event that does not fit.
     pub policy: SchemaViolationPolicy,
 }
 
@@ -74,7 +74,7 @@ pub enum EventSchemasError {
     /// A file is no JSON.
     #[error("{path} is not JSON, at line {line}")]
     NotJson {
-        /// Path of the file.
+        /// Path of the file below the folder.
         path: PathBuf,
         /// Line of the mistake, counted from 1.
         line: usize,
@@ -82,7 +82,7 @@ pub enum EventSchemasError {
     /// A file is no schema, or refers to one that is not in the folder.
     #[error("{path} is no JSON Schema, or refers to one outside the folder: {reason}")]
     NotSchema {
-        /// Path of the file.
+        /// Path of the file below the folder.
         path: PathBuf,
         /// Mistake in the words of the validator.
         reason: String,

@@ -33,7 +33,7 @@ pub(super) enum JsonPublicKey {
     Rsa {
         /// Modulus, the product of two primes.
         n: Vec<u8>,
-        /// Public exponent, mostly 65537.
+        /// Public exponent, which is 65537 in most keys.
         e: Vec<u8>,
     },
 }

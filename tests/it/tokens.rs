@@ -324,7 +324,9 @@ fn the_dashboard_offers_each_role_only_what_it_may_do_and_refuses_the_rest() {
             let answer = reader.get(path).await;
             let is_form = path.ends_with("/new");
             assert_eq!(answer.status == 403, is_form, "{path}");
-            let forms = answer.html.matches("method=\"post\"").count();
+            // Judging a pasted request changes nothing, so a reader may do it.
+            let judging = answer.html.matches("action=\"/dashboard/sources/check\"");
+            let forms = answer.html.matches("method=\"post\"").count() - judging.count();
             let is_redirect = answer.status == 303;
             assert_eq!(forms, usize::from(!is_redirect), "only the logout: {path}");
             assert!(!answer.html.contains("/webhooks/new\""), "{path}");
