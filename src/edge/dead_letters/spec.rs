@@ -81,6 +81,7 @@ fn add_filter_parameters(endpoint: EndpointDoc, reason: &str) -> EndpointDoc {
             reason,
         )
         .refuses_field("webhook_id", "webhook_id must be the id of a subscription")
+        .refuses(404, "not_found", "there is no such subscriber")
 }
 
 fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
@@ -133,6 +134,7 @@ pub(in crate::edge) fn retry() -> EndpointDoc {
 
 pub(in crate::edge) fn retry_all() -> EndpointDoc {
     add_job_answer(EndpointDoc::new(TAG, "Deliver dead letters again"))
+        .refuses(404, "not_found", "there is no such subscriber")
         .about(
             "Delivers all dead letters that match the members given, in order for each \
             entity; without members, all dead letters. A dead letter of many events can \
