@@ -151,7 +151,7 @@ impl ItemPaths {
 
 /// Removes each of the sorted `items` in which another one is.
 fn drop_containers(items: &mut Vec<BatchItem<'_, '_>>) {
-    // What is inside an item begins after it and before anything that follows it.
+    // An inner item begins after its outer one and before anything that follows that one.
     let mut next_start = None;
     let mut kept: Vec<_> = std::mem::take(items)
         .into_iter()

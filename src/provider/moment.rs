@@ -29,16 +29,15 @@ pub(super) fn parse_event_time(text: &str) -> Option<Timestamp> {
     })
 }
 
-/// Returns a time with the offset `+0000` or ` UTC`, which ISO 8601 and Ruby allow, as RFC 3339
-/// spells it.
+/// Returns a time with a space before its offset, or with ` UTC`, as Ruby spells them, in the form
+/// that [`Timestamp::parse`] reads.
 fn respell_offset(text: &str) -> Option<String> {
     if let Some(time) = text.strip_suffix(" UTC") {
         return Some(format!("{time}Z"));
     }
-    let (time, offset) = text.split_at_checked(text.len().checked_sub(5)?)?;
-    let digits = offset.strip_prefix(['+', '-'])?;
-    let is_offset = digits.bytes().all(|byte| byte.is_ascii_digit()) && time.contains(':');
-    is_offset.then(|| format!("{}{}:{}", time.trim_end(), &offset[..3], &offset[3..]))
+    let (time, offset) = text.rsplit_once(' ')?;
+    let is_offset = offset.len() == 5 && offset.starts_with(['+', '-']) && time.contains(':');
+    is_offset.then(|| format!("{}{offset}", time.trim_end()))
 }
 
 fn parse_number(text: &str) -> Option<Timestamp> {
