@@ -13,7 +13,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::config::EncryptionKey;
 use crate::table_store::{DefinitionOpenError, DefinitionRegistry, TableStore};
 
 pub use self::definition::Account;
@@ -79,7 +78,7 @@ impl std::fmt::Debug for AccountRegistry {
 }
 
 impl AccountRegistry {
-    /// Loads the accounts in `tables`, which are encrypted with `key` if there is one. No account is
+    /// Loads the accounts in `tables`. No account is
     /// added beyond `accounts_max`.
     ///
     /// # Errors
@@ -87,14 +86,13 @@ impl AccountRegistry {
     pub fn open(
         tables: &Arc<TableStore>,
         accounts_max: usize,
-        key: Option<&EncryptionKey>,
     ) -> Result<Self, DefinitionOpenError> {
         let load = |loaded: &mut AccountSnapshot, id: &str, value: &[u8]| {
             loaded.insert(Arc::new(codec::decode_account(id, value)?));
             Ok(())
         };
         Ok(Self {
-            definitions: DefinitionRegistry::open(tables, codec::SORT, key, load)?,
+            definitions: DefinitionRegistry::open(tables, codec::SORT, load)?,
             change_lock: Mutex::default(),
             accounts_max,
         })
@@ -210,7 +208,7 @@ mod tests {
     fn a_business_account_has_one_account_and_each_account_one_name() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let tables = open_test_tables(folder.path());
-        let accounts = AccountRegistry::open(&tables, 2, None).expect("opens");
+        let accounts = AccountRegistry::open(&tables, 2).expect("opens");
         accounts.create(account("a", "1")).expect("room");
         assert!(matches!(
             accounts.create(account("a", "2")),

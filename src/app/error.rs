@@ -36,6 +36,9 @@ pub enum NodeError {
     /// The base file of the journal cannot be written.
     #[error("cannot write the base file of the journal")]
     BaseWrite(#[from] crate::retention::RetentionError),
+    /// A segment of the journal cannot be written anew.
+    #[error("cannot write a segment of the journal anew")]
+    Rewrite(#[from] crate::journal::SegmentRewriteError),
     /// The tables cannot be read or derived.
     #[error("cannot open the tables of the store")]
     Tables(#[from] crate::table_store::TableStoreError),

@@ -10,6 +10,7 @@
 //! ```
 
 mod clock_watch;
+mod compaction;
 mod descriptor_limit;
 mod error;
 mod migration;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, info};
 
+pub use compaction::CompactionSummary;
 pub use error::NodeError;
 pub use migration::MigrationError;
 pub use node_deps::NodeDeps;
@@ -192,6 +194,19 @@ pub fn run_node(config: Config, ready: impl FnOnce(&Node)) -> Result<(), NodeErr
 /// [`NodeError`] when the store is in use or cannot be read.
 pub fn rebuild_store(config: &Config) -> Result<RebuildSummary, NodeError> {
     store_session::rebuild_projection(config)
+}
+
+/// Writes every file of a stopped node's store anew that is not encrypted as new content is. Calls
+/// `on_progress` with the number of segments done and of all. Blocks.
+///
+/// # Errors
+/// [`NodeError`] when the store is in use, or cannot be read or written; each file has its old or
+/// its new form then.
+pub fn compact_store(
+    config: &Config,
+    on_progress: &mut dyn FnMut(u64, u64),
+) -> Result<CompactionSummary, NodeError> {
+    compaction::compact_store(config, on_progress)
 }
 
 /// Opens the store of a stopped node once, and closes it: drops an incomplete commit at the end of

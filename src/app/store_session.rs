@@ -34,7 +34,9 @@ use crate::entity::{self, EntityDeps};
 use crate::erasure::{self, Erasure, ErasureDeps, ErasureStage};
 use crate::event::StoreIncarnation;
 use crate::failpoints::NoFailures;
-use crate::journal::{self, DataFolder, Journal, KeptRecords, LogMark, SegmentJournal};
+use crate::journal::{
+    self, ContentCipher, DataFolder, Journal, KeptRecords, LogMark, SegmentJournal,
+};
 use crate::panics;
 use crate::projection::{self, Projection};
 use crate::retention::{self, RetentionDeps, RetentionPolicy, RetentionWorker};
@@ -576,12 +578,13 @@ fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
 }
 
 /// Opens the data folder and its journal; migrates a store of the former format before.
-fn open_journal(
+pub(super) fn open_journal(
     config: &Config,
     deps: &NodeDeps,
     discard_mark: &DiscardMark,
 ) -> Result<(Arc<DataFolder>, Arc<SegmentJournal>), NodeError> {
-    let folder = DataFolder::open(&config.store.path)?;
+    let cipher = ContentCipher::from_config(&config.store);
+    let folder = DataFolder::open_encrypted(&config.store.path, cipher)?;
     let migration = StoreMigration {
         folder: &folder,
         disk: Arc::clone(&deps.disk),
@@ -645,15 +648,13 @@ fn open_stages(
     }
     erasure::hide_erased(&tables, journal, deps.fingerprint, &erased)?;
 
-    let key = config.store.encryption_key.as_ref();
     let accounts_max = config.sources.instagram.accounts_max;
-    let accounts =
-        AccountRegistry::open(&tables, accounts_max, key).map_err(NodeError::Accounts)?;
+    let accounts = AccountRegistry::open(&tables, accounts_max).map_err(NodeError::Accounts)?;
     let subscriptions_max = config.delivery.subscriptions_max;
-    let subscriptions = SubscriptionRegistry::open(&tables, subscriptions_max, key)
-        .map_err(NodeError::Subscriptions)?;
+    let subscriptions =
+        SubscriptionRegistry::open(&tables, subscriptions_max).map_err(NodeError::Subscriptions)?;
     let tokens_max = config.admin.tokens_max;
-    let tokens = TokenRegistry::open(&tables, tokens_max, key).map_err(NodeError::Tokens)?;
+    let tokens = TokenRegistry::open(&tables, tokens_max).map_err(NodeError::Tokens)?;
     let audit = AuditLog::open(&tables, audit_limits(config))?;
 
     let call_log = open_call_log(&derived, call_log_limits(config))?;
@@ -683,7 +684,7 @@ fn open_stages(
 }
 
 /// Opens the tables, and lets the journal serve the records that they keep.
-fn open_tables(
+pub(super) fn open_tables(
     journal: &Arc<SegmentJournal>,
     derived: &Arc<DerivedStore>,
 ) -> Result<Arc<TableStore>, NodeError> {
@@ -696,7 +697,7 @@ fn open_tables(
 
 /// Writes the rows of `derived`, which no stage uses, to files without what was removed from them:
 /// the journal's base file, and the copy that takes the place of the derived store.
-fn write_clean_files(
+pub(super) fn write_clean_files(
     folder: &DataFolder,
     journal: &SegmentJournal,
     derived: &Arc<DerivedStore>,

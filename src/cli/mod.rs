@@ -12,6 +12,7 @@ mod admin_client;
 mod audit;
 mod backup;
 mod check;
+mod compact;
 mod config_args;
 mod config_print;
 mod dead_letters;
@@ -90,6 +91,7 @@ enum CliCommand {
     Verify(verify::VerifyCommand),
     Doctor(doctor::DoctorCommand),
     Rebuild(rebuild::RebuildCommand),
+    Compact(compact::CompactCommand),
     Openapi(openapi::OpenApiCommand),
     Guide(guide::GuideCommand),
     Completions(shell_files::CompletionsCommand),
@@ -159,6 +161,7 @@ fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError
         CliCommand::Verify(verify) => verify.run(out),
         CliCommand::Doctor(doctor) => doctor.run(out),
         CliCommand::Rebuild(rebuild) => rebuild.run(out),
+        CliCommand::Compact(compact) => compact.run(out),
         CliCommand::Openapi(openapi) => openapi.run(out),
         CliCommand::Guide(guide) => guide.run(out),
         CliCommand::Completions(completions) => completions.run(CliArgs::command(), out),

@@ -9,8 +9,10 @@ use crate::clock::{Clock, SystemClock};
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(200);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Progress towards a position in the journal.
+/// Progress towards a position in the journal, or a number of other things.
 pub(super) struct ProgressLine {
+    /// Name of what is counted.
+    unit: &'static str,
     /// Position to reach, if it is known.
     end: Option<u64>,
     is_terminal: bool,
@@ -30,12 +32,20 @@ impl ProgressLine {
     /// Begins a way whose end is not known.
     pub(super) fn without_end() -> Self {
         Self {
+            unit: "position",
             end: None,
             is_terminal: io::stderr().is_terminal(),
             clock: SystemClock::default(),
             told_at: Duration::ZERO,
             has_told: false,
         }
+    }
+
+    /// Counts other things than positions, named `unit`, up to `end`.
+    pub(super) fn of_units(unit: &'static str, end: u64) -> Self {
+        let mut line = Self::without_end();
+        (line.unit, line.end) = (unit, Some(end));
+        line
     }
 
     /// Shows that `position` is reached, unless something was shown just now.
@@ -61,7 +71,8 @@ impl ProgressLine {
             format!(" of {end} ({percent} %)")
         });
         // Ignored: without a terminal there is no reader.
-        let _ = write!(io::stderr(), "{begin}position {position}{way}{finish}");
+        let unit = self.unit;
+        let _ = write!(io::stderr(), "{begin}{unit} {position}{way}{finish}");
     }
 }
 

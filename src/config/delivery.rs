@@ -8,10 +8,7 @@ use ipnet::IpNet;
 use super::draft::ConfigDraft;
 use super::problem::ConfigProblem;
 use super::secret::Secret;
-use super::setting::SettingValue;
-use super::values::{
-    DAY_S, DURATION_MIN_S, HOUR_S, describe_unexpected, parse_number, parse_string,
-};
+use super::values::{DAY_S, DURATION_MIN_S, HOUR_S, parse_number, parse_string};
 use super::web_url::parse_server_url;
 
 /// Longest retry schedule of a subscription, in pauses.
@@ -195,21 +192,6 @@ impl ConfigDraft {
                 fraction if (0.0..=1.0).contains(&fraction) => Ok(fraction),
                 other => Err(format!("expected {expected}, found {other}")),
             }
-        })
-    }
-
-    /// Reads `[store] encryption_key`, 32 bytes in base64. An empty text means that secrets are
-    /// stored unencrypted.
-    pub(super) fn read_encryption_key(&mut self) -> Option<super::EncryptionKey> {
-        self.read_as("store.encryption_key", |value| match value {
-            SettingValue::Text(text) | SettingValue::Raw(text) if text.is_empty() => Ok(None),
-            SettingValue::Text(text) | SettingValue::Raw(text) => {
-                super::EncryptionKey::parse(&text).map(Some).ok_or_else(|| {
-                    "expected 32 bytes in base64, such as `openssl rand -base64 32` makes"
-                        .to_owned()
-                })
-            }
-            other => Err(describe_unexpected("a string", &other)),
         })
     }
 }

@@ -4,7 +4,7 @@ use super::draft::ConfigDraft;
 use super::setting::SettingValue;
 
 /// Last parts of the keys whose values are secret.
-const SECRET_NAMES: [&str; 11] = [
+const SECRET_NAMES: [&str; 12] = [
     "token",
     "tokens",
     "secret",
@@ -15,6 +15,7 @@ const SECRET_NAMES: [&str; 11] = [
     "verify_token",
     "metrics_token",
     "encryption_key",
+    "former_encryption_keys",
     "key",
 ];
 

@@ -17,9 +17,9 @@ use super::values::{
     describe_unexpected, parse_number, parse_string,
 };
 use super::{
-    AdminConfig, AuditConfig, CallLogConfig, Config, DashboardConfig, EntityConfig, LogFormat,
-    RouterConfig, Secret, ServerConfig, SourcesConfig, StoreConfig, SupportConfig, SyncPolicy,
-    TelemetryConfig, UnknownEntityPolicy,
+    AdminConfig, AuditConfig, CallLogConfig, Config, DashboardConfig, EncryptionKey, EntityConfig,
+    LogFormat, RouterConfig, Secret, ServerConfig, SourcesConfig, StoreConfig, SupportConfig,
+    SyncPolicy, TelemetryConfig, UnknownEntityPolicy,
 };
 
 mod custom;
@@ -172,7 +172,23 @@ impl ConfigDraft {
                 (bytes > 0).then_some(bytes)
             },
             encryption_key: self.read_encryption_key(),
+            former_encryption_keys: self.read_former_encryption_keys(),
         }
+    }
+
+    /// Reads `[store] encryption_key`, 32 bytes in base64. An empty text means that content is
+    /// stored unencrypted.
+    fn read_encryption_key(&mut self) -> Option<EncryptionKey> {
+        self.read_as("store.encryption_key", |value| match parse_string(value)? {
+            text if text.is_empty() => Ok(None),
+            text => parse_encryption_key(&text).map(Some),
+        })
+    }
+
+    fn read_former_encryption_keys(&mut self) -> Vec<EncryptionKey> {
+        self.read_list("store.former_encryption_keys", |value| {
+            parse_encryption_key(&parse_string(value)?)
+        })
     }
 
     fn read_retention(&mut self) -> Option<Duration> {
@@ -554,6 +570,11 @@ impl ConfigDraft {
             })
             .collect()
     }
+}
+
+fn parse_encryption_key(text: &Secret) -> Result<EncryptionKey, String> {
+    let expected = "expected 32 bytes in base64, such as `openssl rand -base64 32` makes";
+    EncryptionKey::parse(text).ok_or_else(|| expected.to_owned())
 }
 
 /// Finds a configured source with the name of a declared event's first word. Events of the two

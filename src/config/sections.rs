@@ -112,8 +112,10 @@ pub struct StoreConfig {
     pub retention: Option<Duration>,
     /// Size in bytes of the journal beyond which the oldest events are removed; `None` for no bound.
     pub max_bytes: Option<u64>,
-    /// Key that encrypts subscribers' secrets on disk; `None` stores them unencrypted.
+    /// Key that encrypts everything that is stored; `None` stores it unencrypted.
     pub encryption_key: Option<EncryptionKey>,
+    /// Keys that older content is encrypted with.
+    pub former_encryption_keys: Vec<EncryptionKey>,
 }
 
 /// Section `[admin]`: access to the admin API.

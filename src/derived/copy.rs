@@ -11,8 +11,10 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::derived_store::{DerivedStore, INCARNATION_KEY, META_TREE, sled_config};
+use super::derived_tree::DerivedTree;
 use super::error::DerivedStoreError;
 use super::folder::{self, NEW, OLD};
 use crate::journal::{DataFolder, Disk, LocalDisk};
@@ -27,7 +29,7 @@ impl DerivedStore {
     /// # Errors
     /// [`DerivedStoreError`] when the store cannot be read, or the copy not be written.
     pub fn copy_rows(
-        &self,
+        self: &Arc<Self>,
         data_folder: &DataFolder,
         cache_bytes: u64,
     ) -> Result<(), DerivedStoreError> {
@@ -44,14 +46,21 @@ impl DerivedStore {
         copied
     }
 
-    fn write_copy(&self, path: &Path, cache_bytes: u64) -> Result<(), DerivedStoreError> {
-        self.guard(|| {
-            let copy = sled_config(path, cache_bytes).open()?;
-            let is_meta = |name: &sled::IVec| name.as_ref() == META_TREE.as_bytes();
-            let names = self.db().tree_names();
-            for name in names.iter().filter(|name| !is_meta(name)) {
-                copy_tree(&self.db().open_tree(name)?, &copy.open_tree(name)?, &copy)?;
+    fn write_copy(
+        self: &Arc<Self>,
+        path: &Path,
+        cache_bytes: u64,
+    ) -> Result<(), DerivedStoreError> {
+        let copy = self.guard(|| sled_config(path, cache_bytes).open())?;
+        for name in self.db().tree_names() {
+            // All names are text.
+            let name = String::from_utf8_lossy(&name);
+            if name != META_TREE {
+                let to = self.guard(|| copy.open_tree(name.as_bytes()))?;
+                self.copy_tree(&self.tree(&name)?, &to, &copy)?;
             }
+        }
+        self.guard(|| {
             copy.flush()?;
             let incarnation = self.db().open_tree(META_TREE)?.get(INCARNATION_KEY)?;
             if let Some(incarnation) = incarnation {
@@ -60,23 +69,31 @@ impl DerivedStore {
             }
             copy.flush().map(drop)
         })?;
+        drop(copy);
         ["db", "conf"]
             .iter()
             .try_for_each(|name| File::open(path.join(name))?.sync_all())
             .and_then(|()| LocalDisk.sync_folder(path))
             .map_err(|source| DerivedStoreError::from_folder(path, source))
     }
-}
 
-fn copy_tree(from: &sled::Tree, to: &sled::Tree, copy: &sled::Db) -> sled::Result<()> {
-    for (row, number) in from.iter().zip(1_u64..) {
-        let (key, value) = row?;
-        to.insert(key, value)?;
-        if number.is_multiple_of(FLUSH_ROWS) {
-            copy.flush()?;
+    /// Copies the rows of one tree, encrypted as new ones are.
+    fn copy_tree(
+        &self,
+        from: &DerivedTree,
+        to: &sled::Tree,
+        copy: &sled::Db,
+    ) -> Result<(), DerivedStoreError> {
+        for (row, number) in from.iter().zip(1_u64..) {
+            let (key, value) = row?;
+            let stored = from.encrypt(&key, &value);
+            self.guard(|| to.insert(key, stored))?;
+            if number.is_multiple_of(FLUSH_ROWS) {
+                self.guard(|| copy.flush())?;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Puts the files of a finished copy in the place of the derived store, which must be closed.

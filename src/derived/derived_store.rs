@@ -19,7 +19,7 @@ use super::file_inspection::{self, LogEnd, SEGMENT_BYTES};
 use super::folder::{self, UNUSABLE_MARK};
 use crate::event::StoreIncarnation;
 use crate::failpoints::{Failpoint, FailureInjector};
-use crate::journal::{DataFolder, Disk, LocalDisk};
+use crate::journal::{ContentCipher, DataFolder, Disk, LocalDisk};
 use crate::panics;
 
 /// Number of attempts to take sled's lock. When a store has just been closed, threads of sled can
@@ -44,7 +44,7 @@ pub struct DerivedStore {
     path: PathBuf,
     failure_injector: Arc<dyn FailureInjector>,
     // Dropped last: another process may use the folder only after sled has released it.
-    _folder: Arc<DataFolder>,
+    folder: Arc<DataFolder>,
 }
 
 impl DerivedStore {
@@ -79,8 +79,14 @@ impl DerivedStore {
             db_file,
             path,
             failure_injector,
-            _folder: Arc::clone(folder),
+            folder: Arc::clone(folder),
         }))
+    }
+
+    /// Returns the keys of all values.
+    #[must_use]
+    pub fn cipher(&self) -> &ContentCipher {
+        self.folder.cipher()
     }
 
     pub(super) fn db(&self) -> &sled::Db {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::derived_store::DerivedStore;
 use super::error::DerivedStoreError;
+use crate::journal::DecryptionError;
 
 /// Largest value in any tree, in bytes. sled moves page images larger than a quarter of a segment
 /// into blob files, which it never syncs. Pages split by item count, so only small values keep
@@ -18,6 +19,7 @@ pub type DerivedRow = (Vec<u8>, Vec<u8>);
 #[derive(Clone)]
 pub struct DerivedTree {
     tree: sled::Tree,
+    name: Arc<str>,
     // Dropped after the tree: a tree keeps sled's lock.
     store: Arc<DerivedStore>,
 }
@@ -30,6 +32,7 @@ impl DerivedStore {
     pub fn tree(self: &Arc<Self>, name: &str) -> Result<DerivedTree, DerivedStoreError> {
         Ok(DerivedTree {
             tree: self.open_tree(name)?,
+            name: name.into(),
             store: Arc::clone(self),
         })
     }
@@ -47,8 +50,10 @@ impl DerivedTree {
     /// # Errors
     /// [`DerivedStoreError`] when sled fails.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>, DerivedStoreError> {
-        let value = self.store.guard(|| self.tree.get(key))?;
-        Ok(value.map(|value| value.to_vec()))
+        let key = key.as_ref();
+        let stored = self.store.guard(|| self.tree.get(key))?;
+        let value = stored.map(|stored| self.decrypt(key, &stored));
+        Ok(value.transpose()?)
     }
 
     /// Puts `value` under `key` and replaces the previous value.
@@ -60,9 +65,9 @@ impl DerivedTree {
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> Result<(), DerivedStoreError> {
-        self.store
-            .guard(|| self.tree.insert(key, value.as_ref()))
-            .map(drop)
+        let key = key.as_ref();
+        let stored = self.encrypt(key, value.as_ref());
+        self.store.guard(|| self.tree.insert(key, stored)).map(drop)
     }
 
     /// Removes the row under `key`, if there is one.
@@ -78,14 +83,21 @@ impl DerivedTree {
     /// # Errors
     /// [`DerivedStoreError`] when sled fails.
     pub fn apply_batch(&self, batch: DerivedBatch) -> Result<(), DerivedStoreError> {
-        self.store.guard(|| self.tree.apply_batch(batch.0))
+        let mut stored = sled::Batch::default();
+        for (key, value) in batch.0 {
+            match value {
+                Some(value) => stored.insert(&*key, self.encrypt(&key, &value)),
+                None => stored.remove(key),
+            }
+        }
+        self.store.guard(|| self.tree.apply_batch(stored))
     }
 
     /// Returns the rows whose keys lie in `keys`, in order.
     pub fn range<K: AsRef<[u8]>>(&self, keys: impl RangeBounds<K>) -> DerivedRows<'_> {
         DerivedRows {
             rows: self.tree.range(keys),
-            store: &self.store,
+            tree: self,
         }
     }
 
@@ -93,7 +105,7 @@ impl DerivedTree {
     pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> DerivedRows<'_> {
         DerivedRows {
             rows: self.tree.scan_prefix(prefix),
-            store: &self.store,
+            tree: self,
         }
     }
 
@@ -107,28 +119,38 @@ impl DerivedTree {
     pub fn iter(&self) -> DerivedRows<'_> {
         self.range::<&[u8]>(..)
     }
+
+    /// Returns the bytes to store for `value`.
+    pub(super) fn encrypt(&self, key: &[u8], value: &[u8]) -> Vec<u8> {
+        self.store.cipher().encrypt_value(&self.name, key, value)
+    }
+
+    fn decrypt(&self, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, DecryptionError> {
+        self.store.cipher().decrypt_value(&self.name, key, stored)
+    }
 }
 
-/// Changes of a tree that are made at once.
+/// Changes of a tree that are made at once: keys, with `None` for a row to remove.
 #[derive(Default)]
-pub struct DerivedBatch(sled::Batch);
+pub struct DerivedBatch(Vec<(Vec<u8>, Option<Vec<u8>>)>);
 
 impl DerivedBatch {
     /// Adds a row, or replaces it.
     pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.0.insert(key.as_ref(), value.as_ref());
+        let value = value.as_ref().to_vec();
+        self.0.push((key.as_ref().to_vec(), Some(value)));
     }
 
     /// Removes a row, if there is one.
     pub fn remove(&mut self, key: impl AsRef<[u8]>) {
-        self.0.remove(key.as_ref());
+        self.0.push((key.as_ref().to_vec(), None));
     }
 }
 
 /// Iterator over rows, from both ends.
 pub struct DerivedRows<'t> {
     rows: sled::Iter,
-    store: &'t DerivedStore,
+    tree: &'t DerivedTree,
 }
 
 impl<'t> DerivedRows<'t> {
@@ -148,9 +170,12 @@ impl<'t> DerivedRows<'t> {
         &mut self,
         next: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
     ) -> Option<Result<DerivedRow, DerivedStoreError>> {
-        let row = self.store.guard(|| next(&mut self.rows).transpose());
-        row.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())))
-            .transpose()
+        let row = self.tree.store.guard(|| next(&mut self.rows).transpose());
+        let decrypt = |(key, stored): (sled::IVec, sled::IVec)| {
+            let value = self.tree.decrypt(&key, &stored)?;
+            Ok((key.to_vec(), value))
+        };
+        row.transpose().map(|row| row.and_then(decrypt))
     }
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::journal::DecryptionError;
+
 /// Error of an operation on the derived store. After an error of a write the store must be opened
 /// again.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +21,8 @@ enum Cause {
         #[source]
         source: io::Error,
     },
+    #[error(transparent)]
+    Encrypted(DecryptionError),
     #[error("the derived store panicked: {0}")]
     Panicked(String),
     #[error(
@@ -54,7 +58,7 @@ impl DerivedStoreError {
             Cause::Engine(sled::Error::Io(error)) => is_damage_report(error),
             Cause::Engine(_) => true,
             Cause::Panicked(message) => !names_system_error(message),
-            Cause::Folder { .. } | Cause::MalformedRow(_) => false,
+            Cause::Folder { .. } | Cause::MalformedRow(_) | Cause::Encrypted(_) => false,
         }
     }
 
@@ -62,6 +66,12 @@ impl DerivedStoreError {
     /// so the holder can only be a remaining thread of the last opening.
     pub(super) fn is_locked(&self) -> bool {
         matches!(&self.0, Cause::Engine(sled::Error::Io(error)) if is_lock_error(error))
+    }
+}
+
+impl From<DecryptionError> for DerivedStoreError {
+    fn from(error: DecryptionError) -> Self {
+        Self(Cause::Encrypted(error))
     }
 }
 

@@ -5,7 +5,8 @@
 //! file    header | chunk … | end
 //! header  magic "HOOKBASE" | format u32 = 1 | incarnation u32 | first segment u64 | first position u64
 //!         | first change number u64 | received_at i64 µs | CRC-32C u32
-//! chunk   body length u32 | count of rows u32 | CRC-32C u32 | body: lz4 (u32 LE size first) of rows
+//! chunk   body length u32 | count of rows u32 | CRC-32C u32 | body: lz4 (u32 LE size first) of rows,
+//!         encrypted if the highest bit of the count is set: see `content_cipher`
 //! row     section u8 | key length u32 | value length u32 | key | value
 //! end     0 u32 | 0 u32 | CRC-32C u32, then zeros
 //! ```
@@ -20,10 +21,16 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut};
 
+use super::content_cipher::{ContentCipher, DecryptionError};
 use super::disk::{Disk, DiskFile};
 use super::log_start::LogStart;
 use super::open_error::StoreOpenError;
 use crate::event::{Position, StoreIncarnation, Timestamp};
+
+/// Bit of a chunk's count of rows that says that its body is encrypted.
+const ENCRYPTED: u32 = 1 << 31;
+/// Place of all chunks, to which their encrypted bodies are bound. The checksums bind their order.
+const CHUNK_PLACE: &[u8] = b"base";
 
 const FILE_NAME: &str = "BASE";
 const TEMPORARY_NAME: &str = "BASE.new";
@@ -72,6 +79,9 @@ pub enum BaseReadError {
         /// Offset of the first bytes that cannot be read.
         offset: u64,
     },
+    /// The rows are encrypted with another key.
+    #[error(transparent)]
+    Encrypted(#[from] DecryptionError),
 }
 
 /// Removes what an interrupted writing of a base file left in `folder`.
@@ -114,8 +124,9 @@ pub(super) struct BaseFile {
 
 impl BaseFile {
     /// Reads the whole file, whose checksums continue `seed`.
-    pub(super) fn check(&self, seed: u32) -> Result<(), BaseReadError> {
-        let mut reader = BaseReader::new(Arc::clone(&self.file), self.path.clone(), seed)?;
+    pub(super) fn check(&self, seed: u32, cipher: &ContentCipher) -> Result<(), BaseReadError> {
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        let mut reader = BaseReader::new(file, path, seed, cipher.clone())?;
         while reader.read_rows()?.is_some() {}
         Ok(())
     }
@@ -237,6 +248,7 @@ pub struct BaseWriter {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     file: Arc<dyn DiskFile>,
+    cipher: ContentCipher,
     offset: u64,
     chain: u32,
     body: Vec<u8>,
@@ -250,6 +262,7 @@ impl BaseWriter {
         disk: Arc<dyn Disk>,
         folder: PathBuf,
         (incarnation, seed): (StoreIncarnation, u32),
+        cipher: ContentCipher,
         start: &LogStart,
     ) -> io::Result<Self> {
         let path = folder.join(TEMPORARY_NAME);
@@ -262,6 +275,7 @@ impl BaseWriter {
             disk,
             folder,
             file,
+            cipher,
             offset: 0,
             chain,
             body: Vec::new(),
@@ -319,7 +333,10 @@ impl BaseWriter {
             return Ok(());
         }
         let body = lz4_flex::compress_prepend_size(&self.body);
-        let chunk = self.encode_chunk(&body, self.count);
+        let chunk = match self.cipher.encrypt(CHUNK_PLACE, &body) {
+            Some(encrypted) => self.encode_chunk(&encrypted, self.count | ENCRYPTED),
+            None => self.encode_chunk(&body, self.count),
+        };
         self.body.clear();
         self.count = 0;
         self.write(&chunk)
@@ -359,6 +376,7 @@ fn chunk_checksum(chain: u32, header: &[u8], body: &[u8]) -> u32 {
 pub struct BaseReader {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
+    cipher: ContentCipher,
     offset: u64,
     chain: u32,
 }
@@ -369,6 +387,7 @@ impl BaseReader {
         disk: &dyn Disk,
         folder: &Path,
         seed: u32,
+        cipher: ContentCipher,
     ) -> Result<Option<Self>, BaseReadError> {
         let path = base_path(folder);
         let file = match disk.open(&path) {
@@ -376,13 +395,19 @@ impl BaseReader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(BaseReadError::Io { file: path, source }),
         };
-        Self::new(file, path, seed).map(Some)
+        Self::new(file, path, seed, cipher).map(Some)
     }
 
-    fn new(file: Arc<dyn DiskFile>, path: PathBuf, seed: u32) -> Result<Self, BaseReadError> {
+    fn new(
+        file: Arc<dyn DiskFile>,
+        path: PathBuf,
+        seed: u32,
+        cipher: ContentCipher,
+    ) -> Result<Self, BaseReadError> {
         let mut reader = Self {
             file,
             path,
+            cipher,
             offset: HEADER_BYTES as u64,
             chain: 0,
         };
@@ -417,7 +442,14 @@ impl BaseReader {
             return Ok(None);
         }
 
-        let rows = decode_rows(&body, count).ok_or_else(|| self.corrupt())?;
+        let body = match count & ENCRYPTED {
+            0 => body,
+            _ => {
+                let describe = || self.path.display().to_string();
+                self.cipher.decrypt(CHUNK_PLACE, &body, describe)?
+            }
+        };
+        let rows = decode_rows(&body, count & !ENCRYPTED).ok_or_else(|| self.corrupt())?;
         self.chain = expected;
         self.offset += (CHUNK_HEADER_BYTES + length) as u64;
         Ok(Some(rows))
@@ -494,8 +526,14 @@ mod tests {
     fn write(folder: &Path, rows: &[BaseRow]) -> u64 {
         let identity = (incarnation(), SEED);
         let disk = Arc::new(LocalDisk);
-        let mut writer =
-            BaseWriter::create(disk, folder.to_owned(), identity, &start()).expect("creates");
+        let mut writer = BaseWriter::create(
+            disk,
+            folder.to_owned(),
+            identity,
+            ContentCipher::default(),
+            &start(),
+        )
+        .expect("creates");
         for row in rows {
             writer.push_row(row).expect("writes");
         }
@@ -503,7 +541,8 @@ mod tests {
     }
 
     fn read(folder: &Path) -> Result<Vec<BaseRow>, BaseReadError> {
-        let mut reader = BaseReader::open(&LocalDisk, folder, SEED)?.expect("is there");
+        let mut reader = BaseReader::open(&LocalDisk, folder, SEED, ContentCipher::default())?
+            .expect("is there");
         let mut all = Vec::new();
         while let Some(rows) = reader.read_rows()? {
             all.extend(rows);
@@ -546,7 +585,13 @@ mod tests {
         write(folder.path(), &[row(1, 9)]);
         let identity = (incarnation(), SEED);
         let path = folder.path().to_owned();
-        let writer = BaseWriter::create(Arc::new(LocalDisk), path, identity, &LogStart::BEGINNING);
+        let writer = BaseWriter::create(
+            Arc::new(LocalDisk),
+            path,
+            identity,
+            ContentCipher::default(),
+            &LogStart::BEGINNING,
+        );
         drop(writer.expect("creates"));
         assert_eq!(read(folder.path()).expect("reads"), [row(1, 9)]);
         assert!(!folder.path().join(TEMPORARY_NAME).exists());

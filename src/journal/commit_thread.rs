@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::error;
 
+use super::content_cipher::ContentCipher;
 use super::frame::{self, FrameEntry, JournalFrame};
 use super::limits::JournalLimits;
 use super::recent_frames::RecentFrames;
@@ -227,13 +228,15 @@ impl CommitThread {
     ) -> Result<(), SegmentWriterError> {
         let first = self.writer.end_position();
         let frames = frame::gather_frames(first, self.clock.wall(), entries);
-        let mut blocks = encode_frames(&frames);
+        let cipher = self.writer.cipher();
+        let mut blocks = encode_frames(&frames, cipher);
         for (changes, number) in changes.iter().zip(self.writer.next_change()..) {
             blocks.push(Block::new(
                 BlockContent::Changes,
                 number,
                 1,
                 changes.encode(),
+                cipher,
             ));
         }
 
@@ -277,12 +280,13 @@ impl CommitThread {
     }
 }
 
-/// Encodes `frames` as blocks of records.
-pub(super) fn encode_frames(frames: &[JournalFrame]) -> Vec<Block> {
+/// Encodes `frames` as blocks of records, which `cipher` encrypts.
+pub(super) fn encode_frames(frames: &[JournalFrame], cipher: &ContentCipher) -> Vec<Block> {
     let blocks = frames.iter().map(|frame| {
         let count = u32::try_from(frame.entries.len()).expect("a frame has far fewer records");
         let number = frame.first.get();
-        Block::new(BlockContent::Records, number, count, frame.encode_body())
+        let body = frame.encode_body();
+        Block::new(BlockContent::Records, number, count, body, cipher)
     });
     blocks.collect()
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use super::content_cipher::ContentCipher;
 use super::disk::{Disk, LocalDisk};
 use super::open_error::StoreOpenError;
 use super::store_identity::{FORMAT, StoreIdentity};
@@ -34,17 +35,29 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 pub struct DataFolder {
     path: PathBuf,
     identity: StoreIdentity,
+    /// Keys of the content of all files.
+    cipher: ContentCipher,
     /// `true` if there was no format file: the folder holds no store yet.
     is_new: bool,
     _lock: File,
 }
 
 impl DataFolder {
-    /// Locks the data folder at `path`, creating it if it does not exist, and reads its format.
+    /// Locks the data folder at `path`, creating it if it does not exist, and reads its format. Its
+    /// content is not encrypted.
+    ///
+    /// # Errors
+    /// The errors of [`DataFolder::open_encrypted`].
+    pub fn open(path: &Path) -> Result<Arc<Self>, StoreOpenError> {
+        Self::open_encrypted(path, ContentCipher::default())
+    }
+
+    /// Locks the data folder at `path`, creating it if it does not exist, and reads its format. Its
+    /// content is encrypted with `cipher`.
     ///
     /// # Errors
     /// [`StoreOpenError`], which names the affected file and tells the operator what to do.
-    pub fn open(path: &Path) -> Result<Arc<Self>, StoreOpenError> {
+    pub fn open_encrypted(path: &Path, cipher: ContentCipher) -> Result<Arc<Self>, StoreOpenError> {
         // Lock before reading anything: another process may be writing.
         LocalDisk
             .create_folder(path)
@@ -59,6 +72,7 @@ impl DataFolder {
             path: path.to_owned(),
             is_new: identity.is_none(),
             identity: identity.unwrap_or_else(StoreIdentity::random),
+            cipher,
             _lock: lock,
         }))
     }
@@ -87,6 +101,7 @@ impl DataFolder {
     pub(super) fn create(
         path: &Path,
         identity: StoreIdentity,
+        cipher: ContentCipher,
     ) -> Result<Arc<Self>, StoreOpenError> {
         let io = |source| StoreOpenError::Io {
             path: path.to_owned(),
@@ -114,6 +129,7 @@ impl DataFolder {
             path: path.to_owned(),
             is_new: true,
             identity,
+            cipher,
             _lock: lock,
         }))
     }
@@ -146,6 +162,12 @@ impl DataFolder {
     #[must_use]
     pub fn incarnations(&self) -> &IncarnationHistory {
         &self.identity.incarnations
+    }
+
+    /// Returns the keys of the content of all files.
+    #[must_use]
+    pub fn cipher(&self) -> &ContentCipher {
+        &self.cipher
     }
 
     pub(super) fn identity(&self) -> &StoreIdentity {

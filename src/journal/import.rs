@@ -80,7 +80,8 @@ impl JournalImport {
             }
             expected = frame.end();
         }
-        self.append_blocks(encode_frames(frames))
+        let blocks = encode_frames(frames, self.writer.cipher());
+        self.append_blocks(blocks)
     }
 
     /// Appends one group of table changes.
@@ -94,6 +95,7 @@ impl JournalImport {
             number,
             1,
             changes.encode(),
+            self.writer.cipher(),
         )])
     }
 

@@ -11,6 +11,7 @@
 mod backup;
 mod base_file;
 mod commit_thread;
+mod content_cipher;
 mod content_filter;
 mod data_folder;
 mod disk;
@@ -38,6 +39,7 @@ pub use backup::{
     BackupStart, RestoreError, RestoreSummary, StoreImage, StoreImageError, restore_store,
 };
 pub use base_file::{BaseReadError, BaseReader, BaseRow, BaseWriter};
+pub use content_cipher::{ContentCipher, DecryptionError, VALUE_OVERHEAD_BYTES};
 pub use content_filter::{ChangeVerdict, ContentFilter};
 pub use data_folder::DataFolder;
 pub use disk::{Disk, DiskFile, LocalDisk};

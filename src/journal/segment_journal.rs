@@ -13,7 +13,7 @@ use tracing::error;
 use super::backup::{StoreImage, StoreImageError};
 use super::base_file::{BaseReadError, BaseReader, BaseWriter};
 use super::commit_thread::{CommitOutputs, CommitThread, QueuedSubmission};
-use super::content_filter::{ContentFilter, filter_frame};
+use super::content_filter::{ContentFilter, UnchangedContent, filter_frame};
 use super::data_folder::DataFolder;
 use super::disk::Disk;
 use super::frame::JournalFrame;
@@ -162,10 +162,8 @@ impl SegmentJournal {
         let _beginning = self.beginning.lock();
         let segments_in_use = Arc::clone(&self.segments_in_use);
         let log = LogSnapshot::take(&self.segments)?;
-        let folder = self.data.journal_path();
-        let place = (self.segments.disk().as_ref(), &*folder);
-        let identity = self.data.identity().clone();
-        Ok(StoreImage::new(identity, log, place, segments_in_use)?)
+        let disk = self.segments.disk().as_ref();
+        Ok(StoreImage::new(&self.data, log, disk, segments_in_use)?)
     }
 
     /// Returns `true` if a backup reads the segments, which must stay until it has ended.
@@ -199,8 +197,8 @@ impl SegmentJournal {
         self.segments.numbers()
     }
 
-    /// Writes segment `number` anew without what `filter` replaces or drops; returns `false` if
-    /// there is no such thing in it. Blocks.
+    /// Writes segment `number` anew without what `filter` replaces or drops, and encrypted as new
+    /// content is; returns `false` if there is nothing to change in it. Blocks.
     ///
     /// A segment that is still being written is ended first, if it has to change.
     ///
@@ -227,6 +225,15 @@ impl SegmentJournal {
             self.recent.clear();
         }
         Ok(is_rewritten)
+    }
+
+    /// Writes segment `number` anew if it has blocks that are not encrypted as new ones are; returns
+    /// `false` if it has none. Blocks.
+    ///
+    /// # Errors
+    /// The errors of [`SegmentJournal::rewrite_segment`].
+    pub fn rewrite_outdated_segment(&self, number: u64) -> Result<bool, SegmentRewriteError> {
+        self.rewrite_segment(number, &UnchangedContent)
     }
 
     /// Lets later submissions go to a new segment. Blocks.
@@ -285,6 +292,7 @@ impl SegmentJournal {
             Arc::clone(self.segments.disk()),
             self.data.journal_path(),
             (self.data.incarnation(), self.segments.seed()),
+            self.data.cipher().clone(),
             start,
         )
     }
@@ -298,6 +306,7 @@ impl SegmentJournal {
             self.segments.disk().as_ref(),
             &self.data.journal_path(),
             self.segments.seed(),
+            self.data.cipher().clone(),
         )
     }
 
@@ -439,7 +448,8 @@ impl Journal for SegmentJournal {
         self.segments.visit_blocks(from, &mut |segment, stored| {
             let block = &stored.block;
             if block.content == BlockContent::Changes && block.number >= from {
-                let changes = block.body().and_then(TableChanges::decode);
+                let body = segment.open_body(&stored, self.segments.cipher())?;
+                let changes = TableChanges::decode(body);
                 let changes = changes.ok_or_else(|| segment.corrupt_block(&stored))?;
                 visit(block.number, changes);
                 next = block.next_number();
@@ -470,11 +480,9 @@ fn apply_filter(frame: Arc<JournalFrame>, filter: Option<&dyn ContentFilter>) ->
 /// Reads the frame that contains `position`, which must be durable.
 fn read_frame(segments: &SegmentSet, position: Position) -> Result<JournalFrame, JournalReadError> {
     let (segment, stored) = segments.read_block_at(position)?;
-    let block = &stored.block;
-    let first = Position::new(block.number);
-    block
-        .body()
-        .and_then(|body| JournalFrame::from_body(first, body))
+    let first = Position::new(stored.block.number);
+    let body = segment.open_body(&stored, segments.cipher())?;
+    JournalFrame::from_body(first, body)
         .filter(|frame| frame.entry(position).is_some())
         .ok_or_else(|| segment.corrupt_block(&stored))
 }
@@ -510,8 +518,8 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::event::Kind;
     use crate::journal::{
-        ChangeVerdict, LocalDisk, RecordDraft, TableChange, VerifiedPart, await_fence,
-        verify_journal,
+        ChangeVerdict, ContentCipher, LocalDisk, RecordDraft, TableChange, VerifiedPart,
+        await_fence, verify_journal,
     };
 
     const LIMITS: JournalLimits = JournalLimits {
@@ -1044,7 +1052,12 @@ mod tests {
         let journal = open(folder.path());
         check(&journal);
         assert!(!leftover.exists());
-        let report = verify_journal(folder.path(), VerifiedPart::Everything).expect("reads");
+        let report = verify_journal(
+            folder.path(),
+            &ContentCipher::default(),
+            VerifiedPart::Everything,
+        )
+        .expect("reads");
         assert_eq!((report.damage, report.records), (Vec::new(), 10));
         for (gone, bytes) in [(2, 30_000), (9, 30_000), (11, 20_000)] {
             assert!(!files_hold(folder.path(), &content(gone, bytes)[..100]));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::content_cipher::DecryptionError;
 use super::frame::JournalFrame;
 use super::kept_records::KeptRecordError;
 use super::log_start::LogStart;
@@ -101,6 +102,9 @@ pub enum JournalReadError {
         /// Position of the first record that cannot be read.
         position: Position,
     },
+    /// The content at this place is encrypted with another key.
+    #[error(transparent)]
+    Encrypted(#[from] DecryptionError),
     /// The record was removed because it was older than the journal keeps records.
     #[error("the record at position {position} was removed; records are kept from {} on", start.position)]
     Removed {
@@ -137,7 +141,9 @@ impl JournalReadError {
     pub const fn is_damage(&self) -> bool {
         match self {
             Self::Corrupt { .. } | Self::Missing(_) => true,
-            Self::Io { .. }
+            // The key can still be configured, so nothing is lost.
+            Self::Encrypted(_)
+            | Self::Io { .. }
             | Self::Removed { .. }
             | Self::RemovedChange { .. }
             | Self::Kept { .. } => false,

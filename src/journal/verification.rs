@@ -4,14 +4,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::base_file::{BaseReadError, open_base_file};
+use bytes::Bytes;
+
+use super::base_file::{BaseReadError, base_path, open_base_file};
+use super::content_cipher::ContentCipher;
 use super::disk::LocalDisk;
 use super::frame::JournalFrame;
 use super::open_error::StoreOpenError;
-use super::segment::{BlockContent, LogDamage, LogFolder, StoredBlock};
+use super::segment::{BlockBodyError, BlockContent, LogDamage, LogFolder, StoredBlock};
 use super::store_identity::{FORMAT, StoreIdentity};
 use super::table_changes::TableChanges;
 use crate::event::{Position, Timestamp};
+
+/// Problem of a block whose checksum is right.
+const UNKNOWN_FORM: &str = "a block is whole, but its content has an unknown form";
 
 /// Part of a journal that a verification reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +43,21 @@ pub struct JournalReport {
     pub damage: Vec<LogDamage>,
     /// File and offset of an incomplete commit at the end, which the next start drops.
     pub torn_tail: Option<(PathBuf, u64)>,
+    /// Number of blocks that are not encrypted as new ones are: with another key, or not at all.
+    pub outdated_blocks: u64,
 }
 
-/// Reads the journal in the data folder `folder`, up to its durable end if a node is running.
+/// Reads the journal in the data folder `folder`, whose content `cipher` decrypts, up to its durable
+/// end if a node is running.
 ///
 /// # Errors
 /// [`StoreOpenError`] when there is no store, its files do not belong together, or a file cannot be
 /// read.
-pub fn verify_journal(folder: &Path, part: VerifiedPart) -> Result<JournalReport, StoreOpenError> {
+pub fn verify_journal(
+    folder: &Path,
+    cipher: &ContentCipher,
+    part: VerifiedPart,
+) -> Result<JournalReport, StoreOpenError> {
     let journal = folder.join("journal");
     let identity =
         StoreIdentity::read(folder)?.ok_or_else(|| StoreOpenError::NoFormat(journal.clone()))?;
@@ -53,21 +66,30 @@ pub fn verify_journal(folder: &Path, part: VerifiedPart) -> Result<JournalReport
     }
 
     let (mut records, mut changes, mut last_received_at) = (0, 0, None);
-    let log = LogFolder::new(&identity, Arc::new(LocalDisk), journal);
+    let mut outdated_blocks = 0;
+    let log = LogFolder::new(&identity, cipher.clone(), Arc::new(LocalDisk), journal);
     let check = log.check(part == VerifiedPart::Everything, &mut |stored| {
-        match read_content(stored) {
+        outdated_blocks += u64::from(!stored.block.is_current(cipher));
+        let body = match stored.block.open_body(cipher, String::new) {
+            Ok(body) => body,
+            Err(BlockBodyError::Encrypted(_)) => {
+                return Some("a block is encrypted with a key that is not configured");
+            }
+            Err(BlockBodyError::Malformed) => return Some(UNKNOWN_FORM),
+        };
+        match read_content(stored, body) {
             Some(BlockSummary::Records(count, received_at)) => {
                 records += count;
                 last_received_at = Some(received_at);
             }
             Some(BlockSummary::Changes) => changes += 1,
-            None => return Some("a block is whole, but its content has an unknown form"),
+            None => return Some(UNKNOWN_FORM),
         }
         None
     })?;
     let mut damage = check.damage;
     if part == VerifiedPart::Everything {
-        damage.extend(check_base(&identity, &folder.join("journal"))?);
+        damage.extend(check_base(&identity, cipher, &folder.join("journal"))?);
     }
     Ok(JournalReport {
         records,
@@ -76,12 +98,14 @@ pub fn verify_journal(folder: &Path, part: VerifiedPart) -> Result<JournalReport
         last_received_at,
         damage,
         torn_tail: check.torn_tail,
+        outdated_blocks,
     })
 }
 
 /// Reads the base file of the journal in `folder`, if there is one.
 fn check_base(
     identity: &StoreIdentity,
+    cipher: &ContentCipher,
     folder: &Path,
 ) -> Result<Option<LogDamage>, StoreOpenError> {
     let seed = identity.checksum_seed;
@@ -89,16 +113,29 @@ fn check_base(
     let Some(base) = open_base_file(&LocalDisk, folder, log_identity)? else {
         return Ok(None);
     };
-    match base.check(seed) {
-        Ok(()) => Ok(None),
-        Err(BaseReadError::Io { file, source }) => Err(StoreOpenError::Io { path: file, source }),
-        Err(BaseReadError::Corrupt { file, offset }) => Ok(Some(LogDamage {
+    let damage = |file, offset, problem| {
+        let position = base.start.position;
+        Some(LogDamage {
             file,
             offset,
-            position: base.start.position,
+            position,
             readable_from: None,
-            problem: "the base file, which holds what was derived from removed events, is damaged",
-        })),
+            problem,
+        })
+    };
+    match base.check(seed, cipher) {
+        Ok(()) => Ok(None),
+        Err(BaseReadError::Io { file, source }) => Err(StoreOpenError::Io { path: file, source }),
+        Err(BaseReadError::Corrupt { file, offset }) => Ok(damage(
+            file,
+            offset,
+            "the base file, which holds what was derived from removed events, is damaged",
+        )),
+        Err(BaseReadError::Encrypted(_)) => Ok(damage(
+            base_path(folder),
+            0,
+            "the base file is encrypted with a key that is not configured",
+        )),
     }
 }
 
@@ -108,10 +145,9 @@ enum BlockSummary {
     Changes,
 }
 
-/// Decodes the content of a block; `None` if no version of this program writes one like it.
-fn read_content(stored: &StoredBlock) -> Option<BlockSummary> {
+/// Decodes `body`, the content of a block; `None` if no version of this program writes one like it.
+fn read_content(stored: &StoredBlock, body: Bytes) -> Option<BlockSummary> {
     let block = &stored.block;
-    let body = block.body()?;
     match block.content {
         BlockContent::Changes => TableChanges::decode(body).map(|_| BlockSummary::Changes),
         BlockContent::Records => {

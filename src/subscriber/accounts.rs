@@ -236,7 +236,7 @@ mod tests {
         let env = named.chain([("HOOKYARD_ADMIN__TOKEN".to_owned(), "test-token".to_owned())]);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let tables = open_test_tables(folder.path());
-        let accounts = AccountRegistry::open(&tables, 9, None).expect("opens");
+        let accounts = AccountRegistry::open(&tables, 9).expect("opens");
         for account in [
             account("own", "9", Some("https://crm.example/own"), Some("Soon.")),
             account("bare", "8", None, None),

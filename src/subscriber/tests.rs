@@ -82,9 +82,9 @@ impl StageTestEnv {
             projection: projection.expect("starts"),
             call_log: CallLog::open(&store.derived, bounds).expect("opens"),
             subscriptions: Arc::new(
-                SubscriptionRegistry::open(&store.tables, 20_000, None).expect("opens"),
+                SubscriptionRegistry::open(&store.tables, 20_000).expect("opens"),
             ),
-            accounts: Arc::new(AccountRegistry::open(&store.tables, 10, None).expect("opens")),
+            accounts: Arc::new(AccountRegistry::open(&store.tables, 10).expect("opens")),
             config: Arc::new(load_config(None, keys).expect("a valid configuration")),
             sequences: RefCell::default(),
             log: store.journal,

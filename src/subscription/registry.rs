@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use super::codec;
 use super::definition::{SharedSubscription, Subscription, SubscriptionId};
 use super::interest::SubscriberInterest;
-use crate::config::EncryptionKey;
 use crate::table_store::{
     DEFINITION_MAX_BYTES, DefinitionOpenError, DefinitionRegistry, TableStore, TableWriteError,
 };
@@ -219,7 +218,7 @@ impl std::fmt::Debug for SubscriptionRegistry {
 }
 
 impl SubscriptionRegistry {
-    /// Loads the subscriptions in `tables`, which are encrypted with `key` if there is one. No
+    /// Loads the subscriptions in `tables`. No
     /// subscription is added beyond `subscriptions_max`.
     ///
     /// # Errors
@@ -227,7 +226,6 @@ impl SubscriptionRegistry {
     pub fn open(
         tables: &Arc<TableStore>,
         subscriptions_max: usize,
-        key: Option<&EncryptionKey>,
     ) -> Result<Self, DefinitionOpenError> {
         let mut stored_next_id = 1;
         let load = |loaded: &mut SubscriptionSnapshot, key: &str, value: &[u8]| {
@@ -238,7 +236,7 @@ impl SubscriptionRegistry {
             }
             Ok(())
         };
-        let definitions = DefinitionRegistry::open(tables, codec::SORT, key, load)?;
+        let definitions = DefinitionRegistry::open(tables, codec::SORT, load)?;
         let loaded = definitions.snapshot();
 
         // The stored id is only newer than the ids in use if the highest subscription was removed.
@@ -424,17 +422,13 @@ fn find_creation(
 mod tests {
     use std::path::Path;
 
-    use base64::Engine;
-    use base64::engine::general_purpose::STANDARD;
-
     use super::*;
-    use crate::config::Secret;
     use crate::event::Timestamp;
     use crate::subscription::{CreationRequest, FilterExpression, sample_subscription};
     use crate::table_store::open_test_tables;
 
     fn open(folder: &Path) -> SubscriptionRegistry {
-        SubscriptionRegistry::open(&open_test_tables(folder), 3, None).expect("opens")
+        SubscriptionRegistry::open(&open_test_tables(folder), 3).expect("opens")
     }
 
     fn ids(subscriptions: &SubscriptionRegistry) -> Vec<SubscriptionId> {
@@ -583,40 +577,6 @@ mod tests {
             Err(SubscriptionChangeError::NotFound)
         ));
         assert_eq!(*changes.borrow(), 2);
-    }
-
-    #[test]
-    fn sealed_subscriptions_open_with_their_key_alone_and_the_refusal_names_it() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let key = |byte: u8| EncryptionKey::parse(&Secret::new(STANDARD.encode([byte; 32])));
-        let open = |key: Option<EncryptionKey>| {
-            SubscriptionRegistry::open(&open_test_tables(folder.path()), 3, key.as_ref())
-        };
-        open(key(7)).expect("new").create(any).expect("room");
-        for wrong in [None, key(8)] {
-            let error = open(wrong).expect_err("it is sealed");
-            let error_chain =
-                std::iter::successors(Some(&error as &dyn std::error::Error), |error| {
-                    error.source()
-                });
-            assert!(
-                error_chain
-                    .into_iter()
-                    .any(|error| error.to_string().contains("store.encryption_key")),
-                "{error:?}"
-            );
-        }
-        let known = open(key(7)).expect("its own").snapshot();
-        assert_eq!(
-            known
-                .get(1)
-                .expect("there")
-                .subscription
-                .secrets
-                .current
-                .expose(),
-            "hush"
-        );
     }
 
     #[test]

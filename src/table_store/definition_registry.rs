@@ -16,7 +16,6 @@ use tokio::sync::watch;
 use super::definitions::{DefinitionError, DefinitionTree};
 use super::error::TableWriteError;
 use super::journaled_table::{JournaledTableId, TableStore};
-use crate::config::EncryptionKey;
 
 /// Names of a sort of definitions.
 #[derive(Clone, Copy, Debug)]
@@ -107,15 +106,13 @@ pub struct DefinitionRegistry<S> {
 }
 
 impl<S> DefinitionRegistry<S> {
-    /// Loads the definitions in `tables`, which are encrypted with `key` if there is one: `load` adds
-    /// each of them to the snapshot.
+    /// Loads the definitions in `tables`: `load` adds each of them to the snapshot.
     ///
     /// # Errors
     /// [`DefinitionOpenError`] when the store or the key fails, and the errors of `load`.
     pub fn open(
         tables: &Arc<TableStore>,
         sort: DefinitionSort,
-        key: Option<&EncryptionKey>,
         mut load: impl FnMut(&mut S, &str, &[u8]) -> Result<(), DefinitionOpenError>,
     ) -> Result<Self, DefinitionOpenError>
     where
@@ -126,7 +123,8 @@ impl<S> DefinitionRegistry<S> {
             source,
         };
         let table = tables.table(sort.table);
-        let definitions = DefinitionTree::open(table, sort.many, key).map_err(unreadable)?;
+        let cipher = tables.cipher().clone();
+        let definitions = DefinitionTree::open(table, sort.many, cipher).map_err(unreadable)?;
         let mut loaded = S::default();
         for (id, value) in definitions.read_all().map_err(unreadable)? {
             load(&mut loaded, &id, &value)?;

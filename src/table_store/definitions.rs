@@ -2,24 +2,22 @@
 //! durable before it is acknowledged.
 //!
 //! Values contain secrets. With an encryption key each value is encrypted; values that were stored
-//! without a key are encrypted when the definitions are opened. Their old plain bytes stay in the
-//! older segments of the journal.
+//! without it are encrypted when the definitions are opened. Their old bytes stay in the older
+//! segments of the journal until `hookyard compact` writes these anew.
 
 use zeroize::Zeroizing;
 
 use super::error::TableWriteError;
 use super::journaled_table::JournaledTable;
-use super::seal::{OVERHEAD_BYTES, SealError, TreeCipher};
-use crate::config::EncryptionKey;
 use crate::derived::{DerivedStoreError, VALUE_MAX_BYTES};
-use crate::journal::TableChange;
+use crate::journal::{ContentCipher, DecryptionError, TableChange, VALUE_OVERHEAD_BYTES};
 
 /// Largest value of a definition, in bytes. The limit is the same with and without an encryption
 /// key, so that a key can be set at any time.
-pub const DEFINITION_MAX_BYTES: usize = VALUE_MAX_BYTES - OVERHEAD_BYTES;
+pub const DEFINITION_MAX_BYTES: usize = VALUE_MAX_BYTES - VALUE_OVERHEAD_BYTES;
 
-/// Values that are encrypted together when a key is set later.
-const SEALED_GROUP: usize = 1_000;
+/// Values that are encrypted together when another key is set.
+const ENCRYPTED_GROUP: usize = 1_000;
 
 /// Key and plain value of one definition.
 type DefinitionRow = (String, Zeroizing<Vec<u8>>);
@@ -35,32 +33,33 @@ pub enum DefinitionError {
     Write(#[from] TableWriteError),
     /// A value is encrypted and cannot be decrypted.
     #[error(transparent)]
-    Sealed(#[from] SealError),
+    Encrypted(#[from] DecryptionError),
 }
 
 /// Definitions of one sort, such as all subscriptions.
 pub struct DefinitionTree {
     table: JournaledTable,
-    cipher: TreeCipher,
+    name: &'static str,
+    cipher: ContentCipher,
 }
 
 impl DefinitionTree {
     /// Opens the definitions in `table`, which are named `name` in errors and in encrypted values.
-    /// With a `key`, all values are encrypted from now on.
+    /// All values are encrypted with `cipher` from now on.
     ///
     /// # Errors
-    /// Errors of the store, and [`SealError`] when a value is encrypted with another key than
-    /// `key`.
+    /// Errors of the store, and [`DecryptionError`] when `cipher` lacks the key of a value.
     pub fn open(
         table: JournaledTable,
-        name: &str,
-        key: Option<&EncryptionKey>,
+        name: &'static str,
+        cipher: ContentCipher,
     ) -> Result<Self, DefinitionError> {
         let definitions = Self {
             table,
-            cipher: TreeCipher::new(name, key),
+            name,
+            cipher,
         };
-        definitions.seal_plain_values()?;
+        definitions.encrypt_outdated_values()?;
         Ok(definitions)
     }
 
@@ -82,7 +81,7 @@ impl DefinitionTree {
     /// [`TableWriteError`]. The content of the disk is unknown then, and the store must be opened
     /// again.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<(), TableWriteError> {
-        self.table.write(vec![self.sealed_put(key, value)])
+        self.table.write(vec![self.encrypted_put(key, value)])
     }
 
     /// Removes the value under `key`, and returns once the removal is durable. Blocks.
@@ -94,35 +93,38 @@ impl DefinitionTree {
         self.table.write(vec![TableChange::Remove { key }])
     }
 
-    /// Encrypts the values that were stored without a key. All values are read first, so that
+    /// Encrypts the values that were stored without a key or with another one. All values are read first, so that
     /// nothing is written if the key is wrong.
-    fn seal_plain_values(&self) -> Result<(), DefinitionError> {
+    fn encrypt_outdated_values(&self) -> Result<(), DefinitionError> {
         let mut changes = Vec::new();
         for (key, stored) in self.table.scan(b"", None, usize::MAX)? {
             let (key, value) = self.open_row(&key, &stored)?;
-            if self.cipher.needs_sealing(&stored) {
-                changes.push(self.sealed_put(&key, &value));
+            let is_current = self
+                .cipher
+                .is_value_current(self.name, key.as_bytes(), &stored);
+            if !is_current {
+                changes.push(self.encrypted_put(&key, &value));
             }
         }
-        // In groups of bounded size: each value is sealed or not by itself.
-        for group in changes.chunks(SEALED_GROUP) {
+        // In groups of bounded size: each value is encrypted by itself.
+        for group in changes.chunks(ENCRYPTED_GROUP) {
             self.table.write(group.to_vec())?;
         }
         Ok(())
     }
 
-    fn sealed_put(&self, key: &str, value: &[u8]) -> TableChange {
+    fn encrypted_put(&self, key: &str, value: &[u8]) -> TableChange {
         TableChange::Put {
             key: key.as_bytes().to_vec(),
-            value: self.cipher.seal(key, value),
+            value: self.cipher.encrypt_value(self.name, key.as_bytes(), value),
         }
     }
 
     fn open_row(&self, key: &[u8], stored: &[u8]) -> Result<DefinitionRow, DefinitionError> {
         // All keys are written as text.
+        let value = self.cipher.decrypt_value(self.name, key, stored)?;
         let key = String::from_utf8_lossy(key).into_owned();
-        let value = self.cipher.open(&key, stored)?;
-        Ok((key, value))
+        Ok((key, Zeroizing::new(value)))
     }
 }
 
@@ -134,7 +136,7 @@ mod tests {
     use base64::Engine;
 
     use super::*;
-    use crate::config::Secret;
+    use crate::config::{EncryptionKey, Secret};
     use crate::table_store::{JournaledTableId, open_test_tables};
 
     const SECRET_VALUE: &[u8] = b"\x01hush-hush-hush";
@@ -150,7 +152,8 @@ mod tests {
     }
 
     fn open(folder: &Path, key: Option<&EncryptionKey>) -> Result<DefinitionTree, DefinitionError> {
-        DefinitionTree::open(open_table(folder), "accounts", key)
+        let cipher = ContentCipher::new(key, &[]);
+        DefinitionTree::open(open_table(folder), "accounts", cipher)
     }
 
     fn rows(definitions: &DefinitionTree) -> Vec<(String, Vec<u8>)> {
@@ -218,14 +221,20 @@ mod tests {
         drop(sealed);
         let without = open(folder.path(), None).err().expect("it is sealed now");
         assert!(
-            matches!(without, DefinitionError::Sealed(SealError::NoKey { .. })),
+            matches!(
+                without,
+                DefinitionError::Encrypted(DecryptionError::NoKey { .. })
+            ),
             "{without}"
         );
         let wrong = open(folder.path(), key(8).as_ref())
             .err()
             .expect("another key");
         assert!(
-            matches!(wrong, DefinitionError::Sealed(SealError::WrongKey { .. })),
+            matches!(
+                wrong,
+                DefinitionError::Encrypted(DecryptionError::WrongKey { .. })
+            ),
             "{wrong}"
         );
     }

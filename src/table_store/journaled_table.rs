@@ -16,7 +16,9 @@ use super::applied_rows::AppliedRows;
 use super::error::{TableStoreError, TableWriteError};
 use crate::clock::{Clock, SystemClock};
 use crate::derived::{DerivedRow, DerivedStore, DerivedStoreError};
-use crate::journal::{Journal, JournalClosed, TableChange, TableChanges, TableSubmission};
+use crate::journal::{
+    ContentCipher, Journal, JournalClosed, TableChange, TableChanges, TableSubmission,
+};
 
 /// Shortest time between two writes of the cursor row. Each needs a sync, and a crash repeats only
 /// the changes of this time.
@@ -54,6 +56,8 @@ pub struct TableStore {
     rows: RwLock<AppliedRows>,
     progress: Mutex<ApplyProgress>,
     clock: SystemClock,
+    /// Keys that definitions are encrypted with.
+    cipher: ContentCipher,
 }
 
 /// Number of a durable group of changes, and the group.
@@ -112,10 +116,16 @@ impl TableStore {
         Ok(Arc::new(Self {
             journal,
             settled: Arc::default(),
+            cipher: derived.cipher().clone(),
             rows: RwLock::new(rows),
             progress: Mutex::new(progress),
             clock,
         }))
+    }
+
+    /// Returns the keys of definitions.
+    pub(super) fn cipher(&self) -> &ContentCipher {
+        &self.cipher
     }
 
     /// Returns the handle of one table.

@@ -28,7 +28,6 @@ mod definitions;
 mod error;
 mod journaled_table;
 mod kept_records;
-mod seal;
 #[cfg(test)]
 mod test_store;
 #[cfg(test)]
@@ -40,7 +39,6 @@ pub use definitions::{DEFINITION_MAX_BYTES, DefinitionError, DefinitionTree};
 pub use error::{TableStoreError, TableWriteError};
 pub use journaled_table::{JournaledTable, JournaledTableId, TableStore};
 pub use kept_records::{KeptRecordTable, replace_kept_record};
-pub use seal::SealError;
 
 #[cfg(test)]
 pub(crate) use test_store::{TestStore, open_test_tables};

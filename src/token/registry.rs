@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use super::codec;
 use super::definition::NamedToken;
 use super::secret::TokenHash;
-use crate::config::EncryptionKey;
 use crate::table_store::{DefinitionOpenError, DefinitionRegistry, TableStore, TableWriteError};
 
 /// Failure to create or revoke a token.
@@ -91,22 +90,18 @@ impl std::fmt::Debug for TokenRegistry {
 }
 
 impl TokenRegistry {
-    /// Loads the tokens in `tables`, which are encrypted with `key` if there is one. No token is added
+    /// Loads the tokens in `tables`. No token is added
     /// beyond `tokens_max`.
     ///
     /// # Errors
     /// [`DefinitionOpenError`] when a token cannot be read.
-    pub fn open(
-        tables: &Arc<TableStore>,
-        tokens_max: usize,
-        key: Option<&EncryptionKey>,
-    ) -> Result<Self, DefinitionOpenError> {
+    pub fn open(tables: &Arc<TableStore>, tokens_max: usize) -> Result<Self, DefinitionOpenError> {
         let load = |loaded: &mut TokenSnapshot, name: &str, value: &[u8]| {
             loaded.insert(Arc::new(codec::decode_token(name, value)?));
             Ok(())
         };
         Ok(Self {
-            definitions: DefinitionRegistry::open(tables, codec::SORT, key, load)?,
+            definitions: DefinitionRegistry::open(tables, codec::SORT, load)?,
             change_lock: Mutex::default(),
             tokens_max,
         })
@@ -185,7 +180,7 @@ mod tests {
     #[test]
     fn a_token_is_found_by_its_secret_until_it_is_revoked_also_after_a_restart() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let open = || TokenRegistry::open(&open_test_tables(folder.path()), 2, None);
+        let open = || TokenRegistry::open(&open_test_tables(folder.path()), 2);
         let tokens = open().expect("opens");
         tokens.create(token("a", b"hyt_a")).expect("room");
         tokens.create(token("b", b"hyt_b")).expect("room");

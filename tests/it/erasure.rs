@@ -88,7 +88,7 @@ async fn own_reads(client: &TestClient, ticket: &str) -> Vec<(u16, String)> {
 }
 
 /// Returns the files under `folder` that hold `text`.
-fn files_with(folder: &Path, text: &str) -> Vec<String> {
+pub fn files_with(folder: &Path, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("readable") {
         let path = entry.expect("readable").path();

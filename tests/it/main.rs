@@ -29,6 +29,7 @@ mod docs;
 mod doctor;
 mod duplicates;
 mod durability;
+mod encryption;
 mod enrichment;
 mod erasure;
 mod event_schemas;

@@ -21,23 +21,23 @@ use crate::store_opening::run_tool;
 use crate::test_node::{TestAnswer, TestClient, TestEnv, expect_soon, run_async};
 
 const SEGMENT_BYTES: u64 = 64 * 1024;
-const MAX_BYTES: u64 = 4 * SEGMENT_BYTES;
+pub const MAX_BYTES: u64 = 4 * SEGMENT_BYTES;
 /// Size of the journal that the test allows: the bound, the segment in use, the one that is
 /// allocated ahead, and what a removal must free to be worth its base file.
 const TOLERATED_BYTES: u64 = 2 * MAX_BYTES;
 
 const TICKETS: u64 = 4;
 /// Ticket with a single event, the first of all.
-const QUIET: &str = "SUP-quiet";
+pub const QUIET: &str = "SUP-quiet";
 /// Events of a ticket in one round, with [`MESSAGE_BYTES`] each: about a segment in all.
 const ROUND_EVENTS: u64 = 4;
 const MESSAGE_BYTES: usize = 4_000;
 /// Ten times as much as is retained.
 const ROUNDS: u64 = 40;
 /// Half of the longest idempotency window, within which no event is removed.
-const ROUND_TIME: Duration = Duration::from_secs(12 * 3_600);
+pub const ROUND_TIME: Duration = Duration::from_secs(12 * 3_600);
 
-fn bounded_env(max_bytes: u64) -> (TestEnv, Arc<ManualClock>) {
+pub fn bounded_env(max_bytes: u64) -> (TestEnv, Arc<ManualClock>) {
     let mut test_env = test_env(&[
         ("store.segment_bytes", &SEGMENT_BYTES.to_string()),
         ("store.max_bytes", &max_bytes.to_string()),
@@ -48,13 +48,13 @@ fn bounded_env(max_bytes: u64) -> (TestEnv, Arc<ManualClock>) {
     (test_env, clock)
 }
 
-fn accepted(answer: TestAnswer) -> TestAnswer {
+pub fn accepted(answer: TestAnswer) -> TestAnswer {
     assert_eq!(answer.status, 202, "{answer:?}");
     answer
 }
 
 /// Sends the messages of one round.
-async fn send_round(client: &TestClient, round: u64) -> Vec<TestAnswer> {
+pub async fn send_round(client: &TestClient, round: u64) -> Vec<TestAnswer> {
     let mut answers = Vec::new();
     for number in 0..ROUND_EVENTS {
         for ticket in 1..=TICKETS {
@@ -89,13 +89,13 @@ async fn wait_until_bounded(test_env: &TestEnv) -> u64 {
     .await
 }
 
-async fn wait_until_removed(client: &TestClient, event_id: &str) -> Value {
+pub async fn wait_until_removed(client: &TestClient, event_id: &str) -> Value {
     let path = format!("/api/v1/events/{event_id}");
     poll_until(client, &path, |body| body["code"] == "removed_by_retention").await
 }
 
 /// Answers of all reads, without the incarnation in event ids.
-async fn read_everything(client: &TestClient) -> BTreeMap<String, String> {
+pub async fn read_everything(client: &TestClient) -> BTreeMap<String, String> {
     let mut paths = vec![
         "entities/ticket?page_size=100".to_owned(),
         "events?page_size=100".to_owned(),

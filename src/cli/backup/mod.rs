@@ -20,8 +20,8 @@ use super::progress_line::ProgressLine;
 use crate::clock::{Clock, SystemClock};
 use crate::event::Position;
 use crate::journal::{
-    ArchiveError, ArchiveHeader, ArchiveReader, ArchiveSummary, BackupStart, DataFolder,
-    StoreImage, StoreImageError, StoreOpenError,
+    ArchiveError, ArchiveHeader, ArchiveReader, ArchiveSummary, BackupStart, ContentCipher,
+    DataFolder, StoreImage, StoreImageError, StoreOpenError,
 };
 use archive_file::ArchiveFile;
 use archive_tee::{ArchiveTee, CountedOutput};
@@ -116,7 +116,9 @@ impl BackupCommand {
             source,
         };
         let file = File::open(&path).map_err(|source| error(ArchiveError::Read(source)))?;
-        let reader = ArchiveReader::open(BufReader::new(file)).map_err(error)?;
+        // The header is not encrypted.
+        let reader = ArchiveReader::open(BufReader::new(file), &ContentCipher::default());
+        let reader = reader.map_err(error)?;
         Ok(Some(SinceBackup::File {
             header: reader.header().clone(),
             path,
@@ -124,17 +126,18 @@ impl BackupCommand {
     }
 
     fn find_source(&self) -> Result<BackupSource, CliError> {
+        let config = self.node.load_config()?;
+        let cipher = ContentCipher::from_config(&config.store);
         if let Some(folder) = &self.data {
             check_store(folder)?;
-            let folder = DataFolder::open(folder).map_err(StoreImageError::from);
+            let folder = DataFolder::open_encrypted(folder, cipher).map_err(StoreImageError::from);
             return Ok(BackupSource::Folder(
                 folder.map_err(BackupCommandError::Image)?,
             ));
         }
-        let config = self.node.load_config()?;
         if !self.node.names_node() {
             check_store(&config.store.path)?;
-            match DataFolder::open(&config.store.path) {
+            match DataFolder::open_encrypted(&config.store.path, cipher.clone()) {
                 Ok(folder) => return Ok(BackupSource::Folder(folder)),
                 // A node uses it, so the node makes the backup.
                 Err(StoreOpenError::InUse(_)) => {}
@@ -236,11 +239,11 @@ fn copy_from_node(
 ) -> Result<(ArchiveHeader, ArchiveSummary), BackupCommandError> {
     let mut tee = ArchiveTee::new(archive, out);
     let copied = (|| {
-        let mut reader = ArchiveReader::open(&mut tee)?;
+        let mut reader = ArchiveReader::open(&mut tee, &ContentCipher::default())?;
         let header = reader.header().clone();
         if check_base(since, &header).is_ok() {
             let mut progress = ProgressLine::new(header.end.position.get());
-            let summary = reader.read_to_end(&mut |position| progress.report(position))?;
+            let summary = reader.check_to_end(&mut |position| progress.report(position))?;
             return Ok((header, summary));
         }
         Ok((header, ArchiveSummary::default()))

@@ -16,6 +16,7 @@ use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigPurpose};
 use crate::error_chain::format_error_chain;
+use crate::journal::ContentCipher;
 use finding::{DoctorFinding, FindingState};
 use store_checks::StoreUse;
 
@@ -113,7 +114,12 @@ impl DoctorCommand {
         }
         if matches!(usage, StoreUse::Stopped | StoreUse::Running) {
             let now = SystemClock::default().wall();
-            findings.extend(store_checks::check_journal(folder, usage, now));
+            findings.extend(store_checks::check_journal(
+                folder,
+                &ContentCipher::from_config(&config.store),
+                usage,
+                now,
+            ));
         }
         if usage == StoreUse::Stopped {
             findings.push(store_checks::check_derived_data(folder));

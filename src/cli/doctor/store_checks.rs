@@ -7,7 +7,9 @@ use super::finding::DoctorFinding;
 use crate::derived;
 use crate::error_chain::format_error_chain;
 use crate::event::Timestamp;
-use crate::journal::{DataFolder, JournalReport, StoreOpenError, VerifiedPart, verify_journal};
+use crate::journal::{
+    ContentCipher, DataFolder, JournalReport, StoreOpenError, VerifiedPart, verify_journal,
+};
 
 /// Time by which a clock may be behind the newest event without a word.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
@@ -69,9 +71,14 @@ pub(super) fn check_lock(folder: &Path) -> (StoreUse, DoctorFinding) {
 
 /// Checks that the segments of the journal belong together and the newest one is whole, and
 /// compares its last time with `now`.
-pub(super) fn check_journal(folder: &Path, usage: StoreUse, now: Timestamp) -> Vec<DoctorFinding> {
+pub(super) fn check_journal(
+    folder: &Path,
+    cipher: &ContentCipher,
+    usage: StoreUse,
+    now: Timestamp,
+) -> Vec<DoctorFinding> {
     const CHECK: &str = "journal";
-    let report = match verify_journal(folder, VerifiedPart::NewestSegment) {
+    let report = match verify_journal(folder, cipher, VerifiedPart::NewestSegment) {
         Ok(report) => report,
         Err(error) => {
             let advice = "Restore a backup into a new folder, and keep this one";
@@ -166,6 +173,7 @@ mod tests {
             last_received_at: last,
             damage: Vec::new(),
             torn_tail: None,
+            outdated_blocks: 0,
         };
         for (last, state) in [
             (None, FindingState::Ok),

@@ -17,7 +17,7 @@ const SEGMENTS_MIN: u64 = 2;
 const SEGMENTS_LOW: u64 = 16;
 
 /// Keys of a configuration whose values are secrets.
-const SECRET_KEYS: [&str; 9] = [
+const SECRET_KEYS: [&str; 10] = [
     "token",
     "tokens",
     "secrets",
@@ -26,6 +26,7 @@ const SECRET_KEYS: [&str; 9] = [
     "verify_token",
     "access_token",
     "encryption_key",
+    "former_encryption_keys",
     "proxy_url",
 ];
 

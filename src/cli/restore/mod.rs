@@ -10,7 +10,7 @@ use super::config_args::ConfigArgs;
 use super::error::CliError;
 use super::progress_line::ProgressLine;
 use crate::config::ConfigPurpose;
-use crate::journal::{ArchiveInput, RestoreSummary, restore_store};
+use crate::journal::{ArchiveInput, ContentCipher, RestoreSummary, restore_store};
 
 mod error;
 
@@ -47,9 +47,13 @@ impl RestoreCommand {
             .collect();
 
         let mut progress = ProgressLine::without_end();
-        let restored = restore_store(folder, archives?, store.segment_bytes, &mut |position| {
-            progress.report(position);
-        });
+        let restored = restore_store(
+            folder,
+            archives?,
+            &ContentCipher::from_config(&store),
+            store.segment_bytes,
+            &mut |position| progress.report(position),
+        );
         drop(progress);
         let summary = restored.map_err(RestoreCommandError::Restore)?;
         self.print_summary(folder, &summary, out)?;

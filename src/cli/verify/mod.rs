@@ -15,7 +15,8 @@ use super::progress_line::ProgressLine;
 use crate::config::ConfigPurpose;
 use crate::error_chain;
 use crate::journal::{
-    ArchiveError, ArchiveReader, JournalReport, LogDamage, VerifiedPart, verify_journal,
+    ArchiveError, ArchiveReader, ContentCipher, JournalReport, LogDamage, VerifiedPart,
+    verify_journal,
 };
 
 mod error;
@@ -48,12 +49,11 @@ impl VerifyCommand {
         if let Some(path) = &self.archive {
             return self.verify_archive(path, out);
         }
-        let folder = match &self.data {
-            Some(folder) => folder.clone(),
-            None => self.config.load(ConfigPurpose::Tool)?.config.store.path,
-        };
+        let store = self.config.load(ConfigPurpose::Tool)?.config.store;
+        let cipher = ContentCipher::from_config(&store);
+        let folder = self.data.clone().unwrap_or(store.path);
         check_store(&folder)?;
-        match verify_journal(&folder, VerifiedPart::Everything) {
+        match verify_journal(&folder, &cipher, VerifiedPart::Everything) {
             Ok(report) => {
                 self.print_report(&folder, &report, out)?;
                 match report.damage.len() as u64 {
@@ -74,7 +74,8 @@ impl VerifyCommand {
     }
 
     fn verify_archive(&self, path: &Path, out: &mut impl Write) -> Result<(), CliError> {
-        let read = read_archive(path);
+        let store = self.config.load(ConfigPurpose::Tool)?.config.store;
+        let read = read_archive(path, &ContentCipher::from_config(&store));
         let file = path.display();
         if self.json {
             let report = match &read {
@@ -180,6 +181,7 @@ fn report_as_json(folder: &Path, report: &JournalReport) -> Value {
         "end_position": report.end.get(),
         "damage": damage,
         "torn_tail": torn_tail,
+        "outdated_blocks": report.outdated_blocks,
     })
 }
 
@@ -194,7 +196,7 @@ fn damage_as_json(damage: &LogDamage) -> Value {
 }
 
 /// Reads the whole archive, and describes it.
-fn read_archive(path: &Path) -> Result<Value, ArchiveError> {
+fn read_archive(path: &Path, cipher: &ContentCipher) -> Result<Value, ArchiveError> {
     let input: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
@@ -202,10 +204,10 @@ fn read_archive(path: &Path) -> Result<Value, ArchiveError> {
             File::open(path).map_err(ArchiveError::Read)?,
         ))
     };
-    let mut reader = ArchiveReader::open(input)?;
+    let mut reader = ArchiveReader::open(input, cipher)?;
     let header = reader.header().clone();
     let mut progress = ProgressLine::new(header.end.position.get());
-    let summary = reader.read_to_end(&mut |position| progress.report(position))?;
+    let summary = reader.check_to_end(&mut |position| progress.report(position))?;
     Ok(json!({
         "file": path.display().to_string(),
         "is_whole": true,
@@ -215,5 +217,6 @@ fn read_archive(path: &Path) -> Result<Value, ArchiveError> {
         "end_position": header.end.position.get(),
         "records": summary.records,
         "table_changes": summary.changes,
+        "is_content_checked": !reader.has_skipped(),
     }))
 }

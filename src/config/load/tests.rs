@@ -204,7 +204,7 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             "[store]\nfoo = 1",
-            "h.toml:2: unknown key `store.foo`; `store` has cache_bytes, commit_bytes_max, commit_records_max, encryption_key, max_bytes, path, retention_days, segment_bytes, sync, sync_interval_s",
+            "h.toml:2: unknown key `store.foo`; `store` has cache_bytes, commit_bytes_max, commit_records_max, encryption_key, former_encryption_keys, max_bytes, path, retention_days, segment_bytes, sync, sync_interval_s",
         ),
         (
             "[store]\nretention_days = 1\n[sources.support]\nidempotency_window_h = 36",

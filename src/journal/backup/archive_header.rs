@@ -90,4 +90,11 @@ impl ArchiveSummary {
         }
         out
     }
+
+    /// Decodes the totals behind `chunks` other chunks; `None` if they are malformed.
+    pub(super) fn decode(chunks: u64, mut totals: Bytes) -> Option<Self> {
+        let found = totals.try_get_u64().ok()?;
+        let (records, changes) = (totals.try_get_u64().ok()?, totals.try_get_u64().ok()?);
+        (found == chunks && totals.is_empty()).then_some(Self { records, changes })
+    }
 }

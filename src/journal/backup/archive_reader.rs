@@ -8,6 +8,7 @@ use super::archive_header::{ArchiveHeader, ArchiveSummary};
 use super::archive_writer::{CHANGES, RECORDS};
 use super::chunk::{ChunkKind, ChunkReader};
 use super::error::ArchiveError;
+use crate::journal::content_cipher::ContentCipher;
 use crate::journal::log_place::LogPlace;
 use crate::journal::segment::{Block, BlockContent};
 use crate::journal::store_identity::{FORMAT, IdentityError, StoreIdentity};
@@ -23,15 +24,18 @@ pub struct ArchiveReader<R> {
     place: LogPlace,
     summary: ArchiveSummary,
     is_complete: bool,
+    /// `true` if content that cannot be decrypted is no error.
+    skips_encrypted: bool,
+    has_skipped: bool,
 }
 
 impl<R: Read> ArchiveReader<R> {
-    /// Begins to read an archive.
+    /// Begins to read an archive, whose content `cipher` decrypts.
     ///
     /// # Errors
     /// [`ArchiveError`] when `input` is no archive, or its beginning is damaged.
-    pub fn open(input: R) -> Result<Self, ArchiveError> {
-        let mut chunks = ChunkReader::begin(input)?;
+    pub fn open(input: R, cipher: &ContentCipher) -> Result<Self, ArchiveError> {
+        let mut chunks = ChunkReader::begin(input, cipher.clone())?;
         let identity = parse_identity(&read_kind(&mut chunks, ChunkKind::Identity)?)?;
         let offset = chunks.offset();
         let range = read_kind(&mut chunks, ChunkKind::Range)?;
@@ -45,6 +49,8 @@ impl<R: Read> ArchiveReader<R> {
             chunk_offset: 0,
             summary: ArchiveSummary::default(),
             is_complete: false,
+            skips_encrypted: false,
+            has_skipped: false,
         })
     }
 
@@ -60,20 +66,28 @@ impl<R: Read> ArchiveReader<R> {
         self.place
     }
 
-    /// Reads the rest of the archive, which checks it.
+    /// Reads the rest of the archive, which checks it. Of content that cannot be decrypted, only the
+    /// checksums are checked.
     ///
     /// # Errors
     /// [`ArchiveError`] when the archive is damaged or not whole.
-    pub fn read_to_end(
+    pub fn check_to_end(
         &mut self,
         on_progress: &mut dyn FnMut(u64),
     ) -> Result<ArchiveSummary, ArchiveError> {
+        self.skips_encrypted = true;
         while self.next_block()?.is_some() {
             if self.blocks.is_empty() {
                 on_progress(self.place.position.get());
             }
         }
         Ok(self.summary)
+    }
+
+    /// Returns `true` if content was skipped because it could not be decrypted.
+    #[must_use]
+    pub fn has_skipped(&self) -> bool {
+        self.has_skipped
     }
 
     /// Reads the next block; `None` at the end of a whole archive.
@@ -90,7 +104,8 @@ impl<R: Read> ArchiveReader<R> {
         }
 
         let offset = self.chunk_offset;
-        let block = take_block(&mut self.blocks).ok_or(ArchiveError::Damaged { offset })?;
+        let block = take_block(&mut self.blocks, self.chunks.cipher())
+            .ok_or(ArchiveError::Damaged { offset })?;
         // Only the first block can begin before the archive's range.
         let expected = block.number_at(&self.place);
         if block.number > expected || block.next_number() <= expected {
@@ -119,7 +134,22 @@ impl<R: Read> ArchiveReader<R> {
     fn next_chunk(&mut self) -> Result<Option<Bytes>, ArchiveError> {
         let earlier = self.chunks.chunk_count();
         let chunk = self.chunks.read_chunk()?;
-        self.chunk_offset = chunk.offset;
+        let offset = chunk.offset;
+        self.chunk_offset = offset;
+        if let Some(error) = chunk.encrypted {
+            if !self.skips_encrypted {
+                return Err(error.into());
+            }
+            self.has_skipped = true;
+            return Ok(None);
+        }
+        if self.has_skipped && chunk.kind == ChunkKind::Totals {
+            let totals = ArchiveSummary::decode(earlier, chunk.body);
+            self.summary = totals.ok_or(ArchiveError::Damaged { offset })?;
+            self.chunks.expect_end()?;
+            self.is_complete = true;
+            return Ok(None);
+        }
         match chunk.kind {
             ChunkKind::Base if self.header.is_full && self.place == self.header.first => {
                 return Ok(Some(chunk.body));
@@ -129,17 +159,13 @@ impl<R: Read> ArchiveReader<R> {
                 let is_whole =
                     chunk.body == self.summary.encode(earlier) && self.place == self.header.end;
                 if !is_whole {
-                    return Err(ArchiveError::Damaged {
-                        offset: chunk.offset,
-                    });
+                    return Err(ArchiveError::Damaged { offset });
                 }
                 self.chunks.expect_end()?;
                 self.is_complete = true;
             }
             ChunkKind::Identity | ChunkKind::Range | ChunkKind::Base => {
-                return Err(ArchiveError::Damaged {
-                    offset: chunk.offset,
-                });
+                return Err(ArchiveError::Damaged { offset });
             }
         }
         Ok(None)
@@ -168,8 +194,8 @@ fn parse_identity(text: &[u8]) -> Result<StoreIdentity, ArchiveError> {
     })
 }
 
-/// Takes a block from the front of `blocks`; `None` if it is malformed.
-fn take_block(blocks: &mut Bytes) -> Option<Block> {
+/// Takes a block from the front of `blocks`, to be encrypted with `cipher`; `None` if it is malformed.
+fn take_block(blocks: &mut Bytes, cipher: &ContentCipher) -> Option<Block> {
     let content = match blocks.try_get_u8().ok()? {
         RECORDS => BlockContent::Records,
         CHANGES => BlockContent::Changes,
@@ -183,7 +209,7 @@ fn take_block(blocks: &mut Bytes) -> Option<Block> {
         return None;
     }
     let body = blocks.split_to(length).to_vec();
-    let mut block = Block::new(content, number, count, body);
+    let mut block = Block::new(content, number, count, body, cipher);
     block.ends_commit = ends_commit;
     Some(block)
 }

@@ -15,6 +15,7 @@ use bytes::BufMut;
 use super::archive_header::{ArchiveHeader, ArchiveSummary};
 use super::chunk::{ChunkKind, ChunkWriter};
 use crate::journal::base_file::{BaseFile, BaseReadError};
+use crate::journal::content_cipher::ContentCipher;
 use crate::journal::segment::{Block, BlockContent, LogBlocks};
 use crate::journal::submission::JournalReadError;
 
@@ -38,7 +39,7 @@ pub enum ArchiveWriteError {
     Write(#[from] io::Error),
 }
 
-/// Writes an archive with `header`, the file `base` and `blocks` to `out`. Calls `on_progress` with
+/// Writes an archive with `header`, the file `base` and `blocks` to `out`, encrypted with `cipher`. Calls `on_progress` with
 /// the position after each written chunk.
 ///
 /// # Errors
@@ -47,10 +48,11 @@ pub(super) fn write_archive(
     header: &ArchiveHeader,
     base: Option<&BaseFile>,
     blocks: &mut LogBlocks,
+    cipher: &ContentCipher,
     out: impl Write,
     on_progress: &mut dyn FnMut(u64),
 ) -> Result<ArchiveSummary, ArchiveWriteError> {
-    let mut chunks = ChunkWriter::begin(out)?;
+    let mut chunks = ChunkWriter::begin(out, cipher.clone())?;
     chunks.write_chunk(ChunkKind::Identity, header.identity.to_string().as_bytes())?;
     chunks.write_chunk(ChunkKind::Range, &header.encode_range())?;
     if let Some(base) = base {
@@ -61,9 +63,7 @@ pub(super) fn write_archive(
     let mut gathered = Vec::new();
     while let Some(stored) = blocks.next_block()? {
         let block = &stored.block;
-        let Some(body) = block.body() else {
-            return Err(blocks.corrupt_block(&stored).into());
-        };
+        let body = blocks.open_body(&stored)?;
         append_block(&mut gathered, block, &body);
         match block.content {
             BlockContent::Records => summary.records += u64::from(block.count),

@@ -8,7 +8,8 @@
 //!          3 blocks of the log: see `archive_writer`
 //!          4 part of the log's base file, as it is; before the blocks of a full archive
 //!          9 totals, the last chunk: see `archive_header`
-//! flags    1 = body is lz4 (u32 LE size first)
+//! flags    1 = body is lz4 (u32 LE size first), 2 = body is encrypted, after compression: only of
+//!          kinds 3 and 4, see `content_cipher`
 //! CRC-32C  over the 8 bytes before it and the body, continued from the checksum of the chunk
 //!          before; that of the first chunk from the checksum of the bytes before the chunk
 //! ```
@@ -21,6 +22,7 @@ use std::io::{self, Read, Write};
 use bytes::{Buf, BufMut, Bytes};
 
 use super::error::ArchiveError;
+use crate::journal::content_cipher::{ContentCipher, DecryptionError};
 
 const MAGIC: &[u8; 8] = b"HOOKYBAK";
 
@@ -30,6 +32,7 @@ const VERSION: u32 = 1;
 const CHECKED_BYTES: usize = 8;
 const HEADER_BYTES: usize = 12;
 const FLAG_LZ4: u8 = 1;
+const FLAG_ENCRYPTED: u8 = 2;
 
 /// Largest body, stored or decompressed: a guard against corrupt sizes.
 const BODY_MAX_BYTES: usize = 1024 * 1024 * 1024;
@@ -45,6 +48,19 @@ pub(super) enum ChunkKind {
 }
 
 impl ChunkKind {
+    /// Returns `true` if the body holds content of events, which is encrypted.
+    fn holds_content(self) -> bool {
+        match self {
+            Self::Blocks | Self::Base => true,
+            Self::Identity | Self::Range | Self::Totals => false,
+        }
+    }
+
+    /// Returns the place to which an encrypted body is bound. The checksums bind its order.
+    fn place(self) -> Vec<u8> {
+        [&b"backup"[..], &[self as u8]].concat()
+    }
+
     fn from_number(number: u8) -> Option<Self> {
         match number {
             1 => Some(Self::Identity),
@@ -60,17 +76,20 @@ impl ChunkKind {
 /// Writer of the chunks of one archive.
 pub(super) struct ChunkWriter<W> {
     out: W,
+    cipher: ContentCipher,
     checksum: u32,
     chunks: u64,
 }
 
 impl<W: Write> ChunkWriter<W> {
-    /// Begins an archive in `out` with its magic and version.
-    pub(super) fn begin(mut out: W) -> io::Result<Self> {
+    /// Begins an archive in `out` with its magic and version. Its content is encrypted with
+    /// `cipher`.
+    pub(super) fn begin(mut out: W, cipher: ContentCipher) -> io::Result<Self> {
         let preamble = encode_preamble();
         out.write_all(&preamble)?;
         Ok(Self {
             out,
+            cipher,
             checksum: crc32c::crc32c(&preamble),
             chunks: 0,
         })
@@ -84,11 +103,19 @@ impl<W: Write> ChunkWriter<W> {
     /// Writes a chunk, compressed if that makes it smaller, with one write.
     pub(super) fn write_chunk(&mut self, kind: ChunkKind, body: &[u8]) -> io::Result<()> {
         let packed = lz4_flex::compress_prepend_size(body);
-        let (flags, stored) = if packed.len() < body.len() {
+        let (mut flags, mut stored) = if packed.len() < body.len() {
             (FLAG_LZ4, &packed[..])
         } else {
             (0, body)
         };
+        let encrypted = match kind.holds_content() {
+            true => self.cipher.encrypt(&kind.place(), stored),
+            false => None,
+        };
+        if let Some(encrypted) = &encrypted {
+            flags |= FLAG_ENCRYPTED;
+            stored = encrypted;
+        }
 
         let mut chunk = Vec::with_capacity(HEADER_BYTES + stored.len());
         chunk.put_u8(kind as u8);
@@ -114,24 +141,28 @@ pub(super) struct StoredChunk {
     pub(super) kind: ChunkKind,
     pub(super) offset: u64,
     pub(super) body: Bytes,
+    /// Reason for which the body could not be decrypted; it is empty then.
+    pub(super) encrypted: Option<DecryptionError>,
 }
 
 /// Reader of the chunks of one archive.
 pub(super) struct ChunkReader<R> {
     input: R,
+    cipher: ContentCipher,
     checksum: u32,
     offset: u64,
     chunks: u64,
 }
 
 impl<R: Read> ChunkReader<R> {
-    /// Begins to read an archive.
+    /// Begins to read an archive, whose content `cipher` decrypts.
     ///
     /// # Errors
     /// [`ArchiveError`] when `input` is no archive that this program reads.
-    pub(super) fn begin(input: R) -> Result<Self, ArchiveError> {
+    pub(super) fn begin(input: R, cipher: ContentCipher) -> Result<Self, ArchiveError> {
         let mut reader = Self {
             input,
+            cipher,
             checksum: 0,
             offset: 0,
             chunks: 0,
@@ -153,6 +184,11 @@ impl<R: Read> ChunkReader<R> {
         }
         reader.checksum = crc32c::crc32c(&found);
         Ok(reader)
+    }
+
+    /// Returns the keys of the archive's content.
+    pub(super) fn cipher(&self) -> &ContentCipher {
+        &self.cipher
     }
 
     /// Returns the offset of the next chunk, in bytes.
@@ -195,17 +231,28 @@ impl<R: Read> ChunkReader<R> {
         }
 
         // The checksum holds, so another kind or flag is of a later version.
-        let kind = ChunkKind::from_number(kind).filter(|_| flags & !FLAG_LZ4 == 0);
+        let kind =
+            ChunkKind::from_number(kind).filter(|_| flags & !(FLAG_LZ4 | FLAG_ENCRYPTED) == 0);
         let kind = kind.ok_or(ArchiveError::UnknownChunk { offset })?;
-        let body = match flags {
-            FLAG_LZ4 => decompress(&stored).ok_or(ArchiveError::Damaged { offset })?,
-            _ => stored,
+        let describe = || "its content".to_owned();
+        let decrypted = match flags & FLAG_ENCRYPTED {
+            0 => Ok(stored),
+            _ => self.cipher.decrypt(&kind.place(), &stored, describe),
+        };
+        let (body, encrypted) = match decrypted {
+            Ok(body) if flags & FLAG_LZ4 == 0 => (body, None),
+            Ok(body) => {
+                let body = decompress(&body).ok_or(ArchiveError::Damaged { offset })?;
+                (body, None)
+            }
+            Err(error) => (Vec::new(), Some(error)),
         };
         self.chunks += 1;
         Ok(StoredChunk {
             kind,
             offset,
             body: body.into(),
+            encrypted,
         })
     }
 
@@ -254,7 +301,7 @@ mod tests {
     use super::*;
 
     fn sample() -> Vec<u8> {
-        let mut writer = ChunkWriter::begin(Vec::new()).expect("memory");
+        let mut writer = ChunkWriter::begin(Vec::new(), ContentCipher::default()).expect("memory");
         writer
             .write_chunk(ChunkKind::Identity, b"text")
             .and_then(|()| writer.write_chunk(ChunkKind::Blocks, &[7; 99]))
@@ -264,7 +311,7 @@ mod tests {
     }
 
     fn read_all(bytes: &[u8]) -> Result<Vec<(ChunkKind, Bytes)>, ArchiveError> {
-        let mut reader = ChunkReader::begin(bytes)?;
+        let mut reader = ChunkReader::begin(bytes, ContentCipher::default())?;
         let mut chunks = Vec::new();
         loop {
             let chunk = reader.read_chunk()?;
@@ -277,7 +324,7 @@ mod tests {
 
     #[test]
     fn the_bytes_of_an_archive_never_change() {
-        let mut writer = ChunkWriter::begin(Vec::new()).expect("memory");
+        let mut writer = ChunkWriter::begin(Vec::new(), ContentCipher::default()).expect("memory");
         writer
             .write_chunk(ChunkKind::Identity, b"text")
             .and_then(|()| writer.write_chunk(ChunkKind::Totals, b"end"))
@@ -317,7 +364,7 @@ mod tests {
 
     #[test]
     fn moved_chunks_are_noticed() {
-        let mut writer = ChunkWriter::begin(Vec::new()).expect("memory");
+        let mut writer = ChunkWriter::begin(Vec::new(), ContentCipher::default()).expect("memory");
         for body in [b"a", b"b", b"c"] {
             writer.write_chunk(ChunkKind::Blocks, body).expect("memory");
         }

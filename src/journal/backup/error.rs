@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::event::Position;
+use crate::journal::content_cipher::DecryptionError;
 use crate::journal::import::ImportError;
 use crate::journal::open_error::StoreOpenError;
 
@@ -38,6 +39,9 @@ pub enum ArchiveError {
         /// Offset of the damaged chunk.
         offset: u64,
     },
+    /// The content is encrypted with another key.
+    #[error(transparent)]
+    Encrypted(#[from] DecryptionError),
     /// A chunk has a kind that this version does not know.
     #[error(
         "has a part at byte {offset} that this version does not know; \

@@ -15,7 +15,8 @@ use super::archive_header::ArchiveHeader;
 use super::archive_reader::ArchiveReader;
 use super::error::{ArchiveError, RestoreError};
 use crate::event::IncarnationHistory;
-use crate::journal::base_file::{BaseFileCopy, open_base_file};
+use crate::journal::base_file::{BaseFileCopy, BaseReadError, open_base_file};
+use crate::journal::content_cipher::ContentCipher;
 use crate::journal::data_folder::DataFolder;
 use crate::journal::disk::{Disk, LocalDisk};
 use crate::journal::import::JournalImport;
@@ -45,23 +46,24 @@ struct NamedArchive {
 }
 
 /// Creates a store in `folder`, which must be empty or absent, from a full archive and its
-/// increments, in order. Calls `on_progress` with the position after each written commit.
+/// increments, in order. `cipher` decrypts them and encrypts the store. Calls `on_progress` with the position after each written commit.
 ///
 /// # Errors
 /// [`RestoreError`]; the folder holds no store then.
 pub fn restore_store(
     folder: &Path,
     archives: Vec<ArchiveInput>,
+    cipher: &ContentCipher,
     segment_bytes: u64,
     on_progress: &mut dyn FnMut(u64),
 ) -> Result<RestoreSummary, RestoreError> {
     // All headers first: a wrong chain is refused before anything is written.
-    let mut archives = open_archives(archives)?;
+    let mut archives = open_archives(archives, cipher)?;
     let last = check_chain(&archives)?;
     let identity = last.identity.restored_at(last.end.position);
     let end = last.end;
 
-    let data = DataFolder::create(folder, identity)?;
+    let data = DataFolder::create(folder, identity, cipher.clone())?;
     let restored = write_journal(&data, &mut archives, segment_bytes, on_progress)
         .and_then(|()| Ok(data.mark_initialized()?));
     if let Err(error) = restored {
@@ -75,16 +77,20 @@ pub fn restore_store(
     })
 }
 
-fn open_archives(archives: Vec<ArchiveInput>) -> Result<Vec<NamedArchive>, RestoreError> {
-    let opened = archives.into_iter().map(
-        |ArchiveInput { name, input }| match ArchiveReader::open(input) {
-            Ok(reader) => Ok(NamedArchive { name, reader }),
-            Err(source) => Err(RestoreError::Archive {
-                archive: name,
-                source,
-            }),
-        },
-    );
+fn open_archives(
+    archives: Vec<ArchiveInput>,
+    cipher: &ContentCipher,
+) -> Result<Vec<NamedArchive>, RestoreError> {
+    let opened =
+        archives.into_iter().map(|ArchiveInput { name, input }| {
+            match ArchiveReader::open(input, cipher) {
+                Ok(reader) => Ok(NamedArchive { name, reader }),
+                Err(source) => Err(RestoreError::Archive {
+                    archive: name,
+                    source,
+                }),
+            }
+        });
     opened.collect()
 }
 
@@ -159,8 +165,15 @@ fn write_base(
     let log_identity = (identity.incarnations.newest(), identity.checksum_seed);
     let base = open_base_file(&LocalDisk, &folder, log_identity).map_err(BaseCopyError::Folder)?;
     if let Some(base) = &base {
-        base.check(identity.checksum_seed)
-            .map_err(|_| BaseCopyError::Archive(ArchiveError::Damaged { offset: 0 }))?;
+        let checked = base.check(identity.checksum_seed, data.cipher());
+        checked.map_err(|error| {
+            BaseCopyError::Archive(match error {
+                BaseReadError::Encrypted(error) => error.into(),
+                BaseReadError::Io { .. } | BaseReadError::Corrupt { .. } => {
+                    ArchiveError::Damaged { offset: 0 }
+                }
+            })
+        })?;
     }
     let begin = base.map_or(LogPlace::START, |base| base.start.place());
     match begin == reader.header().first {

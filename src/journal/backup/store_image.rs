@@ -2,13 +2,13 @@
 //! changes.
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::archive_header::{ArchiveHeader, ArchiveSummary};
 use super::archive_writer::{self, ArchiveWriteError};
 use crate::event::{Position, Timestamp};
 use crate::journal::base_file::{self, BaseFile};
+use crate::journal::content_cipher::ContentCipher;
 use crate::journal::data_folder::DataFolder;
 use crate::journal::disk::{Disk, LocalDisk};
 use crate::journal::log_place::LogPlace;
@@ -64,6 +64,7 @@ pub enum StoreImageError {
 /// Store up to one place in its log.
 pub struct StoreImage {
     identity: StoreIdentity,
+    cipher: ContentCipher,
     log: LogSnapshot,
     /// Base file that goes with the snapshot; `None` if nothing was removed from the log.
     base: Option<BaseFile>,
@@ -72,18 +73,20 @@ pub struct StoreImage {
 }
 
 impl StoreImage {
-    /// Joins `log`, a snapshot of the store with `identity` on `disk`, with the base file that is
-    /// there now. It may be newer than the snapshot, never older: the image begins where it says.
+    /// Joins `log`, a snapshot of the store in `data` on `disk`, with the base file that is there
+    /// now. It may be newer than the snapshot, never older: the image begins where it says.
     pub(in crate::journal) fn new(
-        identity: StoreIdentity,
+        data: &DataFolder,
         log: LogSnapshot,
-        (disk, folder): (&dyn Disk, &Path),
+        disk: &dyn Disk,
         segments_in_use: Arc<()>,
     ) -> Result<Self, StoreOpenError> {
+        let identity = data.identity().clone();
         let log_identity = (identity.incarnations.newest(), identity.checksum_seed);
-        let base = base_file::open_base_file(disk, folder, log_identity)?;
+        let base = base_file::open_base_file(disk, &data.journal_path(), log_identity)?;
         Ok(Self {
             identity,
+            cipher: data.cipher().clone(),
             log,
             base,
             _segments_in_use: segments_in_use,
@@ -102,11 +105,12 @@ impl StoreImage {
     /// # Errors
     /// [`StoreImageError`] when the store is damaged or cannot be read.
     pub fn of_stopped_store(folder: &DataFolder) -> Result<Self, StoreImageError> {
-        let identity = folder.identity().clone();
+        let identity = folder.identity();
         if identity.version < FORMAT {
             return Err(StoreImageError::Former(identity.version));
         }
-        let log = LogFolder::new(&identity, Arc::new(LocalDisk), folder.journal_path());
+        let cipher = folder.cipher().clone();
+        let log = LogFolder::new(identity, cipher, Arc::new(LocalDisk), folder.journal_path());
         let check = log.check(false, &mut |_| None)?;
         if let Some(damage) = check.damage.into_iter().next() {
             return Err(StoreOpenError::Broken {
@@ -117,13 +121,7 @@ impl StoreImage {
             .into());
         }
         let log = LogSnapshot::take(&check.segments)?;
-        let path = folder.journal_path();
-        Ok(Self::new(
-            identity,
-            log,
-            (&LocalDisk, &path),
-            Arc::default(),
-        )?)
+        Ok(Self::new(folder, log, &LocalDisk, Arc::default())?)
     }
 
     /// Returns the header of an archive that begins at `start`.
@@ -189,7 +187,9 @@ impl StoreImage {
         let mut blocks = self.log.blocks_since(header.first);
         let base = self.base.as_ref().filter(|_| header.is_full);
         // A damaged base file would make a backup that no node can start from.
-        base.map_or(Ok(()), |base| base.check(self.identity.checksum_seed))?;
-        archive_writer::write_archive(header, base, &mut blocks, out, on_progress)
+        base.map_or(Ok(()), |base| {
+            base.check(self.identity.checksum_seed, &self.cipher)
+        })?;
+        archive_writer::write_archive(header, base, &mut blocks, &self.cipher, out, on_progress)
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //! body length u32 | flags u8 | 0 u8 ×3 | number u64 | count u32 | synced u32 | chain u32 | CRC-32C u32
 //! | body | zeros up to a multiple of 8
-//! flags    1 = body is lz4 (u32 LE size first), 2 = last block of its commit, 4 = table changes
+//! flags    1 = body is lz4 (u32 LE size first), 2 = last block of its commit, 4 = table changes,
+//!          8 = body is encrypted, after compression: see `content_cipher`
 //! number   first position, or number of the group of table changes
 //! count    records in the body; 1 for table changes
 //! synced   length of this segment that was synced when the block was written
@@ -21,6 +22,7 @@ use bytes::{Buf, BufMut, Bytes};
 
 use super::DiskFile;
 use crate::event::Position;
+use crate::journal::content_cipher::{ContentCipher, DecryptionError};
 use crate::journal::log_place::LogPlace;
 
 /// Length of a block's header.
@@ -44,7 +46,8 @@ mod flag {
     pub(super) const LZ4: u8 = 1;
     pub(super) const COMMIT_END: u8 = 2;
     pub(super) const CHANGES: u8 = 4;
-    pub(super) const ALL: u8 = 7;
+    pub(super) const ENCRYPTED: u8 = 8;
+    pub(super) const ALL: u8 = 15;
 }
 
 /// Kind of content in a block.
@@ -54,6 +57,15 @@ pub(in crate::journal) enum BlockContent {
     Records,
     /// Group of changes to one table.
     Changes,
+}
+
+/// Error of a block whose checksum is right, and whose body cannot be read.
+#[derive(Debug)]
+pub(in crate::journal) enum BlockBodyError {
+    /// No version of this program writes a body like it.
+    Malformed,
+    /// The body is encrypted with another key.
+    Encrypted(DecryptionError),
 }
 
 /// Block in memory, with its body in stored form.
@@ -67,34 +79,49 @@ pub(in crate::journal) struct Block {
     /// `true` if a commit ends with this block.
     pub(in crate::journal) ends_commit: bool,
     is_compressed: bool,
+    is_encrypted: bool,
     body: Bytes,
 }
 
 impl Block {
-    /// Creates a block, with `body` compressed if that makes it smaller.
+    /// Creates a block, with `body` compressed if that makes it smaller, and encrypted if `cipher`
+    /// has a key.
     pub(in crate::journal) fn new(
         content: BlockContent,
         number: u64,
         count: u32,
         body: Vec<u8>,
+        cipher: &ContentCipher,
     ) -> Self {
         let packed = lz4_flex::compress_prepend_size(&body);
         let is_compressed = packed.len() < body.len();
+        let body = if is_compressed { packed } else { body };
+        let encrypted = cipher.encrypt(&block_place(content, number), &body);
         Self {
             content,
             number,
             count,
             ends_commit: false,
             is_compressed,
-            body: if is_compressed { packed } else { body }.into(),
+            is_encrypted: encrypted.is_some(),
+            body: encrypted.unwrap_or(body).into(),
         }
     }
 
     /// Creates a block with another body in the place of this one.
-    pub(in crate::journal) fn with_body(&self, body: Vec<u8>) -> Self {
+    pub(in crate::journal) fn with_body(&self, body: Vec<u8>, cipher: &ContentCipher) -> Self {
         Self {
             ends_commit: self.ends_commit,
-            ..Self::new(self.content, self.number, self.count, body)
+            ..Self::new(self.content, self.number, self.count, body, cipher)
+        }
+    }
+
+    /// Returns `true` if the body is stored as `cipher` would store it today: with the key that
+    /// encrypts, or plain if there is none.
+    pub(in crate::journal) fn is_current(&self, cipher: &ContentCipher) -> bool {
+        match self.is_encrypted {
+            true => cipher.is_current(&block_place(self.content, self.number), &self.body),
+            false => !cipher.is_encrypting(),
         }
     }
 
@@ -116,6 +143,7 @@ impl Block {
             (self.is_compressed, flag::LZ4),
             (self.ends_commit, flag::COMMIT_END),
             (self.content == BlockContent::Changes, flag::CHANGES),
+            (self.is_encrypted, flag::ENCRYPTED),
         ];
         let flags = flags
             .iter()
@@ -135,19 +163,27 @@ impl Block {
         checksum
     }
 
-    /// Returns the body as it was before compression; `None` if it is malformed.
-    pub(in crate::journal) fn body(&self) -> Option<Bytes> {
-        if !self.is_compressed {
+    /// Returns the body as it was before compression and encryption. `describe` names its place in
+    /// errors.
+    ///
+    /// # Errors
+    /// [`BlockBodyError`] when the body is malformed, or `cipher` does not have its key.
+    pub(in crate::journal) fn open_body(
+        &self,
+        cipher: &ContentCipher,
+        describe: impl FnOnce() -> String,
+    ) -> Result<Bytes, BlockBodyError> {
+        let decrypted = self.is_encrypted.then(|| {
+            let place = block_place(self.content, self.number);
+            cipher.decrypt(&place, &self.body, describe)
+        });
+        let decrypted = decrypted.transpose().map_err(BlockBodyError::Encrypted)?;
+        let body = decrypted.as_deref().unwrap_or(&self.body);
+        match self.is_compressed {
+            true => decompress(body).ok_or(BlockBodyError::Malformed),
             // A copy, or one small record would keep the reader's whole buffer in memory.
-            return Some(Bytes::copy_from_slice(&self.body));
+            false => Ok(Bytes::copy_from_slice(body)),
         }
-        let size = u32::from_le_bytes(*self.body.first_chunk()?);
-        if usize::try_from(size).ok()? > BODY_MAX_BYTES {
-            return None;
-        }
-        lz4_flex::decompress_size_prepended(&self.body)
-            .ok()
-            .map(Bytes::from)
     }
 
     /// Returns the number of the next block at `place` with content like this one's.
@@ -170,6 +206,26 @@ impl Block {
     pub(in crate::journal) fn next_number(&self) -> u64 {
         self.number + u64::from(self.count)
     }
+}
+
+/// Returns the place of a block, to which its encrypted body is bound.
+fn block_place(content: BlockContent, number: u64) -> Vec<u8> {
+    let mut place = b"block".to_vec();
+    place.put_u8(match content {
+        BlockContent::Records => 0,
+        BlockContent::Changes => flag::CHANGES,
+    });
+    place.put_u64(number);
+    place
+}
+
+fn decompress(body: &[u8]) -> Option<Bytes> {
+    let size = u32::from_le_bytes(*body.first_chunk()?);
+    if usize::try_from(size).ok()? > BODY_MAX_BYTES {
+        return None;
+    }
+    let body = lz4_flex::decompress_size_prepended(body).ok()?;
+    Some(body.into())
 }
 
 fn block_checksum(seed: u32, header: &[u8], body: &[u8]) -> u32 {
@@ -275,6 +331,7 @@ impl BlockReader {
             count: fields.count,
             ends_commit: fields.ends_commit,
             is_compressed: fields.is_compressed,
+            is_encrypted: fields.is_encrypted,
             body: stored.slice(BLOCK_HEADER_BYTES..),
         };
         Ok(BlockRead::Whole(StoredBlock {
@@ -348,6 +405,7 @@ struct HeaderFields {
     body_bytes: usize,
     content: BlockContent,
     is_compressed: bool,
+    is_encrypted: bool,
     ends_commit: bool,
     number: u64,
     count: u32,
@@ -375,6 +433,7 @@ impl HeaderFields {
                 BlockContent::Changes
             },
             is_compressed: flags_byte & flag::LZ4 != 0,
+            is_encrypted: flags_byte & flag::ENCRYPTED != 0,
             ends_commit: flags_byte & flag::COMMIT_END != 0,
             number: fields.get_u64(),
             count: fields.get_u32(),

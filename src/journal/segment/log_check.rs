@@ -69,7 +69,12 @@ impl LogFolder {
             Ok(self.segment(*header, end))
         });
         let segments = segments.collect::<Result<Vec<_>, StoreOpenError>>()?;
-        let set = SegmentSet::new(Arc::clone(&self.disk), self.seed, segments.clone());
+        let set = SegmentSet::new(
+            Arc::clone(&self.disk),
+            self.seed,
+            self.cipher.clone(),
+            segments.clone(),
+        );
 
         let mut damage = Vec::new();
         let first = if reads_all { 0 } else { segments.len() - 1 };

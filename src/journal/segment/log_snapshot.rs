@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::block::{BlockContent, BlockRead, BlockReader, StoredBlock};
 use super::header::{HEADER_BYTES, HeaderContent, SegmentHeader};
 use super::segment_set::{Segment, SegmentSet};
@@ -203,12 +205,17 @@ pub(in crate::journal) struct LogBlocks {
 }
 
 impl LogBlocks {
-    /// Error for a block that has a correct checksum and content of an unknown form.
-    pub(in crate::journal) fn corrupt_block(&self, stored: &StoredBlock) -> JournalReadError {
-        match &self.walk {
-            Some(walk) => walk.segment.corrupt_block(stored),
-            None => JournalReadError::Missing(self.place.position),
-        }
+    /// Returns the body of the block that was read last.
+    ///
+    /// # Errors
+    /// [`JournalReadError`] when the body is malformed, or encrypted with another key.
+    pub(in crate::journal) fn open_body(
+        &self,
+        stored: &StoredBlock,
+    ) -> Result<Bytes, JournalReadError> {
+        let walk = self.walk.as_ref();
+        let walk = walk.ok_or(JournalReadError::Missing(self.place.position))?;
+        walk.segment.open_body(stored, self.segments.cipher())
     }
 
     /// Reads the next block; `None` at the end of the snapshot.

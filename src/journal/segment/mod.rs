@@ -12,7 +12,7 @@ mod writer;
 
 use super::disk::{Disk, DiskFile};
 
-pub(super) use block::{Block, BlockContent, StoredBlock};
+pub(super) use block::{Block, BlockBodyError, BlockContent, StoredBlock};
 pub use log_check::LogDamage;
 pub(super) use log_snapshot::{LogBlocks, LogSnapshot};
 pub(super) use open_log::{LogFolder, OpenedLog, create_log, open_log};

@@ -25,6 +25,7 @@ use super::writer::{LogTail, SegmentWriter, use_segment};
 use super::{Disk, DiskFile};
 use crate::event::{Position, StoreIncarnation};
 use crate::journal::base_file::{base_path, read_start, remove_unfinished};
+use crate::journal::content_cipher::ContentCipher;
 use crate::journal::log_start::LogStart;
 use crate::journal::store_identity::StoreIdentity;
 use crate::journal::{DataFolder, LogMark, StoreOpenError};
@@ -51,7 +52,12 @@ pub(in crate::journal) fn open_log(
     segment_bytes: u64,
     discard_after: Option<LogMark>,
 ) -> Result<OpenedLog, StoreOpenError> {
-    let log = LogFolder::new(data.identity(), disk, data.journal_path());
+    let log = LogFolder::new(
+        data.identity(),
+        data.cipher().clone(),
+        disk,
+        data.journal_path(),
+    );
     if data.is_new() {
         log.create(segment_bytes)?;
         data.mark_initialized()?;
@@ -69,7 +75,7 @@ pub(in crate::journal) fn create_log(
     folder: PathBuf,
     segment_bytes: u64,
 ) -> Result<OpenedLog, StoreOpenError> {
-    let log = LogFolder::new(data.identity(), disk, folder);
+    let log = LogFolder::new(data.identity(), data.cipher().clone(), disk, folder);
     log.create(segment_bytes)?;
     log.open(segment_bytes, None)
 }
@@ -79,12 +85,14 @@ pub(in crate::journal) struct LogFolder {
     pub(super) disk: Arc<dyn Disk>,
     incarnation: StoreIncarnation,
     pub(super) seed: u32,
+    pub(super) cipher: ContentCipher,
     folder: PathBuf,
 }
 
 impl LogFolder {
     pub(in crate::journal) fn new(
         identity: &StoreIdentity,
+        cipher: ContentCipher,
         disk: Arc<dyn Disk>,
         folder: PathBuf,
     ) -> Self {
@@ -92,6 +100,7 @@ impl LogFolder {
             disk,
             incarnation: identity.incarnations.newest(),
             seed: identity.checksum_seed,
+            cipher,
             folder,
         }
     }
@@ -134,7 +143,12 @@ impl LogFolder {
         let newest = self.segment(last, tail.offset);
         segments.push(Arc::clone(&newest));
 
-        let segments = Arc::new(SegmentSet::new(Arc::clone(&self.disk), self.seed, segments));
+        let segments = Arc::new(SegmentSet::new(
+            Arc::clone(&self.disk),
+            self.seed,
+            self.cipher.clone(),
+            segments,
+        ));
         segments.begin_at(start);
         let file = self.open_file(last.number)?;
         let io = |source| self.io_error(&self.folder, source);

@@ -13,11 +13,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::block::{Block, BlockContent, StoredBlock};
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::segment_set::{Segment, SegmentSet};
 use super::{Disk, DiskFile};
 use crate::event::Position;
+use crate::journal::content_cipher::ContentCipher;
 use crate::journal::content_filter::{ContentFilter, filter_changes, filter_frame};
 use crate::journal::frame::JournalFrame;
 use crate::journal::submission::JournalReadError;
@@ -110,8 +113,9 @@ fn find_changed_blocks(
 ) -> Result<BTreeMap<u64, Block>, JournalReadError> {
     let mut changed = BTreeMap::new();
     segments.visit_segment(number, &mut |segment, stored| {
-        let filtered =
-            filter_block(&stored, filter).ok_or_else(|| segment.corrupt_block(&stored))?;
+        let body = segment.open_body(&stored, segments.cipher())?;
+        let filtered = filter_block(&stored, body, filter, segments.cipher())
+            .ok_or_else(|| segment.corrupt_block(&stored))?;
         if let Some(block) = filtered {
             changed.insert(stored.offset, block);
         }
@@ -120,11 +124,17 @@ fn find_changed_blocks(
     Ok(changed)
 }
 
-/// Filters one block: `Some(None)` if it stays as it is, `None` if its content is malformed.
-fn filter_block(stored: &StoredBlock, filter: &dyn ContentFilter) -> Option<Option<Block>> {
+/// Filters one block, whose content is `body`: `Some(None)` if it stays as it is, `None` if its
+/// content is malformed. A block that `cipher` would store in another form changes too.
+fn filter_block(
+    stored: &StoredBlock,
+    body: Bytes,
+    filter: &dyn ContentFilter,
+    cipher: &ContentCipher,
+) -> Option<Option<Block>> {
     let block = &stored.block;
-    let body = block.body()?;
-    let body = match block.content {
+    let unchanged = (!block.is_current(cipher)).then(|| body.to_vec());
+    let filtered = match block.content {
         BlockContent::Records => {
             let frame = JournalFrame::from_body(Position::new(block.number), body)?;
             filter_frame(&frame, filter).map(|frame| frame.encode_body())
@@ -134,7 +144,8 @@ fn filter_block(stored: &StoredBlock, filter: &dyn ContentFilter) -> Option<Opti
             filter_changes(&group, filter).map(|group| group.encode())
         }
     };
-    Some(body.map(|body| block.with_body(body)))
+    let body = filtered.or(unchanged);
+    Some(body.map(|body| block.with_body(body, cipher)))
 }
 
 /// Writes and syncs the file `path` with the content of a segment, in which the blocks at some

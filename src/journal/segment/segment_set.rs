@@ -8,10 +8,13 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::block::{BlockContent, BlockRead, BlockReader, StoredBlock};
+use bytes::Bytes;
+
+use super::block::{BlockBodyError, BlockContent, BlockRead, BlockReader, StoredBlock};
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::{Disk, DiskFile};
 use crate::event::Position;
+use crate::journal::content_cipher::ContentCipher;
 use crate::journal::log_start::LogStart;
 use crate::journal::submission::JournalReadError;
 
@@ -61,6 +64,23 @@ impl Segment {
     /// Lets readers see the content before `end`.
     pub(super) fn publish_end(&self, end: u64) {
         self.end.store(end, Ordering::Release);
+    }
+
+    /// Returns the body of a block of this segment, as it was before compression and encryption.
+    ///
+    /// # Errors
+    /// [`JournalReadError`] when the body is malformed, or `cipher` does not have its key.
+    pub(in crate::journal) fn open_body(
+        &self,
+        stored: &StoredBlock,
+        cipher: &ContentCipher,
+    ) -> Result<Bytes, JournalReadError> {
+        let describe = || self.path.display().to_string();
+        let body = stored.block.open_body(cipher, describe);
+        body.map_err(|error| match error {
+            BlockBodyError::Malformed => self.corrupt_block(stored),
+            BlockBodyError::Encrypted(error) => error.into(),
+        })
     }
 
     /// Error for a block that has a correct checksum and content of an unknown form.
@@ -228,6 +248,8 @@ pub(in crate::journal) struct SegmentSet {
     disk: Arc<dyn Disk>,
     /// Checksum seed of the store.
     seed: u32,
+    /// Keys of the bodies of blocks.
+    cipher: ContentCipher,
     segments: RwLock<Vec<Arc<Segment>>>,
     /// First place that is kept; it moves before the files of the segments before it go.
     start: RwLock<LogStart>,
@@ -237,10 +259,16 @@ pub(in crate::journal) struct SegmentSet {
 }
 
 impl SegmentSet {
-    pub(super) fn new(disk: Arc<dyn Disk>, seed: u32, segments: Vec<Arc<Segment>>) -> Self {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        seed: u32,
+        cipher: ContentCipher,
+        segments: Vec<Arc<Segment>>,
+    ) -> Self {
         Self {
             disk,
             seed,
+            cipher,
             segments: RwLock::new(segments),
             start: RwLock::new(LogStart::BEGINNING),
             cursors: Mutex::default(),
@@ -253,6 +281,10 @@ impl SegmentSet {
 
     pub(in crate::journal) fn seed(&self) -> u32 {
         self.seed
+    }
+
+    pub(in crate::journal) fn cipher(&self) -> &ContentCipher {
+        &self.cipher
     }
 
     /// Returns all segments, oldest first.

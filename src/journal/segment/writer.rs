@@ -23,6 +23,7 @@ use super::segment_set::{Segment, SegmentSet};
 use super::spare::{SpareSegment, SpareSegments};
 use crate::event::{Position, StoreIncarnation};
 use crate::journal::LogMark;
+use crate::journal::content_cipher::ContentCipher;
 
 /// Place in the log up to which everything is counted.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +127,11 @@ impl SegmentWriter {
             synced: tail,
             unsynced: Vec::new(),
         })
+    }
+
+    /// Returns the keys of the blocks to append.
+    pub(in crate::journal) fn cipher(&self) -> &ContentCipher {
+        self.segments.cipher()
     }
 
     /// Returns the place after the last synced block.
