@@ -52,13 +52,19 @@ pub enum DeliveryOrdering {
     /// The events of one entity one after another, in their order.
     #[default]
     Entity,
+    /// All events one after another, in the order of the journal.
+    Subscription,
     /// Each event as soon as possible.
     None,
 }
 
 impl DeliveryOrdering {
     /// Every order with its name in the API.
-    pub const NAMED: [(&'static str, Self); 2] = [("entity", Self::Entity), ("none", Self::None)];
+    pub const NAMED: [(&'static str, Self); 3] = [
+        ("entity", Self::Entity),
+        ("subscription", Self::Subscription),
+        ("none", Self::None),
+    ];
 }
 
 /// Style of a delivery's signature. A delivery can carry several.

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use hookyard::event::EventId;
 use serde_json::{Value, json};
 
 use crate::failures::{DiskFailure, FailurePlace, send_until_known, until_readyz_is};
-use crate::receiver::{ReceiverReply, TestReceiver};
+use crate::receiver::{ReceiverEvent, ReceiverReply, TestReceiver};
 use crate::test_node::{TOKEN, TestClient, TestEnv, expect_soon, run_async, run_together};
 
 /// Environment whose nodes may call receivers on this machine and retry soon.
@@ -101,6 +102,38 @@ fn a_record_that_fails_holds_back_only_its_own_entity() {
         send(&node, &TICKETS, 1, 10).await;
         receiver.wait_for_accepted(40).await;
         assert_eq!(receiver.log().check_complete(&expected(&TICKETS, 10)), 0);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn one_order_for_all_events_holds_while_attempts_fail_and_the_node_restarts() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start().await;
+        let receiver = TestReceiver::start(|arrival| {
+            let fails = arrival.before < 2 && arrival.sequence().is_multiple_of(4);
+            ReceiverReply::Status(if fails { 500 } else { 200 })
+        })
+        .await;
+        let ordered = json!({"ordering": "subscription", "concurrency": 8});
+        subscribe(&node, receiver.url("/hook"), ordered).await;
+        send(&node, &TICKETS, 1, 12).await;
+        receiver.wait_for_accepted(20).await;
+        node.stop().await;
+        let node = test_env.start().await;
+        receiver.wait_for_accepted(48).await;
+        assert_eq!(receiver.log().check_complete(&expected(&TICKETS, 12)), 0);
+
+        let log = receiver.log();
+        let accepted = log.happened.iter().filter_map(|event| match event {
+            ReceiverEvent::Answered(number, 200) => Some(log.arrivals[*number].id()),
+            ReceiverEvent::Answered(..) | ReceiverEvent::Arrived(_) => None,
+        });
+        let position = |id| EventId::parse(id).expect("an id").position();
+        let order: Vec<_> = accepted.map(position).collect();
+        assert!(order.is_sorted(), "{order:?}");
+        drop(log);
         node.stop().await;
     });
 }

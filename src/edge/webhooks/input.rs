@@ -51,8 +51,9 @@ pub(in crate::edge) const STYLES: [(&str, SigningStyle); 4] = [
     ("v1a", SigningStyle::V1a),
 ];
 /// Orderings with their names in requests and answers.
-pub(in crate::edge) const ORDERINGS: [(&str, DeliveryOrdering); 2] = [
+pub(in crate::edge) const ORDERINGS: [(&str, DeliveryOrdering); 3] = [
     ("entity", DeliveryOrdering::Entity),
+    ("subscription", DeliveryOrdering::Subscription),
     ("none", DeliveryOrdering::None),
 ];
 /// Signing styles of a subscription whose request gives none.

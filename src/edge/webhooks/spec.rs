@@ -18,7 +18,7 @@ const MEMBERS: &str = "\
 front (`ticket:*`) limits a pattern to that kind. `filter` and `transform` are CEL expressions over \
 `event`, `timestamp`, `user_id`, `data`, `entity` and `late`: `filter` selects events, and \
 `transform` makes the body to send. `ordering` is `entity` (the events of each entity one after \
-another) or `none`. `signing` is a list of `crm`, `standard`, `hub` and `v1a`; receivers verify \
+another), `subscription` (all events one after another) or `none`. `signing` is a list of `crm`, `standard`, `hub` and `v1a`; receivers verify \
 `v1a` signatures with `public_key`. `null` in `concurrency`, `timeout_s`, `retry_schedule_s` or \
 `on_exhausted` means the value in `[delivery]` of the configuration, and in `rate_limit` no limit. \
 `signature_header` names the header of the body's signature, in the form of `hub` if that is in \

@@ -163,7 +163,7 @@ impl DeliveryLane {
         LaneRow {
             key: key.clone(),
             entity: self.entity.clone(),
-            position: head.map_or(self.position, |item| item.position),
+            position: self.unsettled_from(),
             sequence,
             attempts: history.attempts,
             counted_time: history.counted_time(clock),
@@ -178,6 +178,12 @@ impl DeliveryLane {
                 .as_ref()
                 .map(|(status, code)| (*status, code.clone().into_owned())),
         }
+    }
+
+    /// Returns the position of the head, if it is known, or one before it.
+    pub(super) fn unsettled_from(&self) -> Position {
+        let head = self.queue.front();
+        head.map_or(self.position, |matched| matched.item.position)
     }
 
     /// Returns the history of attempts at the head.

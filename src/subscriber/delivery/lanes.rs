@@ -1,7 +1,8 @@
 //! All lanes of a subscriber, with their rows, their records in memory and the oldest unsettled
 //! head.
 //!
-//! No function here iterates over all lanes, but for a change of the policy.
+//! No function here iterates over all lanes, but for a change of the policy, and for a subscriber that
+//! wants one order for everything, which has few.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -75,6 +76,27 @@ impl DeliveryLanes {
     /// Position of the oldest unsettled record without a row.
     pub(super) fn oldest_unsettled(&self) -> Option<Position> {
         self.unstored_heads.keys().next().copied()
+    }
+
+    /// Number of lanes, with those that only wait for the reader.
+    pub(super) fn count(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Returns the lane with the oldest unsettled record, and a position that is not behind it.
+    /// Iterates over all lanes.
+    pub(super) fn oldest_lane(&self) -> Option<(Position, &LaneKey)> {
+        let unsettled = self
+            .map
+            .iter()
+            .filter(|(_, lane)| lane.phase != LanePhase::Idle);
+        unsettled
+            .map(|(key, lane)| match lane.phase {
+                // Its dead letter is older than its other records.
+                LanePhase::Halted => (Position::FIRST, key),
+                _ => (lane.unsettled_from(), key),
+            })
+            .min()
     }
 
     pub(super) fn contains(&self, key: &LaneKey) -> bool {
@@ -176,7 +198,11 @@ impl DeliveryLanes {
                 || lane.queued_bytes.saturating_add(bytes) > room.bytes;
             if is_full && !lane.queue.is_empty() {
                 lane.extend_catch_up(position.plus(1));
-                return EnqueueOutcome::LaneFull;
+                // A row would say that the older records in other lanes are settled.
+                return match self.is_blocked(&key) {
+                    true => EnqueueOutcome::InLane,
+                    false => EnqueueOutcome::LaneFull,
+                };
             }
         }
 
@@ -438,7 +464,8 @@ impl DeliveryLanes {
     }
 
     /// Returns the lanes whose rows are to be stored at a checkpoint: all with a stale row, and
-    /// those with an unsettled head before `mark`, until `rows_max` lanes have a row.
+    /// those with an unsettled head before `mark`, until `rows_max` lanes have a row. A lane that waits
+    /// for lanes of single records gets none: its row would say that those older records are settled.
     pub(super) fn lanes_to_store(&mut self, mark: Position, rows_max: usize) -> Vec<LaneKey> {
         let mut keys = std::mem::take(&mut self.stale);
         keys.retain(|key| {
@@ -450,6 +477,7 @@ impl DeliveryLanes {
         keys.extend(
             self.unstored_heads
                 .range(..mark)
+                .filter(|(_, key)| !self.is_blocked(key))
                 .take(free)
                 .map(|(_, key)| key.clone()),
         );

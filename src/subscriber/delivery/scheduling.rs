@@ -12,9 +12,14 @@ use super::retry::GiveUpReason;
 use super::running_attempt::{AttemptSource, RunningAttempt};
 use super::subscriber_delivery::SubscriberDelivery;
 use crate::subscriber::{AttemptFailure, OutboundRecord};
+use crate::subscription::DeliveryOrdering;
 
 /// Most records of one lane in memory; the lane reads the others from its entity's timeline.
 const LANE_RECORDS_MAX: usize = 32;
+
+/// Most lanes that a subscriber with one order for everything reads ahead: only the oldest of them
+/// has an attempt.
+const ORDERED_LANES_MAX: usize = 64;
 
 /// One lane holds at most this fraction of the window.
 const LANE_ROOM_DIVISOR: usize = 8;
@@ -25,10 +30,11 @@ impl SubscriberDelivery {
         if !self.is_active() || !self.can_attempt_now() {
             return;
         }
-        self.ready_unblocked_lanes();
+        self.ready_unblocked_lanes(effects);
         self.ready_due_attempts();
         while !self.is_at_concurrency_limit() {
-            let Some(source) = self.ready.pop_front() else {
+            let index = self.next_ready_index();
+            let Some(source) = index.and_then(|index| self.ready.remove(index)) else {
                 return;
             };
             let begun = match &source {
@@ -39,6 +45,25 @@ impl SubscriberDelivery {
             if begun.is_none() {
                 self.ready.push_front(source);
                 return;
+            }
+        }
+    }
+
+    /// Returns the index of the ready attempt that begins next; `None` if none may begin. In the
+    /// order of the subscription that is the oldest unsettled record, once the reader has passed it:
+    /// before, an older one may still come. Records of jobs are outside of the order.
+    pub(super) fn next_ready_index(&self) -> Option<usize> {
+        match self.policy.ordering {
+            DeliveryOrdering::Entity | DeliveryOrdering::None => {
+                (!self.ready.is_empty()).then_some(0)
+            }
+            DeliveryOrdering::Subscription => {
+                let oldest = self.lanes.oldest_lane();
+                let oldest = oldest.filter(|(position, _)| *position < self.read_to);
+                self.ready.iter().position(|source| match source {
+                    AttemptSource::Lane(key) => oldest.is_some_and(|(_, oldest)| oldest == key),
+                    AttemptSource::Replay(_) => true,
+                })
             }
         }
     }
@@ -65,7 +90,11 @@ impl SubscriberDelivery {
             DeliveryBreakerState::Open => self.reading > 0,
             DeliveryBreakerState::HalfOpen => true,
         };
-        is_full || busy >= self.policy.concurrency.max(1)
+        let most = match self.policy.ordering {
+            DeliveryOrdering::Entity | DeliveryOrdering::None => self.policy.concurrency.max(1),
+            DeliveryOrdering::Subscription => 1,
+        };
+        is_full || busy >= most
     }
 
     pub(super) fn schedule_attempt(&mut self, due: Duration, source: AttemptSource) {
@@ -74,12 +103,32 @@ impl SubscriberDelivery {
     }
 
     /// Makes lanes ready that waited for lanes of single records.
-    fn ready_unblocked_lanes(&mut self) {
+    fn ready_unblocked_lanes(&mut self, effects: &mut Vec<DeliveryEffect>) {
         for key in self.lanes.take_unblocked() {
+            let lane = self.lanes.get(&key);
+            // It was full, and had to hold the cursor for the older records.
+            if lane.is_some_and(|lane| lane.catch_up_to.is_some()) && !self.lanes.has_row(&key) {
+                self.store_lane_row(&key, effects);
+            }
             let lane = self.lanes.get(&key);
             if lane.is_some_and(|lane| lane.running_attempt.is_none()) {
                 self.release_lane(&key);
                 self.lanes.remove_if_unused(&key);
+            }
+        }
+    }
+
+    /// True if the number of lanes lets the reader go on.
+    pub(super) fn has_room_for_lanes(&self) -> bool {
+        let has_room_for_rows =
+            self.lanes.stored_lane_count() < self.policy.bounds.stopped_lanes_max;
+        match self.policy.ordering {
+            DeliveryOrdering::Entity | DeliveryOrdering::None => has_room_for_rows,
+            DeliveryOrdering::Subscription => {
+                // Restored lanes may be ahead of the reader, and then they wait for it.
+                let is_awaited = |(oldest, _)| oldest >= self.read_to;
+                self.lanes.oldest_lane().is_none_or(is_awaited)
+                    || (has_room_for_rows && self.lanes.count() < ORDERED_LANES_MAX)
             }
         }
     }

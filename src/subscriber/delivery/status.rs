@@ -69,14 +69,13 @@ impl SubscriberDelivery {
     #[must_use]
     pub fn can_read(&self) -> bool {
         let (events, bytes) = self.window_room();
-        let has_room = events > 0
-            && bytes > 0
-            && self.lanes.stored_lane_count() < self.policy.bounds.stopped_lanes_max;
+        let has_room = events > 0 && bytes > 0 && self.has_room_for_lanes();
 
         let is_let_through = match self.breaker.state() {
             DeliveryBreakerState::Closed => true,
             DeliveryBreakerState::Open => {
-                self.can_attempt_now() && self.ready.is_empty() && self.reading == 0
+                let is_waiting = self.next_ready_index().is_none() && self.reading == 0;
+                self.can_attempt_now() && is_waiting
             }
             DeliveryBreakerState::HalfOpen => false,
         };
@@ -108,10 +107,9 @@ impl SubscriberDelivery {
         }
 
         let due = self.due.keys().next().map(|(due, _)| *due);
-        let work = if self.ready.is_empty() {
-            due
-        } else {
-            Some(self.rate_limiter.next_attempt_at())
+        let work = match self.next_ready_index() {
+            Some(_) => Some(self.rate_limiter.next_attempt_at()),
+            None => due,
         };
         match self.next_permitted_at()? {
             open_until if open_until > self.now => Some(open_until),

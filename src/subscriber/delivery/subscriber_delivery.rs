@@ -204,7 +204,9 @@ impl SubscriberDelivery {
         let key = LaneKey::Entity(item.record.entity.clone());
         match self.policy.ordering {
             DeliveryOrdering::None if !self.lanes.contains(&key) => LaneKey::Record(item.position),
-            DeliveryOrdering::Entity | DeliveryOrdering::None => key,
+            DeliveryOrdering::Entity | DeliveryOrdering::Subscription | DeliveryOrdering::None => {
+                key
+            }
         }
     }
 

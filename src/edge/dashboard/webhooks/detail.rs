@@ -352,6 +352,7 @@ impl WebhookView<'_> {
                 dt { "Order" }
                 dd { @match subscription.ordering {
                     DeliveryOrdering::Entity => "strict for each entity",
+                    DeliveryOrdering::Subscription => "strict for everything",
                     DeliveryOrdering::None => "each event as soon as possible",
                 } }
                 dt { "Signatures" }

@@ -277,6 +277,11 @@ impl WebhookForm<'_> {
                                     self.fields.text("ordering"),
                                 ))
                                 (select_option(
+                                    "subscription",
+                                    "Strict for everything",
+                                    self.fields.text("ordering"),
+                                ))
+                                (select_option(
                                     "none",
                                     "As soon as possible",
                                     self.fields.text("ordering"),

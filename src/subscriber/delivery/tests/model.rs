@@ -439,9 +439,19 @@ impl DeliveryModel {
         let done = self.settled_now.iter().filter(is_old).copied().collect();
         let is_full =
             self.delivery.lanes.stored_lane_count() >= self.policy.bounds.stopped_lanes_max;
+        // A lane that waits for lanes of single records holds the cursor.
+        let holds_cursor = |item: &OutboundRecord| {
+            let key = LaneKey::Entity(item.record.entity.clone());
+            self.delivery.lanes.contains(&key) && self.delivery.lanes.is_blocked(&key)
+        };
+        let is_held = self.journal.iter().any(|(item, _)| holds_cursor(item));
         self.disk = StoredState {
             cursor,
-            done: if is_full { BTreeSet::new() } else { done },
+            done: if is_full || is_held {
+                BTreeSet::new()
+            } else {
+                done
+            },
             ..self.stored.clone()
         };
         self.mark = self.delivery.read_to().get();
@@ -570,7 +580,7 @@ impl DeliveryModel {
     }
 
     fn is_ordered(&self) -> bool {
-        self.policy.ordering == DeliveryOrdering::Entity
+        self.policy.ordering != DeliveryOrdering::None
     }
 
     fn settle(&mut self, position: u64) {
@@ -644,6 +654,21 @@ impl DeliveryModel {
                 matches!(class, RecordClass::Wanted | RecordClass::Sometimes),
                 "{class:?} is attempted"
             );
+        }
+        if !is_replay && self.policy.ordering == DeliveryOrdering::Subscription {
+            assert!(self.running.is_empty(), "two attempts at once");
+            assert!(
+                self.has_reordered || self.halted.is_empty(),
+                "everything stands still"
+            );
+            for (before, class) in &self.journal[..position as usize - 1] {
+                let is_owed = matches!(class, RecordClass::Wanted | RecordClass::Broken);
+                assert!(
+                    !is_owed || self.is_settled(before.position.get()),
+                    "{position} before {}",
+                    before.position
+                );
+            }
         }
         if !is_replay && is_ordered {
             let settled = self.settled.get(entity).copied().unwrap_or_default();
