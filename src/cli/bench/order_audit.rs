@@ -35,6 +35,8 @@ impl AuditMark {
 /// Faults of one list of events; all but the repetitions must be zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct OrderVerdict {
+    /// Different events that came.
+    pub(super) events: u64,
     /// Events that came after a later one of their entity.
     pub(super) swaps: u64,
     /// Events that never came although a later one of their entity did.
@@ -57,6 +59,7 @@ impl OrderVerdict {
 
     /// Adds the faults of another list.
     pub(super) fn add(&mut self, other: &Self) {
+        self.events += other.events;
         self.swaps += other.swaps;
         self.gaps += other.gaps;
         self.doubles += other.doubles;
@@ -73,7 +76,6 @@ pub(super) struct OrderAudit {
     /// Most events of one entity that may exist; others are foreign.
     events_max: u64,
     verdict: OrderVerdict,
-    seen: u64,
 }
 
 /// Events of one entity: for each number, from 1, a digest of its id; 0 for one that did not come.
@@ -87,7 +89,6 @@ impl OrderAudit {
             entities: vec![SeenEvents::default(); entities as usize],
             events_max,
             verdict: OrderVerdict::default(),
-            seen: 0,
         }
     }
 
@@ -95,9 +96,9 @@ impl OrderAudit {
     pub(super) fn record(&mut self, entity: u32, number: u64, id: Option<&[u8]>) -> AuditMark {
         let mark = self.judge(entity, number, id);
         match mark {
-            AuditMark::InOrder => self.seen += 1,
+            AuditMark::InOrder => self.verdict.events += 1,
             AuditMark::Swap => {
-                self.seen += 1;
+                self.verdict.events += 1;
                 self.verdict.swaps += 1;
             }
             AuditMark::Repetition => self.verdict.repetitions += 1,
@@ -139,7 +140,7 @@ impl OrderAudit {
 
     /// Number of different events that came.
     pub(super) fn seen(&self) -> u64 {
-        self.seen
+        self.verdict.events
     }
 
     /// Highest number of `entity` that came.
@@ -175,7 +176,10 @@ mod tests {
         for (number, id) in deliveries {
             audit.record(0, *number, Some(id.as_bytes()));
         }
-        audit.finish([acknowledged])
+        OrderVerdict {
+            events: 0,
+            ..audit.finish([acknowledged])
+        }
     }
 
     #[test]
@@ -266,7 +270,7 @@ mod tests {
                 for (entity, number, mark) in deliveries {
                     audit.record(*entity, *number, Some(format!("{entity}-{number}{mark}").as_bytes()));
                 }
-                audit.finish(counts.iter().copied())
+                OrderVerdict { events: 0, ..audit.finish(counts.iter().copied()) }
             };
             prop_assert_eq!(verdict_of(&deliveries), OrderVerdict::default());
 

@@ -9,7 +9,7 @@ use super::report::{
     AcceptFigures, BaselineFigures, BenchReport, BenchVerdict, DeliveryFigures, EntityThroughput,
     GeneratorFigures, KillFigures, ProcessFigures, RetryFigures, SubscriberVerdict,
 };
-use super::run::RunMeasurements;
+use super::run::{NodeRestart, RunMeasurements};
 use super::settings::LoadSettings;
 
 /// Everything that is known after a run.
@@ -45,6 +45,8 @@ pub(super) fn build_report(outcome: BenchOutcome) -> BenchReport {
     let accept = ledger.with_books(accept_figures);
     let node = process_figures(&measurements, accept.events);
     remarks.extend(note_missing_kills(&load, &measurements));
+    let delivery = ledger.with_books(delivery_figures);
+    remarks.extend(note_backlog(&load, &accept, delivery.as_ref()));
     let baseline = baseline.map(|run| baseline_figures(&run, &accept, node.as_ref()));
     ledger.with_books(|books| BenchReport {
         version: env!("CARGO_PKG_VERSION"),
@@ -53,7 +55,7 @@ pub(super) fn build_report(outcome: BenchOutcome) -> BenchReport {
         machine,
         remarks,
         is_interrupted: measurements.is_interrupted,
-        delivery: delivery_figures(books),
+        delivery,
         entities: entity_throughput(books.acknowledged_numbers(), accept.seconds),
         accept,
         node,
@@ -146,13 +148,18 @@ fn generator_figures(cpu: Duration, measurements: &RunMeasurements) -> Generator
     }
 }
 
-fn kill_figures(restarts: &[Duration]) -> Option<KillFigures> {
-    let mut restarts = restarts.to_vec();
-    restarts.sort_unstable();
+fn kill_figures(restarts: &[NodeRestart]) -> Option<KillFigures> {
+    let mut times: Vec<_> = restarts.iter().map(NodeRestart::duration).collect();
+    times.sort_unstable();
+    let span = |restart: &NodeRestart| {
+        let (killed, ready) = (restart.killed_at, restart.ready_at);
+        (killed.as_secs_f64(), ready.as_secs_f64())
+    };
     Some(KillFigures {
         kills: restarts.len(),
-        ready_median_s: restarts.get(restarts.len() / 2)?.as_secs_f64(),
-        ready_max_s: restarts.last()?.as_secs_f64(),
+        spans_s: restarts.iter().map(span).collect(),
+        ready_median_s: times.get(times.len() / 2)?.as_secs_f64(),
+        ready_max_s: times.last()?.as_secs_f64(),
     })
 }
 
@@ -160,6 +167,20 @@ fn note_missing_kills(load: &LoadSettings, measurements: &RunMeasurements) -> Op
     let is_missing = load.kill_every_s.is_some() && measurements.restarts.is_empty();
     is_missing.then(|| {
         "the run was over before the first kill: raise --events or lower --kill-every".to_owned()
+    })
+}
+
+/// Without a rate, a target that accepts faster than it delivers builds up a backlog.
+fn note_backlog(
+    load: &LoadSettings,
+    accept: &AcceptFigures,
+    delivery: Option<&DeliveryFigures>,
+) -> Option<String> {
+    let is_late = delivery.is_some_and(|delivery| delivery.seconds > accept.seconds * 1.1);
+    (load.rate.is_none() && is_late).then(|| {
+        "events were accepted faster than delivered, so times to the delivery are mostly times in the \
+         backlog; --rate measures them below that"
+            .to_owned()
     })
 }
 
@@ -171,8 +192,10 @@ fn baseline_figures(
     let bare = run.ledger.with_books(accept_figures);
     let cpu = process_figures(&run.measurements, bare.events).map(|bare| bare.cpu_us_per_event);
     BaselineFigures {
+        events: bare.events,
         per_second: bare.per_second,
         latency: bare.latency,
+        quantiles: bare.quantiles,
         cpu_us_per_event: cpu,
         accept_ratio: accept.per_second / bare.per_second.max(0.001),
         cpu_ratio: node
@@ -191,7 +214,6 @@ fn judge(books: &LedgerBooks, load: &LoadSettings, measurements: &RunMeasurement
             let fault = fault.map_or_else(String::new, |fault| format!(" ({})", fault.name()));
             SubscriberVerdict {
                 name: format!("subscriber {}{fault}", number + 1),
-                deliveries: books.audit.seen(),
                 order,
                 wrongly_signed: books.wrongly_signed,
             }

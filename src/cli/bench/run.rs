@@ -33,9 +33,22 @@ pub(super) struct RunMeasurements {
     pub(super) resident_bytes: u64,
     pub(super) resident_max_bytes: u64,
     pub(super) generator_cpu: Option<Duration>,
-    /// Time after each kill until the node was ready again.
-    pub(super) restarts: Vec<Duration>,
+    pub(super) restarts: Vec<NodeRestart>,
     pub(super) store: Option<OrderVerdict>,
+}
+
+/// Kill of the node, with the time at which it was ready again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NodeRestart {
+    pub(super) killed_at: Duration,
+    pub(super) ready_at: Duration,
+}
+
+impl NodeRestart {
+    /// Time from the kill to the readiness.
+    pub(super) fn duration(&self) -> Duration {
+        self.ready_at.saturating_sub(self.killed_at)
+    }
 }
 
 /// Run that is under way.
@@ -142,9 +155,14 @@ impl<'a> BenchRun<'a> {
             self.look(server);
             let is_due = next_kill.is_some_and(|at| self.ledger.now() >= at);
             if let (true, Some(server)) = (is_due, server.as_mut()) {
-                self.measurements
-                    .restarts
-                    .push(server.kill_and_restart().await?);
+                let killed_at = self.ledger.now();
+                server.kill_and_restart().await?;
+                let ready_at = self.ledger.now();
+                let restart = NodeRestart {
+                    killed_at,
+                    ready_at,
+                };
+                self.measurements.restarts.push(restart);
                 next_kill = kill_every.map(|every| self.ledger.now() + every);
             }
         }

@@ -160,8 +160,8 @@ mod tests {
         assert_eq!(&payload(&SHAPE, 0)[..16], FIRST_PAYLOAD);
     }
 
-    const FIRST_ENTITIES: [u32; 6] = [0, 0, 0, 0, 0, 0];
-    const FIRST_PAYLOAD: &str = "";
+    const FIRST_ENTITIES: [u32; 6] = [2, 0, 31, 7, 3, 1];
+    const FIRST_PAYLOAD: &str = "tfoibcp tevh yoa";
 
     #[test]
     fn the_numbers_of_each_entity_rise_by_one() {

@@ -10,6 +10,7 @@ use crate::cli::plural::format_count;
 
 pub(super) mod html;
 pub(super) mod json;
+mod plot;
 pub(super) mod table;
 
 /// Figures of a whole run.
@@ -95,9 +96,11 @@ pub(super) struct GeneratorFigures {
 }
 
 /// Kills of the node, and the times until it was ready again.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct KillFigures {
     pub(super) kills: usize,
+    /// Times of each kill and of the next readiness, in seconds since the begin.
+    pub(super) spans_s: Vec<(f64, f64)>,
     pub(super) ready_median_s: f64,
     pub(super) ready_max_s: f64,
 }
@@ -113,10 +116,12 @@ pub(super) struct RetryFigures {
 }
 
 /// Figures of the bare handler under the same load, and the node's figures as ratios to them.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct BaselineFigures {
+    pub(super) events: u64,
     pub(super) per_second: f64,
     pub(super) latency: LatencySummary,
+    pub(super) quantiles: Vec<LatencyQuantile>,
     pub(super) cpu_us_per_event: Option<f64>,
     pub(super) accept_ratio: f64,
     pub(super) cpu_ratio: Option<f64>,
@@ -135,7 +140,6 @@ pub(super) struct BenchVerdict {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct SubscriberVerdict {
     pub(super) name: String,
-    pub(super) deliveries: u64,
     #[serde(flatten)]
     pub(super) order: OrderVerdict,
     pub(super) wrongly_signed: u64,
@@ -178,6 +182,260 @@ impl BenchVerdict {
     }
 }
 
+/// Describes the verdict in one sentence.
+fn describe_verdict(report: &BenchReport) -> String {
+    let verdict = &report.verdict;
+    let ended = match report.is_interrupted {
+        true => " (ended early)",
+        false => "",
+    };
+    match verdict.is_clean {
+        true if verdict.store.is_none() && verdict.subscribers.is_empty() => {
+            format!("nothing was checked: there is no subscriber{ended}")
+        }
+        true => format!("clean: every acknowledged event is there once, and in order{ended}"),
+        false => format!("NOT CLEAN: {}{ended}", verdict.describe_faults()),
+    }
+}
+
+/// Rates and latencies as rows of a table, under their heading.
+fn latency_rows(report: &BenchReport) -> Vec<[String; 8]> {
+    let heading = [
+        "",
+        "events",
+        "per second",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "max",
+    ];
+    let row = |name: &str, events: Option<(u64, f64)>, latency: &LatencySummary| {
+        let count = events.map(|(events, _)| events.to_string());
+        let per_second = events.map(|(_, per_second)| format!("{per_second:.0}"));
+        [
+            name.to_owned(),
+            count.unwrap_or_default(),
+            per_second.unwrap_or_default(),
+            format_ms(latency.p50_ms),
+            format_ms(latency.p90_ms),
+            format_ms(latency.p99_ms),
+            format_ms(latency.p999_ms),
+            format_ms(latency.max_ms),
+        ]
+    };
+    let accept = &report.accept;
+    let mut rows = vec![heading.map(str::to_owned)];
+    rows.push(row(
+        "accepted",
+        Some((accept.events, accept.per_second)),
+        &accept.latency,
+    ));
+    if let Some(delivery) = &report.delivery {
+        let all = Some((delivery.events, delivery.per_second));
+        let healthy = delivery.latency.as_ref();
+        rows.extend(healthy.map(|latency| row("delivered, end to end", all, latency)));
+        let faulty = delivery.faulty_latency.as_ref();
+        let all = all.filter(|_| healthy.is_none());
+        rows.extend(faulty.map(|latency| row("… to faulty subscribers", all, latency)));
+    }
+    if let Some(baseline) = &report.baseline {
+        let all = Some((baseline.events, baseline.per_second));
+        rows.push(row("bare handler", all, &baseline.latency));
+    }
+    rows
+}
+
+/// Verdicts as rows of a table, under their heading; none if nothing was checked.
+fn verdict_rows(report: &BenchReport) -> Vec<[String; 8]> {
+    let heading = [
+        "verdict",
+        "events",
+        "swaps",
+        "gaps",
+        "doubles",
+        "losses",
+        "foreign",
+        "redeliveries",
+    ];
+    let row = |name: &str, events: u64, order: &OrderVerdict| {
+        let counts = [
+            events,
+            order.swaps,
+            order.gaps,
+            order.doubles,
+            order.losses,
+            order.foreign,
+            order.repetitions,
+        ];
+        let counts = counts.map(|count| count.to_string());
+        let [events, swaps, gaps, doubles, losses, foreign, repetitions] = counts;
+        let name = name.to_owned();
+        [
+            name,
+            events,
+            swaps,
+            gaps,
+            doubles,
+            losses,
+            foreign,
+            repetitions,
+        ]
+    };
+    let verdict = &report.verdict;
+    let store = verdict.store.as_ref();
+    let store = store.map(|store| row("store", store.events, store));
+    let subscribers = verdict.subscribers.iter();
+    let subscribers = subscribers.map(|subscriber| {
+        let order = &subscriber.order;
+        row(&subscriber.name, order.events, order)
+    });
+    let rows: Vec<_> = store.into_iter().chain(subscribers).collect();
+    match rows.is_empty() {
+        true => rows,
+        false => [heading.map(str::to_owned)]
+            .into_iter()
+            .chain(rows)
+            .collect(),
+    }
+}
+
+/// Further figures, each as a name and a sentence.
+fn figure_lines(report: &BenchReport) -> Vec<(&'static str, String)> {
+    let entities = &report.entities;
+    let mut lines = vec![(
+        "entities",
+        format!(
+            "{} with events; events a second of one: {:.2} at least, {:.2} median, {:.2} at most",
+            entities.entities,
+            entities.min_per_second,
+            entities.median_per_second,
+            entities.max_per_second
+        ),
+    )];
+    let mut add = |name, text: Option<String>| lines.extend(text.map(|text| (name, text)));
+    add(
+        "node",
+        report
+            .node
+            .map(|node| node.describe(report.delivery.is_some())),
+    );
+    add(
+        "generator",
+        report.generator.as_ref().map(GeneratorFigures::describe),
+    );
+    add(
+        "baseline",
+        report.baseline.as_ref().map(BaselineFigures::describe),
+    );
+    add("kills", report.kills.as_ref().map(KillFigures::describe));
+    add("retries", report.retries.describe());
+    let failed = report
+        .delivery
+        .as_ref()
+        .map_or(0, |delivery| delivery.failed_attempts);
+    add(
+        "faults",
+        (failed > 0).then(|| {
+            let attempts = format_count(failed, "attempt was", "attempts were");
+            format!("{attempts} failed or left unanswered by subscribers, on purpose")
+        }),
+    );
+    let unsigned: u64 = report
+        .verdict
+        .subscribers
+        .iter()
+        .map(|s| s.wrongly_signed)
+        .sum();
+    add(
+        "signatures",
+        (unsigned > 0).then(|| {
+            let deliveries = format_count(unsigned, "delivery was", "deliveries were");
+            format!("{deliveries} WRONGLY SIGNED")
+        }),
+    );
+    lines
+}
+
+impl ProcessFigures {
+    fn describe(&self, has_deliveries: bool) -> String {
+        let event = match has_deliveries {
+            true => "accepted and delivered event",
+            false => "accepted event",
+        };
+        format!(
+            "{:.1} µs of processor time for each {event}, {:.2} cores busy, {:.0} MiB of memory (at \
+             most {:.0})",
+            self.cpu_us_per_event, self.cores, self.resident_mib, self.resident_max_mib
+        )
+    }
+}
+
+impl GeneratorFigures {
+    fn describe(&self) -> String {
+        format!(
+            "{:.2} cores busy with sending and receiving, {:.0} % of the machine",
+            self.cores,
+            self.machine_share * 100.0
+        )
+    }
+}
+
+impl BaselineFigures {
+    fn describe(&self) -> String {
+        let cpu = match (self.cpu_us_per_event, self.cpu_ratio) {
+            (Some(us), Some(ratio)) => format!(
+                "; it takes {us:.1} µs of processor time for each event, the node {ratio:.2} times that"
+            ),
+            (_, _) => String::new(),
+        };
+        format!(
+            "the node accepts at {:.3} of the bare handler's rate{cpu}",
+            self.accept_ratio
+        )
+    }
+}
+
+impl KillFigures {
+    fn describe(&self) -> String {
+        format!(
+            "{}; ready again after {:.2} s (median), {:.2} s at most",
+            format_count(self.kills as u64, "kill", "kills"),
+            self.ready_median_s,
+            self.ready_max_s
+        )
+    }
+}
+
+impl RetryFigures {
+    /// Describes the repeated requests; `None` if there were none.
+    fn describe(&self) -> Option<String> {
+        let by_status = self.by_status.iter();
+        let mut causes: Vec<_> = by_status
+            .map(|(status, count)| format!("{count} after {status}"))
+            .collect();
+        if self.unanswered > 0 {
+            causes.push(format!("{} after no answer", self.unanswered));
+        }
+        let known = format_count(self.known_already, "event was", "events were");
+        (!causes.is_empty()).then(|| {
+            format!(
+                "requests sent again: {}; {known} in already",
+                causes.join(", ")
+            )
+        })
+    }
+}
+
+/// Formats milliseconds with as many digits as a person compares.
+fn format_ms(ms: f64) -> String {
+    match ms {
+        ms if ms < 10.0 => format!("{ms:.2} ms"),
+        ms if ms < 1000.0 => format!("{ms:.0} ms"),
+        ms => format!("{:.2} s", ms / 1000.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,7 +443,6 @@ mod tests {
     fn subscriber(order: OrderVerdict, wrongly_signed: u64) -> SubscriberVerdict {
         SubscriberVerdict {
             name: "subscriber 1".to_owned(),
-            deliveries: 5,
             order,
             wrongly_signed,
         }
