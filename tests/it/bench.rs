@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -16,7 +16,6 @@ use reqwest::Client;
 use serde_json::Value;
 
 use crate::commands::{DevNode, folder, hookyard, output_of, send_signal};
-use crate::test_node::run_async;
 
 /// Runs `hookyard bench` in `folder` and returns its exit code, the JSON report, and its output.
 fn bench(folder: &Path, words: &str) -> (Option<i32>, Value, String) {
@@ -115,23 +114,34 @@ fn ctrl_c_ends_a_run_early_with_its_report() {
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     let target = OtherSystem::start(&[]);
-    fs::write(folder.path().join("a.toml"), target.adapter("")).expect("writable");
+    fs::write(folder.path().join("a.toml"), target.registering_adapter()).expect("writable");
     let mut child = command.spawn().expect("it starts");
-    let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
-    let mut line = String::new();
-    // The adapter registers nothing, so the URL is printed once the receivers are there.
-    output.read_line(&mut line).expect("text");
-    assert!(
-        line.contains("has to deliver to http://127.0.0.1:"),
-        "{line}"
-    );
     target.wait_for_an_event();
     send_signal(&child, "INT");
-    send_signal(&child, "INT");
-    let mut rest = String::new();
-    output.read_to_string(&mut rest).expect("text");
-    assert!(rest.contains("(ended early)"), "{rest}");
-    assert_eq!(child.wait().expect("it ends").code(), Some(1), "{rest}");
+    let mut output = String::new();
+    let mut pipe = child.stdout.take().expect("a pipe");
+    pipe.read_to_string(&mut output).expect("text");
+    assert!(output.contains("in order (ended early)"), "{output}");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0), "{output}");
+}
+
+#[test]
+fn without_a_way_to_register_the_url_of_the_receiver_is_printed() {
+    let folder = folder();
+    let target = OtherSystem::start(&[]);
+    fs::write(folder.path().join("a.toml"), target.adapter("")).expect("writable");
+    let words = "--events 20 --wait 0.2 --adapter a.toml --bind 127.0.0.1:0";
+    let (code, report, output) = bench(folder.path(), words);
+    assert_eq!(code, Some(1), "nothing was delivered: {output}");
+    let line = output.lines().next().unwrap_or_default();
+    assert!(
+        line.starts_with("the target has to deliver to http://127.0.0.1:") && line.ends_with("/0"),
+        "{output}"
+    );
+    assert_eq!(
+        report["verdict"]["subscribers"][0]["losses"], 20,
+        "{report}"
+    );
 }
 
 /// Disturbance of the deliveries, by entity and number.

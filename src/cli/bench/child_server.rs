@@ -48,7 +48,7 @@ pub(super) struct ChildServer {
     client: Client,
     clock: SystemClock,
     /// Usage of the processes that were killed.
-    cpu_before: Duration,
+    before: ProcessUsage,
     resident_max: u64,
 }
 
@@ -61,7 +61,10 @@ impl ChildServer {
             program,
             client: client.map_err(BenchError::Register)?,
             clock: SystemClock::default(),
-            cpu_before: Duration::ZERO,
+            before: ProcessUsage {
+                written_bytes: Some(0),
+                ..ProcessUsage::default()
+            },
             resident_max: 0,
         };
         server.wait_until_ready().await?;
@@ -75,19 +78,21 @@ impl ChildServer {
 
     /// Kills the process with SIGKILL, starts it again, and waits until it is ready.
     pub(super) async fn kill_and_restart(&mut self) -> Result<(), BenchError> {
-        self.cpu_before = self.usage().cpu;
+        self.before = self.usage();
         self.kill();
         self.child = spawn(&self.program)?;
         self.wait_until_ready().await
     }
 
-    /// Reads the processor time of all lives of the process, and the memory of this one.
+    /// Reads the usage over all lives of the process, and the memory of this one.
     pub(super) fn usage(&mut self) -> ProcessUsage {
         let usage = ProcessUsage::read(self.child.id()).unwrap_or_default();
         self.resident_max = self.resident_max.max(usage.resident_bytes);
+        let written = self.before.written_bytes.zip(usage.written_bytes);
         ProcessUsage {
-            cpu: self.cpu_before + usage.cpu,
+            cpu: self.before.cpu + usage.cpu,
             resident_bytes: usage.resident_bytes,
+            written_bytes: written.map(|(before, now)| before + now),
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 /// File systems in memory, by the numbers of `statfs(2)`: nothing there reaches a disk.
-const MEMORY_FILE_SYSTEMS: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+const MEMORY_FILE_SYSTEMS: [i128; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// Machine that runs the benchmark, as far as it is known.
 #[derive(Clone, Debug, Serialize)]
@@ -58,7 +58,7 @@ pub(super) fn is_in_memory(folder: &Path) -> bool {
     #[cfg(target_os = "linux")]
     {
         rustix::fs::statfs(folder)
-            .is_ok_and(|stat| MEMORY_FILE_SYSTEMS.contains(&(stat.f_type as i64)))
+            .is_ok_and(|stat| MEMORY_FILE_SYSTEMS.contains(&i128::from(stat.f_type)))
     }
     #[cfg(not(target_os = "linux"))]
     {

@@ -192,6 +192,9 @@ Examples:
   hookyard bench --target http://127.0.0.1:8080 --dev
   hookyard bench --adapter other.toml --bind 127.0.0.1:9000";
 
+const PAUSES_REMARK: &str = "because of the faults, the own node gives an attempt 2 s and tries again \
+                             after 0.2 s, 0.5 s, 1 s …; all else is as by default";
+
 fn parse_skew(text: &str) -> Result<f64, String> {
     let skew = text.parse().ok().filter(|skew| (0.0..=10.0).contains(skew));
     skew.ok_or_else(|| "expected a number from 0 to 10, such as 0.5".to_owned())
@@ -242,6 +245,9 @@ impl BenchCommand {
                 "the store is in memory, where a sync costs nothing; --folder names a disk"
                     .to_owned(),
             );
+        }
+        if subject.server.is_some() && !load.faults.is_empty() {
+            remarks.push(PAUSES_REMARK.to_owned());
         }
         let (ledger, measurements) = self
             .measure_subject(&load, &mut subject, &mut signals, out)

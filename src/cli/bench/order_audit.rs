@@ -182,10 +182,13 @@ mod tests {
         }
     }
 
+    /// Deliveries, the acknowledged events, and the verdict.
+    type AuditCase<'c> = (&'c [(u64, &'c str)], u32, OrderVerdict);
+
     #[test]
     fn each_fault_is_told_apart() {
         let clean = OrderVerdict::default();
-        let cases: [(&[(u64, &str)], u32, OrderVerdict); 8] = [
+        let cases: [AuditCase<'_>; 8] = [
             (&[(1, "a"), (2, "b"), (3, "c")], 3, clean),
             (
                 &[(1, "a"), (3, "c"), (2, "b")],

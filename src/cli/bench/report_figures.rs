@@ -45,6 +45,7 @@ pub(super) fn build_report(outcome: BenchOutcome) -> BenchReport {
     let accept = ledger.with_books(accept_figures);
     let node = process_figures(&measurements, accept.events);
     remarks.extend(note_missing_kills(&load, &measurements));
+    remarks.extend(ledger.with_books(|books| note_rate_limit(books)));
     let delivery = ledger.with_books(delivery_figures);
     remarks.extend(note_backlog(&load, &accept, delivery.as_ref()));
     let baseline = baseline.map(|run| baseline_figures(&run, &accept, node.as_ref()));
@@ -137,6 +138,9 @@ fn process_figures(measurements: &RunMeasurements, events: u64) -> Option<Proces
         cores: cpu / measurements.seconds.max(0.001),
         resident_mib: mib(measurements.resident_bytes),
         resident_max_mib: mib(measurements.resident_max_bytes),
+        written_bytes_per_event: measurements
+            .written_bytes
+            .map(|bytes| bytes as f64 / events.max(1) as f64),
     })
 }
 
@@ -168,6 +172,15 @@ fn note_missing_kills(load: &LoadSettings, measurements: &RunMeasurements) -> Op
     is_missing.then(|| {
         "the run was over before the first kill: raise --events or lower --kill-every".to_owned()
     })
+}
+
+/// A limited target shows its limit, not its speed.
+fn note_rate_limit(books: &LedgerBooks) -> Option<String> {
+    let limited = books.retries.by_status.get(&429)?;
+    Some(format!(
+        "the target limited the rate ({limited} answers 429), so this measures its limit; a node has \
+         sources.support.rate_per_minute for it"
+    ))
 }
 
 /// Without a rate, a target that accepts faster than it delivers builds up a backlog.

@@ -28,8 +28,10 @@ pub(super) struct RunMeasurements {
     pub(super) is_interrupted: bool,
     /// Time from the first request until all is settled.
     pub(super) seconds: f64,
-    /// Processor time of the server, and its memory at the end and at most.
+    /// Processor time of the server, the bytes that it wrote to the disk, and its memory at the end
+    /// and at most.
     pub(super) server_cpu: Option<Duration>,
+    pub(super) written_bytes: Option<u64>,
     pub(super) resident_bytes: u64,
     pub(super) resident_max_bytes: u64,
     pub(super) generator_cpu: Option<Duration>,
@@ -118,6 +120,9 @@ impl<'a> BenchRun<'a> {
             let after = server.usage();
             // Without `/proc` nothing is known.
             self.measurements.server_cpu = (after.resident_bytes > 0).then(|| taken(after, before));
+            let written = after.written_bytes.zip(before.written_bytes);
+            self.measurements.written_bytes =
+                written.map(|(after, before)| after.saturating_sub(before));
             self.measurements.resident_bytes = after.resident_bytes;
             self.measurements.resident_max_bytes = server.resident_max();
         }

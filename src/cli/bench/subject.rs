@@ -41,7 +41,7 @@ enum SubjectKind {
         webhooks: Vec<String>,
         store: Option<StoreReader>,
     },
-    Other(AdapterFile),
+    Other(Box<AdapterFile>),
 }
 
 #[derive(Deserialize)]
@@ -111,7 +111,7 @@ impl BenchSubject {
             target,
             reading: adapter.to_reading(label),
             server: None,
-            kind: SubjectKind::Other(adapter),
+            kind: SubjectKind::Other(Box::new(adapter)),
         })
     }
 

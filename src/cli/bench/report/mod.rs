@@ -85,6 +85,8 @@ pub(super) struct ProcessFigures {
     pub(super) cores: f64,
     pub(super) resident_mib: f64,
     pub(super) resident_max_mib: f64,
+    /// Bytes written to the disk for each accepted event; `None` if that is not known.
+    pub(super) written_bytes_per_event: Option<f64>,
 }
 
 /// Processor time of this process, which sends and receives.
@@ -363,9 +365,13 @@ impl ProcessFigures {
             true => "accepted and delivered event",
             false => "accepted event",
         };
+        let written = self.written_bytes_per_event;
+        let written = written.map_or_else(String::new, |bytes| {
+            format!(", {bytes:.0} bytes written to the disk for each event")
+        });
         format!(
             "{:.1} µs of processor time for each {event}, {:.2} cores busy, {:.0} MiB of memory (at \
-             most {:.0})",
+             most {:.0}){written}",
             self.cpu_us_per_event, self.cores, self.resident_mib, self.resident_max_mib
         )
     }
