@@ -205,6 +205,21 @@ id_header = "webhook-id"
     }
 
     #[test]
+    fn the_adapters_of_the_guide_can_be_read() {
+        let guide = include_str!("../../edge/docs/guide/benchmark.md");
+        let blocks = guide.split("```toml\n").skip(1);
+        let adapters: Vec<_> = blocks
+            .map(|rest| rest.split("```").next().expect("a first part"))
+            .map(|text| AdapterFile::parse(text).expect(text))
+            .collect();
+        let names: Vec<_> = adapters
+            .iter()
+            .map(|adapter| adapter.name.as_str())
+            .collect();
+        assert_eq!(names, ["Svix", "Restate"]);
+    }
+
+    #[test]
     fn a_mistake_in_an_adapter_is_named() {
         let misspelt = ADAPTER.replace("accepted", "acepted");
         let error = AdapterFile::parse(&misspelt).expect_err("unknown");

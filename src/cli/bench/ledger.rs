@@ -37,6 +37,8 @@ pub(super) struct LedgerBooks {
     pub(super) delivery: LatencySeries,
     pub(super) faulty_delivery: LatencySeries,
     pub(super) retries: RetryCounts,
+    /// Deliveries of events that another run, or another sender, sent.
+    pub(super) other_runs: u64,
     pub(super) subscribers: Vec<SubscriberBooks>,
 }
 
@@ -96,6 +98,7 @@ impl BenchLedger {
             delivery: LatencySeries::new(),
             faulty_delivery: LatencySeries::new(),
             retries: RetryCounts::default(),
+            other_runs: 0,
             subscribers,
         };
         Self {
@@ -162,7 +165,6 @@ impl BenchLedger {
     ) {
         let now = self.now();
         let mut books = self.books.lock();
-        books.last_delivery = now;
         let books = &mut *books;
         let Some((entity, number)) = event else {
             books.subscribers[subscriber].audit.record_foreign();
@@ -175,6 +177,7 @@ impl BenchLedger {
             return;
         }
 
+        books.last_delivery = now;
         let progress = &mut books.entities[entity as usize];
         if let Some(due) = progress.find_due(number) {
             let latency = now.saturating_sub(due);
@@ -186,6 +189,11 @@ impl BenchLedger {
         let audits = books.subscribers.iter().map(|books| &books.audit);
         let everywhere = audits.map(|audit| audit.highest(entity)).min();
         progress.forget_until(everywhere.unwrap_or(0));
+    }
+
+    /// Records the delivery of an event that this run did not send.
+    pub(super) fn record_other_run(&self) {
+        self.books.lock().other_runs += 1;
     }
 
     /// Records an attempt that the subscriber's fault did not let it accept.

@@ -391,6 +391,14 @@ impl BenchCommand {
         add(args.target.as_ref().map(|url| format!(" --target {url}")));
         let adapter = args.adapter.as_ref();
         add(adapter.map(|path| format!(" --adapter {}", path.display())));
+        let has_address = args.bind.port() != 0;
+        add(has_address.then(|| format!(" --bind {}", args.bind)));
+        add(args
+            .public_url
+            .as_ref()
+            .map(|url| format!(" --public-url {url}")));
+        let folder = args.folder.as_ref();
+        add(folder.map(|folder| format!(" --folder {}", folder.display())));
         add(self.output.baseline.then(|| " --baseline".to_owned()));
         command
     }

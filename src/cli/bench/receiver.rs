@@ -93,6 +93,15 @@ impl DeliveryReading {
         };
         Some((parse_entity_id(entity, &self.label)?, number))
     }
+
+    /// Tells if `body` is about an entity that another run, or another sender, sent.
+    fn is_of_another_run(&self, body: &Value) -> bool {
+        let entity = body.pointer(&self.entity).and_then(Value::as_str);
+        entity.is_some_and(|entity| {
+            let rest = entity.strip_prefix(&self.label);
+            !rest.is_some_and(|rest| rest.starts_with('-'))
+        })
+    }
 }
 
 /// State that the handlers share.
@@ -263,9 +272,12 @@ async fn receive_delivery(
     if !context.keys.is_empty() && !context.is_rightly_signed(&request, &body) {
         context.ledger.record_wrong_signature(subscriber);
     }
-    let event = serde_json::from_slice(&body)
-        .ok()
-        .and_then(|body| context.reading.find_event(&body));
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if context.reading.is_of_another_run(&body) {
+        context.ledger.record_other_run();
+        return HttpResponse::Ok().finish();
+    }
+    let event = context.reading.find_event(&body);
     let id_header = context.reading.id_header.as_deref();
     let id = id_header.and_then(|name| request.headers().get(name));
     context
@@ -327,6 +339,13 @@ mod tests {
         assert_eq!(find(body("b-7", json!(3))), Some((7, 3)));
         assert_eq!(find(body("b-7", json!("3"))), Some((7, 3)));
         assert_eq!(find(body("c-7", json!(3))), None, "of another run");
+        assert!(reading.is_of_another_run(&body("c-7", json!(3))));
+        assert!(reading.is_of_another_run(&body("b2-7", json!(3))));
+        assert!(!reading.is_of_another_run(&body("b-7", json!(3))));
+        assert!(
+            !reading.is_of_another_run(&json!({"entity": 7})),
+            "unreadable"
+        );
         assert_eq!(find(body("b-7", json!(-3))), None);
         assert_eq!(find(json!([1])), None);
     }

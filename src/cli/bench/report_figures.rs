@@ -11,6 +11,7 @@ use super::report::{
 };
 use super::run::{NodeRestart, RunMeasurements};
 use super::settings::LoadSettings;
+use crate::cli::plural::format_count;
 
 /// Everything that is known after a run.
 pub(super) struct BenchOutcome {
@@ -46,6 +47,7 @@ pub(super) fn build_report(outcome: BenchOutcome) -> BenchReport {
     let node = process_figures(&measurements, accept.events);
     remarks.extend(note_missing_kills(&load, &measurements));
     remarks.extend(ledger.with_books(|books| note_rate_limit(books)));
+    remarks.extend(ledger.with_books(|books| note_other_runs(books)));
     let delivery = ledger.with_books(delivery_figures);
     remarks.extend(note_backlog(&load, &accept, delivery.as_ref()));
     let baseline = baseline.map(|run| baseline_figures(&run, &accept, node.as_ref()));
@@ -181,6 +183,15 @@ fn note_rate_limit(books: &LedgerBooks) -> Option<String> {
         "the target limited the rate ({limited} answers 429), so this measures its limit; a node has \
          sources.support.rate_per_minute for it"
     ))
+}
+
+/// A target that delivers everything may still be busy with an earlier run.
+fn note_other_runs(books: &LedgerBooks) -> Option<String> {
+    let count = books.other_runs;
+    (count > 0).then(|| {
+        let deliveries = format_count(count, "delivery was", "deliveries were");
+        format!("{deliveries} about entities of another run, and left out of all figures")
+    })
 }
 
 /// Without a rate, a target that accepts faster than it delivers builds up a backlog.
