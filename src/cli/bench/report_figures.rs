@@ -50,7 +50,7 @@ pub(super) fn build_report(outcome: BenchOutcome) -> BenchReport {
     remarks.extend(ledger.with_books(|books| note_other_runs(books)));
     let delivery = ledger.with_books(delivery_figures);
     remarks.extend(note_backlog(&load, &accept, delivery.as_ref()));
-    let baseline = baseline.map(|run| baseline_figures(&run, &accept, node.as_ref()));
+    let baseline = baseline.map(|run| baseline_figures(&run, &load, &accept, node.as_ref()));
     ledger.with_books(|books| BenchReport {
         version: env!("CARGO_PKG_VERSION"),
         command,
@@ -210,6 +210,7 @@ fn note_backlog(
 
 fn baseline_figures(
     run: &BaselineRun,
+    load: &LoadSettings,
     accept: &AcceptFigures,
     node: Option<&ProcessFigures>,
 ) -> BaselineFigures {
@@ -221,7 +222,10 @@ fn baseline_figures(
         latency: bare.latency,
         quantiles: bare.quantiles,
         cpu_us_per_event: cpu,
-        accept_ratio: accept.per_second / bare.per_second.max(0.001),
+        accept_ratio: load
+            .rate
+            .is_none()
+            .then(|| accept.per_second / bare.per_second.max(0.001)),
         cpu_ratio: node
             .zip(cpu)
             .map(|(node, bare)| node.cpu_us_per_event / bare.max(0.001)),

@@ -125,7 +125,8 @@ pub(super) struct BaselineFigures {
     pub(super) latency: LatencySummary,
     pub(super) quantiles: Vec<LatencyQuantile>,
     pub(super) cpu_us_per_event: Option<f64>,
-    pub(super) accept_ratio: f64,
+    /// The node's rate by that of the handler; `None` if a rate was given, which both have.
+    pub(super) accept_ratio: Option<f64>,
     pub(super) cpu_ratio: Option<f64>,
 }
 
@@ -389,16 +390,15 @@ impl GeneratorFigures {
 
 impl BaselineFigures {
     fn describe(&self) -> String {
-        let cpu = match (self.cpu_us_per_event, self.cpu_ratio) {
-            (Some(us), Some(ratio)) => format!(
-                "; it takes {us:.1} µs of processor time for each event, the node {ratio:.2} times that"
-            ),
-            (_, _) => String::new(),
-        };
-        format!(
-            "the node accepts at {:.3} of the bare handler's rate{cpu}",
-            self.accept_ratio
-        )
+        let accept = self
+            .accept_ratio
+            .map(|ratio| format!("the node accepts at {ratio:.3} of the rate of the bare handler"));
+        let cpu = self.cpu_us_per_event.zip(self.cpu_ratio);
+        let cpu = cpu.map(|(us, ratio)| {
+            format!("the node takes {ratio:.2} times its processor time, {us:.1} µs for each event")
+        });
+        let parts: Vec<_> = accept.into_iter().chain(cpu).collect();
+        parts.join("; ")
     }
 }
 

@@ -12,6 +12,10 @@ const RIGHT: f64 = 12.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 28.0;
 
+/// Parts of a scale that begins at 0, and most labels of an axis of seconds.
+const LINEAR_PARTS: u32 = 4;
+const SECONDS_LABELS_MAX: f64 = 8.0;
+
 /// Plot with its axes.
 pub(super) struct ReportPlot {
     pub(super) title: &'static str,
@@ -52,22 +56,28 @@ impl PlotAxis {
     pub(super) fn linear(values: impl IntoIterator<Item = f64>, unit: &str) -> Self {
         let highest = values.into_iter().fold(0.0, f64::max);
         let top = round_up_scale(highest);
-        Self::linear_until(top, 4, unit)
-    }
-
-    /// Makes an axis of seconds, from 0 to exactly `end`.
-    pub(super) fn seconds(end: f64) -> Self {
-        Self::linear_until(end.max(0.001), 6, " s")
-    }
-
-    fn linear_until(top: f64, parts: u32, unit: &str) -> Self {
         let tick = |part| {
-            let value = top * f64::from(part) / f64::from(parts);
+            let value = top * f64::from(part) / f64::from(LINEAR_PARTS);
             (value, format!("{}{unit}", format_rate(value)))
         };
         Self {
             scale: PlotScale::Linear(top),
-            ticks: (0..=parts).map(tick).collect(),
+            ticks: (0..=LINEAR_PARTS).map(tick).collect(),
+        }
+    }
+
+    /// Makes an axis of seconds, from 0 to exactly `end`, with labels at round numbers.
+    pub(super) fn seconds(end: f64) -> Self {
+        let end = end.max(0.001);
+        // Thousandths, so that the step of a short run is round too.
+        let step = round_up_scale(end * 1000.0 / SECONDS_LABELS_MAX) / 1000.0;
+        let ticks = (0_u32..).map(|number| f64::from(number) * step);
+        Self {
+            scale: PlotScale::Linear(end),
+            ticks: ticks
+                .take_while(|value| *value <= end)
+                .map(|value| (value, format!("{} s", (value * 1000.0).round() / 1000.0)))
+                .collect(),
         }
     }
 
@@ -196,6 +206,13 @@ mod tests {
         let linear = PlotAxis::linear([3.0, 7.0], "/s");
         assert_eq!(linear.place(5.0), 0.5);
         assert_eq!(linear.ticks.last(), Some(&(10.0, "10/s".to_owned())));
+        let seconds: Vec<_> = PlotAxis::seconds(33.0).ticks;
+        let labels: Vec<_> = seconds.iter().map(|(_, label)| label.as_str()).collect();
+        assert_eq!(
+            labels,
+            ["0 s", "5 s", "10 s", "15 s", "20 s", "25 s", "30 s"]
+        );
+        assert_eq!(PlotAxis::seconds(0.5).ticks[1].1, "0.1 s");
         let logarithmic = PlotAxis::logarithmic_ms([0.0, 0.5, 80.0]);
         assert_eq!(
             (logarithmic.place(0.1), logarithmic.place(100.0)),
