@@ -64,6 +64,8 @@ pub(super) struct SubscriberBooks {
 
 #[derive(Clone, Debug, Default)]
 struct EntityProgress {
+    /// Last number that was sent, and the last one that was acknowledged.
+    sent: u32,
     acknowledged: u32,
     /// Due times of the events from `first_due` on, until every subscriber has them.
     due: VecDeque<u32>,
@@ -71,13 +73,12 @@ struct EntityProgress {
 }
 
 impl BenchLedger {
-    /// Opens the books for `entities` entities with at most `events` events in all. `faulty` tells
-    /// for each subscriber if it has a fault.
-    pub(super) fn new(entities: u32, events: u64, faulty: &[bool]) -> Self {
+    /// Opens the books for `entities` entities. `faulty` tells for each subscriber if it has a fault.
+    pub(super) fn new(entities: u32, faulty: &[bool]) -> Self {
         let subscribers = faulty
             .iter()
             .map(|is_faulty| SubscriberBooks {
-                audit: OrderAudit::new(entities, events),
+                audit: OrderAudit::new(entities),
                 is_faulty: *is_faulty,
                 failed_attempts: 0,
                 wrongly_signed: 0,
@@ -121,11 +122,13 @@ impl BenchLedger {
     /// Records that `event`, which was due at `due`, is sent for the first time.
     pub(super) fn record_sending(&self, event: PlannedEvent, due: Duration) {
         let mut books = self.books.lock();
-        if books.subscribers.is_empty() {
+        let has_subscribers = !books.subscribers.is_empty();
+        let progress = &mut books.entities[event.entity as usize];
+        progress.sent = event.number;
+        if !has_subscribers {
             return;
         }
         let units = due.as_micros() / TIME_UNIT_US;
-        let progress = &mut books.entities[event.entity as usize];
         progress
             .due
             .push_back(u32::try_from(units).unwrap_or(u32::MAX));
@@ -170,9 +173,10 @@ impl BenchLedger {
             books.subscribers[subscriber].audit.record_foreign();
             return;
         };
+        let sent = books.sent_number(entity);
         let mark = books.subscribers[subscriber]
             .audit
-            .record(entity, number, id);
+            .record(entity, number, sent, id);
         if !mark.is_new() {
             return;
         }
@@ -232,6 +236,12 @@ impl LedgerBooks {
         self.entities.iter().map(|entity| entity.acknowledged)
     }
 
+    /// Last number of `entity` that was sent; 0 for an entity that does not exist.
+    pub(super) fn sent_number(&self, entity: u32) -> u32 {
+        let entity = self.entities.get(entity as usize);
+        entity.map_or(0, |entity| entity.sent)
+    }
+
     /// Judges the deliveries to each subscriber.
     pub(super) fn judge_subscribers(&self) -> Vec<OrderVerdict> {
         let judge =
@@ -272,7 +282,7 @@ mod tests {
 
     #[test]
     fn times_are_kept_until_every_subscriber_has_the_event() {
-        let ledger = BenchLedger::new(2, 10, &[false, true]);
+        let ledger = BenchLedger::new(2, &[false, true]);
         for number in 1..=3 {
             ledger.record_sending(event(1, number), SOON);
         }
@@ -295,7 +305,7 @@ mod tests {
 
     #[test]
     fn all_is_delivered_once_each_subscriber_has_what_is_acknowledged() {
-        let ledger = BenchLedger::new(1, 10, &[false]);
+        let ledger = BenchLedger::new(1, &[false]);
         ledger.record_sending(event(0, 1), SOON);
         assert!(ledger.is_all_delivered());
         ledger.record_answer(event(0, 1), SOON);

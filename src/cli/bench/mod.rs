@@ -340,7 +340,7 @@ impl BenchCommand {
     ) -> Result<(Arc<BenchLedger>, RunMeasurements), CliError> {
         let faults = load.subscriber_faults();
         let faulty: Vec<_> = faults.iter().map(Option::is_some).collect();
-        let ledger = Arc::new(BenchLedger::new(load.entities, load.events, &faulty));
+        let ledger = Arc::new(BenchLedger::new(load.entities, &faulty));
         let receivers = BenchReceivers::start(
             self.target.bind,
             self.target.public_url.as_deref(),
@@ -374,7 +374,7 @@ impl BenchCommand {
         };
         let server = ChildServer::start(bare_program(folder, secrets)?).await?;
         let target = EventTarget::for_node(&server.base(), secrets.signer.clone(), "bench")?;
-        let ledger = Arc::new(BenchLedger::new(load.entities, load.events, &[]));
+        let ledger = Arc::new(BenchLedger::new(load.entities, &[]));
         let run = BenchRun::new(&load, Arc::clone(&ledger), signals);
         let measurements = run.measure_bare(target, server).await?;
         Ok(BaselineRun {

@@ -73,8 +73,6 @@ impl OrderVerdict {
 #[derive(Debug)]
 pub(super) struct OrderAudit {
     entities: Vec<SeenEvents>,
-    /// Most events of one entity that may exist; others are foreign.
-    events_max: u64,
     verdict: OrderVerdict,
 }
 
@@ -83,18 +81,24 @@ pub(super) struct OrderAudit {
 struct SeenEvents(Vec<u32>);
 
 impl OrderAudit {
-    /// Expects events of `entities` entities, at most `events_max` of each.
-    pub(super) fn new(entities: u32, events_max: u64) -> Self {
+    /// Expects events of `entities` entities.
+    pub(super) fn new(entities: u32) -> Self {
         Self {
             entities: vec![SeenEvents::default(); entities as usize],
-            events_max,
             verdict: OrderVerdict::default(),
         }
     }
 
-    /// Judges an event as it comes. `id` tells repetitions from doubles.
-    pub(super) fn record(&mut self, entity: u32, number: u64, id: Option<&[u8]>) -> AuditMark {
-        let mark = self.judge(entity, number, id);
+    /// Judges an event as it comes. `sent` is the last number of the entity that was sent, and `id`
+    /// tells repetitions from doubles.
+    pub(super) fn record(
+        &mut self,
+        entity: u32,
+        number: u64,
+        sent: u32,
+        id: Option<&[u8]>,
+    ) -> AuditMark {
+        let mark = self.judge(entity, number, sent, id);
         match mark {
             AuditMark::InOrder => self.verdict.events += 1,
             AuditMark::Swap => {
@@ -113,11 +117,12 @@ impl OrderAudit {
         self.verdict.foreign += 1;
     }
 
-    fn judge(&mut self, entity: u32, number: u64, id: Option<&[u8]>) -> AuditMark {
+    fn judge(&mut self, entity: u32, number: u64, sent: u32, id: Option<&[u8]>) -> AuditMark {
         let Some(SeenEvents(digests)) = self.entities.get_mut(entity as usize) else {
             return AuditMark::Foreign;
         };
-        if !(1..=self.events_max).contains(&number) {
+        // A number beyond what was sent would also make room for all before it.
+        if !(1..=u64::from(sent)).contains(&number) {
             return AuditMark::Foreign;
         }
         let at = usize::try_from(number - 1).unwrap_or(usize::MAX);
@@ -172,9 +177,9 @@ mod tests {
     /// Judges deliveries of one entity, each a number with an id, of which `acknowledged` were
     /// acknowledged.
     fn judge(deliveries: &[(u64, &str)], acknowledged: u32) -> OrderVerdict {
-        let mut audit = OrderAudit::new(1, 100);
+        let mut audit = OrderAudit::new(1);
         for (number, id) in deliveries {
-            audit.record(0, *number, Some(id.as_bytes()));
+            audit.record(0, *number, 100, Some(id.as_bytes()));
         }
         OrderVerdict {
             events: 0,
@@ -243,10 +248,10 @@ mod tests {
 
     #[test]
     fn without_ids_an_event_that_comes_again_is_a_double() {
-        let mut audit = OrderAudit::new(1, 10);
-        assert_eq!(audit.record(0, 1, None), AuditMark::InOrder);
-        assert_eq!(audit.record(0, 1, None), AuditMark::Double);
-        assert_eq!(audit.record(1, 1, None), AuditMark::Foreign);
+        let mut audit = OrderAudit::new(1);
+        assert_eq!(audit.record(0, 1, 1, None), AuditMark::InOrder);
+        assert_eq!(audit.record(0, 1, 1, None), AuditMark::Double);
+        assert_eq!(audit.record(1, 1, 1, None), AuditMark::Foreign);
     }
 
     proptest! {
@@ -269,9 +274,9 @@ mod tests {
                 next[entity] += 1;
             }
             let verdict_of = |deliveries: &[(u32, u64, String)]| {
-                let mut audit = OrderAudit::new(counts.len() as u32, 100);
+                let mut audit = OrderAudit::new(counts.len() as u32);
                 for (entity, number, mark) in deliveries {
-                    audit.record(*entity, *number, Some(format!("{entity}-{number}{mark}").as_bytes()));
+                    audit.record(*entity, *number, 100, Some(format!("{entity}-{number}{mark}").as_bytes()));
                 }
                 OrderVerdict { events: 0, ..audit.finish(counts.iter().copied()) }
             };

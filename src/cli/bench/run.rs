@@ -224,9 +224,9 @@ impl<'a> BenchRun<'a> {
         let Some((reader, client)) = subject.store_reader() else {
             return Ok(None);
         };
-        let size = (self.load.entities, self.load.events);
+        let entities = self.load.entities;
         let progress = &mut self.progress;
-        let checked = reader.check(client, &subject.reading, &self.ledger, size, |read| {
+        let checked = reader.check(client, &subject.reading, &self.ledger, entities, |read| {
             progress.report_text(|| format!("read {read} events of the store"));
         });
         Ok(Some(checked.await?))

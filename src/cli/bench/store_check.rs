@@ -56,10 +56,10 @@ impl StoreReader {
         node: &AdminClient,
         reading: &DeliveryReading,
         ledger: &BenchLedger,
-        (entities, events): (u32, u64),
+        entities: u32,
         mut on_page: impl FnMut(u64),
     ) -> Result<OrderVerdict, CliError> {
-        let mut audit = OrderAudit::new(entities, events);
+        let mut audit = OrderAudit::new(entities);
         let mut cursor = None;
         loop {
             let mut query = vec![("limit", PAGE_SIZE)];
@@ -69,7 +69,10 @@ impl StoreReader {
             for item in &page.items {
                 let id = item["id"].as_str().map(str::as_bytes);
                 match reading.find_event(&item["body"]) {
-                    Some((entity, number)) => drop(audit.record(entity, number, id)),
+                    Some((entity, number)) => {
+                        let sent = ledger.with_books(|books| books.sent_number(entity));
+                        audit.record(entity, number, sent, id);
+                    }
                     None => audit.record_foreign(),
                 }
             }
