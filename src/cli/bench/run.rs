@@ -126,6 +126,11 @@ impl<'a> BenchRun<'a> {
             self.measurements.resident_bytes = after.resident_bytes;
             self.measurements.resident_max_bytes = server.resident_max();
         }
+
+        // After the measurement, because nothing should happen in this time.
+        if self.load.has_subscribers() {
+            pause(QUIET_TIME).await;
+        }
         Ok(())
     }
 
@@ -193,9 +198,6 @@ impl<'a> BenchRun<'a> {
             if self.ledger.now().saturating_sub(moved_at) > self.load.patience {
                 return;
             }
-        }
-        if delivered > 0 {
-            pause(QUIET_TIME).await;
         }
     }
 

@@ -46,6 +46,10 @@ impl LoadSettings {
             .collect()
     }
 
+    pub(super) fn has_subscribers(&self) -> bool {
+        self.subscribers + self.faults.len() > 0
+    }
+
     /// Describes the load in one line.
     pub(super) fn describe(&self) -> String {
         let Self {
