@@ -32,7 +32,7 @@
 //!   config         settings of the operator, read from TOML and environment
 //!   metrics        counters and histograms of all stages, in one table
 //!   provider       signature schemes of senders, presets
-//!   clock, crash_window, error_chain, failpoints, log_sink, panics, retry_after, suggest, token_bucket
+//!   clock, crash_window, error_chain, failpoints, log_sink, panics, plot_lines, retry_after, suggest, token_bucket
 //!                  small parts that several stages use
 //!   event          vocabulary of all stages: records, kinds, names, times, the catalogue of events
 //! ```
@@ -61,6 +61,7 @@ pub mod journal;
 pub mod log_sink;
 pub mod metrics;
 pub mod panics;
+mod plot_lines;
 pub mod projection;
 pub mod provider;
 pub mod retention;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::admin_client::AdminCallError;
 use super::backup::BackupCommandError;
+use super::bench::BenchError;
 use super::check::RequestTrialError;
 use super::demo::DemoError;
 use super::dev_mode::DevModeError;
@@ -30,6 +31,8 @@ pub(super) enum CliError {
     Dev(#[from] DevModeError),
     #[error(transparent)]
     Demo(#[from] DemoError),
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     #[error(transparent)]
     Send(#[from] SendCommandError),
     #[error(transparent)]

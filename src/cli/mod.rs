@@ -11,6 +11,7 @@ use crate::{error_chain, log_sink};
 mod admin_client;
 mod audit;
 mod backup;
+mod bench;
 mod check;
 mod compact;
 mod config_args;
@@ -41,6 +42,7 @@ mod send;
 mod serve;
 mod shell_files;
 mod stop_signals;
+mod temporary_folder;
 mod terminal_text;
 mod tokens;
 mod verify;
@@ -92,6 +94,7 @@ enum CliCommand {
     Doctor(doctor::DoctorCommand),
     Rebuild(rebuild::RebuildCommand),
     Compact(compact::CompactCommand),
+    Bench(bench::BenchCommand),
     Openapi(openapi::OpenApiCommand),
     Guide(guide::GuideCommand),
     Completions(shell_files::CompletionsCommand),
@@ -162,6 +165,7 @@ fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError
         CliCommand::Doctor(doctor) => doctor.run(out),
         CliCommand::Rebuild(rebuild) => rebuild.run(out),
         CliCommand::Compact(compact) => compact.run(out),
+        CliCommand::Bench(bench) => bench.run(out),
         CliCommand::Openapi(openapi) => openapi.run(out),
         CliCommand::Guide(guide) => guide.run(out),
         CliCommand::Completions(completions) => completions.run(CliArgs::command(), out),

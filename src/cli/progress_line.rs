@@ -50,6 +50,18 @@ impl ProgressLine {
 
     /// Shows that `position` is reached, unless something was shown just now.
     pub(super) fn report(&mut self, position: u64) {
+        let (unit, end) = (self.unit, self.end);
+        self.report_text(|| {
+            let way = end.map_or_else(String::new, |end| {
+                let percent = position.saturating_mul(100) / end.max(1);
+                format!(" of {end} ({percent} %)")
+            });
+            format!("{unit} {position}{way}")
+        });
+    }
+
+    /// Shows a text, unless something was shown just now.
+    pub(super) fn report_text(&mut self, text: impl FnOnce() -> String) {
         let interval = if self.is_terminal {
             TERMINAL_INTERVAL
         } else {
@@ -61,18 +73,14 @@ impl ProgressLine {
         }
         self.told_at = now;
         self.has_told = true;
+        // A shorter text clears the rest of the longer one before it.
         let (begin, finish) = if self.is_terminal {
-            ("\r", "")
+            ("\r", "\x1b[K")
         } else {
             ("", "\n")
         };
-        let way = self.end.map_or_else(String::new, |end| {
-            let percent = position.saturating_mul(100) / end.max(1);
-            format!(" of {end} ({percent} %)")
-        });
         // Ignored: without a terminal there is no reader.
-        let unit = self.unit;
-        let _ = write!(io::stderr(), "{begin}{unit} {position}{way}{finish}");
+        let _ = write!(io::stderr(), "{begin}{}{finish}", text());
     }
 }
 

@@ -63,7 +63,7 @@ pub fn folder() -> TempDir {
 #[test]
 fn the_help_of_every_command_has_an_example() {
     let folder = folder();
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 17] = [
         &[],
         &["serve"],
         &["check"],
@@ -79,6 +79,7 @@ fn the_help_of_every_command_has_an_example() {
         &["verify"],
         &["doctor"],
         &["rebuild"],
+        &["bench"],
         &["guide"],
     ];
     for words in commands {

@@ -11,6 +11,7 @@ mod alerts;
 mod answers;
 mod audit;
 mod backups;
+mod bench;
 mod browser;
 mod c2s;
 mod call_log;

@@ -22,17 +22,16 @@ use super::node_url::base_url;
 use super::random_secret::generate_secret;
 use super::send::EventSender;
 use super::stop_signals::StopSignals;
+use super::temporary_folder::TemporaryFolder;
 use crate::app::{Node, NodeDeps};
 use crate::config::{Config, ConfigDraft, ConfigPurpose, DevSecrets, Secret};
 use audience::DemoAudience;
-use folder::DemoFolder;
 use narrator::DemoNarrator;
 use story::DemoStory;
 use traffic::DemoTraffic;
 
 mod audience;
 mod error;
-mod folder;
 mod narrator;
 mod story;
 mod summary;
@@ -73,14 +72,15 @@ pub(super) struct DemoCommand {
 
 /// Folder and configuration of the node, with the secret of the configured source.
 struct DemoSurroundings {
-    folder: DemoFolder,
+    folder: TemporaryFolder,
     config: Config,
     github_secret: Secret,
 }
 
 impl DemoCommand {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
-        let folder = DemoFolder::create()?;
+        let folder =
+            TemporaryFolder::create(&std::env::temp_dir(), "hookyard-demo", DemoError::Folder)?;
         let github_secret = generate_secret()?;
         let config = self.load_config(folder.path(), &github_secret)?;
         let surroundings = DemoSurroundings {
@@ -180,7 +180,7 @@ fn greet(
     node: &Node,
     base: &str,
     token: &Secret,
-    folder: &DemoFolder,
+    folder: &TemporaryFolder,
 ) -> Result<(), CliError> {
     let link = node
         .login_link()

@@ -12,7 +12,7 @@ use super::elements::{
 };
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent, sentence};
-use super::plot::{RatePlot, rate};
+use super::plot::RatePlot;
 use super::visit::{PageReply, PageVisit};
 use crate::alerts::{AlertSubject, read_disk_space};
 use crate::edge::clock;
@@ -22,6 +22,7 @@ use crate::edge::metrics::{ANSWER_LIMIT, read_folder_sizes};
 use crate::edge::state::Edge;
 use crate::event::EntityKey;
 use crate::metrics::{HistogramTotals, MetricTotals, RateInterval, resident_bytes};
+use crate::plot_lines::format_rate;
 use crate::subscriber::{DeliveryOverview, SubscriberId, SubscriberStats};
 use crate::subscription::SubscriptionState;
 use crate::token::AccessOperation;
@@ -381,7 +382,8 @@ fn render_tiles(
     totals: &MetricTotals,
     earlier: &MetricTotals,
 ) -> Markup {
-    let now = |value: fn(&RateInterval) -> f64| format!("{}/s", rate(present_rate(rates, value)));
+    let now =
+        |value: fn(&RateInterval) -> f64| format!("{}/s", format_rate(present_rate(rates, value)));
     html! {
         (tile("Accepted", &now(|rate| rate.accepted_events), &format!(
             "{} refused, last minute", now(|rate| rate.refused_calls)

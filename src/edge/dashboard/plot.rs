@@ -1,10 +1,9 @@
 //! Plot of rates over the last hour, as SVG.
 
-use std::fmt::Write;
-
 use maud::{Markup, html};
 
 use crate::metrics::{HISTORY_LENGTH, RateInterval};
+use crate::plot_lines::{format_points, format_rate, round_up_scale};
 
 /// Size of the plot's own coordinates; the page stretches them.
 const WIDTH: f64 = 720.0;
@@ -24,15 +23,15 @@ impl RatePlot<'_> {
     pub(super) fn render(&self, rates: &[RateInterval]) -> Markup {
         let highest = |value: fn(&RateInterval) -> f64| rates.iter().map(value).fold(0.0, f64::max);
         let (usual_peak, unwanted_peak) = (highest(self.usual.1), highest(self.unwanted.1));
-        let top = round_up(usual_peak.max(unwanted_peak));
+        let top = round_up_scale(usual_peak.max(unwanted_peak));
         let usual = line(rates, self.usual.1, top);
         let unwanted = line(rates, self.unwanted.1, top);
         let summary = format!(
             "{} in a second over the last hour. Peaks: {} {}, {} {}.",
             self.title,
-            rate(usual_peak),
+            format_rate(usual_peak),
             self.usual.0,
-            rate(unwanted_peak),
+            format_rate(unwanted_peak),
             self.unwanted.0,
         );
         html! {
@@ -51,32 +50,16 @@ impl RatePlot<'_> {
                 }
             }
             div.plot-scale {
-                span { "60 min ago" } span { "top: " (rate(top)) "/s" } span { "now" }
+                span { "60 min ago" } span { "top: " (format_rate(top)) "/s" } span { "now" }
             }
         }
     }
 }
 
-/// Writes a rate with as many digits as a person compares.
-pub(super) fn rate(rate: f64) -> String {
-    match rate {
-        0.0 => "0".to_owned(),
-        rate if rate < 0.1 => format!("{rate:.2}"),
-        rate if rate < 10.0 => format!("{rate:.1}"),
-        rate => format!("{rate:.0}"),
-    }
-}
-
 /// Writes the points of a line as `x y L x y …`.
 fn line(rates: &[RateInterval], value: fn(&RateInterval) -> f64, top: f64) -> String {
-    let mut points = String::with_capacity(rates.len() * 14);
-    for (index, interval) in rates.iter().enumerate() {
-        let before = if index > 0 { " L" } else { "" };
-        let y = HEIGHT - value(interval) / top * (HEIGHT - 4.0);
-        // Writing to a string does not fail.
-        let _ = write!(points, "{before}{:.1} {y:.1}", x(interval));
-    }
-    points
+    let y = |interval| HEIGHT - value(interval) / top * (HEIGHT - 4.0);
+    format_points(rates.iter().map(|interval| (x(interval), y(interval))))
 }
 
 fn x(interval: &RateInterval) -> f64 {
@@ -84,43 +67,11 @@ fn x(interval: &RateInterval) -> f64 {
     ((1.0 - share) * WIDTH * 10.0).round() / 10.0
 }
 
-/// Rounds up to 1, 2 or 5 times a power of ten, at least 1.
-fn round_up(value: f64) -> f64 {
-    let mut power = 1.0;
-    while power * 10.0 < value {
-        power *= 10.0;
-    }
-    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
-    steps
-        .into_iter()
-        .find(|step| *step >= value)
-        .unwrap_or(power)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    #[test]
-    fn the_scale_ends_at_a_round_number() {
-        for (value, top) in [
-            (0.0, 1.0),
-            (1.0, 1.0),
-            (1.1, 2.0),
-            (4.0, 5.0),
-            (7.0, 10.0),
-            (11.0, 20.0),
-            (501.0, 1000.0),
-        ] {
-            assert_eq!(round_up(value), top, "{value}");
-        }
-        assert_eq!(
-            (rate(0.0), rate(0.04), rate(2.25), rate(1_234.5)),
-            ("0".into(), "0.04".into(), "2.2".into(), "1234".into())
-        );
-    }
 
     #[test]
     fn a_plot_draws_each_interval_at_its_age() {

@@ -51,7 +51,8 @@ pub const GUIDES: [Guide; 5] = [
     },
     Guide {
         topic: "benchmark",
-        summary: "What was measured, how, and how to measure it on your own machine",
+        summary: "Measuring order and speed of a node or of another system with hookyard bench, and \
+            what was measured",
         markdown: include_str!("guide/benchmark.md"),
     },
 ];
