@@ -111,6 +111,19 @@ impl AlertBoard {
         }
     }
 
+    /// Takes the bounds and the sources of the configuration in force. What the checks have counted so
+    /// far stays.
+    pub(super) fn follow_config(
+        &mut self,
+        bounds: AlertsConfig,
+        enabled_sources: BTreeSet<String>,
+    ) {
+        self.marks
+            .set_longest_age(bounds.backlog_age.unwrap_or_default());
+        self.bounds = bounds;
+        self.enabled_sources = enabled_sources;
+    }
+
     /// Restores a condition that was raised before the process began.
     pub(super) fn restore_raised(&mut self, subject: AlertSubject) {
         self.conditions.entry(subject).or_default().is_raised = true;

@@ -15,6 +15,7 @@ mod descriptor_limit;
 mod error;
 mod migration;
 mod node_deps;
+mod reload_signal;
 mod service_manager;
 mod stop_signal;
 mod store_session;
@@ -37,8 +38,8 @@ pub use store_session::RebuildSummary;
 use store_session::{DiscardMark, NodeSetup, SessionEnd, StoreSession};
 
 use crate::clock::{CheckedClock, Clock};
-use crate::config::{Config, Secret};
-use crate::edge::{self, CoreGate, Edge};
+use crate::config::{Config, LiveConfig, Secret};
+use crate::edge::{self, CoreGate, LiveEdge};
 use crate::{error_chain, log_sink};
 
 /// First pause before a failed store is opened again. Each further pause is twice as long, up to
@@ -52,7 +53,7 @@ const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(5);
 pub struct Node {
     address: SocketAddr,
     server: ServerHandle,
-    edge: Arc<Edge>,
+    edge: LiveEdge,
     stop: watch::Sender<bool>,
     keeper: actix_rt::task::JoinHandle<Result<(), NodeError>>,
     clock_watch: actix_rt::task::JoinHandle<()>,
@@ -65,8 +66,19 @@ impl Node {
     /// # Errors
     /// [`NodeError`] when the node cannot listen or its store cannot be opened. Nothing is left
     /// running then.
-    pub async fn start(config: Config, mut deps: NodeDeps) -> Result<Self, NodeError> {
-        let config = Arc::new(config);
+    pub async fn start(config: Config, deps: NodeDeps) -> Result<Self, NodeError> {
+        Self::start_live(LiveConfig::fixed(config), deps).await
+    }
+
+    /// Starts a node whose configuration can be read again, as [`Node::start`] does.
+    ///
+    /// # Errors
+    /// As for [`Node::start`].
+    pub async fn start_live(
+        live_config: Arc<LiveConfig>,
+        mut deps: NodeDeps,
+    ) -> Result<Self, NodeError> {
+        let config = live_config.current();
         let clock = Arc::new(CheckedClock::new(Arc::clone(&deps.clock)));
         deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         descriptor_limit::raise_descriptor_limit(&config);
@@ -74,18 +86,18 @@ impl Node {
         // Listen first: opening a large store takes seconds, and /readyz answers meanwhile.
         let (listener, address) = bind_listener(&config.server.bind)?;
         let gate = CoreGate::closed("the store is being opened");
-        let edge = Arc::new(Edge::new(
-            Arc::clone(&config),
+        let edge = LiveEdge::new(
+            Arc::clone(&live_config),
             Arc::clone(&clock),
             Arc::clone(&deps.metrics),
             gate.clone(),
-        ));
-        let server = edge::serve(Arc::clone(&edge), listener)?;
+        );
+        let server = edge::serve(&edge, listener)?;
         let handle = server.handle();
         actix_rt::spawn(server);
 
         let setup = NodeSetup {
-            config: Arc::clone(&config),
+            live_config,
             deps,
             clock: Arc::clone(&clock),
             discard_mark: DiscardMark::default(),
@@ -126,7 +138,7 @@ impl Node {
     /// minutes; `None` if the dashboard is switched off.
     #[must_use]
     pub fn login_link(&self) -> Option<Secret> {
-        self.edge.login_link()
+        self.edge.current().login_link()
     }
 
     /// Stops the node in the order in which an event passes it: accepts no new requests, then lets
@@ -146,7 +158,7 @@ impl Node {
         } = self;
         clock_watch.abort();
         let orderly = async {
-            edge.end_streams();
+            edge.current().end_streams();
             server.stop(true).await;
             // The receiver is gone only if the keeper panicked; its join handle reports that.
             let _ = stop.send(true);
@@ -158,16 +170,19 @@ impl Node {
     }
 }
 
-/// Runs a node until SIGTERM or Ctrl-C. Calls `ready` with the node once it accepts requests.
+/// Runs a node until SIGTERM or Ctrl-C, and reads its configuration again at each SIGHUP. Calls `ready`
+/// with the node once it accepts requests.
 ///
 /// # Errors
 /// [`NodeError`] when the node does not start or does not stop in time.
-pub fn run_node(config: Config, ready: impl FnOnce(&Node)) -> Result<(), NodeError> {
+pub fn run_node(live_config: Arc<LiveConfig>, ready: impl FnOnce(&Node)) -> Result<(), NodeError> {
     actix_rt::System::new().block_on(async {
-        // The handlers are installed after the start: until then a signal ends the process at once,
-        // and a store that is being opened survives that.
-        let grace = config.server.shutdown_grace;
-        let node = Node::start(config, NodeDeps::default()).await?;
+        // Before the start: a SIGHUP must not end a node that is opening its store.
+        reload_signal::reload_at_signals(Arc::clone(&live_config))?;
+        // The handlers of a stop are installed after the start: until then a signal ends the process at
+        // once, and a store that is being opened survives that.
+        let grace = live_config.current().server.shutdown_grace;
+        let node = Node::start_live(live_config, NodeDeps::default()).await?;
         let signal = stop_signal::watch_signals(grace)?;
         ready(&node);
         notify_service_manager(ServiceState::Ready);

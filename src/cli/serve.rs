@@ -12,7 +12,7 @@ use super::node_url::base_url;
 use super::send::SAMPLE_TICKET;
 use super::{dev_mode, logging};
 use crate::app::{self, Node};
-use crate::config::{Config, ConfigPurpose, DevSecrets, Secret};
+use crate::config::{Config, ConfigPurpose, DevSecrets, LiveConfig, Secret};
 use crate::panics;
 
 /// Run a node until a signal stops it
@@ -28,7 +28,7 @@ pub(super) struct ServeCommand {
 impl ServeCommand {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
         let LoadedConfig { config, dev } = self.config.load(ConfigPurpose::Node)?;
-        logging::start_logging(&config.telemetry)?;
+        let log_filter = logging::start_logging(&config.telemetry)?;
         panics::install_panic_hook();
         forbid_core_dumps();
         for warning in &config.warnings {
@@ -46,7 +46,12 @@ impl ServeCommand {
                 let _ = self.print_greeting(&shown, node.address(), secrets, link, out);
             }
         };
-        Ok(app::run_node(config, greet)?)
+        let live_config = LiveConfig::new(config, self.config.read_again());
+        live_config.on_change(move |config| {
+            log_filter.set_level(&config.telemetry);
+            true
+        });
+        Ok(app::run_node(live_config, greet)?)
     }
 
     /// Prints the path of the secrets, two commands to paste (one sends an event, the other reads

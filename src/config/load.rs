@@ -5,12 +5,15 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
 use super::draft::{ConfigDraft, env_variable_name};
 use super::problem::{ConfigError, ConfigProblem, SettingOrigin};
+use super::purpose::ConfigPurpose;
+use super::restart_keys::ConfigChanges;
 use super::setting::{DraftSetting, SettingValue};
 use super::values::{
     DAY_S, DURATION_MIN_S, HOUR_S, check_not_empty, check_sendable, describe_mismatch,
@@ -32,17 +35,6 @@ pub(super) use secrets::SECRET_KEYS;
 const MIB: i64 = 1 << 20;
 /// Upper bound of integers that only their type limits.
 const UNLIMITED: i64 = i64::MAX;
-
-/// Purpose of a configuration, which decides if secrets are required.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConfigPurpose {
-    /// Runs a node: every secret of an enabled source must be set, and be hard to guess.
-    Node,
-    /// Runs a node for trials and tests: every secret must be set, and may be short.
-    Trial,
-    /// Works on a node's data or calls a node: secrets may be missing.
-    Tool,
-}
 
 /// Reads the defaults, then `file`, then the environment, and validates the result, for a node in
 /// trials and tests, whose secrets may be short.
@@ -72,6 +64,7 @@ impl ConfigDraft {
             self.problems.retain(ConfigProblem::is_in_file);
             ConfigError::fail_if_any(std::mem::take(&mut self.problems))?;
         }
+        let written = Arc::new(self.clone());
         self.trim_secrets();
         // Listed before the values are taken out of the draft.
         let settings = self.effective_settings();
@@ -99,6 +92,8 @@ impl ConfigDraft {
             telemetry: self.read_telemetry(),
             settings,
             warnings: Vec::new(),
+            written,
+            purpose,
         };
         self.check_consistency(&config);
         match purpose {
@@ -575,6 +570,22 @@ impl ConfigDraft {
 fn parse_encryption_key(text: &Secret) -> Result<EncryptionKey, String> {
     let expected = "expected 32 bytes in base64, such as `openssl rand -base64 32` makes";
     EncryptionKey::parse(text).ok_or_else(|| expected.to_owned())
+}
+
+impl Config {
+    /// Builds the configuration that follows this one in a running node: that of `draft`, but for the keys
+    /// that need a restart.
+    ///
+    /// # Errors
+    /// All problems of `draft`; or else those that its live keys have beside the values that stay.
+    pub(super) fn succeed(
+        &self,
+        mut draft: ConfigDraft,
+    ) -> Result<(Self, ConfigChanges), ConfigError> {
+        draft.clone().finish(self.purpose)?;
+        let changes = draft.keep_restart_keys(&self.written);
+        Ok((draft.finish(self.purpose)?, changes))
+    }
 }
 
 /// Finds a configured source with the name of a declared event's first word. Events of the two

@@ -11,8 +11,11 @@ mod draft;
 mod effective;
 mod instagram;
 mod leads;
+mod live_config;
 mod load;
 mod problem;
+mod purpose;
+mod restart_keys;
 mod secret;
 mod sections;
 mod setting;
@@ -34,8 +37,11 @@ pub(crate) use draft::env_variable_name;
 pub use effective::EffectiveSetting;
 pub use instagram::{AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES};
 pub use leads::{LeadSignatureLayout, LeadsConfig};
-pub use load::{ConfigPurpose, load_config};
+pub use live_config::{ConfigReload, LiveConfig};
+pub use load::load_config;
 pub use problem::{ConfigError, ConfigProblem};
+pub use purpose::ConfigPurpose;
+pub use restart_keys::{ConfigChanges, needs_restart};
 pub use secret::{EncryptionKey, Secret};
 pub use sections::{
     AdminConfig, AuditConfig, CallLogConfig, Config, DashboardConfig, EntityConfig, LogFormat,

@@ -1,6 +1,7 @@
 //! Typed sections of the configuration, and the small enums of their choices.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::alerts::AlertsConfig;
@@ -8,10 +9,12 @@ use super::c2s::C2sConfig;
 use super::crm::CrmConfig;
 use super::custom::CustomSourceConfig;
 use super::delivery::DeliveryConfig;
+use super::draft::ConfigDraft;
 use super::effective::EffectiveSetting;
 use super::instagram::InstagramConfig;
 use super::leads::LeadsConfig;
 use super::problem::ConfigProblem;
+use super::purpose::ConfigPurpose;
 use super::secret::{EncryptionKey, Secret};
 
 /// Complete, validated configuration of a node.
@@ -45,6 +48,10 @@ pub struct Config {
     pub settings: Vec<EffectiveSetting>,
     /// Weaknesses that keep no node from starting, such as a short secret.
     pub warnings: Vec<ConfigProblem>,
+    /// Settings as they were written, for the comparison with those of a reload.
+    pub(super) written: Arc<ConfigDraft>,
+    /// Purpose that the settings were validated for.
+    pub(super) purpose: ConfigPurpose,
 }
 
 /// Section `[server]`: the HTTP server.

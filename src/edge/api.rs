@@ -15,7 +15,7 @@ use super::operation::ApiEndpoint;
 use super::source::{CRM, CallSource, LEADS, SUPPORT};
 use super::{
     accounts, audit, available_events, backups, c2s, configured, crm, dead_letters, erasures,
-    health, instagram, jobs, leads, metrics, reads, support, tokens, webhooks,
+    health, instagram, jobs, leads, metrics, reads, reload, support, tokens, webhooks,
 };
 use crate::config::CustomSourceConfig;
 use crate::token::AccessOperation::{self, *};
@@ -177,7 +177,7 @@ fn instagram_endpoints() -> impl Iterator<Item = ApiEndpoint> {
 }
 
 #[rustfmt::skip]
-fn health_endpoints() -> [ApiEndpoint; 6] {
+fn health_endpoints() -> [ApiEndpoint; 7] {
     let alive = || web::route().to(health::alive);
     let ready = || web::route().to(health::ready);
     [
@@ -191,6 +191,7 @@ fn health_endpoints() -> [ApiEndpoint; 6] {
         ApiEndpoint::new("/metrics").on(READ, BY_NOBODY, metrics::show, metrics::describe),
         ApiEndpoint::new("/api/v1/clock").on(READ, token(ClockRead), clock::show, clock::describe),
         ApiEndpoint::new("/api/v1/clock/confirm").on(POST, token(ClockConfirm), clock::confirm, clock::describe_confirm),
+        ApiEndpoint::new("/api/v1/reload").on(POST, token(ConfigReload), reload::run, reload::describe),
     ]
 }
 

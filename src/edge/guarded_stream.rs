@@ -254,6 +254,8 @@ impl MessageBody for MarkedBody {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::super::connection_counts::ConnectionCounts;
@@ -267,7 +269,7 @@ mod tests {
     fn streams(buffer_bytes: usize) -> (DuplexStream, GuardedStream<DuplexStream>) {
         let (client, server) = duplex(buffer_bytes);
         let address = "203.0.113.9".parse().expect("an address");
-        let slot = ConnectionCounts::new(1, Vec::new()).try_open(address);
+        let slot = Arc::<ConnectionCounts>::default().try_open(address, 1, &[]);
         let stream = GuardedStream::new(server, LIMITS, slot.expect("room"));
         (client, stream)
     }

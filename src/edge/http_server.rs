@@ -1,5 +1,6 @@
 //! HTTP server: its threads, and the limits of its connections.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -8,16 +9,15 @@ use std::time::Duration;
 
 use actix_http::error::DispatchError;
 use actix_http::{HttpService, KeepAlive, Protocol};
-use actix_service::{IntoServiceFactory, Service, ServiceFactoryExt, fn_service, map_config};
-use actix_web::App;
-use actix_web::dev::{AppConfig, Extensions, Server};
-use actix_web::web::Data;
+use actix_service::{ServiceFactoryExt, fn_factory, fn_service};
+use actix_web::dev::{Extensions, Server};
 use tokio::net::TcpStream;
 
 use super::connection_counts::ConnectionCounts;
-use super::guarded_stream::{GuardedStream, StreamLimits, mark_request};
-use super::state::Edge;
-use super::{dashboard, docs, routes, sliding_window};
+use super::guarded_stream::{GuardedStream, StreamLimits};
+use super::live_app::LiveApp;
+use super::live_edge::LiveEdge;
+use super::{dashboard, docs, sliding_window};
 use crate::config::ServerConfig;
 
 /// Blocking threads of each worker. Handlers never block; these threads serve reads and definition
@@ -32,23 +32,17 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// I/O errors of registering the listener.
-pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
-    let config = Arc::clone(&edge.config);
-    let server = &config.server;
+pub fn serve(edge: &LiveEdge, listener: TcpListener) -> io::Result<Server> {
+    let current = edge.current();
+    let server = &current.config.server;
     let workers = worker_count(server.workers);
     let address = listener.local_addr()?;
-    if config.dashboard.enabled {
-        actix_rt::spawn(dashboard::state::sample_metrics(
-            Arc::downgrade(&edge.dashboard),
-            Arc::clone(&edge.metrics),
-            Arc::clone(&edge.clock),
-        ));
-    }
-    let data = Data::from(edge);
-    let counts = ConnectionCounts::new(
-        connections_per_address(server),
-        server.trusted_proxies.clone(),
-    );
+    actix_rt::spawn(dashboard::state::sample_metrics(
+        Arc::downgrade(&current.dashboard),
+        Arc::clone(&current.metrics),
+        Arc::clone(&current.clock),
+    ));
+    let counts = Arc::<ConnectionCounts>::default();
     let limits = StreamLimits {
         request_timeout: server.request_timeout,
         keep_alive: server.keep_alive,
@@ -67,19 +61,14 @@ pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
 
+    let edge = edge.clone();
     let factory = move || {
-        let (data, counts, stopping) = (data.clone(), Arc::clone(&counts), stopping.clone());
-        let app = App::new()
-            .app_data(data.clone())
-            .wrap_fn(|request, service| {
-                let mark_body = mark_request(&request);
-                let answer = service.call(request);
-                async move { Ok(answer.await?.map_body(|_, body| mark_body(body))) }
-            })
-            .configure(|service| routes::configure(service, &data.config))
-            .default_service(routes::not_found());
-        let app = app.into_factory().map_err(|error| error.error_response());
-        let app = map_config(app, |()| AppConfig::default());
+        let (counts, stopping) = (Arc::clone(&counts), stopping.clone());
+        let edges = edge.watch();
+        let app = fn_factory(move || {
+            let edges = edges.clone();
+            async move { Ok::<_, Infallible>(LiveApp::start(edges).await) }
+        });
 
         let http = HttpService::build()
             .keep_alive(keep_alive)
@@ -94,8 +83,17 @@ pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
                 shared.insert(io.watch());
             })
             .finish(app);
-        fn_service(move |io: TcpStream| std::future::ready(guard_connection(io, limits, &counts)))
-            .and_then(http)
+        let edge = edge.clone();
+        let guard = move |io: TcpStream| {
+            let current = edge.current();
+            std::future::ready(guard_connection(
+                io,
+                limits,
+                &counts,
+                &current.config.server,
+            ))
+        };
+        fn_service(guard).and_then(http)
     };
 
     Ok(builder.listen("http", listener, factory)?.run())
@@ -109,11 +107,13 @@ fn guard_connection(
     io: TcpStream,
     limits: StreamLimits,
     counts: &Arc<ConnectionCounts>,
+    server: &ServerConfig,
 ) -> Result<GuardedConnection, DispatchError> {
     // A client that has closed its side already has no address; its request is taken all the same.
     let peer = io.peer_addr().ok();
     let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-    let Some(slot) = counts.try_open(address) else {
+    let max = connections_per_address(server);
+    let Some(slot) = counts.try_open(address, max, &server.trusted_proxies) else {
         tracing::debug!(client = %address, "connection closed: its network has too many");
         return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
     };

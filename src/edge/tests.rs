@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 
 use super::source::CallSource;
 use super::support::signature::sign_support_body;
-use super::{CoreGate, Edge, api, routes, serve};
+use super::{CoreGate, Edge, LiveEdge, api, routes, serve};
 use crate::clock::CheckedClock;
 use crate::clock::ManualClock;
-use crate::config::{self, Secret};
+use crate::config::{self, LiveConfig, Secret};
 use crate::event::Timestamp;
 
 const WEBHOOK: &str = "/api/v0/crm/webhooks/support/";
@@ -55,7 +55,7 @@ impl EdgeTestBench {
         let gate = CoreGate::closed("the store is being opened");
         Self {
             edge: Data::new(Edge::new(
-                Arc::new(config),
+                LiveConfig::fixed(config),
                 Arc::new(CheckedClock::new(Arc::clone(&clock) as _)),
                 Arc::default(),
                 gate,
@@ -543,7 +543,7 @@ fn a_chunked_body_that_stops_in_the_middle_does_not_hold_its_connection() {
         .edge
         .into_inner();
     let answers = actix_rt::System::new().block_on(async move {
-        let server = serve(edge, listener).expect("a listener");
+        let server = serve(&LiveEdge::fixed(edge), listener).expect("a listener");
         let handle = server.handle();
         actix_rt::spawn(server);
         let paths = [(WEBHOOK, "408"), ("/nothing", "404"), ("/healthz", "405")];

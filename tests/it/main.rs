@@ -53,6 +53,7 @@ mod pull;
 mod reads;
 mod rebuild;
 mod receiver;
+mod reload;
 mod replies;
 mod retention;
 mod send;

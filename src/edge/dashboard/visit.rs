@@ -250,7 +250,8 @@ pub(super) fn current_session(context: &RequestContext) -> Option<DashboardSessi
         .filter(|session| {
             let tokens = context.edge.gate.tokens();
             let now = context.edge.clock.wall();
-            session.caller.is_valid(tokens.as_deref(), now)
+            let admin_token = &context.edge.config.admin.token;
+            session.caller.is_valid(admin_token, tokens.as_deref(), now)
         })
 }
 
