@@ -264,7 +264,8 @@ impl ConditionWatcher {
     async fn read_node(&self) -> Result<NodeReadings, AlertCheckError> {
         let deps = &self.deps;
         let (owed, now) = (deps.subscribers.owed_records().clone(), deps.clock.wall());
-        let folder = deps.live_config.current().store.path.clone();
+        let config = deps.live_config.current();
+        let folder = config.store.path.clone();
         let read = move || (owed.first_owed_by_subscriber(now), read_free_bytes(&folder));
         let (first_owed, free_bytes) = spawn_blocking(read)
             .await
@@ -280,6 +281,7 @@ impl ConditionWatcher {
         });
         Ok(NodeReadings {
             free_bytes,
+            certificate_life: config.server.tls.as_ref().and_then(|tls| tls.life(now)),
             projection_lag: deps.router.projection_lag(),
             journal_end: *deps.journal.durable_end().borrow(),
             first_owed,

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::config_args::{ConfigArgs, LoadedConfig};
 use super::error::CliError;
-use super::node_url::base_url;
+use super::node_url::listener_url;
 use super::send::SAMPLE_TICKET;
 use super::{dev_mode, logging};
 use crate::app::{self, Node};
@@ -65,7 +65,7 @@ impl ServeCommand {
         out: &mut impl Write,
     ) -> io::Result<()> {
         let path = dev_mode::secrets_path(&config.store.path);
-        let url = base_url(&address.to_string());
+        let url = listener_url(config, address);
         let program = std::env::args_os()
             .next()
             .unwrap_or_else(|| "hookyard".into());

@@ -57,7 +57,8 @@ impl ConfigDraft {
 
 fn is_secret(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or(key);
-    SECRET_NAMES.contains(&name)
+    // The path of a file.
+    key != "server.tls.key" && SECRET_NAMES.contains(&name)
 }
 
 /// Masks the name and password in a URL, as a proxy's may have.

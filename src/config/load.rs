@@ -28,6 +28,7 @@ use super::{
 mod custom;
 mod exposure;
 mod secrets;
+mod tls;
 
 #[cfg(test)]
 pub(super) use secrets::SECRET_KEYS;
@@ -69,7 +70,7 @@ impl ConfigDraft {
         // Listed before the values are taken out of the draft.
         let settings = self.effective_settings();
         let mut config = Config {
-            server: self.read_server(),
+            server: self.read_server(purpose),
             store: self.read_store(),
             admin: self.read_admin(),
             audit: self.read_audit(),
@@ -87,6 +88,7 @@ impl ConfigDraft {
                 crm: self.read_crm(),
                 instagram: self.read_instagram(),
                 c2s: self.read_c2s(),
+                certified: self.read_certified_sources(),
                 custom: self.read_custom_sources(),
             },
             telemetry: self.read_telemetry(),
@@ -96,6 +98,7 @@ impl ConfigDraft {
             purpose,
         };
         self.check_consistency(&config);
+        self.check_certified_sources(&config);
         match purpose {
             ConfigPurpose::Node | ConfigPurpose::Trial => self.check_secrets(&config),
             ConfigPurpose::Tool => {}
@@ -109,7 +112,7 @@ impl ConfigDraft {
         Ok(config)
     }
 
-    fn read_server(&mut self) -> ServerConfig {
+    fn read_server(&mut self, purpose: ConfigPurpose) -> ServerConfig {
         ServerConfig {
             bind: self.read_text("server.bind", |text| {
                 let address = text.parse::<SocketAddr>();
@@ -131,6 +134,7 @@ impl ConfigDraft {
                 .read_integer("server.auth_failures_per_minute", 0..=u32::MAX.into()),
             docs: self.read_boolean("server.docs"),
             is_development: self.is_development,
+            tls: self.read_server_tls(purpose),
             shutdown_grace: self.read_seconds("server.shutdown_grace_s", HOUR_S),
         }
     }

@@ -18,6 +18,7 @@ mod purpose;
 mod restart_keys;
 mod secret;
 mod sections;
+mod server_tls;
 mod setting;
 mod text_template;
 mod values;
@@ -48,5 +49,6 @@ pub use sections::{
     RouterConfig, ServerConfig, SourcesConfig, StoreConfig, SupportConfig, SyncPolicy,
     TelemetryConfig, UnknownEntityPolicy,
 };
+pub use server_tls::{ServerTls, read_subject};
 pub use text_template::TextTemplate;
 pub use web_url::{URL_MAX_BYTES, WebUrlError, is_web_url, parse_web_url};

@@ -1,5 +1,6 @@
 //! Typed sections of the configuration, and the small enums of their choices.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::leads::LeadsConfig;
 use super::problem::ConfigProblem;
 use super::purpose::ConfigPurpose;
 use super::secret::{EncryptionKey, Secret};
+use super::server_tls::ServerTls;
 
 /// Complete, validated configuration of a node.
 #[derive(Clone, Debug)]
@@ -85,6 +87,8 @@ pub struct ServerConfig {
     pub is_development: bool,
     /// Serves the documentation of the API to everyone.
     pub docs: bool,
+    /// Certificate that the listeners present; `None` without TLS.
+    pub tls: Option<ServerTls>,
     /// Limit of a graceful shutdown; after it the process exits anyway.
     pub shutdown_grace: Duration,
 }
@@ -213,6 +217,8 @@ pub struct SourcesConfig {
     pub instagram: InstagramConfig,
     /// Section `[sources.c2s]`: lead events of Contact2Sale.
     pub c2s: C2sConfig,
+    /// Names of the sources whose callers need a client certificate.
+    pub certified: BTreeSet<String>,
 }
 
 /// Treatment of an event whose entity does not exist.

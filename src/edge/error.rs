@@ -98,6 +98,9 @@ pub enum ApiError {
     /// Signed timestamp that is too far from the node's clock.
     #[error("timestamp is not an RFC 3339 time near the server's clock")]
     StaleTimestamp,
+    /// Connection without the client certificate that the source asks for.
+    #[error("this source takes requests by TLS with a client certificate only")]
+    ClientCertificateMissing,
     /// Webhook token that is missing or not configured.
     #[error("X-Webhook-Token is missing or not valid")]
     InvalidToken,
@@ -240,6 +243,7 @@ impl ApiError {
             Self::UnknownEvent(_) => (400, "unknown_event"),
             Self::InvalidApiKey => (401, "invalid_api_key"),
             Self::InvalidSignature | Self::InvalidBodySignature => (401, "invalid_signature"),
+            Self::ClientCertificateMissing => (401, "client_certificate_required"),
             Self::StaleTimestamp => (401, "stale_timestamp"),
             Self::Unverified(provider::VerificationError::InvalidSignature) => {
                 (401, "invalid_signature")

@@ -112,6 +112,11 @@ impl<S> GuardedStream<S> {
         }
     }
 
+    /// Returns the stream that is guarded.
+    pub(super) const fn stream(&self) -> &S {
+        &self.io
+    }
+
     /// Returns what the requests of this connection share with it.
     pub(super) fn watch(&self) -> Rc<ConnectionWatch> {
         Rc::clone(&self.watch)

@@ -17,6 +17,7 @@ use super::connection_counts::ConnectionCounts;
 use super::guarded_stream::{GuardedStream, StreamLimits};
 use super::live_app::LiveApp;
 use super::live_edge::LiveEdge;
+use super::server_stream::{ServerStream, TlsConnection, accept_tls};
 use super::{dashboard, docs, sliding_window};
 use crate::config::ServerConfig;
 
@@ -79,19 +80,19 @@ pub fn serve(edge: &LiveEdge, listener: TcpListener) -> io::Result<Server> {
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
             })
-            .on_connect_ext(|io: &GuardedStream<TcpStream>, shared: &mut Extensions| {
-                shared.insert(io.watch());
-            })
+            .on_connect_ext(
+                |io: &GuardedStream<ServerStream>, shared: &mut Extensions| {
+                    shared.insert(io.watch());
+                    if let Some(tls) = TlsConnection::of_stream(io.stream()) {
+                        shared.insert(tls);
+                    }
+                },
+            )
             .finish(app);
         let edge = edge.clone();
         let guard = move |io: TcpStream| {
-            let current = edge.current();
-            std::future::ready(guard_connection(
-                io,
-                limits,
-                &counts,
-                &current.config.server,
-            ))
+            let (edge, counts) = (edge.current(), Arc::clone(&counts));
+            async move { guard_connection(io, limits, &counts, &edge.config.server).await }
         };
         fn_service(guard).and_then(http)
     };
@@ -99,11 +100,12 @@ pub fn serve(edge: &LiveEdge, listener: TcpListener) -> io::Result<Server> {
     Ok(builder.listen("http", listener, factory)?.run())
 }
 
-/// Returns the stream of an accepted connection.
+/// Returns the stream of an accepted connection, after the handshake if `server` has TLS. The connection
+/// counts from its first byte on.
 ///
 /// # Errors
-/// [`DispatchError::Io`] closes the connection: its network has too many.
-fn guard_connection(
+/// [`DispatchError::Io`] closes the connection: its network has too many, or the handshake failed.
+async fn guard_connection(
     io: TcpStream,
     limits: StreamLimits,
     counts: &Arc<ConnectionCounts>,
@@ -119,13 +121,23 @@ fn guard_connection(
     };
     // It fails for a closed connection only, which needs it no more.
     let _ = io.set_nodelay(true);
-    let stream = GuardedStream::new(io, limits, slot);
+    let acceptor = server.tls.as_ref().and_then(|tls| tls.acceptor.clone());
+    let stream = match acceptor {
+        None => ServerStream::Left(io),
+        Some(acceptor) => {
+            let accepted = accept_tls(io, acceptor, limits.request_timeout).await;
+            accepted.inspect_err(|error| {
+                tracing::debug!(client = %address, %error, "TLS handshake failed");
+            })?
+        }
+    };
+    let stream = GuardedStream::new(stream, limits, slot);
     Ok((stream, Protocol::Http1, peer))
 }
 
 /// Connection as the HTTP service takes it.
 type GuardedConnection = (
-    GuardedStream<TcpStream>,
+    GuardedStream<ServerStream>,
     Protocol,
     Option<std::net::SocketAddr>,
 );

@@ -58,6 +58,7 @@ mod refusal_lines;
 mod reload;
 pub mod request_trial;
 mod routes;
+mod server_stream;
 pub mod signature;
 pub mod sliding_window;
 mod source;

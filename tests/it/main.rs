@@ -61,6 +61,7 @@ mod senders;
 mod simulated_disk;
 mod store_opening;
 mod test_node;
+mod tls;
 mod token_senders;
 mod tokens;
 mod webhooks;

@@ -263,6 +263,7 @@ pub(super) fn session_cookie(edge: &Edge, token: &Secret) -> HeaderValue {
         .public_url
         .as_ref()
         .is_some_and(|url| url.starts_with("https://"));
+    let is_https = is_https || edge.config.server.tls.is_some();
     let seconds = if token.is_empty() {
         0
     } else {
