@@ -39,7 +39,7 @@ use store_session::{DiscardMark, NodeSetup, SessionEnd, StoreSession};
 
 use crate::clock::{CheckedClock, Clock};
 use crate::config::{Config, LiveConfig, Secret};
-use crate::edge::{self, CoreGate, LiveEdge};
+use crate::edge::{self, CoreGate, ListenerRole, LiveEdge};
 use crate::{error_chain, log_sink};
 
 /// First pause before a failed store is opened again. Each further pause is twice as long, up to
@@ -52,7 +52,8 @@ const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A running node. Needs an actix system around it.
 pub struct Node {
     address: SocketAddr,
-    server: ServerHandle,
+    admin_address: SocketAddr,
+    servers: Vec<ServerHandle>,
     edge: LiveEdge,
     stop: watch::Sender<bool>,
     keeper: actix_rt::task::JoinHandle<Result<(), NodeError>>,
@@ -85,6 +86,15 @@ impl Node {
 
         // Listen first: opening a large store takes seconds, and /readyz answers meanwhile.
         let (listener, address) = bind_listener(&config.server.bind)?;
+        let admin_listener = config
+            .admin
+            .bind
+            .as_deref()
+            .map(bind_listener)
+            .transpose()?;
+        let admin_address = admin_listener
+            .as_ref()
+            .map_or(address, |(_, address)| *address);
         let gate = CoreGate::closed("the store is being opened");
         let edge = LiveEdge::new(
             Arc::clone(&live_config),
@@ -92,9 +102,21 @@ impl Node {
             Arc::clone(&deps.metrics),
             gate.clone(),
         );
-        let server = edge::serve(&edge, listener)?;
-        let handle = server.handle();
-        actix_rt::spawn(server);
+        let listeners = match admin_listener {
+            None => vec![(listener, ListenerRole::Whole)],
+            Some((admin, _)) => {
+                vec![
+                    (listener, ListenerRole::Public),
+                    (admin, ListenerRole::Admin),
+                ]
+            }
+        };
+        let mut servers = Vec::new();
+        for (listener, role) in listeners {
+            let server = edge::serve(&edge, listener, role)?;
+            servers.push(server.handle());
+            actix_rt::spawn(server);
+        }
 
         let setup = NodeSetup {
             live_config,
@@ -106,7 +128,7 @@ impl Node {
         let session = match StoreSession::open(&setup).await {
             Ok(session) => session,
             Err(error) => {
-                handle.stop(false).await;
+                stop_servers(&servers, false).await;
                 return Err(error);
             }
         };
@@ -116,10 +138,11 @@ impl Node {
         let clock_watch = actix_rt::spawn(clock_watch::watch_clock(clock, gate.clone()));
         let (stop, stopping) = watch::channel(false);
         let keeper = actix_rt::spawn(keep_session_open(setup, session, gate, stopping));
-        info!(%address, store = %config.store.path.display(), "node ready");
+        info!(%address, %admin_address, store = %config.store.path.display(), "node ready");
         Ok(Self {
             address,
-            server: handle,
+            admin_address,
+            servers,
             edge,
             stop,
             keeper,
@@ -132,6 +155,12 @@ impl Node {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the address of the admin API and the dashboard: that of `admin.bind`, or else the same.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
     }
 
     /// Makes the path of a link that logs one person in to the dashboard, once and within ten
@@ -148,7 +177,7 @@ impl Node {
     /// [`NodeError::Grace`] when that takes longer than `server.shutdown_grace_s`.
     pub async fn stop(self) -> Result<(), NodeError> {
         let Self {
-            server,
+            servers,
             edge,
             stop,
             keeper,
@@ -159,7 +188,7 @@ impl Node {
         clock_watch.abort();
         let orderly = async {
             edge.current().end_streams();
-            server.stop(true).await;
+            stop_servers(&servers, true).await;
             // The receiver is gone only if the keeper panicked; its join handle reports that.
             let _ = stop.send(true);
             keeper.await.unwrap_or(Err(NodeError::Panicked))
@@ -231,6 +260,18 @@ pub fn compact_store(
 /// [`NodeError`] when the store is in use, or cannot be opened.
 pub fn repair_store(config: &Config) -> Result<(), NodeError> {
     store_session::open_once(config)
+}
+
+/// Stops all `servers`, at the same time.
+async fn stop_servers(servers: &[ServerHandle], is_graceful: bool) {
+    let stops: Vec<_> = servers
+        .iter()
+        .map(|server| actix_rt::spawn(server.stop(is_graceful)))
+        .collect();
+    for stop in stops {
+        // The panic hook has logged a panic, and that server is over either way.
+        let _ = stop.await;
+    }
 }
 
 fn bind_listener(bind: &str) -> Result<(TcpListener, SocketAddr), NodeError> {

@@ -150,8 +150,10 @@ fn summarize_config(config: &Config) -> String {
     } else {
         sources.join(", ")
     };
+    let admin = config.admin.bind.as_ref();
+    let admin = admin.map_or_else(String::new, |bind| format!(", admin on {bind}"));
     format!(
-        "  listens on  {}\n  stores in   {} (sync = {})\n  sources     {sources}\n  logs        {}",
+        "  listens on  {}{admin}\n  stores in   {} (sync = {})\n  sources     {sources}\n  logs        {}",
         config.server.bind,
         config.store.path.display(),
         format!("{:?}", config.store.sync).to_lowercase(),

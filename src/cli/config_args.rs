@@ -73,7 +73,9 @@ impl ConfigArgs {
             ConfigPurpose::Node => ConfigPurpose::Trial,
             ConfigPurpose::Trial | ConfigPurpose::Tool => purpose,
         })?;
-        dev_mode::check_loopback(&config.server.bind)?;
+        for bind in [Some(&config.server.bind), config.admin.bind.as_ref()] {
+            bind.map_or(Ok(()), |bind| dev_mode::check_loopback(bind))?;
+        }
         Ok(LoadedConfig {
             config,
             dev: Some(secrets),

@@ -5,13 +5,13 @@ use clap::Args;
 use super::config_args::ConfigArgs;
 use super::dev_mode;
 use super::error::CliError;
-use super::node_url::{node_base, parse_url};
+use super::node_url::{admin_base, parse_url};
 use crate::config::{Config, ConfigDraft, ConfigPurpose, Secret};
 
 /// Options that select a running node.
 #[derive(Args, Debug)]
 pub(super) struct NodeArgs {
-    /// URL of the node [default: server.bind of the configuration]
+    /// URL of the node [default: admin.bind or server.bind of the configuration]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     url: Option<String>,
     /// Token of the node, with a role that may do this [default: admin.token of the configuration]
@@ -49,7 +49,7 @@ impl NodeArgs {
         if token.is_empty() {
             return Err(CliError::NoToken);
         }
-        let base = self.url.clone().unwrap_or_else(|| node_base(config));
+        let base = self.url.clone().unwrap_or_else(|| admin_base(config));
         Ok(select_node(&base, token, self.url.is_none()))
     }
 

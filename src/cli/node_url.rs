@@ -19,8 +19,14 @@ pub(super) fn base_url(bind: &str) -> String {
     format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
-/// Returns the URL at which a command on this machine reaches the node of `config`.
-pub(super) fn node_base(config: &Config) -> String {
+/// Returns the URL at which a command on this machine reaches the admin API of the node of `config`.
+pub(super) fn admin_base(config: &Config) -> String {
+    let bind = config.admin.bind.as_ref().unwrap_or(&config.server.bind);
+    with_scheme(config, base_url(bind))
+}
+
+/// Returns the URL at which a sender on this machine reaches the node of `config`.
+pub(super) fn sender_base(config: &Config) -> String {
     with_scheme(config, base_url(&config.server.bind))
 }
 

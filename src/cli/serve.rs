@@ -43,7 +43,8 @@ impl ServeCommand {
             if let Some(secrets) = &dev {
                 let link = node.login_link();
                 // Ignored: the node runs without a terminal too.
-                let _ = self.print_greeting(&shown, node.address(), secrets, link, out);
+                let addresses = (node.address(), node.admin_address());
+                let _ = self.print_greeting(&shown, addresses, secrets, link, out);
             }
         };
         let live_config = LiveConfig::new(config, self.config.read_again());
@@ -59,13 +60,14 @@ impl ServeCommand {
     fn print_greeting(
         &self,
         config: &Config,
-        address: SocketAddr,
+        (address, admin_address): (SocketAddr, SocketAddr),
         secrets: &DevSecrets,
         login_link: Option<Secret>,
         out: &mut impl Write,
     ) -> io::Result<()> {
         let path = dev_mode::secrets_path(&config.store.path);
         let url = listener_url(config, address);
+        let admin_url = listener_url(config, admin_address);
         let program = std::env::args_os()
             .next()
             .unwrap_or_else(|| "hookyard".into());
@@ -103,13 +105,13 @@ impl ServeCommand {
         writeln!(
             out,
             "read the ticket back:\n  curl -H \"Authorization: Bearer {token}\" \
-             {url}/api/v1/entities/ticket/{SAMPLE_TICKET}\n"
+             {admin_url}/api/v1/entities/ticket/{SAMPLE_TICKET}\n"
         )?;
         if let Some(link) = login_link {
             let link = link.expose();
             writeln!(
                 out,
-                "watch it in a browser (the link logs in once, within ten minutes):\n  {url}{link}\n"
+                "watch it in a browser (the link logs in once, within ten minutes):\n  {admin_url}{link}\n"
             )?;
         }
         out.flush()
@@ -164,7 +166,7 @@ mod tests {
         serve
             .print_greeting(
                 &config,
-                address,
+                (address, address),
                 &secrets,
                 Some(Secret::new("/dashboard/login?link=x")),
                 &mut out,

@@ -114,12 +114,7 @@ impl ConfigDraft {
 
     fn read_server(&mut self, purpose: ConfigPurpose) -> ServerConfig {
         ServerConfig {
-            bind: self.read_text("server.bind", |text| {
-                let address = text.parse::<SocketAddr>();
-                address
-                    .map(|_| ())
-                    .map_err(|_| "an IP address and a port, such as 127.0.0.1:8080".to_owned())
-            }),
+            bind: self.read_text("server.bind", check_address),
             public_url: self.read_public_url(),
             workers: self.read_integer("server.workers", 0..=1024),
             body_limit_bytes: self.read_integer("server.body_limit_bytes", 1024..=16 * MIB),
@@ -212,7 +207,12 @@ impl ConfigDraft {
     }
 
     fn read_admin(&mut self) -> AdminConfig {
+        let bind = self.read_text("admin.bind", |text| match text.is_empty() {
+            true => Ok(()),
+            false => check_address(text),
+        });
         AdminConfig {
+            bind: (!bind.is_empty()).then_some(bind),
             token: self.read_secret("admin.token"),
             tokens_max: self.read_integer("admin.tokens_max", 1..=10_000),
         }
@@ -619,6 +619,13 @@ fn is_base_url(text: &str) -> bool {
                 .bytes()
                 .all(|byte| byte.is_ascii_graphic() && !b"?#@\\".contains(&byte))
     })
+}
+
+fn check_address(text: &str) -> Result<(), String> {
+    let address = text.parse::<SocketAddr>();
+    address
+        .map(|_| ())
+        .map_err(|_| "an IP address and a port, such as 127.0.0.1:8080".to_owned())
 }
 
 fn check_not_blank(text: &str) -> Result<(), String> {

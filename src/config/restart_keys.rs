@@ -7,7 +7,7 @@ use super::draft::ConfigDraft;
 use super::setting::SettingValue;
 
 /// Keys that need a restart. One that ends with a dot stands for all keys below it.
-const RESTART_KEYS: [&str; 31] = [
+const RESTART_KEYS: [&str; 32] = [
     "server.bind",
     "server.workers",
     "server.request_timeout_s",
@@ -15,6 +15,7 @@ const RESTART_KEYS: [&str; 31] = [
     "server.connections_max",
     "server.shutdown_grace_s",
     "store.",
+    "admin.bind",
     "admin.tokens_max",
     "dashboard.session_h",
     "router.",

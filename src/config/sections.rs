@@ -132,6 +132,9 @@ pub struct StoreConfig {
 /// Section `[admin]`: access to the admin API.
 #[derive(Clone, Debug)]
 pub struct AdminConfig {
+    /// Address and port of the listener of admin API, dashboard, metrics and documentation; `None` for
+    /// that of `server.bind`.
+    pub bind: Option<String>,
     /// The bearer token of the admin API.
     pub token: Secret,
     /// Most named tokens at the same time.

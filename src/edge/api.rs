@@ -10,6 +10,7 @@ use super::clock;
 use super::configured::source::ConfiguredSource;
 use super::context::{CallerCheck, RequestContext};
 use super::error::ApiError;
+use super::listener_role::OperationAudience;
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::{CRM, CallSource, LEADS, SUPPORT};
@@ -183,12 +184,18 @@ fn health_endpoints() -> [ApiEndpoint; 7] {
     [
         ApiEndpoint::new("/healthz")
             .routed(READ, CallSource::Nobody, alive)
-            .described(health::describe_alive),
-        ApiEndpoint::new("/health").routed(READ, CallSource::Nobody, alive),
+            .described(health::describe_alive)
+            .meant_for(OperationAudience::Everyone),
+        ApiEndpoint::new("/health")
+            .routed(READ, CallSource::Nobody, alive)
+            .meant_for(OperationAudience::Everyone),
         ApiEndpoint::new("/readyz")
             .routed(READ, CallSource::Nobody, ready)
-            .described(health::describe_ready),
-        ApiEndpoint::new("/metrics").on(READ, BY_NOBODY, metrics::show, metrics::describe),
+            .described(health::describe_ready)
+            .meant_for(OperationAudience::Everyone),
+        ApiEndpoint::new("/metrics")
+            .on(READ, BY_NOBODY, metrics::show, metrics::describe)
+            .meant_for(OperationAudience::Operators),
         ApiEndpoint::new("/api/v1/clock").on(READ, token(ClockRead), clock::show, clock::describe),
         ApiEndpoint::new("/api/v1/clock/confirm").on(POST, token(ClockConfirm), clock::confirm, clock::describe_confirm),
         ApiEndpoint::new("/api/v1/reload").on(POST, token(ConfigReload), reload::run, reload::describe),

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use super::connection_counts::ConnectionCounts;
 use super::guarded_stream::{GuardedStream, StreamLimits};
+use super::listener_role::ListenerRole;
 use super::live_app::LiveApp;
 use super::live_edge::LiveEdge;
 use super::server_stream::{ServerStream, TlsConnection, accept_tls};
@@ -25,24 +26,40 @@ use crate::config::ServerConfig;
 /// writes, which wait for the disk.
 const BLOCKING_THREADS: usize = 4;
 
+/// Threads of the listener `admin.bind`: one serves while the other makes a costly page.
+const ADMIN_WORKERS: usize = 2;
+
+/// Most connections of the listener `admin.bind`: people, a monitoring system, and programs that subscribe.
+pub const ADMIN_CONNECTIONS_MAX: usize = 256;
+
 /// Longest wait for a client to close its side.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves `edge` on `listener` until the server is stopped. The caller handles signals. Must be
+/// Serves the operations of `role` on `listener`, with threads of their own, until the server is stopped. The caller handles signals. Must be
 /// called within an actix system; the server runs when it is awaited or spawned.
 ///
 /// # Errors
 /// I/O errors of registering the listener.
-pub fn serve(edge: &LiveEdge, listener: TcpListener) -> io::Result<Server> {
+pub fn serve(edge: &LiveEdge, listener: TcpListener, role: ListenerRole) -> io::Result<Server> {
     let current = edge.current();
     let server = &current.config.server;
-    let workers = worker_count(server.workers);
+    let (workers, connections_max) = match role {
+        ListenerRole::Whole | ListenerRole::Public => {
+            (worker_count(server.workers), server.connections_max)
+        }
+        ListenerRole::Admin => (
+            ADMIN_WORKERS,
+            server.connections_max.min(ADMIN_CONNECTIONS_MAX),
+        ),
+    };
     let address = listener.local_addr()?;
-    actix_rt::spawn(dashboard::state::sample_metrics(
-        Arc::downgrade(&current.dashboard),
-        Arc::clone(&current.metrics),
-        Arc::clone(&current.clock),
-    ));
+    if role != ListenerRole::Public {
+        actix_rt::spawn(dashboard::state::sample_metrics(
+            Arc::downgrade(&current.dashboard),
+            Arc::clone(&current.metrics),
+            Arc::clone(&current.clock),
+        ));
+    }
     let counts = Arc::<ConnectionCounts>::default();
     let limits = StreamLimits {
         request_timeout: server.request_timeout,
@@ -50,14 +67,14 @@ pub fn serve(edge: &LiveEdge, listener: TcpListener) -> io::Result<Server> {
     };
     let keep_alive = to_keep_alive(server.keep_alive);
 
-    if server.docs {
+    if server.docs && role != ListenerRole::Public {
         docs::prepare_answers();
     }
 
     let builder = Server::build()
         .workers(workers)
         .worker_max_blocking_threads(BLOCKING_THREADS)
-        .max_concurrent_connections(server.connections_max.div_ceil(workers).max(1))
+        .max_concurrent_connections(connections_max.div_ceil(workers).max(1))
         .shutdown_timeout(sliding_window::ceil_seconds(server.shutdown_grace))
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
@@ -68,7 +85,7 @@ pub fn serve(edge: &LiveEdge, listener: TcpListener) -> io::Result<Server> {
         let edges = edge.watch();
         let app = fn_factory(move || {
             let edges = edges.clone();
-            async move { Ok::<_, Infallible>(LiveApp::start(edges).await) }
+            async move { Ok::<_, Infallible>(LiveApp::start(edges, role).await) }
         });
 
         let http = HttpService::build()

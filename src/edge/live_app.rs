@@ -20,6 +20,7 @@ use actix_web::{App, HttpResponse};
 use tokio::sync::watch;
 
 use super::guarded_stream::mark_request;
+use super::listener_role::ListenerRole;
 use super::routes;
 use super::state::Edge;
 
@@ -30,16 +31,18 @@ type EdgeApp = RcService<Request, ServiceResponse, HttpResponse>;
 pub(super) struct LiveApp(Rc<LiveAppState>);
 
 struct LiveAppState {
+    role: ListenerRole,
     edges: RefCell<watch::Receiver<Arc<Edge>>>,
     app: RefCell<EdgeApp>,
 }
 
 impl LiveApp {
-    /// Builds the application for the current one of `edges`.
-    pub(super) async fn start(mut edges: watch::Receiver<Arc<Edge>>) -> Self {
+    /// Builds the application of a listener of this `role` for the current one of `edges`.
+    pub(super) async fn start(mut edges: watch::Receiver<Arc<Edge>>, role: ListenerRole) -> Self {
         let edge = Arc::clone(&edges.borrow_and_update());
-        let app = build_app(edge).await;
+        let app = build_app(edge, role).await;
         Self(Rc::new(LiveAppState {
+            role,
             edges: RefCell::new(edges),
             app: RefCell::new(app),
         }))
@@ -55,7 +58,7 @@ impl LiveAppState {
     /// Builds the application for the newest state, and returns it.
     async fn renew(&self) -> EdgeApp {
         let edge = Arc::clone(&self.edges.borrow().borrow());
-        let app = build_app(Arc::clone(&edge)).await;
+        let app = build_app(Arc::clone(&edge), self.role).await;
         self.app.replace(Rc::clone(&app));
         // Only now: until then other requests build it too instead of using the old one.
         let mut edges = self.edges.borrow_mut();
@@ -90,7 +93,7 @@ impl Service<Request> for LiveApp {
     }
 }
 
-async fn build_app(edge: Arc<Edge>) -> EdgeApp {
+async fn build_app(edge: Arc<Edge>, role: ListenerRole) -> EdgeApp {
     let data = Data::from(edge);
     let app = App::new()
         .app_data(data.clone())
@@ -99,7 +102,7 @@ async fn build_app(edge: Arc<Edge>) -> EdgeApp {
             let answer = service.call(request);
             async move { Ok(answer.await?.map_body(|_, body| mark_body(body))) }
         })
-        .configure(|service| routes::configure(service, &data.config))
+        .configure(|service| routes::configure(service, &data.config, role))
         .default_service(routes::not_found());
     let app = app.into_factory().new_service(AppConfig::default()).await;
     let app = app.expect("an application without data factories of its own cannot fail");

@@ -42,6 +42,7 @@ pub mod instagram;
 mod jobs;
 pub mod leads;
 mod list;
+mod listener_role;
 mod live_app;
 mod live_edge;
 pub mod methods;
@@ -74,7 +75,8 @@ mod unproven_bodies;
 mod webhooks;
 
 pub use gate::{CoreGate, NodeCore};
-pub use http_server::serve;
+pub use http_server::{ADMIN_CONNECTIONS_MAX, serve};
+pub use listener_role::ListenerRole;
 pub use live_edge::LiveEdge;
 pub use reload::reload_config;
 pub use state::Edge;

@@ -40,6 +40,7 @@ mod instagram;
 mod leads;
 mod limits;
 mod listen;
+mod listeners;
 mod lists;
 mod log_output;
 mod metrics;

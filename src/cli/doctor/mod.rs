@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use super::check;
 use super::config_args::ConfigArgs;
 use super::error::CliError;
-use super::node_url::{client_builder, node_base};
+use super::node_url::{admin_base, client_builder};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigPurpose};
@@ -165,7 +165,7 @@ fn list_target_urls(config: &Config) -> Result<Vec<String>, String> {
     let runtime = runtime.map_err(|error| error.to_string())?;
     let client = client_builder(true).timeout(NODE_TIMEOUT).build();
     let client = client.map_err(|error| error.to_string())?;
-    let base = node_base(config);
+    let base = admin_base(config);
     let fetch = async |page: u64| -> Result<Value, String> {
         let url = format!("{base}/api/v1/webhooks?page={page}&page_size=100");
         let request = client.get(url).bearer_auth(config.admin.token.expose());

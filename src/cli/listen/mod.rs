@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::dev_mode;
 use super::error::CliError;
 use super::node_args::SelectedNode;
-use super::node_url::{base_url, node_base, parse_url};
+use super::node_url::{admin_base, base_url, parse_url};
 use super::random_secret::random_bytes;
 use super::stop_signals::StopSignals;
 use crate::config::{ConfigDraft, ConfigPurpose, Secret};
@@ -401,7 +401,10 @@ impl SubscribeArgs {
             return Err(ListenError::NoToken.into());
         }
         Ok(Some(SelectedNode {
-            base: self.subscribe.clone().unwrap_or_else(|| node_base(&config)),
+            base: self
+                .subscribe
+                .clone()
+                .unwrap_or_else(|| admin_base(&config)),
             token: token.clone(),
             is_own: self.subscribe.is_none(),
         }))

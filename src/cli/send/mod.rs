@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::dev_mode;
 use super::error::CliError;
-use super::node_url::{node_base, parse_url};
+use super::node_url::{parse_url, sender_base};
 use super::random_secret::random_bytes;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigDraft, ConfigPurpose};
@@ -81,7 +81,7 @@ impl SendCommand {
         }
         let config = draft.finish(ConfigPurpose::Tool)?;
 
-        let base = self.url.clone().unwrap_or_else(|| node_base(&config));
+        let base = self.url.clone().unwrap_or_else(|| sender_base(&config));
 
         let client = post::build_client(self.url.is_none());
 

@@ -142,6 +142,7 @@ async fn render_sources(
 fn base_url(visit: &PageVisit<'_>) -> String {
     let server = &visit.edge().config.server;
     let configured = server.public_url.clone();
+    let has_own_listener = visit.edge().config.admin.bind.is_some();
     configured.unwrap_or_else(|| {
         let connection = visit.context.request.connection_info();
         let scheme = if server.tls.is_some() {
@@ -149,7 +150,12 @@ fn base_url(visit: &PageVisit<'_>) -> String {
         } else {
             connection.scheme()
         };
-        format!("{scheme}://{}", connection.host())
+        // This request came by the listener of operators.
+        let host = match has_own_listener {
+            true => server.bind.as_str(),
+            false => connection.host(),
+        };
+        format!("{scheme}://{host}")
     })
 }
 
