@@ -120,6 +120,8 @@ impl ConfigDraft {
             body_limit_bytes: self.read_integer("server.body_limit_bytes", 1024..=16 * MIB),
             unproven_bytes_max: self.read_integer("server.unproven_bytes_max", 1024..=1024 * MIB),
             request_timeout: self.read_seconds("server.request_timeout_s", HOUR_S),
+            body_grace: self.read_seconds("server.body_grace_s", HOUR_S),
+            body_bytes_per_s_min: self.read_integer("server.body_bytes_per_s_min", 0..=MIB),
             keep_alive: self.read_seconds("server.keep_alive_s", HOUR_S),
             connections_max: self.read_integer("server.connections_max", 1..=MIB),
             connections_per_address_max: self

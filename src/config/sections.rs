@@ -71,6 +71,10 @@ pub struct ServerConfig {
     pub unproven_bytes_max: usize,
     /// Limit for the arrival of a whole request, head and body.
     pub request_timeout: Duration,
+    /// Time in which a body may come as slowly as it likes.
+    pub body_grace: Duration,
+    /// Bytes that each second beyond the grace must bring on average; 0 for any number.
+    pub body_bytes_per_s_min: u32,
     /// Time for which an idle connection stays open.
     pub keep_alive: Duration,
     /// Most open connections, over all workers.

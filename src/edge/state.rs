@@ -190,6 +190,8 @@ impl Edge {
         body::BodyLimits {
             bytes_max: self.config.server.body_limit_bytes,
             timeout: self.config.server.request_timeout,
+            grace: self.config.server.body_grace,
+            bytes_per_second_min: self.config.server.body_bytes_per_s_min,
         }
     }
 
