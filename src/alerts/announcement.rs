@@ -55,6 +55,17 @@ fn describe_change(change: &AlertChange) -> String {
         (AlertSubject::BacklogAge(subscriber), false) => {
             format!("Deliveries to {subscriber} are no longer late.")
         }
+        (AlertSubject::CertificateEnd, true) => match value.unwrap_or_default() {
+            0 => "The certificate of the node has ended: clients refuse it.".to_owned(),
+            left => format!(
+                "The certificate of the node ends in {} h, less than {}.",
+                left / 3_600,
+                describe_seconds(*limit)
+            ),
+        },
+        (AlertSubject::CertificateEnd, false) => {
+            "The certificate of the node is valid for long enough again.".to_owned()
+        }
         (AlertSubject::DiskSpace, true) => format!(
             "Disk space is low: {} free, below {}.",
             describe_bytes(value.unwrap_or_default()),

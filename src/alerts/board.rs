@@ -33,6 +33,8 @@ pub(super) const ACTIVE_EVENTS: u64 = 10;
 pub(super) struct NodeReadings {
     /// Free bytes of the disk; `None` if they cannot be read.
     pub(super) free_bytes: Option<u64>,
+    /// Rest of the life of the node's certificate; `None` without one.
+    pub(super) certificate_life: Option<Duration>,
     /// Records that reads are behind.
     pub(super) projection_lag: u64,
     /// Position behind the last durable record.
@@ -109,6 +111,19 @@ impl AlertBoard {
             conditions: BTreeMap::new(),
             sources: BTreeMap::new(),
         }
+    }
+
+    /// Takes the bounds and the sources of the configuration in force. What the checks have counted so
+    /// far stays.
+    pub(super) fn follow_config(
+        &mut self,
+        bounds: AlertsConfig,
+        enabled_sources: BTreeSet<String>,
+    ) {
+        self.marks
+            .set_longest_age(bounds.backlog_age.unwrap_or_default());
+        self.bounds = bounds;
+        self.enabled_sources = enabled_sources;
     }
 
     /// Restores a condition that was raised before the process began.
@@ -236,8 +251,13 @@ impl AlertBoard {
     ) -> BTreeMap<AlertSubject, BoundReading> {
         let mut found = BTreeMap::new();
         if self.bounds.disk_free_bytes > 0 {
-            let reading = measure_disk(readings.free_bytes, self.bounds.disk_free_bytes);
+            let reading = measure_rest(readings.free_bytes, self.bounds.disk_free_bytes);
             found.insert(AlertSubject::DiskSpace, reading);
+        }
+        if let (Some(limit), Some(life)) = (self.bounds.certificate_life, readings.certificate_life)
+        {
+            let reading = measure_rest(Some(life.as_secs()), limit.as_secs());
+            found.insert(AlertSubject::CertificateEnd, reading);
         }
         if self.bounds.projection_lag > 0 {
             let reading = measure_lag(readings.projection_lag, self.bounds.projection_lag);
@@ -274,15 +294,16 @@ impl AlertBoard {
     }
 }
 
-fn measure_disk(free: Option<u64>, limit: u64) -> BoundReading {
-    let side = match free {
-        Some(free) if free < limit => BoundSide::Over,
-        Some(free) if free > limit.saturating_add(limit / 4) => BoundSide::Within,
+/// Measures what is left of something that must not run out.
+fn measure_rest(rest: Option<u64>, limit: u64) -> BoundReading {
+    let side = match rest {
+        Some(rest) if rest < limit => BoundSide::Over,
+        Some(rest) if rest > limit.saturating_add(limit / 4) => BoundSide::Within,
         Some(_) | None => BoundSide::Between,
     };
     BoundReading {
         side,
-        value: free,
+        value: rest,
         limit,
     }
 }

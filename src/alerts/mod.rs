@@ -27,7 +27,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, LiveConfig};
 use crate::derived::DerivedStoreError;
 use crate::event::{EntityKey, Kind};
 use crate::journal::Journal;
@@ -50,7 +50,7 @@ const PAGES_MAX: u64 = 20;
 /// Services that the watch uses during one opening of the store.
 pub struct AlertDeps {
     /// Settings of the operator, with the bounds of the conditions.
-    pub config: Arc<Config>,
+    pub live_config: Arc<LiveConfig>,
     /// Router that takes the events.
     pub router: Arc<Router>,
     /// Reader of the earlier alerts, and of each source's newest events.
@@ -90,8 +90,9 @@ impl AlertWatch {
     #[must_use]
     pub fn start(deps: AlertDeps, raised: RaisedAlerts) -> Self {
         let (stop, mut stopping) = watch::channel(false);
+        let config = deps.live_config.current();
         let watcher = ConditionWatcher {
-            board: AlertBoard::new(deps.config.alerts, enabled_sources(&deps.config)),
+            board: AlertBoard::new(config.alerts, enabled_sources(&config)),
             is_restored: false,
             deps,
             raised,
@@ -133,7 +134,7 @@ struct ConditionWatcher {
 
 impl ConditionWatcher {
     async fn repeat(mut self) {
-        let mut ticks = interval(self.deps.config.alerts.check_interval);
+        let mut ticks = interval(self.deps.live_config.current().alerts.check_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -154,6 +155,9 @@ impl ConditionWatcher {
             self.is_restored = true;
         }
 
+        let config = self.deps.live_config.current();
+        self.board
+            .follow_config(config.alerts, enabled_sources(&config));
         let readings = self.read_node().await?;
         let now = self.deps.clock.wall();
         for change in self.board.check(&readings, now) {
@@ -229,11 +233,12 @@ impl ConditionWatcher {
 
     /// Reads how active each source was before the process began.
     async fn restore_sources(&mut self) -> Result<(), AlertCheckError> {
-        let Some(silence) = self.deps.config.alerts.source_silence else {
+        let config = self.deps.live_config.current();
+        let Some(silence) = config.alerts.source_silence else {
             return Ok(());
         };
         let since = self.deps.clock.wall().saturating_sub(silence);
-        for source in enabled_sources(&self.deps.config) {
+        for source in enabled_sources(&config) {
             let filter = EventFilter {
                 source: Some(source.clone()),
                 since: Some(since),
@@ -259,7 +264,8 @@ impl ConditionWatcher {
     async fn read_node(&self) -> Result<NodeReadings, AlertCheckError> {
         let deps = &self.deps;
         let (owed, now) = (deps.subscribers.owed_records().clone(), deps.clock.wall());
-        let folder = deps.config.store.path.clone();
+        let config = deps.live_config.current();
+        let folder = config.store.path.clone();
         let read = move || (owed.first_owed_by_subscriber(now), read_free_bytes(&folder));
         let (first_owed, free_bytes) = spawn_blocking(read)
             .await
@@ -275,6 +281,7 @@ impl ConditionWatcher {
         });
         Ok(NodeReadings {
             free_bytes,
+            certificate_life: config.server.tls.as_ref().and_then(|tls| tls.life(now)),
             projection_lag: deps.router.projection_lag(),
             journal_end: *deps.journal.durable_end().borrow(),
             first_owed,

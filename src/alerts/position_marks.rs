@@ -30,6 +30,11 @@ impl PositionMarks {
         }
     }
 
+    /// Tells ages up to `longest_age` from now on; the marks so far stay.
+    pub(super) const fn set_longest_age(&mut self, longest_age: Duration) {
+        self.longest_age = longest_age;
+    }
+
     /// Notes that the journal ends at `end` at the time `now`.
     pub(super) fn add_mark(&mut self, now: Timestamp, end: Position) {
         let spacing = self.longest_age / MARKS;

@@ -6,6 +6,7 @@ use crate::event::{EntityKey, Kind};
 use crate::subscriber::SubscriberId;
 
 const BACKLOG_AGE: &str = "backlog_age";
+const CERTIFICATE_END: &str = "certificate_end";
 const DISK_SPACE: &str = "disk_space";
 const PROJECTION_LAG: &str = "projection_lag";
 const SILENT_SOURCE: &str = "silent_source";
@@ -15,6 +16,8 @@ const SILENT_SOURCE: &str = "silent_source";
 pub enum AlertSubject {
     /// Age of the oldest event that a subscriber is owed.
     BacklogAge(SubscriberId),
+    /// Rest of the life of the certificate that the node presents.
+    CertificateEnd,
     /// Free space of the disk that holds the data folder.
     DiskSpace,
     /// Records that reads are behind.
@@ -28,6 +31,7 @@ impl AlertSubject {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(':') {
+            None if text == CERTIFICATE_END => Some(Self::CertificateEnd),
             None if text == DISK_SPACE => Some(Self::DiskSpace),
             None if text == PROJECTION_LAG => Some(Self::ProjectionLag),
             Some((BACKLOG_AGE, subscriber)) => {
@@ -43,6 +47,7 @@ impl AlertSubject {
     pub const fn condition(&self) -> &'static str {
         match self {
             Self::BacklogAge(_) => BACKLOG_AGE,
+            Self::CertificateEnd => CERTIFICATE_END,
             Self::DiskSpace => DISK_SPACE,
             Self::ProjectionLag => PROJECTION_LAG,
             Self::SilentSource(_) => SILENT_SOURCE,
@@ -54,7 +59,7 @@ impl AlertSubject {
     pub fn about(&self) -> Option<String> {
         match self {
             Self::BacklogAge(subscriber) => Some(subscriber.to_string()),
-            Self::DiskSpace | Self::ProjectionLag => None,
+            Self::CertificateEnd | Self::DiskSpace | Self::ProjectionLag => None,
             Self::SilentSource(source) => Some(source.clone()),
         }
     }
@@ -84,6 +89,7 @@ mod tests {
         for subject in [
             AlertSubject::BacklogAge(SubscriberId::Webhook(4)),
             AlertSubject::BacklogAge(SubscriberId::Forward("acc:1".into())),
+            AlertSubject::CertificateEnd,
             AlertSubject::DiskSpace,
             AlertSubject::ProjectionLag,
             AlertSubject::SilentSource("shop".to_owned()),

@@ -17,6 +17,7 @@ const BOUNDS: AlertsConfig = AlertsConfig {
     disk_free_bytes: 1_000,
     projection_lag: 100,
     source_silence: Some(Duration::from_secs(3_600)),
+    certificate_life: Some(Duration::from_secs(1_000)),
 };
 
 fn board() -> AlertBoard {
@@ -31,6 +32,7 @@ fn second(second: u64) -> Timestamp {
 fn healthy() -> NodeReadings {
     NodeReadings {
         free_bytes: Some(u64::MAX),
+        certificate_life: None,
         projection_lag: 0,
         journal_end: Position::FIRST,
         first_owed: BTreeMap::new(),
@@ -53,6 +55,24 @@ fn name(change: &AlertChange) -> String {
         if change.is_raised { '+' } else { '-' },
         change.subject
     )
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_announced_until_it_is_replaced() {
+    let mut board = board();
+    let with_life = |seconds| NodeReadings {
+        certificate_life: Some(Duration::from_secs(seconds)),
+        ..healthy()
+    };
+    assert!(checked(&mut board, &with_life(999), 0).is_empty());
+    let begins = checked(&mut board, &with_life(969), 30);
+    assert_eq!(begins, ["+certificate_end"]);
+    assert!(checked(&mut board, &with_life(0), 60).is_empty());
+    assert!(checked(&mut board, &with_life(90_000), 90).is_empty());
+    assert_eq!(
+        checked(&mut board, &with_life(89_970), 120),
+        ["-certificate_end"]
+    );
 }
 
 #[test]

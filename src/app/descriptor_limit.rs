@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
 use crate::config::Config;
+use crate::edge::ADMIN_CONNECTIONS_MAX;
 
 /// Descriptors for everything but connections: the store's files, event queues, and log.
 const OWN_DESCRIPTORS: u64 = 256;
@@ -35,7 +36,12 @@ pub(super) fn raise_descriptor_limit(config: &Config) {
 
 fn needed_descriptors(config: &Config) -> u64 {
     let connections = config.server.connections_max + config.delivery.attempts_max;
-    connections as u64 + OWN_DESCRIPTORS
+    let admin = config
+        .admin
+        .bind
+        .as_ref()
+        .map_or(0, |_| ADMIN_CONNECTIONS_MAX);
+    (connections + admin) as u64 + OWN_DESCRIPTORS
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod descriptor_limit;
 mod error;
 mod migration;
 mod node_deps;
+mod reload_signal;
 mod service_manager;
 mod stop_signal;
 mod store_session;
@@ -37,8 +38,8 @@ pub use store_session::RebuildSummary;
 use store_session::{DiscardMark, NodeSetup, SessionEnd, StoreSession};
 
 use crate::clock::{CheckedClock, Clock};
-use crate::config::{Config, Secret};
-use crate::edge::{self, CoreGate, Edge};
+use crate::config::{Config, LiveConfig, Secret};
+use crate::edge::{self, CoreGate, ListenerRole, LiveEdge};
 use crate::{error_chain, log_sink};
 
 /// First pause before a failed store is opened again. Each further pause is twice as long, up to
@@ -51,8 +52,9 @@ const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A running node. Needs an actix system around it.
 pub struct Node {
     address: SocketAddr,
-    server: ServerHandle,
-    edge: Arc<Edge>,
+    admin_address: SocketAddr,
+    servers: Vec<ServerHandle>,
+    edge: LiveEdge,
     stop: watch::Sender<bool>,
     keeper: actix_rt::task::JoinHandle<Result<(), NodeError>>,
     clock_watch: actix_rt::task::JoinHandle<()>,
@@ -65,27 +67,59 @@ impl Node {
     /// # Errors
     /// [`NodeError`] when the node cannot listen or its store cannot be opened. Nothing is left
     /// running then.
-    pub async fn start(config: Config, mut deps: NodeDeps) -> Result<Self, NodeError> {
-        let config = Arc::new(config);
+    pub async fn start(config: Config, deps: NodeDeps) -> Result<Self, NodeError> {
+        Self::start_live(LiveConfig::fixed(config), deps).await
+    }
+
+    /// Starts a node whose configuration can be read again, as [`Node::start`] does.
+    ///
+    /// # Errors
+    /// As for [`Node::start`].
+    pub async fn start_live(
+        live_config: Arc<LiveConfig>,
+        mut deps: NodeDeps,
+    ) -> Result<Self, NodeError> {
+        let config = live_config.current();
         let clock = Arc::new(CheckedClock::new(Arc::clone(&deps.clock)));
         deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         descriptor_limit::raise_descriptor_limit(&config);
 
         // Listen first: opening a large store takes seconds, and /readyz answers meanwhile.
         let (listener, address) = bind_listener(&config.server.bind)?;
+        let admin_listener = config
+            .admin
+            .bind
+            .as_deref()
+            .map(bind_listener)
+            .transpose()?;
+        let admin_address = admin_listener
+            .as_ref()
+            .map_or(address, |(_, address)| *address);
         let gate = CoreGate::closed("the store is being opened");
-        let edge = Arc::new(Edge::new(
-            Arc::clone(&config),
+        let edge = LiveEdge::new(
+            Arc::clone(&live_config),
             Arc::clone(&clock),
             Arc::clone(&deps.metrics),
             gate.clone(),
-        ));
-        let server = edge::serve(Arc::clone(&edge), listener)?;
-        let handle = server.handle();
-        actix_rt::spawn(server);
+        );
+        let listeners = match admin_listener {
+            None => vec![(listener, ListenerRole::Whole)],
+            Some((admin, _)) => {
+                vec![
+                    (listener, ListenerRole::Public),
+                    (admin, ListenerRole::Admin),
+                ]
+            }
+        };
+        let mut servers = Vec::new();
+        for (listener, role) in listeners {
+            let server = edge::serve(&edge, listener, role)?;
+            servers.push(server.handle());
+            actix_rt::spawn(server);
+        }
 
         let setup = NodeSetup {
-            config: Arc::clone(&config),
+            live_config,
             deps,
             clock: Arc::clone(&clock),
             discard_mark: DiscardMark::default(),
@@ -94,7 +128,7 @@ impl Node {
         let session = match StoreSession::open(&setup).await {
             Ok(session) => session,
             Err(error) => {
-                handle.stop(false).await;
+                stop_servers(&servers, false).await;
                 return Err(error);
             }
         };
@@ -104,10 +138,11 @@ impl Node {
         let clock_watch = actix_rt::spawn(clock_watch::watch_clock(clock, gate.clone()));
         let (stop, stopping) = watch::channel(false);
         let keeper = actix_rt::spawn(keep_session_open(setup, session, gate, stopping));
-        info!(%address, store = %config.store.path.display(), "node ready");
+        info!(%address, %admin_address, store = %config.store.path.display(), "node ready");
         Ok(Self {
             address,
-            server: handle,
+            admin_address,
+            servers,
             edge,
             stop,
             keeper,
@@ -122,11 +157,17 @@ impl Node {
         self.address
     }
 
+    /// Returns the address of the admin API and the dashboard: that of `admin.bind`, or else the same.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
     /// Makes the path of a link that logs one person in to the dashboard, once and within ten
     /// minutes; `None` if the dashboard is switched off.
     #[must_use]
     pub fn login_link(&self) -> Option<Secret> {
-        self.edge.login_link()
+        self.edge.current().login_link()
     }
 
     /// Stops the node in the order in which an event passes it: accepts no new requests, then lets
@@ -136,7 +177,7 @@ impl Node {
     /// [`NodeError::Grace`] when that takes longer than `server.shutdown_grace_s`.
     pub async fn stop(self) -> Result<(), NodeError> {
         let Self {
-            server,
+            servers,
             edge,
             stop,
             keeper,
@@ -146,8 +187,8 @@ impl Node {
         } = self;
         clock_watch.abort();
         let orderly = async {
-            edge.end_streams();
-            server.stop(true).await;
+            edge.current().end_streams();
+            stop_servers(&servers, true).await;
             // The receiver is gone only if the keeper panicked; its join handle reports that.
             let _ = stop.send(true);
             keeper.await.unwrap_or(Err(NodeError::Panicked))
@@ -158,16 +199,19 @@ impl Node {
     }
 }
 
-/// Runs a node until SIGTERM or Ctrl-C. Calls `ready` with the node once it accepts requests.
+/// Runs a node until SIGTERM or Ctrl-C, and reads its configuration again at each SIGHUP. Calls `ready`
+/// with the node once it accepts requests.
 ///
 /// # Errors
 /// [`NodeError`] when the node does not start or does not stop in time.
-pub fn run_node(config: Config, ready: impl FnOnce(&Node)) -> Result<(), NodeError> {
+pub fn run_node(live_config: Arc<LiveConfig>, ready: impl FnOnce(&Node)) -> Result<(), NodeError> {
     actix_rt::System::new().block_on(async {
-        // The handlers are installed after the start: until then a signal ends the process at once,
-        // and a store that is being opened survives that.
-        let grace = config.server.shutdown_grace;
-        let node = Node::start(config, NodeDeps::default()).await?;
+        // Before the start: a SIGHUP must not end a node that is opening its store.
+        reload_signal::reload_at_signals(Arc::clone(&live_config))?;
+        // The handlers of a stop are installed after the start: until then a signal ends the process at
+        // once, and a store that is being opened survives that.
+        let grace = live_config.current().server.shutdown_grace;
+        let node = Node::start_live(live_config, NodeDeps::default()).await?;
         let signal = stop_signal::watch_signals(grace)?;
         ready(&node);
         notify_service_manager(ServiceState::Ready);
@@ -216,6 +260,18 @@ pub fn compact_store(
 /// [`NodeError`] when the store is in use, or cannot be opened.
 pub fn repair_store(config: &Config) -> Result<(), NodeError> {
     store_session::open_once(config)
+}
+
+/// Stops all `servers`, at the same time.
+async fn stop_servers(servers: &[ServerHandle], is_graceful: bool) {
+    let stops: Vec<_> = servers
+        .iter()
+        .map(|server| actix_rt::spawn(server.stop(is_graceful)))
+        .collect();
+    for stop in stops {
+        // The panic hook has logged a panic, and that server is over either way.
+        let _ = stop.await;
+    }
 }
 
 fn bind_listener(bind: &str) -> Result<(TcpListener, SocketAddr), NodeError> {

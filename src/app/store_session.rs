@@ -26,7 +26,7 @@ use crate::alerts::{AlertDeps, AlertWatch, RaisedAlerts};
 use crate::audit::{AuditLimits, AuditLog};
 use crate::call_log::{self, CallLog};
 use crate::clock::CheckedClock;
-use crate::config::{Config, SyncPolicy};
+use crate::config::{Config, LiveConfig, SyncPolicy};
 use crate::derived::{self, DerivedStore};
 use crate::edge::{NodeCore, support};
 use crate::enrichment::{self, EnrichmentStage};
@@ -68,7 +68,8 @@ pub struct RebuildSummary {
 /// Inputs that stay the same from one opening of the store to the next.
 #[derive(Clone)]
 pub(super) struct NodeSetup {
-    pub(super) config: Arc<Config>,
+    /// Configuration in force. What the stages take of it at an opening needs a restart to change.
+    pub(super) live_config: Arc<LiveConfig>,
     pub(super) deps: NodeDeps,
     /// Clock of `deps`, for the comparison with the journal's times.
     pub(super) clock: Arc<CheckedClock>,
@@ -146,7 +147,10 @@ impl StoreSession {
             erased,
             has_copy_failed,
         } = opened?;
-        let NodeSetup { config, deps, .. } = setup;
+        let NodeSetup {
+            live_config, deps, ..
+        } = setup;
+        let config = &live_config.current();
 
         let entity_deps = EntityDeps {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
@@ -169,7 +173,7 @@ impl StoreSession {
         let reads = projection.reader();
 
         let subscriber_deps = subscriber::SubscriberDeps {
-            config: Arc::clone(config),
+            live_config: Arc::clone(live_config),
             router: Arc::clone(&router),
             reads: reads.clone(),
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
@@ -289,9 +293,11 @@ impl StoreSession {
     }
 
     fn start_alerts(&self, setup: &NodeSetup) -> AlertWatch {
-        let NodeSetup { config, deps, .. } = setup;
+        let NodeSetup {
+            live_config, deps, ..
+        } = setup;
         let alert_deps = AlertDeps {
-            config: Arc::clone(config),
+            live_config: Arc::clone(live_config),
             router: Arc::clone(&self.core.router),
             reads: self.core.reads.clone(),
             journal: Arc::clone(&self.journal) as Arc<dyn Journal>,
@@ -308,7 +314,8 @@ impl StoreSession {
         setup: &NodeSetup,
         derived: Arc<DerivedStore>,
     ) -> std::io::Result<Option<RetentionWorker>> {
-        let NodeSetup { config, deps, .. } = setup;
+        let (config, deps) = (setup.live_config.current(), &setup.deps);
+        let config = &*config;
         let policy = RetentionPolicy {
             keep_for: config.store.retention,
             max_bytes: config.store.max_bytes,
@@ -332,7 +339,7 @@ impl StoreSession {
         &self,
         setup: &NodeSetup,
     ) -> Result<Option<EnrichmentStage>, enrichment::EnrichmentError> {
-        let NodeSetup { config, deps, .. } = setup;
+        let (config, deps) = (setup.live_config.current(), &setup.deps);
         if !config.sources.c2s.is_enrichment_enabled() {
             return Ok(None);
         }
@@ -554,12 +561,13 @@ struct StoreStages {
 
 fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
     let NodeSetup {
-        config,
+        live_config,
         deps,
         clock,
         discard_mark,
         incarnation,
     } = setup;
+    let config = &live_config.current();
     if let Some(incarnation) = incarnation.get() {
         DataFolder::check_incarnation(&config.store.path, *incarnation)?;
     }
@@ -613,7 +621,7 @@ fn open_stages(
     folder: &Arc<DataFolder>,
     journal: &Arc<SegmentJournal>,
 ) -> Result<StoreStages, NodeError> {
-    let NodeSetup { config, deps, .. } = setup;
+    let (config, deps) = (&setup.live_config.current(), &setup.deps);
     let as_journal = || Arc::clone(journal) as Arc<dyn Journal>;
     let open_derived = || -> Result<_, NodeError> {
         let failure_injector = Arc::clone(&deps.failure_injector);

@@ -66,6 +66,14 @@ impl CheckCommand {
             describe_warning(&config),
             describe_weaknesses(&config, None)
         )?;
+        let expiry = config
+            .server
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.describe_expiry(now()));
+        if let Some(expiry) = expiry {
+            writeln!(out, "warning: {expiry}")?;
+        }
         Ok(())
     }
 
@@ -83,7 +91,7 @@ impl CheckCommand {
             source,
             request: &file,
             url: self.url.as_deref(),
-            at: self.at.unwrap_or_else(|| SystemClock::default().wall()),
+            at: self.at.unwrap_or_else(now),
         };
         let report = trial
             .run(config)
@@ -96,6 +104,10 @@ impl CheckCommand {
             Err(RequestTrialError::Refused.into())
         }
     }
+}
+
+fn now() -> Timestamp {
+    SystemClock::default().wall()
 }
 
 /// Returns a line about a valid configuration that is probably a mistake, or an empty text.
@@ -138,8 +150,10 @@ fn summarize_config(config: &Config) -> String {
     } else {
         sources.join(", ")
     };
+    let admin = config.admin.bind.as_ref();
+    let admin = admin.map_or_else(String::new, |bind| format!(", admin on {bind}"));
     format!(
-        "  listens on  {}\n  stores in   {} (sync = {})\n  sources     {sources}\n  logs        {}",
+        "  listens on  {}{admin}\n  stores in   {} (sync = {})\n  sources     {sources}\n  logs        {}",
         config.server.bind,
         config.store.path.display(),
         format!("{:?}", config.store.sync).to_lowercase(),

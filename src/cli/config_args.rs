@@ -8,6 +8,7 @@ use clap::Args;
 use super::dev_mode;
 use super::error::CliError;
 use crate::config::{Config, ConfigDraft, ConfigPurpose, DevSecrets};
+use crate::error_chain::format_error_chain;
 
 /// Options that select the configuration.
 #[derive(Args, Debug)]
@@ -30,6 +31,21 @@ pub(super) struct LoadedConfig {
 impl ConfigArgs {
     pub(super) fn load(&self, purpose: ConfigPurpose) -> Result<LoadedConfig, CliError> {
         self.load_from(std::env::vars_os(), purpose)
+    }
+
+    /// Returns the function by which a running node reads its configuration again.
+    pub(super) fn read_again(&self) -> impl Fn() -> ConfigDraft + Send + Sync + 'static {
+        let (file, dev) = (self.config.clone(), self.dev);
+        move || {
+            let mut draft = ConfigDraft::from_toml(file.as_deref(), std::env::vars_os());
+            if dev {
+                match dev_mode::read_secrets(&draft.store_path()) {
+                    Ok(secrets) => draft.apply_dev_mode(&secrets.unwrap_or_default()),
+                    Err(error) => draft.report_unreadable_secrets(format_error_chain(&error)),
+                }
+            }
+            draft
+        }
     }
 
     fn load_from(
@@ -57,7 +73,9 @@ impl ConfigArgs {
             ConfigPurpose::Node => ConfigPurpose::Trial,
             ConfigPurpose::Trial | ConfigPurpose::Tool => purpose,
         })?;
-        dev_mode::check_loopback(&config.server.bind)?;
+        for bind in [Some(&config.server.bind), config.admin.bind.as_ref()] {
+            bind.map_or(Ok(()), |bind| dev_mode::check_loopback(bind))?;
+        }
         Ok(LoadedConfig {
             config,
             dev: Some(secrets),

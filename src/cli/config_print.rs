@@ -18,6 +18,7 @@ pub(super) enum ConfigCommand {
 
 /// Print every key with its value and the place that set it, secrets masked
 ///
+/// Marks the keys that a reload cannot change.
 /// Reads the file and the environment as `hookyard serve` would. `hookyard check` says what is wrong
 /// with them.
 #[derive(clap::Args, Debug)]
@@ -60,18 +61,27 @@ impl PrintConfigCommand {
             value,
             origin,
             is_default,
+            needs_restart,
         } = setting;
         if self.json {
-            let setting =
-                json!({"key": key, "value": value, "origin": origin, "is_default": is_default});
+            let setting = json!({
+                "key": key,
+                "value": value,
+                "origin": origin,
+                "is_default": is_default,
+                "needs_restart": needs_restart,
+            });
             writeln!(out, "{setting}")?;
             return Ok(());
         }
-        let origin = match is_default {
+        let origin = (!is_default).then_some(origin.as_str());
+        let mark = needs_restart.then_some("needs a restart");
+        let notes: Vec<_> = origin.into_iter().chain(mark).collect();
+        let notes = match notes.is_empty() {
             true => String::new(),
-            false => format!("    # {origin}"),
+            false => format!("    # {}", notes.join("; ")),
         };
-        writeln!(out, "{key} = {}{origin}", sanitize_text(value))?;
+        writeln!(out, "{key} = {}{notes}", sanitize_text(value))?;
         Ok(())
     }
 }

@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, reload};
 
 use super::error::CliError;
 use crate::config::{LogFormat, TelemetryConfig};
@@ -20,10 +20,22 @@ const LIBRARIES: [(&str, LevelFilter); 3] = [
     ("actix_http", LevelFilter::OFF),
 ];
 
+/// Filter of the log lines, which follows the configuration.
+pub(super) struct LogFilter(Box<dyn Fn(EnvFilter) + Send + Sync>);
+
+impl LogFilter {
+    /// Puts the level of `telemetry` into force, from the next line on.
+    pub(super) fn set_level(&self, telemetry: &TelemetryConfig) {
+        // The level was validated with the configuration.
+        if let Ok(filter) = make_filter(telemetry) {
+            (self.0)(filter);
+        }
+    }
+}
+
 /// Installs the log output on standard error, as `telemetry` describes.
-pub(super) fn start_logging(telemetry: &TelemetryConfig) -> Result<(), CliError> {
-    let filter = EnvFilter::try_new(quiet_libraries(&telemetry.level))
-        .map_err(|error| CliError::Logging(error.into()))?;
+pub(super) fn start_logging(telemetry: &TelemetryConfig) -> Result<LogFilter, CliError> {
+    let filter = make_filter(telemetry).map_err(|error| CliError::Logging(error.into()))?;
     let raw_form = match telemetry.log {
         LogFormat::Pretty => RawLineForm::Text,
         LogFormat::Json => RawLineForm::Json,
@@ -35,15 +47,34 @@ pub(super) fn start_logging(telemetry: &TelemetryConfig) -> Result<(), CliError>
         // An error of a line would be written to standard error, where it could panic.
         .log_internal_errors(false)
         .with_writer(Arc::clone(&sink));
-    let started = match telemetry.log {
-        LogFormat::Pretty => lines
-            .with_ansi(io::stderr().is_terminal())
-            .finish()
-            .try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
+    let (started, filter) = match telemetry.log {
+        LogFormat::Pretty => {
+            let lines = lines
+                .with_ansi(io::stderr().is_terminal())
+                .with_filter_reloading();
+            let filter = lines.reload_handle();
+            (lines.finish().try_init(), follow_level(filter))
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            let filter = lines.reload_handle();
+            (lines.finish().try_init(), follow_level(filter))
+        }
     };
     sink.install();
-    started.map_err(|error| CliError::Logging(error.into()))
+    started.map_err(|error| CliError::Logging(error.into()))?;
+    Ok(filter)
+}
+
+fn make_filter(telemetry: &TelemetryConfig) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(quiet_libraries(&telemetry.level))
+}
+
+fn follow_level<S: 'static>(handle: reload::Handle<EnvFilter, S>) -> LogFilter {
+    LogFilter(Box::new(move |filter| {
+        // It fails only without the subscriber, which lives as long as the process.
+        let _ = handle.reload(filter);
+    }))
 }
 
 /// Appends a directive for each library that `level` does not name and would make noisy.

@@ -36,6 +36,7 @@ mod progress_line;
 mod random_secret;
 mod rebuild;
 mod refusal_detail;
+mod reload;
 mod restore;
 mod secret;
 mod send;
@@ -86,6 +87,7 @@ enum CliCommand {
     Audit(audit::AuditCommand),
     #[command(subcommand)]
     Config(config_print::ConfigCommand),
+    Reload(reload::ReloadCommand),
     #[command(subcommand)]
     Secret(secret::SecretCommand),
     Backup(backup::BackupCommand),
@@ -158,6 +160,7 @@ fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError
         CliCommand::Tokens(tokens) => tokens.run(out),
         CliCommand::Audit(audit) => audit.run(out),
         CliCommand::Config(config) => config.run(out),
+        CliCommand::Reload(reload) => reload.run(out),
         CliCommand::Secret(secret) => secret.run(out),
         CliCommand::Backup(backup) => backup.run(out),
         CliCommand::Restore(restore) => restore.run(out),

@@ -5,13 +5,13 @@ use clap::Args;
 use super::config_args::ConfigArgs;
 use super::dev_mode;
 use super::error::CliError;
-use super::node_url::{base_url, parse_url};
+use super::node_url::{admin_base, parse_url};
 use crate::config::{Config, ConfigDraft, ConfigPurpose, Secret};
 
 /// Options that select a running node.
 #[derive(Args, Debug)]
 pub(super) struct NodeArgs {
-    /// URL of the node [default: server.bind of the configuration]
+    /// URL of the node [default: admin.bind or server.bind of the configuration]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     url: Option<String>,
     /// Token of the node, with a role that may do this [default: admin.token of the configuration]
@@ -25,6 +25,8 @@ pub(super) struct NodeArgs {
 pub(super) struct SelectedNode {
     pub(super) base: String,
     pub(super) token: Secret,
+    /// True if the node is that of the configuration, on this machine.
+    pub(super) is_own: bool,
 }
 
 impl NodeArgs {
@@ -36,7 +38,7 @@ impl NodeArgs {
     /// Returns the selected node. Without options it is the one of this folder.
     pub(super) fn resolve_node(&self) -> Result<SelectedNode, CliError> {
         if let (Some(url), Some(token)) = (&self.url, &self.token) {
-            return Ok(select_node(url, token));
+            return Ok(select_node(url, token, false));
         }
         self.resolve_node_of(&self.load_config()?)
     }
@@ -47,9 +49,8 @@ impl NodeArgs {
         if token.is_empty() {
             return Err(CliError::NoToken);
         }
-        let from_config = || base_url(&config.server.bind);
-        let base = self.url.clone().unwrap_or_else(from_config);
-        Ok(select_node(&base, token))
+        let base = self.url.clone().unwrap_or_else(|| admin_base(config));
+        Ok(select_node(&base, token, self.url.is_none()))
     }
 
     /// Returns the configuration of the node, with the secrets of `hookyard serve --dev` if there
@@ -66,10 +67,11 @@ impl NodeArgs {
     }
 }
 
-fn select_node(base: &str, token: &Secret) -> SelectedNode {
+fn select_node(base: &str, token: &Secret, is_own: bool) -> SelectedNode {
     SelectedNode {
         base: base.trim_end_matches('/').to_owned(),
         token: token.clone(),
+        is_own,
     }
 }
 

@@ -8,11 +8,11 @@ use tracing::warn;
 
 use super::config_args::{ConfigArgs, LoadedConfig};
 use super::error::CliError;
-use super::node_url::base_url;
+use super::node_url::listener_url;
 use super::send::SAMPLE_TICKET;
 use super::{dev_mode, logging};
 use crate::app::{self, Node};
-use crate::config::{Config, ConfigPurpose, DevSecrets, Secret};
+use crate::config::{Config, ConfigPurpose, DevSecrets, LiveConfig, Secret};
 use crate::panics;
 
 /// Run a node until a signal stops it
@@ -28,7 +28,7 @@ pub(super) struct ServeCommand {
 impl ServeCommand {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
         let LoadedConfig { config, dev } = self.config.load(ConfigPurpose::Node)?;
-        logging::start_logging(&config.telemetry)?;
+        let log_filter = logging::start_logging(&config.telemetry)?;
         panics::install_panic_hook();
         forbid_core_dumps();
         for warning in &config.warnings {
@@ -43,10 +43,16 @@ impl ServeCommand {
             if let Some(secrets) = &dev {
                 let link = node.login_link();
                 // Ignored: the node runs without a terminal too.
-                let _ = self.print_greeting(&shown, node.address(), secrets, link, out);
+                let addresses = (node.address(), node.admin_address());
+                let _ = self.print_greeting(&shown, addresses, secrets, link, out);
             }
         };
-        Ok(app::run_node(config, greet)?)
+        let live_config = LiveConfig::new(config, self.config.read_again());
+        live_config.on_change(move |config| {
+            log_filter.set_level(&config.telemetry);
+            true
+        });
+        Ok(app::run_node(live_config, greet)?)
     }
 
     /// Prints the path of the secrets, two commands to paste (one sends an event, the other reads
@@ -54,13 +60,14 @@ impl ServeCommand {
     fn print_greeting(
         &self,
         config: &Config,
-        address: SocketAddr,
+        (address, admin_address): (SocketAddr, SocketAddr),
         secrets: &DevSecrets,
         login_link: Option<Secret>,
         out: &mut impl Write,
     ) -> io::Result<()> {
         let path = dev_mode::secrets_path(&config.store.path);
-        let url = base_url(&address.to_string());
+        let url = listener_url(config, address);
+        let admin_url = listener_url(config, admin_address);
         let program = std::env::args_os()
             .next()
             .unwrap_or_else(|| "hookyard".into());
@@ -98,13 +105,13 @@ impl ServeCommand {
         writeln!(
             out,
             "read the ticket back:\n  curl -H \"Authorization: Bearer {token}\" \
-             {url}/api/v1/entities/ticket/{SAMPLE_TICKET}\n"
+             {admin_url}/api/v1/entities/ticket/{SAMPLE_TICKET}\n"
         )?;
         if let Some(link) = login_link {
             let link = link.expose();
             writeln!(
                 out,
-                "watch it in a browser (the link logs in once, within ten minutes):\n  {url}{link}\n"
+                "watch it in a browser (the link logs in once, within ten minutes):\n  {admin_url}{link}\n"
             )?;
         }
         out.flush()
@@ -159,7 +166,7 @@ mod tests {
         serve
             .print_greeting(
                 &config,
-                address,
+                (address, address),
                 &secrets,
                 Some(Secret::new("/dashboard/login?link=x")),
                 &mut out,

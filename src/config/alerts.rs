@@ -19,6 +19,9 @@ pub struct AlertsConfig {
     pub disk_free_bytes: u64,
     /// Records that reads may be behind; 0 does not watch them.
     pub projection_lag: u64,
+    /// Rest of the life of the node's certificate below which it should be replaced; `None` watches it
+    /// not.
+    pub certificate_life: Option<Duration>,
     /// Time without an event after which an active source counts as silent; `None` watches no source.
     pub source_silence: Option<Duration>,
 }
@@ -30,6 +33,7 @@ impl ConfigDraft {
             backlog_age: self.read_age("alerts.backlog_age_s", 1),
             disk_free_bytes: self.read_integer("alerts.disk_free_bytes", 0..=i64::MAX),
             projection_lag: self.read_integer("alerts.projection_lag", 0..=i64::MAX),
+            certificate_life: self.read_age("alerts.certificate_days", 86_400),
             source_silence: self.read_age("alerts.source_silent_h", 3_600),
         }
     }

@@ -57,7 +57,7 @@ pub const DEV_KEYS: [DevKey; 7] = [
 
 /// One secret for each of [`DEV_KEYS`], in the same order. Secrets that an older file lacks are
 /// `None` until [`DevSecrets::complete`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct DevSecrets([Option<Secret>; DEV_KEYS.len()]);
 
 /// Error for a text that [`DevSecrets::to_toml`] did not write. The text is not quoted, because it

@@ -164,6 +164,13 @@ impl ConfigDraft {
         }
     }
 
+    /// Adds the problem that the secrets of `--dev` cannot be read.
+    pub fn report_unreadable_secrets(&mut self, detail: impl Into<String>) {
+        let origin = SettingOrigin::Development;
+        self.problems
+            .push(ConfigProblem::without_key(origin, detail));
+    }
+
     fn read_file(&mut self, path: &Path) {
         self.file = Some(path.to_owned());
         let text = match std::fs::read_to_string(path) {

@@ -1,6 +1,7 @@
 //! Settings in force with their origins, for people who look for the reason of a behaviour.
 
 use super::draft::ConfigDraft;
+use super::restart_keys::needs_restart;
 use super::setting::SettingValue;
 
 /// Last parts of the keys whose values are secret.
@@ -30,6 +31,8 @@ pub struct EffectiveSetting {
     pub origin: String,
     /// True if the value is the default.
     pub is_default: bool,
+    /// True if a running node cannot change the value.
+    pub needs_restart: bool,
 }
 
 impl ConfigDraft {
@@ -46,6 +49,7 @@ impl ConfigDraft {
             },
             origin: setting.origin.to_string(),
             is_default: setting.origin.is_defaults(),
+            needs_restart: needs_restart(key),
         });
         listed.collect()
     }
@@ -53,7 +57,8 @@ impl ConfigDraft {
 
 fn is_secret(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or(key);
-    SECRET_NAMES.contains(&name)
+    // The path of a file.
+    key != "server.tls.key" && SECRET_NAMES.contains(&name)
 }
 
 /// Masks the name and password in a URL, as a proxy's may have.

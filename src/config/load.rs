@@ -5,12 +5,15 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
 use super::draft::{ConfigDraft, env_variable_name};
 use super::problem::{ConfigError, ConfigProblem, SettingOrigin};
+use super::purpose::ConfigPurpose;
+use super::restart_keys::ConfigChanges;
 use super::setting::{DraftSetting, SettingValue};
 use super::values::{
     DAY_S, DURATION_MIN_S, HOUR_S, check_not_empty, check_sendable, describe_mismatch,
@@ -25,6 +28,7 @@ use super::{
 mod custom;
 mod exposure;
 mod secrets;
+mod tls;
 
 #[cfg(test)]
 pub(super) use secrets::SECRET_KEYS;
@@ -32,17 +36,6 @@ pub(super) use secrets::SECRET_KEYS;
 const MIB: i64 = 1 << 20;
 /// Upper bound of integers that only their type limits.
 const UNLIMITED: i64 = i64::MAX;
-
-/// Purpose of a configuration, which decides if secrets are required.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConfigPurpose {
-    /// Runs a node: every secret of an enabled source must be set, and be hard to guess.
-    Node,
-    /// Runs a node for trials and tests: every secret must be set, and may be short.
-    Trial,
-    /// Works on a node's data or calls a node: secrets may be missing.
-    Tool,
-}
 
 /// Reads the defaults, then `file`, then the environment, and validates the result, for a node in
 /// trials and tests, whose secrets may be short.
@@ -72,11 +65,12 @@ impl ConfigDraft {
             self.problems.retain(ConfigProblem::is_in_file);
             ConfigError::fail_if_any(std::mem::take(&mut self.problems))?;
         }
+        let written = Arc::new(self.clone());
         self.trim_secrets();
         // Listed before the values are taken out of the draft.
         let settings = self.effective_settings();
         let mut config = Config {
-            server: self.read_server(),
+            server: self.read_server(purpose),
             store: self.read_store(),
             admin: self.read_admin(),
             audit: self.read_audit(),
@@ -94,13 +88,17 @@ impl ConfigDraft {
                 crm: self.read_crm(),
                 instagram: self.read_instagram(),
                 c2s: self.read_c2s(),
+                certified: self.read_certified_sources(),
                 custom: self.read_custom_sources(),
             },
             telemetry: self.read_telemetry(),
             settings,
             warnings: Vec::new(),
+            written,
+            purpose,
         };
         self.check_consistency(&config);
+        self.check_certified_sources(&config);
         match purpose {
             ConfigPurpose::Node | ConfigPurpose::Trial => self.check_secrets(&config),
             ConfigPurpose::Tool => {}
@@ -114,19 +112,16 @@ impl ConfigDraft {
         Ok(config)
     }
 
-    fn read_server(&mut self) -> ServerConfig {
+    fn read_server(&mut self, purpose: ConfigPurpose) -> ServerConfig {
         ServerConfig {
-            bind: self.read_text("server.bind", |text| {
-                let address = text.parse::<SocketAddr>();
-                address
-                    .map(|_| ())
-                    .map_err(|_| "an IP address and a port, such as 127.0.0.1:8080".to_owned())
-            }),
+            bind: self.read_text("server.bind", check_address),
             public_url: self.read_public_url(),
             workers: self.read_integer("server.workers", 0..=1024),
             body_limit_bytes: self.read_integer("server.body_limit_bytes", 1024..=16 * MIB),
             unproven_bytes_max: self.read_integer("server.unproven_bytes_max", 1024..=1024 * MIB),
             request_timeout: self.read_seconds("server.request_timeout_s", HOUR_S),
+            body_grace: self.read_seconds("server.body_grace_s", HOUR_S),
+            body_bytes_per_s_min: self.read_integer("server.body_bytes_per_s_min", 0..=MIB),
             keep_alive: self.read_seconds("server.keep_alive_s", HOUR_S),
             connections_max: self.read_integer("server.connections_max", 1..=MIB),
             connections_per_address_max: self
@@ -136,6 +131,7 @@ impl ConfigDraft {
                 .read_integer("server.auth_failures_per_minute", 0..=u32::MAX.into()),
             docs: self.read_boolean("server.docs"),
             is_development: self.is_development,
+            tls: self.read_server_tls(purpose),
             shutdown_grace: self.read_seconds("server.shutdown_grace_s", HOUR_S),
         }
     }
@@ -213,7 +209,12 @@ impl ConfigDraft {
     }
 
     fn read_admin(&mut self) -> AdminConfig {
+        let bind = self.read_text("admin.bind", |text| match text.is_empty() {
+            true => Ok(()),
+            false => check_address(text),
+        });
         AdminConfig {
+            bind: (!bind.is_empty()).then_some(bind),
             token: self.read_secret("admin.token"),
             tokens_max: self.read_integer("admin.tokens_max", 1..=10_000),
         }
@@ -577,6 +578,22 @@ fn parse_encryption_key(text: &Secret) -> Result<EncryptionKey, String> {
     EncryptionKey::parse(text).ok_or_else(|| expected.to_owned())
 }
 
+impl Config {
+    /// Builds the configuration that follows this one in a running node: that of `draft`, but for the keys
+    /// that need a restart.
+    ///
+    /// # Errors
+    /// All problems of `draft`; or else those that its live keys have beside the values that stay.
+    pub(super) fn succeed(
+        &self,
+        mut draft: ConfigDraft,
+    ) -> Result<(Self, ConfigChanges), ConfigError> {
+        draft.clone().finish(self.purpose)?;
+        let changes = draft.keep_restart_keys(&self.written);
+        Ok((draft.finish(self.purpose)?, changes))
+    }
+}
+
 /// Finds a configured source with the name of a declared event's first word. Events of the two
 /// could not be told apart.
 fn find_name_clash(sources: &SourcesConfig) -> Option<&'static str> {
@@ -604,6 +621,13 @@ fn is_base_url(text: &str) -> bool {
                 .bytes()
                 .all(|byte| byte.is_ascii_graphic() && !b"?#@\\".contains(&byte))
     })
+}
+
+fn check_address(text: &str) -> Result<(), String> {
+    let address = text.parse::<SocketAddr>();
+    address
+        .map(|_| ())
+        .map_err(|_| "an IP address and a port, such as 127.0.0.1:8080".to_owned())
 }
 
 fn check_not_blank(text: &str) -> Result<(), String> {

@@ -11,10 +11,14 @@ mod draft;
 mod effective;
 mod instagram;
 mod leads;
+mod live_config;
 mod load;
 mod problem;
+mod purpose;
+mod restart_keys;
 mod secret;
 mod sections;
+mod server_tls;
 mod setting;
 mod text_template;
 mod values;
@@ -34,13 +38,17 @@ pub(crate) use draft::env_variable_name;
 pub use effective::EffectiveSetting;
 pub use instagram::{AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES};
 pub use leads::{LeadSignatureLayout, LeadsConfig};
-pub use load::{ConfigPurpose, load_config};
+pub use live_config::{ConfigReload, LiveConfig};
+pub use load::load_config;
 pub use problem::{ConfigError, ConfigProblem};
+pub use purpose::ConfigPurpose;
+pub use restart_keys::{ConfigChanges, needs_restart};
 pub use secret::{EncryptionKey, Secret};
 pub use sections::{
     AdminConfig, AuditConfig, CallLogConfig, Config, DashboardConfig, EntityConfig, LogFormat,
     RouterConfig, ServerConfig, SourcesConfig, StoreConfig, SupportConfig, SyncPolicy,
     TelemetryConfig, UnknownEntityPolicy,
 };
+pub use server_tls::{ServerTls, read_subject};
 pub use text_template::TextTemplate;
 pub use web_url::{URL_MAX_BYTES, WebUrlError, is_web_url, parse_web_url};

@@ -1,6 +1,8 @@
 //! Typed sections of the configuration, and the small enums of their choices.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::alerts::AlertsConfig;
@@ -8,11 +10,14 @@ use super::c2s::C2sConfig;
 use super::crm::CrmConfig;
 use super::custom::CustomSourceConfig;
 use super::delivery::DeliveryConfig;
+use super::draft::ConfigDraft;
 use super::effective::EffectiveSetting;
 use super::instagram::InstagramConfig;
 use super::leads::LeadsConfig;
 use super::problem::ConfigProblem;
+use super::purpose::ConfigPurpose;
 use super::secret::{EncryptionKey, Secret};
+use super::server_tls::ServerTls;
 
 /// Complete, validated configuration of a node.
 #[derive(Clone, Debug)]
@@ -45,6 +50,10 @@ pub struct Config {
     pub settings: Vec<EffectiveSetting>,
     /// Weaknesses that keep no node from starting, such as a short secret.
     pub warnings: Vec<ConfigProblem>,
+    /// Settings as they were written, for the comparison with those of a reload.
+    pub(super) written: Arc<ConfigDraft>,
+    /// Purpose that the settings were validated for.
+    pub(super) purpose: ConfigPurpose,
 }
 
 /// Section `[server]`: the HTTP server.
@@ -62,6 +71,10 @@ pub struct ServerConfig {
     pub unproven_bytes_max: usize,
     /// Limit for the arrival of a whole request, head and body.
     pub request_timeout: Duration,
+    /// Time in which a body may come as slowly as it likes.
+    pub body_grace: Duration,
+    /// Bytes that each second beyond the grace must bring on average; 0 for any number.
+    pub body_bytes_per_s_min: u32,
     /// Time for which an idle connection stays open.
     pub keep_alive: Duration,
     /// Most open connections, over all workers.
@@ -78,6 +91,8 @@ pub struct ServerConfig {
     pub is_development: bool,
     /// Serves the documentation of the API to everyone.
     pub docs: bool,
+    /// Certificate that the listeners present; `None` without TLS.
+    pub tls: Option<ServerTls>,
     /// Limit of a graceful shutdown; after it the process exits anyway.
     pub shutdown_grace: Duration,
 }
@@ -121,6 +136,9 @@ pub struct StoreConfig {
 /// Section `[admin]`: access to the admin API.
 #[derive(Clone, Debug)]
 pub struct AdminConfig {
+    /// Address and port of the listener of admin API, dashboard, metrics and documentation; `None` for
+    /// that of `server.bind`.
+    pub bind: Option<String>,
     /// The bearer token of the admin API.
     pub token: Secret,
     /// Most named tokens at the same time.
@@ -206,6 +224,8 @@ pub struct SourcesConfig {
     pub instagram: InstagramConfig,
     /// Section `[sources.c2s]`: lead events of Contact2Sale.
     pub c2s: C2sConfig,
+    /// Names of the sources whose callers need a client certificate.
+    pub certified: BTreeSet<String>,
 }
 
 /// Treatment of an event whose entity does not exist.

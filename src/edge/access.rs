@@ -52,12 +52,14 @@ pub(super) fn identify_token(edge: &Edge, token: &[u8]) -> Result<CallerIdentity
         .map(|(index, _)| index)
         .collect::<Vec<_>>();
     if is_admin {
-        return Ok(CallerIdentity::of_config(CONFIG_ADMIN, TokenRole::Admin));
+        let (name, token) = (CONFIG_ADMIN, &config.admin.token);
+        return Ok(CallerIdentity::of_config(name, TokenRole::Admin, token));
     }
     if let Some(index) = matching.first() {
         return Ok(CallerIdentity::of_config(
             publisher_name(*index),
             TokenRole::Publish,
+            &publishers[*index],
         ));
     }
 

@@ -10,12 +10,13 @@ use super::clock;
 use super::configured::source::ConfiguredSource;
 use super::context::{CallerCheck, RequestContext};
 use super::error::ApiError;
+use super::listener_role::OperationAudience;
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::{CRM, CallSource, LEADS, SUPPORT};
 use super::{
     accounts, audit, available_events, backups, c2s, configured, crm, dead_letters, erasures,
-    health, instagram, jobs, leads, metrics, reads, support, tokens, webhooks,
+    health, instagram, jobs, leads, metrics, reads, reload, support, tokens, webhooks,
 };
 use crate::config::CustomSourceConfig;
 use crate::token::AccessOperation::{self, *};
@@ -177,20 +178,27 @@ fn instagram_endpoints() -> impl Iterator<Item = ApiEndpoint> {
 }
 
 #[rustfmt::skip]
-fn health_endpoints() -> [ApiEndpoint; 6] {
+fn health_endpoints() -> [ApiEndpoint; 7] {
     let alive = || web::route().to(health::alive);
     let ready = || web::route().to(health::ready);
     [
         ApiEndpoint::new("/healthz")
             .routed(READ, CallSource::Nobody, alive)
-            .described(health::describe_alive),
-        ApiEndpoint::new("/health").routed(READ, CallSource::Nobody, alive),
+            .described(health::describe_alive)
+            .meant_for(OperationAudience::Everyone),
+        ApiEndpoint::new("/health")
+            .routed(READ, CallSource::Nobody, alive)
+            .meant_for(OperationAudience::Everyone),
         ApiEndpoint::new("/readyz")
             .routed(READ, CallSource::Nobody, ready)
-            .described(health::describe_ready),
-        ApiEndpoint::new("/metrics").on(READ, BY_NOBODY, metrics::show, metrics::describe),
+            .described(health::describe_ready)
+            .meant_for(OperationAudience::Everyone),
+        ApiEndpoint::new("/metrics")
+            .on(READ, BY_NOBODY, metrics::show, metrics::describe)
+            .meant_for(OperationAudience::Operators),
         ApiEndpoint::new("/api/v1/clock").on(READ, token(ClockRead), clock::show, clock::describe),
         ApiEndpoint::new("/api/v1/clock/confirm").on(POST, token(ClockConfirm), clock::confirm, clock::describe_confirm),
+        ApiEndpoint::new("/api/v1/reload").on(POST, token(ConfigReload), reload::run, reload::describe),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! Reader of request bodies, bounded in size and time; a body that arrives in one piece is not
 //! copied.
 
+use std::cell::Cell;
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -13,6 +14,7 @@ use actix_web::body::{BodyStream, MessageBody};
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, timeout_at};
 
 use super::error::ApiError;
 use crate::event::check_nesting;
@@ -25,6 +27,22 @@ pub struct BodyLimits {
     pub bytes_max: usize,
     /// Longest time for the whole body to arrive.
     pub timeout: Duration,
+    /// Time in which a body may come as slowly as it likes.
+    pub grace: Duration,
+    /// Bytes that each second beyond the grace must bring on average; 0 for any number.
+    pub bytes_per_second_min: u32,
+}
+
+impl BodyLimits {
+    /// Time that a body has of which `received` bytes are there: each byte earns a part of a second.
+    fn time_for(self, received: usize) -> Duration {
+        if self.bytes_per_second_min == 0 {
+            return self.timeout;
+        }
+        let earned = received as f64 / f64::from(self.bytes_per_second_min);
+        let earned = Duration::try_from_secs_f64(earned).unwrap_or(self.timeout);
+        self.grace.saturating_add(earned).min(self.timeout)
+    }
 }
 
 /// Checks the `Content-Length` of `request` before its body is read.
@@ -144,22 +162,36 @@ where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
 {
-    let mut reading = pin!(collect_pieces(body, limits.bytes_max));
+    let received = Cell::new(0);
+    let mut reading = pin!(collect_pieces(body, limits.bytes_max, &received));
     // Most bodies arrive together with the head; a timer is set only for the others.
     let ready = poll_fn(|context| match reading.as_mut().poll(context) {
         Poll::Ready(body) => Poll::Ready(Some(body)),
         Poll::Pending => Poll::Ready(None),
     });
 
-    match ready.await {
-        Some(body) => body,
-        None => tokio::time::timeout(limits.timeout, reading)
-            .await
-            .unwrap_or(Err(ApiError::RequestTimeout)),
+    if let Some(body) = ready.await {
+        return body;
+    }
+    let begun = Instant::now();
+    loop {
+        let allowed = limits.time_for(received.get());
+        if let Ok(body) = timeout_at(begun + allowed, reading.as_mut()).await {
+            return body;
+        }
+        // What came meanwhile has earned more time, or has not.
+        if limits.time_for(received.get()) <= allowed {
+            return Err(ApiError::RequestTimeout);
+        }
     }
 }
 
-async fn collect_pieces<B>(mut body: Pin<&mut B>, bytes_max: usize) -> Result<Bytes, ApiError>
+/// Joins the pieces of `body`, and counts in `received` what has come so far.
+async fn collect_pieces<B>(
+    mut body: Pin<&mut B>,
+    bytes_max: usize,
+    received: &Cell<usize>,
+) -> Result<Bytes, ApiError>
 where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
@@ -167,6 +199,7 @@ where
     let first = next_piece(&mut body, 0, bytes_max)
         .await?
         .unwrap_or_default();
+    received.set(first.len());
     let Some(second) = next_piece(&mut body, first.len(), bytes_max).await? else {
         return Ok(first);
     };
@@ -175,8 +208,10 @@ where
     joined.extend_from_slice(&second);
     // The pieces share memory with the connection's read buffer, which is free after this.
     drop((first, second));
+    received.set(joined.len());
     while let Some(piece) = next_piece(&mut body, joined.len(), bytes_max).await? {
         joined.extend_from_slice(&piece);
+        received.set(joined.len());
     }
     Ok(joined.freeze())
 }
@@ -224,6 +259,8 @@ mod tests {
     const LIMITS: BodyLimits = BodyLimits {
         bytes_max: 6,
         timeout: Duration::from_secs(15),
+        grace: Duration::from_secs(5),
+        bytes_per_second_min: 0,
     };
 
     enum BodyPiece {
@@ -304,6 +341,36 @@ mod tests {
             .expect_err("too slow");
         assert!(matches!(error, ApiError::RequestTimeout));
         assert_eq!(started.elapsed(), LIMITS.timeout);
+    }
+
+    #[test]
+    fn each_byte_earns_its_time_up_to_the_limit_of_the_whole() {
+        let limits = BodyLimits {
+            bytes_per_second_min: 100,
+            ..LIMITS
+        };
+        for (received, seconds) in [(0, 5), (200, 7), (1_000, 15), (usize::MAX, 15)] {
+            assert_eq!(limits.time_for(received), Duration::from_secs(seconds));
+        }
+        assert_eq!(LIMITS.time_for(0), LIMITS.timeout, "without a lowest rate");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_slower_than_its_lowest_rate_is_given_up() {
+        let started = tokio::time::Instant::now();
+        let limits = BodyLimits {
+            bytes_per_second_min: 1,
+            ..LIMITS
+        };
+        let pieces = [
+            BodyPiece::Bytes("ab"),
+            BodyPiece::Bytes("c"),
+            BodyPiece::Never,
+        ];
+        let body = pin!(PiecewiseBody::new(pieces));
+        let error = read_within_timeout(limits, body).await;
+        assert!(matches!(error, Err(ApiError::RequestTimeout)));
+        assert_eq!(started.elapsed(), Duration::from_secs(5 + 3));
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 //! call log.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -40,6 +41,8 @@ pub(super) struct IncomingCall {
     redacted_headers: RefCell<Vec<HeaderName>>,
     operation: Cell<Option<AccessOperation>>,
     caller: RefCell<Option<CallerIdentity>>,
+    /// Subject of the verified certificate of the client.
+    client_certificate: RefCell<Option<Arc<str>>>,
     object: RefCell<Option<String>>,
     outcome: Cell<Option<&'static str>>,
 }
@@ -74,6 +77,7 @@ impl IncomingCall {
             redacted_headers: RefCell::default(),
             operation: Cell::default(),
             caller: RefCell::default(),
+            client_certificate: RefCell::default(),
             object: RefCell::default(),
             outcome: Cell::default(),
         }
@@ -123,6 +127,12 @@ impl IncomingCall {
     pub(super) fn note_caller(&self, caller: CallerIdentity) {
         self.span.record("token", &*caller.name);
         *self.caller.borrow_mut() = Some(caller);
+    }
+
+    /// Records the `subject` of the client's certificate, which was verified, for all logs.
+    pub(super) fn note_client_certificate(&self, subject: Arc<str>) {
+        self.span.record("token", &*subject);
+        *self.client_certificate.borrow_mut() = Some(subject);
     }
 
     /// Records the id of an object that the path does not name, such as a new one, for the audit log.
@@ -262,6 +272,7 @@ impl IncomingCall {
         let duration = self.duration(edge);
         let warning = self.warning.borrow();
         let caller = self.caller.borrow();
+        let client_certificate = self.client_certificate.borrow();
         let entry = CallEntry {
             at: edge.clock.wall().saturating_sub(duration),
             direction: CallDirection::Incoming,
@@ -283,7 +294,10 @@ impl IncomingCall {
             event_type: None,
             next_attempt_at: None,
             warning: warning.as_deref(),
-            token: caller.as_ref().map(|caller| &*caller.name),
+            token: caller
+                .as_ref()
+                .map(|caller| &*caller.name)
+                .or(client_certificate.as_deref()),
         };
 
         let redacted = self.redacted_headers.borrow();

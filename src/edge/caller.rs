@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use super::error::ApiError;
+use crate::config::Secret;
 use crate::event::Timestamp;
-use crate::token::{AccessOperation, NamedToken, PublishScope, TokenRole, TokenSnapshot};
+use crate::token::{
+    AccessOperation, NamedToken, PublishScope, TokenHash, TokenRole, TokenSnapshot,
+};
 
 /// Caller with a valid token.
 #[derive(Clone, Debug)]
@@ -12,17 +15,25 @@ pub(super) struct CallerIdentity {
     /// Name of the token; one of the configuration begins with `config:`.
     pub(super) name: Arc<str>,
     pub(super) role: TokenRole,
-    /// Token of the store; `None` for a token of the configuration.
-    named: Option<Arc<NamedToken>>,
+    token: CallerToken,
+}
+
+/// Token that the caller has shown.
+#[derive(Clone, Debug)]
+enum CallerToken {
+    /// Hash of a token of the configuration.
+    Configured(TokenHash),
+    /// Named token, which is in the store.
+    Named(Arc<NamedToken>),
 }
 
 impl CallerIdentity {
     /// Makes the identity of a token of the configuration.
-    pub(super) fn of_config(name: impl Into<Arc<str>>, role: TokenRole) -> Self {
+    pub(super) fn of_config(name: impl Into<Arc<str>>, role: TokenRole, token: &Secret) -> Self {
         Self {
             name: name.into(),
             role,
-            named: None,
+            token: CallerToken::Configured(TokenHash::from_secret(token.expose().as_bytes())),
         }
     }
 
@@ -40,7 +51,7 @@ impl CallerIdentity {
         Ok(Self {
             name: Arc::clone(&token.name),
             role: token.role,
-            named: Some(Arc::clone(token)),
+            token: CallerToken::Named(Arc::clone(token)),
         })
     }
 
@@ -69,8 +80,9 @@ impl CallerIdentity {
     /// # Errors
     /// [`ApiError::OutOfScope`].
     pub(super) fn check_scope(&self, source: &str, kind: &str) -> Result<(), ApiError> {
-        let Some(scope) = self.named.as_ref().map(|token| &token.scope) else {
-            return Ok(());
+        let scope = match &self.token {
+            CallerToken::Configured(_) => return Ok(()),
+            CallerToken::Named(token) => &token.scope,
         };
         if scope.has_source(source) && scope.has_kind(kind) {
             return Ok(());
@@ -78,11 +90,20 @@ impl CallerIdentity {
         Err(ApiError::OutOfScope(describe_scope(&self.name, scope)))
     }
 
-    /// Tells if the token still stands in `tokens` and has not ended at `now`: a session that it began
-    /// ends with it.
-    pub(super) fn is_valid(&self, tokens: Option<&TokenSnapshot>, now: Timestamp) -> bool {
-        let Some(named) = &self.named else {
-            return true;
+    /// Tells if the token is still `admin_token` of the configuration, or stands in `tokens` and has not
+    /// ended at `now`: a session that it began ends with it.
+    pub(super) fn is_valid(
+        &self,
+        admin_token: &Secret,
+        tokens: Option<&TokenSnapshot>,
+        now: Timestamp,
+    ) -> bool {
+        let named = match &self.token {
+            CallerToken::Configured(hash) => {
+                let current = TokenHash::from_secret(admin_token.expose().as_bytes());
+                return hash.matches(&current);
+            }
+            CallerToken::Named(named) => named,
         };
         let current = tokens.and_then(|tokens| tokens.get(&named.name));
         current.is_some_and(|current| current.hash.matches(&named.hash)) && !named.is_expired(now)
@@ -105,7 +126,6 @@ fn describe_scope(name: &str, scope: &PublishScope) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::TokenHash;
 
     fn caller() -> CallerIdentity {
         let token = NamedToken {
@@ -134,7 +154,8 @@ mod tests {
                 "the token ci may publish events of the sources crm and the kinds task, deal only"
             );
         }
-        let admin = CallerIdentity::of_config("config:admin", TokenRole::Admin);
+        let secret = Secret::new("t");
+        let admin = CallerIdentity::of_config("config:admin", TokenRole::Admin, &secret);
         assert!(admin.check_scope("instagram", "note").is_ok());
     }
 
@@ -152,9 +173,11 @@ mod tests {
     fn a_token_that_is_gone_or_has_ended_is_valid_no_longer() {
         let caller = caller();
         let now = Timestamp::from_micros(8);
-        assert!(!caller.is_valid(None, now));
-        assert!(!caller.is_valid(Some(&TokenSnapshot::default()), now));
-        let admin = CallerIdentity::of_config("config:admin", TokenRole::Admin);
-        assert!(admin.is_valid(None, now));
+        let secret = Secret::new("t");
+        assert!(!caller.is_valid(&secret, None, now));
+        assert!(!caller.is_valid(&secret, Some(&TokenSnapshot::default()), now));
+        let admin = CallerIdentity::of_config("config:admin", TokenRole::Admin, &secret);
+        assert!(admin.is_valid(&secret, None, now));
+        assert!(!admin.is_valid(&Secret::new("other"), None, now));
     }
 }

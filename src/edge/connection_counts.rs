@@ -10,11 +10,8 @@ use parking_lot::Mutex;
 use super::client_address::{client_network, is_trusted};
 
 /// Open connections by client network: an address of IPv4, a /64 of IPv6.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ConnectionCounts {
-    max: usize,
-    /// Proxies, whose connections carry the requests of many callers.
-    trusted_proxies: Vec<IpNet>,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -27,23 +24,20 @@ pub(super) struct ConnectionSlot {
 }
 
 impl ConnectionCounts {
-    /// Counts with at most `max` connections of each network but those in `trusted_proxies`.
-    pub(super) fn new(max: usize, trusted_proxies: Vec<IpNet>) -> Arc<Self> {
-        Arc::new(Self {
-            max,
-            trusted_proxies,
-            open: Mutex::default(),
-        })
-    }
-
-    /// Takes a place for a connection of `peer`; `None` if its network has all that it may have.
-    pub(super) fn try_open(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionSlot> {
+    /// Takes a place for a connection of `peer`; `None` if its network has `max` already. Connections of
+    /// `trusted_proxies` carry the requests of many callers and are not counted.
+    pub(super) fn try_open(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        max: usize,
+        trusted_proxies: &[IpNet],
+    ) -> Option<ConnectionSlot> {
         let peer = peer.to_canonical();
-        let network = (!is_trusted(peer, &self.trusted_proxies)).then(|| client_network(peer));
+        let network = (!is_trusted(peer, trusted_proxies)).then(|| client_network(peer));
         if let Some(network) = network {
             let mut open = self.open.lock();
             let count = open.entry(network).or_default();
-            if *count >= self.max {
+            if *count >= max {
                 return None;
             }
             *count += 1;
@@ -75,15 +69,17 @@ mod tests {
     #[test]
     fn a_network_has_so_many_connections_and_a_proxy_any_number() {
         let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
-        let counts = ConnectionCounts::new(2, vec!["10.0.0.0/8".parse().expect("a network")]);
-        let first = counts.try_open(ip("2001:db8::1")).expect("room");
-        let _second = counts.try_open(ip("2001:db8::2")).expect("room");
-        assert!(counts.try_open(ip("2001:db8::3")).is_none(), "the same /64");
-        let _other = counts.try_open(ip("2001:db8:0:1::1")).expect("another /64");
-        let proxies: Vec<_> = (0..9).map(|_| counts.try_open(ip("10.0.0.7"))).collect();
-        assert!(proxies.iter().all(Option::is_some));
+        let counts = Arc::new(ConnectionCounts::default());
+        let proxies = ["10.0.0.0/8".parse().expect("a network")];
+        let open = |text: &str| counts.try_open(ip(text), 2, &proxies);
+        let first = open("2001:db8::1").expect("room");
+        let _second = open("2001:db8::2").expect("room");
+        assert!(open("2001:db8::3").is_none(), "the same /64");
+        let _other = open("2001:db8:0:1::1").expect("another /64");
+        let of_proxy: Vec<_> = (0..9).map(|_| open("10.0.0.7")).collect();
+        assert!(of_proxy.iter().all(Option::is_some));
         drop(first);
-        let third = counts.try_open(ip("2001:db8::3"));
+        let third = open("2001:db8::3");
         assert!(third.is_some(), "a closed one makes room");
         drop((third, _second, _other));
         assert!(

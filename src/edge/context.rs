@@ -5,6 +5,8 @@
 //!                                                              ─> end (log line, call log, headers)
 //! ```
 
+use std::sync::Arc;
+
 use actix_web::dev::Payload;
 use actix_web::web::{self, Data};
 use actix_web::{HttpRequest, HttpResponse, Route};
@@ -14,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::call::IncomingCall;
 use super::error::ApiError;
 use super::query::QueryParameters;
+use super::server_stream::TlsConnection;
 use super::sliding_window::RateQuota;
 use super::source::CallSource;
 use super::state::Edge;
@@ -116,6 +119,7 @@ impl RequestContext {
         if server.is_development {
             browser_guard::refuse_foreign_host(&self.request, server.public_url.as_deref())?;
         }
+        self.check_client_certificate(caller_check.source())?;
         let Some(operation) = caller_check.operation() else {
             return Ok(());
         };
@@ -124,6 +128,23 @@ impl RequestContext {
             body::check_declared_length(&self.request, self.edge.body_limits())?;
         }
         self.authorize(operation)
+    }
+
+    /// Checks that the connection has shown a certificate if `source` asks for one. The handshake has
+    /// verified it.
+    fn check_client_certificate(&self, source: CallSource) -> Result<(), ApiError> {
+        if !source.is_logged() {
+            return Ok(());
+        }
+        let tls = self.request.conn_data::<TlsConnection>();
+        if let Some(subject) = tls.and_then(|tls| tls.client.as_ref()) {
+            self.call.note_client_certificate(Arc::clone(subject));
+            return Ok(());
+        }
+        match self.edge.config.sources.certified.contains(source.as_str()) {
+            true => Err(self.count_auth_failure(ApiError::ClientCertificateMissing)),
+            false => Ok(()),
+        }
     }
 
     /// Checks that the request carries a token whose role may do `operation`.

@@ -19,6 +19,7 @@ use super::field_error::FieldError;
 use super::methods::MethodSet;
 use super::sliding_window::{RateQuota, ceil_seconds};
 use crate::call_log;
+use crate::config::ConfigError;
 use crate::entity::Rejection;
 use crate::event::{EventId, Position, Timestamp};
 use crate::journal::JournalReadError;
@@ -34,6 +35,9 @@ const BACKUP_PAUSE_S: u64 = 30;
 /// Error of a request. Its `Display` text is the answer's `detail`.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
+    /// Configuration that cannot be put into force.
+    #[error("{}; nothing was changed", count_problems(.0))]
+    InvalidConfig(Vec<FieldError>),
     /// Body that exceeds the limit.
     #[error("body is larger than {limit} bytes")]
     BodyTooLarge {
@@ -94,6 +98,9 @@ pub enum ApiError {
     /// Signed timestamp that is too far from the node's clock.
     #[error("timestamp is not an RFC 3339 time near the server's clock")]
     StaleTimestamp,
+    /// Connection without the client certificate that the source asks for.
+    #[error("this source takes requests by TLS with a client certificate only")]
+    ClientCertificateMissing,
     /// Webhook token that is missing or not configured.
     #[error("X-Webhook-Token is missing or not valid")]
     InvalidToken,
@@ -226,6 +233,7 @@ impl ApiError {
     /// Table of all errors: HTTP status and stable code.
     fn status_and_code(&self) -> (u16, &'static str) {
         match self {
+            Self::InvalidConfig(_) => (422, "configuration_invalid"),
             Self::BodyTooLarge { .. } => (413, "body_too_large"),
             Self::RequestTimeout => (408, "request_timeout"),
             Self::BodyIncomplete => (400, "body_incomplete"),
@@ -235,6 +243,7 @@ impl ApiError {
             Self::UnknownEvent(_) => (400, "unknown_event"),
             Self::InvalidApiKey => (401, "invalid_api_key"),
             Self::InvalidSignature | Self::InvalidBodySignature => (401, "invalid_signature"),
+            Self::ClientCertificateMissing => (401, "client_certificate_required"),
             Self::StaleTimestamp => (401, "stale_timestamp"),
             Self::Unverified(provider::VerificationError::InvalidSignature) => {
                 (401, "invalid_signature")
@@ -324,6 +333,17 @@ impl ApiError {
         })
     }
 
+    /// Makes the refusal of a configuration. Each problem is named by its key, and its detail begins with
+    /// its file and line, or its variable.
+    #[must_use]
+    pub fn invalid_config(problems: &ConfigError) -> Self {
+        let errors = problems.iter().map(|problem| FieldError {
+            field: problem.key().unwrap_or_default().to_owned().into(),
+            detail: problem.to_string(),
+        });
+        Self::InvalidConfig(errors.collect())
+    }
+
     /// Makes a 404 with `detail`, such as `there is no such event`.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::NotFound(detail.into())
@@ -363,7 +383,7 @@ impl ApiError {
     }
 
     pub(super) fn field_errors(&self) -> &[FieldError] {
-        if let Self::InvalidFields(errors) = self {
+        if let Self::InvalidFields(errors) | Self::InvalidConfig(errors) = self {
             errors
         } else {
             &[]
@@ -447,6 +467,13 @@ impl From<dead_letters::DeadLetterReadError> for ApiError {
             "dead letter read failed"
         );
         Self::Unavailable
+    }
+}
+
+fn count_problems(problems: &[FieldError]) -> String {
+    match problems.len() {
+        1 => "the configuration has a problem".to_owned(),
+        count => format!("the configuration has {count} problems"),
     }
 }
 

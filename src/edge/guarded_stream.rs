@@ -112,6 +112,11 @@ impl<S> GuardedStream<S> {
         }
     }
 
+    /// Returns the stream that is guarded.
+    pub(super) const fn stream(&self) -> &S {
+        &self.io
+    }
+
     /// Returns what the requests of this connection share with it.
     pub(super) fn watch(&self) -> Rc<ConnectionWatch> {
         Rc::clone(&self.watch)
@@ -254,6 +259,8 @@ impl MessageBody for MarkedBody {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::super::connection_counts::ConnectionCounts;
@@ -267,7 +274,7 @@ mod tests {
     fn streams(buffer_bytes: usize) -> (DuplexStream, GuardedStream<DuplexStream>) {
         let (client, server) = duplex(buffer_bytes);
         let address = "203.0.113.9".parse().expect("an address");
-        let slot = ConnectionCounts::new(1, Vec::new()).try_open(address);
+        let slot = Arc::<ConnectionCounts>::default().try_open(address, 1, &[]);
         let stream = GuardedStream::new(server, LIMITS, slot.expect("room"));
         (client, stream)
     }

@@ -8,6 +8,7 @@ use actix_web::{HttpResponse, Route};
 use super::context::{self, CallerCheck, RequestContext};
 use super::docs::endpoint::EndpointDoc;
 use super::error::ApiError;
+use super::listener_role::{ListenerRole, OperationAudience};
 use super::methods::MethodSet;
 use super::source::CallSource;
 use crate::config::Config;
@@ -28,6 +29,7 @@ pub(super) struct ApiEndpoint {
 pub(super) struct ApiOperation {
     pub(super) methods: MethodSet,
     pub(super) source: CallSource,
+    audience: OperationAudience,
     /// Operation of the table of roles; `None` if the caller needs no token.
     pub(super) access: Option<AccessOperation>,
     /// Maker of the route. `None` for an operation that is only described: its real paths come from
@@ -128,6 +130,14 @@ impl ApiEndpoint {
         Self { is_enabled, ..self }
     }
 
+    /// Makes the operation added last one for `audience`, where the source does not tell.
+    pub(super) fn meant_for(mut self, audience: OperationAudience) -> Self {
+        if let Some(operation) = self.operations.last_mut() {
+            operation.audience = audience;
+        }
+        self
+    }
+
     /// Returns both spellings of the path below its scope, with and without a slash at the end; the
     /// spelling of the table comes first.
     pub(super) fn spellings(&self) -> [String; 2] {
@@ -153,12 +163,16 @@ impl ApiEndpoint {
         (self.is_enabled)(config)
     }
 
-    /// Returns the operations that `config` enables, each with its route.
-    pub(super) fn routes(&self, config: &Config) -> Vec<(&ApiOperation, Route)> {
+    /// Returns the operations that `config` enables on a listener of this `role`, each with its route.
+    pub(super) fn routes(
+        &self,
+        config: &Config,
+        role: ListenerRole,
+    ) -> Vec<(&ApiOperation, Route)> {
         let enabled = self
             .operations
             .iter()
-            .filter(|operation| (operation.is_enabled)(config));
+            .filter(|operation| (operation.is_enabled)(config) && role.serves(operation.audience));
         enabled
             .filter_map(|operation| Some((operation, operation.route()?)))
             .collect()
@@ -174,6 +188,7 @@ impl ApiEndpoint {
         self.operations.push(ApiOperation {
             methods,
             source,
+            audience: audience_of(source),
             access: None,
             route,
             description: None,
@@ -187,5 +202,17 @@ impl ApiOperation {
     fn route(&self) -> Option<Route> {
         let route = self.route.as_ref()?;
         Some(route().guard(self.methods.guard()))
+    }
+}
+
+/// Callers that the operations of `source` are for, unless the table says otherwise.
+const fn audience_of(source: CallSource) -> OperationAudience {
+    match source {
+        CallSource::Admin | CallSource::Docs | CallSource::Dashboard => {
+            OperationAudience::Operators
+        }
+        CallSource::Nobody | CallSource::Contract(_) | CallSource::Configured { .. } => {
+            OperationAudience::Senders
+        }
     }
 }

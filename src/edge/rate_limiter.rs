@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ const CALLERS_MAX: usize = 4_096;
 #[derive(Debug)]
 pub struct RateLimiter<K> {
     per_minute: u32,
-    table: Mutex<WindowTable<K>>,
+    table: Arc<Mutex<WindowTable<K>>>,
 }
 
 impl<K: Copy + Ord + Hash> RateLimiter<K> {
@@ -26,7 +27,16 @@ impl<K: Copy + Ord + Hash> RateLimiter<K> {
     pub fn new(per_minute: u32) -> Self {
         Self {
             per_minute,
-            table: Mutex::new(WindowTable::new(CALLERS_MAX)),
+            table: Arc::new(Mutex::new(WindowTable::new(CALLERS_MAX))),
+        }
+    }
+
+    /// Makes a limiter of `per_minute` admissions that counts what this one has admitted.
+    #[must_use]
+    pub fn with_limit(&self, per_minute: u32) -> Self {
+        Self {
+            per_minute,
+            table: Arc::clone(&self.table),
         }
     }
 
@@ -79,6 +89,7 @@ impl<K: Copy + Ord + Hash> WindowTable<K> {
         self.by_age.remove(&(*touched, caller));
         self.by_age.insert((now, caller));
         *touched = now;
+        window.set_limit(per_minute);
         window.admit(now).map(Some)
     }
 
@@ -114,6 +125,15 @@ mod tests {
         );
         assert!(limiter.admit(other, at(2)).is_ok());
         assert!(limiter.admit(one, at(60)).is_ok());
+    }
+
+    #[test]
+    fn another_limit_counts_the_same_admissions() {
+        let limiter = RateLimiter::new(2);
+        assert!(limiter.admit(1, at(0)).is_ok() && limiter.admit(1, at(1)).is_ok());
+        let (lower, higher) = (limiter.with_limit(1), limiter.with_limit(3));
+        assert!(lower.admit(1, at(2)).is_err());
+        assert!(higher.admit(1, at(2)).is_ok() && higher.admit(1, at(3)).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use actix_web::{HttpResponse, Resource, Route};
 
 use super::context::{self, CallerCheck, RequestContext};
 use super::error::ApiError;
+use super::listener_role::ListenerRole;
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::CallSource;
@@ -13,9 +14,9 @@ use crate::config::Config;
 
 const DOCS: CallerCheck = CallerCheck::ByHandler(CallSource::Docs);
 
-/// Adds all paths that `config` enables, each with and without a slash at its end. These are two
+/// Adds all paths that `config` enables on a listener of this `role`, each with and without a slash at its end. These are two
 /// routes, since a pattern with an optional end would cost a regular expression at each request.
-pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
+pub(super) fn configure(service: &mut ServiceConfig, config: &Config, role: ListenerRole) {
     let mut endpoints = api::endpoints(&config.sources.custom);
     if config.server.docs {
         endpoints.extend(docs_endpoints());
@@ -30,7 +31,7 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         if scope.is_empty() {
             for endpoint in in_scope {
                 for path in endpoint.spellings() {
-                    add_endpoint(service, endpoint, &path, config);
+                    add_endpoint(service, endpoint, &path, (config, role));
                 }
             }
             continue;
@@ -41,7 +42,7 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
             for spelling in [0, 1] {
                 for endpoint in in_scope {
                     let path = &endpoint.spellings()[spelling];
-                    add_endpoint(service, endpoint, path, config);
+                    add_endpoint(service, endpoint, path, (config, role));
                 }
             }
         }));
@@ -50,7 +51,7 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
     // A file's path has no second spelling with a slash.
     if config.server.docs {
         let file = ApiEndpoint::new("/docs/{file}").undescribed(MethodSet::READ, DOCS, docs::asset);
-        add_endpoint(service, &file, &file.path, config);
+        add_endpoint(service, &file, &file.path, (config, role));
     }
 }
 
@@ -69,8 +70,14 @@ fn docs_endpoints() -> [ApiEndpoint; 4] {
 }
 
 /// Routes `path` to the enabled operations of `endpoint`, and other methods to 405.
-fn add_endpoint(service: &mut ServiceConfig, endpoint: &ApiEndpoint, path: &str, config: &Config) {
-    let (operations, routes): (Vec<_>, Vec<Route>) = endpoint.routes(config).into_iter().unzip();
+fn add_endpoint(
+    service: &mut ServiceConfig,
+    endpoint: &ApiEndpoint,
+    path: &str,
+    (config, role): (&Config, ListenerRole),
+) {
+    let enabled = endpoint.routes(config, role);
+    let (operations, routes): (Vec<_>, Vec<Route>) = enabled.into_iter().unzip();
     let Some(first) = operations.first() else {
         return;
     };

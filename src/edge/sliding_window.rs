@@ -58,6 +58,11 @@ impl SlidingWindow {
         })
     }
 
+    /// Grants `limit` admissions from now on, one at least; those of the last minute count.
+    pub fn set_limit(&mut self, limit: u32) {
+        self.limit = limit.max(1);
+    }
+
     /// Requests an admission at `now`. A refusal does not count against the limit.
     ///
     /// # Errors
@@ -87,10 +92,12 @@ impl SlidingWindow {
     }
 
     fn quota(&self, now: u64) -> RateQuota {
-        let oldest = self.admitted.front().copied().unwrap_or(now);
+        // After the limit was lowered, more than one has to leave.
+        let excess = self.admitted.len().saturating_sub(self.limit as usize);
+        let oldest = self.admitted.get(excess).copied().unwrap_or(now);
         RateQuota {
             limit: self.limit,
-            remaining: self.limit - self.admitted.len() as u32,
+            remaining: self.limit.saturating_sub(self.admitted.len() as u32),
             reset: Duration::from_micros(oldest + as_micros(WINDOW_LENGTH) - now),
         }
     }
@@ -132,6 +139,24 @@ mod tests {
             "the first left at 70 s"
         );
         assert!(window.admit(seconds(79.9)).is_err());
+    }
+
+    #[test]
+    fn a_changed_limit_counts_what_was_admitted_before() {
+        let mut window = SlidingWindow::try_new(3).expect("limited");
+        for at in [10.0, 20.0, 30.0] {
+            assert!(window.admit(seconds(at)).is_ok());
+        }
+        window.set_limit(2);
+        let refused = window.admit(seconds(40.0)).expect_err("too many already");
+        assert_eq!((refused.remaining, refused.reset), (0, seconds(40.0)));
+        assert!(window.admit(seconds(79.9)).is_err(), "two are left");
+        assert!(window.admit(seconds(80.0)).is_ok(), "the second left");
+        window.set_limit(4);
+        assert_eq!(
+            window.admit(seconds(81.0)).map(|quota| quota.remaining),
+            Ok(1)
+        );
     }
 
     #[test]

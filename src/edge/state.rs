@@ -1,6 +1,7 @@
 //! State that all handlers share: the configuration, the clock, the gate to the core, and the
-//! checks of each source.
+//! checks of each source. A reload makes a new one; requests in progress keep theirs.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -21,13 +22,15 @@ use super::support::source::SupportSource;
 use super::unproven_bodies::{BodyShare, UnprovenBodies};
 use super::{body, client_address};
 use crate::clock::{CheckedClock, Clock};
-use crate::config::{Config, Secret};
+use crate::config::{Config, LiveConfig, Secret};
 use crate::metrics::NodeMetrics;
 use crate::subscription::EventVocabulary;
 
-/// State of one HTTP server, shared by all its worker threads.
+/// State of one configuration, shared by all worker threads.
 pub struct Edge {
     pub(super) config: Arc<Config>,
+    /// Holder of the configuration, for its reload.
+    pub(super) live_config: Arc<LiveConfig>,
     pub(super) clock: Arc<dyn Clock>,
     /// The same clock, for its jumps.
     pub(super) checked_clock: Arc<CheckedClock>,
@@ -43,10 +46,10 @@ pub struct Edge {
     instagram: InstagramSource,
     c2s: C2sSource,
     vocabulary: EventVocabulary,
-    pub(super) backups: BackupStreams,
-    pub(super) refusal_lines: RefusalLines,
+    pub(super) backups: Arc<BackupStreams>,
+    pub(super) refusal_lines: Arc<RefusalLines>,
     /// Entries of refused calls in the audit log.
-    pub(super) audited_refusals: RefusalLines,
+    pub(super) audited_refusals: Arc<RefusalLines>,
     unproven_bodies: Arc<UnprovenBodies>,
 }
 
@@ -59,52 +62,81 @@ impl std::fmt::Debug for Edge {
 }
 
 impl Edge {
-    /// Builds the checks of each source from `config`; accepted events pass through `gate`, and
+    /// Builds the checks of each source from `live_config`; accepted events pass through `gate`, and
     /// calls are counted in `metrics`.
     #[must_use]
     pub fn new(
-        config: Arc<Config>,
+        live_config: Arc<LiveConfig>,
         clock: Arc<CheckedClock>,
         metrics: Arc<NodeMetrics>,
         gate: CoreGate,
     ) -> Self {
-        let auth_failures = RateLimiter::new(config.server.auth_failures_per_minute);
-        let support = SupportSource::new(&config.sources.support);
-        let leads = LeadsSource::new(&config.sources.leads);
-        let configured_sources = config
-            .sources
-            .custom
-            .iter()
-            .map(ConfiguredSource::new)
-            .collect();
-        let bus_events = BusEventCatalogue::new(&config.sources.crm);
-        let instagram = InstagramSource::new(&config.sources.instagram);
-        let c2s = C2sSource::new(&config.sources.c2s);
-        let vocabulary = EventVocabulary::new(&config.sources);
-        let dashboard = Arc::new(DashboardState::new(&config.dashboard));
-        let unproven_bodies = UnprovenBodies::new(
-            config.server.unproven_bytes_max,
-            config.server.body_limit_bytes,
-        );
+        let config = live_config.current();
+        let (server, sources) = (&config.server, &config.sources);
         Self {
-            config,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             checked_clock: clock,
             metrics,
             gate,
-            dashboard,
-            auth_failures,
-            support,
-            leads,
-            configured_sources,
-            bus_events,
-            instagram,
-            c2s,
-            vocabulary,
-            backups: BackupStreams::default(),
-            refusal_lines: RefusalLines::new(LINES_PER_MINUTE),
-            audited_refusals: RefusalLines::new(AUDIT_ENTRIES_PER_MINUTE),
-            unproven_bodies,
+            dashboard: Arc::new(DashboardState::new(&config.dashboard)),
+            auth_failures: RateLimiter::new(server.auth_failures_per_minute),
+            support: SupportSource::new(&sources.support),
+            leads: LeadsSource::new(&sources.leads),
+            configured_sources: sources.custom.iter().map(ConfiguredSource::new).collect(),
+            bus_events: BusEventCatalogue::new(&sources.crm),
+            instagram: InstagramSource::new(&sources.instagram),
+            c2s: C2sSource::new(&sources.c2s),
+            vocabulary: EventVocabulary::new(sources),
+            backups: Arc::default(),
+            refusal_lines: Arc::new(RefusalLines::new(LINES_PER_MINUTE)),
+            audited_refusals: Arc::new(RefusalLines::new(AUDIT_ENTRIES_PER_MINUTE)),
+            unproven_bodies: UnprovenBodies::new(
+                server.unproven_bytes_max,
+                server.body_limit_bytes,
+            ),
+            live_config,
+            config,
+        }
+    }
+
+    /// Builds the state for a new `config`. Counters, sessions and whatever else callers rely on are
+    /// those of this one.
+    pub(super) fn succeed(&self, config: Arc<Config>) -> Self {
+        let (server, sources) = (&config.server, &config.sources);
+        let known: HashMap<_, _> = self
+            .configured_sources
+            .iter()
+            .map(|source| (source.name(), source))
+            .collect();
+        let configured_sources = sources.custom.iter();
+        let configured_sources = configured_sources.map(|custom| match known.get(&custom.name) {
+            Some(source) => source.succeed(custom),
+            None => ConfiguredSource::new(custom),
+        });
+        Self {
+            clock: Arc::clone(&self.clock),
+            checked_clock: Arc::clone(&self.checked_clock),
+            metrics: Arc::clone(&self.metrics),
+            gate: self.gate.clone(),
+            dashboard: Arc::clone(&self.dashboard),
+            auth_failures: self
+                .auth_failures
+                .with_limit(server.auth_failures_per_minute),
+            support: self.support.succeed(&sources.support),
+            leads: self.leads.succeed(&sources.leads),
+            configured_sources: configured_sources.collect(),
+            bus_events: BusEventCatalogue::new(&sources.crm),
+            instagram: InstagramSource::new(&sources.instagram),
+            c2s: self.c2s.succeed(&sources.c2s),
+            vocabulary: EventVocabulary::new(sources),
+            backups: Arc::clone(&self.backups),
+            refusal_lines: Arc::clone(&self.refusal_lines),
+            audited_refusals: Arc::clone(&self.audited_refusals),
+            unproven_bodies: self
+                .unproven_bodies
+                .with_limits(server.unproven_bytes_max, server.body_limit_bytes),
+            live_config: Arc::clone(&self.live_config),
+            config,
         }
     }
 
@@ -158,6 +190,8 @@ impl Edge {
         body::BodyLimits {
             bytes_max: self.config.server.body_limit_bytes,
             timeout: self.config.server.request_timeout,
+            grace: self.config.server.body_grace,
+            bytes_per_second_min: self.config.server.body_bytes_per_s_min,
         }
     }
 

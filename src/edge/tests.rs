@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 
 use super::source::CallSource;
 use super::support::signature::sign_support_body;
-use super::{CoreGate, Edge, api, routes, serve};
+use super::{CoreGate, Edge, ListenerRole, LiveEdge, api, routes, serve};
 use crate::clock::CheckedClock;
 use crate::clock::ManualClock;
-use crate::config::{self, Secret};
+use crate::config::{self, LiveConfig, Secret};
 use crate::event::Timestamp;
 
 const WEBHOOK: &str = "/api/v0/crm/webhooks/support/";
@@ -55,7 +55,7 @@ impl EdgeTestBench {
         let gate = CoreGate::closed("the store is being opened");
         Self {
             edge: Data::new(Edge::new(
-                Arc::new(config),
+                LiveConfig::fixed(config),
                 Arc::new(CheckedClock::new(Arc::clone(&clock) as _)),
                 Arc::default(),
                 gate,
@@ -67,7 +67,7 @@ impl EdgeTestBench {
     async fn send(&self, request: TestRequest) -> EdgeTestResponse {
         let app = App::new()
             .app_data(self.edge.clone())
-            .configure(|service| routes::configure(service, &self.edge.config))
+            .configure(|service| routes::configure(service, &self.edge.config, ListenerRole::Whole))
             .default_service(routes::not_found());
         let request = request
             .peer_addr("203.0.113.9:4711".parse().expect("an address"))
@@ -416,7 +416,7 @@ async fn each_path_of_the_table_has_two_spellings_and_those_of_the_admin_ask_for
             endpoint.documented_path()
         );
         let operations: Vec<_> = endpoint
-            .routes(&bench.edge.config)
+            .routes(&bench.edge.config, ListenerRole::Whole)
             .into_iter()
             .map(|(operation, _)| operation)
             .collect();
@@ -543,7 +543,8 @@ fn a_chunked_body_that_stops_in_the_middle_does_not_hold_its_connection() {
         .edge
         .into_inner();
     let answers = actix_rt::System::new().block_on(async move {
-        let server = serve(edge, listener).expect("a listener");
+        let server =
+            serve(&LiveEdge::fixed(edge), listener, ListenerRole::Whole).expect("a listener");
         let handle = server.handle();
         actix_rt::spawn(server);
         let paths = [(WEBHOOK, "408"), ("/nothing", "404"), ("/healthz", "405")];

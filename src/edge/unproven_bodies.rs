@@ -17,7 +17,7 @@ pub(super) struct UnprovenBodies {
     bytes_max: usize,
     /// Largest body, for one whose length is not declared.
     body_max: usize,
-    taken: Mutex<TakenBytes>,
+    taken: Arc<Mutex<TakenBytes>>,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +40,16 @@ impl UnprovenBodies {
         Arc::new(Self {
             bytes_max: bytes_max.max(body_max),
             body_max,
-            taken: Mutex::default(),
+            taken: Arc::default(),
+        })
+    }
+
+    /// Budget with other limits, from which the bytes are gone that were taken from this one.
+    pub(super) fn with_limits(&self, bytes_max: usize, body_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes_max: bytes_max.max(body_max),
+            body_max,
+            taken: Arc::clone(&self.taken),
         })
     }
 

@@ -58,7 +58,7 @@ use tracing::error;
 use crate::account::AccountRegistry;
 use crate::call_log::CallLog;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, LiveConfig};
 use crate::error_chain::format_error_chain;
 use crate::event::{IncarnationHistory, Position};
 use crate::journal::Journal;
@@ -99,7 +99,7 @@ pub use subscriber_stats::{DeliveryOverview, SubscriberStats};
 /// Services that the stage uses during one opening of the store.
 pub struct SubscriberDeps {
     /// Settings of the operator, of the section `delivery` above all.
-    pub config: Arc<Config>,
+    pub live_config: Arc<LiveConfig>,
     /// Router that takes operational events and automatic replies.
     pub router: Arc<Router>,
     /// Reader of timelines, for lanes that catch up.
@@ -148,9 +148,12 @@ impl SubscriberRuntime {
     /// # Errors
     /// [`DeliveryStageError`] when the store or the HTTP client cannot be used.
     pub async fn start(deps: SubscriberDeps) -> Result<Self, DeliveryStageError> {
+        let config = deps.live_config.current();
+        let config_of_thread = Arc::clone(&config);
         let (deps, stored) = tokio::task::spawn_blocking(move || {
+            let config = &config_of_thread;
             let stored =
-                StoredDeliveryState::load(&deps.config, &deps.tables, &deps.journal, &deps.clock);
+                StoredDeliveryState::load(config, &deps.tables, &deps.journal, &deps.clock);
             (deps, stored)
         })
         .await
@@ -158,11 +161,13 @@ impl SubscriberRuntime {
         let stored = stored?;
         let expressions = ExpressionShares::new(Arc::clone(&deps.clock));
         let attempt_sender = AttemptSender::try_new(
-            &deps.config.delivery,
+            &config.delivery,
             deps.journal.incarnations().clone(),
             Arc::clone(&deps.clock),
             Arc::clone(&expressions),
         )?;
+
+        attempt_sender.follow_config(&deps.live_config);
 
         let (queries, query_receiver) = mpsc::channel(QUERIES_MAX);
         let (stop, stopping) = watch::channel(None);
@@ -401,7 +406,7 @@ fn start_dispatcher(
     stopping: watch::Receiver<Option<Duration>>,
 ) -> Dispatcher {
     let SubscriberDeps {
-        config,
+        live_config,
         router,
         reads,
         journal,
@@ -422,9 +427,10 @@ fn start_dispatcher(
         attempt_sender.clone(),
         router,
         Arc::clone(&accounts),
-        Arc::clone(&config),
+        Arc::clone(&live_config),
         journal.incarnations().clone(),
     );
+    let config = live_config.current();
     let stage_deps = DeliveryStageDeps {
         journal,
         reads,
@@ -442,7 +448,8 @@ fn start_dispatcher(
         announcer,
     };
     let dispatcher_deps = DispatcherDeps {
-        config,
+        config_changes: live_config.watch(),
+        live_config,
         subscriptions,
         accounts,
         queries,
@@ -458,7 +465,7 @@ fn build_dispatcher(
     dispatcher_deps: DispatcherDeps,
 ) -> Dispatcher {
     let subscriber_set = SubscriberSet::from_definitions(
-        Arc::clone(&dispatcher_deps.config),
+        dispatcher_deps.live_config.current(),
         dispatcher_deps.subscriptions.snapshot(),
         dispatcher_deps.accounts.snapshot(),
     );
@@ -481,13 +488,13 @@ fn make_attempt_fn(
     attempt_sender: AttemptSender,
     router: Arc<Router>,
     accounts: Arc<AccountRegistry>,
-    config: Arc<Config>,
+    live_config: Arc<LiveConfig>,
     incarnations: IncarnationHistory,
 ) -> AttemptFn {
     Box::new(move |policy, item, attempt| {
         if matches!(policy.target, DeliveryTarget::AutoReply) {
             let recipients =
-                accounts::AccountRecipients::new(accounts.snapshot(), Arc::clone(&config));
+                accounts::AccountRecipients::new(accounts.snapshot(), live_config.current());
             let router = Arc::clone(&router);
             let event_id = incarnations.event_id(item.position);
             return Box::pin(async move {

@@ -105,11 +105,12 @@ impl SubscriberSet {
 
     /// Returns the set of the newer definitions, with the ids of the subscribers whose definitions
     /// differ. It takes over the index, so the cost is that of the changes, however many
-    /// subscriptions there are.
+    /// subscriptions there are. After a changed configuration all differ.
     pub(super) fn update(
         &self,
         subscriptions: Arc<SubscriptionSnapshot>,
         known_accounts: Arc<AccountSnapshot>,
+        config: Arc<Config>,
     ) -> (Self, BTreeSet<SubscriberId>) {
         let mut changed = BTreeSet::new();
         let mut index = self.index.borrow_mut();
@@ -123,14 +124,19 @@ impl SubscriberSet {
         drop(index);
 
         let (mut accounts, mut has_accounts) = (Arc::clone(&self.accounts), self.has_accounts);
-        if !Arc::ptr_eq(&self.known_accounts, &known_accounts) {
-            let (known, config) = (Arc::clone(&known_accounts), Arc::clone(&self.config));
-            accounts = Arc::new(AccountRecipients::new(known, config));
+        let is_configured_anew = !Arc::ptr_eq(&self.config, &config);
+        if is_configured_anew {
+            let ids = subscriptions.iter().map(|entry| entry.subscription.id);
+            changed.extend(ids.map(SubscriberId::Webhook));
+        }
+        if is_configured_anew || !Arc::ptr_eq(&self.known_accounts, &known_accounts) {
+            let known = Arc::clone(&known_accounts);
+            accounts = Arc::new(AccountRecipients::new(known, Arc::clone(&config)));
             has_accounts = !known_accounts.newest_first().is_empty();
             changed.extend(self.accounts.ids().chain(accounts.ids()));
         }
         let set = Self {
-            config: Arc::clone(&self.config),
+            config,
             subscriptions,
             index: Rc::clone(&self.index),
             known_accounts,
@@ -150,13 +156,15 @@ impl SubscriberSet {
         self.are_dead_letters_followed
     }
 
-    /// Checks if the set was built from these very snapshots.
+    /// Checks if the set was built from these very snapshots and settings.
     pub(super) fn is_built_from(
         &self,
         subscriptions: &Arc<SubscriptionSnapshot>,
         accounts: &Arc<AccountSnapshot>,
+        config: &Arc<Config>,
     ) -> bool {
-        Arc::ptr_eq(&self.subscriptions, subscriptions)
+        Arc::ptr_eq(&self.config, config)
+            && Arc::ptr_eq(&self.subscriptions, subscriptions)
             && Arc::ptr_eq(&self.known_accounts, accounts)
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
-use crate::config::{Secret, load_config};
+use crate::config::{LiveConfig, Secret, load_config};
 use crate::event::{
     EntityKey, IncarnationHistory, Kind, Record, StoreIncarnation, Timestamp, fingerprint_key,
 };
@@ -40,7 +40,7 @@ struct StageTestEnv {
     subscriptions: Arc<SubscriptionRegistry>,
     accounts: Arc<AccountRegistry>,
     tables: Arc<TableStore>,
-    config: Arc<Config>,
+    live_config: Arc<LiveConfig>,
     clock: Arc<dyn Clock>,
     /// Number of records of each entity.
     sequences: RefCell<HashMap<String, u64>>,
@@ -85,7 +85,7 @@ impl StageTestEnv {
                 SubscriptionRegistry::open(&store.tables, 20_000).expect("opens"),
             ),
             accounts: Arc::new(AccountRegistry::open(&store.tables, 10).expect("opens")),
-            config: Arc::new(load_config(None, keys).expect("a valid configuration")),
+            live_config: LiveConfig::fixed(load_config(None, keys).expect("a valid configuration")),
             sequences: RefCell::default(),
             log: store.journal,
             tables: store.tables,
@@ -168,8 +168,13 @@ impl StageTestEnv {
         mut script: impl FnMut(&DeliveredAttempt) -> AttemptOutcome + 'static,
     ) -> RunningStage {
         let journal = Arc::clone(&self.log) as Arc<dyn Journal>;
-        let stored = StoredDeliveryState::load(&self.config, &self.tables, &journal, &self.clock)
-            .expect("opens");
+        let stored = StoredDeliveryState::load(
+            &self.live_config.current(),
+            &self.tables,
+            &journal,
+            &self.clock,
+        )
+        .expect("opens");
         let delivered = Rc::new(watch::Sender::new(Vec::new()));
         let script: RefCell<AttemptScript> =
             RefCell::new(Box::new(move |delivery| script(delivery)));
@@ -196,7 +201,7 @@ impl StageTestEnv {
             metrics: Arc::default(),
             permits: AttemptPermits::new(8),
             expressions: ExpressionShares::new(Arc::clone(&self.clock)),
-            memory: DeliveryMemory::new(self.config.delivery.memory_bytes),
+            memory: DeliveryMemory::new(self.live_config.current().delivery.memory_bytes),
             forget_client: Box::new(|_| ()),
             announcer: SubscriberAnnouncer::new(
                 None,
@@ -210,7 +215,8 @@ impl StageTestEnv {
         let (subscriptions, accounts) =
             (Arc::clone(&self.subscriptions), Arc::clone(&self.accounts));
         let dispatcher_deps = DispatcherDeps {
-            config: Arc::clone(&self.config),
+            config_changes: self.live_config.watch(),
+            live_config: Arc::clone(&self.live_config),
             subscriptions,
             accounts,
             queries,
@@ -484,7 +490,12 @@ fn a_cursor_beyond_the_journals_end_is_refused() {
             .write(&rows)
             .expect("writes");
         let journal = Arc::clone(&env.log) as Arc<dyn Journal>;
-        let stored = StoredDeliveryState::load(&env.config, &env.tables, &journal, &env.clock);
+        let stored = StoredDeliveryState::load(
+            &env.live_config.current(),
+            &env.tables,
+            &journal,
+            &env.clock,
+        );
         assert!(
             matches!(stored, Err(DeliveryStageError::CursorPastJournalEnd { cursor, .. }) if cursor == Position::new(9))
         );
@@ -579,7 +590,7 @@ fn expired_records_are_one_dead_letter_and_later_ones_are_delivered() {
         for ticket in ["A", "B", "A"] {
             env.write(ticket, "message.created").await;
         }
-        clock.advance(env.config.delivery.hold + Duration::from_secs(1));
+        clock.advance(env.live_config.current().delivery.hold + Duration::from_secs(1));
         env.write("A", "message.created").await;
         env.subscriptions
             .change(number, |subscription| {

@@ -168,6 +168,8 @@ access_table! {
     ClockRead: "clock.read", READERS, Refusals;
     /// Confirms a jump of the clock.
     ClockConfirm: "clock.confirm", OPERATORS, Calls;
+    /// Reads the configuration again and puts it into force.
+    ConfigReload: "config.reload", ADMINS, Calls;
     /// Takes out a backup, which holds the secrets of all definitions.
     BackupDownload: "backup.download", ADMINS, Calls;
     /// Reads the metrics, if they are not open to everyone.

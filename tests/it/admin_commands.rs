@@ -346,10 +346,10 @@ fn the_configuration_is_printed_with_its_origins_and_no_secret() {
     let (code, output, error) = print(&["--changed"]);
     assert_eq!((code, error.as_str()), (Some(0), ""));
     let expected = "admin.token = …    # h.toml:2\n\
-                    server.workers = 3    # h.toml:4\n\
+                    server.workers = 3    # h.toml:4; needs a restart\n\
                     sources.custom.shop.preset = shopify    # h.toml:7\n\
                     sources.custom.shop.secrets = …    # h.toml:8\n\
-                    store.path = elsewhere    # HOOKYARD_STORE__PATH\n";
+                    store.path = elsewhere    # HOOKYARD_STORE__PATH; needs a restart\n";
     assert_eq!(output, expected);
 
     let (_, all, _) = print(&["--json"]);
@@ -357,7 +357,7 @@ fn the_configuration_is_printed_with_its_origins_and_no_secret() {
     let bind: Value = serde_json::from_str(bind.expect("every key")).expect("JSON");
     assert_eq!(
         bind,
-        json!({"key": "server.bind", "value": "127.0.0.1:8080", "origin": "default", "is_default": true})
+        json!({"key": "server.bind", "value": "127.0.0.1:8080", "origin": "default", "is_default": true, "needs_restart": true})
     );
     assert!(!all.contains("hunter2"), "{all}");
 

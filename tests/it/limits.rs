@@ -574,6 +574,77 @@ fn nobody_holds_connections_by_a_byte_of_the_next_request() {
     });
 }
 
+/// A byte now and then held a connection, and the memory of its body, for the whole request timeout.
+#[test]
+fn a_body_slower_than_its_lowest_rate_is_ended_and_the_connection_closed() {
+    run_async(async {
+        let test_env = TestEnv::new(&[
+            ("server.request_timeout_s", "600"),
+            ("server.body_grace_s", "0.2"),
+            ("server.body_bytes_per_s_min", "1000"),
+            ("sources.leads.enabled", "true"),
+        ]);
+        let node = test_env.start().await;
+        let address = node.base.trim_start_matches("http://").to_owned();
+        let mut slow = TcpStream::connect(&address).await.expect("connects");
+        let head = "POST /api/v1/webhooks/incoming HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                    Content-Length: 9000\r\n\r\n";
+        slow.write_all(head.as_bytes()).await.expect("sent");
+        let (mut reader, mut writer) = slow.into_split();
+        let drip = actix_rt::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            while writer.write_all(b" ").await.is_ok() {
+                ticks.tick().await;
+            }
+        });
+        let mut answer = Vec::new();
+        // A reset after the answer is an end too.
+        let _ = expect_soon(reader.read_to_end(&mut answer)).await;
+        let answer = String::from_utf8_lossy(&answer).to_lowercase();
+        assert!(answer.starts_with("http/1.1 408 "), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+        drop(reader);
+        drip.await.expect("no panic");
+        assert_eq!(node.send_message("S", "k").await.status, 202);
+        node.stop().await;
+    });
+}
+
+/// A reader that takes nothing of its answer held its connection and the answer's memory.
+#[test]
+fn an_answer_that_nobody_takes_is_given_up() {
+    run_async(async {
+        let test_env = TestEnv::new(&[
+            ("server.request_timeout_s", "0.5"),
+            ("server.connections_max", "9"),
+            ("server.workers", "1"),
+        ]);
+        let node = test_env.start().await;
+        let address = node.base.trim_start_matches("http://").to_owned();
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            let mut stream = TcpStream::connect(&address).await.expect("connects");
+            let request = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n";
+            // More answers than all buffers of a connection hold.
+            stream.write_all(&request.repeat(16)).await.expect("sent");
+            held.push(stream);
+        }
+        // The address has a third of the connections; there is room once the node gives one up.
+        expect_soon(async {
+            loop {
+                let answer = node.client.get(format!("{}/healthz", node.base)).send();
+                if answer.await.is_ok() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        drop(held);
+        node.stop().await;
+    });
+}
+
 /// A stranger that is refused keeps no connection.
 #[test]
 fn a_refusal_for_lack_of_authentication_closes_the_connection() {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use hookyard::app::{Node, NodeDeps};
 use hookyard::clock::{Clock, ManualClock};
-use hookyard::config::{Config, Secret, load_config};
+use hookyard::config::{Config, ConfigDraft, LiveConfig, Secret, load_config};
 use hookyard::edge::support::signature::sign_support_body;
 use hookyard::event::Timestamp;
 use parking_lot::{Condvar, Mutex};
@@ -81,10 +82,18 @@ impl TestEnv {
         ));
     }
 
+    /// Removes a key, so that the configuration file decides about it.
+    pub fn unset(&mut self, key: &str) {
+        let name = format!("HOOKYARD_{}", key.replace('.', "__").to_uppercase());
+        self.keys.retain(|(known, _)| *known != name);
+    }
+
     /// Adds a configuration file with this text; the keys that are set override it.
     pub fn write_file(&mut self, text: &str) {
         let path = self.folder.path().join("hookyard.toml");
         std::fs::write(&path, text).expect("writable");
+        let own = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&path, own).expect("its owner");
         self.file = Some(path);
     }
 
@@ -113,7 +122,10 @@ impl TestEnv {
     }
 
     pub async fn start(&self) -> TestNode {
-        let node = Node::start(self.config(), self.deps.clone())
+        let (file, keys) = (self.file.clone(), self.keys.clone());
+        let read_again = move || ConfigDraft::from_toml(file.as_deref(), keys.clone());
+        let live_config = LiveConfig::new(self.config(), read_again);
+        let node = Node::start_live(live_config, self.deps.clone())
             .await
             .expect("the node starts");
         let client = TestClient::new(
@@ -147,8 +159,12 @@ impl TestEnv {
     /// Starts the real binary on this folder and waits until it is ready.
     pub async fn start_process(&self) -> NodeProcess {
         let port = free_port();
-        let mut child = self
-            .serve_command(port)
+        self.wait_for_process(self.serve_command(port), port)
+    }
+
+    /// Waits until the node of `command` is ready at `port`.
+    pub fn wait_for_process(&self, mut command: Command, port: u16) -> NodeProcess {
+        let mut child = command
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");

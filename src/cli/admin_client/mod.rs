@@ -9,6 +9,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::node_args::SelectedNode;
+use super::node_url::client_builder;
 use super::refusal_detail::read_refusal_detail;
 
 mod error;
@@ -36,11 +37,9 @@ pub(super) struct RemotePage {
 
 impl AdminClient {
     pub(super) fn try_new(node: SelectedNode) -> Result<Self, AdminCallError> {
-        // Directly: a proxy of the environment is meant for hosts outside.
-        let client = Client::builder()
+        let client = client_builder(node.is_own)
             .connect_timeout(TIMEOUT)
             .read_timeout(TIMEOUT)
-            .no_proxy()
             .build()
             .map_err(AdminCallError::Client)?;
         Ok(Self { node, client })

@@ -4,11 +4,12 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use reqwest::{Client, Response};
+use reqwest::Response;
 use tokio::runtime::{Builder, Runtime};
 
 use super::error::BackupCommandError;
 use crate::cli::node_args::SelectedNode;
+use crate::cli::node_url::client_builder;
 use crate::cli::refusal_detail::read_refusal_detail;
 use crate::journal::BackupStart;
 
@@ -34,11 +35,9 @@ impl NodeArchive {
             .enable_all()
             .build()
             .map_err(BackupCommandError::Client)?;
-        // Directly: a proxy of the environment is meant for hosts outside.
-        let client = Client::builder()
+        let client = client_builder(node.is_own)
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE_MAX)
-            .no_proxy()
             .build()
             .map_err(|error| BackupCommandError::Client(io::Error::other(error)))?;
 

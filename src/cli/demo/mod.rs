@@ -155,6 +155,7 @@ impl DemoCommand {
         let client = AdminClient::try_new(SelectedNode {
             base: base.clone(),
             token: config.admin.token.clone(),
+            is_own: true,
         })?;
         let mut narrator = DemoNarrator::new(self.json, out);
         greet(&mut narrator, node, &base, &config.admin.token, folder)?;

@@ -4,14 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::Client;
 use serde_json::Value;
 use tokio::runtime::Builder;
 
 use super::check;
 use super::config_args::ConfigArgs;
 use super::error::CliError;
-use super::node_url::base_url;
+use super::node_url::{admin_base, client_builder};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigPurpose};
@@ -66,6 +65,10 @@ impl DoctorCommand {
         findings.push(surroundings::check_free_space(
             folder,
             config.store.segment_bytes,
+        ));
+        findings.extend(surroundings::check_certificate(
+            &config,
+            SystemClock::default().wall(),
         ));
         let file = self.config.config.as_deref();
         findings.extend(surroundings::check_permissions(folder, file));
@@ -160,9 +163,9 @@ fn check_node_targets(config: &Config) -> Vec<DoctorFinding> {
 fn list_target_urls(config: &Config) -> Result<Vec<String>, String> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let client = Client::builder().timeout(NODE_TIMEOUT).no_proxy().build();
+    let client = client_builder(true).timeout(NODE_TIMEOUT).build();
     let client = client.map_err(|error| error.to_string())?;
-    let base = base_url(&config.server.bind);
+    let base = admin_base(config);
     let fetch = async |page: u64| -> Result<Value, String> {
         let url = format!("{base}/api/v1/webhooks?page={page}&page_size=100");
         let request = client.get(url).bearer_auth(config.admin.token.expose());

@@ -9,6 +9,7 @@ use reqwest::Url;
 
 use super::finding::DoctorFinding;
 use crate::config::Config;
+use crate::event::Timestamp;
 use crate::subscriber::attempt::target_address::{check_target_host, check_target_url};
 
 /// Segments that must fit into the free space: the journal allocates one ahead.
@@ -53,6 +54,22 @@ pub(super) fn check_free_space(folder: &Path, segment_bytes: u64) -> DoctorFindi
     } else {
         DoctorFinding::ok(CHECK, detail)
     }
+}
+
+/// Checks that the certificate of the node's own TLS is valid for long enough; `None` without TLS.
+pub(super) fn check_certificate(config: &Config, now: Timestamp) -> Option<DoctorFinding> {
+    const CHECK: &str = "certificate";
+    const ADVICE: &str = "Renew it, and run `hookyard reload`";
+    let tls = config.server.tls.as_ref()?;
+    let Some(life) = tls.life(now) else {
+        let detail = format!("the end of {} cannot be read", tls.cert_file.display());
+        return Some(DoctorFinding::warning(CHECK, detail, "Look at the file"));
+    };
+    Some(match tls.describe_expiry(now) {
+        Some(detail) if life.is_zero() => DoctorFinding::problem(CHECK, detail, ADVICE),
+        Some(detail) => DoctorFinding::warning(CHECK, detail, ADVICE),
+        None => DoctorFinding::ok(CHECK, format!("valid for {} days", life.as_secs() / 86_400)),
+    })
 }
 
 /// Checks that others cannot read the data folder, nor a configuration file with secrets.

@@ -3,12 +3,11 @@
 use std::io::Write;
 use std::time::Duration;
 
-use reqwest::Client;
 use serde_json::Value;
 
 use super::config_args::ConfigArgs;
 use super::error::CliError;
-use super::node_url::{base_url, parse_url};
+use super::node_url::{admin_base, client_builder, parse_url};
 use crate::config::ConfigPurpose;
 
 mod error;
@@ -26,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
     after_help = "Examples:\n  hookyard health\n  hookyard health --url http://127.0.0.1:8080 --live"
 )]
 pub(super) struct HealthCommand {
-    /// URL of the node [default: server.bind of the configuration]
+    /// URL of the node [default: admin.bind or server.bind of the configuration]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     url: Option<String>,
     #[command(flatten)]
@@ -40,7 +39,7 @@ impl HealthCommand {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
         let base = match &self.url {
             Some(url) => url.trim_end_matches('/').to_owned(),
-            None => base_url(&self.config.load(ConfigPurpose::Tool)?.config.server.bind),
+            None => admin_base(&self.config.load(ConfigPurpose::Tool)?.config),
         };
         let status = actix_rt::System::new().block_on(self.ask(base))?;
         writeln!(out, "{status}")?;
@@ -53,7 +52,7 @@ impl HealthCommand {
             true => ("healthz", "ok"),
             false => ("readyz", "ready"),
         };
-        let client = Client::builder().timeout(TIMEOUT).no_proxy().build();
+        let client = client_builder(self.url.is_none()).timeout(TIMEOUT).build();
         let client = client.map_err(HealthError::Client)?;
         let answer = client.get(format!("{base}/{path}")).send().await;
         let answer = match answer {

@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 
 use super::dev_mode;
 use super::error::CliError;
-use super::node_url::{base_url, parse_url};
+use super::node_args::SelectedNode;
+use super::node_url::{admin_base, base_url, parse_url};
 use super::random_secret::random_bytes;
 use super::stop_signals::StopSignals;
 use crate::config::{ConfigDraft, ConfigPurpose, Secret};
@@ -179,10 +180,7 @@ impl ListenCommand {
             .clone()
             .unwrap_or_else(|| base_url(&address.to_string()));
         let request = self.registration_request(&url);
-        let node = self
-            .subscription
-            .resolve_node()?
-            .map(|(base, token)| NodeClient::try_new(&base, token));
+        let node = self.subscription.resolve_node()?.map(NodeClient::try_new);
         let node = node.transpose().map_err(ListenError::Subscribe)?;
 
         // Take over before listening, so no delivery signed with an earlier secret arrives.
@@ -382,12 +380,16 @@ impl ListenCommand {
 
 impl SubscribeArgs {
     /// Returns the node's base URL and admin token; `None` without a subscription.
-    fn resolve_node(&self) -> Result<Option<(String, Secret)>, CliError> {
+    fn resolve_node(&self) -> Result<Option<SelectedNode>, CliError> {
         if !self.dev && self.subscribe.is_none() {
             return Ok(None);
         }
         if let (Some(url), Some(token)) = (&self.subscribe, &self.token) {
-            return Ok(Some((url.clone(), token.clone())));
+            return Ok(Some(SelectedNode {
+                base: url.clone(),
+                token: token.clone(),
+                is_own: false,
+            }));
         }
         let mut draft = ConfigDraft::from_toml(self.config.as_deref(), std::env::vars_os());
         if let Some(secrets) = dev_mode::read_secrets(&draft.store_path())? {
@@ -398,11 +400,14 @@ impl SubscribeArgs {
         if token.is_empty() {
             return Err(ListenError::NoToken.into());
         }
-        let url = self
-            .subscribe
-            .clone()
-            .unwrap_or_else(|| base_url(&config.server.bind));
-        Ok(Some((url, token.clone())))
+        Ok(Some(SelectedNode {
+            base: self
+                .subscribe
+                .clone()
+                .unwrap_or_else(|| admin_base(&config)),
+            token: token.clone(),
+            is_own: self.subscribe.is_none(),
+        }))
     }
 }
 

@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use crate::cli::node_args::SelectedNode;
+use crate::cli::node_url::client_builder;
 use crate::cli::refusal_detail::read_refusal_detail;
 use crate::config::{Secret, parse_web_url};
 
@@ -120,16 +122,14 @@ struct RemoteBacklog {
 }
 
 impl NodeClient {
-    pub(super) fn try_new(base: &str, token: Secret) -> Result<Self, RegistrationError> {
-        // Directly: a proxy of the environment is meant for hosts outside.
-        let client = Client::builder()
+    pub(super) fn try_new(node: SelectedNode) -> Result<Self, RegistrationError> {
+        let client = client_builder(node.is_own)
             .timeout(TIMEOUT)
-            .no_proxy()
             .build()
             .map_err(RegistrationError::Client)?;
         Ok(Self {
-            base: base.trim_end_matches('/').to_owned(),
-            token,
+            base: node.base.trim_end_matches('/').to_owned(),
+            token: node.token,
             client,
         })
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::dev_mode;
 use super::error::CliError;
-use super::node_url::{base_url, parse_url};
+use super::node_url::{parse_url, sender_base};
 use super::random_secret::random_bytes;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigDraft, ConfigPurpose};
@@ -81,10 +81,9 @@ impl SendCommand {
         }
         let config = draft.finish(ConfigPurpose::Tool)?;
 
-        let base = self
-            .url
-            .clone()
-            .unwrap_or_else(|| base_url(&config.server.bind));
+        let base = self.url.clone().unwrap_or_else(|| sender_base(&config));
+
+        let client = post::build_client(self.url.is_none());
 
         let random = hex::encode(&random_bytes()?[..16]);
         let options = self.into_options(&config, SystemClock::default().wall(), random)?;
@@ -96,7 +95,7 @@ impl SendCommand {
             .build()
             .map_err(SendCommandError::Runtime)?;
         runtime
-            .block_on(async { post::post_event(&post::build_client()?, &base, request).await })?
+            .block_on(async { post::post_event(&client?, &base, request).await })?
             .report(source, out)
     }
 

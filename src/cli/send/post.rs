@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::error::SendCommandError;
 use super::request::SignedEventRequest;
 use crate::cli::error::CliError;
+use crate::cli::node_url::client_builder;
 use crate::error_chain;
 
 /// Limit of the whole call; a node refuses a slow request sooner.
@@ -26,10 +27,9 @@ pub(in crate::cli) struct NodeAnswer {
     pub(in crate::cli) body: String,
 }
 
-/// Makes a client for calls of senders.
-pub(super) fn build_client() -> reqwest::Result<Client> {
-    // Directly: a proxy of the environment is meant for hosts outside.
-    Client::builder().timeout(TIMEOUT).no_proxy().build()
+/// Makes a client for calls of senders, to the node of the configuration if `is_own`.
+pub(super) fn build_client(is_own: bool) -> reqwest::Result<Client> {
+    client_builder(is_own).timeout(TIMEOUT).build()
 }
 
 /// Sends `request` to the node at `base` and waits for the answer.
@@ -265,7 +265,7 @@ mod tests {
             .await
             .expect("a free port");
         let base = format!("https://{}", listener.local_addr().expect("bound"));
-        let client = build_client().expect("a client");
+        let client = build_client(false).expect("a client");
         let plain = async {
             let (mut stream, _) = listener.accept().await.expect("a client");
             stream

@@ -35,7 +35,7 @@ impl EventSender {
         Ok(Self {
             config: config.clone(),
             base: base.to_owned(),
-            client: build_client()?,
+            client: build_client(true)?,
             clock: SystemClock::default(),
         })
     }

@@ -16,9 +16,10 @@ use crate::event::Kind;
 use crate::suggest::nearest_key;
 
 /// Returns every key of a table except `name`, with its default value.
-fn defaults() -> [(&'static str, SettingValue); 30] {
+fn defaults() -> [(&'static str, SettingValue); 31] {
     let text = || SettingValue::Text(Secret::default());
     [
+        ("client_certificate", SettingValue::Text(Secret::new("off"))),
         ("decompress", SettingValue::Boolean(false)),
         ("enabled", SettingValue::Boolean(true)),
         ("entity", text()),

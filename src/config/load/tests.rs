@@ -74,7 +74,8 @@ fn the_documented_defaults_load() {
 #[test]
 fn every_key_of_the_defaults_is_read() {
     let mut draft = ConfigDraft::from_toml(None, NO_ENV.iter().copied());
-    draft.read_server();
+    draft.read_server(ConfigPurpose::Trial);
+    draft.read_certified_sources();
     draft.read_store();
     draft.read_router();
     draft.read_admin();

@@ -1,6 +1,7 @@
 //! A token bucket for each lead, so that a lead with too many events slows down alone.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -19,7 +20,7 @@ const REFILL_TIME: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct LeadTokenBuckets {
     per_minute: u32,
-    table: Mutex<BucketTable>,
+    table: Arc<Mutex<BucketTable>>,
 }
 
 impl LeadTokenBuckets {
@@ -27,7 +28,15 @@ impl LeadTokenBuckets {
     pub(super) fn new(per_minute: u32) -> Self {
         Self {
             per_minute,
-            table: Mutex::new(BucketTable::new(BUCKETS_MAX)),
+            table: Arc::new(Mutex::new(BucketTable::new(BUCKETS_MAX))),
+        }
+    }
+
+    /// Makes buckets of `per_minute` tokens from which those are gone that were taken from these.
+    pub(super) fn with_limit(&self, per_minute: u32) -> Self {
+        Self {
+            per_minute,
+            table: Arc::clone(&self.table),
         }
     }
 

@@ -51,6 +51,16 @@ impl C2sSource {
         }
     }
 
+    /// Prepares the source for a new `config`, with what its limits have counted.
+    #[must_use]
+    pub(in crate::edge) fn succeed(&self, config: &config::C2sConfig) -> Self {
+        Self {
+            client_limiter: self.client_limiter.with_limit(config.rate_per_minute),
+            lead_buckets: self.lead_buckets.with_limit(config.lead_rate_per_minute),
+            ..Self::new(config)
+        }
+    }
+
     /// Builds the command of an event that came here by `hops` deliveries.
     pub(super) fn receive_command(&self, event: C2sEvent, hops: u8, span: &Span) -> Command {
         let C2sEvent {

@@ -26,6 +26,7 @@ use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::ApiError;
 use super::gate::NodeCore;
+use super::server_stream::TlsConnection;
 use super::state::Edge;
 use super::{answer, body, client_address, proof_headers, submit};
 use crate::config::CustomSourceConfig;
@@ -320,7 +321,7 @@ fn request_url(request: &HttpRequest, public_url: Option<&str>) -> String {
         return format!("{base}{path}");
     }
     // Do not use actix's connection info, which trusts X-Forwarded-Host from any client.
-    let scheme = if request.app_config().secure() {
+    let scheme = if request.conn_data::<TlsConnection>().is_some() {
         "https"
     } else {
         "http"

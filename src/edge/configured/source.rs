@@ -7,6 +7,7 @@ use actix_web::http::header::HeaderName;
 
 use super::super::rate_limiter::RateLimiter;
 use crate::config::CustomSourceConfig;
+use crate::event::InternedName;
 use crate::provider::ProviderHandshake;
 
 /// Configured source, ready to verify and limit requests.
@@ -32,6 +33,20 @@ impl ConfiguredSource {
             client_limiter: RateLimiter::new(custom.rate_per_minute),
             redacted_header,
         }
+    }
+
+    /// Prepares the source of the same name for a new `custom`, with the requests that its limit has
+    /// counted.
+    pub(in crate::edge) fn succeed(&self, custom: &CustomSourceConfig) -> Self {
+        Self {
+            client_limiter: self.client_limiter.with_limit(custom.rate_per_minute),
+            ..Self::new(custom)
+        }
+    }
+
+    /// Name of the source in the configuration.
+    pub(in crate::edge) const fn name(&self) -> InternedName {
+        self.custom.name
     }
 
     /// Returns true if the source answers Meta's handshake by `GET`: its preset has that handshake,

@@ -50,7 +50,8 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
     }
     let now = context.edge.clock.monotonic();
     if context.edge.dashboard.sessions.redeem_login_link(link, now) {
-        let caller = CallerIdentity::of_config(LOGIN_LINK, TokenRole::Admin);
+        let admin_token = &context.edge.config.admin.token;
+        let caller = CallerIdentity::of_config(LOGIN_LINK, TokenRole::Admin, admin_token);
         Ok(begin_session(context, caller, START))
     } else {
         context.call.note_outcome(ApiError::LoginRefused.code());

@@ -281,6 +281,14 @@ fn describe_alert(alert: &AlertSubject) -> Option<NodeProblem> {
             },
             remedy: Some(("Sources", "/dashboard/sources")),
         }),
+        AlertSubject::CertificateEnd => Some(NodeProblem {
+            tone: StateTone::Warning,
+            fact: "The certificate of the node ends soon, or has ended".to_owned(),
+            explanation: html! {
+                "Renew the file " code { "server.tls.cert" } ", and run " code { "hookyard reload" } "."
+            },
+            remedy: None,
+        }),
         // Named above, by the values of this moment.
         AlertSubject::DiskSpace | AlertSubject::ProjectionLag => None,
     }

@@ -181,7 +181,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3_600);
 
     fn admin() -> CallerIdentity {
-        CallerIdentity::of_config("config:admin", TokenRole::Admin)
+        CallerIdentity::of_config("config:admin", TokenRole::Admin, &Secret::new("t"))
     }
 
     fn table() -> SessionTable {

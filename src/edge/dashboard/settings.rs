@@ -28,8 +28,8 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
         @for (section, settings) in &sections { (render_section(section, settings)) }
     };
     let lead = html! {
-        "The configuration in force, secrets masked. To change it, edit the file or the \
-         environment and restart the node. "
+        "The configuration in force, secrets masked. To change it, edit the file and run "
+        code { "hookyard reload" } ". Keys marked with * need a restart. "
         "Webhooks have a " a href="/dashboard/settings/webhooks" { "page of their own" } "."
     };
     Ok(
@@ -66,6 +66,7 @@ fn render_section(section: &str, settings: &[&EffectiveSetting]) -> Markup {
                             tr {
                                 td.first {
                                     code { (setting.key.rsplit('.').next().unwrap_or_default()) }
+                                    @if setting.needs_restart { span.muted { "*" } }
                                 }
                                 td data-label="Value" {
                                     @if setting.value.is_empty() { span.muted { "not set" } }

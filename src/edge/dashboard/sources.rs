@@ -140,10 +140,22 @@ async fn render_sources(
 
 /// Address by which senders reach the node: the configured one, or that of this request.
 fn base_url(visit: &PageVisit<'_>) -> String {
-    let configured = visit.edge().config.server.public_url.clone();
+    let server = &visit.edge().config.server;
+    let configured = server.public_url.clone();
+    let has_own_listener = visit.edge().config.admin.bind.is_some();
     configured.unwrap_or_else(|| {
         let connection = visit.context.request.connection_info();
-        format!("{}://{}", connection.scheme(), connection.host())
+        let scheme = if server.tls.is_some() {
+            "https"
+        } else {
+            connection.scheme()
+        };
+        // This request came by the listener of operators.
+        let host = match has_own_listener {
+            true => server.bind.as_str(),
+            false => connection.host(),
+        };
+        format!("{scheme}://{host}")
     })
 }
 

@@ -250,7 +250,8 @@ pub(super) fn current_session(context: &RequestContext) -> Option<DashboardSessi
         .filter(|session| {
             let tokens = context.edge.gate.tokens();
             let now = context.edge.clock.wall();
-            session.caller.is_valid(tokens.as_deref(), now)
+            let admin_token = &context.edge.config.admin.token;
+            session.caller.is_valid(admin_token, tokens.as_deref(), now)
         })
 }
 
@@ -262,6 +263,7 @@ pub(super) fn session_cookie(edge: &Edge, token: &Secret) -> HeaderValue {
         .public_url
         .as_ref()
         .is_some_and(|url| url.starts_with("https://"));
+    let is_https = is_https || edge.config.server.tls.is_some();
     let seconds = if token.is_empty() {
         0
     } else {

@@ -28,4 +28,13 @@ impl LeadsSource {
             client_limiter: RateLimiter::new(config.rate_per_minute),
         }
     }
+
+    /// Prepares the source for a new `config`, with the requests that its limit has counted.
+    #[must_use]
+    pub(in crate::edge) fn succeed(&self, config: &config::LeadsConfig) -> Self {
+        Self {
+            client_limiter: self.client_limiter.with_limit(config.rate_per_minute),
+            ..Self::new(config)
+        }
+    }
 }

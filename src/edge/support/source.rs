@@ -1,12 +1,13 @@
 //! Authentication and rate limit of the support contract: API key, signature and timestamp, and a
 //! limit for each API key.
 
-use parking_lot::Mutex;
 use std::str;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::super::error::ApiError;
 use super::super::proof_headers;
@@ -27,7 +28,7 @@ pub(in crate::edge) struct SupportSource {
     config: config::SupportConfig,
     verifier: SignatureVerifier,
     /// Window of each API key; `None` without a limit.
-    windows: Vec<Option<Mutex<SlidingWindow>>>,
+    windows: Vec<Option<Arc<Mutex<SlidingWindow>>>>,
 }
 
 /// Request with a valid API key, signature and timestamp.
@@ -45,12 +46,30 @@ impl SupportSource {
     /// Prepares the source that `config` describes.
     #[must_use]
     pub(in crate::edge) fn new(config: &config::SupportConfig) -> Self {
-        let window = || SlidingWindow::try_new(config.rate_per_minute).map(Mutex::new);
+        let window = || {
+            let window = SlidingWindow::try_new(config.rate_per_minute)?;
+            Some(Arc::new(Mutex::new(window)))
+        };
         Self {
             verifier: SignatureVerifier::new(&config.secrets),
             windows: config.api_keys.iter().map(|_| window()).collect(),
             config: config.clone(),
         }
+    }
+
+    /// Prepares the source for a new `config`: API keys that stay keep their windows.
+    #[must_use]
+    pub(in crate::edge) fn succeed(&self, config: &config::SupportConfig) -> Self {
+        let mut source = Self::new(config);
+        for (key, window) in config.api_keys.iter().zip(&mut source.windows) {
+            let known = self.find_api_key(key.expose().as_bytes());
+            let known = known.and_then(|index| self.windows[index].clone());
+            if let (Some(window), Some(known)) = (window, known) {
+                known.lock().set_limit(config.rate_per_minute);
+                *window = known;
+            }
+        }
+        source
     }
 
     /// Policy for an event of a ticket that does not exist.

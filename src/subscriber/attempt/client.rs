@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::time::timeout;
 
 use super::classify::{AttemptError, SubscriberResponse, TIMEOUT};
@@ -46,6 +47,14 @@ impl DeliveryClient {
         })
     }
 
+    /// Lets `networks` be called although they are not public, from the next connection on. No open
+    /// connection is used again.
+    pub(super) fn set_allow_targets(&self, networks: &[IpNet]) {
+        if self.connector.set_allow_targets(networks) {
+            self.pool.close_all();
+        }
+    }
+
     /// Posts `request` within `limit`, which covers connecting, sending and reading. Returns the
     /// part of the response that arrived, with an error if it is not complete.
     pub(super) async fn post_request(
@@ -70,6 +79,7 @@ impl DeliveryClient {
         response: &mut SubscriberResponse,
         body: &mut Vec<u8>,
     ) -> Result<(), AttemptError> {
+        let generation = self.pool.generation();
         if let Some(mut kept) = self.pool.take_idle(request.origin()).await {
             let exchanged = kept
                 .exchange(request.to_http_request(), response, body)
@@ -79,7 +89,9 @@ impl DeliveryClient {
                 Err(_) => kept.has_received(),
             };
             if is_answered {
-                return self.end_exchange(request, kept, exchanged).await;
+                return self
+                    .end_exchange(request, kept, generation, exchanged)
+                    .await;
             }
 
             // The receiver closed the connection before the request came. That is no failure, so
@@ -91,7 +103,8 @@ impl DeliveryClient {
         let exchanged = fresh
             .exchange(request.to_http_request(), response, body)
             .await;
-        self.end_exchange(request, fresh, exchanged).await
+        self.end_exchange(request, fresh, generation, exchanged)
+            .await
     }
 
     async fn open_connection(
@@ -111,10 +124,13 @@ impl DeliveryClient {
         &self,
         request: &DeliveryRequest<'_>,
         connection: SubscriberConnection,
+        generation: u64,
         exchanged: Result<(), AttemptError>,
     ) -> Result<(), AttemptError> {
         if exchanged.is_ok() {
-            self.pool.put_idle(request.origin(), connection).await;
+            self.pool
+                .put_idle(request.origin(), connection, generation)
+                .await;
         }
         exchanged
     }

@@ -44,6 +44,8 @@ struct PoolState {
     waiting: usize,
     /// True while a task looks for connections that were idle for too long.
     is_swept: bool,
+    /// Number of times that all connections were to be closed.
+    generation: u64,
 }
 
 impl ConnectionPool {
@@ -89,18 +91,20 @@ impl ConnectionPool {
         Arc::clone(&self.0.slots).acquire_owned().await.ok()
     }
 
-    /// Keeps `connection` for the next attempt at `origin`, if it is ready for one.
+    /// Keeps `connection` for the next attempt at `origin`, if it is ready for one and all are still of
+    /// the `generation` in which it was taken or opened.
     pub(super) async fn put_idle(
         &self,
         origin: &Arc<DeliveryOrigin>,
         mut connection: SubscriberConnection,
+        generation: u64,
     ) {
         if !connection.is_ready().await {
             return;
         }
         let now = self.0.clock.monotonic();
         let mut state = self.0.state.lock();
-        if state.waiting > 0 {
+        if state.waiting > 0 || state.generation != generation {
             drop(state);
             return drop(connection);
         }
@@ -114,6 +118,17 @@ impl ConnectionPool {
     pub(super) fn close_idle(&self) {
         let idle = std::mem::take(&mut self.0.state.lock().idle);
         drop(idle);
+    }
+
+    /// Returns the generation of the connections that are taken or opened from now on.
+    pub(super) fn generation(&self) -> u64 {
+        self.0.state.lock().generation
+    }
+
+    /// Closes all idle connections, and the others after their attempts.
+    pub(super) fn close_all(&self) {
+        self.0.state.lock().generation += 1;
+        self.close_idle();
     }
 
     /// Returns the number of connections that may be opened without closing one.

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use parking_lot::RwLock;
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -41,7 +42,7 @@ const FAMILY_DELAY: Duration = Duration::from_millis(300);
 pub(super) struct SubscriberConnector {
     lookup: Arc<dyn NameLookup>,
     /// Networks that may be called although they are not public.
-    allow_targets: Arc<[IpNet]>,
+    allow_targets: RwLock<Arc<[IpNet]>>,
     tls: TlsConnector,
     /// Proxy by which https targets are called.
     proxy: Option<DeliveryProxy>,
@@ -63,10 +64,18 @@ impl SubscriberConnector {
         let proxy_url = config.proxy_url.as_ref();
         Ok(Self {
             lookup,
-            allow_targets: config.allow_targets.as_slice().into(),
+            allow_targets: RwLock::new(config.allow_targets.as_slice().into()),
             tls: TlsConnector::from(tls::build_tls_config(&config.ca_files)?),
             proxy: proxy_url.and_then(|url| DeliveryProxy::from_url(url.expose())),
         })
+    }
+
+    /// Lets `networks` be called from now on; returns `true` if they differ from those before.
+    pub(super) fn set_allow_targets(&self, networks: &[IpNet]) -> bool {
+        let mut allow_targets = self.allow_targets.write();
+        let differ = **allow_targets != *networks;
+        *allow_targets = networks.into();
+        differ
     }
 
     /// Opens a connection to `origin`.
@@ -132,7 +141,8 @@ impl SubscriberConnector {
             }
         };
         let is_literal = !matches!(origin.host, Host::Domain(_));
-        let allowed = origin.is_checked.then_some(&*self.allow_targets);
+        let allow_targets = Arc::clone(&self.allow_targets.read());
+        let allowed = origin.is_checked.then_some(&*allow_targets);
         let addresses = match resolver::retain_allowed(found, allowed) {
             Ok(addresses) => addresses,
             Err(ResolveError::Blocked(blocked)) if is_literal => {

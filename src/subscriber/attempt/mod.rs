@@ -47,7 +47,7 @@ use super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
 use super::expression_shares::ExpressionShares;
 use super::{AttemptFailure, OutboundRecord, SubscriberId};
 use crate::clock::Clock;
-use crate::config;
+use crate::config::{self, LiveConfig};
 use crate::event::{IncarnationHistory, Timestamp};
 
 pub use context::AttemptNumber;
@@ -117,6 +117,20 @@ impl AttemptSender {
     ) -> Result<Self, TlsSetupError> {
         let lookup = Arc::new(SystemResolver::default());
         Self::with_name_lookup(config, incarnations, clock, expressions, lookup)
+    }
+
+    /// Follows `delivery.allow_targets` of the configuration: each change holds from the end of its reload
+    /// on, also for connections that are open.
+    pub(super) fn follow_config(&self, live_config: &LiveConfig) {
+        let sender = Arc::downgrade(&self.0);
+        live_config.on_change(move |config| {
+            let Some(sender) = sender.upgrade() else {
+                return false;
+            };
+            let networks = &config.delivery.allow_targets;
+            sender.client.set_allow_targets(networks);
+            true
+        });
     }
 
     fn with_name_lookup(

@@ -34,7 +34,7 @@ use super::subscriber_set::SubscriberSet;
 use super::subscriber_stats::{DeliveryOverview, SubscriberStats};
 use super::tables::ReadState;
 use crate::account::AccountRegistry;
-use crate::config::Config;
+use crate::config::{Config, LiveConfig};
 use crate::crash_window::CrashWindow;
 use crate::event::Position;
 use crate::journal::{JournalFrame, JournalReadError};
@@ -73,7 +73,8 @@ pub(super) enum StatsQuery {
 
 /// Definitions and channels that the dispatcher works with.
 pub(super) struct DispatcherDeps {
-    pub(super) config: Arc<Config>,
+    pub(super) live_config: Arc<LiveConfig>,
+    pub(super) config_changes: watch::Receiver<Arc<Config>>,
     pub(super) subscriptions: Arc<SubscriptionRegistry>,
     pub(super) accounts: Arc<AccountRegistry>,
     pub(super) queries: mpsc::Receiver<StatsQuery>,
@@ -216,6 +217,7 @@ impl Dispatcher {
                 requests.into_iter().for_each(|request| self.handle_request(request));
             }
             _ = self.definition_changes.changed() => {}
+            Ok(()) = self.deps.config_changes.changed() => {}
             () = stage.wait_for_task() => {}
             frame = join_task(&mut self.frame_read) => self.dispatch_read(frame?)?,
             _ = self.durable_end.changed(), if !has_more => {}

@@ -44,12 +44,13 @@ impl Dispatcher {
         let change_count = *self.definition_changes.borrow_and_update();
         let subscriptions = self.deps.subscriptions.snapshot();
         let accounts = self.deps.accounts.snapshot();
+        let config = self.deps.live_config.current();
         let old = self.stage.subscriber_set();
-        if old.is_built_from(&subscriptions, &accounts) {
+        if old.is_built_from(&subscriptions, &accounts, &config) {
             return self.stage.note_applied_changes(change_count);
         }
 
-        let (new, changed) = old.update(subscriptions, accounts);
+        let (new, changed) = old.update(subscriptions, accounts, config);
         let new = Rc::new(new);
         self.stage.subscriber_set.replace(Rc::clone(&new));
 
