@@ -22,6 +22,7 @@ mod dead_letters;
 mod elements;
 mod entities;
 mod events;
+mod filter_form;
 mod form;
 mod jobs;
 mod layout;
