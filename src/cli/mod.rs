@@ -34,7 +34,6 @@ mod plural;
 mod progress_line;
 mod random_secret;
 mod rebuild;
-mod refusal_detail;
 mod restore;
 mod secret;
 mod send;

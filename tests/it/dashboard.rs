@@ -496,6 +496,7 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
             ("url", "http://10.0.0.1/x"),
             ("timeout_s", "soon"),
             ("description", "Mine"),
+            ("filter", "1 == 1"),
         ];
         let wrong = visitor
             .submit("/dashboard/settings/webhooks/1/edit", &fields)
@@ -505,7 +506,12 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
             wrong.html.contains("value=\"Mine\""),
             "what was typed stays"
         );
-        for problem in ["Is refused", "Must have 1 to", "Must be a number"] {
+        for problem in [
+            "Is refused",
+            "Must have 1 to",
+            "Must be a number",
+            "Is no condition",
+        ] {
             assert!(wrong.html.contains(problem), "{problem} in {}", wrong.html);
         }
         assert_eq!(

@@ -76,7 +76,7 @@ pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse,
     }))
 }
 
-/// Account after a change.
+/// Account as it is after a change.
 pub(in crate::edge) struct ChangedAccount {
     pub(in crate::edge) account: Arc<Account>,
     /// True if the change made the account a new secret, which nobody has seen.
@@ -107,7 +107,7 @@ pub(in crate::edge) async fn change_from_json(
     })
 }
 
-/// Returns the account `id`.
+/// Returns the account with the id `id`.
 pub(in crate::edge) fn find_account(core: &NodeCore, id: &str) -> Result<Arc<Account>, ApiError> {
     let known = core.accounts.snapshot();
     let account = known.get(id).ok_or(AccountChangeError::NotFound)?;
