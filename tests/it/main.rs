@@ -62,4 +62,5 @@ mod store_opening;
 mod test_node;
 mod token_senders;
 mod tokens;
+mod traces;
 mod webhooks;

@@ -329,6 +329,9 @@ fn render_facts(view: &EventView, id: EventId, visit: &PageVisit<'_>) -> Markup 
             @if let Some(key) = &record.idempotency_key {
                 dt { "Idempotency key" } dd { code { (key) } }
             }
+            @if let Some(trace) = &record.trace {
+                dt { "Trace" } dd { code { (trace) } }
+            }
             @if view.later_records > 0 {
                 dt { "Attempts" } dd { (view.later_records) " more after the first" }
             }

@@ -184,6 +184,7 @@ impl AttemptSender {
             sequence: item.sequence,
             number: number.into(),
             hops: item.record.hops,
+            trace: item.record.trace,
         };
         let transformed = self.transform_body(policy, item).await;
         let build_body = |target: &PreparedTarget| target.build_body(item, transformed);
@@ -240,6 +241,7 @@ impl AttemptSender {
             sequence: 0,
             number: 1.into(),
             hops: 0,
+            trace: None,
         };
         self.send_attempt(policy, context, |_| Ok(build_ping_body(&policy.id, at)))
             .await
@@ -258,6 +260,15 @@ impl AttemptSender {
     ) -> AttemptReport {
         let (at, began) = (self.0.clock.wall(), self.0.clock.monotonic());
         let mut call = AttemptLogEntry::new(at, &policy.id, &context);
+        let trace = context.trace.map(|trace| {
+            let (micros, attempt) = (at.as_micros(), context.number.attempt);
+            let pieces = [
+                call.source.as_bytes(),
+                &micros.to_be_bytes(),
+                &attempt.to_be_bytes(),
+            ];
+            trace.with_span(headers::derive_span_id(&context.id, &pieces))
+        });
 
         // The server is logged even if no body can be built for it.
         let target = self.0.targets.get_or_prepare(policy);
@@ -269,12 +280,6 @@ impl AttemptSender {
 
         let (response, error) = match prepared {
             Ok((target, body)) => {
-                let attempt = context.number.attempt.to_be_bytes();
-                let micros = at.as_micros().to_be_bytes();
-                let trace = headers::build_traceparent(
-                    &context.id,
-                    &[call.source.as_bytes(), &micros, &attempt],
-                );
                 let values = AttemptHeaderValues {
                     id: &context.id,
                     event: context.event,
@@ -283,7 +288,7 @@ impl AttemptSender {
                     sequence: context.sequence,
                     is_replay: context.number.is_replay,
                     hops: context.hops,
-                    trace: &trace,
+                    trace,
                 };
                 let request = DeliveryRequest {
                     target: &target,

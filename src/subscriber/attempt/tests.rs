@@ -19,7 +19,7 @@ use crate::call_log::{CallFilter, CallLog, CallLogLimits};
 use crate::clock::ManualClock;
 use crate::config::{Secret, load_config};
 use crate::derived::open_test_store;
-use crate::event::{EntityKey, EventId, Kind, Position, Record, StoreIncarnation};
+use crate::event::{EntityKey, EventId, Kind, Position, Record, StoreIncarnation, TraceContext};
 use crate::subscriber::delivery_policy::{self, DeliveryTarget, RetryPolicy};
 use crate::subscription::{
     DeliveryMode, DeliveryOrdering, SigningSecrets, SigningStyle, Subscription, SubscriptionState,
@@ -111,6 +111,7 @@ fn item() -> OutboundRecord {
     let record = Record {
         sequence: Some(7),
         payload: r#"{"event":"status.changed","data":{"status":"open"}}"#.into(),
+        trace: TraceContext::try_new([0xab; 16], [0xcd; 8], false),
         ..Record::new("support", entity, "status.changed", at)
     };
     OutboundRecord {
@@ -300,15 +301,25 @@ async fn all_attempts_at_an_event_are_one_trace() {
         .iter()
         .map(|trace| trace.split('-').collect())
         .collect();
-    assert_eq!(
-        parts[0].iter().map(|part| part.len()).collect::<Vec<_>>(),
-        [2, 32, 16, 2],
-        "{traces:?}"
-    );
+    let (first, second) = (&parts[0], &parts[1]);
+    assert_eq!((first[0], first[3]), ("00", "00"), "{traces:?}");
+    assert_eq!((first[1], second[1]), (&*"ab".repeat(16), first[1]));
+    assert_eq!((first[2].len(), second[2].len()), (16, 16), "{traces:?}");
     assert!(
-        parts[0][1] == parts[1][1] && parts[0][2] != parts[1][2],
+        first[2] != second[2] && first[2] != "cd".repeat(8),
         "{traces:?}"
     );
+
+    let untraced = OutboundRecord {
+        record: Arc::new(Record {
+            trace: None,
+            ..Record::clone(&item().record)
+        }),
+        ..item()
+    };
+    let policy = webhook(&receiver.url(), AMPLE);
+    sender.send_delivery(&policy, &untraced, 1).await;
+    assert_eq!(receiver.requests().iter().filter_map(trace).count(), 2);
 }
 
 #[tokio::test]
