@@ -39,6 +39,7 @@ use store_session::{DiscardMark, NodeSetup, SessionEnd, StoreSession};
 use crate::clock::{CheckedClock, Clock};
 use crate::config::{Config, Secret};
 use crate::edge::{self, CoreGate, Edge};
+use crate::traces::SpanExporter;
 use crate::{error_chain, log_sink};
 
 /// First pause before a failed store is opened again. Each further pause is twice as long, up to
@@ -56,6 +57,7 @@ pub struct Node {
     stop: watch::Sender<bool>,
     keeper: actix_rt::task::JoinHandle<Result<(), NodeError>>,
     clock_watch: actix_rt::task::JoinHandle<()>,
+    exporter: Option<SpanExporter>,
     grace: Duration,
 }
 
@@ -71,13 +73,16 @@ impl Node {
         deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         descriptor_limit::raise_descriptor_limit(&config);
 
+        let (exporter, traces) = SpanExporter::start(&config.telemetry, &deps.metrics)?;
+        deps.traces = traces;
+
         // Listen first: opening a large store takes seconds, and /readyz answers meanwhile.
         let (listener, address) = bind_listener(&config.server.bind)?;
         let gate = CoreGate::closed("the store is being opened");
         let edge = Arc::new(Edge::new(
             Arc::clone(&config),
             Arc::clone(&clock),
-            Arc::clone(&deps.metrics),
+            (Arc::clone(&deps.metrics), deps.traces.clone()),
             gate.clone(),
         ));
         let server = edge::serve(Arc::clone(&edge), listener)?;
@@ -112,6 +117,7 @@ impl Node {
             stop,
             keeper,
             clock_watch,
+            exporter,
             grace: config.server.shutdown_grace,
         })
     }
@@ -141,6 +147,7 @@ impl Node {
             stop,
             keeper,
             clock_watch,
+            exporter,
             grace,
             ..
         } = self;
@@ -150,7 +157,12 @@ impl Node {
             server.stop(true).await;
             // The receiver is gone only if the keeper panicked; its join handle reports that.
             let _ = stop.send(true);
-            keeper.await.unwrap_or(Err(NodeError::Panicked))
+            let kept = keeper.await.unwrap_or(Err(NodeError::Panicked));
+            // Last, so that the spans of the last deliveries are exported too.
+            if let Some(exporter) = exporter {
+                exporter.stop().await;
+            }
+            kept
         };
         timeout(grace, orderly)
             .await

@@ -24,6 +24,7 @@ use crate::clock::{CheckedClock, Clock};
 use crate::config::{Config, Secret};
 use crate::metrics::NodeMetrics;
 use crate::subscription::EventVocabulary;
+use crate::traces::TraceSink;
 
 /// State of one HTTP server, shared by all its worker threads.
 pub struct Edge {
@@ -32,6 +33,8 @@ pub struct Edge {
     /// The same clock, for its jumps.
     pub(super) checked_clock: Arc<CheckedClock>,
     pub(super) metrics: Arc<NodeMetrics>,
+    /// Sink of the spans of accepted calls.
+    pub(super) traces: TraceSink,
     pub(super) gate: CoreGate,
     pub(super) dashboard: Arc<DashboardState>,
     /// Failed authentications of each client network.
@@ -60,12 +63,12 @@ impl std::fmt::Debug for Edge {
 
 impl Edge {
     /// Builds the checks of each source from `config`; accepted events pass through `gate`, and
-    /// calls are counted in `metrics`.
+    /// calls are counted in `metrics` and reported to `traces`.
     #[must_use]
     pub fn new(
         config: Arc<Config>,
         clock: Arc<CheckedClock>,
-        metrics: Arc<NodeMetrics>,
+        (metrics, traces): (Arc<NodeMetrics>, TraceSink),
         gate: CoreGate,
     ) -> Self {
         let auth_failures = RateLimiter::new(config.server.auth_failures_per_minute);
@@ -91,6 +94,7 @@ impl Edge {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             checked_clock: clock,
             metrics,
+            traces,
             gate,
             dashboard,
             auth_failures,

@@ -49,6 +49,7 @@ use super::{AttemptFailure, OutboundRecord, SubscriberId};
 use crate::clock::Clock;
 use crate::config;
 use crate::event::{IncarnationHistory, Timestamp};
+use crate::traces::{DeliveryAttempt, TraceSink};
 
 pub use context::AttemptNumber;
 pub use log_entry::AttemptLogEntry;
@@ -93,6 +94,7 @@ struct AttemptSenderInner {
     incarnations: IncarnationHistory,
     clock: Arc<dyn Clock>,
     expressions: Arc<ExpressionShares>,
+    traces: TraceSink,
     /// True while attempts wait because this node cannot make them.
     is_short: AtomicBool,
 }
@@ -114,16 +116,17 @@ impl AttemptSender {
         incarnations: IncarnationHistory,
         clock: Arc<dyn Clock>,
         expressions: Arc<ExpressionShares>,
+        traces: TraceSink,
     ) -> Result<Self, TlsSetupError> {
         let lookup = Arc::new(SystemResolver::default());
-        Self::with_name_lookup(config, incarnations, clock, expressions, lookup)
+        Self::with_name_lookup(config, incarnations, clock, (expressions, traces), lookup)
     }
 
     fn with_name_lookup(
         config: &config::DeliveryConfig,
         incarnations: IncarnationHistory,
         clock: Arc<dyn Clock>,
-        expressions: Arc<ExpressionShares>,
+        (expressions, traces): (Arc<ExpressionShares>, TraceSink),
         lookup: Arc<dyn NameLookup>,
     ) -> Result<Self, TlsSetupError> {
         let client = DeliveryClient::try_new(config, lookup, Arc::clone(&clock))?;
@@ -134,6 +137,7 @@ impl AttemptSender {
             incarnations,
             clock,
             expressions,
+            traces,
             is_short: AtomicBool::new(false),
         })))
     }
@@ -184,7 +188,7 @@ impl AttemptSender {
             sequence: item.sequence,
             number: number.into(),
             hops: item.record.hops,
-            trace: item.record.trace,
+            trace: self.0.traces.trace_of(event_id, item.record.trace),
         };
         let transformed = self.transform_body(policy, item).await;
         let build_body = |target: &PreparedTarget| target.build_body(item, transformed);
@@ -316,6 +320,20 @@ impl AttemptSender {
         call.code = outcome.failure().map(|failure| failure.code);
         call.status = response.status;
         call.answer = response.body;
+        if let (Some(event), Some(trace)) = (context.event_id, trace) {
+            self.0.traces.record_delivery(&DeliveryAttempt {
+                event,
+                trace,
+                event_type: context.event,
+                subscriber: &call.source,
+                attempt: context.number.attempt,
+                is_replay: context.number.is_replay,
+                status: call.status,
+                failure: call.code,
+                began_at: at,
+                duration: call.duration,
+            });
+        }
         AttemptReport { outcome, call }
     }
 }

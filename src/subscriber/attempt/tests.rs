@@ -24,6 +24,7 @@ use crate::subscriber::delivery_policy::{self, DeliveryTarget, RetryPolicy};
 use crate::subscription::{
     DeliveryMode, DeliveryOrdering, SigningSecrets, SigningStyle, Subscription, SubscriptionState,
 };
+use crate::traces::TraceSink;
 use receiver::{AttemptReceiver, ReceiverAction};
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -133,7 +134,7 @@ fn sender_from_config(config: &config::DeliveryConfig, lookup: impl NameLookup) 
         config,
         IncarnationHistory::new(StoreIncarnation::new(7)),
         Arc::clone(&clock) as Arc<dyn Clock>,
-        ExpressionShares::new(clock),
+        (ExpressionShares::new(clock), TraceSink::default()),
         Arc::new(lookup),
     )
     .expect("TLS")
@@ -619,6 +620,7 @@ async fn names_are_looked_up_by_the_system() {
         IncarnationHistory::new(StoreIncarnation::new(7)),
         Arc::clone(&clock) as Arc<dyn Clock>,
         ExpressionShares::new(clock),
+        TraceSink::default(),
     )
     .expect("TLS");
     let url = format!("http://localhost:{}/", receiver.address.port());
