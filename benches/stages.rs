@@ -388,7 +388,7 @@ fn commit(criterion: &mut Criterion) {
         Arc::new(LocalDisk),
         limits,
         clock,
-        Arc::default(),
+        <_>::default(),
         None,
     )
     .expect("opens");

@@ -29,6 +29,7 @@
 //!   table_store    the node's own tables: each change is in the journal, the rows are derived
 //!   derived        rows that can be derived again, in sled
 //!   journal        the log, the only truth; one commit thread
+//!   traces         spans of accepted events, their commits and deliveries, exported over OTLP
 //!   config         settings of the operator, read from TOML and environment
 //!   metrics        counters and histograms of all stages, in one table
 //!   provider       signature schemes of senders, presets
@@ -73,3 +74,4 @@ mod suggest;
 pub mod table_store;
 pub mod token;
 mod token_bucket;
+pub mod traces;

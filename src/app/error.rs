@@ -21,6 +21,9 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
+    /// The exporter of traces cannot be set up.
+    #[error(transparent)]
+    Traces(#[from] crate::traces::ExporterSetupError),
     /// The store cannot be opened.
     #[error("cannot open the store")]
     Open(#[from] StoreOpenError),

@@ -40,6 +40,7 @@ use store_session::{DiscardMark, NodeSetup, SessionEnd, StoreSession};
 use crate::clock::{CheckedClock, Clock};
 use crate::config::{Config, LiveConfig, Secret};
 use crate::edge::{self, CoreGate, ListenerRole, LiveEdge};
+use crate::traces::SpanExporter;
 use crate::{error_chain, log_sink};
 
 /// First pause before a failed store is opened again. Each further pause is twice as long, up to
@@ -58,6 +59,7 @@ pub struct Node {
     stop: watch::Sender<bool>,
     keeper: actix_rt::task::JoinHandle<Result<(), NodeError>>,
     clock_watch: actix_rt::task::JoinHandle<()>,
+    exporter: Option<SpanExporter>,
     grace: Duration,
 }
 
@@ -84,6 +86,9 @@ impl Node {
         deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         descriptor_limit::raise_descriptor_limit(&config);
 
+        let (exporter, traces) = SpanExporter::start(&config.telemetry, &deps.metrics)?;
+        deps.traces = traces;
+
         // Listen first: opening a large store takes seconds, and /readyz answers meanwhile.
         let (listener, address) = bind_listener(&config.server.bind)?;
         let admin_listener = config
@@ -99,7 +104,7 @@ impl Node {
         let edge = LiveEdge::new(
             Arc::clone(&live_config),
             Arc::clone(&clock),
-            Arc::clone(&deps.metrics),
+            (Arc::clone(&deps.metrics), deps.traces.clone()),
             gate.clone(),
         );
         let listeners = match admin_listener {
@@ -147,6 +152,7 @@ impl Node {
             stop,
             keeper,
             clock_watch,
+            exporter,
             grace: config.server.shutdown_grace,
         })
     }
@@ -182,6 +188,7 @@ impl Node {
             stop,
             keeper,
             clock_watch,
+            exporter,
             grace,
             ..
         } = self;
@@ -191,7 +198,12 @@ impl Node {
             stop_servers(&servers, true).await;
             // The receiver is gone only if the keeper panicked; its join handle reports that.
             let _ = stop.send(true);
-            keeper.await.unwrap_or(Err(NodeError::Panicked))
+            let kept = keeper.await.unwrap_or(Err(NodeError::Panicked));
+            // Last, so that the spans of the last deliveries are exported too.
+            if let Some(exporter) = exporter {
+                exporter.stop().await;
+            }
+            kept
         };
         timeout(grace, orderly)
             .await

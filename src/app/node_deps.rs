@@ -7,6 +7,7 @@ use crate::event::{FingerprintFn, fingerprint_key};
 use crate::failpoints::{FailureInjector, NoFailures};
 use crate::journal::{Disk, LocalDisk};
 use crate::metrics::NodeMetrics;
+use crate::traces::TraceSink;
 
 /// Dependencies of a node on its surroundings. The default is that of production.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub struct NodeDeps {
     pub fingerprint: FingerprintFn,
     /// Counters and histograms of the node, which `/metrics` shows. Default: all zero.
     pub metrics: Arc<NodeMetrics>,
+    /// Sink of spans. A node that exports traces replaces it when it starts.
+    pub traces: TraceSink,
 }
 
 impl Default for NodeDeps {
@@ -31,6 +34,7 @@ impl Default for NodeDeps {
             failure_injector: Arc::new(NoFailures),
             fingerprint: fingerprint_key,
             metrics: Arc::default(),
+            traces: TraceSink::default(),
         }
     }
 }

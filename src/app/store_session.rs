@@ -35,7 +35,7 @@ use crate::erasure::{self, Erasure, ErasureDeps, ErasureStage};
 use crate::event::StoreIncarnation;
 use crate::failpoints::NoFailures;
 use crate::journal::{
-    self, ContentCipher, DataFolder, Journal, KeptRecords, LogMark, SegmentJournal,
+    self, CommitObservers, ContentCipher, DataFolder, Journal, KeptRecords, LogMark, SegmentJournal,
 };
 use crate::panics;
 use crate::projection::{self, Projection};
@@ -183,6 +183,7 @@ impl StoreSession {
             tables: Arc::clone(&tables),
             clock: Arc::clone(&deps.clock),
             metrics: Arc::clone(&deps.metrics),
+            traces: deps.traces.clone(),
         };
         let subscribers = match SubscriberRuntime::start(subscriber_deps).await {
             Ok(subscribers) => Arc::new(subscribers),
@@ -608,7 +609,10 @@ pub(super) fn open_journal(
             Arc::clone(&deps.disk),
             journal_limits(config),
             Arc::clone(&deps.clock),
-            Arc::clone(&deps.metrics),
+            CommitObservers {
+                metrics: Arc::clone(&deps.metrics),
+                traces: deps.traces.clone(),
+            },
             discard_after,
         )
     })?;

@@ -48,8 +48,8 @@ pub(super) enum CliError {
     #[error(transparent)]
     Entity(#[from] EntityCommandError),
     #[error(
-        "this requires the node's admin token: name the node's configuration with --config or \
-         --dev, or give --token"
+        "this requires the node's admin token: start `hookyard serve --dev` in this folder first, \
+         name the node's configuration with --config, or give --token"
     )]
     NoToken,
     #[error(transparent)]

@@ -35,7 +35,6 @@ mod plural;
 mod progress_line;
 mod random_secret;
 mod rebuild;
-mod refusal_detail;
 mod reload;
 mod restore;
 mod secret;

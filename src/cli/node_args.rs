@@ -1,5 +1,7 @@
 //! Options of the commands that use the admin API of a running node, and the node they select.
 
+use std::path::Path;
+
 use clap::Args;
 
 use super::config_args::ConfigArgs;
@@ -37,20 +39,9 @@ impl NodeArgs {
 
     /// Returns the selected node. Without options it is the one of this folder.
     pub(super) fn resolve_node(&self) -> Result<SelectedNode, CliError> {
-        if let (Some(url), Some(token)) = (&self.url, &self.token) {
-            return Ok(select_node(url, token, false));
-        }
-        self.resolve_node_of(&self.load_config()?)
-    }
-
-    /// Returns the selected node, whose configuration is `config`.
-    pub(super) fn resolve_node_of(&self, config: &Config) -> Result<SelectedNode, CliError> {
-        let token = self.token.as_ref().unwrap_or(&config.admin.token);
-        if token.is_empty() {
-            return Err(CliError::NoToken);
-        }
-        let base = self.url.clone().unwrap_or_else(|| admin_base(config));
-        Ok(select_node(&base, token, self.url.is_none()))
+        select_node(self.url.as_deref(), self.token.as_ref(), || {
+            self.load_config()
+        })
     }
 
     /// Returns the configuration of the node, with the secrets of `hookyard serve --dev` if there
@@ -59,20 +50,42 @@ impl NodeArgs {
         if self.config.dev {
             return Ok(self.config.load(ConfigPurpose::Tool)?.config);
         }
-        let mut draft = ConfigDraft::from_toml(self.config.config.as_deref(), std::env::vars_os());
-        if let Some(secrets) = dev_mode::read_secrets(&draft.store_path())? {
-            draft.fill_missing_secrets(&secrets);
-        }
-        Ok(draft.finish(ConfigPurpose::Tool)?)
+        load_folder_config(self.config.config.as_deref())
     }
 }
 
-fn select_node(base: &str, token: &Secret, is_own: bool) -> SelectedNode {
-    SelectedNode {
-        base: base.trim_end_matches('/').to_owned(),
-        token: token.clone(),
-        is_own,
+/// Returns the node at `url` with `token`; what is not given is that of the node's configuration.
+pub(super) fn select_node(
+    url: Option<&str>,
+    token: Option<&Secret>,
+    load_config: impl FnOnce() -> Result<Config, CliError>,
+) -> Result<SelectedNode, CliError> {
+    let (base, token) = match (url, token) {
+        (Some(url), Some(token)) => (url.to_owned(), token.clone()),
+        _ => {
+            let config = load_config()?;
+            let base = url.map_or_else(|| admin_base(&config), str::to_owned);
+            (base, token.unwrap_or(&config.admin.token).clone())
+        }
+    };
+    if token.is_empty() {
+        return Err(CliError::NoToken);
     }
+    Ok(SelectedNode {
+        base: base.trim_end_matches('/').to_owned(),
+        token,
+        is_own: url.is_none(),
+    })
+}
+
+/// Loads the configuration in `file`, or of this folder, with the secrets of `hookyard serve --dev` if
+/// there are any.
+pub(super) fn load_folder_config(file: Option<&Path>) -> Result<Config, CliError> {
+    let mut draft = ConfigDraft::from_toml(file, std::env::vars_os());
+    if let Some(secrets) = dev_mode::read_secrets(&draft.store_path())? {
+        draft.fill_missing_secrets(&secrets);
+    }
+    Ok(draft.finish(ConfigPurpose::Tool)?)
 }
 
 fn parse_token(text: &str) -> Result<Secret, &'static str> {

@@ -226,6 +226,16 @@ impl CreateWebhookCommand {
         if let Value::String(key) = &created["public_key"] {
             writeln!(out, "its public key: {key}")?;
         }
+        if self.pull {
+            let segments = ["webhooks", &created["id"].to_string(), "events"];
+            let url = node.url(&segments, &[("wait", "30")])?;
+            writeln!(
+                out,
+                "read its events, with a token of the node in TOKEN:\n  \
+                 curl -H \"Authorization: Bearer $TOKEN\" '{url}'\n\
+                 and the next ones with &cursor= and the cursor of the answer"
+            )?;
+        }
         Ok(())
     }
 

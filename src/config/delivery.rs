@@ -185,7 +185,7 @@ impl ConfigDraft {
         self.read_duration(key, "days", 24.0 * HOUR_S, longest)
     }
 
-    fn read_fraction(&mut self, key: &str) -> f64 {
+    pub(super) fn read_fraction(&mut self, key: &str) -> f64 {
         self.read_as(key, |value| {
             let expected = "a fraction from 0 to 1";
             match parse_number(value, expected)? {

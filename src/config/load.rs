@@ -115,7 +115,7 @@ impl ConfigDraft {
     fn read_server(&mut self, purpose: ConfigPurpose) -> ServerConfig {
         ServerConfig {
             bind: self.read_text("server.bind", check_address),
-            public_url: self.read_public_url(),
+            public_url: self.read_base_url("server.public_url"),
             workers: self.read_integer("server.workers", 0..=1024),
             body_limit_bytes: self.read_integer("server.body_limit_bytes", 1024..=16 * MIB),
             unproven_bytes_max: self.read_integer("server.unproven_bytes_max", 1024..=1024 * MIB),
@@ -136,8 +136,9 @@ impl ConfigDraft {
         }
     }
 
-    fn read_public_url(&mut self) -> Option<String> {
-        let url = self.read_text("server.public_url", |text| {
+    /// Reads a URL that paths are appended to; an empty text is none.
+    fn read_base_url(&mut self, key: &str) -> Option<String> {
+        let url = self.read_text(key, |text| {
             let expected =
                 || "http:// or https:// and a host, without query and fragment".to_owned();
             (text.is_empty() || is_base_url(text))
@@ -276,6 +277,9 @@ impl ConfigDraft {
                 is_log_filter(text).then_some(()).ok_or_else(expected)
             }),
             metrics_token: self.read_secret("telemetry.metrics_token"),
+            otlp_endpoint: self.read_base_url("telemetry.otlp_endpoint"),
+            otlp_sampling_ratio: self.read_fraction("telemetry.otlp_sampling_ratio"),
+            otlp_queue_spans: self.read_integer("telemetry.otlp_queue_spans", 1..=10_000_000),
         }
     }
 

@@ -44,7 +44,7 @@ pub struct Config {
     pub alerts: AlertsConfig,
     /// Section `[sources]`: senders and their contracts.
     pub sources: SourcesConfig,
-    /// Section `[telemetry]`: format and level of logs.
+    /// Section `[telemetry]`: logs, metrics and traces.
     pub telemetry: TelemetryConfig,
     /// All settings in force with their origins, the secrets masked.
     pub settings: Vec<EffectiveSetting>,
@@ -265,7 +265,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Section `[telemetry]`: format and level of logs.
+/// Section `[telemetry]`: logs, metrics and traces.
 #[derive(Clone, Debug)]
 pub struct TelemetryConfig {
     /// Format of the node's log lines.
@@ -274,4 +274,10 @@ pub struct TelemetryConfig {
     pub level: String,
     /// Token of `/metrics`; empty leaves it open to anyone.
     pub metrics_token: Secret,
+    /// Base URL of the collector that gets traces, without a slash at its end; `None` exports none.
+    pub otlp_endpoint: Option<String>,
+    /// Share of the traces that are exported, from 0 to 1, if no sender has decided.
+    pub otlp_sampling_ratio: f64,
+    /// Spans that wait for their export; more are dropped.
+    pub otlp_queue_spans: usize,
 }

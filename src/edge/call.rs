@@ -16,6 +16,7 @@ use tracing::Span;
 use super::answer::{self, EVENT_ID, REQUEST_ID};
 use super::caller::CallerIdentity;
 use super::error::ApiError;
+use super::proof_headers::RequestOrigin;
 use super::sliding_window::RateQuota;
 use super::source::CallSource;
 use super::state::Edge;
@@ -23,6 +24,7 @@ use super::{body, undrained};
 use crate::call_log::{CallDirection, CallEntry, EVENT_IDS_MAX, REDACTED};
 use crate::event::EventId;
 use crate::token::AccessOperation;
+use crate::traces::AcceptedCall;
 
 /// Longest `X-Request-Id` that is taken over from a sender.
 const REQUEST_ID_MAX_BYTES: usize = 128;
@@ -203,6 +205,10 @@ impl IncomingCall {
         };
 
         if self.source.is_logged() {
+            self.note_events(answered_event_id(&response));
+            if code.is_none() && edge.traces.is_on() {
+                self.report_span(request, edge, response.status().as_u16());
+            }
             response = self.append_to_call_log(request, edge, code, response);
         }
 
@@ -234,6 +240,19 @@ impl IncomingCall {
                 .accept_seconds()
                 .observe(self.duration(edge).as_secs_f64()),
         }
+    }
+
+    /// Reports the span of an accepted call, without waiting for anybody.
+    fn report_span(&self, request: &HttpRequest, edge: &Edge, status: u16) {
+        let duration = self.duration(edge);
+        edge.traces.record_accept(&AcceptedCall {
+            source: self.source.as_str(),
+            events: &self.event_ids.borrow(),
+            sent: RequestOrigin::read(request.headers()).trace,
+            status,
+            began_at: edge.clock.wall().saturating_sub(duration),
+            duration,
+        });
     }
 
     fn duration(&self, edge: &Edge) -> Duration {
@@ -268,7 +287,6 @@ impl IncomingCall {
             Err(body) => body,
         });
 
-        self.note_events(answered_event_id(&response));
         let duration = self.duration(edge);
         let warning = self.warning.borrow();
         let caller = self.caller.borrow();

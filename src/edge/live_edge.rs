@@ -9,21 +9,23 @@ use super::state::Edge;
 use crate::clock::CheckedClock;
 use crate::config::LiveConfig;
 use crate::metrics::NodeMetrics;
+use crate::traces::TraceSink;
 
 /// Holder of the current [`Edge`]. Cheap to clone; all clones hold the same.
 #[derive(Clone, Debug)]
 pub struct LiveEdge(Arc<watch::Sender<Arc<Edge>>>);
 
 impl LiveEdge {
-    /// Builds the state for the configuration in force, and anew for each later one.
+    /// Builds the state for the configuration in force, and anew for each later one. Calls are counted
+    /// in `metrics` and reported to `traces`.
     #[must_use]
     pub fn new(
         live_config: Arc<LiveConfig>,
         clock: Arc<CheckedClock>,
-        metrics: Arc<NodeMetrics>,
+        (metrics, traces): (Arc<NodeMetrics>, TraceSink),
         gate: CoreGate,
     ) -> Self {
-        let edge = Edge::new(Arc::clone(&live_config), clock, metrics, gate);
+        let edge = Edge::new(Arc::clone(&live_config), clock, (metrics, traces), gate);
         let current = Arc::new(watch::Sender::new(Arc::new(edge)));
         let held = Arc::downgrade(&current);
         live_config.on_change(move |config| {

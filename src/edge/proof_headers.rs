@@ -1,10 +1,11 @@
 //! Headers that prove who the sender is. A credential or a signed time counts only if it is given
-//! once; of several signatures each is tried. And the header that tells how an event came here.
+//! once; of several signatures each is tried. And those that tell how an event came here.
 
 use actix_web::http::header::{HeaderMap, HeaderValue};
 
 use super::error::ApiError;
-use crate::event::{HOPS_HEADER, parse_hops};
+use crate::entity::Command;
+use crate::event::{HOPS_HEADER, TRACEPARENT_HEADER, TraceContext, parse_hops};
 
 /// Most lines of a signature header that are tried. A sender that rotates its secrets sends two.
 const SIGNATURE_LINES_MAX: usize = 8;
@@ -55,9 +56,30 @@ pub(super) fn signature_lines<'h>(
     lines.map(HeaderValue::as_bytes)
 }
 
-/// Returns the number of deliveries by which the event of the request came here.
-pub(super) fn read_hops(headers: &HeaderMap) -> u8 {
-    parse_hops(headers.get_all(HOPS_HEADER).map(HeaderValue::as_bytes))
+/// Way by which the events of a request came here, as its headers tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RequestOrigin {
+    /// Number of deliveries by which they came here.
+    pub(super) hops: u8,
+    /// Trace that the request is a part of.
+    pub(super) trace: Option<TraceContext>,
+}
+
+impl RequestOrigin {
+    /// Reads the origin in `headers`. Nothing in it is proved, and no request is refused for it.
+    pub(super) fn read(headers: &HeaderMap) -> Self {
+        let values = |name| headers.get_all(name).map(HeaderValue::as_bytes);
+        Self {
+            hops: parse_hops(values(HOPS_HEADER)),
+            trace: TraceContext::parse_header(values(TRACEPARENT_HEADER)),
+        }
+    }
+
+    /// Notes the origin in the command of an event of the request.
+    pub(super) fn note_in(self, command: &mut Command) {
+        command.hops = self.hops;
+        command.trace = self.trace;
+    }
 }
 
 #[cfg(test)]

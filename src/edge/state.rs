@@ -25,6 +25,7 @@ use crate::clock::{CheckedClock, Clock};
 use crate::config::{Config, LiveConfig, Secret};
 use crate::metrics::NodeMetrics;
 use crate::subscription::EventVocabulary;
+use crate::traces::TraceSink;
 
 /// State of one configuration, shared by all worker threads.
 pub struct Edge {
@@ -35,6 +36,8 @@ pub struct Edge {
     /// The same clock, for its jumps.
     pub(super) checked_clock: Arc<CheckedClock>,
     pub(super) metrics: Arc<NodeMetrics>,
+    /// Sink of the spans of accepted calls.
+    pub(super) traces: TraceSink,
     pub(super) gate: CoreGate,
     pub(super) dashboard: Arc<DashboardState>,
     /// Failed authentications of each client network.
@@ -63,12 +66,12 @@ impl std::fmt::Debug for Edge {
 
 impl Edge {
     /// Builds the checks of each source from `live_config`; accepted events pass through `gate`, and
-    /// calls are counted in `metrics`.
+    /// calls are counted in `metrics` and reported to `traces`.
     #[must_use]
     pub fn new(
         live_config: Arc<LiveConfig>,
         clock: Arc<CheckedClock>,
-        metrics: Arc<NodeMetrics>,
+        (metrics, traces): (Arc<NodeMetrics>, TraceSink),
         gate: CoreGate,
     ) -> Self {
         let config = live_config.current();
@@ -77,6 +80,7 @@ impl Edge {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             checked_clock: clock,
             metrics,
+            traces,
             gate,
             dashboard: Arc::new(DashboardState::new(&config.dashboard)),
             auth_failures: RateLimiter::new(server.auth_failures_per_minute),
@@ -117,6 +121,7 @@ impl Edge {
             clock: Arc::clone(&self.clock),
             checked_clock: Arc::clone(&self.checked_clock),
             metrics: Arc::clone(&self.metrics),
+            traces: self.traces.clone(),
             gate: self.gate.clone(),
             dashboard: Arc::clone(&self.dashboard),
             auth_failures: self

@@ -57,7 +57,7 @@ impl EdgeTestBench {
             edge: Data::new(Edge::new(
                 LiveConfig::fixed(config),
                 Arc::new(CheckedClock::new(Arc::clone(&clock) as _)),
-                Arc::default(),
+                <_>::default(),
                 gate,
             )),
             clock,

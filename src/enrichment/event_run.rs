@@ -354,6 +354,7 @@ impl EnrichmentRun<'_> {
                 failure,
             }),
             hops: record.hops,
+            trace: record.trace,
             ..Command::new(
                 SOURCE,
                 record.entity.clone(),

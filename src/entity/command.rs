@@ -10,7 +10,7 @@ use super::decision::Rejection;
 use super::state::EntityAction;
 use crate::event::{
     ClaimOwner, EntityKey, EventFailure, InternedName, PayloadShape, Position, SignedRequestTag,
-    Timestamp,
+    Timestamp, TraceContext,
 };
 
 /// Authentic, decoded event on its way to its entity.
@@ -37,6 +37,8 @@ pub struct Command {
     pub token: Option<Arc<str>>,
     /// Number of deliveries by which the event came here.
     pub hops: u8,
+    /// Trace that the event is a part of, if its sender told one.
+    pub trace: Option<TraceContext>,
     /// Tag of the request, if its signature covers a time. The event is taken once, whatever its key.
     pub signed_request: Option<SignedRequestTag>,
     /// Event as it was received.
@@ -85,6 +87,7 @@ impl Command {
             credential: None,
             token: None,
             hops: 0,
+            trace: None,
             signed_request: None,
             payload,
             shape: PayloadShape::Envelope,

@@ -527,6 +527,7 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
         credential: command.credential,
         token: command.token.map(|name| name.to_string()),
         hops: command.hops,
+        trace: command.trace,
         signed_request: command.signed_request,
         pending: command.pending,
         resolves,
@@ -551,6 +552,7 @@ fn record_spawned(spawned: SpawnedEntity, cause: &Record) -> Record {
         change: spawned.change.into(),
         unique_key: spawned.unique_key,
         hops: cause.hops,
+        trace: cause.trace,
         ..Record::new(
             cause.source.clone(),
             spawned.key,

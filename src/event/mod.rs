@@ -14,6 +14,7 @@ mod payload;
 mod readable_json;
 mod record;
 mod time;
+mod trace_context;
 
 pub use claim_owner::{ClaimOwner, KeyConflict, SignedRequestTag, hash_content, tag_credential};
 pub use fingerprint::{FingerprintFn, fingerprint_key};
@@ -33,3 +34,4 @@ pub use readable_json::{
 };
 pub use record::{ErasureMark, EventFailure, PayloadShape, RECORD_MAX_BYTES, Record, RecordError};
 pub use time::Timestamp;
+pub use trace_context::{TRACEPARENT_HEADER, TraceContext};

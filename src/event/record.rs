@@ -33,6 +33,7 @@
 //! | 25 | `hops` | 1 byte; absence means 0 |
 //! | 26 | `signed_request` | 16 bytes |
 //! | 27 | `token` | UTF-8 |
+//! | 28 | `trace` | trace id (16 bytes), span id (8 bytes), flags (1 byte) |
 
 use bytes::Bytes;
 
@@ -40,6 +41,7 @@ use super::claim_owner::{ClaimOwner, SignedRequestTag};
 use super::id::{EntityKey, Position};
 use super::kind::Kind;
 use super::time::Timestamp;
+use super::trace_context::TraceContext;
 
 /// Largest encoded record, in bytes. The limit of a journal frame is several times as large.
 pub const RECORD_MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -138,6 +140,8 @@ pub struct Record {
     pub signed_request: Option<SignedRequestTag>,
     /// Name of the token that published the event, if it came with one.
     pub token: Option<String>,
+    /// Trace that the event is a part of, if its sender told one.
+    pub trace: Option<TraceContext>,
 }
 
 /// Error for bytes that are not a valid record.
@@ -176,7 +180,8 @@ mod tag {
     pub(super) const HOPS: u8 = 25;
     pub(super) const SIGNED_REQUEST: u8 = 26;
     pub(super) const TOKEN: u8 = 27;
-    pub(super) const COUNT: usize = 28;
+    pub(super) const TRACE: u8 = 28;
+    pub(super) const COUNT: usize = 29;
 }
 
 impl Record {
@@ -215,6 +220,7 @@ impl Record {
             hops: 0,
             signed_request: None,
             token: None,
+            trace: None,
         }
     }
 
@@ -349,6 +355,9 @@ impl Record {
         if let Some(token) = &self.token {
             put_field(&mut out, tag::TOKEN, token.as_bytes());
         }
+        if let Some(trace) = self.trace {
+            put_field(&mut out, tag::TRACE, &trace.to_bytes());
+        }
         out
     }
 
@@ -408,6 +417,10 @@ impl Record {
                 .map(decode_signed_request)
                 .transpose()?,
             token: fields.take_text(tag::TOKEN)?,
+            trace: fields
+                .take(tag::TRACE)
+                .map(|bytes| decode_trace(&bytes))
+                .transpose()?,
         })
     }
 }
@@ -583,6 +596,10 @@ fn decode_hops(bytes: &[u8]) -> Result<u8, RecordError> {
     }
 }
 
+fn decode_trace(bytes: &[u8]) -> Result<TraceContext, RecordError> {
+    TraceContext::from_bytes(bytes).ok_or(RecordError { field: tag::TRACE })
+}
+
 fn decode_failure(bytes: Bytes) -> Result<EventFailure, RecordError> {
     let corrupt = RecordError {
         field: tag::FAILURE,
@@ -632,6 +649,7 @@ mod tests {
             hops: 3,
             signed_request: Some(SignedRequestTag::from_bytes([6; 16])),
             token: None,
+            trace: None,
         }
     }
 
@@ -645,6 +663,27 @@ mod tests {
                       00000000000812014313001408000000000000000615055b2277225d16016217080000000000000005190103\
                       1a1006060606060606060606060606060606";
         assert_eq!(hex::encode(sample().encode()), golden);
+    }
+
+    /// The bytes above were written before records had a trace, and are read as they were.
+    #[test]
+    fn a_record_without_a_trace_keeps_its_bytes_and_one_with_a_trace_appends_them() {
+        let without = sample().encode();
+        assert_eq!(Record::decode(&without.clone().into()), Ok(sample()));
+        let trace = TraceContext::try_new([0xab; 16], [0xcd; 8], true);
+        let traced = Record { trace, ..sample() };
+        let bytes = traced.encode();
+        let appended = format!("1c19{}{}01", "ab".repeat(16), "cd".repeat(8));
+        assert_eq!(hex::encode(&bytes[without.len()..]), appended);
+        assert_eq!(Record::decode(&bytes.clone().into()), Ok(traced.clone()));
+        assert!(traced.into_erased(None).trace.is_none());
+
+        let mut wrong = without;
+        put_field(&mut wrong, tag::TRACE, &[0; TraceContext::BYTES]);
+        assert_eq!(
+            Record::decode(&wrong.into()),
+            Err(RecordError { field: 28 })
+        );
     }
 
     #[test]
@@ -744,7 +783,7 @@ mod tests {
             ),
             hops in any::<u8>(),
             signed_request in any::<Option<[u8; 16]>>(),
-            token in any::<Option<String>>(),
+            (token, trace) in (any::<Option<String>>(), any::<Option<([u8; 16], [u8; 8], bool)>>()),
         ) {
             let record = Record {
                 at: Timestamp::from_micros(micros),
@@ -774,6 +813,7 @@ mod tests {
                 hops,
                 signed_request: signed_request.map(SignedRequestTag::from_bytes),
                 token,
+                trace: trace.and_then(|(trace, span, flag)| TraceContext::try_new(trace, span, flag)),
             };
             prop_assert_eq!(Record::decode(&record.encode().into()), Ok(record));
         }

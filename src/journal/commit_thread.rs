@@ -23,6 +23,7 @@ use super::table_changes::TableChanges;
 use crate::clock::Clock;
 use crate::event::{EntityKey, Position, Timestamp};
 use crate::metrics::NodeMetrics;
+use crate::traces::TraceSink;
 
 /// Number of entities whose last sequence number is remembered in one generation, to detect two
 /// actors that write for the same entity.
@@ -45,7 +46,16 @@ pub(super) struct CommitOutputs {
     pub(super) recent: Arc<RecentFrames>,
     pub(super) durable_end: watch::Sender<Position>,
     pub(super) synced_mark: Arc<Mutex<LogMark>>,
-    pub(super) metrics: Arc<NodeMetrics>,
+    pub(super) observers: CommitObservers,
+}
+
+/// Receivers of the times of commits.
+#[derive(Clone, Default)]
+pub struct CommitObservers {
+    /// Metrics with the histograms of commits.
+    pub metrics: Arc<NodeMetrics>,
+    /// Sink of the spans of events.
+    pub traces: TraceSink,
 }
 
 /// State of the commit thread, the only writer of the journal.
@@ -153,6 +163,7 @@ impl CommitThread {
         // Kept over an error: submitters notice it only after its reason is published.
         self.unsettled = settlements;
         let (records, has_changes) = (entries.len(), !changes.is_empty());
+        let first = self.writer.end_position();
         let began = self.clock.monotonic();
         if began.saturating_sub(self.checked_at) >= PLACE_CHECK_INTERVAL {
             self.check_place()?;
@@ -174,7 +185,7 @@ impl CommitThread {
             self.sync_blocks()?;
         }
         let duration = self.clock.monotonic().saturating_sub(began);
-        let metrics = &self.outputs.metrics;
+        let metrics = &self.outputs.observers.metrics;
         metrics.commit_seconds().observe(duration.as_secs_f64());
         metrics.commit_records().observe(records as f64);
         if ends_segment {
@@ -185,6 +196,13 @@ impl CommitThread {
         mem::take(&mut self.unsettled)
             .into_iter()
             .for_each(QueuedSettlement::settle);
+        // After the answers are on their way: a trace delays none.
+        let traces = &self.outputs.observers.traces;
+        if traces.is_on() {
+            let since = self.clock.monotonic().saturating_sub(began);
+            let began_at = self.clock.wall().saturating_sub(since);
+            traces.note_commit(first, records as u64, began_at, duration);
+        }
         Ok(())
     }
 

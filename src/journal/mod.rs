@@ -39,6 +39,7 @@ pub use backup::{
     BackupStart, RestoreError, RestoreSummary, StoreImage, StoreImageError, restore_store,
 };
 pub use base_file::{BaseReadError, BaseReader, BaseRow, BaseWriter};
+pub use commit_thread::CommitObservers;
 pub use content_cipher::{ContentCipher, DecryptionError, VALUE_OVERHEAD_BYTES};
 pub use content_filter::{ChangeVerdict, ContentFilter};
 pub use data_folder::DataFolder;

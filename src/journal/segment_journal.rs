@@ -12,7 +12,7 @@ use tracing::error;
 
 use super::backup::{StoreImage, StoreImageError};
 use super::base_file::{BaseReadError, BaseReader, BaseWriter};
-use super::commit_thread::{CommitOutputs, CommitThread, QueuedSubmission};
+use super::commit_thread::{CommitObservers, CommitOutputs, CommitThread, QueuedSubmission};
 use super::content_filter::{ContentFilter, UnchangedContent, filter_frame};
 use super::data_folder::DataFolder;
 use super::disk::Disk;
@@ -32,7 +32,6 @@ use super::table_changes::TableChanges;
 use crate::clock::Clock;
 use crate::error_chain::format_error_chain;
 use crate::event::{EntityKey, IncarnationHistory, Position, Timestamp};
-use crate::metrics::NodeMetrics;
 
 /// Journal that stores its records in segment files.
 pub struct SegmentJournal {
@@ -73,7 +72,7 @@ impl SegmentJournal {
         disk: Arc<dyn Disk>,
         limits: JournalLimits,
         clock: Arc<dyn Clock>,
-        metrics: Arc<NodeMetrics>,
+        observers: CommitObservers,
         discard_after: Option<LogMark>,
     ) -> Result<Arc<Self>, StoreOpenError> {
         let OpenedLog { segments, writer } =
@@ -90,7 +89,7 @@ impl SegmentJournal {
             recent: Arc::clone(&recent),
             durable_end: end_sender,
             synced_mark: Arc::clone(&synced_mark),
-            metrics,
+            observers,
         };
         let commit_thread = CommitThread::new(writer, limits, clock, outputs, received_at);
         let folder_in_use = Arc::clone(data);
@@ -538,7 +537,7 @@ mod tests {
             Arc::new(LocalDisk),
             LIMITS,
             clock,
-            Arc::default(),
+            CommitObservers::default(),
             None,
         )
     }

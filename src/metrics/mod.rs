@@ -9,6 +9,7 @@
 //! | `commit_seconds`, `commit_records` | histogram | – | journal |
 //! | `deliveries_total` | counter | `outcome` | subscriber |
 //! | `delivery_seconds` | histogram | – | subscriber |
+//! | `trace_spans_total` | counter | `outcome` | traces |
 //!
 //! Values that are only true at the moment of a request, such as a backlog, are gauges: the edge
 //! reads them when `/metrics` is called and writes them behind this table ([`GaugeSheet`]).
@@ -54,6 +55,7 @@ pub struct NodeMetrics {
     commit_records: Histogram,
     deliveries: LabelledCounter<1>,
     delivery_seconds: Histogram,
+    trace_spans: LabelledCounter<1>,
 }
 
 impl Default for NodeMetrics {
@@ -64,7 +66,7 @@ impl Default for NodeMetrics {
         let commit_records = Histogram::new(exponential_buckets(1.0, 2.0, 11));
         // From a neighbour's 1 ms to the longest timeout that the configuration takes.
         let delivery_seconds = Histogram::new(exponential_buckets(0.001, 2.0, 17));
-        let (events_accepted, calls_refused, deliveries) = <_>::default();
+        let (events_accepted, calls_refused, deliveries, trace_spans) = <_>::default();
 
         let mut registry = Registry::with_prefix(PREFIX);
         let build = [("version", env!("CARGO_PKG_VERSION"))];
@@ -107,6 +109,11 @@ impl Default for NodeMetrics {
             Unit::Seconds,
             delivery_seconds.clone(),
         );
+        registry.register(
+            "trace_spans",
+            "Spans of traces, by what became of them; none unless traces are exported",
+            Family::clone(&trace_spans),
+        );
 
         Self {
             registry,
@@ -117,6 +124,7 @@ impl Default for NodeMetrics {
             commit_records,
             deliveries,
             delivery_seconds,
+            trace_spans,
         }
     }
 }
@@ -165,6 +173,13 @@ impl NodeMetrics {
     #[must_use]
     pub const fn delivery_seconds(&self) -> &Histogram {
         &self.delivery_seconds
+    }
+
+    /// Counts `spans` of traces with their `outcome`: `exported`, `failed` (the export failed) or
+    /// `dropped` (the queue was full).
+    pub fn count_trace_spans(&self, outcome: &'static str, spans: usize) {
+        let counter = self.trace_spans.get_or_create(&[("outcome", outcome)]);
+        counter.inc_by(spans as u64);
     }
 
     /// Reads the present totals of the counters and histograms.

@@ -67,6 +67,7 @@ use crate::projection::ProjectionReader;
 use crate::router::Router;
 use crate::subscription::{Subscription, SubscriptionRegistry};
 use crate::table_store::{JournaledTableId, TableStore, TableWriteError};
+use crate::traces::TraceSink;
 use announce::SubscriberAnnouncer;
 use attempt::{AttemptReport, AttemptSender};
 use attempt_permits::AttemptPermits;
@@ -118,6 +119,8 @@ pub struct SubscriberDeps {
     pub clock: Arc<dyn Clock>,
     /// Metrics that count delivery attempts.
     pub metrics: Arc<NodeMetrics>,
+    /// Sink of the spans of attempts.
+    pub traces: TraceSink,
 }
 
 /// Blocking threads of the stage's runtime: those for name lookups and expressions, and four for the
@@ -165,6 +168,7 @@ impl SubscriberRuntime {
             deps.journal.incarnations().clone(),
             Arc::clone(&deps.clock),
             Arc::clone(&expressions),
+            deps.traces.clone(),
         )?;
 
         attempt_sender.follow_config(&deps.live_config);
@@ -416,6 +420,7 @@ fn start_dispatcher(
         tables: _,
         clock,
         metrics,
+        traces: _,
     } = deps;
 
     let announcer = SubscriberAnnouncer::new(

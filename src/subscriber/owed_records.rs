@@ -98,6 +98,20 @@ impl OwedRecords {
         Ok(owed)
     }
 
+    /// Returns the first position that the lanes of `subscriber` on the disk hold; `None` if there is
+    /// no lane.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the tables cannot be read.
+    pub fn first_in_lanes(
+        &self,
+        subscriber: &SubscriberId,
+        now: Timestamp,
+    ) -> Result<Option<Position>, DerivedStoreError> {
+        let rows = self.tables.lane_rows(subscriber, now)?;
+        Ok(rows.iter().map(|row| row.position).min())
+    }
+
     /// Returns what a lane of `subscriber` on the disk says about `stored`; `None` if no lane holds it.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ impl TestStore {
     pub(crate) fn open(path: &Path, clock: Arc<dyn Clock>) -> Self {
         let folder = DataFolder::open(path).expect("opens");
         let disk = Arc::new(LocalDisk);
-        let journal = SegmentJournal::open(&folder, disk, LIMITS, clock, Arc::default(), None)
+        let journal = SegmentJournal::open(&folder, disk, LIMITS, clock, <_>::default(), None)
             .expect("opens");
         let derived = DerivedStore::open(&folder, 1 << 20, Arc::new(NoFailures)).expect("opens");
         let tables = TableStore::open(

@@ -33,7 +33,7 @@ async fn send(client: &TestClient, method: Method, path: &str, body: &Value) -> 
         .await
 }
 
-async fn create(client: &TestClient, body: &Value) -> TestAnswer {
+pub async fn create(client: &TestClient, body: &Value) -> TestAnswer {
     send(client, Method::POST, "", body).await
 }
 

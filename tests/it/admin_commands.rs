@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::commands::{folder, hookyard, output_of, send_signal};
+use crate::commands::{command_in, folder, hookyard, output_of, send_signal};
 use crate::dead_letters::wait_for_letters;
 use crate::deliveries::test_env;
 use crate::receiver::{ReceiverReply, TestReceiver};
@@ -200,10 +200,12 @@ fn subscriptions_are_made_tested_paused_and_deleted() {
         .await;
         assert_eq!(code, Some(1));
         assert!(error.contains("did you mean \"lead.created\""), "{error}");
-        let constant = [&create[..3], &["--filter", "'lead.created'"]].concat();
-        let (code, _, error) = run(&node, &constant).await;
-        assert_eq!(code, Some(1));
-        assert!(error.contains("reads no member of the event"), "{error}");
+        for constant in ["'lead.created'", "1 == 1", "false"] {
+            let words = [&create[..3], &["--filter", constant]].concat();
+            let (code, _, error) = run(&node, &words).await;
+            assert_eq!(code, Some(1));
+            assert!(error.contains("reads no member of the event"), "{error}");
+        }
 
         let pulled = ["webhooks", "create", "--pull", "--events", "ticket:*"];
         let text = run_well(&node, &pulled).await;
@@ -214,6 +216,17 @@ fn subscriptions_are_made_tested_paused_and_deleted() {
         for number in 1..=3 {
             node.api.send_message("SUP-1", &format!("m{number}")).await;
         }
+        // The command that was printed reads them.
+        let command = text.lines().find(|line| line.starts_with("  curl "));
+        let mut curl = command_in("sh", test_env.folder.path());
+        curl.args(["-c", command.expect("a command")]);
+        curl.env("TOKEN", TOKEN);
+        let (code, page, error) = output_of(&mut curl);
+        assert_eq!(code, Some(0), "{error}");
+        let page: Value = serde_json::from_str(&page).expect("JSON");
+        let read: Vec<_> = page["items"].as_array().expect("a list").iter().collect();
+        assert_eq!(read.len(), 3, "{page}");
+        assert_eq!(read[2]["entity"]["sequence"], 3);
         let list = run_well(&node, &["webhooks", "list"]).await;
         assert!(
             list.contains("\n3   active  closed   3        0 "),
@@ -223,6 +236,24 @@ fn subscriptions_are_made_tested_paused_and_deleted() {
         assert_eq!(code, Some(2), "{error}");
         let (code, ..) = run(&node, &["webhooks", "create", "--pull", &target]).await;
         assert_eq!(code, Some(2));
+    });
+}
+
+#[test]
+fn an_entity_is_shown() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start_process().await;
+        node.api.send_message("SUP-1", "m1").await;
+        let words = ["entity", "show", "ticket", "SUP-1"];
+        let shown = run_json(&node, &words).await;
+        assert_eq!(shown[0]["sequence"], 1, "{shown:?}");
+        assert_eq!(shown[0]["state"]["messages"][0]["text"], "m1", "{shown:?}");
+        let text = run_well(&node, &words).await;
+        assert!(text.contains("id           SUP-1"), "{text}");
+        let (code, _, error) = run(&node, &["entity", "show", "ticket", "SUP-2"]).await;
+        assert_eq!(code, Some(1));
+        assert!(error.contains("404"), "{error}");
     });
 }
 

@@ -9,12 +9,13 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::accounts;
 use crate::c2s;
 use crate::docs::ENABLED;
-use crate::instagram::APP_SECRET;
+use crate::instagram::{self, APP_SECRET};
 use crate::receiver::{ReceiverReply, TestReceiver};
 use crate::senders::DESCRIBED;
-use crate::test_node::{API_KEY, SECRET, TOKEN, TestEnv, expect_soon, run_async};
+use crate::test_node::{API_KEY, SECRET, TOKEN, expect_soon, run_async};
 
 /// Headless browser in a session of its own.
 struct BrowserSession {
@@ -288,7 +289,7 @@ fn every_endpoint_can_be_tried_on_the_page() {
 #[ignore = "needs Chromium and chromedriver"]
 fn an_operator_repairs_a_broken_webhook_from_the_dashboard_alone() {
     run_async(async {
-        let test_env = TestEnv::new(&[
+        let test_env = instagram::test_env(&[
             ("delivery.allow_targets", "127.0.0.0/8"),
             ("delivery.breaker.consecutive", "2"),
             ("delivery.breaker.open_s", "3600"),
@@ -373,6 +374,29 @@ fn an_operator_repairs_a_broken_webhook_from_the_dashboard_alone() {
         browser.press("main button", "Show").await;
         browser.wait_for_text("#story .what", "added").await;
         browser.wait_for_text("#story", "#1").await;
+        browser.press(".side nav a", "Overview").await;
+        browser.press("#entities td a", "SUP-3").await;
+        browser.wait_for_text("h1", "SUP-3").await;
+
+        let account = json!({
+            "account_id": "acc_1", "instagram_account_id": "111", "access_token": "given-token",
+        });
+        let made = accounts::create(&node, &account).await;
+        assert_eq!(made.status, 200, "{made:?}");
+        browser.press(".side nav a", "Accounts").await;
+        browser.press("td a", "acc_1").await;
+        browser.wait_for_text("h1", "Edit account acc_1").await;
+        let choose = "const found = document.querySelector('#reply'); if (!found) return false; \
+            found.value = 'own'; return true";
+        browser.wait_for(choose, json!([])).await;
+        browser.fill("#reply_text", "Thank you").await;
+        browser.fill("#cooldown_s", "soon").await;
+        browser.press("main button", "Save").await;
+        browser.wait_for_text(".error", "Must be a number").await;
+        browser.fill("#cooldown_s", "60").await;
+        browser.press("main button", "Save").await;
+        browser.wait_for_text(".notice", "was changed").await;
+        browser.wait_for_text("td", "Thank you").await;
 
         browser.press(".side nav a", "Events").await;
         browser.press("td a", "message.created").await;

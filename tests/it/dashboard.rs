@@ -8,11 +8,14 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::json;
 
+use crate::accounts;
 use crate::clock_jumps::{JumpingClock, wait_for_readiness};
 use crate::dead_letters::wait_for_letters;
 use crate::deliveries::{subscribe, test_env};
+use crate::failures::DiskFailure;
+use crate::instagram;
 use crate::receiver::{ReceiverReply, TestReceiver};
-use crate::test_node::{TOKEN, TestClient, TestEnv, encode_id, expect_soon, run_async};
+use crate::test_node::{START, TOKEN, TestClient, TestEnv, encode_id, expect_soon, run_async};
 
 const WEBHOOKS: &str = "/dashboard/settings/webhooks";
 
@@ -493,6 +496,7 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
             ("url", "http://10.0.0.1/x"),
             ("timeout_s", "soon"),
             ("description", "Mine"),
+            ("filter", "1 == 1"),
         ];
         let wrong = visitor
             .submit("/dashboard/settings/webhooks/1/edit", &fields)
@@ -502,7 +506,12 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
             wrong.html.contains("value=\"Mine\""),
             "what was typed stays"
         );
-        for problem in ["Url is refused", "Events must have 1 to", "Timeout_s"] {
+        for problem in [
+            "Is refused",
+            "Must have 1 to",
+            "Must be a number",
+            "Is no condition",
+        ] {
             assert!(wrong.html.contains(problem), "{problem} in {}", wrong.html);
         }
         assert_eq!(
@@ -665,6 +674,184 @@ fn the_overview_names_what_is_stuck() {
         ] {
             assert!(stuck.contains(part), "{part} in {stuck}");
         }
+        node.stop().await;
+    });
+}
+
+#[test]
+fn the_overview_names_the_busiest_and_the_quarantined_entities() {
+    run_async(async {
+        let mut test_env =
+            TestEnv::new(&[("router.restarts_max", "1"), ("router.quarantine_s", "60")]);
+        test_env.with_manual_clock();
+        let disk_failure = DiskFailure::install(&mut test_env);
+        let node = test_env.start().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let idle = visitor.get("/dashboard").await.html;
+        assert!(idle.contains("No entity is busy."), "{idle}");
+
+        for (ticket, count) in [("QUIET", 1), ("BUSY", 3), ("BROKEN", 1)] {
+            for number in 0..count {
+                let key = format!("{ticket}-{number}");
+                assert_eq!(node.send_message(ticket, &key).await.status, 202);
+            }
+        }
+        disk_failure.crash_entity("BROKEN", 2);
+        for _ in 0..3 {
+            assert_eq!(node.send_message("BROKEN", "again").await.status, 503);
+        }
+
+        let html = visitor.get("/dashboard").await.html;
+        let (_, panel) = html.split_once("id=\"entities\"").expect("a panel");
+        let (panel, _) = panel.split_once("</section>").expect("its end");
+        let place = |id: &str| {
+            let link = format!("href=\"/dashboard/entities/ticket/{id}\"");
+            panel
+                .find(&link)
+                .unwrap_or_else(|| panic!("{id} in {panel}"))
+        };
+        assert!(place("BUSY") < place("QUIET"), "{panel}");
+        let (_, broken) = panel.split_at(place("BROKEN"));
+        let (row, _) = broken.split_once("</tr>").expect("a row");
+        assert!(row.contains("quarantined"), "{row}");
+        node.stop().await;
+    });
+}
+
+/// The list had no time: an operator saw a backlog, but not if it was a second or a day old.
+#[test]
+fn the_list_of_webhooks_tells_the_backlog_and_its_age() {
+    run_async(async {
+        let mut test_env = test_env(&[("delivery.retry_schedule_s", "3600")]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let broken = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
+        subscribe(&node, broken.url("/broken"), json!({})).await;
+        let fine = TestReceiver::accept_all().await;
+        subscribe(&node, fine.url("/fine"), json!({})).await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let sent = node.send_message("SUP-1", "first").await;
+        assert_eq!(sent.status, 202);
+        clock.advance(Duration::from_secs(300));
+        node.send_message("SUP-1", "second").await;
+        fine.wait_for_accepted(2).await;
+
+        // The lane of the ticket is stopped, and then on the disk.
+        let stats = async {
+            loop {
+                let stats = node.get("/api/v1/webhooks/1").await.body["stats"].take();
+                if !stats["oldest_owed_at"].is_null() && stats["stopped_lanes"] == 1 {
+                    return stats;
+                }
+            }
+        };
+        assert_eq!(expect_soon(stats).await["oldest_owed_at"], START);
+        let listed = node.get("/api/v1/webhooks").await.body["items"].take();
+        assert_eq!(listed[0]["stats"]["oldest_owed_at"], json!(null));
+        assert_eq!(listed[1]["stats"]["oldest_owed_at"], START);
+        let texts = ["1 lane to retry", "oldest <time", "5 min ago"];
+        wait_for_page(&visitor, WEBHOOKS, &texts).await;
+
+        // A paused webhook falls behind, and its backlog is the larger one.
+        visitor
+            .submit("/dashboard/settings/webhooks/2/pause", &[])
+            .await;
+        visitor.get("/dashboard").await;
+        subscribe(&node, fine.url("/newest"), json!({})).await;
+        node.send_message("SUP-2", "third").await;
+        let order = |html: &str| {
+            let place = |path| html.find(path).expect("listed");
+            let places = ["/broken", "/fine", "/newest"].map(place);
+            (places[1] < places[2], places[2] < places[0])
+        };
+        let newest = visitor.get(WEBHOOKS).await.html;
+        assert_eq!(order(&newest), (false, true), "{newest}");
+        fine.wait_for_accepted(3).await;
+        let by_backlog = format!("{WEBHOOKS}?order=backlog");
+        let largest = wait_for_page(&visitor, &by_backlog, &["Largest backlog first"]).await;
+        assert!(order(&largest).0, "{largest}");
+        let wrong = visitor.get(&format!("{WEBHOOKS}?order=size")).await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn an_account_is_changed_and_its_secrets_are_never_shown_again() {
+    run_async(async {
+        let test_env = instagram::test_env(&[]);
+        let node = test_env.start().await;
+        let account = json!({
+            "account_id": "acc_1", "instagram_account_id": "111", "access_token": "given-token",
+            "crm_webhook_url": "https://crm.example/hook", "webhook_secret": "given-secret",
+            "auto_reply": {"text": "Thank <you>", "cooldown_s": 90.5},
+        });
+        let made = accounts::create(&node, &account).await;
+        assert_eq!(made.status, 200, "{made:?}");
+        let visitor = DashboardVisitor::logged_in(&node).await;
+
+        let path = "/dashboard/accounts/acc_1/edit";
+        let list = visitor.get("/dashboard/accounts").await.html;
+        assert!(list.contains(&format!("href=\"{path}\"")), "{list}");
+        let form = visitor.get(path).await.html;
+        for part in [
+            "value=\"111\"",
+            "value=\"https://crm.example/hook\"",
+            "Thank &lt;you&gt;",
+            "value=\"90.5\"",
+        ] {
+            assert!(form.contains(part), "{part} in {form}");
+        }
+        assert!(!form.contains("given-"), "{form}");
+
+        let wrong = [
+            ("instagram_account_id", "222"),
+            ("crm_webhook_url", "ftp://crm.example"),
+            ("webhook_secret", "two words"),
+            ("reply", "own"),
+            ("cooldown_s", "soon"),
+        ];
+        let refused = visitor.submit(path, &wrong).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+        for part in [
+            "Not saved.",
+            "Must be an http or https URL",
+            "printable ASCII",
+            "Must be a number from 0",
+            "value=\"222\"",
+        ] {
+            assert!(refused.html.contains(part), "{part} in {}", refused.html);
+        }
+        assert!(!refused.html.contains("two words"), "{}", refused.html);
+        let foreign = visitor.send_form(path, &wrong[..1]).await;
+        assert_eq!(foreign.status, StatusCode::FORBIDDEN);
+        let stored = node.get("/api/v1/accounts/acc_1").await.body;
+        assert_eq!(stored["instagram_account_id"], "111");
+
+        let fields = [
+            ("instagram_account_id", "222"),
+            ("crm_webhook_url", ""),
+            ("new_secret", "on"),
+            ("forget_token", "on"),
+            ("reply", "own"),
+            ("reply_text", "Soon"),
+            ("cooldown_s", "5"),
+        ];
+        let changed = visitor.submit(path, &fields).await;
+        assert_eq!(changed.location(), "/dashboard/accounts");
+        let shown = visitor.get("/dashboard/accounts").await.html;
+        assert!(shown.contains("Secret of account acc_1"), "{shown}");
+        assert!(shown.contains("id=\"new-secret\">whsec_"), "{shown}");
+        let again = visitor.get("/dashboard/accounts").await.html;
+        assert!(!again.contains("new-secret"), "it is shown once");
+        let stored = node.get("/api/v1/accounts/acc_1").await.body;
+        let expected = json!({
+            "account_id": "acc_1", "instagram_account_id": "222", "crm_webhook_url": null,
+            "auto_reply": {"text": "Soon", "cooldown_s": 5}, "has_access_token": false,
+        });
+        assert_eq!(stored, expected);
+        let missing = visitor.get("/dashboard/accounts/acc_2/edit").await;
+        assert_eq!(missing.status, StatusCode::NOT_FOUND);
         node.stop().await;
     });
 }

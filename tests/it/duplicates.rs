@@ -220,7 +220,7 @@ fn fill(test_env: &TestEnv, count: u64) -> impl Fn(u64) -> String + use<> {
         Arc::new(LocalDisk),
         limits,
         clock,
-        Arc::default(),
+        <_>::default(),
         None,
     )
     .expect("opens");

@@ -131,7 +131,7 @@ fn journal_content(folder: &Path) -> Vec<u8> {
         Arc::new(LocalDisk),
         limits,
         clock,
-        Arc::default(),
+        <_>::default(),
         None,
     )
     .expect("opens");

@@ -66,4 +66,5 @@ mod test_node;
 mod tls;
 mod token_senders;
 mod tokens;
+mod traces;
 mod webhooks;

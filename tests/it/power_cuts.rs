@@ -411,7 +411,7 @@ impl CrashHistory {
             self.disk.as_disk(),
             self.limits,
             Arc::clone(&self.clock) as Arc<dyn Clock>,
-            Arc::default(),
+            <_>::default(),
             self.failed_at,
         )
     }

@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum AdminCallError {
     #[error(
-        "no node answers at {base}; start it, or name its address with --url or its configuration \
+        "no node answers at {base}; start it, or name another address or its configuration \
          with --config"
     )]
     Unreachable {
@@ -15,7 +15,7 @@ pub(in crate::cli) enum AdminCallError {
     },
     #[error("the node answered {status}: {detail}")]
     Refused { status: StatusCode, detail: String },
-    #[error("the answer of {base} is not that of a node; name it with --url")]
+    #[error("the answer of {base} is not that of a node; name another address")]
     NoNode { base: String },
     #[error("the connection broke before the end of the node's answer")]
     Broken(#[source] reqwest::Error),

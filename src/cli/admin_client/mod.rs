@@ -10,14 +10,16 @@ use zeroize::Zeroizing;
 
 use super::node_args::SelectedNode;
 use super::node_url::client_builder;
-use super::refusal_detail::read_refusal_detail;
 
 mod error;
 
 pub(super) use error::AdminCallError;
 
-/// Longest wait for a connection, and for each part of an answer.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest silence of the node. The whole of an answer, such as a backup, may take hours.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Items of each page that [`AdminClient::list`] asks for: the most that a node gives.
 pub(super) const PAGE_SIZE: usize = 100;
@@ -38,11 +40,16 @@ pub(super) struct RemotePage {
 impl AdminClient {
     pub(super) fn try_new(node: SelectedNode) -> Result<Self, AdminCallError> {
         let client = client_builder(node.is_own)
-            .connect_timeout(TIMEOUT)
-            .read_timeout(TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(SILENCE_MAX)
             .build()
             .map_err(AdminCallError::Client)?;
         Ok(Self { node, client })
+    }
+
+    /// Returns the address of the node, without a slash at its end.
+    pub(super) fn base(&self) -> &str {
+        &self.node.base
     }
 
     /// Returns the URL of `segments` below `/api/v1`, with the parameters of `query`.
@@ -177,4 +184,14 @@ pub(super) fn given_filters<'a, const N: usize>(
     given
         .filter_map(|(name, value)| Some((name, value?)))
         .collect()
+}
+
+/// Reads the member `detail` of an answer that is no success. An answer that does not come from a
+/// node has none.
+async fn read_refusal_detail(answer: Response) -> String {
+    let body = answer.text().await.unwrap_or_default();
+    let detail = serde_json::from_str::<Value>(&body)
+        .ok()
+        .and_then(|body| Some(body["detail"].as_str()?.to_owned()));
+    detail.unwrap_or_else(|| "no reason given".to_owned())
 }

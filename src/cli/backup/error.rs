@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::cli::admin_client::AdminCallError;
 use crate::journal::{ArchiveError, ArchiveWriteError, StoreImageError};
 
 /// Errors of making a backup; no file is written then.
@@ -23,13 +24,8 @@ pub(in crate::cli) enum BackupCommandError {
     OtherStore(PathBuf),
     #[error("{} is the backup that --since names; give another name for the new one", .0.display())]
     OverBase(PathBuf),
-    #[error("no node answers at {url}; name another with --url")]
-    Unreachable { url: String, source: reqwest::Error },
-    #[error("the node answered {status}: {detail}")]
-    Refused {
-        status: reqwest::StatusCode,
-        detail: String,
-    },
+    #[error(transparent)]
+    Call(#[from] AdminCallError),
     #[error("cannot write {}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("cannot write the backup")]

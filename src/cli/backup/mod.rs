@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::admin_client::AdminClient;
 use super::error::CliError;
 use super::existing_store::check_store;
-use super::node_args::{NodeArgs, SelectedNode};
+use super::node_args::NodeArgs;
 use super::plural::format_count;
 use super::progress_line::ProgressLine;
 use crate::clock::{Clock, SystemClock};
@@ -63,7 +64,7 @@ pub(super) struct BackupCommand {
 
 /// Store that is backed up, by the way to it.
 enum BackupSource {
-    Node(SelectedNode),
+    Node(AdminClient),
     Folder(Arc<DataFolder>),
 }
 
@@ -144,7 +145,9 @@ impl BackupCommand {
                 Err(error) => return Err(BackupCommandError::Image(error.into()).into()),
             }
         }
-        Ok(BackupSource::Node(self.node.resolve_node_of(&config)?))
+        let node = self.node.resolve_node()?;
+        let client = AdminClient::try_new(node).map_err(BackupCommandError::Call)?;
+        Ok(BackupSource::Node(client))
     }
 
     fn print_summary(&self, written: &WrittenBackup, out: &mut dyn Write) -> io::Result<()> {
@@ -220,7 +223,7 @@ fn back_up(
         }
         BackupSource::Node(node) => {
             let archive = NodeArchive::request(node, start)?;
-            copy_from_node(archive, &node.base, since, &mut out)?
+            copy_from_node(archive, node.base(), since, &mut out)?
         }
     };
     Ok(WrittenBackup {

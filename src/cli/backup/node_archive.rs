@@ -1,22 +1,14 @@
 //! Archive that a running node sends over its admin API.
 
 use std::io::{self, Read};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use reqwest::Response;
+use reqwest::{Method, Response};
 use tokio::runtime::{Builder, Runtime};
 
 use super::error::BackupCommandError;
-use crate::cli::node_args::SelectedNode;
-use crate::cli::node_url::client_builder;
-use crate::cli::refusal_detail::read_refusal_detail;
+use crate::cli::admin_client::{AdminClient, given_filters};
 use crate::journal::BackupStart;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest silence of the node. The whole backup may take hours.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Body of the answer, read as it arrives.
 pub(super) struct NodeArchive {
@@ -28,43 +20,28 @@ pub(super) struct NodeArchive {
 impl NodeArchive {
     /// Asks `node` for an archive from `start` on.
     pub(super) fn request(
-        node: &SelectedNode,
+        node: &AdminClient,
         start: BackupStart,
     ) -> Result<Self, BackupCommandError> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(BackupCommandError::Client)?;
-        let client = client_builder(node.is_own)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(SILENCE_MAX)
-            .build()
-            .map_err(|error| BackupCommandError::Client(io::Error::other(error)))?;
 
-        let query = match start {
-            BackupStart::Everything => String::new(),
-            BackupStart::Position(position) => format!("?since={position}"),
-            BackupStart::Place(place) => {
-                format!("?since={}&since_change={}", place.position, place.change)
-            }
+        let (since, change) = match start {
+            BackupStart::Everything => (None, None),
+            BackupStart::Position(position) => (Some(position.to_string()), None),
+            BackupStart::Place(place) => (
+                Some(place.position.to_string()),
+                Some(place.change.to_string()),
+            ),
         };
-        let address = format!("{}/api/v1/backup{query}", node.base);
-        let request = client.get(address).bearer_auth(node.token.expose());
-        let response = runtime.block_on(async {
-            let answer = request.send().await;
-            let answer = answer.map_err(|error| BackupCommandError::Unreachable {
-                url: node.base.clone(),
-                source: error.without_url(),
-            })?;
-            let status = answer.status();
-            if status.is_success() {
-                return Ok(answer);
-            }
-            Err(BackupCommandError::Refused {
-                status,
-                detail: read_refusal_detail(answer).await,
-            })
-        })?;
+        let query = given_filters([
+            ("since", since.as_deref()),
+            ("since_change", change.as_deref()),
+        ]);
+        let url = node.url(&["backup"], &query)?;
+        let response = runtime.block_on(node.call(Method::GET, url, None))?;
         Ok(Self {
             runtime,
             response,

@@ -328,7 +328,12 @@ impl BenchCommand {
             return Err(CliError::NoToken);
         }
         let base = url.trim_end_matches('/').to_owned();
-        BenchSubject::running_node(SelectedNode { base, token }, signer, &unique_label()?)
+        let selected = SelectedNode {
+            base,
+            token,
+            is_own: false,
+        };
+        BenchSubject::running_node(selected, signer, &unique_label()?)
     }
 
     async fn measure_subject(

@@ -61,6 +61,7 @@ impl BenchSubject {
         let selected = SelectedNode {
             base: server.base(),
             token: secrets.admin_token.clone(),
+            is_own: false,
         };
         let mut subject = Self::for_node(selected, secrets.signer.clone(), OWN_LABEL, true)?;
         subject.description = format!("own node, store in {}", folder.display());

@@ -1,5 +1,5 @@
-//! `hookyard entity erase` and `hookyard entity export`: what a person may ask for who is known to a
-//! running node.
+//! `hookyard entity`: the state of an entity of a running node, and what a person may ask for who is
+//! known to the node.
 
 mod error;
 
@@ -11,22 +11,38 @@ use std::time::Duration;
 
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
+use serde_json::Value;
 
 pub(super) use error::EntityCommandError;
 
 use super::admin_client::{AdminCallError, AdminClient};
 use super::error::CliError;
 use super::node_args::NodeArgs;
+use super::terminal_text::print_answer;
 
 /// Pause between two questions for the progress of an erasure.
 const POLL_PAUSE: Duration = Duration::from_millis(500);
 
-/// Erase or export what is stored of one entity, at a running node
+/// Show, export or erase what is stored of one entity, at a running node
 #[derive(clap::Subcommand, Debug)]
-#[command(after_help = "Example:\n  hookyard entity export ticket SUP-1042")]
+#[command(after_help = "Example:\n  hookyard entity show ticket SUP-1042")]
 pub(super) enum EntityCommand {
+    Show(ShowEntityCommand),
     Erase(EraseCommand),
     Export(ExportCommand),
+}
+
+/// Show the state of an entity, with its first and last event
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard entity show ticket SUP-1042")]
+pub(super) struct ShowEntityCommand {
+    #[command(flatten)]
+    entity: EntityArgs,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
 /// Erase the content of all events of an entity so far; this is final
@@ -80,9 +96,19 @@ impl EntityCommand {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
         let system = actix_rt::System::new();
         match self {
+            Self::Show(show) => system.block_on(show.run(out)),
             Self::Erase(erase) => system.block_on(erase.run(out)),
             Self::Export(export) => system.block_on(export.run(out)),
         }
+    }
+}
+
+impl ShowEntityCommand {
+    async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let node = AdminClient::try_new(self.node.resolve_node()?)?;
+        let segments = ["entities", &self.entity.kind, &self.entity.id];
+        let entity: Value = node.get(&segments, &[]).await?;
+        Ok(print_answer(&entity, self.json, out)?)
     }
 }
 

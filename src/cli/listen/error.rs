@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::registration::RegistrationError;
+use crate::cli::admin_client::AdminCallError;
 use crate::cli::plural::format_count;
 use crate::provider::VerificationKeyError;
 
@@ -17,13 +17,8 @@ pub(in crate::cli) enum ListenError {
     },
     #[error("invalid key")]
     Key(#[from] VerificationKeyError),
-    #[error(
-        "subscribing requires the node's admin token: start `hookyard serve --dev` in this \
-         folder first, name the node's configuration with --config, or give --token"
-    )]
-    NoToken,
     #[error("cannot subscribe")]
-    Subscribe(#[source] RegistrationError),
+    Subscribe(#[source] AdminCallError),
     #[error("cannot set up the receiver")]
     Setup(#[source] io::Error),
     #[error(

@@ -17,18 +17,19 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
-use super::dev_mode;
+use super::admin_client::{AdminCallError, AdminClient};
 use super::error::CliError;
-use super::node_args::SelectedNode;
-use super::node_url::{admin_base, base_url, parse_url};
+use super::node_args::{SelectedNode, load_folder_config, select_node};
+use super::node_url::{base_url, parse_url};
 use super::random_secret::random_bytes;
 use super::stop_signals::StopSignals;
-use crate::config::{ConfigDraft, ConfigPurpose, Secret};
+use crate::config::Secret;
 use crate::error_chain;
 use behaviour::{AnswerBehaviour, parse_delay, parse_share};
 use keys::ListenerKeys;
-use registration::{ListenerRegistration, NodeClient, RegistrationRequest};
+use registration::{ListenerNode, ListenerRegistration, RegistrationRequest};
 use report::ReportLine;
 use server::ListenerContext;
 
@@ -49,6 +50,9 @@ pub(super) use trial_receiver::TrialReceiver;
 /// Environment variable with comma-separated secrets; unlike arguments, it is not shown in process
 /// lists.
 const SECRETS_VARIABLE: &str = "HOOKYARD_LISTEN_SECRET";
+
+/// Longest wait for the removal of the subscription at the end.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -180,8 +184,11 @@ impl ListenCommand {
             .clone()
             .unwrap_or_else(|| base_url(&address.to_string()));
         let request = self.registration_request(&url);
-        let node = self.subscription.resolve_node()?.map(NodeClient::try_new);
-        let node = node.transpose().map_err(ListenError::Subscribe)?;
+        let node = self.subscription.resolve_node()?;
+        let client = node.map(AdminClient::try_new).transpose();
+        let node = client
+            .map_err(ListenError::Subscribe)?
+            .map(ListenerNode::new);
 
         // Take over before listening, so no delivery signed with an earlier secret arrives.
         let taken_over = match &node {
@@ -234,7 +241,10 @@ impl ListenCommand {
 
         // Unsubscribe before stopping, so the node attempts no delivery to a closed port.
         if let Some((node, registration)) = registration.filter(|_| !self.subscription.keep) {
-            remove_registration(&node, registration.id).await;
+            let removal = remove_registration(&node, registration.id);
+            if timeout(REMOVAL_PATIENCE, removal).await.is_err() {
+                print_kept(&node, registration.id, "no answer");
+            }
         }
         handle.stop(true).await;
         while let Ok(line) = line_receiver.try_recv() {
@@ -288,7 +298,7 @@ impl ListenCommand {
         &self,
         context: &ListenerContext,
         address: SocketAddr,
-        registration: Option<&(NodeClient, ListenerRegistration)>,
+        registration: Option<&(ListenerNode, ListenerRegistration)>,
         out: &mut impl Write,
     ) -> io::Result<()> {
         let (url, AnswerBehaviour { seed, .. }) =
@@ -379,35 +389,13 @@ impl ListenCommand {
 }
 
 impl SubscribeArgs {
-    /// Returns the node's base URL and admin token; `None` without a subscription.
+    /// Returns the node to subscribe at; `None` without a subscription.
     fn resolve_node(&self) -> Result<Option<SelectedNode>, CliError> {
         if !self.dev && self.subscribe.is_none() {
             return Ok(None);
         }
-        if let (Some(url), Some(token)) = (&self.subscribe, &self.token) {
-            return Ok(Some(SelectedNode {
-                base: url.clone(),
-                token: token.clone(),
-                is_own: false,
-            }));
-        }
-        let mut draft = ConfigDraft::from_toml(self.config.as_deref(), std::env::vars_os());
-        if let Some(secrets) = dev_mode::read_secrets(&draft.store_path())? {
-            draft.fill_missing_secrets(&secrets);
-        }
-        let config = draft.finish(ConfigPurpose::Tool)?;
-        let token = self.token.as_ref().unwrap_or(&config.admin.token);
-        if token.is_empty() {
-            return Err(ListenError::NoToken.into());
-        }
-        Ok(Some(SelectedNode {
-            base: self
-                .subscribe
-                .clone()
-                .unwrap_or_else(|| admin_base(&config)),
-            token: token.clone(),
-            is_own: self.subscribe.is_none(),
-        }))
+        let load_config = || load_folder_config(self.config.as_deref());
+        select_node(self.subscribe.as_deref(), self.token.as_ref(), load_config).map(Some)
     }
 }
 
@@ -428,10 +416,10 @@ fn reserve_address(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
 
 /// Resumes the subscription that was taken over, or creates one.
 async fn register(
-    node: NodeClient,
+    node: ListenerNode,
     taken_over: Option<ListenerRegistration>,
     request: &RegistrationRequest<'_>,
-) -> Result<(NodeClient, ListenerRegistration), registration::RegistrationError> {
+) -> Result<(ListenerNode, ListenerRegistration), AdminCallError> {
     let registration = match taken_over {
         Some(registration) => node.resume(registration.id).await.map(|()| registration)?,
         None => node.subscribe(request).await?,
@@ -441,7 +429,7 @@ async fn register(
 
 /// Removes the listener's subscription. A failure is only reported: the next listener takes the
 /// subscription over.
-async fn remove_registration(node: &NodeClient, id: u64) {
+async fn remove_registration(node: &ListenerNode, id: u64) {
     // A node that cannot answer this call can hardly remove the subscription either.
     let is_owed = node.has_backlog(id).await.unwrap_or(false);
     match node.unsubscribe(id).await {
@@ -454,16 +442,20 @@ async fn remove_registration(node: &NodeClient, id: u64) {
         Ok(()) => {}
         Err(error) => {
             let reason = error_chain::format_error_chain(&error);
-            print_notice(&format!(
-                "subscription {id} of {} could not be removed: {reason}; the next listener at \
-                 this address takes the subscription over",
-                node.base()
-            ));
+            print_kept(node, id, &reason);
         }
     }
 }
 
-fn print_waiting(node: &NodeClient) {
+fn print_kept(node: &ListenerNode, id: u64, reason: &str) {
+    print_notice(&format!(
+        "subscription {id} of {} could not be removed: {reason}; the next listener at this address \
+         takes the subscription over",
+        node.base()
+    ));
+}
+
+fn print_waiting(node: &ListenerNode) {
     print_notice(&format!("waiting for a node at {}", node.base()));
 }
 

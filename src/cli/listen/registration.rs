@@ -6,58 +6,20 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method, StatusCode};
+use reqwest::Method;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
-use crate::cli::node_args::SelectedNode;
-use crate::cli::node_url::client_builder;
-use crate::cli::refusal_detail::read_refusal_detail;
+use crate::cli::admin_client::{AdminCallError, AdminClient};
 use crate::config::{Secret, parse_web_url};
-
-/// Limit of one call; a node creates or removes a subscription faster.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Description that marks the listener's subscriptions, together with the URL.
 const DESCRIPTION: &str = "hookyard listen";
 
-const SUBSCRIPTIONS_PATH: &str = "/api/v1/webhooks";
-
 /// Attempts to reach a node that is starting, and the pause between two attempts.
 const ATTEMPTS_MAX: u32 = 10;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-
-/// Errors of creating, updating or removing the subscription.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::cli) enum RegistrationError {
-    #[error(
-        "no node answers at {url}; start one with `hookyard serve --dev`, or name another with \
-         --subscribe"
-    )]
-    Unreachable { url: String, source: reqwest::Error },
-    #[error("the node answered {status}: {detail}")]
-    Refused { status: StatusCode, detail: String },
-    /// The parse error is left out, because it may quote the answer with its secret.
-    #[error("the answer of {url} is not a subscription; name a node's URL with --subscribe")]
-    NoSubscription { url: String },
-    #[error("the connection broke before the end of the node's answer")]
-    Broken(#[source] reqwest::Error),
-    #[error("cannot set up the HTTP client")]
-    Client(#[source] reqwest::Error),
-}
-
-impl RegistrationError {
-    /// Tells if the node may just be starting.
-    fn is_temporary(&self) -> bool {
-        match self {
-            Self::Unreachable { source, .. } => source.is_connect(),
-            Self::Refused { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
-            Self::NoSubscription { .. } | Self::Broken(_) | Self::Client(_) => false,
-        }
-    }
-}
 
 /// Subscription to create or update.
 #[derive(Debug)]
@@ -71,13 +33,8 @@ pub(super) struct RegistrationRequest<'a> {
     pub(super) secret: Option<&'a Secret>,
 }
 
-/// Client of a node's admin API.
-#[derive(Debug)]
-pub(super) struct NodeClient {
-    base: String,
-    token: Secret,
-    client: Client,
-}
+/// Node that the listener subscribes at.
+pub(super) struct ListenerNode(AdminClient);
 
 /// Subscription as returned by the node.
 #[derive(Debug, Deserialize)]
@@ -90,21 +47,6 @@ pub(super) struct ListenerRegistration {
     /// True if an earlier listener created the subscription.
     #[serde(skip)]
     pub(super) is_taken_over: bool,
-}
-
-/// Page of the node's subscriptions.
-#[derive(Deserialize)]
-struct RemoteSubscriptionPage {
-    items: Vec<RemoteSubscription>,
-    pages: u64,
-}
-
-#[derive(Deserialize)]
-struct RemoteSubscription {
-    id: u64,
-    /// Absent if the subscriber reads its events itself.
-    url: Option<String>,
-    description: Option<String>,
 }
 
 /// Subscription with the size of its backlog.
@@ -121,32 +63,21 @@ struct RemoteBacklog {
     behind: u64,
 }
 
-impl NodeClient {
-    pub(super) fn try_new(node: SelectedNode) -> Result<Self, RegistrationError> {
-        let client = client_builder(node.is_own)
-            .timeout(TIMEOUT)
-            .build()
-            .map_err(RegistrationError::Client)?;
-        Ok(Self {
-            base: node.base.trim_end_matches('/').to_owned(),
-            token: node.token,
-            client,
-        })
+impl ListenerNode {
+    pub(super) const fn new(client: AdminClient) -> Self {
+        Self(client)
     }
 
     pub(super) fn base(&self) -> &str {
-        &self.base
+        self.0.base()
     }
 
     /// Creates a subscription and returns its secret.
     pub(super) async fn subscribe(
         &self,
         request: &RegistrationRequest<'_>,
-    ) -> Result<ListenerRegistration, RegistrationError> {
-        let answer = self
-            .call(Method::POST, SUBSCRIPTIONS_PATH, Some(&request.body()))
-            .await?;
-        self.read(answer).await
+    ) -> Result<ListenerRegistration, AdminCallError> {
+        self.0.post(&["webhooks"], Some(&request.body())).await
     }
 
     /// Updates the newest subscription that an earlier listener left, gives it a new secret, leaves
@@ -156,37 +87,29 @@ impl NodeClient {
         &self,
         request: &RegistrationRequest<'_>,
         on_wait: impl FnOnce(),
-    ) -> Result<Option<ListenerRegistration>, RegistrationError> {
+    ) -> Result<Option<ListenerRegistration>, AdminCallError> {
         let left_over = self.list_left_over(request.url, on_wait).await?;
         let Some((newest, others)) = left_over.split_first() else {
             return Ok(None);
         };
-        let path = format!("{SUBSCRIPTIONS_PATH}/{newest}");
-        self.call(Method::POST, &format!("{path}/pause"), None)
-            .await?;
+        let id = newest.to_string();
+        let _: IgnoredAny = self.0.post(&["webhooks", &id, "pause"], None).await?;
+
         let signing = if request.signing.is_empty() {
             Value::Null
         } else {
             request.signing.into()
         };
-        self.call(
-            Method::PUT,
-            &path,
-            Some(&json!({"events": request.events, "signing": signing})),
-        )
-        .await?;
+        let change = json!({"events": request.events, "signing": signing});
+        let url = self.0.url(&["webhooks", &id], &[])?;
+        self.0.call(Method::PUT, url, Some(&change)).await?;
+
         let mut rotation = json!({"overlap_h": 0});
         if let Some(secret) = request.secret {
             rotation["secret"] = secret.expose().into();
         }
-        let rotated = self
-            .call(
-                Method::POST,
-                &format!("{path}/rotate-secret"),
-                Some(&rotation),
-            )
-            .await?;
-        let registration = self.read(rotated).await?;
+        let rotate = ["webhooks", &id, "rotate-secret"];
+        let registration = self.0.post(&rotate, Some(&rotation)).await?;
         for id in others {
             self.unsubscribe(*id).await?;
         }
@@ -197,22 +120,16 @@ impl NodeClient {
     }
 
     /// Resumes the deliveries of a subscription.
-    pub(super) async fn resume(&self, id: u64) -> Result<(), RegistrationError> {
-        self.call(
-            Method::POST,
-            &format!("{SUBSCRIPTIONS_PATH}/{id}/resume"),
-            None,
-        )
-        .await
-        .map(drop)
+    pub(super) async fn resume(&self, id: u64) -> Result<(), AdminCallError> {
+        let resume = ["webhooks", &id.to_string(), "resume"];
+        let _: IgnoredAny = self.0.post(&resume, None).await?;
+        Ok(())
     }
 
     /// Tells if a subscription has undelivered events.
-    pub(super) async fn has_backlog(&self, id: u64) -> Result<bool, RegistrationError> {
-        let answer = self
-            .call(Method::GET, &format!("{SUBSCRIPTIONS_PATH}/{id}"), None)
-            .await?;
-        let RemoteSubscriptionDetails { stats } = self.read(answer).await?;
+    pub(super) async fn has_backlog(&self, id: u64) -> Result<bool, AdminCallError> {
+        let found = self.0.get(&["webhooks", &id.to_string()], &[]).await?;
+        let RemoteSubscriptionDetails { stats } = found;
         Ok(stats.in_flight + stats.waiting + stats.stopped_lanes + stats.behind > 0)
     }
 
@@ -221,40 +138,23 @@ impl NodeClient {
         &self,
         url: &str,
         on_wait: impl FnOnce(),
-    ) -> Result<Vec<u64>, RegistrationError> {
+    ) -> Result<Vec<u64>, AdminCallError> {
         // The node stores the canonical form.
         let url = parse_web_url(url).map_or_else(|_| url.to_owned(), String::from);
-        let (mut left_over, mut number, mut pages) = (Vec::new(), 1, 1);
-        let mut first = Some(self.wait_for_first_page(on_wait).await?);
-        while number <= pages {
-            let page = match first.take() {
-                Some(page) => page,
-                None => self.fetch_page(number).await?,
-            };
-            pages = page.pages;
-            let is_own = |listed: &RemoteSubscription| {
-                listed.url.as_deref() == Some(&url)
-                    && listed.description.as_deref() == Some(DESCRIPTION)
-            };
-            left_over.extend(
-                page.items
-                    .into_iter()
-                    .filter(is_own)
-                    .map(|listed| listed.id),
-            );
-            number += 1;
-        }
-        Ok(left_over)
+        let all = self.list_once_answered(on_wait).await?;
+        let is_own = |listed: &&Value| listed["url"] == url && listed["description"] == DESCRIPTION;
+        let own = all.iter().filter(is_own);
+        Ok(own.filter_map(|listed| listed["id"].as_u64()).collect())
     }
 
-    /// Returns the first page of subscriptions, once the node answers.
-    async fn wait_for_first_page(
+    /// Lists all subscriptions, once the node answers.
+    async fn list_once_answered(
         &self,
         on_wait: impl FnOnce(),
-    ) -> Result<RemoteSubscriptionPage, RegistrationError> {
+    ) -> Result<Vec<Value>, AdminCallError> {
         let mut on_wait = Some(on_wait);
         for _ in 1..ATTEMPTS_MAX {
-            match self.fetch_page(1).await {
+            match self.0.list_all(&["webhooks"], &[]).await {
                 Err(error) if error.is_temporary() => {
                     on_wait.take().into_iter().for_each(|on_wait| on_wait())
                 }
@@ -266,72 +166,13 @@ impl NodeClient {
             )]
             tokio::time::sleep(RETRY_PAUSE).await;
         }
-        self.fetch_page(1).await
-    }
-
-    async fn fetch_page(&self, number: u64) -> Result<RemoteSubscriptionPage, RegistrationError> {
-        let answer = self
-            .call(
-                Method::GET,
-                &format!("{SUBSCRIPTIONS_PATH}?page={number}&page_size=100"),
-                None,
-            )
-            .await?;
-        self.read(answer).await
-    }
-
-    async fn read<T: DeserializeOwned>(
-        &self,
-        answer: reqwest::Response,
-    ) -> Result<T, RegistrationError> {
-        let body = Zeroizing::new(
-            answer
-                .bytes()
-                .await
-                .map_err(RegistrationError::Broken)?
-                .to_vec(),
-        );
-        serde_json::from_slice(&body).map_err(|_| RegistrationError::NoSubscription {
-            url: self.base.clone(),
-        })
+        self.0.list_all(&["webhooks"], &[]).await
     }
 
     /// Removes a subscription together with its backlog.
-    pub(super) async fn unsubscribe(&self, id: u64) -> Result<(), RegistrationError> {
-        self.call(Method::DELETE, &format!("{SUBSCRIPTIONS_PATH}/{id}"), None)
-            .await
-            .map(drop)
-    }
-
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<reqwest::Response, RegistrationError> {
-        let url = format!("{}{path}", self.base);
-        let mut request = self
-            .client
-            .request(method, &url)
-            .bearer_auth(self.token.expose());
-        if let Some(body) = body {
-            request = request
-                .header("Content-Type", "application/json")
-                .body(body.to_string());
-        }
-        let answer = request.send().await;
-        let answer = answer.map_err(|error| RegistrationError::Unreachable {
-            url: self.base.clone(),
-            source: error.without_url(),
-        })?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(answer);
-        }
-        Err(RegistrationError::Refused {
-            status,
-            detail: read_refusal_detail(answer).await,
-        })
+    pub(super) async fn unsubscribe(&self, id: u64) -> Result<(), AdminCallError> {
+        let url = self.0.url(&["webhooks", &id.to_string()], &[])?;
+        self.0.call(Method::DELETE, url, None).await.map(drop)
     }
 }
 

@@ -1,5 +1,7 @@
 //! `/api/v1/accounts`: the admin's interface to Instagram business accounts.
 
+use std::sync::Arc;
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use tracing::{error, info};
@@ -7,7 +9,9 @@ use tracing::{error, info};
 use super::blocking::run_blocking;
 use super::context::RequestContext;
 use super::error::ApiError;
+use super::gate::NodeCore;
 use super::list::ListPage;
+use super::state::Edge;
 use super::{answer, body};
 use crate::account::{Account, AccountChangeError};
 use crate::entity::Rejection;
@@ -21,7 +25,9 @@ use view::AccountView;
 
 /// Handles `POST /api/v1/accounts`: creates an account.
 pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
-    let input = read_account_input(context, None).await?;
+    let body = context.read_body().await?;
+    body::check_json_content_type(context.request.headers())?;
+    let input = parse_account_input(&context.edge, body::body_text(&body)?, None)?;
     let core = context.edge.core()?;
     let account =
         input.into_account(core.reads.answered_end().await?, context.edge.clock.wall())?;
@@ -52,28 +58,60 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, A
 pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
-    let known = context.edge.core()?.accounts.snapshot();
-    let account = known.get(&id).ok_or(AccountChangeError::NotFound)?;
-    Ok(answer::ok_json(&AccountView::new(account, &context.edge)))
+    let account = find_account(&*context.edge.core()?, &id)?;
+    Ok(answer::ok_json(&AccountView::new(&account, &context.edge)))
 }
 
 /// Handles `PUT /api/v1/accounts/{account_id}`: changes an account.
 pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
-    let input = read_account_input(context, Some(&id)).await?;
-    let replacement = input.make_replacement_secret()?;
-    let is_new_secret = replacement.is_some();
-    let core = context.edge.core()?;
-    let from = core.reads.answered_end().await?;
-    let change = move |account: &mut Account| input.apply_to(account, replacement, from);
-    let account = run_blocking(core, move |core| core.accounts.change(&id, change)).await?;
-    info!(account = account.id, "account changed");
-    let view = AccountView::new(&account, &context.edge);
-    Ok(answer::ok_json(&if is_new_secret {
+    let body = context.read_body().await?;
+    body::check_json_content_type(context.request.headers())?;
+    let changed = change_from_json(&context.edge, &id, body::body_text(&body)?).await?;
+    let view = AccountView::new(&changed.account, &context.edge);
+    Ok(answer::ok_json(&if changed.has_new_secret {
         view.with_secret()
     } else {
         view
     }))
+}
+
+/// Account as it is after a change.
+pub(in crate::edge) struct ChangedAccount {
+    pub(in crate::edge) account: Arc<Account>,
+    /// True if the change made the account a new secret, which nobody has seen.
+    pub(in crate::edge) has_new_secret: bool,
+}
+
+/// Applies the members in `json` to the account `id`.
+///
+/// # Errors
+/// As for [`AccountInput::parse`], [`ApiError::NotFound`], and as for a write of definitions.
+pub(in crate::edge) async fn change_from_json(
+    edge: &Edge,
+    id: &str,
+    json: &str,
+) -> Result<ChangedAccount, ApiError> {
+    let input = parse_account_input(edge, json, Some(id))?;
+    let replacement = input.make_replacement_secret()?;
+    let has_new_secret = replacement.is_some();
+    let core = edge.core()?;
+    let from = core.reads.answered_end().await?;
+    let change = move |account: &mut Account| input.apply_to(account, replacement, from);
+    let of_id = id.to_owned();
+    let account = run_blocking(core, move |core| core.accounts.change(&of_id, change)).await?;
+    info!(account = account.id, "account changed");
+    Ok(ChangedAccount {
+        account,
+        has_new_secret,
+    })
+}
+
+/// Returns the account with the id `id`.
+pub(in crate::edge) fn find_account(core: &NodeCore, id: &str) -> Result<Arc<Account>, ApiError> {
+    let known = core.accounts.snapshot();
+    let account = known.get(id).ok_or(AccountChangeError::NotFound)?;
+    Ok(Arc::clone(account))
 }
 
 /// Handles `DELETE /api/v1/accounts/{account_id}`: deletes an account.
@@ -85,21 +123,15 @@ pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse,
     Ok(HttpResponse::new(StatusCode::NO_CONTENT))
 }
 
-/// Reads the body of a request for the account `id`, or for a new account.
-async fn read_account_input(
-    context: &mut RequestContext,
+/// Parses a request for the account `id`, or for a new account.
+fn parse_account_input(
+    edge: &Edge,
+    json: &str,
     id: Option<&str>,
 ) -> Result<AccountInput, ApiError> {
-    let body = context.read_body().await?;
-    body::check_json_content_type(context.request.headers())?;
-    let config = &context.edge.config;
+    let config = &edge.config;
     let cooldown = config.sources.instagram.auto_reply.cooldown;
-    AccountInput::parse(
-        body::body_text(&body)?,
-        id,
-        cooldown,
-        &config.delivery.allow_targets,
-    )
+    AccountInput::parse(json, id, cooldown, &config.delivery.allow_targets)
 }
 
 impl From<AccountChangeError> for ApiError {

@@ -26,8 +26,9 @@ use super::context::RequestContext;
 use super::error::ApiError;
 use super::field_error::FieldError;
 use super::gate::NodeCore;
+use super::proof_headers::RequestOrigin;
 use super::state::Edge;
-use super::{answer, body, client_address, proof_headers, submit};
+use super::{answer, body, client_address, submit};
 use crate::entity::CommandOutcome;
 use crate::router::Refusal;
 use source::lead_fingerprint;
@@ -87,19 +88,19 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let body = body::strip_byte_order_mark(body);
     body::check_json_content_type(request.headers())?;
-    let hops = proof_headers::read_hops(request.headers());
+    let origin = RequestOrigin::read(request.headers());
     match decode_c2s_request(&body)? {
         C2sRequest::Single(event) => {
             let event = event.map_err(ApiError::InvalidFields)?;
-            submit_single_event(event, hops, edge, call.span()).await
+            submit_single_event(event, origin, edge, call.span()).await
         }
-        C2sRequest::Batch(events) => submit_batch(events, hops, edge, call).await,
+        C2sRequest::Batch(events) => submit_batch(events, origin, edge, call).await,
     }
 }
 
 async fn submit_single_event(
     event: C2sEvent,
-    hops: u8,
+    origin: RequestOrigin,
     edge: &Edge,
     span: &Span,
 ) -> Result<HttpResponse, ApiError> {
@@ -108,7 +109,7 @@ async fn submit_single_event(
     let token = c2s.lead_buckets.take_token(lead, edge.clock.monotonic());
     token.map_err(ApiError::RateLimited)?;
 
-    let command = c2s.receive_command(event, hops, span);
+    let command = c2s.receive_command(event, origin, span);
     let outcome = core.router.submit_command(command).await;
     // Only an applied event uses up a token of its lead.
     if outcome.is_err() {
@@ -123,7 +124,7 @@ async fn submit_single_event(
 
 async fn submit_batch(
     events: Vec<Result<C2sEvent, Vec<FieldError>>>,
-    hops: u8,
+    origin: RequestOrigin,
     edge: &Edge,
     call: &IncomingCall,
 ) -> Result<HttpResponse, ApiError> {
@@ -150,7 +151,7 @@ async fn submit_batch(
         let commands = pass
             .admitted
             .into_iter()
-            .map(|event| c2s.receive_command(event, hops, call.span()))
+            .map(|event| c2s.receive_command(event, origin, call.span()))
             .collect();
         let outcomes = core.router.submit_batch(commands).await;
 

@@ -10,7 +10,7 @@ use tracing::Span;
 
 use super::super::error::ApiError;
 use super::super::field_error::FieldError;
-use super::super::proof_headers;
+use super::super::proof_headers::{self, RequestOrigin};
 use super::super::rate_limiter::RateLimiter;
 use super::decode::C2sEvent;
 use super::lead_buckets::LeadTokenBuckets;
@@ -61,8 +61,13 @@ impl C2sSource {
         }
     }
 
-    /// Builds the command of an event that came here by `hops` deliveries.
-    pub(super) fn receive_command(&self, event: C2sEvent, hops: u8, span: &Span) -> Command {
+    /// Builds the command of an event that came here as `origin` tells.
+    pub(super) fn receive_command(
+        &self,
+        event: C2sEvent,
+        origin: RequestOrigin,
+        span: &Span,
+    ) -> Command {
         let C2sEvent {
             entity,
             action,
@@ -73,7 +78,8 @@ impl C2sSource {
             at: Some(at),
             shape: PayloadShape::Bare,
             pending: self.config.is_enrichment_enabled(),
-            hops,
+            hops: origin.hops,
+            trace: origin.trace,
             span: span.clone(),
             ..Command::new(
                 SOURCE,

@@ -26,9 +26,10 @@ use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::ApiError;
 use super::gate::NodeCore;
+use super::proof_headers::RequestOrigin;
 use super::server_stream::TlsConnection;
 use super::state::Edge;
-use super::{answer, body, client_address, proof_headers, submit};
+use super::{answer, body, client_address, submit};
 use crate::config::CustomSourceConfig;
 use crate::entity::{Command, CommandOutcome};
 use crate::provider::{
@@ -128,9 +129,9 @@ pub(super) async fn receive(
 
     let mut decoded =
         decode::decode_configured_call(custom, &verified, &document, body, call.span())?;
-    let hops = proof_headers::read_hops(request.headers());
+    let origin = RequestOrigin::read(request.headers());
     for command in &mut decoded.commands {
-        command.hops = hops;
+        origin.note_in(command);
     }
     let response = submit_decoded_call(edge, decoded, call).await?;
     Ok(shape_answer(response, custom.source.signing.answer()))

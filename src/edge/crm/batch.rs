@@ -14,6 +14,7 @@ use super::super::error::ApiError;
 use super::super::field_error::FieldError;
 use super::super::fields::FieldErrors;
 use super::super::gate::NodeCore;
+use super::super::proof_headers::RequestOrigin;
 use super::super::source::CRM;
 use super::super::state::Edge;
 use super::super::{answer, raw_json, submit};
@@ -60,8 +61,8 @@ pub(super) struct BatchPublisher<'a> {
     pub(super) caller: &'a CallerIdentity,
     /// Tag of the publisher's credential.
     pub(super) credential: u32,
-    /// Number of deliveries by which the events came here.
-    pub(super) hops: u8,
+    /// Way by which the events came here.
+    pub(super) origin: RequestOrigin,
 }
 
 /// A valid event of the list and its index.
@@ -112,7 +113,7 @@ pub(super) async fn publish_batch(
             Ok(mut command) => {
                 command.token = Some(Arc::clone(&publisher.caller.name));
                 command.credential = Some(publisher.credential);
-                command.hops = publisher.hops;
+                publisher.origin.note_in(&mut command);
                 let own_key = command.idempotency_key.take();
                 let indexed = |key: &String| format!("{key}\u{1}{index}");
                 command.idempotency_key = own_key.or_else(|| key.as_ref().map(indexed));

@@ -12,7 +12,8 @@ use actix_web::http::header::HeaderValue;
 
 use super::context::RequestContext;
 use super::error::ApiError;
-use super::{access, body, proof_headers, submit};
+use super::proof_headers::RequestOrigin;
+use super::{access, body, submit};
 use crate::entity::Command;
 
 mod batch;
@@ -49,23 +50,23 @@ pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse
         .iter()
         .find_map(|name| headers.get(*name))
         .map(HeaderValue::as_bytes);
-    let hops = proof_headers::read_hops(headers);
+    let origin = RequestOrigin::read(headers);
     let text = body::body_text(&body)?;
     if text.trim_ascii_start().starts_with('[') {
         let publisher = BatchPublisher {
             caller: &caller,
             credential,
-            hops,
+            origin,
         };
         return batch::publish_batch(edge, &body, text, key, publisher, call).await;
     }
     let command = decode_bus_event(edge.bus_events(), &body, text, key, call.span().clone())?;
     caller.check_scope(&SOURCE, command.entity.kind().as_str())?;
-    let command = Command {
+    let mut command = Command {
         credential: Some(credential),
         token: Some(caller.name),
-        hops,
         ..command
     };
+    origin.note_in(&mut command);
     submit::submit_command(edge, command, StatusCode::ACCEPTED).await
 }

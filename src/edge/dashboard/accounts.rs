@@ -2,15 +2,22 @@
 
 use maud::{Markup, html};
 
-use super::elements::{empty_state, number, pager, time};
+use super::elements::{empty_state, number, pager, path_part, time};
 use super::layout::{DashboardSection, PageContent};
 use super::visit::{PageReply, PageVisit};
 use crate::account::Account;
 use crate::edge::error::ApiError;
 use crate::edge::gate::NodeCore;
 use crate::subscriber::SubscriberId;
+use crate::token::AccessOperation;
 
-const LIST_PATH: &str = "/dashboard/accounts";
+/// Path of the list, below which all other pages of accounts are.
+pub(super) const LIST_PATH: &str = "/dashboard/accounts";
+
+/// Returns the path of the form that changes the account `id`.
+pub(super) fn edit_path(id: &str) -> String {
+    format!("{LIST_PATH}/{}/edit", path_part(id))
+}
 
 /// Handles `GET /dashboard/accounts`: lists accounts, newest first.
 pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
@@ -102,7 +109,10 @@ async fn render_row(account: &Account, core: &NodeCore, visit: &PageVisit<'_>) -
     html! {
         tr {
             td.first {
-                strong { (account.id) } span.sub { "Instagram " (account.instagram_account_id) }
+                @if visit.may(AccessOperation::AccountsChange) {
+                    a.strong-link href=(edit_path(&account.id)) { (account.id) }
+                } @else { strong { (account.id) } }
+                span.sub { "Instagram " (account.instagram_account_id) }
             }
             td data-label="Messages go to" {
                 @match url { Some(url) => (url), None => span.muted { "nowhere" } }

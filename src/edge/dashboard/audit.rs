@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::elements::{StateTone, badge, empty_state, time};
+use super::filter_form::FilterForm;
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent};
 use super::visit::{PageReply, PageVisit};
@@ -31,20 +32,16 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
         visit.parameters(&["who", "operation", "object", "since", "until", "cursor"]);
     let filter = read_filter(&mut parameters);
     let cursor = read_cursor(&mut parameters);
-    let (filter, cursor) = parameters.finish((filter, cursor))?;
-    let page = list_entries(visit.edge(), filter, cursor, ENTRIES).await?;
+    let (criteria, cursor) = parameters.finish((filter, cursor))?;
+    let page = list_entries(visit.edge(), criteria, cursor, ENTRIES).await?;
 
+    let fields = FIELDS.into_iter();
+    let filter = fields.fold(FilterForm::new(PATH, &query), |form, (name, label)| {
+        form.text(name, label)
+    });
     let body = html! {
         div.panel {
-            form.filters method="get" action=(PATH) {
-                @for (name, label) in FIELDS {
-                    div.field {
-                        label for=(name) { (label) }
-                        input type="text" id=(name) name=(name) value=(query.text(name));
-                    }
-                }
-                button type="submit" { "Filter" }
-            }
+            (filter.render())
             @if page.entries.is_empty() {
                 (empty_state("No entry here.", html! {
                     "Changes, logins and refused calls leave an entry."

@@ -3,8 +3,9 @@
 use maud::{Markup, html};
 
 use super::elements::{
-    bytes, duration, empty_state, event_link, json_block, pager, select_option, status_badge, time,
+    bytes, duration, empty_state, event_link, json_block, pager, status_badge, time,
 };
+use super::filter_form::FilterForm;
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent};
 use super::visit::{PageReply, PageVisit};
@@ -83,35 +84,26 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
 }
 
 fn render_filter(query: &FormFields) -> Markup {
-    html! {
-        form.filters method="get" action=(LIST_PATH) {
-            div.field {
-                label for="direction" { "Direction" }
-                select id="direction" name="direction" {
-                    @for (value, label) in [
-                        ("", "Both"),
-                        ("incoming", "Calls of senders"),
-                        ("outgoing", "Deliveries"),
-                    ] {
-                        (select_option(value, label, query.text("direction")))
-                    }
-                }
-            }
-            div.field {
-                label for="is_successful" { "Outcome" }
-                select id="is_successful" name="is_successful" {
-                    @for (value, label) in [
-                        ("", "All"),
-                        ("true", "Successful"),
-                        ("false", "Refused or failed"),
-                    ] {
-                        (select_option(value, label, query.text("is_successful")))
-                    }
-                }
-            }
-            button type="submit" { "Filter" }
-        }
-    }
+    FilterForm::new(LIST_PATH, query)
+        .choice(
+            "direction",
+            "Direction",
+            [
+                ("", "Both"),
+                ("incoming", "Calls of senders"),
+                ("outgoing", "Deliveries"),
+            ],
+        )
+        .choice(
+            "is_successful",
+            "Outcome",
+            [
+                ("", "All"),
+                ("true", "Successful"),
+                ("false", "Refused or failed"),
+            ],
+        )
+        .render()
 }
 
 /// Renders a table of `calls`.

@@ -4,8 +4,9 @@ use maud::{Markup, html};
 
 use super::elements::{
     ActionButton, StateTone, badge, counted, csrf_field, empty_state, entity_link, event_link,
-    json_block, number, pager, select_option, status_badge, subscriber_link, time,
+    json_block, number, pager, status_badge, subscriber_link, time,
 };
+use super::filter_form::FilterForm;
 use super::form::FormFields;
 use super::jobs::job_path;
 use super::layout::{DashboardSection, PageContent, sentence};
@@ -170,30 +171,13 @@ fn sent_filter(form: &FormFields) -> Result<DeadLetterFilter, ApiError> {
 }
 
 fn render_filter(query: &FormFields) -> Markup {
-    html! {
-        form.filters method="get" action=(LIST_PATH) role="search" {
-            @for (name, label) in [
-                ("webhook_id", "Webhook"),
-                ("event", "Event"),
-                ("entity", "Entity id"),
-            ] {
-                div.field {
-                    label for=(name) { (label) }
-                    input type="text" id=(name) name=(name) value=(query.text(name));
-                }
-            }
-            div.field {
-                label for="reason" { "Reason" }
-                select id="reason" name="reason" {
-                    (select_option("", "All", query.text("reason")))
-                    @for (name, cause) in DeadLetterCause::NAMED {
-                        (select_option(name, cause_word(cause), query.text("reason")))
-                    }
-                }
-            }
-            button type="submit" { "Filter" }
-        }
-    }
+    let causes = DeadLetterCause::NAMED.map(|(name, cause)| (name, cause_word(cause)));
+    FilterForm::new(LIST_PATH, query)
+        .text("webhook_id", "Webhook")
+        .text("event", "Event")
+        .text("entity", "Entity id")
+        .choice("reason", "Reason", [("", "All")].into_iter().chain(causes))
+        .render()
 }
 
 fn render_empty(is_filtered: bool) -> Markup {

@@ -5,9 +5,10 @@ use maud::{Markup, html};
 
 use super::elements::{
     StateTone, badge, counted, empty_state, entity_link, entity_path, event_link, json_block,
-    number, pager, select_option, time,
+    number, pager, time,
 };
 use super::events::known_kinds;
+use super::filter_form::FilterForm;
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent};
 use super::visit::{PageReply, PageVisit};
@@ -65,7 +66,7 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     let kind_query = query.clone().with("kind", kind.as_str());
     let body = html! {
         div.panel {
-            (render_filter(kind, visit))
+            (render_filter(&kind_query, visit))
             div id="entity-rows" data-live {
                 @if rows.is_empty() {
                     (empty_state(&format!("No {} yet.", kind.as_str()), html! {
@@ -168,24 +169,14 @@ pub(super) async fn export(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiEr
     Ok(PageReply::Other(response))
 }
 
-fn render_filter(kind: Kind, visit: &PageVisit<'_>) -> Markup {
-    html! {
-        form.filters method="get" action=(LIST_PATH) {
-            div.field {
-                label for="kind" { "Kind" }
-                select id="kind" name="kind" {
-                    @for known in known_kinds(visit.edge()) {
-                        (select_option(known.as_str(), known.as_str(), kind.as_str()))
-                    }
-                }
-            }
-            div.field {
-                label for="id" { "Open by id" }
-                input type="text" id="id" name="id" placeholder="SUP-1042";
-            }
-            button type="submit" { "Show" }
-        }
-    }
+fn render_filter(query: &FormFields, visit: &PageVisit<'_>) -> Markup {
+    let kinds = known_kinds(visit.edge());
+    let kinds = kinds.iter().map(|kind| (kind.as_str(), kind.as_str()));
+    FilterForm::new(LIST_PATH, query)
+        .choice("kind", "Kind", kinds)
+        .example("id", "Open by id", "SUP-1042")
+        .button("Show")
+        .render()
 }
 
 fn render_table(rows: &[Markup]) -> Markup {

@@ -4,8 +4,9 @@ use maud::{Markup, html};
 
 use super::elements::{
     ActionButton, StateTone, badge, counted_pager, empty_state, entity_link, entity_path,
-    event_link, json_block, select_option, time,
+    event_link, json_block, time,
 };
+use super::filter_form::FilterForm;
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent, sentence};
 use super::receivers::render_receivers;
@@ -180,51 +181,29 @@ fn render_search() -> Markup {
 }
 
 fn render_filter(query: &FormFields, edge: &Edge) -> Markup {
-    html! {
-        form.filters method="get" action=(LIST_PATH) {
-            div.field {
-                label for="status" { "Status" }
-                select id="status" name="status" {
-                    @for (value, label) in [
-                        ("", "All"),
-                        ("completed", "Completed"),
-                        ("processing", "Processing"),
-                        ("failed", "Failed"),
-                    ] {
-                        (select_option(value, label, query.text("status")))
-                    }
-                }
-            }
-            div.field {
-                label for="source" { "Source" }
-                select id="source" name="source" {
-                    (select_option("", "All", query.text("source")))
-                    @for name in source_names(edge) {
-                        (select_option(name, name, query.text("source")))
-                    }
-                }
-            }
-            div.field {
-                label for="type" { "Event" }
-                input type="text" id="type" name="type" value=(query.text("type"))
-                    placeholder="lead.created";
-            }
-            div.field {
-                label for="kind" { "Kind of entity" }
-                select id="kind" name="kind" {
-                    (select_option("", "All", query.text("kind")))
-                    @for kind in known_kinds(edge) {
-                        (select_option(kind.as_str(), kind.as_str(), query.text("kind")))
-                    }
-                }
-            }
-            div.field {
-                label for="entity" { "Entity id" }
-                input type="text" id="entity" name="entity" value=(query.text("entity"));
-            }
-            button type="submit" { "Filter" }
-        }
-    }
+    let kinds = known_kinds(edge);
+    let kinds = kinds.iter().map(|kind| (kind.as_str(), kind.as_str()));
+    let sources = source_names(edge).map(|name| (name, name));
+    FilterForm::new(LIST_PATH, query)
+        .choice(
+            "status",
+            "Status",
+            [
+                ("", "All"),
+                ("completed", "Completed"),
+                ("processing", "Processing"),
+                ("failed", "Failed"),
+            ],
+        )
+        .choice("source", "Source", [("", "All")].into_iter().chain(sources))
+        .example("type", "Event", "lead.created")
+        .choice(
+            "kind",
+            "Kind of entity",
+            [("", "All")].into_iter().chain(kinds),
+        )
+        .text("entity", "Entity id")
+        .render()
 }
 
 /// Kinds of entities that the configuration allows.
@@ -349,6 +328,9 @@ fn render_facts(view: &EventView, id: EventId, visit: &PageVisit<'_>) -> Markup 
             dt { "On the disk" } dd { (time(view.event.committed_at, visit.now)) }
             @if let Some(key) = &record.idempotency_key {
                 dt { "Idempotency key" } dd { code { (key) } }
+            }
+            @if let Some(trace) = &record.trace {
+                dt { "Trace" } dd { code { (trace) } }
             }
             @if view.later_records > 0 {
                 dt { "Attempts" } dd { (view.later_records) " more after the first" }

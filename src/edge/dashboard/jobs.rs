@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 
 use super::elements::{
-    ActionButton, StateTone, badge, empty_state, number, pager, select_option, subscriber_link,
-    time,
+    ActionButton, StateTone, badge, empty_state, number, pager, subscriber_link, time,
 };
+use super::filter_form::FilterForm;
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent};
 use super::visit::{PageReply, PageVisit};
@@ -33,23 +33,7 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     let shown: Vec<_> = page.select(&found).cloned().collect();
     let body = html! {
         div.panel {
-            form.filters method="get" action=(LIST_PATH) {
-                div.field {
-                    label for="state" { "State" }
-                    select id="state" name="state" {
-                        (select_option("", "All", query.text("state")))
-                        @for name in JobState::NAMES {
-                            (select_option(name, name, query.text("state")))
-                        }
-                    }
-                }
-                div.field {
-                    label for="webhook_id" { "Webhook" }
-                    input type="text" inputmode="numeric" id="webhook_id" name="webhook_id"
-                        value=(query.text("webhook_id"));
-                }
-                button type="submit" { "Filter" }
-            }
+            (render_filter(&query))
             div id="job-rows" data-live {
                 @if shown.is_empty() {
                     (empty_state("No job here.", html! {
@@ -90,6 +74,14 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
             .refreshed_every(2)
             .into(),
     )
+}
+
+fn render_filter(query: &FormFields) -> Markup {
+    let states = JobState::NAMES.map(|name| (name, name));
+    FilterForm::new(LIST_PATH, query)
+        .choice("state", "State", [("", "All")].into_iter().chain(states))
+        .text("webhook_id", "Webhook")
+        .render()
 }
 
 /// Path of the page of the job `id`.

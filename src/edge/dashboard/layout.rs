@@ -300,13 +300,10 @@ fn render_notice(notice: &SessionNotice) -> Markup {
     match notice {
         SessionNotice::Success(text) => html! { div.notice.good role="status" { p { (text) } } },
         SessionNotice::Failure(text) => html! { div.notice.bad role="alert" { p { (text) } } },
-        SessionNotice::NewSecret {
-            subscription,
-            secret,
-        } => html! {
+        SessionNotice::NewSecret { owner, secret } => html! {
             div.notice.good role="status" {
                 p {
-                    strong { "Secret of webhook " (subscription) ". " }
+                    strong { "Secret of " (owner) ". " }
                     "Copy it now: it is not shown again. The receiver verifies deliveries with it."
                 }
                 div.secret {

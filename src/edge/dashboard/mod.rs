@@ -14,6 +14,7 @@ use super::source::CallSource;
 use crate::config::Config;
 use crate::token::AccessOperation::*;
 
+mod account_edit;
 mod accounts;
 mod assets;
 mod audit;
@@ -22,7 +23,9 @@ mod dead_letters;
 mod elements;
 mod entities;
 mod events;
+mod filter_form;
 mod form;
+mod form_problems;
 mod jobs;
 mod layout;
 mod login;
@@ -117,6 +120,15 @@ pub(super) fn endpoints() -> Vec<ApiEndpoint> {
             page(CallsRead, calls::show_one),
         ),
         shown("/dashboard/accounts", page(AccountsRead, accounts::show)),
+        shown(
+            "/dashboard/accounts/{account_id}/edit",
+            page(AccountsChange, account_edit::show),
+        )
+        .undescribed(
+            MethodSet::POST,
+            VISITOR,
+            action(AccountsChange, account_edit::change),
+        ),
         shown("/dashboard/audit", page(AuditRead, audit::show)),
         shown("/dashboard/settings", page(NodeRead, settings::show)),
     ];

@@ -1,7 +1,6 @@
 //! Message that a page shows once, at its top: the outcome of the action before it.
 
 use crate::config::Secret;
-use crate::subscription::SubscriptionId;
 
 /// Outcome of an action, for the page that follows it.
 #[derive(Clone, Debug)]
@@ -10,11 +9,8 @@ pub(in crate::edge) enum SessionNotice {
     Success(String),
     /// The action was refused, for the reason in this sentence.
     Failure(String),
-    /// A subscription has a new secret, which no other page shows.
-    NewSecret {
-        subscription: SubscriptionId,
-        secret: Secret,
-    },
+    /// The owner, such as `webhook 3`, has a new secret, which no other page shows.
+    NewSecret { owner: String, secret: Secret },
     /// A subscription's target was called with a ping.
     Ping {
         is_successful: bool,

@@ -20,6 +20,7 @@ use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::ApiError;
 use super::gate::NodeCore;
+use super::proof_headers::RequestOrigin;
 use super::{answer, body, proof_headers, submit};
 use crate::entity::{CommandOutcome, Rejection};
 use crate::event::EventId;
@@ -121,9 +122,9 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
 
     body::check_json_content_type(headers)?;
     let mut commands = decode_instagram_call(&body, call.span())?;
-    let hops = proof_headers::read_hops(headers);
+    let origin = RequestOrigin::read(headers);
     for command in &mut commands {
-        command.hops = hops;
+        origin.note_in(command);
     }
     let core = edge.core()?;
     let outcomes = core.router.submit_batch(commands).await;

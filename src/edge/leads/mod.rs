@@ -22,6 +22,7 @@ use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::ApiError;
 use super::gate::NodeCore;
+use super::proof_headers::RequestOrigin;
 use super::{answer, body, browser_guard, client_address, idempotency, proof_headers, submit};
 use crate::config::LeadSignatureLayout;
 use crate::entity::{Command, RejectionPolicy};
@@ -126,6 +127,7 @@ pub(super) async fn receive(
     let core = edge.core()?;
     let entity = resolve_entity(&core, &decoded).await?;
     let event = decoded.event;
+    let origin = RequestOrigin::read(headers);
     let command = Command {
         at: decoded.at,
         idempotency_key,
@@ -135,7 +137,8 @@ pub(super) async fn receive(
         unique_key: decoded.unique_key,
         // The idempotency key stands in a header, which is not signed.
         signed_request: signed_request.flatten(),
-        hops: proof_headers::read_hops(headers),
+        hops: origin.hops,
+        trace: origin.trace,
         span: call.span().clone(),
         ..Command::new(
             SOURCE,

@@ -55,6 +55,9 @@ struct ReceivedEventView<'a> {
     /// Name of the token that published the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
+    /// Trace context that the sender told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
     /// Body of the call, when one event is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     call_body: Option<Cow<'a, str>>,
@@ -250,6 +253,7 @@ fn event_view<'a>(incarnations: &IncarnationHistory, view: &'a EventView) -> Rec
         payload: received.payload_json(),
         warnings: &received.warnings,
         token: received.token.as_deref(),
+        traceparent: received.trace.map(|trace| trace.to_string()),
         call_body: None,
     }
 }

@@ -106,6 +106,7 @@ fn reprocess_command(
         idempotency_key: Some(key),
         reprocesses: Some(id.position()),
         hops: record.hops,
+        trace: record.trace,
         ..command
     })
 }

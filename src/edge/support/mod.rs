@@ -15,7 +15,8 @@ use actix_web::http::header::HeaderValue;
 
 use super::context::RequestContext;
 use super::error::ApiError;
-use super::{body, proof_headers, submit};
+use super::proof_headers::RequestOrigin;
+use super::{body, submit};
 use crate::entity::Command;
 
 mod data;
@@ -63,9 +64,11 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
         unknown_entity: support.unknown_entity(),
     };
     let command = decode_support_event(&authentic.body, context, call.span().clone())?;
+    let origin = RequestOrigin::read(headers);
     let command = Command {
         credential: Some(support.credential(authentic.key)),
-        hops: proof_headers::read_hops(headers),
+        hops: origin.hops,
+        trace: origin.trace,
         // The key may stand in a header, which is not signed.
         signed_request: Some(authentic.request),
         ..command

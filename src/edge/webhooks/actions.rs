@@ -24,7 +24,7 @@ pub(in crate::edge) async fn rotate(
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let rotated = rotate_secret(&context.edge, &id, body::body_text(&body)?).await?;
-    Ok(created_response(&rotated, &*context.edge.core()?, &context.edge).await)
+    Ok(created_response(&rotated, &context.edge.core()?, &context.edge).await)
 }
 
 /// Replaces the signing secret of the subscription with the number `id`, as `json` says.
@@ -59,7 +59,7 @@ pub(in crate::edge) async fn rotate_secret(
 pub(in crate::edge) async fn pause(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let paused = pause_deliveries(&context.edge, &id).await?;
-    Ok(subscription_response(&paused, &*context.edge.core()?, &context.edge).await)
+    Ok(subscription_response(&paused, &context.edge.core()?, &context.edge).await)
 }
 
 /// Pauses the subscription with the number `id`; its events are kept from now on.
@@ -90,7 +90,7 @@ pub(in crate::edge) async fn resume(
 ) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let resumed = resume_deliveries(&context.edge, &id).await?;
-    Ok(subscription_response(&resumed, &*context.edge.core()?, &context.edge).await)
+    Ok(subscription_response(&resumed, &context.edge.core()?, &context.edge).await)
 }
 
 /// Resumes the subscription with the number `id`, and probes its circuit breaker.

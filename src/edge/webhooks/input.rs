@@ -601,7 +601,6 @@ fn read_description(raw: &RawValue, errors: &mut FieldErrors) -> String {
     text
 }
 
-/// Reads and compiles an expression; an empty text means none.
 /// Reads the filter. One that depends on no event is refused: it is most likely a mistake, such as
 /// `'lead.created'` for `event == 'lead.created'`, which would fail at every event.
 fn read_filter(raw: Option<&RawValue>, errors: &mut FieldErrors) -> PatchField<FilterExpression> {
@@ -616,6 +615,7 @@ fn read_filter(raw: Option<&RawValue>, errors: &mut FieldErrors) -> PatchField<F
     filter
 }
 
+/// Reads and compiles an expression; an empty text means none.
 fn read_expression<T>(
     name: &'static str,
     raw: Option<&RawValue>,

@@ -58,7 +58,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, A
 
     let (mut items, now) = (Vec::new(), context.edge.clock.wall());
     for entry in page.select(&found) {
-        let stats = SubscriptionStatsView::load(entry.subscription.id, &core).await;
+        let stats = SubscriptionStatsView::load(entry.subscription.id, &core, now).await;
         items.push(SubscriptionView::new(&entry.subscription, stats, now));
     }
     Ok(answer::ok_json(&ListPage::new(
@@ -261,22 +261,24 @@ pub(in crate::edge) fn find_push_subscription(
 }
 
 /// Shows a subscription to its creator, with the secret.
-async fn created_response(created: &Subscription, core: &NodeCore, edge: &Edge) -> HttpResponse {
-    let stats = SubscriptionStatsView::load(created.id, core).await;
-    answer::ok_json(&SubscriptionView::new(created, stats, edge.clock.wall()).with_secret())
+async fn created_response(
+    created: &Subscription,
+    core: &Arc<NodeCore>,
+    edge: &Edge,
+) -> HttpResponse {
+    let now = edge.clock.wall();
+    let stats = SubscriptionStatsView::load(created.id, core, now).await;
+    answer::ok_json(&SubscriptionView::new(created, stats, now).with_secret())
 }
 
 async fn subscription_response(
     subscription: &Subscription,
-    core: &NodeCore,
+    core: &Arc<NodeCore>,
     edge: &Edge,
 ) -> HttpResponse {
-    let stats = SubscriptionStatsView::load(subscription.id, core).await;
-    answer::ok_json(&SubscriptionView::new(
-        subscription,
-        stats,
-        edge.clock.wall(),
-    ))
+    let now = edge.clock.wall();
+    let stats = SubscriptionStatsView::load(subscription.id, core, now).await;
+    answer::ok_json(&SubscriptionView::new(subscription, stats, now))
 }
 
 impl From<SubscriptionChangeError> for ApiError {

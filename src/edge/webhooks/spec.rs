@@ -56,7 +56,7 @@ fn example_subscription() -> Value {
         "timeout_s": null, "retry_schedule_s": null, "on_exhausted": null, "signature_header": null, "uid": null, "metadata": {},
         "stats": {
             "delivered": 1042, "failed_attempts": 3, "dead_letters": 0, "dropped": 0, "in_flight": 0, "waiting": 0, "stopped_lanes": 0,
-            "behind": 0, "breaker": "closed", "last_success_at": AT, "failing_since": null,
+            "behind": 0, "oldest_owed_at": null, "breaker": "closed", "last_success_at": AT, "failing_since": null,
         },
     })
 }

@@ -1,6 +1,6 @@
 //! The subject of one attempt: which event, which of its attempts.
 
-use crate::event::{EventId, Timestamp};
+use crate::event::{EventId, Timestamp, TraceContext};
 
 /// Number of an attempt at a delivery. A plain number converts to an attempt of an ordinary
 /// delivery.
@@ -35,4 +35,6 @@ pub(super) struct AttemptContext<'a> {
     pub(super) number: AttemptNumber,
     /// Number of deliveries by which the event came here.
     pub(super) hops: u8,
+    /// Trace that the event is a part of.
+    pub(super) trace: Option<TraceContext>,
 }

@@ -4,7 +4,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
 use crate::config::Secret;
-use crate::event::HOPS_HEADER;
+use crate::event::{HOPS_HEADER, TRACEPARENT_HEADER};
 use crate::subscription::limits;
 
 /// Header of Standard Webhooks; its value is the same for every attempt at one event.
@@ -16,8 +16,8 @@ pub(super) const SEQUENCE_HEADER: HeaderName = HeaderName::from_static("x-entity
 pub(crate) const REPLAY_MARK: HeaderName = HeaderName::from_static("x-hookyard-replay");
 /// Number of deliveries by which the receiver gets the event, this one included.
 pub(super) const HOPS: HeaderName = HeaderName::from_static(HOPS_HEADER);
-/// Header of W3C Trace Context, level 1.
-pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Trace of the event, with the span of the attempt.
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static(TRACEPARENT_HEADER);
 
 /// Builds the headers that a subscription configured. Reserved headers are refused by the API and
 /// left out here too: `content-length`, for example, could end a request early.
@@ -39,20 +39,13 @@ fn parse_custom_header(name: &str, value: &str) -> Option<(HeaderName, HeaderVal
     Some((name, value))
 }
 
-/// Builds the trace context of one attempt. All attempts at the event `id` share a trace id; the
-/// parent id is a hash of `attempt`, which is unique to the attempt.
-pub(super) fn build_traceparent(id: &str, attempt: &[&[u8]]) -> String {
-    let trace = Sha256::digest(id);
-    let parent = attempt
+/// Derives the span id of an attempt at the event `id` from `attempt`, which is unique to the attempt.
+pub(super) fn derive_span_id(id: &str, attempt: &[&[u8]]) -> [u8; 8] {
+    let hash = attempt
         .iter()
         .fold(Sha256::new_with_prefix(id), |hash, piece| {
             hash.chain_update(piece)
-        })
-        .finalize();
-    // Flag "sampled": the subscriber decides for itself how many traces it keeps.
-    format!(
-        "00-{}-{}-01",
-        hex::encode(&trace[..16]),
-        hex::encode(&parent[..8])
-    )
+        });
+    let digest = hash.finalize();
+    *digest.first_chunk().expect("a digest has 32 bytes")
 }

@@ -49,6 +49,7 @@ use super::{AttemptFailure, OutboundRecord, SubscriberId};
 use crate::clock::Clock;
 use crate::config::{self, LiveConfig};
 use crate::event::{IncarnationHistory, Timestamp};
+use crate::traces::{DeliveryAttempt, TraceSink};
 
 pub use context::AttemptNumber;
 pub use log_entry::AttemptLogEntry;
@@ -93,6 +94,7 @@ struct AttemptSenderInner {
     incarnations: IncarnationHistory,
     clock: Arc<dyn Clock>,
     expressions: Arc<ExpressionShares>,
+    traces: TraceSink,
     /// True while attempts wait because this node cannot make them.
     is_short: AtomicBool,
 }
@@ -114,9 +116,10 @@ impl AttemptSender {
         incarnations: IncarnationHistory,
         clock: Arc<dyn Clock>,
         expressions: Arc<ExpressionShares>,
+        traces: TraceSink,
     ) -> Result<Self, TlsSetupError> {
         let lookup = Arc::new(SystemResolver::default());
-        Self::with_name_lookup(config, incarnations, clock, expressions, lookup)
+        Self::with_name_lookup(config, incarnations, clock, (expressions, traces), lookup)
     }
 
     /// Follows `delivery.allow_targets` of the configuration: each change holds from the end of its reload
@@ -137,7 +140,7 @@ impl AttemptSender {
         config: &config::DeliveryConfig,
         incarnations: IncarnationHistory,
         clock: Arc<dyn Clock>,
-        expressions: Arc<ExpressionShares>,
+        (expressions, traces): (Arc<ExpressionShares>, TraceSink),
         lookup: Arc<dyn NameLookup>,
     ) -> Result<Self, TlsSetupError> {
         let client = DeliveryClient::try_new(config, lookup, Arc::clone(&clock))?;
@@ -148,6 +151,7 @@ impl AttemptSender {
             incarnations,
             clock,
             expressions,
+            traces,
             is_short: AtomicBool::new(false),
         })))
     }
@@ -198,6 +202,7 @@ impl AttemptSender {
             sequence: item.sequence,
             number: number.into(),
             hops: item.record.hops,
+            trace: self.0.traces.trace_of(event_id, item.record.trace),
         };
         let transformed = self.transform_body(policy, item).await;
         let build_body = |target: &PreparedTarget| target.build_body(item, transformed);
@@ -254,6 +259,7 @@ impl AttemptSender {
             sequence: 0,
             number: 1.into(),
             hops: 0,
+            trace: None,
         };
         self.send_attempt(policy, context, |_| Ok(build_ping_body(&policy.id, at)))
             .await
@@ -272,6 +278,15 @@ impl AttemptSender {
     ) -> AttemptReport {
         let (at, began) = (self.0.clock.wall(), self.0.clock.monotonic());
         let mut call = AttemptLogEntry::new(at, &policy.id, &context);
+        let trace = context.trace.map(|trace| {
+            let (micros, attempt) = (at.as_micros(), context.number.attempt);
+            let pieces = [
+                call.source.as_bytes(),
+                &micros.to_be_bytes(),
+                &attempt.to_be_bytes(),
+            ];
+            trace.with_span(headers::derive_span_id(&context.id, &pieces))
+        });
 
         // The server is logged even if no body can be built for it.
         let target = self.0.targets.get_or_prepare(policy);
@@ -283,12 +298,6 @@ impl AttemptSender {
 
         let (response, error) = match prepared {
             Ok((target, body)) => {
-                let attempt = context.number.attempt.to_be_bytes();
-                let micros = at.as_micros().to_be_bytes();
-                let trace = headers::build_traceparent(
-                    &context.id,
-                    &[call.source.as_bytes(), &micros, &attempt],
-                );
                 let values = AttemptHeaderValues {
                     id: &context.id,
                     event: context.event,
@@ -297,7 +306,7 @@ impl AttemptSender {
                     sequence: context.sequence,
                     is_replay: context.number.is_replay,
                     hops: context.hops,
-                    trace: &trace,
+                    trace,
                 };
                 let request = DeliveryRequest {
                     target: &target,
@@ -325,6 +334,20 @@ impl AttemptSender {
         call.code = outcome.failure().map(|failure| failure.code);
         call.status = response.status;
         call.answer = response.body;
+        if let (Some(event), Some(trace)) = (context.event_id, trace) {
+            self.0.traces.record_delivery(&DeliveryAttempt {
+                event,
+                trace,
+                event_type: context.event,
+                subscriber: &call.source,
+                attempt: context.number.attempt,
+                is_replay: context.number.is_replay,
+                status: call.status,
+                failure: call.code,
+                began_at: at,
+                duration: call.duration,
+            });
+        }
         AttemptReport { outcome, call }
     }
 }

@@ -17,7 +17,7 @@ use super::delivery_origin::DeliveryOrigin;
 use super::signing::{self, DeliverySigner, SigningInput};
 use super::{forward, graph_api, headers};
 use crate::call_log::REDACTED;
-use crate::event::{HOPS_MAX, Timestamp};
+use crate::event::{HOPS_MAX, Timestamp, TraceContext};
 use crate::provider::HmacKey;
 use crate::subscription::envelope;
 use crate::subscription::expression::EvaluationError;
@@ -38,8 +38,8 @@ pub(super) struct AttemptHeaderValues<'a> {
     pub(super) is_replay: bool,
     /// Number of deliveries by which the event came here.
     pub(super) hops: u8,
-    /// Value of the header `traceparent`.
-    pub(super) trace: &'a str,
+    /// Trace that the attempt is a part of, with the span of the attempt.
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// A target with parsed URL and derived keys.
@@ -205,10 +205,10 @@ impl PreparedTarget {
         headers.reserve(12);
         headers.insert(headers::WEBHOOK_ID, signing::to_header_value(attempt.id));
         headers.insert(headers::SEQUENCE_HEADER, attempt.sequence.into());
-        headers.insert(
-            headers::TRACEPARENT,
-            signing::to_header_value(attempt.trace),
-        );
+        if let Some(trace) = attempt.trace {
+            let value = signing::to_header_value(&trace.to_string());
+            headers.insert(headers::TRACEPARENT, value);
+        }
         headers.insert(headers::HOPS, u64::from(attempt.hops + 1).into());
         if attempt.is_replay {
             headers.insert(headers::REPLAY_MARK, HeaderValue::from_static("true"));

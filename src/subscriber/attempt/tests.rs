@@ -19,11 +19,12 @@ use crate::call_log::{CallFilter, CallLog, CallLogLimits};
 use crate::clock::ManualClock;
 use crate::config::{Secret, load_config};
 use crate::derived::open_test_store;
-use crate::event::{EntityKey, EventId, Kind, Position, Record, StoreIncarnation};
+use crate::event::{EntityKey, EventId, Kind, Position, Record, StoreIncarnation, TraceContext};
 use crate::subscriber::delivery_policy::{self, DeliveryTarget, RetryPolicy};
 use crate::subscription::{
     DeliveryMode, DeliveryOrdering, SigningSecrets, SigningStyle, Subscription, SubscriptionState,
 };
+use crate::traces::TraceSink;
 use receiver::{AttemptReceiver, ReceiverAction};
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -111,6 +112,7 @@ fn item() -> OutboundRecord {
     let record = Record {
         sequence: Some(7),
         payload: r#"{"event":"status.changed","data":{"status":"open"}}"#.into(),
+        trace: TraceContext::try_new([0xab; 16], [0xcd; 8], false),
         ..Record::new("support", entity, "status.changed", at)
     };
     OutboundRecord {
@@ -132,7 +134,7 @@ fn sender_from_config(config: &config::DeliveryConfig, lookup: impl NameLookup) 
         config,
         IncarnationHistory::new(StoreIncarnation::new(7)),
         Arc::clone(&clock) as Arc<dyn Clock>,
-        ExpressionShares::new(clock),
+        (ExpressionShares::new(clock), TraceSink::default()),
         Arc::new(lookup),
     )
     .expect("TLS")
@@ -300,15 +302,25 @@ async fn all_attempts_at_an_event_are_one_trace() {
         .iter()
         .map(|trace| trace.split('-').collect())
         .collect();
-    assert_eq!(
-        parts[0].iter().map(|part| part.len()).collect::<Vec<_>>(),
-        [2, 32, 16, 2],
-        "{traces:?}"
-    );
+    let (first, second) = (&parts[0], &parts[1]);
+    assert_eq!((first[0], first[3]), ("00", "00"), "{traces:?}");
+    assert_eq!((first[1], second[1]), (&*"ab".repeat(16), first[1]));
+    assert_eq!((first[2].len(), second[2].len()), (16, 16), "{traces:?}");
     assert!(
-        parts[0][1] == parts[1][1] && parts[0][2] != parts[1][2],
+        first[2] != second[2] && first[2] != "cd".repeat(8),
         "{traces:?}"
     );
+
+    let untraced = OutboundRecord {
+        record: Arc::new(Record {
+            trace: None,
+            ..Record::clone(&item().record)
+        }),
+        ..item()
+    };
+    let policy = webhook(&receiver.url(), AMPLE);
+    sender.send_delivery(&policy, &untraced, 1).await;
+    assert_eq!(receiver.requests().iter().filter_map(trace).count(), 2);
 }
 
 #[tokio::test]
@@ -608,6 +620,7 @@ async fn names_are_looked_up_by_the_system() {
         IncarnationHistory::new(StoreIncarnation::new(7)),
         Arc::clone(&clock) as Arc<dyn Clock>,
         ExpressionShares::new(clock),
+        TraceSink::default(),
     )
     .expect("TLS");
     let url = format!("http://localhost:{}/", receiver.address.port());

@@ -70,7 +70,7 @@ pub(in crate::edge::dashboard) async fn rotate(
     let request = overlap.map_or_else(|_| json!({}), |hours| json!({ "overlap_h": hours }));
     let rotated = actions::rotate_secret(visit.edge(), &id, &request.to_string()).await?;
     visit.notify(SessionNotice::NewSecret {
-        subscription: rotated.id,
+        owner: format!("webhook {}", rotated.id),
         secret: rotated.secrets.current.clone(),
     });
     Ok(back(&id))

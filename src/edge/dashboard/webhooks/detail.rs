@@ -46,7 +46,7 @@ pub(in crate::edge::dashboard) async fn show(
     let core = visit.core()?;
     let subscription = webhooks::find_subscription(&core, &id)?;
 
-    let stats = SubscriptionStatsView::load(subscription.id, &core).await;
+    let stats = SubscriptionStatsView::load(subscription.id, &core, visit.now).await;
     let filter = CallFilter {
         is_successful,
         ..CallFilter::default()
@@ -200,7 +200,7 @@ impl WebhookView<'_> {
 
     fn tiles(&self) -> Markup {
         let stats = self.stats;
-        let waiting = stats.behind + stats.waiting as u64;
+        let waiting = stats.backlog();
         html! {
             (tile(
                 "Delivered",

@@ -5,7 +5,8 @@ use maud::{Markup, html};
 
 use super::super::elements::{csrf_field, duration, select_option};
 use super::super::form::FormFields;
-use super::super::layout::{DashboardSection, PageContent, sentence};
+use super::super::form_problems::FormProblems;
+use super::super::layout::{DashboardSection, PageContent};
 use super::super::notice::SessionNotice;
 use super::super::visit::{PageReply, PageVisit};
 use super::event_picker::EventPicker;
@@ -39,7 +40,7 @@ pub(in crate::edge::dashboard) async fn create(
             visit.context.call.note_object(created.id);
             visit.notify(SessionNotice::Success("The webhook was created.".into()));
             visit.notify(SessionNotice::NewSecret {
-                subscription: created.id,
+                owner: format!("webhook {}", created.id),
                 secret: created.secrets.current.clone(),
             });
             Ok(PageReply::SeeOther(webhook_path(created.id)))
@@ -111,7 +112,7 @@ fn render(
         visit,
         id,
         fields,
-        error,
+        problems: FormProblems::new(error),
         trial,
     };
     let title = id.map_or_else(
@@ -126,12 +127,12 @@ fn render(
     }
 }
 
-/// Form with its values, and the error or the trial of the last attempt.
+/// Form with its values, and the problems or the trial of the last attempt.
 struct WebhookForm<'a> {
     visit: &'a PageVisit<'a>,
     id: Option<SubscriptionId>,
     fields: &'a FormFields,
-    error: Option<&'a ApiError>,
+    problems: FormProblems<'a>,
     trial: Option<&'a Markup>,
 }
 
@@ -143,15 +144,7 @@ impl WebhookForm<'_> {
         );
         let cancel = self.id.map_or_else(|| LIST_PATH.to_owned(), webhook_path);
         html! {
-            @if let Some(error) = self.error {
-                div.notice.bad role="alert" {
-                    p {
-                        strong { "Not saved. " }
-                        @if error.field_errors().is_empty() { (sentence(&error.to_string())) }
-                        @else { "The fields marked below need another value." }
-                    }
-                }
-            }
+            (self.problems.notice())
             @if let Some(trial) = self.trial { (trial) }
             form.stack.panel method="post" action=(path) data-events {
                 div.inside {
@@ -161,7 +154,7 @@ impl WebhookForm<'_> {
                     (self.target())
                     (EventPicker::new(self.visit.edge()).render(
                         self.fields,
-                        &self.problem("events"),
+                        &self.problems.render("events"),
                     ))
                     (self.more())
                     div.row {
@@ -184,21 +177,21 @@ impl WebhookForm<'_> {
             } @else { div.field {
                 label for="url" { "URL" }
                 input type="url" id="url" name="url" required maxlength="500" value=(self.fields.text("url"))
-                    placeholder="https://integration.example.com/hooks" aria-invalid=[self.invalid("url")]
+                    placeholder="https://integration.example.com/hooks" aria-invalid=[self.problems.invalid("url")]
                     aria-describedby="url-hint";
                 p.hint id="url-hint" {
                     "Events are posted here. It must be https, unless "
                     code { "delivery.allow_targets" } " allows the address."
                 }
-                (self.problem("url"))
+                (self.problems.render("url"))
             } }
             div.field {
                 label for="description" { "Description" }
                 input type="text" id="description" name="description"
                     value=(self.fields.text("description"))
-                    aria-invalid=[self.invalid("description")];
+                    aria-invalid=[self.problems.invalid("description")];
                 p.hint { "A note for you and your colleagues." }
-                (self.problem("description"))
+                (self.problems.render("description"))
             }
             label.check {
                 input type="checkbox" name="is_active" checked[self.fields.has("is_active")];
@@ -211,9 +204,9 @@ impl WebhookForm<'_> {
                 div.field {
                     label for="secret" { "Secret" }
                     input type="text" id="secret" name="secret" autocomplete="off"
-                        spellcheck="false" aria-invalid=[self.invalid("secret")];
+                        spellcheck="false" aria-invalid=[self.problems.invalid("secret")];
                     p.hint { "Signs the deliveries. Empty: a strong one is made and shown once." }
-                    (self.problem("secret"))
+                    (self.problems.render("secret"))
                 }
             }
         }
@@ -234,7 +227,10 @@ impl WebhookForm<'_> {
             "on_exhausted",
             "ordering",
         ];
-        let is_open = self.trial.is_some() || names.iter().any(|name| self.invalid(name).is_some());
+        let is_open = self.trial.is_some()
+            || names
+                .iter()
+                .any(|name| self.problems.invalid(name).is_some());
         html! {
             details.group-box open[is_open] {
                 summary { "Filter, transform, order, signatures, retries" }
@@ -265,7 +261,7 @@ impl WebhookForm<'_> {
                                 span { code { (name) } " " span.hint { (style_hint(style)) } }
                             }
                         }
-                        (self.problem("signing"))
+                        (self.problems.render("signing"))
                     }
                     div.two {
                         div.field {
@@ -287,7 +283,7 @@ impl WebhookForm<'_> {
                                     self.fields.text("ordering"),
                                 ))
                             }
-                            (self.problem("ordering"))
+                            (self.problems.render("ordering"))
                         }
                         div.field {
                             label for="on_exhausted" { "After the last retry" }
@@ -308,7 +304,7 @@ impl WebhookForm<'_> {
                                     self.fields.text("on_exhausted"),
                                 ))
                             }
-                            (self.problem("on_exhausted"))
+                            (self.problems.render("on_exhausted"))
                         }
                         (self.number(
                             "concurrency",
@@ -330,14 +326,14 @@ impl WebhookForm<'_> {
                     div.field {
                         label for="headers" { "Headers" }
                         textarea id="headers" name="headers" rows="2" spellcheck="false"
-                            aria-invalid=[self.invalid("headers")] {
+                            aria-invalid=[self.problems.invalid("headers")] {
                             (self.fields.text("headers"))
                         }
                         p.hint {
                             "One on each line, such as " code { "Authorization: Bearer …" }
                             ". A value shown as … stays as it is."
                         }
-                        (self.problem("headers"))
+                        (self.problems.render("headers"))
                     }
                 }
             }
@@ -349,11 +345,11 @@ impl WebhookForm<'_> {
             div.field {
                 label for=(name) { (label) }
                 textarea id=(name) name=(name) rows="2" spellcheck="false"
-                    aria-invalid=[self.invalid(name)] {
+                    aria-invalid=[self.problems.invalid(name)] {
                     (self.fields.text(name))
                 }
                 p.hint { (hint) }
-                (self.problem(name))
+                (self.problems.render(name))
             }
         }
     }
@@ -363,30 +359,11 @@ impl WebhookForm<'_> {
             div.field {
                 label for=(name) { (label) }
                 input type="text" inputmode="decimal" id=(name) name=(name)
-                    value=(self.fields.text(name)) aria-invalid=[self.invalid(name)];
+                    value=(self.fields.text(name)) aria-invalid=[self.problems.invalid(name)];
                 p.hint { (hint) }
-                (self.problem(name))
+                (self.problems.render(name))
             }
         }
-    }
-
-    fn invalid(&self, name: &str) -> Option<&'static str> {
-        self.problems(name).next().map(|_| "true")
-    }
-
-    /// Renders what is wrong with the field `name`.
-    fn problem(&self, name: &str) -> Markup {
-        html! { @for problem in self.problems(name) { p.error { (sentence(problem)) } } }
-    }
-
-    /// Problems of the field `name`, its items and its members.
-    fn problems(&self, name: &str) -> impl Iterator<Item = &str> {
-        let errors = self.error.map_or(&[][..], ApiError::field_errors);
-        let found = errors.iter().filter(move |error| {
-            let whole = error.field.split(['[', '.']).next().unwrap_or_default();
-            whole == name
-        });
-        found.map(|error| error.detail.as_str())
     }
 }
 

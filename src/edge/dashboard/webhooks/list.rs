@@ -1,10 +1,13 @@
 //! List of all webhooks, a page at a time, with a filter.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use super::super::elements::{empty_state, number, optional_time, pager, select_option};
+use super::super::elements::{counted, empty_state, number, optional_time, pager, time};
+use super::super::filter_form::FilterForm;
 use super::super::form::FormFields;
 use super::super::layout::{DashboardSection, PageContent};
 use super::super::visit::{PageReply, PageVisit};
@@ -12,21 +15,28 @@ use super::state::{
     LIST_PATH, state_badges, state_name, success_rate, webhook_path, webhook_title,
 };
 use crate::edge::error::ApiError;
+use crate::edge::gate::NodeCore;
 use crate::edge::webhooks::stats::SubscriptionStatsView;
+use crate::subscriber::SubscriberId;
 use crate::subscription::{Subscription, SubscriptionEntry};
 use crate::token::AccessOperation;
 
 /// Event patterns of a webhook that the list shows.
 const PATTERNS_SHOWN: usize = 3;
 
-/// Handles `GET /dashboard/settings/webhooks`: lists webhooks, newest first.
+/// Orders of the list, by their names in the query: true for the largest backlog first.
+const ORDERS: [(&str, bool); 1] = [("backlog", true)];
+
+/// Handles `GET /dashboard/settings/webhooks`: lists webhooks, the newest or the largest backlog
+/// first.
 pub(in crate::edge::dashboard) async fn show(
     visit: &mut PageVisit<'_>,
 ) -> Result<PageReply, ApiError> {
     let query = visit.query();
-    let mut parameters = visit.parameters(&["state", "text", "page", "page_size"]);
+    let mut parameters = visit.parameters(&["state", "text", "order", "page", "page_size"]);
     let page = parameters.page_request();
-    let page = parameters.finish(page)?;
+    let is_by_backlog = parameters.one_of("order", &ORDERS).unwrap_or_default();
+    let (is_by_backlog, page) = parameters.finish((is_by_backlog, page))?;
     let core = visit.core()?;
 
     let known = core.subscriptions.snapshot();
@@ -36,10 +46,13 @@ pub(in crate::edge::dashboard) async fn show(
         (state.is_empty() || state == state_name(&subscription.state))
             && (text.is_empty() || mentions(subscription, &text))
     };
-    let found: Vec<_> = known.newest_first().filter(matches).collect();
+    let mut found: Vec<_> = known.newest_first().filter(matches).collect();
+    if is_by_backlog {
+        sort_by_backlog(&mut found, &core).await;
+    }
     let mut rows = Vec::new();
     for entry in page.select(&found) {
-        let stats = SubscriptionStatsView::load(entry.subscription.id, &core).await;
+        let stats = SubscriptionStatsView::load(entry.subscription.id, &core, visit.now).await;
         rows.push(render_row(&entry.subscription, &stats, visit));
     }
 
@@ -70,6 +83,20 @@ pub(in crate::edge::dashboard) async fn show(
     )
 }
 
+/// Moves those with a backlog to the front, the largest first.
+async fn sort_by_backlog(found: &mut [&Arc<SubscriptionEntry>], core: &NodeCore) {
+    let overview = core.subscribers.overview(usize::MAX).await;
+    let backlogs: HashMap<_, _> = overview
+        .unwrap_or_default()
+        .largest_backlogs
+        .into_iter()
+        .collect();
+    found.sort_by_cached_key(|entry| {
+        let subscriber = SubscriberId::Webhook(entry.subscription.id);
+        Reverse(backlogs.get(&subscriber).copied().unwrap_or_default())
+    });
+}
+
 /// Returns true if the URL or the description has `text`, which is in lower case.
 fn mentions(subscription: &Subscription, text: &str) -> bool {
     let description = subscription.description.as_deref().unwrap_or_default();
@@ -77,28 +104,24 @@ fn mentions(subscription: &Subscription, text: &str) -> bool {
 }
 
 fn render_filter(query: &FormFields) -> Markup {
-    html! {
-        form.filters method="get" action=(LIST_PATH) role="search" {
-            div.field {
-                label for="text" { "URL or description" }
-                input type="search" id="text" name="text" value=(query.text("text"));
-            }
-            div.field {
-                label for="state" { "State" }
-                select id="state" name="state" {
-                    @for (value, label) in [
-                        ("", "All"),
-                        ("active", "Active"),
-                        ("paused", "Paused"),
-                        ("disabled", "Disabled"),
-                    ] {
-                        (select_option(value, label, query.text("state")))
-                    }
-                }
-            }
-            button type="submit" { "Filter" }
-        }
-    }
+    FilterForm::new(LIST_PATH, query)
+        .text("text", "URL or description")
+        .choice(
+            "state",
+            "State",
+            [
+                ("", "All"),
+                ("active", "Active"),
+                ("paused", "Paused"),
+                ("disabled", "Disabled"),
+            ],
+        )
+        .choice(
+            "order",
+            "Order",
+            [("", "Newest first"), ("backlog", "Largest backlog first")],
+        )
+        .render()
 }
 
 fn render_empty(is_first: bool) -> Markup {
@@ -126,7 +149,7 @@ fn render_table(rows: &[Markup]) -> Markup {
                 th scope="col" { "Events" }
                 th scope="col" { "State" }
                 th.num scope="col" { "Success" }
-                th.num scope="col" { "Waiting" }
+                th.num scope="col" { "Backlog" }
                 th.num scope="col" { "Dead letters" }
                 th scope="col" { "Last success" }
             } }
@@ -159,7 +182,19 @@ fn render_row(
             }
             td data-label="State" { span { (state_badges(&subscription.state, stats)) } }
             td.num data-label="Success" { (success_rate(stats)) }
-            td.num data-label="Waiting" { (number(stats.behind + stats.waiting as u64)) }
+            td.num data-label="Backlog" {
+                span {
+                    (number(stats.backlog()))
+                    @if stats.stopped_lanes > 0 {
+                        span.sub {
+                            (counted(stats.stopped_lanes as u64, "lane", "lanes")) " to retry"
+                        }
+                    }
+                    @if let Some(oldest) = stats.oldest_owed_at {
+                        span.sub { "oldest " (time(oldest, visit.now)) }
+                    }
+                }
+            }
             td.num data-label="Dead letters" {
                 @if stats.dead_letters == 0 { "0" } @else {
                     a href={ "/dashboard/dead-letters?webhook_id=" (subscription.id) } {

@@ -1,0 +1,291 @@
+//! Form to change an account. Wrong fields come back with what is wrong beside each.
+
+use actix_web::ResponseError;
+use maud::{Markup, html};
+use serde_json::{Map, Value, json};
+
+use super::accounts::{LIST_PATH, edit_path};
+use super::elements::{csrf_field, select_option};
+use super::form::FormFields;
+use super::form_problems::FormProblems;
+use super::layout::{DashboardSection, PageContent};
+use super::notice::SessionNotice;
+use super::visit::{PageReply, PageVisit};
+use crate::account::Account;
+use crate::edge::accounts;
+use crate::edge::error::ApiError;
+
+/// Value of the field `reply` of an account with an automatic reply of its own.
+const OWN_REPLY: &str = "own";
+
+/// Handles `GET /dashboard/accounts/{account_id}/edit`: shows the form of an account.
+pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
+    let id: String = visit.path()?;
+    let account = accounts::find_account(&*visit.core()?, &id)?;
+    Ok(render(visit, &id, &fields_of(&account), None).into())
+}
+
+/// Handles `POST /dashboard/accounts/{account_id}/edit`: changes an account. A new secret is shown
+/// once.
+pub(super) async fn change(
+    visit: &mut PageVisit<'_>,
+    form: &FormFields,
+) -> Result<PageReply, ApiError> {
+    let id: String = visit.path()?;
+    accounts::find_account(&*visit.core()?, &id)?;
+    match accounts::change_from_json(visit.edge(), &id, &request_of(form)).await {
+        Ok(changed) => {
+            if changed.has_new_secret {
+                visit.notify(SessionNotice::NewSecret {
+                    owner: format!("account {id}"),
+                    secret: changed.account.webhook_secret.clone(),
+                });
+            }
+            Ok(visit.done(format!("Account {id} was changed."), LIST_PATH))
+        }
+        Err(error) => {
+            visit.context.call.note_outcome(error.code());
+            let content = render(visit, &id, form, Some(&error));
+            Ok(PageReply::Content(error.status_code(), content))
+        }
+    }
+}
+
+/// Fields of the form of `account`. Secrets are not among them.
+fn fields_of(account: &Account) -> FormFields {
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    let reply = account.auto_reply.as_ref();
+    let cooldown = reply.map(|reply| reply.cooldown.as_secs_f64().to_string());
+    let pairs = [
+        ("instagram_account_id", account.instagram_account_id.clone()),
+        ("crm_webhook_url", text(account.crm_webhook_url.as_deref())),
+        ("reply", text(reply.map(|_| OWN_REPLY))),
+        ("reply_text", text(reply.map(|reply| reply.text.as_str()))),
+        ("cooldown_s", cooldown.unwrap_or_default()),
+    ];
+    let pairs = pairs.into_iter();
+    FormFields::new(
+        pairs
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    )
+}
+
+/// Builds the request of the API that has the values of `form`: an absent member keeps its value, and
+/// null is the configured default.
+fn request_of(form: &FormFields) -> String {
+    let mut members = Map::new();
+    let mut set = |name: &str, value: Value| members.insert(name.to_owned(), value);
+
+    set(
+        "instagram_account_id",
+        json!(form.text("instagram_account_id")),
+    );
+    let url = form.text("crm_webhook_url");
+    set(
+        "crm_webhook_url",
+        if url.is_empty() {
+            Value::Null
+        } else {
+            json!(url)
+        },
+    );
+    match form.text("webhook_secret") {
+        "" if form.has("new_secret") => drop(set("webhook_secret", Value::Null)),
+        "" => {}
+        secret => drop(set("webhook_secret", json!(secret))),
+    }
+    match form.text("access_token") {
+        "" if form.has("forget_token") => drop(set("access_token", Value::Null)),
+        "" => {}
+        token => drop(set("access_token", json!(token))),
+    }
+    if form.text("reply") == OWN_REPLY {
+        let mut reply = json!({ "text": form.text("reply_text") });
+        let cooldown = form.text("cooldown_s");
+        if !cooldown.is_empty() {
+            // Any other text stays as it is, and the API says that it should be a number.
+            let number = serde_json::from_str::<serde_json::Number>(cooldown);
+            reply["cooldown_s"] = number.map_or_else(|_| json!(cooldown), Value::Number);
+        }
+        set("auto_reply", reply);
+    } else {
+        set("auto_reply", Value::Null);
+    }
+    Value::Object(members).to_string()
+}
+
+fn render(
+    visit: &PageVisit<'_>,
+    id: &str,
+    fields: &FormFields,
+    error: Option<&ApiError>,
+) -> PageContent {
+    let form = AccountForm {
+        visit,
+        id,
+        fields,
+        problems: FormProblems::new(error),
+    };
+    let title = format!("Edit account {id}");
+    PageContent::new(DashboardSection::Accounts, title, form.render()).under("Accounts", LIST_PATH)
+}
+
+/// Form with its values, and the problems of the last attempt.
+struct AccountForm<'a> {
+    visit: &'a PageVisit<'a>,
+    id: &'a str,
+    fields: &'a FormFields,
+    problems: FormProblems<'a>,
+}
+
+impl AccountForm<'_> {
+    fn render(&self) -> Markup {
+        html! {
+            (self.problems.notice())
+            form.stack.panel method="post" action=(edit_path(self.id)) {
+                div.inside {
+                    (csrf_field(&self.visit.session))
+                    (self.target())
+                    (self.secrets())
+                    (self.reply())
+                    div.row {
+                        button.primary type="submit" { "Save" }
+                        a.button href=(LIST_PATH) { "Cancel" }
+                    }
+                }
+            }
+        }
+    }
+
+    fn target(&self) -> Markup {
+        let default = &self.visit.edge().config.sources.instagram.crm_webhook_url;
+        html! {
+            div.field {
+                label for="instagram_account_id" { "Instagram account" }
+                input type="text" id="instagram_account_id" name="instagram_account_id" required
+                    value=(self.fields.text("instagram_account_id"))
+                    aria-invalid=[self.problems.invalid("instagram_account_id")];
+                p.hint {
+                    "Id of the business account. With another id, the messages received from now on \
+                     count."
+                }
+                (self.problems.render("instagram_account_id"))
+            }
+            div.field {
+                label for="crm_webhook_url" { "Messages go to" }
+                input type="url" id="crm_webhook_url" name="crm_webhook_url"
+                    value=(self.fields.text("crm_webhook_url"))
+                    placeholder="https://crm.example.com/instagram"
+                    aria-invalid=[self.problems.invalid("crm_webhook_url")];
+                p.hint {
+                    "Empty: as configured, "
+                    @match default { Some(url) => code { (url) }, None => "which is nowhere" }
+                    "."
+                }
+                (self.problems.render("crm_webhook_url"))
+            }
+        }
+    }
+
+    /// Fields for secrets. What is kept is never shown, not even what was just sent.
+    fn secrets(&self) -> Markup {
+        html! {
+            div.two {
+                div.field {
+                    label for="webhook_secret" { "Secret of the deliveries" }
+                    input type="password" id="webhook_secret" name="webhook_secret"
+                        autocomplete="new-password" spellcheck="false"
+                        aria-invalid=[self.problems.invalid("webhook_secret")];
+                    p.hint { "Empty: as it is." }
+                    label.check {
+                        input type="checkbox" name="new_secret" checked[self.fields.has("new_secret")];
+                        span { "Make a new one, and show it once" }
+                    }
+                    (self.problems.render("webhook_secret"))
+                }
+                div.field {
+                    label for="access_token" { "Access token for replies" }
+                    input type="password" id="access_token" name="access_token"
+                        autocomplete="new-password" spellcheck="false"
+                        aria-invalid=[self.problems.invalid("access_token")];
+                    p.hint { "Empty: as it is." }
+                    label.check {
+                        input type="checkbox" name="forget_token"
+                            checked[self.fields.has("forget_token")];
+                        span { "Forget it, and use the configured one" }
+                    }
+                    (self.problems.render("access_token"))
+                }
+            }
+        }
+    }
+
+    fn reply(&self) -> Markup {
+        html! {
+            fieldset {
+                legend { "Automatic reply" }
+                div.field {
+                    label for="reply" { "Reply" }
+                    select id="reply" name="reply" {
+                        (select_option("", "As configured", self.fields.text("reply")))
+                        (select_option(OWN_REPLY, "The text below", self.fields.text("reply")))
+                    }
+                }
+                div.field {
+                    label for="reply_text" { "Text" }
+                    textarea id="reply_text" name="reply_text" rows="3"
+                        aria-invalid=[self.problems.invalid("auto_reply.text")] {
+                        (self.fields.text("reply_text"))
+                    }
+                    p.hint { "Without a text this account sends no automatic reply." }
+                    (self.problems.render("auto_reply.text"))
+                }
+                div.field {
+                    label for="cooldown_s" { "Pause in seconds" }
+                    input type="text" inputmode="decimal" id="cooldown_s" name="cooldown_s"
+                        value=(self.fields.text("cooldown_s"))
+                        aria-invalid=[self.problems.invalid("auto_reply.cooldown_s")];
+                    p.hint { "One person gets at most one reply in this time. Empty: as configured." }
+                    (self.problems.render("auto_reply.cooldown_s"))
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(form: &[u8]) -> Value {
+        serde_json::from_str(&request_of(&FormFields::parse(form))).expect("JSON")
+    }
+
+    #[test]
+    fn an_untouched_form_keeps_the_secrets_and_takes_the_defaults() {
+        let expected = json!({
+            "instagram_account_id": "7", "crm_webhook_url": null, "auto_reply": null,
+        });
+        let form = b"instagram_account_id=7&crm_webhook_url=&webhook_secret=&access_token=&reply=\
+            &reply_text=old&cooldown_s=5";
+        assert_eq!(request(form), expected);
+    }
+
+    #[test]
+    fn fields_become_the_members_of_a_request() {
+        let expected = json!({
+            "instagram_account_id": "7", "crm_webhook_url": "https://a.example",
+            "webhook_secret": null, "access_token": "t",
+            "auto_reply": {"text": "a\nb", "cooldown_s": "soon"},
+        });
+        let form = b"instagram_account_id=7&crm_webhook_url=https://a.example&webhook_secret=\
+            &new_secret=on&access_token=t&forget_token=on&reply=own&reply_text=a%0D%0Ab\
+            &cooldown_s=soon";
+        assert_eq!(request(form), expected);
+        let own = request(b"reply=own&webhook_secret=s&forget_token=on&cooldown_s=2.5");
+        assert_eq!(own["auto_reply"], json!({"text": "", "cooldown_s": 2.5}));
+        assert_eq!(own["webhook_secret"], "s");
+        assert_eq!(own["access_token"], Value::Null);
+    }
+}
