@@ -16,19 +16,22 @@ use crate::event::Kind;
 use crate::suggest::nearest_key;
 
 /// Returns every key of a table except `name`, with its default value.
-fn defaults() -> [(&'static str, SettingValue); 30] {
+fn defaults() -> [(&'static str, SettingValue); 33] {
     let text = || SettingValue::Text(Secret::default());
     [
+        ("charset", text()),
         ("decompress", SettingValue::Boolean(false)),
         ("enabled", SettingValue::Boolean(true)),
         ("entity", text()),
         ("event", text()),
         ("form_json", text()),
         ("idempotency_key", text()),
+        ("idempotency_window_h", SettingValue::Integer(24)),
         ("items", text()),
         ("occurred_at", text()),
         ("preset", text()),
         ("rate_per_minute", SettingValue::Integer(0)),
+        ("require_signed_time", SettingValue::Boolean(false)),
         ("scheme.algorithm", text()),
         ("scheme.audience", text()),
         ("scheme.body_hash", text()),

@@ -222,6 +222,7 @@ fn batch_response(
             }
             Err(
                 refusal @ (Refusal::KeyReused
+                | Refusal::OtherReading
                 | Refusal::Rejected(_)
                 | Refusal::AlreadyApplied { .. }
                 | Refusal::Quarantined { .. }),
