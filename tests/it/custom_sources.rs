@@ -1475,7 +1475,7 @@ fn every_call_is_logged_under_its_source_without_its_credentials() {
                 (&row["source"], &row["status"], &row["path"]),
                 (&json!(preset), &json!(200), &json!(path))
             );
-            assert_eq!(row["event_ids"], json!([answer.event_id()]));
+            assert_eq!(row["event_ids"], json!([answer.header("x-event-id")]));
             let shown = row.to_string();
             for (name, value) in headers
                 .iter()
