@@ -28,7 +28,7 @@ use crate::call_log::{self, CallLog};
 use crate::clock::CheckedClock;
 use crate::config::{Config, LiveConfig, SyncPolicy};
 use crate::derived::{self, DerivedStore};
-use crate::edge::{NodeCore, support};
+use crate::edge::{NodeCore, leads, support};
 use crate::enrichment::{self, EnrichmentStage};
 use crate::entity::{self, EntityDeps};
 use crate::erasure::{self, Erasure, ErasureDeps, ErasureStage};
@@ -40,7 +40,7 @@ use crate::journal::{
 use crate::panics;
 use crate::projection::{self, Projection};
 use crate::retention::{self, RetentionDeps, RetentionPolicy, RetentionWorker};
-use crate::router::{self, IdempotencyWindows, Router};
+use crate::router::{self, ClaimWindows, IdempotencyWindows, Router};
 use crate::subscriber::{self, SubscriberRuntime};
 use crate::subscription::SubscriptionRegistry;
 use crate::table_store::TableStore;
@@ -752,12 +752,22 @@ fn projection_limits(config: &Config) -> projection::ProjectionLimits {
     }
 }
 
-/// Returns the time for which each source's idempotency keys are remembered.
+/// Returns the times for which each source's claims are remembered. A signature with a time holds for
+/// the tolerance before and after it.
 fn idempotency_windows(config: &Config) -> IdempotencyWindows {
-    IdempotencyWindows(vec![(
-        support::SOURCE,
-        config.sources.support.idempotency_window,
-    )])
+    let sources = &config.sources;
+    let of_support = ClaimWindows::new(
+        sources.support.idempotency_window,
+        2 * sources.support.tolerance,
+    );
+    let of_leads = ClaimWindows::new(IdempotencyWindows::DEFAULT, 2 * sources.leads.tolerance);
+    let of_custom = sources.custom.iter().map(|custom| {
+        let lifetime = custom.source.signature_lifetime();
+        let windows = ClaimWindows::new(custom.idempotency_window, lifetime);
+        (custom.name, windows)
+    });
+    let contracts = [(support::SOURCE, of_support), (leads::SOURCE, of_leads)];
+    IdempotencyWindows(contracts.into_iter().chain(of_custom).collect())
 }
 
 fn call_log_limits(config: &Config) -> call_log::CallLogLimits {

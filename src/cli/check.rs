@@ -173,12 +173,13 @@ fn describe_fields(config: &Config) -> String {
             };
             format!(
                 "  {}\n    entity           {}, else {UNMATCHED}\n    event            {}, else {UNMATCHED}\n    \
-                 idempotency_key  {}\n    occurred_at      {}\n",
+                 idempotency_key  {}\n    occurred_at      {}\n    not signed       {}\n",
                 custom.name,
                 fields.entity,
                 fields.event,
                 places(&fields.idempotency_key, describe_missing_key(&custom.source)),
                 places(&fields.occurred_at, "none: the time of arrival counts"),
+                custom.source.describe_unsigned().as_deref().unwrap_or("none of these"),
             )
         })
         .collect()
@@ -287,7 +288,7 @@ mod tests {
         let config = crate::config::load_config(Some(&path), Vec::<(String, String)>::new());
         let expected = "  shop\n    entity           at /a, else as order:{X-Id}, else unmatched\n    \
                         event            at /type, else unmatched\n    idempotency_key  at /id\n    \
-                        occurred_at      at /created\n";
+                        occurred_at      at /created\n    not signed       entity (x-id)\n";
         assert_eq!(describe_fields(&config.expect("valid")), expected);
     }
 

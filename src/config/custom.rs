@@ -1,5 +1,7 @@
 //! Section `[[sources.custom]]`: one table for each configured source.
 
+use std::time::Duration;
+
 use super::problem::SettingOrigin;
 use super::secret::Secret;
 use crate::event::{InternedName, Kind};
@@ -56,6 +58,8 @@ pub struct CustomSourceConfig {
     pub answers_validation_token: bool,
     /// Most requests a minute from one client address; 0 means no limit.
     pub rate_per_minute: u32,
+    /// Time for which an idempotency key is remembered.
+    pub idempotency_window: Duration,
 }
 
 /// One table of the list; the table's values are among the draft's settings.

@@ -151,7 +151,9 @@ fn custom_endpoints(custom: &[CustomSourceConfig]) -> impl Iterator<Item = ApiEn
                     .undescribed(GET, caller_check, subscribe)
                     .undescribed(HEAD, NOBODY, describe)
             } else {
-                endpoint.undescribed(READ, NOBODY, describe)
+                endpoint
+                    .undescribed(GET, caller_check, describe)
+                    .undescribed(HEAD, NOBODY, describe)
             }
         });
     std::iter::once(described).chain(each)

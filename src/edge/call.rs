@@ -29,6 +29,9 @@ use crate::traces::AcceptedCall;
 /// Longest `X-Request-Id` that is taken over from a sender.
 const REQUEST_ID_MAX_BYTES: usize = 128;
 
+/// Length from which a row of the call log takes no further warning.
+const WARNING_BYTES_MAX: usize = 1_024;
+
 /// A request that is being handled.
 #[derive(Debug)]
 pub(super) struct IncomingCall {
@@ -40,6 +43,8 @@ pub(super) struct IncomingCall {
     event_ids: RefCell<Vec<EventId>>,
     warning: RefCell<Option<String>>,
     is_unproven: Cell<bool>,
+    is_left_out: Cell<bool>,
+    has_empty_refusals: Cell<bool>,
     redacted_headers: RefCell<Vec<HeaderName>>,
     operation: Cell<Option<AccessOperation>>,
     caller: RefCell<Option<CallerIdentity>>,
@@ -76,6 +81,8 @@ impl IncomingCall {
             event_ids: RefCell::default(),
             warning: RefCell::default(),
             is_unproven: Cell::default(),
+            is_left_out: Cell::default(),
+            has_empty_refusals: Cell::default(),
             redacted_headers: RefCell::default(),
             operation: Cell::default(),
             caller: RefCell::default(),
@@ -99,12 +106,19 @@ impl IncomingCall {
         }
     }
 
-    /// Records what was missing in an accepted event, for the call log. The first one is kept: an
-    /// event shows all of its own.
+    /// Records what was missing in an accepted event, for the call log. Those of the first event are
+    /// kept, and each new sentence up to a bound: an event shows all of its own.
     pub(super) fn note_warnings(&self, warnings: &[String]) {
-        if !warnings.is_empty() {
-            let mut recorded = self.warning.borrow_mut();
-            recorded.get_or_insert_with(|| warnings.join(". "));
+        let mut recorded = self.warning.borrow_mut();
+        for warning in warnings {
+            match recorded.as_mut() {
+                None => *recorded = Some(warning.clone()),
+                Some(text) if text.len() < WARNING_BYTES_MAX && !text.contains(warning) => {
+                    text.push_str(". ");
+                    text.push_str(warning);
+                }
+                Some(_) => {}
+            }
         }
     }
 
@@ -112,6 +126,17 @@ impl IncomingCall {
     /// push out those of proven calls.
     pub(super) fn note_unproven(&self) {
         self.is_unproven.set(true);
+    }
+
+    /// Leaves the call out of the call log, so that strangers do not fill it by asking what an address
+    /// is.
+    pub(super) fn leave_out(&self) {
+        self.is_left_out.set(true);
+    }
+
+    /// Answers a refusal without a body, for a sender that takes none. The call log has its code.
+    pub(super) fn empty_refusals(&self) {
+        self.has_empty_refusals.set(true);
     }
 
     /// Keeps the value of the header `name` out of the call log, for a secret that the log would
@@ -200,11 +225,15 @@ impl IncomingCall {
             }
             Err(error) => {
                 self.log_refusal(request, edge, error.code());
-                HttpResponse::from_error(error)
+                let response = HttpResponse::from_error(error);
+                match self.has_empty_refusals.get() {
+                    true => remove_body(response),
+                    false => response,
+                }
             }
         };
 
-        if self.source.is_logged() {
+        if self.is_logged() {
             self.note_events(answered_event_id(&response));
             if code.is_none() && edge.traces.is_on() {
                 self.report_span(request, edge, response.status().as_u16());
@@ -233,7 +262,7 @@ impl IncomingCall {
     /// Counts the call of a sender, and the time of an accepted one.
     fn count_call(&self, edge: &Edge, code: Option<&'static str>) {
         match code {
-            _ if !self.source.is_logged() => {}
+            _ if !self.is_logged() => {}
             Some(code) => edge.metrics.count_refused_call(self.source.as_str(), code),
             None => edge
                 .metrics
@@ -253,6 +282,10 @@ impl IncomingCall {
             began_at: edge.clock.wall().saturating_sub(duration),
             duration,
         });
+    }
+
+    fn is_logged(&self) -> bool {
+        self.source.is_logged() && !self.is_left_out.get()
     }
 
     fn duration(&self, edge: &Edge) -> Duration {
@@ -326,6 +359,13 @@ impl IncomingCall {
         }
         response
     }
+}
+
+/// Returns `response` with its status and headers, and without a body.
+fn remove_body(response: HttpResponse) -> HttpResponse {
+    let mut empty = response.map_body(|_, _| BoxBody::new(()));
+    empty.headers_mut().remove(CONTENT_TYPE);
+    empty
 }
 
 /// Headers of `request` for the call log, with the values of the `redacted` headers masked.

@@ -309,6 +309,10 @@ impl ApiError {
                 first: event_id(position),
             },
             Refusal::KeyReused => Self::IdempotencyKeyReused,
+            // The signature belongs to the request that was taken first.
+            Refusal::OtherReading => {
+                Self::Unverified(provider::VerificationError::InvalidSignature)
+            }
             Refusal::Rejected(rejection) => Self::Rejected(rejection),
             // The contracts whose entities refuse in this way answer it themselves.
             Refusal::AlreadyApplied { .. } => Self::Internal,

@@ -270,6 +270,7 @@ impl EnrichmentRun<'_> {
                 Err(
                     refusal @ (Refusal::Rejected(_)
                     | Refusal::KeyReused
+                    | Refusal::OtherReading
                     | Refusal::AlreadyApplied { .. }),
                 ) => {
                     error!(

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::decision::Rejection;
 use super::state::EntityAction;
 use crate::event::{
-    ClaimOwner, EntityKey, EventFailure, InternedName, PayloadShape, Position, SignedRequestTag,
-    Timestamp, TraceContext,
+    ClaimOwner, EntityKey, EventFailure, InternedName, KeyReusePolicy, PayloadShape, Position,
+    SignedRequest, Timestamp, TraceContext, join_key_and_content,
 };
 
 /// Authentic, decoded event on its way to its entity.
@@ -39,8 +39,10 @@ pub struct Command {
     pub hops: u8,
     /// Trace that the event is a part of, if its sender told one.
     pub trace: Option<TraceContext>,
-    /// Tag of the request, if its signature covers a time. The event is taken once, whatever its key.
-    pub signed_request: Option<SignedRequestTag>,
+    /// Signed request that brought the event, if it counts besides the key.
+    pub signed_request: Option<SignedRequest>,
+    /// Treatment of the event if its key was used for another one.
+    pub on_key_reuse: KeyReusePolicy,
     /// Event as it was received.
     pub payload: Bytes,
     /// Form of the payload, with or without envelope.
@@ -64,6 +66,10 @@ pub struct Command {
     /// Span of the request; later log lines on the event appear under it.
     pub span: tracing::Span,
 }
+
+/// Warning of an event whose key was used before for another event.
+pub const KEY_REUSED: &str =
+    "idempotency_key was used before for another event; both events are kept";
 
 impl Command {
     /// Command with the defaults: the event may create its entity, and is stored as failed if the
@@ -89,6 +95,7 @@ impl Command {
             hops: 0,
             trace: None,
             signed_request: None,
+            on_key_reuse: KeyReusePolicy::Refuse,
             payload,
             shape: PayloadShape::Envelope,
             may_create: true,
@@ -112,6 +119,14 @@ impl Command {
             credential: self.credential?,
             content: self.request_hash?,
         })
+    }
+
+    /// Gives the event a key of its own, since its sender's key stands for another event.
+    pub fn keep_apart(&mut self) {
+        if let (Some(key), Some(content)) = (&self.idempotency_key, &self.request_hash) {
+            self.idempotency_key = Some(join_key_and_content(key, content));
+            self.warnings.push(KEY_REUSED.to_owned());
+        }
     }
 }
 
@@ -147,6 +162,8 @@ pub struct CommandOutcome {
     pub failure: Option<EventFailure>,
     /// Answer to the sender as JSON, in contracts that answer from the state; otherwise empty.
     pub answer: Bytes,
+    /// True if the event was kept apart from an earlier one with its key.
+    pub is_key_reused: bool,
 }
 
 /// Result of an event that left no record. It exists only after every record that the decision

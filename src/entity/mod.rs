@@ -34,7 +34,9 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tracing::{Span, debug, error, warn};
 
-pub use command::{Command, CommandOutcome, EventResolution, RejectionPolicy, UnrecordedOutcome};
+pub use command::{
+    Command, CommandOutcome, EventResolution, KEY_REUSED, RejectionPolicy, UnrecordedOutcome,
+};
 pub use decision::{
     AcceptedChange, DecisionContext, DecisionIds, EntityDecision, IdAllocator, Rejection,
     SpawnedEntity, StateLimits,
@@ -495,6 +497,7 @@ impl EntityActor {
                     sequence,
                     failure,
                     answer,
+                    is_key_reused: false,
                 }));
             }
             Err(_) => {
@@ -528,7 +531,7 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
         token: command.token.map(|name| name.to_string()),
         hops: command.hops,
         trace: command.trace,
-        signed_request: command.signed_request,
+        signed_request: command.signed_request.map(|request| request.tag),
         pending: command.pending,
         resolves,
         warnings: command.warnings,

@@ -3,15 +3,15 @@
 //! | second event with the key | of the same credential | of another credential |
 //! |---|---|---|
 //! | same content | duplicate | duplicate |
-//! | other content | the key is reused: refused | an event of its own |
+//! | other content | the key is reused, see [`KeyReusePolicy`] | an event of its own |
 //!
 //! Two publishers may use the same keys, so a key belongs to its credential. The same content under
 //! another credential is a duplicate all the same: while a secret is rotated, a sender repeats an
 //! event with the new one.
 //!
 //! A key may stand in a header that is not signed, so it does not stop a captured request that is
-//! sent again. A request that signs a time has a [`SignedRequestTag`] besides, which is claimed like
-//! a key.
+//! sent again. A request whose sender signs it once only has a [`SignedRequestTag`] besides, which is
+//! claimed like a key.
 
 use sha2::{Digest, Sha256};
 
@@ -49,8 +49,62 @@ impl KeyConflict {
     }
 }
 
-/// Tag of a request whose signature covers a time. Its sender signs no other request with the same
-/// content, so the request is taken once, whatever its unsigned headers say.
+/// Beginning of the text under which a tag is claimed.
+const CLAIM_KEY_PREFIX: &str = "\u{1}signed:";
+
+/// Treatment of an event whose key its sender has used for another event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyReusePolicy {
+    /// Refuses the event: the sender promises a key of its own for each event.
+    Refuse,
+    /// Takes the event under the key joined with its content: nobody promised that the key is unique,
+    /// or somebody other than the sender may have chosen it.
+    KeepApart,
+}
+
+/// Returns the key of an event with this `content` that is kept apart from an earlier one with `key`. No
+/// key of a sender has a control character.
+#[must_use]
+pub fn join_key_and_content(key: &str, content: &[u8; 32]) -> String {
+    format!("{key}\u{1}{}", hex::encode(&content[..16]))
+}
+
+/// Rule for a signed request that comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestReuseRule {
+    /// The request is taken once, whatever its unsigned headers say.
+    TakeOnce,
+    /// The request may come again, but only with the same content: its signature would also fit
+    /// another one.
+    FixContent,
+}
+
+/// Signed request as its events claim it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignedRequest {
+    /// Tag of the signed bytes.
+    pub tag: SignedRequestTag,
+    /// Rule for the same bytes, if they come again.
+    pub rule: RequestReuseRule,
+}
+
+impl SignedRequest {
+    /// Request that is taken once.
+    #[must_use]
+    pub const fn taken_once(tag: SignedRequestTag) -> Self {
+        let rule = RequestReuseRule::TakeOnce;
+        Self { tag, rule }
+    }
+
+    /// Item at `index` of a request with several events: each of them is claimed by itself.
+    #[must_use]
+    pub fn for_item(self, index: usize) -> Self {
+        let tag = self.tag.for_item(index);
+        Self { tag, ..self }
+    }
+}
+
+/// Tag of the bytes that a request's signature covers.
 ///
 /// The credential is part of the hash: without it, nobody can tell the content from the tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +133,14 @@ impl SignedRequestTag {
         Self::from_digest(&hash.chain_update(self.0).finalize())
     }
 
+    /// Tag of the request as one of the events `name`, for senders that sign no name and send equal
+    /// bodies under several.
+    #[must_use]
+    pub fn for_event(self, name: &str) -> Self {
+        let hash = Sha256::new_with_prefix("event\0").chain_update(name);
+        Self::from_digest(&hash.chain_update([0]).chain_update(self.0).finalize())
+    }
+
     /// Tag with these stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
@@ -94,7 +156,13 @@ impl SignedRequestTag {
     /// Text under which the tag is claimed. No key of a sender has a control character.
     #[must_use]
     pub fn claim_key(&self) -> String {
-        format!("\u{1}signed:{}", hex::encode(self.0))
+        format!("{CLAIM_KEY_PREFIX}{}", hex::encode(self.0))
+    }
+
+    /// Tells if `key` is the text of a tag.
+    #[must_use]
+    pub fn is_claim_key(key: &str) -> bool {
+        key.starts_with(CLAIM_KEY_PREFIX)
     }
 
     fn from_digest(digest: &[u8]) -> Self {

@@ -16,7 +16,10 @@ mod record;
 mod time;
 mod trace_context;
 
-pub use claim_owner::{ClaimOwner, KeyConflict, SignedRequestTag, hash_content, tag_credential};
+pub use claim_owner::{
+    ClaimOwner, KeyConflict, KeyReusePolicy, RequestReuseRule, SignedRequest, SignedRequestTag,
+    hash_content, join_key_and_content, tag_credential,
+};
 pub use fingerprint::{FingerprintFn, fingerprint_key};
 pub use hops::{HOPS_HEADER, HOPS_MAX, parse_hops};
 pub use id::{

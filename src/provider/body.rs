@@ -1,4 +1,4 @@
-//! Body of a request, parsed by its content type: JSON, or a form converted to a JSON object.
+//! Body of a request, parsed by the rules of its source: JSON, or a form converted to a JSON object.
 //!
 //! | body | document | payload of the event |
 //! |---|---|---|
@@ -18,6 +18,29 @@ use crate::event::{NestingError, check_nesting};
 
 /// Byte order mark in UTF-8. RFC 8259 forbids it in JSON, and some libraries write it all the same.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Rule by which a source reads a form's character set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CharsetRule {
+    /// This character set, whatever the content type says.
+    Fixed(FormCharset),
+    /// The character set of the content type, of a sender that signs no body.
+    Declared,
+    /// UTF-8; the character set of the content type, which is not signed, only for other bytes. So one
+    /// signed body has one meaning.
+    Signed,
+}
+
+/// Rules by which the bodies of a source are parsed.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyRules<'s, N> {
+    /// Fields of a form in which JSON is the document.
+    pub json_fields: &'s [N],
+    /// Rule for the character set of a form.
+    pub charset: CharsetRule,
+    /// Tells JSON from a form by the body itself, if its content type is of neither.
+    pub judges_content: bool,
+}
 
 /// Format of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +103,7 @@ pub enum DocumentError {
     #[error("charset of a form must be utf-8, us-ascii, iso-8859-1 or windows-1252")]
     UnknownCharset,
     /// A form has bytes outside its character set. Replaced, they would make one id of two.
-    #[error("form has bytes outside the charset of its Content-Type, which is utf-8 by default")]
+    #[error("form has bytes outside its charset, which is utf-8 by default")]
     NotInCharset,
     /// The body nests deeper than the bound.
     #[error(transparent)]
@@ -115,45 +138,56 @@ pub struct RequestDocument<'r> {
 }
 
 impl<'r> RequestDocument<'r> {
-    /// Parses the body of `request`.
+    /// Parses the body of `request` by its content type.
     ///
     /// # Errors
     /// [`DocumentError`] for another format or for malformed content.
-    pub fn parse(request: &RequestView<'r>) -> Result<Self, DocumentError> {
-        Self::parse_with::<&str>(request, &[], true)
+    #[cfg(test)]
+    pub(super) fn parse(request: &RequestView<'r>) -> Result<Self, DocumentError> {
+        let rules = BodyRules::<&str> {
+            json_fields: &[],
+            charset: CharsetRule::Declared,
+            judges_content: false,
+        };
+        Self::parse_with(request, rules)
     }
 
-    /// Parses the body of `request`; JSON in a form's field that `json_fields` names is the
-    /// document. A form is read in the charset of its content type, which no sender signs, if
-    /// `honours_charset`, else as UTF-8.
+    /// Parses the body of `request` by `rules`.
     ///
     /// # Errors
     /// [`DocumentError`] for another format or for malformed content.
     pub fn parse_with<N: AsRef<str>>(
         request: &RequestView<'r>,
-        json_fields: &[N],
-        honours_charset: bool,
+        rules: BodyRules<'_, N>,
     ) -> Result<Self, DocumentError> {
         let (body, payload) = split_mark(request.body);
         if body.is_empty() {
             return Ok(Self::empty());
         }
-        let format = DocumentFormat::from_request(request).ok_or(DocumentError::MediaType)?;
-        match format {
+        let judged = || rules.judge_format(body).filter(|_| rules.judges_content);
+        let format = DocumentFormat::from_request(request).or_else(judged);
+        match format.ok_or(DocumentError::MediaType)? {
             DocumentFormat::Json => Self::parse_json(request),
             DocumentFormat::Form if is_json_text(body) => Err(DocumentError::NotForm),
             DocumentFormat::Form => {
-                let content_type = request.header("content-type").unwrap_or_default();
-                let charset = match honours_charset {
-                    true => FormCharset::from_content_type(content_type)
-                        .ok_or(DocumentError::UnknownCharset)?,
-                    false => FormCharset::Utf8,
-                };
-                let fields =
-                    FormFields::decode(body, charset).ok_or(DocumentError::NotInCharset)?;
-                Self::from_form(&fields, charset, payload, json_fields)
+                let (fields, charset) = rules.charset.decode_form(request, body)?;
+                Self::from_form(&fields, charset, payload, rules.json_fields)
             }
         }
+    }
+
+    /// Document of a request without a body: the fields of its query, of which the URL is signed.
+    ///
+    /// # Errors
+    /// [`DocumentError::NotInCharset`] if the query is not UTF-8.
+    pub fn from_query(request: &RequestView<'r>) -> Result<Self, DocumentError> {
+        let fields = FormFields::decode(request.query().as_bytes(), FormCharset::Utf8);
+        let json = fields.ok_or(DocumentError::NotInCharset)?.to_json();
+        Ok(Self {
+            json: Cow::Owned(RawValue::from_string(json).map_err(not_json)?),
+            format: DocumentFormat::Form,
+            payload: DocumentPayload::Converted,
+        })
     }
 
     fn from_form(
@@ -184,16 +218,15 @@ impl<'r> RequestDocument<'r> {
         })
     }
 
-    /// Parses the body of `request` as JSON, even if its content type says that it is a form.
+    /// Parses the body of `request` as JSON, whatever its content type says.
     ///
     /// # Errors
-    /// [`DocumentError`] for an unsupported content type or for malformed content.
+    /// [`DocumentError`] for malformed content.
     pub fn parse_json(request: &RequestView<'r>) -> Result<Self, DocumentError> {
         let (body, payload) = split_mark(request.body);
         if body.is_empty() {
             return Ok(Self::empty());
         }
-        DocumentFormat::from_request(request).ok_or(DocumentError::MediaType)?;
         let text = std::str::from_utf8(body).map_err(|_| DocumentError::NotUtf8)?;
         check_nesting(text)?;
         Ok(Self {
@@ -230,6 +263,45 @@ impl<'r> RequestDocument<'r> {
     #[must_use]
     pub fn payload(&self) -> DocumentPayload {
         self.payload
+    }
+}
+
+impl CharsetRule {
+    /// Decodes the form `body` of `request`, and tells its character set.
+    fn decode_form(
+        self,
+        request: &RequestView<'_>,
+        body: &[u8],
+    ) -> Result<(FormFields, FormCharset), DocumentError> {
+        let content_type = request.header("content-type").unwrap_or_default();
+        let declared =
+            || FormCharset::from_content_type(content_type).ok_or(DocumentError::UnknownCharset);
+        let decode = |charset| FormFields::decode(body, charset).map(|fields| (fields, charset));
+        let decoded = match self {
+            Self::Fixed(charset) => decode(charset),
+            Self::Declared => decode(declared()?),
+            Self::Signed => {
+                let declared = declared()?;
+                decode(FormCharset::Utf8).or_else(|| decode(declared))
+            }
+        };
+        decoded.ok_or(DocumentError::NotInCharset)
+    }
+}
+
+impl<N: AsRef<str>> BodyRules<'_, N> {
+    /// Returns the format of a `body` whose content type tells nothing: JSON by its first character,
+    /// a form by the name of a field with JSON.
+    fn judge_format(&self, body: &[u8]) -> Option<DocumentFormat> {
+        if is_json_text(body) {
+            return Some(DocumentFormat::Json);
+        }
+        let mut names = self.json_fields.iter();
+        let is_form = names.any(|name| {
+            let value = body.strip_prefix(name.as_ref().as_bytes());
+            value.is_some_and(|value| value.starts_with(b"="))
+        });
+        is_form.then_some(DocumentFormat::Form)
     }
 }
 
@@ -366,8 +438,12 @@ mod tests {
                 headers: vec![("content-type", FORM.as_bytes())],
                 body,
             };
-            let document = RequestDocument::parse_with(&request, &["data", "payload"], true);
-            let document = document.expect("a form");
+            let rules = BodyRules {
+                json_fields: &["data", "payload"],
+                charset: CharsetRule::Declared,
+                judges_content: false,
+            };
+            let document = RequestDocument::parse_with(&request, rules).expect("a form");
             (
                 document.json().get().to_owned(),
                 document.format(),
@@ -395,6 +471,62 @@ mod tests {
             );
             assert_eq!(parse(body), expected);
         }
+    }
+
+    /// The unsigned content type made another text of the signed bytes, and so another entity.
+    #[test]
+    fn a_signed_form_has_one_reading_whatever_its_type_says() {
+        let read = |charset: CharsetRule, content_type: &str, body: &[u8]| {
+            let request = RequestView {
+                method: "POST",
+                url: "",
+                headers: vec![("content-type", content_type.as_bytes())],
+                body,
+            };
+            let rules = BodyRules::<&str> {
+                json_fields: &[],
+                charset,
+                judges_content: false,
+            };
+            let document = RequestDocument::parse_with(&request, rules)?;
+            Ok::<_, DocumentError>(document.json().get().to_owned())
+        };
+        let types = [FORM.to_owned(), format!("{FORM}; charset=iso-8859-1")];
+        for content_type in &types {
+            let signed = |body: &[u8]| read(CharsetRule::Signed, content_type, body);
+            assert_eq!(signed(b"id=%C3%A9").as_deref(), Ok("{\"id\":\"\u{e9}\"}"));
+            let fixed = CharsetRule::Fixed(FormCharset::Windows1252);
+            let text = read(fixed, content_type, b"id=%C3%A9");
+            assert_eq!(text.as_deref(), Ok("{\"id\":\"\u{c3}\u{a9}\"}"));
+        }
+        let signed = |content_type: &str| read(CharsetRule::Signed, content_type, b"id=%E9");
+        assert_eq!(signed(&types[0]), Err(DocumentError::NotInCharset));
+        assert_eq!(signed(&types[1]).as_deref(), Ok("{\"id\":\"\u{e9}\"}"));
+    }
+
+    /// An authentic body of GitHub with another content type got 415.
+    #[test]
+    fn a_body_of_an_unknown_type_is_judged_by_its_content_where_that_is_allowed() {
+        let read = |judges_content: bool, body: &[u8]| {
+            let request = RequestView {
+                method: "POST",
+                url: "",
+                headers: vec![("content-type", b"text/plain")],
+                body,
+            };
+            let rules = BodyRules {
+                json_fields: &["payload"],
+                charset: CharsetRule::Signed,
+                judges_content,
+            };
+            let document = RequestDocument::parse_with(&request, rules)?;
+            Ok::<_, DocumentError>(document.json().get().to_owned())
+        };
+        for body in [&b"{\"a\":1}"[..], b"payload=%7B%22a%22:1%7D"] {
+            assert_eq!(read(true, body).as_deref(), Ok("{\"a\":1}"));
+            assert_eq!(read(false, body), Err(DocumentError::MediaType));
+        }
+        assert_eq!(read(true, b"<a/>"), Err(DocumentError::MediaType));
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub enum ClaimError {
          in the signed content, or meets the body without a mark between them"
     )]
     Ambiguous,
+    /// The signature covers no time, and the source requires one.
+    #[error("signature covers no time, and require_signed_time refuses such requests")]
+    Untimed,
     /// The form has more fields than any provider sends.
     #[error("form has too many fields")]
     TooManyFields,

@@ -32,6 +32,8 @@ pub struct FieldLocators {
     /// Expects a time in every event. False for the default places of a preset, since not every
     /// event has a time there.
     pub expects_time: bool,
+    /// True for the default places of a preset's key: its provider may use a key again.
+    pub has_preset_key: bool,
 }
 
 /// Fields of one event, as they were found.
@@ -198,8 +200,10 @@ impl FieldSearch<'_, '_, '_> {
     ) -> Option<FoundField<T>> {
         let problem = match found {
             Ok(found) => return Some(found),
-            Err(FieldLookupError::Absent) => format!("{name} is not {places}"),
-            Err(FieldLookupError::Unfit) => format!("{name} ({places}) is not {form}"),
+            Err(FieldLookupError::Absent) => format!("{name} is not {}", places.summarize()),
+            Err(FieldLookupError::Unfit) => {
+                format!("{name} ({}) is not {form}", places.summarize())
+            }
         };
         self.warnings.push(format!("{problem}; {fallback}"));
         None
@@ -230,6 +234,7 @@ mod tests {
             idempotency_key: at("/id"),
             occurred_at: at(occurred_at),
             expects_time,
+            has_preset_key: false,
         }
     }
 
@@ -302,6 +307,18 @@ mod tests {
         ];
         assert_eq!(found.warnings, expected);
         assert_eq!(found.event, "t");
+    }
+
+    /// Each of ten thousand empty items repeated a kilobyte of places.
+    #[test]
+    fn a_warning_counts_the_places_of_a_list() {
+        let locators = FieldLocators {
+            entity: FieldAlternatives::from_preset(&["/a", "/b", "/c"]),
+            ..locators("/at", false)
+        };
+        let found = extract(&locators, &[("x-topic", "t")], r#"{"id": 1}"#);
+        let expected = "entity is not at any of its 3 places; the entity is unmatched";
+        assert_eq!(found.warnings, [expected]);
     }
 
     #[test]

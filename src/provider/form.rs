@@ -6,8 +6,10 @@ use crate::event::fields_to_json;
 
 /// Character set of a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FormCharset {
+pub enum FormCharset {
+    /// `utf-8`.
     Utf8,
+    /// `us-ascii`.
     Ascii,
     /// `windows-1252`, which browsers and the WHATWG encoding standard also use for `iso-8859-1`.
     Windows1252,
@@ -31,11 +33,17 @@ impl FormCharset {
             let is_charset = name.trim().eq_ignore_ascii_case("charset");
             is_charset.then(|| value.trim().trim_matches('"').to_ascii_lowercase())
         });
-        match charset.as_deref() {
-            None | Some("utf-8" | "utf8") => Some(Self::Utf8),
-            Some("us-ascii" | "ascii") => Some(Self::Ascii),
-            Some("iso-8859-1" | "latin1" | "windows-1252" | "cp1252") => Some(Self::Windows1252),
-            Some(_) => None,
+        charset.map_or(Some(Self::Utf8), |name| Self::parse(&name))
+    }
+
+    /// Parses the name of a character set, in lower case; `None` for one that is not supported.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "utf-8" | "utf8" => Some(Self::Utf8),
+            "us-ascii" | "ascii" => Some(Self::Ascii),
+            "iso-8859-1" | "latin1" | "windows-1252" | "cp1252" => Some(Self::Windows1252),
+            _ => None,
         }
     }
 

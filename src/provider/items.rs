@@ -20,10 +20,8 @@ const PATHS_MAX: usize = 16;
 
 /// A body with more items than a call may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("body has {count} items, but one call may have at most {ITEMS_MAX}")]
-pub struct TooManyItems {
-    count: usize,
-}
+#[error("body has too many items: one call may have at most {ITEMS_MAX}")]
+pub struct TooManyItems;
 
 /// A text that names no list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,34 +47,46 @@ impl ItemPath {
         Ok(Self(pointer.steps().map(String::into_boxed_str).collect()))
     }
 
+    /// Adds the items at this path to `found`, until one more is found than a call may have.
     fn collect_items<'p, 'a>(&'p self, body: &'a RawValue, found: &mut Vec<BatchItem<'p, 'a>>) {
-        // Lists that wait to be searched, the next one at the end, with the steps left.
-        let mut waiting = vec![(body, Vec::new(), self.0.as_slice())];
-        while let Some((value, path, steps)) = waiting.pop() {
-            match steps.split_first() {
-                None => found.extend(list_items(value).into_iter().enumerate().map(
-                    |(index, json)| BatchItem {
-                        json,
-                        path: extend_path(&path, ItemStep::Index(index), json),
-                    },
-                )),
-                Some((step, rest)) if **step == *"*" => {
-                    let items = list_items(value).into_iter().enumerate();
-                    waiting.extend(items.rev().map(|(index, item)| {
-                        (item, extend_path(&path, ItemStep::Index(index), item), rest)
-                    }));
+        let items_max = found.len() + ITEMS_MAX + 1;
+        collect_below(&self.0, (body, &[]), items_max, found);
+    }
+}
+
+/// Value in a body, and the steps that lead to it.
+type PlacedValue<'x, 'p, 'a> = (&'a RawValue, &'x [(ItemStep<'p>, &'a RawValue)]);
+
+/// Adds the items that `steps` lead to from the value to `found`, until it has `items_max`. Only items
+/// that are found get a path of their own.
+fn collect_below<'p, 'a>(
+    steps: &'p [Box<str>],
+    (value, path): PlacedValue<'_, 'p, 'a>,
+    items_max: usize,
+    found: &mut Vec<BatchItem<'p, 'a>>,
+) {
+    match steps.split_first() {
+        None => {
+            let rest = items_max - found.len();
+            let items = list_items(value).into_iter().enumerate().take(rest);
+            found.extend(items.map(|(index, json)| BatchItem {
+                json,
+                path: extend_path(path, ItemStep::Index(index), json),
+            }));
+        }
+        Some((step, rest)) if **step == *"*" => {
+            for (index, item) in list_items(value).into_iter().enumerate() {
+                if found.len() >= items_max {
+                    break;
                 }
-                Some((step, rest)) => {
-                    let member = step_into(value, step);
-                    let below = |member| {
-                        (
-                            member,
-                            extend_path(&path, ItemStep::Name(step), member),
-                            rest,
-                        )
-                    };
-                    waiting.extend(member.map(below));
-                }
+                let path = extend_path(path, ItemStep::Index(index), item);
+                collect_below(rest, (item, &path), items_max, found);
+            }
+        }
+        Some((step, rest)) => {
+            if let Some(member) = step_into(value, step) {
+                let path = extend_path(path, ItemStep::Name(step), member);
+                collect_below(rest, (member, &path), items_max, found);
             }
         }
     }
@@ -135,7 +145,12 @@ impl ItemPaths {
     ) -> Result<Vec<BatchItem<'p, 'a>>, TooManyItems> {
         let mut found = Vec::new();
         for path in &self.0 {
+            let before = found.len();
             path.collect_items(body, &mut found);
+            // Items of one path are apart, and each is an event or has events inside.
+            if found.len() - before > ITEMS_MAX {
+                return Err(TooManyItems);
+            }
         }
         // All items are parts of one text, so their addresses tell their order.
         let start = |item: &BatchItem<'_, '_>| item.json.get().as_ptr();
@@ -144,7 +159,7 @@ impl ItemPaths {
         drop_containers(&mut found);
         match found.len() {
             0..=ITEMS_MAX => Ok(found),
-            count => Err(TooManyItems { count }),
+            _ => Err(TooManyItems),
         }
     }
 }
@@ -262,6 +277,19 @@ mod tests {
         assert_eq!(path.collect::<Vec<_>>(), expected);
     }
 
+    /// A body of some hundred thousand items was collected whole, each with its path, and then refused.
+    #[test]
+    fn what_is_beyond_the_limit_is_not_collected() {
+        let body = format!("[{}]", vec!["[0]"; ITEMS_MAX * 3].join(","));
+        let body: &RawValue = serde_json::from_str(&body).expect("JSON");
+        for path in ["", "/*/*"] {
+            let path = ItemPath::parse(path).expect("a path");
+            let mut found = Vec::new();
+            path.collect_items(body, &mut found);
+            assert_eq!(found.len(), ITEMS_MAX + 1);
+        }
+    }
+
     #[test]
     fn a_call_has_so_many_items() {
         let body = |count: usize| format!("[{}]", vec!["0"; count].join(","));
@@ -272,8 +300,20 @@ mod tests {
         let error = split(&[""], &body(ITEMS_MAX + 1)).expect_err("one too many");
         assert_eq!(
             error.to_string(),
-            "body has 10001 items, but one call may have at most 10000"
+            "body has too many items: one call may have at most 10000"
         );
+        // Entries with one change each are counted once.
+        let entries = format!(
+            r#"{{"e": [{}]}}"#,
+            vec![r#"{"c": [1]}"#; ITEMS_MAX].join(",")
+        );
+        let paths = ["/e", "/e/*/c"];
+        assert_eq!(split(&paths, &entries).map(|all| all.len()), Ok(ITEMS_MAX));
+        let many = format!(
+            r#"{{"e": [{}]}}"#,
+            vec![r#"{"c": [1, 2]}"#; ITEMS_MAX / 2 + 1].join(",")
+        );
+        assert_eq!(split(&paths, &many), Err(TooManyItems));
         for text in ["a", "/a~", "*"] {
             assert_eq!(ItemPath::parse(text), Err(ItemPathError), "{text}");
         }

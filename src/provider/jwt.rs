@@ -116,6 +116,7 @@ impl JwtScheme {
             alternatives: Vec::new(),
             time: Some(time),
             covers_body: self.body_hash.is_some(),
+            others: Vec::new(),
         })
     }
 
@@ -296,7 +297,9 @@ mod tests {
             let claim = scheme.read_claim(&request).expect("a claim");
             let check_at = |seconds: i64| {
                 let now = Timestamp::from_micros(seconds * 1_000_000);
-                claim.check(std::slice::from_ref(&key), Duration::from_secs(300), now)
+                let checked =
+                    claim.check(std::slice::from_ref(&key), Duration::from_secs(300), now);
+                checked.map(|found| found.key)
             };
             assert_eq!(check_at(1_300_819_380), Ok(0), "{algorithm}");
             assert_eq!(
@@ -307,10 +310,37 @@ mod tests {
             let other = VerificationKey::from_secret(SECRET).expect("a key");
             let now = Timestamp::from_micros(1_300_819_380_000_000);
             assert_eq!(
-                claim.check(&[other], Duration::from_secs(300), now),
+                claim
+                    .check(&[other], Duration::from_secs(300), now)
+                    .map(drop),
                 Err(VerificationError::InvalidSignature),
                 "{algorithm}"
             );
+        }
+    }
+
+    /// A tolerance of zero also switched off the end that the sender had signed.
+    #[test]
+    fn an_end_that_is_signed_holds_without_a_tolerance_too() {
+        let keys = [VerificationKey::from_secret(SECRET).expect("a key")];
+        let now = Timestamp::from_micros(NOW_S * 1_000_000);
+        for (times, is_valid) in [
+            (format!(r#","exp":{}"#, NOW_S - 1), false),
+            (format!(r#","exp":{}"#, NOW_S + 1), true),
+            (format!(r#","iat":{}"#, NOW_S - 9_000_000), true),
+            (format!(r#","iat":1,"exp":{}"#, NOW_S + 9_000_000), true),
+        ] {
+            let value = token(HEADER, &claims(&times));
+            let request = RequestView {
+                method: "POST",
+                url: "",
+                headers: vec![("authorization", value.as_bytes())],
+                body: BODY.as_bytes(),
+            };
+            let scheme = scheme();
+            let claim = scheme.read_claim(&request).expect("a claim");
+            let checked = claim.check(&keys, Duration::ZERO, now).map(drop);
+            assert_eq!(checked.is_ok(), is_valid, "{times}: {checked:?}");
         }
     }
 

@@ -39,6 +39,18 @@ pub enum SignatureAlgorithm {
     Token,
 }
 
+impl SignatureAlgorithm {
+    /// Tells if anybody can know the key that verifies a signature.
+    pub(super) const fn is_public(self) -> bool {
+        match self {
+            Self::Ed25519 | Self::EcdsaP256 | Self::EcdsaP256Fixed | Self::RsaSha256 => true,
+            Self::HmacSha1 | Self::HmacSha256 | Self::HmacSha512 | Self::Sha256 | Self::Token => {
+                false
+            }
+        }
+    }
+}
+
 impl fmt::Display for SignatureAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -136,6 +136,15 @@ impl LocatorPart {
         }
     }
 
+    /// Name of the header from which the text comes, if it does.
+    fn header(&self) -> Option<&str> {
+        match self {
+            Self::Header(name) => Some(name),
+            Self::Optional(place) | Self::Presence(place) => place.header(),
+            Self::Literal(_) | Self::Body(_) | Self::Item(_) => None,
+        }
+    }
+
     /// Tells if the text comes from the item, and so is another for each item.
     fn is_inside_item(&self, scope: &EventScope<'_, '_>) -> bool {
         match self {
@@ -210,6 +219,11 @@ impl FieldLocator {
             [LocatorPart::Header(name)] => Some(name),
             _ => None,
         }
+    }
+
+    /// Names of the headers from which the text comes, in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(LocatorPart::header)
     }
 
     /// Tells if a part of the place leads into the item, and so to another value for each item.
@@ -333,6 +347,14 @@ impl FieldAlternatives {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Names the only place, or the number of places: a warning stands in each event.
+    pub(super) fn summarize(&self) -> String {
+        match self.0.as_slice() {
+            [only] => only.to_string(),
+            places => format!("at any of its {} places", places.len()),
+        }
     }
 
     /// Returns the places in their order.

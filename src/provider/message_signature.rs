@@ -25,7 +25,9 @@ use url::{Position, Url};
 use super::claim_error::ClaimError;
 use super::key::SignatureAlgorithm;
 use super::request::RequestView;
-use super::signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout, SignedTime};
+use super::signature_claim::{
+    SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout, SignedTime,
+};
 use super::signed_content::SignedContent;
 use crate::event::Timestamp;
 
@@ -54,7 +56,7 @@ const DERIVED_COMPONENTS: [&str; 7] = [
 pub struct MessageSignatureScheme {
     /// Algorithm of the signature; a request that names another one is refused.
     pub algorithm: SignatureAlgorithm,
-    /// Label of the signature; without it, the request must have one signature that covers enough.
+    /// Label of the signature; without it, any signature counts that covers enough.
     pub label: Option<Box<str>>,
     /// Components that a signature must cover, besides the digest of the body.
     pub covers: Vec<SignedComponent>,
@@ -104,6 +106,11 @@ impl MessageSignatureScheme {
         }
     }
 
+    /// Tells if every signature covers the header `name`, in lower case.
+    pub(super) fn covers_header(&self, name: &str) -> bool {
+        self.covers.iter().any(|component| *component.0 == *name)
+    }
+
     /// Reads the claim of `request`, without checking its signature.
     pub(super) fn read_claim<'r>(
         &'r self,
@@ -111,13 +118,39 @@ impl MessageSignatureScheme {
     ) -> Result<SignatureClaim<'r>, ClaimError> {
         let inputs = read_dictionary(request, INPUT_HEADER)?;
         let signatures = read_dictionary(request, SIGNATURE_HEADER)?;
-        let (label, input) = self.choose_input(&inputs)?;
-        let signature = signatures
-            .get(label)
+        check_digest(request)?;
+
+        // A sender that changes its key signs with both, and a proxy may add a signature of its own.
+        let mut problem = None;
+        let mut claims = Vec::new();
+        for (label, input) in self.choose_inputs(&inputs) {
+            match self.read_signature(request, signatures.get(label), input) {
+                Ok(claim) => claims.push(claim),
+                Err(error) => problem = problem.or(Some(error)),
+            }
+        }
+        let mut claims = claims.into_iter();
+        let Some(first) = claims.next() else {
+            let expected = "a signature with the configured label, algorithm and components, content-digest \
+                 among them";
+            return Err(problem.unwrap_or_else(|| ClaimError::malformed(INPUT_HEADER, expected)));
+        };
+        Ok(SignatureClaim {
+            others: claims.collect(),
+            ..first
+        })
+    }
+
+    /// Reads the claim of one signature over the components that `input` names.
+    fn read_signature<'r>(
+        &'r self,
+        request: &RequestView<'r>,
+        signature: Option<&ListEntry>,
+        input: &InnerList,
+    ) -> Result<SignatureClaim<'r>, ClaimError> {
+        let signature = signature
             .and_then(as_bytes)
             .ok_or_else(|| ClaimError::malformed(SIGNATURE_HEADER, "a signature in bytes"))?;
-
-        check_digest(request)?;
         let base = signature_base(request, input)?;
         let time = read_period(input)
             .ok_or_else(|| ClaimError::malformed(INPUT_HEADER, "created and expires as times"))?;
@@ -133,16 +166,16 @@ impl MessageSignatureScheme {
             alternatives: Vec::new(),
             time: Some(time),
             covers_body: true,
+            others: Vec::new(),
         })
     }
 
-    /// Returns the label and the input of the one signature that this scheme is about. A proxy may
-    /// have added others.
-    fn choose_input<'i>(
+    /// Returns the label and the input of each signature that this scheme may be about, at most 8.
+    fn choose_inputs<'i>(
         &self,
         inputs: &'i Dictionary,
-    ) -> Result<(&'i str, &'i InnerList), ClaimError> {
-        let mut fitting = inputs.iter().filter_map(|(label, entry)| {
+    ) -> impl Iterator<Item = (&'i str, &'i InnerList)> {
+        let fitting = inputs.iter().filter_map(|(label, entry)| {
             let ListEntry::InnerList(input) = entry else {
                 return None;
             };
@@ -152,14 +185,7 @@ impl MessageSignatureScheme {
                 .is_none_or(|name| **name == *label.as_str());
             (is_named && self.accepts(input)).then_some((label.as_str(), input))
         });
-        let first = fitting.next();
-        let only = first.filter(|_| fitting.next().is_none());
-        only.ok_or_else(|| {
-            let expected =
-                "one signature with the configured label, algorithm and components, content-digest \
-                 among them";
-            ClaimError::malformed(INPUT_HEADER, expected)
-        })
+        fitting.take(SIGNATURES_MAX)
     }
 
     /// Returns true if a signature with this `input` covers enough, by the configured algorithm.
@@ -486,8 +512,18 @@ mod tests {
         );
 
         let both = format!("proxy={INPUT}, s={INPUT}");
-        let outcome = check(&scheme(&[]), &both, &signature, BODY);
-        assert!(outcome.is_err(), "two that fit: {outcome:?}");
+        // While a sender changes its key, it signs with both: the request was refused.
+        assert_eq!(check(&scheme(&[]), &both, &signature, BODY), Ok(()));
+        let many: Vec<_> = (0..9).map(|index| format!("a{index}")).collect();
+        let inputs = many.iter().map(|label| format!("{label}={INPUT}"));
+        let inputs = inputs.chain([format!("s={INPUT}")]).collect::<Vec<_>>();
+        let values = many.iter().map(|label| format!("{label}=:AAAA:"));
+        let values = values.chain([signature.clone()]).collect::<Vec<_>>();
+        let outcome = check(&scheme(&[]), &inputs.join(", "), &values.join(", "), BODY);
+        assert!(
+            outcome.is_err(),
+            "the tenth is beyond the limit: {outcome:?}"
+        );
         let labelled = MessageSignatureScheme {
             label: Some("s".into()),
             ..scheme(&[])

@@ -53,12 +53,16 @@ mod signed_template;
 mod source;
 
 pub(crate) use self::hmac::HmacKey;
-pub use body::{BYTE_ORDER_MARK, DocumentError, DocumentFormat, DocumentPayload, RequestDocument};
+pub use body::{
+    BYTE_ORDER_MARK, BodyRules, CharsetRule, DocumentError, DocumentFormat, DocumentPayload,
+    RequestDocument,
+};
 pub use claim_error::ClaimError;
 pub use encoding::SignatureEncoding;
 pub use event_schemas::{EventSchemas, EventSchemasError, SchemaViolation, SchemaViolationPolicy};
 pub use explain::{VerificationOutcome, VerificationReport};
 pub use extract::{ExtractedFields, FieldLocators, UNMATCHED, UsedAlternatives};
+pub use form::FormCharset;
 pub use gzip::{DecompressionError, decompress_gzip};
 pub use handshake::{
     HandshakeReply, HandshakeReplyForm, HandshakeSign, ProviderHandshake, SignedHandshake,

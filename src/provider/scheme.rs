@@ -171,6 +171,21 @@ impl SignatureScheme {
         }
     }
 
+    /// Tells if the signature covers the header `name`, in lower case.
+    pub(super) fn signs_header(&self, name: &str) -> bool {
+        match self {
+            Self::Signature {
+                timestamp_header,
+                id_header,
+                ..
+            } => [timestamp_header, id_header]
+                .into_iter()
+                .any(|header| header.as_deref() == Some(name)),
+            Self::MessageSignature(scheme) => scheme.covers_header(name),
+            Self::Jwt(_) | Self::Token { .. } | Self::Basic { .. } => false,
+        }
+    }
+
     /// Returns true if the signature covers the body, so that it fits no other.
     #[must_use]
     pub const fn covers_body(&self) -> bool {
@@ -222,6 +237,7 @@ impl SignatureScheme {
                     alternatives: Vec::new(),
                     time: time.map(SignedTime::Sent),
                     covers_body: true,
+                    others: Vec::new(),
                 })
             }
             Self::Token { header, prefix } => {
@@ -274,5 +290,6 @@ pub(super) fn token_claim<'r>(header: &'r str, token: Vec<u8>) -> SignatureClaim
         alternatives: Vec::new(),
         time: None,
         covers_body: false,
+        others: Vec::new(),
     }
 }

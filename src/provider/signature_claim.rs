@@ -9,7 +9,7 @@ use super::key::{SignatureAlgorithm, VerificationKey};
 use super::moment;
 use super::signed_content::SignedContent;
 use super::signed_template::SignedTemplate;
-use crate::event::Timestamp;
+use crate::event::{RequestReuseRule, SignedRequestTag, Timestamp};
 
 /// Most signatures of one request that are compared. A sender that rotates secrets sends two or
 /// three; each one costs a comparison, and with Ed25519 a verification.
@@ -59,6 +59,26 @@ pub struct SignatureClaim<'r> {
     pub time: Option<SignedTime<'r>>,
     /// False if the signature proves the sender only, so that it fits any content.
     pub covers_body: bool,
+    /// Claims of further signatures of the request, which are checked if this one is not valid, such as
+    /// one by the next key of a rotation.
+    pub others: Vec<SignatureClaim<'r>>,
+}
+
+/// Key and content that the signature of a request fits.
+#[derive(Clone, Copy, Debug)]
+pub struct SignatureMatch<'c, 'r> {
+    /// Index of the key.
+    pub key: usize,
+    /// Content that is signed.
+    content: &'c SignedContent<'r>,
+}
+
+impl SignatureMatch<'_, '_> {
+    /// Tag of the signed bytes, under the `key` that matches.
+    pub(super) fn tag(&self, key: &VerificationKey) -> SignedRequestTag {
+        let signed = self.content.bytes().iter().map(AsRef::as_ref);
+        SignedRequestTag::new(key.identity(), signed)
+    }
 }
 
 /// Time that a signature covers.
@@ -77,11 +97,18 @@ pub enum SignedTime<'r> {
 
 /// Longest time for which a signature is accepted that tells its own end. The node remembers keys
 /// for as long by default, so that it takes no call twice.
-const PERIOD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const PERIOD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl SignedTime<'_> {
-    /// Returns true if the signature holds at `now`, by a clock that may differ by `tolerance`.
+    /// Returns true if the signature holds at `now`, by a clock that may differ by `tolerance`. With a
+    /// tolerance of zero the distance from the clock does not count, but an end that is signed does.
     pub(super) fn holds_at(&self, now: Timestamp, tolerance: Duration) -> bool {
+        if tolerance.is_zero() {
+            return match *self {
+                Self::Sent(_) => true,
+                Self::Period { ends_at, .. } => ends_at.is_none_or(|end| now <= end),
+            };
+        }
         match *self {
             Self::Sent(text) => {
                 moment::parse_moment(text).is_some_and(|at| at.distance(now) <= tolerance)
@@ -114,6 +141,11 @@ pub enum VerificationError {
 }
 
 impl<'r> SignatureClaim<'r> {
+    /// Returns this claim and the others of the request.
+    pub(super) fn every_claim(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.others)
+    }
+
     /// Returns every content that the signatures may cover.
     pub(super) fn contents(&self) -> impl Iterator<Item = &SignedContent<'r>> {
         std::iter::once(&self.signed).chain(&self.alternatives)
@@ -125,36 +157,64 @@ impl<'r> SignatureClaim<'r> {
         self.time.is_some() && self.covers_body
     }
 
-    /// Compares the signatures with every key, also after a match, so that the time taken does not
-    /// tell which key matched; then compares the signed time with `now`. A `tolerance` of zero
-    /// accepts any time. Returns the index of a key that matches.
+    /// Returns the rule for the same request, if it comes again; `None` if the signature leaves open
+    /// which request it was made for, or two events may have the same one.
+    pub(super) fn reuse_rule(&self) -> Option<RequestReuseRule> {
+        if self.proves_sending() {
+            return Some(RequestReuseRule::TakeOnce);
+        }
+        // The joined bytes would also fit other parts.
+        let has_other_cuts = self.covers_body && self.signed.is_exempt();
+        has_other_cuts.then_some(RequestReuseRule::FixContent)
+    }
+
+    /// Checks the claims of the request in turn, until one is valid.
     ///
     /// # Errors
-    /// [`VerificationError`]; [`VerificationError::StaleTimestamp`] only after a valid signature.
+    /// [`VerificationError`]; [`VerificationError::StaleTimestamp`] if a valid signature has a time
+    /// outside the tolerance.
     pub fn check(
         &self,
         keys: &[VerificationKey],
         tolerance: Duration,
         now: Timestamp,
-    ) -> Result<usize, VerificationError> {
-        let mut matching = None;
-        for (index, key) in keys.iter().enumerate() {
-            let mut is_match = Choice::from(0);
-            for proof in &self.proofs {
-                for signed in self.contents() {
-                    is_match |= key.matches_any(proof.algorithm, signed.bytes(), &proof.signatures);
-                }
+    ) -> Result<SignatureMatch<'_, 'r>, VerificationError> {
+        let mut refusal = VerificationError::InvalidSignature;
+        for claim in self.every_claim() {
+            match claim.check_alone(keys, tolerance, now) {
+                Ok(found) => return Ok(found),
+                Err(VerificationError::InvalidSignature) => {}
+                Err(stale) => refusal = stale,
             }
-            if bool::from(is_match) {
-                matching = Some(index);
+        }
+        Err(refusal)
+    }
+
+    /// Compares the signatures with every key, also after a match, so that the time taken does not
+    /// tell which key matched; then compares the signed time with `now`. Returns a key that matches, with the content that is signed.
+    fn check_alone(
+        &self,
+        keys: &[VerificationKey],
+        tolerance: Duration,
+        now: Timestamp,
+    ) -> Result<SignatureMatch<'_, 'r>, VerificationError> {
+        let mut matching = None;
+        for (key, known) in keys.iter().enumerate() {
+            for content in self.contents() {
+                let mut is_match = Choice::from(0);
+                for proof in &self.proofs {
+                    is_match |=
+                        known.matches_any(proof.algorithm, content.bytes(), &proof.signatures);
+                }
+                if bool::from(is_match) {
+                    matching = Some(SignatureMatch { key, content });
+                }
             }
         }
         let matching = matching.ok_or(VerificationError::InvalidSignature)?;
 
         match self.time {
-            Some(time) if !tolerance.is_zero() && !time.holds_at(now, tolerance) => {
-                Err(VerificationError::StaleTimestamp)
-            }
+            Some(time) if !time.holds_at(now, tolerance) => Err(VerificationError::StaleTimestamp),
             Some(_) | None => Ok(matching),
         }
     }

@@ -11,7 +11,8 @@
 //! body, …, text, value     value begins after the last occurrence, by the same rules
 //! time, body | body, time  no longer prefix, or suffix, is a time between 2010 and 2100; and the body
 //!                          is JSON, or meets whole seconds or an RFC 3339 time with no digit or point
-//! URL, body                a URL without a query; or a body that begins with { [ or "
+//! URL, body                a URL without a query; or a body that begins with { [ or ", perhaps behind
+//!                          a byte order mark and white space, with which the value does not end
 //! value, body              a body that begins with { [ or ", and a value with none of these
 //! body, value              a body that ends with } ] or ", and a value with none of these
 //! method, URL              capitals, then a small letter
@@ -19,10 +20,13 @@
 
 use std::borrow::Cow;
 
+use super::body::BYTE_ORDER_MARK;
 use super::moment::parse_moment;
 
 /// Bytes that begin a JSON document and stand in no URL, id or time.
 const OPENING: &[u8] = b"{[\"";
+/// White space that may stand around a JSON document (RFC 8259, section 2).
+const JSON_SPACES: [&[u8]; 4] = [b" ", b"\t", b"\n", b"\r"];
 /// Bytes that end a JSON document and stand in no URL, id or time.
 const CLOSING: &[u8] = b"}]\"";
 
@@ -73,6 +77,11 @@ impl<'r> SignedContent<'r> {
         &self.bytes
     }
 
+    /// Returns true if nothing but the preset limits other cuts of the same bytes.
+    pub(super) fn is_exempt(&self) -> bool {
+        self.is_exempt
+    }
+
     /// Returns true if every other way to cut the joined bytes into these parts is refused.
     pub(super) fn has_one_cut(&self) -> bool {
         let is_body = |role: &SignedPartRole| *role == SignedPartRole::Body;
@@ -117,7 +126,7 @@ impl<'r> SignedContent<'r> {
                 let start: Vec<u8> = following.take(TIME_MAX_BYTES).copied().collect();
                 let mut times = (1..=start.len()).filter(|end| is_plausible_time(&start[..*end]));
                 times.next_back() == Some(value.len())
-                    && (has_byte(next.first(), OPENING) || is_apart(value, next.first()))
+                    && (has_byte(first_json_byte(next), OPENING) || is_apart(value, next.first()))
             }
             (SignedPartRole::Url, SignedPartRole::Body) => match query_start(value) {
                 Some(start) => opens_json(&value[start..], next),
@@ -265,9 +274,21 @@ fn extends_path(next: &[u8]) -> bool {
     next.first().is_some_and(|byte| b"?/#".contains(byte))
 }
 
-/// Returns true if `body` begins, and `value` cannot go on, with a JSON document.
+/// Returns true if `body` begins, and `value` cannot go on, with a JSON document. What may stand before
+/// the document belongs to the body: no value ends with it.
 fn opens_json(value: &[u8], body: &[u8]) -> bool {
-    has_none(value, OPENING) && body.first().is_some_and(|byte| OPENING.contains(byte))
+    let is_end = |end: &[u8]| value.ends_with(end);
+    let takes_from_body = is_end(BYTE_ORDER_MARK) || JSON_SPACES.iter().any(|space| is_end(space));
+    has_none(value, OPENING)
+        && !takes_from_body
+        && first_json_byte(body).is_some_and(|byte| OPENING.contains(byte))
+}
+
+/// Returns the byte with which the document in `body` begins, behind a byte order mark and white space.
+fn first_json_byte(body: &[u8]) -> Option<&u8> {
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    body.iter()
+        .find(|byte| !JSON_SPACES.iter().any(|space| space == &[**byte]))
 }
 
 /// Returns true if `body` ends, and `value` cannot begin within, a JSON document.
@@ -398,6 +419,37 @@ mod tests {
         }
     }
 
+    /// An authentic body was refused that begins with a byte order mark or a line break and holds a dot.
+    #[test]
+    fn a_document_may_begin_behind_a_mark_and_white_space() {
+        for body in [
+            &b"\xef\xbb\xbf{\"v\":1.5}"[..],
+            b"\n{\"v\":1.5}",
+            b"\xef\xbb\xbf \r\n\t[1.5]",
+        ] {
+            for parts in [
+                content(&[
+                    (Header, b"m"),
+                    (Literal, b"."),
+                    (Time, b"1764374400"),
+                    (Literal, b"."),
+                    (Body, body),
+                ]),
+                content(&[(Url, b"https://a/?b=1.2"), (Body, body)]),
+                content(&[(Time, b"1764374400123"), (Body, body)]),
+            ] {
+                assert!(parts.has_one_cut(), "{parts:?}");
+            }
+        }
+        for parts in [
+            content(&[(Url, b"https://a/?b= "), (Body, b"{}")]),
+            content(&[(Url, b"https://a/?b=\xef\xbb\xbf"), (Body, b"{}")]),
+            content(&[(Url, b"https://a/?b"), (Body, b" \xef\xbb\xbf{}")]),
+        ] {
+            assert!(!parts.has_one_cut(), "{parts:?}");
+        }
+    }
+
     /// Layouts of the presets and of schemes that operators write.
     fn layouts() -> impl Strategy<Value = Vec<SignedPartRole>> {
         prop::sample::select(vec![
@@ -456,7 +508,7 @@ mod tests {
                 Time => "1764374400(123)?|2025-11-29T00:00:00(\\.5)?Z|1764374400\\.5",
                 Header => "[a-z0-9.=&]{1,5}(\\.1764374400\\.)?[a-z0-9.=&]{0,3}",
                 Body => {
-                    "([a-z0-9.=&%]{0,6}(\\.1764374400\\.)?[a-z0-9.=&%]{0,4})|\\{\"[a-z]\":\"?[0-9.]{0,9}\"?\\}\n?"
+                    "([a-z0-9.=&%]{0,6}(\\.1764374400\\.)?[a-z0-9.=&%]{0,4})|\u{feff}?[ \n]{0,2}\\{\"[a-z]\":\"?[0-9.]{0,9}\"?\\}\n?"
                 }
             };
             prop::string::string_regex(pattern).expect("a pattern").prop_map(move |text| (role, text))
@@ -482,7 +534,7 @@ mod tests {
         #[test]
         fn at_most_one_cut_of_the_same_bytes_is_accepted(
             roles in layouts(),
-            bytes in "(POST)?(h/x)?(h/x|1764374400|2025-11-29T00:00:00Z|17|7|Z|\\.|\\?|\\{|\\}|a){1,7}",
+            bytes in "(POST)?(h/x)?(h/x|1764374400|2025-11-29T00:00:00Z|17|7|Z|\\.|\\?|\\{|\\}|a| |\u{feff}){1,7}",
         ) {
             let accepted = cuts(&roles, bytes.as_bytes()).into_iter().filter(|cut| {
                 let parts = roles.iter().copied().zip(cut.iter().map(|part| part.clone().into()));

@@ -3,19 +3,25 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::body::{DocumentError, RequestDocument};
+use serde_json::value::RawValue;
+
+use super::body::{BodyRules, CharsetRule, DocumentError, RequestDocument};
 use super::claim_error::ClaimError;
 use super::event_schemas::EventSchemas;
 use super::extract::{ExtractedFields, FieldLocators};
+use super::form::FormCharset;
 use super::handshake::{HandshakeReply, ProviderHandshake};
 use super::items::{BatchItem, ItemPaths, TooManyItems};
-use super::key::{VerificationKey, VerificationKeyError};
+use super::key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
+use super::locator::FieldLocator;
 use super::presets::{PresetAnswer, ProviderPreset};
 use super::request::RequestView;
 use super::scheme::SignatureScheme;
-use super::signature_claim::{SignatureClaim, VerificationError};
+use super::signature_claim::{PERIOD_MAX, SignatureClaim, SignatureSet, VerificationError};
 use super::signed_content::SignedContent;
-use crate::event::{SignedRequestTag, Timestamp, tag_credential};
+use crate::event::{
+    KeyReusePolicy, RequestReuseRule, SignedRequest, SignedRequestTag, Timestamp, tag_credential,
+};
 
 /// Signature scheme of a sender.
 #[derive(Clone, Debug)]
@@ -50,15 +56,18 @@ impl SourceSigning {
             Self::Preset(preset) => preset.read_claim(request),
             Self::Own(scheme) => scheme.read_claim(request),
         }?;
-        if !claim.contents().all(SignedContent::has_one_cut) {
-            return Err(ClaimError::Ambiguous);
-        }
-        Ok(claim)
+        let has_one_cut = |claim: &SignatureClaim<'_>| {
+            let mut contents = claim.contents();
+            contents.all(SignedContent::has_one_cut)
+        };
+        let has_one_cut = claim.every_claim().all(has_one_cut);
+        has_one_cut.then_some(claim).ok_or(ClaimError::Ambiguous)
     }
 
     /// Returns true if the provider also sends forms. No header that is not signed chooses the
     /// format where it has only one.
-    fn sends_forms(&self) -> bool {
+    #[must_use]
+    pub fn sends_forms(&self) -> bool {
         match self {
             Self::Preset(preset) => preset.sends_forms,
             Self::Own(_) => true,
@@ -93,6 +102,15 @@ impl SourceSigning {
         matches!(self.scheme(), Some(SignatureScheme::Basic { .. }))
     }
 
+    /// Tells if the provider also sends events by `GET`, with the URL signed.
+    #[must_use]
+    pub fn sends_by_get(&self) -> bool {
+        match self {
+            Self::Preset(preset) => preset.facts.sends_by_get,
+            Self::Own(_) => false,
+        }
+    }
+
     /// Answer that the provider expects to an event.
     #[must_use]
     pub fn answer(&self) -> PresetAnswer {
@@ -109,6 +127,63 @@ impl SourceSigning {
             Self::Preset(preset) => preset.tolerance.is_some(),
             Self::Own(scheme) => scheme.has_timestamp() && scheme.covers_body(),
         }
+    }
+
+    /// Names a credential without a signed time that the provider also sends.
+    #[must_use]
+    pub fn untimed_credential(&self) -> Option<&'static str> {
+        match self {
+            Self::Preset(preset) => preset.facts.untimed,
+            Self::Own(_) => None,
+        }
+    }
+
+    /// Tells if a token of anybody to whom the owner of a public key gives tokens is taken.
+    #[must_use]
+    pub fn takes_tokens_for_others(&self) -> bool {
+        self.scheme().is_some_and(|scheme| match scheme {
+            SignatureScheme::Jwt(jwt) => {
+                jwt.algorithm.is_public() && jwt.audience.is_none() && jwt.issuer.is_none()
+            }
+            _ => false,
+        })
+    }
+
+    /// Tells if the signature covers the body; a token or a login covers nothing.
+    fn covers_body(&self) -> bool {
+        self.scheme().is_none_or(SignatureScheme::covers_body)
+    }
+
+    /// Tells if the provider has events of which no two have the same body.
+    fn has_unique_bodies(&self) -> bool {
+        match self {
+            Self::Preset(preset) => preset.facts.is_unique_body.is_some(),
+            Self::Own(_) => false,
+        }
+    }
+
+    /// Tells if the signature covers the header `name`, in lower case.
+    #[must_use]
+    pub fn signs_header(&self, name: &str) -> bool {
+        let is_known = match self {
+            Self::Preset(preset) => preset.facts.signed_headers.contains(&name),
+            Self::Own(_) => false,
+        };
+        is_known
+            || self
+                .scheme()
+                .is_some_and(|scheme| scheme.signs_header(name))
+    }
+
+    /// Tells if the sender may sign the end of the time for which a signature holds.
+    fn tells_end(&self) -> bool {
+        let scheme = self.scheme();
+        scheme.is_some_and(|scheme| {
+            matches!(
+                scheme,
+                SignatureScheme::Jwt(_) | SignatureScheme::MessageSignature(_)
+            )
+        })
     }
 
     /// Returns the top-level members of an event that change when it is sent again.
@@ -148,6 +223,8 @@ pub struct BodyLayout {
     pub json_fields: Vec<Box<str>>,
     /// Accepts bodies that are compressed with gzip.
     pub decompress: bool,
+    /// Character set of forms, if the operator tells it.
+    pub charset: Option<FormCharset>,
 }
 
 /// One configured source, ready to verify requests and to find their fields.
@@ -159,6 +236,8 @@ pub struct WebhookSource {
     pub keys: Vec<VerificationKey>,
     /// Largest distance between the signed time and the clock, either way; zero accepts any time.
     pub tolerance: Duration,
+    /// Refuses what proves no time, from a sender that may also sign one.
+    pub requires_signed_time: bool,
     /// Location of each field in a request.
     pub fields: FieldLocators,
     /// Way in which a body holds events.
@@ -171,14 +250,37 @@ pub struct WebhookSource {
 #[derive(Clone, Debug)]
 pub struct VerifiedRequest<'a, 'r> {
     request: &'a RequestView<'r>,
-    /// Request as it was signed, compressed or not.
-    signed: &'a RequestView<'r>,
     source: &'a WebhookSource,
     /// Index of the key that the signature matches.
     key: usize,
+    /// Tag of the signed bytes, if they are claimed.
+    tag: Option<SignedRequestTag>,
+    /// Rule for the signed bytes, if it is the same for every event.
+    rule: Option<RequestReuseRule>,
 }
 
 impl WebhookSource {
+    /// Reads the signature claim of `request`, without checking it.
+    ///
+    /// # Errors
+    /// As for [`SourceSigning::read_claim`], and [`ClaimError::Untimed`] if the source requires a
+    /// signed time.
+    pub fn read_claim<'r>(
+        &'r self,
+        request: &RequestView<'r>,
+    ) -> Result<SignatureClaim<'r>, ClaimError> {
+        let mut claim = self.signing.read_claim(request)?;
+        if self.requires_signed_time {
+            // A token beside the signature proves no time.
+            let is_signature = |proof: &SignatureSet| proof.algorithm != SignatureAlgorithm::Token;
+            claim.proofs.retain(is_signature);
+            if claim.time.is_none() || claim.proofs.is_empty() {
+                return Err(ClaimError::Untimed);
+            }
+        }
+        Ok(claim)
+    }
+
     /// Verifies that `request` is signed with one of the keys, at a time within the tolerance of
     /// `now`.
     ///
@@ -190,15 +292,18 @@ impl WebhookSource {
         now: Timestamp,
     ) -> Result<VerifiedRequest<'a, 'r>, VerificationError> {
         let claim = self
-            .signing
             .read_claim(request)
             .map_err(|_| VerificationError::InvalidSignature)?;
-        let key = claim.check(&self.keys, self.tolerance, now)?;
+        let found = claim.check(&self.keys, self.tolerance, now)?;
+        let rule = claim.reuse_rule();
+        let is_claimed = rule.is_some() || self.signing.has_unique_bodies();
+        let key = self.keys.get(found.key).filter(|_| is_claimed);
         Ok(VerifiedRequest {
             request,
-            signed: request,
             source: self,
-            key,
+            key: found.key,
+            tag: key.map(|key| found.tag(key)),
+            rule,
         })
     }
 
@@ -211,6 +316,44 @@ impl WebhookSource {
             let user = secret.iter().position(|byte| *byte == b':');
             Some(secret.len() - user.filter(|_| is_login).map_or(0, |at| at + 1))
         })
+    }
+
+    /// Describes the fields of an event that anybody who captured a request can change; `None` if all
+    /// of them are signed.
+    #[must_use]
+    pub fn describe_unsigned(&self) -> Option<String> {
+        if !self.signing.covers_body() {
+            return Some("everything: the credential fits any content".to_owned());
+        }
+        let fields = [
+            ("entity", &self.fields.entity),
+            ("event", &self.fields.event),
+            ("idempotency_key", &self.fields.idempotency_key),
+            ("occurred_at", &self.fields.occurred_at),
+        ];
+        let unsigned = fields.into_iter().filter_map(|(name, places)| {
+            let headers = places.as_slice().iter().flat_map(FieldLocator::headers);
+            let mut headers: Vec<_> = headers
+                .filter(|header| !self.signing.signs_header(header))
+                .collect();
+            headers.sort_unstable();
+            headers.dedup();
+            (!headers.is_empty()).then(|| format!("{name} ({})", headers.join(", ")))
+        });
+        let unsigned: Vec<_> = unsigned.collect();
+        (!unsigned.is_empty()).then(|| unsigned.join(", "))
+    }
+
+    /// Longest time for which a signature with a time is accepted; zero if no time is compared.
+    #[must_use]
+    pub fn signature_lifetime(&self) -> Duration {
+        if self.tolerance.is_zero() {
+            return Duration::ZERO;
+        }
+        match self.signing.tells_end() {
+            true => 2 * self.tolerance.max(PERIOD_MAX),
+            false => 2 * self.tolerance,
+        }
     }
 
     /// Verifies a request that came compressed, as `sent`, and is `plain` without compression. Most
@@ -241,14 +384,24 @@ impl WebhookSource {
         &self,
         request: &RequestView<'r>,
     ) -> Result<RequestDocument<'r>, DocumentError> {
-        match self.signing.sends_forms() {
-            true => {
-                // A provider has one charset; an unsigned header must not choose another.
-                let honours_charset = matches!(self.signing, SourceSigning::Own(_));
-                RequestDocument::parse_with(request, &self.layout.json_fields, honours_charset)
-            }
-            false => RequestDocument::parse_json(request),
+        if request.method == "GET" {
+            return RequestDocument::from_query(request);
         }
+        if !self.signing.sends_forms() {
+            return RequestDocument::parse_json(request);
+        }
+        let (charset, judges_content) = match &self.signing {
+            // A provider has one charset.
+            SourceSigning::Preset(_) => (CharsetRule::Fixed(FormCharset::Utf8), true),
+            SourceSigning::Own(scheme) if scheme.covers_body() => (CharsetRule::Signed, false),
+            SourceSigning::Own(_) => (CharsetRule::Declared, false),
+        };
+        let rules = BodyRules {
+            json_fields: &self.layout.json_fields,
+            charset: self.layout.charset.map_or(charset, CharsetRule::Fixed),
+            judges_content,
+        };
+        RequestDocument::parse_with(request, rules)
     }
 
     /// Returns the items of `document`, if the source sends several events in one body and this is
@@ -279,16 +432,35 @@ impl<'r> VerifiedRequest<'_, 'r> {
         Some(tag_credential(name, key.identity()))
     }
 
-    /// Returns the tag of the request if a time is signed: every sending has another signature then,
-    /// so the same content is the same sending. Without a signed time, two events may have the same
-    /// signature.
+    /// Returns the signed request as an event `name` with this `body` claims it; `None` if two events
+    /// may have the same signature.
     #[must_use]
-    pub fn request_tag(&self) -> Option<SignedRequestTag> {
-        let claim = self.source.signing.read_claim(self.signed).ok()?;
-        claim.proves_sending().then_some(())?;
-        let key = self.source.keys.get(self.key)?;
-        let signed = claim.signed.bytes().iter().map(AsRef::as_ref);
-        Some(SignedRequestTag::new(key.identity(), signed))
+    pub fn signed_request(&self, name: &str, body: &RawValue) -> Option<SignedRequest> {
+        let tag = self.tag?;
+        if let Some(rule) = self.rule {
+            return Some(SignedRequest { tag, rule });
+        }
+        let SourceSigning::Preset(preset) = &self.source.signing else {
+            return None;
+        };
+        let is_unique = preset.facts.is_unique_body?;
+        is_unique(name, body).then(|| SignedRequest::taken_once(tag.for_event(name)))
+    }
+
+    /// Treatment of the event with the fields `found` if its key was used for another one. A key counts
+    /// as unique only if the operator said so, and if nobody but the sender can have chosen it.
+    #[must_use]
+    pub fn key_reuse_policy(&self, found: &ExtractedFields) -> KeyReusePolicy {
+        let fields = &self.source.fields;
+        let place = found.used.idempotency_key;
+        let place = place.and_then(|index| fields.idempotency_key.as_slice().get(index));
+        let is_unsigned = |header: &str| !self.source.signing.signs_header(header);
+        match place {
+            Some(place) if !fields.has_preset_key && !place.headers().any(is_unsigned) => {
+                KeyReusePolicy::Refuse
+            }
+            Some(_) | None => KeyReusePolicy::KeepApart,
+        }
     }
 
     /// Parses the body of the verified request.
@@ -340,6 +512,7 @@ mod tests {
             keys: vec![preset.parse_key(SECRET).expect("a key")],
             signing: SourceSigning::Preset(preset),
             tolerance: Duration::from_secs(300),
+            requires_signed_time: false,
             fields: FieldLocators::default(),
             layout: BodyLayout::default(),
             schemas: EventSchemas::default(),

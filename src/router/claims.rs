@@ -1,6 +1,6 @@
 //! Claim table: one `(source, idempotency key)` is accepted once within its window, for whichever
 //! entity. Only events of different credentials that differ may share a key, see [`KeyConflict`]. A
-//! request that signs a time is claimed in the same way, by the text of its tag.
+//! signed request is claimed in the same way, by the text of its tag.
 //!
 //! ```text
 //!        claim_key()         committed         projected           window over
@@ -26,7 +26,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clock::Clock;
 use crate::event::{
     ClaimOwner, EntityKey, ErasureMark, FingerprintFn, InternedName, KeyConflict, Position,
-    Timestamp,
+    SignedRequestTag, Timestamp,
 };
 use crate::projection::{ClaimArchive, ProjectionReadError, ProjectionReader, StoredRecord};
 
@@ -97,22 +97,45 @@ enum ClaimHistory {
     UniqueKeys { written: watch::Receiver<Position> },
 }
 
-/// Duration for which each source's keys are remembered.
+/// Durations for which the claims of one source are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimWindows {
+    /// Window of idempotency keys.
+    pub keys: Duration,
+    /// Window of signed requests: they must be remembered for as long as their signatures hold.
+    pub requests: Duration,
+}
+
+impl ClaimWindows {
+    /// Windows of a source that remembers keys for `keys`, and whose signatures hold for at most
+    /// `signatures`.
+    #[must_use]
+    pub fn new(keys: Duration, signatures: Duration) -> Self {
+        let requests = keys.max(signatures);
+        Self { keys, requests }
+    }
+}
+
+/// Windows of each source's claims.
 #[derive(Clone, Debug, Default)]
-pub struct IdempotencyWindows(pub Vec<(InternedName, Duration)>);
+pub struct IdempotencyWindows(pub Vec<(InternedName, ClaimWindows)>);
 
 impl IdempotencyWindows {
     /// Window of sources without a setting: longer than the retries of a sender that missed an
     /// answer.
     pub const DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
-    /// Window of the keys of `source`.
+    /// Window of the claimed `key` of `source`.
     #[must_use]
-    pub fn window_of(&self, source: &str) -> Duration {
-        self.0
-            .iter()
-            .find(|(name, _)| name.as_str() == source)
-            .map_or(Self::DEFAULT, |(_, window)| *window)
+    pub fn window_of(&self, source: &str, key: &str) -> Duration {
+        let windows = self.0.iter().find(|(name, _)| name.as_str() == source);
+        windows.map_or(
+            Self::DEFAULT,
+            |(_, windows)| match SignedRequestTag::is_claim_key(key) {
+                true => windows.requests,
+                false => windows.keys,
+            },
+        )
     }
 
     /// Longest window of all sources.
@@ -120,7 +143,7 @@ impl IdempotencyWindows {
     pub fn longest_window(&self) -> Duration {
         self.0
             .iter()
-            .map(|(_, window)| *window)
+            .map(|(_, windows)| windows.keys.max(windows.requests))
             .fold(Self::DEFAULT, Duration::max)
     }
 }
@@ -396,7 +419,7 @@ impl ClaimTable {
     fn is_claim_valid(&self, name: &ClaimKey, claimed_at: Timestamp, now: Timestamp) -> bool {
         match &self.history {
             ClaimHistory::IdempotencyKeys { windows, .. } => {
-                claimed_at.saturating_add(windows.window_of(&name.source)) > now
+                claimed_at.saturating_add(windows.window_of(&name.source, &name.key)) > now
             }
             ClaimHistory::UniqueKeys { .. } => true,
         }
@@ -545,8 +568,6 @@ impl ClaimTable {
     }
 }
 
-/// Returns the slot that conflicts with the new claim `name`, and true if the sender has used the
-/// key for another event. A slot of the same credential comes before one of another.
 /// Returns the positions of all archived claims with this fingerprint, oldest first.
 async fn archived_positions(
     archive: &Arc<ClaimArchive>,
@@ -561,6 +582,8 @@ async fn archived_positions(
     Ok(found.map_err(|_| ProjectionReadError::Cancelled)??)
 }
 
+/// Returns the slot that conflicts with the new claim `name`, and true if the sender has used the
+/// key for another event. A slot of the same credential comes before one of another.
 fn find_conflict(slots: &[ClaimSlot], name: &ClaimKey) -> Option<(usize, bool)> {
     let find = |wanted: KeyConflict| {
         slots
@@ -626,5 +649,28 @@ fn notify_waiters(waiting: Vec<oneshot::Sender<ClaimOutcome>>, outcome: ClaimOut
     for waiter in waiting {
         // A waiter whose request has ended needs no message.
         let _ = waiter.send(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A captured request was taken again after the window of keys, while its signature still held.
+    #[test]
+    fn a_signed_request_is_remembered_for_as_long_as_its_signature_holds() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        let tag = SignedRequestTag::from_bytes([7; SignedRequestTag::BYTES]).claim_key();
+        let name = InternedName::from_static("shop");
+        let windows = IdempotencyWindows(vec![(name, ClaimWindows::new(HOUR, 30 * HOUR))]);
+        assert_eq!(windows.window_of("shop", "k-1"), HOUR);
+        assert_eq!(windows.window_of("shop", &tag), 30 * HOUR);
+        assert_eq!(windows.longest_window(), 30 * HOUR);
+        let longer = ClaimWindows::new(2 * HOUR, HOUR);
+        assert_eq!((longer.keys, longer.requests), (2 * HOUR, 2 * HOUR));
+        assert_eq!(
+            windows.window_of("other", &tag),
+            IdempotencyWindows::DEFAULT
+        );
     }
 }

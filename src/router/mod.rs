@@ -13,7 +13,6 @@ mod crashes;
 mod refusal;
 mod supervisor;
 
-use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +23,8 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
 use admission::{AdmissionControl, EventPermit};
-pub use claims::IdempotencyWindows;
 use claims::{ClaimOutcome, ClaimTable, KeyClaim, KeyClaimError, PendingKey, TakenKey};
+pub use claims::{ClaimWindows, IdempotencyWindows};
 use completion::EventCompletion;
 use crashes::{CrashTracker, RestartBudget};
 pub use refusal::Refusal;
@@ -35,8 +34,11 @@ use supervisor::{
 };
 
 use crate::config;
-use crate::entity::{Command, CommandOutcome, DecidedSignal, EntityDeps};
-use crate::event::{EntityKey, FingerprintFn, InternedName, Kind, Position};
+use crate::entity::{Command, CommandOutcome, DecidedSignal, EntityDeps, KEY_REUSED};
+use crate::event::{
+    EntityKey, FingerprintFn, InternedName, KeyReusePolicy, Kind, Position, RequestReuseRule,
+    SignedRequest,
+};
 use crate::metrics::NodeMetrics;
 use crate::projection::{Projection, ProjectionReadError, StoredRecord};
 
@@ -357,27 +359,75 @@ impl Router {
         Ok(())
     }
 
-    /// Claims the idempotency key of `command`, and the tag of its signed request.
-    async fn claim_keys(&self, command: &Command) -> Result<Vec<KeyClaim>, KeyClaimError> {
-        // The key comes first: a key that its sender has used for another event is refused.
-        let key = command.idempotency_key.as_deref().map(Cow::Borrowed);
-        let request = command.signed_request.map(|tag| tag.claim_key());
-        let keys = key
-            .map(|key| (key, command.claim_owner()))
-            .into_iter()
-            .chain(request.map(|request| (Cow::Owned(request), None)));
-
-        let mut claims = Vec::new();
-        for (key, owner) in keys {
-            match self.claims.claim_key(command.source, &key, owner).await {
-                Ok(claim) => claims.push(claim),
-                Err(error) => {
-                    claims.into_iter().for_each(KeyClaim::release);
-                    return Err(error);
-                }
+    /// Claims the idempotency key of `command`, and its signed request. A key that was used for another
+    /// event is replaced if such events are kept apart.
+    async fn claim_keys(&self, command: &mut Command) -> Result<Vec<KeyClaim>, UnclaimedEvent> {
+        // The key comes first: a key that its sender has used for another event may be refused.
+        let key = self.claim_idempotency_key(command).await?;
+        match self.claim_signed_request(command).await {
+            Ok(request) => Ok(key.into_iter().chain(request).collect()),
+            Err(unclaimed) => {
+                key.into_iter().for_each(KeyClaim::release);
+                Err(unclaimed)
             }
         }
-        Ok(claims)
+    }
+
+    async fn claim_idempotency_key(
+        &self,
+        command: &mut Command,
+    ) -> Result<Option<KeyClaim>, UnclaimedEvent> {
+        let owner = command.claim_owner();
+        let is_kept_apart = command.on_key_reuse == KeyReusePolicy::KeepApart;
+        while let Some(key) = &command.idempotency_key {
+            match self.claims.claim_key(command.source, key, owner).await {
+                Err(KeyClaimError::Pending(first)) if is_kept_apart && first.is_reused => {
+                    // If the other event fails, its key is free.
+                    if let Ok(ClaimOutcome::Freed) = first.outcome.await {
+                        continue;
+                    }
+                    command.keep_apart();
+                }
+                Err(KeyClaimError::Taken(taken)) if is_kept_apart && taken.is_reused => {
+                    command.keep_apart();
+                }
+                claimed => return Ok(Some(claimed?)),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn claim_signed_request(
+        &self,
+        command: &Command,
+    ) -> Result<Option<KeyClaim>, UnclaimedEvent> {
+        let Some(SignedRequest { tag, rule }) = command.signed_request else {
+            return Ok(None);
+        };
+        let key = tag.claim_key();
+        if rule == RequestReuseRule::TakeOnce {
+            let claim = self.claims.claim_key(command.source, &key, None).await;
+            return Ok(Some(claim?));
+        }
+
+        let owner = command.claim_owner();
+        loop {
+            match self.claims.claim_key(command.source, &key, owner).await {
+                Err(KeyClaimError::Pending(first)) if first.is_reused => {
+                    match first.outcome.await {
+                        Ok(ClaimOutcome::Freed) => {}
+                        Ok(ClaimOutcome::Taken(_)) => return Err(Refusal::OtherReading.into()),
+                        Err(_) => return Err(Refusal::Unknown.into()),
+                    }
+                }
+                Err(KeyClaimError::Taken(taken)) if taken.is_reused => {
+                    return Err(Refusal::OtherReading.into());
+                }
+                // The same content may come again, and the earlier event holds the claim.
+                Err(KeyClaimError::Pending(_) | KeyClaimError::Taken(_)) => return Ok(None),
+                claimed => return Ok(Some(claimed?)),
+            }
+        }
     }
 
     /// Claims the keys of `command` and sends it to its shard.
@@ -388,12 +438,10 @@ impl Router {
         batch: Option<Arc<BatchProgress>>,
         decided: Option<DecidedSignal>,
     ) -> SubmittedEvent {
-        let claims = match self.claim_keys(&command).await {
+        let claims = match self.claim_keys(&mut command).await {
             Ok(claims) => claims,
-            Err(KeyClaimError::Taken(taken)) => {
-                return SubmittedEvent::Refused(taken_refusal(taken));
-            }
-            Err(KeyClaimError::Pending(first)) => {
+            Err(UnclaimedEvent::Refused(refusal)) => return SubmittedEvent::Refused(refusal),
+            Err(UnclaimedEvent::Repeated(first)) => {
                 return SubmittedEvent::Repeated {
                     first,
                     command: Box::new(command),
@@ -401,10 +449,8 @@ impl Router {
                     batch,
                 };
             }
-            Err(KeyClaimError::Unavailable(error)) => {
-                return SubmittedEvent::Refused(unknown_refusal(&error));
-            }
         };
+        let is_key_reused = command.warnings.iter().any(|text| text == KEY_REUSED);
         let unique_key_claim = match &command.unique_key {
             Some(unique_key) => match self.claim_unique_key(unique_key).await {
                 Ok(claim) => claim,
@@ -436,7 +482,10 @@ impl Router {
             decided,
             room_waits_left: ROOM_WAITS_MAX,
         }) {
-            Ok(()) => SubmittedEvent::Sent(outcome),
+            Ok(()) => SubmittedEvent::Sent {
+                outcome,
+                is_key_reused,
+            },
             Err(actix::prelude::SendError::Full(_)) => SubmittedEvent::Refused(Refusal::Overloaded),
             Err(actix::prelude::SendError::Closed(_)) => SubmittedEvent::Refused(Refusal::Unknown),
         }
@@ -448,8 +497,15 @@ impl Router {
         loop {
             match event {
                 SubmittedEvent::Refused(refusal) => return Err(refusal),
-                SubmittedEvent::Sent(outcome) => {
-                    return outcome.await.unwrap_or(Err(Refusal::Unknown));
+                SubmittedEvent::Sent {
+                    outcome,
+                    is_key_reused,
+                } => {
+                    let outcome = outcome.await.unwrap_or(Err(Refusal::Unknown))?;
+                    return Ok(CommandOutcome {
+                        is_key_reused,
+                        ..outcome
+                    });
                 }
                 SubmittedEvent::Repeated {
                     first,
@@ -522,7 +578,34 @@ enum SubmittedEvent {
         permit: EventPermit,
         batch: Option<Arc<BatchProgress>>,
     },
-    Sent(oneshot::Receiver<Result<CommandOutcome, Refusal>>),
+    Sent {
+        outcome: oneshot::Receiver<Result<CommandOutcome, Refusal>>,
+        /// True if the event is kept apart from an earlier one with its key.
+        is_key_reused: bool,
+    },
+}
+
+/// Event whose keys are not free.
+enum UnclaimedEvent {
+    Refused(Refusal),
+    /// Another event with one of the keys is in flight.
+    Repeated(PendingKey),
+}
+
+impl From<Refusal> for UnclaimedEvent {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<KeyClaimError> for UnclaimedEvent {
+    fn from(error: KeyClaimError) -> Self {
+        match error {
+            KeyClaimError::Taken(taken) => Self::Refused(taken_refusal(taken)),
+            KeyClaimError::Pending(first) => Self::Repeated(first),
+            KeyClaimError::Unavailable(error) => Self::Refused(unknown_refusal(&error)),
+        }
+    }
 }
 
 fn taken_refusal(taken: TakenKey) -> Refusal {

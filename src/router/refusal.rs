@@ -21,6 +21,9 @@ pub enum Refusal {
     /// The sender has used the idempotency key for another event, within its window.
     #[error("idempotency key already used for another event")]
     KeyReused,
+    /// The signed bytes were taken before with another content, within the source's window.
+    #[error("signed request already taken with another content")]
+    OtherReading,
     /// The entity rejected the event. Nothing changed.
     #[error("{}", .0.message)]
     Rejected(Rejection),

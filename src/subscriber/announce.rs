@@ -191,6 +191,7 @@ async fn submit_with_retries(router: Arc<Router>, command: Command) {
             Err(
                 refusal @ (Refusal::Rejected(_)
                 | Refusal::KeyReused
+                | Refusal::OtherReading
                 | Refusal::AlreadyApplied { .. }),
             ) => {
                 error!(event = %command.event_type, error = %refusal, "operational event rejected");

@@ -34,9 +34,12 @@ pub(super) async fn attempt_auto_reply(
 
     match router.submit_command(command).await {
         Ok(_)
-        | Err(Refusal::Duplicate { .. } | Refusal::KeyReused | Refusal::AlreadyApplied { .. }) => {
-            AttemptOutcome::Accepted
-        }
+        | Err(
+            Refusal::Duplicate { .. }
+            | Refusal::KeyReused
+            | Refusal::OtherReading
+            | Refusal::AlreadyApplied { .. },
+        ) => AttemptOutcome::Accepted,
         Err(Refusal::Rejected(rejection)) => {
             debug!(%event_id, code = rejection.code, "automatic reply not sent");
             AttemptOutcome::Accepted

@@ -104,33 +104,34 @@ fn a_freshly_signed_request_of_each_preset_is_taken_and_with_another_body_it_is_
         for (preset, secret) in PRESETS {
             let body = body_of(preset);
             let answer = send(&node, &clock, preset, body, "m1").await;
-            assert_eq!(
-                (answer.status, &answer.body["status"]),
-                (200, &json!("accepted")),
-                "{preset}: {answer:?}"
-            );
+            assert_eq!(answer.status, 200, "{preset}: {answer:?}");
             let (id, event) = match preset {
                 "github" => ("o/r#7", "issues"),
                 "stripe" => ("cus_1", "thing.happened"),
                 _ => ("m1", "thing.happened"),
             };
             let kind = format!("custom:{preset}");
-            assert_eq!(
-                answer.body["entity"],
-                json!({"kind": kind, "id": id, "sequence": 1}),
-                "{preset}"
-            );
-            assert_eq!(
-                answer.header("x-event-id"),
-                Some(answer.event_id().as_str()),
-                "{preset}"
-            );
+            let event_id = answer.header("x-event-id").expect("an event").to_owned();
             assert_eq!(answer.header("x-entity-sequence"), Some("1"), "{preset}");
-            let event_of = node
-                .get(&format!("/api/v1/events/{}", answer.event_id()))
-                .await
-                .body;
+            match preset {
+                "slack" => assert_eq!(answer.text, "", "a submitted view takes no JSON"),
+                "twilio" => {
+                    let content_type = answer.header("content-type");
+                    assert_eq!(
+                        (content_type, answer.text.as_str()),
+                        (Some("text/xml"), "<Response/>")
+                    );
+                }
+                _ => assert_eq!(
+                    answer.body,
+                    json!({"status": "accepted", "event_id": event_id,
+                        "entity": {"kind": kind, "id": id, "sequence": 1}}),
+                    "{preset}"
+                ),
+            }
+            let event_of = node.get(&format!("/api/v1/events/{event_id}")).await.body;
             assert_eq!(event_of["type"], format!("{preset}.{event}"));
+            assert_eq!(event_of["entity"]["id"], id, "{preset}");
             assert_eq!(
                 (&event_of["source"], &event_of["status"]),
                 (&json!(preset), &json!("completed"))
@@ -151,6 +152,10 @@ fn a_freshly_signed_request_of_each_preset_is_taken_and_with_another_body_it_is_
                 (200, "")
             } else {
                 (401, "invalid_signature")
+            };
+            let expected = match preset {
+                "slack" => (401, ""),
+                _ => expected,
             };
             assert_eq!(error(&forged), expected, "{preset}");
         }
@@ -184,11 +189,11 @@ fn another_secret_or_none_opens_no_preset() {
                 post(&node, &path, &unsigned, body).await,
             ];
             for answer in &answers {
-                assert_eq!(
-                    error(answer),
-                    (401, "invalid_signature"),
-                    "{preset}: {answer:?}"
-                );
+                let code = match preset {
+                    "slack" => "",
+                    _ => "invalid_signature",
+                };
+                assert_eq!(error(answer), (401, code), "{preset}: {answer:?}");
             }
             assert_eq!(
                 answers[0].body, answers[1].body,
@@ -231,11 +236,11 @@ fn a_signed_time_may_be_off_by_the_tolerance_unless_that_is_zero() {
                 clock.wall().saturating_add(Duration::from_secs(301)),
             ] {
                 let answer = post(&node, &path, &sign("m2", at), BODY).await;
-                assert_eq!(
-                    error(&answer),
-                    (401, "stale_timestamp"),
-                    "{preset}: {answer:?}"
-                );
+                let code = match preset {
+                    "slack" => "",
+                    _ => "stale_timestamp",
+                };
+                assert_eq!(error(&answer), (401, code), "{preset}: {answer:?}");
             }
         }
         let long_ago = signed(
@@ -260,9 +265,10 @@ fn a_repeated_key_is_answered_with_the_first_event_across_a_restart() {
         let (test_env, clock) = test_env("");
         let node = test_env.start().await;
         let first = send(&node, &clock, "github", BODY, "d1").await;
-        // The same delivery id with the content of another issue.
+        // The same delivery id with the content of another issue. It is in a header that is not
+        // signed, so anybody may have used it before: the event was lost with a 409.
         let other = BODY.replace("\"number\": 7", "\"number\": 8");
-        let check = async |node: &TestNode| {
+        let check = async |node: &TestNode, word: &str| {
             let again = send(node, &clock, "github", BODY, "d1").await;
             assert_eq!(
                 (again.status, &again.body["status"]),
@@ -275,10 +281,18 @@ fn a_repeated_key_is_answered_with_the_first_event_across_a_restart() {
             assert_eq!(again.event_id(), first.event_id());
             assert_eq!(again.header("x-entity-sequence"), Some("1"));
             let reused = send(node, &clock, "github", &other, "d1").await;
-            assert_eq!(error(&reused), (409, "idempotency_key_reused"));
-            assert_eq!(entity(node, "custom:github", "o/r#8").await.status, 404);
+            assert_eq!((reused.status, &reused.body["status"]), (200, &json!(word)));
+            let kept = entity(node, "custom:github", "o/r#8").await;
+            assert_eq!(kept.body["sequence"], 1, "{kept:?}");
+            reused.event_id()
         };
-        check(&node).await;
+        let kept = check(&node, "accepted").await;
+        let warning = "idempotency_key was used before for another event; both events are kept";
+        let event = node.get(&format!("/api/v1/events/{kept}")).await.body;
+        assert_eq!(event["warnings"], json!([warning]));
+        let rows = node.get("/api/v1/webhooks/logs?page_size=1").await.body;
+        assert_eq!(rows["items"][0]["warning"], warning);
+        assert_eq!(check(&node, "duplicate").await, kept);
         let elsewhere = send(&node, &clock, "standard", BODY, "d1").await;
         assert_eq!(
             elsewhere.body["status"], "accepted",
@@ -286,7 +300,7 @@ fn a_repeated_key_is_answered_with_the_first_event_across_a_restart() {
         );
         node.stop().await;
         let node = test_env.start().await;
-        check(&node).await;
+        assert_eq!(check(&node, "duplicate").await, kept);
         node.stop().await;
     });
 }
@@ -363,7 +377,7 @@ fn a_signed_time_makes_the_signature_a_key() {
         let (test_env, clock) = test_env("");
         let node = test_env.start().await;
         let word = async || {
-            let answer = send(&node, &clock, "slack", BODY, "").await;
+            let answer = send(&node, &clock, "zendesk", BODY, "").await;
             answer.body["status"]
                 .as_str()
                 .unwrap_or_default()
@@ -479,9 +493,10 @@ fn a_key_belongs_to_its_secret_and_a_repetition_to_its_content() {
         );
         assert_eq!(send("two", &other).await.body["status"], "accepted");
         assert_eq!(send("two", &other).await.body["status"], "duplicate");
+        let reused = send("one", &BODY.replace("7", "9")).await;
         assert_eq!(
-            error(&send("one", &BODY.replace("7", "9")).await),
-            (409, "idempotency_key_reused")
+            reused.body["status"], "accepted",
+            "its header is not signed"
         );
         node.stop().await;
     });
@@ -503,7 +518,10 @@ fn what_a_provider_changes_in_a_repetition_makes_no_other_event() {
         }
         let other = body(1).replace("\"t\"", "\"u\"");
         let reused = send(&node, &clock, "stripe", &other, "").await;
-        assert_eq!(error(&reused), (409, "idempotency_key_reused"));
+        assert_eq!(
+            reused.body["status"], "accepted",
+            "the preset chose the key"
+        );
         node.stop().await;
     });
 }
@@ -615,8 +633,8 @@ fn handshakes_are_answered_and_are_no_events() {
         );
         let unsigned = post(&node, "/in/slack", &SenderHeaders::new(), challenge).await;
         assert_eq!(
-            error(&unsigned),
-            (401, "invalid_signature"),
+            (unsigned.status, unsigned.text.as_str()),
+            (401, ""),
             "whoever cannot sign gets no echo"
         );
         let ping = send(
@@ -680,20 +698,15 @@ fn a_form_is_kept_as_it_was_sent_and_read_as_an_object() {
             "application/x-www-form-urlencoded; charset=utf-8".into(),
         ));
         let answer = post(&node, "/in/twilio", &headers, sms).await;
-        assert_eq!(
-            (answer.status, &answer.body["entity"]["id"]),
-            (200, &json!("SMü1")),
-            "{answer:?}"
-        );
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let event_id = answer.header("x-event-id").expect("an event");
         let fields = json!({"id": "SMü1", "type": "sms.received", "Body": "a b"});
         assert_eq!(
             entity(&node, "custom:twilio", "SMü1").await.body["state"],
             fields
         );
         assert_eq!(
-            node.get(&format!("/api/v1/events/{}", answer.event_id()))
-                .await
-                .body["payload"],
+            node.get(&format!("/api/v1/events/{event_id}")).await.body["payload"],
             fields
         );
         node.stop().await;
@@ -800,9 +813,10 @@ fn githubs_events_without_a_repository_have_an_entity() {
 #[test]
 fn every_refusal_has_its_status_and_code() {
     run_async(async {
-        let closed =
-            "[[sources.custom]]\nname = \"closed\"\npreset = \"stripe\"\nenabled = false\n";
-        let (mut test_env, clock) = test_env(closed);
+        let more = "[[sources.custom]]\nname = \"closed\"\npreset = \"stripe\"\nenabled = false\n"
+            .to_owned()
+            + &own_source("own", "entity = \"/id\"\nevent = \"/type\"");
+        let (mut test_env, clock) = test_env(&more);
         test_env.set("server.body_limit_bytes", "2000");
         let node = test_env.start().await;
         for path in [
@@ -847,7 +861,12 @@ fn every_refusal_has_its_status_and_code() {
         );
         text.push(("Content-Type", "text/plain".into()));
         assert_eq!(
-            error(&post(&node, "/in/shopify", &text, BODY).await),
+            post(&node, "/in/shopify", &text, BODY).await.status,
+            200,
+            "Shopify sends JSON only, whatever a proxy writes"
+        );
+        assert_eq!(
+            error(&post_own(&node, "own", "text/plain", BODY.as_bytes()).await),
             (415, "unsupported_media_type")
         );
         for body in ["{\"id\": \"m1\",}", " ", "id=1", "{} {}"] {
@@ -1456,7 +1475,7 @@ fn every_call_is_logged_under_its_source_without_its_credentials() {
                 (&row["source"], &row["status"], &row["path"]),
                 (&json!(preset), &json!(200), &json!(path))
             );
-            assert_eq!(row["event_ids"], json!([answer.event_id()]));
+            assert_eq!(row["event_ids"], json!([answer.header("x-event-id")]));
             let shown = row.to_string();
             for (name, value) in headers
                 .iter()
@@ -1639,11 +1658,10 @@ fn the_example_of_a_delivery_is_accepted_by_its_source() {
                 json!({"kind": format!("custom:{preset}"), "id": "1", "sequence": 1})
             );
             let taken = send(&node, &clock, preset, &example["data"].to_string(), "m-1").await;
-            assert_eq!(
-                (taken.status, &taken.body["entity"]),
-                (200, &example["entity"]),
-                "{preset}: {taken:?}"
-            );
+            assert_eq!(taken.status, 200, "{preset}: {taken:?}");
+            let event_id = taken.header("x-event-id").expect("an event");
+            let event = node.get(&format!("/api/v1/events/{event_id}")).await.body;
+            assert_eq!(event["entity"]["id"], "1", "{preset}: {event}");
         }
         node.stop().await;
     });

@@ -137,6 +137,40 @@ fn a_captured_request_is_taken_once_whatever_key_it_comes_with() {
     });
 }
 
+/// The API key is not signed: under another one of the source, a captured request was accepted again.
+#[test]
+fn a_captured_request_is_taken_once_whatever_api_key_it_comes_with() {
+    run_async(async {
+        let other = "another-api-key-of-the-same-source";
+        let mut test_env = TestEnv::new(&[]);
+        test_env.set(
+            "sources.support.api_keys",
+            &format!("{},{other}", crate::test_node::API_KEY),
+        );
+        test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let body = json!({"event": "agent.unassigned", "support_uid": "T"}).to_string();
+        let first = node.send_request(node.signed_request(&body, "k-0")).await;
+        let mut request = node
+            .signed_request(&body, "k-1")
+            .build()
+            .expect("a request");
+        let api_key = other.parse().expect("a header");
+        request.headers_mut().insert("x-crm-api-key", api_key);
+        let (client, request) = (node.client.clone(), request);
+        let again = client.execute(request).await.expect("an answer");
+        assert_eq!(again.status().as_u16(), 409);
+        assert_eq!(
+            again
+                .headers()
+                .get("x-event-id")
+                .map(|id| id.to_str().expect("text").to_owned()),
+            Some(first.event_id())
+        );
+        node.stop().await;
+    });
+}
+
 #[test]
 fn of_one_captured_request_with_many_keys_at_once_one_is_accepted() {
     run_async(async {

@@ -146,8 +146,16 @@ fn xeros_intent_to_receive_gets_200_or_401_by_its_signature() {
             let signature = STANDARD.encode(sha256(KEY.as_bytes(), signed));
             let headers = [JSON, ("x-xero-signature", signature.as_str())];
             let answer = post(&node, "/in/xero", &headers, body).await;
-            assert_eq!(answer.status, status, "{answer:?}");
+            assert_eq!(
+                (answer.status, answer.text.as_str()),
+                (status, ""),
+                "Xero takes no body"
+            );
+            assert!(answer.header("x-request-id").is_some(), "{answer:?}");
+            assert_eq!(answer.header("content-type"), None, "{answer:?}");
         }
+        let rows = node.get("/api/v1/webhooks/logs").await.body;
+        assert_eq!(rows["items"][0]["code"], "invalid_signature", "{rows}");
         assert_eq!(node.get("/api/v1/events").await.body["total"], 0);
         node.stop().await;
     });
@@ -322,6 +330,329 @@ fn a_repeated_credential_is_refused_and_a_second_signature_counts() {
         ];
         let answer = post(&node, "/in/repo", &headers, body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
+        node.stop().await;
+    });
+}
+
+/// One item with a key that was used before failed its whole call, at every retry.
+#[test]
+fn an_item_with_a_reused_key_is_kept_apart_and_the_others_go_on() {
+    run_async(async {
+        let (_env, node, clock) = start("hubspot", KEY).await;
+        let url = format!("{}/in/hubspot", node.base);
+        let send = async |items: &[&str]| {
+            clock.advance(std::time::Duration::from_secs(1));
+            let time = (clock.wall().as_micros() / 1_000).to_string();
+            let body = format!("[{}]", items.join(","));
+            let signed = sha256(KEY.as_bytes(), &format!("POST{url}{body}{time}"));
+            let signature = STANDARD.encode(signed);
+            let headers = [
+                JSON,
+                ("X-HubSpot-Signature-v3", signature.as_str()),
+                ("X-HubSpot-Request-Timestamp", time.as_str()),
+            ];
+            let answer = post(&node, "/in/hubspot", &headers, &body).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let counts = ["accepted", "duplicates"].map(|name| answer.body[name].as_u64());
+            (counts, answer.body["event_ids"].clone())
+        };
+        let item = |id: u32, value: &str| {
+            format!(
+                r#"{{"eventId": {id}, "subscriptionType": "contact.x", "objectId": 3, "propertyValue": "{value}"}}"#
+            )
+        };
+        let (first, reused, new) = (item(1, "a"), item(1, "b"), item(2, "c"));
+        assert_eq!(send(&[&first]).await.0, [Some(1), Some(0)]);
+        let (counts, ids) = send(&[&reused, &new]).await;
+        assert_eq!(counts, [Some(2), Some(0)]);
+        assert_eq!(
+            send(&[&reused, &new]).await,
+            ([Some(0), Some(2)], ids.clone())
+        );
+        let id = ids[0].as_str().expect("an id");
+        let event = node.get(&format!("/api/v1/events/{id}")).await.body;
+        assert_eq!(event["payload"]["propertyValue"], "b");
+        assert_eq!(event["warnings"].as_array().map(Vec::len), Some(1));
+
+        // Both in one call, while the first is in flight.
+        let (one, two) = (item(7, "a"), item(7, "b"));
+        assert_eq!(send(&[&one, &two, &one]).await.0, [Some(2), Some(1)]);
+        node.stop().await;
+    });
+}
+
+/// The id of a delivery is a hash of the second, so two orders of one second have the same.
+#[test]
+fn woocommerces_deliveries_of_one_second_are_all_taken() {
+    run_async(async {
+        let (_env, node, _) = start("woocommerce", KEY).await;
+        let send = async |body: &str| {
+            let signature = STANDARD.encode(sha256(KEY.as_bytes(), body));
+            let headers = [
+                JSON,
+                ("X-WC-Webhook-Signature", signature.as_str()),
+                ("X-WC-Webhook-Topic", "order.updated"),
+                ("X-WC-Webhook-Resource", "order"),
+                ("X-WC-Webhook-Delivery-ID", "d-1"),
+            ];
+            let answer = post(&node, "/in/woocommerce", &headers, body).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.body["status"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let order = |id: u32, total: u32| {
+            format!(
+                r#"{{"id": {id}, "date_modified_gmt": "2025-12-04T10:30:00", "total": {total}}}"#
+            )
+        };
+        for body in [order(1, 1), order(2, 1), order(1, 2)] {
+            assert_eq!(send(&body).await, "accepted", "{body}");
+            assert_eq!(send(&body).await, "duplicate", "{body}");
+        }
+        node.stop().await;
+    });
+}
+
+/// Without the headers of version 3, a captured request of HubSpot was taken for ever.
+#[test]
+fn a_signature_without_a_time_is_refused_where_a_time_is_required() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        let source = |name: &str, preset: &str, secrets: &str, required: bool| {
+            format!(
+                "[[sources.custom]]\nname = {name:?}\npreset = {preset:?}\nsecrets = [{secrets:?}]\n\
+                 require_signed_time = {required}\n"
+            )
+        };
+        let token = "whsec_aHVzaGh1c2hodXNoaHVzaGh1c2hodXNo";
+        test_env.write_file(
+            &(source("lax", "hubspot", KEY, false)
+                + &source("strict", "hubspot", KEY, true)
+                + &source("signed", "gitlab", token, true)),
+        );
+        let node = test_env.start().await;
+        let body = r#"[{"eventId": 1, "subscriptionType": "x", "objectId": 3}]"#;
+        let hash = crate::senders::hash(&format!("{KEY}{body}"));
+        let earlier = [
+            JSON,
+            ("X-HubSpot-Signature-Version", "v1"),
+            ("X-HubSpot-Signature", hash.as_str()),
+        ];
+        assert_eq!(post(&node, "/in/lax", &earlier, body).await.status, 200);
+        assert_eq!(post(&node, "/in/strict", &earlier, body).await.status, 401);
+        let time = (clock.wall().as_micros() / 1_000).to_string();
+        let url = format!("{}/in/strict", node.base);
+        let signature = sha256(KEY.as_bytes(), &format!("POST{url}{body}{time}"));
+        let signature = STANDARD.encode(signature);
+        let third = [
+            JSON,
+            ("X-HubSpot-Signature-v3", signature.as_str()),
+            ("X-HubSpot-Request-Timestamp", time.as_str()),
+        ];
+        assert_eq!(post(&node, "/in/strict", &third, body).await.status, 200);
+
+        let body = r#"{"object_kind": "push"}"#;
+        let alone = [JSON, ("X-Gitlab-Token", token)];
+        assert_eq!(post(&node, "/in/signed", &alone, body).await.status, 401);
+        let seconds = (clock.wall().as_micros() / 1_000_000).to_string();
+        let key = STANDARD.decode(&token[6..]).expect("base64");
+        let signature = STANDARD.encode(sha256(&key, &format!("m1.{seconds}.{body}")));
+        let signature = format!("v1,{signature}");
+        let signed = [
+            JSON,
+            ("webhook-id", "m1"),
+            ("webhook-timestamp", seconds.as_str()),
+            ("webhook-signature", signature.as_str()),
+        ];
+        assert_eq!(post(&node, "/in/signed", &signed, body).await.status, 200);
+        node.stop().await;
+    });
+}
+
+/// A body with a byte order mark and a dot was refused although the secret token was right.
+#[test]
+fn gitlabs_secret_token_counts_wherever_the_signed_parts_meet() {
+    run_async(async {
+        let (_env, node, clock) = start("gitlab", KEY).await;
+        let seconds = (clock.wall().as_micros() / 1_000_000).to_string();
+        let headers = [
+            JSON,
+            ("webhook-id", "m.1"),
+            ("webhook-timestamp", seconds.as_str()),
+            ("webhook-signature", "v1,AAAA"),
+            ("X-Gitlab-Token", KEY),
+        ];
+        let body = "\u{feff}{\"object_kind\": \"push\", \"v\": 1.5}";
+        let answer = post(&node, "/in/gitlab", &headers, body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let mut other = headers;
+        other[4].1 = "another-token";
+        assert_eq!(post(&node, "/in/gitlab", &other, body).await.status, 401);
+        node.stop().await;
+    });
+}
+
+/// The letters of a captured form, moved between its fields, made an event about another thing.
+#[test]
+fn the_signed_letters_of_twilio_are_taken_with_the_same_fields_only() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[("server.public_url", "https://hooks.example.com")]);
+        test_env.write_file(&format!(
+            "[[sources.custom]]\nname = \"twilio\"\npreset = \"twilio\"\nsecrets = [{KEY:?}]\n"
+        ));
+        let mut node = test_env.start().await;
+        let url = "https://hooks.example.com/in/twilio";
+        let (text, form) = (
+            "BodyhiConversationSidCHvictimEventTypeonConversationRemovedMessageSidSM1SmsStatusreceived",
+            "Body=hiConversationSidCHvictimEventTypeonConversationRemoved&MessageSid=SM1&SmsStatus=received",
+        );
+        let signature = STANDARD.encode(sha1(KEY.as_bytes(), &format!("{url}{text}")));
+        let send = async |node: &TestNode, form: &str| {
+            let headers = [
+                ("Content-Type", "application/x-www-form-urlencoded"),
+                ("X-Twilio-Signature", signature.as_str()),
+            ];
+            post(node, "/in/twilio", &headers, form).await
+        };
+        let first = send(&node, form).await;
+        assert_eq!(first.status, 200, "{first:?}");
+        let cut = "Body=hi&ConversationSid=CHvictim&EventType=onConversationRemoved&MessageSid=SM1&SmsStatus=received";
+        for _ in 0..2 {
+            let forged = send(&node, cut).await;
+            let code = &forged.body["code"];
+            assert_eq!((forged.status, code), (401, &json!("invalid_signature")));
+            let again = send(&node, form).await;
+            assert_eq!(
+                (again.status, again.header("x-event-id")),
+                (200, first.header("x-event-id")),
+                "a repetition is the first event"
+            );
+            assert_eq!(node.get("/api/v1/events").await.body["total"], 1);
+            node.stop().await;
+            node = test_env.start().await;
+        }
+        node.stop().await;
+    });
+}
+
+/// An event by `GET` was answered 200 and lost.
+#[test]
+fn twilio_may_send_by_get_and_a_signed_get_of_others_is_refused() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        test_env.write_file(&format!(
+            "[[sources.custom]]\nname = \"twilio\"\npreset = \"twilio\"\nsecrets = [{KEY:?}]\n\
+             [[sources.custom]]\nname = \"repo\"\npreset = \"github\"\nsecrets = [{KEY:?}]\n"
+        ));
+        let node = test_env.start().await;
+        let get = async |path: &str, header: (&str, &str)| {
+            let request = node.client.get(format!("{}{path}", node.base));
+            node.send_request(request.header(header.0, header.1)).await
+        };
+        let path = "/in/twilio?CallSid=CA1&CallStatus=completed&From=%2B1";
+        let signature = sha1(KEY.as_bytes(), &format!("{}{path}", node.base));
+        let signature = STANDARD.encode(signature);
+        let header = ("X-Twilio-Signature", signature.as_str());
+        let answer = get(path, header).await;
+        assert_eq!((answer.status, answer.text.as_str()), (200, "<Response/>"));
+        let id = answer.header("x-event-id").expect("an event").to_owned();
+        let event = node.get(&format!("/api/v1/events/{id}")).await.body;
+        assert_eq!(event["type"], "twilio.call.completed");
+        assert_eq!(event["entity"]["id"], "CA1");
+        let payload = json!({"CallSid": "CA1", "CallStatus": "completed", "From": "+1"});
+        assert_eq!(event["payload"], payload);
+        let again = get(path, header).await;
+        assert_eq!(again.header("x-event-id"), Some(id.as_str()));
+        let changed = get("/in/twilio?CallSid=CA2&CallStatus=completed", header).await;
+        assert_eq!(changed.status, 401, "{changed:?}");
+
+        let refused = get("/in/repo", ("X-Hub-Signature-256", "sha256=00")).await;
+        assert_eq!(
+            (refused.status, refused.header("allow")),
+            (405, Some("HEAD, POST"))
+        );
+        let rows = node.get("/api/v1/webhooks/logs").await.body;
+        let codes: Vec<_> = rows["items"].as_array().expect("rows").iter().collect();
+        assert_eq!(codes[0]["code"], "method_not_allowed", "{rows}");
+        assert_eq!(get("/in/repo", ("X-Other", "1")).await.status, 200);
+        assert_eq!(node.get("/api/v1/webhooks/logs").await.body["total"], 4);
+        node.stop().await;
+    });
+}
+
+/// Neither the delivery's id nor the name of the event is signed: a captured body came again under
+/// another id.
+#[test]
+fn a_body_of_github_is_taken_once_for_each_name_where_no_two_events_are_equal() {
+    run_async(async {
+        let (_env, node, _) = start("github", KEY).await;
+        let send = async |name: &str, id: &str, body: &str| {
+            let signature = format!("sha256={}", hex::encode(sha256(KEY.as_bytes(), body)));
+            let headers = [
+                // GitHub's own type is JSON; a proxy may write another one.
+                ("Content-Type", "text/plain"),
+                ("X-Hub-Signature-256", signature.as_str()),
+                ("X-GitHub-Event", name),
+                ("X-GitHub-Delivery", id),
+            ];
+            let answer = post(&node, "/in/github", &headers, body).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.body["status"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let opened =
+            r#"{"action": "opened", "repository": {"full_name": "o/r"}, "issue": {"number": 7}}"#;
+        assert_eq!(send("issues", "d-1", opened).await, "accepted");
+        assert_eq!(send("issues", "d-2", opened).await, "duplicate", "a replay");
+        assert_eq!(send("issues", "d-1", opened).await, "duplicate");
+        let pinned = opened.replace("opened", "pinned");
+        for (name, body) in [
+            ("issues", &pinned),
+            ("member", &opened.replace("opened", "added")),
+        ] {
+            for id in ["d-3", "d-4"] {
+                let id = format!("{id}-{name}");
+                assert_eq!(
+                    send(name, &id, body).await,
+                    "accepted",
+                    "two events may be equal"
+                );
+            }
+        }
+        node.stop().await;
+    });
+}
+
+/// Keys of a source were remembered for a day, whatever its sender does.
+#[test]
+fn a_source_has_a_window_of_its_own() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = test_env.with_manual_clock();
+        test_env.write_file(&format!(
+            "[[sources.custom]]\nname = \"door\"\nsecrets = [{KEY:?}]\nentity = \"/id\"\nevent = \"/type\"\n\
+             idempotency_key = \"/id\"\nidempotency_window_h = 0.5\n\
+             scheme = {{ header = \"X-Opens\", algorithm = \"token\" }}\n"
+        ));
+        let node = test_env.start().await;
+        let word = async || {
+            let body = r#"{"id": "1", "type": "opened"}"#;
+            let answer = post(&node, "/in/door", &[JSON, ("X-Opens", KEY)], body).await;
+            answer.body["status"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        assert_eq!(word().await, "accepted");
+        clock.advance(std::time::Duration::from_secs(29 * 60));
+        assert_eq!(word().await, "duplicate");
+        clock.advance(std::time::Duration::from_secs(2 * 60));
+        assert_eq!(word().await, "accepted");
         node.stop().await;
     });
 }

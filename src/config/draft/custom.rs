@@ -16,9 +16,10 @@ use crate::event::Kind;
 use crate::suggest::nearest_key;
 
 /// Returns every key of a table except `name`, with its default value.
-fn defaults() -> [(&'static str, SettingValue); 31] {
+fn defaults() -> [(&'static str, SettingValue); 34] {
     let text = || SettingValue::Text(Secret::default());
     [
+        ("charset", text()),
         ("client_certificate", SettingValue::Text(Secret::new("off"))),
         ("decompress", SettingValue::Boolean(false)),
         ("enabled", SettingValue::Boolean(true)),
@@ -26,10 +27,12 @@ fn defaults() -> [(&'static str, SettingValue); 31] {
         ("event", text()),
         ("form_json", text()),
         ("idempotency_key", text()),
+        ("idempotency_window_h", SettingValue::Integer(24)),
         ("items", text()),
         ("occurred_at", text()),
         ("preset", text()),
         ("rate_per_minute", SettingValue::Integer(0)),
+        ("require_signed_time", SettingValue::Boolean(false)),
         ("scheme.algorithm", text()),
         ("scheme.audience", text()),
         ("scheme.body_hash", text()),

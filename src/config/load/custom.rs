@@ -15,9 +15,9 @@ use crate::error_chain::format_error_chain;
 use crate::event::{InternedName, Kind};
 use crate::provider::presets::PresetFields;
 use crate::provider::{
-    BodyLayout, EventSchemas, FieldAlternatives, FieldLocator, FieldLocators, ItemPath, ItemPaths,
-    ProviderHandshake, ProviderPreset, SchemaViolationPolicy, SourceSigning, VerificationKey,
-    WebhookSource, find_preset, parse_header_name, presets,
+    BodyLayout, EventSchemas, FieldAlternatives, FieldLocator, FieldLocators, FormCharset,
+    ItemPath, ItemPaths, ProviderHandshake, ProviderPreset, SchemaViolationPolicy, SourceSigning,
+    VerificationKey, WebhookSource, find_preset, parse_header_name, presets,
 };
 use crate::suggest::nearest_name;
 
@@ -73,7 +73,9 @@ impl ConfigDraft {
         let signing = self.read_signing(table);
         let keys = self.read_keys(&key("secrets"), signing.as_ref());
         let tolerance = self.read_tolerance(table, signing.as_ref());
+        let requires_signed_time = self.read_required_time(table, signing.as_ref());
         let verify_token = self.read_verify_token(&key("verify_token"), signing.as_ref());
+        let idempotency_window = self.read_hours(&key("idempotency_window_h"), 24.0 * 366.0);
         let answers_validation_token = self.read_boolean(&key("validation_token"));
         let fields = self.read_field_locators(table, signing.as_ref());
         let layout = self.read_body_layout(table, signing.as_ref());
@@ -87,10 +89,12 @@ impl ConfigDraft {
             signing,
             keys,
             tolerance,
+            requires_signed_time,
             fields,
             layout,
             schemas,
         };
+        self.warn_of_weak_proof(table, &source);
         Some(CustomSourceConfig {
             name: InternedName::intern(name),
             kind,
@@ -99,6 +103,7 @@ impl ConfigDraft {
             verify_token,
             answers_validation_token,
             rate_per_minute,
+            idempotency_window,
         })
     }
 
@@ -111,6 +116,38 @@ impl ConfigDraft {
             origin => origin,
         };
         self.problems
+            .push(ConfigProblem::for_key(&key, origin, detail));
+    }
+
+    /// Warns of a source that takes a captured request for ever, or tokens made for others.
+    fn warn_of_weak_proof(&mut self, table: &CustomSourceTable, source: &WebhookSource) {
+        let is_decided = self.is_set(&format!("{}.require_signed_time", table.section));
+        if let Some(untimed) = source.signing.untimed_credential().filter(|_| !is_decided) {
+            let detail = format!(
+                "{untimed} are taken, and a captured request with one stays valid: set it to true if \
+                 the sender signs a time, or to false"
+            );
+            self.warn_of_source(table, "require_signed_time", detail);
+        }
+        if source.tolerance.is_zero() && source.signing.signs_time() {
+            let detail = "0 accepts any time, so a captured request stays valid, unless its sender \
+                          signed an end";
+            self.warn_of_source(table, "tolerance_s", detail);
+        }
+        if source.signing.takes_tokens_for_others() {
+            let detail = "not set, and neither is the issuer: every token of this public key is \
+                          taken, also one that was made for another receiver";
+            self.warn_of_source(table, "scheme.audience", detail);
+        }
+    }
+
+    fn warn_of_source(&mut self, table: &CustomSourceTable, name: &str, detail: impl Into<String>) {
+        let key = format!("{}.{name}", table.section);
+        let origin = match self.origin_of(&[&key]) {
+            SettingOrigin::Defaults => table.origin.clone(),
+            origin => origin,
+        };
+        self.warnings
             .push(ConfigProblem::for_key(&key, origin, detail));
     }
 
@@ -251,6 +288,7 @@ impl ConfigDraft {
             idempotency_key: read("idempotency_key", |fields| fields.idempotency_key),
             occurred_at: read("occurred_at", |fields| fields.occurred_at),
             expects_time: self.is_set(&format!("{}.occurred_at", table.section)),
+            has_preset_key: !self.is_set(&format!("{}.idempotency_key", table.section)),
         };
 
         let required = [("entity", &fields.entity), ("event", &fields.event)];
@@ -286,7 +324,39 @@ impl ConfigDraft {
                 .unwrap_or_else(|| ItemPaths::from_preset(defaults.items)),
             json_fields: json_field.map_or_else(|| preset_fields().collect(), |name| vec![name]),
             decompress: self.read_boolean(&format!("{}.decompress", table.section)),
+            charset: self.read_charset(table, signing),
         }
+    }
+
+    /// Returns the character set of the source's forms, if it is set.
+    fn read_charset(
+        &mut self,
+        table: &CustomSourceTable,
+        signing: Option<&SourceSigning>,
+    ) -> Option<FormCharset> {
+        let key = format!("{}.charset", table.section);
+        if self.is_set(&key) && signing.is_some_and(|signing| !signing.sends_forms()) {
+            self.report_problem(table, "charset", "not used: this preset reads JSON only");
+        }
+        self.read_optional(&key, |text| {
+            let charset = FormCharset::parse(&text.to_ascii_lowercase());
+            let expected = "one of utf-8, us-ascii, iso-8859-1, windows-1252";
+            charset.ok_or_else(|| describe_mismatch(expected, text))
+        })
+    }
+
+    /// Tells if the source refuses what proves no time.
+    fn read_required_time(
+        &mut self,
+        table: &CustomSourceTable,
+        signing: Option<&SourceSigning>,
+    ) -> bool {
+        let requires = self.read_boolean(&format!("{}.require_signed_time", table.section));
+        if requires && signing.is_some_and(|signing| !signing.signs_time()) {
+            let detail = "not used: this source signs no timestamp";
+            self.report_problem(table, "require_signed_time", detail);
+        }
+        requires
     }
 
     /// Loads the schemas of the events, if there is a folder of them.

@@ -41,16 +41,12 @@ pub(super) fn decode_configured_call(
     body: &Bytes,
     span: &Span,
 ) -> Result<DecodedCall, ApiError> {
-    let signed_request = verified.request_tag();
     let items = custom.source.split_items(document);
     let Some(items) = items.map_err(ApiError::TooManyItems)? else {
         let found = verified.extract_whole(document);
         let command = decode_event(custom, verified, found, document.json(), span);
         let command = command.map_err(|wrong| wrong.into_error(""))?;
-        let command = Command {
-            signed_request,
-            ..add_whole_payload(command, document, body)
-        };
+        let command = add_whole_payload(command, document, body);
         return Ok(DecodedCall {
             commands: vec![command],
             is_batch: false,
@@ -71,7 +67,9 @@ pub(super) fn decode_configured_call(
                 payload: share_bytes(body, item.json.get()),
                 shape: PayloadShape::Bare,
                 call_body: body.clone(),
-                signed_request: signed_request.map(|request| request.for_item(index)),
+                signed_request: command
+                    .signed_request
+                    .map(|request| request.for_item(index)),
                 ..command
             })
         };
@@ -139,6 +137,8 @@ fn decode_event(
         at: found.occurred_at,
         request_hash: Some(content),
         credential: verified.credential(&custom.name),
+        signed_request: verified.signed_request(&found.event, json),
+        on_key_reuse: verified.key_reuse_policy(&found),
         idempotency_key: found.idempotency_key,
         warnings,
         span: span.clone(),

@@ -1,5 +1,5 @@
-//! Configured sources: handlers of `POST /in/{name}` and its handshake by `GET`, with their checks
-//! in order, and the answers.
+//! Configured sources: handlers of `POST /in/{name}`, its handshake by `GET` and signed events by
+//! `GET`, with their checks in order, and the answers.
 //!
 //! ```text
 //! size ─> signature, time ─> rate limit ─> type ─> handshake? ─> fields ─┐
@@ -15,8 +15,8 @@
 //! it up.
 
 use actix_web::dev::Payload;
-use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use serde::Serialize;
@@ -26,12 +26,13 @@ use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::ApiError;
 use super::gate::NodeCore;
+use super::methods::MethodSet;
 use super::proof_headers::RequestOrigin;
 use super::server_stream::TlsConnection;
 use super::state::Edge;
 use super::{answer, body, client_address, submit};
 use crate::config::CustomSourceConfig;
-use crate::entity::{Command, CommandOutcome};
+use crate::entity::{Command, CommandOutcome, KEY_REUSED};
 use crate::provider::{
     ClaimError, HandshakeReply, PresetAnswer, ProviderHandshake, RequestView, VerificationError,
     decompress_gzip, find_validation_token, verify_subscription,
@@ -68,6 +69,9 @@ pub(super) async fn receive(
         client_limiter,
         redacted_header: _,
     } = &edge.configured_sources[index];
+    if matches!(custom.source.signing.answer(), PresetAnswer::Empty(_)) {
+        call.empty_refusals();
+    }
 
     body::check_declared_length(request, edge.body_limits())?;
     let url = request_url(request, edge.config.server.public_url.as_deref());
@@ -152,13 +156,34 @@ fn has_gzip_body(request: &HttpRequest) -> Result<bool, ApiError> {
 }
 
 /// Says what the address of the source at `index` is for. Some senders validate an address by a
-/// `HEAD` before they send.
+/// `HEAD` before they send. A `GET` with a signature is an event, where the provider sends events so,
+/// and else refused.
 pub(super) async fn describe(
     index: usize,
     context: &mut RequestContext,
 ) -> Result<HttpResponse, ApiError> {
-    context.call.note_unproven();
-    let name = context.edge.configured_sources[index].custom.name;
+    let RequestContext {
+        request,
+        edge,
+        call,
+        ..
+    } = &mut *context;
+    let custom = &edge.configured_sources[index].custom;
+    let url = request_url(request, edge.config.server.public_url.as_deref());
+    let signing = &custom.source.signing;
+    let head_error = signing.find_header_error(&to_provider_request(request, &url, b""));
+    let is_signed = !matches!(head_error, Some(ClaimError::NoHeader(_)));
+    if request.method() == Method::GET && is_signed {
+        if signing.sends_by_get() {
+            return receive(index, context).await;
+        }
+        // A plain 200 would tell the sender that its event is stored.
+        call.note_unproven();
+        let allow = MethodSet::HEAD.union(MethodSet::POST);
+        return Err(ApiError::MethodNotAllowed { allow });
+    }
+    call.leave_out();
+    let name = custom.name;
     Ok(text_response(format!(
         "This address takes the events of {name}, by POST and signed by their sender.\n"
     )))
@@ -218,24 +243,28 @@ async fn submit_decoded_call(
         return batch_response(&core, outcomes, call);
     }
     let [command] = <[Command; 1]>::try_from(commands).map_err(|_| ApiError::Internal)?;
-    submit_configured_event(&core, command).await
+    submit_configured_event(&core, command, call).await
 }
 
 /// Submits `command`, and answers once its event, or the event that it repeats, is durable.
 async fn submit_configured_event(
     core: &NodeCore,
     command: Command,
+    call: &IncomingCall,
 ) -> Result<HttpResponse, ApiError> {
     let entity = command.entity.clone();
     let event_id = |position| submit::public_event_id(core, position);
     match core.router.submit_command(command).await {
-        Ok(done) => Ok(submit::accepted_response(
-            StatusCode::OK,
-            "accepted",
-            event_id(done.position),
-            &entity,
-            done.sequence,
-        )),
+        Ok(done) => {
+            note_reused_key(&done, call);
+            Ok(submit::accepted_response(
+                StatusCode::OK,
+                "accepted",
+                event_id(done.position),
+                &entity,
+                done.sequence,
+            ))
+        }
         Err(Refusal::Duplicate { position, sequence }) => {
             // The first event with this key may belong to another entity.
             let first = match core.reads.await_record(position).await {
@@ -252,6 +281,13 @@ async fn submit_configured_event(
             ))
         }
         Err(refusal) => Err(ApiError::from_refusal(refusal, event_id)),
+    }
+}
+
+/// Records in the call log that an event is kept apart from an earlier one with its key.
+fn note_reused_key(outcome: &CommandOutcome, call: &IncomingCall) {
+    if outcome.is_key_reused {
+        call.note_warnings(&[KEY_REUSED.to_owned()]);
     }
 }
 
@@ -279,6 +315,7 @@ fn batch_response(
     for (index, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             Ok(outcome) => {
+                note_reused_key(&outcome, call);
                 events.push(event_id(outcome.position));
                 accepted.push((event_id(outcome.position), outcome.sequence));
             }
@@ -381,14 +418,22 @@ fn empty_response(status: u16) -> HttpResponse {
 fn shape_answer(response: HttpResponse, answer: PresetAnswer) -> HttpResponse {
     match answer {
         PresetAnswer::Event => response,
-        PresetAnswer::Empty(status) => {
-            let mut empty = empty_response(status);
-            let kept = response.headers().iter();
-            kept.filter(|(name, _)| *name != CONTENT_TYPE)
-                .for_each(|(name, value)| empty.headers_mut().append(name.clone(), value.clone()));
-            empty
+        PresetAnswer::Empty(status) => keep_headers(empty_response(status), &response),
+        PresetAnswer::Document(content_type, text) => {
+            let mut document = HttpResponse::with_body(StatusCode::OK, text).map_into_boxed_body();
+            let content_type = HeaderValue::from_static(content_type);
+            document.headers_mut().insert(CONTENT_TYPE, content_type);
+            keep_headers(document, &response)
         }
     }
+}
+
+/// Adds the headers of the `original` answer to the `shaped` one, but for its content type.
+fn keep_headers(mut shaped: HttpResponse, original: &HttpResponse) -> HttpResponse {
+    let kept = original.headers().iter();
+    kept.filter(|(name, _)| *name != CONTENT_TYPE)
+        .for_each(|(name, value)| shaped.headers_mut().append(name.clone(), value.clone()));
+    shaped
 }
 
 fn text_response(text: String) -> HttpResponse {

@@ -223,6 +223,7 @@ fn batch_response(
             }
             Err(
                 refusal @ (Refusal::KeyReused
+                | Refusal::OtherReading
                 | Refusal::Rejected(_)
                 | Refusal::AlreadyApplied { .. }
                 | Refusal::Quarantined { .. }),

@@ -26,7 +26,7 @@ use super::proof_headers::RequestOrigin;
 use super::{answer, body, browser_guard, client_address, idempotency, proof_headers, submit};
 use crate::config::LeadSignatureLayout;
 use crate::entity::{Command, RejectionPolicy};
-use crate::event::{EntityKey, Kind, Position, SignedRequestTag};
+use crate::event::{EntityKey, Kind, Position, SignedRequest, SignedRequestTag};
 use crate::provider::parse_moment;
 use crate::router::Refusal;
 
@@ -103,7 +103,8 @@ pub(super) async fn receive(
         let at = std::str::from_utf8(time).ok().and_then(parse_moment);
         let is_fresh = at.is_some_and(|at| at.distance(edge.clock.wall()) <= leads.tolerance);
         let signed = [&head[..], body.bytes()];
-        is_fresh.then(|| SignedRequestTag::new(SOURCE.as_str().as_bytes(), signed))
+        let tag = || SignedRequestTag::new(SOURCE.as_str().as_bytes(), signed);
+        is_fresh.then(|| SignedRequest::taken_once(tag()))
     });
     if signed_request == Some(None) {
         return Err(edge.count_auth_failure(request, ApiError::StaleTimestamp));

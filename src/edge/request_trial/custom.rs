@@ -9,8 +9,8 @@ use super::handshake::check_subscription;
 use crate::config::CustomSourceConfig;
 use crate::event::Timestamp;
 use crate::provider::{
-    ExtractedFields, FieldLocators, HandshakeReply, ProviderHandshake, RequestView,
-    VerificationOutcome, decompress_gzip, find_validation_token,
+    ClaimError, ExtractedFields, HandshakeReply, ProviderHandshake, RequestView,
+    VerificationOutcome, WebhookSource, decompress_gzip, find_validation_token,
 };
 
 pub(super) fn check_custom(
@@ -26,9 +26,12 @@ pub(super) fn check_custom(
     if request.method == "GET" && has_subscription_handshake && !request.query().is_empty() {
         return check_subscription(request, &custom.verify_token);
     }
+    let head_error = custom.source.signing.find_header_error(request);
+    let is_signed = !matches!(head_error, Some(ClaimError::NoHeader(_)));
     match request.method {
         "POST" => {}
-        "GET" | "HEAD" => {
+        "GET" if is_signed && custom.source.signing.sends_by_get() => {}
+        "GET" | "HEAD" if !is_signed || request.method == "HEAD" => {
             return [
                 TrialFinding::passed(format_line("signature", "not required")),
                 TrialFinding::passed(format_line("answer", "what this address is for; no event")),
@@ -121,7 +124,7 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
     let describe = |found: &ExtractedFields, json: &RawValue| {
         let schema = custom.source.schemas.check(&found.event, json).err();
         let schema = schema.map_or_else(String::new, |wrong| format_line("warning", wrong));
-        describe_fields(custom, request, found) + &describe_places(fields, found) + &schema
+        describe_fields(custom, request, found) + &describe_places(&custom.source, found) + &schema
     };
     let items = match custom.source.split_items(&document) {
         Ok(Some(items)) => items,
@@ -172,7 +175,8 @@ fn describe_fields(
 }
 
 /// Describes the alternative that found each field which has several, and the warnings.
-fn describe_places(fields: &FieldLocators, found: &ExtractedFields) -> String {
+fn describe_places(source: &WebhookSource, found: &ExtractedFields) -> String {
+    let (fields, unsigned) = (&source.fields, source.describe_unsigned());
     let used = &found.used;
     let places = [
         ("entity from", &fields.entity, used.entity),
@@ -190,5 +194,6 @@ fn describe_places(fields: &FieldLocators, found: &ExtractedFields) -> String {
         .warnings
         .iter()
         .map(|warning| format_line("warning", warning));
-    alternatives.chain(warnings).collect()
+    let unsigned = unsigned.map(|fields| format_line("not signed", fields));
+    alternatives.chain(unsigned).chain(warnings).collect()
 }

@@ -16,7 +16,7 @@ use super::super::sliding_window::{RateQuota, SlidingWindow};
 use super::super::source::SUPPORT;
 use super::decode;
 use crate::config;
-use crate::event::{SignedRequestTag, Timestamp, tag_credential};
+use crate::event::{SignedRequest, SignedRequestTag, Timestamp, tag_credential};
 
 const API_KEY_HEADER: &str = "x-crm-api-key";
 const SIGNATURE_HEADER: &str = "x-crm-signature";
@@ -38,8 +38,8 @@ pub(super) struct AuthenticatedRequest {
     pub(super) at: Timestamp,
     /// Index of the API key among the configured ones.
     pub(super) key: usize,
-    /// Tag of the request, which is taken once.
-    pub(super) request: SignedRequestTag,
+    /// Signed request, which is taken once.
+    pub(super) request: SignedRequest,
 }
 
 impl SupportSource {
@@ -119,10 +119,11 @@ impl SupportSource {
         if at.distance(now) > self.config.tolerance {
             return Err(ApiError::StaleTimestamp);
         }
-        let api_key = self.config.api_keys[key].expose().as_bytes();
-        // Hex digits have two spellings, and a signature stands for all that is signed.
+        // Hex digits have two spellings, and a signature stands for all that is signed. The API key is
+        // not signed, so it must not make another request of this one.
         let signature = signature.to_ascii_lowercase();
-        let request = SignedRequestTag::new(api_key, [&signature[..]]);
+        let tag = SignedRequestTag::new(SUPPORT.as_str().as_bytes(), [&signature[..]]);
+        let request = SignedRequest::taken_once(tag);
         Ok(AuthenticatedRequest {
             body,
             at,

@@ -4,7 +4,9 @@
 
 use std::borrow::Cow;
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{
+    PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE,
+};
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::scheme::SignatureScheme;
 use crate::provider::signature_header::SignatureHeaderParts;
@@ -40,4 +42,5 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,
+    facts: PresetFacts::USUAL,
 };

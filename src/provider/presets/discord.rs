@@ -13,7 +13,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::{
     HandshakeReplyForm, HandshakeSign, ProviderHandshake, SignedHandshake,
@@ -84,4 +84,5 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         },
     ]),
     answer: PresetAnswer::Empty(204),
+    facts: PresetFacts::USUAL,
 };

@@ -2,8 +2,9 @@
 //! events that have no usual id.
 
 use super::*;
-use crate::provider::body::RequestDocument;
+use crate::provider::body::{BodyRules, CharsetRule, RequestDocument};
 use crate::provider::extract::{ExtractedFields, FieldLocators};
+use crate::provider::form::FormCharset;
 use crate::provider::items::ItemPaths;
 use crate::provider::locator::FieldAlternatives;
 use crate::provider::request::RequestView;
@@ -45,8 +46,12 @@ fn read_call(preset: &str, headers: &[(&str, &str)], body: &str) -> Vec<FoundEve
         headers,
         body: body.as_bytes(),
     };
-    let document =
-        RequestDocument::parse_with(&request, preset.defaults.json_fields, false).expect("a body");
+    let rules = BodyRules {
+        json_fields: preset.defaults.json_fields,
+        charset: CharsetRule::Fixed(FormCharset::Utf8),
+        judges_content: true,
+    };
+    let document = RequestDocument::parse_with(&request, rules).expect("a body");
     let places = FieldAlternatives::from_preset;
     let locators = FieldLocators {
         entity: places(preset.defaults.entity),
@@ -54,6 +59,7 @@ fn read_call(preset: &str, headers: &[(&str, &str)], body: &str) -> Vec<FoundEve
         idempotency_key: places(preset.defaults.idempotency_key),
         occurred_at: places(preset.defaults.occurred_at),
         expects_time: false,
+        has_preset_key: true,
     };
     let paths = ItemPaths::from_preset(preset.defaults.items);
     let items = paths.split(document.json()).expect("few");
@@ -466,7 +472,11 @@ fn the_events_of_other_providers_have_an_entity_a_name_and_a_key() {
     ];
     check_events(
         "woocommerce",
-        &[(ORDER, r#"{"id": 727}"#, ["order:727", "order.updated", "d"])],
+        &[(
+            ORDER,
+            r#"{"id": 727}"#,
+            ["order:727", "order.updated", "d:order:727:"],
+        )],
     );
     check_events(
         "xero",

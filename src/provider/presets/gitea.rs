@@ -5,7 +5,7 @@
 //!
 //! Source: <https://docs.gitea.com/usage/webhooks>
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::SignatureAlgorithm;
@@ -36,4 +36,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,
+    facts: PresetFacts {
+        is_unique_body: Some(super::github::is_unique_body),
+        ..PresetFacts::USUAL
+    },
 };

@@ -7,7 +7,9 @@
 //! <https://docs.gitlab.com/administration/system_hooks/>, and for signing tokens
 //! <https://gitlab.com/gitlab-org/gitlab/-/merge_requests/230944>
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{
+    PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE,
+};
 use super::standard;
 use crate::provider::claim_error::ClaimError;
 use crate::provider::claim_headers::require_header;
@@ -68,6 +70,10 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,
+    facts: PresetFacts {
+        untimed: Some("secret tokens"),
+        ..PresetFacts::USUAL
+    },
 };
 
 /// Parses a signing token, `whsec_…`, or a secret token of any form.
@@ -86,6 +92,12 @@ fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError
         Err(ClaimError::NoHeader(_)) => return Ok(token_claim(TOKEN, token?.into())),
         signed => signed?,
     };
+    if !signed.signed.has_one_cut()
+        && let Ok(token) = token
+    {
+        // The token does not depend on where the signed parts meet.
+        return Ok(token_claim(TOKEN, token.into()));
+    }
     let token = token.map(|token| SignatureSet {
         algorithm: SignatureAlgorithm::Token,
         signatures: vec![token.into()],

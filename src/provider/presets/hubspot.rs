@@ -17,7 +17,9 @@
 
 use std::borrow::Cow;
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{
+    PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE,
+};
 use crate::provider::body::{DocumentFormat, RequestDocument};
 use crate::provider::claim_error::ClaimError;
 use crate::provider::claim_headers::require_header;
@@ -56,6 +58,10 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,
+    facts: PresetFacts {
+        untimed: Some("signatures of versions 1 and 2"),
+        ..PresetFacts::USUAL
+    },
 };
 
 const V3: &str = "x-hubspot-signature-v3";
@@ -112,12 +118,13 @@ fn claim_v3<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimEr
         alternatives: Vec::new(),
         time: Some(SignedTime::Sent(time)),
         covers_body: true,
+        others: Vec::new(),
     })
 }
 
 fn claim_earlier<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
     let signatures = require_signatures(request, EARLIER, SignatureEncoding::Hex)?;
-    if !RequestDocument::parse(request)
+    if !RequestDocument::parse_json(request)
         .is_ok_and(|document| document.format() == DocumentFormat::Json)
     {
         // An extended body is never valid JSON, but may be a valid form.
@@ -150,6 +157,7 @@ fn claim_earlier<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, Cl
         alternatives: Vec::new(),
         time: None,
         covers_body: true,
+        others: Vec::new(),
     })
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Source: <https://developers.intercom.com/docs/webhooks/webhook-notifications>
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::{
     HandshakeReplyForm, HandshakeSign, ProviderHandshake, SignedHandshake,
@@ -50,4 +50,5 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         reply: HandshakeReplyForm::Json(r#"{"status":"pong"}"#),
     }]),
     answer: PresetAnswer::Event,
+    facts: PresetFacts::USUAL,
 };

@@ -3,7 +3,9 @@
 //!
 //! Source: <https://linear.app/developers/webhooks>
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{
+    PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE,
+};
 use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
@@ -46,6 +48,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,
+    facts: PresetFacts::USUAL,
 };
 
 fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
@@ -63,5 +66,6 @@ fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError
         alternatives: Vec::new(),
         time: time.map(|time| SignedTime::Sent(time.get())),
         covers_body: true,
+        others: Vec::new(),
     })
 }

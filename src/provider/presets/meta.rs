@@ -18,7 +18,7 @@
 //! <https://developers.facebook.com/docs/instagram-platform/webhooks>,
 //! <https://developers.facebook.com/docs/threads/webhooks>
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::SignatureAlgorithm;
@@ -119,4 +119,5 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     handshake: ProviderHandshake::Subscription,
     answer: PresetAnswer::Event,
+    facts: PresetFacts::USUAL,
 };

@@ -49,7 +49,7 @@ mod woocommerce;
 mod xero;
 mod zendesk;
 
-pub use preset::{PresetAnswer, PresetFields, ProviderPreset};
+pub use preset::{PresetAnswer, PresetFacts, PresetFields, ProviderPreset};
 
 /// All presets, sorted by name.
 pub static ALL: [&ProviderPreset; 22] = [

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::scheme::SignatureScheme;
 
@@ -40,4 +40,5 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,
+    facts: PresetFacts::USUAL,
 };

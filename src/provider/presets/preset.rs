@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::value::RawValue;
+
 use crate::provider::claim_error::ClaimError;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{VerificationKey, VerificationKeyError};
@@ -29,6 +31,35 @@ pub struct ProviderPreset {
     pub handshake: ProviderHandshake,
     /// Answer that the provider expects to an event.
     pub answer: PresetAnswer,
+    /// Facts about the provider's requests that differ from the usual.
+    pub facts: PresetFacts,
+}
+
+/// Facts about a provider's requests, which most providers have in common.
+#[derive(Debug)]
+pub struct PresetFacts {
+    /// Headers that the signature covers besides the time.
+    pub signed_headers: &'static [&'static str],
+    /// Tells if an event with this name and body differs from every other one, so that an equal body
+    /// is a repetition, whatever its unsigned headers say; `None` if equal bodies tell nothing.
+    pub is_unique_body: Option<fn(name: &str, body: &RawValue) -> bool>,
+    /// Credential without a signed time, which the provider also sends in place of one with a time.
+    pub untimed: Option<&'static str>,
+    /// True if the provider also sends events by `GET`, with the URL signed.
+    pub sends_by_get: bool,
+    /// Largest body that the provider sends, if that is more than a megabyte.
+    pub body_bytes_max: Option<usize>,
+}
+
+impl PresetFacts {
+    /// Facts that most providers have in common.
+    pub const USUAL: Self = Self {
+        signed_headers: &[],
+        is_unique_body: None,
+        untimed: None,
+        sends_by_get: false,
+        body_bytes_max: None,
+    };
 }
 
 /// Answer that a provider expects to an accepted event.
@@ -38,6 +69,8 @@ pub enum PresetAnswer {
     Event,
     /// No body, with this status.
     Empty(u16),
+    /// Status 200 with a body of this content type.
+    Document(&'static str, &'static str),
 }
 
 /// Signature scheme of a preset.

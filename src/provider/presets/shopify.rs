@@ -3,7 +3,7 @@
 //! Sources: <https://shopify.dev/docs/apps/build/webhooks/subscribe/https>,
 //! <https://shopify.dev/docs/apps/build/webhooks/ignore-duplicates>
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::SignatureAlgorithm;
@@ -54,4 +54,5 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,
+    facts: PresetFacts::USUAL,
 };

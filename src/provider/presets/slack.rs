@@ -5,7 +5,9 @@
 
 use std::borrow::Cow;
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{
+    PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE,
+};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::{
     HandshakeReplyForm, HandshakeSign, ProviderHandshake, SignedHandshake,
@@ -70,5 +72,7 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         absent: None,
         reply: HandshakeReplyForm::Challenge("/challenge"),
     }]),
-    answer: PresetAnswer::Event,
+    // A view submission needs a body without JSON, and all other calls take one.
+    answer: PresetAnswer::Empty(200),
+    facts: PresetFacts::USUAL,
 };

@@ -3,7 +3,9 @@
 //!
 //! Source: <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{
+    PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE,
+};
 use crate::provider::claim_error::ClaimError;
 use crate::provider::claim_headers::{require_header, require_header_lines};
 use crate::provider::encoding::SignatureEncoding;
@@ -38,6 +40,10 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,
+    facts: PresetFacts {
+        signed_headers: &["webhook-id"],
+        ..PresetFacts::USUAL
+    },
 };
 
 pub(super) const HEADERS: StandardHeaderNames = StandardHeaderNames {
@@ -94,6 +100,7 @@ impl StandardHeaderNames {
             alternatives: Vec::new(),
             time: Some(SignedTime::Sent(time)),
             covers_body: true,
+            others: Vec::new(),
         })
     }
 }

@@ -3,7 +3,9 @@
 //!
 //! Source: <https://docs.svix.com/incoming-webhooks>
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{
+    PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE,
+};
 use super::standard::StandardHeaderNames;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::VerificationKey;
@@ -33,6 +35,10 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,
+    facts: PresetFacts {
+        signed_headers: &["svix-id"],
+        ..PresetFacts::USUAL
+    },
 };
 
 const HEADERS: StandardHeaderNames = StandardHeaderNames {

@@ -3,10 +3,13 @@
 //!
 //! Names and values of a form are signed without any mark between them. So a captured form also
 //! verifies with the letters moved between a name and its value, or into the query of the URL.
-//! Twilio offers no other signature; a source should trust only the fields that its events need.
+//! Twilio offers no other signature, so the same signed bytes are taken with the same fields only.
+//!
+//! A webhook may be set to `GET`: the fields are in the query then, and the URL alone is signed.
 //!
 //! Twilio signs the URL with or without its port, so both are tried, as Twilio's own libraries do.
 //! Sources: <https://www.twilio.com/docs/usage/webhooks/webhooks-security>,
+//! <https://www.twilio.com/docs/errors/12300>,
 //! <https://www.twilio.com/docs/voice/twiml#request-parameters>,
 //! <https://www.twilio.com/docs/conversations/conversations-webhooks>,
 //! <https://www.twilio.com/docs/events/webhook-quickstart>
@@ -16,7 +19,7 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::body::DocumentFormat;
 use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
@@ -111,7 +114,12 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         ..PresetFields::NONE
     },
     handshake: ProviderHandshake::None,
-    answer: PresetAnswer::Event,
+    // Anything but TwiML is an error at incoming messages and calls.
+    answer: PresetAnswer::Document("text/xml", "<Response/>"),
+    facts: PresetFacts {
+        sends_by_get: true,
+        ..PresetFacts::USUAL
+    },
 };
 
 fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
@@ -120,6 +128,11 @@ fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError
         DocumentFormat::from_request(request),
         body_hash(request.url),
     ) {
+        // The fields are in the query of the URL, so a body would not be read.
+        _ if request.method == "GET" => match request.body.is_empty() {
+            true => ("{url}", String::new()),
+            false => return Err(ClaimError::UnsignedBody),
+        },
         // A URL with a hash belongs to a body that is no form, whatever its unsigned type says.
         (_, Some(hash)) => {
             check_hash(hash, request.body)?;
@@ -144,6 +157,7 @@ fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError
             .collect(),
         time: None,
         covers_body: true,
+        others: Vec::new(),
     })
 }
 

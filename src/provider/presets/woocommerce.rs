@@ -2,9 +2,10 @@
 //! form with its number first and expects 200.
 //!
 //! Sources: <https://woocommerce.github.io/woocommerce-rest-api-docs/#webhooks>,
-//! <https://woocommerce.com/document/webhooks/>
+//! <https://woocommerce.com/document/webhooks/>,
+//! <https://github.com/woocommerce/woocommerce/blob/trunk/plugins/woocommerce/includes/class-wc-webhook.php>
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::SignatureAlgorithm;
@@ -29,11 +30,17 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "shop",
         ],
         event: &["X-WC-Webhook-Topic"],
-        idempotency_key: &["X-WC-Webhook-Delivery-ID"],
+        // The delivery's id is a hash of the webhook's id and the second.
+        idempotency_key: &[
+            "{X-WC-Webhook-Delivery-ID}:{X-WC-Webhook-Resource}:{/id}:{?/date_modified_gmt}",
+            "{X-WC-Webhook-Delivery-ID}:{X-WC-Webhook-Resource}:{/arg}",
+            "X-WC-Webhook-Delivery-ID",
+        ],
         // The field is in UTC and does not say so.
         occurred_at: &["{/date_modified_gmt}Z"],
         ..PresetFields::NONE
     },
     handshake: ProviderHandshake::UnsignedNumber("webhook_id"),
     answer: PresetAnswer::Event,
+    facts: PresetFacts::USUAL,
 };

@@ -4,7 +4,7 @@
 //! Sources: <https://developer.xero.com/documentation/guides/webhooks/overview/>,
 //! <https://developer.xero.com/documentation/guides/webhooks/configuring-your-server/>
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::{
     HandshakeReplyForm, HandshakeSign, ProviderHandshake, SignedHandshake,
@@ -38,4 +38,5 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
         reply: HandshakeReplyForm::Empty(200),
     }]),
     answer: PresetAnswer::Empty(200),
+    facts: PresetFacts::USUAL,
 };

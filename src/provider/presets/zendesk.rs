@@ -4,7 +4,9 @@
 //! Sources: <https://developer.zendesk.com/documentation/webhooks/verifying/>,
 //! <https://developer.zendesk.com/api-reference/webhooks/event-types/webhook-event-types/>
 
-use super::preset::{PresetAnswer, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{
+    PresetAnswer, PresetFacts, PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE,
+};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::scheme::SignatureScheme;
@@ -38,4 +40,5 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
     handshake: ProviderHandshake::None,
     answer: PresetAnswer::Event,
+    facts: PresetFacts::USUAL,
 };

@@ -702,3 +702,43 @@ fn a_short_secret_of_a_source_is_refused_for_a_node() {
     let config = draft().finish(ConfigPurpose::Tool).expect("a tool may");
     assert_eq!(config.warnings.len(), 1);
 }
+
+/// Such sources took a captured request for ever, and nothing said so.
+#[test]
+fn a_source_that_takes_what_proves_no_time_is_warned_of() {
+    let warnings = |text: &str| {
+        let config = loaded(text, &[]).expect("valid");
+        let warnings = config.warnings.iter().filter_map(|warning| warning.key());
+        let keys = warnings.filter_map(|key| key.strip_prefix("sources.custom.s."));
+        keys.filter(|key| *key != "secrets")
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let source = |more: &str| format!("[[sources.custom]]\nname = \"s\"\n{more}\n");
+    let hubspot = "preset = \"hubspot\"\nsecrets = [\"a-secret-of-more-than-24-bytes\"]\n";
+    assert_eq!(warnings(&source(hubspot)), ["require_signed_time"]);
+    for decided in [true, false] {
+        let text = source(&format!("{hubspot}require_signed_time = {decided}"));
+        assert_eq!(warnings(&text), Vec::<String>::new());
+    }
+    let slack = "preset = \"slack\"\nsecrets = [\"a-secret-of-more-than-24-bytes\"]\n";
+    assert_eq!(warnings(&source(slack)), Vec::<String>::new());
+    let timeless = source(&format!("{slack}tolerance_s = 0"));
+    assert_eq!(warnings(&timeless), ["tolerance_s"]);
+    let jwt = "entity = \"/id\"\nevent = \"/type\"\n\
+               secrets = [\"JrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=\"]\n";
+    let scheme = |more: &str| {
+        source(&format!(
+            "{jwt}scheme = {{ format = \"jwt\", algorithm = \"ed25519\", header = \"X-Token\"{more} }}"
+        ))
+    };
+    assert_eq!(warnings(&scheme("")), ["scheme.audience"]);
+    assert_eq!(
+        warnings(&scheme(", issuer = \"crm\"")),
+        Vec::<String>::new()
+    );
+    let unused = problems(&source(
+        "preset = \"github\"\nsecrets = [\"a\"]\nrequire_signed_time = true",
+    ));
+    assert!(unused[0].contains("signs no timestamp"), "{unused:?}");
+}
