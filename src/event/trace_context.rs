@@ -78,7 +78,7 @@ impl TraceContext {
         Self { span_id, ..self }
     }
 
-    /// Id of the trace.
+    /// Id that all spans of the trace share.
     #[must_use]
     pub const fn trace_id(&self) -> &[u8; 16] {
         &self.trace_id

@@ -92,7 +92,7 @@ impl SpanExporter {
     }
 }
 
-/// State of the task.
+/// State of the task that exports.
 struct SpanExport {
     client: Client,
     url: String,

@@ -40,15 +40,15 @@ pub(super) struct AcceptReport {
 /// Call of a sender that was answered with success.
 #[derive(Clone, Copy, Debug)]
 pub struct AcceptedCall<'a> {
-    /// Name of the source.
+    /// Name of the source that called.
     pub source: &'static str,
     /// Events that the call brought.
     pub events: &'a [EventId],
     /// Trace that the sender told.
     pub sent: Option<TraceContext>,
-    /// Status of the answer.
+    /// Status of the answer to it.
     pub status: u16,
-    /// Begin of the call.
+    /// Time at which the call began.
     pub began_at: Timestamp,
     /// Time from the head of the call to its answer.
     pub duration: Duration,
@@ -57,7 +57,7 @@ pub struct AcceptedCall<'a> {
 /// Attempt at a delivery that was made.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryAttempt<'a> {
-    /// Event that was sent.
+    /// Event that the attempt sent.
     pub event: EventId,
     /// Trace of the event, with the span of the attempt.
     pub trace: TraceContext,
@@ -73,7 +73,7 @@ pub struct DeliveryAttempt<'a> {
     pub status: Option<u16>,
     /// Code of the failure, if the attempt failed.
     pub failure: Option<&'static str>,
-    /// Begin of the attempt.
+    /// Time at which the attempt began.
     pub began_at: Timestamp,
     /// Time of the whole attempt.
     pub duration: Duration,

@@ -393,6 +393,12 @@ fn an_operator_repairs_a_broken_webhook_from_the_dashboard_alone() {
         browser.fill("#cooldown_s", "soon").await;
         browser.press("main button", "Save").await;
         browser.wait_for_text(".error", "Must be a number").await;
+        // The browser logs the status of a refused form.
+        let refused = browser.take_problems().await;
+        assert!(
+            refused.len() == 1 && refused[0].contains("status of 400"),
+            "{refused:?}"
+        );
         browser.fill("#cooldown_s", "60").await;
         browser.press("main button", "Save").await;
         browser.wait_for_text(".notice", "was changed").await;

@@ -92,11 +92,13 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
         div.tiles id="figures" data-live { (render_tiles(&situation, &rates, &totals, &earlier)) }
         div.grid id="plots" data-live { (render_plots(&rates)) }
         div.grid.wide {
-            section.panel id="backlogs" data-live { (render_backlogs(&situation, visit)) }
+            div.stack-panels {
+                section.panel id="backlogs" data-live { (render_backlogs(&situation, visit)) }
+                section.panel id="entities" data-live { (render_entities(&situation)) }
+            }
             section.panel id="storage" data-live {
                 (render_storage(&situation, storage.as_ref(), edge))
             }
-            section.panel id="entities" data-live { (render_entities(&situation)) }
         }
     })
     .into())
