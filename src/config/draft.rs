@@ -13,6 +13,7 @@ use super::dev::DevSecrets;
 use super::problem::{ConfigProblem, SettingOrigin};
 use super::secret::Secret;
 use super::setting::{DraftSetting, SettingValue};
+use crate::provider::find_preset;
 use crate::suggest::nearest_key;
 
 mod custom;
@@ -236,10 +237,12 @@ impl ConfigDraft {
                     let nearest = renamed
                         .map(|(_, new)| *new)
                         .or_else(|| nearest_key(&key, self.sections()));
-                    let hint = nearest.map_or_else(
-                        || self.list_alternatives(&key),
-                        |nearest| format!("the nearest is `{nearest}`"),
-                    );
+                    let hint = suggest_preset(&key).unwrap_or_else(|| {
+                        nearest.map_or_else(
+                            || self.list_alternatives(&key),
+                            |nearest| format!("the nearest is `{nearest}`"),
+                        )
+                    });
                     self.problems.push(ConfigProblem::without_key(
                         key_origin,
                         format!("unknown section `{key}`; {hint}"),
@@ -405,6 +408,14 @@ impl ConfigDraft {
             .flat_map(|key| key.match_indices('.').map(move |(end, _)| &key[..end]))
             .chain([CUSTOM_SOURCES_KEY])
     }
+}
+
+/// Describes the table of a source if `key` is a section that is named after a preset.
+fn suggest_preset(key: &str) -> Option<String> {
+    let preset = find_preset(key.strip_prefix("sources.")?)?.name;
+    Some(format!(
+        "write [[sources.custom]] with name = {preset:?} and preset = {preset:?}"
+    ))
 }
 
 /// Returns true if a variable of another name has set the key.

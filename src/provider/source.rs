@@ -14,7 +14,7 @@ use super::handshake::{HandshakeReply, ProviderHandshake};
 use super::items::{BatchItem, ItemPaths, TooManyItems};
 use super::key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
 use super::locator::FieldLocator;
-use super::presets::{PresetAnswer, ProviderPreset};
+use super::presets::{self, PresetAnswer, ProviderPreset};
 use super::request::RequestView;
 use super::scheme::SignatureScheme;
 use super::signature_claim::{PERIOD_MAX, SignatureClaim, SignatureSet, VerificationError};
@@ -118,6 +118,14 @@ impl SourceSigning {
             Self::Preset(preset) => preset.answer,
             Self::Own(_) => PresetAnswer::Event,
         }
+    }
+
+    /// Returns true if the signature covers the URL that the sender calls, which a proxy hides.
+    #[must_use]
+    pub fn signs_url(&self) -> bool {
+        let is_in_scheme = self.scheme().is_some_and(SignatureScheme::covers_url);
+        is_in_scheme
+            || matches!(self, Self::Preset(preset) if presets::URL_SIGNERS.contains(&preset.name))
     }
 
     /// Tells if the signature covers a time and the body, so that it differs for each sending.
