@@ -18,8 +18,8 @@ use crate::suggest::nearest_key;
 
 mod custom;
 
-/// Embedded defaults. A key is known if it stands here.
-const DEFAULTS: &str = include_str!("../../config/default.toml");
+/// Embedded defaults, each with its reason. A key is known if it stands here.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 const PREFIX: &str = "HOOKYARD_";
 

@@ -149,6 +149,11 @@ pub(in crate::edge) fn events() -> EndpointDoc {
             "completed",
         )
         .query(
+            "has_warnings",
+            "true: only events with a warning. false: only the others.",
+            "false",
+        )
+        .query(
             "since",
             "Received at this time or later (RFC 3339).",
             "2020-01-01T00:00:00Z",
