@@ -195,7 +195,8 @@ impl TailCommand {
             ("type", self.event.as_deref()),
             ("has_warnings", self.warnings.then_some("true")),
         ]);
-        node.list_page(&["events"], &filter, number).await
+        let page = node.list_page(&["events"], &filter, number).await;
+        page.map_err(|error| error.map_detail(name_option))
     }
 
     fn print_events(&self, events: &[Value], out: &mut impl Write) -> io::Result<()> {
@@ -207,6 +208,18 @@ impl TailCommand {
         }
         out.flush()
     }
+}
+
+/// Puts the option of this command for the parameter with which the node's `detail` begins.
+fn name_option(detail: String) -> String {
+    let named = [
+        ("type ", "--event "),
+        ("kind ", "--kind "),
+        ("entity ", "--entity "),
+    ]
+    .into_iter()
+    .find_map(|(parameter, option)| Some((option, detail.strip_prefix(parameter)?)));
+    named.map_or(detail.clone(), |(option, rest)| format!("{option}{rest}"))
 }
 
 /// Returns the position of an event in the journal, which its id holds; 0 for an id that is none.

@@ -260,7 +260,7 @@ impl ApiError {
                 (401, "stale_timestamp")
             }
             Self::Undecodable(
-                DocumentError::MediaType
+                DocumentError::MediaType(_)
                 | DocumentError::NotForm
                 | DocumentError::UnknownCharset
                 | DocumentError::NotInCharset,

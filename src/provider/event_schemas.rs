@@ -436,7 +436,7 @@ mod tests {
             (
                 r#"{"properties": {"a": true}, "additionalProperties": false}"#,
                 r#"{"b": "hunter22"}"#,
-                "/additionalProperties: with b",
+                ": with b",
             ),
             (r#"{"not": {}}"#, r#""hunter22""#, "breaks /not"),
         ] {

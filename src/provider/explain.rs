@@ -75,6 +75,23 @@ impl WebhookSource {
         VerificationReport { outcome, lines }
     }
 
+    /// Describes the cause of a `refusal` for the operator, in words that repeat nothing of the
+    /// request. Its sender must not learn them.
+    #[must_use]
+    pub fn describe_refusal(
+        &self,
+        request: &RequestView<'_>,
+        refusal: VerificationError,
+    ) -> String {
+        match (self.signing.read_claim(request), refusal) {
+            (Err(reason), _) => reason.to_string(),
+            (Ok(_), VerificationError::InvalidSignature) => {
+                "no secret of the source matches the signature".to_owned()
+            }
+            (Ok(_), VerificationError::StaleTimestamp) => refusal.to_string(),
+        }
+    }
+
     /// Returns a hint if the signature in its header stands behind a prefix that the scheme does not
     /// name, such as `sha256=`.
     fn suggest_prefix(&self, reason: &ClaimError, request: &RequestView<'_>) -> Option<String> {

@@ -256,6 +256,16 @@ impl FieldLocator {
         names.find(|name| name.contains(['.', '$']) || is_plain && !name.contains('-'))
     }
 
+    /// Returns a header of the place that the request repeats with another value, if there is one.
+    pub(super) fn find_ambiguous_header(&self, scope: &EventScope<'_, '_>) -> Option<&str> {
+        let mut names = self.parts.iter().filter_map(LocatorPart::header_name);
+        names.find(|name| {
+            let mut lines = scope.request.header_lines(name);
+            let first = lines.next();
+            lines.any(|line| Some(line) != first)
+        })
+    }
+
     /// Tells if a part of the place leads into the item, and so to another value for each item.
     pub(super) fn is_inside_item(&self, scope: &EventScope<'_, '_>) -> bool {
         self.parts.iter().any(|part| part.is_inside_item(scope))

@@ -434,3 +434,16 @@ fn completions_and_manual_pages_know_every_command() {
         "{error}"
     );
 }
+
+#[test]
+fn every_key_is_printed_with_its_reason() {
+    let folder = folder();
+    let (code, text, _) = output_of(&mut hookyard(folder.path(), &["config", "default"]));
+    assert_eq!(code, Some(0));
+    assert!(
+        text == include_str!("../../config/default.toml"),
+        "as it is written"
+    );
+    let (code, guide, _) = output_of(&mut hookyard(folder.path(), &["guide", "config"]));
+    assert!(code == Some(0) && guide.contains(&text), "{guide}");
+}

@@ -92,6 +92,7 @@ pub(super) async fn receive(
             return Ok(empty_response(200));
         }
         // Refuse before reading the body: an unsigned request must not cost memory.
+        call.note_warnings(&[error.to_string()]);
         return Err(edge.count_auth_failure(
             request,
             ApiError::Unverified(VerificationError::InvalidSignature),
@@ -115,8 +116,10 @@ pub(super) async fn receive(
         true => source.verify_compressed(&sent_view, &plain_view, now),
         false => source.verify(&sent_view, now),
     };
-    let verified = verified
-        .map_err(|refusal| edge.count_auth_failure(request, ApiError::Unverified(refusal)))?;
+    let verified = verified.map_err(|refusal| {
+        call.note_warnings(&[source.describe_refusal(&sent_view, refusal)]);
+        edge.count_auth_failure(request, ApiError::Unverified(refusal))
+    })?;
     drop(share);
     let body = body
         .as_ref()

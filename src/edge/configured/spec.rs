@@ -89,7 +89,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
     .refuses(
         415,
         "unsupported_media_type",
-        "Content-Type must be application/json or application/x-www-form-urlencoded",
+        "Content-Type must be application/json or application/x-www-form-urlencoded, and is \"text/plain\"",
     )
     .limits(
         600,

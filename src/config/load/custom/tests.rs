@@ -813,6 +813,20 @@ fn a_tool_and_a_closed_source_need_no_secrets() {
     );
 }
 
+/// Ten presets were missing.
+#[test]
+fn the_documented_list_of_presets_is_whole() {
+    let defaults = include_str!("../../../../config/default.toml").replace("\n#", "");
+    for preset in presets::ALL {
+        let is_named = [" ", "("].iter().any(|before| {
+            [",", ")"]
+                .iter()
+                .any(|after| defaults.contains(&format!("{before}{}{after}", preset.name)))
+        });
+        assert!(is_named, "{}", preset.name);
+    }
+}
+
 #[test]
 fn the_documented_example_is_a_valid_one() {
     let defaults = include_str!("../../../../config/default.toml");
