@@ -307,15 +307,18 @@ impl ConfigDraft {
             return self.read_secret_file(&key, Path::new(&value), origin);
         }
 
-        let hint = match nearest_key(&key, self.keys()) {
-            Some(nearest) => format!(
+        let section = key.rsplit_once('.').map(|(section, _)| section);
+        let of_preset = section.and_then(suggest_preset);
+        let hint = match (of_preset, nearest_key(&key, self.keys())) {
+            (Some(table), _) => table,
+            (None, Some(nearest)) => format!(
                 "the nearest is `{nearest}` ({})",
                 env_variable_name(nearest)
             ),
             // Ignored: container platforms set variables such as HOOKYARD_PORT for a service of
             // that name.
-            None if !key.contains('.') => return,
-            None => self.list_alternatives(&key),
+            (None, None) if !key.contains('.') => return,
+            (None, None) => self.list_alternatives(&key),
         };
         let detail = match key.contains('.') {
             true => format!("sets the unknown key `{key}`; {hint}"),

@@ -623,6 +623,12 @@ fn a_section_that_is_named_after_a_preset_becomes_a_table() {
              and preset = \"github\""
         ]
     );
+    let of_variable = loaded("", &[("HOOKYARD_SOURCES__GITHUB__SECRETS", "a")]);
+    let of_variable = of_variable.expect_err("no such section");
+    assert!(
+        of_variable[0].ends_with("preset = \"github\""),
+        "{of_variable:?}"
+    );
 }
 
 #[test]
