@@ -81,7 +81,7 @@ fn events_are_shown_followed_and_filtered() {
         let shown = run_json(&node, &["events", "show", &other]).await;
         assert_eq!(shown[0]["payload"]["support_uid"], "SUP-2", "{shown:?}");
         let text = run_well(&node, &["events", "show", &other]).await;
-        assert!(text.contains("status         completed"), "{text}");
+        assert!(text.contains("status           completed"), "{text}");
         let (code, _, error) = run(&node, &["events", "show", "evt_0_1"]).await;
         assert_eq!(code, Some(1));
         assert!(

@@ -99,8 +99,8 @@ impl Terminal {
             .send
             .rsplit("http://")
             .next()
-            .expect("an address")
-            .trim();
+            .and_then(|rest| rest.split_whitespace().next())
+            .expect("an address");
         // Long loops show a reader a running node; a few rounds prove the command.
         let script = blocks
             .join("\n")

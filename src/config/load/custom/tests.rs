@@ -511,6 +511,7 @@ fn a_place_that_looks_like_another_is_warned_of() {
     for (line, expected) in [
         ("entity = \"data.id\"", header("data.id", "/data/id")),
         ("event = \"type\"", header("type", "/type")),
+        ("event = \"eventType\"", header("eventType", "/eventType")),
         ("event = \"$.type\"", header("$.type", "/type")),
         (
             "entity = \"order:{data.id}\"",

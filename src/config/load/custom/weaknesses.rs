@@ -42,6 +42,7 @@ impl ConfigDraft {
                 );
                 self.warn_of_key(table, name, detail);
             } else if let Some(header) = place.find_odd_header() {
+                let header = spell_as_in(text, header);
                 let pointer = suggest_pointer(header);
                 let detail = format!(
                     "{header:?} is read as a header; for a member of the body write {pointer:?}, \
@@ -112,6 +113,13 @@ impl ConfigDraft {
 fn suggest_pointer(text: &str) -> String {
     let path = text.trim_start_matches('$').replace('.', "/");
     format!("/{}", path.trim_start_matches('/'))
+}
+
+/// Returns the `name` in lower case as it is spelled in `text`, since a member's name has cases.
+fn spell_as_in<'t>(text: &'t str, name: &'t str) -> &'t str {
+    let start = text.to_ascii_lowercase().find(name);
+    let spelled = start.and_then(|start| text.get(start..start + name.len()));
+    spelled.unwrap_or(name)
 }
 
 /// Returns true if the constant `text` of the field `name` looks like a place in the body. The name
