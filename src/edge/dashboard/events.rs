@@ -198,7 +198,11 @@ fn render_filter(query: &FormFields, edge: &Edge) -> Markup {
         .choice(
             "has_warnings",
             "Warnings",
-            [("", "All"), ("true", "With a warning"), ("false", "Without")],
+            [
+                ("", "All"),
+                ("true", "With a warning"),
+                ("false", "Without"),
+            ],
         )
         .choice("source", "Source", [("", "All")].into_iter().chain(sources))
         .example("type", "Event", "lead.created")
