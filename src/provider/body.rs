@@ -539,9 +539,15 @@ mod tests {
         };
         for body in [&b"{\"a\":1}"[..], b"payload=%7B%22a%22:1%7D"] {
             assert_eq!(read(true, body).as_deref(), Ok("{\"a\":1}"));
-            assert_eq!(read(false, body), Err(DocumentError::MediaType));
+            assert_eq!(
+                read(false, body),
+                Err(DocumentError::MediaType("text/plain".to_owned()))
+            );
         }
-        assert_eq!(read(true, b"<a/>"), Err(DocumentError::MediaType));
+        assert_eq!(
+            read(true, b"<a/>"),
+            Err(DocumentError::MediaType("text/plain".to_owned()))
+        );
     }
 
     #[test]

@@ -258,7 +258,7 @@ impl FieldLocator {
 
     /// Returns a header of the place that the request repeats with another value, if there is one.
     pub(super) fn find_ambiguous_header(&self, scope: &EventScope<'_, '_>) -> Option<&str> {
-        let mut names = self.parts.iter().filter_map(LocatorPart::header_name);
+        let mut names = self.headers();
         names.find(|name| {
             let mut lines = scope.request.header_lines(name);
             let first = lines.next();

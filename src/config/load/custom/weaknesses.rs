@@ -54,7 +54,12 @@ impl ConfigDraft {
     }
 
     /// Warns of the key `name` of `table`, at the key's origin or at that of the table.
-    fn warn_of_key(&mut self, table: &CustomSourceTable, name: &str, detail: impl Into<String>) {
+    pub(super) fn warn_of_key(
+        &mut self,
+        table: &CustomSourceTable,
+        name: &str,
+        detail: impl Into<String>,
+    ) {
         let warning = self.describe_key(table, name, detail);
         self.warnings.push(warning);
     }
