@@ -32,11 +32,14 @@ pub(crate) fn nearest_key<'a>(
     let (distance_max, normalized) = (distance_max(unknown), normalize(unknown));
 
     nearest(known, |candidate| {
-        let whole_key = edit_distance(&normalized, &normalize(candidate), distance_max);
+        let key = normalize(candidate);
+        let whole_key = edit_distance(&normalized, &key, distance_max);
         let last_part_only =
             edit_distance(last_part(unknown), last_part(candidate), distance_max - 1)
                 .map(|distance| distance + 1);
-        whole_key.into_iter().chain(last_part_only).min()
+        let distance = whole_key.into_iter().chain(last_part_only).min()?;
+        // Many sections may have the key: the one of the most similar name is meant.
+        Some((distance, strsim::damerau_levenshtein(&normalized, &key)))
     })
 }
 
@@ -62,9 +65,9 @@ pub(crate) fn nearest_member(unknown: &str, known: &[&'static str]) -> Option<&'
     })
 }
 
-fn nearest<T: AsRef<str>>(
+fn nearest<T: AsRef<str>, D: Ord + Copy>(
     known: impl IntoIterator<Item = T>,
-    distance_to: impl Fn(&str) -> Option<usize>,
+    distance_to: impl Fn(&str) -> Option<D>,
 ) -> Option<T> {
     let close = known
         .into_iter()
@@ -142,6 +145,21 @@ mod tests {
         assert_eq!(nearest_key("server.loudness", known), None);
         assert_eq!(nearest_name("server.level", known), None);
         assert_eq!(nearest_name("server.bnid", known), Some("server.bind"));
+    }
+
+    /// The variable of another source was suggested, since its last part is the same.
+    #[test]
+    fn of_two_sections_with_the_key_the_more_similar_one_is_meant() {
+        let known = [
+            "sources.custom.dis.secrets",
+            "sources.custom.my_repo.secrets",
+        ];
+        for unknown in [
+            "sources.custom.myrepo.secrets",
+            "sources.custom.mi_reppo.secrets",
+        ] {
+            assert_eq!(nearest_key(unknown, known), Some(known[1]), "{unknown}");
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ fn parse_arrival_time(text: &str) -> Result<Timestamp, &'static str> {
 impl CheckCommand {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
         if let (Some(source), Some(request)) = (&self.source, &self.request) {
-            let config = self.config.load(ConfigPurpose::Tool)?.config;
+            let config = self.config.load(ConfigPurpose::Judgement)?.config;
             write!(out, "{}", describe_weaknesses(&config, Some(source)))?;
             return self.try_request(&config, source, request, out);
         }

@@ -71,7 +71,7 @@ impl ConfigArgs {
         draft.apply_dev_mode(&secrets);
         let config = draft.finish(match purpose {
             ConfigPurpose::Node => ConfigPurpose::Trial,
-            ConfigPurpose::Trial | ConfigPurpose::Tool => purpose,
+            ConfigPurpose::Trial | ConfigPurpose::Judgement | ConfigPurpose::Tool => purpose,
         })?;
         for bind in [Some(&config.server.bind), config.admin.bind.as_ref()] {
             bind.map_or(Ok(()), |bind| dev_mode::check_loopback(bind))?;

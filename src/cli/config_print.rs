@@ -1,4 +1,5 @@
 //! `hookyard config print`: the configuration in force, each key with the place that set it.
+//! `hookyard config default`: every key with its default and the reason.
 
 use std::io::Write;
 
@@ -7,13 +8,19 @@ use serde_json::json;
 use super::config_args::ConfigArgs;
 use super::error::CliError;
 use super::terminal_text::sanitize_text;
-use crate::config::{ConfigPurpose, EffectiveSetting};
+use crate::config::{ConfigPurpose, DEFAULTS, EffectiveSetting};
 
-/// Look at the configuration in force
+/// Look at the configuration in force, or at every key that there is
 #[derive(clap::Subcommand, Debug)]
-#[command(after_help = "Example:\n  hookyard config print --config hookyard.toml --changed")]
+#[command(
+    after_help = "Examples:\n  hookyard config print --config hookyard.toml --changed\n  \
+    hookyard config default | less"
+)]
 pub(super) enum ConfigCommand {
     Print(PrintConfigCommand),
+    /// Print every key with its default and the reason, as a configuration file
+    #[command(after_help = "Example:\n  hookyard config default | less")]
+    Default,
 }
 
 /// Print every key with its value and the place that set it, secrets masked
@@ -36,8 +43,10 @@ pub(super) struct PrintConfigCommand {
 
 impl ConfigCommand {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
-        let Self::Print(print) = self;
-        print.run(out)
+        match self {
+            Self::Print(print) => print.run(out),
+            Self::Default => Ok(out.write_all(DEFAULTS.as_bytes())?),
+        }
     }
 }
 

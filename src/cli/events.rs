@@ -29,11 +29,12 @@ pub(super) enum EventsCommand {
 /// Print the newest events, then each further one as it comes
 ///
 /// The node is asked once a second. Each line has the time of arrival, the event's id and name, its
-/// entity, and its status at that moment. Ctrl-C ends the command.
+/// entity, and its status at that moment, with a mark if it has a warning. Ctrl-C ends the command.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  hookyard events tail --kind ticket --entity SUP-1042\n  \
     hookyard events tail --event lead.created --json\n  \
+    hookyard events tail --warnings\n  \
     hookyard events tail --last 100 --no-follow"
 )]
 pub(super) struct TailCommand {
@@ -46,6 +47,9 @@ pub(super) struct TailCommand {
     /// Only events with this name, such as lead.created
     #[arg(long, value_name = "NAME")]
     event: Option<String>,
+    /// Only events with a warning: a field was missing or odd, or the event does not fit its schema
+    #[arg(long)]
+    warnings: bool,
     /// Events to print at first, at most 100
     #[arg(
         long,
@@ -189,8 +193,10 @@ impl TailCommand {
             ("kind", self.kind.as_deref()),
             ("entity", self.entity.as_deref()),
             ("type", self.event.as_deref()),
+            ("has_warnings", self.warnings.then_some("true")),
         ]);
-        node.list_page(&["events"], &filter, number).await
+        let page = node.list_page(&["events"], &filter, number).await;
+        page.map_err(|error| error.map_detail(name_option))
     }
 
     fn print_events(&self, events: &[Value], out: &mut impl Write) -> io::Result<()> {
@@ -204,6 +210,18 @@ impl TailCommand {
     }
 }
 
+/// Puts the option of this command for the parameter with which the node's `detail` begins.
+fn name_option(detail: String) -> String {
+    let named = [
+        ("type ", "--event "),
+        ("kind ", "--kind "),
+        ("entity ", "--entity "),
+    ]
+    .into_iter()
+    .find_map(|(parameter, option)| Some((option, detail.strip_prefix(parameter)?)));
+    named.map_or(detail.clone(), |(option, rest)| format!("{option}{rest}"))
+}
+
 /// Returns the position of an event in the journal, which its id holds; 0 for an id that is none.
 fn event_position(event: &Value) -> u64 {
     let id = event["event_id"].as_str().and_then(EventId::parse);
@@ -215,8 +233,12 @@ fn format_event(event: &Value) -> String {
         Value::String(error) => format!(": {}", sanitize_text(error)),
         _ => String::new(),
     };
+    let warning = match event["warnings"].as_array() {
+        Some(warnings) if !warnings.is_empty() => ", with a warning",
+        _ => "",
+    };
     format!(
-        "{}  {}  {:<24} {:<28} {}{error}",
+        "{}  {}  {:<24} {:<28} {}{warning}{error}",
         cell_text(&event["received_at"]),
         cell_text(&event["event_id"]),
         cell_text(&event["type"]),

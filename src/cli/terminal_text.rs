@@ -79,6 +79,12 @@ pub(super) fn print_members(object: &Map<String, Value>, out: &mut impl Write) -
                 let text = format!("{value:#}").replace('\n', "\n  ");
                 writeln!(out, "{name}\n  {text}")?;
             }
+            // A line for each text, since a list of sentences has commas in them.
+            Value::Array(items) if items.iter().all(Value::is_string) => {
+                for item in items {
+                    writeln!(out, "{name:<width$}  {}", cell_text(item))?;
+                }
+            }
             _ => writeln!(out, "{name:<width$}  {}", cell_text(value))?,
         }
     }

@@ -13,12 +13,13 @@ use super::dev::DevSecrets;
 use super::problem::{ConfigProblem, SettingOrigin};
 use super::secret::Secret;
 use super::setting::{DraftSetting, SettingValue};
+use crate::provider::find_preset;
 use crate::suggest::nearest_key;
 
 mod custom;
 
-/// Embedded defaults. A key is known if it stands here.
-const DEFAULTS: &str = include_str!("../../config/default.toml");
+/// Embedded defaults, each with its reason. A key is known if it stands here.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 const PREFIX: &str = "HOOKYARD_";
 
@@ -236,10 +237,12 @@ impl ConfigDraft {
                     let nearest = renamed
                         .map(|(_, new)| *new)
                         .or_else(|| nearest_key(&key, self.sections()));
-                    let hint = nearest.map_or_else(
-                        || self.list_alternatives(&key),
-                        |nearest| format!("the nearest is `{nearest}`"),
-                    );
+                    let hint = suggest_preset(&key).unwrap_or_else(|| {
+                        nearest.map_or_else(
+                            || self.list_alternatives(&key),
+                            |nearest| format!("the nearest is `{nearest}`"),
+                        )
+                    });
                     self.problems.push(ConfigProblem::without_key(
                         key_origin,
                         format!("unknown section `{key}`; {hint}"),
@@ -304,15 +307,18 @@ impl ConfigDraft {
             return self.read_secret_file(&key, Path::new(&value), origin);
         }
 
-        let hint = match nearest_key(&key, self.keys()) {
-            Some(nearest) => format!(
+        let section = key.rsplit_once('.').map(|(section, _)| section);
+        let of_preset = section.and_then(suggest_preset);
+        let hint = match (of_preset, nearest_key(&key, self.keys())) {
+            (Some(table), _) => table,
+            (None, Some(nearest)) => format!(
                 "the nearest is `{nearest}` ({})",
                 env_variable_name(nearest)
             ),
             // Ignored: container platforms set variables such as HOOKYARD_PORT for a service of
             // that name.
-            None if !key.contains('.') => return,
-            None => self.list_alternatives(&key),
+            (None, None) if !key.contains('.') => return,
+            (None, None) => self.list_alternatives(&key),
         };
         let detail = match key.contains('.') {
             true => format!("sets the unknown key `{key}`; {hint}"),
@@ -405,6 +411,14 @@ impl ConfigDraft {
             .flat_map(|key| key.match_indices('.').map(move |(end, _)| &key[..end]))
             .chain([CUSTOM_SOURCES_KEY])
     }
+}
+
+/// Describes the table of a source if `key` is a section that is named after a preset.
+fn suggest_preset(key: &str) -> Option<String> {
+    let preset = find_preset(key.strip_prefix("sources.")?)?.name;
+    Some(format!(
+        "write [[sources.custom]] with name = {preset:?} and preset = {preset:?}"
+    ))
 }
 
 /// Returns true if a variable of another name has set the key.

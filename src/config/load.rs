@@ -63,7 +63,7 @@ impl ConfigDraft {
         if self.is_broken {
             // Other problems may be false: the unread part of the file could set those keys.
             self.problems.retain(ConfigProblem::is_in_file);
-            ConfigError::fail_if_any(std::mem::take(&mut self.problems))?;
+            ConfigError::fail_if_any(std::mem::take(&mut self.problems), Vec::new())?;
         }
         let written = Arc::new(self.clone());
         self.trim_secrets();
@@ -89,7 +89,7 @@ impl ConfigDraft {
                 instagram: self.read_instagram(),
                 c2s: self.read_c2s(),
                 certified: self.read_certified_sources(),
-                custom: self.read_custom_sources(),
+                custom: self.read_custom_sources(purpose),
             },
             telemetry: self.read_telemetry(),
             settings,
@@ -101,14 +101,14 @@ impl ConfigDraft {
         self.check_certified_sources(&config);
         match purpose {
             ConfigPurpose::Node | ConfigPurpose::Trial => self.check_secrets(&config),
-            ConfigPurpose::Tool => {}
+            ConfigPurpose::Judgement | ConfigPurpose::Tool => {}
         }
         self.check_secret_lengths(&config, purpose);
+        self.check_custom_surroundings(&config);
         if purpose == ConfigPurpose::Node {
             self.check_exposure(&config);
         }
-        ConfigError::fail_if_any(self.problems)?;
-        config.warnings = self.warnings;
+        config.warnings = ConfigError::fail_if_any(self.problems, self.warnings)?;
         Ok(config)
     }
 

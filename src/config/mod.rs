@@ -33,8 +33,8 @@ pub use delivery::{
     RETRY_PAUSE_MAX_S, TIMEOUT_MAX_S,
 };
 pub use dev::{DEV_KEYS, DevKey, DevSecrets, DevSecretsError};
-pub use draft::ConfigDraft;
 pub(crate) use draft::env_variable_name;
+pub use draft::{ConfigDraft, DEFAULTS};
 pub use effective::EffectiveSetting;
 pub use instagram::{AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES};
 pub use leads::{LeadSignatureLayout, LeadsConfig};

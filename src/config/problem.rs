@@ -86,35 +86,41 @@ impl fmt::Display for ConfigProblem {
 }
 
 /// All problems of a configuration: those of the file in its order, then those of the environment.
-/// Never empty.
+/// Never empty. The warnings come after them, so that one look finds everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError(Vec<ConfigProblem>);
+pub struct ConfigError {
+    problems: Vec<ConfigProblem>,
+    warnings: Vec<ConfigProblem>,
+}
 
 impl ConfigError {
-    /// Returns `Err` with the sorted `problems`, or `Ok` if there are none.
-    pub(super) fn fail_if_any(mut problems: Vec<ConfigProblem>) -> Result<(), Self> {
+    /// Returns `Err` with the sorted `problems`, or the `warnings` if there are none.
+    pub(super) fn fail_if_any(
+        mut problems: Vec<ConfigProblem>,
+        warnings: Vec<ConfigProblem>,
+    ) -> Result<Vec<ConfigProblem>, Self> {
         if problems.is_empty() {
-            return Ok(());
+            return Ok(warnings);
         }
         problems.sort_by(|a, b| a.origin.cmp(&b.origin));
-        Err(Self(problems))
+        Err(Self { problems, warnings })
     }
 
     /// Iterates over the problems in their order of display.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigProblem> {
-        self.0.iter()
+        self.problems.iter()
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.len() {
+        match self.problems.len() {
             1 => f.write_str("the configuration has a problem:")?,
             count => write!(f, "the configuration has {count} problems:")?,
         }
-        self.0
-            .iter()
-            .try_for_each(|problem| write!(f, "\n  {problem}"))
+        let (mut problems, mut warnings) = (self.problems.iter(), self.warnings.iter());
+        problems.try_for_each(|problem| write!(f, "\n  {problem}"))?;
+        warnings.try_for_each(|warning| write!(f, "\nwarning: {warning}"))
     }
 }
 

@@ -7,6 +7,8 @@ pub enum ConfigPurpose {
     Node,
     /// Runs a node for trials and tests: every secret must be set, and may be short.
     Trial,
-    /// Works on a node's data or calls a node: secrets may be missing.
+    /// Judges a captured request as a node would: secrets may be missing.
+    Judgement,
+    /// Works on a node's data or calls a node: secrets may be missing, and schemas are not read.
     Tool,
 }

@@ -82,6 +82,20 @@ impl SettingValue {
         }
     }
 
+    /// Returns true if a text begins or ends with a space. The items of a variable are trimmed.
+    pub(super) fn has_outer_space(&self) -> bool {
+        match self {
+            Self::Text(text) => text.expose().trim() != text.expose(),
+            Self::List(items) => items.iter().any(|item| item.value.has_outer_space()),
+            Self::Raw(_)
+            | Self::Integer(_)
+            | Self::Float(_)
+            | Self::Boolean(_)
+            | Self::Other(_)
+            | Self::Taken => false,
+        }
+    }
+
     /// Names the type of the value, for a message that also names the expected type.
     pub(super) fn describe(&self) -> &'static str {
         match self {

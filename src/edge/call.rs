@@ -106,8 +106,8 @@ impl IncomingCall {
         }
     }
 
-    /// Records what was missing in an accepted event, for the call log. Those of the first event are
-    /// kept, and each new sentence up to a bound: an event shows all of its own.
+    /// Records what was missing in an accepted event, or the cause of a refusal, for the call log. Those
+    /// of the first event are kept, and each new sentence up to a bound: an event shows all of its own.
     pub(super) fn note_warnings(&self, warnings: &[String]) {
         let mut recorded = self.warning.borrow_mut();
         for warning in warnings {
@@ -256,7 +256,9 @@ impl IncomingCall {
             return;
         };
         let client = edge.client_address(request);
-        tracing::info!(parent: &self.span, code, %client, left_out, "request refused");
+        let cause = self.warning.borrow();
+        let cause = cause.as_deref();
+        tracing::info!(parent: &self.span, code, cause, %client, left_out, "request refused");
     }
 
     /// Counts the call of a sender, and the time of an accepted one.

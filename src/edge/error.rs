@@ -164,11 +164,19 @@ pub enum ApiError {
     /// Idempotency key that was used before with another request.
     #[error("the idempotency key was used before with another path or body")]
     IdempotencyKeyReused,
-    /// Idempotency key of one of several events that was used before for another event.
-    #[error("the idempotency key of item {index} was used before with another body")]
-    ItemKeyReused {
-        /// Number of the item in the body, counted from 0.
-        index: usize,
+    /// Idempotency key that its sender used before for another event.
+    #[error(
+        "{}the idempotency key {key:?} was used before for another event, {first}; send this one \
+         under a key of its own",
+        .item.map(|index| format!("item {index}: ")).unwrap_or_default()
+    )]
+    KeyReused {
+        /// Number of the event in a body with several, counted from 0.
+        item: Option<usize>,
+        /// Key as its sender knows it.
+        key: String,
+        /// Event that has the key.
+        first: EventId,
     },
     /// Decision of the entity against the event.
     #[error("{}", .0.message)]
@@ -252,7 +260,7 @@ impl ApiError {
                 (401, "stale_timestamp")
             }
             Self::Undecodable(
-                DocumentError::MediaType
+                DocumentError::MediaType(_)
                 | DocumentError::NotForm
                 | DocumentError::UnknownCharset
                 | DocumentError::NotInCharset,
@@ -276,9 +284,7 @@ impl ApiError {
             Self::Removed { .. } => (410, "removed_by_retention"),
             Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
             Self::Duplicate { .. } => (409, "duplicate_event"),
-            Self::IdempotencyKeyReused | Self::ItemKeyReused { .. } => {
-                (409, "idempotency_key_reused")
-            }
+            Self::IdempotencyKeyReused | Self::KeyReused { .. } => (409, "idempotency_key_reused"),
             Self::Rejected(rejection) => (rejection.status, rejection.code),
             Self::Forbidden | Self::ForeignOrigin | Self::ForeignHost | Self::ForeignForm => {
                 (403, "forbidden")
@@ -308,7 +314,11 @@ impl ApiError {
             } => Self::Duplicate {
                 first: event_id(position),
             },
-            Refusal::KeyReused => Self::IdempotencyKeyReused,
+            Refusal::KeyReused { key, position } => Self::KeyReused {
+                item: None,
+                key: key.into(),
+                first: event_id(position),
+            },
             // The signature belongs to the request that was taken first.
             Refusal::OtherReading => {
                 Self::Unverified(provider::VerificationError::InvalidSignature)

@@ -269,7 +269,7 @@ impl EnrichmentRun<'_> {
                 }
                 Err(
                     refusal @ (Refusal::Rejected(_)
-                    | Refusal::KeyReused
+                    | Refusal::KeyReused { .. }
                     | Refusal::OtherReading
                     | Refusal::AlreadyApplied { .. }),
                 ) => {

@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | `build_info` | info | `version` | – |
 //! | `events_accepted_total` | counter | `source` | router |
+//! | `events_with_warnings_total` | counter | `source` | router |
 //! | `calls_refused_total` | counter | `source`, `code` | edge |
 //! | `accept_seconds` | histogram | – | edge |
 //! | `commit_seconds`, `commit_records` | histogram | – | journal |
@@ -49,6 +50,7 @@ type LabelledCounter<const LABELS: usize> = Family<[(&'static str, &'static str)
 pub struct NodeMetrics {
     registry: Registry,
     events_accepted: LabelledCounter<1>,
+    events_with_warnings: LabelledCounter<1>,
     calls_refused: LabelledCounter<2>,
     accept_seconds: Histogram,
     commit_seconds: Histogram,
@@ -66,7 +68,8 @@ impl Default for NodeMetrics {
         let commit_records = Histogram::new(exponential_buckets(1.0, 2.0, 11));
         // From a neighbour's 1 ms to the longest timeout that the configuration takes.
         let delivery_seconds = Histogram::new(exponential_buckets(0.001, 2.0, 17));
-        let (events_accepted, calls_refused, deliveries, trace_spans) = <_>::default();
+        let (events_accepted, events_with_warnings, calls_refused, deliveries, trace_spans) =
+            <_>::default();
 
         let mut registry = Registry::with_prefix(PREFIX);
         let build = [("version", env!("CARGO_PKG_VERSION"))];
@@ -75,6 +78,11 @@ impl Default for NodeMetrics {
             "events_accepted",
             "Events that are durable, by source; repeated ones are not counted",
             Family::clone(&events_accepted),
+        );
+        registry.register(
+            "events_with_warnings",
+            "Durable events in which a field was missing or odd, by source",
+            Family::clone(&events_with_warnings),
         );
         registry.register(
             "calls_refused",
@@ -118,6 +126,7 @@ impl Default for NodeMetrics {
         Self {
             registry,
             events_accepted,
+            events_with_warnings,
             calls_refused,
             accept_seconds,
             commit_seconds,
@@ -135,6 +144,13 @@ impl NodeMetrics {
     #[must_use]
     pub fn events_accepted(&self, source: &'static str) -> Counter {
         self.events_accepted
+            .get_or_create_owned(&[("source", source)])
+    }
+
+    /// Returns the counter of the events of `source` that are durable and have a warning.
+    #[must_use]
+    pub fn events_with_warnings(&self, source: &'static str) -> Counter {
+        self.events_with_warnings
             .get_or_create_owned(&[("source", source)])
     }
 

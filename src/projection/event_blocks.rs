@@ -2,10 +2,13 @@
 //! the records that its filter excludes.
 //!
 //! ```text
-//! block  format u8 = 1 | up to 512 slots, one for each position
+//! block  format u8 = 2 | up to 512 slots, one for each position
 //! slot   received_at i64 BE µs | id fingerprint u64 BE
-//!        | source u16 BE | type u16 BE | kind u16 BE | status u8
+//!        | source u16 BE | type u16 BE | kind u16 BE | status u8, plus 128 with a warning
 //! ```
+//!
+//! Format 1 is the same without marks of warnings. An older version that meets format 2 derives all
+//! rows again.
 //!
 //! `source`, `type` and `kind` are numbers of names in the name table, which has a row of its own.
 
@@ -14,8 +17,11 @@ use crate::event::{Position, Timestamp};
 /// Number of slots in a block: 512 slots of 23 bytes stay below the largest value.
 pub(super) const BLOCK_EVENTS: u64 = 512;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+const FORMAT_WITHOUT_WARNINGS: u8 = 1;
 const SLOT_BYTES: usize = 23;
+/// Bit of the status byte of an event that has a warning.
+const WARNING_BIT: u8 = 0x80;
 
 /// Status of an event in its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +74,8 @@ pub(super) struct EventSlot {
     pub(super) event_type: u16,
     pub(super) kind: u16,
     pub(super) mark: EventMark,
+    /// True if a field of the event was missing or odd.
+    pub(super) has_warnings: bool,
 }
 
 /// Returns the number of the block that contains `position`, and the index of its slot.
@@ -118,7 +126,8 @@ impl EventBlock {
             for name in [slot.source, slot.event_type, slot.kind] {
                 out.extend_from_slice(&name.to_be_bytes());
             }
-            out.push(slot.mark.to_byte());
+            let warning = if slot.has_warnings { WARNING_BIT } else { 0 };
+            out.push(slot.mark.to_byte() | warning);
         }
         out
     }
@@ -126,8 +135,8 @@ impl EventBlock {
     pub(super) fn decode(value: &[u8]) -> Option<Self> {
         let (format, slots) = value.split_first()?;
         let (slots, rest) = slots.as_chunks::<SLOT_BYTES>();
-        (*format == FORMAT && rest.is_empty())
-            .then(|| Self(slots.iter().map(decode_slot).collect()))
+        let is_known = [FORMAT, FORMAT_WITHOUT_WARNINGS].contains(format);
+        (is_known && rest.is_empty()).then(|| Self(slots.iter().map(decode_slot).collect()))
     }
 }
 
@@ -137,7 +146,8 @@ fn decode_slot(bytes: &[u8; SLOT_BYTES]) -> Option<EventSlot> {
     let short =
         |at: usize| u16::from_be_bytes(*bytes[at..].first_chunk().expect("a slot has 23 bytes"));
     Some(EventSlot {
-        mark: EventMark::from_byte(bytes[22])?,
+        mark: EventMark::from_byte(bytes[22] & !WARNING_BIT)?,
+        has_warnings: bytes[22] & WARNING_BIT != 0,
         received_at: Timestamp::from_micros(long(0).cast_signed()),
         id: long(8),
         source: short(16),
@@ -171,6 +181,7 @@ mod tests {
                     event_type: 2,
                     kind: 3,
                     mark,
+                    has_warnings: place % 3 == 0,
                 },
             );
         }
@@ -202,11 +213,19 @@ mod tests {
                 event_type: 4,
                 kind: 5,
                 mark: EventMark::Failed,
+                has_warnings: false,
             },
         );
-        assert_eq!(
-            hex::encode(block.encode()),
-            "010000000000000001000000000000000200030004000502"
-        );
+        let bytes = "0000000000000001000000000000000200030004000502";
+        assert_eq!(hex::encode(block.encode()), format!("02{bytes}"));
+        let earlier = hex::decode(format!("01{bytes}")).expect("hex");
+        let read = EventBlock::decode(&earlier).expect("an earlier format");
+        assert_eq!(read.0, block.0);
+
+        block.set_mark(0, EventMark::Completed);
+        let mut slot = block.0[0].expect("a slot");
+        slot.has_warnings = true;
+        block.set_slot(0, slot);
+        assert!(hex::encode(block.encode()).ends_with("000581"));
     }
 }

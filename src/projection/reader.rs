@@ -83,6 +83,8 @@ pub struct EventFilter {
     pub entity: Option<String>,
     /// Status that the event must have.
     pub status: Option<EventStatus>,
+    /// Presence of a warning about a field that was missing or odd.
+    pub has_warnings: Option<bool>,
     /// Earliest receive time, itself included.
     pub since: Option<Timestamp>,
     /// Latest receive time, itself excluded.
@@ -1078,6 +1080,7 @@ struct SlotFilter {
     kind: Option<u16>,
     id: Option<u64>,
     mark: Option<EventMark>,
+    has_warnings: Option<bool>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
 }
@@ -1101,6 +1104,7 @@ impl SlotFilter {
                 EventStatus::Completed => EventMark::Completed,
                 EventStatus::Failed => EventMark::Failed,
             }),
+            has_warnings: filter.has_warnings,
             since: filter.since,
             until: filter.until,
         })
@@ -1132,6 +1136,9 @@ impl SlotFilter {
             && self.kind.is_none_or(|kind| kind == slot.kind)
             && self.id.is_none_or(|id| id == slot.id)
             && self.mark.is_none_or(|mark| mark == slot.mark)
+            && self
+                .has_warnings
+                .is_none_or(|is_there| is_there == slot.has_warnings)
             && self.since.is_none_or(|since| slot.received_at >= since)
             && self.until.is_none_or(|until| slot.received_at < until)
     }

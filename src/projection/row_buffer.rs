@@ -194,6 +194,7 @@ impl RowBuffer {
             event_type: self.names.number_or_add(&record.event_type),
             kind: self.names.number_or_add(record.entity.kind().as_str()),
             mark,
+            has_warnings: !record.warnings.is_empty(),
         };
         let (block, place) = event_blocks::block_place(position);
         self.load_block(block)?.set_slot(place, slot);

@@ -42,6 +42,9 @@ pub struct BodyRules<'s, N> {
     pub judges_content: bool,
 }
 
+/// Longest media type that an error repeats; those in use have less than 80 characters.
+const MEDIA_TYPE_MAX_CHARS: usize = 100;
+
 /// Format of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentFormat {
@@ -86,12 +89,14 @@ impl DocumentFormat {
     }
 }
 
-/// Reason why a body cannot be parsed. The text repeats nothing of the body.
+/// Reason why a body cannot be parsed. The text repeats nothing of the body, only its type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// The content type is neither JSON nor a form.
-    #[error("Content-Type must be application/json or application/x-www-form-urlencoded")]
-    MediaType,
+    /// The content type, which is this, is neither JSON nor a form.
+    #[error(
+        "Content-Type must be application/json or application/x-www-form-urlencoded, and is {0:?}"
+    )]
+    MediaType(String),
     /// The body is JSON although the content type says that it is a form. Only the body is signed,
     /// so another content type must not give it another meaning.
     #[error("body is JSON, but Content-Type says application/x-www-form-urlencoded")]
@@ -116,6 +121,13 @@ pub enum DocumentError {
         /// Column of the error, counted from 1.
         column: usize,
     },
+}
+
+impl DocumentError {
+    fn of_media_type(request: &RequestView<'_>) -> Self {
+        let found = request.header("content-type").unwrap_or_default();
+        Self::MediaType(found.chars().take(MEDIA_TYPE_MAX_CHARS).collect())
+    }
 }
 
 /// Relation of an event's payload to the body that was sent.
@@ -166,7 +178,7 @@ impl<'r> RequestDocument<'r> {
         }
         let judged = || rules.judge_format(body).filter(|_| rules.judges_content);
         let format = DocumentFormat::from_request(request).or_else(judged);
-        match format.ok_or(DocumentError::MediaType)? {
+        match format.ok_or_else(|| DocumentError::of_media_type(request))? {
             DocumentFormat::Json => Self::parse_json(request),
             DocumentFormat::Form if is_json_text(body) => Err(DocumentError::NotForm),
             DocumentFormat::Form => {
@@ -371,7 +383,10 @@ mod tests {
                 "{other}"
             );
         }
-        assert_eq!(read("text/plain", b"{}"), Err(DocumentError::MediaType));
+        assert_eq!(
+            read("text/plain", b"{}"),
+            Err(DocumentError::MediaType("text/plain".to_owned()))
+        );
     }
 
     #[test]
@@ -524,9 +539,15 @@ mod tests {
         };
         for body in [&b"{\"a\":1}"[..], b"payload=%7B%22a%22:1%7D"] {
             assert_eq!(read(true, body).as_deref(), Ok("{\"a\":1}"));
-            assert_eq!(read(false, body), Err(DocumentError::MediaType));
+            assert_eq!(
+                read(false, body),
+                Err(DocumentError::MediaType("text/plain".to_owned()))
+            );
         }
-        assert_eq!(read(true, b"<a/>"), Err(DocumentError::MediaType));
+        assert_eq!(
+            read(true, b"<a/>"),
+            Err(DocumentError::MediaType("text/plain".to_owned()))
+        );
     }
 
     #[test]

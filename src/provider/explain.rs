@@ -10,8 +10,14 @@ use super::claim_error::ClaimError;
 use super::moment;
 use super::request::RequestView;
 use super::signature_claim::{SignatureClaim, SignedTime, VerificationError};
-use super::source::WebhookSource;
+use super::source::{SourceSigning, WebhookSource};
 use crate::event::Timestamp;
+
+/// Longest word before a `=` that may be the prefix of a signature, such as `sha256`.
+const PREFIX_MAX_BYTES: usize = 16;
+
+/// Components of message signatures that have the URL or its host.
+const URL_COMPONENTS: [&str; 2] = ["@target-uri", "@authority"];
 
 /// Result of the verification of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +45,13 @@ impl WebhookSource {
         let claim = match self.read_claim(request) {
             Ok(claim) => claim,
             Err(reason) => {
+                let mut lines = vec![("reason", reason.to_string())];
+                lines.extend(
+                    self.suggest_prefix(&reason, request)
+                        .map(|hint| ("hint", hint)),
+                );
                 return VerificationReport {
-                    lines: vec![("reason", reason.to_string())],
+                    lines,
                     outcome: VerificationOutcome::Unclaimed(reason),
                 };
             }
@@ -58,10 +69,43 @@ impl WebhookSource {
             lines.push(("reason", refusal.to_string()));
             let hint = self
                 .suggest_cause(*refusal, request, now)
-                .or_else(|| url_hint(&claim, *refusal));
+                .or_else(|| url_hint(&claim, *refusal, request));
             lines.extend(hint.map(|hint| ("hint", hint.to_owned())));
         }
         VerificationReport { outcome, lines }
+    }
+
+    /// Describes the cause of a `refusal` for the operator, in words that repeat nothing of the
+    /// request. Its sender must not learn them.
+    #[must_use]
+    pub fn describe_refusal(
+        &self,
+        request: &RequestView<'_>,
+        refusal: VerificationError,
+    ) -> String {
+        match (self.signing.read_claim(request), refusal) {
+            (Err(reason), _) => reason.to_string(),
+            (Ok(_), VerificationError::InvalidSignature) => {
+                "no secret of the source matches the signature".to_owned()
+            }
+            (Ok(_), VerificationError::StaleTimestamp) => refusal.to_string(),
+        }
+    }
+
+    /// Returns a hint if the signature in its header stands behind a prefix that the scheme does not
+    /// name, such as `sha256=`.
+    fn suggest_prefix(&self, reason: &ClaimError, request: &RequestView<'_>) -> Option<String> {
+        let ClaimError::Malformed(header, _) = reason else {
+            return None;
+        };
+        let SourceSigning::Own(scheme) = &self.signing else {
+            return None;
+        };
+        let (word, rest) = request.header(header)?.split_once('=')?;
+        let is_word = (1..=PREFIX_MAX_BYTES).contains(&word.len())
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        (scheme.has_no_prefix() && is_word && !rest.is_empty())
+            .then(|| format!("the value begins with `{word}=`: set prefix = \"{word}=\""))
     }
 
     /// Probable reason for `refusal`, if one of the usual mistakes explains it.
@@ -91,9 +135,17 @@ impl WebhookSource {
     }
 }
 
-fn url_hint(claim: &SignatureClaim<'_>, refusal: VerificationError) -> Option<&'static str> {
-    let is_signed = refusal == VerificationError::InvalidSignature
-        && claim.layout.to_string().contains("{url}");
+fn url_hint(
+    claim: &SignatureClaim<'_>,
+    refusal: VerificationError,
+    request: &RequestView<'_>,
+) -> Option<&'static str> {
+    // The sender of a message signature lists the components there.
+    let components = request.header("signature-input").unwrap_or_default();
+    let has_url = claim.layout.to_string().contains("{url}")
+        || claim.header == "signature"
+            && URL_COMPONENTS.iter().any(|name| components.contains(name));
+    let is_signed = refusal == VerificationError::InvalidSignature && has_url;
     is_signed.then_some(
         "the URL is signed too: it must equal the URL that the sender called, byte for byte",
     )

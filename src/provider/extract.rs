@@ -143,6 +143,23 @@ impl FieldLocators {
             idempotency_key: idempotency_key.as_ref().map(|found| found.alternative),
             occurred_at: occurred_at.as_ref().map(|found| found.alternative),
         };
+        let places = [
+            ("entity", &self.entity, used.entity),
+            ("event", &self.event, used.event),
+            (
+                "idempotency_key",
+                &self.idempotency_key,
+                used.idempotency_key,
+            ),
+            ("occurred_at", &self.occurred_at, used.occurred_at),
+        ];
+        for (name, places, used) in places {
+            let place = used.and_then(|index| places.as_slice().get(index));
+            let header = place.and_then(|place| place.find_ambiguous_header(scope));
+            search.warnings.extend(header.map(|header| {
+                format!("{name}: header {header} is repeated with other values; the first counts")
+            }));
+        }
         let or_else = |found: Option<FoundField<String>>| {
             found.map_or_else(|| UNMATCHED.to_owned(), |found| found.value)
         };
@@ -373,6 +390,20 @@ mod tests {
         for name in [" ", "order\u{85}paid", "order.*", &format!("{longest}x")] {
             assert_eq!(named(name), (UNMATCHED.to_owned(), 1), "{name}");
         }
+    }
+
+    #[test]
+    fn a_header_with_two_values_is_warned_of() {
+        let body = r#"{"id": 1, "data": {"id": 2}}"#;
+        let locators = locators("/at", false);
+        let found = extract(&locators, &[("x-topic", "a"), ("x-topic", "b")], body);
+        let expected = "event: header x-topic is repeated with other values; the first counts";
+        assert_eq!(
+            (found.event.as_str(), found.warnings),
+            ("a", vec![expected.to_owned()])
+        );
+        let same = extract(&locators, &[("x-topic", "a"), ("x-topic", "a")], body);
+        assert!(same.warnings.is_empty(), "{:?}", same.warnings);
     }
 
     #[test]

@@ -47,6 +47,18 @@ impl ItemPath {
         Ok(Self(pointer.steps().map(String::into_boxed_str).collect()))
     }
 
+    /// Returns true if the path leads to a list in `body`, though it has no item.
+    fn finds_list(steps: &[Box<str>], value: &RawValue) -> bool {
+        let Some((step, rest)) = steps.split_first() else {
+            return value.get().starts_with('[');
+        };
+        if **step != *"*" {
+            return step_into(value, step).is_some_and(|member| Self::finds_list(rest, member));
+        }
+        let mut items = list_items(value).into_iter();
+        items.any(|item| Self::finds_list(rest, item))
+    }
+
     /// Adds the items at this path to `found`, until one more is found than a call may have.
     fn collect_items<'p, 'a>(&'p self, body: &'a RawValue, found: &mut Vec<BatchItem<'p, 'a>>) {
         let items_max = found.len() + ITEMS_MAX + 1;
@@ -135,14 +147,14 @@ impl ItemPaths {
     }
 
     /// Returns the items of `body` in the order of its text, without those that have items inside;
-    /// none if it has no such list.
+    /// `None` if it has no such list.
     ///
     /// # Errors
     /// [`TooManyItems`].
     pub fn split<'p, 'a>(
         &'p self,
         body: &'a RawValue,
-    ) -> Result<Vec<BatchItem<'p, 'a>>, TooManyItems> {
+    ) -> Result<Option<Vec<BatchItem<'p, 'a>>>, TooManyItems> {
         let mut found = Vec::new();
         for path in &self.0 {
             let before = found.len();
@@ -158,7 +170,12 @@ impl ItemPaths {
         found.dedup_by_key(|item| start(item));
         drop_containers(&mut found);
         match found.len() {
-            0..=ITEMS_MAX => Ok(found),
+            0 => {
+                let mut paths = self.0.iter();
+                let has_list = paths.any(|path| ItemPath::finds_list(&path.0, body));
+                Ok(has_list.then_some(found))
+            }
+            1..=ITEMS_MAX => Ok(Some(found)),
             _ => Err(TooManyItems),
         }
     }
@@ -199,14 +216,16 @@ fn list_items(value: &RawValue) -> Vec<&RawValue> {
 mod tests {
     use super::*;
 
-    fn split(paths: &[&str], body: &str) -> Result<Vec<String>, TooManyItems> {
+    fn find_items(paths: &[&str], body: &str) -> Result<Option<Vec<String>>, TooManyItems> {
         let body: &RawValue = serde_json::from_str(body).expect("JSON");
         let paths = ItemPaths::from_preset(paths);
+        let text = |item: &BatchItem<'_, '_>| item.json.get().to_owned();
         let items = paths.split(body)?;
-        Ok(items
-            .iter()
-            .map(|item| item.json.get().to_owned())
-            .collect())
+        Ok(items.map(|items| items.iter().map(text).collect()))
+    }
+
+    fn split(paths: &[&str], body: &str) -> Result<Vec<String>, TooManyItems> {
+        find_items(paths, body).map(Option::unwrap_or_default)
     }
 
     #[test]
@@ -231,10 +250,27 @@ mod tests {
             ("", "{}"),
             ("/a", "[]"),
             ("/a", r#"{"a": {}}"#),
-            ("", "[]"),
             ("/*/b", "[1]"),
+            ("/*/b", r#"{"b": []}"#),
+            ("/a/*/b", r#"{"a": []}"#),
         ] {
-            assert_eq!(split(&[path], body), Ok(Vec::new()), "{path} {body}");
+            assert_eq!(find_items(&[path], body), Ok(None), "{path} {body}");
+        }
+    }
+
+    /// Such a body was one event, in which nothing was found.
+    #[test]
+    fn an_empty_list_has_no_items_and_is_a_list_all_the_same() {
+        for (path, body) in [
+            ("", "[]"),
+            ("/a", r#"{"a": []}"#),
+            ("/a/*/b", r#"{"a": [{"b": []}, {}]}"#),
+        ] {
+            assert_eq!(
+                find_items(&[path], body),
+                Ok(Some(Vec::new())),
+                "{path} {body}"
+            );
         }
     }
 
@@ -263,7 +299,7 @@ mod tests {
     fn the_path_to_an_item_is_known() {
         let paths = ItemPaths::from_preset(&["/entry/*/changes"]);
         let body = serde_json::from_str(r#"{"entry": [{}, {"changes": [1, 2]}]}"#).expect("JSON");
-        let items = paths.split(body).expect("few");
+        let items = paths.split(body).expect("few").expect("a list");
         let expected = [
             (ItemStep::Name("entry"), r#"[{}, {"changes": [1, 2]}]"#),
             (ItemStep::Index(1), r#"{"changes": [1, 2]}"#),

@@ -203,6 +203,12 @@ impl FieldLocator {
         })
     }
 
+    /// Returns the place as it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Returns the pointer, if the place is one: into the item, or into the whole body.
     #[must_use]
     pub fn as_pointer(&self) -> Option<&JsonPointer> {
@@ -224,6 +230,40 @@ impl FieldLocator {
     /// Names of the headers from which the text comes, in lower case.
     pub fn headers(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(LocatorPart::header)
+    }
+
+    /// Returns true if the place is a text without any other part, which is found in every event.
+    #[must_use]
+    pub fn is_constant(&self) -> bool {
+        let mut parts = self.parts.iter();
+        parts.all(|part| matches!(part, LocatorPart::Literal(_)))
+    }
+
+    /// Returns true if the place finds the same text in every event in which it finds any.
+    #[must_use]
+    pub fn has_one_text(&self) -> bool {
+        let is_fixed =
+            |part: &LocatorPart| matches!(part, LocatorPart::Literal(_) | LocatorPart::Presence(_));
+        self.parts.iter().all(is_fixed)
+    }
+
+    /// Returns a name that is read as that of a header and is probably none: of an odd spelling, or
+    /// without a hyphen and without the braces that say that it is meant.
+    #[must_use]
+    pub fn find_odd_header(&self) -> Option<&str> {
+        let is_plain = !self.text.contains('{');
+        let mut names = self.headers();
+        names.find(|name| name.contains(['.', '$']) || is_plain && !name.contains('-'))
+    }
+
+    /// Returns a header of the place that the request repeats with another value, if there is one.
+    pub(super) fn find_ambiguous_header(&self, scope: &EventScope<'_, '_>) -> Option<&str> {
+        let mut names = self.headers();
+        names.find(|name| {
+            let mut lines = scope.request.header_lines(name);
+            let first = lines.next();
+            lines.any(|line| Some(line) != first)
+        })
     }
 
     /// Tells if a part of the place leads into the item, and so to another value for each item.

@@ -111,6 +111,14 @@ impl MessageSignatureScheme {
         self.covers.iter().any(|component| *component.0 == *name)
     }
 
+    /// Returns true if a component that must be signed has the host or the whole URL.
+    #[must_use]
+    pub(super) fn covers_url(&self) -> bool {
+        const OF_URL: [&str; 3] = ["@authority", "@scheme", "@target-uri"];
+        let mut covers = self.covers.iter();
+        covers.any(|component| OF_URL.contains(&&*component.0))
+    }
+
     /// Reads the claim of `request`, without checking its signature.
     pub(super) fn read_claim<'r>(
         &'r self,

@@ -196,6 +196,25 @@ impl SignatureScheme {
         }
     }
 
+    /// Returns true if the header holds signatures without a prefix before them.
+    #[must_use]
+    pub fn has_no_prefix(&self) -> bool {
+        let Self::Signature { form, .. } = self else {
+            return false;
+        };
+        matches!(form, SignatureHeaderForm::List { prefix } if prefix.is_empty())
+    }
+
+    /// Returns true if the signed content includes the URL that the sender calls, or its host.
+    #[must_use]
+    pub fn covers_url(&self) -> bool {
+        match self {
+            Self::Signature { signed, .. } => signed.has_part(&SignedContentPart::Url),
+            Self::MessageSignature(scheme) => scheme.covers_url(),
+            Self::Token { .. } | Self::Basic { .. } | Self::Jwt(_) => false,
+        }
+    }
+
     /// Reads the signature claim of `request`, without checking it.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use super::handshake::{HandshakeReply, ProviderHandshake};
 use super::items::{BatchItem, ItemPaths, TooManyItems};
 use super::key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
 use super::locator::FieldLocator;
-use super::presets::{PresetAnswer, ProviderPreset};
+use super::presets::{self, PresetAnswer, ProviderPreset};
 use super::request::RequestView;
 use super::scheme::SignatureScheme;
 use super::signature_claim::{PERIOD_MAX, SignatureClaim, SignatureSet, VerificationError};
@@ -118,6 +118,14 @@ impl SourceSigning {
             Self::Preset(preset) => preset.answer,
             Self::Own(_) => PresetAnswer::Event,
         }
+    }
+
+    /// Returns true if the signature covers the URL that the sender calls, which a proxy hides.
+    #[must_use]
+    pub fn signs_url(&self) -> bool {
+        let is_in_scheme = self.scheme().is_some_and(SignatureScheme::covers_url);
+        is_in_scheme
+            || matches!(self, Self::Preset(preset) if presets::URL_SIGNERS.contains(&preset.name))
     }
 
     /// Tells if the signature covers a time and the body, so that it differs for each sending.
@@ -413,8 +421,23 @@ impl WebhookSource {
         &'a self,
         document: &'a RequestDocument<'_>,
     ) -> Result<Option<Vec<BatchItem<'a, 'a>>>, TooManyItems> {
-        let items = self.layout.items.split(document.json())?;
-        Ok((!items.is_empty()).then_some(items))
+        self.layout.items.split(document.json())
+    }
+
+    /// Treatment of the event with the fields `found` if its key was used for another one. A key counts
+    /// as unique only if the operator said so, and if nobody but the sender can have chosen it.
+    #[must_use]
+    pub fn key_reuse_policy(&self, found: &ExtractedFields) -> KeyReusePolicy {
+        let fields = &self.fields;
+        let place = found.used.idempotency_key;
+        let place = place.and_then(|index| fields.idempotency_key.as_slice().get(index));
+        let is_unsigned = |header: &str| !self.signing.signs_header(header);
+        match place {
+            Some(place) if !fields.has_preset_key && !place.headers().any(is_unsigned) => {
+                KeyReusePolicy::Refuse
+            }
+            Some(_) | None => KeyReusePolicy::KeepApart,
+        }
     }
 
     /// Returns the reply to `document` if it is a signed handshake and no event.
@@ -447,20 +470,10 @@ impl<'r> VerifiedRequest<'_, 'r> {
         is_unique(name, body).then(|| SignedRequest::taken_once(tag.for_event(name)))
     }
 
-    /// Treatment of the event with the fields `found` if its key was used for another one. A key counts
-    /// as unique only if the operator said so, and if nobody but the sender can have chosen it.
+    /// Treatment of the event as [`WebhookSource::key_reuse_policy`] says.
     #[must_use]
     pub fn key_reuse_policy(&self, found: &ExtractedFields) -> KeyReusePolicy {
-        let fields = &self.source.fields;
-        let place = found.used.idempotency_key;
-        let place = place.and_then(|index| fields.idempotency_key.as_slice().get(index));
-        let is_unsigned = |header: &str| !self.source.signing.signs_header(header);
-        match place {
-            Some(place) if !fields.has_preset_key && !place.headers().any(is_unsigned) => {
-                KeyReusePolicy::Refuse
-            }
-            Some(_) | None => KeyReusePolicy::KeepApart,
-        }
+        self.source.key_reuse_policy(found)
     }
 
     /// Parses the body of the verified request.

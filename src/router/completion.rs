@@ -19,6 +19,8 @@ pub(super) struct EventCompletion {
     pub(super) entity_permit: Option<EventPermit>,
     /// Counter of the accepted events of the event's source.
     pub(super) accepted_events: Counter,
+    /// Counter of the events of the source that have a warning, if this one has.
+    pub(super) warned_events: Option<Counter>,
 }
 
 impl EventCompletion {
@@ -53,6 +55,9 @@ impl EventCompletion {
         // its next event.
         drop((self.permit, self.entity_permit));
         self.accepted_events.inc();
+        if let Some(counter) = self.warned_events {
+            counter.inc();
+        }
         // The channel is closed if the client disconnected.
         let _ = self.reply.send(Ok(outcome));
     }

@@ -391,6 +391,9 @@ impl Router {
                 Err(KeyClaimError::Taken(taken)) if is_kept_apart && taken.is_reused => {
                     command.keep_apart();
                 }
+                Err(KeyClaimError::Taken(taken)) => {
+                    return Err(taken_refusal(taken, Some(key)).into());
+                }
                 claimed => return Ok(Some(claimed?)),
             }
         }
@@ -471,6 +474,8 @@ impl Router {
             permit,
             entity_permit: None,
             accepted_events: self.metrics.events_accepted(command.source.as_str()),
+            warned_events: (!command.warnings.is_empty())
+                .then(|| self.metrics.events_with_warnings(command.source.as_str())),
         };
         let shard = &self.shards[self.shard_index(&command.entity)];
 
@@ -515,7 +520,8 @@ impl Router {
                 } => match first.outcome.await {
                     Ok(ClaimOutcome::Taken(holder)) => {
                         let is_reused = first.is_reused;
-                        return Err(taken_refusal(TakenKey { holder, is_reused }));
+                        let taken = TakenKey { holder, is_reused };
+                        return Err(taken_refusal(taken, command.idempotency_key.as_deref()));
                     }
                     Ok(ClaimOutcome::Freed) => {
                         event = self.send_command(*command, permit, batch, None).await
@@ -601,16 +607,19 @@ impl From<Refusal> for UnclaimedEvent {
 impl From<KeyClaimError> for UnclaimedEvent {
     fn from(error: KeyClaimError) -> Self {
         match error {
-            KeyClaimError::Taken(taken) => Self::Refused(taken_refusal(taken)),
+            KeyClaimError::Taken(taken) => Self::Refused(taken_refusal(taken, None)),
             KeyClaimError::Pending(first) => Self::Repeated(first),
             KeyClaimError::Unavailable(error) => Self::Refused(unknown_refusal(&error)),
         }
     }
 }
 
-fn taken_refusal(taken: TakenKey) -> Refusal {
+fn taken_refusal(taken: TakenKey, key: Option<&str>) -> Refusal {
     if taken.is_reused {
-        return Refusal::KeyReused;
+        return Refusal::KeyReused {
+            key: key.unwrap_or_default().into(),
+            position: taken.holder.position,
+        };
     }
     Refusal::Duplicate {
         position: taken.holder.position,

@@ -19,8 +19,13 @@ pub enum Refusal {
         sequence: Option<u64>,
     },
     /// The sender has used the idempotency key for another event, within its window.
-    #[error("idempotency key already used for another event")]
-    KeyReused,
+    #[error("idempotency key already used for another event, at position {position}")]
+    KeyReused {
+        /// Key as the router knows it.
+        key: Box<str>,
+        /// Position of the record of the event that has the key.
+        position: Position,
+    },
     /// The signed bytes were taken before with another content, within the source's window.
     #[error("signed request already taken with another content")]
     OtherReading,

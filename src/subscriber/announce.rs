@@ -190,7 +190,7 @@ async fn submit_with_retries(router: Arc<Router>, command: Command) {
             Err(Refusal::Unknown) => return,
             Err(
                 refusal @ (Refusal::Rejected(_)
-                | Refusal::KeyReused
+                | Refusal::KeyReused { .. }
                 | Refusal::OtherReading
                 | Refusal::AlreadyApplied { .. }),
             ) => {

@@ -36,7 +36,7 @@ pub(super) async fn attempt_auto_reply(
         Ok(_)
         | Err(
             Refusal::Duplicate { .. }
-            | Refusal::KeyReused
+            | Refusal::KeyReused { .. }
             | Refusal::OtherReading
             | Refusal::AlreadyApplied { .. },
         ) => AttemptOutcome::Accepted,

@@ -96,10 +96,15 @@ impl EventVocabulary {
         self.has_match(None, EventNamePattern::Exact(name))
     }
 
-    /// Returns the known event with the most similar name, if it is similar enough.
+    /// Returns the known event with the most similar name, if it is similar enough; for a single
+    /// word, else the name of that event of a configured source.
     #[must_use]
-    pub fn suggest_event(&self, name: &str) -> Option<&'static str> {
-        nearest_name(name, self.names.keys().copied())
+    pub fn suggest_event(&self, name: &str) -> Option<String> {
+        if let Some(nearest) = nearest_name(name, self.names.keys().copied()) {
+            return Some(nearest.to_owned());
+        }
+        let source = self.sources.keys().next().filter(|_| !name.contains('.'))?;
+        Some(format!("{source}{name}"))
     }
 
     /// Tells if any event belongs to an entity of the kind `name`.

@@ -81,7 +81,7 @@ fn events_are_shown_followed_and_filtered() {
         let shown = run_json(&node, &["events", "show", &other]).await;
         assert_eq!(shown[0]["payload"]["support_uid"], "SUP-2", "{shown:?}");
         let text = run_well(&node, &["events", "show", &other]).await;
-        assert!(text.contains("status         completed"), "{text}");
+        assert!(text.contains("status           completed"), "{text}");
         let (code, _, error) = run(&node, &["events", "show", "evt_0_1"]).await;
         assert_eq!(code, Some(1));
         assert!(
@@ -433,4 +433,17 @@ fn completions_and_manual_pages_know_every_command() {
         error.contains("cannot write the manual pages to file"),
         "{error}"
     );
+}
+
+#[test]
+fn every_key_is_printed_with_its_reason() {
+    let folder = folder();
+    let (code, text, _) = output_of(&mut hookyard(folder.path(), &["config", "default"]));
+    assert_eq!(code, Some(0));
+    assert!(
+        text == include_str!("../../config/default.toml"),
+        "as it is written"
+    );
+    let (code, guide, _) = output_of(&mut hookyard(folder.path(), &["guide", "config"]));
+    assert!(code == Some(0) && guide.contains(&text), "{guide}");
 }

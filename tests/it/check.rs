@@ -727,3 +727,105 @@ fn uncheckable_requests_are_reported() {
     assert_eq!(code, Some(2));
     assert!(error.contains("RFC 3339"), "{error}");
 }
+
+/// Sources with a token, of which the requests are made below.
+fn token_source(more: &str) -> CheckFolder {
+    CheckFolder::new(&format!(
+        "[server]\nbody_limit_bytes = 2000\n[[sources.custom]]\nname = \"door\"\n\
+         secrets = [\"hush-hush-hush-hush-hush\"]\nentity = [\"./of\", \"/of\"]\nevent = [\"./type\", \"/type\"]\n\
+         idempotency_key = [\"./id\", \"/id\"]\nitems = \"\"\n\
+         scheme = {{ header = \"X-Token\", algorithm = \"token\" }}\n{more}"
+    ))
+}
+
+fn door_request(body: &str) -> String {
+    format!("POST /in/door HTTP/1.1\nHost: h\nX-Token: hush-hush-hush-hush-hush\n\n{body}")
+}
+
+/// The command said that all was well where a node refuses.
+#[test]
+fn what_a_node_would_refuse_is_no_success() {
+    let folder = token_source("");
+    let large = format!(
+        r#"{{"id": "1", "type": "t", "of": {:?}}}"#,
+        "x".repeat(2_000)
+    );
+    let (code, report, _) = folder.check("door", door_request(&large), &[]);
+    assert_eq!(
+        (code, line(&report, "reason")),
+        (
+            Some(1),
+            "body is larger than 2000 bytes; a node answers 413"
+        )
+    );
+
+    let (code, report, _) = folder.check(
+        "door",
+        door_request(r#"[{"id": "1", "type": "t", "of": "a"}, {"id": "2", "type": "t"}, {"id": "1", "type": "t", "of": "b"}]"#),
+        &[],
+    );
+    assert_eq!(code, Some(1), "{report}");
+    assert!(
+        line(&report, "reason")
+            .starts_with("item 2 has the key of item 0 and other content; a node answers 409"),
+        "{report}"
+    );
+    let same = r#"[{"id": "1", "type": "t"}, {"id": "1", "type": "t"}]"#;
+    assert_eq!(
+        folder.check("door", door_request(same), &[]).0,
+        Some(0),
+        "a duplicate"
+    );
+    let (code, report, _) = folder.check("door", door_request("[]"), &[]);
+    assert_eq!(
+        (code, line(&report, "events")),
+        (Some(0), "none: the list is empty, and a node answers 200")
+    );
+
+    let strict = token_source("schemas = \"forms\"\nschema_violations = \"refuse\"\n");
+    fs::create_dir(strict.0.path().join("forms")).expect("writable");
+    fs::write(
+        strict.0.path().join("forms/t.json"),
+        r#"{"required": ["of"]}"#,
+    )
+    .expect("writable");
+    let unfit = r#"{"id": "1", "type": "t"}"#;
+    let (code, report, _) = strict.check("door", door_request(unfit), &[]);
+    let reason =
+        "event does not fit its schema: / breaks /required: without of; a node answers 400";
+    assert_eq!((code, line(&report, "reason")), (Some(1), reason));
+    let (code, report, _) = strict.check("door", door_request(&format!("[{unfit}]")), &[]);
+    assert_eq!((code, halves(&report)), (Some(1), ("ok", "failed")));
+}
+
+#[test]
+fn the_report_hints_at_a_cut_file_a_prefix_and_a_signature_that_counts() {
+    let cut = door_request("{}").replace("Host: h", "Host: h\nContent-Length: 3");
+    let (_, report, _) = token_source("").check("door", cut, &[]);
+    assert_eq!(
+        line(&report, "hint"),
+        "Content-Length is 3, but the body in the file has 2 bytes"
+    );
+
+    let own = |scheme: &str| {
+        CheckFolder::new(&format!(
+            "[[sources.custom]]\nname = \"door\"\nsecrets = [\"hush-hush-hush-hush-hush\"]\nentity = \"/id\"\n\
+             event = \"/type\"\nscheme = {{ {scheme} }}\n"
+        ))
+    };
+    let request = |head: &str| format!("POST /in/door HTTP/1.1\nHost: h\n{head}\n\n{{}}");
+    let plain = own("header = \"X-Sig\", algorithm = \"hmac-sha256\"");
+    let (_, report, _) = plain.check("door", request("X-Sig: sha256=00ff"), &[]);
+    assert_eq!(
+        line(&report, "hint"),
+        "the value begins with `sha256=`: set prefix = \"sha256=\""
+    );
+
+    let jwt =
+        own("format = \"jwt\", header = \"X-Jwt\", algorithm = \"hmac-sha256\", body_hash = \"h\"");
+    let (_, report, _) = jwt.check("door", request("X-Jwt: e30.e30.AA"), &[]);
+    assert_eq!(
+        line(&report, "key"),
+        "none; the signature counts, which covers a time"
+    );
+}

@@ -11,11 +11,12 @@ use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::answers::raw;
+use crate::commands::{folder, hookyard, output_of};
 use crate::senders::{
     PRESETS, SenderHeaders, ed25519, ed25519_signature, hash, sha1, sha256, sha512, signed,
 };
 use crate::test_node::{
-    TestAnswer, TestClient, TestEnv, TestNode, encode_id, run_async, run_together,
+    TOKEN, TestAnswer, TestClient, TestEnv, TestNode, encode_id, run_async, run_together,
 };
 
 /// Body in which the default locators of every preset find a value.
@@ -1663,6 +1664,166 @@ fn the_example_of_a_delivery_is_accepted_by_its_source() {
             let event = node.get(&format!("/api/v1/events/{event_id}")).await.body;
             assert_eq!(event["entity"]["id"], "1", "{preset}: {event}");
         }
+        node.stop().await;
+    });
+}
+
+/// A list without items was one event, in which nothing was found.
+#[test]
+fn an_empty_list_is_a_call_without_events() {
+    run_async(async {
+        let own = own_source(
+            "own",
+            "entity = \"./id\"\nevent = \"./type\"\nitems = \"/events\"",
+        );
+        let (test_env, clock) = test_env(&own);
+        let node = test_env.start().await;
+        let nothing = json!({"status": "accepted", "received": 0, "accepted": 0, "duplicates": 0, "event_ids": []});
+        let empty = send(&node, &clock, "hubspot", "[]", "").await;
+        assert_eq!((empty.status, empty.body), (200, nothing.clone()));
+        let empty = post_own(&node, "own", "application/json", b"{\"events\": []}").await;
+        assert_eq!((empty.status, empty.body), (200, nothing));
+        let events = node.get("/api/v1/events").await.body;
+        assert_eq!(events["items"], json!([]));
+        let row = &node.get("/api/v1/webhooks/logs?page_size=1").await.body["items"][0];
+        assert_eq!(
+            (&row["source"], &row["status"]),
+            (&json!("own"), &json!(200))
+        );
+
+        let whole = post_own(&node, "own", "application/json", b"{\"events\": 7}").await;
+        assert_eq!(
+            whole.body["entity"]["id"], "unmatched",
+            "no list: one event"
+        );
+        node.stop().await;
+    });
+}
+
+/// The answer spoke of a path, and named neither.
+#[test]
+fn a_reused_key_is_named_with_the_event_that_has_it() {
+    run_async(async {
+        let places = "entity = \"/of\"\nevent = \"/type\"\nidempotency_key = \"/id\"";
+        let (test_env, _) = test_env(&own_source("own", places));
+        let node = test_env.start().await;
+        let post = async |body: &Value| {
+            post_own(
+                &node,
+                "own",
+                "application/json",
+                body.to_string().as_bytes(),
+            )
+            .await
+        };
+        let first = post(&json!({"id": "k1", "of": "e", "type": "t"})).await;
+        let reused = post(&json!({"id": "k1", "of": "e", "type": "u"})).await;
+        assert_eq!(error(&reused), (409, "idempotency_key_reused"));
+        let expected = format!(
+            "the idempotency key \"k1\" was used before for another event, {}; send this one under a key of its own",
+            first.event_id()
+        );
+        assert_eq!(reused.body["detail"], expected);
+        assert_eq!(reused.header("x-event-id"), None);
+        let shown = shown_event(&node, &first.body["event_id"]).await;
+        assert_eq!(shown["idempotency_key"], "k1");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn the_call_log_knows_the_cause_of_a_401_and_the_caller_does_not() {
+    run_async(async {
+        let (test_env, clock) = test_env("");
+        let node = test_env.start().await;
+        let headers = |secret: &str| signed("stripe", secret, "", BODY, "", clock.wall());
+        let stale = headers(secret_of("stripe"));
+        let other = headers("whsec_other");
+        clock.advance(Duration::from_secs(301));
+        let malformed = vec![("Stripe-Signature", "hunter22".to_owned())];
+        for (headers, cause) in [
+            (SenderHeaders::new(), "header stripe-signature is missing"),
+            (malformed, "header stripe-signature does not hold"),
+            (other, "no secret of the source matches the signature"),
+            (stale, "signed timestamp is outside the tolerance"),
+        ] {
+            let answer = post(&node, "/in/stripe", &headers, BODY).await;
+            assert_eq!(answer.status, 401, "{answer:?}");
+            let row = &node.get("/api/v1/webhooks/logs?page_size=1").await.body["items"][0];
+            let found = row["warning"].as_str().unwrap_or_default();
+            assert!(
+                found.starts_with(cause) && !found.contains("hunter22"),
+                "{cause}: {row}"
+            );
+            let is_told = answer.body.to_string().contains(cause);
+            assert!(!is_told || cause.starts_with("signed"), "{answer:?}");
+        }
+        node.stop().await;
+    });
+}
+
+#[test]
+fn events_with_a_warning_are_found_marked_and_counted() {
+    run_async(async {
+        let (test_env, clock) = test_env("");
+        let node = test_env.start().await;
+        let fine = send(&node, &clock, "github", BODY, "d1").await.event_id();
+        let odd = send(&node, &clock, "shopify", "{}", "").await.event_id();
+        for (wanted, expected) in [("true", &odd), ("false", &fine)] {
+            let path = format!("/api/v1/events?has_warnings={wanted}");
+            let found = node.get(&path).await.body;
+            assert_eq!(
+                (&found["total"], &found["items"][0]["event_id"]),
+                (&json!(1), &json!(expected))
+            );
+        }
+        let wrong = node.get("/api/v1/events?has_warnings=yes").await;
+        assert_eq!(error(&wrong), (400, "validation_failed"));
+
+        let request = node.client.get(format!("{}/metrics", node.base));
+        let metrics = request.bearer_auth(TOKEN).send().await.expect("an answer");
+        let metrics = metrics.text().await.expect("text");
+        let line = "hookyard_events_with_warnings_total{source=\"shopify\"} 1";
+        assert!(metrics.contains(line), "{metrics}");
+        assert!(
+            !metrics.contains("with_warnings_total{source=\"github\"}"),
+            "{metrics}"
+        );
+
+        let tail = async |more: &[&str]| {
+            let folder = folder();
+            let words = [
+                "events",
+                "tail",
+                "--no-follow",
+                "--url",
+                &node.base,
+                "--token",
+                TOKEN,
+            ];
+            let mut command = hookyard(folder.path(), &words);
+            command.args(more);
+            let output = actix_rt::task::spawn_blocking(move || output_of(&mut command));
+            output.await.expect("no panic")
+        };
+        let (_, lines, _) = tail(&[]).await;
+        let marks: Vec<_> = lines
+            .lines()
+            .map(|line| line.ends_with("completed, with a warning"))
+            .collect();
+        assert_eq!(marks, [false, true], "{lines}");
+        let (_, lines, _) = tail(&["--warnings"]).await;
+        assert!(
+            lines.lines().count() == 1 && lines.contains(&odd),
+            "{lines}"
+        );
+        let (code, _, problem) = tail(&["--event", "issues"]).await;
+        assert_eq!(code, Some(1));
+        assert!(
+            problem.contains("--event is no event of this node; did you mean ")
+                && problem.contains(".issues?"),
+            "{problem}"
+        );
         node.stop().await;
     });
 }

@@ -4,7 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::test_node::{TestAnswer, TestEnv, TestNode, run_async};
+use crate::commands::{folder, hookyard, output_of};
+use crate::test_node::{TOKEN, TestAnswer, TestEnv, TestNode, run_async};
 
 const ORDER: &str = r#"{"type": "object", "required": ["id"],
     "properties": {"id": {"type": "string"}, "amount": {"type": "number"}}}"#;
@@ -19,8 +20,7 @@ fn test_env(violations: &str) -> TestEnv {
         "[[sources.custom]]\nname = \"shop\"\nsecrets = [\"test-secret-long-enough-for-any-node\"]\n\
          entity = [\"./id\", \"/id\"]\nevent = [\"./type\", \"/type\"]\nitems = \"\"\n\
          scheme = {{ header = \"X-Token\", algorithm = \"token\" }}\n\
-         schemas = {:?}\n{violations}\n",
-        folder.display().to_string()
+         schemas = \"schemas\"\n{violations}\n",
     ));
     test_env
 }
@@ -45,7 +45,10 @@ fn an_event_that_does_not_fit_its_schema_is_kept_and_marked() {
             (&fit, json!(null)),
             (
                 &unfit,
-                json!(["event does not fit its schema: /amount breaks /properties/amount/type"]),
+                json!([
+                    "event does not fit its schema: /amount breaks /properties/amount/type: expected \
+                        number, found string"
+                ]),
             ),
             (&other, json!(null)),
         ] {
@@ -78,7 +81,8 @@ fn a_call_with_an_event_that_does_not_fit_is_refused_if_asked_and_stores_nothing
             refused.body["errors"],
             json!([{
                 "field": "1.id",
-                "detail": "event does not fit its schema: /id breaks /properties/id/type",
+                "detail": "event does not fit its schema: /id breaks /properties/id/type: expected string, \
+                           found number",
             }])
         );
         let missing = post(&node, &json!({"type": "order.paid"})).await;
@@ -131,4 +135,31 @@ fn check_says_what_is_wrong_with_schemas_and_with_a_captured_event() {
             && report.contains("order.made.json is not JSON, at line 1"),
         "{report}"
     );
+}
+
+/// A client in another folder failed, since it looked for the schemas there.
+#[test]
+fn a_client_needs_no_schemas() {
+    run_async(async {
+        let test_env = test_env("");
+        let node = test_env.start().await;
+        let config = test_env.folder.path().join("hookyard.toml");
+        fs::rename(
+            test_env.folder.path().join("schemas"),
+            test_env.folder.path().join("away"),
+        )
+        .expect("writable");
+        let elsewhere = folder();
+        let mut command = hookyard(
+            elsewhere.path(),
+            &["events", "tail", "--no-follow", "--config"],
+        );
+        command
+            .arg(config)
+            .args(["--url", &node.base, "--token", TOKEN]);
+        let output = actix_rt::task::spawn_blocking(move || output_of(&mut command));
+        let (code, _, error) = output.await.expect("no panic");
+        assert_eq!((code, error.as_str()), (Some(0), ""));
+        node.stop().await;
+    });
 }

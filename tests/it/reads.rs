@@ -194,6 +194,7 @@ fn an_entity_names_its_first_and_its_last_event() {
             "status": "completed", "code": null, "error_message": null,
             "received_at": "2025-12-04T10:30:01.250Z", "processing_at": "2025-12-04T10:30:01.250Z",
             "processed_at": "2025-12-04T10:30:01.250Z", "payload": body,
+            "idempotency_key": "k-2",
         });
         assert_eq!(event, expected);
         node.stop().await;

@@ -24,6 +24,17 @@ pub(in crate::cli) enum AdminCallError {
 }
 
 impl AdminCallError {
+    /// Words the node's reason for a refusal anew.
+    pub(in crate::cli) fn map_detail(self, word: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Refused { status, detail } => Self::Refused {
+                status,
+                detail: word(detail),
+            },
+            other => other,
+        }
+    }
+
     /// Tells if the same call may succeed soon: the node is starting, or opens its store again.
     pub(in crate::cli) fn is_temporary(&self) -> bool {
         match self {

@@ -11,6 +11,7 @@ use super::super::problem::{ConfigProblem, SettingOrigin};
 use super::super::setting::SettingValue;
 use super::super::values::{DAY_S, describe_mismatch, parse_number, parse_string};
 use super::super::{Config, Secret};
+use super::ConfigPurpose;
 use crate::error_chain::format_error_chain;
 use crate::event::{InternedName, Kind};
 use crate::provider::presets::PresetFields;
@@ -22,17 +23,21 @@ use crate::provider::{
 use crate::suggest::nearest_name;
 
 mod scheme;
+mod weaknesses;
 
 /// Default tolerance of a scheme's signed time. Most known providers use 5 minutes.
 const USUAL_TOLERANCE: Duration = Duration::from_secs(300);
 
 impl ConfigDraft {
     /// Returns the valid configured sources and reports the problems of the others.
-    pub(super) fn read_custom_sources(&mut self) -> Vec<CustomSourceConfig> {
+    pub(super) fn read_custom_sources(
+        &mut self,
+        purpose: ConfigPurpose,
+    ) -> Vec<CustomSourceConfig> {
         let tables = std::mem::take(&mut self.custom);
         let sources = tables
             .iter()
-            .filter_map(|table| self.read_custom_source(table))
+            .filter_map(|table| self.read_custom_source(table, purpose))
             .collect();
         self.custom = tables;
         sources
@@ -64,10 +69,15 @@ impl ConfigDraft {
         }
     }
 
-    fn read_custom_source(&mut self, table: &CustomSourceTable) -> Option<CustomSourceConfig> {
+    fn read_custom_source(
+        &mut self,
+        table: &CustomSourceTable,
+        purpose: ConfigPurpose,
+    ) -> Option<CustomSourceConfig> {
         let problems_before = self.problems.len();
         let key = |name: &str| format!("{}.{name}", table.section);
 
+        self.check_api_keys(table);
         let enabled = self.read_boolean(&key("enabled"));
         let rate_per_minute = self.read_integer(&key("rate_per_minute"), 0..=u32::MAX.into());
         let signing = self.read_signing(table);
@@ -79,7 +89,7 @@ impl ConfigDraft {
         let answers_validation_token = self.read_boolean(&key("validation_token"));
         let fields = self.read_field_locators(table, signing.as_ref());
         let layout = self.read_body_layout(table, signing.as_ref());
-        let schemas = self.read_event_schemas(table);
+        let schemas = self.read_event_schemas(table, purpose);
 
         let (Some(signing), Some(fields), Some(name)) = (signing, fields, &table.name) else {
             return None;
@@ -107,16 +117,25 @@ impl ConfigDraft {
         })
     }
 
-    /// Reports a problem of the key `name` of `listed`, at the key's origin or at that of the
+    /// Reports a problem of the key `name` of `table`, at the key's origin or at that of the
     /// table.
     fn report_problem(&mut self, table: &CustomSourceTable, name: &str, detail: impl Into<String>) {
+        let problem = self.describe_key(table, name, detail);
+        self.problems.push(problem);
+    }
+
+    fn describe_key(
+        &self,
+        table: &CustomSourceTable,
+        name: &str,
+        detail: impl Into<String>,
+    ) -> ConfigProblem {
         let key = format!("{}.{name}", table.section);
         let origin = match self.origin_of(&[&key]) {
             SettingOrigin::Defaults => table.origin.clone(),
             origin => origin,
         };
-        self.problems
-            .push(ConfigProblem::for_key(&key, origin, detail));
+        ConfigProblem::for_key(&key, origin, detail)
     }
 
     /// Warns of a source that takes a captured request for ever, or tokens made for others.
@@ -127,28 +146,18 @@ impl ConfigDraft {
                 "{untimed} are taken, and a captured request with one stays valid: set it to true if \
                  the sender signs a time, or to false"
             );
-            self.warn_of_source(table, "require_signed_time", detail);
+            self.warn_of_key(table, "require_signed_time", detail);
         }
         if source.tolerance.is_zero() && source.signing.signs_time() {
             let detail = "0 accepts any time, so a captured request stays valid, unless its sender \
                           signed an end";
-            self.warn_of_source(table, "tolerance_s", detail);
+            self.warn_of_key(table, "tolerance_s", detail);
         }
         if source.signing.takes_tokens_for_others() {
             let detail = "not set, and neither is the issuer: every token of this public key is \
                           taken, also one that was made for another receiver";
-            self.warn_of_source(table, "scheme.audience", detail);
+            self.warn_of_key(table, "scheme.audience", detail);
         }
-    }
-
-    fn warn_of_source(&mut self, table: &CustomSourceTable, name: &str, detail: impl Into<String>) {
-        let key = format!("{}.{name}", table.section);
-        let origin = match self.origin_of(&[&key]) {
-            SettingOrigin::Defaults => table.origin.clone(),
-            origin => origin,
-        };
-        self.warnings
-            .push(ConfigProblem::for_key(&key, origin, detail));
     }
 
     fn is_set(&self, key: &str) -> bool {
@@ -172,15 +181,17 @@ impl ConfigDraft {
         })
     }
 
+    /// Returns true if a key of the source's scheme is set.
+    fn has_scheme(&self, table: &CustomSourceTable) -> bool {
+        let scheme = format!("{}.scheme.", table.section);
+        let mut keys = self.settings.keys();
+        keys.any(|key| key.starts_with(&scheme) && self.is_set(key))
+    }
+
     /// Reads the source's preset or scheme; `None` after a reported problem.
     fn read_signing(&mut self, table: &CustomSourceTable) -> Option<SourceSigning> {
         let key = |name: &str| format!("{}.{name}", table.section);
-        let scheme = key("scheme.");
-        let is_described = self
-            .settings
-            .keys()
-            .any(|key| key.starts_with(&scheme) && self.is_set(key));
-        match (self.is_set(&key("preset")), is_described) {
+        match (self.is_set(&key("preset")), self.has_scheme(table)) {
             (true, false) => self
                 .read_optional(&key("preset"), parse_preset)
                 .map(SourceSigning::Preset),
@@ -292,9 +303,12 @@ impl ConfigDraft {
         };
 
         let required = [("entity", &fields.entity), ("event", &fields.event)];
+        // A preset that is not known yet may have places of its own.
+        let has_preset = self.is_set(&format!("{}.preset", table.section));
+        let is_own = signing.is_some() || self.has_scheme(table) && !has_preset;
         for (name, places) in required {
             let is_set = self.is_set(&format!("{}.{name}", table.section));
-            if places.is_empty() && !is_set && signing.is_some() {
+            if places.is_empty() && !is_set && is_own {
                 let detail =
                     "missing: set a JSON pointer such as /data/id, or the name of a header";
                 self.report_problem(table, name, detail);
@@ -359,8 +373,13 @@ impl ConfigDraft {
         requires
     }
 
-    /// Loads the schemas of the events, if there is a folder of them.
-    fn read_event_schemas(&mut self, table: &CustomSourceTable) -> EventSchemas {
+    /// Loads the schemas of the events, if there is a folder of them and `purpose` needs them. The
+    /// folder is relative to that of the file that names it.
+    fn read_event_schemas(
+        &mut self,
+        table: &CustomSourceTable,
+        purpose: ConfigPurpose,
+    ) -> EventSchemas {
         let [schemas, violations] =
             ["schemas", "schema_violations"].map(|name| format!("{}.{name}", table.section));
         if self.is_set(&violations) && !self.is_set(&schemas) {
@@ -370,8 +389,16 @@ impl ConfigDraft {
         let policy = self.read_optional(&violations, |text| {
             parse_choice(text, &SchemaViolationPolicy::ALL)
         });
+        let base = match self.origin_of(&[&schemas]) {
+            SettingOrigin::File(file, _) => file.parent().map(Path::to_owned),
+            _ => None,
+        };
         self.read_optional(&schemas, |text| {
-            EventSchemas::load(Path::new(text), policy.unwrap_or_default())
+            if purpose == ConfigPurpose::Tool {
+                return Ok(EventSchemas::default());
+            }
+            let folder = base.unwrap_or_default().join(text);
+            EventSchemas::load(&folder, policy.unwrap_or_default())
                 .map_err(|error| format_error_chain(&error))
         })
         .unwrap_or_default()
@@ -413,9 +440,11 @@ impl ConfigDraft {
             return None;
         }
         if !self.is_list(&key) {
-            return self.read_optional(&key, |text| {
+            let places = self.read_optional(&key, |text| {
                 FieldAlternatives::from_text(text).map_err(|wrong| describe_wrong(wrong, text))
-            });
+            })?;
+            self.check_places(table, name, places.as_slice());
+            return Some(places);
         }
 
         let problems_before = self.problems.len();
@@ -424,6 +453,7 @@ impl ConfigDraft {
             FieldLocator::parse_alternative(text.expose())
                 .map_err(|wrong| describe_wrong(wrong, text.expose()))
         });
+        self.check_places(table, name, &places);
         if self.problems.len() > problems_before {
             return None;
         }

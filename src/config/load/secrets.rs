@@ -1,5 +1,5 @@
-//! Checks the form of secrets: a line break at the end is removed with a warning, a secret that can
-//! be guessed is refused or warned of.
+//! Checks the form of secrets: a line break at the end is removed with a warning, a space at an end
+//! is warned of, a secret that can be guessed is refused or warned of.
 
 use super::super::Config;
 use super::super::draft::ConfigDraft;
@@ -59,6 +59,11 @@ impl ConfigDraft {
             };
             if setting.value.trim_line_end() {
                 let detail = "a secret ends in a line break, which is left out";
+                let warning = ConfigProblem::for_key(&key, setting.origin.clone(), detail);
+                self.warnings.push(warning);
+            }
+            if setting.value.has_outer_space() {
+                let detail = "a secret begins or ends with a space, which counts";
                 let warning = ConfigProblem::for_key(&key, setting.origin.clone(), detail);
                 self.warnings.push(warning);
             }

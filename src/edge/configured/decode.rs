@@ -146,6 +146,16 @@ fn decode_event(
     })
 }
 
+/// Hashes what the event `json` of `custom` shares with its repetition, as a node does.
+pub(in crate::edge) fn hash_item(
+    custom: &CustomSourceConfig,
+    found: &ExtractedFields,
+    json: &RawValue,
+) -> [u8; 32] {
+    let volatile = custom.source.signing.volatile_members();
+    hash_event(found, &top_level_fields(json), json, volatile)
+}
+
 /// Hashes what an event shares with its repetition: name, entity and content, without the members
 /// that its provider changes.
 fn hash_event(

@@ -44,6 +44,7 @@ pub(super) mod source;
 pub(super) mod spec;
 
 use decode::DecodedCall;
+pub(super) use decode::hash_item;
 use source::ConfiguredSource;
 
 /// Largest body of an unsigned handshake: a name and a number.
@@ -91,6 +92,7 @@ pub(super) async fn receive(
             return Ok(empty_response(200));
         }
         // Refuse before reading the body: an unsigned request must not cost memory.
+        call.note_warnings(&[error.to_string()]);
         return Err(edge.count_auth_failure(
             request,
             ApiError::Unverified(VerificationError::InvalidSignature),
@@ -114,8 +116,10 @@ pub(super) async fn receive(
         true => source.verify_compressed(&sent_view, &plain_view, now),
         false => source.verify(&sent_view, now),
     };
-    let verified = verified
-        .map_err(|refusal| edge.count_auth_failure(request, ApiError::Unverified(refusal)))?;
+    let verified = verified.map_err(|refusal| {
+        call.note_warnings(&[source.describe_refusal(&sent_view, refusal)]);
+        edge.count_auth_failure(request, ApiError::Unverified(refusal))
+    })?;
     drop(share);
     let body = body
         .as_ref()
@@ -320,8 +324,12 @@ fn batch_response(
                 accepted.push((event_id(outcome.position), outcome.sequence));
             }
             Err(Refusal::Duplicate { position, .. }) => events.push(event_id(position)),
-            Err(Refusal::KeyReused) => {
-                failure.get_or_insert(ApiError::ItemKeyReused { index });
+            Err(Refusal::KeyReused { key, position }) => {
+                failure.get_or_insert_with(|| ApiError::KeyReused {
+                    item: Some(index),
+                    key: shown_key(&key),
+                    first: event_id(position),
+                });
             }
             Err(refusal) => {
                 failure.get_or_insert_with(|| ApiError::from_refusal(refusal, event_id));
@@ -346,6 +354,13 @@ fn batch_response(
         submit::set_event_headers(&mut response, event_id, sequence);
     }
     Ok(response)
+}
+
+/// Returns the key of a call with several events as its sender knows it, without the number of the
+/// item.
+fn shown_key(key: &str) -> String {
+    let (shared, _) = key.split_once('\u{1}').unwrap_or((key, ""));
+    shared.to_owned()
 }
 
 /// Returns the URL that the sender called: `public_url`, or else scheme and host of the request,

@@ -83,13 +83,13 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
     .refuses(
         409,
         "idempotency_key_reused",
-        "the idempotency key was used before with another path or body",
+        "the idempotency key \"7\" was used before for another event, evt_3f9a2c41_7; send this one under a key of its own",
     )
     .refuses(413, "body_too_large", "body is larger than 1000000 bytes")
     .refuses(
         415,
         "unsupported_media_type",
-        "Content-Type must be application/json or application/x-www-form-urlencoded",
+        "Content-Type must be application/json or application/x-www-form-urlencoded, and is \"text/plain\"",
     )
     .limits(
         600,

@@ -222,7 +222,7 @@ fn batch_response(
                 return Err(ApiError::from_refusal(refusal, event_id));
             }
             Err(
-                refusal @ (Refusal::KeyReused
+                refusal @ (Refusal::KeyReused { .. }
                 | Refusal::OtherReading
                 | Refusal::Rejected(_)
                 | Refusal::AlreadyApplied { .. }

@@ -81,7 +81,7 @@ pub(in crate::edge) fn publish() -> EndpointDoc {
         .refuses(
             409,
             "idempotency_key_reused",
-            "the idempotency key was used before with another path or body",
+            "the idempotency key \"7\" was used before for another event, evt_3f9a2c41_7; send this one under a key of its own",
         )
         .refuses_when_busy()
 }

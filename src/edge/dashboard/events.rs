@@ -195,6 +195,15 @@ fn render_filter(query: &FormFields, edge: &Edge) -> Markup {
                 ("failed", "Failed"),
             ],
         )
+        .choice(
+            "has_warnings",
+            "Warnings",
+            [
+                ("", "All"),
+                ("true", "With a warning"),
+                ("false", "Without"),
+            ],
+        )
         .choice("source", "Source", [("", "All")].into_iter().chain(sources))
         .example("type", "Event", "lead.created")
         .choice(
@@ -270,6 +279,7 @@ fn render_table(events: &[EventView], core: &NodeCore, visit: &PageVisit<'_>) ->
                             span {
                                 (status_word(view.status))
                                 @if record.late { " " (badge(StateTone::Warning, "late")) }
+                                @if !record.warnings.is_empty() { " " (badge(StateTone::Warning, "warning")) }
                                 @if let Some(failure) = failure_of(view) { span.sub { (failure) } }
                             }
                         }

@@ -24,7 +24,7 @@ pub struct Guide {
 }
 
 /// All guides, in the order of lists. A new guide needs its file and an entry here.
-pub const GUIDES: [Guide; 5] = [
+pub const GUIDES: [Guide; 6] = [
     Guide {
         topic: "receive",
         summary: "Each source of events: its requests and answers, signatures, idempotency, \
@@ -42,6 +42,20 @@ pub const GUIDES: [Guide; 5] = [
         summary: "Running a node: secrets, proxies, sizing, upgrades, recovery, encryption, \
             and its log lines",
         markdown: include_str!("guide/operate.md"),
+    },
+    Guide {
+        topic: "config",
+        summary: "Every key of the configuration with its default and the reason, those of sources \
+            too",
+        markdown: concat!(
+            "# Configuration\n\nThese are all keys, each with its default and the reason. Write those \
+             that differ into a file for `--config`, or set a variable: `server.bind` is \
+             `HOOKYARD_SERVER__BIND`. `hookyard config default` prints this file, `hookyard check` \
+             says what is wrong with yours, and `hookyard config print` shows what is in force.\n\n\
+             ```toml\n",
+            include_str!("../../../config/default.toml"),
+            "```\n"
+        ),
     },
     Guide {
         topic: "dashboard",

@@ -23,12 +23,13 @@ use crate::subscription::pattern::INTERNAL_SOURCE;
 use crate::suggest::nearest_name;
 
 /// Parameters of the list of events.
-pub(in crate::edge) const PARAMETERS: [&str; 9] = [
+pub(in crate::edge) const PARAMETERS: [&str; 10] = [
     "source",
     "type",
     "kind",
     "entity",
     "status",
+    "has_warnings",
     "since",
     "until",
     "page",
@@ -58,6 +59,8 @@ struct ReceivedEventView<'a> {
     /// Trace context that the sender told.
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
     /// Body of the call, when one event is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     call_body: Option<Cow<'a, str>>,
@@ -209,6 +212,7 @@ pub(in crate::edge) fn parse_event_filter(
             Some(StatusFilter::Decided(status)) => Some(status),
             Some(StatusFilter::Undecided) | None => None,
         },
+        has_warnings: parameters.one_of("has_warnings", &[("true", true), ("false", false)]),
         since: parameters.time("since"),
         until: parameters.time("until"),
     };
@@ -254,6 +258,7 @@ fn event_view<'a>(incarnations: &IncarnationHistory, view: &'a EventView) -> Rec
         warnings: &received.warnings,
         token: received.token.as_deref(),
         traceparent: received.trace.map(|trace| trace.to_string()),
+        idempotency_key: received.idempotency_key.as_deref(),
         call_body: None,
     }
 }

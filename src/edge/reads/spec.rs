@@ -133,7 +133,7 @@ pub(in crate::edge) fn events() -> EndpointDoc {
     get("List events, newest first")
         .about(
             "An event of a configured source in which a field was missing or odd has `warnings` \
-             also: one sentence for each such field.",
+             also: one sentence for each such field. One with a key has `idempotency_key`.",
         )
         .query("source", "Only events of this source.", "support")
         .query("type", "Only events of this name.", "status.changed")
@@ -147,6 +147,11 @@ pub(in crate::edge) fn events() -> EndpointDoc {
             "status",
             "received, processing, completed or failed.",
             "completed",
+        )
+        .query(
+            "has_warnings",
+            "true: only events with a warning. false: only the others.",
+            "false",
         )
         .query(
             "since",

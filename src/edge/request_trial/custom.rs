@@ -1,5 +1,7 @@
 //! Checks a request against a configured source.
 
+use std::collections::HashMap;
+
 use serde_json::value::RawValue;
 
 use super::finding::{
@@ -7,10 +9,12 @@ use super::finding::{
 };
 use super::handshake::check_subscription;
 use crate::config::CustomSourceConfig;
-use crate::event::Timestamp;
+use crate::edge::configured::hash_item;
+use crate::event::{KeyReusePolicy, Timestamp};
 use crate::provider::{
-    ClaimError, ExtractedFields, HandshakeReply, ProviderHandshake, RequestView,
-    VerificationOutcome, WebhookSource, decompress_gzip, find_validation_token,
+    BatchItem, ClaimError, ExtractedFields, HandshakeReply, ProviderHandshake, RequestView,
+    SchemaViolationPolicy, VerificationOutcome, WebhookSource, decompress_gzip,
+    find_validation_token,
 };
 
 pub(super) fn check_custom(
@@ -122,33 +126,91 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
     // journal.
     let fields = &custom.source.fields;
     let describe = |found: &ExtractedFields, json: &RawValue| {
-        let schema = custom.source.schemas.check(&found.event, json).err();
-        let schema = schema.map_or_else(String::new, |wrong| format_line("warning", wrong));
+        let (schema, _) = check_schema(custom, found, json);
         describe_fields(custom, request, found) + &describe_places(&custom.source, found) + &schema
     };
     let items = match custom.source.split_items(&document) {
         Ok(Some(items)) => items,
         Ok(None) => {
-            return TrialFinding::passed(describe(
-                &fields.extract_whole(request, &document),
-                document.json(),
-            ));
+            let found = fields.extract_whole(request, &document);
+            return TrialFinding {
+                is_good: check_schema(custom, &found, document.json()).1,
+                text: describe(&found, document.json()),
+            };
         }
         Err(wrong) => return TrialFinding::failed(wrong),
     };
 
-    let shown = &items[..items.len().min(SHOWN_MAX)];
-    let shown = fields.extract_items(request, &document, shown);
+    let all = fields.extract_items(request, &document, &items);
+    let shown = all.iter().enumerate().zip(&items).take(SHOWN_MAX);
     let shown = shown
-        .iter()
-        .enumerate()
-        .zip(&items)
         .map(|((index, found), item)| format_line("item", index) + &describe(found, item.json));
-    let count = format_line(
-        "events",
-        format!("{}, in the order of the body", items.len()),
+    let count = match items.len() {
+        0 => "none: the list is empty, and a node answers 200".to_owned(),
+        count => format!("{count}, in the order of the body"),
+    };
+    let text = std::iter::once(format_line("events", count)).chain(shown);
+    let mut text: String = text.collect();
+
+    let mut judged = all.iter().zip(&items);
+    let misfit = judged.position(|(found, item)| !check_schema(custom, found, item.json).1);
+    let reused = find_reused_key(custom, &all, &items);
+    let reasons = [
+        misfit.map(|index| format!("item {index} does not fit its schema; a node answers 400")),
+        reused.map(|(first, index)| {
+            format!(
+                "item {index} has the key of item {first} and other content; a node answers 409 for \
+                 the whole call, and stores the others"
+            )
+        }),
+    ];
+    let is_good = reasons.iter().all(Option::is_none);
+    text.extend(
+        reasons
+            .into_iter()
+            .flatten()
+            .map(|reason| format_line("reason", reason)),
     );
-    TrialFinding::passed(std::iter::once(count).chain(shown).collect())
+    TrialFinding { is_good, text }
+}
+
+/// Describes an event that does not fit its schema, and tells if a node would keep it.
+fn check_schema(
+    custom: &CustomSourceConfig,
+    found: &ExtractedFields,
+    json: &RawValue,
+) -> (String, bool) {
+    let schemas = &custom.source.schemas;
+    match (schemas.check(&found.event, json), schemas.policy) {
+        (Ok(()), _) => (String::new(), true),
+        (Err(wrong), SchemaViolationPolicy::Mark) => (format_line("warning", wrong), true),
+        (Err(wrong), SchemaViolationPolicy::Refuse) => {
+            let reason = format!("{wrong}; a node answers 400");
+            (format_line("reason", reason), false)
+        }
+    }
+}
+
+/// Finds two items of a call with the same key and other content, of which a node refuses the second,
+/// and returns their numbers.
+fn find_reused_key(
+    custom: &CustomSourceConfig,
+    all: &[ExtractedFields],
+    items: &[BatchItem<'_, '_>],
+) -> Option<(usize, usize)> {
+    let mut first_of = HashMap::new();
+    all.iter()
+        .zip(items)
+        .enumerate()
+        .find_map(|(index, (found, item))| {
+            // A key that all items share is joined with the number of the item.
+            let is_refused = found.is_key_of_item
+                && custom.source.key_reuse_policy(found) == KeyReusePolicy::Refuse;
+            let key = found.idempotency_key.as_deref().filter(|_| is_refused)?;
+            let content = hash_item(custom, found, item.json);
+            let (first, other) = *first_of.entry(key).or_insert((index, content));
+            (other != content).then_some((first, index))
+        })
 }
 
 fn describe_fields(
@@ -157,7 +219,12 @@ fn describe_fields(
     found: &ExtractedFields,
 ) -> String {
     let claim = custom.source.signing.read_claim(request);
-    let no_key = match claim.is_ok_and(|claim| claim.proves_sending()) {
+    // Of a request without a readable signature, the source tells what is usual.
+    let signs_time = claim.map_or_else(
+        |_| custom.source.signing.signs_time(),
+        |claim| claim.proves_sending(),
+    );
+    let no_key = match signs_time {
         true => "none; the signature counts, which covers a time",
         false => NO_KEY,
     };

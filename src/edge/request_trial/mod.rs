@@ -12,7 +12,7 @@ use crate::entity::c2s_lead;
 use crate::event::Timestamp;
 use crate::provider::RequestView;
 use captured::CapturedRequest;
-use finding::TrialFinding;
+use finding::{TrialFinding, format_line};
 use handshake::check_subscription;
 
 mod c2s;
@@ -108,7 +108,14 @@ impl RequestTrial<'_> {
             .url
             .map_or_else(|| called_url(config, &raw), str::to_owned);
 
-        let [verification, decoding] = target.check_request(config, &raw.to_view(&url), self.at);
+        let view = raw.to_view(&url);
+        let [mut verification, mut decoding] = target.check_request(config, &view, self.at);
+        let limit = config.server.body_limit_bytes;
+        if raw.body.len() > limit {
+            let reason = format!("body is larger than {limit} bytes; a node answers 413");
+            decoding = TrialFinding::failed(reason);
+        }
+        verification.text += &describe_length(&raw);
         Ok(TrialReport {
             source: self.source.to_owned(),
             contract: target.contract_name(),
@@ -216,6 +223,21 @@ fn find_unreadable(request: &RequestView<'_>) -> Option<TrialFinding> {
     body::check_json_content_type(&headers)
         .err()
         .map(TrialFinding::from)
+}
+
+/// Describes a length in the head that is not that of the file's body: an end that was cut off, or
+/// added.
+fn describe_length(raw: &CapturedRequest<'_>) -> String {
+    let length = raw.header("content-length");
+    let length = length.and_then(|text| text.parse::<usize>().ok());
+    let found = raw.body.len();
+    match length.filter(|length| *length != found) {
+        Some(length) => format_line(
+            "hint",
+            format!("Content-Length is {length}, but the body in the file has {found} bytes"),
+        ),
+        None => String::new(),
+    }
 }
 
 /// Returns the URL that the sender called, found in the same way as by a node.

@@ -96,7 +96,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         .refuses(
             409,
             "idempotency_key_reused",
-            "the idempotency key was used before with another path or body",
+            "the idempotency key \"7\" was used before for another event, evt_3f9a2c41_7; send this one under a key of its own",
         )
         .limits(100, "Requests with one API key")
         .refuses_when_busy()

@@ -82,8 +82,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
             "{./sender/id}:{./recipient/id}:delivered={./delivery/watermark}:{?./delivery/mids/0}",
             // A comment is edited or liked any number of times: the time and the person count too.
             "{?./value/item}:{./value/comment_id}:{./value/verb}:{./value/from/id}:{/entry/*/time}",
-            "{?./value/item}:{./value/post_id}:{./value/verb}:{./value/from/id}:{/entry/*/time}",
             "{?./value/item}:{./value/comment_id}:{./value/verb}:{?./value/created_time}",
+            "{?./value/item}:{./value/post_id}:{./value/verb}:{?./value/from/id}:{/entry/*/time}",
             // Of Instagram's comments, which do not change.
             "{./value/id}{!./value/text}",
             "{./field}:{./value/media_id}:{./value/comment_id}",

@@ -77,6 +77,9 @@ pub static ALL: [&ProviderPreset; 22] = [
     &zendesk::PRESET,
 ];
 
+/// Names of the presets with rules of their own whose providers sign the URL that they call.
+pub(super) const URL_SIGNERS: [&str; 2] = ["hubspot", "twilio"];
+
 /// Returns the preset `name`, if there is one.
 #[must_use]
 pub fn find_preset(name: &str) -> Option<&'static ProviderPreset> {

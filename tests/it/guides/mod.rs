@@ -18,6 +18,19 @@ const RECEIVE: &str = include_str!("../../../src/edge/docs/guide/receive.md");
 const OPERATE: &str = include_str!("../../../src/edge/docs/guide/operate.md");
 const SUBSCRIBE: &str = include_str!("../../../src/edge/docs/guide/subscribe.md");
 
+const OWN_SCHEME: &str = "### A scheme of your own\n";
+
+const OWN_SECRETS: [(&str, &str); 2] = [
+    (
+        "HOOKYARD_SOURCES__CUSTOM__PLANT__SECRETS",
+        "a-secret-of-the-plant-0123456789",
+    ),
+    (
+        "HOOKYARD_SOURCES__CUSTOM__WORKS__SECRETS",
+        "a-secret-of-the-works-0123456789",
+    ),
+];
+
 const VECTORS: &str = include_str!("../vectors.json");
 
 /// Returns the code blocks of `language` in `markdown`, in order.
@@ -28,6 +41,15 @@ fn blocks<'m>(markdown: &'m str, language: &str) -> Vec<&'m str> {
         .skip(1)
         .map(|rest| rest.split("```").next().expect("a first part"))
         .collect()
+}
+
+/// Returns the section of `markdown` under the heading `title`, and the text without it.
+fn split_section<'m>(markdown: &'m str, title: &str) -> (&'m str, String) {
+    let start = markdown.find(title).expect("the heading");
+    let below = &markdown[start + title.len()..];
+    let length = below.find("\n#").expect("a next heading");
+    let rest = format!("{}{}", &markdown[..start], &below[length..]);
+    (&below[..length], rest)
 }
 
 fn has(program: &str) -> bool {
@@ -46,12 +68,20 @@ fn has(program: &str) -> bool {
 struct Terminal {
     folder: TempDir,
     node: DevNode,
+    env: &'static [(&'static str, &'static str)],
 }
 
 impl Terminal {
     fn open() -> Self {
+        Self::with_config("", &[])
+    }
+
+    /// Opens a terminal with the variables `env`, whose node has the file `config` too.
+    fn with_config(config: &str, env: &'static [(&str, &str)]) -> Self {
         let folder = folder();
-        let node = DevNode::start(&mut hookyard(folder.path(), &["serve", "--dev"]));
+        fs::write(folder.path().join("node.toml"), config).expect("writable");
+        let mut serve = hookyard(folder.path(), &["serve", "--dev", "--config", "node.toml"]);
+        let node = DevNode::start(serve.envs(env.iter().copied()));
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).expect("writable");
         symlink(BINARY, bin.join("hookyard")).expect("writable");
@@ -59,7 +89,7 @@ impl Terminal {
         fs::write(bin.join("curl"), curl).expect("writable");
         fs::set_permissions(bin.join("curl"), fs::Permissions::from_mode(0o755))
             .expect("its owner's");
-        Self { folder, node }
+        Self { folder, node, env }
     }
 
     /// Runs `blocks` as one script, without commands that never end.
@@ -69,8 +99,8 @@ impl Terminal {
             .send
             .rsplit("http://")
             .next()
-            .expect("an address")
-            .trim();
+            .and_then(|rest| rest.split_whitespace().next())
+            .expect("an address");
         // Long loops show a reader a running node; a few rounds prove the command.
         let script = blocks
             .join("\n")
@@ -91,6 +121,7 @@ impl Terminal {
             "PATH",
             format!("{}/bin:{path}", self.folder.path().display()),
         );
+        shell.envs(self.env.iter().copied());
         let (code, output, error) = output_of(shell.env("HOOKYARD_SERVER__BIND", address));
         assert_eq!(code, Some(0), "{script}\n{output}\n{error}");
         output
@@ -134,7 +165,8 @@ fn the_commands_of_the_guide_to_receiving_work() {
     let head = "POST /api/v1/webhooks/incoming/pre-lead/7/update HTTP/1.1\r\nHost: h\r\nContent-Type: application/json";
     let captured = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     fs::write(terminal.folder.path().join("captured.http"), captured).expect("writable");
-    let output = terminal.run(&blocks(RECEIVE, "sh"));
+    let (_, rest) = split_section(RECEIVE, OWN_SCHEME);
+    let output = terminal.run(&blocks(&rest, "sh"));
     for part in [
         "CUST-XYZ-001",
         "\"id\":\"SUP-7\"",
@@ -150,6 +182,25 @@ fn the_commands_of_the_guide_to_receiving_work() {
         reprocessed["entity"]["sequence"], 2,
         "it failed before and has its number now"
     );
+}
+
+/// The guide showed a request without the table that makes it work.
+#[test]
+fn the_schemes_of_the_guide_to_receiving_verify_what_it_signs() {
+    if !has("curl") || !has("openssl") {
+        return;
+    }
+    let (section, _) = split_section(RECEIVE, OWN_SCHEME);
+    let [config] = blocks(section, "toml")[..] else {
+        panic!("one configuration")
+    };
+    let output = Terminal::with_config(config, &OWN_SECRETS).run(&blocks(section, "sh"));
+    for part in [
+        r#""kind":"custom:plant","id":"m7""#,
+        r#""kind":"custom:works","id":"m7""#,
+    ] {
+        assert!(output.contains(part), "no {part} in {output}");
+    }
 }
 
 #[test]
@@ -400,7 +451,7 @@ fn the_command_lists_the_guides_and_prints_one() {
     let folder = folder();
     let guide = |words: &[&str]| output_of(hookyard(folder.path(), &["guide"]).args(words));
     let (code, list, _) = guide(&[]);
-    assert_eq!((code, list.lines().count()), (Some(0), 5));
+    assert_eq!((code, list.lines().count()), (Some(0), 6));
     for line in list.lines() {
         let topic = line.split(' ').next().expect("a first word");
         let (code, text, _) = guide(&[topic]);

@@ -87,15 +87,22 @@ impl ConfigDraft {
         let is_algorithm_set = self.is_set(&key("algorithm"));
         let algorithm =
             self.read_optional(&key("algorithm"), |text| parse_choice(text, &SCHEME_TYPES));
+        let format = format.unwrap_or(SchemeFormat::Header);
         let Some(scheme_type) = algorithm else {
             if !is_algorithm_set {
                 let detail = format!("missing: one of {}", join_names(&SCHEME_TYPES));
                 self.report_problem(table, "scheme.algorithm", detail);
             }
+            if format == SchemeFormat::Header {
+                // The other keys are wrong or right by themselves; this scheme is not used.
+                let header = self.read_header_name(table, false);
+                let prefix = self.read_prefix(table);
+                self.read_signature_scheme(table, SignatureAlgorithm::HmacSha256, header, prefix);
+            }
             return None;
         };
 
-        match format.unwrap_or(SchemeFormat::Header) {
+        match format {
             SchemeFormat::Header => self.read_header_scheme(table, scheme_type),
             SchemeFormat::Jwt => self.read_jwt_scheme(table, scheme_type),
             SchemeFormat::MessageSignature => self.read_message_scheme(table, scheme_type),
@@ -246,20 +253,21 @@ impl ConfigDraft {
         let signed = self.read_optional(&key("signed"), |text| {
             SignedTemplate::parse(text).map_err(|wrong| format!("{wrong}, found {text:?}"))
         });
-        if signed.is_none() && self.is_set(&key("signed")) {
-            // The template is reported; what depends on it cannot be judged.
-            return None;
-        }
-        let signed = signed.unwrap_or(SignedTemplate::BODY);
         let timestamp_header = self.read_optional(&key("timestamp_header"), |text| {
             require_header_name(text).map(Cow::Owned)
         });
 
         let form = self.read_header_form(table, prefix);
+        if signed.is_none() && self.is_set(&key("signed")) {
+            // The template is reported; what depends on it cannot be judged.
+            return None;
+        }
+        let signed = signed.unwrap_or(SignedTemplate::BODY);
+        let is_form_known = form.is_some();
         let has_time_part = form.as_ref().is_some_and(SignatureHeaderForm::has_time);
         let has_time = has_time_part || self.is_set(&key("timestamp_header"));
         match (signed.has_part(&SignedContentPart::Timestamp), has_time) {
-            (true, false) => self.report_problem(
+            (true, false) if is_form_known => self.report_problem(
                 table,
                 "scheme.timestamp_header",
                 "missing: scheme.signed contains {timestamp}",
@@ -279,7 +287,7 @@ impl ConfigDraft {
                 "scheme.timestamp_header",
                 "not used: scheme.parts says where the time is",
             ),
-            (true, true) | (false, false) => {}
+            (true, _) | (false, false) => {}
         }
 
         let id_header = if signed.has_part(&SignedContentPart::Id) {

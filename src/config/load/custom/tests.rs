@@ -444,6 +444,194 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
     }
 }
 
+/// Loads a file for a node, and returns its warnings without the folder's name.
+fn warnings(text: &str) -> Vec<String> {
+    let config = loaded(text, &[]).expect("valid");
+    let warnings = config.warnings.iter().map(ToString::to_string);
+    let names_place = |text: &String| !text.contains("fewer than 24 bytes");
+    warnings
+        .filter(names_place)
+        .map(|text| text.rsplit_once("/h.toml").expect("a place").1.to_owned())
+        .collect()
+}
+
+/// A forgotten slash gave every event one key, so that all but the first were lost.
+#[test]
+fn a_constant_is_no_key_and_no_time_and_hides_no_other_place() {
+    let billing = |line: &str| format!("{STRIPE}secrets = [\"whsec_a\"]\n{line}");
+    let same = "is a constant, which is the same for every event; did you mean";
+    for (line, expected) in [
+        (
+            "idempotency_key = [\"/uid\", \"id\"]",
+            format!("idempotency_key: \"id\" {same} \"/id\"?"),
+        ),
+        (
+            "idempotency_key = [\"id\"]",
+            format!("idempotency_key: \"id\" {same} \"/id\"?"),
+        ),
+        (
+            "idempotency_key = [\"{/id}:{./x}\", \"paid{!/paid}\"]",
+            format!("idempotency_key: \"paid{{!/paid}}\" {same}"),
+        ),
+        (
+            "occurred_at = [\"/at\", \"x/y\"]",
+            format!("occurred_at: \"x/y\" {same} \"/x/y\"?"),
+        ),
+        (
+            "entity = [\"data.id\", \"/customer_id\"]",
+            "entity: \"data.id\" is a constant, which is always found, so the places behind it \
+             never count; did you mean \"/data/id\"?"
+                .to_owned(),
+        ),
+    ] {
+        let found = problems(&billing(line));
+        assert_eq!(found.len(), 1, "{found:?}");
+        let place = "h.toml:5: sources.custom.billing.";
+        assert!(
+            found[0].starts_with(&format!("{place}{expected}")),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_place_that_looks_like_another_is_warned_of() {
+    let billing = |line: &str| format!("{STRIPE}secrets = [\"whsec_a\"]\n{line}");
+    let header = |text: &str, pointer: &str| {
+        format!(
+            "{text:?} is read as a header; for a member of the body write {pointer:?}, for the \
+             header \"{{{text}}}\""
+        )
+    };
+    let constant = |text: &str, pointer: &str| {
+        format!(
+            "{text:?} is a constant, found as it is; for a member of the body write {pointer:?}"
+        )
+    };
+    for (line, expected) in [
+        ("entity = \"data.id\"", header("data.id", "/data/id")),
+        ("event = \"type\"", header("type", "/type")),
+        ("event = \"eventType\"", header("eventType", "/eventType")),
+        ("event = \"$.type\"", header("$.type", "/type")),
+        (
+            "entity = \"order:{data.id}\"",
+            header("data.id", "/data/id"),
+        ),
+        (
+            "entity = [\"/a\", \"customer_id\"]",
+            constant("customer_id", "/customer_id"),
+        ),
+        (
+            "event = [\"/a\", \"data/type\"]",
+            constant("data/type", "/data/type"),
+        ),
+    ] {
+        let (name, _) = line.split_once(' ').expect("a name");
+        let place = format!(":5: sources.custom.billing.{name}: ");
+        assert_eq!(warnings(&billing(line)), [format!("{place}{expected}")]);
+    }
+    for line in [
+        "entity = \"X-Topic\"",
+        "entity = \"{Topic}\"",
+        "entity = [\"/a\", \"account\"]",
+        "event = [\"/a\", \"order.paid\"]",
+        "event = [\"Topic-A\", \"{Topic}\"]",
+    ] {
+        assert_eq!(warnings(&billing(line)), Vec::<String>::new(), "{line}");
+    }
+}
+
+#[test]
+fn what_a_source_still_needs_is_warned_of() {
+    let table = |preset: &str, secret: &str| {
+        format!("[[sources.custom]]\nname = \"x\"\npreset = {preset:?}\nsecrets = [{secret:?}]\n")
+    };
+    let long = "0123456789abcdef01234567";
+    let found = warnings(&table("meta", long));
+    assert!(
+        found.len() == 1 && found[0].contains(".x.verify_token: missing"),
+        "{found:?}"
+    );
+    for key in [
+        "sk_live_0123456789abcdef0123",
+        "sk_test_0123456789abcdef0123",
+    ] {
+        let found = warnings(&table("stripe", key));
+        assert!(
+            found.len() == 1
+                && found[0].contains("an API key of Stripe")
+                && !found[0].contains("0123"),
+            "{found:?}"
+        );
+    }
+    let found = warnings(&table("github", &format!("{long} ")));
+    assert!(
+        found.len() == 1 && found[0].contains("ends with a space"),
+        "{found:?}"
+    );
+    for preset in ["hubspot", "twilio", "trello"] {
+        let text = table(preset, long);
+        let found = warnings(&text);
+        assert!(
+            found.len() == 1 && found[0].contains("server.public_url"),
+            "{found:?}"
+        );
+        let behind = format!("server.public_url = \"https://h\"\n{text}");
+        assert_eq!(warnings(&behind), Vec::<String>::new());
+    }
+    let own = format!(
+        "{}scheme = {{ header = \"X-Sig\", algorithm = \"hmac-sha256\", signed = \"{{url}}\\n{{body}}\" }}",
+        PLANT.replace("hush", long)
+    );
+    assert!(warnings(&own)[0].contains("server.public_url"));
+}
+
+/// Relative to the working directory, a client command in another folder failed.
+#[test]
+fn schemas_are_in_the_folder_of_the_file_that_names_them_and_no_tool_reads_them() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("h.toml");
+    let text = format!("{STRIPE}secrets = [\"whsec_a\"]\nschemas = \"forms\"\n");
+    fs::write(&path, text).expect("writable");
+    let finish = |purpose| {
+        ConfigDraft::from_toml(Some(&path), [TOKEN])
+            .finish(purpose)
+            .map(|config| format!("{:?}", config.sources.custom[0].source.schemas))
+    };
+    let error = finish(ConfigPurpose::Judgement).expect_err("there is no folder");
+    assert!(
+        error.to_string().contains("/forms cannot be read"),
+        "{error}"
+    );
+    assert_eq!(
+        finish(ConfigPurpose::Tool),
+        Ok("EventSchemas(0, Mark)".to_owned())
+    );
+
+    fs::create_dir(folder.path().join("forms")).expect("writable");
+    fs::write(folder.path().join("forms/a.json"), "{}").expect("writable");
+    for purpose in [ConfigPurpose::Trial, ConfigPurpose::Judgement] {
+        assert_eq!(finish(purpose), Ok("EventSchemas(1, Mark)".to_owned()));
+    }
+}
+
+#[test]
+fn a_section_that_is_named_after_a_preset_becomes_a_table() {
+    assert_eq!(
+        problems("[sources.github]\nsecrets = [\"a\"]"),
+        [
+            "h.toml:1: unknown section `sources.github`; write [[sources.custom]] with name = \"github\" \
+             and preset = \"github\""
+        ]
+    );
+    let of_variable = loaded("", &[("HOOKYARD_SOURCES__GITHUB__SECRETS", "a")]);
+    let of_variable = of_variable.expect_err("no such section");
+    assert!(
+        of_variable[0].ends_with("preset = \"github\""),
+        "{of_variable:?}"
+    );
+}
+
 #[test]
 fn a_field_has_one_place_or_a_list_of_them() {
     let listed = source(
@@ -582,6 +770,40 @@ fn all_problems_of_a_source_are_reported_at_once() {
     }
 }
 
+/// The first error of a scheme hid those of the fields and of the other keys, and all warnings.
+#[test]
+fn no_problem_of_a_source_hides_another() {
+    let table = "[[sources.custom]]\nname = \"x\"\nsecrets = [\"hush\"]\nidempotency_key = \"id\"\nitemz = \"\"\n";
+    let scheme = "scheme = { header = \"X Sig\", algorithm = \"sha256\", signed = \"{ts}\", parts = \"x\" }\n";
+    let found = problems(&format!("{table}{scheme}"));
+    for part in [
+        "x.entity: missing",
+        "x.event: missing",
+        "unknown key `itemz`",
+        "x.scheme.header: expected the name of a header",
+        "x.scheme.algorithm: expected one of",
+        "x.scheme.signed: expected text with {body}",
+        "x.scheme.parts: expected",
+    ] {
+        let count = found
+            .iter()
+            .filter(|problem| problem.contains(part))
+            .count();
+        assert_eq!(count, 1, "{part}: {found:#?}");
+    }
+    assert_eq!(found.len(), 7, "{found:#?}");
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("h.toml");
+    fs::write(&path, format!("{table}{scheme}")).expect("writable");
+    let error = load_config(Some(&path), [TOKEN]).expect_err("wrong");
+    let text = error.to_string();
+    assert!(
+        text.contains("7 problems") && text.contains("\nwarning: "),
+        "{text}"
+    );
+}
+
 #[test]
 fn a_tool_and_a_closed_source_need_no_secrets() {
     assert!(loaded(&format!("{STRIPE}enabled = false"), &[]).is_ok());
@@ -596,6 +818,20 @@ fn a_tool_and_a_closed_source_need_no_secrets() {
             .keys
             .is_empty()
     );
+}
+
+/// Ten presets were missing.
+#[test]
+fn the_documented_list_of_presets_is_whole() {
+    let defaults = include_str!("../../../../config/default.toml").replace("\n#", "");
+    for preset in presets::ALL {
+        let is_named = [" ", "("].iter().any(|before| {
+            [",", ")"]
+                .iter()
+                .any(|after| defaults.contains(&format!("{before}{}{after}", preset.name)))
+        });
+        assert!(is_named, "{}", preset.name);
+    }
 }
 
 #[test]
