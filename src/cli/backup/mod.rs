@@ -18,7 +18,6 @@ use super::existing_store::check_store;
 use super::node_args::NodeArgs;
 use super::plural::format_count;
 use super::progress_line::ProgressLine;
-use super::selected_node::SelectedNode;
 use crate::clock::{Clock, SystemClock};
 use crate::event::Position;
 use crate::journal::{
