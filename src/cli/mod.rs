@@ -38,6 +38,7 @@ mod rebuild;
 mod reload;
 mod restore;
 mod secret;
+mod selected_node;
 mod send;
 mod serve;
 mod shell_files;

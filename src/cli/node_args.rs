@@ -8,6 +8,7 @@ use super::config_args::ConfigArgs;
 use super::dev_mode;
 use super::error::CliError;
 use super::node_url::{admin_base, parse_url};
+use super::selected_node::SelectedNode;
 use crate::config::{Config, ConfigDraft, ConfigPurpose, Secret};
 
 /// Options that select a running node.
@@ -21,14 +22,6 @@ pub(super) struct NodeArgs {
     token: Option<Secret>,
     #[command(flatten)]
     config: ConfigArgs,
-}
-
-/// URL and admin token of a running node.
-pub(super) struct SelectedNode {
-    pub(super) base: String,
-    pub(super) token: Secret,
-    /// True if the node is that of the configuration, on this machine.
-    pub(super) is_own: bool,
 }
 
 impl NodeArgs {

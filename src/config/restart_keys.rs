@@ -7,7 +7,7 @@ use super::draft::ConfigDraft;
 use super::setting::SettingValue;
 
 /// Keys that need a restart. One that ends with a dot stands for all keys below it.
-const RESTART_KEYS: [&str; 32] = [
+const RESTART_KEYS: [&str; 35] = [
     "server.bind",
     "server.workers",
     "server.request_timeout_s",
@@ -40,6 +40,9 @@ const RESTART_KEYS: [&str; 32] = [
     "sources.instagram.accounts_max",
     "alerts.check_interval_s",
     "telemetry.log",
+    "telemetry.otlp_endpoint",
+    "telemetry.otlp_queue_spans",
+    "telemetry.otlp_sampling_ratio",
 ];
 
 /// Tells if a running node cannot change the value of `key`.

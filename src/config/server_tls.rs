@@ -20,10 +20,10 @@ use crate::event::Timestamp;
 /// are renewed a month before their end, so two weeks before it something is wrong.
 const CERTIFICATE_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
-/// TLS of the listeners.
+/// Certificate of the node, and settings of its handshakes.
 #[derive(Clone)]
 pub struct ServerTls {
-    /// File with the certificate.
+    /// File that holds the node's certificate.
     pub cert_file: PathBuf,
     /// Time at which the certificate ends; `None` if that cannot be read.
     pub ends_at: Option<Timestamp>,
@@ -33,7 +33,7 @@ pub struct ServerTls {
     pub knows_clients: bool,
 }
 
-/// Files of the section.
+/// Files that the section names.
 pub(super) struct ServerTlsFiles {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,

@@ -362,11 +362,9 @@ mod tests {
             bytes_per_second_min: 1,
             ..LIMITS
         };
-        let pieces = [
-            BodyPiece::Bytes("ab"),
-            BodyPiece::Bytes("c"),
-            BodyPiece::Never,
-        ];
+        let come = [BodyPiece::Bytes("ab"), BodyPiece::Bytes("c")];
+        // One for each time that the timer looks for more.
+        let pieces = come.into_iter().chain([(); 6].map(|()| BodyPiece::Never));
         let body = pin!(PiecewiseBody::new(pieces));
         let error = read_within_timeout(limits, body).await;
         assert!(matches!(error, Err(ApiError::RequestTimeout)));

@@ -9,7 +9,7 @@
 /// Callers that an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OperationAudience {
-    /// Systems that send events.
+    /// Systems that send events to the node.
     Senders,
     /// People and programs that run the node.
     Operators,
@@ -24,7 +24,7 @@ pub enum ListenerRole {
     Whole,
     /// The listener of `server.bind`, beside that of `admin.bind`.
     Public,
-    /// The listener of `admin.bind`.
+    /// The listener of `admin.bind`, for operators.
     Admin,
 }
 

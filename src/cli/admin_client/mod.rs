@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::node_args::SelectedNode;
 use super::node_url::client_builder;
+use super::selected_node::SelectedNode;
 
 mod error;
 

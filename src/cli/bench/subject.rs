@@ -16,8 +16,8 @@ use super::store_check::{StoreReader, filter_of_run};
 use super::target::{EventTarget, SupportSigner};
 use crate::cli::admin_client::AdminClient;
 use crate::cli::error::CliError;
-use crate::cli::node_args::SelectedNode;
 use crate::cli::random_secret::generate_secret;
+use crate::cli::selected_node::SelectedNode;
 use crate::config::Secret;
 
 /// Begin of the ids of an own node's entities; its store is empty, so every run may use it.

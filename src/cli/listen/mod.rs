@@ -21,9 +21,10 @@ use tokio::time::timeout;
 
 use super::admin_client::{AdminCallError, AdminClient};
 use super::error::CliError;
-use super::node_args::{SelectedNode, load_folder_config, select_node};
+use super::node_args::{load_folder_config, select_node};
 use super::node_url::{base_url, parse_url};
 use super::random_secret::random_bytes;
+use super::selected_node::SelectedNode;
 use super::stop_signals::StopSignals;
 use crate::config::Secret;
 use crate::error_chain;

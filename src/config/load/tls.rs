@@ -11,7 +11,7 @@ use super::super::{Config, ConfigPurpose};
 /// Sources of the built-in contracts.
 const BUILT_IN: [&str; 5] = ["support", "leads", "c2s", "crm", "instagram"];
 
-/// Values of `client_certificate`.
+/// Values of `client_certificate`, each with its meaning.
 const CHOICES: [(&str, bool); 2] = [("off", false), ("required", true)];
 
 impl ConfigDraft {
