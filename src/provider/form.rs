@@ -7,9 +7,9 @@ use crate::event::fields_to_json;
 /// Character set of a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormCharset {
-    /// `utf-8`.
+    /// The character set `utf-8` of Unicode.
     Utf8,
-    /// `us-ascii`.
+    /// The character set `us-ascii` of 128 characters.
     Ascii,
     /// `windows-1252`, which browsers and the WHATWG encoding standard also use for `iso-8859-1`.
     Windows1252,

@@ -67,9 +67,9 @@ pub struct SignatureClaim<'r> {
 /// Key and content that the signature of a request fits.
 #[derive(Clone, Copy, Debug)]
 pub struct SignatureMatch<'c, 'r> {
-    /// Index of the key.
+    /// Index of the key in the list that was compared.
     pub key: usize,
-    /// Content that is signed.
+    /// Content that the signature covers.
     content: &'c SignedContent<'r>,
 }
 

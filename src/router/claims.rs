@@ -100,7 +100,7 @@ enum ClaimHistory {
 /// Durations for which the claims of one source are remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimWindows {
-    /// Window of idempotency keys.
+    /// Window of the idempotency keys of the source.
     pub keys: Duration,
     /// Window of signed requests: they must be remembered for as long as their signatures hold.
     pub requests: Duration,
