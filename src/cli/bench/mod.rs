@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::config_args::ConfigArgs;
 use super::dev_mode;
 use super::error::CliError;
-use super::node_args::SelectedNode;
+use super::node_args::{SelectedNode, parse_token};
 use super::node_url::parse_url;
 use super::random_secret::random_bytes;
 use super::stop_signals::StopSignals;
@@ -147,8 +147,8 @@ struct TargetArgs {
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     target: Option<String>,
     /// Admin token of the running node [default: admin.token of the configuration]
-    #[arg(long, value_name = "TOKEN", requires = "target")]
-    token: Option<String>,
+    #[arg(long, value_name = "TOKEN", requires = "target", value_parser = parse_token)]
+    token: Option<Secret>,
     /// Description of another system (TOML); `hookyard guide benchmark` shows some
     #[arg(long, value_name = "FILE", conflicts_with = "target")]
     adapter: Option<PathBuf>,
@@ -249,10 +249,13 @@ impl BenchCommand {
         if subject.server.is_some() && !load.faults.is_empty() {
             remarks.push(PAUSES_REMARK.to_owned());
         }
-        let (ledger, measurements) = self
+        let measured = self
             .measure_subject(&load, &mut subject, &mut signals, out)
-            .await?;
-        subject.unsubscribe().await?;
+            .await;
+        // A running node goes on without the subscriptions, also after a failure.
+        let unsubscribed = subject.unsubscribe().await;
+        let (ledger, measurements) = measured?;
+        unsubscribed?;
         // The own node ends here, before the bare handler starts.
         drop(subject);
 
@@ -321,7 +324,7 @@ impl BenchCommand {
             secret: secret.clone(),
         };
         let token = match &args.token {
-            Some(token) => Secret::new(token.clone()),
+            Some(token) => token.clone(),
             None => config.admin.token.clone(),
         };
         if token.is_empty() {
