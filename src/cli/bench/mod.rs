@@ -102,10 +102,10 @@ pub(super) struct BenchCommand {
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Load")]
 struct LoadArgs {
-    /// Entities that get events
+    /// Number of entities that get events
     #[arg(long, value_name = "NUMBER", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     entities: u32,
-    /// Events to send
+    /// Number of events to send
     #[arg(long, value_name = "NUMBER", default_value = "100000", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     events: u64,
     /// Connections, each with one event under way
@@ -168,7 +168,7 @@ struct TargetArgs {
     config: ConfigArgs,
 }
 
-/// Options of the report.
+/// Options of the report and its files.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Report")]
 struct OutputArgs {
