@@ -81,7 +81,8 @@ pub(super) fn load_folder_config(file: Option<&Path>) -> Result<Config, CliError
     Ok(draft.finish(ConfigPurpose::Tool)?)
 }
 
-fn parse_token(text: &str) -> Result<Secret, &'static str> {
+/// Parses a `--token` argument: any text but an empty one.
+pub(super) fn parse_token(text: &str) -> Result<Secret, &'static str> {
     match text.is_empty() {
         true => Err("expected a token, not an empty one"),
         false => Ok(Secret::new(text)),

@@ -31,7 +31,7 @@ const CONFIG_PREFIX: &str = "HOOKYARD_";
 /// Program that a server process runs, always on the same port.
 #[derive(Clone, Debug)]
 pub(super) struct ServerProgram {
-    /// Arguments for this binary.
+    /// Arguments that this binary is started with.
     pub(super) arguments: Vec<String>,
     /// Environment beside that of this process, which gives no configuration.
     pub(super) environment: Vec<(String, String)>,

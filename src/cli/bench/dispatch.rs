@@ -76,7 +76,7 @@ impl EventDispatcher {
         }
     }
 
-    /// Begins no further event.
+    /// Ends the plan early: no further event begins.
     pub(super) fn stop(&mut self) {
         self.is_stopped = true;
     }

@@ -24,7 +24,7 @@ pub(super) struct LatencySummary {
     pub(super) max_ms: f64,
 }
 
-/// Figures of one interval.
+/// Figures of the latencies that ended in one interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct LatencyInterval {
     /// Begin of the interval, in seconds since the begin of the run.

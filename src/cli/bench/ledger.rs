@@ -52,7 +52,7 @@ pub(super) struct RetryCounts {
     pub(super) known_already: u64,
 }
 
-/// Deliveries of one subscriber.
+/// Deliveries that one subscriber got, and their judgement.
 #[derive(Debug)]
 pub(super) struct SubscriberBooks {
     pub(super) audit: OrderAudit,

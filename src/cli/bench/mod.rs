@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::config_args::ConfigArgs;
 use super::dev_mode;
 use super::error::CliError;
+use super::node_args::parse_token;
 use super::node_url::parse_url;
 use super::random_secret::random_bytes;
 use super::selected_node::SelectedNode;
@@ -102,10 +103,10 @@ pub(super) struct BenchCommand {
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Load")]
 struct LoadArgs {
-    /// Entities that get events
+    /// Number of entities that get events
     #[arg(long, value_name = "NUMBER", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     entities: u32,
-    /// Events to send
+    /// Number of events to send
     #[arg(long, value_name = "NUMBER", default_value = "100000", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     events: u64,
     /// Connections, each with one event under way
@@ -147,8 +148,8 @@ struct TargetArgs {
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     target: Option<String>,
     /// Admin token of the running node [default: admin.token of the configuration]
-    #[arg(long, value_name = "TOKEN", requires = "target")]
-    token: Option<String>,
+    #[arg(long, value_name = "TOKEN", requires = "target", value_parser = parse_token)]
+    token: Option<Secret>,
     /// Description of another system (TOML); `hookyard guide benchmark` shows some
     #[arg(long, value_name = "FILE", conflicts_with = "target")]
     adapter: Option<PathBuf>,
@@ -168,7 +169,7 @@ struct TargetArgs {
     config: ConfigArgs,
 }
 
-/// Options of the report.
+/// Options of the report and its files.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Report")]
 struct OutputArgs {
@@ -188,7 +189,7 @@ Examples:
   hookyard bench
   hookyard bench --baseline --html report.html
   hookyard bench --kill-every 2 --faults fail,hang,restart
-  hookyard bench --rate 300 --connections 8
+  hookyard bench --rate 300 --events 3000
   hookyard bench --target http://127.0.0.1:8080 --dev
   hookyard bench --adapter other.toml --bind 127.0.0.1:9000";
 
@@ -249,10 +250,13 @@ impl BenchCommand {
         if subject.server.is_some() && !load.faults.is_empty() {
             remarks.push(PAUSES_REMARK.to_owned());
         }
-        let (ledger, measurements) = self
+        let measured = self
             .measure_subject(&load, &mut subject, &mut signals, out)
-            .await?;
-        subject.unsubscribe().await?;
+            .await;
+        // A running node goes on without the subscriptions, also after a failure.
+        let unsubscribed = subject.unsubscribe().await;
+        let (ledger, measurements) = measured?;
+        unsubscribed?;
         // The own node ends here, before the bare handler starts.
         drop(subject);
 
@@ -321,7 +325,7 @@ impl BenchCommand {
             secret: secret.clone(),
         };
         let token = match &args.token {
-            Some(token) => Secret::new(token.clone()),
+            Some(token) => token.clone(),
             None => config.admin.token.clone(),
         };
         if token.is_empty() {

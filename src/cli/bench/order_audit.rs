@@ -35,7 +35,7 @@ impl AuditMark {
 /// Faults of one list of events; all but the repetitions must be zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct OrderVerdict {
-    /// Different events that came.
+    /// Different events that came, each counted once.
     pub(super) events: u64,
     /// Events that came after a later one of their entity.
     pub(super) swaps: u64,

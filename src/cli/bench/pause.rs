@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-/// Waits for `duration`.
+/// Waits for `duration` without blocking the thread.
 pub(super) async fn pause(duration: Duration) {
     #[expect(
         clippy::disallowed_methods,

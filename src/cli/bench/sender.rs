@@ -41,7 +41,7 @@ const ANSWER_MAX_BYTES: usize = 64 * 1024;
 /// Most threads; one of them drives tens of thousands of requests a second.
 const THREADS_MAX: usize = 8;
 
-/// Settings of the senders.
+/// Settings that all senders of a run share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SenderSettings {
     pub(super) shape: TrafficShape,
@@ -64,14 +64,14 @@ struct SenderContext {
     clock: SystemClock,
 }
 
-/// Running senders.
+/// Senders that are running, on their threads.
 pub(super) struct SenderPool {
     context: Arc<SenderContext>,
     outcomes: Vec<oneshot::Receiver<Result<(), BenchError>>>,
 }
 
 impl SenderPool {
-    /// Starts all connections.
+    /// Starts the threads with all connections.
     pub(super) fn start(
         target: EventTarget,
         settings: SenderSettings,
@@ -215,7 +215,7 @@ struct SenderConnection<'a> {
     open: Option<SendRequest<Full<Bytes>>>,
 }
 
-/// Answer of the target.
+/// Answer of the target to one request.
 struct TargetAnswer {
     status: StatusCode,
     /// Pause that the target asks for.

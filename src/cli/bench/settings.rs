@@ -18,7 +18,7 @@ pub(super) struct LoadSettings {
     pub(super) seed: u64,
     /// Events a second; `None` sends as fast as answers come.
     pub(super) rate: Option<f64>,
-    /// Subscribers without a fault.
+    /// Number of subscribers without a fault.
     pub(super) subscribers: usize,
     /// Further subscribers, one for each fault.
     pub(super) faults: Vec<SubscriberFault>,

@@ -29,7 +29,7 @@ const RETRY_STATUSES: [u16; 7] = [408, 425, 429, 500, 502, 503, 504];
 pub(super) struct EventTarget {
     pub(super) server: ServerAddress,
     pub(super) method: Method,
-    /// Path with the query.
+    /// Path of the URL, with its query.
     pub(super) path: RequestTemplate,
     pub(super) headers: Vec<(HeaderName, RequestTemplate)>,
     pub(super) body: RequestTemplate,
@@ -62,7 +62,7 @@ pub(super) struct SupportSigner {
 /// Meaning of an answer for the sender.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum AnswerMeaning {
-    /// The event is acknowledged.
+    /// The event is acknowledged by this answer.
     Accepted,
     /// The event was acknowledged before, by an answer that did not arrive.
     KnownAlready,

@@ -20,7 +20,7 @@ pub(super) struct TrafficShape {
 pub(super) struct PlannedEvent {
     /// Place in the whole traffic, from 0.
     pub(super) index: u64,
-    /// Entity, from 0.
+    /// Number of the entity, from 0.
     pub(super) entity: u32,
     /// Number among the events of its entity, from 1 without gaps.
     pub(super) number: u32,

@@ -16,10 +16,10 @@ const BOTTOM: f64 = 28.0;
 const LINEAR_PARTS: u32 = 4;
 const SECONDS_LABELS_MAX: f64 = 8.0;
 
-/// Plot with its axes.
+/// Plot of several lines, with its axes.
 pub(super) struct ReportPlot {
     pub(super) title: &'static str,
-    /// Sentence below the title.
+    /// Sentence that stands below the title.
     pub(super) note: String,
     pub(super) x: PlotAxis,
     pub(super) y: PlotAxis,

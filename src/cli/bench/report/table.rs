@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{BenchReport, describe_verdict, figure_lines, latency_rows, verdict_rows};
 use crate::cli::terminal_text::print_table;
 
-/// Prints the whole report.
+/// Prints the whole report, with its tables.
 pub(in crate::cli::bench) fn print_report(
     report: &BenchReport,
     out: &mut impl Write,
