@@ -48,10 +48,12 @@ const RESTART_KEYS: [&str; 35] = [
 /// Tells if a running node cannot change the value of `key`.
 #[must_use]
 pub fn needs_restart(key: &str) -> bool {
-    RESTART_KEYS.iter().any(|known| match known.ends_with('.') {
-        true => key.starts_with(known),
-        false => key == *known,
-    })
+    let is_window = key.starts_with("sources.custom.") && key.ends_with(".idempotency_window_h");
+    is_window
+        || RESTART_KEYS.iter().any(|known| match known.ends_with('.') {
+            true => key.starts_with(known),
+            false => key == *known,
+        })
 }
 
 /// Keys whose values differ between two configurations.
@@ -137,6 +139,7 @@ mod tests {
             assert!(is_known, "{key}");
         }
         assert!(needs_restart("store.path") && !needs_restart("store"));
+        assert!(needs_restart("sources.custom.shop.idempotency_window_h"));
         assert!(!needs_restart("admin.token") && !needs_restart("server.bind_x"));
     }
 
