@@ -188,7 +188,7 @@ const EXAMPLES: &str = "\
 Examples:
   hookyard bench
   hookyard bench --baseline --html report.html
-  hookyard bench --kill-every 2 --faults fail,hang,restart
+  hookyard bench --events 20000 --kill-every 2 --faults fail,hang,restart
   hookyard bench --rate 300 --events 3000
   hookyard bench --target http://127.0.0.1:8080 --dev
   hookyard bench --adapter other.toml --bind 127.0.0.1:9000";

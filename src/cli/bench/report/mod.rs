@@ -188,9 +188,10 @@ impl BenchVerdict {
 /// Describes the verdict in one sentence.
 fn describe_verdict(report: &BenchReport) -> String {
     let verdict = &report.verdict;
-    let ended = match report.is_interrupted {
-        true => " (ended early)",
-        false => "",
+    let ended = match (report.is_interrupted, verdict.is_clean) {
+        (true, true) => " (ended early)",
+        (true, false) => " (ended early: what had not come by then counts as lost)",
+        (false, _) => "",
     };
     match verdict.is_clean {
         true if verdict.store.is_none() && verdict.subscribers.is_empty() => {
