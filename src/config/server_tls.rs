@@ -67,7 +67,7 @@ impl ServerTls {
         }
     }
 
-    /// Describes a certificate that has ended at `now` or ends within [`CERTIFICATE_WARNING`].
+    /// Describes a certificate that has ended at `now` or ends within two weeks.
     #[must_use]
     pub fn describe_expiry(&self, now: Timestamp) -> Option<String> {
         let (file, ends_at) = (self.cert_file.display(), self.ends_at?);

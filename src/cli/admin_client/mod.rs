@@ -186,12 +186,19 @@ pub(super) fn given_filters<'a, const N: usize>(
         .collect()
 }
 
-/// Reads the member `detail` of an answer that is no success. An answer that does not come from a
-/// node has none.
+/// Reads the member `detail` of an answer that is no success, and below it the `errors` if there are
+/// several. An answer that does not come from a node has none.
 async fn read_refusal_detail(answer: Response) -> String {
     let body = answer.text().await.unwrap_or_default();
-    let detail = serde_json::from_str::<Value>(&body)
-        .ok()
-        .and_then(|body| Some(body["detail"].as_str()?.to_owned()));
-    detail.unwrap_or_else(|| "no reason given".to_owned())
+    let body = serde_json::from_str::<Value>(&body).unwrap_or_default();
+    let Some(detail) = body["detail"].as_str() else {
+        return "no reason given".to_owned();
+    };
+    let errors = body["errors"].as_array().map_or(&[][..], Vec::as_slice);
+    let others = errors.iter().filter_map(|error| error["detail"].as_str());
+    let others = others.filter(|other| *other != detail);
+    std::iter::once(detail)
+        .chain(others)
+        .collect::<Vec<_>>()
+        .join("\n  ")
 }

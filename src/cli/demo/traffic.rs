@@ -8,6 +8,7 @@ use super::error::DemoError;
 use crate::cli::error::CliError;
 use crate::cli::random_secret::random_bytes;
 use crate::cli::send::{EventSender, NodeAnswer, SenderEvent, SignedEventRequest};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Secret;
 use crate::edge::leads::signature::sign_lead_body;
 
@@ -115,7 +116,11 @@ impl DemoTraffic {
         let body = json!({
             "action": "edited",
             "repository": {"full_name": "octo/shop"},
-            "issue": {"number": issue, "title": "The cart forgets its items"},
+            "issue": {
+                "number": issue,
+                "title": "The cart forgets its items",
+                "updated_at": SystemClock::default().wall(),
+            },
         });
         let body = body.to_string().into_bytes();
         // GitHub signs as the senders of leads do: HMAC-SHA256 of the body, in hex.

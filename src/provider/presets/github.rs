@@ -89,9 +89,13 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     },
 };
 
-/// Tells if an event with this `name` has a `body` that no other event has.
+/// Tells if an event with this `name` has a `body` that no other event has. A body without any time is
+/// not GitHub's whole one, and may come again.
 pub(super) fn is_unique_body(name: &str, body: &RawValue) -> bool {
     let action = JsonPointer::from_static("/action").resolve(body);
     let action = action.map_or("", |action| action.get().trim_matches('"'));
-    TIMED_EVENTS.contains(&name) && !UNTIMED_ACTIONS.contains(&action)
+    let has_time = ["_at\":", "\"timestamp\":"]
+        .iter()
+        .any(|member| body.get().contains(member));
+    has_time && TIMED_EVENTS.contains(&name) && !UNTIMED_ACTIONS.contains(&action)
 }
