@@ -605,8 +605,14 @@ fn a_body_of_github_is_taken_once_for_each_name_where_no_two_events_are_equal() 
                 .unwrap_or_default()
                 .to_owned()
         };
-        let opened =
+        let untimed =
             r#"{"action": "opened", "repository": {"full_name": "o/r"}, "issue": {"number": 7}}"#;
+        for id in ["u-1", "u-2"] {
+            let status = send("issues", id, untimed).await;
+            assert_eq!(status, "accepted", "a body without a time may come again");
+        }
+        let opened = untimed.replace("7}", "7, \"updated_at\": \"2025-12-04T10:30:00Z\"}");
+        let opened = opened.as_str();
         assert_eq!(send("issues", "d-1", opened).await, "accepted");
         assert_eq!(send("issues", "d-2", opened).await, "duplicate", "a replay");
         assert_eq!(send("issues", "d-1", opened).await, "duplicate");
