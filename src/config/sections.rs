@@ -56,6 +56,18 @@ pub struct Config {
     pub(super) purpose: ConfigPurpose,
 }
 
+impl Config {
+    /// Largest body of the source `custom`, in bytes: what its provider documents, if that is more
+    /// than `server.body_limit_bytes`, and at most an eighth of the bytes in flight. One entity may
+    /// use a quarter of those.
+    #[must_use]
+    pub fn body_limit_of(&self, custom: &CustomSourceConfig) -> usize {
+        let documented = custom.source.signing.body_bytes_max().unwrap_or_default();
+        let affordable = self.router.in_flight_bytes_max / 8;
+        self.server.body_limit_bytes.max(documented.min(affordable))
+    }
+}
+
 /// Section `[server]`: the HTTP server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {

@@ -22,7 +22,7 @@ use super::support::source::SupportSource;
 use super::unproven_bodies::{BodyShare, UnprovenBodies};
 use super::{body, client_address};
 use crate::clock::{CheckedClock, Clock};
-use crate::config::{Config, LiveConfig, Secret};
+use crate::config::{Config, CustomSourceConfig, LiveConfig, Secret};
 use crate::metrics::NodeMetrics;
 use crate::subscription::EventVocabulary;
 use crate::traces::TraceSink;
@@ -94,10 +94,7 @@ impl Edge {
             backups: Arc::default(),
             refusal_lines: Arc::new(RefusalLines::new(LINES_PER_MINUTE)),
             audited_refusals: Arc::new(RefusalLines::new(AUDIT_ENTRIES_PER_MINUTE)),
-            unproven_bodies: UnprovenBodies::new(
-                server.unproven_bytes_max,
-                server.body_limit_bytes,
-            ),
+            unproven_bodies: UnprovenBodies::new(server.unproven_bytes_max),
             live_config,
             config,
         }
@@ -137,9 +134,7 @@ impl Edge {
             backups: Arc::clone(&self.backups),
             refusal_lines: Arc::clone(&self.refusal_lines),
             audited_refusals: Arc::clone(&self.audited_refusals),
-            unproven_bodies: self
-                .unproven_bodies
-                .with_limits(server.unproven_bytes_max, server.body_limit_bytes),
+            unproven_bodies: self.unproven_bodies.with_limit(server.unproven_bytes_max),
             live_config: Arc::clone(&self.live_config),
             config,
         }
@@ -200,19 +195,31 @@ impl Edge {
         }
     }
 
+    /// Limits of the bodies of a configured source.
+    pub(super) fn body_limits_of(&self, custom: &CustomSourceConfig) -> body::BodyLimits {
+        body::BodyLimits {
+            bytes_max: self.config.body_limit_of(custom),
+            ..self.body_limits()
+        }
+    }
+
     pub(super) fn client_address(&self, request: &HttpRequest) -> IpAddr {
         client_address::resolve_client_address(request, &self.config.server.trusted_proxies)
     }
 
-    /// Takes memory for the body of a `request` whose caller has proved nothing yet, until the share
-    /// is dropped.
+    /// Takes memory for the body of a `request` whose caller has proved nothing yet, of at most
+    /// `bytes_max`, until the share is dropped.
     ///
     /// # Errors
     /// [`ApiError::Overloaded`] if the caller's share, or the memory of all, is used up.
-    pub(super) fn take_unproven_body(&self, request: &HttpRequest) -> Result<BodyShare, ApiError> {
+    pub(super) fn take_unproven_body(
+        &self,
+        request: &HttpRequest,
+        bytes_max: usize,
+    ) -> Result<BodyShare, ApiError> {
         let network = client_address::client_network(self.client_address(request));
         let declared = body::declared_length(request);
-        let share = self.unproven_bodies.try_take(network, declared);
+        let share = self.unproven_bodies.try_take(network, declared, bytes_max);
         share.ok_or(ApiError::Overloaded)
     }
 

@@ -15,8 +15,6 @@ const NETWORK_SHARE: usize = 4;
 #[derive(Debug)]
 pub(super) struct UnprovenBodies {
     bytes_max: usize,
-    /// Largest body, for one whose length is not declared.
-    body_max: usize,
     taken: Arc<Mutex<TakenBytes>>,
 }
 
@@ -35,37 +33,38 @@ pub(super) struct BodyShare {
 }
 
 impl UnprovenBodies {
-    /// Budget of `bytes_max` bytes for bodies of at most `body_max`. One body always fits.
-    pub(super) fn new(bytes_max: usize, body_max: usize) -> Arc<Self> {
+    /// Budget of `bytes_max` bytes. One body always fits.
+    pub(super) fn new(bytes_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            bytes_max: bytes_max.max(body_max),
-            body_max,
+            bytes_max,
             taken: Arc::default(),
         })
     }
 
-    /// Budget with other limits, from which the bytes are gone that were taken from this one.
-    pub(super) fn with_limits(&self, bytes_max: usize, body_max: usize) -> Arc<Self> {
+    /// Budget with another limit, from which the bytes are gone that were taken from this one.
+    pub(super) fn with_limit(&self, bytes_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            bytes_max: bytes_max.max(body_max),
-            body_max,
+            bytes_max,
             taken: Arc::clone(&self.taken),
         })
     }
 
-    /// Takes the bytes of a body of `network` with this declared length; `None` without room.
+    /// Takes the bytes of a body of `network` with this declared length, of at most `body_max`; `None`
+    /// without room.
     pub(super) fn try_take(
         self: &Arc<Self>,
         network: IpAddr,
         declared: Option<u64>,
+        body_max: usize,
     ) -> Option<BodyShare> {
         let declared = declared.and_then(|bytes| usize::try_from(bytes).ok());
-        let bytes = declared.unwrap_or(self.body_max).min(self.body_max);
-        let share_max = (self.bytes_max / NETWORK_SHARE).max(self.body_max);
+        let bytes = declared.unwrap_or(body_max).min(body_max);
+        let bytes_max = self.bytes_max.max(body_max);
+        let share_max = (bytes_max / NETWORK_SHARE).max(body_max);
 
         let mut taken = self.taken.lock();
         let of_network = taken.by_network.get(&network).copied().unwrap_or_default();
-        if taken.total + bytes > self.bytes_max || of_network + bytes > share_max {
+        if taken.total + bytes > bytes_max || of_network + bytes > share_max {
             return None;
         }
         taken.total += bytes;
@@ -100,26 +99,30 @@ mod tests {
 
     #[test]
     fn all_bodies_have_one_budget_and_each_network_a_fourth_of_it() {
-        let bodies = UnprovenBodies::new(800, 100);
-        let of_one: Vec<_> = (0..3).map(|_| bodies.try_take(ip(1), Some(90))).collect();
+        let bodies = UnprovenBodies::new(800);
+        let of_one: Vec<_> = (0..3)
+            .map(|_| bodies.try_take(ip(1), Some(90), 100))
+            .collect();
         assert_eq!(
             of_one.iter().flatten().count(),
             2,
             "200 bytes are its share"
         );
-        let of_others: Vec<_> = (2..9).map(|last| bodies.try_take(ip(last), None)).collect();
+        let of_others: Vec<_> = (2..9)
+            .map(|last| bodies.try_take(ip(last), None, 100))
+            .collect();
         assert_eq!(
             of_others.iter().flatten().count(),
             6,
             "a body without a length may be 100"
         );
         assert!(
-            bodies.try_take(ip(9), Some(20)).is_some(),
+            bodies.try_take(ip(9), Some(20), 100).is_some(),
             "20 bytes are left"
         );
         drop(of_one);
         assert!(
-            bodies.try_take(ip(1), Some(100)).is_some(),
+            bodies.try_take(ip(1), Some(100), 100).is_some(),
             "they are given back"
         );
         drop(of_others);
@@ -129,8 +132,8 @@ mod tests {
 
     #[test]
     fn one_body_always_fits() {
-        let bodies = UnprovenBodies::new(10, 100);
-        let first = bodies.try_take(ip(1), Some(u64::MAX));
-        assert!(first.is_some() && bodies.try_take(ip(2), Some(1)).is_none());
+        let bodies = UnprovenBodies::new(10);
+        let first = bodies.try_take(ip(1), Some(u64::MAX), 100);
+        assert!(first.is_some() && bodies.try_take(ip(2), Some(1), 100).is_none());
     }
 }

@@ -162,6 +162,15 @@ impl SourceSigning {
         self.scheme().is_none_or(SignatureScheme::covers_body)
     }
 
+    /// Returns the largest body that the provider sends, in bytes, if that is more than a megabyte.
+    #[must_use]
+    pub fn body_bytes_max(&self) -> Option<usize> {
+        match self {
+            Self::Preset(preset) => preset.facts.body_bytes_max,
+            Self::Own(_) => None,
+        }
+    }
+
     /// Tells if the provider has events of which no two have the same body.
     fn has_unique_bodies(&self) -> bool {
         match self {

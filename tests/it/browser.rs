@@ -141,10 +141,11 @@ impl BrowserSession {
         self.wait_for(script, json!([selector, text])).await;
     }
 
-    /// Presses the element `selector` that shows `text`, as soon as it is there.
+    /// Presses the element `selector` that shows `text`, as soon as it is there. The answer comes before
+    /// the press: a page that is left would lose it.
     async fn press(&self, selector: &str, text: &str) {
         let script = "const found = [...document.querySelectorAll(given[0])].find((found) => found.innerText.includes(given[1])); \
-            if (!found) return false; found.click(); return true";
+            if (!found) return false; setTimeout(() => found.click(), 0); return true";
         self.wait_for(script, json!([selector, text])).await;
     }
 

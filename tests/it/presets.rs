@@ -634,6 +634,28 @@ fn a_body_of_github_is_taken_once_for_each_name_where_no_two_events_are_equal() 
     });
 }
 
+/// A large push got 413, which GitHub does not repeat.
+#[test]
+fn a_large_push_of_github_is_taken_and_a_larger_one_refused() {
+    run_async(async {
+        let (_env, node, _) = start("github", KEY).await;
+        for (bytes, status) in [(3_000_000, 200), (9_000_000, 413)] {
+            let text = "x".repeat(bytes);
+            let body = format!(r#"{{"repository": {{"full_name": "o/r"}}, "text": "{text}"}}"#);
+            let signature = format!("sha256={}", hex::encode(sha256(KEY.as_bytes(), &body)));
+            let headers = [
+                JSON,
+                ("X-Hub-Signature-256", signature.as_str()),
+                ("X-GitHub-Event", "push"),
+                ("X-GitHub-Delivery", "large"),
+            ];
+            let answer = post(&node, "/in/github", &headers, &body).await;
+            assert_eq!(answer.status, status, "{bytes}: {:?}", answer.body["code"]);
+        }
+        node.stop().await;
+    });
+}
+
 /// Keys of a source were remembered for a day, whatever its sender does.
 #[test]
 fn a_source_has_a_window_of_its_own() {

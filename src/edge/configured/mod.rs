@@ -74,7 +74,8 @@ pub(super) async fn receive(
         call.empty_refusals();
     }
 
-    body::check_declared_length(request, edge.body_limits())?;
+    let limits = edge.body_limits_of(custom);
+    body::check_declared_length(request, limits)?;
     let url = request_url(request, edge.config.server.public_url.as_deref());
     let head = to_provider_request(request, &url, b"");
     if let Some(error) = custom.source.signing.find_header_error(&head) {
@@ -87,7 +88,7 @@ pub(super) async fn receive(
             call.note_unproven();
             return Ok(text_response(token));
         }
-        if is_unsigned_handshake(custom, request, payload, edge.body_limits()).await? {
+        if is_unsigned_handshake(custom, request, payload, limits).await? {
             call.note_unproven();
             return Ok(empty_response(200));
         }
@@ -99,14 +100,14 @@ pub(super) async fn receive(
         ));
     }
 
-    let share = edge.take_unproven_body(request)?;
+    let share = edge.take_unproven_body(request, limits.bytes_max)?;
     let is_gzip = custom.source.layout.decompress && has_gzip_body(request)?;
     let sent = match is_gzip {
-        true => body::read_encoded_body(request, payload, edge.body_limits()).await?,
-        false => body::read_body(request, payload, edge.body_limits()).await?,
+        true => body::read_encoded_body(request, payload, limits).await?,
+        false => body::read_body(request, payload, limits).await?,
     };
     let body = match is_gzip {
-        true => decompress_gzip(&sent, edge.body_limits().bytes_max).map(Bytes::from),
+        true => decompress_gzip(&sent, limits.bytes_max).map(Bytes::from),
         false => Ok(sent.clone()),
     };
     let sent_view = to_provider_request(request, &url, &sent);

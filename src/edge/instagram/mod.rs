@@ -111,7 +111,7 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
         // Refuse before reading the body: an unsigned request must not cost memory.
         return Err(edge.count_auth_failure(request, signature_error()));
     }
-    let share = edge.take_unproven_body(request)?;
+    let share = edge.take_unproven_body(request, edge.body_limits().bytes_max)?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let verifier = &edge.instagram().verifier;
     let body = signatures

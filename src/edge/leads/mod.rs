@@ -90,7 +90,7 @@ pub(super) async fn receive(
         }
         LeadSignatureLayout::TimePathBody | LeadSignatureLayout::Body => None,
     };
-    let share = edge.take_unproven_body(request)?;
+    let share = edge.take_unproven_body(request, edge.body_limits().bytes_max)?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let head = timestamp.map(|time| signature::signed_head(time, request.path()));
     let head = head.unwrap_or_default();

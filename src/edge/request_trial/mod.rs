@@ -110,7 +110,10 @@ impl RequestTrial<'_> {
 
         let view = raw.to_view(&url);
         let [mut verification, mut decoding] = target.check_request(config, &view, self.at);
-        let limit = config.server.body_limit_bytes;
+        let limit = match target {
+            TrialTarget::Custom(custom) => config.body_limit_of(custom),
+            _ => config.server.body_limit_bytes,
+        };
         if raw.body.len() > limit {
             let reason = format!("body is larger than {limit} bytes; a node answers 413");
             decoding = TrialFinding::failed(reason);
@@ -198,7 +201,7 @@ impl TrialTarget<'_> {
             Self::Instagram => instagram::check_instagram(&sources.instagram, request),
             Self::Crm => crm::check_crm(&sources.crm, &config.admin.token, request),
             Self::Custom(custom) => {
-                let limit = config.server.body_limit_bytes;
+                let limit = config.body_limit_of(custom);
                 return custom::check_custom(custom, request, now, limit);
             }
         };
