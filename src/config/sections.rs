@@ -58,12 +58,13 @@ pub struct Config {
 
 impl Config {
     /// Largest body of the source `custom`, in bytes: what its provider documents, if that is more
-    /// than `server.body_limit_bytes`, and at most an eighth of the bytes in flight. One entity may
-    /// use a quarter of those.
+    /// than `server.body_limit_bytes`. At most an eighth of the bytes in flight, of which one entity
+    /// may use a quarter, and the share of one caller in the memory for unproven bodies.
     #[must_use]
     pub fn body_limit_of(&self, custom: &CustomSourceConfig) -> usize {
         let documented = custom.source.signing.body_bytes_max().unwrap_or_default();
-        let affordable = self.router.in_flight_bytes_max / 8;
+        let of_caller = self.server.unproven_bytes_max / 4;
+        let affordable = of_caller.min(self.router.in_flight_bytes_max / 8);
         self.server.body_limit_bytes.max(documented.min(affordable))
     }
 }

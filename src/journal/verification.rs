@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::base_file::{BaseReadError, base_path, open_base_file};
+use super::base_file::{BaseReadError, open_base_file};
 use super::content_cipher::ContentCipher;
 use super::disk::LocalDisk;
 use super::frame::JournalFrame;
@@ -45,6 +45,9 @@ pub struct JournalReport {
     pub torn_tail: Option<(PathBuf, u64)>,
     /// Number of blocks that are not encrypted as new ones are: with another key, or not at all.
     pub outdated_blocks: u64,
+    /// Number of blocks, and of base files, of which no configured key decrypts the content. Only
+    /// their checksums were checked.
+    pub encrypted_parts: u64,
 }
 
 /// Reads the journal in the data folder `folder`, whose content `cipher` decrypts, up to its durable
@@ -66,14 +69,16 @@ pub fn verify_journal(
     }
 
     let (mut records, mut changes, mut last_received_at) = (0, 0, None);
-    let mut outdated_blocks = 0;
+    let (mut outdated_blocks, mut encrypted_parts) = (0, 0);
     let log = LogFolder::new(&identity, cipher.clone(), Arc::new(LocalDisk), journal);
     let check = log.check(part == VerifiedPart::Everything, &mut |stored| {
         outdated_blocks += u64::from(!stored.block.is_current(cipher));
         let body = match stored.block.open_body(cipher, String::new) {
             Ok(body) => body,
+            // Its checksum is right, and its key can still be configured.
             Err(BlockBodyError::Encrypted(_)) => {
-                return Some("a block is encrypted with a key that is not configured");
+                encrypted_parts += 1;
+                return None;
             }
             Err(BlockBodyError::Malformed) => return Some(UNKNOWN_FORM),
         };
@@ -89,7 +94,11 @@ pub fn verify_journal(
     })?;
     let mut damage = check.damage;
     if part == VerifiedPart::Everything {
-        damage.extend(check_base(&identity, cipher, &folder.join("journal"))?);
+        match check_base(&identity, cipher, &folder.join("journal"))? {
+            BaseCheck::Whole => {}
+            BaseCheck::Encrypted => encrypted_parts += 1,
+            BaseCheck::Damaged(found) => damage.push(found),
+        }
     }
     Ok(JournalReport {
         records,
@@ -99,7 +108,15 @@ pub fn verify_journal(
         damage,
         torn_tail: check.torn_tail,
         outdated_blocks,
+        encrypted_parts,
     })
+}
+
+/// Result of reading the base file, or of finding none.
+enum BaseCheck {
+    Whole,
+    Encrypted,
+    Damaged(LogDamage),
 }
 
 /// Reads the base file of the journal in `folder`, if there is one.
@@ -107,35 +124,23 @@ fn check_base(
     identity: &StoreIdentity,
     cipher: &ContentCipher,
     folder: &Path,
-) -> Result<Option<LogDamage>, StoreOpenError> {
+) -> Result<BaseCheck, StoreOpenError> {
     let seed = identity.checksum_seed;
     let log_identity = (identity.incarnations.newest(), seed);
     let Some(base) = open_base_file(&LocalDisk, folder, log_identity)? else {
-        return Ok(None);
-    };
-    let damage = |file, offset, problem| {
-        let position = base.start.position;
-        Some(LogDamage {
-            file,
-            offset,
-            position,
-            readable_from: None,
-            problem,
-        })
+        return Ok(BaseCheck::Whole);
     };
     match base.check(seed, cipher) {
-        Ok(()) => Ok(None),
+        Ok(()) => Ok(BaseCheck::Whole),
+        Err(BaseReadError::Encrypted(_)) => Ok(BaseCheck::Encrypted),
         Err(BaseReadError::Io { file, source }) => Err(StoreOpenError::Io { path: file, source }),
-        Err(BaseReadError::Corrupt { file, offset }) => Ok(damage(
+        Err(BaseReadError::Corrupt { file, offset }) => Ok(BaseCheck::Damaged(LogDamage {
             file,
             offset,
-            "the base file, which holds what was derived from removed events, is damaged",
-        )),
-        Err(BaseReadError::Encrypted(_)) => Ok(damage(
-            base_path(folder),
-            0,
-            "the base file is encrypted with a key that is not configured",
-        )),
+            position: base.start.position,
+            readable_from: None,
+            problem: "the base file, which holds what was derived from removed events, is damaged",
+        })),
     }
 }
 

@@ -182,6 +182,18 @@ fn a_key_is_set_changed_and_removed_later_and_compact_leaves_nothing_of_the_form
         told.contains("set the key that it was encrypted with"),
         "{told}"
     );
+    // The content is whole, and the key can still be set.
+    let report: Value = serde_json::from_str(&store.succeed(&["verify", "--json"])).expect("JSON");
+    assert_eq!(report["is_whole"], json!(true), "{report}");
+    assert!(report["encrypted_parts"].as_u64() > Some(1), "{report}");
+    let output = store.run(&["doctor"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("encrypted with a key that is not configured"),
+        "{told}"
+    );
+    assert!(!told.contains("damaged"), "{told}");
     store.set_keys(&key(8), &key(7));
     store.assert_unchanged("another key was set");
     store.succeed(&["compact"]);

@@ -112,6 +112,11 @@ pub(super) fn check_journal(
         let advice = "The next start drops it, or --repair now";
         findings.push(DoctorFinding::warning(CHECK, detail, advice));
     }
+    if report.encrypted_parts > 0 {
+        let detail = "its newest content is encrypted with a key that is not configured";
+        let advice = "Set that key, as store.encryption_key or in store.former_encryption_keys";
+        findings.push(DoctorFinding::problem(CHECK, detail, advice));
+    }
     if findings.is_empty() {
         let detail = format!(
             "all segments are there, and the newest is whole; the next event has position {}",
@@ -174,6 +179,7 @@ mod tests {
             damage: Vec::new(),
             torn_tail: None,
             outdated_blocks: 0,
+            encrypted_parts: 0,
         };
         for (last, state) in [
             (None, FindingState::Ok),

@@ -125,7 +125,7 @@ struct SubscribeArgs {
     /// Admin token of the node [default: admin.token of the configuration]
     #[arg(long, value_name = "TOKEN", value_parser = parse_secret)]
     token: Option<Secret>,
-    /// Configuration file of the node, for its address and token
+    /// Configuration file of the node to subscribe to, for its address and token
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Events to subscribe to, separated by commas
@@ -392,7 +392,7 @@ impl ListenCommand {
 impl SubscribeArgs {
     /// Returns the node to subscribe at; `None` without a subscription.
     fn resolve_node(&self) -> Result<Option<SelectedNode>, CliError> {
-        if !self.dev && self.subscribe.is_none() {
+        if !self.dev && self.subscribe.is_none() && self.config.is_none() {
             return Ok(None);
         }
         let load_config = || load_folder_config(self.config.as_deref());

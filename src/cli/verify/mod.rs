@@ -131,6 +131,14 @@ impl VerifyCommand {
             format_count(report.records, "event", "events"),
             format_count(report.changes, "other change", "other changes"),
         );
+        if report.encrypted_parts > 0 {
+            let parts = format_count(report.encrypted_parts, "part", "parts");
+            writeln!(
+                out,
+                "the content of {parts} was not checked, only the checksum: no configured key \
+                 decrypts it; set store.encryption_key or store.former_encryption_keys"
+            )?;
+        }
         let is_whole = match report.damage.is_empty() {
             true => "is whole",
             false => "is damaged",
@@ -182,6 +190,7 @@ fn report_as_json(folder: &Path, report: &JournalReport) -> Value {
         "damage": damage,
         "torn_tail": torn_tail,
         "outdated_blocks": report.outdated_blocks,
+        "encrypted_parts": report.encrypted_parts,
     })
 }
 

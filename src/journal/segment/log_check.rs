@@ -77,7 +77,13 @@ impl LogFolder {
         );
 
         let mut damage = Vec::new();
-        let first = if reads_all { 0 } else { segments.len() - 1 };
+        // An empty newest segment says nothing about the content.
+        let is_empty = scan.end.offset == HEADER_BYTES;
+        let newest = segments.len() - 1;
+        let first = match reads_all {
+            true => 0,
+            false => newest.saturating_sub(usize::from(is_empty)),
+        };
         for (index, segment) in segments.iter().enumerate().skip(first) {
             let next = headers.get(index + 1);
             damage.extend(check_segment(&set, segment, next, visit)?);
