@@ -87,7 +87,7 @@ impl DerivedStore {
         for (row, number) in from.iter().zip(1_u64..) {
             let (key, value) = row?;
             let stored = from.encrypt(&key, &value);
-            self.guard(|| to.insert(key, stored))?;
+            self.guard(|| to.insert(key, &*stored))?;
             if number.is_multiple_of(FLUSH_ROWS) {
                 self.guard(|| copy.flush())?;
             }

@@ -1,5 +1,6 @@
 //! One tree of the derived store: rows in the order of their keys.
 
+use std::borrow::Cow;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
@@ -67,7 +68,9 @@ impl DerivedTree {
     ) -> Result<(), DerivedStoreError> {
         let key = key.as_ref();
         let stored = self.encrypt(key, value.as_ref());
-        self.store.guard(|| self.tree.insert(key, stored)).map(drop)
+        self.store
+            .guard(|| self.tree.insert(key, &*stored))
+            .map(drop)
     }
 
     /// Removes the row under `key`, if there is one.
@@ -86,7 +89,7 @@ impl DerivedTree {
         let mut stored = sled::Batch::default();
         for (key, value) in batch.0 {
             match value {
-                Some(value) => stored.insert(&*key, self.encrypt(&key, &value)),
+                Some(value) => stored.insert(&*key, &*self.encrypt(&key, &value)),
                 None => stored.remove(key),
             }
         }
@@ -121,7 +124,7 @@ impl DerivedTree {
     }
 
     /// Returns the bytes to store for `value`.
-    pub(super) fn encrypt(&self, key: &[u8], value: &[u8]) -> Vec<u8> {
+    pub(super) fn encrypt<'v>(&self, key: &[u8], value: &'v [u8]) -> Cow<'v, [u8]> {
         self.store.cipher().encrypt_value(&self.name, key, value)
     }
 

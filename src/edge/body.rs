@@ -179,7 +179,7 @@ where
         if let Ok(body) = timeout_at(begun + allowed, reading.as_mut()).await {
             return body;
         }
-        // What came meanwhile has earned more time, or has not.
+        // Bytes that came meanwhile have earned more time.
         if limits.time_for(received.get()) <= allowed {
             return Err(ApiError::RequestTimeout);
         }

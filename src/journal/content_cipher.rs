@@ -17,6 +17,8 @@
 //! Plain and encrypted content can stand beside each other, because a key can be set at any time.
 //! Former keys only decrypt, until `hookyard compact` has written everything anew.
 
+use std::borrow::Cow;
+
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 
@@ -130,15 +132,23 @@ impl ContentCipher {
     }
 
     /// Returns the bytes to store for `value` of the row `key` of `table`.
-    pub(crate) fn encrypt_value(&self, table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
+    pub(crate) fn encrypt_value<'v>(
+        &self,
+        table: &str,
+        key: &[u8],
+        value: &'v [u8],
+    ) -> Cow<'v, [u8]> {
         debug_assert_ne!(
             value.first(),
             Some(&VALUE_MARK),
             "the mark is for encrypted values"
         );
-        match self.encrypt(&value_place(table, key), value) {
-            Some(encrypted) => [&[VALUE_MARK][..], &encrypted].concat(),
-            None => value.to_vec(),
+        let encrypted = self
+            .is_encrypting()
+            .then(|| self.encrypt(&value_place(table, key), value));
+        match encrypted.flatten() {
+            Some(encrypted) => [&[VALUE_MARK][..], &encrypted].concat().into(),
+            None => value.into(),
         }
     }
 
@@ -212,7 +222,7 @@ mod tests {
             );
         }
         for at in 1..sealed.len() {
-            let mut changed = sealed.clone();
+            let mut changed = sealed.to_vec();
             changed[at] ^= 1;
             assert!(
                 cipher([7])
@@ -256,7 +266,7 @@ mod tests {
     #[test]
     fn without_a_key_values_stay_as_they_are_and_encrypted_ones_stay_closed() {
         let plain = cipher([]);
-        assert_eq!(plain.encrypt_value("accounts", b"a", b"\x01x"), b"\x01x");
+        assert_eq!(*plain.encrypt_value("accounts", b"a", b"\x01x"), *b"\x01x");
         assert_eq!(
             plain.decrypt_value("accounts", b"a", b"\x01x").as_deref(),
             Ok(&b"\x01x"[..])

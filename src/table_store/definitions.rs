@@ -116,7 +116,10 @@ impl DefinitionTree {
     fn encrypted_put(&self, key: &str, value: &[u8]) -> TableChange {
         TableChange::Put {
             key: key.as_bytes().to_vec(),
-            value: self.cipher.encrypt_value(self.name, key.as_bytes(), value),
+            value: self
+                .cipher
+                .encrypt_value(self.name, key.as_bytes(), value)
+                .into_owned(),
         }
     }
 

@@ -143,22 +143,18 @@ impl<R: Read> ArchiveReader<R> {
             self.has_skipped = true;
             return Ok(None);
         }
-        if self.has_skipped && chunk.kind == ChunkKind::Totals {
-            let totals = ArchiveSummary::decode(earlier, chunk.body);
-            self.summary = totals.ok_or(ArchiveError::Damaged { offset })?;
-            self.chunks.expect_end()?;
-            self.is_complete = true;
-            return Ok(None);
-        }
         match chunk.kind {
             ChunkKind::Base if self.header.is_full && self.place == self.header.first => {
                 return Ok(Some(chunk.body));
             }
             ChunkKind::Blocks => self.blocks = chunk.body,
             ChunkKind::Totals => {
-                let is_whole =
-                    chunk.body == self.summary.encode(earlier) && self.place == self.header.end;
-                if !is_whole {
+                let totals = ArchiveSummary::decode(earlier, chunk.body);
+                let totals = totals.ok_or(ArchiveError::Damaged { offset })?;
+                if self.has_skipped {
+                    // Only the totals tell how much that was.
+                    self.summary = totals;
+                } else if totals != self.summary || self.place != self.header.end {
                     return Err(ArchiveError::Damaged { offset });
                 }
                 self.chunks.expect_end()?;
