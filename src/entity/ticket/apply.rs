@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::bounded_items::FingerprintSource;
 use super::change::{TicketChange, TicketEffect};
-use super::state::{TicketMessage, TicketState};
+use super::state::{SlaBreach, TicketAttachment, TicketMessage, TicketState, fingerprint_id};
 use crate::entity::decision::StateLimits;
 use crate::entity::timed_value::TimedValue;
 
@@ -55,18 +56,12 @@ impl TicketState {
                 self.messages.push(message, bound(*keep));
             }
             TicketEffect::MessageText { message_id, text } => {
-                if let Some(message) = self
-                    .messages
-                    .find_mut(|message| message.message_id == *message_id)
-                {
+                if let Some(message) = self.find_message_mut(message_id) {
                     message.text = TimedValue::from_event(Arc::clone(text), at);
                 }
             }
             TicketEffect::MessageDeleted { message_id } => {
-                if let Some(message) = self
-                    .messages
-                    .find_mut(|message| message.message_id == *message_id)
-                {
+                if let Some(message) = self.find_message_mut(message_id) {
                     message.deleted = TimedValue::from_event(true, at);
                 }
             }
@@ -76,10 +71,9 @@ impl TicketState {
             }
             TicketEffect::AttachmentReplaced { attachment } => {
                 let id = &attachment.attachment_id;
-                if let Some(known) = self
-                    .attachments
-                    .find_mut(|known| known.value.attachment_id == *id)
-                {
+                let is_this =
+                    |known: &TimedValue<TicketAttachment>| known.value.attachment_id == *id;
+                if let Some(known) = self.attachments.find_mut(fingerprint_id(id), is_this) {
                     *known = TimedValue::from_event(attachment.clone(), at);
                 }
             }
@@ -88,11 +82,17 @@ impl TicketState {
                     .push(TimedValue::from_event(breach.clone(), at), bound(*keep));
             }
             TicketEffect::BreachRepeated { breach } => {
-                if let Some(known) = self.sla_breaches.find_mut(|known| known.value == *breach) {
+                let is_this = |known: &TimedValue<SlaBreach>| known.value == *breach;
+                if let Some(known) = self.sla_breaches.find_mut(breach.fingerprint(), is_this) {
                     *known = TimedValue::from_event(breach.clone(), at);
                 }
             }
             TicketEffect::PushedOut { item: _, id: _ } => {}
         }
+    }
+
+    fn find_message_mut(&mut self, message_id: &str) -> Option<&mut TicketMessage> {
+        let is_this = |message: &TicketMessage| *message.message_id == *message_id;
+        self.messages.find_mut(fingerprint_id(message_id), is_this)
     }
 }

@@ -3,7 +3,11 @@
 //! ```text
 //!   forgotten: fingerprints, at most 8 × keep        items: whole, at most keep
 //!   [f1 f2 f3 … fn] <── pushed out, oldest first ──  [i1 i2 … im] <── push
+//!                                      fingerprints: [f  f  …  f ]
 //! ```
+//!
+//! A search compares the fingerprints, which lie side by side in memory, before it looks at an item: each
+//! event of a long ticket searches all of them.
 
 use std::collections::VecDeque;
 
@@ -21,17 +25,45 @@ pub(super) trait FingerprintSource {
 
 /// Bounded collection in the order of arrival.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    from = "StoredItems<T>",
+    bound(deserialize = "T: Deserialize<'de> + FingerprintSource")
+)]
 pub(super) struct BoundedItems<T> {
-    #[serde(default = "VecDeque::new", skip_serializing_if = "VecDeque::is_empty")]
+    #[serde(skip_serializing_if = "VecDeque::is_empty")]
     items: VecDeque<T>,
-    #[serde(default, with = "packed", skip_serializing_if = "VecDeque::is_empty")]
+    /// Fingerprint of each item, at the same index.
+    #[serde(skip_serializing)]
+    fingerprints: VecDeque<ItemFingerprint>,
+    #[serde(with = "packed", skip_serializing_if = "VecDeque::is_empty")]
     forgotten: VecDeque<ItemFingerprint>,
+}
+
+/// Stored form, without the fingerprints that follow from the items.
+#[derive(Deserialize)]
+struct StoredItems<T> {
+    #[serde(default = "VecDeque::new")]
+    items: VecDeque<T>,
+    #[serde(default, with = "packed")]
+    forgotten: VecDeque<ItemFingerprint>,
+}
+
+impl<T: FingerprintSource> From<StoredItems<T>> for BoundedItems<T> {
+    fn from(stored: StoredItems<T>) -> Self {
+        let StoredItems { items, forgotten } = stored;
+        Self {
+            fingerprints: items.iter().map(FingerprintSource::fingerprint).collect(),
+            items,
+            forgotten,
+        }
+    }
 }
 
 impl<T> Default for BoundedItems<T> {
     fn default() -> Self {
         Self {
             items: VecDeque::new(),
+            fingerprints: VecDeque::new(),
             forgotten: VecDeque::new(),
         }
     }
@@ -43,19 +75,39 @@ impl<T> BoundedItems<T> {
         self.items.iter()
     }
 
-    /// Returns the newest item for which `is_match` is true.
-    pub(super) fn find(&self, is_match: impl Fn(&T) -> bool) -> Option<&T> {
-        self.items.iter().rev().find(|item| is_match(item))
+    /// Returns the newest item with this fingerprint for which `is_match` is true.
+    pub(super) fn find(
+        &self,
+        fingerprint: ItemFingerprint,
+        is_match: impl Fn(&T) -> bool,
+    ) -> Option<&T> {
+        let index = self.index_of(fingerprint, is_match)?;
+        self.items.get(index)
     }
 
-    pub(super) fn find_mut(&mut self, is_match: impl Fn(&T) -> bool) -> Option<&mut T> {
-        self.items.iter_mut().rev().find(|item| is_match(item))
+    pub(super) fn find_mut(
+        &mut self,
+        fingerprint: ItemFingerprint,
+        is_match: impl Fn(&T) -> bool,
+    ) -> Option<&mut T> {
+        let index = self.index_of(fingerprint, is_match)?;
+        self.items.get_mut(index)
     }
 
-    /// Returns true if the collection remembers `fingerprint` of an item that was pushed out. The
-    /// closure runs only if any item was.
-    pub(super) fn has_forgotten(&self, fingerprint: impl FnOnce() -> ItemFingerprint) -> bool {
-        !self.forgotten.is_empty() && self.forgotten.contains(&fingerprint())
+    fn index_of(
+        &self,
+        fingerprint: ItemFingerprint,
+        is_match: impl Fn(&T) -> bool,
+    ) -> Option<usize> {
+        self.fingerprints
+            .iter()
+            .zip(&self.items)
+            .rposition(|(found, item)| *found == fingerprint && is_match(item))
+    }
+
+    /// Returns true if the collection remembers `fingerprint` of an item that was pushed out.
+    pub(super) fn has_forgotten(&self, fingerprint: ItemFingerprint) -> bool {
+        self.forgotten.contains(&fingerprint)
     }
 
     #[cfg(test)]
@@ -67,10 +119,12 @@ impl<T> BoundedItems<T> {
 impl<T: FingerprintSource> BoundedItems<T> {
     /// Appends an item and pushes out the oldest items beyond `keep`.
     pub(super) fn push(&mut self, item: T, keep: usize) {
+        self.fingerprints.push_back(item.fingerprint());
         self.items.push_back(item);
+
         let surplus = self.items.len().saturating_sub(keep);
-        self.forgotten
-            .extend(self.items.drain(..surplus).map(|item| item.fingerprint()));
+        self.items.drain(..surplus);
+        self.forgotten.extend(self.fingerprints.drain(..surplus));
         let surplus = self
             .forgotten
             .len()

@@ -17,12 +17,12 @@ use super::author::MessageAuthor;
 use super::bounded_items::FingerprintSource;
 use super::change::{TicketChange, TicketEffect, TicketItemKind};
 use super::state::{
-    SlaBreach, TAGS_MAX, TicketAssignee, TicketAttachment, TicketMessage, TicketRating, TicketState,
+    SlaBreach, TAGS_MAX, TicketAssignee, TicketAttachment, TicketMessage, TicketRating,
+    TicketState, fingerprint_id,
 };
 use crate::entity::decision::{
     AcceptedChange, DecisionContext, EntityDecision, Rejection, StateLimits,
 };
-use crate::entity::fingerprint::ItemFingerprint;
 use crate::entity::timed_value::UnixMicros;
 use crate::event::Timestamp;
 
@@ -171,24 +171,21 @@ impl TicketState {
         message_id: &str,
         effect_on: impl FnOnce(&TicketMessage) -> TimedEffect,
     ) -> Option<TimedEffect> {
-        if let Some(message) = self
-            .messages
-            .find(|message| *message.message_id == *message_id)
-        {
+        let fingerprint = fingerprint_id(message_id);
+        let is_this = |message: &TicketMessage| *message.message_id == *message_id;
+        if let Some(message) = self.messages.find(fingerprint, is_this) {
             return Some(effect_on(message));
         }
 
-        self.messages
-            .has_forgotten(|| ItemFingerprint::from_parts(&[message_id.as_bytes()]))
-            .then(|| {
-                (
-                    false,
-                    TicketEffect::PushedOut {
-                        item: TicketItemKind::Message,
-                        id: share_text(message_id),
-                    },
-                )
-            })
+        self.messages.has_forgotten(fingerprint).then(|| {
+            (
+                false,
+                TicketEffect::PushedOut {
+                    item: TicketItemKind::Message,
+                    id: share_text(message_id),
+                },
+            )
+        })
     }
 
     fn attachment_effect(
@@ -197,16 +194,17 @@ impl TicketState {
         at: UnixMicros,
         keep: usize,
     ) -> TimedEffect {
-        let known = self
-            .attachments
-            .find(|known| known.value.attachment_id == attachment.attachment_id);
+        let fingerprint = attachment.fingerprint();
+        let known = self.attachments.find(fingerprint, |known| {
+            known.value.attachment_id == attachment.attachment_id
+        });
         if let Some(known) = known {
             return (
                 known.is_late(at),
                 TicketEffect::AttachmentReplaced { attachment },
             );
         }
-        if self.attachments.has_forgotten(|| attachment.fingerprint()) {
+        if self.attachments.has_forgotten(fingerprint) {
             return (
                 false,
                 TicketEffect::PushedOut {
@@ -220,10 +218,14 @@ impl TicketState {
     }
 
     fn breach_effect(&self, breach: SlaBreach, at: UnixMicros, keep: usize) -> TimedEffect {
-        if let Some(known) = self.sla_breaches.find(|known| known.value == breach) {
+        let fingerprint = breach.fingerprint();
+        let known = self
+            .sla_breaches
+            .find(fingerprint, |known| known.value == breach);
+        if let Some(known) = known {
             return (known.is_late(at), TicketEffect::BreachRepeated { breach });
         }
-        if self.sla_breaches.has_forgotten(|| breach.fingerprint()) {
+        if self.sla_breaches.has_forgotten(fingerprint) {
             return (
                 false,
                 TicketEffect::PushedOut {

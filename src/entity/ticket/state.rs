@@ -162,15 +162,20 @@ impl SlaBreach {
     }
 }
 
+/// Fingerprint of the item with this id.
+pub(super) fn fingerprint_id(id: &str) -> ItemFingerprint {
+    ItemFingerprint::from_parts(&[id.as_bytes()])
+}
+
 impl FingerprintSource for TicketMessage {
     fn fingerprint(&self) -> ItemFingerprint {
-        ItemFingerprint::from_parts(&[self.message_id.as_bytes()])
+        fingerprint_id(&self.message_id)
     }
 }
 
 impl FingerprintSource for TicketAttachment {
     fn fingerprint(&self) -> ItemFingerprint {
-        ItemFingerprint::from_parts(&[self.attachment_id.as_bytes()])
+        fingerprint_id(&self.attachment_id)
     }
 }
 
