@@ -64,7 +64,9 @@ impl IncomingCall {
             .get(REQUEST_ID)
             .filter(|id| is_valid_request_id(id.as_bytes()));
         let id = sent_id.cloned().unwrap_or_else(new_request_id);
-        let span = tracing::info_span!(
+        // At the level of every operator a span would cost each event more than its lines are worth: the
+        // one line of a refusal has the same fields.
+        let span = tracing::debug_span!(
             "request",
             request_id = id.to_str().unwrap_or_default(),
             source = source.as_str(),
@@ -256,9 +258,19 @@ impl IncomingCall {
             return;
         };
         let client = edge.client_address(request);
-        let cause = self.warning.borrow();
-        let cause = cause.as_deref();
-        tracing::info!(parent: &self.span, code, cause, %client, left_out, "request refused");
+        let (cause, caller) = (self.warning.borrow(), self.caller.borrow());
+        let certificate = self.client_certificate.borrow();
+        tracing::info!(
+            parent: None,
+            request_id = self.request_id(),
+            source = self.source.as_str(),
+            token = logged_caller(caller.as_ref(), certificate.as_deref()),
+            code,
+            cause = cause.as_deref(),
+            %client,
+            left_out,
+            "request refused"
+        );
     }
 
     /// Counts the call of a sender, and the time of an accepted one.
@@ -347,10 +359,7 @@ impl IncomingCall {
             event_type: None,
             next_attempt_at: None,
             warning: warning.as_deref(),
-            token: caller
-                .as_ref()
-                .map(|caller| &*caller.name)
-                .or(client_certificate.as_deref()),
+            token: logged_caller(caller.as_ref(), client_certificate.as_deref()),
         };
 
         let redacted = self.redacted_headers.borrow();
@@ -361,6 +370,14 @@ impl IncomingCall {
         }
         response
     }
+}
+
+/// Name under which the logs have a proven caller.
+fn logged_caller<'c>(
+    caller: Option<&'c CallerIdentity>,
+    certificate: Option<&'c str>,
+) -> Option<&'c str> {
+    caller.map(|caller| &*caller.name).or(certificate)
 }
 
 /// Returns `response` with its status and headers, and without a body.
