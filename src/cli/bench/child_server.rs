@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use reqwest::Client;
 
+use super::disk_writes;
 use super::error::BenchError;
 use super::pause::pause;
 use super::process_usage::ProcessUsage;
@@ -61,10 +62,7 @@ impl ChildServer {
             program,
             client: client.map_err(BenchError::Register)?,
             clock: SystemClock::default(),
-            before: ProcessUsage {
-                written_bytes: Some(0),
-                ..ProcessUsage::default()
-            },
+            before: ProcessUsage::default(),
             resident_max: 0,
         };
         server.wait_until_ready().await?;
@@ -88,12 +86,15 @@ impl ChildServer {
     pub(super) fn usage(&mut self) -> ProcessUsage {
         let usage = ProcessUsage::read(self.child.id()).unwrap_or_default();
         self.resident_max = self.resident_max.max(usage.resident_bytes);
-        let written = self.before.written_bytes.zip(usage.written_bytes);
         ProcessUsage {
             cpu: self.before.cpu + usage.cpu,
             resident_bytes: usage.resident_bytes,
-            written_bytes: written.map(|(before, now)| before + now),
         }
+    }
+
+    /// Bytes written so far to the disk that holds the server's files, by all processes.
+    pub(super) fn disk_bytes(&self) -> Option<u64> {
+        disk_writes::count_written_bytes(self.program.log_file.parent()?)
     }
 
     /// Most memory at any reading so far.

@@ -42,6 +42,7 @@ use target::{EventTarget, SupportSigner};
 mod adapter;
 mod bare_server;
 mod child_server;
+mod disk_writes;
 mod dispatch;
 mod error;
 mod latency;

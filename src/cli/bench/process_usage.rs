@@ -12,9 +12,6 @@ pub(super) struct ProcessUsage {
     /// Time on a processor, over all threads.
     pub(super) cpu: Duration,
     pub(super) resident_bytes: u64,
-    /// Bytes that it made the system write to the disk, in whole pages; `None` if only the
-    /// administrator of the machine may know.
-    pub(super) written_bytes: Option<u64>,
 }
 
 impl ProcessUsage {
@@ -22,17 +19,7 @@ impl ProcessUsage {
     pub(super) fn read(id: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
         let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-        let io = fs::read_to_string(format!("/proc/{id}/io")).ok();
-        let written_bytes = io.as_deref().and_then(|io| {
-            let line = io
-                .lines()
-                .find_map(|line| line.strip_prefix("write_bytes: "));
-            line?.parse().ok()
-        });
-        Some(Self {
-            written_bytes,
-            ..Self::parse(&stat, &status)?
-        })
+        Self::parse(&stat, &status)
     }
 
     fn parse(stat: &str, status: &str) -> Option<Self> {
@@ -49,7 +36,6 @@ impl ProcessUsage {
         Some(Self {
             cpu: Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND),
             resident_bytes: kilobytes * 1024,
-            written_bytes: None,
         })
     }
 }

@@ -28,8 +28,8 @@ pub(super) struct RunMeasurements {
     pub(super) is_interrupted: bool,
     /// Time from the first request until all is settled.
     pub(super) seconds: f64,
-    /// Processor time of the server, the bytes that it wrote to the disk, and its memory at the end
-    /// and at most.
+    /// Processor time of the server, the bytes written to its disk, and its memory at the end and at
+    /// most.
     pub(super) server_cpu: Option<Duration>,
     pub(super) written_bytes: Option<u64>,
     pub(super) resident_bytes: u64,
@@ -103,7 +103,9 @@ impl<'a> BenchRun<'a> {
         target: EventTarget,
         server: &mut Option<ChildServer>,
     ) -> Result<(), CliError> {
-        let server_before = server.as_mut().map(ChildServer::usage);
+        let server_before = server
+            .as_mut()
+            .map(|server| (server.usage(), server.disk_bytes()));
         let generator_before = ProcessUsage::read(std::process::id());
         self.ledger.begin();
         self.send_all(target, server).await?;
@@ -116,13 +118,14 @@ impl<'a> BenchRun<'a> {
         self.measurements.generator_cpu = generator_after
             .zip(generator_before)
             .map(|(after, before)| taken(after, before));
-        if let (Some(server), Some(before)) = (server, server_before) {
+        if let (Some(server), Some((before, disk_before))) = (server, server_before) {
             let after = server.usage();
             // Without `/proc` nothing is known.
             self.measurements.server_cpu = (after.resident_bytes > 0).then(|| taken(after, before));
-            let written = after.written_bytes.zip(before.written_bytes);
-            self.measurements.written_bytes =
-                written.map(|(after, before)| after.saturating_sub(before));
+            self.measurements.written_bytes = server
+                .disk_bytes()
+                .zip(disk_before)
+                .map(|(after, before)| after.saturating_sub(before));
             self.measurements.resident_bytes = after.resident_bytes;
             self.measurements.resident_max_bytes = server.resident_max();
         }

@@ -85,7 +85,8 @@ pub(super) struct ProcessFigures {
     pub(super) cores: f64,
     pub(super) resident_mib: f64,
     pub(super) resident_max_mib: f64,
-    /// Bytes written to the disk for each accepted event; `None` if that is not known.
+    /// Bytes that all processes wrote to the disk with the store, for each accepted event; `None` if
+    /// that is not known.
     pub(super) written_bytes_per_event: Option<f64>,
 }
 
