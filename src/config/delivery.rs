@@ -1,12 +1,14 @@
 //! Section `[delivery]`: defaults of every delivery; a subscription may override some of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::draft::ConfigDraft;
+use super::outbound_credentials::{OutboundCredential, read_credentials};
 use super::problem::ConfigProblem;
+use super::purpose::ConfigPurpose;
 use super::secret::Secret;
 use super::values::{DAY_S, DURATION_MIN_S, HOUR_S, parse_number, parse_string};
 use super::web_url::parse_server_url;
@@ -19,6 +21,9 @@ pub const RETRY_PAUSE_MAX_S: f64 = 7.0 * DAY_S;
 pub const TIMEOUT_MAX_S: f64 = 300.0;
 /// Most attempts to one subscriber at the same time.
 pub const CONCURRENCY_MAX: i64 = 1_000;
+
+/// Key of the file with the credentials for servers of subscribers.
+pub(super) const CREDENTIALS_FILE: &str = "delivery.credentials_file";
 
 /// Treatment of an entity's later events while one of its dead letters is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +65,10 @@ pub struct DeliveryConfig {
     pub ca_files: Vec<PathBuf>,
     /// URL of the proxy by which https targets are called. It may hold a password.
     pub proxy_url: Option<Secret>,
+    /// File that holds `credentials`; empty if there is none.
+    pub credentials_file: PathBuf,
+    /// Credentials for the servers of subscribers that ask who calls.
+    pub credentials: Vec<OutboundCredential>,
     /// Most subscriptions that can exist.
     pub subscriptions_max: usize,
     /// Attempts to all subscribers at the same time.
@@ -103,7 +112,8 @@ pub struct BreakerConfig {
 }
 
 impl ConfigDraft {
-    pub(super) fn read_delivery(&mut self) -> DeliveryConfig {
+    pub(super) fn read_delivery(&mut self, purpose: ConfigPurpose) -> DeliveryConfig {
+        let credentials_file = PathBuf::from(self.read_text(CREDENTIALS_FILE, |_| Ok(())));
         DeliveryConfig {
             timeout: self.read_seconds("delivery.timeout_s", TIMEOUT_MAX_S),
             hold: self.read_days("delivery.hold_days", 3_650.0),
@@ -122,6 +132,8 @@ impl ConfigDraft {
                 }
             }),
             proxy_url: self.read_proxy_url(),
+            credentials: self.read_outbound_credentials(&credentials_file, purpose),
+            credentials_file,
             subscriptions_max: self.read_integer("delivery.subscriptions_max", 1..=1_000_000),
             attempts_max: self.read_integer("delivery.attempts_max", 1..=1_000_000),
             window_events: self.read_integer("delivery.window_events", 1..=1_000_000),
@@ -156,6 +168,23 @@ impl ConfigDraft {
                 .is_ok_and(|url| url.scheme() == "http" && url.path() == "/");
             let expected = "expected nothing, or a URL such as http://proxy.example:3128";
             is_proxy.then_some(Some(url)).ok_or(expected.to_owned())
+        })
+    }
+
+    /// Reads the credentials in `file`, unless a command does without them.
+    fn read_outbound_credentials(
+        &mut self,
+        file: &Path,
+        purpose: ConfigPurpose,
+    ) -> Vec<OutboundCredential> {
+        if file.as_os_str().is_empty() || purpose == ConfigPurpose::Tool {
+            return Vec::new();
+        }
+        read_credentials(file).unwrap_or_else(|detail| {
+            let origin = self.origin_of(&[CREDENTIALS_FILE]);
+            self.problems
+                .push(ConfigProblem::for_key(CREDENTIALS_FILE, origin, detail));
+            Vec::new()
         })
     }
 

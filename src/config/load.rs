@@ -80,7 +80,7 @@ impl ConfigDraft {
                 items_max: self.read_integer("entity.items_max", 1..=MIB),
             },
             call_log: self.read_call_log(),
-            delivery: self.read_delivery(),
+            delivery: self.read_delivery(purpose),
             alerts: self.read_alerts(),
             sources: SourcesConfig {
                 support: self.read_support(),

@@ -13,6 +13,7 @@ mod instagram;
 mod leads;
 mod live_config;
 mod load;
+mod outbound_credentials;
 mod problem;
 mod purpose;
 mod restart_keys;
@@ -40,6 +41,7 @@ pub use instagram::{AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES}
 pub use leads::{LeadSignatureLayout, LeadsConfig};
 pub use live_config::{ConfigReload, LiveConfig};
 pub use load::load_config;
+pub use outbound_credentials::{ClientAuthentication, OAuth2Client, OutboundCredential};
 pub use problem::{ConfigError, ConfigProblem};
 pub use purpose::ConfigPurpose;
 pub use restart_keys::{ConfigChanges, needs_restart};

@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use ipnet::IpNet;
 
 use super::super::Config;
+use super::super::delivery::CREDENTIALS_FILE;
 use super::super::draft::ConfigDraft;
 use super::super::problem::{ConfigProblem, SettingOrigin};
 
@@ -17,6 +19,7 @@ impl ConfigDraft {
     /// Warns of what `config` leaves open.
     pub(super) fn check_exposure(&mut self, config: &Config) {
         self.check_file_permissions();
+        self.check_credentials_permissions(config);
         self.check_shared_secrets(config);
         self.check_network(
             "server.trusted_proxies",
@@ -46,14 +49,26 @@ impl ConfigDraft {
                 |setting| matches!(&setting.origin, SettingOrigin::File(file, _) if *file == path),
             )
         });
-        let is_readable = fs::metadata(&path)
-            .is_ok_and(|metadata| metadata.permissions().mode() & READABLE_BY_OTHERS != 0);
-        if holds_secret && is_readable {
+        if holds_secret && is_readable_by_others(&path) {
             let detail = "holds secrets and can be read by everybody on this machine; \
                           `chmod o-r` it, or set the secrets by variables";
             let origin = SettingOrigin::File(path, None);
             self.warnings
                 .push(ConfigProblem::without_key(origin, detail));
+        }
+    }
+
+    fn check_credentials_permissions(&mut self, config: &Config) {
+        let delivery = &config.delivery;
+        let holds_secret = delivery
+            .credentials
+            .iter()
+            .any(|server| server.oauth2.is_some());
+        if holds_secret && is_readable_by_others(&delivery.credentials_file) {
+            self.warn(
+                CREDENTIALS_FILE,
+                "its file can be read by everybody on this machine; `chmod o-r` it",
+            );
         }
     }
 
@@ -78,6 +93,10 @@ impl ConfigDraft {
             );
         }
     }
+}
+
+fn is_readable_by_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & READABLE_BY_OTHERS != 0)
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ fn every_key_of_the_defaults_is_read() {
     draft.read_admin();
     draft.read_audit();
     draft.read_call_log();
-    draft.read_delivery();
+    draft.read_delivery(ConfigPurpose::Trial);
     draft.read_support();
     draft.read_crm();
     draft.read_instagram();

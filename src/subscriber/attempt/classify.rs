@@ -108,6 +108,7 @@ pub(super) const TLS: &str = "tls";
 pub(super) const BROKEN_OFF: &str = "broken_off";
 pub(super) const NO_RESOURCES: &str = "no_resources";
 pub(super) const PROXY: &str = "proxy";
+pub(super) const AUTHORIZATION: &str = "authorization";
 pub(super) const REFUSED_ADDRESS: &str = "refused_address";
 pub(super) const BAD_URL: &str = "bad_url";
 pub(super) const TRANSFORM_FAILED: &str = "transform_failed";

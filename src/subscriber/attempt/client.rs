@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::time::timeout;
+use tracing::error;
 
+use super::access_tokens::{AccessToken, IssuedToken};
 use super::classify::{AttemptError, SubscriberResponse, TIMEOUT};
 use super::connection::SubscriberConnection;
 use super::connection_pool::ConnectionPool;
@@ -26,6 +28,9 @@ use crate::config;
 
 /// Status with which a server may close a connection that was idle for too long (RFC 9110, 15.5.9).
 const REQUEST_TIMEOUT: u16 = 408;
+
+/// Status of a request whose token is not valid (RFC 6750, section 3.1).
+const UNAUTHORIZED: u16 = 401;
 
 /// Client with the connections of all subscribers.
 pub(super) struct DeliveryClient {
@@ -42,7 +47,7 @@ impl DeliveryClient {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, TlsSetupError> {
         Ok(Self {
-            connector: SubscriberConnector::try_new(config, lookup)?,
+            connector: SubscriberConnector::try_new(config, lookup, Arc::clone(&clock))?,
             pool: ConnectionPool::new(config.attempts_max, clock),
         })
     }
@@ -52,6 +57,19 @@ impl DeliveryClient {
     pub(super) fn set_allow_targets(&self, networks: &[IpNet]) {
         if self.connector.set_allow_targets(networks) {
             self.pool.close_all();
+        }
+    }
+
+    /// Shows `credentials` to servers from the next connection on. No open connection is used again,
+    /// because it may have been begun with another certificate.
+    pub(super) fn set_credentials(&self, config: &config::DeliveryConfig) {
+        match self.connector.credentials.replace(config) {
+            Ok(true) => self.pool.close_all(),
+            Ok(false) => {}
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                error!(error, "credentials of subscribers' servers not renewed");
+            }
         }
     }
 
@@ -79,10 +97,36 @@ impl DeliveryClient {
         response: &mut SubscriberResponse,
         body: &mut Vec<u8>,
     ) -> Result<(), AttemptError> {
+        let Some(tokens) = self.connector.credentials.access_tokens(request) else {
+            return self.exchange_once(request, None, response, body).await;
+        };
+        let IssuedToken { token, is_kept } = tokens.current_token().await?;
+        let exchanged = self
+            .exchange_once(request, Some(&token), response, body)
+            .await;
+        if response.status != Some(UNAUTHORIZED) || !is_kept {
+            return exchanged;
+        }
+
+        // A token that was kept may have been withdrawn meanwhile, which is no failure.
+        tokens.forget(&token).await;
+        (*response, *body) = (SubscriberResponse::default(), Vec::new());
+        let IssuedToken { token, .. } = tokens.current_token().await?;
+        self.exchange_once(request, Some(&token), response, body)
+            .await
+    }
+
+    async fn exchange_once(
+        &self,
+        request: &DeliveryRequest<'_>,
+        token: Option<&AccessToken>,
+        response: &mut SubscriberResponse,
+        body: &mut Vec<u8>,
+    ) -> Result<(), AttemptError> {
         let generation = self.pool.generation();
         if let Some(mut kept) = self.pool.take_idle(request.origin()).await {
             let exchanged = kept
-                .exchange(request.to_http_request(), response, body)
+                .exchange(request.to_http_request(token), response, body)
                 .await;
             let is_answered = match &exchanged {
                 Ok(()) => response.status != Some(REQUEST_TIMEOUT),
@@ -101,7 +145,7 @@ impl DeliveryClient {
 
         let mut fresh = self.open_connection(request.origin()).await?;
         let exchanged = fresh
-            .exchange(request.to_http_request(), response, body)
+            .exchange(request.to_http_request(token), response, body)
             .await;
         self.end_exchange(request, fresh, generation, exchanged)
             .await

@@ -16,7 +16,6 @@ use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::Host;
@@ -25,9 +24,11 @@ use super::classify::{
     AttemptError, BAD_URL, CONNECT, DNS, NO_RESOURCES, PROXY, REFUSED_ADDRESS, TIMEOUT, TLS,
 };
 use super::delivery_origin::DeliveryOrigin;
+use super::outbound_credentials::OutboundCredentials;
 use super::proxy::{self, DeliveryProxy};
 use super::resolver::{self, NameLookup, ResolveError};
-use super::tls::{self, TlsSetupError};
+use super::tls::TlsSetupError;
+use crate::clock::Clock;
 use crate::config;
 
 /// Limit for connecting to the addresses of a host. The default timeout of an attempt (10 s) leaves
@@ -43,7 +44,7 @@ pub(super) struct SubscriberConnector {
     lookup: Arc<dyn NameLookup>,
     /// Networks that may be called although they are not public.
     allow_targets: RwLock<Arc<[IpNet]>>,
-    tls: TlsConnector,
+    pub(super) credentials: OutboundCredentials,
     /// Proxy by which https targets are called.
     proxy: Option<DeliveryProxy>,
 }
@@ -60,12 +61,13 @@ impl SubscriberConnector {
     pub(super) fn try_new(
         config: &config::DeliveryConfig,
         lookup: Arc<dyn NameLookup>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, TlsSetupError> {
         let proxy_url = config.proxy_url.as_ref();
         Ok(Self {
             lookup,
             allow_targets: RwLock::new(config.allow_targets.as_slice().into()),
-            tls: TlsConnector::from(tls::build_tls_config(&config.ca_files)?),
+            credentials: OutboundCredentials::try_new(config, clock)?,
             proxy: proxy_url.and_then(|url| DeliveryProxy::from_url(url.expose())),
         })
     }
@@ -100,7 +102,8 @@ impl SubscriberConnector {
         }
 
         let name = to_server_name(&origin.host)?;
-        let stream = self.tls.connect(name, stream).await;
+        let tls = self.credentials.tls_connector(origin);
+        let stream = tls.connect(name, stream).await;
         let stream = stream.map_err(|error| AttemptError::new(TLS, error.to_string()))?;
         Ok(SubscriberStream::Tls(Box::new(stream)))
     }

@@ -7,6 +7,7 @@
 //!                              outcome <──classify── response ──> log_entry ──> call log
 //! ```
 
+mod access_tokens;
 mod classify;
 mod client;
 mod connection;
@@ -18,6 +19,7 @@ mod forward;
 mod graph_api;
 mod headers;
 mod log_entry;
+mod outbound_credentials;
 mod outcome;
 mod prepared_target;
 mod proxy;
@@ -122,16 +124,17 @@ impl AttemptSender {
         Self::with_name_lookup(config, incarnations, clock, (expressions, traces), lookup)
     }
 
-    /// Follows `delivery.allow_targets` of the configuration: each change holds from the end of its reload
-    /// on, also for connections that are open.
+    /// Follows `delivery.allow_targets` and the credentials of the configuration: each change holds from
+    /// the end of its reload on, also for connections that are open.
     pub(super) fn follow_config(&self, live_config: &LiveConfig) {
         let sender = Arc::downgrade(&self.0);
         live_config.on_change(move |config| {
             let Some(sender) = sender.upgrade() else {
                 return false;
             };
-            let networks = &config.delivery.allow_targets;
-            sender.client.set_allow_targets(networks);
+            let delivery = &config.delivery;
+            sender.client.set_allow_targets(&delivery.allow_targets);
+            sender.client.set_credentials(delivery);
             true
         });
     }

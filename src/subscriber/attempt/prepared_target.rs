@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT,
+};
 use hyper::{Method, Request, Uri};
 use parking_lot::Mutex;
 use url::{Position, Url};
 
 use super::super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
 use super::super::{OutboundRecord, SubscriberId};
+use super::access_tokens::AccessToken;
 use super::classify::{AttemptError, BAD_URL, TOO_MANY_HOPS, TRANSFORM_FAILED};
 use super::delivery_origin::DeliveryOrigin;
 use super::signing::{self, DeliverySigner, SigningInput};
@@ -71,11 +74,21 @@ impl DeliveryRequest<'_> {
         self.target.build_headers(&self.values, &self.body)
     }
 
-    pub(super) fn to_http_request(&self) -> Request<Full<Bytes>> {
+    /// True if the subscription has an `Authorization` header of its own.
+    pub(super) fn has_authorization(&self) -> bool {
+        self.target.headers.contains_key(AUTHORIZATION)
+    }
+
+    /// Builds the request, with `token` if this node has to show one.
+    pub(super) fn to_http_request(&self, token: Option<&AccessToken>) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.target.uri.clone();
         *request.headers_mut() = self.build_headers();
+        if let Some(token) = token {
+            let value = token.to_header_value();
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
         request
     }
 }

@@ -2,7 +2,9 @@
 //! that are never called.
 
 mod connections;
+mod credentials;
 mod receiver;
+mod tls_receiver;
 mod tunnels;
 
 use std::collections::VecDeque;

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use tracing::warn;
 
@@ -30,13 +31,16 @@ pub enum TlsSetupError {
     /// TLS itself cannot be set up.
     #[error("TLS cannot be set up")]
     Protocol(#[from] rustls::Error),
+    /// The client that gets access tokens cannot be set up.
+    #[error("the client of authorization servers cannot be set up")]
+    TokenClient(#[from] reqwest::Error),
 }
 
-/// Builds the TLS settings of all deliveries, which trust the certificates of `ca_files`, too.
+/// Reads the certificates that all deliveries trust, those of `ca_files` among them.
 ///
 /// # Errors
 /// [`TlsSetupError`] if a file holds no certificate.
-pub(super) fn build_tls_config(ca_files: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsSetupError> {
+pub(super) fn read_roots(ca_files: &[PathBuf]) -> Result<Arc<RootCertStore>, TlsSetupError> {
     let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     // A certificate that rustls cannot use is left out: a system's store holds a few such.
     roots.add_parsable_certificates(system_certificates().iter().cloned());
@@ -52,13 +56,30 @@ pub(super) fn build_tls_config(ca_files: &[PathBuf]) -> Result<Arc<ClientConfig>
             return Err(TlsSetupError::NoCertificate { path });
         }
     }
+    Ok(Arc::new(roots))
+}
 
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+/// Builds the TLS settings of connections that trust `roots`. A server that asks for a certificate gets
+/// `certificate`.
+///
+/// # Errors
+/// [`TlsSetupError`] if TLS itself cannot be set up.
+pub(super) fn build_tls_config(
+    roots: &Arc<RootCertStore>,
+    certificate: Option<&Arc<CertifiedKey>>,
+) -> Result<ClientConfig, TlsSetupError> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(Arc::clone(roots));
+    let mut config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some(certificate) => {
+            let resolver = SingleCertAndKey::from(Arc::clone(certificate));
+            builder.with_client_cert_resolver(Arc::new(resolver))
+        }
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// Certificates of the operating system, read once: a store is opened again after each failure.

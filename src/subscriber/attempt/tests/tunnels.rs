@@ -4,58 +4,9 @@ use std::path::PathBuf;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::tls_receiver::{CA, TlsReceiver};
 use super::*;
-
-/// Certificate of an authority that signed [`SERVER`] for `crm.example`. Both and the key are for
-/// tests only, and valid for a century.
-const CA: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/src/subscriber/attempt/tests/tls/ca.pem"
-);
-const SERVER: &[u8] = include_bytes!("tls/server.pem");
-const SERVER_KEY: &[u8] = include_bytes!("tls/server.key");
-
-/// Starts a receiver that speaks TLS and accepts everything; returns its port.
-async fn start_tls_receiver() -> u16 {
-    let certificate = CertificateDer::from_pem_slice(SERVER).expect("a certificate");
-    let key = PrivateKeyDer::from_pem_slice(SERVER_KEY).expect("a key");
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("the versions are known")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .expect("they fit");
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(mut stream) = acceptor.accept(stream).await else {
-                    return;
-                };
-                let mut request = Vec::new();
-                while !request.ends_with(b"}") {
-                    if stream.read_buf(&mut request).await.unwrap_or_default() == 0 {
-                        return;
-                    }
-                }
-                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-                stream.write_all(answer).await.expect("the caller reads");
-                let _ = stream.flush().await;
-                let _ = stream.read(&mut [0; 1]).await;
-            });
-        }
-    });
-    port
-}
 
 /// Starts a proxy that answers the requests for tunnels with `answers`, one after another, and then
 /// closes its port. Tunnels lead to the same port of this machine. Returns the proxy's port, and its
@@ -103,7 +54,8 @@ fn crm_example() -> ScriptedLookup {
 
 #[tokio::test]
 async fn an_authority_of_ones_own_is_trusted_if_it_is_configured() {
-    let url = format!("https://crm.example:{}/hook", start_tls_receiver().await);
+    let receiver = TlsReceiver::start(None, &[200]).await;
+    let url = receiver.url();
     let attempt = async |ca_files: &[&str]| {
         let sender = sender_from_config(&config_with(ca_files, None), crm_example());
         let policy = webhook(&url, AMPLE);
@@ -112,7 +64,7 @@ async fn an_authority_of_ones_own_is_trusted_if_it_is_configured() {
     assert_eq!(summary_of(&attempt(&[]).await), ("failed", None, "tls"));
     assert_eq!(attempt(&[CA]).await, AttemptOutcome::Accepted);
 
-    let build = |file: &str| tls::build_tls_config(&[PathBuf::from(file)]);
+    let build = |file: &str| tls::read_roots(&[PathBuf::from(file)]);
     let missing = build("/nowhere/ca.pem").expect_err("no such file");
     assert!(missing.to_string().contains("/nowhere/ca.pem"), "{missing}");
     let key = CA.replace("ca.pem", "server.key");
@@ -125,7 +77,7 @@ async fn an_authority_of_ones_own_is_trusted_if_it_is_configured() {
 
 #[tokio::test]
 async fn https_targets_are_called_by_the_proxy_and_its_failures_count_against_nobody() {
-    let receiver = start_tls_receiver().await;
+    let receiver = TlsReceiver::start(None, &[200]).await;
     let (proxy, requests) = start_proxy(&[
         "407 Proxy Authentication Required",
         "503 Service Unavailable",
@@ -136,7 +88,7 @@ async fn https_targets_are_called_by_the_proxy_and_its_failures_count_against_no
     // This node looks no name up: that is up to the proxy.
     let config = config_with(&[CA], Some(proxy_url));
     let sender = sender_from_config(&config, ScriptedLookup::default());
-    let policy = webhook(&format!("https://crm.example:{receiver}/hook"), AMPLE);
+    let policy = webhook(&receiver.url(), AMPLE);
 
     // The first answer says nothing of the subscriber, so the attempt is made again.
     let refused = sender.send_when_possible(&policy, &item(), 1.into()).await;
@@ -146,6 +98,7 @@ async fn https_targets_are_called_by_the_proxy_and_its_failures_count_against_no
     assert_eq!(accepted.outcome, AttemptOutcome::Accepted);
 
     let requests = requests.await.expect("it served");
+    let receiver = receiver.port;
     let expected = format!(
         "CONNECT crm.example:{receiver} HTTP/1.1\r\nHost: crm.example:{receiver}\r\n\
          Proxy-Authorization: Basic dXNlcjpwYTpzcw==\r\n\r\n"

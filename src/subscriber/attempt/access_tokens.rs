@@ -1,0 +1,311 @@
+//! Access tokens of one OAuth2 client: asked for when an attempt needs one, kept until shortly before
+//! their end.
+//!
+//! ```text
+//!  attempt ──current_token──> kept and valid ───────────────────────> request
+//!                       └──> none: ask the authorization server ──> keep
+//!  401 ──forget──> the kept token is dropped, the attempt repeated once with a new one
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use reqwest::{Client, Proxy, RequestBuilder, Response, redirect};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use tokio_rustls::rustls::ClientConfig;
+
+use super::classify::{AUTHORIZATION, AttemptError};
+use super::tls::TlsSetupError;
+use crate::clock::Clock;
+use crate::config::{ClientAuthentication, OAuth2Client, Secret};
+
+/// Limit of one request for a token; attempts wait for it within their own.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// Largest answer that is read, in bytes. Tokens of large companies take some kilobytes.
+const ANSWER_MAX_BYTES: usize = 64 * 1024;
+/// Life of a token whose server tells none (RFC 6749, section 5.1, only recommends it).
+const DEFAULT_LIFE: Duration = Duration::from_secs(300);
+/// Longest rest of a life in which a token is not used any more: a request takes time, too.
+const MARGIN_MAX: Duration = Duration::from_secs(30);
+/// Time for which a refusal holds for all attempts, so that a wrong secret does not call the
+/// authorization server once for each waiting event.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// Source of the access tokens of one client.
+pub(super) struct AccessTokens {
+    client: OAuth2Client,
+    http: Client,
+    clock: Arc<dyn Clock>,
+    state: Mutex<TokenState>,
+}
+
+#[derive(Debug, Default)]
+enum TokenState {
+    #[default]
+    Unknown,
+    Issued {
+        token: AccessToken,
+        ends: Duration,
+    },
+    Refused {
+        detail: String,
+        until: Duration,
+    },
+}
+
+/// Token in the form of a header.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct AccessToken(HeaderValue);
+
+/// Token for one attempt.
+pub(super) struct IssuedToken {
+    pub(super) token: AccessToken,
+    /// True if it was issued for an earlier attempt.
+    pub(super) is_kept: bool,
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessToken")
+    }
+}
+
+impl AccessToken {
+    pub(super) fn to_header_value(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+/// Answer of an authorization server (RFC 6749, section 5.1).
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: String,
+    #[serde(default)]
+    token_type: Option<String>,
+    #[serde(default)]
+    expires_in: Option<f64>,
+}
+
+/// Refusal of an authorization server (RFC 6749, section 5.2).
+#[derive(Deserialize)]
+struct TokenRefusal {
+    error: String,
+}
+
+impl AccessTokens {
+    /// # Errors
+    /// The HTTP client cannot be set up.
+    pub(super) fn try_new(
+        client: &OAuth2Client,
+        tls: ClientConfig,
+        proxy_url: Option<&Secret>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, TlsSetupError> {
+        let http = Client::builder()
+            .use_preconfigured_tls(tls)
+            .redirect(redirect::Policy::none())
+            .timeout(REQUEST_LIMIT)
+            // Only the configured proxy, never one of the environment.
+            .no_proxy()
+            .user_agent(concat!("Hookyard/", env!("CARGO_PKG_VERSION")));
+        let http = match proxy_url {
+            Some(url) => http.proxy(Proxy::https(url.expose())?),
+            None => http,
+        };
+        Ok(Self {
+            client: client.clone(),
+            http: http.build()?,
+            clock,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Returns the kept token, or asks for one. Attempts that need one at the same time share it.
+    ///
+    /// # Errors
+    /// The authorization server issued none, now or within the last second.
+    pub(super) async fn current_token(&self) -> Result<IssuedToken, AttemptError> {
+        let mut state = self.state.lock().await;
+        let now = self.clock.monotonic();
+        match &*state {
+            TokenState::Issued { token, ends } if now < *ends => {
+                return Ok(IssuedToken {
+                    token: token.clone(),
+                    is_kept: true,
+                });
+            }
+            TokenState::Refused { detail, until } if now < *until => {
+                return Err(AttemptError::new(AUTHORIZATION, detail.clone()));
+            }
+            TokenState::Unknown | TokenState::Issued { .. } | TokenState::Refused { .. } => {}
+        }
+
+        match self.request_token().await {
+            Ok((token, life)) => {
+                let margin = MARGIN_MAX.min(life / 4);
+                *state = TokenState::Issued {
+                    token: token.clone(),
+                    ends: now + (life - margin),
+                };
+                Ok(IssuedToken {
+                    token,
+                    is_kept: false,
+                })
+            }
+            Err(detail) => {
+                let until = self.clock.monotonic() + REFUSAL_TIME;
+                *state = TokenState::Refused {
+                    detail: detail.clone(),
+                    until,
+                };
+                Err(AttemptError::new(AUTHORIZATION, detail))
+            }
+        }
+    }
+
+    /// Drops `token`, which a subscriber's server refused, if it is still the kept one.
+    pub(super) async fn forget(&self, refused: &AccessToken) {
+        let mut state = self.state.lock().await;
+        if matches!(&*state, TokenState::Issued { token, .. } if token == refused) {
+            *state = TokenState::Unknown;
+        }
+    }
+
+    async fn request_token(&self) -> Result<(AccessToken, Duration), String> {
+        let sent = self.build_request().send().await;
+        let answer = sent.map_err(|error| {
+            let problem = match error {
+                error if error.is_timeout() => "did not answer in time",
+                error if error.is_connect() => "cannot be reached",
+                _ => "broke off",
+            };
+            format!("the authorization server {problem}")
+        })?;
+        let status = answer.status();
+        let body = read_answer(answer)
+            .await
+            .ok_or("the answer of the authorization server broke off or is too long")?;
+        if !status.is_success() {
+            // The code is one of the standard's words; a description could quote what was sent.
+            let refusal = serde_json::from_slice(&body).ok();
+            let code = refusal.map(|TokenRefusal { error }| error);
+            let code = code.filter(|code| is_error_code(code));
+            let code = code.map_or_else(String::new, |code| format!(": {code}"));
+            let status = status.as_u16();
+            return Err(format!("the authorization server answered {status}{code}"));
+        }
+        parse_answer(&body)
+    }
+
+    fn build_request(&self) -> RequestBuilder {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        let OAuth2Client {
+            token_url,
+            client_id,
+            client_secret,
+            client_authentication,
+            parameters,
+        } = &self.client;
+        for (name, value) in parameters {
+            form.append_pair(name, value);
+        }
+        let request = self.http.post(token_url.clone());
+        let request = match client_authentication {
+            ClientAuthentication::Basic => {
+                let encode = |text: &str| {
+                    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()
+                };
+                request.basic_auth(encode(client_id), Some(encode(client_secret.expose())))
+            }
+            ClientAuthentication::Body => {
+                form.append_pair("client_id", client_id);
+                form.append_pair("client_secret", client_secret.expose());
+                request
+            }
+        };
+        request
+            .header("accept", "application/json")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form.finish())
+    }
+}
+
+/// Reads the body; `None` if it broke off or is longer than [`ANSWER_MAX_BYTES`].
+async fn read_answer(mut answer: Response) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.ok()? {
+        if body.len() + chunk.len() > ANSWER_MAX_BYTES {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Some(body)
+}
+
+/// True for a code in the form of the standard's, such as `invalid_client`.
+fn is_error_code(code: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    (1..=64).contains(&code.len()) && code.bytes().all(is_letter)
+}
+
+/// Reads the token of an answer, and its life.
+fn parse_answer(body: &[u8]) -> Result<(AccessToken, Duration), String> {
+    let answer: TokenAnswer = serde_json::from_slice(body)
+        .map_err(|_| "the authorization server answered without an access_token".to_owned())?;
+    let kind = answer.token_type.unwrap_or_else(|| "Bearer".to_owned());
+    if !kind.eq_ignore_ascii_case("bearer") {
+        return Err("the authorization server issues no Bearer tokens".to_owned());
+    }
+    let value = HeaderValue::try_from(format!("Bearer {}", answer.access_token));
+    let mut value =
+        value.map_err(|_| "the access_token has characters that no header has".to_owned())?;
+    value.set_sensitive(true);
+    let life = answer.expires_in.map_or(DEFAULT_LIFE, |seconds| {
+        Duration::try_from_secs_f64(seconds).unwrap_or(DEFAULT_LIFE)
+    });
+    Ok((AccessToken(value), life))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lives_as_long_as_its_server_says() {
+        let read = |body: &str| {
+            parse_answer(body.as_bytes()).map(|(token, life)| {
+                (
+                    token.to_header_value().to_str().expect("text").to_owned(),
+                    life.as_secs(),
+                )
+            })
+        };
+        let issued = |life| Ok(("Bearer t1".to_owned(), life));
+        for (body, expected) in [
+            (
+                r#"{"access_token":"t1","token_type":"bearer","expires_in":60}"#,
+                issued(60),
+            ),
+            (r#"{"access_token":"t1"}"#, issued(300)),
+            (r#"{"access_token":"t1","expires_in":-5}"#, issued(300)),
+            (
+                r#"{"access_token":"t1","token_type":"mac"}"#,
+                Err("the authorization server issues no Bearer tokens".to_owned()),
+            ),
+            (
+                r#"{"error":"x"}"#,
+                Err("the authorization server answered without an access_token".to_owned()),
+            ),
+            (
+                "{\"access_token\":\"a\\nb\"}",
+                Err("the access_token has characters that no header has".to_owned()),
+            ),
+        ] {
+            assert_eq!(read(body), expected, "{body}");
+        }
+    }
+}
