@@ -55,9 +55,9 @@ pub struct OutboundCredential {
 pub struct OAuth2Client {
     /// Endpoint that issues the tokens.
     pub token_url: Url,
-    /// Name of the client.
+    /// Name under which the server knows the client.
     pub client_id: String,
-    /// Secret of the client.
+    /// Secret that only the server and the client know.
     pub client_secret: Secret,
     /// Form that carries name and secret.
     pub client_authentication: ClientAuthentication,

@@ -60,7 +60,7 @@ enum TokenState {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct AccessToken(HeaderValue);
 
-/// Token for one attempt.
+/// Token that one attempt is to carry.
 pub(super) struct IssuedToken {
     pub(super) token: AccessToken,
     /// True if it was issued for an earlier attempt.
