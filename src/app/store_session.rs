@@ -333,7 +333,8 @@ impl StoreSession {
             },
             clock: Arc::clone(&deps.clock),
         };
-        RetentionWorker::start(policy, retention_deps)
+        let sources = config.sources.retention.clone();
+        RetentionWorker::start(policy, sources, retention_deps)
     }
 
     async fn start_enrichment(
