@@ -2,11 +2,15 @@
 //! stay, also when the derived data is lost.
 
 use std::fs;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hookyard::clock::ManualClock;
+use hookyard::journal::{Disk, DiskFile, LocalDisk};
 use serde_json::{Value, json};
+use tokio::time::interval;
 
 use crate::dead_letters::{poll_until, post, wait_for_letters};
 use crate::deliveries::{subscribe, test_env};
@@ -266,6 +270,80 @@ fn what_retention_has_left_of_an_event_can_be_erased() {
         erase_and_wait(&node, "ticket", "SUP-1").await;
         let shown = node.get(&format!("/api/v1/events/{removed}")).await;
         assert_eq!((shown.status, &shown.body["erased"]), (200, &json!(true)));
+        node.stop().await;
+    });
+    assert_not_in_journal(&test_env);
+}
+
+/// Disk that has no room for a rewritten segment.
+struct CrowdedDisk;
+
+impl Disk for CrowdedDisk {
+    fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        LocalDisk.create_folder(folder)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        LocalDisk.list(folder)
+    }
+
+    fn create(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        if path.extension().is_some_and(|name| name == "rewrite") {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        LocalDisk.create(path, bytes)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        LocalDisk.open(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        LocalDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        LocalDisk.remove(path)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        LocalDisk.sync_folder(folder)
+    }
+}
+
+#[test]
+fn a_removal_that_was_interrupted_is_finished_after_the_next_start() {
+    let (mut test_env, clock) = short_env(&[]);
+    test_env.deps.disk = Arc::new(CrowdedDisk);
+    let (named, state) = run_async(async {
+        let node = test_env.start().await;
+        let named = send_name(&node, "SUP-1", "named").await.event_id();
+        for key in ["second", "third"] {
+            accepted(node.send_message("SUP-1", key).await);
+        }
+        let state = node.get("/api/v1/entities/ticket/SUP-1").await.text;
+        clock.advance(GONE_AFTER + Duration::from_secs(1));
+        let base = test_env.store_path().join("journal/BASE");
+        let mut polls = interval(Duration::from_millis(20));
+        expect_soon(async {
+            while !base.exists() {
+                polls.tick().await;
+            }
+        })
+        .await;
+        let shown = node.get(&format!("/api/v1/events/{named}")).await;
+        assert_eq!(shown.status, 200, "{shown:?}");
+        node.stop().await;
+        (named, state)
+    });
+
+    test_env.deps.disk = Arc::new(LocalDisk);
+    fs::remove_dir_all(test_env.store_path().join("derived")).expect("removes");
+    run_async(async {
+        let node = test_env.start().await;
+        wait_until_removed(&node, &named).await;
+        let found = node.get("/api/v1/entities/ticket/SUP-1").await.text;
+        assert_eq!(found, state);
         node.stop().await;
     });
     assert_not_in_journal(&test_env);
