@@ -18,6 +18,7 @@ mod node_deps;
 mod reload_signal;
 mod service_manager;
 mod stop_signal;
+mod stopped_store;
 mod store_session;
 
 use std::net::{SocketAddr, TcpListener};
@@ -34,7 +35,7 @@ pub use error::NodeError;
 pub use migration::MigrationError;
 pub use node_deps::NodeDeps;
 use service_manager::{ServiceState, notify_service_manager};
-pub use store_session::RebuildSummary;
+pub use stopped_store::RebuildSummary;
 use store_session::{DiscardMark, NodeSetup, SessionEnd, StoreSession};
 
 use crate::clock::{CheckedClock, Clock};
@@ -249,7 +250,7 @@ pub fn run_node(live_config: Arc<LiveConfig>, ready: impl FnOnce(&Node)) -> Resu
 /// # Errors
 /// [`NodeError`] when the store is in use or cannot be read.
 pub fn rebuild_store(config: &Config) -> Result<RebuildSummary, NodeError> {
-    store_session::rebuild_projection(config)
+    stopped_store::rebuild_projection(config)
 }
 
 /// Writes every file of a stopped node's store anew that is not encrypted as new content is. Calls
@@ -271,7 +272,7 @@ pub fn compact_store(
 /// # Errors
 /// [`NodeError`] when the store is in use, or cannot be opened.
 pub fn repair_store(config: &Config) -> Result<(), NodeError> {
-    store_session::open_once(config)
+    stopped_store::open_once(config)
 }
 
 /// Stops all `servers`, at the same time.

@@ -33,7 +33,6 @@ use crate::enrichment::{self, EnrichmentStage};
 use crate::entity::{self, EntityDeps};
 use crate::erasure::{self, Erasure, ErasureDeps, ErasureStage};
 use crate::event::StoreIncarnation;
-use crate::failpoints::NoFailures;
 use crate::journal::{
     self, CommitObservers, ContentCipher, DataFolder, Journal, KeptRecords, LogMark, SegmentJournal,
 };
@@ -55,15 +54,6 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for calls to other servers when the node stops. A call that takes longer is made
 /// again after the next start.
 const CALLS_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Size of a projection that [`super::rebuild_store`] derived again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RebuildSummary {
-    /// Number of records read from the journal.
-    pub records: u64,
-    /// Number of entities to which these records belong.
-    pub entities: u64,
-}
 
 /// Inputs that stay the same from one opening of the store to the next.
 #[derive(Clone)]
@@ -333,7 +323,8 @@ impl StoreSession {
             },
             clock: Arc::clone(&deps.clock),
         };
-        RetentionWorker::start(policy, retention_deps)
+        let sources = config.sources.retention.clone();
+        RetentionWorker::start(policy, sources, retention_deps)
     }
 
     async fn start_enrichment(
@@ -746,7 +737,7 @@ fn journal_limits(config: &Config) -> journal::JournalLimits {
     }
 }
 
-fn projection_limits(config: &Config) -> projection::ProjectionLimits {
+pub(super) fn projection_limits(config: &Config) -> projection::ProjectionLimits {
     projection::ProjectionLimits {
         claim_window: idempotency_windows(config).longest_window(),
     }
@@ -784,57 +775,4 @@ fn audit_limits(config: &Config) -> AuditLimits {
         refused_entries_max: config.audit.refused_entries_max,
         keep_for: config.audit.keep_for,
     }
-}
-
-pub(super) fn open_once(config: &Config) -> Result<(), NodeError> {
-    let deps = NodeDeps::default();
-    let (folder, journal) = open_journal(config, &deps, &DiscardMark::default())?;
-    let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
-    retention::load_base(&journal, &derived)?;
-    let tables = open_tables(&journal, &derived)?;
-    let limits = projection_limits(config);
-    let projection = Projection::start(
-        derived,
-        Arc::clone(&journal) as Arc<dyn Journal>,
-        limits,
-        deps.clock,
-        deps.fingerprint,
-    )?;
-
-    journal.close();
-    projection.close();
-    tables
-        .close()
-        .map_err(crate::table_store::TableStoreError::from)?;
-    Ok(())
-}
-
-pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, NodeError> {
-    let deps = NodeDeps::default();
-    let (folder, journal) = open_journal(config, &deps, &DiscardMark::default())?;
-    let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
-
-    // `start` reads the whole journal when it finds no projection, or what is behind the base.
-    projection::drop_projection(&derived).map_err(projection::ProjectionError::from)?;
-    retention::load_projection_base(&journal, &derived)?;
-    // Pending events may be kept records, which are in a table.
-    retention::load_base(&journal, &derived)?;
-    let tables = open_tables(&journal, &derived)?;
-    let first = projection::stored_position(&derived)?;
-    let projection = Projection::start(
-        derived,
-        Arc::clone(&journal) as Arc<dyn Journal>,
-        projection_limits(config),
-        deps.clock,
-        deps.fingerprint,
-    )?;
-
-    let records = journal.durable_end().borrow().get() - first.get();
-    let entities = projection.entity_count();
-    journal.close();
-    projection.close();
-    tables
-        .close()
-        .map_err(crate::table_store::TableStoreError::from)?;
-    Ok(RebuildSummary { records, entities })
 }

@@ -1,4 +1,5 @@
-//! `hookyard compact`: encrypts everything that is stored with the configured key.
+//! `hookyard compact`: encrypts everything that is stored with the configured key, and drops
+//! superseded table changes.
 
 use std::io::Write;
 
@@ -13,6 +14,9 @@ use crate::config::ConfigPurpose;
 
 /// Encrypt everything that is stored with store.encryption_key, or decrypt it if the key is empty;
 /// the node must be stopped
+///
+/// Without a retention, changes of the node's own tables that later ones have superseded go from the
+/// journal too, such as former definitions and checkpoints of deliveries.
 ///
 /// Set or change the key first, with the former one in store.former_encryption_keys. Afterwards
 /// nothing in the data folder needs a former key. Backups made before still do. The command needs

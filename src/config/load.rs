@@ -28,6 +28,7 @@ use super::{
 mod custom;
 mod exposure;
 mod secrets;
+mod source_retention;
 mod tls;
 
 #[cfg(test)]
@@ -88,6 +89,7 @@ impl ConfigDraft {
                 crm: self.read_crm(),
                 instagram: self.read_instagram(),
                 c2s: self.read_c2s(),
+                retention: self.read_source_retention(),
                 certified: self.read_certified_sources(),
                 custom: self.read_custom_sources(purpose),
             },
@@ -163,7 +165,7 @@ impl ConfigDraft {
             commit_records_max: self.read_integer("store.commit_records_max", 1..=MIB),
             commit_bytes_max: self.read_integer("store.commit_bytes_max", 1024..=1024 * MIB),
             segment_bytes: self.read_integer("store.segment_bytes", 64 * 1024..=1024 * MIB),
-            retention: self.read_retention(),
+            retention: self.read_store_retention(),
             max_bytes: {
                 let bytes: u64 = self.read_integer("store.max_bytes", 0..=UNLIMITED);
                 (bytes > 0).then_some(bytes)
@@ -186,11 +188,6 @@ impl ConfigDraft {
         self.read_list("store.former_encryption_keys", |value| {
             parse_encryption_key(&parse_string(value)?)
         })
-    }
-
-    fn read_retention(&mut self) -> Option<Duration> {
-        let days: u32 = self.read_integer("store.retention_days", 0..=36_500);
-        (days > 0).then(|| Duration::from_secs(u64::from(days) * 24 * 3_600))
     }
 
     fn read_router(&mut self) -> RouterConfig {
@@ -299,19 +296,7 @@ impl ConfigDraft {
             self.problems
                 .push(ConfigProblem::for_key(key, origin, detail));
         }
-        let window = config.sources.support.idempotency_window;
-        if let Some(retention) = config.store.retention.filter(|kept| *kept < window) {
-            let key = "store.retention_days";
-            let origin = self.origin_of(&[key, "sources.support.idempotency_window_h"]);
-            let detail = format!(
-                "expected at least sources.support.idempotency_window_h ({} h), because duplicates \
-                 are told by the stored events; found {} h",
-                window.as_secs_f64() / HOUR_S,
-                retention.as_secs_f64() / HOUR_S
-            );
-            self.problems
-                .push(ConfigProblem::for_key(key, origin, detail));
-        }
+        self.check_retention(config);
         if let Some(word) = find_name_clash(&config.sources) {
             let key = "sources.crm.events";
             let detail =

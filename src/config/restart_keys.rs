@@ -7,7 +7,7 @@ use super::draft::ConfigDraft;
 use super::setting::SettingValue;
 
 /// Keys that need a restart. One that ends with a dot stands for all keys below it.
-const RESTART_KEYS: [&str; 35] = [
+const RESTART_KEYS: [&str; 34] = [
     "server.bind",
     "server.workers",
     "server.request_timeout_s",
@@ -35,7 +35,6 @@ const RESTART_KEYS: [&str; 35] = [
     "delivery.dead_letters_total_max",
     "delivery.jobs_max",
     "delivery.jobs_bytes_max",
-    "sources.support.idempotency_window_h",
     "sources.c2s.enrichment.",
     "sources.instagram.accounts_max",
     "alerts.check_interval_s",
@@ -48,8 +47,11 @@ const RESTART_KEYS: [&str; 35] = [
 /// Tells if a running node cannot change the value of `key`.
 #[must_use]
 pub fn needs_restart(key: &str) -> bool {
-    let is_window = key.starts_with("sources.custom.") && key.ends_with(".idempotency_window_h");
-    is_window
+    let is_source_time = key.starts_with("sources.")
+        && [".idempotency_window_h", ".retention_days"]
+            .iter()
+            .any(|name| key.ends_with(name));
+    is_source_time
         || RESTART_KEYS.iter().any(|known| match known.ends_with('.') {
             true => key.starts_with(known),
             false => key == *known,
@@ -140,6 +142,8 @@ mod tests {
         }
         assert!(needs_restart("store.path") && !needs_restart("store"));
         assert!(needs_restart("sources.custom.shop.idempotency_window_h"));
+        assert!(needs_restart("sources.custom.shop.retention_days"));
+        assert!(needs_restart("sources.leads.retention_days"));
         assert!(!needs_restart("admin.token") && !needs_restart("server.bind_x"));
     }
 

@@ -1,6 +1,6 @@
 //! Typed sections of the configuration, and the small enums of their choices.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -237,6 +237,8 @@ pub struct SourcesConfig {
     pub instagram: InstagramConfig,
     /// Section `[sources.c2s]`: lead events of Contact2Sale.
     pub c2s: C2sConfig,
+    /// Times for which the content of sources with days of their own is kept, by the sources' names.
+    pub retention: BTreeMap<String, Duration>,
     /// Names of the sources whose callers need a client certificate.
     pub certified: BTreeSet<String>,
 }

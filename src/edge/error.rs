@@ -21,7 +21,7 @@ use super::sliding_window::{RateQuota, ceil_seconds};
 use crate::call_log;
 use crate::config::ConfigError;
 use crate::entity::Rejection;
-use crate::event::{EventId, Position, Timestamp};
+use crate::event::{EventId, Position, Record, Timestamp};
 use crate::journal::JournalReadError;
 use crate::projection::ProjectionReadError;
 use crate::provider::{self, DecompressionError, DocumentError, TooManyItems, VerifyTokenError};
@@ -149,6 +149,12 @@ pub enum ApiError {
         /// Receive time of the first event that is kept.
         kept_from: Timestamp,
     },
+    /// Event whose content was removed because it is older than its source keeps content.
+    #[error("the content of this event was removed at {removed_at} by the retention of its source")]
+    ContentRemoved {
+        /// Time at which retention removed it.
+        removed_at: Timestamp,
+    },
     /// Method that the path does not have.
     #[error("method is not allowed on this path")]
     MethodNotAllowed {
@@ -233,6 +239,8 @@ struct ErrorBody<'a> {
     errors: &'a [FieldError],
     #[serde(skip_serializing_if = "Option::is_none")]
     kept_from: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed_at: Option<Timestamp>,
     #[serde(flatten)]
     member: Option<BTreeMap<&'static str, u64>>,
 }
@@ -281,7 +289,7 @@ impl ApiError {
             Self::LoginRefused => (401, "login_refused"),
             Self::RateLimited(_) => (429, "rate_limited"),
             Self::NotFound(_) => (404, "not_found"),
-            Self::Removed { .. } => (410, "removed_by_retention"),
+            Self::Removed { .. } | Self::ContentRemoved { .. } => (410, "removed_by_retention"),
             Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
             Self::Duplicate { .. } => (409, "duplicate_event"),
             Self::IdempotencyKeyReused | Self::KeyReused { .. } => (409, "idempotency_key_reused"),
@@ -452,6 +460,21 @@ impl ApiError {
     }
 }
 
+/// Refuses to work on the content of `record` if that is gone.
+///
+/// # Errors
+/// [`ApiError::ContentRemoved`] if retention has removed it, and [`ApiError::Rejected`] if it was
+/// erased.
+pub(super) fn check_content(record: &Record) -> Result<(), ApiError> {
+    if let Some(removed_at) = record.content_expired_at() {
+        return Err(ApiError::ContentRemoved { removed_at });
+    }
+    match record.is_erased() {
+        true => Err(ApiError::Rejected(Rejection::of_erased_event())),
+        false => Ok(()),
+    }
+}
+
 impl From<ProjectionReadError> for ApiError {
     fn from(error: ProjectionReadError) -> Self {
         if let ProjectionReadError::Journal(JournalReadError::Removed { start, .. }) = error {
@@ -503,6 +526,10 @@ impl ResponseError for ApiError {
             errors: self.field_errors(),
             kept_from: match self {
                 Self::Removed { kept_from } => Some(*kept_from),
+                _ => None,
+            },
+            removed_at: match self {
+                Self::ContentRemoved { removed_at } => Some(*removed_at),
                 _ => None,
             },
             member: self.extra_member(),

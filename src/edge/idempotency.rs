@@ -9,10 +9,9 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::answer;
-use super::error::ApiError;
+use super::error::{ApiError, check_content};
 use super::fields::FieldErrors;
 use super::gate::NodeCore;
-use crate::entity::Rejection;
 use crate::event::{ID_MAX_BYTES, Position, Record, check_id};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -56,8 +55,8 @@ pub(super) fn request_fingerprint(request: &HttpRequest, body: &Bytes) -> [u8; 3
 /// request with this one by `fingerprint`.
 ///
 /// # Errors
-/// [`ApiError::IdempotencyKeyReused`] if the requests differ, [`ApiError::Rejected`] if the content
-/// of the record was erased, or [`ApiError::Unavailable`] if the record cannot be read.
+/// [`ApiError::IdempotencyKeyReused`] if the requests differ, the errors of [`check_content`], or
+/// [`ApiError::Unavailable`] if the record cannot be read.
 pub(super) async fn load_first_record(
     core: &NodeCore,
     position: Position,
@@ -69,10 +68,9 @@ pub(super) async fn load_first_record(
         .await?
         .ok_or(ApiError::Unavailable)?
         .record;
-    if first.is_erased() {
-        // Neither the request nor its answer is left to compare or to repeat.
-        Err(ApiError::Rejected(Rejection::of_erased_event()))
-    } else if first.request_hash == fingerprint {
+    // Without its content, neither the request nor its answer is left to compare or to repeat.
+    check_content(&first)?;
+    if first.request_hash == fingerprint {
         Ok(first)
     } else {
         Err(ApiError::IdempotencyKeyReused)

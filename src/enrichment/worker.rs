@@ -173,5 +173,6 @@ impl EnrichmentWorker {
 }
 
 fn is_enrichable(record: &Record) -> bool {
-    record.source == SOURCE.as_str() && record.event_type == RECEIVED_EVENT
+    let is_received = record.source == SOURCE.as_str() && record.event_type == RECEIVED_EVENT;
+    is_received && record.has_content()
 }

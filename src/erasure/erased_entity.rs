@@ -47,7 +47,8 @@ impl ErasureFilter {
 impl ErasureFilter {
     /// Returns `record` without its content; `None` if it stays as it is.
     pub(super) fn erase_record(&self, position: Position, record: &Record) -> Option<Record> {
-        let is_whole = record.erasure.is_none();
+        // What retention has left of a record is erased too.
+        let is_whole = !record.erases() && !record.is_erased();
         (is_whole && self.is_erased_record(&record.entity, position)).then(|| {
             let key = record.idempotency_key.as_deref();
             let claim = key.map(|key| (self.fingerprint)(&record.source, key));
@@ -147,6 +148,8 @@ mod tests {
         assert_eq!(filtered(&own, 5), None);
         assert_eq!(filtered(&record("SUP-2"), 4), None);
         assert_eq!(filtered(&erased, 4), None, "nothing is left to erase");
+        let outline = own.clone().into_expired(Timestamp::from_micros(2));
+        assert_eq!(filtered(&outline, 4), Some(erased.clone()));
         let earlier_erasure = Record {
             erasure: Some(ErasureMark::Erases),
             ..own

@@ -29,7 +29,7 @@
 //! | 21 | `warnings` | JSON list of strings |
 //! | 22 | `call_body` | as received |
 //! | 23 | `credential` | u64 big-endian, below 2^32 |
-//! | 24 | `erasure` | 1 byte: 1 erases; 2 erased, then u64 big-endian if the record held a claim |
+//! | 24 | `erasure` | 1 byte: 1 erases; 2 erased, then u64 big-endian if the record held a claim; 3 out of retention, then i64 big-endian, microseconds |
 //! | 25 | `hops` | 1 byte; absence means 0 |
 //! | 26 | `signed_request` | 16 bytes |
 //! | 27 | `token` | UTF-8 |
@@ -67,7 +67,7 @@ pub enum PayloadShape {
     Form,
 }
 
-/// Part of a record in the erasure of its entity.
+/// Part of a record in the removal of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErasureMark {
     /// The record erases the content of all earlier records of its entity.
@@ -77,6 +77,11 @@ pub enum ErasureMark {
         /// Fingerprint of the idempotency key that the record had: a repetition of the event is
         /// still recognised by it.
         claim: Option<u64>,
+    },
+    /// The content of the record was removed because it was older than its source keeps content.
+    Expired {
+        /// Time at which retention removed it.
+        at: Timestamp,
     },
 }
 
@@ -132,7 +137,7 @@ pub struct Record {
     pub call_body: Bytes,
     /// Tag of the credential that sent the event, if the idempotency key belongs to it.
     pub credential: Option<u32>,
-    /// Part of the record in an erasure, if its entity was erased.
+    /// Part of the record in the removal of content, if it has one.
     pub erasure: Option<ErasureMark>,
     /// Number of deliveries by which the event came here, as its sender told.
     pub hops: u8,
@@ -234,6 +239,49 @@ impl Record {
     #[must_use]
     pub fn is_erased(&self) -> bool {
         matches!(self.erasure, Some(ErasureMark::Erased { .. }))
+    }
+
+    /// Returns the time at which the content of this record was removed because it was older than its
+    /// source keeps content; `None` if it was not.
+    #[must_use]
+    pub fn content_expired_at(&self) -> Option<Timestamp> {
+        match self.erasure {
+            Some(ErasureMark::Expired { at }) => Some(at),
+            Some(ErasureMark::Erases | ErasureMark::Erased { .. }) | None => None,
+        }
+    }
+
+    /// Returns `true` if this record has the content that it was stored with.
+    #[must_use]
+    pub fn has_content(&self) -> bool {
+        !self.is_erased() && self.content_expired_at().is_none()
+    }
+
+    /// Returns the outline of the record: all but payload, call body, change, answer and warnings.
+    #[must_use]
+    pub fn into_outline(self) -> Self {
+        Self {
+            payload: Bytes::new(),
+            change: Bytes::new(),
+            answer: Bytes::new(),
+            call_body: Bytes::new(),
+            warnings: Vec::new(),
+            ..self
+        }
+    }
+
+    /// Returns the outline of the record, whose content was removed at `at`. Its keys stay, so that
+    /// duplicates of the event are still told.
+    #[must_use]
+    pub fn into_expired(self, at: Timestamp) -> Self {
+        let mut outline = self.into_outline();
+        if let Some(failure) = &mut outline.failure {
+            failure.message = "removed by retention".to_owned();
+        }
+        Self {
+            erasure: Some(ErasureMark::Expired { at }),
+            ..outline
+        }
     }
 
     /// Returns the record without its content: place, name and times of the event stay. `claim` is
@@ -496,6 +544,7 @@ impl PayloadShape {
 impl ErasureMark {
     const ERASES: u8 = 1;
     const ERASED: u8 = 2;
+    const EXPIRED: u8 = 3;
 
     fn encode(self) -> Vec<u8> {
         match self {
@@ -504,6 +553,7 @@ impl ErasureMark {
             Self::Erased { claim: Some(claim) } => {
                 [&[Self::ERASED][..], &claim.to_be_bytes()].concat()
             }
+            Self::Expired { at } => [&[Self::EXPIRED][..], &at.as_micros().to_be_bytes()].concat(),
         }
     }
 
@@ -514,6 +564,12 @@ impl ErasureMark {
             [Self::ERASED, claim @ ..] => Ok(Self::Erased {
                 claim: Some(decode_number(tag::ERASURE, claim)?),
             }),
+            [Self::EXPIRED, at @ ..] => {
+                let micros = decode_number(tag::ERASURE, at)?.cast_signed();
+                Ok(Self::Expired {
+                    at: Timestamp::from_micros(micros),
+                })
+            }
             _ => Err(RecordError {
                 field: tag::ERASURE,
             }),

@@ -5,6 +5,7 @@
 //! file    header | chunk … | end
 //! header  magic "HOOKBASE" | format u32 = 1 | incarnation u32 | first segment u64 | first position u64
 //!         | first change number u64 | received_at i64 µs | CRC-32C u32
+//!         in format 2, before the CRC-32C: content position u64, if it is behind the first position
 //! chunk   body length u32 | count of rows u32 | CRC-32C u32 | body: lz4 (u32 LE size first) of rows,
 //!         encrypted if the highest bit of the count is set: see `content_cipher`
 //! row     section u8 | key length u32 | value length u32 | key | value
@@ -37,9 +38,12 @@ const TEMPORARY_NAME: &str = "BASE.new";
 
 const MAGIC: &[u8; 8] = b"HOOKBASE";
 const FORMAT: u32 = 1;
-/// Header bytes before their checksum.
+/// Format of a header with a content position, which former versions must not overlook.
+const CONTENT_FORMAT: u32 = 2;
+/// Header bytes before their checksum, in each format.
 const CHECKED_BYTES: usize = 48;
-const HEADER_BYTES: usize = CHECKED_BYTES + 4;
+const CONTENT_CHECKED_BYTES: usize = CHECKED_BYTES + 8;
+const HEADER_MAX_BYTES: usize = CONTENT_CHECKED_BYTES + 4;
 const CHUNK_HEADER_BYTES: usize = 12;
 const ROW_HEADER_BYTES: usize = 9;
 
@@ -161,51 +165,76 @@ pub(super) fn open_base_file(
         Err(error) => return Err(io(error)),
     };
 
-    let mut bytes = [0; HEADER_BYTES];
+    let mut bytes = [0; HEADER_MAX_BYTES];
     file.read_at(&mut bytes, 0).map_err(io)?;
-    match decode_header(&bytes, seed) {
-        Ok((start, _)) => Ok(Some(BaseFile { file, path, start })),
+    match DecodedHeader::decode(&bytes, seed) {
+        Ok(DecodedHeader { start, .. }) => Ok(Some(BaseFile { file, path, start })),
         Err(Some(found)) if found != incarnation => Err(StoreOpenError::Foreign(path)),
         Err(_) => Err(StoreOpenError::BrokenBase { file: path }),
     }
 }
 
 fn encode_header(start: &LogStart, incarnation: StoreIncarnation) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER_BYTES);
+    let has_content_position = start.content_position > start.position;
+    let mut bytes = Vec::with_capacity(HEADER_MAX_BYTES);
     bytes.put_slice(MAGIC);
-    bytes.put_u32(FORMAT);
+    bytes.put_u32(if has_content_position {
+        CONTENT_FORMAT
+    } else {
+        FORMAT
+    });
     bytes.put_u32(incarnation.get());
     bytes.put_u64(start.segment);
     bytes.put_u64(start.position.get());
     bytes.put_u64(start.change);
     bytes.put_i64(start.received_at.as_micros());
     debug_assert_eq!(bytes.len(), CHECKED_BYTES);
+    if has_content_position {
+        bytes.put_u64(start.content_position.get());
+        debug_assert_eq!(bytes.len(), CONTENT_CHECKED_BYTES);
+    }
     bytes
 }
 
-/// Decodes a header to the start and its checksum. The error has the incarnation in a header whose
-/// checksum is wrong.
-fn decode_header(
-    bytes: &[u8; HEADER_BYTES],
-    seed: u32,
-) -> Result<(LogStart, u32), Option<StoreIncarnation>> {
-    let (checked, mut checksum) = bytes.split_at(CHECKED_BYTES);
-    let mut fields = &checked[MAGIC.len()..];
-    if !checked.starts_with(MAGIC) || fields.get_u32() != FORMAT {
-        return Err(None);
+/// Header of a base file, as it was read.
+struct DecodedHeader {
+    start: LogStart,
+    /// Checksum that the first chunk continues.
+    checksum: u32,
+    /// Offset of the first chunk.
+    length: u64,
+}
+
+impl DecodedHeader {
+    /// Decodes the first bytes of a file, of which few may be there. The error has the incarnation in a
+    /// header whose checksum is wrong.
+    fn decode(bytes: &[u8], seed: u32) -> Result<Self, Option<StoreIncarnation>> {
+        let format = bytes.strip_prefix(MAGIC).and_then(<[u8]>::first_chunk);
+        let checked_bytes = match format.map(|format| u32::from_be_bytes(*format)) {
+            Some(FORMAT) => CHECKED_BYTES,
+            Some(CONTENT_FORMAT) => CONTENT_CHECKED_BYTES,
+            _ => return Err(None),
+        };
+        let (checked, mut found) = bytes.split_at_checked(checked_bytes).ok_or(None)?;
+        let mut fields = &checked[MAGIC.len() + 4..];
+        let incarnation = StoreIncarnation::new(fields.get_u32());
+        let checksum = crc32c::crc32c_append(seed, checked);
+        if found.try_get_u32() != Ok(checksum) {
+            return Err(Some(incarnation));
+        }
+        let (segment, position) = (fields.get_u64(), Position::new(fields.get_u64()));
+        Ok(Self {
+            start: LogStart {
+                segment,
+                position,
+                change: fields.get_u64(),
+                received_at: Timestamp::from_micros(fields.get_i64()),
+                content_position: fields.try_get_u64().map_or(position, Position::new),
+            },
+            checksum,
+            length: (checked_bytes + 4) as u64,
+        })
     }
-    let incarnation = StoreIncarnation::new(fields.get_u32());
-    let expected = crc32c::crc32c_append(seed, checked);
-    if checksum.get_u32() != expected {
-        return Err(Some(incarnation));
-    }
-    let start = LogStart {
-        segment: fields.get_u64(),
-        position: Position::new(fields.get_u64()),
-        change: fields.get_u64(),
-        received_at: Timestamp::from_micros(fields.get_i64()),
-    };
-    Ok((start, expected))
 }
 
 /// Copy of a base file that comes in parts.
@@ -220,7 +249,7 @@ impl<'d> BaseFileCopy<'d> {
     /// Creates the copy in `folder` under the temporary name.
     pub(super) fn create(disk: &'d dyn Disk, folder: &Path) -> io::Result<Self> {
         Ok(Self {
-            file: disk.create(&folder.join(TEMPORARY_NAME), HEADER_BYTES as u64)?,
+            file: disk.create(&folder.join(TEMPORARY_NAME), HEADER_MAX_BYTES as u64)?,
             disk,
             folder: folder.to_owned(),
             bytes: 0,
@@ -267,7 +296,7 @@ impl BaseWriter {
     ) -> io::Result<Self> {
         let path = folder.join(TEMPORARY_NAME);
         remove_unfinished(disk.as_ref(), &folder)?;
-        let file = disk.create(&path, HEADER_BYTES as u64)?;
+        let file = disk.create(&path, HEADER_MAX_BYTES as u64)?;
         let mut header = encode_header(start, incarnation);
         let chain = crc32c::crc32c_append(seed, &header);
         header.put_u32(chain);
@@ -408,13 +437,12 @@ impl BaseReader {
             file,
             path,
             cipher,
-            offset: HEADER_BYTES as u64,
+            offset: 0,
             chain: 0,
         };
-        let header = reader.read_bytes(0, HEADER_BYTES)?;
-        let header = header.first_chunk().ok_or_else(|| reader.corrupt())?;
-        let (_, chain) = decode_header(header, seed).map_err(|_| reader.corrupt())?;
-        reader.chain = chain;
+        let header = reader.read_bytes(0, HEADER_MAX_BYTES)?;
+        let header = DecodedHeader::decode(&header, seed).map_err(|_| reader.corrupt())?;
+        (reader.offset, reader.chain) = (header.length, header.checksum);
         Ok(reader)
     }
 
@@ -516,6 +544,7 @@ mod tests {
             position: Position::new(3),
             change: 4,
             received_at: Timestamp::from_micros(5),
+            content_position: Position::new(3),
         }
     }
 
@@ -564,6 +593,15 @@ mod tests {
             hex::encode(encode_header(&start(), incarnation())),
             "484f4f4b42415345000000013f9a2c41000000000000000200000000000000030000000000000004\
              0000000000000005"
+        );
+        let without_content = LogStart {
+            content_position: Position::new(9),
+            ..start()
+        };
+        assert_eq!(
+            hex::encode(encode_header(&without_content, incarnation())),
+            "484f4f4b42415345000000023f9a2c41000000000000000200000000000000030000000000000004\
+             00000000000000050000000000000009"
         );
     }
 

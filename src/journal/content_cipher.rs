@@ -57,6 +57,13 @@ pub enum DecryptionError {
     },
 }
 
+/// Content that was encrypted, as it was before.
+pub(super) struct DecryptedContent {
+    pub(super) content: Vec<u8>,
+    /// `true` if the key that encrypts was its key.
+    pub(super) is_current: bool,
+}
+
 /// Keys that encrypt and decrypt what is stored.
 #[derive(Clone, Default)]
 pub struct ContentCipher {
@@ -115,9 +122,28 @@ impl ContentCipher {
         encrypted: &[u8],
         describe: impl FnOnce() -> String,
     ) -> Result<Vec<u8>, DecryptionError> {
-        let mut keys = self.key.iter().chain(&self.former);
-        match keys.find_map(|key| decrypt_with(key, place, encrypted)) {
-            Some(content) => Ok(content),
+        let decrypted = self.decrypt_and_judge(place, encrypted, describe)?;
+        Ok(decrypted.content)
+    }
+
+    /// Returns the content as [`Self::decrypt`] does, and tells if its key is the one that encrypts.
+    pub(super) fn decrypt_and_judge(
+        &self,
+        place: &[u8],
+        encrypted: &[u8],
+        describe: impl FnOnce() -> String,
+    ) -> Result<DecryptedContent, DecryptionError> {
+        let current = self.key.iter().map(|key| (key, true));
+        let mut keys = current.chain(self.former.iter().map(|key| (key, false)));
+        let found = keys.find_map(|(key, is_current)| {
+            let content = decrypt_with(key, place, encrypted)?;
+            Some(DecryptedContent {
+                content,
+                is_current,
+            })
+        });
+        match found {
+            Some(decrypted) => Ok(decrypted),
             None if self.key.is_none() && self.former.is_empty() => {
                 Err(DecryptionError::NoKey { place: describe() })
             }
@@ -126,7 +152,7 @@ impl ContentCipher {
     }
 
     /// Returns `true` if the bytes `encrypted` at `place` are encrypted with the key that encrypts.
-    pub(crate) fn is_current(&self, place: &[u8], encrypted: &[u8]) -> bool {
+    fn is_current(&self, place: &[u8], encrypted: &[u8]) -> bool {
         let key = self.key.as_ref();
         key.is_some_and(|key| decrypt_with(key, place, encrypted).is_some())
     }

@@ -34,23 +34,6 @@ pub trait ContentFilter: Send + Sync + 'static {
     fn judge_change(&self, table: u8, change: &TableChange) -> ChangeVerdict;
 }
 
-/// Filter that keeps everything as it is.
-pub(super) struct UnchangedContent;
-
-impl ContentFilter for UnchangedContent {
-    fn replace_record(&self, _: Position, _: &Bytes) -> Option<Bytes> {
-        None
-    }
-
-    fn hides_record(&self, _: Position, _: &EntityKey) -> bool {
-        false
-    }
-
-    fn judge_change(&self, _: u8, _: &TableChange) -> ChangeVerdict {
-        ChangeVerdict::Keep
-    }
-}
-
 /// Returns `frame` with the replaced records; `None` if `filter` keeps all.
 pub(super) fn filter_frame(
     frame: &JournalFrame,

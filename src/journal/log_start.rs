@@ -14,6 +14,9 @@ pub struct LogStart {
     pub change: u64,
     /// Receive time of the first kept record; later ones were not received before it.
     pub received_at: Timestamp,
+    /// Position before which kept records may lack their content, so that what was derived from them
+    /// is in the base file alone; at least `position`.
+    pub content_position: Position,
 }
 
 impl LogStart {
@@ -23,6 +26,7 @@ impl LogStart {
         position: Position::FIRST,
         change: 1,
         received_at: Timestamp::from_micros(0),
+        content_position: Position::FIRST,
     };
 
     /// Returns the place in the log before the first kept record and change.
@@ -37,5 +41,11 @@ impl LogStart {
     #[must_use]
     pub const fn has_removed(&self) -> bool {
         self.segment > 1
+    }
+
+    /// Returns `true` if something was derived from content that the journal does not have any more.
+    #[must_use]
+    pub fn needs_base(&self) -> bool {
+        self.has_removed() || self.content_position > Position::FIRST
     }
 }

@@ -28,6 +28,7 @@ mod segment_journal;
 mod store_identity;
 mod submission;
 mod table_changes;
+mod time_search;
 mod verification;
 
 use tokio::sync::oneshot;
@@ -58,6 +59,7 @@ pub use submission::{
     SequenceError, SubmissionResult, TableSubmission,
 };
 pub use table_changes::{TableChange, TableChanges};
+pub use time_search::find_position_at;
 pub use verification::{JournalReport, VerifiedPart, verify_journal};
 
 /// Waits until all submissions made before this call are durable, and returns the position after

@@ -13,7 +13,7 @@ use tracing::error;
 use super::backup::{StoreImage, StoreImageError};
 use super::base_file::{BaseReadError, BaseReader, BaseWriter};
 use super::commit_thread::{CommitObservers, CommitOutputs, CommitThread, QueuedSubmission};
-use super::content_filter::{ContentFilter, UnchangedContent, filter_frame};
+use super::content_filter::{ContentFilter, filter_frame};
 use super::data_folder::DataFolder;
 use super::disk::Disk;
 use super::frame::JournalFrame;
@@ -224,15 +224,6 @@ impl SegmentJournal {
             self.recent.clear();
         }
         Ok(is_rewritten)
-    }
-
-    /// Writes segment `number` anew if it has blocks that are not encrypted as new ones are; returns
-    /// `false` if it has none. Blocks.
-    ///
-    /// # Errors
-    /// The errors of [`SegmentJournal::rewrite_segment`].
-    pub fn rewrite_outdated_segment(&self, number: u64) -> Result<bool, SegmentRewriteError> {
-        self.rewrite_segment(number, &UnchangedContent)
     }
 
     /// Lets later submissions go to a new segment. Blocks.
@@ -448,7 +439,7 @@ impl Journal for SegmentJournal {
             let block = &stored.block;
             if block.content == BlockContent::Changes && block.number >= from {
                 let body = segment.open_body(&stored, self.segments.cipher())?;
-                let changes = TableChanges::decode(body);
+                let changes = TableChanges::decode(body.bytes);
                 let changes = changes.ok_or_else(|| segment.corrupt_block(&stored))?;
                 visit(block.number, changes);
                 next = block.next_number();
@@ -481,7 +472,7 @@ fn read_frame(segments: &SegmentSet, position: Position) -> Result<JournalFrame,
     let (segment, stored) = segments.read_block_at(position)?;
     let first = Position::new(stored.block.number);
     let body = segment.open_body(&stored, segments.cipher())?;
-    JournalFrame::from_body(first, body)
+    JournalFrame::from_body(first, body.bytes)
         .filter(|frame| frame.entry(position).is_some())
         .ok_or_else(|| segment.corrupt_block(&stored))
 }
@@ -827,6 +818,7 @@ mod tests {
             position: first.first_position,
             change: first.first_change,
             received_at: Timestamp::from_micros(5),
+            content_position: first.first_position,
         }
     }
 

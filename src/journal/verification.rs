@@ -72,17 +72,17 @@ pub fn verify_journal(
     let (mut outdated_blocks, mut encrypted_parts) = (0, 0);
     let log = LogFolder::new(&identity, cipher.clone(), Arc::new(LocalDisk), journal);
     let check = log.check(part == VerifiedPart::Everything, &mut |stored| {
-        outdated_blocks += u64::from(!stored.block.is_current(cipher));
         let body = match stored.block.open_body(cipher, String::new) {
             Ok(body) => body,
             // Its checksum is right, and its key can still be configured.
             Err(BlockBodyError::Encrypted(_)) => {
-                encrypted_parts += 1;
+                (outdated_blocks, encrypted_parts) = (outdated_blocks + 1, encrypted_parts + 1);
                 return None;
             }
             Err(BlockBodyError::Malformed) => return Some(UNKNOWN_FORM),
         };
-        match read_content(stored, body) {
+        outdated_blocks += u64::from(!body.is_current);
+        match read_content(stored, body.bytes) {
             Some(BlockSummary::Records(count, received_at)) => {
                 records += count;
                 last_received_at = Some(received_at);

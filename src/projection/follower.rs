@@ -23,7 +23,7 @@ use crate::error_chain;
 use crate::event::{
     EntityKey, ErasureMark, FingerprintFn, Position, Record, RecordError, Timestamp,
 };
-use crate::journal::{Journal, JournalFrame, JournalReadError};
+use crate::journal::{Journal, JournalFrame, JournalReadError, find_position_at};
 
 /// Number of changed rows at which they are written: so many that the row of a busy entity is
 /// written once for many records.
@@ -409,10 +409,11 @@ impl JournalFollower {
     /// far back as the idempotency window.
     fn reload_claims(&mut self) -> Result<(), ProjectionError> {
         let cursor = self.position();
-        let mut position = self
-            .archive
-            .end()
-            .max(self.first_position_since(self.claim_horizon())?);
+        let mut position = self.archive.end().max(find_position_at(
+            self.journal.as_ref(),
+            self.claim_horizon(),
+            cursor,
+        )?);
         while position < cursor {
             let Some(frame) = self.journal.read_frame_at(position)? else {
                 break;
@@ -432,24 +433,6 @@ impl JournalFollower {
         self.clock.wall().saturating_sub(self.claim_window)
     }
 
-    /// Returns the first position behind the cursor that was received at `moment` or later, or the
-    /// cursor's position. A binary search, since receive times never go backwards.
-    fn first_position_since(&self, moment: Timestamp) -> Result<Position, ProjectionError> {
-        let first = self.journal.start().position;
-        let (mut low, mut high) = (first.get(), self.position().get());
-        while low < high {
-            let middle = Position::new(low + (high - low) / 2);
-            let frame = self.journal.read_frame_at(middle)?;
-            let entry = frame.as_ref().and_then(|frame| frame.entry(middle));
-            if entry.is_some_and(|entry| entry.received_at < moment) {
-                low = middle.get() + 1;
-            } else {
-                high = middle.get();
-            }
-        }
-        Ok(Position::new(low))
-    }
-
     fn archive_claim(
         &self,
         position: Position,
@@ -459,7 +442,9 @@ impl JournalFollower {
         let fingerprint = |key: &str| (self.fingerprint)(&record.source, key);
         let key = match record.erasure {
             Some(ErasureMark::Erased { claim }) => claim,
-            Some(ErasureMark::Erases) | None => record.idempotency_key.as_deref().map(fingerprint),
+            Some(ErasureMark::Erases | ErasureMark::Expired { .. }) | None => {
+                record.idempotency_key.as_deref().map(fingerprint)
+            }
         };
         let request = record
             .signed_request

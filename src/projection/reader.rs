@@ -962,8 +962,8 @@ impl ProjectionView {
 
         // The newest record decides.
         let decisive = &resolution.as_ref().unwrap_or(&event).record;
-        // Nobody works on a pending event whose content is erased.
-        let is_pending = decisive.pending && !decisive.is_erased();
+        // Nobody works on a pending event whose content is gone.
+        let is_pending = decisive.pending && decisive.has_content();
         let status = match (&decisive.failure, is_pending) {
             (Some(_), _) => EventStatus::Failed,
             (None, true) => EventStatus::Processing,

@@ -44,14 +44,7 @@ impl StoredRecord {
 
     /// Encodes what a list of entities needs of the record.
     pub(super) fn encode_outline(&self) -> Vec<u8> {
-        let record = Record {
-            payload: Bytes::new(),
-            change: Bytes::new(),
-            answer: Bytes::new(),
-            call_body: Bytes::new(),
-            warnings: Vec::new(),
-            ..self.record.clone()
-        };
+        let record = self.record.clone().into_outline();
         let mut value = vec![FORMAT];
         value.put_u64(self.position.get());
         value.put_i64(self.received_at.as_micros());

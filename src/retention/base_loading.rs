@@ -11,7 +11,7 @@ use crate::projection::{self, ProjectionImageLoader};
 use crate::table_store::{self, TableImageLoader};
 
 /// Loads the projection and the tables from the base file if `derived` lacks what was derived from
-/// removed segments: it was lost, or is an older copy. Blocks.
+/// content that is removed: it was lost, or is an older copy. Blocks.
 ///
 /// # Errors
 /// [`BaseLoadError`] when the base file is damaged or the store fails.
@@ -20,7 +20,7 @@ pub fn load_base(
     derived: &Arc<DerivedStore>,
 ) -> Result<(), BaseLoadError> {
     let start = journal.start();
-    let is_derived = projection::stored_position(derived)? >= start.position
+    let is_derived = projection::stored_position(derived)? >= start.content_position
         && table_store::stored_change(derived)? >= start.change;
     if is_derived {
         return Ok(());
@@ -44,7 +44,7 @@ pub fn load_base(
         .ok_or(BaseLoadError::Incomplete(start.position))
 }
 
-/// Replaces the projection by that of the base file, if segments were removed. Blocks.
+/// Replaces the projection by that of the base file, if content was removed. Blocks.
 ///
 /// # Errors
 /// [`BaseLoadError`] when the base file is damaged or the store fails.
@@ -53,7 +53,7 @@ pub fn load_projection_base(
     derived: &Arc<DerivedStore>,
 ) -> Result<(), BaseLoadError> {
     let start = journal.start();
-    if !start.has_removed() {
+    if !start.needs_base() {
         return Ok(());
     }
     let mut base = open_base(journal, start)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::content_cuts::ContentCuts;
 use super::error::RetentionError;
 use crate::derived::DerivedStore;
 use crate::journal::{BaseRow, BaseWriter, Journal, LogStart, SegmentJournal};
@@ -19,12 +20,12 @@ pub fn renew_base(
     derived: &Arc<DerivedStore>,
 ) -> Result<(), RetentionError> {
     let start = journal.start();
-    if start.has_removed() {
+    if start.needs_base() {
         let never = AtomicBool::new(false);
         let base = write_base(
             journal,
             derived,
-            start,
+            (start, &ContentCuts::load(journal)?),
             &RemovedPart::none(),
             u64::MAX,
             &never,
@@ -36,14 +37,15 @@ pub fn renew_base(
     Ok(())
 }
 
-/// Writes the rows of a new base file; `None` if it is longer than `bytes_max`.
+/// Writes the rows of a new base file, with which the journal begins at `start` and lacks the content
+/// before `cuts`; `None` if it is longer than `bytes_max`.
 ///
 /// # Errors
 /// [`RetentionError`]; [`RetentionError::Stopping`] once `is_stopping` is set.
 pub(super) fn write_base(
     journal: &SegmentJournal,
     derived: &Arc<DerivedStore>,
-    start: LogStart,
+    (start, cuts): (LogStart, &ContentCuts),
     removed: &RemovedPart,
     bytes_max: u64,
     is_stopping: &AtomicBool,
@@ -62,6 +64,7 @@ pub(super) fn write_base(
         }
         Ok(())
     };
+    cuts.to_rows().try_for_each(&mut push)?;
     projection.visit_rows(removed, &mut push)?;
     tables.visit_rows(&mut push)?;
     if base.written_bytes() > bytes_max {

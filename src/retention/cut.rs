@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::base_writing::write_base;
+use super::content_cuts::ContentCuts;
 use super::deps::RetentionDeps;
 use super::error::RetentionError;
-use super::record_keeping;
+use super::record_keeping::{self, RecordSelection};
 use crate::derived::DerivedStore;
 use crate::journal::{Journal, LogStart};
 use crate::projection::{ProjectionImage, ProjectionRemoval};
@@ -47,12 +48,16 @@ pub(super) fn remove_segments(
 
     // Everything that is needed later is copied before the image is taken.
     let former = journal.start();
-    let removed_range = (former.position, start.position);
+    let selection = RecordSelection {
+        from: former.position,
+        end: start.position,
+        is_concerned: &|_| true,
+    };
     record_keeping::keep_outlines(
         journal.as_ref(),
         &removal,
         deps.state_limits,
-        removed_range,
+        &selection,
         is_stopping,
     )?;
     let kept = KeptRecordTable::new(&deps.tables);
@@ -72,7 +77,16 @@ pub(super) fn remove_segments(
     if !is_derived_up_to(derived, start)? {
         return Ok(CutOutcome::NotDerived);
     }
-    let base = write_base(journal, derived, start, &removed, freed_bytes, is_stopping)?;
+    let cuts = ContentCuts::load(journal)?;
+    let start_and_cuts = (start, &cuts);
+    let base = write_base(
+        journal,
+        derived,
+        start_and_cuts,
+        &removed,
+        freed_bytes,
+        is_stopping,
+    )?;
     let Some(base) = base else {
         return Ok(CutOutcome::NotWorthwhile);
     };

@@ -5,7 +5,7 @@ use std::io;
 use crate::derived::DerivedStoreError;
 use crate::entity::RestoreError;
 use crate::event::{EntityKey, Position};
-use crate::journal::{BaseReadError, JournalReadError};
+use crate::journal::{BaseReadError, JournalReadError, SegmentRewriteError};
 use crate::projection::ProjectionReadError;
 use crate::table_store::TableWriteError;
 
@@ -39,6 +39,12 @@ pub enum RetentionError {
     /// The node stops before the removal has come to its end.
     #[error("the node is stopping")]
     Stopping,
+    /// The present base file cannot be read.
+    #[error("cannot read the base file")]
+    Base(#[from] BaseLoadError),
+    /// A segment cannot be written without the content that is out of retention.
+    #[error("cannot write a segment without the content that is out of retention")]
+    Rewrite(#[from] SegmentRewriteError),
     /// The base file cannot be written, or a segment cannot be removed.
     #[error("cannot write the base file or remove segments")]
     Io(#[from] io::Error),

@@ -14,9 +14,12 @@
 
 mod base_loading;
 mod base_writing;
+mod content_cuts;
+mod content_removal;
 mod cut;
 mod deps;
 mod error;
+mod expired_content;
 mod plan;
 mod record_keeping;
 mod worker;
@@ -25,5 +28,5 @@ pub use base_loading::{load_base, load_projection_base};
 pub use base_writing::renew_base;
 pub use deps::RetentionDeps;
 pub use error::{BaseLoadError, RetentionError};
-pub use plan::RetentionPolicy;
+pub use plan::{RetentionPolicy, SourceRetention};
 pub use worker::RetentionWorker;

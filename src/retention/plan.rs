@@ -1,9 +1,13 @@
 //! Choice of the segments that may go.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::event::{Position, Timestamp};
 use crate::journal::SegmentSummary;
+
+/// Times for which the content of single sources is kept, by their names.
+pub type SourceRetention = BTreeMap<String, Duration>;
 
 /// Bounds of the journal, from the configuration.
 #[derive(Clone, Copy, Debug)]

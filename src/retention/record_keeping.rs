@@ -19,7 +19,16 @@ const FAILED_EVENTS_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Records whose entities are looked at together, a bound of the memory for that.
 const RECORDS_AT_ONCE: u64 = 50_000;
 
-/// Copies outlines, unique keys and states of the records from `from` to before `end`.
+/// Records whose content is about to go.
+pub(super) struct RecordSelection<'a> {
+    pub(super) from: Position,
+    /// Position behind the last record.
+    pub(super) end: Position,
+    /// Tells which records between are concerned.
+    pub(super) is_concerned: &'a dyn Fn(&StoredRecord) -> bool,
+}
+
+/// Copies outlines, unique keys and states of the records in `selection`. Returns their number.
 ///
 /// # Errors
 /// [`RetentionError`] when a record cannot be read, or a copy cannot be written.
@@ -27,10 +36,11 @@ pub(super) fn keep_outlines(
     journal: &dyn Journal,
     removal: &ProjectionRemoval,
     limits: StateLimits,
-    (from, end): (Position, Position),
+    selection: &RecordSelection<'_>,
     is_stopping: &AtomicBool,
-) -> Result<(), RetentionError> {
-    let mut position = from;
+) -> Result<u64, RetentionError> {
+    let end = selection.end;
+    let (mut position, mut count) = (selection.from, 0);
     while position < end {
         if is_stopping.load(Ordering::Relaxed) {
             return Err(RetentionError::Stopping);
@@ -43,6 +53,11 @@ pub(super) fn keep_outlines(
             while position < pause && frame.entry(position).is_some() {
                 let stored = StoredRecord::from_frame(&frame, position)
                     .map_err(|_| RetentionError::Record(position))?;
+                position = position.plus(1);
+                if !(selection.is_concerned)(&stored) {
+                    continue;
+                }
+                count += 1;
                 removal.keep_unique_key(&stored)?;
                 if stored.record.sequence == Some(1) {
                     removal.keep_first(&stored)?;
@@ -50,14 +65,13 @@ pub(super) fn keep_outlines(
                 if stored.record.sequence.is_some() {
                     newest.insert(stored.record.entity.clone(), without_content(stored));
                 }
-                position = position.plus(1);
             }
         }
         for (entity, last) in newest {
             keep_entity(removal, limits, &entity, &last)?;
         }
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Makes sure that the state of `entity` does not depend on records up to `last`.
@@ -88,13 +102,9 @@ fn keep_entity(
 }
 
 /// Drops the content of `stored`, so that many fit into memory.
-fn without_content(mut stored: StoredRecord) -> StoredRecord {
-    stored.record.payload.clear();
-    stored.record.change.clear();
-    stored.record.answer.clear();
-    stored.record.call_body.clear();
-    stored.record.warnings.clear();
-    stored
+fn without_content(stored: StoredRecord) -> StoredRecord {
+    let record = stored.record.into_outline();
+    StoredRecord { record, ..stored }
 }
 
 /// Keeps the records of open events and of dead letters before `end`, and drops those that are

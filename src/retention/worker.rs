@@ -1,4 +1,5 @@
-//! Worker of the retention: a thread that looks at the journal now and then, and removes segments.
+//! Worker of the retention: a thread that looks at the journal now and then, and removes segments and
+//! content.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
+use super::content_removal::ContentRemoval;
 use super::cut::{self, CutOutcome};
 use super::deps::RetentionDeps;
 use super::error::RetentionError;
-use super::plan::{self, RetentionPolicy};
+use super::plan::{self, RetentionPolicy, SourceRetention};
 use crate::event::{Position, Timestamp};
 use crate::journal::{Journal, JournalReadError, LogStart, SegmentSummary};
 
@@ -34,16 +36,20 @@ pub struct RetentionWorker {
 }
 
 impl RetentionWorker {
-    /// Starts the thread; `None` if `policy` keeps everything for ever.
+    /// Starts the thread; `None` if `policy` keeps everything for ever, and so do all `sources`.
     ///
     /// # Errors
     /// The error of the operating system if the thread cannot be started.
-    pub fn start(policy: RetentionPolicy, deps: RetentionDeps) -> std::io::Result<Option<Self>> {
-        if !policy.is_enabled() {
+    pub fn start(
+        policy: RetentionPolicy,
+        sources: SourceRetention,
+        deps: RetentionDeps,
+    ) -> std::io::Result<Option<Self>> {
+        if !policy.is_enabled() && sources.is_empty() {
             return Ok(None);
         }
         let (stop, stopped) = mpsc::channel();
-        let mut pass = RetentionPass::new(policy, deps);
+        let mut pass = RetentionPass::new(policy, sources, deps);
         let is_stopping = Arc::clone(&pass.is_stopping);
         let thread = thread::Builder::new()
             .name("retention".into())
@@ -70,6 +76,7 @@ impl RetentionWorker {
 /// State of the worker's thread.
 struct RetentionPass {
     policy: RetentionPolicy,
+    content: ContentRemoval,
     deps: RetentionDeps,
     /// Receive times of the first records behind full segments, by the segments' numbers.
     times_behind: HashMap<u64, Timestamp>,
@@ -81,9 +88,10 @@ struct RetentionPass {
 }
 
 impl RetentionPass {
-    fn new(policy: RetentionPolicy, deps: RetentionDeps) -> Self {
+    fn new(policy: RetentionPolicy, sources: SourceRetention, deps: RetentionDeps) -> Self {
         Self {
             policy,
+            content: ContentRemoval::new(sources, policy.hold),
             deps,
             times_behind: HashMap::new(),
             worthwhile_bytes: 0,
@@ -108,13 +116,27 @@ impl RetentionPass {
         }
     }
 
-    /// Removes the segments that are out of retention and not needed.
+    /// Removes the segments and the content that are out of retention and not needed.
     fn look_once(&mut self) -> Result<(), RetentionError> {
         // A backup ends soon; its segments must stay until then.
         if self.deps.journal.is_being_backed_up() {
             return Ok(());
         }
         let now = self.deps.clock.wall();
+        // Segments first: in those that go, no content has to be removed.
+        self.remove_expired_segments(now)?;
+        let content = &mut self.content;
+        if !content.look_once(&self.deps, now, &self.is_stopping)? {
+            self.looks_left_out = LOOKS_LEFT_OUT;
+        }
+        Ok(())
+    }
+
+    /// Removes the segments that are out of retention and not needed.
+    fn remove_expired_segments(&mut self, now: Timestamp) -> Result<(), RetentionError> {
+        if !self.policy.is_enabled() {
+            return Ok(());
+        }
         let segments = self.deps.journal.summarize_segments()?;
         let first = segments.first().map_or(0, |first| first.number);
         self.times_behind.retain(|number, _| *number >= first);
@@ -147,6 +169,12 @@ impl RetentionPass {
             position: kept.first_position,
             change: kept.first_change,
             received_at: self.time_behind(&segments, count - 1, now)?,
+            content_position: self
+                .deps
+                .journal
+                .start()
+                .content_position
+                .max(kept.first_position),
         };
         match cut::remove_segments(&self.deps, start, freed(count), &self.is_stopping)? {
             CutOutcome::Removed { base_bytes } => {

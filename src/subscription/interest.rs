@@ -57,7 +57,7 @@ impl SubscriberInterest {
         };
         position >= self.from
             && record.sequence.is_some()
-            && !record.is_erased()
+            && record.has_content()
             && self.patterns.iter().any(admits)
     }
 

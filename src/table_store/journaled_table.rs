@@ -167,7 +167,16 @@ impl TableStore {
         id: JournaledTableId,
         key: &[u8],
     ) -> Result<Option<Vec<u8>>, DerivedStoreError> {
-        self.rows.read().get(id as u8, key)
+        self.stored_value(id as u8, key)
+    }
+
+    /// Returns the value under `key` of the table with the number `table`.
+    pub(super) fn stored_value(
+        &self,
+        table: u8,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>, DerivedStoreError> {
+        self.rows.read().get(table, key)
     }
 
     fn write(&self, changes: TableChanges) -> Result<(), TableWriteError> {

@@ -28,6 +28,7 @@ mod definitions;
 mod error;
 mod journaled_table;
 mod kept_records;
+mod superseded_changes;
 #[cfg(test)]
 mod test_store;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use definitions::{DEFINITION_MAX_BYTES, DefinitionError, DefinitionTree};
 pub use error::{TableStoreError, TableWriteError};
 pub use journaled_table::{JournaledTable, JournaledTableId, TableStore};
 pub use kept_records::{KeptRecordTable, replace_kept_record};
+pub use superseded_changes::SupersededChanges;
 
 #[cfg(test)]
 pub(crate) use test_store::{TestStore, open_test_tables};

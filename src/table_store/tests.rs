@@ -189,6 +189,60 @@ fn all_rows_are_there_again_after_reopening_and_after_the_loss_of_the_derived_st
     }
 }
 
+/// The log of an endless store grew with each checkpoint of deliveries.
+#[test]
+fn superseded_changes_go_from_the_log_and_the_rows_stay_the_same() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open_store(folder.path());
+    let table = store.tables.table(JournaledTableId::Deliveries);
+    let old = vec![7; 1_000];
+    for changes in [
+        vec![put("a", old.clone()), put("b", "kept")],
+        vec![put("a", old.clone()), put("gone", old.clone())],
+        vec![remove("gone"), put("c1", old.clone())],
+        vec![remove_prefix("c"), put("a", "new"), put("c2", "new")],
+    ] {
+        table.write(changes).expect("writes");
+    }
+    let rows = scan_all(&table);
+    let put_changes = |store: &TestStore| {
+        let mut puts = Vec::new();
+        let collect = &mut |number, group: TableChanges| {
+            let kept = group.changes.into_iter();
+            puts.extend(kept.map(|change| (number, change)));
+        };
+        store.journal.read_changes(1, collect).expect("reads");
+        puts.retain(|(_, change)| matches!(change, TableChange::Put { .. }));
+        puts
+    };
+
+    let rewrite = |drops_changes| {
+        let filter = SupersededChanges::new(Arc::clone(&store.tables), drops_changes);
+        let numbers = store.journal.segment_numbers().into_iter();
+        let rewritten = numbers.map(|number| store.journal.rewrite_segment(number, &filter));
+        rewritten.map(|result| result.expect("rewrites")).collect()
+    };
+    let before = put_changes(&store);
+    let rewritten: Vec<bool> = rewrite(false);
+    assert_eq!((rewritten, put_changes(&store)), (vec![false], before));
+    let rewritten: Vec<bool> = rewrite(true);
+    assert_eq!(rewritten, [true]);
+    let rewritten: Vec<bool> = rewrite(true);
+    assert_eq!(rewritten, [false, false], "nothing to do twice");
+    let left = [
+        (1, put("b", "kept")),
+        (4, put("a", "new")),
+        (4, put("c2", "new")),
+    ];
+    assert_eq!(put_changes(&store), left);
+
+    store.journal.close();
+    drop((table, store));
+    fs::remove_dir_all(folder.path().join("derived")).expect("there");
+    let tables = open_test_tables(folder.path());
+    assert_eq!(scan_all(&tables.table(JournaledTableId::Deliveries)), rows);
+}
+
 #[test]
 fn the_cursor_row_is_written_at_the_end_and_names_the_next_change() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -61,6 +61,7 @@ mod retention;
 mod send;
 mod senders;
 mod simulated_disk;
+mod source_retention;
 mod store_opening;
 mod test_node;
 mod tls;

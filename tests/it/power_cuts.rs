@@ -16,8 +16,9 @@ use hookyard::clock::{Clock, ManualClock};
 use hookyard::event::{EntityKey, Kind, Position, Timestamp};
 use hookyard::journal::{
     BaseRow, ChangeVerdict, ContentFilter, DataFolder, Journal, JournalLimits, JournalReadError,
-    JournalSubmission, LogMark, LogStart, RecordDraft, SegmentJournal, SegmentRewriteError,
-    SegmentSummary, StoreOpenError, SubmissionResult, TableChange, TableChanges, TableSubmission,
+    JournalSubmission, LogMark, LogStart, RecordDraft, RemovedSegments, SegmentJournal,
+    SegmentRewriteError, SegmentSummary, StoreOpenError, SubmissionResult, TableChange,
+    TableChanges, TableSubmission,
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -150,6 +151,8 @@ impl ModelSubmission {
 
 /// Content of a record after a rewriting.
 const REWRITTEN: &[u8] = b"rewritten";
+/// Content of a record that retention has removed.
+const EXPIRED: &[u8] = b"expired";
 
 /// Filter of a rewriting: it replaces a third of the records, and drops a third of the rows.
 #[derive(Clone, Copy, Debug)]
@@ -157,12 +160,14 @@ struct ThirdsFilter {
     remainder: u64,
     /// Position after the last record that is durable: only such records are rewritten.
     end: u64,
+    /// Content of the records that are replaced.
+    replacement: &'static [u8],
 }
 
 impl ContentFilter for ThirdsFilter {
     fn replace_record(&self, position: Position, record: &Bytes) -> Option<Bytes> {
-        let is_chosen = self.chooses(position.get()) && record != REWRITTEN;
-        is_chosen.then(|| Bytes::from_static(REWRITTEN))
+        let is_chosen = self.chooses(position.get()) && record != self.replacement;
+        is_chosen.then(|| Bytes::from_static(self.replacement))
     }
 
     fn hides_record(&self, position: Position, _: &EntityKey) -> bool {
@@ -191,7 +196,7 @@ impl ThirdsFilter {
             SubmittedContent::Records(records) => {
                 for (record, position) in records.iter_mut().zip(position..) {
                     if self.chooses(position) {
-                        record.bytes = REWRITTEN.to_vec();
+                        record.bytes = self.replacement.to_vec();
                     }
                 }
             }
@@ -428,6 +433,7 @@ impl CrashHistory {
         let start = self.check_start(journal);
         let removed_records = start.position.get() as usize - 1;
         let removed_groups = start.change as usize - 1;
+        let content_end = start.content_position.get() as usize;
 
         // The log must be the first submissions, whole, up to some number of them, without those
         // that were removed from its beginning.
@@ -509,6 +515,10 @@ impl CrashHistory {
             received_at = received_at.max(expected.received_at);
             assert_eq!(record.0, received_at, "receive time of record {index}");
             assert!(
+                record.1 != EXPIRED || removed_records + index + 1 < content_end,
+                "record {index} has lost its content before a base file says so"
+            );
+            assert!(
                 record.1 == expected.bytes || record.1 == rewritten.bytes,
                 "bytes of record {index}"
             );
@@ -582,22 +592,13 @@ impl CrashHistory {
             change: first.first_change,
             // Of the first kept record, or of the last one if there is none yet.
             received_at: Timestamp::from_micros(times.max().unwrap_or_default()),
+            content_position: journal.start().content_position.max(first.first_position),
         };
         self.step(format!("remove what is before {start:?}"));
 
-        let written = journal.begin_base(&start).and_then(|mut base| {
-            base_rows(&start)
-                .iter()
-                .try_for_each(|row| base.push_row(row))?;
-            // The rename may be on the disk even if it is reported as failed.
-            self.starts.push(start);
-            base.finish()
-        });
-        if let Err(error) = written {
-            return self.step(format!("no base file: {error}"));
-        }
-        self.starts = vec![start];
-        let removed = journal.begin_at(start);
+        let Some(removed) = self.begin_at(journal, start) else {
+            return;
+        };
         if let Err(error) = journal.remove_segments(removed) {
             self.step(format!("not all segments removed: {error}"));
         }
@@ -611,6 +612,54 @@ impl CrashHistory {
                 "{last} was removed"
             );
         }
+    }
+
+    /// Writes a base file and takes content out of records that stay, as far as the disk allows.
+    fn remove_content(&mut self, journal: &Arc<SegmentJournal>) {
+        // What was begun must come to its end first: it has another filter.
+        if self.unfinished_rewriting.is_some() {
+            return;
+        }
+        let end = *journal.durable_end().borrow();
+        let start = LogStart {
+            content_position: end,
+            ..journal.start()
+        };
+        self.step(format!("remove content: {start:?}"));
+        if self.begin_at(journal, start).is_none() {
+            return;
+        }
+        let remainder = self.draws.below(3) as u64;
+        self.rewrite_with(
+            journal,
+            ThirdsFilter {
+                remainder,
+                end: end.get(),
+                replacement: EXPIRED,
+            },
+        );
+    }
+
+    /// Writes a base file, and lets the journal begin at `start`; `None` if the disk does not allow it.
+    fn begin_at(
+        &mut self,
+        journal: &Arc<SegmentJournal>,
+        start: LogStart,
+    ) -> Option<RemovedSegments> {
+        let written = journal.begin_base(&start).and_then(|mut base| {
+            base_rows(&start)
+                .iter()
+                .try_for_each(|row| base.push_row(row))?;
+            // The rename may be on the disk even if it is reported as failed.
+            self.starts.push(start);
+            base.finish()
+        });
+        if let Err(error) = written {
+            self.step(format!("no base file: {error}"));
+            return None;
+        }
+        self.starts = vec![start];
+        Some(journal.begin_at(start))
     }
 
     /// Submits `batches` times many submissions at once.
@@ -656,7 +705,10 @@ impl CrashHistory {
                 self.remove_segments(journal);
             }
             if self.draws.one_in(4) {
-                self.rewrite(journal);
+                match self.draws.one_in(2) {
+                    true => self.rewrite(journal),
+                    false => self.remove_content(journal),
+                }
                 self.check_reads(journal);
                 if journal.watch_failure().borrow().is_some() {
                     return self.submit_to_failed(journal);
@@ -668,12 +720,24 @@ impl CrashHistory {
     /// Rewrites all segments, and goes on with a rewriting that was interrupted. Until one has come
     /// to its end, each record and each group may be there in both versions.
     fn rewrite(&mut self, journal: &Arc<SegmentJournal>) {
-        let drawn = self.draws.below(3) as u64;
-        let unfinished = self.unfinished_rewriting.map(|filter| filter.remainder);
-        let filter = ThirdsFilter {
-            remainder: unfinished.unwrap_or(drawn),
+        let drawn = ThirdsFilter {
+            remainder: self.draws.below(3) as u64,
             end: journal.durable_end().borrow().get(),
+            replacement: REWRITTEN,
         };
+        let filter = match self.unfinished_rewriting {
+            // The base file names its end.
+            Some(unfinished) if unfinished.replacement == EXPIRED => unfinished,
+            Some(unfinished) => ThirdsFilter {
+                remainder: unfinished.remainder,
+                ..drawn
+            },
+            None => drawn,
+        };
+        self.rewrite_with(journal, filter);
+    }
+
+    fn rewrite_with(&mut self, journal: &Arc<SegmentJournal>, filter: ThirdsFilter) {
         self.unfinished_rewriting = Some(filter);
         let mut position = 1;
         for submission in &mut self.submissions {
@@ -947,9 +1011,9 @@ impl CrashHistory {
                 .records()
                 .nth(position.get() as usize - 1)
                 .expect("in the model");
-            let is_rewritten = self
-                .unfinished_rewriting
-                .is_some_and(|filter| filter.chooses(position.get()) && entry.bytes == REWRITTEN);
+            let is_rewritten = self.unfinished_rewriting.is_some_and(|filter| {
+                filter.chooses(position.get()) && entry.bytes == filter.replacement
+            });
             assert!(
                 entry.bytes == expected.bytes || is_rewritten,
                 "bytes at {position}"
@@ -1148,7 +1212,7 @@ fn base_rows(start: &LogStart) -> Vec<BaseRow> {
     if *start == LogStart::BEGINNING {
         return Vec::new();
     }
-    let mut draws = SeededDraws::new(start.segment);
+    let mut draws = SeededDraws::new(start.segment ^ (start.content_position.get() << 16));
     let count = draws.below(30);
     let rows = (0..count).map(|key| BaseRow {
         section: draws.below(4) as u8,

@@ -16,7 +16,7 @@ use crate::event::Kind;
 use crate::suggest::nearest_key;
 
 /// Returns every key of a table except `name`, with its default value.
-fn defaults() -> [(&'static str, SettingValue); 34] {
+fn defaults() -> [(&'static str, SettingValue); 35] {
     let text = || SettingValue::Text(Secret::default());
     [
         ("charset", text()),
@@ -33,6 +33,7 @@ fn defaults() -> [(&'static str, SettingValue); 34] {
         ("preset", text()),
         ("rate_per_minute", SettingValue::Integer(0)),
         ("require_signed_time", SettingValue::Boolean(false)),
+        ("retention_days", SettingValue::Integer(0)),
         ("scheme.algorithm", text()),
         ("scheme.audience", text()),
         ("scheme.body_hash", text()),

@@ -76,6 +76,7 @@ fn every_key_of_the_defaults_is_read() {
     let mut draft = ConfigDraft::from_toml(None, NO_ENV.iter().copied());
     draft.read_server(ConfigPurpose::Trial);
     draft.read_certified_sources();
+    draft.read_source_retention();
     draft.read_store();
     draft.read_router();
     draft.read_admin();
@@ -210,6 +211,14 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         (
             "[store]\nretention_days = 1\n[sources.support]\nidempotency_window_h = 36",
             "h.toml:2: store.retention_days: expected at least sources.support.idempotency_window_h (36 h), because duplicates are told by the stored events; found 24 h",
+        ),
+        (
+            "[store]\nretention_days = 9\n[sources.leads]\nretention_days = 10",
+            "h.toml:4: sources.leads.retention_days: expected at most store.retention_days (9), after which all events go; found 10",
+        ),
+        (
+            "[sources.support]\nretention_days = 1\nidempotency_window_h = 36",
+            "h.toml:2: sources.support.retention_days: expected at least sources.support.idempotency_window_h (36 h), because duplicates are told by the stored events; found 24 h",
         ),
         (
             "foobar = 1",

@@ -8,9 +8,6 @@ use super::super::problem::ConfigProblem;
 use super::super::server_tls::{ServerTls, ServerTlsFiles};
 use super::super::{Config, ConfigPurpose};
 
-/// Sources of the built-in contracts.
-const BUILT_IN: [&str; 5] = ["support", "leads", "c2s", "crm", "instagram"];
-
 /// Values of `client_certificate`, each with its meaning.
 const CHOICES: [(&str, bool); 2] = [("off", false), ("required", true)];
 
@@ -65,11 +62,7 @@ impl ConfigDraft {
 
     /// Reads which sources ask for client certificates.
     pub(super) fn read_certified_sources(&mut self) -> BTreeSet<String> {
-        let custom = self.custom.iter();
-        let custom = custom.filter_map(|table| Some((table.name.clone()?, table.section.clone())));
-        let built_in = BUILT_IN.map(|name| (name.to_owned(), format!("sources.{name}")));
-        let all: Vec<_> = built_in.into_iter().chain(custom).collect();
-        let certified = all.into_iter().filter(|(_, section)| {
+        let certified = self.source_sections().into_iter().filter(|(_, section)| {
             self.read_choice(&format!("{section}.client_certificate"), &CHOICES)
         });
         certified.map(|(name, _)| name).collect()
@@ -87,13 +80,7 @@ impl ConfigDraft {
             return;
         }
         for name in &config.sources.certified {
-            let table = self
-                .custom
-                .iter()
-                .find(|table| table.name.as_deref() == Some(name));
-            let section =
-                table.map_or_else(|| format!("sources.{name}"), |table| table.section.clone());
-            let key = format!("{section}.client_certificate");
+            let key = format!("{}.client_certificate", self.section_of_source(name));
             let origin = self.origin_of(&[&key]);
             let detail = "expected server.tls with client_ca, the authorities of the clients";
             self.problems

@@ -118,6 +118,7 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
             (status_word(view.status))
             @if record.late { (badge(StateTone::Warning, "late")) }
             @if record.is_erased() { (badge(StateTone::Neutral, "erased")) }
+            @if record.content_expired_at().is_some() { (badge(StateTone::Neutral, "removed")) }
             @if let Some(failure) = failure_of(&view) { span { (sentence(failure)) } }
         }
         section.panel { header { h2 { "Event" } } div.inside { (render_facts(&view, id, visit)) } }
@@ -130,7 +131,12 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
             div.inside {
                 @match &payload {
                     Some(payload) => (json_block(payload.get())),
-                    None => p.muted { "The content was erased." },
+                    None => p.muted {
+                        @match record.content_expired_at() {
+                            Some(at) => { "The content was removed by the retention of its source at " (at) "." }
+                            None => { "The content was erased." }
+                        }
+                    },
                 }
                 @if !call_body.is_empty() {
                     details { summary { "Body of the whole call" } (json_block(&call_body)) }
@@ -145,7 +151,7 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
         class: "primary",
         question: None,
     };
-    let is_failed = view.status == EventStatus::Failed && !record.is_erased();
+    let is_failed = view.status == EventStatus::Failed && record.has_content();
     Ok(
         PageContent::new(DashboardSection::Events, record.event_type.clone(), body)
             .under("Events", LIST_PATH)

@@ -114,7 +114,7 @@ pub(in crate::edge) async fn render_payload(
         Err(error) if error.is_removed() => None,
         found => found?,
     };
-    let Some(stored) = stored else {
+    let Some(stored) = stored.filter(|stored| stored.record.has_content()) else {
         return Ok(None);
     };
     let transform = match found.letter.subscriber {

@@ -98,6 +98,7 @@ pub(super) fn job_error(error: JobError) -> ApiError {
         JobError::Finished => ApiError::Rejected(Rejection::conflict("job_is_over", message)),
         JobError::TooMany(_) => ApiError::Rejected(Rejection::conflict("too_many_jobs", message)),
         JobError::Unavailable(unavailable) => unavailable.into(),
+        JobError::ContentRemoved(removed_at) => ApiError::ContentRemoved { removed_at },
         JobError::Journal(JournalReadError::Removed { start, .. }) => ApiError::Removed {
             kept_from: start.received_at,
         },

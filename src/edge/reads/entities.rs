@@ -40,6 +40,9 @@ struct TimelineEntry<'a> {
     event_id: String,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     erased: bool,
+    /// Time at which retention removed the content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed_at: Option<Timestamp>,
     data: Option<Cow<'a, RawValue>>,
 }
 
@@ -186,6 +189,7 @@ fn timeline_entry<'a>(
         late: record.late,
         event_id: stored_event_id(incarnations, stored).to_string(),
         erased: record.is_erased(),
+        removed_at: record.content_expired_at(),
         data: record.data(),
     }
 }
@@ -195,6 +199,7 @@ pub(in crate::edge) fn summarize_record(record: &Record) -> String {
     match record.erasure {
         Some(ErasureMark::Erases) => "erased all earlier content".to_owned(),
         Some(ErasureMark::Erased { .. }) => "erased".to_owned(),
+        Some(ErasureMark::Expired { .. }) => "content removed by retention".to_owned(),
         None => entity::summarize_change(record.entity.kind(), &record.change),
     }
 }

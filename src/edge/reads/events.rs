@@ -50,6 +50,9 @@ struct ReceivedEventView<'a> {
     processed_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     erased: bool,
+    /// Time at which retention removed the content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed_at: Option<Timestamp>,
     payload: Option<Cow<'a, RawValue>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [String],
@@ -164,6 +167,9 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     context.refuse_parameters()?;
     let core = context.edge.core()?;
     let (_, view) = find_event(&core, &id).await?;
+    if let Some(removed_at) = view.event.record.content_expired_at() {
+        return Err(ApiError::ContentRemoved { removed_at });
+    }
     let call_body = &view.event.record.call_body;
     Ok(answer::ok_json(&ReceivedEventView {
         call_body: (!call_body.is_empty()).then(|| String::from_utf8_lossy(call_body)),
@@ -254,6 +260,7 @@ fn event_view<'a>(incarnations: &IncarnationHistory, view: &'a EventView) -> Rec
         },
         processed_at: (view.status != EventStatus::Processing).then_some(decided.committed_at),
         erased: received.is_erased(),
+        removed_at: received.content_expired_at(),
         payload: received.payload_json(),
         warnings: &received.warnings,
         token: received.token.as_deref(),

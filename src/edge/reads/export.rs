@@ -45,6 +45,9 @@ struct ExportedEvent<'a> {
     failure: Option<ExportedFailure<'a>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     erased: bool,
+    /// Time at which retention removed the content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed_at: Option<Timestamp>,
     data: Option<Cow<'a, RawValue>>,
     payload: Option<Cow<'a, RawValue>>,
 }
@@ -124,6 +127,7 @@ fn exported_event<'a>(
             message: &failure.message,
         }),
         erased: record.is_erased(),
+        removed_at: record.content_expired_at(),
         data: record.data(),
         payload: record.payload_json(),
     }

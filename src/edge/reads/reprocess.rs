@@ -9,14 +9,14 @@ use actix_web::http::StatusCode;
 use tracing::Span;
 
 use super::super::context::RequestContext;
-use super::super::error::ApiError;
+use super::super::error::{ApiError, check_content};
 use super::super::gate::NodeCore;
 use super::super::signature::VerifiedBody;
 use super::super::state::Edge;
 use super::super::support::{self, SupportRequestContext};
 use super::super::{c2s, submit};
 use super::events;
-use crate::entity::{Command, Rejection};
+use crate::entity::Command;
 use crate::event::{EntityKey, EventId, Record};
 use crate::projection::{EventStatus, EventView};
 use crate::router::Refusal;
@@ -54,9 +54,7 @@ pub(in crate::edge) async fn reprocess_event(
 ) -> Result<ReprocessedEvent, ApiError> {
     let core = edge.core()?;
     let (id, view) = events::find_event(&core, id).await?;
-    if view.event.record.is_erased() {
-        return Err(ApiError::Rejected(Rejection::of_erased_event()));
-    }
+    check_content(&view.event.record)?;
     if view.status != EventStatus::Failed {
         return Err(ApiError::NotFailed);
     }

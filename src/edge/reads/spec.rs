@@ -74,6 +74,11 @@ fn add_event_parameter(endpoint: EndpointDoc) -> EndpointDoc {
             "removed_by_retention",
             "the event was removed; events are kept from 2025-12-04T10:30:00.000Z on",
         )
+        .refuses(
+            410,
+            "removed_by_retention",
+            "the content of this event was removed at 2025-12-04T10:30:00.000Z by the retention of its source",
+        )
 }
 
 fn log() -> Value {

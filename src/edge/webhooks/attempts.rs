@@ -79,7 +79,7 @@ pub(in crate::edge) async fn list_attempts(
         // The answer can quote the event.
         if stored
             .as_ref()
-            .is_some_and(|stored| stored.record.is_erased())
+            .is_some_and(|stored| !stored.record.has_content())
         {
             row.answer = None;
         }

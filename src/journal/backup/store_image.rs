@@ -124,6 +124,13 @@ impl StoreImage {
         Ok(Self::new(folder, log, &LocalDisk, Arc::default())?)
     }
 
+    /// Returns the first position at which an increment may begin: what was derived from records
+    /// before it is in the base file alone, which an increment does not hold.
+    fn first_increment(&self) -> Position {
+        let content_position = self.base.as_ref().map(|base| base.start.content_position);
+        content_position.unwrap_or(self.log.begin().position)
+    }
+
     /// Returns the header of an archive that begins at `start`.
     ///
     /// # Errors
@@ -136,15 +143,17 @@ impl StoreImage {
         let (begin, end) = (self.begin(), self.log.end());
         let removed = |start| StoreImageError::Removed {
             start,
-            begin: begin.position,
+            begin: self.first_increment(),
         };
         let first = match start {
             BackupStart::Everything => begin,
-            BackupStart::Position(position) if position < begin.position => {
+            BackupStart::Position(position) if position < self.first_increment() => {
                 return Err(removed(position));
             }
             // Changes of tables may have been removed although no record was.
-            BackupStart::Place(place) if !begin.is_reached_by(&place) => {
+            BackupStart::Place(place)
+                if !begin.is_reached_by(&place) || place.position < self.first_increment() =>
+            {
                 return Err(removed(place.position));
             }
             BackupStart::Position(position) if position <= end.position => {

@@ -68,6 +68,15 @@ pub(in crate::journal) enum BlockBodyError {
     Encrypted(DecryptionError),
 }
 
+/// Body of a block as it was before compression and encryption.
+#[derive(Clone, Debug)]
+pub(in crate::journal) struct OpenedBody {
+    pub(in crate::journal) bytes: Bytes,
+    /// `true` if the body is stored as it would be today: with the key that encrypts, or plain if
+    /// there is none.
+    pub(in crate::journal) is_current: bool,
+}
+
 /// Block in memory, with its body in stored form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::journal) struct Block {
@@ -113,15 +122,6 @@ impl Block {
         Self {
             ends_commit: self.ends_commit,
             ..Self::new(self.content, self.number, self.count, body, cipher)
-        }
-    }
-
-    /// Returns `true` if the body is stored as `cipher` would store it today: with the key that
-    /// encrypts, or plain if there is none.
-    pub(in crate::journal) fn is_current(&self, cipher: &ContentCipher) -> bool {
-        match self.is_encrypted {
-            true => cipher.is_current(&block_place(self.content, self.number), &self.body),
-            false => !cipher.is_encrypting(),
         }
     }
 
@@ -172,18 +172,22 @@ impl Block {
         &self,
         cipher: &ContentCipher,
         describe: impl FnOnce() -> String,
-    ) -> Result<Bytes, BlockBodyError> {
+    ) -> Result<OpenedBody, BlockBodyError> {
         let decrypted = self.is_encrypted.then(|| {
             let place = block_place(self.content, self.number);
-            cipher.decrypt(&place, &self.body, describe)
+            cipher.decrypt_and_judge(&place, &self.body, describe)
         });
         let decrypted = decrypted.transpose().map_err(BlockBodyError::Encrypted)?;
-        let body = decrypted.as_deref().unwrap_or(&self.body);
-        match self.is_compressed {
-            true => decompress(body).ok_or(BlockBodyError::Malformed),
+        let (body, is_current) = match &decrypted {
+            Some(decrypted) => (decrypted.content.as_slice(), decrypted.is_current),
+            None => (&self.body[..], !cipher.is_encrypting()),
+        };
+        let bytes = match self.is_compressed {
+            true => decompress(body).ok_or(BlockBodyError::Malformed)?,
             // A copy, or one small record would keep the reader's whole buffer in memory.
-            false => Ok(Bytes::copy_from_slice(body)),
-        }
+            false => Bytes::copy_from_slice(body),
+        };
+        Ok(OpenedBody { bytes, is_current })
     }
 
     /// Returns the number of the next block at `place` with content like this one's.

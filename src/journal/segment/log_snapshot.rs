@@ -215,7 +215,8 @@ impl LogBlocks {
     ) -> Result<Bytes, JournalReadError> {
         let walk = self.walk.as_ref();
         let walk = walk.ok_or(JournalReadError::Missing(self.place.position))?;
-        walk.segment.open_body(stored, self.segments.cipher())
+        let body = walk.segment.open_body(stored, self.segments.cipher())?;
+        Ok(body.bytes)
     }
 
     /// Reads the next block; `None` at the end of the snapshot.

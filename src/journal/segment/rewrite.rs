@@ -13,9 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::block::{Block, BlockContent, StoredBlock};
+use super::block::{Block, BlockContent, OpenedBody, StoredBlock};
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::segment_set::{Segment, SegmentSet};
 use super::{Disk, DiskFile};
@@ -124,23 +122,23 @@ fn find_changed_blocks(
     Ok(changed)
 }
 
-/// Filters one block, whose content is `body`: `Some(None)` if it stays as it is, `None` if its
-/// content is malformed. A block that `cipher` would store in another form changes too.
+/// Filters one block with its opened body: `Some(None)` if it stays as it is, `None` if its content
+/// is malformed. A block that `cipher` would store in another form changes too.
 fn filter_block(
     stored: &StoredBlock,
-    body: Bytes,
+    OpenedBody { bytes, is_current }: OpenedBody,
     filter: &dyn ContentFilter,
     cipher: &ContentCipher,
 ) -> Option<Option<Block>> {
     let block = &stored.block;
-    let unchanged = (!block.is_current(cipher)).then(|| body.to_vec());
+    let unchanged = (!is_current).then(|| bytes.to_vec());
     let filtered = match block.content {
         BlockContent::Records => {
-            let frame = JournalFrame::from_body(Position::new(block.number), body)?;
+            let frame = JournalFrame::from_body(Position::new(block.number), bytes)?;
             filter_frame(&frame, filter).map(|frame| frame.encode_body())
         }
         BlockContent::Changes => {
-            let group = TableChanges::decode(body)?;
+            let group = TableChanges::decode(bytes)?;
             filter_changes(&group, filter).map(|group| group.encode())
         }
     };

@@ -8,9 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
-use bytes::Bytes;
-
-use super::block::{BlockBodyError, BlockContent, BlockRead, BlockReader, StoredBlock};
+use super::block::{BlockBodyError, BlockContent, BlockRead, BlockReader, OpenedBody, StoredBlock};
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::{Disk, DiskFile};
 use crate::event::Position;
@@ -74,7 +72,7 @@ impl Segment {
         &self,
         stored: &StoredBlock,
         cipher: &ContentCipher,
-    ) -> Result<Bytes, JournalReadError> {
+    ) -> Result<OpenedBody, JournalReadError> {
         let describe = || self.path.display().to_string();
         let body = stored.block.open_body(cipher, describe);
         body.map_err(|error| match error {

@@ -43,8 +43,8 @@ use super::tables::{DeliveryTables, TableTag};
 use super::{AttemptFailure, OutboundRecord, RedeliveryDeps, SubscriberId};
 use crate::clock::Clock;
 use crate::derived::DerivedStoreError;
-use crate::event::{Position, Timestamp};
-use crate::journal::{Journal, JournalReadError};
+use crate::event::{Position, Record, Timestamp};
+use crate::journal::{Journal, JournalReadError, find_position_at};
 use crate::subscription::{Pattern, SubscriberInterest};
 use budget::{BudgetReservation, ReplayBudget};
 use part::JobStep;
@@ -67,6 +67,9 @@ pub enum JobError {
         "{0} jobs are not over yet; wait for them or cancel some, delivery.jobs_max allows no more"
     )]
     TooMany(usize),
+    /// The event of the dead letter has lost its content by retention, at this time.
+    #[error("the content of this event was removed at {0} by the retention of its source")]
+    ContentRemoved(Timestamp),
     /// Dead letters cannot be read, or the job cannot be written.
     #[error(transparent)]
     Unavailable(#[from] DeadLetterReadError),
@@ -155,6 +158,7 @@ impl JobRegistry {
         let subscriber = letter.subscriber;
         let (scope, part) = match letter.subject {
             DeadLetterSubject::Event(delivery) => {
+                self.check_content(delivery.position).await?;
                 let filter = DeadLetterFilter {
                     subscriber: Some(subscriber.clone()),
                     ..DeadLetterFilter::default()
@@ -190,6 +194,19 @@ impl JobRegistry {
         let parts = BTreeMap::from([(subscriber.clone(), part)]);
         self.start_job(JobKind::Retry, Some(subscriber), scope, parts)
             .await
+    }
+
+    /// Refuses to deliver the record at `position` if retention has removed its content.
+    async fn check_content(&self, position: Position) -> Result<(), JobError> {
+        let journal = Arc::clone(&self.journal);
+        let read = spawn_blocking(move || {
+            let frame = journal.read_frame_at(position)?;
+            let entry = frame.as_ref().and_then(|frame| frame.entry(position));
+            let record = entry.and_then(|entry| Record::decode(&entry.bytes).ok());
+            Ok::<_, JournalReadError>(record.and_then(|record| record.content_expired_at()))
+        });
+        let removed_at = read.await.map_err(|_| DeadLetterReadError::Cancelled)??;
+        removed_at.map_or(Ok(()), |at| Err(JobError::ContentRemoved(at)))
     }
 
     /// Starts a job that delivers the dead letters which pass `filter` again.
@@ -262,10 +279,10 @@ impl JobRegistry {
         let range = spawn_blocking(move || {
             let (start, end) = (journal.start(), *journal.durable_end().borrow());
             let from = since.map_or(Ok(start.position), |since| {
-                step_reader::find_position_at(journal.as_ref(), since, end)
+                find_position_at(journal.as_ref(), since, end)
             })?;
             let end = until.map_or(Ok(end), |until| {
-                step_reader::find_position_at(journal.as_ref(), until, end)
+                find_position_at(journal.as_ref(), until, end)
             })?;
             // A time that ended before the first kept record has nothing to replay.
             let is_removed = until.is_some_and(|until| until <= start.received_at);

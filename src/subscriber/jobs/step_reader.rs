@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::part::JobStep;
-use crate::event::{Position, Record, Timestamp};
+use crate::event::{Position, Record};
 use crate::journal::{Journal, JournalFrame, JournalReadError};
 use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterFilter};
 use crate::subscriber::{MissedRecords, OutboundRecord};
@@ -258,33 +258,6 @@ impl StepRecords {
     }
 }
 
-/// Returns the first position whose request was received at `time` or later, or `end`. Times never
-/// decrease along the journal, so a binary search finds it.
-///
-/// # Errors
-/// The journal cannot be read.
-pub(super) fn find_position_at(
-    journal: &dyn Journal,
-    time: Timestamp,
-    end: Position,
-) -> Result<Position, JournalReadError> {
-    let (mut low, mut high) = (journal.start().position.get(), end.get());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let frame = read_journal_frame(journal, Position::new(middle))?;
-        // Neighbouring positions mostly share a frame, so the search continues outside the frame.
-        let entries = frame
-            .entries
-            .partition_point(|entry| entry.received_at < time) as u64;
-        match frame.first.get() + entries {
-            first if entries == 0 => high = first,
-            after if after == frame.end().get() => low = after,
-            found => return Ok(Position::new(found.min(end.get()))),
-        }
-    }
-    Ok(Position::new(low.min(end.get())))
-}
-
 fn read_journal_frame(
     journal: &dyn Journal,
     position: Position,
@@ -330,7 +303,7 @@ impl<'a> JournalItems<'a> {
     }
 
     /// Reads the record at `position`; `None` for a record of a failed event, and for one that was
-    /// removed.
+    /// removed or has lost its content.
     ///
     /// # Errors
     /// The journal cannot be read.
@@ -359,7 +332,7 @@ impl<'a> JournalItems<'a> {
             Record::decode(&entry.bytes).map_err(|_| JournalReadError::Missing(position))?;
         let received_at = entry.received_at;
         self.frame = Some(held);
-        let sequence = record.sequence;
+        let sequence = record.sequence.filter(|_| record.has_content());
         Ok(sequence.map(|sequence| OutboundRecord {
             position,
             sequence,

@@ -1002,7 +1002,7 @@ async fn a_time_is_found_wherever_it_lies() {
     let fixture = JobFixture::new(100).await;
     let end = Position::new(101);
     let first_at = |time| {
-        step_reader::find_position_at(fixture.log.as_ref(), time, end)
+        find_position_at(fixture.log.as_ref(), time, end)
             .expect("reads")
             .get()
     };

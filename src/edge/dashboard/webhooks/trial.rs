@@ -85,7 +85,7 @@ async fn find_event(
     let mut events = newest.items.into_iter().map(|view| view.event);
     Ok(events.find(|stored| {
         let record = &stored.record;
-        record.sequence.is_some() && !record.is_erased() && admits(record)
+        record.sequence.is_some() && record.has_content() && admits(record)
     }))
 }
 
