@@ -21,6 +21,9 @@ pub enum AuditChannel {
 }
 
 impl AuditChannel {
+    /// Every channel by which an entry can come.
+    pub const ALL: [Self; 2] = [Self::Api, Self::Dashboard];
+
     /// Returns the channel's name in the API and in the store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -31,7 +34,7 @@ impl AuditChannel {
     }
 
     fn parse(name: &str) -> Option<Self> {
-        [Self::Api, Self::Dashboard]
+        Self::ALL
             .into_iter()
             .find(|channel| channel.as_str() == name)
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
+use utoipa::ToSchema;
 
 use super::answer;
 use super::context::RequestContext;
@@ -17,7 +18,7 @@ use crate::config::{ConfigError, ConfigReload, LiveConfig};
 const TAG: &str = "Node";
 
 /// Outcome of a reload, as the answer shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ReloadReport<'a> {
     /// Keys whose new values are in force.
     changed: &'a [String],
@@ -66,14 +67,14 @@ pub fn reload_config(live_config: &LiveConfig) -> Result<ConfigReload, ConfigErr
 }
 
 pub(super) fn describe() -> EndpointDoc {
-    EndpointDoc::new(TAG, "Read the configuration again")
+    EndpointDoc::new(TAG, "reloadConfig", "Read the configuration again")
         .access(EndpointAccess::Admin)
         .about(
             "Reads the file and the environment with its files of secrets, as a start does, and puts the \
              configuration into force without losing a request. Requests in progress end by the former one. \
              Settings that cannot change while the node runs are named and stay as they were.",
         )
-        .answers(
+        .answers::<ReloadReport<'_>>(
             200,
             "The keys that have changed.",
             json!({
