@@ -13,7 +13,11 @@ use super::answer;
 use super::context::RequestContext;
 use super::docs::endpoint::{EndpointAccess, EndpointDoc};
 use super::error::ApiError;
+use super::live_edge::LiveEdge;
+use crate::audit::SUCCESS;
 use crate::config::{ConfigError, ConfigReload, LiveConfig};
+use crate::event::Timestamp;
+use crate::token::AccessOperation;
 
 const TAG: &str = "Node";
 
@@ -26,6 +30,8 @@ struct ReloadReport<'a> {
     restart_required: &'a [String],
     /// Weaknesses of the configuration in force.
     warnings: Vec<String>,
+    /// End of the certificate that the node presents from now on; null if it is the former one.
+    certificate_ends_at: Option<Timestamp>,
 }
 
 /// Handles `POST /api/v1/reload`: puts the configuration of the file and the environment into force.
@@ -40,6 +46,7 @@ pub(super) async fn run(context: &mut RequestContext) -> Result<HttpResponse, Ap
         changed: &reload.changes.live,
         restart_required: &reload.changes.restart,
         warnings: reload.warnings.iter().map(ToString::to_string).collect(),
+        certificate_ends_at: reload.certificate_ends_at,
     }))
 }
 
@@ -47,7 +54,7 @@ pub(super) async fn run(context: &mut RequestContext) -> Result<HttpResponse, Ap
 ///
 /// # Errors
 /// All problems of the new configuration. Nothing has changed then.
-pub fn reload_config(live_config: &LiveConfig) -> Result<ConfigReload, ConfigError> {
+fn reload_config(live_config: &LiveConfig) -> Result<ConfigReload, ConfigError> {
     let reload = live_config.reload().inspect_err(|problems| {
         for problem in problems.iter() {
             error!(%problem, "configuration has a problem; nothing was changed");
@@ -56,6 +63,9 @@ pub fn reload_config(live_config: &LiveConfig) -> Result<ConfigReload, ConfigErr
 
     let changed = reload.changes.live.join(", ");
     info!(changed, "configuration reloaded");
+    if let Some(ends_at) = reload.certificate_ends_at {
+        info!(%ends_at, "renewed certificate in force");
+    }
     if !reload.changes.restart.is_empty() {
         let keys = reload.changes.restart.join(", ");
         warn!(keys, "changed settings need a restart");
@@ -64,6 +74,24 @@ pub fn reload_config(live_config: &LiveConfig) -> Result<ConfigReload, ConfigErr
         warn!(%warning, "configuration has a weakness");
     }
     Ok(reload)
+}
+
+/// Reloads as [`reload_config`] does, for the node itself; `edge` gets an entry in its audit log.
+pub fn reload_at_signal(live_config: &LiveConfig, edge: Option<&LiveEdge>) {
+    // The outcome is in the log.
+    let outcome = match reload_config(live_config) {
+        Ok(_) => SUCCESS,
+        Err(problems) => ApiError::invalid_config(&problems).code(),
+    };
+    // Without an open store there is nothing to write to.
+    let Some(edge) = edge.map(LiveEdge::current) else {
+        return;
+    };
+    if let Some(core) = edge.gate.opened() {
+        let operation = AccessOperation::ConfigReload.as_str();
+        core.audit
+            .append_act(edge.clock.wall(), operation, None, outcome);
+    }
 }
 
 pub(super) fn describe() -> EndpointDoc {
@@ -81,6 +109,7 @@ pub(super) fn describe() -> EndpointDoc {
                 "changed": ["sources.support.secrets"],
                 "restart_required": ["server.bind"],
                 "warnings": [],
+                "certificate_ends_at": null,
             }),
         )
         .refuses(

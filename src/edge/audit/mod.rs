@@ -50,9 +50,10 @@ struct AuditEntryView<'a> {
     outcome: &'a str,
     #[schema(schema_with = channels)]
     channel: &'static str,
-    #[schema(value_type = String)]
-    client_address: IpAddr,
-    request_id: &'a str,
+    /// Null for an act of the node itself.
+    #[schema(value_type = Option<String>)]
+    client_address: Option<IpAddr>,
+    request_id: Option<&'a str>,
     /// Number of refused calls of the same cause before this one that have no entry.
     left_out: u64,
 }
@@ -72,7 +73,7 @@ impl<'a> AuditEntryView<'a> {
             outcome: &entry.outcome,
             channel: entry.channel.as_str(),
             client_address: entry.client,
-            request_id: &entry.request_id,
+            request_id: entry.request_id.as_deref(),
             left_out: entry.left_out,
         }
     }

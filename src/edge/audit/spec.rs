@@ -26,6 +26,13 @@ fn refused() -> Value {
     })
 }
 
+fn act() -> Value {
+    json!({
+        "id": 1041, "at": "2026-03-01T09:28:00.000Z", "who": "node", "operation": "webhooks.disable", "object": "9",
+        "outcome": "ok", "channel": "node", "client_address": null, "request_id": null, "left_out": 0,
+    })
+}
+
 fn add_filters(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .access(EndpointAccess::Admin)
@@ -43,10 +50,10 @@ fn add_filters(endpoint: EndpointDoc) -> EndpointDoc {
 
 pub(in crate::edge) fn list() -> EndpointDoc {
     let page = json!({"items": [entry(), refused()], "cursor": "1042", "has_more": true});
-    let last = json!({"items": [entry()], "cursor": null, "has_more": false});
+    let last = json!({"items": [act()], "cursor": null, "has_more": false});
     add_filters(EndpointDoc::new(TAG, "listAuditEntries", "List the audit log, newest first"))
         .about(
-            "`outcome` is `ok` or the code of the error. `who` is null for a caller without a valid token. Of refused \
+            "`outcome` is `ok` or the code of the error. `who` is null for a caller without a valid token, and `node` for what the node does by itself. Of refused \
              calls a few of each cause have an entry each minute; `left_out` counts the others before it.",
         )
         .query("cursor", "The cursor of the last answer.", schemas::matching(CURSOR_PATTERN), "1042")
