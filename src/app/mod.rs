@@ -22,7 +22,7 @@ mod stopped_store;
 mod store_session;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
@@ -220,11 +220,13 @@ impl Node {
 pub fn run_node(live_config: Arc<LiveConfig>, ready: impl FnOnce(&Node)) -> Result<(), NodeError> {
     actix_rt::System::new().block_on(async {
         // Before the start: a SIGHUP must not end a node that is opening its store.
-        reload_signal::reload_at_signals(Arc::clone(&live_config))?;
+        let reloading = Arc::<OnceLock<LiveEdge>>::default();
+        reload_signal::reload_at_signals(Arc::clone(&live_config), Arc::clone(&reloading))?;
         // The handlers of a stop are installed after the start: until then a signal ends the process at
         // once, and a store that is being opened survives that.
         let grace = live_config.current().server.shutdown_grace;
         let node = Node::start_live(live_config, NodeDeps::default()).await?;
+        reloading.get_or_init(|| node.edge.clone());
         let signal = stop_signal::watch_signals(grace)?;
         ready(&node);
         notify_service_manager(ServiceState::Ready);

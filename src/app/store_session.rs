@@ -170,6 +170,7 @@ impl StoreSession {
             call_log: Arc::clone(&call_log),
             subscriptions: Arc::clone(&subscriptions),
             accounts: Arc::clone(&accounts),
+            audit: Arc::clone(&audit),
             tables: Arc::clone(&tables),
             clock: Arc::clone(&deps.clock),
             metrics: Arc::clone(&deps.metrics),
@@ -321,6 +322,7 @@ impl StoreSession {
             state_limits: entity::StateLimits {
                 items_max: config.entity.items_max,
             },
+            audit: Arc::clone(&self.core.audit),
             clock: Arc::clone(&deps.clock),
         };
         let sources = config.sources.retention.clone();

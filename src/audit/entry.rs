@@ -11,6 +11,9 @@ const FORMAT: u8 = 1;
 /// Longest object id or request id of an entry, in bytes; longer ones are cut.
 const TEXT_MAX_BYTES: usize = 256;
 
+/// Outcome of a call without an error, and of an act of the node.
+pub const SUCCESS: &str = "ok";
+
 /// Way by which a call came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditChannel {
@@ -18,26 +21,33 @@ pub enum AuditChannel {
     Api,
     /// The pages of the dashboard for people.
     Dashboard,
+    /// The node itself, which nobody called.
+    Node,
 }
 
 impl AuditChannel {
+    /// Every channel by which an entry can come.
+    pub const ALL: [Self; 3] = [Self::Api, Self::Dashboard, Self::Node];
+
     /// Returns the channel's name in the API and in the store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Api => "api",
             Self::Dashboard => "dashboard",
+            Self::Node => "node",
         }
     }
 
     fn parse(name: &str) -> Option<Self> {
-        [Self::Api, Self::Dashboard]
+        Self::ALL
             .into_iter()
             .find(|channel| channel.as_str() == name)
     }
 }
 
-/// One call of an operation, as the audit log keeps it. It holds no secret and no payload.
+/// One call of an operation, or act of the node itself, as the audit log keeps it. It holds no secret
+/// and no payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
     /// Time at which the call ended.
@@ -52,12 +62,30 @@ pub struct AuditEntry {
     pub outcome: String,
     /// Way by which the call came.
     pub channel: AuditChannel,
-    /// Address of the client that called.
-    pub client: IpAddr,
-    /// Id of the request, as its answer has it.
-    pub request_id: String,
+    /// Address of the client that called; `None` for an act of the node.
+    pub client: Option<IpAddr>,
+    /// Id of the request, as its answer has it; `None` for an act of the node.
+    pub request_id: Option<String>,
     /// Number of refused calls of the same cause before this one that have no entry.
     pub left_out: u64,
+}
+
+impl AuditEntry {
+    /// Builds the entry of an act of the node itself at `at`.
+    #[must_use]
+    pub fn of_node(at: Timestamp, operation: &str, object: Option<String>, outcome: &str) -> Self {
+        Self {
+            at,
+            who: Some(AuditChannel::Node.as_str().to_owned()),
+            operation: operation.to_owned(),
+            object,
+            outcome: outcome.to_owned(),
+            channel: AuditChannel::Node,
+            client: None,
+            request_id: None,
+            left_out: 0,
+        }
+    }
 }
 
 /// JSON of an entry. The time is microseconds since 1970.
@@ -71,8 +99,10 @@ struct StoredEntry {
     object: Option<String>,
     outcome: String,
     channel: String,
-    client: IpAddr,
-    request_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
     #[serde(default, skip_serializing_if = "is_zero")]
     left_out: u64,
 }
@@ -94,7 +124,7 @@ pub(super) fn encode_entry(entry: &AuditEntry) -> Vec<u8> {
         outcome: entry.outcome.clone(),
         channel: entry.channel.as_str().to_owned(),
         client: entry.client,
-        request_id: truncate(&entry.request_id),
+        request_id: entry.request_id.as_deref().map(truncate),
         left_out: entry.left_out,
     };
     let mut bytes = vec![FORMAT];
@@ -139,8 +169,8 @@ mod tests {
             object: Some("7".to_owned()),
             outcome: "ok".to_owned(),
             channel: AuditChannel::Dashboard,
-            client: IpAddr::from([127, 0, 0, 1]),
-            request_id: "r-1".to_owned(),
+            client: Some(IpAddr::from([127, 0, 0, 1])),
+            request_id: Some("r-1".to_owned()),
             left_out: 0,
         }
     }
@@ -156,6 +186,14 @@ mod tests {
         let bytes = encode_entry(&entry());
         assert_eq!(std::str::from_utf8(&bytes), Ok(json));
         assert_eq!(decode_entry(&bytes), Some(entry()));
+        let at = Timestamp::from_micros(5);
+        let act = AuditEntry::of_node(at, "webhooks.disable", Some("7".to_owned()), "ok");
+        let json = concat!(
+            "\u{1}",
+            r#"{"at":5,"who":"node","operation":"webhooks.disable","object":"7","outcome":"ok","channel":"node"}"#
+        );
+        assert_eq!(std::str::from_utf8(&encode_entry(&act)), Ok(json));
+        assert_eq!(decode_entry(json.as_bytes()), Some(act));
         for wrong in [&b""[..], b"\x02{}", b"\x01{}"] {
             assert_eq!(decode_entry(wrong), None);
         }

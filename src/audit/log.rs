@@ -191,6 +191,20 @@ impl AuditLog {
         })
     }
 
+    /// Adds the entry of an act of the node itself, and returns when that is on the disk, or has failed:
+    /// then the store is reopened, and the act itself has its log line.
+    pub fn append_act(
+        &self,
+        at: Timestamp,
+        operation: &str,
+        object: Option<String>,
+        outcome: &str,
+    ) {
+        let entry = AuditEntry::of_node(at, operation, object, outcome);
+        // The watcher of failures reports it.
+        let _ = self.append(EntryClass::Performed, &entry);
+    }
+
     /// Lists the entries that pass `filter` and are older than `before`, the newest first, at most
     /// `limit`; none that is too old at `now`.
     ///
@@ -306,8 +320,8 @@ mod tests {
             object: Some(at.to_string()),
             outcome: "ok".to_owned(),
             channel: AuditChannel::Api,
-            client: IpAddr::from([127, 0, 0, 1]),
-            request_id: "r".to_owned(),
+            client: Some(IpAddr::from([127, 0, 0, 1])),
+            request_id: Some("r".to_owned()),
             left_out: 0,
         }
     }

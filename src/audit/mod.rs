@@ -4,5 +4,5 @@
 mod entry;
 mod log;
 
-pub use entry::{AuditChannel, AuditEntry};
+pub use entry::{AuditChannel, AuditEntry, SUCCESS};
 pub use log::{AuditFilter, AuditLimits, AuditLog, AuditOpenError, AuditPage, EntryClass};

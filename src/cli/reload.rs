@@ -30,6 +30,9 @@ struct ReloadAnswer {
     changed: Vec<String>,
     restart_required: Vec<String>,
     warnings: Vec<String>,
+    /// Absent in answers of earlier versions.
+    #[serde(default)]
+    certificate_ends_at: Option<String>,
 }
 
 impl ReloadCommand {
@@ -45,6 +48,7 @@ impl ReloadCommand {
                 "changed": answer.changed,
                 "restart_required": answer.restart_required,
                 "warnings": answer.warnings,
+                "certificate_ends_at": answer.certificate_ends_at,
             });
             writeln!(out, "{answer}")?;
             return Ok(());
@@ -62,6 +66,10 @@ impl ReloadCommand {
             for key in keys {
                 writeln!(out, "{before}{}{after}", sanitize_text(key))?;
             }
+        }
+        if let Some(end) = &answer.certificate_ends_at {
+            let end = sanitize_text(end);
+            writeln!(out, "a renewed certificate is in force; it ends at {end}")?;
         }
         for warning in &answer.warnings {
             writeln!(out, "warning: {}", sanitize_text(warning))?;

@@ -16,6 +16,7 @@ use super::draft::ConfigDraft;
 use super::problem::{ConfigError, ConfigProblem};
 use super::restart_keys::ConfigChanges;
 use super::sections::Config;
+use crate::event::Timestamp;
 
 /// Function that reads the settings again: the file, the environment and the files of secrets.
 type ReadDraftFn = Box<dyn Fn() -> ConfigDraft + Send + Sync>;
@@ -38,6 +39,8 @@ pub struct ConfigReload {
     pub changes: ConfigChanges,
     /// Weaknesses of the new configuration, which are no problems.
     pub warnings: Vec<ConfigProblem>,
+    /// End of the certificate that the node presents from now on; `None` if it is the former one.
+    pub certificate_ends_at: Option<Timestamp>,
 }
 
 impl fmt::Debug for LiveConfig {
@@ -92,10 +95,17 @@ impl LiveConfig {
     pub fn reload(&self) -> Result<ConfigReload, ConfigError> {
         // One after the other: the last one read is the one in force.
         let mut appliers = self.appliers.lock();
-        let (config, changes) = self.current().succeed((self.read)())?;
+        let former = self.current();
+        let (config, changes) = former.succeed((self.read)())?;
         let (warnings, config) = (config.warnings.clone(), Arc::new(config));
+        let end = |config: &Config| config.server.tls.as_ref()?.ends_at;
+        let certificate_ends_at = end(&config).filter(|new| end(&former) != Some(*new));
         appliers.retain(|apply| apply(&config));
         self.current.send_replace(config);
-        Ok(ConfigReload { changes, warnings })
+        Ok(ConfigReload {
+            changes,
+            warnings,
+            certificate_ends_at,
+        })
     }
 }

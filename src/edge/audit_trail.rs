@@ -18,10 +18,7 @@ use super::call::IncomingCall;
 use super::error::ApiError;
 use super::source::CallSource;
 use super::state::Edge;
-use crate::audit::{AuditChannel, AuditEntry, EntryClass};
-
-/// Outcome of a call without an error.
-const OK: &str = "ok";
+use crate::audit::{AuditChannel, AuditEntry, EntryClass, SUCCESS};
 
 /// Codes of the refusals that depend on the caller.
 const ACCESS_REFUSALS: [&str; 7] = [
@@ -46,7 +43,7 @@ pub(super) async fn record_call(
     result: Result<HttpResponse, ApiError>,
 ) -> Result<HttpResponse, ApiError> {
     let error_code = result.as_ref().err().map(ApiError::code);
-    let outcome = call.outcome().or(error_code).unwrap_or(OK);
+    let outcome = call.outcome().or(error_code).unwrap_or(SUCCESS);
     let Some((class, entry)) = make_entry(request, edge, call, outcome) else {
         return result;
     };
@@ -109,8 +106,8 @@ fn make_entry(
             | CallSource::Contract(_)
             | CallSource::Configured { .. } => AuditChannel::Api,
         },
-        client: edge.client_address(request),
-        request_id: call.request_id().to_owned(),
+        client: Some(edge.client_address(request)),
+        request_id: Some(call.request_id().to_owned()),
         left_out,
     };
     Some((class, entry))

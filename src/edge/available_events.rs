@@ -5,14 +5,16 @@ use actix_web::HttpResponse;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::answer;
 use super::context::RequestContext;
 use super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::entity_reference::EntityReference;
 use super::error::ApiError;
 use super::list::ListPage;
 use crate::config::{Config, CustomSourceConfig, DeclaredBusEvent};
-use crate::event::{Kind, catalogue};
+use crate::event::{Kind, Timestamp, catalogue};
 use crate::provider::FieldLocator;
 
 /// Time of the events in the examples.
@@ -27,7 +29,7 @@ const EXAMPLE_KEY: &str = "evt_1042";
 /// become names of members, so that no example grows a long list.
 const EXAMPLE_INDEX_MAX: usize = 9;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct AvailableEvent {
     pub(super) event: String,
     pub(super) source: Option<String>,
@@ -38,12 +40,15 @@ pub(super) struct AvailableEvent {
 }
 
 /// Body of a delivery, as an example.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct DeliveryExample {
     event: String,
+    #[schema(value_type = Timestamp)]
     timestamp: &'static str,
     user_id: Option<u64>,
+    #[schema(value_type = serde_json::Value)]
     data: Box<RawValue>,
+    #[schema(value_type = Option<EntityReference<'static>>)]
     entity: Option<Value>,
     late: bool,
 }
@@ -225,15 +230,13 @@ fn example_id(kind: Kind) -> &'static str {
 /// Describes the endpoint for the OpenAPI description.
 pub(super) fn describe() -> EndpointDoc {
     let example = catalogue::find_entry("organisation.created").map(built_in_event);
-    let items = json!({"items": [example], "total": 1, "page": 1, "page_size": 1, "pages": 1});
-    EndpointDoc::new("Event bus", "List all known events")
+    EndpointDoc::new("Event bus", "listAvailableEvents", "List all known events")
         .about(
             "Each event has the name that its source uses, a sentence on when it \
             happens, and the body of a delivery as an example.",
         )
         .access(EndpointAccess::Admin)
-        .free(&["data", "kind", "source", "wire_name", "user_id"])
-        .answers(200, "All known events.", items)
+        .answers_page::<AvailableEvent>(&[json!(example)])
 }
 
 #[cfg(test)]

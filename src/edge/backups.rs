@@ -14,6 +14,7 @@ use super::backup_streams::ChunkSender;
 use super::blocking::run_blocking;
 use super::context::RequestContext;
 use super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::docs::schemas;
 use super::error::ApiError;
 use super::query::parse_number;
 use crate::error_chain;
@@ -108,30 +109,36 @@ impl From<StoreImageError> for ApiError {
 
 /// Describes the endpoint for the OpenAPI description.
 pub(super) fn describe() -> EndpointDoc {
-    EndpointDoc::new(TAG, "Back up the store of the running node")
-        .about(
-            "Sends an archive of all events, definitions, dead letters and cursors that are \
+    EndpointDoc::new(
+        TAG,
+        "downloadBackup",
+        "Back up the store of the running node",
+    )
+    .about(
+        "Sends an archive of all events, definitions, dead letters and cursors that are \
              durable now; `hookyard backup` saves it and `hookyard restore` reads it. The archive \
              holds secrets. An answer that ends early is no archive: its last part is missing, \
              which a restore notices. At most 2 backups are sent at once.",
-        )
-        .access(EndpointAccess::Admin)
-        .query(
-            "since",
-            "Only what came from this position on: an increment of an earlier backup.",
-            1,
-        )
-        .query(
-            "since_change",
-            "With `since`: number of the first group of table changes of the increment.",
-            1,
-        )
-        .answers_bytes(200, "The archive.")
-        .refuses_field("since", "since must be at most 1042")
-        .refuses(
-            429,
-            "too_many_backups",
-            "2 backups are being sent already, retry later",
-        )
-        .refuses_when_not_ready()
+    )
+    .access(EndpointAccess::Admin)
+    .query(
+        "since",
+        "Only what came from this position on: an increment of an earlier backup.",
+        schemas::integer(1, u64::MAX),
+        1,
+    )
+    .query(
+        "since_change",
+        "With `since`: number of the first group of table changes of the increment.",
+        schemas::integer(1, u64::MAX),
+        1,
+    )
+    .answers_bytes(200, "The archive.")
+    .refuses_field("since", "since must be at most 1042")
+    .refuses(
+        429,
+        "too_many_backups",
+        "2 backups are being sent already, retry later",
+    )
+    .refuses_when_not_ready()
 }

@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use serde::Serialize;
 use serde_json::json;
 use tracing::warn;
+use utoipa::ToSchema;
 
 use super::answer;
 use super::context::RequestContext;
@@ -16,7 +17,8 @@ use crate::event::Timestamp;
 const TAG: &str = "Node";
 
 /// State of the clock. The two times differ while the clock has jumped.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Clock)]
 struct ClockReport {
     /// Time that the node uses.
     time: Timestamp,
@@ -69,18 +71,18 @@ fn clock_example(has_jumped: bool) -> serde_json::Value {
 }
 
 pub(super) fn describe() -> EndpointDoc {
-    EndpointDoc::new(TAG, "Show the time that the node uses")
+    EndpointDoc::new(TAG, "getClock", "Show the time that the node uses")
         .access(EndpointAccess::Admin)
         .about(
             "The system's clock has jumped if it differs by more than five minutes from what monotonic time, or \
              the last time of the journal, let expect. The node then takes no events.",
         )
-        .answers(200, "The clock.", clock_example(true))
+        .answers::<ClockReport>(200, "The clock.", clock_example(true))
 }
 
 pub(super) fn describe_confirm() -> EndpointDoc {
-    EndpointDoc::new(TAG, "Confirm a jump of the clock")
+    EndpointDoc::new(TAG, "confirmClock", "Confirm a jump of the clock")
         .access(EndpointAccess::Admin)
         .about("The node believes the system's clock from now on, and takes events again.")
-        .answers(200, "The clock.", clock_example(false))
+        .answers::<ClockReport>(200, "The clock.", clock_example(false))
 }

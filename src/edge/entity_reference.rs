@@ -1,11 +1,12 @@
 //! Entities as answers name them: kind, id, and the number of the event among the entity's events.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::event::{EntityKey, Kind};
 
 /// Entity of an event, as answers name it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct EntityReference<'a> {
     kind: Kind,
     id: &'a str,

@@ -13,6 +13,7 @@ use actix_web::http::header::{
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::{self, EVENT_ID};
 use super::field_error::FieldError;
@@ -231,17 +232,20 @@ pub enum ApiError {
     Internal,
 }
 
-#[derive(Serialize)]
-struct ErrorBody<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct ErrorBody<'a> {
     detail: &'a str,
     code: &'static str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     kept_from: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     removed_at: Option<Timestamp>,
     #[serde(flatten)]
+    #[schema(ignore)]
     member: Option<BTreeMap<&'static str, u64>>,
 }
 

@@ -6,18 +6,27 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
 
 use super::docs::endpoint::EndpointDoc;
+use super::docs::schemas;
 use super::state::Edge;
 use super::{answer, undrained};
 
 const TAG: &str = "Node";
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct HealthReport<'a> {
+    #[schema(schema_with = statuses)]
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<&'a str>,
+}
+
+fn statuses() -> Schema {
+    schemas::one_of(["ok", "ready", "not_ready"])
 }
 
 /// Handles `/healthz`: answers 200 in any state of the store.
@@ -56,17 +65,17 @@ fn readiness_response(edge: &Edge) -> HttpResponse {
 
 /// Describes `/healthz` for the OpenAPI description.
 pub(super) fn describe_alive() -> EndpointDoc {
-    let endpoint =
-        EndpointDoc::new(TAG, "Check that the process is alive").about("Also at `/health`.");
-    endpoint.answers(200, "The process is alive.", json!({"status": "ok"}))
+    let endpoint = EndpointDoc::new(TAG, "checkAlive", "Check that the process is alive")
+        .about("Also at `/health`.");
+    endpoint.answers::<HealthReport<'_>>(200, "The process is alive.", json!({"status": "ok"}))
 }
 
 /// Describes `/readyz` for the OpenAPI description.
 pub(super) fn describe_ready() -> EndpointDoc {
     let not_ready = json!({"status": "not_ready", "reason": "the store is being opened"});
-    EndpointDoc::new(TAG, "Check that the node accepts events")
-        .answers(200, "The node accepts events.", json!({"status": "ready"}))
-        .answers(
+    EndpointDoc::new(TAG, "checkReady", "Check that the node accepts events")
+        .answers::<HealthReport<'_>>(200, "The node accepts events.", json!({"status": "ready"}))
+        .answers::<HealthReport<'_>>(
             503,
             "The node accepts no events, for the reason given.",
             not_ready,

@@ -1,11 +1,12 @@
 //! Pages of lists: every list of the API answers in this form.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::projection::PageRequest;
 
 /// Items of one page, with the number of the page and the size of the whole list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ListPage<T> {
     items: Vec<T>,
     total: u64,

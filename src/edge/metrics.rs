@@ -160,11 +160,13 @@ pub(super) fn read_folder_sizes(folder: &Path) -> io::Result<[(&'static str, u64
 
 /// Describes `/metrics` for the OpenAPI description.
 pub(super) fn describe() -> EndpointDoc {
-    EndpointDoc::new(TAG, "Read the metrics of the node")
+    EndpointDoc::new(TAG, "getMetrics", "Read the metrics of the node")
         .about(
             "Counters, histograms and gauges in the format OpenMetrics 1.0, which Prometheus reads. Open to anyone, \
              unless `telemetry.metrics_token` is set: then the call carries that token, or the admin's, as bearer token.",
         )
+        .refuses(401, "unauthorized", "a valid bearer token is required")
+        .limits_failures()
         .answers_in(
             "application/openmetrics-text",
             200,

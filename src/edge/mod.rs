@@ -78,5 +78,5 @@ pub use gate::{CoreGate, NodeCore};
 pub use http_server::{ADMIN_CONNECTIONS_MAX, serve};
 pub use listener_role::ListenerRole;
 pub use live_edge::LiveEdge;
-pub use reload::reload_config;
+pub use reload::reload_at_signal;
 pub use state::Edge;

@@ -7,9 +7,16 @@ use serde_json::{Value, json};
 use tracing::Span;
 
 use super::error::ApiError;
+use super::query::{QueryParameters, parse_number};
 use super::signature::VerifiedBody;
-use super::{c2s, crm, instagram, support};
+use super::{c2s, crm, dead_letters, instagram, support};
 use crate::config;
+use crate::damaged_samples::{damaged, damaged_text};
+use crate::event::{self, EventId, Kind, Timestamp, TraceContext};
+use crate::provider::{JsonPointer, parse_moment};
+use crate::retry_after::parse_retry_after;
+use crate::subscriber::SubscriberId;
+use crate::subscription::{FilterExpression, TransformExpression};
 
 /// Names that the contracts read, so that random objects reach deep into the decoders.
 const NAMES: [&str; 32] = [
@@ -146,5 +153,43 @@ proptest! {
         let verified = VerifiedBody::unsigned(call.to_string().into());
         let decoded = instagram::decode_instagram_call(&verified, &Span::none());
         prop_assert!(decoded.is_ok(), "an authentic update is never refused");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_of_a_header_a_path_or_a_query_is_read_or_refused(
+        text in damaged_text(&[
+            "Fri, 31 Dec 1999 23:59:59 GMT", "120", "2025-12-04T10:30:00.123456+02:00",
+            "Tue, 20 Apr 2021 02:07:55 -0330", "1764374400.5", "evt_3f9a2c41_1042", "custom:shop",
+            "webhook:18446744073709551615", "/data/0/~1id", "https://user@[::1]:65536/a?b#c",
+        ]),
+        trace in damaged(&["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "8", "255"]),
+        query in damaged_text(&[
+            "since=2025-12-04T10:30:00+02:00&kind=ticket&page=4294967295&page_size=100",
+            "entity=%F0%9F%92%A9&webhook_id=1&reason=expired&page=1&page=2&a[]=%zz",
+        ]),
+    ) {
+        let now = Timestamp::from_micros(1_764_374_400_000_000);
+        let _ = (parse_retry_after(&text, now), parse_moment(&text), Timestamp::parse(&text));
+        let _ = (EventId::parse(&text), Kind::parse(&text), SubscriberId::parse(&text));
+        let _ = (JsonPointer::parse(&text), config::parse_web_url(&text), parse_number(&text));
+        let values = || std::iter::once(&trace[..]);
+        let _ = (TraceContext::parse_header(values()), event::parse_hops(values()));
+
+        let known = dead_letters::filter::LIST_PARAMETERS;
+        let mut parameters = QueryParameters::parse(&query, &known);
+        let page = parameters.page_request();
+        prop_assert!(page.page >= 1 && page.page_size <= 100);
+        let _ = dead_letters::filter::filter_from_query(&mut parameters);
+    }
+
+    #[test]
+    fn any_expression_is_compiled_or_refused(text in damaged_text(&[
+        "event == 'lead.created' && data.tags.exists(tag, tag.matches('^v[0-9]+$')) || late",
+        "{'text': event, 'sum': data.items.map(one, one.price * 1.5), 'at': timestamp(timestamp)}",
+        "entity.id in ['a', \"b\"] ? -9223372036854775808 : 18446744073709551615u",
+    ])) {
+        let _ = (FilterExpression::compile(&text), TransformExpression::compile(&text));
     }
 }

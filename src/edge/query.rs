@@ -11,10 +11,10 @@ use crate::suggest::nearest_name;
 /// Items of a page if the request gives no `page_size`.
 const PAGE_SIZE_DEFAULT: u64 = 20;
 /// Largest `page_size` that a request may give.
-const PAGE_SIZE_MAX: u64 = 100;
+pub(super) const PAGE_SIZE_MAX: u64 = 100;
 /// Largest `page` that a request may give: beyond any list, and small enough that its product with
 /// the page size does not overflow.
-const PAGE_MAX: u64 = u32::MAX as u64;
+pub(super) const PAGE_MAX: u64 = u32::MAX as u64;
 
 /// Query parameters of a request, with the errors found in them.
 #[derive(Debug)]

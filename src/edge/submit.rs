@@ -3,6 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::{self, ENTITY_SEQUENCE, EVENT_ID};
 use super::entity_reference::EntityReference;
@@ -46,8 +47,8 @@ pub(super) fn public_event_id(core: &NodeCore, position: Position) -> EventId {
     core.reads.incarnations().event_id(position)
 }
 
-#[derive(Serialize)]
-struct AcceptedEvent<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct AcceptedEvent<'a> {
     status: &'static str,
     event_id: &'a str,
     entity: EntityReference<'a>,

@@ -35,6 +35,9 @@ pub enum ErasureState {
 }
 
 impl ErasureState {
+    /// Every state, in the order in which an erasure has them.
+    pub const ALL: [Self; 4] = [Self::Recording, Self::Rewriting, Self::Copying, Self::Done];
+
     /// Returns the state's name in the API and in the store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -1,8 +1,12 @@
 //! Kinds of entities: the built-in kinds, and custom kinds from the configuration.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::interned_name::InternedName;
 
@@ -130,6 +134,25 @@ impl fmt::Display for Kind {
 impl Serialize for Kind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+impl PartialSchema for Kind {
+    fn schema() -> RefOr<Schema> {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let built_in = text().enum_values(Some(Self::BUILT_IN.map(Self::as_str)));
+        let custom = text().pattern(Some("^custom:[a-z0-9_-]{1,64}$"));
+        let kind = AnyOfBuilder::new()
+            .item(built_in.build())
+            .item(custom.build())
+            .description(Some("Kind of an entity."));
+        RefOr::T(kind.build().into())
+    }
+}
+
+impl ToSchema for Kind {
+    fn name() -> Cow<'static, str> {
+        "EntityKind".into()
     }
 }
 

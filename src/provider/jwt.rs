@@ -184,7 +184,10 @@ fn parse_numeric_date(value: &Value) -> Option<Timestamp> {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::damaged_text;
     use crate::provider::hmac::{HmacKey, HmacSha256};
     use crate::provider::key::VerificationKey;
     use crate::provider::signature_claim::VerificationError;
@@ -245,6 +248,19 @@ mod tests {
     fn claims(more: &str) -> String {
         let hash = hex::encode(Sha256::digest(BODY));
         format!(r#"{{"iss":"crm","aud":["x","hooks"],"payload_hash":"{hash}"{more}}}"#)
+    }
+
+    proptest! {
+        /// A sender with the key may sign anything.
+        #[test]
+        fn any_token_is_read_or_refused(
+            value in damaged_text(&[&token(HEADER, &claims(",\"iat\":1764374400"))]),
+            header in damaged_text(&[HEADER, r#"{"alg":"HS256","crit":["b64"],"b64":false}"#]),
+            claims in damaged_text(&[&claims(",\"exp\":1764374400.5,\"nbf\":-1e300"), "{\"aud\":{}}"]),
+        ) {
+            let _ = check_with(&scheme(), &value, BODY);
+            let _ = check(&header, &claims, BODY);
+        }
     }
 
     /// Examples of RFC 7515, appendices A.1 to A.3: one set of claims, signed by three algorithms.

@@ -332,7 +332,10 @@ fn parse_seconds(value: &BareItem) -> Option<Timestamp> {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::damaged_text;
     use crate::provider::encoding::SignatureEncoding;
     use crate::provider::key::VerificationKey;
     use crate::provider::signature_claim::VerificationError;
@@ -454,6 +457,29 @@ mod tests {
     }
 
     const INPUT: &str = r#"("@method" "@target-uri" "content-digest");created=1618884473"#;
+
+    proptest! {
+        #[test]
+        fn any_signature_is_read_or_refused(
+            input in damaged_text(&[
+                r#"sig1=("@method" "@authority" "content-digest";sf "@query-param";name="Pet");created=1618884473;keyid="k""#,
+                r#"a=(), b=("date" "@target-uri");expires=-9223372036854775808;alg="hmac-sha256""#,
+            ]),
+            signature in damaged_text(&["sig1=:AAAA:", "a=:+/==:, b=?1;c=2.5"]),
+            digest in damaged_text(&[HEADERS[3].1, "sha-256=:AAAA:"]),
+        ) {
+            let headers = [
+                ("signature-input", input.as_bytes()),
+                ("signature", signature.as_bytes()),
+                ("content-digest", digest.as_bytes()),
+                ("date", HEADERS[1].1.as_bytes()),
+            ];
+            let request = RequestView { headers: headers.to_vec(), ..request(&[], BODY) };
+            for covers in [&[][..], &["@method", "@query", "content-digest"]] {
+                let _ = scheme(covers).read_claim(&request);
+            }
+        }
+    }
 
     #[test]
     fn a_request_is_signed_with_its_body() {

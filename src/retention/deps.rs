@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::audit::AuditLog;
 use crate::clock::Clock;
 use crate::derived::DerivedStore;
 use crate::entity::StateLimits;
@@ -22,6 +23,8 @@ pub struct RetentionDeps {
     pub owed: OwedRecords,
     /// Bounds of the entities' states, for snapshots.
     pub state_limits: StateLimits,
+    /// Audit log that gets an entry for each removal.
+    pub audit: Arc<AuditLog>,
     /// Source of wall time, to which ages refer.
     pub clock: Arc<dyn Clock>,
 }

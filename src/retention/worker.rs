@@ -16,6 +16,7 @@ use super::cut::{self, CutOutcome};
 use super::deps::RetentionDeps;
 use super::error::RetentionError;
 use super::plan::{self, RetentionPolicy, SourceRetention};
+use crate::audit::SUCCESS;
 use crate::event::{Position, Timestamp};
 use crate::journal::{Journal, JournalReadError, LogStart, SegmentSummary};
 
@@ -25,6 +26,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Looks that are left out after one that found segments still needed, because it reads the rows of
 /// all lanes.
 const LOOKS_LEFT_OUT: u32 = 4;
+
+/// Operation of the audit log; its object is the first position that is left.
+const REMOVAL: &str = "events.remove";
 
 /// Handle of the worker's thread.
 pub struct RetentionWorker {
@@ -186,6 +190,10 @@ impl RetentionPass {
                     first_position = %start.position,
                     "segments removed by retention"
                 );
+                let first = start.position.to_string();
+                self.deps
+                    .audit
+                    .append_act(now, REMOVAL, Some(first), SUCCESS);
             }
             CutOutcome::NotWorthwhile => self.worthwhile_bytes = freed(count).saturating_mul(2),
             CutOutcome::NotDerived | CutOutcome::InUse => {}

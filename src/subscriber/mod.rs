@@ -56,6 +56,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
 
 use crate::account::AccountRegistry;
+use crate::audit::AuditLog;
 use crate::call_log::CallLog;
 use crate::clock::Clock;
 use crate::config::{Config, LiveConfig};
@@ -113,6 +114,8 @@ pub struct SubscriberDeps {
     pub subscriptions: Arc<SubscriptionRegistry>,
     /// Definitions of the Instagram accounts.
     pub accounts: Arc<AccountRegistry>,
+    /// Audit log that gets an entry for each subscription that the stage stops.
+    pub audit: Arc<AuditLog>,
     /// Tables with the cursors, stopped lanes, dead letters and jobs.
     pub tables: Arc<TableStore>,
     /// Source of wall and monotonic time.
@@ -417,6 +420,7 @@ fn start_dispatcher(
         call_log,
         subscriptions,
         accounts,
+        audit,
         tables: _,
         clock,
         metrics,
@@ -457,6 +461,7 @@ fn start_dispatcher(
         live_config,
         subscriptions,
         accounts,
+        audit,
         queries,
         stopping,
     };

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::*;
+use crate::audit::{AuditLimits, AuditLog};
 use crate::clock::{ManualClock, SystemClock};
 use crate::config::{LiveConfig, Secret, load_config};
 use crate::event::{
@@ -25,6 +26,12 @@ use dead_letters::tests::missed_records;
 use dead_letters::{DeadLetterFilter, DeadLetterSubject};
 
 const SHORT: Duration = Duration::from_secs(30);
+
+const AUDIT_LIMITS: AuditLimits = AuditLimits {
+    entries_max: 10,
+    refused_entries_max: 10,
+    keep_for: Duration::from_secs(3_600),
+};
 
 /// Subscriber, position of the record, and number of the attempt.
 type DeliveredAttempt = (SubscriberId, u64, u32);
@@ -219,6 +226,7 @@ impl StageTestEnv {
             live_config: Arc::clone(&self.live_config),
             subscriptions,
             accounts,
+            audit: Arc::new(AuditLog::open(&self.tables, AUDIT_LIMITS).expect("opens")),
             queries,
             stopping,
         };

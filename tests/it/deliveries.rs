@@ -295,6 +295,19 @@ fn a_subscriber_that_answers_410_is_disabled_and_its_backlog_becomes_one_dead_le
         );
         let disabled = node.get(&format!("/api/v1/webhooks/{id}")).await.body;
         assert_eq!(disabled["state"], "disabled", "{disabled}");
+        let acts = node.get("/api/v1/audit?who=node").await.body;
+        let act = [
+            "operation",
+            "object",
+            "outcome",
+            "channel",
+            "client_address",
+        ]
+        .map(|member| acts["items"][0][member].clone());
+        assert_eq!(
+            json!(act),
+            json!(["webhooks.disable", id.to_string(), "ok", "node", null])
+        );
         send(&node, &["A"], 2, 3).await;
         let letters = node
             .get(&format!("/api/v1/dead-letters?webhook_id={id}"))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use boon::{Compiler, Schemas};
 use hookyard::clock::{Clock, SystemClock};
 use hookyard::config::Secret;
 use hookyard::edge::instagram::signature as instagram;
@@ -22,6 +23,9 @@ struct DescribedOperation {
     path: String,
     spec: Value,
 }
+
+/// Address that the description has in comparisons with it.
+const SPEC_URL: &str = "http://node/openapi.json";
 
 /// Bearer token of a publisher.
 pub const PUBLISHER: &str = "test-publisher-of-events";
@@ -173,56 +177,39 @@ impl DescribedOperation {
     }
 }
 
-/// Describes the first mismatch of `value` and `schema`; references point into `spec`.
-fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
-    if let Some(name) = schema["$ref"].as_str() {
-        return misfit(
-            spec,
-            spec.pointer(name.trim_start_matches('#'))
-                .expect("described"),
-            value,
-        );
+/// Schemas of a description, for comparing bodies with them.
+struct DescribedSchemas {
+    schemas: Schemas,
+    compiler: Compiler,
+}
+
+impl DescribedSchemas {
+    fn new(spec: &Value) -> Self {
+        let mut compiler = Compiler::new();
+        compiler
+            .add_resource(SPEC_URL, spec.clone())
+            .expect("added");
+        Self {
+            schemas: Schemas::new(),
+            compiler,
+        }
     }
-    if let Some(alternatives) = schema["oneOf"].as_array() {
-        let misfits: Vec<_> = alternatives
-            .iter()
-            .filter_map(|one| misfit(spec, one, value))
-            .collect();
-        return (misfits.len() + 1 != alternatives.len())
-            .then(|| format!("{value} is not one of them: {misfits:?}"));
+
+    /// Describes how `value` breaks the schema at `steps` of the description; `None` if it fits.
+    fn misfit(&mut self, steps: &[&str], value: &Value) -> Option<String> {
+        let step = |step: &&str| {
+            let pointer = step.replace('~', "~0").replace('/', "~1");
+            url::form_urlencoded::byte_serialize(pointer.as_bytes()).collect::<String>()
+        };
+        let pointer: Vec<_> = steps.iter().map(step).collect();
+        let location = format!("{SPEC_URL}#/{}", pointer.join("/"));
+        let index = match self.compiler.compile(&location, &mut self.schemas) {
+            Ok(index) => index,
+            Err(error) => return Some(format!("{location}: {error}")),
+        };
+        let valid = self.schemas.validate(value, index);
+        valid.err().map(|error| format!("{value}: {error:#}"))
     }
-    let fits = match schema["type"].as_str() {
-        Some("object") => value.is_object(),
-        Some("array") => value.is_array(),
-        Some("string") => value.is_string(),
-        Some("integer") => value.is_i64() || value.is_u64(),
-        Some("number") => value.is_number(),
-        Some("boolean") => value.is_boolean(),
-        _ => true,
-    };
-    // An example cannot show that a value may also be null.
-    if !fits && !value.is_null() {
-        return Some(format!("{value} is no {}", schema["type"]));
-    }
-    let missing = schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str);
-    if let Some(name) = missing
-        .filter(|_| value.is_object())
-        .find(|name| value.get(name).is_none())
-    {
-        return Some(format!("{name} is missing in {value}"));
-    }
-    let members = schema["properties"].as_object().into_iter().flatten();
-    let members = members.filter_map(|(name, schema)| misfit(spec, schema, value.get(name)?));
-    let items = value
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|item| misfit(spec, &schema["items"], item));
-    members.chain(items).next()
 }
 
 /// Creates a pre-lead and a won lead, on which each of their operations succeeds once.
@@ -290,8 +277,10 @@ fn every_operation_answers_its_own_examples_as_described() {
         known.extend(something_failed(&node, &receiver).await);
         node.send_message("SUP-410", "erased").await;
         assert_eq!(erasure::erase_and_wait(&node, "ticket", "SUP-410").await, 1);
-        let mut wrong = Vec::new();
+        let (mut wrong, mut schemas) = (Vec::new(), DescribedSchemas::new(&spec));
         for operation in operations(&spec) {
+            let method = operation.method.as_str().to_lowercase();
+            let place = ["paths", &operation.path, &method];
             let mut succeeded = false;
             if operation.method == Method::DELETE {
                 // The events that were delivered again above have failed again.
@@ -320,24 +309,22 @@ fn every_operation_answers_its_own_examples_as_described() {
                     .as_deref()
                     .is_some_and(|name| texts.contains(&name));
                 let answer = if is_text { json!(sent.text) } else { sent.body };
-                let described = &operation.spec["responses"][status.to_string()];
-                let schema = media_type.map_or(&Value::Null, |media_type| {
-                    &described["content"][media_type]["schema"]
-                });
-                match (described, schema) {
-                    (Value::Null, _) => {
-                        wrong.push(format!("{name}: {status} is not described: {answer}"))
-                    }
-                    (_, Value::Null) if status != 204 => {
-                        wrong.push(format!("{name}: {answer} is not described"))
-                    }
-                    _ => wrong.extend(
-                        misfit(&spec, schema, &answer).map(|misfit| format!("{name}: {misfit}")),
-                    ),
+                let code = status.to_string();
+                let described = &operation.spec["responses"][&code];
+                if described.is_null() {
+                    wrong.push(format!("{name}: {status} is not described: {answer}"));
+                } else if let Some(media_type) = &media_type {
+                    let body = ["responses", &code, "content", media_type, "schema"];
+                    let misfit = schemas.misfit(&[&place[..], &body].concat(), &answer);
+                    wrong.extend(misfit.map(|misfit| format!("{name}: {misfit}")));
+                } else if status != 204 {
+                    wrong.push(format!("{name}: {answer} is not described"));
                 }
                 // The sent body matches the described request.
-                let taken = &operation.spec["requestBody"]["content"]["application/json"]["schema"];
-                let misfit = body.as_ref().and_then(|body| misfit(&spec, taken, body));
+                let taken = ["requestBody", "content", "application/json", "schema"];
+                let misfit = body
+                    .as_ref()
+                    .and_then(|body| schemas.misfit(&[&place[..], &taken].concat(), body));
                 wrong.extend(misfit.map(|misfit| format!("{name}: {misfit}")));
                 succeeded |= (200..300).contains(&status);
             }
@@ -354,6 +341,40 @@ fn every_operation_answers_its_own_examples_as_described() {
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_delivery_has_the_described_headers_and_body() {
+    run_async(async {
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(200)).await;
+        let mut test_env = TestEnv::new(&[]);
+        test_env.set("delivery.allow_targets", "127.0.0.0/8");
+        let node = test_env.start().await;
+        let spec = spec_of(&node).await;
+        let styles = json!({"signing": ["crm", "standard", "hub", "v1a"]});
+        deliveries::subscribe(&node, receiver.url("/hook"), styles).await;
+        node.send_message("SUP-1042", "hello").await;
+        receiver.wait_for_accepted(1).await;
+        let delivery = receiver.arrivals().remove(0);
+
+        let place = ["webhooks", "delivery", "post"];
+        let described = &spec["webhooks"]["delivery"]["post"]["parameters"];
+        let described: Vec<_> = described.as_array().expect("headers").iter().collect();
+        let about_replays = "X-Hookyard-Replay";
+        for name in described
+            .iter()
+            .filter_map(|header| header["name"].as_str())
+        {
+            let is_there = delivery.header(&name.to_lowercase()).is_some();
+            let may_be_absent = name == about_replays || name == "traceparent";
+            assert!(is_there || may_be_absent, "{name}: {delivery:?}");
+        }
+        let schema = ["requestBody", "content", "application/json", "schema"];
+        let misfit =
+            DescribedSchemas::new(&spec).misfit(&[&place[..], &schema].concat(), &delivery.json());
+        assert_eq!(misfit, None);
         node.stop().await;
     });
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::commands::{folder, hookyard, output_of, send_signal};
 use crate::dashboard::DashboardVisitor;
-use crate::dead_letters::wait_for_letters;
+use crate::dead_letters::{poll_until, wait_for_letters};
 use crate::deliveries;
 use crate::receiver::TestReceiver;
 use crate::test_node::{
@@ -407,6 +407,12 @@ fn a_signal_and_the_command_reload_a_process_with_its_files_of_secrets() {
         node.wait_for_log("configuration reloaded").await;
         assert_eq!(send_as(&node, API_KEY, SECRET, "m2").await.status, 401);
         assert_eq!(send_as(&node, NEW_KEY, SECRET, "m2").await.status, 202);
+
+        // The entry comes after the line: the outcome must be known.
+        poll_until(&node, "/api/v1/audit?who=node&operation=config", |acts| {
+            acts["items"][0]["outcome"] == "ok"
+        })
+        .await;
 
         let config = test_env.folder.path().join("hookyard.toml");
         let text = fs::read_to_string(&config).expect("text");

@@ -170,6 +170,9 @@ fn the_journal_stays_small_and_every_read_of_what_is_kept_stays_the_same() {
 
         let removed = wait_until_removed(&node, &first_event.expect("an event")).await;
         assert!(removed["kept_from"].is_string(), "{removed}");
+        let acts = node.get("/api/v1/audit?operation=events.remove").await.body;
+        let act = ["who", "outcome", "request_id"].map(|member| &acts["items"][0][member]);
+        assert_eq!(json!(act), json!(["node", "ok", null]), "{acts}");
         let detail = removed["detail"].as_str().expect("a text");
         assert!(detail.contains("events are kept from"), "{detail}");
 

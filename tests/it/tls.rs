@@ -153,9 +153,12 @@ fn a_renewed_certificate_is_presented_after_a_reload_and_open_connections_go_on(
         let again = by_tls(&node, first.client(None));
         assert_eq!(again.get("/healthz").await.status, 200);
 
-        write_pair(&files, &second.issue_for_server());
+        let server = ExtendedKeyUsagePurpose::ServerAuth;
+        write_pair(&files, &second.issue("node", server, 2097));
         let reloaded = call(&known, TOKEN, Method::POST, "/api/v1/reload", &Value::Null).await;
         assert_eq!(reloaded.status, 200, "{reloaded:?}");
+        let end = "2097-12-31T00:00:00.000Z";
+        assert_eq!(reloaded.body["certificate_ends_at"], end, "{reloaded:?}");
         let renewed = by_tls(&node, second.client(None));
         assert_eq!(renewed.send_message("S", "m2").await.status, 202);
         assert_eq!(

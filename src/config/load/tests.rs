@@ -2,8 +2,11 @@
 
 use std::fs;
 
+use proptest::prelude::*;
+
 use super::super::DevSecrets;
 use super::*;
+use crate::damaged_samples::damaged_text;
 
 type EnvPairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -628,5 +631,21 @@ fn a_source_that_is_enabled_without_its_secrets_names_each() {
             told.iter().any(|problem| problem.contains(key)),
             "{key}: {told:#?}"
         );
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_file_is_loaded_or_refused_with_its_problems(text in damaged_text(&[
+        include_str!("../../../config/default.toml"),
+        "admin.token = \"a-token-that-is-long-enough\"\nstore.retention_days = 1e400\n\
+         delivery.retry_schedule_s = [0.5, 60]\n[[sources.custom]]\nname = \"shop\"\n\
+         secrets = [\"secret-of-the-shops-sender\"]\nentity = [\"./id\", \"/data/0/id\"]\n\
+         event = \"{?/type}.x\"\nitems = \"/entry/*/changes\"\nscheme = { header = \"x-sig\", \
+         algorithm = \"hmac-sha256\", signed = \"{url}.{body}\" }\n[server.tls]\ncert = \"no\"\n",
+    ])) {
+        if let Err(problems) = loaded(&text, NO_ENV) {
+            prop_assert!(!problems.is_empty());
+        }
     }
 }

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, PatchField, non_null, read_patch_field};
@@ -142,6 +143,34 @@ impl AccountInput {
             account.auto_reply = reply;
         }
     }
+}
+
+/// Makes the schema of a change of an account; a member that is absent stays as it is.
+pub(super) fn account_schema() -> Value {
+    let secret = |most: usize| json!({"type": ["string", "null"], "minLength": 1, "maxLength": most, "pattern": "^[!-~]+$"});
+    json!({"type": "object", "properties": {
+        "account_id": {"type": ["string", "null"], "pattern": "^[A-Za-z0-9_-]+$", "maxLength": ID_MAX_BYTES},
+        "instagram_account_id": {
+            "type": ["string", "integer"], "minLength": 1, "maxLength": INSTAGRAM_ID_MAX_BYTES,
+        },
+        "crm_webhook_url": {"type": ["string", "null"], "format": "uri", "maxLength": URL_MAX_BYTES},
+        "webhook_secret": secret(SECRET_MAX_BYTES),
+        "access_token": secret(TOKEN_MAX_BYTES),
+        "auto_reply": {
+            "type": ["object", "null"], "required": ["text"],
+            "properties": {
+                "text": {"type": "string", "maxLength": REPLY_MAX_BYTES},
+                "cooldown_s": {"type": ["number", "null"], "minimum": 0, "maximum": COOLDOWN_MAX_S},
+            },
+        },
+    }})
+}
+
+/// Makes the schema of a new account.
+pub(super) fn new_account_schema() -> Value {
+    let mut schema = account_schema();
+    schema["required"] = json!(["instagram_account_id"]);
+    schema
 }
 
 /// Reads the id of a new account, or checks it against the id `known` from the path.

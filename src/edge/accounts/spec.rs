@@ -3,6 +3,9 @@
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::super::docs::schemas;
+use super::input::{account_schema, new_account_schema};
+use super::view::AccountView;
 
 const TAG: &str = "Instagram";
 const ID: &str = "acc_xyz789";
@@ -37,7 +40,12 @@ fn example_request() -> Value {
 fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .access(EndpointAccess::Admin)
-        .part("account_id", "The id of the account.", ID)
+        .part(
+            "account_id",
+            "The id of the account.",
+            schemas::string(),
+            ID,
+        )
         .refuses(404, "not_found", "there is no such account")
         .refuses_when_not_ready()
 }
@@ -63,15 +71,15 @@ fn add_body_refusals(endpoint: EndpointDoc) -> EndpointDoc {
 }
 
 pub(in crate::edge) fn create() -> EndpointDoc {
-    add_body_refusals(EndpointDoc::new(TAG, "Create an account"))
+    add_body_refusals(EndpointDoc::new(TAG, "createAccount", "Create an account"))
         .about(format!(
             "Only this answer shows `webhook_secret`. Members that are absent or \
             null take their defaults. {ABOUT_TOKENS}"
         ))
         .access(EndpointAccess::Admin)
         .takes("account", example_request())
-        .requires(&["instagram_account_id"])
-        .answers(200, "The account, with its secret.", account_with_secret())
+        .takes_type("NewAccount", new_account_schema())
+        .answers::<AccountView<'_>>(200, "The account, with its secret.", account_with_secret())
         .refuses(
             409,
             "account_exists",
@@ -93,32 +101,38 @@ pub(in crate::edge) fn create() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn list() -> EndpointDoc {
-    let page = json!({"items": [account()], "total": 1, "page": 1, "page_size": 20, "pages": 1});
-    EndpointDoc::new(TAG, "List accounts, newest first")
+    EndpointDoc::new(TAG, "listAccounts", "List accounts, newest first")
         .access(EndpointAccess::Admin)
         .paged()
-        .answers(200, "One page of the list.", page)
+        .answers_page::<AccountView<'_>>(&[account()])
         .refuses_when_not_ready()
 }
 
 pub(in crate::edge) fn show() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Show an account")).answers(
-        200,
-        "The account.",
-        account(),
-    )
+    add_id_parameter(EndpointDoc::new(TAG, "getAccount", "Show an account"))
+        .answers::<AccountView<'_>>(200, "The account.", account())
 }
 
 pub(in crate::edge) fn change() -> EndpointDoc {
-    add_body_refusals(add_id_parameter(EndpointDoc::new(TAG, "Change an account")))
-        .about(format!("Changes only the members given; null means the default. Null in \
+    add_body_refusals(add_id_parameter(EndpointDoc::new(
+        TAG,
+        "updateAccount",
+        "Change an account",
+    )))
+    .about(format!(
+        "Changes only the members given; null means the default. Null in \
             `webhook_secret` generates a new secret, which the answer shows. \
-            {ABOUT_TOKENS}"))
-        .takes("change", json!({"crm_webhook_url": "https://crm.example/hooks/instagram", "access_token": TOKEN}))
-        .answers(200, "The account.", account())
+            {ABOUT_TOKENS}"
+    ))
+    .takes(
+        "change",
+        json!({"crm_webhook_url": "https://crm.example/hooks/instagram", "access_token": TOKEN}),
+    )
+    .takes_type("AccountChange", account_schema())
+    .answers::<AccountView<'_>>(200, "The account.", account())
 }
 
 pub(in crate::edge) fn remove() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Delete an account"))
+    add_id_parameter(EndpointDoc::new(TAG, "deleteAccount", "Delete an account"))
         .answers_nothing(204, "The account is deleted.")
 }

@@ -1,19 +1,22 @@
 //! Accounts as answers show them: with defaults for unset members, and without the access token.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::super::answer;
 use super::super::state::Edge;
 use crate::account::Account;
 use crate::config::AutoReply;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Account)]
 pub(super) struct AccountView<'a> {
     account_id: &'a str,
     instagram_account_id: &'a str,
     crm_webhook_url: Option<&'a str>,
     /// Set only in the answer to the request that generated the secret.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     webhook_secret: Option<&'a str>,
     auto_reply: Option<AutoReplyView<'a>>,
     /// True if replies can be sent, with the account's token or the configured token.
@@ -22,9 +25,11 @@ pub(super) struct AccountView<'a> {
     account: &'a Account,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AutoReply)]
 struct AutoReplyView<'a> {
     text: &'a str,
+    #[schema(value_type = f64)]
     cooldown_s: serde_json::Number,
 }
 

@@ -6,13 +6,16 @@ use actix_web::HttpResponse;
 use actix_web::http::header::CACHE_CONTROL;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
 
 use super::answer::{self, JSON_LINES};
 use super::context::RequestContext;
+use super::docs::schemas;
 use super::error::ApiError;
 use super::query::{QueryParameters, parse_number};
 use super::state::Edge;
-use crate::audit::{AuditEntry, AuditFilter, AuditPage};
+use crate::audit::{AuditChannel, AuditEntry, AuditFilter, AuditPage};
 use crate::event::Timestamp;
 
 pub(super) mod spec;
@@ -36,7 +39,8 @@ const LIMIT: u64 = 100;
 const LIMIT_MAX: u64 = 500;
 
 /// Entry, as answers show it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditEntry)]
 struct AuditEntryView<'a> {
     id: u64,
     at: Timestamp,
@@ -44,11 +48,18 @@ struct AuditEntryView<'a> {
     operation: &'a str,
     object: Option<&'a str>,
     outcome: &'a str,
+    #[schema(schema_with = channels)]
     channel: &'static str,
-    client_address: IpAddr,
-    request_id: &'a str,
+    /// Null for an act of the node itself.
+    #[schema(value_type = Option<String>)]
+    client_address: Option<IpAddr>,
+    request_id: Option<&'a str>,
     /// Number of refused calls of the same cause before this one that have no entry.
     left_out: u64,
+}
+
+fn channels() -> Schema {
+    schemas::one_of(AuditChannel::ALL.map(AuditChannel::as_str))
 }
 
 impl<'a> AuditEntryView<'a> {
@@ -62,14 +73,15 @@ impl<'a> AuditEntryView<'a> {
             outcome: &entry.outcome,
             channel: entry.channel.as_str(),
             client_address: entry.client,
-            request_id: &entry.request_id,
+            request_id: entry.request_id.as_deref(),
             left_out: entry.left_out,
         }
     }
 }
 
 /// Page of the list; `cursor` is null on the last page.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditPage)]
 struct AuditPageView<'a> {
     items: Vec<AuditEntryView<'a>>,
     cursor: Option<String>,

@@ -20,6 +20,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
 use tracing::Span;
+use utoipa::ToSchema;
 
 use super::call::IncomingCall;
 use super::context::RequestContext;
@@ -42,7 +43,8 @@ pub use crate::entity::c2s_lead::SOURCE;
 pub use decode::{BATCH_MAX, C2sEvent, C2sRequest, decode_c2s_request};
 
 /// Answer to one request: how many of its events were applied.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = C2sReceipt)]
 struct C2sSummary {
     status: &'static str,
     received: usize,
@@ -53,7 +55,7 @@ struct C2sSummary {
 }
 
 /// Field error of one event of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct IndexedFieldError {
     index: usize,
     #[serde(flatten)]

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::C2sSummary;
 
 const ABOUT: &str = "\
 One event of a Contact2Sale lead, or a list of at most 1,000 events. `lead_id` (a string or a \
@@ -51,12 +52,12 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
     let first = event(1042, "2025-01-20T10:00:00Z");
     let list = json!([first, event(1042, "2025-01-20T10:05:00Z"), {"lead_id": 1043}]);
     let errors = json!([{"index": 2, "field": "updated_at", "detail": "updated_at is required"}]);
-    EndpointDoc::new("C2S", "Receive events of leads")
+    EndpointDoc::new("C2S", "receiveC2sEvents", "Receive events of leads")
         .about(ABOUT)
         .access(EndpointAccess::Signed(&["c2s_token"]))
         .takes("an event", first)
         .takes("a list", list)
-        .answers_with(
+        .answers_with::<C2sSummary>(
             200,
             "Number of events applied, repeated and failed.",
             summary(3, 1, 1, errors),

@@ -20,6 +20,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::body::BodyLimits;
 use super::call::IncomingCall;
@@ -298,7 +299,8 @@ fn note_reused_key(outcome: &CommandOutcome, call: &IncomingCall) {
 
 /// Answer to a call with several events; `event_ids` has the id of each in the order of the body,
 /// for a duplicate that of the first event.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReceivedEvents)]
 struct BatchSummary {
     status: &'static str,
     received: usize,

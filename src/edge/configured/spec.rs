@@ -3,6 +3,9 @@
 use serde_json::json;
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::super::docs::schemas;
+use super::super::submit::AcceptedEvent;
+use super::BatchSummary;
 
 const ABOUT: &str = "\
 One event of a sender that the configuration describes under `[[sources.custom]]`, by a preset \
@@ -49,20 +52,29 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
     };
     EndpointDoc::new(
         "Configured sources",
+        "receiveCustomEvent",
         "Receive an event of a configured source",
     )
     .about(ABOUT)
     .access(EndpointAccess::Signed(&["configured_signature"]))
-    .part("name", "The source's name in the configuration.", "billing")
+    .part("name", "The source's name in the configuration.", schemas::string(), "billing")
     .takes(
         "an event",
         json!({"id": "evt_1", "type": "invoice.paid", "customer": "cus_42", "amount": 1200}),
     )
-    .answers_with(200, "The event is stored.", answer("accepted"), HEADERS)
-    .answers(
+    .answers_with::<AcceptedEvent<'_>>(200, "The event is stored.", answer("accepted"), HEADERS)
+    .answers::<AcceptedEvent<'_>>(
         200,
         "The idempotency key was used before, by this event.",
         answer("duplicate"),
+    )
+    .answers::<BatchSummary>(
+        200,
+        "Outcome of a call with several events.",
+        json!({
+            "status": "accepted", "received": 2, "accepted": 1, "duplicates": 1,
+            "event_ids": ["evt_3f9a2c41_1042", "evt_3f9a2c41_1041"],
+        }),
     )
     .refuses(
         400,
@@ -85,7 +97,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         "idempotency_key_reused",
         "the idempotency key \"7\" was used before for another event, evt_3f9a2c41_7; send this one under a key of its own",
     )
-    .refuses(413, "body_too_large", "body is larger than 1000000 bytes")
+    .refuses_slow_bodies()
     .refuses(
         415,
         "unsupported_media_type",
@@ -100,30 +112,46 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
 
 /// Endpoint of Meta's handshake, for a source with the preset `meta` and a verify token.
 pub(in crate::edge) fn subscription() -> EndpointDoc {
-    EndpointDoc::new("Configured sources", "Answer Meta's handshake")
-        .about(
-            "Meta calls this endpoint when a subscription is created, if the source has the preset \
+    EndpointDoc::new(
+        "Configured sources",
+        "verifyCustomSource",
+        "Answer Meta's handshake",
+    )
+    .about(
+        "Meta calls this endpoint when a subscription is created, if the source has the preset \
              meta and a `verify_token`. The answer is the challenge alone, as text. Other sources \
              say what the address is for.",
-        )
-        .part("name", "The source's name in the configuration.", "billing")
-        .query("hub.mode", "Always subscribe.", "subscribe")
-        .query(
-            "hub.verify_token",
-            "`verify_token` of the source.",
-            "my-verify-token",
-        )
-        .query(
-            "hub.challenge",
-            "Text that the answer repeats.",
-            "1158201444",
-        )
-        .answers_text(200, "The challenge.", "1158201444")
-        .refuses(
-            403,
-            "forbidden",
-            "hub.verify_token is missing or not the configured one",
-        )
-        .refuses(404, "not_found", "there is nothing at this path")
-        .limits_failures()
+    )
+    .part(
+        "name",
+        "The source's name in the configuration.",
+        schemas::string(),
+        "billing",
+    )
+    .query(
+        "hub.mode",
+        "Always subscribe.",
+        schemas::string(),
+        "subscribe",
+    )
+    .query(
+        "hub.verify_token",
+        "`verify_token` of the source.",
+        schemas::string(),
+        "my-verify-token",
+    )
+    .query(
+        "hub.challenge",
+        "Text that the answer repeats.",
+        schemas::string(),
+        "1158201444",
+    )
+    .answers_text(200, "The challenge.", "1158201444")
+    .refuses(
+        403,
+        "forbidden",
+        "hub.verify_token is missing or not the configured one",
+    )
+    .refuses(404, "not_found", "there is nothing at this path")
+    .limits_failures()
 }

@@ -6,6 +6,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::super::call::IncomingCall;
 use super::super::caller::CallerIdentity;
@@ -28,8 +29,9 @@ pub const PUBLISHED_EVENTS_MAX: usize = 1_000;
 /// Most field errors in the refusal of a whole list.
 const BATCH_ERRORS_MAX: usize = 100;
 
-#[derive(Serialize)]
-struct PublishSummary<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = PublishedEvents)]
+pub(super) struct PublishSummary<'a> {
     status: &'static str,
     received: usize,
     accepted: usize,
@@ -39,7 +41,7 @@ struct PublishSummary<'a> {
     errors: Vec<BatchItemError>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct PublishedEvent<'a> {
     index: usize,
     event_id: String,
@@ -47,7 +49,8 @@ struct PublishedEvent<'a> {
 }
 
 /// Error of one event; `field` is null if the event as a whole is invalid.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventError)]
 struct BatchItemError {
     index: usize,
     field: Option<String>,

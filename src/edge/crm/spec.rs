@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::super::submit::AcceptedEvent;
+use super::batch::PublishSummary;
 use crate::event::catalogue;
 
 const ABOUT: &str = "\
@@ -25,15 +27,11 @@ pub(in crate::edge) fn publish() -> EndpointDoc {
     let data = |entry: &catalogue::CatalogueEntry| {
         serde_json::from_str::<Value>(entry.data).unwrap_or_default()
     };
-    let endpoint = EndpointDoc::new("Event bus", "Publish events of the CRM")
+    let endpoint = EndpointDoc::new("Event bus", "publishEvents", "Publish events of the CRM")
         .about(ABOUT)
         .access(EndpointAccess::Publisher)
         .requires(&["event", "data"])
-        .header(
-            "Idempotency-Key",
-            "The publisher's own id of the event.",
-            "6f1c2a90-0001",
-        );
+        .idempotency_key("The publisher's own id of the event.", "6f1c2a90-0001");
     let endpoint =
         catalogue::entries_of_source(catalogue::CRM_SOURCE).fold(endpoint, |endpoint, entry| {
             endpoint.takes(
@@ -63,8 +61,8 @@ pub(in crate::edge) fn publish() -> EndpointDoc {
         .map(|entry| entry.name)
         .collect();
     endpoint
-        .answers_with(202, "The event is stored.", single, HEADERS)
-        .answers(202, "Outcome of each event of the list.", several)
+        .answers_with::<AcceptedEvent<'_>>(202, "The event is stored.", single, HEADERS)
+        .answers::<PublishSummary<'_>>(202, "Outcome of each event of the list.", several)
         .refuses_bodies()
         .refuses(
             400,

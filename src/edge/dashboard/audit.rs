@@ -51,7 +51,7 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
         }
     };
     let lead = html! {
-        "Changes by API and dashboard, logins, and refused calls. "
+        "Changes by API, dashboard and the node itself, logins, and refused calls. "
         code { "hookyard audit list" } " shows the same."
     };
     Ok(PageContent::new(DashboardSection::Audit, "Audit log", body)
@@ -90,9 +90,12 @@ fn render_entries(entries: &[(u64, AuditEntry)], visit: &PageVisit<'_>) -> Marku
                             }
                         }
                         td data-label="From" {
-                            (entry.client) span.sub { (entry.channel.as_str()) }
+                            @match entry.client {
+                                Some(client) => { (client) span.sub { (entry.channel.as_str()) } }
+                                None => (entry.channel.as_str()),
+                            }
                         }
-                        td data-label="Request" { code { (entry.request_id) } }
+                        td data-label="Request" { code { (entry.request_id.as_deref().unwrap_or("–")) } }
                     }
                 }
             }

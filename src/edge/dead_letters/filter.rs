@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, non_null};
@@ -164,6 +165,24 @@ pub(super) fn filter_from_body(json: &str) -> Result<DeadLetterFilter, ApiError>
         ),
     };
     errors.finish(filter)
+}
+
+/// Makes the schema of the filter in a body.
+pub(super) fn filter_schema() -> Value {
+    let text = || json!({"type": ["string", "null"]});
+    let time = || json!({"type": ["string", "null"], "format": "date-time"});
+    let reasons = DeadLetterCause::NAMED.map(|(name, _)| Some(name));
+    let reasons: Vec<_> = reasons.into_iter().chain([None]).collect();
+    json!({"type": "object", "additionalProperties": false, "properties": {
+        "webhook_id": {"type": ["integer", "null"], "minimum": 0},
+        "subscriber": text(),
+        "event": text(),
+        "kind": {"oneOf": [{"type": "null"}, {"$ref": "#/components/schemas/EntityKind"}]},
+        "entity": text(),
+        "since": time(),
+        "until": time(),
+        "reason": {"type": ["string", "null"], "enum": reasons},
+    }})
 }
 
 /// Returns the parsed value of a member, or records the text that says what it must be.

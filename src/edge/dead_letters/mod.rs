@@ -2,8 +2,9 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use serde_json::json;
+use serde::Serialize;
 use tracing::info;
+use utoipa::ToSchema;
 
 use super::context::RequestContext;
 use super::error::ApiError;
@@ -144,6 +145,12 @@ pub(in crate::edge) async fn discard_letter(edge: &Edge, id: &str) -> Result<(),
     }
 }
 
+/// Answer to the removal of many dead letters.
+#[derive(Serialize, ToSchema)]
+struct DiscardReport {
+    discarded: u64,
+}
+
 /// Handles `DELETE /api/v1/dead-letters`: discards the matching dead letters.
 pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let mut parameters = context.parameters(&filter::DISCARD_PARAMETERS);
@@ -155,7 +162,7 @@ pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResp
     let filter = parameters.finish(filter)?;
 
     let discarded = discard_letters(&context.edge, filter).await?;
-    Ok(answer::ok_json(&json!({"discarded": discarded})))
+    Ok(answer::ok_json(&DiscardReport { discarded }))
 }
 
 /// Discards the dead letters that match `filter`, and returns their number.

@@ -3,7 +3,12 @@
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::super::docs::schemas;
 use super::super::jobs::spec::{TAG, add_job_answer};
+use super::DiscardReport;
+use super::filter::filter_schema;
+use super::view::DeadLetterView;
+use crate::subscriber::dead_letters::DeadLetterCause;
 
 const AT: &str = "2025-12-05T10:31:04.310Z";
 
@@ -43,41 +48,42 @@ fn dead_letter_with_payload() -> Value {
 
 fn add_filter_parameters(endpoint: EndpointDoc, reason: &str) -> EndpointDoc {
     endpoint
-        .query("webhook_id", "Only dead letters of this subscription.", 1)
+        .query(
+            "webhook_id",
+            "Only dead letters of this subscription.",
+            schemas::id(),
+            1,
+        )
         .query(
             "subscriber",
             "Only dead letters of this subscriber: `webhook:1`, `forward:acc_1`, \
                 `replies:acc_1` or `auto_reply`.",
+            schemas::string(),
             "webhook:1",
         )
         .query(
             "event",
             "Only dead letters of events with this name.",
+            schemas::string(),
             "status.changed",
         )
         .query(
             "kind",
             "Only dead letters of entities of this kind.",
+            schemas::kind(),
             "ticket",
         )
         .query(
             "entity",
             "Only dead letters of entities with this id.",
+            schemas::string(),
             "SUP-1042",
         )
-        .query(
-            "since",
-            "Received at this time or later (RFC 3339).",
-            "2020-01-01T00:00:00Z",
-        )
-        .query(
-            "until",
-            "Received before this time (RFC 3339).",
-            "2099-01-01T00:00:00Z",
-        )
+        .between("Received")
         .query(
             "reason",
-            "exhausted, too_old, refused, expression, expired or disabled.",
+            "Only dead letters with this reason.",
+            schemas::choice(&DeadLetterCause::NAMED),
             reason,
         )
         .refuses_field("webhook_id", "webhook_id must be the id of a subscription")
@@ -87,37 +93,42 @@ fn add_filter_parameters(endpoint: EndpointDoc, reason: &str) -> EndpointDoc {
 fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .access(EndpointAccess::Admin)
-        .part("dead_letter_id", "The id of the dead letter.", 7)
+        .part(
+            "dead_letter_id",
+            "The id of the dead letter.",
+            schemas::id(),
+            7,
+        )
         .refuses(404, "not_found", "there is no such dead letter")
         .refuses_when_not_ready()
 }
 
 pub(in crate::edge) fn list() -> EndpointDoc {
-    let page = json!({"items": [dead_letter(), range_dead_letter()], "total": 2, "page": 1, "page_size": 20, "pages": 1});
     add_filter_parameters(
-        EndpointDoc::new(TAG, "List dead letters, newest first"),
+        EndpointDoc::new(TAG, "listDeadLetters", "List dead letters, newest first"),
         "exhausted",
     )
     .about(ABOUT)
     .access(EndpointAccess::Admin)
     .paged()
-    .answers(200, "One page of the list.", page)
+    .answers_page::<DeadLetterView<'_>>(&[dead_letter(), range_dead_letter()])
     .refuses_when_not_ready()
 }
 
 pub(in crate::edge) fn show() -> EndpointDoc {
     add_id_parameter(EndpointDoc::new(
         TAG,
+        "getDeadLetter",
         "Show a dead letter with the body of its delivery",
     ))
     .about(ABOUT)
-    .free(&["payload"])
-    .answers(200, "The dead letter.", dead_letter_with_payload())
+    .answers::<DeadLetterView<'_>>(200, "The dead letter.", dead_letter_with_payload())
 }
 
 pub(in crate::edge) fn retry() -> EndpointDoc {
     add_job_answer(add_id_parameter(EndpointDoc::new(
         TAG,
+        "retryDeadLetter",
         "Deliver a dead letter again",
     )))
     .about(
@@ -133,47 +144,64 @@ pub(in crate::edge) fn retry() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn retry_all() -> EndpointDoc {
-    add_job_answer(EndpointDoc::new(TAG, "Deliver dead letters again"))
-        .refuses(404, "not_found", "there is no such subscriber")
-        .about(
-            "Delivers all dead letters that match the members given, in order for each \
+    add_job_answer(EndpointDoc::new(
+        TAG,
+        "retryDeadLetters",
+        "Deliver dead letters again",
+    ))
+    .refuses(404, "not_found", "there is no such subscriber")
+    .about(
+        "Delivers all dead letters that match the members given, in order for each \
             entity; without members, all dead letters. A dead letter of many events can \
             only be retried by its id.",
-        )
-        .access(EndpointAccess::Admin)
-        .takes(
-            "filter",
-            json!({"webhook_id": 1, "event": "status.changed", "since": "2025-12-04T00:00:00Z"}),
-        )
-        .or_nothing()
-        .requires(&[])
-        .refuses_bodies()
-        .refuses_field("webhook_id", "webhook_id must be the id of a subscription")
-        .refuses_when_not_ready()
+    )
+    .access(EndpointAccess::Admin)
+    .takes(
+        "filter",
+        json!({"webhook_id": 1, "event": "status.changed", "since": "2025-12-04T00:00:00Z"}),
+    )
+    .or_nothing()
+    .takes_type("DeadLetterFilter", filter_schema())
+    .refuses_bodies()
+    .refuses_field("webhook_id", "webhook_id must be the id of a subscription")
+    .refuses_when_not_ready()
 }
 
 pub(in crate::edge) fn discard() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Discard a dead letter"))
-        .about("Later events of the entity that waited for the dead letter are delivered.")
-        .answers_nothing(204, "The dead letter is discarded.")
-        .refuses(
-            409,
-            "retry_in_progress",
-            "job 3 is delivering it again; cancel the job first, or wait for it",
-        )
+    add_id_parameter(EndpointDoc::new(
+        TAG,
+        "discardDeadLetter",
+        "Discard a dead letter",
+    ))
+    .about("Later events of the entity that waited for the dead letter are delivered.")
+    .answers_nothing(204, "The dead letter is discarded.")
+    .refuses(
+        409,
+        "retry_in_progress",
+        "job 3 is delivering it again; cancel the job first, or wait for it",
+    )
 }
 
 pub(in crate::edge) fn discard_all() -> EndpointDoc {
-    add_filter_parameters(EndpointDoc::new(TAG, "Discard dead letters"), "expired")
-        .about(
-            "Discards all dead letters that match the parameters and that no job is \
+    add_filter_parameters(
+        EndpointDoc::new(TAG, "discardDeadLetters", "Discard dead letters"),
+        "expired",
+    )
+    .about(
+        "Discards all dead letters that match the parameters and that no job is \
             delivering. Without other parameters, `all=true` is required.",
-        )
-        .access(EndpointAccess::Admin)
-        .answers(
-            200,
-            "The number of discarded dead letters.",
-            json!({"discarded": 12}),
-        )
-        .refuses_when_not_ready()
+    )
+    .access(EndpointAccess::Admin)
+    .query(
+        "all",
+        "true: required without other parameters.",
+        schemas::one_of(["true"]),
+        "true",
+    )
+    .answers::<DiscardReport>(
+        200,
+        "The number of discarded dead letters.",
+        json!({"discarded": 12}),
+    )
+    .refuses_when_not_ready()
 }

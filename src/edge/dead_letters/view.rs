@@ -2,22 +2,27 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
 
+use super::super::docs::schemas;
 use super::super::entity_reference::EntityReference;
 use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use crate::event::{IncarnationHistory, Timestamp};
 use crate::subscriber::SubscriberId;
-use crate::subscriber::dead_letters::{DeadLetterSubject, ListedDeadLetter};
+use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterSubject, ListedDeadLetter};
 use crate::subscription::envelope;
 
 /// Dead letter, as answers show it. The members of a single event are null in a dead letter of many
 /// events, and `range` is null in a dead letter of a single event.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
 pub(super) struct DeadLetterView<'a> {
     id: u64,
     subscriber: String,
     webhook_id: Option<u64>,
+    #[schema(schema_with = causes)]
     reason: &'static str,
     at: Timestamp,
     event_id: Option<String>,
@@ -34,11 +39,16 @@ pub(super) struct DeadLetterView<'a> {
     range: Option<DeadLetterRange>,
     job_id: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = serde_json::Value)]
     payload: Option<Option<Box<RawValue>>>,
 }
 
+fn causes() -> Schema {
+    schemas::choice(&DeadLetterCause::NAMED)
+}
+
 /// Events of a dead letter that covers many.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct DeadLetterRange {
     first_event_id: String,
     last_event_id: String,

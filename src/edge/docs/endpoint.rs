@@ -1,27 +1,28 @@
 //! Builder of the OpenAPI description of one endpoint: requests, answers and refusals, each with an
-//! example, from which the schemas are made.
+//! example. The schemas of answers are those of the types that are serialized.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 use utoipa::openapi::example::{Example, ExampleBuilder};
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{
-    ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type,
-};
+use utoipa::openapi::schema::{AnyOfBuilder, Schema};
 use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{
-    ContentBuilder, HttpMethod, Ref, RefOr, Required, Response, ResponseBuilder,
-};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
 
 use super::super::answer::JSON_LINES;
+use super::super::error::ErrorBody;
+use super::super::list::ListPage;
+use super::super::query::{PAGE_MAX, PAGE_SIZE_MAX};
+use super::components::ComponentSchemas;
+use super::example_schema::SchemaRules;
+use super::schemas;
+use crate::event::ID_MAX_BYTES;
 use crate::token::{AccessOperation, TokenRole};
-
-/// Name of the schema of every error.
-pub(in crate::edge) const ERROR: &str = "Error";
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
@@ -51,6 +52,8 @@ pub(in crate::edge) enum EndpointAccess {
 /// Description of an endpoint, built step by step.
 pub(in crate::edge) struct EndpointDoc {
     tag: &'static str,
+    /// Stable name of the operation, which generated clients give to their function.
+    id: String,
     summary: String,
     description: String,
     access: EndpointAccess,
@@ -58,11 +61,12 @@ pub(in crate::edge) struct EndpointDoc {
     operation: Option<AccessOperation>,
     parameters: Vec<Parameter>,
     requests: Vec<(String, Value)>,
+    /// Schema of the request body; made of its examples if there is none.
+    request_schema: Option<RefOr<Schema>>,
     is_body_optional: bool,
     required: &'static [&'static str],
-    free: &'static [&'static str],
-    media_type: &'static str,
     answers: BTreeMap<u16, Vec<AnswerExample>>,
+    components: ComponentSchemas,
 }
 
 struct AnswerExample {
@@ -70,25 +74,46 @@ struct AnswerExample {
     description: String,
     example: Option<Value>,
     media_type: &'static str,
+    /// Schema of the body; made of the examples if there is none.
+    schema: Option<RefOr<Schema>>,
     headers: &'static [(&'static str, &'static str)],
 }
 
+impl AnswerExample {
+    fn new(description: &str, media_type: &'static str, example: Option<Value>) -> Self {
+        Self {
+            name: description.to_owned(),
+            description: description.to_owned(),
+            example,
+            media_type,
+            schema: None,
+            headers: &[],
+        }
+    }
+}
+
 impl EndpointDoc {
-    /// Starts a description in the section `tag`; the table of the API adds method and path.
-    pub(in crate::edge) fn new(tag: &'static str, summary: impl Into<String>) -> Self {
+    /// Starts a description of the operation `id` in the section `tag`; the table of the API adds
+    /// method and path.
+    pub(in crate::edge) fn new(
+        tag: &'static str,
+        id: impl Into<String>,
+        summary: impl Into<String>,
+    ) -> Self {
         Self {
             tag,
+            id: id.into(),
             summary: summary.into(),
             description: String::new(),
             access: EndpointAccess::Open,
             operation: None,
             parameters: Vec::new(),
             requests: Vec::new(),
+            request_schema: None,
             is_body_optional: false,
             required: &[],
-            free: &[],
-            media_type: JSON,
             answers: BTreeMap::new(),
+            components: ComponentSchemas::default(),
         }
     }
 
@@ -109,6 +134,7 @@ impl EndpointDoc {
                     "token_expired",
                     "the token billing expired at 2026-03-01T09:30:00.000Z",
                 )
+                .refuses_field("pagesize", "pagesize is not a known parameter")
                 .limits_failures(),
             EndpointAccess::Open => self,
             EndpointAccess::Signed(_) => self.limits_failures(),
@@ -139,15 +165,11 @@ impl EndpointDoc {
         self,
         name: &str,
         description: &str,
+        schema: impl Into<RefOr<Schema>>,
         example: impl Into<Value>,
     ) -> Self {
-        self.parameter(
-            ParameterIn::Path,
-            name,
-            Required::True,
-            description,
-            example.into(),
-        )
+        let place = (ParameterIn::Path, Required::True);
+        self.parameter(place, name, description, schema.into(), example.into())
     }
 
     /// Adds an optional parameter of the query.
@@ -155,15 +177,11 @@ impl EndpointDoc {
         self,
         name: &str,
         description: &str,
+        schema: impl Into<RefOr<Schema>>,
         example: impl Into<Value>,
     ) -> Self {
-        self.parameter(
-            ParameterIn::Query,
-            name,
-            Required::False,
-            description,
-            example.into(),
-        )
+        let place = (ParameterIn::Query, Required::False);
+        self.parameter(place, name, description, schema.into(), example.into())
     }
 
     /// Adds an optional header that carries no credentials.
@@ -171,25 +189,63 @@ impl EndpointDoc {
         self,
         name: &str,
         description: &str,
+        schema: impl Into<RefOr<Schema>>,
         example: impl Into<Value>,
     ) -> Self {
-        self.parameter(
-            ParameterIn::Header,
-            name,
-            Required::False,
-            description,
-            example.into(),
+        let place = (ParameterIn::Header, Required::False);
+        self.parameter(place, name, description, schema.into(), example.into())
+    }
+
+    /// Adds the parameters `since` and `until` of a range of times.
+    pub(in crate::edge) fn between(self, times: &str) -> Self {
+        let about = |bound: &str| format!("{times} {bound} (RFC 3339).");
+        self.query(
+            "since",
+            &about("at this time or later"),
+            schemas::time(),
+            "2020-01-01T00:00:00Z",
         )
+        .query(
+            "until",
+            &about("before this time"),
+            schemas::time(),
+            "2099-01-01T00:00:00Z",
+        )
+        .refuses_field("since", "since must be an RFC 3339 time")
     }
 
     /// Adds the parameters of every list, `page` and `page_size`.
     pub(in crate::edge) fn paged(self) -> Self {
-        self.query("page", "Number of the page, from 1.", 1)
-            .query("page_size", "Items on a page, at most 100.", 20)
-            .refuses_field(
-                "page_size",
-                "page_size must be a whole number from 1 to 100",
-            )
+        self.query(
+            "page",
+            "Number of the page, from 1.",
+            schemas::integer(1, PAGE_MAX),
+            1,
+        )
+        .query(
+            "page_size",
+            "Items on a page.",
+            schemas::integer(1, PAGE_SIZE_MAX),
+            20,
+        )
+        .refuses_field(
+            "page_size",
+            "page_size must be a whole number from 1 to 100",
+        )
+    }
+
+    /// Adds an idempotency key of the caller's choice.
+    pub(in crate::edge) fn idempotency_key(self, description: &str, example: &str) -> Self {
+        self.header(
+            "Idempotency-Key",
+            description,
+            schemas::text(1, ID_MAX_BYTES),
+            example,
+        )
+        .refuses_field(
+            "Idempotency-Key",
+            "Idempotency-Key must have 1 to 255 printable characters",
+        )
     }
 
     /// Adds an example of a request body under a name.
@@ -204,32 +260,81 @@ impl EndpointDoc {
         self
     }
 
-    /// Sets the members that every request body must have.
+    /// Sets the members that a request body must have whose schema is made of its examples.
     pub(in crate::edge) fn requires(mut self, members: &'static [&'static str]) -> Self {
         self.required = members;
         self
     }
 
-    /// Sets the members of answers that may hold any JSON value.
-    pub(in crate::edge) fn free(mut self, members: &'static [&'static str]) -> Self {
-        self.free = members;
+    /// Sets the schema of the request body, under the name that clients give to its type.
+    pub(in crate::edge) fn takes_type(mut self, name: &str, schema: Value) -> Self {
+        self.components.insert(name, schema);
+        self.request_schema = Some(Ref::from_schema_name(name).into());
         self
     }
 
-    /// Adds an answer with a JSON body.
-    pub(in crate::edge) fn answers(self, status: u16, description: &str, example: Value) -> Self {
-        self.answer(status, description, description, Some(example), &[])
+    /// Adds an answer with a `T` as its JSON body.
+    pub(in crate::edge) fn answers<T: ToSchema>(
+        self,
+        status: u16,
+        description: &str,
+        example: Value,
+    ) -> Self {
+        self.answers_with::<T>(status, description, example, &[])
     }
 
-    /// Adds an answer with a JSON body and headers, each with its description.
-    pub(in crate::edge) fn answers_with(
+    /// Adds an answer with a `T` as its JSON body and headers, each with its description.
+    pub(in crate::edge) fn answers_with<T: ToSchema>(
+        mut self,
+        status: u16,
+        description: &str,
+        example: Value,
+        headers: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        let schema = self.components.describe::<T>(&T::name());
+        self.add_answer(
+            status,
+            AnswerExample {
+                schema: Some(schema),
+                headers,
+                ..AnswerExample::new(description, JSON, Some(example))
+            },
+        )
+    }
+
+    /// Adds the answer of a list: one page of `T`, with these examples as its items.
+    pub(in crate::edge) fn answers_page<T: ToSchema>(mut self, items: &[Value]) -> Self {
+        let total = items.len();
+        let page = json!({"items": items, "total": total, "page": 1, "page_size": 20, "pages": 1});
+        // The types in a generic type are described, but not its parameter.
+        self.components.describe::<T>(&T::name());
+        let schema = self
+            .components
+            .describe::<ListPage<T>>(&format!("{}Page", T::name()));
+        self.add_answer(
+            200,
+            AnswerExample {
+                schema: Some(schema),
+                ..AnswerExample::new("One page of the list.", JSON, Some(page))
+            },
+        )
+    }
+
+    /// Adds an answer with a JSON body whose schema is made of the examples.
+    pub(in crate::edge) fn answers_like(
         self,
         status: u16,
         description: &str,
         example: Value,
         headers: &'static [(&'static str, &'static str)],
     ) -> Self {
-        self.answer(status, description, description, Some(example), headers)
+        self.add_answer(
+            status,
+            AnswerExample {
+                headers,
+                ..AnswerExample::new(description, JSON, Some(example))
+            },
+        )
     }
 
     /// Adds an answer with a plain text body.
@@ -244,72 +349,40 @@ impl EndpointDoc {
 
     /// Adds an answer with a body of text in the format `media_type`.
     pub(in crate::edge) fn answers_in(
-        mut self,
+        self,
         media_type: &'static str,
         status: u16,
         description: &str,
         example: &str,
     ) -> Self {
-        let (name, description) = (description.to_owned(), description.to_owned());
-        let answer = AnswerExample {
-            name,
-            description,
-            example: Some(example.into()),
-            media_type,
-            headers: &[],
-        };
-        self.answers.entry(status).or_default().push(answer);
-        self
+        let answer = AnswerExample::new(description, media_type, Some(example.into()));
+        self.add_answer(status, answer)
     }
 
     /// Adds an answer with a body of any bytes.
-    pub(in crate::edge) fn answers_bytes(mut self, status: u16, description: &str) -> Self {
-        let (name, description) = (description.to_owned(), description.to_owned());
-        let answer = AnswerExample {
-            name,
-            description,
-            example: Some("bytes".into()),
-            media_type: BYTES,
-            headers: &[],
-        };
-        self.answers.entry(status).or_default().push(answer);
-        self
+    pub(in crate::edge) fn answers_bytes(self, status: u16, description: &str) -> Self {
+        self.answers_in(BYTES, status, description, "bytes")
     }
 
     /// Adds an answer with a body of JSON lines.
     pub(in crate::edge) fn answers_lines(
-        mut self,
+        self,
         status: u16,
         description: &str,
         example: &str,
     ) -> Self {
-        let (name, description) = (description.to_owned(), description.to_owned());
-        let answer = AnswerExample {
-            name,
-            description,
-            example: Some(example.into()),
-            media_type: JSON_LINES,
-            headers: &[],
-        };
-        self.answers.entry(status).or_default().push(answer);
-        self
+        self.answers_in(JSON_LINES, status, description, example)
     }
 
     /// Adds an answer without a body.
     pub(in crate::edge) fn answers_nothing(self, status: u16, description: &str) -> Self {
-        self.answer(status, description, description, None, &[])
+        self.add_answer(status, AnswerExample::new(description, JSON, None))
     }
 
     /// Adds a refusal with its code and an example of its `detail`.
     pub(in crate::edge) fn refuses(self, status: u16, code: &str, detail: &str) -> Self {
         let example = json!({"detail": detail, "code": code});
-        self.answer(
-            status,
-            &format!("{code}: {detail}"),
-            detail,
-            Some(example),
-            &[],
-        )
+        self.refuse(status, &format!("{code}: {detail}"), detail, example)
     }
 
     /// Adds the refusal of wrong fields, with `field` as the example.
@@ -317,26 +390,16 @@ impl EndpointDoc {
         let errors = json!([{"field": field, "detail": detail}]);
         let example = json!({"detail": detail, "code": "validation_failed", "errors": errors});
         let name = format!("validation_failed: {detail}");
-        self.answer(
-            400,
-            &name,
-            "A field is wrong or missing; `errors` names every such field.",
-            Some(example),
-            &[],
-        )
+        let about = "A field is wrong or missing; `errors` names every such field.";
+        self.refuse(400, &name, about, example)
     }
 
     /// Adds the refusal of more than `most` calls per minute; `calls` describes the calls.
     pub(in crate::edge) fn limits(self, most: u32, calls: &str) -> Self {
         let detail = format!("rate limit of {most} requests per minute exceeded");
         let example = json!({"detail": detail, "code": "rate_limited"});
-        self.answer(
-            429,
-            &format!("rate_limited: {calls}"),
-            &format!("{calls}: {detail}"),
-            Some(example),
-            &[],
-        )
+        let name = format!("rate_limited: {calls}");
+        self.refuse(429, &name, &format!("{calls}: {detail}"), example)
     }
 
     /// Adds the refusal of too many calls with wrong credentials.
@@ -351,12 +414,18 @@ impl EndpointDoc {
             "invalid_json",
             "body is not valid JSON at line 1 column 5",
         )
-        .refuses(413, "body_too_large", "body is larger than 1000000 bytes")
         .refuses(
             415,
             "unsupported_media_type",
             "Content-Type must be application/json",
         )
+        .refuses_slow_bodies()
+    }
+
+    /// Adds the refusals of every endpoint that reads a body.
+    pub(in crate::edge) fn refuses_slow_bodies(self) -> Self {
+        self.refuses(408, "request_timeout", "body did not arrive in time")
+            .refuses(413, "body_too_large", "body is larger than 1000000 bytes")
     }
 
     /// Adds the refusals of every endpoint that accepts events: overload, quarantine, no open
@@ -380,32 +449,31 @@ impl EndpointDoc {
         )
     }
 
-    fn answer(
-        mut self,
-        status: u16,
-        name: &str,
-        description: &str,
-        example: Option<Value>,
-        headers: &'static [(&'static str, &'static str)],
-    ) -> Self {
-        let (name, description) = (name.to_owned(), description.to_owned());
-        let answer = AnswerExample {
-            name,
-            description,
-            example,
-            media_type: JSON,
-            headers,
-        };
+    fn refuse(mut self, status: u16, name: &str, description: &str, example: Value) -> Self {
+        let schema = self
+            .components
+            .describe::<ErrorBody<'_>>(&ErrorBody::name());
+        self.add_answer(
+            status,
+            AnswerExample {
+                name: name.to_owned(),
+                schema: Some(schema),
+                ..AnswerExample::new(description, JSON, Some(example))
+            },
+        )
+    }
+
+    fn add_answer(mut self, status: u16, answer: AnswerExample) -> Self {
         self.answers.entry(status).or_default().push(answer);
         self
     }
 
     fn parameter(
         mut self,
-        place: ParameterIn,
+        (place, required): (ParameterIn, Required),
         name: &str,
-        required: Required,
         description: &str,
+        schema: RefOr<Schema>,
         example: Value,
     ) -> Self {
         let parameter = ParameterBuilder::new()
@@ -413,24 +481,19 @@ impl EndpointDoc {
             .parameter_in(place)
             .required(required)
             .description(Some(description))
-            .schema(Some(
-                SchemaRules {
-                    required: None,
-                    free: &[],
-                }
-                .schema_of(&example),
-            ))
+            .schema(Some(schema))
             .example(Some(example));
         self.parameters.push(parameter.build());
         self
     }
 
-    /// Builds the operation for `method` and `path`.
-    pub(super) fn into_operation(self, method: &HttpMethod, path: &str) -> OperationBuilder {
+    /// Builds the operation, and adds the schemas that it refers to to `components`.
+    pub(super) fn into_operation(self, components: &mut ComponentSchemas) -> OperationBuilder {
+        components.extend(self.components);
         let mut operation = OperationBuilder::new()
             .tag(self.tag)
             .summary(Some(self.summary))
-            .operation_id(Some(operation_id(method, path)))
+            .operation_id(Some(self.id))
             .parameters((!self.parameters.is_empty()).then_some(self.parameters));
         if !self.description.is_empty() {
             operation = operation.description(Some(self.description));
@@ -453,9 +516,11 @@ impl EndpointDoc {
         if !self.requests.is_empty() {
             let rules = SchemaRules {
                 required: Some(self.required),
-                free: &[],
             };
-            let schema = rules.schema_of_all(self.requests.iter().map(|(_, example)| example));
+            let examples_of = || self.requests.iter().map(|(_, example)| example);
+            let schema = self
+                .request_schema
+                .unwrap_or_else(|| rules.schema_of_all(examples_of()));
             let content = ContentBuilder::new()
                 .schema(Some(schema))
                 .examples_from_iter(examples(self.requests));
@@ -465,13 +530,12 @@ impl EndpointDoc {
                 Required::True
             };
             let body = RequestBodyBuilder::new()
-                .content(self.media_type, content.build())
+                .content(JSON, content.build())
                 .required(Some(required));
             operation = operation.request_body(Some(body.build()));
         }
         for (status, answers) in self.answers {
-            operation =
-                operation.response(status.to_string(), response(status, answers, self.free));
+            operation = operation.response(status.to_string(), response(status, answers));
         }
         operation
     }
@@ -486,7 +550,7 @@ fn requirement(schemes: &[&str]) -> SecurityRequirement {
         })
 }
 
-fn response(status: u16, answers: Vec<AnswerExample>, free: &[&str]) -> Response {
+fn response(status: u16, answers: Vec<AnswerExample>) -> Response {
     let mut descriptions: Vec<_> = answers
         .iter()
         .map(|answer| answer.description.as_str())
@@ -500,169 +564,50 @@ fn response(status: u16, answers: Vec<AnswerExample>, free: &[&str]) -> Response
         .chain(retry_after)
     {
         let header = HeaderBuilder::new()
-            .schema(string())
+            .schema(schemas::string())
             .description(Some(*about));
         response = response.header(*name, header.build());
     }
     let media_type = answers.first().map_or(JSON, |answer| answer.media_type);
-    let named: Vec<_> = answers
-        .into_iter()
-        .filter_map(|answer| Some((answer.name, answer.example?)))
-        .collect();
-    if named.is_empty() {
+    if answers.iter().all(|answer| answer.example.is_none()) {
         return response.build();
     }
-    let schema = if named
-        .iter()
-        .all(|(_, example)| example.get("code").is_some_and(|_| status >= 400))
-    {
-        RefOr::Ref(Ref::from_schema_name(ERROR))
-    } else {
-        SchemaRules {
-            required: None,
-            free,
-        }
-        .schema_of_all(named.iter().map(|(_, example)| example))
-    };
+    let schema = schema_of_answers(&answers);
+    let named = answers
+        .into_iter()
+        .filter_map(|answer| Some((answer.name, answer.example?)));
     let content = ContentBuilder::new()
         .schema(Some(schema))
         .examples_from_iter(examples(named));
     response.content(media_type, content.build()).build()
 }
 
-fn examples(named: Vec<(String, Value)>) -> impl Iterator<Item = (String, Example)> {
+/// Makes the schema of all `answers` with one status: that of their type, or of any of their types.
+fn schema_of_answers(answers: &[AnswerExample]) -> RefOr<Schema> {
+    let mut types: Vec<_> = answers
+        .iter()
+        .filter_map(|answer| answer.schema.clone())
+        .collect();
+    types.dedup();
+    match types.len() {
+        0 => {
+            let examples = answers.iter().filter_map(|answer| answer.example.as_ref());
+            SchemaRules { required: None }.schema_of_all(examples)
+        }
+        1 => types.remove(0),
+        _ => {
+            let any = types
+                .into_iter()
+                .fold(AnyOfBuilder::new(), AnyOfBuilder::item);
+            RefOr::T(any.build().into())
+        }
+    }
+}
+
+fn examples(
+    named: impl IntoIterator<Item = (String, Value)>,
+) -> impl Iterator<Item = (String, Example)> {
     named
         .into_iter()
         .map(|(name, value)| (name, ExampleBuilder::new().value(Some(value)).build()))
-}
-
-/// Makes a stable operation id, such as `post_api_v1_accounts`.
-fn operation_id(method: &HttpMethod, path: &str) -> String {
-    let method = match method {
-        HttpMethod::Get => "get",
-        HttpMethod::Put => "put",
-        HttpMethod::Delete => "delete",
-        _ => "post",
-    };
-    let words = path
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty());
-    std::iter::once(method)
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join("_")
-}
-
-fn string() -> Schema {
-    ObjectBuilder::new()
-        .schema_type(Type::String)
-        .build()
-        .into()
-}
-
-/// Rules for schemas made of examples.
-#[derive(Clone, Copy)]
-struct SchemaRules<'a> {
-    /// Required members; `None` means the members that all examples have.
-    required: Option<&'a [&'a str]>,
-    /// Members that may hold any JSON value.
-    free: &'a [&'a str],
-}
-
-impl SchemaRules<'_> {
-    /// Makes the schema that all `examples` fit.
-    fn schema_of_all<'v>(self, examples: impl Iterator<Item = &'v Value>) -> RefOr<Schema> {
-        let examples: Vec<&Value> = examples.collect();
-        let objects: Vec<_> = examples
-            .iter()
-            .filter_map(|example| example.as_object())
-            .collect();
-        let (lists, others): (Vec<&Value>, Vec<&Value>) = examples
-            .iter()
-            .copied()
-            .partition(|example| example.is_array());
-        if !lists.is_empty() && !others.is_empty() && others.len() == objects.len() {
-            let [object, list] =
-                [others, lists].map(|examples| self.schema_of_all(examples.into_iter()));
-            return RefOr::T(OneOfBuilder::new().item(object).item(list).build().into());
-        }
-        if objects.is_empty() || objects.len() < examples.len() {
-            let is_one_type = examples
-                .windows(2)
-                .all(|pair| kind(pair[0]) == kind(pair[1]));
-            return examples
-                .first()
-                .filter(|_| is_one_type)
-                .map_or_else(any_value, |example| self.schema_of(example));
-        }
-        // The required members are those of the body or of each item of a list, not of nested
-        // objects.
-        let within = Self {
-            required: self.required.map(|_| &[][..]),
-            ..self
-        };
-        let names: BTreeSet<&String> = objects.iter().flat_map(|object| object.keys()).collect();
-        let schema = names
-            .into_iter()
-            .fold(ObjectBuilder::new(), |schema, name| {
-                let values: Vec<&Value> = objects
-                    .iter()
-                    .filter_map(|object| object.get(name))
-                    .collect();
-                let in_all = values.len() == objects.len();
-                let is_required = self
-                    .required
-                    .map_or(in_all, |required| required.contains(&name.as_str()));
-                let is_free = self.free.contains(&name.as_str());
-                let member = if is_free {
-                    any_value()
-                } else {
-                    within.schema_of_all(values.into_iter())
-                };
-                let schema = schema.property(name.clone(), member);
-                if is_required {
-                    schema.required(name.clone())
-                } else {
-                    schema
-                }
-            });
-        RefOr::T(schema.build().into())
-    }
-
-    /// Makes the schema of values like `example`.
-    fn schema_of(self, example: &Value) -> RefOr<Schema> {
-        match (example, kind(example)) {
-            (Value::Array(items), _) => RefOr::T(
-                ArrayBuilder::new()
-                    .items(self.schema_of_all(items.iter()))
-                    .build()
-                    .into(),
-            ),
-            (Value::Object(_), _) => self.schema_of_all(std::iter::once(example)),
-            (_, Some(kind)) => RefOr::T(ObjectBuilder::new().schema_type(kind).build().into()),
-            (_, None) => any_value(),
-        }
-    }
-}
-
-/// Makes the schema of any value: an example that is null does not show the type.
-fn any_value() -> RefOr<Schema> {
-    RefOr::T(
-        ObjectBuilder::new()
-            .schema_type(SchemaType::AnyValue)
-            .build()
-            .into(),
-    )
-}
-
-fn kind(value: &Value) -> Option<Type> {
-    match value {
-        Value::Null => None,
-        Value::Bool(_) => Some(Type::Boolean),
-        Value::Number(number) if number.is_f64() => Some(Type::Number),
-        Value::Number(_) => Some(Type::Integer),
-        Value::String(_) => Some(Type::String),
-        Value::Array(_) => Some(Type::Array),
-        Value::Object(_) => Some(Type::Object),
-    }
 }

@@ -13,8 +13,12 @@ use super::context::RequestContext;
 use super::error::ApiError;
 
 mod assets;
+mod components;
+mod deliveries;
 pub(in crate::edge) mod endpoint;
+mod example_schema;
 pub mod guide;
+pub(in crate::edge) mod schemas;
 mod spec;
 mod static_answer;
 

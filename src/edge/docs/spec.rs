@@ -1,24 +1,35 @@
 //! OpenAPI description of all endpoints, with the security schemes and the schema of errors.
 
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
+use serde_json::{Value, json};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths,
+    ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, Paths, Server,
 };
 
 use super::super::api;
-use super::endpoint::ERROR;
+use super::components::ComponentSchemas;
+use super::deliveries::{delivery_schema, describe_deliveries};
 
 const ABOUT: &str = "\
 Hookyard receives signed webhooks, applies the events of each entity (a ticket, a lead, a \
 conversation …) strictly in order, and delivers them to subscribers.\n\n\
 Every error has the members `detail`, for people, and `code`, for programs; a validation error \
-lists each wrong field in `errors`. Paths work with and without a slash at the end. Rate limits \
+lists each wrong field in `errors`. A path answers 405 to methods that it does not have, and names \
+those that it has in `Allow`. Paths work with and without a slash at the end. Rate limits \
 are counted per minute, by address for IPv4 and by /64 network for IPv6; the examples show the \
 default limits.\n\n\
 To try an endpoint that requires a signature, enter the signing *secret* under *Authorize*. This \
 page computes the signature in your browser; it never sends the secret.";
+
+/// Addresses of the API: the one that serves the description, and that of a node with the defaults.
+const SERVERS: [(&str, &str); 2] = [
+    ("/", "The node that serves this description."),
+    (
+        "http://127.0.0.1:8080",
+        "A node on this machine with the default address.",
+    ),
+];
 
 /// Sections of the API with their descriptions, in the order of the page.
 const TAGS: [(&str, &str); 13] = [
@@ -108,10 +119,10 @@ const KEY_HEADERS: [KeyHeader; 6] = [
     },
 ];
 
-/// Builds the OpenAPI description of every endpoint, enabled or not.
+/// Builds the OpenAPI description of every endpoint, enabled or not, and of deliveries.
 #[must_use]
-pub fn build_openapi() -> OpenApi {
-    let mut paths = Paths::new();
+pub fn build_openapi() -> Value {
+    let (mut paths, mut schemas) = (Paths::new(), ComponentSchemas::default());
     for endpoint in api::endpoints(&[]) {
         let path = endpoint.documented_path();
         for operation in endpoint.operations {
@@ -123,7 +134,7 @@ pub fn build_openapi() -> OpenApi {
                 Some(access) => description().needs(access),
                 None => description(),
             };
-            let described = description.into_operation(&method, &path);
+            let described = description.into_operation(&mut schemas);
             paths.add_path_operation(path.clone(), vec![method], described.build());
         }
     }
@@ -144,7 +155,6 @@ pub fn build_openapi() -> OpenApi {
         .license(Some(license.build()));
     let components = KEY_HEADERS.into_iter().fold(
         ComponentsBuilder::new()
-            .schema(ERROR, error_schema())
             .security_scheme(
                 "admin_token",
                 bearer_scheme(
@@ -160,12 +170,24 @@ pub fn build_openapi() -> OpenApi {
             ),
         |components, key| components.security_scheme(key.scheme, header_scheme(&key)),
     );
-    OpenApiBuilder::new()
+    schemas.insert("Delivery", delivery_schema());
+    let description = OpenApiBuilder::new()
         .info(info.build())
+        .servers(Some(SERVERS.map(|(url, about)| {
+            let mut server = Server::new(url);
+            server.description = Some(about.to_owned());
+            server
+        })))
         .tags(Some(tags))
         .components(Some(components.build()))
         .paths(paths)
-        .build()
+        .build();
+
+    // The types of utoipa have no place for `webhooks`, and schemas lose what they do not know.
+    let mut description = json!(description);
+    description["components"]["schemas"] = schemas.into_json();
+    description["webhooks"] = json!({"delivery": {"post": describe_deliveries()}});
+    description
 }
 
 fn bearer_scheme(about: &str) -> SecurityScheme {
@@ -183,42 +205,15 @@ fn header_scheme(key: &KeyHeader) -> SecurityScheme {
     )))
 }
 
-/// Builds the schema of every error.
-fn error_schema() -> Schema {
-    let string = |about: &str| {
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .description(Some(about))
-    };
-    let field_error = ObjectBuilder::new()
-        .property(
-            "field",
-            string("The path of the field, such as data.status."),
-        )
-        .property("detail", string("The problem with the field."))
-        .required("field")
-        .required("detail");
-    ObjectBuilder::new()
-        .property("detail", string("A sentence for people."))
-        .property("code", string("A stable name for programs."))
-        .property("errors", ArrayBuilder::new().items(field_error.build()))
-        .required("detail")
-        .required("code")
-        .build()
-        .into()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-
-    use serde_json::{Value, json};
 
     use super::*;
 
     #[test]
     fn every_operation_has_an_example_its_tag_and_an_id_of_its_own() {
-        let spec = serde_json::to_value(build_openapi()).expect("JSON");
+        let spec = build_openapi();
         assert_eq!(spec["openapi"], "3.1.0");
         let tags: Vec<_> = TAGS.iter().map(|(name, _)| json!([name])).collect();
         let mut ids = BTreeSet::new();
@@ -273,7 +268,7 @@ mod tests {
 
     #[test]
     fn every_scheme_that_is_asked_for_is_described() {
-        let spec = serde_json::to_value(build_openapi()).expect("JSON");
+        let spec = build_openapi();
         let schemes = spec["components"]["securitySchemes"]
             .as_object()
             .expect("schemes");
@@ -295,8 +290,53 @@ mod tests {
         }
     }
 
+    #[test]
+    fn operations_are_named_as_functions() {
+        for (name, operation) in operations() {
+            let id = operation["operationId"].as_str().expect("an id");
+            let is_name = id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            assert!(
+                is_name && id.starts_with(|first: char| first.is_ascii_lowercase()),
+                "{name}: {id}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_reference_leads_to_a_schema_and_each_schema_is_used() {
+        let spec = build_openapi();
+        let schemas = spec["components"]["schemas"].as_object().expect("schemas");
+        let text = spec.to_string();
+        let prefix = "\"$ref\":\"#/components/schemas/";
+        let used: BTreeSet<_> = text
+            .split(prefix)
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
+        let known: BTreeSet<_> = schemas.keys().map(String::as_str).collect();
+        assert_eq!(used, known);
+    }
+
+    /// Clients had to treat each member that may be null as one that may be absent.
+    #[test]
+    fn a_member_of_an_answer_that_may_be_null_is_always_there() {
+        let spec = build_openapi();
+        let job = &spec["components"]["schemas"]["Job"];
+        assert_eq!(
+            job["properties"]["reason"]["type"],
+            json!(["string", "null"])
+        );
+        let event = &spec["components"]["schemas"]["Event"];
+        let [job, event] = [job, event].map(|schema| schema["required"].as_array().expect("some"));
+        assert!(job.contains(&json!("reason")) && event.contains(&json!("processed_at")));
+        assert!(
+            !event.contains(&json!("traceparent")),
+            "absent, but never null"
+        );
+    }
+
     fn operations() -> Vec<(String, Value)> {
-        let spec = serde_json::to_value(build_openapi()).expect("JSON");
+        let spec = build_openapi();
         let paths = spec["paths"].as_object().expect("paths").clone();
         let operations = paths.into_iter().flat_map(|(path, item)| {
             let item = item.as_object().expect("operations").clone();

@@ -4,22 +4,27 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
 
 use super::answer;
 use super::context::RequestContext;
+use super::docs::schemas;
 use super::entity_reference::EntityReference;
 use super::error::ApiError;
 use super::query::parse_number;
 use super::reads::entities::parse_entity_key;
-use crate::erasure::{Erasure, ErasureError, ErasureProgress};
+use crate::erasure::{Erasure, ErasureError, ErasureProgress, ErasureState};
 use crate::event::Timestamp;
 
 pub(super) mod spec;
 
 /// Erasure, as answers show it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Erasure)]
 struct ErasureView<'a> {
     id: u64,
+    #[schema(schema_with = states)]
     state: &'static str,
     entity: EntityReference<'a>,
     segments: SegmentCounts,
@@ -28,10 +33,14 @@ struct ErasureView<'a> {
 }
 
 /// Segments of the journal: those that are finished, and all of them.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct SegmentCounts {
     done: u64,
     total: u64,
+}
+
+fn states() -> Schema {
+    schemas::one_of(ErasureState::ALL.map(ErasureState::as_str))
 }
 
 impl<'a> ErasureView<'a> {

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::super::docs::schemas;
+use super::ErasureView;
 
 const TAG: &str = "Erasures";
 
@@ -20,28 +22,38 @@ fn erasure(state: &str) -> Value {
 }
 
 pub(in crate::edge) fn erase() -> EndpointDoc {
-    EndpointDoc::new(TAG, "Erase the content of an entity's events")
-        .about(ABOUT)
-        .access(EndpointAccess::Admin)
-        .part("kind", "Kind of the entity.", "ticket")
-        .part("id", "The entity's id, percent-encoded.", "SUP-1042")
-        .query(
-            "erase",
-            "true: required, since an erasure is final.",
-            "true",
-        )
-        .answers(202, "The erasure that was begun.", erasure("rewriting"))
-        .refuses(404, "not_found", "there is no such entity")
-        .refuses_field("erase", "erase must be true; an erasure is final")
-        .refuses_when_busy()
+    EndpointDoc::new(
+        TAG,
+        "eraseEntity",
+        "Erase the content of an entity's events",
+    )
+    .about(ABOUT)
+    .access(EndpointAccess::Admin)
+    .part("kind", "Kind of the entity.", schemas::kind(), "ticket")
+    .part(
+        "id",
+        "The entity's id, percent-encoded.",
+        schemas::string(),
+        "SUP-1042",
+    )
+    .query(
+        "erase",
+        "true: required, since an erasure is final.",
+        schemas::one_of(["true"]),
+        "true",
+    )
+    .answers::<ErasureView<'_>>(202, "The erasure that was begun.", erasure("rewriting"))
+    .refuses(404, "not_found", "there is no such entity")
+    .refuses_field("erase", "erase must be true; an erasure is final")
+    .refuses_when_busy()
 }
 
 pub(in crate::edge) fn show() -> EndpointDoc {
-    EndpointDoc::new(TAG, "Show an erasure and its progress")
+    EndpointDoc::new(TAG, "getErasure", "Show an erasure and its progress")
         .about(ABOUT)
         .access(EndpointAccess::Admin)
-        .part("erasure_id", "The id of the erasure.", 1)
-        .answers(200, "The erasure.", erasure("done"))
+        .part("erasure_id", "The id of the erasure.", schemas::id(), 1)
+        .answers::<ErasureView<'_>>(200, "The erasure.", erasure("done"))
         .refuses(404, "not_found", "there is no such erasure")
         .refuses_when_not_ready()
 }

@@ -15,6 +15,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::web::Query;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::call::IncomingCall;
 use super::context::RequestContext;
@@ -39,7 +40,8 @@ pub(super) use reply::reply;
 
 const SIGNATURE_HEADER: &str = "x-hub-signature-256";
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = InstagramReceipt)]
 struct InstagramSummary {
     status: &'static str,
     received: usize,

@@ -11,6 +11,8 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::super::context::RequestContext;
 use super::super::error::ApiError;
@@ -72,6 +74,14 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
     submit_reply(&core, command).await
 }
 
+/// Makes the schema of the request.
+pub(super) fn reply_schema() -> Value {
+    json!({"type": "object", "required": ["recipient_id", "text"], "properties": {
+        "recipient_id": {"type": ["string", "integer"], "minLength": 1, "maxLength": PARTICIPANT_MAX_BYTES},
+        "text": {"type": "string", "minLength": 1, "maxLength": REPLY_MAX_BYTES},
+    }})
+}
+
 /// Parses the recipient and the text in `json`.
 fn parse_reply(json: &str) -> Result<(String, String), ApiError> {
     let [recipient_id, text] = find_members(json, ["recipient_id", "text"])
@@ -105,8 +115,8 @@ fn parse_reply(json: &str) -> Result<(String, String), ApiError> {
     faults.finish((recipient.unwrap_or_default(), text))
 }
 
-#[derive(Serialize)]
-struct AcceptedReply<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct AcceptedReply<'a> {
     status: &'static str,
     delivery_id: &'a str,
     conversation_id: &'a str,

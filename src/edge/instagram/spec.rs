@@ -3,6 +3,9 @@
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::super::docs::schemas;
+use super::InstagramSummary;
+use super::reply::{AcceptedReply, reply_schema};
 use crate::entity::conversation;
 use crate::event::catalogue;
 
@@ -49,10 +52,14 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
     let data = |entry: &catalogue::CatalogueEntry| {
         serde_json::from_str::<Value>(entry.data).unwrap_or_default()
     };
-    let endpoint = EndpointDoc::new("Instagram", "Receive updates of conversations")
-        .about(ABOUT)
-        .access(EndpointAccess::Signed(&["instagram_signature"]))
-        .requires(&["object", "entry"]);
+    let endpoint = EndpointDoc::new(
+        "Instagram",
+        "receiveInstagramUpdates",
+        "Receive updates of conversations",
+    )
+    .about(ABOUT)
+    .access(EndpointAccess::Signed(&["instagram_signature"]))
+    .requires(&["object", "entry"]);
     let sent = catalogue::entries_of_source(conversation::SOURCE.as_str())
         .filter(|entry| entry.name != conversation::REPLY_EVENT);
     let endpoint = sent.fold(endpoint, |endpoint, entry| {
@@ -71,7 +78,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
     });
     let accepted = json!({"status": "accepted", "received": 1, "accepted": 1, "duplicates": 0});
     endpoint
-        .answers_with(200, "Every update is stored.", accepted, HEADERS)
+        .answers_with::<InstagramSummary>(200, "Every update is stored.", accepted, HEADERS)
         .refuses_bodies()
         .refuses_field("object", "object must be one of instagram")
         .refuses(
@@ -83,20 +90,27 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn verify() -> EndpointDoc {
-    EndpointDoc::new("Instagram", "Answer Meta's handshake")
+    EndpointDoc::new("Instagram", "verifyInstagram", "Answer Meta's handshake")
         .about(
             "Meta calls this endpoint when a subscription is created. \
              The answer is the challenge alone, as text.",
         )
-        .query("hub.mode", "Always subscribe.", "subscribe")
+        .query(
+            "hub.mode",
+            "Always subscribe.",
+            schemas::string(),
+            "subscribe",
+        )
         .query(
             "hub.verify_token",
             "`verify_token` of `[sources.instagram]`.",
+            schemas::string(),
             "my-verify-token",
         )
         .query(
             "hub.challenge",
             "Text that the answer repeats.",
+            schemas::string(),
             "1158201444",
         )
         .answers_text(200, "The challenge.", "1158201444")
@@ -113,37 +127,38 @@ pub(in crate::edge) fn reply() -> EndpointDoc {
         "status": "accepted", "delivery_id": "evt_3f9a2c41_1042",
         "conversation_id": "conv_1234567890_0987654321", "sequence": 3,
     });
-    EndpointDoc::new("Instagram", "Send a message to an Instagram user")
-        .about(ABOUT_REPLIES)
-        .access(EndpointAccess::Publisher)
-        .part(
-            "account_id",
-            "Id of the account that sends the message.",
-            "acc_xyz789",
-        )
-        .header(
-            "Idempotency-Key",
-            "The sender's own id of the message.",
-            "order-1042-shipped",
-        )
-        .takes(
-            "message",
-            json!({"recipient_id": "1234567890", "text": "It ships today."}),
-        )
-        .requires(&["recipient_id", "text"])
-        .answers_with(
-            202,
-            "The message is stored and will be sent in order.",
-            accepted,
-            REPLY_HEADERS,
-        )
-        .refuses_bodies()
-        .refuses_field("text", "text must not be empty")
-        .refuses(404, "not_found", "there is no such account")
-        .refuses(
-            409,
-            "idempotency_key_reused",
-            "the idempotency key was used before with another path or body",
-        )
-        .refuses_when_busy()
+    EndpointDoc::new(
+        "Instagram",
+        "sendInstagramMessage",
+        "Send a message to an Instagram user",
+    )
+    .about(ABOUT_REPLIES)
+    .access(EndpointAccess::Publisher)
+    .part(
+        "account_id",
+        "Id of the account that sends the message.",
+        schemas::string(),
+        "acc_xyz789",
+    )
+    .idempotency_key("The sender's own id of the message.", "order-1042-shipped")
+    .takes(
+        "message",
+        json!({"recipient_id": "1234567890", "text": "It ships today."}),
+    )
+    .takes_type("InstagramMessage", reply_schema())
+    .answers_with::<AcceptedReply<'_>>(
+        202,
+        "The message is stored and will be sent in order.",
+        accepted,
+        REPLY_HEADERS,
+    )
+    .refuses_bodies()
+    .refuses_field("text", "text must not be empty")
+    .refuses(404, "not_found", "there is no such account")
+    .refuses(
+        409,
+        "idempotency_key_reused",
+        "the idempotency key was used before with another path or body",
+    )
+    .refuses_when_busy()
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use actix_web::HttpResponse;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tracing::info;
 
 use super::super::context::RequestContext;
@@ -94,6 +95,25 @@ pub(in crate::edge) async fn start_replay(
 const RECOVER_MEMBERS: [&str; 2] = ["since", "until"];
 /// Members of a request to replay.
 const REPLAY_MEMBERS: [&str; 3] = ["since", "until", "events"];
+
+/// Makes the schema of a request to recover.
+pub(super) fn time_range_schema() -> Value {
+    let until = json!({"type": ["string", "null"], "format": "date-time"});
+    json!({
+        "type": "object", "required": ["since"], "additionalProperties": false,
+        "properties": {"since": {"type": "string", "format": "date-time"}, "until": until},
+    })
+}
+
+/// Makes the schema of a request to replay.
+pub(super) fn replay_schema() -> Value {
+    let mut schema = time_range_schema();
+    schema["properties"]["events"] = json!({
+        "type": ["array", "null"], "maxItems": EVENTS_MAX,
+        "items": {"type": "string", "maxLength": PATTERN_MAX_BYTES},
+    });
+    schema
+}
 
 /// Time range and patterns of the events to deliver again.
 struct RedeliveryRequest {

@@ -3,6 +3,10 @@
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::super::docs::schemas;
+use super::redelivery::{replay_schema, time_range_schema};
+use super::view::JobView;
+use crate::subscriber::jobs::JobState;
 
 pub(in crate::edge) const TAG: &str = "Dead letters";
 
@@ -22,7 +26,7 @@ pub(in crate::edge) fn job(kind: &str) -> Value {
 /// Adds the answers of every endpoint that starts a job.
 pub(in crate::edge) fn add_job_answer(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
-        .answers(202, "The job that was started.", job("retry"))
+        .answers::<JobView<'_>>(202, "The job that was started.", job("retry"))
         .refuses(
             409,
             "too_many_jobs",
@@ -34,7 +38,7 @@ pub(in crate::edge) fn add_job_answer(endpoint: EndpointDoc) -> EndpointDoc {
 fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .access(EndpointAccess::Admin)
-        .part("job_id", "The id of the job.", 3)
+        .part("job_id", "The id of the job.", schemas::id(), 3)
         .refuses(404, "not_found", "there is no such job")
         .refuses_when_not_ready()
 }
@@ -42,8 +46,7 @@ fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
 fn add_webhook_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     add_job_answer(endpoint)
         .access(EndpointAccess::Admin)
-        .part("id", "The id of the subscription.", 1)
-        .requires(&["since"])
+        .part("id", "The id of the subscription.", schemas::id(), 1)
         .refuses(404, "not_found", "there is no such subscription")
         .refuses_bodies()
         .refuses_field("since", "since must be an RFC 3339 time")
@@ -55,19 +58,23 @@ fn time() -> Value {
 }
 
 pub(in crate::edge) fn list() -> EndpointDoc {
-    let page =
-        json!({"items": [job("replay")], "total": 1, "page": 1, "page_size": 20, "pages": 1});
-    EndpointDoc::new(TAG, "List jobs, newest first")
+    EndpointDoc::new(TAG, "listJobs", "List jobs, newest first")
         .about(ABOUT)
         .access(EndpointAccess::Admin)
         .query(
             "state",
-            "pending, running, completed or cancelled.",
+            "Only jobs in this state.",
+            schemas::one_of(JobState::NAMES),
             "completed",
         )
-        .query("webhook_id", "Only jobs of this subscription.", 1)
+        .query(
+            "webhook_id",
+            "Only jobs of this subscription.",
+            schemas::id(),
+            1,
+        )
         .paged()
-        .answers(200, "One page of the list.", page)
+        .answers_page::<JobView<'_>>(&[job("replay")])
         .refuses_field(
             "state",
             "state must be one of pending, running, completed, cancelled",
@@ -76,23 +83,28 @@ pub(in crate::edge) fn list() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn show() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Show a job and its progress"))
-        .about(ABOUT)
-        .answers(200, "The job.", job("retry"))
+    add_id_parameter(EndpointDoc::new(
+        TAG,
+        "getJob",
+        "Show a job and its progress",
+    ))
+    .about(ABOUT)
+    .answers::<JobView<'_>>(200, "The job.", job("retry"))
 }
 
 pub(in crate::edge) fn cancel() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Cancel a job"))
+    add_id_parameter(EndpointDoc::new(TAG, "cancelJob", "Cancel a job"))
         .about(
             "Deliveries under way are completed. Dead letters not yet delivered stay dead letters.",
         )
-        .answers(200, "The job.", job("retry"))
+        .answers::<JobView<'_>>(200, "The job.", job("retry"))
         .refuses(409, "job_is_over", "the job is over")
 }
 
 pub(in crate::edge) fn recover() -> EndpointDoc {
     add_webhook_parameter(EndpointDoc::new(
         TAG,
+        "recoverWebhook",
         "Deliver failed events of a time range again",
     ))
     .about(
@@ -100,6 +112,7 @@ pub(in crate::edge) fn recover() -> EndpointDoc {
                 (included) to `until` (excluded, optional).",
     )
     .takes("time", time())
+    .takes_type("TimeRange", time_range_schema())
 }
 
 pub(in crate::edge) fn replay() -> EndpointDoc {
@@ -107,6 +120,7 @@ pub(in crate::edge) fn replay() -> EndpointDoc {
     with_events["events"] = json!(["ticket:*", "lead.*"]);
     add_webhook_parameter(EndpointDoc::new(
         TAG,
+        "replayWebhook",
         "Deliver all events of a time range again",
     ))
     .about(
@@ -122,4 +136,5 @@ pub(in crate::edge) fn replay() -> EndpointDoc {
         "the event was removed; events are kept from 2025-12-04T10:30:00.000Z on",
     )
     .takes("time and events", with_events)
+    .takes_type("Replay", replay_schema())
 }

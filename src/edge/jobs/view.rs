@@ -1,16 +1,22 @@
 //! Jobs as answers show them.
 
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
 
+use super::super::docs::schemas;
 use crate::event::Timestamp;
 use crate::subscriber::SubscriberId;
-use crate::subscriber::jobs::{JobState, RedeliveryJob};
+use crate::subscriber::jobs::{JobKind, JobState, RedeliveryJob};
 
 /// Redelivery job, as answers show it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Job)]
 pub(super) struct JobView<'a> {
     id: u64,
+    #[schema(schema_with = kinds)]
     kind: &'static str,
+    #[schema(schema_with = states)]
     state: &'static str,
     reason: Option<&'a str>,
     subscriber: Option<String>,
@@ -22,6 +28,14 @@ pub(super) struct JobView<'a> {
     skipped: u64,
     created_at: Timestamp,
     updated_at: Timestamp,
+}
+
+fn kinds() -> Schema {
+    schemas::choice(&JobKind::NAMED)
+}
+
+fn states() -> Schema {
+    schemas::one_of(JobState::NAMES)
 }
 
 impl<'a> JobView<'a> {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::super::docs::schemas;
 use super::catalogue::{LEAD_EVENTS, LeadEvent, LeadEventSubject};
 use crate::event::{Kind, catalogue};
 
@@ -46,31 +47,37 @@ const HEADERS: &[(&str, &str)] = &[
 
 /// Endpoint that accepts every event.
 pub(in crate::edge) fn any_event() -> EndpointDoc {
-    let all = EndpointDoc::new(TAG, "Receive any event of a pre-lead, lead or customer");
+    let all = EndpointDoc::new(
+        TAG,
+        "receiveLeadEvent",
+        "Receive any event of a pre-lead, lead or customer",
+    );
     let all = add_common_answers(all, &format!("{ABOUT_ALL}\n\n{ABOUT}"));
     let all = LEAD_EVENTS.iter().fold(all, |endpoint, event| {
         endpoint.takes(event.name, body(event, true))
     });
     let names = LEAD_EVENTS.map(|event| event.name).join(", ");
     let all = all
-        .answers_with(
+        .answers_like(
             200,
             "The event is stored.",
             answer("Lead created successfully", json!({"lead_id": 789})),
             HEADERS,
         )
-        .answers(
+        .answers_like(
             200,
             "The event of a pre-lead is stored.",
             answer("Pre-lead created successfully", json!({"pre_lead_id": 789})),
+            &[],
         )
-        .answers(
+        .answers_like(
             200,
             "The event of a customer is stored.",
             answer(
                 "Order recorded successfully",
                 json!({"customer_id": 789, "customer_code": "CUST-0042"}),
             ),
+            &[],
         )
         .refuses_field("event", &format!("event must be one of {names}"))
         .refuses(404, "not_found", "Customer not found");
@@ -85,20 +92,28 @@ pub(in crate::edge) fn one_event(event: &LeadEvent) -> EndpointDoc {
         LeadEventSubject::Known(_) | LeadEventSubject::Customer => Some("Lead not found"),
         LeadEventSubject::New(_) => None,
     };
-    let endpoint = add_common_answers(EndpointDoc::new(TAG, summary(event)), &about(event))
-        .takes(event.name, body(event, false))
-        .answers_with(
-            200,
-            "The event is stored.",
-            answer(event.message, sample_answer_data(event, id)),
-            HEADERS,
-        )
-        .refuses_field("event", &format!("event must be {} here", event.name));
+    let endpoint = add_common_answers(
+        EndpointDoc::new(TAG, operation_id(event), summary(event)),
+        &about(event),
+    )
+    .takes(event.name, body(event, false))
+    .answers_like(
+        200,
+        "The event is stored.",
+        answer(event.message, sample_answer_data(event, id)),
+        HEADERS,
+    )
+    .refuses_field("event", &format!("event must be {} here", event.name));
     let Some(not_found) = not_found else {
         return add_key_reused(endpoint);
     };
     let endpoint = endpoint
-        .part(id, "Id that the node allocated to the entity.", 789)
+        .part(
+            id,
+            "Id that the node allocated to the entity.",
+            schemas::id(),
+            789,
+        )
         .refuses(404, "not_found", not_found);
     add_conflicts(endpoint, Some(event))
 }
@@ -117,8 +132,7 @@ fn add_common_answers(endpoint: EndpointDoc, about: &str) -> EndpointDoc {
     endpoint
         .about(about)
         .access(EndpointAccess::Signed(&["leads_signature"]))
-        .header(
-            "Idempotency-Key",
+        .idempotency_key(
             "The sender's own id of the request, if it may be repeated. \
              This page replaces `{random}` with a new value for each request.",
             "{random}",
@@ -164,6 +178,15 @@ fn add_key_reused(endpoint: EndpointDoc) -> EndpointDoc {
         "idempotency_key_reused",
         "the idempotency key was used before with another path or body",
     )
+}
+
+/// Operation that receives `event`, such as `receiveLeadStatusUpdate`.
+fn operation_id(event: &LeadEvent) -> String {
+    let words = event.name.split('_').map(|word| {
+        let (first, rest) = word.split_at(1);
+        first.to_uppercase() + rest
+    });
+    std::iter::once("receive".to_owned()).chain(words).collect()
 }
 
 /// Summary of the event for people, such as `Lead status update`.

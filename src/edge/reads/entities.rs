@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use actix_web::HttpResponse;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use utoipa::ToSchema;
 
 use super::super::answer;
 use super::super::context::RequestContext;
@@ -17,22 +18,25 @@ use crate::entity;
 use crate::event::{EntityKey, ErasureMark, IncarnationHistory, Kind, Record, Timestamp};
 use crate::projection::{EntityHistory, PageRequest, StoredRecord};
 
-#[derive(Serialize)]
-struct EntityView<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Entity)]
+pub(super) struct EntityView<'a> {
     kind: Kind,
     id: &'a str,
     sequence: Option<u64>,
     first_event: EventRef,
     last_event: EventRef,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = serde_json::Value)]
     state: Option<Box<RawValue>>,
 }
 
-#[derive(Serialize)]
-struct TimelineEntry<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct TimelineEntry<'a> {
     sequence: Option<u64>,
     r#type: &'a str,
     summary: String,
+    #[schema(value_type = serde_json::Value)]
     actor: Option<&'a RawValue>,
     at: Timestamp,
     received_at: Timestamp,
@@ -43,15 +47,18 @@ struct TimelineEntry<'a> {
     /// Time at which retention removed the content.
     #[serde(skip_serializing_if = "Option::is_none")]
     removed_at: Option<Timestamp>,
+    #[schema(value_type = serde_json::Value)]
     data: Option<Cow<'a, RawValue>>,
 }
 
 /// Page of a timeline. The events before `first_sequence` were removed by retention.
-#[derive(Serialize)]
-struct TimelineList<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = TimelinePage)]
+pub(super) struct TimelineList<'a> {
     #[serde(flatten)]
     list: ListPage<TimelineEntry<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     first_sequence: Option<u64>,
 }
 

@@ -6,9 +6,12 @@ use std::fmt::Display;
 use actix_web::HttpResponse;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
 
 use super::super::answer;
 use super::super::context::RequestContext;
+use super::super::docs::schemas;
 use super::super::entity_reference::EntityReference;
 use super::super::error::ApiError;
 use super::super::fields::FieldErrors;
@@ -36,12 +39,14 @@ pub(in crate::edge) const PARAMETERS: [&str; 10] = [
     "page_size",
 ];
 
-#[derive(Serialize)]
-struct ReceivedEventView<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
+pub(super) struct ReceivedEventView<'a> {
     event_id: String,
     source: &'a str,
     r#type: &'a str,
     entity: EntityReference<'a>,
+    #[schema(schema_with = statuses)]
     status: &'static str,
     code: Option<u16>,
     error_message: Option<&'a str>,
@@ -53,19 +58,24 @@ struct ReceivedEventView<'a> {
     /// Time at which retention removed the content.
     #[serde(skip_serializing_if = "Option::is_none")]
     removed_at: Option<Timestamp>,
+    #[schema(value_type = serde_json::Value)]
     payload: Option<Cow<'a, RawValue>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [String],
     /// Name of the token that published the event.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     token: Option<&'a str>,
     /// Trace context that the sender told.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     traceparent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     idempotency_key: Option<&'a str>,
     /// Body of the call, when one event is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     call_body: Option<Cow<'a, str>>,
 }
 
@@ -83,6 +93,10 @@ const STATUSES: [(&str, StatusFilter); 4] = [
     ("completed", StatusFilter::Decided(EventStatus::Completed)),
     ("failed", StatusFilter::Decided(EventStatus::Failed)),
 ];
+
+pub(super) fn statuses() -> Schema {
+    schemas::choice(&STATUSES)
+}
 
 /// Handles `GET /api/v1/events`: lists events, newest first.
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {

@@ -7,9 +7,12 @@ use std::net::IpAddr;
 use actix_web::HttpResponse;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
 
 use super::super::answer;
 use super::super::context::RequestContext;
+use super::super::docs::schemas;
 use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
@@ -27,11 +30,17 @@ const DIRECTIONS: [(&str, CallDirection); 2] = [
     (CallDirection::Outgoing.as_str(), CallDirection::Outgoing),
 ];
 
+pub(super) fn directions() -> Schema {
+    schemas::choice(&DIRECTIONS)
+}
+
 /// Row of the call log, as lists show it.
-#[derive(Serialize)]
-struct CallLogItem<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Call)]
+pub(super) struct CallLogItem<'a> {
     id: u64,
     at: Timestamp,
+    #[schema(schema_with = directions)]
     direction: &'static str,
     source: &'a str,
     method: &'a str,
@@ -40,31 +49,38 @@ struct CallLogItem<'a> {
     code: Option<&'a str>,
     is_successful: bool,
     duration_ms: f64,
+    #[schema(value_type = Option<String>)]
     client_address: Option<IpAddr>,
     event_ids: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     warning: Option<&'a str>,
     /// Name of the caller's token.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     token: Option<&'a str>,
 }
 
 /// Row of the call log with headers, body reference and answer.
-#[derive(Serialize)]
-struct CallLogDetails<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = CallDetails)]
+pub(super) struct CallLogDetails<'a> {
     #[serde(flatten)]
     log: CallLogItem<'a>,
     #[serde(serialize_with = "serialize_headers")]
+    #[schema(value_type = BTreeMap<String, String>)]
     headers: &'a [(String, String)],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     erased: bool,
     body: CallLogBody,
+    #[schema(value_type = serde_json::Value)]
     answer: Option<&'a RawValue>,
     answer_bytes: Option<u64>,
 }
 
 /// Reference to the request's body, which the events made of it hold.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = CallBody)]
 struct CallLogBody {
     bytes: Option<u64>,
     event_ids: Vec<String>,

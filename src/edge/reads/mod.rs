@@ -2,6 +2,7 @@
 //! list in pages, newest first.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::event::{EventId, IncarnationHistory, Timestamp};
 use crate::projection::StoredRecord;
@@ -14,7 +15,8 @@ pub(super) mod reprocess;
 pub(super) mod spec;
 
 /// Event in short: its id, name and times.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EventReference)]
 struct EventRef {
     event_id: String,
     r#type: String,

@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::super::docs::schemas;
+use super::super::submit::AcceptedEvent;
+use super::entities::{EntityView, TimelineList};
+use super::events::{ReceivedEventView, statuses};
+use super::logs::{CallLogDetails, CallLogItem, directions};
 
 const TAG: &str = "Reads";
-
-fn list(items: &Value) -> Value {
-    json!({"items": [items], "total": 1, "page": 1, "page_size": 20, "pages": 1})
-}
 
 fn entity() -> Value {
     let event = |id: &str| json!({"event_id": id, "type": "status.changed", "at": "2025-12-04T10:30:00.000Z", "received_at": "2025-12-04T10:30:00.120Z"});
@@ -42,32 +43,37 @@ fn entity_with_state_example() -> Value {
     entity
 }
 
-fn get(summary: &str) -> EndpointDoc {
-    EndpointDoc::new(TAG, summary)
+fn get(id: &str, summary: &str) -> EndpointDoc {
+    EndpointDoc::new(TAG, id, summary)
         .access(EndpointAccess::Admin)
-        .free(&["actor", "data", "payload", "state"])
         .refuses_when_not_ready()
 }
 
 fn add_kind_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
-        .part(
-            "kind",
-            "ticket, pre_lead, lead, customer, c2s_lead, conversation, … or custom:<name>.",
-            "ticket",
-        )
+        .part("kind", "Kind of the entity.", schemas::kind(), "ticket")
         .refuses(404, "not_found", "there is no such kind of entity")
 }
 
 fn add_entity_parameters(endpoint: EndpointDoc) -> EndpointDoc {
     add_kind_parameter(endpoint)
-        .part("id", "The entity's id, percent-encoded.", "SUP-1042")
+        .part(
+            "id",
+            "The entity's id, percent-encoded.",
+            schemas::string(),
+            "SUP-1042",
+        )
         .refuses(404, "not_found", "there is no such entity")
 }
 
 fn add_event_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
-        .part("event_id", "The event's id.", "evt_3f9a2c41_9")
+        .part(
+            "event_id",
+            "The event's id.",
+            schemas::event_id(),
+            "evt_3f9a2c41_9",
+        )
         .refuses(404, "not_found", "there is no such event")
         .refuses(
             410,
@@ -99,24 +105,24 @@ fn log_with_details() -> Value {
 }
 
 pub(in crate::edge) fn entities() -> EndpointDoc {
-    add_kind_parameter(get("List the entities of a kind, newest first"))
-        .paged()
-        .answers(200, "One page of the list.", list(&entity()))
+    add_kind_parameter(get(
+        "listEntities",
+        "List the entities of a kind, newest first",
+    ))
+    .paged()
+    .answers_page::<EntityView<'_>>(&[entity()])
 }
 
 pub(in crate::edge) fn entity_with_state() -> EndpointDoc {
-    add_entity_parameters(get("Show an entity with its state")).answers(
-        200,
-        "The entity.",
-        entity_with_state_example(),
-    )
+    add_entity_parameters(get("getEntity", "Show an entity with its state"))
+        .answers::<EntityView<'_>>(200, "The entity.", entity_with_state_example())
 }
 
 pub(in crate::edge) fn export() -> EndpointDoc {
     let (mut entity, mut event) = (entity_with_state_example().to_string(), entry());
     event["source"] = json!("support");
     entity = format!("{entity}\n{event}\n");
-    add_entity_parameters(get("Export everything that is stored of an entity"))
+    add_entity_parameters(get("exportEntity", "Export everything that is stored of an entity"))
         .about(
             "One JSON object on each line: the entity with its state, then its events in the order of \
              acceptance, those that failed too. An answer that ends in the middle of a line is incomplete.",
@@ -125,67 +131,79 @@ pub(in crate::edge) fn export() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn timeline() -> EndpointDoc {
-    add_entity_parameters(get("List an entity's events, newest first"))
-        .about(
-            "If retention removed the entity's first events, first_sequence is the number of the \
+    let page = json!({"items": [entry()], "total": 1, "page": 1, "page_size": 20, "pages": 1});
+    add_entity_parameters(get(
+        "listEntityEvents",
+        "List an entity's events, newest first",
+    ))
+    .about(
+        "If retention removed the entity's first events, first_sequence is the number of the \
              first one that is left.",
-        )
-        .paged()
-        .answers(200, "One page of the list.", list(&entry()))
+    )
+    .paged()
+    .answers::<TimelineList<'_>>(200, "One page of the list.", page)
 }
 
 pub(in crate::edge) fn events() -> EndpointDoc {
-    get("List events, newest first")
+    get("listEvents", "List events, newest first")
         .about(
             "An event of a configured source in which a field was missing or odd has `warnings` \
              also: one sentence for each such field. One with a key has `idempotency_key`.",
         )
-        .query("source", "Only events of this source.", "support")
-        .query("type", "Only events of this name.", "status.changed")
-        .query("kind", "Only events of entities of this kind.", "ticket")
+        .query(
+            "source",
+            "Only events of this source.",
+            schemas::string(),
+            "support",
+        )
+        .query(
+            "type",
+            "Only events of this name.",
+            schemas::string(),
+            "status.changed",
+        )
+        .query(
+            "kind",
+            "Only events of entities of this kind.",
+            schemas::kind(),
+            "ticket",
+        )
         .query(
             "entity",
             "Only events of entities with this id.",
+            schemas::string(),
             "SUP-1042",
         )
         .query(
             "status",
-            "received, processing, completed or failed.",
+            "Only events with this status.",
+            statuses(),
             "completed",
         )
         .query(
             "has_warnings",
             "true: only events with a warning. false: only the others.",
-            "false",
+            schemas::boolean(),
+            false,
         )
-        .query(
-            "since",
-            "Received at this time or later (RFC 3339).",
-            "2020-01-01T00:00:00Z",
-        )
-        .query(
-            "until",
-            "Received before this time (RFC 3339).",
-            "2099-01-01T00:00:00Z",
-        )
+        .between("Received")
         .paged()
-        .answers(200, "One page of the list.", list(&event()))
-        .refuses_field("since", "since must be an RFC 3339 time")
+        .answers_page::<ReceivedEventView<'_>>(&[event()])
 }
 
 pub(in crate::edge) fn event_with_outcome() -> EndpointDoc {
-    add_event_parameter(get("Show an event and its outcome"))
+    add_event_parameter(get("getEvent", "Show an event and its outcome"))
         .about(
             "An event whose payload is a part of its call, or another form of it, may have \
              `call_body` also: the body of the call as it was received.",
         )
-        .answers(200, "The event.", event())
+        .answers::<ReceivedEventView<'_>>(200, "The event.", event())
 }
 
 pub(in crate::edge) fn reprocess() -> EndpointDoc {
-    add_event_parameter(EndpointDoc::new(TAG, "Reprocess a failed event"))
+    add_event_parameter(EndpointDoc::new(TAG, "reprocessEvent", "Reprocess a failed event"))
         .access(EndpointAccess::Admin)
-        .answers(202, "The event was processed again.", json!({"status": "accepted", "event_id": "evt_3f9a2c41_9", "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 4}}))
+        .answers::<AcceptedEvent<'_>>(202, "The event was processed again.", json!({"status": "accepted", "event_id": "evt_3f9a2c41_9", "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 4}}))
         .refuses(409, "not_failed", "only a failed event can be reprocessed")
         .refuses(410, "erased", "the content of this event was erased")
         .refuses(409, "reprocess_in_progress", "event is being reprocessed by another request")
@@ -193,28 +211,29 @@ pub(in crate::edge) fn reprocess() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn logs() -> EndpointDoc {
-    get("List the call log, newest first")
+    get("listCalls", "List the call log, newest first")
         .query(
             "direction",
             "incoming (calls of senders) or outgoing (deliveries).",
+            directions(),
             "incoming",
         )
         .query(
             "is_successful",
             "true: only calls answered with 2xx. false: only the others.",
-            "true",
+            schemas::boolean(),
+            true,
         )
         .paged()
-        .answers(200, "One page of the list.", list(&log()))
+        .answers_page::<CallLogItem<'_>>(&[log()])
         .refuses_field("direction", "direction must be one of incoming, outgoing")
 }
 
 pub(in crate::edge) fn log_with_answer() -> EndpointDoc {
-    get("Show a call with its headers and its answer")
+    get("getCall", "Show a call with its headers and its answer")
         .about("Secrets and signatures are masked. The body is kept in the events made of it.")
-        .free(&["headers", "answer"])
-        .part("log_id", "The id of the row.", 1)
-        .answers(200, "The row of the call log.", log_with_details())
+        .part("log_id", "The id of the row.", schemas::id(), 1)
+        .answers::<CallLogDetails<'_>>(200, "The row of the call log.", log_with_details())
         .refuses(
             404,
             "not_found",

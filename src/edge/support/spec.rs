@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::super::docs::schemas;
+use super::super::submit::AcceptedEvent;
 use super::samples;
 use crate::entity::ticket::EVENT_NAMES;
 
@@ -32,24 +34,28 @@ const HEADERS: &[(&str, &str)] = &[
 ];
 
 pub(in crate::edge) fn receive() -> EndpointDoc {
-    let endpoint = EndpointDoc::new("Support", "Receive an event of a ticket")
-        .about(ABOUT)
-        .access(EndpointAccess::Signed(&[
-            "support_api_key",
-            "support_signature",
-        ]))
-        .header(
-            "X-CRM-Timestamp",
-            "Time at which the request was signed (RFC 3339).",
-            "2025-12-04T10:30:00.000Z",
-        )
-        .header(
-            "Idempotency-Key",
-            "The sender's own id of the event. \
+    let endpoint = EndpointDoc::new(
+        "Support",
+        "receiveSupportEvent",
+        "Receive an event of a ticket",
+    )
+    .about(ABOUT)
+    .access(EndpointAccess::Signed(&[
+        "support_api_key",
+        "support_signature",
+    ]))
+    .header(
+        "X-CRM-Timestamp",
+        "Time at which the request was signed (RFC 3339).",
+        schemas::time(),
+        "2025-12-04T10:30:00.000Z",
+    )
+    .idempotency_key(
+        "The sender's own id of the event. \
              This page replaces `{random}` with a new value for each request.",
-            "{random}",
-        )
-        .requires(&["event", "support_uid"]);
+        "{random}",
+    )
+    .requires(&["event", "support_uid"]);
     let endpoint = EVENT_NAMES.iter().fold(endpoint, |endpoint, event| {
         let body = json!({
             "event": event,
@@ -65,7 +71,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 3},
     });
     endpoint
-        .answers_with(202, "The event is stored.", accepted, HEADERS)
+        .answers_with::<AcceptedEvent<'_>>(202, "The event is stored.", accepted, HEADERS)
         .refuses_bodies()
         .refuses(
             400,

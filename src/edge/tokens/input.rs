@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, non_null};
@@ -80,6 +81,24 @@ impl TokenInput {
             expires_at,
         })
     }
+}
+
+/// Makes the schema of a new token.
+pub(super) fn token_schema() -> Value {
+    let names = |most: usize, item: Value| json!({"type": ["array", "null"], "maxItems": most, "items": item});
+    json!({
+        "type": "object", "required": ["name", "role"], "additionalProperties": false,
+        "properties": {
+            "name": {
+                "type": "string", "pattern": "^[a-z0-9][a-z0-9_.-]*$", "maxLength": TOKEN_NAME_MAX_BYTES,
+            },
+            "role": {"type": "string", "enum": TokenRole::ALL.map(TokenRole::as_str)},
+            "sources": names(2, json!({"type": "string", "enum": [CRM.as_str(), conversation::SOURCE.as_str()]})),
+            "kinds": names(KINDS_MAX, json!({"$ref": "#/components/schemas/EntityKind"})),
+            "expires_at": {"type": ["string", "null"], "format": "date-time"},
+            "expires_in_s": {"type": ["integer", "null"], "minimum": 1, "maximum": LIFE_MAX_S},
+        },
+    })
 }
 
 fn read_name(raw: Option<&RawValue>, errors: &mut FieldErrors) -> String {

@@ -6,10 +6,13 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
 use tracing::{error, info};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
 
 use super::access::{self, CONFIG_ADMIN};
 use super::blocking::run_blocking;
 use super::context::RequestContext;
+use super::docs::schemas;
 use super::error::ApiError;
 use super::list::ListPage;
 use super::state::Edge;
@@ -27,9 +30,11 @@ pub(super) mod spec;
 use input::TokenInput;
 
 /// Token, as answers show it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Token)]
 pub(in crate::edge) struct TokenView<'a> {
     pub(in crate::edge) name: &'a str,
+    #[schema(schema_with = roles)]
     pub(in crate::edge) role: &'static str,
     sources: &'a [String],
     kinds: &'a [String],
@@ -41,7 +46,12 @@ pub(in crate::edge) struct TokenView<'a> {
     is_configured: bool,
     /// Set only in the answer to the creation.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     secret: Option<&'a str>,
+}
+
+fn roles() -> Schema {
+    schemas::one_of(TokenRole::ALL.map(TokenRole::as_str))
 }
 
 impl<'a> TokenView<'a> {

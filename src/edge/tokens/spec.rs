@@ -3,6 +3,9 @@
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::super::docs::schemas;
+use super::TokenView;
+use super::input::token_schema;
 
 const TAG: &str = "Access";
 const NAME: &str = "billing";
@@ -26,24 +29,26 @@ fn configured() -> Value {
 fn add_name_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .access(EndpointAccess::Admin)
-        .part("name", "The name of the token.", NAME)
+        .part("name", "The name of the token.", schemas::string(), NAME)
         .refuses(404, "not_found", "there is no such token")
         .refuses_when_not_ready()
 }
 
 pub(in crate::edge) fn list() -> EndpointDoc {
-    let items = [configured(), token()];
-    let page = json!({"items": items, "total": 2, "page": 1, "page_size": 20, "pages": 1});
-    EndpointDoc::new(TAG, "List tokens")
+    EndpointDoc::new(TAG, "listTokens", "List tokens")
         .about("The tokens of the configuration come first, then the named ones by name. No answer shows a secret.")
         .access(EndpointAccess::Admin)
         .paged()
-        .answers(200, "One page of the list.", page)
+        .answers_page::<TokenView<'_>>(&[configured(), token()])
         .refuses_when_not_ready()
 }
 
 pub(in crate::edge) fn show() -> EndpointDoc {
-    add_name_parameter(EndpointDoc::new(TAG, "Show a token")).answers(200, "The token.", token())
+    add_name_parameter(EndpointDoc::new(TAG, "getToken", "Show a token")).answers::<TokenView<'_>>(
+        200,
+        "The token.",
+        token(),
+    )
 }
 
 pub(in crate::edge) fn create() -> EndpointDoc {
@@ -53,7 +58,7 @@ pub(in crate::edge) fn create() -> EndpointDoc {
         "name": NAME, "role": "publish", "sources": ["crm"], "kinds": ["task"], "expires_in_s": 31_536_000,
     });
     let dated = json!({"name": "ana", "role": "read", "expires_at": "2027-03-01T09:30:00.000Z"});
-    EndpointDoc::new(TAG, "Create a token")
+    EndpointDoc::new(TAG, "createToken", "Create a token")
         .about(
             "Only this answer shows the secret. The role is `admin`, `operator`, `read` or `publish`. `sources` \
              (`crm`, `instagram`) and `kinds` bound what a token with the role `publish` may publish; without \
@@ -62,10 +67,10 @@ pub(in crate::edge) fn create() -> EndpointDoc {
         .access(EndpointAccess::Admin)
         .takes("publisher", request)
         .takes("reader", dated)
-        .requires(&["name", "role"])
+        .takes_type("NewToken", token_schema())
         .refuses_bodies()
         .refuses_field("role", "role must be one of admin, operator, read, publish")
-        .answers(200, "The token, with its secret.", created)
+        .answers::<TokenView<'_>>(200, "The token, with its secret.", created)
         .refuses(409, "token_exists", "there is a token billing already; revoke it, or choose another name")
         .refuses(409, "too_many_tokens", "there are 1000 tokens already; admin.tokens_max allows no more")
         .refuses_when_not_ready()
@@ -73,7 +78,7 @@ pub(in crate::edge) fn create() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn revoke() -> EndpointDoc {
-    add_name_parameter(EndpointDoc::new(TAG, "Revoke a token"))
+    add_name_parameter(EndpointDoc::new(TAG, "revokeToken", "Revoke a token"))
         .about("The token is refused from the answer on, and sessions of the dashboard that it began end.")
         .answers_nothing(204, "The token is revoked.")
         .refuses(409, "token_configured", "this token is in the configuration; remove it there")

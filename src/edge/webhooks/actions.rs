@@ -3,6 +3,7 @@
 use actix_web::HttpResponse;
 use serde::Serialize;
 use tracing::info;
+use utoipa::ToSchema;
 
 use super::super::blocking::run_blocking;
 use super::super::context::RequestContext;
@@ -118,7 +119,7 @@ pub(in crate::edge) async fn resume_deliveries(
 }
 
 /// Answer of a subscription's target to a ping.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(in crate::edge) struct PingResult {
     pub(in crate::edge) is_successful: bool,
     pub(in crate::edge) status: Option<u16>,

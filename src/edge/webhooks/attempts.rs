@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use actix_web::HttpResponse;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::super::answer;
 use super::super::context::RequestContext;
@@ -19,8 +20,9 @@ use crate::projection::{PageRequest, StoredRecord};
 use crate::subscriber::SubscriberId;
 
 /// Delivery attempt, as answers show it.
-#[derive(Serialize)]
-struct AttemptView<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeliveryAttempt)]
+pub(super) struct AttemptView<'a> {
     id: u64,
     event: Option<&'a str>,
     event_id: Option<String>,

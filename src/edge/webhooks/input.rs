@@ -36,31 +36,18 @@ use crate::subscription::{
 };
 
 /// Shortest pause or timeout in seconds, as in the configuration.
-const DURATION_MIN_S: f64 = 0.001;
+pub(super) const DURATION_MIN_S: f64 = 0.001;
 /// Largest `rate_limit`, in deliveries per second.
-const RATE_LIMIT_MAX: u64 = 1_000_000;
+pub(super) const RATE_LIMIT_MAX: u64 = 1_000_000;
 
 /// Prefix of a secret whose rest is base64.
 const ENCODED_SECRET_PREFIX: &str = "whsec_";
 
-/// Signing styles with their names in requests and answers.
-pub(in crate::edge) const STYLES: [(&str, SigningStyle); 4] = [
-    ("crm", SigningStyle::Crm),
-    ("standard", SigningStyle::Standard),
-    ("hub", SigningStyle::Hub),
-    ("v1a", SigningStyle::V1a),
-];
-/// Orderings with their names in requests and answers.
-pub(in crate::edge) const ORDERINGS: [(&str, DeliveryOrdering); 3] = [
-    ("entity", DeliveryOrdering::Entity),
-    ("subscription", DeliveryOrdering::Subscription),
-    ("none", DeliveryOrdering::None),
-];
 /// Signing styles of a subscription whose request gives none.
 const DEFAULT_SIGNING: [SigningStyle; 2] = [SigningStyle::Crm, SigningStyle::Standard];
 
 /// Members that a request may set.
-const SUBSCRIPTION_MEMBERS: [&str; 19] = [
+pub(super) const SUBSCRIPTION_MEMBERS: [&str; 19] = [
     "url",
     "events",
     "secret",
@@ -93,7 +80,7 @@ const READ_ONLY_MEMBERS: [&str; 8] = [
     "stats",
 ];
 /// Members of a request to rotate a secret.
-const ROTATION_MEMBERS: [&str; 2] = ["overlap_h", "secret"];
+pub(super) const ROTATION_MEMBERS: [&str; 2] = ["overlap_h", "secret"];
 
 /// Settings of the node that members are checked against.
 #[derive(Clone, Copy, Debug)]
@@ -225,7 +212,7 @@ impl SubscriptionInput {
                 &mut errors,
             ),
             ordering: read_patch_field(ordering, |raw| {
-                read_choice("ordering", raw, &ORDERINGS, &mut errors)
+                read_choice("ordering", raw, &DeliveryOrdering::NAMED, &mut errors)
             }),
             concurrency: read_patch_field(concurrency, |raw| {
                 errors.read_number("concurrency", Some(raw), 1, CONCURRENCY_MAX.unsigned_abs())
@@ -654,10 +641,10 @@ fn read_choice<T: Copy + Default>(
 
 fn read_styles(raw: &RawValue, errors: &mut FieldErrors) -> Vec<SigningStyle> {
     const NAME: &str = "signing";
-    let names = STYLES.map(|(name, _)| name).join(", ");
+    let names = SigningStyle::NAMED.map(|(name, _)| name).join(", ");
     let listed: Vec<String> = serde_json::from_str(raw.get()).unwrap_or_default();
     let find_style = |text: &String| {
-        STYLES
+        SigningStyle::NAMED
             .iter()
             .find(|(name, _)| name == text)
             .map(|(_, style)| *style)

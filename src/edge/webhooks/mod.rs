@@ -27,6 +27,7 @@ pub(super) mod attempts;
 mod headers;
 pub(in crate::edge) mod input;
 pub(super) mod pull;
+mod request_schema;
 pub(super) mod spec;
 pub(in crate::edge) mod stats;
 mod view;

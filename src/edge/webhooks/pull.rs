@@ -5,6 +5,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::super::answer;
 use super::super::context::RequestContext;
@@ -21,16 +22,18 @@ use crate::subscription::{DeliveryMode, SubscriptionState};
 
 /// Events of a page, unless `limit` says otherwise, and at most.
 const LIMIT: u64 = 100;
-const LIMIT_MAX: u64 = 500;
+pub(super) const LIMIT_MAX: u64 = 500;
 /// Longest time in seconds for which a request waits for an event.
-const WAIT_MAX_S: u64 = 30;
+pub(super) const WAIT_MAX_S: u64 = 30;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = PulledEvent)]
 struct PulledEventView<'a> {
     id: String,
     event: &'a str,
     entity: EntityReference<'a>,
     /// Body of the delivery; null if there is an error.
+    #[schema(value_type = serde_json::Value)]
     body: Option<&'a RawValue>,
     error: Option<&'a str>,
 }
@@ -51,8 +54,9 @@ impl<'a> PulledEventView<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct PulledPageView<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = PulledEvents)]
+pub(super) struct PulledPageView<'a> {
     items: Vec<PulledEventView<'a>>,
     cursor: String,
     has_more: bool,

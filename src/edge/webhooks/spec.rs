@@ -3,15 +3,22 @@
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::super::docs::schemas;
+use super::actions::PingResult;
+use super::attempts::AttemptView;
+use super::pull::{LIMIT_MAX, PulledPageView, WAIT_MAX_S};
+use super::request_schema::{
+    UID_PATTERN, new_subscription_schema, rotation_schema, subscription_schema,
+};
+use super::view::SubscriptionView;
 
 const TAG: &str = "Subscriptions";
+/// Form of the cursors of answers.
+const CURSOR_PATTERN: &str = "^[1-9][0-9]{0,18}$";
 /// Id of the subscription in the examples.
 const ID: u64 = 1;
 const AT: &str = "2025-10-18T09:42:31.120Z";
 const MASK: &str = "whsec_…5ldA==";
-
-/// Members of answers that may hold any JSON value.
-const FREE: &[&str] = &["headers", "metadata"];
 
 const MEMBERS: &str = "\
 `events` lists event names (`organisation.created`), prefixes (`lead.*`) or `*`; a kind of entity in \
@@ -82,17 +89,12 @@ fn example_ping() -> Value {
     })
 }
 
-fn page(item: &Value) -> Value {
-    json!({"items": [item], "total": 1, "page": 1, "page_size": 20, "pages": 1})
-}
-
 fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .access(EndpointAccess::Admin)
-        .part("id", "The id of the subscription.", ID)
+        .part("id", "The id of the subscription.", schemas::id(), ID)
         .refuses(404, "not_found", "there is no such subscription")
         .refuses_when_not_ready()
-        .free(FREE)
 }
 
 /// Adds the refusals of a body with members of a subscription.
@@ -128,6 +130,7 @@ fn add_change_refusals(endpoint: EndpointDoc) -> EndpointDoc {
 pub(in crate::edge) fn create() -> EndpointDoc {
     add_change_refusals(add_body_refusals(EndpointDoc::new(
         TAG,
+        "createWebhook",
         "Create a subscription",
     )))
     .about(format!(
@@ -135,8 +138,7 @@ pub(in crate::edge) fn create() -> EndpointDoc {
             `secret`, the node generates one."
     ))
     .access(EndpointAccess::Admin)
-    .header(
-        "Idempotency-Key",
+    .idempotency_key(
         "An id of the request: its repetition within 24 hours is answered with the same subscription.",
         "6f1c2a90-0002",
     )
@@ -148,9 +150,8 @@ pub(in crate::edge) fn create() -> EndpointDoc {
     .refuses(409, "uid_taken", "subscription 1 has this uid already")
     .takes("a subscription", example_request())
     .takes("all members", example_full_request())
-    .requires(&["events"])
-    .free(FREE)
-    .answers(
+    .takes_type("NewSubscription", new_subscription_schema())
+    .answers::<SubscriptionView<'_>>(
         200,
         "The subscription, with its secret.",
         example_with_secret(),
@@ -164,7 +165,11 @@ pub(in crate::edge) fn create() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn put_by_uid() -> EndpointDoc {
-    let endpoint = EndpointDoc::new(TAG, "Create or change the subscription with a uid");
+    let endpoint = EndpointDoc::new(
+        TAG,
+        "putWebhookByUid",
+        "Create or change the subscription with a uid",
+    );
     add_change_refusals(add_body_refusals(endpoint))
         .about(format!(
             "Creates the subscription that its client calls so, and answers with its secret; if \
@@ -172,10 +177,16 @@ pub(in crate::edge) fn put_by_uid() -> EndpointDoc {
              one subscription.\n\n{MEMBERS}"
         ))
         .access(EndpointAccess::Admin)
-        .part("uid", "The id that the client chose.", "helpdesk")
+        .part(
+            "uid",
+            "The id that the client chose.",
+            schemas::matching(UID_PATTERN),
+            "helpdesk",
+        )
+        .refuses(404, "not_found", "there is nothing at this path")
         .takes("a subscription", example_request())
-        .free(FREE)
-        .answers(
+        .takes_type("SubscriptionChange", subscription_schema())
+        .answers::<SubscriptionView<'_>>(
             200,
             "The subscription; with its secret if it is new.",
             example_with_secret(),
@@ -189,28 +200,32 @@ pub(in crate::edge) fn put_by_uid() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn list() -> EndpointDoc {
-    EndpointDoc::new(TAG, "List subscriptions, newest first")
+    EndpointDoc::new(TAG, "listWebhooks", "List subscriptions, newest first")
         .about(SECRETS)
         .access(EndpointAccess::Admin)
         .query(
             "is_active",
             "true: only active subscriptions. false: only paused and disabled ones.",
-            "true",
+            schemas::boolean(),
+            true,
         )
         .paged()
-        .free(FREE)
-        .answers(200, "One page of the list.", page(&example_subscription()))
+        .answers_page::<SubscriptionView<'_>>(&[example_subscription()])
         .refuses_when_not_ready()
 }
 
 pub(in crate::edge) fn show() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Show a subscription"))
+    add_id_parameter(EndpointDoc::new(TAG, "getWebhook", "Show a subscription"))
         .about(SECRETS)
-        .answers(200, "The subscription.", example_subscription())
+        .answers::<SubscriptionView<'_>>(200, "The subscription.", example_subscription())
 }
 
 pub(in crate::edge) fn change() -> EndpointDoc {
-    let endpoint = add_id_parameter(EndpointDoc::new(TAG, "Change a subscription"));
+    let endpoint = add_id_parameter(EndpointDoc::new(
+        TAG,
+        "updateWebhook",
+        "Change a subscription",
+    ));
     add_change_refusals(add_body_refusals(endpoint))
         .about(format!(
             "Changes only the members given; null means the default. A new `secret` replaces \
@@ -221,18 +236,24 @@ pub(in crate::edge) fn change() -> EndpointDoc {
             "change",
             json!({"events": ["organisation.*"], "filter": "has(data.name)"}),
         )
-        .answers(200, "The subscription.", example_subscription())
+        .takes_type("SubscriptionChange", subscription_schema())
+        .answers::<SubscriptionView<'_>>(200, "The subscription.", example_subscription())
 }
 
 pub(in crate::edge) fn remove() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Delete a subscription"))
-        .about("Undelivered events of the subscription are dropped.")
-        .answers_nothing(204, "The subscription is deleted.")
+    add_id_parameter(EndpointDoc::new(
+        TAG,
+        "deleteWebhook",
+        "Delete a subscription",
+    ))
+    .about("Undelivered events of the subscription are dropped.")
+    .answers_nothing(204, "The subscription is deleted.")
 }
 
 pub(in crate::edge) fn rotate() -> EndpointDoc {
     add_change_refusals(add_id_parameter(EndpointDoc::new(
         TAG,
+        "rotateWebhookSecret",
         "Rotate the secret of a subscription",
     )))
     .about(
@@ -241,8 +262,9 @@ pub(in crate::edge) fn rotate() -> EndpointDoc {
     )
     .refuses_bodies()
     .takes("rotation", json!({"overlap_h": 24}))
+    .takes_type("SecretRotation", rotation_schema())
     .or_nothing()
-    .answers(
+    .answers::<SubscriptionView<'_>>(
         200,
         "The subscription, with its new secret.",
         example_with_secret(),
@@ -253,18 +275,20 @@ pub(in crate::edge) fn rotate() -> EndpointDoc {
 pub(in crate::edge) fn pause() -> EndpointDoc {
     add_change_refusals(add_id_parameter(EndpointDoc::new(
         TAG,
+        "pauseWebhook",
         "Pause a subscription",
     )))
     .about(
         "Events are kept until the subscription is resumed, for at most \
             `delivery.hold_days`. A disabled subscription stays disabled.",
     )
-    .answers(200, "The subscription.", example_subscription())
+    .answers::<SubscriptionView<'_>>(200, "The subscription.", example_subscription())
 }
 
 pub(in crate::edge) fn resume() -> EndpointDoc {
     add_change_refusals(add_id_parameter(EndpointDoc::new(
         TAG,
+        "resumeWebhook",
         "Resume a subscription",
     )))
     .about(
@@ -272,27 +296,32 @@ pub(in crate::edge) fn resume() -> EndpointDoc {
             continues with events accepted from now on. If the circuit breaker is open, \
             one delivery is tried at once.",
     )
-    .answers(200, "The subscription.", example_subscription())
+    .answers::<SubscriptionView<'_>>(200, "The subscription.", example_subscription())
 }
 
 pub(in crate::edge) fn test() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Send a test event to a subscription"))
-        .about(
-            "Sends a signed event `ping` in any state of the subscription, and shows \
+    add_id_parameter(EndpointDoc::new(
+        TAG,
+        "testWebhook",
+        "Send a test event to a subscription",
+    ))
+    .about(
+        "Sends a signed event `ping` in any state of the subscription, and shows \
             the answer of its target. An accepted ping lets an open circuit breaker try a \
             delivery at once. `code` is a failure code of deliveries.",
-        )
-        .answers(200, "The answer of the target.", example_ping())
-        .refuses(
-            409,
-            "not_delivered",
-            "the subscriber reads its events itself; there is no url to deliver to",
-        )
+    )
+    .answers::<PingResult>(200, "The answer of the target.", example_ping())
+    .refuses(
+        409,
+        "not_delivered",
+        "the subscriber reads its events itself; there is no url to deliver to",
+    )
 }
 
 pub(in crate::edge) fn pull() -> EndpointDoc {
     add_id_parameter(EndpointDoc::new(
         TAG,
+        "pullWebhookEvents",
         "Read the events of a subscription with delivery: pull",
     ))
     .about(
@@ -301,14 +330,15 @@ pub(in crate::edge) fn pull() -> EndpointDoc {
          once its items are dealt with. Without it the answer begins at the first event that is not acknowledged, \
          so each event comes at least once. Events are owed for `delivery.hold_days`.",
     )
-    .query("cursor", "The cursor of the last answer.", "1043")
-    .query("limit", "Most events of the answer, 1 to 500; 100 if absent.", "100")
+    .query("cursor", "The cursor of the last answer.", schemas::matching(CURSOR_PATTERN), "1043")
+    .query("limit", "Most events of the answer; 100 if absent.", schemas::integer(1, LIMIT_MAX), 100)
     .query(
         "wait",
-        "Seconds, 0 to 30, for which the answer waits for an event if there is none.",
-        "30",
+        "Seconds for which the answer waits for an event if there is none.",
+        schemas::integer(0, WAIT_MAX_S),
+        30,
     )
-    .answers(200, "The next events.", pulled_page())
+    .answers::<PulledPageView<'_>>(200, "The next events.", pulled_page())
     .refuses_field("cursor", "cursor must be the cursor of an answer")
     .refuses(
         409,
@@ -346,6 +376,7 @@ fn pulled_page() -> Value {
 pub(in crate::edge) fn deliveries() -> EndpointDoc {
     add_id_parameter(EndpointDoc::new(
         TAG,
+        "listWebhookDeliveries",
         "List the delivery attempts of a subscription, newest first",
     ))
     .about(
@@ -356,8 +387,9 @@ pub(in crate::edge) fn deliveries() -> EndpointDoc {
     .query(
         "is_successful",
         "true: only calls answered with 2xx. false: only the others.",
-        "true",
+        schemas::boolean(),
+        true,
     )
     .paged()
-    .answers(200, "One page of the list.", page(&attempt()))
+    .answers_page::<AttemptView<'_>>(&[attempt()])
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::task::spawn_blocking;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
 
+use super::super::docs::schemas;
 use super::super::gate::NodeCore;
 use crate::event::Timestamp;
 use crate::journal::Journal;
@@ -15,7 +18,8 @@ use crate::subscription::SubscriptionId;
 const CLOSED: &str = "closed";
 
 /// Counters since the subscription was created; `dead_letters` counts those that exist now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SubscriptionStats)]
 pub(in crate::edge) struct SubscriptionStatsView {
     pub(in crate::edge) delivered: u64,
     pub(in crate::edge) failed_attempts: u64,
@@ -27,9 +31,14 @@ pub(in crate::edge) struct SubscriptionStatsView {
     pub(in crate::edge) behind: u64,
     /// Time at which the oldest event was received that is owed, or that was not looked at yet.
     pub(in crate::edge) oldest_owed_at: Option<Timestamp>,
+    #[schema(schema_with = breaker_states)]
     pub(in crate::edge) breaker: &'static str,
     pub(in crate::edge) last_success_at: Option<Timestamp>,
     pub(in crate::edge) failing_since: Option<Timestamp>,
+}
+
+fn breaker_states() -> Schema {
+    schemas::one_of([CLOSED, "open", "half_open"])
 }
 
 impl SubscriptionStatsView {

@@ -6,21 +6,27 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Number;
+use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ArrayBuilder, Schema};
 
 use super::super::answer;
-use super::input::{ORDERINGS, STYLES};
+use super::super::docs::schemas;
 use super::stats::SubscriptionStatsView;
 use crate::call_log::REDACTED;
 use crate::config::ExhaustionPolicy;
 use crate::event::Timestamp;
 use crate::subscription::secrets::redact_secret;
 use crate::subscription::{
-    DeliveryMode, Pattern, SigningStyle, Subscription, SubscriptionId, SubscriptionState,
+    DeliveryMode, DeliveryOrdering, Pattern, SigningStyle, Subscription, SubscriptionId,
+    SubscriptionState,
 };
 
 /// Subscription, as answers show it; the first eight members are common to such interfaces.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Subscription)]
 pub(super) struct SubscriptionView<'a> {
+    #[schema(value_type = u64)]
     id: SubscriptionId,
     url: Option<&'a str>,
     events: Vec<&'a str>,
@@ -29,30 +35,58 @@ pub(super) struct SubscriptionView<'a> {
     secret: String,
     created_at: Timestamp,
     updated_at: Timestamp,
+    #[schema(schema_with = states)]
     state: &'static str,
     state_reason: Option<&'a str>,
     filter: Option<&'a str>,
     transform: Option<&'a str>,
+    #[schema(schema_with = orderings)]
     ordering: &'static str,
     concurrency: Option<usize>,
+    #[schema(schema_with = signing_styles)]
     signing: Vec<&'static str>,
     public_key: Option<String>,
     /// End of the time in which deliveries are signed with the previous secret too.
     previous_secret_until: Option<Timestamp>,
     headers: BTreeMap<&'a str, &'static str>,
     rate_limit: Option<u32>,
+    #[schema(value_type = Option<f64>)]
     timeout_s: Option<Number>,
+    #[schema(value_type = Option<Vec<f64>>)]
     retry_schedule_s: Option<Vec<Number>>,
+    #[schema(schema_with = exhaustion_policies)]
     on_exhausted: Option<&'static str>,
     signature_header: Option<&'a str>,
     uid: Option<&'a str>,
     metadata: &'a BTreeMap<String, String>,
     /// Shown if it is not `push`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = delivery_modes)]
     delivery: Option<&'static str>,
     stats: SubscriptionStatsView,
     #[serde(skip)]
     subscription: &'a Subscription,
+}
+
+fn states() -> Schema {
+    schemas::one_of(["active", "paused", "disabled"])
+}
+
+fn orderings() -> Schema {
+    schemas::choice(&DeliveryOrdering::NAMED)
+}
+
+fn signing_styles() -> Schema {
+    let style = schemas::choice(&SigningStyle::NAMED);
+    ArrayBuilder::new().items(RefOr::T(style)).build().into()
+}
+
+fn exhaustion_policies() -> Schema {
+    schemas::choice_or_null(&ExhaustionPolicy::CHOICES)
+}
+
+fn delivery_modes() -> Schema {
+    schemas::choice(&DeliveryMode::NAMED)
 }
 
 impl<'a> SubscriptionView<'a> {
@@ -93,12 +127,12 @@ impl<'a> SubscriptionView<'a> {
                 .transform
                 .as_ref()
                 .map(|transform| transform.text()),
-            ordering: choice_name(subscription.ordering, &ORDERINGS),
+            ordering: choice_name(subscription.ordering, &DeliveryOrdering::NAMED),
             concurrency: subscription.concurrency,
             signing: subscription
                 .signing
                 .iter()
-                .map(|style| choice_name(*style, &STYLES))
+                .map(|style| choice_name(*style, &SigningStyle::NAMED))
                 .collect(),
             public_key: secrets.public_key().filter(|_| has_pair),
             previous_secret_until: until.filter(|until| now < *until),

@@ -16,6 +16,9 @@ mod error;
 mod restoration;
 mod store_image;
 
+#[cfg(test)]
+mod property_tests;
+
 pub use archive_header::{ArchiveHeader, ArchiveSummary};
 pub use archive_reader::ArchiveReader;
 pub use archive_writer::ArchiveWriteError;

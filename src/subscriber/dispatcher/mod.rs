@@ -34,6 +34,7 @@ use super::subscriber_set::SubscriberSet;
 use super::subscriber_stats::{DeliveryOverview, SubscriberStats};
 use super::tables::ReadState;
 use crate::account::AccountRegistry;
+use crate::audit::AuditLog;
 use crate::config::{Config, LiveConfig};
 use crate::crash_window::CrashWindow;
 use crate::event::Position;
@@ -77,6 +78,7 @@ pub(super) struct DispatcherDeps {
     pub(super) config_changes: watch::Receiver<Arc<Config>>,
     pub(super) subscriptions: Arc<SubscriptionRegistry>,
     pub(super) accounts: Arc<AccountRegistry>,
+    pub(super) audit: Arc<AuditLog>,
     pub(super) queries: mpsc::Receiver<StatsQuery>,
     /// Receives the patience for running attempts once the stage is to stop.
     pub(super) stopping: watch::Receiver<Option<Duration>>,

@@ -32,10 +32,16 @@ use super::super::subscriber_id::SubscriberId;
 use super::super::subscriber_set::SubscriberSet;
 use super::super::tables::{ReadState, encode_lane, lane_key};
 use super::{CRASHES_MAX, CRASHES_WINDOW, Dispatcher};
+use crate::audit::SUCCESS;
 use crate::event::Position;
 use crate::panics::PanicContainment;
 use crate::projection::ProjectionReadError;
 use crate::subscription::{SubscriptionId, SubscriptionState};
+use crate::token::AccessOperation;
+
+/// Operations of the audit log.
+const PAUSE: &str = AccessOperation::WebhooksPause.as_str();
+const DISABLE: &str = "webhooks.disable";
 
 impl Dispatcher {
     /// Applies changed definitions to the subscribers.
@@ -299,17 +305,23 @@ impl Dispatcher {
 
     fn pause_subscription(&self, number: SubscriptionId, reason: String) {
         let subscriptions = Arc::clone(&self.deps.subscriptions);
+        let audit = Arc::clone(&self.deps.audit);
         let now = self.stage.wall();
         spawn_blocking(move || {
-            // The registry itself reports a failed write.
-            let _ = subscriptions.change(number, |subscription| {
-                if subscription.state == SubscriptionState::Active {
+            let mut was_active = false;
+            let changed = subscriptions.change(number, |subscription| {
+                was_active = subscription.state == SubscriptionState::Active;
+                if was_active {
                     subscription.state = SubscriptionState::Paused {
                         reason: Some(reason),
                     };
                     subscription.updated_at = now;
                 }
             });
+            // The registry itself reports a failed write.
+            if changed.is_ok() && was_active {
+                audit.append_act(now, PAUSE, Some(number.to_string()), SUCCESS);
+            }
         });
     }
 
@@ -337,16 +349,21 @@ impl Dispatcher {
 
         let stage = Rc::clone(&self.stage);
         let subscriptions = Arc::clone(&self.deps.subscriptions);
+        let audit = Arc::clone(&self.deps.audit);
         let now = stage.wall();
         let state = SubscriptionState::Disabled {
             reason: reason.clone(),
         };
         actix_rt::spawn(async move {
             let change = move || {
-                subscriptions.change(number, |subscription| {
+                let changed = subscriptions.change(number, |subscription| {
                     subscription.state = state;
                     subscription.updated_at = now;
-                })
+                });
+                if changed.is_ok() {
+                    audit.append_act(now, DISABLE, Some(number.to_string()), SUCCESS);
+                }
+                changed
             };
             // It may have been deleted meanwhile; the registry itself reports a failed write.
             if let Ok(Ok(_)) = spawn_blocking(change).await {
