@@ -139,7 +139,13 @@ async fn read(request: RequestBuilder) -> PageAnswer {
 }
 
 fn find_csrf(html: &str) -> String {
-    let (_, rest) = html.split_once("name=\"csrf\" value=\"").expect("a form");
+    find_hidden(html, "csrf")
+}
+
+/// Value of the first hidden field called `name`.
+fn find_hidden(html: &str, name: &str) -> String {
+    let field = format!("name=\"{name}\" value=\"");
+    let (_, rest) = html.split_once(&field).expect("a form");
     rest.split('"').next().expect("its end").to_owned()
 }
 
@@ -497,6 +503,7 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
             ("timeout_s", "soon"),
             ("description", "Mine"),
             ("filter", "1 == 1"),
+            ("seen", &find_hidden(&form, "seen")),
         ];
         let wrong = visitor
             .submit("/dashboard/settings/webhooks/1/edit", &fields)
@@ -524,6 +531,7 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
             ("events", "ticket:*"),
             ("description", "Mine"),
             ("signing", "crm"),
+            ("seen", &find_hidden(&form, "seen")),
         ];
         let changed = visitor
             .submit("/dashboard/settings/webhooks/1/edit", &fields)
@@ -532,7 +540,7 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
         let stored = node.get("/api/v1/webhooks/1").await.body;
         assert_eq!(
             (&stored["state"], &stored["events"]),
-            (&json!("paused"), &json!(["ticket:*"]))
+            (&json!("active"), &json!(["ticket:*"]))
         );
         assert_eq!(stored["description"], "Mine");
 
@@ -574,6 +582,61 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
     });
 }
 
+/// A save of the description resumed what a colleague had paused, and undid the colleague's edit.
+#[test]
+fn a_stale_form_of_a_webhook_overwrites_nothing() {
+    run_async(async {
+        let node = test_env(&[]).start().await;
+        let receiver = TestReceiver::accept_all().await;
+        subscribe(&node, receiver.url("/"), json!({"description": "Old"})).await;
+        let (mine, other) = (
+            DashboardVisitor::logged_in(&node).await,
+            DashboardVisitor::logged_in(&node).await,
+        );
+        let path = format!("{WEBHOOKS}/1");
+        let edit = format!("{path}/edit");
+        let form = mine.get(&edit).await.html;
+        assert!(!form.contains("name=\"is_active\""), "{form}");
+        let save = async |visitor: &DashboardVisitor, description: &str, seen: &str| {
+            let url = receiver.url("/");
+            let fields = [
+                ("url", url.as_str()),
+                ("events", "*"),
+                ("is_active", "on"),
+                ("signing", "crm"),
+                ("signing", "standard"),
+                ("ordering", "entity"),
+                ("description", description),
+                ("seen", seen),
+            ];
+            visitor.submit(&edit, &fields).await
+        };
+
+        other.submit(&format!("{path}/pause"), &[]).await;
+        let seen = find_hidden(&other.get(&edit).await.html, "seen");
+        let saved = save(&other, "Theirs", &seen).await;
+        assert_eq!(saved.location(), path);
+        let refused = save(&mine, "Mine", &find_hidden(&form, "seen")).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.html);
+        for part in ["after you loaded it", ">Theirs<", ">Mine<", "is paused"] {
+            assert!(refused.html.contains(part), "{part} in {}", refused.html);
+        }
+        let stored = node.get("/api/v1/webhooks/1").await.body;
+        assert_eq!(
+            (&stored["description"], &stored["state"]),
+            (&json!("Theirs"), &json!("paused"))
+        );
+        let again = save(&mine, "Mine", &find_hidden(&refused.html, "seen")).await;
+        assert_eq!(again.location(), path);
+        let stored = node.get("/api/v1/webhooks/1").await.body;
+        assert_eq!(
+            (&stored["description"], &stored["state"]),
+            (&json!("Mine"), &json!("paused"))
+        );
+        node.stop().await;
+    });
+}
+
 #[test]
 fn dead_letters_are_retried_and_discarded_from_their_pages() {
     run_async(async {
@@ -594,7 +657,7 @@ fn dead_letters_are_retried_and_discarded_from_their_pages() {
             .await;
         assert_eq!(unconfirmed.location(), "/dashboard/dead-letters");
         wait_for_letters(&node, 3).await;
-        let fields = [("entity", "A"), ("confirmed", "on")];
+        let fields = [("entity", "A"), ("confirmed", "on"), ("before_id", "9")];
         visitor
             .submit("/dashboard/dead-letters/discard-matching", &fields)
             .await;
@@ -608,7 +671,7 @@ fn dead_letters_are_retried_and_discarded_from_their_pages() {
         wait_for_letters(&node, 2).await;
 
         receiver.set_script(|_| ReceiverReply::Status(200));
-        let fields = [("entity", "B"), ("webhook_id", "")];
+        let fields = [("entity", "B"), ("webhook_id", ""), ("before_id", "9")];
         let retried = visitor
             .submit("/dashboard/dead-letters/retry-matching", &fields)
             .await;
@@ -623,6 +686,60 @@ fn dead_letters_are_retried_and_discarded_from_their_pages() {
         assert_eq!(too_late.location(), "/dashboard/jobs/1");
         let jobs = visitor.get("/dashboard/jobs").await.html;
         assert!(jobs.contains("Retry 1"), "{jobs}");
+        node.stop().await;
+    });
+}
+
+/// The form had the filter only: what failed between the page and the press was discarded too.
+#[test]
+fn dead_letters_that_came_after_the_page_was_loaded_are_left_alone() {
+    run_async(async {
+        let test_env = test_env(&[("delivery.retry_schedule_s", "0.01")]);
+        let node = test_env.start().await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(404)).await;
+        subscribe(&node, receiver.url("/"), json!({})).await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let path = "/dashboard/dead-letters";
+        let letters = |numbers: std::ops::Range<u32>| {
+            let node = node.api.clone();
+            async move {
+                for number in numbers {
+                    node.send_message("A", &format!("key-{number}")).await;
+                }
+            }
+        };
+        letters(0..2).await;
+        wait_for_letters(&node, 2).await;
+        let page = visitor.get(path).await.html;
+        assert!(page.contains("Never deliver these 2"), "{page}");
+        let bound = find_hidden(&page, "before_id");
+        letters(2..5).await;
+        wait_for_letters(&node, 5).await;
+
+        let discard = format!("{path}/discard-matching");
+        let fields = [("confirmed", "on"), ("before_id", bound.as_str())];
+        visitor.submit(&discard, &fields).await;
+        let page = visitor.get(path).await.html;
+        for part in [
+            "2 dead letters were discarded.",
+            "3 dead letters came since the page was loaded, and stayed.",
+        ] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+        wait_for_letters(&node, 3).await;
+        visitor.submit(&discard, &[("confirmed", "on")]).await;
+        wait_for_letters(&node, 3).await;
+
+        let page = visitor.get(&format!("{path}?event=message.created")).await;
+        let bound = find_hidden(&page.html, "before_id");
+        letters(5..6).await;
+        wait_for_letters(&node, 4).await;
+        let fields = [("event", "message.created"), ("before_id", bound.as_str())];
+        visitor
+            .submit(&format!("{path}/retry-matching"), &fields)
+            .await;
+        let job = node.get("/api/v1/jobs/1").await.body;
+        assert_eq!(job["total"], 3, "{job}");
         node.stop().await;
     });
 }
