@@ -46,6 +46,7 @@ mod stop_signals;
 mod temporary_folder;
 mod terminal_text;
 mod tokens;
+mod unfinished_file;
 mod verify;
 mod webhooks;
 
