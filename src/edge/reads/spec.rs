@@ -163,8 +163,20 @@ pub(in crate::edge) fn events() -> EndpointDoc {
             "Received before this time (RFC 3339).",
             "2099-01-01T00:00:00Z",
         )
+        .query(
+            "after",
+            "Only events after the one with this id, or from the first one on (`start`), oldest first. The answer has the value for the \
+             next call as `cursor`, and neither total nor pages.",
+            "evt_3f9a2c41_9",
+        )
         .paged()
         .answers(200, "One page of the list.", list(&event()))
+        .answers(
+            200,
+            "The events after `after`.",
+            json!({"items": [event()], "cursor": "evt_3f9a2c41_9", "has_more": false}),
+        )
+        .refuses(404, "not_found", "there is no such event")
         .refuses_field("since", "since must be an RFC 3339 time")
 }
 
