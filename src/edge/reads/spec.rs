@@ -167,7 +167,7 @@ pub(in crate::edge) fn events() -> EndpointDoc {
             "after",
             "Only events after the one with this id, or from the first one on (`start`), oldest first. The answer has the value for the \
              next call as `cursor`, and neither total nor pages.",
-            "evt_3f9a2c41_9",
+            "start",
         )
         .paged()
         .answers(200, "One page of the list.", list(&event()))
