@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::accounts;
 use crate::clock_jumps::{JumpingClock, wait_for_readiness};
-use crate::dead_letters::wait_for_letters;
+use crate::dead_letters::{post, wait_for_letters};
 use crate::deliveries::{subscribe, test_env};
 use crate::failures::DiskFailure;
 use crate::instagram;
@@ -231,7 +231,215 @@ fn behind_https_the_cookie_is_secure() {
         let test_env = TestEnv::new(&[("server.public_url", "https://hooks.example.com")]);
         let node = test_env.start().await;
         let answer = DashboardVisitor::stranger(&node).log_in(TOKEN).await;
-        assert!(answer.header("set-cookie").ends_with("; Secure"));
+        let cookie = answer.header("set-cookie");
+        assert!(cookie.ends_with("; Secure"), "{cookie}");
+        assert!(cookie.starts_with("__Host-hookyard_session"), "{cookie}");
+        assert!(cookie.contains("; Path=/;"), "{cookie}");
+        node.stop().await;
+    });
+}
+
+/// A browser sends a cookie to all ports of its host: a login at one node ended the session at another.
+#[test]
+fn sessions_of_two_nodes_on_one_machine_do_not_end_each_other() {
+    run_async(async {
+        let (first_env, second_env) = (TestEnv::new(&[]), TestEnv::new(&[]));
+        let (first, second) = (first_env.start().await, second_env.start().await);
+        let mut visitors = [
+            DashboardVisitor::logged_in(&first).await,
+            DashboardVisitor::logged_in(&second).await,
+        ];
+        let cookies = visitors.each_ref().map(|visitor| visitor.cookie.clone());
+        let names = cookies.each_ref().map(|cookie| cookie.split('=').next());
+        assert_ne!(names[0], names[1]);
+        for visitor in &mut visitors {
+            visitor.cookie = cookies.join("; ");
+            assert_eq!(visitor.get("/dashboard").await.status, StatusCode::OK);
+        }
+        first.stop().await;
+        second.stop().await;
+    });
+}
+
+/// A wrong filter took the list and its form away, and a refusal told nobody whom to ask.
+#[test]
+fn a_wrong_filter_is_shown_beside_its_field_and_a_refusal_says_who_may() {
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        node.send_message("SUP-1", "key").await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        for (path, parts) in [
+            (
+                "audit?who=ana&since=yesterday",
+                ["value=\"ana\"", "Must be an RFC 3339 time"],
+            ),
+            (
+                "events?entity=SUP-1&type=mesage.created",
+                ["value=\"mesage.created\"", "did you mean message.created"],
+            ),
+            (
+                "dead-letters?entity=A&webhook_id=x",
+                ["value=\"A\"", "Must be the id of a subscription"],
+            ),
+            ("jobs?webhook_id=x", ["name=\"state\"", "Must be the id of"]),
+            (
+                "calls?page=0",
+                ["name=\"direction\"", "Page must be a whole number"],
+            ),
+        ] {
+            let refused = visitor.get(&format!("/dashboard/{path}")).await;
+            assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{path}");
+            for part in parts {
+                assert!(
+                    refused.html.contains(part),
+                    "{path}: {part} in {}",
+                    refused.html
+                );
+            }
+        }
+        // As a browser sends a time, without a zone.
+        let events = "/dashboard/events?since=2020-01-01T10%3A30&until=2099-01-01T00%3A00%3A00";
+        let found = visitor.get(events).await;
+        assert_eq!(found.status, StatusCode::OK, "{}", found.html);
+        assert!(found.html.contains(">message.created<"), "{}", found.html);
+        assert!(
+            found.html.contains("value=\"2020-01-01T10:30:00\""),
+            "{}",
+            found.html
+        );
+        let none = visitor
+            .get("/dashboard/events?since=2099-01-01T00%3A00")
+            .await;
+        assert!(none.html.contains("No event matches the filter."));
+
+        let token = json!({"name": "ana", "role": "read"});
+        let made = post(&node, "/api/v1/tokens", token).await;
+        let secret = made.body["secret"].as_str().expect("a secret").to_owned();
+        let reader = DashboardVisitor::logged_in_by(&node, &secret).await;
+        let refused = reader.get("/dashboard/settings/webhooks/new").await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+        for part in [
+            "token with the role admin",
+            "log in with a token of that role",
+        ] {
+            assert!(refused.html.contains(part), "{part} in {}", refused.html);
+        }
+        node.stop().await;
+    });
+}
+
+/// What somebody had written for an hour was gone if the session had ended meanwhile.
+#[test]
+fn a_form_whose_session_has_ended_is_sent_after_a_login() {
+    run_async(async {
+        let mut test_env = test_env(&[("dashboard.session_h", "2")]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let receiver = TestReceiver::accept_all().await;
+        let mut visitor = DashboardVisitor::logged_in(&node).await;
+        clock.advance(Duration::from_secs(3 * 3_600));
+        let (path, url) = ("/dashboard/settings/webhooks/new", receiver.url("/hook"));
+        let csrf = visitor.csrf.clone();
+        let fields = [
+            ("csrf", csrf.as_str()),
+            ("url", url.as_str()),
+            ("description", "<b>Written"),
+            ("events", "lead.*"),
+            ("secret", "typed-secret-long-enough-to-sign"),
+            ("signing", "standard"),
+        ];
+        let typed = async |site: &str| {
+            let request = form_request(visitor.request(Method::POST, path), &fields);
+            read(request.header("sec-fetch-site", site)).await
+        };
+        assert_eq!(typed("cross-site").await.location(), "/dashboard/login");
+        let asked = typed("same-origin").await;
+        assert_eq!(asked.status, StatusCode::UNAUTHORIZED, "{}", asked.html);
+        assert!(
+            asked.html.contains("Your session has ended."),
+            "{}",
+            asked.html
+        );
+        let kept = find_hidden(&asked.html, "kept").replace("&amp;", "&");
+        assert!(!kept.contains("csrf"), "{kept}");
+
+        let login = [("next", path), ("kept", kept.as_str())];
+        let wrong = visitor
+            .send_form(
+                "/dashboard/login",
+                &[&login[..], &[("token", "wrong")]].concat(),
+            )
+            .await;
+        assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(find_hidden(&wrong.html, "kept").replace("&amp;", "&"), kept);
+        let answer = visitor
+            .send_form(
+                "/dashboard/login",
+                &[&login[..], &[("token", TOKEN)]].concat(),
+            )
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.html);
+        for part in ["&lt;b&gt;Written", "Send it now", "<dd>…</dd>"] {
+            assert!(answer.html.contains(part), "{part} in {}", answer.html);
+        }
+        assert_eq!(node.get("/api/v1/webhooks").await.body["total"], 0);
+        visitor.take_cookie(&answer);
+        visitor.csrf = find_csrf(answer.html.split_once("<main").expect("a page").1);
+        let fields: Vec<_> = fields[1..].to_vec();
+        let made = visitor.submit(path, &fields).await;
+        assert_eq!(made.location(), "/dashboard/settings/webhooks/1");
+        node.stop().await;
+    });
+}
+
+/// People got JSON for an address that they mistyped, and for a login that was refused.
+#[test]
+fn people_get_pages_for_wrong_addresses_and_refused_logins() {
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let stranger = DashboardVisitor::stranger(&node);
+        for (path, status, text) in [
+            ("/dashboard/nonsense", 404, "Not found"),
+            ("/dashboard/settings/webhooks/abc", 404, "Not found"),
+            (
+                "/dashboard/dead-letters/1/retry",
+                405,
+                "takes a form of another page",
+            ),
+        ] {
+            let page = visitor.get(path).await;
+            assert_eq!(page.status.as_u16(), status, "{path}: {}", page.html);
+            assert_eq!(
+                page.header("content-type"),
+                "text/html; charset=utf-8",
+                "{path}"
+            );
+            assert!(page.html.contains(text), "{path}: {}", page.html);
+            assert!(
+                page.html.contains("aria-label=\"Main\""),
+                "the navigation is there"
+            );
+            let location = stranger.get(path).await;
+            assert!(
+                location.location().starts_with("/dashboard/login?next="),
+                "{path}"
+            );
+        }
+        let wrong_method = visitor.get("/dashboard/dead-letters/1/retry").await;
+        assert_eq!(wrong_method.header("allow"), "POST");
+
+        let login = "/dashboard/login";
+        let fields = [("token", TOKEN)];
+        let request = form_request(stranger.request(Method::POST, login), &fields);
+        let foreign = read(request.header("sec-fetch-site", "cross-site")).await;
+        let huge = "x".repeat(300 * 1024);
+        let large = stranger.send_form(login, &[("token", &huge)]).await;
+        for (answer, status) in [(foreign, 403), (large, 413)] {
+            assert_eq!(answer.status.as_u16(), status);
+            assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
+            assert!(answer.html.contains("id=\"problem\""), "{}", answer.html);
+        }
         node.stop().await;
     });
 }
@@ -301,11 +509,10 @@ fn a_session_ends_with_the_logout_and_with_its_time() {
         let visitor = DashboardVisitor::logged_in(&node).await;
         let answer = visitor.submit("/dashboard/logout", &[]).await;
         assert_eq!(answer.location(), "/dashboard/login");
-        assert!(
-            answer
-                .header("set-cookie")
-                .starts_with("hookyard_session=; ")
-        );
+        assert!(answer.header("set-cookie").starts_with(&format!(
+            "{}=; ",
+            visitor.cookie.split('=').next().unwrap_or_default()
+        )));
         assert!(answer.header("set-cookie").contains("Max-Age=0"));
         let after = visitor.get("/dashboard").await;
         assert_eq!(

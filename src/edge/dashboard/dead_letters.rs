@@ -28,6 +28,17 @@ const LIST_PATH: &str = "/dashboard/dead-letters";
 
 /// Handles `GET /dashboard/dead-letters`: lists dead letters.
 pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
+    match list(visit).await {
+        Err(error) if !error.field_errors().is_empty() => {
+            let query = visit.query();
+            let place = (DashboardSection::DeadLetters, "Dead letters");
+            Ok(filter_form(&query).refuse(visit, place, &error))
+        }
+        reply => reply,
+    }
+}
+
+async fn list(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
     let query = visit.query();
     let mut parameters = visit.parameters(&LIST_PARAMETERS);
     let page = parameters.page_request();
@@ -44,7 +55,7 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     let criteria = query.clone().only(&DISCARD_PARAMETERS);
     let body = html! {
         div.panel {
-            (render_filter(&query))
+            (filter_form(&query).render())
             @if found.items.is_empty() {
                 (render_empty(is_filtered))
             } @else {
@@ -201,14 +212,14 @@ fn sent_filter(form: &FormFields) -> Result<DeadLetterFilter, ApiError> {
     parameters.finish(filter)
 }
 
-fn render_filter(query: &FormFields) -> Markup {
+fn filter_form(query: &FormFields) -> FilterForm<'_> {
     let causes = DeadLetterCause::NAMED.map(|(name, cause)| (name, cause_word(cause)));
     FilterForm::new(LIST_PATH, query)
         .text("webhook_id", "Webhook")
         .text("event", "Event")
         .text("entity", "Entity id")
         .choice("reason", "Reason", [("", "All")].into_iter().chain(causes))
-        .render()
+        .times()
 }
 
 fn render_empty(is_filtered: bool) -> Markup {

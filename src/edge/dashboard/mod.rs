@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 
-use super::context::{CallerCheck, RequestContext};
+use actix_web::Route;
+
+use super::context::{self, CallerCheck, RequestContext};
 use super::error::ApiError;
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
@@ -29,8 +31,10 @@ mod form_problems;
 mod jobs;
 mod layout;
 mod login;
+mod login_page;
 mod notice;
 mod overview;
+mod page_response;
 mod pasted_request;
 mod plot;
 mod receivers;
@@ -42,6 +46,9 @@ mod visit;
 mod webhooks;
 
 use visit::{action, page};
+
+/// Path of the first page, below which all others are.
+pub(super) const PATH: &str = "/dashboard";
 
 /// Caller whose session the shell checks, since its refusal is a redirect to the login.
 const VISITOR: CallerCheck = CallerCheck::ByHandler(CallSource::Dashboard);
@@ -171,6 +178,18 @@ fn webhook_endpoints() -> Vec<ApiEndpoint> {
         form(button("replay"), action(WebhooksReplay, actions::replay)),
         form(button("delete"), action(WebhooksDelete, actions::delete)),
     ]
+}
+
+/// Answers 404 by a page, for each path below [`PATH`] that is no page and no form.
+pub(super) fn nothing_here() -> Route {
+    refusal(ApiError::nothing_here)
+}
+
+/// Answers with the page about an error, for people who are logged in.
+pub(super) fn refusal(error: impl Fn() -> ApiError + Clone + 'static) -> Route {
+    let refuse =
+        async move |context: &mut RequestContext| Ok(visit::refuse_request(context, &error()));
+    context::route(VISITOR, refuse)
 }
 
 /// Endpoint of a page without forms of its own.
