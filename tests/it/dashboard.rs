@@ -20,7 +20,7 @@ use crate::test_node::{START, TOKEN, TestClient, TestEnv, encode_id, expect_soon
 const WEBHOOKS: &str = "/dashboard/settings/webhooks";
 
 /// Every page that needs no id.
-pub const PAGES: [&str; 14] = [
+pub const PAGES: [&str; 15] = [
     "/dashboard",
     "/dashboard/",
     WEBHOOKS,
@@ -32,6 +32,7 @@ pub const PAGES: [&str; 14] = [
     "/dashboard/sources",
     "/dashboard/calls",
     "/dashboard/accounts",
+    "/dashboard/tokens",
     "/dashboard/audit",
     "/dashboard/settings",
     "/dashboard/events/find?text=x",
@@ -1432,5 +1433,164 @@ fn a_pasted_request_is_judged_and_leaves_no_trace() {
         assert!(!metrics.contains("source=\"support\""), "{metrics}");
         let log = node.kill_and_read_log().join("\n");
         assert!(!log.contains("only-on-the-page"), "{log}");
+    });
+}
+
+#[test]
+fn tokens_are_made_shown_once_and_revoked() {
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let path = "/dashboard/tokens";
+        let empty = visitor.get(path).await.html;
+        assert!(empty.contains("No named token yet."), "{empty}");
+        let fields = [
+            ("name", "Not A Name"),
+            ("role", "read"),
+            ("expires_in_days", "soon"),
+        ];
+        let wrong = visitor.submit(path, &fields).await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+        for part in ["lower-case letters", "Must be a", "value=\"Not A Name\""] {
+            assert!(wrong.html.contains(part), "{part} in {}", wrong.html);
+        }
+
+        let fields = [
+            ("name", "billing"),
+            ("role", "publish"),
+            ("kinds", "task, ticket"),
+            ("expires_in_days", "30"),
+        ];
+        let made = visitor.submit(path, &fields).await;
+        assert_eq!(made.location(), path);
+        let page = visitor.get(path).await.html;
+        let (_, secret) = page.split_once("id=\"new-secret\">").expect("the secret");
+        let secret = secret.split('<').next().unwrap_or_default().to_owned();
+        for part in ["task, ticket", "in 29 d", "by config:admin"] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+        assert!(
+            !visitor.get(path).await.html.contains(&secret),
+            "it is shown once"
+        );
+        let stored = node.get("/api/v1/tokens/billing").await.body;
+        assert_eq!(stored["role"], "publish", "{stored}");
+        assert_eq!(stored["kinds"], json!(["task", "ticket"]));
+
+        let reader = json!({"name": "ana", "role": "read"});
+        let reader = post(&node, "/api/v1/tokens", reader).await.body;
+        let reader = reader["secret"].as_str().expect("a secret");
+        let reader = DashboardVisitor::logged_in_by(&node, reader).await;
+        let shown = reader.get(path).await.html;
+        assert!(
+            shown.contains("billing") && !shown.contains("Revoke"),
+            "{shown}"
+        );
+        let refused = reader.submit(path, &fields).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+
+        let revoke = format!("{path}/revoke");
+        let configured = visitor.submit(&revoke, &[("name", "config:admin")]).await;
+        assert_eq!(configured.location(), path);
+        let shown = visitor.get(path).await.html;
+        assert!(shown.contains("in the configuration"), "{shown}");
+        visitor.submit(&revoke, &[("name", "ana")]).await;
+        assert!(
+            visitor
+                .get(path)
+                .await
+                .html
+                .contains("Token ana was revoked.")
+        );
+        assert_eq!(reader.get(path).await.status, StatusCode::SEE_OTHER);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_delivery_that_was_given_up_is_repeated_from_the_page_of_its_event() {
+    run_async(async {
+        let node = test_env(&[]).start().await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(404)).await;
+        subscribe(&node, receiver.url("/"), json!({})).await;
+        let sent = node.send_message("SUP-1", "key").await.event_id();
+        wait_for_letters(&node, 1).await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let path = format!("/dashboard/events/{sent}");
+        let page = wait_for_page(&visitor, &path, &[">dead letter<"]).await;
+        let (_, action) = page
+            .split_once("action=\"/dashboard/dead-letters/")
+            .expect("a form");
+        let action = action.split('"').next().unwrap_or_default();
+        receiver.set_script(|_| ReceiverReply::Status(200));
+        let retried = visitor
+            .submit(&format!("/dashboard/dead-letters/{action}"), &[])
+            .await;
+        assert_eq!(retried.location(), "/dashboard/jobs/1");
+        wait_for_page(&visitor, &path, &[">delivered<"]).await;
+        node.stop().await;
+    });
+}
+
+#[test]
+fn an_account_is_made_from_its_page() {
+    run_async(async {
+        let node = instagram::test_env(&[]).start().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let (list, path) = ("/dashboard/accounts", "/dashboard/accounts/new");
+        assert!(visitor.get(list).await.html.contains(path));
+        assert_eq!(visitor.get(path).await.status, StatusCode::OK);
+        let wrong = visitor.submit(path, &[("account_id", "two words")]).await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+        for part in ["value=\"two words\"", "Not saved."] {
+            assert!(wrong.html.contains(part), "{part} in {}", wrong.html);
+        }
+        let fields = [
+            ("account_id", "acc_9"),
+            ("instagram_account_id", "999"),
+            ("crm_webhook_url", "https://crm.example/hook"),
+            ("webhook_secret", ""),
+            ("access_token", "given-token"),
+        ];
+        let made = visitor.submit(path, &fields).await;
+        assert_eq!(made.location(), list);
+        let page = visitor.get(list).await.html;
+        for part in [
+            "acc_9",
+            "Secret of account acc_9",
+            "id=\"new-secret\">whsec_",
+        ] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+        let stored = node.get("/api/v1/accounts/acc_9").await.body;
+        assert_eq!(stored["has_access_token"], true, "{stored}");
+        let again = visitor.submit(path, &fields).await;
+        assert_eq!(again.status, StatusCode::CONFLICT);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn an_entity_is_erased_from_its_page_by_its_id() {
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        let data = json!({"message_id": "m", "text": "about-a-person"});
+        node.send("SUP-1", "key", "message.created", data).await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let path = "/dashboard/entities/ticket/SUP-1";
+        let page = visitor.get(path).await.html;
+        assert!(page.contains("about-a-person") && page.contains("Erase for good"));
+        let erase = format!("{path}/erase");
+        let unconfirmed = visitor.submit(&erase, &[("confirmed", "SUP-2")]).await;
+        assert_eq!(unconfirmed.location(), path);
+        assert!(visitor.get(path).await.html.contains("about-a-person"));
+        let erased = visitor.submit(&erase, &[("confirmed", "SUP-1")]).await;
+        assert_eq!(erased.location(), path);
+        // The files are cleaned meanwhile, and the store is closed for a moment.
+        let page = wait_for_page(&visitor, path, &["Story"]).await;
+        assert!(!page.contains("about-a-person"), "{page}");
+        let erasure = node.get("/api/v1/erasures/1").await;
+        assert!(matches!(erasure.status, 200 | 503), "{erasure:?}");
+        node.stop().await;
     });
 }

@@ -21,6 +21,7 @@ pub(super) enum DashboardSection {
     Sources,
     CallLog,
     Accounts,
+    Tokens,
     Settings,
     Audit,
     /// Page without an entry, such as one about an error.
@@ -76,6 +77,7 @@ const NAVIGATION: [(&str, &[NavigationEntry]); 4] = [
                 "Accounts",
                 "/dashboard/accounts",
             ),
+            (DashboardSection::Tokens, "Tokens", "/dashboard/tokens"),
             (
                 DashboardSection::Settings,
                 "Settings",
@@ -309,11 +311,15 @@ fn render_notice(notice: &SessionNotice) -> Markup {
     match notice {
         SessionNotice::Success(text) => html! { div.notice.good role="status" { p { (text) } } },
         SessionNotice::Failure(text) => html! { div.notice.bad role="alert" { p { (text) } } },
-        SessionNotice::NewSecret { owner, secret } => html! {
+        SessionNotice::NewSecret {
+            owner,
+            purpose,
+            secret,
+        } => html! {
             div.notice.good role="status" {
                 p {
                     strong { "Secret of " (owner) ". " }
-                    "Copy it now: it is not shown again. The receiver verifies deliveries with it."
+                    "Copy it now: it is not shown again. " (purpose)
                 }
                 div.secret {
                     code id="new-secret" { (secret.expose()) }

@@ -42,6 +42,7 @@ mod sessions;
 mod settings;
 mod sources;
 pub(super) mod state;
+mod tokens;
 mod visit;
 mod webhooks;
 
@@ -121,12 +122,25 @@ pub(super) fn endpoints() -> Vec<ApiEndpoint> {
         ),
         shown("/dashboard/sources", page(NodeRead, sources::show)),
         form(pasted_request::CHECK_PATH, action(NodeRead, sources::check)),
+        form(
+            "/dashboard/entities/{kind}/{id}/erase",
+            action(EntitiesErase, entities::erase),
+        ),
         shown("/dashboard/calls", page(CallsRead, calls::show)),
         shown(
             "/dashboard/calls/{log_id}",
             page(CallsRead, calls::show_one),
         ),
         shown("/dashboard/accounts", page(AccountsRead, accounts::show)),
+        shown(
+            accounts::NEW_PATH,
+            page(AccountsCreate, account_edit::show_new),
+        )
+        .undescribed(
+            MethodSet::POST,
+            VISITOR,
+            action(AccountsCreate, account_edit::create),
+        ),
         shown(
             "/dashboard/accounts/{account_id}/edit",
             page(AccountsChange, account_edit::show),
@@ -136,6 +150,12 @@ pub(super) fn endpoints() -> Vec<ApiEndpoint> {
             VISITOR,
             action(AccountsChange, account_edit::change),
         ),
+        shown(tokens::PATH, page(TokensRead, tokens::show)).undescribed(
+            MethodSet::POST,
+            VISITOR,
+            action(TokensCreate, tokens::create),
+        ),
+        form(tokens::REVOKE_PATH, action(TokensRevoke, tokens::revoke)),
         shown("/dashboard/audit", page(AuditRead, audit::show)),
         shown("/dashboard/settings", page(NodeRead, settings::show)),
     ];

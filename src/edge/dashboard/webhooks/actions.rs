@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::super::form::{FormFields, as_utc};
-use super::super::notice::SessionNotice;
+use super::super::notice::{SessionNotice, VERIFIES};
 use super::super::visit::{PageReply, PageVisit};
 use super::state::LIST_PATH;
 use crate::edge::error::ApiError;
@@ -71,6 +71,7 @@ pub(in crate::edge::dashboard) async fn rotate(
     let rotated = actions::rotate_secret(visit.edge(), &id, &request.to_string()).await?;
     visit.notify(SessionNotice::NewSecret {
         owner: format!("webhook {}", rotated.id),
+        purpose: VERIFIES,
         secret: rotated.secrets.current.clone(),
     });
     Ok(back(&id))

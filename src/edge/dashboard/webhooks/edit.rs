@@ -7,7 +7,7 @@ use super::super::elements::{csrf_field, duration, select_option};
 use super::super::form::FormFields;
 use super::super::form_problems::FormProblems;
 use super::super::layout::{DashboardSection, PageContent};
-use super::super::notice::SessionNotice;
+use super::super::notice::{SessionNotice, VERIFIES};
 use super::super::visit::{PageReply, PageVisit};
 use super::event_picker::EventPicker;
 use super::fields::{
@@ -43,6 +43,7 @@ pub(in crate::edge::dashboard) async fn create(
             visit.notify(SessionNotice::Success("The webhook was created.".into()));
             visit.notify(SessionNotice::NewSecret {
                 owner: format!("webhook {}", created.id),
+                purpose: VERIFIES,
                 secret: created.secrets.current.clone(),
             });
             Ok(PageReply::SeeOther(webhook_path(created.id)))
