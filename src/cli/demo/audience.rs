@@ -74,7 +74,7 @@ impl DemoAudience {
         &self.0[..self.0.len() - 1]
     }
 
-    /// Returns all subscribers.
+    /// Returns all subscribers, the flaky one last.
     pub(super) fn all(&self) -> &[DemoSubscriber] {
         &self.0
     }

@@ -168,7 +168,7 @@ pub(in crate::cli) struct ReportTotals {
 }
 
 impl ReportTotals {
-    /// Counts a delivery.
+    /// Counts the delivery of `line` with its checks and its answer.
     pub(super) fn add_line(&mut self, line: &ReportLine) {
         let add = |total: &mut u64, applies: bool| *total += u64::from(applies);
         add(&mut self.deliveries, true);

@@ -6,7 +6,7 @@ use clap::ArgGroup;
 use reqwest::Method;
 use serde_json::{Map, Value};
 
-use super::CallArgs;
+use super::call_args::CallArgs;
 use crate::cli::admin_client::AdminClient;
 use crate::cli::error::CliError;
 use crate::cli::node_url::parse_url;

@@ -9,9 +9,11 @@ use super::admin_client::{AdminClient, given_filters};
 use super::error::CliError;
 use super::node_args::NodeArgs;
 use super::terminal_text::{cell_text, print_answer, print_table};
+use call_args::CallArgs;
 use definition::{CreateWebhookCommand, EditWebhookCommand};
 use redelivery::{DeliveriesCommand, RecoverCommand, ReplayCommand};
 
+mod call_args;
 mod definition;
 mod redelivery;
 
@@ -109,16 +111,6 @@ struct WebhookArgs {
     id: u64,
     #[command(flatten)]
     call: CallArgs,
-}
-
-/// Arguments of one call to a node.
-#[derive(clap::Args, Debug)]
-struct CallArgs {
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    node: NodeArgs,
 }
 
 impl WebhooksCommand {

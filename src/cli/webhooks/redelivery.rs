@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::{Map, Value};
 
-use super::CallArgs;
+use super::call_args::CallArgs;
 use crate::cli::admin_client::{AdminClient, given_filters};
 use crate::cli::error::CliError;
 use crate::cli::jobs::{WaitArgs, report_job};

@@ -44,7 +44,7 @@ const LIST_PARAMETERS: [&str; 11] = {
     [a, b, c, d, e, f, g, h, i, j, "after"]
 };
 
-/// Cursor before all events.
+/// Cursor that stands before the first event of the store.
 const START: &str = "start";
 
 /// Place in the list of events at which a caller goes on.
