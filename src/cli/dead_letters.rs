@@ -6,8 +6,9 @@ use clap::ArgGroup;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::admin_client::{AdminClient, given_filters};
+use super::admin_client::AdminClient;
 use super::error::CliError;
+use super::jobs::{WaitArgs, report_job};
 use super::node_args::NodeArgs;
 use super::plural::format_count;
 use super::terminal_text::{cell_text, entity_text, print_answer, print_table};
@@ -27,18 +28,8 @@ pub(super) enum DeadLettersCommand {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  hookyard dead-letters list --kind ticket --json")]
 pub(super) struct ListDeadLettersCommand {
-    /// Only those of this subscription
-    #[arg(long, value_name = "ID")]
-    webhook: Option<u64>,
-    /// Only events of this kind of entity
-    #[arg(long, value_name = "KIND")]
-    kind: Option<String>,
-    /// Only events of the entity with this id
-    #[arg(long, value_name = "ID")]
-    entity: Option<String>,
-    /// Only events with this name
-    #[arg(long, value_name = "NAME")]
-    event: Option<String>,
+    #[command(flatten)]
+    filter: DeadLetterFilterArgs,
     /// Print JSON, one dead letter per line
     #[arg(long)]
     json: bool,
@@ -62,13 +53,19 @@ pub(super) struct ShowDeadLetterCommand {
 
 /// Deliver dead letters again
 ///
-/// The node delivers them in a job, which the command names and does not wait for.
+/// The node delivers them in a job, which the command names, or awaits with --wait.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  hookyard dead-letters retry 1\n  \
-    hookyard dead-letters retry --all")]
+#[command(
+    after_help = "Examples:\n  hookyard dead-letters retry 1\n  \
+    hookyard dead-letters retry --event lead.created --wait\n  \
+    hookyard dead-letters retry --all",
+    group = selection_group()
+)]
 pub(super) struct RetryDeadLettersCommand {
     #[command(flatten)]
     selection: DeadLetterSelection,
+    #[command(flatten)]
+    wait: WaitArgs,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -78,8 +75,11 @@ pub(super) struct RetryDeadLettersCommand {
 
 /// Discard dead letters; this is final
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  hookyard dead-letters discard 1\n  \
-    hookyard dead-letters discard --webhook 1")]
+#[command(
+    after_help = "Examples:\n  hookyard dead-letters discard 1\n  \
+    hookyard dead-letters discard --webhook 1 --reason expired",
+    group = selection_group()
+)]
 pub(super) struct DiscardDeadLettersCommand {
     #[command(flatten)]
     selection: DeadLetterSelection,
@@ -90,19 +90,92 @@ pub(super) struct DiscardDeadLettersCommand {
     node: NodeArgs,
 }
 
-/// Dead letters to act on: one of the three must be given.
+/// Dead letters to act on: one, those that a filter selects, or all.
 #[derive(clap::Args, Debug)]
-#[command(group = ArgGroup::new("selection").required(true).args(["id", "webhook", "all"]))]
 struct DeadLetterSelection {
     /// Id of one dead letter
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", conflicts_with_all = FILTERS)]
     id: Option<u64>,
-    /// All dead letters of this subscription
+    #[command(flatten)]
+    filter: DeadLetterFilterArgs,
+    /// All dead letters of the node
+    #[arg(long, conflicts_with_all = FILTERS, conflicts_with = "id")]
+    all: bool,
+}
+
+/// Filter of dead letters, the same for the list and for what acts on many.
+#[derive(clap::Args, Debug)]
+struct DeadLetterFilterArgs {
+    /// Only those of this subscription
     #[arg(long, value_name = "ID")]
     webhook: Option<u64>,
-    /// All dead letters of the node
-    #[arg(long)]
-    all: bool,
+    /// Only events of this kind of entity
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+    /// Only events of the entity with this id
+    #[arg(long, value_name = "ID")]
+    entity: Option<String>,
+    /// Only events with this name
+    #[arg(long, value_name = "NAME")]
+    event: Option<String>,
+    /// Only those with this reason: exhausted, too_old, refused, expression, expired or disabled
+    #[arg(long, value_name = "REASON")]
+    reason: Option<String>,
+    /// Only events received at this time or later, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only events received before this time, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+/// Arguments of [`DeadLetterFilterArgs`], by the names of their members.
+const FILTERS: [&str; 7] = [
+    "webhook", "kind", "entity", "event", "reason", "since", "until",
+];
+
+/// Makes the group of arguments of which one must be given: without it, all would be meant.
+fn selection_group() -> ArgGroup {
+    let group = ArgGroup::new("selection").required(true).multiple(true);
+    group.args(["id", "all"]).args(FILTERS)
+}
+
+impl DeadLetterFilterArgs {
+    /// Returns the parameters of the API that are given, numbers as text.
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        let parameters = [
+            ("webhook_id", self.webhook.map(|id| id.to_string())),
+            ("kind", self.kind.clone()),
+            ("entity", self.entity.clone()),
+            ("event", self.event.clone()),
+            ("reason", self.reason.clone()),
+            ("since", self.since.clone()),
+            ("until", self.until.clone()),
+        ];
+        let given = parameters.into_iter();
+        given
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
+
+    /// Returns the filter as the body of a request.
+    fn body(&self) -> Value {
+        let parameters = self.parameters().into_iter();
+        let members = parameters.map(|(name, text)| {
+            let value = self.webhook.filter(|_| name == "webhook_id");
+            (
+                name.to_owned(),
+                value.map_or(Value::from(text), Value::from),
+            )
+        });
+        Value::Object(members.collect())
+    }
+}
+
+/// Borrows parameters as a query.
+fn as_query<'a>(parameters: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+    let pairs = parameters.iter();
+    pairs.map(|(name, value)| (*name, value.as_str())).collect()
 }
 
 impl DeadLettersCommand {
@@ -122,14 +195,8 @@ impl DeadLettersCommand {
 impl ListDeadLettersCommand {
     async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
         let node = AdminClient::try_new(self.node.resolve_node()?)?;
-        let webhook = self.webhook.map(|id| id.to_string());
-        let filter = given_filters([
-            ("webhook_id", webhook.as_deref()),
-            ("kind", self.kind.as_deref()),
-            ("entity", self.entity.as_deref()),
-            ("event", self.event.as_deref()),
-        ]);
-        let all = node.list_all(&["dead-letters"], &filter).await?;
+        let filter = self.filter.parameters();
+        let all = node.list_all(&["dead-letters"], &as_query(&filter)).await?;
         if self.json {
             all.iter().try_for_each(|item| writeln!(out, "{item}"))?;
             return Ok(());
@@ -177,25 +244,11 @@ impl RetryDeadLettersCommand {
                 node.post(&segments, None).await?
             }
             selection => {
-                let filter = match selection.webhook {
-                    Some(webhook) => json!({"webhook_id": webhook}),
-                    None => json!({}),
-                };
+                let filter = selection.filter.body();
                 node.post(&["dead-letters", "retry"], Some(&filter)).await?
             }
         };
-        if self.json {
-            writeln!(out, "{job}")?;
-            return Ok(());
-        }
-        let total = job["total"].as_u64().unwrap_or_default();
-        let number = &job["id"];
-        writeln!(
-            out,
-            "job {number} delivers {} again; GET /api/v1/jobs/{number} shows its progress",
-            format_count(total, "event", "events"),
-        )?;
-        Ok(())
+        report_job(&node, job, &self.wait, self.json, out).await
     }
 }
 
@@ -209,10 +262,9 @@ impl DiscardDeadLettersCommand {
                 1
             }
             selection => {
-                let webhook = selection.webhook.map(|id| id.to_string());
-                let all = selection.all.then_some("true");
-                let filter = given_filters([("webhook_id", webhook.as_deref()), ("all", all)]);
-                let url = node.url(&["dead-letters"], &filter)?;
+                let mut filter = selection.filter.parameters();
+                filter.extend(selection.all.then(|| ("all", "true".to_owned())));
+                let url = node.url(&["dead-letters"], &as_query(&filter))?;
                 let answer: Value = node
                     .read(node.call(Method::DELETE, url, None).await?)
                     .await?;

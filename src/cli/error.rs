@@ -43,6 +43,8 @@ pub(super) enum CliError {
     Health(#[from] HealthError),
     #[error("the subscriber did not accept the ping")]
     PingRefused,
+    #[error("the job has not delivered everything")]
+    JobUnfinished,
     #[error("cannot write the manual pages to {}", folder.display())]
     Man { folder: PathBuf, source: io::Error },
     #[error(transparent)]

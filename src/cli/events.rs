@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::admin_client::{AdminCallError, AdminClient, PAGE_SIZE, RemotePage, given_filters};
@@ -14,9 +15,6 @@ use crate::event::EventId;
 
 /// Pause between two questions for new events.
 const POLL_PAUSE: Duration = Duration::from_secs(1);
-
-/// Most pages that one question reads, so a flood of events cannot fill the memory.
-const PAGES_MAX: u64 = 100;
 
 /// Watch the events of a running node, or show one
 #[derive(clap::Subcommand, Debug)]
@@ -82,11 +80,12 @@ pub(super) struct ShowEventCommand {
     node: NodeArgs,
 }
 
-/// New events since the last question, oldest first.
+/// New events since the last question, oldest first, with the cursor for the next one.
+#[derive(Deserialize)]
 struct EventBatch {
-    events: Vec<Value>,
-    /// True if there were more new events than one question reads.
-    is_cut: bool,
+    items: Vec<Value>,
+    cursor: String,
+    has_more: bool,
 }
 
 impl EventsCommand {
@@ -110,24 +109,27 @@ impl ShowEventCommand {
 impl TailCommand {
     async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
         let node = AdminClient::try_new(self.node.resolve_node()?)?;
-        let newest = self.fetch_page(&node, 1).await?.items;
-        // Position of the newest event that was seen.
-        let cursor = newest.first().map_or(0, event_position);
+        let cursor = find_end(&node).await?;
+        let newest = self.fetch_newest(&node).await?;
+        // What came between the two questions is printed now, and not again.
+        let printed = newest.first().map(event_position).unwrap_or_default();
         let mut last: Vec<_> = newest.into_iter().take(self.last.into()).collect();
         last.reverse();
         self.print_events(&last, out)?;
 
         match self.no_follow {
             true => Ok(()),
-            false => self.follow(&node, cursor, out).await,
+            false => self.follow(&node, cursor, printed, out).await,
         }
     }
 
-    /// Prints each event after the position `cursor` as it comes, and waits for a node that is away.
+    /// Prints each event after `cursor` as it comes, and waits for a node that is away. Events up to the
+    /// position `printed` were printed before.
     async fn follow(
         &self,
         node: &AdminClient,
-        mut cursor: u64,
+        mut cursor: String,
+        printed: u64,
         out: &mut impl Write,
     ) -> Result<(), CliError> {
         let mut is_away = false;
@@ -137,66 +139,56 @@ impl TailCommand {
                 reason = "nothing says when an event comes: the node is asked now and then"
             )]
             tokio::time::sleep(POLL_PAUSE).await;
-            let batch = match self.fetch_since(node, cursor).await {
-                Ok(batch) => batch,
-                Err(error) if error.is_temporary() => {
-                    if !is_away {
-                        let reason = error_chain::format_error_chain(&error);
-                        print_notice(&format!("waiting: {reason}"));
+            loop {
+                let mut batch = match self.fetch_after(node, &cursor).await {
+                    Ok(batch) => batch,
+                    Err(error) if error.is_temporary() => {
+                        if !is_away {
+                            let reason = error_chain::format_error_chain(&error);
+                            print_notice(&format!("waiting: {reason}"));
+                        }
+                        is_away = true;
+                        break;
                     }
-                    is_away = true;
-                    continue;
+                    Err(error) => return Err(error.into()),
+                };
+                is_away = false;
+                cursor = batch.cursor;
+                batch.items.retain(|event| event_position(event) > printed);
+                self.print_events(&batch.items, out)?;
+                if !batch.has_more {
+                    break;
                 }
-                Err(error) => return Err(error.into()),
-            };
-            is_away = false;
-            if batch.is_cut {
-                print_notice("more events came than are shown: some are left out here");
             }
-            cursor = batch.events.last().map_or(cursor, event_position);
-            self.print_events(&batch.events, out)?;
         }
     }
 
-    /// Reads the events after the position `cursor`. Pages move while events come in, so an event
-    /// that was read already is skipped.
-    async fn fetch_since(
+    /// Reads the events after `cursor`, oldest first.
+    async fn fetch_after(
         &self,
         node: &AdminClient,
-        cursor: u64,
+        cursor: &str,
     ) -> Result<EventBatch, AdminCallError> {
-        let mut events: Vec<Value> = Vec::new();
-        let mut is_cut = true;
-        for number in 1..=PAGES_MAX {
-            let mut page = self.fetch_page(node, number).await?.items;
-            page.retain(|event| event_position(event) > cursor);
-            // A page that is not full has reached the cursor, or the end of the list.
-            is_cut = page.len() == PAGE_SIZE;
-
-            let oldest = events.last().map_or(u64::MAX, event_position);
-            let unread = page.into_iter();
-            events.extend(unread.filter(|event| event_position(event) < oldest));
-            if !is_cut {
-                break;
-            }
-        }
-        events.reverse();
-        Ok(EventBatch { events, is_cut })
+        let size = PAGE_SIZE.to_string();
+        let place = [("after", cursor), ("page_size", size.as_str())];
+        let query = [&self.filter()[..], &place].concat();
+        let batch = node.get(&["events"], &query).await;
+        batch.map_err(|error| error.map_detail(name_option))
     }
 
-    async fn fetch_page(
-        &self,
-        node: &AdminClient,
-        number: u64,
-    ) -> Result<RemotePage, AdminCallError> {
-        let filter = given_filters([
+    async fn fetch_newest(&self, node: &AdminClient) -> Result<Vec<Value>, AdminCallError> {
+        let page = node.list_page(&["events"], &self.filter(), 1).await;
+        let page = page.map_err(|error| error.map_detail(name_option));
+        Ok(page?.items)
+    }
+
+    fn filter(&self) -> Vec<(&str, &str)> {
+        given_filters([
             ("kind", self.kind.as_deref()),
             ("entity", self.entity.as_deref()),
             ("type", self.event.as_deref()),
             ("has_warnings", self.warnings.then_some("true")),
-        ]);
-        let page = node.list_page(&["events"], &filter, number).await;
-        page.map_err(|error| error.map_detail(name_option))
+        ])
     }
 
     fn print_events(&self, events: &[Value], out: &mut impl Write) -> io::Result<()> {
@@ -208,6 +200,16 @@ impl TailCommand {
         }
         out.flush()
     }
+}
+
+/// Returns the cursor after the newest event of `node`.
+async fn find_end(node: &AdminClient) -> Result<String, AdminCallError> {
+    let newest: RemotePage = node.get(&["events"], &[("page_size", "1")]).await?;
+    let id = newest
+        .items
+        .first()
+        .and_then(|event| event["event_id"].as_str());
+    Ok(id.unwrap_or("start").to_owned())
 }
 
 /// Puts the option of this command for the parameter with which the node's `detail` begins.

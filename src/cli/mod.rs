@@ -26,6 +26,7 @@ mod events;
 mod existing_store;
 mod guide;
 mod health;
+mod jobs;
 mod listen;
 mod logging;
 mod node_args;
@@ -46,6 +47,7 @@ mod stop_signals;
 mod temporary_folder;
 mod terminal_text;
 mod tokens;
+mod unfinished_file;
 mod verify;
 mod webhooks;
 
@@ -81,6 +83,8 @@ enum CliCommand {
     Webhooks(webhooks::WebhooksCommand),
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
     #[command(subcommand)]
     Tokens(tokens::TokensCommand),
     #[command(subcommand)]
@@ -157,6 +161,7 @@ fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError
         CliCommand::Entity(entity) => entity.run(out),
         CliCommand::Webhooks(webhooks) => webhooks.run(out),
         CliCommand::DeadLetters(dead_letters) => dead_letters.run(out),
+        CliCommand::Jobs(jobs) => jobs.run(out),
         CliCommand::Tokens(tokens) => tokens.run(out),
         CliCommand::Audit(audit) => audit.run(out),
         CliCommand::Config(config) => config.run(out),

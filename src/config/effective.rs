@@ -5,7 +5,7 @@ use super::restart_keys::needs_restart;
 use super::setting::SettingValue;
 
 /// Last parts of the keys whose values are secret.
-const SECRET_NAMES: [&str; 12] = [
+const SECRET_NAMES: [&str; 13] = [
     "token",
     "tokens",
     "secret",
@@ -15,6 +15,7 @@ const SECRET_NAMES: [&str; 12] = [
     "access_token",
     "verify_token",
     "metrics_token",
+    "otlp_headers",
     "encryption_key",
     "former_encryption_keys",
     "key",

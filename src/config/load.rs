@@ -16,8 +16,8 @@ use super::purpose::ConfigPurpose;
 use super::restart_keys::ConfigChanges;
 use super::setting::{DraftSetting, SettingValue};
 use super::values::{
-    DAY_S, DURATION_MIN_S, HOUR_S, check_not_empty, check_sendable, describe_mismatch,
-    describe_unexpected, parse_number, parse_string,
+    DAY_S, DURATION_MIN_S, HOUR_S, check_header, check_not_empty, check_sendable,
+    describe_mismatch, describe_unexpected, parse_number, parse_string,
 };
 use super::{
     AdminConfig, AuditConfig, CallLogConfig, Config, DashboardConfig, EncryptionKey, EntityConfig,
@@ -275,6 +275,7 @@ impl ConfigDraft {
             }),
             metrics_token: self.read_secret("telemetry.metrics_token"),
             otlp_endpoint: self.read_base_url("telemetry.otlp_endpoint"),
+            otlp_headers: self.read_secrets("telemetry.otlp_headers", check_header),
             otlp_sampling_ratio: self.read_fraction("telemetry.otlp_sampling_ratio"),
             otlp_queue_spans: self.read_integer("telemetry.otlp_queue_spans", 1..=10_000_000),
         }

@@ -7,7 +7,7 @@ use super::draft::ConfigDraft;
 use super::setting::SettingValue;
 
 /// Keys that need a restart. One that ends with a dot stands for all keys below it.
-const RESTART_KEYS: [&str; 34] = [
+const RESTART_KEYS: [&str; 35] = [
     "server.bind",
     "server.workers",
     "server.request_timeout_s",
@@ -40,6 +40,7 @@ const RESTART_KEYS: [&str; 34] = [
     "alerts.check_interval_s",
     "telemetry.log",
     "telemetry.otlp_endpoint",
+    "telemetry.otlp_headers",
     "telemetry.otlp_queue_spans",
     "telemetry.otlp_sampling_ratio",
 ];

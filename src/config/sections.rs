@@ -291,6 +291,8 @@ pub struct TelemetryConfig {
     pub metrics_token: Secret,
     /// Base URL of the collector that gets traces, without a slash at its end; `None` exports none.
     pub otlp_endpoint: Option<String>,
+    /// Headers of each export, such as `Authorization: Bearer …`; their names and values are valid.
+    pub otlp_headers: Vec<Secret>,
     /// Share of the traces that are exported, from 0 to 1, if no sender has decided.
     pub otlp_sampling_ratio: f64,
     /// Spans that wait for their export; more are dropped.

@@ -43,6 +43,25 @@ pub(super) fn check_sendable(secret: Secret) -> Result<Secret, String> {
     )
 }
 
+/// Returns `secret` if it is a header, a name and a value such as `Authorization: Bearer …`. The error
+/// never shows it.
+pub(super) fn check_header(secret: Secret) -> Result<Secret, String> {
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let parts = secret.expose().split_once(':');
+    let is_header = parts.is_some_and(|(name, value)| {
+        let (name, value) = (name.trim(), value.trim());
+        !name.is_empty()
+            && name.bytes().all(is_name_byte)
+            && !value.is_empty()
+            && value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    });
+    if is_header {
+        Ok(secret)
+    } else {
+        Err("expected a header, such as \"Authorization: Bearer …\"".to_owned())
+    }
+}
+
 /// Returns `secret` unless it is blank. The error never shows the secret.
 pub(super) fn check_not_empty(secret: Secret) -> Result<Secret, String> {
     let blank = secret.expose().trim().is_empty();

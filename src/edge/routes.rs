@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, Resource, Route};
 
 use super::context::{self, CallerCheck, RequestContext};
 use super::error::ApiError;
-use super::listener_role::ListenerRole;
+use super::listener_role::{ListenerRole, OperationAudience};
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::CallSource;
@@ -48,6 +48,10 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config, role: List
         }));
     }
 
+    if config.dashboard.enabled && role.serves(OperationAudience::Operators) {
+        let others = web::scope(dashboard::PATH).default_service(dashboard::nothing_here());
+        service.service(others);
+    }
     // A file's path has no second spelling with a slash.
     if config.server.docs {
         let file = ApiEndpoint::new("/docs/{file}").undescribed(MethodSet::READ, DOCS, docs::asset);
@@ -96,7 +100,11 @@ fn add_endpoint(
 
 /// Answers 405 for methods that a path of `source` does not take.
 fn method_not_allowed(source: CallSource, allow: MethodSet) -> Route {
-    let refuse = async move |_: &mut RequestContext| Err(ApiError::MethodNotAllowed { allow });
+    let error = move || ApiError::MethodNotAllowed { allow };
+    if source == CallSource::Dashboard {
+        return dashboard::refusal(error);
+    }
+    let refuse = async move |_: &mut RequestContext| Err(error());
     context::route(CallerCheck::ByHandler(source), refuse)
 }
 

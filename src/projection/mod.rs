@@ -33,8 +33,8 @@ pub use erasure::ProjectionErasure;
 pub use follower::{Projection, ProjectionError, ProjectionLimits};
 pub use page::{PageRequest, ProjectionPage, items_at};
 pub use reader::{
-    EntityHistory, EntityTimeline, EventFilter, EventStatus, EventView, ProjectionReadError,
-    ProjectionReader, SnapshotAndTail, TimelinePage,
+    EntityHistory, EntityTimeline, EventFilter, EventStatus, EventView, EventsFrom,
+    ProjectionReadError, ProjectionReader, SnapshotAndTail, TimelinePage,
 };
 pub use removal::{OpenEvents, ProjectionRemoval};
 pub use snapshot::PendingSnapshots;

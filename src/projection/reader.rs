@@ -12,7 +12,7 @@ use super::signals::ProjectionSignals;
 use super::stored_record::StoredRecord;
 use super::unique_key_row::decode_unique_key_row;
 use super::{keys, snapshot};
-use crate::derived::{DerivedStoreError, DerivedTree};
+use crate::derived::{DerivedRow, DerivedStoreError, DerivedTree};
 use crate::event::{
     EntityKey, IncarnationHistory, Kind, Position, Record, Timestamp, fingerprint_key,
 };
@@ -91,6 +91,29 @@ pub struct EventFilter {
     pub until: Option<Timestamp>,
 }
 
+/// Events from a position on, oldest first, as far as one call searches.
+#[derive(Clone, Debug)]
+pub struct EventsFrom {
+    /// Events that match the filter.
+    pub items: Vec<EventView>,
+    /// First position that was not searched: the next call begins there.
+    pub next: Position,
+    /// True if there are events from that position on.
+    pub has_more: bool,
+}
+
+impl EventsFrom {
+    /// Result of a search from `next` on that found no event.
+    #[must_use]
+    pub const fn nothing(next: Position) -> Self {
+        Self {
+            items: Vec::new(),
+            next,
+            has_more: false,
+        }
+    }
+}
+
 impl EventFilter {
     /// Returns `true` if `record` has the names that the filter requires.
     fn matches_names(&self, record: &Record) -> bool {
@@ -161,6 +184,9 @@ pub struct ProjectionReader {
 
 /// Number of lists and states that may be read at once.
 const READERS_MAX: usize = 3;
+
+/// Event blocks that one call searches, at most: 131,072 events.
+const BLOCKS_AT_ONCE: usize = 256;
 
 impl ProjectionReader {
     pub(super) fn new(
@@ -359,6 +385,21 @@ impl ProjectionReader {
         ahead: u64,
     ) -> Result<ProjectionPage<EventView>, ProjectionReadError> {
         self.read_caught_up(move |view| view.events(&filter, page, ahead))
+            .await
+    }
+
+    /// Returns at most `limit` events from the position `from` on that match `filter`, oldest first. The
+    /// cost is that of the new events, and bounded; a next call goes on where this one ended.
+    ///
+    /// # Errors
+    /// [`ProjectionReadError`] when the store fails.
+    pub async fn events_from(
+        &self,
+        filter: EventFilter,
+        from: Position,
+        limit: usize,
+    ) -> Result<EventsFrom, ProjectionReadError> {
+        self.read_caught_up(move |view| view.events_from(&filter, from, limit))
             .await
     }
 
@@ -1018,6 +1059,53 @@ impl ProjectionView {
         Ok(ProjectionPage { items, total })
     }
 
+    fn events_from(
+        &self,
+        filter: &EventFilter,
+        from: Position,
+        limit: usize,
+    ) -> Result<EventsFrom, ProjectionReadError> {
+        let mut found = EventsFrom::nothing(from);
+        let names = NameTable::load(&self.tree)?;
+        // A name that no event has yet matches none of these.
+        let slot_filter = SlotFilter::try_new(filter, &names, self.journal.start().position);
+        let needs_records = slot_filter.as_ref().is_some_and(SlotFilter::needs_records);
+        let first_block = keys::event_block_key(from.get() / BLOCK_EVENTS);
+        let rows = self
+            .tree
+            .range(first_block..=keys::event_block_key(u64::MAX));
+        for (searched, row) in rows.enumerate() {
+            if searched == BLOCKS_AT_ONCE {
+                found.has_more = true;
+                return Ok(found);
+            }
+            let (number, block) = decode_event_block(row)?;
+            let mut slots: Vec<_> = block.newest_first().collect();
+            slots.reverse();
+            for (place, slot) in slots {
+                let position = Position::new(number * BLOCK_EVENTS + place as u64);
+                if position < from {
+                    continue;
+                }
+                let matches = |slots: &SlotFilter| slots.admits(position, slot);
+                if slot_filter.as_ref().is_some_and(matches) {
+                    if found.items.len() == limit {
+                        found.has_more = true;
+                        return Ok(found);
+                    }
+                    let stored = self.find_unless_removed(position)?;
+                    let stored = stored
+                        .filter(|stored| !needs_records || filter.matches_names(&stored.record));
+                    if let Some(stored) = stored {
+                        found.items.push(self.event_view(stored)?);
+                    }
+                }
+                found.next = position.plus(1);
+            }
+        }
+        Ok(found)
+    }
+
     /// Returns a record whose position is in a row, or `None` if it was removed.
     fn find_unless_removed(
         &self,
@@ -1038,15 +1126,9 @@ impl ProjectionView {
             .tree
             .range(keys::event_block_key(0)..=keys::event_block_key(u64::MAX))
             .rev();
-        let blocks = rows.map_while(move |row| match row {
-            Err(error) => Some(Err(ProjectionReadError::Store(error))),
-            Ok((key, value)) => {
-                let number = key
-                    .last_chunk()
-                    .map_or(0, |number| u64::from_be_bytes(*number));
-                let Some(block) = EventBlock::decode(&value) else {
-                    return Some(Err(malformed_row("an event block")));
-                };
+        let blocks = rows.map_while(move |row| match decode_event_block(row) {
+            Err(error) => Some(Err(error)),
+            Ok((number, block)) => {
                 let newest = block
                     .newest_first()
                     .next()
@@ -1065,6 +1147,17 @@ impl ProjectionView {
             Err(error) => vec![Err(error)],
         })
     }
+}
+
+/// Decodes the row of an event block, and returns the block with its number.
+fn decode_event_block(
+    row: Result<DerivedRow, DerivedStoreError>,
+) -> Result<(u64, EventBlock), ProjectionReadError> {
+    let (key, value) = row?;
+    let number = key.last_chunk();
+    let number = number.map_or(0, |number| u64::from_be_bytes(*number));
+    let block = EventBlock::decode(&value).ok_or_else(|| malformed_row("an event block"))?;
+    Ok((number, block))
 }
 
 fn malformed_row(row: &'static str) -> ProjectionReadError {
@@ -1121,10 +1214,13 @@ impl SlotFilter {
             .newest_first()
             .map(|(place, slot)| (Position::new(block * BLOCK_EVENTS + place as u64), slot));
         positions
-            .filter(|(position, slot)| *position >= self.start || slot.mark.is_open())
-            .filter(|(_, slot)| self.matches_slot(slot))
+            .filter(|(position, slot)| self.admits(*position, slot))
             .map(|(position, _)| position)
             .collect()
+    }
+
+    fn admits(&self, position: Position, slot: &EventSlot) -> bool {
+        (position >= self.start || slot.mark.is_open()) && self.matches_slot(slot)
     }
 
     fn matches_slot(&self, slot: &EventSlot) -> bool {

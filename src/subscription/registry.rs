@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::codec;
 use super::definition::{SharedSubscription, Subscription, SubscriptionId};
 use super::interest::SubscriberInterest;
+use crate::event::Timestamp;
 use crate::table_store::{
     DEFINITION_MAX_BYTES, DefinitionOpenError, DefinitionRegistry, TableStore, TableWriteError,
 };
@@ -38,6 +39,9 @@ pub enum SubscriptionChangeError {
     /// No subscription has this id.
     #[error("there is no such subscription")]
     NotFound,
+    /// Another request changed the subscription since its caller read it.
+    #[error("the subscription was changed at {0}, after you loaded it")]
+    ChangedSince(Timestamp),
     /// Another subscription has the `uid`.
     #[error("subscription {0} has this uid already")]
     UidTaken(SubscriptionId),
@@ -330,9 +334,28 @@ impl SubscriptionRegistry {
         id: SubscriptionId,
         change: impl FnOnce(&mut Subscription),
     ) -> Result<SharedSubscription, SubscriptionChangeError> {
+        self.change_unless_newer(id, None, change)
+    }
+
+    /// Applies `change` as [`Self::change`] does, unless another change came after `seen`, the time of
+    /// the last change that the caller knows.
+    ///
+    /// # Errors
+    /// As for [`Self::change`], and [`SubscriptionChangeError::ChangedSince`].
+    pub fn change_unless_newer(
+        &self,
+        id: SubscriptionId,
+        seen: Option<Timestamp>,
+        change: impl FnOnce(&mut Subscription),
+    ) -> Result<SharedSubscription, SubscriptionChangeError> {
         let _change_guard = self.names.lock();
         let snapshot = self.snapshot();
         let entry = snapshot.get(id).ok_or(SubscriptionChangeError::NotFound)?;
+        let changed_at = entry.subscription.updated_at;
+        if seen.is_some_and(|seen| seen != changed_at) {
+            return Err(SubscriptionChangeError::ChangedSince(changed_at));
+        }
+
         let mut subscription = Subscription::clone(&entry.subscription);
         change(&mut subscription);
         let uid = entry.subscription.uid.clone();

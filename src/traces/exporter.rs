@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, StatusCode, redirect};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::otlp::encode_export;
 use super::sink::{AcceptReport, TraceReport, TraceSink};
 use super::span::FinishedSpan;
-use crate::config::TelemetryConfig;
+use crate::config::{Secret, TelemetryConfig};
 use crate::metrics::NodeMetrics;
 
 /// Reports of one batch: about 300 KB as JSON.
@@ -26,8 +26,20 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time of one export. A collector on the same network takes milliseconds.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Pause before the one further try of a batch that a busy collector did not take. Reports wait in the
+/// queue meanwhile, which is bounded.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 /// Longest time for the last export when the node stops.
 const LAST_EXPORT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Answers after which OTLP over HTTP asks the client to try again.
+const RETRYABLE: [StatusCode; 4] = [
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::BAD_GATEWAY,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::GATEWAY_TIMEOUT,
+];
 
 /// Failure to set up the HTTP client of the exporter.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +79,7 @@ impl SpanExporter {
             .timeout(EXPORT_TIMEOUT)
             // Directly: a proxy of the environment is meant for hosts outside.
             .no_proxy()
+            .default_headers(export_headers(&config.otlp_headers))
             .user_agent(concat!("Hookyard/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let (sender, queue) = mpsc::channel(config.otlp_queue_spans);
@@ -75,6 +88,7 @@ impl SpanExporter {
         let export = SpanExport {
             client,
             url: format!("{endpoint}/v1/traces"),
+            instance: generate_instance_id(),
             sink: sink.clone(),
             metrics: Arc::clone(metrics),
             late: Vec::new(),
@@ -96,6 +110,8 @@ impl SpanExporter {
 struct SpanExport {
     client: Client,
     url: String,
+    /// Id of this process, by which a collector tells several nodes apart.
+    instance: String,
     sink: TraceSink,
     metrics: Arc<NodeMetrics>,
     /// Accepted events whose commits were not known at the last export.
@@ -166,7 +182,7 @@ impl SpanExport {
         if spans.is_empty() {
             return;
         }
-        match self.post(encode_export(&spans)).await {
+        match self.post_twice(encode_export(&spans, &self.instance)).await {
             Ok(()) => {
                 self.metrics.count_trace_spans("exported", spans.len());
                 if self.is_failing {
@@ -186,6 +202,17 @@ impl SpanExport {
         }
     }
 
+    /// Posts `body`, and once more if the collector asks for that, as OTLP says.
+    async fn post_twice(&self, body: Vec<u8>) -> Result<(), ExportError> {
+        match self.post(body.clone()).await {
+            Err(ExportError::Refused(status)) if RETRYABLE.contains(&status) => {
+                sleep_until(Instant::now() + RETRY_PAUSE).await;
+                self.post(body).await
+            }
+            result => result,
+        }
+    }
+
     async fn post(&self, body: Vec<u8>) -> Result<(), ExportError> {
         let request = self.client.post(&self.url);
         let request = request.header(CONTENT_TYPE, "application/json").body(body);
@@ -196,4 +223,23 @@ impl SpanExport {
             status => Err(ExportError::Refused(status)),
         }
     }
+}
+
+/// Splits `lines`, which the configuration has checked, into headers whose values no log shows.
+fn export_headers(lines: &[Secret]) -> HeaderMap {
+    let parse = |line: &Secret| {
+        let (name, value) = line.expose().split_once(':')?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+        let mut value = HeaderValue::from_str(value.trim()).ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
+    };
+    lines.iter().filter_map(parse).collect()
+}
+
+/// Makes the random id of this process.
+fn generate_instance_id() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system provides random numbers");
+    hex::encode(bytes)
 }

@@ -9,12 +9,13 @@ use crate::event::Timestamp;
 /// Status of a span that failed, by the numbers of OTLP.
 const STATUS_ERROR: u8 = 2;
 
-/// Encodes `spans` as the body of one export.
-pub(super) fn encode_export(spans: &[FinishedSpan]) -> Vec<u8> {
+/// Encodes `spans` of the process `instance` as the body of one export.
+pub(super) fn encode_export(spans: &[FinishedSpan], instance: &str) -> Vec<u8> {
     let spans: Vec<_> = spans.iter().map(encode_span).collect();
     let resource = [
         ("service.name", "hookyard".into()),
         ("service.version", env!("CARGO_PKG_VERSION").into()),
+        ("service.instance.id", instance.into()),
     ];
     let export = json!({"resourceSpans": [{
         "resource": {"attributes": encode_attributes(&resource)},
@@ -86,7 +87,8 @@ mod tests {
             attributes: Vec::new(),
             ..span.clone()
         };
-        let body: Value = serde_json::from_slice(&encode_export(&[span, root])).expect("JSON");
+        let body: Value =
+            serde_json::from_slice(&encode_export(&[span, root], "one")).expect("JSON");
         let group = &body["resourceSpans"][0];
         assert_eq!(
             group["resource"]["attributes"][0],

@@ -301,7 +301,7 @@ fn dead_letters_are_listed_retried_and_discarded() {
         receiver.set_script(|_| ReceiverReply::Status(200));
         let retried = run_well(&node, &["dead-letters", "retry", "--webhook", "1"]).await;
         assert!(
-            retried.starts_with("job 1 delivers 2 events again"),
+            retried.starts_with("job 1 delivers 2 events again; `hookyard jobs show 1 --wait`"),
             "{retried}"
         );
         wait_for_letters(&node.api, 0).await;
@@ -310,7 +310,177 @@ fn dead_letters_are_listed_retried_and_discarded() {
 
         let (code, _, error) = run(&node, &["dead-letters", "retry"]).await;
         assert_eq!(code, Some(2), "{error}");
-        assert!(error.contains("--webhook <ID>|--all"), "{error}");
+        assert!(error.contains("--webhook <ID>|"), "{error}");
+        let both = ["dead-letters", "discard", "--all", "--event", "x"];
+        assert_eq!(run(&node, &both).await.0, Some(2));
+    });
+}
+
+/// A retry named an endpoint that no command reads, and knew the filter of the list in part only.
+#[test]
+fn jobs_are_awaited_and_dead_letters_chosen_by_any_filter() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start_process().await;
+        let none = run_well(&node, &["jobs", "list"]).await;
+        assert_eq!(none, "there are no such jobs\n");
+        let receiver = TestReceiver::accept_all().await;
+        receiver.set_script(|_| ReceiverReply::Status(422));
+        run_well(&node, &["webhooks", "create", &receiver.url("/")]).await;
+        for ticket in ["SUP-1", "SUP-2", "SUP-3"] {
+            node.api.send_message(ticket, ticket).await;
+        }
+        wait_for_letters(&node.api, 3).await;
+
+        let of_one = [
+            "dead-letters",
+            "retry",
+            "--webhook",
+            "1",
+            "--entity",
+            "SUP-2",
+            "--wait",
+        ];
+        let (code, output, error) = run(&node, &of_one).await;
+        assert_eq!(code, Some(1), "{output}");
+        let ended = "job 1 completed: 0 delivered, 1 failed again, 0 skipped\n";
+        assert_eq!(output, ended);
+        assert!(error.contains("has not delivered everything"), "{error}");
+        receiver.set_script(|_| ReceiverReply::Status(200));
+        let again = run_well(&node, &of_one).await;
+        assert_eq!(
+            again,
+            "job 2 completed: 1 delivered, 0 failed again, 0 skipped\n"
+        );
+        let others = [
+            "dead-letters",
+            "discard",
+            "--reason",
+            "refused",
+            "--kind",
+            "ticket",
+        ];
+        let none = [&others[..], &["--since", "2099-01-01T00:00:00Z"]].concat();
+        assert_eq!(run_well(&node, &none).await, "0 dead letters discarded\n");
+        assert_eq!(run_well(&node, &others).await, "2 dead letters discarded\n");
+
+        let jobs = run_json(&node, &["jobs", "list", "--webhook", "1"]).await;
+        assert_eq!(jobs.len(), 2, "{jobs:?}");
+        let list = run_well(&node, &["jobs", "list"]).await;
+        assert!(
+            list.contains("\n2   retry  completed  webhook:1   1     1"),
+            "{list}"
+        );
+        let shown = run_json(&node, &["jobs", "show", "2", "--wait"]).await;
+        assert_eq!(shown[0]["delivered"], 1);
+        let (code, _, error) = run(&node, &["jobs", "cancel", "2"]).await;
+        assert_eq!(code, Some(1));
+        assert!(error.contains("409"), "{error}");
+    });
+}
+
+/// Only the dashboard and the API could change a subscription or deliver a time again.
+#[test]
+fn a_subscription_is_edited_its_secret_replaced_and_its_deliveries_shown_and_repeated() {
+    run_async(async {
+        let test_env = test_env(&[]);
+        let node = test_env.start_process().await;
+        let receiver = TestReceiver::accept_all().await;
+        let create = [
+            "webhooks",
+            "create",
+            &receiver.url("/a"),
+            "--filter",
+            "entity.id != 'X'",
+        ];
+        run_well(&node, &create).await;
+        let target = receiver.url("/b");
+        let edit = [
+            "webhooks", "edit", "1", "--target", &target, "--events", "ticket:*",
+        ];
+        let edit = [&edit[..], &["--filter", "", "--description", "b"]].concat();
+        assert_eq!(run_well(&node, &edit).await, "subscription 1: changed\n");
+        let stored = node.api.get("/api/v1/webhooks/1").await.body;
+        let members = ["url", "events", "filter", "description"].map(|name| &stored[name]);
+        let expected = [json!(target), json!(["ticket:*"]), Value::Null, json!("b")];
+        assert_eq!(members, expected.each_ref());
+        let (code, ..) = run(&node, &["webhooks", "edit", "1"]).await;
+        assert_eq!(code, Some(2));
+
+        let rotate = ["webhooks", "rotate-secret", "1", "--overlap-h", "1"];
+        let rotated = run_well(&node, &rotate).await;
+        assert!(rotated.contains("not shown again: whsec_"), "{rotated}");
+
+        let none = run_well(&node, &["webhooks", "deliveries", "1"]).await;
+        assert_eq!(none, "there are no such attempts\n");
+        node.api.send_message("SUP-1", "one").await;
+        receiver.wait_for_accepted(1).await;
+        let since = ["1", "--since", "2020-01-01T00:00:00Z", "--wait"];
+        let recovered = run_well(&node, &[&["webhooks", "recover"], &since[..]].concat()).await;
+        assert!(
+            recovered.starts_with("job 1 completed: 0 delivered"),
+            "{recovered}"
+        );
+        let words = [
+            &["webhooks", "replay"],
+            &since[..],
+            &["--events", "message.*"],
+        ]
+        .concat();
+        let replayed = run_well(&node, &words).await;
+        assert!(
+            replayed.starts_with("job 2 completed: 1 delivered"),
+            "{replayed}"
+        );
+        let attempts = run_json(&node, &["webhooks", "deliveries", "1"]).await;
+        assert_eq!(attempts.len(), 2, "{attempts:?}");
+        let table = run_well(&node, &["webhooks", "deliveries", "1", "--last", "1"]).await;
+        assert!(
+            table.contains("message.created  ticket/SUP-1 #1"),
+            "{table}"
+        );
+        let failed = run_json(&node, &["webhooks", "deliveries", "1", "--failed"]).await;
+        assert_eq!(failed.len(), 0);
+    });
+}
+
+/// While a job removed dead letters, those that moved up to the page before were left out.
+#[test]
+fn a_list_that_shrinks_while_it_is_read_is_listed_whole() {
+    run_async(async {
+        // Newest first: after the first page 150 of 250 items are gone, all of them older ones.
+        let mut calls = 0;
+        let receiver = TestReceiver::start(move |request| {
+            calls += 1;
+            let ids: Vec<u64> = match calls {
+                1 => (1..=250).rev().collect(),
+                _ => (1..=60).chain(211..=250).rev().collect(),
+            };
+            let number = request.path.split("page=").nth(1).expect("a page");
+            let number: usize = number.split('&').next().unwrap_or_default().parse().expect("one");
+            let items = ids.iter().skip((number - 1) * 100).take(100);
+            let items: Vec<_> = items.map(|id| json!({"id": id, "detail": null})).collect();
+            let (total, pages) = (ids.len(), ids.len().div_ceil(100));
+            let body = json!({"items": items, "total": total, "page": number, "page_size": 100, "pages": pages});
+            let json = vec![("content-type", "application/json".to_owned())];
+            ReceiverReply::Full(200, json, body.to_string())
+        })
+        .await;
+        let folder = folder();
+        let words = ["dead-letters", "list", "--json", "--token", TOKEN, "--url"];
+        let mut command = hookyard(folder.path(), &words);
+        command.arg(receiver.url(""));
+        let output = actix_rt::task::spawn_blocking(move || output_of(&mut command));
+        let (code, output, error) = output.await.expect("no panic");
+        assert_eq!((code, error.as_str()), (Some(0), ""));
+        let found: Vec<_> = output
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["id"].as_u64())
+            .map(|id| id.expect("a number"))
+            .collect();
+        for id in (1..=60).chain(211..=250) {
+            assert!(found.contains(&id), "{id} in {found:?}");
+        }
     });
 }
 

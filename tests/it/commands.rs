@@ -63,7 +63,7 @@ pub fn folder() -> TempDir {
 #[test]
 fn the_help_of_every_command_has_an_example() {
     let folder = folder();
-    let commands: [&[&str]; 17] = [
+    let commands: [&[&str]; 19] = [
         &[],
         &["serve"],
         &["check"],
@@ -81,6 +81,8 @@ fn the_help_of_every_command_has_an_example() {
         &["rebuild"],
         &["bench"],
         &["guide"],
+        &["jobs", "show"],
+        &["webhooks", "edit"],
     ];
     for words in commands {
         let (code, help, error) = output_of(hookyard(folder.path(), words).arg("--help"));

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::accounts;
 use crate::clock_jumps::{JumpingClock, wait_for_readiness};
-use crate::dead_letters::wait_for_letters;
+use crate::dead_letters::{post, wait_for_letters};
 use crate::deliveries::{subscribe, test_env};
 use crate::failures::DiskFailure;
 use crate::instagram;
@@ -20,7 +20,7 @@ use crate::test_node::{START, TOKEN, TestClient, TestEnv, encode_id, expect_soon
 const WEBHOOKS: &str = "/dashboard/settings/webhooks";
 
 /// Every page that needs no id.
-pub const PAGES: [&str; 14] = [
+pub const PAGES: [&str; 15] = [
     "/dashboard",
     "/dashboard/",
     WEBHOOKS,
@@ -32,6 +32,7 @@ pub const PAGES: [&str; 14] = [
     "/dashboard/sources",
     "/dashboard/calls",
     "/dashboard/accounts",
+    "/dashboard/tokens",
     "/dashboard/audit",
     "/dashboard/settings",
     "/dashboard/events/find?text=x",
@@ -139,7 +140,13 @@ async fn read(request: RequestBuilder) -> PageAnswer {
 }
 
 fn find_csrf(html: &str) -> String {
-    let (_, rest) = html.split_once("name=\"csrf\" value=\"").expect("a form");
+    find_hidden(html, "csrf")
+}
+
+/// Value of the first hidden field called `name`.
+fn find_hidden(html: &str, name: &str) -> String {
+    let field = format!("name=\"{name}\" value=\"");
+    let (_, rest) = html.split_once(&field).expect("a form");
     rest.split('"').next().expect("its end").to_owned()
 }
 
@@ -225,7 +232,215 @@ fn behind_https_the_cookie_is_secure() {
         let test_env = TestEnv::new(&[("server.public_url", "https://hooks.example.com")]);
         let node = test_env.start().await;
         let answer = DashboardVisitor::stranger(&node).log_in(TOKEN).await;
-        assert!(answer.header("set-cookie").ends_with("; Secure"));
+        let cookie = answer.header("set-cookie");
+        assert!(cookie.ends_with("; Secure"), "{cookie}");
+        assert!(cookie.starts_with("__Host-hookyard_session"), "{cookie}");
+        assert!(cookie.contains("; Path=/;"), "{cookie}");
+        node.stop().await;
+    });
+}
+
+/// A browser sends a cookie to all ports of its host: a login at one node ended the session at another.
+#[test]
+fn sessions_of_two_nodes_on_one_machine_do_not_end_each_other() {
+    run_async(async {
+        let (first_env, second_env) = (TestEnv::new(&[]), TestEnv::new(&[]));
+        let (first, second) = (first_env.start().await, second_env.start().await);
+        let mut visitors = [
+            DashboardVisitor::logged_in(&first).await,
+            DashboardVisitor::logged_in(&second).await,
+        ];
+        let cookies = visitors.each_ref().map(|visitor| visitor.cookie.clone());
+        let names = cookies.each_ref().map(|cookie| cookie.split('=').next());
+        assert_ne!(names[0], names[1]);
+        for visitor in &mut visitors {
+            visitor.cookie = cookies.join("; ");
+            assert_eq!(visitor.get("/dashboard").await.status, StatusCode::OK);
+        }
+        first.stop().await;
+        second.stop().await;
+    });
+}
+
+/// A wrong filter took the list and its form away, and a refusal told nobody whom to ask.
+#[test]
+fn a_wrong_filter_is_shown_beside_its_field_and_a_refusal_says_who_may() {
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        node.send_message("SUP-1", "key").await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        for (path, parts) in [
+            (
+                "audit?who=ana&since=yesterday",
+                ["value=\"ana\"", "Must be an RFC 3339 time"],
+            ),
+            (
+                "events?entity=SUP-1&type=mesage.created",
+                ["value=\"mesage.created\"", "did you mean message.created"],
+            ),
+            (
+                "dead-letters?entity=A&webhook_id=x",
+                ["value=\"A\"", "Must be the id of a subscription"],
+            ),
+            ("jobs?webhook_id=x", ["name=\"state\"", "Must be the id of"]),
+            (
+                "calls?page=0",
+                ["name=\"direction\"", "Page must be a whole number"],
+            ),
+        ] {
+            let refused = visitor.get(&format!("/dashboard/{path}")).await;
+            assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{path}");
+            for part in parts {
+                assert!(
+                    refused.html.contains(part),
+                    "{path}: {part} in {}",
+                    refused.html
+                );
+            }
+        }
+        // As a browser sends a time, without a zone.
+        let events = "/dashboard/events?since=2020-01-01T10%3A30&until=2099-01-01T00%3A00%3A00";
+        let found = visitor.get(events).await;
+        assert_eq!(found.status, StatusCode::OK, "{}", found.html);
+        assert!(found.html.contains(">message.created<"), "{}", found.html);
+        assert!(
+            found.html.contains("value=\"2020-01-01T10:30:00\""),
+            "{}",
+            found.html
+        );
+        let none = visitor
+            .get("/dashboard/events?since=2099-01-01T00%3A00")
+            .await;
+        assert!(none.html.contains("No event matches the filter."));
+
+        let token = json!({"name": "ana", "role": "read"});
+        let made = post(&node, "/api/v1/tokens", token).await;
+        let secret = made.body["secret"].as_str().expect("a secret").to_owned();
+        let reader = DashboardVisitor::logged_in_by(&node, &secret).await;
+        let refused = reader.get("/dashboard/settings/webhooks/new").await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+        for part in [
+            "token with the role admin",
+            "log in with a token of that role",
+        ] {
+            assert!(refused.html.contains(part), "{part} in {}", refused.html);
+        }
+        node.stop().await;
+    });
+}
+
+/// What somebody had written for an hour was gone if the session had ended meanwhile.
+#[test]
+fn a_form_whose_session_has_ended_is_sent_after_a_login() {
+    run_async(async {
+        let mut test_env = test_env(&[("dashboard.session_h", "2")]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let receiver = TestReceiver::accept_all().await;
+        let mut visitor = DashboardVisitor::logged_in(&node).await;
+        clock.advance(Duration::from_secs(3 * 3_600));
+        let (path, url) = ("/dashboard/settings/webhooks/new", receiver.url("/hook"));
+        let csrf = visitor.csrf.clone();
+        let fields = [
+            ("csrf", csrf.as_str()),
+            ("url", url.as_str()),
+            ("description", "<b>Written"),
+            ("events", "lead.*"),
+            ("secret", "typed-secret-long-enough-to-sign"),
+            ("signing", "standard"),
+        ];
+        let typed = async |site: &str| {
+            let request = form_request(visitor.request(Method::POST, path), &fields);
+            read(request.header("sec-fetch-site", site)).await
+        };
+        assert_eq!(typed("cross-site").await.location(), "/dashboard/login");
+        let asked = typed("same-origin").await;
+        assert_eq!(asked.status, StatusCode::UNAUTHORIZED, "{}", asked.html);
+        assert!(
+            asked.html.contains("Your session has ended."),
+            "{}",
+            asked.html
+        );
+        let kept = find_hidden(&asked.html, "kept").replace("&amp;", "&");
+        assert!(!kept.contains("csrf"), "{kept}");
+
+        let login = [("next", path), ("kept", kept.as_str())];
+        let wrong = visitor
+            .send_form(
+                "/dashboard/login",
+                &[&login[..], &[("token", "wrong")]].concat(),
+            )
+            .await;
+        assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(find_hidden(&wrong.html, "kept").replace("&amp;", "&"), kept);
+        let answer = visitor
+            .send_form(
+                "/dashboard/login",
+                &[&login[..], &[("token", TOKEN)]].concat(),
+            )
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.html);
+        for part in ["&lt;b&gt;Written", "Send it now", "<dd>…</dd>"] {
+            assert!(answer.html.contains(part), "{part} in {}", answer.html);
+        }
+        assert_eq!(node.get("/api/v1/webhooks").await.body["total"], 0);
+        visitor.take_cookie(&answer);
+        visitor.csrf = find_csrf(answer.html.split_once("<main").expect("a page").1);
+        let fields: Vec<_> = fields[1..].to_vec();
+        let made = visitor.submit(path, &fields).await;
+        assert_eq!(made.location(), "/dashboard/settings/webhooks/1");
+        node.stop().await;
+    });
+}
+
+/// People got JSON for an address that they mistyped, and for a login that was refused.
+#[test]
+fn people_get_pages_for_wrong_addresses_and_refused_logins() {
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let stranger = DashboardVisitor::stranger(&node);
+        for (path, status, text) in [
+            ("/dashboard/nonsense", 404, "Not found"),
+            ("/dashboard/settings/webhooks/abc", 404, "Not found"),
+            (
+                "/dashboard/dead-letters/1/retry",
+                405,
+                "takes a form of another page",
+            ),
+        ] {
+            let page = visitor.get(path).await;
+            assert_eq!(page.status.as_u16(), status, "{path}: {}", page.html);
+            assert_eq!(
+                page.header("content-type"),
+                "text/html; charset=utf-8",
+                "{path}"
+            );
+            assert!(page.html.contains(text), "{path}: {}", page.html);
+            assert!(
+                page.html.contains("aria-label=\"Main\""),
+                "the navigation is there"
+            );
+            let location = stranger.get(path).await;
+            assert!(
+                location.location().starts_with("/dashboard/login?next="),
+                "{path}"
+            );
+        }
+        let wrong_method = visitor.get("/dashboard/dead-letters/1/retry").await;
+        assert_eq!(wrong_method.header("allow"), "POST");
+
+        let login = "/dashboard/login";
+        let fields = [("token", TOKEN)];
+        let request = form_request(stranger.request(Method::POST, login), &fields);
+        let foreign = read(request.header("sec-fetch-site", "cross-site")).await;
+        let huge = "x".repeat(300 * 1024);
+        let large = stranger.send_form(login, &[("token", &huge)]).await;
+        for (answer, status) in [(foreign, 403), (large, 413)] {
+            assert_eq!(answer.status.as_u16(), status);
+            assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
+            assert!(answer.html.contains("id=\"problem\""), "{}", answer.html);
+        }
         node.stop().await;
     });
 }
@@ -295,11 +510,10 @@ fn a_session_ends_with_the_logout_and_with_its_time() {
         let visitor = DashboardVisitor::logged_in(&node).await;
         let answer = visitor.submit("/dashboard/logout", &[]).await;
         assert_eq!(answer.location(), "/dashboard/login");
-        assert!(
-            answer
-                .header("set-cookie")
-                .starts_with("hookyard_session=; ")
-        );
+        assert!(answer.header("set-cookie").starts_with(&format!(
+            "{}=; ",
+            visitor.cookie.split('=').next().unwrap_or_default()
+        )));
         assert!(answer.header("set-cookie").contains("Max-Age=0"));
         let after = visitor.get("/dashboard").await;
         assert_eq!(
@@ -497,6 +711,7 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
             ("timeout_s", "soon"),
             ("description", "Mine"),
             ("filter", "1 == 1"),
+            ("seen", &find_hidden(&form, "seen")),
         ];
         let wrong = visitor
             .submit("/dashboard/settings/webhooks/1/edit", &fields)
@@ -524,6 +739,7 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
             ("events", "ticket:*"),
             ("description", "Mine"),
             ("signing", "crm"),
+            ("seen", &find_hidden(&form, "seen")),
         ];
         let changed = visitor
             .submit("/dashboard/settings/webhooks/1/edit", &fields)
@@ -532,7 +748,7 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
         let stored = node.get("/api/v1/webhooks/1").await.body;
         assert_eq!(
             (&stored["state"], &stored["events"]),
-            (&json!("paused"), &json!(["ticket:*"]))
+            (&json!("active"), &json!(["ticket:*"]))
         );
         assert_eq!(stored["description"], "Mine");
 
@@ -574,6 +790,61 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
     });
 }
 
+/// A save of the description resumed what a colleague had paused, and undid the colleague's edit.
+#[test]
+fn a_stale_form_of_a_webhook_overwrites_nothing() {
+    run_async(async {
+        let node = test_env(&[]).start().await;
+        let receiver = TestReceiver::accept_all().await;
+        subscribe(&node, receiver.url("/"), json!({"description": "Old"})).await;
+        let (mine, other) = (
+            DashboardVisitor::logged_in(&node).await,
+            DashboardVisitor::logged_in(&node).await,
+        );
+        let path = format!("{WEBHOOKS}/1");
+        let edit = format!("{path}/edit");
+        let form = mine.get(&edit).await.html;
+        assert!(!form.contains("name=\"is_active\""), "{form}");
+        let save = async |visitor: &DashboardVisitor, description: &str, seen: &str| {
+            let url = receiver.url("/");
+            let fields = [
+                ("url", url.as_str()),
+                ("events", "*"),
+                ("is_active", "on"),
+                ("signing", "crm"),
+                ("signing", "standard"),
+                ("ordering", "entity"),
+                ("description", description),
+                ("seen", seen),
+            ];
+            visitor.submit(&edit, &fields).await
+        };
+
+        other.submit(&format!("{path}/pause"), &[]).await;
+        let seen = find_hidden(&other.get(&edit).await.html, "seen");
+        let saved = save(&other, "Theirs", &seen).await;
+        assert_eq!(saved.location(), path);
+        let refused = save(&mine, "Mine", &find_hidden(&form, "seen")).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.html);
+        for part in ["after you loaded it", ">Theirs<", ">Mine<", "is paused"] {
+            assert!(refused.html.contains(part), "{part} in {}", refused.html);
+        }
+        let stored = node.get("/api/v1/webhooks/1").await.body;
+        assert_eq!(
+            (&stored["description"], &stored["state"]),
+            (&json!("Theirs"), &json!("paused"))
+        );
+        let again = save(&mine, "Mine", &find_hidden(&refused.html, "seen")).await;
+        assert_eq!(again.location(), path);
+        let stored = node.get("/api/v1/webhooks/1").await.body;
+        assert_eq!(
+            (&stored["description"], &stored["state"]),
+            (&json!("Mine"), &json!("paused"))
+        );
+        node.stop().await;
+    });
+}
+
 #[test]
 fn dead_letters_are_retried_and_discarded_from_their_pages() {
     run_async(async {
@@ -594,7 +865,7 @@ fn dead_letters_are_retried_and_discarded_from_their_pages() {
             .await;
         assert_eq!(unconfirmed.location(), "/dashboard/dead-letters");
         wait_for_letters(&node, 3).await;
-        let fields = [("entity", "A"), ("confirmed", "on")];
+        let fields = [("entity", "A"), ("confirmed", "on"), ("before_id", "9")];
         visitor
             .submit("/dashboard/dead-letters/discard-matching", &fields)
             .await;
@@ -608,7 +879,7 @@ fn dead_letters_are_retried_and_discarded_from_their_pages() {
         wait_for_letters(&node, 2).await;
 
         receiver.set_script(|_| ReceiverReply::Status(200));
-        let fields = [("entity", "B"), ("webhook_id", "")];
+        let fields = [("entity", "B"), ("webhook_id", ""), ("before_id", "9")];
         let retried = visitor
             .submit("/dashboard/dead-letters/retry-matching", &fields)
             .await;
@@ -623,6 +894,60 @@ fn dead_letters_are_retried_and_discarded_from_their_pages() {
         assert_eq!(too_late.location(), "/dashboard/jobs/1");
         let jobs = visitor.get("/dashboard/jobs").await.html;
         assert!(jobs.contains("Retry 1"), "{jobs}");
+        node.stop().await;
+    });
+}
+
+/// The form had the filter only: what failed between the page and the press was discarded too.
+#[test]
+fn dead_letters_that_came_after_the_page_was_loaded_are_left_alone() {
+    run_async(async {
+        let test_env = test_env(&[("delivery.retry_schedule_s", "0.01")]);
+        let node = test_env.start().await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(404)).await;
+        subscribe(&node, receiver.url("/"), json!({})).await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let path = "/dashboard/dead-letters";
+        let letters = |numbers: std::ops::Range<u32>| {
+            let node = node.api.clone();
+            async move {
+                for number in numbers {
+                    node.send_message("A", &format!("key-{number}")).await;
+                }
+            }
+        };
+        letters(0..2).await;
+        wait_for_letters(&node, 2).await;
+        let page = visitor.get(path).await.html;
+        assert!(page.contains("Never deliver these 2"), "{page}");
+        let bound = find_hidden(&page, "before_id");
+        letters(2..5).await;
+        wait_for_letters(&node, 5).await;
+
+        let discard = format!("{path}/discard-matching");
+        let fields = [("confirmed", "on"), ("before_id", bound.as_str())];
+        visitor.submit(&discard, &fields).await;
+        let page = visitor.get(path).await.html;
+        for part in [
+            "2 dead letters were discarded.",
+            "3 dead letters came since the page was loaded, and stayed.",
+        ] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+        wait_for_letters(&node, 3).await;
+        visitor.submit(&discard, &[("confirmed", "on")]).await;
+        wait_for_letters(&node, 3).await;
+
+        let page = visitor.get(&format!("{path}?event=message.created")).await;
+        let bound = find_hidden(&page.html, "before_id");
+        letters(5..6).await;
+        wait_for_letters(&node, 4).await;
+        let fields = [("event", "message.created"), ("before_id", bound.as_str())];
+        visitor
+            .submit(&format!("{path}/retry-matching"), &fields)
+            .await;
+        let job = node.get("/api/v1/jobs/1").await.body;
+        assert_eq!(job["total"], 3, "{job}");
         node.stop().await;
     });
 }
@@ -1108,5 +1433,164 @@ fn a_pasted_request_is_judged_and_leaves_no_trace() {
         assert!(!metrics.contains("source=\"support\""), "{metrics}");
         let log = node.kill_and_read_log().join("\n");
         assert!(!log.contains("only-on-the-page"), "{log}");
+    });
+}
+
+#[test]
+fn tokens_are_made_shown_once_and_revoked() {
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let path = "/dashboard/tokens";
+        let empty = visitor.get(path).await.html;
+        assert!(empty.contains("No named token yet."), "{empty}");
+        let fields = [
+            ("name", "Not A Name"),
+            ("role", "read"),
+            ("expires_in_days", "soon"),
+        ];
+        let wrong = visitor.submit(path, &fields).await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+        for part in ["lower-case letters", "Must be a", "value=\"Not A Name\""] {
+            assert!(wrong.html.contains(part), "{part} in {}", wrong.html);
+        }
+
+        let fields = [
+            ("name", "billing"),
+            ("role", "publish"),
+            ("kinds", "task, ticket"),
+            ("expires_in_days", "30"),
+        ];
+        let made = visitor.submit(path, &fields).await;
+        assert_eq!(made.location(), path);
+        let page = visitor.get(path).await.html;
+        let (_, secret) = page.split_once("id=\"new-secret\">").expect("the secret");
+        let secret = secret.split('<').next().unwrap_or_default().to_owned();
+        for part in ["task, ticket", "in 29 d", "by config:admin"] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+        assert!(
+            !visitor.get(path).await.html.contains(&secret),
+            "it is shown once"
+        );
+        let stored = node.get("/api/v1/tokens/billing").await.body;
+        assert_eq!(stored["role"], "publish", "{stored}");
+        assert_eq!(stored["kinds"], json!(["task", "ticket"]));
+
+        let reader = json!({"name": "ana", "role": "read"});
+        let reader = post(&node, "/api/v1/tokens", reader).await.body;
+        let reader = reader["secret"].as_str().expect("a secret");
+        let reader = DashboardVisitor::logged_in_by(&node, reader).await;
+        let shown = reader.get(path).await.html;
+        assert!(
+            shown.contains("billing") && !shown.contains("Revoke"),
+            "{shown}"
+        );
+        let refused = reader.submit(path, &fields).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+
+        let revoke = format!("{path}/revoke");
+        let configured = visitor.submit(&revoke, &[("name", "config:admin")]).await;
+        assert_eq!(configured.location(), path);
+        let shown = visitor.get(path).await.html;
+        assert!(shown.contains("in the configuration"), "{shown}");
+        visitor.submit(&revoke, &[("name", "ana")]).await;
+        assert!(
+            visitor
+                .get(path)
+                .await
+                .html
+                .contains("Token ana was revoked.")
+        );
+        assert_eq!(reader.get(path).await.status, StatusCode::SEE_OTHER);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_delivery_that_was_given_up_is_repeated_from_the_page_of_its_event() {
+    run_async(async {
+        let node = test_env(&[]).start().await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(404)).await;
+        subscribe(&node, receiver.url("/"), json!({})).await;
+        let sent = node.send_message("SUP-1", "key").await.event_id();
+        wait_for_letters(&node, 1).await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let path = format!("/dashboard/events/{sent}");
+        let page = wait_for_page(&visitor, &path, &[">dead letter<"]).await;
+        let (_, action) = page
+            .split_once("action=\"/dashboard/dead-letters/")
+            .expect("a form");
+        let action = action.split('"').next().unwrap_or_default();
+        receiver.set_script(|_| ReceiverReply::Status(200));
+        let retried = visitor
+            .submit(&format!("/dashboard/dead-letters/{action}"), &[])
+            .await;
+        assert_eq!(retried.location(), "/dashboard/jobs/1");
+        wait_for_page(&visitor, &path, &[">delivered<"]).await;
+        node.stop().await;
+    });
+}
+
+#[test]
+fn an_account_is_made_from_its_page() {
+    run_async(async {
+        let node = instagram::test_env(&[]).start().await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let (list, path) = ("/dashboard/accounts", "/dashboard/accounts/new");
+        assert!(visitor.get(list).await.html.contains(path));
+        assert_eq!(visitor.get(path).await.status, StatusCode::OK);
+        let wrong = visitor.submit(path, &[("account_id", "two words")]).await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+        for part in ["value=\"two words\"", "Not saved."] {
+            assert!(wrong.html.contains(part), "{part} in {}", wrong.html);
+        }
+        let fields = [
+            ("account_id", "acc_9"),
+            ("instagram_account_id", "999"),
+            ("crm_webhook_url", "https://crm.example/hook"),
+            ("webhook_secret", ""),
+            ("access_token", "given-token"),
+        ];
+        let made = visitor.submit(path, &fields).await;
+        assert_eq!(made.location(), list);
+        let page = visitor.get(list).await.html;
+        for part in [
+            "acc_9",
+            "Secret of account acc_9",
+            "id=\"new-secret\">whsec_",
+        ] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+        let stored = node.get("/api/v1/accounts/acc_9").await.body;
+        assert_eq!(stored["has_access_token"], true, "{stored}");
+        let again = visitor.submit(path, &fields).await;
+        assert_eq!(again.status, StatusCode::CONFLICT);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn an_entity_is_erased_from_its_page_by_its_id() {
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        let data = json!({"message_id": "m", "text": "about-a-person"});
+        node.send("SUP-1", "key", "message.created", data).await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let path = "/dashboard/entities/ticket/SUP-1";
+        let page = visitor.get(path).await.html;
+        assert!(page.contains("about-a-person") && page.contains("Erase for good"));
+        let erase = format!("{path}/erase");
+        let unconfirmed = visitor.submit(&erase, &[("confirmed", "SUP-2")]).await;
+        assert_eq!(unconfirmed.location(), path);
+        assert!(visitor.get(path).await.html.contains("about-a-person"));
+        let erased = visitor.submit(&erase, &[("confirmed", "SUP-1")]).await;
+        assert_eq!(erased.location(), path);
+        // The files are cleaned meanwhile, and the store is closed for a moment.
+        let page = wait_for_page(&visitor, path, &["Story"]).await;
+        assert!(!page.contains("about-a-person"), "{page}");
+        let erasure = node.get("/api/v1/erasures/1").await;
+        assert!(matches!(erasure.status, 200 | 503), "{erasure:?}");
+        node.stop().await;
     });
 }

@@ -4,9 +4,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::commands::{folder, hookyard, output_of, send_signal};
+use crate::test_node::run_async;
 
 fn summary_of(output: &str) -> Value {
     let last = output.lines().last().expect("a summary");
@@ -83,6 +84,65 @@ fn ctrl_c_ends_the_demo_with_all_delivered() {
         summary["accepted"].as_u64().map(|accepted| 3 * accepted),
         "{summary}"
     );
+}
+
+/// One event by hand, or a pause in the dashboard, made the demo wait in vain: it ended after a minute
+/// with a broken promise, and everything was removed.
+#[test]
+fn a_visitor_who_tries_things_out_breaks_no_promise() {
+    let folder = folder();
+    let mut child = hookyard(folder.path(), &["demo", "--json", "--stay"])
+        .env("TMPDIR", folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut read_until = |wanted: &str| {
+        let mut line = String::new();
+        while !line.contains(wanted) {
+            line.clear();
+            let length = output.read_line(&mut line).expect("text");
+            assert!(length > 0, "it ended before {wanted}");
+        }
+        line
+    };
+    let start: Value = serde_json::from_str(&read_until("start")).expect("JSON");
+    read_until("Each of the three has all");
+    let ask = async |path: &str, body: Value| {
+        let url = start["start"]["url"].as_str().expect("a url");
+        let client = reqwest::Client::builder().no_proxy().build();
+        let request = client.expect("a client").post(format!("{url}{path}"));
+        let token = start["start"]["token"].as_str().expect("a token");
+        let request = request.header("content-type", "application/json");
+        let request = request.bearer_auth(token).body(body.to_string());
+        let answer = request.send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{path}: {answer:?}");
+    };
+    run_async(async {
+        let event =
+            json!({"event": "organisation.updated", "data": {"organisation_id": 1, "n": 1}});
+        ask("/api/v1/events", event).await;
+        ask("/api/v1/webhooks/1/pause", json!({})).await;
+    });
+    read_until("You changed webhook 1 (webhooks.pause)");
+    read_until("this link logs in once");
+
+    send_signal(&child, "INT");
+    let summary: Value = serde_json::from_str(&read_until("summary")).expect("JSON");
+    let summary = &summary["summary"];
+    let counts = ["subscribers", "not_judged", "lost", "swaps"].map(|name| &summary[name]);
+    assert_eq!(
+        counts,
+        [&json!(2), &json!(1), &json!(0), &json!(0)],
+        "{summary}"
+    );
+    let accepted = summary["accepted"].as_u64().expect("a number");
+    assert_eq!(summary["delivered"], 2 * accepted, "{summary}");
+
+    read_until("The node stays");
+    run_async(ask("/api/v1/webhooks/1/resume", json!({})));
+    send_signal(&child, "INT");
+    assert!(child.wait().expect("it ends").success(), "{summary}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! as it is.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -428,9 +429,34 @@ fn an_export_has_the_state_and_every_event_and_the_command_writes_it_to_a_file()
             let error = String::from_utf8_lossy(&output.stderr).into_owned();
             (output.status.code(), text, error)
         };
+        // An earlier version wrote to `ticket.part` first, through a link too, and left it behind.
+        let precious = test_env.folder.path().join("precious");
+        fs::write(&precious, "not to be touched").expect("writes");
+        let neighbour = test_env.folder.path().join("ticket.part");
+        std::os::unix::fs::symlink(&precious, &neighbour).expect("links");
         let path = file.to_str().expect("text");
         let exported = run(hookyard(&["export", "ticket", "SUP-1", "--output", path])).await;
         assert_eq!(exported.0, Some(0), "{exported:?}");
+        let kept = fs::read_to_string(&neighbour).expect("still there");
+        assert_eq!(kept, "not to be touched");
+        let mode = fs::metadata(&file).expect("written").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let folder_path = test_env.folder.path().join("taken.jsonl");
+        fs::create_dir(&folder_path).expect("a folder");
+        let taken = folder_path.to_str().expect("text");
+        let refused = run(hookyard(&["export", "ticket", "SUP-1", "--output", taken])).await;
+        assert_eq!(refused.0, Some(1), "{refused:?}");
+        let left = fs::read_dir(test_env.folder.path()).expect("listed");
+        let names = left.map(|entry| entry.expect("an entry").file_name());
+        let is_left = |name: &std::ffi::OsString| {
+            let name = name.to_string_lossy();
+            name.ends_with(".unfinished") || name == "taken.part"
+        };
+        assert_eq!(
+            names.filter(is_left).count(),
+            0,
+            "a broken export is removed"
+        );
         let text = fs::read_to_string(&file).expect("written");
         let lines: Vec<Value> = text
             .lines()

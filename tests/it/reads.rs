@@ -123,6 +123,67 @@ fn lists_come_in_pages_newest_first() {
     });
 }
 
+/// A watcher of new events read the whole list again each second, and left events out in a flood.
+#[test]
+fn events_are_read_on_from_a_cursor_without_gaps() {
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        let read = async |cursor: &str, more: &str| {
+            list(&node, &format!("/api/v1/events?after={cursor}{more}")).await
+        };
+        let nothing = read("start", "").await;
+        assert_eq!(
+            nothing,
+            json!({"items": [], "cursor": "start", "has_more": false})
+        );
+
+        let mut sent = Vec::new();
+        for number in 0..7 {
+            let ticket = ["A", "B"][number % 2];
+            let answer = node.send_message(ticket, &format!("m{number}")).await;
+            sent.push(json!(answer.event_id()));
+        }
+        let (mut found, mut cursor) = (Vec::new(), "start".to_owned());
+        for has_more in [true, true, false] {
+            let page = read(&cursor, "&page_size=3").await;
+            assert_eq!(page["has_more"], has_more, "{page}");
+            found.extend(each(&page, "event_id"));
+            cursor = page["cursor"].as_str().expect("a cursor").to_owned();
+        }
+        assert_eq!(found, sent, "oldest first");
+        assert_eq!(cursor, sent[6]);
+
+        // A search that finds nothing moves on nevertheless.
+        let page = read("start", "&entity=C").await;
+        assert_eq!(
+            (each(&page, "event_id"), &page["cursor"]),
+            (vec![], &sent[6])
+        );
+        let page = read(sent[2].as_str().expect("an id"), "&entity=B").await;
+        assert_eq!(each(&page, "event_id"), [sent[3].clone(), sent[5].clone()]);
+        node.send_message("C", "later").await;
+        assert_eq!(
+            read(&cursor, "").await["items"].as_array().map(Vec::len),
+            Some(1)
+        );
+
+        for (query, status) in [
+            ("after=evt_00000000_1", 404),
+            ("after=1", 400),
+            ("after=start&page=2", 400),
+        ] {
+            let refused = node.get(&format!("/api/v1/events?{query}")).await;
+            assert_eq!(refused.status, status, "{query}: {refused:?}");
+        }
+        let of_end = format!(
+            "{}_18446744073709551615",
+            cursor.rsplit_once('_').expect("an id").0
+        );
+        assert_eq!(read(&of_end, "").await["items"], json!([]));
+        node.stop().await;
+    });
+}
+
 #[test]
 fn a_long_timeline_and_many_events_are_listed_without_gaps() {
     run_async(async {

@@ -216,6 +216,53 @@ fn an_event_its_commit_and_its_deliveries_are_spans_of_one_trace() {
     });
 }
 
+/// Hosted collectors answered 401, a busy one cost a batch, and two nodes could not be told apart.
+#[test]
+fn a_collector_gets_the_headers_it_asks_for_and_a_busy_one_the_batch_again() {
+    run_async(async {
+        let mut answers = [503, 429, 200].into_iter();
+        // The second batch is refused once, the first twice: that one is lost.
+        let collector =
+            TestReceiver::start(move |_| ReceiverReply::Status(answers.next().unwrap_or(200)))
+                .await;
+        let test_env = test_env(&[
+            ("telemetry.otlp_endpoint", &collector.url("")),
+            (
+                "telemetry.otlp_headers",
+                "Authorization: Bearer given,X-Team: crm",
+            ),
+        ]);
+        let node = test_env.start().await;
+        send_traced(&node, "first", &[SENT]).await;
+        let wait_for = async |count: usize| {
+            expect_soon(async {
+                while collector.arrivals().len() < count {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        };
+        wait_for(2).await;
+        send_traced(&node, "second", &[SENT]).await;
+        wait_for(3).await;
+        node.stop().await;
+
+        let arrivals = collector.arrivals();
+        assert_eq!(arrivals[0].body, arrivals[1].body, "tried once more");
+        assert_ne!(arrivals[1].body, arrivals[2].body, "and given up then");
+        let mut instances = Vec::new();
+        for arrival in &arrivals {
+            assert_eq!(arrival.header("authorization"), Some("Bearer given"));
+            assert_eq!(arrival.header("x-team"), Some("crm"));
+            let resource = &arrival.json()["resourceSpans"][0]["resource"];
+            instances.push(attribute(resource, "service.instance.id").to_owned());
+            assert!(!attribute(resource, "service.version").is_empty());
+        }
+        assert_eq!(instances[0].len(), 32);
+        assert!(instances.iter().all(|instance| *instance == instances[0]));
+    });
+}
+
 /// The collector must not be able to delay or refuse an event.
 #[test]
 fn a_collector_that_is_away_costs_spans_one_line_and_nothing_else() {

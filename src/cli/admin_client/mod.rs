@@ -1,5 +1,6 @@
 //! Client of a running node's admin API, for every command that uses one.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use reqwest::{Client, Method, Response, Url};
@@ -35,6 +36,7 @@ pub(super) struct AdminClient {
 pub(super) struct RemotePage {
     pub(super) items: Vec<Value>,
     pub(super) pages: u64,
+    pub(super) total: u64,
 }
 
 impl AdminClient {
@@ -139,24 +141,27 @@ impl AdminClient {
         self.get(segments, &[filter, &place].concat()).await
     }
 
-    /// Reads all pages of a list. Items that move to the next page meanwhile are not repeated.
+    /// Reads all pages of a list. Items that move to another page meanwhile, because new ones came or
+    /// others went, are neither repeated nor left out.
     pub(super) async fn list_all(
         &self,
         segments: &[&str],
         filter: &[(&str, &str)],
     ) -> Result<Vec<Value>, AdminCallError> {
-        let (mut all, mut number): (Vec<Value>, _) = (Vec::new(), 1);
+        let (mut all, mut known) = (Vec::new(), HashSet::new());
+        let (mut number, mut last_total) = (1, 0);
         loop {
             let page = self.list_page(segments, filter, number).await?;
-            let last_page = all.len().saturating_sub(PAGE_SIZE);
-            for item in page.items {
-                let is_known = all[last_page..]
-                    .iter()
-                    .any(|known| item_key(known) == item_key(&item));
-                if !is_known {
-                    all.push(item);
-                }
+            // Items went: later ones moved up by as many places at most, some perhaps past this page.
+            let removed = std::mem::replace(&mut last_total, page.total).saturating_sub(page.total);
+            if removed > 0 && number > 1 {
+                let steps = removed.div_ceil(PAGE_SIZE as u64);
+                number = number.saturating_sub(steps).max(1);
+                continue;
             }
+
+            let items = page.items.into_iter();
+            all.extend(items.filter(|item| known.insert(item_key(item).to_string())));
             if number >= page.pages {
                 return Ok(all);
             }

@@ -18,17 +18,16 @@ use super::existing_store::check_store;
 use super::node_args::NodeArgs;
 use super::plural::format_count;
 use super::progress_line::ProgressLine;
+use super::unfinished_file::UnfinishedFile;
 use crate::clock::{Clock, SystemClock};
 use crate::event::Position;
 use crate::journal::{
     ArchiveError, ArchiveHeader, ArchiveReader, ArchiveSummary, BackupStart, ContentCipher,
     DataFolder, StoreImage, StoreImageError, StoreOpenError,
 };
-use archive_file::ArchiveFile;
 use archive_tee::{ArchiveTee, CountedOutput};
 use node_archive::NodeArchive;
 
-mod archive_file;
 mod archive_tee;
 mod error;
 mod node_archive;
@@ -94,9 +93,13 @@ impl BackupCommand {
         if base.as_ref().is_some_and(is_base) {
             return Err(BackupCommandError::OverBase(self.output.clone()).into());
         }
-        let mut file = ArchiveFile::create(&self.output)?;
+        let file_error = |source| BackupCommandError::File {
+            path: self.output.clone(),
+            source,
+        };
+        let mut file = UnfinishedFile::create(&self.output).map_err(file_error)?;
         let written = back_up(&source, base.as_ref(), &mut file)?;
-        file.publish()?;
+        file.publish().map_err(file_error)?;
         self.print_summary(&written, out)?;
         Ok(())
     }

@@ -1,9 +1,13 @@
 //! Subscribers of the demo: receivers in this process, which check the order and the signature of
 //! each delivery.
 
+use std::rc::Rc;
+
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::ledger::DeliveryLedger;
 use crate::cli::admin_client::{AdminCallError, AdminClient};
 use crate::cli::error::CliError;
 use crate::cli::listen::{ReportTotals, TrialReceiver};
@@ -19,6 +23,7 @@ pub(super) struct DemoAudience(Vec<DemoSubscriber>);
 pub(super) struct DemoSubscriber {
     receiver: TrialReceiver,
     webhook_id: u64,
+    ledger: Rc<DeliveryLedger>,
 }
 
 /// Counters of a subscription, as the node shows them.
@@ -40,7 +45,9 @@ impl DemoAudience {
         let mut all = Vec::new();
         for name in NAMES {
             let secret = generate_secret()?;
-            let receiver = TrialReceiver::start(&secret)?;
+            let ledger = Rc::new(DeliveryLedger::default());
+            let noted = Rc::clone(&ledger);
+            let receiver = TrialReceiver::start(&secret, move |id| noted.note_accepted(id))?;
             let subscription = json!({
                 "url": receiver.url(),
                 "events": ["*"],
@@ -51,6 +58,7 @@ impl DemoAudience {
             all.push(DemoSubscriber {
                 receiver,
                 webhook_id: webhook.id,
+                ledger,
             });
         }
         Ok(Self(all))
@@ -66,9 +74,17 @@ impl DemoAudience {
         &self.0[..self.0.len() - 1]
     }
 
-    /// Returns the counters of each subscriber, with its number of entities.
-    pub(super) fn totals(&self) -> impl Iterator<Item = (ReportTotals, u64)> {
-        self.0.iter().map(|subscriber| subscriber.receiver.totals())
+    /// Returns all subscribers, the flaky one last.
+    pub(super) fn all(&self) -> &[DemoSubscriber] {
+        &self.0
+    }
+
+    /// Returns the ledgers of all subscribers.
+    pub(super) fn ledgers(&self) -> Vec<Rc<DeliveryLedger>> {
+        self.0
+            .iter()
+            .map(|subscriber| Rc::clone(&subscriber.ledger))
+            .collect()
     }
 
     pub(super) async fn stop(&self) {
@@ -84,17 +100,36 @@ impl DemoSubscriber {
         self.receiver.answer_with(status);
     }
 
-    pub(super) fn totals(&self) -> ReportTotals {
-        self.receiver.totals().0
+    /// Returns the counters of the deliveries, with the number of entities.
+    pub(super) fn totals(&self) -> (ReportTotals, u64) {
+        self.receiver.totals()
     }
 
+    /// Returns the record of the demo's own events.
+    pub(super) fn ledger(&self) -> &DeliveryLedger {
+        &self.ledger
+    }
+
+    /// Returns the id of the subscription at the node.
+    pub(super) fn webhook_id(&self) -> u64 {
+        self.webhook_id
+    }
+
+    /// Reads the counters of the subscription; `None` if a visitor has deleted it.
     pub(super) async fn fetch_stats(
         &self,
         node: &AdminClient,
-    ) -> Result<RemoteStats, AdminCallError> {
+    ) -> Result<Option<RemoteStats>, AdminCallError> {
         let id = self.webhook_id.to_string();
-        let webhook: RemoteWebhook = node.get(&["webhooks", &id], &[]).await?;
-        Ok(webhook.stats)
+        let found: Result<RemoteWebhook, _> = node.get(&["webhooks", &id], &[]).await;
+        match found {
+            Ok(webhook) => Ok(Some(webhook.stats)),
+            Err(AdminCallError::Refused {
+                status: StatusCode::NOT_FOUND,
+                ..
+            }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Has the node try at once what waits for the subscriber.

@@ -24,12 +24,11 @@ pub(in crate::cli) enum DemoError {
     },
     #[error(
         "a promise was broken: {swaps} out of order, {lost} not delivered, {wrongly_signed} wrongly \
-         signed, {twice} accepted twice"
+         signed"
     )]
     Broken {
         swaps: u64,
         lost: u64,
         wrongly_signed: u64,
-        twice: u64,
     },
 }

@@ -32,10 +32,12 @@ use traffic::DemoTraffic;
 
 mod audience;
 mod error;
+mod ledger;
 mod narrator;
 mod story;
 mod summary;
 mod traffic;
+mod visitor;
 
 pub(super) use error::DemoError;
 
@@ -49,8 +51,9 @@ const CONFIG: &str = include_str!("demo.toml");
 /// of which fails and recovers. Tells what happens, and removes everything at the end. Nothing leaves
 /// this machine.
 ///
-/// Ctrl-C ends it with a summary. The exit code is 0 only if each accepted event was delivered to
-/// each subscriber, in the order of its entity and with a right signature.
+/// Ctrl-C ends it with a summary. The exit code is 0 only if each event of the demo was delivered to
+/// each subscriber, in the order of its entity and with a right signature. Look around in the
+/// dashboard, and change what you like: a subscriber whose subscription you changed is not judged.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  hookyard demo\n  hookyard demo --seconds 10 --json")]
 pub(super) struct DemoCommand {
@@ -65,6 +68,9 @@ pub(super) struct DemoCommand {
     /// End after this time, but not before the whole story was told once
     #[arg(long, value_name = "NUMBER")]
     seconds: Option<u32>,
+    /// Keep the node after the summary, until the next Ctrl-C
+    #[arg(long)]
+    stay: bool,
     /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
@@ -123,11 +129,12 @@ impl DemoCommand {
     ) -> Result<(), CliError> {
         // Handlers first: from the start of the node on there is something to remove.
         let mut signals = StopSignals::new().map_err(DemoError::Signals)?;
-        let (stop, stopping) = watch::channel(false);
+        let (stop, stopping) = watch::channel(0);
         actix_rt::spawn(async move {
-            signals.wait().await;
-            // Nobody listens any more if the demo has ended.
-            let _ = stop.send(true);
+            loop {
+                signals.wait().await;
+                stop.send_modify(|signals| *signals += 1);
+            }
         });
 
         let node = Node::start(surroundings.config.clone(), NodeDeps::default()).await?;
@@ -143,7 +150,7 @@ impl DemoCommand {
         &self,
         node: &Node,
         surroundings: &DemoSurroundings,
-        stopping: watch::Receiver<bool>,
+        stopping: watch::Receiver<u32>,
         out: &mut impl Write,
     ) -> Result<DemoAudience, CliError> {
         let DemoSurroundings {
@@ -162,17 +169,39 @@ impl DemoCommand {
 
         let audience = DemoAudience::subscribe(&client).await?;
         let sender = EventSender::try_new(config, &base)?;
-        let traffic = DemoTraffic::new(sender, github_secret.clone());
-        let story = DemoStory::new(client, traffic, &audience, stopping);
+        let traffic = DemoTraffic::new(sender, github_secret.clone(), audience.ledgers());
+        let story = DemoStory::new(client, traffic, &audience, stopping.clone());
+        let login_link = || make_login_link(node, &base);
         let limit = self
             .seconds
             .map(|seconds| Duration::from_secs(seconds.into()));
-        let summary = story.tell(limit, &mut narrator).await?;
+        let summary = story.tell(limit, login_link, &mut narrator).await?;
 
         narrator.show_summary(&summary)?;
         summary.check_claims()?;
+        if self.stay {
+            wait_for_next_signal(stopping, &mut narrator).await?;
+        }
         Ok(audience)
     }
+}
+
+/// Keeps the node as it is until a signal comes that is not the one which ended the story.
+async fn wait_for_next_signal(
+    mut stopping: watch::Receiver<u32>,
+    narrator: &mut DemoNarrator<'_, impl Write>,
+) -> Result<(), CliError> {
+    let seen = *stopping.borrow_and_update();
+    narrator
+        .tell("The node stays, with all that it has. Ctrl-C ends it and removes everything.")?;
+    // The sender lives as long as the actix system.
+    let _ = stopping.wait_for(|signals| *signals > seen).await;
+    Ok(())
+}
+
+fn make_login_link(node: &Node, base: &str) -> Option<String> {
+    node.login_link()
+        .map(|link| format!("{base}{}", link.expose()))
 }
 
 /// Prints where the node is, and the way into its dashboard.
@@ -183,9 +212,7 @@ fn greet(
     token: &Secret,
     folder: &TemporaryFolder,
 ) -> Result<(), CliError> {
-    let link = node
-        .login_link()
-        .map(|link| format!("{base}{}", link.expose()));
+    let link = make_login_link(node, base);
     let folder = folder.path().display().to_string();
     let start = json!({
         "url": base,

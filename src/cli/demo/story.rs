@@ -1,16 +1,18 @@
 //! Story of the demo: what is sent, what breaks, and how it is repaired. It tells only what it has
 //! seen: each sentence follows from a counter of the receivers or of the node.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::audience::{DemoAudience, RemoteStats};
+use super::audience::{DemoAudience, DemoSubscriber};
 use super::error::DemoError;
 use super::narrator::DemoNarrator;
 use super::summary::DemoSummary;
 use super::traffic::{DemoTraffic, ROUND_EVENTS};
+use super::visitor::VisitorChanges;
 use crate::cli::admin_client::AdminClient;
 use crate::cli::error::CliError;
 use crate::cli::plural::format_count;
@@ -21,6 +23,9 @@ const ROUND_PAUSE: Duration = Duration::from_millis(200);
 
 /// Pause between two looks at something that is about to happen.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Looks between two questions for what a visitor changed: about a second.
+const LOOKS_PER_VISIT: u32 = 20;
 
 /// Longest wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,8 +38,9 @@ pub(super) struct DemoStory<'a> {
     node: AdminClient,
     traffic: DemoTraffic,
     audience: &'a DemoAudience,
-    stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<u32>,
     clock: SystemClock,
+    visitor: RefCell<VisitorChanges>,
     breakers_opened: u64,
     breakers_closed: u64,
     dead_letters: u64,
@@ -45,7 +51,7 @@ impl<'a> DemoStory<'a> {
         node: AdminClient,
         traffic: DemoTraffic,
         audience: &'a DemoAudience,
-        stopping: watch::Receiver<bool>,
+        stopping: watch::Receiver<u32>,
     ) -> Self {
         Self {
             node,
@@ -53,6 +59,7 @@ impl<'a> DemoStory<'a> {
             audience,
             stopping,
             clock: SystemClock::default(),
+            visitor: RefCell::default(),
             breakers_opened: 0,
             breakers_closed: 0,
             dead_letters: 0,
@@ -60,24 +67,33 @@ impl<'a> DemoStory<'a> {
     }
 
     /// Tells the story again and again, until a signal or until `limit` has passed. Returns the
-    /// figures once everything owed is delivered.
+    /// figures once everything owed is delivered. `login_link` makes a new way into the dashboard.
     pub(super) async fn tell(
         mut self,
         limit: Option<Duration>,
+        login_link: impl Fn() -> Option<String>,
         narrator: &mut DemoNarrator<'_, impl Write>,
     ) -> Result<DemoSummary, CliError> {
         self.tell_beginning(narrator).await?;
         loop {
             self.tell_outage(narrator).await?;
             self.tell_dead_letter(narrator).await?;
+            self.audience.flaky().answer_with(200);
+            self.tell_remarks(narrator)?;
             let is_over = limit.is_some_and(|limit| self.clock.monotonic() >= limit);
             if is_over || self.is_stopped() {
                 break;
+            }
+            if let Some(link) = login_link() {
+                narrator.tell(&format!(
+                    "Watch it in a browser, this link logs in once: {link}"
+                ))?;
             }
             self.tell_quiet_time(limit, narrator).await?;
         }
         narrator.tell("The demo ends: no more events, and what is still owed is delivered.")?;
         self.settle().await?;
+        self.tell_remarks(narrator)?;
         Ok(self.sum_up())
     }
 
@@ -98,12 +114,13 @@ impl<'a> DemoStory<'a> {
             "{} accepted: verified, numbered, and written to the disk before the answer.",
             format_count(self.traffic.accepted(), "event", "events"),
         ))?;
-        self.await_all_delivered().await?;
-        narrator.tell(&format!(
-            "Each of the three has all {}, and {}.",
-            self.traffic.accepted(),
-            self.describe_order()
-        ))?;
+        if self.await_all_delivered().await? {
+            narrator.tell(&format!(
+                "Each of the three has all {}, and {}.",
+                self.traffic.accepted(),
+                self.describe_order()
+            ))?;
+        }
 
         self.traffic.send_twice().await?;
         narrator.tell(
@@ -118,15 +135,15 @@ impl<'a> DemoStory<'a> {
         &mut self,
         narrator: &mut DemoNarrator<'_, impl Write>,
     ) -> Result<(), CliError> {
-        if self.is_stopped() {
+        let flaky = self.audience.flaky();
+        if self.is_stopped() || !self.is_judged(flaky) {
             return Ok(());
         }
-        let flaky = self.audience.flaky();
-        let (refused_before, started) = (flaky.totals().refused, self.clock.monotonic());
+        let (refused_before, started) = (flaky.totals().0.refused, self.clock.monotonic());
         flaky.answer_with(500);
         narrator.tell("flaky breaks: it answers every delivery with 500.")?;
-        while self.flaky_stats().await?.breaker != "open" {
-            if self.is_stopped() {
+        while !self.is_breaker("open").await? {
+            if self.is_stopped() || self.look_for_visitor().await? {
                 return Ok(());
             }
             self.check_patience(started, "the circuit breaker opens")?;
@@ -136,36 +153,39 @@ impl<'a> DemoStory<'a> {
         narrator.tell(&format!(
             "After {} its circuit breaker opens: the node lets it rest, and keeps its events.",
             format_count(
-                flaky.totals().refused - refused_before,
+                flaky.totals().0.refused - refused_before,
                 "failed attempt",
                 "failed attempts"
             ),
         ))?;
 
         self.send_rounds(3).await?;
-        let accepted = self.traffic.accepted();
-        let audience = self.audience;
-        let healthy = audience.healthy();
+        let healthy = self.audience.healthy();
         let is_served = async || {
-            Ok(healthy
-                .iter()
-                .all(|subscriber| subscriber.totals().events == accepted))
+            let judged = healthy.iter().filter(|healthy| self.is_judged(healthy));
+            Ok(judged.map(|healthy| healthy.ledger().owed()).sum::<u64>() == 0)
         };
-        self.await_that("helpdesk and reporting get every event", is_served)
-            .await?;
+        let expected = "helpdesk and reporting get every event";
+        if !self.await_that(expected, is_served).await? {
+            return Ok(());
+        }
         narrator.tell(&format!(
-            "helpdesk and reporting have all {accepted} meanwhile; flaky waits for {}.",
-            accepted - flaky.totals().events
+            "helpdesk and reporting have all {} meanwhile; flaky waits for {}.",
+            self.traffic.accepted(),
+            flaky.ledger().owed()
         ))?;
 
         flaky.answer_with(200);
         narrator.tell("flaky works again; the node finds out by itself, with a single probe.")?;
-        self.await_that("the circuit breaker closes", async || {
-            Ok(self.flaky_stats().await?.breaker == "closed")
-        })
-        .await?;
+        let expected = "the circuit breaker closes";
+        let is_closed = async || self.is_breaker("closed").await;
+        if !self.await_that(expected, is_closed).await? {
+            return Ok(());
+        }
         self.breakers_closed += 1;
-        self.await_all_delivered().await?;
+        if !self.await_all_delivered().await? {
+            return Ok(());
+        }
         narrator.tell(&format!(
             "Its breaker is closed, and it has caught up: all {}, and {}.",
             self.traffic.accepted(),
@@ -179,16 +199,20 @@ impl<'a> DemoStory<'a> {
         &mut self,
         narrator: &mut DemoNarrator<'_, impl Write>,
     ) -> Result<(), CliError> {
-        if self.is_stopped() {
+        let flaky = self.audience.flaky();
+        if self.is_stopped() || !self.is_judged(flaky) {
             return Ok(());
         }
-        let flaky = self.audience.flaky();
         flaky.answer_with(422);
         self.traffic.send_ticket_event().await?;
-        self.await_that("the refused event becomes a dead letter", async || {
-            Ok(self.flaky_stats().await?.dead_letters > 0)
-        })
-        .await?;
+        let expected = "the refused event becomes a dead letter";
+        let is_there = async || {
+            let stats = flaky.fetch_stats(&self.node).await?;
+            Ok(stats.is_some_and(|stats| stats.dead_letters > 0))
+        };
+        if !self.await_that(expected, is_there).await? {
+            return Ok(());
+        }
         flaky.answer_with(200);
         self.dead_letters += 1;
         narrator.tell(
@@ -196,8 +220,13 @@ impl<'a> DemoStory<'a> {
              dead letter now.",
         )?;
         self.send_rounds(2).await?;
+        if self.look_for_visitor().await? {
+            return Ok(());
+        }
         flaky.retry_dead_letters(&self.node).await?;
-        self.await_all_delivered().await?;
+        if !self.await_all_delivered().await? {
+            return Ok(());
+        }
         narrator.tell(&format!(
             "The dead letter is retried, and flaky accepts it: it has all {} now.",
             self.traffic.accepted()
@@ -234,21 +263,28 @@ impl<'a> DemoStory<'a> {
     async fn settle(&self) -> Result<(), CliError> {
         let flaky = self.audience.flaky();
         flaky.answer_with(200);
-        flaky.resume(&self.node).await?;
-        let settled = async {
-            self.await_that("no delivery is under way", async || {
-                let stats = self.flaky_stats().await?;
-                if stats.dead_letters > 0 {
-                    // Another retry of the same dead letters may be running.
-                    let _ = flaky.retry_dead_letters(&self.node).await;
-                }
-                Ok(self.are_all_delivered())
-            })
-            .await
+        self.look_for_visitor().await?;
+        if self.is_judged(flaky) {
+            flaky.resume(&self.node).await?;
+        }
+        let is_settled = async || {
+            let stats = flaky.fetch_stats(&self.node).await?;
+            if stats.is_some_and(|stats| stats.dead_letters > 0) {
+                // Another retry of the same dead letters may be running.
+                let _ = flaky.retry_dead_letters(&self.node).await;
+            }
+            Ok(self.are_all_delivered())
         };
-        match settled.await {
-            Err(CliError::Demo(DemoError::InVain { .. })) => Ok(()),
-            other => other,
+        loop {
+            match self
+                .await_that("no delivery is under way", &is_settled)
+                .await
+            {
+                // A visitor changed something: less is owed now.
+                Ok(false) => {}
+                Ok(true) | Err(CliError::Demo(DemoError::InVain { .. })) => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -259,18 +295,20 @@ impl<'a> DemoStory<'a> {
             breakers_opened: self.breakers_opened,
             breakers_closed: self.breakers_closed,
             dead_letters: self.dead_letters,
-            dead_letters_delivered: self.audience.flaky().totals().again,
-            failed_attempts: self.audience.flaky().totals().refused,
+            dead_letters_delivered: self.audience.flaky().totals().0.again,
+            failed_attempts: self.audience.flaky().totals().0.refused,
             ..DemoSummary::default()
         };
-        for (totals, entities) in self.audience.totals() {
+        for subscriber in self.judged() {
+            let (totals, entities) = subscriber.totals();
             summary.subscribers += 1;
             summary.entities = summary.entities.max(entities);
-            summary.delivered += totals.events;
+            summary.delivered += subscriber.ledger().delivered();
             summary.swaps += totals.swaps;
             summary.wrongly_signed += totals.wrongly_signed;
-            summary.lost += summary.accepted.saturating_sub(totals.events);
+            summary.lost += subscriber.ledger().owed();
         }
+        summary.not_judged = self.audience.all().len() as u64 - summary.subscribers;
         summary
     }
 
@@ -283,35 +321,71 @@ impl<'a> DemoStory<'a> {
         Ok(())
     }
 
-    async fn flaky_stats(&self) -> Result<RemoteStats, CliError> {
-        Ok(self.audience.flaky().fetch_stats(&self.node).await?)
+    /// Tells if the circuit breaker of the flaky subscriber is in this state.
+    async fn is_breaker(&self, state: &str) -> Result<bool, CliError> {
+        let stats = self.audience.flaky().fetch_stats(&self.node).await?;
+        Ok(stats.is_some_and(|stats| stats.breaker == state))
+    }
+
+    /// Returns the subscribers that are as the demo made them.
+    fn judged(&self) -> impl Iterator<Item = &DemoSubscriber> {
+        let all = self.audience.all().iter();
+        all.filter(|subscriber| self.is_judged(subscriber))
+    }
+
+    fn is_judged(&self, subscriber: &DemoSubscriber) -> bool {
+        !self.visitor.borrow().has_changed(subscriber.webhook_id())
+    }
+
+    /// Looks for what a visitor changed since the last look, and tells if that makes a wait void.
+    async fn look_for_visitor(&self) -> Result<bool, CliError> {
+        let entries = VisitorChanges::fetch_entries(&self.node).await?;
+        let effect = self.visitor.borrow_mut().note_entries(entries);
+        if effect.has_ended_deliveries {
+            let all = self.audience.all().iter();
+            all.for_each(|subscriber| subscriber.ledger().forgive());
+        }
+        Ok(effect.has_ended_deliveries || effect.has_changed_webhook)
+    }
+
+    fn tell_remarks(&self, narrator: &mut DemoNarrator<'_, impl Write>) -> Result<(), CliError> {
+        let remarks = self.visitor.borrow_mut().take_remarks();
+        remarks
+            .iter()
+            .try_for_each(|remark| narrator.tell(remark))?;
+        Ok(())
     }
 
     fn are_all_delivered(&self) -> bool {
-        let accepted = self.traffic.accepted();
-        let mut totals = self.audience.totals();
-        totals.all(|(totals, _)| totals.events == accepted)
+        self.judged()
+            .all(|subscriber| subscriber.ledger().owed() == 0)
     }
 
-    async fn await_all_delivered(&self) -> Result<(), CliError> {
+    async fn await_all_delivered(&self) -> Result<bool, CliError> {
         self.await_that("every subscriber gets every event", async || {
             Ok(self.are_all_delivered())
         })
         .await
     }
 
-    /// Looks again and again until `condition` holds.
+    /// Looks again and again until `condition` holds. Returns false if a visitor changed something
+    /// meanwhile, so that it may never hold.
     async fn await_that(
         &self,
         expected: &'static str,
         condition: impl AsyncFn() -> Result<bool, CliError>,
-    ) -> Result<(), CliError> {
+    ) -> Result<bool, CliError> {
         let started = self.clock.monotonic();
+        let mut looks = 0_u32;
         while !condition().await? {
+            looks += 1;
+            if looks.is_multiple_of(LOOKS_PER_VISIT) && self.look_for_visitor().await? {
+                return Ok(false);
+            }
             self.check_patience(started, expected)?;
             pause(LOOK_PAUSE).await;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn check_patience(&self, started: Duration, expected: &'static str) -> Result<(), DemoError> {
@@ -324,7 +398,7 @@ impl<'a> DemoStory<'a> {
 
     /// Describes the order in which the deliveries came, as the receivers saw it.
     fn describe_order(&self) -> String {
-        let totals: Vec<_> = self.audience.totals().collect();
+        let totals: Vec<_> = self.judged().map(DemoSubscriber::totals).collect();
         let swaps: u64 = totals.iter().map(|(totals, _)| totals.swaps).sum();
         let entities = totals.iter().map(|(_, entities)| *entities).max();
         let entities = format_count(entities.unwrap_or(0), "entity", "entities");
@@ -335,7 +409,7 @@ impl<'a> DemoStory<'a> {
     }
 
     fn is_stopped(&self) -> bool {
-        *self.stopping.borrow()
+        *self.stopping.borrow() > 0
     }
 }
 

@@ -1,10 +1,13 @@
 //! Simulated CRMs: one of each kind, with a few entities each, whose events are signed as the real
 //! senders sign them.
 
+use std::rc::Rc;
+
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::error::DemoError;
+use super::ledger::DeliveryLedger;
 use crate::cli::error::CliError;
 use crate::cli::random_secret::random_bytes;
 use crate::cli::send::{EventSender, NodeAnswer, SenderEvent, SignedEventRequest};
@@ -25,14 +28,21 @@ pub(super) struct DemoTraffic {
     rounds: u64,
     /// Numbers that the node gave to the leads.
     leads: Vec<String>,
+    /// Ledgers of the subscribers that get every event.
+    ledgers: Vec<Rc<DeliveryLedger>>,
     accepted: u64,
     duplicates: u64,
 }
 
 impl DemoTraffic {
-    pub(super) fn new(sender: EventSender, github_secret: Secret) -> Self {
+    pub(super) fn new(
+        sender: EventSender,
+        github_secret: Secret,
+        ledgers: Vec<Rc<DeliveryLedger>>,
+    ) -> Self {
         Self {
             sender,
+            ledgers,
             github_secret,
             rounds: 0,
             leads: Vec::new(),
@@ -162,8 +172,9 @@ impl DemoTraffic {
 
     /// Counts an accepted event; fails for any other answer.
     fn count(&mut self, event: &'static str, answer: &NodeAnswer) -> Result<(), CliError> {
-        if answer.status.is_success() && answer.event_id.is_some() {
+        if let (true, Some(id)) = (answer.status.is_success(), &answer.event_id) {
             self.accepted += 1;
+            self.ledgers.iter().for_each(|ledger| ledger.note_sent(id));
             return Ok(());
         }
         Err(refusal(event, answer).into())

@@ -3,10 +3,8 @@
 
 mod error;
 
-use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::{Method, Response, StatusCode};
@@ -19,6 +17,7 @@ use super::admin_client::{AdminCallError, AdminClient};
 use super::error::CliError;
 use super::node_args::NodeArgs;
 use super::terminal_text::print_answer;
+use super::unfinished_file::UnfinishedFile;
 
 /// Pause between two questions for the progress of an erasure.
 const POLL_PAUSE: Duration = Duration::from_millis(500);
@@ -150,24 +149,14 @@ impl ExportCommand {
             return copy_answer(answer, out, CliError::Output).await;
         };
 
-        // Under another name until it is whole: a broken export must not pass for one.
-        let unfinished = path.with_extension("part");
         let file_error = |source| {
             let file = path.clone();
             CliError::Entity(EntityCommandError::File { file, source })
         };
-        let mut file = create_private_file(&unfinished).map_err(file_error)?;
+        let mut file = UnfinishedFile::create(path).map_err(file_error)?;
         copy_answer(answer, &mut file, file_error).await?;
-        file.sync_all()
-            .and_then(|()| fs::rename(&unfinished, path))
-            .map_err(file_error)
+        file.publish().map_err(file_error)
     }
-}
-
-fn create_private_file(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.create(true).truncate(true).write(true).mode(0o600);
-    options.open(path)
 }
 
 async fn copy_answer(

@@ -23,6 +23,8 @@ pub(super) struct ReportLine {
     /// Number of this attempt, from 1; 1 if the entity is unknown.
     pub(super) attempt: u32,
     pub(super) outcome: ListenOutcome,
+    /// True if the event of the delivery is accepted for the first time.
+    pub(super) is_new: bool,
 }
 
 /// End of a delivery, seen from the listener.
@@ -166,11 +168,11 @@ pub(in crate::cli) struct ReportTotals {
 }
 
 impl ReportTotals {
-    /// Counts a delivery. `is_new` is true if its event is accepted for the first time.
-    pub(super) fn add_line(&mut self, line: &ReportLine, is_new: bool) {
+    /// Counts the delivery of `line` with its checks and its answer.
+    pub(super) fn add_line(&mut self, line: &ReportLine) {
         let add = |total: &mut u64, applies: bool| *total += u64::from(applies);
         add(&mut self.deliveries, true);
-        add(&mut self.events, is_new);
+        add(&mut self.events, line.is_new);
         add(
             &mut self.refused,
             matches!(line.outcome, ListenOutcome::Answered(_)) && !line.outcome.is_accepted(),
@@ -261,6 +263,7 @@ mod tests {
             mark,
             attempt,
             outcome,
+            is_new: false,
         }
     }
 
@@ -311,30 +314,20 @@ mod tests {
     #[test]
     fn the_totals_count_each_kind() {
         let mut totals = ReportTotals::default();
-        totals.add_line(
-            &line(OrderMark::InOrder, 1, ListenOutcome::Answered(500)),
-            false,
-        );
-        totals.add_line(
-            &line(OrderMark::InOrder, 2, ListenOutcome::Answered(200)),
-            true,
-        );
-        totals.add_line(
-            &line(OrderMark::Repeat, 1, ListenOutcome::Answered(200)),
-            false,
-        );
-        totals.add_line(
-            &line(OrderMark::Again, 1, ListenOutcome::Answered(200)),
-            false,
-        );
-        totals.add_line(&line(OrderMark::Early(1), 1, ListenOutcome::GivenUp), false);
-        totals.add_line(
-            &ReportLine {
-                is_checked: true,
-                ..line(OrderMark::Gap(1, 2), 1, ListenOutcome::Answered(204))
-            },
-            true,
-        );
+        let answered = ListenOutcome::Answered;
+        totals.add_line(&line(OrderMark::InOrder, 1, answered(500)));
+        totals.add_line(&ReportLine {
+            is_new: true,
+            ..line(OrderMark::InOrder, 2, answered(200))
+        });
+        totals.add_line(&line(OrderMark::Repeat, 1, answered(200)));
+        totals.add_line(&line(OrderMark::Again, 1, answered(200)));
+        totals.add_line(&line(OrderMark::Early(1), 1, ListenOutcome::GivenUp));
+        totals.add_line(&ReportLine {
+            is_checked: true,
+            is_new: true,
+            ..line(OrderMark::Gap(1, 2), 1, answered(204))
+        });
         let expected = ReportTotals {
             deliveries: 6,
             events: 2,

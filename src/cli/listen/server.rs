@@ -217,7 +217,7 @@ impl PendingListenerAnswer {
     fn finish(&mut self, outcome: ListenOutcome) -> Option<ReportLine> {
         let delivery = self.delivery.take()?;
         let entity_and_sequence = delivery.entity_and_sequence();
-        let line = ReportLine {
+        let mut line = ReportLine {
             at: self.at,
             delivery,
             signatures: std::mem::take(&mut self.signatures),
@@ -225,9 +225,10 @@ impl PendingListenerAnswer {
             mark: self.arrival.mark,
             attempt: self.arrival.attempt,
             outcome,
+            is_new: false,
         };
         let mut state = self.context.lock_tally();
-        let is_new = match entity_and_sequence {
+        line.is_new = match entity_and_sequence {
             Some((entity, sequence)) => {
                 state
                     .order
@@ -235,7 +236,7 @@ impl PendingListenerAnswer {
             }
             None => outcome.is_accepted(),
         };
-        state.totals.add_line(&line, is_new);
+        state.totals.add_line(&line);
         Some(line)
     }
 }

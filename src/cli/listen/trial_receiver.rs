@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use super::behaviour::AnswerBehaviour;
 use super::error::ListenError;
 use super::keys::ListenerKeys;
-use super::report::ReportTotals;
-use super::server::{ListenerContext, serve_receiver};
+use super::report::{ReportLine, ReportTotals};
+use super::server::{LINES_MAX, ListenerContext, serve_receiver};
 use crate::config::Secret;
 
 /// Running receiver on a free port of loopback.
@@ -25,8 +25,12 @@ pub(in crate::cli) struct TrialReceiver {
 
 impl TrialReceiver {
     /// Starts a receiver that accepts every delivery, and expects signatures made with `secret`.
-    /// Needs an actix system around it.
-    pub(in crate::cli) fn start(secret: &Secret) -> Result<Self, ListenError> {
+    /// `note_accepted` gets the id of each event that is accepted for the first time. Needs an actix
+    /// system around it.
+    pub(in crate::cli) fn start(
+        secret: &Secret,
+        note_accepted: impl Fn(&str) + 'static,
+    ) -> Result<Self, ListenError> {
         let mut keys = ListenerKeys::default();
         keys.add_secret(secret.expose())?;
         let behaviour = AnswerBehaviour {
@@ -35,8 +39,19 @@ impl TrialReceiver {
             status: 200,
             delay: Duration::ZERO,
         };
-        // Lines to a closed channel are dropped; the counters remain.
-        let (lines, _) = mpsc::channel(1);
+        let (lines, mut reported) = mpsc::channel(LINES_MAX);
+        actix_rt::spawn(async move {
+            while let Some(line) = reported.recv().await {
+                let ReportLine {
+                    delivery, is_new, ..
+                } = line;
+                delivery
+                    .id
+                    .filter(|_| is_new)
+                    .iter()
+                    .for_each(|id| note_accepted(id));
+            }
+        });
         let context = Arc::new(ListenerContext::new(keys, behaviour, lines));
         let (server, port) = listen_on_loopback()
             .and_then(|(listener, port)| {

@@ -27,16 +27,27 @@ use view::AccountView;
 pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let body = context.read_body().await?;
     body::check_json_content_type(context.request.headers())?;
-    let input = parse_account_input(&context.edge, body::body_text(&body)?, None)?;
-    let core = context.edge.core()?;
-    let account =
-        input.into_account(core.reads.answered_end().await?, context.edge.clock.wall())?;
-    let account = run_blocking(core, move |core| core.accounts.create(account)).await?;
-    info!(account = account.id, "account created");
+    let account = create_from_json(&context.edge, body::body_text(&body)?).await?;
     context.call.note_object(&account.id);
     Ok(answer::ok_json(
         &AccountView::new(&account, &context.edge).with_secret(),
     ))
+}
+
+/// Creates the account that `json` defines.
+///
+/// # Errors
+/// As for [`AccountInput::parse`], and as for a write of definitions.
+pub(in crate::edge) async fn create_from_json(
+    edge: &Edge,
+    json: &str,
+) -> Result<Arc<Account>, ApiError> {
+    let input = parse_account_input(edge, json, None)?;
+    let core = edge.core()?;
+    let account = input.into_account(core.reads.answered_end().await?, edge.clock.wall())?;
+    let account = run_blocking(core, move |core| core.accounts.create(account)).await?;
+    info!(account = account.id, "account created");
+    Ok(account)
 }
 
 /// Handles `GET /api/v1/accounts`: lists accounts, newest first.

@@ -1,15 +1,15 @@
-//! Form to change an account. Wrong fields come back with what is wrong beside each.
+//! Form to create or change an account. Wrong fields come back with what is wrong beside each.
 
 use actix_web::ResponseError;
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
-use super::accounts::{LIST_PATH, edit_path};
+use super::accounts::{LIST_PATH, NEW_PATH, edit_path};
 use super::elements::{csrf_field, select_option};
 use super::form::FormFields;
 use super::form_problems::FormProblems;
 use super::layout::{DashboardSection, PageContent};
-use super::notice::SessionNotice;
+use super::notice::{SessionNotice, VERIFIES};
 use super::visit::{PageReply, PageVisit};
 use crate::account::Account;
 use crate::edge::accounts;
@@ -18,11 +18,39 @@ use crate::edge::error::ApiError;
 /// Value of the field `reply` of an account with an automatic reply of its own.
 const OWN_REPLY: &str = "own";
 
+/// Handles `GET /dashboard/accounts/new`: shows the form of a new account.
+pub(super) async fn show_new(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
+    Ok(render(visit, None, &FormFields::default(), None).into())
+}
+
+/// Handles `POST /dashboard/accounts/new`: creates an account, and shows its secret once.
+pub(super) async fn create(
+    visit: &mut PageVisit<'_>,
+    form: &FormFields,
+) -> Result<PageReply, ApiError> {
+    match accounts::create_from_json(visit.edge(), &creation_request(form)).await {
+        Ok(account) => {
+            visit.context.call.note_object(&account.id);
+            visit.notify(SessionNotice::NewSecret {
+                owner: format!("account {}", account.id),
+                purpose: VERIFIES,
+                secret: account.webhook_secret.clone(),
+            });
+            Ok(visit.done(format!("Account {} was created.", account.id), LIST_PATH))
+        }
+        Err(error) => {
+            visit.context.call.note_outcome(error.code());
+            let content = render(visit, None, form, Some(&error));
+            Ok(PageReply::Content(error.status_code(), content))
+        }
+    }
+}
+
 /// Handles `GET /dashboard/accounts/{account_id}/edit`: shows the form of an account.
 pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
     let id: String = visit.path()?;
     let account = accounts::find_account(&*visit.core()?, &id)?;
-    Ok(render(visit, &id, &fields_of(&account), None).into())
+    Ok(render(visit, Some(&id), &fields_of(&account), None).into())
 }
 
 /// Handles `POST /dashboard/accounts/{account_id}/edit`: changes an account. A new secret is shown
@@ -33,11 +61,12 @@ pub(super) async fn change(
 ) -> Result<PageReply, ApiError> {
     let id: String = visit.path()?;
     accounts::find_account(&*visit.core()?, &id)?;
-    match accounts::change_from_json(visit.edge(), &id, &request_of(form)).await {
+    match accounts::change_from_json(visit.edge(), &id, &change_request(form)).await {
         Ok(changed) => {
             if changed.has_new_secret {
                 visit.notify(SessionNotice::NewSecret {
                     owner: format!("account {id}"),
+                    purpose: VERIFIES,
                     secret: changed.account.webhook_secret.clone(),
                 });
             }
@@ -45,7 +74,7 @@ pub(super) async fn change(
         }
         Err(error) => {
             visit.context.call.note_outcome(error.code());
-            let content = render(visit, &id, form, Some(&error));
+            let content = render(visit, Some(&id), form, Some(&error));
             Ok(PageReply::Content(error.status_code(), content))
         }
     }
@@ -71,9 +100,21 @@ fn fields_of(account: &Account) -> FormFields {
     )
 }
 
-/// Builds the request of the API that has the values of `form`: an absent member keeps its value, and
-/// null is the configured default.
-fn request_of(form: &FormFields) -> String {
+/// Builds the request of the API that creates an account with the values of `form`.
+fn creation_request(form: &FormFields) -> String {
+    let mut members = members_of(form);
+    members.insert("account_id".to_owned(), json!(form.text("account_id")));
+    Value::Object(members).to_string()
+}
+
+/// Builds the request of the API that changes an account to the values of `form`.
+fn change_request(form: &FormFields) -> String {
+    Value::Object(members_of(form)).to_string()
+}
+
+/// Members that have the values of `form`: an absent member keeps its value, and null is the
+/// configured default.
+fn members_of(form: &FormFields) -> Map<String, Value> {
     let mut members = Map::new();
     let mut set = |name: &str, value: Value| members.insert(name.to_owned(), value);
 
@@ -112,12 +153,12 @@ fn request_of(form: &FormFields) -> String {
     } else {
         set("auto_reply", Value::Null);
     }
-    Value::Object(members).to_string()
+    members
 }
 
 fn render(
     visit: &PageVisit<'_>,
-    id: &str,
+    id: Option<&str>,
     fields: &FormFields,
     error: Option<&ApiError>,
 ) -> PageContent {
@@ -127,30 +168,37 @@ fn render(
         fields,
         problems: FormProblems::new(error),
     };
-    let title = format!("Edit account {id}");
+    let title = id.map_or_else(
+        || "New account".to_owned(),
+        |id| format!("Edit account {id}"),
+    );
     PageContent::new(DashboardSection::Accounts, title, form.render()).under("Accounts", LIST_PATH)
 }
 
 /// Form with its values, and the problems of the last attempt.
 struct AccountForm<'a> {
     visit: &'a PageVisit<'a>,
-    id: &'a str,
+    /// Id of a stored account; `None` for a new one.
+    id: Option<&'a str>,
     fields: &'a FormFields,
     problems: FormProblems<'a>,
 }
 
 impl AccountForm<'_> {
     fn render(&self) -> Markup {
+        let path = self.id.map_or_else(|| NEW_PATH.to_owned(), edit_path);
         html! {
             (self.problems.notice())
-            form.stack.panel method="post" action=(edit_path(self.id)) {
+            form.stack.panel method="post" action=(path) {
                 div.inside {
                     (csrf_field(&self.visit.session))
                     (self.target())
                     (self.secrets())
                     (self.reply())
                     div.row {
-                        button.primary type="submit" { "Save" }
+                        button.primary type="submit" {
+                            @if self.id.is_some() { "Save" } @else { "Create account" }
+                        }
                         a.button href=(LIST_PATH) { "Cancel" }
                     }
                 }
@@ -161,6 +209,14 @@ impl AccountForm<'_> {
     fn target(&self) -> Markup {
         let default = &self.visit.edge().config.sources.instagram.crm_webhook_url;
         html! {
+            @if self.id.is_none() { div.field {
+                label for="account_id" { "Account" }
+                input type="text" id="account_id" name="account_id" required
+                    value=(self.fields.text("account_id"))
+                    aria-invalid=[self.problems.invalid("account_id")];
+                p.hint { "Id of your choice, such as acc_1. It cannot be changed." }
+                (self.problems.render("account_id"))
+            } }
             div.field {
                 label for="instagram_account_id" { "Instagram account" }
                 input type="text" id="instagram_account_id" name="instagram_account_id" required
@@ -190,6 +246,7 @@ impl AccountForm<'_> {
 
     /// Fields for secrets. What is kept is never shown, not even what was just sent.
     fn secrets(&self) -> Markup {
+        let is_new = self.id.is_none();
         html! {
             div.two {
                 div.field {
@@ -197,10 +254,15 @@ impl AccountForm<'_> {
                     input type="password" id="webhook_secret" name="webhook_secret"
                         autocomplete="new-password" spellcheck="false"
                         aria-invalid=[self.problems.invalid("webhook_secret")];
-                    p.hint { "Empty: as it is." }
-                    label.check {
-                        input type="checkbox" name="new_secret" checked[self.fields.has("new_secret")];
-                        span { "Make a new one, and show it once" }
+                    @if is_new {
+                        p.hint { "Empty: a strong one is made. It is shown once." }
+                    } @else {
+                        p.hint { "Empty: as it is." }
+                        label.check {
+                            input type="checkbox" name="new_secret"
+                                checked[self.fields.has("new_secret")];
+                            span { "Make a new one, and show it once" }
+                        }
                     }
                     (self.problems.render("webhook_secret"))
                 }
@@ -209,11 +271,15 @@ impl AccountForm<'_> {
                     input type="password" id="access_token" name="access_token"
                         autocomplete="new-password" spellcheck="false"
                         aria-invalid=[self.problems.invalid("access_token")];
-                    p.hint { "Empty: as it is." }
-                    label.check {
-                        input type="checkbox" name="forget_token"
-                            checked[self.fields.has("forget_token")];
-                        span { "Forget it, and use the configured one" }
+                    @if is_new {
+                        p.hint { "Empty: the configured one." }
+                    } @else {
+                        p.hint { "Empty: as it is." }
+                        label.check {
+                            input type="checkbox" name="forget_token"
+                                checked[self.fields.has("forget_token")];
+                            span { "Forget it, and use the configured one" }
+                        }
                     }
                     (self.problems.render("access_token"))
                 }
@@ -259,7 +325,7 @@ mod tests {
     use super::*;
 
     fn request(form: &[u8]) -> Value {
-        serde_json::from_str(&request_of(&FormFields::parse(form))).expect("JSON")
+        serde_json::from_str(&change_request(&FormFields::parse(form))).expect("JSON")
     }
 
     #[test]

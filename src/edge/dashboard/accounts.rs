@@ -14,6 +14,9 @@ use crate::token::AccessOperation;
 /// Path of the list, below which all other pages of accounts are.
 pub(super) const LIST_PATH: &str = "/dashboard/accounts";
 
+/// Path of the form of a new account.
+pub(super) const NEW_PATH: &str = "/dashboard/accounts/new";
+
 /// Returns the path of the form that changes the account `id`.
 pub(super) fn edit_path(id: &str) -> String {
     format!("{LIST_PATH}/{}/edit", path_part(id))
@@ -41,6 +44,9 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
             div.panel { (render_table(&rows)) (pager(LIST_PATH, &query, page, total)) }
         }
     };
+    let may_create =
+        visit.may(AccessOperation::AccountsCreate) && visit.edge().config.sources.instagram.enabled;
+    let new = html! { @if may_create { a.button.primary href=(NEW_PATH) { "New account" } } };
     let lead = html! {
         "Business accounts of Instagram. An account says where its messages go. "
         a href="/docs/guide/receive#instagram" { "Guide" }
@@ -48,6 +54,7 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     Ok(
         PageContent::new(DashboardSection::Accounts, "Accounts", body)
             .lead(lead)
+            .actions(new)
             .into(),
     )
 }
@@ -66,9 +73,9 @@ fn render_empty(visit: &PageVisit<'_>) -> Markup {
     empty_state(
         "No account yet.",
         html! {
-            "Messages are kept, but nobody gets them. Create an account with "
-            code { "POST /api/v1/accounts" } "; the "
-            a href="/docs/guide/receive#instagram" { "guide" } " has the command."
+            "Messages are kept, but nobody gets them. Create an account here, or by "
+            code { "POST /api/v1/accounts" } "."
+
         },
     )
 }

@@ -17,16 +17,25 @@ const PATH: &str = "/dashboard/audit";
 const ENTRIES: usize = 50;
 
 /// Fields of the filter: name, label.
-const FIELDS: [(&str, &str); 5] = [
+const FIELDS: [(&str, &str); 3] = [
     ("who", "Token"),
     ("operation", "Operation"),
     ("object", "Object"),
-    ("since", "Since"),
-    ("until", "Until"),
 ];
 
 /// Handles `GET /dashboard/audit`: lists the entries, newest first.
 pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
+    match list(visit).await {
+        Err(error) if !error.field_errors().is_empty() => {
+            let query = visit.query();
+            let place = (DashboardSection::Audit, "Audit log");
+            Ok(filter_form(&query).refuse(visit, place, &error))
+        }
+        reply => reply,
+    }
+}
+
+async fn list(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
     let query = visit.query();
     let mut parameters =
         visit.parameters(&["who", "operation", "object", "since", "until", "cursor"]);
@@ -35,13 +44,9 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     let (criteria, cursor) = parameters.finish((filter, cursor))?;
     let page = list_entries(visit.edge(), criteria, cursor, ENTRIES).await?;
 
-    let fields = FIELDS.into_iter();
-    let filter = fields.fold(FilterForm::new(PATH, &query), |form, (name, label)| {
-        form.text(name, label)
-    });
     let body = html! {
         div.panel {
-            (filter.render())
+            (filter_form(&query).render())
             @if page.entries.is_empty() {
                 (empty_state("No entry here.", html! {
                     "Changes, logins and refused calls leave an entry."
@@ -57,6 +62,14 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     Ok(PageContent::new(DashboardSection::Audit, "Audit log", body)
         .lead(lead)
         .into())
+}
+
+fn filter_form(query: &FormFields) -> FilterForm<'_> {
+    let fields = FIELDS.into_iter();
+    let form = FilterForm::new(PATH, query);
+    fields
+        .fold(form, |form, (name, label)| form.text(name, label))
+        .times()
 }
 
 fn render_entries(entries: &[(u64, AuditEntry)], visit: &PageVisit<'_>) -> Markup {

@@ -20,12 +20,23 @@ const EVENTS_SHOWN: usize = 20;
 
 /// Handles `GET /dashboard/calls`: lists calls, newest first.
 pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
+    match list(visit).await {
+        Err(error) if !error.field_errors().is_empty() => {
+            let query = visit.query();
+            let place = (DashboardSection::CallLog, "Call log");
+            Ok(filter_form(&query).refuse(visit, place, &error))
+        }
+        reply => reply,
+    }
+}
+
+async fn list(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
     let query = visit.query();
     let (filter, page) = parse_log_filter(visit.parameters(&PARAMETERS))?;
     let found = list_calls(&*visit.core()?, filter, page).await?;
     let body = html! {
         div.panel {
-            (render_filter(&query))
+            (filter_form(&query).render())
             div id="call-rows" data-live {
                 @if found.items.is_empty() {
                     (empty_state("No call here.", html! {
@@ -83,7 +94,7 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
     )
 }
 
-fn render_filter(query: &FormFields) -> Markup {
+fn filter_form(query: &FormFields) -> FilterForm<'_> {
     FilterForm::new(LIST_PATH, query)
         .choice(
             "direction",
@@ -103,7 +114,6 @@ fn render_filter(query: &FormFields) -> Markup {
                 ("false", "Refused or failed"),
             ],
         )
-        .render()
 }
 
 /// Renders a table of `calls`.

@@ -20,7 +20,7 @@ use crate::edge::error::ApiError;
 use crate::edge::gate::NodeCore;
 use crate::edge::query::QueryParameters;
 use crate::subscriber::dead_letters::{
-    DeadLetterCause, DeadLetterFilter, DeadLetterSubject, ListedDeadLetter,
+    DeadLetterCause, DeadLetterFilter, DeadLetterPage, DeadLetterSubject, ListedDeadLetter,
 };
 use crate::token::AccessOperation;
 
@@ -28,6 +28,17 @@ const LIST_PATH: &str = "/dashboard/dead-letters";
 
 /// Handles `GET /dashboard/dead-letters`: lists dead letters.
 pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
+    match list(visit).await {
+        Err(error) if !error.field_errors().is_empty() => {
+            let query = visit.query();
+            let place = (DashboardSection::DeadLetters, "Dead letters");
+            Ok(filter_form(&query).refuse(visit, place, &error))
+        }
+        reply => reply,
+    }
+}
+
+async fn list(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
     let query = visit.query();
     let mut parameters = visit.parameters(&LIST_PARAMETERS);
     let page = parameters.page_request();
@@ -44,11 +55,11 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     let criteria = query.clone().only(&DISCARD_PARAMETERS);
     let body = html! {
         div.panel {
-            (render_filter(&query))
+            (filter_form(&query).render())
             @if found.items.is_empty() {
                 (render_empty(is_filtered))
             } @else {
-                (render_bulk(visit, &criteria, found.total, is_filtered))
+                (render_bulk(visit, &criteria, &found, is_filtered))
                 (render_table(&found.items, &core, visit))
                 (pager(LIST_PATH, &query, page, found.total))
             }
@@ -138,11 +149,11 @@ pub(super) async fn retry_matching(
     visit: &mut PageVisit<'_>,
     form: &FormFields,
 ) -> Result<PageReply, ApiError> {
-    let job = start_bulk_retry(visit.edge(), sent_filter(form)?).await?;
-    Ok(visit.done(
-        format!("Job {} delivers the dead letters again.", job.id),
-        job_path(job.id),
-    ))
+    let filter = sent_filter(form)?;
+    let job = start_bulk_retry(visit.edge(), filter.clone()).await?;
+    let message = format!("Job {} delivers the dead letters again.", job.id);
+    let later = describe_later(visit, filter).await?;
+    Ok(visit.done(message + &later, job_path(job.id)))
 }
 
 /// Handles `POST /dashboard/dead-letters/discard-matching`, which the person confirmed by a tick.
@@ -154,30 +165,61 @@ pub(super) async fn discard_matching(
         let problem = "tick the box to say that you mean it".to_owned();
         return Err(ApiError::wrong_field("confirmed", problem));
     }
-    let discarded = discard_letters(visit.edge(), sent_filter(form)?).await?;
+    let filter = sent_filter(form)?;
+    let discarded = discard_letters(visit.edge(), filter.clone()).await?;
     let message = format!(
         "{} discarded.",
         counted(discarded, "dead letter was", "dead letters were")
     );
-    Ok(visit.done(message, LIST_PATH))
+    let later = describe_later(visit, filter).await?;
+    Ok(visit.done(message + &later, LIST_PATH))
+}
+
+/// Describes how many dead letters match `filter` but for its bound of ids: they came after the
+/// page was loaded, so the person did not mean them.
+async fn describe_later(
+    visit: &PageVisit<'_>,
+    filter: DeadLetterFilter,
+) -> Result<String, ApiError> {
+    let core = visit.core()?;
+    let letters = core.subscribers.dead_letters();
+    let of_page = letters.list(filter.clone(), 0..0).await?.total;
+    let unbounded = DeadLetterFilter {
+        before_id: None,
+        ..filter
+    };
+    let all = letters.list(unbounded, 0..0).await?.total;
+    Ok(match all.saturating_sub(of_page) {
+        0 => String::new(),
+        later => format!(
+            " {} since the page was loaded, and stayed.",
+            counted(later, "dead letter came", "dead letters came")
+        ),
+    })
 }
 
 /// Reads the filter that a form for many dead letters carries.
+///
+/// # Errors
+/// [`ApiError::InvalidFields`], also for a form without the bound of what its page had.
 fn sent_filter(form: &FormFields) -> Result<DeadLetterFilter, ApiError> {
     let criteria = form.clone().without_empty().only(&DISCARD_PARAMETERS);
     let mut parameters = QueryParameters::parse(&criteria.to_query(), &DISCARD_PARAMETERS);
     let filter = filter_from_query(&mut parameters);
+    if filter.before_id.is_none() {
+        parameters.add_error("before_id", "must be given: load the list again");
+    }
     parameters.finish(filter)
 }
 
-fn render_filter(query: &FormFields) -> Markup {
+fn filter_form(query: &FormFields) -> FilterForm<'_> {
     let causes = DeadLetterCause::NAMED.map(|(name, cause)| (name, cause_word(cause)));
     FilterForm::new(LIST_PATH, query)
         .text("webhook_id", "Webhook")
         .text("event", "Event")
         .text("entity", "Entity id")
         .choice("reason", "Reason", [("", "All")].into_iter().chain(causes))
-        .render()
+        .times()
 }
 
 fn render_empty(is_filtered: bool) -> Markup {
@@ -200,13 +242,18 @@ fn render_empty(is_filtered: bool) -> Markup {
 fn render_bulk(
     visit: &PageVisit<'_>,
     criteria: &FormFields,
-    total: u64,
+    found: &DeadLetterPage,
     is_filtered: bool,
 ) -> Markup {
     // Both actions have the same roles.
     if !visit.may(AccessOperation::DeadLettersRetry) {
         return html! {};
     }
+    let total = found.total;
+    // Letters that come while the person decides are not part of what was shown.
+    let criteria = criteria
+        .clone()
+        .with("before_id", &found.end_id.to_string());
     let scope = if is_filtered { "matching" } else { "all" };
     let hidden = html! {
         (csrf_field(&visit.session))

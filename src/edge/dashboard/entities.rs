@@ -4,14 +4,15 @@ use actix_web::http::header::{CONTENT_DISPOSITION, HeaderValue};
 use maud::{Markup, html};
 
 use super::elements::{
-    StateTone, badge, counted, empty_state, entity_link, entity_path, event_link, json_block,
-    number, pager, time,
+    StateTone, badge, counted, csrf_field, empty_state, entity_link, entity_path, event_link,
+    json_block, number, pager, time,
 };
 use super::events::known_kinds;
 use super::filter_form::FilterForm;
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent};
 use super::visit::{PageReply, PageVisit};
+use crate::edge::erasures::erase_entity;
 use crate::edge::error::ApiError;
 use crate::edge::gate::NodeCore;
 use crate::edge::reads::entities::{
@@ -20,6 +21,7 @@ use crate::edge::reads::entities::{
 use crate::edge::reads::{export, stored_event_id};
 use crate::event::Kind;
 use crate::projection::StoredRecord;
+use crate::token::AccessOperation;
 
 const LIST_PATH: &str = "/dashboard/entities";
 
@@ -139,6 +141,7 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
         }
     };
     let export = html! { a.button href={ (path) "/export" } download { "Export" } };
+    let body = html! { (body) (render_erasure(&path, visit)) };
     Ok(PageContent::new(DashboardSection::Entities, key.id(), body)
         .under("Entities", LIST_PATH)
         .under(
@@ -167,6 +170,51 @@ pub(super) async fn export(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiEr
         .headers_mut()
         .insert(CONTENT_DISPOSITION, attachment);
     Ok(PageReply::Other(response))
+}
+
+/// Handles `POST /dashboard/entities/{kind}/{id}/erase`, which the person confirmed by the id.
+pub(super) async fn erase(
+    visit: &mut PageVisit<'_>,
+    form: &FormFields,
+) -> Result<PageReply, ApiError> {
+    let (kind, id): (String, String) = visit.path()?;
+    let key = parse_entity_key(&kind, &id)?;
+    if form.text("confirmed") != key.id().trim() {
+        let problem = "write the id of the entity to say that you mean it".to_owned();
+        return Err(ApiError::wrong_field("confirmed", problem));
+    }
+    let erasure = erase_entity(visit.edge(), &key).await?;
+    let message = format!(
+        "No page and no answer shows the content any more. Erasure {} cleans the files.",
+        erasure.id
+    );
+    Ok(visit.done(message, entity_path(&key)))
+}
+
+fn render_erasure(path: &str, visit: &PageVisit<'_>) -> Markup {
+    if !visit.may(AccessOperation::EntitiesErase) {
+        return html! {};
+    }
+    html! {
+        section.panel {
+            details {
+                summary.section-title { "Erase" }
+                form.stack.inside method="post" action={ (path) "/erase" } {
+                    (csrf_field(&visit.session))
+                    p {
+                        "Erases the content of all events of this entity so far, for a person who asks \
+                         for it. This is final. Backups made before still hold it."
+                    }
+                    div.field {
+                        label for="confirmed" { "Id of the entity" }
+                        input type="text" id="confirmed" name="confirmed" required autocomplete="off"
+                            spellcheck="false";
+                    }
+                    div { button.danger type="submit" { "Erase for good" } }
+                }
+            }
+        }
+    }
 }
 
 fn render_filter(query: &FormFields, visit: &PageVisit<'_>) -> Markup {

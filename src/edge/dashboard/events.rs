@@ -30,6 +30,17 @@ const COUNTED_AHEAD: u64 = 1_000;
 
 /// Handles `GET /dashboard/events`: lists events.
 pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
+    match list(visit).await {
+        Err(error) if !error.field_errors().is_empty() => {
+            let query = visit.query();
+            let place = (DashboardSection::Events, "Events");
+            Ok(filter_form(&query, visit.edge()).refuse(visit, place, &error))
+        }
+        reply => reply,
+    }
+}
+
+async fn list(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
     let query = visit.query();
     let (filter, page) = parse_event_filter(visit.parameters(&PARAMETERS))?;
     let core = visit.core()?;
@@ -52,7 +63,7 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     let body = html! {
         (render_search())
         div.panel {
-            (render_filter(&query, visit.edge()))
+            (filter_form(&query, visit.edge()).render())
             div id="event-rows" data-live {
                 @if found.items.is_empty() { (render_empty(is_filtered)) }
                 @else { (render_table(&found.items, &core, visit)) }
@@ -186,7 +197,7 @@ fn render_search() -> Markup {
     }
 }
 
-fn render_filter(query: &FormFields, edge: &Edge) -> Markup {
+fn filter_form<'a>(query: &'a FormFields, edge: &Edge) -> FilterForm<'a> {
     let kinds = known_kinds(edge);
     let kinds = kinds.iter().map(|kind| (kind.as_str(), kind.as_str()));
     let sources = source_names(edge).map(|name| (name, name));
@@ -218,7 +229,7 @@ fn render_filter(query: &FormFields, edge: &Edge) -> Markup {
             [("", "All")].into_iter().chain(kinds),
         )
         .text("entity", "Entity id")
-        .render()
+        .times()
 }
 
 /// Kinds of entities that the configuration allows.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::event::Timestamp;
+
 /// Fields in the order in which they were sent. A name may occur several times.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FormFields(Vec<(String, String)>);
@@ -24,6 +26,15 @@ impl FormFields {
         )
     }
 
+    /// Completes the fields `since` and `until`, which a browser sends without a time zone, to UTC.
+    pub(super) fn with_utc_times(mut self) -> Self {
+        let times = self.0.iter_mut();
+        for (_, value) in times.filter(|(name, _)| matches!(name.as_str(), "since" | "until")) {
+            *value = as_utc(value);
+        }
+        self
+    }
+
     /// Drops the fields without a value.
     pub(super) fn without_empty(mut self) -> Self {
         self.0.retain(|(_, value)| !value.is_empty());
@@ -36,16 +47,27 @@ impl FormFields {
         self
     }
 
+    /// Drops the fields called `name`.
+    pub(super) fn without(mut self, name: &str) -> Self {
+        self.0.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// Tells if no field was sent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns all fields, each with its name and value.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// Returns the fields with `name` set to `value`, in place of what it had.
-    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
-        self.0.retain(|(known, _)| known != name);
-        self.0.push((name.to_owned(), value.to_owned()));
-        self
+    pub(super) fn with(self, name: &str, value: &str) -> Self {
+        let mut fields = self.without(name);
+        fields.0.push((name.to_owned(), value.to_owned()));
+        fields
     }
 
     /// Returns the text of the field `name`, without spaces around it; empty if it was not sent.
@@ -79,9 +101,39 @@ impl FormFields {
     }
 }
 
+/// Completes `2026-01-31T10:30`, as a browser sends a local time, to a time in UTC.
+pub(super) fn as_utc(text: &str) -> String {
+    [format!("{text}:00Z"), format!("{text}Z")]
+        .into_iter()
+        .find(|text| Timestamp::parse(text).is_some())
+        .unwrap_or_else(|| text.to_owned())
+}
+
+/// Writes `time` for a field of a form, in UTC to the second.
+pub(super) fn field_value(time: Timestamp) -> String {
+    time.to_string().chars().take(19).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_of_a_form_is_in_utc() {
+        assert_eq!(as_utc("2026-01-31T10:30"), "2026-01-31T10:30:00Z");
+        assert_eq!(as_utc("2026-01-31T10:30:15"), "2026-01-31T10:30:15Z");
+        assert_eq!(
+            as_utc("2026-01-31T10:30:15+02:00"),
+            "2026-01-31T10:30:15+02:00"
+        );
+        assert_eq!(as_utc("soon"), "soon");
+        let query = FormFields::parse(b"since=2026-01-31T10%3A30&at=2026-01-31T10%3A30");
+        let query = query.with_utc_times();
+        assert_eq!(query.text("since"), "2026-01-31T10:30:00Z");
+        assert_eq!(query.text("at"), "2026-01-31T10:30");
+        let time = Timestamp::parse("2026-01-31T10:30:15.120Z").expect("a time");
+        assert_eq!(field_value(time), "2026-01-31T10:30:15");
+    }
 
     #[test]
     fn fields_are_read_and_written() {

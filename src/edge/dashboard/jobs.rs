@@ -19,6 +19,17 @@ const LIST_PATH: &str = "/dashboard/jobs";
 
 /// Handles `GET /dashboard/jobs`: lists jobs, newest first.
 pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
+    match list(visit).await {
+        Err(error) if !error.field_errors().is_empty() => {
+            let query = visit.query();
+            let place = (DashboardSection::Jobs, "Jobs");
+            Ok(filter_form(&query).refuse(visit, place, &error))
+        }
+        reply => reply,
+    }
+}
+
+async fn list(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
     let query = visit.query();
     let mut parameters = visit.parameters(&["state", "webhook_id", "page", "page_size"]);
     let page = parameters.page_request();
@@ -33,7 +44,7 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     let shown: Vec<_> = page.select(&found).cloned().collect();
     let body = html! {
         div.panel {
-            (render_filter(&query))
+            (filter_form(&query).render())
             div id="job-rows" data-live {
                 @if shown.is_empty() {
                     (empty_state("No job here.", html! {
@@ -76,12 +87,11 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
     )
 }
 
-fn render_filter(query: &FormFields) -> Markup {
+fn filter_form(query: &FormFields) -> FilterForm<'_> {
     let states = JobState::NAMES.map(|name| (name, name));
     FilterForm::new(LIST_PATH, query)
         .choice("state", "State", [("", "All")].into_iter().chain(states))
         .text("webhook_id", "Webhook")
-        .render()
 }
 
 /// Path of the page of the job `id`.

@@ -1,12 +1,13 @@
 //! Frame around the content of a page: head, navigation, notices, footer.
 
-use actix_web::http::StatusCode;
+use actix_web::ResponseError;
 use maud::{DOCTYPE, Markup, html};
 
 use super::assets;
 use super::elements::{copy_button, csrf_field, empty_state};
 use super::notice::SessionNotice;
 use super::sessions::DashboardSession;
+use crate::edge::error::ApiError;
 
 /// Section of the dashboard, an entry of the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,7 @@ pub(super) enum DashboardSection {
     Sources,
     CallLog,
     Accounts,
+    Tokens,
     Settings,
     Audit,
     /// Page without an entry, such as one about an error.
@@ -75,6 +77,7 @@ const NAVIGATION: [(&str, &[NavigationEntry]); 4] = [
                 "Accounts",
                 "/dashboard/accounts",
             ),
+            (DashboardSection::Tokens, "Tokens", "/dashboard/tokens"),
             (
                 DashboardSection::Settings,
                 "Settings",
@@ -219,29 +222,37 @@ pub(super) fn render_plain_page(title: &str, body: &Markup) -> Markup {
     document(title, &body)
 }
 
-/// Content of the page about an error.
-pub(super) fn error_content(status: StatusCode, detail: &str) -> PageContent {
-    let title = match status.as_u16() {
+/// Content of the page about `error`.
+pub(super) fn error_content(error: &ApiError) -> PageContent {
+    let status = error.status_code().as_u16();
+    let title = match status {
         403 => "Not allowed",
         404 => "Not found",
+        405 => "No page",
         410 => "Removed",
         503 => "Not ready",
         400..500 => "This did not work",
         _ => "Something failed",
     };
-    let hint = match status.as_u16() {
+    let hint = match status {
+        403 if matches!(error, ApiError::RoleMissing { .. }) => {
+            "Log out, and log in with a token of that role, or ask somebody who has one."
+        }
+        403 => "Go back, load the page again, and send the form from there.",
+        405 => "This address takes a form of another page.",
         404 => "It may have been deleted, or the address may be mistyped.",
         503 => {
             "The node is opening its store, or it is overloaded. Load the page again in a moment; \
              the overview says why."
         }
+        400..500 => "Go back, mend that, and try again.",
         _ => "Go back and try again. The log of the node has a line about each defect.",
     };
     PageContent::new(
         DashboardSection::Elsewhere,
         title,
         empty_state(
-            &sentence(detail),
+            &sentence(&error.to_string()),
             html! {
                 (hint) " " a href="/dashboard" { "To the overview" }
             },
@@ -300,11 +311,15 @@ fn render_notice(notice: &SessionNotice) -> Markup {
     match notice {
         SessionNotice::Success(text) => html! { div.notice.good role="status" { p { (text) } } },
         SessionNotice::Failure(text) => html! { div.notice.bad role="alert" { p { (text) } } },
-        SessionNotice::NewSecret { owner, secret } => html! {
+        SessionNotice::NewSecret {
+            owner,
+            purpose,
+            secret,
+        } => html! {
             div.notice.good role="status" {
                 p {
                     strong { "Secret of " (owner) ". " }
-                    "Copy it now: it is not shown again. The receiver verifies deliveries with it."
+                    "Copy it now: it is not shown again. " (purpose)
                 }
                 div.secret {
                     code id="new-secret" { (secret.expose()) }

@@ -3,14 +3,18 @@
 use actix_web::HttpResponse;
 use actix_web::ResponseError;
 use actix_web::http::StatusCode;
-use maud::{Markup, html};
+use actix_web::http::header::SET_COOKIE;
+use maud::html;
 use tracing::info;
 
+use super::elements::csrf_field;
 use super::form::FormFields;
-use super::layout::{self, render_plain_page};
+use super::layout::{self, DashboardSection, PageContent};
+use super::login_page::{KEPT, START, login_page, safe_path};
+use super::page_response::{html_response, see_other};
+use super::sessions::DashboardSession;
 use super::visit::{
-    PageReply, PageVisit, current_session, html_response, is_same_site, read_form, see_other,
-    set_session_cookie,
+    PageReply, PageVisit, current_session, is_same_site, read_form, set_session_cookie,
 };
 use crate::config::Secret;
 use crate::edge::caller::CallerIdentity;
@@ -18,9 +22,6 @@ use crate::edge::context::RequestContext;
 use crate::edge::error::ApiError;
 use crate::edge::{access, client_address};
 use crate::token::{AccessOperation, TokenRole};
-
-/// Path to which a login leads if no page was asked for.
-const START: &str = "/dashboard";
 
 /// Name under which the audit log knows those who came by a login link.
 const LOGIN_LINK: &str = "config:login-link";
@@ -52,7 +53,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
     if context.edge.dashboard.sessions.redeem_login_link(link, now) {
         let admin_token = &context.edge.config.admin.token;
         let caller = CallerIdentity::of_config(LOGIN_LINK, TokenRole::Admin, admin_token);
-        Ok(begin_session(context, caller, START))
+        Ok(begin_session(context, caller, START).0)
     } else {
         context.call.note_outcome(ApiError::LoginRefused.code());
         let problem = "This link was used before, or is too old. Log in with a token.";
@@ -68,10 +69,16 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
 /// Handles `POST /dashboard/login`: begins a session if the token is right.
 pub(super) async fn submit(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     context.call.note_operation(AccessOperation::DashboardLogin);
-    let form = read_form(context).await?;
-    if !is_same_site(context.request.headers()) {
-        return Err(ApiError::ForeignForm);
-    }
+    let form = match read_form(context).await {
+        Ok(form) if is_same_site(context.request.headers()) => form,
+        refused => {
+            let error = refused.err().unwrap_or(ApiError::ForeignForm);
+            context.call.note_outcome(error.code());
+            let (status, problem) = (error.status_code(), layout::sentence(&error.to_string()));
+            let nothing = FormFields::default();
+            return Ok(login_page(context, status, &nothing, Some(&problem)));
+        }
+    };
     if let Err(refused) = admit_login(context) {
         context.call.note_outcome("rate_limited");
         return Ok(login_page(
@@ -84,7 +91,15 @@ pub(super) async fn submit(context: &mut RequestContext) -> Result<HttpResponse,
 
     let token = Secret::new(form.text("token"));
     match identify_person(context, &token) {
-        Ok(caller) => Ok(begin_session(context, caller, safe_path(form.text("next")))),
+        Ok(caller) => {
+            let next = safe_path(form.text("next"));
+            let (mut response, session) = begin_session(context, caller, next);
+            let kept = FormFields::parse(form.raw(KEPT).as_bytes());
+            if let Some(session) = session.filter(|_| !kept.is_empty()) {
+                offer_kept_form(&mut response, &session, next, &kept);
+            }
+            Ok(response)
+        }
         Err(error) => {
             let client = context.edge.client_address(&context.request);
             info!(%client, "dashboard login refused");
@@ -120,7 +135,7 @@ pub(super) async fn log_out(
 ) -> Result<PageReply, ApiError> {
     visit.edge().dashboard.sessions.end_session(&visit.session);
     let mut response = see_other("/dashboard/login");
-    set_session_cookie(&mut response, visit.edge(), &Secret::default());
+    set_session_cookie(&mut response, visit.context, &Secret::default());
     Ok(PageReply::Other(response))
 }
 
@@ -138,99 +153,67 @@ fn admit_login(context: &RequestContext) -> Result<(), String> {
     })
 }
 
-fn begin_session(context: &RequestContext, caller: CallerIdentity, path: &str) -> HttpResponse {
+/// Begins a session of `caller` and redirects to `path`.
+fn begin_session(
+    context: &RequestContext,
+    caller: CallerIdentity,
+    path: &str,
+) -> (HttpResponse, Option<DashboardSession>) {
     let edge = &context.edge;
     let client = edge.client_address(&context.request);
     info!(%client, token = &*caller.name, "dashboard session began");
     context.call.note_caller(caller.clone());
-    let token = edge
-        .dashboard
-        .sessions
-        .begin_session(caller, edge.clock.monotonic());
+    let (sessions, now) = (&edge.dashboard.sessions, edge.clock.monotonic());
+    let token = sessions.begin_session(caller, now);
     let mut response = see_other(path);
-    set_session_cookie(&mut response, edge, &token);
-    response
+    set_session_cookie(&mut response, context, &token);
+    (response, sessions.find_session(token.expose(), now))
 }
 
-/// Returns `path` if it leads to a page of the dashboard, otherwise the start: a link to the login
-/// must not lead to another site.
-fn safe_path(path: &str) -> &str {
-    let is_own = path == START || path.starts_with("/dashboard/");
-    let is_plain = path
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    if is_own && is_plain { path } else { START }
-}
-
-fn login_page(
-    context: &RequestContext,
-    status: StatusCode,
-    fields: &FormFields,
-    problem: Option<&str>,
-) -> HttpResponse {
-    let body = if context.edge.config.admin.token.is_empty() {
-        without_token()
-    } else {
-        login_form(safe_path(fields.text("next")), problem)
-    };
-    html_response(status, render_plain_page("Log in", &body).into_string())
-}
-
-fn login_form(next: &str, problem: Option<&str>) -> Markup {
-    html! {
-        form.stack method="post" action="/dashboard/login" {
-            h1 { "Log in" }
-            @if let Some(problem) = problem { p.notice.bad role="alert" id="problem" { (problem) } }
-            div.field {
-                // A name, so that a password manager can tell this token from others.
-                input type="text" name="username" value="admin" autocomplete="username" hidden;
-                label for="token" { "Token" }
-                input type="password" id="token" name="token" required autofocus
-                    autocomplete="current-password" spellcheck="false"
-                    aria-invalid=[problem.map(|_| "true")]
-                    aria-describedby={ "token-hint" @if problem.is_some() { " problem" } };
-                p.hint id="token-hint" {
-                    "The value of " code { "admin.token" } " in the node's configuration, or a token "
-                    "made by " code { "hookyard tokens create" } "."
+/// Puts a page into `response` that offers to send the form `kept` to `path`. It names every field: a
+/// person must see what is sent.
+fn offer_kept_form(
+    response: &mut HttpResponse,
+    session: &DashboardSession,
+    path: &str,
+    kept: &FormFields,
+) {
+    let parent = path.rsplit_once('/').map_or(START, |(parent, _)| parent);
+    let body = html! {
+        section.panel {
+            header { h2 { "Not sent yet" } span.muted.small { code { (path) } } }
+            div.inside {
+                dl.facts {
+                    @for (name, value) in kept.iter().filter(|(_, value)| !value.is_empty()) {
+                        dt { (name) }
+                        dd { @if is_secret(name) { "…" } @else { (value) } }
+                    }
+                }
+                form.row method="post" action=(path) {
+                    (csrf_field(session))
+                    @for (name, value) in kept.iter() {
+                        input type="hidden" name=(name) value=(value);
+                    }
+                    button.primary type="submit" { "Send it now" }
+                    a.button href=(parent) { "Forget it" }
                 }
             }
-            input type="hidden" name="next" value=(next);
-            button.primary type="submit" { "Log in" }
         }
+    };
+    let content = PageContent::new(DashboardSection::Elsewhere, "You are logged in again", body);
+    let page = html_response(
+        StatusCode::OK,
+        layout::render_page(&content, &[], session).into_string(),
+    );
+    let cookie = response.headers_mut().remove(SET_COOKIE).next();
+    *response = page;
+    if let Some(cookie) = cookie {
+        response.headers_mut().insert(SET_COOKIE, cookie);
     }
 }
 
-/// Page of a node whose configuration has no admin token.
-fn without_token() -> Markup {
-    html! {
-        h1 { "No admin token" }
-        p {
-            "Nobody can log in, because " code { "admin.token" } " is not set. Run "
-            code { "hookyard secret new" } ", put the result into the configuration as "
-            code { "[admin] token" } ", or set " code { "HOOKYARD_ADMIN__TOKEN" }
-            ", and start the node again."
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_login_leads_to_pages_of_the_dashboard_only() {
-        for path in ["/dashboard", "/dashboard/events?kind=ticket"] {
-            assert_eq!(safe_path(path), path);
-        }
-        for path in [
-            "",
-            "//evil.example",
-            "https://evil.example/dashboard/",
-            "/dashboardx",
-            "/dashboard/\r\nset-cookie:",
-            "/dashboard/\\evil",
-        ] {
-            assert_eq!(safe_path(path), START, "{path}");
-        }
-    }
+fn is_secret(name: &str) -> bool {
+    ["secret", "token", "headers"]
+        .iter()
+        .any(|word| name.contains(word))
 }

@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 
-use super::context::{CallerCheck, RequestContext};
+use actix_web::Route;
+
+use super::context::{self, CallerCheck, RequestContext};
 use super::error::ApiError;
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
@@ -29,8 +31,10 @@ mod form_problems;
 mod jobs;
 mod layout;
 mod login;
+mod login_page;
 mod notice;
 mod overview;
+mod page_response;
 mod pasted_request;
 mod plot;
 mod receivers;
@@ -38,10 +42,14 @@ mod sessions;
 mod settings;
 mod sources;
 pub(super) mod state;
+mod tokens;
 mod visit;
 mod webhooks;
 
 use visit::{action, page};
+
+/// Path of the first page, below which all others are.
+pub(super) const PATH: &str = "/dashboard";
 
 /// Caller whose session the shell checks, since its refusal is a redirect to the login.
 const VISITOR: CallerCheck = CallerCheck::ByHandler(CallSource::Dashboard);
@@ -114,12 +122,25 @@ pub(super) fn endpoints() -> Vec<ApiEndpoint> {
         ),
         shown("/dashboard/sources", page(NodeRead, sources::show)),
         form(pasted_request::CHECK_PATH, action(NodeRead, sources::check)),
+        form(
+            "/dashboard/entities/{kind}/{id}/erase",
+            action(EntitiesErase, entities::erase),
+        ),
         shown("/dashboard/calls", page(CallsRead, calls::show)),
         shown(
             "/dashboard/calls/{log_id}",
             page(CallsRead, calls::show_one),
         ),
         shown("/dashboard/accounts", page(AccountsRead, accounts::show)),
+        shown(
+            accounts::NEW_PATH,
+            page(AccountsCreate, account_edit::show_new),
+        )
+        .undescribed(
+            MethodSet::POST,
+            VISITOR,
+            action(AccountsCreate, account_edit::create),
+        ),
         shown(
             "/dashboard/accounts/{account_id}/edit",
             page(AccountsChange, account_edit::show),
@@ -129,6 +150,12 @@ pub(super) fn endpoints() -> Vec<ApiEndpoint> {
             VISITOR,
             action(AccountsChange, account_edit::change),
         ),
+        shown(tokens::PATH, page(TokensRead, tokens::show)).undescribed(
+            MethodSet::POST,
+            VISITOR,
+            action(TokensCreate, tokens::create),
+        ),
+        form(tokens::REVOKE_PATH, action(TokensRevoke, tokens::revoke)),
         shown("/dashboard/audit", page(AuditRead, audit::show)),
         shown("/dashboard/settings", page(NodeRead, settings::show)),
     ];
@@ -171,6 +198,18 @@ fn webhook_endpoints() -> Vec<ApiEndpoint> {
         form(button("replay"), action(WebhooksReplay, actions::replay)),
         form(button("delete"), action(WebhooksDelete, actions::delete)),
     ]
+}
+
+/// Answers 404 by a page, for each path below [`PATH`] that is no page and no form.
+pub(super) fn nothing_here() -> Route {
+    refusal(ApiError::nothing_here)
+}
+
+/// Answers with the page about an error, for people who are logged in.
+pub(super) fn refusal(error: impl Fn() -> ApiError + Clone + 'static) -> Route {
+    let refuse =
+        async move |context: &mut RequestContext| Ok(visit::refuse_request(context, &error()));
+    context::route(VISITOR, refuse)
 }
 
 /// Endpoint of a page without forms of its own.

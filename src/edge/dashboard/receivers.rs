@@ -15,7 +15,8 @@ use maud::{Markup, html};
 use tokio::task::spawn_blocking;
 
 use super::elements::{
-    StateTone, badge, counted, duration, empty_state, number, status_badge, subscriber_link, time,
+    ActionButton, StateTone, badge, counted, duration, empty_state, number, status_badge,
+    subscriber_link, time,
 };
 use super::visit::PageVisit;
 use crate::call_log::{CallRow, EventCalls};
@@ -25,6 +26,7 @@ use crate::event::{EventId, Position, Timestamp};
 use crate::projection::{EventView, ProjectionReadError, StoredRecord};
 use crate::subscriber::{OwedDelivery, SubscriberId};
 use crate::subscription::{DeliveryMode, InterestMatch, SubscriberInterest, SubscriptionEntry};
+use crate::token::AccessOperation;
 
 /// Webhooks that the page shows. For each of them the stage is asked.
 const RECEIVERS_MAX: usize = 50;
@@ -252,7 +254,7 @@ fn render_table(
                         td.first {
                             (subscriber_link(&receiver.subscriber)) span.sub { (receiver.url) }
                         }
-                        td data-label="Delivery" { span { (render_state(receiver.state, visit.now)) } }
+                        td data-label="Delivery" { span { (render_state(receiver.state, visit)) } }
                         td.num data-label="Attempts" { (receiver.attempts) }
                         td data-label="Last answer" {
                             (render_last_call(receiver.last_call.as_ref(), visit.now))
@@ -286,14 +288,21 @@ fn render_table(
     }
 }
 
-fn render_state(state: DeliveryState, now: Timestamp) -> Markup {
+fn render_state(state: DeliveryState, visit: &PageVisit<'_>) -> Markup {
     match state {
         DeliveryState::Accepted(at) => {
-            html! { (badge(StateTone::Good, "delivered")) " " (time(at, now)) }
+            html! { (badge(StateTone::Good, "delivered")) " " (time(at, visit.now)) }
         }
         DeliveryState::DeadLetter(id) => html! {
             (badge(StateTone::Bad, "dead letter")) " "
-            a href={ "/dashboard/dead-letters/" (id) } { "Inspect" }
+            a href={ "/dashboard/dead-letters/" (id) } { "Inspect" } " "
+            (ActionButton {
+                operation: AccessOperation::DeadLettersRetry,
+                path: &format!("/dashboard/dead-letters/{id}/retry"),
+                label: "Retry",
+                class: "small",
+                question: None,
+            }.render(&visit.session))
         },
         DeliveryState::Owed(owed) => html! {
             (badge(StateTone::Warning, "owed"))

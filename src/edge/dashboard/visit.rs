@@ -15,14 +15,16 @@ use actix_web::HttpResponse;
 use actix_web::ResponseError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName,
-    HeaderValue, LOCATION, REFERRER_POLICY, SET_COOKIE,
+    ALLOW, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
 };
+use actix_web::http::uri::Authority;
 use serde::de::DeserializeOwned;
 
 use super::form::FormFields;
 use super::layout::{self, PageContent};
+use super::login_page;
 use super::notice::SessionNotice;
+use super::page_response::{html_response, see_other};
 use super::sessions::DashboardSession;
 use crate::config::Secret;
 use crate::edge::body;
@@ -34,16 +36,14 @@ use crate::edge::state::Edge;
 use crate::event::Timestamp;
 use crate::token::AccessOperation;
 
-/// Name of the cookie that holds a session's token.
+/// Beginning of the name of the cookie that holds a session's token.
 const SESSION_COOKIE: &str = "hookyard_session";
 
-/// Path below which the browser sends the cookie.
-const COOKIE_PATH: &str = "/dashboard";
+/// Prefix with which a browser takes a cookie from this very host only, and by https.
+const HOST_PREFIX: &str = "__Host-";
 
-/// Only files of this node, no script or style within a page, and forms to this node only.
-const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-    img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; \
-    frame-ancestors 'none'";
+/// Path below which the browser sends the cookie, unless it is one of the host.
+const COOKIE_PATH: &str = "/dashboard";
 
 /// Header by which a browser says if a request comes from a page of the same site.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -105,7 +105,9 @@ impl PageVisit<'_> {
 
     /// Fields of the query that have a value: a form sends those that were left empty too.
     pub(super) fn query(&self) -> FormFields {
-        FormFields::parse(self.context.request.query_string().as_bytes()).without_empty()
+        FormFields::parse(self.context.request.query_string().as_bytes())
+            .without_empty()
+            .with_utc_times()
     }
 
     /// Parameters of the query that the API knows as well.
@@ -177,7 +179,7 @@ where
 {
     async move |context: &mut RequestContext| {
         let Some(session) = current_session(context) else {
-            return Ok(redirect_to_login(context));
+            return Ok(keep_form(context).await);
         };
         context.call.note_operation(operation);
         context.call.note_caller(session.caller.clone());
@@ -240,12 +242,13 @@ pub(super) fn is_same_site(headers: &HeaderMap) -> bool {
 pub(super) fn current_session(context: &RequestContext) -> Option<DashboardSession> {
     let sessions = &context.edge.dashboard.sessions;
     let now = context.edge.clock.monotonic();
+    let wanted = session_cookie_name(context);
     let headers = context.request.headers().get_all(COOKIE);
     headers
         .filter_map(|header| header.to_str().ok())
         .flat_map(|header| header.split(';'))
         .filter_map(|cookie| cookie.trim().split_once('='))
-        .filter(|(name, _)| *name == SESSION_COOKIE)
+        .filter(|(name, _)| *name == wanted)
         .find_map(|(_, token)| sessions.find_session(token, now))
         .filter(|session| {
             let tokens = context.edge.gate.tokens();
@@ -255,24 +258,46 @@ pub(super) fn current_session(context: &RequestContext) -> Option<DashboardSessi
         })
 }
 
+/// Tells if people reach the node by https.
+fn is_https(edge: &Edge) -> bool {
+    let server = &edge.config.server;
+    let url = server.public_url.as_ref();
+    url.is_some_and(|url| url.starts_with("https://")) || server.tls.is_some()
+}
+
+/// Returns the name of the session's cookie. A browser sends the cookies of a host to all its ports,
+/// so the name holds the port: two nodes on one machine would log each other out.
+fn session_cookie_name(context: &RequestContext) -> String {
+    let prefix = if is_https(&context.edge) {
+        HOST_PREFIX
+    } else {
+        ""
+    };
+    let uri = context.request.uri().authority().cloned();
+    let host = context.request.headers().get(HOST);
+    let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    match uri.or(host).and_then(|authority| authority.port_u16()) {
+        Some(port) => format!("{prefix}{SESSION_COOKIE}_{port}"),
+        None => format!("{prefix}{SESSION_COOKIE}"),
+    }
+}
+
 /// Builds the cookie that begins a session, or ends it with an empty `token`.
-pub(super) fn session_cookie(edge: &Edge, token: &Secret) -> HeaderValue {
-    let is_https = edge
-        .config
-        .server
-        .public_url
-        .as_ref()
-        .is_some_and(|url| url.starts_with("https://"));
-    let is_https = is_https || edge.config.server.tls.is_some();
+fn session_cookie(context: &RequestContext, token: &Secret) -> HeaderValue {
+    let edge = &context.edge;
     let seconds = if token.is_empty() {
         0
     } else {
         edge.dashboard.sessions.lifetime().as_secs()
     };
-    let secure = if is_https { "; Secure" } else { "" };
+    let (path, secure) = if is_https(edge) {
+        ("/", "; Secure")
+    } else {
+        (COOKIE_PATH, "")
+    };
     let cookie = format!(
-        "{SESSION_COOKIE}={}; Path={COOKIE_PATH}; Max-Age={seconds}; HttpOnly; \
-         SameSite=Strict{secure}",
+        "{}={}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}",
+        session_cookie_name(context),
         token.expose()
     );
     HeaderValue::from_str(&cookie).expect("a token has no special characters")
@@ -294,41 +319,52 @@ fn redirect_to_login(context: &RequestContext) -> HttpResponse {
     see_other(&format!("/dashboard/login?{query}"))
 }
 
-/// Builds a redirect that a browser follows with `GET`.
-pub(super) fn see_other(path: &str) -> HttpResponse {
-    let mut response = HttpResponse::new(StatusCode::SEE_OTHER);
-    let headers = response.headers_mut();
-    let location = HeaderValue::from_str(path).unwrap_or(HeaderValue::from_static("/dashboard"));
-    headers.insert(LOCATION, location);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+/// Answers a form whose session has ended with the login, which holds what was typed. Only a browser
+/// that says that the form comes from this node is answered so: another site could fill in a form.
+async fn keep_form(context: &mut RequestContext) -> HttpResponse {
+    let site = context.request.headers().get(FETCH_SITE);
+    if site.is_none_or(|site| site.as_bytes() != b"same-origin") {
+        return redirect_to_login(context);
+    }
+    match read_form(context).await {
+        Ok(form) => login_page::page_with_form(context, &form),
+        Err(_) => redirect_to_login(context),
+    }
 }
 
-/// Builds the answer with the HTML text of a whole page.
-pub(super) fn html_response(status: StatusCode, html: String) -> HttpResponse {
-    let mut response = HttpResponse::with_body(status, html).map_into_boxed_body();
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CONTENT_SECURITY_POLICY, CONTENT_POLICY),
-        (CACHE_CONTROL, "no-store"),
-        (REFERRER_POLICY, "same-origin"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
+/// Answers a request that no page or form takes with the page about `error`.
+pub(super) fn refuse_request(context: &mut RequestContext, error: &ApiError) -> HttpResponse {
+    let Some(session) = current_session(context) else {
+        return redirect_to_login(context);
+    };
+    let now = context.edge.clock.wall();
+    let visit = PageVisit {
+        context,
+        session,
+        now,
+    };
+    let mut response = finish(&visit, error_reply(&visit, error));
+    if let ApiError::MethodNotAllowed { allow } = error
+        && let Ok(allow) = HeaderValue::from_str(&allow.to_string())
+    {
+        response.headers_mut().insert(ALLOW, allow);
     }
     response
 }
 
 /// Adds the cookie of a session to `response`.
-pub(super) fn set_session_cookie(response: &mut HttpResponse, edge: &Edge, token: &Secret) {
-    let cookie = session_cookie(edge, token);
+pub(super) fn set_session_cookie(
+    response: &mut HttpResponse,
+    context: &RequestContext,
+    token: &Secret,
+) {
+    let cookie = session_cookie(context, token);
     response.headers_mut().insert(SET_COOKIE, cookie);
 }
 
 fn error_reply(visit: &PageVisit<'_>, error: &ApiError) -> PageReply {
     visit.context.call.note_outcome(error.code());
-    let status = error.status_code();
-    PageReply::Content(status, layout::error_content(status, &error.to_string()))
+    PageReply::Content(error.status_code(), layout::error_content(error))
 }
 
 fn finish(visit: &PageVisit<'_>, reply: PageReply) -> HttpResponse {

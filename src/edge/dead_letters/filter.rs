@@ -16,7 +16,7 @@ use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterFilter};
 
 /// Members of the filter, in a body or a query.
-const FILTER_MEMBERS: [&str; 8] = [
+const FILTER_MEMBERS: [&str; 9] = [
     "webhook_id",
     "subscriber",
     "event",
@@ -25,21 +25,23 @@ const FILTER_MEMBERS: [&str; 8] = [
     "since",
     "until",
     "reason",
+    "before_id",
 ];
 
 /// Parameters of the list of dead letters.
-pub(in crate::edge) const LIST_PARAMETERS: [&str; 10] = {
-    let [a, b, c, d, e, f, g, h] = FILTER_MEMBERS;
-    [a, b, c, d, e, f, g, h, "page", "page_size"]
+pub(in crate::edge) const LIST_PARAMETERS: [&str; 11] = {
+    let [a, b, c, d, e, f, g, h, i] = FILTER_MEMBERS;
+    [a, b, c, d, e, f, g, h, i, "page", "page_size"]
 };
 
 /// Parameters of the endpoint that discards many dead letters.
-pub(in crate::edge) const DISCARD_PARAMETERS: [&str; 9] = {
-    let [a, b, c, d, e, f, g, h] = FILTER_MEMBERS;
-    [a, b, c, d, e, f, g, h, "all"]
+pub(in crate::edge) const DISCARD_PARAMETERS: [&str; 10] = {
+    let [a, b, c, d, e, f, g, h, i] = FILTER_MEMBERS;
+    [a, b, c, d, e, f, g, h, i, "all"]
 };
 
 const NO_WEBHOOK: &str = "must be the id of a subscription";
+const NO_LETTER_ID: &str = "must be the id of a dead letter";
 const NO_SUBSCRIBER: &str =
     "must be webhook:<id>, forward:<account>, replies:<account> or auto_reply";
 const OTHER_SUBSCRIBER: &str = "must name the same subscriber as webhook_id";
@@ -64,6 +66,7 @@ pub(in crate::edge) fn filter_from_query(parameters: &mut QueryParameters) -> De
         since: parameters.time("since"),
         until: parameters.time("until"),
         cause: parameters.one_of("reason", &DeadLetterCause::NAMED),
+        before_id: parse_before_id(parameters),
     }
 }
 
@@ -101,6 +104,15 @@ pub(in crate::edge) fn check_names(
     }
 }
 
+fn parse_before_id(parameters: &mut QueryParameters) -> Option<u64> {
+    let text = parameters.take_text("before_id")?;
+    let id = parse_number(&text);
+    if id.is_none() {
+        parameters.add_error("before_id", NO_LETTER_ID);
+    }
+    id
+}
+
 /// Reads the parameter `webhook_id` of a query as a subscriber.
 pub(in crate::edge) fn parse_webhook_id(parameters: &mut QueryParameters) -> Option<SubscriberId> {
     let text = parameters.take_text("webhook_id")?;
@@ -136,6 +148,7 @@ pub(super) fn filter_from_body(json: &str) -> Result<DeadLetterFilter, ApiError>
             NO_WEBHOOK,
         )
     });
+    let before_id = member("before_id").map(|raw| (raw.get().parse().ok(), NO_LETTER_ID));
     let subscriber = subscriber.map(|text| (SubscriberId::parse(&text), NO_SUBSCRIBER));
     let webhook = check_parsed("webhook_id", webhook, &mut errors);
     let subscriber = check_parsed("subscriber", subscriber, &mut errors);
@@ -163,6 +176,7 @@ pub(super) fn filter_from_body(json: &str) -> Result<DeadLetterFilter, ApiError>
             }),
             &mut errors,
         ),
+        before_id: check_parsed("before_id", before_id, &mut errors),
     };
     errors.finish(filter)
 }
@@ -223,13 +237,14 @@ mod tests {
             since: Timestamp::parse("2025-12-04T10:30:00Z"),
             until: Timestamp::parse("2025-12-05T10:30:00Z"),
             cause: Some(DeadLetterCause::Exhausted),
+            before_id: Some(7),
         };
         let query = "webhook_id=4&event=status.changed&kind=ticket&entity=SUP-1&since=2025-12-04T10:30:00Z\
-                     &until=2025-12-05T10:30:00Z&reason=exhausted";
+                     &until=2025-12-05T10:30:00Z&reason=exhausted&before_id=7";
         let mut parameters = QueryParameters::parse(query, &LIST_PARAMETERS);
         let read = filter_from_query(&mut parameters);
         assert_eq!(parameters.finish(read).expect("all are right"), filter);
-        let body = r#"{"webhook_id": 4, "event": "status.changed", "kind": "ticket", "entity": "SUP-1", "reason": "exhausted",
+        let body = r#"{"webhook_id": 4, "event": "status.changed", "kind": "ticket", "entity": "SUP-1", "reason": "exhausted", "before_id": 7,
                        "since": "2025-12-04T10:30:00Z", "until": "2025-12-05T10:30:00Z"}"#;
         assert_eq!(filter_from_body(body).expect("all are right"), filter);
         assert_eq!(
@@ -265,10 +280,17 @@ mod tests {
             wrong(filter_from_body(r#"{"webhok_id": 4}"#).expect_err("misspelt")),
             ["webhok_id"]
         );
-        let all_wrong = r#"{"webhook_id": "4", "kind": "car", "since": "yesterday", "reason": "because", "event": 1}"#;
+        let all_wrong = r#"{"webhook_id": "4", "kind": "car", "since": "yesterday", "reason": "because", "event": 1, "before_id": "1"}"#;
         assert_eq!(
             wrong(filter_from_body(all_wrong).expect_err("all wrong")),
-            ["event", "webhook_id", "kind", "since", "reason"]
+            [
+                "event",
+                "webhook_id",
+                "kind",
+                "since",
+                "reason",
+                "before_id"
+            ]
         );
         assert_eq!(
             wrong(
@@ -288,12 +310,14 @@ mod tests {
             wrong(parameters.finish(read).expect_err("two")),
             ["subscriber"]
         );
-        let mut parameters =
-            QueryParameters::parse("webhook_id=04&subscriber=nobody&reason=x", &LIST_PARAMETERS);
+        let mut parameters = QueryParameters::parse(
+            "webhook_id=04&subscriber=nobody&reason=x&before_id=-1",
+            &LIST_PARAMETERS,
+        );
         let read = filter_from_query(&mut parameters);
         assert_eq!(
             wrong(parameters.finish(read).expect_err("all wrong")),
-            ["webhook_id", "subscriber", "reason"]
+            ["webhook_id", "subscriber", "reason", "before_id"]
         );
     }
 }

@@ -86,6 +86,13 @@ fn add_filter_parameters(endpoint: EndpointDoc, reason: &str) -> EndpointDoc {
             schemas::choice(&DeadLetterCause::NAMED),
             reason,
         )
+        .query(
+            "before_id",
+            "Only dead letters with ids below this one: those of a list that was read, without those \
+             that came since.",
+            schemas::id(),
+            1_000,
+        )
         .refuses_field("webhook_id", "webhook_id must be the id of a subscription")
         .refuses(404, "not_found", "there is no such subscriber")
 }

@@ -14,8 +14,9 @@ use super::entity_reference::EntityReference;
 use super::error::ApiError;
 use super::query::parse_number;
 use super::reads::entities::parse_entity_key;
+use super::state::Edge;
 use crate::erasure::{Erasure, ErasureError, ErasureProgress, ErasureState};
-use crate::event::Timestamp;
+use crate::event::{EntityKey, Timestamp};
 
 pub(super) mod spec;
 
@@ -71,17 +72,29 @@ pub(super) async fn erase(context: &mut RequestContext) -> Result<HttpResponse, 
     }
     parameters.finish(())?;
 
-    let core = context.edge.core()?;
-    let erased = core.erasures.erase_entity(&key).await;
-    let erasure = erased.map_err(|error| match error {
+    let erasure = erase_entity(&context.edge, &key).await?;
+    let view = ErasureView::new(&erasure, ErasureProgress::default());
+    Ok(answer::uncached_json(StatusCode::ACCEPTED, &view))
+}
+
+/// Erases the content of the entity `key`: no read shows it from now on, and its files are cleaned in
+/// the background.
+///
+/// # Errors
+/// [`ApiError::NotFound`], the refusals of an event, and [`ApiError::Unavailable`].
+pub(in crate::edge) async fn erase_entity(
+    edge: &Edge,
+    key: &EntityKey,
+) -> Result<Erasure, ApiError> {
+    let core = edge.core()?;
+    let erased = core.erasures.erase_entity(key).await;
+    erased.map_err(|error| match error {
         ErasureError::Refused(refusal) => {
             let incarnations = core.reads.incarnations();
             ApiError::from_refusal(refusal, |position| incarnations.event_id(position))
         }
         other => erasure_error(&other),
-    })?;
-    let view = ErasureView::new(&erasure, ErasureProgress::default());
-    Ok(answer::uncached_json(StatusCode::ACCEPTED, &view))
+    })
 }
 
 /// Handles `GET /api/v1/erasures/{erasure_id}`: shows an erasure and its progress.

@@ -20,8 +20,10 @@ use super::super::list::ListPage;
 use super::super::query::QueryParameters;
 use super::super::state::Edge;
 use super::stored_event_id;
-use crate::event::{EventId, IncarnationHistory, Timestamp};
-use crate::projection::{EventFilter, EventStatus, EventView, PageRequest, ProjectionPage};
+use crate::event::{EventId, IncarnationHistory, Position, Timestamp};
+use crate::projection::{
+    EventFilter, EventStatus, EventView, EventsFrom, PageRequest, ProjectionPage,
+};
 use crate::subscription::pattern::INTERNAL_SOURCE;
 use crate::suggest::nearest_name;
 
@@ -38,6 +40,41 @@ pub(in crate::edge) const PARAMETERS: [&str; 10] = [
     "page",
     "page_size",
 ];
+
+/// Parameters of the list of events of the API, which can also begin after an event.
+const LIST_PARAMETERS: [&str; 11] = {
+    let [a, b, c, d, e, f, g, h, i, j] = PARAMETERS;
+    [a, b, c, d, e, f, g, h, i, j, "after"]
+};
+
+/// Cursor that stands before the first event of the store.
+const START: &str = "start";
+
+/// Place in the list of events at which a caller goes on.
+#[derive(Clone, Copy)]
+enum EventCursor {
+    Start,
+    After(EventId),
+}
+
+impl EventCursor {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            START => Some(Self::Start),
+            text => EventId::parse(text).map(Self::After),
+        }
+    }
+}
+
+/// Events after a cursor, oldest first, as answers show them.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventsAfter)]
+pub(super) struct EventsAfterView<'a> {
+    items: Vec<ReceivedEventView<'a>>,
+    /// Value of `after` for the next call.
+    cursor: String,
+    has_more: bool,
+}
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Event)]
@@ -98,10 +135,27 @@ pub(super) fn statuses() -> Schema {
     schemas::choice(&STATUSES)
 }
 
-/// Handles `GET /api/v1/events`: lists events, newest first.
+/// Handles `GET /api/v1/events`: lists events, newest first; with `after`, those after an event,
+/// oldest first.
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
-    let (filter, page) = parse_event_filter(context.parameters(&PARAMETERS))?;
+    let mut parameters = context.parameters(&LIST_PARAMETERS);
+    let after = parameters.take_text("after").map(|text| {
+        let cursor = EventCursor::parse(&text);
+        if cursor.is_none() {
+            parameters.add_error("after", "must be the id of an event, or start");
+        }
+        cursor
+    });
+    let (filter, page) = parse_event_filter(parameters)?;
     let core = context.edge.core()?;
+    if let Some(after) = after.flatten() {
+        if page.page != 1 {
+            let problem = "must be absent if after is given".to_owned();
+            return Err(ApiError::wrong_field("page", problem));
+        }
+        return list_after(&core, filter, after, page).await;
+    }
+
     let found = match filter {
         Some(filter) => {
             let found = core.reads.events(filter.clone(), page).await?;
@@ -119,6 +173,39 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
         .map(|view| event_view(core.reads.incarnations(), view))
         .collect();
     Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
+}
+
+async fn list_after(
+    core: &NodeCore,
+    filter: Option<EventFilter>,
+    after: EventCursor,
+    page: PageRequest,
+) -> Result<HttpResponse, ApiError> {
+    let incarnations = core.reads.incarnations();
+    let position = match after {
+        EventCursor::Start => Position::FIRST,
+        // The store may be one that was restored: its events are others than the caller's.
+        EventCursor::After(id) => incarnations
+            .position_of(id)
+            .map(|last| Position::new(last.get().saturating_add(1)))
+            .ok_or_else(|| ApiError::not_found("there is no such event"))?,
+    };
+    let limit = usize::try_from(page.page_size).unwrap_or(usize::MAX);
+    let found = match filter {
+        Some(filter) => core.reads.events_from(filter, position, limit).await?,
+        None => EventsFrom::nothing(position),
+    };
+    let items = found.items.iter();
+    Ok(answer::ok_json(&EventsAfterView {
+        items: items.map(|view| event_view(incarnations, view)).collect(),
+        cursor: match found.next {
+            Position::FIRST => START.to_owned(),
+            next => incarnations
+                .event_id(Position::new(next.get() - 1))
+                .to_string(),
+        },
+        has_more: found.has_more,
+    }))
 }
 
 /// Refuses a `filter` that found nothing, since no event of this node can have its names: an empty

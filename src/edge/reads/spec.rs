@@ -6,7 +6,7 @@ use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 use super::super::docs::schemas;
 use super::super::submit::AcceptedEvent;
 use super::entities::{EntityView, TimelineList};
-use super::events::{ReceivedEventView, statuses};
+use super::events::{EventsAfterView, ReceivedEventView, statuses};
 use super::logs::{CallLogDetails, CallLogItem, directions};
 
 const TAG: &str = "Reads";
@@ -187,8 +187,21 @@ pub(in crate::edge) fn events() -> EndpointDoc {
             false,
         )
         .between("Received")
+        .query(
+            "after",
+            "Only events after the one with this id, or from the first one on (`start`), oldest first. The answer has the value for the \
+             next call as `cursor`, and neither total nor pages.",
+            schemas::string(),
+            "start",
+        )
         .paged()
         .answers_page::<ReceivedEventView<'_>>(&[event()])
+        .answers::<EventsAfterView<'_>>(
+            200,
+            "The events after `after`.",
+            json!({"items": [event()], "cursor": "evt_3f9a2c41_9", "has_more": false}),
+        )
+        .refuses(404, "not_found", "there is no such event")
 }
 
 pub(in crate::edge) fn event_with_outcome() -> EndpointDoc {

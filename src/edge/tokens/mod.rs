@@ -120,10 +120,29 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
 /// Handles `POST /api/v1/tokens`: creates a token, and shows its secret once.
 pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let body = context.read_json().await?;
-    let now = context.edge.clock.wall();
-    let input = TokenInput::parse(body::body_text(&body)?, now)?;
     let caller = context.call.caller().ok_or(ApiError::Unauthorized)?;
-    context.call.note_object(&input.name);
+    let creator = caller.name.to_string();
+    let json = body::body_text(&body)?;
+    let (created, secret) = create_from_json(&context.edge, &creator, json).await?;
+    context.call.note_object(&created.name);
+    let now = context.edge.clock.wall();
+    Ok(answer::ok_json(&TokenView {
+        secret: Some(secret.expose()),
+        ..TokenView::of_named(&created, now)
+    }))
+}
+
+/// Creates the token that `json` defines, for `creator`, and returns it with its secret.
+///
+/// # Errors
+/// As for [`TokenInput::parse`], and as for a write of definitions.
+pub(in crate::edge) async fn create_from_json(
+    edge: &Edge,
+    creator: &str,
+    json: &str,
+) -> Result<(Arc<NamedToken>, Secret), ApiError> {
+    let now = edge.clock.wall();
+    let input = TokenInput::parse(json, now)?;
     let secret = new_secret()?;
     let token = NamedToken {
         name: input.name.into(),
@@ -131,36 +150,40 @@ pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse,
         scope: input.scope,
         hash: TokenHash::from_secret(secret.expose().as_bytes()),
         created_at: now,
-        created_by: caller.name.to_string(),
+        created_by: creator.to_owned(),
         expires_at: input.expires_at,
     };
-
-    let core = context.edge.core()?;
-    let created = run_blocking(core, move |core| core.tokens.create(token)).await?;
+    let created = run_blocking(edge.core()?, move |core| core.tokens.create(token)).await?;
     info!(
         name = &*created.name,
         role = created.role.as_str(),
         "token created"
     );
-    Ok(answer::ok_json(&TokenView {
-        secret: Some(secret.expose()),
-        ..TokenView::of_named(&created, now)
-    }))
+    Ok((created, secret))
 }
 
 /// Handles `DELETE /api/v1/tokens/{name}`: revokes a token; it is refused from the answer on.
 pub(super) async fn revoke(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let name: String = context.parse_path()?;
-    let configured = configured_tokens(&context.edge);
-    if configured.iter().any(|(known, _)| *known == name) {
+    revoke_token(&context.edge, &name).await?;
+    Ok(HttpResponse::new(StatusCode::NO_CONTENT))
+}
+
+/// Revokes the token `name`, which is refused from then on.
+///
+/// # Errors
+/// [`ApiError::NotFound`], and [`ApiError::Rejected`] for a token of the configuration.
+pub(in crate::edge) async fn revoke_token(edge: &Edge, name: &str) -> Result<(), ApiError> {
+    let configured = configured_tokens(edge);
+    if configured.iter().any(|(known, _)| known == name) {
         let message = "this token is in the configuration; remove it there";
         let rejection = Rejection::conflict("token_configured", message);
         return Err(ApiError::Rejected(rejection));
     }
-    let (core, revoked) = (context.edge.core()?, name.clone());
+    let (core, revoked) = (edge.core()?, name.to_owned());
     run_blocking(core, move |core| core.tokens.revoke(&revoked)).await?;
     info!(name, "token revoked");
-    Ok(HttpResponse::new(StatusCode::NO_CONTENT))
+    Ok(())
 }
 
 fn known_tokens(context: &RequestContext) -> Result<Arc<TokenSnapshot>, ApiError> {
@@ -168,7 +191,7 @@ fn known_tokens(context: &RequestContext) -> Result<Arc<TokenSnapshot>, ApiError
 }
 
 /// Names and roles of the configuration's tokens.
-fn configured_tokens(edge: &Edge) -> Vec<(String, TokenRole)> {
+pub(in crate::edge) fn configured_tokens(edge: &Edge) -> Vec<(String, TokenRole)> {
     let crm = &edge.config.sources.crm;
     let publishers = if crm.enabled { crm.tokens.len() } else { 0 };
     let publisher = |index| (access::publisher_name(index), TokenRole::Publish);

@@ -15,6 +15,7 @@ use super::query::parse_number;
 use super::state::Edge;
 use super::{answer, body, idempotency};
 use crate::entity::Rejection;
+use crate::event::Timestamp;
 use crate::subscription::limits::is_valid_uid;
 use crate::subscription::{
     CreationRequest, DeliveryMode, SharedSubscription, Subscription, SubscriptionChangeError,
@@ -39,6 +40,9 @@ use view::SubscriptionView;
 
 /// Code of the refusal to create a second subscription with a `uid`.
 const UID_TAKEN: &str = "uid_taken";
+
+/// Code of the refusal to save over a change that the caller has not seen.
+pub(in crate::edge) const CHANGED_SINCE: &str = "changed_since";
 
 /// Values of the parameter `is_active`.
 const ACTIVITY: [(&str, bool); 2] = [("true", true), ("false", false)];
@@ -103,7 +107,7 @@ pub(super) async fn put_by_uid(context: &mut RequestContext) -> Result<HttpRespo
             move |core: &NodeCore| Ok::<_, ApiError>(core.subscriptions.find_by_uid(&of_uid));
         if let Some(known) = run_blocking(Arc::clone(&core), find).await? {
             let input = SubscriptionInput::parse(text, Some(&known), rules)?;
-            let changed = change_subscription(&core, &context.edge, &known, input).await?;
+            let changed = change_subscription(&core, &context.edge, &known, input, None).await?;
             context.call.note_object(changed.id);
             return Ok(subscription_response(&changed, &core, &context.edge).await);
         }
@@ -159,6 +163,7 @@ async fn change_subscription(
     edge: &Edge,
     known: &Subscription,
     input: SubscriptionInput,
+    seen: Option<Timestamp>,
 ) -> Result<SharedSubscription, ApiError> {
     let (id, now) = (known.id, edge.clock.wall());
     let from = if input.activates() {
@@ -168,7 +173,7 @@ async fn change_subscription(
     };
     let change = move |core: &NodeCore| {
         core.subscriptions
-            .change(id, |known| input.apply_to(known, from, now))
+            .change_unless_newer(id, seen, |known| input.apply_to(known, from, now))
     };
     let changed = run_blocking(Arc::clone(core), change).await?;
     info!(subscription = id, "subscription changed");
@@ -189,23 +194,26 @@ pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse,
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let core = context.edge.core()?;
-    let changed = change_from_json(&context.edge, &id, body::body_text(&body)?).await?;
+    let changed = change_from_json(&context.edge, &id, body::body_text(&body)?, None).await?;
     Ok(subscription_response(&changed, &core, &context.edge).await)
 }
 
-/// Applies the members in `json` to the subscription with the number `id`.
+/// Applies the members in `json` to the subscription with the number `id`, unless it was changed
+/// after `seen`, the time of the last change that the caller knows.
 ///
 /// # Errors
-/// As for [`create_from_json`], and [`ApiError::NotFound`].
+/// As for [`create_from_json`], [`ApiError::NotFound`], and [`ApiError::Rejected`] with the code
+/// [`CHANGED_SINCE`].
 pub(in crate::edge) async fn change_from_json(
     edge: &Edge,
     id: &str,
     json: &str,
+    seen: Option<Timestamp>,
 ) -> Result<SharedSubscription, ApiError> {
     let core = edge.core()?;
     let known = find_subscription(&core, id)?;
     let input = SubscriptionInput::parse(json, Some(&known), SubscriptionRules::new(edge))?;
-    change_subscription(&core, edge, &known, input).await
+    change_subscription(&core, edge, &known, input, seen).await
 }
 
 /// Handles `DELETE /api/v1/webhooks/{id}`: deletes a subscription.
@@ -287,6 +295,9 @@ impl From<SubscriptionChangeError> for ApiError {
         let message = error.to_string();
         match error {
             SubscriptionChangeError::NotFound => ApiError::NotFound(message),
+            SubscriptionChangeError::ChangedSince(_) => {
+                ApiError::Rejected(Rejection::conflict(CHANGED_SINCE, message))
+            }
             SubscriptionChangeError::UidTaken(_) => {
                 ApiError::Rejected(Rejection::conflict(UID_TAKEN, message))
             }

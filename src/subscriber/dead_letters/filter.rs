@@ -21,6 +21,8 @@ pub struct DeadLetterFilter {
     pub until: Option<Timestamp>,
     /// Cause of the dead letter.
     pub cause: Option<DeadLetterCause>,
+    /// Id that is above those of all that match: what came later is left out.
+    pub before_id: Option<u64>,
 }
 
 impl DeadLetterFilter {
@@ -40,6 +42,10 @@ impl DeadLetterFilter {
             && self.kind.is_none_or(|kind| kind == entity.kind())
             && self.entity.as_ref().is_none_or(|id| id == entity.id())
             && self.admits_time(received_at)
+    }
+
+    pub(super) fn admits_id(&self, id: u64) -> bool {
+        self.before_id.is_none_or(|before| id < before)
     }
 
     pub(super) fn admits_time(&self, time: Timestamp) -> bool {

@@ -190,11 +190,13 @@ impl DeadLetterIndex {
                 && filter.kind.is_none_or(|kind| kind == entry.kind)
                 && entity_hash.is_none_or(|hash| hash == entry.entity_hash)
                 && filter.admits_time(entry.received_at)
+                && filter.admits_id(entry.id)
         };
         let admits_range = |range: &MissedRecordsEntry| {
             filter.cause.is_none_or(|cause| cause == range.cause)
                 && filter.names_no_event()
                 && filter.admits_time(range.at)
+                && filter.admits_id(range.id)
         };
         let mut visit_owned = |id: &SubscriberId, owned: &SubscriberDeadLetters| {
             for (position, entry) in &owned.entries {

@@ -72,6 +72,8 @@ pub struct DeadLetterPage {
     pub items: Vec<ListedDeadLetter>,
     /// Number of dead letters on all pages.
     pub total: u64,
+    /// Id above those of all dead letters on all pages; later ones get this id or a higher one.
+    pub end_id: u64,
 }
 
 /// A dead letter with the job that holds it.
@@ -323,13 +325,18 @@ impl DeadLetterStore {
             ids.truncate(newest);
         }
         ids.sort_unstable_by_key(|id| Reverse(*id));
+        let end_id = ids.first().map_or(0, |newest| newest + 1);
 
         self.read_blocking(move |letters| {
             let mut items = Vec::new();
             for id in items_at(range, ids.iter()) {
                 items.extend(letters.read_letter(*id)?);
             }
-            Ok(DeadLetterPage { items, total })
+            Ok(DeadLetterPage {
+                items,
+                total,
+                end_id,
+            })
         })
         .await
     }

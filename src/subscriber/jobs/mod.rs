@@ -243,16 +243,19 @@ impl JobRegistry {
     async fn retry_matching(
         &self,
         kind: JobKind,
-        filter: DeadLetterFilter,
+        mut filter: DeadLetterFilter,
     ) -> Result<RedeliveryJob, JobError> {
         // Dead letters that are added from now on are not part of the request.
         let before = self.dead_letters.next_id();
+        let before = filter.before_id.map_or(before, |wanted| before.min(wanted));
         let end = *self.journal.durable_end().borrow();
         let totals = self.dead_letters.count_by_subscriber(&filter);
 
         let part =
             |(subscriber, total)| (subscriber, JobPart::new(Position::FIRST, end, Some(total)));
         let parts = totals.into_iter().map(part).collect();
+        // The scope has the bound itself.
+        filter.before_id = None;
         let subscriber = filter.subscriber.clone();
         self.start_job(
             kind,

@@ -265,6 +265,7 @@ fn to_dead_letter_filter(
             .map(|reason| DeadLetterCause::parse(&reason).ok_or(()))
             .transpose()
             .ok()?,
+        before_id: None,
     })
 }
 

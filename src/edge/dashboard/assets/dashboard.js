@@ -70,28 +70,45 @@ const isInUse = (part) => {
     || (selection && !selection.isCollapsed && part.contains(selection.anchorNode))
     || part.querySelector("details[open]") !== null;
 };
+// Returns false if the page goes on to show what may be old.
 const refresh = async () => {
-  if (document.hidden) return;
-  const answer = await fetch(window.location.href, { headers: { "x-refresh": "1" } });
+  if (document.hidden) return true;
+  const signal = AbortSignal.timeout(REFRESH_TIMEOUT_MS);
+  const answer = await fetch(window.location.href, { headers: { "x-refresh": "1" }, signal });
   // After a logout or the end of the session the answer is the login.
-  if (answer.redirected) { window.location.reload(); return; }
-  if (!answer.ok) return;
+  if (answer.redirected) { window.location.reload(); return true; }
+  if (!answer.ok) return false;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (liveIds(fresh) !== liveIds(document)) return replaceMain(fresh);
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(part.id);
-    if (next && !isInUse(part)) part.replaceWith(document.adoptNode(next));
+    if (!isInUse(part)) part.replaceWith(document.adoptNode(next));
   }
   showCopyButtons(document);
+  return true;
 };
+const liveIds = (root) => [...root.querySelectorAll("[data-live]")].map((part) => part.id).join();
+// The page has other parts now, as the overview has when the store closes. A secret is shown once, so
+// its page stays.
+const replaceMain = (fresh) => {
+  const main = document.getElementById("main");
+  if (isInUse(main) || document.getElementById("new-secret")) return false;
+  main.replaceWith(document.adoptNode(fresh.getElementById("main")));
+  showCopyButtons(document);
+  return true;
+};
+const REFRESH_TIMEOUT_MS = 15_000;
 const seconds = Number(document.body.dataset.refresh);
 const showStale = (isStale) => {
   const notice = document.getElementById("stale");
   if (notice) notice.hidden = !isStale;
 };
-if (seconds > 0) {
-  window.setInterval(() => {
-    refresh().then(() => showStale(false), () => showStale(true));
-  }, seconds * 1000);
-}
+// The next request waits for the answer to the last one: a slow node gets no pile of them.
+const refreshLater = () => window.setTimeout(async () => {
+  const isFresh = await refresh().catch(() => false);
+  showStale(!isFresh);
+  refreshLater();
+}, seconds * 1000);
+if (seconds > 0) refreshLater();
 
 showCopyButtons(document);

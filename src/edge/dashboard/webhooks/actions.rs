@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::super::form::FormFields;
-use super::super::notice::SessionNotice;
+use super::super::form::{FormFields, as_utc};
+use super::super::notice::{SessionNotice, VERIFIES};
 use super::super::visit::{PageReply, PageVisit};
 use super::state::LIST_PATH;
 use crate::edge::error::ApiError;
@@ -71,6 +71,7 @@ pub(in crate::edge::dashboard) async fn rotate(
     let rotated = actions::rotate_secret(visit.edge(), &id, &request.to_string()).await?;
     visit.notify(SessionNotice::NewSecret {
         owner: format!("webhook {}", rotated.id),
+        purpose: VERIFIES,
         secret: rotated.secrets.current.clone(),
     });
     Ok(back(&id))
@@ -144,14 +145,6 @@ fn time_range(form: &FormFields) -> Map<String, Value> {
     members
 }
 
-/// Completes `2026-01-31T10:30`, as a browser sends a local time, to a time in UTC.
-fn as_utc(text: &str) -> String {
-    [format!("{text}:00Z"), format!("{text}Z")]
-        .into_iter()
-        .find(|text| Timestamp::parse(text).is_some())
-        .unwrap_or_else(|| text.to_owned())
-}
-
 /// Writes the time `ago` before `now` for a field of a form, in UTC to the minute.
 pub(super) fn field_time(now: Timestamp, ago: Duration) -> String {
     now.saturating_sub(ago)
@@ -166,14 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_of_a_form_is_in_utc() {
-        assert_eq!(as_utc("2026-01-31T10:30"), "2026-01-31T10:30:00Z");
-        assert_eq!(as_utc("2026-01-31T10:30:15"), "2026-01-31T10:30:15Z");
-        assert_eq!(
-            as_utc("2026-01-31T10:30:15+02:00"),
-            "2026-01-31T10:30:15+02:00"
-        );
-        assert_eq!(as_utc("soon"), "soon");
+    fn a_time_before_now_is_written_to_the_minute() {
         let now = Timestamp::parse("2026-01-31T10:30:15Z").expect("a time");
         assert_eq!(field_time(now, Duration::from_secs(60)), "2026-01-31T10:29");
     }

@@ -7,15 +7,17 @@ use super::super::elements::{csrf_field, duration, select_option};
 use super::super::form::FormFields;
 use super::super::form_problems::FormProblems;
 use super::super::layout::{DashboardSection, PageContent};
-use super::super::notice::SessionNotice;
+use super::super::notice::{SessionNotice, VERIFIES};
 use super::super::visit::{PageReply, PageVisit};
 use super::event_picker::EventPicker;
-use super::fields::{fields_of, fields_of_new, request_of};
-use super::state::{LIST_PATH, webhook_path};
+use super::fields::{
+    SEEN, change_request, creation_request, differences, fields_of, fields_of_new, seen_change,
+};
+use super::state::{LIST_PATH, state_name, webhook_path};
 use super::trial::try_expressions;
 use crate::edge::error::ApiError;
 use crate::edge::webhooks;
-use crate::subscription::{SigningStyle, SubscriptionId};
+use crate::subscription::{SigningStyle, Subscription, SubscriptionId};
 
 /// Name of the button that tries the expressions instead of saving them.
 const TRY: &str = "try";
@@ -35,12 +37,13 @@ pub(in crate::edge::dashboard) async fn create(
     if form.has(TRY) {
         return tried(visit, None, form).await;
     }
-    match webhooks::create_from_json(visit.edge(), &request_of(form)).await {
+    match webhooks::create_from_json(visit.edge(), &creation_request(form)).await {
         Ok(created) => {
             visit.context.call.note_object(created.id);
             visit.notify(SessionNotice::Success("The webhook was created.".into()));
             visit.notify(SessionNotice::NewSecret {
                 owner: format!("webhook {}", created.id),
+                purpose: VERIFIES,
                 secret: created.secrets.current.clone(),
             });
             Ok(PageReply::SeeOther(webhook_path(created.id)))
@@ -69,8 +72,13 @@ pub(in crate::edge::dashboard) async fn change(
     if form.has(TRY) {
         return tried(visit, Some(known), form).await;
     }
-    match webhooks::change_from_json(visit.edge(), &id, &request_of(form)).await {
+    let (request, seen) = (change_request(form), seen_change(form));
+    match webhooks::change_from_json(visit.edge(), &id, &request, Some(seen)).await {
         Ok(_) => Ok(visit.done("The webhook was changed.", webhook_path(known))),
+        Err(error) if error.code() == webhooks::CHANGED_SINCE => {
+            let known = webhooks::find_subscription(&*visit.core()?, &id)?;
+            Ok(overtaken(visit, &known, form, &error))
+        }
         Err(error) => Ok(refused(visit, Some(known), form, &error)),
     }
 }
@@ -85,6 +93,49 @@ async fn tried(
     visit.context.call.note_outcome("tried");
     let trial = try_expressions(visit, form).await?;
     Ok(render(visit, id, form, None, Some(&trial)).into())
+}
+
+/// Shows the form again as it was sent, beside what another person stored meanwhile. Saved once more,
+/// it replaces that.
+fn overtaken(
+    visit: &PageVisit<'_>,
+    known: &Subscription,
+    form: &FormFields,
+    error: &ApiError,
+) -> PageReply {
+    visit.context.call.note_outcome(error.code());
+    let stored = fields_of(known, &EventPicker::new(visit.edge()));
+    let form = form.clone().with(SEEN, stored.text(SEEN));
+    let differences = differences(&stored, &form);
+    let comparison = html! {
+        section.panel {
+            header {
+                h2 { "Stored meanwhile" }
+                span.muted.small { "the webhook is " (state_name(&known.state)) }
+            }
+            div.inside {
+                @if differences.is_empty() {
+                    p { "Nothing that this form changes: your fields are what is stored." }
+                } @else {
+                    table.cards {
+                        thead { tr {
+                            th scope="col" { "Field" }
+                            th scope="col" { "Stored" }
+                            th scope="col" { "Yours" }
+                        } }
+                        tbody { @for (label, stored, typed) in &differences { tr {
+                            td.first { (label) }
+                            td data-label="Stored" { code { (stored) } }
+                            td data-label="Yours" { code { (typed) } }
+                        } } }
+                    }
+                    p.hint { "Save once more to store yours." }
+                }
+            }
+        }
+    };
+    let content = render(visit, Some(known.id), &form, Some(error), Some(&comparison));
+    PageReply::Content(error.status_code(), content)
 }
 
 /// Shows the form again, with the fields as they were sent and the problem of each.
@@ -106,14 +157,14 @@ fn render(
     id: Option<SubscriptionId>,
     fields: &FormFields,
     error: Option<&ApiError>,
-    trial: Option<&Markup>,
+    outcome: Option<&Markup>,
 ) -> PageContent {
     let form = WebhookForm {
         visit,
         id,
         fields,
         problems: FormProblems::new(error),
-        trial,
+        outcome,
     };
     let title = id.map_or_else(
         || "New webhook".to_owned(),
@@ -127,13 +178,13 @@ fn render(
     }
 }
 
-/// Form with its values, and the problems or the trial of the last attempt.
+/// Form with its values, and the problems or the outcome of the last attempt.
 struct WebhookForm<'a> {
     visit: &'a PageVisit<'a>,
     id: Option<SubscriptionId>,
     fields: &'a FormFields,
     problems: FormProblems<'a>,
-    trial: Option<&'a Markup>,
+    outcome: Option<&'a Markup>,
 }
 
 impl WebhookForm<'_> {
@@ -145,10 +196,13 @@ impl WebhookForm<'_> {
         let cancel = self.id.map_or_else(|| LIST_PATH.to_owned(), webhook_path);
         html! {
             (self.problems.notice())
-            @if let Some(trial) = self.trial { (trial) }
+            @if let Some(outcome) = self.outcome { (outcome) }
             form.stack.panel method="post" action=(path) data-events {
                 div.inside {
                     (csrf_field(&self.visit.session))
+                    @if self.id.is_some() {
+                        input type="hidden" name=(SEEN) value=(self.fields.text(SEEN));
+                    }
                     // The first button is the one that the key Enter presses.
                     button type="submit" tabindex="-1" hidden { "Save" }
                     (self.target())
@@ -193,14 +247,14 @@ impl WebhookForm<'_> {
                 p.hint { "A note for you and your colleagues." }
                 (self.problems.render("description"))
             }
-            label.check {
-                input type="checkbox" name="is_active" checked[self.fields.has("is_active")];
-                span {
-                    strong { "Active" } br;
-                    span.hint { "Otherwise events are kept until you resume the webhook." }
-                }
-            }
             @if is_new {
+                label.check {
+                    input type="checkbox" name="is_active" checked[self.fields.has("is_active")];
+                    span {
+                        strong { "Active" } br;
+                        span.hint { "Otherwise events are kept until you resume the webhook." }
+                    }
+                }
                 div.field {
                     label for="secret" { "Secret" }
                     input type="text" id="secret" name="secret" autocomplete="off"
@@ -227,7 +281,7 @@ impl WebhookForm<'_> {
             "on_exhausted",
             "ordering",
         ];
-        let is_open = self.trial.is_some()
+        let is_open = self.outcome.is_some()
             || names
                 .iter()
                 .any(|name| self.problems.invalid(name).is_some());

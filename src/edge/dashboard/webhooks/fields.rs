@@ -7,9 +7,28 @@ use super::super::form::FormFields;
 use super::event_picker::EventPicker;
 use crate::call_log::REDACTED;
 use crate::config::ExhaustionPolicy;
-use crate::subscription::{
-    DeliveryMode, DeliveryOrdering, SigningStyle, Subscription, SubscriptionState,
-};
+use crate::event::Timestamp;
+use crate::subscription::{DeliveryMode, DeliveryOrdering, SigningStyle, Subscription};
+
+/// Names of the fields of a stored webhook that the form changes, with their labels.
+const LABELS: [(&str, &str); 13] = [
+    ("url", "URL"),
+    ("description", "Description"),
+    ("events", "Events"),
+    ("filter", "Filter"),
+    ("transform", "Transform"),
+    ("signing", "Signatures"),
+    ("ordering", "Order"),
+    ("on_exhausted", "After the last retry"),
+    ("concurrency", "Attempts at once"),
+    ("rate_limit", "Attempts per second"),
+    ("timeout_s", "Timeout in seconds"),
+    ("retry_schedule_s", "Pauses between retries"),
+    ("headers", "Headers"),
+];
+
+/// Hidden field with the time of the last change that the form knows, in microseconds.
+pub(super) const SEEN: &str = "seen";
 
 /// Fields of the form of a new webhook.
 pub(super) fn fields_of_new() -> FormFields {
@@ -49,9 +68,7 @@ pub(super) fn fields_of(subscription: &Subscription, picker: &EventPicker) -> Fo
         }
     }
     add("patterns", patterns.join("\n"));
-    if subscription.state == SubscriptionState::Active {
-        add("is_active", "on".to_owned());
-    }
+    add(SEEN, subscription.updated_at.as_micros().to_string());
 
     let filter = subscription.filter.as_ref().map(|filter| filter.text());
     add("filter", filter.unwrap_or_default().to_owned());
@@ -102,8 +119,45 @@ pub(super) fn fields_of(subscription: &Subscription, picker: &EventPicker) -> Fo
     FormFields::new(pairs)
 }
 
-/// Builds the request of the API that has the values of `fields`.
-pub(super) fn request_of(fields: &FormFields) -> String {
+/// Builds the request of the API that creates a webhook with the values of `fields`.
+pub(super) fn creation_request(fields: &FormFields) -> String {
+    let mut members = members_of(fields);
+    members.insert("is_active".to_owned(), json!(fields.has("is_active")));
+    Value::Object(members).to_string()
+}
+
+/// Builds the request of the API that changes a webhook to the values of `fields`. It leaves the state
+/// alone: the page was loaded before the webhook was paused or disabled, perhaps.
+pub(super) fn change_request(fields: &FormFields) -> String {
+    Value::Object(members_of(fields)).to_string()
+}
+
+/// Returns the time of the last change that `fields` know; the earliest time of all if they tell
+/// none, so that they pass for stale.
+pub(super) fn seen_change(fields: &FormFields) -> Timestamp {
+    Timestamp::from_micros(fields.text(SEEN).parse().unwrap_or_default())
+}
+
+/// Fields in which `typed` differs from `stored`: label, stored value, typed value.
+pub(super) fn differences(
+    stored: &FormFields,
+    typed: &FormFields,
+) -> Vec<(&'static str, String, String)> {
+    let value_of = |fields: &FormFields, name: &'static str| {
+        let mut values: Vec<_> = match name {
+            "events" => patterns_of(fields).map(str::to_owned).collect(),
+            _ => fields.all(name).map(str::to_owned).collect(),
+        };
+        values.retain(|value| !value.is_empty());
+        values.sort_unstable();
+        values.join(", ")
+    };
+    let compare = |(name, label)| (label, value_of(stored, name), value_of(typed, name));
+    let all = LABELS.into_iter().map(compare);
+    all.filter(|(_, stored, typed)| stored != typed).collect()
+}
+
+fn members_of(fields: &FormFields) -> Map<String, Value> {
     let mut members = Map::new();
     let mut set = |name: &str, value: Value| {
         members.insert(name.to_owned(), value);
@@ -114,7 +168,6 @@ pub(super) fn request_of(fields: &FormFields) -> String {
     }
     let events: Vec<_> = patterns_of(fields).collect();
     set("events", json!(events));
-    set("is_active", json!(fields.has("is_active")));
     if !fields.text("secret").is_empty() {
         set("secret", json!(fields.text("secret")));
     }
@@ -145,7 +198,7 @@ pub(super) fn request_of(fields: &FormFields) -> String {
         },
     );
     set("headers", headers_of(fields.text("headers")));
-    Value::Object(members).to_string()
+    members
 }
 
 /// Returns the patterns that are ticked or written in `fields`.
@@ -201,7 +254,7 @@ mod tests {
     use super::*;
 
     fn request(form: &[u8]) -> Value {
-        serde_json::from_str(&request_of(&FormFields::parse(form))).expect("JSON")
+        serde_json::from_str(&creation_request(&FormFields::parse(form))).expect("JSON")
     }
 
     #[test]
@@ -225,5 +278,7 @@ mod tests {
         );
         assert!(empty.get("secret").is_none());
         assert_eq!(request(b"secret=s3cret")["secret"], "s3cret");
+        let change = change_request(&FormFields::parse(b"is_active=on&description=x"));
+        assert!(!change.contains("is_active"), "{change}");
     }
 }

@@ -8,8 +8,14 @@ use serde_json::{Value, json};
 use super::admin_client::{AdminClient, given_filters};
 use super::error::CliError;
 use super::node_args::NodeArgs;
-use super::node_url::parse_url;
 use super::terminal_text::{cell_text, print_answer, print_table};
+use call_args::CallArgs;
+use definition::{CreateWebhookCommand, EditWebhookCommand};
+use redelivery::{DeliveriesCommand, RecoverCommand, ReplayCommand};
+
+mod call_args;
+mod definition;
+mod redelivery;
 
 /// Manage the subscriptions of a running node
 #[derive(clap::Subcommand, Debug)]
@@ -20,10 +26,15 @@ use super::terminal_text::{cell_text, print_answer, print_table};
 pub(super) enum WebhooksCommand {
     List(ListWebhooksCommand),
     Create(CreateWebhookCommand),
+    Edit(EditWebhookCommand),
     Show(ShowWebhookCommand),
+    Deliveries(DeliveriesCommand),
     Pause(PauseWebhookCommand),
     Resume(ResumeWebhookCommand),
     Test(TestWebhookCommand),
+    RotateSecret(RotateSecretCommand),
+    Recover(RecoverCommand),
+    Replay(ReplayCommand),
     Delete(DeleteWebhookCommand),
 }
 
@@ -39,46 +50,6 @@ pub(super) struct ListWebhooksCommand {
     json: bool,
     #[command(flatten)]
     node: NodeArgs,
-}
-
-/// Create a subscription and print its secret, which no later answer shows
-#[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Examples:\n  hookyard webhooks create https://crm.example/hook --events 'ticket:*,lead.*'\n  \
-    hookyard webhooks create --pull --events 'ticket:*'"
-)]
-pub(super) struct CreateWebhookCommand {
-    /// URL that the node delivers to
-    #[arg(value_name = "TARGET", value_parser = parse_url, required_unless_present = "pull")]
-    target: Option<String>,
-    /// Deliver to no URL: the receiver reads its events itself (GET /api/v1/webhooks/ID/events)
-    #[arg(long, conflicts_with = "target")]
-    pull: bool,
-    /// Patterns of the events to deliver, separated by commas
-    #[arg(
-        long,
-        value_name = "EVENTS",
-        value_delimiter = ',',
-        default_value = "*"
-    )]
-    events: Vec<String>,
-    /// Description of the subscription for people
-    #[arg(long, value_name = "TEXT")]
-    description: Option<String>,
-    /// CEL expression that selects events
-    #[arg(long, value_name = "CEL")]
-    filter: Option<String>,
-    /// CEL expression that makes the body to send
-    #[arg(long, value_name = "CEL")]
-    transform: Option<String>,
-    /// Signature styles, separated by commas: crm, standard, hub, v1a [default: crm and standard]
-    #[arg(long, value_name = "STYLES", value_delimiter = ',')]
-    signing: Vec<String>,
-    /// Id of your choice for the subscription
-    #[arg(long, value_name = "ID")]
-    uid: Option<String>,
-    #[command(flatten)]
-    call: CallArgs,
 }
 
 /// Show a subscription with its counters
@@ -113,6 +84,17 @@ pub(super) struct TestWebhookCommand {
     webhook: WebhookArgs,
 }
 
+/// Replace the secret of a subscription and print the new one, which no later answer shows
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard webhooks rotate-secret 1 --overlap-h 48")]
+pub(super) struct RotateSecretCommand {
+    /// Hours for which deliveries are signed with the old secret too [default: 24]
+    #[arg(long, value_name = "HOURS")]
+    overlap_h: Option<f64>,
+    #[command(flatten)]
+    webhook: WebhookArgs,
+}
+
 /// Delete a subscription together with its backlog
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  hookyard webhooks delete 1")]
@@ -131,16 +113,6 @@ struct WebhookArgs {
     call: CallArgs,
 }
 
-/// Arguments of one call to a node.
-#[derive(clap::Args, Debug)]
-struct CallArgs {
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    node: NodeArgs,
-}
-
 impl WebhooksCommand {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
         let system = actix_rt::System::new();
@@ -148,10 +120,17 @@ impl WebhooksCommand {
             match self {
                 Self::List(list) => list.run(out).await,
                 Self::Create(create) => create.run(out).await,
+                Self::Edit(edit) => edit.run(out).await,
+                Self::Deliveries(deliveries) => deliveries.run(out).await,
                 Self::Show(show) => show.webhook.show(out).await,
                 Self::Pause(pause) => pause.webhook.act("pause", out).await,
                 Self::Resume(resume) => resume.webhook.act("resume", out).await,
                 Self::Test(test) => test.webhook.test(out).await,
+                Self::RotateSecret(rotation) => {
+                    rotation.webhook.rotate(rotation.overlap_h, out).await
+                }
+                Self::Recover(recover) => recover.run(out).await,
+                Self::Replay(replay) => replay.run(out).await,
                 Self::Delete(delete) => delete.webhook.delete(out).await,
             }
         })
@@ -204,64 +183,6 @@ fn list_row(webhook: &Value) -> [String; 7] {
     .map(cell_text)
 }
 
-impl CreateWebhookCommand {
-    async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
-        let node = AdminClient::try_new(self.call.node.resolve_node()?)?;
-        let created: Value = node.post(&["webhooks"], Some(&self.body())).await?;
-        if self.call.json {
-            writeln!(out, "{created}")?;
-            return Ok(());
-        }
-        writeln!(
-            out,
-            "subscription {} created: {} to {}\nits secret, which is not shown again: {}",
-            created["id"],
-            cell_text(&created["events"]),
-            match self.pull {
-                true => "whoever reads them".to_owned(),
-                false => cell_text(&created["url"]),
-            },
-            cell_text(&created["secret"]),
-        )?;
-        if let Value::String(key) = &created["public_key"] {
-            writeln!(out, "its public key: {key}")?;
-        }
-        if self.pull {
-            let segments = ["webhooks", &created["id"].to_string(), "events"];
-            let url = node.url(&segments, &[("wait", "30")])?;
-            writeln!(
-                out,
-                "read its events, with a token of the node in TOKEN:\n  \
-                 curl -H \"Authorization: Bearer $TOKEN\" '{url}'\n\
-                 and the next ones with &cursor= and the cursor of the answer"
-            )?;
-        }
-        Ok(())
-    }
-
-    fn body(&self) -> Value {
-        let mut body = match &self.target {
-            Some(target) => json!({"url": target, "events": self.events}),
-            None => json!({"delivery": "pull", "events": self.events}),
-        };
-        let optional = [
-            ("description", &self.description),
-            ("filter", &self.filter),
-            ("transform", &self.transform),
-            ("uid", &self.uid),
-        ];
-        for (name, value) in optional {
-            if let Some(value) = value {
-                body[name] = value.as_str().into();
-            }
-        }
-        if !self.signing.is_empty() {
-            body["signing"] = self.signing.as_slice().into();
-        }
-        body
-    }
-}
-
 impl WebhookArgs {
     async fn show(&self, out: &mut impl Write) -> Result<(), CliError> {
         let node = AdminClient::try_new(self.call.node.resolve_node()?)?;
@@ -288,6 +209,16 @@ impl WebhookArgs {
             true => Ok(()),
             false => Err(CliError::PingRefused),
         }
+    }
+
+    async fn rotate(&self, overlap_h: Option<f64>, out: &mut impl Write) -> Result<(), CliError> {
+        let node = AdminClient::try_new(self.call.node.resolve_node()?)?;
+        let body = overlap_h.map(|hours| json!({"overlap_h": hours}));
+        let segments = ["webhooks", &self.id.to_string(), "rotate-secret"];
+        let rotated: Value = node.post(&segments, body.as_ref()).await?;
+        let secret = cell_text(&rotated["secret"]);
+        let outcome = format!("new secret, which is not shown again: {secret}");
+        self.print_outcome(&rotated, &outcome, out)
     }
 
     async fn delete(&self, out: &mut impl Write) -> Result<(), CliError> {
