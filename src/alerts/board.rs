@@ -39,8 +39,9 @@ pub(super) struct NodeReadings {
     pub(super) projection_lag: u64,
     /// Position behind the last durable record.
     pub(super) journal_end: Position,
-    /// First position that each active subscriber is owed.
-    pub(super) first_owed: BTreeMap<SubscriberId, Position>,
+    /// First position that each active subscriber is owed; `None` if the delivery stage does not
+    /// answer.
+    pub(super) first_owed: Option<BTreeMap<SubscriberId, Position>>,
     /// Events accepted since the process began, by source.
     pub(super) accepted_by_source: BTreeMap<String, u64>,
 }
@@ -264,9 +265,15 @@ impl AlertBoard {
             found.insert(AlertSubject::ProjectionLag, reading);
         }
         if let Some(limit) = self.bounds.backlog_age {
-            for (subscriber, first) in &readings.first_owed {
-                let reading = self.measure_backlog(*first, limit, now);
-                found.insert(AlertSubject::BacklogAge(subscriber.clone()), reading);
+            match &readings.first_owed {
+                Some(first_owed) => {
+                    for (subscriber, first) in first_owed {
+                        let reading = self.measure_backlog(*first, limit, now);
+                        found.insert(AlertSubject::BacklogAge(subscriber.clone()), reading);
+                    }
+                }
+                // Nothing is known of the subscribers: what was announced stays.
+                None => found.extend(self.keep_backlogs(limit)),
             }
         }
         if let Some(limit) = self.bounds.source_silence {
@@ -276,6 +283,17 @@ impl AlertBoard {
             }
         }
         found
+    }
+
+    fn keep_backlogs(&self, limit: Duration) -> Vec<(AlertSubject, BoundReading)> {
+        let is_backlog = |subject: &&AlertSubject| matches!(subject, AlertSubject::BacklogAge(_));
+        let known = self.conditions.keys().filter(is_backlog).cloned();
+        let unknown = BoundReading {
+            side: BoundSide::Between,
+            value: None,
+            limit: limit.as_secs(),
+        };
+        known.map(|subject| (subject, unknown)).collect()
     }
 
     fn measure_backlog(&self, first: Position, limit: Duration, now: Timestamp) -> BoundReading {

@@ -28,14 +28,13 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::{Config, LiveConfig};
-use crate::derived::DerivedStoreError;
 use crate::event::{EntityKey, Kind};
 use crate::journal::Journal;
 use crate::metrics::NodeMetrics;
 use crate::projection::{EventFilter, PageRequest, ProjectionReadError, ProjectionReader};
 use crate::router::{Refusal, Router};
-use crate::subscriber::{SubscriberId, SubscriberRuntime};
-use crate::subscription::{SubscriptionRegistry, SubscriptionState};
+use crate::subscriber::SubscriberRuntime;
+use crate::subscription::SubscriptionRegistry;
 use announcement::{RAISED_EVENT, announce_change};
 use board::{ACTIVE_EVENTS, AlertBoard, AlertChange, NodeReadings};
 
@@ -119,8 +118,6 @@ impl AlertWatch {
 enum AlertCheckError {
     #[error(transparent)]
     Projection(#[from] ProjectionReadError),
-    #[error("cannot read the deliveries")]
-    Deliveries(#[from] DerivedStoreError),
     #[error("the check was cancelled")]
     Cancelled,
 }
@@ -263,21 +260,19 @@ impl ConditionWatcher {
 
     async fn read_node(&self) -> Result<NodeReadings, AlertCheckError> {
         let deps = &self.deps;
-        let (owed, now) = (deps.subscribers.owed_records().clone(), deps.clock.wall());
-        let config = deps.live_config.current();
+        let (now, config) = (deps.clock.wall(), deps.live_config.current());
         let folder = config.store.path.clone();
-        let read = move || (owed.first_owed_by_subscriber(now), read_free_bytes(&folder));
-        let (first_owed, free_bytes) = spawn_blocking(read)
+        let free_bytes = spawn_blocking(move || read_free_bytes(&folder))
             .await
             .map_err(|_| AlertCheckError::Cancelled)?;
 
-        let mut first_owed = first_owed?;
-        let subscriptions = deps.subscriptions.snapshot();
-        first_owed.retain(|subscriber, _| match subscriber {
-            SubscriberId::Webhook(number) => subscriptions
-                .get(*number)
-                .is_some_and(|entry| matches!(entry.subscription.state, SubscriptionState::Active)),
-            SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => true,
+        // The other conditions are looked at even if the stage does not answer.
+        let deliveries = deps.subscribers.overview().await.ok();
+        let first_owed = deliveries.map(|deliveries| {
+            let active = deliveries.subscribers.iter();
+            let active = active.filter(|(_, stats)| stats.is_active);
+            let owed = active.filter_map(|(id, stats)| Some((id.clone(), stats.oldest_owed?)));
+            owed.collect()
         });
         Ok(NodeReadings {
             free_bytes,

@@ -35,7 +35,7 @@ fn healthy() -> NodeReadings {
         certificate_life: None,
         projection_lag: 0,
         journal_end: Position::FIRST,
-        first_owed: BTreeMap::new(),
+        first_owed: Some(BTreeMap::new()),
         accepted_by_source: BTreeMap::new(),
     }
 }
@@ -133,7 +133,10 @@ fn a_backlog_is_late_by_the_time_for_which_it_has_waited() {
     let mut board = board();
     let owed = |first: u64, end| NodeReadings {
         journal_end: Position::new(end),
-        first_owed: BTreeMap::from([(SubscriberId::Webhook(4), Position::new(first))]),
+        first_owed: Some(BTreeMap::from([(
+            SubscriberId::Webhook(4),
+            Position::new(first),
+        )])),
         ..healthy()
     };
     let mut found = Vec::new();
@@ -152,6 +155,21 @@ fn a_backlog_is_late_by_the_time_for_which_it_has_waited() {
         checked(&mut board, &owed(1_250, 1_290), 1_290),
         ["-backlog_age:webhook:4"]
     );
+}
+
+/// A delivery stage that did not answer had no late subscriber, which ended the alert.
+#[test]
+fn a_delivery_stage_that_does_not_answer_ends_no_alert_and_hides_no_other() {
+    let mut board = board();
+    board.restore_raised(AlertSubject::BacklogAge(SubscriberId::Webhook(4)));
+    let silent = NodeReadings {
+        first_owed: None,
+        free_bytes: Some(0),
+        ..healthy()
+    };
+    assert!(checked(&mut board, &silent, 0).is_empty());
+    assert_eq!(checked(&mut board, &silent, 30), ["+disk_space"]);
+    assert!(checked(&mut board, &silent, 60).is_empty());
 }
 
 #[test]
@@ -220,7 +238,7 @@ proptest! {
                 free_bytes: Some(free),
                 projection_lag: lag,
                 journal_end: Position::new(step as u64),
-                first_owed: BTreeMap::from([(SubscriberId::AutoReply, Position::new(owed))]),
+                first_owed: Some(BTreeMap::from([(SubscriberId::AutoReply, Position::new(owed))])),
                 ..healthy()
             };
             for change in board.check(&readings, second(step as u64 * 100)) {

@@ -29,6 +29,8 @@ mod form_problems;
 mod jobs;
 mod layout;
 mod login;
+mod node_problem;
+mod node_situation;
 mod notice;
 mod overview;
 mod pasted_request;

@@ -50,7 +50,8 @@ pub(super) struct SubscriptionView<'a> {
     /// Shown if it is not `push`.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery: Option<&'static str>,
-    stats: SubscriptionStatsView,
+    /// Null while the delivery stage does not answer.
+    stats: Option<SubscriptionStatsView>,
     #[serde(skip)]
     subscription: &'a Subscription,
 }
@@ -59,7 +60,7 @@ impl<'a> SubscriptionView<'a> {
     /// Shows `subscription` at `now`, with its secrets masked.
     pub(super) fn new(
         subscription: &'a Subscription,
-        stats: SubscriptionStatsView,
+        stats: Option<SubscriptionStatsView>,
         now: Timestamp,
     ) -> Self {
         let (state, state_reason) = match &subscription.state {
