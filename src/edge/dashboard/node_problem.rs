@@ -266,6 +266,18 @@ fn describe_alert(alert: &AlertSubject) -> Option<NodeProblem> {
             },
             remedy: Some(("Sources", "/dashboard/sources")),
         }),
+        AlertSubject::LateSubscribers => Some(NodeProblem {
+            tone: StateTone::Warning,
+            fact: "Deliveries to many subscribers are late".to_owned(),
+            explanation: html! {
+                "Each has waited for its oldest event for longer than " code { "alerts.backlog_age_s" }
+                ". Look for what they share: the network, a target, or the node's own load."
+            },
+            remedy: Some((
+                "Show webhooks",
+                "/dashboard/settings/webhooks?order=backlog",
+            )),
+        }),
         AlertSubject::CertificateEnd => Some(NodeProblem {
             tone: StateTone::Warning,
             fact: "The certificate of the node ends soon, or has ended".to_owned(),
