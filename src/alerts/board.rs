@@ -316,10 +316,8 @@ impl AlertBoard {
                 // Nothing is known of the subscribers: what was announced stays.
                 None => found.extend(self.keep_backlogs(limit)),
             }
-            let late = match &readings.first_owed {
-                Some(_) => Some(list_late(&found).count()),
-                None => None,
-            };
+            let known = readings.first_owed.as_ref();
+            let late = known.map(|_| list_late(&found).count());
             found.insert(AlertSubject::LateSubscribers, measure_late(late));
         }
         if let Some(limit) = self.bounds.source_silence {

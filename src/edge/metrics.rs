@@ -46,7 +46,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
     Ok(response)
 }
 
-/// Reads the state of the node. Without an open store only the first two are there.
+/// Reads the state of the node. Without an open store only what needs none is there.
 async fn read_gauges(edge: &Edge) -> GaugeSheet {
     let mut gauges = GaugeSheet::default();
     let core = edge.gate.current();
@@ -55,14 +55,22 @@ async fn read_gauges(edge: &Edge) -> GaugeSheet {
         "1 if the node accepts events, as /readyz says",
         if core.is_some() { 1.0 } else { 0.0 },
     );
-    gauges.add(
+    gauges.add_counter(
         "log_lines_lost",
         "Log lines that were dropped, because standard error took none or failed",
-        log_sink::lost_lines() as f64,
+        log_sink::lost_lines(),
     );
+    let tls = edge.config.server.tls.as_ref();
+    if let Some(life) = tls.and_then(|tls| tls.life(edge.clock.wall())) {
+        gauges.add(
+            "certificate_expiry_seconds",
+            "Rest of the life of the node's own certificate",
+            life.as_secs_f64(),
+        );
+    }
+    add_storage_gauges(&mut gauges, edge).await;
     if let Some(core) = core {
         add_core_gauges(&mut gauges, &core, edge.clock.wall()).await;
-        add_storage_gauges(&mut gauges, edge).await;
     }
     gauges
 }
@@ -143,6 +151,13 @@ async fn add_storage_gauges(gauges: &mut GaugeSheet, edge: &Edge) {
     let Some(sizes) = edge.storage.read_sizes(folder).await else {
         return;
     };
+    if let Some((free, _)) = sizes.disk {
+        gauges.add(
+            "disk_free_bytes",
+            "Free bytes of the disk that holds the data folder",
+            free as f64,
+        );
+    }
     gauges.add_labelled(
         "store_bytes",
         "Bytes of the data folder: the journal, the data derived from it, and all else",

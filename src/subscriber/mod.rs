@@ -73,7 +73,7 @@ use announce::SubscriberAnnouncer;
 use attempt::{AttemptReport, AttemptSender};
 use attempt_permits::AttemptPermits;
 use checkpoint::CheckpointBuffer;
-use dead_letters::DeadLetterStore;
+use dead_letters::{DeadLetterCause, DeadLetterStore};
 use delivery_policy::DeliveryTarget;
 use dispatcher::{Dispatcher, DispatcherDeps};
 use expression_shares::{EXPRESSION_THREADS, ExpressionShares};
@@ -435,6 +435,9 @@ fn start_dispatcher(
         traces: _,
     } = deps;
 
+    for (reason, _) in DeadLetterCause::NAMED {
+        metrics.count_given_up(reason, 0);
+    }
     let announcer = SubscriberAnnouncer::new(
         Some(Arc::clone(&router)),
         Arc::clone(&clock),
