@@ -150,8 +150,9 @@ impl ConditionWatcher {
     async fn check_once(&mut self) -> Result<(), AlertCheckError> {
         // Not before: a condition that was announced must not be announced again.
         if !self.is_restored {
-            self.restore_conditions().await?;
+            // Sources first: the more conditions there are, the longer the other takes.
             self.restore_sources().await?;
+            self.restore_conditions().await?;
             self.is_restored = true;
         }
 

@@ -100,7 +100,7 @@ pub struct DeliveryOverview {
     pub oldest_owed: Option<(SubscriberId, Position)>,
     /// Time at which that event was received, if it can be read.
     pub oldest_owed_at: Option<Timestamp>,
-    /// Statistics of each subscriber.
+    /// Counters and state of each subscriber that the stage knows, by its id.
     pub subscribers: HashMap<SubscriberId, SubscriberStats>,
 }
 
