@@ -33,7 +33,7 @@
 //!   config         settings of the operator, read from TOML and environment
 //!   metrics        counters and histograms of all stages, in one table
 //!   provider       signature schemes of senders, presets
-//!   clock, crash_window, damaged_samples, error_chain, failpoints, log_sink, panics, plot_lines, retry_after, suggest, token_bucket
+//!   clock, crash_window, damaged_samples, error_chain, failpoints, log_sink, panics, plot_lines, retry_after, shared_reading, suggest, token_bucket
 //!                  small parts that several stages use
 //!   event          vocabulary of all stages: records, kinds, names, times, the catalogue of events
 //! ```
@@ -70,6 +70,7 @@ pub mod provider;
 pub mod retention;
 mod retry_after;
 pub mod router;
+mod shared_reading;
 pub mod subscriber;
 pub mod subscription;
 mod suggest;

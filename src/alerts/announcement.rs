@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::board::AlertChange;
+use super::board::{AlertChange, WatchEnd};
 use super::subject::AlertSubject;
 use crate::event::Timestamp;
 use crate::subscriber::OperationalEvent;
@@ -19,14 +19,23 @@ pub(super) fn announce_change(change: &AlertChange, now: Timestamp) -> Option<Op
         is_raised,
         value,
         limit,
+        watch_end,
+        sample,
     } = change;
-    let data = json!({
+    let mut data = json!({
         "alert": subject.condition(),
         "subject": subject.about(),
         "message": describe_change(change),
         "value": value,
         "limit": limit,
     });
+    if let Some(reason) = watch_end {
+        data["reason"] = name_reason(*reason).into();
+    }
+    if !sample.is_empty() {
+        let names = sample.iter().map(ToString::to_string);
+        data["sample"] = names.collect::<Vec<_>>().into();
+    }
     Some(OperationalEvent {
         entity: subject.entity()?,
         event_type: if *is_raised {
@@ -46,7 +55,12 @@ fn describe_change(change: &AlertChange) -> String {
         is_raised,
         value,
         limit,
+        watch_end,
+        sample,
     } = change;
+    if let Some(reason) = watch_end {
+        return describe_watch_end(subject, *reason);
+    }
     match (subject, is_raised) {
         (AlertSubject::BacklogAge(subscriber), true) => format!(
             "Deliveries to {subscriber} are late: the oldest has waited for more than {}.",
@@ -71,13 +85,22 @@ fn describe_change(change: &AlertChange) -> String {
             describe_bytes(value.unwrap_or_default()),
             describe_bytes(*limit)
         ),
-        (AlertSubject::DiskSpace, false) => match value {
-            Some(free) => format!(
-                "Disk space is sufficient again: {} free.",
-                describe_bytes(*free)
-            ),
-            None => "Disk space is not watched any more.".to_owned(),
-        },
+        (AlertSubject::DiskSpace, false) => format!(
+            "Disk space is sufficient again: {} free.",
+            describe_bytes(value.unwrap_or_default())
+        ),
+        (AlertSubject::LateSubscribers, true) => {
+            let names: Vec<_> = sample.iter().map(ToString::to_string).collect();
+            format!(
+                "Deliveries to {} subscribers are late, among them {}.",
+                value.unwrap_or_default(),
+                names.join(", ")
+            )
+        }
+        (AlertSubject::LateSubscribers, false) => format!(
+            "Deliveries to {} subscribers are late, no more than {limit}.",
+            value.unwrap_or_default()
+        ),
         (AlertSubject::ProjectionLag, true) => format!(
             "Reads are {} records behind, more than {limit}.",
             value.unwrap_or_default()
@@ -91,6 +114,34 @@ fn describe_change(change: &AlertChange) -> String {
             format!("Source {source} is no longer silent.")
         }
     }
+}
+
+const fn name_reason(reason: WatchEnd) -> &'static str {
+    match reason {
+        WatchEnd::Paused => "paused",
+        WatchEnd::Disabled => "disabled",
+        WatchEnd::Deleted => "deleted",
+        WatchEnd::TurnedOff => "turned_off",
+    }
+}
+
+/// Describes the end of a watch, which does not say that the condition is over.
+fn describe_watch_end(subject: &AlertSubject, reason: WatchEnd) -> String {
+    let watched = match subject {
+        AlertSubject::BacklogAge(subscriber) => format!("Deliveries to {subscriber} are"),
+        AlertSubject::CertificateEnd => "The certificate of the node is".to_owned(),
+        AlertSubject::DiskSpace => "Disk space is".to_owned(),
+        AlertSubject::LateSubscribers => "The number of late subscribers is".to_owned(),
+        AlertSubject::ProjectionLag => "The lag of reads is".to_owned(),
+        AlertSubject::SilentSource(source) => format!("Source {source} is"),
+    };
+    let reason = match reason {
+        WatchEnd::Paused => ": the subscriber is paused",
+        WatchEnd::Disabled => ": it is disabled",
+        WatchEnd::Deleted => ": the subscriber was deleted",
+        WatchEnd::TurnedOff => "",
+    };
+    format!("{watched} not watched any more{reason}.")
 }
 
 fn describe_bytes(bytes: u64) -> String {

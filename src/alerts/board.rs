@@ -22,8 +22,12 @@ use crate::subscriber::SubscriberId;
 /// Checks in a row that have to find a change.
 const CHECKS: u32 = 2;
 
-/// Conditions that are raised at the same time. More tell a person nothing new, and each is an event.
-const RAISED_MAX: usize = 1_000;
+/// Late subscribers that are announced one by one. More are announced as a number with a sample: a
+/// message for each of a thousand would hide all others.
+pub(super) const LATE_MAX: usize = 20;
+
+/// Late subscribers that the announcement of many names.
+const LATE_SAMPLE: usize = 5;
 
 /// Events of a source that make it active. Fewer may be trials.
 pub(super) const ACTIVE_EVENTS: u64 = 10;
@@ -39,10 +43,26 @@ pub(super) struct NodeReadings {
     pub(super) projection_lag: u64,
     /// Position behind the last durable record.
     pub(super) journal_end: Position,
-    /// First position that each active subscriber is owed.
-    pub(super) first_owed: BTreeMap<SubscriberId, Position>,
+    /// First position that each active subscriber is owed; `None` if the delivery stage does not
+    /// answer.
+    pub(super) first_owed: Option<BTreeMap<SubscriberId, Position>>,
+    /// Reasons for which subscribers with a raised condition are not watched any more.
+    pub(super) unwatched: BTreeMap<SubscriberId, WatchEnd>,
     /// Events accepted since the process began, by source.
     pub(super) accepted_by_source: BTreeMap<String, u64>,
+}
+
+/// Reason for which a condition is not watched any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WatchEnd {
+    /// An operator paused the subscriber.
+    Paused,
+    /// The subscriber or the source is disabled.
+    Disabled,
+    /// There is no such subscriber any more.
+    Deleted,
+    /// The configuration has no bound for the condition, or nothing to measure.
+    TurnedOff,
 }
 
 /// Change of a condition that has to be announced.
@@ -53,8 +73,12 @@ pub(super) struct AlertChange {
     pub(super) is_raised: bool,
     /// Value that made the change, if one was measured, in the unit of the limit.
     pub(super) value: Option<u64>,
-    /// Bound of the configuration: bytes, records or seconds.
+    /// Bound of the configuration: bytes, records, seconds or subscribers.
     pub(super) limit: u64,
+    /// Reason for the end, if the condition is not known to be over.
+    pub(super) watch_end: Option<WatchEnd>,
+    /// Some of the subscribers that are late, if the condition is about their number.
+    pub(super) sample: Vec<SubscriberId>,
 }
 
 /// Place of a value in relation to the two bounds of its condition.
@@ -71,6 +95,18 @@ struct BoundReading {
     side: BoundSide,
     value: Option<u64>,
     limit: u64,
+    watch_end: Option<WatchEnd>,
+}
+
+impl BoundReading {
+    const fn new(side: BoundSide, value: Option<u64>, limit: u64) -> Self {
+        Self {
+            side,
+            value,
+            limit,
+            watch_end: None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,7 +123,8 @@ struct SourceActivity {
     accepted: u64,
     /// Events without a silence between them.
     events: u64,
-    last_at: Timestamp,
+    /// Time of the last of them; `None` if it was longer ago than a silence.
+    last_at: Option<Timestamp>,
 }
 
 /// All conditions with their states, and the values that they depend on.
@@ -131,13 +168,14 @@ impl AlertBoard {
         self.conditions.entry(subject).or_default().is_raised = true;
     }
 
-    /// Restores the activity of a source from its newest events. `accepted` is its counter now.
+    /// Restores the activity of a source from its newest events, `last_at` being the time of the last.
+    /// `accepted` is its counter now, which goes on over a reopening of the store.
     pub(super) fn restore_source(
         &mut self,
         source: &str,
         accepted: u64,
         events: u64,
-        last_at: Timestamp,
+        last_at: Option<Timestamp>,
     ) {
         let activity = SourceActivity {
             accepted,
@@ -160,7 +198,8 @@ impl AlertBoard {
         self.note_activity(readings, now);
 
         let found = self.measure(readings, now);
-        let mut raised = self.raised().count();
+        let is_late = |subject: &AlertSubject| matches!(subject, AlertSubject::BacklogAge(_));
+        let mut late = self.raised().filter(|subject| is_late(subject)).count();
         let subjects: BTreeSet<_> = found
             .keys()
             .chain(self.conditions.keys())
@@ -168,13 +207,10 @@ impl AlertBoard {
             .collect();
         let mut changes = Vec::new();
         for subject in subjects {
-            // A condition that nothing was measured for is over: its subscriber is owed nothing, or
-            // it is watched no more.
-            let reading = found.get(&subject).copied().unwrap_or(BoundReading {
-                side: BoundSide::Within,
-                value: None,
-                limit: 0,
-            });
+            let reading = match found.get(&subject) {
+                Some(reading) => *reading,
+                None => self.find_watch_end(&subject, readings),
+            };
             let state = self.conditions.entry(subject.clone()).or_default();
             let is_contrary = match reading.side {
                 BoundSide::Over => !state.is_raised,
@@ -186,14 +222,19 @@ impl AlertBoard {
                 false => 0,
             };
 
-            let has_room = state.is_raised || raised < RAISED_MAX;
+            let has_room = state.is_raised || !is_late(&subject) || late < LATE_MAX;
             if state.contrary_checks >= CHECKS && has_room {
-                raised += usize::from(!state.is_raised);
+                late += usize::from(is_late(&subject) && !state.is_raised);
                 changes.push(AlertChange {
-                    subject,
                     is_raised: !state.is_raised,
                     value: reading.value,
                     limit: reading.limit,
+                    watch_end: reading.watch_end,
+                    sample: match subject {
+                        AlertSubject::LateSubscribers => sample_late(&found),
+                        _ => Vec::new(),
+                    },
+                    subject,
                 });
             }
         }
@@ -229,17 +270,18 @@ impl AlertBoard {
                 .or_insert(SourceActivity {
                     accepted: 0,
                     events: 0,
-                    last_at: now,
+                    last_at: None,
                 });
             let events = accepted.saturating_sub(known.accepted);
             if events == 0 {
                 continue;
             }
-            let was_silent = known.last_at.saturating_add(silence) < now;
+            let is_old = |last: Timestamp| last.saturating_add(silence) < now;
+            let was_silent = known.last_at.is_none_or(is_old);
             *known = SourceActivity {
                 accepted: *accepted,
                 events: if was_silent { 0 } else { known.events }.saturating_add(events),
-                last_at: now,
+                last_at: Some(now),
             };
         }
     }
@@ -264,10 +306,19 @@ impl AlertBoard {
             found.insert(AlertSubject::ProjectionLag, reading);
         }
         if let Some(limit) = self.bounds.backlog_age {
-            for (subscriber, first) in &readings.first_owed {
-                let reading = self.measure_backlog(*first, limit, now);
-                found.insert(AlertSubject::BacklogAge(subscriber.clone()), reading);
+            match &readings.first_owed {
+                Some(first_owed) => {
+                    for (subscriber, first) in first_owed {
+                        let reading = self.measure_backlog(*first, limit, now);
+                        found.insert(AlertSubject::BacklogAge(subscriber.clone()), reading);
+                    }
+                }
+                // Nothing is known of the subscribers: what was announced stays.
+                None => found.extend(self.keep_backlogs(limit)),
             }
+            let known = readings.first_owed.as_ref();
+            let late = known.map(|_| list_late(&found).count());
+            found.insert(AlertSubject::LateSubscribers, measure_late(late));
         }
         if let Some(limit) = self.bounds.source_silence {
             for source in &self.enabled_sources {
@@ -278,6 +329,13 @@ impl AlertBoard {
         found
     }
 
+    fn keep_backlogs(&self, limit: Duration) -> Vec<(AlertSubject, BoundReading)> {
+        let is_backlog = |subject: &&AlertSubject| matches!(subject, AlertSubject::BacklogAge(_));
+        let known = self.conditions.keys().filter(is_backlog).cloned();
+        let unknown = BoundReading::new(BoundSide::Between, None, limit.as_secs());
+        known.map(|subject| (subject, unknown)).collect()
+    }
+
     fn measure_backlog(&self, first: Position, limit: Duration, now: Timestamp) -> BoundReading {
         let is_older = |age: Duration| Some(first < self.marks.position_before(now, age)?);
         let side = match (is_older(limit), is_older(limit / 2)) {
@@ -286,12 +344,62 @@ impl AlertBoard {
             // After a start the marks do not reach back yet.
             (_, None | Some(true)) => BoundSide::Between,
         };
+        BoundReading::new(side, None, limit.as_secs())
+    }
+
+    /// Reads a condition that nothing was measured for: it is not watched any more, or its subscriber
+    /// is owed nothing.
+    fn find_watch_end(&self, subject: &AlertSubject, readings: &NodeReadings) -> BoundReading {
+        let seconds = |bound: Option<Duration>| bound.map_or(0, |bound| bound.as_secs());
+        let (limit, reason) = match subject {
+            AlertSubject::BacklogAge(subscriber) => (
+                seconds(self.bounds.backlog_age),
+                readings.unwatched.get(subscriber).copied(),
+            ),
+            AlertSubject::LateSubscribers => (LATE_MAX as u64, Some(WatchEnd::TurnedOff)),
+            AlertSubject::CertificateEnd => (
+                seconds(self.bounds.certificate_life),
+                Some(WatchEnd::TurnedOff),
+            ),
+            AlertSubject::DiskSpace => (self.bounds.disk_free_bytes, Some(WatchEnd::TurnedOff)),
+            AlertSubject::ProjectionLag => (self.bounds.projection_lag, Some(WatchEnd::TurnedOff)),
+            AlertSubject::SilentSource(_) => (
+                seconds(self.bounds.source_silence),
+                Some(WatchEnd::Disabled),
+            ),
+        };
+        let is_off = limit == 0;
         BoundReading {
-            side,
-            value: None,
-            limit: limit.as_secs(),
+            watch_end: if is_off {
+                Some(WatchEnd::TurnedOff)
+            } else {
+                reason
+            },
+            ..BoundReading::new(BoundSide::Within, None, limit)
         }
     }
+}
+
+/// Subscribers that are over the bound of their age, by their ids.
+fn list_late(found: &BTreeMap<AlertSubject, BoundReading>) -> impl Iterator<Item = &SubscriberId> {
+    found.iter().filter_map(|(subject, reading)| match subject {
+        AlertSubject::BacklogAge(subscriber) if reading.side == BoundSide::Over => Some(subscriber),
+        _ => None,
+    })
+}
+
+fn sample_late(found: &BTreeMap<AlertSubject, BoundReading>) -> Vec<SubscriberId> {
+    list_late(found).take(LATE_SAMPLE).cloned().collect()
+}
+
+/// Measures the number of late subscribers; `None` if it is not known.
+fn measure_late(late: Option<usize>) -> BoundReading {
+    let side = match late {
+        Some(late) if late > LATE_MAX => BoundSide::Over,
+        Some(late) if late <= LATE_MAX / 2 => BoundSide::Within,
+        Some(_) | None => BoundSide::Between,
+    };
+    BoundReading::new(side, late.map(|late| late as u64), LATE_MAX as u64)
 }
 
 /// Measures what is left of something that must not run out.
@@ -301,11 +409,7 @@ fn measure_rest(rest: Option<u64>, limit: u64) -> BoundReading {
         Some(rest) if rest > limit.saturating_add(limit / 4) => BoundSide::Within,
         Some(_) | None => BoundSide::Between,
     };
-    BoundReading {
-        side,
-        value: rest,
-        limit,
-    }
+    BoundReading::new(side, rest, limit)
 }
 
 const fn measure_lag(lag: u64, limit: u64) -> BoundReading {
@@ -316,11 +420,7 @@ const fn measure_lag(lag: u64, limit: u64) -> BoundReading {
     } else {
         BoundSide::Between
     };
-    BoundReading {
-        side,
-        value: Some(lag),
-        limit,
-    }
+    BoundReading::new(side, Some(lag), limit)
 }
 
 fn measure_silence(
@@ -329,20 +429,17 @@ fn measure_silence(
     now: Timestamp,
 ) -> BoundReading {
     // Nothing is known of a source that was silent for longer before the start: its state stays.
-    let (side, value) = activity.map_or((BoundSide::Between, None), |activity| {
-        let silence = now.distance(activity.last_at);
+    let last = activity.and_then(|activity| Some((activity.events, activity.last_at?)));
+    let (side, value) = last.map_or((BoundSide::Between, None), |(events, last_at)| {
+        let silence = now.distance(last_at);
         let side = if silence <= limit {
             BoundSide::Within
-        } else if activity.events >= ACTIVE_EVENTS {
+        } else if events >= ACTIVE_EVENTS {
             BoundSide::Over
         } else {
             BoundSide::Between
         };
         (side, Some(silence.as_secs()))
     });
-    BoundReading {
-        side,
-        value,
-        limit: limit.as_secs(),
-    }
+    BoundReading::new(side, value, limit.as_secs())
 }

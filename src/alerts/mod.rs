@@ -15,7 +15,7 @@ mod board;
 mod position_marks;
 mod subject;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,9 +26,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use crate::account::AccountRegistry;
 use crate::clock::Clock;
 use crate::config::{Config, LiveConfig};
-use crate::derived::DerivedStoreError;
 use crate::event::{EntityKey, Kind};
 use crate::journal::Journal;
 use crate::metrics::NodeMetrics;
@@ -37,7 +37,7 @@ use crate::router::{Refusal, Router};
 use crate::subscriber::{SubscriberId, SubscriberRuntime};
 use crate::subscription::{SubscriptionRegistry, SubscriptionState};
 use announcement::{RAISED_EVENT, announce_change};
-use board::{ACTIVE_EVENTS, AlertBoard, AlertChange, NodeReadings};
+use board::{ACTIVE_EVENTS, AlertBoard, AlertChange, NodeReadings, WatchEnd};
 
 pub use subject::AlertSubject;
 
@@ -59,6 +59,8 @@ pub struct AlertDeps {
     pub journal: Arc<dyn Journal>,
     /// Delivery stage, which knows what each subscriber is owed.
     pub subscribers: Arc<SubscriberRuntime>,
+    /// Definitions of the accounts, which are subscribers too.
+    pub accounts: Arc<AccountRegistry>,
     /// Definitions of the subscriptions, with their states.
     pub subscriptions: Arc<SubscriptionRegistry>,
     /// Metrics, which count the accepted events.
@@ -119,8 +121,6 @@ impl AlertWatch {
 enum AlertCheckError {
     #[error(transparent)]
     Projection(#[from] ProjectionReadError),
-    #[error("cannot read the deliveries")]
-    Deliveries(#[from] DerivedStoreError),
     #[error("the check was cancelled")]
     Cancelled,
 }
@@ -150,8 +150,9 @@ impl ConditionWatcher {
     async fn check_once(&mut self) -> Result<(), AlertCheckError> {
         // Not before: a condition that was announced must not be announced again.
         if !self.is_restored {
-            self.restore_conditions().await?;
+            // Sources first: the more conditions there are, the longer the other takes.
             self.restore_sources().await?;
+            self.restore_conditions().await?;
             self.is_restored = true;
         }
 
@@ -202,8 +203,16 @@ impl ConditionWatcher {
         }
     }
 
-    /// Finds the conditions whose last event says that they began.
+    /// Finds the conditions whose last event says that they began: those of all that is there now, and
+    /// the newest of what is gone, however many conditions there ever were.
     async fn restore_conditions(&mut self) -> Result<(), AlertCheckError> {
+        for subject in self.list_subjects() {
+            if let Some(entity) = subject.entity()
+                && let Some(subject) = self.find_raised(&entity).await?
+            {
+                self.board.restore_raised(subject);
+            }
+        }
         for page in 1..=PAGES_MAX {
             let request = PageRequest {
                 page,
@@ -220,6 +229,30 @@ impl ConditionWatcher {
             }
         }
         Ok(())
+    }
+
+    /// Lists the conditions of all that is there now.
+    fn list_subjects(&self) -> Vec<AlertSubject> {
+        let deps = &self.deps;
+        let webhooks = deps.subscriptions.snapshot();
+        let webhooks = webhooks.iter().map(|entry| entry.subscription.id);
+        let accounts = deps.accounts.snapshot();
+        let accounts = accounts.newest_first().into_iter();
+        let of_accounts = accounts.flat_map(|account| {
+            let id = account.id.as_str();
+            [
+                SubscriberId::Forward(id.into()),
+                SubscriberId::Replies(id.into()),
+            ]
+        });
+        let subscribers = webhooks.map(SubscriberId::Webhook).chain(of_accounts);
+        let subscribers = subscribers.chain([SubscriberId::AutoReply]);
+        let sources = enabled_sources(&deps.live_config.current()).into_iter();
+        AlertSubject::OF_NODE
+            .into_iter()
+            .chain(sources.map(AlertSubject::SilentSource))
+            .chain(subscribers.map(AlertSubject::BacklogAge))
+            .collect()
     }
 
     async fn find_raised(
@@ -252,32 +285,29 @@ impl ConditionWatcher {
             // Read after the events, so that none is missed; one may count twice.
             let totals = self.deps.metrics.totals().accepted_by_source;
             let accepted = totals.get(&source).copied().unwrap_or_default();
-            if let Some(last) = found.items.first() {
-                let last_at = last.event.received_at;
-                self.board
-                    .restore_source(&source, accepted, found.total, last_at);
-            }
+            // Without a recent event too, or all that the counter has would be new events.
+            let last_at = found.items.first().map(|last| last.event.received_at);
+            self.board
+                .restore_source(&source, accepted, found.total, last_at);
         }
         Ok(())
     }
 
     async fn read_node(&self) -> Result<NodeReadings, AlertCheckError> {
         let deps = &self.deps;
-        let (owed, now) = (deps.subscribers.owed_records().clone(), deps.clock.wall());
-        let config = deps.live_config.current();
+        let (now, config) = (deps.clock.wall(), deps.live_config.current());
         let folder = config.store.path.clone();
-        let read = move || (owed.first_owed_by_subscriber(now), read_free_bytes(&folder));
-        let (first_owed, free_bytes) = spawn_blocking(read)
+        let free_bytes = spawn_blocking(move || read_free_bytes(&folder))
             .await
             .map_err(|_| AlertCheckError::Cancelled)?;
 
-        let mut first_owed = first_owed?;
-        let subscriptions = deps.subscriptions.snapshot();
-        first_owed.retain(|subscriber, _| match subscriber {
-            SubscriberId::Webhook(number) => subscriptions
-                .get(*number)
-                .is_some_and(|entry| matches!(entry.subscription.state, SubscriptionState::Active)),
-            SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => true,
+        // The other conditions are looked at even if the stage does not answer.
+        let deliveries = deps.subscribers.overview().await.ok();
+        let first_owed = deliveries.map(|deliveries| {
+            let active = deliveries.subscribers.iter();
+            let active = active.filter(|(_, stats)| stats.is_active);
+            let owed = active.filter_map(|(id, stats)| Some((id.clone(), stats.oldest_owed?)));
+            owed.collect()
         });
         Ok(NodeReadings {
             free_bytes,
@@ -285,8 +315,40 @@ impl ConditionWatcher {
             projection_lag: deps.router.projection_lag(),
             journal_end: *deps.journal.durable_end().borrow(),
             first_owed,
+            unwatched: self.find_unwatched(),
             accepted_by_source: deps.metrics.totals().accepted_by_source,
         })
+    }
+}
+
+impl ConditionWatcher {
+    /// Finds the subscribers with a raised condition that are not watched any more.
+    fn find_unwatched(&self) -> BTreeMap<SubscriberId, WatchEnd> {
+        let webhooks = self.deps.subscriptions.snapshot();
+        let accounts = self.deps.accounts.snapshot();
+        let mut unwatched = BTreeMap::new();
+        for subject in self.board.raised() {
+            let AlertSubject::BacklogAge(subscriber) = subject else {
+                continue;
+            };
+            let reason = match subscriber {
+                SubscriberId::Webhook(id) => match webhooks.get(*id) {
+                    Some(entry) => match entry.subscription.state {
+                        SubscriptionState::Active => None,
+                        SubscriptionState::Paused { .. } => Some(WatchEnd::Paused),
+                        SubscriptionState::Disabled { .. } => Some(WatchEnd::Disabled),
+                    },
+                    None => Some(WatchEnd::Deleted),
+                },
+                SubscriberId::Forward(id) | SubscriberId::Replies(id) => match accounts.get(id) {
+                    Some(_) => None,
+                    None => Some(WatchEnd::Deleted),
+                },
+                SubscriberId::AutoReply => None,
+            };
+            unwatched.extend(reason.map(|reason| (subscriber.clone(), reason)));
+        }
+        unwatched
     }
 }
 

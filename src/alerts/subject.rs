@@ -8,6 +8,7 @@ use crate::subscriber::SubscriberId;
 const BACKLOG_AGE: &str = "backlog_age";
 const CERTIFICATE_END: &str = "certificate_end";
 const DISK_SPACE: &str = "disk_space";
+const LATE_SUBSCRIBERS: &str = "late_subscribers";
 const PROJECTION_LAG: &str = "projection_lag";
 const SILENT_SOURCE: &str = "silent_source";
 
@@ -20,6 +21,8 @@ pub enum AlertSubject {
     CertificateEnd,
     /// Free space of the disk that holds the data folder.
     DiskSpace,
+    /// Number of subscribers that are owed an old event.
+    LateSubscribers,
     /// Records that reads are behind.
     ProjectionLag,
     /// Time since the last event of a source.
@@ -27,12 +30,21 @@ pub enum AlertSubject {
 }
 
 impl AlertSubject {
+    /// Conditions of the node as a whole.
+    pub(super) const OF_NODE: [Self; 4] = [
+        Self::CertificateEnd,
+        Self::DiskSpace,
+        Self::LateSubscribers,
+        Self::ProjectionLag,
+    ];
+
     /// Parses the text that [`fmt::Display`] writes; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(':') {
             None if text == CERTIFICATE_END => Some(Self::CertificateEnd),
             None if text == DISK_SPACE => Some(Self::DiskSpace),
+            None if text == LATE_SUBSCRIBERS => Some(Self::LateSubscribers),
             None if text == PROJECTION_LAG => Some(Self::ProjectionLag),
             Some((BACKLOG_AGE, subscriber)) => {
                 SubscriberId::parse(subscriber).map(Self::BacklogAge)
@@ -49,6 +61,7 @@ impl AlertSubject {
             Self::BacklogAge(_) => BACKLOG_AGE,
             Self::CertificateEnd => CERTIFICATE_END,
             Self::DiskSpace => DISK_SPACE,
+            Self::LateSubscribers => LATE_SUBSCRIBERS,
             Self::ProjectionLag => PROJECTION_LAG,
             Self::SilentSource(_) => SILENT_SOURCE,
         }
@@ -59,7 +72,10 @@ impl AlertSubject {
     pub fn about(&self) -> Option<String> {
         match self {
             Self::BacklogAge(subscriber) => Some(subscriber.to_string()),
-            Self::CertificateEnd | Self::DiskSpace | Self::ProjectionLag => None,
+            Self::CertificateEnd
+            | Self::DiskSpace
+            | Self::LateSubscribers
+            | Self::ProjectionLag => None,
             Self::SilentSource(source) => Some(source.clone()),
         }
     }
@@ -91,6 +107,7 @@ mod tests {
             AlertSubject::BacklogAge(SubscriberId::Forward("acc:1".into())),
             AlertSubject::CertificateEnd,
             AlertSubject::DiskSpace,
+            AlertSubject::LateSubscribers,
             AlertSubject::ProjectionLag,
             AlertSubject::SilentSource("shop".to_owned()),
         ] {

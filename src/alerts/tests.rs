@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::board::{ACTIVE_EVENTS, AlertBoard, AlertChange, NodeReadings};
+use super::announcement::announce_change;
+use super::board::{ACTIVE_EVENTS, AlertBoard, AlertChange, LATE_MAX, NodeReadings, WatchEnd};
 use super::subject::AlertSubject;
 use crate::config::AlertsConfig;
 use crate::event::{Position, Timestamp};
@@ -35,7 +36,8 @@ fn healthy() -> NodeReadings {
         certificate_life: None,
         projection_lag: 0,
         journal_end: Position::FIRST,
-        first_owed: BTreeMap::new(),
+        first_owed: Some(BTreeMap::new()),
+        unwatched: BTreeMap::new(),
         accepted_by_source: BTreeMap::new(),
     }
 }
@@ -133,7 +135,10 @@ fn a_backlog_is_late_by_the_time_for_which_it_has_waited() {
     let mut board = board();
     let owed = |first: u64, end| NodeReadings {
         journal_end: Position::new(end),
-        first_owed: BTreeMap::from([(SubscriberId::Webhook(4), Position::new(first))]),
+        first_owed: Some(BTreeMap::from([(
+            SubscriberId::Webhook(4),
+            Position::new(first),
+        )])),
         ..healthy()
     };
     let mut found = Vec::new();
@@ -152,6 +157,21 @@ fn a_backlog_is_late_by_the_time_for_which_it_has_waited() {
         checked(&mut board, &owed(1_250, 1_290), 1_290),
         ["-backlog_age:webhook:4"]
     );
+}
+
+/// A delivery stage that did not answer had no late subscriber, which ended the alert.
+#[test]
+fn a_delivery_stage_that_does_not_answer_ends_no_alert_and_hides_no_other() {
+    let mut board = board();
+    board.restore_raised(AlertSubject::BacklogAge(SubscriberId::Webhook(4)));
+    let silent = NodeReadings {
+        first_owed: None,
+        free_bytes: Some(0),
+        ..healthy()
+    };
+    assert!(checked(&mut board, &silent, 0).is_empty());
+    assert_eq!(checked(&mut board, &silent, 30), ["+disk_space"]);
+    assert!(checked(&mut board, &silent, 60).is_empty());
 }
 
 #[test]
@@ -194,7 +214,7 @@ fn a_restored_condition_is_not_announced_again_and_ends_when_it_is_over() {
     ] {
         board.restore_raised(AlertSubject::parse(text).expect("a subject"));
     }
-    board.restore_source("shop", 0, 99, second(0));
+    board.restore_source("shop", 0, 99, Some(second(0)));
     let readings = NodeReadings {
         free_bytes: Some(0),
         ..healthy()
@@ -205,6 +225,113 @@ fn a_restored_condition_is_not_announced_again_and_ends_when_it_is_over() {
         ["-backlog_age:webhook:4", "-silent_source:gone"]
     );
     assert!(checked(&mut board, &readings, 9_060).is_empty());
+}
+
+/// The counters of a process go on when its store is opened again, and a board without them took all
+/// earlier events of a silent source for new ones.
+#[test]
+fn a_reopened_store_does_not_end_the_silence_of_a_source() {
+    let mut board = board();
+    let accepted = |count| NodeReadings {
+        accepted_by_source: BTreeMap::from([("shop".to_owned(), count)]),
+        ..healthy()
+    };
+    board.restore_raised(AlertSubject::SilentSource("shop".to_owned()));
+    board.restore_source("shop", 50, 0, None);
+    for at in [100_000, 100_030, 100_060] {
+        assert!(checked(&mut board, &accepted(50), at).is_empty());
+    }
+    assert!(checked(&mut board, &accepted(51), 100_090).is_empty());
+    assert_eq!(
+        checked(&mut board, &accepted(51), 100_120),
+        ["-silent_source:shop"]
+    );
+}
+
+/// A thousand late subscribers were a thousand messages, and left no room for a full disk.
+#[test]
+fn many_late_subscribers_are_one_alert_and_hide_no_condition_of_the_node() {
+    let mut board = board();
+    let late = |count: u64, free| NodeReadings {
+        free_bytes: Some(free),
+        journal_end: Position::new(5_000),
+        first_owed: Some(
+            (1..=count)
+                .map(|id| (SubscriberId::Webhook(id), Position::new(7)))
+                .collect(),
+        ),
+        ..healthy()
+    };
+    checked(&mut board, &late(0, u64::MAX), 0);
+    checked(&mut board, &late(1_500, 0), 2_000);
+    let changes = board.check(&late(1_500, 0), second(2_030));
+    changes
+        .iter()
+        .for_each(|change| board.confirm_change(change));
+    let names: Vec<_> = changes.iter().map(name).collect();
+    assert_eq!(changes.len(), LATE_MAX + 2, "{names:?}");
+    let many = changes
+        .iter()
+        .find(|change| change.subject == AlertSubject::LateSubscribers)
+        .expect("announced");
+    assert_eq!((many.value, many.sample.len()), (Some(1_500), 5));
+    let message = announce_change(many, second(0)).expect("an event").data["message"].clone();
+    assert_eq!(
+        message,
+        "Deliveries to 1500 subscribers are late, among them webhook:1, webhook:2, webhook:3, \
+         webhook:4, webhook:5."
+    );
+    assert!(names.contains(&"+disk_space".to_owned()), "{names:?}");
+
+    // Fewer are late: the others are announced one by one where there is room again.
+    checked(&mut board, &late(9, 0), 2_060);
+    let ends = checked(&mut board, &late(9, 0), 2_090);
+    assert!(ends.contains(&"-late_subscribers".to_owned()), "{ends:?}");
+    assert_eq!(board.raised().count(), 9 + 1);
+}
+
+/// Pausing a late webhook announced that its deliveries were no longer late, with a limit of 0.
+#[test]
+fn a_subscriber_that_is_paused_or_deleted_is_not_said_to_have_caught_up() {
+    let message = |reason: Option<WatchEnd>| {
+        let mut board = board();
+        let late = SubscriberId::Webhook(3);
+        board.restore_raised(AlertSubject::BacklogAge(late.clone()));
+        let readings = NodeReadings {
+            unwatched: reason
+                .into_iter()
+                .map(|reason| (late.clone(), reason))
+                .collect(),
+            ..healthy()
+        };
+        assert!(board.check(&readings, second(0)).is_empty());
+        let changes = board.check(&readings, second(30));
+        assert_eq!(changes[0].limit, 900);
+        let data = announce_change(&changes[0], second(30))
+            .expect("an event")
+            .data;
+        (
+            data["message"].as_str().expect("text").to_owned(),
+            data["reason"].clone(),
+        )
+    };
+    for (reason, text, name) in [
+        (None, "no longer late.", None),
+        (
+            Some(WatchEnd::Paused),
+            "not watched any more: the subscriber is paused.",
+            Some("paused"),
+        ),
+        (
+            Some(WatchEnd::Deleted),
+            "not watched any more: the subscriber was deleted.",
+            Some("deleted"),
+        ),
+    ] {
+        let (message, told) = message(reason);
+        assert_eq!(message, format!("Deliveries to webhook:3 are {text}"));
+        assert_eq!(told.as_str(), name);
+    }
 }
 
 proptest! {
@@ -220,7 +347,7 @@ proptest! {
                 free_bytes: Some(free),
                 projection_lag: lag,
                 journal_end: Position::new(step as u64),
-                first_owed: BTreeMap::from([(SubscriberId::AutoReply, Position::new(owed))]),
+                first_owed: Some(BTreeMap::from([(SubscriberId::AutoReply, Position::new(owed))])),
                 ..healthy()
             };
             for change in board.check(&readings, second(step as u64 * 100)) {

@@ -294,6 +294,7 @@ impl StoreSession {
             reads: self.core.reads.clone(),
             journal: Arc::clone(&self.journal) as Arc<dyn Journal>,
             subscribers: Arc::clone(&self.core.subscribers),
+            accounts: Arc::clone(&self.core.accounts),
             subscriptions: Arc::clone(&self.core.subscriptions),
             metrics: Arc::clone(&deps.metrics),
             clock: Arc::clone(&deps.clock),

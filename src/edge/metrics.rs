@@ -1,12 +1,9 @@
 //! `GET /metrics`: counters, histograms and the state of the node for a monitoring system.
 
-use std::path::Path;
 use std::time::Duration;
-use std::{fs, io};
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::access;
@@ -15,13 +12,15 @@ use super::docs::endpoint::EndpointDoc;
 use super::error::ApiError;
 use super::gate::NodeCore;
 use super::state::Edge;
+use crate::event::Timestamp;
 use crate::log_sink;
 use crate::metrics::{GaugeSheet, OPENMETRICS_TYPE};
+use crate::subscriber::DeliveryOverview;
 use crate::token::AccessOperation;
 
 const TAG: &str = "Node";
 
-/// Longest wait for a stage's answer. A stage that is stuck must not hide the other metrics.
+/// Longest wait for the router's answer. A stage that is stuck must not hide the other metrics.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// Subscribers whose backlog has a row of its own, the largest ones. A monitoring system pays for
@@ -47,7 +46,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
     Ok(response)
 }
 
-/// Reads the state of the node. Without an open store only the first two are there.
+/// Reads the state of the node. Without an open store only what needs none is there.
 async fn read_gauges(edge: &Edge) -> GaugeSheet {
     let mut gauges = GaugeSheet::default();
     let core = edge.gate.current();
@@ -56,25 +55,34 @@ async fn read_gauges(edge: &Edge) -> GaugeSheet {
         "1 if the node accepts events, as /readyz says",
         if core.is_some() { 1.0 } else { 0.0 },
     );
-    gauges.add(
+    gauges.add_counter(
         "log_lines_lost",
         "Log lines that were dropped, because standard error took none or failed",
-        log_sink::lost_lines() as f64,
+        log_sink::lost_lines(),
     );
+    let tls = edge.config.server.tls.as_ref();
+    if let Some(life) = tls.and_then(|tls| tls.life(edge.clock.wall())) {
+        gauges.add(
+            "certificate_expiry_seconds",
+            "Rest of the life of the node's own certificate",
+            life.as_secs_f64(),
+        );
+    }
+    add_storage_gauges(&mut gauges, edge).await;
     if let Some(core) = core {
-        add_core_gauges(&mut gauges, &core).await;
-        add_store_size(&mut gauges, &edge.config.store.path).await;
+        add_core_gauges(&mut gauges, &core, edge.clock.wall()).await;
     }
     gauges
 }
 
-async fn add_core_gauges(gauges: &mut GaugeSheet, core: &NodeCore) {
+async fn add_core_gauges(gauges: &mut GaugeSheet, core: &NodeCore, now: Timestamp) {
     gauges.add(
         "projection_lag",
         "Durable records that reads do not show yet",
         core.router.projection_lag() as f64,
     );
-    if let Ok(count) = timeout(ANSWER_LIMIT, core.router.count_live_entities()).await {
+    let live_entities = timeout(ANSWER_LIMIT, core.router.count_live_entities()).await;
+    if let Ok(count) = live_entities {
         gauges.add("live_entities", "Entities in memory", count as f64);
     }
     gauges.add(
@@ -83,28 +91,47 @@ async fn add_core_gauges(gauges: &mut GaugeSheet, core: &NodeCore) {
         core.subscribers.dead_letters().count_all() as f64,
     );
 
-    let overview = timeout(ANSWER_LIMIT, core.subscribers.overview(BACKLOG_ROWS_MAX)).await;
-    let Ok(Some(overview)) = overview else {
-        return;
-    };
+    let overview = core.subscribers.overview().await;
+    let answers = [
+        ("router", live_entities.is_ok()),
+        ("delivery", overview.is_ok()),
+    ];
+    gauges.add_labelled(
+        "stage_answers",
+        "1 if the stage answers within a second; the metrics of one that does not are left out",
+        "stage",
+        answers.map(|(stage, answers)| (stage.to_owned(), f64::from(u8::from(answers)))),
+    );
+    if let Ok(overview) = overview {
+        add_delivery_gauges(gauges, &overview, now);
+    }
+}
+
+fn add_delivery_gauges(gauges: &mut GaugeSheet, overview: &DeliveryOverview, now: Timestamp) {
     gauges.add(
         "backlog",
-        "Records that are queued for a subscriber or not yet matched for it, all subscribers",
+        "Records that wait for a subscriber: queued, behind stopped lanes, or not yet matched",
         overview.backlog as f64,
     );
+    let largest = overview.largest_backlogs(BACKLOG_ROWS_MAX);
     gauges.add_labelled(
         "subscriber_backlog",
-        "Records that are queued or not yet matched, for the subscribers with the largest backlogs",
+        "Records that wait, for the subscribers with the largest backlogs",
         "subscriber",
-        overview
-            .largest_backlogs
+        largest
             .into_iter()
-            .map(|(id, backlog)| (id.to_string(), backlog as f64)),
+            .map(|(id, stats)| (id.to_string(), stats.backlog() as f64)),
+    );
+    let oldest = overview.oldest_owed_at;
+    gauges.add(
+        "oldest_owed_seconds",
+        "Age of the oldest event that an active subscriber is owed",
+        oldest.map_or(0.0, |oldest| now.distance(oldest).as_secs_f64()),
     );
     gauges.add(
         "breakers_open",
         "Circuit breakers that are open or half-open",
-        overview.open_breakers as f64,
+        overview.open_breakers().len() as f64,
     );
     gauges.add(
         "deliveries_in_flight",
@@ -118,44 +145,28 @@ async fn add_core_gauges(gauges: &mut GaugeSheet, core: &NodeCore) {
     );
 }
 
-/// Adds the size of the data folder, unless it cannot be read.
-async fn add_store_size(gauges: &mut GaugeSheet, folder: &Path) {
-    let folder = folder.to_owned();
-    let Ok(Ok(sizes)) = spawn_blocking(move || read_folder_sizes(&folder)).await else {
+/// Adds the sizes of the data folder and its disk, unless they cannot be read.
+async fn add_storage_gauges(gauges: &mut GaugeSheet, edge: &Edge) {
+    let folder = &edge.config.store.path;
+    let Some(sizes) = edge.storage.read_sizes(folder).await else {
         return;
     };
+    if let Some((free, _)) = sizes.disk {
+        gauges.add(
+            "disk_free_bytes",
+            "Free bytes of the disk that holds the data folder",
+            free as f64,
+        );
+    }
     gauges.add_labelled(
         "store_bytes",
         "Bytes of the data folder: the journal, the data derived from it, and all else",
         "part",
         sizes
+            .parts
             .into_iter()
             .map(|(part, bytes)| (part.to_owned(), bytes as f64)),
     );
-}
-
-/// Sums the sizes of the files below `folder`, by part.
-pub(super) fn read_folder_sizes(folder: &Path) -> io::Result<[(&'static str, u64); 3]> {
-    let mut sizes = [("journal", 0), ("derived", 0), ("other", 0)];
-    let (mut folders, mut is_top) = (vec![(folder.to_owned(), 2)], true);
-    while let Some((folder, part)) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            // A file may go between the two calls, as segments and sled's files do.
-            let Ok(metadata) = entry.metadata() else {
-                continue;
-            };
-            if metadata.is_dir() {
-                let known = |(name, _): &(&str, u64)| is_top && entry.file_name() == *name;
-                let part = sizes.iter().position(known).unwrap_or(part);
-                folders.push((entry.path(), part));
-            } else {
-                sizes[part].1 += metadata.len();
-            }
-        }
-        is_top = false;
-    }
-    Ok(sizes)
 }
 
 /// Describes `/metrics` for the OpenAPI description.
@@ -173,25 +184,4 @@ pub(super) fn describe() -> EndpointDoc {
             "All metrics.",
             "# HELP hookyard_ready 1 if the node accepts events, as /readyz says.\n# TYPE hookyard_ready gauge\nhookyard_ready 1\n# EOF\n",
         )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_summed_by_the_folder_at_the_top() {
-        let folder = tempfile::tempdir().expect("a folder");
-        for (path, bytes) in [
-            ("journal/1", 3),
-            ("derived/blobs/journal/1", 5),
-            ("LOCK", 7),
-        ] {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().expect("a parent")).expect("created");
-            fs::write(path, vec![0; bytes]).expect("written");
-        }
-        let sizes = read_folder_sizes(folder.path()).expect("reads");
-        assert_eq!(sizes, [("journal", 3), ("derived", 5), ("other", 7)]);
-    }
 }

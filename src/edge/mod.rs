@@ -64,6 +64,7 @@ pub mod signature;
 pub mod sliding_window;
 mod source;
 mod state;
+mod storage_sizes;
 mod submit;
 mod suggest;
 pub mod support;

@@ -18,6 +18,7 @@ use super::instagram::source::InstagramSource;
 use super::leads::source::LeadsSource;
 use super::rate_limiter::RateLimiter;
 use super::refusal_lines::{AUDIT_ENTRIES_PER_MINUTE, LINES_PER_MINUTE, RefusalLines};
+use super::storage_sizes::StorageReader;
 use super::support::source::SupportSource;
 use super::unproven_bodies::{BodyShare, UnprovenBodies};
 use super::{body, client_address};
@@ -40,6 +41,7 @@ pub struct Edge {
     pub(super) traces: TraceSink,
     pub(super) gate: CoreGate,
     pub(super) dashboard: Arc<DashboardState>,
+    pub(super) storage: StorageReader,
     /// Failed authentications of each client network.
     auth_failures: RateLimiter<IpAddr>,
     support: SupportSource,
@@ -83,6 +85,7 @@ impl Edge {
             traces,
             gate,
             dashboard: Arc::new(DashboardState::new(&config.dashboard)),
+            storage: StorageReader::default(),
             auth_failures: RateLimiter::new(server.auth_failures_per_minute),
             support: SupportSource::new(&sources.support),
             leads: LeadsSource::new(&sources.leads),
@@ -121,6 +124,7 @@ impl Edge {
             traces: self.traces.clone(),
             gate: self.gate.clone(),
             dashboard: Arc::clone(&self.dashboard),
+            storage: self.storage.clone(),
             auth_failures: self
                 .auth_failures
                 .with_limit(server.auth_failures_per_minute),

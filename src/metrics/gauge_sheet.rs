@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
@@ -24,6 +25,11 @@ impl GaugeSheet {
     /// Adds the gauge `name`, which means `help`, with `value`.
     pub fn add(&mut self, name: &str, help: &str, value: f64) {
         self.0.register(name, help, ConstGauge::new(value));
+    }
+
+    /// Adds the counter `name`, which means `help` and is kept elsewhere, with `value`.
+    pub fn add_counter(&mut self, name: &str, help: &str, value: u64) {
+        self.0.register(name, help, ConstCounter::new(value));
     }
 
     /// Adds the gauge `name` with a value for each of `rows`, which `label` tells apart.

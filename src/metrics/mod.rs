@@ -10,6 +10,7 @@
 //! | `commit_seconds`, `commit_records` | histogram | – | journal |
 //! | `deliveries_total` | counter | `outcome` | subscriber |
 //! | `delivery_seconds` | histogram | – | subscriber |
+//! | `deliveries_given_up_total` | counter | `reason` | subscriber |
 //! | `trace_spans_total` | counter | `outcome` | traces |
 //!
 //! Values that are only true at the moment of a request, such as a backlog, are gauges: the edge
@@ -57,6 +58,7 @@ pub struct NodeMetrics {
     commit_records: Histogram,
     deliveries: LabelledCounter<1>,
     delivery_seconds: Histogram,
+    deliveries_given_up: LabelledCounter<1>,
     trace_spans: LabelledCounter<1>,
 }
 
@@ -70,6 +72,7 @@ impl Default for NodeMetrics {
         let delivery_seconds = Histogram::new(exponential_buckets(0.001, 2.0, 17));
         let (events_accepted, events_with_warnings, calls_refused, deliveries, trace_spans) =
             <_>::default();
+        let deliveries_given_up = LabelledCounter::<1>::default();
 
         let mut registry = Registry::with_prefix(PREFIX);
         let build = [("version", env!("CARGO_PKG_VERSION"))];
@@ -118,6 +121,11 @@ impl Default for NodeMetrics {
             delivery_seconds.clone(),
         );
         registry.register(
+            "deliveries_given_up",
+            "Deliveries that became dead letters, by reason",
+            Family::clone(&deliveries_given_up),
+        );
+        registry.register(
             "trace_spans",
             "Spans of traces, by what became of them; none unless traces are exported",
             Family::clone(&trace_spans),
@@ -133,6 +141,7 @@ impl Default for NodeMetrics {
             commit_records,
             deliveries,
             delivery_seconds,
+            deliveries_given_up,
             trace_spans,
         }
     }
@@ -189,6 +198,15 @@ impl NodeMetrics {
     #[must_use]
     pub const fn delivery_seconds(&self) -> &Histogram {
         &self.delivery_seconds
+    }
+
+    /// Counts `deliveries` that became dead letters for `reason`. 0 makes the counter appear: a rate
+    /// does not see the first value of a counter that was not there before.
+    pub fn count_given_up(&self, reason: &'static str, deliveries: u64) {
+        let counter = self
+            .deliveries_given_up
+            .get_or_create(&[("reason", reason)]);
+        counter.inc_by(deliveries);
     }
 
     /// Counts `spans` of traces with their `outcome`: `exported`, `failed` (the export failed) or

@@ -11,7 +11,7 @@ pub struct MetricTotals {
     pub accepted_events: u64,
     /// Events that are durable, by source.
     pub accepted_by_source: BTreeMap<String, u64>,
-    /// Calls of senders that were refused.
+    /// Calls of senders that were refused. Repeated events are not: their senders have what they want.
     pub refused_calls: u64,
     /// Deliveries that their subscribers accepted.
     pub accepted_deliveries: u64,
@@ -47,7 +47,10 @@ impl MetricTotals {
                         .entry(source.to_owned())
                         .or_default() += count;
                 }
-                "hookyard_calls_refused_total" => totals.refused_calls += count,
+                "hookyard_calls_refused_total" => {
+                    let is_repeated = label_value(labels, "code") == Some("duplicate_event");
+                    totals.refused_calls += if is_repeated { 0 } else { count };
+                }
                 "hookyard_deliveries_total" => match label_value(labels, "outcome") {
                     Some("accepted") => totals.accepted_deliveries += count,
                     Some("failed" | "refused" | "gone") => totals.failed_deliveries += count,
@@ -125,6 +128,8 @@ mod tests {
         metrics.events_accepted("support").inc();
         metrics.events_accepted("leads").inc_by(2);
         metrics.count_refused_call("support", "rate_limited");
+        // Retries of senders were drawn as a line that should be zero.
+        metrics.count_refused_call("support", "duplicate_event");
         for outcome in ["accepted", "failed", "refused", "gone", "dropped"] {
             metrics.count_delivery(outcome);
         }

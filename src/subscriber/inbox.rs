@@ -77,6 +77,8 @@ impl SubscriberInbox {
                 running: 0,
                 queued: 0,
                 stopped: 0,
+                deferred: 0,
+                oldest_stored: None,
                 is_failing: false,
                 failing_for: Duration::ZERO,
             }),

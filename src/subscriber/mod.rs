@@ -40,6 +40,7 @@ mod redelivery_deps;
 mod stage;
 mod stage_error;
 mod stage_requests;
+mod stats_queries;
 mod subscriber_id;
 mod subscriber_set;
 mod subscriber_stats;
@@ -52,7 +53,7 @@ use std::time::Duration;
 
 use actix::Arbiter;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::error;
 
 use crate::account::AccountRegistry;
@@ -73,9 +74,9 @@ use announce::SubscriberAnnouncer;
 use attempt::{AttemptReport, AttemptSender};
 use attempt_permits::AttemptPermits;
 use checkpoint::CheckpointBuffer;
-use dead_letters::DeadLetterStore;
+use dead_letters::{DeadLetterCause, DeadLetterStore};
 use delivery_policy::DeliveryTarget;
-use dispatcher::{Dispatcher, DispatcherDeps, StatsQuery};
+use dispatcher::{Dispatcher, DispatcherDeps};
 use expression_shares::{EXPRESSION_THREADS, ExpressionShares};
 use jobs::JobRegistry;
 use memory::DeliveryMemory;
@@ -83,6 +84,7 @@ use pull::PullReader;
 use redelivery::RedeliveryStores;
 use stage::{AttemptFn, DeliveryStage, DeliveryStageDeps};
 use stage_requests::StageRequest;
+use stats_queries::{StatsQuery, StatsReader};
 use subscriber_set::SubscriberSet;
 use tables::{DeliveryTables, ReadState, SubscriberCounters};
 
@@ -95,6 +97,7 @@ pub use owed_records::{OwedDelivery, OwedRecords};
 pub use pull::{PullError, PulledEvent, PulledPage};
 pub(crate) use redelivery_deps::RedeliveryDeps;
 pub use stage_error::DeliveryStageError;
+pub use stats_queries::StatsError;
 pub use subscriber_id::SubscriberId;
 pub use subscriber_stats::{DeliveryOverview, SubscriberStats};
 
@@ -130,16 +133,13 @@ pub struct SubscriberDeps {
 /// store. Lookups that hang must not keep checkpoints from being written.
 const BLOCKING_THREADS: usize = 4 + attempt::LOOKUPS_MAX + EXPRESSION_THREADS;
 
-/// Bound of queued statistics queries; a caller waits for room in the queue.
-const QUERIES_MAX: usize = 1_024;
-
 /// Handle of the delivery stage, which runs on a thread of its own.
 pub struct SubscriberRuntime {
     recovery: RedeliveryStores,
     owed: OwedRecords,
     attempt_sender: AttemptSender,
     pull: PullReader,
-    queries: mpsc::Sender<StatsQuery>,
+    stats: StatsReader,
     /// Carries the patience for running attempts once the stage is to stop.
     stop: watch::Sender<Option<Duration>>,
     failure: watch::Receiver<Option<String>>,
@@ -176,7 +176,7 @@ impl SubscriberRuntime {
 
         attempt_sender.follow_config(&deps.live_config);
 
-        let (queries, query_receiver) = mpsc::channel(QUERIES_MAX);
+        let (stats, query_receiver) = StatsReader::new(Arc::clone(&deps.journal));
         let (stop, stopping) = watch::channel(None);
         let (failure_sender, failure) = watch::channel(None);
         let (end_sender, dispatcher_end) = std::sync::mpsc::channel();
@@ -218,7 +218,7 @@ impl SubscriberRuntime {
             owed,
             attempt_sender,
             pull,
-            queries,
+            stats,
             stop,
             failure,
             arbiter: Mutex::new(Some(arbiter)),
@@ -233,23 +233,35 @@ impl SubscriberRuntime {
     }
 
     /// Returns the statistics of `subscriber`; `None` if the stage does not know it (yet).
-    pub async fn stats(&self, subscriber: &SubscriberId) -> Option<SubscriberStats> {
-        let (reply, stats) = oneshot::channel();
-        let query = StatsQuery::OneSubscriber {
-            subscriber: subscriber.clone(),
-            reply,
-        };
-        self.queries.send(query).await.ok()?;
-        stats.await.ok()?
+    ///
+    /// # Errors
+    /// [`StatsError`] when the stage does not answer within a second, or has stopped.
+    pub async fn stats(
+        &self,
+        subscriber: &SubscriberId,
+    ) -> Result<Option<SubscriberStats>, StatsError> {
+        let mut known = self.stats_of(vec![subscriber.clone()]).await?;
+        Ok(known.remove(subscriber))
     }
 
-    /// Returns the sums over all subscribers, with the `largest_max` largest backlogs; `None` if
-    /// the stage has ended.
-    pub async fn overview(&self, largest_max: usize) -> Option<DeliveryOverview> {
-        let (reply, overview) = oneshot::channel();
-        let query = StatsQuery::AllSubscribers { largest_max, reply };
-        self.queries.send(query).await.ok()?;
-        overview.await.ok()
+    /// Returns the statistics of `subscribers`, without those that the stage does not know (yet).
+    ///
+    /// # Errors
+    /// [`StatsError`] when the stage does not answer within a second, or has stopped.
+    pub async fn stats_of(
+        &self,
+        subscribers: Vec<SubscriberId>,
+    ) -> Result<HashMap<SubscriberId, SubscriberStats>, StatsError> {
+        self.stats.read_stats(subscribers).await
+    }
+
+    /// Returns the statistics of all subscribers with their sums, up to a second old: all readers
+    /// share them.
+    ///
+    /// # Errors
+    /// [`StatsError`] when the stage does not answer within a second, or has stopped.
+    pub async fn overview(&self) -> Result<Arc<DeliveryOverview>, StatsError> {
+        self.stats.read_overview().await
     }
 
     /// Sender for attempts outside the lanes, such as the test of a subscription.
@@ -427,6 +439,9 @@ fn start_dispatcher(
         traces: _,
     } = deps;
 
+    for (reason, _) in DeadLetterCause::NAMED {
+        metrics.count_given_up(reason, 0);
+    }
     let announcer = SubscriberAnnouncer::new(
         Some(Arc::clone(&router)),
         Arc::clone(&clock),

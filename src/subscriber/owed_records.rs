@@ -9,7 +9,7 @@
 //!
 //! All positions are those on the disk, from which a crash would go on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::delivery::LaneKey;
@@ -71,45 +71,6 @@ impl OwedRecords {
         }
         let replayed = self.recovery.jobs.first_unsettled(now.saturating_sub(hold));
         Ok(replayed.map_or(first, |replayed| first.min(replayed)))
-    }
-
-    /// Returns the first position that each subscriber is owed, for those that are behind or have
-    /// lanes with a row. Jobs and dead letters do not count.
-    ///
-    /// # Errors
-    /// [`DerivedStoreError`] when the tables cannot be read.
-    pub fn first_owed_by_subscriber(
-        &self,
-        now: Timestamp,
-    ) -> Result<BTreeMap<SubscriberId, Position>, DerivedStoreError> {
-        let mut owed = BTreeMap::new();
-        for (subscriber, state) in self.tables.read_states()? {
-            if let ReadState::Behind(from) = state {
-                owed.insert(subscriber, from);
-            }
-        }
-        for owner in self.tables.lane_owners()? {
-            let rows = self.tables.lane_rows(&owner, now)?;
-            if let Some(lowest) = rows.iter().map(|row| row.position).min() {
-                let first = owed.entry(owner).or_insert(lowest);
-                *first = lowest.min(*first);
-            }
-        }
-        Ok(owed)
-    }
-
-    /// Returns the first position that the lanes of `subscriber` on the disk hold; `None` if there is
-    /// no lane.
-    ///
-    /// # Errors
-    /// [`DerivedStoreError`] when the tables cannot be read.
-    pub fn first_in_lanes(
-        &self,
-        subscriber: &SubscriberId,
-        now: Timestamp,
-    ) -> Result<Option<Position>, DerivedStoreError> {
-        let rows = self.tables.lane_rows(subscriber, now)?;
-        Ok(rows.iter().map(|row| row.position).min())
     }
 
     /// Returns what a lane of `subscriber` on the disk says about `stored`; `None` if no lane holds it.

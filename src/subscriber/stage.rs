@@ -289,6 +289,7 @@ impl DeliveryStage {
         missed: MissedRecords,
     ) {
         let count = missed.count();
+        self.deps.metrics.count_given_up(cause.as_str(), count);
         self.deps
             .recovery
             .dead_letters

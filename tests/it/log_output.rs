@@ -150,7 +150,7 @@ fn a_full_volume_costs_log_lines_only_and_the_metrics_count_them() {
             .expect("text");
         let lost = text
             .lines()
-            .find_map(|line| line.strip_prefix("hookyard_log_lines_lost "));
+            .find_map(|line| line.strip_prefix("hookyard_log_lines_lost_total "));
         let lost: f64 = lost.expect("a sample").parse().expect("a number");
         assert!(lost > 100.0, "{lost}");
         assert_eq!(node.terminate().await, Some(0));

@@ -169,8 +169,13 @@ impl ListWebhooksCommand {
 
 fn list_row(webhook: &Value) -> [String; 7] {
     let stats = &webhook["stats"];
-    let waiting = ["behind", "waiting"].map(|name| stats[name].as_u64().unwrap_or_default());
-    let backlog = json!(waiting.iter().sum::<u64>());
+    // A node of an earlier version has no figure for what waits behind stopped lanes.
+    let waiting =
+        ["behind", "waiting", "deferred"].map(|name| stats[name].as_u64().unwrap_or_default());
+    let backlog = match stats {
+        Value::Null => json!("?"),
+        _ => json!(waiting.iter().sum::<u64>()),
+    };
     [
         &webhook["id"],
         &webhook["state"],

@@ -1,14 +1,18 @@
 //! Instagram accounts and where the messages of each go.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use maud::{Markup, html};
 
-use super::elements::{empty_state, number, pager, path_part, time};
-use super::layout::{DashboardSection, PageContent};
+use super::elements::{counted, empty_state, number, pager, path_part, subscriber_link, time};
+use super::layout::{DashboardSection, PageContent, sentence};
+use super::overview::breaker_badge;
 use super::visit::{PageReply, PageVisit};
 use crate::account::Account;
 use crate::edge::error::ApiError;
 use crate::edge::gate::NodeCore;
-use crate::subscriber::SubscriberId;
+use crate::subscriber::{StatsError, SubscriberId, SubscriberStats};
 use crate::token::AccessOperation;
 
 /// Path of the list, below which all other pages of accounts are.
@@ -32,16 +36,30 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
 
     let known = core.accounts.snapshot();
     let accounts = known.newest_first();
-    let mut rows = Vec::new();
-    for account in page.select(&accounts) {
-        rows.push(render_row(account, &core, visit).await);
-    }
+    let selected: Vec<_> = page.select(&accounts).copied().collect();
+    let known_stats = core.subscribers.stats_of(subscribers_of(&selected)).await;
+    let rows: Vec<_> = selected
+        .iter()
+        .map(|account| render_row(account, &known_stats, &core, visit))
+        .collect();
     let total = accounts.len() as u64;
     let body = html! {
         @if rows.is_empty() {
             (render_empty(visit))
         } @else {
-            div.panel { (render_table(&rows)) (pager(LIST_PATH, &query, page, total)) }
+            div.panel id="accounts" data-live {
+                @if let Err(silence) = &known_stats {
+                    div.notice.bad role="status" {
+                        (sentence(&silence.to_string())) " The figures are missing."
+                    }
+                }
+                @if let Some(stats) = automatic_replies(&known_stats) {
+                    div.inside {
+                        p { (subscriber_link(&SubscriberId::AutoReply)) ": " (render_deliveries(stats)) }
+                    }
+                }
+                (render_table(&rows)) (pager(LIST_PATH, &query, page, total))
+            }
         }
     };
     let may_create =
@@ -55,6 +73,7 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
         PageContent::new(DashboardSection::Accounts, "Accounts", body)
             .lead(lead)
             .actions(new)
+            .refreshed_every(10)
             .into(),
     )
 }
@@ -80,6 +99,37 @@ fn render_empty(visit: &PageVisit<'_>) -> Markup {
     )
 }
 
+/// Figures of the subscribers of some accounts, or the reason for which there are none.
+type KnownStats = Result<HashMap<SubscriberId, SubscriberStats>, StatsError>;
+
+/// Subscribers of `accounts`, and that of the automatic replies of all.
+fn subscribers_of(accounts: &[&Arc<Account>]) -> Vec<SubscriberId> {
+    let ids = accounts.iter().map(|account| account.id.as_str());
+    let of_accounts = ids.flat_map(|id| {
+        [
+            SubscriberId::Forward(id.into()),
+            SubscriberId::Replies(id.into()),
+        ]
+    });
+    of_accounts.chain([SubscriberId::AutoReply]).collect()
+}
+
+fn automatic_replies(known: &KnownStats) -> Option<&SubscriberStats> {
+    let stats = known.as_ref().ok()?.get(&SubscriberId::AutoReply)?;
+    (stats.backlog() > 0 || stats.is_failing()).then_some(stats)
+}
+
+/// Renders the circuit breaker of a subscriber without a page of its own, and what waits for it.
+fn render_deliveries(stats: &SubscriberStats) -> Markup {
+    html! {
+        (breaker_badge(stats.breaker)) " "
+        (number(stats.backlog())) " waiting"
+        @if stats.stopped_lanes > 0 {
+            ", " (counted(stats.stopped_lanes as u64, "lane", "lanes")) " to retry"
+        }
+    }
+}
+
 fn render_table(rows: &[Markup]) -> Markup {
     html! {
         table.cards {
@@ -88,6 +138,7 @@ fn render_table(rows: &[Markup]) -> Markup {
                 th scope="col" { "Messages go to" }
                 th scope="col" { "Automatic reply" }
                 th scope="col" { "Access token" }
+                th scope="col" { "Deliveries" }
                 th.num scope="col" { "Delivered" }
                 th.num scope="col" { "Dead letters" }
                 th scope="col" { "Created" }
@@ -97,14 +148,16 @@ fn render_table(rows: &[Markup]) -> Markup {
     }
 }
 
-async fn render_row(account: &Account, core: &NodeCore, visit: &PageVisit<'_>) -> Markup {
+fn render_row(
+    account: &Account,
+    known_stats: &KnownStats,
+    core: &NodeCore,
+    visit: &PageVisit<'_>,
+) -> Markup {
     let defaults = &visit.edge().config.sources.instagram;
     let subscriber = SubscriberId::Forward(account.id.as_str().into());
-    let stats = core
-        .subscribers
-        .stats(&subscriber)
-        .await
-        .unwrap_or_default();
+    let replies = SubscriberId::Replies(account.id.as_str().into());
+    let of = |subscriber: &SubscriberId| known_stats.as_ref().ok()?.get(subscriber);
     let letters = core.subscribers.dead_letters().count(&subscriber);
     let url = account
         .crm_webhook_url
@@ -130,7 +183,21 @@ async fn render_row(account: &Account, core: &NodeCore, visit: &PageVisit<'_>) -
             td data-label="Access token" {
                 @if has_token { "set" } @else { span.muted { "missing, so no replies" } }
             }
-            td.num data-label="Delivered" { (number(stats.delivered)) }
+            td data-label="Deliveries" {
+                @match (of(&subscriber), of(&replies)) {
+                    (None, None) => "?",
+                    (messages, sent) => {
+                        @for (name, stats) in [("messages", messages), ("replies", sent)] {
+                            @if let Some(stats) = stats {
+                                span.sub { (name) ": " (render_deliveries(stats)) }
+                            }
+                        }
+                    }
+                }
+            }
+            td.num data-label="Delivered" {
+                @match of(&subscriber) { Some(stats) => (number(stats.delivered)), None => "?" }
+            }
             td.num data-label="Dead letters" {
                 @if letters == 0 { "0" }
                 @else {

@@ -156,9 +156,13 @@ pub(super) fn subscriber_link(subscriber: &SubscriberId) -> Markup {
         SubscriberId::Webhook(id) => html! {
             a href={ "/dashboard/settings/webhooks/" (id) } { "Webhook " (id) }
         },
-        SubscriberId::Forward(account) => html! { "CRM of account " (account) },
-        SubscriberId::Replies(account) => html! { "Replies of account " (account) },
-        SubscriberId::AutoReply => html! { "Automatic replies" },
+        SubscriberId::Forward(account) => html! {
+            a href="/dashboard/accounts" { "CRM of account " (account) }
+        },
+        SubscriberId::Replies(account) => html! {
+            a href="/dashboard/accounts" { "Replies of account " (account) }
+        },
+        SubscriberId::AutoReply => html! { a href="/dashboard/accounts" { "Automatic replies" } },
     }
 }
 

@@ -32,6 +32,8 @@ mod jobs;
 mod layout;
 mod login;
 mod login_page;
+mod node_problem;
+mod node_situation;
 mod notice;
 mod overview;
 mod page_response;

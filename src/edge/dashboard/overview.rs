@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use maud::{Markup, html};
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use super::elements::{
     ActionButton, StateTone, badge, bytes, counted, duration, empty_state, entity_link, number,
@@ -12,29 +10,21 @@ use super::elements::{
 };
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent, sentence};
+use super::node_problem::{NodeProblem, QUARANTINED_MAX, find_problems};
+use super::node_situation::{EntitySituation, NodeSituation};
 use super::plot::RatePlot;
 use super::visit::{PageReply, PageVisit};
-use crate::alerts::{AlertSubject, read_disk_space};
 use crate::edge::clock;
 use crate::edge::error::ApiError;
-use crate::edge::gate::NodeCore;
-use crate::edge::metrics::{ANSWER_LIMIT, read_folder_sizes};
 use crate::edge::state::Edge;
-use crate::event::EntityKey;
+use crate::edge::storage_sizes::StorageSizes;
 use crate::metrics::{HistogramTotals, MetricTotals, RateInterval, resident_bytes};
 use crate::plot_lines::format_rate;
-use crate::subscriber::{DeliveryOverview, SubscriberId, SubscriberStats};
-use crate::subscription::SubscriptionState;
+use crate::subscriber::DeliveryOverview;
 use crate::token::AccessOperation;
 
 /// Subscribers in the table of backlogs.
 const BACKLOGS_MAX: usize = 10;
-
-/// Quarantined entities that are named.
-const QUARANTINED_MAX: usize = 5;
-
-/// Entities in the table of the busiest.
-const BUSIEST_MAX: usize = 5;
 
 /// Time whose commits and deliveries make the shown latencies.
 const LATENCY_WINDOW: Duration = Duration::from_secs(300);
@@ -42,45 +32,15 @@ const LATENCY_WINDOW: Duration = Duration::from_secs(300);
 /// Time over which the present rates are averaged.
 const RATE_WINDOW: Duration = Duration::from_secs(60);
 
-/// State of the node that needs a person, with the page that helps.
-struct NodeProblem {
-    tone: StateTone,
-    fact: String,
-    explanation: Markup,
-    remedy: Option<(&'static str, &'static str)>,
-}
-
-/// State of all stages at one moment.
-struct NodeSituation {
-    lag: u64,
-    live_entities: Option<usize>,
-    dead_letters: u64,
-    deliveries: DeliveryOverview,
-    backlogs: Vec<(SubscriberId, SubscriberStats)>,
-    quarantined: Vec<(EntityKey, Duration)>,
-    busiest: Vec<(EntityKey, u64)>,
-    alerts: Vec<AlertSubject>,
-    active: usize,
-    paused: usize,
-    disabled: usize,
-}
-
-/// Sizes of the data folder and of its disk, in bytes.
-struct StorageSizes {
-    parts: [(&'static str, u64); 3],
-    /// Free and whole space of the disk.
-    disk: Option<(u64, u64)>,
-}
-
 /// Handles `GET /dashboard`: shows the state of the node.
 pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
     let edge = visit.edge();
-    let storage = read_storage(edge).await;
+    let storage = edge.storage.read_sizes(&edge.config.store.path).await;
     let Ok(core) = visit.core() else {
         return Ok(content(closed_body(visit)).into());
     };
 
-    let situation = NodeSituation::load(&core).await;
+    let situation = NodeSituation::load(&core, visit.now).await;
     let problems = find_problems(&situation, storage.as_ref(), edge);
     let now = edge.clock.monotonic();
     let totals = edge.metrics.totals();
@@ -106,194 +66,6 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
 
 fn content(body: Markup) -> PageContent {
     PageContent::new(DashboardSection::Overview, "Overview", body).refreshed_every(5)
-}
-
-impl NodeSituation {
-    /// Asks all stages. One that does not answer in time is shown as if it had nothing.
-    async fn load(core: &NodeCore) -> Self {
-        let overview = timeout(ANSWER_LIMIT, core.subscribers.overview(BACKLOGS_MAX));
-        let deliveries = overview.await.ok().flatten().unwrap_or_default();
-        let mut backlogs = Vec::new();
-        for (subscriber, _) in &deliveries.largest_backlogs {
-            if let Some(stats) = core.subscribers.stats(subscriber).await {
-                backlogs.push((subscriber.clone(), stats));
-            }
-        }
-        let quarantined = timeout(ANSWER_LIMIT, core.router.list_quarantined()).await;
-        let busiest = timeout(ANSWER_LIMIT, core.router.list_busiest(BUSIEST_MAX)).await;
-        let live_entities = timeout(ANSWER_LIMIT, core.router.count_live_entities()).await;
-
-        let (mut active, mut paused, mut disabled) = (0, 0, 0);
-        for entry in core.subscriptions.snapshot().iter() {
-            match entry.subscription.state {
-                SubscriptionState::Active => active += 1,
-                SubscriptionState::Paused { .. } => paused += 1,
-                SubscriptionState::Disabled { .. } => disabled += 1,
-            }
-        }
-        Self {
-            lag: core.router.projection_lag(),
-            live_entities: live_entities.ok(),
-            dead_letters: core.subscribers.dead_letters().count_all(),
-            deliveries,
-            backlogs,
-            quarantined: quarantined.unwrap_or_default(),
-            busiest: busiest.unwrap_or_default(),
-            alerts: core.raised_alerts.list(),
-            active,
-            paused,
-            disabled,
-        }
-    }
-}
-
-/// Lists what needs a person, the worst first.
-fn find_problems(
-    situation: &NodeSituation,
-    storage: Option<&StorageSizes>,
-    edge: &Edge,
-) -> Vec<NodeProblem> {
-    let mut problems = Vec::new();
-    let free = storage
-        .and_then(|storage| storage.disk)
-        .map(|(free, _)| free);
-    let free_min = edge.config.alerts.disk_free_bytes;
-    if let Some(free) = free.filter(|free| *free < free_min) {
-        problems.push(NodeProblem {
-            tone: StateTone::Bad,
-            fact: format!("The disk is nearly full: {} free", bytes(free)),
-            explanation: html! {
-                "A full disk stops the node. Free some space, or let old events go with "
-                code { "store.retention_days" } " or " code { "store.max_bytes" } "."
-            },
-            remedy: Some(("Settings", "/dashboard/settings")),
-        });
-    }
-    let limit = edge.config.router.projection_lag_max;
-    if situation.lag > limit / 2 {
-        let is_over = situation.lag > limit;
-        problems.push(NodeProblem {
-            tone: if is_over {
-                StateTone::Bad
-            } else {
-                StateTone::Warning
-            },
-            fact: format!(
-                "Reads are {} behind",
-                counted(situation.lag, "record", "records")
-            ),
-            explanation: html! {
-                @if is_over { "New events are answered with 503 until reads catch up. " }
-                "The disk or the processors are too slow for this load. The limit is "
-                (number(limit)) " (" code { "router.projection_lag_max" } ")."
-            },
-            remedy: None,
-        });
-    }
-    if !situation.quarantined.is_empty() {
-        problems.push(NodeProblem {
-            tone: StateTone::Bad,
-            fact: counted(
-                situation.quarantined.len() as u64,
-                "entity is quarantined",
-                "entities are quarantined",
-            ),
-            explanation: html! {
-                "An event crashes them again and again, so their events are refused for a while: "
-                @for (entity, left) in situation.quarantined.iter().take(QUARANTINED_MAX) {
-                    (entity_link(entity)) " (for " (duration(*left)) ") "
-                }
-                "The log has a line for each crash. Please report it."
-            },
-            remedy: None,
-        });
-    }
-    if situation.disabled > 0 {
-        problems.push(NodeProblem {
-            tone: StateTone::Bad,
-            fact: counted(situation.disabled as u64, "webhook is disabled", "webhooks are disabled"),
-            explanation: html! {
-                "Their targets answered 410 Gone, or failed for days. They receive nothing. Resume a \
-                 webhook when its target works again, then recover what it missed."
-            },
-            remedy: Some(("Show disabled", "/dashboard/settings/webhooks?state=disabled")),
-        });
-    }
-    if situation.deliveries.open_breakers > 0 {
-        let open = situation.deliveries.open_breakers as u64;
-        problems.push(NodeProblem {
-            tone: StateTone::Warning,
-            fact: counted(open, "circuit breaker is open", "circuit breakers are open"),
-            explanation: html! {
-                "These subscribers fail, so their deliveries wait, in order, and nothing is lost. The \
-                 node tries again by itself. Once a target is repaired, its test button speeds it up."
-            },
-            remedy: Some(("Show webhooks", "/dashboard/settings/webhooks")),
-        });
-    }
-    if situation.dead_letters > 0 {
-        problems.push(NodeProblem {
-            tone: StateTone::Warning,
-            fact: counted(situation.dead_letters, "dead letter", "dead letters"),
-            explanation: html! {
-                "Deliveries that were given up and wait for you: retry them when the cause is mended, \
-                 or discard them."
-            },
-            remedy: Some(("Inspect", "/dashboard/dead-letters")),
-        });
-    }
-    problems.extend(situation.alerts.iter().filter_map(describe_alert));
-    if situation.paused > 0 {
-        problems.push(NodeProblem {
-            tone: StateTone::Neutral,
-            fact: counted(
-                situation.paused as u64,
-                "webhook is paused",
-                "webhooks are paused",
-            ),
-            explanation: html! {
-                "Their events are kept for " (duration(edge.config.delivery.hold))
-                " and go out on resume."
-            },
-            remedy: Some(("Show paused", "/dashboard/settings/webhooks?state=paused")),
-        });
-    }
-    problems
-}
-
-/// Describes an announced condition that nothing else on the page shows.
-fn describe_alert(alert: &AlertSubject) -> Option<NodeProblem> {
-    match alert {
-        AlertSubject::BacklogAge(subscriber) => Some(NodeProblem {
-            tone: StateTone::Warning,
-            fact: format!("Deliveries to {subscriber} are late"),
-            explanation: html! {
-                (subscriber_link(subscriber))
-                " has waited for its oldest event for longer than " code { "alerts.backlog_age_s" }
-                ". Its page shows the last attempts and their answers."
-            },
-            remedy: None,
-        }),
-        AlertSubject::SilentSource(source) => Some(NodeProblem {
-            tone: StateTone::Warning,
-            fact: format!("Source {source} is silent"),
-            explanation: html! {
-                "It was active, and has sent nothing for longer than "
-                code { "alerts.source_silent_h" } ". Look at the sender, and at recent refusals."
-            },
-            remedy: Some(("Sources", "/dashboard/sources")),
-        }),
-        AlertSubject::CertificateEnd => Some(NodeProblem {
-            tone: StateTone::Warning,
-            fact: "The certificate of the node ends soon, or has ended".to_owned(),
-            explanation: html! {
-                "Renew the file " code { "server.tls.cert" } ", and run " code { "hookyard reload" } "."
-            },
-            remedy: None,
-        }),
-        // Named above, by the values of this moment.
-        AlertSubject::DiskSpace | AlertSubject::ProjectionLag => None,
-    }
 }
 
 /// Body of the page while the node accepts no events.
@@ -352,7 +124,7 @@ fn render_health(problems: &[NodeProblem]) -> Markup {
                 h2 { (title) }
                 p {
                     @if class == "good" {
-                        "Events are accepted and delivered, and nothing waits for you."
+                        "Events are accepted and delivered, and nothing needs you."
                     }
                     @else { "Events are accepted. Below is what is stuck, why, and what to press." }
                 }
@@ -401,11 +173,14 @@ fn render_tiles(
         (tile("Delivered", &now(|rate| rate.accepted_deliveries), &format!(
             "{} failed, last minute", now(|rate| rate.failed_deliveries)
         )))
-        (tile("Backlog", &number(situation.deliveries.backlog), &format!(
-            "{} in flight, {} waiting to retry",
-            number(situation.deliveries.in_flight as u64),
-            counted(situation.deliveries.stopped_lanes as u64, "lane", "lanes"),
-        )))
+        @match &situation.deliveries {
+            Ok(deliveries) => (tile("Backlog", &number(deliveries.backlog), &format!(
+                "{} in flight, {} waiting to retry",
+                number(deliveries.in_flight as u64),
+                counted(deliveries.stopped_lanes as u64, "lane", "lanes"),
+            ))),
+            Err(silence) => (tile("Backlog", "?", &silence.to_string())),
+        }
         (tile("Webhooks", &number(situation.active as u64), &format!(
             "active, {} paused, {} disabled", situation.paused, situation.disabled
         )))
@@ -489,7 +264,23 @@ fn render_backlogs(situation: &NodeSituation, visit: &PageVisit<'_>) -> Markup {
             h2 { "Largest backlogs" }
             a href="/dashboard/settings/webhooks" { "All webhooks" }
         }
-        @if situation.backlogs.is_empty() {
+        @match &situation.deliveries {
+            Err(silence) => (empty_state("Nobody knows what waits.", html! {
+                (sentence(&silence.to_string()))
+            })),
+            Ok(deliveries) => (render_backlog_rows(deliveries, situation, visit)),
+        }
+    }
+}
+
+fn render_backlog_rows(
+    deliveries: &DeliveryOverview,
+    situation: &NodeSituation,
+    visit: &PageVisit<'_>,
+) -> Markup {
+    let backlogs = deliveries.largest_backlogs(BACKLOGS_MAX);
+    if backlogs.is_empty() {
+        return html! {
             @if situation.active + situation.paused + situation.disabled == 0 {
                 (empty_state("No webhook yet.", html! {
                     "Events are kept, but delivered to nobody. "
@@ -500,23 +291,34 @@ fn render_backlogs(situation: &NodeSituation, visit: &PageVisit<'_>) -> Markup {
             } @else {
                 (empty_state("Nothing waits.", html! { "Every subscriber has what it is owed." }))
             }
-        } @else {
-            table.cards {
-                thead { tr {
-                    th scope="col" { "Subscriber" }
-                    th.num scope="col" { "Waiting" }
-                    th scope="col" { "Breaker" }
-                    th scope="col" { "Last success" }
-                } }
-                tbody {
-                    @for (subscriber, stats) in &situation.backlogs {
-                        tr {
-                            td.first { (subscriber_link(subscriber)) }
-                            td.num data-label="Waiting" { (number(stats.backlog())) }
-                            td data-label="Breaker" { (breaker_badge(stats.breaker)) }
-                            td data-label="Last success" {
-                                (optional_time(stats.last_success_at, visit.now))
+        };
+    }
+    html! {
+        table.cards {
+            thead { tr {
+                th scope="col" { "Subscriber" }
+                th.num scope="col" { "Waiting" }
+                th scope="col" { "Breaker" }
+                th scope="col" { "Last success" }
+            } }
+            tbody {
+                @for (subscriber, stats) in backlogs {
+                    tr {
+                        td.first { (subscriber_link(subscriber)) }
+                        td.num data-label="Waiting" {
+                            span {
+                                (number(stats.backlog()))
+                                @if stats.stopped_lanes > 0 {
+                                    span.sub {
+                                        (counted(stats.stopped_lanes as u64, "lane", "lanes"))
+                                        " to retry"
+                                    }
+                                }
                             }
+                        }
+                        td data-label="Breaker" { (breaker_badge(stats.breaker)) }
+                        td data-label="Last success" {
+                            (optional_time(stats.last_success_at, visit.now))
                         }
                     }
                 }
@@ -529,7 +331,16 @@ fn render_backlogs(situation: &NodeSituation, visit: &PageVisit<'_>) -> Markup {
 fn render_entities(situation: &NodeSituation) -> Markup {
     html! {
         header { h2 { "Busiest entities" } a href="/dashboard/entities" { "All entities" } }
-        @if situation.busiest.is_empty() && situation.quarantined.is_empty() {
+        @match &situation.entities {
+            None => (empty_state("The router does not answer.", html! {})),
+            Some(entities) => (render_entity_rows(entities)),
+        }
+    }
+}
+
+fn render_entity_rows(entities: &EntitySituation) -> Markup {
+    html! {
+        @if entities.busiest.is_empty() && entities.quarantined.is_empty() {
             (empty_state("No entity is busy.", html! {
                 "Entities that got events within the last minute or so are in memory, and appear here."
             }))
@@ -541,7 +352,7 @@ fn render_entities(situation: &NodeSituation) -> Markup {
                     th scope="col" { "State" }
                 } }
                 tbody {
-                    @for (entity, left) in situation.quarantined.iter().take(QUARANTINED_MAX) {
+                    @for (entity, left) in entities.quarantined.iter().take(QUARANTINED_MAX) {
                         tr {
                             td.first { (entity_link(entity)) }
                             td.num data-label="Events" { "–" }
@@ -553,7 +364,7 @@ fn render_entities(situation: &NodeSituation) -> Markup {
                             }
                         }
                     }
-                    @for (entity, events) in &situation.busiest {
+                    @for (entity, events) in &entities.busiest {
                         tr {
                             td.first { (entity_link(entity)) }
                             td.num data-label="Events" { (number(*events)) }
@@ -582,7 +393,8 @@ fn render_storage(
     edge: &Edge,
 ) -> Markup {
     let config = &edge.config;
-    let live = situation.live_entities.map(|count| count as u64);
+    let entities = situation.entities.as_ref();
+    let live = entities.map(|entities| entities.live as u64);
     html! {
         header { h2 { "Disk and memory" } }
         div.inside {
@@ -630,15 +442,4 @@ fn bar(label: &str, value: &str, bound: Option<(u64, u64, String)>) -> Markup {
             }
         }
     }
-}
-
-/// Reads the sizes of the data folder and its disk; `None` if the folder cannot be read.
-async fn read_storage(edge: &Edge) -> Option<StorageSizes> {
-    let folder = edge.config.store.path.clone();
-    let read = move || {
-        let parts = read_folder_sizes(&folder).ok()?;
-        let disk = read_disk_space(&folder);
-        Some(StorageSizes { parts, disk })
-    };
-    spawn_blocking(read).await.ok().flatten()
 }

@@ -48,6 +48,8 @@ enum DeliveryState {
     Read,
     /// Settled, but the calls that would say how are gone.
     Settled,
+    /// The delivery stage does not answer, so nobody knows its cursor.
+    Unknown,
 }
 
 /// Webhook that follows the event, with what became of its delivery.
@@ -94,9 +96,17 @@ pub(super) async fn render_receivers(
     };
     let following: Vec<_> = known.newest_first().filter(follows).collect();
 
+    let asked = following.iter().take(RECEIVERS_MAX);
+    let ids = asked.map(|entry| SubscriberId::Webhook(entry.subscription.id));
+    let stats = core.subscribers.stats_of(ids.collect()).await.ok();
     let mut receivers = Vec::new();
     for entry in following.iter().take(RECEIVERS_MAX) {
-        receivers.push(load_receiver(entry, delivered, &calls, &core, visit.now).await?);
+        let settled_before = stats.as_ref().map(|stats| {
+            let stats = stats.get(&SubscriberId::Webhook(entry.subscription.id));
+            stats.map_or(Position::FIRST, |stats| stats.settled_before)
+        });
+        let source = (&calls, settled_before);
+        receivers.push(load_receiver(entry, delivered, source, &core, visit.now).await?);
     }
     judge_settled(&mut receivers, delivered, &following).await;
     let shown: Vec<_> = following
@@ -132,7 +142,7 @@ fn delivered_record(view: &EventView) -> Option<&StoredRecord> {
 async fn load_receiver(
     entry: &SubscriptionEntry,
     delivered: &StoredRecord,
-    calls: &EventCalls,
+    (calls, settled_before): (&EventCalls, Option<Position>),
     core: &NodeCore,
     now: Timestamp,
 ) -> Result<EventReceiver, ApiError> {
@@ -153,9 +163,7 @@ async fn load_receiver(
         DeliveryState::Accepted(accepted.at.saturating_add(accepted.duration))
     } else if let Some(owed) = find_owed(&subscriber, delivered, core, now).await? {
         DeliveryState::Owed(owed)
-    } else {
-        let stats = core.subscribers.stats(&subscriber).await;
-        let settled = stats.map_or(Position::FIRST, |stats| stats.settled_before);
+    } else if let Some(settled) = settled_before {
         match (
             delivered.position < settled,
             subscription.delivery == DeliveryMode::Pull,
@@ -164,6 +172,8 @@ async fn load_receiver(
             (true, true) => DeliveryState::Read,
             (true, false) => DeliveryState::Settled,
         }
+    } else {
+        DeliveryState::Unknown
     };
     Ok(EventReceiver {
         subscriber,
@@ -307,6 +317,10 @@ fn render_state(state: DeliveryState, visit: &PageVisit<'_>) -> Markup {
         DeliveryState::Owed(owed) => html! {
             (badge(StateTone::Warning, "owed"))
             span.sub { (describe_owed(owed)) }
+        },
+        DeliveryState::Unknown => html! {
+            (badge(StateTone::Bad, "unknown"))
+            span.sub { "the delivery stage does not answer" }
         },
         DeliveryState::Waiting => html! {
             (badge(StateTone::Neutral, "waiting"))

@@ -62,8 +62,12 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, A
     let found: Vec<_> = known.newest_first().filter(matches).collect();
 
     let (mut items, now) = (Vec::new(), context.edge.clock.wall());
-    for entry in page.select(&found) {
-        let stats = SubscriptionStatsView::load(entry.subscription.id, &core, now).await;
+    let selected: Vec<_> = page.select(&found).collect();
+    let ids: Vec<_> = selected.iter().map(|entry| entry.subscription.id).collect();
+    let known_stats = SubscriptionStatsView::load_all(&ids, &core).await;
+    let mut known_stats = known_stats.unwrap_or_default();
+    for entry in selected {
+        let stats = known_stats.remove(&entry.subscription.id);
         items.push(SubscriptionView::new(&entry.subscription, stats, now));
     }
     Ok(answer::ok_json(&ListPage::new(
@@ -276,7 +280,7 @@ async fn created_response(
     edge: &Edge,
 ) -> HttpResponse {
     let now = edge.clock.wall();
-    let stats = SubscriptionStatsView::load(created.id, core, now).await;
+    let stats = SubscriptionStatsView::load(created.id, core).await;
     answer::ok_json(&SubscriptionView::new(created, stats, now).with_secret())
 }
 
@@ -286,7 +290,7 @@ async fn subscription_response(
     edge: &Edge,
 ) -> HttpResponse {
     let now = edge.clock.wall();
-    let stats = SubscriptionStatsView::load(subscription.id, core, now).await;
+    let stats = SubscriptionStatsView::load(subscription.id, core).await;
     answer::ok_json(&SubscriptionView::new(subscription, stats, now))
 }
 

@@ -116,9 +116,11 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
             core.subscribers.acknowledge(subscriber, cursor);
             cursor
         }
+        // Without the stage's answer nobody knows what was read: from the start would repeat it all.
         None => match core.subscribers.stats(&subscriber).await {
-            Some(stats) => stats.next_position,
-            None => subscription.from,
+            Ok(Some(stats)) => stats.next_position,
+            Ok(None) => subscription.from,
+            Err(_) => return Err(ApiError::Unavailable),
         },
     };
     let limit = usize::try_from(limit).unwrap_or_default();

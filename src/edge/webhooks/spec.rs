@@ -62,8 +62,8 @@ fn example_subscription() -> Value {
         "signing": ["crm", "standard"], "public_key": null, "previous_secret_until": null, "headers": {}, "rate_limit": null,
         "timeout_s": null, "retry_schedule_s": null, "on_exhausted": null, "signature_header": null, "uid": null, "metadata": {},
         "stats": {
-            "delivered": 1042, "failed_attempts": 3, "dead_letters": 0, "dropped": 0, "in_flight": 0, "waiting": 0, "stopped_lanes": 0,
-            "behind": 0, "oldest_owed_at": null, "breaker": "closed", "last_success_at": AT, "failing_since": null,
+            "delivered": 1042, "failed_attempts": 3, "dead_letters": 0, "dropped": 0, "in_flight": 0, "waiting": 0, "deferred": 0,
+            "stopped_lanes": 0, "behind": 0, "oldest_owed_at": null, "breaker": "closed", "last_success_at": AT, "failing_since": null,
         },
     })
 }

@@ -1,5 +1,6 @@
 //! Delivery counters of a subscription, as its object shows them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -9,13 +10,10 @@ use utoipa::openapi::schema::Schema;
 
 use super::super::docs::schemas;
 use super::super::gate::NodeCore;
-use crate::event::Timestamp;
+use crate::event::{Position, Timestamp};
 use crate::journal::Journal;
-use crate::subscriber::{SubscriberId, SubscriberStats};
+use crate::subscriber::{StatsError, SubscriberId, SubscriberStats};
 use crate::subscription::SubscriptionId;
-
-/// State of the circuit breaker of a subscription that was never called.
-const CLOSED: &str = "closed";
 
 /// Counters since the subscription was created; `dead_letters` counts those that exist now.
 #[derive(Debug, Serialize, ToSchema)]
@@ -27,6 +25,8 @@ pub(in crate::edge) struct SubscriptionStatsView {
     pub(in crate::edge) dropped: u64,
     pub(in crate::edge) in_flight: usize,
     pub(in crate::edge) waiting: usize,
+    /// Events behind stopped or full lanes, as far as is known.
+    pub(in crate::edge) deferred: u64,
     pub(in crate::edge) stopped_lanes: usize,
     pub(in crate::edge) behind: u64,
     /// Time at which the oldest event was received that is owed, or that was not looked at yet.
@@ -38,74 +38,74 @@ pub(in crate::edge) struct SubscriptionStatsView {
 }
 
 fn breaker_states() -> Schema {
-    schemas::one_of([CLOSED, "open", "half_open"])
+    schemas::one_of(["closed", "open", "half_open"])
 }
 
 impl SubscriptionStatsView {
-    /// Loads the counters of the subscription `id` at `now`; a new subscription may have none yet.
-    pub(in crate::edge) async fn load(
-        id: SubscriptionId,
+    /// Loads the counters of the subscription `id`; a new subscription has none yet. `None` if the
+    /// delivery stage does not answer, which its reader must be told.
+    pub(in crate::edge) async fn load(id: SubscriptionId, core: &Arc<NodeCore>) -> Option<Self> {
+        let mut known = Self::load_all(&[id], core).await.ok()?;
+        known.remove(&id)
+    }
+
+    /// Loads the counters of all subscriptions in `ids`.
+    ///
+    /// # Errors
+    /// [`StatsError`] when the delivery stage does not answer.
+    pub(in crate::edge) async fn load_all(
+        ids: &[SubscriptionId],
         core: &Arc<NodeCore>,
-        now: Timestamp,
-    ) -> Self {
-        let subscriber = SubscriberId::Webhook(id);
-        let stats = core
-            .subscribers
-            .stats(&subscriber)
-            .await
-            .unwrap_or_default();
-        let oldest_owed_at = find_oldest_owed(&subscriber, &stats, core, now).await;
+    ) -> Result<HashMap<SubscriptionId, Self>, StatsError> {
+        let subscribers: Vec<_> = ids.iter().copied().map(SubscriberId::Webhook).collect();
+        let mut known = core.subscribers.stats_of(subscribers).await?;
+
+        let mut views = HashMap::new();
+        for id in ids {
+            let subscriber = SubscriberId::Webhook(*id);
+            let stats = known.remove(&subscriber).unwrap_or_default();
+            let dead_letters = core.subscribers.dead_letters().count(&subscriber);
+            let oldest_owed_at = match stats.oldest_owed {
+                Some(first) => read_time_of(first, core).await,
+                None => None,
+            };
+            views.insert(*id, Self::new(&stats, dead_letters, oldest_owed_at));
+        }
+        Ok(views)
+    }
+
+    fn new(stats: &SubscriberStats, dead_letters: u64, oldest_owed_at: Option<Timestamp>) -> Self {
         Self {
-            oldest_owed_at,
             delivered: stats.delivered,
             failed_attempts: stats.failed,
-            dead_letters: core.subscribers.dead_letters().count(&subscriber),
+            dead_letters,
             dropped: stats.dropped,
             in_flight: stats.in_flight,
             waiting: stats.waiting,
+            deferred: stats.deferred,
             stopped_lanes: stats.stopped_lanes,
             behind: stats.behind,
-            breaker: if stats.breaker.is_empty() {
-                CLOSED
-            } else {
-                stats.breaker
-            },
+            oldest_owed_at,
+            breaker: stats.breaker,
             last_success_at: stats.last_success_at,
             failing_since: stats.failing_since,
         }
     }
 
-    /// Number of events that are queued or not looked at yet.
+    /// Number of events that are queued, behind stopped lanes, or not looked at yet.
     pub(in crate::edge) const fn backlog(&self) -> u64 {
-        self.behind.saturating_add(self.waiting as u64)
+        let matched = self.deferred.saturating_add(self.waiting as u64);
+        self.behind.saturating_add(matched)
     }
 }
 
-/// Finds the time of the oldest event that `subscriber` may still be owed. Only a subscriber with
-/// stopped lanes needs a look at its rows: the rows are behind all that is queued or not read.
-async fn find_oldest_owed(
-    subscriber: &SubscriberId,
-    stats: &SubscriberStats,
-    core: &Arc<NodeCore>,
-    now: Timestamp,
-) -> Option<Timestamp> {
-    let unsettled = (stats.backlog() > 0).then_some(stats.settled_before);
-    let has_lanes = stats.stopped_lanes > 0;
-    if unsettled.is_none() && !has_lanes {
-        return None;
-    }
-
-    let (core, subscriber) = (Arc::clone(core), subscriber.clone());
-    let find = move || {
-        let owed = core.subscribers.owed_records();
-        // A store that cannot be read says so wherever it matters; here the time is left out.
-        let in_lanes = match has_lanes {
-            true => owed.first_in_lanes(&subscriber, now).ok()?,
-            false => None,
-        };
-        let first = unsettled.into_iter().chain(in_lanes).min()?;
-        let frame = core.journal.read_frame_at(first).ok()??;
-        frame.entry(first).map(|entry| entry.received_at)
+/// Reads when the record at `position` was received; `None` if it cannot be read.
+async fn read_time_of(position: Position, core: &Arc<NodeCore>) -> Option<Timestamp> {
+    let core = Arc::clone(core);
+    let read = move || {
+        // A journal that cannot be read says so wherever it matters; here the time is left out.
+        let frame = core.journal.read_frame_at(position).ok()??;
+        frame.entry(position).map(|entry| entry.received_at)
     };
-    spawn_blocking(find).await.ok()?
+    spawn_blocking(read).await.ok()?
 }

@@ -63,7 +63,8 @@ pub(super) struct SubscriptionView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = delivery_modes)]
     delivery: Option<&'static str>,
-    stats: SubscriptionStatsView,
+    /// Null while the delivery stage does not answer.
+    stats: Option<SubscriptionStatsView>,
     #[serde(skip)]
     subscription: &'a Subscription,
 }
@@ -93,7 +94,7 @@ impl<'a> SubscriptionView<'a> {
     /// Shows `subscription` at `now`, with its secrets masked.
     pub(super) fn new(
         subscription: &'a Subscription,
-        stats: SubscriptionStatsView,
+        stats: Option<SubscriptionStatsView>,
         now: Timestamp,
     ) -> Self {
         let (state, state_reason) = match &subscription.state {

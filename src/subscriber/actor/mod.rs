@@ -25,7 +25,7 @@ use tracing::warn;
 
 use super::actor_waker::InboxWakeup;
 use super::attempt::AttemptNumber;
-use super::dead_letters::NewDeadLetter;
+use super::dead_letters::{DeadLetterCause, NewDeadLetter};
 use super::delivery::{AttemptId, DeliveryEffect, DeliveryInput, LaneRow, SubscriberDelivery};
 use super::delivery_policy::DeliveryPolicy;
 use super::inbox::{ActorMessage, SubscriberInbox};
@@ -308,6 +308,8 @@ impl SubscriberActor {
                     reason,
                     is_halting,
                 };
+                let cause = DeadLetterCause::from(reason);
+                deps.metrics.count_given_up(cause.as_str(), 1);
                 let number = deps.recovery.dead_letters.add(id, dead_letter.clone());
                 self.stage.note_exhausted(id, &dead_letter, number);
                 if let Some(tag) = replay {

@@ -314,17 +314,10 @@ impl DeadLetterStore {
         range: Range<u64>,
     ) -> Result<DeadLetterPage, DeadLetterReadError> {
         // The ids are taken before the flush, so that all of them can be read after it.
-        let (mut ids, mut total) = (Vec::new(), 0);
-        self.lock().for_each_match(&filter, |_, id, _| {
-            total += 1;
-            ids.push(id);
-        });
         let newest = usize::try_from(range.end).unwrap_or(usize::MAX);
-        if newest < ids.len() {
-            ids.select_nth_unstable_by_key(newest, |id| Reverse(*id));
-            ids.truncate(newest);
-        }
-        ids.sort_unstable_by_key(|id| Reverse(*id));
+        let (ids, total) = self
+            .on_blocking_thread(move |letters| letters.newest_matching(&filter, newest))
+            .await?;
         let end_id = ids.first().map_or(0, |newest| newest + 1);
 
         self.read_blocking(move |letters| {
@@ -378,17 +371,9 @@ impl DeadLetterStore {
         self: &Arc<Self>,
         filter: DeadLetterFilter,
     ) -> Result<u64, DeadLetterReadError> {
-        let mut found = Vec::new();
-        self.lock()
-            .for_each_match(&filter, |subscriber, id, place| {
-                found.push((subscriber.clone(), id, place));
-            });
-        let discarded = found
-            .into_iter()
-            .filter(|(subscriber, id, place)| {
-                self.discard_at(subscriber, *id, *place) == DiscardOutcome::Gone
-            })
-            .count() as u64;
+        let discarded = self
+            .on_blocking_thread(move |letters| letters.discard_each(&filter))
+            .await?;
         self.flush().await?;
         Ok(discarded)
     }
@@ -541,6 +526,33 @@ impl DeadLetterStore {
         }))
     }
 
+    /// Returns the ids of the `newest` dead letters that pass `filter`, the newest first, and the number
+    /// of all that do.
+    fn newest_matching(&self, filter: &DeadLetterFilter, newest: usize) -> (Vec<u64>, u64) {
+        let mut ids = Vec::new();
+        self.lock().for_each_match(filter, |_, id, _| ids.push(id));
+        let total = ids.len() as u64;
+        if newest < ids.len() {
+            ids.select_nth_unstable_by_key(newest, |id| Reverse(*id));
+            ids.truncate(newest);
+        }
+        ids.sort_unstable_by_key(|id| Reverse(*id));
+        (ids, total)
+    }
+
+    /// Discards the dead letters that pass `filter`, one after another: deliveries take the same lock,
+    /// and get it in between.
+    fn discard_each(&self, filter: &DeadLetterFilter) -> u64 {
+        let mut found = Vec::new();
+        self.lock().for_each_match(filter, |subscriber, id, place| {
+            found.push((subscriber.clone(), id, place));
+        });
+        let is_gone = |(subscriber, id, place): &(SubscriberId, u64, DeadLetterPlace)| {
+            self.discard_at(subscriber, *id, *place) == DiscardOutcome::Gone
+        };
+        found.iter().filter(|letter| is_gone(letter)).count() as u64
+    }
+
     fn discard_letter(&self, letter: &DeadLetter) -> DiscardOutcome {
         let place = match &letter.subject {
             DeadLetterSubject::Event(delivery) => DeadLetterPlace::Record(delivery.position),
@@ -660,15 +672,24 @@ impl DeadLetterStore {
         // The reader has to see all earlier dead letters. No id may be shown that a crash could
         // give to another dead letter.
         self.flush().await?;
+        self.on_blocking_thread(read).await?
+    }
+
+    /// Runs `work` on a thread that may block: there may be a million dead letters, and a worker of
+    /// HTTP has other callers.
+    async fn on_blocking_thread<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, DeadLetterReadError> {
         let _permit = self
             .reader_permits
             .acquire()
             .await
             .map_err(|_| DeadLetterReadError::Cancelled)?;
         let letters = Arc::clone(self);
-        tokio::task::spawn_blocking(move || read(&letters))
+        tokio::task::spawn_blocking(move || work(&letters))
             .await
-            .map_err(|_| DeadLetterReadError::Cancelled)?
+            .map_err(|_| DeadLetterReadError::Cancelled)
     }
 
     fn lock(&self) -> MutexGuard<'_, DeadLetterIndex> {

@@ -544,3 +544,21 @@ async fn each_criterion_of_a_filter_is_found_in_memory() {
     let found: Vec<_> = page.items.iter().map(|found| found.letter.id).collect();
     assert_eq!((page.total, found), (3, vec![3, 2]));
 }
+
+/// Lists and discards waited for the lock of all dead letters on a worker of HTTP, and held it there.
+#[tokio::test]
+async fn a_list_and_a_discard_leave_the_thread_of_their_caller() {
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(10);
+    // This thread holds the lock: a first poll that takes it here would never return.
+    let all = DeadLetterFilter::default;
+    let held = letters.lock();
+    let mut page = Box::pin(letters.list(all(), 0..10));
+    let mut discarded = Box::pin(letters.discard_matching(all()));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(page.as_mut().poll(&mut context).is_pending());
+    assert!(discarded.as_mut().poll(&mut context).is_pending());
+    drop(held);
+    assert_eq!(page.await.expect("reads").total, 0);
+    assert_eq!(discarded.await.expect("writes"), 0);
+}

@@ -21,6 +21,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::deferred_records::{DeferredRecords, LaneShare};
 use super::identifiers::{AttemptId, LaneKey};
 use super::input::MatchedRecord;
 use super::lane_row::LaneRow;
@@ -79,6 +80,10 @@ pub(super) struct DeliveryLane {
     /// Position before which records have to be read from the timeline, since they are not in the
     /// queue; `None` if the lane has caught up.
     pub(super) catch_up_to: Option<Position>,
+    /// Records that are known to be left to the timeline, since the start of the process.
+    deferred: u64,
+    /// Share that the sums of the lanes have of this one.
+    counted_share: LaneShare,
     /// Time of the retry, in the phase `Stopped`.
     pub(super) due_at: Duration,
     attempt_history: AttemptHistory,
@@ -100,6 +105,8 @@ impl DeliveryLane {
             next_sequence: sequence,
             position,
             catch_up_to: None,
+            deferred: 0,
+            counted_share: LaneShare::default(),
             due_at: Duration::ZERO,
             attempt_history: AttemptHistory::default(),
             attempted_sequence: 0,
@@ -209,9 +216,44 @@ impl DeliveryLane {
         }
     }
 
-    /// Makes the lane read all records before `position` from the timeline.
-    pub(super) fn extend_catch_up(&mut self, position: Position) {
+    /// Makes the lane read all records before `position` from the timeline, `records` of which are
+    /// new there.
+    pub(super) fn extend_catch_up(&mut self, position: Position, records: usize) {
         self.catch_up_to = self.catch_up_to.max(Some(position));
+        self.deferred = self.deferred.saturating_add(records as u64);
+    }
+
+    /// Notes that `records` of the timeline are in the queue now, and that the lane has to read on to
+    /// `catch_up_to`.
+    pub(super) fn advance_catch_up(&mut self, records: usize, catch_up_to: Option<Position>) {
+        self.catch_up_to = catch_up_to;
+        self.deferred = match catch_up_to {
+            Some(_) => self.deferred.saturating_sub(records as u64),
+            None => 0,
+        };
+    }
+
+    /// Brings `sums` up to date after a change of the lane.
+    pub(super) fn recount_share(&mut self, sums: &mut DeferredRecords) {
+        let share = self.share();
+        sums.replace_share(self.counted_share, share);
+        self.counted_share = share;
+    }
+
+    /// Takes the share of the lane, which ends, out of `sums`.
+    pub(super) fn leave_sums(&mut self, sums: &mut DeferredRecords) {
+        let counted = std::mem::take(&mut self.counted_share);
+        sums.replace_share(counted, LaneShare::default());
+    }
+
+    /// Returns the part that this lane has in the sums of all lanes.
+    fn share(&self) -> LaneShare {
+        let is_stored = self.row_state != LaneRowState::None;
+        LaneShare {
+            // A row says that there is something, not how much.
+            records: self.catch_up_to.map_or(0, |_| self.deferred.max(1)),
+            stored_from: (is_stored && !self.is_drained()).then(|| self.unsettled_from()),
+        }
     }
 
     /// True if the lane has no record to deliver or read.

@@ -4,9 +4,10 @@
 //! No function here iterates over all lanes, but for a change of the policy, and for a subscriber that
 //! wants one order for everything, which has few.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use super::deferred_records::DeferredRecords;
 use super::identifiers::LaneKey;
 use super::input::MatchedRecord;
 use super::lane::{DeliveryLane, LanePhase, LaneRowState};
@@ -47,6 +48,7 @@ pub(super) struct DeliveryLanes {
     record_lanes: HashMap<EntityKey, usize>,
     /// Parked lanes whose entities have no lane of a single record any more.
     unblocked: Vec<LaneKey>,
+    deferred: DeferredRecords,
     queued: usize,
     bytes: usize,
     rows: usize,
@@ -71,6 +73,16 @@ impl DeliveryLanes {
     /// Number of lanes that are stopped or halted.
     pub(super) const fn stopped_lane_count(&self) -> usize {
         self.stopped
+    }
+
+    /// Number of records that lanes are known to have left to the timelines.
+    pub(super) const fn deferred_count(&self) -> u64 {
+        self.deferred.count()
+    }
+
+    /// Position before which no lane with a row has an unsettled record.
+    pub(super) fn oldest_stored(&self) -> Option<Position> {
+        self.deferred.oldest_stored()
     }
 
     /// Position of the oldest unsettled record without a row.
@@ -160,8 +172,9 @@ impl DeliveryLanes {
             *self.record_lanes.entry(entity.clone()).or_default() += 1;
         }
         let key = row.key.clone();
-        self.map
-            .insert(key, DeliveryLane::from_row(row, read_to, now, clock));
+        let mut lane = DeliveryLane::from_row(row, read_to, now, clock);
+        lane.recount_share(&mut self.deferred);
+        self.map.insert(key, lane);
         self.rows += 1;
         self.stopped += 1;
     }
@@ -191,13 +204,15 @@ impl DeliveryLanes {
                 return EnqueueOutcome::InLane;
             }
             if lane.is_catching_up() {
-                lane.extend_catch_up(position.plus(1));
+                lane.extend_catch_up(position.plus(1), 1);
+                lane.recount_share(&mut self.deferred);
                 return EnqueueOutcome::InLane;
             }
             let is_full = lane.queue.len() >= room.records
                 || lane.queued_bytes.saturating_add(bytes) > room.bytes;
             if is_full && !lane.queue.is_empty() {
-                lane.extend_catch_up(position.plus(1));
+                lane.extend_catch_up(position.plus(1), 1);
+                lane.recount_share(&mut self.deferred);
                 // A row would say that the older records in other lanes are settled.
                 return match self.is_blocked(&key) {
                     true => EnqueueOutcome::InLane,
@@ -219,6 +234,7 @@ impl DeliveryLanes {
         lane.queue.push_back(matched);
         lane.queued_bytes += bytes;
         lane.next_sequence = sequence + 1;
+        lane.recount_share(&mut self.deferred);
         self.queued += 1;
         self.bytes += bytes;
 
@@ -272,17 +288,18 @@ impl DeliveryLanes {
         match rest {
             Some((position, sequence)) if position >= read_end => {
                 lane.next_sequence = sequence;
-                lane.catch_up_to = None;
+                lane.advance_catch_up(events, None);
             }
             Some((position, sequence)) => {
                 lane.next_sequence = sequence;
-                lane.extend_catch_up(position.plus(1));
+                lane.advance_catch_up(events, lane.catch_up_to.max(Some(position.plus(1))));
             }
             None => {
                 lane.next_sequence = lane.next_sequence.max(through.saturating_add(1));
-                lane.catch_up_to = lane
+                let rest = lane
                     .catch_up_to
                     .filter(|catch_up_to| end.is_none_or(|end| end < *catch_up_to));
+                lane.advance_catch_up(events, rest);
             }
         }
         if let Some(head) = lane.queue.front() {
@@ -375,10 +392,11 @@ impl DeliveryLanes {
             (head.item.position, head.item.sequence, last.item.position);
         self.queued -= lane.queue.len();
         self.bytes -= std::mem::take(&mut lane.queued_bytes);
-        lane.queue = VecDeque::new();
+        let records = std::mem::take(&mut lane.queue).len();
         lane.position = position;
         lane.next_sequence = sequence;
-        lane.extend_catch_up(last.plus(1));
+        lane.extend_catch_up(last.plus(1), records);
+        lane.recount_share(&mut self.deferred);
         // A lane without a row goes on holding the cursor; the caller stores its row next.
     }
 
@@ -399,6 +417,7 @@ impl DeliveryLanes {
             }
         }
         lane.row_state = LaneRowState::Fresh;
+        lane.recount_share(&mut self.deferred);
         Some(lane.to_row(key, now, clock))
     }
 
@@ -417,6 +436,7 @@ impl DeliveryLanes {
         }
         lane.row_state = LaneRowState::None;
         self.rows -= usize::from(has_row);
+        lane.recount_share(&mut self.deferred);
         self.remove_if_unused(key);
         has_row
     }
@@ -432,7 +452,11 @@ impl DeliveryLanes {
         if !self.map.get(key).is_some_and(is_empty) {
             return;
         }
-        let entity = self.map.remove(key).and_then(|lane| lane.entity);
+        let Some(mut lane) = self.map.remove(key) else {
+            return;
+        };
+        lane.leave_sums(&mut self.deferred);
+        let entity = lane.entity;
         if let Some(entity) = entity
             && let Some(count) = self.record_lanes.get_mut(&entity)
         {
@@ -485,9 +509,11 @@ impl DeliveryLanes {
     }
 
     fn mark_stale(&mut self, key: &LaneKey) {
-        if let Some(lane) = self.map.get_mut(key)
-            && lane.row_state == LaneRowState::Fresh
-        {
+        let Some(lane) = self.map.get_mut(key) else {
+            return;
+        };
+        lane.recount_share(&mut self.deferred);
+        if lane.row_state == LaneRowState::Fresh {
             lane.row_state = LaneRowState::Stale;
             self.stale.push(key.clone());
         }

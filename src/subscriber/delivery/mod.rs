@@ -6,6 +6,7 @@
 //!
 //!  subscriber_delivery   the state and its step
 //!  lane, lanes           records of each entity in order; one attempt at a time in each lane
+//!  deferred_records      records that lanes have left to the timelines of their entities
 //!  replay_queue          records of jobs, outside the order
 //!  scheduling            which attempt begins next
 //!  outcome               what follows from the end of an attempt
@@ -20,6 +21,7 @@
 //! node's monotonic clock.
 
 mod breaker;
+mod deferred_records;
 mod effect;
 mod failing_stretch;
 mod identifiers;

@@ -18,6 +18,11 @@ pub struct DeliveryStatus {
     pub queued: usize,
     /// Number of lanes that wait for a retry or are halted.
     pub stopped: usize,
+    /// Number of records that lanes have left to the timelines of their entities, as far as is known:
+    /// a lane that was restored from its row counts one until it reads on.
+    pub deferred: u64,
+    /// Position before which no lane with a row has an unsettled record; `None` if all are drained.
+    pub oldest_stored: Option<Position>,
     /// True if the last attempt failed.
     pub is_failing: bool,
     /// Time without a success that counts towards disabling the subscriber.
@@ -126,6 +131,8 @@ impl SubscriberDelivery {
             running: self.running.len(),
             queued: self.lanes.queued_size().0,
             stopped: self.lanes.stopped_lane_count(),
+            deferred: self.lanes.deferred_count(),
+            oldest_stored: self.lanes.oldest_stored(),
             is_failing: self.failing_stretch.is_running(),
             failing_for: self.failing_stretch.counted(),
         }

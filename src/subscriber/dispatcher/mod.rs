@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_rt::task::{JoinHandle, spawn_blocking};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::info;
 
@@ -29,9 +29,9 @@ use super::outbound_record::OutboundRecord;
 use super::reader::{self, WindowRoom};
 use super::stage::{DeliveryStage, DormantState};
 use super::stage_error::DeliveryStageError;
+use super::stats_queries::StatsQuery;
 use super::subscriber_id::SubscriberId;
 use super::subscriber_set::SubscriberSet;
-use super::subscriber_stats::{DeliveryOverview, SubscriberStats};
 use super::tables::ReadState;
 use crate::account::AccountRegistry;
 use crate::audit::AuditLog;
@@ -57,20 +57,6 @@ const STOP_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Bound of the yields to actors when the node stops. An actor that is still being loaded never
 /// empties its inbox.
 const YIELDS_MAX: usize = 1_000;
-
-/// Query for statistics of the deliveries.
-pub(super) enum StatsQuery {
-    /// Statistics of one subscriber; `None` if it is unknown.
-    OneSubscriber {
-        subscriber: SubscriberId,
-        reply: oneshot::Sender<Option<SubscriberStats>>,
-    },
-    /// Sums over all subscribers, with the largest backlogs.
-    AllSubscribers {
-        largest_max: usize,
-        reply: oneshot::Sender<DeliveryOverview>,
-    },
-}
 
 /// Definitions and channels that the dispatcher works with.
 pub(super) struct DispatcherDeps {

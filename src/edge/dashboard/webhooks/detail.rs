@@ -22,8 +22,8 @@ use crate::edge::webhooks;
 use crate::edge::webhooks::attempts::list_attempts;
 use crate::edge::webhooks::stats::SubscriptionStatsView;
 use crate::projection::{PageRequest, StoredRecord};
-use crate::subscriber::SubscriberId;
 use crate::subscriber::jobs::RedeliveryJob;
+use crate::subscriber::{StatsError, SubscriberId};
 use crate::subscription::secrets::redact_secret;
 use crate::subscription::{
     DeliveryMode, DeliveryOrdering, SigningStyle, Subscription, SubscriptionState,
@@ -46,7 +46,7 @@ pub(in crate::edge::dashboard) async fn show(
     let core = visit.core()?;
     let subscription = webhooks::find_subscription(&core, &id)?;
 
-    let stats = SubscriptionStatsView::load(subscription.id, &core, visit.now).await;
+    let stats = SubscriptionStatsView::load(subscription.id, &core).await;
     let filter = CallFilter {
         is_successful,
         ..CallFilter::default()
@@ -58,7 +58,7 @@ pub(in crate::edge::dashboard) async fn show(
     let view = WebhookView {
         visit,
         subscription: &subscription,
-        stats: &stats,
+        stats: stats.as_ref(),
     };
     let body = html! {
         (view.state())
@@ -116,7 +116,8 @@ fn jobs_of(core: &NodeCore, subscriber: &SubscriberId) -> Vec<RedeliveryJob> {
 struct WebhookView<'a> {
     visit: &'a PageVisit<'a>,
     subscription: &'a Subscription,
-    stats: &'a SubscriptionStatsView,
+    /// Figures of the webhook; `None` if the delivery stage does not answer.
+    stats: Option<&'a SubscriptionStatsView>,
 }
 
 impl WebhookView<'_> {
@@ -163,7 +164,7 @@ impl WebhookView<'_> {
                     span { (description) }
                 }
                 @if let Some(reason) = self.reason() { span.muted { (reason) } }
-                @if let Some(since) = self.stats.failing_since {
+                @if let Some(since) = self.stats.and_then(|stats| stats.failing_since) {
                     span.muted { "Failing since " (time(since, self.visit.now)) "." }
                 }
             }
@@ -172,15 +173,23 @@ impl WebhookView<'_> {
 
     /// Reason for an unusual state, and what follows from it.
     fn reason(&self) -> Option<String> {
+        const LANES: &str = "Deliveries of some entities failed and are tried again; later events of \
+            these entities wait behind them.";
         const RETRIES: &str = "The last attempts failed; failed deliveries are tried again.";
         const PROBES: &str = "The target fails, so deliveries wait, in order. The node probes it; \
             a successful test tries at once.";
         match &self.subscription.state {
-            SubscriptionState::Active => match (self.stats.breaker, self.stats.failing_since) {
-                ("closed", None) => None,
-                ("closed", Some(_)) => Some(RETRIES.to_owned()),
-                _ => Some(PROBES.to_owned()),
-            },
+            SubscriptionState::Active => {
+                let Some(stats) = self.stats else {
+                    return Some(sentence(&StatsError::NoAnswer.to_string()));
+                };
+                match (stats.breaker, stats.failing_since) {
+                    ("closed", None) if stats.stopped_lanes == 0 => None,
+                    ("closed", None) => Some(LANES.to_owned()),
+                    ("closed", Some(_)) => Some(RETRIES.to_owned()),
+                    _ => Some(PROBES.to_owned()),
+                }
+            }
             SubscriptionState::Paused { reason } => {
                 let hold = duration(self.visit.edge().config.delivery.hold);
                 let kept = format!("Events are kept for {hold} and go out on resume.");
@@ -199,7 +208,9 @@ impl WebhookView<'_> {
     }
 
     fn tiles(&self) -> Markup {
-        let stats = self.stats;
+        let Some(stats) = self.stats else {
+            return html! {};
+        };
         let waiting = stats.backlog();
         html! {
             (tile(
@@ -215,7 +226,12 @@ impl WebhookView<'_> {
             (tile(
                 "Waiting",
                 &number(waiting),
-                html! { (stats.in_flight) " in flight, " (stats.stopped_lanes) " lanes wait to retry" },
+                html! {
+                    (stats.in_flight) " in flight, " (stats.stopped_lanes) " lanes wait to retry"
+                    @if let Some(oldest) = stats.oldest_owed_at {
+                        ", oldest " (time(oldest, self.visit.now))
+                    }
+                },
             ))
             (tile("Dead letters", &number(stats.dead_letters), html! {
                 @if stats.dead_letters > 0 {

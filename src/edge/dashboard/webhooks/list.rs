@@ -1,7 +1,6 @@
 //! List of all webhooks, a page at a time, with a filter.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use maud::{Markup, html};
@@ -9,20 +8,22 @@ use maud::{Markup, html};
 use super::super::elements::{counted, empty_state, number, optional_time, pager, time};
 use super::super::filter_form::FilterForm;
 use super::super::form::FormFields;
-use super::super::layout::{DashboardSection, PageContent};
+use super::super::layout::{DashboardSection, PageContent, sentence};
 use super::super::visit::{PageReply, PageVisit};
 use super::state::{
     LIST_PATH, state_badges, state_name, success_rate, webhook_path, webhook_title,
 };
 use crate::edge::error::ApiError;
-use crate::edge::gate::NodeCore;
 use crate::edge::webhooks::stats::SubscriptionStatsView;
-use crate::subscriber::SubscriberId;
+use crate::subscriber::{DeliveryOverview, StatsError, SubscriberId, SubscriberStats};
 use crate::subscription::{Subscription, SubscriptionEntry};
 use crate::token::AccessOperation;
 
 /// Event patterns of a webhook that the list shows.
 const PATTERNS_SHOWN: usize = 3;
+
+/// Value of the filter by state for webhooks that fail or have lanes to retry.
+const FAILING: &str = "failing";
 
 /// Orders of the list, by their names in the query: true for the largest backlog first.
 const ORDERS: [(&str, bool); 1] = [("backlog", true)];
@@ -41,26 +42,51 @@ pub(in crate::edge::dashboard) async fn show(
 
     let known = core.subscriptions.snapshot();
     let (state, text) = (query.text("state"), query.text("text").to_lowercase());
+    let is_failing_only = state == FAILING;
+    // Only then are the figures of webhooks needed that are not on the page.
+    let overview = match is_by_backlog || is_failing_only {
+        true => core.subscribers.overview().await.map(Some),
+        false => Ok(None),
+    };
+    let figures = overview
+        .as_ref()
+        .ok()
+        .and_then(|overview| overview.as_deref());
     let matches = |entry: &&Arc<SubscriptionEntry>| {
         let subscription = &entry.subscription;
-        (state.is_empty() || state == state_name(&subscription.state))
-            && (text.is_empty() || mentions(subscription, &text))
+        let has_state = match is_failing_only {
+            true => {
+                stats_of(entry, figures).is_some_and(|stats| stats.is_active && stats.is_failing())
+            }
+            false => state.is_empty() || state == state_name(&subscription.state),
+        };
+        has_state && (text.is_empty() || mentions(subscription, &text))
     };
     let mut found: Vec<_> = known.newest_first().filter(matches).collect();
     if is_by_backlog {
-        sort_by_backlog(&mut found, &core).await;
+        let backlog = |entry: &_| stats_of(entry, figures).map_or(0, SubscriberStats::backlog);
+        found.sort_by_cached_key(|entry| Reverse(backlog(entry)));
     }
-    let mut rows = Vec::new();
-    for entry in page.select(&found) {
-        let stats = SubscriptionStatsView::load(entry.subscription.id, &core, visit.now).await;
-        rows.push(render_row(&entry.subscription, &stats, visit));
-    }
+
+    let selected: Vec<_> = page.select(&found).collect();
+    let ids: Vec<_> = selected.iter().map(|entry| entry.subscription.id).collect();
+    let shown = SubscriptionStatsView::load_all(&ids, &core).await;
+    let silence = overview.as_ref().err().or(shown.as_ref().err()).copied();
+    let rows: Vec<_> = selected
+        .iter()
+        .map(|entry| {
+            let stats = shown.as_ref().ok();
+            let stats = stats.and_then(|stats| stats.get(&entry.subscription.id));
+            render_row(&entry.subscription, stats, visit)
+        })
+        .collect();
 
     let total = found.len() as u64;
     let body = html! {
         div.panel id="webhooks" {
             (render_filter(&query))
             div id="webhook-rows" data-live {
+                @if let Some(silence) = silence { (render_silence(silence)) }
                 @if rows.is_empty() { (render_empty(known.is_empty())) }
                 @else { (render_table(&rows)) }
                 (pager(LIST_PATH, &query, page, total))
@@ -83,18 +109,23 @@ pub(in crate::edge::dashboard) async fn show(
     )
 }
 
-/// Moves those with a backlog to the front, the largest first.
-async fn sort_by_backlog(found: &mut [&Arc<SubscriptionEntry>], core: &NodeCore) {
-    let overview = core.subscribers.overview(usize::MAX).await;
-    let backlogs: HashMap<_, _> = overview
-        .unwrap_or_default()
-        .largest_backlogs
-        .into_iter()
-        .collect();
-    found.sort_by_cached_key(|entry| {
-        let subscriber = SubscriberId::Webhook(entry.subscription.id);
-        Reverse(backlogs.get(&subscriber).copied().unwrap_or_default())
-    });
+/// Returns the figures of a webhook; `None` if the delivery stage does not know it, or not answer.
+fn stats_of<'a>(
+    entry: &SubscriptionEntry,
+    overview: Option<&'a DeliveryOverview>,
+) -> Option<&'a SubscriberStats> {
+    let subscriber = SubscriberId::Webhook(entry.subscription.id);
+    overview?.subscribers.get(&subscriber)
+}
+
+/// Renders the reason for which the figures are missing.
+fn render_silence(silence: StatsError) -> Markup {
+    html! {
+        div.notice.bad role="status" {
+            (sentence(&silence.to_string()))
+            " The figures are missing, and so are the order by backlog and the filter by failures."
+        }
+    }
 }
 
 /// Returns true if the URL or the description has `text`, which is in lower case.
@@ -112,6 +143,7 @@ fn render_filter(query: &FormFields) -> Markup {
             [
                 ("", "All"),
                 ("active", "Active"),
+                (FAILING, "Failing or retrying"),
                 ("paused", "Paused"),
                 ("disabled", "Disabled"),
             ],
@@ -160,7 +192,7 @@ fn render_table(rows: &[Markup]) -> Markup {
 
 fn render_row(
     subscription: &Subscription,
-    stats: &SubscriptionStatsView,
+    stats: Option<&SubscriptionStatsView>,
     visit: &PageVisit<'_>,
 ) -> Markup {
     let patterns = &subscription.events;
@@ -181,28 +213,45 @@ fn render_row(
                 }
             }
             td data-label="State" { span { (state_badges(&subscription.state, stats)) } }
-            td.num data-label="Success" { (success_rate(stats)) }
-            td.num data-label="Backlog" {
-                span {
-                    (number(stats.backlog()))
-                    @if stats.stopped_lanes > 0 {
-                        span.sub {
-                            (counted(stats.stopped_lanes as u64, "lane", "lanes")) " to retry"
-                        }
-                    }
-                    @if let Some(oldest) = stats.oldest_owed_at {
-                        span.sub { "oldest " (time(oldest, visit.now)) }
+            @match stats {
+                Some(stats) => { (render_figures(subscription, stats, visit)) }
+                None => {
+                    @for label in ["Success", "Backlog", "Dead letters", "Last success"] {
+                        td.num data-label=(label) { "?" }
                     }
                 }
             }
-            td.num data-label="Dead letters" {
-                @if stats.dead_letters == 0 { "0" } @else {
-                    a href={ "/dashboard/dead-letters?webhook_id=" (subscription.id) } {
-                        (number(stats.dead_letters))
-                    }
-                }
-            }
-            td data-label="Last success" { (optional_time(stats.last_success_at, visit.now)) }
         }
+    }
+}
+
+fn render_figures(
+    subscription: &Subscription,
+    stats: &SubscriptionStatsView,
+    visit: &PageVisit<'_>,
+) -> Markup {
+    html! {
+        td.num data-label="Success" { (success_rate(stats)) }
+        td.num data-label="Backlog" {
+            span {
+                (number(stats.backlog()))
+                @if stats.stopped_lanes > 0 {
+                    span.sub {
+                        (counted(stats.stopped_lanes as u64, "lane", "lanes")) " to retry"
+                    }
+                }
+                @if let Some(oldest) = stats.oldest_owed_at {
+                    span.sub { "oldest " (time(oldest, visit.now)) }
+                }
+            }
+        }
+        td.num data-label="Dead letters" {
+            @if stats.dead_letters == 0 { "0" } @else {
+                a href={ "/dashboard/dead-letters?webhook_id=" (subscription.id) } {
+                    (number(stats.dead_letters))
+                }
+            }
+        }
+        td data-label="Last success" { (optional_time(stats.last_success_at, visit.now)) }
     }
 }

@@ -32,7 +32,10 @@ pub(super) const fn state_name(state: &SubscriptionState) -> &'static str {
 }
 
 /// Renders the state of a webhook, and beside it that of its circuit breaker unless it is closed.
-pub(super) fn state_badges(state: &SubscriptionState, stats: &SubscriptionStatsView) -> Markup {
+pub(super) fn state_badges(
+    state: &SubscriptionState,
+    stats: Option<&SubscriptionStatsView>,
+) -> Markup {
     let tone = match state {
         SubscriptionState::Active => StateTone::Good,
         SubscriptionState::Paused { .. } => StateTone::Warning,
@@ -40,10 +43,11 @@ pub(super) fn state_badges(state: &SubscriptionState, stats: &SubscriptionStatsV
     };
     html! {
         (badge(tone, state_name(state)))
-        @match stats.breaker {
-            "open" => { " " (badge(StateTone::Bad, "breaker open")) }
-            "half_open" => { " " (badge(StateTone::Warning, "breaker half-open")) }
-            _ => {}
+        @match stats.map(|stats| stats.breaker) {
+            None => { " " (badge(StateTone::Bad, "no figures")) }
+            Some("open") => { " " (badge(StateTone::Bad, "breaker open")) }
+            Some("half_open") => { " " (badge(StateTone::Warning, "breaker half-open")) }
+            Some(_) => {}
         }
     }
 }

@@ -696,6 +696,33 @@ fn a_stopped_lane_takes_a_few_hundred_bytes() {
     assert!(bytes <= 448, "{bytes}");
 }
 
+/// What waited behind a stopped lane was in no figure, so its subscriber was shown as one that has
+/// everything.
+#[test]
+fn events_behind_a_stopped_lane_are_counted_until_they_are_in_memory_again() {
+    let mut delivery = delivery(calm());
+    let figures = |delivery: &SubscriberDelivery| {
+        let status = delivery.status();
+        let oldest = status.oldest_stored.map(Position::get);
+        (status.queued, status.deferred, oldest)
+    };
+    let begun = delivery.step(matched(&delivery, &[(1, 1), (1, 2)]), Duration::ZERO);
+    let (attempt_id, ..) = attempts(&begun)[0];
+    let first = Position::FIRST.get();
+    assert_eq!(figures(&delivery), (2, 0, None));
+
+    delivery.step(ended(attempt_id, failed(None)), Duration::ZERO);
+    assert_eq!(figures(&delivery), (0, 2, Some(first)));
+    delivery.step(matched(&delivery, &[(1, 3), (1, 4)]), Duration::ZERO);
+    assert_eq!(figures(&delivery), (0, 4, Some(first)));
+
+    // The retry is due, and reads a page of the timeline.
+    delivery.step(DeliveryInput::Tick, seconds(100_000));
+    let page = vec![(first, 1), (first + 1, 2)];
+    delivery.step(caught_up(1, page, Some(first + 1)), seconds(100_000));
+    assert_eq!(figures(&delivery), (2, 2, Some(first)));
+}
+
 /// Returns positions and numbers of the attempts among `effects`.
 fn attempted(effects: &[DeliveryEffect]) -> Vec<(u64, u32)> {
     let begun = attempts(effects).into_iter();

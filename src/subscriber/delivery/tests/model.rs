@@ -710,9 +710,22 @@ impl DeliveryModel {
             .oldest_unsettled()
             .unwrap_or(self.delivery.read_to());
         assert!(cursor <= self.delivery.read_to());
+        let status = self.delivery.status();
         for (item, class) in &self.journal {
             let is_owed = matches!(class, RecordClass::Wanted | RecordClass::Broken)
                 && !self.is_settled(item.position.get());
+            if is_owed && item.position < self.delivery.read_to() {
+                let shown = status.queued as u64 + status.deferred;
+                assert!(shown > 0, "{} is in no figure: {status:?}", item.position);
+            }
+            if is_owed && item.position < cursor {
+                let oldest = status.oldest_stored;
+                assert!(
+                    oldest.is_some_and(|oldest| oldest <= item.position),
+                    "{} is older than {status:?}",
+                    item.position
+                );
+            }
             if !is_owed || item.position >= cursor {
                 continue;
             }
@@ -761,6 +774,8 @@ impl DeliveryModel {
         }
         assert!(self.delivery.is_idle(), "{:?}", self.delivery.status());
         assert!(self.stored.rows.is_empty(), "{:?}", self.stored.rows);
+        let status = self.delivery.status();
+        assert_eq!((status.deferred, status.oldest_stored), (0, None));
         assert!(self.replays.is_empty(), "{:?}", self.replays);
         assert_eq!(
             self.delivery.window_room(),
