@@ -278,7 +278,7 @@ fn it_subscribes_takes_the_secret_and_unsubscribes() {
             "GET" => ReceiverReply::Full(
                 200,
                 Vec::new(),
-                json!({"items": [], "pages": 0}).to_string(),
+                json!({"items": [], "total": 0, "pages": 0}).to_string(),
             ),
             _ => ReceiverReply::Status(204),
         })
