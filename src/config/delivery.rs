@@ -111,6 +111,17 @@ pub struct BreakerConfig {
     pub open_max: Duration,
 }
 
+impl DeliveryConfig {
+    /// Tells if the credentials or their files differ from those of `former`.
+    pub(super) fn has_other_credentials(&self, former: &Self) -> bool {
+        let fingerprints = |config: &Self| -> Vec<_> {
+            let servers = config.credentials.iter();
+            servers.map(|server| server.fingerprint).collect()
+        };
+        fingerprints(self) != fingerprints(former)
+    }
+}
+
 impl ConfigDraft {
     pub(super) fn read_delivery(&mut self, purpose: ConfigPurpose) -> DeliveryConfig {
         let credentials_file = PathBuf::from(self.read_text(CREDENTIALS_FILE, |_| Ok(())));

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::delivery::CREDENTIALS_FILE;
 use super::draft::ConfigDraft;
 use super::problem::{ConfigError, ConfigProblem};
 use super::restart_keys::ConfigChanges;
@@ -96,7 +97,10 @@ impl LiveConfig {
         // One after the other: the last one read is the one in force.
         let mut appliers = self.appliers.lock();
         let former = self.current();
-        let (config, changes) = former.succeed((self.read)())?;
+        let (config, mut changes) = former.succeed((self.read)())?;
+        if config.delivery.has_other_credentials(&former.delivery) {
+            changes.note_live(CREDENTIALS_FILE);
+        }
         let (warnings, config) = (config.warnings.clone(), Arc::new(config));
         let end = |config: &Config| config.server.tls.as_ref()?.ends_at;
         let certificate_ends_at = end(&config).filter(|new| end(&former) != Some(*new));

@@ -28,7 +28,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
-use url::Url;
+use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use super::secret::Secret;
@@ -46,7 +46,9 @@ pub struct OutboundCredential {
     pub certificate: Option<Arc<CertifiedKey>>,
     /// Client that gets access tokens for this node.
     pub oauth2: Option<OAuth2Client>,
-    /// SHA-256 of the files that all this comes from.
+    /// File with the key of the certificate.
+    pub key_file: Option<PathBuf>,
+    /// SHA-256 of all this, the contents of the files included.
     pub fingerprint: [u8; 32],
 }
 
@@ -129,14 +131,12 @@ pub(super) fn read_credentials(path: &Path) -> Result<Vec<OutboundCredential>, S
     let mut origins = HashSet::new();
     let mut credentials = Vec::with_capacity(file.server.len());
     for table in file.server {
-        let line = line_of(table.span().start);
-        let credential = table
-            .into_inner()
-            .read(folder, Sha256::new_with_prefix(&text))
-            .map_err(|detail| format!("{name}:{line}: {detail}"))?;
+        let start = table.span().start;
+        let problem = |detail: &str| format!("{name}:{}: {detail}", line_of(start));
+        let credential = table.into_inner().read(folder);
+        let credential = credential.map_err(|detail| problem(&detail))?;
         if !origins.insert(credential.origin.clone()) {
-            let detail = "this origin has an earlier table";
-            return Err(format!("{name}:{line}: {detail}"));
+            return Err(problem("this origin has an earlier table"));
         }
         credentials.push(credential);
     }
@@ -149,7 +149,8 @@ fn first_line(message: &str) -> &str {
 }
 
 impl ServerTable {
-    fn read(self, folder: &Path, mut files: Sha256) -> Result<OutboundCredential, String> {
+    fn read(self, folder: &Path) -> Result<OutboundCredential, String> {
+        let mut hash = Sha256::new();
         let origin = parse_web_url(&self.origin).map_err(|error| format!("origin: {error}"))?;
         if origin.path() != "/" || origin.query().is_some() || origin.fragment().is_some() {
             return Err(
@@ -159,27 +160,29 @@ impl ServerTable {
         if origin.scheme() != "https" {
             return Err("origin: expected https, because http would show a credential".into());
         }
-        let certificate = match (self.certificate, self.key) {
+        let (certificate, key_file) = match (self.certificate, self.key) {
             (Some(certificate), Some(key)) => {
                 let (certificate, key) = (folder.join(certificate), folder.join(key));
-                Some(Arc::new(read_certified_key(
-                    &certificate,
-                    &key,
-                    &mut files,
-                )?))
+                let read = read_certified_key(&certificate, &key, &mut hash)?;
+                (Some(Arc::new(read)), Some(key))
             }
-            (None, None) => None,
+            (None, None) => (None, None),
             (Some(_), None) => return Err("key: missing beside certificate".into()),
             (None, Some(_)) => return Err("certificate: missing beside key".into()),
         };
         if certificate.is_none() && self.oauth2.is_none() {
             return Err("expected certificate and key, oauth2, or both".into());
         }
+        let oauth2 = self.oauth2.map(OAuth2Table::read).transpose()?;
+        if let Some(client) = &oauth2 {
+            client.add_to(&mut hash);
+        }
         Ok(OutboundCredential {
             origin,
             certificate,
-            oauth2: self.oauth2.map(OAuth2Table::read).transpose()?,
-            fingerprint: files.finalize().into(),
+            oauth2,
+            key_file,
+            fingerprint: hash.finalize().into(),
         })
     }
 }
@@ -198,8 +201,14 @@ impl OAuth2Table {
             return Err("oauth2: expected client_id and client_secret that are not empty".into());
         }
         parameters.extend(self.scope.map(|scope| ("scope".to_owned(), scope)));
+        let token_url = token_url.map_err(|error| format!("oauth2.token_url: {error}"))?;
+        if token_url.scheme() != "https" && !is_loopback(&token_url) {
+            return Err(
+                "oauth2.token_url: expected https, because http would show the secret".into(),
+            );
+        }
         Ok(OAuth2Client {
-            token_url: token_url.map_err(|error| format!("oauth2.token_url: {error}"))?,
+            token_url,
             client_id: self.client_id,
             client_secret,
             client_authentication: self.client_authentication,
@@ -208,15 +217,43 @@ impl OAuth2Table {
     }
 }
 
-/// Reads a certificate and its key, and adds their files to `files`.
+impl OAuth2Client {
+    /// Adds all members to `hash`, each with its length before it.
+    fn add_to(&self, hash: &mut Sha256) {
+        let authentication = format!("{:?}", self.client_authentication);
+        let members = [
+            self.token_url.as_str(),
+            &self.client_id,
+            self.client_secret.expose(),
+            &authentication,
+        ];
+        let parameters = self.parameters.iter();
+        let parameters = parameters.flat_map(|(name, value)| [name.as_str(), value]);
+        for member in members.into_iter().chain(parameters) {
+            hash.update((member.len() as u64).to_be_bytes());
+            hash.update(member);
+        }
+    }
+}
+
+/// True for a server on this machine, to which nobody listens on the way.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(_)) | None => false,
+    }
+}
+
+/// Reads a certificate and its key, and adds their files to `hash`.
 fn read_certified_key(
     certificate: &Path,
     key: &Path,
-    files: &mut Sha256,
+    hash: &mut Sha256,
 ) -> Result<CertifiedKey, String> {
     let mut read_file = |path: &Path| {
         let bytes = fs::read(path).map(Zeroizing::new)?;
-        files.update(&*bytes);
+        hash.update(&*bytes);
         Ok::<_, std::io::Error>(bytes)
     };
     let unreadable = |key: &str, path: &Path, error: &dyn std::fmt::Display| {
@@ -294,6 +331,10 @@ mod tests {
             (
                 "[[server]]\norigin = \"https://a.example\"\nkey = \"k\"\n",
                 "F:1: certificate: missing beside key",
+            ),
+            (
+                &OAUTH2.replace("https://login", "http://login"),
+                "F:1: oauth2.token_url: expected https, because http would show the secret",
             ),
             (&twice, "F:7: this origin has an earlier table"),
             (&taken, "F:1: oauth2.parameters: scope has a key of its own"),

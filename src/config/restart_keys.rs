@@ -68,6 +68,15 @@ pub struct ConfigChanges {
     pub restart: Vec<String>,
 }
 
+impl ConfigChanges {
+    /// Adds `key`, whose file has changed, to those that are put into force.
+    pub(super) fn note_live(&mut self, key: &str) {
+        if let Err(place) = self.live.binary_search_by(|known| known.as_str().cmp(key)) {
+            self.live.insert(place, key.to_owned());
+        }
+    }
+}
+
 impl ConfigDraft {
     /// Takes the values of `running` for the changed keys that need a restart. Returns all changed keys.
     pub(super) fn keep_restart_keys(&mut self, running: &Self) -> ConfigChanges {

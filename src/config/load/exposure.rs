@@ -60,15 +60,17 @@ impl ConfigDraft {
 
     fn check_credentials_permissions(&mut self, config: &Config) {
         let delivery = &config.delivery;
-        let holds_secret = delivery
-            .credentials
-            .iter()
-            .any(|server| server.oauth2.is_some());
-        if holds_secret && is_readable_by_others(&delivery.credentials_file) {
-            self.warn(
-                CREDENTIALS_FILE,
-                "its file can be read by everybody on this machine; `chmod o-r` it",
-            );
+        let servers = || delivery.credentials.iter();
+        let own = servers().any(|server| server.oauth2.is_some());
+        let own = own.then_some(&delivery.credentials_file);
+        let keys = servers().filter_map(|server| server.key_file.as_ref());
+        for file in own.into_iter().chain(keys) {
+            if is_readable_by_others(file) {
+                let file = file.display();
+                let detail =
+                    format!("{file} can be read by everybody on this machine; `chmod o-r` it");
+                self.warn(CREDENTIALS_FILE, detail);
+            }
         }
     }
 

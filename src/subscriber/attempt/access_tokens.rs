@@ -2,19 +2,22 @@
 //! their end.
 //!
 //! ```text
-//!  attempt ──current_token──> kept and valid ───────────────────────> request
-//!                       └──> none: ask the authorization server ──> keep
-//!  401 ──forget──> the kept token is dropped, the attempt repeated once with a new one
+//!  attempt ──current_token──> kept and valid ─────────────────────────────> request
+//!                       └──> none: a task asks the authorization server ──> kept for all who wait
+//!  401 ──forget_refused──> an older token is dropped, and the attempt repeated once with a new one
 //! ```
+//!
+//! The task belongs to no attempt: one that ends by its time limit must not take the answer with it.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
+use parking_lot::Mutex;
 use reqwest::{Client, Proxy, RequestBuilder, Response, redirect};
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::sync::watch;
 use tokio_rustls::rustls::ClientConfig;
 
 use super::classify::{AUTHORIZATION, AttemptError};
@@ -22,14 +25,20 @@ use super::tls::TlsSetupError;
 use crate::clock::Clock;
 use crate::config::{ClientAuthentication, OAuth2Client, Secret};
 
-/// Limit of one request for a token; attempts wait for it within their own.
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// Limit of one request for a token: half of the time that an attempt has by default, so that the
+/// attempt can still tell why it failed.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// Largest answer that is read, in bytes. Tokens of large companies take some kilobytes.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
 /// Life of a token whose server tells none (RFC 6749, section 5.1, only recommends it).
 const DEFAULT_LIFE: Duration = Duration::from_secs(300);
 /// Longest rest of a life in which a token is not used any more: a request takes time, too.
 const MARGIN_MAX: Duration = Duration::from_secs(30);
+/// Longest life of a token, whatever its server tells.
+const LIFE_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// Age below which a refused token is not replaced. A new one would be refused, too, and a subscription
+/// whose path answers 401 must not spend the tokens of all others at its server.
+const REPLACEMENT_AGE: Duration = Duration::from_secs(30);
 /// Time for which a refusal holds for all attempts, so that a wrong secret does not call the
 /// authorization server once for each waiting event.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
@@ -46,9 +55,12 @@ pub(super) struct AccessTokens {
 enum TokenState {
     #[default]
     Unknown,
+    /// A task asks for a token; the channel closes when it has the answer.
+    Requested(watch::Receiver<()>),
     Issued {
         token: AccessToken,
-        ends: Duration,
+        issued_at: Duration,
+        ends_at: Duration,
     },
     Refused {
         detail: String,
@@ -59,13 +71,6 @@ enum TokenState {
 /// Token in the form of a header.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct AccessToken(HeaderValue);
-
-/// Token that one attempt is to carry.
-pub(super) struct IssuedToken {
-    pub(super) token: AccessToken,
-    /// True if it was issued for an earlier attempt.
-    pub(super) is_kept: bool,
-}
 
 impl fmt::Debug for AccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,7 +91,15 @@ struct TokenAnswer {
     #[serde(default)]
     token_type: Option<String>,
     #[serde(default)]
-    expires_in: Option<f64>,
+    expires_in: Option<TokenLife>,
+}
+
+/// Seconds until the end of a token. The standard has a number; some servers send it as text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TokenLife {
+    Number(f64),
+    Text(String),
 }
 
 /// Refusal of an authorization server (RFC 6749, section 5.2).
@@ -127,50 +140,74 @@ impl AccessTokens {
     ///
     /// # Errors
     /// The authorization server issued none, now or within the last second.
-    pub(super) async fn current_token(&self) -> Result<IssuedToken, AttemptError> {
-        let mut state = self.state.lock().await;
-        let now = self.clock.monotonic();
-        match &*state {
-            TokenState::Issued { token, ends } if now < *ends => {
-                return Ok(IssuedToken {
-                    token: token.clone(),
-                    is_kept: true,
-                });
-            }
-            TokenState::Refused { detail, until } if now < *until => {
-                return Err(AttemptError::new(AUTHORIZATION, detail.clone()));
-            }
-            TokenState::Unknown | TokenState::Issued { .. } | TokenState::Refused { .. } => {}
-        }
-
-        match self.request_token().await {
-            Ok((token, life)) => {
-                let margin = MARGIN_MAX.min(life / 4);
-                *state = TokenState::Issued {
-                    token: token.clone(),
-                    ends: now + (life - margin),
-                };
-                Ok(IssuedToken {
-                    token,
-                    is_kept: false,
-                })
-            }
-            Err(detail) => {
-                let until = self.clock.monotonic() + REFUSAL_TIME;
-                *state = TokenState::Refused {
-                    detail: detail.clone(),
-                    until,
-                };
-                Err(AttemptError::new(AUTHORIZATION, detail))
-            }
+    pub(super) async fn current_token(self: &Arc<Self>) -> Result<AccessToken, AttemptError> {
+        loop {
+            let mut answered = {
+                let mut state = self.state.lock();
+                let now = self.clock.monotonic();
+                match &*state {
+                    TokenState::Issued { token, ends_at, .. } if now < *ends_at => {
+                        return Ok(token.clone());
+                    }
+                    TokenState::Refused { detail, until } if now < *until => {
+                        return Err(AttemptError::new(AUTHORIZATION, detail.clone()));
+                    }
+                    // A channel that is closed although nothing was stored: the task was lost.
+                    TokenState::Requested(answered) if answered.has_changed().is_ok() => {
+                        answered.clone()
+                    }
+                    TokenState::Unknown
+                    | TokenState::Requested(_)
+                    | TokenState::Issued { .. }
+                    | TokenState::Refused { .. } => {
+                        let (asked, answered) = watch::channel(());
+                        *state = TokenState::Requested(answered.clone());
+                        tokio::spawn(Arc::clone(self).store_answer(asked));
+                        answered
+                    }
+                }
+            };
+            // Never changes: the wait ends when the task drops its side.
+            let _ = answered.changed().await;
         }
     }
 
-    /// Drops `token`, which a subscriber's server refused, if it is still the kept one.
-    pub(super) async fn forget(&self, refused: &AccessToken) {
-        let mut state = self.state.lock().await;
-        if matches!(&*state, TokenState::Issued { token, .. } if token == refused) {
-            *state = TokenState::Unknown;
+    async fn store_answer(self: Arc<Self>, asked: watch::Sender<()>) {
+        let answer = self.request_token().await;
+        let now = self.clock.monotonic();
+        *self.state.lock() = match answer {
+            Ok((token, life)) => TokenState::Issued {
+                token,
+                issued_at: now,
+                ends_at: now + (life - MARGIN_MAX.min(life / 4)),
+            },
+            Err(detail) => TokenState::Refused {
+                detail,
+                until: now + REFUSAL_TIME,
+            },
+        };
+        drop(asked);
+    }
+
+    /// Drops `refused`, which a subscriber's server did not take, and returns `true` if another token
+    /// may help: if this one is not new, or is not the kept one any more.
+    pub(super) fn forget_refused(&self, refused: &AccessToken) -> bool {
+        let now = self.clock.monotonic();
+        let mut state = self.state.lock();
+        match &*state {
+            TokenState::Issued {
+                token, issued_at, ..
+            } if token == refused => {
+                let is_old = now.saturating_sub(*issued_at) >= REPLACEMENT_AGE;
+                if is_old {
+                    *state = TokenState::Unknown;
+                }
+                is_old
+            }
+            TokenState::Unknown
+            | TokenState::Requested(_)
+            | TokenState::Issued { .. }
+            | TokenState::Refused { .. } => true,
         }
     }
 
@@ -264,10 +301,15 @@ fn parse_answer(body: &[u8]) -> Result<(AccessToken, Duration), String> {
     let mut value =
         value.map_err(|_| "the access_token has characters that no header has".to_owned())?;
     value.set_sensitive(true);
-    let life = answer.expires_in.map_or(DEFAULT_LIFE, |seconds| {
-        Duration::try_from_secs_f64(seconds).unwrap_or(DEFAULT_LIFE)
+    let seconds = answer.expires_in.and_then(|life| match life {
+        TokenLife::Number(seconds) => Some(seconds),
+        TokenLife::Text(text) => text.trim().parse().ok(),
     });
-    Ok((AccessToken(value), life))
+    let life = seconds.and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok());
+    Ok((
+        AccessToken(value),
+        life.unwrap_or(DEFAULT_LIFE).min(LIFE_MAX),
+    ))
 }
 
 #[cfg(test)]
@@ -289,6 +331,14 @@ mod tests {
             (
                 r#"{"access_token":"t1","token_type":"bearer","expires_in":60}"#,
                 issued(60),
+            ),
+            (
+                r#"{"access_token":"t1","expires_in":"3599"}"#,
+                issued(3_599),
+            ),
+            (
+                r#"{"access_token":"t1","expires_in":1e9}"#,
+                issued(24 * 3_600),
             ),
             (r#"{"access_token":"t1"}"#, issued(300)),
             (r#"{"access_token":"t1","expires_in":-5}"#, issued(300)),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 2xx, and its body ends | accepted |
 //! | 410 | gone: no more deliveries wanted |
-//! | 408, 409, 425, 429 | retried |
+//! | 408, 409, 425, 429, and 401 to an access token of this node | retried |
 //! | any other 4xx | refused |
 //! | the rest: 1xx, 3xx (redirects are not followed), 5xx, no response | retried |
 //!
@@ -24,6 +24,8 @@ pub(super) struct SubscriberResponse {
     pub(super) status: Option<u16>,
     /// Value of the header `Retry-After`, not parsed.
     pub(super) retry_after: Option<String>,
+    /// True if the server refused the access token of this node.
+    pub(super) is_token_refused: bool,
     /// Beginning of the body, as much as is read of it.
     pub(super) body: Bytes,
 }
@@ -45,7 +47,11 @@ pub(super) fn classify_response(
     now: Timestamp,
 ) -> AttemptOutcome {
     let (status, answer) = (response.status, response.body.clone());
-    let class = status.map(classify_status);
+    let class = status.map(|status| match response.is_token_refused {
+        // The subscriber did not judge the event, so it must not be lost over this.
+        true => StatusClass::TransientFailure,
+        false => classify_status(status),
+    });
     match (class, error) {
         (Some(StatusClass::Accepted), None) => AttemptOutcome::Accepted,
         (Some(StatusClass::Accepted) | None, error) => {
@@ -184,6 +190,7 @@ mod tests {
     fn only_a_retried_status_waits_for_retry_after() {
         let response = |status| SubscriberResponse {
             status: Some(status),
+            is_token_refused: false,
             retry_after: Some("7".into()),
             body: Bytes::new(),
         };

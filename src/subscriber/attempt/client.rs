@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use tokio::time::timeout;
 use tracing::error;
 
-use super::access_tokens::{AccessToken, IssuedToken};
+use super::access_tokens::AccessToken;
 use super::classify::{AttemptError, SubscriberResponse, TIMEOUT};
 use super::connection::SubscriberConnection;
 use super::connection_pool::ConnectionPool;
@@ -100,20 +100,20 @@ impl DeliveryClient {
         let Some(tokens) = self.connector.credentials.access_tokens(request) else {
             return self.exchange_once(request, None, response, body).await;
         };
-        let IssuedToken { token, is_kept } = tokens.current_token().await?;
-        let exchanged = self
+        let token = tokens.current_token().await?;
+        let mut exchanged = self
             .exchange_once(request, Some(&token), response, body)
             .await;
-        if response.status != Some(UNAUTHORIZED) || !is_kept {
-            return exchanged;
+        if response.status == Some(UNAUTHORIZED) && tokens.forget_refused(&token) {
+            // A token that was kept may have been withdrawn meanwhile, which is no failure.
+            (*response, *body) = (SubscriberResponse::default(), Vec::new());
+            let token = tokens.current_token().await?;
+            exchanged = self
+                .exchange_once(request, Some(&token), response, body)
+                .await;
         }
-
-        // A token that was kept may have been withdrawn meanwhile, which is no failure.
-        tokens.forget(&token).await;
-        (*response, *body) = (SubscriberResponse::default(), Vec::new());
-        let IssuedToken { token, .. } = tokens.current_token().await?;
-        self.exchange_once(request, Some(&token), response, body)
-            .await
+        response.is_token_refused = response.status == Some(UNAUTHORIZED);
+        exchanged
     }
 
     async fn exchange_once(

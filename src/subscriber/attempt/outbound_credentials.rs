@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::{DeliveryConfig, OutboundCredential};
 
 /// Credentials by the host and port of a server that speaks TLS.
-type CredentialsByServer = HashMap<(Host<String>, u16), ServerCredential>;
+type CredentialsByServer = HashMap<(Host<String>, u16), Arc<ServerCredential>>;
 
 /// TLS settings of all connections, and the credentials of some servers.
 pub(super) struct OutboundCredentials {
@@ -59,25 +59,25 @@ impl OutboundCredentials {
     /// # Errors
     /// TLS cannot be set up; the former credentials stay.
     pub(super) fn replace(&self, config: &DeliveryConfig) -> Result<bool, TlsSetupError> {
-        let is_same = {
-            let by_server = self.by_server.read();
-            by_server.len() == config.credentials.len()
-                && config.credentials.iter().all(|credential| {
-                    let known = server_of(credential).and_then(|server| by_server.get(&server));
-                    known.is_some_and(|known| known.fingerprint == credential.fingerprint)
-                })
-        };
-        if is_same {
-            return Ok(false);
-        }
-
         let mut renewed = CredentialsByServer::new();
+        let mut kept = 0;
         for credential in &config.credentials {
             let server = server_of(credential).expect("an https URL has a host and a port");
-            renewed.insert(server, self.prepare(credential, config)?);
+            // A credential that has not changed keeps its token.
+            let known = self.by_server.read().get(&server).cloned();
+            let known = known.filter(|known| known.fingerprint == credential.fingerprint);
+            kept += usize::from(known.is_some());
+            let prepared = match known {
+                Some(known) => known,
+                None => Arc::new(self.prepare(credential, config)?),
+            };
+            renewed.insert(server, prepared);
         }
-        *self.by_server.write() = renewed;
-        Ok(true)
+
+        let mut by_server = self.by_server.write();
+        let has_changed = kept < renewed.len() || renewed.len() < by_server.len();
+        *by_server = renewed;
+        Ok(has_changed)
     }
 
     /// Returns the TLS settings of connections to `origin`.

@@ -130,16 +130,26 @@ fn sender_with(allowed: &str, lookup: impl NameLookup) -> AttemptSender {
 }
 
 fn sender_from_config(config: &config::DeliveryConfig, lookup: impl NameLookup) -> AttemptSender {
+    sender_with_clock(config, lookup).0
+}
+
+fn sender_with_clock(
+    config: &config::DeliveryConfig,
+    lookup: impl NameLookup,
+) -> (AttemptSender, Arc<ManualClock>) {
     let clock = ManualClock::starting_at(Timestamp::parse("2025-12-04T10:30:05Z").expect("a time"));
     let clock = Arc::new(clock);
-    AttemptSender::with_name_lookup(
+    let sender = AttemptSender::with_name_lookup(
         config,
         IncarnationHistory::new(StoreIncarnation::new(7)),
         Arc::clone(&clock) as Arc<dyn Clock>,
-        (ExpressionShares::new(clock), TraceSink::default()),
+        (
+            ExpressionShares::new(Arc::clone(&clock) as _),
+            TraceSink::default(),
+        ),
         Arc::new(lookup),
-    )
-    .expect("TLS")
+    );
+    (sender.expect("TLS"), clock)
 }
 
 /// Creates a sender that may call loopback.

@@ -1,9 +1,12 @@
 //! Client certificates and access tokens for servers that ask who calls.
 
 use std::fs;
+use std::net::SocketAddr;
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::tls_receiver::{CA, TlsReceiver};
@@ -29,16 +32,18 @@ fn loopback() -> ScriptedLookup {
 }
 
 fn token_answer(token: &str, life_s: u32) -> ReceiverAction {
+    ReceiverAction::Answer(token_body(token, life_s))
+}
+
+fn token_body(token: &str, life_s: u32) -> String {
     let body =
         format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":{life_s}}}"#);
     let length = body.len();
-    ReceiverAction::Answer(format!(
-        "HTTP/1.1 200 X\r\ncontent-length: {length}\r\n\r\n{body}"
-    ))
+    format!("HTTP/1.1 200 X\r\ncontent-length: {length}\r\n\r\n{body}")
 }
 
-fn oauth2_table(receiver: &TlsReceiver, tokens: &AttemptReceiver) -> String {
-    let (port, address) = (receiver.port, tokens.address);
+fn oauth2_table(receiver: &TlsReceiver, address: SocketAddr) -> String {
+    let port = receiver.port;
     format!(
         "[[server]]\norigin = \"https://crm.example:{port}\"\n[server.oauth2]\n\
          token_url = \"http://{address}/token\"\nclient_id = \"a b\"\nclient_secret = \"hush:%\"\n\
@@ -112,12 +117,13 @@ async fn a_token_is_asked_for_once_and_again_when_the_server_refuses_it() {
     let tokens =
         AttemptReceiver::start(&[token_answer("one", 3_600), token_answer("two", 3_600)]).await;
     let folder = tempfile::tempdir().expect("a folder");
-    let config = config_with(&folder, &oauth2_table(&receiver, &tokens));
-    let sender = sender_from_config(&config, loopback());
+    let config = config_with(&folder, &oauth2_table(&receiver, tokens.address));
+    let (sender, clock) = sender_with_clock(&config, loopback());
     let policy = webhook(&receiver.url(), AMPLE);
     for number in 1..=3 {
         let made = sender.send_delivery(&policy, &item(), number).await;
         assert_eq!(made.outcome, AttemptOutcome::Accepted, "{number}");
+        clock.advance(Duration::from_secs(20));
     }
 
     let requests = receiver.requests();
@@ -134,15 +140,15 @@ async fn a_token_is_asked_for_once_and_again_when_the_server_refuses_it() {
 }
 
 #[tokio::test]
-async fn a_new_token_that_is_refused_at_once_is_not_replaced() {
+async fn a_new_token_that_is_refused_at_once_is_not_replaced_and_the_attempt_is_repeated_later() {
     let receiver = TlsReceiver::start(None, &[401]).await;
     let tokens = AttemptReceiver::start(&[token_answer("one", 3_600)]).await;
     let folder = tempfile::tempdir().expect("a folder");
-    let config = config_with(&folder, &oauth2_table(&receiver, &tokens));
+    let config = config_with(&folder, &oauth2_table(&receiver, tokens.address));
     let made = sender_from_config(&config, loopback())
         .send_delivery(&webhook(&receiver.url(), AMPLE), &item(), 1)
         .await;
-    assert_eq!(summary_of(&made.outcome), ("refused", Some(401), "status"));
+    assert_eq!(summary_of(&made.outcome), ("failed", Some(401), "status"));
     assert_eq!(receiver.requests().len(), 1);
 }
 
@@ -154,7 +160,7 @@ async fn without_a_token_nothing_is_sent_and_the_attempt_is_repeated_later() {
     let refusal = format!("HTTP/1.1 401 X\r\ncontent-length: {length}\r\n\r\n{refusal}");
     let tokens = AttemptReceiver::start(&[ReceiverAction::Answer(refusal)]).await;
     let folder = tempfile::tempdir().expect("a folder");
-    let config = config_with(&folder, &oauth2_table(&receiver, &tokens));
+    let config = config_with(&folder, &oauth2_table(&receiver, tokens.address));
     let sender = sender_from_config(&config, loopback());
     let policy = webhook(&receiver.url(), AMPLE);
     for number in 1..=2 {
@@ -178,7 +184,7 @@ async fn a_reload_changes_the_client_and_a_header_of_the_subscription_goes_first
     let policy = webhook(&receiver.url(), AMPLE);
     sender.send_ping(&policy).await;
 
-    let renewed = config_with(&folder, &oauth2_table(&receiver, &tokens));
+    let renewed = config_with(&folder, &oauth2_table(&receiver, tokens.address));
     sender.0.client.set_credentials(&renewed);
     sender.send_ping(&policy).await;
     let mut own = subscription(&receiver.url());
@@ -191,4 +197,26 @@ async fn a_reload_changes_the_client_and_a_header_of_the_subscription_goes_first
         authorizations(&receiver.requests()),
         ["", "Bearer one", "Basic own"]
     );
+}
+
+/// The request for a token was made by an attempt, which took it along when its time was over.
+#[tokio::test]
+async fn a_token_that_comes_after_the_time_of_its_attempt_is_kept() {
+    let receiver = TlsReceiver::start(None, &[200]).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = config_with(&folder, &oauth2_table(&receiver, address));
+    let sender = sender_from_config(&config, loopback());
+
+    let hurried = webhook(&receiver.url(), SHORT);
+    let made = sender.send_delivery(&hurried, &item(), 1).await;
+    assert_eq!(summary_of(&made.outcome).2, "timeout");
+    let (mut stream, _) = listener.accept().await.expect("the request for a token");
+    let answer = token_body("late", 60);
+    stream.write_all(answer.as_bytes()).await.expect("it waits");
+    let policy = webhook(&receiver.url(), AMPLE);
+    let made = sender.send_delivery(&policy, &item(), 2).await;
+    assert_eq!(made.outcome, AttemptOutcome::Accepted);
+    assert_eq!(authorizations(&receiver.requests()), ["Bearer late"]);
 }
