@@ -243,6 +243,7 @@ pub(super) struct ErrorBody<'a> {
     #[schema(nullable = false)]
     kept_from: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     removed_at: Option<Timestamp>,
     #[serde(flatten)]
     #[schema(ignore)]
