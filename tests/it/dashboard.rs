@@ -1011,10 +1011,27 @@ fn the_overview_names_what_is_stuck() {
         let refuse = |_: &_| ReceiverReply::Full(404, Vec::new(), "no such shop".to_owned());
         let receiver = TestReceiver::start(refuse).await;
         subscribe(&node, receiver.url("/"), json!({})).await;
+        let pause = "/dashboard/settings/webhooks/1/pause";
+        visitor.submit(pause, &[]).await;
+        let noted = visitor.get("/dashboard").await.html;
+        // "Nothing needs you" stood above the note.
+        let verdict = "delivered, but for what is noted below.";
+        assert!(
+            noted.contains("Healthy") && noted.contains(verdict),
+            "{noted}"
+        );
+        let resume = "/dashboard/settings/webhooks/1/resume";
+        visitor.submit(resume, &[]).await;
+        for _ in 0..5 {
+            let refused = visitor.request(Method::POST, "/api/v0/crm/webhooks/support/");
+            assert_eq!(read(refused).await.status, StatusCode::UNAUTHORIZED);
+        }
+        let refused = visitor.get("/dashboard").await.html;
+        assert!(refused.contains("support: 5 calls refused ("), "{refused}");
         node.send_message("SUP-1", "key").await;
         wait_for_letters(&node, 1).await;
         let sources = visitor.get("/dashboard/sources").await.html;
-        let sent = "1 event accepted, 0 calls refused.";
+        let sent = "1 event accepted, 5 calls refused.";
         assert!(sources.contains(sent), "{sources}");
         // The list said the status twice, and nothing of what the target had said.
         let letters = visitor.get("/dashboard/dead-letters").await.html;

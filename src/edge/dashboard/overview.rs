@@ -28,7 +28,7 @@ use crate::token::AccessOperation;
 const BACKLOGS_MAX: usize = 10;
 
 /// Time whose commits and deliveries make the shown latencies, and whose refused calls are a problem.
-pub(super) const LATENCY_WINDOW: Duration = Duration::from_secs(300);
+const LATENCY_WINDOW: Duration = Duration::from_secs(300);
 
 /// Time over which the present rates are averaged.
 const RATE_WINDOW: Duration = Duration::from_secs(60);
@@ -50,7 +50,10 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     // Before the notes: the list begins with the worst.
     let is_note = |problem: &NodeProblem| problem.tone == StateTone::Neutral;
     let notes = problems.iter().position(is_note).unwrap_or(problems.len());
-    problems.splice(notes..notes, describe_refused_senders(&totals, &earlier));
+    problems.splice(
+        notes..notes,
+        describe_refused_senders(&totals, &earlier, LATENCY_WINDOW),
+    );
 
     Ok(content(html! {
         div id="health" data-live { (render_health(&problems)) }

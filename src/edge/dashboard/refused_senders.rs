@@ -1,22 +1,23 @@
 //! Senders whose calls are mostly refused: a wrong secret at one of them looks like silence elsewhere.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use maud::html;
 
 use super::elements::{StateTone, counted, duration};
 use super::node_problem::NodeProblem;
-use super::overview::LATENCY_WINDOW;
 use crate::metrics::MetricTotals;
 
 /// Refused calls of a source from which on a person should look. Fewer are a person who tries.
 const REFUSALS_MIN: u64 = 5;
 
 /// Describes each source of which more calls were refused than events accepted between the totals
-/// `earlier` and `now`, with the most frequent code.
+/// `earlier` and `now`, which lie `window` apart, with the most frequent code.
 pub(super) fn describe_refused_senders(
     now: &MetricTotals,
     earlier: &MetricTotals,
+    window: Duration,
 ) -> Vec<NodeProblem> {
     let describe = |(source, codes): (&String, &BTreeMap<String, u64>)| {
         let before = earlier.refused_by_source.get(source);
@@ -44,7 +45,7 @@ pub(super) fn describe_refused_senders(
                 }
             ),
             explanation: html! {
-                "In the last " (duration(LATENCY_WINDOW)) ". Sources shows the refused calls, each with \
+                "In the last " (duration(window)) ". Sources shows the refused calls, each with \
                  its reason, and checks a request that you paste."
             },
             remedy: Some(("Sources", "/dashboard/sources")),
@@ -65,7 +66,8 @@ mod tests {
         metrics.count_refused_call("support", "invalid_payload");
         let earlier = metrics.totals();
         let facts = || -> Vec<_> {
-            let problems = describe_refused_senders(&metrics.totals(), &earlier);
+            let problems =
+                describe_refused_senders(&metrics.totals(), &earlier, Duration::from_secs(300));
             problems.into_iter().map(|problem| problem.fact).collect()
         };
         for _ in 0..60 {
