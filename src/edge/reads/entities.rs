@@ -46,6 +46,7 @@ pub(super) struct TimelineEntry<'a> {
     erased: bool,
     /// Time at which retention removed the content.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     removed_at: Option<Timestamp>,
     #[schema(value_type = serde_json::Value)]
     data: Option<Cow<'a, RawValue>>,
