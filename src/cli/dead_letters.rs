@@ -12,6 +12,7 @@ use super::jobs::{WaitArgs, report_job};
 use super::node_args::NodeArgs;
 use super::plural::format_count;
 use super::terminal_text::{cell_text, entity_text, print_answer, print_table};
+use super::webhooks::parse_webhook_id;
 
 /// See, retry and discard the deliveries that failed for good, at a running node
 #[derive(clap::Subcommand, Debug)]
@@ -107,7 +108,7 @@ struct DeadLetterSelection {
 #[derive(clap::Args, Debug)]
 struct DeadLetterFilterArgs {
     /// Only those of this subscription
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = parse_webhook_id)]
     webhook: Option<u64>,
     /// Only events of this kind of entity
     #[arg(long, value_name = "KIND")]
@@ -128,6 +129,9 @@ struct DeadLetterFilterArgs {
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
 }
+
+/// Characters of an answer that the list shows; `dead-letters show` has more.
+const ANSWER_SHOWN_CHARS: usize = 60;
 
 /// Arguments of [`DeadLetterFilterArgs`], by the names of their members.
 const FILTERS: [&str; 7] = [
@@ -206,24 +210,44 @@ impl ListDeadLettersCommand {
             return Ok(());
         }
         let rows: Vec<_> = all.iter().map(list_row).collect();
-        let heading = ["ID", "SUBSCRIBER", "REASON", "EVENT", "ENTITY", "DETAIL"];
+        let heading = [
+            "ID",
+            "SINCE",
+            "SUBSCRIBER",
+            "REASON",
+            "EVENT",
+            "ENTITY",
+            "DETAIL",
+            "ANSWER",
+        ];
         Ok(print_table(heading, &rows, out)?)
     }
 }
 
-fn list_row(letter: &Value) -> [String; 6] {
+fn list_row(letter: &Value) -> [String; 8] {
     let event = match &letter["range"]["count"] {
         Value::Null => cell_text(&letter["event"]),
         count => format!("{count} events"),
     };
     [
         cell_text(&letter["id"]),
+        cell_text(&letter["at"]),
         cell_text(&letter["subscriber"]),
         cell_text(&letter["reason"]),
         event,
         entity_text(&letter["entity"]),
         cell_text(&letter["detail"]),
+        shortened_answer(&letter["answer"]),
     ]
+}
+
+/// Returns the beginning of the target's answer, which says most of its reason.
+fn shortened_answer(answer: &Value) -> String {
+    let text = cell_text(answer);
+    match text.char_indices().nth(ANSWER_SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 impl ShowDeadLetterCommand {

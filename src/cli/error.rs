@@ -54,6 +54,11 @@ pub(super) enum CliError {
          name the node's configuration with --config, or give --token"
     )]
     NoToken,
+    #[error(
+        "{} has no admin.token: set HOOKYARD_ADMIN__TOKEN in this shell as for the node, or give --token",
+        .0.display()
+    )]
+    NoTokenInFile(PathBuf),
     #[error(transparent)]
     Trial(#[from] RequestTrialError),
     #[error(transparent)]
@@ -78,6 +83,9 @@ impl CliError {
     /// Tells if the command line was wrong. For some arguments this is known only with the
     /// configuration.
     pub(super) fn is_usage_error(&self) -> bool {
-        matches!(self, Self::Send(SendCommandError::Unknown(_)))
+        matches!(
+            self,
+            Self::Send(SendCommandError::Unknown(_)) | Self::Entity(EntityCommandError::NoId(_))
+        )
     }
 }

@@ -10,6 +10,7 @@ use super::error::CliError;
 use super::node_args::NodeArgs;
 use super::plural::format_count;
 use super::terminal_text::{cell_text, print_answer, print_table};
+use super::webhooks::parse_webhook_id;
 
 /// Pause between two questions for the progress of a job.
 const POLL_PAUSE: Duration = Duration::from_millis(500);
@@ -30,7 +31,7 @@ pub(super) enum JobsCommand {
 #[command(after_help = "Example:\n  hookyard jobs list --webhook 1")]
 pub(super) struct ListJobsCommand {
     /// Only jobs of this subscription
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = parse_webhook_id)]
     webhook: Option<u64>,
     /// Only jobs in this state
     #[arg(long, value_name = "STATE", value_parser = ["pending", "running", "completed", "cancelled"])]

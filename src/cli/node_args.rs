@@ -32,8 +32,12 @@ impl NodeArgs {
 
     /// Returns the selected node. Without options it is the one of this folder.
     pub(super) fn resolve_node(&self) -> Result<SelectedNode, CliError> {
-        select_node(self.url.as_deref(), self.token.as_ref(), || {
+        let selected = select_node(self.url.as_deref(), self.token.as_ref(), || {
             self.load_config()
+        });
+        selected.map_err(|error| match (error, &self.config.config) {
+            (CliError::NoToken, Some(file)) => CliError::NoTokenInFile(file.clone()),
+            (error, _) => error,
         })
     }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::draft::ConfigDraft;
-use super::values::HOUR_S;
+use super::values::{DAY_S, HOUR_S};
 
 /// Longest bound of an age, in seconds: ten years.
-const AGE_MAX_S: i64 = 10 * 366 * 24 * 3_600;
+const AGE_MAX_S: f64 = 10.0 * 366.0 * DAY_S;
 
 /// Section `[alerts]`: conditions that the node announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,17 +30,17 @@ impl ConfigDraft {
     pub(super) fn read_alerts(&mut self) -> AlertsConfig {
         AlertsConfig {
             check_interval: self.read_seconds("alerts.check_interval_s", HOUR_S),
-            backlog_age: self.read_age("alerts.backlog_age_s", 1),
+            backlog_age: self.read_age("alerts.backlog_age_s", "seconds", 1.0),
             disk_free_bytes: self.read_integer("alerts.disk_free_bytes", 0..=i64::MAX),
             projection_lag: self.read_integer("alerts.projection_lag", 0..=i64::MAX),
-            certificate_life: self.read_age("alerts.certificate_days", 86_400),
-            source_silence: self.read_age("alerts.source_silent_h", 3_600),
+            certificate_life: self.read_age("alerts.certificate_days", "days", DAY_S),
+            source_silence: self.read_age("alerts.source_silent_h", "hours", HOUR_S),
         }
     }
 
-    /// Reads an age in units of `unit_s` seconds; 0 is none.
-    fn read_age(&mut self, key: &str, unit_s: u32) -> Option<Duration> {
-        let age: u64 = self.read_integer(key, 0..=AGE_MAX_S / i64::from(unit_s));
-        (age > 0).then(|| Duration::from_secs(age * u64::from(unit_s)))
+    /// Reads an age in `unit`s of `unit_s` seconds; 0 is none.
+    fn read_age(&mut self, key: &str, unit: &str, unit_s: f64) -> Option<Duration> {
+        let age = self.read_number_of(key, unit, 0.0..=AGE_MAX_S / unit_s);
+        (age > 0.0).then(|| Duration::from_secs_f64(age * unit_s))
     }
 }

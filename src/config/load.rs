@@ -457,15 +457,27 @@ impl ConfigDraft {
         unit_s: f64,
         longest: f64,
     ) -> Duration {
+        let number = self.read_number_of(key, unit, DURATION_MIN_S..=longest);
+        Duration::from_secs_f64(number * unit_s)
+    }
+
+    /// Reads a number of `unit` within `range`.
+    pub(super) fn read_number_of(
+        &mut self,
+        key: &str,
+        unit: &str,
+        range: RangeInclusive<f64>,
+    ) -> f64 {
         let expected = format!("a number of {unit}");
         self.read_as(key, |value| {
             let number = parse_number(value, &expected)?;
-            if !(DURATION_MIN_S..=longest).contains(&number) {
-                return Err(format!(
-                    "expected {DURATION_MIN_S} to {longest} {unit}, found {number}"
-                ));
+            let (least, longest) = (range.start(), range.end());
+            match range.contains(&number) {
+                true => Ok(number),
+                false => Err(format!(
+                    "expected {least} to {longest} {unit}, found {number}"
+                )),
             }
-            Ok(Duration::from_secs_f64(number * unit_s))
         })
     }
 

@@ -1,5 +1,7 @@
 //! Routes made of the table of the API, with 405 for other methods and 404 for other paths.
 
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT, HeaderValue, LOCATION};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Resource, Route};
 
@@ -52,11 +54,36 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config, role: List
         let others = web::scope(dashboard::PATH).default_service(dashboard::nothing_here());
         service.service(others);
     }
+    let start = ApiEndpoint::new("/")
+        .undescribed(MethodSet::READ, DOCS, show_start)
+        .only_if(|config| config.dashboard.enabled || config.server.docs);
+    if start.is_enabled(config) {
+        add_endpoint(service, &start, &start.path, (config, role));
+    }
     // A file's path has no second spelling with a slash.
     if config.server.docs {
         let file = ApiEndpoint::new("/docs/{file}").undescribed(MethodSet::READ, DOCS, docs::asset);
         add_endpoint(service, &file, &file.path, (config, role));
     }
+}
+
+/// Handles `GET /`: leads a browser to the pages for people, and answers others 404 as for any path.
+async fn show_start(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
+    let accept = context.request.headers().get(ACCEPT);
+    let is_browser = accept
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"));
+    if !is_browser {
+        return Err(ApiError::nothing_here());
+    }
+    let path = match context.edge.config.dashboard.enabled {
+        true => dashboard::PATH,
+        false => "/docs/",
+    };
+    let mut response = HttpResponse::new(StatusCode::SEE_OTHER);
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, HeaderValue::from_static(path));
+    Ok(response)
 }
 
 /// Endpoints of the documentation. The documentation is made of the table, so it is not in it.

@@ -13,6 +13,8 @@ pub struct MetricTotals {
     pub accepted_by_source: BTreeMap<String, u64>,
     /// Calls of senders that were refused. Repeated events are not: their senders have what they want.
     pub refused_calls: u64,
+    /// The same calls, by source and code of the answer.
+    pub refused_by_source: BTreeMap<String, BTreeMap<String, u64>>,
     /// Deliveries that their subscribers accepted.
     pub accepted_deliveries: u64,
     /// Delivery attempts that failed, were refused or met a subscriber that is gone.
@@ -48,8 +50,13 @@ impl MetricTotals {
                         .or_default() += count;
                 }
                 "hookyard_calls_refused_total" => {
-                    let is_repeated = label_value(labels, "code") == Some("duplicate_event");
-                    totals.refused_calls += if is_repeated { 0 } else { count };
+                    let code = label_value(labels, "code").unwrap_or_default();
+                    if code != "duplicate_event" {
+                        totals.refused_calls += count;
+                        let source = label_value(labels, "source").unwrap_or_default();
+                        let codes = totals.refused_by_source.entry(source.to_owned());
+                        *codes.or_default().entry(code.to_owned()).or_default() += count;
+                    }
                 }
                 "hookyard_deliveries_total" => match label_value(labels, "outcome") {
                     Some("accepted") => totals.accepted_deliveries += count,
@@ -138,6 +145,10 @@ mod tests {
 
         assert_eq!((totals.accepted_events, totals.refused_calls), (3, 1));
         assert_eq!(totals.accepted_by_source["leads"], 2);
+        assert_eq!(
+            totals.refused_by_source["support"],
+            BTreeMap::from([("rate_limited".to_owned(), 1)])
+        );
         assert_eq!(
             (totals.accepted_deliveries, totals.failed_deliveries),
             (1, 3)

@@ -13,3 +13,6 @@ pub enum EventNamePattern<'a> {
 
 /// Name of the kind whose events the node itself creates.
 pub(super) const INTERNAL_KIND: &str = "subscriber";
+
+/// End of the name of the event that tells of the erasure of an entity, behind its kind.
+pub(super) const ERASED_SUFFIX: &str = ".erased";

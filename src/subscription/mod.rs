@@ -22,6 +22,7 @@ pub use definition::{
     CreationRequest, DeliveryMode, DeliveryOrdering, SharedSubscription, SigningStyle,
     Subscription, SubscriptionId, SubscriptionState,
 };
+pub use event_names::EventNamePattern;
 pub use expression::{CompileError, FilterExpression, TransformExpression};
 pub use index::PatternIndex;
 pub use interest::{InterestMatch, SubscriberInterest};

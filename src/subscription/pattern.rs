@@ -13,7 +13,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::event_names::EventNamePattern;
+use super::event_names::{ERASED_SUFFIX, EventNamePattern};
 use super::vocabulary::EventVocabulary;
 use crate::event::{Kind, Record};
 
@@ -69,6 +69,16 @@ pub enum PatternError {
         /// Similar pattern that matches known events.
         nearest: Option<String>,
     },
+    /// The pattern begins like all events of a kind, but their names do not begin with it.
+    #[error("{text:?} matches only {event}; did you mean \"{kind}:*\"?")]
+    MatchesErasuresOnly {
+        /// Full text of the refused pattern.
+        text: String,
+        /// Name of the only known event that it matches.
+        event: String,
+        /// Kind that its author most likely means.
+        kind: Kind,
+    },
 }
 
 fn format_suggestion(nearest: Option<&str>) -> String {
@@ -117,10 +127,17 @@ impl Pattern {
             kind,
             start: text.len() - events.len(),
         };
-        vocabulary
-            .has_match(pattern.kind(), pattern.name_pattern())
-            .then_some(pattern)
-            .ok_or_else(unknown)
+        if !vocabulary.has_match(pattern.kind(), pattern.name_pattern()) {
+            return Err(unknown());
+        }
+        match vocabulary.erased_kind(pattern.kind(), pattern.name_pattern()) {
+            Some(kind) => Err(PatternError::MatchesErasuresOnly {
+                text: text.to_owned(),
+                event: format!("{kind}{ERASED_SUFFIX}"),
+                kind,
+            }),
+            None => Ok(pattern),
+        }
     }
 
     /// Parses a stored pattern, which may name events that are no longer known. Returns `None` for
@@ -319,6 +336,25 @@ mod tests {
             error.to_string(),
             r#""lead.creatd" matches no known event; did you mean "lead.created"?"#
         );
+    }
+
+    /// `ticket.*` was accepted, and its subscriber got nothing of any ticket.
+    #[test]
+    fn a_kind_written_as_a_prefix_is_refused_unless_its_events_begin_so() {
+        let error = parsed("ticket.*").expect_err("erasures only");
+        assert_eq!(
+            error.to_string(),
+            r#""ticket.*" matches only ticket.erased; did you mean "ticket:*"?"#
+        );
+        for text in ["conversation.*", "ticket:ticket.*"] {
+            assert!(
+                matches!(parsed(text), Err(PatternError::MatchesErasuresOnly { .. })),
+                "{text}"
+            );
+        }
+        for text in ["ticket.erased", "lead.*", "customer:*", "organisation.*"] {
+            assert!(parsed(text).is_ok(), "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event_names::{EventNamePattern, INTERNAL_KIND};
+use super::event_names::{ERASED_SUFFIX, EventNamePattern, INTERNAL_KIND};
 use crate::config::SourcesConfig;
 use crate::event::{Kind, catalogue};
 use crate::suggest::nearest_name;
@@ -66,28 +66,58 @@ impl EventVocabulary {
     /// Tells if `events` selects any event that can occur to an entity of `kind`, or of any kind.
     pub(super) fn has_match(&self, kind: Option<Kind>, events: EventNamePattern<'_>) -> bool {
         let is_of_kind = |known: Kind| kind.is_none_or(|kind| kind == known);
-        let mut names = self
-            .names
-            .iter()
-            .filter(|(_, kind)| is_of_kind(**kind))
-            .map(|(name, _)| *name);
         let mut sources = self
             .sources
             .iter()
             .filter(|(_, kind)| is_of_kind(**kind))
             .map(|(source, _)| source.as_str());
-        match events {
-            EventNamePattern::All => names.next().is_some() || sources.next().is_some(),
-            EventNamePattern::Prefix(prefix) => {
-                names.any(|name| name.starts_with(prefix))
-                    || sources.any(|source| prefix.starts_with(source))
-            }
+        let is_of_source = match events {
+            EventNamePattern::All => sources.next().is_some(),
+            EventNamePattern::Prefix(prefix) => sources.any(|source| prefix.starts_with(source)),
             // A name of a configured source is longer than the source's own name and its dot.
             EventNamePattern::Exact(name) => {
-                names.any(|known| known == name)
-                    || sources.any(|source| name.len() > source.len() && name.starts_with(source))
+                sources.any(|source| name.len() > source.len() && name.starts_with(source))
             }
-        }
+        };
+        is_of_source || self.matching_names(kind, events).next().is_some()
+    }
+
+    /// Returns the kind whose erasures are all that `events` selects, if it is a prefix.
+    pub(super) fn erased_kind(
+        &self,
+        kind: Option<Kind>,
+        events: EventNamePattern<'_>,
+    ) -> Option<Kind> {
+        let EventNamePattern::Prefix(prefix) = events else {
+            return None;
+        };
+        let mut matching = self.matching_names(kind, events);
+        let (name, kind) = matching.next()?;
+        let is_erasure = name.strip_suffix(ERASED_SUFFIX) == Some(kind.as_str());
+        let is_alone = matching.next().is_none() && !self.sources.contains_key(prefix);
+        (is_erasure && is_alone).then_some(kind)
+    }
+
+    /// Counts the known names that a pattern of `kind` and `events` selects; the names of a configured
+    /// source are not known.
+    #[must_use]
+    pub fn count_names(&self, kind: Option<Kind>, events: EventNamePattern<'_>) -> usize {
+        self.matching_names(kind, events).count()
+    }
+
+    fn matching_names<'a>(
+        &'a self,
+        kind: Option<Kind>,
+        events: EventNamePattern<'a>,
+    ) -> impl Iterator<Item = (&'static str, Kind)> + 'a {
+        let is_of_kind = move |known: Kind| kind.is_none_or(|kind| kind == known);
+        let is_named = move |name: &str| match events {
+            EventNamePattern::All => true,
+            EventNamePattern::Prefix(prefix) => name.starts_with(prefix),
+            EventNamePattern::Exact(exact) => name == exact,
+        };
+        let names = self.names.iter().map(|(name, kind)| (*name, *kind));
+        names.filter(move |(name, known)| is_of_kind(*known) && is_named(name))
     }
 
     /// Tells if an event can have this `name`.

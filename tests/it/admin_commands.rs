@@ -251,6 +251,24 @@ fn an_entity_is_shown() {
         assert_eq!(shown[0]["state"]["messages"][0]["text"], "m1", "{shown:?}");
         let text = run_well(&node, &words).await;
         assert!(text.contains("id           SUP-1"), "{text}");
+        // As `events tail` and `dead-letters list` print it.
+        assert_eq!(
+            run_well(&node, &["entity", "show", "ticket/SUP-1"]).await,
+            text
+        );
+        let unnamed = actix_rt::task::spawn_blocking(|| {
+            let folder = folder();
+            std::fs::write(folder.path().join("hookyard.toml"), "").expect("a file");
+            let words = ["reload", "--config", "hookyard.toml"];
+            output_of(&mut hookyard(folder.path(), &words))
+        });
+        let (_, _, error) = unnamed.await.expect("no panic");
+        // It said to name the configuration, which was named.
+        let reason = "hookyard.toml has no admin.token: set HOOKYARD_ADMIN__TOKEN in this shell";
+        assert!(error.contains(reason), "{error}");
+        let (code, _, error) = run(&node, &["entity", "show", "SUP-1"]).await;
+        assert_eq!(code, Some(2));
+        assert!(error.contains("ticket/SUP-1042"), "{error}");
         let (code, _, error) = run(&node, &["entity", "show", "ticket", "SUP-2"]).await;
         assert_eq!(code, Some(1));
         assert!(error.contains("404"), "{error}");
@@ -266,7 +284,7 @@ fn dead_letters_are_listed_retried_and_discarded() {
         assert_eq!(none, "there are no such dead letters\n");
 
         let receiver = TestReceiver::accept_all().await;
-        receiver.set_script(|_| ReceiverReply::Status(422));
+        receiver.set_script(|_| ReceiverReply::Full(422, Vec::new(), "it is broken".to_owned()));
         run_well(&node, &["webhooks", "create", &receiver.url("/")]).await;
         for ticket in ["SUP-1", "SUP-2", "SUP-3"] {
             node.api.send_message(ticket, ticket).await;
@@ -291,6 +309,10 @@ fn dead_letters_are_listed_retried_and_discarded() {
             list.contains("refused  message.created  ticket/SUP-2 #1") && list.lines().count() == 4,
             "{list}"
         );
+        assert!(
+            list.contains("SINCE") && list.contains("it is broken"),
+            "{list}"
+        );
         let shown = run_well(&node, &["dead-letters", "show", &id]).await;
         assert!(shown.contains("status           422"), "{shown}");
 
@@ -299,7 +321,7 @@ fn dead_letters_are_listed_retried_and_discarded() {
             "1 dead letter discarded\n"
         );
         receiver.set_script(|_| ReceiverReply::Status(200));
-        let retried = run_well(&node, &["dead-letters", "retry", "--webhook", "1"]).await;
+        let retried = run_well(&node, &["dead-letters", "retry", "--webhook", "webhook:1"]).await;
         assert!(
             retried.starts_with("job 1 delivers 2 events again; `hookyard jobs show 1 --wait`"),
             "{retried}"
@@ -481,6 +503,14 @@ fn a_list_that_shrinks_while_it_is_read_is_listed_whole() {
         for id in (1..=60).chain(211..=250) {
             assert!(found.contains(&id), "{id} in {found:?}");
         }
+
+        // It was "501 Not Implemented: no reason given".
+        receiver.set_script(|_| ReceiverReply::Status(501));
+        let mut command = hookyard(folder.path(), &words);
+        command.arg(receiver.url(""));
+        let output = actix_rt::task::spawn_blocking(move || output_of(&mut command));
+        let (_, _, error) = output.await.expect("no panic");
+        assert!(error.contains("is not that of a node"), "{error}");
     });
 }
 

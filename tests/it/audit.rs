@@ -144,6 +144,13 @@ fn logins_and_buttons_of_the_dashboard_have_entries_and_a_page() {
         let node = TestEnv::new(&[]).start().await;
         assert_eq!(create_webhook(&node, TOKEN).await, 200);
         let secret = create_token(&node, &json!({"name": "ana", "role": "operator"})).await;
+        // A form that was only opened had the entry of a change.
+        let admin = DashboardVisitor::logged_in_by(&node, TOKEN).await;
+        for form in ["new", "1/edit"] {
+            let path = format!("/dashboard/settings/webhooks/{form}");
+            assert_eq!(admin.get(&path).await.status, 200);
+        }
+        assert_eq!(entries(&node, "operation=webhooks").await.len(), 1);
         let wrong = DashboardVisitor::stranger(&node).log_in("no-token").await;
         assert_eq!(wrong.status, 401);
         let ana = DashboardVisitor::logged_in_by(&node, &secret).await;

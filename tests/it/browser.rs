@@ -394,7 +394,9 @@ fn an_operator_repairs_a_broken_webhook_from_the_dashboard_alone() {
         browser.fill("#reply_text", "Thank you").await;
         browser.fill("#cooldown_s", "soon").await;
         browser.press("main button", "Save").await;
-        browser.wait_for_text(".error", "Must be a number").await;
+        browser
+            .wait_for_text(".error", "This must be a number")
+            .await;
         // The browser logs the status of a refused form.
         let refused = browser.take_problems().await;
         assert!(
@@ -474,6 +476,9 @@ fn a_page_that_cannot_be_renewed_says_that_it_is_old() {
         assert_eq!(browser.run(is_stale, json!([])).await, json!(false));
         clock.jump_to(3_650 * 86_400);
         browser.wait_for(is_stale, json!([])).await;
+        // A green verdict stood in full colour below the line that the node does not answer.
+        let is_grey = "return getComputedStyle(document.querySelector('[data-live]')).filter === 'grayscale(1)'";
+        browser.wait_for(is_grey, json!([])).await;
         clock.jump_to(0);
         let is_fresh = "return document.querySelector('#stale').hidden";
         browser.wait_for(is_fresh, json!([])).await;

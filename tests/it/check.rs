@@ -474,7 +474,7 @@ fn a_support_event_can_be_checked_too() {
         ),
         (Some(1), "failed", "ok")
     );
-    assert_eq!(line(&report, "x-crm-api-key"), "missing or wrong");
+    assert_eq!(line(&report, "x-crm-api-key"), "wrong");
     let (code, report, _) = bench.check(
         "support",
         request("test-key"),

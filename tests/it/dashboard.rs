@@ -130,6 +130,20 @@ fn form_request(request: RequestBuilder, fields: &[(&str, &str)]) -> RequestBuil
         .body(body)
 }
 
+/// A browser at the root got JSON with 404.
+#[test]
+fn the_root_leads_a_browser_to_the_dashboard() {
+    run_async(async {
+        let node = test_env(&[]).start().await;
+        let stranger = DashboardVisitor::stranger(&node);
+        let request = stranger.request(Method::GET, "/");
+        let page = read(request.header("accept", "text/html,*/*;q=0.8")).await;
+        assert_eq!(page.location(), "/dashboard");
+        assert_eq!(stranger.get("/").await.status, StatusCode::NOT_FOUND);
+        node.stop().await;
+    });
+}
+
 async fn read(request: RequestBuilder) -> PageAnswer {
     let response = request.send().await.expect("answered");
     PageAnswer {
@@ -272,7 +286,7 @@ fn a_wrong_filter_is_shown_beside_its_field_and_a_refusal_says_who_may() {
         for (path, parts) in [
             (
                 "audit?who=ana&since=yesterday",
-                ["value=\"ana\"", "Must be an RFC 3339 time"],
+                ["value=\"ana\"", "This must be an RFC 3339 time"],
             ),
             (
                 "events?entity=SUP-1&type=mesage.created",
@@ -280,9 +294,12 @@ fn a_wrong_filter_is_shown_beside_its_field_and_a_refusal_says_who_may() {
             ),
             (
                 "dead-letters?entity=A&webhook_id=x",
-                ["value=\"A\"", "Must be the id of a subscription"],
+                ["value=\"A\"", "This must be the id of a subscription"],
             ),
-            ("jobs?webhook_id=x", ["name=\"state\"", "Must be the id of"]),
+            (
+                "jobs?webhook_id=x",
+                ["name=\"state\"", "This must be the id of"],
+            ),
             (
                 "calls?page=0",
                 ["name=\"direction\"", "Page must be a whole number"],
@@ -684,6 +701,13 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
             .await;
         assert_eq!(made.location(), "/dashboard/settings/webhooks/1");
         let first = visitor.get("/dashboard/settings/webhooks/1").await.html;
+        // A webhook is called by its number elsewhere, and a pattern said not how much it selects.
+        for part in [
+            "Webhook 1: http://",
+            "lead.*</span><span class=\"muted small\">",
+        ] {
+            assert!(first.contains(part), "{part} in {first}");
+        }
         let (_, secret) = first.split_once("id=\"new-secret\">").expect("the secret");
         assert!(secret.starts_with("whsec_"));
         let again = visitor.get("/dashboard/settings/webhooks/1").await.html;
@@ -709,6 +733,7 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
         let fields = [
             ("url", "http://10.0.0.1/x"),
             ("timeout_s", "soon"),
+            ("retry_schedule_s", "1, soon"),
             ("description", "Mine"),
             ("filter", "1 == 1"),
             ("seen", &find_hidden(&form, "seen")),
@@ -722,10 +747,11 @@ fn a_webhook_is_made_shown_once_with_its_secret_and_changed() {
             "what was typed stays"
         );
         for problem in [
-            "Is refused",
-            "Must have 1 to",
-            "Must be a number",
-            "Is no condition",
+            "This is refused: ",
+            "This must have 1 to",
+            "This must be a number",
+            "This is no condition",
+            "Item 2 must be a number",
         ] {
             assert!(wrong.html.contains(problem), "{problem} in {}", wrong.html);
         }
@@ -982,10 +1008,35 @@ fn the_overview_names_what_is_stuck() {
             "{healthy}"
         );
 
-        let receiver = TestReceiver::start(|_| ReceiverReply::Status(404)).await;
+        let refuse = |_: &_| ReceiverReply::Full(404, Vec::new(), "no such shop".to_owned());
+        let receiver = TestReceiver::start(refuse).await;
         subscribe(&node, receiver.url("/"), json!({})).await;
+        let pause = "/dashboard/settings/webhooks/1/pause";
+        visitor.submit(pause, &[]).await;
+        let noted = visitor.get("/dashboard").await.html;
+        // "Nothing needs you" stood above the note.
+        let verdict = "delivered, but for what is noted below.";
+        assert!(
+            noted.contains("Healthy") && noted.contains(verdict),
+            "{noted}"
+        );
+        let resume = "/dashboard/settings/webhooks/1/resume";
+        visitor.submit(resume, &[]).await;
+        for _ in 0..5 {
+            let refused = visitor.request(Method::POST, "/api/v0/crm/webhooks/support/");
+            assert_eq!(read(refused).await.status, StatusCode::UNAUTHORIZED);
+        }
+        let refused = visitor.get("/dashboard").await.html;
+        assert!(refused.contains("support: 5 calls refused ("), "{refused}");
         node.send_message("SUP-1", "key").await;
         wait_for_letters(&node, 1).await;
+        let sources = visitor.get("/dashboard/sources").await.html;
+        let sent = "1 event accepted, 5 calls refused.";
+        assert!(sources.contains(sent), "{sources}");
+        // The list said the status twice, and nothing of what the target had said.
+        let letters = visitor.get("/dashboard/dead-letters").await.html;
+        assert!(letters.contains("no such shop"), "{letters}");
+        assert!(!letters.contains("answered 404"), "{letters}");
         visitor
             .submit("/dashboard/settings/webhooks/1/pause", &[])
             .await;
@@ -1075,12 +1126,12 @@ fn the_list_of_webhooks_tells_the_backlog_and_its_age() {
         assert_eq!(listed[0]["stats"]["oldest_owed_at"], json!(null));
         assert_eq!(listed[1]["stats"]["oldest_owed_at"], START);
         assert_eq!(listed[1]["stats"]["deferred"], 2);
-        let texts = ["1 lane to retry", "oldest <time", "5 min ago"];
+        let texts = ["1 entity waits for a retry", "oldest <time", "5 min ago"];
         wait_for_page(&visitor, WEBHOOKS, &texts).await;
 
         // The overview had neither the lane nor what waits behind it.
         let texts = [
-            "1 lane of 1 subscriber",
+            "1 entity waits for a retry, or for you, at 1 subscriber",
             "at least 2 in all",
             "Webhook 1</a>",
         ];
@@ -1160,9 +1211,9 @@ fn an_account_is_changed_and_its_secrets_are_never_shown_again() {
         assert_eq!(refused.status, StatusCode::BAD_REQUEST);
         for part in [
             "Not saved.",
-            "Must be an http or https URL",
+            "This must be an http or https URL",
             "printable ASCII",
-            "Must be a number from 0",
+            "This must be a number from 0",
             "value=\"222\"",
         ] {
             assert!(refused.html.contains(part), "{part} in {}", refused.html);
@@ -1361,6 +1412,49 @@ fn the_page_of_an_event_says_who_received_it_and_who_did_not() {
     });
 }
 
+/// The next attempt was a time in the past, and nothing said why no attempt was made.
+#[test]
+fn what_an_open_breaker_holds_back_is_said_to_wait_for_it() {
+    run_async(async {
+        let node = test_env(&[
+            ("delivery.retry_schedule_s", "0.01, 0.01, 0.01"),
+            ("delivery.breaker.consecutive", "2"),
+        ])
+        .start()
+        .await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
+        subscribe(&node, receiver.url("/"), json!({})).await;
+        node.send_message("A", "k-1").await;
+        let visitor = DashboardVisitor::logged_in(&node).await;
+        let path = "/dashboard/settings/webhooks/1";
+        let texts = ["breaker open", "when the breaker closes", "Failing for "];
+        let page = wait_for_page(&visitor, path, &texts).await;
+        assert_eq!(page.matches("when the breaker closes").count(), 1, "{page}");
+
+        let held = node.send_message("B", "k-2").await.event_id();
+        let path = format!("/dashboard/events/{held}");
+        let reason = "held back, the webhook's breaker is open";
+        let page = wait_for_page(&visitor, &path, &[">waiting<", reason]).await;
+        let received = node.get(&format!("/api/v1/events/{held}")).await.body;
+        let received = received["received_at"].as_str().expect("a time");
+        assert!(
+            page.contains(&format!(">{received}<")),
+            "{received} in {page}"
+        );
+        let found = visitor.get("/dashboard/events/find?text=ticket/B").await;
+        assert_eq!(found.location(), "/dashboard/events?kind=ticket&entity=B");
+        let calls = visitor
+            .get("/dashboard/calls?direction=incoming")
+            .await
+            .html;
+        assert!(
+            calls.contains(&format!("/dashboard/events/{held}")),
+            "{calls}"
+        );
+        node.stop().await;
+    });
+}
+
 /// The rows of the calls were the only trace of the first attempts.
 #[test]
 fn the_page_of_an_event_says_if_its_history_is_gone() {
@@ -1422,7 +1516,9 @@ fn a_pasted_request_is_judged_and_leaves_no_trace() {
             copied.html
         );
         for (request, at, found) in [
-            (request.replace("only-on", "not-on"), "", "missing or wrong"),
+            (request.replace("only-on", "not-on"), "", "wrong"),
+            // Absent and wrong were one word.
+            (request.replace("x-crm-signature", "x-other"), "", "missing"),
             (request.clone(), "2020-01-01T00:00:00Z", "would refuse"),
             (
                 request.clone(),
@@ -1471,7 +1567,11 @@ fn tokens_are_made_shown_once_and_revoked() {
         ];
         let wrong = visitor.submit(path, &fields).await;
         assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
-        for part in ["lower-case letters", "Must be a", "value=\"Not A Name\""] {
+        for part in [
+            "lower-case letters",
+            "This must be a",
+            "value=\"Not A Name\"",
+        ] {
             assert!(wrong.html.contains(part), "{part} in {}", wrong.html);
         }
 

@@ -437,6 +437,7 @@ fn an_export_has_the_state_and_every_event_and_the_command_writes_it_to_a_file()
         let path = file.to_str().expect("text");
         let exported = run(hookyard(&["export", "ticket", "SUP-1", "--output", path])).await;
         assert_eq!(exported.0, Some(0), "{exported:?}");
+        assert_eq!(exported.1, format!("ticket SUP-1: exported to {path}\n"));
         let kept = fs::read_to_string(&neighbour).expect("still there");
         assert_eq!(kept, "not to be touched");
         let mode = fs::metadata(&file).expect("written").permissions().mode();

@@ -269,6 +269,14 @@ fn the_rules_and_the_dashboard_work_whatever_the_job_is_called() {
     assert!(named.is_empty(), "{named:?}");
     let mut down = expressions.filter(|line| line.contains("absent(hookyard_ready)"));
     assert!(down.next().is_some(), "nothing notices that a node is gone");
+    // The file said that the guide tells what to do about each; the guide had none of their names.
+    let guide = std::fs::read_to_string("src/edge/docs/guide/operate.md").expect("reads");
+    for name in rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+    {
+        assert!(guide.contains(&format!("| `{name}` |")), "{name}");
+    }
 
     let dashboard = std::fs::read_to_string("config/grafana-dashboard.json").expect("reads");
     let dashboard: serde_json::Value = serde_json::from_str(&dashboard).expect("JSON");

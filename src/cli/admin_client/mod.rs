@@ -93,9 +93,16 @@ impl AdminClient {
         if status.is_success() {
             return Ok(answer);
         }
-        Err(AdminCallError::Refused {
-            status,
-            detail: read_refusal_detail(answer).await,
+        Err(match read_refusal_detail(answer).await {
+            Some(detail) => AdminCallError::Refused { status, detail },
+            // A proxy answers so while its node is away.
+            None if matches!(status.as_u16(), 502..=504) => AdminCallError::Refused {
+                status,
+                detail: "no reason given".to_owned(),
+            },
+            None => AdminCallError::NoNode {
+                base: self.node.base.clone(),
+            },
         })
     }
 
@@ -193,17 +200,13 @@ pub(super) fn given_filters<'a, const N: usize>(
 
 /// Reads the member `detail` of an answer that is no success, and below it the `errors` if there are
 /// several. An answer that does not come from a node has none.
-async fn read_refusal_detail(answer: Response) -> String {
+async fn read_refusal_detail(answer: Response) -> Option<String> {
     let body = answer.text().await.unwrap_or_default();
     let body = serde_json::from_str::<Value>(&body).unwrap_or_default();
-    let Some(detail) = body["detail"].as_str() else {
-        return "no reason given".to_owned();
-    };
+    let detail = body["detail"].as_str()?;
     let errors = body["errors"].as_array().map_or(&[][..], Vec::as_slice);
     let others = errors.iter().filter_map(|error| error["detail"].as_str());
     let others = others.filter(|other| *other != detail);
-    std::iter::once(detail)
-        .chain(others)
-        .collect::<Vec<_>>()
-        .join("\n  ")
+    let details: Vec<_> = std::iter::once(detail).chain(others).collect();
+    Some(details.join("\n  "))
 }

@@ -76,12 +76,27 @@ pub(super) struct ExportCommand {
 /// Arguments that name an entity.
 #[derive(clap::Args, Debug)]
 struct EntityArgs {
-    /// Kind of the entity, such as ticket or custom:invoice
+    /// Kind of the entity, such as ticket or custom:invoice; or kind and id as lists print them, such as
+    /// ticket/SUP-1042
     #[arg(value_name = "KIND")]
     kind: String,
     /// Id of the entity, as its sender spells it
     #[arg(value_name = "ID")]
-    id: String,
+    id: Option<String>,
+}
+
+impl EntityArgs {
+    /// Returns the kind and the id.
+    ///
+    /// # Errors
+    /// [`EntityCommandError::NoId`] for one word without a slash, which no kind has.
+    fn parts(&self) -> Result<(&str, &str), EntityCommandError> {
+        let both = match &self.id {
+            Some(id) => Some((self.kind.as_str(), id.as_str())),
+            None => self.kind.split_once('/'),
+        };
+        both.ok_or_else(|| EntityCommandError::NoId(self.kind.clone()))
+    }
 }
 
 /// Erasure as returned by the node.
@@ -104,8 +119,9 @@ impl EntityCommand {
 
 impl ShowEntityCommand {
     async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let (kind, id) = self.entity.parts()?;
         let node = AdminClient::try_new(self.node.resolve_node()?)?;
-        let segments = ["entities", &self.entity.kind, &self.entity.id];
+        let segments = ["entities", kind, id];
         let entity: Value = node.get(&segments, &[]).await?;
         Ok(print_answer(&entity, self.json, out)?)
     }
@@ -113,8 +129,8 @@ impl ShowEntityCommand {
 
 impl EraseCommand {
     async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let (kind, name) = self.entity.parts()?;
         let node = AdminClient::try_new(self.node.resolve_node()?)?;
-        let (kind, name) = (&self.entity.kind, &self.entity.id);
         let url = node.url(&["entities", kind, name], &[("erase", "true")])?;
         let answer = node.call(Method::DELETE, url, None).await?;
         let RemoteErasure { id, .. } = node.read(answer).await?;
@@ -140,8 +156,9 @@ impl EraseCommand {
 
 impl ExportCommand {
     async fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let (kind, id) = self.entity.parts()?;
         let node = AdminClient::try_new(self.node.resolve_node()?)?;
-        let segments = ["entities", &self.entity.kind, &self.entity.id, "export"];
+        let segments = ["entities", kind, id, "export"];
         let answer = node
             .call(Method::GET, node.url(&segments, &[])?, None)
             .await?;
@@ -155,7 +172,9 @@ impl ExportCommand {
         };
         let mut file = UnfinishedFile::create(path).map_err(file_error)?;
         copy_answer(answer, &mut file, file_error).await?;
-        file.publish().map_err(file_error)
+        file.publish().map_err(file_error)?;
+        writeln!(out, "{kind} {id}: exported to {}", path.display())?;
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Arguments that each command on a subscription takes: the node, and the form of the answer.
+//! Arguments that commands on a subscription take: its id, the node, and the form of the answer.
 
 use crate::cli::node_args::NodeArgs;
 
@@ -10,4 +10,12 @@ pub(super) struct CallArgs {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) node: NodeArgs,
+}
+
+/// Parses the id of a subscription, also in the form in which lists of deliveries print it (`webhook:6`).
+pub(in crate::cli) fn parse_webhook_id(text: &str) -> Result<u64, &'static str> {
+    let number = text.strip_prefix("webhook:").unwrap_or(text);
+    number
+        .parse()
+        .map_err(|_| "expected the number of a subscription, such as 6")
 }

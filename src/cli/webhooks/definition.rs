@@ -6,7 +6,7 @@ use clap::ArgGroup;
 use reqwest::Method;
 use serde_json::{Map, Value};
 
-use super::call_args::CallArgs;
+use super::call_args::{CallArgs, parse_webhook_id};
 use crate::cli::admin_client::AdminClient;
 use crate::cli::error::CliError;
 use crate::cli::node_url::parse_url;
@@ -16,7 +16,8 @@ use crate::cli::terminal_text::cell_text;
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  hookyard webhooks create https://crm.example/hook --events 'ticket:*,lead.*'\n  \
-    hookyard webhooks create --pull --events 'ticket:*'"
+    hookyard webhooks create --pull --events 'ticket:*'",
+    override_usage = "hookyard webhooks create [OPTIONS] <TARGET|--pull>"
 )]
 pub(in crate::cli) struct CreateWebhookCommand {
     /// URL that the node delivers to
@@ -54,7 +55,7 @@ pub(in crate::cli) struct CreateWebhookCommand {
 )]
 pub(in crate::cli) struct EditWebhookCommand {
     /// Id of the subscription, as `webhooks list` shows it
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = parse_webhook_id)]
     id: u64,
     /// URL that the node delivers to from now on
     #[arg(long, value_name = "TARGET", value_parser = parse_url)]

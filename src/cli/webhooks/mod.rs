@@ -10,6 +10,7 @@ use super::error::CliError;
 use super::node_args::NodeArgs;
 use super::terminal_text::{cell_text, print_answer, print_table};
 use call_args::CallArgs;
+pub(super) use call_args::parse_webhook_id;
 use definition::{CreateWebhookCommand, EditWebhookCommand};
 use redelivery::{DeliveriesCommand, RecoverCommand, ReplayCommand};
 
@@ -107,7 +108,7 @@ pub(super) struct DeleteWebhookCommand {
 #[derive(clap::Args, Debug)]
 struct WebhookArgs {
     /// Id of the subscription, as `webhooks list` shows it
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = parse_webhook_id)]
     id: u64,
     #[command(flatten)]
     call: CallArgs,

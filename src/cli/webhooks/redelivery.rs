@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::{Map, Value};
 
-use super::call_args::CallArgs;
+use super::call_args::{CallArgs, parse_webhook_id};
 use crate::cli::admin_client::{AdminClient, given_filters};
 use crate::cli::error::CliError;
 use crate::cli::jobs::{WaitArgs, report_job};
@@ -38,7 +38,7 @@ pub(in crate::cli) struct ReplayCommand {
 #[command(after_help = "Example:\n  hookyard webhooks deliveries 1 --failed")]
 pub(in crate::cli) struct DeliveriesCommand {
     /// Id of the subscription, as `webhooks list` shows it
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = parse_webhook_id)]
     id: u64,
     /// Only attempts that were not answered with 2xx
     #[arg(long)]
@@ -59,7 +59,7 @@ pub(in crate::cli) struct DeliveriesCommand {
 #[derive(clap::Args, Debug)]
 struct RangeArgs {
     /// Id of the subscription, as `webhooks list` shows it
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = parse_webhook_id)]
     id: u64,
     /// Events received at this time or later, RFC 3339
     #[arg(long, value_name = "TIME")]

@@ -190,6 +190,22 @@ fn spans_of_time_take_fractions() {
         Duration::from_secs(1800)
     );
     assert_eq!(config.sources.support.tolerance, Duration::from_secs(2));
+
+    // The keys of the alerts refused fractions, which the file of the defaults promised for all.
+    let text = "[alerts]\ncertificate_days = 0.5\nsource_silent_h = 0.5\nbacklog_age_s = 0";
+    let alerts = loaded(text, &[TOKEN]).expect("valid").alerts;
+    assert_eq!(
+        (
+            alerts.certificate_life,
+            alerts.source_silence,
+            alerts.backlog_age
+        ),
+        (
+            Some(Duration::from_secs(12 * 3_600)),
+            Some(Duration::from_secs(1_800)),
+            None
+        )
+    );
 }
 
 #[test]

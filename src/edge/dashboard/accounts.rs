@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use super::elements::{counted, empty_state, number, pager, path_part, subscriber_link, time};
+use super::elements::{
+    empty_state, number, pager, path_part, stopped_lanes, subscriber_link, time,
+};
 use super::layout::{DashboardSection, PageContent, sentence};
 use super::overview::breaker_badge;
 use super::visit::{PageReply, PageVisit};
@@ -125,7 +127,7 @@ fn render_deliveries(stats: &SubscriberStats) -> Markup {
         (breaker_badge(stats.breaker)) " "
         (number(stats.backlog())) " waiting"
         @if stats.stopped_lanes > 0 {
-            ", " (counted(stats.stopped_lanes as u64, "lane", "lanes")) " to retry"
+            ", " (stopped_lanes(stats.stopped_lanes))
         }
     }
 }

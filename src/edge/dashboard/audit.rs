@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::elements::{StateTone, badge, empty_state, time};
+use super::elements::{StateTone, badge, empty_state, exact_time};
 use super::filter_form::FilterForm;
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent};
@@ -87,7 +87,7 @@ fn render_entries(entries: &[(u64, AuditEntry)], visit: &PageVisit<'_>) -> Marku
             tbody {
                 @for (_, entry) in entries {
                     tr {
-                        td.first { (time(entry.at, visit.now)) }
+                        td.first { (exact_time(entry.at, visit.now)) }
                         td data-label="Who" {
                             @match &entry.who {
                                 Some(who) => (who),

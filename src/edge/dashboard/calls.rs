@@ -134,6 +134,14 @@ pub(super) fn render_calls(calls: &[CallRow], visit: &PageVisit<'_>) -> Markup {
                             a.strong-link href={ (LIST_PATH) "/" (row.id) } {
                                 (row.method) " " (row.path)
                             }
+                            @if let Some(id) = row.event_ids.first() {
+                                span.sub {
+                                    (event_link(id, row.event_type.as_deref().unwrap_or("event")))
+                                    @if row.event_ids.len() > 1 {
+                                        " and " (row.event_ids.len() - 1) " more"
+                                    }
+                                }
+                            }
                             @if let Some(warning) = &row.warning { span.sub { (warning) } }
                         }
                         td data-label="From or to" {
@@ -148,7 +156,7 @@ pub(super) fn render_calls(calls: &[CallRow], visit: &PageVisit<'_>) -> Markup {
                         }
                         td data-label="Answer" {
                             span {
-                                (status_badge(row.status, row.is_successful()))
+                                (status_badge(row.status, row.code.as_deref(), row.is_successful()))
                                 @if let Some(code) = &row.code { span.sub { (code) } }
                             }
                         }
@@ -166,7 +174,7 @@ fn render_facts(row: &CallRow, is_erased: bool, visit: &PageVisit<'_>) -> Markup
         dl.facts {
             dt { "Answer" }
             dd {
-                (status_badge(row.status, row.is_successful()))
+                (status_badge(row.status, row.code.as_deref(), row.is_successful()))
                 @if let Some(code) = &row.code { " " code { (code) } }
             }
             dt {

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::elements::{
     ActionButton, StateTone, badge, counted, csrf_field, empty_state, entity_link, event_link,
-    json_block, number, pager, status_badge, subscriber_link, time,
+    exact_time, excerpt, json_block, number, pager, status_badge, subscriber_link, time,
 };
 use super::filter_form::FilterForm;
 use super::form::FormFields;
@@ -67,7 +67,7 @@ async fn list(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
     };
     let lead = html! {
         "Deliveries that were given up. Mend the cause, then retry them: a retry keeps the id of the \
-         delivery, so a careful receiver takes it once."
+         delivery, so a receiver that remembers ids ignores it if it had it."
     };
     Ok(
         PageContent::new(DashboardSection::DeadLetters, "Dead letters", body)
@@ -215,7 +215,7 @@ fn sent_filter(form: &FormFields) -> Result<DeadLetterFilter, ApiError> {
 fn filter_form(query: &FormFields) -> FilterForm<'_> {
     let causes = DeadLetterCause::NAMED.map(|(name, cause)| (name, cause_word(cause)));
     FilterForm::new(LIST_PATH, query)
-        .text("webhook_id", "Webhook")
+        .example("webhook_id", "Number of the webhook", "4")
         .text("event", "Event")
         .text("entity", "Entity id")
         .choice("reason", "Reason", [("", "All")].into_iter().chain(causes))
@@ -327,7 +327,13 @@ fn render_row(found: &ListedDeadLetter, core: &NodeCore, visit: &PageVisit<'_>) 
             td data-label="Last answer" {
                 @match &letter.subject {
                     DeadLetterSubject::Event(failed) => {
-                        (status_badge(failed.status, false)) span.sub { (failed.detail) }
+                        (status_badge(failed.status, Some(&failed.code), false))
+                        @match (failed.status, failed.answer.as_str()) {
+                            // The badge says that already.
+                            (Some(_), "") => {}
+                            (Some(_), answer) => span.sub { (excerpt(answer)) },
+                            (None, _) => span.sub { (failed.detail) },
+                        }
                     }
                     DeadLetterSubject::Range(_) => span.muted { "never attempted" },
                 }
@@ -354,21 +360,21 @@ fn render_facts(found: &ListedDeadLetter, core: &NodeCore, visit: &PageVisit<'_>
     html! {
         dl.facts {
             dt { "Subscriber" } dd { (subscriber_link(&letter.subscriber)) }
-            dt { "Dead since" } dd { (time(letter.at, visit.now)) }
+            dt { "Dead since" } dd { (exact_time(letter.at, visit.now)) }
             @match &letter.subject {
                 DeadLetterSubject::Event(failed) => {
                     dt { "Event" } dd { (event_link(event_id(failed.event), &failed.event_type)) }
                     dt { "Entity" }
                     dd { (entity_link(&failed.entity)) ", event number " (failed.sequence) }
-                    dt { "Received" } dd { (time(failed.received_at, visit.now)) }
+                    dt { "Received" } dd { (exact_time(failed.received_at, visit.now)) }
                     dt { "Attempts" }
                     dd {
                         (failed.attempts)
-                        @if failed.attempts > 0 { ", the last " (time(failed.last_at, visit.now)) }
+                        @if failed.attempts > 0 { ", the last " (exact_time(failed.last_at, visit.now)) }
                     }
                     dt { "Last answer" }
                     dd {
-                        (status_badge(failed.status, false)) " " code { (failed.code) } br;
+                        (status_badge(failed.status, Some(&failed.code), false)) " " code { (failed.code) } br;
                         (sentence(&failed.detail))
                     }
                     @if !failed.answer.is_empty() {

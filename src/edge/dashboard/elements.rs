@@ -12,6 +12,9 @@ use crate::projection::PageRequest;
 use crate::subscriber::SubscriberId;
 use crate::token::AccessOperation;
 
+/// Characters of an answer that a row shows.
+const EXCERPT_CHARS: usize = 120;
+
 /// Tone of a state: the word says what is the case, the colour how good that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StateTone {
@@ -37,19 +40,44 @@ pub(super) fn badge(tone: StateTone, word: impl Display) -> Markup {
     html! { span class={ "badge " (tone.class()) } { (word.to_string()) } }
 }
 
-/// Renders the badge of a call's status, or of its missing answer.
-pub(super) fn status_badge(status: Option<u16>, is_successful: bool) -> Markup {
+/// Renders the badge of a call's status. Without an answer, the `code` of the failure says why there is
+/// none.
+pub(super) fn status_badge(status: Option<u16>, code: Option<&str>, is_successful: bool) -> Markup {
     let tone = match (is_successful, status) {
         (true, _) => StateTone::Good,
         (false, Some(429 | 503)) => StateTone::Warning,
         (false, _) => StateTone::Bad,
     };
-    status.map_or_else(|| badge(tone, "no answer"), |status| badge(tone, status))
+    let reason = match code {
+        Some("connect") => "no connection",
+        Some("dns") => "unknown host",
+        Some("timeout") => "timed out",
+        Some("tls") => "TLS failed",
+        Some("broken_off") => "broken off",
+        Some(_) | None => "no answer",
+    };
+    status.map_or_else(|| badge(tone, reason), |status| badge(tone, status))
+}
+
+/// Returns the beginning of an answer, as one line of text.
+pub(super) fn excerpt(answer: &str) -> String {
+    let words: Vec<_> = answer.split_whitespace().collect();
+    words.join(" ").chars().take(EXCERPT_CHARS).collect()
 }
 
 /// Renders `at` relative to `now`, with the exact time on hover and for programs.
 pub(super) fn time(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(at) title=(at) { (relative_time(at, now)) } }
+}
+
+/// Renders the time from `since` to `now`, with the exact begin on hover and for programs.
+pub(super) fn elapsed(since: Timestamp, now: Timestamp) -> Markup {
+    html! { time datetime=(since) title=(since) { (duration(since.distance(now))) } }
+}
+
+/// Renders `at` as [`time`] does, and the exact time beside it: no phone shows it on hover.
+pub(super) fn exact_time(at: Timestamp, now: Timestamp) -> Markup {
+    html! { (time(at, now)) " " span.muted.small { (at) } }
 }
 
 /// Renders a time that may be missing.
@@ -115,6 +143,13 @@ pub(super) fn bytes(bytes: u64) -> String {
 /// Writes `count` with the noun in its right form.
 pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", number(count), if count == 1 { one } else { many })
+}
+
+/// Writes the number of stopped lanes as what they are for a person: an entity each, unless the order is
+/// that of the whole subscription.
+pub(super) fn stopped_lanes(count: usize) -> String {
+    let waiting = counted(count as u64, "entity waits", "entities wait");
+    format!("{waiting} for a retry")
 }
 
 /// Percent-encodes `text` as one part of a path.

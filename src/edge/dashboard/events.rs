@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::elements::{
     ActionButton, StateTone, badge, counted_pager, empty_state, entity_link, entity_path,
-    event_link, json_block, time,
+    event_link, exact_time, json_block, time,
 };
 use super::filter_form::FilterForm;
 use super::form::FormFields;
@@ -100,7 +100,15 @@ pub(super) async fn find(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
         return Ok(PageReply::SeeOther(format!("{LIST_PATH}/{id}")));
     }
     if with_key.is_empty() {
-        let of_entity = FormFields::default().with("entity", wanted).to_query();
+        // As the command line prints an entity.
+        let named = wanted
+            .split_once('/')
+            .filter(|(kind, _)| Kind::parse(kind).is_some());
+        let of_entity = match named {
+            Some((kind, id)) => FormFields::default().with("kind", kind).with("entity", id),
+            None => FormFields::default().with("entity", wanted),
+        };
+        let of_entity = of_entity.to_query();
         return Ok(PageReply::SeeOther(format!("{LIST_PATH}?{of_entity}")));
     }
 
@@ -350,9 +358,9 @@ fn render_facts(view: &EventView, id: EventId, visit: &PageVisit<'_>) -> Markup 
                 ". " a href=(entity_path(&record.entity)) { "Read its story" }
             }
             dt { "Source" } dd { (record.source) }
-            dt { "Happened" } dd { (time(record.at, visit.now)) }
-            dt { "Received" } dd { (time(view.event.received_at, visit.now)) }
-            dt { "On the disk" } dd { (time(view.event.committed_at, visit.now)) }
+            dt { "Happened" } dd { (exact_time(record.at, visit.now)) }
+            dt { "Received" } dd { (exact_time(view.event.received_at, visit.now)) }
+            dt { "On the disk" } dd { (exact_time(view.event.committed_at, visit.now)) }
             @if let Some(key) = &record.idempotency_key {
                 dt { "Idempotency key" } dd { code { (key) } }
             }

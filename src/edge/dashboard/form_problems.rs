@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::layout::sentence;
 use crate::edge::error::ApiError;
+use crate::edge::field_error::FieldError;
 
 /// Error of the last attempt to save a form, if there was one.
 #[derive(Clone, Copy)]
@@ -37,23 +38,67 @@ impl<'a> FormProblems<'a> {
 
     /// Renders what is wrong with the field `name`.
     pub(super) fn render(self, name: &str) -> Markup {
-        html! { @for problem in self.texts(name) { p.error { (sentence(problem)) } } }
+        html! { @for problem in self.texts(name) { p.error { (problem) } } }
     }
 
-    /// Problems of the field `name`, its items and its members.
-    fn texts<'n>(self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
+    /// Problems of the field `name`, its items and its members, as sentences.
+    fn texts<'n>(self, name: &'n str) -> impl Iterator<Item = String> + use<'a, 'n> {
         let errors = self.0.map_or(&[][..], ApiError::field_errors);
         let found = errors.iter().filter(move |error| {
             let rest = error.field.strip_prefix(name);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '.']))
         });
-        found.map(move |error| {
-            // The name of the whole field stands on its label; that of an item tells which one.
-            let problem = error
-                .detail
-                .strip_prefix(name)
-                .map(|rest| rest.strip_prefix(' '));
-            problem.flatten().unwrap_or(&error.detail)
-        })
+        found.map(move |error| describe(error, name))
+    }
+}
+
+/// Writes the problem of the field `name` or of a part of it. The name stands on the label of the form,
+/// so the sentence begins with a word for it, or with the place of the item.
+fn describe(error: &FieldError, name: &str) -> String {
+    let problem = error.detail.strip_prefix(&*error.field);
+    let Some(problem) = problem.and_then(|problem| problem.strip_prefix(' ')) else {
+        return sentence(&error.detail);
+    };
+    let part = error.field.strip_prefix(name).unwrap_or_default();
+    let index = part
+        .strip_prefix('[')
+        .and_then(|part| part.strip_suffix(']'));
+    let index = index.and_then(|index| index.parse::<usize>().ok());
+    match (part, index) {
+        ("", _) => sentence(&format!("this {problem}")),
+        (_, Some(index)) => sentence(&format!("item {} {problem}", index + 1)),
+        (part, None) => sentence(&format!("{} {problem}", part.trim_start_matches('.'))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// "Is refused", "Events[0] is no valid pattern" and "Retry_schedule_s[1] must be" stood beside the
+    /// fields.
+    #[test]
+    fn a_problem_is_a_sentence_about_the_field_or_its_item() {
+        for (field, name, detail, said) in [
+            ("url", "url", "url is refused: no", "This is refused: no."),
+            (
+                "retry_schedule_s[1]",
+                "retry_schedule_s",
+                "retry_schedule_s[1] must be a number",
+                "Item 2 must be a number.",
+            ),
+            (
+                "seen",
+                "seen",
+                "load the page again",
+                "Load the page again.",
+            ),
+        ] {
+            let error = FieldError {
+                field: field.into(),
+                detail: detail.to_owned(),
+            };
+            assert_eq!(describe(&error, name), said);
+        }
     }
 }

@@ -40,6 +40,7 @@ mod page_response;
 mod pasted_request;
 mod plot;
 mod receivers;
+mod refused_senders;
 mod sessions;
 mod settings;
 mod sources;
@@ -48,7 +49,7 @@ mod tokens;
 mod visit;
 mod webhooks;
 
-use visit::{action, page};
+use visit::{action, form_page, page};
 
 /// Path of the first page, below which all others are.
 pub(super) const PATH: &str = "/dashboard";
@@ -136,7 +137,7 @@ pub(super) fn endpoints() -> Vec<ApiEndpoint> {
         shown("/dashboard/accounts", page(AccountsRead, accounts::show)),
         shown(
             accounts::NEW_PATH,
-            page(AccountsCreate, account_edit::show_new),
+            form_page(AccountsCreate, account_edit::show_new),
         )
         .undescribed(
             MethodSet::POST,
@@ -145,7 +146,7 @@ pub(super) fn endpoints() -> Vec<ApiEndpoint> {
         ),
         shown(
             "/dashboard/accounts/{account_id}/edit",
-            page(AccountsChange, account_edit::show),
+            form_page(AccountsChange, account_edit::show),
         )
         .undescribed(
             MethodSet::POST,
@@ -175,7 +176,11 @@ fn webhook_endpoints() -> Vec<ApiEndpoint> {
     let button = |name: &str| format!("{PATH}/{{id:[0-9]+}}/{name}");
     vec![
         shown(PATH, page(WebhooksRead, list::show)),
-        shown(format!("{PATH}/new"), page(WebhooksCreate, edit::show_new)).undescribed(
+        shown(
+            format!("{PATH}/new"),
+            form_page(WebhooksCreate, edit::show_new),
+        )
+        .undescribed(
             MethodSet::POST,
             VISITOR,
             action(WebhooksCreate, edit::create),
@@ -184,7 +189,7 @@ fn webhook_endpoints() -> Vec<ApiEndpoint> {
             format!("{PATH}/{{id:[0-9]+}}"),
             page(WebhooksRead, detail::show),
         ),
-        shown(button("edit"), page(WebhooksChange, edit::show_edit)).undescribed(
+        shown(button("edit"), form_page(WebhooksChange, edit::show_edit)).undescribed(
             MethodSet::POST,
             VISITOR,
             action(WebhooksChange, edit::change),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use super::elements::{
-    StateTone, bytes, counted, duration, entity_link, number, subscriber_link, time,
+    StateTone, bytes, counted, duration, entity_link, number, stopped_lanes, subscriber_link, time,
 };
 use super::layout::sentence;
 use super::node_situation::NodeSituation;
@@ -204,12 +204,13 @@ fn describe_stopped_lanes(deliveries: &DeliveryOverview, now: Timestamp) -> Opti
             StateTone::Neutral
         },
         fact: format!(
-            "{} of {} retry or halt",
-            counted(deliveries.stopped_lanes as u64, "lane", "lanes"),
+            "{}, or for you, at {}",
+            stopped_lanes(deliveries.stopped_lanes),
             counted(stopped.len() as u64, "subscriber", "subscribers"),
         ),
         explanation: html! {
-            "An event of an entity failed, so later events of this entity wait behind it: at least "
+            "An event of an entity failed, so its later events wait behind it, for the retry or, if the \
+             entity is halted, for you: at least "
             (number(waiting)) " in all"
             @if let Some(oldest) = oldest { ", the oldest owed since " (time(oldest, now)) }
             ". " (name_subscribers(&subscribers))
@@ -354,7 +355,10 @@ mod tests {
         let now = Timestamp::from_micros(600_000_000);
         deliveries.oldest_owed_at = Some(Timestamp::from_micros(0));
         let problem = describe_stopped_lanes(&deliveries, now).expect("a problem");
-        assert_eq!(problem.fact, "1 lane of 1 subscriber retry or halt");
+        assert_eq!(
+            problem.fact,
+            "1 entity waits for a retry, or for you, at 1 subscriber"
+        );
         assert!(problem.tone == StateTone::Warning);
         let text = problem.explanation.into_string();
         assert!(

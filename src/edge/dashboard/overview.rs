@@ -6,13 +6,14 @@ use maud::{Markup, html};
 
 use super::elements::{
     ActionButton, StateTone, badge, bytes, counted, duration, empty_state, entity_link, number,
-    optional_time, subscriber_link,
+    optional_time, stopped_lanes, subscriber_link,
 };
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent, sentence};
 use super::node_problem::{NodeProblem, QUARANTINED_MAX, find_problems};
 use super::node_situation::{EntitySituation, NodeSituation};
 use super::plot::RatePlot;
+use super::refused_senders::describe_refused_senders;
 use super::visit::{PageReply, PageVisit};
 use crate::edge::clock;
 use crate::edge::error::ApiError;
@@ -26,7 +27,7 @@ use crate::token::AccessOperation;
 /// Subscribers in the table of backlogs.
 const BACKLOGS_MAX: usize = 10;
 
-/// Time whose commits and deliveries make the shown latencies.
+/// Time whose commits and deliveries make the shown latencies, and whose refused calls are a problem.
 const LATENCY_WINDOW: Duration = Duration::from_secs(300);
 
 /// Time over which the present rates are averaged.
@@ -41,11 +42,18 @@ pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiErro
     };
 
     let situation = NodeSituation::load(&core, visit.now).await;
-    let problems = find_problems(&situation, storage.as_ref(), edge);
     let now = edge.clock.monotonic();
     let totals = edge.metrics.totals();
     let rates = edge.dashboard.rates.rates(now, &totals);
     let earlier = edge.dashboard.rates.totals_before(now, LATENCY_WINDOW);
+    let mut problems = find_problems(&situation, storage.as_ref(), edge);
+    // Before the notes: the list begins with the worst.
+    let is_note = |problem: &NodeProblem| problem.tone == StateTone::Neutral;
+    let notes = problems.iter().position(is_note).unwrap_or(problems.len());
+    problems.splice(
+        notes..notes,
+        describe_refused_senders(&totals, &earlier, LATENCY_WINDOW),
+    );
 
     Ok(content(html! {
         div id="health" data-live { (render_health(&problems)) }
@@ -123,10 +131,13 @@ fn render_health(problems: &[NodeProblem]) -> Markup {
             div class={ "health " (class) } role="status" {
                 h2 { (title) }
                 p {
-                    @if class == "good" {
+                    @if class != "good" {
+                        "Events are accepted. Below is what is stuck, why, and what to press."
+                    } @else if problems.is_empty() {
                         "Events are accepted and delivered, and nothing needs you."
+                    } @else {
+                        "Events are accepted and delivered, but for what is noted below."
                     }
-                    @else { "Events are accepted. Below is what is stuck, why, and what to press." }
                 }
             }
             @if !problems.is_empty() {
@@ -175,9 +186,13 @@ fn render_tiles(
         )))
         @match &situation.deliveries {
             Ok(deliveries) => (tile("Backlog", &number(deliveries.backlog), &format!(
-                "{} in flight, {} waiting to retry",
+                "{} in flight, {} for a retry",
                 number(deliveries.in_flight as u64),
-                counted(deliveries.stopped_lanes as u64, "lane", "lanes"),
+                counted(
+                    deliveries.stopped_lanes as u64,
+                    "entity waits",
+                    "entities wait"
+                ),
             ))),
             Err(silence) => (tile("Backlog", "?", &silence.to_string())),
         }
@@ -310,8 +325,7 @@ fn render_backlog_rows(
                                 (number(stats.backlog()))
                                 @if stats.stopped_lanes > 0 {
                                     span.sub {
-                                        (counted(stats.stopped_lanes as u64, "lane", "lanes"))
-                                        " to retry"
+                                        (stopped_lanes(stats.stopped_lanes))
                                     }
                                 }
                             }
@@ -408,7 +422,7 @@ fn render_storage(
                 (bar("Derived data", &bytes(storage.parts[1].1), None))
                 @if let Some((free, whole)) = storage.disk {
                     (bar(
-                        "Disk in use",
+                        "Disk",
                         &format!("{} free", bytes(free)),
                         Some((whole - free, whole, bytes(whole))),
                     ))

@@ -154,7 +154,7 @@ pub(super) fn render_paste_box(
                     input type="text" id=(field("at")) name="at" autocomplete="off"
                         value=(value(|pasted| &pasted.at)) placeholder="now";
                 }
-                button type="submit" { "Check" }
+                div { button type="submit" { "Check" } }
             }
             @if let Some(pasted) = pasted { (render_finding(pasted)) }
         }
@@ -177,7 +177,7 @@ fn render_finding(pasted: &PastedRequest) -> Markup {
                     @if let Some(change) = pasted.change {
                         p.muted { "The proof fits the text " (change) "." }
                     }
-                    pre tabindex="0" { (report.to_string()) }
+                    pre.whole tabindex="0" { (report.to_string()) }
                 }
             }
         }

@@ -22,10 +22,12 @@ use super::visit::PageVisit;
 use crate::call_log::{CallRow, EventCalls};
 use crate::edge::error::ApiError;
 use crate::edge::gate::NodeCore;
-use crate::event::{EventId, Position, Timestamp};
+use crate::event::{EventId, Timestamp};
 use crate::projection::{EventView, ProjectionReadError, StoredRecord};
-use crate::subscriber::{OwedDelivery, SubscriberId};
-use crate::subscription::{DeliveryMode, InterestMatch, SubscriberInterest, SubscriptionEntry};
+use crate::subscriber::{OwedDelivery, SubscriberId, SubscriberStats};
+use crate::subscription::{
+    DeliveryMode, InterestMatch, SubscriberInterest, SubscriptionEntry, SubscriptionState,
+};
 use crate::token::AccessOperation;
 
 /// Webhooks that the page shows. For each of them the stage is asked.
@@ -40,8 +42,8 @@ enum DeliveryState {
     DeadLetter(u64),
     /// Held by a lane that will deliver it.
     Owed(OwedDelivery),
-    /// Not read, not matched or not attempted yet.
-    Waiting,
+    /// Not read, not matched or not attempted yet, for this reason.
+    Waiting(&'static str),
     /// Not for this subscriber, by its filter as it is now.
     Filtered,
     /// Acknowledged by a subscriber that reads its events itself.
@@ -101,11 +103,11 @@ pub(super) async fn render_receivers(
     let stats = core.subscribers.stats_of(ids.collect()).await.ok();
     let mut receivers = Vec::new();
     for entry in following.iter().take(RECEIVERS_MAX) {
-        let settled_before = stats.as_ref().map(|stats| {
+        let stats = stats.as_ref().map(|stats| {
             let stats = stats.get(&SubscriberId::Webhook(entry.subscription.id));
-            stats.map_or(Position::FIRST, |stats| stats.settled_before)
+            stats.cloned().unwrap_or_default()
         });
-        let source = (&calls, settled_before);
+        let source = (&calls, stats);
         receivers.push(load_receiver(entry, delivered, source, &core, visit.now).await?);
     }
     judge_settled(&mut receivers, delivered, &following).await;
@@ -142,7 +144,7 @@ fn delivered_record(view: &EventView) -> Option<&StoredRecord> {
 async fn load_receiver(
     entry: &SubscriptionEntry,
     delivered: &StoredRecord,
-    (calls, settled_before): (&EventCalls, Option<Position>),
+    (calls, stats): (&EventCalls, Option<SubscriberStats>),
     core: &NodeCore,
     now: Timestamp,
 ) -> Result<EventReceiver, ApiError> {
@@ -163,12 +165,12 @@ async fn load_receiver(
         DeliveryState::Accepted(accepted.at.saturating_add(accepted.duration))
     } else if let Some(owed) = find_owed(&subscriber, delivered, core, now).await? {
         DeliveryState::Owed(owed)
-    } else if let Some(settled) = settled_before {
+    } else if let Some(stats) = stats {
         match (
-            delivered.position < settled,
+            delivered.position < stats.settled_before,
             subscription.delivery == DeliveryMode::Pull,
         ) {
-            (false, _) => DeliveryState::Waiting,
+            (false, _) => DeliveryState::Waiting(describe_wait(&subscription.state, &stats)),
             (true, true) => DeliveryState::Read,
             (true, false) => DeliveryState::Settled,
         }
@@ -182,6 +184,18 @@ async fn load_receiver(
         attempts: own_calls.len(),
         last_call: own_calls.last().map(|row| (*row).clone()),
     })
+}
+
+/// Says for what a delivery waits that no attempt was made of.
+fn describe_wait(state: &SubscriptionState, stats: &SubscriberStats) -> &'static str {
+    match state {
+        SubscriptionState::Paused { .. } => "held back, the webhook is paused",
+        SubscriptionState::Disabled { .. } => "not sent, the webhook is disabled",
+        SubscriptionState::Active => match stats.breaker {
+            "closed" => "not settled yet",
+            _ => "held back, the webhook's breaker is open",
+        },
+    }
 }
 
 async fn find_owed(
@@ -322,9 +336,9 @@ fn render_state(state: DeliveryState, visit: &PageVisit<'_>) -> Markup {
             (badge(StateTone::Bad, "unknown"))
             span.sub { "the delivery stage does not answer" }
         },
-        DeliveryState::Waiting => html! {
+        DeliveryState::Waiting(reason) => html! {
             (badge(StateTone::Neutral, "waiting"))
-            span.sub { "not settled yet" }
+            span.sub { (reason) }
         },
         DeliveryState::Filtered => html! {
             (badge(StateTone::Neutral, "filtered"))
@@ -369,7 +383,7 @@ fn render_last_call(row: Option<&CallRow>, now: Timestamp) -> Markup {
     };
     html! {
         span {
-            (status_badge(row.status, row.is_successful())) " "
+            (status_badge(row.status, row.code.as_deref(), row.is_successful())) " "
             a href={ "/dashboard/calls/" (row.id) } { (time(row.at, now)) }
         }
     }

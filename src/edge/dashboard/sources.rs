@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::calls::render_calls;
-use super::elements::{StateTone, badge, copy_button, empty_state};
+use super::elements::{StateTone, badge, copy_button, counted, empty_state};
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent};
 use super::pasted_request::{PastedRequest, render_paste_box};
@@ -11,6 +11,8 @@ use super::visit::{PageReply, PageVisit};
 use crate::call_log::{CallDirection, CallFilter};
 use crate::edge::error::ApiError;
 use crate::edge::reads::logs::list_calls;
+use crate::edge::state::Edge;
+use crate::metrics::{HISTORY_LENGTH, MetricTotals};
 use crate::projection::PageRequest;
 
 /// Refused calls that the page shows.
@@ -94,6 +96,7 @@ async fn render_sources(
 
     let base = base_url(visit);
     let guides = list_guides(visit);
+    let activity = SourceActivity::load(visit.edge());
     let enabled: Vec<_> = guides.iter().filter(|guide| guide.is_enabled).collect();
     let disabled: Vec<_> = guides.iter().filter(|guide| !guide.is_enabled).collect();
     let body = html! {
@@ -107,7 +110,7 @@ async fn render_sources(
         @for (index, guide) in enabled.iter().enumerate() {
             @let pasted = pasted.filter(|pasted| pasted.is_of(&guide.name));
             @let paste_box = render_paste_box(&guide.name, index, pasted, &visit.session);
-            (render_guide(guide, &base, index, &paste_box))
+            (render_guide(guide, &base, index, &activity.render(&guide.name), &paste_box))
         }
         @if !disabled.is_empty() {
             p.muted {
@@ -232,7 +235,49 @@ fn list_guides(visit: &PageVisit<'_>) -> Vec<SourceGuide> {
     guides
 }
 
-fn render_guide(guide: &SourceGuide, base: &str, index: usize, paste_box: &Markup) -> Markup {
+/// Counts of all sources now and at the begin of the last hour, or at the start if that is later.
+struct SourceActivity {
+    now: MetricTotals,
+    earlier: MetricTotals,
+}
+
+impl SourceActivity {
+    fn load(edge: &Edge) -> Self {
+        let earlier = edge
+            .dashboard
+            .rates
+            .totals_before(edge.clock.monotonic(), HISTORY_LENGTH);
+        let now = edge.metrics.totals();
+        Self { now, earlier }
+    }
+
+    /// Renders what the source `name` sent in that time.
+    fn render(&self, name: &str) -> Markup {
+        let accepted =
+            |totals: &MetricTotals| totals.accepted_by_source.get(name).copied().unwrap_or(0);
+        let refused = |totals: &MetricTotals| {
+            let codes = totals.refused_by_source.get(name);
+            codes.map_or(0, |codes| codes.values().sum::<u64>())
+        };
+        let since = |count: &dyn Fn(&MetricTotals) -> u64| {
+            count(&self.now).saturating_sub(count(&self.earlier))
+        };
+        let query = FormFields::default().with("source", name).to_query();
+        html! {
+            (counted(since(&accepted), "event", "events")) " accepted, "
+            (counted(since(&refused), "call", "calls")) " refused. "
+            a href={ "/dashboard/events?" (query) } { "Newest events" }
+        }
+    }
+}
+
+fn render_guide(
+    guide: &SourceGuide,
+    base: &str,
+    index: usize,
+    activity: &Markup,
+    paste_box: &Markup,
+) -> Markup {
     let id = format!("command-{index}");
     html! {
         section.panel {
@@ -244,6 +289,8 @@ fn render_guide(guide: &SourceGuide, base: &str, index: usize, paste_box: &Marku
                 dl.facts {
                     dt { "Address" } dd { code { (base) (guide.path) } }
                     dt { "Proof" } dd { "A call carries " (guide.proof) "." }
+                    dt { "Last hour" }
+                    dd id={ "activity-" (index) } data-live { (activity) }
                 }
                 @if let Some(command) = guide.command {
                     details {

@@ -147,25 +147,51 @@ where
     H: AsyncFn(&mut PageVisit<'_>) -> Result<PageReply, ApiError> + Clone + 'static,
 {
     async move |context: &mut RequestContext| {
-        let Some(session) = current_session(context) else {
-            return Ok(redirect_to_login(context));
-        };
         context.call.note_operation(operation);
-        context.call.note_caller(session.caller.clone());
-        let permitted = session.caller.check_role(operation);
-        let now = context.edge.clock.wall();
-        let mut visit = PageVisit {
-            context,
-            session,
-            now,
-        };
-        let reply = match permitted {
-            Ok(()) => render(&mut visit).await,
-            Err(error) => Err(error),
-        };
-        let reply = reply.unwrap_or_else(|error| error_reply(&visit, &error));
-        Ok(finish(&visit, reply))
+        show_page(context, operation, &render).await
     }
+}
+
+/// Wraps `render` into the handler of a page with the form of `operation`, for those who may do it.
+/// Opening the form does not do it, so the audit log has an entry only if the page is refused.
+pub(super) fn form_page<H>(
+    operation: AccessOperation,
+    render: H,
+) -> impl AsyncFn(&mut RequestContext) -> Result<HttpResponse, ApiError> + Clone + 'static
+where
+    H: AsyncFn(&mut PageVisit<'_>) -> Result<PageReply, ApiError> + Clone + 'static,
+{
+    async move |context: &mut RequestContext| show_page(context, operation, &render).await
+}
+
+async fn show_page<H>(
+    context: &mut RequestContext,
+    operation: AccessOperation,
+    render: &H,
+) -> Result<HttpResponse, ApiError>
+where
+    H: AsyncFn(&mut PageVisit<'_>) -> Result<PageReply, ApiError>,
+{
+    let Some(session) = current_session(context) else {
+        return Ok(redirect_to_login(context));
+    };
+    context.call.note_caller(session.caller.clone());
+    let permitted = session.caller.check_role(operation);
+    let now = context.edge.clock.wall();
+    let mut visit = PageVisit {
+        context,
+        session,
+        now,
+    };
+    let reply = match permitted {
+        Ok(()) => render(&mut visit).await,
+        Err(error) => {
+            visit.context.call.note_operation(operation);
+            Err(error)
+        }
+    };
+    let reply = reply.unwrap_or_else(|error| error_reply(&visit, &error));
+    Ok(finish(&visit, reply))
 }
 
 /// Wraps `perform` into the handler of a form, for those who may do `operation`. After an error the person is back at the page that

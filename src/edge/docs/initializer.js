@@ -21,6 +21,12 @@ const signers = {
   "X-Hub-Signature-256": async (secret, request) => "sha256=" + await hmac(secret, [request.body ?? ""]),
 };
 
+// Swagger UI has a dark mode, but does not follow the browser's.
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const followColours = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", followColours);
+followColours();
+
 window.ui = SwaggerUIBundle({
   url: "../openapi.json",
   dom_id: "#swagger-ui",

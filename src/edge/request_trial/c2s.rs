@@ -10,16 +10,15 @@ use crate::edge::error::ApiError;
 use crate::edge::field_error::FieldError;
 use crate::provider::RequestView;
 
+const TOKEN: &str = "x-webhook-token";
+
 pub(super) fn check_c2s(config: &C2sConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
-    let presented = request
-        .single_header("x-webhook-token")
-        .unwrap_or_default()
-        .as_bytes();
+    let presented = request.single_header(TOKEN).unwrap_or_default().as_bytes();
     let is_known = config
         .tokens
         .iter()
         .any(|token| !token.is_empty() && token.matches(presented));
-    let mut text = format_line("x-webhook-token", describe_proof(is_known));
+    let mut text = format_line(TOKEN, describe_proof(is_known, request, TOKEN));
     if !config.ip_allowlist.is_empty() {
         text += &format_line(
             "address",

@@ -27,7 +27,10 @@ pub(super) fn check_crm(
     let is_known = tokens.any(|token| !token.is_empty() && token.matches(presented));
     let verification = TrialFinding {
         is_good: is_known,
-        text: format_line("authorization", describe_proof(is_known)),
+        text: format_line(
+            "authorization",
+            describe_proof(is_known, request, "authorization"),
+        ),
     };
     [
         verification,

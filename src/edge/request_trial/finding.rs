@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use crate::edge::error::ApiError;
 use crate::entity::Command;
+use crate::provider::RequestView;
 
 /// Most events of one request that the report shows.
 pub(super) const SHOWN_MAX: usize = 20;
@@ -51,9 +52,13 @@ impl From<ApiError> for TrialFinding {
     }
 }
 
-/// Describes the result for a header that proves the sender.
-pub(super) fn describe_proof(is_good: bool) -> &'static str {
-    if is_good { "valid" } else { "missing or wrong" }
+/// Describes the result for the header `name`, which proves the sender of `request`.
+pub(super) fn describe_proof(is_good: bool, request: &RequestView<'_>, name: &str) -> &'static str {
+    match (is_good, request.header_lines(name).next()) {
+        (true, _) => "valid",
+        (false, Some(_)) => "wrong",
+        (false, None) => "missing",
+    }
 }
 
 /// Stands for the decoded event of a request with a wrong signature: like a node, the trial decodes

@@ -24,7 +24,10 @@ pub(super) fn check_instagram(
         .find_map(|line| signature::verify_instagram_body(&verifier, &body, line.as_bytes()));
     let verification = TrialFinding {
         is_good: body.is_some(),
-        text: format_line(SIGNATURE, describe_proof(body.is_some())),
+        text: format_line(
+            SIGNATURE,
+            describe_proof(body.is_some(), request, SIGNATURE),
+        ),
     };
     let decoding = match body.map(|body| decode_instagram_call(&body, &Span::none())) {
         Some(Ok(updates)) => TrialFinding::passed(describe_updates(&updates)),

@@ -14,14 +14,14 @@ use crate::edge::leads::{
 use crate::edge::signature::{SignatureVerifier, VerifiedBody};
 use crate::provider::RequestView;
 
+const SIGNATURE: &str = "x-webhook-signature";
+
 /// Event and id of a path under [`BASE_PATH`]. The generic endpoint has neither.
 type LeadsAddress<'a> = (Option<&'static LeadEvent>, Option<&'a str>);
 
 pub(super) fn check_leads(config: &LeadsConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
     let verifier = SignatureVerifier::new(&config.secrets);
-    let presented = request
-        .header_lines("x-webhook-signature")
-        .map(str::as_bytes);
+    let presented = request.header_lines(SIGNATURE).map(str::as_bytes);
     let head = match config.signed {
         LeadSignatureLayout::Body => Vec::new(),
         LeadSignatureLayout::TimePathBody => {
@@ -33,7 +33,7 @@ pub(super) fn check_leads(config: &LeadsConfig, request: &RequestView<'_>) -> [T
     let body = signature::verify_lead_body(&verifier, &head, body, presented);
     let result = match verifier.is_empty() {
         true => "not required: the source has no secrets",
-        false => describe_proof(body.is_some()),
+        false => describe_proof(body.is_some(), request, SIGNATURE),
     };
     let verification = TrialFinding {
         is_good: body.is_some(),

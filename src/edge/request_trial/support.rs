@@ -40,11 +40,21 @@ pub(super) fn check_support(
     let verification = TrialFinding {
         is_good: is_known && verified.is_some() && is_fresh,
         text: format_lines(&[
-            ("x-crm-api-key", describe_proof(is_known)),
-            ("x-crm-signature", describe_proof(verified.is_some())),
+            (
+                "x-crm-api-key",
+                describe_proof(is_known, request, "x-crm-api-key"),
+            ),
+            (
+                "x-crm-signature",
+                describe_proof(verified.is_some(), request, "x-crm-signature"),
+            ),
             (
                 "time",
-                &at.map_or_else(|| "not RFC 3339".to_owned(), |at| at.to_string()),
+                &match at {
+                    Some(at) => at.to_string(),
+                    None if timestamp.is_empty() => "missing".to_owned(),
+                    None => "not RFC 3339".to_owned(),
+                },
             ),
             ("time is recent", if is_fresh { "yes" } else { "no" }),
         ]),

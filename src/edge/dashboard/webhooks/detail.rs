@@ -5,8 +5,8 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use super::super::elements::{
-    ActionButton, csrf_field, duration, empty_state, entity_link, event_link, number,
-    optional_time, pager, select_option, status_badge, time,
+    ActionButton, counted, csrf_field, duration, elapsed, empty_state, entity_link, event_link,
+    excerpt, number, optional_time, pager, select_option, status_badge, stopped_lanes, time,
 };
 use super::super::form::FormFields;
 use super::super::jobs::render_jobs;
@@ -26,7 +26,8 @@ use crate::subscriber::jobs::RedeliveryJob;
 use crate::subscriber::{StatsError, SubscriberId};
 use crate::subscription::secrets::redact_secret;
 use crate::subscription::{
-    DeliveryMode, DeliveryOrdering, SigningStyle, Subscription, SubscriptionState,
+    DeliveryMode, DeliveryOrdering, EventNamePattern, Pattern, SigningStyle, Subscription,
+    SubscriptionState,
 };
 use crate::token::AccessOperation;
 
@@ -165,7 +166,7 @@ impl WebhookView<'_> {
                 }
                 @if let Some(reason) = self.reason() { span.muted { (reason) } }
                 @if let Some(since) = self.stats.and_then(|stats| stats.failing_since) {
-                    span.muted { "Failing since " (time(since, self.visit.now)) "." }
+                    span.muted { "Failing for " (elapsed(since, self.visit.now)) "." }
                 }
             }
         }
@@ -227,7 +228,7 @@ impl WebhookView<'_> {
                 "Waiting",
                 &number(waiting),
                 html! {
-                    (stats.in_flight) " in flight, " (stats.stopped_lanes) " lanes wait to retry"
+                    (stats.in_flight) " in flight, " (stopped_lanes(stats.stopped_lanes))
                     @if let Some(oldest) = stats.oldest_owed_at {
                         ", oldest " (time(oldest, self.visit.now))
                     }
@@ -304,24 +305,31 @@ impl WebhookView<'_> {
                     th scope="col" { "Next attempt" }
                 } }
                 tbody {
-                    @for (row, stored) in attempts { (self.attempt_row(row, stored.as_ref())) }
+                    @for (index, (row, stored)) in attempts.iter().enumerate() {
+                        (self.attempt_row(row, stored.as_ref(), has_later(&attempts[..index], row)))
+                    }
                 }
             }
         }
     }
 
-    fn attempt_row(&self, row: &CallRow, stored: Option<&StoredRecord>) -> Markup {
+    fn attempt_row(
+        &self,
+        row: &CallRow,
+        stored: Option<&StoredRecord>,
+        is_superseded: bool,
+    ) -> Markup {
         let entity = stored.map(|stored| &stored.record.entity);
         let answer = row.answer.as_deref().filter(|answer| !answer.is_empty());
         html! {
             tr {
                 td.first {
-                    (status_badge(row.status, row.is_successful()))
+                    (status_badge(row.status, row.code.as_deref(), row.is_successful()))
                     @if let Some(code) = row.code.as_ref().filter(|code| *code != "status") {
                         " " code { (code) }
                     }
                     @if let Some(answer) = answer.filter(|_| !row.is_successful()) {
-                        span.sub { (answer_excerpt(answer)) }
+                        span.sub { (excerpt(&String::from_utf8_lossy(answer))) }
                     }
                 }
                 td data-label="Event" {
@@ -344,13 +352,19 @@ impl WebhookView<'_> {
                     a href={ "/dashboard/calls/" (row.id) } { (time(row.at, self.visit.now)) }
                 }
                 td data-label="Next attempt" {
-                    @match row.next_attempt_at {
-                        Some(at) => (time(at, self.visit.now)),
-                        None => span.muted { "–" }
+                    @match row.next_attempt_at.filter(|_| !is_superseded) {
+                        Some(at) if at > self.visit.now => (time(at, self.visit.now)),
+                        Some(_) if self.is_held() => span.muted { "when the breaker closes" },
+                        Some(_) | None => span.muted { "–" }
                     }
                 }
             }
         }
+    }
+
+    /// Tells if the circuit breaker holds back what is due.
+    fn is_held(&self) -> bool {
+        self.stats.is_some_and(|stats| stats.breaker != "closed")
     }
 
     fn settings(&self) -> Markup {
@@ -362,7 +376,10 @@ impl WebhookView<'_> {
                 dt { "Events" }
                 dd {
                     span.tags {
-                        @for pattern in &subscription.events { span.tag { (pattern.as_str()) } }
+                        @for pattern in &subscription.events {
+                            span.tag { (pattern.as_str()) }
+                            (self.matched(pattern))
+                        }
                     }
                 }
                 dt { "Order" }
@@ -426,6 +443,24 @@ impl WebhookView<'_> {
             }
             @if let Some(transform) = &subscription.transform {
                 h3 { "Transform" } pre { code { (transform.text()) } }
+            }
+        }
+    }
+
+    /// Renders the number of events that a pattern for several matches.
+    fn matched(&self, pattern: &Pattern) -> Markup {
+        let events = pattern.name_pattern();
+        let vocabulary = self.visit.edge().vocabulary();
+        let count = match events {
+            EventNamePattern::Exact(_) => 0,
+            EventNamePattern::All | EventNamePattern::Prefix(_) => {
+                vocabulary.count_names(pattern.kind(), events)
+            }
+        };
+        html! {
+            // None is known of a configured source, and of a bare * it is clear.
+            @if count > 0 && pattern.as_str() != "*" {
+                span.muted.small { (counted(count as u64, "event", "events")) }
             }
         }
     }
@@ -558,6 +593,12 @@ impl WebhookView<'_> {
     }
 }
 
+/// Tells if one of the `newer` calls is a later attempt of the delivery of `row`.
+fn has_later(newer: &[(CallRow, Option<StoredRecord>)], row: &CallRow) -> bool {
+    let mut newer = newer.iter();
+    newer.any(|(newer, _)| !row.event_ids.is_empty() && newer.event_ids == row.event_ids)
+}
+
 fn tile(label: &str, value: &str, note: Markup) -> Markup {
     html! { section.panel.tile { h2.label { (label) } p.value { (value) } p.note { (note) } } }
 }
@@ -585,10 +626,4 @@ fn style_name(style: SigningStyle) -> &'static str {
         .into_iter()
         .find(|(_, named)| *named == style);
     found.map_or("", |(name, _)| name)
-}
-
-/// Returns the beginning of an answer, as one line of text.
-fn answer_excerpt(answer: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&answer[..answer.len().min(120)]);
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

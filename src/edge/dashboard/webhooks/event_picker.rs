@@ -59,7 +59,7 @@ impl EventPicker {
             fieldset aria-describedby="events-hint" {
                 legend { "Events" }
                 p.hint id="events-hint" {
-                    "At least one. New events of a kind that you tick as a whole are followed too. "
+                    "At least one. Tick a whole kind to follow its future events too. "
                     span data-chosen {}
                 }
                 (error)
@@ -78,8 +78,8 @@ impl EventPicker {
                     (fields.text("patterns"))
                 }
                 p.hint id="patterns-hint" {
-                    "One on each line, such as " code { "lead.*" } ", "
-                    code { "ticket:status.changed" } " or "
+                    "One on each line: " code { "lead.*" } " for all names that begin so, "
+                    code { "ticket:*" } " for all events of a kind, "
                     code { "*" } " for everything."
                 }
             }

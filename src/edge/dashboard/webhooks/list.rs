@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use super::super::elements::{counted, empty_state, number, optional_time, pager, time};
+use super::super::elements::{empty_state, number, optional_time, pager, stopped_lanes, time};
 use super::super::filter_form::FilterForm;
 use super::super::form::FormFields;
 use super::super::layout::{DashboardSection, PageContent, sentence};
@@ -128,15 +128,16 @@ fn render_silence(silence: StatsError) -> Markup {
     }
 }
 
-/// Returns true if the URL or the description has `text`, which is in lower case.
+/// Returns true if the title or the description has `text`, which is in lower case.
 fn mentions(subscription: &Subscription, text: &str) -> bool {
     let description = subscription.description.as_deref().unwrap_or_default();
-    subscription.url.to_lowercase().contains(text) || description.to_lowercase().contains(text)
+    let title = webhook_title(subscription).to_lowercase();
+    title.contains(text) || description.to_lowercase().contains(text)
 }
 
 fn render_filter(query: &FormFields) -> Markup {
     FilterForm::new(LIST_PATH, query)
-        .text("text", "URL or description")
+        .text("text", "Number, URL or description")
         .choice(
             "state",
             "State",
@@ -236,9 +237,7 @@ fn render_figures(
             span {
                 (number(stats.backlog()))
                 @if stats.stopped_lanes > 0 {
-                    span.sub {
-                        (counted(stats.stopped_lanes as u64, "lane", "lanes")) " to retry"
-                    }
+                    span.sub { (stopped_lanes(stats.stopped_lanes)) }
                 }
                 @if let Some(oldest) = stats.oldest_owed_at {
                     span.sub { "oldest " (time(oldest, visit.now)) }

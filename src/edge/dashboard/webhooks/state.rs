@@ -9,10 +9,11 @@ use crate::subscription::{DeliveryMode, Subscription, SubscriptionId, Subscripti
 /// Path of the list, below which all other pages of webhooks are.
 pub(super) const LIST_PATH: &str = "/dashboard/settings/webhooks";
 
-/// Name of a webhook on its pages: its URL, if it has one.
+/// Name of a webhook in lists and on its pages: its number, by which other pages name it, and its URL
+/// if it has one.
 pub(super) fn webhook_title(subscription: &Subscription) -> String {
     match subscription.delivery {
-        DeliveryMode::Push => subscription.url.clone(),
+        DeliveryMode::Push => format!("Webhook {}: {}", subscription.id, subscription.url),
         DeliveryMode::Pull => format!("Webhook {}, read by its subscriber", subscription.id),
     }
 }
