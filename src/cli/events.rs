@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::admin_client::{AdminCallError, AdminClient, PAGE_SIZE, RemotePage, given_filters};
 use super::error::CliError;
 use super::node_args::NodeArgs;
-use super::terminal_text::{cell_text, entity_text, print_answer, sanitize_text};
+use super::terminal_text::{cell_text, entity_text, print_answer, print_notice, sanitize_text};
 use crate::error_chain;
 use crate::event::EventId;
 
@@ -247,10 +247,4 @@ fn format_event(event: &Value) -> String {
         entity_text(&event["entity"]),
         cell_text(&event["status"]),
     )
-}
-
-/// Prints a notice to standard error, away from the events. Errors are ignored: without a terminal
-/// there is no reader.
-fn print_notice(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
 }

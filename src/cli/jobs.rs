@@ -9,8 +9,9 @@ use super::admin_client::{AdminClient, given_filters};
 use super::error::CliError;
 use super::node_args::NodeArgs;
 use super::plural::format_count;
-use super::terminal_text::{cell_text, print_answer, print_table};
+use super::terminal_text::{cell_text, print_answer, print_notice, print_table};
 use super::webhooks::parse_webhook_id;
+use crate::error_chain;
 
 /// Pause between two questions for the progress of a job.
 const POLL_PAUSE: Duration = Duration::from_millis(500);
@@ -76,7 +77,10 @@ pub(super) struct CancelJobCommand {
 /// Argument of each command that starts or shows a job.
 #[derive(clap::Args, Debug)]
 pub(super) struct WaitArgs {
-    /// Wait for the end of the job; the exit code is 1 unless it delivered everything
+    /// Wait for the end of the job; the exit code is 1 if a delivery failed again or it was cancelled
+    ///
+    /// An event that needs no delivery any more, or that another job delivers, is skipped, which is no
+    /// failure. While the node is away, the command waits for it.
     #[arg(long)]
     wait: bool,
 }
@@ -189,7 +193,7 @@ pub(super) async fn report_job(
     Ok(())
 }
 
-/// Waits until `job` is over, and prints how it ended.
+/// Waits until `job` is over, also for a node that is away, and prints how it ended.
 async fn await_job(
     node: &AdminClient,
     mut job: Value,
@@ -197,6 +201,7 @@ async fn await_job(
     out: &mut impl Write,
 ) -> Result<(), CliError> {
     let id = job["id"].to_string();
+    let mut is_away = false;
     while matches!(job["state"].as_str(), Some("pending" | "running")) {
         #[expect(
             clippy::disallowed_methods,
@@ -204,9 +209,18 @@ async fn await_job(
         )]
         tokio::time::sleep(POLL_PAUSE).await;
         match node.get(&["jobs", &id], &[]).await {
-            Ok(now) => job = now,
+            Ok(now) => {
+                is_away = false;
+                job = now;
+            }
             // The job goes on when the node has opened its store again.
-            Err(error) if error.is_temporary() => {}
+            Err(error) if error.is_temporary() => {
+                if !is_away {
+                    let reason = error_chain::format_error_chain(&error);
+                    print_notice(&format!("waiting: {reason}"));
+                }
+                is_away = true;
+            }
             Err(error) => return Err(error.into()),
         }
     }

@@ -45,6 +45,12 @@ pub(super) fn entity_text(entity: &Value) -> String {
     }
 }
 
+/// Prints a notice to standard error, away from the output. Errors are ignored: without a terminal
+/// there is no reader.
+pub(super) fn print_notice(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Prints rows under a heading, in columns as wide as needed.
 pub(super) fn print_table<const N: usize>(
     heading: [&str; N],

@@ -388,18 +388,21 @@ impl ProjectionReader {
             .await
     }
 
-    /// Returns at most `limit` events from the position `from` on that match `filter`, oldest first. The
-    /// cost is that of the new events, and bounded; a next call goes on where this one ended.
+    /// Returns at most `limit` events from the position `from` on that match `filter`, oldest first;
+    /// without a position, from the first one that retention left. The cost is that of the new events,
+    /// and bounded; a next call goes on where this one ended.
     ///
     /// # Errors
-    /// [`ProjectionReadError`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails, or when retention removed records from `from` on.
     pub async fn events_from(
         &self,
         filter: EventFilter,
-        from: Position,
+        from: Option<Position>,
         limit: usize,
     ) -> Result<EventsFrom, ProjectionReadError> {
-        self.read_caught_up(move |view| view.events_from(&filter, from, limit))
+        self.await_durable_written().await?;
+        let written = *self.written.borrow();
+        self.read_caught_up(move |view| view.events_from(&filter, from, limit, written))
             .await
     }
 
@@ -1062,8 +1065,29 @@ impl ProjectionView {
     fn events_from(
         &self,
         filter: &EventFilter,
+        from: Option<Position>,
+        limit: usize,
+        written: Position,
+    ) -> Result<EventsFrom, ProjectionReadError> {
+        let first = from.unwrap_or_else(|| self.journal.start().position);
+        let found = self.search_events_from(filter, first, limit, written)?;
+
+        // After the search, which passes over what retention removes meanwhile.
+        let start = self.journal.start();
+        match from {
+            Some(position) if position < start.position => {
+                Err(JournalReadError::Removed { position, start }.into())
+            }
+            Some(_) | None => Ok(found),
+        }
+    }
+
+    fn search_events_from(
+        &self,
+        filter: &EventFilter,
         from: Position,
         limit: usize,
+        written: Position,
     ) -> Result<EventsFrom, ProjectionReadError> {
         let mut found = EventsFrom::nothing(from);
         let names = NameTable::load(&self.tree)?;
@@ -1103,6 +1127,8 @@ impl ProjectionView {
                 found.next = position.plus(1);
             }
         }
+        // Records that are no events are passed too: a cursor before them would fall behind retention.
+        found.next = found.next.max(written);
         Ok(found)
     }
 

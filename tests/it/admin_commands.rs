@@ -19,9 +19,13 @@ type CommandOutput = (Option<i32>, String, String);
 
 /// Runs a command against `node`, while this thread serves receivers.
 async fn run(node: &NodeProcess, words: &[&str]) -> CommandOutput {
+    run_at(&node.api.base, words).await
+}
+
+async fn run_at(url: &str, words: &[&str]) -> CommandOutput {
     let folder = folder();
     let mut command = hookyard(folder.path(), words);
-    command.args(["--url", &node.api.base, "--token", TOKEN]);
+    command.args(["--url", url, "--token", TOKEN]);
     let output = actix_rt::task::spawn_blocking(move || output_of(&mut command));
     output.await.expect("no panic")
 }
@@ -398,6 +402,63 @@ fn jobs_are_awaited_and_dead_letters_chosen_by_any_filter() {
         let (code, _, error) = run(&node, &["jobs", "cancel", "2"]).await;
         assert_eq!(code, Some(1));
         assert!(error.contains("409"), "{error}");
+    });
+}
+
+/// Each page beyond the first was thrown away while letters went: the list began anew a hundred times.
+#[test]
+fn a_list_is_read_whole_and_in_order_while_its_items_go() {
+    run_async(async {
+        // Before each answer, the letters with the highest ids are delivered.
+        let mut newest = 400_u64;
+        let node = TestReceiver::start(move |request| {
+            let query = request.path.split_once('?').expect("a query").1;
+            let page = query.split('&').find_map(|pair| pair.strip_prefix("page="));
+            let page: u64 = page.expect("a page").parse().expect("a number");
+            newest = newest.saturating_sub(30);
+            let ids = (1..=newest).rev().skip(100 * (page as usize - 1));
+            let items: Vec<_> = ids.take(100).map(|id| json!({"id": id})).collect();
+            let pages = newest.div_ceil(100);
+            let list = json!({"items": items, "total": newest, "pages": pages});
+            ReceiverReply::Full(200, vec![], list.to_string())
+        })
+        .await;
+
+        let words = ["dead-letters", "list", "--json"];
+        let (code, output, error) = run_at(&node.url(""), &words).await;
+        assert_eq!((code, error.as_str()), (Some(0), ""));
+        let expected: Vec<_> = (1..=370).rev().map(|id| json!({"id": id})).collect();
+        let found = output.lines().map(serde_json::from_str::<Value>);
+        let found: Vec<_> = found.map(|item| item.expect("JSON")).collect();
+        assert_eq!(found, expected);
+        assert_eq!(node.arrivals().len(), 5, "three pages, two of them twice");
+    });
+}
+
+/// The command said nothing while the node was away, perhaps for ever.
+#[test]
+fn a_wait_for_a_job_says_that_the_node_is_away() {
+    run_async(async {
+        let states = ["pending", "", "", "running", "", "completed"];
+        let mut states = states.into_iter();
+        let node = TestReceiver::start(move |_| match states.next() {
+            Some("") => ReceiverReply::Status(503),
+            state => {
+                let job = json!({"id": 1, "state": state, "delivered": 2, "skipped": 1});
+                ReceiverReply::Full(200, vec![], job.to_string())
+            }
+        })
+        .await;
+        let words = ["jobs", "show", "1", "--wait"];
+        let (code, output, error) = run_at(&node.url(""), &words).await;
+        assert_eq!(code, Some(0), "{error}");
+        let ended = "job 1 completed: 2 delivered, 0 failed again, 1 skipped\n";
+        assert_eq!(
+            output, ended,
+            "what needs no delivery any more is no failure"
+        );
+        let notices = error.matches("waiting: the node answered 503").count();
+        assert_eq!((notices, error.lines().count()), (2, 2), "{error}");
     });
 }
 

@@ -16,6 +16,7 @@ mod browser;
 mod c2s;
 mod call_log;
 mod check;
+mod ci_scripts;
 mod clock_jumps;
 mod commands;
 mod crashes;

@@ -342,6 +342,52 @@ fn a_failed_event_and_a_dead_letter_outlive_their_segments() {
     });
 }
 
+/// A reader that was away for longer than events are kept got the rest, and knew nothing of the gap.
+#[test]
+fn a_cursor_before_the_first_kept_event_is_refused_and_start_begins_there() {
+    let (test_env, clock) = bounded_env(MAX_BYTES);
+    run_async(async {
+        let node = test_env.start().await;
+        let unknown = json!({"message_id": "none", "text": "of a message that is not there"});
+        let failed = accepted(node.send("SUP-1", "f", "message.updated", unknown).await);
+        let first = send_round(&node, 0).await;
+        let mut last = String::new();
+        for round in 1..12 {
+            clock.advance(ROUND_TIME);
+            last = send_round(&node, round).await[0].event_id();
+        }
+        wait_until_removed(&node, &first[0].event_id()).await;
+
+        // The event that failed is kept, those after it are not.
+        for id in [failed.event_id(), first[0].event_id()] {
+            for filter in ["", "&entity=SUP-2", "&status=failed"] {
+                let path = format!("/api/v1/events?after={id}{filter}");
+                let refused = node.get(&path).await;
+                assert_eq!(refused.status, 410, "{path}: {refused:?}");
+                assert_eq!(refused.body["code"], "removed_by_retention");
+                assert!(refused.body["kept_from"].is_string(), "{refused:?}");
+            }
+        }
+        let path = format!("/api/v1/events?after={last}");
+        let rest = node.get(&path).await;
+        assert_eq!(rest.body["items"].as_array().map(Vec::len), Some(15));
+
+        let all = node.get("/api/v1/events?status=completed").await.body["total"].clone();
+        let (mut found, mut cursor) = (0, "start".to_owned());
+        loop {
+            let page = node.get(&format!("/api/v1/events?after={cursor}")).await;
+            assert_eq!(page.status, 200, "{cursor}: {page:?}");
+            found += page.body["items"].as_array().map_or(0, Vec::len);
+            cursor = page.body["cursor"].as_str().expect("a cursor").to_owned();
+            if page.body["has_more"] == false {
+                break;
+            }
+        }
+        assert_eq!(json!(found), all, "all that are kept, in place");
+        node.stop().await;
+    });
+}
+
 /// A record that is kept is in a table, in the changes of that table, and in the base file.
 #[test]
 fn what_is_kept_of_removed_segments_is_erased_from_every_file_too() {

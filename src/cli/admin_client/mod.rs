@@ -149,30 +149,40 @@ impl AdminClient {
     }
 
     /// Reads all pages of a list. Items that move to another page meanwhile, because new ones came or
-    /// others went, are neither repeated nor left out.
+    /// others went, are neither repeated nor left out. Each page is a step forward, however many go.
     pub(super) async fn list_all(
         &self,
         segments: &[&str],
         filter: &[(&str, &str)],
     ) -> Result<Vec<Value>, AdminCallError> {
         let (mut all, mut known) = (Vec::new(), HashSet::new());
+        let mut keep_new = |items: Vec<Value>| -> Vec<Value> {
+            let items = items.into_iter();
+            items
+                .filter(|item| known.insert(item_key(item).to_string()))
+                .collect()
+        };
         let (mut number, mut last_total) = (1, 0);
         loop {
             let page = self.list_page(segments, filter, number).await?;
+
             // Items went: later ones moved up by as many places at most, some perhaps past this page.
-            let removed = std::mem::replace(&mut last_total, page.total).saturating_sub(page.total);
-            if removed > 0 && number > 1 {
-                let steps = removed.div_ceil(PAGE_SIZE as u64);
-                number = number.saturating_sub(steps).max(1);
-                continue;
+            // They are before it. Those that go meanwhile move them on, so the way back grows.
+            let mut moved_up = Vec::new();
+            let (mut before, mut lowest_total) = (number - 1, page.total);
+            while before > 0 && is_moved_past(last_total, lowest_total, number - 1 - before) {
+                let earlier = self.list_page(segments, filter, before).await?;
+                lowest_total = lowest_total.min(earlier.total);
+                moved_up.splice(0..0, keep_new(earlier.items));
+                before -= 1;
             }
 
-            let items = page.items.into_iter();
-            all.extend(items.filter(|item| known.insert(item_key(item).to_string())));
+            all.extend(moved_up);
+            all.extend(keep_new(page.items));
             if number >= page.pages {
                 return Ok(all);
             }
-            number += 1;
+            (number, last_total) = (number + 1, page.total);
         }
     }
 
@@ -181,6 +191,11 @@ impl AdminClient {
             base: self.node.base.clone(),
         }
     }
+}
+
+/// Tells if items may have moved up past `pages_read` pages when a list shrank to `total`.
+const fn is_moved_past(last_total: u64, total: u64, pages_read: u64) -> bool {
+    last_total.saturating_sub(total) > pages_read * PAGE_SIZE as u64
 }
 
 /// Member by which an item of a list is known: its id, or the name of a token.

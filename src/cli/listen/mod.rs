@@ -26,6 +26,7 @@ use super::node_url::{base_url, parse_url};
 use super::random_secret::random_bytes;
 use super::selected_node::SelectedNode;
 use super::stop_signals::StopSignals;
+use super::terminal_text::print_notice;
 use crate::config::Secret;
 use crate::error_chain;
 use behaviour::{AnswerBehaviour, parse_delay, parse_share};
@@ -458,12 +459,6 @@ fn print_kept(node: &ListenerNode, id: u64, reason: &str) {
 
 fn print_waiting(node: &ListenerNode) {
     print_notice(&format!("waiting for a node at {}", node.base()));
-}
-
-/// Prints a notice to standard error, away from the deliveries. Errors are ignored: without a
-/// terminal there is no reader.
-fn print_notice(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn parse_secret(text: &str) -> Result<Secret, String> {

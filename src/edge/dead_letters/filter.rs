@@ -196,6 +196,7 @@ pub(super) fn filter_schema() -> Value {
         "since": time(),
         "until": time(),
         "reason": {"type": ["string", "null"], "enum": reasons},
+        "before_id": {"type": ["integer", "null"], "minimum": 0},
     }})
 }
 
@@ -225,6 +226,18 @@ mod tests {
             .into_iter()
             .map(|error| error.field.into_owned())
             .collect()
+    }
+
+    /// Clients that are made from the description could not send `before_id`.
+    #[test]
+    fn the_schema_has_the_members_that_are_read() {
+        let schema = filter_schema();
+        let described = schema["properties"].as_object().expect("an object");
+        let mut described: Vec<_> = described.keys().map(String::as_str).collect();
+        let mut expected = FILTER_MEMBERS;
+        described.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(described, expected);
     }
 
     #[test]

@@ -154,7 +154,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
             let problem = "must be absent if after is given".to_owned();
             return Err(ApiError::wrong_field("page", problem));
         }
-        return list_after(&core, filter, after, page).await;
+        return list_after(&context.edge, &core, filter, after, page).await;
     }
 
     let found = match filter {
@@ -177,24 +177,30 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
 }
 
 async fn list_after(
+    edge: &Edge,
     core: &NodeCore,
     filter: Option<EventFilter>,
     after: EventCursor,
     page: PageRequest,
 ) -> Result<HttpResponse, ApiError> {
     let incarnations = core.reads.incarnations();
-    let position = match after {
-        EventCursor::Start => Position::FIRST,
+    let from = match after {
+        EventCursor::Start => None,
         // The store may be one that was restored: its events are others than the caller's.
-        EventCursor::After(id) => incarnations
-            .position_of(id)
-            .map(|last| Position::new(last.get().saturating_add(1)))
-            .ok_or_else(|| ApiError::not_found("there is no such event"))?,
+        EventCursor::After(id) => {
+            let last = incarnations.position_of(id);
+            let last = last.ok_or_else(|| ApiError::not_found("there is no such event"))?;
+            Some(Position::new(last.get().saturating_add(1)))
+        }
     };
     let limit = usize::try_from(page.page_size).unwrap_or(usize::MAX);
     let found = match filter {
-        Some(filter) => core.reads.events_from(filter, position, limit).await?,
-        None => EventsFrom::nothing(position),
+        Some(filter) => {
+            let found = core.reads.events_from(filter.clone(), from, limit).await?;
+            check_known_names(edge, core, &filter, found.items.len() as u64).await?;
+            found
+        }
+        None => EventsFrom::nothing(from.unwrap_or(Position::FIRST)),
     };
     let items = found.items.iter();
     Ok(answer::ok_json(&EventsAfterView {

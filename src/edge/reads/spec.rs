@@ -189,8 +189,9 @@ pub(in crate::edge) fn events() -> EndpointDoc {
         .between("Received")
         .query(
             "after",
-            "Only events after the one with this id, or from the first one on (`start`), oldest first. The answer has the value for the \
-             next call as `cursor`, and neither total nor pages.",
+            "Only events after the one with this id, or from the first one on that is kept (`start`), oldest first. The answer has the \
+             value for the next call as `cursor`, and neither total nor pages. 410 if retention removed events after that one: \
+             `start` goes on behind the gap.",
             schemas::string(),
             "start",
         )
@@ -202,6 +203,11 @@ pub(in crate::edge) fn events() -> EndpointDoc {
             json!({"items": [event()], "cursor": "evt_3f9a2c41_9", "has_more": false}),
         )
         .refuses(404, "not_found", "there is no such event")
+        .refuses(
+            410,
+            "removed_by_retention",
+            "the event was removed; events are kept from 2025-12-04T10:30:00.000Z on",
+        )
 }
 
 pub(in crate::edge) fn event_with_outcome() -> EndpointDoc {
