@@ -31,6 +31,9 @@ struct StoredAccount {
     auto_reply: Option<StoredAutoReply>,
     /// Time in microseconds since 1970, UTC.
     created_at: i64,
+    /// Time of the last change in microseconds since 1970; none if there was no change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    updated_at: Option<i64>,
     /// Position of the first record. Accounts written before deliveries existed lack it.
     #[serde(default, skip_serializing_if = "is_first")]
     from: u64,
@@ -62,6 +65,8 @@ pub(super) fn encode_account(account: &Account) -> Vec<u8> {
             .map(|token| token.expose().to_owned()),
         auto_reply: account.auto_reply.as_ref().map(to_stored_reply),
         created_at: account.created_at.as_micros(),
+        updated_at: (account.updated_at != account.created_at)
+            .then(|| account.updated_at.as_micros()),
         from: account.from.get(),
     };
     let mut bytes = vec![FORMAT];
@@ -85,6 +90,7 @@ pub(super) fn decode_account(id: &str, bytes: &[u8]) -> Result<Account, Definiti
         access_token: stored.access_token.map(Secret::new),
         auto_reply: stored.auto_reply.map(from_stored_reply),
         created_at: Timestamp::from_micros(stored.created_at),
+        updated_at: Timestamp::from_micros(stored.updated_at.unwrap_or(stored.created_at)),
         from: Position::new(stored.from).max(Position::FIRST),
     })
 }
@@ -105,6 +111,7 @@ mod tests {
                 cooldown: Duration::from_millis(1_500),
             }),
             created_at: Timestamp::from_micros(7),
+            updated_at: Timestamp::from_micros(7),
             from: Position::FIRST,
         }
     }
@@ -119,15 +126,16 @@ mod tests {
         assert_eq!(encode_account(&read), bytes);
         assert_eq!(read.id, "acc_1");
         let later = encode_account(&Account {
+            updated_at: Timestamp::from_micros(9),
             from: Position::new(42),
             ..sample()
         });
-        let end = br#""created_at":7,"from":42}"#;
+        let end = br#""created_at":7,"updated_at":9,"from":42}"#;
         assert!(later.ends_with(end), "{}", String::from_utf8_lossy(&later));
-        assert_eq!(
-            decode_account("acc_1", &later).expect("just written").from,
-            Position::new(42)
-        );
+        let later = decode_account("acc_1", &later).expect("just written");
+        assert_eq!(later.from, Position::new(42));
+        assert_eq!(later.updated_at, Timestamp::from_micros(9));
+        assert_eq!(read.updated_at, read.created_at);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Account {
     pub auto_reply: Option<AutoReply>,
     /// Time at which the account was created.
     pub created_at: Timestamp,
+    /// Time of the last change; [`Self::created_at`] if there was none.
+    pub updated_at: Timestamp,
     /// Position of the first record that can be a message to this account. Earlier messages to the
     /// business account belong to no account.
     pub from: Position,

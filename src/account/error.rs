@@ -1,5 +1,6 @@
 //! Errors of changing an account.
 
+use crate::event::Timestamp;
 use crate::table_store::TableWriteError;
 
 /// Failure to create, change or remove an account.
@@ -20,6 +21,9 @@ pub enum AccountChangeError {
     /// No account has this id.
     #[error("there is no such account")]
     NotFound,
+    /// Another request changed the account since its caller read it.
+    #[error("the account was changed at {0}, after you loaded it")]
+    ChangedSince(Timestamp),
     /// The write failed, so the change may or may not be on the disk.
     #[error("it is not known whether the account was stored, look at it and try again")]
     OutcomeUnknown(#[from] TableWriteError),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::event::Timestamp;
 use crate::table_store::{DefinitionOpenError, DefinitionRegistry, TableStore};
 
 pub use self::definition::Account;
@@ -127,18 +128,24 @@ impl AccountRegistry {
         self.persist(&snapshot, account)
     }
 
-    /// Applies `change` to the account `id`, and returns when the result is on the disk. Blocks.
+    /// Applies `change` to the account `id`, unless another change came after `seen`, the time of the
+    /// last change that the caller knows. Returns when the result is on the disk. Blocks.
     ///
     /// # Errors
-    /// The same as [`AccountRegistry::create`], and [`AccountChangeError::NotFound`].
+    /// The same as [`AccountRegistry::create`], [`AccountChangeError::NotFound`] and
+    /// [`AccountChangeError::ChangedSince`].
     pub fn change(
         &self,
         id: &str,
+        seen: Option<Timestamp>,
         change: impl FnOnce(&mut Account),
     ) -> Result<Arc<Account>, AccountChangeError> {
         let _change_guard = self.change_lock.lock();
         let snapshot = self.snapshot();
         let mut account = Account::clone(snapshot.get(id).ok_or(AccountChangeError::NotFound)?);
+        if seen.is_some_and(|seen| seen != account.updated_at) {
+            return Err(AccountChangeError::ChangedSince(account.updated_at));
+        }
         change(&mut account);
         self.persist(&snapshot, account)
     }
@@ -188,7 +195,7 @@ impl AccountRegistry {
 mod tests {
     use super::*;
     use crate::config::Secret;
-    use crate::event::{Position, Timestamp};
+    use crate::event::Position;
     use crate::table_store::open_test_tables;
 
     fn account(id: &str, instagram_account_id: &str) -> Account {
@@ -200,6 +207,7 @@ mod tests {
             access_token: None,
             auto_reply: None,
             created_at: Timestamp::from_micros(1),
+            updated_at: Timestamp::from_micros(1),
             from: Position::FIRST,
         }
     }
@@ -226,14 +234,14 @@ mod tests {
             move |account: &mut Account| account.instagram_account_id = id.into()
         };
         assert!(matches!(
-            accounts.change("b", to("1")),
+            accounts.change("b", None, to("1")),
             Err(AccountChangeError::Claimed { .. })
         ));
         assert!(matches!(
-            accounts.change("c", to("3")),
+            accounts.change("c", None, to("3")),
             Err(AccountChangeError::NotFound)
         ));
-        accounts.change("b", to("3")).expect("free");
+        accounts.change("b", None, to("3")).expect("free");
         let known = accounts.snapshot();
         assert!(
             known.find_by_business_account("2").is_none(),

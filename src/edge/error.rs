@@ -33,6 +33,9 @@ use crate::token::{AccessOperation, TokenRole};
 /// Seconds until another backup may be asked for: most take longer than that.
 const BACKUP_PAUSE_S: u64 = 30;
 
+/// Code of the refusal to save over a change that the caller has not seen.
+pub(super) const CHANGED_SINCE: &str = "changed_since";
+
 /// Error of a request. Its `Display` text is the answer's `detail`.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {

@@ -122,12 +122,13 @@ fn add_delivery_gauges(gauges: &mut GaugeSheet, overview: &DeliveryOverview, now
             .into_iter()
             .map(|(id, stats)| (id.to_string(), stats.backlog() as f64)),
     );
-    let oldest = overview.oldest_owed_at;
-    gauges.add(
-        "oldest_owed_seconds",
-        "Age of the oldest event that an active subscriber is owed",
-        oldest.map_or(0.0, |oldest| now.distance(oldest).as_secs_f64()),
-    );
+    if let Some(age) = oldest_owed_age(overview, now) {
+        gauges.add(
+            "oldest_owed_seconds",
+            "Age of the oldest event that an active subscriber is owed",
+            age.as_secs_f64(),
+        );
+    }
     gauges.add(
         "breakers_open",
         "Circuit breakers that are open or half-open",
@@ -143,6 +144,15 @@ fn add_delivery_gauges(gauges: &mut GaugeSheet, overview: &DeliveryOverview, now
         "Lanes that wait for a retry or are halted by a dead letter",
         overview.stopped_lanes as f64,
     );
+}
+
+/// Returns the age of the oldest event that is owed, zero if nothing is. `None` if it cannot be read: an
+/// unknown age must not pass for a young one.
+fn oldest_owed_age(overview: &DeliveryOverview, now: Timestamp) -> Option<Duration> {
+    match (&overview.oldest_owed, overview.oldest_owed_at) {
+        (None, _) => Some(Duration::ZERO),
+        (Some(_), received_at) => Some(now.distance(received_at?)),
+    }
 }
 
 /// Adds the sizes of the data folder and its disk, unless they cannot be read.
@@ -184,4 +194,27 @@ pub(super) fn describe() -> EndpointDoc {
             "All metrics.",
             "# HELP hookyard_ready 1 if the node accepts events, as /readyz says.\n# TYPE hookyard_ready gauge\nhookyard_ready 1\n# EOF\n",
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Position;
+    use crate::subscriber::SubscriberId;
+
+    /// An event whose time could not be read had the age 0, so the alert about late events stayed silent.
+    #[test]
+    fn an_age_that_cannot_be_read_is_left_out() {
+        let now = Timestamp::from_micros(9_000_000);
+        let idle = DeliveryOverview::default();
+        assert_eq!(oldest_owed_age(&idle, now), Some(Duration::ZERO));
+        let mut owing = DeliveryOverview {
+            oldest_owed: Some((SubscriberId::AutoReply, Position::new(7))),
+            ..idle
+        };
+        assert_eq!(oldest_owed_age(&owing, now), None);
+        owing.oldest_owed_at = Some(Timestamp::from_micros(4_000_000));
+        let age = Duration::from_secs(5);
+        assert_eq!(oldest_owed_age(&owing, now), Some(age));
+    }
 }

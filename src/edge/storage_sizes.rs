@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use tokio::task::spawn_blocking;
-
 use crate::alerts::read_disk_space;
-use crate::shared_reading::SharedReading;
+use crate::shared_reading::{DiskReader, SharedReading};
 
 /// Time for which all readers share the sizes. A reading looks at each file of the folder.
 const SIZES_LIFE: Duration = Duration::from_secs(5);
+
+/// Longest wait for the sizes. A disk that hangs must not hide the rest of the node; one that is slow
+/// may take a while for thousands of files.
+const READ_LIMIT: Duration = Duration::from_secs(3);
 
 /// Sizes of the data folder and of its disk, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -24,17 +26,27 @@ pub(super) struct StorageSizes {
 
 /// Reader of the sizes. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct StorageReader(Arc<SharedReading<Option<StorageSizes>>>);
+pub(super) struct StorageReader(Arc<StorageReading>);
+
+/// Sizes that were read, and the reader of the disk.
+#[derive(Debug)]
+struct StorageReading {
+    sizes: SharedReading<Option<StorageSizes>>,
+    disk: DiskReader,
+}
 
 impl Default for StorageReader {
     fn default() -> Self {
-        Self(Arc::new(SharedReading::new(SIZES_LIFE)))
+        Self(Arc::new(StorageReading {
+            sizes: SharedReading::new(SIZES_LIFE),
+            disk: DiskReader::new(READ_LIMIT),
+        }))
     }
 }
 
 impl StorageReader {
     /// Reads the sizes of the data `folder`, or shares those that were read a few seconds ago; `None`
-    /// if the folder cannot be read.
+    /// if the folder cannot be read in time.
     pub(super) async fn read_sizes(&self, folder: &Path) -> Option<StorageSizes> {
         let folder = folder.to_owned();
         let read = move || {
@@ -42,8 +54,8 @@ impl StorageReader {
             let disk = read_disk_space(&folder);
             Some(StorageSizes { parts, disk })
         };
-        let read = async { spawn_blocking(read).await.ok().flatten() };
-        self.0.get_or_read(read).await
+        let read = async { self.0.disk.run(read).await.flatten() };
+        self.0.sizes.get_or_read(read).await
     }
 }
 

@@ -218,6 +218,7 @@ mod tests {
             access_token: (id == "own").then(|| Secret::new("its-token")),
             auto_reply,
             created_at: Timestamp::from_micros(1),
+            updated_at: Timestamp::from_micros(1),
             from: Position::new(5),
         }
     }

@@ -8,20 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::subscriber_id::SubscriberId;
 use super::subscriber_stats::{DeliveryOverview, SubscriberStats};
 use crate::event::{Position, Timestamp};
 use crate::journal::Journal;
-use crate::shared_reading::SharedReading;
+use crate::shared_reading::{DiskReader, SharedReading};
 
 /// Bound of queued queries; a caller waits for room in the queue.
 const QUERIES_MAX: usize = 1_024;
 
 /// Longest wait for the stage's answer. A stage that is stuck must not hide the rest of the node.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// Longest wait for the times of the oldest events, which are on the disk.
+const DISK_LIMIT: Duration = Duration::from_secs(1);
 
 /// Time for which all readers share one overview. It costs a look at each subscriber, on the thread
 /// that delivers.
@@ -53,6 +55,7 @@ pub(super) enum StatsQuery {
 pub(super) struct StatsReader {
     queries: mpsc::Sender<StatsQuery>,
     journal: Arc<dyn Journal>,
+    disk: DiskReader,
     overview: SharedReading<Result<Arc<DeliveryOverview>, StatsError>>,
 }
 
@@ -63,6 +66,7 @@ impl StatsReader {
         let reader = Self {
             queries,
             journal,
+            disk: DiskReader::new(DISK_LIMIT),
             overview: SharedReading::new(OVERVIEW_LIFE),
         };
         (reader, receiver)
@@ -84,8 +88,11 @@ impl StatsReader {
     pub(super) async fn read_overview(&self) -> Result<Arc<DeliveryOverview>, StatsError> {
         let read = async {
             let mut overview = self.ask(StatsQuery::Overview).await?;
-            if let Some((_, first)) = &overview.oldest_owed {
-                overview.oldest_owed_at = self.read_time_of(*first).await;
+            let oldest = overview.oldest_owed.as_ref().map(|(_, first)| *first);
+            let oldest_stopped = overview.oldest_owed_of_stopped();
+            if oldest.or(oldest_stopped).is_some() {
+                let times = self.read_times([oldest, oldest_stopped]).await;
+                [overview.oldest_owed_at, overview.oldest_stopped_at] = times;
             }
             Ok(Arc::new(overview))
         };
@@ -107,15 +114,20 @@ impl StatsReader {
             .unwrap_or(Err(StatsError::NoAnswer))
     }
 
-    /// Reads when the record at `position` was received; `None` if it cannot be read.
-    async fn read_time_of(&self, position: Position) -> Option<Timestamp> {
+    /// Reads the times at which the records at `positions` were received; `None` for each that cannot
+    /// be read, and for all if the disk does not answer.
+    async fn read_times<const N: usize>(
+        &self,
+        positions: [Option<Position>; N],
+    ) -> [Option<Timestamp>; N] {
         let journal = Arc::clone(&self.journal);
-        let read = move || {
+        let read_one = move |position| {
             // A journal that cannot be read says so wherever it matters; here the time is left out.
             let frame = journal.read_frame_at(position).ok()??;
             frame.entry(position).map(|entry| entry.received_at)
         };
-        spawn_blocking(read).await.ok()?
+        let read = move || positions.map(|position| position.and_then(&read_one));
+        self.disk.run(read).await.unwrap_or([None; N])
     }
 }
 
@@ -123,6 +135,8 @@ impl StatsReader {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
+    use crate::event::{EntityKey, Kind, Record};
+    use crate::journal::{JournalSubmission, RecordDraft, await_fence};
     use crate::table_store::TestStore;
 
     /// Creates a reader and the queries that reach the stage.
@@ -175,5 +189,74 @@ mod tests {
             } => {}
         }
         assert_eq!(asked, 2);
+    }
+
+    /// The age of another subscriber's event was shown for the stopped lanes, and a disk that hung held
+    /// every reader.
+    #[tokio::test]
+    async fn the_overview_tells_the_oldest_times_unless_the_disk_hangs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = TestStore::open(folder.path(), Arc::new(SystemClock::default()));
+        let times = [10, 20].map(Timestamp::from_micros);
+        for (index, at) in times.into_iter().enumerate() {
+            let entity = EntityKey::try_new(Kind::Ticket, "SUP-1").expect("an id");
+            let sequence = Some(index as u64 + 1);
+            let record = Record {
+                sequence,
+                ..Record::new("support", entity.clone(), "message.created", at)
+            };
+            let draft = RecordDraft {
+                entity,
+                sequence,
+                received_at: at,
+                bytes: record.encode(),
+            };
+            let submission = JournalSubmission {
+                drafts: vec![draft],
+                settle: Box::new(|_| ()),
+            };
+            store.journal.append(submission).expect("open");
+        }
+        let end = await_fence(&*store.journal).await.expect("open");
+        assert_eq!(end, Position::new(3));
+
+        let (reader, mut queries) = StatsReader::new(store.journal);
+        let stage = async {
+            while let Some(query) = queries.recv().await {
+                if let StatsQuery::Overview(reply) = query {
+                    let owed = |position, stopped_lanes| SubscriberStats {
+                        oldest_owed: Some(Position::new(position)),
+                        stopped_lanes,
+                        is_active: true,
+                        ..SubscriberStats::default()
+                    };
+                    let all = [
+                        (SubscriberId::Webhook(1), owed(1, 0)),
+                        (SubscriberId::Webhook(2), owed(2, 1)),
+                    ];
+                    let _ = reply.send(DeliveryOverview::from_stats(all.into_iter()));
+                }
+            }
+        };
+        let read_twice = async {
+            let (release, hung) = std::sync::mpsc::channel::<()>();
+            let hang = reader.disk.run(move || hung.recv().is_ok());
+            let look = async {
+                let overview = reader.read_overview().await.expect("an answer");
+                assert_eq!((overview.oldest_owed_at, overview.backlog), (None, 0));
+                drop(release);
+            };
+            let ((), hung) = tokio::join!(look, hang);
+            (
+                hung,
+                reader
+                    .read_times([1, 2].map(|at| Some(Position::new(at))))
+                    .await,
+            )
+        };
+        tokio::select! {
+            () = stage => unreachable!("the reader holds its queue"),
+            (_, read) = read_twice => assert_eq!(read, times.map(Some)),
+        }
     }
 }

@@ -100,6 +100,9 @@ pub struct DeliveryOverview {
     pub oldest_owed: Option<(SubscriberId, Position)>,
     /// Time at which that event was received, if it can be read.
     pub oldest_owed_at: Option<Timestamp>,
+    /// Time at which the oldest event was received that is owed to a subscriber with stopped lanes,
+    /// if it can be read.
+    pub oldest_stopped_at: Option<Timestamp>,
     /// Counters and state of each subscriber that the stage knows, by its id.
     pub subscribers: HashMap<SubscriberId, SubscriberStats>,
 }
@@ -143,6 +146,13 @@ impl DeliveryOverview {
     #[must_use]
     pub fn with_stopped_lanes(&self) -> Vec<(&SubscriberId, &SubscriberStats)> {
         self.list(|stats| stats.stopped_lanes > 0)
+    }
+
+    /// Returns the position of the oldest event that is owed to a subscriber with stopped lanes.
+    pub(super) fn oldest_owed_of_stopped(&self) -> Option<Position> {
+        let stopped = self.subscribers.values();
+        let stopped = stopped.filter(|stats| stats.stopped_lanes > 0);
+        stopped.filter_map(|stats| stats.oldest_owed).min()
     }
 
     fn list(
@@ -207,5 +217,10 @@ mod tests {
         assert_eq!(overview.open_breakers(), open.iter().collect::<Vec<_>>());
         let oldest = (SubscriberId::Webhook(4), Position::new(7));
         assert_eq!(overview.oldest_owed, Some(oldest));
+
+        let mut overview = overview;
+        let other = overview.subscribers.get_mut(&SubscriberId::Webhook(3));
+        other.expect("given above").oldest_owed = Some(Position::new(2));
+        assert_eq!(overview.oldest_owed_of_stopped(), Some(Position::new(7)));
     }
 }

@@ -692,6 +692,7 @@ fn an_account_that_is_created_again_under_its_name_inherits_nothing() {
             access_token: None,
             auto_reply: None,
             created_at: Timestamp::from_micros(second * 1_000_000),
+            updated_at: Timestamp::from_micros(second * 1_000_000),
             from: Position::FIRST,
         };
         env.accounts.create(account(1)).expect("room");

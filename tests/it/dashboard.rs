@@ -113,6 +113,13 @@ impl DashboardVisitor {
         read(form_request(self.request(Method::POST, path), fields)).await
     }
 
+    /// Sends a form without the token of the session, as the browser does that says where its page is
+    /// from.
+    async fn send_form_from(&self, site: &str, path: &str, fields: &[(&str, &str)]) -> PageAnswer {
+        let request = form_request(self.request(Method::POST, path), fields);
+        read(request.header("sec-fetch-site", site)).await
+    }
+
     /// Sends a form as a page of the session does.
     pub async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> PageAnswer {
         let mut fields = fields.to_vec();
@@ -366,10 +373,7 @@ fn a_form_whose_session_has_ended_is_sent_after_a_login() {
             ("secret", "typed-secret-long-enough-to-sign"),
             ("signing", "standard"),
         ];
-        let typed = async |site: &str| {
-            let request = form_request(visitor.request(Method::POST, path), &fields);
-            read(request.header("sec-fetch-site", site)).await
-        };
+        let typed = async |site: &str| visitor.send_form_from(site, path, &fields).await;
         assert_eq!(typed("cross-site").await.location(), "/dashboard/login");
         let asked = typed("same-origin").await;
         assert_eq!(asked.status, StatusCode::UNAUTHORIZED, "{}", asked.html);
@@ -381,21 +385,15 @@ fn a_form_whose_session_has_ended_is_sent_after_a_login() {
         let kept = find_hidden(&asked.html, "kept").replace("&amp;", "&");
         assert!(!kept.contains("csrf"), "{kept}");
 
-        let login = [("next", path), ("kept", kept.as_str())];
-        let wrong = visitor
-            .send_form(
-                "/dashboard/login",
-                &[&login[..], &[("token", "wrong")]].concat(),
-            )
-            .await;
+        let log_in = async |token: &str| {
+            let fields = [("next", path), ("kept", kept.as_str()), ("token", token)];
+            let login = "/dashboard/login";
+            visitor.send_form_from("same-origin", login, &fields).await
+        };
+        let wrong = log_in("wrong").await;
         assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
         assert_eq!(find_hidden(&wrong.html, "kept").replace("&amp;", "&"), kept);
-        let answer = visitor
-            .send_form(
-                "/dashboard/login",
-                &[&login[..], &[("token", TOKEN)]].concat(),
-            )
-            .await;
+        let answer = log_in(TOKEN).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.html);
         for part in ["&lt;b&gt;Written", "Send it now", "<dd>…</dd>"] {
             assert!(answer.html.contains(part), "{part} in {}", answer.html);
@@ -406,6 +404,80 @@ fn a_form_whose_session_has_ended_is_sent_after_a_login() {
         let fields: Vec<_> = fields[1..].to_vec();
         let made = visitor.submit(path, &fields).await;
         assert_eq!(made.location(), "/dashboard/settings/webhooks/1");
+        node.stop().await;
+    });
+}
+
+/// A link of any site could bring a form, which the node offered to send after the login.
+#[test]
+fn a_form_that_another_site_filled_in_is_not_offered_after_a_login() {
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        let stranger = DashboardVisitor::stranger(&node);
+        let (login, next) = ("/dashboard/login", "/dashboard/settings/webhooks/new");
+        let kept = "url=https%3A%2F%2Fevil.example&events=*";
+        let link = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([("next", next), ("kept", kept)])
+            .finish();
+        for link in [link.clone(), format!("{link}&link=used-before")] {
+            let page = stranger.get(&format!("{login}?{link}")).await.html;
+            assert_eq!(find_hidden(&page, "next"), next);
+            assert!(!page.contains("evil.example"), "{page}");
+        }
+
+        let fields = |token| [("next", next), ("kept", kept), ("token", token)];
+        let wrong = stranger.send_form(login, &fields("wrong")).await;
+        assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+        assert!(!wrong.html.contains("evil.example"), "{}", wrong.html);
+        let unknown = stranger.send_form(login, &fields(TOKEN)).await;
+        assert_eq!(unknown.location(), "/dashboard");
+        let typed_address = stranger.send_form_from("none", login, &fields(TOKEN)).await;
+        assert_eq!(typed_address.location(), "/dashboard");
+        for site in ["same-site", "cross-site"] {
+            let foreign = stranger.send_form_from(site, login, &fields(TOKEN)).await;
+            assert_eq!(foreign.status, StatusCode::FORBIDDEN, "{site}");
+            assert!(!foreign.html.contains("evil.example"), "{}", foreign.html);
+        }
+        node.stop().await;
+    });
+}
+
+/// A form without fields was not offered: the login led to its path, which answered 405.
+#[test]
+fn a_button_whose_session_has_ended_is_pressed_after_a_login() {
+    run_async(async {
+        let mut test_env = test_env(&[("dashboard.session_h", "2")]);
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let receiver = TestReceiver::accept_all().await;
+        subscribe(&node, receiver.url("/"), json!({})).await;
+        let mut visitor = DashboardVisitor::logged_in(&node).await;
+        clock.advance(Duration::from_secs(3 * 3_600));
+
+        let path = "/dashboard/settings/webhooks/1/pause";
+        let csrf = visitor.csrf.clone();
+        let pressed = [("csrf", csrf.as_str())];
+        let asked = visitor.send_form_from("same-origin", path, &pressed).await;
+        assert_eq!(asked.status, StatusCode::UNAUTHORIZED, "{}", asked.html);
+        let kept = find_hidden(&asked.html, "kept");
+        assert_eq!(kept, "");
+        let fields = [("next", path), ("kept", ""), ("token", TOKEN)];
+        let login = "/dashboard/login";
+        let answer = visitor.send_form_from("same-origin", login, &fields).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.html);
+        assert!(answer.html.contains("Send it now"), "{}", answer.html);
+        visitor.take_cookie(&answer);
+        visitor.csrf = find_csrf(answer.html.split_once("<main").expect("a page").1);
+        let paused = visitor.submit(path, &[]).await;
+        assert_eq!(paused.location(), "/dashboard/settings/webhooks/1");
+        assert_eq!(node.get("/api/v1/webhooks/1").await.body["state"], "paused");
+
+        clock.advance(Duration::from_secs(3 * 3_600));
+        let logout = "/dashboard/logout";
+        let left = visitor
+            .send_form_from("same-origin", logout, &pressed)
+            .await;
+        assert_eq!(left.location(), login);
         node.stop().await;
     });
 }
@@ -1206,6 +1278,7 @@ fn an_account_is_changed_and_its_secrets_are_never_shown_again() {
             ("webhook_secret", "two words"),
             ("reply", "own"),
             ("cooldown_s", "soon"),
+            ("seen", &find_hidden(&form, "seen")),
         ];
         let refused = visitor.submit(path, &wrong).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST);
@@ -1232,6 +1305,7 @@ fn an_account_is_changed_and_its_secrets_are_never_shown_again() {
             ("reply", "own"),
             ("reply_text", "Soon"),
             ("cooldown_s", "5"),
+            ("seen", &find_hidden(&refused.html, "seen")),
         ];
         let changed = visitor.submit(path, &fields).await;
         assert_eq!(changed.location(), "/dashboard/accounts");
@@ -1248,6 +1322,57 @@ fn an_account_is_changed_and_its_secrets_are_never_shown_again() {
         assert_eq!(stored, expected);
         let missing = visitor.get("/dashboard/accounts/acc_2/edit").await;
         assert_eq!(missing.status, StatusCode::NOT_FOUND);
+        node.stop().await;
+    });
+}
+
+/// A form that was opened before a colleague changed the account undid the colleague's change.
+#[test]
+fn a_stale_form_of_an_account_overwrites_nothing() {
+    run_async(async {
+        let test_env = instagram::test_env(&[]);
+        let node = test_env.start().await;
+        let account = json!({
+            "account_id": "acc_1", "instagram_account_id": "111",
+            "auto_reply": {"text": "Old"},
+        });
+        let made = accounts::create(&node, &account).await;
+        assert_eq!(made.status, 200, "{made:?}");
+        let (mine, other) = (
+            DashboardVisitor::logged_in(&node).await,
+            DashboardVisitor::logged_in(&node).await,
+        );
+        let path = "/dashboard/accounts/acc_1/edit";
+        let save = async |visitor: &DashboardVisitor, text: &str, seen: &str| {
+            let fields = [
+                ("instagram_account_id", "111"),
+                ("reply", "own"),
+                ("reply_text", text),
+                ("webhook_secret", "typed-secret"),
+                ("seen", seen),
+            ];
+            visitor.submit(path, &fields).await
+        };
+        let reply = async || {
+            let stored = node.get("/api/v1/accounts/acc_1").await.body;
+            stored["auto_reply"]["text"].clone()
+        };
+
+        let seen = find_hidden(&mine.get(path).await.html, "seen");
+        let saved = save(&other, "Theirs", &seen).await;
+        assert_eq!(saved.location(), "/dashboard/accounts");
+        let refused = save(&mine, "Mine", &seen).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.html);
+        for part in ["after you loaded it", ">Theirs<", ">Mine<"] {
+            assert!(refused.html.contains(part), "{part} in {}", refused.html);
+        }
+        assert!(!refused.html.contains("typed-secret"), "{}", refused.html);
+        assert_eq!(reply().await, "Theirs");
+        let without = save(&mine, "Mine", "").await;
+        assert_eq!(without.status, StatusCode::CONFLICT, "{}", without.html);
+        let again = save(&mine, "Mine", &find_hidden(&refused.html, "seen")).await;
+        assert_eq!(again.location(), "/dashboard/accounts");
+        assert_eq!(reply().await, "Mine");
         node.stop().await;
     });
 }

@@ -100,6 +100,7 @@ impl AccountInput {
             access_token: self.access_token.flatten(),
             auto_reply: self.auto_reply.flatten(),
             created_at: now,
+            updated_at: now,
             from,
         })
     }
@@ -116,13 +117,15 @@ impl AccountInput {
 
     /// Applies the given members to `account`; absent members keep their values. `new_secret` is
     /// the result of [`AccountInput::make_replacement_secret`]. A changed `instagram_account_id`
-    /// takes effect from position `from` on.
+    /// takes effect from position `from` on. The change is made at `now`.
     pub(super) fn apply_to(
         self,
         account: &mut Account,
         new_secret: Option<Secret>,
         from: Position,
+        now: Timestamp,
     ) {
+        account.updated_at = now;
         if let Some(id) = self
             .instagram_account_id
             .filter(|id| *id != account.instagram_account_id)

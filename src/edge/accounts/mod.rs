@@ -8,13 +8,14 @@ use tracing::{error, info};
 
 use super::blocking::run_blocking;
 use super::context::RequestContext;
-use super::error::ApiError;
+use super::error::{ApiError, CHANGED_SINCE};
 use super::gate::NodeCore;
 use super::list::ListPage;
 use super::state::Edge;
 use super::{answer, body};
 use crate::account::{Account, AccountChangeError};
 use crate::entity::Rejection;
+use crate::event::Timestamp;
 
 mod input;
 pub(super) mod spec;
@@ -78,7 +79,7 @@ pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse,
     let id: String = context.parse_path()?;
     let body = context.read_body().await?;
     body::check_json_content_type(context.request.headers())?;
-    let changed = change_from_json(&context.edge, &id, body::body_text(&body)?).await?;
+    let changed = change_from_json(&context.edge, &id, body::body_text(&body)?, None).await?;
     let view = AccountView::new(&changed.account, &context.edge);
     Ok(answer::ok_json(&if changed.has_new_secret {
         view.with_secret()
@@ -94,23 +95,28 @@ pub(in crate::edge) struct ChangedAccount {
     pub(in crate::edge) has_new_secret: bool,
 }
 
-/// Applies the members in `json` to the account `id`.
+/// Applies the members in `json` to the account `id`, unless another change came after `seen`, the
+/// time of the last change that the caller knows.
 ///
 /// # Errors
-/// As for [`AccountInput::parse`], [`ApiError::NotFound`], and as for a write of definitions.
+/// As for [`AccountInput::parse`], [`ApiError::NotFound`], as for a write of definitions, and
+/// [`ApiError::Rejected`] with the code [`CHANGED_SINCE`].
 pub(in crate::edge) async fn change_from_json(
     edge: &Edge,
     id: &str,
     json: &str,
+    seen: Option<Timestamp>,
 ) -> Result<ChangedAccount, ApiError> {
     let input = parse_account_input(edge, json, Some(id))?;
     let replacement = input.make_replacement_secret()?;
     let has_new_secret = replacement.is_some();
     let core = edge.core()?;
     let from = core.reads.answered_end().await?;
-    let change = move |account: &mut Account| input.apply_to(account, replacement, from);
+    let now = edge.clock.wall();
+    let change = move |account: &mut Account| input.apply_to(account, replacement, from, now);
     let of_id = id.to_owned();
-    let account = run_blocking(core, move |core| core.accounts.change(&of_id, change)).await?;
+    let change = move |core: &NodeCore| core.accounts.change(&of_id, seen, change);
+    let account = run_blocking(core, change).await?;
     info!(account = account.id, "account changed");
     Ok(ChangedAccount {
         account,
@@ -150,6 +156,9 @@ impl From<AccountChangeError> for ApiError {
         let message = error.to_string();
         match error {
             AccountChangeError::NotFound => ApiError::NotFound(message),
+            AccountChangeError::ChangedSince(_) => {
+                ApiError::Rejected(Rejection::conflict(CHANGED_SINCE, message))
+            }
             AccountChangeError::Exists(_) => {
                 ApiError::Rejected(Rejection::conflict("account_exists", message))
             }

@@ -2,25 +2,23 @@
 
 use actix_web::ResponseError;
 use maud::{Markup, html};
-use serde_json::{Map, Value, json};
 
+use super::account_fields::{OWN_REPLY, change_request, creation_request, differences, fields_of};
 use super::accounts::{LIST_PATH, NEW_PATH, edit_path};
 use super::elements::{csrf_field, select_option};
 use super::form::FormFields;
 use super::form_problems::FormProblems;
 use super::layout::{DashboardSection, PageContent};
 use super::notice::{SessionNotice, VERIFIES};
+use super::stale_form::{SEEN, render_comparison, seen_change};
 use super::visit::{PageReply, PageVisit};
 use crate::account::Account;
 use crate::edge::accounts;
-use crate::edge::error::ApiError;
-
-/// Value of the field `reply` of an account with an automatic reply of its own.
-const OWN_REPLY: &str = "own";
+use crate::edge::error::{ApiError, CHANGED_SINCE};
 
 /// Handles `GET /dashboard/accounts/new`: shows the form of a new account.
 pub(super) async fn show_new(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
-    Ok(render(visit, None, &FormFields::default(), None).into())
+    Ok(render(visit, None, &FormFields::default(), None, None).into())
 }
 
 /// Handles `POST /dashboard/accounts/new`: creates an account, and shows its secret once.
@@ -40,7 +38,7 @@ pub(super) async fn create(
         }
         Err(error) => {
             visit.context.call.note_outcome(error.code());
-            let content = render(visit, None, form, Some(&error));
+            let content = render(visit, None, form, Some(&error), None);
             Ok(PageReply::Content(error.status_code(), content))
         }
     }
@@ -50,7 +48,7 @@ pub(super) async fn create(
 pub(super) async fn show(visit: &mut PageVisit<'_>) -> Result<PageReply, ApiError> {
     let id: String = visit.path()?;
     let account = accounts::find_account(&*visit.core()?, &id)?;
-    Ok(render(visit, Some(&id), &fields_of(&account), None).into())
+    Ok(render(visit, Some(&id), &fields_of(&account), None, None).into())
 }
 
 /// Handles `POST /dashboard/accounts/{account_id}/edit`: changes an account. A new secret is shown
@@ -61,7 +59,8 @@ pub(super) async fn change(
 ) -> Result<PageReply, ApiError> {
     let id: String = visit.path()?;
     accounts::find_account(&*visit.core()?, &id)?;
-    match accounts::change_from_json(visit.edge(), &id, &change_request(form)).await {
+    let (request, seen) = (change_request(form), seen_change(form));
+    match accounts::change_from_json(visit.edge(), &id, &request, Some(seen)).await {
         Ok(changed) => {
             if changed.has_new_secret {
                 visit.notify(SessionNotice::NewSecret {
@@ -72,88 +71,34 @@ pub(super) async fn change(
             }
             Ok(visit.done(format!("Account {id} was changed."), LIST_PATH))
         }
+        Err(error) if error.code() == CHANGED_SINCE => {
+            let account = accounts::find_account(&*visit.core()?, &id)?;
+            Ok(overtaken(visit, &account, form, &error))
+        }
         Err(error) => {
             visit.context.call.note_outcome(error.code());
-            let content = render(visit, Some(&id), form, Some(&error));
+            let content = render(visit, Some(&id), form, Some(&error), None);
             Ok(PageReply::Content(error.status_code(), content))
         }
     }
 }
 
-/// Fields of the form of `account`. Secrets are not among them.
-fn fields_of(account: &Account) -> FormFields {
-    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-    let reply = account.auto_reply.as_ref();
-    let cooldown = reply.map(|reply| reply.cooldown.as_secs_f64().to_string());
-    let pairs = [
-        ("instagram_account_id", account.instagram_account_id.clone()),
-        ("crm_webhook_url", text(account.crm_webhook_url.as_deref())),
-        ("reply", text(reply.map(|_| OWN_REPLY))),
-        ("reply_text", text(reply.map(|reply| reply.text.as_str()))),
-        ("cooldown_s", cooldown.unwrap_or_default()),
-    ];
-    let pairs = pairs.into_iter();
-    FormFields::new(
-        pairs
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
-    )
-}
-
-/// Builds the request of the API that creates an account with the values of `form`.
-fn creation_request(form: &FormFields) -> String {
-    let mut members = members_of(form);
-    members.insert("account_id".to_owned(), json!(form.text("account_id")));
-    Value::Object(members).to_string()
-}
-
-/// Builds the request of the API that changes an account to the values of `form`.
-fn change_request(form: &FormFields) -> String {
-    Value::Object(members_of(form)).to_string()
-}
-
-/// Members that have the values of `form`: an absent member keeps its value, and null is the
-/// configured default.
-fn members_of(form: &FormFields) -> Map<String, Value> {
-    let mut members = Map::new();
-    let mut set = |name: &str, value: Value| members.insert(name.to_owned(), value);
-
-    set(
-        "instagram_account_id",
-        json!(form.text("instagram_account_id")),
-    );
-    let url = form.text("crm_webhook_url");
-    set(
-        "crm_webhook_url",
-        if url.is_empty() {
-            Value::Null
-        } else {
-            json!(url)
-        },
-    );
-    match form.text("webhook_secret") {
-        "" if form.has("new_secret") => drop(set("webhook_secret", Value::Null)),
-        "" => {}
-        secret => drop(set("webhook_secret", json!(secret))),
-    }
-    match form.text("access_token") {
-        "" if form.has("forget_token") => drop(set("access_token", Value::Null)),
-        "" => {}
-        token => drop(set("access_token", json!(token))),
-    }
-    if form.text("reply") == OWN_REPLY {
-        let mut reply = json!({ "text": form.text("reply_text") });
-        let cooldown = form.text("cooldown_s");
-        if !cooldown.is_empty() {
-            // Any other text stays as it is, and the API says that it should be a number.
-            let number = serde_json::from_str::<serde_json::Number>(cooldown);
-            reply["cooldown_s"] = number.map_or_else(|_| json!(cooldown), Value::Number);
-        }
-        set("auto_reply", reply);
-    } else {
-        set("auto_reply", Value::Null);
-    }
-    members
+/// Shows the form again as it was sent, beside what another person stored meanwhile. Saved once more,
+/// it replaces that. Secrets are not compared, since no page shows them.
+fn overtaken(
+    visit: &PageVisit<'_>,
+    account: &Account,
+    form: &FormFields,
+    error: &ApiError,
+) -> PageReply {
+    visit.context.call.note_outcome(error.code());
+    let stored = fields_of(account);
+    let form = form.clone().with(SEEN, stored.text(SEEN));
+    let note = html! { "secrets are not compared" };
+    let comparison = render_comparison(&note, &differences(&stored, &form));
+    let id = Some(account.id.as_str());
+    let content = render(visit, id, &form, Some(error), Some(&comparison));
+    PageReply::Content(error.status_code(), content)
 }
 
 fn render(
@@ -161,12 +106,14 @@ fn render(
     id: Option<&str>,
     fields: &FormFields,
     error: Option<&ApiError>,
+    outcome: Option<&Markup>,
 ) -> PageContent {
     let form = AccountForm {
         visit,
         id,
         fields,
         problems: FormProblems::new(error),
+        outcome,
     };
     let title = id.map_or_else(
         || "New account".to_owned(),
@@ -182,6 +129,8 @@ struct AccountForm<'a> {
     id: Option<&'a str>,
     fields: &'a FormFields,
     problems: FormProblems<'a>,
+    /// Comparison with what is stored, if that was changed meanwhile.
+    outcome: Option<&'a Markup>,
 }
 
 impl AccountForm<'_> {
@@ -189,9 +138,13 @@ impl AccountForm<'_> {
         let path = self.id.map_or_else(|| NEW_PATH.to_owned(), edit_path);
         html! {
             (self.problems.notice())
+            @if let Some(outcome) = self.outcome { (outcome) }
             form.stack.panel method="post" action=(path) {
                 div.inside {
                     (csrf_field(&self.visit.session))
+                    @if self.id.is_some() {
+                        input type="hidden" name=(SEEN) value=(self.fields.text(SEEN));
+                    }
                     (self.target())
                     (self.secrets())
                     (self.reply())
@@ -317,41 +270,5 @@ impl AccountForm<'_> {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request(form: &[u8]) -> Value {
-        serde_json::from_str(&change_request(&FormFields::parse(form))).expect("JSON")
-    }
-
-    #[test]
-    fn an_untouched_form_keeps_the_secrets_and_takes_the_defaults() {
-        let expected = json!({
-            "instagram_account_id": "7", "crm_webhook_url": null, "auto_reply": null,
-        });
-        let form = b"instagram_account_id=7&crm_webhook_url=&webhook_secret=&access_token=&reply=\
-            &reply_text=old&cooldown_s=5";
-        assert_eq!(request(form), expected);
-    }
-
-    #[test]
-    fn fields_become_the_members_of_a_request() {
-        let expected = json!({
-            "instagram_account_id": "7", "crm_webhook_url": "https://a.example",
-            "webhook_secret": null, "access_token": "t",
-            "auto_reply": {"text": "a\nb", "cooldown_s": "soon"},
-        });
-        let form = b"instagram_account_id=7&crm_webhook_url=https://a.example&webhook_secret=\
-            &new_secret=on&access_token=t&forget_token=on&reply=own&reply_text=a%0D%0Ab\
-            &cooldown_s=soon";
-        assert_eq!(request(form), expected);
-        let own = request(b"reply=own&webhook_secret=s&forget_token=on&cooldown_s=2.5");
-        assert_eq!(own["auto_reply"], json!({"text": "", "cooldown_s": 2.5}));
-        assert_eq!(own["webhook_secret"], "s");
-        assert_eq!(own["access_token"], Value::Null);
     }
 }

@@ -152,7 +152,7 @@ pub(super) async fn retry_matching(
     let filter = sent_filter(form)?;
     let job = start_bulk_retry(visit.edge(), filter.clone()).await?;
     let message = format!("Job {} delivers the dead letters again.", job.id);
-    let later = describe_later(visit, filter).await?;
+    let later = describe_later(count_later(visit, filter).await);
     Ok(visit.done(message + &later, job_path(job.id)))
 }
 
@@ -171,16 +171,13 @@ pub(super) async fn discard_matching(
         "{} discarded.",
         counted(discarded, "dead letter was", "dead letters were")
     );
-    let later = describe_later(visit, filter).await?;
+    let later = describe_later(count_later(visit, filter).await);
     Ok(visit.done(message + &later, LIST_PATH))
 }
 
-/// Describes how many dead letters match `filter` but for its bound of ids: they came after the
-/// page was loaded, so the person did not mean them.
-async fn describe_later(
-    visit: &PageVisit<'_>,
-    filter: DeadLetterFilter,
-) -> Result<String, ApiError> {
+/// Counts the dead letters that match `filter` but for its bound of ids: they came after the page was
+/// loaded, so the person did not mean them.
+async fn count_later(visit: &PageVisit<'_>, filter: DeadLetterFilter) -> Result<u64, ApiError> {
     let core = visit.core()?;
     let letters = core.subscribers.dead_letters();
     let of_page = letters.list(filter.clone(), 0..0).await?.total;
@@ -189,13 +186,19 @@ async fn describe_later(
         ..filter
     };
     let all = letters.list(unbounded, 0..0).await?.total;
-    Ok(match all.saturating_sub(of_page) {
-        0 => String::new(),
-        later => format!(
+    Ok(all.saturating_sub(of_page))
+}
+
+/// Describes the dead letters that came after the page was loaded. If they could not be counted, the
+/// sentence is left out: the action is done, and must not be reported as failed.
+fn describe_later(later: Result<u64, ApiError>) -> String {
+    match later {
+        Ok(0) | Err(_) => String::new(),
+        Ok(later) => format!(
             " {} since the page was loaded, and stayed.",
             counted(later, "dead letter came", "dead letters came")
         ),
-    })
+    }
 }
 
 /// Reads the filter that a form for many dead letters carries.
@@ -450,5 +453,20 @@ const fn cause_hint(cause: DeadLetterCause) -> &'static str {
         }
         DeadLetterCause::Expired => "It waited for longer than deliveries are held.",
         DeadLetterCause::Disabled => "The webhook was disabled while it was owed.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A discard that was done was reported as failed, because what came later could not be counted.
+    #[test]
+    fn letters_that_cannot_be_counted_are_left_out_of_the_notice() {
+        let stopped = ApiError::NotFound("the store has closed".to_owned());
+        assert_eq!(describe_later(Err(stopped)), "");
+        assert_eq!(describe_later(Ok(0)), "");
+        let one = " 1 dead letter came since the page was loaded, and stayed.";
+        assert_eq!(describe_later(Ok(1)), one);
     }
 }

@@ -53,11 +53,6 @@ impl FormFields {
         self
     }
 
-    /// Tells if no field was sent.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Returns all fields, each with its name and value.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))

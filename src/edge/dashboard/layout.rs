@@ -9,6 +9,9 @@ use super::notice::SessionNotice;
 use super::sessions::DashboardSession;
 use crate::edge::error::ApiError;
 
+/// Path of the form that ends the session.
+pub(super) const LOGOUT_PATH: &str = "/dashboard/logout";
+
 /// Section of the dashboard, an entry of the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DashboardSection {
@@ -169,7 +172,7 @@ pub(super) fn render_page(
                         }
                     }
                 }
-                form.logout method="post" action="/dashboard/logout" {
+                form.logout method="post" action=(LOGOUT_PATH) {
                     (csrf_field(session))
                     p.muted.small {
                         (session.caller.name) " (" (session.caller.role.as_str()) ")"

@@ -10,7 +10,7 @@ use tracing::info;
 use super::elements::csrf_field;
 use super::form::FormFields;
 use super::layout::{self, DashboardSection, PageContent};
-use super::login_page::{KEPT, START, login_page, safe_path};
+use super::login_page::{LoginDestination, START, login_page};
 use super::page_response::{html_response, see_other};
 use super::sessions::DashboardSession;
 use super::visit::{
@@ -36,8 +36,9 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
         return Ok(see_other(START));
     }
     let link = query.text("link");
+    let destination = LoginDestination::from_link(&query);
     if link.is_empty() {
-        return Ok(login_page(context, StatusCode::OK, &query, None));
+        return Ok(login_page(context, StatusCode::OK, &destination, None));
     }
 
     if let Err(refused) = admit_login(context) {
@@ -45,7 +46,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
         return Ok(login_page(
             context,
             StatusCode::TOO_MANY_REQUESTS,
-            &query,
+            &destination,
             Some(&refused),
         ));
     }
@@ -60,7 +61,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, A
         Ok(login_page(
             context,
             StatusCode::UNAUTHORIZED,
-            &query,
+            &destination,
             Some(problem),
         ))
     }
@@ -75,16 +76,17 @@ pub(super) async fn submit(context: &mut RequestContext) -> Result<HttpResponse,
             let error = refused.err().unwrap_or(ApiError::ForeignForm);
             context.call.note_outcome(error.code());
             let (status, problem) = (error.status_code(), layout::sentence(&error.to_string()));
-            let nothing = FormFields::default();
-            return Ok(login_page(context, status, &nothing, Some(&problem)));
+            let start = LoginDestination::default();
+            return Ok(login_page(context, status, &start, Some(&problem)));
         }
     };
+    let destination = LoginDestination::from_form(&form, context.request.headers());
     if let Err(refused) = admit_login(context) {
         context.call.note_outcome("rate_limited");
         return Ok(login_page(
             context,
             StatusCode::TOO_MANY_REQUESTS,
-            &form,
+            &destination,
             Some(&refused),
         ));
     }
@@ -92,11 +94,10 @@ pub(super) async fn submit(context: &mut RequestContext) -> Result<HttpResponse,
     let token = Secret::new(form.text("token"));
     match identify_person(context, &token) {
         Ok(caller) => {
-            let next = safe_path(form.text("next"));
-            let (mut response, session) = begin_session(context, caller, next);
-            let kept = FormFields::parse(form.raw(KEPT).as_bytes());
-            if let Some(session) = session.filter(|_| !kept.is_empty()) {
-                offer_kept_form(&mut response, &session, next, &kept);
+            let path = destination.path();
+            let (mut response, session) = begin_session(context, caller, path);
+            if let Some((session, kept)) = session.zip(destination.kept()) {
+                offer_kept_form(&mut response, &session, path, kept);
             }
             Ok(response)
         }
@@ -115,7 +116,7 @@ pub(super) async fn submit(context: &mut RequestContext) -> Result<HttpResponse,
                 error => error.code(),
             };
             context.call.note_outcome(outcome);
-            Ok(login_page(context, status, &form, Some(&problem)))
+            Ok(login_page(context, status, &destination, Some(&problem)))
         }
     }
 }

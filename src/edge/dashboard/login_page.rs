@@ -2,6 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use maud::{Markup, html};
 
 use super::form::FormFields;
@@ -10,26 +11,86 @@ use super::page_response::html_response;
 use crate::edge::context::RequestContext;
 use crate::edge::error::ApiError;
 
+/// Header by which a browser says if a request comes from a page of the same site.
+pub(super) const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// Path to which a login leads if no page was asked for.
 pub(super) const START: &str = "/dashboard";
 
-/// Hidden field with a form that was sent after its session had ended.
-pub(super) const KEPT: &str = "kept";
+/// Hidden field with a form that was sent after its session had ended. It is there for a form without
+/// fields too, as a button is.
+const KEPT: &str = "kept";
+
+/// Destination of a login: a page, or a form that waits to be sent.
+#[derive(Default)]
+pub(super) struct LoginDestination {
+    path: String,
+    kept: Option<FormFields>,
+}
+
+impl LoginDestination {
+    /// Reads the page that the `query` of a link names. A link brings no form: any site can make one.
+    pub(super) fn from_link(query: &FormFields) -> Self {
+        Self {
+            path: query.text("next").to_owned(),
+            kept: None,
+        }
+    }
+
+    /// Reads what the login's own `form` carries. The form that waits counts only if the browser says
+    /// that a page of this node sent it: otherwise another site could have filled it in.
+    pub(super) fn from_form(form: &FormFields, headers: &HeaderMap) -> Self {
+        let link = Self::from_link(form);
+        if !form.has(KEPT) {
+            return link;
+        }
+        if !is_same_origin(headers) {
+            return Self::default();
+        }
+        let kept = FormFields::parse(form.raw(KEPT).as_bytes());
+        Self {
+            kept: Some(kept),
+            ..link
+        }
+    }
+
+    /// Returns the path of the page or of the form.
+    pub(super) fn path(&self) -> &str {
+        safe_path(&self.path)
+    }
+
+    /// Returns the form that waits to be sent to the path.
+    pub(super) const fn kept(&self) -> Option<&FormFields> {
+        self.kept.as_ref()
+    }
+}
+
+/// Returns true if the browser says that a page of this node made the request. No other site can make
+/// a browser say so.
+pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
+    let site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
+    site == Some(b"same-origin")
+}
 
 /// Shows the login to a person whose session ended while `form` was filled in, and keeps the form.
-pub(super) fn page_with_form(context: &RequestContext, form: &FormFields) -> HttpResponse {
+pub(super) fn page_with_form(context: &RequestContext, form: FormFields) -> HttpResponse {
     context.call.note_outcome(ApiError::LoginRefused.code());
-    let kept = form.clone().without("csrf").to_query();
-    let fields = FormFields::default()
-        .with("next", context.request.path())
-        .with(KEPT, &kept);
+    let destination = LoginDestination {
+        path: context.request.path().to_owned(),
+        kept: Some(form.without("csrf")),
+    };
     let problem = "Your session has ended. Log in, and your form is there to be sent again.";
-    login_page(context, StatusCode::UNAUTHORIZED, &fields, Some(problem))
+    login_page(
+        context,
+        StatusCode::UNAUTHORIZED,
+        &destination,
+        Some(problem),
+    )
 }
 
 /// Returns `path` if it leads to a page of the dashboard, otherwise the start: a link to the login
 /// must not lead to another site.
-pub(super) fn safe_path(path: &str) -> &str {
+fn safe_path(path: &str) -> &str {
     let is_own = path == START || path.starts_with("/dashboard/");
     let is_plain = path
         .bytes()
@@ -37,22 +98,22 @@ pub(super) fn safe_path(path: &str) -> &str {
     if is_own && is_plain { path } else { START }
 }
 
-/// Renders the login, with the `problem` of the last attempt; `fields` say where it leads.
+/// Renders the login that leads to `destination`, with the `problem` of the last attempt.
 pub(super) fn login_page(
     context: &RequestContext,
     status: StatusCode,
-    fields: &FormFields,
+    destination: &LoginDestination,
     problem: Option<&str>,
 ) -> HttpResponse {
     let body = if context.edge.config.admin.token.is_empty() {
         without_token()
     } else {
-        login_form(safe_path(fields.text("next")), fields.raw(KEPT), problem)
+        login_form(destination, problem)
     };
     html_response(status, render_plain_page("Log in", &body).into_string())
 }
 
-fn login_form(next: &str, kept: &str, problem: Option<&str>) -> Markup {
+fn login_form(destination: &LoginDestination, problem: Option<&str>) -> Markup {
     html! {
         form.stack method="post" action="/dashboard/login" {
             h1 { "Log in" }
@@ -70,8 +131,10 @@ fn login_form(next: &str, kept: &str, problem: Option<&str>) -> Markup {
                     "made by " code { "hookyard tokens create" } "."
                 }
             }
-            input type="hidden" name="next" value=(next);
-            @if !kept.is_empty() { input type="hidden" name=(KEPT) value=(kept); }
+            input type="hidden" name="next" value=(destination.path());
+            @if let Some(kept) = destination.kept() {
+                input type="hidden" name=(KEPT) value=(kept.to_query());
+            }
             button.primary type="submit" { "Log in" }
         }
     }

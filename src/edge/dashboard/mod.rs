@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::token::AccessOperation::*;
 
 mod account_edit;
+mod account_fields;
 mod accounts;
 mod assets;
 mod audit;
@@ -44,6 +45,7 @@ mod refused_senders;
 mod sessions;
 mod settings;
 mod sources;
+mod stale_form;
 pub(super) mod state;
 mod tokens;
 mod visit;
@@ -68,7 +70,7 @@ pub(super) fn endpoints() -> Vec<ApiEndpoint> {
         ApiEndpoint::new("/dashboard/login")
             .undescribed(MethodSet::READ, VISITOR, login::show)
             .undescribed(MethodSet::POST, VISITOR, login::submit),
-        form("/dashboard/logout", action(DashboardLogout, login::log_out)),
+        form(layout::LOGOUT_PATH, action(DashboardLogout, login::log_out)),
         shown("/dashboard", page(NodeRead, overview::show)),
         form(
             "/dashboard/confirm-clock",

@@ -195,7 +195,7 @@ fn describe_stopped_lanes(deliveries: &DeliveryOverview, now: Timestamp) -> Opti
     let (first, _) = stopped.first()?;
     let subscribers: Vec<_> = stopped.iter().map(|(id, _)| *id).collect();
     let waiting = stopped.iter().map(|(_, stats)| stats.deferred).sum();
-    let oldest = deliveries.oldest_owed_at;
+    let oldest = deliveries.oldest_stopped_at;
     let is_old = oldest.is_none_or(|oldest| now.distance(oldest) > OLD_LANE_AGE);
     Some(NodeProblem {
         tone: if is_old {
@@ -353,7 +353,7 @@ mod tests {
             ..SubscriberStats::default()
         });
         let now = Timestamp::from_micros(600_000_000);
-        deliveries.oldest_owed_at = Some(Timestamp::from_micros(0));
+        deliveries.oldest_stopped_at = Some(Timestamp::from_micros(0));
         let problem = describe_stopped_lanes(&deliveries, now).expect("a problem");
         assert_eq!(
             problem.fact,
@@ -370,8 +370,9 @@ mod tests {
             Some(("Show accounts", "/dashboard/accounts"))
         );
 
-        // A retry of a moment ago needs nobody yet.
-        deliveries.oldest_owed_at = Some(now);
+        // A retry of a moment ago needs nobody yet, whatever another subscriber is owed.
+        deliveries.oldest_owed_at = Some(Timestamp::from_micros(0));
+        deliveries.oldest_stopped_at = Some(now);
         let problem = describe_stopped_lanes(&deliveries, now).expect("a problem");
         assert!(problem.tone == StateTone::Neutral);
     }

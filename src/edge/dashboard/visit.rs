@@ -21,8 +21,8 @@ use actix_web::http::uri::Authority;
 use serde::de::DeserializeOwned;
 
 use super::form::FormFields;
-use super::layout::{self, PageContent};
-use super::login_page;
+use super::layout::{self, LOGOUT_PATH, PageContent};
+use super::login_page::{self, FETCH_SITE, is_same_origin};
 use super::notice::SessionNotice;
 use super::page_response::{html_response, see_other};
 use super::sessions::DashboardSession;
@@ -44,9 +44,6 @@ const HOST_PREFIX: &str = "__Host-";
 
 /// Path below which the browser sends the cookie, unless it is one of the host.
 const COOKIE_PATH: &str = "/dashboard";
-
-/// Header by which a browser says if a request comes from a page of the same site.
-const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Header of the requests by which the script renews a page.
 const REFRESH: HeaderName = HeaderName::from_static("x-refresh");
@@ -347,13 +344,14 @@ fn redirect_to_login(context: &RequestContext) -> HttpResponse {
 
 /// Answers a form whose session has ended with the login, which holds what was typed. Only a browser
 /// that says that the form comes from this node is answered so: another site could fill in a form.
+/// A logout has nothing left to do.
 async fn keep_form(context: &mut RequestContext) -> HttpResponse {
-    let site = context.request.headers().get(FETCH_SITE);
-    if site.is_none_or(|site| site.as_bytes() != b"same-origin") {
+    let is_logout = context.request.path() == LOGOUT_PATH;
+    if is_logout || !is_same_origin(context.request.headers()) {
         return redirect_to_login(context);
     }
     match read_form(context).await {
-        Ok(form) => login_page::page_with_form(context, &form),
+        Ok(form) => login_page::page_with_form(context, form),
         Err(_) => redirect_to_login(context),
     }
 }

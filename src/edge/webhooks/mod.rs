@@ -8,7 +8,7 @@ use tracing::{error, info};
 
 use super::blocking::run_blocking;
 use super::context::RequestContext;
-use super::error::ApiError;
+use super::error::{ApiError, CHANGED_SINCE};
 use super::gate::NodeCore;
 use super::list::ListPage;
 use super::query::parse_number;
@@ -40,9 +40,6 @@ use view::SubscriptionView;
 
 /// Code of the refusal to create a second subscription with a `uid`.
 const UID_TAKEN: &str = "uid_taken";
-
-/// Code of the refusal to save over a change that the caller has not seen.
-pub(in crate::edge) const CHANGED_SINCE: &str = "changed_since";
 
 /// Values of the parameter `is_active`.
 const ACTIVITY: [(&str, bool); 2] = [("true", true), ("false", false)];

@@ -91,6 +91,7 @@ mod tests {
             access_token: None,
             auto_reply: None,
             created_at: Timestamp::default(),
+            updated_at: Timestamp::default(),
             from: Position::FIRST,
         };
         let entity =

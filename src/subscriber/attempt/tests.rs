@@ -745,6 +745,7 @@ fn account() -> Arc<Account> {
         access_token: None,
         auto_reply: None,
         created_at: Timestamp::default(),
+        updated_at: Timestamp::default(),
         from: Position::FIRST,
     })
 }

@@ -8,14 +8,13 @@ use super::super::form::FormFields;
 use super::super::form_problems::FormProblems;
 use super::super::layout::{DashboardSection, PageContent};
 use super::super::notice::{SessionNotice, VERIFIES};
+use super::super::stale_form::{SEEN, render_comparison, seen_change};
 use super::super::visit::{PageReply, PageVisit};
 use super::event_picker::EventPicker;
-use super::fields::{
-    SEEN, change_request, creation_request, differences, fields_of, fields_of_new, seen_change,
-};
+use super::fields::{change_request, creation_request, differences, fields_of, fields_of_new};
 use super::state::{LIST_PATH, state_name, webhook_path};
 use super::trial::try_expressions;
-use crate::edge::error::ApiError;
+use crate::edge::error::{ApiError, CHANGED_SINCE};
 use crate::edge::webhooks;
 use crate::subscription::{SigningStyle, Subscription, SubscriptionId};
 
@@ -75,7 +74,7 @@ pub(in crate::edge::dashboard) async fn change(
     let (request, seen) = (change_request(form), seen_change(form));
     match webhooks::change_from_json(visit.edge(), &id, &request, Some(seen)).await {
         Ok(_) => Ok(visit.done("The webhook was changed.", webhook_path(known))),
-        Err(error) if error.code() == webhooks::CHANGED_SINCE => {
+        Err(error) if error.code() == CHANGED_SINCE => {
             let known = webhooks::find_subscription(&*visit.core()?, &id)?;
             Ok(overtaken(visit, &known, form, &error))
         }
@@ -107,33 +106,8 @@ fn overtaken(
     let stored = fields_of(known, &EventPicker::new(visit.edge()));
     let form = form.clone().with(SEEN, stored.text(SEEN));
     let differences = differences(&stored, &form);
-    let comparison = html! {
-        section.panel {
-            header {
-                h2 { "Stored meanwhile" }
-                span.muted.small { "the webhook is " (state_name(&known.state)) }
-            }
-            div.inside {
-                @if differences.is_empty() {
-                    p { "Nothing that this form changes: your fields are what is stored." }
-                } @else {
-                    table.cards {
-                        thead { tr {
-                            th scope="col" { "Field" }
-                            th scope="col" { "Stored" }
-                            th scope="col" { "Yours" }
-                        } }
-                        tbody { @for (label, stored, typed) in &differences { tr {
-                            td.first { (label) }
-                            td data-label="Stored" { code { (stored) } }
-                            td data-label="Yours" { code { (typed) } }
-                        } } }
-                    }
-                    p.hint { "Save once more to store yours." }
-                }
-            }
-        }
-    };
+    let note = html! { "the webhook is " (state_name(&known.state)) };
+    let comparison = render_comparison(&note, &differences);
     let content = render(visit, Some(known.id), &form, Some(error), Some(&comparison));
     PageReply::Content(error.status_code(), content)
 }

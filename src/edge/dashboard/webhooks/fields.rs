@@ -4,10 +4,10 @@
 use serde_json::{Map, Value, json};
 
 use super::super::form::FormFields;
+use super::super::stale_form::{FieldDifference, SEEN, find_differences, seen_value};
 use super::event_picker::EventPicker;
 use crate::call_log::REDACTED;
 use crate::config::ExhaustionPolicy;
-use crate::event::Timestamp;
 use crate::subscription::{DeliveryMode, DeliveryOrdering, SigningStyle, Subscription};
 
 /// Names of the fields of a stored webhook that the form changes, with their labels.
@@ -26,9 +26,6 @@ const LABELS: [(&str, &str); 13] = [
     ("retry_schedule_s", "Pauses between retries"),
     ("headers", "Headers"),
 ];
-
-/// Hidden field with the time of the last change that the form knows, in microseconds.
-pub(super) const SEEN: &str = "seen";
 
 /// Fields of the form of a new webhook.
 pub(super) fn fields_of_new() -> FormFields {
@@ -68,7 +65,7 @@ pub(super) fn fields_of(subscription: &Subscription, picker: &EventPicker) -> Fo
         }
     }
     add("patterns", patterns.join("\n"));
-    add(SEEN, subscription.updated_at.as_micros().to_string());
+    add(SEEN, seen_value(subscription.updated_at));
 
     let filter = subscription.filter.as_ref().map(|filter| filter.text());
     add("filter", filter.unwrap_or_default().to_owned());
@@ -132,29 +129,13 @@ pub(super) fn change_request(fields: &FormFields) -> String {
     Value::Object(members_of(fields)).to_string()
 }
 
-/// Returns the time of the last change that `fields` know; the earliest time of all if they tell
-/// none, so that they pass for stale.
-pub(super) fn seen_change(fields: &FormFields) -> Timestamp {
-    Timestamp::from_micros(fields.text(SEEN).parse().unwrap_or_default())
-}
-
-/// Fields in which `typed` differs from `stored`: label, stored value, typed value.
-pub(super) fn differences(
-    stored: &FormFields,
-    typed: &FormFields,
-) -> Vec<(&'static str, String, String)> {
-    let value_of = |fields: &FormFields, name: &'static str| {
-        let mut values: Vec<_> = match name {
-            "events" => patterns_of(fields).map(str::to_owned).collect(),
-            _ => fields.all(name).map(str::to_owned).collect(),
-        };
-        values.retain(|value| !value.is_empty());
-        values.sort_unstable();
-        values.join(", ")
+/// Fields in which `typed` differs from `stored`.
+pub(super) fn differences(stored: &FormFields, typed: &FormFields) -> Vec<FieldDifference> {
+    let texts = |fields: &FormFields, name| match name {
+        "events" => patterns_of(fields).map(str::to_owned).collect(),
+        _ => fields.all(name).map(str::to_owned).collect(),
     };
-    let compare = |(name, label)| (label, value_of(stored, name), value_of(typed, name));
-    let all = LABELS.into_iter().map(compare);
-    all.filter(|(_, stored, typed)| stored != typed).collect()
+    find_differences(&LABELS, stored, typed, texts)
 }
 
 fn members_of(fields: &FormFields) -> Map<String, Value> {
