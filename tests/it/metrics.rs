@@ -109,7 +109,14 @@ fn events_deliveries_and_refusals_are_counted() {
                 0.0,
             ),
             ("hookyard_log_lines_lost_total", 0.0),
-            ("hookyard_build_info{version=\"0.1.0\"}", 1.0),
+            (
+                concat!(
+                    "hookyard_build_info{version=\"",
+                    env!("CARGO_PKG_VERSION"),
+                    "\"}"
+                ),
+                1.0,
+            ),
         ] {
             assert_eq!(samples.get(name), Some(&value), "{name} in\n{text}");
         }
