@@ -173,12 +173,7 @@ impl RetentionPass {
             position: kept.first_position,
             change: kept.first_change,
             received_at: self.time_behind(&segments, count - 1, now)?,
-            content_position: self
-                .deps
-                .journal
-                .start()
-                .content_position
-                .max(kept.first_position),
+            content_position: self.deps.journal.start().content_position,
         };
         match cut::remove_segments(&self.deps, start, freed(count), &self.is_stopping)? {
             CutOutcome::Removed { base_bytes } => {
