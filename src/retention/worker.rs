@@ -115,6 +115,7 @@ impl RetentionPass {
                     error = &error as &dyn std::error::Error,
                     "retention failed; it is tried again"
                 );
+                self.deps.metrics.count_retention_failure();
                 self.looks_left_out = LOOKS_LEFT_OUT;
             }
         }
