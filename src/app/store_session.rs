@@ -324,6 +324,7 @@ impl StoreSession {
                 items_max: config.entity.items_max,
             },
             audit: Arc::clone(&self.core.audit),
+            metrics: Arc::clone(&deps.metrics),
             clock: Arc::clone(&deps.clock),
         };
         let sources = config.sources.retention.clone();

@@ -51,7 +51,9 @@ pub(super) async fn run_enrichment(
     position: Position,
     failures: StepFailureCount,
 ) -> Result<EnrichmentOutcome, EnrichmentError> {
-    let Some(event) = find_pending_event(&context.reads, position).await? else {
+    let event = find_pending_event(&context.reads, position).await?;
+    // Without its content, the event would be resolved as if it named nobody.
+    let Some(event) = event.filter(|event| event.record.has_content()) else {
         return Ok(EnrichmentOutcome::Gone);
     };
 

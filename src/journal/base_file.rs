@@ -5,7 +5,7 @@
 //! file    header | chunk … | end
 //! header  magic "HOOKBASE" | format u32 = 1 | incarnation u32 | first segment u64 | first position u64
 //!         | first change number u64 | received_at i64 µs | CRC-32C u32
-//!         in format 2, before the CRC-32C: content position u64, if it is behind the first position
+//!         in format 2, before the CRC-32C: content position u64, once content was removed from records
 //! chunk   body length u32 | count of rows u32 | CRC-32C u32 | body: lz4 (u32 LE size first) of rows,
 //!         encrypted if the highest bit of the count is set: see `content_cipher`
 //! row     section u8 | key length u32 | value length u32 | key | value
@@ -167,6 +167,13 @@ pub(super) fn open_base_file(
 
     let mut bytes = [0; HEADER_MAX_BYTES];
     file.read_at(&mut bytes, 0).map_err(io)?;
+    if let Some(found) = header_format(&bytes).filter(|found| *found > CONTENT_FORMAT) {
+        return Err(StoreOpenError::Newer {
+            file: path,
+            found,
+            supported: CONTENT_FORMAT,
+        });
+    }
     match DecodedHeader::decode(&bytes, seed) {
         Ok(DecodedHeader { start, .. }) => Ok(Some(BaseFile { file, path, start })),
         Err(Some(found)) if found != incarnation => Err(StoreOpenError::Foreign(path)),
@@ -175,7 +182,7 @@ pub(super) fn open_base_file(
 }
 
 fn encode_header(start: &LogStart, incarnation: StoreIncarnation) -> Vec<u8> {
-    let has_content_position = start.content_position > start.position;
+    let has_content_position = start.content_position > Position::FIRST;
     let mut bytes = Vec::with_capacity(HEADER_MAX_BYTES);
     bytes.put_slice(MAGIC);
     bytes.put_u32(if has_content_position {
@@ -196,6 +203,12 @@ fn encode_header(start: &LogStart, incarnation: StoreIncarnation) -> Vec<u8> {
     bytes
 }
 
+/// Returns the format in the first bytes of a file; `None` if it is no base file.
+fn header_format(bytes: &[u8]) -> Option<u32> {
+    let format = bytes.strip_prefix(MAGIC)?.first_chunk()?;
+    Some(u32::from_be_bytes(*format))
+}
+
 /// Header of a base file, as it was read.
 struct DecodedHeader {
     start: LogStart,
@@ -209,8 +222,7 @@ impl DecodedHeader {
     /// Decodes the first bytes of a file, of which few may be there. The error has the incarnation in a
     /// header whose checksum is wrong.
     fn decode(bytes: &[u8], seed: u32) -> Result<Self, Option<StoreIncarnation>> {
-        let format = bytes.strip_prefix(MAGIC).and_then(<[u8]>::first_chunk);
-        let checked_bytes = match format.map(|format| u32::from_be_bytes(*format)) {
+        let checked_bytes = match header_format(bytes) {
             Some(FORMAT) => CHECKED_BYTES,
             Some(CONTENT_FORMAT) => CONTENT_CHECKED_BYTES,
             _ => return Err(None),
@@ -229,7 +241,7 @@ impl DecodedHeader {
                 position,
                 change: fields.get_u64(),
                 received_at: Timestamp::from_micros(fields.get_i64()),
-                content_position: fields.try_get_u64().map_or(position, Position::new),
+                content_position: fields.try_get_u64().map_or(Position::FIRST, Position::new),
             },
             checksum,
             length: (checked_bytes + 4) as u64,
@@ -544,7 +556,7 @@ mod tests {
             position: Position::new(3),
             change: 4,
             received_at: Timestamp::from_micros(5),
-            content_position: Position::new(3),
+            content_position: Position::FIRST,
         }
     }
 
@@ -603,6 +615,39 @@ mod tests {
             "484f4f4b42415345000000023f9a2c41000000000000000200000000000000030000000000000004\
              00000000000000050000000000000009"
         );
+    }
+
+    #[test]
+    fn a_header_says_that_content_was_removed_also_when_the_journal_begins_behind_that() {
+        let start = LogStart {
+            content_position: Position::new(2),
+            ..start()
+        };
+        let mut header = encode_header(&start, incarnation());
+        let checksum = crc32c::crc32c_append(SEED, &header);
+        header.put_u32(checksum);
+        let decoded = DecodedHeader::decode(&header, SEED).ok();
+        assert_eq!(decoded.map(|decoded| decoded.start), Some(start));
+        assert_eq!(header_format(&header), Some(CONTENT_FORMAT));
+    }
+
+    #[test]
+    fn a_base_of_a_newer_version_is_told_from_a_damaged_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(folder.path(), &[]);
+        let file = folder.path().join(FILE_NAME);
+        let mut bytes = fs::read(&file).expect("reads");
+        bytes[MAGIC.len() + 3] = 3;
+        fs::write(&file, &bytes).expect("writes");
+        let error = read_start(&LocalDisk, folder.path(), incarnation(), SEED);
+        assert!(matches!(
+            error,
+            Err(StoreOpenError::Newer {
+                found: 3,
+                supported: 2,
+                ..
+            })
+        ));
     }
 
     #[test]

@@ -15,7 +15,8 @@ pub struct LogStart {
     /// Receive time of the first kept record; later ones were not received before it.
     pub received_at: Timestamp,
     /// Position before which kept records may lack their content, so that what was derived from them
-    /// is in the base file alone; at least `position`.
+    /// is in the base file alone. Stays when the journal begins behind it: copies of such records may
+    /// be kept in tables. The first position if no content was ever removed.
     pub content_position: Position,
 }
 

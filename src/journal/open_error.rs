@@ -47,7 +47,7 @@ pub enum StoreOpenError {
         file.display()
     )]
     Newer {
-        /// Path of the format file.
+        /// Path of the format file, or of the base file.
         file: PathBuf,
         /// Format version in the file.
         found: u32,

@@ -818,7 +818,7 @@ mod tests {
             position: first.first_position,
             change: first.first_change,
             received_at: Timestamp::from_micros(5),
-            content_position: first.first_position,
+            content_position: Position::FIRST,
         }
     }
 

@@ -11,6 +11,7 @@
 //! | `deliveries_total` | counter | `outcome` | subscriber |
 //! | `delivery_seconds` | histogram | – | subscriber |
 //! | `deliveries_given_up_total` | counter | `reason` | subscriber |
+//! | `retention_failures_total` | counter | – | retention |
 //! | `trace_spans_total` | counter | `outcome` | traces |
 //!
 //! Values that are only true at the moment of a request, such as a backlog, are gauges: the edge
@@ -59,6 +60,7 @@ pub struct NodeMetrics {
     deliveries: LabelledCounter<1>,
     delivery_seconds: Histogram,
     deliveries_given_up: LabelledCounter<1>,
+    retention_failures: Counter,
     trace_spans: LabelledCounter<1>,
 }
 
@@ -73,6 +75,7 @@ impl Default for NodeMetrics {
         let (events_accepted, events_with_warnings, calls_refused, deliveries, trace_spans) =
             <_>::default();
         let deliveries_given_up = LabelledCounter::<1>::default();
+        let retention_failures = Counter::default();
 
         let mut registry = Registry::with_prefix(PREFIX);
         let build = [("version", env!("CARGO_PKG_VERSION"))];
@@ -126,6 +129,11 @@ impl Default for NodeMetrics {
             Family::clone(&deliveries_given_up),
         );
         registry.register(
+            "retention_failures",
+            "Attempts to remove segments or content by retention that failed",
+            retention_failures.clone(),
+        );
+        registry.register(
             "trace_spans",
             "Spans of traces, by what became of them; none unless traces are exported",
             Family::clone(&trace_spans),
@@ -142,6 +150,7 @@ impl Default for NodeMetrics {
             deliveries,
             delivery_seconds,
             deliveries_given_up,
+            retention_failures,
             trace_spans,
         }
     }
@@ -207,6 +216,11 @@ impl NodeMetrics {
             .deliveries_given_up
             .get_or_create(&[("reason", reason)]);
         counter.inc_by(deliveries);
+    }
+
+    /// Counts an attempt to remove segments or content by retention that failed.
+    pub fn count_retention_failure(&self) {
+        self.retention_failures.inc();
     }
 
     /// Counts `spans` of traces with their `outcome`: `exported`, `failed` (the export failed) or

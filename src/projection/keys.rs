@@ -13,6 +13,7 @@
 //! | 9 | unique key | entity that holds the unique key, and the position of its first record |
 //! | 10 | position u64 | empty: the event there is pending |
 //! | 11 | entity, 1 or 2 u8 | outline of the entity's first (1) or last (2) record, if it is removed |
+//! | 12 | – | position u64 before which no state needs the content that retention removes |
 //!
 //! Integers are big-endian, so that keys sort in the order of their values. In a text the byte 0 is
 //! written as `0, 255`, and `0, 1` ends the text. So no text's key is a prefix of another's, and
@@ -34,6 +35,7 @@ pub(super) const NAMES: &[u8] = &[8];
 pub(super) const UNIQUE_KEY: u8 = 9;
 const PENDING_EVENT: u8 = 10;
 const OUTLINE: u8 = 11;
+pub(super) const PREPARED: &[u8] = &[12];
 
 const FIRST_RECORD: u8 = 1;
 const LAST_RECORD: u8 = 2;

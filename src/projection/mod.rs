@@ -36,7 +36,7 @@ pub use reader::{
     EntityHistory, EntityTimeline, EventFilter, EventStatus, EventView, EventsFrom,
     ProjectionReadError, ProjectionReader, SnapshotAndTail, TimelinePage,
 };
-pub use removal::{OpenEvents, ProjectionRemoval};
+pub use removal::{OpenEvents, ProjectionRemoval, prepared_position};
 pub use snapshot::PendingSnapshots;
 pub use stored_record::StoredRecord;
 

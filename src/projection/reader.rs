@@ -697,6 +697,19 @@ impl ProjectionView {
         &self,
         entity: &EntityKey,
     ) -> Result<SnapshotAndTail, ProjectionReadError> {
+        let read = self.read_snapshot_and_tail(entity)?;
+        let mut tail = read.tail.iter();
+        if tail.all(|item| item.record.content_expired_at().is_none()) {
+            return Ok(read);
+        }
+        // The content went after the snapshot was read. The snapshot that includes it came before.
+        self.read_snapshot_and_tail(entity)
+    }
+
+    fn read_snapshot_and_tail(
+        &self,
+        entity: &EntityKey,
+    ) -> Result<SnapshotAndTail, ProjectionReadError> {
         let snapshot = snapshot::load_snapshot(&self.tree, entity)?;
         let included = snapshot.as_ref().map_or(0, |(sequence, _)| *sequence);
         let tail = self.records_at(self.positions(entity, included + 1, usize::MAX)?)?;

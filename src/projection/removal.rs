@@ -28,6 +28,19 @@ pub struct ProjectionRemoval {
     view: ProjectionView,
 }
 
+/// Returns the position before which no state in `store` needs the content that retention removes.
+///
+/// # Errors
+/// [`DerivedStoreError`] when the mark cannot be read.
+pub fn prepared_position(store: &Arc<DerivedStore>) -> Result<Position, DerivedStoreError> {
+    let Some(row) = store.tree(PROJECTION_TREE)?.get(keys::PREPARED)? else {
+        return Ok(Position::FIRST);
+    };
+    let position = row.as_slice().try_into().map(u64::from_be_bytes);
+    let malformed = |_| DerivedStoreError::malformed_row("the mark of prepared states");
+    position.map(Position::new).map_err(malformed)
+}
+
 /// Open events before a position.
 #[derive(Debug, Default)]
 pub struct OpenEvents {
@@ -165,6 +178,15 @@ impl ProjectionRemoval {
         entity: &EntityKey,
     ) -> Result<SnapshotAndTail, ProjectionReadError> {
         self.view.snapshot_and_tail(entity)
+    }
+
+    /// Notes that no state needs content that goes before `end`. The sync of the rows must follow, so
+    /// that an older copy of them is told by its mark.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the store fails.
+    pub fn mark_prepared(&self, end: Position) -> Result<(), DerivedStoreError> {
+        self.tree.insert(keys::PREPARED, end.get().to_be_bytes())
     }
 
     /// Stores the entity's state after its record `sequence`.

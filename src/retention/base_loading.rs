@@ -20,7 +20,9 @@ pub fn load_base(
     derived: &Arc<DerivedStore>,
 ) -> Result<(), BaseLoadError> {
     let start = journal.start();
-    let is_derived = projection::stored_position(derived)? >= start.content_position
+    let is_derived = projection::stored_position(derived)?
+        >= start.position.max(start.content_position)
+        && projection::prepared_position(derived)? >= start.content_position
         && table_store::stored_change(derived)? >= start.change;
     if is_derived {
         return Ok(());

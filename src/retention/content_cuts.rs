@@ -105,6 +105,35 @@ impl ContentCuts {
         self
     }
 
+    /// Notes that no segment holds content to be removed before `end` any more.
+    pub(super) fn finish_before(&mut self, end: Position) {
+        for cut in self.0.values_mut() {
+            cut.done = cut.done.max(end.min(cut.before));
+        }
+    }
+
+    /// Returns `true` if the content of the record of `source` at `position` is still to be removed.
+    pub(super) fn is_undone(&self, source: &str, position: Position) -> bool {
+        let cut = self.cut_of(source);
+        cut.done <= position && position < cut.before
+    }
+
+    /// Returns the ranges of positions with content to be removed of some source, each with its end.
+    /// They are in order and do not touch.
+    pub(super) fn undone_ranges(&self) -> Vec<(Position, Position)> {
+        let undone = self.0.values().filter(|cut| cut.done < cut.before);
+        let mut cuts: Vec<_> = undone.map(|cut| (cut.done, cut.before)).collect();
+        cuts.sort_unstable();
+        let mut ranges: Vec<(Position, Position)> = Vec::new();
+        for (done, before) in cuts {
+            match ranges.last_mut() {
+                Some((_, end)) if done <= *end => *end = before.max(*end),
+                Some(_) | None => ranges.push((done, before)),
+            }
+        }
+        ranges
+    }
+
     /// Returns the first position whose content is still to be removed; `None` if there is none.
     pub(super) fn first_undone(&self) -> Option<Position> {
         let undone = self.0.values().filter(|cut| cut.done < cut.before);
@@ -175,7 +204,26 @@ mod tests {
         assert!(!concerned(3, 5) && !concerned(9, 20));
         assert!(cuts.contain("support", at(8)) && !cuts.contain("leads", at(3)));
         assert_eq!((cuts.first_undone(), cuts.end()), (Some(at(1)), at(9)));
+        let mut rest = cuts.clone();
+        rest.finish_before(at(7));
+        let cut_of_rest = ["leads", "support"].map(|source| rest.cut_of(source).done);
+        assert_eq!(cut_of_rest, [at(3), at(7)]);
         assert_eq!(cuts.into_done().first_undone(), None);
+    }
+
+    #[test]
+    fn records_that_two_sources_have_done_are_not_read_again() {
+        let mut cuts = ContentCuts::default();
+        cuts.advance("support", at(90));
+        let mut cuts = cuts.into_done();
+        cuts.advance("support", at(99));
+        cuts.advance("leads", at(3));
+        cuts.advance("crm", at(2));
+        assert_eq!(cuts.undone_ranges(), [(at(1), at(3)), (at(90), at(99))]);
+        assert!(cuts.is_undone("support", at(90)) && cuts.is_undone("crm", at(1)));
+        assert!(!cuts.is_undone("support", at(2)) && !cuts.is_undone("crm", at(2)));
+        cuts.advance("leads", at(95));
+        assert_eq!(cuts.undone_ranges(), [(at(1), at(2)), (at(3), at(99))]);
     }
 
     #[test]

@@ -4,14 +4,17 @@
 //!  plan: records that are old enough, and that nobody is owed
 //!    └─> states of their entities are stored
 //!          └─> base file: image of the derived rows, and the new cuts
-//!                └─> kept records and segments are rewritten: records before the cuts keep an outline
+//!                └─> segments are rewritten: records before the cuts keep an outline
+//!                      └─> copies in tables are rewritten: kept records, and what dead letters quote
+//!                            └─> base file again, if there were copies
 //! ```
 //!
 //! The base file comes first, because nothing can be derived from an outline again. A crash leaves
-//! the segments behind it partly rewritten; the next opening rewrites the rest.
+//! the segments behind it partly rewritten; the next opening rewrites the rest. While there are copies
+//! in tables, all later segments may hold them too; so these copies go last.
 //!
-//! Content goes at most [`SLACK`] after its days. So each segment is rewritten once for each source,
-//! and once more for each [`SLACK`] of the time in which it was written.
+//! Content goes at most [`SLACK`] after its days and the end of what is owed. So each segment is
+//! rewritten once for each source, and once more for each [`SLACK`] of the time in which it was written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,23 +23,31 @@ use std::time::Duration;
 use tracing::info;
 
 use super::base_writing::write_base;
+use super::content_copies::CopiesInTables;
 use super::content_cuts::ContentCuts;
 use super::deps::RetentionDeps;
 use super::error::RetentionError;
 use super::expired_content::ExpiredContentFilter;
 use super::plan::SourceRetention;
 use super::record_keeping::{self, RecordSelection};
+use crate::audit::SUCCESS;
+use crate::entity::c2s_lead;
 use crate::event::{Position, Timestamp};
-use crate::journal::{ContentFilter, Journal, JournalReadError, LogStart, find_position_at};
-use crate::projection::{ProjectionImage, ProjectionRemoval, RemovedPart};
-use crate::table_store::KeptRecordTable;
+use crate::journal::{Journal, JournalReadError, LogStart, find_position_at};
+use crate::projection::{ProjectionImage, ProjectionRemoval, RemovedPart, StoredRecord};
 
-/// Time for which content is left in its segment after its days, so that much goes at once: each
-/// removal writes the base file anew.
+/// Time for which content is left in its segment after its days, and between two removals, so that
+/// much goes at once: each removal writes the base file anew.
 const SLACK: Duration = Duration::from_secs(24 * 3_600);
 
-/// Shortest time between two removals, for content that subscribers were owed beyond its days.
+/// Time between two looks at content that is owed beyond its days.
 const PAUSE: Duration = Duration::from_secs(3_600);
+
+/// Time until the next attempt after one that failed, since it may read many segments.
+const RETRY_PAUSE: Duration = Duration::from_secs(300);
+
+/// Operation of the audit log; its object is the first position behind the removed content.
+const REMOVAL: &str = "content.remove";
 
 /// Removal of content during one opening of the store.
 pub(super) struct ContentRemoval {
@@ -47,6 +58,8 @@ pub(super) struct ContentRemoval {
     cuts: Option<ContentCuts>,
     /// `true` if the segments hold nothing before the cuts, as far as this opening knows.
     is_rewritten: bool,
+    /// `true` if copies were removed that the base file still holds.
+    is_base_old: bool,
     /// Time before which nothing is due.
     idle_until: Timestamp,
 }
@@ -58,6 +71,7 @@ impl ContentRemoval {
             hold,
             cuts: None,
             is_rewritten: false,
+            is_base_old: false,
             idle_until: Timestamp::default(),
         }
     }
@@ -65,26 +79,38 @@ impl ContentRemoval {
     /// Removes the content that is old enough and not owed. Returns `false` if some has to wait.
     ///
     /// # Errors
-    /// [`RetentionError`]; the work begins again then.
+    /// [`RetentionError`]; the work goes on after [`RETRY_PAUSE`] then.
     pub(super) fn look_once(
         &mut self,
         deps: &RetentionDeps,
         now: Timestamp,
         is_stopping: &AtomicBool,
     ) -> Result<bool, RetentionError> {
-        if self.retention.is_empty() {
+        if self.retention.is_empty() || now < self.idle_until {
             return Ok(true);
         }
+        let removed = self.remove_content(deps, now, is_stopping);
+        if removed.is_err() {
+            self.idle_until = now.saturating_add(RETRY_PAUSE);
+        }
+        removed
+    }
+
+    fn remove_content(
+        &mut self,
+        deps: &RetentionDeps,
+        now: Timestamp,
+        is_stopping: &AtomicBool,
+    ) -> Result<bool, RetentionError> {
         let cuts = match &self.cuts {
             Some(cuts) => cuts.clone(),
             None => ContentCuts::load(&deps.journal)?,
         };
         if !self.is_rewritten {
             // An earlier opening may not have come to the end.
-            self.rewrite_segments(deps, cuts, now, is_stopping)?;
-            return Ok(true);
+            return self.finish_removal(deps, cuts, now, is_stopping);
         }
-        if now < self.idle_until || !self.is_due(deps, &cuts, now)? {
+        if !self.is_due(deps, &cuts, now)? {
             return Ok(true);
         }
 
@@ -92,9 +118,11 @@ impl ContentRemoval {
         for (source, keep_for) in &self.retention {
             ends.push((source, find_end(deps, now.saturating_sub(*keep_for))?));
         }
-        let advance = |end: Position| {
+        let advance = |end: Position, pending: Option<Position>| {
             let mut new_cuts = cuts.clone();
             for (source, old_enough) in &ends {
+                let pending = pending.filter(|_| source.as_str() == c2s_lead::SOURCE.as_str());
+                let end = pending.map_or(end, |pending| end.min(pending));
                 new_cuts.advance(source, end.min(*old_enough));
             }
             new_cuts
@@ -103,25 +131,27 @@ impl ContentRemoval {
         let latest = latest.unwrap_or(Position::FIRST);
         let held_from = find_end(deps, now.saturating_sub(self.hold))?;
         let owed = find_owed(deps, latest, held_from, now, self.hold)?;
-        if advance(owed).first_undone().is_none() {
+        if advance(owed, None).first_undone().is_none() {
             return Ok(false);
         }
 
         // Whatever is found from here on does not change soon.
-        let new_cuts = advance(owed.min(find_waiting(deps, latest, held_from)?));
+        let pending = find_pending(deps, &cuts, latest)?;
+        let new_cuts = advance(owed.min(find_dead_letter(deps, latest, held_from)), pending);
         self.idle_until = now.saturating_add(PAUSE);
-        let Some(first) = new_cuts.first_undone() else {
+        if new_cuts.first_undone().is_none() {
             return Ok(true);
-        };
-        match prepare_removal(deps, &new_cuts, first, is_stopping)? {
-            Preparation::Nothing => self.cuts = Some(new_cuts.into_done()),
-            Preparation::Done => self.rewrite_segments(deps, new_cuts, now, is_stopping)?,
+        }
+        match prepare_removal(deps, &new_cuts, now, is_stopping)? {
+            // The segments may hold former dead letters nevertheless.
+            Preparation::Nothing => {}
+            Preparation::Done => self.idle_until = now.saturating_add(SLACK),
             Preparation::NotYet => {
                 self.idle_until = now;
                 return Ok(false);
             }
         }
-        Ok(true)
+        self.finish_removal(deps, new_cuts, now, is_stopping)
     }
 
     /// Returns `true` if the first record behind the cut of some source is older than its days and
@@ -148,20 +178,59 @@ impl ContentRemoval {
         Ok(self.idle_until <= now)
     }
 
-    /// Rewrites the segments that may hold content before `cuts`, which are in the base file.
-    fn rewrite_segments(
+    /// Removes the content before `cuts`, which are in the base file, and its copies. Returns `false`
+    /// if a backup keeps the base file.
+    fn finish_removal(
         &mut self,
         deps: &RetentionDeps,
         cuts: ContentCuts,
         now: Timestamp,
         is_stopping: &AtomicBool,
-    ) -> Result<(), RetentionError> {
+    ) -> Result<bool, RetentionError> {
         self.cuts = Some(cuts.clone());
         self.is_rewritten = false;
-        let filter = ExpiredContentFilter {
-            cuts,
-            removed_at: now,
-        };
+        let filter = content_filter(deps, &cuts, now);
+        let copies = CopiesInTables::find(deps, &filter)?;
+        let rewritten = self.rewrite_segments(deps, &filter, copies.is_some(), is_stopping)?;
+        if let Some(copies) = &copies {
+            self.is_base_old = true;
+            copies.remove(deps, &filter)?;
+        }
+        if self.is_base_old {
+            deps.tables.write_cursor()?;
+            deps.derived.sync()?;
+            let start = deps.journal.start();
+            if !write_and_begin(deps, start, &cuts, is_stopping)? {
+                return Ok(false);
+            }
+            self.is_base_old = false;
+        }
+
+        if rewritten > 0 || copies.is_some() {
+            info!(
+                segments = rewritten,
+                before = %cuts.end(),
+                "content removed by the retention of its source"
+            );
+            let end = cuts.end().to_string();
+            deps.audit.append_act(now, REMOVAL, Some(end), SUCCESS);
+        }
+        self.cuts = Some(cuts.into_done());
+        self.is_rewritten = true;
+        Ok(true)
+    }
+
+    /// Rewrites the segments that may hold what `filter` removes, and all later ones if they may hold
+    /// copies of it. Returns their number.
+    fn rewrite_segments(
+        &mut self,
+        deps: &RetentionDeps,
+        filter: &ExpiredContentFilter,
+        has_copies: bool,
+        is_stopping: &AtomicBool,
+    ) -> Result<u64, RetentionError> {
+        let mut undone = filter.cuts.clone();
+        let first = undone.first_undone().unwrap_or(Position::FIRST);
         let segments = deps.journal.summarize_segments()?;
         let mut rewritten = 0_u64;
         for (index, segment) in segments.iter().enumerate() {
@@ -169,25 +238,34 @@ impl ContentRemoval {
                 Some(next) => next.first_position,
                 None => *deps.journal.durable_end().borrow(),
             };
-            if !filter.cuts.concern(segment.first_position, end) {
+            let is_later = has_copies && first <= end;
+            if !is_later && !undone.concern(segment.first_position, end) {
                 continue;
             }
             if is_stopping.load(Ordering::Relaxed) {
                 return Err(RetentionError::Stopping);
             }
-            let is_rewritten = deps.journal.rewrite_segment(segment.number, &filter)?;
+            let is_rewritten = deps.journal.rewrite_segment(segment.number, filter)?;
             rewritten += u64::from(is_rewritten);
+            // After an error, the work goes on here.
+            undone.finish_before(end);
+            if !has_copies {
+                self.cuts = Some(undone.clone());
+            }
         }
-        if rewritten > 0 {
-            info!(
-                segments = rewritten,
-                before = %filter.cuts.end(),
-                "content removed by the retention of its source"
-            );
-        }
-        self.cuts = Some(filter.cuts.into_done());
-        self.is_rewritten = true;
-        Ok(())
+        Ok(rewritten)
+    }
+}
+
+fn content_filter(
+    deps: &RetentionDeps,
+    cuts: &ContentCuts,
+    removed_at: Timestamp,
+) -> ExpiredContentFilter {
+    ExpiredContentFilter {
+        cuts: cuts.clone(),
+        removed_at,
+        journal: Arc::clone(&deps.journal) as Arc<dyn Journal>,
     }
 }
 
@@ -214,24 +292,24 @@ fn find_owed(
     Ok(owed)
 }
 
-/// Returns the position from `held_from` to before `end` of the first event that is pending or has a
-/// dead letter, or `end`.
-fn find_waiting(
+/// Returns the position from `held_from` to before `end` of the first event with a dead letter, or `end`.
+fn find_dead_letter(deps: &RetentionDeps, end: Position, held_from: Position) -> Position {
+    let dead_letters = deps.owed.dead_letters_before(end);
+    let first = dead_letters.range(held_from..).next();
+    first.map_or(end, |first| end.min(*first))
+}
+
+/// Returns the position before `end` of the first event that is pending with its content. That is
+/// needed until the event is resolved, however long that takes.
+fn find_pending(
     deps: &RetentionDeps,
+    cuts: &ContentCuts,
     end: Position,
-    held_from: Position,
-) -> Result<Position, RetentionError> {
-    if held_from >= end {
-        return Ok(end);
-    }
+) -> Result<Option<Position>, RetentionError> {
     let journal = Arc::clone(&deps.journal) as Arc<dyn Journal>;
     let open = ProjectionRemoval::open(&deps.derived, journal)?.find_open_events(end)?;
-    let dead_letters = deps.owed.dead_letters_before(end);
-    let waiting = [open.pending, dead_letters];
-    let first = waiting
-        .iter()
-        .filter_map(|one| one.range(held_from..).next());
-    Ok(first.copied().min().map_or(end, |first| first.min(end)))
+    let with_content = cuts.cut_of(c2s_lead::SOURCE.as_str()).before;
+    Ok(open.pending.range(with_content..).next().copied())
 }
 
 /// Result of the preparation of a removal.
@@ -244,11 +322,11 @@ enum Preparation {
     NotYet,
 }
 
-/// Stores what is needed of the content from `first` to `cuts`, so that it can be removed.
+/// Stores what is needed of the content before `cuts`, so that it can be removed.
 fn prepare_removal(
     deps: &RetentionDeps,
     cuts: &ContentCuts,
-    first: Position,
+    now: Timestamp,
     is_stopping: &AtomicBool,
 ) -> Result<Preparation, RetentionError> {
     let RetentionDeps {
@@ -258,54 +336,70 @@ fn prepare_removal(
         return Ok(Preparation::NotYet);
     }
 
-    let filter = ExpiredContentFilter {
-        cuts: cuts.clone(),
-        removed_at: deps.clock.wall(),
-    };
-    KeptRecordTable::new(&deps.tables)
-        .replace_records(&|position, record| filter.replace_record(position, record))?;
     let former = journal.start();
-    let selection = RecordSelection {
-        from: first.max(former.position),
-        end: cuts.end(),
-        is_concerned: &|stored| {
-            let record = &stored.record;
-            record.has_content() && cuts.contain(&record.source, stored.position)
-        },
-    };
     let removal = ProjectionRemoval::open(derived, Arc::clone(journal) as Arc<dyn Journal>)?;
-    let count = record_keeping::keep_outlines(
-        journal.as_ref(),
-        &removal,
-        deps.state_limits,
-        &selection,
-        is_stopping,
-    )?;
-    if count == 0 {
+    let is_concerned = |stored: &StoredRecord| {
+        let record = &stored.record;
+        record.has_content() && cuts.is_undone(&record.source, stored.position)
+    };
+    let mut count = 0;
+    for (from, end) in cuts.undone_ranges() {
+        let selection = RecordSelection {
+            from: from.max(former.position),
+            end,
+            is_concerned: &is_concerned,
+            outlines_stay: true,
+        };
+        count += record_keeping::keep_outlines(
+            journal.as_ref(),
+            &removal,
+            deps.state_limits,
+            &selection,
+            is_stopping,
+        )?;
+    }
+    if count == 0 && CopiesInTables::find(deps, &content_filter(deps, cuts, now))?.is_none() {
         return Ok(Preparation::Nothing);
     }
 
     // The rows on the disk must not need the content, whatever happens from now on.
+    removal.mark_prepared(cuts.end())?;
     deps.tables.write_cursor()?;
     derived.sync()?;
     let start = LogStart {
         content_position: former.content_position.max(cuts.end()),
         ..former
     };
+    if write_and_begin(deps, start, cuts, is_stopping)? {
+        Ok(Preparation::Done)
+    } else {
+        Ok(Preparation::NotYet)
+    }
+}
+
+/// Writes the base file with `cuts`, and lets the journal begin at `start`. Returns `false` if a backup
+/// keeps the former base file.
+fn write_and_begin(
+    deps: &RetentionDeps,
+    start: LogStart,
+    cuts: &ContentCuts,
+    is_stopping: &AtomicBool,
+) -> Result<bool, RetentionError> {
+    let RetentionDeps {
+        journal, derived, ..
+    } = deps;
     let nothing = RemovedPart::none();
+    let start_and_cuts = (start, cuts);
     let base = write_base(
         journal,
         derived,
-        (start, cuts),
+        start_and_cuts,
         &nothing,
         u64::MAX,
         is_stopping,
     )?;
     let Some(base) = base else {
-        return Ok(Preparation::NotYet);
+        return Ok(false);
     };
-    match journal.begin_with_base(base, start)? {
-        Some(_) => Ok(Preparation::Done),
-        None => Ok(Preparation::NotYet),
-    }
+    Ok(journal.begin_with_base(base, start)?.is_some())
 }

@@ -52,6 +52,7 @@ pub(super) fn remove_segments(
         from: former.position,
         end: start.position,
         is_concerned: &|_| true,
+        outlines_stay: false,
     };
     record_keeping::keep_outlines(
         journal.as_ref(),

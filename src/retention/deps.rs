@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::derived::DerivedStore;
 use crate::entity::StateLimits;
 use crate::journal::SegmentJournal;
+use crate::metrics::NodeMetrics;
 use crate::subscriber::OwedRecords;
 use crate::table_store::TableStore;
 
@@ -25,6 +26,8 @@ pub struct RetentionDeps {
     pub state_limits: StateLimits,
     /// Audit log that gets an entry for each removal.
     pub audit: Arc<AuditLog>,
+    /// Metrics that count failed attempts.
+    pub metrics: Arc<NodeMetrics>,
     /// Source of wall time, to which ages refer.
     pub clock: Arc<dyn Clock>,
 }

@@ -1,13 +1,16 @@
 //! Filter that takes the content out of records that are older than their source keeps content, and
 //! their copies out of the changes of tables.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::content_cuts::ContentCuts;
 use crate::enrichment;
 use crate::entity::c2s_lead;
 use crate::event::{EntityKey, Position, Record, Timestamp};
-use crate::journal::{ChangeVerdict, ContentFilter, TableChange};
+use crate::journal::{ChangeVerdict, ContentFilter, Journal, JournalReadError, TableChange};
+use crate::subscriber;
 use crate::table_store::{self, JournaledTableId};
 
 /// Filter of the records before some cuts.
@@ -15,6 +18,28 @@ pub(super) struct ExpiredContentFilter {
     pub(super) cuts: ContentCuts,
     /// Time of the removal, which readers are told.
     pub(super) removed_at: Timestamp,
+    /// Journal with the records or their outlines, which name the sources of dead letters.
+    pub(super) journal: Arc<dyn Journal>,
+}
+
+impl ExpiredContentFilter {
+    /// Returns `true` if the content of the record at `position` goes, or the record is removed.
+    pub(super) fn is_expired(&self, position: Position) -> bool {
+        if position >= self.cuts.end() {
+            return false;
+        }
+        match self.journal.read_frame_at(position) {
+            Ok(frame) => {
+                let entry = frame.as_ref().and_then(|frame| frame.entry(position));
+                // A record that cannot be read is reported by whoever reads it.
+                let record = entry.and_then(|entry| Record::decode(&entry.bytes).ok());
+                record.is_some_and(|record| self.cuts.contain(&record.source, position))
+            }
+            // A dead letter keeps its record, so this one has been discarded or delivered.
+            Err(JournalReadError::Removed { .. }) => true,
+            Err(_) => false,
+        }
+    }
 }
 
 impl ContentFilter for ExpiredContentFilter {
@@ -37,37 +62,48 @@ impl ContentFilter for ExpiredContentFilter {
         let TableChange::Put { key, value } = change else {
             return ChangeVerdict::Keep;
         };
-        if table == JournaledTableId::KeptRecords as u8 {
+        if table == JournaledTableId::Enrichment as u8 {
+            let of_source = |event| self.cuts.contain(c2s_lead::SOURCE.as_str(), event);
+            return match enrichment::find_event_of_row(key) {
+                Some(event) if of_source(event) => ChangeVerdict::Drop,
+                Some(_) | None => ChangeVerdict::Keep,
+            };
+        }
+        let replaced = if table == JournaledTableId::KeptRecords as u8 {
             let replace = |position, record: &Bytes| self.replace_record(position, record);
-            let value = table_store::replace_kept_record(key, value, &replace);
-            return value.map_or(ChangeVerdict::Keep, |value| {
-                let key = key.clone();
-                ChangeVerdict::Replace(TableChange::Put { key, value })
-            });
-        }
-        let of_source = |event| self.cuts.contain(c2s_lead::SOURCE.as_str(), event);
-        let is_step = table == JournaledTableId::Enrichment as u8;
-        match enrichment::find_event_of_row(key).filter(|_| is_step) {
-            Some(event) if of_source(event) => ChangeVerdict::Drop,
-            Some(_) | None => ChangeVerdict::Keep,
-        }
+            table_store::replace_kept_record(key, value, &replace)
+        } else if table == JournaledTableId::Deliveries as u8 {
+            subscriber::expire_letter_row(key, value, &|position| self.is_expired(position))
+        } else {
+            None
+        };
+        replaced.map_or(ChangeVerdict::Keep, |value| {
+            let key = key.clone();
+            ChangeVerdict::Replace(TableChange::Put { key, value })
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
     use crate::event::{ErasureMark, EventFailure, Kind};
+    use crate::table_store::TestStore;
 
     const REMOVED_AT: Timestamp = Timestamp::from_micros(77);
 
+    /// Filter with a journal that holds nothing.
     fn filter() -> ExpiredContentFilter {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = TestStore::open(folder.path(), Arc::new(SystemClock::default()));
         let mut cuts = ContentCuts::default();
         cuts.advance("support", Position::new(5));
         cuts.advance("c2s", Position::new(3));
         ExpiredContentFilter {
             cuts,
             removed_at: REMOVED_AT,
+            journal: store.journal,
         }
     }
 

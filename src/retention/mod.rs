@@ -14,6 +14,7 @@
 
 mod base_loading;
 mod base_writing;
+mod content_copies;
 mod content_cuts;
 mod content_removal;
 mod cut;

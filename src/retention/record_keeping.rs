@@ -26,9 +26,12 @@ pub(super) struct RecordSelection<'a> {
     pub(super) end: Position,
     /// Tells which records between are concerned.
     pub(super) is_concerned: &'a dyn Fn(&StoredRecord) -> bool,
+    /// True if outlines and keys of the records stay in the journal, so that no copies are needed.
+    pub(super) outlines_stay: bool,
 }
 
-/// Copies outlines, unique keys and states of the records in `selection`. Returns their number.
+/// Copies what is needed of the records in `selection`: states, and outlines and unique keys unless
+/// they stay. Returns the number of the records.
 ///
 /// # Errors
 /// [`RetentionError`] when a record cannot be read, or a copy cannot be written.
@@ -58,9 +61,11 @@ pub(super) fn keep_outlines(
                     continue;
                 }
                 count += 1;
-                removal.keep_unique_key(&stored)?;
-                if stored.record.sequence == Some(1) {
-                    removal.keep_first(&stored)?;
+                if !selection.outlines_stay {
+                    removal.keep_unique_key(&stored)?;
+                    if stored.record.sequence == Some(1) {
+                        removal.keep_first(&stored)?;
+                    }
                 }
                 if stored.record.sequence.is_some() {
                     newest.insert(stored.record.entity.clone(), without_content(stored));
@@ -68,23 +73,23 @@ pub(super) fn keep_outlines(
             }
         }
         for (entity, last) in newest {
-            keep_entity(removal, limits, &entity, &last)?;
+            let sequence = last.record.sequence.unwrap_or_default();
+            if !selection.outlines_stay && removal.last_sequence(&entity)? == Some(sequence) {
+                removal.keep_last(&last)?;
+            }
+            keep_state(removal, limits, &entity, sequence)?;
         }
     }
     Ok(count)
 }
 
-/// Makes sure that the state of `entity` does not depend on records up to `last`.
-fn keep_entity(
+/// Makes sure that the state of `entity` does not depend on records up to its record `sequence`.
+fn keep_state(
     removal: &ProjectionRemoval,
     limits: StateLimits,
     entity: &EntityKey,
-    last: &StoredRecord,
+    sequence: u64,
 ) -> Result<(), RetentionError> {
-    let sequence = last.record.sequence.unwrap_or_default();
-    if removal.last_sequence(entity)? == Some(sequence) {
-        removal.keep_last(last)?;
-    }
     if removal.snapshot_sequence(entity)? >= sequence {
         return Ok(());
     }

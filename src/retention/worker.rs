@@ -115,6 +115,7 @@ impl RetentionPass {
                     error = &error as &dyn std::error::Error,
                     "retention failed; it is tried again"
                 );
+                self.deps.metrics.count_retention_failure();
                 self.looks_left_out = LOOKS_LEFT_OUT;
             }
         }
@@ -173,12 +174,7 @@ impl RetentionPass {
             position: kept.first_position,
             change: kept.first_change,
             received_at: self.time_behind(&segments, count - 1, now)?,
-            content_position: self
-                .deps
-                .journal
-                .start()
-                .content_position
-                .max(kept.first_position),
+            content_position: self.deps.journal.start().content_position,
         };
         match cut::remove_segments(&self.deps, start, freed(count), &self.is_stopping)? {
             CutOutcome::Removed { base_bytes } => {

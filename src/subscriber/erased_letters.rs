@@ -1,9 +1,10 @@
-//! Dead letters of erased events: they hold answers of subscribers, which can quote the event.
+//! Dead letters of events whose content goes: they hold answers of subscribers, which can quote the
+//! event. Those of erased events are removed, and those of expired ones lose the answer.
 
 use std::sync::Arc;
 
 use super::dead_letters::{DeadLetter, DeadLetterSubject};
-use super::tables::dead_letters::{dead_letter_key, decode_dead_letter_row};
+use super::tables::dead_letters::{dead_letter_key, decode_dead_letter_row, encode_dead_letter};
 use super::tables::{DeliveryTables, RowKey};
 use crate::event::{EntityKey, Position};
 use crate::journal::TableChange;
@@ -25,6 +26,20 @@ fn record_of_letter(letter: DeadLetter) -> Option<(EntityKey, Position)> {
         DeadLetterSubject::Event(delivery) => Some((delivery.entity, delivery.position)),
         DeadLetterSubject::Range(_) => None,
     }
+}
+
+/// Returns the row of a dead letter without what it can quote of its record, if `is_expired` holds
+/// for that; `None` for any other row.
+#[must_use]
+pub fn expire_letter_row(
+    key: &[u8],
+    value: &[u8],
+    is_expired: &dyn Fn(Position) -> bool,
+) -> Option<Vec<u8>> {
+    let key = RowKey::from_stored(key.to_vec());
+    let letter = decode_dead_letter_row(&key, value)?;
+    let is_of_expired = letter.quoted_position().is_some_and(is_expired);
+    is_of_expired.then(|| encode_dead_letter(&letter.into_expired()))
 }
 
 /// Removes the dead letters of all records for which `is_erased` holds. The delivery stage must not

@@ -89,7 +89,7 @@ use subscriber_set::SubscriberSet;
 use tables::{DeliveryTables, ReadState, SubscriberCounters};
 
 pub use attempt_failure::AttemptFailure;
-pub use erased_letters::{find_record_of_letter, remove_dead_letters};
+pub use erased_letters::{expire_letter_row, find_record_of_letter, remove_dead_letters};
 pub use missed_records::MissedRecords;
 pub use operational_event::OperationalEvent;
 pub use outbound_record::OutboundRecord;

@@ -20,6 +20,7 @@ use super::tables::{DeliveryTables, ReadState};
 use crate::derived::DerivedStoreError;
 use crate::event::{Position, Timestamp};
 use crate::projection::StoredRecord;
+use crate::table_store::TableWriteError;
 
 /// Delivery that is owed, as the lane that holds it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +109,25 @@ impl OwedRecords {
     #[must_use]
     pub fn dead_letters_before(&self, end: Position) -> BTreeSet<Position> {
         self.recovery.dead_letters.positions_before(end)
+    }
+
+    /// Returns the dead letters that can quote records for which `is_expired` holds.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the tables cannot be read.
+    pub fn find_quoting(
+        &self,
+        is_expired: &dyn Fn(Position) -> bool,
+    ) -> Result<Vec<u64>, DerivedStoreError> {
+        self.recovery.dead_letters.find_quoting(is_expired)
+    }
+
+    /// Removes from the dead letters `quoting` what they can quote of their records.
+    ///
+    /// # Errors
+    /// [`TableWriteError`] when the tables cannot be written.
+    pub fn expire_quotes(&self, quoting: &[u64]) -> Result<(), TableWriteError> {
+        self.recovery.dead_letters.expire_quotes(quoting)
     }
 
     /// Asks the stage to give up all deliveries before `position`, which are older than

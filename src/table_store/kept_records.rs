@@ -89,19 +89,20 @@ impl KeptRecordTable {
         self.write_some(positions.iter().map(remove).collect())
     }
 
-    /// Writes the records anew that `replace` replaces. Blocks.
+    /// Writes the records anew that `replace` replaces, and returns their number. Blocks.
     ///
     /// # Errors
     /// [`TableWriteError`] when the store fails; it must then be opened again.
     pub fn replace_records(
         &self,
         replace: &dyn Fn(Position, &Bytes) -> Option<Bytes>,
-    ) -> Result<(), TableWriteError> {
+    ) -> Result<usize, TableWriteError> {
+        let mut count = 0;
         let mut after: Option<Vec<u8>> = None;
         loop {
             let rows = self.0.scan(&[], after.as_deref(), PAGE_ROWS)?;
             let Some((last, _)) = rows.last() else {
-                return Ok(());
+                return Ok(count);
             };
             after = Some(last.clone());
             let puts = rows.iter().filter_map(|(key, value)| {
@@ -109,7 +110,33 @@ impl KeptRecordTable {
                 let key = key.clone();
                 Some(TableChange::Put { key, value })
             });
-            self.write_some(puts.collect())?;
+            let puts: Vec<_> = puts.collect();
+            count += puts.len();
+            self.write_some(puts)?;
+        }
+    }
+
+    /// Tells if `replace` would replace one of the records. Blocks.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the rows cannot be read.
+    pub fn any_replaced(
+        &self,
+        replace: &dyn Fn(Position, &Bytes) -> Option<Bytes>,
+    ) -> Result<bool, DerivedStoreError> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let rows = self.0.scan(&[], after.as_deref(), PAGE_ROWS)?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(false);
+            };
+            after = Some(last.clone());
+            let is_replaced = |(key, value): &(Vec<u8>, Vec<u8>)| {
+                replace_kept_record(key, value, replace).is_some()
+            };
+            if rows.iter().any(is_replaced) {
+                return Ok(true);
+            }
         }
     }
 
@@ -230,7 +257,9 @@ mod tests {
             let is_chosen = position.get() == 70 && record.len() > 1;
             is_chosen.then(|| Bytes::from_static(b"r"))
         };
-        table.replace_records(&replace).expect("writes");
+        assert!(table.any_replaced(&replace).expect("reads"));
+        assert_eq!(table.replace_records(&replace).expect("writes"), 1);
+        assert!(!table.any_replaced(&replace).expect("reads"));
         for (position, record) in [(70, vec![b'r']), (71, vec![71; 30_000])] {
             let found = store.find_kept_record(Position::new(position));
             let expected = frame(position, &record);

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::c2s::{lead, send, test_env, timeline};
 use crate::erasure::{self, NAME};
 use crate::failures::{DiskFailure, FailurePlace};
+use crate::retention::wait_until_removed;
 use crate::test_node::{TestClient, TestEnv, expect_soon, run_async};
 
 const CPF: &str = "529.982.247-25";
@@ -835,6 +836,37 @@ fn an_erased_lead_is_enriched_no_more_and_nothing_of_its_person_is_left() {
         assert_eq!(types, ["c2s_lead.received", "c2s_lead.erased"]);
         node.stop().await;
         erasure::assert_gone(&test_env);
+    });
+}
+
+/// Pending events had lost their content after `delivery.hold_days`, and were resolved without a person.
+#[test]
+fn a_pending_event_keeps_its_content_beyond_the_days_of_its_source() {
+    run_async(async {
+        let server = ScriptedServer::start(|_, before| match before {
+            0 => ok(&json!({"name": "Ana Maria"})),
+            _ => ServerReply::Hold,
+        })
+        .await;
+        let mut test_env = server.test_env(&[("reply_url", "")]);
+        test_env.set("sources.c2s.retention_days", "3");
+        test_env.set("delivery.hold_days", "1");
+        let clock = test_env.with_manual_clock();
+        let node = test_env.start().await;
+        let done = send_accepted(&node, &with_cpf("1", 0)).await;
+        assert_eq!(
+            wait_until_settled(&node, &done).await["status"],
+            "completed"
+        );
+        let pending = send_accepted(&node, &with_cpf("2", 0)).await;
+        server.wait_for_requests(PERSON, 2).await;
+
+        clock.advance(Duration::from_secs(4 * 24 * 3_600 + 1));
+        wait_until_removed(&node, &done).await;
+        let answer = node.get(&format!("/api/v1/events/{pending}")).await;
+        assert_eq!(answer.body["status"], "processing", "{answer:?}");
+        assert!(answer.text.contains(CPF), "{answer:?}");
+        node.stop().await;
     });
 }
 

@@ -232,17 +232,37 @@ fn what_a_subscriber_is_owed_keeps_its_content_until_it_is_delivered_or_expires(
 fn a_dead_letter_of_such_an_event_stays_without_its_content() {
     let (test_env, clock) = short_env(&[("delivery.hold_days", "1")]);
     run_async(async {
-        let receiver = TestReceiver::start(|_| ReceiverReply::Status(400)).await;
+        // The answer of the receiver, which the dead letter shows, quotes the event.
+        let receiver = TestReceiver::start(|request| match request.sequence() {
+            1 => ReceiverReply::Full(400, Vec::new(), format!("no {NAME} here")),
+            _ => ReceiverReply::Status(200),
+        })
+        .await;
         let node = test_env.start().await;
         subscribe(&node, receiver.url("/all"), json!({})).await;
         let dead = send_name(&node, "SUP-1", "dead").await.event_id();
         let letters = wait_for_letters(&node, 1).await;
+        let path = format!("/api/v1/dead-letters/{}", letters[0]["id"]);
+        let quoted = node.get(&path).await;
+        assert!(quoted.text.contains(&format!("no {NAME}")), "{quoted:?}");
+        // Two later messages displace the first one in the state.
+        for key in ["second", "third"] {
+            accepted(node.send_message("SUP-1", key).await);
+        }
         clock.advance(GONE_AFTER + Duration::from_secs(1));
         wait_until_removed(&node, &dead).await;
+        let acts = poll_until(&node, "/api/v1/audit?operation=content.remove", |acts| {
+            acts["items"]
+                .as_array()
+                .is_some_and(|acts| !acts.is_empty())
+        })
+        .await;
+        assert_eq!(acts["items"][0]["who"], "node", "{acts}");
 
-        let path = format!("/api/v1/dead-letters/{}", letters[0]["id"]);
         let shown = node.get(&path).await;
         assert_eq!((shown.status, &shown.body["payload"]), (200, &Value::Null));
+        assert!(!shown.text.contains(NAME), "{shown:?}");
+        assert_eq!(shown.body["status"], quoted.body["status"]);
         let retried = post(&node, &format!("{path}/retry"), json!({})).await;
         assert_eq!(
             (retried.status, &retried.body["code"]),
@@ -254,6 +274,7 @@ fn a_dead_letter_of_such_an_event_stays_without_its_content() {
         assert_eq!(job["delivered"], 0, "{job}");
         node.stop().await;
     });
+    assert_not_in_journal(&test_env);
 }
 
 #[test]
@@ -273,6 +294,52 @@ fn what_retention_has_left_of_an_event_can_be_erased() {
         node.stop().await;
     });
     assert_not_in_journal(&test_env);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("creates");
+    for entry in fs::read_dir(from).expect("reads") {
+        let entry = entry.expect("reads");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("reads").is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("copies");
+        }
+    }
+}
+
+/// An older copy of the derived data lacks the states that were stored before the content went.
+#[test]
+fn an_older_copy_of_the_derived_data_is_replaced_by_the_base_file() {
+    let (test_env, clock) = short_env(&[]);
+    let derived = test_env.store_path().join("derived");
+    let copy = test_env.folder.path().join("copy");
+    let named = run_async(async {
+        let node = test_env.start().await;
+        let named = send_name(&node, "SUP-1", "named").await.event_id();
+        accepted(node.send_message("SUP-1", "second").await);
+        node.stop().await;
+        named
+    });
+    copy_folder(&derived, &copy);
+    let state = run_async(async {
+        let node = test_env.start().await;
+        let state = node.get("/api/v1/entities/ticket/SUP-1").await.text;
+        clock.advance(GONE_AFTER + Duration::from_secs(1));
+        wait_until_removed(&node, &named).await;
+        node.stop().await;
+        state
+    });
+
+    fs::remove_dir_all(&derived).expect("removes");
+    copy_folder(&copy, &derived);
+    run_async(async {
+        let node = test_env.start().await;
+        let found = node.get("/api/v1/entities/ticket/SUP-1").await.text;
+        assert_eq!(found, state);
+        node.stop().await;
+    });
 }
 
 /// Disk that has no room for a rewritten segment.

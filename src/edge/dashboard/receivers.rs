@@ -91,11 +91,13 @@ pub(super) async fn render_receivers(
         .find_event_calls(id, view.event.received_at)
         .await?;
     let known = core.subscriptions.snapshot();
-    let follows = |entry: &&Arc<SubscriptionEntry>| {
-        entry
-            .interest
-            .admits_names(delivered.position, &delivered.record)
-    };
+    // Without its content the event is delivered to nobody any more, and its outline still has names.
+    let mut named = delivered.record.clone();
+    if named.content_expired_at().is_some() {
+        named.erasure = None;
+    }
+    let follows =
+        |entry: &&Arc<SubscriptionEntry>| entry.interest.admits_names(delivered.position, &named);
     let following: Vec<_> = known.newest_first().filter(follows).collect();
 
     let asked = following.iter().take(RECEIVERS_MAX);

@@ -127,8 +127,11 @@ impl StoreImage {
     /// Returns the first position at which an increment may begin: what was derived from records
     /// before it is in the base file alone, which an increment does not hold.
     fn first_increment(&self) -> Position {
-        let content_position = self.base.as_ref().map(|base| base.start.content_position);
-        content_position.unwrap_or(self.log.begin().position)
+        let begin = self.log.begin().position;
+        let base = self.base.as_ref();
+        base.map_or(begin, |base| {
+            base.start.position.max(base.start.content_position)
+        })
     }
 
     /// Returns the header of an archive that begins at `start`.

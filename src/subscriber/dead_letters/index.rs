@@ -166,6 +166,16 @@ impl DeadLetterIndex {
         removed
     }
 
+    /// True if `letter`, which stands for one record, is still there.
+    pub(super) fn holds(&self, letter: &DeadLetter) -> bool {
+        let DeadLetterSubject::Event(delivery) = &letter.subject else {
+            return false;
+        };
+        let owned = self.by_subscriber.get(&letter.subscriber);
+        let entry = owned.and_then(|owned| owned.entries.get(&delivery.position));
+        entry.is_some_and(|entry| entry.id == letter.id)
+    }
+
     /// Number of all dead letters, those of missed records included.
     pub(super) const fn total(&self) -> u64 {
         self.total

@@ -9,6 +9,9 @@ pub const ANSWER_MAX_BYTES: usize = 1024;
 /// Bytes of a failure's detail that are kept at most.
 const DETAIL_MAX_BYTES: usize = 512;
 
+/// Detail of a dead letter whose record has lost its content.
+const EXPIRED_DETAIL: &str = "removed by retention";
+
 /// Cause for which a delivery is not made any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadLetterCause {
@@ -84,6 +87,28 @@ pub struct DeadLetter {
     pub at: Timestamp,
     /// The failed delivery, or the range of dropped deliveries.
     pub subject: DeadLetterSubject,
+}
+
+impl DeadLetter {
+    /// Returns the position of the record that this dead letter can quote; `None` once it does not.
+    pub(in crate::subscriber) fn quoted_position(&self) -> Option<Position> {
+        match &self.subject {
+            DeadLetterSubject::Event(delivery) => {
+                let is_quiet = delivery.answer.is_empty() && delivery.detail == EXPIRED_DETAIL;
+                (!is_quiet).then_some(delivery.position)
+            }
+            DeadLetterSubject::Range(_) => None,
+        }
+    }
+
+    /// Returns the dead letter without what it can quote of its record.
+    pub(in crate::subscriber) fn into_expired(mut self) -> Self {
+        if let DeadLetterSubject::Event(delivery) = &mut self.subject {
+            EXPIRED_DETAIL.clone_into(&mut delivery.detail);
+            delivery.answer.clear();
+        }
+        self
+    }
 }
 
 /// Subject of a dead letter.

@@ -40,7 +40,9 @@ use super::{MissedRecords, RedeliveryDeps, SubscriberId};
 use crate::clock::Clock;
 use crate::derived::DerivedStoreError;
 use crate::event::{EntityKey, Position};
+use crate::journal::TableChange;
 use crate::projection::items_at;
+use crate::table_store::TableWriteError;
 use index::{
     DeadLetterEntry, DeadLetterIndex, DeadLetterPlace, MissedRecordsEntry, SubscriberDeadLetters,
 };
@@ -267,6 +269,48 @@ impl DeadLetterStore {
         let entries = index.by_subscriber.values();
         let before = entries.flat_map(|owned| owned.entries.range(..end));
         before.map(|(position, _)| *position).collect()
+    }
+
+    /// Finds the dead letters on the disk that can quote records for which `is_expired` holds. Blocks.
+    ///
+    /// # Errors
+    /// [`DerivedStoreError`] when the store fails.
+    pub(super) fn find_quoting(
+        &self,
+        is_expired: &dyn Fn(Position) -> bool,
+    ) -> Result<Vec<u64>, DerivedStoreError> {
+        let mut quoting = Vec::new();
+        for_each_letter(&self.tables, |letter| {
+            if letter.quoted_position().is_some_and(is_expired) {
+                quoting.push(letter.id);
+            }
+        })?;
+        Ok(quoting)
+    }
+
+    /// Removes from the dead letters `quoting` what they can quote. Returns once that is on the disk.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`TableWriteError`] when the store fails.
+    pub(super) fn expire_quotes(&self, quoting: &[u64]) -> Result<(), TableWriteError> {
+        for ids in quoting.chunks(ROWS_AT_ONCE) {
+            // Under the lock, no dead letter is removed between its reading and its writing.
+            let index = self.lock();
+            let mut changes = Vec::new();
+            for id in ids {
+                let letter = self.tables.dead_letter(*id)?;
+                let held = letter.filter(|letter| index.holds(letter));
+                changes.extend(held.map(|letter| TableChange::Put {
+                    key: dead_letter_key(*id).into_bytes(),
+                    value: encode_dead_letter(&letter.into_expired()),
+                }));
+            }
+            if !changes.is_empty() {
+                self.tables.write(changes)?;
+            }
+        }
+        Ok(())
     }
 
     /// True if `subscriber` has as many dead letters as it may, so that it has to pause. If all
