@@ -76,7 +76,7 @@ fn reload_config(live_config: &LiveConfig) -> Result<ConfigReload, ConfigError> 
     Ok(reload)
 }
 
-/// Reloads as [`reload_config`] does, for the node itself; `edge` gets an entry in its audit log.
+/// Reloads as the call of the API does, for the node itself; `edge` gets an entry in its audit log.
 pub fn reload_at_signal(live_config: &LiveConfig, edge: Option<&LiveEdge>) {
     // The outcome is in the log.
     let outcome = match reload_config(live_config) {

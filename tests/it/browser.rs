@@ -204,7 +204,8 @@ const TRY_ONE: &str = r"
     };
     await until('the page', () => document.querySelectorAll('.opblock').length > 0);
     for (const [scheme, secret] of Object.entries(given[0])) window.ui.preauthorizeApiKey(scheme, secret);
-    const block = document.querySelectorAll('.opblock')[given[1]];
+    // Deliveries, which the page describes too, are calls of this node.
+    const block = document.querySelectorAll('.opblock:not(.webhooks .opblock)')[given[1]];
     if (!block) return null;
     const path = block.querySelector('.opblock-summary-path').dataset.path;
     block.querySelector('.opblock-summary-control').click();
