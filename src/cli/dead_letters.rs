@@ -11,7 +11,7 @@ use super::error::CliError;
 use super::jobs::{WaitArgs, report_job};
 use super::node_args::NodeArgs;
 use super::plural::format_count;
-use super::terminal_text::{cell_text, entity_text, print_answer, print_table};
+use super::terminal_text::{cell_text, entity_text, print_answer, print_list};
 use super::webhooks::parse_webhook_id;
 
 /// See, retry and discard the deliveries that failed for good, at a running node
@@ -201,15 +201,6 @@ impl ListDeadLettersCommand {
         let node = AdminClient::try_new(self.node.resolve_node()?)?;
         let filter = self.filter.parameters();
         let all = node.list_all(&["dead-letters"], &as_query(&filter)).await?;
-        if self.json {
-            all.iter().try_for_each(|item| writeln!(out, "{item}"))?;
-            return Ok(());
-        }
-        if all.is_empty() {
-            writeln!(out, "there are no such dead letters")?;
-            return Ok(());
-        }
-        let rows: Vec<_> = all.iter().map(list_row).collect();
         let heading = [
             "ID",
             "SINCE",
@@ -220,7 +211,8 @@ impl ListDeadLettersCommand {
             "DETAIL",
             "ANSWER",
         ];
-        Ok(print_table(heading, &rows, out)?)
+        let table = (heading, list_row);
+        Ok(print_list(&all, self.json, "dead letters", table, out)?)
     }
 }
 

@@ -111,7 +111,7 @@ impl TailCommand {
         let node = AdminClient::try_new(self.node.resolve_node()?)?;
         let cursor = find_end(&node).await?;
         let newest = self.fetch_newest(&node).await?;
-        // What came between the two questions is printed now, and not again.
+        // Events between the two questions are printed now, and not again.
         let printed = newest.first().map(event_position).unwrap_or_default();
         let mut last: Vec<_> = newest.into_iter().take(self.last.into()).collect();
         last.reverse();

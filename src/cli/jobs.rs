@@ -9,7 +9,7 @@ use super::admin_client::{AdminClient, given_filters};
 use super::error::CliError;
 use super::node_args::NodeArgs;
 use super::plural::format_count;
-use super::terminal_text::{cell_text, print_answer, print_notice, print_table};
+use super::terminal_text::{cell_text, print_answer, print_list, print_notice};
 use super::webhooks::parse_webhook_id;
 use crate::error_chain;
 
@@ -107,15 +107,6 @@ impl ListJobsCommand {
             ("state", self.state.as_deref()),
         ]);
         let all = node.list_all(&["jobs"], &filter).await?;
-        if self.json {
-            all.iter().try_for_each(|item| writeln!(out, "{item}"))?;
-            return Ok(());
-        }
-        if all.is_empty() {
-            writeln!(out, "there are no such jobs")?;
-            return Ok(());
-        }
-        let rows: Vec<_> = all.iter().map(list_row).collect();
         let heading = [
             "ID",
             "KIND",
@@ -125,7 +116,8 @@ impl ListJobsCommand {
             "TOTAL",
             "FAILED",
         ];
-        Ok(print_table(heading, &rows, out)?)
+        let table = (heading, list_row);
+        Ok(print_list(&all, self.json, "jobs", table, out)?)
     }
 }
 

@@ -51,6 +51,24 @@ pub(super) fn print_notice(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Prints the `items` of a list: as JSON lines, as a table, or that there are no such `things`.
+pub(super) fn print_list<const N: usize>(
+    items: &[Value],
+    is_json: bool,
+    things: &str,
+    (heading, row): ([&str; N], impl Fn(&Value) -> [String; N]),
+    out: &mut impl Write,
+) -> io::Result<()> {
+    if is_json {
+        return items.iter().try_for_each(|item| writeln!(out, "{item}"));
+    }
+    if items.is_empty() {
+        return writeln!(out, "there are no such {things}");
+    }
+    let rows: Vec<_> = items.iter().map(row).collect();
+    print_table(heading, &rows, out)
+}
+
 /// Prints rows under a heading, in columns as wide as needed.
 pub(super) fn print_table<const N: usize>(
     heading: [&str; N],

@@ -47,7 +47,7 @@ impl ErasureFilter {
 impl ErasureFilter {
     /// Returns `record` without its content; `None` if it stays as it is.
     pub(super) fn erase_record(&self, position: Position, record: &Record) -> Option<Record> {
-        // What retention has left of a record is erased too.
+        // The rest of a record that retention has left is erased too.
         let is_whole = !record.erases() && !record.is_erased();
         (is_whole && self.is_erased_record(&record.entity, position)).then(|| {
             let key = record.idempotency_key.as_deref();

@@ -197,45 +197,49 @@ impl AccountForm<'_> {
         }
     }
 
-    /// Fields for secrets. What is kept is never shown, not even what was just sent.
+    /// Field for one secret, with the effect of leaving it empty in a new account, and a choice that
+    /// replaces a kept one.
+    fn secret_field(
+        &self,
+        (name, label): (&'static str, &str),
+        hint_of_new: &str,
+        (choice, choice_label): (&'static str, &str),
+    ) -> Markup {
+        html! {
+            div.field {
+                label for=(name) { (label) }
+                input type="password" id=(name) name=(name)
+                    autocomplete="new-password" spellcheck="false"
+                    aria-invalid=[self.problems.invalid(name)];
+                @if self.id.is_none() {
+                    p.hint { (hint_of_new) }
+                } @else {
+                    p.hint { "Empty: as it is." }
+                    label.check {
+                        input type="checkbox" name=(choice)
+                            checked[self.fields.has(choice)];
+                        span { (choice_label) }
+                    }
+                }
+                (self.problems.render(name))
+            }
+        }
+    }
+
+    /// Fields for secrets. A kept value is never shown, nor one that was just sent.
     fn secrets(&self) -> Markup {
-        let is_new = self.id.is_none();
         html! {
             div.two {
-                div.field {
-                    label for="webhook_secret" { "Secret of the deliveries" }
-                    input type="password" id="webhook_secret" name="webhook_secret"
-                        autocomplete="new-password" spellcheck="false"
-                        aria-invalid=[self.problems.invalid("webhook_secret")];
-                    @if is_new {
-                        p.hint { "Empty: a strong one is made. It is shown once." }
-                    } @else {
-                        p.hint { "Empty: as it is." }
-                        label.check {
-                            input type="checkbox" name="new_secret"
-                                checked[self.fields.has("new_secret")];
-                            span { "Make a new one, and show it once" }
-                        }
-                    }
-                    (self.problems.render("webhook_secret"))
-                }
-                div.field {
-                    label for="access_token" { "Access token for replies" }
-                    input type="password" id="access_token" name="access_token"
-                        autocomplete="new-password" spellcheck="false"
-                        aria-invalid=[self.problems.invalid("access_token")];
-                    @if is_new {
-                        p.hint { "Empty: the configured one." }
-                    } @else {
-                        p.hint { "Empty: as it is." }
-                        label.check {
-                            input type="checkbox" name="forget_token"
-                                checked[self.fields.has("forget_token")];
-                            span { "Forget it, and use the configured one" }
-                        }
-                    }
-                    (self.problems.render("access_token"))
-                }
+                (self.secret_field(
+                    ("webhook_secret", "Secret of the deliveries"),
+                    "Empty: a strong one is made. It is shown once.",
+                    ("new_secret", "Make a new one, and show it once"),
+                ))
+                (self.secret_field(
+                    ("access_token", "Access token for replies"),
+                    "Empty: the configured one.",
+                    ("forget_token", "Forget it, and use the configured one"),
+                ))
             }
         }
     }

@@ -696,7 +696,7 @@ fn a_stopped_lane_takes_a_few_hundred_bytes() {
     assert!(bytes <= 448, "{bytes}");
 }
 
-/// What waited behind a stopped lane was in no figure, so its subscriber was shown as one that has
+/// Records behind a stopped lane were in no figure, so its subscriber was shown as one that has
 /// everything.
 #[test]
 fn events_behind_a_stopped_lane_are_counted_until_they_are_in_memory_again() {
