@@ -1,9 +1,47 @@
 //! SampleDamage for property tests of decoders: real samples of what comes from outside, with a few bytes
 //! changed, cut, repeated, or mixed with another sample. Random bytes alone seldom get past the first
 //! check of a decoder.
+//!
+//! The name of each such test ends in `or_refused`. A longer run of all of them:
+//!
+//! ```text
+//! HOOKYARD_DAMAGE_CASES=100000 cargo test --locked or_refused
+//! ```
+//!
+//! `HOOKYARD_DAMAGE_CASES` sets the number of cases; tests of costly decoders take their share of it.
+//! `HOOKYARD_DAMAGE_SEED` sets the seed, which a failure prints.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::test_runner::RngSeed;
+
+const CASES: &str = "HOOKYARD_DAMAGE_CASES";
+const SEED: &str = "HOOKYARD_DAMAGE_SEED";
+
+/// Cases of a cheap test in a run that nobody set.
+pub(crate) const CHEAP: u32 = 256;
+
+/// Returns the configuration of a test that has `cases` in a run that nobody set.
+pub(crate) fn damage_cases(cases: u32) -> ProptestConfig {
+    let usual = ProptestConfig::with_cases(cases);
+    let Some(wanted) = read_variable(CASES) else {
+        return usual;
+    };
+    let seed = read_variable(SEED)
+        .unwrap_or_else(|| getrandom::u64().expect("the system has random numbers"));
+    eprintln!("repeat it: {SEED}={seed} {CASES}={wanted} cargo test --locked or_refused");
+    let share = wanted * u64::from(cases) / u64::from(CHEAP);
+    ProptestConfig {
+        cases: u32::try_from(share.max(1)).unwrap_or(u32::MAX),
+        rng_seed: RngSeed::Fixed(seed),
+        ..usual
+    }
+}
+
+fn read_variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().expect("a number"))
+}
 
 /// Bytes that formats give a meaning, and ends of the ranges of numbers.
 const BYTES: &[u8] = b"\0\x01\x7f\x80\xff\"\\{}[](),;:=.-+/%&?'# \n\t0923eET";

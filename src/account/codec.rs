@@ -97,7 +97,10 @@ pub(super) fn decode_account(id: &str, bytes: &[u8]) -> Result<Account, Definiti
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
 
     fn sample() -> Account {
         Account {
@@ -159,5 +162,15 @@ mod tests {
             !shown.contains("hush") && !shown.contains("\"token\""),
             "{shown}"
         );
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_stored_account_is_read_or_refused(bytes in damaged(&[encode_account(&sample())])) {
+            let _ = decode_account("acc_1", &bytes);
+        }
     }
 }

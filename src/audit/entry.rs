@@ -159,7 +159,10 @@ fn truncate(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
 
     fn entry() -> AuditEntry {
         AuditEntry {
@@ -208,5 +211,15 @@ mod tests {
         let read = decode_entry(&encode_entry(&long)).expect("just written");
         let object = read.object.expect("an object");
         assert!(object.len() <= TEXT_MAX_BYTES && object.ends_with('é'));
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_stored_entry_is_read_or_refused(bytes in damaged(&[encode_entry(&entry())])) {
+            let _ = decode_entry(&bytes);
+        }
     }
 }

@@ -417,7 +417,7 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn any_block_of_calls_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = decode_body(&bytes).and_then(|body| split_rows(1, &body).map(|slots| slots.len()));
             let _ = (BlockSummary::decode(1, &bytes), decode_mark(&bytes), parse_first_id(&bytes), split_rows(u64::MAX, &bytes));
         }

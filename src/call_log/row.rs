@@ -606,7 +606,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_row_of_a_call_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode_row(7, CallDirection::Incoming, &bytes);
         }
 

@@ -180,7 +180,10 @@ impl DevKey {
 mod tests {
     use std::convert::Infallible;
 
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
 
     fn make(key: &DevKey) -> Result<Secret, Infallible> {
         Ok(Secret::new(format!("{}x", key.prefix)))
@@ -235,5 +238,14 @@ mod tests {
             DevSecrets::parse(&made().to_toml().replace("dev_c2s_x", "")).is_err(),
             "an empty secret"
         );
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+        #[test]
+        fn any_file_of_development_secrets_is_read_or_refused(text in damaged_text(&[&made().to_toml()])) {
+            let _ = DevSecrets::parse(&text);
+        }
     }
 }

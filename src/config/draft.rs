@@ -185,8 +185,11 @@ impl ConfigDraft {
                 ));
             }
         };
-        let origin_at =
-            |offset| SettingOrigin::File(path.to_owned(), Some(line_number(&text, offset)));
+        let line_ends: Vec<_> = text.match_indices('\n').map(|(at, _)| at).collect();
+        let origin_at = |offset| {
+            let line = 1 + line_ends.partition_point(|end| *end < offset);
+            SettingOrigin::File(path.to_owned(), Some(line))
+        };
         match DeTable::parse(&text) {
             Ok(table) => self.overlay(table.get_ref(), "", &origin_at),
             Err(error) => {
@@ -461,9 +464,4 @@ fn join_key(path: &str, name: &str) -> String {
     } else {
         format!("{path}.{name}")
     }
-}
-
-fn line_number(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().iter().take(offset);
-    1 + before.filter(|byte| **byte == b'\n').count()
 }

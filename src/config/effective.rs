@@ -45,7 +45,7 @@ impl ConfigDraft {
             key: key.clone(),
             value: match describe_value(&setting.value) {
                 value if value.is_empty() => value,
-                _ if is_secret(key) => "…".to_owned(),
+                _ if is_secret_key(key) => "…".to_owned(),
                 value => mask_login(value),
             },
             origin: setting.origin.to_string(),
@@ -56,7 +56,9 @@ impl ConfigDraft {
     }
 }
 
-fn is_secret(key: &str) -> bool {
+/// Returns true if the value of the setting `key`, such as `admin.token`, is secret.
+#[must_use]
+pub fn is_secret_key(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or(key);
     // The path of a file.
     key != "server.tls.key" && SECRET_NAMES.contains(&name)
@@ -97,9 +99,9 @@ mod tests {
     #[test]
     fn every_secret_is_masked_and_every_origin_named() {
         for key in SECRET_KEYS {
-            assert!(is_secret(key), "{key}");
+            assert!(is_secret_key(key), "{key}");
         }
-        assert!(!is_secret("sources.custom.shop.idempotency_key"));
+        assert!(!is_secret_key("sources.custom.shop.idempotency_key"));
 
         let env = [
             ("HOOKYARD_ADMIN__TOKEN", "hush"),

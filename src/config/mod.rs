@@ -36,7 +36,7 @@ pub use delivery::{
 pub use dev::{DEV_KEYS, DevKey, DevSecrets, DevSecretsError};
 pub(crate) use draft::env_variable_name;
 pub use draft::{ConfigDraft, DEFAULTS};
-pub use effective::EffectiveSetting;
+pub use effective::{EffectiveSetting, is_secret_key};
 pub use instagram::{AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES};
 pub use leads::{LeadSignatureLayout, LeadsConfig};
 pub use live_config::{ConfigReload, LiveConfig};

@@ -279,7 +279,10 @@ fn read_certified_key(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
 
     /// Reads a file with `text`; an error comes without the path of the file.
     fn read(text: &str) -> Result<Vec<OutboundCredential>, String> {
@@ -351,5 +354,20 @@ mod tests {
             broken.starts_with("F:6: ") && !broken.contains("hush"),
             "{broken}"
         );
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_file_of_credentials_is_read_or_refused(text in damaged_text(&[
+            &format!("{OAUTH2}scope = \"ä b\"\nclient_authentication = \"body\"\n[server.oauth2.parameters]\naudience = \"x\"\n"),
+            "# ä\n[[server]]\norigin = \"https://b.example\"\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n",
+        ])) {
+            if let Err(problem) = read(&text) {
+                prop_assert!(!problem.contains("hush"), "{}", problem);
+            }
+        }
     }
 }

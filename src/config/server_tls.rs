@@ -214,3 +214,49 @@ pub fn read_subject(certificate: &CertificateDer<'_>) -> Option<String> {
     let parsed = Certificate::from_der(certificate).ok()?;
     Some(parsed.tbs_certificate.subject.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::damaged_samples::{damage_cases, damaged};
+
+    /// Certificate with a subject in DER and in PEM, and its key in PEM.
+    fn sample() -> (Vec<u8>, String, String) {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        let name = &mut params.distinguished_name;
+        name.push(rcgen::DnType::CommonName, "billing");
+        name.push(rcgen::DnType::OrganizationName, "Example");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        (
+            certificate.der().to_vec(),
+            certificate.pem(),
+            key.serialize_pem(),
+        )
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(64))]
+
+        #[test]
+        fn any_certificate_or_key_is_read_or_refused((der, cert, key) in Just(sample()).prop_flat_map(
+            |(der, cert, key)| (damaged(&[der]), damaged(&[&cert]), damaged(&[&key, &cert])),
+        )) {
+            let _ = read_subject(&CertificateDer::from(der));
+            let folder = tempfile::tempdir()?;
+            let file = |name: &str, bytes: &[u8]| {
+                let path = folder.path().join(name);
+                std::fs::write(&path, bytes).map(|()| path)
+            };
+            let files = ServerTlsFiles {
+                client_ca: file("ca.pem", &cert)?,
+                cert: file("cert.pem", &cert)?,
+                key: file("key.pem", &key)?,
+            };
+            let _ = files.read_certificate().describe_expiry(Timestamp::from_micros(0));
+            let _ = files.read_all();
+        }
+    }
+}

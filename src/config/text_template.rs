@@ -71,7 +71,10 @@ impl TextTemplate {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
 
     fn filled(text: &str) -> Result<String, String> {
         let template = TextTemplate::parse(text, |name| name != "unknown")?;
@@ -108,5 +111,15 @@ mod tests {
             filled("{unknown}").expect_err("unknown"),
             "known places, found {unknown}"
         );
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_template_is_parsed_or_refused(text in damaged_text(&["a{x}b{y.z}{{{x}}}", "{lead_id}: {customer.name} }}{{"])) {
+            let _ = filled(&text);
+        }
     }
 }

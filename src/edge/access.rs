@@ -98,7 +98,7 @@ fn request_token(request: &HttpRequest) -> Result<Option<&[u8]>, ApiError> {
 
 /// Returns the token of an `Authorization` header; the case of the scheme does not matter
 /// (RFC 9110, 11.1).
-fn bearer_token(value: &[u8]) -> Option<&[u8]> {
+pub(super) fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme
         .eq_ignore_ascii_case(b"bearer ")

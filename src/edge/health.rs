@@ -54,6 +54,9 @@ fn readiness_response(edge: &Edge) -> HttpResponse {
             reason: None,
         });
     };
+    // Everybody may ask, so the answer does not tell where the store is.
+    let folder = edge.config.store.path.display().to_string();
+    let reason = reason.replace(&folder, "store.path");
     let health = HealthReport {
         status: "not_ready",
         reason: Some(&reason),

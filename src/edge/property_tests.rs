@@ -9,9 +9,9 @@ use tracing::Span;
 use super::error::ApiError;
 use super::query::{QueryParameters, parse_number};
 use super::signature::VerifiedBody;
-use super::{c2s, crm, dead_letters, instagram, support};
+use super::{access, browser_guard, c2s, client_address, crm, dead_letters, instagram, support};
 use crate::config;
-use crate::damaged_samples::{damaged, damaged_text};
+use crate::damaged_samples::{CHEAP, damage_cases, damaged, damaged_text};
 use crate::event::{self, EventId, Kind, Timestamp, TraceContext};
 use crate::provider::{JsonPointer, parse_moment};
 use crate::retry_after::parse_retry_after;
@@ -66,6 +66,20 @@ const TEXTS: [&str; 9] = [
     "",
 ];
 
+/// Bodies of each contract, among them all forms of an event or a list.
+const SAMPLES: [&str; 10] = [
+    r#"{"event":"message.created","support_uid":"SUP-1","idempotency_key":"k","timestamp":"2025-12-04T10:30:00Z","actor":{"type":"agent","id":7,"name":"Ada"},"data":{"message_id":"m","text":"a\ud83d\ude42\u0000","author":{"name":"Ada"},"is_internal":true,"attachments":[{"url":"https://x/y"}]}}"#,
+    r#"{"event":"tags.updated","support_uid":"S","data":{"tags":["a","b"],"previous":[]}}"#,
+    r#"{"lead_id":71,"updated_at":"2025-12-04T10:30:00-03:00","attributes":{"customer":{"name":"Ada","cpf":"529.982.247-25"},"price":12.50}}"#,
+    r#"[{"lead_id":"71","updated_at":"2025-12-04T10:30:00Z"},{"id":"x","attributes":{"updated_at":"2025-12-04"}}]"#,
+    r#"{"object":"instagram","entry":[{"id":"9","time":1764844200000,"messaging":[{"sender":{"id":"1"},"recipient":{"id":"9"},"timestamp":1764844200123,"message":{"mid":"m","text":"Hi","attachments":[{"type":"image","payload":{"url":"https://x"}}],"is_deleted":true}}]}]}"#,
+    r#"{"object":"instagram","entry":[{"id":"9","changes":[{"field":"comments","value":{"id":"c","text":"Nice"}}]},{"messaging":[{"reaction":{"mid":"m","action":"react","emoji":"x"},"read":{"mid":"m"}}]}]}"#,
+    r#"{"event":"organisation.created","timestamp":"2025-12-04T10:30:00Z","user_id":3,"idempotency_key":"k","data":{"organisation_id":7,"name":"A","amount":1e400}}"#,
+    r#"[{"event":"task.created","data":{"task_id":1}},{"event":"deal.updated","data":{"deal_id":"2"}}]"#,
+    r#"{"event":"new_lead","source":"crm","data":{"first_name":"Ada","phone":"1","email":"a@b.example","amount":"12.345","lead_status":{"id":4,"name":"won"},"tags":["x"]}}"#,
+    "\u{feff}{\"event\":\"status.changed\",\"support_uid\":\"S\",\"data\":{\"status\":\"open\"}}",
+];
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -108,8 +122,12 @@ fn is_senders_fault<T>(result: &Result<T, ApiError>) -> bool {
 }
 
 proptest! {
+    #![proptest_config(damage_cases(CHEAP))]
+
     #[test]
-    fn any_body_is_decoded_or_refused_by_each_contract(body in any_body()) {
+    fn any_body_of_each_contract_is_decoded_or_refused(
+        body in prop_oneof![any_body(), damaged(&SAMPLES)],
+    ) {
         let bytes = Bytes::from(body);
         let verified = VerifiedBody::unsigned(bytes.clone());
         let context = || support::SupportRequestContext {
@@ -136,7 +154,7 @@ proptest! {
 
     /// The decoders see objects of the right shape more often than chance would make them.
     #[test]
-    fn any_members_of_a_contracts_envelope_are_decoded_or_refused(
+    fn any_member_of_a_contracts_envelope_is_decoded_or_refused(
         data in any_json(), actor in any_json(), entry in any_json(),
     ) {
         let ticket = json!({"event": "message.created", "support_uid": "S", "data": data, "actor": actor});
@@ -157,6 +175,8 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(damage_cases(CHEAP))]
+
     #[test]
     fn any_text_of_a_header_a_path_or_a_query_is_read_or_refused(
         text in damaged_text(&[
@@ -182,6 +202,38 @@ proptest! {
         let page = parameters.page_request();
         prop_assert!(page.page >= 1 && page.page_size <= 100);
         let _ = dead_letters::filter::filter_from_query(&mut parameters);
+    }
+
+    /// Addresses of the client, credentials and origins.
+    #[test]
+    fn any_text_that_proves_the_caller_is_read_or_refused(
+        forwarded in damaged_text(&[
+            "203.0.113.9, 198.51.100.7:4711, , [2001:db8::7]:443, ::ffff:10.0.0.2", "unknown,_hidden,fd00::2",
+        ]),
+        bearer in damaged(&["Bearer hyt_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "bearer  x"]),
+        host in damaged_text(&["localhost:8080", "[::1]:8080", "127.0.0.1.evil.example"]),
+        origin in damaged(&["https://hooks.example.com:8080", "null"]),
+    ) {
+        let headers = [
+            ("x-forwarded-for", forwarded.as_bytes()),
+            ("authorization", &bearer),
+            ("host", host.as_bytes()),
+            ("origin", &origin),
+        ];
+        let mut request = actix_web::test::TestRequest::default()
+            .peer_addr("10.0.0.1:5000".parse().expect("an address"));
+        for (name, value) in headers {
+            // The server of HTTP takes no other values.
+            if let Ok(value) = actix_web::http::header::HeaderValue::from_bytes(value) {
+                request = request.append_header((name, value));
+            }
+        }
+        let request = request.to_http_request();
+        let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a network"));
+        let _ = client_address::client_network(client_address::resolve_client_address(&request, &trusted));
+        let _ = access::bearer_token(&bearer);
+        let _ = browser_guard::refuse_foreign_origin(request.headers());
+        let _ = browser_guard::refuse_foreign_host(&request, Some("https://hooks.example.com"));
     }
 
     #[test]

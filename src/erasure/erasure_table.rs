@@ -191,7 +191,10 @@ fn malformed_row() -> DerivedStoreError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
     use crate::table_store::open_test_tables;
 
     fn open_table() -> (tempfile::TempDir, ErasureTable) {
@@ -249,5 +252,17 @@ mod tests {
         let left = table.list().expect("reads");
         assert_eq!(left.len(), 2 + FINISHED_MAX + 1);
         assert_eq!([left[0].id, left[1].id, left[2].id], [1, 2, 10]);
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_stored_erasure_is_read_or_refused(
+            value in damaged(&["\u{1}{\"kind\":\"ticket\",\"id\":\"SUP-1\",\"state\":\"done\",\"position\":7,\"requested_at\":5,\"finished_at\":9}"]),
+        ) {
+            let _ = decode_row(&[0, 0, 0, 0, 0, 0, 0, 1], &value);
+        }
     }
 }

@@ -189,6 +189,7 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
 
     #[test]
     fn half_a_pair_is_replaced_in_its_place_and_a_whole_one_is_not() {
@@ -272,6 +273,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
         #[test]
         fn every_valid_json_has_a_readable_form(json in odd_json(), depth in 0_usize..300) {
             let json = format!("{}{json}{}", "[".repeat(depth), "]".repeat(depth));
@@ -286,8 +289,12 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in any::<String>(), escapes in "[\\\\ud8c0\"\\[{}]{0,40}") {
-            for text in [text, escapes] {
+        fn any_text_is_made_readable_or_refused(
+            text in any::<String>(),
+            escapes in "[\\\\ud8c0\"\\[{}]{0,40}",
+            json in damaged_text(&[r#"{"\ud800":[1e400,-0.0,"\ud83d\ude42",{"a":"\u0000"}],"a":[[[]]]}"#]),
+        ) {
+            for text in [text, escapes, json] {
                 let _ = make_readable(&text);
                 let _ = check_nesting(&text);
             }

@@ -673,6 +673,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
 
     fn sample() -> Record {
         Record {
@@ -875,16 +876,23 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Record::decode(&bytes.into());
-        }
-
-        #[test]
         fn a_cut_record_is_never_read_as_whole(cut in 1_usize..100) {
             let bytes = sample().encode();
             let kept = bytes.len().saturating_sub(cut);
             let read = Record::decode(&Bytes::from(bytes).slice(..kept));
             prop_assert!(read != Ok(sample()));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+        #[test]
+        fn any_record_is_read_or_refused(bytes in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..200),
+            damaged(&[sample().encode()]),
+        ]) {
+            let _ = Record::decode(&bytes.into());
         }
     }
 }

@@ -139,6 +139,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
 
     fn entry(size: usize, seed: u8) -> FrameEntry {
         FrameEntry {
@@ -181,8 +182,16 @@ mod tests {
             }
         }
 
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
         #[test]
-        fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn any_frame_is_read_or_refused(body in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..60),
+            damaged(&[hex::decode("000000000000000200000001000000000000002000000003202020").expect("hex")]),
+        ]) {
             let _ = JournalFrame::from_body(Position::FIRST, body.into());
         }
     }

@@ -148,7 +148,10 @@ fn random_number() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
 
     #[test]
     fn the_text_of_an_identity_never_changes() {
@@ -184,5 +187,18 @@ mod tests {
         }
         let former = StoreIdentity::parse("hookyard-store-format = 1\nincarnation = 3f9a2c41\n");
         assert_eq!(former.expect("is read").version, 1);
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_identity_of_a_store_is_read_or_refused(text in damaged_text(&[
+            "hookyard-store-format = 2\nincarnation = 3f9a2c41 8c0a11d2@1042\nchecksum-seed = 00000007\n",
+            "hookyard-store-format = 1\nincarnation = 3f9a2c41\n",
+        ])) {
+            let _ = StoreIdentity::parse(&text);
+        }
     }
 }

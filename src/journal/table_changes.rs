@@ -125,6 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
 
     fn sample() -> TableChanges {
         let key = b"k".to_vec();
@@ -175,8 +176,16 @@ mod tests {
             prop_assert_eq!(TableChanges::decode(group.encode().into()), Some(group));
         }
 
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn any_group_of_changes_is_read_or_refused(bytes in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..60),
+            damaged(&[sample().encode()]),
+        ]) {
             let _ = TableChanges::decode(bytes.into());
         }
     }

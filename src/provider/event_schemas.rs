@@ -316,7 +316,10 @@ fn shorten_path(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
 
     const ORDER: &str = r#"{
         "type": "object",
@@ -499,5 +502,21 @@ mod tests {
         let missing = EventSchemas::load(Path::new("no/folder"), SchemaViolationPolicy::Mark);
         let error = missing.expect_err("there is none").to_string();
         assert_eq!(error, "no/folder cannot be read");
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_schema_is_compiled_or_refused(
+            schema in damaged_text(&[ORDER, r##"{"oneOf":[{"$ref":"#"},{"enum":[1,null]}],"$defs":{"a":{"format":"date"}}}"##]),
+            event in damaged_text(&[r#"{"id":"1","amount":2.5,"address":{"zip":"x"},"code":"aaaab"}"#]),
+        ) {
+            let files = [("order.paid.json", &*schema), ("parts/address.json", ADDRESS)];
+            if let (Ok(schemas), Ok(event)) = (load(&files), serde_json::from_str::<&RawValue>(&event)) {
+                let _ = schemas.check("order.paid", event).map_err(|violation| violation.to_string());
+            }
+        }
     }
 }

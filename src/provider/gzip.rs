@@ -40,6 +40,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
 
     fn compress(text: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -64,6 +65,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
         #[test]
         fn no_bytes_panic_and_no_cut_body_is_whole(
             text in prop::collection::vec(any::<u8>(), 0..200),
@@ -75,6 +78,15 @@ mod tests {
             let cut = &body[..body.len() - cut];
             prop_assert_eq!(decompress_gzip(cut, 200), Err(DecompressionError::Malformed));
             let _ = decompress_gzip(&noise, 200);
+        }
+
+        #[test]
+        fn any_compressed_body_is_read_or_refused(body in damaged(&[
+            compress(b"{\"id\": 1}"), compress(&[b' '; 5_000]), [compress(b"{"), compress(b"}")].concat(),
+        ])) {
+            if let Ok(plain) = decompress_gzip(&body, 3_000) {
+                prop_assert!(plain.len() <= 3_000);
+            }
         }
     }
 }

@@ -44,6 +44,8 @@ mod message_signature;
 mod moment;
 mod pointer;
 pub mod presets;
+#[cfg(test)]
+mod property_tests;
 mod request;
 mod scheme;
 mod signature_claim;

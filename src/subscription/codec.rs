@@ -283,7 +283,10 @@ fn parse_choice<T: Copy>(table: &[(&'static str, T)], name: &str) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
     use crate::subscription::sample_subscription;
 
     fn full() -> Subscription {
@@ -381,6 +384,18 @@ mod tests {
         let shown = format!("{:?}", full());
         for secret in ["hush", "\"old\"", "c2VlZA", "\"k\""] {
             assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_stored_subscription_is_read_or_refused(
+            bytes in damaged(&[encode_subscription(&full()), encode_subscription(&sample_subscription(1, &["*"]))]),
+        ) {
+            let _ = decode_subscription("4", &bytes);
         }
     }
 }

@@ -249,8 +249,11 @@ fn check_event_part(events: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::event_names::INTERNAL_KIND;
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
 
     /// Vocabulary of a node with the source `shop` and two declared events.
     fn vocabulary() -> EventVocabulary {
@@ -450,6 +453,17 @@ mod tests {
             ("breaker.*", false),
         ] {
             assert_eq!(admits(text), is_in, "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+        #[test]
+        fn any_pattern_is_parsed_or_refused(text in damaged_text(&[
+            "*", "ticket:message.*", "lead.created", "custom:invoice:invoice.paid", "custom:shop:\"a b\"", "webhook.*",
+        ])) {
+            let _ = (parsed(&text), Pattern::from_store(&text));
         }
     }
 }

@@ -70,7 +70,10 @@ pub(super) fn decode_token(name: &str, bytes: &[u8]) -> Result<NamedToken, Defin
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
 
     /// Stores outlive versions: later versions must read these bytes.
     #[test]
@@ -112,5 +115,18 @@ mod tests {
             decode_token("ci", b"\x02{}"),
             Err(DefinitionOpenError::Format { found: 2, .. })
         ));
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_stored_token_is_read_or_refused(bytes in damaged(&[format!(
+            "\u{1}{{\"role\":\"publish\",\"sources\":[\"crm\"],\"hash\":\"{}\",\"created_at\":5,\"created_by\":\"x\",\"expires_at\":9}}",
+            "07".repeat(32)
+        )])) {
+            let _ = decode_token("ci", &bytes);
+        }
     }
 }

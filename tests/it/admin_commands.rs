@@ -12,7 +12,7 @@ use crate::commands::{command_in, folder, hookyard, output_of, send_signal};
 use crate::dead_letters::wait_for_letters;
 use crate::deliveries::test_env;
 use crate::receiver::{ReceiverReply, TestReceiver};
-use crate::test_node::{NodeProcess, TOKEN, TestEnv, run_async};
+use crate::test_node::{NodeProcess, TOKEN, TestEnv, message_text, run_async};
 
 /// Result of a command: exit code, standard output, standard error.
 type CommandOutput = (Option<i32>, String, String);
@@ -252,7 +252,8 @@ fn an_entity_is_shown() {
         let words = ["entity", "show", "ticket", "SUP-1"];
         let shown = run_json(&node, &words).await;
         assert_eq!(shown[0]["sequence"], 1, "{shown:?}");
-        assert_eq!(shown[0]["state"]["messages"][0]["text"], "m1", "{shown:?}");
+        let messages = &shown[0]["state"]["messages"];
+        assert_eq!(messages[0]["text"], message_text("m1"), "{shown:?}");
         let text = run_well(&node, &words).await;
         assert!(text.contains("id           SUP-1"), "{text}");
         // As `events tail` and `dead-letters list` print it.

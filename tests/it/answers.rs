@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::test_node::{
     API_KEY, SECRET, START, SUPPORT, TOKEN, TestAnswer, TestClient, TestEnv, TestNode, encode_id,
-    run_async,
+    message_text, run_async,
 };
 
 /// Longer than any limit of a node in these tests; only a broken node lets a socket wait so long.
@@ -521,16 +521,16 @@ fn a_timestamp_may_be_300_s_off_to_the_millisecond() {
 fn every_active_secret_and_api_key_is_taken_during_a_rotation() {
     run_async(async {
         let mut test_env = TestEnv::new(&[
-            ("sources.support.api_keys", "key-old,key-new"),
+            ("sources.support.api_keys", "old-api-key,new-api-key"),
             ("sources.support.secrets", "secret-old,secret-new"),
         ]);
         test_env.with_manual_clock();
         let node = test_env.start().await;
         let pairs = [
-            ("key-old", "secret-old"),
-            ("key-old", "secret-new"),
-            ("key-new", "secret-old"),
-            ("key-new", "secret-new"),
+            ("old-api-key", "secret-old"),
+            ("old-api-key", "secret-new"),
+            ("new-api-key", "secret-old"),
+            ("new-api-key", "secret-new"),
         ];
         for (sequence, (api_key, secret)) in (1_u64..).zip(pairs) {
             let key = sequence.to_string();
@@ -548,7 +548,7 @@ fn every_active_secret_and_api_key_is_taken_during_a_rotation() {
             );
         }
         let retired = TicketRequest {
-            api_key: Some("key-old"),
+            api_key: Some("old-api-key"),
             ..TicketRequest::new(&pending())
         };
         assert_eq!(
@@ -564,7 +564,8 @@ fn every_active_secret_and_api_key_is_taken_during_a_rotation() {
 #[test]
 fn an_idempotency_key_belongs_to_the_api_key_that_sent_it() {
     run_async(async {
-        let mut test_env = TestEnv::new(&[("sources.support.api_keys", "one,two")]);
+        let mut test_env =
+            TestEnv::new(&[("sources.support.api_keys", "key-number-one,key-number-two")]);
         test_env.with_manual_clock();
         let node = test_env.start().await;
         let send = async |node: &TestNode, api_key: &'static str, ticket: &str| {
@@ -576,15 +577,15 @@ fn an_idempotency_key_belongs_to_the_api_key_that_sent_it() {
             };
             request.send(node).await
         };
-        let first = send(&node, "one", "A").await;
+        let first = send(&node, "key-number-one", "A").await;
         assert_eq!(first.sequence(), 1);
-        assert_eq!(send(&node, "two", "B").await.sequence(), 1);
+        assert_eq!(send(&node, "key-number-two", "B").await.sequence(), 1);
         node.stop().await;
         let node = test_env.start().await;
         for (api_key, ticket, expected) in [
-            ("one", "A", "duplicate_event"),
-            ("two", "B", "duplicate_event"),
-            ("one", "C", "idempotency_key_reused"),
+            ("key-number-one", "A", "duplicate_event"),
+            ("key-number-two", "B", "duplicate_event"),
+            ("key-number-one", "C", "idempotency_key_reused"),
         ] {
             let answer = send(&node, api_key, ticket).await;
             assert_eq!(code(&answer), (409, expected), "{api_key} {ticket}");
@@ -1421,7 +1422,7 @@ fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
                     ticket.body["sequence"].as_u64(),
                     &ticket.body["state"]["messages"][0]["text"]
                 ),
-                (Some(1), &json!(id))
+                (Some(1), &json!(message_text(id)))
             );
             let timeline = node.fetch_timeline(&encode_id(id)).await;
             assert_eq!(timeline.len(), 1, "{id}");
@@ -1614,9 +1615,9 @@ fn a_repeated_credential_header_is_an_error_of_form() {
         test_env.write_file(
             "[sources.c2s]\nenabled = true\ntokens = [\"c2s-token\"]\n\
              [sources.crm]\nenabled = true\ntokens = [\"crm-token\"]\n\
-             [[sources.custom]]\nname = \"token\"\nsecrets = [\"hush\"]\nentity = \"/id\"\nevent = \"/type\"\n\
+             [[sources.custom]]\nname = \"token\"\nsecrets = [\"hush-hush-hush\"]\nentity = \"/id\"\nevent = \"/type\"\n\
              scheme = { header = \"X-Token\", algorithm = \"token\" }\n\
-             [[sources.custom]]\nname = \"pipe\"\npreset = \"pipedrive\"\nsecrets = [\"user:hush\"]\n",
+             [[sources.custom]]\nname = \"pipe\"\npreset = \"pipedrive\"\nsecrets = [\"user:hush-hush-hush\"]\n",
         );
         let node = test_env.start().await;
         for (method, path, header, value) in [
@@ -1639,7 +1640,7 @@ fn a_repeated_credential_header_is_an_error_of_form() {
                 "authorization",
                 &format!("Bearer {TOKEN}"),
             ),
-            ("POST", "/in/token", "x-token", "hush"),
+            ("POST", "/in/token", "x-token", "hush-hush-hush"),
             ("POST", "/in/pipe", "authorization", "Basic dXNlcjpodXNo"),
         ] {
             let method = method.parse().expect("a method");

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::rebuild::rebuild;
 use crate::test_node::{
-    API_KEY, SECRET, START, SUPPORT, TOKEN, TestAnswer, TestClient, TestEnv, run_async,
+    API_KEY, SECRET, START, SUPPORT, TOKEN, TestAnswer, TestClient, TestEnv, message_text,
+    run_async,
 };
 
 const LOGS: &str = "/api/v1/webhooks/logs";
@@ -142,7 +143,10 @@ fn a_refused_call_is_logged_too() {
                 "validation_failed",
             ),
             (
-                node.signed_request(&message(json!({"message_id": "k", "text": "k"})), "k"),
+                node.signed_request(
+                    &message(json!({"message_id": "k", "text": message_text("k")})),
+                    "k",
+                ),
                 409,
                 "duplicate_event",
             ),
@@ -395,8 +399,8 @@ fn calls_that_prove_nothing_do_not_push_out_good_rows() {
             ("call_log.rows_max", "10"),
         ]);
         test_env.write_file(
-            "[[sources.custom]]\nname = \"woo\"\npreset = \"woocommerce\"\nsecrets = [\"hush\"]\n\
-             [[sources.custom]]\nname = \"meta\"\npreset = \"meta\"\nsecrets = [\"hush\"]\nverify_token = \"token\"\n",
+            "[[sources.custom]]\nname = \"woo\"\npreset = \"woocommerce\"\nsecrets = [\"hush-hush-hush\"]\n\
+             [[sources.custom]]\nname = \"meta\"\npreset = \"meta\"\nsecrets = [\"hush-hush-hush\"]\nverify_token = \"token-of-meta\"\n",
         );
         let node = test_env.start().await;
         let good = node.send_message("S", "good").await.event_id();

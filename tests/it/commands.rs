@@ -1,10 +1,11 @@
 //! The binary's commands, run as a person would run them.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
 
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::failures::DiskFailure;
+use crate::logged_secrets::TestSecrets;
 use crate::test_node::{SUPPORT, TOKEN, TestClient, TestEnv, expect_soon, run_async};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_hookyard");
@@ -198,6 +200,8 @@ pub struct DevNode {
     child: Child,
     pub send: String,
     read: String,
+    secrets: TestSecrets,
+    log: Option<JoinHandle<String>>,
 }
 
 impl DevNode {
@@ -205,8 +209,16 @@ impl DevNode {
         let command = command
             .env("HOOKYARD_SERVER__BIND", "127.0.0.1:0")
             .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+            .stderr(Stdio::piped());
+        let secrets = TestSecrets::new();
+        secrets.note_variables(command);
         let mut child = command.spawn().expect("it starts");
+        let mut errors = child.stderr.take().expect("a pipe");
+        let log = thread::spawn(move || {
+            let mut log = String::new();
+            errors.read_to_string(&mut log).expect("text");
+            log
+        });
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
         let (mut send, mut read) = (None, None);
         for line in output.lines().map(|line| line.expect("text")) {
@@ -218,10 +230,15 @@ impl DevNode {
                 break;
             }
         }
+        let folder = command.get_current_dir().expect("a folder");
+        let made = fs::read_to_string(folder.join("hookyard-data/dev-secrets.toml"));
+        secrets.note_file(&made.unwrap_or_default());
         Self {
             child,
             send: send.expect("a line that sends"),
             read: read.expect("a line that reads"),
+            secrets,
+            log: Some(log),
         }
     }
 
@@ -256,6 +273,9 @@ impl Drop for DevNode {
         // Ignored: the node may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(Ok(log)) = self.log.take().map(JoinHandle::join) {
+            self.secrets.assert_not_in(&log);
+        }
     }
 }
 

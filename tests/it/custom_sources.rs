@@ -210,7 +210,7 @@ fn another_secret_or_none_opens_no_preset() {
 #[test]
 fn a_signed_time_may_be_off_by_the_tolerance_unless_that_is_zero() {
     run_async(async {
-        let timeless = "[[sources.custom]]\nname = \"timeless\"\npreset = \"slack\"\nsecrets = [\"hush\"]\ntolerance_s = 0\n\
+        let timeless = "[[sources.custom]]\nname = \"timeless\"\npreset = \"slack\"\nsecrets = [\"hush-hush-hush\"]\ntolerance_s = 0\n\
                         entity = \"/id\"\nevent = \"/type\"\n";
         let (test_env, clock) = test_env(timeless);
         let node = test_env.start().await;
@@ -246,7 +246,7 @@ fn a_signed_time_may_be_off_by_the_tolerance_unless_that_is_zero() {
         }
         let long_ago = signed(
             "slack",
-            "hush",
+            "hush-hush-hush",
             "",
             BODY,
             "m1",
@@ -402,7 +402,7 @@ fn a_captured_call_is_taken_once_whatever_key_it_comes_with() {
     run_async(async {
         let source = |name: &str, more: &str| {
             format!(
-                "[[sources.custom]]\nname = {name:?}\nsecrets = [\"hush\"]\n{more}\n\
+                "[[sources.custom]]\nname = {name:?}\nsecrets = [\"hush-hush-hush\"]\n{more}\n\
                  event = \"./type\"\nidempotency_key = \"X-Delivery\"\n\
                  scheme = {{ header = \"X-Sig\", algorithm = \"hmac-sha256\", \
                  signed = \"{{timestamp}}.{{body}}\", timestamp_header = \"X-Time\" }}\n"
@@ -410,7 +410,7 @@ fn a_captured_call_is_taken_once_whatever_key_it_comes_with() {
         };
         let more = source("one", "entity = \"./id\"")
             + &source("many", "entity = \"./id\"\nitems = \"\"")
-            + "[[sources.custom]]\nname = \"linear\"\npreset = \"linear\"\nsecrets = [\"hush\"]\n";
+            + "[[sources.custom]]\nname = \"linear\"\npreset = \"linear\"\nsecrets = [\"hush-hush-hush\"]\n";
         let (test_env, clock) = test_env(&more);
         let node = test_env.start().await;
         let seconds = || clock.wall().as_micros() / 1_000_000;
@@ -418,7 +418,7 @@ fn a_captured_call_is_taken_once_whatever_key_it_comes_with() {
             let time = seconds();
             let (path, headers) = match name {
                 "linear" => {
-                    let signature = hex::encode(sha256(b"hush", body));
+                    let signature = hex::encode(sha256(b"hush-hush-hush", body));
                     let headers = [
                         ("Linear-Signature", signature),
                         ("Linear-Delivery", key.into()),
@@ -426,7 +426,8 @@ fn a_captured_call_is_taken_once_whatever_key_it_comes_with() {
                     ("/in/linear".to_owned(), headers.to_vec())
                 }
                 _ => {
-                    let signature = hex::encode(sha256(b"hush", &format!("{time}.{body}")));
+                    let signature =
+                        hex::encode(sha256(b"hush-hush-hush", &format!("{time}.{body}")));
                     let headers = [
                         ("X-Sig", signature),
                         ("X-Time", time.to_string()),
@@ -477,7 +478,7 @@ fn a_captured_call_is_taken_once_whatever_key_it_comes_with() {
 #[test]
 fn a_key_belongs_to_its_secret_and_a_repetition_to_its_content() {
     run_async(async {
-        let two = "[[sources.custom]]\nname = \"two\"\npreset = \"github\"\nsecrets = [\"one\", \"two\"]\n";
+        let two = "[[sources.custom]]\nname = \"two\"\npreset = \"github\"\nsecrets = [\"secret-number-one\", \"secret-number-two\"]\n";
         let (test_env, clock) = test_env(two);
         let node = test_env.start().await;
         let other = BODY.replace("\"number\": 7", "\"number\": 8");
@@ -485,16 +486,22 @@ fn a_key_belongs_to_its_secret_and_a_repetition_to_its_content() {
             let headers = signed("github", secret, "", body, "d1", clock.wall());
             post(&node, "/in/two", &headers, body).await
         };
-        let first = send("one", BODY).await;
+        let first = send("secret-number-one", BODY).await;
         assert_eq!(first.body["status"], "accepted");
-        let rotated = send("two", BODY).await;
+        let rotated = send("secret-number-two", BODY).await;
         assert_eq!(
             (&rotated.body["status"], rotated.event_id()),
             (&json!("duplicate"), first.event_id())
         );
-        assert_eq!(send("two", &other).await.body["status"], "accepted");
-        assert_eq!(send("two", &other).await.body["status"], "duplicate");
-        let reused = send("one", &BODY.replace("7", "9")).await;
+        assert_eq!(
+            send("secret-number-two", &other).await.body["status"],
+            "accepted"
+        );
+        assert_eq!(
+            send("secret-number-two", &other).await.body["status"],
+            "duplicate"
+        );
+        let reused = send("secret-number-one", &BODY.replace("7", "9")).await;
         assert_eq!(
             reused.body["status"], "accepted",
             "its header is not signed"
@@ -559,10 +566,14 @@ fn json_that_no_text_or_number_holds_is_kept_and_readable() {
 #[test]
 fn both_secrets_are_taken_while_they_are_rotated() {
     run_async(async {
-        let both = "[[sources.custom]]\nname = \"both\"\npreset = \"shopify\"\nsecrets = [\"new\", \"old\"]\nentity = \"/id\"\nevent = \"/type\"\n";
+        let both = "[[sources.custom]]\nname = \"both\"\npreset = \"shopify\"\nsecrets = [\"the-new-secret\", \"the-old-secret\"]\nentity = \"/id\"\nevent = \"/type\"\n";
         let (test_env, clock) = test_env(both);
         let node = test_env.start().await;
-        for (secret, status) in [("new", 200), ("old", 200), ("older", 401)] {
+        for (secret, status) in [
+            ("the-new-secret", 200),
+            ("the-old-secret", 200),
+            ("an-older-secret", 401),
+        ] {
             let headers = signed("shopify", secret, "", BODY, "m1", clock.wall());
             assert_eq!(
                 post(&node, "/in/both", &headers, BODY).await.status,
@@ -622,7 +633,7 @@ fn a_validation_token_is_sent_back_where_that_is_declared() {
 #[test]
 fn handshakes_are_answered_and_are_no_events() {
     run_async(async {
-        let silent = "[[sources.custom]]\nname = \"silent\"\npreset = \"meta\"\nsecrets = [\"hush\"]\nentity = \"/id\"\nevent = \"/type\"\n";
+        let silent = "[[sources.custom]]\nname = \"silent\"\npreset = \"meta\"\nsecrets = [\"hush-hush-hush\"]\nentity = \"/id\"\nevent = \"/type\"\n";
         let (test_env, clock) = test_env(silent);
         let node = test_env.start().await;
         let challenge = r#"{"type": "url_verification", "token": "x", "challenge": "3eZbrw1a"}"#;
@@ -687,7 +698,7 @@ fn a_form_is_kept_as_it_was_sent_and_read_as_an_object() {
         let url = format!("{}/in/twilio", node.base);
         let mut headers = signed(
             "twilio",
-            "hush",
+            "hush-hush-hush",
             &url,
             "Body=a b&id=SMü1&type=sms.received",
             "",
@@ -720,7 +731,7 @@ fn twilios_other_bodies_are_signed_by_their_hash() {
         let (test_env, _) = test_env("");
         let node = test_env.start().await;
         let path = format!("/in/twilio?bodySHA256={}", hash(BODY));
-        let signature = encode(&sha1(b"hush", &format!("{}{path}", node.base)));
+        let signature = encode(&sha1(b"hush-hush-hush", &format!("{}{path}", node.base)));
         let headers: SenderHeaders = vec![
             ("X-Twilio-Signature", signature),
             ("Content-Type", "application/json".into()),
@@ -741,12 +752,12 @@ fn encode(bytes: &[u8]) -> String {
 #[test]
 fn an_authentic_event_without_its_fields_is_kept_and_marked() {
     run_async(async {
-        let lost = "[[sources.custom]]\nname = \"lost\"\npreset = \"shopify\"\nsecrets = [\"hush\"]\nentity = \"/order/id\"\n\
+        let lost = "[[sources.custom]]\nname = \"lost\"\npreset = \"shopify\"\nsecrets = [\"hush-hush-hush\"]\nentity = \"/order/id\"\n\
                     event = \"X-Shopify-Topic\"\nidempotency_key = \"/tags\"\noccurred_at = \"/type\"\n";
         let (test_env, clock) = test_env(lost);
         let node = test_env.start().await;
         let body = r#"{"id": 1, "tags": ["a"], "type": "hunter2"}"#;
-        let headers = signed("shopify", "hush", "", body, "", clock.wall());
+        let headers = signed("shopify", "hush-hush-hush", "", body, "", clock.wall());
         let answer = post(&node, "/in/lost", &headers, body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(
@@ -853,7 +864,7 @@ fn every_refusal_has_its_status_and_code() {
             error(&send(&node, &clock, "shopify", &large, "").await),
             (413, "body_too_large")
         );
-        let mut text = signed("shopify", "hush", "", BODY, "", clock.wall());
+        let mut text = signed("shopify", "hush-hush-hush", "", BODY, "", clock.wall());
         text.retain(|(name, _)| *name != "Content-Type");
         assert_eq!(
             post(&node, "/in/shopify", &text, BODY).await.status,
@@ -884,14 +895,14 @@ fn every_refusal_has_its_status_and_code() {
 /// Table of a source without a preset, whose `X-Sig` signs the body.
 fn own_source(name: &str, more: &str) -> String {
     format!(
-        "[[sources.custom]]\nname = {name:?}\nsecrets = [\"hush\"]\n{more}\n\
+        "[[sources.custom]]\nname = {name:?}\nsecrets = [\"hush-hush-hush\"]\n{more}\n\
          scheme = {{ header = \"X-Sig\", algorithm = \"hmac-sha256\" }}\n"
     )
 }
 
 /// Sends `body` as it is, signed by its own bytes.
 async fn post_own(node: &TestNode, name: &str, content_type: &str, body: &[u8]) -> TestAnswer {
-    let signature = sign_bytes(b"hush", body);
+    let signature = sign_bytes(b"hush-hush-hush", body);
     let request = node
         .client
         .post(format!("{}/in/{name}", node.base))
@@ -918,7 +929,7 @@ async fn shown_event(node: &TestNode, answer: &Value) -> Value {
 fn each_item_of_a_body_is_an_event_in_the_order_of_the_body() {
     run_async(async {
         let (test_env, clock) = test_env(
-            "[[sources.custom]]\nname = \"crm2\"\npreset = \"hubspot\"\nsecrets = [\"hush\"]\n",
+            "[[sources.custom]]\nname = \"crm2\"\npreset = \"hubspot\"\nsecrets = [\"hush-hush-hush\"]\n",
         );
         let node = test_env.start().await;
         let body = r#"[{"eventId":101,"subscriptionId":1,"occurredAt":1700000000000,"subscriptionType":"contact.propertyChange","objectId":7},
@@ -927,7 +938,7 @@ fn each_item_of_a_body_is_an_event_in_the_order_of_the_body() {
             {"eventId":103,"subscriptionId":1,"occurredAt":1700000000000,"subscriptionType":"contact.propertyChange","objectId":8}]"#;
         let url = format!("{}/in/crm2", node.base);
         let send = async || {
-            let headers = signed("hubspot", "hush", &url, body, "", clock.wall());
+            let headers = signed("hubspot", "hush-hush-hush", &url, body, "", clock.wall());
             post(&node, "/in/crm2", &headers, body).await
         };
         let first = send().await;
@@ -984,7 +995,7 @@ fn items_deep_in_a_body_find_fields_in_themselves_and_around_them() {
             let request = node
                 .client
                 .post(format!("{}/in/pages", node.base))
-                .header("X-Sig", sign_bytes(b"hush", body.as_bytes()))
+                .header("X-Sig", sign_bytes(b"hush-hush-hush", body.as_bytes()))
                 .header("X-Call", call)
                 .body(body.to_owned());
             node.send_request(request).await
@@ -1035,7 +1046,7 @@ fn json_in_a_form_is_read_as_if_it_had_come_alone() {
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("payload", inner)
             .finish();
-        let mut headers = signed("github", "hush", "", &form, "d1", clock.wall());
+        let mut headers = signed("github", "hush-hush-hush", "", &form, "d1", clock.wall());
         headers.retain(|(name, _)| *name != "Content-Type");
         headers.push(("Content-Type", "application/x-www-form-urlencoded".into()));
         let answer = post(&node, "/in/github", &headers, &form).await;
@@ -1127,7 +1138,7 @@ fn a_compressed_body_is_taken_where_that_is_switched_on() {
                 .client
                 .post(format!("{}/in/{name}", node.base))
                 .header("Content-Encoding", encoding)
-                .header("X-Sig", sign_bytes(b"hush", signed))
+                .header("X-Sig", sign_bytes(b"hush-hush-hush", signed))
                 .body(sent);
             node.send_request(request).await
         };
@@ -1203,7 +1214,7 @@ fn both_forms_of_the_path_work() {
         for path in ["/in/hubspot", "/in/hubspot/", "/in/hubspot?tenant=a%20b&x"] {
             let headers = signed(
                 "hubspot",
-                "hush",
+                "hush-hush-hush",
                 &format!("{}{path}", node.base),
                 BODY,
                 "",
@@ -1234,7 +1245,7 @@ fn behind_a_proxy_the_public_url_is_signed() {
             };
             let headers = signed(
                 "hubspot",
-                "hush",
+                "hush-hush-hush",
                 "https://hooks.example.com/in/hubspot",
                 BODY,
                 "",
@@ -1253,7 +1264,7 @@ fn behind_a_proxy_the_public_url_is_signed() {
         let node = test_env.start().await;
         let headers = signed(
             "hubspot",
-            "hush",
+            "hush-hush-hush",
             "https://hooks.example.com/in/hubspot?a=1",
             BODY,
             "",
@@ -1270,11 +1281,11 @@ fn behind_a_proxy_the_public_url_is_signed() {
 #[test]
 fn an_address_has_so_many_requests_a_minute_and_forgers_use_none_of_them() {
     run_async(async {
-        let limited = "[[sources.custom]]\nname = \"limited\"\npreset = \"shopify\"\nsecrets = [\"hush\"]\nentity = \"/id\"\n\
+        let limited = "[[sources.custom]]\nname = \"limited\"\npreset = \"shopify\"\nsecrets = [\"hush-hush-hush\"]\nentity = \"/id\"\n\
                        event = \"/type\"\nrate_per_minute = 2\n";
         let (test_env, clock) = test_env(limited);
         let node = test_env.start().await;
-        let headers = signed("shopify", "hush", "", BODY, "", clock.wall());
+        let headers = signed("shopify", "hush-hush-hush", "", BODY, "", clock.wall());
         for _ in 0..3 {
             assert_eq!(post(&node, "/in/limited", &headers, "{}").await.status, 401);
         }
@@ -1312,7 +1323,7 @@ fn requests_without_a_signature_are_refused_before_their_body_arrives() {
     run_async(async {
         let (mut test_env, _) = test_env("");
         test_env.set("sources.leads.enabled", "true");
-        test_env.set("sources.leads.secrets", "hush");
+        test_env.set("sources.leads.secrets", "hush-hush-hush");
         let node = test_env.start().await;
         for path in [
             "/in/shopify",
@@ -1365,7 +1376,7 @@ fn schemes_of_ones_own_verify() {
         let tables = [
             (
                 "signed",
-                "\"hush\"",
+                "\"hush-hush-hush\"",
                 "{ header = \"X-Sig\", algorithm = \"hmac-sha512\", encoding = \"base64\", prefix = \"v1=\", signed = \"{id}|{timestamp}|{method}|{body}\", timestamp_header = \"X-At\", tolerance_s = 5 }",
             ),
             (
@@ -1375,10 +1386,14 @@ fn schemes_of_ones_own_verify() {
             ),
             (
                 "token",
-                "\"hush\"",
+                "\"hush-hush-hush\"",
                 "{ header = \"Authorization\", algorithm = \"token\", prefix = \"Bearer \" }",
             ),
-            ("basic", "\"user:hush\"", "{ algorithm = \"basic\" }"),
+            (
+                "basic",
+                "\"user:hush-hush-hush\"",
+                "{ algorithm = \"basic\" }",
+            ),
         ];
         let text: String = tables
             .iter()
@@ -1398,7 +1413,7 @@ fn schemes_of_ones_own_verify() {
                 vec![
                     (
                         "X-Sig",
-                        format!("v1={}", encode(&sha512(b"hush", &message))),
+                        format!("v1={}", encode(&sha512(b"hush-hush-hush", &message))),
                     ),
                     ("X-At", at.to_string()),
                 ],
@@ -1409,7 +1424,7 @@ fn schemes_of_ones_own_verify() {
                 vec![
                     (
                         "X-Sig",
-                        format!("v1={}", encode(&sha256(b"hush", &message))),
+                        format!("v1={}", encode(&sha256(b"hush-hush-hush", &message))),
                     ),
                     ("X-At", at.to_string()),
                 ],
@@ -1418,18 +1433,28 @@ fn schemes_of_ones_own_verify() {
             (
                 "signed",
                 vec![
-                    ("X-Sig", format!("v1={}", encode(&sha512(b"hush", &stale)))),
+                    (
+                        "X-Sig",
+                        format!("v1={}", encode(&sha512(b"hush-hush-hush", &stale))),
+                    ),
                     ("X-At", old.to_string()),
                 ],
                 401,
             ),
             ("keyed", vec![("X-Sig", ed25519_signature(BODY))], 200),
             ("keyed", vec![("X-Sig", ed25519_signature("{}"))], 401),
-            ("token", vec![("Authorization", "Bearer hush".into())], 200),
+            (
+                "token",
+                vec![("Authorization", "Bearer hush-hush-hush".into())],
+                200,
+            ),
             ("token", vec![("Authorization", "Bearer hus".into())], 401),
             (
                 "basic",
-                vec![("Authorization", format!("Basic {}", encode(b"user:hush")))],
+                vec![(
+                    "Authorization",
+                    format!("Basic {}", encode(b"user:hush-hush-hush")),
+                )],
                 200,
             ),
             (
@@ -1579,14 +1604,14 @@ fn ids_keep_every_digit_and_every_script() {
 #[test]
 fn a_list_has_no_fields_to_keep_and_is_an_event_all_the_same() {
     run_async(async {
-        let lists = "[[sources.custom]]\nname = \"lists\"\npreset = \"shopify\"\nsecrets = [\"hush\"]\nentity = \"/0/objectId\"\nevent = \"/0/type\"\n";
+        let lists = "[[sources.custom]]\nname = \"lists\"\npreset = \"shopify\"\nsecrets = [\"hush-hush-hush\"]\nentity = \"/0/objectId\"\nevent = \"/0/type\"\n";
         let (test_env, clock) = test_env(lists);
         let node = test_env.start().await;
         let body = r#"[{"objectId": 7, "type": "contact.creation"}]"#;
         let answer = post(
             &node,
             "/in/lists",
-            &signed("shopify", "hush", "", body, "", clock.wall()),
+            &signed("shopify", "hush-hush-hush", "", body, "", clock.wall()),
             body,
         )
         .await;
@@ -1622,7 +1647,7 @@ fn no_source_is_named_like_something_built_in() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("h.toml");
         let text = format!(
-            "[[sources.custom]]\nname = {name:?}\npreset = \"stripe\"\nsecrets = [\"hush\"]\n"
+            "[[sources.custom]]\nname = {name:?}\npreset = \"stripe\"\nsecrets = [\"hush-hush-hush\"]\n"
         );
         std::fs::write(&path, text).expect("writable");
         let env = [("HOOKYARD_ADMIN__TOKEN", "test-token")];

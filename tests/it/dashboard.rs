@@ -14,6 +14,7 @@ use crate::dead_letters::{post, wait_for_letters};
 use crate::deliveries::{subscribe, test_env};
 use crate::failures::DiskFailure;
 use crate::instagram;
+use crate::logged_secrets::TestSecrets;
 use crate::receiver::{ReceiverReply, TestReceiver};
 use crate::test_node::{START, TOKEN, TestClient, TestEnv, encode_id, expect_soon, run_async};
 
@@ -63,6 +64,7 @@ pub struct DashboardVisitor {
     base: String,
     cookie: String,
     csrf: String,
+    secrets: TestSecrets,
 }
 
 impl DashboardVisitor {
@@ -73,10 +75,11 @@ impl DashboardVisitor {
             base: node.base.clone(),
             cookie: String::new(),
             csrf: String::new(),
+            secrets: node.secrets.clone(),
         }
     }
 
-    async fn logged_in(node: &TestClient) -> Self {
+    pub async fn logged_in(node: &TestClient) -> Self {
         Self::logged_in_by(node, TOKEN).await
     }
 
@@ -86,12 +89,15 @@ impl DashboardVisitor {
         assert_eq!(answer.location(), "/dashboard");
         visitor.take_cookie(&answer);
         visitor.csrf = find_csrf(&visitor.get("/dashboard").await.html);
+        visitor.secrets.note("token of a form", &visitor.csrf);
         visitor
     }
 
     fn take_cookie(&mut self, answer: &PageAnswer) {
         let cookie = answer.header(SET_COOKIE.as_str()).split(';').next();
         self.cookie = cookie.expect("a cookie").to_owned();
+        let (_, session) = self.cookie.split_once('=').expect("a value");
+        self.secrets.note("session", session);
     }
 
     pub async fn log_in(&self, token: &str) -> PageAnswer {
@@ -99,7 +105,7 @@ impl DashboardVisitor {
             .await
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));
         request.header("cookie", format!("theme=dark; {}", self.cookie))
     }
@@ -122,9 +128,14 @@ impl DashboardVisitor {
 
     /// Sends a form as a page of the session does.
     pub async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> PageAnswer {
+        read(self.form(path, fields)).await
+    }
+
+    /// Form as a page of the session sends it.
+    pub fn form(&self, path: &str, fields: &[(&str, &str)]) -> RequestBuilder {
         let mut fields = fields.to_vec();
         fields.push(("csrf", &self.csrf));
-        self.send_form(path, &fields).await
+        form_request(self.request(Method::POST, path), &fields)
     }
 }
 

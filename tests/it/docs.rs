@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use crate::receiver::{ReceiverReply, TestReceiver};
 use crate::senders::{DESCRIBED, sha256};
-use crate::test_node::{API_KEY, SECRET, TOKEN, TestEnv, TestNode, run_async};
+use crate::test_node::{API_KEY, SECRET, TOKEN, TestClient, TestEnv, TestNode, run_async};
 use crate::{c2s, dead_letters, deliveries, erasure, leads};
 
 /// Values of path parameters, found on the way.
-type KnownPathParameters = BTreeMap<String, String>;
+pub type KnownPathParameters = BTreeMap<String, String>;
 
-struct DescribedOperation {
+pub struct DescribedOperation {
     method: Method,
     path: String,
     spec: Value,
@@ -45,12 +45,12 @@ pub const ENABLED: [(&str, &str); 8] = [
     ("sources.instagram.verify_token", "my-verify-token"),
 ];
 
-async fn spec_of(node: &TestNode) -> Value {
+pub async fn spec_of(node: &TestClient) -> Value {
     node.get("/openapi.json").await.body
 }
 
 /// Operations: those that create first, those that delete last.
-fn operations(spec: &Value) -> Vec<DescribedOperation> {
+pub fn operations(spec: &Value) -> Vec<DescribedOperation> {
     let mut operations: Vec<_> = spec["paths"]
         .as_object()
         .expect("paths")
@@ -75,7 +75,7 @@ fn operations(spec: &Value) -> Vec<DescribedOperation> {
 
 impl DescribedOperation {
     /// Described bodies of the operation; one empty body if it takes none.
-    fn bodies(&self) -> Vec<Option<Value>> {
+    pub fn bodies(&self) -> Vec<Option<Value>> {
         let examples = self
             .spec
             .pointer("/requestBody/content/application~1json/examples")
@@ -91,7 +91,7 @@ impl DescribedOperation {
         )
     }
 
-    fn url(&self, node: &TestNode, known: &KnownPathParameters) -> String {
+    fn url(&self, node: &TestClient, known: &KnownPathParameters) -> String {
         let mut path = self.path.clone();
         let mut query = Vec::new();
         for parameter in self.spec["parameters"].as_array().into_iter().flatten() {
@@ -115,9 +115,9 @@ impl DescribedOperation {
     }
 
     /// Request with the credentials of its security schemes.
-    fn request(
+    pub fn request(
         &self,
-        node: &TestNode,
+        node: &TestClient,
         known: &KnownPathParameters,
         body: Option<&Value>,
         number: usize,

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::test_node::{TestAnswer, TestClient, TestEnv, run_async, run_together};
+use crate::test_node::{TestAnswer, TestClient, TestEnv, message_text, run_async, run_together};
 
 /// Default time for which a key is remembered.
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
@@ -508,7 +508,7 @@ fn an_event_of_an_aborted_request_keeps_its_key_and_is_stored_once() {
 }
 
 fn message(key: &str) -> String {
-    json!({"event": "message.created", "support_uid": "T", "data": {"message_id": key, "text": key}}).to_string()
+    json!({"event": "message.created", "support_uid": "T", "data": {"message_id": key, "text": message_text(key)}}).to_string()
 }
 
 /// Connects and sends, without reading an answer.

@@ -18,7 +18,7 @@ use crate::dead_letters::{poll_until, wait_for_letters};
 use crate::deliveries::{send, subscribe, test_env};
 use crate::leads;
 use crate::receiver::{ReceiverReply, ReceiverRequest, TestReceiver};
-use crate::test_node::{TOKEN, TestAnswer, TestClient, TestEnv, run_async};
+use crate::test_node::{TOKEN, TestAnswer, TestClient, TestEnv, message_text, run_async};
 
 /// Name of the person. No part of it occurs elsewhere, so compressed files hold it as it is.
 pub const NAME: &str = "Qzxvjkwpfh";
@@ -467,7 +467,8 @@ fn an_export_has_the_state_and_every_event_and_the_command_writes_it_to_a_file()
         let entity = process.get("/api/v1/entities/ticket/SUP-1").await.body;
         assert_eq!(lines[0], entity);
         for (number, line) in (1..=200).zip(&lines[1..]) {
-            let message = json!({"message_id": format!("m{number}"), "text": format!("m{number}")});
+            let key = format!("m{number}");
+            let message = json!({"message_id": key, "text": message_text(&key)});
             assert_eq!(
                 (&line["sequence"], &line["data"]),
                 (&json!(number), &message)

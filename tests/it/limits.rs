@@ -115,7 +115,10 @@ fn the_window_of_an_api_key_slides_over_a_minute() {
 fn each_api_key_has_a_window_of_its_own_and_every_authentic_request_counts() {
     run_async(async {
         let mut test_env = TestEnv::new(&[("sources.support.rate_per_minute", "3")]);
-        test_env.set("sources.support.api_keys", &format!("{API_KEY},second"));
+        test_env.set(
+            "sources.support.api_keys",
+            &format!("{API_KEY},second-api-key"),
+        );
         test_env.with_manual_clock();
         let node = test_env.start().await;
         assert_eq!(node.send_message("S", "k-1").await.status, 202);
@@ -132,7 +135,7 @@ fn each_api_key_has_a_window_of_its_own_and_every_authentic_request_counts() {
                 node.signed_request(&body("S"), "k-2"),
                 &node,
                 "x-crm-api-key",
-                "second",
+                "second-api-key",
             ))
             .await;
         assert_eq!((second.status, quota(&second)[2]), (202, Some("2")));
@@ -696,7 +699,7 @@ fn bodies_of_strangers_have_a_share_of_memory() {
             ("server.unproven_bytes_max", "400000"),
         ]);
         test_env.write_file(
-            "[[sources.custom]]\nname = \"repo\"\npreset = \"github\"\nsecrets = [\"hush\"]\n",
+            "[[sources.custom]]\nname = \"repo\"\npreset = \"github\"\nsecrets = [\"hush-hush-hush\"]\n",
         );
         let node = test_env.start().await;
         let address = node.base.trim_start_matches("http://").to_owned();

@@ -22,6 +22,10 @@ mod commands;
 mod crashes;
 mod crm;
 mod custom_sources;
+mod damaged_bytes;
+#[path = "../../src/damaged_samples.rs"]
+#[expect(dead_code, reason = "the unit tests use more of it")]
+mod damaged_samples;
 mod dashboard;
 mod dead_letters;
 mod deliveries;
@@ -45,6 +49,7 @@ mod listen;
 mod listeners;
 mod lists;
 mod log_output;
+mod logged_secrets;
 mod metrics;
 mod migration;
 mod odd_spellings;

@@ -11,7 +11,9 @@ use hookyard::clock::Clock;
 use hookyard::event::{EventId, Timestamp};
 use serde_json::{Value, json};
 
-use crate::test_node::{START, TestAnswer, TestClient, TestEnv, run_async, run_together};
+use crate::test_node::{
+    START, TestAnswer, TestClient, TestEnv, message_text, run_async, run_together,
+};
 
 /// Accepted event, with the moments of sending and answering on the test's own counter.
 struct AcceptedMessage {
@@ -260,7 +262,7 @@ fn a_passivated_entity_resumes_with_its_state() {
             assert_eq!(
                 texts,
                 (1..=12)
-                    .map(|n| json!(format!("{ticket}-{n}")))
+                    .map(|n| json!(message_text(&format!("{ticket}-{n}"))))
                     .collect::<Vec<_>>()
             );
         }

@@ -11,18 +11,18 @@ use sha2::{Digest, Sha256, Sha512};
 
 /// Every preset, with a secret in its format.
 pub const PRESETS: [(&str, &str); 12] = [
-    ("github", "hush"),
-    ("hubspot", "hush"),
-    ("intercom", "hush"),
-    ("meta", "hush"),
-    ("pipedrive", "user:hush"),
-    ("shopify", "hush"),
-    ("slack", "hush"),
+    ("github", "hush-hush-hush"),
+    ("hubspot", "hush-hush-hush"),
+    ("intercom", "hush-hush-hush"),
+    ("meta", "hush-hush-hush"),
+    ("pipedrive", "user:hush-hush-hush"),
+    ("shopify", "hush-hush-hush"),
+    ("slack", "hush-hush-hush"),
     ("standard", "whsec_aHVzaGh1c2hodXNoaHVzaGh1c2g="),
-    ("stripe", "whsec_hush"),
+    ("stripe", "whsec_hush-hush-hush"),
     ("svix", "whsec_aHVzaGh1c2hodXNoaHVzaGh1c2g="),
-    ("twilio", "hush"),
-    ("zendesk", "hush"),
+    ("twilio", "hush-hush-hush"),
+    ("zendesk", "hush-hush-hush"),
 ];
 
 /// Configured source in the description of the API.

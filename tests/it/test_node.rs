@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::hooked_disk::{DiskHooks, HookedDisk};
+use crate::logged_secrets::{MESSAGE_TEXT, OwnLogWatch, TestSecrets};
 
 pub const API_KEY: &str = "test-key-long-enough-for-any-node";
 pub const SECRET: &str = "test-secret-long-enough-for-any-node";
@@ -39,6 +40,7 @@ pub fn run_async<F: Future>(test: F) -> F::Output {
 pub struct TestEnv {
     pub folder: Arc<TempDir>,
     pub deps: NodeDeps,
+    pub secrets: TestSecrets,
     keys: Vec<(String, String)>,
     file: Option<PathBuf>,
 }
@@ -51,6 +53,7 @@ impl TestEnv {
         let mut test_env = Self {
             folder,
             deps: NodeDeps::default(),
+            secrets: TestSecrets::new(),
             keys: Vec::new(),
             file: None,
         };
@@ -76,10 +79,9 @@ impl TestEnv {
     }
 
     pub fn set(&mut self, key: &str, value: &str) {
-        self.keys.push((
-            format!("HOOKYARD_{}", key.replace('.', "__").to_uppercase()),
-            value.to_owned(),
-        ));
+        let name = format!("HOOKYARD_{}", key.replace('.', "__").to_uppercase());
+        self.secrets.note_variable(&name, value);
+        self.keys.push((name, value.to_owned()));
     }
 
     /// Removes a key, so that the configuration file decides about it.
@@ -90,6 +92,7 @@ impl TestEnv {
 
     /// Adds a configuration file with this text; the keys that are set override it.
     pub fn write_file(&mut self, text: &str) {
+        self.secrets.note_file(text);
         let path = self.folder.path().join("hookyard.toml");
         std::fs::write(&path, text).expect("writable");
         let own = std::fs::Permissions::from_mode(0o600);
@@ -125,17 +128,23 @@ impl TestEnv {
         let (file, keys) = (self.file.clone(), self.keys.clone());
         let read_again = move || ConfigDraft::from_toml(file.as_deref(), keys.clone());
         let live_config = LiveConfig::new(self.config(), read_again);
+        let log_watch = OwnLogWatch::start(&self.secrets);
         let node = Node::start_live(live_config, self.deps.clone())
             .await
             .expect("the node starts");
-        let client = TestClient::new(
-            format!("http://{}", node.address()),
-            Arc::clone(&self.deps.clock),
-        );
         TestNode {
-            api: client,
+            api: self.client_of(format!("http://{}", node.address())),
             inner: node,
+            _log_watch: log_watch,
             _folder: Arc::clone(&self.folder),
+        }
+    }
+
+    /// Client of the node at `base`, whose secrets are those of this test.
+    fn client_of(&self, base: String) -> TestClient {
+        TestClient {
+            secrets: self.secrets.clone(),
+            ..TestClient::new(base, Arc::clone(&self.deps.clock))
         }
     }
 
@@ -164,11 +173,18 @@ impl TestEnv {
 
     /// Waits until the node of `command` is ready at `port`.
     pub fn wait_for_process(&self, mut command: Command, port: u16) -> NodeProcess {
-        let mut child = command
-            .stderr(Stdio::piped())
+        self.secrets.note_variables(&command);
+        let (output, input) = io::pipe().expect("a pipe");
+        let both = [input.try_clone().expect("a descriptor"), input];
+        let [stdout, stderr] = both.map(Stdio::from);
+        let child = command
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .expect("the binary starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("a pipe"))
+        // The output ends with the process, if nobody else could write to it.
+        drop(command);
+        let mut lines = BufReader::new(output)
             .lines()
             .map(|line| line.expect("text"));
         let mut seen = Vec::new();
@@ -190,12 +206,8 @@ impl TestEnv {
                 sender.send_modify(|seen| seen.push(line));
             }
         });
-        let client = TestClient::new(
-            format!("http://127.0.0.1:{port}"),
-            Arc::clone(&self.deps.clock),
-        );
         NodeProcess {
-            api: client,
+            api: self.client_of(format!("http://127.0.0.1:{port}")),
             child,
             log,
         }
@@ -226,6 +238,11 @@ pub async fn expect_soon<F: Future>(what: F) -> F::Output {
     tokio::time::timeout(PATIENCE, what)
         .await
         .expect("it never came")
+}
+
+/// Returns the text of the message that [`TestClient::send_message`] sends under `key`.
+pub fn message_text(key: &str) -> String {
+    format!("{key} {MESSAGE_TEXT}")
 }
 
 /// Percent-encodes `id` for a path.
@@ -307,6 +324,7 @@ impl DiskHooks for DiskGate {
 pub struct TestNode {
     pub api: TestClient,
     pub inner: Node,
+    _log_watch: OwnLogWatch,
     /// Removed after the node has stopped.
     _folder: Arc<TempDir>,
 }
@@ -343,6 +361,11 @@ impl NodeProcess {
     /// Kills the process and returns its log lines.
     pub fn kill_and_read_log(mut self) -> Vec<String> {
         self.kill();
+        self.read_whole_log()
+    }
+
+    /// Returns the lines of a process that has ended.
+    fn read_whole_log(&self) -> Vec<String> {
         while self.log.has_changed().is_ok() {
             thread::yield_now();
         }
@@ -364,6 +387,8 @@ impl Drop for NodeProcess {
         // Ignored: the process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let log = self.read_whole_log().join("\n");
+        self.api.secrets.assert_not_in(&log);
     }
 }
 
@@ -380,6 +405,8 @@ impl std::ops::Deref for NodeProcess {
 pub struct TestClient {
     pub base: String,
     pub client: Client,
+    /// Secrets of the test, which its requests and answers add to.
+    pub secrets: TestSecrets,
     clock: Arc<dyn Clock>,
 }
 
@@ -432,6 +459,7 @@ impl TestClient {
         Self {
             base,
             client,
+            secrets: TestSecrets::new(),
             clock,
         }
     }
@@ -461,7 +489,7 @@ impl TestClient {
         data: Value,
     ) -> reqwest::Result<TestAnswer> {
         let body = json!({"event": event, "support_uid": ticket, "data": data}).to_string();
-        Ok(TestAnswer::read(self.signed_request(&body, key).send().await?).await)
+        self.try_send_request(self.signed_request(&body, key)).await
     }
 
     pub async fn send(&self, ticket: &str, key: &str, event: &str, data: Value) -> TestAnswer {
@@ -470,19 +498,24 @@ impl TestClient {
             .expect("an answer")
     }
 
-    /// Sends a message whose id and text are its key.
+    /// Sends a message whose id is its key.
     pub async fn send_message(&self, ticket: &str, key: &str) -> TestAnswer {
-        self.send(
-            ticket,
-            key,
-            "message.created",
-            json!({"message_id": key, "text": key}),
-        )
-        .await
+        let data = json!({"message_id": key, "text": message_text(key)});
+        self.send(ticket, key, "message.created", data).await
     }
 
     pub async fn send_request(&self, request: RequestBuilder) -> TestAnswer {
-        TestAnswer::read(request.send().await.expect("an answer")).await
+        self.try_send_request(request).await.expect("an answer")
+    }
+
+    /// Sends a request and notes the secrets of request and answer; fails when there was no answer.
+    async fn try_send_request(&self, request: RequestBuilder) -> reqwest::Result<TestAnswer> {
+        let (client, request) = request.build_split();
+        let request = request?;
+        self.secrets.note_request(&request);
+        let answer = TestAnswer::read(client.execute(request).await?).await;
+        self.secrets.note_json("answer", &answer.body);
+        Ok(answer)
     }
 
     pub async fn get(&self, path: &str) -> TestAnswer {

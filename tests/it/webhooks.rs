@@ -11,7 +11,8 @@ use crate::rebuild::rebuild;
 use crate::receiver::{ReceiverReply, TestReceiver};
 use crate::senders::sha256;
 use crate::test_node::{
-    START, TOKEN, TestAnswer, TestClient, TestEnv, expect_soon, run_async, run_together,
+    START, TOKEN, TestAnswer, TestClient, TestEnv, expect_soon, message_text, run_async,
+    run_together,
 };
 
 pub const WEBHOOKS: &str = "/api/v1/webhooks";
@@ -1185,7 +1186,7 @@ fn a_subscription_begins_with_the_next_event_and_keeps_events_of_a_pause() {
         witness.wait_for_accepted(2).await;
         assert_eq!(
             texts(&receiver),
-            ["first"],
+            [message_text("first")],
             "nothing from before, and nothing while it is paused"
         );
         assert_eq!(
@@ -1195,7 +1196,7 @@ fn a_subscription_begins_with_the_next_event_and_keeps_events_of_a_pause() {
             200
         );
         receiver.wait_for_accepted(2).await;
-        assert_eq!(texts(&receiver), ["first", "second"]);
+        assert_eq!(texts(&receiver), ["first", "second"].map(message_text));
         node.stop().await;
     });
 }
@@ -1232,7 +1233,7 @@ fn a_subscription_disabled_by_410_gets_events_after_it_is_resumed() {
         );
         node.send_message("SUP-1", "got").await;
         receiver.wait_for_accepted(1).await;
-        assert_eq!(texts(&receiver), ["refused", "got"]);
+        assert_eq!(texts(&receiver), ["refused", "got"].map(message_text));
         node.stop().await;
     });
 }
@@ -1244,24 +1245,24 @@ fn no_secret_of_a_subscription_is_ever_logged() {
         test_env.set("telemetry.level", "debug,hookyard=trace");
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
         let process = test_env.start_process().await;
-        let members = json!({"secret": "hush-1", "headers": {"X-Key": "hush-2"}, "signing": ["crm", "standard", "hub"]});
+        let members = json!({"secret": "hush-secret-1", "headers": {"X-Key": "hush-header-2"}, "signing": ["crm", "standard", "hub"]});
         subscribe(&process, &receiver, &members).await;
         change(
             &process,
             "/1",
-            &json!({"secret": "hush-3", "headers": {"X-Key": "hush-4"}}),
+            &json!({"secret": "hush-secret-3", "headers": {"X-Key": "hush-header-4"}}),
         )
         .await;
         send(
             &process,
             Method::POST,
             "/1/rotate-secret",
-            &json!({"secret": "hush-5"}),
+            &json!({"secret": "hush-secret-5"}),
         )
         .await;
         create(
             &process,
-            &json!({"url": "https://hush-6@crm.example/", "secret": "hush-7 ", "events": ["*"]}),
+            &json!({"url": "https://hush-login-6@crm.example/", "secret": "hush-secret-7 ", "events": ["*"]}),
         )
         .await;
         act(&process, "/1/test").await;
@@ -1280,6 +1281,19 @@ fn no_secret_of_a_subscription_is_ever_logged() {
         );
         let told: Vec<_> = log.iter().filter(|line| line.contains("hush")).collect();
         assert!(told.is_empty(), "{told:#?}");
+    });
+}
+
+/// A description could turn the text after it around, on pages and in terminals.
+#[test]
+fn a_description_keeps_no_mark_that_changes_what_is_shown() {
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        let mut body = plain_subscription();
+        body["description"] = "CRM\u{1b}[2J of \u{202e}ecila\u{2069}\u{200f}\nAda ä".into();
+        let made = create(&node, &body).await;
+        assert_eq!(made.body["description"], "CRM[2J of ecila Ada ä");
+        node.stop().await;
     });
 }
 

@@ -173,7 +173,10 @@ impl AdapterFile {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
 
     const ADAPTER: &str = r#"
 name = "other"
@@ -233,5 +236,18 @@ id_header = "webhook-id"
             .to_target("b")
             .expect_err("no header");
         assert!(error.to_string().contains("a b"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_adapter_is_read_or_refused(text in damaged_text(&[ADAPTER])) {
+            if let Ok(adapter) = AdapterFile::parse(&text) {
+                let _ = adapter.to_target("b");
+                let _ = adapter.to_reading("b");
+            }
+        }
     }
 }

@@ -65,7 +65,10 @@ impl ListenerDelivery {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
 
     fn read(headers: &[(&'static str, &str)], body: &str) -> ListenerDelivery {
         let headers = headers
@@ -135,5 +138,19 @@ mod tests {
         let delivery = read(&[("webhook-id", &long)], r#"{"event": "a\u001b[2J\nb"}"#);
         assert_eq!(delivery.event.as_deref(), Some("a\u{fffd}[2J\u{fffd}b"));
         assert_eq!(delivery.id.map(|id| id.chars().count()), Some(257));
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_delivery_is_read_or_refused(
+            body in damaged_text(&[r#"{"event": "a.b", "entity": {"kind": "ticket", "id": "T-1", "sequence": 3}, "late": true}"#]),
+            header in damaged_text(&["18446744073709551615", "evt_3f9a2c41_1042"]),
+        ) {
+            let headers = [("webhook-id", &*header), ("x-entity-sequence", &header), ("x-webhook-event", &header)];
+            let _ = read(&headers, &body).stable_name();
+        }
     }
 }

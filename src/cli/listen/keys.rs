@@ -255,7 +255,10 @@ impl fmt::Display for DeliverySignatureCheck {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
 
     const BODY: &[u8] = br#"{"event":"status.changed"}"#;
     const TIME: &str = "1764844200";
@@ -389,5 +392,23 @@ mod tests {
             describe_checks(&keys(&["x"], &[]), &standard(HUSH), 301),
             "standard WRONG"
         );
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_signature_of_a_delivery_is_checked_or_refused(
+            signatures in damaged_text(&[HUSH, V1A, OF_BODY, "v1,AA== v1a,BB== v2,x"]),
+            time in damaged_text(&[TIME, "-1", "99999999999999999999"]),
+        ) {
+            let keys = keys(&["hush", "whsec_aHVzaA=="], &[PUBLIC]);
+            let headers = [
+                ("webhook-id", "evt_1"), ("webhook-timestamp", &*time), ("webhook-signature", &signatures),
+                ("x-hub-signature-256", &signatures), ("x-crm-signature", &signatures),
+            ];
+            let _ = describe_checks(&keys, &headers, 0);
+        }
     }
 }

@@ -74,7 +74,10 @@ pub(super) fn parse_id(text: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
 
     #[test]
     fn untouched_members_keep_their_spelling() {
@@ -100,6 +103,18 @@ mod tests {
             ("1.0", false),
         ] {
             assert_eq!(parse_id(text).is_number(), is_number, "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_data_of_an_event_is_read_or_refused(text in damaged_text(&[r#"{"b": 50000.00, "a": {"x":  1e2}, "id": "7"}"#])) {
+            if let Ok(mut data) = text.parse::<JsonObject>() {
+                data.fill("c", None, || parse_id(&text));
+            }
         }
     }
 }

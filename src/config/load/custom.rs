@@ -184,8 +184,12 @@ impl ConfigDraft {
     /// Returns true if a key of the source's scheme is set.
     fn has_scheme(&self, table: &CustomSourceTable) -> bool {
         let scheme = format!("{}.scheme.", table.section);
-        let mut keys = self.settings.keys();
-        keys.any(|key| key.starts_with(&scheme) && self.is_set(key))
+        // Keys are sorted: a look at those of all sources would make many sources slow.
+        let after = self.settings.range(scheme.clone()..);
+        let mut keys = after
+            .map(|(key, _)| key)
+            .take_while(|key| key.starts_with(&scheme));
+        keys.any(|key| self.is_set(key))
     }
 
     /// Reads the source's preset or scheme; `None` after a reported problem.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::DevSecrets;
 use super::*;
-use crate::damaged_samples::damaged_text;
+use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
 
 type EnvPairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -651,8 +651,10 @@ fn a_source_that_is_enabled_without_its_secrets_names_each() {
 }
 
 proptest! {
+    #![proptest_config(damage_cases(CHEAP))]
+
     #[test]
-    fn any_file_is_loaded_or_refused_with_its_problems(text in damaged_text(&[
+    fn any_configuration_file_is_loaded_or_refused(text in damaged_text(&[
         include_str!("../../../config/default.toml"),
         "admin.token = \"a-token-that-is-long-enough\"\nstore.retention_days = 1e400\n\
          delivery.retry_schedule_s = [0.5, 60]\n[[sources.custom]]\nname = \"shop\"\n\

@@ -120,7 +120,10 @@ fn parse_header(line: &[u8]) -> Option<(String, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
 
     #[test]
     fn both_line_ends_are_taken_and_the_body_is_left_alone() {
@@ -174,6 +177,20 @@ mod tests {
                 expected,
                 "{file}"
             );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+        #[test]
+        fn any_captured_request_is_read_or_refused(file in damaged(&[
+            "POST /in/x?a=1 HTTP/1.1\r\nHost: h\r\nX-A:  b: c \r\nContent-Length: 2\r\n\r\n{}\r\n\r\n",
+            "GET https://h/in/x\nContent-Type: application/json; charset=utf-8\n\n",
+        ])) {
+            if let Ok(request) = CapturedRequest::parse(&file) {
+                prop_assert!(file.ends_with(request.body));
+            }
         }
     }
 }

@@ -43,6 +43,12 @@ pub(super) const RATE_LIMIT_MAX: u64 = 1_000_000;
 /// Prefix of a secret whose rest is base64.
 const ENCODED_SECRET_PREFIX: &str = "whsec_";
 
+/// Characters that change the direction of the text after them (Unicode Standard Annex 9).
+const DIRECTION_MARKS: [char; 12] = [
+    '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}',
+    '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
+];
+
 /// Signing styles of a subscription whose request gives none.
 const DEFAULT_SIGNING: [SigningStyle; 2] = [SigningStyle::Crm, SigningStyle::Standard];
 
@@ -577,8 +583,13 @@ fn is_base64_key(encoded: &str) -> bool {
     STANDARD.decode(encoded).is_ok_and(|key| !key.is_empty())
 }
 
+/// Reads the description without control characters and marks of direction, which could make pages
+/// and terminals show another text.
 fn read_description(raw: &RawValue, errors: &mut FieldErrors) -> String {
-    let text = errors.read_text("description", Some(raw));
+    let mut text = errors
+        .read_text("description", Some(raw))
+        .replace(['\n', '\t'], " ");
+    text.retain(|character| !character.is_control() && !DIRECTION_MARKS.contains(&character));
     if text.len() > DESCRIPTION_MAX_BYTES {
         errors.add(
             "description",

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::config::{Secret, TextTemplate};
+use crate::damaged_samples::{CHEAP, damage_cases, damaged};
 
 const CPF: &str = "529.982.247-25";
 
@@ -231,4 +234,24 @@ fn answers_are_parsed_by_their_step() {
         parse_answer(EnrichmentStep::Reply, Some(b"whatever")).as_deref(),
         Ok("")
     );
+}
+
+proptest! {
+    #![proptest_config(damage_cases(CHEAP))]
+
+    #[test]
+    fn any_answer_of_an_enrichment_server_is_read_or_refused(
+        answer in damaged(&[
+            r#"{"cpf":"529.982.247-25"}"#, r#"{"name":"Ada","tags":["x",{"y":1e400}],"\ud800":null}"#, "null",
+        ]),
+        payload in damaged(&[format!(r#"{{"lead_id":7,"customer":{{"cpf":"{CPF}","email":"a@b","phone":5}}}}"#)]),
+    ) {
+        let mut progress = EnrichmentProgress::default();
+        for step in [EnrichmentStep::LookupByEmail, EnrichmentStep::Person, EnrichmentStep::Reply] {
+            if let Ok(result) = parse_answer(step, Some(&answer)) {
+                progress.record(step, &result);
+            }
+        }
+        let _ = next_step(&EnrichmentSubject::from_payload(&payload), &progress, &config(LOOKUP, true));
+    }
 }

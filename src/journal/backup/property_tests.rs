@@ -11,7 +11,7 @@ use proptest::sample::Index;
 use super::chunk::{ChunkKind, ChunkReader, ChunkWriter};
 use super::{ArchiveReader, BackupStart};
 use crate::clock::SystemClock;
-use crate::damaged_samples::damaged;
+use crate::damaged_samples::{damage_cases, damaged};
 use crate::event::{EntityKey, Kind, Record, Timestamp};
 use crate::journal::{
     ContentCipher, Journal, JournalSubmission, RecordDraft, TableChange, VerifiedPart,
@@ -105,7 +105,7 @@ fn sample_chunks() -> Vec<(ChunkKind, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(damage_cases(200))]
 
     #[test]
     fn a_damaged_archive_is_read_or_refused(bytes in damaged(&[&SAMPLE.archive])) {
@@ -129,7 +129,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(damage_cases(60))]
 
     #[test]
     fn a_store_with_a_damaged_file_is_read_or_refused(

@@ -314,7 +314,10 @@ fn parse_answer(body: &[u8]) -> Result<(AccessToken, Duration), String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
 
     #[test]
     fn a_token_lives_as_long_as_its_server_says() {
@@ -356,6 +359,19 @@ mod tests {
             ),
         ] {
             assert_eq!(read(body), expected, "{body}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_answer_of_an_authorization_server_is_read_or_refused(body in damaged(&[
+            r#"{"access_token":"t1","token_type":"bearer","expires_in":60}"#,
+            r#"{"access_token":"t\u00001","expires_in":"1e400","error":"invalid_client"}"#,
+        ])) {
+            let _ = parse_answer(&body);
         }
     }
 }

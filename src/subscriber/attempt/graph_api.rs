@@ -165,7 +165,10 @@ pub(super) fn refine_reply_outcome(outcome: AttemptOutcome) -> AttemptOutcome {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
     use crate::event::{EntityKey, Kind, Timestamp};
 
     fn refined(status: u16, body: &str) -> AttemptOutcome {
@@ -278,5 +281,18 @@ mod tests {
                 .code,
             NO_MESSAGE
         );
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_answer_of_the_graph_api_is_read_or_refused(
+            status in 400_u16..600,
+            body in damaged_text(&[&error(190, r#", "error_subcode": 463, "is_transient": true"#), &error(-1, "")]),
+        ) {
+            let _ = refined(status, &body);
+        }
     }
 }

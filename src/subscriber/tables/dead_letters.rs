@@ -260,7 +260,10 @@ fn from_failed_delivery_row(position: Position, one: FailedDeliveryRow) -> Optio
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
 
     fn sample() -> DeadLetter {
         let delivery = FailedDelivery {
@@ -357,5 +360,15 @@ mod tests {
         let mut newer = encode_dead_letter(&sample());
         newer[0] = 2;
         assert_eq!(decode_dead_letter(5, &newer), None);
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_stored_dead_letter_is_read_or_refused(bytes in damaged(&[encode_dead_letter(&sample())])) {
+            let _ = decode_dead_letter(1, &bytes);
+        }
     }
 }

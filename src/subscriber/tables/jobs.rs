@@ -315,7 +315,10 @@ fn decode_job_part(bytes: &[u8]) -> Option<(JobPart, Timestamp)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
 
     fn sample() -> RedeliveryJob {
         let filter = DeadLetterFilter {
@@ -420,6 +423,18 @@ mod tests {
         );
         for cut in [0, 1, 8, bytes.len() - 1] {
             assert_eq!(decode_job_part(&bytes[..cut]), None, "{cut}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+
+        #[test]
+        fn any_stored_job_is_read_or_refused(
+            job in damaged(&[encode_job(&sample())]), part in damaged(&[[[FORMAT; 1].as_slice(), &[0; 64]].concat()]),
+        ) {
+            let _ = (decode_job(3, &job), decode_job_part(&part));
         }
     }
 }

@@ -200,3 +200,23 @@ impl DeliveryTables {
         Ok(owners)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+        #[test]
+        fn any_stored_lane_is_read_or_refused(
+            key in damaged(&["\u{3}webhook:4\0\u{1}\u{0}ticket\0\u{1}SUP-1\0\u{1}", "\u{3}webhook:4\0\u{1}\u{1}\0\0\0\0\0\0\0\u{9}"]),
+            value in damaged(&[[&[FORMAT][..], &[0; 40], b"\x0f\0\0\0\0\0\0\x01\xf4ticket\0\x01SUP-1\0\x01status"].concat()]),
+        ) {
+            let _ = decode_lane(&RowKey::from_stored(key), &value, Timestamp::from_micros(7));
+        }
+    }
+}

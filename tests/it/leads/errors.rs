@@ -247,7 +247,7 @@ fn a_signed_time_and_path_let_a_request_be_taken_once_on_its_path_only() {
 #[test]
 fn with_secrets_only_signed_requests_are_accepted() {
     run_async(async {
-        let test_env = test_env(&[("sources.leads.secrets", "old,new")]);
+        let test_env = test_env(&[("sources.leads.secrets", "old-secret,new-secret")]);
         let node = test_env.start().await;
         // Repeated members and escapes: the signature covers the bytes, not their meaning.
         let text = r#"{"event": "new_lead", "source": "crm", "signature": "junk", "data": 1,
@@ -259,11 +259,11 @@ fn with_secrets_only_signed_requests_are_accepted() {
                 None => request,
             })
         };
-        let signature = sign_lead_body(&Secret::new("new"), text.as_bytes());
+        let signature = sign_lead_body(&Secret::new("new-secret"), text.as_bytes());
         for good in [
             signature.clone(),
             format!("sha256={signature}"),
-            sign_lead_body(&Secret::new("old"), text.as_bytes()),
+            sign_lead_body(&Secret::new("old-secret"), text.as_bytes()),
         ] {
             assert!(data(&sent(Some(good), text).await)["lead_id"].is_u64());
         }

@@ -60,7 +60,7 @@ fn forgers_use_nothing_of_a_signed_senders_share() {
     run_async(async {
         let test_env = test_env(&[
             ("sources.leads.rate_per_minute", "2"),
-            ("sources.leads.secrets", "hush"),
+            ("sources.leads.secrets", "hush-hush-hush"),
         ]);
         let node = test_env.start().await;
         let text = body("new_lead", &json!({"first_name": "x", "phone": "1"}));
@@ -81,7 +81,7 @@ fn forgers_use_nothing_of_a_signed_senders_share() {
                 );
             }
         }
-        let signature = sign_lead_body(&Secret::new("hush"), text.as_bytes());
+        let signature = sign_lead_body(&Secret::new("hush-hush-hush"), text.as_bytes());
         for left in ["1", "0"] {
             let answer = signed_as(signature.clone()).await;
             assert_eq!(

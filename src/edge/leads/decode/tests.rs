@@ -5,8 +5,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::damaged_samples::{CHEAP, damage_cases, damaged_text};
 use crate::edge::signature::VerifiedBody;
 use crate::entity::{lead, pre_lead, sales};
+use crate::event::catalogue;
 
 fn new_code() -> Option<String> {
     Some("CUST-TEST".to_owned())
@@ -417,7 +419,29 @@ fn what_is_no_object_is_refused() {
     assert!(matches!(decoded, Err(ApiError::InvalidJson(_))));
 }
 
+/// Body of each event, with the example of the catalogue.
+fn samples() -> Vec<String> {
+    let examples = LEAD_EVENTS.iter().map(|event| {
+        let entry = catalogue::find_entry(event.event_type).expect("an entry");
+        let data = serde_json::from_str(entry.data).expect("JSON");
+        envelope(event.name, &data)
+    });
+    examples.collect()
+}
+
 proptest! {
+    #![proptest_config(damage_cases(CHEAP))]
+
+    #[test]
+    fn any_event_of_a_lead_is_decoded_or_refused(
+        path in prop::sample::select(&LEAD_EVENTS[..]),
+        body in damaged_text(&samples().iter().map(String::as_str).collect::<Vec<_>>()),
+    ) {
+        for path in [None, path.path.map(|_| path.name)] {
+            prop_assert!(!matches!(decode_text(path, &body), Err(ApiError::Internal)));
+        }
+    }
+
     #[test]
     fn any_text_is_decoded_or_refused(body in any::<String>()) {
         prop_assert!(decode_text(None, &body).is_err());
