@@ -305,6 +305,7 @@ pub(super) mod tests {
 
     use super::super::row::{ROW_MAX_BYTES, tests::entry};
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases};
 
     pub(in crate::call_log) fn class(number: u8) -> CallClass {
         CallClass::from_byte(number).expect("one of four")
@@ -415,6 +416,10 @@ pub(super) mod tests {
             prop_assert_eq!(read, flat(first, &gathering.body));
             prop_assert_eq!(counts, gathering.summary.counts);
         }
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
 
         #[test]
         fn any_block_of_calls_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {

@@ -453,6 +453,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::damaged_samples::{CHEAP, damage_cases, damaged};
 
     /// A call that was answered with `status`.
     pub(in crate::call_log) fn entry(status: u16) -> CallEntry<'static> {
@@ -606,11 +607,6 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn any_row_of_a_call_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode_row(7, CallDirection::Incoming, &bytes);
-        }
-
-        #[test]
         fn what_is_written_is_read_back(
             positions in prop::collection::vec((any::<u32>(), any::<u64>()), 0..40), status in any::<Option<u16>>(),
             micros in any::<u32>(), answer in prop::collection::vec(any::<u8>(), 0..2_048),
@@ -622,6 +618,18 @@ pub(super) mod tests {
             let row = read(&encoded(&entry, []));
             prop_assert_eq!((row.status, row.duration, row.event_ids), (status, entry.duration, ids));
             prop_assert_eq!(row.answer, Some(answer));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(damage_cases(CHEAP))]
+
+        #[test]
+        fn any_row_of_a_call_is_read_or_refused(bytes in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..200),
+            damaged(&[encoded(&entry(0), [])]),
+        ]) {
+            let _ = decode_row(7, CallDirection::Incoming, &bytes);
         }
     }
 }

@@ -149,6 +149,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_memory_of_a_node_goes_into_no_core_dump() {
+        use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
+
+        let before = dumpable_behavior().expect("Linux");
+        forbid_core_dumps();
+        let after = dumpable_behavior().expect("Linux");
+        set_dumpable_behavior(before).expect("as it was");
+        assert_eq!(after, DumpableBehavior::NotDumpable);
+    }
+
+    #[test]
     fn the_lines_to_paste_show_no_secret_and_name_what_differs_from_the_defaults() {
         let secrets = DevSecrets::generate(dev_mode::make_secret).expect("random bytes");
         let mut draft =

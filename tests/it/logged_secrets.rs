@@ -289,3 +289,36 @@ impl Drop for OwnLogWatch {
         self.secrets.assert_not_in(&lines);
     }
 }
+
+#[test]
+fn a_secret_in_a_log_is_found_and_not_shown() {
+    let secrets = TestSecrets::new();
+    secrets.note_variable(
+        "HOOKYARD_SOURCES__SUPPORT__SECRETS",
+        "first-of-two,second-of-two",
+    );
+    secrets.note_variable("HOOKYARD_SERVER__BIND", "127.0.0.1:9000");
+    secrets.note_file("[[sources.custom]]\nname = \"shop-of-ada\"\nsecrets = [\"in-the-file\"]\n");
+    let body = serde_json::json!({"secret": "in-the-body", "headers": {"X-Key": "in-a-header"}});
+    secrets.note_json(REQUEST, &body);
+    let shown = serde_json::json!({"items": [{"secret": "in-the-answer"}, {"secret": "…answer"}]});
+    secrets.note_json("answer", &shown);
+
+    for secret in [
+        "second-of-two",
+        "in-the-file",
+        "in-the-body",
+        "in-a-header",
+        "in-the-answer",
+        MESSAGE_TEXT,
+    ] {
+        let found = secrets.find_in(&format!("node ready\nwhat x={secret}y\n"));
+        assert_eq!(found.len(), 1, "{secret}");
+        assert!(found[0].ends_with(": what x=█y"), "{found:?}");
+    }
+    assert!(
+        secrets
+            .find_in("127.0.0.1:9000 shop-of-ada …answer")
+            .is_empty()
+    );
+}

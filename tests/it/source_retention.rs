@@ -181,7 +181,7 @@ fn the_content_of_a_source_goes_after_its_days_and_all_else_stays() {
         let state = node.get("/api/v1/entities/ticket/SUP-1").await.body["state"].clone();
         let texts = state["messages"].as_array().expect("a list").iter();
         let texts: Vec<_> = texts.map(|message| message["text"].clone()).collect();
-        assert_eq!(texts, ["next", "restored"]);
+        assert_eq!(texts, ["next", "restored"].map(message_text));
         node.stop().await;
     });
 }

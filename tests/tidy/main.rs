@@ -7,6 +7,7 @@ use std::path::Path;
 mod imports;
 mod log_lines;
 mod map;
+mod security;
 mod source;
 mod words;
 

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::super::{ConfigPurpose, load_config};
 use super::*;
+use crate::clock::{Clock, SystemClock};
 use crate::config::ConfigDraft;
 use crate::provider::{
     JwtScheme, MessageSignatureScheme, SignatureAlgorithm, SignatureEncoding, SignatureHeaderForm,
@@ -979,4 +980,26 @@ fn a_source_that_takes_what_proves_no_time_is_warned_of() {
         "preset = \"github\"\nsecrets = [\"a\"]\nrequire_signed_time = true",
     ));
     assert!(unused[0].contains("signs no timestamp"), "{unused:?}");
+}
+
+/// Each of 5,000 sources looked through the keys of all of them: it took minutes.
+#[test]
+fn thousands_of_sources_are_read_without_looking_at_all_for_each() {
+    let table = |number: u32| {
+        format!(
+            "[[sources.custom]]\nname = \"source-{number}\"\npreset = \"github\"\n\
+             secrets = [\"secret-of-the-sender-{number:05}\"]\n"
+        )
+    };
+    let clock = SystemClock::default();
+    let read = |count: u32| {
+        let text: String = (0..count).map(table).collect();
+        let start = clock.monotonic();
+        let config = loaded(&text, &[]).expect("valid");
+        assert_eq!(config.sources.custom.len(), count as usize);
+        clock.monotonic() - start
+    };
+    let (few, many) = (read(200), read(2_000));
+    // Ten times as many took a hundred times as long.
+    assert!(many < few * 50, "{few:?}, {many:?}");
 }
