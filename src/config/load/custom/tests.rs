@@ -1000,6 +1000,6 @@ fn thousands_of_sources_are_read_without_looking_at_all_for_each() {
         clock.monotonic() - start
     };
     let (few, many) = (read(200), read(2_000));
-    // Ten times as many took a hundred times as long.
-    assert!(many < few * 50, "{few:?}, {many:?}");
+    // Ten times as many took fifty times as long and more.
+    assert!(many < few * 30, "{few:?}, {many:?}");
 }
