@@ -12,6 +12,7 @@
 //!   main           starts the command line
 //!   cli            commands that a person types: serve, check, send, listen …
 //!   app            composition root: opens the store, starts the stages, reopens after a failure, stops in order
+//!   cluster        several nodes over one PostgreSQL: the shared log, its lease, and the reading of it
 //!   edge           HTTP in: limits, authentication and decoding of each contract; the admin API; /docs; the dashboard
 //!   erasure        removes an entity's content from all files, for a person who asks for it
 //!   alerts         announces conditions that a person should know of, such as a full disk, as events
@@ -33,7 +34,7 @@
 //!   config         settings of the operator, read from TOML and environment
 //!   metrics        counters and histograms of all stages, in one table
 //!   provider       signature schemes of senders, presets
-//!   clock, crash_window, damaged_samples, error_chain, failpoints, log_sink, panics, plot_lines, retry_after, shared_reading, suggest, token_bucket
+//!   clock, crash_window, damaged_samples, error_chain, failpoints, log_sink, panics, plot_lines, retry_after, shared_reading, suggest, token_bucket, trusted_roots
 //!                  small parts that several stages use
 //!   event          vocabulary of all stages: records, kinds, names, times, the catalogue of events
 //! ```
@@ -48,6 +49,7 @@ pub mod audit;
 pub mod call_log;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 mod crash_window;
 #[cfg(test)]
@@ -78,3 +80,4 @@ pub mod table_store;
 pub mod token;
 mod token_bucket;
 pub mod traces;
+mod trusted_roots;

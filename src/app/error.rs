@@ -72,6 +72,12 @@ pub enum NodeError {
     /// An erasure cannot go on.
     #[error("cannot go on with the erasures in the store")]
     Erasure(#[from] crate::erasure::ErasureError),
+    /// The cluster cannot be joined or followed.
+    #[error("cannot work with the cluster")]
+    Cluster(#[from] crate::cluster::ClusterError),
+    /// The cluster's log cannot be copied.
+    #[error("cannot copy the cluster's log")]
+    Copy(#[source] Box<crate::journal::CopyError>),
     /// The enrichment stage cannot be started.
     #[error("cannot start the enrichment stage")]
     Enrichment(#[from] crate::enrichment::EnrichmentError),

@@ -13,6 +13,7 @@ mod clock_watch;
 mod compaction;
 mod descriptor_limit;
 mod error;
+mod following_store;
 mod migration;
 mod node_deps;
 mod reload_signal;
@@ -32,6 +33,7 @@ use tracing::{error, info};
 
 pub use compaction::CompactionSummary;
 pub use error::NodeError;
+use following_store::{ClusterSetup, FollowingStore};
 pub use migration::MigrationError;
 pub use node_deps::NodeDeps;
 use service_manager::{ServiceState, notify_service_manager};
@@ -39,7 +41,8 @@ pub use stopped_store::RebuildSummary;
 use store_session::{DiscardMark, NodeSetup, SessionEnd, StoreSession};
 
 use crate::clock::{CheckedClock, Clock};
-use crate::config::{Config, LiveConfig, Secret};
+use crate::cluster::LeaderTerm;
+use crate::config::{ClusterConfig, Config, LiveConfig, Secret};
 use crate::edge::{self, CoreGate, ListenerRole, LiveEdge};
 use crate::traces::SpanExporter;
 use crate::{error_chain, log_sink};
@@ -87,6 +90,9 @@ impl Node {
         deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         descriptor_limit::raise_descriptor_limit(&config);
 
+        let cluster = config.cluster.as_ref().map(ClusterSetup::from_config);
+        let cluster = cluster.transpose()?;
+
         let (exporter, traces) = SpanExporter::start(&config.telemetry, &deps.metrics)?;
         deps.traces = traces;
 
@@ -130,9 +136,10 @@ impl Node {
             clock: Arc::clone(&clock),
             discard_mark: DiscardMark::default(),
             incarnation: Arc::default(),
+            cluster,
         };
-        let session = match StoreSession::open(&setup).await {
-            Ok(session) => session,
+        let role = match NodeRole::open(&setup).await {
+            Ok(role) => role,
             Err(error) => {
                 stop_servers(&servers, false).await;
                 return Err(error);
@@ -140,10 +147,10 @@ impl Node {
         };
 
         clock_watch::check_clock(&clock, &gate);
-        gate.open(session.core());
+        role.set_gate(&gate);
         let clock_watch = actix_rt::spawn(clock_watch::watch_clock(clock, gate.clone()));
         let (stop, stopping) = watch::channel(false);
-        let keeper = actix_rt::spawn(keep_session_open(setup, session, gate, stopping));
+        let keeper = actix_rt::spawn(keep_session_open(setup, role, gate, stopping));
         info!(%address, %admin_address, store = %config.store.path.display(), "node ready");
         Ok(Self {
             address,
@@ -268,6 +275,16 @@ pub fn compact_store(
     compaction::compact_store(config, on_progress)
 }
 
+/// Copies the log of a stopped node into its `cluster`, in which no node leads yet. Returns the number of
+/// copied records. Blocks.
+///
+/// # Errors
+/// [`NodeError`] when the store or the database fails, or the cluster has other events. What was copied
+/// stays, and the next call goes on behind it.
+pub fn import_into_cluster(config: &Config, cluster: &ClusterConfig) -> Result<u64, NodeError> {
+    following_store::import_log(config, cluster)
+}
+
 /// Opens the store of a stopped node once, and closes it: drops an incomplete commit at the end of
 /// the journal, and derives lost or damaged derived data again.
 ///
@@ -299,43 +316,120 @@ fn bind_listener(bind: &str) -> Result<(TcpListener, SocketAddr), NodeError> {
     Ok((listener, address))
 }
 
-/// Keeps a core behind the gate until the node stops. After a failure of the store, drops every
-/// stage that used the store, and opens the store and the stages again.
+/// Part of a node that it has now.
+enum NodeRole {
+    /// The stages run: the node is on its own, or leads its cluster.
+    Leading(StoreSession),
+    /// Another node of the cluster leads, or none.
+    Following(Box<FollowingStore>),
+}
+
+impl NodeRole {
+    /// Opens the store of a node that starts.
+    async fn open(setup: &NodeSetup) -> Result<Self, NodeError> {
+        match &setup.cluster {
+            None => StoreSession::open(setup, None).await.map(Self::Leading),
+            Some(cluster) => FollowingStore::open(setup, cluster)
+                .await
+                .map(|store| Self::Following(Box::new(store))),
+        }
+    }
+
+    /// Lets requests through to the stages, or to the node that leads.
+    fn set_gate(&self, gate: &CoreGate) {
+        match self {
+            Self::Leading(session) => gate.open(session.core()),
+            Self::Following(store) => store.announce_leader(gate),
+        }
+    }
+
+    /// Opens the store again after a failure; a session proves that it can write.
+    async fn reopen(setup: &NodeSetup) -> Result<Self, NodeError> {
+        match &setup.cluster {
+            None => StoreSession::open_writable(setup, None)
+                .await
+                .map(Self::Leading),
+            Some(_) => Self::open(setup).await,
+        }
+    }
+}
+
+/// Keeps a core behind the gate until the node stops, in a cluster while the node leads. After a failure
+/// of the store, drops every stage that used the store, and opens the store and the stages again.
 async fn keep_session_open(
     setup: NodeSetup,
-    mut session: StoreSession,
+    mut role: NodeRole,
     gate: CoreGate,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), NodeError> {
+    let clock = Arc::clone(&setup.deps.clock);
+    let mut lead_after = Duration::ZERO;
     loop {
-        let end = tokio::select! {
-            _ = stopping.wait_for(|stopping| *stopping) => {
-                gate.close("the node is stopping");
-                return session.close().await;
-            }
-            end = session.wait_for_end() => end,
-        };
+        match role {
+            NodeRole::Leading(session) => {
+                let end = tokio::select! {
+                    _ = stopping.wait_for(|stopping| *stopping) => {
+                        gate.close("the node is stopping");
+                        return session.close().await;
+                    }
+                    end = session.wait_for_end() => end,
+                };
 
-        // The gate closes before the stages end, so that no request reaches a dying stage.
-        match end {
-            SessionEnd::Failed(reason) => {
-                error!(error = reason, "store failed; reopening it");
-                gate.close(&reason);
-                session.abandon().await;
+                // The gate closes before the stages end, so that no request reaches a dying stage.
+                match end {
+                    SessionEnd::Failed(reason) => {
+                        error!(error = reason, "store failed; reopening it");
+                        gate.close(&reason);
+                        session.abandon().await;
+                        lead_after = clock.monotonic() + setup.pause_of_leader();
+                    }
+                    SessionEnd::CopyDue => {
+                        info!("reopening the store to remove erased rows");
+                        gate.close("erased content is being removed from the store");
+                        session.close_for_copy().await;
+                    }
+                }
             }
-            SessionEnd::CopyDue => {
-                info!("reopening the store to remove erased rows");
-                gate.close("erased content is being removed from the store");
-                session.close_for_copy().await;
+            NodeRole::Following(store) => {
+                let followed = store
+                    .follow_until_leading(&gate, lead_after, &mut stopping)
+                    .await;
+                let opened = match followed {
+                    Ok(None) => return Ok(()),
+                    Ok(Some(term)) => open_leader(&setup, term).await,
+                    Err(error) => Err(error),
+                };
+                match opened {
+                    Ok(session) => {
+                        gate.open(session.core());
+                        role = NodeRole::Leading(session);
+                        continue;
+                    }
+                    Err(failure) => {
+                        let error = error_chain::format_error_chain(&failure);
+                        error!(error, "store failed; reopening it");
+                        gate.close(error);
+                        lead_after = clock.monotonic() + setup.pause_of_leader();
+                    }
+                }
             }
         }
 
         let Some(reopened) = reopen_store(&setup, &gate, &mut stopping).await else {
             return Ok(());
         };
-        session = reopened;
-        gate.open(session.core());
+        reopened.set_gate(&gate);
+        role = reopened;
         info!("store reopened");
+    }
+}
+
+/// Opens the stages of a node that has taken the lease of its cluster.
+async fn open_leader(setup: &NodeSetup, term: LeaderTerm) -> Result<StoreSession, NodeError> {
+    let opening = StoreSession::open_writable(setup, Some(term));
+    match &setup.cluster {
+        Some(cluster) => cluster.open_leader(term, opening).await,
+        None => opening.await,
     }
 }
 
@@ -345,7 +439,7 @@ async fn reopen_store(
     setup: &NodeSetup,
     gate: &CoreGate,
     stopping: &mut watch::Receiver<bool>,
-) -> Option<StoreSession> {
+) -> Option<NodeRole> {
     let mut pause = REOPEN_PAUSE_MIN;
     loop {
         // Only the pause is cut short by a stop: a session that is being opened has to be closed in
@@ -355,8 +449,8 @@ async fn reopen_store(
             () = pause_for(pause) => {}
         }
 
-        match StoreSession::open_writable(setup).await {
-            Ok(session) => return Some(session),
+        match NodeRole::reopen(setup).await {
+            Ok(role) => return Some(role),
             Err(failure) => {
                 let error = error_chain::format_error_chain(&failure);
                 error!(error, "store could not be reopened; retrying");

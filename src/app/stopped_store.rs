@@ -1,4 +1,5 @@
-//! Store of a node that does not run, opened by a command that works on its files.
+//! Store that no stage uses: of a node that does not run, opened by a command that works on its files, or
+//! of a cluster's node that does not lead.
 
 use std::sync::Arc;
 
@@ -45,6 +46,16 @@ impl StoppedStore {
         let deps = NodeDeps::default();
         let (folder, journal) =
             store_session::open_journal(config, &deps, &DiscardMark::default())?;
+        Self::from_journal(config, folder, journal, prepare)
+    }
+
+    /// Opens what is derived from `journal`, after `prepare` has changed the derived rows.
+    pub(super) fn from_journal(
+        config: &Config,
+        folder: Arc<DataFolder>,
+        journal: Arc<SegmentJournal>,
+        prepare: impl FnOnce(&SegmentJournal, &Arc<DerivedStore>) -> Result<(), NodeError>,
+    ) -> Result<Self, NodeError> {
         let derived = DerivedStore::open(&folder, config.store.cache_bytes, Arc::new(NoFailures))?;
         prepare(&journal, &derived)?;
         retention::load_base(&journal, &derived)?;
@@ -58,7 +69,7 @@ impl StoppedStore {
     }
 
     /// Starts the projection, which catches up with the journal. Blocks.
-    fn start_projection(&self, config: &Config) -> Result<Arc<Projection>, NodeError> {
+    pub(super) fn start_projection(&self, config: &Config) -> Result<Arc<Projection>, NodeError> {
         let deps = NodeDeps::default();
         Ok(Projection::start(
             Arc::clone(&self.derived),
@@ -70,7 +81,7 @@ impl StoppedStore {
     }
 
     /// Ends the threads of the store and of its `projection`. Blocks.
-    fn close(&self, projection: &Projection) -> Result<(), NodeError> {
+    pub(super) fn close(&self, projection: &Projection) -> Result<(), NodeError> {
         self.journal.close();
         projection.close();
         Ok(self.tables.close().map_err(TableStoreError::from)?)

@@ -19,6 +19,7 @@ use tokio::time::interval;
 use tracing::{error, warn};
 
 use super::error::NodeError;
+use super::following_store::ClusterSetup;
 use super::migration::{self, StoreMigration};
 use super::node_deps::NodeDeps;
 use crate::account::AccountRegistry;
@@ -26,6 +27,7 @@ use crate::alerts::{AlertDeps, AlertWatch, RaisedAlerts};
 use crate::audit::{AuditLimits, AuditLog};
 use crate::call_log::{self, CallLog};
 use crate::clock::CheckedClock;
+use crate::cluster::{LeaderTerm, PostgresLog};
 use crate::config::{Config, LiveConfig, SyncPolicy};
 use crate::derived::{self, DerivedStore};
 use crate::edge::{NodeCore, leads, support};
@@ -34,7 +36,8 @@ use crate::entity::{self, EntityDeps};
 use crate::erasure::{self, Erasure, ErasureDeps, ErasureStage};
 use crate::event::StoreIncarnation;
 use crate::journal::{
-    self, CommitObservers, ContentCipher, DataFolder, Journal, KeptRecords, LogMark, SegmentJournal,
+    self, CommitObservers, ContentCipher, DataFolder, Journal, KeptRecords, LogMark, LogRole,
+    SegmentJournal,
 };
 use crate::panics;
 use crate::projection::{self, Projection};
@@ -66,6 +69,16 @@ pub(super) struct NodeSetup {
     pub(super) discard_mark: DiscardMark,
     /// Incarnation of the store that was opened first; another one is not opened in its place.
     pub(super) incarnation: Arc<OnceLock<StoreIncarnation>>,
+    /// Cluster that the node belongs to; `None` for a node on its own.
+    pub(super) cluster: Option<ClusterSetup>,
+}
+
+impl NodeSetup {
+    /// Returns the time for which a node whose stages have failed leaves the lead to others.
+    pub(super) fn pause_of_leader(&self) -> Duration {
+        let lease = self.cluster.as_ref().map(|cluster| cluster.config.lease);
+        lease.unwrap_or_default() * 2
+    }
 }
 
 /// Place in the journal behind which the next opening discards everything: a failed opening told
@@ -117,10 +130,14 @@ pub(super) struct StoreSession {
 }
 
 impl StoreSession {
-    pub(super) async fn open(setup: &NodeSetup) -> Result<Self, NodeError> {
+    /// Opens the store and starts all stages, in a cluster under the `term` of this node.
+    pub(super) async fn open(
+        setup: &NodeSetup,
+        term: Option<LeaderTerm>,
+    ) -> Result<Self, NodeError> {
         // Opening reads the disk, so it must not block the event loop of the edge.
         let setup_of_thread = setup.clone();
-        let opened = spawn_blocking(move || open_store(&setup_of_thread))
+        let opened = spawn_blocking(move || open_store(&setup_of_thread, term))
             .await
             .map_err(|_| NodeError::Panicked)?;
         let StoreStages {
@@ -353,8 +370,11 @@ impl StoreSession {
 
     /// Opens the store as [`StoreSession::open`] does, and proves with a test write that it can be
     /// written: on a full disk, reading alone works.
-    pub(super) async fn open_writable(setup: &NodeSetup) -> Result<Self, NodeError> {
-        let session = Self::open(setup).await?;
+    pub(super) async fn open_writable(
+        setup: &NodeSetup,
+        term: Option<LeaderTerm>,
+    ) -> Result<Self, NodeError> {
+        let session = Self::open(setup, term).await?;
         let journal = Arc::clone(&session.journal);
         let test_write = spawn_blocking(move || journal.prove_writable())
             .await
@@ -555,19 +575,30 @@ struct StoreStages {
     has_copy_failed: bool,
 }
 
-fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
+fn open_store(setup: &NodeSetup, term: Option<LeaderTerm>) -> Result<StoreStages, NodeError> {
     let NodeSetup {
         live_config,
         deps,
         clock,
         discard_mark,
         incarnation,
+        cluster,
     } = setup;
     let config = &live_config.current();
     if let Some(incarnation) = incarnation.get() {
         DataFolder::check_incarnation(&config.store.path, *incarnation)?;
     }
-    let (folder, journal) = open_journal(config, deps, discard_mark)?;
+    let role = match (cluster, term) {
+        (Some(cluster), Some(term)) => {
+            let (database, lease) = (cluster.database.clone(), cluster.config.lease);
+            let log = PostgresLog::new(database, term, lease, Arc::clone(&deps.clock))?;
+            LogRole::Leader(Box::new(log))
+        }
+        (None, _) | (_, None) => LogRole::Sole,
+    };
+    let cipher = ContentCipher::from_config(&config.store);
+    let folder = DataFolder::open_encrypted(&config.store.path, cipher)?;
+    let journal = open_journal_as(role, &folder, config, deps, discard_mark)?;
     // Before a stage compares times: a wrong clock would expire what is stored.
     clock.align(journal.opened_at());
     incarnation.get_or_init(|| folder.incarnation());
@@ -589,8 +620,33 @@ pub(super) fn open_journal(
 ) -> Result<(Arc<DataFolder>, Arc<SegmentJournal>), NodeError> {
     let cipher = ContentCipher::from_config(&config.store);
     let folder = DataFolder::open_encrypted(&config.store.path, cipher)?;
+    let journal = open_journal_as(LogRole::Sole, &folder, config, deps, discard_mark)?;
+    Ok((folder, journal))
+}
+
+/// Opens the data folder and its journal as a copy of the cluster's log, whose store has the identity
+/// `shared`.
+pub(super) fn open_copied_journal(
+    config: &Config,
+    deps: &NodeDeps,
+    discard_mark: &DiscardMark,
+    shared: &str,
+) -> Result<(Arc<DataFolder>, Arc<SegmentJournal>), NodeError> {
+    let cipher = ContentCipher::from_config(&config.store);
+    let folder = DataFolder::open_copy(&config.store.path, cipher, shared)?;
+    let journal = open_journal_as(LogRole::Follower, &folder, config, deps, discard_mark)?;
+    Ok((folder, journal))
+}
+
+fn open_journal_as(
+    role: LogRole,
+    folder: &Arc<DataFolder>,
+    config: &Config,
+    deps: &NodeDeps,
+    discard_mark: &DiscardMark,
+) -> Result<Arc<SegmentJournal>, NodeError> {
     let migration = StoreMigration {
-        folder: &folder,
+        folder,
         disk: Arc::clone(&deps.disk),
         clock: deps.clock.as_ref(),
         cache_bytes: config.store.cache_bytes,
@@ -599,8 +655,9 @@ pub(super) fn open_journal(
     migration.run()?;
 
     let journal = discard_mark.open_journal(|discard_after| {
-        SegmentJournal::open(
-            &folder,
+        SegmentJournal::open_as(
+            role,
+            folder,
             Arc::clone(&deps.disk),
             journal_limits(config),
             Arc::clone(&deps.clock),
@@ -611,7 +668,7 @@ pub(super) fn open_journal(
             discard_after,
         )
     })?;
-    Ok((folder, journal))
+    Ok(journal)
 }
 
 /// Opens what is derived from the journal, and the stages that need nothing else.

@@ -7,6 +7,7 @@ use super::admin_client::AdminCallError;
 use super::backup::BackupCommandError;
 use super::bench::BenchError;
 use super::check::RequestTrialError;
+use super::cluster::ClusterCommandError;
 use super::demo::DemoError;
 use super::dev_mode::DevModeError;
 use super::doctor::DoctorVerdict;
@@ -63,6 +64,8 @@ pub(super) enum CliError {
     Trial(#[from] RequestTrialError),
     #[error(transparent)]
     Random(#[from] RandomBytesError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterCommandError),
     #[error(transparent)]
     Backup(#[from] BackupCommandError),
     #[error(transparent)]

@@ -13,6 +13,7 @@ mod audit;
 mod backup;
 mod bench;
 mod check;
+mod cluster;
 mod compact;
 mod config_args;
 mod config_print;
@@ -100,6 +101,8 @@ enum CliCommand {
     Doctor(doctor::DoctorCommand),
     Rebuild(rebuild::RebuildCommand),
     Compact(compact::CompactCommand),
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     Bench(bench::BenchCommand),
     Openapi(openapi::OpenApiCommand),
     Guide(guide::GuideCommand),
@@ -173,6 +176,7 @@ fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError
         CliCommand::Doctor(doctor) => doctor.run(out),
         CliCommand::Rebuild(rebuild) => rebuild.run(out),
         CliCommand::Compact(compact) => compact.run(out),
+        CliCommand::Cluster(cluster) => cluster.run(out),
         CliCommand::Bench(bench) => bench.run(out),
         CliCommand::Openapi(openapi) => openapi.run(out),
         CliCommand::Guide(guide) => guide.run(out),

@@ -135,13 +135,7 @@ impl ConfigDraft {
             concurrency: self.read_integer("delivery.concurrency", 1..=CONCURRENCY_MAX),
             on_exhausted: self.read_choice("delivery.on_exhausted", &ExhaustionPolicy::CHOICES),
             allow_targets: self.read_networks("delivery.allow_targets"),
-            ca_files: self.read_list("delivery.ca_files", |value| {
-                let path = parse_string(value)?;
-                match path.expose() {
-                    "" => Err("expected the path of a file".to_owned()),
-                    path => Ok(PathBuf::from(path)),
-                }
-            }),
+            ca_files: self.read_files("delivery.ca_files"),
             proxy_url: self.read_proxy_url(),
             credentials: self.read_outbound_credentials(&credentials_file, purpose),
             credentials_file,

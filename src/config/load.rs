@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +94,7 @@ impl ConfigDraft {
                 custom: self.read_custom_sources(purpose),
             },
             telemetry: self.read_telemetry(),
+            cluster: self.read_cluster(),
             settings,
             warnings: Vec::new(),
             written,
@@ -139,7 +140,7 @@ impl ConfigDraft {
     }
 
     /// Reads a URL that paths are appended to; an empty text is none.
-    fn read_base_url(&mut self, key: &str) -> Option<String> {
+    pub(super) fn read_base_url(&mut self, key: &str) -> Option<String> {
         let url = self.read_text(key, |text| {
             let expected =
                 || "http:// or https:// and a host, without query and fragment".to_owned();
@@ -148,6 +149,17 @@ impl ConfigDraft {
                 .ok_or_else(expected)
         });
         (!url.is_empty()).then(|| url.trim_end_matches('/').to_owned())
+    }
+
+    /// Reads a list of paths of files.
+    pub(super) fn read_files(&mut self, key: &str) -> Vec<PathBuf> {
+        self.read_list(key, |value| {
+            let path = parse_string(value)?;
+            match path.expose() {
+                "" => Err("expected the path of a file".to_owned()),
+                path => Ok(PathBuf::from(path)),
+            }
+        })
     }
 
     fn read_store(&mut self) -> StoreConfig {
@@ -298,6 +310,7 @@ impl ConfigDraft {
                 .push(ConfigProblem::for_key(key, origin, detail));
         }
         self.check_retention(config);
+        self.check_cluster(config);
         if let Some(word) = find_name_clash(&config.sources) {
             let key = "sources.crm.events";
             let detail =

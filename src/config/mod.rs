@@ -3,6 +3,7 @@
 
 mod alerts;
 mod c2s;
+mod cluster;
 mod crm;
 mod custom;
 mod delivery;
@@ -27,6 +28,7 @@ mod web_url;
 
 pub use alerts::AlertsConfig;
 pub use c2s::{C2sConfig, EnrichmentConfig};
+pub use cluster::ClusterConfig;
 pub use crm::{CrmConfig, DeclaredBusEvent};
 pub use custom::CustomSourceConfig;
 pub use delivery::{

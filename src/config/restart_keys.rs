@@ -7,7 +7,7 @@ use super::draft::ConfigDraft;
 use super::setting::SettingValue;
 
 /// Keys that need a restart. One that ends with a dot stands for all keys below it.
-const RESTART_KEYS: [&str; 35] = [
+const RESTART_KEYS: [&str; 36] = [
     "server.bind",
     "server.workers",
     "server.request_timeout_s",
@@ -22,6 +22,7 @@ const RESTART_KEYS: [&str; 35] = [
     "entity.",
     "audit.",
     "call_log.",
+    "cluster.",
     "delivery.hold_days",
     "delivery.ca_files",
     "delivery.proxy_url",

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::alerts::AlertsConfig;
 use super::c2s::C2sConfig;
+use super::cluster::ClusterConfig;
 use super::crm::CrmConfig;
 use super::custom::CustomSourceConfig;
 use super::delivery::DeliveryConfig;
@@ -46,6 +47,8 @@ pub struct Config {
     pub sources: SourcesConfig,
     /// Section `[telemetry]`: logs, metrics and traces.
     pub telemetry: TelemetryConfig,
+    /// Section `[cluster]`: the other nodes; `None` for a node on its own.
+    pub cluster: Option<ClusterConfig>,
     /// All settings in force with their origins, the secrets masked.
     pub settings: Vec<EffectiveSetting>,
     /// Weaknesses that keep no node from starting, such as a short secret.

@@ -1,17 +1,16 @@
 //! Streams of backups: permits for a few at once, and the way of each from its thread to the answer.
 
 use std::io::{self, Write};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::chunk_body::ChunkBody;
 
 /// Backups that may be sent at once: each reads the whole journal, beside the node's own work.
 const BACKUPS_MAX: usize = 2;
@@ -42,7 +41,7 @@ const STALL_WAITS_MAX: u32 = 3_000;
 
 impl BackupStreams {
     /// Begins a stream; `None` while as many as allowed are being sent.
-    pub(super) fn try_begin(&self) -> Option<(ChunkSender, ArchiveBody)> {
+    pub(super) fn try_begin(&self) -> Option<(ChunkSender, ChunkBody)> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
         let writer = ChunkSender {
@@ -50,7 +49,7 @@ impl BackupStreams {
             is_stopping: Arc::clone(&self.is_stopping),
             _permit: permit,
         };
-        Some((writer, ArchiveBody { receiver }))
+        Some((writer, ChunkBody::new(receiver, None)))
     }
 
     /// Ends all backups that are being sent, so that they do not hold up the stop of the node.
@@ -101,25 +100,5 @@ impl Write for ChunkSender {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Body of the answer, chunk by chunk.
-pub(super) struct ArchiveBody {
-    receiver: mpsc::Receiver<io::Result<Bytes>>,
-}
-
-impl MessageBody for ArchiveBody {
-    type Error = io::Error;
-
-    fn size(&self) -> BodySize {
-        BodySize::Stream
-    }
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Bytes>>> {
-        self.receiver.poll_recv(context)
     }
 }

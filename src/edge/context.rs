@@ -5,8 +5,6 @@
 //!                                                              ─> end (log line, call log, headers)
 //! ```
 
-use std::sync::Arc;
-
 use actix_web::dev::Payload;
 use actix_web::web::{self, Data};
 use actix_web::{HttpRequest, HttpResponse, Route};
@@ -20,7 +18,7 @@ use super::server_stream::TlsConnection;
 use super::sliding_window::RateQuota;
 use super::source::CallSource;
 use super::state::Edge;
-use super::{access, audit_trail, body, browser_guard};
+use super::{access, audit_trail, body, browser_guard, forwarding};
 use crate::token::AccessOperation;
 
 /// Request that is being handled, with the state that its handler needs.
@@ -136,9 +134,15 @@ impl RequestContext {
         if !source.is_logged() {
             return Ok(());
         }
-        let tls = self.request.conn_data::<TlsConnection>();
-        if let Some(subject) = tls.and_then(|tls| tls.client.as_ref()) {
-            self.call.note_client_certificate(Arc::clone(subject));
+        let subject = match forwarding::forwarded_origin(&self.request) {
+            Some(origin) => origin.certificate,
+            None => {
+                let tls = self.request.conn_data::<TlsConnection>();
+                tls.and_then(|tls| tls.client.clone())
+            }
+        };
+        if let Some(subject) = subject {
+            self.call.note_client_certificate(subject);
             return Ok(());
         }
         match self.edge.config.sources.certified.contains(source.as_str()) {

@@ -221,6 +221,11 @@ pub enum ApiError {
         /// Rest of the quarantine, for `Retry-After`.
         retry_after: Duration,
     },
+    /// Erasure of an entity on a node of a cluster.
+    #[error(
+        "a cluster cannot erase an entity: its database and other nodes have copies of the log"
+    )]
+    ErasureInCluster,
     /// Commit whose outcome is unknown.
     #[error("it is not known whether the event was stored, retry with the same idempotency key")]
     OutcomeUnknown,
@@ -307,6 +312,7 @@ impl ApiError {
             }
             Self::NotFailed => (409, "not_failed"),
             Self::ReprocessInProgress => (409, "reprocess_in_progress"),
+            Self::ErasureInCluster => (409, "not_in_a_cluster"),
             Self::TooManyBackups => (429, "too_many_backups"),
             Self::Overloaded => (503, "overloaded"),
             Self::Quarantined { .. } => (503, "entity_quarantined"),

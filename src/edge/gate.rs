@@ -66,7 +66,15 @@ struct GateStates {
 #[derive(Debug)]
 enum GateState {
     Open(Arc<NodeCore>),
-    Closed { reason: String },
+    Closed {
+        reason: String,
+    },
+    /// Another node of the cluster leads, or none.
+    Following {
+        /// URL of the node that leads, to which requests are passed on.
+        leader: Option<Arc<str>>,
+        reason: String,
+    },
 }
 
 impl Default for CoreGate {
@@ -94,7 +102,7 @@ impl CoreGate {
         let states = self.0.read();
         match &states.state {
             GateState::Open(core) if states.suspended.is_none() => Some(Arc::clone(core)),
-            GateState::Open(_) | GateState::Closed { .. } => None,
+            GateState::Open(_) | GateState::Closed { .. } | GateState::Following { .. } => None,
         }
     }
 
@@ -103,7 +111,7 @@ impl CoreGate {
     pub(super) fn opened(&self) -> Option<Arc<NodeCore>> {
         match &self.0.read().state {
             GateState::Open(core) => Some(Arc::clone(core)),
-            GateState::Closed { .. } => None,
+            GateState::Closed { .. } | GateState::Following { .. } => None,
         }
     }
 
@@ -114,7 +122,7 @@ impl CoreGate {
         let states = self.0.read();
         match &states.state {
             GateState::Open(core) => Some(core.tokens.snapshot()),
-            GateState::Closed { .. } => states.tokens.clone(),
+            GateState::Closed { .. } | GateState::Following { .. } => states.tokens.clone(),
         }
     }
 
@@ -124,7 +132,9 @@ impl CoreGate {
         let states = self.0.read();
         match &states.state {
             GateState::Open(_) => states.suspended.clone(),
-            GateState::Closed { reason } => Some(reason.clone()),
+            GateState::Closed { reason } | GateState::Following { reason, .. } => {
+                Some(reason.clone())
+            }
         }
     }
 
@@ -139,6 +149,32 @@ impl CoreGate {
         self.set_state(GateState::Closed {
             reason: reason.into(),
         });
+    }
+
+    /// Closes the gate of a node that does not lead its cluster. Requests are passed on to the node at the
+    /// URL `leader`; without one they are refused for `reason`.
+    pub fn follow(&self, leader: Option<String>, reason: &str) {
+        let leader: Option<Arc<str>> = leader.map(Into::into);
+        let is_same = match &self.0.read().state {
+            GateState::Following {
+                leader: known,
+                reason: said,
+            } => *known == leader && said == reason,
+            GateState::Open(_) | GateState::Closed { .. } => false,
+        };
+        if !is_same {
+            let reason = reason.to_owned();
+            self.set_state(GateState::Following { leader, reason });
+        }
+    }
+
+    /// Returns the URL of the node that leads the cluster, if that is another one.
+    #[must_use]
+    pub fn leader(&self) -> Option<Arc<str>> {
+        match &self.0.read().state {
+            GateState::Following { leader, .. } => leader.clone(),
+            GateState::Open(_) | GateState::Closed { .. } => None,
+        }
     }
 
     /// Lets nothing through the open gate for `reason`, until [`Self::resume`].

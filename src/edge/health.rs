@@ -48,7 +48,9 @@ pub(super) async fn ready(
 }
 
 fn readiness_response(edge: &Edge) -> HttpResponse {
-    let Some(reason) = edge.gate.closed_reason() else {
+    // A node that passes requests on to the leader is as good as the leader.
+    let reason = edge.gate.closed_reason();
+    let Some(reason) = reason.filter(|_| edge.gate.leader().is_none()) else {
         return answer::ok_json(&HealthReport {
             status: "ready",
             reason: None,

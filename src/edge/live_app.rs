@@ -14,15 +14,17 @@ use std::task::{Context, Poll};
 use actix_http::Request;
 use actix_service::boxed::{BoxFuture, RcService, rc_service};
 use actix_service::{IntoServiceFactory, Service, ServiceExt, ServiceFactory};
-use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Next, from_fn};
 use actix_web::web::Data;
-use actix_web::{App, HttpResponse};
+use actix_web::{App, HttpResponse, ResponseError};
 use tokio::sync::watch;
 
 use super::guarded_stream::mark_request;
 use super::listener_role::ListenerRole;
-use super::routes;
 use super::state::Edge;
+use super::{forwarding, routes, undrained};
 
 /// Routes and handlers for one state of the edge.
 type EdgeApp = RcService<Request, ServiceResponse, HttpResponse>;
@@ -93,8 +95,32 @@ impl Service<Request> for LiveApp {
     }
 }
 
+/// Passes a request on to the leader of the cluster, or lets this node answer it.
+async fn forward_or_answer(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse, actix_web::Error> {
+    let edge = request.app_data::<Data<Edge>>().cloned();
+    let Some(edge) = edge else {
+        return next.call(request).await;
+    };
+    let (request, mut payload) = request.into_parts();
+    match forwarding::answer_as_follower(&edge, &request, &mut payload).await {
+        Some(answer) => {
+            let answer = answer.unwrap_or_else(|error| error.error_response());
+            let answer = undrained::hold_undrained(&request, payload, answer);
+            Ok(ServiceResponse::new(request, answer))
+        }
+        None => {
+            let request = ServiceRequest::from_parts(request, payload);
+            next.call(request).await
+        }
+    }
+}
+
 async fn build_app(edge: Arc<Edge>, role: ListenerRole) -> EdgeApp {
     let data = Data::from(edge);
+    let is_clustered = data.forwarder.is_some();
     let app = App::new()
         .app_data(data.clone())
         .wrap_fn(|request, service| {
@@ -104,6 +130,22 @@ async fn build_app(edge: Arc<Edge>, role: ListenerRole) -> EdgeApp {
         })
         .configure(|service| routes::configure(service, &data.config, role))
         .default_service(routes::not_found());
+    match is_clustered {
+        false => start_app(app).await,
+        true => start_app(app.wrap(from_fn(forward_or_answer))).await,
+    }
+}
+
+async fn start_app<S>(app: App<S>) -> EdgeApp
+where
+    S: ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse,
+            Error = actix_web::Error,
+            InitError = (),
+        > + 'static,
+{
     let app = app.into_factory().new_service(AppConfig::default()).await;
     let app = app.expect("an application without data factories of its own cannot fail");
     rc_service(app.map_err(|error: actix_web::Error| error.error_response()))

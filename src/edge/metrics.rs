@@ -55,6 +55,17 @@ async fn read_gauges(edge: &Edge) -> GaugeSheet {
         "1 if the node accepts events, as /readyz says",
         if core.is_some() { 1.0 } else { 0.0 },
     );
+    if edge.config.cluster.is_some() {
+        gauges.add(
+            "cluster_leader",
+            "1 if this node leads its cluster",
+            if edge.gate.opened().is_some() {
+                1.0
+            } else {
+                0.0
+            },
+        );
+    }
     gauges.add_counter(
         "log_lines_lost",
         "Log lines that were dropped, because standard error took none or failed",

@@ -13,6 +13,7 @@ use super::configured::source::ConfiguredSource;
 use super::crm::decode::BusEventCatalogue;
 use super::dashboard::state::DashboardState;
 use super::error::ApiError;
+use super::forwarding::{self, RequestForwarder};
 use super::gate::{CoreGate, NodeCore};
 use super::instagram::source::InstagramSource;
 use super::leads::source::LeadsSource;
@@ -56,6 +57,8 @@ pub struct Edge {
     /// Entries of refused calls in the audit log.
     pub(super) audited_refusals: Arc<RefusalLines>,
     unproven_bodies: Arc<UnprovenBodies>,
+    /// Way to the leader of the cluster; `None` for a node on its own.
+    pub(super) forwarder: Option<Arc<RequestForwarder>>,
 }
 
 impl std::fmt::Debug for Edge {
@@ -98,6 +101,11 @@ impl Edge {
             refusal_lines: Arc::new(RefusalLines::new(LINES_PER_MINUTE)),
             audited_refusals: Arc::new(RefusalLines::new(AUDIT_ENTRIES_PER_MINUTE)),
             unproven_bodies: UnprovenBodies::new(server.unproven_bytes_max),
+            forwarder: config.cluster.as_ref().map(|cluster| {
+                // TLS with built-in certificates: nothing of it depends on the configuration.
+                let forwarder = RequestForwarder::new(cluster);
+                Arc::new(forwarder.expect("a client with built-in certificates can be built"))
+            }),
             live_config,
             config,
         }
@@ -139,6 +147,7 @@ impl Edge {
             refusal_lines: Arc::clone(&self.refusal_lines),
             audited_refusals: Arc::clone(&self.audited_refusals),
             unproven_bodies: self.unproven_bodies.with_limit(server.unproven_bytes_max),
+            forwarder: self.forwarder.clone(),
             live_config: Arc::clone(&self.live_config),
             config,
         }
@@ -207,7 +216,23 @@ impl Edge {
         }
     }
 
+    /// Limits of the largest body that any source may send.
+    pub(super) fn largest_body_limits(&self) -> body::BodyLimits {
+        let sources = self.config.sources.custom.iter();
+        let largest = sources
+            .map(|custom| self.config.body_limit_of(custom))
+            .max();
+        let limits = self.body_limits();
+        body::BodyLimits {
+            bytes_max: limits.bytes_max.max(largest.unwrap_or_default()),
+            ..limits
+        }
+    }
+
     pub(super) fn client_address(&self, request: &HttpRequest) -> IpAddr {
+        if let Some(origin) = forwarding::forwarded_origin(request) {
+            return origin.client;
+        }
         client_address::resolve_client_address(request, &self.config.server.trusted_proxies)
     }
 

@@ -14,8 +14,10 @@ use tracing::error;
 use super::content_cipher::ContentCipher;
 use super::frame::{self, FrameEntry, JournalFrame};
 use super::limits::JournalLimits;
+use super::log_place::LogPlace;
 use super::recent_frames::RecentFrames;
 use super::segment::{Block, BlockContent, SegmentWriter, SegmentWriterError};
+use super::shared_log::{LogCommit, LogRole, SharedLog, SharedLogError};
 use super::submission::{
     JournalSubmission, LogMark, RecordDraft, SequenceError, SubmissionResult, TableSubmission,
 };
@@ -33,10 +35,35 @@ const SEQUENCES_MAX: usize = 32 * 1024;
 /// data folder was removed or replaced under the node.
 const PLACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Longest time without a call of the shared log, which renews the lease of this node.
+const LEASE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Error that ends the journal until it is opened again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommitError {
+    /// The segments could not be written.
+    #[error(transparent)]
+    Segment(#[from] SegmentWriterError),
+    /// The shared log did not take a commit, or the lease of this node is over.
+    #[error(transparent)]
+    Shared(#[from] SharedLogError),
+}
+
+/// Commits of the shared log for this copy of it.
+pub(super) struct CopiedCommits {
+    /// Blocks of each commit.
+    pub(super) commits: Vec<Vec<Block>>,
+    /// Frames in all of them, in order.
+    pub(super) frames: Vec<JournalFrame>,
+    /// Callback for when all commits are durable. Dropped without a call when the store fails.
+    pub(super) on_settled: Box<dyn FnOnce() + Send>,
+}
+
 /// Entry of the journal's queue.
 pub(super) enum QueuedSubmission {
     Records(JournalSubmission),
     Changes(TableSubmission),
+    Copied(CopiedCommits),
     /// Request to begin a new segment; the function is called then.
     NextSegment(Box<dyn FnOnce() + Send>),
 }
@@ -45,8 +72,25 @@ pub(super) enum QueuedSubmission {
 pub(super) struct CommitOutputs {
     pub(super) recent: Arc<RecentFrames>,
     pub(super) durable_end: watch::Sender<Position>,
-    pub(super) synced_mark: Arc<Mutex<LogMark>>,
+    pub(super) synced_end: Arc<Mutex<SyncedEnd>>,
     pub(super) observers: CommitObservers,
+}
+
+/// End of what is synced: in the files, and in the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SyncedEnd {
+    pub(super) mark: LogMark,
+    pub(super) place: LogPlace,
+}
+
+impl SyncedEnd {
+    /// Returns the end of what `writer` has synced. Nothing may be written behind it.
+    pub(super) fn of_writer(writer: &SegmentWriter) -> Self {
+        Self {
+            mark: writer.synced_mark(),
+            place: writer.synced_place(),
+        }
+    }
 }
 
 /// Receivers of the times of commits.
@@ -61,6 +105,10 @@ pub struct CommitObservers {
 /// State of the commit thread, the only writer of the journal.
 pub(super) struct CommitThread {
     writer: SegmentWriter,
+    /// Log that each commit goes to first; `None` if the journal is the log, or copies it.
+    shared_log: Option<Box<dyn SharedLog>>,
+    /// `true` if the journal takes nothing but copied commits.
+    is_follower: bool,
     limits: JournalLimits,
     clock: Arc<dyn Clock>,
     outputs: CommitOutputs,
@@ -86,10 +134,18 @@ impl CommitThread {
         clock: Arc<dyn Clock>,
         outputs: CommitOutputs,
         received_at: Timestamp,
+        role: LogRole,
     ) -> Self {
         let synced_at = clock.monotonic();
+        let is_follower = matches!(role, LogRole::Follower);
+        let shared_log = match role {
+            LogRole::Leader(shared_log) => Some(shared_log),
+            LogRole::Sole | LogRole::Follower => None,
+        };
         Self {
             writer,
+            shared_log,
+            is_follower,
             limits,
             clock,
             outputs,
@@ -109,22 +165,53 @@ impl CommitThread {
     pub(super) fn run_until_closed(
         &mut self,
         queue: &Receiver<QueuedSubmission>,
-    ) -> Result<(), SegmentWriterError> {
+    ) -> Result<(), CommitError> {
+        let until_check = match &self.shared_log {
+            Some(_) => LEASE_CHECK_INTERVAL,
+            None => PLACE_CHECK_INTERVAL,
+        };
         loop {
+            if let Some(shared_log) = &mut self.shared_log {
+                shared_log.renew_lease()?;
+            }
             let until_sync = match self.limits.sync_interval {
                 Some(interval) if self.writer.has_unsynced() => self.time_until_sync(interval),
-                _ => PLACE_CHECK_INTERVAL,
+                _ => until_check,
             };
-            match queue.recv_timeout(until_sync.min(PLACE_CHECK_INTERVAL)) {
+            match queue.recv_timeout(until_sync.min(until_check)) {
+                Ok(QueuedSubmission::Copied(copied)) => self.append_copied(copied)?,
                 Ok(first) => self.commit_queued(first, queue)?,
-                Err(RecvTimeoutError::Timeout) if until_sync < PLACE_CHECK_INTERVAL => {
+                Err(RecvTimeoutError::Timeout) if until_sync < until_check => {
                     self.sync_blocks()?;
                 }
                 Err(RecvTimeoutError::Timeout) => self.check_place()?,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.close_off()
+        self.close_off()?;
+        if let Some(mut shared_log) = self.shared_log.take() {
+            shared_log.release_lease();
+        }
+        Ok(())
+    }
+
+    /// Appends commits that the shared log has taken.
+    fn append_copied(&mut self, copied: CopiedCommits) -> Result<(), CommitError> {
+        if !self.is_follower {
+            error!("journal is no copy; copied commits rejected");
+            return Ok(());
+        }
+        for blocks in copied.commits {
+            self.is_closed_off = false;
+            self.writer.append_commit(blocks)?;
+        }
+        if let Some(last) = copied.frames.last().and_then(|frame| frame.entries.last()) {
+            self.received_at = self.received_at.max(last.received_at);
+        }
+        self.unsynced.extend(copied.frames);
+        self.sync_blocks()?;
+        (copied.on_settled)();
+        Ok(())
     }
 
     /// Commits `first` and the submissions queued behind it, up to the bounds of one commit.
@@ -132,14 +219,20 @@ impl CommitThread {
         &mut self,
         first: QueuedSubmission,
         queue: &Receiver<QueuedSubmission>,
-    ) -> Result<(), SegmentWriterError> {
+    ) -> Result<(), CommitError> {
         // Gather as many submissions as one commit may hold: they share one sync.
         let mut commit = PendingCommit::default();
         let mut next = Some(first);
         while let Some(submission) = next {
             match submission {
+                QueuedSubmission::Records(_) | QueuedSubmission::Changes(_) if self.is_follower => {
+                    error!("journal is a copy; submission rejected");
+                }
                 QueuedSubmission::Records(records) => self.add_records(records, &mut commit),
                 QueuedSubmission::Changes(changes) => self.add_changes(changes, &mut commit),
+                QueuedSubmission::Copied(_) => {
+                    error!("journal is no copy; copied commits rejected");
+                }
                 QueuedSubmission::NextSegment(on_settled) => {
                     commit
                         .settlements
@@ -190,7 +283,7 @@ impl CommitThread {
         metrics.commit_records().observe(records as f64);
         if ends_segment {
             self.writer.begin_segment()?;
-            *self.outputs.synced_mark.lock() = self.writer.synced_mark();
+            *self.outputs.synced_end.lock() = SyncedEnd::of_writer(&self.writer);
         }
 
         mem::take(&mut self.unsettled)
@@ -243,7 +336,7 @@ impl CommitThread {
         &mut self,
         entries: Vec<FrameEntry>,
         changes: Vec<Arc<TableChanges>>,
-    ) -> Result<(), SegmentWriterError> {
+    ) -> Result<(), CommitError> {
         let first = self.writer.end_position();
         let frames = frame::gather_frames(first, self.clock.wall(), entries);
         let cipher = self.writer.cipher();
@@ -258,15 +351,23 @@ impl CommitThread {
             ));
         }
 
-        self.is_closed_off &= blocks.is_empty();
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        self.is_closed_off = false;
+        // The shared log comes first: this node must never have what the cluster does not have.
+        if let Some(shared_log) = &mut self.shared_log {
+            let begin = self.writer.written_place();
+            shared_log.append(&LogCommit::encode(begin, &blocks, self.writer.seed()))?;
+        }
         self.writer.append_commit(blocks)?;
         self.unsynced.extend(frames);
         Ok(())
     }
 
-    fn check_place(&mut self) -> Result<(), SegmentWriterError> {
+    fn check_place(&mut self) -> Result<(), CommitError> {
         self.checked_at = self.clock.monotonic();
-        self.writer.check_place()
+        Ok(self.writer.check_place()?)
     }
 
     fn time_until_sync(&self, interval: Duration) -> Duration {
@@ -274,10 +375,10 @@ impl CommitThread {
     }
 
     /// Syncs the written blocks, then publishes the new durable end to the followers.
-    fn sync_blocks(&mut self) -> Result<(), SegmentWriterError> {
+    fn sync_blocks(&mut self) -> Result<(), CommitError> {
         self.synced_at = self.clock.monotonic();
         self.writer.sync()?;
-        *self.outputs.synced_mark.lock() = self.writer.synced_mark();
+        *self.outputs.synced_end.lock() = SyncedEnd::of_writer(&self.writer);
         if !self.unsynced.is_empty() {
             self.outputs.recent.push(mem::take(&mut self.unsynced));
             let end = self.writer.end_position();
@@ -288,9 +389,10 @@ impl CommitThread {
 
     /// Ends the log with a block that says that everything before it was synced. So damage to the
     /// last records is told from a torn tail at the next opening.
-    fn close_off(&mut self) -> Result<(), SegmentWriterError> {
+    fn close_off(&mut self) -> Result<(), CommitError> {
         self.sync_blocks()?;
-        if self.is_closed_off {
+        // A copy has no blocks of its own.
+        if self.is_closed_off || self.is_follower {
             return Ok(());
         }
         self.write_commit(Vec::new(), vec![Arc::new(TableChanges::empty())])?;

@@ -77,6 +77,37 @@ impl DataFolder {
         }))
     }
 
+    /// Locks the data folder at `path` as [`DataFolder::open_encrypted`] does, as a copy of the store with
+    /// the identity `shared`, a text of [`DataFolder::identity_text`]. A new folder gets this identity.
+    ///
+    /// # Errors
+    /// As for [`DataFolder::open_encrypted`]; [`StoreOpenError::Unrelated`] if the folder holds another
+    /// store, or the text is no identity that this version reads.
+    pub fn open_copy(
+        path: &Path,
+        cipher: ContentCipher,
+        shared: &str,
+    ) -> Result<Arc<Self>, StoreOpenError> {
+        let unrelated = || StoreOpenError::Unrelated(path.to_owned());
+        let shared = StoreIdentity::parse(shared).map_err(|_| unrelated())?;
+        let opened = Self::open_encrypted(path, cipher)?;
+        if opened.is_new {
+            // Nobody else has a handle yet.
+            let mut folder = Arc::into_inner(opened).ok_or_else(unrelated)?;
+            folder.identity = shared;
+            return Ok(Arc::new(folder));
+        }
+        let is_same = opened.identity == shared;
+        is_same.then_some(opened).ok_or_else(unrelated)
+    }
+
+    /// Returns the identity of the store as a text, which is the content of its file FORMAT. It is as
+    /// secret as the file: whoever knows it could forge blocks in a payload.
+    #[must_use]
+    pub fn identity_text(&self) -> String {
+        self.identity.to_string()
+    }
+
     /// Checks that the folder at `path` holds the store of this incarnation, without writing
     /// anything.
     ///

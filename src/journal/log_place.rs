@@ -13,13 +13,14 @@ pub struct LogPlace {
 
 impl LogPlace {
     /// Place before everything that is ever written.
-    pub(super) const START: Self = Self {
+    pub const START: Self = Self {
         position: Position::FIRST,
         change: 1,
     };
 
     /// Returns `true` if nothing before this place is behind `other`.
-    pub(super) fn is_reached_by(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn is_reached_by(&self, other: &Self) -> bool {
         self.position <= other.position && self.change <= other.change
     }
 }

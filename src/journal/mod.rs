@@ -25,6 +25,7 @@ mod open_error;
 mod recent_frames;
 mod segment;
 mod segment_journal;
+mod shared_log;
 mod store_identity;
 mod submission;
 mod table_changes;
@@ -54,6 +55,7 @@ pub use log_start::LogStart;
 pub use open_error::StoreOpenError;
 pub use segment::{LogDamage, SegmentRewriteError, SegmentSummary};
 pub use segment_journal::{RemovedSegments, SegmentJournal};
+pub use shared_log::{CopyError, LogCommit, LogRole, MalformedCommit, SharedLog, SharedLogError};
 pub use submission::{
     Journal, JournalClosed, JournalReadError, JournalSubmission, LogMark, RecordDraft,
     SequenceError, SubmissionResult, TableSubmission,

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::log_place::LogPlace;
+
 /// Error that prevents a store from being opened. No acknowledged record was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreOpenError {
@@ -118,6 +120,23 @@ pub enum StoreOpenError {
         offset: u64,
         /// Position of the first record that cannot be read.
         position: u64,
+    },
+    /// The store of a node of a cluster is another one than the cluster's.
+    #[error(
+        "{} holds another store than the cluster's; move it away, and this node copies the cluster's log",
+        .0.display()
+    )]
+    Unrelated(PathBuf),
+    /// The journal of the node that leads a cluster does not end where the cluster's log does.
+    #[error(
+        "this node has the log up to position {}, and the cluster's log ends at {}",
+        .at.position, .shared.position
+    )]
+    Diverged {
+        /// End of the journal of this node.
+        at: LogPlace,
+        /// End of the cluster's log.
+        shared: LogPlace,
     },
     /// The newest record of the journal cannot be read.
     #[error("the end of the journal cannot be read")]

@@ -12,19 +12,23 @@ use tracing::error;
 
 use super::backup::{StoreImage, StoreImageError};
 use super::base_file::{BaseReadError, BaseReader, BaseWriter};
-use super::commit_thread::{CommitObservers, CommitOutputs, CommitThread, QueuedSubmission};
+use super::commit_thread::{
+    CommitObservers, CommitOutputs, CommitThread, CopiedCommits, QueuedSubmission, SyncedEnd,
+};
 use super::content_filter::{ContentFilter, filter_frame};
 use super::data_folder::DataFolder;
 use super::disk::Disk;
 use super::frame::JournalFrame;
 use super::kept_records::KeptRecords;
 use super::limits::JournalLimits;
+use super::log_place::LogPlace;
 use super::log_start::LogStart;
 use super::open_error::StoreOpenError;
 use super::recent_frames::RecentFrames;
 use super::segment::{
     self, BlockContent, LogSnapshot, OpenedLog, SegmentRewriteError, SegmentSet, SegmentSummary,
 };
+use super::shared_log::{CommitContent, CopyError, LogCommit, LogRole};
 use super::submission::{
     Journal, JournalClosed, JournalReadError, JournalSubmission, LogMark, TableSubmission,
 };
@@ -40,7 +44,7 @@ pub struct SegmentJournal {
     durable_end: watch::Receiver<Position>,
     failed: watch::Receiver<Option<String>>,
     recent: Arc<RecentFrames>,
-    synced_mark: Arc<Mutex<LogMark>>,
+    synced_end: Arc<Mutex<SyncedEnd>>,
     /// Storage of records that are kept of removed segments. It uses this journal.
     kept: RwLock<Option<Weak<dyn KeptRecords>>>,
     /// Held by each image of the store that is being backed up.
@@ -75,8 +79,32 @@ impl SegmentJournal {
         observers: CommitObservers,
         discard_after: Option<LogMark>,
     ) -> Result<Arc<Self>, StoreOpenError> {
+        let role = LogRole::Sole;
+        Self::open_as(role, data, disk, limits, clock, observers, discard_after)
+    }
+
+    /// Opens the journal as [`Self::open`] does, with this `role` of the node in a shared log.
+    ///
+    /// # Errors
+    /// As for [`Self::open`], and [`StoreOpenError::Diverged`] when the journal of a leader does not
+    /// end where the shared log does.
+    pub fn open_as(
+        role: LogRole,
+        data: &Arc<DataFolder>,
+        disk: Arc<dyn Disk>,
+        limits: JournalLimits,
+        clock: Arc<dyn Clock>,
+        observers: CommitObservers,
+        discard_after: Option<LogMark>,
+    ) -> Result<Arc<Self>, StoreOpenError> {
         let OpenedLog { segments, writer } =
             segment::open_log(data, disk, limits.segment_bytes, discard_after)?;
+        if let LogRole::Leader(shared_log) = &role {
+            let (at, shared) = (writer.synced_place(), shared_log.end());
+            if at != shared {
+                return Err(StoreOpenError::Diverged { at, shared });
+            }
+        }
         let end = writer.end_position();
         let received_at = last_received_at(&segments, end)?;
 
@@ -84,14 +112,14 @@ impl SegmentJournal {
         let (end_sender, durable_end) = watch::channel(end);
         let (failed_sender, failed) = watch::channel(None);
         let recent = Arc::new(RecentFrames::default());
-        let synced_mark = Arc::new(Mutex::new(writer.synced_mark()));
+        let synced_end = Arc::new(Mutex::new(SyncedEnd::of_writer(&writer)));
         let outputs = CommitOutputs {
             recent: Arc::clone(&recent),
             durable_end: end_sender,
-            synced_mark: Arc::clone(&synced_mark),
+            synced_end: Arc::clone(&synced_end),
             observers,
         };
-        let commit_thread = CommitThread::new(writer, limits, clock, outputs, received_at);
+        let commit_thread = CommitThread::new(writer, limits, clock, outputs, received_at, role);
         let folder_in_use = Arc::clone(data);
         let thread = thread::Builder::new()
             .name("journal".into())
@@ -119,7 +147,7 @@ impl SegmentJournal {
             durable_end,
             failed,
             recent,
-            synced_mark,
+            synced_end,
             kept: RwLock::default(),
             segments_in_use: Arc::default(),
             beginning: Mutex::default(),
@@ -148,7 +176,112 @@ impl SegmentJournal {
     #[must_use]
     pub fn failed_mark(&self) -> Option<LogMark> {
         let is_failed = self.failed.borrow().is_some();
-        (is_failed && self.settles_synced).then(|| *self.synced_mark.lock())
+        (is_failed && self.settles_synced).then(|| self.synced_end.lock().mark)
+    }
+
+    /// Returns the place in the log after everything that is durable.
+    #[must_use]
+    pub fn place(&self) -> LogPlace {
+        self.synced_end.lock().place
+    }
+
+    /// Appends `commits` of the shared log that this journal is a copy of. Returns once they are
+    /// durable. Blocks.
+    ///
+    /// # Errors
+    /// [`CopyError`] when the commits do not continue the journal or cannot be read, or the store
+    /// fails. Nothing is appended in the first two cases.
+    pub fn append_copies(&self, commits: &[LogCommit]) -> Result<(), CopyError> {
+        let (seed, cipher) = (self.segments.seed(), self.segments.cipher());
+        let mut place = self.place();
+        let mut copied = Vec::new();
+        let mut frames = Vec::new();
+        for commit in commits {
+            if commit.begin() != place {
+                let found = commit.begin();
+                return Err(CopyError::Gap { at: place, found });
+            }
+            let blocks = commit.decode(seed)?;
+            for block in &blocks {
+                match CommitContent::open(block, commit.begin(), cipher)? {
+                    CommitContent::Records(frame) => frames.push(frame),
+                    CommitContent::Changes(..) => {}
+                }
+            }
+            copied.push(blocks);
+            place = commit.end();
+        }
+
+        let (sender, receiver) = mpsc::channel();
+        let copied = CopiedCommits {
+            commits: copied,
+            frames,
+            // The send fails only if the caller no longer waits.
+            on_settled: Box::new(move || sender.send(()).unwrap_or_default()),
+        };
+        self.sender()?
+            .send(QueuedSubmission::Copied(copied))
+            .map_err(|_| JournalClosed)?;
+        Ok(receiver.recv().map_err(|_| JournalClosed)?)
+    }
+
+    /// Reads up to `bytes_max` bytes of commits from `place` on, and at least one; none at the end. Blocks.
+    ///
+    /// # Errors
+    /// [`JournalReadError`] when a segment cannot be read, or does not go on at `place`.
+    pub fn read_commits(
+        &self,
+        place: LogPlace,
+        bytes_max: usize,
+    ) -> Result<Vec<LogCommit>, JournalReadError> {
+        let mut blocks = LogSnapshot::take(&self.segments)?.blocks_since(place);
+        let (mut commits, mut bytes) = (Vec::new(), 0);
+        let (mut begin, mut commit) = (place, Vec::new());
+        while bytes < bytes_max {
+            let Some(stored) = blocks.next_block()? else {
+                break;
+            };
+            let ends_commit = stored.block.ends_commit;
+            commit.push(stored.block);
+            if ends_commit {
+                let encoded = LogCommit::encode(begin, &commit, self.segments.seed());
+                commit.clear();
+                bytes += encoded.bytes().len();
+                begin = encoded.end();
+                commits.push(encoded);
+            }
+        }
+        Ok(commits)
+    }
+
+    /// Returns `true` if `commit` is the last one of this journal: the shared log and this copy have
+    /// the same history up to there. Blocks.
+    ///
+    /// # Errors
+    /// [`CopyError`] when the commit or the journal cannot be read.
+    pub fn ends_with(&self, commit: &LogCommit) -> Result<bool, CopyError> {
+        if commit.end() != self.place() {
+            return Ok(false);
+        }
+        for block in commit.decode(self.segments.seed())? {
+            let is_same = match CommitContent::open(&block, commit.begin(), self.segments.cipher())?
+            {
+                CommitContent::Records(frame) => read_frame(&self.segments, frame.first)? == frame,
+                CommitContent::Changes(number, changes) => {
+                    let mut found = None;
+                    self.read_changes(number, &mut |at, changes| {
+                        if at == number {
+                            found = Some(changes);
+                        }
+                    })?;
+                    found == Some(changes)
+                }
+            };
+            if !is_same {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Takes an image of the store up to its durable end, for a backup. The image holds neither the
@@ -210,7 +343,7 @@ impl SegmentJournal {
     ) -> Result<bool, SegmentRewriteError> {
         let _alone = self.rewriting.lock();
         // The next opening may discard what is behind the mark: up to there, no file may change.
-        let is_sealed = number < self.synced_mark.lock().segment;
+        let is_sealed = number < self.synced_end.lock().mark.segment;
         if !is_sealed {
             if !segment::needs_rewrite(&self.segments, number, filter)? {
                 return Ok(false);

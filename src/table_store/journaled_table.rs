@@ -123,6 +123,28 @@ impl TableStore {
         }))
     }
 
+    /// Applies the changes that the journal has got from elsewhere, as a copy of a shared log does.
+    ///
+    /// # Errors
+    /// [`TableStoreError`] when the changes cannot be read or applied.
+    pub fn apply_new_changes(&self) -> Result<(), TableStoreError> {
+        let mut progress = self.progress.lock();
+        let rows = self.rows.write();
+        let mut applied = Ok(());
+        let next = self
+            .journal
+            .read_changes(progress.next, &mut |_, changes| {
+                if applied.is_ok() {
+                    applied = rows.apply(&changes);
+                }
+            })?;
+        applied?;
+        drop(rows);
+        progress.next = next;
+        self.write_due_cursor(&mut progress)?;
+        Ok(())
+    }
+
     /// Returns the keys of definitions.
     pub(super) fn cipher(&self) -> &ContentCipher {
         &self.cipher
@@ -219,9 +241,12 @@ impl TableStore {
             progress.next = number + 1;
         }
         drop(rows);
+        self.write_due_cursor(progress)
+    }
 
-        let is_cursor_due = self.clock.monotonic() >= progress.cursor_written_at + CURSOR_INTERVAL;
-        if is_cursor_due {
+    fn write_due_cursor(&self, progress: &mut ApplyProgress) -> Result<(), DerivedStoreError> {
+        let is_due = self.clock.monotonic() >= progress.cursor_written_at + CURSOR_INTERVAL;
+        if is_due && progress.cursor != progress.next {
             self.store_cursor(progress)?;
         }
         Ok(())

@@ -18,6 +18,7 @@ mod call_log;
 mod check;
 mod ci_scripts;
 mod clock_jumps;
+mod cluster;
 mod commands;
 mod crashes;
 mod crm;

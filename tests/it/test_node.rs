@@ -148,6 +148,11 @@ impl TestEnv {
         }
     }
 
+    /// Variables of the environment that configure a process on this folder.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        self.keys.clone()
+    }
+
     /// Command that starts the real binary on this folder, at `port`.
     pub fn serve_command(&self, port: u16) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hookyard"));
@@ -388,6 +393,9 @@ impl Drop for NodeProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let log = self.read_whole_log().join("\n");
+        if thread::panicking() {
+            println!("log of {}:\n{log}", self.api.base);
+        }
         self.api.secrets.assert_not_in(&log);
     }
 }

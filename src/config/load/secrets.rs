@@ -14,12 +14,14 @@ const SECRET_MIN_BYTES: usize = 16;
 const SECRET_GOOD_BYTES: usize = 24;
 
 /// Keys of the secrets that authenticate senders or users, outside of configured sources.
-pub(in crate::config) const SECRET_KEYS: [&str; 14] = [
+pub(in crate::config) const SECRET_KEYS: [&str; 16] = [
     "admin.token",
     "telemetry.metrics_token",
     "telemetry.otlp_headers",
     "store.encryption_key",
     "store.former_encryption_keys",
+    "cluster.postgres_url",
+    "cluster.secret",
     "sources.support.api_keys",
     "sources.support.secrets",
     "sources.leads.secrets",

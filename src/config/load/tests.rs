@@ -241,11 +241,11 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             "foobar = 1",
-            "h.toml:1: unknown key `foobar`; the sections are admin, alerts, audit, call_log, dashboard, delivery, delivery.breaker, entity, router, server, server.tls, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
+            "h.toml:1: unknown key `foobar`; the sections are admin, alerts, audit, call_log, cluster, dashboard, delivery, delivery.breaker, entity, router, server, server.tls, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
         ),
         (
             "[foobar]",
-            "h.toml:1: unknown section `foobar`; the sections are admin, alerts, audit, call_log, dashboard, delivery, delivery.breaker, entity, router, server, server.tls, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
+            "h.toml:1: unknown section `foobar`; the sections are admin, alerts, audit, call_log, cluster, dashboard, delivery, delivery.breaker, entity, router, server, server.tls, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
         ),
         (
             "[calls]\nrows_max = 5",

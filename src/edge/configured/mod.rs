@@ -31,7 +31,7 @@ use super::methods::MethodSet;
 use super::proof_headers::RequestOrigin;
 use super::server_stream::TlsConnection;
 use super::state::Edge;
-use super::{answer, body, client_address, submit};
+use super::{answer, body, client_address, forwarding, submit};
 use crate::config::CustomSourceConfig;
 use crate::entity::{Command, CommandOutcome, KEY_REUSED};
 use crate::provider::{
@@ -377,11 +377,11 @@ fn request_url(request: &HttpRequest, public_url: Option<&str>) -> String {
         return format!("{base}{path}");
     }
     // Do not use actix's connection info, which trusts X-Forwarded-Host from any client.
-    let scheme = if request.conn_data::<TlsConnection>().is_some() {
-        "https"
-    } else {
-        "http"
-    };
+    let is_tls = forwarding::forwarded_origin(request).map_or_else(
+        || request.conn_data::<TlsConnection>().is_some(),
+        |origin| origin.is_tls,
+    );
+    let scheme = if is_tls { "https" } else { "http" };
     let host = request
         .headers()
         .get(HOST)

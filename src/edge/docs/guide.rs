@@ -24,7 +24,7 @@ pub struct Guide {
 }
 
 /// All guides, in the order of lists. A new guide needs its file and an entry here.
-pub const GUIDES: [Guide; 6] = [
+pub const GUIDES: [Guide; 7] = [
     Guide {
         topic: "receive",
         summary: "Each source of events: its requests and answers, signatures, idempotency, \
@@ -62,6 +62,12 @@ pub const GUIDES: [Guide; 6] = [
         summary: "The pages for people: login, what is stuck and what to press, webhooks, dead \
             letters, events and entities",
         markdown: include_str!("guide/dashboard.md"),
+    },
+    Guide {
+        topic: "cluster",
+        summary: "Several nodes over one PostgreSQL: how they share the lead, setting them up, and what \
+            happens when a part fails",
+        markdown: include_str!("guide/cluster.md"),
     },
     Guide {
         topic: "benchmark",

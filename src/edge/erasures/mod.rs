@@ -87,6 +87,9 @@ pub(in crate::edge) async fn erase_entity(
     key: &EntityKey,
 ) -> Result<Erasure, ApiError> {
     let core = edge.core()?;
+    if edge.config.cluster.is_some() {
+        return Err(ApiError::ErasureInCluster);
+    }
     let erased = core.erasures.erase_entity(key).await;
     erased.map_err(|error| match error {
         ErasureError::Refused(refusal) => {

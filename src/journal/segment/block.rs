@@ -251,6 +251,36 @@ pub(in crate::journal) struct StoredBlock {
 }
 
 impl StoredBlock {
+    /// Decodes the block at the beginning of `stored`, which is at `offset` of its segment; `None` if
+    /// the bytes are no block with a correct checksum.
+    pub(in crate::journal) fn decode(stored: &Bytes, offset: u64, seed: u32) -> Option<Self> {
+        let header = stored.first_chunk::<BLOCK_HEADER_BYTES>()?;
+        let fields = HeaderFields::decode(header)?;
+        let body_end = BLOCK_HEADER_BYTES + fields.body_bytes;
+        let body = stored.get(BLOCK_HEADER_BYTES..body_end)?;
+        let checksum = block_checksum(seed, &header[..CHECKED_BYTES], body);
+        if checksum != fields.checksum {
+            return None;
+        }
+
+        let block = Block {
+            content: fields.content,
+            number: fields.number,
+            count: fields.count,
+            ends_commit: fields.ends_commit,
+            is_compressed: fields.is_compressed,
+            is_encrypted: fields.is_encrypted,
+            body: stored.slice(BLOCK_HEADER_BYTES..body_end),
+        };
+        Some(Self {
+            block,
+            offset,
+            synced: fields.synced,
+            chain: fields.chain,
+            checksum,
+        })
+    }
+
     /// Returns the offset after the block.
     pub(in crate::journal) fn end(&self) -> u64 {
         self.offset + self.block.stored_bytes() as u64
@@ -321,30 +351,8 @@ impl BlockReader {
         };
 
         let stored = self.bytes_at(offset, BLOCK_HEADER_BYTES + fields.body_bytes)?;
-        let Some(body) = stored.get(BLOCK_HEADER_BYTES..) else {
-            return Ok(BlockRead::Broken);
-        };
-        let checksum = block_checksum(self.seed, &header[..CHECKED_BYTES], body);
-        if body.len() != fields.body_bytes || checksum != fields.checksum {
-            return Ok(BlockRead::Broken);
-        }
-
-        let block = Block {
-            content: fields.content,
-            number: fields.number,
-            count: fields.count,
-            ends_commit: fields.ends_commit,
-            is_compressed: fields.is_compressed,
-            is_encrypted: fields.is_encrypted,
-            body: stored.slice(BLOCK_HEADER_BYTES..),
-        };
-        Ok(BlockRead::Whole(StoredBlock {
-            block,
-            offset,
-            synced: fields.synced,
-            chain: fields.chain,
-            checksum,
-        }))
+        Ok(StoredBlock::decode(&stored, offset, self.seed)
+            .map_or(BlockRead::Broken, BlockRead::Whole))
     }
 
     /// Returns `true` if any block behind `offset` says that the bytes at `offset` were synced.

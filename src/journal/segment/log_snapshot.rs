@@ -60,10 +60,7 @@ impl SegmentWalk {
 
     /// Returns the place after the last block that was read.
     pub(super) fn place(&self) -> LogPlace {
-        LogPlace {
-            position: self.tail.position,
-            change: self.tail.change,
-        }
+        self.tail.place()
     }
 
     /// Returns the checksum of the last block that was read, or of the header.

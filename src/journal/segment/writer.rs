@@ -24,6 +24,7 @@ use super::spare::{SpareSegment, SpareSegments};
 use crate::event::{Position, StoreIncarnation};
 use crate::journal::LogMark;
 use crate::journal::content_cipher::ContentCipher;
+use crate::journal::log_place::LogPlace;
 
 /// Place in the log up to which everything is counted.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,14 @@ pub(super) struct LogTail {
 }
 
 impl LogTail {
+    /// Returns the place as all copies of the log name it.
+    pub(super) const fn place(&self) -> LogPlace {
+        LogPlace {
+            position: self.position,
+            change: self.change,
+        }
+    }
+
     /// Returns the number of the next block with this content.
     pub(super) fn next_number(&self, content: BlockContent) -> u64 {
         match content {
@@ -140,6 +149,21 @@ impl SegmentWriter {
             segment: self.segment.header().number,
             offset: self.synced.offset,
         }
+    }
+
+    /// Returns the place in the log after the last synced block.
+    pub(in crate::journal) fn synced_place(&self) -> LogPlace {
+        self.synced.place()
+    }
+
+    /// Returns the place in the log after the last written block.
+    pub(in crate::journal) fn written_place(&self) -> LogPlace {
+        self.written.place()
+    }
+
+    /// Returns the checksum seed of the store.
+    pub(in crate::journal) fn seed(&self) -> u32 {
+        self.segments.seed()
     }
 
     /// Returns the position after the last written record, which may not be durable yet.

@@ -12,9 +12,10 @@ use url::Host;
 use super::access_tokens::AccessTokens;
 use super::delivery_origin::DeliveryOrigin;
 use super::prepared_target::DeliveryRequest;
-use super::tls::{TlsSetupError, build_tls_config, read_roots};
+use super::tls::{TlsSetupError, build_tls_config};
 use crate::clock::Clock;
 use crate::config::{DeliveryConfig, OutboundCredential};
+use crate::trusted_roots::read_roots;
 
 /// Credentials by the host and port of a server that speaks TLS.
 type CredentialsByServer = HashMap<(Host<String>, u16), Arc<ServerCredential>>;
@@ -42,7 +43,7 @@ impl OutboundCredentials {
         config: &DeliveryConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, TlsSetupError> {
-        let roots = read_roots(&config.ca_files)?;
+        let roots = read_roots("delivery.ca_files", &config.ca_files)?;
         let plain = TlsConnector::from(Arc::new(build_tls_config(&roots, None)?));
         let credentials = Self {
             roots,

@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::tls_receiver::{CA, TlsReceiver};
 use super::*;
+use crate::trusted_roots::read_roots;
 
 /// Starts a proxy that answers the requests for tunnels with `answers`, one after another, and then
 /// closes its port. Tunnels lead to the same port of this machine. Returns the proxy's port, and its
@@ -64,7 +65,7 @@ async fn an_authority_of_ones_own_is_trusted_if_it_is_configured() {
     assert_eq!(summary_of(&attempt(&[]).await), ("failed", None, "tls"));
     assert_eq!(attempt(&[CA]).await, AttemptOutcome::Accepted);
 
-    let build = |file: &str| tls::read_roots(&[PathBuf::from(file)]);
+    let build = |file: &str| read_roots("delivery.ca_files", &[PathBuf::from(file)]);
     let missing = build("/nowhere/ca.pem").expect_err("no such file");
     assert!(missing.to_string().contains("/nowhere/ca.pem"), "{missing}");
     let key = CA.replace("ca.pem", "server.key");
