@@ -13,6 +13,7 @@ mod clock_watch;
 mod compaction;
 mod descriptor_limit;
 mod error;
+mod latest_times;
 mod migration;
 mod node_deps;
 mod reload_signal;
@@ -101,7 +102,7 @@ impl Node {
         let admin_address = admin_listener
             .as_ref()
             .map_or(address, |(_, address)| *address);
-        let gate = CoreGate::closed("the store is being opened");
+        let gate = CoreGate::closed(clock_watch::OPENING);
         let edge = LiveEdge::new(
             Arc::clone(&live_config),
             Arc::clone(&clock),
@@ -128,6 +129,7 @@ impl Node {
             live_config,
             deps,
             clock: Arc::clone(&clock),
+            gate: gate.clone(),
             discard_mark: DiscardMark::default(),
             incarnation: Arc::default(),
         };
@@ -275,6 +277,16 @@ pub fn compact_store(
 /// [`NodeError`] when the store is in use, or cannot be opened.
 pub fn repair_store(config: &Config) -> Result<(), NodeError> {
     stopped_store::open_once(config)
+}
+
+/// Gives every event of a stopped node's store whose time is in the future of this machine's clock the
+/// present time. Returns the number of segments that were written anew. Blocks.
+///
+/// # Errors
+/// [`NodeError`] when the store is in use, or cannot be read or written; the repair can be made again
+/// then.
+pub fn repair_times(config: &Config) -> Result<u64, NodeError> {
+    stopped_store::repair_times(config, NodeDeps::default().clock.wall())
 }
 
 /// Stops all `servers`, at the same time.

@@ -18,6 +18,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::interval;
 use tracing::{error, warn};
 
+use super::clock_watch;
 use super::error::NodeError;
 use super::migration::{self, StoreMigration};
 use super::node_deps::NodeDeps;
@@ -28,7 +29,7 @@ use crate::call_log::{self, CallLog};
 use crate::clock::CheckedClock;
 use crate::config::{Config, LiveConfig, SyncPolicy};
 use crate::derived::{self, DerivedStore};
-use crate::edge::{NodeCore, leads, support};
+use crate::edge::{CoreGate, NodeCore, leads, support};
 use crate::enrichment::{self, EnrichmentStage};
 use crate::entity::{self, EntityDeps};
 use crate::erasure::{self, Erasure, ErasureDeps, ErasureStage};
@@ -63,6 +64,8 @@ pub(super) struct NodeSetup {
     pub(super) deps: NodeDeps,
     /// Clock of `deps`, for the comparison with the journal's times.
     pub(super) clock: Arc<CheckedClock>,
+    /// Gate that shows why the opening waits.
+    pub(super) gate: CoreGate,
     pub(super) discard_mark: DiscardMark,
     /// Incarnation of the store that was opened first; another one is not opened in its place.
     pub(super) incarnation: Arc<OnceLock<StoreIncarnation>>,
@@ -120,7 +123,13 @@ impl StoreSession {
     pub(super) async fn open(setup: &NodeSetup) -> Result<Self, NodeError> {
         // Opening reads the disk, so it must not block the event loop of the edge.
         let setup_of_thread = setup.clone();
-        let opened = spawn_blocking(move || open_store(&setup_of_thread))
+        let (folder, journal) = spawn_blocking(move || open_files(&setup_of_thread))
+            .await
+            .map_err(|_| NodeError::Panicked)??;
+        // Before a stage compares times or stamps anything.
+        clock_watch::wait_for_agreement(&setup.clock, journal.opened_at(), &setup.gate).await;
+        let setup_of_thread = setup.clone();
+        let opened = spawn_blocking(move || open_store(&setup_of_thread, &folder, &journal))
             .await
             .map_err(|_| NodeError::Panicked)?;
         let StoreStages {
@@ -555,29 +564,29 @@ struct StoreStages {
     has_copy_failed: bool,
 }
 
-fn open_store(setup: &NodeSetup) -> Result<StoreStages, NodeError> {
-    let NodeSetup {
-        live_config,
-        deps,
-        clock,
-        discard_mark,
-        incarnation,
-    } = setup;
-    let config = &live_config.current();
-    if let Some(incarnation) = incarnation.get() {
+/// Opens the folder and the journal of the node's store.
+fn open_files(setup: &NodeSetup) -> Result<(Arc<DataFolder>, Arc<SegmentJournal>), NodeError> {
+    let config = &setup.live_config.current();
+    if let Some(incarnation) = setup.incarnation.get() {
         DataFolder::check_incarnation(&config.store.path, *incarnation)?;
     }
-    let (folder, journal) = open_journal(config, deps, discard_mark)?;
-    // Before a stage compares times: a wrong clock would expire what is stored.
-    clock.align(journal.opened_at());
-    incarnation.get_or_init(|| folder.incarnation());
+    let (folder, journal) = open_journal(config, &setup.deps, &setup.discard_mark)?;
+    setup.incarnation.get_or_init(|| folder.incarnation());
+    Ok((folder, journal))
+}
+
+fn open_store(
+    setup: &NodeSetup,
+    folder: &Arc<DataFolder>,
+    journal: &Arc<SegmentJournal>,
+) -> Result<StoreStages, NodeError> {
     // From here on threads run. An error must end them, or they would keep the store in use.
-    let stages = open_stages(setup, &folder, &journal).inspect_err(|_| {
+    let stages = open_stages(setup, folder, journal).inspect_err(|_| {
         journal.close();
-        discard_mark.note_failure(&journal);
+        setup.discard_mark.note_failure(journal);
     })?;
     // Not before everything was read from the new store.
-    migration::remove_former_files(&folder);
+    migration::remove_former_files(folder);
     Ok(stages)
 }
 

@@ -8,6 +8,10 @@
 //!
 //! So nothing is ever stamped with a time that came by a jump: it would expire claims and deliveries,
 //! and later events would count as late.
+//!
+//! At the start, monotonic time tells nothing of the time before, and either the clock or the last time
+//! of the journal may be the wrong one. So no stage may start before both agree, or an operator has
+//! confirmed the clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -48,7 +52,7 @@ impl std::fmt::Debug for CheckedClock {
 }
 
 impl CheckedClock {
-    /// Wraps `clock`, whose present wall time is believed until [`Self::align`].
+    /// Wraps `clock`, whose present wall time is believed until [`Self::agrees_with`].
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let offset = offset_of(clock.as_ref());
@@ -60,20 +64,25 @@ impl CheckedClock {
         }
     }
 
-    /// Compares the clock with `recorded`, the last time of the journal; only the first call counts.
-    /// A clock that is before that time, or more than a year after it, has jumped.
-    pub fn align(&self, recorded: Timestamp) {
-        let is_first = !self.is_aligned.swap(true, Ordering::Relaxed);
-        if !is_first || recorded == Timestamp::default() {
-            return;
+    /// Compares the clock with `recorded`, the last time of the journal. A clock that is before that
+    /// time, or more than a year after it, has jumped, and `false` is returned. Once they have agreed,
+    /// or an operator has confirmed the clock, every call returns `true`.
+    pub fn agrees_with(&self, recorded: Timestamp) -> bool {
+        if self.is_aligned.load(Ordering::Relaxed) {
+            return true;
         }
         let ahead = self.clock.wall().as_micros() - recorded.as_micros();
-        if !(-TOLERANCE_MICROS..=DOWNTIME_MAX_MICROS).contains(&ahead) {
+        let agrees = recorded == Timestamp::default()
+            || (-TOLERANCE_MICROS..=DOWNTIME_MAX_MICROS).contains(&ahead);
+        if agrees {
+            self.confirm();
+        } else if !self.is_jumped.load(Ordering::Relaxed) {
             let monotonic = to_micros(self.clock.monotonic());
             let offset = recorded.as_micros().saturating_sub(monotonic);
             self.offset.store(offset, Ordering::Relaxed);
             self.is_jumped.store(true, Ordering::Relaxed);
         }
+        agrees
     }
 
     /// Returns the jump of the clock; `None` while the clock agrees with the expected time.
@@ -91,6 +100,7 @@ impl CheckedClock {
         self.offset
             .store(offset_of(self.clock.as_ref()), Ordering::Relaxed);
         self.is_jumped.store(false, Ordering::Relaxed);
+        self.is_aligned.store(true, Ordering::Relaxed);
     }
 }
 
@@ -222,11 +232,25 @@ mod tests {
             (0, false),
         ] {
             let (_, checked) = checked();
-            checked.align(recorded(last));
+            assert_ne!(checked.agrees_with(recorded(last)), is_jump, "{last}");
             assert_eq!(checked.jump().is_some(), is_jump, "{}", NOW - last);
             assert_eq!(wall_seconds(&checked), if is_jump { last } else { NOW });
-            checked.align(recorded(NOW + 900));
-            assert_eq!(checked.jump().is_some(), is_jump, "only the first counts");
+            checked.confirm();
+            assert!(checked.agrees_with(recorded(last)), "it is confirmed");
+            assert_eq!((wall_seconds(&checked), checked.jump()), (NOW, None));
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_right_after_a_wrong_start_may_show_any_time_after_the_last_one() {
+        let (clocks, checked) = checked();
+        let last = Timestamp::from_micros((NOW + 5 * DAY) * 1_000_000);
+        assert!(!checked.agrees_with(last));
+        clocks.set(NOW + 9 * DAY, 60);
+        assert!(checked.agrees_with(last));
+        assert_eq!(
+            (wall_seconds(&checked), checked.jump()),
+            (NOW + 9 * DAY, None)
+        );
     }
 }
