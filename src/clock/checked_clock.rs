@@ -1,10 +1,13 @@
 //! Check of the wall clock against monotonic time, and against the times of the journal.
 //!
 //! ```text
-//!   wall time within the tolerance of the expected time ──> shown, and expected from now on
+//!   wall time within the tolerance of its anchor ──> shown
 //!   further away: a jump ──> the expected time is shown, until the clock agrees again, or an operator
 //!                            confirms the new time
 //! ```
+//!
+//! The anchor follows the clock by one tolerance a day at most: however small its steps are, a clock
+//! that is moved further than its crystal drifts has jumped.
 //!
 //! So nothing is ever stamped with a time that came by a jump: it would expire claims and deliveries,
 //! and later events would count as late.
@@ -24,6 +27,13 @@ use crate::event::Timestamp;
 /// as the signed times of most senders may differ.
 const TOLERANCE_MICROS: i64 = 300 * 1_000_000;
 
+/// Longest that the anchor follows the clock in some time, as a part of it: one tolerance a day. A
+/// crystal drifts by a hundredth of that.
+const FOLLOWED_PART: i64 = 24 * 3_600 * 1_000_000 / TOLERANCE_MICROS;
+
+/// Time between two moves of the anchor, in microseconds.
+const ANCHOR_INTERVAL_MICROS: i64 = 60 * 1_000_000;
+
 /// Longest downtime that is believed, in microseconds: a year.
 const DOWNTIME_MAX_MICROS: i64 = 366 * 24 * 3_600 * 1_000_000;
 
@@ -41,6 +51,10 @@ pub struct CheckedClock {
     clock: Arc<dyn Clock>,
     /// Wall time minus monotonic time, in microseconds, as it was shown last.
     offset: AtomicI64,
+    /// Offset from which the shown one may differ by the tolerance.
+    anchor: AtomicI64,
+    /// Monotonic time of the anchor's last move, in microseconds.
+    anchored_at: AtomicI64,
     is_jumped: AtomicBool,
     is_aligned: AtomicBool,
 }
@@ -55,10 +69,13 @@ impl CheckedClock {
     /// Wraps `clock`, whose present wall time is believed until [`Self::agrees_with`].
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let offset = offset_of(clock.as_ref());
+        let monotonic = to_micros(clock.monotonic());
+        let offset = clock.wall().as_micros().saturating_sub(monotonic);
         Self {
             clock,
             offset: AtomicI64::new(offset),
+            anchor: AtomicI64::new(offset),
+            anchored_at: AtomicI64::new(monotonic),
             is_jumped: AtomicBool::new(false),
             is_aligned: AtomicBool::new(false),
         }
@@ -77,9 +94,7 @@ impl CheckedClock {
         if agrees {
             self.confirm();
         } else if !self.is_jumped.load(Ordering::Relaxed) {
-            let monotonic = to_micros(self.clock.monotonic());
-            let offset = recorded.as_micros().saturating_sub(monotonic);
-            self.offset.store(offset, Ordering::Relaxed);
+            self.set_anchor(recorded);
             self.is_jumped.store(true, Ordering::Relaxed);
         }
         agrees
@@ -97,28 +112,59 @@ impl CheckedClock {
 
     /// Believes the clock from now on, as an operator has confirmed.
     pub fn confirm(&self) {
-        self.offset
-            .store(offset_of(self.clock.as_ref()), Ordering::Relaxed);
+        self.set_anchor(self.clock.wall());
         self.is_jumped.store(false, Ordering::Relaxed);
         self.is_aligned.store(true, Ordering::Relaxed);
+    }
+
+    /// Expects the wall time `now` at this moment.
+    fn set_anchor(&self, now: Timestamp) {
+        let monotonic = to_micros(self.clock.monotonic());
+        let offset = now.as_micros().saturating_sub(monotonic);
+        self.offset.store(offset, Ordering::Relaxed);
+        self.anchor.store(offset, Ordering::Relaxed);
+        self.anchored_at.store(monotonic, Ordering::Relaxed);
+    }
+
+    /// Moves the anchor towards `offset`, as far as it may at the time `monotonic`.
+    fn move_anchor(&self, offset: i64, monotonic: i64) {
+        let anchored_at = self.anchored_at.load(Ordering::Relaxed);
+        let elapsed = monotonic.saturating_sub(anchored_at);
+        if elapsed < ANCHOR_INTERVAL_MICROS {
+            return;
+        }
+        // Of several threads, one moves it.
+        let moved = self.anchored_at.compare_exchange(
+            anchored_at,
+            monotonic,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        if moved.is_ok() {
+            let most = elapsed / FOLLOWED_PART;
+            let anchor = self.anchor.load(Ordering::Relaxed);
+            let step = offset.saturating_sub(anchor).clamp(-most, most);
+            self.anchor.store(anchor + step, Ordering::Relaxed);
+        }
     }
 }
 
 impl Clock for CheckedClock {
     fn wall(&self) -> Timestamp {
         let (shown, monotonic) = (self.clock.wall(), to_micros(self.clock.monotonic()));
-        let offset = self.offset.load(Ordering::Relaxed);
-        let expected = monotonic.saturating_add(offset);
-        let difference = shown.as_micros().saturating_sub(expected);
-        if difference.saturating_abs() > TOLERANCE_MICROS {
+        let offset = shown.as_micros().saturating_sub(monotonic);
+        let from_anchor = offset.saturating_sub(self.anchor.load(Ordering::Relaxed));
+        let last_offset = self.offset.load(Ordering::Relaxed);
+        if from_anchor.saturating_abs() > TOLERANCE_MICROS {
             self.is_jumped.store(true, Ordering::Relaxed);
-            return Timestamp::from_micros(expected);
+            return Timestamp::from_micros(monotonic.saturating_add(last_offset));
         }
 
         // Written only if there is something to write: many threads read the clock all the time.
-        if difference != 0 {
-            self.offset.store(offset + difference, Ordering::Relaxed);
+        if offset != last_offset {
+            self.offset.store(offset, Ordering::Relaxed);
         }
+        self.move_anchor(offset, monotonic);
         if self.is_jumped.load(Ordering::Relaxed) {
             self.is_jumped.store(false, Ordering::Relaxed);
         }
@@ -128,11 +174,6 @@ impl Clock for CheckedClock {
     fn monotonic(&self) -> Duration {
         self.clock.monotonic()
     }
-}
-
-fn offset_of(clock: &dyn Clock) -> i64 {
-    let monotonic = to_micros(clock.monotonic());
-    clock.wall().as_micros().saturating_sub(monotonic)
 }
 
 fn to_micros(time: Duration) -> i64 {
@@ -209,6 +250,30 @@ mod tests {
             clocks.set(NOW + 60, 60);
             checked.wall();
         }
+    }
+
+    /// Steps of 299 s, once a second, moved the time of the node by a week in 34 minutes.
+    #[test]
+    fn a_clock_that_is_moved_by_many_small_steps_has_jumped() {
+        let (clocks, checked) = checked();
+        for step in 1..=2_000 {
+            clocks.set(NOW + step * 300, step.cast_unsigned());
+            checked.wall();
+        }
+        let followed = wall_seconds(&checked) - (NOW + 2_000);
+        assert!((0..=310).contains(&followed), "{followed} s");
+        assert!(checked.jump().is_some());
+    }
+
+    #[test]
+    fn a_clock_that_drifts_is_followed() {
+        let (clocks, checked) = checked();
+        for hour in 1..=24 * 365 {
+            let (elapsed, drift) = (hour * 3_600, hour / 3);
+            clocks.set(NOW + elapsed + drift, elapsed.cast_unsigned());
+            assert_eq!(wall_seconds(&checked), NOW + elapsed + drift);
+        }
+        assert_eq!(checked.jump(), None);
     }
 
     #[test]
