@@ -9,6 +9,7 @@
 //!  stop: no new requests, gate closed, each stage after its pending work, the store last
 //! ```
 
+mod clock_file;
 mod clock_watch;
 mod compaction;
 mod descriptor_limit;
@@ -143,7 +144,11 @@ impl Node {
 
         clock_watch::check_clock(&clock, &gate);
         gate.open(session.core());
-        let clock_watch = actix_rt::spawn(clock_watch::watch_clock(clock, gate.clone()));
+        let clock_watch = actix_rt::spawn(clock_watch::watch_clock(
+            clock,
+            gate.clone(),
+            Arc::clone(&config),
+        ));
         let (stop, stopping) = watch::channel(false);
         let keeper = actix_rt::spawn(keep_session_open(setup, session, gate, stopping));
         info!(%address, %admin_address, store = %config.store.path.display(), "node ready");

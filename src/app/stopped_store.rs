@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::clock_file;
 use super::error::NodeError;
 use super::latest_times::LatestTimes;
 use super::node_deps::NodeDeps;
@@ -114,6 +115,7 @@ pub(super) fn repair_times(config: &Config, latest: Timestamp) -> Result<u64, No
     retention::write_base_again(&store.journal, &store.derived, start)?;
     store.journal.close();
     store.tables.close().map_err(TableStoreError::from)?;
+    clock_file::remove_last_time(&config.store.path).map_err(NodeError::Setup)?;
     Ok(rewritten)
 }
 

@@ -18,10 +18,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::interval;
 use tracing::{error, warn};
 
-use super::clock_watch;
 use super::error::NodeError;
 use super::migration::{self, StoreMigration};
 use super::node_deps::NodeDeps;
+use super::{clock_file, clock_watch};
 use crate::account::AccountRegistry;
 use crate::alerts::{AlertDeps, AlertWatch, RaisedAlerts};
 use crate::audit::{AuditLimits, AuditLog};
@@ -127,7 +127,8 @@ impl StoreSession {
             .await
             .map_err(|_| NodeError::Panicked)??;
         // Before a stage compares times or stamps anything.
-        clock_watch::wait_for_agreement(&setup.clock, journal.opened_at(), &setup.gate).await;
+        let (config, newest_event) = (setup.live_config.current(), journal.opened_at());
+        clock_watch::wait_for_agreement(&setup.clock, newest_event, &config, &setup.gate).await;
         let setup_of_thread = setup.clone();
         let opened = spawn_blocking(move || open_store(&setup_of_thread, &folder, &journal))
             .await
@@ -580,6 +581,8 @@ fn open_store(
     folder: &Arc<DataFolder>,
     journal: &Arc<SegmentJournal>,
 ) -> Result<StoreStages, NodeError> {
+    // A lost file makes the next start no more than less certain.
+    let _ = clock_file::write_last_time(folder.path(), &setup.clock);
     // From here on threads run. An error must end them, or they would keep the store in use.
     let stages = open_stages(setup, folder, journal).inspect_err(|_| {
         journal.close();

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use super::Clock;
+use super::{BootMoment, Clock, LastKnownTime};
 use crate::event::Timestamp;
 
 /// Largest difference from the expected time that is no jump, in microseconds: five minutes, as far
@@ -34,8 +34,9 @@ const FOLLOWED_PART: i64 = 24 * 3_600 * 1_000_000 / TOLERANCE_MICROS;
 /// Time between two moves of the anchor, in microseconds.
 const ANCHOR_INTERVAL_MICROS: i64 = 60 * 1_000_000;
 
-/// Longest downtime that is believed, in microseconds: a year.
-const DOWNTIME_MAX_MICROS: i64 = 366 * 24 * 3_600 * 1_000_000;
+/// Longest time since the newest event that is believed if nothing else is known, in microseconds: a
+/// year. So it is at the first start on a restored backup, or of a version that knows more.
+const QUIET_MAX_MICROS: i64 = 366 * 24 * 3_600 * 1_000_000;
 
 /// Jump of the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,20 +82,30 @@ impl CheckedClock {
         }
     }
 
-    /// Compares the clock with `recorded`, the last time of the journal. A clock that is before that
-    /// time, or more than a year after it, has jumped, and `false` is returned. Once they have agreed,
-    /// or an operator has confirmed the clock, every call returns `true`.
-    pub fn agrees_with(&self, recorded: Timestamp) -> bool {
+    /// Compares the clock with `last`, the last time of the store. In the same boot of the machine the
+    /// present time follows from that. After another boot, the clock must not be before it, nor more
+    /// than `downtime_max` after it. A clock that is has jumped, and `false` is returned. Once they have
+    /// agreed, or an operator has confirmed the clock, every call returns `true`.
+    pub fn agrees_with(&self, last: &LastKnownTime, downtime_max: Duration) -> bool {
         if self.is_aligned.load(Ordering::Relaxed) {
             return true;
         }
-        let ahead = self.clock.wall().as_micros() - recorded.as_micros();
-        let agrees = recorded == Timestamp::default()
-            || (-TOLERANCE_MICROS..=DOWNTIME_MAX_MICROS).contains(&ahead);
+        let now = self.clock.boot_moment();
+        let expected = now.and_then(|now| last.wall_at(&now));
+        let latest = match (expected, &last.moment) {
+            (Some(_), _) => TOLERANCE_MICROS,
+            (None, Some(_)) => to_micros(downtime_max),
+            (None, None) => QUIET_MAX_MICROS,
+        };
+        let expected = expected.unwrap_or(last.wall);
+        let shown = self.clock.wall().as_micros();
+        let ahead = shown.saturating_sub(expected.as_micros());
+        let agrees =
+            last.wall == Timestamp::default() || (-TOLERANCE_MICROS..=latest).contains(&ahead);
         if agrees {
             self.confirm();
         } else if !self.is_jumped.load(Ordering::Relaxed) {
-            self.set_anchor(recorded);
+            self.set_anchor(expected);
             self.is_jumped.store(true, Ordering::Relaxed);
         }
         agrees
@@ -174,6 +185,10 @@ impl Clock for CheckedClock {
     fn monotonic(&self) -> Duration {
         self.clock.monotonic()
     }
+
+    fn boot_moment(&self) -> Option<BootMoment> {
+        self.clock.boot_moment()
+    }
 }
 
 fn to_micros(time: Duration) -> i64 {
@@ -188,7 +203,7 @@ mod tests {
 
     /// Clock whose wall time and monotonic time a test sets apart, in seconds.
     #[derive(Default)]
-    struct TwoClocks(Mutex<(i64, u64)>);
+    struct TwoClocks(Mutex<(i64, u64)>, Option<&'static str>);
 
     impl TwoClocks {
         fn set(&self, wall: i64, monotonic: u64) {
@@ -204,10 +219,20 @@ mod tests {
         fn monotonic(&self) -> Duration {
             Duration::from_secs(self.0.lock().1)
         }
+
+        fn boot_moment(&self) -> Option<BootMoment> {
+            Some(boot_moment(self.1?, self.monotonic()))
+        }
+    }
+
+    fn boot_moment(boot_id: &str, since: Duration) -> BootMoment {
+        let boot_id = boot_id.to_owned();
+        BootMoment { boot_id, since }
     }
 
     const NOW: i64 = 1_700_000_000;
     const DAY: i64 = 86_400;
+    const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
     fn checked() -> (Arc<TwoClocks>, CheckedClock) {
         let clocks = Arc::<TwoClocks>::default();
@@ -287,7 +312,8 @@ mod tests {
 
     #[test]
     fn a_start_is_compared_with_the_last_time_of_the_journal() {
-        let recorded = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        let recorded =
+            |seconds: i64| LastKnownTime::of_event(Timestamp::from_micros(seconds * 1_000_000));
         for (last, is_jump) in [
             (NOW, false),
             (NOW - 300 * DAY, false),
@@ -297,22 +323,53 @@ mod tests {
             (0, false),
         ] {
             let (_, checked) = checked();
-            assert_ne!(checked.agrees_with(recorded(last)), is_jump, "{last}");
+            assert_ne!(
+                checked.agrees_with(&recorded(last), WEEK),
+                is_jump,
+                "{last}"
+            );
             assert_eq!(checked.jump().is_some(), is_jump, "{}", NOW - last);
             assert_eq!(wall_seconds(&checked), if is_jump { last } else { NOW });
             checked.confirm();
-            assert!(checked.agrees_with(recorded(last)), "it is confirmed");
+            assert!(
+                checked.agrees_with(&recorded(last), WEEK),
+                "it is confirmed"
+            );
             assert_eq!((wall_seconds(&checked), checked.jump()), (NOW, None));
+        }
+    }
+
+    /// A clock up to a year ahead at the start was believed, and expired what was a year younger.
+    #[test]
+    fn a_start_in_the_same_boot_knows_the_time_and_one_after_another_believes_a_short_downtime() {
+        for (boot_id, shown, is_jump) in [
+            ("same", NOW + 60, false),
+            ("same", NOW + 300, false),
+            ("same", NOW + 400, true),
+            ("same", NOW - 400, true),
+            ("other", NOW + 6 * DAY, false),
+            ("other", NOW + 8 * DAY, true),
+            ("other", NOW - 400, true),
+        ] {
+            let clocks = Arc::new(TwoClocks(Mutex::new((shown, 100)), Some(boot_id)));
+            let checked = CheckedClock::new(clocks as Arc<dyn Clock>);
+            let last = LastKnownTime {
+                wall: Timestamp::from_micros(NOW * 1_000_000),
+                moment: Some(boot_moment("same", Duration::from_secs(40))),
+            };
+            let case = format!("{boot_id} {}", shown - NOW);
+            assert_ne!(checked.agrees_with(&last, WEEK), is_jump, "{case}");
+            assert_eq!(checked.jump().is_some(), is_jump, "{case}");
         }
     }
 
     #[test]
     fn a_clock_that_is_set_right_after_a_wrong_start_may_show_any_time_after_the_last_one() {
         let (clocks, checked) = checked();
-        let last = Timestamp::from_micros((NOW + 5 * DAY) * 1_000_000);
-        assert!(!checked.agrees_with(last));
+        let last = LastKnownTime::of_event(Timestamp::from_micros((NOW + 5 * DAY) * 1_000_000));
+        assert!(!checked.agrees_with(&last, WEEK));
         clocks.set(NOW + 9 * DAY, 60);
-        assert!(checked.agrees_with(last));
+        assert!(checked.agrees_with(&last, WEEK));
         assert_eq!(
             (wall_seconds(&checked), checked.jump()),
             (NOW + 9 * DAY, None)

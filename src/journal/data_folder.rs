@@ -23,7 +23,7 @@ use crate::event::{IncarnationHistory, StoreIncarnation};
 
 /// Names in a data folder that are no part of a store: the lock, what a file system keeps in its
 /// root, and the secrets of `--dev`.
-const HARMLESS_NAMES: [&str; 3] = ["LOCK", "lost+found", "dev-secrets.toml"];
+const HARMLESS_NAMES: [&str; 4] = ["CLOCK", "LOCK", "lost+found", "dev-secrets.toml"];
 
 /// Number of attempts to take the lock. A process that is being stopped can hold it a moment
 /// longer.

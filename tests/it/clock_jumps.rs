@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use hookyard::clock::Clock;
+use hookyard::clock::{BootMoment, Clock};
 use hookyard::event::Timestamp;
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::deliveries;
@@ -21,6 +22,8 @@ pub struct JumpingClock {
     started: Instant,
     /// Seconds that the wall time is ahead of its true time.
     ahead: AtomicI64,
+    /// Id of the machine's boot; `None` for a clock that does not know it.
+    boot_id: Mutex<Option<&'static str>>,
 }
 
 impl JumpingClock {
@@ -28,7 +31,11 @@ impl JumpingClock {
         #[expect(clippy::disallowed_methods, reason = "a clock for tests")]
         let started = Instant::now();
         let ahead = AtomicI64::new(0);
-        let clock = Arc::new(Self { started, ahead });
+        let clock = Arc::new(Self {
+            started,
+            ahead,
+            boot_id: Mutex::default(),
+        });
         test_env.deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         clock
     }
@@ -47,6 +54,12 @@ impl Clock for JumpingClock {
 
     fn monotonic(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn boot_moment(&self) -> Option<BootMoment> {
+        let boot_id = (*self.boot_id.lock())?.to_owned();
+        let since = self.started.elapsed();
+        Some(BootMoment { boot_id, since })
     }
 }
 
@@ -171,6 +184,31 @@ fn a_start_after_an_event_of_the_future_does_nothing_before_the_clock_is_confirm
         assert_eq!(node.post(&format!("{path}/resume")).await.status, 200);
         receiver.wait_for_accepted(2).await;
         node.stop().await;
+    });
+}
+
+/// A clock that was ahead by less than a year at the start was believed in silence.
+#[test]
+fn a_start_knows_the_time_by_the_boot_and_believes_no_long_downtime_after_another() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = JumpingClock::install(&mut test_env);
+        *clock.boot_id.lock() = Some("boot-1");
+        let node = test_env.start().await;
+        node.stop().await;
+
+        for (boot_id, wrong, right) in [("boot-1", DAY, 0), ("boot-2", 20 * DAY, 6 * DAY)] {
+            *clock.boot_id.lock() = Some(boot_id);
+            clock.jump_to(wrong);
+            let client = client_of_next_start(&mut test_env);
+            let (node, ()) = tokio::join!(test_env.start(), async {
+                let reason = until_start_waits(&client).await;
+                assert!(reason.contains("2026-03-01"), "{reason}");
+                clock.jump_to(right);
+            });
+            wait_for_readiness(&node, 200).await;
+            node.stop().await;
+        }
     });
 }
 

@@ -152,7 +152,7 @@ impl FormerStore {
             .collect();
         assert_eq!(
             names,
-            ["FORMAT", "LOCK", "derived", "journal"]
+            ["CLOCK", "FORMAT", "LOCK", "derived", "journal"]
                 .map(Into::into)
                 .into()
         );
