@@ -87,7 +87,7 @@ impl Node {
         let config = live_config.current();
         let clock = Arc::new(CheckedClock::new(Arc::clone(&deps.clock)));
         deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
-        descriptor_limit::raise_descriptor_limit(&config);
+        let connections_max = descriptor_limit::fit_connections(&config);
 
         let (exporter, traces) = SpanExporter::start(&config.telemetry, &deps.metrics)?;
         deps.traces = traces;
@@ -121,7 +121,7 @@ impl Node {
         };
         let mut servers = Vec::new();
         for (listener, role) in listeners {
-            let server = edge::serve(&edge, listener, role)?;
+            let server = edge::serve(&edge, listener, role, connections_max)?;
             servers.push(server.handle());
             actix_rt::spawn(server);
         }
