@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::content_cipher::ContentCipher;
+use super::data_folder::DataFolder;
 use super::frame::{self, FrameEntry, JournalFrame};
 use super::limits::JournalLimits;
 use super::recent_frames::RecentFrames;
@@ -61,6 +62,7 @@ pub struct CommitObservers {
 /// State of the commit thread, the only writer of the journal.
 pub(super) struct CommitThread {
     writer: SegmentWriter,
+    folder: Arc<DataFolder>,
     limits: JournalLimits,
     clock: Arc<dyn Clock>,
     outputs: CommitOutputs,
@@ -81,7 +83,7 @@ pub(super) struct CommitThread {
 
 impl CommitThread {
     pub(super) fn new(
-        writer: SegmentWriter,
+        (folder, writer): (Arc<DataFolder>, SegmentWriter),
         limits: JournalLimits,
         clock: Arc<dyn Clock>,
         outputs: CommitOutputs,
@@ -90,6 +92,7 @@ impl CommitThread {
         let synced_at = clock.monotonic();
         Self {
             writer,
+            folder,
             limits,
             clock,
             outputs,
@@ -266,7 +269,11 @@ impl CommitThread {
 
     fn check_place(&mut self) -> Result<(), SegmentWriterError> {
         self.checked_at = self.clock.monotonic();
-        self.writer.check_place()
+        match self.folder.find_displaced_file() {
+            Ok(None) => self.writer.check_place(),
+            Ok(Some(file)) => Err(SegmentWriterError::Displaced(file)),
+            Err(error) => Err(SegmentWriterError::Write(error)),
+        }
     }
 
     fn time_until_sync(&self, interval: Duration) -> Duration {

@@ -91,7 +91,13 @@ impl SegmentJournal {
             synced_mark: Arc::clone(&synced_mark),
             observers,
         };
-        let commit_thread = CommitThread::new(writer, limits, clock, outputs, received_at);
+        let commit_thread = CommitThread::new(
+            (Arc::clone(data), writer),
+            limits,
+            clock,
+            outputs,
+            received_at,
+        );
         let folder_in_use = Arc::clone(data);
         let thread = thread::Builder::new()
             .name("journal".into())
