@@ -24,6 +24,7 @@ mod stopped_store;
 mod store_session;
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ pub struct Node {
     admin_address: SocketAddr,
     servers: Vec<ServerHandle>,
     edge: LiveEdge,
+    gate: CoreGate,
     stop: watch::Sender<bool>,
     keeper: actix_rt::task::JoinHandle<Result<(), NodeError>>,
     clock_watch: actix_rt::task::JoinHandle<()>,
@@ -150,13 +152,14 @@ impl Node {
             Arc::clone(&config),
         ));
         let (stop, stopping) = watch::channel(false);
-        let keeper = actix_rt::spawn(keep_session_open(setup, session, gate, stopping));
+        let keeper = actix_rt::spawn(keep_session_open(setup, session, gate.clone(), stopping));
         info!(%address, %admin_address, store = %config.store.path.display(), "node ready");
         Ok(Self {
             address,
             admin_address,
             servers,
             edge,
+            gate,
             stop,
             keeper,
             clock_watch,
@@ -229,19 +232,22 @@ pub fn run_node(live_config: Arc<LiveConfig>, ready: impl FnOnce(&Node)) -> Resu
         // Before the start: a SIGHUP must not end a node that is opening its store.
         let reloading = Arc::<OnceLock<LiveEdge>>::default();
         reload_signal::reload_at_signals(Arc::clone(&live_config), Arc::clone(&reloading))?;
-        // The handlers of a stop are installed after the start: until then a signal ends the process at
-        // once, and a store that is being opened survives that.
         let grace = live_config.current().server.shutdown_grace;
+        let is_started = Arc::<AtomicBool>::default();
+        let signal = stop_signal::watch_signals(grace, Arc::clone(&is_started))?;
         let node = Node::start_live(live_config, NodeDeps::default()).await?;
         reloading.get_or_init(|| node.edge.clone());
-        let signal = stop_signal::watch_signals(grace)?;
+        is_started.store(true, Ordering::Relaxed);
         ready(&node);
         notify_service_manager(ServiceState::Ready);
+        let watchdog = actix_rt::spawn(service_manager::feed_watchdog(node.gate.clone()));
         // The sender is gone only if its thread could not wait for signals, so the node stops.
         let _ = signal.await;
 
         notify_service_manager(ServiceState::Stopping);
         info!("node stopping");
+        // The grace of the stop is kept by the thread of the signals.
+        watchdog.abort();
         if let Err(failure) = node.stop().await {
             let error = error_chain::format_error_chain(&failure);
             error!(error, "graceful shutdown failed");

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub(super) struct CommitOutputs {
     pub(super) durable_end: watch::Sender<Position>,
     pub(super) synced_mark: Arc<Mutex<LogMark>>,
     pub(super) observers: CommitObservers,
+    /// Number of turns that the thread has made: one every second at least, while it moves.
+    pub(super) turns: Arc<AtomicU64>,
 }
 
 /// Receivers of the times of commits.
@@ -114,6 +117,7 @@ impl CommitThread {
         queue: &Receiver<QueuedSubmission>,
     ) -> Result<(), SegmentWriterError> {
         loop {
+            self.outputs.turns.fetch_add(1, Ordering::Relaxed);
             let until_sync = match self.limits.sync_interval {
                 Some(interval) if self.writer.has_unsynced() => self.time_until_sync(interval),
                 _ => PLACE_CHECK_INTERVAL,

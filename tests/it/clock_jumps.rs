@@ -1,5 +1,6 @@
 //! A system clock that jumps while a node runs, and between two runs.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use hookyard::event::Timestamp;
 use parking_lot::Mutex;
 use serde_json::json;
 
+use crate::commands::send_signal;
 use crate::deliveries;
 use crate::failures::until_readyz_is;
 use crate::receiver::TestReceiver;
@@ -209,6 +211,30 @@ fn a_start_knows_the_time_by_the_boot_and_believes_no_long_downtime_after_anothe
             wait_for_readiness(&node, 200).await;
             node.stop().await;
         }
+    });
+}
+
+/// The first process of a container ignored the signal: its handler came after the start.
+#[test]
+fn a_signal_ends_a_node_at_once_whose_start_waits() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[]);
+        let clock = JumpingClock::install(&mut test_env);
+        let node = test_env.start().await;
+        clock.jump_to(7_000 * DAY);
+        wait_for_readiness(&node, 503).await;
+        node.post("/api/v1/clock/confirm").await;
+        node.send_message("T-1", "k-1").await;
+        node.stop().await;
+
+        let port = free_port();
+        let serve = test_env.serve_command(port).stderr(Stdio::null()).spawn();
+        let mut serve = serve.expect("it starts");
+        let base = format!("http://127.0.0.1:{port}");
+        until_start_waits(&TestClient::new(base, clock)).await;
+        send_signal(&serve, "TERM");
+        let status = serve.wait().expect("a child");
+        assert_eq!(status.code(), Some(0), "{status}");
     });
 }
 
