@@ -51,6 +51,19 @@ fn body(ticket: &str) -> String {
         .to_string()
 }
 
+/// Reads the node's count of its open descriptors, on the kept connection.
+async fn open_descriptors(client: &TestClient) -> u64 {
+    let request = client.client.get(format!("{}/metrics", client.base));
+    let metrics = request.send().await.expect("an answer").text().await;
+    let metrics = metrics.expect("text");
+    let line = metrics
+        .lines()
+        .find(|line| line.contains("process_open_fds ") && !line.starts_with('#'));
+    let value = line.and_then(|line| line.split_whitespace().nth(1));
+    let value = value.and_then(|value| value.parse::<f64>().ok());
+    value.expect("a number") as u64
+}
+
 /// Connections took all descriptors, and the next segment of the journal could not be created.
 #[test]
 fn connections_leave_the_store_its_descriptors_although_the_limit_is_low() {
@@ -74,11 +87,7 @@ fn connections_leave_the_store_its_descriptors_although_the_limit_is_low() {
         let node = test_env.wait_for_process(command, port);
         assert_eq!(node.send_message("S", "first").await.status, 202);
 
-        let descriptors = || {
-            let folder = format!("/proc/{}/fd", node.child.id());
-            std::fs::read_dir(folder).expect("it runs").count()
-        };
-        let before = descriptors();
+        let before = open_descriptors(&node).await;
         let mut held = Vec::new();
         for _ in 0..200 {
             held.push(
@@ -90,7 +99,7 @@ fn connections_leave_the_store_its_descriptors_although_the_limit_is_low() {
         // 420, without 256 for the node and 32 for attempts: the others wait.
         let mut polls = tokio::time::interval(Duration::from_millis(5));
         expect_soon(async {
-            while descriptors() < before + 125 {
+            while open_descriptors(&node).await < before + 125 {
                 polls.tick().await;
             }
         })
@@ -103,7 +112,8 @@ fn connections_leave_the_store_its_descriptors_although_the_limit_is_low() {
                 .await;
             assert_eq!(sent.status, 202, "{sent:?}");
         }
-        assert!(descriptors() < before + 150, "{} {before}", descriptors());
+        let after = open_descriptors(&node).await;
+        assert!(after < before + 150, "{before} {after}");
         drop(held);
         let lines = node.kill_and_read_log().join("\n");
         assert!(lines.contains("fewer connections are accepted"), "{lines}");

@@ -152,7 +152,7 @@ impl FormerStore {
             .collect();
         assert_eq!(
             names,
-            ["CLOCK", "FORMAT", "LOCK", "derived", "journal"]
+            ["FORMAT", "LOCK", "derived", "journal"]
                 .map(Into::into)
                 .into()
         );

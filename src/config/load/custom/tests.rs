@@ -980,3 +980,36 @@ fn a_source_that_takes_what_proves_no_time_is_warned_of() {
     ));
     assert!(unused[0].contains("signs no timestamp"), "{unused:?}");
 }
+
+/// The check of 5,000 sources took 47 s, and a minute more if variables set their secrets.
+#[test]
+fn the_check_of_many_sources_is_quick() {
+    use std::fmt::Write;
+
+    use crate::clock::{Clock, SystemClock};
+
+    const SOURCES: usize = 5_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("h.toml");
+    let mut text = String::new();
+    for number in 0..SOURCES {
+        let source = format!("[[sources.custom]]\nname = \"s{number}\"\npreset = \"github\"\n\n");
+        text.write_str(&source).expect("memory");
+    }
+    std::fs::write(&path, text).expect("writable");
+    let admin = "0123456789abcdef01234567".to_owned();
+    let admin = ("HOOKYARD_ADMIN__TOKEN".to_owned(), admin);
+    let secrets = (0..SOURCES).map(|number| {
+        let name = format!("HOOKYARD_SOURCES__CUSTOM__S{number}__SECRETS");
+        (name, format!("0123456789abcdef-{number:07}"))
+    });
+    let env: Vec<_> = secrets.chain([admin]).collect();
+
+    let clock = SystemClock::default();
+    let draft = ConfigDraft::from_toml(Some(&path), env);
+    let config = draft.finish(ConfigPurpose::Node).expect("valid");
+    assert_eq!(config.sources.custom.len(), SOURCES);
+    // A few seconds without optimization on a busy machine; quadratic work takes minutes.
+    let took = clock.monotonic();
+    assert!(took < std::time::Duration::from_secs(30), "{took:?}");
+}
