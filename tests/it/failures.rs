@@ -502,10 +502,9 @@ fn a_file_of_the_store_that_is_removed_is_a_failure_of_the_store() {
         let test_env = TestEnv::new(&[("store.segment_bytes", "1048576")]);
         let node = test_env.start().await;
         for number in 0..3 {
-            let data = json!({"message_id": number, "text": incompressible_text(800_000)});
-            let sent = node
-                .send("SUP-1", &format!("k-{number}"), "message.created", data)
-                .await;
+            let key = format!("k-{number}");
+            let data = json!({"message_id": key, "text": incompressible_text(800_000)});
+            let sent = node.send("SUP-1", &key, "message.created", data).await;
             assert_eq!(sent.status, 202, "{sent:?}");
         }
         for name in ["FORMAT", "journal/0000000001.segment"] {

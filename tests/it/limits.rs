@@ -106,10 +106,9 @@ fn connections_leave_the_store_its_descriptors_although_the_limit_is_low() {
         .await;
         // The kept connection of the first message is used again.
         for number in 0..5 {
-            let data = json!({"message_id": number, "text": incompressible_text(800_000)});
-            let sent = node
-                .send("S", &number.to_string(), "message.created", data)
-                .await;
+            let key = number.to_string();
+            let data = json!({"message_id": key, "text": incompressible_text(800_000)});
+            let sent = node.send("S", &key, "message.created", data).await;
             assert_eq!(sent.status, 202, "{sent:?}");
         }
         let after = open_descriptors(&node).await;

@@ -184,8 +184,10 @@ impl ConfigDraft {
     /// Returns true if a key of the source's scheme is set.
     fn has_scheme(&self, table: &CustomSourceTable) -> bool {
         let scheme = format!("{}.scheme.", table.section);
-        let mut keys = self.settings.keys();
-        keys.any(|key| key.starts_with(&scheme) && self.is_set(key))
+        // Only these keys: there may be thousands of sources.
+        let keys = self.settings.range(scheme.clone()..).map(|(key, _)| key);
+        let mut keys = keys.take_while(|key| key.starts_with(&scheme));
+        keys.any(|key| self.is_set(key))
     }
 
     /// Reads the source's preset or scheme; `None` after a reported problem.

@@ -219,7 +219,8 @@ mod tests {
                     .contains("custom.c.secrets: a secret is the same as one of sources.custom.b"),
             "{found:?}"
         );
-        let found = write(source("a", TWO) + "verify_token = \"guess\"\n");
+        let of_meta = source("a", TWO).replace("github", "meta");
+        let found = write(of_meta + "verify_token = \"guess\"\n");
         assert!(
             found
                 .iter()
