@@ -14,14 +14,14 @@ use crate::event::Timestamp;
 pub struct BootMoment {
     /// Id of the boot, which no other boot of any machine has.
     pub boot_id: String,
-    /// Time since the boot.
+    /// Time since the boot, also while the machine was suspended.
     pub since: Duration,
 }
 
 /// Wall time at which a store was in use last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastKnownTime {
-    /// Wall time.
+    /// Time that the clock showed, in UTC.
     pub wall: Timestamp,
     /// Moment of the machine at that time; `None` if only an event has the time.
     pub moment: Option<BootMoment>,
