@@ -3,6 +3,7 @@
 //! No other file reads the system's clocks; clippy's `disallowed_methods` enforces that.
 
 mod checked_clock;
+mod last_known_time;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use crate::event::Timestamp;
 
 pub use checked_clock::{CheckedClock, ClockJump};
+pub use last_known_time::{BootMoment, LastKnownTime};
 
 /// Source of wall time and of monotonic time.
 ///
@@ -21,6 +23,10 @@ pub trait Clock: Send + Sync + 'static {
     fn wall(&self) -> Timestamp;
     /// Returns the time since an arbitrary fixed moment; it never goes backwards.
     fn monotonic(&self) -> Duration;
+    /// Returns the present moment of the machine's boot; `None` if the clock does not know the boot.
+    fn boot_moment(&self) -> Option<BootMoment> {
+        None
+    }
 }
 
 /// Clock that reads the operating system's clocks.
@@ -65,6 +71,15 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         time_since_boot().saturating_sub(self.started)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn boot_moment(&self) -> Option<BootMoment> {
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(BootMoment {
+            boot_id: boot_id.trim().to_owned(),
+            since: time_since_boot(),
+        })
     }
 }
 

@@ -15,7 +15,7 @@ pub enum RootsError {
     /// A file cannot be read or holds something else.
     #[error("{key}: cannot read certificates from {}", path.display())]
     Unreadable {
-        /// Key of the configuration.
+        /// Key of the configuration that names the file.
         key: &'static str,
         /// The path as it is configured.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum RootsError {
     /// A file holds no certificate that can sign others.
     #[error("{key}: no usable certificate in {}", path.display())]
     NoCertificate {
-        /// Key of the configuration.
+        /// Key of the configuration that names the file.
         key: &'static str,
         /// The path as it is configured.
         path: PathBuf,

@@ -10,11 +10,14 @@ use crate::config::Config;
 use crate::edge::ADMIN_CONNECTIONS_MAX;
 
 /// Descriptors for everything but connections: the store's files, event queues, and log.
-const OWN_DESCRIPTORS: u64 = 256;
+const OWN_DESCRIPTORS: usize = 256;
 
-/// Raises the soft limit to the hard one, and warns if it cannot hold the connections that `config`
-/// allows.
-pub(super) fn raise_descriptor_limit(config: &Config) {
+/// Fewest connections of a node, however low the limit is.
+const CONNECTIONS_MIN: usize = 16;
+
+/// Raises the soft limit to the hard one. Returns the most connections for which it has room besides
+/// deliveries, the admin's listener and the store, with a warning if `config` allows more.
+pub(super) fn fit_connections(config: &Config) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -23,25 +26,35 @@ pub(super) fn raise_descriptor_limit(config: &Config) {
     // Refused where the system has a lower bound of its own; the limit stays as it was then.
     let _ = setrlimit(Resource::Nofile, raised);
 
-    let needed = needed_descriptors(config);
-    if let Some(limit) = getrlimit(Resource::Nofile).current
-        && limit < needed
-    {
+    let configured = config.server.connections_max;
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return configured;
+    };
+    let connections = count_connections(config, limit);
+    if connections < configured {
         warn!(
             limit,
-            needed, "limit of open files is below what the configuration allows"
+            configured, connections, "limit of open files is low; fewer connections are accepted"
         );
     }
+    connections
 }
 
-fn needed_descriptors(config: &Config) -> u64 {
-    let connections = config.server.connections_max + config.delivery.attempts_max;
+/// Returns the connections of `config` for which `limit` descriptors have room. Deliveries leave them
+/// half of what there is at least.
+fn count_connections(config: &Config, limit: u64) -> usize {
     let admin = config
         .admin
         .bind
         .as_ref()
         .map_or(0, |_| ADMIN_CONNECTIONS_MAX);
-    (connections + admin) as u64 + OWN_DESCRIPTORS
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let left = limit.saturating_sub(OWN_DESCRIPTORS + admin);
+    let fitting = left.saturating_sub(config.delivery.attempts_max);
+    config
+        .server
+        .connections_max
+        .min(fitting.max(left / 2).max(CONNECTIONS_MIN))
 }
 
 #[cfg(test)]
@@ -52,14 +65,22 @@ mod tests {
     #[test]
     fn the_soft_limit_is_raised_to_the_hard_one() {
         let config = load_config(None, [("HOOKYARD_ADMIN__TOKEN", "t")]).expect("valid");
-        assert_eq!(needed_descriptors(&config), 10_000 + 1_024 + 256);
+        for (limit, connections) in [
+            (1 << 20, 10_000),
+            (10_000 + 1_024 + 256, 10_000),
+            (10_000 + 1_024 + 255, 9_999),
+            (1_024, 384),
+            (200, 16),
+        ] {
+            assert_eq!(count_connections(&config, limit), connections, "{limit}");
+        }
         let limit = getrlimit(Resource::Nofile);
         let lowered = Rlimit {
             current: limit.maximum.map(|maximum| maximum - 1),
             maximum: limit.maximum,
         };
         setrlimit(Resource::Nofile, lowered).expect("a limit may be lowered");
-        raise_descriptor_limit(&config);
+        fit_connections(&config);
         assert_eq!(getrlimit(Resource::Nofile).current, limit.maximum);
     }
 }

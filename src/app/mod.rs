@@ -9,11 +9,13 @@
 //!  stop: no new requests, gate closed, each stage after its pending work, the store last
 //! ```
 
+mod clock_file;
 mod clock_watch;
 mod compaction;
 mod descriptor_limit;
 mod error;
 mod following_store;
+mod latest_times;
 mod migration;
 mod node_deps;
 mod reload_signal;
@@ -23,6 +25,7 @@ mod stopped_store;
 mod store_session;
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -60,6 +63,7 @@ pub struct Node {
     admin_address: SocketAddr,
     servers: Vec<ServerHandle>,
     edge: LiveEdge,
+    gate: CoreGate,
     stop: watch::Sender<bool>,
     keeper: actix_rt::task::JoinHandle<Result<(), NodeError>>,
     clock_watch: actix_rt::task::JoinHandle<()>,
@@ -88,7 +92,7 @@ impl Node {
         let config = live_config.current();
         let clock = Arc::new(CheckedClock::new(Arc::clone(&deps.clock)));
         deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
-        descriptor_limit::raise_descriptor_limit(&config);
+        let connections_max = descriptor_limit::fit_connections(&config);
 
         let cluster = config.cluster.as_ref().map(ClusterSetup::from_config);
         let cluster = cluster.transpose()?;
@@ -107,7 +111,7 @@ impl Node {
         let admin_address = admin_listener
             .as_ref()
             .map_or(address, |(_, address)| *address);
-        let gate = CoreGate::closed("the store is being opened");
+        let gate = CoreGate::closed(clock_watch::OPENING);
         let edge = LiveEdge::new(
             Arc::clone(&live_config),
             Arc::clone(&clock),
@@ -125,7 +129,7 @@ impl Node {
         };
         let mut servers = Vec::new();
         for (listener, role) in listeners {
-            let server = edge::serve(&edge, listener, role)?;
+            let server = edge::serve(&edge, listener, role, connections_max)?;
             servers.push(server.handle());
             actix_rt::spawn(server);
         }
@@ -134,6 +138,7 @@ impl Node {
             live_config,
             deps,
             clock: Arc::clone(&clock),
+            gate: gate.clone(),
             discard_mark: DiscardMark::default(),
             incarnation: Arc::default(),
             cluster,
@@ -148,15 +153,20 @@ impl Node {
 
         clock_watch::check_clock(&clock, &gate);
         role.set_gate(&gate);
-        let clock_watch = actix_rt::spawn(clock_watch::watch_clock(clock, gate.clone()));
+        let clock_watch = actix_rt::spawn(clock_watch::watch_clock(
+            clock,
+            gate.clone(),
+            Arc::clone(&config),
+        ));
         let (stop, stopping) = watch::channel(false);
-        let keeper = actix_rt::spawn(keep_session_open(setup, role, gate, stopping));
+        let keeper = actix_rt::spawn(keep_session_open(setup, role, gate.clone(), stopping));
         info!(%address, %admin_address, store = %config.store.path.display(), "node ready");
         Ok(Self {
             address,
             admin_address,
             servers,
             edge,
+            gate,
             stop,
             keeper,
             clock_watch,
@@ -229,19 +239,22 @@ pub fn run_node(live_config: Arc<LiveConfig>, ready: impl FnOnce(&Node)) -> Resu
         // Before the start: a SIGHUP must not end a node that is opening its store.
         let reloading = Arc::<OnceLock<LiveEdge>>::default();
         reload_signal::reload_at_signals(Arc::clone(&live_config), Arc::clone(&reloading))?;
-        // The handlers of a stop are installed after the start: until then a signal ends the process at
-        // once, and a store that is being opened survives that.
         let grace = live_config.current().server.shutdown_grace;
+        let is_started = Arc::<AtomicBool>::default();
+        let signal = stop_signal::watch_signals(grace, Arc::clone(&is_started))?;
         let node = Node::start_live(live_config, NodeDeps::default()).await?;
         reloading.get_or_init(|| node.edge.clone());
-        let signal = stop_signal::watch_signals(grace)?;
+        is_started.store(true, Ordering::Relaxed);
         ready(&node);
         notify_service_manager(ServiceState::Ready);
+        let watchdog = actix_rt::spawn(service_manager::feed_watchdog(node.gate.clone()));
         // The sender is gone only if its thread could not wait for signals, so the node stops.
         let _ = signal.await;
 
         notify_service_manager(ServiceState::Stopping);
         info!("node stopping");
+        // The grace of the stop is kept by the thread of the signals.
+        watchdog.abort();
         if let Err(failure) = node.stop().await {
             let error = error_chain::format_error_chain(&failure);
             error!(error, "graceful shutdown failed");
@@ -292,6 +305,16 @@ pub fn import_into_cluster(config: &Config, cluster: &ClusterConfig) -> Result<u
 /// [`NodeError`] when the store is in use, or cannot be opened.
 pub fn repair_store(config: &Config) -> Result<(), NodeError> {
     stopped_store::open_once(config)
+}
+
+/// Gives every event of a stopped node's store whose time is in the future of this machine's clock the
+/// present time. Returns the number of segments that were written anew. Blocks.
+///
+/// # Errors
+/// [`NodeError`] when the store is in use, or cannot be read or written; the repair can be made again
+/// then.
+pub fn repair_times(config: &Config) -> Result<u64, NodeError> {
+    stopped_store::repair_times(config, NodeDeps::default().clock.wall())
 }
 
 /// Stops all `servers`, at the same time.

@@ -4,12 +4,21 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
+use tokio::time::interval;
 use tracing::warn;
 
+use crate::edge::CoreGate;
 use crate::error_chain;
 
 const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
+
+/// Shortest time between two messages to the watchdog.
+const PERIOD_MIN: Duration = Duration::from_millis(10);
+
+/// Twice the longest time that a turn of an idle commit thread takes.
+const TURN_MAX: Duration = Duration::from_secs(2);
 
 /// State of the node that a service manager wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +27,8 @@ pub(super) enum ServiceState {
     Ready,
     /// The node stops in order.
     Stopping,
+    /// The threads of the node move.
+    Alive,
 }
 
 impl ServiceState {
@@ -25,7 +36,58 @@ impl ServiceState {
         match self {
             Self::Ready => b"READY=1",
             Self::Stopping => b"STOPPING=1",
+            Self::Alive => b"WATCHDOG=1",
         }
+    }
+}
+
+/// Tells the service manager's watchdog, if there is one, that the node is alive, as long as the thread
+/// of this function and the commit thread behind `gate` move. A thread that hangs lets the service manager
+/// restart the node. Without an open store there is nothing to restart for: `/readyz` says why.
+pub(super) async fn feed_watchdog(gate: CoreGate) {
+    let limit = std::env::var("WATCHDOG_USEC");
+    let Some(limit) = limit.ok().and_then(|micros| micros.parse().ok()) else {
+        return;
+    };
+    let period = Duration::from_micros(limit) / 2;
+    let mut watch = CommitWatch::new(period);
+    let mut ticks = interval(period.max(PERIOD_MIN));
+    loop {
+        ticks.tick().await;
+        let turns = gate.current().map(|core| core.journal.commit_turns());
+        if watch.has_moved(turns) {
+            notify_service_manager(ServiceState::Alive);
+        }
+    }
+}
+
+/// Watch over the turns of the commit thread, which makes one every second at least.
+#[derive(Debug)]
+struct CommitWatch {
+    last_turns: Option<u64>,
+    /// Looks in a row that found no new turn.
+    idle_looks: u32,
+    /// Looks that fall into the time of one turn.
+    idle_looks_max: u32,
+}
+
+impl CommitWatch {
+    /// Begins a watch that looks once a `period`.
+    fn new(period: Duration) -> Self {
+        let looks = TURN_MAX.as_millis() / period.max(PERIOD_MIN).as_millis();
+        Self {
+            last_turns: None,
+            idle_looks: 0,
+            idle_looks_max: u32::try_from(looks).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Tells if the thread is moving that has made so many `turns`, or if there is none.
+    fn has_moved(&mut self, turns: Option<u64>) -> bool {
+        let is_idle = turns.is_some() && turns == self.last_turns;
+        self.idle_looks = if is_idle { self.idle_looks + 1 } else { 0 };
+        self.last_turns = turns;
+        self.idle_looks <= self.idle_looks_max
     }
 }
 
@@ -88,6 +150,19 @@ mod tests {
         let socket = format!("@{name}").into();
         send_message(socket, ServiceState::Stopping.message()).expect("it listens");
         assert_eq!(receive(&receiver), b"STOPPING=1");
+    }
+
+    /// A node whose commit thread hung was never restarted.
+    #[test]
+    fn a_commit_thread_that_hangs_does_not_feed_the_watchdog() {
+        let mut watch = CommitWatch::new(Duration::from_secs(30));
+        let looks = [Some(1), Some(2), Some(2), Some(2), Some(3), None, None];
+        let moved = looks.map(|turns| watch.has_moved(turns));
+        assert_eq!(moved, [true, true, false, false, true, true, true]);
+        // A turn may take longer than a short period.
+        let mut watch = CommitWatch::new(Duration::from_millis(500));
+        let moved = [1, 1, 1, 1, 1, 1].map(|turns| watch.has_moved(Some(turns)));
+        assert_eq!(moved, [true, true, true, true, true, false]);
     }
 
     #[test]

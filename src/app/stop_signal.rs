@@ -1,6 +1,8 @@
 //! Signals that stop the process, and the limit of that stop. A thread of its own keeps both and waits
 //! for nobody: neither a stalled terminal nor a hanging disk can make the process ignore a signal.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{io, process, thread};
 
@@ -13,11 +15,16 @@ use crate::log_sink;
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// Returns a channel that tells of the first SIGTERM or Ctrl-C. The process ends at the latest
-/// `grace` after it, with the exit status 1.
+/// `grace` after it, with the exit status 1. Before `is_started` it ends at once, with the status 0: a
+/// store that is being opened survives that, and without a handler the first process of a container
+/// would ignore the signal.
 ///
 /// # Errors
 /// I/O errors of installing the handlers or of starting a thread.
-pub(super) fn watch_signals(grace: Duration) -> io::Result<oneshot::Receiver<()>> {
+pub(super) fn watch_signals(
+    grace: Duration,
+    is_started: Arc<AtomicBool>,
+) -> io::Result<oneshot::Receiver<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
@@ -36,6 +43,11 @@ pub(super) fn watch_signals(grace: Duration) -> io::Result<oneshot::Receiver<()>
             runtime.block_on(async {
                 tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             });
+            if !is_started.load(Ordering::Relaxed) {
+                log_sink::write_raw_line("stopped before the node was ready", file!());
+                log_sink::flush();
+                process::exit(0);
+            }
             // The node may be stopping already.
             let _ = told.send(());
             thread::sleep(grace.saturating_add(MARGIN));

@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 
+use super::clock_file;
 use super::error::NodeError;
+use super::latest_times::LatestTimes;
 use super::node_deps::NodeDeps;
 use super::store_session::{self, DiscardMark};
 use crate::config::Config;
 use crate::derived::DerivedStore;
+use crate::event::Timestamp;
 use crate::failpoints::NoFailures;
-use crate::journal::{DataFolder, Journal, SegmentJournal};
+use crate::journal::{DataFolder, Journal, LogStart, SegmentJournal};
 use crate::projection::{self, Projection};
 use crate::retention;
 use crate::table_store::{TableStore, TableStoreError};
@@ -97,12 +100,48 @@ pub(super) fn open_once(config: &Config) -> Result<(), NodeError> {
 
 /// Derives the projection of the store of `config` again.
 pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, NodeError> {
+    rebuild_after(config, |_| Ok(()))
+}
+
+/// Gives every event of a later time the time `latest`, and derives the projection again. Returns the
+/// number of segments that were written anew.
+pub(super) fn repair_times(config: &Config, latest: Timestamp) -> Result<u64, NodeError> {
+    let (filter, mut rewritten) = (LatestTimes::new(latest), 0);
+    // The projection is dropped before: one with the former times must not be left after a crash. From
+    // the oldest segment on, so that times never go backwards along the journal at any moment.
+    rebuild_after(config, |store| {
+        for number in store.journal.segment_numbers() {
+            rewritten += u64::from(store.journal.rewrite_segment(number, &filter)?);
+        }
+        Ok(())
+    })?;
+
+    // The base file holds the time of the first event.
+    let store = StoppedStore::open(config)?;
+    let start = store.journal.start();
+    let start = LogStart {
+        received_at: start.received_at.min(latest),
+        ..start
+    };
+    retention::write_base_again(&store.journal, &store.derived, start)?;
+    store.journal.close();
+    store.tables.close().map_err(TableStoreError::from)?;
+    clock_file::remove_last_time(&config.store.path).map_err(NodeError::Setup)?;
+    Ok(rewritten)
+}
+
+/// Drops the projection, lets `change` change the journal, and derives the projection again.
+fn rebuild_after(
+    config: &Config,
+    change: impl FnOnce(&StoppedStore) -> Result<(), NodeError>,
+) -> Result<RebuildSummary, NodeError> {
     // The start reads the whole journal when it finds no projection, or what is behind the base. The
     // tables come after that: pending events may be kept records, which are in a table.
     let store = StoppedStore::open_after(config, |journal, derived| {
         projection::drop_projection(derived).map_err(projection::ProjectionError::from)?;
         Ok(retention::load_projection_base(journal, derived)?)
     })?;
+    change(&store)?;
     let first = projection::stored_position(&store.derived)?;
     let projection = store.start_projection(config)?;
 

@@ -22,6 +22,7 @@ use super::error::NodeError;
 use super::following_store::ClusterSetup;
 use super::migration::{self, StoreMigration};
 use super::node_deps::NodeDeps;
+use super::{clock_file, clock_watch};
 use crate::account::AccountRegistry;
 use crate::alerts::{AlertDeps, AlertWatch, RaisedAlerts};
 use crate::audit::{AuditLimits, AuditLog};
@@ -30,7 +31,7 @@ use crate::clock::CheckedClock;
 use crate::cluster::{LeaderTerm, PostgresLog};
 use crate::config::{Config, LiveConfig, SyncPolicy};
 use crate::derived::{self, DerivedStore};
-use crate::edge::{NodeCore, leads, support};
+use crate::edge::{CoreGate, NodeCore, leads, support};
 use crate::enrichment::{self, EnrichmentStage};
 use crate::entity::{self, EntityDeps};
 use crate::erasure::{self, Erasure, ErasureDeps, ErasureStage};
@@ -66,6 +67,8 @@ pub(super) struct NodeSetup {
     pub(super) deps: NodeDeps,
     /// Clock of `deps`, for the comparison with the journal's times.
     pub(super) clock: Arc<CheckedClock>,
+    /// Gate that shows why the opening waits.
+    pub(super) gate: CoreGate,
     pub(super) discard_mark: DiscardMark,
     /// Incarnation of the store that was opened first; another one is not opened in its place.
     pub(super) incarnation: Arc<OnceLock<StoreIncarnation>>,
@@ -137,7 +140,14 @@ impl StoreSession {
     ) -> Result<Self, NodeError> {
         // Opening reads the disk, so it must not block the event loop of the edge.
         let setup_of_thread = setup.clone();
-        let opened = spawn_blocking(move || open_store(&setup_of_thread, term))
+        let (folder, journal) = spawn_blocking(move || open_files(&setup_of_thread, term))
+            .await
+            .map_err(|_| NodeError::Panicked)??;
+        // Before a stage compares times or stamps anything.
+        let (config, newest_event) = (setup.live_config.current(), journal.opened_at());
+        clock_watch::wait_for_agreement(&setup.clock, newest_event, &config, &setup.gate).await;
+        let setup_of_thread = setup.clone();
+        let opened = spawn_blocking(move || open_store(&setup_of_thread, &folder, &journal))
             .await
             .map_err(|_| NodeError::Panicked)?;
         let StoreStages {
@@ -575,20 +585,16 @@ struct StoreStages {
     has_copy_failed: bool,
 }
 
-fn open_store(setup: &NodeSetup, term: Option<LeaderTerm>) -> Result<StoreStages, NodeError> {
-    let NodeSetup {
-        live_config,
-        deps,
-        clock,
-        discard_mark,
-        incarnation,
-        cluster,
-    } = setup;
-    let config = &live_config.current();
-    if let Some(incarnation) = incarnation.get() {
+/// Opens the folder and the journal of the node's store, in a cluster under the `term` of this node.
+fn open_files(
+    setup: &NodeSetup,
+    term: Option<LeaderTerm>,
+) -> Result<(Arc<DataFolder>, Arc<SegmentJournal>), NodeError> {
+    let (config, deps) = (&setup.live_config.current(), &setup.deps);
+    if let Some(incarnation) = setup.incarnation.get() {
         DataFolder::check_incarnation(&config.store.path, *incarnation)?;
     }
-    let role = match (cluster, term) {
+    let role = match (&setup.cluster, term) {
         (Some(cluster), Some(term)) => {
             let (database, lease) = (cluster.database.clone(), cluster.config.lease);
             let log = PostgresLog::new(database, term, lease, Arc::clone(&deps.clock))?;
@@ -598,17 +604,25 @@ fn open_store(setup: &NodeSetup, term: Option<LeaderTerm>) -> Result<StoreStages
     };
     let cipher = ContentCipher::from_config(&config.store);
     let folder = DataFolder::open_encrypted(&config.store.path, cipher)?;
-    let journal = open_journal_as(role, &folder, config, deps, discard_mark)?;
-    // Before a stage compares times: a wrong clock would expire what is stored.
-    clock.align(journal.opened_at());
-    incarnation.get_or_init(|| folder.incarnation());
+    let journal = open_journal_as(role, &folder, config, deps, &setup.discard_mark)?;
+    setup.incarnation.get_or_init(|| folder.incarnation());
+    Ok((folder, journal))
+}
+
+fn open_store(
+    setup: &NodeSetup,
+    folder: &Arc<DataFolder>,
+    journal: &Arc<SegmentJournal>,
+) -> Result<StoreStages, NodeError> {
+    // A lost file makes the next start no more than less certain.
+    let _ = clock_file::write_last_time(folder.path(), &setup.clock);
     // From here on threads run. An error must end them, or they would keep the store in use.
-    let stages = open_stages(setup, &folder, &journal).inspect_err(|_| {
+    let stages = open_stages(setup, folder, journal).inspect_err(|_| {
         journal.close();
-        discard_mark.note_failure(&journal);
+        setup.discard_mark.note_failure(journal);
     })?;
     // Not before everything was read from the new store.
-    migration::remove_former_files(&folder);
+    migration::remove_former_files(folder);
     Ok(stages)
 }
 

@@ -4,10 +4,13 @@
 //! |---|---|
 //! | class u8, id u64 | an entry, see `entry` |
 //!
-//! Integers are big-endian. Class 0 has what was done, class 1 what was refused. Each class has a bound
-//! of its own: whatever strangers try, the entries of what was done stay.
+//! Integers are big-endian. Class 0 has what was changed, class 1 what was refused, class 2 what was read
+//! or failed. Each class has a bound of its own: whatever strangers and readers try, the entries of what
+//! was changed stay. Within a class, the caller who has most entries loses the oldest, so that no token
+//! pushes out what others did.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +43,7 @@ pub enum AuditOpenError {
 /// Bounds of the audit log.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditLimits {
-    /// Most entries of what was done.
+    /// Most entries of what was changed, and most of what was read or failed.
     pub entries_max: usize,
     /// Most entries of what was refused.
     pub refused_entries_max: usize,
@@ -95,29 +98,72 @@ pub struct AuditPage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum EntryClass {
-    /// Call of a caller whose role may do the operation.
-    Performed = 0,
+    /// Change by a caller whose role may make it.
+    Changed = 0,
     /// Call that was refused for lack of a token, a role or a scope.
     Refused = 1,
+    /// Call of a caller whose role may make it that changed nothing: a read, or a failure.
+    Unchanged = 2,
+}
+
+impl EntryClass {
+    const ALL: [Self; 3] = [Self::Changed, Self::Refused, Self::Unchanged];
 }
 
 /// Id and time of an entry.
 type EntryMark = (u64, Timestamp);
 
-/// Ids and times of all entries, oldest first.
+/// Ids and times of all entries.
 #[derive(Debug, Default)]
 struct EntryIndex {
     last_id: u64,
-    performed: VecDeque<EntryMark>,
-    refused: VecDeque<EntryMark>,
+    classes: [ClassIndex; EntryClass::ALL.len()],
 }
 
 impl EntryIndex {
-    fn class(&mut self, class: EntryClass) -> &mut VecDeque<EntryMark> {
-        match class {
-            EntryClass::Performed => &mut self.performed,
-            EntryClass::Refused => &mut self.refused,
+    fn class(&mut self, class: EntryClass) -> &mut ClassIndex {
+        &mut self.classes[class as usize]
+    }
+}
+
+/// Ids and times of the entries of one class, oldest first, by their callers.
+#[derive(Debug, Default)]
+struct ClassIndex(BTreeMap<Option<String>, VecDeque<EntryMark>>);
+
+impl ClassIndex {
+    fn add(&mut self, who: Option<&String>, mark: EntryMark) {
+        self.0.entry(who.cloned()).or_default().push_back(mark);
+    }
+
+    fn marks(&self) -> impl Iterator<Item = &EntryMark> {
+        self.0.values().flatten()
+    }
+
+    /// Takes out one entry that is older than `oldest`, or one that is too many beside `most` others:
+    /// the oldest of the caller who has most. Returns its id.
+    fn take_surplus(&mut self, most: usize, oldest: Timestamp) -> Option<u64> {
+        let first_of = |marks: &VecDeque<EntryMark>| marks.front().copied();
+        let is_old =
+            |marks: &VecDeque<EntryMark>| first_of(marks).is_some_and(|(_, at)| at < oldest);
+        let mut callers = self.0.iter();
+        let old = callers.find(|(_, marks)| is_old(marks));
+        let is_full = || self.0.values().map(VecDeque::len).sum::<usize>() > most;
+        let (who, _) = match old {
+            Some(old) => old,
+            None if is_full() => self.0.iter().max_by_key(|(_, marks)| {
+                let first_id = first_of(marks).map(|(id, _)| id);
+                (marks.len(), Reverse(first_id))
+            })?,
+            None => return None,
+        };
+
+        let who = who.clone();
+        let marks = self.0.get_mut(&who)?;
+        let (id, _) = marks.pop_front()?;
+        if marks.is_empty() {
+            self.0.remove(&who);
         }
+        Some(id)
     }
 }
 
@@ -143,14 +189,14 @@ impl AuditLog {
     pub fn open(tables: &Arc<TableStore>, limits: AuditLimits) -> Result<Self, AuditOpenError> {
         let table = tables.table(JournaledTableId::Audit);
         let mut index = EntryIndex::default();
-        for class in [EntryClass::Performed, EntryClass::Refused] {
+        for class in EntryClass::ALL {
             for (key, value) in table.scan(&[class as u8], None, usize::MAX)? {
                 let id = key.get(1..).and_then(|id| id.try_into().ok());
                 let id = id.map(u64::from_be_bytes);
                 let (Some(id), Some(entry)) = (id, entry::decode_entry(&value)) else {
                     return Err(AuditOpenError::Malformed);
                 };
-                index.class(class).push_back((id, entry.at));
+                index.class(class).add(entry.who.as_ref(), (id, entry.at));
                 index.last_id = index.last_id.max(id);
             }
         }
@@ -177,7 +223,7 @@ impl AuditLog {
             let mut index = self.index.lock();
             index.last_id += 1;
             let id = index.last_id;
-            index.class(class).push_back((id, entry.at));
+            index.class(class).add(entry.who.as_ref(), (id, entry.at));
             let mut changes = vec![TableChange::Put {
                 key: row_key(class, id),
                 value: entry::encode_entry(entry),
@@ -202,7 +248,7 @@ impl AuditLog {
     ) {
         let entry = AuditEntry::of_node(at, operation, object, outcome);
         // The watcher of failures reports it.
-        let _ = self.append(EntryClass::Performed, &entry);
+        let _ = self.append(EntryClass::Changed, &entry);
     }
 
     /// Lists the entries that pass `filter` and are older than `before`, the newest first, at most
@@ -240,14 +286,11 @@ impl AuditLog {
     fn newest_first(&self, before: Option<u64>, now: Timestamp) -> Vec<(EntryClass, u64)> {
         let oldest = now.saturating_sub(self.limits.keep_for);
         let index = self.index.lock();
-        let classes = [
-            (EntryClass::Performed, &index.performed),
-            (EntryClass::Refused, &index.refused),
-        ];
-        let mut ids: Vec<_> = classes
+        let mut ids: Vec<_> = EntryClass::ALL
             .into_iter()
-            .flat_map(|(class, marks)| {
-                let kept = marks.iter().filter(move |(_, at)| *at >= oldest);
+            .flat_map(|class| {
+                let marks = index.classes[class as usize].marks();
+                let kept = marks.filter(move |(_, at)| *at >= oldest);
                 kept.map(move |(id, _)| (class, *id))
             })
             .filter(|(_, id)| before.is_none_or(|before| *id < before))
@@ -259,22 +302,17 @@ impl AuditLog {
     /// Takes what is too old at `now`, or too many, out of `index`. Returns the removals.
     fn remove_surplus(&self, index: &mut EntryIndex, now: Timestamp) -> Vec<TableChange> {
         let oldest = now.saturating_sub(self.limits.keep_for);
-        let bounds = [
-            (EntryClass::Performed, self.limits.entries_max),
-            (EntryClass::Refused, self.limits.refused_entries_max),
-        ];
         let mut removals = Vec::new();
-        for (class, most) in bounds {
-            let marks = index.class(class);
-            while let Some((id, at)) = marks.front().copied() {
-                let is_surplus = marks.len() > most || at < oldest;
-                if !is_surplus || removals.len() == REMOVALS_MAX {
-                    break;
-                }
-                marks.pop_front();
-                removals.push(TableChange::Remove {
-                    key: row_key(class, id),
-                });
+        for class in EntryClass::ALL {
+            let most = match class {
+                EntryClass::Changed | EntryClass::Unchanged => self.limits.entries_max,
+                EntryClass::Refused => self.limits.refused_entries_max,
+            };
+            while removals.len() < REMOVALS_MAX
+                && let Some(id) = index.class(class).take_surplus(most, oldest)
+            {
+                let key = row_key(class, id);
+                removals.push(TableChange::Remove { key });
             }
         }
         removals
@@ -328,7 +366,8 @@ mod tests {
 
     fn append(log: &AuditLog, entry: &AuditEntry) {
         let class = match entry.who {
-            Some(_) => EntryClass::Performed,
+            Some(_) if entry.operation.ends_with("export") => EntryClass::Unchanged,
+            Some(_) => EntryClass::Changed,
             None => EntryClass::Refused,
         };
         log.append(class, entry).expect("writes");
@@ -357,6 +396,27 @@ mod tests {
         append(&log, &entry(51, Some("ci"), "webhooks.pause"));
         assert_eq!(list(&log, &all, 51), [51, 50, 49, 4, 3]);
         assert_eq!(log.table.scan(b"", None, 99).expect("reads").len(), 5);
+    }
+
+    /// A token that may only read pushed out all entries by exporting one entity again and again.
+    #[test]
+    fn no_token_pushes_out_what_others_did() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = open(folder.path());
+        append(&log, &entry(1, Some("admin"), "webhooks.create"));
+        append(&log, &entry(2, Some("auditor"), "entities.export"));
+        for at in 3..=30 {
+            append(&log, &entry(at, Some("reader"), "entities.export"));
+        }
+        for at in 31..=50 {
+            append(&log, &entry(at, Some("operator"), "webhooks.pause"));
+        }
+        let all = AuditFilter::default();
+        assert_eq!(list(&log, &all, 50), [50, 49, 30, 29, 2, 1]);
+        drop(log);
+        let log = open(folder.path());
+        append(&log, &entry(51, Some("operator"), "webhooks.pause"));
+        assert_eq!(list(&log, &all, 51), [51, 50, 30, 29, 2, 1]);
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl ServeCommand {
             }
         };
         let live_config = LiveConfig::new(config, self.config.read_again());
-        live_config.on_change(move |config| {
+        live_config.follow(move |config| {
             log_filter.set_level(&config.telemetry);
             true
         });

@@ -28,7 +28,7 @@ pub enum ClusterError {
          start the newer hookyard that made it"
     )]
     Newer {
-        /// Version in the database.
+        /// Version that the database has.
         found: i32,
         /// Version that this program uses.
         supported: i32,

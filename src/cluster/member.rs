@@ -85,18 +85,18 @@ pub struct ClusterState {
     pub advertise: String,
     /// True if the lease of that node is over.
     pub is_lease_over: bool,
-    /// End of the log.
+    /// Place after the last commit of the log.
     pub end: LogPlace,
 }
 
 /// Last report of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeReport {
-    /// Id of the node.
+    /// Id of the node that reported.
     pub id: String,
     /// URL at which other nodes reach it.
     pub advertise: String,
-    /// Seconds since the report.
+    /// Seconds since the node reported last.
     pub age_s: f64,
     /// End of its copy of the log.
     pub end: LogPlace,

@@ -138,7 +138,7 @@ enum OperationState {
     Done,
     /// Nothing has changed, and the node still leads.
     Open,
-    /// Another node leads.
+    /// The term is over: another node leads.
     Fenced,
 }
 

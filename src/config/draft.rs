@@ -1,7 +1,7 @@
 //! Settings before validation: the defaults, then the file, then the environment, each with its
 //! origin.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::custom::{CUSTOM_SOURCES_KEY, CustomSourceTable};
 use super::dev::DevSecrets;
+use super::file_permissions::describe_open_file;
 use super::problem::{ConfigProblem, SettingOrigin};
 use super::secret::Secret;
 use super::setting::{DraftSetting, SettingValue};
@@ -17,6 +18,8 @@ use crate::provider::find_preset;
 use crate::suggest::nearest_key;
 
 mod custom;
+
+pub(super) use custom::custom_section;
 
 /// Embedded defaults, each with its reason. A key is known if it stands here.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -66,6 +69,7 @@ impl ConfigDraft {
         if let Some(path) = file {
             draft.read_file(path);
         }
+        let variables = draft.key_variables();
         let mut credentials = None;
         for (name, value) in env {
             let (name, value) = (name.into(), value.into());
@@ -73,7 +77,7 @@ impl ConfigDraft {
                 credentials = Some(PathBuf::from(value));
                 continue;
             }
-            draft.read_variable(&name.to_string_lossy(), value);
+            draft.read_variable(&name.to_string_lossy(), value, &variables);
         }
         if let Some(folder) = credentials {
             draft.read_credentials(&folder);
@@ -185,7 +189,7 @@ impl ConfigDraft {
                 ));
             }
         };
-        let line_ends: Vec<_> = text.match_indices('\n').map(|(at, _)| at).collect();
+        let line_ends: Vec<_> = text.match_indices('\n').map(|(end, _)| end).collect();
         let origin_at = |offset| {
             let line = 1 + line_ends.partition_point(|end| *end < offset);
             SettingOrigin::File(path.to_owned(), Some(line))
@@ -266,8 +270,19 @@ impl ConfigDraft {
         }
     }
 
+    /// Returns the variables of all keys. There can be many: they are built once.
+    fn key_variables(&self) -> KeyVariables {
+        KeyVariables {
+            keys: self
+                .keys()
+                .map(|key| (env_variable_name(key), key.to_owned()))
+                .collect(),
+            secret_keys: self.secret_keys().into_iter().collect(),
+        }
+    }
+
     /// Reads a variable that has the prefix; other variables are ignored.
-    fn read_variable(&mut self, name: &str, value: OsString) {
+    fn read_variable(&mut self, name: &str, value: OsString, variables: &KeyVariables) {
         let Some(path) = name
             .strip_prefix(PREFIX)
             .filter(|_| !NON_SETTING_VARIABLES.contains(&name))
@@ -280,10 +295,7 @@ impl ConfigDraft {
             .collect::<Vec<_>>()
             .join(".");
         // The name of a configured source may contain two underscores.
-        let key = self
-            .keys()
-            .find(|known| env_variable_name(known) == name)
-            .map_or(key, str::to_owned);
+        let key = variables.keys.get(name).cloned().unwrap_or(key);
         let origin = SettingOrigin::Environment(name.to_owned());
         let Ok(value) = value.into_string() else {
             return self
@@ -302,12 +314,9 @@ impl ConfigDraft {
             return;
         }
         let of_file = name.strip_suffix(FILE_SUFFIX);
-        let of_file = of_file.and_then(|name| {
-            let mut keys = self.secret_keys().into_iter();
-            keys.find(|key| env_variable_name(key) == name)
-        });
-        if let Some(key) = of_file {
-            return self.read_secret_file(&key, Path::new(&value), origin);
+        let of_file = of_file.and_then(|name| variables.keys.get(name));
+        if let Some(key) = of_file.filter(|key| variables.secret_keys.contains(*key)) {
+            return self.read_secret_file(key, Path::new(&value), origin);
         }
 
         let section = key.rsplit_once('.').map(|(section, _)| section);
@@ -357,6 +366,10 @@ impl ConfigDraft {
                     .push(ConfigProblem::for_key(key, origin, detail));
             }
         };
+        if let Some(detail) = describe_open_file(file) {
+            let warning = ConfigProblem::for_key(key, origin.clone(), detail);
+            self.warnings.push(warning);
+        }
         let Some(setting) = self.settings.get_mut(key) else {
             return;
         };
@@ -414,6 +427,13 @@ impl ConfigDraft {
             .flat_map(|key| key.match_indices('.').map(move |(end, _)| &key[..end]))
             .chain([CUSTOM_SOURCES_KEY])
     }
+}
+
+/// Keys by the names of the variables that set them.
+struct KeyVariables {
+    keys: HashMap<String, String>,
+    /// Keys of secrets, which a file may hold.
+    secret_keys: HashSet<String>,
 }
 
 /// Describes the table of a source if `key` is a section that is named after a preset.

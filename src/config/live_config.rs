@@ -83,9 +83,13 @@ impl LiveConfig {
         self.current.subscribe()
     }
 
-    /// Calls `apply` with each later configuration, before its reload returns, until it returns `false`.
-    pub fn on_change(&self, apply: impl Fn(&Arc<Config>) -> bool + Send + Sync + 'static) {
-        self.appliers.lock().push(Box::new(apply));
+    /// Calls `apply` with the configuration in force, and with each later one before its reload returns,
+    /// until it returns `false`. So no reload is lost that came since the caller looked.
+    pub fn follow(&self, apply: impl Fn(&Arc<Config>) -> bool + Send + Sync + 'static) {
+        let mut appliers = self.appliers.lock();
+        if apply(&self.current()) {
+            appliers.push(Box::new(apply));
+        }
     }
 
     /// Reads the configuration again and puts it into force, but for the keys that need a restart. Reads
@@ -111,5 +115,45 @@ impl LiveConfig {
             warnings,
             certificate_ends_at,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::config::load_config;
+
+    /// A reload between the first look at the configuration and the registration was lost.
+    #[test]
+    fn a_follower_gets_the_configuration_in_force_and_each_later_one() {
+        let env = |workers: usize| {
+            let workers = workers.to_string();
+            let level = if workers == "1" { "debug" } else { "warn" };
+            [
+                ("HOOKYARD_ADMIN__TOKEN", "t".to_owned()),
+                ("HOOKYARD_TELEMETRY__LEVEL", level.to_owned()),
+            ]
+        };
+        let config = load_config(None, env(0)).expect("valid");
+        let reads = AtomicUsize::new(0);
+        let live_config = LiveConfig::new(config, move || {
+            let reload = reads.fetch_add(1, Ordering::Relaxed);
+            ConfigDraft::from_toml(None, env((reload + 1) % 2))
+        });
+        let level = |config: &Config| format!("{:?}", config.telemetry.level);
+        let first = level(&live_config.current());
+        live_config.reload().expect("valid");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let follower = Arc::clone(&seen);
+        live_config.follow(move |config| {
+            follower.lock().push(level(config));
+            true
+        });
+        assert_eq!(seen.lock().len(), 1);
+        assert_ne!(seen.lock()[0], first);
+        live_config.reload().expect("valid");
+        assert_eq!(seen.lock()[1], first);
     }
 }

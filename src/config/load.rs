@@ -1,6 +1,7 @@
 //! Validates settings: types, ranges and dependencies between keys. All problems are collected
 //! before any is reported.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -617,12 +618,9 @@ fn find_name_clash(sources: &SourcesConfig) -> Option<&'static str> {
         .events
         .iter()
         .filter_map(|declared| declared.name.as_str().split('.').next());
-    words.into_iter().find(|word| {
-        sources
-            .custom
-            .iter()
-            .any(|custom| custom.name.as_str() == *word)
-    })
+    let custom = sources.custom.iter().map(|custom| custom.name.as_str());
+    let custom: HashSet<_> = custom.collect();
+    words.into_iter().find(|word| custom.contains(word))
 }
 
 /// Tells if `text` is an http or https URL that a path can be appended to.

@@ -10,6 +10,7 @@ mod delivery;
 mod dev;
 mod draft;
 mod effective;
+mod file_permissions;
 mod instagram;
 mod leads;
 mod live_config;

@@ -19,6 +19,7 @@ use super::error::ApiError;
 use super::source::CallSource;
 use super::state::Edge;
 use crate::audit::{AuditChannel, AuditEntry, EntryClass, SUCCESS};
+use crate::token::TokenRole;
 
 /// Codes of the refusals that depend on the caller.
 const ACCESS_REFUSALS: [&str; 7] = [
@@ -77,7 +78,11 @@ fn make_entry(
     let may = caller.as_ref().is_some_and(|caller| caller.may(operation));
     let is_refused = ACCESS_REFUSALS.contains(&outcome);
     let (class, left_out) = match (may && operation.is_audited(), is_refused) {
-        (true, false) => (EntryClass::Performed, 0),
+        // What a reader may do, and what fails, changes nothing, and can be repeated without end.
+        (true, false) if outcome != SUCCESS || TokenRole::Read.may(operation) => {
+            (EntryClass::Unchanged, 0)
+        }
+        (true, false) => (EntryClass::Changed, 0),
         (_, true) => {
             let now = edge.clock.monotonic();
             (

@@ -69,7 +69,7 @@ const OWN_PATHS: [&str; 4] = ["/healthz", "/health", "/readyz", "/metrics"];
 /// Client of a request, as the node that took it has seen it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ForwardedOrigin {
-    /// Address of the client.
+    /// Address of the client, as the other node resolved it.
     pub(super) client: IpAddr,
     /// True if the client had used TLS.
     pub(super) is_tls: bool,

@@ -35,22 +35,25 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// Longest wait for a client to close its side.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves the operations of `role` on `listener`, with threads of their own, until the server is stopped. The caller handles signals. Must be
+/// Serves the operations of `role` on `listener`, with threads of their own and at most
+/// `connections_max` connections, until the server is stopped. The caller handles signals. Must be
 /// called within an actix system; the server runs when it is awaited or spawned.
 ///
 /// # Errors
 /// I/O errors of registering the listener.
-pub fn serve(edge: &LiveEdge, listener: TcpListener, role: ListenerRole) -> io::Result<Server> {
+pub fn serve(
+    edge: &LiveEdge,
+    listener: TcpListener,
+    role: ListenerRole,
+    connections_max: usize,
+) -> io::Result<Server> {
     let current = edge.current();
     let server = &current.config.server;
     let (workers, connections_max) = match role {
         ListenerRole::Whole | ListenerRole::Public => {
-            (worker_count(server.workers), server.connections_max)
+            (worker_count(server.workers), connections_max)
         }
-        ListenerRole::Admin => (
-            ADMIN_WORKERS,
-            server.connections_max.min(ADMIN_CONNECTIONS_MAX),
-        ),
+        ListenerRole::Admin => (ADMIN_WORKERS, connections_max.min(ADMIN_CONNECTIONS_MAX)),
     };
     let address = listener.local_addr()?;
     if role != ListenerRole::Public {

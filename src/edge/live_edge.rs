@@ -28,12 +28,14 @@ impl LiveEdge {
         let edge = Edge::new(Arc::clone(&live_config), clock, (metrics, traces), gate);
         let current = Arc::new(watch::Sender::new(Arc::new(edge)));
         let held = Arc::downgrade(&current);
-        live_config.on_change(move |config| {
+        live_config.follow(move |config| {
             let Some(current) = held.upgrade() else {
                 return false;
             };
-            let next = current.borrow().succeed(Arc::clone(config));
-            current.send_replace(Arc::new(next));
+            let former = Arc::clone(&current.borrow());
+            if !Arc::ptr_eq(&former.config, config) {
+                current.send_replace(Arc::new(former.succeed(Arc::clone(config))));
+            }
             true
         });
         Self(current)

@@ -544,7 +544,7 @@ fn a_chunked_body_that_stops_in_the_middle_does_not_hold_its_connection() {
         .into_inner();
     let answers = actix_rt::System::new().block_on(async move {
         let server =
-            serve(&LiveEdge::fixed(edge), listener, ListenerRole::Whole).expect("a listener");
+            serve(&LiveEdge::fixed(edge), listener, ListenerRole::Whole, 64).expect("a listener");
         let handle = server.handle();
         actix_rt::spawn(server);
         let paths = [(WEBHOOK, "408"), ("/nothing", "404"), ("/healthz", "405")];

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::content_cipher::ContentCipher;
+use super::data_folder::DataFolder;
 use super::frame::{self, FrameEntry, JournalFrame};
 use super::limits::JournalLimits;
 use super::log_place::LogPlace;
@@ -51,7 +53,7 @@ pub(super) enum CommitError {
 
 /// Commits of the shared log for this copy of it.
 pub(super) struct CopiedCommits {
-    /// Blocks of each commit.
+    /// Blocks of each commit, in order.
     pub(super) commits: Vec<Vec<Block>>,
     /// Frames in all of them, in order.
     pub(super) frames: Vec<JournalFrame>,
@@ -74,6 +76,8 @@ pub(super) struct CommitOutputs {
     pub(super) durable_end: watch::Sender<Position>,
     pub(super) synced_end: Arc<Mutex<SyncedEnd>>,
     pub(super) observers: CommitObservers,
+    /// Number of turns that the thread has made: one every second at least, while it moves.
+    pub(super) turns: Arc<AtomicU64>,
 }
 
 /// End of what is synced: in the files, and in the log.
@@ -109,6 +113,7 @@ pub(super) struct CommitThread {
     shared_log: Option<Box<dyn SharedLog>>,
     /// `true` if the journal takes nothing but copied commits.
     is_follower: bool,
+    folder: Arc<DataFolder>,
     limits: JournalLimits,
     clock: Arc<dyn Clock>,
     outputs: CommitOutputs,
@@ -129,7 +134,7 @@ pub(super) struct CommitThread {
 
 impl CommitThread {
     pub(super) fn new(
-        writer: SegmentWriter,
+        (folder, writer): (Arc<DataFolder>, SegmentWriter),
         limits: JournalLimits,
         clock: Arc<dyn Clock>,
         outputs: CommitOutputs,
@@ -146,6 +151,7 @@ impl CommitThread {
             writer,
             shared_log,
             is_follower,
+            folder,
             limits,
             clock,
             outputs,
@@ -171,6 +177,7 @@ impl CommitThread {
             None => PLACE_CHECK_INTERVAL,
         };
         loop {
+            self.outputs.turns.fetch_add(1, Ordering::Relaxed);
             if let Some(shared_log) = &mut self.shared_log {
                 shared_log.renew_lease()?;
             }
@@ -367,7 +374,12 @@ impl CommitThread {
 
     fn check_place(&mut self) -> Result<(), CommitError> {
         self.checked_at = self.clock.monotonic();
-        Ok(self.writer.check_place()?)
+        match self.folder.find_displaced_file() {
+            Ok(None) => self.writer.check_place()?,
+            Ok(Some(file)) => return Err(SegmentWriterError::Displaced(file).into()),
+            Err(error) => return Err(SegmentWriterError::Write(error).into()),
+        }
+        Ok(())
     }
 
     fn time_until_sync(&self, interval: Duration) -> Duration {

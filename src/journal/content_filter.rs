@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::frame::{FrameEntry, JournalFrame};
 use super::table_changes::{TableChange, TableChanges};
-use crate::event::{EntityKey, Position};
+use crate::event::{EntityKey, Position, Timestamp};
 
 /// Decision about one table change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,25 +32,44 @@ pub trait ContentFilter: Send + Sync + 'static {
 
     /// Decides about `change`, which belongs to the table with the number `table`.
     fn judge_change(&self, table: u8, change: &TableChange) -> ChangeVerdict;
+
+    /// Returns the time that takes the place of each later time of receipt and commit; `None` keeps
+    /// all. Times that never go backwards still do not.
+    fn latest_time(&self) -> Option<Timestamp> {
+        None
+    }
 }
 
-/// Returns `frame` with the replaced records; `None` if `filter` keeps all.
+/// Returns `frame` with the replaced records and times; `None` if `filter` keeps all.
 pub(super) fn filter_frame(
     frame: &JournalFrame,
     filter: &dyn ContentFilter,
 ) -> Option<JournalFrame> {
-    let mut filtered = None;
+    let mut filtered = limit_times(frame, filter.latest_time());
     for (index, entry) in frame.entries.iter().enumerate() {
         let position = frame.first.plus(index as u64);
         if let Some(bytes) = filter.replace_record(position, &entry.bytes) {
             let filtered: &mut JournalFrame = filtered.get_or_insert_with(|| frame.clone());
-            filtered.entries[index] = FrameEntry {
-                received_at: entry.received_at,
-                bytes,
-            };
+            let received_at = filtered.entries[index].received_at;
+            filtered.entries[index] = FrameEntry { received_at, bytes };
         }
     }
     filtered
+}
+
+/// Returns `frame` with `latest` in place of each later time; `None` if it has none.
+fn limit_times(frame: &JournalFrame, latest: Option<Timestamp>) -> Option<JournalFrame> {
+    let latest = latest?;
+    let received = frame.entries.iter().map(|entry| entry.received_at);
+    if received.chain([frame.committed_at]).max()? <= latest {
+        return None;
+    }
+    let mut limited = frame.clone();
+    limited.committed_at = limited.committed_at.min(latest);
+    for entry in &mut limited.entries {
+        entry.received_at = entry.received_at.min(latest);
+    }
+    Some(limited)
 }
 
 /// Returns `group` without the dropped changes and with the replaced ones; `None` if `filter` keeps

@@ -9,7 +9,8 @@
 //! ```
 
 use std::fs::{self, File};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -23,7 +24,7 @@ use crate::event::{IncarnationHistory, StoreIncarnation};
 
 /// Names in a data folder that are no part of a store: the lock, what a file system keeps in its
 /// root, and the secrets of `--dev`.
-const HARMLESS_NAMES: [&str; 3] = ["LOCK", "lost+found", "dev-secrets.toml"];
+const HARMLESS_NAMES: [&str; 4] = ["CLOCK", "LOCK", "lost+found", "dev-secrets.toml"];
 
 /// Number of attempts to take the lock. A process that is being stopped can hold it a moment
 /// longer.
@@ -39,7 +40,7 @@ pub struct DataFolder {
     cipher: ContentCipher,
     /// `true` if there was no format file: the folder holds no store yet.
     is_new: bool,
-    _lock: File,
+    lock: File,
 }
 
 impl DataFolder {
@@ -73,7 +74,7 @@ impl DataFolder {
             is_new: identity.is_none(),
             identity: identity.unwrap_or_else(StoreIdentity::random),
             cipher,
-            _lock: lock,
+            lock,
         }))
     }
 
@@ -161,8 +162,29 @@ impl DataFolder {
             is_new: true,
             identity,
             cipher,
-            _lock: lock,
+            lock,
         }))
+    }
+
+    /// Returns the file of the folder that is missing, or is not the one that this process locked: what
+    /// is written from now on belongs to no store, or another process may write it too.
+    ///
+    /// # Errors
+    /// The error of the operating system.
+    pub(super) fn find_displaced_file(&self) -> io::Result<Option<PathBuf>> {
+        let own = self.lock.metadata()?;
+        for name in ["LOCK", "FORMAT"] {
+            let file = self.path.join(name);
+            let is_there = match fs::metadata(&file) {
+                Ok(found) => name != "LOCK" || (found.dev(), found.ino()) == (own.dev(), own.ino()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                Err(error) => return Err(error),
+            };
+            if !is_there {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the path of the data folder.

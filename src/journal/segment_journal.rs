@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -62,6 +63,7 @@ pub struct SegmentJournal {
     data: Arc<DataFolder>,
     /// Time of the last record that was there at the opening.
     received_at: Timestamp,
+    commit_turns: Arc<AtomicU64>,
 }
 
 impl SegmentJournal {
@@ -113,13 +115,22 @@ impl SegmentJournal {
         let (failed_sender, failed) = watch::channel(None);
         let recent = Arc::new(RecentFrames::default());
         let synced_end = Arc::new(Mutex::new(SyncedEnd::of_writer(&writer)));
+        let commit_turns = Arc::<AtomicU64>::default();
         let outputs = CommitOutputs {
             recent: Arc::clone(&recent),
             durable_end: end_sender,
             synced_end: Arc::clone(&synced_end),
             observers,
+            turns: Arc::clone(&commit_turns),
         };
-        let commit_thread = CommitThread::new(writer, limits, clock, outputs, received_at, role);
+        let commit_thread = CommitThread::new(
+            (Arc::clone(data), writer),
+            limits,
+            clock,
+            outputs,
+            received_at,
+            role,
+        );
         let folder_in_use = Arc::clone(data);
         let thread = thread::Builder::new()
             .name("journal".into())
@@ -157,7 +168,15 @@ impl SegmentJournal {
             rewriting: Mutex::default(),
             data: Arc::clone(data),
             received_at,
+            commit_turns,
         }))
+    }
+
+    /// Returns the number of turns that the commit thread has made, one every second at least: a thread
+    /// that makes none hangs.
+    #[must_use]
+    pub fn commit_turns(&self) -> u64 {
+        self.commit_turns.load(Ordering::Relaxed)
     }
 
     /// Returns a watch that becomes `Some` with the reason when the store fails; nothing is written

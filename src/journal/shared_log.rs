@@ -114,7 +114,7 @@ impl LogCommit {
         self.end
     }
 
-    /// Returns the encoded blocks.
+    /// Returns the blocks in their encoded form.
     #[must_use]
     pub const fn bytes(&self) -> &Bytes {
         &self.bytes
@@ -203,7 +203,7 @@ pub enum CopyError {
     Gap {
         /// Place after the last commit of this node.
         at: LogPlace,
-        /// Place of the commit.
+        /// Place at which the commit begins.
         found: LogPlace,
     },
     /// The journal has failed or is being closed.

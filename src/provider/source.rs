@@ -324,6 +324,11 @@ impl WebhookSource {
         })
     }
 
+    /// Secrets of the source. Public keys are none.
+    pub fn secrets(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.iter().filter_map(|key| key.secret())
+    }
+
     /// Lengths in bytes of the secrets that an attacker would have to guess; of a login, that of its
     /// password. Public keys are no secrets.
     pub fn secret_lengths(&self) -> impl Iterator<Item = usize> {

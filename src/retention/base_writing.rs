@@ -19,7 +19,18 @@ pub fn renew_base(
     journal: &SegmentJournal,
     derived: &Arc<DerivedStore>,
 ) -> Result<(), RetentionError> {
-    let start = journal.start();
+    write_base_again(journal, derived, journal.start())
+}
+
+/// Writes the base file anew as [`renew_base`] does, with which the journal begins at `start`. Blocks.
+///
+/// # Errors
+/// As for [`renew_base`].
+pub fn write_base_again(
+    journal: &SegmentJournal,
+    derived: &Arc<DerivedStore>,
+    start: LogStart,
+) -> Result<(), RetentionError> {
     if start.needs_base() {
         let never = AtomicBool::new(false);
         let base = write_base(

@@ -26,7 +26,7 @@ mod record_keeping;
 mod worker;
 
 pub use base_loading::{load_base, load_projection_base};
-pub use base_writing::renew_base;
+pub use base_writing::{renew_base, write_base_again};
 pub use deps::RetentionDeps;
 pub use error::{BaseLoadError, RetentionError};
 pub use plan::{RetentionPolicy, SourceRetention};

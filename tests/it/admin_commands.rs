@@ -603,7 +603,7 @@ fn health_tells_if_a_node_accepts_events() {
 }
 
 #[test]
-fn the_service_manager_hears_when_a_node_is_ready_and_when_it_stops() {
+fn the_service_manager_hears_when_a_node_is_ready_is_alive_and_stops() {
     let folder = folder();
     let socket = folder.path().join("notify");
     let manager = UnixDatagram::bind(&socket).expect("a free name");
@@ -616,12 +616,15 @@ fn the_service_manager_hears_when_a_node_is_ready_and_when_it_stops() {
     let node = node
         .env("HOOKYARD_SERVER__BIND", "127.0.0.1:0")
         .env("NOTIFY_SOCKET", &socket)
+        .env("WATCHDOG_USEC", "5000000")
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut node = KilledChild(node.spawn().expect("it starts"));
     assert_eq!(receive(), "READY=1");
+    assert_eq!([receive(), receive()], ["WATCHDOG=1", "WATCHDOG=1"]);
     send_signal(&node.0, "TERM");
-    assert_eq!(receive(), "STOPPING=1");
+    let message = std::iter::repeat_with(receive).find(|message| message != "WATCHDOG=1");
+    assert_eq!(message.as_deref(), Some("STOPPING=1"));
     assert!(node.0.wait().expect("it ends").success());
 }
 

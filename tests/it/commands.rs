@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::failures::DiskFailure;
 use crate::logged_secrets::TestSecrets;
-use crate::test_node::{SUPPORT, TOKEN, TestClient, TestEnv, expect_soon, run_async};
+use crate::test_node::{SUPPORT, TOKEN, TestClient, TestEnv, expect_soon, free_port, run_async};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_hookyard");
 
@@ -60,6 +61,23 @@ pub fn send_signal(child: &Child, name: &str) {
 
 pub fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
+}
+
+/// A core dump would hold every secret. The kernel gives the files of a process that leaves none to root.
+#[test]
+fn a_node_leaves_no_core_dump() {
+    const NOBODY: u32 = 65_534;
+    let test_env = TestEnv::new(&[]);
+    let port = free_port();
+    let mut command = test_env.serve_command(port);
+    if fs::metadata("/proc/self").expect("Linux").uid() == 0 {
+        chown(test_env.folder.path(), Some(NOBODY), Some(NOBODY)).expect("root may");
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let mut node = test_env.wait_for_process(command, port);
+    let environment = fs::metadata(format!("/proc/{}/environ", node.child.id()));
+    assert_eq!(environment.expect("it runs").uid(), 0);
+    node.kill();
 }
 
 #[test]

@@ -4,9 +4,12 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::Arc;
 
+use hookyard::clock::SystemClock;
 use serde_json::{Value, json};
 
+use crate::clock_jumps::{JumpingClock, wait_for_readiness};
 use crate::deliveries;
 use crate::store_opening::run_tool;
 use crate::test_node::{TOKEN, TestEnv, run_async};
@@ -124,6 +127,70 @@ fn a_torn_end_and_lost_read_tables_are_reported_and_repaired() {
     run_async(async {
         let node = test_env.start().await;
         assert_eq!(node.fetch_timeline("SUP-1").await.len(), 20);
+        node.stop().await;
+    });
+}
+
+/// Nothing mended a store whose last event had the time 2036: every later one got that time.
+#[test]
+fn events_of_the_future_get_the_present_time_and_nothing_is_lost() {
+    const TEN_YEARS: i64 = 3_650 * 86_400;
+    let mut test_env = TestEnv::new(&[]);
+    let clock = JumpingClock::install(&mut test_env);
+    run_async(async {
+        let node = test_env.start().await;
+        deliveries::send(&node, &["SUP-1"], 1, 3).await;
+        clock.jump_to(TEN_YEARS);
+        wait_for_readiness(&node, 503).await;
+        assert_eq!(node.post("/api/v1/clock/confirm").await.status, 200);
+        let status = json!({"status": "pending"});
+        node.send("SUP-1", "future", "status.changed", status).await;
+        deliveries::send(&node, &["SUP-1"], 5, 3).await;
+        node.stop().await;
+    });
+    let (code, findings) = examine(&test_env, &[]);
+    let (state, told) = found(&findings, "clock");
+    assert_eq!((code, state), (Some(1), "problem"), "{told}");
+    assert!(told.contains("doctor --repair-times"), "{told}");
+
+    let (code, findings) = examine(&test_env, &["--repair-times"]);
+    assert_eq!(code, Some(0), "{findings:?}");
+    let (state, told) = found(&findings, "repair of times");
+    assert!(state == "ok" && told.contains("1 segments"), "{told}");
+    assert_eq!(found(&findings, "clock").0, "ok");
+    let (_, findings) = examine(&test_env, &["--repair-times"]);
+    let (_, told) = found(&findings, "repair of times");
+    assert!(told.contains("no event"), "{told}");
+
+    test_env.deps.clock = Arc::new(SystemClock::default());
+    run_async(async {
+        let node = test_env.start().await;
+        wait_for_readiness(&node, 200).await;
+        let repeated = node.send_message("SUP-1", "SUP-1-7").await;
+        assert_eq!(repeated.status, 409, "{repeated:?}");
+        // The entity takes a true time for the latest.
+        let status = json!({"status": "resolved"});
+        let sent = node
+            .send("SUP-1", "present", "status.changed", status)
+            .await;
+        assert_eq!(sent.status, 202, "{sent:?}");
+        let ticket = node.get("/api/v1/entities/ticket/SUP-1").await.body;
+        assert_eq!(ticket["state"]["status"], json!("resolved"), "{ticket}");
+        assert_eq!(node.fetch_timeline("SUP-1").await.len(), 8);
+        let events = node.get("/api/v1/events?page_size=100").await.body;
+        let times = events["items"].as_array().expect("a list").iter();
+        let times: Vec<_> = times
+            .map(|event| event["received_at"].as_str().expect("a time").to_owned())
+            .collect();
+        assert_eq!(times.len(), 8);
+        assert!(
+            times.is_sorted_by(|later, earlier| later >= earlier),
+            "{times:?}"
+        );
+        assert!(
+            times[0].as_str() < "2036" && times[7].starts_with("2026-03-01"),
+            "{times:?}"
+        );
         node.stop().await;
     });
 }

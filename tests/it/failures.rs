@@ -500,6 +500,46 @@ fn a_data_folder_that_is_removed_or_replaced_is_a_failure_of_the_store() {
     });
 }
 
+/// Only the newest segment was looked at: without another file the node went on until its next start,
+/// which failed.
+#[test]
+fn a_file_of_the_store_that_is_removed_is_a_failure_of_the_store() {
+    run_async(async {
+        let test_env = TestEnv::new(&[("store.segment_bytes", "1048576")]);
+        let node = test_env.start().await;
+        for number in 0..3 {
+            let key = format!("k-{number}");
+            let data = json!({"message_id": key, "text": incompressible_text(800_000)});
+            let sent = node.send("SUP-1", &key, "message.created", data).await;
+            assert_eq!(sent.status, 202, "{sent:?}");
+        }
+        for name in ["FORMAT", "journal/0000000001.segment"] {
+            let file = test_env.store_path().join(name);
+            let away = test_env.folder.path().join("away");
+            std::fs::rename(&file, &away).expect("renamed");
+            let not_ready = until_readyz_is(&node, 503).await;
+            let reason = not_ready.body["reason"].as_str().expect("a reason");
+            assert!(reason.contains("removed or replaced"), "{name}: {reason}");
+            std::fs::rename(&away, &file).expect("renamed");
+            until_readyz_is(&node, 200).await;
+        }
+
+        // Without its lock, another process could use the store too.
+        let lock = test_env.store_path().join("LOCK");
+        std::fs::remove_file(&lock).expect("removed");
+        let mut polls = tokio::time::interval(Duration::from_millis(5));
+        expect_in_time(async {
+            while !lock.exists() {
+                polls.tick().await;
+            }
+        })
+        .await;
+        until_readyz_is(&node, 200).await;
+        assert_eq!(node.fetch_timeline("SUP-1").await.len(), 3);
+        node.stop().await;
+    });
+}
+
 /// An event of several values in the store is there with all of them or not at all.
 #[test]
 fn a_partly_written_event_is_not_there() {

@@ -1,5 +1,6 @@
 //! Limits, and the answers to overload.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use reqwest::RequestBuilder;
@@ -8,8 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::failures::incompressible_text;
 use crate::test_node::{
-    API_KEY, SUPPORT, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run_async,
+    API_KEY, SUPPORT, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, free_port, run_async,
 };
 
 fn code(answer: &TestAnswer) -> (u16, &str) {
@@ -47,6 +49,74 @@ fn with(
 fn body(ticket: &str) -> String {
     json!({"event": "status.changed", "support_uid": ticket, "data": {"status": "open"}})
         .to_string()
+}
+
+/// Reads the node's count of its open descriptors, on the kept connection.
+async fn open_descriptors(client: &TestClient) -> u64 {
+    let request = client.client.get(format!("{}/metrics", client.base));
+    let metrics = request.send().await.expect("an answer").text().await;
+    let metrics = metrics.expect("text");
+    let line = metrics
+        .lines()
+        .find(|line| line.contains("process_open_fds ") && !line.starts_with('#'));
+    let value = line.and_then(|line| line.split_whitespace().nth(1));
+    let value = value.and_then(|value| value.parse::<f64>().ok());
+    value.expect("a number") as u64
+}
+
+/// Connections took all descriptors, and the next segment of the journal could not be created.
+#[test]
+fn connections_leave_the_store_its_descriptors_although_the_limit_is_low() {
+    run_async(async {
+        let test_env = TestEnv::new(&[
+            ("server.trusted_proxies", "127.0.0.1/32"),
+            ("delivery.attempts_max", "32"),
+            ("store.segment_bytes", "1048576"),
+        ]);
+        let port = free_port();
+        let serve = test_env.serve_command(port);
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -n 420; exec \"$0\" \"$@\""])
+            .arg(serve.get_program())
+            .args(serve.get_args())
+            .stdout(Stdio::null());
+        for (name, value) in serve.get_envs() {
+            command.env(name, value.expect("each has a value"));
+        }
+        let node = test_env.wait_for_process(command, port);
+        assert_eq!(node.send_message("S", "first").await.status, 202);
+
+        let before = open_descriptors(&node).await;
+        let mut held = Vec::new();
+        for _ in 0..200 {
+            held.push(
+                TcpStream::connect(("127.0.0.1", port))
+                    .await
+                    .expect("taken"),
+            );
+        }
+        // 420, without 256 for the node and 32 for attempts: the others wait.
+        let mut polls = tokio::time::interval(Duration::from_millis(5));
+        expect_soon(async {
+            while open_descriptors(&node).await < before + 125 {
+                polls.tick().await;
+            }
+        })
+        .await;
+        // The kept connection of the first message is used again.
+        for number in 0..5 {
+            let key = number.to_string();
+            let data = json!({"message_id": key, "text": incompressible_text(800_000)});
+            let sent = node.send("S", &key, "message.created", data).await;
+            assert_eq!(sent.status, 202, "{sent:?}");
+        }
+        let after = open_descriptors(&node).await;
+        assert!(after < before + 150, "{before} {after}");
+        drop(held);
+        let lines = node.kill_and_read_log().join("\n");
+        assert!(lines.contains("fewer connections are accepted"), "{lines}");
+    });
 }
 
 /// Request that fails authentication.

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::rc::Rc;
 
 use hookyard::clock::{Clock, SystemClock};
@@ -392,6 +393,7 @@ fn a_signal_and_the_command_reload_a_process_with_its_files_of_secrets() {
         );
         let secret_file = test_env.folder.path().join("api-keys");
         fs::write(&secret_file, format!("{API_KEY}\n")).expect("written");
+        fs::set_permissions(&secret_file, fs::Permissions::from_mode(0o600)).expect("its owner");
         test_env.set(
             "sources.support.api_keys_file",
             secret_file.to_str().expect("text"),

@@ -394,7 +394,7 @@ impl Drop for NodeProcess {
         let _ = self.child.wait();
         let log = self.read_whole_log().join("\n");
         if thread::panicking() {
-            println!("log of {}:\n{log}", self.api.base);
+            eprintln!("log of {}:\n{log}", self.api.base);
         }
         self.api.secrets.assert_not_in(&log);
     }

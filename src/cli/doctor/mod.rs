@@ -32,8 +32,8 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Look at a store and its surroundings, and say what to do
 ///
 /// Looks at the configuration, the store with its journal and derived data, the clock, free space,
-/// permissions, and the targets of a running node. Changes nothing without --repair. The exit code
-/// is 1 if there is a problem; warnings leave it 0.
+/// permissions, and the targets of a running node. Changes nothing without --repair or
+/// --repair-times. The exit code is 1 if there is a problem; warnings leave it 0.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  hookyard doctor --config hookyard.toml\n  \
     hookyard doctor --config hookyard.toml --repair")]
@@ -45,6 +45,10 @@ pub(super) struct DoctorCommand {
     /// again; the node must be stopped
     #[arg(long)]
     repair: bool,
+    /// Give events with a time in the future the present one: this machine's clock must be right, and
+    /// the node stopped
+    #[arg(long)]
+    repair_times: bool,
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
@@ -106,9 +110,10 @@ impl DoctorCommand {
         let folder = &config.store.path;
         let (usage, finding) = store_checks::check_lock(folder);
         let mut findings = vec![finding];
-        if self.repair && usage == StoreUse::Stopped {
-            findings.push(repair_store(config));
-        } else if self.repair && usage == StoreUse::Running {
+        if usage == StoreUse::Stopped {
+            findings.extend(self.repair_times.then(|| repair_times(config)));
+            findings.extend(self.repair.then(|| repair_store(config)));
+        } else if (self.repair || self.repair_times) && usage == StoreUse::Running {
             findings.push(DoctorFinding::warning(
                 "repair",
                 "not done: a node uses the store, which repairs it at each start",
@@ -143,6 +148,23 @@ fn repair_store(config: &Config) -> DoctorFinding {
             CHECK,
             format_error_chain(&error),
             "Follow the advice of the error; acknowledged events were not changed",
+        ),
+    }
+}
+
+/// Gives events of the future the present time.
+fn repair_times(config: &Config) -> DoctorFinding {
+    const CHECK: &str = "repair of times";
+    match app::repair_times(config) {
+        Ok(0) => DoctorFinding::ok(CHECK, "no event has a time in the future"),
+        Ok(rewritten) => DoctorFinding::ok(
+            CHECK,
+            format!("done: {rewritten} segments of the journal were written anew"),
+        ),
+        Err(error) => DoctorFinding::problem(
+            CHECK,
+            format_error_chain(&error),
+            "Follow the advice of the error, and repeat the repair",
         ),
     }
 }

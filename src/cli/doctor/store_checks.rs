@@ -137,8 +137,9 @@ fn check_clock(report: &JournalReport, now: Timestamp) -> DoctorFinding {
                 "the newest event was received at {last}, and it is {now} now; until then every \
                  event gets that time"
             );
-            let advice = "Set the system's clock. If it was wrong when that event came, either \
-                          wait, or restore a backup of before; times that are stored do not change";
+            let advice = "Set the system's clock. If it is right, and was wrong when that event \
+                          came, stop the node and run `hookyard doctor --repair-times`: events of \
+                          the future get the present time";
             DoctorFinding::problem(CHECK, detail, advice)
         }
         Some(last) => DoctorFinding::ok(CHECK, format!("the newest event was received at {last}")),

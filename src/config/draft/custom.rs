@@ -216,17 +216,25 @@ impl ConfigDraft {
             return Err(format!("{name:?} is a reserved name; choose another"));
         }
         // The names `a-b` and `a_b` would share one environment variable.
-        if self
-            .custom
-            .iter()
-            .any(|other| other.section == format!("{CUSTOM_SOURCES_KEY}.{}", key_label(name)))
-        {
+        if self.has_custom_section(&custom_section(name)) {
             return Err(format!(
                 "{name:?} is the name of another configured source, or differs only in - and _"
             ));
         }
         Ok(name.to_owned())
     }
+}
+
+impl ConfigDraft {
+    /// Tells if there is a configured source whose keys begin with `section`.
+    pub(in crate::config) fn has_custom_section(&self, section: &str) -> bool {
+        self.settings.contains_key(&format!("{section}.enabled"))
+    }
+}
+
+/// Returns the prefix of the keys of the configured source with this valid name.
+pub(in crate::config) fn custom_section(name: &str) -> String {
+    format!("{CUSTOM_SOURCES_KEY}.{}", key_label(name))
 }
 
 /// Spelling of a name in keys, limited to the characters of an environment variable.

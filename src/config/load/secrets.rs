@@ -2,7 +2,7 @@
 //! is warned of, a secret that can be guessed is refused or warned of.
 
 use super::super::Config;
-use super::super::draft::ConfigDraft;
+use super::super::draft::{ConfigDraft, custom_section};
 use super::super::problem::ConfigProblem;
 use super::super::secret::Secret;
 use super::ConfigPurpose;
@@ -76,7 +76,7 @@ impl ConfigDraft {
     /// Refuses secrets that can be guessed, or warns of them unless `config` is for a node in
     /// production.
     pub(super) fn check_secret_lengths(&mut self, config: &Config, purpose: ConfigPurpose) {
-        for (key, shortest) in self.list_secret_lengths(config) {
+        for (key, shortest) in Self::list_secret_lengths(config) {
             let origin = self.origin_of(&[&key]);
             let report = |detail: String| ConfigProblem::for_key(&key, origin, detail);
             if shortest >= SECRET_GOOD_BYTES {
@@ -92,6 +92,32 @@ impl ConfigDraft {
                     "expected secrets of at least {SECRET_MIN_BYTES} bytes, better \
                      {SECRET_GOOD_BYTES}; `hookyard secret new` prints one, and --dev takes any"
                 )));
+            }
+        }
+    }
+
+    /// Warns of tokens of a subscription that can be guessed: whoever has one can only answer a
+    /// provider's request to subscribe.
+    pub(super) fn check_verify_tokens(&mut self, config: &Config) {
+        let (instagram, custom) = (&config.sources.instagram, config.sources.custom.iter());
+        let of_sources = custom.filter(|custom| custom.enabled).map(|custom| {
+            let section = custom_section(custom.name.as_str());
+            (format!("{section}.verify_token"), &custom.verify_token)
+        });
+        let built_in = (
+            "sources.instagram.verify_token".to_owned(),
+            &instagram.verify_token,
+        );
+        let built_in = instagram.enabled.then_some(built_in);
+        for (key, token) in built_in.into_iter().chain(of_sources) {
+            if !token.is_empty() && token.expose().len() < SECRET_MIN_BYTES {
+                let detail = format!(
+                    "a token has fewer than {SECRET_MIN_BYTES} bytes and may be guessed; \
+                     `hookyard secret new` prints a longer one"
+                );
+                let origin = self.origin_of(&[&key]);
+                self.warnings
+                    .push(ConfigProblem::for_key(&key, origin, detail));
             }
         }
     }
@@ -140,7 +166,7 @@ impl ConfigDraft {
     }
 
     /// Returns each key with secrets of an enabled source, with the length of the shortest one.
-    fn list_secret_lengths(&self, config: &Config) -> Vec<(String, usize)> {
+    fn list_secret_lengths(config: &Config) -> Vec<(String, usize)> {
         let lists = Self::list_enabled_secrets(config).into_iter();
         let of_sections = lists.filter_map(|(key, secrets)| {
             // An empty secret counts as missing, which is another problem.
@@ -149,13 +175,8 @@ impl ConfigDraft {
         });
 
         let of_sources = config.sources.custom.iter().filter_map(|custom| {
-            let name = Some(custom.name.as_str());
-            let table = self
-                .custom
-                .iter()
-                .find(|table| table.name.as_deref() == name)?;
             let shortest = custom.source.secret_lengths().min();
-            let key = format!("{}.secrets", table.section);
+            let key = format!("{}.secrets", custom_section(custom.name.as_str()));
             Some((key, shortest.filter(|_| custom.enabled)?))
         });
         of_sections.chain(of_sources).collect()
@@ -164,6 +185,8 @@ impl ConfigDraft {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::config::ConfigError;
 
@@ -242,6 +265,10 @@ mod tests {
         write("token", &format!("{LONG}\n"));
         write("list", &format!("{LONG}\n\n{other}\n"));
         write("hookyard.admin.token", other);
+        for name in ["token", "list", "hookyard.admin.token"] {
+            let own = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(path(name), own).expect("its owner");
+        }
         let load = |env: &[(&str, &str)]| {
             let env = env.iter().map(|(name, value)| ((*name).to_owned(), *value));
             ConfigDraft::from_toml(None, env).finish(ConfigPurpose::Trial)
@@ -265,6 +292,15 @@ mod tests {
 
         let config = load(&[("CREDENTIALS_DIRECTORY", &folder_path)]).expect("valid");
         assert!(config.admin.token.matches(other.as_bytes()));
+
+        let open = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(&token, open).expect("its owner");
+        let config = load(&[("HOOKYARD_ADMIN__TOKEN_FILE", &token)]).expect("valid");
+        let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+        assert!(
+            warnings.len() == 1 && warnings[0].contains("token can be read by everybody"),
+            "{warnings:?}"
+        );
 
         let missing = path("none");
         for env in [

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::Config;
-use super::super::draft::ConfigDraft;
+use super::super::draft::{ConfigDraft, custom_section};
 use super::super::problem::ConfigProblem;
 use super::super::values::{DAY_S, HOUR_S};
 
@@ -44,11 +44,11 @@ impl ConfigDraft {
 
     /// Returns the section of the source with this name.
     pub(super) fn section_of_source(&self, name: &str) -> String {
-        let table = self
-            .custom
-            .iter()
-            .find(|table| table.name.as_deref() == Some(name));
-        table.map_or_else(|| format!("sources.{name}"), |table| table.section.clone())
+        let section = custom_section(name);
+        match self.has_custom_section(&section) {
+            true => section,
+            false => format!("sources.{name}"),
+        }
     }
 
     /// Reports a retention below the window in which duplicates are told, or that of a source beyond

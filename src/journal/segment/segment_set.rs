@@ -12,6 +12,7 @@ use super::block::{BlockBodyError, BlockContent, BlockRead, BlockReader, OpenedB
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::{Disk, DiskFile};
 use crate::event::Position;
+use crate::journal::base_file::base_path;
 use crate::journal::content_cipher::ContentCipher;
 use crate::journal::log_start::LogStart;
 use crate::journal::submission::JournalReadError;
@@ -288,6 +289,23 @@ impl SegmentSet {
     /// Returns all segments, oldest first.
     pub(super) fn list(&self) -> Vec<Arc<Segment>> {
         self.segments.read().clone()
+    }
+
+    /// Returns the base file, or one segment, if it is missing. The segment is another one at each
+    /// `turn`.
+    pub(super) fn find_missing_file(&self, turn: usize) -> Option<PathBuf> {
+        // Under the lock: a segment is taken out of the set before its file is removed.
+        let segments = self.segments.read();
+        let segment = segments.get(turn % segments.len().max(1))?.path();
+        let base = segment.parent().map(base_path);
+        let base = base.filter(|_| self.start.read().needs_base());
+        let mut files = base.into_iter().chain([segment.to_owned()]);
+        // Another error is no proof that the file is gone.
+        let is_missing = |file: &PathBuf| {
+            let opened = self.disk.open(file);
+            opened.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        };
+        files.find(is_missing)
     }
 
     pub(super) fn find_segment(&self, number: u64) -> Option<Arc<Segment>> {

@@ -75,7 +75,7 @@ pub(in crate::journal) enum SegmentWriterError {
     /// A write or sync failed, and so did writing the same blocks to the next segment.
     #[error("cannot write the journal")]
     Write(#[source] io::Error),
-    /// The newest segment is not the file at its path any more.
+    /// A file of the store is not the one at its path any more.
     #[error(
         "{} was removed or replaced while the node was running; put the data folder back, or restart \
          the node to use what is there",
@@ -107,6 +107,8 @@ pub(in crate::journal) struct SegmentWriter {
     synced: LogTail,
     /// Blocks between `synced` and `written`.
     unsynced: Vec<Block>,
+    /// Number of checks of the files' places, which says whose turn it is.
+    place_checks: usize,
 }
 
 impl SegmentWriter {
@@ -135,6 +137,7 @@ impl SegmentWriter {
             written: tail,
             synced: tail,
             unsynced: Vec::new(),
+            place_checks: 0,
         })
     }
 
@@ -182,16 +185,22 @@ impl SegmentWriter {
     }
 
     /// Checks that the newest segment is the file at its path: what is written to a removed file, or
-    /// to that of a replaced folder, is lost when the process ends.
+    /// to that of a replaced folder, is lost when the process ends. Checks that the base file, and
+    /// another segment at each call, are there: a store without them cannot be opened again.
     ///
     /// # Errors
     /// [`SegmentWriterError`]; the writer must be dropped then.
-    pub(in crate::journal) fn check_place(&self) -> Result<(), SegmentWriterError> {
+    pub(in crate::journal) fn check_place(&mut self) -> Result<(), SegmentWriterError> {
         let path = self.segment.path();
         match self.file.is_at(path) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(SegmentWriterError::Displaced(path.to_owned())),
-            Err(error) => Err(SegmentWriterError::Write(error)),
+            Ok(true) => {}
+            Ok(false) => return Err(SegmentWriterError::Displaced(path.to_owned())),
+            Err(error) => return Err(SegmentWriterError::Write(error)),
+        }
+        self.place_checks = self.place_checks.wrapping_add(1);
+        match self.segments.find_missing_file(self.place_checks) {
+            None => Ok(()),
+            Some(missing) => Err(SegmentWriterError::Displaced(missing)),
         }
     }
 

@@ -128,7 +128,7 @@ impl AttemptSender {
     /// the end of its reload on, also for connections that are open.
     pub(super) fn follow_config(&self, live_config: &LiveConfig) {
         let sender = Arc::downgrade(&self.0);
-        live_config.on_change(move |config| {
+        live_config.follow(move |config| {
             let Some(sender) = sender.upgrade() else {
                 return false;
             };

@@ -63,7 +63,7 @@ async fn send(client: &TestClient, ticket: &str, key: &str) -> Option<TestAnswer
     let sent = client.try_send(ticket, key, "message.created", data).await;
     let answer = sent.ok()?;
     if answer.status != 202 {
-        println!(
+        eprintln!(
             "{key} at {}: {} {}",
             client.base, answer.status, answer.text
         );
@@ -148,7 +148,7 @@ fn a_follower_takes_over_from_a_killed_leader_and_nothing_is_lost_or_doubled() {
 
         leader.kill();
         let gap = send_until_accepted(&[&follower.api], "SUP-1", "k-after").await;
-        println!("taken over after {gap:?}");
+        eprintln!("taken over after {gap:?}");
         keys.insert("k-after".into());
         let repeated = follower.send_message("SUP-1", "k-7").await;
         assert_eq!(repeated.status, 409, "{repeated:?}");
@@ -187,7 +187,7 @@ fn a_leader_that_stops_in_order_gives_the_lead_away() {
             "{released:?}"
         );
         let gap = send_until_accepted(&[&follower.api], "SUP-1", "k-2").await;
-        println!("taken over after {gap:?}");
+        eprintln!("taken over after {gap:?}");
         let keys = BTreeSet::from(["k-1".to_owned(), "k-2".to_owned()]);
         check_history(&follower.api, "SUP-1", &keys).await;
     });
@@ -250,7 +250,7 @@ fn a_connection_cut_in_the_middle_of_a_commit_neither_loses_nor_doubles_the_even
         let commits = database
             .query("SELECT count(*) FROM hookyard.commits")
             .await;
-        println!("{commits:?} commits, {} cuts", proxy.cuts());
+        eprintln!("{commits:?} commits, {} cuts", proxy.cuts());
     });
 }
 
@@ -304,7 +304,7 @@ fn the_promotion_of_a_synchronous_standby_loses_nothing() {
         primary.kill();
         standby.promote();
         let gap = send_until_accepted(&[&leader.api, &follower.api], "SUP-1", "k-after").await;
-        println!("went on after {gap:?}");
+        eprintln!("went on after {gap:?}");
         keys.insert("k-after".into());
         check_history(&follower.api, "SUP-1", &keys).await;
     });

@@ -1,6 +1,8 @@
 //! Finds places and secrets of a configured source that are valid and probably mistakes: most of
 //! them become warnings, those that lose events are refused.
 
+use std::collections::HashMap;
+
 use super::super::super::Config;
 use super::super::super::custom::CustomSourceTable;
 use super::super::super::draft::ConfigDraft;
@@ -92,9 +94,12 @@ impl ConfigDraft {
     /// Warns of what an enabled source still needs from its surroundings.
     pub(in crate::config::load) fn check_custom_surroundings(&mut self, config: &Config) {
         let tables = std::mem::take(&mut self.custom);
+        let named = tables
+            .iter()
+            .filter_map(|table| Some((table.name.as_deref()?, table)));
+        let by_name: HashMap<_, _> = named.collect();
         for custom in config.sources.custom.iter().filter(|custom| custom.enabled) {
-            let name = Some(custom.name.as_str());
-            let Some(table) = tables.iter().find(|table| table.name.as_deref() == name) else {
+            let Some(table) = by_name.get(custom.name.as_str()) else {
                 continue;
             };
             let signing = &custom.source.signing;
