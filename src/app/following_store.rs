@@ -7,7 +7,6 @@
 //!  lead     copy the rest ─> close ─> the stages open the same files
 //! ```
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use super::cluster_setup::{ClusterSetup, keep_lease_during};
 use super::error::NodeError;
 use super::stopped_store::StoppedStore;
 use super::store_session::{self, NodeSetup};
@@ -34,33 +34,6 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bytes of commits that one transaction of an import adds.
 const IMPORT_BYTES: usize = 4 * 1024 * 1024;
-
-/// Cluster that a node belongs to.
-#[derive(Clone)]
-pub(super) struct ClusterSetup {
-    pub(super) config: ClusterConfig,
-    pub(super) database: Database,
-}
-
-impl ClusterSetup {
-    /// Prepares the connection to the database of `config`.
-    pub(super) fn from_config(config: &ClusterConfig) -> Result<Self, ClusterError> {
-        Ok(Self {
-            config: config.clone(),
-            database: Database::from_config(config)?,
-        })
-    }
-
-    /// Opens the stages of a leader with `opening`, and renews its lease meanwhile.
-    pub(super) async fn open_leader<T>(
-        &self,
-        term: LeaderTerm,
-        opening: impl Future<Output = T>,
-    ) -> T {
-        let mut member = ClusterMember::new(self.database.clone(), &self.config);
-        keep_lease_during(&mut member, term, opening).await
-    }
-}
 
 /// Copy of the cluster's log, with what is derived from it.
 pub(super) struct FollowingStore {
@@ -239,18 +212,6 @@ impl FollowingStore {
             // The next turn fails for the same reason, and says so.
             Err(_) | Ok(()) => Ok(()),
         }
-    }
-}
-
-/// Awaits `work`, and renews the lease of `term` meanwhile.
-async fn keep_lease_during<T>(
-    member: &mut ClusterMember,
-    term: LeaderTerm,
-    work: impl Future<Output = T>,
-) -> T {
-    tokio::select! {
-        never = member.keep_lease(term) => match never {},
-        result = work => result,
     }
 }
 

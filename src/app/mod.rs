@@ -11,6 +11,7 @@
 
 mod clock_file;
 mod clock_watch;
+mod cluster_setup;
 mod compaction;
 mod descriptor_limit;
 mod error;
@@ -34,9 +35,10 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, info};
 
+use cluster_setup::ClusterSetup;
 pub use compaction::CompactionSummary;
 pub use error::NodeError;
-use following_store::{ClusterSetup, FollowingStore};
+use following_store::FollowingStore;
 pub use migration::MigrationError;
 pub use node_deps::NodeDeps;
 use service_manager::{ServiceState, notify_service_manager};

@@ -18,8 +18,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::interval;
 use tracing::{error, warn};
 
+use super::cluster_setup::ClusterSetup;
 use super::error::NodeError;
-use super::following_store::ClusterSetup;
 use super::migration::{self, StoreMigration};
 use super::node_deps::NodeDeps;
 use super::{clock_file, clock_watch};

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Config;
 use super::draft::ConfigDraft;
 use super::problem::ConfigProblem;
 use super::secret::Secret;
@@ -86,27 +85,6 @@ impl ConfigDraft {
             allow_asynchronous,
             ca_files,
         })
-    }
-
-    /// Refuses keys that the nodes of a cluster do not follow.
-    pub(super) fn check_cluster(&mut self, config: &Config) {
-        if config.cluster.is_none() {
-            return;
-        }
-        let refused = [
-            ("store.retention_days", config.store.retention.is_some()),
-            ("store.max_bytes", config.store.max_bytes.is_some()),
-        ];
-        let of_sources = !config.sources.retention.is_empty();
-        let keys = refused
-            .into_iter()
-            .filter_map(|(key, is_set)| is_set.then_some(key))
-            .chain(of_sources.then_some("retention_days of a source"));
-        for key in keys.collect::<Vec<_>>() {
-            let detail = "cannot be set with cluster.postgres_url: a cluster keeps its whole log";
-            let problem = ConfigProblem::for_key(key, self.origin_of(&[key]), detail);
-            self.problems.push(problem);
-        }
     }
 }
 

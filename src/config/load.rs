@@ -26,6 +26,7 @@ use super::{
     SyncPolicy, TelemetryConfig, UnknownEntityPolicy,
 };
 
+mod cluster;
 mod custom;
 mod exposure;
 mod secrets;

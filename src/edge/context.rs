@@ -18,7 +18,7 @@ use super::server_stream::TlsConnection;
 use super::sliding_window::RateQuota;
 use super::source::CallSource;
 use super::state::Edge;
-use super::{access, audit_trail, body, browser_guard, forwarding};
+use super::{access, audit_trail, body, browser_guard, request_forwarder};
 use crate::token::AccessOperation;
 
 /// Request that is being handled, with the state that its handler needs.
@@ -134,7 +134,7 @@ impl RequestContext {
         if !source.is_logged() {
             return Ok(());
         }
-        let subject = match forwarding::forwarded_origin(&self.request) {
+        let subject = match request_forwarder::forwarded_origin(&self.request) {
             Some(origin) => origin.certificate,
             None => {
                 let tls = self.request.conn_data::<TlsConnection>();

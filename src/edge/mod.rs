@@ -59,6 +59,7 @@ pub mod raw_json;
 mod reads;
 mod refusal_lines;
 mod reload;
+mod request_forwarder;
 pub mod request_trial;
 mod routes;
 mod server_stream;

@@ -13,12 +13,12 @@ use super::configured::source::ConfiguredSource;
 use super::crm::decode::BusEventCatalogue;
 use super::dashboard::state::DashboardState;
 use super::error::ApiError;
-use super::forwarding::{self, RequestForwarder};
 use super::gate::{CoreGate, NodeCore};
 use super::instagram::source::InstagramSource;
 use super::leads::source::LeadsSource;
 use super::rate_limiter::RateLimiter;
 use super::refusal_lines::{AUDIT_ENTRIES_PER_MINUTE, LINES_PER_MINUTE, RefusalLines};
+use super::request_forwarder::{self, RequestForwarder};
 use super::storage_sizes::StorageReader;
 use super::support::source::SupportSource;
 use super::unproven_bodies::{BodyShare, UnprovenBodies};
@@ -230,7 +230,7 @@ impl Edge {
     }
 
     pub(super) fn client_address(&self, request: &HttpRequest) -> IpAddr {
-        if let Some(origin) = forwarding::forwarded_origin(request) {
+        if let Some(origin) = request_forwarder::forwarded_origin(request) {
             return origin.client;
         }
         client_address::resolve_client_address(request, &self.config.server.trusted_proxies)

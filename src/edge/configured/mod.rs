@@ -31,7 +31,7 @@ use super::methods::MethodSet;
 use super::proof_headers::RequestOrigin;
 use super::server_stream::TlsConnection;
 use super::state::Edge;
-use super::{answer, body, client_address, forwarding, submit};
+use super::{answer, body, client_address, request_forwarder, submit};
 use crate::config::CustomSourceConfig;
 use crate::entity::{Command, CommandOutcome, KEY_REUSED};
 use crate::provider::{
@@ -377,7 +377,7 @@ fn request_url(request: &HttpRequest, public_url: Option<&str>) -> String {
         return format!("{base}{path}");
     }
     // Do not use actix's connection info, which trusts X-Forwarded-Host from any client.
-    let is_tls = forwarding::forwarded_origin(request).map_or_else(
+    let is_tls = request_forwarder::forwarded_origin(request).map_or_else(
         || request.conn_data::<TlsConnection>().is_some(),
         |origin| origin.is_tls,
     );

@@ -4,7 +4,6 @@ use std::fs;
 
 use super::super::{ConfigPurpose, load_config};
 use super::*;
-use crate::clock::{Clock, SystemClock};
 use crate::config::ConfigDraft;
 use crate::provider::{
     JwtScheme, MessageSignatureScheme, SignatureAlgorithm, SignatureEncoding, SignatureHeaderForm,

@@ -1,10 +1,13 @@
 //! `hookyard cluster`: the state of a cluster, and the way of a store into it.
 
+mod error;
+
 use std::future::Future;
 use std::io::Write;
 
 use serde_json::{Value, json};
 
+pub(super) use self::error::ClusterCommandError;
 use super::config_args::ConfigArgs;
 use super::error::CliError;
 use super::existing_store::check_store;
@@ -45,15 +48,6 @@ pub(super) struct ClusterStatusCommand {
 pub(super) struct ClusterImportCommand {
     #[command(flatten)]
     config: ConfigArgs,
-}
-
-/// Failure of a command about a cluster.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ClusterCommandError {
-    #[error("the configuration has no cluster; set cluster.postgres_url")]
-    NoCluster,
-    #[error(transparent)]
-    Cluster(#[from] ClusterError),
 }
 
 impl ClusterCommand {
