@@ -34,18 +34,22 @@ const AUDIT_LIMITS: AuditLimits = AuditLimits {
 };
 
 /// Subscriber, position of the record, and number of the attempt.
-type DeliveredAttempt = (SubscriberId, u64, u32);
+pub(super) type DeliveredAttempt = (SubscriberId, u64, u32);
+
+type DeliveredAttempts = Rc<watch::Sender<Vec<DeliveredAttempt>>>;
+
+type StopSender = watch::Sender<Option<Duration>>;
 
 /// Decides the outcome of each attempt; a panic in it is a panic of the actor.
 type AttemptScript = Box<dyn FnMut(&DeliveredAttempt) -> AttemptOutcome>;
 
 /// Store and services that the stage needs.
-struct StageTestEnv {
+pub(super) struct StageTestEnv {
     log: Arc<SegmentJournal>,
     projection: Arc<Projection>,
     call_log: Arc<CallLog>,
-    subscriptions: Arc<SubscriptionRegistry>,
-    accounts: Arc<AccountRegistry>,
+    pub(super) subscriptions: Arc<SubscriptionRegistry>,
+    pub(super) accounts: Arc<AccountRegistry>,
     tables: Arc<TableStore>,
     live_config: Arc<LiveConfig>,
     clock: Arc<dyn Clock>,
@@ -56,8 +60,8 @@ struct StageTestEnv {
 /// Stage that runs on the test's own thread.
 struct RunningStage {
     stage: Rc<DeliveryStage>,
-    delivered: Rc<watch::Sender<Vec<DeliveredAttempt>>>,
-    stop: watch::Sender<Option<Duration>>,
+    delivered: DeliveredAttempts,
+    stop: StopSender,
     run: actix_rt::task::JoinHandle<Result<(), DeliveryStageError>>,
 }
 
@@ -101,7 +105,7 @@ impl StageTestEnv {
     }
 
     /// Subscribes to `pattern`, from the journal's end on.
-    async fn subscribe(&self, pattern: &str) -> SubscriberId {
+    pub(super) async fn subscribe(&self, pattern: &str) -> SubscriberId {
         let from = await_fence(self.log.as_ref()).await.expect("open");
         self.subscribe_from(pattern, from)
     }
@@ -169,11 +173,12 @@ impl StageTestEnv {
         await_fence(self.log.as_ref()).await.expect("open");
     }
 
-    /// Starts a stage whose attempts end as `script` decides.
-    fn start(
+    /// Builds a dispatcher whose attempts end as `script` decides, with its accepted deliveries and
+    /// the channel that stops it.
+    pub(super) fn build_dispatcher(
         &self,
         mut script: impl FnMut(&DeliveredAttempt) -> AttemptOutcome + 'static,
-    ) -> RunningStage {
+    ) -> (Dispatcher, DeliveredAttempts, StopSender) {
         let journal = Arc::clone(&self.log) as Arc<dyn Journal>;
         let stored = StoredDeliveryState::load(
             &self.live_config.current(),
@@ -231,6 +236,15 @@ impl StageTestEnv {
             stopping,
         };
         let dispatcher = build_dispatcher(stage_deps, stored, dispatcher_deps);
+        (dispatcher, delivered, stop)
+    }
+
+    /// Starts a stage whose attempts end as `script` decides.
+    fn start(
+        &self,
+        script: impl FnMut(&DeliveredAttempt) -> AttemptOutcome + 'static,
+    ) -> RunningStage {
+        let (dispatcher, delivered, stop) = self.build_dispatcher(script);
         let stage = Rc::clone(dispatcher.stage());
         RunningStage {
             stage,
@@ -291,7 +305,7 @@ impl RunningStage {
     }
 }
 
-fn run(test: impl AsyncFnOnce(&StageTestEnv)) {
+pub(super) fn run(test: impl AsyncFnOnce(&StageTestEnv)) {
     run_by(Arc::new(SystemClock::default()), test);
 }
 

@@ -11,6 +11,8 @@
 mod checkpoints;
 mod placement;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -195,9 +197,9 @@ impl Dispatcher {
             _ = self.deps.stopping.changed() => {
                 return Ok(Some(self.deps.stopping.borrow().unwrap_or_default()));
             }
-            written = join_task(&mut self.checkpoint_task) => self.finish_checkpoint(written?)?,
-            _ = checkpoint_ticks.tick() => self.begin_checkpoint(true),
-            _ = self.flush_requests.changed(), if self.checkpoint_task.is_none() => self.begin_checkpoint(false),
+            written = join_task(&mut self.checkpoint_task) => self.stage.deps.checkpoints.mark_written(written??),
+            _ = checkpoint_ticks.tick() => self.begin_regular_checkpoint(),
+            _ = self.flush_requests.changed(), if self.checkpoint_task.is_none() => self.begin_checkpoint(),
             Some(query) = self.deps.queries.recv() => self.answer_query(query),
             requests = recovery.requests.next_batch() => {
                 // A request may be about a subscriber that was created just now.

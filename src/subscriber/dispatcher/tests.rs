@@ -1,0 +1,57 @@
+//! Tests of single steps of a dispatcher that does not run by itself.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use super::super::attempt::AttemptOutcome;
+use super::super::tests::{StageTestEnv, run};
+use super::*;
+
+fn build_dispatcher(env: &StageTestEnv) -> Dispatcher {
+    env.build_dispatcher(|_| AttemptOutcome::Accepted).0
+}
+
+fn add_inbox(dispatcher: &Dispatcher, id: &SubscriberId) -> Rc<SubscriberInbox> {
+    let room = WindowRoom {
+        events: 9,
+        bytes: 9_999,
+    };
+    let inbox = SubscriberInbox::new(ReadState::Live, Some(ReadState::Live), room);
+    let mut inboxes = dispatcher.stage.inboxes.borrow_mut();
+    inboxes.insert(id.clone(), Rc::clone(&inbox));
+    inbox
+}
+
+/// Checkpoints that were asked for had followed one another without end, and kept the regular ones
+/// away: a slow subscriber held the cursor of all others.
+#[test]
+fn a_regular_checkpoint_asks_the_actors_for_rows_also_while_another_is_written() {
+    run(async |env| {
+        let id = env.subscribe("*").await;
+        let mut dispatcher = build_dispatcher(env);
+        let checkpoints = Arc::clone(&dispatcher.stage.deps.checkpoints);
+        let inbox = add_inbox(&dispatcher, &id);
+
+        checkpoints.set_cursor(Position::new(1));
+        dispatcher.begin_checkpoint();
+        assert!(dispatcher.checkpoint_task.is_some(), "it is being written");
+        dispatcher.begin_regular_checkpoint();
+        assert!(!inbox.is_empty());
+
+        // A flush that comes meanwhile gets one checkpoint, when the dispatcher looks for it.
+        checkpoints.set_cursor(Position::new(1));
+        let mut flush = std::pin::pin!(checkpoints.flush());
+        poll_fn(|context| {
+            assert!(flush.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        dispatcher.finish_checkpoint().await.expect("writes");
+        assert!(dispatcher.checkpoint_task.is_none());
+        assert!(dispatcher.flush_requests.has_changed().expect("open"));
+        dispatcher.begin_checkpoint();
+        dispatcher.finish_checkpoint().await.expect("writes");
+        assert_eq!(flush.await, Ok(()));
+    });
+}
+
