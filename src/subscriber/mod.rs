@@ -298,11 +298,20 @@ impl SubscriberRuntime {
     }
 
     /// Notes that `subscriber`, which reads its events itself, has all of them before `position`.
-    pub fn acknowledge(&self, subscriber: SubscriberId, position: Position) {
+    ///
+    /// # Errors
+    /// [`PullError::CursorPastEnd`] when there is no event at `position` yet. Nothing is noted then.
+    pub fn acknowledge(
+        &self,
+        subscriber: SubscriberId,
+        position: Position,
+    ) -> Result<(), PullError> {
+        self.pull.check_cursor(position)?;
         self.recovery.requests.post(StageRequest::Acknowledged {
             subscriber,
             position,
         });
+        Ok(())
     }
 
     /// Dead letters of all subscribers.

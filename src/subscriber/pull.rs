@@ -75,6 +75,18 @@ pub(super) struct PullReader {
 }
 
 impl PullReader {
+    /// Refuses a cursor behind the last event: it was given out before an older state was restored, and
+    /// says nothing about the events of now.
+    ///
+    /// # Errors
+    /// [`PullError::CursorPastEnd`].
+    pub(super) fn check_cursor(&self, cursor: Position) -> Result<(), PullError> {
+        if cursor > *self.journal.durable_end().borrow() {
+            return Err(PullError::CursorPastEnd);
+        }
+        Ok(())
+    }
+
     /// Reads at most `limit` events of `subscription` from `from` on. If there is none, waits up to
     /// `wait` for one.
     ///
@@ -88,10 +100,6 @@ impl PullReader {
         wait: Duration,
     ) -> Result<PulledPage, PullError> {
         let mut durable_end = self.journal.durable_end();
-        if from > *durable_end.borrow_and_update() {
-            return Err(PullError::CursorPastEnd);
-        }
-
         let (mut next, deadline) = (from, self.clock.monotonic() + wait);
         loop {
             let end = *durable_end.borrow_and_update();
