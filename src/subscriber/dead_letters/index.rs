@@ -6,7 +6,7 @@
 //! An entry takes about a hundred bytes; the rest of a dead letter is only on the disk. Of names and
 //! ids it has hashes, keyed anew by each process.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
 use super::filter::DeadLetterFilter;
@@ -56,8 +56,9 @@ pub(super) enum DeadLetterPlace {
 pub(super) struct SubscriberDeadLetters {
     pub(super) entries: BTreeMap<Position, DeadLetterEntry>,
     pub(super) ranges: BTreeMap<u64, MissedRecordsEntry>,
-    /// Entities whose lanes are halted; a lane is halted by one dead letter at a time.
-    halted_entities: BTreeSet<EntityKey>,
+    /// Number of dead letters that halt the lane of each entity. It can be several: a lane that went on
+    /// because halts were switched off may be halted again.
+    halted_entities: BTreeMap<EntityKey, usize>,
 }
 
 impl SubscriberDeadLetters {
@@ -67,7 +68,7 @@ impl SubscriberDeadLetters {
 
     /// True if a dead letter halts the lane of `entity`.
     pub(super) fn is_lane_halted(&self, entity: &EntityKey) -> bool {
-        self.halted_entities.contains(entity)
+        self.halted_entities.contains_key(entity)
     }
 }
 
@@ -95,7 +96,9 @@ impl DeadLetterIndex {
         match &letter.subject {
             DeadLetterSubject::Event(delivery) => {
                 let halted_entity = delivery.is_halting.then(|| delivery.entity.clone());
-                owned.halted_entities.extend(halted_entity.clone());
+                if let Some(entity) = &halted_entity {
+                    *owned.halted_entities.entry(entity.clone()).or_default() += 1;
+                }
                 let entry = DeadLetterEntry {
                     id: letter.id,
                     cause: letter.cause,
@@ -132,8 +135,13 @@ impl DeadLetterIndex {
     ) -> Option<DeadLetterEntry> {
         let owned = self.by_subscriber.get_mut(subscriber)?;
         let entry = owned.entries.remove(&position)?;
-        if let Some(entity) = &entry.halted_entity {
-            owned.halted_entities.remove(entity);
+        if let Some(entity) = &entry.halted_entity
+            && let Some(letters) = owned.halted_entities.get_mut(entity)
+        {
+            *letters -= 1;
+            if *letters == 0 {
+                owned.halted_entities.remove(entity);
+            }
         }
         self.total -= 1;
         Some(entry)

@@ -642,8 +642,8 @@ impl DeadLetterStore {
         DiscardOutcome::Gone
     }
 
-    /// Removes the row `id`, whose entry is no longer in the index. A lane that it halted is
-    /// released, and a subscriber that paused for lack of room goes on.
+    /// Removes the row `id`, whose entry is no longer in the index. A lane that no other dead letter
+    /// halts is released, and a subscriber that paused for lack of room goes on.
     fn remove_row(
         &self,
         index: &mut DeadLetterIndex,
@@ -652,15 +652,16 @@ impl DeadLetterStore {
         halts: Option<EntityKey>,
     ) {
         self.checkpoints.remove(dead_letter_key(id));
-        if let Some(entity) = halts {
+        let owned = index.subscriber(subscriber);
+        let is_still_halted =
+            |entity: &EntityKey| owned.is_some_and(|owned| owned.is_lane_halted(entity));
+        if let Some(entity) = halts.filter(|entity| !is_still_halted(entity)) {
             self.requests.post(StageRequest::LaneReleased {
                 subscriber: subscriber.clone(),
                 key: LaneKey::Entity(entity),
             });
         }
-        let left = index
-            .subscriber(subscriber)
-            .map_or(0, SubscriberDeadLetters::len);
+        let left = owned.map_or(0, SubscriberDeadLetters::len);
         if left + 1 == self.bounds.max {
             self.requests
                 .post(StageRequest::DeadLetterRoom(subscriber.clone()));

@@ -329,6 +329,32 @@ async fn a_number_is_never_used_again_not_even_after_a_restart() {
     assert_eq!(letters.add(&ONE, new_letter(3, "A")), 3);
 }
 
+/// Both had been discarded with the first: its lane went on although the second halted it.
+#[tokio::test]
+async fn a_lane_that_two_dead_letters_halt_is_released_with_the_last() {
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(100);
+    let halting = |position| NewDeadLetter {
+        is_halting: true,
+        ..new_letter(position, "A")
+    };
+    let (first, second) = (letters.add(&ONE, halting(1)), letters.add(&ONE, halting(2)));
+    let entity = halting(1).item.record.entity.clone();
+    let key = LaneKey::Entity(entity);
+    assert_eq!(
+        letters.discard(first).await.ok(),
+        Some(DiscardOutcome::Gone)
+    );
+    assert!(letters.is_lane_halted(&ONE, &key));
+    assert!(env.requests.take_all().is_empty());
+    assert_eq!(
+        letters.discard(second).await.ok(),
+        Some(DiscardOutcome::Gone)
+    );
+    assert!(!letters.is_lane_halted(&ONE, &key));
+    assert_eq!(env.requests.take_all().len(), 1);
+}
+
 #[tokio::test]
 async fn a_halted_lane_is_released_by_whatever_ends_its_dead_letter() {
     let env = DeadLetterTestEnv::new();
