@@ -19,12 +19,12 @@ use tokio::time::timeout;
 use super::delivery::MatchedRecord;
 use super::expression_shares::ExpressionShares;
 use super::outbound_record::OutboundRecord;
-use super::reader::{self, MatchFilter, WindowRoom};
+use super::reader::{self, WindowRoom};
 use super::stage_error::DeliveryStageError;
 use super::subscriber_id::SubscriberId;
 use super::subscriber_set::SubscriberMatcher;
 use crate::clock::Clock;
-use crate::event::{Position, Timestamp};
+use crate::event::Position;
 use crate::journal::{Journal, JournalReadError};
 use crate::subscription::{SubscriberInterest, Subscription, envelope};
 
@@ -128,18 +128,15 @@ impl PullReader {
         limit: usize,
     ) -> Result<PulledPage, PullError> {
         let interest = Arc::new(SubscriberInterest::from_subscription(subscription));
-        let filter = MatchFilter {
-            matcher: SubscriberMatcher::Subscription(interest),
-            // The stage drops what has expired, and moves the cursor of the subscription.
-            cutoff: Timestamp::from_micros(i64::MIN),
-        };
+        // The stage drops what has expired, and moves the cursor of the subscription.
+        let matcher = SubscriberMatcher::Subscription(interest);
         let room = WindowRoom {
             events: limit,
             bytes: PAGE_BYTES,
         };
         let journal = Arc::clone(&self.journal);
         let batch = spawn_blocking(move || {
-            reader::read_matching(journal.as_ref(), (from, end), &filter, room)
+            reader::read_matching(journal.as_ref(), (from, end), &matcher, room)
         })
         .await
         .map_err(|_| DeliveryStageError::Panicked)??;

@@ -17,8 +17,8 @@ use crate::event::{
 use crate::journal::{JournalSubmission, RecordDraft, SegmentJournal, await_fence};
 use crate::projection::{self, Projection};
 use crate::subscription::{
-    DeliveryMode, DeliveryOrdering, Pattern, SigningSecrets, SigningStyle, Subscription,
-    SubscriptionState,
+    DeliveryMode, DeliveryOrdering, FilterExpression, Pattern, SigningSecrets, SigningStyle,
+    Subscription, SubscriptionState,
 };
 use crate::table_store::TestStore;
 use attempt::AttemptOutcome;
@@ -698,17 +698,6 @@ fn a_job_for_a_subscriber_that_was_just_deleted_ends() {
 #[test]
 fn an_account_that_is_created_again_under_its_name_inherits_nothing() {
     run(async |env| {
-        let account = |second: i64| crate::account::Account {
-            id: "a".into(),
-            instagram_account_id: "1".into(),
-            crm_webhook_url: None,
-            webhook_secret: Secret::new("hush"),
-            access_token: None,
-            auto_reply: None,
-            created_at: Timestamp::from_micros(second * 1_000_000),
-            updated_at: Timestamp::from_micros(second * 1_000_000),
-            from: Position::FIRST,
-        };
         env.accounts.create(account(1)).expect("room");
         let running = env.start(|_| AttemptOutcome::Accepted);
         let (id, dead_letters) = (
@@ -720,6 +709,67 @@ fn an_account_that_is_created_again_under_its_name_inherits_nothing() {
         env.accounts.remove("a").expect("there");
         env.accounts.create(account(2)).expect("room");
         running.until(|_| dead_letters.count(&id) == 0).await;
+        running.stop().await;
+    });
+}
+
+/// Returns the account `a`, created in `second`.
+pub(super) fn account(second: i64) -> crate::account::Account {
+    crate::account::Account {
+        id: "a".into(),
+        instagram_account_id: "1".into(),
+        crm_webhook_url: None,
+        webhook_secret: Secret::new("hush"),
+        access_token: None,
+        auto_reply: None,
+        created_at: Timestamp::from_micros(second * 1_000_000),
+        updated_at: Timestamp::from_micros(second * 1_000_000),
+        from: Position::FIRST,
+    }
+}
+
+/// Events that the filter rejects had been counted as missed, and their retry brought none of them.
+#[test]
+fn only_events_that_the_filter_selects_are_missed() {
+    let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1_000_000)));
+    run_by(Arc::clone(&clock) as _, async |env| {
+        let id = env.subscribe("*").await;
+        let SubscriberId::Webhook(number) = id else {
+            unreachable!()
+        };
+        let pause = |subscription: &mut Subscription| {
+            let filter = "entity.id == 'A'";
+            subscription.filter = Some(FilterExpression::compile(filter).expect("an expression"));
+            subscription.state = SubscriptionState::Paused { reason: None };
+        };
+        env.subscriptions.change(number, pause).expect("there");
+        let running = env.start(|_| AttemptOutcome::Accepted);
+        for ticket in ["A", "B", "A", "B", "B"] {
+            env.write(ticket, "message.created").await;
+        }
+        clock.advance(env.live_config.current().delivery.hold + Duration::from_secs(1));
+        env.write("A", "message.created").await;
+        let set_state = |state: SubscriptionState| {
+            let change = |subscription: &mut Subscription| subscription.state = state;
+            env.subscriptions.change(number, change).expect("there");
+        };
+        set_state(SubscriptionState::Active);
+        running.delivered(1).await;
+        let expected = DeadLetterSubject::Range(missed_records(&[(1, 1), (3, 3)], 2));
+        assert_eq!(running.dead_letter(&id).await, expected, "expired");
+        assert_eq!(running.stage.counters(&id).dropped, 2);
+
+        set_state(SubscriptionState::Paused { reason: None });
+        for ticket in ["B", "A", "B"] {
+            env.write(ticket, "message.created").await;
+        }
+        let reason = "gone".to_owned();
+        set_state(SubscriptionState::Disabled { reason });
+        running
+            .until(|stage| stage.counters(&id).dropped == 3)
+            .await;
+        let expected = DeadLetterSubject::Range(missed_records(&[(8, 8)], 1));
+        assert_eq!(running.dead_letter(&id).await, expected, "disabled");
         running.stop().await;
     });
 }

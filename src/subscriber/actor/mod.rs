@@ -228,7 +228,7 @@ impl SubscriberActor {
             ActorMessage::BatchRead(..) => {}
             ActorMessage::RecordsJudged(items, end) => {
                 self.judging = None;
-                self.step_delivery(DeliveryInput::RecordsMatched { items, end });
+                self.accept_judged(items, end);
             }
             ActorMessage::RecordsMissed(missed) => self.missed.merge(missed),
             ActorMessage::DefinitionChanged => self.apply_new_definition(),

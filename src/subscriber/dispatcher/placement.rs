@@ -213,15 +213,9 @@ impl Dispatcher {
                 Ok(None) => return,
                 Err(error) => return stage.fail(error),
             };
-            let journal = Arc::clone(&stage.deps.journal);
-            let counted = spawn_blocking(move || {
-                let _contained = PanicContainment::begin();
-                backlog::count_backlog(journal.as_ref(), matcher, rows, (cursor, end))
-            });
-            match counted.await {
-                Ok(Ok(backlog)) => stage.push_task(DispatcherTask::BacklogCounted(id, backlog)),
-                Ok(Err(error)) => stage.fail(ProjectionReadError::from(error)),
-                Err(_) => stage.fail(DeliveryStageError::Panicked),
+            match backlog::count_backlog(&stage, &id, &matcher, rows, (cursor, end)).await {
+                Ok(backlog) => stage.push_task(DispatcherTask::BacklogCounted(id, backlog)),
+                Err(error) => stage.fail(error),
             }
         });
     }
@@ -437,15 +431,10 @@ impl Dispatcher {
                 Ok(None) => return,
                 Err(error) => return stage.fail(error),
             };
-            let (journal, lanes) = (Arc::clone(&stage.deps.journal), rows.clone());
-            let counted = spawn_blocking(move || {
-                let _contained = PanicContainment::begin();
-                backlog::count_backlog(journal.as_ref(), matcher, lanes, (cursor, position))
-            });
-            let missed = match counted.await {
-                Ok(Ok(missed)) => missed,
-                Ok(Err(error)) => return stage.fail(ProjectionReadError::from(error)),
-                Err(_) => return stage.fail(DeliveryStageError::Panicked),
+            let (lanes, range) = (rows.clone(), (cursor, position));
+            let missed = match backlog::count_backlog(&stage, &id, &matcher, lanes, range).await {
+                Ok(missed) => missed,
+                Err(error) => return stage.fail(error),
             };
             let cursor = cursor.max(position);
             match expiry::move_lanes(&stage.deps.reads, rows, position, cursor).await {
