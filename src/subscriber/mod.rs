@@ -19,6 +19,7 @@ mod auto_reply;
 mod backlog;
 mod checkpoint;
 pub mod dead_letters;
+mod definition_changes;
 pub mod delivery;
 pub mod delivery_policy;
 mod dispatcher;
@@ -75,6 +76,7 @@ use attempt::{AttemptReport, AttemptSender};
 use attempt_permits::AttemptPermits;
 use checkpoint::CheckpointBuffer;
 use dead_letters::{DeadLetterCause, DeadLetterStore};
+use definition_changes::DefinitionChanges;
 use delivery_policy::DeliveryTarget;
 use dispatcher::{Dispatcher, DispatcherDeps};
 use expression_shares::{EXPRESSION_THREADS, ExpressionShares};
@@ -481,7 +483,6 @@ fn start_dispatcher(
         announcer,
     };
     let dispatcher_deps = DispatcherDeps {
-        config_changes: live_config.watch(),
         live_config,
         subscriptions,
         accounts,
@@ -498,6 +499,12 @@ fn build_dispatcher(
     stored: StoredDeliveryState,
     dispatcher_deps: DispatcherDeps,
 ) -> Dispatcher {
+    // Before the snapshots are taken: what changes afterwards is applied by the dispatcher.
+    let definition_changes = DefinitionChanges::new(
+        &dispatcher_deps.subscriptions,
+        &dispatcher_deps.accounts,
+        &dispatcher_deps.live_config,
+    );
     let subscriber_set = SubscriberSet::from_definitions(
         dispatcher_deps.live_config.current(),
         dispatcher_deps.subscriptions.snapshot(),
@@ -506,7 +513,7 @@ fn build_dispatcher(
     let stage = DeliveryStage::new(
         stage_deps,
         Rc::new(subscriber_set),
-        dispatcher_deps.subscriptions.watch_changes(),
+        definition_changes,
         stored.cursor,
     );
     stage.set_counters(stored.counters);

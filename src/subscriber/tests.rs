@@ -227,7 +227,6 @@ impl StageTestEnv {
         let (subscriptions, accounts) =
             (Arc::clone(&self.subscriptions), Arc::clone(&self.accounts));
         let dispatcher_deps = DispatcherDeps {
-            config_changes: self.live_config.watch(),
             live_config: Arc::clone(&self.live_config),
             subscriptions,
             accounts,

@@ -25,6 +25,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::info;
 
 use super::actor::SubscriberActor;
+use super::definition_changes::DefinitionChanges;
 use super::delivery::MatchedRecord;
 use super::inbox::SubscriberInbox;
 use super::outbound_record::OutboundRecord;
@@ -37,7 +38,7 @@ use super::subscriber_set::SubscriberSet;
 use super::tables::ReadState;
 use crate::account::AccountRegistry;
 use crate::audit::AuditLog;
-use crate::config::{Config, LiveConfig};
+use crate::config::LiveConfig;
 use crate::crash_window::CrashWindow;
 use crate::event::Position;
 use crate::journal::{JournalFrame, JournalReadError};
@@ -63,7 +64,6 @@ const YIELDS_MAX: usize = 1_000;
 /// Definitions and channels that the dispatcher works with.
 pub(super) struct DispatcherDeps {
     pub(super) live_config: Arc<LiveConfig>,
-    pub(super) config_changes: watch::Receiver<Arc<Config>>,
     pub(super) subscriptions: Arc<SubscriptionRegistry>,
     pub(super) accounts: Arc<AccountRegistry>,
     pub(super) audit: Arc<AuditLog>,
@@ -80,7 +80,7 @@ pub(super) struct Dispatcher {
     stage: Rc<DeliveryStage>,
     deps: DispatcherDeps,
     durable_end: watch::Receiver<Position>,
-    definition_changes: watch::Receiver<u64>,
+    definition_changes: DefinitionChanges,
     flush_requests: watch::Receiver<u64>,
     checkpoint_task: Option<CheckpointTask>,
     frame_read: Option<FrameReadTask>,
@@ -90,9 +90,10 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     /// Creates the dispatcher of `stage`. [`Self::place_subscribers`] must follow.
     pub(super) fn new(stage: Rc<DeliveryStage>, deps: DispatcherDeps) -> Self {
+        let definition_changes = stage.definition_changes.borrow().clone();
         Self {
             durable_end: stage.deps.journal.durable_end(),
-            definition_changes: deps.subscriptions.watch_changes(),
+            definition_changes,
             flush_requests: stage.deps.checkpoints.flush_requests(),
             checkpoint_task: None,
             frame_read: None,
@@ -206,8 +207,7 @@ impl Dispatcher {
                 self.refresh_subscribers();
                 requests.into_iter().for_each(|request| self.handle_request(request));
             }
-            _ = self.definition_changes.changed() => {}
-            Ok(()) = self.deps.config_changes.changed() => {}
+            () = self.definition_changes.wait_for_change() => {}
             () = stage.wait_for_task() => {}
             frame = join_task(&mut self.frame_read) => self.dispatch_read(frame?)?,
             _ = self.durable_end.changed(), if !has_more => {}

@@ -46,14 +46,15 @@ const DISABLE: &str = "webhooks.disable";
 impl Dispatcher {
     /// Applies changed definitions to the subscribers.
     pub(super) fn refresh_subscribers(&mut self) {
-        // Counted before the snapshots are taken, which then have at least these changes.
-        let change_count = *self.definition_changes.borrow_and_update();
+        // Before the snapshots are taken, which then have at least these changes.
+        self.definition_changes.mark_seen();
+        self.stage.definition_changes.borrow_mut().mark_seen();
         let subscriptions = self.deps.subscriptions.snapshot();
         let accounts = self.deps.accounts.snapshot();
         let config = self.deps.live_config.current();
         let old = self.stage.subscriber_set();
         if old.is_built_from(&subscriptions, &accounts, &config) {
-            return self.stage.note_applied_changes(change_count);
+            return self.stage.wake_waiting_for_change();
         }
 
         let (new, changed) = old.update(subscriptions, accounts, config);
@@ -79,10 +80,11 @@ impl Dispatcher {
         for id in &changed {
             self.update_subscriber(&new, id);
         }
-        self.stage.note_applied_changes(change_count);
+        self.stage.wake_waiting_for_change();
     }
 
-    fn remove_subscriber(&self, id: &SubscriberId) {
+    fn remove_subscriber(&mut self, id: &SubscriberId) {
+        self.crashes.remove(id);
         let stage = &self.stage;
         if let Some(inbox) = stage.inboxes.borrow_mut().remove(id) {
             inbox.close();

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use super::super::attempt::AttemptOutcome;
-use super::super::tests::{StageTestEnv, run};
+use super::super::tests::{StageTestEnv, account, run};
 use super::*;
 
 fn build_dispatcher(env: &StageTestEnv) -> Dispatcher {
@@ -52,6 +52,21 @@ fn a_regular_checkpoint_asks_the_actors_for_rows_also_while_another_is_written()
         dispatcher.begin_checkpoint();
         dispatcher.finish_checkpoint().await.expect("writes");
         assert_eq!(flush.await, Ok(()));
+    });
+}
+
+/// An attempt to the old address of an account had begun after the change was answered.
+#[test]
+fn no_attempt_begins_between_the_change_of_an_account_and_its_application() {
+    run(async |env| {
+        let id = env.subscribe("*").await;
+        let mut dispatcher = build_dispatcher(env);
+        let inbox = add_inbox(&dispatcher, &id);
+        assert!(!dispatcher.stage.waits_for_change(&inbox));
+        env.accounts.create(account(1)).expect("room");
+        assert!(dispatcher.stage.waits_for_change(&inbox));
+        dispatcher.refresh_subscribers();
+        assert!(!dispatcher.stage.waits_for_change(&inbox));
     });
 }
 
