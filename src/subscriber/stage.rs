@@ -95,8 +95,8 @@ pub(super) enum DormantState {
 pub(super) enum DispatcherTask {
     /// The actor of this subscriber panicked.
     ActorCrashed(SubscriberId),
-    /// The subscriber answered 410 Gone or failed for too long; carries the reason.
-    Disable(SubscriberId, String),
+    /// The subscriber of this policy answered 410 Gone or failed for too long; carries the reason.
+    Disable(Arc<DeliveryPolicy>, String),
     /// The backlog of a disabled subscriber is counted.
     BacklogCounted(SubscriberId, MissedRecords),
     /// The expired deliveries of a subscriber are counted.

@@ -324,7 +324,7 @@ impl SubscriberActor {
             DeliveryEffect::BreakerClosed => deps.announcer.announce_breaker_closed(id),
             DeliveryEffect::Disable { reason } => self
                 .stage
-                .push_task(DispatcherTask::Disable(id.clone(), reason)),
+                .push_task(DispatcherTask::Disable(Arc::clone(&self.policy), reason)),
         }
     }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_rt::task::spawn_blocking;
+use actix_rt::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
@@ -21,6 +21,7 @@ use super::super::actor::SubscriberActor;
 use super::super::backlog;
 use super::super::dead_letters::DeadLetterCause;
 use super::super::delivery::{DeliveryInput, LaneKey, LaneRow};
+use super::super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
 use super::super::expiry::{self, ExpiredDeliveries};
 use super::super::inbox::{ActorMessage, SubscriberInbox};
 use super::super::missed_records::MissedRecords;
@@ -34,9 +35,7 @@ use super::super::tables::{ReadState, encode_lane, lane_key};
 use super::{CRASHES_MAX, CRASHES_WINDOW, Dispatcher};
 use crate::audit::SUCCESS;
 use crate::event::Position;
-use crate::panics::PanicContainment;
-use crate::projection::ProjectionReadError;
-use crate::subscription::{SubscriptionId, SubscriptionState};
+use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::token::AccessOperation;
 
 /// Operations of the audit log.
@@ -238,7 +237,9 @@ impl Dispatcher {
                 inbox.push_message(ActorMessage::ReplaysAvailable);
             }
             DispatcherTask::ActorCrashed(id) => self.restart_crashed(&id),
-            DispatcherTask::Disable(id, reason) => self.disable_subscriber(id, reason),
+            DispatcherTask::Disable(policy, reason) => {
+                drop(self.disable_subscriber(&policy, reason))
+            }
             DispatcherTask::BacklogCounted(id, backlog) => self.finish_drop(&id, backlog),
             DispatcherTask::DeliveriesExpired(id, expired) => self.finish_expiry(&id, *expired),
             DispatcherTask::Resume(id) => self.resume_subscriber(&id),
@@ -300,25 +301,40 @@ impl Dispatcher {
     }
 
     fn pause_subscription(&self, number: SubscriptionId, reason: String) {
+        let reason = Some(reason);
+        let is_active = |found: &Subscription| found.state == SubscriptionState::Active;
+        let state = SubscriptionState::Paused { reason };
+        drop(self.stop_subscription(number, state, PAUSE, is_active));
+    }
+
+    /// Gives the subscription `number` the state `state`, if it `is_to_stop`, and logs the `act`. The
+    /// task returns true if it did.
+    fn stop_subscription(
+        &self,
+        number: SubscriptionId,
+        state: SubscriptionState,
+        act: &'static str,
+        is_to_stop: impl Fn(&Subscription) -> bool + Send + 'static,
+    ) -> JoinHandle<bool> {
         let subscriptions = Arc::clone(&self.deps.subscriptions);
         let audit = Arc::clone(&self.deps.audit);
         let now = self.stage.wall();
         spawn_blocking(move || {
-            let mut was_active = false;
+            let mut is_stopped = false;
             let changed = subscriptions.change(number, |subscription| {
-                was_active = subscription.state == SubscriptionState::Active;
-                if was_active {
-                    subscription.state = SubscriptionState::Paused {
-                        reason: Some(reason),
-                    };
+                is_stopped = is_to_stop(subscription);
+                if is_stopped {
+                    subscription.state = state;
                     subscription.updated_at = now;
                 }
             });
-            // The registry itself reports a failed write.
-            if changed.is_ok() && was_active {
-                audit.append_act(now, PAUSE, Some(number.to_string()), SUCCESS);
+            // It may have been deleted meanwhile; the registry itself reports a failed write.
+            is_stopped &= changed.is_ok();
+            if is_stopped {
+                audit.append_act(now, act, Some(number.to_string()), SUCCESS);
             }
-        });
+            is_stopped
+        })
     }
 
     /// Resumes a subscriber of an account after a while, because the API cannot resume it.
@@ -336,36 +352,40 @@ impl Dispatcher {
         }
     }
 
-    /// Disables a subscription; [`Self::update_subscriber`] then drops its backlog.
-    fn disable_subscriber(&self, id: SubscriberId, reason: String) {
-        warn!(subscriber = %id, reason, "subscriber disabled");
-        let SubscriberId::Webhook(number) = id else {
-            return;
+    /// Disables the subscription of `policy`; [`Self::update_subscriber`] then drops its backlog. One
+    /// that was paused or got another receiver meanwhile stays: the answer was not about that. The task
+    /// returns true if it was disabled.
+    pub(super) fn disable_subscriber(
+        &self,
+        policy: &DeliveryPolicy,
+        reason: String,
+    ) -> Option<JoinHandle<bool>> {
+        let id = policy.id.clone();
+        let (SubscriberId::Webhook(number), DeliveryTarget::Webhook(judged)) =
+            (&id, &policy.target)
+        else {
+            // An account has no such state: its delivery waits for another definition.
+            warn!(subscriber = %id, reason, "subscriber disabled");
+            return None;
         };
 
-        let stage = Rc::clone(&self.stage);
-        let subscriptions = Arc::clone(&self.deps.subscriptions);
-        let audit = Arc::clone(&self.deps.audit);
-        let now = stage.wall();
+        let judged = Arc::clone(judged);
+        let is_same = move |found: &Subscription| {
+            found.state == SubscriptionState::Active && found.is_same_receiver(&judged)
+        };
         let state = SubscriptionState::Disabled {
             reason: reason.clone(),
         };
-        actix_rt::spawn(async move {
-            let change = move || {
-                let changed = subscriptions.change(number, |subscription| {
-                    subscription.state = state;
-                    subscription.updated_at = now;
-                });
-                if changed.is_ok() {
-                    audit.append_act(now, DISABLE, Some(number.to_string()), SUCCESS);
-                }
-                changed
-            };
-            // It may have been deleted meanwhile; the registry itself reports a failed write.
-            if let Ok(Ok(_)) = spawn_blocking(change).await {
-                stage.deps.announcer.announce_disabled(&id, &reason);
+        let change = self.stop_subscription(*number, state, DISABLE, is_same);
+        let announcer = self.stage.deps.announcer.clone();
+        Some(actix_rt::spawn(async move {
+            let is_disabled = change.await.unwrap_or_default();
+            if is_disabled {
+                warn!(subscriber = %id, reason, "subscriber disabled");
+                announcer.announce_disabled(&id, &reason);
             }
-        });
+            is_disabled
+        }))
     }
 
     /// Drops the counted backlog of a disabled subscriber: one dead letter states its size.

@@ -6,6 +6,7 @@ use std::task::Poll;
 use super::super::attempt::AttemptOutcome;
 use super::super::tests::{StageTestEnv, account, run};
 use super::*;
+use crate::subscription::Subscription;
 
 fn build_dispatcher(env: &StageTestEnv) -> Dispatcher {
     env.build_dispatcher(|_| AttemptOutcome::Accepted).0
@@ -67,6 +68,36 @@ fn no_attempt_begins_between_the_change_of_an_account_and_its_application() {
         assert!(dispatcher.stage.waits_for_change(&inbox));
         dispatcher.refresh_subscribers();
         assert!(!dispatcher.stage.waits_for_change(&inbox));
+    });
+}
+
+/// A pause or another address that was answered before the subscription was disabled had been lost, and
+/// all that it was owed with it.
+#[test]
+fn only_the_receiver_that_asked_for_it_is_disabled() {
+    run(async |env| {
+        type Change = fn(&mut Subscription);
+        let pause: Change = |found| found.state = SubscriptionState::Paused { reason: None };
+        let redirect: Change = |found| found.url = "https://other.example/".into();
+        let nothing: Change = |_| ();
+        for (change, is_disabled) in [(pause, false), (redirect, false), (nothing, true)] {
+            let id = env.subscribe("*").await;
+            let SubscriberId::Webhook(number) = id else {
+                unreachable!()
+            };
+            let dispatcher = build_dispatcher(env);
+            let entry = dispatcher.stage.subscriber_set().entry(&id);
+            let policy = entry.expect("is there").policy;
+
+            let wanted = env.subscriptions.change(number, change).expect("is there");
+            let disabled = dispatcher.disable_subscriber(&policy, "gone".to_owned());
+            let disabled = disabled.expect("a subscription").await.expect("no panic");
+            assert_eq!(disabled, is_disabled);
+            let found = env.subscriptions.snapshot();
+            let found = &found.get(number).expect("is there").subscription;
+            assert_eq!(found.state == wanted.state, !is_disabled);
+            assert_eq!(found.url, wanted.url);
+        }
     });
 }
 
