@@ -317,6 +317,9 @@ impl SubscriberActor {
                 }
             }
             DeliveryEffect::ReplayDelivered(tag) => deps.recovery.jobs.record_delivered(id, tag),
+            DeliveryEffect::ReplayDropped(tag) => deps.recovery.jobs.record_dropped(id, tag),
+            // The log entry of the attempt has it.
+            DeliveryEffect::RetryScheduled(_) => {}
             DeliveryEffect::BreakerOpened { failure_rate } => {
                 warn!(subscriber = %id, failure_rate, "circuit breaker opened");
                 deps.announcer.announce_breaker_opened(id, failure_rate);

@@ -1,5 +1,7 @@
 //! Effects of the delivery: the actions that its shell performs.
 
+use std::time::Duration;
+
 use super::identifiers::{AttemptId, LaneKey, ReplayTag};
 use super::lane_row::LaneRow;
 use super::retry::GiveUpReason;
@@ -48,6 +50,10 @@ pub enum DeliveryEffect {
     },
     /// Reports the delivery of a job's record.
     ReplayDelivered(ReplayTag),
+    /// Reports that a job's record was erased, so that it is not delivered any more.
+    ReplayDropped(ReplayTag),
+    /// Reports that the attempt that has just ended is followed by another one after this pause.
+    RetryScheduled(Duration),
     /// Reports that the circuit breaker opened.
     BreakerOpened {
         /// Share of failed attempts in the window, from 0 to 1.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::breaker::BreakerPass;
 use super::effect::DeliveryEffect;
-use super::identifiers::{AttemptId, LaneKey};
+use super::identifiers::{AttemptId, LaneKey, ReplayTag};
 use super::lane::LanePhase;
 use super::retry::{GiveUpReason, REQUESTED_PAUSE_MAX, RetryDecision};
 use super::running_attempt::{AttemptSource, RunningAttempt};
@@ -40,11 +40,11 @@ impl SubscriberDelivery {
         match outcome {
             AttemptOutcome::Accepted => {
                 self.record_success(pass, effects);
-                self.settle_delivery(source, effects);
+                self.settle_delivery(source, DeliveryEffect::ReplayDelivered, effects);
             }
             AttemptOutcome::Dropped => {
                 self.breaker.return_pass(pass, self.now);
-                self.settle_delivery(source, effects);
+                self.settle_delivery(source, DeliveryEffect::ReplayDropped, effects);
             }
             AttemptOutcome::TransientFailure {
                 failure,
@@ -85,8 +85,13 @@ impl SubscriberDelivery {
         self.lanes.remove_if_unused(&key);
     }
 
-    /// Ends the delivery of `source`, of which nothing is left to do.
-    fn settle_delivery(&mut self, source: AttemptSource, effects: &mut Vec<DeliveryEffect>) {
+    /// Ends the delivery of `source`, of which nothing is left to do; `report` tells its job.
+    fn settle_delivery(
+        &mut self,
+        source: AttemptSource,
+        report: fn(ReplayTag) -> DeliveryEffect,
+        effects: &mut Vec<DeliveryEffect>,
+    ) {
         match source {
             AttemptSource::Lane(key) => {
                 self.lanes.settle_head(&key);
@@ -94,9 +99,7 @@ impl SubscriberDelivery {
             }
             AttemptSource::Replay(number) => {
                 let replayed = self.replays.remove(number);
-                effects.extend(
-                    replayed.map(|pending| DeliveryEffect::ReplayDelivered(pending.replay.tag)),
-                );
+                effects.extend(replayed.map(|pending| report(pending.replay.tag)));
             }
         }
     }
@@ -212,6 +215,7 @@ impl SubscriberDelivery {
             clock,
         ) {
             RetryDecision::RetryAfter(pause) => {
+                effects.push(DeliveryEffect::RetryScheduled(pause));
                 let due = self.now.saturating_add(pause);
                 self.lanes.stop(key, due);
                 self.schedule_attempt(due, AttemptSource::Lane(key.clone()));
@@ -244,10 +248,11 @@ impl SubscriberDelivery {
             RetryDecision::RetryAfter(_) if pending.is_cancelled => {
                 drop(self.replays.remove(number))
             }
-            RetryDecision::RetryAfter(pause) => self.schedule_attempt(
-                self.now.saturating_add(pause),
-                AttemptSource::Replay(number),
-            ),
+            RetryDecision::RetryAfter(pause) => {
+                effects.push(DeliveryEffect::RetryScheduled(pause));
+                let due = self.now.saturating_add(pause);
+                self.schedule_attempt(due, AttemptSource::Replay(number));
+            }
             RetryDecision::GiveUp(reason) => self.give_up_replay(number, failure, reason, effects),
         }
     }

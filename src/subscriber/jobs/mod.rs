@@ -818,6 +818,12 @@ impl JobRegistry {
         self.settle_record(subscriber, tag, JobRecordOutcome::Delivered);
     }
 
+    /// Notes that a record of a job was erased while it waited, and with it its dead letter.
+    pub(crate) fn record_dropped(&self, subscriber: &SubscriberId, tag: ReplayTag) {
+        self.dead_letters.remove_delivered(subscriber, tag.position);
+        self.settle_record(subscriber, tag, JobRecordOutcome::Skipped);
+    }
+
     /// Notes that a record of a job failed for good once more. The caller has renewed its dead
     /// letter by [`DeadLetterStore::add`] before; the job's claim on it is released here.
     pub(crate) fn record_failed(&self, subscriber: &SubscriberId, tag: ReplayTag) {

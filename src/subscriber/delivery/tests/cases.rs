@@ -559,6 +559,72 @@ fn who_fails_for_too_long_without_one_success_is_disabled() {
     assert_eq!(delivery.status().failing_for, seconds(100));
 }
 
+fn scheduled_retries(effects: &[DeliveryEffect]) -> Vec<Duration> {
+    let pause = |effect: &DeliveryEffect| match effect {
+        DeliveryEffect::RetryScheduled(pause) => Some(*pause),
+        _ => None,
+    };
+    effects.iter().filter_map(pause).collect()
+}
+
+/// The log had shown a next attempt after the last one of a halted lane, and none of a job.
+#[test]
+fn the_next_attempt_is_told_exactly_if_there_is_one() {
+    let mut delivery = delivery(DeliveryPolicy {
+        on_exhausted: ExhaustionPolicy::Halt,
+        ..calm()
+    });
+    let first = attempts(&delivery.step(matched(&delivery, &[(1, 1), (1, 2)]), seconds(0)));
+    let effects = delivery.step(ended(first[0].0, failed(None)), seconds(1));
+    assert_eq!(
+        scheduled_retries(&effects),
+        [delivery.policy.retries.schedule[0]]
+    );
+    let due = delivery.next_due_at().expect("a retry");
+    delivery.step(DeliveryInput::Tick, due);
+    let records = vec![(1, 1), (2, 2)];
+    let second = attempts(&delivery.step(caught_up(1, records, None), due));
+    let refusal = AttemptOutcome::PermanentFailure {
+        failure: failure("status"),
+    };
+    let effects = delivery.step(ended(second[0].0, refusal), due);
+    assert!(!kept(&effects).is_empty(), "the lane is halted");
+    assert!(scheduled_retries(&effects).is_empty());
+
+    let item = item(9, 5, 1);
+    let tag = ReplayTag {
+        job: 1,
+        position: item.position,
+        dead_letter: None,
+    };
+    let replays = DeliveryInput::ReplaysAdded(vec![ReplayItem { tag, item }]);
+    let begun = attempts(&delivery.step(replays, due));
+    let effects = delivery.step(ended(begun[0].0, failed(None)), due);
+    assert_eq!(
+        scheduled_retries(&effects),
+        [delivery.policy.retries.schedule[0]]
+    );
+}
+
+/// Its job had counted the record as delivered.
+#[test]
+fn an_erased_record_of_a_job_is_not_reported_as_delivered() {
+    let mut delivery = delivery(calm());
+    let item = item(9, 5, 1);
+    let tag = ReplayTag {
+        job: 1,
+        position: item.position,
+        dead_letter: None,
+    };
+    let replays = DeliveryInput::ReplaysAdded(vec![ReplayItem { tag, item }]);
+    let begun = attempts(&delivery.step(replays, seconds(0)));
+    let effects = delivery.step(ended(begun[0].0, AttemptOutcome::Dropped), seconds(1));
+    assert!(
+        matches!(&effects[..], [DeliveryEffect::ReplayDropped(of)] if *of == tag),
+        "{effects:?}"
+    );
+}
+
 #[test]
 fn a_dead_letter_lets_its_entity_go_on_or_halts_it_as_is_wanted() {
     for (on_exhausted, halts) in [

@@ -566,9 +566,12 @@ impl DeliveryModel {
                 }
             }
             // A delivery of a cancelled job does not count for another job's record.
-            DeliveryEffect::ReplayDelivered(tag) => self
+            DeliveryEffect::ReplayDelivered(tag) | DeliveryEffect::ReplayDropped(tag) => self
                 .replays
                 .retain(|at, job| *at != tag.position.get() || *job != tag.job),
+            DeliveryEffect::RetryScheduled(pause) => {
+                assert!(pause <= self.policy.retries.pause_max())
+            }
             DeliveryEffect::BreakerOpened { failure_rate } => {
                 assert!((0.0..=1.0).contains(&failure_rate));
                 self.open_until = self.now + self.policy.breaker.open;
