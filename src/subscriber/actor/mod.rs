@@ -358,14 +358,15 @@ impl SubscriberActor {
         let (inbox, stage) = (Rc::clone(&self.inbox), Rc::clone(&self.stage));
         let interest = self.matcher.interest();
         actix_rt::spawn(async move {
-            match stage.deps.recovery.jobs.take_replays(&id, &interest).await {
-                Ok(replays) if replays.is_empty() => {}
-                // This actor is gone, so the jobs must hand the records to the next one.
-                Ok(_) if inbox.is_closed() => stage.deps.recovery.jobs.requeue_in_flight(&id),
-                Ok(replays) => {
-                    inbox.push_message(ActorMessage::Input(DeliveryInput::ReplaysAdded(replays)))
+            let jobs = &stage.deps.recovery.jobs;
+            for job in jobs.active_jobs_of(&id) {
+                match jobs.take_replays(job, &id, &interest).await {
+                    // This actor is gone. Its successor may have taken other records of the job.
+                    Ok(replays) if inbox.is_closed() => return jobs.put_back(&id, &replays),
+                    Ok(replays) => inbox
+                        .push_message(ActorMessage::Input(DeliveryInput::ReplaysAdded(replays))),
+                    Err(error) => return stage.fail(ProjectionReadError::from(error)),
                 }
-                Err(error) => stage.fail(ProjectionReadError::from(error)),
             }
         });
     }

@@ -508,13 +508,13 @@ impl JobRegistry {
         }
     }
 
-    /// Hands out the next records of all jobs of `subscriber`, whose current interest is
+    /// Hands out the next records of the job `id` to `subscriber`, whose current interest is
     /// `interest`. At most [`UNSETTLED_MAX`] records of a job are in flight, and at most
     /// `delivery.jobs_bytes_max` bytes of all jobs; beyond that each job has one record.
     ///
     /// Called after [`StageRequest::ReplaysAvailable`] and when the subscriber resumes, but not
     /// while it is paused. The caller reports each record by [`Self::record_delivered`] or
-    /// [`Self::record_failed`], or gives all of them back by [`Self::requeue_in_flight`].
+    /// [`Self::record_failed`], or gives records back by [`Self::put_back`].
     ///
     /// A job that needs a damaged record ends, and says so.
     ///
@@ -522,38 +522,38 @@ impl JobRegistry {
     /// The journal cannot be read, although it is not damaged.
     pub(crate) async fn take_replays(
         &self,
+        id: u64,
         subscriber: &SubscriberId,
         interest: &SubscriberInterest,
     ) -> Result<Vec<ReplayItem>, JournalReadError> {
         let mut replays = Vec::new();
-        for id in self.active_jobs_of(subscriber) {
-            let before = replays.len();
-            while replays.len() == before {
-                let Some((step, source, page)) = self.plan_step(id, subscriber, interest) else {
-                    break;
-                };
-                let bytes_max = page.bytes();
-                let (journal, planned) = (Arc::clone(&self.journal), step.clone());
-                let read = spawn_blocking(move || {
-                    step_reader::read_step(journal.as_ref(), &planned, &source, bytes_max)
-                })
-                .await;
-                // The thread pool ends only with the process, and so does the caller.
-                let Ok(read) = read else { return Ok(replays) };
-                match read {
-                    Ok(read) => replays.extend(self.hand_out(id, subscriber, &step, read)),
-                    // The record stays unreadable, and must not stop the deliveries of all others.
-                    Err(error) if error.is_damage() => self.end_damaged_job(id, &error),
-                    Err(error) => return Err(error),
-                }
-                // Released only now: the records handed out have reserved their own bytes.
-                drop(page);
+        while replays.is_empty() {
+            let Some((step, source, page)) = self.plan_step(id, subscriber, interest) else {
+                break;
+            };
+            let bytes_max = page.bytes();
+            let (journal, planned) = (Arc::clone(&self.journal), step.clone());
+            let read = spawn_blocking(move || {
+                step_reader::read_step(journal.as_ref(), &planned, &source, bytes_max)
+            })
+            .await;
+            // The thread pool ends only with the process, and so does the caller.
+            let Ok(read) = read else { break };
+            match read {
+                // No wait follows: until the caller has the records, nobody else can take them.
+                Ok(read) => replays = self.hand_out(id, subscriber, &step, read),
+                // The record stays unreadable, and must not stop the deliveries of all others.
+                Err(error) if error.is_damage() => self.end_damaged_job(id, &error),
+                Err(error) => return Err(error),
             }
+            // Released only now: the records handed out have reserved their own bytes.
+            drop(page);
         }
         Ok(replays)
     }
 
-    fn active_jobs_of(&self, subscriber: &SubscriberId) -> Vec<u64> {
+    /// Returns the ids of the unfinished jobs with records for `subscriber`.
+    pub(crate) fn active_jobs_of(&self, subscriber: &SubscriberId) -> Vec<u64> {
         let is_active =
             |job: &&RedeliveryJob| !job.state.is_finished() && job.parts.contains_key(subscriber);
         self.lock()
@@ -863,14 +863,34 @@ impl JobRegistry {
     /// Puts all records in flight to `subscriber` back, so that they are handed out again: its
     /// actor has ended.
     pub(crate) fn requeue_in_flight(&self, subscriber: &SubscriberId) {
+        self.requeue(subscriber, |_, _| true);
+    }
+
+    /// Puts `replays` back, which were handed out to `subscriber` and reached no actor.
+    pub(crate) fn put_back(&self, subscriber: &SubscriberId, replays: &[ReplayItem]) {
+        let is_among = |job, position| {
+            let is_it =
+                |replay: &ReplayItem| (replay.tag.job, replay.tag.position) == (job, position);
+            replays.iter().any(is_it)
+        };
+        if !replays.is_empty() {
+            self.requeue(subscriber, is_among);
+        }
+    }
+
+    fn requeue(&self, subscriber: &SubscriberId, is_back: impl Fn(u64, Position) -> bool) {
         let mut table = self.lock();
         let unfinished = table
             .jobs
             .values_mut()
             .filter(|job| !job.state.is_finished());
-        for part in unfinished.filter_map(|job| job.parts.get_mut(subscriber)) {
-            self.budget.adjust_usage(part.in_flight_bytes(), 0);
-            part.requeue_in_flight();
+        for job in unfinished {
+            let Some(part) = job.parts.get_mut(subscriber) else {
+                continue;
+            };
+            let before = part.in_flight_bytes();
+            part.requeue(|position| is_back(job.id, position));
+            self.budget.adjust_usage(before, part.in_flight_bytes());
             self.requests
                 .post(StageRequest::ReplaysAvailable(subscriber.clone()));
         }

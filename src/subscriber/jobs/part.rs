@@ -270,10 +270,13 @@ impl JobPart {
         self.counts.count_outcome(outcome);
     }
 
-    /// Puts all records in flight back; they are read again.
-    pub(super) fn requeue_in_flight(&mut self) {
-        self.waiting
-            .extend(std::mem::take(&mut self.in_flight).into_keys());
+    /// Puts the records in flight for which `is_back` holds back; they are read again.
+    pub(super) fn requeue(&mut self, is_back: impl Fn(Position) -> bool) {
+        let Self {
+            in_flight, waiting, ..
+        } = self;
+        let requeued = in_flight.extract_if(.., |position, _| is_back(*position));
+        waiting.extend(requeued.map(|(position, _)| position));
     }
 }
 
@@ -406,7 +409,7 @@ mod tests {
                             world.settle(position, settled);
                         }
                     }
-                    JobPartAction::Lose => { world.part.requeue_in_flight(); out.clear(); }
+                    JobPartAction::Lose => { world.part.requeue(|_| true); out.clear(); }
                     JobPartAction::Restart => { world.restart(); out.clear(); }
                     JobPartAction::Stray(position) => if !out.contains(&Position::new(position)) {
                         prop_assert!(!world.part.settle_position(Position::new(position), JobRecordOutcome::Delivered));
@@ -438,7 +441,7 @@ mod tests {
             ),
             "it was read before"
         );
-        part.requeue_in_flight();
+        part.requeue(|_| true);
         assert_eq!(
             part.next_step(),
             Some(JobStep::Reread(vec![Position::new(2)]))

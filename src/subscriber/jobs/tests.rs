@@ -75,10 +75,21 @@ impl JobFixture {
     }
 
     async fn take_replays(&self, subscriber: &SubscriberId) -> Vec<ReplayItem> {
-        self.jobs
-            .take_replays(subscriber, &everything())
-            .await
-            .expect("reads")
+        self.take_matching(subscriber, &everything()).await
+    }
+
+    /// Takes the next records of all jobs.
+    async fn take_matching(
+        &self,
+        subscriber: &SubscriberId,
+        interest: &SubscriberInterest,
+    ) -> Vec<ReplayItem> {
+        let mut replays = Vec::new();
+        for job in self.jobs.active_jobs_of(subscriber) {
+            let taken = self.jobs.take_replays(job, subscriber, interest).await;
+            replays.extend(taken.expect("reads"));
+        }
+        replays
     }
 
     /// Delivers all records of the jobs and returns their positions.
@@ -249,11 +260,7 @@ async fn a_replay_is_narrowed_by_patterns_and_by_what_the_subscription_wants() {
         patterns: [named("message.received")].into(),
         ..everything()
     };
-    let replays = fixture
-        .jobs
-        .take_replays(&ONE, &interest)
-        .await
-        .expect("reads");
+    let replays = fixture.take_matching(&ONE, &interest).await;
     assert!(
         replays
             .iter()
@@ -397,6 +404,37 @@ async fn what_an_actor_lost_is_handed_out_again() {
     fixture.jobs.requeue_in_flight(&ONE);
     assert_eq!(fixture.deliver_all(&ONE).await, sequenced(1..=10));
     assert_eq!(fixture.summary_of(id), ("completed", Some(7), delivered(7)));
+}
+
+/// What a late read of a crashed actor brought had put the records of its successor back, too, and they
+/// were delivered twice.
+#[tokio::test]
+async fn records_that_came_too_late_for_their_actor_are_put_back_alone() {
+    let fixture = JobFixture::new(10).await;
+    let replay = fixture.jobs.replay_events(ONE, None, None, Vec::new());
+    replay.await.expect("taken on");
+    let all = fixture.take_replays(&ONE).await;
+    fixture.jobs.put_back(&ONE, &all[2..4]);
+    let again = fixture.take_replays(&ONE).await;
+    let tags = |replays: &[ReplayItem]| replays.iter().map(|replay| replay.tag).collect::<Vec<_>>();
+    assert_eq!(tags(&again), tags(&all[2..4]));
+}
+
+/// An erased record had counted as delivered.
+#[tokio::test]
+async fn a_record_that_was_erased_while_it_waited_counts_as_skipped() {
+    let fixture = JobFixture::new(2).await;
+    let replay = fixture.jobs.replay_events(ONE, None, None, Vec::new());
+    let id = replay.await.expect("taken on").id;
+    let replays = fixture.take_replays(&ONE).await;
+    fixture.jobs.record_dropped(&ONE, replays[0].tag);
+    fixture.jobs.record_delivered(&ONE, replays[1].tag);
+    let counts = JobCounts {
+        delivered: 1,
+        failed: 0,
+        skipped: 1,
+    };
+    assert_eq!(fixture.summary_of(id), ("completed", Some(2), counts));
 }
 
 #[tokio::test]
@@ -719,11 +757,7 @@ async fn a_filter_that_was_repaired_decides_again_about_what_it_failed_at() {
         filter,
         ..everything()
     };
-    let in_flight = fixture
-        .jobs
-        .take_replays(&ONE, &interest)
-        .await
-        .expect("reads");
+    let in_flight = fixture.take_matching(&ONE, &interest).await;
     assert_eq!(
         in_flight
             .iter()
@@ -765,8 +799,8 @@ async fn a_filter_that_fails_renews_no_dead_letter_that_another_job_holds() {
     let other = other.expect("taken on").id;
 
     let interest = filtered("data.amount > 1");
-    let replays = fixture.jobs.take_replays(&ONE, &interest).await;
-    assert_eq!(replays.expect("reads").len(), 0);
+    let replays = fixture.take_matching(&ONE, &interest).await;
+    assert_eq!(replays.len(), 0);
     let counts = JobCounts {
         delivered: 0,
         failed: 1,
@@ -806,8 +840,7 @@ async fn the_filter_decides_again_about_a_single_dead_letter() {
         };
         fixture.dead_letters.add(&ONE, letter);
         let job = fixture.jobs.retry_dead_letter(1).await.expect("taken on");
-        let replays = fixture.jobs.take_replays(&ONE, &filtered(filter)).await;
-        let replays = replays.expect("reads");
+        let replays = fixture.take_matching(&ONE, &filtered(filter)).await;
         assert_eq!(replays.len(), handed_out, "{filter}");
         for replay in replays {
             fixture.jobs.record_delivered(&ONE, replay.tag);
