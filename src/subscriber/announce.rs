@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
@@ -29,6 +30,9 @@ const EXHAUSTED_EVENT: &str = "delivery.exhausted";
 
 /// Submissions of an event while the router is overloaded.
 const SUBMIT_TRIES: u32 = 30;
+/// Events that wait for the router at once; further ones are dropped, or a long overload would fill the
+/// memory with them. A node has some thousand subscribers at most that fail at the same time.
+const WAITING_MAX: usize = 4_096;
 /// Pause between submissions, so that an event waits for a minute altogether.
 const SUBMIT_PAUSE: Duration = Duration::from_secs(2);
 
@@ -38,6 +42,7 @@ pub(super) struct SubscriberAnnouncer {
     router: Option<Arc<Router>>,
     clock: Arc<dyn Clock>,
     incarnations: IncarnationHistory,
+    waiting_permits: Arc<Semaphore>,
 }
 
 impl SubscriberAnnouncer {
@@ -51,6 +56,7 @@ impl SubscriberAnnouncer {
             router,
             clock,
             incarnations,
+            waiting_permits: Arc::new(Semaphore::new(WAITING_MAX)),
         }
     }
 
@@ -175,7 +181,24 @@ impl SubscriberAnnouncer {
             hops,
             ..event.into_command(self.clock.wall())
         };
-        actix_rt::spawn(submit_with_retries(router, command));
+        self.spawn_submission(event_type, submit_with_retries(router, command));
+    }
+
+    /// Spawns `submission` unless too many wait already. Returns true if it was spawned.
+    fn spawn_submission(
+        &self,
+        event: &'static str,
+        submission: impl Future<Output = ()> + 'static,
+    ) -> bool {
+        let Ok(permit) = Arc::clone(&self.waiting_permits).try_acquire_owned() else {
+            warn!(%event, "operational event dropped; the router stays overloaded");
+            return false;
+        };
+        actix_rt::spawn(async move {
+            submission.await;
+            drop(permit);
+        });
+        true
     }
 }
 
@@ -230,4 +253,27 @@ fn subscriber_entity(id: &SubscriberId) -> Option<EntityKey> {
         }
     };
     EntityKey::try_new(Kind::intern_custom(KIND)?, &id).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::event::StoreIncarnation;
+
+    #[test]
+    fn a_long_overload_of_the_router_fills_no_memory() {
+        actix_rt::System::new().block_on(async {
+            let incarnations = IncarnationHistory::new(StoreIncarnation::new(1));
+            let clock = Arc::new(SystemClock::default());
+            let announcer = SubscriberAnnouncer::new(None, clock, incarnations);
+            let mut announce =
+                || announcer.spawn_submission(EXHAUSTED_EVENT, std::future::pending());
+            let spawned = std::iter::repeat_with(&mut announce).take(WAITING_MAX + 9);
+            assert_eq!(
+                spawned.filter(|is_spawned| *is_spawned).count(),
+                WAITING_MAX
+            );
+        });
+    }
 }
