@@ -314,7 +314,7 @@ fn bad_url_error(detail: &str) -> AttemptError {
 /// Prepared targets by subscriber. A target whose definition has changed is prepared again.
 pub(super) struct TargetCache {
     prepared: Mutex<HashMap<SubscriberId, Arc<PreparedTarget>>>,
-    /// Number of targets at which all are dropped; they are cheap to prepare again.
+    /// Number of targets beyond which another one is dropped; it is cheap to prepare again.
     max: usize,
 }
 
@@ -338,14 +338,43 @@ impl TargetCache {
         // Prepared without the lock: deriving keys takes a while.
         let target = Arc::new(PreparedTarget::try_new(&policy.target)?);
         let mut prepared = self.prepared.lock();
-        if prepared.len() >= self.max {
-            prepared.clear();
-        }
         prepared.insert(policy.id.clone(), Arc::clone(&target));
+        if prepared.len() > self.max {
+            let other = prepared.keys().find(|id| **id != policy.id).cloned();
+            other.map(|id| prepared.remove(&id));
+        }
         Ok(target)
     }
 
     pub(super) fn forget(&self, id: &SubscriberId) {
         self.prepared.lock().remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_config;
+    use crate::subscription::sample_subscription;
+
+    /// A full cache had dropped all targets when one of them was changed.
+    #[test]
+    fn a_full_cache_keeps_the_others_when_one_changes() {
+        let keys = [("HOOKYARD_ADMIN__TOKEN", "t")];
+        let config = load_config(None, keys).expect("a configuration").delivery;
+        let policy = |id| {
+            let subscription = Arc::new(sample_subscription(id, &["*"]));
+            DeliveryPolicy::from_subscription(&subscription, &config)
+        };
+        let prepare = |cache: &TargetCache, policy: &DeliveryPolicy| {
+            cache.get_or_prepare(policy).expect("a URL")
+        };
+        let (cache, one) = (TargetCache::new(2), policy(1));
+        let prepared = prepare(&cache, &one);
+        prepare(&cache, &policy(2));
+        prepare(&cache, &policy(2));
+        assert!(Arc::ptr_eq(&prepare(&cache, &one), &prepared));
+        prepare(&cache, &policy(3));
+        assert_eq!(cache.prepared.lock().len(), 2);
     }
 }

@@ -101,3 +101,14 @@ fn only_the_receiver_that_asked_for_it_is_disabled() {
     });
 }
 
+#[test]
+fn the_crashes_of_a_deleted_subscriber_are_forgotten() {
+    run(async |env| {
+        let id = env.subscribe("*").await;
+        let mut dispatcher = build_dispatcher(env);
+        dispatcher.crashes.entry(id).or_default();
+        env.subscriptions.remove(1).expect("is there");
+        dispatcher.refresh_subscribers();
+        assert!(dispatcher.crashes.is_empty());
+    });
+}
