@@ -93,10 +93,10 @@ impl AccountRecipients {
         let target = match id {
             SubscriberId::Forward(name) => {
                 let account = account(name)?;
-                let (url, must_be_public) = self.crm_url(&account)?;
+                let (url, is_checked) = self.crm_url(&account)?;
                 DeliveryTarget::Forward {
                     url: url.to_owned(),
-                    must_be_public,
+                    is_checked,
                     account,
                 }
             }
@@ -379,15 +379,13 @@ mod tests {
             ("forward:bare", "http://10.0.0.7/all", false),
         ] {
             let DeliveryTarget::Forward {
-                url,
-                must_be_public,
-                ..
+                url, is_checked, ..
             } = target(id)
             else {
                 panic!("{id}")
             };
             assert_eq!(
-                (url.as_str(), must_be_public),
+                (url.as_str(), is_checked),
                 (address, is_own),
                 "only a URL from the API must be public"
             );

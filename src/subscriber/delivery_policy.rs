@@ -21,7 +21,7 @@ pub enum DeliveryTarget {
         /// URL of the account, or else that of the configuration.
         url: String,
         /// The URL came in by the API, so its host must resolve to public addresses.
-        must_be_public: bool,
+        is_checked: bool,
     },
     /// Instagram's Graph API; gets the replies of an account.
     Reply {
