@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
-use super::dead_letters::{DeadLetterCause, NewDeadLetter};
+use super::dead_letters::NewDeadLetter;
 use super::exhausted_notices::ExhaustedNotice;
 use super::operational_event::OperationalEvent;
 use super::subscriber_id::SubscriberId;
@@ -84,7 +84,7 @@ impl SubscriberAnnouncer {
             item,
             attempts,
             failure,
-            reason,
+            cause,
             is_halting: _,
         } = dead_letter;
         let Record {
@@ -107,7 +107,7 @@ impl SubscriberAnnouncer {
                 "sequence": item.sequence,
             },
             "attempts": attempts,
-            "reason": DeadLetterCause::from(*reason).as_str(),
+            "reason": cause.as_str(),
             "status": failure.status,
             "dead_letter_id": number,
         })

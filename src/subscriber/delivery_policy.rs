@@ -130,8 +130,6 @@ pub struct DeliveryLimits {
     pub window_bytes: usize,
     /// Bound of lanes that wait for a retry; when it is reached, the subscriber falls behind.
     pub stopped_lanes_max: usize,
-    /// Bound of dead letters; when it is reached, nothing is read for the subscriber.
-    pub dead_letters_max: u64,
 }
 
 impl DeliveryPolicy {
@@ -163,7 +161,6 @@ impl DeliveryPolicy {
                 window_events: delivery.window_events,
                 window_bytes: delivery.window_bytes,
                 stopped_lanes_max: delivery.stopped_lanes_max,
-                dead_letters_max: delivery.dead_letters_max,
             },
         }
     }

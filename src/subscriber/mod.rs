@@ -31,6 +31,7 @@ mod inbox;
 pub mod jobs;
 mod memory;
 mod missed_records;
+mod new_dead_letter;
 mod operational_event;
 mod outbound_record;
 mod owed_records;
@@ -276,7 +277,7 @@ impl SubscriberRuntime {
     pub fn notice_repair(&self, subscriber: SubscriberId) {
         self.recovery
             .requests
-            .post(StageRequest::RepairNoticed(subscriber));
+            .post(&subscriber, StageRequest::RepairNoticed);
     }
 
     /// Reads at most `limit` events of `subscription` from `from` on. If there is none, waits up to
@@ -309,10 +310,9 @@ impl SubscriberRuntime {
         position: Position,
     ) -> Result<(), PullError> {
         self.pull.check_cursor(position)?;
-        self.recovery.requests.post(StageRequest::Acknowledged {
-            subscriber,
-            position,
-        });
+        self.recovery
+            .requests
+            .post(&subscriber, StageRequest::Acknowledged(position));
         Ok(())
     }
 

@@ -394,21 +394,17 @@ impl DeliveryStage {
             .map_or(read_to, |oldest| oldest.min(read_to))
     }
 
-    /// Removes an idle actor and keeps its subscriber as `dormant`.
-    pub(super) fn retire_actor(
-        &self,
-        id: &SubscriberId,
-        inbox: &SubscriberInbox,
-        dormant: DormantState,
-    ) {
-        let state = match dormant {
-            DormantState::Paused(from) => ReadState::Behind(from),
-            DormantState::Live | DormantState::Dropping | DormantState::Expiring => ReadState::Live,
-        };
+    /// Removes an idle actor and leaves its subscriber dormant.
+    pub(super) fn retire_actor(&self, id: &SubscriberId, inbox: &SubscriberInbox) {
+        let state = inbox.read_state();
         if inbox.stored_read_state() != Some(state) {
             self.deps.checkpoints.set_read_state(id, state);
         }
         self.inboxes.borrow_mut().remove(id);
+        let dormant = match state {
+            ReadState::Live => DormantState::Live,
+            ReadState::Behind(from) => DormantState::Paused(from),
+        };
         self.set_dormant(id.clone(), dormant);
     }
 

@@ -13,7 +13,7 @@ use super::super::stage::DeliveryStage;
 use super::super::stage_error::DeliveryStageError;
 use super::super::subscriber_set::SubscriberMatcher;
 use super::super::tables::ReadState;
-use super::{JudgedRecords, SubscriberActor};
+use super::{AbortOnDropTask, JudgedRecords, SubscriberActor};
 use crate::event::{EntityKey, Position, Timestamp};
 use crate::panics::PanicContainment;
 use crate::projection::ProjectionReadError;
@@ -48,7 +48,7 @@ impl SubscriberActor {
             let ReadState::Behind(from) = self.inbox.read_state() else {
                 return;
             };
-            if self.reading_number.is_some() || self.judging.is_some() || !self.has_room() {
+            if self.reading.is_some() || self.judging.is_some() || !self.has_room() {
                 return;
             }
             if from >= self.stage.position.get() {
@@ -87,21 +87,19 @@ impl SubscriberActor {
         let (inbox, stage) = (Rc::clone(&self.inbox), Rc::clone(&self.stage));
         let end = self.stage.position.get();
 
-        self.last_reading_number += 1;
-        let number = self.last_reading_number;
-        (self.reading_number, self.incoming_bytes) = (Some(number), room.bytes);
-
-        actix_rt::spawn(async move {
+        self.incoming_bytes = room.bytes;
+        let reading = actix_rt::spawn(async move {
             let batch = actix_rt::task::spawn_blocking(move || {
                 let _contained = PanicContainment::begin();
                 reader::read_matching(journal.as_ref(), (from, end), &matcher, room)
             });
             match batch.await {
-                Ok(Ok(batch)) => inbox.push_message(ActorMessage::BatchRead(number, batch)),
+                Ok(Ok(batch)) => inbox.push_message(ActorMessage::BatchRead(batch)),
                 Ok(Err(error)) => stage.fail(ProjectionReadError::from(error)),
                 Err(_) => stage.fail(DeliveryStageError::Panicked),
             }
         });
+        self.reading = Some(AbortOnDropTask(reading));
     }
 
     /// Hands the records of a finished read to the delivery.
@@ -159,9 +157,9 @@ impl SubscriberActor {
         self.step_delivery(DeliveryInput::RecordsMatched { items, end });
     }
 
-    /// Marks the running read as finished or obsolete; a later result of it is ignored.
+    /// Ends the running read, which is finished or obsolete; a result of it in the inbox is ignored.
     pub(super) fn end_reading(&mut self) {
-        (self.reading_number, self.incoming_bytes) = (None, 0);
+        (self.reading, self.incoming_bytes) = (None, 0);
     }
 
     /// Room for more records, by the subscriber's own window and by the stage's memory bound.
@@ -239,7 +237,7 @@ impl SubscriberActor {
 
     /// Adds one dead letter for the expired records, as soon as the read that found them is over.
     pub(super) fn report_missed(&mut self) {
-        let is_reading = self.reading_number.is_some() || self.judging.is_some();
+        let is_reading = self.reading.is_some() || self.judging.is_some();
         if !is_reading && self.missed.count() > 0 {
             let missed = std::mem::take(&mut self.missed);
             self.stage.report_expired(&self.id, missed);

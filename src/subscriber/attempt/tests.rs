@@ -77,7 +77,6 @@ fn policy(target: DeliveryTarget, timeout: Duration) -> Arc<DeliveryPolicy> {
         window_events: 1,
         window_bytes: 1,
         stopped_lanes_max: 1,
-        dead_letters_max: 1,
     };
     Arc::new(DeliveryPolicy {
         id: SubscriberId::Webhook(4),

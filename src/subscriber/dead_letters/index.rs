@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
+use super::super::new_dead_letter::DeadLetterCause;
 use super::filter::DeadLetterFilter;
-use super::letter::{DeadLetter, DeadLetterCause, DeadLetterSubject};
+use super::letter::{DeadLetter, DeadLetterSubject};
 use crate::event::{EntityKey, Kind, Position, Timestamp};
 use crate::subscriber::MissedRecords;
 use crate::subscriber::SubscriberId;

@@ -25,9 +25,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
 pub use filter::DeadLetterFilter;
-pub use letter::{
-    ANSWER_MAX_BYTES, DeadLetter, DeadLetterCause, DeadLetterSubject, FailedDelivery, NewDeadLetter,
-};
+pub use letter::{ANSWER_MAX_BYTES, DeadLetter, DeadLetterSubject, FailedDelivery};
+
+pub use super::new_dead_letter::{DeadLetterCause, NewDeadLetter};
 
 use super::checkpoint::CheckpointBuffer;
 use super::delivery::LaneKey;
@@ -43,9 +43,7 @@ use crate::event::{EntityKey, Position};
 use crate::journal::TableChange;
 use crate::projection::items_at;
 use crate::table_store::TableWriteError;
-use index::{
-    DeadLetterEntry, DeadLetterIndex, DeadLetterPlace, MissedRecordsEntry, SubscriberDeadLetters,
-};
+use index::{DeadLetterIndex, DeadLetterPlace, MissedRecordsEntry, SubscriberDeadLetters};
 
 /// Lists that are read at once. Deliveries need threads of the same pool.
 const READERS_MAX: usize = 2;
@@ -96,14 +94,6 @@ pub enum DiscardOutcome {
     NotFound,
     /// This job is delivering the dead letter again, so it was kept.
     InJob(u64),
-}
-
-/// A dead letter that a job may claim and deliver again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RedeliveryCandidate {
-    pub(super) id: u64,
-    pub(super) position: Position,
-    pub(super) cause: DeadLetterCause,
 }
 
 /// All dead letters of an open store.
@@ -161,10 +151,7 @@ impl DeadLetterStore {
     /// already, that one is renewed and keeps its id, its time and the job that holds it.
     pub fn add(&self, subscriber: &SubscriberId, new_letter: NewDeadLetter) -> u64 {
         let now = self.clock.wall();
-        let (position, cause) = (
-            new_letter.item.position,
-            DeadLetterCause::from(new_letter.reason),
-        );
+        let (position, cause) = (new_letter.item.position, new_letter.cause);
         let mut index = self.lock();
         let earlier = index.remove(subscriber, position);
         let (id, at, attempts) = match &earlier {
@@ -314,8 +301,7 @@ impl DeadLetterStore {
     }
 
     /// True if `subscriber` has as many dead letters as it may, so that it has to pause. If all
-    /// subscribers together have too many, those with more than an equal share pause. A
-    /// `StageRequest::DeadLetterRoom` follows when it may go on.
+    /// subscribers together have too many, those with more than an equal share pause.
     #[must_use]
     pub fn is_full(&self, subscriber: &SubscriberId) -> bool {
         let index = self.lock();
@@ -437,15 +423,15 @@ impl DeadLetterStore {
         totals
     }
 
-    /// Returns at most `limit` dead letters of `subscriber` with ids below `before` and records
-    /// from `from` to before `end`, in the order of their records.
+    /// Returns the positions and causes of at most `limit` dead letters of `subscriber` with ids below
+    /// `before` and records from `from` to before `end`, in the order of their records.
     pub(super) fn recovery_candidates(
         &self,
         subscriber: &SubscriberId,
         (from, end): (Position, Position),
         before: u64,
         limit: usize,
-    ) -> Vec<RedeliveryCandidate> {
+    ) -> Vec<(Position, DeadLetterCause)> {
         let index = self.lock();
         let Some(owned) = index.subscriber(subscriber).filter(|_| from < end) else {
             return Vec::new();
@@ -456,13 +442,7 @@ impl DeadLetterStore {
             .filter(|(_, entry)| entry.id < before);
         older
             .take(limit)
-            .map(
-                |(position, DeadLetterEntry { id, cause, .. })| RedeliveryCandidate {
-                    id: *id,
-                    position: *position,
-                    cause: *cause,
-                },
-            )
+            .map(|(position, entry)| (*position, entry.cause))
             .collect()
     }
 
@@ -643,7 +623,7 @@ impl DeadLetterStore {
     }
 
     /// Removes the row `id`, whose entry is no longer in the index. A lane that no other dead letter
-    /// halts is released, and a subscriber that paused for lack of room goes on.
+    /// halts is released. A subscriber that paused for lack of room looks again at each checkpoint.
     fn remove_row(
         &self,
         index: &mut DeadLetterIndex,
@@ -656,23 +636,10 @@ impl DeadLetterStore {
         let is_still_halted =
             |entity: &EntityKey| owned.is_some_and(|owned| owned.is_lane_halted(entity));
         if let Some(entity) = halts.filter(|entity| !is_still_halted(entity)) {
-            self.requests.post(StageRequest::LaneReleased {
-                subscriber: subscriber.clone(),
-                key: LaneKey::Entity(entity),
-            });
+            let released = StageRequest::LaneReleased(LaneKey::Entity(entity));
+            self.requests.post(subscriber, released);
         }
-        let left = owned.map_or(0, SubscriberDeadLetters::len);
-        if left + 1 == self.bounds.max {
-            self.requests
-                .post(StageRequest::DeadLetterRoom(subscriber.clone()));
-        }
-        if index.total() + 1 == self.bounds.total_max {
-            for owner in index.by_subscriber.keys() {
-                self.requests
-                    .post(StageRequest::DeadLetterRoom(owner.clone()));
-            }
-        }
-        if left == 0 {
+        if owned.is_none_or(|owned| owned.len() == 0) {
             index.by_subscriber.remove(subscriber);
         }
     }
@@ -743,7 +710,7 @@ impl DeadLetterStore {
 }
 
 /// Calls `visit` with each dead letter on the disk, in the order of ids.
-fn for_each_letter(
+pub(super) fn for_each_letter(
     tables: &DeliveryTables,
     mut visit: impl FnMut(DeadLetter),
 ) -> Result<(), DerivedStoreError> {

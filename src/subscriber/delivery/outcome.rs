@@ -5,20 +5,22 @@ use std::time::Duration;
 use super::breaker::BreakerPass;
 use super::effect::DeliveryEffect;
 use super::identifiers::{AttemptId, LaneKey, ReplayTag};
+use super::input::ReplayItem;
 use super::lane::LanePhase;
-use super::retry::{GiveUpReason, REQUESTED_PAUSE_MAX, RetryDecision};
+use super::retry::{REQUESTED_PAUSE_MAX, RetryDecision};
 use super::running_attempt::{AttemptSource, RunningAttempt};
 use super::subscriber_delivery::SubscriberDelivery;
 use crate::config::ExhaustionPolicy;
 use crate::subscriber::AttemptFailure;
 use crate::subscriber::attempt::AttemptOutcome;
+use crate::subscriber::new_dead_letter::{DeadLetterCause, NewDeadLetter};
 
 /// Codes of failures before the subscriber was called, which do not count against it, and the
-/// reasons of their dead letters.
-const CODES_WITHOUT_CALL: [(&str, GiveUpReason); 3] = [
-    ("filter_failed", GiveUpReason::Expression),
-    ("transform_failed", GiveUpReason::Expression),
-    ("too_many_hops", GiveUpReason::Refused),
+/// causes of their dead letters.
+const CODES_WITHOUT_CALL: [(&str, DeadLetterCause); 3] = [
+    ("filter_failed", DeadLetterCause::Expression),
+    ("transform_failed", DeadLetterCause::Expression),
+    ("too_many_hops", DeadLetterCause::Refused),
 ];
 
 const TOO_MANY_REQUESTS: u16 = 429;
@@ -67,18 +69,18 @@ impl SubscriberDelivery {
                 let without_call = CODES_WITHOUT_CALL
                     .iter()
                     .find(|(code, _)| *code == failure.code);
-                if let Some((_, reason)) = without_call {
+                if let Some((_, cause)) = without_call {
                     self.breaker.return_pass(pass, self.now);
-                    self.give_up_delivery(source, failure, *reason, effects);
+                    self.give_up_delivery(source, failure, *cause, effects);
                 } else {
                     self.record_failure(pass, &failure, false, effects);
-                    self.give_up_delivery(source, failure, GiveUpReason::Refused, effects);
+                    self.give_up_delivery(source, failure, DeadLetterCause::Refused, effects);
                     self.disable_if_failing_too_long(effects);
                 }
             }
             AttemptOutcome::Gone { failure } => {
                 self.record_failure(pass, &failure, false, effects);
-                self.give_up_delivery(source, failure, GiveUpReason::Refused, effects);
+                self.give_up_delivery(source, failure, DeadLetterCause::Refused, effects);
                 self.request_disable("subscriber answered 410 Gone".to_owned(), effects);
             }
         }
@@ -164,7 +166,7 @@ impl SubscriberDelivery {
         &mut self,
         key: &LaneKey,
         failure: AttemptFailure,
-        reason: GiveUpReason,
+        cause: DeadLetterCause,
         effects: &mut Vec<DeliveryEffect>,
     ) {
         let Some(lane) = self.lanes.get_mut(key) else {
@@ -178,13 +180,16 @@ impl SubscriberDelivery {
         // A lane of one record has no later records that could wait.
         let is_entity = matches!(key, LaneKey::Entity(_));
         let is_halting = is_entity && self.policy.on_exhausted == ExhaustionPolicy::Halt;
-        effects.push(DeliveryEffect::DeadLetter {
+        let letter = NewDeadLetter {
             item: head.item,
             attempts,
             failure,
-            reason,
-            replay: None,
+            cause,
             is_halting,
+        };
+        effects.push(DeliveryEffect::DeadLetter {
+            letter,
+            replay: None,
         });
 
         if is_halting {
@@ -221,7 +226,7 @@ impl SubscriberDelivery {
                 self.schedule_attempt(due, AttemptSource::Lane(key.clone()));
                 self.store_lane_row(key, effects);
             }
-            RetryDecision::GiveUp(reason) => self.give_up_head(key, failure, reason, effects),
+            RetryDecision::GiveUp(cause) => self.give_up_head(key, failure, cause, effects),
         }
     }
 
@@ -253,7 +258,7 @@ impl SubscriberDelivery {
                 let due = self.now.saturating_add(pause);
                 self.schedule_attempt(due, AttemptSource::Replay(number));
             }
-            RetryDecision::GiveUp(reason) => self.give_up_replay(number, failure, reason, effects),
+            RetryDecision::GiveUp(cause) => self.give_up_replay(number, failure, cause, effects),
         }
     }
 
@@ -262,7 +267,7 @@ impl SubscriberDelivery {
         &mut self,
         source: AttemptSource,
         failure: AttemptFailure,
-        reason: GiveUpReason,
+        cause: DeadLetterCause,
         effects: &mut Vec<DeliveryEffect>,
     ) {
         match source {
@@ -270,13 +275,13 @@ impl SubscriberDelivery {
                 if let Some(lane) = self.lanes.get_mut(&key) {
                     lane.head_history().attempts += 1;
                 }
-                self.give_up_head(&key, failure, reason, effects);
+                self.give_up_head(&key, failure, cause, effects);
             }
             AttemptSource::Replay(number) => {
                 if let Some(pending) = self.replays.get_mut(number) {
                     pending.history.attempts += 1;
                 }
-                self.give_up_replay(number, failure, reason, effects);
+                self.give_up_replay(number, failure, cause, effects);
             }
         }
     }
@@ -285,7 +290,7 @@ impl SubscriberDelivery {
         &mut self,
         number: u64,
         failure: AttemptFailure,
-        reason: GiveUpReason,
+        cause: DeadLetterCause,
         effects: &mut Vec<DeliveryEffect>,
     ) {
         let Some(pending) = self.replays.remove(number) else {
@@ -294,16 +299,16 @@ impl SubscriberDelivery {
         if pending.is_cancelled {
             return;
         }
-        let (attempts, replay) = (pending.history.attempts, pending.replay);
-        let replayed = Some(replay.tag);
-        effects.push(DeliveryEffect::DeadLetter {
-            item: replay.item,
-            attempts,
+        let ReplayItem { tag, item } = pending.replay;
+        let letter = NewDeadLetter {
+            item,
+            attempts: pending.history.attempts,
             failure,
-            reason,
-            replay: replayed,
+            cause,
             is_halting: false,
-        });
+        };
+        let replay = Some(tag);
+        effects.push(DeliveryEffect::DeadLetter { letter, replay });
     }
 
     /// Notes that no attempt runs in the lane any more, and makes attempts ready that waited for

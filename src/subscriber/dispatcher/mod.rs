@@ -205,7 +205,7 @@ impl Dispatcher {
             requests = recovery.requests.next_batch() => {
                 // A request may be about a subscriber that was created just now.
                 self.refresh_subscribers();
-                requests.into_iter().for_each(|request| self.handle_request(request));
+                requests.into_iter().for_each(|(id, request)| self.handle_request(&id, request));
             }
             () = self.definition_changes.wait_for_change() => {}
             () = stage.wait_for_task() => {}

@@ -489,14 +489,9 @@ impl Dispatcher {
         } = expired;
         stage.report_expired(id, missed);
         for (lane, row) in lanes {
-            let key = lane_key(id, &lane);
-            match row {
-                Some(row) => {
-                    let value = encode_lane(&row, stage.wall());
-                    stage.deps.checkpoints.put(key, value);
-                }
-                None => stage.deps.checkpoints.remove(key),
-            }
+            let value = row.map(|row| encode_lane(&row, stage.wall()));
+            let checkpoints = &stage.deps.checkpoints;
+            checkpoints.record_change(lane_key(id, &lane), value);
         }
         let state = ReadState::Behind(cursor);
         stage.deps.checkpoints.set_read_state(id, state);
@@ -523,58 +518,43 @@ impl Dispatcher {
         }
     }
 
-    /// Passes a request on to the actor of its subscriber, and spawns the actor if it is needed.
-    pub(super) fn handle_request(&self, request: StageRequest) {
+    /// Passes a request on to the actor of the subscriber `id`, and spawns the actor if it is needed.
+    pub(super) fn handle_request(&self, id: &SubscriberId, request: StageRequest) {
         let stage = &self.stage;
-        let id = request.subscriber();
-        match request {
-            StageRequest::ExpireBefore { position, .. } => {
-                return self.expire_deliveries(id, position);
+        let message = match request {
+            StageRequest::ExpireBefore(position) => return self.expire_deliveries(id, position),
+            StageRequest::Acknowledged(position) => return self.acknowledge(id, position),
+            StageRequest::ReplaysAvailable => ActorMessage::ReplaysAvailable,
+            StageRequest::JobCancelled(job) => {
+                ActorMessage::Input(DeliveryInput::JobCancelled { job })
             }
-            StageRequest::Acknowledged { position, .. } => return self.acknowledge(id, position),
-            StageRequest::ReplaysAvailable(_)
-            | StageRequest::JobCancelled { .. }
-            | StageRequest::LaneReleased { .. }
-            | StageRequest::DeadLetterRoom(_)
-            | StageRequest::RepairNoticed(_) => {}
-        }
+            StageRequest::LaneReleased(key) => {
+                ActorMessage::Input(DeliveryInput::LaneReleased { key })
+            }
+            StageRequest::RepairNoticed => ActorMessage::Input(DeliveryInput::RepairNoticed),
+        };
+        let (subscriber_set, is_of_job) = (
+            stage.subscriber_set(),
+            matches!(message, ActorMessage::ReplaysAvailable),
+        );
         let inbox = match (stage.inbox(id), stage.dormant_state(id)) {
-            (Some(inbox), _) => inbox,
-            (None, Some(DormantState::Live))
-                if matches!(request, StageRequest::ReplaysAvailable(_)) =>
-            {
-                let Some(inbox) = self.start_live_actor(&stage.subscriber_set(), id) else {
-                    return;
-                };
-                inbox
+            (None, Some(DormantState::Live)) if is_of_job => {
+                self.start_live_actor(&subscriber_set, id)
             }
-            (None, None) if stage.subscriber_set().subscription_state(id).is_none() => {
+            (None, None) if subscriber_set.subscription_state(id).is_none() => {
                 // The subscriber was deleted while a job for it was being created. Nothing else
                 // would end that job.
-                let subscriber_set = stage.subscriber_set();
-                return stage
+                stage
                     .deps
                     .recovery
                     .retain(|id| subscriber_set.subscription_state(id).is_some());
+                None
             }
             // An actor that is spawned later asks for jobs and released lanes itself.
-            (None, _) => return,
+            (inbox, _) => inbox,
         };
-
-        match request {
-            StageRequest::ReplaysAvailable(_) => inbox.push_message(ActorMessage::ReplaysAvailable),
-            StageRequest::JobCancelled { job, .. } => {
-                inbox.push_message(ActorMessage::Input(DeliveryInput::JobCancelled { job }))
-            }
-            StageRequest::LaneReleased { key, .. } => {
-                inbox.push_message(ActorMessage::Input(DeliveryInput::LaneReleased { key }))
-            }
-            StageRequest::DeadLetterRoom(_)
-            | StageRequest::Acknowledged { .. }
-            | StageRequest::ExpireBefore { .. } => inbox.wake(),
-            StageRequest::RepairNoticed(_) => {
-                inbox.push_message(ActorMessage::Input(DeliveryInput::RepairNoticed))
-            }
+        if let Some(inbox) = inbox {
+            inbox.push_message(message);
         }
     }
 }

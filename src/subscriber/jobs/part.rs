@@ -265,11 +265,6 @@ impl JobPart {
         was_in_flight
     }
 
-    /// Counts a record that is settled without being handed out.
-    pub(super) const fn count_settled(&mut self, outcome: JobRecordOutcome) {
-        self.counts.count_outcome(outcome);
-    }
-
     /// Puts the records in flight for which `is_back` holds back; they are read again.
     pub(super) fn requeue(&mut self, is_back: impl Fn(Position) -> bool) {
         let Self {

@@ -84,9 +84,13 @@ impl JobFixture {
         subscriber: &SubscriberId,
         interest: &SubscriberInterest,
     ) -> Vec<ReplayItem> {
-        let mut replays = Vec::new();
+        let (mut replays, interest) = (Vec::new(), Arc::new(interest.clone()));
+        let expressions = ExpressionShares::new(Arc::clone(&self.env.clock) as _);
         for job in self.jobs.active_jobs_of(subscriber) {
-            let taken = self.jobs.take_replays(job, subscriber, interest).await;
+            let taken = self
+                .jobs
+                .take_replays(job, subscriber, &interest, &expressions)
+                .await;
             replays.extend(taken.expect("reads"));
         }
         replays
@@ -216,7 +220,7 @@ async fn a_replay_brings_what_is_wanted_of_a_time_in_its_order_and_64_at_once() 
             .env
             .requests
             .take_all()
-            .contains(&StageRequest::ReplaysAvailable(ONE))
+            .contains(&(ONE, StageRequest::ReplaysAvailable))
     };
     assert!(is_notified(), "of its beginning");
     one_half[1..]
@@ -292,7 +296,7 @@ async fn a_job_goes_on_after_a_restart_with_what_was_not_settled() {
             .take_all()
             .into_iter()
             .collect::<Vec<_>>(),
-        [StageRequest::ReplaysAvailable(ONE)]
+        [(ONE, StageRequest::ReplaysAvailable)]
     );
     assert_eq!(fixture.summary_of(id), ("running", None, delivered(63)));
     let rest = fixture.deliver_all(&ONE).await;
@@ -320,7 +324,7 @@ async fn a_record_whose_dead_letter_went_before_the_crash_counts_as_delivered() 
     }
     let id = fixture
         .jobs
-        .retry_dead_letters(DeadLetterFilter::default())
+        .retry_dead_letters(JobKind::Retry, DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
@@ -343,7 +347,7 @@ async fn a_dead_letter_that_is_discarded_before_its_job_reaches_it_is_not_counte
     fixture.dead_letters.add(&ONE, new_letter(1, "A"));
     fixture.dead_letters.add(&ONE, new_letter(2, "A"));
     let all = DeadLetterFilter::default();
-    let job = fixture.jobs.retry_dead_letters(all).await;
+    let job = fixture.jobs.retry_dead_letters(JobKind::Retry, all).await;
     let job = job.expect("taken on");
     assert_eq!(job.total_records(), Some(2));
 
@@ -369,13 +373,13 @@ async fn a_record_that_failed_again_before_the_crash_does_not_count_as_delivered
     };
     let id = fixture
         .jobs
-        .retry_dead_letters(filter)
+        .retry_dead_letters(JobKind::Retry, filter)
         .await
         .expect("taken on")
         .id;
     assert_eq!(fixture.take_replays(&ONE).await.len(), 1);
     let refused = NewDeadLetter {
-        reason: GiveUpReason::Refused,
+        cause: DeadLetterCause::Refused,
         ..new_letter(1, "A")
     };
     fixture.dead_letters.add(&ONE, refused);
@@ -453,7 +457,7 @@ async fn jobs_that_have_used_their_bytes_up_go_on_record_by_record_and_lose_none
         .id;
     let retry = fixture
         .jobs
-        .retry_dead_letters(DeadLetterFilter::default())
+        .retry_dead_letters(JobKind::Retry, DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
@@ -503,7 +507,7 @@ async fn a_dead_letter_goes_when_it_is_delivered_and_is_renewed_when_it_fails() 
     };
     let id = fixture
         .jobs
-        .retry_dead_letters(filter)
+        .retry_dead_letters(JobKind::Retry, filter)
         .await
         .expect("taken on")
         .id;
@@ -580,7 +584,7 @@ async fn a_job_whose_record_failed_again_releases_its_dead_letter() {
         fixture.dead_letters.add(&ONE, new_letter(1, "A"));
         fixture.dead_letters.add(&ONE, new_letter(2, "A"));
         let all = DeadLetterFilter::default();
-        let job = fixture.jobs.retry_dead_letters(all).await;
+        let job = fixture.jobs.retry_dead_letters(JobKind::Retry, all).await;
         let id = job.expect("taken on").id;
         let in_flight = fixture.take_replays(&ONE).await;
 
@@ -619,7 +623,7 @@ async fn one_dead_letter_is_never_delivered_by_two_jobs() {
     assert_eq!(second.expect("joined").id, id, "the second joins the first");
     let all = fixture
         .jobs
-        .retry_dead_letters(DeadLetterFilter::default())
+        .retry_dead_letters(JobKind::Retry, DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
@@ -692,7 +696,7 @@ async fn a_cancelled_job_leaves_its_dead_letters_to_others() {
     fixture.dead_letters.add(&ONE, new_letter(2, "A"));
     let id = fixture
         .jobs
-        .retry_dead_letters(DeadLetterFilter::default())
+        .retry_dead_letters(JobKind::Retry, DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
@@ -707,10 +711,7 @@ async fn a_cancelled_job_leaves_its_dead_letters_to_others() {
             .env
             .requests
             .take_all()
-            .contains(&StageRequest::JobCancelled {
-                subscriber: ONE,
-                job: id
-            })
+            .contains(&(ONE, StageRequest::JobCancelled(id)))
     );
     assert!(matches!(
         fixture.jobs.cancel(id).await,
@@ -737,7 +738,7 @@ async fn a_cancelled_job_leaves_its_dead_letters_to_others() {
 async fn a_filter_that_was_repaired_decides_again_about_what_it_failed_at() {
     let fixture = JobFixture::new(10).await;
     let broken = |position| NewDeadLetter {
-        reason: GiveUpReason::Expression,
+        cause: DeadLetterCause::Expression,
         ..new_letter(position, "A")
     };
     fixture.dead_letters.add(&ONE, broken(1));
@@ -745,7 +746,7 @@ async fn a_filter_that_was_repaired_decides_again_about_what_it_failed_at() {
     fixture.dead_letters.add(&ONE, new_letter(4, "A"));
     let id = fixture
         .jobs
-        .retry_dead_letters(DeadLetterFilter::default())
+        .retry_dead_letters(JobKind::Retry, DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
@@ -786,7 +787,7 @@ async fn a_filter_that_was_repaired_decides_again_about_what_it_failed_at() {
 async fn a_filter_that_fails_renews_no_dead_letter_that_another_job_holds() {
     let fixture = JobFixture::new(2).await;
     let broken = |position| NewDeadLetter {
-        reason: GiveUpReason::Expression,
+        cause: DeadLetterCause::Expression,
         ..new_letter(position, "A")
     };
     fixture.dead_letters.add(&ONE, broken(1));
@@ -795,7 +796,7 @@ async fn a_filter_that_fails_renews_no_dead_letter_that_another_job_holds() {
     let in_flight = fixture.take_replays(&ONE).await;
     assert_eq!(in_flight.len(), 1);
     let all = DeadLetterFilter::default();
-    let other = fixture.jobs.retry_dead_letters(all).await;
+    let other = fixture.jobs.retry_dead_letters(JobKind::Retry, all).await;
     let other = other.expect("taken on").id;
 
     let interest = filtered("data.amount > 1");
@@ -835,7 +836,7 @@ async fn the_filter_decides_again_about_a_single_dead_letter() {
     ] {
         let fixture = JobFixture::new(2).await;
         let letter = NewDeadLetter {
-            reason: GiveUpReason::Expression,
+            cause: DeadLetterCause::Expression,
             ..new_letter(1, "A")
         };
         fixture.dead_letters.add(&ONE, letter);
@@ -924,7 +925,7 @@ async fn jobs_of_a_subscriber_that_is_gone_end() {
     fixture.dead_letters.add(&OTHER, new_letter(2, "A"));
     let both = fixture
         .jobs
-        .retry_dead_letters(DeadLetterFilter::default())
+        .retry_dead_letters(JobKind::Retry, DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;

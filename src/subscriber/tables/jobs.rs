@@ -58,8 +58,6 @@ struct DeadLetterWorkRow {
 
 #[derive(Serialize, Deserialize)]
 struct RecordWorkRow {
-    since: Option<i64>,
-    until: Option<i64>,
     events: Vec<String>,
     resolves: Option<u64>,
 }
@@ -114,13 +112,7 @@ pub(in crate::subscriber) fn encode_job(job: &RedeliveryJob) -> Vec<u8> {
         JobScope::Letters { filter, before } => {
             (Some(to_dead_letter_work_row(filter, *before)), None)
         }
-        JobScope::Records {
-            since,
-            until,
-            patterns,
-            resolves,
-        } => {
-            let [since, until] = [since, until].map(|time| time.map(Timestamp::as_micros));
+        JobScope::Records { patterns, resolves } => {
             let events = patterns
                 .iter()
                 .map(|pattern| pattern.as_str().to_owned())
@@ -128,8 +120,6 @@ pub(in crate::subscriber) fn encode_job(job: &RedeliveryJob) -> Vec<u8> {
             (
                 None,
                 Some(RecordWorkRow {
-                    since,
-                    until,
                     events,
                     resolves: *resolves,
                 }),
@@ -192,26 +182,12 @@ fn decode_job(id: u64, bytes: &[u8]) -> Option<RedeliveryJob> {
             before: letters.before,
             filter: to_dead_letter_filter(letters, subscriber.clone())?,
         },
-        (
-            None,
-            Some(RecordWorkRow {
-                since,
-                until,
-                events,
-                resolves,
-            }),
-        ) => {
+        (None, Some(RecordWorkRow { events, resolves })) => {
             let patterns = events
                 .iter()
                 .map(|text| Pattern::from_store(text))
                 .collect::<Option<_>>()?;
-            let [since, until] = [since, until].map(|time| time.map(Timestamp::from_micros));
-            JobScope::Records {
-                since,
-                until,
-                patterns,
-                resolves,
-            }
+            JobScope::Records { patterns, resolves }
         }
         (Some(_), Some(_)) | (None, None) => return None,
     };
@@ -367,8 +343,6 @@ mod tests {
         assert_eq!(decode_job(3, letters.as_bytes()), Some(sample()));
         let pattern = Pattern::from_store("ticket:*").expect("a pattern");
         let work = JobScope::Records {
-            since: None,
-            until: None,
             patterns: vec![pattern],
             resolves: Some(7),
         };
@@ -384,7 +358,7 @@ mod tests {
         };
         let records = concat!(
             "\u{1}",
-            r#"{"kind":"replay","subscriber":null,"records":{"since":null,"until":null,"events":["ticket:*"],"#,
+            r#"{"kind":"replay","subscriber":null,"records":{"events":["ticket:*"],"#,
             r#""resolves":7},"state":"cancelled","reason":"gone","created_at":2,"updated_at":3,"#,
             r#""delivered":1,"failed":2,"skipped":3}"#
         );
@@ -392,6 +366,9 @@ mod tests {
             String::from_utf8(encode_job(&replay)).expect("text"),
             records
         );
+        // Rows of former versions also have the time range.
+        let former = records.replace(r#"{"events""#, r#"{"since":7,"until":null,"events""#);
+        assert_eq!(decode_job(3, former.as_bytes()), Some(replay.clone()));
         assert_eq!(decode_job(3, records.as_bytes()), Some(replay));
     }
 
