@@ -14,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::delivery_tables::{DeliveryTables, malformed_row};
-use super::row_decoder::RowDecoder;
+use super::row_decoder::{FORMAT, RowDecoder};
 use super::row_key::{RowKey, TableTag};
 use crate::derived::DerivedStoreError;
 use crate::event::{Kind as EntityKind, Position, Timestamp};
@@ -23,7 +23,6 @@ use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterFilter};
 use crate::subscriber::jobs::{JobCounts, JobKind, JobPart, JobScope, JobState, RedeliveryJob};
 use crate::subscription::Pattern;
 
-const FORMAT: u8 = 1;
 const UNKNOWN_TOTAL: u64 = u64::MAX;
 
 /// JSON of a job; exactly one of `letters` and `records` is present. Times are microseconds since
@@ -169,9 +168,7 @@ fn to_dead_letter_work_row(filter: &DeadLetterFilter, before: u64) -> DeadLetter
 }
 
 fn decode_job(id: u64, bytes: &[u8]) -> Option<RedeliveryJob> {
-    let (&FORMAT, json) = bytes.split_first()? else {
-        return None;
-    };
+    let json = RowDecoder::from_value(bytes)?.remaining();
     let stored: RedeliveryJobRow = serde_json::from_slice(json).ok()?;
     let subscriber = match stored.subscriber {
         Some(text) => Some(SubscriberId::parse(&text)?),
@@ -268,8 +265,7 @@ pub(in crate::subscriber) fn encode_job_part(part: &JobPart, updated_at: Timesta
 }
 
 fn decode_job_part(bytes: &[u8]) -> Option<(JobPart, Timestamp)> {
-    let mut rest = RowDecoder::new(bytes);
-    rest.read_byte().filter(|format| *format == FORMAT)?;
+    let mut rest = RowDecoder::from_value(bytes)?;
     let mut number = || rest.read_number();
     let reading = (Position::new(number()?), Position::new(number()?));
     let counts = JobCounts {
