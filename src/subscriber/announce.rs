@@ -69,7 +69,7 @@ impl SubscriberAnnouncer {
         } = notice;
         payload["count"] = json!(count);
         // The hops go on: otherwise a loop would begin anew with each announcement of its end.
-        self.announce_with_hops(id, EXHAUSTED_EVENT, &self.wall_micros(), payload, hops);
+        self.announce(id, EXHAUSTED_EVENT, payload, hops);
     }
 
     /// Describes the dead letter `number` for [`Self::announce_exhausted`]: the event's and the dead
@@ -117,53 +117,24 @@ impl SubscriberAnnouncer {
     pub(super) fn announce_breaker_opened(&self, id: &SubscriberId, failure_rate: f64) {
         // Two decimal places are precise enough.
         let failure_rate = (failure_rate * 100.0).round() / 100.0;
-        self.announce(
-            id,
-            "breaker.opened",
-            &self.wall_micros(),
-            json!({"subscriber": subscriber_label(id), "failure_rate": failure_rate}),
-        );
+        let data = json!({"subscriber": subscriber_label(id), "failure_rate": failure_rate});
+        self.announce(id, "breaker.opened", data, 0);
     }
 
     /// Announces that the circuit breaker of `id` closed.
     pub(super) fn announce_breaker_closed(&self, id: &SubscriberId) {
-        self.announce(
-            id,
-            "breaker.closed",
-            &self.wall_micros(),
-            json!({"subscriber": subscriber_label(id)}),
-        );
+        let data = json!({"subscriber": subscriber_label(id)});
+        self.announce(id, "breaker.closed", data, 0);
     }
 
     /// Announces that `id` was disabled.
     pub(super) fn announce_disabled(&self, id: &SubscriberId, reason: &str) {
-        self.announce(
-            id,
-            "subscriber.disabled",
-            &self.wall_micros(),
-            json!({"subscriber": subscriber_label(id), "reason": reason}),
-        );
+        let data = json!({"subscriber": subscriber_label(id), "reason": reason});
+        self.announce(id, "subscriber.disabled", data, 0);
     }
 
-    fn wall_micros(&self) -> String {
-        self.clock.wall().as_micros().to_string()
-    }
-
-    /// Submits an event in the background. `cause` is the part of the idempotency key that differs
-    /// between events of one type and subscriber.
-    fn announce(&self, id: &SubscriberId, event_type: &'static str, cause: &str, data: Value) {
-        self.announce_with_hops(id, event_type, cause, data, 0);
-    }
-
-    /// Submits an event that another one with this number of hops led to.
-    fn announce_with_hops(
-        &self,
-        id: &SubscriberId,
-        event_type: &'static str,
-        cause: &str,
-        data: Value,
-        hops: u8,
-    ) {
+    /// Submits an event in the background, which another one with this number of `hops` led to.
+    fn announce(&self, id: &SubscriberId, event_type: &'static str, data: Value, hops: u8) {
         let Some(router) = self.router.clone() else {
             return;
         };
@@ -171,15 +142,16 @@ impl SubscriberAnnouncer {
             return;
         };
 
+        let now = self.clock.wall();
         let event = OperationalEvent {
             entity,
             event_type,
-            cause: format!("{id}:{cause}"),
+            cause: format!("{id}:{}", now.as_micros()),
             data,
         };
         let command = Command {
             hops,
-            ..event.into_command(self.clock.wall())
+            ..event.into_command(now)
         };
         self.spawn_submission(event_type, submit_with_retries(router, command));
     }
@@ -246,12 +218,10 @@ fn subscriber_label(id: &SubscriberId) -> Value {
 }
 
 fn subscriber_entity(id: &SubscriberId) -> Option<EntityKey> {
-    let id = match id {
-        SubscriberId::Webhook(number) => number.to_string(),
-        SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => {
-            id.to_string()
-        }
-    };
+    let label = subscriber_label(id);
+    let id = label
+        .as_str()
+        .map_or_else(|| label.to_string(), ToOwned::to_owned);
     EntityKey::try_new(Kind::intern_custom(KIND)?, &id).ok()
 }
 
