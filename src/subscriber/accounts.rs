@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::delivery_policy::{DeliveryLimits, DeliveryPolicy, DeliveryTarget, RetryPolicy};
+use super::delivery_policy::{DeliveryPolicy, DeliveryTarget, RetryPolicy};
 use super::subscriber_id::SubscriberId;
 use crate::account::{Account, AccountSnapshot};
 use crate::config::{AutoReply, Config};
@@ -19,7 +19,6 @@ use crate::entity::conversation::{
     ConversationReply, IncomingMessage, RECEIVED_EVENT, REPLY_EVENT,
 };
 use crate::event::{Position, Record};
-use crate::subscription::{DeliveryOrdering, SubscriptionState};
 
 /// Time limit of one attempt, by the contract with the CRMs.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -117,28 +116,16 @@ impl AccountRecipients {
         };
 
         let delivery = &self.config.delivery;
+        let base = DeliveryPolicy::with_defaults(id.clone(), target, delivery);
         Some(DeliveryPolicy {
-            id: id.clone(),
-            target,
-            state: SubscriptionState::Active,
-            ordering: DeliveryOrdering::Entity,
-            concurrency: delivery.concurrency,
-            rate_limit: None,
             timeout: TIMEOUT,
             retries: RetryPolicy {
                 schedule: instagram.retry_schedule.as_slice().into(),
                 jitter: delivery.jitter,
                 dead_letter_after: delivery.dead_letter_after.min(DEAD_LETTER_AFTER),
             },
-            on_exhausted: delivery.on_exhausted,
-            breaker: delivery.breaker,
             disable_after: NEVER_DISABLED,
-            hold: delivery.hold,
-            bounds: DeliveryLimits {
-                window_events: delivery.window_events,
-                window_bytes: delivery.window_bytes,
-                stopped_lanes_max: delivery.stopped_lanes_max,
-            },
+            ..base
         })
     }
 
