@@ -9,7 +9,7 @@ use super::delivery::LaneKey;
 use super::subscriber_id::SubscriberId;
 use crate::event::Position;
 
-/// Request about one subscriber.
+/// Notice or wish that the stage acts on; the queue keeps it with its subscriber.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StageRequest {
     /// A job has records for the subscriber; fetch them.

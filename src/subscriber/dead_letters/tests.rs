@@ -303,7 +303,7 @@ async fn a_dead_letter_that_is_renewed_stays_with_the_job_that_holds_it() {
         letters.discard(id).await.expect("reads"),
         DiscardOutcome::InJob(7)
     );
-    letters.release_positions(&ONE, [position], 7);
+    letters.release_claims(&ONE, [position], 7);
     assert_eq!(letters.claim_for_job(&ONE, position, 8), Ok(id));
 }
 
@@ -424,7 +424,10 @@ async fn what_is_dropped_for_one_cause_is_one_dead_letter() {
         found.letter.subject,
         DeadLetterSubject::Range(missed_records(&[(5, 9), (12, 20)], 7))
     );
-    assert_eq!(letters.claim_range_for_job(&ONE, id, 3), Ok(()));
+    assert_eq!(
+        letters.claim_for_job(&ONE, DeadLetterPlace::Missed(id), 3),
+        Ok(id)
+    );
     assert_ne!(
         letters.add_missed(
             &ONE,

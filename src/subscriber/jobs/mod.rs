@@ -32,8 +32,8 @@ pub(crate) use part::JobPart;
 
 use super::checkpoint::CheckpointBuffer;
 use super::dead_letters::{
-    DeadLetterCause, DeadLetterFilter, DeadLetterReadError, DeadLetterStore, DeadLetterSubject,
-    ListedDeadLetter, NewDeadLetter,
+    DeadLetterCause, DeadLetterFilter, DeadLetterPlace, DeadLetterReadError, DeadLetterStore,
+    DeadLetterSubject, ListedDeadLetter, NewDeadLetter,
 };
 use super::delivery::{ReplayItem, ReplayTag};
 use super::expression_shares::ExpressionShares;
@@ -331,9 +331,7 @@ impl JobRegistry {
         if let Err(holder) = claims.try_for_each(std::convert::identity) {
             // The next job gets the same id and must not inherit these claims.
             for (subscriber, part) in &job.parts {
-                self.dead_letters
-                    .release_positions(subscriber, part.unsettled(), id);
-                self.dead_letters.release_ranges(subscriber, id);
+                self.release_letters(&job, subscriber, part.unsettled());
             }
             // A dead letter without a holder was removed since it was read. A job that never held
             // it must not wait for it: after a restart the job would count it as delivered.
@@ -692,7 +690,7 @@ impl JobRegistry {
                 let is_skipped =
                     |position: &&Position| is_letters && !part.is_unsettled(**position);
                 let skipped = asked.iter().filter(is_skipped).copied();
-                self.dead_letters.release_positions(subscriber, skipped, id);
+                self.dead_letters.release_claims(subscriber, skipped, id);
                 accepted
             }
             JobStep::ReadOn { from, .. } if part.accept_read(*from, &found, read_to) => {
@@ -792,7 +790,7 @@ impl JobRegistry {
             };
             self.dead_letters.add(subscriber, new_letter);
             self.dead_letters
-                .release_positions(subscriber, [position], job);
+                .release_claims(subscriber, [position], job);
             part.settle_position(position, JobRecordOutcome::Failed);
         }
     }
@@ -834,7 +832,7 @@ impl JobRegistry {
             return;
         }
         self.dead_letters
-            .release_positions(subscriber, [tag.position], tag.job);
+            .release_claims(subscriber, [tag.position], tag.job);
         self.budget.adjust_usage(before, part.in_flight_bytes());
         if part.needs_reading() {
             self.requests
@@ -902,7 +900,8 @@ impl JobRegistry {
                 ..
             } = job.scope
             {
-                self.dead_letters.remove_delivered_range(subscriber, letter);
+                let place = DeadLetterPlace::Missed(letter);
+                self.dead_letters.remove_delivered(subscriber, place);
             }
             self.end_part(job, subscriber);
         }
@@ -922,10 +921,26 @@ impl JobRegistry {
             0,
         );
         let unsettled = job.end_part(subscriber);
-        self.dead_letters
-            .release_positions(subscriber, unsettled, job.id);
-        self.dead_letters.release_ranges(subscriber, job.id);
+        self.release_letters(job, subscriber, unsettled);
         self.checkpoints.remove(job_part_key(job.id, subscriber));
+    }
+
+    /// Releases the dead letters that `job` holds at `subscriber`, of which `unsettled` are left.
+    fn release_letters(
+        &self,
+        job: &RedeliveryJob,
+        subscriber: &SubscriberId,
+        unsettled: impl IntoIterator<Item = Position>,
+    ) {
+        match job.scope {
+            JobScope::Letters { .. } => self
+                .dead_letters
+                .release_claims(subscriber, unsettled, job.id),
+            JobScope::Records { resolves, .. } => {
+                let places = resolves.map(DeadLetterPlace::Missed);
+                self.dead_letters.release_claims(subscriber, places, job.id)
+            }
+        }
     }
 
     fn finish_job(&self, job: &mut RedeliveryJob, state: JobState) {
@@ -962,7 +977,9 @@ fn claim_letters(
         JobScope::Records {
             resolves: Some(letter),
             ..
-        } => dead_letters.claim_range_for_job(subscriber, *letter, job.id),
+        } => dead_letters
+            .claim_for_job(subscriber, DeadLetterPlace::Missed(*letter), job.id)
+            .map(drop),
         JobScope::Records { resolves: None, .. } => Ok(()),
     }
 }
