@@ -758,7 +758,7 @@ async fn an_address_of_the_configuration_may_be_anywhere() {
             DeliveryTarget::Forward {
                 account: account(),
                 url: url.clone(),
-                is_checked: is_checked,
+                is_checked,
             },
             AMPLE,
         )

@@ -267,11 +267,14 @@ impl JobPart {
 
     /// Puts the records in flight for which `is_back` holds back; they are read again.
     pub(super) fn requeue(&mut self, is_back: impl Fn(Position) -> bool) {
-        let Self {
-            in_flight, waiting, ..
-        } = self;
-        let requeued = in_flight.extract_if(.., |position, _| is_back(*position));
-        waiting.extend(requeued.map(|(position, _)| position));
+        let waiting = &mut self.waiting;
+        self.in_flight.retain(|position, _| {
+            let stays = !is_back(*position);
+            if !stays {
+                waiting.insert(*position);
+            }
+            stays
+        });
     }
 }
 
