@@ -664,7 +664,6 @@ fn delivery_policy() -> DeliveryPolicy {
             window_events: delivery.window_events,
             window_bytes: delivery.window_bytes,
             stopped_lanes_max: delivery.stopped_lanes_max,
-            dead_letters_max: delivery.dead_letters_max,
         },
     }
 }

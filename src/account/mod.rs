@@ -105,6 +105,13 @@ impl AccountRegistry {
         self.definitions.snapshot()
     }
 
+    /// Watches the number of changes. A change is visible in [`AccountRegistry::snapshot`] before it is
+    /// counted.
+    #[must_use]
+    pub fn watch_changes(&self) -> watch::Receiver<u64> {
+        self.definitions.watch_changes()
+    }
+
     /// Watches for a failed write: `Some` with the reason. The store must be reopened then.
     #[must_use]
     pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::delivery_policy::{DeliveryLimits, DeliveryPolicy, DeliveryTarget, RetryPolicy};
+use super::delivery_policy::{DeliveryPolicy, DeliveryTarget, RetryPolicy};
 use super::subscriber_id::SubscriberId;
 use crate::account::{Account, AccountSnapshot};
 use crate::config::{AutoReply, Config};
@@ -19,7 +19,6 @@ use crate::entity::conversation::{
     ConversationReply, IncomingMessage, RECEIVED_EVENT, REPLY_EVENT,
 };
 use crate::event::{Position, Record};
-use crate::subscription::{DeliveryOrdering, SubscriptionState};
 
 /// Time limit of one attempt, by the contract with the CRMs.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,10 +92,10 @@ impl AccountRecipients {
         let target = match id {
             SubscriberId::Forward(name) => {
                 let account = account(name)?;
-                let (url, must_be_public) = self.crm_url(&account)?;
+                let (url, is_checked) = self.crm_url(&account)?;
                 DeliveryTarget::Forward {
                     url: url.to_owned(),
-                    must_be_public,
+                    is_checked,
                     account,
                 }
             }
@@ -117,29 +116,16 @@ impl AccountRecipients {
         };
 
         let delivery = &self.config.delivery;
+        let base = DeliveryPolicy::with_defaults(id.clone(), target, delivery);
         Some(DeliveryPolicy {
-            id: id.clone(),
-            target,
-            state: SubscriptionState::Active,
-            ordering: DeliveryOrdering::Entity,
-            concurrency: delivery.concurrency,
-            rate_limit: None,
             timeout: TIMEOUT,
             retries: RetryPolicy {
                 schedule: instagram.retry_schedule.as_slice().into(),
                 jitter: delivery.jitter,
                 dead_letter_after: delivery.dead_letter_after.min(DEAD_LETTER_AFTER),
             },
-            on_exhausted: delivery.on_exhausted,
-            breaker: delivery.breaker,
             disable_after: NEVER_DISABLED,
-            hold: delivery.hold,
-            bounds: DeliveryLimits {
-                window_events: delivery.window_events,
-                window_bytes: delivery.window_bytes,
-                stopped_lanes_max: delivery.stopped_lanes_max,
-                dead_letters_max: delivery.dead_letters_max,
-            },
+            ..base
         })
     }
 
@@ -379,15 +365,13 @@ mod tests {
             ("forward:bare", "http://10.0.0.7/all", false),
         ] {
             let DeliveryTarget::Forward {
-                url,
-                must_be_public,
-                ..
+                url, is_checked, ..
             } = target(id)
             else {
                 panic!("{id}")
             };
             assert_eq!(
-                (url.as_str(), must_be_public),
+                (url.as_str(), is_checked),
                 (address, is_own),
                 "only a URL from the API must be public"
             );

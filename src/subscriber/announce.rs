@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
-use super::dead_letters::{DeadLetterCause, NewDeadLetter};
+use super::dead_letters::NewDeadLetter;
 use super::exhausted_notices::ExhaustedNotice;
 use super::operational_event::OperationalEvent;
 use super::subscriber_id::SubscriberId;
@@ -29,6 +30,9 @@ const EXHAUSTED_EVENT: &str = "delivery.exhausted";
 
 /// Submissions of an event while the router is overloaded.
 const SUBMIT_TRIES: u32 = 30;
+/// Events that wait for the router at once; further ones are dropped, or a long overload would fill the
+/// memory with them. A node has some thousand subscribers at most that fail at the same time.
+const WAITING_MAX: usize = 4_096;
 /// Pause between submissions, so that an event waits for a minute altogether.
 const SUBMIT_PAUSE: Duration = Duration::from_secs(2);
 
@@ -38,6 +42,7 @@ pub(super) struct SubscriberAnnouncer {
     router: Option<Arc<Router>>,
     clock: Arc<dyn Clock>,
     incarnations: IncarnationHistory,
+    waiting_permits: Arc<Semaphore>,
 }
 
 impl SubscriberAnnouncer {
@@ -51,6 +56,7 @@ impl SubscriberAnnouncer {
             router,
             clock,
             incarnations,
+            waiting_permits: Arc::new(Semaphore::new(WAITING_MAX)),
         }
     }
 
@@ -63,7 +69,7 @@ impl SubscriberAnnouncer {
         } = notice;
         payload["count"] = json!(count);
         // The hops go on: otherwise a loop would begin anew with each announcement of its end.
-        self.announce_with_hops(id, EXHAUSTED_EVENT, &self.wall_micros(), payload, hops);
+        self.announce(id, EXHAUSTED_EVENT, payload, hops);
     }
 
     /// Describes the dead letter `number` for [`Self::announce_exhausted`]: the event's and the dead
@@ -78,7 +84,7 @@ impl SubscriberAnnouncer {
             item,
             attempts,
             failure,
-            reason,
+            cause,
             is_halting: _,
         } = dead_letter;
         let Record {
@@ -101,7 +107,7 @@ impl SubscriberAnnouncer {
                 "sequence": item.sequence,
             },
             "attempts": attempts,
-            "reason": DeadLetterCause::from(*reason).as_str(),
+            "reason": cause.as_str(),
             "status": failure.status,
             "dead_letter_id": number,
         })
@@ -111,53 +117,24 @@ impl SubscriberAnnouncer {
     pub(super) fn announce_breaker_opened(&self, id: &SubscriberId, failure_rate: f64) {
         // Two decimal places are precise enough.
         let failure_rate = (failure_rate * 100.0).round() / 100.0;
-        self.announce(
-            id,
-            "breaker.opened",
-            &self.wall_micros(),
-            json!({"subscriber": subscriber_label(id), "failure_rate": failure_rate}),
-        );
+        let data = json!({"subscriber": subscriber_label(id), "failure_rate": failure_rate});
+        self.announce(id, "breaker.opened", data, 0);
     }
 
     /// Announces that the circuit breaker of `id` closed.
     pub(super) fn announce_breaker_closed(&self, id: &SubscriberId) {
-        self.announce(
-            id,
-            "breaker.closed",
-            &self.wall_micros(),
-            json!({"subscriber": subscriber_label(id)}),
-        );
+        let data = json!({"subscriber": subscriber_label(id)});
+        self.announce(id, "breaker.closed", data, 0);
     }
 
     /// Announces that `id` was disabled.
     pub(super) fn announce_disabled(&self, id: &SubscriberId, reason: &str) {
-        self.announce(
-            id,
-            "subscriber.disabled",
-            &self.wall_micros(),
-            json!({"subscriber": subscriber_label(id), "reason": reason}),
-        );
+        let data = json!({"subscriber": subscriber_label(id), "reason": reason});
+        self.announce(id, "subscriber.disabled", data, 0);
     }
 
-    fn wall_micros(&self) -> String {
-        self.clock.wall().as_micros().to_string()
-    }
-
-    /// Submits an event in the background. `cause` is the part of the idempotency key that differs
-    /// between events of one type and subscriber.
-    fn announce(&self, id: &SubscriberId, event_type: &'static str, cause: &str, data: Value) {
-        self.announce_with_hops(id, event_type, cause, data, 0);
-    }
-
-    /// Submits an event that another one with this number of hops led to.
-    fn announce_with_hops(
-        &self,
-        id: &SubscriberId,
-        event_type: &'static str,
-        cause: &str,
-        data: Value,
-        hops: u8,
-    ) {
+    /// Submits an event in the background, which another one with this number of `hops` led to.
+    fn announce(&self, id: &SubscriberId, event_type: &'static str, data: Value, hops: u8) {
         let Some(router) = self.router.clone() else {
             return;
         };
@@ -165,17 +142,35 @@ impl SubscriberAnnouncer {
             return;
         };
 
+        let now = self.clock.wall();
         let event = OperationalEvent {
             entity,
             event_type,
-            cause: format!("{id}:{cause}"),
+            cause: format!("{id}:{}", now.as_micros()),
             data,
         };
         let command = Command {
             hops,
-            ..event.into_command(self.clock.wall())
+            ..event.into_command(now)
         };
-        actix_rt::spawn(submit_with_retries(router, command));
+        self.spawn_submission(event_type, submit_with_retries(router, command));
+    }
+
+    /// Spawns `submission` unless too many wait already. Returns true if it was spawned.
+    fn spawn_submission(
+        &self,
+        event: &'static str,
+        submission: impl Future<Output = ()> + 'static,
+    ) -> bool {
+        let Ok(permit) = Arc::clone(&self.waiting_permits).try_acquire_owned() else {
+            warn!(%event, "operational event dropped; the router stays overloaded");
+            return false;
+        };
+        actix_rt::spawn(async move {
+            submission.await;
+            drop(permit);
+        });
+        true
     }
 }
 
@@ -223,11 +218,32 @@ fn subscriber_label(id: &SubscriberId) -> Value {
 }
 
 fn subscriber_entity(id: &SubscriberId) -> Option<EntityKey> {
-    let id = match id {
-        SubscriberId::Webhook(number) => number.to_string(),
-        SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => {
-            id.to_string()
-        }
-    };
+    let label = subscriber_label(id);
+    let id = label
+        .as_str()
+        .map_or_else(|| label.to_string(), ToOwned::to_owned);
     EntityKey::try_new(Kind::intern_custom(KIND)?, &id).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::event::StoreIncarnation;
+
+    #[test]
+    fn a_long_overload_of_the_router_fills_no_memory() {
+        actix_rt::System::new().block_on(async {
+            let incarnations = IncarnationHistory::new(StoreIncarnation::new(1));
+            let clock = Arc::new(SystemClock::default());
+            let announcer = SubscriberAnnouncer::new(None, clock, incarnations);
+            let mut announce =
+                || announcer.spawn_submission(EXHAUSTED_EVENT, std::future::pending());
+            let spawned = std::iter::repeat_with(&mut announce).take(WAITING_MAX + 9);
+            assert_eq!(
+                spawned.filter(|is_spawned| *is_spawned).count(),
+                WAITING_MAX
+            );
+        });
+    }
 }

@@ -2,14 +2,21 @@
 //! state how many were dropped.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use super::delivery::{LaneKey, LaneRow};
+use actix_rt::task::spawn_blocking;
+
+use super::delivery::{LaneKey, LaneRow, MatchedRecord};
 use super::missed_records::MissedRecords;
 use super::outbound_record::OutboundRecord;
-use super::reader::{self, MatchFilter, WindowRoom};
+use super::reader::{self, WindowRoom};
+use super::stage::DeliveryStage;
+use super::stage_error::DeliveryStageError;
+use super::subscriber_id::SubscriberId;
 use super::subscriber_set::SubscriberMatcher;
-use crate::event::{EntityKey, Position, Timestamp};
-use crate::journal::{Journal, JournalReadError};
+use crate::event::{EntityKey, Position};
+use crate::panics::PanicContainment;
+use crate::projection::ProjectionReadError;
 
 /// Bounds of one read of the journal.
 const READ_ROOM: WindowRoom = WindowRoom {
@@ -57,30 +64,37 @@ impl BacklogLanes {
     }
 }
 
-/// Counts the pending deliveries before `end` of the subscriber with this matcher, these stopped
-/// lanes and this cursor. Blocks.
+/// Counts the pending deliveries before `end` of the subscriber `id` with this matcher, these stopped
+/// lanes and this cursor. Expired records count too.
 ///
 /// # Errors
-/// [`JournalReadError`] when the journal cannot be read.
-pub(super) fn count_backlog(
-    journal: &dyn Journal,
-    matcher: SubscriberMatcher,
+/// [`DeliveryStageError`] when the journal cannot be read, or the filter panicked.
+pub(super) async fn count_backlog(
+    stage: &DeliveryStage,
+    id: &SubscriberId,
+    matcher: &SubscriberMatcher,
     lane_rows: Vec<LaneRow>,
     (cursor, end): (Position, Position),
-) -> Result<MissedRecords, JournalReadError> {
+) -> Result<MissedRecords, DeliveryStageError> {
     let lanes = BacklogLanes::from_rows(lane_rows);
-    let filter = MatchFilter {
-        matcher,
-        // Expired records count too.
-        cutoff: Timestamp::from_micros(i64::MIN),
-    };
-
     let mut position = lanes.first.map_or(cursor, |first| first.min(cursor));
     let (mut backlog, mut is_in_gap) = (MissedRecords::default(), false);
     while position < end {
-        let batch = reader::read_matching(journal, (position, end), &filter, READ_ROOM)?;
-        for matched in batch.items {
-            let item = matched.item;
+        let (journal, names) = (Arc::clone(&stage.deps.journal), matcher.clone());
+        let read = spawn_blocking(move || {
+            let _contained = PanicContainment::begin();
+            reader::read_matching(journal.as_ref(), (position, end), &names, READ_ROOM)
+        });
+        let read = read.await.map_err(|_| DeliveryStageError::Panicked)?;
+        let batch = read.map_err(ProjectionReadError::from)?;
+        let items = match matcher.filter() {
+            Some(filter) => {
+                let expressions = &stage.deps.expressions;
+                expressions.judge(id, filter, batch.items).await?
+            }
+            None => batch.items,
+        };
+        for MatchedRecord { item, .. } in items {
             let is_pending = item.position < end && lanes.contains(&item, cursor);
             if is_pending {
                 backlog.push(item.position, is_in_gap);

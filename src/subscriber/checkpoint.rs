@@ -37,7 +37,7 @@ pub(super) struct CheckpointsClosedError;
 /// jobs.
 #[derive(Debug, Default)]
 pub(crate) struct CheckpointBuffer {
-    pending: Mutex<PendingChanges>,
+    pending: Mutex<DeliveryCheckpoint>,
     /// Number of the last change that a caller of [`Self::flush`] waits for.
     flush_requested: watch::Sender<u64>,
     written: watch::Sender<CheckpointProgress>,
@@ -48,17 +48,6 @@ struct CheckpointProgress {
     /// Number of the last change that is on the disk, with all changes before it.
     through: u64,
     is_closed: bool,
-}
-
-/// Changes that no checkpoint has taken yet.
-#[derive(Debug, Default)]
-struct PendingChanges {
-    /// New value of each changed row; `None` for a removal.
-    rows: BTreeMap<RowKey, Option<Vec<u8>>>,
-    /// Prefixes of keys to remove, except those of rows that were put afterwards.
-    removed_prefixes: Vec<RowKey>,
-    /// Number of the last change, counted from the start of the process.
-    last_change: u64,
 }
 
 impl CheckpointBuffer {
@@ -113,7 +102,7 @@ impl CheckpointBuffer {
     /// # Errors
     /// [`CheckpointsClosedError`] when the store fails or the node stops first.
     pub(super) async fn flush(&self) -> Result<(), CheckpointsClosedError> {
-        let last_change = self.lock().last_change;
+        let last_change = self.lock().through;
 
         // Subscribe before the request, so that the answer cannot come unseen.
         let mut written = self.written.subscribe();
@@ -145,11 +134,11 @@ impl CheckpointBuffer {
         if pending.rows.is_empty() && pending.removed_prefixes.is_empty() {
             return None;
         }
-        Some(DeliveryCheckpoint {
-            rows: std::mem::take(&mut pending.rows),
-            removed_prefixes: std::mem::take(&mut pending.removed_prefixes),
-            through: pending.last_change,
-        })
+        let next = DeliveryCheckpoint {
+            through: pending.through,
+            ..DeliveryCheckpoint::default()
+        };
+        Some(std::mem::replace(&mut *pending, next))
     }
 
     /// Wakes the callers of [`Self::flush`] whose changes are on the disk: those up to the number
@@ -171,26 +160,29 @@ impl CheckpointBuffer {
             pending.rows.retain(|key, _| !key.has_prefix(&prefix));
             pending.removed_prefixes.push(prefix);
         }
-        pending.last_change += 1;
+        pending.through += 1;
     }
 
-    fn record_change(&self, key: RowKey, value: Option<Vec<u8>>) {
+    /// Puts `value` under `key`, or removes the row if there is none.
+    pub(super) fn record_change(&self, key: RowKey, value: Option<Vec<u8>>) {
         let mut pending = self.lock();
         pending.rows.insert(key, value);
-        pending.last_change += 1;
+        pending.through += 1;
     }
 
-    fn lock(&self) -> MutexGuard<'_, PendingChanges> {
+    fn lock(&self) -> MutexGuard<'_, DeliveryCheckpoint> {
         self.pending.lock()
     }
 }
 
 /// Changes that are written together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct DeliveryCheckpoint {
+    /// New value of each changed row; `None` for a removal.
     rows: BTreeMap<RowKey, Option<Vec<u8>>>,
+    /// Prefixes of keys to remove, except those of rows that were put afterwards.
     removed_prefixes: Vec<RowKey>,
-    /// Number of the last change that this checkpoint contains.
+    /// Number of the last change, counted from the start of the process.
     through: u64,
 }
 

@@ -21,7 +21,7 @@ pub enum DeliveryTarget {
         /// URL of the account, or else that of the configuration.
         url: String,
         /// The URL came in by the API, so its host must resolve to public addresses.
-        must_be_public: bool,
+        is_checked: bool,
     },
     /// Instagram's Graph API; gets the replies of an account.
     Reply {
@@ -130,32 +130,30 @@ pub struct DeliveryLimits {
     pub window_bytes: usize,
     /// Bound of lanes that wait for a retry; when it is reached, the subscriber falls behind.
     pub stopped_lanes_max: usize,
-    /// Bound of dead letters; when it is reached, nothing is read for the subscriber.
-    pub dead_letters_max: u64,
 }
 
 impl DeliveryPolicy {
-    /// Merges the settings of `subscription` with the defaults in `delivery`.
+    /// Returns the policy of an active subscriber that says nothing but its `target`.
     #[must_use]
-    pub fn from_subscription(subscription: &Arc<Subscription>, delivery: &DeliveryConfig) -> Self {
-        let schedule = subscription
-            .retry_schedule
-            .as_ref()
-            .unwrap_or(&delivery.retry_schedule);
+    pub(super) fn with_defaults(
+        id: SubscriberId,
+        target: DeliveryTarget,
+        delivery: &DeliveryConfig,
+    ) -> Self {
         Self {
-            id: SubscriberId::Webhook(subscription.id),
-            target: DeliveryTarget::Webhook(Arc::clone(subscription)),
-            state: subscription.delivery_state(),
-            ordering: subscription.ordering,
-            concurrency: subscription.concurrency.unwrap_or(delivery.concurrency),
-            rate_limit: subscription.rate_limit,
-            timeout: subscription.timeout.unwrap_or(delivery.timeout),
+            id,
+            target,
+            state: SubscriptionState::Active,
+            ordering: DeliveryOrdering::Entity,
+            concurrency: delivery.concurrency,
+            rate_limit: None,
+            timeout: delivery.timeout,
             retries: RetryPolicy {
-                schedule: schedule.as_slice().into(),
+                schedule: delivery.retry_schedule.as_slice().into(),
                 jitter: delivery.jitter,
                 dead_letter_after: delivery.dead_letter_after,
             },
-            on_exhausted: subscription.on_exhausted.unwrap_or(delivery.on_exhausted),
+            on_exhausted: delivery.on_exhausted,
             breaker: delivery.breaker,
             disable_after: delivery.disable_after,
             hold: delivery.hold,
@@ -163,8 +161,25 @@ impl DeliveryPolicy {
                 window_events: delivery.window_events,
                 window_bytes: delivery.window_bytes,
                 stopped_lanes_max: delivery.stopped_lanes_max,
-                dead_letters_max: delivery.dead_letters_max,
             },
         }
+    }
+
+    /// Merges the settings of `subscription` with the defaults in `delivery`.
+    #[must_use]
+    pub fn from_subscription(subscription: &Arc<Subscription>, delivery: &DeliveryConfig) -> Self {
+        let id = SubscriberId::Webhook(subscription.id);
+        let target = DeliveryTarget::Webhook(Arc::clone(subscription));
+        let mut policy = Self::with_defaults(id, target, delivery);
+        policy.state = subscription.delivery_state();
+        policy.ordering = subscription.ordering;
+        policy.rate_limit = subscription.rate_limit;
+        if let Some(schedule) = &subscription.retry_schedule {
+            policy.retries.schedule = schedule.as_slice().into();
+        }
+        policy.concurrency = subscription.concurrency.unwrap_or(policy.concurrency);
+        policy.timeout = subscription.timeout.unwrap_or(policy.timeout);
+        policy.on_exhausted = subscription.on_exhausted.unwrap_or(policy.on_exhausted);
+        policy
     }
 }

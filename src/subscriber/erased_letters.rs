@@ -3,15 +3,12 @@
 
 use std::sync::Arc;
 
-use super::dead_letters::{DeadLetter, DeadLetterSubject};
+use super::dead_letters::{DeadLetter, DeadLetterSubject, for_each_letter};
 use super::tables::dead_letters::{dead_letter_key, decode_dead_letter_row, encode_dead_letter};
 use super::tables::{DeliveryTables, RowKey};
 use crate::event::{EntityKey, Position};
 use crate::journal::TableChange;
 use crate::table_store::{JournaledTableId, TableStore, TableWriteError};
-
-/// Number of dead letters that are read at once.
-const ROWS_AT_ONCE: usize = 1024;
 
 /// Returns the entity and the position of the record whose dead letter is in a row of the table of
 /// deliveries; `None` for any other row.
@@ -52,23 +49,16 @@ pub fn remove_dead_letters(
     is_erased: &dyn Fn(&EntityKey, Position) -> bool,
 ) -> Result<(), TableWriteError> {
     let tables = DeliveryTables::new(tables.table(JournaledTableId::Deliveries));
-    let mut after = 0;
-    loop {
-        let page = tables.dead_letters(after, ROWS_AT_ONCE)?;
-        let Some(last) = page.last() else {
-            return Ok(());
-        };
-        after = last.id;
-        let mut removals = Vec::new();
-        for letter in page {
-            let key = dead_letter_key(letter.id).into_bytes();
-            let record = record_of_letter(letter);
-            if record.is_some_and(|(entity, position)| is_erased(&entity, position)) {
-                removals.push(TableChange::Remove { key });
-            }
+    let mut removals = Vec::new();
+    for_each_letter(&tables, |letter| {
+        let key = dead_letter_key(letter.id).into_bytes();
+        let record = record_of_letter(letter);
+        if record.is_some_and(|(entity, position)| is_erased(&entity, position)) {
+            removals.push(TableChange::Remove { key });
         }
-        if !removals.is_empty() {
-            tables.write(removals)?;
-        }
+    })?;
+    if removals.is_empty() {
+        return Ok(());
     }
+    tables.write(removals)
 }

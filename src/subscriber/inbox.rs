@@ -6,14 +6,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
 
 use actix::Recipient;
 
 use super::actor_waker::{ActorWaker, InboxWakeup};
 use super::attempt::AttemptLogEntry;
 use super::attempt_permits::PermitHolder;
-use super::delivery::{DeliveryBreakerState, DeliveryInput, DeliveryStatus, MatchedRecord};
+use super::delivery::{DeliveryInput, DeliveryStatus, MatchedRecord};
 use super::missed_records::MissedRecords;
 use super::reader::{MatchedBatch, WindowRoom};
 use super::tables::ReadState;
@@ -26,8 +25,8 @@ pub(super) enum ActorMessage {
     Input(DeliveryInput),
     /// An attempt ended; its entry still has to be logged.
     AttemptFinished(DeliveryInput, Option<Box<AttemptLogEntry>>),
-    /// Result of the journal read with this number.
-    BatchRead(u64, MatchedBatch),
+    /// Result of the journal read that is running.
+    BatchRead(MatchedBatch),
     /// Records that the filter has selected, and the end of those that it has judged.
     RecordsJudged(Vec<MatchedRecord>, Position),
     /// Records that were skipped because they had expired.
@@ -72,16 +71,7 @@ impl SubscriberInbox {
             stored_read_state: Cell::new(stored_read_state),
             room: Cell::new(room),
             oldest_held: Cell::default(),
-            status: Cell::new(DeliveryStatus {
-                breaker: DeliveryBreakerState::Closed,
-                running: 0,
-                queued: 0,
-                stopped: 0,
-                deferred: 0,
-                oldest_stored: None,
-                is_failing: false,
-                failing_for: Duration::ZERO,
-            }),
+            status: Cell::default(),
         })
     }
 

@@ -72,8 +72,15 @@ impl MissedRecords {
     /// First position from `position` on that is in a gap.
     #[must_use]
     pub fn next_missed(&self, position: Position) -> Option<Position> {
+        self.next_gap(position).map(|(first, _)| first)
+    }
+
+    /// First gap from `position` on, or what is left of it there, as the first position in it and the
+    /// one behind it.
+    pub(super) fn next_gap(&self, position: Position) -> Option<(Position, Position)> {
         let behind = self.gaps.partition_point(|(_, last)| *last < position);
-        self.gaps.get(behind).map(|(first, _)| position.max(*first))
+        let (first, last) = self.gaps.get(behind)?;
+        Some((position.max(*first), last.plus(1)))
     }
 
     fn join_closest_gaps(&mut self) {

@@ -19,6 +19,7 @@ mod auto_reply;
 mod backlog;
 mod checkpoint;
 pub mod dead_letters;
+mod definition_changes;
 pub mod delivery;
 pub mod delivery_policy;
 mod dispatcher;
@@ -30,6 +31,7 @@ mod inbox;
 pub mod jobs;
 mod memory;
 mod missed_records;
+mod new_dead_letter;
 mod operational_event;
 mod outbound_record;
 mod owed_records;
@@ -75,6 +77,7 @@ use attempt::{AttemptReport, AttemptSender};
 use attempt_permits::AttemptPermits;
 use checkpoint::CheckpointBuffer;
 use dead_letters::{DeadLetterCause, DeadLetterStore};
+use definition_changes::DefinitionChanges;
 use delivery_policy::DeliveryTarget;
 use dispatcher::{Dispatcher, DispatcherDeps};
 use expression_shares::{EXPRESSION_THREADS, ExpressionShares};
@@ -274,7 +277,7 @@ impl SubscriberRuntime {
     pub fn notice_repair(&self, subscriber: SubscriberId) {
         self.recovery
             .requests
-            .post(StageRequest::RepairNoticed(subscriber));
+            .post(&subscriber, StageRequest::RepairNoticed);
     }
 
     /// Reads at most `limit` events of `subscription` from `from` on. If there is none, waits up to
@@ -298,11 +301,19 @@ impl SubscriberRuntime {
     }
 
     /// Notes that `subscriber`, which reads its events itself, has all of them before `position`.
-    pub fn acknowledge(&self, subscriber: SubscriberId, position: Position) {
-        self.recovery.requests.post(StageRequest::Acknowledged {
-            subscriber,
-            position,
-        });
+    ///
+    /// # Errors
+    /// [`PullError::CursorPastEnd`] when there is no event at `position` yet. Nothing is noted then.
+    pub fn acknowledge(
+        &self,
+        subscriber: SubscriberId,
+        position: Position,
+    ) -> Result<(), PullError> {
+        self.pull.check_cursor(position)?;
+        self.recovery
+            .requests
+            .post(&subscriber, StageRequest::Acknowledged(position));
+        Ok(())
     }
 
     /// Dead letters of all subscribers.
@@ -472,7 +483,6 @@ fn start_dispatcher(
         announcer,
     };
     let dispatcher_deps = DispatcherDeps {
-        config_changes: live_config.watch(),
         live_config,
         subscriptions,
         accounts,
@@ -489,6 +499,12 @@ fn build_dispatcher(
     stored: StoredDeliveryState,
     dispatcher_deps: DispatcherDeps,
 ) -> Dispatcher {
+    // Before the snapshots are taken: what changes afterwards is applied by the dispatcher.
+    let definition_changes = DefinitionChanges::new(
+        &dispatcher_deps.subscriptions,
+        &dispatcher_deps.accounts,
+        &dispatcher_deps.live_config,
+    );
     let subscriber_set = SubscriberSet::from_definitions(
         dispatcher_deps.live_config.current(),
         dispatcher_deps.subscriptions.snapshot(),
@@ -497,7 +513,7 @@ fn build_dispatcher(
     let stage = DeliveryStage::new(
         stage_deps,
         Rc::new(subscriber_set),
-        dispatcher_deps.subscriptions.watch_changes(),
+        definition_changes,
         stored.cursor,
     );
     stage.set_counters(stored.counters);

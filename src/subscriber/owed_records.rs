@@ -158,11 +158,8 @@ impl OwedRecords {
             }
         }
         for subscriber in late {
-            let request = StageRequest::ExpireBefore {
-                subscriber,
-                position,
-            };
-            self.recovery.requests.post(request);
+            let request = StageRequest::ExpireBefore(position);
+            self.recovery.requests.post(&subscriber, request);
         }
         Ok(())
     }

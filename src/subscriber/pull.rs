@@ -19,12 +19,12 @@ use tokio::time::timeout;
 use super::delivery::MatchedRecord;
 use super::expression_shares::ExpressionShares;
 use super::outbound_record::OutboundRecord;
-use super::reader::{self, MatchFilter, WindowRoom};
+use super::reader::{self, WindowRoom};
 use super::stage_error::DeliveryStageError;
 use super::subscriber_id::SubscriberId;
 use super::subscriber_set::SubscriberMatcher;
 use crate::clock::Clock;
-use crate::event::{Position, Timestamp};
+use crate::event::Position;
 use crate::journal::{Journal, JournalReadError};
 use crate::subscription::{SubscriberInterest, Subscription, envelope};
 
@@ -75,6 +75,18 @@ pub(super) struct PullReader {
 }
 
 impl PullReader {
+    /// Refuses a cursor behind the last event: it was given out before an older state was restored, and
+    /// says nothing about the events of now.
+    ///
+    /// # Errors
+    /// [`PullError::CursorPastEnd`].
+    pub(super) fn check_cursor(&self, cursor: Position) -> Result<(), PullError> {
+        if cursor > *self.journal.durable_end().borrow() {
+            return Err(PullError::CursorPastEnd);
+        }
+        Ok(())
+    }
+
     /// Reads at most `limit` events of `subscription` from `from` on. If there is none, waits up to
     /// `wait` for one.
     ///
@@ -88,10 +100,6 @@ impl PullReader {
         wait: Duration,
     ) -> Result<PulledPage, PullError> {
         let mut durable_end = self.journal.durable_end();
-        if from > *durable_end.borrow_and_update() {
-            return Err(PullError::CursorPastEnd);
-        }
-
         let (mut next, deadline) = (from, self.clock.monotonic() + wait);
         loop {
             let end = *durable_end.borrow_and_update();
@@ -120,18 +128,15 @@ impl PullReader {
         limit: usize,
     ) -> Result<PulledPage, PullError> {
         let interest = Arc::new(SubscriberInterest::from_subscription(subscription));
-        let filter = MatchFilter {
-            matcher: SubscriberMatcher::Subscription(interest),
-            // The stage drops what has expired, and moves the cursor of the subscription.
-            cutoff: Timestamp::from_micros(i64::MIN),
-        };
+        // The stage drops what has expired, and moves the cursor of the subscription.
+        let matcher = SubscriberMatcher::Subscription(interest);
         let room = WindowRoom {
             events: limit,
             bytes: PAGE_BYTES,
         };
         let journal = Arc::clone(&self.journal);
         let batch = spawn_blocking(move || {
-            reader::read_matching(journal.as_ref(), (from, end), &filter, room)
+            reader::read_matching(journal.as_ref(), (from, end), &matcher, room)
         })
         .await
         .map_err(|_| DeliveryStageError::Panicked)??;

@@ -1,5 +1,5 @@
-//! Matching of journal records for one subscriber: selects records by their names and drops those
-//! that have expired. The filter decides later.
+//! Matching of journal records for one subscriber: selects records by their names. The filter decides
+//! later, and then those that have expired are dropped.
 
 use std::sync::Arc;
 
@@ -21,23 +21,11 @@ pub(super) struct WindowRoom {
     pub(super) bytes: usize,
 }
 
-/// Selection of records for one subscriber.
-#[derive(Clone, Debug)]
-pub(super) struct MatchFilter {
-    pub(super) matcher: SubscriberMatcher,
-    /// Records received before this time have expired.
-    pub(super) cutoff: Timestamp,
-}
-
 /// Matched records of a part of the journal or of a timeline.
 #[derive(Debug, Default)]
 pub(super) struct MatchedBatch {
     pub(super) items: Vec<MatchedRecord>,
     pub(super) bytes: usize,
-    /// Records that matched and have expired.
-    pub(super) missed: MissedRecords,
-    /// True if the record that matched last has expired.
-    is_in_gap: bool,
     /// Position after the last record that was matched; `None` if there was none.
     pub(super) end: Option<Position>,
 }
@@ -51,7 +39,7 @@ impl MatchedBatch {
         &mut self,
         frame: &JournalFrame,
         from: Position,
-        filter: &MatchFilter,
+        matcher: &SubscriberMatcher,
         room: WindowRoom,
     ) -> Result<(), JournalReadError> {
         let mut position = from;
@@ -60,7 +48,7 @@ impl MatchedBatch {
                 break;
             }
             if let Some(item) = decode_entry(entry, position)? {
-                self.is_in_gap = self.push_if_matched(item, entry.bytes.len(), filter);
+                self.push_if_matched(item, entry.bytes.len(), matcher);
             }
             position = position.plus(1);
             self.end = Some(position);
@@ -69,7 +57,7 @@ impl MatchedBatch {
     }
 
     /// Matches a page of one entity's timeline.
-    pub(super) fn from_timeline(records: Vec<StoredRecord>, filter: &MatchFilter) -> Self {
+    pub(super) fn from_timeline(records: Vec<StoredRecord>, matcher: &SubscriberMatcher) -> Self {
         let mut batch = Self::default();
         for StoredRecord {
             position,
@@ -88,36 +76,35 @@ impl MatchedBatch {
                     record: Arc::new(record),
                 },
                 bytes,
-                filter,
+                matcher,
             );
         }
         batch
     }
 
-    /// Adds the record if it matches. Returns true if the next missed record of the journal belongs
-    /// to the same gap.
-    fn push_if_matched(
-        &mut self,
-        item: OutboundRecord,
-        bytes: usize,
-        filter: &MatchFilter,
-    ) -> bool {
-        if !filter.matcher.admits(item.position, &item.record) {
-            return self.is_in_gap;
+    fn push_if_matched(&mut self, item: OutboundRecord, bytes: usize, matcher: &SubscriberMatcher) {
+        if matcher.admits(item.position, &item.record) {
+            self.bytes += bytes;
+            self.items.push(MatchedRecord {
+                item,
+                filter_error: None,
+            });
         }
-
-        if item.received_at < filter.cutoff {
-            self.missed.push(item.position, self.is_in_gap);
-            return true;
-        }
-
-        self.bytes += bytes;
-        self.items.push(MatchedRecord {
-            item,
-            filter_error: None,
-        });
-        false
     }
+}
+
+/// Takes the records that were received before `cutoff`, and have expired, out of `items`.
+pub(super) fn take_expired(items: &mut Vec<MatchedRecord>, cutoff: Timestamp) -> MissedRecords {
+    let (mut missed, mut is_in_gap) = (MissedRecords::default(), false);
+    items.retain(|matched| {
+        let is_expired = matched.item.received_at < cutoff;
+        if is_expired {
+            missed.push(matched.item.position, is_in_gap);
+        }
+        is_in_gap = is_expired;
+        !is_expired
+    });
+    missed
 }
 
 /// Decodes the record of `entry`; `None` for a record without a number, which is for no subscriber.
@@ -145,7 +132,7 @@ pub(super) fn decode_entry(
 pub(super) fn read_matching(
     journal: &dyn Journal,
     (from, end): (Position, Position),
-    filter: &MatchFilter,
+    matcher: &SubscriberMatcher,
     room: WindowRoom,
 ) -> Result<MatchedBatch, JournalReadError> {
     let (mut batch, mut position) = (MatchedBatch::default(), from);
@@ -159,7 +146,7 @@ pub(super) fn read_matching(
         let Some(frame) = journal.read_frame_at(position)? else {
             break;
         };
-        batch.scan_frame(&frame, position, filter, room)?;
+        batch.scan_frame(&frame, position, matcher, room)?;
         position = batch.end.unwrap_or(position);
     }
     Ok(batch)

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tracing::warn;
 
 use super::announce::SubscriberAnnouncer;
@@ -19,6 +19,7 @@ use super::attempt::{AttemptLogEntry, AttemptNumber, AttemptOutcome};
 use super::attempt_permits::AttemptPermits;
 use super::checkpoint::CheckpointBuffer;
 use super::dead_letters::{DeadLetterCause, NewDeadLetter};
+use super::definition_changes::DefinitionChanges;
 use super::delivery::LaneRow;
 use super::delivery_policy::DeliveryPolicy;
 use super::exhausted_notices::ExhaustedNotices;
@@ -94,8 +95,8 @@ pub(super) enum DormantState {
 pub(super) enum DispatcherTask {
     /// The actor of this subscriber panicked.
     ActorCrashed(SubscriberId),
-    /// The subscriber answered 410 Gone or failed for too long; carries the reason.
-    Disable(SubscriberId, String),
+    /// The subscriber of this policy answered 410 Gone or failed for too long; carries the reason.
+    Disable(Arc<DeliveryPolicy>, String),
     /// The backlog of a disabled subscriber is counted.
     BacklogCounted(SubscriberId, MissedRecords),
     /// The expired deliveries of a subscriber are counted.
@@ -128,10 +129,8 @@ pub(super) struct DeliveryStage {
     task_added: Notify,
     is_stopping: Cell<bool>,
     exhausted: RefCell<ExhaustedNotices>,
-    /// Number of changes of definitions so far.
-    definition_changes: watch::Receiver<u64>,
-    /// Number of changes that [`DeliveryStage::subscriber_set`] has.
-    applied_changes: Cell<u64>,
+    /// Changes that [`DeliveryStage::subscriber_set`] does not have yet.
+    pub(super) definition_changes: RefCell<DefinitionChanges>,
     /// Inboxes of actors that begin their attempts after the next change is applied.
     waiting_for_change: RefCell<Vec<Rc<SubscriberInbox>>>,
 }
@@ -140,7 +139,7 @@ impl DeliveryStage {
     pub(super) fn new(
         deps: DeliveryStageDeps,
         subscriber_set: Rc<SubscriberSet>,
-        definition_changes: watch::Receiver<u64>,
+        definition_changes: DefinitionChanges,
         cursor: Position,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -158,9 +157,7 @@ impl DeliveryStage {
             task_added: Notify::new(),
             is_stopping: Cell::default(),
             exhausted: RefCell::default(),
-            definition_changes,
-            // The dispatcher's first turn applies the changes before it, if there are any.
-            applied_changes: Cell::default(),
+            definition_changes: RefCell::new(definition_changes),
             waiting_for_change: RefCell::default(),
         })
     }
@@ -177,20 +174,19 @@ impl DeliveryStage {
         Rc::clone(&self.subscriber_set.borrow())
     }
 
-    /// Returns true if a definition was changed and the dispatcher has not applied it yet; `inbox` is
+    /// Returns true if a definition or setting was changed and the dispatcher has not applied it yet; `inbox` is
     /// woken then once it has. An attempt must not begin meanwhile: a change that was answered, such
     /// as a deletion or another URL, holds for each later attempt.
     pub(super) fn waits_for_change(&self, inbox: &Rc<SubscriberInbox>) -> bool {
-        let waits = *self.definition_changes.borrow() != self.applied_changes.get();
+        let waits = self.definition_changes.borrow().has_unseen();
         if waits {
             self.waiting_for_change.borrow_mut().push(Rc::clone(inbox));
         }
         waits
     }
 
-    /// Notes that [`DeliveryStage::subscriber_set`] has the first `count` changes.
-    pub(super) fn note_applied_changes(&self, count: u64) {
-        self.applied_changes.set(count);
+    /// Wakes the actors that wait for a change: [`DeliveryStage::subscriber_set`] has it.
+    pub(super) fn wake_waiting_for_change(&self) {
         for inbox in self.waiting_for_change.take() {
             inbox.wake();
         }
@@ -398,21 +394,17 @@ impl DeliveryStage {
             .map_or(read_to, |oldest| oldest.min(read_to))
     }
 
-    /// Removes an idle actor and keeps its subscriber as `dormant`.
-    pub(super) fn retire_actor(
-        &self,
-        id: &SubscriberId,
-        inbox: &SubscriberInbox,
-        dormant: DormantState,
-    ) {
-        let state = match dormant {
-            DormantState::Paused(from) => ReadState::Behind(from),
-            DormantState::Live | DormantState::Dropping | DormantState::Expiring => ReadState::Live,
-        };
+    /// Removes an idle actor and leaves its subscriber dormant.
+    pub(super) fn retire_actor(&self, id: &SubscriberId, inbox: &SubscriberInbox) {
+        let state = inbox.read_state();
         if inbox.stored_read_state() != Some(state) {
             self.deps.checkpoints.set_read_state(id, state);
         }
         self.inboxes.borrow_mut().remove(id);
+        let dormant = match state {
+            ReadState::Live => DormantState::Live,
+            ReadState::Behind(from) => DormantState::Paused(from),
+        };
         self.set_dormant(id.clone(), dormant);
     }
 

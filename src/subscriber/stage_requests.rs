@@ -9,66 +9,44 @@ use super::delivery::LaneKey;
 use super::subscriber_id::SubscriberId;
 use crate::event::Position;
 
-/// Request to the actor of one subscriber.
+/// Notice or wish that the stage acts on; the queue keeps it with its subscriber.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StageRequest {
-    /// A job has records for this subscriber; fetch them.
-    ReplaysAvailable(SubscriberId),
+    /// A job has records for the subscriber; fetch them.
+    ReplaysAvailable,
     /// The job with this id was cancelled.
-    JobCancelled { subscriber: SubscriberId, job: u64 },
+    JobCancelled(u64),
     /// The dead letter that halted this lane was delivered or discarded.
-    LaneReleased {
-        subscriber: SubscriberId,
-        key: LaneKey,
-    },
-    /// This subscriber has room for dead letters again.
-    DeadLetterRoom(SubscriberId),
+    LaneReleased(LaneKey),
     /// The records before this position are about to be removed from the journal, and are older
     /// than deliveries are held.
-    ExpireBefore {
-        subscriber: SubscriberId,
-        position: Position,
-    },
-    /// This subscriber, which reads its events itself, has all of them before this position.
-    Acknowledged {
-        subscriber: SubscriberId,
-        position: Position,
-    },
-    /// This subscriber was seen to answer, or an operator asks to try it now.
-    RepairNoticed(SubscriberId),
+    ExpireBefore(Position),
+    /// The subscriber, which reads its events itself, has all of them before this position.
+    Acknowledged(Position),
+    /// The subscriber was seen to answer, or an operator asks to try it now.
+    RepairNoticed,
 }
 
-impl StageRequest {
-    pub(super) const fn subscriber(&self) -> &SubscriberId {
-        match self {
-            Self::ReplaysAvailable(subscriber)
-            | Self::DeadLetterRoom(subscriber)
-            | Self::RepairNoticed(subscriber)
-            | Self::JobCancelled { subscriber, .. }
-            | Self::LaneReleased { subscriber, .. }
-            | Self::Acknowledged { subscriber, .. }
-            | Self::ExpireBefore { subscriber, .. } => subscriber,
-        }
-    }
-}
+/// Pending requests, each with its subscriber.
+pub(super) type StageRequests = BTreeSet<(SubscriberId, StageRequest)>;
 
 /// Set of pending requests. Equal requests merge, so their number is bounded by that of
 /// subscribers, jobs and halted lanes.
 #[derive(Debug, Default)]
 pub(crate) struct StageRequestQueue {
-    pending: Mutex<BTreeSet<StageRequest>>,
+    pending: Mutex<StageRequests>,
     wake: Notify,
 }
 
 impl StageRequestQueue {
     /// Adds a request and wakes the dispatcher.
-    pub(super) fn post(&self, request: StageRequest) {
-        self.pending.lock().insert(request);
+    pub(super) fn post(&self, subscriber: &SubscriberId, request: StageRequest) {
+        self.pending.lock().insert((subscriber.clone(), request));
         self.wake.notify_one();
     }
 
     /// Waits until there are requests and takes them all. For a single consumer.
-    pub(super) async fn next_batch(&self) -> BTreeSet<StageRequest> {
+    pub(super) async fn next_batch(&self) -> StageRequests {
         loop {
             let batch = self.take_all();
             if !batch.is_empty() {
@@ -78,7 +56,7 @@ impl StageRequestQueue {
         }
     }
 
-    pub(super) fn take_all(&self) -> BTreeSet<StageRequest> {
+    pub(super) fn take_all(&self) -> StageRequests {
         std::mem::take(&mut *self.pending.lock())
     }
 }
@@ -90,12 +68,15 @@ mod tests {
     #[tokio::test]
     async fn equal_requests_are_delivered_once() {
         let requests = StageRequestQueue::default();
-        let replays = StageRequest::ReplaysAvailable(SubscriberId::Webhook(4));
-        let room = StageRequest::DeadLetterRoom(SubscriberId::AutoReply);
-        requests.post(replays.clone());
-        requests.post(replays.clone());
-        requests.post(room.clone());
-        assert_eq!(requests.next_batch().await, BTreeSet::from([replays, room]));
+        let (one, other) = (SubscriberId::Webhook(4), SubscriberId::AutoReply);
+        requests.post(&one, StageRequest::ReplaysAvailable);
+        requests.post(&one, StageRequest::ReplaysAvailable);
+        requests.post(&other, StageRequest::RepairNoticed);
+        let expected = [
+            (one, StageRequest::ReplaysAvailable),
+            (other, StageRequest::RepairNoticed),
+        ];
+        assert_eq!(requests.next_batch().await, BTreeSet::from(expected));
         assert!(requests.take_all().is_empty());
     }
 }

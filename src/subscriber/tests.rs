@@ -17,8 +17,8 @@ use crate::event::{
 use crate::journal::{JournalSubmission, RecordDraft, SegmentJournal, await_fence};
 use crate::projection::{self, Projection};
 use crate::subscription::{
-    DeliveryMode, DeliveryOrdering, Pattern, SigningSecrets, SigningStyle, Subscription,
-    SubscriptionState,
+    DeliveryMode, DeliveryOrdering, FilterExpression, Pattern, SigningSecrets, SigningStyle,
+    Subscription, SubscriptionState,
 };
 use crate::table_store::TestStore;
 use attempt::AttemptOutcome;
@@ -34,18 +34,22 @@ const AUDIT_LIMITS: AuditLimits = AuditLimits {
 };
 
 /// Subscriber, position of the record, and number of the attempt.
-type DeliveredAttempt = (SubscriberId, u64, u32);
+pub(super) type DeliveredAttempt = (SubscriberId, u64, u32);
+
+type DeliveredAttempts = Rc<watch::Sender<Vec<DeliveredAttempt>>>;
+
+type StopSender = watch::Sender<Option<Duration>>;
 
 /// Decides the outcome of each attempt; a panic in it is a panic of the actor.
 type AttemptScript = Box<dyn FnMut(&DeliveredAttempt) -> AttemptOutcome>;
 
 /// Store and services that the stage needs.
-struct StageTestEnv {
+pub(super) struct StageTestEnv {
     log: Arc<SegmentJournal>,
     projection: Arc<Projection>,
     call_log: Arc<CallLog>,
-    subscriptions: Arc<SubscriptionRegistry>,
-    accounts: Arc<AccountRegistry>,
+    pub(super) subscriptions: Arc<SubscriptionRegistry>,
+    pub(super) accounts: Arc<AccountRegistry>,
     tables: Arc<TableStore>,
     live_config: Arc<LiveConfig>,
     clock: Arc<dyn Clock>,
@@ -56,8 +60,8 @@ struct StageTestEnv {
 /// Stage that runs on the test's own thread.
 struct RunningStage {
     stage: Rc<DeliveryStage>,
-    delivered: Rc<watch::Sender<Vec<DeliveredAttempt>>>,
-    stop: watch::Sender<Option<Duration>>,
+    delivered: DeliveredAttempts,
+    stop: StopSender,
     run: actix_rt::task::JoinHandle<Result<(), DeliveryStageError>>,
 }
 
@@ -101,7 +105,7 @@ impl StageTestEnv {
     }
 
     /// Subscribes to `pattern`, from the journal's end on.
-    async fn subscribe(&self, pattern: &str) -> SubscriberId {
+    pub(super) async fn subscribe(&self, pattern: &str) -> SubscriberId {
         let from = await_fence(self.log.as_ref()).await.expect("open");
         self.subscribe_from(pattern, from)
     }
@@ -169,11 +173,12 @@ impl StageTestEnv {
         await_fence(self.log.as_ref()).await.expect("open");
     }
 
-    /// Starts a stage whose attempts end as `script` decides.
-    fn start(
+    /// Builds a dispatcher whose attempts end as `script` decides, with its accepted deliveries and
+    /// the channel that stops it.
+    pub(super) fn build_dispatcher(
         &self,
         mut script: impl FnMut(&DeliveredAttempt) -> AttemptOutcome + 'static,
-    ) -> RunningStage {
+    ) -> (Dispatcher, DeliveredAttempts, StopSender) {
         let journal = Arc::clone(&self.log) as Arc<dyn Journal>;
         let stored = StoredDeliveryState::load(
             &self.live_config.current(),
@@ -222,7 +227,6 @@ impl StageTestEnv {
         let (subscriptions, accounts) =
             (Arc::clone(&self.subscriptions), Arc::clone(&self.accounts));
         let dispatcher_deps = DispatcherDeps {
-            config_changes: self.live_config.watch(),
             live_config: Arc::clone(&self.live_config),
             subscriptions,
             accounts,
@@ -231,6 +235,15 @@ impl StageTestEnv {
             stopping,
         };
         let dispatcher = build_dispatcher(stage_deps, stored, dispatcher_deps);
+        (dispatcher, delivered, stop)
+    }
+
+    /// Starts a stage whose attempts end as `script` decides.
+    fn start(
+        &self,
+        script: impl FnMut(&DeliveredAttempt) -> AttemptOutcome + 'static,
+    ) -> RunningStage {
+        let (dispatcher, delivered, stop) = self.build_dispatcher(script);
         let stage = Rc::clone(dispatcher.stage());
         RunningStage {
             stage,
@@ -291,7 +304,7 @@ impl RunningStage {
     }
 }
 
-fn run(test: impl AsyncFnOnce(&StageTestEnv)) {
+pub(super) fn run(test: impl AsyncFnOnce(&StageTestEnv)) {
     run_by(Arc::new(SystemClock::default()), test);
 }
 
@@ -684,17 +697,6 @@ fn a_job_for_a_subscriber_that_was_just_deleted_ends() {
 #[test]
 fn an_account_that_is_created_again_under_its_name_inherits_nothing() {
     run(async |env| {
-        let account = |second: i64| crate::account::Account {
-            id: "a".into(),
-            instagram_account_id: "1".into(),
-            crm_webhook_url: None,
-            webhook_secret: Secret::new("hush"),
-            access_token: None,
-            auto_reply: None,
-            created_at: Timestamp::from_micros(second * 1_000_000),
-            updated_at: Timestamp::from_micros(second * 1_000_000),
-            from: Position::FIRST,
-        };
         env.accounts.create(account(1)).expect("room");
         let running = env.start(|_| AttemptOutcome::Accepted);
         let (id, dead_letters) = (
@@ -706,6 +708,67 @@ fn an_account_that_is_created_again_under_its_name_inherits_nothing() {
         env.accounts.remove("a").expect("there");
         env.accounts.create(account(2)).expect("room");
         running.until(|_| dead_letters.count(&id) == 0).await;
+        running.stop().await;
+    });
+}
+
+/// Returns the account `a`, created in `second`.
+pub(super) fn account(second: i64) -> crate::account::Account {
+    crate::account::Account {
+        id: "a".into(),
+        instagram_account_id: "1".into(),
+        crm_webhook_url: None,
+        webhook_secret: Secret::new("hush"),
+        access_token: None,
+        auto_reply: None,
+        created_at: Timestamp::from_micros(second * 1_000_000),
+        updated_at: Timestamp::from_micros(second * 1_000_000),
+        from: Position::FIRST,
+    }
+}
+
+/// Events that the filter rejects had been counted as missed, and their retry brought none of them.
+#[test]
+fn only_events_that_the_filter_selects_are_missed() {
+    let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1_000_000)));
+    run_by(Arc::clone(&clock) as _, async |env| {
+        let id = env.subscribe("*").await;
+        let SubscriberId::Webhook(number) = id else {
+            unreachable!()
+        };
+        let pause = |subscription: &mut Subscription| {
+            let filter = "entity.id == 'A'";
+            subscription.filter = Some(FilterExpression::compile(filter).expect("an expression"));
+            subscription.state = SubscriptionState::Paused { reason: None };
+        };
+        env.subscriptions.change(number, pause).expect("there");
+        let running = env.start(|_| AttemptOutcome::Accepted);
+        for ticket in ["A", "B", "A", "B", "B"] {
+            env.write(ticket, "message.created").await;
+        }
+        clock.advance(env.live_config.current().delivery.hold + Duration::from_secs(1));
+        env.write("A", "message.created").await;
+        let set_state = |state: SubscriptionState| {
+            let change = |subscription: &mut Subscription| subscription.state = state;
+            env.subscriptions.change(number, change).expect("there");
+        };
+        set_state(SubscriptionState::Active);
+        running.delivered(1).await;
+        let expected = DeadLetterSubject::Range(missed_records(&[(1, 1), (3, 3)], 2));
+        assert_eq!(running.dead_letter(&id).await, expected, "expired");
+        assert_eq!(running.stage.counters(&id).dropped, 2);
+
+        set_state(SubscriptionState::Paused { reason: None });
+        for ticket in ["B", "A", "B"] {
+            env.write(ticket, "message.created").await;
+        }
+        let reason = "gone".to_owned();
+        set_state(SubscriptionState::Disabled { reason });
+        running
+            .until(|stage| stage.counters(&id).dropped == 3)
+            .await;
+        let expected = DeadLetterSubject::Range(missed_records(&[(8, 8)], 1));
+        assert_eq!(running.dead_letter(&id).await, expected, "disabled");
         running.stop().await;
     });
 }

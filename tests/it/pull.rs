@@ -103,6 +103,28 @@ fn filter_and_transform_apply_and_failures_are_told() {
     });
 }
 
+/// A cursor from before a restore had been refused, and all events up to the end were acknowledged by it.
+#[test]
+fn a_cursor_behind_the_last_event_acknowledges_nothing() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let path = create_pull(&node, json!({})).await;
+        node.send_message("A", "k-1").await;
+        let refused = node.get(&format!("{path}?cursor=999")).await;
+        assert_eq!(
+            (refused.status, &refused.body["code"]),
+            (409, &json!("cursor_past_end"))
+        );
+        node.stop().await;
+
+        let node = test_env.start().await;
+        let page = node.get(&path).await.body;
+        assert_eq!(tickets(&page), ["A/1"]);
+        node.stop().await;
+    });
+}
+
 #[test]
 fn wrong_requests_are_told_apart() {
     run_async(async {

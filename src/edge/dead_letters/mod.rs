@@ -16,7 +16,7 @@ use super::state::Edge;
 use super::{answer, body};
 use crate::entity::Rejection;
 use crate::subscriber::dead_letters::{DeadLetterFilter, DiscardOutcome, ListedDeadLetter};
-use crate::subscriber::jobs::RedeliveryJob;
+use crate::subscriber::jobs::{JobKind, RedeliveryJob};
 
 pub(super) mod filter;
 pub(super) mod spec;
@@ -100,7 +100,10 @@ pub(in crate::edge) async fn start_bulk_retry(
 ) -> Result<RedeliveryJob, ApiError> {
     let core = edge.core()?;
     filter::check_names(&filter, edge, &core)?;
-    let retrying = core.subscribers.jobs().retry_dead_letters(filter);
+    let retrying = core
+        .subscribers
+        .jobs()
+        .retry_dead_letters(JobKind::Retry, filter);
     let job = retrying.await.map_err(job_error)?;
     info!(
         job = job.id,

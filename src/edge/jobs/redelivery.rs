@@ -16,7 +16,8 @@ use super::super::{body, webhooks};
 use super::{accepted_job_response, job_error};
 use crate::event::Timestamp;
 use crate::subscriber::SubscriberId;
-use crate::subscriber::jobs::RedeliveryJob;
+use crate::subscriber::dead_letters::DeadLetterFilter;
+use crate::subscriber::jobs::{JobKind, RedeliveryJob};
 use crate::subscription::Pattern;
 use crate::subscription::limits::EVENTS_MAX;
 use crate::subscription::pattern::PATTERN_MAX_BYTES;
@@ -45,12 +46,15 @@ pub(in crate::edge) async fn start_recovery(
     let id = webhooks::find_push_subscription(&core, id)?.id;
     let RedeliveryRequest { since, until, .. } =
         RedeliveryRequest::parse(json, &RECOVER_MEMBERS, edge)?;
-    let job = core
-        .subscribers
-        .jobs()
-        .recover_failed_events(SubscriberId::Webhook(id), Some(since), until)
-        .await
-        .map_err(job_error)?;
+    let filter = DeadLetterFilter {
+        subscriber: Some(SubscriberId::Webhook(id)),
+        since: Some(since),
+        until,
+        ..DeadLetterFilter::default()
+    };
+    let jobs = core.subscribers.jobs();
+    let recovering = jobs.retry_dead_letters(JobKind::Recover, filter);
+    let job = recovering.await.map_err(job_error)?;
     info!(subscription = id, job = job.id, "recovery job started");
     Ok(job)
 }

@@ -1,5 +1,7 @@
 //! Actions on a subscription: secret rotation, pause, resume, and a test of its target.
 
+use std::sync::Arc;
+
 use actix_web::HttpResponse;
 use serde::Serialize;
 use tracing::info;
@@ -144,6 +146,7 @@ pub(in crate::edge) async fn ping_target(edge: &Edge, id: &str) -> Result<PingRe
     let core = edge.core()?;
     let subscription = find_push_subscription(&core, id)?;
     let policy = DeliveryPolicy::from_subscription(&subscription, &edge.config.delivery);
+    let policy = Arc::new(policy);
     let AttemptReport { outcome, call } =
         core.subscribers.attempt_sender().send_ping(&policy).await;
     call.append_to_log(&core.call_log, None);

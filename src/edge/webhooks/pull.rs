@@ -113,7 +113,8 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     let subscriber = SubscriberId::Webhook(subscription.id);
     let from = match cursor {
         Some(cursor) => {
-            core.subscribers.acknowledge(subscriber, cursor);
+            let acknowledged = core.subscribers.acknowledge(subscriber, cursor);
+            acknowledged.map_err(pull_error)?;
             cursor
         }
         // Without the stage's answer nobody knows what was read: from the start would repeat it all.

@@ -137,7 +137,9 @@ impl SubscriberActor {
         self.store_failing_time();
         if let Some(log_entry) = log_entry {
             let next_attempt_at = effects.iter().find_map(|effect| match effect {
-                DeliveryEffect::StoreRow(row) => Some(self.stage.wall().saturating_add(row.wait)),
+                DeliveryEffect::RetryScheduled(pause) => {
+                    Some(self.stage.wall().saturating_add(*pause))
+                }
                 _ => None,
             });
             log_entry.append_to_log(&self.stage.deps.call_log, next_attempt_at);

@@ -25,19 +25,17 @@ use tracing::warn;
 
 use super::actor_waker::InboxWakeup;
 use super::attempt::AttemptNumber;
-use super::dead_letters::{DeadLetterCause, NewDeadLetter};
 use super::delivery::{AttemptId, DeliveryEffect, DeliveryInput, LaneRow, SubscriberDelivery};
 use super::delivery_policy::DeliveryPolicy;
 use super::inbox::{ActorMessage, SubscriberInbox};
 use super::missed_records::MissedRecords;
 use super::outbound_record::OutboundRecord;
-use super::stage::{DeliveryStage, DispatcherTask, DormantState};
+use super::stage::{DeliveryStage, DispatcherTask};
 use super::subscriber_id::SubscriberId;
 use super::subscriber_set::{SubscriberEntry, SubscriberMatcher};
 use super::tables::{ReadState, RowKey, encode_lane, lane_key};
 use crate::event::Position;
 use crate::panics::PanicContainment;
-use crate::projection::ProjectionReadError;
 use crate::subscription::SubscriptionState;
 
 /// Time that an idle actor stays in memory. The next event of a subscriber mostly follows soon.
@@ -60,9 +58,8 @@ pub(super) struct SubscriberActor {
     changed_rows: Vec<(RowKey, Option<Vec<u8>>)>,
     running: HashMap<AttemptId, AbortOnDropTask>,
     queued_attempts: VecDeque<QueuedAttempt>,
-    /// Number of the journal read that is running.
-    reading_number: Option<u64>,
-    last_reading_number: u64,
+    /// Journal read that is running.
+    reading: Option<AbortOnDropTask>,
     /// Upper bound in bytes of the records that the running read may bring.
     incoming_bytes: usize,
     /// Bytes that this actor has claimed from the stage's memory bound.
@@ -130,8 +127,7 @@ impl SubscriberActor {
             changed_rows: Vec::new(),
             running: HashMap::new(),
             queued_attempts: VecDeque::new(),
-            reading_number: None,
-            last_reading_number: 0,
+            reading: None,
             incoming_bytes: 0,
             claimed_bytes: 0,
             judging: None,
@@ -187,10 +183,7 @@ impl SubscriberActor {
     /// it was published last, and the cursor covers it.
     fn publish_status(&mut self) {
         for (key, value) in self.changed_rows.drain(..) {
-            match value {
-                Some(value) => self.stage.deps.checkpoints.put(key, value),
-                None => self.stage.deps.checkpoints.remove(key),
-            }
+            self.stage.deps.checkpoints.record_change(key, value);
         }
         let judged_bytes = self.judging.map_or(0, |judging| judging.bytes);
         self.claim_memory(self.delivery.queued_bytes() + self.incoming_bytes + judged_bytes);
@@ -221,14 +214,12 @@ impl SubscriberActor {
             ActorMessage::AttemptFinished(input, log_entry) => {
                 self.finish_attempt(input, log_entry)
             }
-            ActorMessage::BatchRead(number, batch) if self.reading_number == Some(number) => {
-                self.accept_batch(batch)
-            }
+            ActorMessage::BatchRead(batch) if self.reading.is_some() => self.accept_batch(batch),
             // The definition changed after that read began, so its matches are outdated.
-            ActorMessage::BatchRead(..) => {}
+            ActorMessage::BatchRead(_) => {}
             ActorMessage::RecordsJudged(items, end) => {
                 self.judging = None;
-                self.step_delivery(DeliveryInput::RecordsMatched { items, end });
+                self.accept_judged(items, end);
             }
             ActorMessage::RecordsMissed(missed) => self.missed.merge(missed),
             ActorMessage::DefinitionChanged => self.apply_new_definition(),
@@ -284,39 +275,25 @@ impl SubscriberActor {
                     .push((lane_key(id, &row.key), Some(value)));
             }
             DeliveryEffect::RemoveRow(lane) => self.changed_rows.push((lane_key(id, &lane), None)),
-            DeliveryEffect::DeadLetter {
-                item,
-                attempts,
-                failure,
-                reason,
-                replay,
-                is_halting,
-            } => {
-                let code = failure.code;
+            DeliveryEffect::DeadLetter { letter, replay } => {
                 warn!(
                     subscriber = %id,
-                    position = %item.position,
-                    attempts,
-                    code,
+                    position = %letter.item.position,
+                    attempts = letter.attempts,
+                    code = letter.failure.code,
                     "delivery became a dead letter"
                 );
-
-                let dead_letter = NewDeadLetter {
-                    item,
-                    attempts,
-                    failure,
-                    reason,
-                    is_halting,
-                };
-                let cause = DeadLetterCause::from(reason);
-                deps.metrics.count_given_up(cause.as_str(), 1);
-                let number = deps.recovery.dead_letters.add(id, dead_letter.clone());
-                self.stage.note_exhausted(id, &dead_letter, number);
+                deps.metrics.count_given_up(letter.cause.as_str(), 1);
+                let number = deps.recovery.dead_letters.add(id, letter.clone());
+                self.stage.note_exhausted(id, &letter, number);
                 if let Some(tag) = replay {
                     deps.recovery.jobs.record_failed(id, tag);
                 }
             }
             DeliveryEffect::ReplayDelivered(tag) => deps.recovery.jobs.record_delivered(id, tag),
+            DeliveryEffect::ReplayDropped(tag) => deps.recovery.jobs.record_dropped(id, tag),
+            // The log entry of the attempt has it.
+            DeliveryEffect::RetryScheduled(_) => {}
             DeliveryEffect::BreakerOpened { failure_rate } => {
                 warn!(subscriber = %id, failure_rate, "circuit breaker opened");
                 deps.announcer.announce_breaker_opened(id, failure_rate);
@@ -324,7 +301,7 @@ impl SubscriberActor {
             DeliveryEffect::BreakerClosed => deps.announcer.announce_breaker_closed(id),
             DeliveryEffect::Disable { reason } => self
                 .stage
-                .push_task(DispatcherTask::Disable(id.clone(), reason)),
+                .push_task(DispatcherTask::Disable(Arc::clone(&self.policy), reason)),
         }
     }
 
@@ -355,14 +332,15 @@ impl SubscriberActor {
         let (inbox, stage) = (Rc::clone(&self.inbox), Rc::clone(&self.stage));
         let interest = self.matcher.interest();
         actix_rt::spawn(async move {
-            match stage.deps.recovery.jobs.take_replays(&id, &interest).await {
-                Ok(replays) if replays.is_empty() => {}
-                // This actor is gone, so the jobs must hand the records to the next one.
-                Ok(_) if inbox.is_closed() => stage.deps.recovery.jobs.requeue_in_flight(&id),
-                Ok(replays) => {
-                    inbox.push_message(ActorMessage::Input(DeliveryInput::ReplaysAdded(replays)))
+            let (jobs, expressions) = (&stage.deps.recovery.jobs, &stage.deps.expressions);
+            for job in jobs.active_jobs_of(&id) {
+                match jobs.take_replays(job, &id, &interest, expressions).await {
+                    // This actor is gone. Its successor may have taken other records of the job.
+                    Ok(replays) if inbox.is_closed() => return jobs.put_back(&id, &replays),
+                    Ok(replays) => inbox
+                        .push_message(ActorMessage::Input(DeliveryInput::ReplaysAdded(replays))),
+                    Err(error) => return stage.fail(error),
                 }
-                Err(error) => stage.fail(ProjectionReadError::from(error)),
             }
         });
     }
@@ -417,8 +395,7 @@ impl SubscriberActor {
     }
 
     fn is_idle(&self) -> bool {
-        let is_settled =
-            self.delivery.is_idle() && self.reading_number.is_none() && self.inbox.is_empty();
+        let is_settled = self.delivery.is_idle() && self.reading.is_none() && self.inbox.is_empty();
         let is_settled = is_settled && self.judging.is_none();
         let is_dormant = match self.inbox.read_state() {
             ReadState::Live => true,
@@ -429,13 +406,9 @@ impl SubscriberActor {
 
     /// Ends the actor, which holds no records, and leaves its subscriber dormant.
     fn retire(&mut self, ctx: &mut Context<Self>) {
-        let dormant = match self.inbox.read_state() {
-            ReadState::Live => DormantState::Live,
-            ReadState::Behind(from) => DormantState::Paused(from),
-        };
         // A closed inbox tells `drop` that this is no crash.
         self.inbox.close();
-        self.stage.retire_actor(&self.id, &self.inbox, dormant);
+        self.stage.retire_actor(&self.id, &self.inbox);
         ctx.stop();
     }
 

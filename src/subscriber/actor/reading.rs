@@ -8,12 +8,13 @@ use tracing::debug;
 
 use super::super::delivery::{DeliveryInput, LaneKey, MatchedRecord};
 use super::super::inbox::ActorMessage;
-use super::super::reader::{self, MatchFilter, MatchedBatch, WindowRoom};
+use super::super::reader::{self, MatchedBatch, WindowRoom};
 use super::super::stage::DeliveryStage;
 use super::super::stage_error::DeliveryStageError;
+use super::super::subscriber_set::SubscriberMatcher;
 use super::super::tables::ReadState;
-use super::{JudgedRecords, SubscriberActor};
-use crate::event::{EntityKey, Position};
+use super::{AbortOnDropTask, JudgedRecords, SubscriberActor};
+use crate::event::{EntityKey, Position, Timestamp};
 use crate::panics::PanicContainment;
 use crate::projection::ProjectionReadError;
 
@@ -24,11 +25,9 @@ const CATCH_UP_RECORDS: usize = 32;
 const FRAMES_AT_ONCE: usize = 16;
 
 impl SubscriberActor {
-    fn match_filter(&self) -> MatchFilter {
-        MatchFilter {
-            matcher: self.matcher.clone(),
-            cutoff: self.stage.wall().saturating_sub(self.policy.hold),
-        }
+    /// Time before which received records have expired.
+    fn expiry_cutoff(&self) -> Timestamp {
+        self.stage.wall().saturating_sub(self.policy.hold)
     }
 
     /// Reads on while the subscriber is behind, and goes live once it has caught up with the
@@ -49,7 +48,7 @@ impl SubscriberActor {
             let ReadState::Behind(from) = self.inbox.read_state() else {
                 return;
             };
-            if self.reading_number.is_some() || self.judging.is_some() || !self.has_room() {
+            if self.reading.is_some() || self.judging.is_some() || !self.has_room() {
                 return;
             }
             if from >= self.stage.position.get() {
@@ -59,7 +58,7 @@ impl SubscriberActor {
                 return self.spawn_journal_read(from);
             };
             let mut batch = MatchedBatch::default();
-            match batch.scan_frame(&frame, from, &self.match_filter(), self.window_room()) {
+            match batch.scan_frame(&frame, from, &self.matcher, self.window_room()) {
                 Ok(()) => self.accept_batch(batch),
                 Err(error) => return self.stage.fail(ProjectionReadError::from(error)),
             }
@@ -84,34 +83,29 @@ impl SubscriberActor {
     /// Reads from the disk, on a thread that may block.
     fn spawn_journal_read(&mut self, from: Position) {
         let journal = Arc::clone(&self.stage.deps.journal);
-        let (filter, room) = (self.match_filter(), self.window_room());
+        let (matcher, room) = (self.matcher.clone(), self.window_room());
         let (inbox, stage) = (Rc::clone(&self.inbox), Rc::clone(&self.stage));
         let end = self.stage.position.get();
 
-        self.last_reading_number += 1;
-        let number = self.last_reading_number;
-        (self.reading_number, self.incoming_bytes) = (Some(number), room.bytes);
-
-        actix_rt::spawn(async move {
+        self.incoming_bytes = room.bytes;
+        let reading = actix_rt::spawn(async move {
             let batch = actix_rt::task::spawn_blocking(move || {
                 let _contained = PanicContainment::begin();
-                reader::read_matching(journal.as_ref(), (from, end), &filter, room)
+                reader::read_matching(journal.as_ref(), (from, end), &matcher, room)
             });
             match batch.await {
-                Ok(Ok(batch)) => inbox.push_message(ActorMessage::BatchRead(number, batch)),
+                Ok(Ok(batch)) => inbox.push_message(ActorMessage::BatchRead(batch)),
                 Ok(Err(error)) => stage.fail(ProjectionReadError::from(error)),
                 Err(_) => stage.fail(DeliveryStageError::Panicked),
             }
         });
+        self.reading = Some(AbortOnDropTask(reading));
     }
 
     /// Hands the records of a finished read to the delivery.
     pub(super) fn accept_batch(&mut self, batch: MatchedBatch) {
         self.end_reading();
-        let MatchedBatch {
-            items, missed, end, ..
-        } = batch;
-        self.missed.merge(missed);
+        let MatchedBatch { items, end, .. } = batch;
         let ReadState::Behind(from) = self.inbox.read_state() else {
             return;
         };
@@ -130,7 +124,7 @@ impl SubscriberActor {
         }
         let filter = self.matcher.filter().filter(|_| !items.is_empty());
         let (Some(filter), Some(first)) = (filter.cloned(), items.first()) else {
-            return self.step_delivery(DeliveryInput::RecordsMatched { items, end });
+            return self.accept_judged(items, end);
         };
         self.judging = Some(JudgedRecords {
             first: first.item.position,
@@ -155,9 +149,17 @@ impl SubscriberActor {
         });
     }
 
-    /// Marks the running read as finished or obsolete; a later result of it is ignored.
+    /// Hands the records that the subscriber wants to the delivery, but for those that have expired.
+    /// Only now: one that the filter does not select is not missed.
+    pub(super) fn accept_judged(&mut self, mut items: Vec<MatchedRecord>, end: Position) {
+        let missed = reader::take_expired(&mut items, self.expiry_cutoff());
+        self.missed.merge(missed);
+        self.step_delivery(DeliveryInput::RecordsMatched { items, end });
+    }
+
+    /// Ends the running read, which is finished or obsolete; a result of it in the inbox is ignored.
     pub(super) fn end_reading(&mut self) {
-        (self.reading_number, self.incoming_bytes) = (None, 0);
+        (self.reading, self.incoming_bytes) = (None, 0);
     }
 
     /// Room for more records, by the subscriber's own window and by the stage's memory bound.
@@ -192,29 +194,31 @@ impl SubscriberActor {
     /// Reads the next records of a stopped lane that continues.
     pub(super) fn catch_up_lane(&mut self, lane: LaneKey, from_sequence: u64) {
         let (inbox, stage) = (Rc::clone(&self.inbox), Rc::clone(&self.stage));
-        let (filter, id) = (self.match_filter(), self.id.clone());
+        let (matcher, cutoff, id) = (self.matcher.clone(), self.expiry_cutoff(), self.id.clone());
         let read_to = self.read_to();
 
         actix_rt::spawn(async move {
             let caught_up = match &lane {
                 LaneKey::Entity(entity) => {
-                    read_entity_lane(&stage, entity, from_sequence, read_to, &filter).await
+                    read_entity_lane(&stage, entity, from_sequence, read_to, &matcher).await
                 }
                 LaneKey::Record(position) => {
-                    read_record_lane(&stage, *position, from_sequence, &filter).await
+                    read_record_lane(&stage, *position, from_sequence, &matcher).await
                 }
             };
             match caught_up {
                 Ok((batch, through, end)) => {
-                    let MatchedBatch { items, missed, .. } = batch;
-                    let items = match filter.matcher.filter() {
-                        Some(judge) => stage.deps.expressions.judge(&id, judge, items).await,
-                        None => Ok(items),
+                    let items = match matcher.filter() {
+                        Some(filter) => {
+                            stage.deps.expressions.judge(&id, filter, batch.items).await
+                        }
+                        None => Ok(batch.items),
                     };
-                    let items = match items {
+                    let mut items = match items {
                         Ok(items) => items,
                         Err(error) => return stage.fail(error),
                     };
+                    let missed = reader::take_expired(&mut items, cutoff);
                     let input = DeliveryInput::LaneCaughtUp {
                         lane,
                         items,
@@ -233,7 +237,8 @@ impl SubscriberActor {
 
     /// Adds one dead letter for the expired records, as soon as the read that found them is over.
     pub(super) fn report_missed(&mut self) {
-        if self.reading_number.is_none() && self.missed.count() > 0 {
+        let is_reading = self.reading.is_some() || self.judging.is_some();
+        if !is_reading && self.missed.count() > 0 {
             let missed = std::mem::take(&mut self.missed);
             self.stage.report_expired(&self.id, missed);
         }
@@ -249,7 +254,7 @@ async fn read_entity_lane(
     entity: &EntityKey,
     from_sequence: u64,
     read_to: Position,
-    filter: &MatchFilter,
+    matcher: &SubscriberMatcher,
 ) -> Result<CatchUpPage, ProjectionReadError> {
     let page = stage
         .deps
@@ -258,7 +263,7 @@ async fn read_entity_lane(
         .await?;
     let through = (from_sequence + page.records.len() as u64).saturating_sub(1);
     Ok((
-        MatchedBatch::from_timeline(page.records, filter),
+        MatchedBatch::from_timeline(page.records, matcher),
         through,
         page.end,
     ))
@@ -268,11 +273,11 @@ async fn read_record_lane(
     stage: &DeliveryStage,
     position: Position,
     sequence: u64,
-    filter: &MatchFilter,
+    matcher: &SubscriberMatcher,
 ) -> Result<CatchUpPage, ProjectionReadError> {
     let stored = stage.deps.reads.await_record(position).await?;
     Ok((
-        MatchedBatch::from_timeline(stored.into_iter().collect(), filter),
+        MatchedBatch::from_timeline(stored.into_iter().collect(), matcher),
         sequence,
         Some(position.plus(1)),
     ))

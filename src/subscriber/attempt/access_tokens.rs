@@ -36,6 +36,8 @@ const DEFAULT_LIFE: Duration = Duration::from_secs(300);
 const MARGIN_MAX: Duration = Duration::from_secs(30);
 /// Longest life of a token, whatever its server tells.
 const LIFE_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// Shortest life of a token: who asked for it must get it, and not ask again without a pause.
+const LIFE_MIN: Duration = Duration::from_secs(1);
 /// Age below which a refused token is not replaced. A new one would be refused, too, and a subscription
 /// whose path answers 401 must not spend the tokens of all others at its server.
 const REPLACEMENT_AGE: Duration = Duration::from_secs(30);
@@ -306,10 +308,9 @@ fn parse_answer(body: &[u8]) -> Result<(AccessToken, Duration), String> {
         TokenLife::Text(text) => text.trim().parse().ok(),
     });
     let life = seconds.and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok());
-    Ok((
-        AccessToken(value),
-        life.unwrap_or(DEFAULT_LIFE).min(LIFE_MAX),
-    ))
+    // Some servers say 0 for a token without an end.
+    let life = life.filter(|life| !life.is_zero()).unwrap_or(DEFAULT_LIFE);
+    Ok((AccessToken(value), life.clamp(LIFE_MIN, LIFE_MAX)))
 }
 
 #[cfg(test)]
@@ -345,6 +346,9 @@ mod tests {
             ),
             (r#"{"access_token":"t1"}"#, issued(300)),
             (r#"{"access_token":"t1","expires_in":-5}"#, issued(300)),
+            // An attempt had asked for such tokens one after another until its time was over.
+            (r#"{"access_token":"t1","expires_in":0}"#, issued(300)),
+            (r#"{"access_token":"t1","expires_in":0.001}"#, issued(1)),
             (
                 r#"{"access_token":"t1","token_type":"mac"}"#,
                 Err("the authorization server issues no Bearer tokens".to_owned()),

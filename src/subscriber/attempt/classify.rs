@@ -46,23 +46,18 @@ pub(super) fn classify_response(
     error: Option<AttemptError>,
     now: Timestamp,
 ) -> AttemptOutcome {
-    let (status, answer) = (response.status, response.body.clone());
-    let class = status.map(|status| match response.is_token_refused {
-        // The subscriber did not judge the event, so it must not be lost over this.
-        true => StatusClass::TransientFailure,
-        false => classify_status(status),
-    });
-    match (class, error) {
-        (Some(StatusClass::Accepted), None) => AttemptOutcome::Accepted,
-        (Some(StatusClass::Accepted) | None, error) => {
+    let failure = |code, detail| AttemptFailure {
+        status: response.status,
+        code,
+        detail,
+        answer: response.body.clone(),
+    };
+    match (response.status, error) {
+        (Some(200..300), None) => AttemptOutcome::Accepted,
+        (Some(200..300) | None, error) => {
             let AttemptError { code, detail } =
                 error.unwrap_or_else(|| AttemptError::broken_off("no response"));
-            let failure = AttemptFailure {
-                status,
-                code,
-                detail,
-                answer,
-            };
+            let failure = failure(code, detail);
             match code {
                 REFUSED_ADDRESS | BAD_URL | TRANSFORM_FAILED | TOO_MANY_HOPS | NO_MESSAGE
                 | NO_TOKEN => AttemptOutcome::PermanentFailure { failure },
@@ -72,34 +67,20 @@ pub(super) fn classify_response(
                 },
             }
         }
-        (
-            Some(
-                class @ (StatusClass::TransientFailure
-                | StatusClass::PermanentFailure
-                | StatusClass::Gone),
-            ),
-            _,
-        ) => {
-            let detail = format!("answered {}", status.unwrap_or_default());
-            let failure = AttemptFailure {
-                status,
-                code: STATUS,
-                detail,
-                answer,
-            };
-            match class {
-                StatusClass::PermanentFailure => AttemptOutcome::PermanentFailure { failure },
-                StatusClass::Gone => AttemptOutcome::Gone { failure },
-                StatusClass::TransientFailure | StatusClass::Accepted => {
-                    let retry_after = response
-                        .retry_after
-                        .as_deref()
-                        .and_then(|value| parse_retry_after(value, now));
-                    AttemptOutcome::TransientFailure {
-                        failure,
-                        retry_after,
-                    }
+        (Some(status), _) => {
+            let failure = failure(STATUS, format!("answered {status}"));
+            // A subscriber that refused the token did not judge the event, which must not be lost.
+            let is_judged = !response.is_token_refused;
+            let retry_after = response.retry_after.as_deref();
+            match status {
+                410 => AttemptOutcome::Gone { failure },
+                400..500 if is_judged && !matches!(status, 408 | 409 | 425 | 429) => {
+                    AttemptOutcome::PermanentFailure { failure }
                 }
+                _ => AttemptOutcome::TransientFailure {
+                    failure,
+                    retry_after: retry_after.and_then(|value| parse_retry_after(value, now)),
+                },
             }
         }
     }
@@ -135,41 +116,32 @@ impl AttemptError {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StatusClass {
-    Accepted,
-    TransientFailure,
-    PermanentFailure,
-    Gone,
-}
-
-const fn classify_status(status: u16) -> StatusClass {
-    match status {
-        200..300 => StatusClass::Accepted,
-        410 => StatusClass::Gone,
-        408 | 409 | 425 | 429 => StatusClass::TransientFailure,
-        400..500 => StatusClass::PermanentFailure,
-        _ => StatusClass::TransientFailure,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
 
+    fn response(status: u16) -> SubscriberResponse {
+        SubscriberResponse {
+            status: Some(status),
+            is_token_refused: false,
+            retry_after: Some("7".into()),
+            body: Bytes::new(),
+        }
+    }
+
     #[test]
     fn every_status_has_its_class() {
         let table = [
-            (StatusClass::Accepted, &[200, 201, 202, 204, 206, 299][..]),
-            (StatusClass::Gone, &[410]),
+            ("accepted", &[200, 201, 202, 204, 206, 299][..]),
+            ("gone", &[410]),
             (
-                StatusClass::PermanentFailure,
+                "refused",
                 &[400, 401, 403, 404, 407, 411, 422, 424, 426, 428, 430, 499],
             ),
             (
-                StatusClass::TransientFailure,
+                "failed",
                 &[
                     0, 100, 101, 199, 300, 301, 304, 307, 399, 408, 409, 425, 429, 500, 501, 599,
                     600, 999,
@@ -177,23 +149,15 @@ mod tests {
             ),
         ];
         for (expected, statuses) in table {
-            assert!(
-                statuses
-                    .iter()
-                    .all(|status| classify_status(*status) == expected),
-                "{expected:?}"
-            );
+            for status in statuses {
+                let outcome = classify_response(&response(*status), None, Timestamp::default());
+                assert_eq!(outcome.as_metric_label(), expected, "{status}");
+            }
         }
     }
 
     #[test]
     fn only_a_retried_status_waits_for_retry_after() {
-        let response = |status| SubscriberResponse {
-            status: Some(status),
-            is_token_refused: false,
-            retry_after: Some("7".into()),
-            body: Bytes::new(),
-        };
         let classified = |status| classify_response(&response(status), None, Timestamp::default());
         let asked = Some(Duration::from_secs(7));
         assert!(

@@ -21,7 +21,7 @@ use super::connection_pool::ConnectionPool;
 use super::connector::SubscriberConnector;
 use super::delivery_origin::DeliveryOrigin;
 use super::prepared_target::DeliveryRequest;
-use super::resolver::NameLookup;
+use super::system_resolver::SystemResolver;
 use super::tls::TlsSetupError;
 use crate::clock::Clock;
 use crate::config;
@@ -43,11 +43,11 @@ impl DeliveryClient {
     /// The certificates of `delivery.ca_files` cannot be read.
     pub(super) fn try_new(
         config: &config::DeliveryConfig,
-        lookup: Arc<dyn NameLookup>,
+        resolver: SystemResolver,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, TlsSetupError> {
         Ok(Self {
-            connector: SubscriberConnector::try_new(config, lookup, Arc::clone(&clock))?,
+            connector: SubscriberConnector::try_new(config, resolver, Arc::clone(&clock))?,
             pool: ConnectionPool::new(config.attempts_max, clock),
         })
     }

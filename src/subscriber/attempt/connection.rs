@@ -16,8 +16,8 @@ use hyper::Request;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::RETRY_AFTER;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::io::InspectReader;
 
 use super::classify::{AttemptError, SubscriberResponse};
 use super::connector::SubscriberStream;
@@ -32,8 +32,12 @@ const RESPONSE_HEADERS_MAX: usize = 256;
 /// Bytes of a response's head at most, and of the buffer that it is read into.
 const RESPONSE_HEAD_MAX_BYTES: usize = 64 * 1024;
 
+/// Function that is shown the bytes that arrive.
+type ByteObserver = Box<dyn FnMut(&[u8]) + Send>;
+
 /// Future that reads and writes a connection. It has to be polled for anything to happen on it.
-type ConnectionDriver = http1::Connection<TokioIo<WatchedStream>, Full<Bytes>>;
+type ConnectionDriver =
+    http1::Connection<TokioIo<InspectReader<SubscriberStream, ByteObserver>>, Full<Bytes>>;
 
 /// An open connection, which closes when it is dropped.
 pub(super) struct SubscriberConnection {
@@ -53,10 +57,14 @@ impl SubscriberConnection {
         slot: OwnedSemaphorePermit,
     ) -> Result<Self, hyper::Error> {
         let has_received = Arc::new(AtomicBool::new(false));
-        let stream = WatchedStream {
-            stream,
-            has_received: Arc::clone(&has_received),
-        };
+        let noted = Arc::clone(&has_received);
+        let note_bytes: ByteObserver = Box::new(move |bytes| {
+            // There are none at the end of the stream.
+            if !bytes.is_empty() {
+                noted.store(true, Ordering::Relaxed);
+            }
+        });
+        let stream = InspectReader::new(stream, note_bytes);
 
         // A response with odd lines says all the same that the subscriber has accepted, and a
         // delivery that is repeated for a stray blank in a header does harm.
@@ -147,61 +155,4 @@ fn broken_off_error(error: hyper::Error) -> AttemptError {
         root = inner;
     }
     AttemptError::broken_off(root.to_string())
-}
-
-/// Stream that notes when bytes arrive.
-struct WatchedStream {
-    stream: SubscriberStream,
-    has_received: Arc<AtomicBool>,
-}
-
-impl AsyncRead for WatchedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let filled = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > filled {
-            self.has_received.store(true, Ordering::Relaxed);
-        }
-        read
-    }
-}
-
-impl AsyncWrite for WatchedStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        pieces: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

@@ -5,19 +5,18 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use parking_lot::RwLock;
 use rustix::io::Errno;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_util::either::Either;
 use url::Host;
 
 use super::classify::{
@@ -26,7 +25,8 @@ use super::classify::{
 use super::delivery_origin::DeliveryOrigin;
 use super::outbound_credentials::OutboundCredentials;
 use super::proxy::{self, DeliveryProxy};
-use super::resolver::{self, NameLookup, ResolveError};
+use super::system_resolver::SystemResolver;
+use super::target_address::check_address;
 use super::tls::TlsSetupError;
 use crate::clock::Clock;
 use crate::config;
@@ -41,7 +41,7 @@ const FAMILY_DELAY: Duration = Duration::from_millis(300);
 
 /// Opens connections to the addresses that may be called.
 pub(super) struct SubscriberConnector {
-    lookup: Arc<dyn NameLookup>,
+    resolver: SystemResolver,
     /// Networks that may be called although they are not public.
     allow_targets: RwLock<Arc<[IpNet]>>,
     pub(super) credentials: OutboundCredentials,
@@ -60,12 +60,12 @@ impl SubscriberConnector {
     /// The certificates of `delivery.ca_files` cannot be read.
     pub(super) fn try_new(
         config: &config::DeliveryConfig,
-        lookup: Arc<dyn NameLookup>,
+        resolver: SystemResolver,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, TlsSetupError> {
         let proxy_url = config.proxy_url.as_ref();
         Ok(Self {
-            lookup,
+            resolver,
             allow_targets: RwLock::new(config.allow_targets.as_slice().into()),
             credentials: OutboundCredentials::try_new(config, clock)?,
             proxy: proxy_url.and_then(|url| DeliveryProxy::from_url(url.expose())),
@@ -98,14 +98,14 @@ impl SubscriberConnector {
         // A request is written at once, and the last part of it must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
         if !origin.is_tls {
-            return Ok(SubscriberStream::Plain(stream));
+            return Ok(Either::Left(stream));
         }
 
         let name = to_server_name(&origin.host)?;
         let tls = self.credentials.tls_connector(origin);
         let stream = tls.connect(name, stream).await;
         let stream = stream.map_err(|error| AttemptError::new(TLS, error.to_string()))?;
-        Ok(SubscriberStream::Tls(Box::new(stream)))
+        Ok(Either::Right(Box::new(stream)))
     }
 
     /// Opens a tunnel to `origin`. The proxy looks its name up, so this node can only check a literal
@@ -135,29 +135,36 @@ impl SubscriberConnector {
         &self,
         origin: &DeliveryOrigin,
     ) -> Result<Vec<SocketAddr>, AttemptError> {
-        let found = match &origin.host {
-            Host::Ipv4(address) => vec![IpAddr::from(*address)],
-            Host::Ipv6(address) => vec![IpAddr::from(*address)],
+        let (mut addresses, is_literal) = match &origin.host {
+            Host::Ipv4(address) => (vec![IpAddr::from(*address)], true),
+            Host::Ipv6(address) => (vec![IpAddr::from(*address)], true),
             Host::Domain(name) => {
-                let found = self.lookup.find_addresses(name).await;
-                found.map_err(to_lookup_error)?
+                let found = self.resolver.find_addresses(name).await;
+                (found.map_err(to_lookup_error)?, false)
             }
         };
-        let is_literal = !matches!(origin.host, Host::Domain(_));
-        let allow_targets = Arc::clone(&self.allow_targets.read());
-        let allowed = origin.is_checked.then_some(&*allow_targets);
-        let addresses = match resolver::retain_allowed(found, allowed) {
-            Ok(addresses) => addresses,
-            Err(ResolveError::Blocked(blocked)) if is_literal => {
-                return Err(AttemptError::new(REFUSED_ADDRESS, blocked.to_string()));
-            }
-            Err(error @ ResolveError::Blocked(_)) => {
-                return Err(AttemptError::new(REFUSED_ADDRESS, error.to_string()));
-            }
-            Err(error @ ResolveError::NoAddress) => {
-                return Err(AttemptError::new(DNS, error.to_string()));
-            }
-        };
+
+        let (allow_targets, mut blocked) = (Arc::clone(&self.allow_targets.read()), None);
+        if origin.is_checked {
+            addresses.retain(|address| {
+                let checked = check_address(*address, &allow_targets);
+                let is_allowed = checked.is_ok();
+                blocked = blocked.take().or(checked.err());
+                is_allowed
+            });
+        }
+        if addresses.is_empty() {
+            return Err(match blocked {
+                None => AttemptError::new(DNS, "host name has no address"),
+                Some(blocked) if is_literal => {
+                    AttemptError::new(REFUSED_ADDRESS, blocked.to_string())
+                }
+                Some(blocked) => AttemptError::new(
+                    REFUSED_ADDRESS,
+                    format!("host resolves only to non-public addresses: {blocked}"),
+                ),
+            });
+        }
         let sockets = addresses.into_iter();
         Ok(sockets
             .map(|address| SocketAddr::new(address, origin.port))
@@ -270,61 +277,5 @@ fn to_connect_error(error: io::Error) -> AttemptError {
     }
 }
 
-/// Open connection before HTTP is spoken on it.
-pub(super) enum SubscriberStream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-/// Calls the method of the same name of the stream inside.
-macro_rules! delegate {
-    ($self:expr, $method:ident $(, $argument:expr)*) => {
-        match $self.get_mut() {
-            SubscriberStream::Plain(stream) => Pin::new(stream).$method($($argument),*),
-            SubscriberStream::Tls(stream) => Pin::new(stream).$method($($argument),*),
-        }
-    };
-}
-
-impl AsyncRead for SubscriberStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        delegate!(self, poll_read, context, buffer)
-    }
-}
-
-impl AsyncWrite for SubscriberStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write, context, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write_vectored, context, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, poll_flush, context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, poll_shutdown, context)
-    }
-}
+/// Open connection before HTTP is spoken on it: plain, or encrypted.
+pub(super) type SubscriberStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;

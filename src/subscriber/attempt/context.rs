@@ -29,12 +29,15 @@ pub(super) struct AttemptContext<'a> {
     /// `None` for a ping, which is no event of the journal.
     pub(super) event_id: Option<EventId>,
     pub(super) event: &'a str,
+    /// Time at which the event happened.
     pub(super) event_at: Timestamp,
+    /// Time at which the attempt begins.
+    pub(super) at: Timestamp,
     /// Number of the record among its entity's records.
     pub(super) sequence: u64,
     pub(super) number: AttemptNumber,
     /// Number of deliveries by which the event came here.
     pub(super) hops: u8,
-    /// Trace that the event is a part of.
+    /// Trace that the event is a part of; with the span of the attempt once that has begun.
     pub(super) trace: Option<TraceContext>,
 }

@@ -33,14 +33,10 @@ pub struct AttemptLogEntry {
 }
 
 impl AttemptLogEntry {
-    /// Creates the entry of an attempt that begins at `at` and has no response yet.
-    pub(super) fn new(
-        at: Timestamp,
-        subscriber: &SubscriberId,
-        context: &AttemptContext<'_>,
-    ) -> Self {
+    /// Creates the entry of an attempt that has no response yet.
+    pub(super) fn new(subscriber: &SubscriberId, context: &AttemptContext<'_>) -> Self {
         Self {
-            at,
+            at: context.at,
             source: subscriber.to_string(),
             url: String::new(),
             status: None,

@@ -23,7 +23,6 @@ mod outbound_credentials;
 mod outcome;
 mod prepared_target;
 mod proxy;
-mod resolver;
 pub mod signing;
 mod system_resolver;
 pub mod target_address;
@@ -40,10 +39,7 @@ use tracing::{info, warn};
 use self::classify::{AttemptError, NO_RESOURCES, PROXY, SubscriberResponse, classify_response};
 use self::client::DeliveryClient;
 use self::context::AttemptContext;
-use self::prepared_target::{
-    AttemptHeaderValues, DeliveryRequest, PreparedTarget, TargetCache, transform_error,
-};
-use self::resolver::NameLookup;
+use self::prepared_target::{DeliveryRequest, PreparedTarget, TargetCache, transform_error};
 use self::system_resolver::SystemResolver;
 use super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
 use super::expression_shares::ExpressionShares;
@@ -120,8 +116,8 @@ impl AttemptSender {
         expressions: Arc<ExpressionShares>,
         traces: TraceSink,
     ) -> Result<Self, TlsSetupError> {
-        let lookup = Arc::new(SystemResolver::default());
-        Self::with_name_lookup(config, incarnations, clock, (expressions, traces), lookup)
+        let resolver = SystemResolver::default();
+        Self::with_resolver(config, incarnations, clock, (expressions, traces), resolver)
     }
 
     /// Follows `delivery.allow_targets` and the credentials of the configuration: each change holds from
@@ -139,14 +135,14 @@ impl AttemptSender {
         });
     }
 
-    fn with_name_lookup(
+    fn with_resolver(
         config: &config::DeliveryConfig,
         incarnations: IncarnationHistory,
         clock: Arc<dyn Clock>,
         (expressions, traces): (Arc<ExpressionShares>, TraceSink),
-        lookup: Arc<dyn NameLookup>,
+        resolver: SystemResolver,
     ) -> Result<Self, TlsSetupError> {
-        let client = DeliveryClient::try_new(config, lookup, Arc::clone(&clock))?;
+        let client = DeliveryClient::try_new(config, resolver, Arc::clone(&clock))?;
         let targets = TargetCache::new(config.subscriptions_max);
         Ok(Self(Arc::new(AttemptSenderInner {
             client,
@@ -168,7 +164,7 @@ impl AttemptSender {
     )]
     pub async fn send_when_possible(
         &self,
-        policy: &DeliveryPolicy,
+        policy: &Arc<DeliveryPolicy>,
         item: &OutboundRecord,
         number: AttemptNumber,
     ) -> Option<AttemptReport> {
@@ -192,22 +188,23 @@ impl AttemptSender {
     /// Makes the attempt `number` at delivering `item` to the subscriber of `policy`.
     pub async fn send_delivery(
         &self,
-        policy: &DeliveryPolicy,
+        policy: &Arc<DeliveryPolicy>,
         item: &OutboundRecord,
         number: impl Into<AttemptNumber>,
     ) -> AttemptReport {
+        let transformed = self.transform_body(policy, item).await;
         let event_id = self.0.incarnations.event_id(item.position);
         let context = AttemptContext {
             id: event_id.to_string(),
             event_id: Some(event_id),
             event: &item.record.event_type,
             event_at: item.record.at,
+            at: self.0.clock.wall(),
             sequence: item.sequence,
             number: number.into(),
             hops: item.record.hops,
             trace: self.0.traces.trace_of(event_id, item.record.trace),
         };
-        let transformed = self.transform_body(policy, item).await;
         let build_body = |target: &PreparedTarget| target.build_body(item, transformed);
         self.send_attempt(policy, context, build_body).await
     }
@@ -252,13 +249,14 @@ impl AttemptSender {
     }
 
     /// Sends a signed `ping` to the subscriber of `policy`. A ping belongs to no entity.
-    pub async fn send_ping(&self, policy: &DeliveryPolicy) -> AttemptReport {
+    pub async fn send_ping(&self, policy: &Arc<DeliveryPolicy>) -> AttemptReport {
         let at = self.0.clock.wall();
         let context = AttemptContext {
             id: format!("ping_{:x}", at.as_micros()),
             event_id: None,
             event: PING,
             event_at: at,
+            at,
             sequence: 0,
             number: 1.into(),
             hops: 0,
@@ -275,18 +273,17 @@ impl AttemptSender {
 
     async fn send_attempt(
         &self,
-        policy: &DeliveryPolicy,
-        context: AttemptContext<'_>,
+        policy: &Arc<DeliveryPolicy>,
+        mut context: AttemptContext<'_>,
         build_body: impl FnOnce(&PreparedTarget) -> Result<Bytes, AttemptError>,
     ) -> AttemptReport {
-        let (at, began) = (self.0.clock.wall(), self.0.clock.monotonic());
-        let mut call = AttemptLogEntry::new(at, &policy.id, &context);
-        let trace = context.trace.map(|trace| {
-            let (micros, attempt) = (at.as_micros(), context.number.attempt);
+        let began = self.0.clock.monotonic();
+        let mut call = AttemptLogEntry::new(&policy.id, &context);
+        context.trace = context.trace.map(|trace| {
             let pieces = [
                 call.source.as_bytes(),
-                &micros.to_be_bytes(),
-                &attempt.to_be_bytes(),
+                &context.at.as_micros().to_be_bytes(),
+                &context.number.attempt.to_be_bytes(),
             ];
             trace.with_span(headers::derive_span_id(&context.id, &pieces))
         });
@@ -301,19 +298,9 @@ impl AttemptSender {
 
         let (response, error) = match prepared {
             Ok((target, body)) => {
-                let values = AttemptHeaderValues {
-                    id: &context.id,
-                    event: context.event,
-                    event_at: context.event_at,
-                    at,
-                    sequence: context.sequence,
-                    is_replay: context.number.is_replay,
-                    hops: context.hops,
-                    trace,
-                };
                 let request = DeliveryRequest {
                     target: &target,
-                    values,
+                    context: &context,
                     body,
                 };
                 call.body_bytes = request.body.len();
@@ -327,7 +314,7 @@ impl AttemptSender {
         };
         call.duration = self.0.clock.monotonic().saturating_sub(began);
 
-        let outcome = classify_response(&response, error, at.saturating_add(call.duration));
+        let outcome = classify_response(&response, error, context.at.saturating_add(call.duration));
         let outcome = match &policy.target {
             DeliveryTarget::Webhook(_) | DeliveryTarget::AutoReply => outcome,
             DeliveryTarget::Forward { .. } => forward::refine_forward_outcome(outcome),
@@ -337,7 +324,7 @@ impl AttemptSender {
         call.code = outcome.failure().map(|failure| failure.code);
         call.status = response.status;
         call.answer = response.body;
-        if let (Some(event), Some(trace)) = (context.event_id, trace) {
+        if let (Some(event), Some(trace)) = (context.event_id, context.trace) {
             self.0.traces.record_delivery(&DeliveryAttempt {
                 event,
                 trace,
@@ -347,7 +334,7 @@ impl AttemptSender {
                 is_replay: context.number.is_replay,
                 status: call.status,
                 failure: call.code,
-                began_at: at,
+                began_at: context.at,
                 duration: call.duration,
             });
         }

@@ -16,38 +16,19 @@ use super::super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
 use super::super::{OutboundRecord, SubscriberId};
 use super::access_tokens::AccessToken;
 use super::classify::{AttemptError, BAD_URL, TOO_MANY_HOPS, TRANSFORM_FAILED};
+use super::context::AttemptContext;
 use super::delivery_origin::DeliveryOrigin;
 use super::signing::{self, DeliverySigner, SigningInput};
 use super::{forward, graph_api, headers};
 use crate::call_log::REDACTED;
-use crate::event::{HOPS_MAX, Timestamp, TraceContext};
+use crate::event::HOPS_MAX;
 use crate::provider::HmacKey;
 use crate::subscription::envelope;
 use crate::subscription::expression::EvaluationError;
 
-/// Values that differ between the attempts to one target.
-pub(super) struct AttemptHeaderValues<'a> {
-    /// Value of the header `webhook-id`.
-    pub(super) id: &'a str,
-    /// Name of the event type.
-    pub(super) event: &'a str,
-    /// Time at which the event happened.
-    pub(super) event_at: Timestamp,
-    /// Time at which the attempt begins.
-    pub(super) at: Timestamp,
-    /// Number of the record among its entity's records.
-    pub(super) sequence: u64,
-    /// True if a job delivers the event again.
-    pub(super) is_replay: bool,
-    /// Number of deliveries by which the event came here.
-    pub(super) hops: u8,
-    /// Trace that the attempt is a part of, with the span of the attempt.
-    pub(super) trace: Option<TraceContext>,
-}
-
 /// A target with parsed URL and derived keys.
 pub(super) struct PreparedTarget {
-    target: DeliveryTarget,
+    policy: Arc<DeliveryPolicy>,
     origin: Arc<DeliveryOrigin>,
     /// Path and query of the URL.
     uri: Uri,
@@ -61,7 +42,7 @@ pub(super) struct PreparedTarget {
 /// attempts; the same values give the same signatures.
 pub(super) struct DeliveryRequest<'a> {
     pub(super) target: &'a PreparedTarget,
-    pub(super) values: AttemptHeaderValues<'a>,
+    pub(super) context: &'a AttemptContext<'a>,
     pub(super) body: Bytes,
 }
 
@@ -71,7 +52,7 @@ impl DeliveryRequest<'_> {
     }
 
     pub(super) fn build_headers(&self) -> HeaderMap {
-        self.target.build_headers(&self.values, &self.body)
+        self.target.build_headers(self.context, &self.body)
     }
 
     /// True if the subscription has an `Authorization` header of its own.
@@ -103,7 +84,8 @@ enum TargetSigner {
 }
 
 impl PreparedTarget {
-    fn try_new(target: &DeliveryTarget) -> Result<Self, AttemptError> {
+    fn try_new(policy: &Arc<DeliveryPolicy>) -> Result<Self, AttemptError> {
+        let target = &policy.target;
         let (url, is_checked, mut headers, signer) = match target {
             DeliveryTarget::Webhook(subscription) => {
                 let custom = headers::build_custom_headers(&subscription.headers);
@@ -123,7 +105,7 @@ impl PreparedTarget {
             DeliveryTarget::Forward {
                 account,
                 url,
-                must_be_public: is_checked,
+                is_checked,
             } => {
                 let key = HmacKey::new(account.webhook_secret.expose().as_bytes());
                 (
@@ -164,7 +146,7 @@ impl PreparedTarget {
             HeaderValue::from_static(concat!("Hookyard/", env!("CARGO_PKG_VERSION"))),
         );
         Ok(Self {
-            target: target.clone(),
+            policy: Arc::clone(policy),
             origin: Arc::new(origin),
             uri,
             logged_url,
@@ -198,7 +180,7 @@ impl PreparedTarget {
                 ),
             ));
         }
-        match &self.target {
+        match &self.policy.target {
             DeliveryTarget::Webhook(_) => {
                 transformed.unwrap_or_else(|| Ok(envelope::encode_envelope(&item.record).into()))
             }
@@ -213,76 +195,34 @@ impl PreparedTarget {
     }
 
     /// Builds the headers of a request with `body`, signatures included.
-    fn build_headers(&self, attempt: &AttemptHeaderValues<'_>, body: &[u8]) -> HeaderMap {
+    fn build_headers(&self, context: &AttemptContext<'_>, body: &[u8]) -> HeaderMap {
         let mut headers = self.headers.clone();
         headers.reserve(12);
-        headers.insert(headers::WEBHOOK_ID, signing::to_header_value(attempt.id));
-        headers.insert(headers::SEQUENCE_HEADER, attempt.sequence.into());
-        if let Some(trace) = attempt.trace {
+        headers.insert(headers::WEBHOOK_ID, signing::to_header_value(&context.id));
+        headers.insert(headers::SEQUENCE_HEADER, context.sequence.into());
+        if let Some(trace) = context.trace {
             let value = signing::to_header_value(&trace.to_string());
             headers.insert(headers::TRACEPARENT, value);
         }
-        headers.insert(headers::HOPS, u64::from(attempt.hops + 1).into());
-        if attempt.is_replay {
+        headers.insert(headers::HOPS, u64::from(context.hops + 1).into());
+        if context.number.is_replay {
             headers.insert(headers::REPLAY_MARK, HeaderValue::from_static("true"));
         }
         match &self.signer {
-            TargetSigner::Styles(signer) => {
-                let AttemptHeaderValues {
-                    id,
-                    event,
-                    event_at,
-                    at,
-                    ..
-                } = *attempt;
-                signer.sign(
-                    &SigningInput {
-                        id,
-                        event,
-                        event_at,
-                        attempt_at: at,
-                        body,
-                    },
-                    &mut headers,
-                );
-            }
+            TargetSigner::Styles(signer) => signer.sign(
+                &SigningInput {
+                    id: &context.id,
+                    event: context.event,
+                    event_at: context.event_at,
+                    attempt_at: context.at,
+                    body,
+                },
+                &mut headers,
+            ),
             TargetSigner::Hub(key) => signing::insert_hub_signature(key, body, &mut headers),
             TargetSigner::Unsigned => {}
         }
         headers
-    }
-
-    /// True if it was prepared from this very definition, so that it is not out of date.
-    fn is_made_from(&self, target: &DeliveryTarget) -> bool {
-        match (&self.target, target) {
-            (DeliveryTarget::Webhook(own), DeliveryTarget::Webhook(other)) => {
-                Arc::ptr_eq(own, other)
-            }
-            (
-                DeliveryTarget::Forward {
-                    account,
-                    url,
-                    must_be_public: is_checked,
-                },
-                DeliveryTarget::Forward {
-                    account: other,
-                    url: other_url,
-                    must_be_public: other_is_checked,
-                },
-            ) => Arc::ptr_eq(account, other) && url == other_url && is_checked == other_is_checked,
-            (
-                DeliveryTarget::Reply { account, .. },
-                DeliveryTarget::Reply { account: other, .. },
-            ) => Arc::ptr_eq(account, other),
-            (DeliveryTarget::AutoReply, DeliveryTarget::AutoReply) => true,
-            (
-                DeliveryTarget::Webhook(_)
-                | DeliveryTarget::Forward { .. }
-                | DeliveryTarget::Reply { .. }
-                | DeliveryTarget::AutoReply,
-                _,
-            ) => false,
-        }
     }
 }
 
@@ -314,7 +254,7 @@ fn bad_url_error(detail: &str) -> AttemptError {
 /// Prepared targets by subscriber. A target whose definition has changed is prepared again.
 pub(super) struct TargetCache {
     prepared: Mutex<HashMap<SubscriberId, Arc<PreparedTarget>>>,
-    /// Number of targets at which all are dropped; they are cheap to prepare again.
+    /// Number of targets beyond which another one is dropped; it is cheap to prepare again.
     max: usize,
 }
 
@@ -328,24 +268,53 @@ impl TargetCache {
 
     pub(super) fn get_or_prepare(
         &self,
-        policy: &DeliveryPolicy,
+        policy: &Arc<DeliveryPolicy>,
     ) -> Result<Arc<PreparedTarget>, AttemptError> {
-        let is_current = |target: &&Arc<PreparedTarget>| target.is_made_from(&policy.target);
+        let is_current = |target: &&Arc<PreparedTarget>| Arc::ptr_eq(&target.policy, policy);
         if let Some(target) = self.prepared.lock().get(&policy.id).filter(is_current) {
             return Ok(Arc::clone(target));
         }
 
         // Prepared without the lock: deriving keys takes a while.
-        let target = Arc::new(PreparedTarget::try_new(&policy.target)?);
+        let target = Arc::new(PreparedTarget::try_new(policy)?);
         let mut prepared = self.prepared.lock();
-        if prepared.len() >= self.max {
-            prepared.clear();
-        }
         prepared.insert(policy.id.clone(), Arc::clone(&target));
+        if prepared.len() > self.max {
+            let other = prepared.keys().find(|id| **id != policy.id).cloned();
+            other.map(|id| prepared.remove(&id));
+        }
         Ok(target)
     }
 
     pub(super) fn forget(&self, id: &SubscriberId) {
         self.prepared.lock().remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_config;
+    use crate::subscription::sample_subscription;
+
+    /// A full cache had dropped all targets when one of them was changed.
+    #[test]
+    fn a_full_cache_keeps_the_others_when_one_changes() {
+        let keys = [("HOOKYARD_ADMIN__TOKEN", "t")];
+        let config = load_config(None, keys).expect("a configuration").delivery;
+        let policy = |id| {
+            let subscription = Arc::new(sample_subscription(id, &["*"]));
+            Arc::new(DeliveryPolicy::from_subscription(&subscription, &config))
+        };
+        let prepare = |cache: &TargetCache, policy: &Arc<DeliveryPolicy>| {
+            cache.get_or_prepare(policy).expect("a URL")
+        };
+        let (cache, one) = (TargetCache::new(2), policy(1));
+        let prepared = prepare(&cache, &one);
+        prepare(&cache, &policy(2));
+        prepare(&cache, &policy(2));
+        assert!(Arc::ptr_eq(&prepare(&cache, &one), &prepared));
+        prepare(&cache, &policy(3));
+        assert_eq!(cache.prepared.lock().len(), 2);
     }
 }

@@ -13,13 +13,11 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 
-use super::resolver::{LookupFuture, NameLookup};
-
 /// Lookups at once. Each occupies a thread of the blocking pool, which has more threads than these.
 pub(in crate::subscriber) const LOOKUPS_MAX: usize = 32;
 
 /// Function that returns the addresses of a name. Blocks.
-type ResolveFn = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+pub(super) type ResolveFn = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// Answer of a lookup, `None` until it has ended. All waiting attempts share the error.
 type LookupAnswer = Option<Result<Vec<IpAddr>, Arc<io::Error>>>;
@@ -45,32 +43,33 @@ impl Default for SystemResolver {
     }
 }
 
-impl NameLookup for SystemResolver {
-    fn find_addresses(&self, name: &str) -> LookupFuture {
-        let mut answer = self.join_lookup(name);
-        Box::pin(async move {
-            let answer = answer
-                .wait_for(Option::is_some)
-                .await
-                .map_err(io::Error::other)?;
-            match answer.as_ref() {
-                Some(Ok(found)) => Ok(found.clone()),
-                Some(Err(error)) => Err(match error.raw_os_error() {
-                    Some(errno) => io::Error::from_raw_os_error(errno),
-                    None => io::Error::new(error.kind(), Arc::clone(error)),
-                }),
-                None => Err(io::Error::other("lookup ended without an answer")),
-            }
-        })
-    }
-}
-
 impl SystemResolver {
-    fn with_resolve_fn(resolve: Arc<ResolveFn>, lookups_max: usize) -> Self {
+    /// Creates a resolver that asks `resolve`, for at most `lookups_max` names at once.
+    pub(super) fn with_resolve_fn(resolve: Arc<ResolveFn>, lookups_max: usize) -> Self {
         Self {
             resolve,
             permits: Arc::new(Semaphore::new(lookups_max)),
             in_flight: Arc::default(),
+        }
+    }
+
+    /// Returns the addresses of `name`, the best first.
+    ///
+    /// # Errors
+    /// The name has none, or nobody answered for it.
+    pub(super) async fn find_addresses(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let mut answer = self.join_lookup(name);
+        let answer = answer
+            .wait_for(Option::is_some)
+            .await
+            .map_err(io::Error::other)?;
+        match answer.as_ref() {
+            Some(Ok(found)) => Ok(found.clone()),
+            Some(Err(error)) => Err(match error.raw_os_error() {
+                Some(errno) => io::Error::from_raw_os_error(errno),
+                None => io::Error::new(error.kind(), Arc::clone(error)),
+            }),
+            None => Err(io::Error::other("lookup ended without an answer")),
         }
     }
 
@@ -128,6 +127,7 @@ impl SystemResolver {
 mod tests {
     use std::future::poll_fn;
     use std::net::Ipv4Addr;
+    use std::pin::Pin;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
     use std::task::Poll;
@@ -138,7 +138,8 @@ mod tests {
     use super::*;
 
     /// Polls `lookup` once, so that it waits for its answer.
-    async fn poll_once(mut lookup: LookupFuture) -> LookupFuture {
+    async fn poll_once<F: Future<Output = io::Result<Vec<IpAddr>>>>(lookup: F) -> Pin<Box<F>> {
+        let mut lookup = Box::pin(lookup);
         poll_fn(|context| {
             assert!(lookup.as_mut().poll(context).is_pending());
             Poll::Ready(())

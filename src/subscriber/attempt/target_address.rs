@@ -6,8 +6,9 @@
 //! its updates).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use url::{Host, Url};
 
 use crate::config::{URL_MAX_BYTES, WebUrlError, parse_web_url};
@@ -95,23 +96,16 @@ pub(super) fn check_address(
     address: IpAddr,
     allow_targets: &[IpNet],
 ) -> Result<(), BlockedAddressError> {
-    let refuse = |range| Err(BlockedAddressError { address, range });
-    let range = match address {
-        IpAddr::V4(address) => special_range_v4(address),
-        IpAddr::V6(address) => special_range_v6(address),
+    let embedded = match address {
+        IpAddr::V4(_) => Vec::new(),
+        IpAddr::V6(outer) => embedded_ipv4(outer),
     };
-    match range {
-        Some(range) if !is_allowed(address, allow_targets) => return refuse(range),
-        Some(_) | None => {}
-    }
-
-    let IpAddr::V6(outer) = address else {
-        return Ok(());
-    };
-    for inner in embedded_ipv4(outer) {
-        match special_range_v4(inner) {
-            Some(range) if !is_allowed(inner.into(), allow_targets) => return refuse(range),
-            Some(_) | None => {}
+    let leads_to = std::iter::once(address).chain(embedded.into_iter().map(IpAddr::from));
+    for checked in leads_to {
+        if let Some(range) = find_special_range(checked)
+            && !is_allowed(checked, allow_targets)
+        {
+            return Err(BlockedAddressError { address, range });
         }
     }
     Ok(())
@@ -146,170 +140,93 @@ fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-const fn network_v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
-    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
-}
+/// Ranges by their network, narrower ranges first, up to [`PUBLIC`] and the rest of IPv6.
+const RANGES: &str = "\
+0.0.0.0/32 no address
+0.0.0.0/8 an address of this network
+10.0.0.0/8 a private address
+100.100.100.200/32 the metadata service of a cloud
+100.64.0.0/10 a carrier's private address
+127.0.0.0/8 a loopback address
+169.254.169.254/32 the metadata service of a cloud
+169.254.0.0/16 a link-local address
+168.63.129.16/32 the metadata service of a cloud
+172.16.0.0/12 a private address
+192.0.0.0/24 a reserved address
+192.0.2.0/24 an address for documentation
+192.88.99.0/24 a reserved address
+192.168.0.0/16 a private address
+198.18.0.0/15 an address for benchmarks
+198.51.100.0/24 an address for documentation
+203.0.113.0/24 an address for documentation
+224.0.0.0/4 a multicast address
+255.255.255.255/32 the broadcast address
+240.0.0.0/4 a reserved address
+::/128 no address
+::1/128 the loopback address
+::ffff:0:0/96 an IPv4 address mapped into IPv6
+::ffff:0:0:0/96 an IPv4 address translated into IPv6
+::/96 an IPv4 address within IPv6
+64:ff9b::/96 an IPv4 address behind NAT64
+64:ff9b:1::/48 an IPv4 address behind a local NAT64
+100::/32 an address that discards
+2001::/32 a Teredo address
+2001:2::/48 an address for benchmarks
+2001::/23 a reserved address
+2001:db8::/32 an address for documentation
+2002::/16 a 6to4 address
+3fff::/20 an address for documentation
+5f00::/16 a segment routing address
+fd00:ec2::254/128 the metadata service of a cloud
+fc00::/7 a private address
+fe80::/10 a link-local address
+fec0::/10 a site-local address
+ff00::/8 a multicast address
+2000::/3 public
+::/0 a reserved address";
 
-const fn network_v6(start: [u16; 8], prefix: u8) -> Ipv6Net {
-    let [a, b, c, d, e, f, g, h] = start;
-    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
-}
+/// Range of the public unicast addresses of IPv6.
+const PUBLIC: &str = "public";
 
-/// Ranges of IPv4 that are not public, narrower ranges first.
-const SPECIAL_V4: [(Ipv4Net, &str); 17] = [
-    (network_v4(0, 0, 0, 0, 32), "no address"),
-    (network_v4(0, 0, 0, 0, 8), "an address of this network"),
-    (network_v4(10, 0, 0, 0, 8), "a private address"),
-    (
-        network_v4(100, 100, 100, 200, 32),
-        "the metadata service of a cloud",
-    ),
-    (network_v4(100, 64, 0, 0, 10), "a carrier's private address"),
-    (network_v4(127, 0, 0, 0, 8), "a loopback address"),
-    (
-        network_v4(169, 254, 169, 254, 32),
-        "the metadata service of a cloud",
-    ),
-    (network_v4(169, 254, 0, 0, 16), "a link-local address"),
-    (
-        network_v4(168, 63, 129, 16, 32),
-        "the metadata service of a cloud",
-    ),
-    (network_v4(172, 16, 0, 0, 12), "a private address"),
-    (network_v4(192, 0, 0, 0, 24), "a reserved address"),
-    (network_v4(192, 88, 99, 0, 24), "a reserved address"),
-    (network_v4(192, 168, 0, 0, 16), "a private address"),
-    (network_v4(198, 18, 0, 0, 15), "an address for benchmarks"),
-    (network_v4(224, 0, 0, 0, 4), "a multicast address"),
-    (network_v4(255, 255, 255, 255, 32), "the broadcast address"),
-    (network_v4(240, 0, 0, 0, 4), "a reserved address"),
-];
+/// Networks of [`RANGES`], each with the name of its range.
+static NETWORKS: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
+    let networks = RANGES.lines().map(|line| {
+        let (network, range) = line.split_once(' ').expect("a line has two parts");
+        (network.parse().expect("the first is a network"), range)
+    });
+    networks.collect()
+});
 
-/// Networks that are reserved for documentation (RFC 5737).
-const EXAMPLES_V4: [Ipv4Net; 3] = [
-    network_v4(192, 0, 2, 0, 24),
-    network_v4(198, 51, 100, 0, 24),
-    network_v4(203, 0, 113, 0, 24),
-];
-
-/// Network that holds all public unicast addresses of IPv6.
-const PUBLIC_V6: Ipv6Net = network_v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
-
-/// Ranges of IPv6 that are not public, narrower ranges first.
-const SPECIAL_V6: [(Ipv6Net, &str); 20] = [
-    (network_v6([0, 0, 0, 0, 0, 0, 0, 0], 128), "no address"),
-    (
-        network_v6([0, 0, 0, 0, 0, 0, 0, 1], 128),
-        "the loopback address",
-    ),
-    (MAPPED, "an IPv4 address mapped into IPv6"),
-    (TRANSLATED, "an IPv4 address translated into IPv6"),
-    (COMPATIBLE, "an IPv4 address within IPv6"),
-    (NAT64, "an IPv4 address behind NAT64"),
-    (NAT64_LOCAL, "an IPv4 address behind a local NAT64"),
-    (
-        network_v6([0x100, 0, 0, 0, 0, 0, 0, 0], 32),
-        "an address that discards",
-    ),
-    (TEREDO, "a Teredo address"),
-    (
-        network_v6([0x2001, 2, 0, 0, 0, 0, 0, 0], 48),
-        "an address for benchmarks",
-    ),
-    (
-        network_v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
-        "a reserved address",
-    ),
-    (
-        network_v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
-        "an address for documentation",
-    ),
-    (SIX_TO_FOUR, "a 6to4 address"),
-    (
-        network_v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
-        "an address for documentation",
-    ),
-    (
-        network_v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16),
-        "a segment routing address",
-    ),
-    (
-        network_v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128),
-        "the metadata service of a cloud",
-    ),
-    (
-        network_v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7),
-        "a private address",
-    ),
-    (
-        network_v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
-        "a link-local address",
-    ),
-    (
-        network_v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10),
-        "a site-local address",
-    ),
-    (
-        network_v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
-        "a multicast address",
-    ),
-];
-
-const COMPATIBLE: Ipv6Net = network_v6([0, 0, 0, 0, 0, 0, 0, 0], 96);
-const MAPPED: Ipv6Net = network_v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96);
-const TRANSLATED: Ipv6Net = network_v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96);
-const NAT64: Ipv6Net = network_v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
-const NAT64_LOCAL: Ipv6Net = network_v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48);
-const TEREDO: Ipv6Net = network_v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32);
-const SIX_TO_FOUR: Ipv6Net = network_v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
-
-fn special_range_v4(address: Ipv4Addr) -> Option<&'static str> {
-    let example = EXAMPLES_V4.iter().any(|network| network.contains(&address));
-    let special = SPECIAL_V4
+/// Returns the range of an address that is not public.
+fn find_special_range(address: IpAddr) -> Option<&'static str> {
+    let found = NETWORKS
         .iter()
         .find(|(network, _)| network.contains(&address));
-    special
+    found
         .map(|(_, range)| *range)
-        .or(example.then_some("an address for documentation"))
-}
-
-fn special_range_v6(address: Ipv6Addr) -> Option<&'static str> {
-    let special = SPECIAL_V6
-        .iter()
-        .find(|(network, _)| network.contains(&address));
-    let unassigned = !PUBLIC_V6.contains(&address);
-    special
-        .map(|(_, range)| *range)
-        .or(unassigned.then_some("a reserved address"))
+        .filter(|range| *range != PUBLIC)
 }
 
 /// Returns the IPv4 addresses at which packets to `address` may arrive.
 fn embedded_ipv4(address: Ipv6Addr) -> Vec<Ipv4Addr> {
-    let octets = address.octets();
-    let at = |start: usize| {
-        Ipv4Addr::new(
-            octets[start],
-            octets[start + 1],
-            octets[start + 2],
-            octets[start + 3],
-        )
+    let segments = address.segments();
+    let at = |first: usize| {
+        let bits = u32::from(segments[first]) << 16 | u32::from(segments[first + 1]);
+        Ipv4Addr::from_bits(bits)
     };
-    let is_in = |network: &Ipv6Net| network.contains(&address);
-    // `::` and `::1` lie in the range of compatible addresses but embed none.
-    if address.is_unspecified() || address.is_loopback() {
-        Vec::new()
-    } else if [COMPATIBLE, MAPPED, TRANSLATED, NAT64, NAT64_LOCAL]
-        .iter()
-        .any(is_in)
-    {
-        vec![at(12)]
-    } else if is_in(&SIX_TO_FOUR) {
-        vec![at(2)]
-    } else if is_in(&TEREDO) {
-        // The server, and the client with its bits inverted (RFC 4380, section 4).
-        vec![at(4), Ipv4Addr::from_bits(!at(12).to_bits())]
-    } else {
-        Vec::new()
+    match segments {
+        // `::` and `::1` lie in the range of compatible addresses but embed none.
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Vec::new(),
+        // Compatible, mapped, translated, and behind NAT64.
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..]
+        | [0, 0, 0, 0, 0xffff, 0, ..]
+        | [0x64, 0xff9b, 0, 0, 0, 0, ..]
+        | [0x64, 0xff9b, 1, ..] => vec![at(6)],
+        // 6to4.
+        [0x2002, ..] => vec![at(1)],
+        // Teredo: the server, and the client with its bits inverted (RFC 4380, section 4).
+        [0x2001, 0, ..] => vec![at(2), Ipv4Addr::from_bits(!at(6).to_bits())],
+        _ => Vec::new(),
     }
 }
 

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::resolver::LookupFuture;
 use super::*;
 use crate::account::Account;
 use crate::call_log::{CallFilter, CallLog, CallLogLimits};
@@ -72,15 +71,14 @@ fn delivery(allowed: &str) -> config::DeliveryConfig {
     load_config(None, keys).expect("a configuration").delivery
 }
 
-fn policy(target: DeliveryTarget, timeout: Duration) -> DeliveryPolicy {
+fn policy(target: DeliveryTarget, timeout: Duration) -> Arc<DeliveryPolicy> {
     let config = delivery("");
     let bounds = delivery_policy::DeliveryLimits {
         window_events: 1,
         window_bytes: 1,
         stopped_lanes_max: 1,
-        dead_letters_max: 1,
     };
-    DeliveryPolicy {
+    Arc::new(DeliveryPolicy {
         id: SubscriberId::Webhook(4),
         target,
         state: SubscriptionState::Active,
@@ -98,10 +96,10 @@ fn policy(target: DeliveryTarget, timeout: Duration) -> DeliveryPolicy {
         disable_after: AMPLE,
         hold: AMPLE,
         bounds,
-    }
+    })
 }
 
-fn webhook(url: &str, timeout: Duration) -> DeliveryPolicy {
+fn webhook(url: &str, timeout: Duration) -> Arc<DeliveryPolicy> {
     policy(
         DeliveryTarget::Webhook(Arc::new(subscription(url))),
         timeout,
@@ -125,21 +123,21 @@ fn item() -> OutboundRecord {
     }
 }
 
-fn sender_with(allowed: &str, lookup: impl NameLookup) -> AttemptSender {
+fn sender_with(allowed: &str, lookup: ScriptedLookup) -> AttemptSender {
     sender_from_config(&delivery(allowed), lookup)
 }
 
-fn sender_from_config(config: &config::DeliveryConfig, lookup: impl NameLookup) -> AttemptSender {
+fn sender_from_config(config: &config::DeliveryConfig, lookup: ScriptedLookup) -> AttemptSender {
     sender_with_clock(config, lookup).0
 }
 
 fn sender_with_clock(
     config: &config::DeliveryConfig,
-    lookup: impl NameLookup,
+    lookup: ScriptedLookup,
 ) -> (AttemptSender, Arc<ManualClock>) {
     let clock = ManualClock::starting_at(Timestamp::parse("2025-12-04T10:30:05Z").expect("a time"));
     let clock = Arc::new(clock);
-    let sender = AttemptSender::with_name_lookup(
+    let sender = AttemptSender::with_resolver(
         config,
         IncarnationHistory::new(StoreIncarnation::new(7)),
         Arc::clone(&clock) as Arc<dyn Clock>,
@@ -147,7 +145,7 @@ fn sender_with_clock(
             ExpressionShares::new(Arc::clone(&clock) as _),
             TraceSink::default(),
         ),
-        Arc::new(lookup),
+        lookup.into_resolver(),
     );
     (sender.expect("TLS"), clock)
 }
@@ -171,12 +169,13 @@ impl ScriptedLookup {
         });
         Self(Mutex::new(addresses.collect()))
     }
-}
 
-impl NameLookup for ScriptedLookup {
-    fn find_addresses(&self, _name: &str) -> LookupFuture {
-        let answer = self.0.lock().pop_front();
-        Box::pin(async move { answer.unwrap_or_else(|| Err(io::Error::other("no such name"))) })
+    fn into_resolver(self) -> SystemResolver {
+        let resolve = move |_: &str| {
+            let answer = self.0.lock().pop_front();
+            answer.unwrap_or_else(|| Err(io::Error::other("no such name")))
+        };
+        SystemResolver::with_resolve_fn(Arc::new(resolve), LOOKUPS_MAX)
     }
 }
 
@@ -759,7 +758,7 @@ async fn an_address_of_the_configuration_may_be_anywhere() {
             DeliveryTarget::Forward {
                 account: account(),
                 url: url.clone(),
-                must_be_public: is_checked,
+                is_checked,
             },
             AMPLE,
         )

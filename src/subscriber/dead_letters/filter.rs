@@ -1,6 +1,6 @@
 //! The filter by which lists and jobs choose dead letters.
 
-use super::letter::DeadLetterCause;
+use super::super::new_dead_letter::DeadLetterCause;
 use crate::event::{Kind, Record, Timestamp};
 use crate::subscriber::SubscriberId;
 

@@ -6,68 +6,113 @@
 //! An entry takes about a hundred bytes; the rest of a dead letter is only on the disk. Of names and
 //! ids it has hashes, keyed anew by each process.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
+use super::super::new_dead_letter::DeadLetterCause;
 use super::filter::DeadLetterFilter;
-use super::letter::{DeadLetter, DeadLetterCause, DeadLetterSubject};
+use super::letter::{DeadLetter, DeadLetterSubject};
 use crate::event::{EntityKey, Kind, Position, Timestamp};
 use crate::subscriber::MissedRecords;
 use crate::subscriber::SubscriberId;
 
-/// Index entry of a dead letter of one record.
+/// Place of a dead letter among those of its subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::subscriber) enum DeadLetterPlace {
+    /// Dead letter of the record at this position.
+    Record(Position),
+    /// Dead letter of missed records, with this id.
+    Missed(u64),
+}
+
+impl From<Position> for DeadLetterPlace {
+    fn from(position: Position) -> Self {
+        Self::Record(position)
+    }
+}
+
+impl DeadLetterPlace {
+    pub(super) fn from_letter(letter: &DeadLetter) -> Self {
+        match &letter.subject {
+            DeadLetterSubject::Event(delivery) => Self::Record(delivery.position),
+            DeadLetterSubject::Range(_) => Self::Missed(letter.id),
+        }
+    }
+}
+
+/// Index entry of a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DeadLetterEntry {
     pub(super) id: u64,
     pub(super) cause: DeadLetterCause,
     pub(super) at: Timestamp,
-    pub(super) attempts: u32,
     /// Job that holds the dead letter in order to deliver it again.
     pub(super) job: Option<u64>,
-    /// Entity whose lane is halted until the dead letter is delivered or discarded.
-    pub(super) halted_entity: Option<EntityKey>,
-    event_hash: u64,
-    kind: Kind,
-    entity_hash: u64,
-    received_at: Timestamp,
+    pub(super) content: EntryContent,
 }
 
-/// Index entry of a dead letter of missed records.
+/// Part of an entry that depends on the subject of the dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MissedRecordsEntry {
-    pub(super) id: u64,
-    pub(super) cause: DeadLetterCause,
-    pub(super) at: Timestamp,
-    pub(super) missed: MissedRecords,
-    pub(super) job: Option<u64>,
+pub(super) enum EntryContent {
+    Record {
+        attempts: u32,
+        /// Entity whose lane is halted until the dead letter is delivered or discarded.
+        halted_entity: Option<EntityKey>,
+        event_hash: u64,
+        kind: Kind,
+        entity_hash: u64,
+        received_at: Timestamp,
+    },
+    Missed(MissedRecords),
 }
 
-/// Place of a dead letter in the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DeadLetterPlace {
-    /// Dead letter of the record at this position.
-    Record(Position),
-    /// Dead letter of missed records, found by its id.
-    MissedRecords,
+impl DeadLetterEntry {
+    /// Attempts that were made; none at missed records.
+    pub(super) const fn attempts(&self) -> u32 {
+        match &self.content {
+            EntryContent::Record { attempts, .. } => *attempts,
+            EntryContent::Missed(_) => 0,
+        }
+    }
+
+    pub(super) const fn halted_entity(&self) -> Option<&EntityKey> {
+        match &self.content {
+            EntryContent::Record { halted_entity, .. } => halted_entity.as_ref(),
+            EntryContent::Missed(_) => None,
+        }
+    }
+
+    pub(super) const fn missed(&self) -> Option<&MissedRecords> {
+        match &self.content {
+            EntryContent::Record { .. } => None,
+            EntryContent::Missed(missed) => Some(missed),
+        }
+    }
 }
 
 /// Index entries of one subscriber.
 #[derive(Debug, Default)]
 pub(super) struct SubscriberDeadLetters {
-    pub(super) entries: BTreeMap<Position, DeadLetterEntry>,
-    pub(super) ranges: BTreeMap<u64, MissedRecordsEntry>,
-    /// Entities whose lanes are halted; a lane is halted by one dead letter at a time.
-    halted_entities: BTreeSet<EntityKey>,
+    pub(super) entries: BTreeMap<DeadLetterPlace, DeadLetterEntry>,
+    /// Number of dead letters that halt the lane of each entity. It can be several: a lane that went on
+    /// because halts were switched off may be halted again.
+    halted_entities: BTreeMap<EntityKey, usize>,
 }
 
 impl SubscriberDeadLetters {
     pub(super) fn len(&self) -> u64 {
-        (self.entries.len() + self.ranges.len()) as u64
+        self.entries.len() as u64
+    }
+
+    /// Entries that stand for several records each; they sort behind those of single records.
+    pub(super) fn missed_entries(&self) -> impl Iterator<Item = &DeadLetterEntry> {
+        let missed = self.entries.range(DeadLetterPlace::Missed(0)..);
+        missed.map(|(_, entry)| entry)
     }
 
     /// True if a dead letter halts the lane of `entity`.
     pub(super) fn is_lane_halted(&self, entity: &EntityKey) -> bool {
-        self.halted_entities.contains(entity)
+        self.halted_entities.contains_key(entity)
     }
 }
 
@@ -85,70 +130,57 @@ impl DeadLetterIndex {
     /// Adds the entry of `letter`, which `job` holds, and replaces an earlier entry.
     pub(super) fn add(&mut self, letter: &DeadLetter, job: Option<u64>) {
         self.next_id = self.next_id.max(letter.id + 1);
+        let place = DeadLetterPlace::from_letter(letter);
+        self.remove(&letter.subscriber, place);
+
         let hash = |text: &str| self.hashes.hash_one(text);
+        let content = match &letter.subject {
+            DeadLetterSubject::Event(delivery) => EntryContent::Record {
+                attempts: delivery.attempts,
+                halted_entity: delivery.is_halting.then(|| delivery.entity.clone()),
+                event_hash: hash(&delivery.event_type),
+                kind: delivery.entity.kind(),
+                entity_hash: hash(delivery.entity.id()),
+                received_at: delivery.received_at,
+            },
+            DeadLetterSubject::Range(missed) => EntryContent::Missed(missed.clone()),
+        };
+        let entry = DeadLetterEntry {
+            id: letter.id,
+            cause: letter.cause,
+            at: letter.at,
+            job,
+            content,
+        };
         let owned = self
             .by_subscriber
             .entry(letter.subscriber.clone())
             .or_default();
-        let before = owned.len();
-
-        match &letter.subject {
-            DeadLetterSubject::Event(delivery) => {
-                let halted_entity = delivery.is_halting.then(|| delivery.entity.clone());
-                owned.halted_entities.extend(halted_entity.clone());
-                let entry = DeadLetterEntry {
-                    id: letter.id,
-                    cause: letter.cause,
-                    at: letter.at,
-                    attempts: delivery.attempts,
-                    job,
-                    halted_entity,
-                    event_hash: hash(&delivery.event_type),
-                    kind: delivery.entity.kind(),
-                    entity_hash: hash(delivery.entity.id()),
-                    received_at: delivery.received_at,
-                };
-                owned.entries.insert(delivery.position, entry);
-            }
-            DeadLetterSubject::Range(missed) => {
-                let range = MissedRecordsEntry {
-                    id: letter.id,
-                    cause: letter.cause,
-                    at: letter.at,
-                    missed: missed.clone(),
-                    job,
-                };
-                owned.ranges.insert(letter.id, range);
-            }
+        if let Some(entity) = entry.halted_entity() {
+            *owned.halted_entities.entry(entity.clone()).or_default() += 1;
         }
-        self.total += owned.len() - before;
+        owned.entries.insert(place, entry);
+        self.total += 1;
     }
 
-    /// Removes the dead letter of the record at `position`.
+    /// Removes the dead letter at `place`.
     pub(super) fn remove(
         &mut self,
         subscriber: &SubscriberId,
-        position: Position,
+        place: DeadLetterPlace,
     ) -> Option<DeadLetterEntry> {
         let owned = self.by_subscriber.get_mut(subscriber)?;
-        let entry = owned.entries.remove(&position)?;
-        if let Some(entity) = &entry.halted_entity {
-            owned.halted_entities.remove(entity);
+        let entry = owned.entries.remove(&place)?;
+        if let Some(entity) = entry.halted_entity()
+            && let Some(letters) = owned.halted_entities.get_mut(entity)
+        {
+            *letters -= 1;
+            if *letters == 0 {
+                owned.halted_entities.remove(entity);
+            }
         }
         self.total -= 1;
         Some(entry)
-    }
-
-    /// Removes the dead letter `id` of missed records.
-    pub(super) fn remove_range(
-        &mut self,
-        subscriber: &SubscriberId,
-        id: u64,
-    ) -> Option<MissedRecordsEntry> {
-        let owned = self.by_subscriber.get_mut(subscriber)?;
-        let range = owned.ranges.remove(&id)?;
-        self.total -= 1;
-        Some(range)
     }
 
     /// Removes the subscribers for which `is_known` is false; returns the ids of their dead letters.
@@ -158,7 +190,6 @@ impl DeadLetterIndex {
             let is_known = is_known(subscriber);
             if !is_known {
                 removed.extend(owned.entries.values().map(|entry| entry.id));
-                removed.extend(owned.ranges.keys());
             }
             is_known
         });
@@ -166,14 +197,28 @@ impl DeadLetterIndex {
         removed
     }
 
-    /// True if `letter`, which stands for one record, is still there.
-    pub(super) fn holds(&self, letter: &DeadLetter) -> bool {
-        let DeadLetterSubject::Event(delivery) = &letter.subject else {
-            return false;
-        };
-        let owned = self.by_subscriber.get(&letter.subscriber);
-        let entry = owned.and_then(|owned| owned.entries.get(&delivery.position));
-        entry.is_some_and(|entry| entry.id == letter.id)
+    /// Returns the entry at `place`.
+    pub(super) fn get(
+        &self,
+        subscriber: &SubscriberId,
+        place: DeadLetterPlace,
+    ) -> Option<&DeadLetterEntry> {
+        self.by_subscriber.get(subscriber)?.entries.get(&place)
+    }
+
+    pub(super) fn get_mut(
+        &mut self,
+        subscriber: &SubscriberId,
+        place: DeadLetterPlace,
+    ) -> Option<&mut DeadLetterEntry> {
+        let owned = self.by_subscriber.get_mut(subscriber)?;
+        owned.entries.get_mut(&place)
+    }
+
+    /// Returns the entry of `letter`; `None` if it is gone, even if its record has another one.
+    pub(super) fn find_entry(&self, letter: &DeadLetter) -> Option<&DeadLetterEntry> {
+        self.get(&letter.subscriber, DeadLetterPlace::from_letter(letter))
+            .filter(|entry| entry.id == letter.id)
     }
 
     /// Number of all dead letters, those of missed records included.
@@ -194,30 +239,29 @@ impl DeadLetterIndex {
         let hash = |text: &String| self.hashes.hash_one(text.as_str());
         let event_hash = filter.event.as_ref().map(hash);
         let entity_hash = filter.entity.as_ref().map(hash);
-        let admits_entry = |entry: &DeadLetterEntry| {
-            filter.cause.is_none_or(|cause| cause == entry.cause)
-                && event_hash.is_none_or(|hash| hash == entry.event_hash)
-                && filter.kind.is_none_or(|kind| kind == entry.kind)
-                && entity_hash.is_none_or(|hash| hash == entry.entity_hash)
-                && filter.admits_time(entry.received_at)
-                && filter.admits_id(entry.id)
+        let admits_content = |entry: &DeadLetterEntry| match &entry.content {
+            EntryContent::Record {
+                event_hash: event,
+                kind,
+                entity_hash: entity,
+                received_at,
+                ..
+            } => {
+                event_hash.is_none_or(|hash| hash == *event)
+                    && filter.kind.is_none_or(|asked| asked == *kind)
+                    && entity_hash.is_none_or(|hash| hash == *entity)
+                    && filter.admits_time(*received_at)
+            }
+            EntryContent::Missed(_) => filter.names_no_event() && filter.admits_time(entry.at),
         };
-        let admits_range = |range: &MissedRecordsEntry| {
-            filter.cause.is_none_or(|cause| cause == range.cause)
-                && filter.names_no_event()
-                && filter.admits_time(range.at)
-                && filter.admits_id(range.id)
+        let admits = |entry: &DeadLetterEntry| {
+            filter.cause.is_none_or(|cause| cause == entry.cause)
+                && filter.admits_id(entry.id)
+                && admits_content(entry)
         };
         let mut visit_owned = |id: &SubscriberId, owned: &SubscriberDeadLetters| {
-            for (position, entry) in &owned.entries {
-                if admits_entry(entry) {
-                    visit(id, entry.id, DeadLetterPlace::Record(*position));
-                }
-            }
-            for range in owned.ranges.values() {
-                if admits_range(range) {
-                    visit(id, range.id, DeadLetterPlace::MissedRecords);
-                }
+            for (place, entry) in owned.entries.iter().filter(|(_, entry)| admits(entry)) {
+                visit(id, entry.id, *place);
             }
         };
 

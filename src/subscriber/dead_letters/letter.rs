@@ -1,7 +1,7 @@
 //! A dead letter: the data kept of a delivery that failed for good.
 
-use super::super::delivery::GiveUpReason;
-use super::super::{AttemptFailure, MissedRecords, OutboundRecord, SubscriberId};
+use super::super::new_dead_letter::{DeadLetterCause, NewDeadLetter};
+use super::super::{MissedRecords, SubscriberId};
 use crate::event::{EntityKey, Position, Timestamp};
 
 /// Bytes of a response that are kept at most: enough for an error message, not for a page.
@@ -11,68 +11,6 @@ const DETAIL_MAX_BYTES: usize = 512;
 
 /// Detail of a dead letter whose record has lost its content.
 const EXPIRED_DETAIL: &str = "removed by retention";
-
-/// Cause for which a delivery is not made any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeadLetterCause {
-    /// All retries of the schedule have failed.
-    Exhausted,
-    /// The time for retries (`delivery.dead_letter_after_h`) is over.
-    TooOld,
-    /// The subscriber refused the delivery for good, or no request can be built for it.
-    Refused,
-    /// The subscription's filter or transform failed on the event.
-    Expression,
-    /// The delivery was pending for longer than `delivery.hold_days`.
-    Expired,
-    /// The subscriber was disabled with the delivery still pending.
-    Disabled,
-}
-
-impl DeadLetterCause {
-    /// All causes with their names in the API and the store.
-    pub const NAMED: [(&'static str, Self); 6] = [
-        ("exhausted", Self::Exhausted),
-        ("too_old", Self::TooOld),
-        ("refused", Self::Refused),
-        ("expression", Self::Expression),
-        ("expired", Self::Expired),
-        ("disabled", Self::Disabled),
-    ];
-
-    /// Name of the cause in the API and the store.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Exhausted => "exhausted",
-            Self::TooOld => "too_old",
-            Self::Refused => "refused",
-            Self::Expression => "expression",
-            Self::Expired => "expired",
-            Self::Disabled => "disabled",
-        }
-    }
-
-    /// Returns the cause called `name`.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::NAMED
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, cause)| *cause)
-    }
-}
-
-impl From<GiveUpReason> for DeadLetterCause {
-    fn from(reason: GiveUpReason) -> Self {
-        match reason {
-            GiveUpReason::Exhausted => Self::Exhausted,
-            GiveUpReason::TooOld => Self::TooOld,
-            GiveUpReason::Refused => Self::Refused,
-            GiveUpReason::Expression => Self::Expression,
-        }
-    }
-}
 
 /// A delivery, or a range of deliveries, that is not made any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,21 +89,6 @@ pub struct FailedDelivery {
     pub is_halting: bool,
 }
 
-/// A delivery that has just failed for good and has no dead letter yet.
-#[derive(Clone, Debug)]
-pub struct NewDeadLetter {
-    /// Record that was to be delivered.
-    pub item: OutboundRecord,
-    /// Number of attempts since the delivery or its job began.
-    pub attempts: u32,
-    /// Failure of the last attempt, or of the filter.
-    pub failure: AttemptFailure,
-    /// Reason for which there is no other attempt.
-    pub reason: GiveUpReason,
-    /// True if the lane halts until the dead letter is delivered or discarded.
-    pub is_halting: bool,
-}
-
 impl NewDeadLetter {
     /// Converts to the data that is kept, at `now`. `earlier` attempts were made before, for the
     /// dead letter that this one renews.
@@ -174,7 +97,7 @@ impl NewDeadLetter {
             item,
             attempts,
             failure,
-            reason: _,
+            cause: _,
             is_halting,
         } = self;
         FailedDelivery {

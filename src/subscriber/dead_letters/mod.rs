@@ -25,9 +25,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
 pub use filter::DeadLetterFilter;
-pub use letter::{
-    ANSWER_MAX_BYTES, DeadLetter, DeadLetterCause, DeadLetterSubject, FailedDelivery, NewDeadLetter,
-};
+pub use letter::{ANSWER_MAX_BYTES, DeadLetter, DeadLetterSubject, FailedDelivery};
+
+pub use super::new_dead_letter::{DeadLetterCause, NewDeadLetter};
 
 use super::checkpoint::CheckpointBuffer;
 use super::delivery::LaneKey;
@@ -43,9 +43,9 @@ use crate::event::{EntityKey, Position};
 use crate::journal::TableChange;
 use crate::projection::items_at;
 use crate::table_store::TableWriteError;
-use index::{
-    DeadLetterEntry, DeadLetterIndex, DeadLetterPlace, MissedRecordsEntry, SubscriberDeadLetters,
-};
+use index::{DeadLetterEntry, DeadLetterIndex, SubscriberDeadLetters};
+
+pub(super) use index::DeadLetterPlace;
 
 /// Lists that are read at once. Deliveries need threads of the same pool.
 const READERS_MAX: usize = 2;
@@ -96,14 +96,6 @@ pub enum DiscardOutcome {
     NotFound,
     /// This job is delivering the dead letter again, so it was kept.
     InJob(u64),
-}
-
-/// A dead letter that a job may claim and deliver again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RedeliveryCandidate {
-    pub(super) id: u64,
-    pub(super) position: Position,
-    pub(super) cause: DeadLetterCause,
 }
 
 /// All dead letters of an open store.
@@ -161,14 +153,11 @@ impl DeadLetterStore {
     /// already, that one is renewed and keeps its id, its time and the job that holds it.
     pub fn add(&self, subscriber: &SubscriberId, new_letter: NewDeadLetter) -> u64 {
         let now = self.clock.wall();
-        let (position, cause) = (
-            new_letter.item.position,
-            DeadLetterCause::from(new_letter.reason),
-        );
+        let (position, cause) = (new_letter.item.position, new_letter.cause);
         let mut index = self.lock();
-        let earlier = index.remove(subscriber, position);
+        let earlier = index.remove(subscriber, position.into());
         let (id, at, attempts) = match &earlier {
-            Some(entry) => (entry.id, entry.at, entry.attempts),
+            Some(entry) => (entry.id, entry.at, entry.attempts()),
             None => (self.allocate_id(&mut index), now, 0),
         };
 
@@ -176,7 +165,7 @@ impl DeadLetterStore {
         let job = earlier.as_ref().and_then(|entry| entry.job);
         let mut delivery = new_letter.into_failed_delivery(attempts, now);
         // A lane stays halted by a dead letter that failed again.
-        delivery.is_halting |= earlier.is_some_and(|entry| entry.halted_entity.is_some());
+        delivery.is_halting |= earlier.is_some_and(|entry| entry.halted_entity().is_some());
         let letter = DeadLetter {
             id,
             subscriber: subscriber.clone(),
@@ -198,17 +187,13 @@ impl DeadLetterStore {
         mut missed: MissedRecords,
     ) -> u64 {
         let mut index = self.lock();
-        let mut ranges = index
-            .subscriber(subscriber)
-            .into_iter()
-            .flat_map(|owned| owned.ranges.values());
-        let is_open = |range: &&MissedRecordsEntry| range.cause == cause && range.job.is_none();
-        let open = ranges.find(is_open).cloned();
-
+        let is_open = |entry: &&DeadLetterEntry| entry.cause == cause && entry.job.is_none();
+        let owned = index.subscriber(subscriber);
+        let open = owned.and_then(|owned| owned.missed_entries().find(is_open).cloned());
         let (id, at) = match open {
-            Some(range) => {
-                missed.merge(range.missed);
-                (range.id, range.at)
+            Some(entry) => {
+                missed.merge(entry.missed().cloned().unwrap_or_default());
+                (entry.id, entry.at)
             }
             None => (self.allocate_id(&mut index), self.clock.wall()),
         };
@@ -230,8 +215,8 @@ impl DeadLetterStore {
         id: u64,
     ) -> Option<MissedRecords> {
         let index = self.lock();
-        let range = index.subscriber(subscriber)?.ranges.get(&id)?;
-        Some(range.missed.clone())
+        let entry = index.get(subscriber, DeadLetterPlace::Missed(id))?;
+        entry.missed().cloned()
     }
 
     /// Returns the id of the dead letter of `subscriber` that stands for the record at `position`,
@@ -240,13 +225,13 @@ impl DeadLetterStore {
     pub fn find_letter_of(&self, subscriber: &SubscriberId, position: Position) -> Option<u64> {
         let index = self.lock();
         let owned = index.subscriber(subscriber)?;
-        let own = owned.entries.get(&position).map(|entry| entry.id);
-        own.or_else(|| {
-            let is_missed =
-                |range: &&MissedRecordsEntry| range.missed.next_missed(position) == Some(position);
-            let range = owned.ranges.values().find(is_missed);
-            range.map(|range| range.id)
-        })
+        let own = owned.entries.get(&position.into());
+        let is_missed = |entry: &&DeadLetterEntry| {
+            let missed = entry.missed();
+            missed.is_some_and(|missed| missed.next_missed(position) == Some(position))
+        };
+        let found = own.or_else(|| owned.missed_entries().find(is_missed));
+        found.map(|entry| entry.id)
     }
 
     /// Number of dead letters of `subscriber`, ranges included.
@@ -267,8 +252,12 @@ impl DeadLetterStore {
     pub(super) fn positions_before(&self, end: Position) -> BTreeSet<Position> {
         let index = self.lock();
         let entries = index.by_subscriber.values();
-        let before = entries.flat_map(|owned| owned.entries.range(..end));
-        before.map(|(position, _)| *position).collect()
+        let before = entries.flat_map(|owned| owned.entries.range(..DeadLetterPlace::Record(end)));
+        let position = |(place, _): (&DeadLetterPlace, _)| match place {
+            DeadLetterPlace::Record(position) => Some(*position),
+            DeadLetterPlace::Missed(_) => None,
+        };
+        before.filter_map(position).collect()
     }
 
     /// Finds the dead letters on the disk that can quote records for which `is_expired` holds. Blocks.
@@ -300,7 +289,7 @@ impl DeadLetterStore {
             let mut changes = Vec::new();
             for id in ids {
                 let letter = self.tables.dead_letter(*id)?;
-                let held = letter.filter(|letter| index.holds(letter));
+                let held = letter.filter(|letter| index.find_entry(letter).is_some());
                 changes.extend(held.map(|letter| TableChange::Put {
                     key: dead_letter_key(*id).into_bytes(),
                     value: encode_dead_letter(&letter.into_expired()),
@@ -314,8 +303,7 @@ impl DeadLetterStore {
     }
 
     /// True if `subscriber` has as many dead letters as it may, so that it has to pause. If all
-    /// subscribers together have too many, those with more than an equal share pause. A
-    /// `StageRequest::DeadLetterRoom` follows when it may go on.
+    /// subscribers together have too many, those with more than an equal share pause.
     #[must_use]
     pub fn is_full(&self, subscriber: &SubscriberId) -> bool {
         let index = self.lock();
@@ -399,7 +387,8 @@ impl DeadLetterStore {
         let Some(ListedDeadLetter { letter, .. }) = self.get(id).await? else {
             return Ok(DiscardOutcome::NotFound);
         };
-        let discarded = self.discard_letter(&letter);
+        let place = DeadLetterPlace::from_letter(&letter);
+        let discarded = self.discard_at(&letter.subscriber, letter.id, place);
         if discarded == DiscardOutcome::Gone {
             self.flush().await?;
         }
@@ -437,112 +426,79 @@ impl DeadLetterStore {
         totals
     }
 
-    /// Returns at most `limit` dead letters of `subscriber` with ids below `before` and records
-    /// from `from` to before `end`, in the order of their records.
+    /// Returns the positions and causes of at most `limit` dead letters of `subscriber` with ids below
+    /// `before` and records from `from` to before `end`, in the order of their records.
     pub(super) fn recovery_candidates(
         &self,
         subscriber: &SubscriberId,
         (from, end): (Position, Position),
         before: u64,
         limit: usize,
-    ) -> Vec<RedeliveryCandidate> {
+    ) -> Vec<(Position, DeadLetterCause)> {
         let index = self.lock();
         let Some(owned) = index.subscriber(subscriber).filter(|_| from < end) else {
             return Vec::new();
         };
+        let range = DeadLetterPlace::Record(from)..DeadLetterPlace::Record(end);
         let older = owned
             .entries
-            .range(from..end)
+            .range(range)
             .filter(|(_, entry)| entry.id < before);
-        older
-            .take(limit)
-            .map(
-                |(position, DeadLetterEntry { id, cause, .. })| RedeliveryCandidate {
-                    id: *id,
-                    position: *position,
-                    cause: *cause,
-                },
-            )
-            .collect()
+        let candidate = |(place, entry): (&DeadLetterPlace, &DeadLetterEntry)| match place {
+            DeadLetterPlace::Record(position) => Some((*position, entry.cause)),
+            DeadLetterPlace::Missed(_) => None,
+        };
+        older.filter_map(candidate).take(limit).collect()
     }
 
-    /// Claims the dead letter of the record at `position` for `job` and returns its id. A claimed
-    /// dead letter cannot be discarded or claimed by another job.
+    /// Claims the dead letter at `place` for `job` and returns its id. A claimed dead letter cannot be
+    /// discarded or claimed by another job.
     ///
     /// # Errors
     /// The other job that holds the dead letter; `None` if there is no such dead letter.
     pub(super) fn claim_for_job(
         &self,
         subscriber: &SubscriberId,
-        position: Position,
+        place: impl Into<DeadLetterPlace>,
         job: u64,
     ) -> Result<u64, Option<u64>> {
         let mut index = self.lock();
-        let owned = index.by_subscriber.get_mut(subscriber).ok_or(None)?;
-        let entry = owned.entries.get_mut(&position).ok_or(None)?;
-        try_claim(&mut entry.job, job).map(|()| entry.id)
+        let entry = index.get_mut(subscriber, place.into()).ok_or(None)?;
+        match entry.job {
+            Some(other) if other != job => Err(Some(other)),
+            Some(_) | None => {
+                entry.job = Some(job);
+                Ok(entry.id)
+            }
+        }
     }
 
-    /// Claims the dead letter `id` of a range for `job`.
-    ///
-    /// # Errors
-    /// As [`Self::claim_for_job`].
-    pub(super) fn claim_range_for_job(
+    /// Releases the claims of `job` on the dead letters at `places`.
+    pub(super) fn release_claims<P: Into<DeadLetterPlace>>(
         &self,
         subscriber: &SubscriberId,
-        id: u64,
-        job: u64,
-    ) -> Result<(), Option<u64>> {
-        let mut index = self.lock();
-        let owned = index.by_subscriber.get_mut(subscriber).ok_or(None)?;
-        try_claim(&mut owned.ranges.get_mut(&id).ok_or(None)?.job, job)
-    }
-
-    /// Releases the claims of `job` on the dead letters of the records at `positions`.
-    pub(super) fn release_positions(
-        &self,
-        subscriber: &SubscriberId,
-        positions: impl IntoIterator<Item = Position>,
+        places: impl IntoIterator<Item = P>,
         job: u64,
     ) {
         let mut index = self.lock();
-        let Some(owned) = index.by_subscriber.get_mut(subscriber) else {
-            return;
-        };
-        for position in positions {
-            let entry = owned.entries.get_mut(&position);
+        for place in places {
+            let entry = index.get_mut(subscriber, place.into());
             if let Some(entry) = entry.filter(|entry| entry.job == Some(job)) {
                 entry.job = None;
             }
         }
     }
 
-    /// Releases the claims of `job` on dead letters of ranges.
-    pub(super) fn release_ranges(&self, subscriber: &SubscriberId, job: u64) {
+    /// Removes the dead letter at `place`. Its events were delivered after all, or have dead letters of
+    /// their own.
+    pub(super) fn remove_delivered(
+        &self,
+        subscriber: &SubscriberId,
+        place: impl Into<DeadLetterPlace>,
+    ) {
         let mut index = self.lock();
-        let Some(owned) = index.by_subscriber.get_mut(subscriber) else {
-            return;
-        };
-        let ranges = owned.ranges.values_mut();
-        for range in ranges.filter(|range| range.job == Some(job)) {
-            range.job = None;
-        }
-    }
-
-    /// Removes the dead letter of a record that was delivered after all.
-    pub(super) fn remove_delivered(&self, subscriber: &SubscriberId, position: Position) {
-        let mut index = self.lock();
-        if let Some(entry) = index.remove(subscriber, position) {
-            self.remove_row(&mut index, subscriber, entry.id, entry.halted_entity);
-        }
-    }
-
-    /// Removes the dead letter `id` of a range. Its events were delivered after all, or have dead
-    /// letters of their own.
-    pub(super) fn remove_delivered_range(&self, subscriber: &SubscriberId, id: u64) {
-        let mut index = self.lock();
-        if let Some(range) = index.remove_range(subscriber, id) {
-            self.remove_row(&mut index, subscriber, range.id, None);
+        if let Some(entry) = index.remove(subscriber, place.into()) {
+            self.remove_row(&mut index, subscriber, entry);
         }
     }
 
@@ -597,14 +553,7 @@ impl DeadLetterStore {
         found.iter().filter(|letter| is_gone(letter)).count() as u64
     }
 
-    fn discard_letter(&self, letter: &DeadLetter) -> DiscardOutcome {
-        let place = match &letter.subject {
-            DeadLetterSubject::Event(delivery) => DeadLetterPlace::Record(delivery.position),
-            DeadLetterSubject::Range(_) => DeadLetterPlace::MissedRecords,
-        };
-        self.discard_at(&letter.subscriber, letter.id, place)
-    }
-
+    /// Discards the dead letter `id` at `place`.
     fn discard_at(
         &self,
         subscriber: &SubscriberId,
@@ -612,66 +561,37 @@ impl DeadLetterStore {
         place: DeadLetterPlace,
     ) -> DiscardOutcome {
         let mut index = self.lock();
-        let owned = index.subscriber(subscriber);
-        let job = match place {
-            DeadLetterPlace::Record(position) => owned
-                .and_then(|owned| owned.entries.get(&position))
-                .filter(|entry| entry.id == id)
-                .map(|entry| entry.job),
-            DeadLetterPlace::MissedRecords => owned
-                .and_then(|owned| owned.ranges.get(&id))
-                .map(|range| range.job),
-        };
-        match job {
+        let found = index.get(subscriber, place);
+        match found.filter(|entry| entry.id == id).map(|entry| entry.job) {
             None => return DiscardOutcome::NotFound,
             // A job counts a dead letter that is gone as delivered, so nobody else may remove it.
             Some(Some(job)) => return DiscardOutcome::InJob(job),
             Some(None) => {}
         }
-
-        let halts = match place {
-            DeadLetterPlace::Record(position) => index
-                .remove(subscriber, position)
-                .and_then(|entry| entry.halted_entity),
-            DeadLetterPlace::MissedRecords => {
-                index.remove_range(subscriber, id);
-                None
-            }
-        };
-        self.remove_row(&mut index, subscriber, id, halts);
+        if let Some(entry) = index.remove(subscriber, place) {
+            self.remove_row(&mut index, subscriber, entry);
+        }
         DiscardOutcome::Gone
     }
 
-    /// Removes the row `id`, whose entry is no longer in the index. A lane that it halted is
-    /// released, and a subscriber that paused for lack of room goes on.
+    /// Removes the row of `entry`, which is no longer in the index. A lane that no other dead letter
+    /// halts is released. A subscriber that paused for lack of room looks again at each checkpoint.
     fn remove_row(
         &self,
         index: &mut DeadLetterIndex,
         subscriber: &SubscriberId,
-        id: u64,
-        halts: Option<EntityKey>,
+        entry: DeadLetterEntry,
     ) {
-        self.checkpoints.remove(dead_letter_key(id));
-        if let Some(entity) = halts {
-            self.requests.post(StageRequest::LaneReleased {
-                subscriber: subscriber.clone(),
-                key: LaneKey::Entity(entity),
-            });
+        self.checkpoints.remove(dead_letter_key(entry.id));
+        let owned = index.subscriber(subscriber);
+        let is_still_halted =
+            |entity: &&EntityKey| owned.is_some_and(|owned| owned.is_lane_halted(entity));
+        let halted = entry.halted_entity();
+        if let Some(entity) = halted.filter(|entity| !is_still_halted(entity)) {
+            let released = StageRequest::LaneReleased(LaneKey::Entity(entity.clone()));
+            self.requests.post(subscriber, released);
         }
-        let left = index
-            .subscriber(subscriber)
-            .map_or(0, SubscriberDeadLetters::len);
-        if left + 1 == self.bounds.max {
-            self.requests
-                .post(StageRequest::DeadLetterRoom(subscriber.clone()));
-        }
-        if index.total() + 1 == self.bounds.total_max {
-            for owner in index.by_subscriber.keys() {
-                self.requests
-                    .post(StageRequest::DeadLetterRoom(owner.clone()));
-            }
-        }
-        if left == 0 {
+        if owned.is_none_or(|owned| owned.len() == 0) {
             index.by_subscriber.remove(subscriber);
         }
     }
@@ -697,16 +617,7 @@ impl DeadLetterStore {
         reason = "a dead letter without a job differs from a dead letter that is gone"
     )]
     fn claiming_job(&self, letter: &DeadLetter) -> Option<Option<u64>> {
-        let index = self.lock();
-        let owned = index.subscriber(&letter.subscriber)?;
-        match &letter.subject {
-            DeadLetterSubject::Event(delivery) => owned
-                .entries
-                .get(&delivery.position)
-                .filter(|entry| entry.id == letter.id)
-                .map(|entry| entry.job),
-            DeadLetterSubject::Range(_) => owned.ranges.get(&letter.id).map(|range| range.job),
-        }
+        self.lock().find_entry(letter).map(|entry| entry.job)
     }
 
     async fn read_blocking<T: Send + 'static>(
@@ -742,7 +653,7 @@ impl DeadLetterStore {
 }
 
 /// Calls `visit` with each dead letter on the disk, in the order of ids.
-fn for_each_letter(
+pub(super) fn for_each_letter(
     tables: &DeliveryTables,
     mut visit: impl FnMut(DeadLetter),
 ) -> Result<(), DerivedStoreError> {
@@ -754,16 +665,5 @@ fn for_each_letter(
         };
         after = last.id;
         page.into_iter().for_each(&mut visit);
-    }
-}
-
-/// Sets `holder` to `job`, unless another job holds the dead letter.
-fn try_claim(holder: &mut Option<u64>, job: u64) -> Result<(), Option<u64>> {
-    match *holder {
-        Some(other) if other != job => Err(Some(other)),
-        Some(_) | None => {
-            *holder = Some(job);
-            Ok(())
-        }
     }
 }

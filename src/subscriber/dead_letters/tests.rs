@@ -8,7 +8,6 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::ManualClock;
 use crate::event::{Kind, Record, Timestamp};
-use crate::subscriber::delivery::GiveUpReason;
 use crate::subscriber::{AttemptFailure, OutboundRecord};
 use crate::table_store::{JournaledTableId, TestStore};
 
@@ -108,12 +107,12 @@ pub(in crate::subscriber) fn new_letter(position: u64, id: &str) -> NewDeadLette
         detail: "the answer was 503".into(),
         answer,
     };
-    let (attempts, reason, is_halting) = (8, GiveUpReason::Exhausted, false);
+    let (attempts, cause, is_halting) = (8, DeadLetterCause::Exhausted, false);
     NewDeadLetter {
         item: item(position, id),
         attempts,
         failure,
-        reason,
+        cause,
         is_halting,
     }
 }
@@ -149,7 +148,7 @@ async fn dead_letters_are_listed_newest_first_by_what_is_asked_for() {
     letters.add(
         &OTHER,
         NewDeadLetter {
-            reason: GiveUpReason::Refused,
+            cause: DeadLetterCause::Refused,
             ..new_letter(1, "A")
         },
     );
@@ -264,7 +263,7 @@ async fn a_record_that_fails_again_renews_its_dead_letter() {
         letters.add(
             &ONE,
             NewDeadLetter {
-                reason: GiveUpReason::Refused,
+                cause: DeadLetterCause::Refused,
                 ..new_letter(1, "A")
             }
         ),
@@ -304,7 +303,7 @@ async fn a_dead_letter_that_is_renewed_stays_with_the_job_that_holds_it() {
         letters.discard(id).await.expect("reads"),
         DiscardOutcome::InJob(7)
     );
-    letters.release_positions(&ONE, [position], 7);
+    letters.release_claims(&ONE, [position], 7);
     assert_eq!(letters.claim_for_job(&ONE, position, 8), Ok(id));
 }
 
@@ -329,15 +328,38 @@ async fn a_number_is_never_used_again_not_even_after_a_restart() {
     assert_eq!(letters.add(&ONE, new_letter(3, "A")), 3);
 }
 
+/// Both had been discarded with the first: its lane went on although the second halted it.
+#[tokio::test]
+async fn a_lane_that_two_dead_letters_halt_is_released_with_the_last() {
+    let env = DeadLetterTestEnv::new();
+    let letters = env.open_dead_letters(100);
+    let halting = |position| NewDeadLetter {
+        is_halting: true,
+        ..new_letter(position, "A")
+    };
+    let (first, second) = (letters.add(&ONE, halting(1)), letters.add(&ONE, halting(2)));
+    let entity = halting(1).item.record.entity.clone();
+    let key = LaneKey::Entity(entity);
+    assert_eq!(
+        letters.discard(first).await.ok(),
+        Some(DiscardOutcome::Gone)
+    );
+    assert!(letters.is_lane_halted(&ONE, &key));
+    assert!(env.requests.take_all().is_empty());
+    assert_eq!(
+        letters.discard(second).await.ok(),
+        Some(DiscardOutcome::Gone)
+    );
+    assert!(!letters.is_lane_halted(&ONE, &key));
+    assert_eq!(env.requests.take_all().len(), 1);
+}
+
 #[tokio::test]
 async fn a_halted_lane_is_released_by_whatever_ends_its_dead_letter() {
     let env = DeadLetterTestEnv::new();
     let letters = env.open_dead_letters(100);
     let key = LaneKey::Entity(item(1, "A").record.entity.clone());
-    let released = [StageRequest::LaneReleased {
-        subscriber: ONE,
-        key: key.clone(),
-    }];
+    let released = [(ONE, StageRequest::LaneReleased(key.clone()))];
     let halting = || NewDeadLetter {
         is_halting: true,
         ..new_letter(1, "A")
@@ -371,13 +393,9 @@ async fn a_subscriber_with_too_many_is_told_when_there_is_room() {
     letters.add(&ONE, new_letter(3, "A"));
     assert!(letters.is_full(&ONE) && !letters.is_full(&OTHER));
     letters.remove_delivered(&ONE, Position::new(1));
-    assert!(letters.is_full(&ONE) && env.requests.take_all().is_empty());
+    assert!(letters.is_full(&ONE));
     letters.remove_delivered(&ONE, Position::new(2));
     assert!(!letters.is_full(&ONE));
-    assert_eq!(
-        env.requests.take_all().into_iter().collect::<Vec<_>>(),
-        [StageRequest::DeadLetterRoom(ONE)]
-    );
 }
 
 #[tokio::test]
@@ -406,7 +424,10 @@ async fn what_is_dropped_for_one_cause_is_one_dead_letter() {
         found.letter.subject,
         DeadLetterSubject::Range(missed_records(&[(5, 9), (12, 20)], 7))
     );
-    assert_eq!(letters.claim_range_for_job(&ONE, id, 3), Ok(()));
+    assert_eq!(
+        letters.claim_for_job(&ONE, DeadLetterPlace::Missed(id), 3),
+        Ok(id)
+    );
     assert_ne!(
         letters.add_missed(
             &ONE,
@@ -500,11 +521,8 @@ async fn when_all_have_too_many_those_with_more_than_their_share_pause() {
     assert!(letters.is_full(&ONE) && !letters.is_full(&OTHER));
     assert!(!letters.is_full(&SubscriberId::Webhook(9)));
 
-    env.requests.take_all();
     letters.remove_delivered(&ONE, Position::new(1));
     assert!(!letters.is_full(&ONE));
-    let woken = env.requests.take_all();
-    assert!(woken.contains(&StageRequest::DeadLetterRoom(ONE)));
 }
 
 #[tokio::test]

@@ -25,9 +25,10 @@ use crate::config::BreakerConfig;
 const SLOTS: u64 = 12;
 
 /// State of a circuit breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeliveryBreakerState {
     /// All attempts are let through.
+    #[default]
     Closed,
     /// No attempt is let through.
     Open,

@@ -1,9 +1,11 @@
 //! Effects of the delivery: the actions that its shell performs.
 
+use std::time::Duration;
+
 use super::identifiers::{AttemptId, LaneKey, ReplayTag};
 use super::lane_row::LaneRow;
-use super::retry::GiveUpReason;
-use crate::subscriber::{AttemptFailure, OutboundRecord};
+use crate::subscriber::OutboundRecord;
+use crate::subscriber::new_dead_letter::NewDeadLetter;
 
 /// Action that the shell of a delivery performs.
 #[derive(Debug)]
@@ -33,21 +35,17 @@ pub enum DeliveryEffect {
     RemoveRow(LaneKey),
     /// Adds a dead letter: the delivery failed for good.
     DeadLetter {
-        /// Record that was not delivered.
-        item: OutboundRecord,
-        /// Number of attempts that were made.
-        attempts: u32,
-        /// Failure of the last attempt, or of the filter.
-        failure: AttemptFailure,
-        /// Reason for which there is no other attempt.
-        reason: GiveUpReason,
+        /// Record that was not delivered, and its failure.
+        letter: NewDeadLetter,
         /// Record of the job, if a job delivered it again.
         replay: Option<ReplayTag>,
-        /// True if the lane halts until the dead letter is delivered or discarded.
-        is_halting: bool,
     },
     /// Reports the delivery of a job's record.
     ReplayDelivered(ReplayTag),
+    /// Reports that a job's record was erased, so that it is not delivered any more.
+    ReplayDropped(ReplayTag),
+    /// Reports that the attempt that has just ended is followed by another one after this pause.
+    RetryScheduled(Duration),
     /// Reports that the circuit breaker opened.
     BreakerOpened {
         /// Share of failed attempts in the window, from 0 to 1.

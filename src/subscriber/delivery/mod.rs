@@ -46,6 +46,5 @@ pub use effect::DeliveryEffect;
 pub use identifiers::{AttemptId, LaneKey, ReplayTag};
 pub use input::{DeliveryInput, MatchedRecord, ReplayItem};
 pub use lane_row::LaneRow;
-pub use retry::GiveUpReason;
 pub use status::DeliveryStatus;
 pub use subscriber_delivery::SubscriberDelivery;

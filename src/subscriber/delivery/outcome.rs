@@ -4,21 +4,23 @@ use std::time::Duration;
 
 use super::breaker::BreakerPass;
 use super::effect::DeliveryEffect;
-use super::identifiers::{AttemptId, LaneKey};
+use super::identifiers::{AttemptId, LaneKey, ReplayTag};
+use super::input::ReplayItem;
 use super::lane::LanePhase;
-use super::retry::{GiveUpReason, REQUESTED_PAUSE_MAX, RetryDecision};
+use super::retry::{REQUESTED_PAUSE_MAX, RetryDecision};
 use super::running_attempt::{AttemptSource, RunningAttempt};
 use super::subscriber_delivery::SubscriberDelivery;
 use crate::config::ExhaustionPolicy;
 use crate::subscriber::AttemptFailure;
 use crate::subscriber::attempt::AttemptOutcome;
+use crate::subscriber::new_dead_letter::{DeadLetterCause, NewDeadLetter};
 
 /// Codes of failures before the subscriber was called, which do not count against it, and the
-/// reasons of their dead letters.
-const CODES_WITHOUT_CALL: [(&str, GiveUpReason); 3] = [
-    ("filter_failed", GiveUpReason::Expression),
-    ("transform_failed", GiveUpReason::Expression),
-    ("too_many_hops", GiveUpReason::Refused),
+/// causes of their dead letters.
+const CODES_WITHOUT_CALL: [(&str, DeadLetterCause); 3] = [
+    ("filter_failed", DeadLetterCause::Expression),
+    ("transform_failed", DeadLetterCause::Expression),
+    ("too_many_hops", DeadLetterCause::Refused),
 ];
 
 const TOO_MANY_REQUESTS: u16 = 429;
@@ -40,11 +42,11 @@ impl SubscriberDelivery {
         match outcome {
             AttemptOutcome::Accepted => {
                 self.record_success(pass, effects);
-                self.settle_delivery(source, effects);
+                self.settle_delivery(source, DeliveryEffect::ReplayDelivered, effects);
             }
             AttemptOutcome::Dropped => {
                 self.breaker.return_pass(pass, self.now);
-                self.settle_delivery(source, effects);
+                self.settle_delivery(source, DeliveryEffect::ReplayDropped, effects);
             }
             AttemptOutcome::TransientFailure {
                 failure,
@@ -67,26 +69,31 @@ impl SubscriberDelivery {
                 let without_call = CODES_WITHOUT_CALL
                     .iter()
                     .find(|(code, _)| *code == failure.code);
-                if let Some((_, reason)) = without_call {
+                if let Some((_, cause)) = without_call {
                     self.breaker.return_pass(pass, self.now);
-                    self.give_up_delivery(source, failure, *reason, effects);
+                    self.give_up_delivery(source, failure, *cause, effects);
                 } else {
                     self.record_failure(pass, &failure, false, effects);
-                    self.give_up_delivery(source, failure, GiveUpReason::Refused, effects);
+                    self.give_up_delivery(source, failure, DeadLetterCause::Refused, effects);
                     self.disable_if_failing_too_long(effects);
                 }
             }
             AttemptOutcome::Gone { failure } => {
                 self.record_failure(pass, &failure, false, effects);
-                self.give_up_delivery(source, failure, GiveUpReason::Refused, effects);
+                self.give_up_delivery(source, failure, DeadLetterCause::Refused, effects);
                 self.request_disable("subscriber answered 410 Gone".to_owned(), effects);
             }
         }
         self.lanes.remove_if_unused(&key);
     }
 
-    /// Ends the delivery of `source`, of which nothing is left to do.
-    fn settle_delivery(&mut self, source: AttemptSource, effects: &mut Vec<DeliveryEffect>) {
+    /// Ends the delivery of `source`, of which nothing is left to do; `report` tells its job.
+    fn settle_delivery(
+        &mut self,
+        source: AttemptSource,
+        report: fn(ReplayTag) -> DeliveryEffect,
+        effects: &mut Vec<DeliveryEffect>,
+    ) {
         match source {
             AttemptSource::Lane(key) => {
                 self.lanes.settle_head(&key);
@@ -94,9 +101,7 @@ impl SubscriberDelivery {
             }
             AttemptSource::Replay(number) => {
                 let replayed = self.replays.remove(number);
-                effects.extend(
-                    replayed.map(|pending| DeliveryEffect::ReplayDelivered(pending.replay.tag)),
-                );
+                effects.extend(replayed.map(|pending| report(pending.replay.tag)));
             }
         }
     }
@@ -161,7 +166,7 @@ impl SubscriberDelivery {
         &mut self,
         key: &LaneKey,
         failure: AttemptFailure,
-        reason: GiveUpReason,
+        cause: DeadLetterCause,
         effects: &mut Vec<DeliveryEffect>,
     ) {
         let Some(lane) = self.lanes.get_mut(key) else {
@@ -175,13 +180,16 @@ impl SubscriberDelivery {
         // A lane of one record has no later records that could wait.
         let is_entity = matches!(key, LaneKey::Entity(_));
         let is_halting = is_entity && self.policy.on_exhausted == ExhaustionPolicy::Halt;
-        effects.push(DeliveryEffect::DeadLetter {
+        let letter = NewDeadLetter {
             item: head.item,
             attempts,
             failure,
-            reason,
-            replay: None,
+            cause,
             is_halting,
+        };
+        effects.push(DeliveryEffect::DeadLetter {
+            letter,
+            replay: None,
         });
 
         if is_halting {
@@ -212,12 +220,13 @@ impl SubscriberDelivery {
             clock,
         ) {
             RetryDecision::RetryAfter(pause) => {
+                effects.push(DeliveryEffect::RetryScheduled(pause));
                 let due = self.now.saturating_add(pause);
                 self.lanes.stop(key, due);
                 self.schedule_attempt(due, AttemptSource::Lane(key.clone()));
                 self.store_lane_row(key, effects);
             }
-            RetryDecision::GiveUp(reason) => self.give_up_head(key, failure, reason, effects),
+            RetryDecision::GiveUp(cause) => self.give_up_head(key, failure, cause, effects),
         }
     }
 
@@ -244,11 +253,12 @@ impl SubscriberDelivery {
             RetryDecision::RetryAfter(_) if pending.is_cancelled => {
                 drop(self.replays.remove(number))
             }
-            RetryDecision::RetryAfter(pause) => self.schedule_attempt(
-                self.now.saturating_add(pause),
-                AttemptSource::Replay(number),
-            ),
-            RetryDecision::GiveUp(reason) => self.give_up_replay(number, failure, reason, effects),
+            RetryDecision::RetryAfter(pause) => {
+                effects.push(DeliveryEffect::RetryScheduled(pause));
+                let due = self.now.saturating_add(pause);
+                self.schedule_attempt(due, AttemptSource::Replay(number));
+            }
+            RetryDecision::GiveUp(cause) => self.give_up_replay(number, failure, cause, effects),
         }
     }
 
@@ -257,7 +267,7 @@ impl SubscriberDelivery {
         &mut self,
         source: AttemptSource,
         failure: AttemptFailure,
-        reason: GiveUpReason,
+        cause: DeadLetterCause,
         effects: &mut Vec<DeliveryEffect>,
     ) {
         match source {
@@ -265,13 +275,13 @@ impl SubscriberDelivery {
                 if let Some(lane) = self.lanes.get_mut(&key) {
                     lane.head_history().attempts += 1;
                 }
-                self.give_up_head(&key, failure, reason, effects);
+                self.give_up_head(&key, failure, cause, effects);
             }
             AttemptSource::Replay(number) => {
                 if let Some(pending) = self.replays.get_mut(number) {
                     pending.history.attempts += 1;
                 }
-                self.give_up_replay(number, failure, reason, effects);
+                self.give_up_replay(number, failure, cause, effects);
             }
         }
     }
@@ -280,7 +290,7 @@ impl SubscriberDelivery {
         &mut self,
         number: u64,
         failure: AttemptFailure,
-        reason: GiveUpReason,
+        cause: DeadLetterCause,
         effects: &mut Vec<DeliveryEffect>,
     ) {
         let Some(pending) = self.replays.remove(number) else {
@@ -289,16 +299,16 @@ impl SubscriberDelivery {
         if pending.is_cancelled {
             return;
         }
-        let (attempts, replay) = (pending.history.attempts, pending.replay);
-        let replayed = Some(replay.tag);
-        effects.push(DeliveryEffect::DeadLetter {
-            item: replay.item,
-            attempts,
+        let ReplayItem { tag, item } = pending.replay;
+        let letter = NewDeadLetter {
+            item,
+            attempts: pending.history.attempts,
             failure,
-            reason,
-            replay: replayed,
+            cause,
             is_halting: false,
-        });
+        };
+        let replay = Some(tag);
+        effects.push(DeliveryEffect::DeadLetter { letter, replay });
     }
 
     /// Notes that no attempt runs in the lane any more, and makes attempts ready that waited for

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::subscriber::AttemptFailure;
 use crate::subscriber::delivery_policy::RetryPolicy;
+use crate::subscriber::new_dead_letter::DeadLetterCause;
 
 /// Longest pause that a failed attempt can ask for: 24 h, the longest `router.quarantine_s`. An
 /// automatic reply waits for the rest of a quarantine, which is no `Retry-After` header; the parser
@@ -23,26 +24,13 @@ impl RetryPolicy {
     }
 }
 
-/// Reason for which a delivery becomes a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GiveUpReason {
-    /// All retries of the schedule have failed.
-    Exhausted,
-    /// The time for retries (`delivery.dead_letter_after_h`) is over.
-    TooOld,
-    /// The subscriber refused the delivery for good, or no request can be built for it.
-    Refused,
-    /// The subscription's filter or transform failed on the event.
-    Expression,
-}
-
 /// Decision after a transient failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RetryDecision {
     /// Make another attempt after this pause.
     RetryAfter(Duration),
     /// Make no other attempt: the delivery becomes a dead letter.
-    GiveUp(GiveUpReason),
+    GiveUp(DeadLetterCause),
 }
 
 /// Decides after the failure of the `attempts`-th attempt, at the counted time `counted` since the
@@ -57,12 +45,12 @@ pub(super) fn decide_retry(
 ) -> RetryDecision {
     let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
     let Some(planned) = retries.schedule.get(index) else {
-        return RetryDecision::GiveUp(GiveUpReason::Exhausted);
+        return RetryDecision::GiveUp(DeadLetterCause::Exhausted);
     };
 
     let left = retries.dead_letter_after.saturating_sub(counted);
     if left.is_zero() {
-        return RetryDecision::GiveUp(GiveUpReason::TooOld);
+        return RetryDecision::GiveUp(DeadLetterCause::TooOld);
     }
 
     let pause = planned.mul_f64((1.0 + retries.jitter * (2.0 * draw - 1.0)).max(0.0));
@@ -223,14 +211,24 @@ mod tests {
             (3, 40, None, again(300)),
             // The last attempt is made when the time is over.
             (4, 400, None, again(600)),
-            (5, 500, None, RetryDecision::GiveUp(GiveUpReason::Exhausted)),
+            (
+                5,
+                500,
+                None,
+                RetryDecision::GiveUp(DeadLetterCause::Exhausted),
+            ),
             (2, 999, None, again(1)),
-            (2, 1_000, None, RetryDecision::GiveUp(GiveUpReason::TooOld)),
+            (
+                2,
+                1_000,
+                None,
+                RetryDecision::GiveUp(DeadLetterCause::TooOld),
+            ),
             (
                 5,
                 5_000,
                 None,
-                RetryDecision::GiveUp(GiveUpReason::Exhausted),
+                RetryDecision::GiveUp(DeadLetterCause::Exhausted),
             ),
             (1, 0, Some(3), again(5)),
             (1, 0, Some(60), again(60)),
@@ -271,7 +269,7 @@ mod tests {
         };
         assert_eq!(
             decide_retry(&none, 1, Duration::ZERO, None, 0.5),
-            RetryDecision::GiveUp(GiveUpReason::Exhausted)
+            RetryDecision::GiveUp(DeadLetterCause::Exhausted)
         );
     }
 

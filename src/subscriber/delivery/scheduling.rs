@@ -8,9 +8,9 @@ use super::effect::DeliveryEffect;
 use super::identifiers::{AttemptId, LaneKey};
 use super::lane::LanePhase;
 use super::lanes::LaneRoom;
-use super::retry::GiveUpReason;
 use super::running_attempt::{AttemptSource, RunningAttempt};
 use super::subscriber_delivery::SubscriberDelivery;
+use crate::subscriber::new_dead_letter::DeadLetterCause;
 use crate::subscriber::{AttemptFailure, OutboundRecord};
 use crate::subscription::DeliveryOrdering;
 
@@ -206,7 +206,7 @@ impl SubscriberDelivery {
                 detail,
                 answer: bytes::Bytes::new(),
             };
-            self.give_up_head(key, failure, GiveUpReason::Expression, effects);
+            self.give_up_head(key, failure, DeadLetterCause::Expression, effects);
             return Some(());
         }
 

@@ -8,7 +8,7 @@ use super::subscriber_delivery::SubscriberDelivery;
 use crate::event::Position;
 
 /// Snapshot of a delivery for statistics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryStatus {
     /// State of the circuit breaker.
     pub breaker: DeliveryBreakerState,

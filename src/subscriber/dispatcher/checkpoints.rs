@@ -10,12 +10,23 @@ use super::super::delivery::DeliveryInput;
 use super::super::inbox::ActorMessage;
 use super::super::stage_error::DeliveryStageError;
 use super::{CheckpointTask, Dispatcher, STOP_POLL_INTERVAL, YIELDS_MAX, join_task};
-use crate::table_store::TableWriteError;
 
 impl Dispatcher {
-    /// Starts to write a checkpoint, unless one is being written. A regular checkpoint also asks the
-    /// actors for rows of their oldest records, so that the next one can advance the cursor.
-    pub(super) fn begin_checkpoint(&mut self, is_regular: bool) {
+    /// Starts to write a checkpoint, unless one is being written, and asks the actors for rows of their
+    /// oldest records, so that the next one can advance the cursor.
+    pub(super) fn begin_regular_checkpoint(&mut self) {
+        self.begin_checkpoint();
+
+        // After the changes were taken, so that the new rows belong to the next checkpoint. Also if
+        // checkpoints that were asked for follow one another: a slow subscriber must not hold the
+        // cursor of all others for so long.
+        self.notify_checkpoint_started();
+        self.stage.announce_exhausted();
+        self.pause_overused();
+    }
+
+    /// Starts to write a checkpoint, unless one is being written.
+    pub(super) fn begin_checkpoint(&mut self) {
         if self.checkpoint_task.is_some() {
             return;
         }
@@ -24,13 +35,6 @@ impl Dispatcher {
         // no read state yet.
         self.refresh_subscribers();
         self.checkpoint_task = self.spawn_checkpoint_write();
-
-        // After the changes were taken, so that the new rows belong to the next checkpoint.
-        if is_regular {
-            self.notify_checkpoint_started();
-            self.stage.announce_exhausted();
-            self.pause_overused();
-        }
     }
 
     fn notify_checkpoint_started(&self) {
@@ -48,16 +52,10 @@ impl Dispatcher {
         Some(spawn_blocking(move || checkpoint.write(&tables)))
     }
 
-    pub(super) fn finish_checkpoint(
-        &mut self,
-        written: Result<u64, TableWriteError>,
-    ) -> Result<(), DeliveryStageError> {
+    /// Waits until the checkpoint that is being written is on the disk.
+    pub(super) async fn finish_checkpoint(&mut self) -> Result<(), DeliveryStageError> {
+        let written = join_task(&mut self.checkpoint_task).await?;
         self.stage.deps.checkpoints.mark_written(written?);
-
-        // A flush was requested while this checkpoint was being written.
-        if self.flush_requests.has_changed().unwrap_or_default() {
-            self.begin_checkpoint(false);
-        }
         Ok(())
     }
 
@@ -93,8 +91,7 @@ impl Dispatcher {
         let _ = timeout(patience, attempts_end).await;
 
         if self.checkpoint_task.is_some() {
-            let written = join_task(&mut self.checkpoint_task).await?;
-            self.finish_checkpoint(written)?;
+            self.finish_checkpoint().await?;
         }
 
         // The actors take in the outcomes of the last attempts. Then two checkpoint starts give rows
@@ -112,8 +109,7 @@ impl Dispatcher {
             .or_else(|| self.spawn_checkpoint_write())
         {
             self.checkpoint_task = Some(task);
-            let written = join_task(&mut self.checkpoint_task).await?;
-            self.stage.deps.checkpoints.mark_written(written?);
+            self.finish_checkpoint().await?;
         }
         Ok(())
     }

@@ -11,6 +11,8 @@
 mod checkpoints;
 mod placement;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -23,6 +25,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::info;
 
 use super::actor::SubscriberActor;
+use super::definition_changes::DefinitionChanges;
 use super::delivery::MatchedRecord;
 use super::inbox::SubscriberInbox;
 use super::outbound_record::OutboundRecord;
@@ -35,7 +38,7 @@ use super::subscriber_set::SubscriberSet;
 use super::tables::ReadState;
 use crate::account::AccountRegistry;
 use crate::audit::AuditLog;
-use crate::config::{Config, LiveConfig};
+use crate::config::LiveConfig;
 use crate::crash_window::CrashWindow;
 use crate::event::Position;
 use crate::journal::{JournalFrame, JournalReadError};
@@ -61,7 +64,6 @@ const YIELDS_MAX: usize = 1_000;
 /// Definitions and channels that the dispatcher works with.
 pub(super) struct DispatcherDeps {
     pub(super) live_config: Arc<LiveConfig>,
-    pub(super) config_changes: watch::Receiver<Arc<Config>>,
     pub(super) subscriptions: Arc<SubscriptionRegistry>,
     pub(super) accounts: Arc<AccountRegistry>,
     pub(super) audit: Arc<AuditLog>,
@@ -78,7 +80,7 @@ pub(super) struct Dispatcher {
     stage: Rc<DeliveryStage>,
     deps: DispatcherDeps,
     durable_end: watch::Receiver<Position>,
-    definition_changes: watch::Receiver<u64>,
+    definition_changes: DefinitionChanges,
     flush_requests: watch::Receiver<u64>,
     checkpoint_task: Option<CheckpointTask>,
     frame_read: Option<FrameReadTask>,
@@ -88,9 +90,10 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     /// Creates the dispatcher of `stage`. [`Self::place_subscribers`] must follow.
     pub(super) fn new(stage: Rc<DeliveryStage>, deps: DispatcherDeps) -> Self {
+        let definition_changes = stage.definition_changes.borrow().clone();
         Self {
             durable_end: stage.deps.journal.durable_end(),
-            definition_changes: deps.subscriptions.watch_changes(),
+            definition_changes,
             flush_requests: stage.deps.checkpoints.flush_requests(),
             checkpoint_task: None,
             frame_read: None,
@@ -195,17 +198,16 @@ impl Dispatcher {
             _ = self.deps.stopping.changed() => {
                 return Ok(Some(self.deps.stopping.borrow().unwrap_or_default()));
             }
-            written = join_task(&mut self.checkpoint_task) => self.finish_checkpoint(written?)?,
-            _ = checkpoint_ticks.tick() => self.begin_checkpoint(true),
-            _ = self.flush_requests.changed(), if self.checkpoint_task.is_none() => self.begin_checkpoint(false),
+            written = join_task(&mut self.checkpoint_task) => self.stage.deps.checkpoints.mark_written(written??),
+            _ = checkpoint_ticks.tick() => self.begin_regular_checkpoint(),
+            _ = self.flush_requests.changed(), if self.checkpoint_task.is_none() => self.begin_checkpoint(),
             Some(query) = self.deps.queries.recv() => self.answer_query(query),
             requests = recovery.requests.next_batch() => {
                 // A request may be about a subscriber that was created just now.
                 self.refresh_subscribers();
-                requests.into_iter().for_each(|request| self.handle_request(request));
+                requests.into_iter().for_each(|(id, request)| self.handle_request(&id, request));
             }
-            _ = self.definition_changes.changed() => {}
-            Ok(()) = self.deps.config_changes.changed() => {}
+            () = self.definition_changes.wait_for_change() => {}
             () = stage.wait_for_task() => {}
             frame = join_task(&mut self.frame_read) => self.dispatch_read(frame?)?,
             _ = self.durable_end.changed(), if !has_more => {}

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_rt::task::spawn_blocking;
+use actix_rt::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
@@ -21,6 +21,7 @@ use super::super::actor::SubscriberActor;
 use super::super::backlog;
 use super::super::dead_letters::DeadLetterCause;
 use super::super::delivery::{DeliveryInput, LaneKey, LaneRow};
+use super::super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
 use super::super::expiry::{self, ExpiredDeliveries};
 use super::super::inbox::{ActorMessage, SubscriberInbox};
 use super::super::missed_records::MissedRecords;
@@ -34,9 +35,7 @@ use super::super::tables::{ReadState, encode_lane, lane_key};
 use super::{CRASHES_MAX, CRASHES_WINDOW, Dispatcher};
 use crate::audit::SUCCESS;
 use crate::event::Position;
-use crate::panics::PanicContainment;
-use crate::projection::ProjectionReadError;
-use crate::subscription::{SubscriptionId, SubscriptionState};
+use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::token::AccessOperation;
 
 /// Operations of the audit log.
@@ -46,14 +45,15 @@ const DISABLE: &str = "webhooks.disable";
 impl Dispatcher {
     /// Applies changed definitions to the subscribers.
     pub(super) fn refresh_subscribers(&mut self) {
-        // Counted before the snapshots are taken, which then have at least these changes.
-        let change_count = *self.definition_changes.borrow_and_update();
+        // Before the snapshots are taken, which then have at least these changes.
+        self.definition_changes.mark_seen();
+        self.stage.definition_changes.borrow_mut().mark_seen();
         let subscriptions = self.deps.subscriptions.snapshot();
         let accounts = self.deps.accounts.snapshot();
         let config = self.deps.live_config.current();
         let old = self.stage.subscriber_set();
         if old.is_built_from(&subscriptions, &accounts, &config) {
-            return self.stage.note_applied_changes(change_count);
+            return self.stage.wake_waiting_for_change();
         }
 
         let (new, changed) = old.update(subscriptions, accounts, config);
@@ -79,10 +79,11 @@ impl Dispatcher {
         for id in &changed {
             self.update_subscriber(&new, id);
         }
-        self.stage.note_applied_changes(change_count);
+        self.stage.wake_waiting_for_change();
     }
 
-    fn remove_subscriber(&self, id: &SubscriberId) {
+    fn remove_subscriber(&mut self, id: &SubscriberId) {
+        self.crashes.remove(id);
         let stage = &self.stage;
         if let Some(inbox) = stage.inboxes.borrow_mut().remove(id) {
             inbox.close();
@@ -213,15 +214,9 @@ impl Dispatcher {
                 Ok(None) => return,
                 Err(error) => return stage.fail(error),
             };
-            let journal = Arc::clone(&stage.deps.journal);
-            let counted = spawn_blocking(move || {
-                let _contained = PanicContainment::begin();
-                backlog::count_backlog(journal.as_ref(), matcher, rows, (cursor, end))
-            });
-            match counted.await {
-                Ok(Ok(backlog)) => stage.push_task(DispatcherTask::BacklogCounted(id, backlog)),
-                Ok(Err(error)) => stage.fail(ProjectionReadError::from(error)),
-                Err(_) => stage.fail(DeliveryStageError::Panicked),
+            match backlog::count_backlog(&stage, &id, &matcher, rows, (cursor, end)).await {
+                Ok(backlog) => stage.push_task(DispatcherTask::BacklogCounted(id, backlog)),
+                Err(error) => stage.fail(error),
             }
         });
     }
@@ -242,7 +237,9 @@ impl Dispatcher {
                 inbox.push_message(ActorMessage::ReplaysAvailable);
             }
             DispatcherTask::ActorCrashed(id) => self.restart_crashed(&id),
-            DispatcherTask::Disable(id, reason) => self.disable_subscriber(id, reason),
+            DispatcherTask::Disable(policy, reason) => {
+                drop(self.disable_subscriber(&policy, reason))
+            }
             DispatcherTask::BacklogCounted(id, backlog) => self.finish_drop(&id, backlog),
             DispatcherTask::DeliveriesExpired(id, expired) => self.finish_expiry(&id, *expired),
             DispatcherTask::Resume(id) => self.resume_subscriber(&id),
@@ -304,25 +301,40 @@ impl Dispatcher {
     }
 
     fn pause_subscription(&self, number: SubscriptionId, reason: String) {
+        let reason = Some(reason);
+        let is_active = |found: &Subscription| found.state == SubscriptionState::Active;
+        let state = SubscriptionState::Paused { reason };
+        drop(self.stop_subscription(number, state, PAUSE, is_active));
+    }
+
+    /// Gives the subscription `number` the state `state`, if it `is_to_stop`, and logs the `act`. The
+    /// task returns true if it did.
+    fn stop_subscription(
+        &self,
+        number: SubscriptionId,
+        state: SubscriptionState,
+        act: &'static str,
+        is_to_stop: impl Fn(&Subscription) -> bool + Send + 'static,
+    ) -> JoinHandle<bool> {
         let subscriptions = Arc::clone(&self.deps.subscriptions);
         let audit = Arc::clone(&self.deps.audit);
         let now = self.stage.wall();
         spawn_blocking(move || {
-            let mut was_active = false;
+            let mut is_stopped = false;
             let changed = subscriptions.change(number, |subscription| {
-                was_active = subscription.state == SubscriptionState::Active;
-                if was_active {
-                    subscription.state = SubscriptionState::Paused {
-                        reason: Some(reason),
-                    };
+                is_stopped = is_to_stop(subscription);
+                if is_stopped {
+                    subscription.state = state;
                     subscription.updated_at = now;
                 }
             });
-            // The registry itself reports a failed write.
-            if changed.is_ok() && was_active {
-                audit.append_act(now, PAUSE, Some(number.to_string()), SUCCESS);
+            // It may have been deleted meanwhile; the registry itself reports a failed write.
+            is_stopped &= changed.is_ok();
+            if is_stopped {
+                audit.append_act(now, act, Some(number.to_string()), SUCCESS);
             }
-        });
+            is_stopped
+        })
     }
 
     /// Resumes a subscriber of an account after a while, because the API cannot resume it.
@@ -340,36 +352,40 @@ impl Dispatcher {
         }
     }
 
-    /// Disables a subscription; [`Self::update_subscriber`] then drops its backlog.
-    fn disable_subscriber(&self, id: SubscriberId, reason: String) {
-        warn!(subscriber = %id, reason, "subscriber disabled");
-        let SubscriberId::Webhook(number) = id else {
-            return;
+    /// Disables the subscription of `policy`; [`Self::update_subscriber`] then drops its backlog. One
+    /// that was paused or got another receiver meanwhile stays: the answer was not about that. The task
+    /// returns true if it was disabled.
+    pub(super) fn disable_subscriber(
+        &self,
+        policy: &DeliveryPolicy,
+        reason: String,
+    ) -> Option<JoinHandle<bool>> {
+        let id = policy.id.clone();
+        let (SubscriberId::Webhook(number), DeliveryTarget::Webhook(judged)) =
+            (&id, &policy.target)
+        else {
+            // An account has no such state: its delivery waits for another definition.
+            warn!(subscriber = %id, reason, "subscriber disabled");
+            return None;
         };
 
-        let stage = Rc::clone(&self.stage);
-        let subscriptions = Arc::clone(&self.deps.subscriptions);
-        let audit = Arc::clone(&self.deps.audit);
-        let now = stage.wall();
+        let judged = Arc::clone(judged);
+        let is_same = move |found: &Subscription| {
+            found.state == SubscriptionState::Active && found.is_same_receiver(&judged)
+        };
         let state = SubscriptionState::Disabled {
             reason: reason.clone(),
         };
-        actix_rt::spawn(async move {
-            let change = move || {
-                let changed = subscriptions.change(number, |subscription| {
-                    subscription.state = state;
-                    subscription.updated_at = now;
-                });
-                if changed.is_ok() {
-                    audit.append_act(now, DISABLE, Some(number.to_string()), SUCCESS);
-                }
-                changed
-            };
-            // It may have been deleted meanwhile; the registry itself reports a failed write.
-            if let Ok(Ok(_)) = spawn_blocking(change).await {
-                stage.deps.announcer.announce_disabled(&id, &reason);
+        let change = self.stop_subscription(*number, state, DISABLE, is_same);
+        let announcer = self.stage.deps.announcer.clone();
+        Some(actix_rt::spawn(async move {
+            let is_disabled = change.await.unwrap_or_default();
+            if is_disabled {
+                warn!(subscriber = %id, reason, "subscriber disabled");
+                announcer.announce_disabled(&id, &reason);
             }
-        });
+            is_disabled
+        }))
     }
 
     /// Drops the counted backlog of a disabled subscriber: one dead letter states its size.
@@ -437,15 +453,10 @@ impl Dispatcher {
                 Ok(None) => return,
                 Err(error) => return stage.fail(error),
             };
-            let (journal, lanes) = (Arc::clone(&stage.deps.journal), rows.clone());
-            let counted = spawn_blocking(move || {
-                let _contained = PanicContainment::begin();
-                backlog::count_backlog(journal.as_ref(), matcher, lanes, (cursor, position))
-            });
-            let missed = match counted.await {
-                Ok(Ok(missed)) => missed,
-                Ok(Err(error)) => return stage.fail(ProjectionReadError::from(error)),
-                Err(_) => return stage.fail(DeliveryStageError::Panicked),
+            let (lanes, range) = (rows.clone(), (cursor, position));
+            let missed = match backlog::count_backlog(&stage, &id, &matcher, lanes, range).await {
+                Ok(missed) => missed,
+                Err(error) => return stage.fail(error),
             };
             let cursor = cursor.max(position);
             match expiry::move_lanes(&stage.deps.reads, rows, position, cursor).await {
@@ -478,14 +489,9 @@ impl Dispatcher {
         } = expired;
         stage.report_expired(id, missed);
         for (lane, row) in lanes {
-            let key = lane_key(id, &lane);
-            match row {
-                Some(row) => {
-                    let value = encode_lane(&row, stage.wall());
-                    stage.deps.checkpoints.put(key, value);
-                }
-                None => stage.deps.checkpoints.remove(key),
-            }
+            let value = row.map(|row| encode_lane(&row, stage.wall()));
+            let checkpoints = &stage.deps.checkpoints;
+            checkpoints.record_change(lane_key(id, &lane), value);
         }
         let state = ReadState::Behind(cursor);
         stage.deps.checkpoints.set_read_state(id, state);
@@ -512,58 +518,43 @@ impl Dispatcher {
         }
     }
 
-    /// Passes a request on to the actor of its subscriber, and spawns the actor if it is needed.
-    pub(super) fn handle_request(&self, request: StageRequest) {
+    /// Passes a request on to the actor of the subscriber `id`, and spawns the actor if it is needed.
+    pub(super) fn handle_request(&self, id: &SubscriberId, request: StageRequest) {
         let stage = &self.stage;
-        let id = request.subscriber();
-        match request {
-            StageRequest::ExpireBefore { position, .. } => {
-                return self.expire_deliveries(id, position);
+        let message = match request {
+            StageRequest::ExpireBefore(position) => return self.expire_deliveries(id, position),
+            StageRequest::Acknowledged(position) => return self.acknowledge(id, position),
+            StageRequest::ReplaysAvailable => ActorMessage::ReplaysAvailable,
+            StageRequest::JobCancelled(job) => {
+                ActorMessage::Input(DeliveryInput::JobCancelled { job })
             }
-            StageRequest::Acknowledged { position, .. } => return self.acknowledge(id, position),
-            StageRequest::ReplaysAvailable(_)
-            | StageRequest::JobCancelled { .. }
-            | StageRequest::LaneReleased { .. }
-            | StageRequest::DeadLetterRoom(_)
-            | StageRequest::RepairNoticed(_) => {}
-        }
+            StageRequest::LaneReleased(key) => {
+                ActorMessage::Input(DeliveryInput::LaneReleased { key })
+            }
+            StageRequest::RepairNoticed => ActorMessage::Input(DeliveryInput::RepairNoticed),
+        };
+        let (subscriber_set, is_of_job) = (
+            stage.subscriber_set(),
+            matches!(message, ActorMessage::ReplaysAvailable),
+        );
         let inbox = match (stage.inbox(id), stage.dormant_state(id)) {
-            (Some(inbox), _) => inbox,
-            (None, Some(DormantState::Live))
-                if matches!(request, StageRequest::ReplaysAvailable(_)) =>
-            {
-                let Some(inbox) = self.start_live_actor(&stage.subscriber_set(), id) else {
-                    return;
-                };
-                inbox
+            (None, Some(DormantState::Live)) if is_of_job => {
+                self.start_live_actor(&subscriber_set, id)
             }
-            (None, None) if stage.subscriber_set().subscription_state(id).is_none() => {
+            (None, None) if subscriber_set.subscription_state(id).is_none() => {
                 // The subscriber was deleted while a job for it was being created. Nothing else
                 // would end that job.
-                let subscriber_set = stage.subscriber_set();
-                return stage
+                stage
                     .deps
                     .recovery
                     .retain(|id| subscriber_set.subscription_state(id).is_some());
+                None
             }
             // An actor that is spawned later asks for jobs and released lanes itself.
-            (None, _) => return,
+            (inbox, _) => inbox,
         };
-
-        match request {
-            StageRequest::ReplaysAvailable(_) => inbox.push_message(ActorMessage::ReplaysAvailable),
-            StageRequest::JobCancelled { job, .. } => {
-                inbox.push_message(ActorMessage::Input(DeliveryInput::JobCancelled { job }))
-            }
-            StageRequest::LaneReleased { key, .. } => {
-                inbox.push_message(ActorMessage::Input(DeliveryInput::LaneReleased { key }))
-            }
-            StageRequest::DeadLetterRoom(_)
-            | StageRequest::Acknowledged { .. }
-            | StageRequest::ExpireBefore { .. } => inbox.wake(),
-            StageRequest::RepairNoticed(_) => {
-                inbox.push_message(ActorMessage::Input(DeliveryInput::RepairNoticed))
-            }
+        if let Some(inbox) = inbox {
+            inbox.push_message(message);
         }
     }
 }

@@ -74,7 +74,7 @@ impl ReplayBudget {
         if usage.bytes <= self.max / 2 {
             std::mem::take(&mut usage.waiting)
                 .into_iter()
-                .for_each(|refused| self.requests.post(StageRequest::ReplaysAvailable(refused)));
+                .for_each(|refused| self.requests.post(&refused, StageRequest::ReplaysAvailable));
         }
     }
 
@@ -190,7 +190,7 @@ mod tests {
         budget.adjust_usage(51, 50);
         assert_eq!(
             requests.take_all(),
-            BTreeSet::from([StageRequest::ReplaysAvailable(one.clone())])
+            BTreeSet::from([(one.clone(), StageRequest::ReplaysAvailable)])
         );
         assert_eq!(
             budget.reserve_page(&one, false).map(|page| page.bytes()),

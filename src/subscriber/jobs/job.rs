@@ -50,10 +50,6 @@ pub enum JobScope {
     },
     /// Records of the journal that match the subscriber's interest.
     Records {
-        /// Start of the time in which the events were received, inclusive.
-        since: Option<Timestamp>,
-        /// End of the time in which the events were received, exclusive.
-        until: Option<Timestamp>,
         /// Patterns of which an event has to match one; empty for all events.
         patterns: Vec<Pattern>,
         /// Dead letter of a range that the job delivers; it is removed with the end of the job.

@@ -32,11 +32,14 @@ pub(crate) use part::JobPart;
 
 use super::checkpoint::CheckpointBuffer;
 use super::dead_letters::{
-    DeadLetterCause, DeadLetterFilter, DeadLetterReadError, DeadLetterStore, DeadLetterSubject,
-    ListedDeadLetter, NewDeadLetter, RedeliveryCandidate,
+    DeadLetterCause, DeadLetterFilter, DeadLetterPlace, DeadLetterReadError, DeadLetterStore,
+    DeadLetterSubject, ListedDeadLetter, NewDeadLetter,
 };
-use super::delivery::{GiveUpReason, ReplayItem, ReplayTag};
+use super::delivery::{ReplayItem, ReplayTag};
+use super::expression_shares::ExpressionShares;
+use super::stage_error::DeliveryStageError;
 use super::stage_requests::{StageRequest, StageRequestQueue};
+use super::subscriber_set::SubscriberMatcher;
 use super::tables::dead_letters::{encode_next_id, next_id_key};
 use super::tables::jobs::{encode_job, encode_job_part, job_key, job_part_key};
 use super::tables::{DeliveryTables, TableTag};
@@ -45,10 +48,11 @@ use crate::clock::Clock;
 use crate::derived::DerivedStoreError;
 use crate::event::{Position, Record, Timestamp};
 use crate::journal::{Journal, JournalReadError, find_position_at};
+use crate::projection::ProjectionReadError;
 use crate::subscription::{Pattern, SubscriberInterest};
 use budget::{BudgetReservation, ReplayBudget};
 use part::JobStep;
-use step_reader::{ReplayFilter, StepRecords, StepSource};
+use step_reader::{StepRecords, StepSource};
 
 /// Error for which a job is not created or not cancelled.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +129,7 @@ impl JobRegistry {
             for (subscriber, part) in &job.parts {
                 // A dead letter that is gone or held by another job is settled by the next read.
                 let _ = claim_letters(&dead_letters, job, subscriber, part);
-                requests.post(StageRequest::ReplaysAvailable(subscriber.clone()));
+                requests.post(subscriber, StageRequest::ReplaysAvailable);
             }
         }
 
@@ -180,8 +184,6 @@ impl JobRegistry {
                 }
                 let first = first.max(start.position);
                 let scope = JobScope::Records {
-                    since: None,
-                    until: None,
                     patterns: Vec::new(),
                     resolves: Some(id),
                 };
@@ -209,38 +211,11 @@ impl JobRegistry {
         removed_at.map_or(Ok(()), |at| Err(JobError::ContentRemoved(at)))
     }
 
-    /// Starts a job that delivers the dead letters which pass `filter` again.
+    /// Starts a job of `kind` that delivers the dead letters which pass `filter` again.
     ///
     /// # Errors
     /// There are too many jobs, or the store fails.
     pub async fn retry_dead_letters(
-        &self,
-        filter: DeadLetterFilter,
-    ) -> Result<RedeliveryJob, JobError> {
-        self.retry_matching(JobKind::Retry, filter).await
-    }
-
-    /// Starts a job that delivers the dead letters of `subscriber` again whose events were received
-    /// from `since` to before `until`.
-    ///
-    /// # Errors
-    /// There are too many jobs, or the store fails.
-    pub async fn recover_failed_events(
-        &self,
-        subscriber: SubscriberId,
-        since: Option<Timestamp>,
-        until: Option<Timestamp>,
-    ) -> Result<RedeliveryJob, JobError> {
-        let filter = DeadLetterFilter {
-            subscriber: Some(subscriber),
-            since,
-            until,
-            ..DeadLetterFilter::default()
-        };
-        self.retry_matching(JobKind::Recover, filter).await
-    }
-
-    async fn retry_matching(
         &self,
         kind: JobKind,
         mut filter: DeadLetterFilter,
@@ -298,8 +273,6 @@ impl JobRegistry {
         let (from, end) = range.await.map_err(|_| DeadLetterReadError::Cancelled)??;
 
         let scope = JobScope::Records {
-            since,
-            until,
             patterns,
             resolves: None,
         };
@@ -358,9 +331,7 @@ impl JobRegistry {
         if let Err(holder) = claims.try_for_each(std::convert::identity) {
             // The next job gets the same id and must not inherit these claims.
             for (subscriber, part) in &job.parts {
-                self.dead_letters
-                    .release_positions(subscriber, part.unsettled(), id);
-                self.dead_letters.release_ranges(subscriber, id);
+                self.release_letters(&job, subscriber, part.unsettled());
             }
             // A dead letter without a holder was removed since it was read. A job that never held
             // it must not wait for it: after a restart the job would count it as delivered.
@@ -373,7 +344,7 @@ impl JobRegistry {
             self.checkpoints
                 .put(job_part_key(id, subscriber), encode_job_part(part, now));
             self.requests
-                .post(StageRequest::ReplaysAvailable(subscriber.clone()));
+                .post(subscriber, StageRequest::ReplaysAvailable);
         }
 
         table.next_id += 1;
@@ -471,10 +442,8 @@ impl JobRegistry {
     fn end_job(&self, job: &mut RedeliveryJob, reason: Option<String>) {
         for subscriber in job.parts.keys().cloned().collect::<Vec<_>>() {
             self.end_part(job, &subscriber);
-            self.requests.post(StageRequest::JobCancelled {
-                subscriber,
-                job: job.id,
-            });
+            self.requests
+                .post(&subscriber, StageRequest::JobCancelled(job.id));
         }
         self.finish_job(job, JobState::Cancelled { reason });
     }
@@ -508,52 +477,55 @@ impl JobRegistry {
         }
     }
 
-    /// Hands out the next records of all jobs of `subscriber`, whose current interest is
+    /// Hands out the next records of the job `id` to `subscriber`, whose current interest is
     /// `interest`. At most [`UNSETTLED_MAX`] records of a job are in flight, and at most
     /// `delivery.jobs_bytes_max` bytes of all jobs; beyond that each job has one record.
     ///
     /// Called after [`StageRequest::ReplaysAvailable`] and when the subscriber resumes, but not
     /// while it is paused. The caller reports each record by [`Self::record_delivered`] or
-    /// [`Self::record_failed`], or gives all of them back by [`Self::requeue_in_flight`].
+    /// [`Self::record_failed`], or gives records back by [`Self::put_back`].
     ///
-    /// A job that needs a damaged record ends, and says so.
+    /// A job that needs a damaged record ends, and says so. Filters are evaluated in `expressions`.
     ///
     /// # Errors
-    /// The journal cannot be read, although it is not damaged.
-    pub(crate) async fn take_replays(
+    /// The journal cannot be read, although it is not damaged, or the filter panicked.
+    pub(in crate::subscriber) async fn take_replays(
         &self,
+        id: u64,
         subscriber: &SubscriberId,
-        interest: &SubscriberInterest,
-    ) -> Result<Vec<ReplayItem>, JournalReadError> {
+        interest: &Arc<SubscriberInterest>,
+        expressions: &Arc<ExpressionShares>,
+    ) -> Result<Vec<ReplayItem>, DeliveryStageError> {
         let mut replays = Vec::new();
-        for id in self.active_jobs_of(subscriber) {
-            let before = replays.len();
-            while replays.len() == before {
-                let Some((step, source, page)) = self.plan_step(id, subscriber, interest) else {
-                    break;
-                };
-                let bytes_max = page.bytes();
-                let (journal, planned) = (Arc::clone(&self.journal), step.clone());
-                let read = spawn_blocking(move || {
-                    step_reader::read_step(journal.as_ref(), &planned, &source, bytes_max)
-                })
-                .await;
-                // The thread pool ends only with the process, and so does the caller.
-                let Ok(read) = read else { return Ok(replays) };
-                match read {
-                    Ok(read) => replays.extend(self.hand_out(id, subscriber, &step, read)),
-                    // The record stays unreadable, and must not stop the deliveries of all others.
-                    Err(error) if error.is_damage() => self.end_damaged_job(id, &error),
-                    Err(error) => return Err(error),
+        while replays.is_empty() {
+            let Some((step, source, page)) = self.plan_step(id, subscriber, interest) else {
+                break;
+            };
+            let (journal, bytes_max) = (Arc::clone(&self.journal), page.bytes());
+            let read = spawn_blocking(move || {
+                step_reader::read_step(journal.as_ref(), &source, bytes_max)
+            });
+            // The thread pool ends only with the process, and so does the caller.
+            let Ok(read) = read.await else { break };
+            match read {
+                Ok(read) => {
+                    let filter = interest.filter.as_ref();
+                    let read = read.decide(expressions, subscriber, filter).await?;
+                    // No wait follows: until the caller has the records, nobody else can take them.
+                    replays = self.hand_out(id, subscriber, &step, read);
                 }
-                // Released only now: the records handed out have reserved their own bytes.
-                drop(page);
+                // The record stays unreadable, and must not stop the deliveries of all others.
+                Err(error) if error.is_damage() => self.end_damaged_job(id, &error),
+                Err(error) => return Err(ProjectionReadError::from(error).into()),
             }
+            // Released only now: the records handed out have reserved their own bytes.
+            drop(page);
         }
         Ok(replays)
     }
 
-    fn active_jobs_of(&self, subscriber: &SubscriberId) -> Vec<u64> {
+    /// Returns the ids of the unfinished jobs with records for `subscriber`.
+    pub(in crate::subscriber) fn active_jobs_of(&self, subscriber: &SubscriberId) -> Vec<u64> {
         let is_active =
             |job: &&RedeliveryJob| !job.state.is_finished() && job.parts.contains_key(subscriber);
         self.lock()
@@ -568,7 +540,7 @@ impl JobRegistry {
         &self,
         id: u64,
         subscriber: &SubscriberId,
-        interest: &SubscriberInterest,
+        interest: &Arc<SubscriberInterest>,
     ) -> Option<(JobStep, StepSource, BudgetReservation<'_>)> {
         let table = self.lock();
         let job = table.jobs.get(&id)?;
@@ -576,24 +548,52 @@ impl JobRegistry {
         let step = part.next_step()?;
         let page = self.budget.reserve_page(subscriber, part.is_idle())?;
 
-        let source = match &job.scope {
-            JobScope::Records {
-                patterns, resolves, ..
-            } => {
-                // A dead letter that is gone has nothing left to deliver.
-                let missed = resolves.map(|id| {
-                    let missed = self.dead_letters.missed_records(subscriber, id);
-                    missed.unwrap_or_default()
-                });
-                StepSource::Records(ReplayFilter::new(interest, patterns.clone(), missed))
+        let source = match (&step, &job.scope) {
+            (JobStep::ReadOn { from, end, room }, JobScope::Records { patterns, resolves }) => {
+                // One gap at a time. A dead letter that is gone has nothing left to deliver.
+                let range = match resolves {
+                    Some(letter) => self
+                        .dead_letters
+                        .missed_records(subscriber, *letter)
+                        .and_then(|missed| missed.next_gap(*from))
+                        .map_or((*end, *end), |(first, behind)| (first, behind.min(*end))),
+                    None => (*from, *end),
+                };
+                // The start of the subscription is ignored: earlier events were asked for.
+                let interest = SubscriberInterest {
+                    from: Position::FIRST,
+                    ..interest.as_ref().clone()
+                };
+                StepSource::Range {
+                    range,
+                    matcher: SubscriberMatcher::Subscription(Arc::new(interest)),
+                    patterns: patterns.clone(),
+                    room: *room,
+                }
             }
-            JobScope::Letters { filter, before } => {
-                let (found, read_to) = self.find_step_letters(&step, subscriber, filter, *before);
-                StepSource::Letters {
-                    found,
-                    read_to,
+            // The records matched when they were first read. As for a delivery under way, they are
+            // not matched again.
+            (JobStep::Reread(positions), JobScope::Records { .. }) => StepSource::Positions {
+                positions: positions
+                    .iter()
+                    .map(|position| (*position, false))
+                    .collect(),
+                filter: DeadLetterFilter::default(),
+                read_to: Position::new(u64::MAX),
+            },
+            (step, JobScope::Letters { filter, before }) => {
+                let (found, read_to) = self.find_step_letters(step, subscriber, *before);
+                let is_asked =
+                    |(_, cause): &(_, _)| filter.cause.is_none_or(|asked| asked == *cause);
+                // If the filter had failed on the record, it decides again: it was perhaps repaired
+                // before the job.
+                let with_decision =
+                    |(position, cause)| (position, cause == DeadLetterCause::Expression);
+                let positions = found.into_iter().filter(is_asked).map(with_decision);
+                StepSource::Positions {
+                    positions: positions.collect(),
                     filter: filter.clone(),
-                    interest: interest.clone(),
+                    read_to,
                 }
             }
         };
@@ -606,40 +606,25 @@ impl JobRegistry {
         &self,
         step: &JobStep,
         subscriber: &SubscriberId,
-        filter: &DeadLetterFilter,
         before: u64,
     ) -> (Vec<(Position, DeadLetterCause)>, Position) {
-        let (candidates, read_to) = match step {
+        let find = |range, limit| {
+            self.dead_letters
+                .recovery_candidates(subscriber, range, before, limit)
+        };
+        match step {
             JobStep::Reread(positions) => {
-                let find_one = |position: &Position| {
-                    let record = (*position, position.plus(1));
-                    self.dead_letters
-                        .recovery_candidates(subscriber, record, before, 1)
-                };
-                let found: Vec<_> = positions.iter().flat_map(find_one).collect();
-                (found, Position::FIRST)
+                let find_one = |position: &Position| find((*position, position.plus(1)), 1);
+                let found = positions.iter().flat_map(find_one).collect();
+                (found, Position::new(u64::MAX))
             }
             JobStep::ReadOn { from, end, room } => {
-                let range = (*from, *end);
-                let found = self
-                    .dead_letters
-                    .recovery_candidates(subscriber, range, before, *room);
-                let is_full = found.len() == *room;
-                let last = found.last().filter(|_| is_full);
-                let read_to = last.map_or(*end, |last| last.position.plus(1));
+                let found = find((*from, *end), *room);
+                let last = found.last().filter(|_| found.len() == *room);
+                let read_to = last.map_or(*end, |(position, _)| position.plus(1));
                 (found, read_to)
             }
-        };
-
-        let matches =
-            |found: &RedeliveryCandidate| filter.cause.is_none_or(|cause| cause == found.cause);
-        let matching = candidates.into_iter().filter(matches);
-        (
-            matching
-                .map(|found| (found.position, found.cause))
-                .collect(),
-            read_to,
-        )
+        }
     }
 
     /// Accepts the records `read` for `step` and returns those that are to be delivered now.
@@ -663,21 +648,23 @@ impl JobRegistry {
         let StepRecords {
             deliverable,
             broken,
-            unwanted,
+            mut unwanted,
             read_to,
             ..
         } = read;
-        let mut found: Vec<_> = deliverable
-            .iter()
-            .map(|item| (item.position, item.memory_bytes()))
-            .collect();
-        let is_reread = matches!(step, JobStep::Reread(_));
-        if is_reread {
-            // The part has these positions already, and settles each of them.
-            let broken = broken.iter().map(|(item, _)| item.position);
-            let judged = broken.chain(unwanted.iter().copied());
-            found.extend(judged.map(|position| (position, 0)));
+        if !is_letters {
+            // An event that the filter rejects is not part of a replay.
+            unwanted.clear();
         }
+        let deliveries = deliverable
+            .iter()
+            .map(|item| (item.position, item.memory_bytes()));
+        // The others are in flight until they are settled below.
+        let broken_positions = broken.iter().map(|(item, _)| item.position);
+        let others = broken_positions.chain(unwanted.iter().copied());
+        let found: Vec<_> = deliveries
+            .chain(others.map(|position| (position, 0)))
+            .collect();
 
         // The job holds the dead letters of the positions that it reads again, so nobody may
         // discard them. A dead letter that is gone was removed by a delivery, and a crash came
@@ -703,7 +690,7 @@ impl JobRegistry {
                 let is_skipped =
                     |position: &&Position| is_letters && !part.is_unsettled(**position);
                 let skipped = asked.iter().filter(is_skipped).copied();
-                self.dead_letters.release_positions(subscriber, skipped, id);
+                self.dead_letters.release_claims(subscriber, skipped, id);
                 accepted
             }
             JobStep::ReadOn { from, .. } if part.accept_read(*from, &found, read_to) => {
@@ -743,7 +730,7 @@ impl JobRegistry {
             }
         }
 
-        self.add_broken_to_dead_letters(subscriber, (id, is_letters), part, broken, is_reread);
+        self.add_broken_to_dead_letters(subscriber, (id, is_letters), part, broken);
         for position in unwanted {
             // A dead letter that another job holds is settled by that job: if it vanished, the
             // other job would count it as delivered.
@@ -754,7 +741,7 @@ impl JobRegistry {
             {
                 self.dead_letters.remove_delivered(subscriber, position);
             }
-            settle_judged(part, position, JobRecordOutcome::Skipped, is_reread);
+            part.settle_position(position, JobRecordOutcome::Skipped);
         }
 
         // The row holds all positions that were handed out, before one of them can be settled.
@@ -779,13 +766,12 @@ impl JobRegistry {
         (job, is_letters): (u64, bool),
         part: &mut JobPart,
         broken: Vec<(OutboundRecord, String)>,
-        is_reread: bool,
     ) {
         for (item, detail) in broken {
             let position = item.position;
             let claim = || self.dead_letters.claim_for_job(subscriber, position, job);
             if is_letters && claim().is_err() {
-                settle_judged(part, position, JobRecordOutcome::Skipped, is_reread);
+                part.settle_position(position, JobRecordOutcome::Skipped);
                 continue;
             }
 
@@ -799,13 +785,13 @@ impl JobRegistry {
                 item,
                 attempts: 0,
                 failure,
-                reason: GiveUpReason::Expression,
+                cause: DeadLetterCause::Expression,
                 is_halting: false,
             };
             self.dead_letters.add(subscriber, new_letter);
             self.dead_letters
-                .release_positions(subscriber, [position], job);
-            settle_judged(part, position, JobRecordOutcome::Failed, is_reread);
+                .release_claims(subscriber, [position], job);
+            part.settle_position(position, JobRecordOutcome::Failed);
         }
     }
 
@@ -816,6 +802,12 @@ impl JobRegistry {
         // that its job has settled.
         self.dead_letters.remove_delivered(subscriber, tag.position);
         self.settle_record(subscriber, tag, JobRecordOutcome::Delivered);
+    }
+
+    /// Notes that a record of a job was erased while it waited, and with it its dead letter.
+    pub(crate) fn record_dropped(&self, subscriber: &SubscriberId, tag: ReplayTag) {
+        self.dead_letters.remove_delivered(subscriber, tag.position);
+        self.settle_record(subscriber, tag, JobRecordOutcome::Skipped);
     }
 
     /// Notes that a record of a job failed for good once more. The caller has renewed its dead
@@ -840,11 +832,11 @@ impl JobRegistry {
             return;
         }
         self.dead_letters
-            .release_positions(subscriber, [tag.position], tag.job);
+            .release_claims(subscriber, [tag.position], tag.job);
         self.budget.adjust_usage(before, part.in_flight_bytes());
         if part.needs_reading() {
             self.requests
-                .post(StageRequest::ReplaysAvailable(subscriber.clone()));
+                .post(subscriber, StageRequest::ReplaysAvailable);
         }
         self.checkpoints.put(
             job_part_key(tag.job, subscriber),
@@ -857,16 +849,36 @@ impl JobRegistry {
     /// Puts all records in flight to `subscriber` back, so that they are handed out again: its
     /// actor has ended.
     pub(crate) fn requeue_in_flight(&self, subscriber: &SubscriberId) {
+        self.requeue(subscriber, |_, _| true);
+    }
+
+    /// Puts `replays` back, which were handed out to `subscriber` and reached no actor.
+    pub(crate) fn put_back(&self, subscriber: &SubscriberId, replays: &[ReplayItem]) {
+        let is_among = |job, position| {
+            let is_it =
+                |replay: &ReplayItem| (replay.tag.job, replay.tag.position) == (job, position);
+            replays.iter().any(is_it)
+        };
+        if !replays.is_empty() {
+            self.requeue(subscriber, is_among);
+        }
+    }
+
+    fn requeue(&self, subscriber: &SubscriberId, is_back: impl Fn(u64, Position) -> bool) {
         let mut table = self.lock();
         let unfinished = table
             .jobs
             .values_mut()
             .filter(|job| !job.state.is_finished());
-        for part in unfinished.filter_map(|job| job.parts.get_mut(subscriber)) {
-            self.budget.adjust_usage(part.in_flight_bytes(), 0);
-            part.requeue_in_flight();
+        for job in unfinished {
+            let Some(part) = job.parts.get_mut(subscriber) else {
+                continue;
+            };
+            let before = part.in_flight_bytes();
+            part.requeue(|position| is_back(job.id, position));
+            self.budget.adjust_usage(before, part.in_flight_bytes());
             self.requests
-                .post(StageRequest::ReplaysAvailable(subscriber.clone()));
+                .post(subscriber, StageRequest::ReplaysAvailable);
         }
     }
 
@@ -888,7 +900,8 @@ impl JobRegistry {
                 ..
             } = job.scope
             {
-                self.dead_letters.remove_delivered_range(subscriber, letter);
+                let place = DeadLetterPlace::Missed(letter);
+                self.dead_letters.remove_delivered(subscriber, place);
             }
             self.end_part(job, subscriber);
         }
@@ -908,10 +921,26 @@ impl JobRegistry {
             0,
         );
         let unsettled = job.end_part(subscriber);
-        self.dead_letters
-            .release_positions(subscriber, unsettled, job.id);
-        self.dead_letters.release_ranges(subscriber, job.id);
+        self.release_letters(job, subscriber, unsettled);
         self.checkpoints.remove(job_part_key(job.id, subscriber));
+    }
+
+    /// Releases the dead letters that `job` holds at `subscriber`, of which `unsettled` are left.
+    fn release_letters(
+        &self,
+        job: &RedeliveryJob,
+        subscriber: &SubscriberId,
+        unsettled: impl IntoIterator<Item = Position>,
+    ) {
+        match job.scope {
+            JobScope::Letters { .. } => self
+                .dead_letters
+                .release_claims(subscriber, unsettled, job.id),
+            JobScope::Records { resolves, .. } => {
+                let places = resolves.map(DeadLetterPlace::Missed);
+                self.dead_letters.release_claims(subscriber, places, job.id)
+            }
+        }
     }
 
     fn finish_job(&self, job: &mut RedeliveryJob, state: JobState) {
@@ -922,21 +951,6 @@ impl JobRegistry {
 
     fn lock(&self) -> MutexGuard<'_, JobTable> {
         self.table.lock()
-    }
-}
-
-/// Settles a record on which the filter has decided. A part that has read it again holds its
-/// position; otherwise it is only counted.
-fn settle_judged(
-    part: &mut JobPart,
-    position: Position,
-    outcome: JobRecordOutcome,
-    is_reread: bool,
-) {
-    if is_reread {
-        part.settle_position(position, outcome);
-    } else {
-        part.count_settled(outcome);
     }
 }
 
@@ -963,7 +977,9 @@ fn claim_letters(
         JobScope::Records {
             resolves: Some(letter),
             ..
-        } => dead_letters.claim_range_for_job(subscriber, *letter, job.id),
+        } => dead_letters
+            .claim_for_job(subscriber, DeadLetterPlace::Missed(*letter), job.id)
+            .map(drop),
         JobScope::Records { resolves: None, .. } => Ok(()),
     }
 }

@@ -265,15 +265,16 @@ impl JobPart {
         was_in_flight
     }
 
-    /// Counts a record that is settled without being handed out.
-    pub(super) const fn count_settled(&mut self, outcome: JobRecordOutcome) {
-        self.counts.count_outcome(outcome);
-    }
-
-    /// Puts all records in flight back; they are read again.
-    pub(super) fn requeue_in_flight(&mut self) {
-        self.waiting
-            .extend(std::mem::take(&mut self.in_flight).into_keys());
+    /// Puts the records in flight for which `is_back` holds back; they are read again.
+    pub(super) fn requeue(&mut self, is_back: impl Fn(Position) -> bool) {
+        let waiting = &mut self.waiting;
+        self.in_flight.retain(|position, _| {
+            let stays = !is_back(*position);
+            if !stays {
+                waiting.insert(*position);
+            }
+            stays
+        });
     }
 }
 
@@ -406,7 +407,7 @@ mod tests {
                             world.settle(position, settled);
                         }
                     }
-                    JobPartAction::Lose => { world.part.requeue_in_flight(); out.clear(); }
+                    JobPartAction::Lose => { world.part.requeue(|_| true); out.clear(); }
                     JobPartAction::Restart => { world.restart(); out.clear(); }
                     JobPartAction::Stray(position) => if !out.contains(&Position::new(position)) {
                         prop_assert!(!world.part.settle_position(Position::new(position), JobRecordOutcome::Delivered));
@@ -438,7 +439,7 @@ mod tests {
             ),
             "it was read before"
         );
-        part.requeue_in_flight();
+        part.requeue(|_| true);
         assert_eq!(
             part.next_step(),
             Some(JobStep::Reread(vec![Position::new(2)]))

@@ -75,10 +75,25 @@ impl JobFixture {
     }
 
     async fn take_replays(&self, subscriber: &SubscriberId) -> Vec<ReplayItem> {
-        self.jobs
-            .take_replays(subscriber, &everything())
-            .await
-            .expect("reads")
+        self.take_matching(subscriber, &everything()).await
+    }
+
+    /// Takes the next records of all jobs.
+    async fn take_matching(
+        &self,
+        subscriber: &SubscriberId,
+        interest: &SubscriberInterest,
+    ) -> Vec<ReplayItem> {
+        let (mut replays, interest) = (Vec::new(), Arc::new(interest.clone()));
+        let expressions = ExpressionShares::new(Arc::clone(&self.env.clock) as _);
+        for job in self.jobs.active_jobs_of(subscriber) {
+            let taken = self
+                .jobs
+                .take_replays(job, subscriber, &interest, &expressions)
+                .await;
+            replays.extend(taken.expect("reads"));
+        }
+        replays
     }
 
     /// Delivers all records of the jobs and returns their positions.
@@ -205,7 +220,7 @@ async fn a_replay_brings_what_is_wanted_of_a_time_in_its_order_and_64_at_once() 
             .env
             .requests
             .take_all()
-            .contains(&StageRequest::ReplaysAvailable(ONE))
+            .contains(&(ONE, StageRequest::ReplaysAvailable))
     };
     assert!(is_notified(), "of its beginning");
     one_half[1..]
@@ -249,11 +264,7 @@ async fn a_replay_is_narrowed_by_patterns_and_by_what_the_subscription_wants() {
         patterns: [named("message.received")].into(),
         ..everything()
     };
-    let replays = fixture
-        .jobs
-        .take_replays(&ONE, &interest)
-        .await
-        .expect("reads");
+    let replays = fixture.take_matching(&ONE, &interest).await;
     assert!(
         replays
             .iter()
@@ -285,7 +296,7 @@ async fn a_job_goes_on_after_a_restart_with_what_was_not_settled() {
             .take_all()
             .into_iter()
             .collect::<Vec<_>>(),
-        [StageRequest::ReplaysAvailable(ONE)]
+        [(ONE, StageRequest::ReplaysAvailable)]
     );
     assert_eq!(fixture.summary_of(id), ("running", None, delivered(63)));
     let rest = fixture.deliver_all(&ONE).await;
@@ -313,7 +324,7 @@ async fn a_record_whose_dead_letter_went_before_the_crash_counts_as_delivered() 
     }
     let id = fixture
         .jobs
-        .retry_dead_letters(DeadLetterFilter::default())
+        .retry_dead_letters(JobKind::Retry, DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
@@ -336,7 +347,7 @@ async fn a_dead_letter_that_is_discarded_before_its_job_reaches_it_is_not_counte
     fixture.dead_letters.add(&ONE, new_letter(1, "A"));
     fixture.dead_letters.add(&ONE, new_letter(2, "A"));
     let all = DeadLetterFilter::default();
-    let job = fixture.jobs.retry_dead_letters(all).await;
+    let job = fixture.jobs.retry_dead_letters(JobKind::Retry, all).await;
     let job = job.expect("taken on");
     assert_eq!(job.total_records(), Some(2));
 
@@ -362,13 +373,13 @@ async fn a_record_that_failed_again_before_the_crash_does_not_count_as_delivered
     };
     let id = fixture
         .jobs
-        .retry_dead_letters(filter)
+        .retry_dead_letters(JobKind::Retry, filter)
         .await
         .expect("taken on")
         .id;
     assert_eq!(fixture.take_replays(&ONE).await.len(), 1);
     let refused = NewDeadLetter {
-        reason: GiveUpReason::Refused,
+        cause: DeadLetterCause::Refused,
         ..new_letter(1, "A")
     };
     fixture.dead_letters.add(&ONE, refused);
@@ -399,6 +410,37 @@ async fn what_an_actor_lost_is_handed_out_again() {
     assert_eq!(fixture.summary_of(id), ("completed", Some(7), delivered(7)));
 }
 
+/// What a late read of a crashed actor brought had put the records of its successor back, too, and they
+/// were delivered twice.
+#[tokio::test]
+async fn records_that_came_too_late_for_their_actor_are_put_back_alone() {
+    let fixture = JobFixture::new(10).await;
+    let replay = fixture.jobs.replay_events(ONE, None, None, Vec::new());
+    replay.await.expect("taken on");
+    let all = fixture.take_replays(&ONE).await;
+    fixture.jobs.put_back(&ONE, &all[2..4]);
+    let again = fixture.take_replays(&ONE).await;
+    let tags = |replays: &[ReplayItem]| replays.iter().map(|replay| replay.tag).collect::<Vec<_>>();
+    assert_eq!(tags(&again), tags(&all[2..4]));
+}
+
+/// An erased record had counted as delivered.
+#[tokio::test]
+async fn a_record_that_was_erased_while_it_waited_counts_as_skipped() {
+    let fixture = JobFixture::new(2).await;
+    let replay = fixture.jobs.replay_events(ONE, None, None, Vec::new());
+    let id = replay.await.expect("taken on").id;
+    let replays = fixture.take_replays(&ONE).await;
+    fixture.jobs.record_dropped(&ONE, replays[0].tag);
+    fixture.jobs.record_delivered(&ONE, replays[1].tag);
+    let counts = JobCounts {
+        delivered: 1,
+        failed: 0,
+        skipped: 1,
+    };
+    assert_eq!(fixture.summary_of(id), ("completed", Some(2), counts));
+}
+
 #[tokio::test]
 async fn jobs_that_have_used_their_bytes_up_go_on_record_by_record_and_lose_none() {
     let fixture = JobFixture::within(DeadLetterTestEnv::new(), 2_000)
@@ -415,7 +457,7 @@ async fn jobs_that_have_used_their_bytes_up_go_on_record_by_record_and_lose_none
         .id;
     let retry = fixture
         .jobs
-        .retry_dead_letters(DeadLetterFilter::default())
+        .retry_dead_letters(JobKind::Retry, DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
@@ -465,7 +507,7 @@ async fn a_dead_letter_goes_when_it_is_delivered_and_is_renewed_when_it_fails() 
     };
     let id = fixture
         .jobs
-        .retry_dead_letters(filter)
+        .retry_dead_letters(JobKind::Retry, filter)
         .await
         .expect("taken on")
         .id;
@@ -542,7 +584,7 @@ async fn a_job_whose_record_failed_again_releases_its_dead_letter() {
         fixture.dead_letters.add(&ONE, new_letter(1, "A"));
         fixture.dead_letters.add(&ONE, new_letter(2, "A"));
         let all = DeadLetterFilter::default();
-        let job = fixture.jobs.retry_dead_letters(all).await;
+        let job = fixture.jobs.retry_dead_letters(JobKind::Retry, all).await;
         let id = job.expect("taken on").id;
         let in_flight = fixture.take_replays(&ONE).await;
 
@@ -581,7 +623,7 @@ async fn one_dead_letter_is_never_delivered_by_two_jobs() {
     assert_eq!(second.expect("joined").id, id, "the second joins the first");
     let all = fixture
         .jobs
-        .retry_dead_letters(DeadLetterFilter::default())
+        .retry_dead_letters(JobKind::Retry, DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
@@ -654,7 +696,7 @@ async fn a_cancelled_job_leaves_its_dead_letters_to_others() {
     fixture.dead_letters.add(&ONE, new_letter(2, "A"));
     let id = fixture
         .jobs
-        .retry_dead_letters(DeadLetterFilter::default())
+        .retry_dead_letters(JobKind::Retry, DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
@@ -669,10 +711,7 @@ async fn a_cancelled_job_leaves_its_dead_letters_to_others() {
             .env
             .requests
             .take_all()
-            .contains(&StageRequest::JobCancelled {
-                subscriber: ONE,
-                job: id
-            })
+            .contains(&(ONE, StageRequest::JobCancelled(id)))
     );
     assert!(matches!(
         fixture.jobs.cancel(id).await,
@@ -699,7 +738,7 @@ async fn a_cancelled_job_leaves_its_dead_letters_to_others() {
 async fn a_filter_that_was_repaired_decides_again_about_what_it_failed_at() {
     let fixture = JobFixture::new(10).await;
     let broken = |position| NewDeadLetter {
-        reason: GiveUpReason::Expression,
+        cause: DeadLetterCause::Expression,
         ..new_letter(position, "A")
     };
     fixture.dead_letters.add(&ONE, broken(1));
@@ -707,7 +746,7 @@ async fn a_filter_that_was_repaired_decides_again_about_what_it_failed_at() {
     fixture.dead_letters.add(&ONE, new_letter(4, "A"));
     let id = fixture
         .jobs
-        .retry_dead_letters(DeadLetterFilter::default())
+        .retry_dead_letters(JobKind::Retry, DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;
@@ -719,11 +758,7 @@ async fn a_filter_that_was_repaired_decides_again_about_what_it_failed_at() {
         filter,
         ..everything()
     };
-    let in_flight = fixture
-        .jobs
-        .take_replays(&ONE, &interest)
-        .await
-        .expect("reads");
+    let in_flight = fixture.take_matching(&ONE, &interest).await;
     assert_eq!(
         in_flight
             .iter()
@@ -752,7 +787,7 @@ async fn a_filter_that_was_repaired_decides_again_about_what_it_failed_at() {
 async fn a_filter_that_fails_renews_no_dead_letter_that_another_job_holds() {
     let fixture = JobFixture::new(2).await;
     let broken = |position| NewDeadLetter {
-        reason: GiveUpReason::Expression,
+        cause: DeadLetterCause::Expression,
         ..new_letter(position, "A")
     };
     fixture.dead_letters.add(&ONE, broken(1));
@@ -761,12 +796,12 @@ async fn a_filter_that_fails_renews_no_dead_letter_that_another_job_holds() {
     let in_flight = fixture.take_replays(&ONE).await;
     assert_eq!(in_flight.len(), 1);
     let all = DeadLetterFilter::default();
-    let other = fixture.jobs.retry_dead_letters(all).await;
+    let other = fixture.jobs.retry_dead_letters(JobKind::Retry, all).await;
     let other = other.expect("taken on").id;
 
     let interest = filtered("data.amount > 1");
-    let replays = fixture.jobs.take_replays(&ONE, &interest).await;
-    assert_eq!(replays.expect("reads").len(), 0);
+    let replays = fixture.take_matching(&ONE, &interest).await;
+    assert_eq!(replays.len(), 0);
     let counts = JobCounts {
         delivered: 0,
         failed: 1,
@@ -801,13 +836,12 @@ async fn the_filter_decides_again_about_a_single_dead_letter() {
     ] {
         let fixture = JobFixture::new(2).await;
         let letter = NewDeadLetter {
-            reason: GiveUpReason::Expression,
+            cause: DeadLetterCause::Expression,
             ..new_letter(1, "A")
         };
         fixture.dead_letters.add(&ONE, letter);
         let job = fixture.jobs.retry_dead_letter(1).await.expect("taken on");
-        let replays = fixture.jobs.take_replays(&ONE, &filtered(filter)).await;
-        let replays = replays.expect("reads");
+        let replays = fixture.take_matching(&ONE, &filtered(filter)).await;
         assert_eq!(replays.len(), handed_out, "{filter}");
         for replay in replays {
             fixture.jobs.record_delivered(&ONE, replay.tag);
@@ -891,7 +925,7 @@ async fn jobs_of_a_subscriber_that_is_gone_end() {
     fixture.dead_letters.add(&OTHER, new_letter(2, "A"));
     let both = fixture
         .jobs
-        .retry_dead_letters(DeadLetterFilter::default())
+        .retry_dead_letters(JobKind::Retry, DeadLetterFilter::default())
         .await
         .expect("taken on")
         .id;

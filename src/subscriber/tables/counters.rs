@@ -9,14 +9,12 @@
 
 use std::time::Duration;
 
-use super::delivery_tables::{DeliveryTables, malformed_row};
-use super::row_decoder::RowDecoder;
+use super::delivery_tables::DeliveryTables;
+use super::row_decoder::{FORMAT, RowDecoder};
 use super::row_key::{RowKey, TableTag};
 use crate::derived::DerivedStoreError;
 use crate::event::Timestamp;
 use crate::subscriber::SubscriberId;
-
-const FORMAT: u8 = 1;
 
 /// Counters of the deliveries to one subscriber.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,10 +54,7 @@ impl SubscriberCounters {
     }
 
     fn decode(value: &[u8]) -> Option<Self> {
-        let mut rest = RowDecoder::new(value);
-        if rest.read_byte()? != FORMAT {
-            return None;
-        }
+        let mut rest = RowDecoder::from_value(value)?;
         let [delivered, failed, dropped] = [
             rest.read_number()?,
             rest.read_number()?,
@@ -85,12 +80,9 @@ impl DeliveryTables {
     pub(in crate::subscriber) fn counters(
         &self,
     ) -> Result<Vec<(SubscriberId, SubscriberCounters)>, DerivedStoreError> {
-        let decode = |(key, value): (RowKey, Vec<u8>)| {
-            Some((key.subscriber()?, SubscriberCounters::decode(&value)?))
-        };
-        let rows = self.scan(&RowKey::from_tag(TableTag::Counters), None, usize::MAX)?;
-        rows.into_iter()
-            .map(|row| decode(row).ok_or_else(malformed_row))
-            .collect()
+        let prefix = RowKey::from_tag(TableTag::Counters);
+        self.scan_decoded(&prefix, None, usize::MAX, |key, value| {
+            Some((key.subscriber()?, SubscriberCounters::decode(value)?))
+        })
     }
 }

@@ -9,8 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::delivery_tables::{DeliveryTables, malformed_row};
-use super::row_decoder::RowDecoder;
+use super::delivery_tables::DeliveryTables;
+use super::row_decoder::{FORMAT, RowDecoder, decode_number, encode_number};
 use super::row_key::{RowKey, TableTag};
 use crate::derived::DerivedStoreError;
 use crate::event::{EntityKey, Kind as EntityKind, Position, Timestamp};
@@ -19,7 +19,6 @@ use crate::subscriber::dead_letters::{
 };
 use crate::subscriber::{MissedRecords, SubscriberId};
 
-const FORMAT: u8 = 1;
 /// Id that is never allocated; its row holds the next free id.
 const NEXT_ID_SLOT: u64 = 0;
 
@@ -72,10 +71,7 @@ impl DeliveryTables {
         if id == NEXT_ID_SLOT {
             return Ok(None);
         }
-        let value = self.get(&dead_letter_key(id))?;
-        value
-            .map(|value| decode_dead_letter(id, &value).ok_or_else(malformed_row))
-            .transpose()
+        self.get_decoded(&dead_letter_key(id), |value| decode_dead_letter(id, value))
     }
 
     /// Returns the first `limit` dead letters with ids above `after`, by ascending id.
@@ -85,31 +81,19 @@ impl DeliveryTables {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, DerivedStoreError> {
         // The slot of the next free id sorts first, and every `after` skips it.
-        let rows = self.scan(
-            &RowKey::from_tag(TableTag::DeadLetter),
-            Some(&dead_letter_key(after)),
-            limit,
-        )?;
-        rows.iter()
-            .map(|(key, value)| {
-                dead_letter_id(key)
-                    .and_then(|id| decode_dead_letter(id, value))
-                    .ok_or_else(malformed_row)
-            })
-            .collect()
+        let (prefix, after) = (
+            RowKey::from_tag(TableTag::DeadLetter),
+            dead_letter_key(after),
+        );
+        self.scan_decoded(&prefix, Some(&after), limit, |key, value| {
+            decode_dead_letter(dead_letter_id(key)?, value)
+        })
     }
 
     /// Returns the next free id of the table `tag`, from 1 on.
     pub(in crate::subscriber) fn next_id(&self, tag: TableTag) -> Result<u64, DerivedStoreError> {
-        let Some(value) = self.get(&next_id_key(tag))? else {
-            return Ok(1);
-        };
-        let mut rest = RowDecoder::new(&value);
-        let next = rest
-            .read_byte()
-            .filter(|format| *format == FORMAT)
-            .and_then(|_| rest.read_number());
-        next.ok_or_else(malformed_row)
+        let next = self.get_decoded(&next_id_key(tag), decode_number)?;
+        Ok(next.unwrap_or(1))
     }
 }
 
@@ -140,7 +124,7 @@ pub(in crate::subscriber) fn next_id_key(tag: TableTag) -> RowKey {
 }
 
 pub(in crate::subscriber) fn encode_next_id(next: u64) -> Vec<u8> {
-    [&[FORMAT][..], &next.to_be_bytes()].concat()
+    encode_number(next)
 }
 
 pub(in crate::subscriber) fn encode_dead_letter(letter: &DeadLetter) -> Vec<u8> {
@@ -219,9 +203,7 @@ fn to_failed_delivery_row(delivery: &FailedDelivery) -> FailedDeliveryRow {
 }
 
 fn decode_dead_letter(id: u64, bytes: &[u8]) -> Option<DeadLetter> {
-    let (&FORMAT, json) = bytes.split_first()? else {
-        return None;
-    };
+    let json = RowDecoder::from_value(bytes)?.remaining();
     let stored: DeadLetterRow = serde_json::from_slice(json).ok()?;
     let position = Position::new(stored.position);
     let subject = match (stored.one, stored.many) {

@@ -38,6 +38,32 @@ impl DeliveryTables {
             .collect())
     }
 
+    /// Returns the value under `key` as `decode` reads it.
+    pub(super) fn get_decoded<T>(
+        &self,
+        key: &RowKey,
+        decode: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, DerivedStoreError> {
+        let value = self.get(key)?;
+        value
+            .map(|value| decode(&value).ok_or_else(malformed_row))
+            .transpose()
+    }
+
+    /// Returns the rows of [`Self::scan`] as `decode` reads them.
+    pub(super) fn scan_decoded<T>(
+        &self,
+        prefix: &RowKey,
+        after: Option<&RowKey>,
+        limit: usize,
+        decode: impl Fn(&RowKey, &[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, DerivedStoreError> {
+        let rows = self.scan(prefix, after, limit)?;
+        rows.iter()
+            .map(|(key, value)| decode(key, value).ok_or_else(malformed_row))
+            .collect()
+    }
+
     /// Makes `changes` in order, all of them or none. Returns as soon as they are on the disk.
     pub(in crate::subscriber) fn write(
         &self,

@@ -14,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::delivery_tables::{DeliveryTables, malformed_row};
-use super::row_decoder::RowDecoder;
+use super::row_decoder::{FORMAT, RowDecoder};
 use super::row_key::{RowKey, TableTag};
 use crate::derived::DerivedStoreError;
 use crate::event::{Kind as EntityKind, Position, Timestamp};
@@ -23,7 +23,6 @@ use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterFilter};
 use crate::subscriber::jobs::{JobCounts, JobKind, JobPart, JobScope, JobState, RedeliveryJob};
 use crate::subscription::Pattern;
 
-const FORMAT: u8 = 1;
 const UNKNOWN_TOTAL: u64 = u64::MAX;
 
 /// JSON of a job; exactly one of `letters` and `records` is present. Times are microseconds since
@@ -58,8 +57,6 @@ struct DeadLetterWorkRow {
 
 #[derive(Serialize, Deserialize)]
 struct RecordWorkRow {
-    since: Option<i64>,
-    until: Option<i64>,
     events: Vec<String>,
     resolves: Option<u64>,
 }
@@ -114,13 +111,7 @@ pub(in crate::subscriber) fn encode_job(job: &RedeliveryJob) -> Vec<u8> {
         JobScope::Letters { filter, before } => {
             (Some(to_dead_letter_work_row(filter, *before)), None)
         }
-        JobScope::Records {
-            since,
-            until,
-            patterns,
-            resolves,
-        } => {
-            let [since, until] = [since, until].map(|time| time.map(Timestamp::as_micros));
+        JobScope::Records { patterns, resolves } => {
             let events = patterns
                 .iter()
                 .map(|pattern| pattern.as_str().to_owned())
@@ -128,8 +119,6 @@ pub(in crate::subscriber) fn encode_job(job: &RedeliveryJob) -> Vec<u8> {
             (
                 None,
                 Some(RecordWorkRow {
-                    since,
-                    until,
                     events,
                     resolves: *resolves,
                 }),
@@ -179,9 +168,7 @@ fn to_dead_letter_work_row(filter: &DeadLetterFilter, before: u64) -> DeadLetter
 }
 
 fn decode_job(id: u64, bytes: &[u8]) -> Option<RedeliveryJob> {
-    let (&FORMAT, json) = bytes.split_first()? else {
-        return None;
-    };
+    let json = RowDecoder::from_value(bytes)?.remaining();
     let stored: RedeliveryJobRow = serde_json::from_slice(json).ok()?;
     let subscriber = match stored.subscriber {
         Some(text) => Some(SubscriberId::parse(&text)?),
@@ -192,26 +179,12 @@ fn decode_job(id: u64, bytes: &[u8]) -> Option<RedeliveryJob> {
             before: letters.before,
             filter: to_dead_letter_filter(letters, subscriber.clone())?,
         },
-        (
-            None,
-            Some(RecordWorkRow {
-                since,
-                until,
-                events,
-                resolves,
-            }),
-        ) => {
+        (None, Some(RecordWorkRow { events, resolves })) => {
             let patterns = events
                 .iter()
                 .map(|text| Pattern::from_store(text))
                 .collect::<Option<_>>()?;
-            let [since, until] = [since, until].map(|time| time.map(Timestamp::from_micros));
-            JobScope::Records {
-                since,
-                until,
-                patterns,
-                resolves,
-            }
+            JobScope::Records { patterns, resolves }
         }
         (Some(_), Some(_)) | (None, None) => return None,
     };
@@ -292,8 +265,7 @@ pub(in crate::subscriber) fn encode_job_part(part: &JobPart, updated_at: Timesta
 }
 
 fn decode_job_part(bytes: &[u8]) -> Option<(JobPart, Timestamp)> {
-    let mut rest = RowDecoder::new(bytes);
-    rest.read_byte().filter(|format| *format == FORMAT)?;
+    let mut rest = RowDecoder::from_value(bytes)?;
     let mut number = || rest.read_number();
     let reading = (Position::new(number()?), Position::new(number()?));
     let counts = JobCounts {
@@ -370,8 +342,6 @@ mod tests {
         assert_eq!(decode_job(3, letters.as_bytes()), Some(sample()));
         let pattern = Pattern::from_store("ticket:*").expect("a pattern");
         let work = JobScope::Records {
-            since: None,
-            until: None,
             patterns: vec![pattern],
             resolves: Some(7),
         };
@@ -387,7 +357,7 @@ mod tests {
         };
         let records = concat!(
             "\u{1}",
-            r#"{"kind":"replay","subscriber":null,"records":{"since":null,"until":null,"events":["ticket:*"],"#,
+            r#"{"kind":"replay","subscriber":null,"records":{"events":["ticket:*"],"#,
             r#""resolves":7},"state":"cancelled","reason":"gone","created_at":2,"updated_at":3,"#,
             r#""delivered":1,"failed":2,"skipped":3}"#
         );
@@ -395,6 +365,9 @@ mod tests {
             String::from_utf8(encode_job(&replay)).expect("text"),
             records
         );
+        // Rows of former versions also have the time range.
+        let former = records.replace(r#"{"events""#, r#"{"since":7,"until":null,"events""#);
+        assert_eq!(decode_job(3, former.as_bytes()), Some(replay.clone()));
         assert_eq!(decode_job(3, records.as_bytes()), Some(replay));
     }
 

@@ -18,14 +18,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::delivery_tables::{DeliveryTables, malformed_row};
-use super::row_decoder::RowDecoder;
+use super::row_decoder::{FORMAT, RowDecoder};
 use super::row_key::{RowKey, TableTag, append_text};
 use crate::derived::DerivedStoreError;
 use crate::event::{EntityKey, Kind, Position, Timestamp};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::delivery::{LaneKey, LaneRow};
 
-const FORMAT: u8 = 1;
 const ENTITY: u8 = 1;
 const RECORD: u8 = 2;
 
@@ -98,10 +97,7 @@ pub(in crate::subscriber) fn encode_lane(row: &LaneRow, now: Timestamp) -> Vec<u
 
 /// Decodes a lane's row that is read at `now`; `None` if it is malformed.
 fn decode_lane(key: &RowKey, value: &[u8], now: Timestamp) -> Option<LaneRow> {
-    let mut rest = RowDecoder::new(value);
-    if rest.read_byte()? != FORMAT {
-        return None;
-    }
+    let mut rest = RowDecoder::from_value(value)?;
     let key = decode_lane_key(key)?;
     let (position, sequence) = (Position::new(rest.read_number()?), rest.read_number()?);
     let attempts = u32::try_from(rest.read_number()?).ok()?;
@@ -158,14 +154,10 @@ impl DeliveryTables {
         subscriber: &SubscriberId,
         now: Timestamp,
     ) -> Result<Vec<LaneRow>, DerivedStoreError> {
-        let rows = self.scan(
-            &RowKey::for_subscriber(TableTag::Lane, subscriber),
-            None,
-            usize::MAX,
-        )?;
-        rows.iter()
-            .map(|(key, value)| decode_lane(key, value, now).ok_or_else(malformed_row))
-            .collect()
+        let prefix = RowKey::for_subscriber(TableTag::Lane, subscriber);
+        self.scan_decoded(&prefix, None, usize::MAX, |key, value| {
+            decode_lane(key, value, now)
+        })
     }
 
     /// Returns the stored lane `lane` of `subscriber`, with its wait as of `now`.
@@ -176,10 +168,7 @@ impl DeliveryTables {
         now: Timestamp,
     ) -> Result<Option<LaneRow>, DerivedStoreError> {
         let key = lane_key(subscriber, lane);
-        let value = self.get(&key)?;
-        value
-            .map(|value| decode_lane(&key, &value, now).ok_or_else(malformed_row))
-            .transpose()
+        self.get_decoded(&key, |value| decode_lane(&key, value, now))
     }
 
     /// Returns the subscribers that have stopped lanes.

@@ -1,13 +1,12 @@
 //! Rows of the dispatcher's cursor and of each subscriber's read state.
 
-use super::delivery_tables::{DeliveryTables, malformed_row};
-use super::row_decoder::RowDecoder;
+use super::delivery_tables::DeliveryTables;
+use super::row_decoder::{FORMAT, RowDecoder, decode_number, encode_number};
 use super::row_key::{RowKey, TableTag};
 use crate::derived::DerivedStoreError;
 use crate::event::Position;
 use crate::subscriber::SubscriberId;
 
-const FORMAT: u8 = 1;
 const LIVE: u8 = 0;
 const BEHIND: u8 = 1;
 
@@ -29,43 +28,34 @@ impl ReadState {
     }
 
     fn decode(value: &[u8]) -> Option<Self> {
-        let mut rest = RowDecoder::new(value);
-        match (rest.read_byte()?, rest.read_byte()?) {
-            (FORMAT, LIVE) => Some(Self::Live),
-            (FORMAT, BEHIND) => Some(Self::Behind(Position::new(rest.read_number()?))),
+        let mut rest = RowDecoder::from_value(value)?;
+        match rest.read_byte()? {
+            LIVE => Some(Self::Live),
+            BEHIND => Some(Self::Behind(Position::new(rest.read_number()?))),
             _ => None,
         }
     }
 }
 
 pub(in crate::subscriber) fn encode_cursor(cursor: Position) -> Vec<u8> {
-    [&[FORMAT][..], &cursor.get().to_be_bytes()].concat()
-}
-
-fn decode_cursor(value: &[u8]) -> Option<Position> {
-    let mut rest = RowDecoder::new(value);
-    rest.read_byte().filter(|format| *format == FORMAT)?;
-    rest.read_number().map(Position::new)
+    encode_number(cursor.get())
 }
 
 impl DeliveryTables {
     /// Returns the dispatcher's cursor; `None` in a store that never delivered anything.
     pub(in crate::subscriber) fn cursor(&self) -> Result<Option<Position>, DerivedStoreError> {
-        let value = self.get(&RowKey::from_tag(TableTag::DispatcherCursor))?;
-        value
-            .map(|value| decode_cursor(&value).ok_or_else(malformed_row))
-            .transpose()
+        let key = RowKey::from_tag(TableTag::DispatcherCursor);
+        let cursor = self.get_decoded(&key, decode_number)?;
+        Ok(cursor.map(Position::new))
     }
 
     /// Returns the read states of all subscribers that have a row.
     pub(in crate::subscriber) fn read_states(
         &self,
     ) -> Result<Vec<(SubscriberId, ReadState)>, DerivedStoreError> {
-        let decode =
-            |(key, value): (RowKey, Vec<u8>)| Some((key.subscriber()?, ReadState::decode(&value)?));
-        let rows = self.scan(&RowKey::from_tag(TableTag::ReadState), None, usize::MAX)?;
-        rows.into_iter()
-            .map(|row| decode(row).ok_or_else(malformed_row))
-            .collect()
+        let prefix = RowKey::from_tag(TableTag::ReadState);
+        self.scan_decoded(&prefix, None, usize::MAX, |key, value| {
+            Some((key.subscriber()?, ReadState::decode(value)?))
+        })
     }
 }

@@ -191,7 +191,7 @@ async fn a_reload_changes_the_client_and_a_header_of_the_subscription_goes_first
     own.id = 5;
     own.headers = vec![("Authorization".into(), Secret::new("Basic own"))];
     let mut own_policy = self::policy(DeliveryTarget::Webhook(Arc::new(own)), AMPLE);
-    own_policy.id = SubscriberId::Webhook(5);
+    Arc::make_mut(&mut own_policy).id = SubscriberId::Webhook(5);
     sender.send_ping(&own_policy).await;
     assert_eq!(
         authorizations(&receiver.requests()),

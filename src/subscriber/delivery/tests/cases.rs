@@ -11,6 +11,7 @@ use crate::event::Position;
 use crate::subscriber::AttemptFailure;
 use crate::subscriber::attempt::AttemptOutcome;
 use crate::subscriber::delivery_policy::{DeliveryPolicy, DeliveryTarget};
+use crate::subscriber::new_dead_letter::{DeadLetterCause, NewDeadLetter};
 use crate::subscription::{
     DeliveryOrdering, SigningSecrets, SubscriptionState, sample_subscription,
 };
@@ -313,7 +314,7 @@ fn what_the_filter_fails_on_is_dead_letter_in_its_turn_and_says_nothing_of_the_s
     ));
     let effects = delivery.step(ended(first[0].0, AttemptOutcome::Accepted), seconds(1));
     let is_dead_letter = |effect: &DeliveryEffect| {
-        matches!(effect, DeliveryEffect::DeadLetter { item, attempts: 0, failure, reason: GiveUpReason::Expression, replay: None, is_halting: false }
+        matches!(effect, DeliveryEffect::DeadLetter { letter: NewDeadLetter { item, attempts: 0, failure, cause: DeadLetterCause::Expression, is_halting: false }, replay: None }
         if item.sequence == 2 && failure.code == "filter_failed" && failure.detail == "no such member")
     };
     assert!(is_dead_letter(&effects[0]), "{effects:?}");
@@ -514,8 +515,11 @@ fn an_answer_that_it_is_gone_buries_and_disables() {
         &effects[..],
         [
             DeliveryEffect::DeadLetter {
-                attempts: 1,
-                reason: GiveUpReason::Refused,
+                letter: NewDeadLetter {
+                    attempts: 1,
+                    cause: DeadLetterCause::Refused,
+                    ..
+                },
                 ..
             },
             DeliveryEffect::Disable { .. }
@@ -559,6 +563,72 @@ fn who_fails_for_too_long_without_one_success_is_disabled() {
     assert_eq!(delivery.status().failing_for, seconds(100));
 }
 
+fn scheduled_retries(effects: &[DeliveryEffect]) -> Vec<Duration> {
+    let pause = |effect: &DeliveryEffect| match effect {
+        DeliveryEffect::RetryScheduled(pause) => Some(*pause),
+        _ => None,
+    };
+    effects.iter().filter_map(pause).collect()
+}
+
+/// The log had shown a next attempt after the last one of a halted lane, and none of a job.
+#[test]
+fn the_next_attempt_is_told_exactly_if_there_is_one() {
+    let mut delivery = delivery(DeliveryPolicy {
+        on_exhausted: ExhaustionPolicy::Halt,
+        ..calm()
+    });
+    let first = attempts(&delivery.step(matched(&delivery, &[(1, 1), (1, 2)]), seconds(0)));
+    let effects = delivery.step(ended(first[0].0, failed(None)), seconds(1));
+    assert_eq!(
+        scheduled_retries(&effects),
+        [delivery.policy.retries.schedule[0]]
+    );
+    let due = delivery.next_due_at().expect("a retry");
+    delivery.step(DeliveryInput::Tick, due);
+    let records = vec![(1, 1), (2, 2)];
+    let second = attempts(&delivery.step(caught_up(1, records, None), due));
+    let refusal = AttemptOutcome::PermanentFailure {
+        failure: failure("status"),
+    };
+    let effects = delivery.step(ended(second[0].0, refusal), due);
+    assert!(!kept(&effects).is_empty(), "the lane is halted");
+    assert!(scheduled_retries(&effects).is_empty());
+
+    let item = item(9, 5, 1);
+    let tag = ReplayTag {
+        job: 1,
+        position: item.position,
+        dead_letter: None,
+    };
+    let replays = DeliveryInput::ReplaysAdded(vec![ReplayItem { tag, item }]);
+    let begun = attempts(&delivery.step(replays, due));
+    let effects = delivery.step(ended(begun[0].0, failed(None)), due);
+    assert_eq!(
+        scheduled_retries(&effects),
+        [delivery.policy.retries.schedule[0]]
+    );
+}
+
+/// Its job had counted the record as delivered.
+#[test]
+fn an_erased_record_of_a_job_is_not_reported_as_delivered() {
+    let mut delivery = delivery(calm());
+    let item = item(9, 5, 1);
+    let tag = ReplayTag {
+        job: 1,
+        position: item.position,
+        dead_letter: None,
+    };
+    let replays = DeliveryInput::ReplaysAdded(vec![ReplayItem { tag, item }]);
+    let begun = attempts(&delivery.step(replays, seconds(0)));
+    let effects = delivery.step(ended(begun[0].0, AttemptOutcome::Dropped), seconds(1));
+    assert!(
+        matches!(&effects[..], [DeliveryEffect::ReplayDropped(of)] if *of == tag),
+        "{effects:?}"
+    );
+}
+
 #[test]
 fn a_dead_letter_lets_its_entity_go_on_or_halts_it_as_is_wanted() {
     for (on_exhausted, halts) in [
@@ -577,7 +647,7 @@ fn a_dead_letter_lets_its_entity_go_on_or_halts_it_as_is_wanted() {
             },
         );
         let effects = delivery.step(refused, seconds(1));
-        let is_dead_letter = matches!(effects[0], DeliveryEffect::DeadLetter { attempts: 1, reason: GiveUpReason::Refused, is_halting, .. } if is_halting == halts);
+        let is_dead_letter = matches!(effects[0], DeliveryEffect::DeadLetter { letter: NewDeadLetter { attempts: 1, cause: DeadLetterCause::Refused, is_halting, .. }, .. } if is_halting == halts);
         assert!(is_dead_letter, "{effects:?}");
         assert_eq!(attempts(&effects).len(), usize::from(!halts));
         if halts {
@@ -635,7 +705,7 @@ fn a_record_of_a_job_takes_its_turn_between_two_of_its_entity() {
         let again = attempts(&delivery.step(DeliveryInput::Tick, seconds(now)));
         last = delivery.step(ended(again[0].0, failed(None)), seconds(now));
     }
-    let is_dead_letter = |effect: &DeliveryEffect| matches!(effect, DeliveryEffect::DeadLetter { attempts: 4, reason: GiveUpReason::Exhausted, replay: Some(of), is_halting: false, .. } if *of == tag);
+    let is_dead_letter = |effect: &DeliveryEffect| matches!(effect, DeliveryEffect::DeadLetter { letter: NewDeadLetter { attempts: 4, cause: DeadLetterCause::Exhausted, is_halting: false, .. }, replay: Some(of) } if *of == tag);
     assert!(is_dead_letter(&last[0]) && last.len() == 1, "{last:?}");
     assert!(delivery.is_idle());
 }

@@ -17,6 +17,7 @@ use crate::subscriber::attempt::AttemptOutcome;
 use crate::subscriber::delivery_policy::{
     DeliveryLimits, DeliveryPolicy, DeliveryTarget, RetryPolicy,
 };
+use crate::subscriber::new_dead_letter::{DeadLetterCause, NewDeadLetter};
 use crate::subscriber::{AttemptFailure, OutboundRecord, SubscriberId};
 use crate::subscription::{DeliveryOrdering, SubscriptionState};
 
@@ -116,7 +117,6 @@ pub(super) fn policy() -> DeliveryPolicy {
             window_events: 64,
             window_bytes: 1 << 20,
             stopped_lanes_max: 50,
-            dead_letters_max: 100,
         },
     }
 }
@@ -535,29 +535,31 @@ impl DeliveryModel {
                 )
             }
             DeliveryEffect::DeadLetter {
-                item,
+                letter,
                 replay: Some(_),
-                ..
             } => {
                 self.replays
-                    .remove(&item.position.get())
+                    .remove(&letter.item.position.get())
                     .expect("it was asked for");
             }
             DeliveryEffect::DeadLetter {
-                item,
-                is_halting,
-                reason,
-                attempts,
+                letter,
                 replay: None,
-                ..
             } => {
+                let NewDeadLetter {
+                    item,
+                    is_halting,
+                    cause,
+                    attempts,
+                    ..
+                } = letter;
                 let halts = self.policy.on_exhausted == ExhaustionPolicy::Halt;
                 assert!(halts || !is_halting);
                 assert!(self.has_reordered || is_halting == (halts && self.is_ordered()));
                 let most = self.policy.retries.schedule.len() as u32 + 1;
                 assert!(
-                    attempts <= most && (reason != GiveUpReason::Exhausted || attempts == most),
-                    "{reason:?} {attempts}"
+                    attempts <= most && (cause != DeadLetterCause::Exhausted || attempts == most),
+                    "{cause:?} {attempts}"
                 );
                 self.stored.dead_letters.insert(item.position.get());
                 self.settle(item.position.get());
@@ -566,9 +568,12 @@ impl DeliveryModel {
                 }
             }
             // A delivery of a cancelled job does not count for another job's record.
-            DeliveryEffect::ReplayDelivered(tag) => self
+            DeliveryEffect::ReplayDelivered(tag) | DeliveryEffect::ReplayDropped(tag) => self
                 .replays
                 .retain(|at, job| *at != tag.position.get() || *job != tag.job),
+            DeliveryEffect::RetryScheduled(pause) => {
+                assert!(pause <= self.policy.retries.pause_max())
+            }
             DeliveryEffect::BreakerOpened { failure_rate } => {
                 assert!((0.0..=1.0).contains(&failure_rate));
                 self.open_until = self.now + self.policy.breaker.open;
