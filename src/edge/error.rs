@@ -215,6 +215,9 @@ pub enum ApiError {
     /// No permit is free, or the projection lags too far behind.
     #[error("the node is overloaded, retry later")]
     Overloaded,
+    /// Body that waits for the rest of it while others take all the memory for such bodies.
+    #[error("too many bodies are arriving, retry later")]
+    BodiesOverBudget,
     /// Entity that crashed repeatedly and accepts nothing for a while.
     #[error("the entity is quarantined after repeated crashes, retry later")]
     Quarantined {
@@ -308,7 +311,7 @@ impl ApiError {
             Self::NotFailed => (409, "not_failed"),
             Self::ReprocessInProgress => (409, "reprocess_in_progress"),
             Self::TooManyBackups => (429, "too_many_backups"),
-            Self::Overloaded => (503, "overloaded"),
+            Self::Overloaded | Self::BodiesOverBudget => (503, "overloaded"),
             Self::Quarantined { .. } => (503, "entity_quarantined"),
             Self::OutcomeUnknown | Self::Unavailable | Self::AuditFailed => (503, "unavailable"),
             Self::Internal => (500, "internal_error"),
@@ -440,7 +443,10 @@ impl ApiError {
     fn closes_connection(&self) -> bool {
         let is_unread = matches!(
             self,
-            Self::BodyTooLarge { .. } | Self::RequestTimeout | Self::BodyIncomplete
+            Self::BodyTooLarge { .. }
+                | Self::RequestTimeout
+                | Self::BodyIncomplete
+                | Self::BodiesOverBudget
         );
         is_unread || self.status_and_code().0 == 401
     }

@@ -6,8 +6,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
+use actix_web::dev::Payload;
+use bytes::Bytes;
 
 use super::backup_streams::BackupStreams;
+use super::body::BodyLimits;
 use super::c2s::source::C2sSource;
 use super::configured::source::ConfiguredSource;
 use super::crm::decode::BusEventCatalogue;
@@ -190,8 +193,8 @@ impl Edge {
         self.gate.current().ok_or(ApiError::Unavailable)
     }
 
-    pub(super) fn body_limits(&self) -> body::BodyLimits {
-        body::BodyLimits {
+    pub(super) fn body_limits(&self) -> BodyLimits {
+        BodyLimits {
             bytes_max: self.config.server.body_limit_bytes,
             timeout: self.config.server.request_timeout,
             grace: self.config.server.body_grace,
@@ -200,8 +203,8 @@ impl Edge {
     }
 
     /// Limits of the bodies of a configured source.
-    pub(super) fn body_limits_of(&self, custom: &CustomSourceConfig) -> body::BodyLimits {
-        body::BodyLimits {
+    pub(super) fn body_limits_of(&self, custom: &CustomSourceConfig) -> BodyLimits {
+        BodyLimits {
             bytes_max: self.config.body_limit_of(custom),
             ..self.body_limits()
         }
@@ -211,29 +214,55 @@ impl Edge {
         client_address::resolve_client_address(request, &self.config.server.trusted_proxies)
     }
 
-    /// Takes memory for the body of a `request` whose caller has proved nothing yet, of at most
-    /// `bytes_max`, until the share is dropped.
+    /// Network of the client of `request`, by which limits count.
+    pub(super) fn client_network(&self, request: &HttpRequest) -> IpAddr {
+        client_address::client_network(self.client_address(request))
+    }
+
+    /// Reads the whole body of `request`, which is not compressed.
     ///
     /// # Errors
-    /// [`ApiError::Overloaded`] if the caller's share, or the memory of all, is used up.
-    pub(super) fn take_unproven_body(
+    /// As for [`body::read_body`].
+    pub(super) async fn read_body(
         &self,
         request: &HttpRequest,
-        bytes_max: usize,
-    ) -> Result<BodyShare, ApiError> {
-        let network = client_address::client_network(self.client_address(request));
-        let declared = body::declared_length(request);
-        let share = self.unproven_bodies.try_take(network, declared, bytes_max);
-        share.ok_or(ApiError::Overloaded)
+        payload: &mut Payload,
+        limits: BodyLimits,
+    ) -> Result<Bytes, ApiError> {
+        body::read_body(request, payload, limits, self.body_share(request, limits)).await
+    }
+
+    /// Reads the whole body of `request` as it was sent, compressed or not.
+    ///
+    /// # Errors
+    /// As for [`body::read_encoded_body`].
+    pub(super) async fn read_encoded_body(
+        &self,
+        request: &HttpRequest,
+        payload: &mut Payload,
+        limits: BodyLimits,
+    ) -> Result<Bytes, ApiError> {
+        body::read_encoded_body(request, payload, limits, self.body_share(request, limits)).await
+    }
+
+    fn body_share(&self, request: &HttpRequest, limits: BodyLimits) -> BodyShare {
+        let network = self.client_network(request);
+        self.unproven_bodies.share(network, limits.bytes_max)
+    }
+
+    /// Remembers that `request` has proved who sent it: later bodies from its network are not those of
+    /// strangers.
+    pub(super) fn note_proof(&self, request: &HttpRequest) {
+        self.unproven_bodies
+            .note_proof(self.client_network(request));
     }
 
     /// Counts a failed authentication against the client of `request`. Returns `error`, or
     /// [`ApiError::RateLimited`] once the client has failed too often.
     pub(super) fn count_auth_failure(&self, request: &HttpRequest, error: ApiError) -> ApiError {
-        let counted = self.auth_failures.admit(
-            client_address::client_network(self.client_address(request)),
-            self.clock.monotonic(),
-        );
+        let counted = self
+            .auth_failures
+            .admit(self.client_network(request), self.clock.monotonic());
         counted.err().map_or(error, ApiError::RateLimited)
     }
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::test_node::{
-    API_KEY, SUPPORT, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run_async,
+    API_KEY, SUPPORT, TOKEN, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run_async,
 };
 
 fn code(answer: &TestAnswer) -> (u16, &str) {
@@ -687,7 +687,8 @@ async fn assert_closed(stream: &mut TcpStream, why: &str) {
     assert!(rest.len() < 4096, "{why}");
 }
 
-/// Strangers who announced large bodies and sent them slowly filled the memory.
+/// Strangers who announced large bodies and sent them slowly filled the memory. Later those who only
+/// announced them took all of it.
 #[test]
 fn bodies_of_strangers_have_a_share_of_memory() {
     run_async(async {
@@ -700,37 +701,89 @@ fn bodies_of_strangers_have_a_share_of_memory() {
         );
         let node = test_env.start().await;
         let address = node.base.trim_start_matches("http://").to_owned();
-        let head = |length: u32| {
+        let head = |length: usize| {
             format!(
                 "POST /in/repo HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: sha256=00\r\n\
-                 Content-Length: {length}\r\n\r\n{{"
+                 Content-Length: {length}\r\n\r\n"
             )
         };
-        let mut slow = TcpStream::connect(&address).await.expect("connects");
-        slow.write_all(head(90_000).as_bytes()).await.expect("sent");
-        let (mut answer, mut held) = (String::new(), Vec::new());
-        while !answer.contains(" 503 ") {
-            // The first request may not have arrived; without a share taken this one waits for its body.
-            let mut second = TcpStream::connect(&address).await.expect("connects");
-            second
-                .write_all(head(90_000).as_bytes())
-                .await
-                .expect("sent");
-            let mut start = [0; 256];
-            let read =
-                tokio::time::timeout(Duration::from_millis(500), second.read(&mut start)).await;
-            if let Ok(Ok(count)) = read {
-                answer = String::from_utf8_lossy(&start[..count]).into_owned();
-            }
-            held.push(second);
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            let mut idle = TcpStream::connect(&address).await.expect("connects");
+            idle.write_all(head(90_000).as_bytes()).await.expect("sent");
+            held.push(idle);
+            let mut stranger = TcpStream::connect(&address).await.expect("connects");
+            let request = format!("{}{{}}", head(2));
+            stranger.write_all(request.as_bytes()).await.expect("sent");
+            let answer = read_start(&mut stranger).await;
+            assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
         }
+        let answer = hold_bodies(&address, &head(90_000), 89_000, &mut held).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         assert!(answer.to_lowercase().contains("retry-after: 1"), "{answer}");
-        drop((slow, held));
+        assert!(answer.to_lowercase().contains("connection: close"));
+        drop(held);
         assert_eq!(
             node.send_message("S", "k").await.status,
             202,
-            "who has proved more is not held up"
+            "who sends all at once is not held up"
         );
         node.stop().await;
     });
+}
+
+/// The form of the login, and bodies behind a token or a key, had no share: strangers held 256 KB with
+/// each of 2,500 connections.
+#[test]
+fn forms_and_bodies_behind_a_key_have_a_share_of_memory_too() {
+    run_async(async {
+        let test_env = TestEnv::new(&[
+            ("server.body_limit_bytes", "300000"),
+            ("server.unproven_bytes_max", "400000"),
+        ]);
+        let node = test_env.start().await;
+        let address = node.base.trim_start_matches("http://").to_owned();
+        let key = format!("X-CRM-API-Key: {API_KEY}");
+        let bearer = format!("Authorization: Bearer {TOKEN}");
+        for (path, header) in [
+            ("/dashboard/login", "Sec-Fetch-Site: same-origin"),
+            (SUPPORT, &key),
+            ("/api/v1/webhooks", &bearer),
+        ] {
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: x\r\n{header}\r\nContent-Length: 260000\r\n\r\n"
+            );
+            let mut held = Vec::new();
+            let answer = hold_bodies(&address, &head, 259_000, &mut held).await;
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{path}: {answer}");
+            drop(held);
+        }
+        node.stop().await;
+    });
+}
+
+/// Sends bodies of which the end is missing to `address` until one is answered; returns that answer. The
+/// first has `bytes` bytes, and the others a few.
+async fn hold_bodies(address: &str, head: &str, bytes: usize, held: &mut Vec<TcpStream>) -> String {
+    let mut first = TcpStream::connect(address).await.expect("connects");
+    first.write_all(head.as_bytes()).await.expect("sent");
+    first.write_all(&vec![b' '; bytes]).await.expect("sent");
+    held.push(first);
+    loop {
+        // The first body may not have arrived; while there is room this one waits for its end.
+        let mut next = TcpStream::connect(address).await.expect("connects");
+        let request = format!("{head}{}", " ".repeat(20_000));
+        next.write_all(request.as_bytes()).await.expect("sent");
+        let answer = tokio::time::timeout(Duration::from_millis(500), read_start(&mut next)).await;
+        if let Ok(answer) = answer {
+            return answer;
+        }
+        held.push(next);
+    }
+}
+
+async fn read_start(stream: &mut TcpStream) -> String {
+    let mut start = [0; 512];
+    let count = stream.read(&mut start).await.expect("an answer");
+    String::from_utf8_lossy(&start[..count]).into_owned()
 }
