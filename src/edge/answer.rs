@@ -27,12 +27,22 @@ const RATE_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 /// Builds an answer with `body` as JSON.
 #[must_use]
 pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+    json_text_response(status, encode_json(body))
+}
+
+/// Encodes `body` as JSON.
+#[must_use]
+pub(super) fn encode_json(body: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(192);
     // Bodies have string keys and no fallible members, so this never fails; an empty body is the
     // fallback.
     if serde_json::to_writer(&mut bytes, body).is_err() {
         bytes.clear();
     }
+    bytes
+}
+
+fn json_text_response(status: StatusCode, bytes: Vec<u8>) -> HttpResponse {
     let mut response = HttpResponse::with_body(status, bytes).map_into_boxed_body();
     response
         .headers_mut()
@@ -43,7 +53,16 @@ pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> HttpRe
 /// Builds an answer with `body` as JSON that must not be cached.
 #[must_use]
 pub(super) fn uncached_json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
-    let mut response = json_response(status, body);
+    uncached(json_response(status, body))
+}
+
+/// Builds an answer 200 with `bytes`, which are JSON, that must not be cached.
+#[must_use]
+pub(super) fn ok_json_text(bytes: Vec<u8>) -> HttpResponse {
+    uncached(json_text_response(StatusCode::OK, bytes))
+}
+
+fn uncached(mut response: HttpResponse) -> HttpResponse {
     response
         .headers_mut()
         .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
