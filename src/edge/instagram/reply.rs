@@ -40,6 +40,7 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
     } = context;
     let caller = call.caller().ok_or(ApiError::Unauthorized)?;
     caller.check_scope(&SOURCE, Kind::Conversation.as_str())?;
+    caller.check_account(&account_id)?;
 
     let body = edge.read_body(request, payload, edge.body_limits()).await?;
     body::check_json_content_type(request.headers())?;
