@@ -76,7 +76,12 @@ impl ContentRoom {
     /// Takes room for the content of `stored`, or leaves the content out if the page is full.
     pub(super) fn admit(&mut self, stored: StoredRecord) -> StoredRecord {
         let record = &stored.record;
-        let parts = [&record.payload, &record.change, &record.answer, &record.call_body];
+        let parts = [
+            &record.payload,
+            &record.change,
+            &record.answer,
+            &record.call_body,
+        ];
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         if self.is_full() && bytes > 0 {
             return StoredRecord {

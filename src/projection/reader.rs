@@ -1158,7 +1158,9 @@ impl ProjectionView {
                     let stored = stored
                         .filter(|stored| !needs_records || filter.matches_names(&stored.record));
                     if let Some(stored) = stored {
-                        found.items.push(self.event_view(stored)?.admit_to(&mut room));
+                        found
+                            .items
+                            .push(self.event_view(stored)?.admit_to(&mut room));
                     }
                 }
                 found.next = position.plus(1);

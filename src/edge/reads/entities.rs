@@ -7,12 +7,12 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
-use super::super::{answer, blocking};
 use super::super::context::RequestContext;
 use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::super::state::Edge;
+use super::super::{answer, blocking};
 use super::{EventRef, stored_event_id};
 use crate::entity;
 use crate::event::{EntityKey, ErasureMark, IncarnationHistory, Kind, Record, Timestamp};

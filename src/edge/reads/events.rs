@@ -10,7 +10,6 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Schema;
 
-use super::super::{answer, blocking};
 use super::super::context::RequestContext;
 use super::super::docs::schemas;
 use super::super::entity_reference::EntityReference;
@@ -20,6 +19,7 @@ use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::super::query::QueryParameters;
 use super::super::state::Edge;
+use super::super::{answer, blocking};
 use super::stored_event_id;
 use crate::event::{EventId, IncarnationHistory, Position, Timestamp};
 use crate::projection::{
