@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::ApiError;
 use super::unproven_bodies::BodyShare;
-use crate::event::check_nesting;
+use crate::event::{NESTING_MAX, check_nesting};
 use crate::provider::BYTE_ORDER_MARK;
 
 /// Limits of a request's body.
@@ -105,7 +105,7 @@ pub fn check_json_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 pub fn body_text(body: &[u8]) -> Result<&str, ApiError> {
     let text =
         str::from_utf8(body).map_err(|_| ApiError::InvalidJson("body is not UTF-8".into()))?;
-    check_nesting(text).map_err(|error| ApiError::InvalidJson(error.to_string()))?;
+    check_nesting(text, NESTING_MAX).map_err(|error| ApiError::InvalidJson(error.to_string()))?;
     Ok(text)
 }
 

@@ -28,6 +28,7 @@ use super::{body, client_address};
 use crate::clock::{CheckedClock, Clock};
 use crate::config::{Config, CustomSourceConfig, LiveConfig, Secret};
 use crate::metrics::NodeMetrics;
+use crate::event::check_nesting;
 use crate::subscription::EventVocabulary;
 use crate::traces::TraceSink;
 
@@ -250,8 +251,18 @@ impl Edge {
         self.unproven_bodies.share(network, limits.bytes_max)
     }
 
-    /// Remembers that `request` has proved who sent it: later bodies from its network are not those of
-    /// strangers.
+    /// Checks that the JSON `body` of an event nests no deeper than the operator allows. Bytes that are
+    /// no text are refused when they are decoded.
+    ///
+    /// # Errors
+    /// [`ApiError::InvalidJson`].
+    pub(super) fn check_nesting(&self, body: &[u8]) -> Result<(), ApiError> {
+        let text = std::str::from_utf8(body).unwrap_or_default();
+        let checked = check_nesting(text, self.config.server.nesting_max);
+        checked.map_err(|error| ApiError::InvalidJson(error.to_string()))
+    }
+
+    /// Remembers that `request` has proved who sent it: its network is no stranger's from now on.
     pub(super) fn note_proof(&self, request: &HttpRequest) {
         self.unproven_bodies
             .note_proof(self.client_network(request));

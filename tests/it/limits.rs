@@ -684,7 +684,42 @@ async fn assert_closed(stream: &mut TcpStream, why: &str) {
     let mut rest = Vec::new();
     // A reset is an end too.
     let _ = expect_soon(stream.read_to_end(&mut rest)).await;
-    assert!(rest.len() < 4096, "{why}");
+    assert!(rest.len() < 8192, "{why}");
+}
+
+/// The deepest nesting was a constant: a subscriber whose parser gives up sooner could not be spared.
+#[test]
+fn the_nesting_of_events_is_bounded_by_the_configuration() {
+    run_async(async {
+        let mut test_env = TestEnv::new(&[("server.nesting_max", "12")]);
+        test_env.write_file(
+            "[[sources.custom]]\nname = \"plain\"\nsecrets = [\"hush\"]\nentity = \"/id\"\n\
+             event = \"/type\"\nscheme = { header = \"X-Token\", algorithm = \"token\" }\n",
+        );
+        let node = test_env.start().await;
+        for (levels, is_admitted) in [(12, true), (13, false)] {
+            let deep = format!("{}{}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+            let ticket =
+                format!(r#"{{"event":"agent.unassigned","support_uid":"S","extra":{deep}}}"#);
+            let custom = format!(r#"{{"id": "7", "type": "made", "extra": {deep}}}"#);
+            let custom = node
+                .client
+                .post(format!("{}/in/plain", node.base))
+                .header("x-token", "hush")
+                .header("content-type", "application/json")
+                .body(custom);
+            let key = format!("k-{levels}");
+            for request in [node.signed_request(&ticket, &key), custom] {
+                let answer = node.send_request(request).await;
+                assert_eq!(answer.status < 300, is_admitted, "{answer:?}");
+                if !is_admitted {
+                    assert_eq!(code(&answer), (400, "invalid_json"));
+                    assert_eq!(answer.body["detail"], "body nests deeper than 12 levels");
+                }
+            }
+        }
+        node.stop().await;
+    });
 }
 
 /// Strangers who announced large bodies and sent them slowly filled the memory. Later those who only

@@ -91,6 +91,7 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     let body = edge.read_body(request, payload, edge.body_limits()).await?;
     let body = body::strip_byte_order_mark(body);
     body::check_json_content_type(request.headers())?;
+    edge.check_nesting(&body)?;
     let origin = RequestOrigin::read(request.headers());
     match decode_c2s_request(&body)? {
         C2sRequest::Single(event) => {

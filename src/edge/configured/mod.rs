@@ -131,6 +131,7 @@ pub(super) async fn receive(
         .map_err(ApiError::RateLimited)?;
 
     let document = verified.parse_document().map_err(ApiError::Undecodable)?;
+    edge.check_nesting(document.json().get().as_bytes())?;
     if let Some(reply) = source.answer_handshake(&document) {
         return Ok(handshake_response(reply));
     }

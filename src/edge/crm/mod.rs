@@ -45,6 +45,7 @@ pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse
     let body = edge.read_body(request, payload, edge.body_limits()).await?;
     let body = body::strip_byte_order_mark(body);
     body::check_json_content_type(headers)?;
+    edge.check_nesting(&body)?;
 
     let key = IDEMPOTENCY_KEYS
         .iter()

@@ -122,6 +122,7 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     edge.note_proof(request);
 
     body::check_json_content_type(headers)?;
+    edge.check_nesting(body.bytes())?;
     let mut commands = decode_instagram_call(&body, call.span())?;
     let origin = RequestOrigin::read(headers);
     for command in &mut commands {

@@ -113,6 +113,7 @@ pub(super) async fn receive(
     }
 
     body::check_json_content_type(headers)?;
+    edge.check_nesting(body.bytes())?;
     let id = event.map_or(Ok(None), |event| parse_path_id(request, event))?;
     let idempotency_key = idempotency::parse_idempotency_key(headers)?;
     let decoded = decode_lead_event(

@@ -56,6 +56,7 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     *quota = support.admit(authentic.key, edge.clock.monotonic())?;
 
     body::check_json_content_type(headers)?;
+    edge.check_nesting(authentic.body.bytes())?;
     let context = SupportRequestContext {
         idempotency_key: IDEMPOTENCY_KEYS
             .iter()

@@ -21,7 +21,7 @@ use crate::call_log::REDACTED;
 use crate::config::{
     CONCURRENCY_MAX, ExhaustionPolicy, RETRIES_MAX, RETRY_PAUSE_MAX_S, Secret, TIMEOUT_MAX_S,
 };
-use crate::event::{Position, Timestamp, find_members};
+use crate::event::{Position, Timestamp, find_members, is_invisible_mark};
 use crate::subscriber::attempt::target_address;
 use crate::subscription::limits::{
     DESCRIPTION_MAX_BYTES, EVENTS_MAX, METADATA_MAX, METADATA_NAME_MAX_BYTES,
@@ -579,6 +579,11 @@ fn is_base64_key(encoded: &str) -> bool {
 
 fn read_description(raw: &RawValue, errors: &mut FieldErrors) -> String {
     let text = errors.read_text("description", Some(raw));
+    if text.contains(is_invisible_mark) {
+        let problem =
+            "must have no control characters and no marks that change the direction of text";
+        errors.add("description", problem);
+    }
     if text.len() > DESCRIPTION_MAX_BYTES {
         errors.add(
             "description",
