@@ -79,11 +79,9 @@ fn make_entry(
     let (class, left_out) = match (may && operation.is_audited(), is_refused) {
         (true, false) => (EntryClass::Performed, 0),
         (_, true) => {
-            let now = edge.clock.monotonic();
-            (
-                EntryClass::Refused,
-                edge.audited_refusals.admit(outcome, now)?,
-            )
+            let (network, now) = (edge.client_network(request), edge.clock.monotonic());
+            let left_out = edge.audited_refusals.admit(outcome, network, now)?;
+            (EntryClass::Refused, left_out)
         }
         (false, false) => return None,
     };

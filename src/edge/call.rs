@@ -15,6 +15,7 @@ use tracing::Span;
 
 use super::answer::{self, EVENT_ID, REQUEST_ID};
 use super::caller::CallerIdentity;
+use super::client_address::client_network;
 use super::error::ApiError;
 use super::proof_headers::RequestOrigin;
 use super::sliding_window::RateQuota;
@@ -254,7 +255,9 @@ impl IncomingCall {
 
     /// Writes the line of a refused call, unless its cause has had enough lines.
     fn log_refusal(&self, request: &HttpRequest, edge: &Edge, code: &'static str) {
-        let Some(left_out) = edge.refusal_lines.admit(code, edge.clock.monotonic()) else {
+        let client = edge.client_address(request);
+        let (network, now) = (client_network(client), edge.clock.monotonic());
+        let Some(left_out) = edge.refusal_lines.admit(code, network, now) else {
             return;
         };
         let client = edge.client_address(request);
