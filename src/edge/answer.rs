@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, StatusCode};
 use serde::Serialize;
 use serde_json::Number;
 
@@ -91,6 +91,12 @@ pub(super) fn seconds_as_number(time: Duration) -> Number {
 #[must_use]
 pub(super) fn as_milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1_000.0
+}
+
+/// Has the server close the connection after `response`.
+pub(super) fn close_connection(response: &mut HttpResponse) {
+    let head = response.head_mut();
+    head.set_connection_type(ConnectionType::Close);
 }
 
 /// Sets the header `name`, unless `value` is no valid header value.

@@ -217,7 +217,11 @@ impl IncomingCall {
         result: Result<HttpResponse, ApiError>,
         quota: Option<RateQuota>,
     ) -> HttpResponse {
-        let quota = quota.filter(|_| !matches!(result, Err(ApiError::RateLimited(_))));
+        let is_limited = matches!(
+            result,
+            Err(ApiError::RateLimited(_) | ApiError::TooManyFailures(_))
+        );
+        let quota = quota.filter(|_| !is_limited);
         let code = result.as_ref().err().map(ApiError::code);
         self.count_call(edge, code);
 

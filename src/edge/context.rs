@@ -219,7 +219,7 @@ impl RequestContext {
     }
 
     /// Counts a failed authentication against the caller. Returns `error`, or
-    /// [`ApiError::RateLimited`] once the caller has failed too often.
+    /// [`ApiError::TooManyFailures`] once the caller has failed too often.
     pub(super) fn count_auth_failure(&self, error: ApiError) -> ApiError {
         self.edge.count_auth_failure(&self.request, error)
     }

@@ -269,11 +269,11 @@ impl Edge {
     }
 
     /// Counts a failed authentication against the client of `request`. Returns `error`, or
-    /// [`ApiError::RateLimited`] once the client has failed too often.
+    /// [`ApiError::TooManyFailures`] once the client has failed too often.
     pub(super) fn count_auth_failure(&self, request: &HttpRequest, error: ApiError) -> ApiError {
         let counted = self
             .auth_failures
             .admit(self.client_network(request), self.clock.monotonic());
-        counted.err().map_or(error, ApiError::RateLimited)
+        counted.err().map_or(error, ApiError::TooManyFailures)
     }
 }

@@ -649,15 +649,21 @@ fn an_answer_that_nobody_takes_is_given_up() {
 #[test]
 fn a_refusal_for_lack_of_authentication_closes_the_connection() {
     run_async(async {
-        let test_env = TestEnv::new(&[]);
+        let test_env = TestEnv::new(&[("server.auth_failures_per_minute", "2")]);
         let node = test_env.start().await;
-        for (request, is_closed) in [
-            (junk_request(SUPPORT), true),
+        let unproven = || "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n".to_owned();
+        let login = "POST /dashboard/login HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\ntoken=x";
+        for (request, status, is_closed) in [
+            (junk_request(SUPPORT), 401, true),
+            (unproven(), 401, true),
+            // After too many failures the answer is another one, and kept the connection.
+            (unproven(), 429, true),
+            (login.to_owned(), 401, true),
             (
-                "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
-                true,
+                "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+                404,
+                false,
             ),
-            ("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), false),
         ] {
             let address = node.base.trim_start_matches("http://");
             let mut stream = TcpStream::connect(address).await.expect("connects");
@@ -665,6 +671,10 @@ fn a_refusal_for_lack_of_authentication_closes_the_connection() {
             let mut answer = [0; 2048];
             let count = stream.read(&mut answer).await.expect("an answer");
             let answer = String::from_utf8_lossy(&answer[..count]).to_lowercase();
+            assert!(
+                answer.starts_with(&format!("http/1.1 {status} ")),
+                "{answer}"
+            );
             assert_eq!(answer.contains("connection: close"), is_closed, "{answer}");
             if is_closed {
                 assert_closed(&mut stream, &request).await;
