@@ -264,6 +264,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::io;
     use std::net::IpAddr;
+    use std::sync::Arc;
     use std::task::Context;
 
     use actix_web::body::BodySize;
@@ -326,7 +327,7 @@ mod tests {
     /// Share of a body in a budget of `bytes_max` bytes.
     fn share(bytes_max: usize) -> BodyShare {
         let network = IpAddr::from([203, 0, 113, 9]);
-        UnprovenBodies::new(bytes_max).share(network, LIMITS.bytes_max)
+        UnprovenBodies::new(bytes_max, Arc::default()).share(network, LIMITS.bytes_max)
     }
 
     async fn read_pieces(pieces: impl IntoIterator<Item = BodyPiece>) -> Result<Bytes, ApiError> {
@@ -395,7 +396,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_given_up_when_its_share_cannot_grow_and_takes_none_if_it_is_whole() {
-        let bodies = UnprovenBodies::new(12);
+        let bodies = UnprovenBodies::new(12, Arc::default());
         let network = IpAddr::from([203, 0, 113, 9]);
         let mut others = bodies.share(network, LIMITS.bytes_max);
         assert!(others.grow_to(5));

@@ -128,9 +128,7 @@ impl RequestContext {
             body::check_declared_length(&self.request, self.edge.body_limits())?;
         }
         self.authorize(operation)?;
-        if matches!(caller_check, CallerCheck::TokenWithBody(..)) {
-            self.edge.note_proof(&self.request);
-        }
+        self.edge.note_proof(&self.request);
         Ok(())
     }
 

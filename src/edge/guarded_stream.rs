@@ -276,7 +276,7 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-    use super::super::connection_counts::ConnectionCounts;
+    use super::super::connection_counts::{ConnectionCounts, ConnectionLimits};
     use super::*;
 
     const LIMITS: StreamLimits = StreamLimits {
@@ -291,7 +291,8 @@ mod tests {
 
     fn guard<S>(io: S) -> GuardedStream<S> {
         let address = "203.0.113.9".parse().expect("an address");
-        let slot = Arc::<ConnectionCounts>::default().try_open(address, 1, &[]);
+        let counts = ConnectionCounts::new(Arc::default());
+        let slot = counts.try_open(address, ConnectionLimits::new(9, 1), &[]);
         GuardedStream::new(io, LIMITS, slot.expect("room"))
     }
 

@@ -19,6 +19,7 @@ use super::error::ApiError;
 use super::gate::{CoreGate, NodeCore};
 use super::instagram::source::InstagramSource;
 use super::leads::source::LeadsSource;
+use super::proven_networks::ProvenNetworks;
 use super::rate_limiter::RateLimiter;
 use super::refusal_lines::{AUDIT_ENTRIES_PER_MINUTE, LINES_PER_MINUTE, RefusalLines};
 use super::storage_sizes::StorageReader;
@@ -27,8 +28,8 @@ use super::unproven_bodies::{BodyShare, UnprovenBodies};
 use super::{body, client_address};
 use crate::clock::{CheckedClock, Clock};
 use crate::config::{Config, CustomSourceConfig, LiveConfig, Secret};
-use crate::metrics::NodeMetrics;
 use crate::event::check_nesting;
+use crate::metrics::NodeMetrics;
 use crate::subscription::EventVocabulary;
 use crate::traces::TraceSink;
 
@@ -59,6 +60,8 @@ pub struct Edge {
     pub(super) refusal_lines: Arc<RefusalLines>,
     /// Entries of refused calls in the audit log.
     pub(super) audited_refusals: Arc<RefusalLines>,
+    /// Networks of those who have proved who they are.
+    pub(super) proven_networks: Arc<ProvenNetworks>,
     unproven_bodies: Arc<UnprovenBodies>,
 }
 
@@ -82,6 +85,7 @@ impl Edge {
     ) -> Self {
         let config = live_config.current();
         let (server, sources) = (&config.server, &config.sources);
+        let proven_networks = Arc::<ProvenNetworks>::default();
         Self {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             checked_clock: clock,
@@ -101,7 +105,11 @@ impl Edge {
             backups: Arc::default(),
             refusal_lines: Arc::new(RefusalLines::new(LINES_PER_MINUTE)),
             audited_refusals: Arc::new(RefusalLines::new(AUDIT_ENTRIES_PER_MINUTE)),
-            unproven_bodies: UnprovenBodies::new(server.unproven_bytes_max),
+            unproven_bodies: UnprovenBodies::new(
+                server.unproven_bytes_max,
+                Arc::clone(&proven_networks),
+            ),
+            proven_networks,
             live_config,
             config,
         }
@@ -142,6 +150,7 @@ impl Edge {
             backups: Arc::clone(&self.backups),
             refusal_lines: Arc::clone(&self.refusal_lines),
             audited_refusals: Arc::clone(&self.audited_refusals),
+            proven_networks: Arc::clone(&self.proven_networks),
             unproven_bodies: self.unproven_bodies.with_limit(server.unproven_bytes_max),
             live_config: Arc::clone(&self.live_config),
             config,
@@ -264,8 +273,7 @@ impl Edge {
 
     /// Remembers that `request` has proved who sent it: its network is no stranger's from now on.
     pub(super) fn note_proof(&self, request: &HttpRequest) {
-        self.unproven_bodies
-            .note_proof(self.client_network(request));
+        self.proven_networks.note(self.client_network(request));
     }
 
     /// Counts a failed authentication against the client of `request`. Returns `error`, or

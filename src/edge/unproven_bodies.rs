@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::proven_networks::ProvenNetworks;
+
 /// Part of the budget that one network may take: a fourth, so that no caller uses it up alone.
 const NETWORK_SHARE: usize = 4;
 
@@ -23,14 +25,11 @@ const NETWORK_SHARE: usize = 4;
 /// those who have proved who they are.
 const STRANGERS_SHARE: usize = 2;
 
-/// Networks that are remembered for their proofs: more than the largest senders call from. Beyond it the
-/// network whose last proof is oldest is forgotten.
-const PROVEN_NETWORKS_MAX: usize = 1_024;
-
 /// Budget of the bytes of all bodies that are still arriving.
 #[derive(Debug)]
 pub(super) struct UnprovenBodies {
     bytes_max: usize,
+    proven: Arc<ProvenNetworks>,
     taken: Arc<Mutex<TakenBytes>>,
 }
 
@@ -39,15 +38,6 @@ struct TakenBytes {
     total: usize,
     of_strangers: usize,
     by_network: HashMap<IpAddr, usize>,
-    proven: ProvenNetworks,
-}
-
-/// Networks from which a call has proved who its sender is.
-#[derive(Debug, Default)]
-struct ProvenNetworks {
-    /// Number of the last proof of each network.
-    last_proof: HashMap<IpAddr, u64>,
-    proofs: u64,
 }
 
 /// Part of the budget that one body takes, until it is whole or gone.
@@ -63,10 +53,11 @@ pub(super) struct BodyShare {
 }
 
 impl UnprovenBodies {
-    /// Budget of `bytes_max` bytes. One body always fits.
-    pub(super) fn new(bytes_max: usize) -> Arc<Self> {
+    /// Budget of `bytes_max` bytes, half of it for networks that are `proven`. One body always fits.
+    pub(super) fn new(bytes_max: usize, proven: Arc<ProvenNetworks>) -> Arc<Self> {
         Arc::new(Self {
             bytes_max,
+            proven,
             taken: Arc::default(),
         })
     }
@@ -75,6 +66,7 @@ impl UnprovenBodies {
     pub(super) fn with_limit(&self, bytes_max: usize) -> Arc<Self> {
         Arc::new(Self {
             bytes_max,
+            proven: Arc::clone(&self.proven),
             taken: Arc::clone(&self.taken),
         })
     }
@@ -87,24 +79,6 @@ impl UnprovenBodies {
             body_max,
             bytes: 0,
             stranger_bytes: 0,
-        }
-    }
-
-    /// Remembers that a call from `network` has proved who its sender is.
-    pub(super) fn note_proof(&self, network: IpAddr) {
-        self.taken.lock().proven.note(network);
-    }
-}
-
-impl ProvenNetworks {
-    fn note(&mut self, network: IpAddr) {
-        self.proofs += 1;
-        let is_known = self.last_proof.insert(network, self.proofs).is_some();
-        if !is_known && self.last_proof.len() > PROVEN_NETWORKS_MAX {
-            let oldest = self.last_proof.iter().min_by_key(|(_, proof)| **proof);
-            if let Some(oldest) = oldest.map(|(network, _)| *network) {
-                self.last_proof.remove(&oldest);
-            }
         }
     }
 }
@@ -120,10 +94,10 @@ impl BodyShare {
             return true;
         }
 
+        let is_stranger = !self.bodies.proven.contains(self.network);
         let mut taken = self.bodies.taken.lock();
         let of_network = taken.by_network.get(&self.network).copied();
         let of_network = of_network.unwrap_or_default() + more;
-        let is_stranger = !taken.proven.last_proof.contains_key(&self.network);
         let of_strangers = taken.of_strangers + if is_stranger { more } else { 0 };
         let has_room = taken.total + more <= bytes_max
             && of_network <= network_max
@@ -180,7 +154,7 @@ mod tests {
     /// out every source with a signature.
     #[test]
     fn a_body_takes_room_for_what_has_arrived_only() {
-        let bodies = UnprovenBodies::new(800);
+        let bodies = UnprovenBodies::new(800, Arc::default());
         let idle: Vec<_> = (0..1_000).map(|_| bodies.share(ip(1), 100)).collect();
         let mut share = bodies.share(ip(1), 100);
         assert!(share.grow_to(40) && share.grow_to(100) && share.grow_to(100));
@@ -192,13 +166,13 @@ mod tests {
 
     #[test]
     fn each_network_has_a_fourth_and_strangers_have_half_of_the_budget() {
-        let bodies = UnprovenBodies::new(800);
+        let bodies = UnprovenBodies::new(800, Arc::default());
         let of_one = grown_shares(&bodies, [1; 3], 90);
         assert_eq!(of_one.len(), 2, "200 bytes are its share");
         let of_others = grown_shares(&bodies, 2..9, 100);
         assert_eq!(of_others.len(), 2, "400 bytes are for strangers");
 
-        bodies.note_proof(ip(9));
+        bodies.proven.note(ip(9));
         let of_proven = grown_shares(&bodies, [9; 3], 100);
         assert_eq!(of_proven.len(), 2, "half is left for those with a proof");
         drop(of_one);
@@ -211,20 +185,8 @@ mod tests {
 
     #[test]
     fn one_body_always_fits() {
-        let bodies = UnprovenBodies::new(10);
+        let bodies = UnprovenBodies::new(10, Arc::default());
         let first = grown_shares(&bodies, [1], 100);
         assert!(first.len() == 1 && grown_shares(&bodies, [2], 1).is_empty());
-    }
-
-    #[test]
-    fn the_network_whose_proof_is_oldest_is_forgotten() {
-        let mut proven = ProvenNetworks::default();
-        let address = |number: u32| IpAddr::from(number.to_be_bytes());
-        (0..1_024).for_each(|number| proven.note(address(number)));
-        proven.note(address(0));
-        proven.note(address(5_000));
-        let is_known = |number| proven.last_proof.contains_key(&address(number));
-        assert!(is_known(0) && !is_known(1) && is_known(2) && is_known(5_000));
-        assert_eq!(proven.last_proof.len(), PROVEN_NETWORKS_MAX);
     }
 }
