@@ -264,7 +264,6 @@ impl IncomingCall {
         let Some(left_out) = edge.refusal_lines.admit(code, network, now) else {
             return;
         };
-        let client = edge.client_address(request);
         let (cause, caller) = (self.warning.borrow(), self.caller.borrow());
         let certificate = self.client_certificate.borrow();
         tracing::info!(
