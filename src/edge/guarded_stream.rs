@@ -412,10 +412,11 @@ mod tests {
             let mut ticks = tokio::time::interval(Duration::from_secs(1));
             for _ in 0..SECONDS {
                 ticks.tick().await;
-                client.read_exact(&mut piece).await.expect("bytes");
+                client.read_exact(&mut piece).await?;
             }
+            Ok(())
         };
-        let (served, ()) = tokio::join!(serving, reading);
+        let served = tokio::try_join!(serving, reading);
         served.expect("32 KiB a second are enough");
         let idle = LIMITS.keep_alive + LIMITS.request_timeout;
         expect_timeout(&mut stream, idle).await;

@@ -758,12 +758,14 @@ fn bodies_of_strangers_have_a_share_of_memory() {
             idle.write_all(head(90_000).as_bytes()).await.expect("sent");
             held.push(idle);
             let mut stranger = TcpStream::connect(&address).await.expect("connects");
-            let request = format!("{}{{}}", head(2));
+            let request = format!("{}{}", head(20_000), " ".repeat(20_000));
             stranger.write_all(request.as_bytes()).await.expect("sent");
             let answer = read_start(&mut stranger).await;
             assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
         }
-        let answer = hold_bodies(&address, &head(90_000), 89_000, &mut held).await;
+        let head = head(90_000);
+        let slow = hold_bodies(&address, &head, 89_000, &mut held);
+        let answer = expect_soon(slow).await;
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         assert!(answer.to_lowercase().contains("retry-after: 1"), "{answer}");
         assert!(answer.to_lowercase().contains("connection: close"));
@@ -799,7 +801,8 @@ fn forms_and_bodies_behind_a_key_have_a_share_of_memory_too() {
                 "POST {path} HTTP/1.1\r\nHost: x\r\n{header}\r\nContent-Length: 260000\r\n\r\n"
             );
             let mut held = Vec::new();
-            let answer = hold_bodies(&address, &head, 259_000, &mut held).await;
+            let slow = hold_bodies(&address, &head, 259_000, &mut held);
+            let answer = expect_soon(slow).await;
             assert!(answer.starts_with("HTTP/1.1 503 "), "{path}: {answer}");
             drop(held);
         }
