@@ -30,7 +30,7 @@ pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> HttpRe
     json_text_response(status, encode_json(body))
 }
 
-/// Encodes `body` as JSON.
+/// Encodes a body, for an answer that is made on another thread than it is sent by.
 #[must_use]
 pub(super) fn encode_json(body: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(192);

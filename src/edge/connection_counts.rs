@@ -27,7 +27,7 @@ struct OpenConnections {
 /// Most connections of a listener.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionLimits {
-    /// Connections of one network.
+    /// Share of an IPv4 address or a /64 of IPv6, proven or not.
     of_network: usize,
     /// Connections of all networks that have proved nothing yet.
     of_strangers: usize,
