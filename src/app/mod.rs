@@ -404,7 +404,7 @@ async fn keep_session_open(
                 match end {
                     SessionEnd::Failed(reason) => {
                         error!(error = reason, "store failed; reopening it");
-                        gate.close(&reason);
+                        gate.close_after_failure(&reason);
                         session.abandon().await;
                         lead_after = clock.monotonic() + setup.pause_of_leader();
                     }
@@ -479,7 +479,7 @@ async fn reopen_store(
             Err(failure) => {
                 let error = error_chain::format_error_chain(&failure);
                 error!(error, "store could not be reopened; retrying");
-                gate.close(error);
+                gate.close_after_failure(error);
             }
         }
         pause = (pause * 2).min(REOPEN_PAUSE_MAX);

@@ -4,17 +4,18 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value};
 
-use crate::event::ID_MAX_BYTES;
+use crate::event::{ID_MAX_BYTES, is_invisible_mark};
 
 /// Longest shown name, in characters: the longest id of an entity.
 const SHOWN_MAX: usize = ID_MAX_BYTES;
 
-/// Shortens `text` for one line and replaces control characters, which a terminal would execute.
+/// Shortens `text` for one line and replaces control characters, which a terminal would execute, and
+/// marks that show text in another order.
 pub(super) fn sanitize_text(text: &str) -> String {
     let mut shown: String = text
         .chars()
         .take(SHOWN_MAX)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if is_invisible_mark(c) { '\u{fffd}' } else { c })
         .collect();
     if text.chars().nth(SHOWN_MAX).is_some() {
         shown.push('…');
@@ -145,6 +146,12 @@ mod tests {
             printed(|out| print_table(["ID", "EVENTS"], &rows, out)),
             "ID    EVENTS\n7     a\u{fffd}[2Jb\n1042  x,y\n"
         );
+    }
+
+    #[test]
+    fn no_mark_turns_text_around() {
+        let name = "invoice\u{202e}fdp.exe\u{2066}x";
+        assert_eq!(sanitize_text(name), "invoice\u{fffd}fdp.exe\u{fffd}x");
     }
 
     #[test]

@@ -43,6 +43,9 @@ pub(super) struct CreateTokenCommand {
     /// Kinds of entities that it may publish events of, separated by commas [default: all]
     #[arg(long, value_name = "KINDS", value_delimiter = ',')]
     kinds: Vec<String>,
+    /// Instagram accounts by which it may send messages, separated by commas [default: all]
+    #[arg(long, value_name = "ACCOUNTS", value_delimiter = ',')]
+    accounts: Vec<String>,
     /// Life of the token, such as 90d, 12h or 30m [default: no end]
     #[arg(long, value_name = "TIME", value_parser = parse_life)]
     expires_in: Option<u64>,
@@ -114,7 +117,11 @@ impl CreateTokenCommand {
 
     fn body(&self) -> Value {
         let mut body = json!({"name": self.name, "role": self.role});
-        for (name, list) in [("sources", &self.sources), ("kinds", &self.kinds)] {
+        for (name, list) in [
+            ("sources", &self.sources),
+            ("kinds", &self.kinds),
+            ("accounts", &self.accounts),
+        ] {
             if !list.is_empty() {
                 body[name] = list.as_slice().into();
             }
@@ -138,12 +145,20 @@ impl ListTokensCommand {
             return Ok(());
         }
         let rows: Vec<_> = all.iter().map(list_row).collect();
-        let heading = ["NAME", "ROLE", "SOURCES", "KINDS", "EXPIRES", "CREATED BY"];
+        let heading = [
+            "NAME",
+            "ROLE",
+            "SOURCES",
+            "KINDS",
+            "ACCOUNTS",
+            "EXPIRES",
+            "CREATED BY",
+        ];
         Ok(print_table(heading, &rows, out)?)
     }
 }
 
-fn list_row(token: &Value) -> [String; 6] {
+fn list_row(token: &Value) -> [String; 7] {
     let end = match token["is_expired"] == true {
         true => "expired".to_owned(),
         false => cell_text(&token["expires_at"]),
@@ -153,6 +168,7 @@ fn list_row(token: &Value) -> [String; 6] {
         cell_text(&token["role"]),
         cell_text(&token["sources"]),
         cell_text(&token["kinds"]),
+        cell_text(&token["accounts"]),
         end,
         cell_text(&token["created_by"]),
     ]

@@ -25,6 +25,7 @@ use super::{
     LogFormat, RouterConfig, Secret, ServerConfig, SourcesConfig, StoreConfig, SupportConfig,
     SyncPolicy, TelemetryConfig, UnknownEntityPolicy,
 };
+use crate::event::NESTING_MAX;
 
 mod cluster;
 mod custom;
@@ -124,6 +125,10 @@ impl ConfigDraft {
             workers: self.read_integer("server.workers", 0..=1024),
             body_limit_bytes: self.read_integer("server.body_limit_bytes", 1024..=16 * MIB),
             unproven_bytes_max: self.read_integer("server.unproven_bytes_max", 1024..=1024 * MIB),
+            nesting_max: self.read_integer(
+                "server.nesting_max",
+                8..=i64::try_from(NESTING_MAX).unwrap_or(i64::MAX),
+            ),
             request_timeout: self.read_seconds("server.request_timeout_s", HOUR_S),
             body_grace: self.read_seconds("server.body_grace_s", HOUR_S),
             body_bytes_per_s_min: self.read_integer("server.body_bytes_per_s_min", 0..=MIB),

@@ -83,8 +83,10 @@ pub struct ServerConfig {
     pub workers: usize,
     /// Largest accepted request body, in bytes.
     pub body_limit_bytes: usize,
-    /// Most bytes of the bodies of callers who have not proved who they are yet.
+    /// Most bytes of bodies that have not arrived whole, and so prove nothing yet.
     pub unproven_bytes_max: usize,
+    /// Deepest nesting of the JSON of an event.
+    pub nesting_max: usize,
     /// Limit for the arrival of a whole request, head and body.
     pub request_timeout: Duration,
     /// Time in which a body may come as slowly as it likes.

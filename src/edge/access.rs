@@ -24,7 +24,7 @@ pub(super) const CONFIG_ADMIN: &str = "config:admin";
 ///
 /// # Errors
 /// [`ApiError::Unauthorized`], [`ApiError::TokenExpired`], the refusal of a repeated header, or
-/// [`ApiError::RateLimited`] when its client failed too often; [`ApiError::Unavailable`] for a named
+/// [`ApiError::TooManyFailures`] when its client failed too often; [`ApiError::Unavailable`] for a named
 /// token before the first opening of the store.
 pub(super) fn authenticate(request: &HttpRequest, edge: &Edge) -> Result<CallerIdentity, ApiError> {
     let found =

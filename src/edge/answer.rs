@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, StatusCode};
 use serde::Serialize;
 use serde_json::Number;
 
@@ -27,12 +27,22 @@ const RATE_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 /// Builds an answer with `body` as JSON.
 #[must_use]
 pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+    json_text_response(status, encode_json(body))
+}
+
+/// Encodes a body, for an answer that is made on another thread than it is sent by.
+#[must_use]
+pub(super) fn encode_json(body: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(192);
     // Bodies have string keys and no fallible members, so this never fails; an empty body is the
     // fallback.
     if serde_json::to_writer(&mut bytes, body).is_err() {
         bytes.clear();
     }
+    bytes
+}
+
+fn json_text_response(status: StatusCode, bytes: Vec<u8>) -> HttpResponse {
     let mut response = HttpResponse::with_body(status, bytes).map_into_boxed_body();
     response
         .headers_mut()
@@ -43,7 +53,16 @@ pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> HttpRe
 /// Builds an answer with `body` as JSON that must not be cached.
 #[must_use]
 pub(super) fn uncached_json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
-    let mut response = json_response(status, body);
+    uncached(json_response(status, body))
+}
+
+/// Builds an answer 200 with `bytes`, which are JSON, that must not be cached.
+#[must_use]
+pub(super) fn ok_json_text(bytes: Vec<u8>) -> HttpResponse {
+    uncached(json_text_response(StatusCode::OK, bytes))
+}
+
+fn uncached(mut response: HttpResponse) -> HttpResponse {
     response
         .headers_mut()
         .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -72,6 +91,12 @@ pub(super) fn seconds_as_number(time: Duration) -> Number {
 #[must_use]
 pub(super) fn as_milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1_000.0
+}
+
+/// Has the server close the connection after `response`.
+pub(super) fn close_connection(response: &mut HttpResponse) {
+    let head = response.head_mut();
+    head.set_connection_type(ConnectionType::Close);
 }
 
 /// Sets the header `name`, unless `value` is no valid header value.

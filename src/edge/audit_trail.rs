@@ -84,11 +84,9 @@ fn make_entry(
         }
         (true, false) => (EntryClass::Changed, 0),
         (_, true) => {
-            let now = edge.clock.monotonic();
-            (
-                EntryClass::Refused,
-                edge.audited_refusals.admit(outcome, now)?,
-            )
+            let (network, now) = (edge.client_network(request), edge.clock.monotonic());
+            let left_out = edge.audited_refusals.admit(outcome, network, now)?;
+            (EntryClass::Refused, left_out)
         }
         (false, false) => return None,
     };

@@ -17,7 +17,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::ApiError;
-use crate::event::check_nesting;
+use super::unproven_bodies::BodyShare;
+use crate::event::{NESTING_MAX, check_nesting};
 use crate::provider::BYTE_ORDER_MARK;
 
 /// Limits of a request's body.
@@ -104,7 +105,7 @@ pub fn check_json_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 pub fn body_text(body: &[u8]) -> Result<&str, ApiError> {
     let text =
         str::from_utf8(body).map_err(|_| ApiError::InvalidJson("body is not UTF-8".into()))?;
-    check_nesting(text).map_err(|error| ApiError::InvalidJson(error.to_string()))?;
+    check_nesting(text, NESTING_MAX).map_err(|error| ApiError::InvalidJson(error.to_string()))?;
     Ok(text)
 }
 
@@ -131,41 +132,54 @@ pub fn content_encoding(headers: &HeaderMap) -> Option<&[u8]> {
 ///
 /// # Errors
 /// [`ApiError::EncodedBody`] before anything is read, and as for [`read_encoded_body`].
-pub async fn read_body(
+pub(super) async fn read_body(
     request: &HttpRequest,
     payload: &mut Payload,
     limits: BodyLimits,
+    share: BodyShare,
 ) -> Result<Bytes, ApiError> {
     if content_encoding(request.headers()).is_some() {
         let accepted = "identity";
         return Err(ApiError::EncodedBody { accepted });
     }
-    read_encoded_body(request, payload, limits).await
+    read_encoded_body(request, payload, limits, share).await
 }
 
 /// Reads the whole body of `request` as it was sent, compressed or not.
 ///
 /// # Errors
-/// [`ApiError::BodyTooLarge`] as soon as the limit is passed, [`ApiError::RequestTimeout`], or
-/// [`ApiError::BodyIncomplete`].
-pub async fn read_encoded_body(
+/// [`ApiError::BodyTooLarge`] as soon as the limit is passed, [`ApiError::RequestTimeout`],
+/// [`ApiError::BodyIncomplete`], or [`ApiError::BodiesOverBudget`] if `share` cannot grow.
+pub(super) async fn read_encoded_body(
     request: &HttpRequest,
     payload: &mut Payload,
     limits: BodyLimits,
+    share: BodyShare,
 ) -> Result<Bytes, ApiError> {
     check_declared_length(request, limits)?;
-    read_within_timeout(limits, pin!(BodyStream::new(payload))).await
+    read_within_timeout(limits, share, pin!(BodyStream::new(payload))).await
 }
 
-async fn read_within_timeout<B>(limits: BodyLimits, body: Pin<&mut B>) -> Result<Bytes, ApiError>
+async fn read_within_timeout<B>(
+    limits: BodyLimits,
+    mut share: BodyShare,
+    body: Pin<&mut B>,
+) -> Result<Bytes, ApiError>
 where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
 {
     let received = Cell::new(0);
-    let mut reading = pin!(collect_pieces(body, limits.bytes_max, &received));
+    let mut collected = pin!(collect_pieces(body, limits.bytes_max, &received));
+    // Bytes that wait for more of their body take room of all such bytes.
+    let mut reading = poll_fn(|context| match collected.as_mut().poll(context) {
+        Poll::Pending if !share.grow_to(received.get()) => {
+            Poll::Ready(Err(ApiError::BodiesOverBudget))
+        }
+        polled => polled,
+    });
     // Most bodies arrive together with the head; a timer is set only for the others.
-    let ready = poll_fn(|context| match reading.as_mut().poll(context) {
+    let ready = poll_fn(|context| match Pin::new(&mut reading).poll(context) {
         Poll::Ready(body) => Poll::Ready(Some(body)),
         Poll::Pending => Poll::Ready(None),
     });
@@ -176,7 +190,7 @@ where
     let begun = Instant::now();
     loop {
         let allowed = limits.time_for(received.get());
-        if let Ok(body) = timeout_at(begun + allowed, reading.as_mut()).await {
+        if let Ok(body) = timeout_at(begun + allowed, &mut reading).await {
             return body;
         }
         // Bytes that came meanwhile have earned more time.
@@ -249,11 +263,14 @@ pub(super) fn declared_length(request: &HttpRequest) -> Option<u64> {
 mod tests {
     use std::collections::VecDeque;
     use std::io;
+    use std::net::IpAddr;
+    use std::sync::Arc;
     use std::task::Context;
 
     use actix_web::body::BodySize;
     use actix_web::test::TestRequest;
 
+    use super::super::unproven_bodies::UnprovenBodies;
     use super::*;
 
     const LIMITS: BodyLimits = BodyLimits {
@@ -307,8 +324,14 @@ mod tests {
         }
     }
 
+    /// Share of a body in a budget of `bytes_max` bytes.
+    fn share(bytes_max: usize) -> BodyShare {
+        let network = IpAddr::from([203, 0, 113, 9]);
+        UnprovenBodies::new(bytes_max, Arc::default()).share(network, LIMITS.bytes_max)
+    }
+
     async fn read_pieces(pieces: impl IntoIterator<Item = BodyPiece>) -> Result<Bytes, ApiError> {
-        read_within_timeout(LIMITS, pin!(PiecewiseBody::new(pieces))).await
+        read_within_timeout(LIMITS, share(1_000), pin!(PiecewiseBody::new(pieces))).await
     }
 
     #[tokio::test]
@@ -366,9 +389,34 @@ mod tests {
         // One for each time that the timer looks for more.
         let pieces = come.into_iter().chain([(); 6].map(|()| BodyPiece::Never));
         let body = pin!(PiecewiseBody::new(pieces));
-        let error = read_within_timeout(limits, body).await;
+        let error = read_within_timeout(limits, share(1_000), body).await;
         assert!(matches!(error, Err(ApiError::RequestTimeout)));
         assert_eq!(started.elapsed(), Duration::from_secs(5 + 3));
+    }
+
+    #[tokio::test]
+    async fn a_body_is_given_up_when_its_share_cannot_grow_and_takes_none_if_it_is_whole() {
+        let bodies = UnprovenBodies::new(12, Arc::default());
+        let network = IpAddr::from([203, 0, 113, 9]);
+        let mut others = bodies.share(network, LIMITS.bytes_max);
+        assert!(others.grow_to(5));
+        let read = async |pieces: &[&'static str], has_come: bool| {
+            let pieces = pieces.iter().copied().map(BodyPiece::Bytes);
+            let mut body = PiecewiseBody::new(pieces);
+            body.1 = has_come;
+            let share = bodies.share(network, LIMITS.bytes_max);
+            read_within_timeout(LIMITS, share, pin!(body)).await
+        };
+        let error = read(&["ab", "c"], false)
+            .await
+            .expect_err("one byte is left");
+        assert!(matches!(error, ApiError::BodiesOverBudget));
+        assert_eq!(read(&["a"], false).await.expect("it fits"), "a");
+        drop(others);
+        assert_eq!(
+            read(&["ab", "c"], false).await.expect("there is room"),
+            "abc"
+        );
     }
 
     #[tokio::test]
@@ -385,7 +433,7 @@ mod tests {
             let request = TestRequest::default()
                 .insert_header((CONTENT_ENCODING, encoding))
                 .to_http_request();
-            let read = read_body(&request, &mut Payload::None, LIMITS).await;
+            let read = read_body(&request, &mut Payload::None, LIMITS, share(1_000)).await;
             let accepted = "identity";
             let is_encoded =
                 matches!(read, Err(ApiError::EncodedBody { accepted: named }) if named == accepted);
@@ -398,7 +446,7 @@ mod tests {
         let request = TestRequest::default()
             .insert_header((CONTENT_LENGTH, "7"))
             .to_http_request();
-        let error = read_body(&request, &mut Payload::None, LIMITS)
+        let error = read_body(&request, &mut Payload::None, LIMITS, share(1_000))
             .await
             .expect_err("too large");
         assert!(matches!(error, ApiError::BodyTooLarge { limit: 6 }));

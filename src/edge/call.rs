@@ -15,6 +15,7 @@ use tracing::Span;
 
 use super::answer::{self, EVENT_ID, REQUEST_ID};
 use super::caller::CallerIdentity;
+use super::client_address::client_network;
 use super::error::ApiError;
 use super::proof_headers::RequestOrigin;
 use super::sliding_window::RateQuota;
@@ -216,7 +217,11 @@ impl IncomingCall {
         result: Result<HttpResponse, ApiError>,
         quota: Option<RateQuota>,
     ) -> HttpResponse {
-        let quota = quota.filter(|_| !matches!(result, Err(ApiError::RateLimited(_))));
+        let is_limited = matches!(
+            result,
+            Err(ApiError::RateLimited(_) | ApiError::TooManyFailures(_))
+        );
+        let quota = quota.filter(|_| !is_limited);
         let code = result.as_ref().err().map(ApiError::code);
         self.count_call(edge, code);
 
@@ -254,10 +259,11 @@ impl IncomingCall {
 
     /// Writes the line of a refused call, unless its cause has had enough lines.
     fn log_refusal(&self, request: &HttpRequest, edge: &Edge, code: &'static str) {
-        let Some(left_out) = edge.refusal_lines.admit(code, edge.clock.monotonic()) else {
+        let client = edge.client_address(request);
+        let (network, now) = (client_network(client), edge.clock.monotonic());
+        let Some(left_out) = edge.refusal_lines.admit(code, network, now) else {
             return;
         };
-        let client = edge.client_address(request);
         let (cause, caller) = (self.warning.borrow(), self.caller.borrow());
         let certificate = self.client_certificate.borrow();
         tracing::info!(

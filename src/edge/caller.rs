@@ -80,14 +80,26 @@ impl CallerIdentity {
     /// # Errors
     /// [`ApiError::OutOfScope`].
     pub(super) fn check_scope(&self, source: &str, kind: &str) -> Result<(), ApiError> {
+        self.check_bounds(|scope| scope.has_source(source) && scope.has_kind(kind))
+    }
+
+    /// Checks that the token may send messages by the account `account_id`.
+    ///
+    /// # Errors
+    /// [`ApiError::OutOfScope`].
+    pub(super) fn check_account(&self, account_id: &str) -> Result<(), ApiError> {
+        self.check_bounds(|scope| scope.has_account(account_id))
+    }
+
+    fn check_bounds(&self, admits: impl FnOnce(&PublishScope) -> bool) -> Result<(), ApiError> {
         let scope = match &self.token {
             CallerToken::Configured(_) => return Ok(()),
             CallerToken::Named(token) => &token.scope,
         };
-        if scope.has_source(source) && scope.has_kind(kind) {
-            return Ok(());
+        match admits(scope) {
+            true => Ok(()),
+            false => Err(ApiError::OutOfScope(describe_scope(&self.name, scope))),
         }
-        Err(ApiError::OutOfScope(describe_scope(&self.name, scope)))
     }
 
     /// Tells if the token is still `admin_token` of the configuration, or stands in `tokens` and has not
@@ -115,7 +127,11 @@ fn describe_scope(name: &str, scope: &PublishScope) -> String {
         [] => None,
         names => Some(format!("the {what} {}", names.join(", "))),
     };
-    let lists = [list("sources", &scope.sources), list("kinds", &scope.kinds)];
+    let lists = [
+        list("sources", &scope.sources),
+        list("kinds", &scope.kinds),
+        list("accounts", &scope.accounts),
+    ];
     let lists: Vec<_> = lists.into_iter().flatten().collect();
     format!(
         "the token {name} may publish events of {} only",
@@ -134,6 +150,7 @@ mod tests {
             scope: PublishScope {
                 sources: vec!["crm".to_owned()],
                 kinds: vec!["task".to_owned(), "deal".to_owned()],
+                accounts: Vec::new(),
             },
             hash: TokenHash::from_bytes([7; 32]),
             created_at: Timestamp::from_micros(1),
@@ -157,6 +174,36 @@ mod tests {
         let secret = Secret::new("t");
         let admin = CallerIdentity::of_config("config:admin", TokenRole::Admin, &secret);
         assert!(admin.check_scope("instagram", "note").is_ok());
+    }
+
+    /// A publisher could send messages by every account of the node.
+    #[test]
+    fn a_token_sends_messages_by_its_accounts_only() {
+        let bounded = |accounts: &[&str]| {
+            let scope = PublishScope {
+                accounts: accounts.iter().map(|id| (*id).to_owned()).collect(),
+                ..PublishScope::default()
+            };
+            match caller().token {
+                CallerToken::Named(token) => {
+                    let token = NamedToken {
+                        scope,
+                        ..NamedToken::clone(&token)
+                    };
+                    CallerIdentity::of_named(&Arc::new(token), Timestamp::from_micros(8))
+                        .expect("valid")
+                }
+                CallerToken::Configured(_) => panic!("a named token"),
+            }
+        };
+        let of_two = bounded(&["acc_1", "acc_2"]);
+        assert!(of_two.check_account("acc_2").is_ok());
+        let error = of_two.check_account("acc_3").expect_err("out of scope");
+        assert_eq!(
+            error.to_string(),
+            "the token ci may publish events of the accounts acc_1, acc_2 only"
+        );
+        assert!(bounded(&[]).check_account("acc_3").is_ok());
     }
 
     #[test]

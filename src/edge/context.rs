@@ -125,7 +125,9 @@ impl RequestContext {
         if matches!(caller_check, CallerCheck::TokenWithBody(..)) {
             body::check_declared_length(&self.request, self.edge.body_limits())?;
         }
-        self.authorize(operation)
+        self.authorize(operation)?;
+        self.edge.note_proof(&self.request);
+        Ok(())
     }
 
     /// Checks that the connection has shown a certificate if `source` asks for one. The handshake has
@@ -177,7 +179,9 @@ impl RequestContext {
     /// # Errors
     /// As for [`body::read_body`].
     pub(super) async fn read_body(&mut self) -> Result<Bytes, ApiError> {
-        body::read_body(&self.request, &mut self.payload, self.edge.body_limits()).await
+        let limits = self.edge.body_limits();
+        let (request, payload) = (&self.request, &mut self.payload);
+        self.edge.read_body(request, payload, limits).await
     }
 
     /// Reads the whole body, which is JSON unless it is empty.
@@ -217,7 +221,7 @@ impl RequestContext {
     }
 
     /// Counts a failed authentication against the caller. Returns `error`, or
-    /// [`ApiError::RateLimited`] once the caller has failed too often.
+    /// [`ApiError::TooManyFailures`] once the caller has failed too often.
     pub(super) fn count_auth_failure(&self, error: ApiError) -> ApiError {
         self.edge.count_auth_failure(&self.request, error)
     }

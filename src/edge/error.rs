@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ACCEPT_ENCODING, ALLOW, HeaderMap, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -144,6 +144,9 @@ pub enum ApiError {
     /// Caller whose rate limit is used up.
     #[error("rate limit of {} requests per minute exceeded", .0.limit)]
     RateLimited(RateQuota),
+    /// Caller that has failed to prove who it is too often.
+    #[error("rate limit of {} requests per minute exceeded", .0.limit)]
+    TooManyFailures(RateQuota),
     /// Path, or a resource named in it, that does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -215,6 +218,9 @@ pub enum ApiError {
     /// No permit is free, or the projection lags too far behind.
     #[error("the node is overloaded, retry later")]
     Overloaded,
+    /// Body that waits for the rest of it while others take all the memory for such bodies.
+    #[error("too many bodies are arriving, retry later")]
+    BodiesOverBudget,
     /// Entity that crashed repeatedly and accepts nothing for a while.
     #[error("the entity is quarantined after repeated crashes, retry later")]
     Quarantined {
@@ -300,7 +306,7 @@ impl ApiError {
             Self::RoleMissing { .. } => (403, "insufficient_role"),
             Self::OutOfScope(_) => (403, "out_of_scope"),
             Self::LoginRefused => (401, "login_refused"),
-            Self::RateLimited(_) => (429, "rate_limited"),
+            Self::RateLimited(_) | Self::TooManyFailures(_) => (429, "rate_limited"),
             Self::NotFound(_) => (404, "not_found"),
             Self::Removed { .. } | Self::ContentRemoved { .. } => (410, "removed_by_retention"),
             Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
@@ -314,7 +320,7 @@ impl ApiError {
             Self::ReprocessInProgress => (409, "reprocess_in_progress"),
             Self::ErasureInCluster => (409, "not_in_a_cluster"),
             Self::TooManyBackups => (429, "too_many_backups"),
-            Self::Overloaded => (503, "overloaded"),
+            Self::Overloaded | Self::BodiesOverBudget => (503, "overloaded"),
             Self::Quarantined { .. } => (503, "entity_quarantined"),
             Self::OutcomeUnknown | Self::Unavailable | Self::AuditFailed => (503, "unavailable"),
             Self::Internal => (500, "internal_error"),
@@ -428,7 +434,7 @@ impl ApiError {
 
     /// Seconds for `Retry-After`, for errors that a retry may cure.
     fn retry_after(&self) -> Option<u64> {
-        if let Self::RateLimited(quota) = self {
+        if let Self::RateLimited(quota) | Self::TooManyFailures(quota) = self {
             return Some(quota.reset_seconds());
         }
         if let Self::Quarantined { retry_after } = self {
@@ -446,16 +452,23 @@ impl ApiError {
     fn closes_connection(&self) -> bool {
         let is_unread = matches!(
             self,
-            Self::BodyTooLarge { .. } | Self::RequestTimeout | Self::BodyIncomplete
+            Self::BodyTooLarge { .. }
+                | Self::RequestTimeout
+                | Self::BodyIncomplete
+                | Self::BodiesOverBudget
         );
-        is_unread || self.status_and_code().0 == 401
+        let is_stranger = matches!(
+            self,
+            Self::TooManyFailures(_) | Self::Forbidden | Self::WrongVerifyToken(_)
+        );
+        is_unread || is_stranger || self.status_and_code().0 == 401
     }
 
     fn write_headers(&self, headers: &mut HeaderMap) {
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        if let Self::RateLimited(quota) = self {
+        if let Self::RateLimited(quota) | Self::TooManyFailures(quota) = self {
             answer::set_quota_headers(headers, quota);
         }
         if let Self::MethodNotAllowed { allow } = self {
@@ -551,9 +564,7 @@ impl ResponseError for ApiError {
         let mut response = answer::uncached_json(self.status_code(), &body);
         self.write_headers(response.headers_mut());
         if self.closes_connection() {
-            response
-                .head_mut()
-                .set_connection_type(ConnectionType::Close);
+            answer::close_connection(&mut response);
         }
         response
     }

@@ -67,12 +67,16 @@ struct GateStates {
 enum GateState {
     Open(Arc<NodeCore>),
     Closed {
+        /// Reason for everybody, strangers included.
         reason: String,
+        /// Error behind it, with paths and addresses, for operators.
+        cause: Option<String>,
     },
     /// Another node of the cluster leads, or none.
     Following {
         /// URL of the node that leads, to which requests are passed on.
         leader: Option<Arc<str>>,
+        /// Reason for everybody why no request is passed on.
         reason: String,
     },
 }
@@ -90,6 +94,7 @@ impl CoreGate {
         Self(Arc::new(RwLock::new(GateStates {
             state: GateState::Closed {
                 reason: reason.into(),
+                cause: None,
             },
             suspended: None,
             tokens: None,
@@ -126,15 +131,27 @@ impl CoreGate {
         }
     }
 
-    /// Returns the reason for `/readyz` why the gate is closed; `None` while it is open.
+    /// Returns the reason, which strangers may know, why the gate is closed; `None` while it is open.
     #[must_use]
     pub fn closed_reason(&self) -> Option<String> {
         let states = self.0.read();
         match &states.state {
             GateState::Open(_) => states.suspended.clone(),
-            GateState::Closed { reason } | GateState::Following { reason, .. } => {
+            GateState::Closed { reason, .. } | GateState::Following { reason, .. } => {
                 Some(reason.clone())
             }
+        }
+    }
+
+    /// Returns the error for which the gate is closed, or else the reason; `None` while it is open. For
+    /// operators: an error names paths.
+    #[must_use]
+    pub(super) fn closed_cause(&self) -> Option<String> {
+        let states = self.0.read();
+        match &states.state {
+            GateState::Open(_) => states.suspended.clone(),
+            GateState::Following { reason, .. } => Some(reason.clone()),
+            GateState::Closed { reason, cause } => Some(cause.as_ref().unwrap_or(reason).clone()),
         }
     }
 
@@ -148,6 +165,15 @@ impl CoreGate {
     pub fn close(&self, reason: impl Into<String>) {
         self.set_state(GateState::Closed {
             reason: reason.into(),
+            cause: None,
+        });
+    }
+
+    /// Closes the gate because of the error `cause` of the store, which only operators see.
+    pub fn close_after_failure(&self, cause: impl Into<String>) {
+        self.set_state(GateState::Closed {
+            reason: "the store has failed and is being opened again".to_owned(),
+            cause: Some(cause.into()),
         });
     }
 
@@ -213,5 +239,10 @@ mod tests {
         assert_eq!(clone.closed_reason().as_deref(), Some("the disk is full"));
         gate.suspend("the clock has jumped");
         assert_eq!(clone.closed_reason().as_deref(), Some("the disk is full"));
+        gate.close_after_failure("cannot write /data/journal/7");
+        let cause = clone.closed_cause();
+        assert_eq!(cause.as_deref(), Some("cannot write /data/journal/7"));
+        let reason = clone.closed_reason().expect("it is closed");
+        assert!(!reason.contains('/'), "{reason}");
     }
 }

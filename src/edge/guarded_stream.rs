@@ -124,7 +124,9 @@ impl<S> GuardedStream<S> {
 
     /// Follows the requests of the connection: an idle one waits for a head.
     fn update_head_deadline(&mut self) {
-        let (begun, is_busy) = (self.watch.begun.get(), self.watch.in_progress.get() > 0);
+        let begun = self.watch.begun.get();
+        // An answer in one piece has left its request before its reader has taken it.
+        let is_busy = self.watch.in_progress.get() > 0 || self.waiting_answer.is_some();
         if is_busy || begun != self.seen_requests {
             self.seen_requests = begun;
             (self.head_deadline, self.has_head_begun) = (None, false);
@@ -142,6 +144,15 @@ impl<S> GuardedStream<S> {
             self.has_head_begun = true;
             self.head_deadline = Some(deadline.min(Instant::now() + self.limits.request_timeout));
         }
+    }
+
+    /// Begins the deadline of an answer that is not taken, or follows it.
+    fn wait_for_reader(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let since = Instant::now();
+        let answer = WaitingAnswer { since, bytes: 0.0 };
+        self.waiting_answer.get_or_insert(answer);
+        self.update_head_deadline();
+        self.poll_deadline(context)
     }
 
     /// Returns an error once a deadline has passed, and otherwise wakes the task of `context` then.
@@ -202,23 +213,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
                 }
             }
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => {
-                let since = Instant::now();
-                let answer = WaitingAnswer { since, bytes: 0.0 };
-                this.waiting_answer.get_or_insert(answer);
-                this.poll_deadline(context)?;
-            }
+            Poll::Pending => this.wait_for_reader(context)?,
         }
         result
     }
 
-    /// The server flushes when it has written all that it has.
+    /// The server flushes when it has written all that it has. TLS may hold a part of it then.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.waiting_answer = None;
-        this.update_head_deadline();
-        this.poll_deadline(context)?;
-        Pin::new(&mut this.io).poll_flush(context)
+        let result = Pin::new(&mut this.io).poll_flush(context);
+        if result.is_pending() {
+            this.wait_for_reader(context)?;
+        } else {
+            this.waiting_answer = None;
+            this.update_head_deadline();
+            this.poll_deadline(context)?;
+        }
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -259,11 +270,13 @@ impl MessageBody for MarkedBody {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::Arc;
+    use std::task::ready;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-    use super::super::connection_counts::ConnectionCounts;
+    use super::super::connection_counts::{ConnectionCounts, ConnectionLimits};
     use super::*;
 
     const LIMITS: StreamLimits = StreamLimits {
@@ -273,10 +286,14 @@ mod tests {
 
     fn streams(buffer_bytes: usize) -> (DuplexStream, GuardedStream<DuplexStream>) {
         let (client, server) = duplex(buffer_bytes);
+        (client, guard(server))
+    }
+
+    fn guard<S>(io: S) -> GuardedStream<S> {
         let address = "203.0.113.9".parse().expect("an address");
-        let slot = Arc::<ConnectionCounts>::default().try_open(address, 1, &[]);
-        let stream = GuardedStream::new(server, LIMITS, slot.expect("room"));
-        (client, stream)
+        let counts = ConnectionCounts::new(Arc::default());
+        let slot = counts.try_open(address, ConnectionLimits::new(9, 1), &[]);
+        GuardedStream::new(io, LIMITS, slot.expect("room"))
     }
 
     async fn expect_timeout(stream: &mut GuardedStream<DuplexStream>, after: Duration) {
@@ -362,5 +379,91 @@ mod tests {
         let answer = vec![0; 40 * 32 * 1024];
         let (written, ()) = tokio::join!(stream.write_all(&answer), reading);
         written.expect("32 KiB a second are enough");
+    }
+
+    /// An answer in one piece was cut after the time of an idle connection, though its reader was fast
+    /// enough: its request counted as answered.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_in_one_piece_may_take_longer_than_an_idle_connection() {
+        const SECONDS: usize = 120;
+        let (mut client, mut stream) = streams(1024);
+        stream.watch.begin_request();
+        stream.watch.end_request();
+        let answer = vec![0; SECONDS * 32 * 1024];
+        let serving = async {
+            let mut left = &answer[..];
+            poll_fn(|context| {
+                // The server waits for the next request while it writes an answer.
+                let mut byte = [0];
+                let read = Pin::new(&mut stream).poll_read(context, &mut ReadBuf::new(&mut byte));
+                if let Poll::Ready(ended) = read {
+                    return Poll::Ready(ended);
+                }
+                while !left.is_empty() {
+                    let written = ready!(Pin::new(&mut stream).poll_write(context, left))?;
+                    left = &left[written..];
+                }
+                Pin::new(&mut stream).poll_flush(context)
+            })
+            .await
+        };
+        let reading = async {
+            let mut piece = vec![0; 32 * 1024];
+            let mut ticks = tokio::time::interval(Duration::from_secs(1));
+            for _ in 0..SECONDS {
+                ticks.tick().await;
+                client.read_exact(&mut piece).await?;
+            }
+            Ok(())
+        };
+        let served = tokio::try_join!(serving, reading);
+        served.expect("32 KiB a second are enough");
+        let idle = LIMITS.keep_alive + LIMITS.request_timeout;
+        expect_timeout(&mut stream, idle).await;
+        drop(client);
+    }
+
+    /// Stream as TLS makes it: it takes all bytes, and holds them until its reader takes them.
+    struct HoldingStream;
+
+    impl AsyncRead for HoldingStream {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+            _buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for HoldingStream {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    /// By TLS, an answer that nobody took had no deadline: the flush of what TLS holds ended it.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_tls_holds_is_given_up() {
+        let mut stream = guard(HoldingStream);
+        stream.watch.begin_request();
+        stream.write_all(&[0; 65]).await.expect("TLS takes it");
+        let begin = Instant::now();
+        let flushed = tokio::time::timeout(LIMITS.request_timeout * 2, stream.flush()).await;
+        let error = flushed.expect("it ends").expect_err("nobody takes it");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begin.elapsed().as_secs(), LIMITS.request_timeout.as_secs());
     }
 }

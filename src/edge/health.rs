@@ -1,7 +1,7 @@
 //! Health checks: the process is alive (`/healthz`), and the node accepts events (`/readyz`).
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
+use actix_web::http::header::{AUTHORIZATION, RETRY_AFTER};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use utoipa::openapi::schema::Schema;
 use super::docs::endpoint::EndpointDoc;
 use super::docs::schemas;
 use super::state::Edge;
-use super::{answer, undrained};
+use super::{access, answer, undrained};
 
 const TAG: &str = "Node";
 
@@ -38,18 +38,26 @@ pub(super) async fn alive(request: HttpRequest, payload: Payload) -> HttpRespons
     undrained::hold_undrained(&request, payload.into_inner(), response)
 }
 
-/// Handles `/readyz`: answers 200 if events are accepted, otherwise 503 with the reason.
+/// Handles `/readyz`: answers 200 if events are accepted, otherwise 503 with the reason. Those with a
+/// token see the error behind it, which may name paths.
 pub(super) async fn ready(
     request: HttpRequest,
     payload: Payload,
     edge: Data<Edge>,
 ) -> HttpResponse {
-    undrained::hold_undrained(&request, payload.into_inner(), readiness_response(&edge))
+    let response = readiness_response(&request, &edge);
+    undrained::hold_undrained(&request, payload.into_inner(), response)
 }
 
-fn readiness_response(edge: &Edge) -> HttpResponse {
+fn readiness_response(request: &HttpRequest, edge: &Edge) -> HttpResponse {
+    let may_know = || {
+        request.headers().contains_key(AUTHORIZATION) && access::authenticate(request, edge).is_ok()
+    };
+    let reason = match edge.gate.closed_reason() {
+        Some(_) if may_know() => edge.gate.closed_cause(),
+        reason => reason,
+    };
     // A node that passes requests on to the leader is as good as the leader.
-    let reason = edge.gate.closed_reason();
     let Some(reason) = reason.filter(|_| edge.gate.leader().is_none()) else {
         return answer::ok_json(&HealthReport {
             status: "ready",
@@ -82,7 +90,7 @@ pub(super) fn describe_ready() -> EndpointDoc {
         .answers::<HealthReport<'_>>(200, "The node accepts events.", json!({"status": "ready"}))
         .answers::<HealthReport<'_>>(
             503,
-            "The node accepts no events, for the reason given.",
+            "The node accepts no events, for the reason given. With a token, the reason of a failed store is its error.",
             not_ready,
         )
 }

@@ -13,7 +13,7 @@ use actix_service::{ServiceFactoryExt, fn_factory, fn_service};
 use actix_web::dev::{Extensions, Server};
 use tokio::net::TcpStream;
 
-use super::connection_counts::ConnectionCounts;
+use super::connection_counts::{ConnectionCounts, ConnectionLimits};
 use super::guarded_stream::{GuardedStream, StreamLimits};
 use super::listener_role::ListenerRole;
 use super::live_app::LiveApp;
@@ -63,7 +63,7 @@ pub fn serve(
             Arc::clone(&current.clock),
         ));
     }
-    let counts = Arc::<ConnectionCounts>::default();
+    let counts = ConnectionCounts::new(Arc::clone(&current.proven_networks));
     let limits = StreamLimits {
         request_timeout: server.request_timeout,
         keep_alive: server.keep_alive,
@@ -112,7 +112,12 @@ pub fn serve(
         let edge = edge.clone();
         let guard = move |io: TcpStream| {
             let (edge, counts) = (edge.current(), Arc::clone(&counts));
-            async move { guard_connection(io, limits, &counts, &edge.config.server).await }
+            async move {
+                let server = &edge.config.server;
+                let per_network_max = server.connections_per_address_max;
+                let counted = ConnectionLimits::new(connections_max, per_network_max);
+                guard_connection(io, limits, (&counts, counted), server).await
+            }
         };
         fn_service(guard).and_then(http)
     };
@@ -128,15 +133,14 @@ pub fn serve(
 async fn guard_connection(
     io: TcpStream,
     limits: StreamLimits,
-    counts: &Arc<ConnectionCounts>,
+    (counts, counted): (&Arc<ConnectionCounts>, ConnectionLimits),
     server: &ServerConfig,
 ) -> Result<GuardedConnection, DispatchError> {
     // A client that has closed its side already has no address; its request is taken all the same.
     let peer = io.peer_addr().ok();
     let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-    let max = connections_per_address(server);
-    let Some(slot) = counts.try_open(address, max, &server.trusted_proxies) else {
-        tracing::debug!(client = %address, "connection closed: its network has too many");
+    let Some(slot) = counts.try_open(address, counted, &server.trusted_proxies) else {
+        tracing::debug!(client = %address, "connection closed: its network or strangers have too many");
         return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
     };
     // It fails for a closed connection only, which needs it no more.
@@ -161,12 +165,6 @@ type GuardedConnection = (
     Protocol,
     Option<std::net::SocketAddr>,
 );
-
-/// Most connections of one client network. Two networks can never take all of them.
-fn connections_per_address(config: &ServerConfig) -> usize {
-    let third = config.connections_max / 3;
-    config.connections_per_address_max.min(third).max(1)
-}
 
 fn worker_count(configured: usize) -> usize {
     if configured > 0 {

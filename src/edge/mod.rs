@@ -53,6 +53,7 @@ mod operation;
 mod proof_headers;
 #[cfg(test)]
 mod property_tests;
+mod proven_networks;
 mod query;
 pub mod rate_limiter;
 pub mod raw_json;

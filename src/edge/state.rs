@@ -6,8 +6,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
+use actix_web::dev::Payload;
+use bytes::Bytes;
 
 use super::backup_streams::BackupStreams;
+use super::body::BodyLimits;
 use super::c2s::source::C2sSource;
 use super::configured::source::ConfiguredSource;
 use super::crm::decode::BusEventCatalogue;
@@ -16,6 +19,7 @@ use super::error::ApiError;
 use super::gate::{CoreGate, NodeCore};
 use super::instagram::source::InstagramSource;
 use super::leads::source::LeadsSource;
+use super::proven_networks::ProvenNetworks;
 use super::rate_limiter::RateLimiter;
 use super::refusal_lines::{AUDIT_ENTRIES_PER_MINUTE, LINES_PER_MINUTE, RefusalLines};
 use super::request_forwarder::{self, RequestForwarder};
@@ -25,6 +29,7 @@ use super::unproven_bodies::{BodyShare, UnprovenBodies};
 use super::{body, client_address};
 use crate::clock::{CheckedClock, Clock};
 use crate::config::{Config, CustomSourceConfig, LiveConfig, Secret};
+use crate::event::check_nesting;
 use crate::metrics::NodeMetrics;
 use crate::subscription::EventVocabulary;
 use crate::traces::TraceSink;
@@ -56,6 +61,8 @@ pub struct Edge {
     pub(super) refusal_lines: Arc<RefusalLines>,
     /// Entries of refused calls in the audit log.
     pub(super) audited_refusals: Arc<RefusalLines>,
+    /// Networks of those who have proved who they are.
+    pub(super) proven_networks: Arc<ProvenNetworks>,
     unproven_bodies: Arc<UnprovenBodies>,
     /// Way to the leader of the cluster; `None` for a node on its own.
     pub(super) forwarder: Option<Arc<RequestForwarder>>,
@@ -81,6 +88,7 @@ impl Edge {
     ) -> Self {
         let config = live_config.current();
         let (server, sources) = (&config.server, &config.sources);
+        let proven_networks = Arc::<ProvenNetworks>::default();
         Self {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             checked_clock: clock,
@@ -100,7 +108,11 @@ impl Edge {
             backups: Arc::default(),
             refusal_lines: Arc::new(RefusalLines::new(LINES_PER_MINUTE)),
             audited_refusals: Arc::new(RefusalLines::new(AUDIT_ENTRIES_PER_MINUTE)),
-            unproven_bodies: UnprovenBodies::new(server.unproven_bytes_max),
+            unproven_bodies: UnprovenBodies::new(
+                server.unproven_bytes_max,
+                Arc::clone(&proven_networks),
+            ),
+            proven_networks,
             forwarder: config.cluster.as_ref().map(|cluster| {
                 // TLS with built-in certificates: nothing of it depends on the configuration.
                 let forwarder = RequestForwarder::new(cluster);
@@ -146,6 +158,7 @@ impl Edge {
             backups: Arc::clone(&self.backups),
             refusal_lines: Arc::clone(&self.refusal_lines),
             audited_refusals: Arc::clone(&self.audited_refusals),
+            proven_networks: Arc::clone(&self.proven_networks),
             unproven_bodies: self.unproven_bodies.with_limit(server.unproven_bytes_max),
             forwarder: self.forwarder.clone(),
             live_config: Arc::clone(&self.live_config),
@@ -199,8 +212,8 @@ impl Edge {
         self.gate.current().ok_or(ApiError::Unavailable)
     }
 
-    pub(super) fn body_limits(&self) -> body::BodyLimits {
-        body::BodyLimits {
+    pub(super) fn body_limits(&self) -> BodyLimits {
+        BodyLimits {
             bytes_max: self.config.server.body_limit_bytes,
             timeout: self.config.server.request_timeout,
             grace: self.config.server.body_grace,
@@ -209,8 +222,8 @@ impl Edge {
     }
 
     /// Limits of the bodies of a configured source.
-    pub(super) fn body_limits_of(&self, custom: &CustomSourceConfig) -> body::BodyLimits {
-        body::BodyLimits {
+    pub(super) fn body_limits_of(&self, custom: &CustomSourceConfig) -> BodyLimits {
+        BodyLimits {
             bytes_max: self.config.body_limit_of(custom),
             ..self.body_limits()
         }
@@ -236,29 +249,64 @@ impl Edge {
         client_address::resolve_client_address(request, &self.config.server.trusted_proxies)
     }
 
-    /// Takes memory for the body of a `request` whose caller has proved nothing yet, of at most
-    /// `bytes_max`, until the share is dropped.
+    /// Network of the client of `request`, by which limits count.
+    pub(super) fn client_network(&self, request: &HttpRequest) -> IpAddr {
+        client_address::client_network(self.client_address(request))
+    }
+
+    /// Reads the whole body of `request`, which is not compressed.
     ///
     /// # Errors
-    /// [`ApiError::Overloaded`] if the caller's share, or the memory of all, is used up.
-    pub(super) fn take_unproven_body(
+    /// As for [`body::read_body`].
+    pub(super) async fn read_body(
         &self,
         request: &HttpRequest,
-        bytes_max: usize,
-    ) -> Result<BodyShare, ApiError> {
-        let network = client_address::client_network(self.client_address(request));
-        let declared = body::declared_length(request);
-        let share = self.unproven_bodies.try_take(network, declared, bytes_max);
-        share.ok_or(ApiError::Overloaded)
+        payload: &mut Payload,
+        limits: BodyLimits,
+    ) -> Result<Bytes, ApiError> {
+        body::read_body(request, payload, limits, self.body_share(request, limits)).await
+    }
+
+    /// Reads the whole body of `request` as it was sent, compressed or not.
+    ///
+    /// # Errors
+    /// As for [`body::read_encoded_body`].
+    pub(super) async fn read_encoded_body(
+        &self,
+        request: &HttpRequest,
+        payload: &mut Payload,
+        limits: BodyLimits,
+    ) -> Result<Bytes, ApiError> {
+        body::read_encoded_body(request, payload, limits, self.body_share(request, limits)).await
+    }
+
+    fn body_share(&self, request: &HttpRequest, limits: BodyLimits) -> BodyShare {
+        let network = self.client_network(request);
+        self.unproven_bodies.share(network, limits.bytes_max)
+    }
+
+    /// Checks that the JSON `body` of an event nests no deeper than the operator allows. Bytes that are
+    /// no text are refused when they are decoded.
+    ///
+    /// # Errors
+    /// [`ApiError::InvalidJson`].
+    pub(super) fn check_nesting(&self, body: &[u8]) -> Result<(), ApiError> {
+        let text = std::str::from_utf8(body).unwrap_or_default();
+        let checked = check_nesting(text, self.config.server.nesting_max);
+        checked.map_err(|error| ApiError::InvalidJson(error.to_string()))
+    }
+
+    /// Remembers that `request` has proved who sent it: its network is no stranger's from now on.
+    pub(super) fn note_proof(&self, request: &HttpRequest) {
+        self.proven_networks.note(self.client_network(request));
     }
 
     /// Counts a failed authentication against the client of `request`. Returns `error`, or
-    /// [`ApiError::RateLimited`] once the client has failed too often.
+    /// [`ApiError::TooManyFailures`] once the client has failed too often.
     pub(super) fn count_auth_failure(&self, request: &HttpRequest, error: ApiError) -> ApiError {
-        let counted = self.auth_failures.admit(
-            client_address::client_network(self.client_address(request)),
-            self.clock.monotonic(),
-        );
-        counted.err().map_or(error, ApiError::RateLimited)
+        let counted = self
+            .auth_failures
+            .admit(self.client_network(request), self.clock.monotonic());
+        counted.err().map_or(error, ApiError::TooManyFailures)
     }
 }

@@ -18,7 +18,7 @@ use super::support::signature::sign_support_body;
 use super::{CoreGate, Edge, ListenerRole, LiveEdge, api, routes, serve};
 use crate::clock::CheckedClock;
 use crate::clock::ManualClock;
-use crate::config::{self, LiveConfig, Secret};
+use crate::config::{self, Config, LiveConfig, Secret};
 use crate::event::Timestamp;
 
 const WEBHOOK: &str = "/api/v0/crm/webhooks/support/";
@@ -39,6 +39,11 @@ struct EdgeTestResponse {
 
 impl EdgeTestBench {
     fn new(settings: &[(&str, &str)]) -> Self {
+        Self::with_config(settings, |_| {})
+    }
+
+    /// Bench whose configuration is `changed` after it was read.
+    fn with_config(settings: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Self {
         let secrets = [
             ("HOOKYARD_ADMIN__TOKEN", "test-token"),
             ("HOOKYARD_SOURCES__SUPPORT__ENABLED", "true"),
@@ -48,7 +53,9 @@ impl EdgeTestBench {
                 "new-secret,old-secret",
             ),
         ];
-        let config = config::load_config(None, [&secrets, settings].concat()).expect("valid");
+        let loaded = config::load_config(None, [&secrets, settings].concat());
+        let mut config = loaded.expect("valid");
+        change(&mut config);
         let clock = Arc::new(ManualClock::starting_at(
             Timestamp::parse(NOW).expect("valid"),
         ));
@@ -116,6 +123,55 @@ fn get(path: &str) -> TestRequest {
     TestRequest::get()
         .uri(path)
         .insert_header(("authorization", "Bearer test-token"))
+}
+
+#[tokio::test]
+async fn the_documentation_can_be_switched_off() {
+    for (docs, status) in [("true", 200), ("false", 404)] {
+        let bench = EdgeTestBench::new(&[("HOOKYARD_SERVER__DOCS", docs)]);
+        for path in ["/docs/", "/docs/guide/receive", "/openapi.json"] {
+            let answer = bench.send(TestRequest::get().uri(path)).await;
+            assert_eq!(answer.status, status, "{path}");
+        }
+    }
+}
+
+/// A page of another site reaches what its reader reaches, and had events stored in their name.
+#[tokio::test]
+async fn a_page_of_another_site_sends_no_unsigned_event() {
+    let bench = EdgeTestBench::new(&[("HOOKYARD_SOURCES__LEADS__ENABLED", "true")]);
+    let send = async |name: &'static str, value: &'static str| {
+        let lead = TestRequest::post().uri("/api/v1/webhooks/incoming");
+        let lead = lead
+            .set_payload("{}")
+            .insert_header(("host", "node.example"));
+        bench.send(lead.insert_header((name, value))).await
+    };
+    for (name, value) in [
+        ("origin", "https://elsewhere.example"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
+        let refused = send(name, value).await;
+        assert_eq!(refused.code(), (403, "forbidden"), "{name}");
+    }
+    let own = send("origin", "https://node.example").await;
+    assert_eq!(own.code(), (400, "validation_failed"));
+}
+
+/// A page can let a name of its own lead to the loopback address, and then counts as of the same origin.
+#[tokio::test]
+async fn a_node_of_development_answers_to_names_of_this_machine_only() {
+    for (is_development, host, status) in [
+        (true, "elsewhere.example", 403),
+        (true, "localhost:8080", 503),
+        (false, "elsewhere.example", 503),
+    ] {
+        let bench = EdgeTestBench::with_config(&[], |config| {
+            config.server.is_development = is_development;
+        });
+        let request = get("/api/v1/events").insert_header(("host", host));
+        assert_eq!(bench.send(request).await.status, status, "{host}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod hops;
 mod id;
 mod incarnation_history;
 mod interned_name;
+mod invisible_mark;
 mod json_members;
 mod kind;
 mod payload;
@@ -28,6 +29,7 @@ pub use id::{
 };
 pub use incarnation_history::IncarnationHistory;
 pub use interned_name::InternedName;
+pub use invisible_mark::is_invisible_mark;
 pub use json_members::find_members;
 pub use kind::Kind;
 pub use payload::{fields_to_json, form_to_json};

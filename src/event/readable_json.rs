@@ -10,8 +10,8 @@
 
 use std::borrow::Cow;
 
-/// Deepest nesting of a body. No step of the node recurses into a payload, so the bound is far beyond
-/// what senders mean; a body beyond it is an attack.
+/// Deepest nesting of any body. No step of the node recurses into a payload, so the bound is far beyond
+/// what senders mean; a body beyond it is an attack. `server.nesting_max` can lower it for events.
 pub const NESTING_MAX: usize = 250_000;
 
 /// Deepest nesting that stays in a readable form: `serde_json` stops at 128, and the value already
@@ -23,17 +23,19 @@ const LONG_NUMBER_BYTES: usize = 300;
 
 /// A body that nests too deep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("body nests deeper than {NESTING_MAX} levels")]
-pub struct NestingError;
+#[error("body nests deeper than {levels_max} levels")]
+pub struct NestingError {
+    levels_max: usize,
+}
 
-/// Checks that `json` nests at most [`NESTING_MAX`] levels deep. The text may be malformed.
+/// Checks that `json` nests at most `levels_max` levels deep. The text may be malformed.
 ///
 /// # Errors
 /// [`NestingError`].
-pub fn check_nesting(json: &str) -> Result<(), NestingError> {
-    // Each level takes two bytes, so a short text cannot nest that deep.
-    if json.len() > 2 * NESTING_MAX && measure_nesting(json) > NESTING_MAX {
-        return Err(NestingError);
+pub fn check_nesting(json: &str, levels_max: usize) -> Result<(), NestingError> {
+    // Each level takes a byte at its beginning at least, so a short text cannot nest that deep.
+    if json.len() > levels_max && measure_nesting(json) > levels_max {
+        return Err(NestingError { levels_max });
     }
     Ok(())
 }
@@ -238,11 +240,17 @@ mod tests {
         let deep = format!(r#"{{"a": {}, "b": "]"}}"#, nested(5_000));
         let read: Value = serde_json::from_str(&make_readable(&deep)).expect("readable");
         assert_eq!(read["b"], "]");
-        assert_eq!(check_nesting(&nested(NESTING_MAX)), Ok(()));
-        assert_eq!(check_nesting(&nested(NESTING_MAX + 1)), Err(NestingError));
+        for levels_max in [1, 30, NESTING_MAX] {
+            assert_eq!(check_nesting(&nested(levels_max), levels_max), Ok(()));
+            let error = NestingError { levels_max };
+            assert_eq!(
+                check_nesting(&nested(levels_max + 1), levels_max),
+                Err(error)
+            );
+        }
         let text = format!("[\"{}\", {}]", "[".repeat(5_000), nested(NESTING_MAX - 1));
         assert_eq!(
-            check_nesting(&text),
+            check_nesting(&text, NESTING_MAX),
             Ok(()),
             "brackets in a text are no nesting"
         );
@@ -296,7 +304,7 @@ mod tests {
         ) {
             for text in [text, escapes, json] {
                 let _ = make_readable(&text);
-                let _ = check_nesting(&text);
+                let _ = check_nesting(&text, 2);
             }
         }
     }

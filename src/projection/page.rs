@@ -2,6 +2,12 @@
 
 use std::ops::Range;
 
+use super::stored_record::StoredRecord;
+
+/// Bytes of content in one page of a list, and the content of one record more. A page of a hundred small
+/// events is whole; one of the largest does not fill the memory.
+const PAGE_CONTENT_BYTES: usize = 4 * 1024 * 1024;
+
 /// Request for one page of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest {
@@ -47,6 +53,46 @@ pub struct ProjectionPage<T> {
     pub items: Vec<T>,
     /// Number of items in the whole list.
     pub total: u64,
+}
+
+/// Room for the content of the records on one page.
+#[derive(Debug)]
+pub(super) struct ContentRoom {
+    bytes_left: usize,
+}
+
+impl ContentRoom {
+    pub(super) const fn new() -> Self {
+        Self {
+            bytes_left: PAGE_CONTENT_BYTES,
+        }
+    }
+
+    /// Returns true if there is no room for the content of any further record.
+    pub(super) const fn is_full(&self) -> bool {
+        self.bytes_left == 0
+    }
+
+    /// Takes room for the content of `stored`, or leaves the content out if the page is full.
+    pub(super) fn admit(&mut self, stored: StoredRecord) -> StoredRecord {
+        let record = &stored.record;
+        let parts = [
+            &record.payload,
+            &record.change,
+            &record.answer,
+            &record.call_body,
+        ];
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        if self.is_full() && bytes > 0 {
+            return StoredRecord {
+                record: stored.record.into_outline(),
+                omits_content: true,
+                ..stored
+            };
+        }
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+        stored
+    }
 }
 
 #[cfg(test)]

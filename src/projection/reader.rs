@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use super::event_blocks::{self, BLOCK_EVENTS, EventBlock, EventMark, EventSlot};
-use super::page::{PageRequest, ProjectionPage};
+use super::page::{ContentRoom, PageRequest, ProjectionPage};
 use super::row_buffer::{self, CHUNK_RECORDS, NameTable, OTHER_NAME};
 use super::signals::ProjectionSignals;
 use super::stored_record::StoredRecord;
@@ -68,6 +68,17 @@ pub struct EventView {
     pub resolution: Option<StoredRecord>,
     /// Number of records that reprocessed or resolved the event.
     pub later_records: u32,
+}
+
+impl EventView {
+    /// Leaves out the content that has no `room` on a page.
+    fn admit_to(self, room: &mut ContentRoom) -> Self {
+        Self {
+            event: room.admit(self.event),
+            resolution: self.resolution.map(|stored| room.admit(stored)),
+            ..self
+        }
+    }
 }
 
 /// Filter of a list of events; a criterion that is `None` matches all events.
@@ -493,16 +504,28 @@ impl ProjectionReader {
             .await
     }
 
-    /// Returns the records at `positions`, without those that are removed.
+    /// Returns the first of the records at `positions`, as many as one page has room for, without those
+    /// that are removed; and the number of positions that were read.
     ///
     /// # Errors
     /// [`ProjectionReadError`] when the store fails.
-    pub async fn kept_records_at(
+    pub async fn first_kept_records(
         &self,
         positions: Vec<Position>,
-    ) -> Result<Vec<StoredRecord>, ProjectionReadError> {
-        self.read_as_written(move |view| view.kept_records_at(positions))
-            .await
+    ) -> Result<(Vec<StoredRecord>, usize), ProjectionReadError> {
+        self.read_as_written(move |view| {
+            let (mut records, mut room, mut read) = (Vec::new(), ContentRoom::new(), 0);
+            for position in positions {
+                if room.is_full() {
+                    break;
+                }
+                let stored = view.find_unless_removed(position)?;
+                records.extend(stored.map(|stored| room.admit(stored)));
+                read += 1;
+            }
+            Ok((records, read))
+        })
+        .await
     }
 
     /// Returns at most `limit` pending events from position `from` on, oldest first, as far as the
@@ -967,7 +990,7 @@ impl ProjectionView {
         };
         let first_sequence = self.first_kept_sequence(entity, last)?;
         let total = (last + 1).saturating_sub(first_sequence);
-        let mut items = Vec::new();
+        let (mut items, mut room) = (Vec::new(), ContentRoom::new());
         let mut row: Option<(u32, Vec<u64>)> = None;
         for number in page.item_numbers(total) {
             let (chunk, slot) = row_buffer::chunk_place(first_sequence + number);
@@ -981,7 +1004,8 @@ impl ProjectionView {
             let position = row
                 .as_ref()
                 .and_then(|(_, positions)| positions.get(slot).copied());
-            items.push(self.expect_record(Position::new(position.unwrap_or_default()))?);
+            let stored = self.expect_record(Position::new(position.unwrap_or_default()))?;
+            items.push(room.admit(stored));
         }
         Ok(Some(EntityTimeline {
             page: ProjectionPage { items, total },
@@ -1043,7 +1067,7 @@ impl ProjectionView {
     ) -> Result<ProjectionPage<EventView>, ProjectionReadError> {
         let places = page.places();
         let counted_max = places.end.saturating_add(ahead);
-        let (mut total, mut items) = (0, Vec::new());
+        let (mut total, mut items, mut room) = (0, Vec::new(), ContentRoom::new());
         let names = NameTable::load(&self.tree)?;
         let start = self.journal.start().position;
         let Some(slot_filter) = SlotFilter::try_new(filter, &names, start) else {
@@ -1068,7 +1092,7 @@ impl ProjectionView {
                 let Some(stored) = self.find_unless_removed(position)? else {
                     continue;
                 };
-                items.push(self.event_view(stored)?);
+                items.push(self.event_view(stored)?.admit_to(&mut room));
             }
             total += 1;
         }
@@ -1102,7 +1126,7 @@ impl ProjectionView {
         limit: usize,
         written: Position,
     ) -> Result<EventsFrom, ProjectionReadError> {
-        let mut found = EventsFrom::nothing(from);
+        let (mut found, mut room) = (EventsFrom::nothing(from), ContentRoom::new());
         let names = NameTable::load(&self.tree)?;
         // A name that no event has yet matches none of these.
         let slot_filter = SlotFilter::try_new(filter, &names, self.journal.start().position);
@@ -1126,7 +1150,7 @@ impl ProjectionView {
                 }
                 let matches = |slots: &SlotFilter| slots.admits(position, slot);
                 if slot_filter.as_ref().is_some_and(matches) {
-                    if found.items.len() == limit {
+                    if found.items.len() == limit || room.is_full() {
                         found.has_more = true;
                         return Ok(found);
                     }
@@ -1134,7 +1158,9 @@ impl ProjectionView {
                     let stored = stored
                         .filter(|stored| !needs_records || filter.matches_names(&stored.record));
                     if let Some(stored) = stored {
-                        found.items.push(self.event_view(stored)?);
+                        found
+                            .items
+                            .push(self.event_view(stored)?.admit_to(&mut room));
                     }
                 }
                 found.next = position.plus(1);

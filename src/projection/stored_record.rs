@@ -23,6 +23,8 @@ pub struct StoredRecord {
     pub committed_at: Timestamp,
     /// Record in its decoded form.
     pub record: Record,
+    /// True if the content is left out here, because the page of a list had no room for it.
+    pub omits_content: bool,
 }
 
 impl StoredRecord {
@@ -39,6 +41,7 @@ impl StoredRecord {
             received_at: entry.received_at,
             committed_at: frame.committed_at,
             record,
+            omits_content: false,
         })
     }
 
@@ -61,6 +64,7 @@ impl StoredRecord {
             received_at: Timestamp::from_micros(value.try_get_i64().ok()?),
             committed_at: Timestamp::from_micros(value.try_get_i64().ok()?),
             record: Record::decode(&value).ok()?,
+            omits_content: false,
         })
     }
 }
@@ -88,6 +92,7 @@ mod tests {
             received_at: Timestamp::from_micros(4),
             committed_at: Timestamp::from_micros(5),
             record: whole.clone(),
+            omits_content: false,
         };
         let outline = stored.encode_outline();
         assert_eq!(

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::form::{FormCharset, FormFields};
 use super::request::RequestView;
-use crate::event::{NestingError, check_nesting};
+use crate::event::{NESTING_MAX, NestingError, check_nesting};
 
 /// Byte order mark in UTF-8. RFC 8259 forbids it in JSON, and some libraries write it all the same.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -211,7 +211,9 @@ impl<'r> RequestDocument<'r> {
         let inner = json_fields
             .iter()
             .filter_map(|name| fields.single_value(name.as_ref()))
-            .filter(|text| is_json_text(text.as_bytes()) && check_nesting(text).is_ok())
+            .filter(|text| {
+                is_json_text(text.as_bytes()) && check_nesting(text, NESTING_MAX).is_ok()
+            })
             .find_map(|text| RawValue::from_string(text.to_owned()).ok());
         if let Some(json) = inner {
             return Ok(Self {
@@ -240,7 +242,7 @@ impl<'r> RequestDocument<'r> {
             return Ok(Self::empty());
         }
         let text = std::str::from_utf8(body).map_err(|_| DocumentError::NotUtf8)?;
-        check_nesting(text)?;
+        check_nesting(text, NESTING_MAX)?;
         Ok(Self {
             json: Cow::Borrowed(serde_json::from_str(text).map_err(not_json)?),
             format: DocumentFormat::Json,

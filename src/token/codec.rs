@@ -25,6 +25,8 @@ struct StoredToken {
     role: String,
     sources: Vec<String>,
     kinds: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    accounts: Vec<String>,
     /// SHA-256 of the secret, in hex.
     hash: String,
     created_at: i64,
@@ -37,6 +39,7 @@ pub(super) fn encode_token(token: &NamedToken) -> Vec<u8> {
         role: token.role.as_str().to_owned(),
         sources: token.scope.sources.clone(),
         kinds: token.scope.kinds.clone(),
+        accounts: token.scope.accounts.clone(),
         hash: hex::encode(token.hash.as_bytes()),
         created_at: token.created_at.as_micros(),
         created_by: token.created_by.clone(),
@@ -60,6 +63,7 @@ pub(super) fn decode_token(name: &str, bytes: &[u8]) -> Result<NamedToken, Defin
         scope: PublishScope {
             sources: stored.sources,
             kinds: stored.kinds,
+            accounts: stored.accounts,
         },
         hash: TokenHash::from_bytes(hash),
         created_at: Timestamp::from_micros(stored.created_at),
@@ -84,6 +88,7 @@ mod tests {
             scope: PublishScope {
                 sources: vec!["crm".to_owned()],
                 kinds: vec!["task".to_owned()],
+                accounts: Vec::new(),
             },
             hash: TokenHash::from_bytes([7; 32]),
             created_at: Timestamp::from_micros(5),
@@ -100,6 +105,12 @@ mod tests {
             (1, Ok(&*json))
         );
         assert_eq!(decode_token("ci", &bytes).expect("just written"), token);
+
+        let bound = json.replace(r#","hash""#, r#","accounts":["acc_1"],"hash""#);
+        let decoded = decode_token("ci", &[&[1][..], bound.as_bytes()].concat());
+        let decoded = decoded.expect("a token that is bound to an account");
+        assert_eq!(decoded.scope.accounts, ["acc_1"]);
+        assert_eq!(&encode_token(&decoded)[1..], bound.as_bytes());
 
         let mightier = json.replace("\"publish\"", "\"root\"");
         for wrong in [

@@ -36,13 +36,15 @@ impl NamedToken {
     }
 }
 
-/// Sources and kinds of entities that a token may publish to; an empty list means all.
+/// Sources, kinds of entities and accounts that a token may publish to; an empty list means all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishScope {
     /// Names of sources, such as `crm`.
     pub sources: Vec<String>,
     /// Names of kinds, such as `task`.
     pub kinds: Vec<String>,
+    /// Ids of accounts by which the token may send messages, such as `acc_1`.
+    pub accounts: Vec<String>,
 }
 
 impl PublishScope {
@@ -58,10 +60,16 @@ impl PublishScope {
         self.kinds.is_empty() || self.kinds.iter().any(|one| one == kind)
     }
 
+    /// Tells if messages by `account` are in the scope.
+    #[must_use]
+    pub fn has_account(&self, account: &str) -> bool {
+        self.accounts.is_empty() || self.accounts.iter().any(|one| one == account)
+    }
+
     /// Tells if the scope holds everything.
     #[must_use]
     pub fn is_unbounded(&self) -> bool {
-        self.sources.is_empty() && self.kinds.is_empty()
+        self.sources.is_empty() && self.kinds.is_empty() && self.accounts.is_empty()
     }
 }
 
@@ -97,10 +105,10 @@ mod tests {
     fn an_empty_list_bounds_nothing() {
         let scope = PublishScope {
             sources: vec!["crm".to_owned()],
-            kinds: Vec::new(),
+            ..PublishScope::default()
         };
         assert!(scope.has_source("crm") && !scope.has_source("instagram"));
         assert!(scope.has_kind("task") && !scope.is_unbounded());
-        assert!(PublishScope::default().is_unbounded());
+        assert!(PublishScope::default().is_unbounded() && scope.has_account("acc_1"));
     }
 }

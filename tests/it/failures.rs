@@ -584,6 +584,13 @@ fn a_failure_of_the_projection_alone_is_reported_with_its_cause_and_survived() {
         let not_ready = until_readyz_is(&node, 503).await;
         let reason = not_ready.body["reason"].as_str().expect("a reason");
         assert!(reason.contains("the disk is on strike"), "{reason}");
+        // A stranger saw the error too, which names paths.
+        let stranger = node.client.get(format!("{}/readyz", node.base));
+        let shown = node.send_request(stranger).await;
+        assert_eq!(
+            shown.body["reason"],
+            "the store has failed and is being opened again"
+        );
         disk_failure.heal();
         accepted.push(
             send_until_known(&node, "SUP-1", "k-2")

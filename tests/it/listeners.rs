@@ -91,6 +91,28 @@ fn senders_that_hold_all_connections_leave_the_operators_theirs() {
     });
 }
 
+/// The share of one client was a third of the senders' connections, which was all that operators have.
+#[test]
+fn one_client_cannot_take_all_connections_of_the_operators() {
+    run_async(async {
+        let node = test_env(&[("server.request_timeout_s", "2")]).start().await;
+        let admin = admin_of(&node);
+        let address = admin.base.trim_start_matches("http://");
+        let mut held = Vec::new();
+        for _ in 0..90 {
+            held.push(TcpStream::connect(address).await.expect("it listens"));
+        }
+        // Those that have a place are answered 408 after their time, the others are closed at once.
+        let mut closed = 0;
+        for stream in &mut held {
+            let read = expect_soon(stream.read(&mut [0; 1])).await;
+            closed += usize::from(read.unwrap_or(0) == 0);
+        }
+        assert!((1..=5).contains(&closed), "a third of 256 is 85: {closed}");
+        node.stop().await;
+    });
+}
+
 #[test]
 fn the_commands_find_the_listener_for_operators_by_the_configuration() {
     run_async(async {

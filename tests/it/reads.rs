@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::test_node::{START, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run_async};
+use crate::test_node::{
+    START, TOKEN, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run_async,
+};
 
 fn code(answer: &TestAnswer) -> (u16, &str) {
     (
@@ -854,6 +856,68 @@ fn a_filter_by_a_name_that_no_event_has_is_refused_with_the_nearest_one() {
         }
         let known = list(&node, "/api/v1/events?type=lead.created&source=leads").await;
         assert_eq!(known["total"], 0, "known, and none is there: {known}");
+        node.stop().await;
+    });
+}
+
+/// A page of a hundred large events took hundreds of megabytes.
+#[test]
+fn a_page_holds_a_few_megabytes_of_content_and_names_the_events_without() {
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        let filler = "x".repeat(900_000);
+        for number in 0..7 {
+            let body = json!({
+                "event": "status.changed", "support_uid": "BIG", "data": {"status": "open"}, "extra": filler,
+            });
+            let request = node.signed_request(&body.to_string(), &format!("k-{number}"));
+            assert_eq!(node.send_request(request).await.status, 202);
+        }
+        // The fifth of them passes 4 MiB.
+        let expect_content = |page: &Value, member: &str| {
+            let items = page["items"].as_array().expect("items");
+            let has_content = |item: &Value| !item[member].is_null();
+            assert_eq!(items.iter().filter(|item| has_content(item)).count(), 5);
+            for item in items {
+                assert_eq!(item["content_omitted"] == true, !has_content(item));
+            }
+            items.len()
+        };
+        let page = node.get("/api/v1/events?page_size=100").await.body;
+        assert_eq!(
+            (expect_content(&page, "payload"), &page["total"]),
+            (7, &json!(7))
+        );
+        let timeline = "/api/v1/entities/ticket/BIG/timeline?page_size=100";
+        assert_eq!(expect_content(&node.get(timeline).await.body, "data"), 7);
+
+        let first = node
+            .get("/api/v1/events?after=start&page_size=100")
+            .await
+            .body;
+        assert_eq!(
+            (expect_content(&first, "payload"), &first["has_more"]),
+            (5, &json!(true))
+        );
+        let cursor = first["cursor"].as_str().expect("a cursor");
+        let rest = format!("/api/v1/events?after={cursor}&page_size=100");
+        let rest = node.get(&rest).await.body;
+        assert_eq!(rest["items"].as_array().map(Vec::len), Some(2));
+        assert!(rest["items"][1]["payload"]["extra"] == filler);
+
+        let export = node
+            .client
+            .get(format!("{}/api/v1/entities/ticket/BIG/export", node.base));
+        let export = export.bearer_auth(TOKEN).send().await.expect("an answer");
+        let export = export.text().await.expect("lines");
+        assert_eq!(
+            export
+                .lines()
+                .skip(1)
+                .filter(|line| line.contains(&filler))
+                .count(),
+            7
+        );
         node.stop().await;
     });
 }

@@ -285,6 +285,15 @@ fn a_publisher_publishes_within_its_bounds_and_events_and_calls_carry_its_name()
         let refused = call(&node, &secret, Method::POST, message, &text).await;
         assert_eq!(code(&refused), (403, "out_of_scope"));
 
+        let chat = json!({"name": "chat", "role": "publish", "accounts": ["acc_2"]});
+        let secret = create_token(&node, &chat).await;
+        let refused = call(&node, &secret, Method::POST, message, &text).await;
+        assert_eq!(code(&refused), (403, "out_of_scope"));
+        assert!(refused.text.contains("the accounts acc_2 only"));
+        let own = "/api/v1/accounts/acc_2/messages";
+        let admitted = call(&node, &secret, Method::POST, own, &text).await;
+        assert_eq!(code(&admitted), (404, "not_found"), "no such account yet");
+
         // The tokens of the configuration have names too, and admin.token still publishes.
         for (token, name) in [(PUBLISHER, "config:crm:1"), (TOKEN, "config:admin")] {
             let accepted = publish(token.to_owned(), task(9)).await;

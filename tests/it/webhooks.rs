@@ -263,7 +263,7 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
         let node = test_env.start().await;
         let all = json!({
             "url": "https://127.0.0.1/x", "events": ["lead.creatd", "*", 7], "secret": "a b", "is_active": "yes",
-            "description": 1, "filter": 7, "transform": ["x"], "ordering": "time", "concurrency": 0,
+            "description": "pay\u{202e}lla", "filter": 7, "transform": ["x"], "ordering": "time", "concurrency": 0,
             "signing": ["crm", "md5"], "headers": {"Host": "x", "X A": "b", "X-Bad": "a\nb", "X-One": "1", "x-one": "2"},
             "rate_limit": 0, "timeout_s": 301, "retry_schedule_s": [1, 0, "x"], "on_exhausted": "stop",
         });

@@ -81,15 +81,17 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     }
     c2s.check_token(request.headers())
         .map_err(|error| edge.count_auth_failure(request, error))?;
+    edge.note_proof(request);
     let admitted = c2s.client_limiter.admit(
         client_address::client_network(client),
         edge.clock.monotonic(),
     );
     *quota = admitted.map_err(ApiError::RateLimited)?;
 
-    let body = body::read_body(request, payload, edge.body_limits()).await?;
+    let body = edge.read_body(request, payload, edge.body_limits()).await?;
     let body = body::strip_byte_order_mark(body);
     body::check_json_content_type(request.headers())?;
+    edge.check_nesting(&body)?;
     let origin = RequestOrigin::read(request.headers());
     match decode_c2s_request(&body)? {
         C2sRequest::Single(event) => {

@@ -22,7 +22,6 @@ use bytes::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::body::BodyLimits;
 use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::ApiError;
@@ -89,7 +88,7 @@ pub(super) async fn receive(
             call.note_unproven();
             return Ok(text_response(token));
         }
-        if is_unsigned_handshake(custom, request, payload, limits).await? {
+        if is_unsigned_handshake(custom, request, payload, edge).await? {
             call.note_unproven();
             return Ok(empty_response(200));
         }
@@ -101,11 +100,10 @@ pub(super) async fn receive(
         ));
     }
 
-    let share = edge.take_unproven_body(request, limits.bytes_max)?;
     let is_gzip = custom.source.layout.decompress && has_gzip_body(request)?;
     let sent = match is_gzip {
-        true => body::read_encoded_body(request, payload, limits).await?,
-        false => body::read_body(request, payload, limits).await?,
+        true => edge.read_encoded_body(request, payload, limits).await?,
+        false => edge.read_body(request, payload, limits).await?,
     };
     let body = match is_gzip {
         true => decompress_gzip(&sent, limits.bytes_max).map(Bytes::from),
@@ -122,7 +120,7 @@ pub(super) async fn receive(
         call.note_warnings(&[source.describe_refusal(&sent_view, refusal)]);
         edge.count_auth_failure(request, ApiError::Unverified(refusal))
     })?;
-    drop(share);
+    edge.note_proof(request);
     let body = body
         .as_ref()
         .map_err(|wrong| ApiError::Undecompressible(*wrong))?;
@@ -133,6 +131,7 @@ pub(super) async fn receive(
         .map_err(ApiError::RateLimited)?;
 
     let document = verified.parse_document().map_err(ApiError::Undecodable)?;
+    edge.check_nesting(document.json().get().as_bytes())?;
     if let Some(reply) = source.answer_handshake(&document) {
         return Ok(handshake_response(reply));
     }
@@ -201,7 +200,7 @@ async fn is_unsigned_handshake(
     custom: &CustomSourceConfig,
     request: &HttpRequest,
     payload: &mut Payload,
-    limits: BodyLimits,
+    edge: &Edge,
 ) -> Result<bool, ApiError> {
     let handshake = custom.source.signing.handshake();
     let length = request.headers().get(CONTENT_LENGTH);
@@ -210,7 +209,8 @@ async fn is_unsigned_handshake(
     if !is_small || !matches!(handshake, ProviderHandshake::UnsignedNumber(_)) {
         return Ok(false);
     }
-    let body = body::read_body(request, payload, limits).await?;
+    let limits = edge.body_limits_of(custom);
+    let body = edge.read_body(request, payload, limits).await?;
     Ok(handshake.is_unsigned_body(&body))
 }
 

@@ -42,9 +42,10 @@ pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse
     // The shell has checked the token before: a stranger's request must not cost memory.
     let caller = call.caller().ok_or(ApiError::Unauthorized)?;
     let credential = access::tag_of_token(request);
-    let body = body::read_body(request, payload, edge.body_limits()).await?;
+    let body = edge.read_body(request, payload, edge.body_limits()).await?;
     let body = body::strip_byte_order_mark(body);
     body::check_json_content_type(headers)?;
+    edge.check_nesting(&body)?;
 
     let key = IDEMPOTENCY_KEYS
         .iter()

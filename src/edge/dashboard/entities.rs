@@ -1,5 +1,7 @@
 //! Entities: list of a kind, and one entity with its state and its story.
 
+use std::sync::Arc;
+
 use actix_web::http::header::{CONTENT_DISPOSITION, HeaderValue};
 use maud::{Markup, html};
 
@@ -12,6 +14,7 @@ use super::filter_form::FilterForm;
 use super::form::FormFields;
 use super::layout::{DashboardSection, PageContent};
 use super::visit::{PageReply, PageVisit};
+use crate::edge::blocking::run_blocking;
 use crate::edge::erasures::erase_entity;
 use crate::edge::error::ApiError;
 use crate::edge::gate::NodeCore;
@@ -103,7 +106,12 @@ pub(super) async fn show_one(visit: &mut PageVisit<'_>) -> Result<PageReply, Api
     let page = parameters.finish(page)?;
     let core = visit.core()?;
     let history = core.reads.history(&key).await?.ok_or_else(no_such_entity)?;
-    let state = render_state(&key, &history, visit.edge(), &core)?;
+    let (shown, edge) = (key.clone(), visit.context.edge.clone());
+    let rendered = run_blocking(Arc::clone(&core), move |core| {
+        let state = render_state(&shown, &history, &edge, core)?;
+        Ok::<_, ApiError>((state, history))
+    });
+    let (state, history) = rendered.await?;
     let timeline = core
         .reads
         .timeline(&key, page)

@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use super::form::FormFields;
 use super::layout::render_plain_page;
 use super::page_response::html_response;
+use crate::edge::answer;
 use crate::edge::context::RequestContext;
 use crate::edge::error::ApiError;
 
@@ -110,7 +111,12 @@ pub(super) fn login_page(
     } else {
         login_form(destination, problem)
     };
-    html_response(status, render_plain_page("Log in", &body).into_string())
+    let mut response = html_response(status, render_plain_page("Log in", &body).into_string());
+    if status != StatusCode::OK {
+        // A stranger that is refused keeps no connection.
+        answer::close_connection(&mut response);
+    }
+    response
 }
 
 fn login_form(destination: &LoginDestination, problem: Option<&str>) -> Markup {

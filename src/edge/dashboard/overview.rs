@@ -79,7 +79,7 @@ fn content(body: Markup) -> PageContent {
 /// Body of the page while the node accepts no events.
 fn closed_body(visit: &PageVisit<'_>) -> Markup {
     let edge = visit.edge();
-    let reason = edge.gate.closed_reason().unwrap_or_default();
+    let reason = edge.gate.closed_cause().unwrap_or_default();
     let confirm = ActionButton {
         operation: AccessOperation::ClockConfirm,
         path: "/dashboard/confirm-clock",

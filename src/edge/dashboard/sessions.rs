@@ -3,6 +3,7 @@
 //! The browser's cookie holds a random token; the table knows its hash, so that a lookup takes the
 //! same time for all wrong tokens.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
@@ -15,8 +16,13 @@ use super::notice::SessionNotice;
 use crate::config::Secret;
 use crate::edge::caller::CallerIdentity;
 
-/// Most sessions at the same time; a new one ends the oldest. More people than that share no node.
+/// Most sessions at the same time; a new one ends the oldest of the token that has most. More people than
+/// that share no node.
 const SESSIONS_MAX: usize = 64;
+
+/// Most sessions of one token; a new one ends its oldest. Enough for a few people who share a token, and
+/// so few that nobody logs the others out by logging in.
+const SESSIONS_OF_TOKEN_MAX: usize = 8;
 
 /// Most unused login links at the same time; a new one ends the oldest.
 const LINKS_MAX: usize = 8;
@@ -88,11 +94,8 @@ impl SessionTable {
         let mut entries = self.entries.lock();
         let sessions = &mut entries.sessions;
         sessions.retain(|_, session| session.ends_at > now);
-        if sessions.len() >= SESSIONS_MAX {
-            let oldest = sessions.iter().min_by_key(|(_, session)| session.ends_at);
-            if let Some(oldest) = oldest.map(|(hash, _)| *hash) {
-                sessions.remove(&oldest);
-            }
+        if let Some(displaced) = find_displaced(sessions, &entry.caller.name) {
+            sessions.remove(&displaced);
         }
         sessions.insert(hash_token(token.expose()), entry);
         token
@@ -163,6 +166,26 @@ impl SessionTable {
     }
 }
 
+/// Finds the session that a new one of the token `name` ends, if there is no room beside it.
+fn find_displaced(sessions: &HashMap<TokenHash, SessionEntry>, name: &str) -> Option<TokenHash> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for session in sessions.values() {
+        *counts.entry(&session.caller.name).or_default() += 1;
+    }
+    let has_too_many = counts.get(name).copied() >= Some(SESSIONS_OF_TOKEN_MAX);
+    if !has_too_many && sessions.len() < SESSIONS_MAX {
+        return None;
+    }
+    let candidates = sessions
+        .iter()
+        .filter(|(_, session)| !has_too_many || *session.caller.name == *name);
+    let displaced = candidates.min_by_key(|(_, session)| {
+        let count = counts.get(&*session.caller.name).copied();
+        (Reverse(count), session.ends_at)
+    });
+    displaced.map(|(hash, _)| *hash)
+}
+
 fn hash_token(token: &str) -> TokenHash {
     Sha256::digest(token.as_bytes()).into()
 }
@@ -202,10 +225,36 @@ mod tests {
         assert!(table.find_session(token.expose(), Duration::ZERO).is_none());
     }
 
+    /// A reader logged everybody else out by logging in again and again.
+    #[test]
+    fn a_token_ends_only_its_own_sessions_and_in_a_full_table_those_of_the_most_active() {
+        let table = table();
+        let named =
+            |name: &str| CallerIdentity::of_config(name, TokenRole::Read, &Secret::new(name));
+        let begin =
+            |name: &str, second| table.begin_session(named(name), Duration::from_secs(second));
+        let is_kept = |token: &Secret| {
+            table
+                .find_session(token.expose(), Duration::from_secs(99))
+                .is_some()
+        };
+        let first = begin("first", 0);
+        let of_reader: Vec<_> = (1..80).map(|second| begin("reader", second)).collect();
+        assert!(is_kept(&first));
+        assert_eq!(of_reader.iter().filter(|token| is_kept(token)).count(), 8);
+
+        let others: Vec<_> = (0..62)
+            .map(|number| begin(&format!("other-{number}"), 80))
+            .collect();
+        assert!(is_kept(&first) && others.iter().all(is_kept));
+        assert_eq!(of_reader.iter().filter(|token| is_kept(token)).count(), 1);
+        assert_eq!(table.entries.lock().sessions.len(), SESSIONS_MAX);
+    }
+
     #[test]
     fn sessions_differ_and_the_oldest_makes_room() {
         let table = table();
-        let tokens: Vec<_> = (0..=SESSIONS_MAX as u64)
+        let tokens: Vec<_> = (0..=SESSIONS_OF_TOKEN_MAX as u64)
             .map(|second| table.begin_session(admin(), Duration::from_secs(second)))
             .collect();
         let find = |token: &Secret| table.find_session(token.expose(), Duration::from_secs(99));
@@ -213,7 +262,8 @@ mod tests {
         let second = find(&tokens[1]).expect("kept");
         let third = find(&tokens[2]).expect("kept");
         assert_ne!(second.csrf.expose(), third.csrf.expose());
-        assert_eq!(table.entries.lock().sessions.len(), SESSIONS_MAX);
+        let kept = table.entries.lock().sessions.len();
+        assert_eq!(kept, SESSIONS_OF_TOKEN_MAX);
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn request_of(form: &FormFields) -> String {
     let mut members = Map::new();
     members.insert("name".to_owned(), json!(form.text("name")));
     members.insert("role".to_owned(), json!(form.text("role")));
-    for name in ["sources", "kinds"] {
+    for name in ["sources", "kinds", "accounts"] {
         let listed = form.text(name).split([',', ' ']);
         let listed: Vec<_> = listed.filter(|item| !item.is_empty()).collect();
         if !listed.is_empty() {
@@ -146,7 +146,8 @@ fn render_table(
 }
 
 fn render_row(token: &NamedToken, visit: &PageVisit<'_>) -> Markup {
-    let scope = [&token.scope.sources[..], &token.scope.kinds[..]].concat();
+    let scope = &token.scope;
+    let scope = [&scope.sources[..], &scope.kinds[..], &scope.accounts[..]].concat();
     let question = format!(
         "Revoke the token {}? Who uses it is refused at once.",
         token.name
@@ -212,6 +213,7 @@ fn render_form(fields: &FormFields, problems: FormProblems<'_>, visit: &PageVisi
                     }
                     (text("sources", "Sources", "Of a publisher only. Empty: all.", "sources"))
                     (text("kinds", "Kinds of entities", "Of a publisher only. Empty: all.", "kinds"))
+                    (text("accounts", "Accounts of Instagram", "Of a publisher only. Empty: all.", "accounts"))
                     (text("expires_in_days", "Ends after days", "Empty: never.", "expires_in_s"))
                 }
                 div.row { button.primary type="submit" { "Create token" } }

@@ -206,6 +206,7 @@ where
         };
         context.call.note_operation(operation);
         context.call.note_caller(session.caller.clone());
+        context.edge.note_proof(&context.request);
         let permitted = session.caller.check_role(operation);
         let now = context.edge.clock.wall();
         let form = read_form(context).await;
@@ -240,7 +241,8 @@ pub(super) async fn read_form(context: &mut RequestContext) -> Result<FormFields
         bytes_max: FORM_MAX_BYTES,
         ..context.edge.body_limits()
     };
-    let body = body::read_body(&context.request, &mut context.payload, limits).await?;
+    let (request, payload) = (&context.request, &mut context.payload);
+    let body = context.edge.read_body(request, payload, limits).await?;
     Ok(FormFields::parse(&body))
 }
 

@@ -113,16 +113,16 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
         // Refuse before reading the body: an unsigned request must not cost memory.
         return Err(edge.count_auth_failure(request, signature_error()));
     }
-    let share = edge.take_unproven_body(request, edge.body_limits().bytes_max)?;
-    let body = body::read_body(request, payload, edge.body_limits()).await?;
+    let body = edge.read_body(request, payload, edge.body_limits()).await?;
     let verifier = &edge.instagram().verifier;
     let body = signatures
         .iter()
         .find_map(|line| signature::verify_instagram_body(verifier, &body, line));
     let body = body.ok_or_else(|| edge.count_auth_failure(request, signature_error()))?;
-    drop(share);
+    edge.note_proof(request);
 
     body::check_json_content_type(headers)?;
+    edge.check_nesting(body.bytes())?;
     let mut commands = decode_instagram_call(&body, call.span())?;
     let origin = RequestOrigin::read(headers);
     for command in &mut commands {

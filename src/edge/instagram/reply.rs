@@ -40,8 +40,9 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
     } = context;
     let caller = call.caller().ok_or(ApiError::Unauthorized)?;
     caller.check_scope(&SOURCE, Kind::Conversation.as_str())?;
+    caller.check_account(&account_id)?;
 
-    let body = body::read_body(request, payload, edge.body_limits()).await?;
+    let body = edge.read_body(request, payload, edge.body_limits()).await?;
     body::check_json_content_type(request.headers())?;
     // Accounts are independent, so that two of them may use the same key.
     let idempotency_key = idempotency::parse_idempotency_key(request.headers())?

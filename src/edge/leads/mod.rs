@@ -90,15 +90,13 @@ pub(super) async fn receive(
         }
         LeadSignatureLayout::TimePathBody | LeadSignatureLayout::Body => None,
     };
-    let share = edge.take_unproven_body(request, edge.body_limits().bytes_max)?;
-    let body = body::read_body(request, payload, edge.body_limits()).await?;
+    let body = edge.read_body(request, payload, edge.body_limits()).await?;
     let head = timestamp.map(|time| signature::signed_head(time, request.path()));
     let head = head.unwrap_or_default();
     let signatures = proof_headers::signature_lines(headers, SIGNATURE_HEADER);
     let body = signature::verify_lead_body(&leads.verifier, &head, body, signatures);
     let body =
         body.ok_or_else(|| edge.count_auth_failure(request, ApiError::InvalidBodySignature))?;
-    drop(share);
     let signed_request = timestamp.map(|time| {
         let at = std::str::from_utf8(time).ok().and_then(parse_moment);
         let is_fresh = at.is_some_and(|at| at.distance(edge.clock.wall()) <= leads.tolerance);
@@ -110,10 +108,12 @@ pub(super) async fn receive(
         return Err(edge.count_auth_failure(request, ApiError::StaleTimestamp));
     }
     if is_signed {
+        edge.note_proof(request);
         *quota = admit()?;
     }
 
     body::check_json_content_type(headers)?;
+    edge.check_nesting(body.bytes())?;
     let id = event.map_or(Ok(None), |event| parse_path_id(request, event))?;
     let idempotency_key = idempotency::parse_idempotency_key(headers)?;
     let decoded = decode_lead_event(

@@ -7,12 +7,12 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
-use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::super::state::Edge;
+use super::super::{answer, blocking};
 use super::{EventRef, stored_event_id};
 use crate::entity;
 use crate::event::{EntityKey, ErasureMark, IncarnationHistory, Kind, Record, Timestamp};
@@ -50,6 +50,9 @@ pub(super) struct TimelineEntry<'a> {
     removed_at: Option<Timestamp>,
     #[schema(value_type = serde_json::Value)]
     data: Option<Cow<'a, RawValue>>,
+    /// True if the page had no room for the content, which the event by itself has.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    content_omitted: bool,
 }
 
 /// Page of a timeline. The events before `first_sequence` were removed by retention.
@@ -87,12 +90,12 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     context.refuse_parameters()?;
     let core = context.edge.core()?;
     let history = core.reads.history(&key).await?.ok_or_else(no_such_entity)?;
-    Ok(answer::ok_json(&entity_with_state(
-        &key,
-        &history,
-        &context.edge,
-        &core,
-    )?))
+    let edge = context.edge.clone();
+    blocking::ok_json(core, move |core| {
+        let entity = entity_with_state(&key, &history, &edge, core)?;
+        Ok(answer::encode_json(&entity))
+    })
+    .await
 }
 
 /// Returns the answer that shows an entity with its state.
@@ -124,16 +127,15 @@ pub(in crate::edge) async fn timeline(
         .timeline(&key, page)
         .await?
         .ok_or_else(no_such_entity)?;
-    let items = found
-        .page
-        .items
-        .iter()
-        .map(|stored| timeline_entry(core.reads.incarnations(), stored))
-        .collect();
-    Ok(answer::ok_json(&TimelineList {
-        list: ListPage::new(items, found.page.total, page),
-        first_sequence: (found.first_sequence > 1).then_some(found.first_sequence),
-    }))
+    blocking::ok_json(core, move |core| {
+        let records = found.page.items.iter();
+        let items = records.map(|stored| timeline_entry(core.reads.incarnations(), stored));
+        Ok(answer::encode_json(&TimelineList {
+            list: ListPage::new(items.collect(), found.page.total, page),
+            first_sequence: (found.first_sequence > 1).then_some(found.first_sequence),
+        }))
+    })
+    .await
 }
 
 fn entity_view<'a>(
@@ -199,6 +201,7 @@ fn timeline_entry<'a>(
         erased: record.is_erased(),
         removed_at: record.content_expired_at(),
         data: record.data(),
+        content_omitted: stored.omits_content,
     }
 }
 

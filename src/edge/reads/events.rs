@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use serde::Serialize;
@@ -9,7 +10,6 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Schema;
 
-use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::docs::schemas;
 use super::super::entity_reference::EntityReference;
@@ -19,6 +19,7 @@ use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::super::query::QueryParameters;
 use super::super::state::Edge;
+use super::super::{answer, blocking};
 use super::stored_event_id;
 use crate::event::{EventId, IncarnationHistory, Position, Timestamp};
 use crate::projection::{
@@ -98,6 +99,9 @@ pub(super) struct ReceivedEventView<'a> {
     removed_at: Option<Timestamp>,
     #[schema(value_type = serde_json::Value)]
     payload: Option<Cow<'a, RawValue>>,
+    /// True if the page had no room for the content, which the event by itself has.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    content_omitted: bool,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [String],
     /// Name of the token that published the event.
@@ -154,7 +158,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
             let problem = "must be absent if after is given".to_owned();
             return Err(ApiError::wrong_field("page", problem));
         }
-        return list_after(&context.edge, &core, filter, after, page).await;
+        return list_after(&context.edge, core, filter, after, page).await;
     }
 
     let found = match filter {
@@ -168,17 +172,18 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
             total: 0,
         },
     };
-    let items = found
-        .items
-        .iter()
-        .map(|view| event_view(core.reads.incarnations(), view))
-        .collect();
-    Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
+    blocking::ok_json(core, move |core| {
+        let views = found.items.iter();
+        let items = views.map(|view| event_view(core.reads.incarnations(), view));
+        let list = ListPage::new(items.collect(), found.total, page);
+        Ok(answer::encode_json(&list))
+    })
+    .await
 }
 
 async fn list_after(
     edge: &Edge,
-    core: &NodeCore,
+    core: Arc<NodeCore>,
     filter: Option<EventFilter>,
     after: EventCursor,
     page: PageRequest,
@@ -197,22 +202,27 @@ async fn list_after(
     let found = match filter {
         Some(filter) => {
             let found = core.reads.events_from(filter.clone(), from, limit).await?;
-            check_known_names(edge, core, &filter, found.items.len() as u64).await?;
+            check_known_names(edge, &core, &filter, found.items.len() as u64).await?;
             found
         }
         None => EventsFrom::nothing(from.unwrap_or(Position::FIRST)),
     };
-    let items = found.items.iter();
-    Ok(answer::ok_json(&EventsAfterView {
-        items: items.map(|view| event_view(incarnations, view)).collect(),
-        cursor: match found.next {
-            Position::FIRST => START.to_owned(),
-            next => incarnations
-                .event_id(Position::new(next.get() - 1))
-                .to_string(),
-        },
-        has_more: found.has_more,
-    }))
+    let cursor = match found.next {
+        Position::FIRST => START.to_owned(),
+        next => incarnations
+            .event_id(Position::new(next.get() - 1))
+            .to_string(),
+    };
+    blocking::ok_json(core, move |core| {
+        let views = found.items.iter();
+        let items = views.map(|view| event_view(core.reads.incarnations(), view));
+        Ok(answer::encode_json(&EventsAfterView {
+            items: items.collect(),
+            cursor,
+            has_more: found.has_more,
+        }))
+    })
+    .await
 }
 
 /// Refuses a `filter` that found nothing, since no event of this node can have its names: an empty
@@ -370,6 +380,7 @@ fn event_view<'a>(incarnations: &IncarnationHistory, view: &'a EventView) -> Rec
         erased: received.is_erased(),
         removed_at: received.content_expired_at(),
         payload: received.payload_json(),
+        content_omitted: view.event.omits_content,
         warnings: &received.warnings,
         token: received.token.as_deref(),
         traceparent: received.trace.map(|trace| trace.to_string()),

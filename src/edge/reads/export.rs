@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix_web::HttpResponse;
@@ -16,8 +17,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 use super::super::answer::JSON_LINES;
+use super::super::blocking::run_blocking;
 use super::super::context::RequestContext;
 use super::super::error::ApiError;
 use super::entities::{entity_with_state, no_such_entity, parse_entity_key};
@@ -25,7 +28,7 @@ use super::stored_event_id;
 use crate::event::{IncarnationHistory, Position, Timestamp};
 use crate::projection::{ProjectionReadError, ProjectionReader, StoredRecord};
 
-/// Events that are read at once.
+/// Events that are read at once at most; fewer if their content is large.
 const PAGE_EVENTS: usize = 64;
 
 /// Pages that wait for a slow reader.
@@ -71,9 +74,13 @@ pub(in crate::edge) async fn export(
     let history = core.reads.history(&key).await?.ok_or_else(no_such_entity)?;
     let positions = core.reads.record_positions(&key, end).await?;
 
-    let entity = entity_with_state(&key, &history, &context.edge, &core)?;
-    let mut first = Vec::new();
-    add_line(&mut first, &entity);
+    let edge = context.edge.clone();
+    let first = run_blocking(Arc::clone(&core), move |core| {
+        let mut line = Vec::new();
+        add_line(&mut line, &entity_with_state(&key, &history, &edge, core)?);
+        Ok::<_, ApiError>(line)
+    });
+    let first = first.await?;
     let (sender, lines) = mpsc::channel(PAGES_WAITING);
     let reads = core.reads.clone();
     actix_rt::spawn(async move {
@@ -93,13 +100,11 @@ async fn send_events(
     positions: Vec<Position>,
     sender: &mpsc::Sender<Result<Bytes, ProjectionReadError>>,
 ) {
-    for page in positions.chunks(PAGE_EVENTS) {
-        let page = reads.kept_records_at(page.to_vec()).await.map(|records| {
-            let mut lines = Vec::new();
-            for stored in &records {
-                add_line(&mut lines, &exported_event(reads.incarnations(), stored));
-            }
-            Bytes::from(lines)
+    let mut left = &positions[..];
+    while !left.is_empty() {
+        let page = read_lines(reads, left).await.map(|(lines, read)| {
+            left = &left[read..];
+            lines
         });
         let has_failed = page.is_err();
         // The reader has gone, or the connection breaks off, by which it notices the failure.
@@ -107,6 +112,25 @@ async fn send_events(
             return;
         }
     }
+}
+
+/// Returns the lines of the first events at `positions`, and the number of positions that were read.
+async fn read_lines(
+    reads: &ProjectionReader,
+    positions: &[Position],
+) -> Result<(Bytes, usize), ProjectionReadError> {
+    let page = positions.iter().copied().take(PAGE_EVENTS).collect();
+    let (records, read) = reads.first_kept_records(page).await?;
+    let reads = reads.clone();
+    let lines = spawn_blocking(move || {
+        let mut lines = Vec::new();
+        for stored in &records {
+            add_line(&mut lines, &exported_event(reads.incarnations(), stored));
+        }
+        Bytes::from(lines)
+    });
+    let lines = lines.await.map_err(|_| ProjectionReadError::Cancelled)?;
+    Ok((lines, read))
 }
 
 fn exported_event<'a>(

@@ -48,13 +48,15 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     let key = support
         .check_api_key(headers)
         .map_err(|error| edge.count_auth_failure(request, error))?;
-    let body = body::read_body(request, payload, edge.body_limits()).await?;
+    let body = edge.read_body(request, payload, edge.body_limits()).await?;
     let authentic = support.authenticate(key, headers, body, edge.clock.wall());
     let authentic = authentic.map_err(|error| edge.count_auth_failure(request, error))?;
+    edge.note_proof(request);
     // Only authentic requests use up the sender's rate limit.
     *quota = support.admit(authentic.key, edge.clock.monotonic())?;
 
     body::check_json_content_type(headers)?;
+    edge.check_nesting(authentic.body.bytes())?;
     let context = SupportRequestContext {
         idempotency_key: IDEMPOTENCY_KEYS
             .iter()

@@ -14,11 +14,12 @@ use crate::event::{Kind, Timestamp};
 use crate::token::{PublishScope, TOKEN_NAME_MAX_BYTES, TokenRole, is_valid_token_name};
 
 /// Members of a new token.
-const MEMBERS: [&str; 6] = [
+const MEMBERS: [&str; 7] = [
     "name",
     "role",
     "sources",
     "kinds",
+    "accounts",
     "expires_at",
     "expires_in_s",
 ];
@@ -29,6 +30,10 @@ const LIFE_MAX_S: u64 = 10 * 366 * 24 * 3_600;
 /// Most kinds of a token.
 const KINDS_MAX: usize = 100;
 const KIND_MAX_BYTES: usize = 128;
+
+/// Most accounts of a token.
+const ACCOUNTS_MAX: usize = 100;
+const ACCOUNT_MAX_BYTES: usize = 64;
 
 /// Checked members of a request to create a token.
 #[derive(Debug)]
@@ -59,11 +64,18 @@ impl TokenInput {
         let scope = PublishScope {
             sources: read_sources(member("sources"), &mut errors),
             kinds: read_kinds(member("kinds"), &mut errors),
+            accounts: errors.read_text_list(
+                "accounts",
+                member("accounts"),
+                ACCOUNTS_MAX,
+                ACCOUNT_MAX_BYTES,
+            ),
         };
         if role.is_some_and(|role| role != TokenRole::Publish) && !scope.is_unbounded() {
             errors.add(
                 "role",
-                "must be publish if sources or kinds are given, since they bound what is published",
+                "must be publish if sources, kinds or accounts are given, since they bound what is \
+                 published",
             );
         }
         let expires_at = read_end(
@@ -95,6 +107,7 @@ pub(super) fn token_schema() -> Value {
             "role": {"type": "string", "enum": TokenRole::ALL.map(TokenRole::as_str)},
             "sources": names(2, json!({"type": "string", "enum": [CRM.as_str(), conversation::SOURCE.as_str()]})),
             "kinds": names(KINDS_MAX, json!({"$ref": "#/components/schemas/EntityKind"})),
+            "accounts": names(ACCOUNTS_MAX, json!({"type": "string", "maxLength": ACCOUNT_MAX_BYTES})),
             "expires_at": {"type": ["string", "null"], "format": "date-time"},
             "expires_in_s": {"type": ["integer", "null"], "minimum": 1, "maximum": LIFE_MAX_S},
         },
@@ -188,6 +201,14 @@ mod tests {
             (
                 r#"{"name":"ci","role":"admin","kinds":["task"]}"#,
                 &["role"],
+            ),
+            (
+                r#"{"name":"ci","role":"read","accounts":["acc_1"]}"#,
+                &["role"],
+            ),
+            (
+                r#"{"name":"ci","role":"publish","accounts":["acc_1"]}"#,
+                &[],
             ),
             (
                 r#"{"name":"ci","role":"read","expires_at":"1970-01-01T00:00:01Z"}"#,

@@ -13,7 +13,7 @@ const SECRET: &str = "hyt_only-an-example-of-43-characters-not-a-secret";
 
 fn token() -> Value {
     json!({
-        "name": NAME, "role": "publish", "sources": ["crm"], "kinds": ["task"],
+        "name": NAME, "role": "publish", "sources": ["crm"], "kinds": ["task"], "accounts": [],
         "created_at": "2026-03-01T09:30:00.000Z", "created_by": "config:admin",
         "expires_at": "2027-03-01T09:30:00.000Z", "is_expired": false, "is_configured": false,
     })
@@ -21,7 +21,7 @@ fn token() -> Value {
 
 fn configured() -> Value {
     json!({
-        "name": "config:admin", "role": "admin", "sources": [], "kinds": [], "created_at": null,
+        "name": "config:admin", "role": "admin", "sources": [], "kinds": [], "accounts": [], "created_at": null,
         "created_by": null, "expires_at": null, "is_expired": false, "is_configured": true,
     })
 }

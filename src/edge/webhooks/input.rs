@@ -21,7 +21,7 @@ use crate::call_log::REDACTED;
 use crate::config::{
     CONCURRENCY_MAX, ExhaustionPolicy, RETRIES_MAX, RETRY_PAUSE_MAX_S, Secret, TIMEOUT_MAX_S,
 };
-use crate::event::{Position, Timestamp, find_members};
+use crate::event::{Position, Timestamp, find_members, is_invisible_mark};
 use crate::subscriber::attempt::target_address;
 use crate::subscription::limits::{
     DESCRIPTION_MAX_BYTES, EVENTS_MAX, METADATA_MAX, METADATA_NAME_MAX_BYTES,
@@ -583,13 +583,15 @@ fn is_base64_key(encoded: &str) -> bool {
     STANDARD.decode(encoded).is_ok_and(|key| !key.is_empty())
 }
 
-/// Reads the description without control characters and marks of direction, which could make pages
+/// Reads the description, which must have no control characters and marks of direction: they could make pages
 /// and terminals show another text.
 fn read_description(raw: &RawValue, errors: &mut FieldErrors) -> String {
-    let mut text = errors
-        .read_text("description", Some(raw))
-        .replace(['\n', '\t'], " ");
-    text.retain(|character| !character.is_control() && !DIRECTION_MARKS.contains(&character));
+    let text = errors.read_text("description", Some(raw));
+    if text.contains(is_invisible_mark) {
+        let problem =
+            "must have no control characters and no marks that change the direction of text";
+        errors.add("description", problem);
+    }
     if text.len() > DESCRIPTION_MAX_BYTES {
         errors.add(
             "description",

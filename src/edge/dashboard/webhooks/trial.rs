@@ -85,7 +85,8 @@ async fn find_event(
     let mut events = newest.items.into_iter().map(|view| view.event);
     Ok(events.find(|stored| {
         let record = &stored.record;
-        record.sequence.is_some() && record.has_content() && admits(record)
+        let is_whole = record.has_content() && !stored.omits_content;
+        record.sequence.is_some() && is_whole && admits(record)
     }))
 }
 
