@@ -16,6 +16,7 @@
 //! Content goes at most [`SLACK`] after its days and the end of what is owed. So each segment is
 //! rewritten once for each source, and once more for each [`SLACK`] of the time in which it was written.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -29,7 +30,7 @@ use super::deps::RetentionDeps;
 use super::error::RetentionError;
 use super::expired_content::ExpiredContentFilter;
 use super::plan::SourceRetention;
-use super::record_keeping::{self, RecordSelection};
+use super::record_keeping::{self, HeldEntities, RecordSelection};
 use crate::audit::SUCCESS;
 use crate::entity::c2s_lead;
 use crate::event::{Position, Timestamp};
@@ -137,21 +138,29 @@ impl ContentRemoval {
 
         // Whatever is found from here on does not change soon.
         let pending = find_pending(deps, &cuts, latest)?;
-        let new_cuts = advance(owed.min(find_dead_letter(deps, latest, held_from)), pending);
-        self.idle_until = now.saturating_add(PAUSE);
-        if new_cuts.first_undone().is_none() {
-            return Ok(true);
-        }
-        match prepare_removal(deps, &new_cuts, now, is_stopping)? {
-            // The segments may hold former dead letters nevertheless.
-            Preparation::Nothing => {}
-            Preparation::Done => self.idle_until = now.saturating_add(SLACK),
-            Preparation::NotYet => {
-                self.idle_until = now;
-                return Ok(false);
+        let mut needed = owed.min(find_dead_letter(deps, latest, held_from));
+        loop {
+            let new_cuts = advance(needed, pending);
+            self.idle_until = now.saturating_add(PAUSE);
+            if new_cuts.first_undone().is_none() {
+                return Ok(true);
             }
+            let held = held_from..needed;
+            match prepare_removal(deps, &new_cuts, held, now, is_stopping)? {
+                // The segments may hold former dead letters nevertheless.
+                Preparation::Nothing => {}
+                Preparation::Done => self.idle_until = now.saturating_add(SLACK),
+                Preparation::NotYet => {
+                    self.idle_until = now;
+                    return Ok(false);
+                }
+                Preparation::Held(position) => {
+                    needed = position;
+                    continue;
+                }
+            }
+            return self.finish_removal(deps, new_cuts, now, is_stopping);
         }
-        self.finish_removal(deps, new_cuts, now, is_stopping)
     }
 
     /// Returns `true` if the first record behind the cut of some source is older than its days and
@@ -320,12 +329,16 @@ enum Preparation {
     Done,
     /// The derived data is not on the disk yet, or a backup reads the journal.
     NotYet,
+    /// A record at this position is needed by an entity that cannot be restored.
+    Held(Position),
 }
 
-/// Stores what is needed of the content before `cuts`, so that it can be removed.
+/// Stores what is needed of the content before `cuts`, so that it can be removed. Entities that cannot
+/// be restored keep their records in the range `held`.
 fn prepare_removal(
     deps: &RetentionDeps,
     cuts: &ContentCuts,
+    held: Range<Position>,
     now: Timestamp,
     is_stopping: &AtomicBool,
 ) -> Result<Preparation, RetentionError> {
@@ -342,7 +355,7 @@ fn prepare_removal(
         let record = &stored.record;
         record.has_content() && cuts.is_undone(&record.source, stored.position)
     };
-    let mut count = 0;
+    let (mut count, mut entities) = (0, HeldEntities::new());
     for (from, end) in cuts.undone_ranges() {
         let selection = RecordSelection {
             from: from.max(former.position),
@@ -355,8 +368,19 @@ fn prepare_removal(
             &removal,
             deps.state_limits,
             &selection,
+            &mut entities,
             is_stopping,
         )?;
+    }
+    if !entities.is_empty() {
+        deps.metrics.set_retention_held_entities(entities.len());
+    }
+    let tails = entities.values();
+    let first_held = tails
+        .filter_map(|tail| tail.range(held.clone()).next())
+        .min();
+    if let Some(position) = first_held {
+        return Ok(Preparation::Held(*position));
     }
     if count == 0 && CopiesInTables::find(deps, &content_filter(deps, cuts, now))?.is_none() {
         return Ok(Preparation::Nothing);
