@@ -7,11 +7,13 @@
 //!                └─> segments are rewritten: records before the cuts keep an outline
 //!                      └─> copies in tables are rewritten: kept records, and what dead letters quote
 //!                            └─> base file again, if there were copies
+//!                                  └─> row of the table of finished removals
 //! ```
 //!
-//! The base file comes first, because nothing can be derived from an outline again. A crash leaves
-//! the segments behind it partly rewritten; the next opening rewrites the rest. While there are copies
-//! in tables, all later segments may hold them too; so these copies go last.
+//! The base file comes first, because nothing can be derived from an outline again. A row of a table
+//! comes last: without it, a crash may have left segments partly rewritten, and copies in the base file;
+//! the next opening does all that again. While there are copies in tables, all later segments may hold
+//! them too; so these copies go last.
 //!
 //! Content goes at most [`SLACK`] after its days and the end of what is owed. So each segment is
 //! rewritten once for each source, and once more for each [`SLACK`] of the time in which it was written.
@@ -29,6 +31,7 @@ use super::content_cuts::ContentCuts;
 use super::deps::RetentionDeps;
 use super::error::RetentionError;
 use super::expired_content::ExpiredContentFilter;
+use super::finished_cuts::FinishedCutTable;
 use super::plan::SourceRetention;
 use super::record_keeping::{self, HeldEntities, RecordSelection};
 use crate::audit::SUCCESS;
@@ -59,7 +62,7 @@ pub(super) struct ContentRemoval {
     cuts: Option<ContentCuts>,
     /// `true` if the segments hold nothing before the cuts, as far as this opening knows.
     is_rewritten: bool,
-    /// `true` if copies were removed that the base file still holds.
+    /// `true` if the base file may hold copies that were removed.
     is_base_old: bool,
     /// Time before which nothing is due.
     idle_until: Timestamp,
@@ -97,6 +100,16 @@ impl ContentRemoval {
         removed
     }
 
+    /// Loads the cuts in force. What an earlier opening did not finish, it may have left anywhere.
+    fn load_cuts(&mut self, deps: &RetentionDeps) -> Result<ContentCuts, RetentionError> {
+        let mut cuts = ContentCuts::load(&deps.journal)?;
+        finished_cuts(deps).finish(&mut cuts)?;
+        self.is_rewritten = cuts.first_undone().is_none();
+        self.is_base_old = !self.is_rewritten;
+        self.cuts = Some(cuts.clone());
+        Ok(cuts)
+    }
+
     fn remove_content(
         &mut self,
         deps: &RetentionDeps,
@@ -105,7 +118,7 @@ impl ContentRemoval {
     ) -> Result<bool, RetentionError> {
         let cuts = match &self.cuts {
             Some(cuts) => cuts.clone(),
-            None => ContentCuts::load(&deps.journal)?,
+            None => self.load_cuts(deps)?,
         };
         if !self.is_rewritten {
             // An earlier opening may not have come to the end.
@@ -209,11 +222,13 @@ impl ContentRemoval {
             deps.tables.write_cursor()?;
             deps.derived.sync()?;
             let start = deps.journal.start();
-            if !write_and_begin(deps, start, &cuts, is_stopping)? {
+            let done = cuts.clone().into_done();
+            if !write_and_begin(deps, start, &done, is_stopping)? {
                 return Ok(false);
             }
             self.is_base_old = false;
         }
+        finished_cuts(deps).store(&cuts)?;
 
         if rewritten > 0 || copies.is_some() {
             info!(
@@ -319,6 +334,10 @@ fn find_pending(
     let open = ProjectionRemoval::open(&deps.derived, journal)?.find_open_events(end)?;
     let with_content = cuts.cut_of(c2s_lead::SOURCE.as_str()).before;
     Ok(open.pending.range(with_content..).next().copied())
+}
+
+fn finished_cuts(deps: &RetentionDeps) -> FinishedCutTable {
+    FinishedCutTable::open(&deps.tables, deps.journal.incarnations().newest())
 }
 
 /// Result of the preparation of a removal.
