@@ -150,7 +150,7 @@ impl ContentRemoval {
         }
 
         // Whatever is found from here on does not change soon.
-        let pending = find_pending(deps, &cuts, latest)?;
+        let pending = self.find_pending(deps, &cuts, latest, held_from)?;
         let mut needed = owed.min(find_dead_letter(deps, latest, held_from));
         loop {
             let new_cuts = advance(needed, pending);
@@ -174,6 +174,25 @@ impl ContentRemoval {
             }
             return self.finish_removal(deps, new_cuts, now, is_stopping);
         }
+    }
+
+    /// Returns the first position from `held_from` to before `end` of an event that is pending with its
+    /// content. One that is pending for longer is resolved as failed once its content is gone.
+    fn find_pending(
+        &self,
+        deps: &RetentionDeps,
+        cuts: &ContentCuts,
+        end: Position,
+        held_from: Position,
+    ) -> Result<Option<Position>, RetentionError> {
+        let source = c2s_lead::SOURCE.as_str();
+        if !self.retention.contains_key(source) {
+            return Ok(None);
+        }
+        let journal = Arc::clone(&deps.journal) as Arc<dyn Journal>;
+        let open = ProjectionRemoval::open(&deps.derived, journal)?.find_open_events(end)?;
+        let from = held_from.max(cuts.cut_of(source).before);
+        Ok(open.pending.range(from..).next().copied())
     }
 
     /// Returns `true` if the first record behind the cut of some source is older than its days and
@@ -321,19 +340,6 @@ fn find_dead_letter(deps: &RetentionDeps, end: Position, held_from: Position) ->
     let dead_letters = deps.owed.dead_letters_before(end);
     let first = dead_letters.range(held_from..).next();
     first.map_or(end, |first| end.min(*first))
-}
-
-/// Returns the position before `end` of the first event that is pending with its content. That is
-/// needed until the event is resolved, however long that takes.
-fn find_pending(
-    deps: &RetentionDeps,
-    cuts: &ContentCuts,
-    end: Position,
-) -> Result<Option<Position>, RetentionError> {
-    let journal = Arc::clone(&deps.journal) as Arc<dyn Journal>;
-    let open = ProjectionRemoval::open(&deps.derived, journal)?.find_open_events(end)?;
-    let with_content = cuts.cut_of(c2s_lead::SOURCE.as_str()).before;
-    Ok(open.pending.range(with_content..).next().copied())
 }
 
 fn finished_cuts(deps: &RetentionDeps) -> FinishedCutTable {
