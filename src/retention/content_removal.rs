@@ -66,6 +66,8 @@ pub(super) struct ContentRemoval {
     is_base_old: bool,
     /// Time before which nothing is due.
     idle_until: Timestamp,
+    /// `true` if the last attempt failed.
+    has_failed: bool,
 }
 
 impl ContentRemoval {
@@ -77,7 +79,13 @@ impl ContentRemoval {
             is_rewritten: false,
             is_base_old: false,
             idle_until: Timestamp::default(),
+            has_failed: false,
         }
+    }
+
+    /// Returns `true` in the pause after an attempt that failed.
+    pub(super) fn is_pausing(&self, now: Timestamp) -> bool {
+        self.has_failed && now < self.idle_until
     }
 
     /// Removes the content that is old enough and not owed. Returns `false` if some has to wait.
@@ -94,7 +102,8 @@ impl ContentRemoval {
             return Ok(true);
         }
         let removed = self.remove_content(deps, now, is_stopping);
-        if removed.is_err() {
+        self.has_failed = removed.is_err();
+        if self.has_failed {
             self.idle_until = now.saturating_add(RETRY_PAUSE);
         }
         removed
