@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::erasure_error::ErasureError;
 use super::erasure_table::{Erasure, ErasureState};
 use super::shared_erasures::SharedErasures;
-use crate::journal::SegmentRewriteError;
+use crate::journal::{Journal, SegmentRewriteError};
 use crate::router::Refusal;
 
 /// Time for which another request is awaited: many erasures share one rewriting, and one copy.
@@ -134,6 +134,7 @@ async fn rewrite_due(shared: &SharedErasures) -> Result<bool, ErasureError> {
     let copying = due.into_iter().map(|erasure| Erasure {
         state: ErasureState::Copying,
         segment: numbers.last().copied(),
+        incarnation: Some(shared.deps.journal.incarnations().newest()),
         ..erasure
     });
     let copying: Vec<_> = copying.collect();
