@@ -455,6 +455,10 @@ fn a_finished_removal_is_not_repeated_after_a_start() {
     let (test_env, clock) = short_env(&[]);
     run_async(async {
         let node = test_env.start().await;
+        // So many that no search for a time meets the first one.
+        for key in 0..8 {
+            accepted(node.send_message("SUP-2", &key.to_string()).await);
+        }
         let first = send_name(&node, "SUP-1", "first").await.event_id();
         clock.advance(GONE_AFTER + Duration::from_secs(1));
         wait_until_removed(&node, &first).await;
