@@ -433,7 +433,7 @@ async fn keep_session_open(
                     Err(failure) => {
                         let error = error_chain::format_error_chain(&failure);
                         error!(error, "store failed; reopening it");
-                        gate.close(error);
+                        gate.close_after_failure(error);
                         lead_after = clock.monotonic() + setup.pause_of_leader();
                     }
                 }

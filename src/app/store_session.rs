@@ -34,7 +34,7 @@ use crate::derived::{self, DerivedStore};
 use crate::edge::{CoreGate, NodeCore, leads, support};
 use crate::enrichment::{self, EnrichmentStage};
 use crate::entity::{self, EntityDeps};
-use crate::erasure::{self, Erasure, ErasureDeps, ErasureStage};
+use crate::erasure::{self, CopyRoom, Erasure, ErasureDeps, ErasureStage};
 use crate::event::StoreIncarnation;
 use crate::journal::{
     self, CommitObservers, ContentCipher, DataFolder, Journal, KeptRecords, LogMark, LogRole,
@@ -237,6 +237,8 @@ impl StoreSession {
             dead_letters: Arc::clone(subscribers.dead_letters()),
             clock: Arc::clone(&deps.clock),
             fingerprint: deps.fingerprint,
+            copy_room: CopyRoom::new(&folder, config.store.segment_bytes),
+            metrics: Arc::clone(&deps.metrics),
         };
         let erasures = match ErasureStage::start(erasure_deps, erased, has_copy_failed).await {
             Ok(erasures) => Arc::new(erasures),
@@ -703,8 +705,20 @@ fn open_stages(
     let (mut derived, mut tables) = open_derived()?;
 
     // No stage uses the rows yet.
-    let mut erased = erasure::remove_remains(&tables, &derived, journal, deps.fingerprint)?;
     let mut has_copy_failed = false;
+    let mut erased = match erasure::remove_remains(&tables, &derived, journal, deps.fingerprint) {
+        // One segment that cannot be rewritten is no reason to refuse events.
+        Err(error) if error.is_of_content() => {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "erased content could not be removed from all files; trying again later"
+            );
+            deps.metrics.count_erasure_failure();
+            has_copy_failed = true;
+            Vec::new()
+        }
+        removed => removed?,
+    };
     if !erased.is_empty() {
         tables.close()?;
         match write_clean_files(folder, journal, &derived, config.store.cache_bytes) {

@@ -27,6 +27,9 @@ use crate::router::Refusal;
 /// Failure code of an event that could not be enriched: the fault is that of an upstream server.
 const BAD_GATEWAY: u16 = 502;
 
+/// Reason of an event that was pending for longer than its source keeps content.
+const CONTENT_REMOVED: &str = "the content of the event was removed by retention";
+
 /// Time after which a resolution that the router refused for lack of room is submitted again.
 const RESUBMIT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -52,8 +55,7 @@ pub(super) async fn run_enrichment(
     failures: StepFailureCount,
 ) -> Result<EnrichmentOutcome, EnrichmentError> {
     let event = find_pending_event(&context.reads, position).await?;
-    // Without its content, the event would be resolved as if it named nobody.
-    let Some(event) = event.filter(|event| event.record.has_content()) else {
+    let Some(event) = event.filter(|event| !event.record.is_erased()) else {
         return Ok(EnrichmentOutcome::Gone);
     };
 
@@ -66,13 +68,22 @@ pub(super) async fn run_enrichment(
     };
     let (started_at, progress) = context.with_progress_table(load).await?;
 
-    let subject = EnrichmentSubject::from_payload(&event.record.payload);
+    // Without its content, the event must not be resolved as if it named nobody.
+    let has_content = event.record.has_content();
+    let subject = match has_content {
+        true => EnrichmentSubject::from_payload(&event.record.payload),
+        false => EnrichmentSubject::of_lead(event.record.entity.id()),
+    };
     let run = EnrichmentRun {
         context,
         event,
         started_at,
         subject,
     };
+    if !has_content {
+        let failure = (EnrichmentStep::Person, CONTENT_REMOVED.to_owned());
+        return run.submit_resolution(&progress, Some(failure)).await;
+    }
     match run.run_steps(progress, failures).await? {
         EnrichmentRunState::Wait(wait, failures) => Ok(EnrichmentOutcome::Later(wait, failures)),
         EnrichmentRunState::End { progress, failure } => {

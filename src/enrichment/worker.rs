@@ -174,5 +174,5 @@ impl EnrichmentWorker {
 
 fn is_enrichable(record: &Record) -> bool {
     let is_received = record.source == SOURCE.as_str() && record.event_type == RECEIVED_EVENT;
-    is_received && record.has_content()
+    is_received && !record.is_erased()
 }

@@ -61,7 +61,7 @@ pub struct Command {
     pub resolves: Option<EventResolution>,
     /// Sentences about fields that the event should have had, which its record keeps.
     pub warnings: Vec<String>,
-    /// Body of the call, if the payload is only a part of it or another form of it.
+    /// Body of the call if the payload is another form of it; all but the events of a call with several.
     pub call_body: Bytes,
     /// Span of the request; later log lines on the event appear under it.
     pub span: tracing::Span,

@@ -22,6 +22,7 @@ pub mod lead;
 pub mod pre_lead;
 mod progress;
 pub mod sales;
+mod snapshot_schedule;
 mod state;
 pub mod ticket;
 mod timed_value;
@@ -44,6 +45,8 @@ pub use decision::{
 pub use progress::EntityProgress;
 pub use state::{EntityAction, EntityChange, EntityState, RestoreError, summarize_change};
 
+use snapshot_schedule::SnapshotSchedule;
+
 use crate::clock::Clock;
 use crate::event::{EntityKey, ErasureMark, Kind, Position, RECORD_MAX_BYTES, Record, Timestamp};
 use crate::failpoints::{Failpoint, FailureInjector};
@@ -54,10 +57,6 @@ use crate::projection::{PendingSnapshots, SnapshotAndTail};
 /// Tolerance for event times ahead of the node's clock. A later time is replaced by the receive
 /// time; otherwise one wrong clock would make all later events of the entity late.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
-
-/// Minimum of change bytes between two snapshots. A snapshot is due when the changes since the last
-/// one outweigh it and exceed this minimum.
-const SNAPSHOT_MIN_BYTES: usize = 16 * 1024;
 
 /// Messages that an actor handles before it yields the thread; without a limit actix empties the
 /// whole mailbox while the thread's other actors wait.
@@ -146,8 +145,7 @@ pub struct EntityActor {
     deps: Arc<EntityDeps>,
     progress: Arc<EntityProgress>,
     received_at: Timestamp,
-    snapshot_bytes: usize,
-    bytes_since_snapshot: usize,
+    snapshots: SnapshotSchedule,
     /// Position before which the content of all events is erased, as far as it is known.
     erased_before: Position,
     messages_handled: u32,
@@ -172,17 +170,19 @@ impl EntityActor {
             None => (0, 0),
         };
         let last = stored.tail.last();
-        let changes = stored.tail.iter().map(|item| item.record.change.len());
+        let mut snapshots = SnapshotSchedule::new(snapshot_bytes);
+        for item in &stored.tail {
+            snapshots.note_record(item.record.change.len());
+        }
 
         Ok(Self {
             state,
             sequence: last
                 .and_then(|item| item.record.sequence)
                 .unwrap_or(snapshot_sequence),
-            snapshot_bytes,
+            snapshots,
             progress: Arc::default(),
             received_at: last.map(|item| item.received_at).unwrap_or_default(),
-            bytes_since_snapshot: changes.sum(),
             erased_before: Position::FIRST,
             messages_handled: 0,
             key,
@@ -351,7 +351,7 @@ impl EntityActor {
         self.state.apply(&change, self.deps.limits);
         self.sequence = sequence;
         debug!(entity = %self.key, sequence, late, "event decided");
-        self.bytes_since_snapshot += record.change.len();
+        self.snapshots.note_record(record.change.len());
         self.offer_snapshot();
         self.submit_drafts(drafts, record, reply)
     }
@@ -372,7 +372,7 @@ impl EntityActor {
         self.deps.pending_snapshots.withdraw(&self.key);
         self.state = EntityState::new(self.key.kind());
         self.sequence = sequence;
-        (self.snapshot_bytes, self.bytes_since_snapshot) = (0, 0);
+        self.snapshots = SnapshotSchedule::erased();
         self.erased_before = *self.deps.journal.durable_end().borrow();
         debug!(entity = %self.key, sequence, "entity erased");
         let draft = self.draft_record(&record);
@@ -443,18 +443,17 @@ impl EntityActor {
     /// Offers a snapshot if one is due. It must be offered before the record is submitted, or the
     /// projection could pass that record first.
     fn offer_snapshot(&mut self) {
-        let is_due = self.bytes_since_snapshot > self.snapshot_bytes.max(SNAPSHOT_MIN_BYTES);
-        if !is_due {
+        let pending_snapshots = &self.deps.pending_snapshots;
+        // A declined offer is made again with the next record.
+        if !self.snapshots.is_due() || !pending_snapshots.has_room_for(&self.key) {
             return;
         }
 
         let state = self.state.to_snapshot();
-        self.snapshot_bytes = state.len();
-        self.bytes_since_snapshot = 0;
-        // A full queue declines the offer; the next one follows after as many bytes again.
-        self.deps
-            .pending_snapshots
-            .offer(&self.key, self.sequence, state);
+        let bytes = state.len();
+        if pending_snapshots.offer(&self.key, self.sequence, state) {
+            self.snapshots = SnapshotSchedule::new(bytes);
+        }
     }
 
     fn draft_record(&self, record: &Record) -> RecordDraft {

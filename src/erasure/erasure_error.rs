@@ -43,3 +43,22 @@ pub enum ErasureError {
     #[error("the node is stopping")]
     Ended,
 }
+
+impl ErasureError {
+    /// Returns `true` if some records cannot be read or rewritten, while the store serves all others.
+    #[must_use]
+    pub const fn is_of_content(&self) -> bool {
+        match self {
+            Self::Rewrite(error) => !matches!(error, SegmentRewriteError::Closed),
+            Self::Read(error) => matches!(error, ProjectionReadError::Journal(_)),
+            Self::NotFound
+            | Self::Refused(_)
+            | Self::Table(_)
+            | Self::Derived(_)
+            | Self::DeadLetters(_)
+            | Self::CallLog(_)
+            | Self::Thread(_)
+            | Self::Ended => false,
+        }
+    }
+}

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::derived::DerivedStoreError;
-use crate::event::{EntityKey, Kind, Position, Timestamp};
+use crate::event::{EntityKey, IncarnationHistory, Kind, Position, StoreIncarnation, Timestamp};
 use crate::journal::TableChange;
 use crate::table_store::{JournaledTable, JournaledTableId, TableStore, TableWriteError};
 
@@ -67,6 +67,8 @@ pub struct Erasure {
     pub requested_at: Timestamp,
     /// Time at which the erasure was done.
     pub finished_at: Option<Timestamp>,
+    /// Incarnation of the store whose segments were rewritten, once they were.
+    pub incarnation: Option<StoreIncarnation>,
 }
 
 /// JSON of a row. Times are microseconds since 1970.
@@ -79,6 +81,8 @@ struct ErasureRow {
     segment: Option<u64>,
     requested_at: i64,
     finished_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incarnation: Option<u32>,
 }
 
 /// Handle of the table. All methods block.
@@ -131,6 +135,7 @@ impl ErasureTable {
             segment: None,
             requested_at,
             finished_at: None,
+            incarnation: None,
         };
         let mut changes = vec![TableChange::Put {
             key: erasure.id.to_be_bytes().to_vec(),
@@ -143,6 +148,34 @@ impl ErasureTable {
         }));
         self.0.write(changes)?;
         Ok(erasure)
+    }
+
+    /// Begins the erasures anew whose segments were rewritten in another incarnation: the store was
+    /// restored since, perhaps from a backup of before.
+    pub(super) fn restart_restored(
+        &self,
+        incarnations: &IncarnationHistory,
+    ) -> Result<(), TableWriteError> {
+        if !incarnations.is_restored() {
+            return Ok(());
+        }
+        let newest = Some(incarnations.newest());
+        let listed = self.list()?.into_iter();
+        let restored = listed.filter(|erasure| {
+            let is_rewritten = matches!(erasure.state, ErasureState::Copying | ErasureState::Done);
+            is_rewritten && erasure.incarnation != newest
+        });
+        let begun = restored.map(|erasure| Erasure {
+            state: ErasureState::Rewriting,
+            segment: None,
+            finished_at: None,
+            ..erasure
+        });
+        let begun: Vec<_> = begun.collect();
+        if begun.is_empty() {
+            return Ok(());
+        }
+        self.store(&begun)
     }
 
     /// Removes an erasure that did not happen.
@@ -161,6 +194,7 @@ fn encode_row(erasure: &Erasure) -> Vec<u8> {
         segment: erasure.segment,
         requested_at: erasure.requested_at.as_micros(),
         finished_at: erasure.finished_at.map(Timestamp::as_micros),
+        incarnation: erasure.incarnation.map(StoreIncarnation::get),
     };
     let mut bytes = vec![FORMAT];
     serde_json::to_writer(&mut bytes, &row)
@@ -182,6 +216,7 @@ fn decode_row(key: &[u8], value: &[u8]) -> Option<Erasure> {
         segment: row.segment,
         requested_at: Timestamp::from_micros(row.requested_at),
         finished_at: row.finished_at.map(Timestamp::from_micros),
+        incarnation: row.incarnation.map(StoreIncarnation::new),
     })
 }
 
@@ -230,6 +265,43 @@ mod tests {
         assert_eq!(value.as_deref(), Some(json.as_bytes()));
         assert_eq!(table.find(1).expect("reads"), Some(done));
         assert_eq!(decode_row(&[0; 8], b"\x02{}"), None);
+    }
+
+    /// A full backup of before the erasure, with an increment of after it, has brought the content
+    /// back, and the erasure counted as done.
+    #[test]
+    fn an_erasure_begins_anew_in_a_restored_store_and_only_there() {
+        let (_folder, table) = open_table();
+        let requested = table
+            .add(&ticket(), Timestamp::from_micros(5))
+            .expect("writes");
+        let [first, second, third] = [1, 2, 3].map(StoreIncarnation::new);
+        let done = Erasure {
+            state: ErasureState::Done,
+            position: Some(Position::new(7)),
+            segment: Some(3),
+            finished_at: Some(Timestamp::from_micros(9)),
+            incarnation: Some(first),
+            ..requested
+        };
+        table.store(std::slice::from_ref(&done)).expect("writes");
+        let original = IncarnationHistory::new(first);
+        let restored = original.restarted(second, Position::new(9));
+        let state_in = |history: &IncarnationHistory| {
+            table.restart_restored(history).expect("writes");
+            table.find(1).expect("reads").expect("there").state
+        };
+        assert_eq!(state_in(&original), ErasureState::Done);
+        assert_eq!(state_in(&restored), ErasureState::Rewriting);
+
+        let again = Erasure {
+            incarnation: Some(second),
+            ..done
+        };
+        table.store(&[again]).expect("writes");
+        assert_eq!(state_in(&restored), ErasureState::Done);
+        let twice = restored.restarted(third, Position::new(20));
+        assert_eq!(state_in(&twice), ErasureState::Rewriting);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::erasure_error::ErasureError;
 use super::erasure_table::{Erasure, ErasureState};
 use super::shared_erasures::SharedErasures;
-use crate::journal::SegmentRewriteError;
+use crate::journal::{Journal, SegmentRewriteError};
 use crate::router::Refusal;
 
 /// Time for which another request is awaited: many erasures share one rewriting, and one copy.
@@ -19,10 +19,16 @@ const QUIET_INTERVAL: Duration = Duration::from_secs(1);
 const REQUESTS_MAX: u32 = 1_000;
 
 /// Pause after the derived store could not be copied. Each attempt closes the node for requests.
-const COPY_PAUSE: Duration = Duration::from_secs(600);
+const COPY_PAUSE: Duration = Duration::from_secs(3_600);
+
+/// Time until the disk is looked at again for the room that a copy needs.
+const ROOM_PAUSE: Duration = Duration::from_secs(60);
 
 /// Pause after a segment could not be rewritten, such as on a full disk.
 const RETRY_PAUSE: Duration = Duration::from_secs(30);
+
+/// Pause after a segment could not be read, such as a damaged one.
+const DAMAGE_PAUSE: Duration = Duration::from_secs(600);
 
 /// Works until the stage is stopped, or the store has to be opened again.
 pub(super) async fn run_worker(shared: &SharedErasures) -> Result<(), ErasureError> {
@@ -60,10 +66,12 @@ async fn work_through(shared: &SharedErasures) -> Result<(), ErasureError> {
     // Others may have come while the segments were rewritten.
     let is_due = |erasure: &Erasure| erasure.state == ErasureState::Rewriting;
     while shared.list().await?.iter().any(is_due) {
-        if !rewrite_due(shared).await? {
-            let _ = timeout(RETRY_PAUSE, std::future::pending::<()>()).await;
+        if let Some(pause) = rewrite_due(shared).await? {
+            shared.deps.metrics.count_erasure_failure();
+            let _ = timeout(pause, std::future::pending::<()>()).await;
         }
     }
+    await_room(shared).await?;
     shared.copy_due.send_replace(true);
     std::future::pending().await
 }
@@ -92,9 +100,32 @@ async fn record_interrupted(shared: &SharedErasures) -> Result<(), ErasureError>
     Ok(())
 }
 
-/// Rewrites all segments for the erasures that are due. Returns false if a segment could not be
-/// written.
-async fn rewrite_due(shared: &SharedErasures) -> Result<bool, ErasureError> {
+/// Returns once the disk has room for the copy of the derived store and a new base file: the node is
+/// closed for requests while they are written, and would be for nothing.
+async fn await_room(shared: &SharedErasures) -> Result<(), ErasureError> {
+    let mut is_logged = false;
+    loop {
+        let room = shared.deps.copy_room.clone();
+        let lacking = tokio::task::spawn_blocking(move || room.lacking_bytes()).await;
+        let lacking = lacking.map_err(|_| ErasureError::Ended)?;
+        if lacking == 0 {
+            return Ok(());
+        }
+        if !is_logged {
+            warn!(
+                lacking_bytes = lacking,
+                "disk has no room to copy the derived store for erasures; waiting"
+            );
+            shared.deps.metrics.count_erasure_failure();
+            is_logged = true;
+        }
+        let _ = timeout(ROOM_PAUSE, std::future::pending::<()>()).await;
+    }
+}
+
+/// Rewrites all segments for the erasures that are due. Returns the pause before the next attempt if a
+/// segment could not be rewritten.
+async fn rewrite_due(shared: &SharedErasures) -> Result<Option<Duration>, ErasureError> {
     let listed = shared.list().await?;
     let due: Vec<Erasure> = listed
         .into_iter()
@@ -106,7 +137,7 @@ async fn rewrite_due(shared: &SharedErasures) -> Result<bool, ErasureError> {
     let filter = Arc::new(shared.filter_of(erased.collect()));
 
     let numbers = shared.deps.journal.segment_numbers();
-    let mut rewritten = 0_u64;
+    let (mut rewritten, mut is_damaged) = (0_u64, false);
     for (done, number) in (0..).zip(&numbers) {
         {
             let mut progress = shared.progress.lock();
@@ -119,21 +150,29 @@ async fn rewrite_due(shared: &SharedErasures) -> Result<bool, ErasureError> {
         let result = tokio::task::spawn_blocking(rewrite).await;
         match result.map_err(|_| ErasureError::Ended)? {
             Ok(is_rewritten) => rewritten += u64::from(is_rewritten),
-            Err(error @ SegmentRewriteError::Write { .. }) => {
+            Err(error @ SegmentRewriteError::Closed) => return Err(error.into()),
+            Err(error @ (SegmentRewriteError::Write { .. } | SegmentRewriteError::Read(_))) => {
                 warn!(
                     error = &error as &dyn std::error::Error,
                     segment = number,
                     "segment could not be rewritten; trying again"
                 );
-                return Ok(false);
+                if matches!(error, SegmentRewriteError::Write { .. }) {
+                    return Ok(Some(RETRY_PAUSE));
+                }
+                // The content goes from all other segments nevertheless.
+                is_damaged = true;
             }
-            Err(error) => return Err(error.into()),
         }
     }
 
+    if is_damaged {
+        return Ok(Some(DAMAGE_PAUSE));
+    }
     let copying = due.into_iter().map(|erasure| Erasure {
         state: ErasureState::Copying,
         segment: numbers.last().copied(),
+        incarnation: Some(shared.deps.journal.incarnations().newest()),
         ..erasure
     });
     let copying: Vec<_> = copying.collect();
@@ -143,5 +182,5 @@ async fn rewrite_due(shared: &SharedErasures) -> Result<bool, ErasureError> {
         "journal rewritten for erasures"
     );
     shared.store(copying).await?;
-    Ok(true)
+    Ok(None)
 }

@@ -15,6 +15,7 @@
 //! Each state is a row of a journaled table, so a crash at any moment repeats one step. The
 //! records keep their places, names and times; the entity's id stays as the name of the entity.
 
+mod copy_room;
 mod erased_entity;
 mod erasure_error;
 mod erasure_table;
@@ -33,6 +34,7 @@ use crate::error_chain::format_error_chain;
 use crate::event::{EntityKey, Position};
 use crate::journal::Journal;
 
+pub use copy_room::CopyRoom;
 pub use erasure_error::ErasureError;
 pub use erasure_table::{Erasure, ErasureState};
 pub use remains::{hide_erased, remove_remains};

@@ -32,7 +32,9 @@ pub fn remove_remains(
     let projection = ProjectionErasure::open(derived, as_journal)?;
     let mut due = Vec::new();
     let mut erased = Vec::new();
-    for erasure in ErasureTable::open(tables).list()? {
+    let table = ErasureTable::open(tables);
+    table.restart_restored(journal.incarnations())?;
+    for erasure in table.list()? {
         let Some(before) = erasure
             .position
             .filter(|_| erasure.state == ErasureState::Copying)

@@ -7,15 +7,17 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Notify, watch};
-use tracing::info;
+use tracing::{info, warn};
 
+use super::copy_room::CopyRoom;
 use super::erased_entity::{ErasedEntity, ErasureFilter};
 use super::erasure_error::ErasureError;
 use super::erasure_table::{Erasure, ErasureState, ErasureTable};
 use crate::clock::Clock;
 use crate::entity::{Command, EntityAction, RejectionPolicy};
 use crate::event::{EntityKey, FingerprintFn, InternedName, Position};
-use crate::journal::{ContentFilter, SegmentJournal};
+use crate::journal::{ContentFilter, Journal, SegmentJournal};
+use crate::metrics::NodeMetrics;
 use crate::projection::ProjectionReader;
 use crate::router::{Refusal, Router};
 use crate::subscriber::dead_letters::{DeadLetterFilter, DeadLetterStore};
@@ -40,6 +42,10 @@ pub struct ErasureDeps {
     pub clock: Arc<dyn Clock>,
     /// Hash function of the claims.
     pub fingerprint: FingerprintFn,
+    /// Room that the copy of the derived store needs.
+    pub copy_room: CopyRoom,
+    /// Metrics that count failed attempts.
+    pub metrics: Arc<NodeMetrics>,
 }
 
 /// Number of segments that are rewritten or need no change, and of all segments.
@@ -88,8 +94,7 @@ impl SharedErasures {
         self: &Arc<Self>,
         entity: &EntityKey,
     ) -> Result<Erasure, ErasureError> {
-        let known = self.deps.reads.first_and_last(entity).await?;
-        if known.is_none() {
+        if !self.is_known(entity).await? {
             return Err(ErasureError::NotFound);
         }
         // The row comes first: once the record is there, a crash must not lose the rest.
@@ -110,6 +115,22 @@ impl SharedErasures {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns `true` if `entity` has records that can be erased.
+    async fn is_known(&self, entity: &EntityKey) -> Result<bool, ErasureError> {
+        let reads = &self.deps.reads;
+        if reads.first_and_last(entity).await?.is_some() {
+            return Ok(true);
+        }
+        // Of a kind whose ids the node draws, an entity must not take one of them.
+        if entity.kind().has_allocated_ids() {
+            return Ok(false);
+        }
+        // A failed event leaves nothing but itself.
+        let end = *self.deps.journal.durable_end().borrow();
+        let positions = self.deps.reads.record_positions(entity, end).await?;
+        Ok(!positions.is_empty())
     }
 
     /// Runs `work` on the table, on a thread that may block.
@@ -148,7 +169,8 @@ impl SharedErasures {
     pub(super) async fn record(&self, erasure: Erasure) -> Result<Erasure, ErasureError> {
         let entity = &erasure.entity;
         let command = Command {
-            may_create: false,
+            // An entity that only failed events name has no record yet.
+            may_create: !entity.kind().has_allocated_ids(),
             on_rejection: RejectionPolicy::Answer,
             ..Command::new(
                 SOURCE,
@@ -186,8 +208,20 @@ impl SharedErasures {
         // First by the name of the entity: to find its records takes a moment.
         self.hide_by_name(erasure, before);
         let entity = &erasure.entity;
-        let positions = self.deps.reads.record_positions(entity, before).await?;
-        self.hide_records(erasure, before, positions.into_iter().collect());
+        let positions = self.deps.reads.record_positions(entity, before).await;
+        match positions.map_err(ErasureError::from) {
+            // One damaged block must not end the stage: the name hides the content, and only the rows
+            // that go with it are not found.
+            Err(error) if error.is_of_content() => {
+                warn!(
+                    erasure = erasure.id,
+                    error = &error as &dyn std::error::Error,
+                    "records of an erased entity cannot be found; it is hidden by its name"
+                );
+                self.deps.metrics.count_erasure_failure();
+            }
+            positions => self.hide_records(erasure, before, positions?.into_iter().collect()),
+        }
         Ok(())
     }
 

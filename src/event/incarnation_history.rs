@@ -45,6 +45,12 @@ impl IncarnationHistory {
         Self(earlier.copied().chain([start]).collect())
     }
 
+    /// Returns `true` if the store was restored with events of an earlier incarnation.
+    #[must_use]
+    pub fn is_restored(&self) -> bool {
+        self.0.len() > 1
+    }
+
     /// Returns the incarnation of the events to come.
     #[must_use]
     pub fn newest(&self) -> StoreIncarnation {

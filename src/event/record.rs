@@ -27,7 +27,7 @@
 //! | 19 | `pending` | empty: presence means that a later record resolves the event |
 //! | 20 | `resolves` | u64 big-endian |
 //! | 21 | `warnings` | JSON list of strings |
-//! | 22 | `call_body` | as received |
+//! | 22 | `call_body` | as received, without the events of a call with several |
 //! | 23 | `credential` | u64 big-endian, below 2^32 |
 //! | 24 | `erasure` | 1 byte: 1 erases; 2 erased, then u64 big-endian if the record held a claim; 3 out of retention, then i64 big-endian, microseconds |
 //! | 25 | `hops` | 1 byte; absence means 0 |
@@ -132,8 +132,8 @@ pub struct Record {
     pub resolves: Option<Position>,
     /// Sentences about fields that the event should have had, for an operator.
     pub warnings: Vec<String>,
-    /// Body of the call that brought the event, as received, if the payload is only a part of it or
-    /// another form of it. Of several events of one call the first has it; otherwise empty.
+    /// Body of the call that brought the event, as received, if the payload is another form of it. Of
+    /// several events of one call the first has all but these; otherwise empty.
     pub call_body: Bytes,
     /// Tag of the credential that sent the event, if the idempotency key belongs to it.
     pub credential: Option<u32>,

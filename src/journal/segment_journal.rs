@@ -1209,6 +1209,30 @@ mod tests {
         journal.close();
     }
 
+    /// A tail that was discarded after a failed sync stays in its file, and no filter sees it.
+    #[tokio::test]
+    async fn a_discarded_tail_goes_when_a_segment_is_rewritten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 1, 5, 30_000).await;
+        let first = segment_files(folder.path())[0].clone();
+        let length = fs::metadata(&first).expect("is there").len();
+        let file = fs::OpenOptions::new().write(true).open(&first);
+        let tail = b"Ada's discarded tail";
+        std::os::unix::fs::FileExt::write_all_at(&file.expect("opens"), tail, length - 40)
+            .expect("writes");
+        let filter = SampleFilter {
+            positions: Vec::new(),
+            key: 1,
+        };
+        assert!(journal.rewrite_segment(1, &filter).expect("rewrites"));
+        assert!(!files_hold(folder.path(), tail));
+        assert!(!journal.rewrite_segment(1, &filter).expect("rewrites"));
+        assert!(!journal.rewrite_segment(2, &filter).expect("rewrites"));
+        assert_eq!(record(&journal, 1), content(1, 30_000));
+        journal.close();
+    }
+
     /// Filter during whose work segments are removed.
     struct RemovingFilter {
         journal: Arc<SegmentJournal>,

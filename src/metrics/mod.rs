@@ -12,6 +12,8 @@
 //! | `delivery_seconds` | histogram | – | subscriber |
 //! | `deliveries_given_up_total` | counter | `reason` | subscriber |
 //! | `retention_failures_total` | counter | – | retention |
+//! | `retention_held_entities`, `retention_overdue_seconds` | gauge | – | retention |
+//! | `erasure_failures_total` | counter | – | erasure |
 //! | `trace_spans_total` | counter | `outcome` | traces |
 //!
 //! Values that are only true at the moment of a request, such as a backlog, are gauges: the edge
@@ -26,10 +28,12 @@ mod process;
 mod totals;
 
 use std::fmt;
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
@@ -61,6 +65,9 @@ pub struct NodeMetrics {
     delivery_seconds: Histogram,
     deliveries_given_up: LabelledCounter<1>,
     retention_failures: Counter,
+    retention_held_entities: Gauge,
+    retention_overdue_seconds: Gauge,
+    erasure_failures: Counter,
     trace_spans: LabelledCounter<1>,
 }
 
@@ -76,6 +83,8 @@ impl Default for NodeMetrics {
             <_>::default();
         let deliveries_given_up = LabelledCounter::<1>::default();
         let retention_failures = Counter::default();
+        let (retention_held_entities, retention_overdue_seconds) = <(Gauge, Gauge)>::default();
+        let erasure_failures = Counter::default();
 
         let mut registry = Registry::with_prefix(PREFIX);
         let build = [("version", env!("CARGO_PKG_VERSION"))];
@@ -134,6 +143,22 @@ impl Default for NodeMetrics {
             retention_failures.clone(),
         );
         registry.register(
+            "retention_held_entities",
+            "Entities that cannot be restored, whose records retention keeps, at the last removal",
+            retention_held_entities.clone(),
+        );
+        registry.register_with_unit(
+            "retention_overdue",
+            "Time for which retention has been failing; 0 while it works",
+            Unit::Seconds,
+            retention_overdue_seconds.clone(),
+        );
+        registry.register(
+            "erasure_failures",
+            "Attempts to remove erased content from the files that failed",
+            erasure_failures.clone(),
+        );
+        registry.register(
             "trace_spans",
             "Spans of traces, by what became of them; none unless traces are exported",
             Family::clone(&trace_spans),
@@ -151,6 +176,9 @@ impl Default for NodeMetrics {
             delivery_seconds,
             deliveries_given_up,
             retention_failures,
+            retention_held_entities,
+            retention_overdue_seconds,
+            erasure_failures,
             trace_spans,
         }
     }
@@ -221,6 +249,23 @@ impl NodeMetrics {
     /// Counts an attempt to remove segments or content by retention that failed.
     pub fn count_retention_failure(&self) {
         self.retention_failures.inc();
+    }
+
+    /// Sets the number of the entities that cannot be restored, whose records retention keeps.
+    pub fn set_retention_held_entities(&self, entities: usize) {
+        self.retention_held_entities
+            .set(i64::try_from(entities).unwrap_or(i64::MAX));
+    }
+
+    /// Sets the time for which retention has been failing.
+    pub fn set_retention_overdue(&self, overdue: Duration) {
+        self.retention_overdue_seconds
+            .set(i64::try_from(overdue.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// Counts an attempt to remove erased content from the files that failed.
+    pub fn count_erasure_failure(&self) {
+        self.erasure_failures.inc();
     }
 
     /// Counts `spans` of traces with their `outcome`: `exported`, `failed` (the export failed) or

@@ -11,9 +11,9 @@
 //!
 //! | row | obsolete when |
 //! |---|---|
-//! | timeline | all its records are removed, and it is not the entity's last one |
-//! | event block | all its records are removed, and none is of an open event |
-//! | attempts | the event is removed and not open |
+//! | timeline | all its records are removed, none is kept, and it is not the entity's last one |
+//! | event block | all its records are removed, and none is kept |
+//! | attempts | the event is removed and not kept |
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,8 +36,8 @@ const BATCH_ROWS: usize = 1_000;
 pub struct RemovedPart {
     /// Position of the first record behind the part.
     pub end: Position,
-    /// Records of open events before `end`.
-    pub open_events: BTreeSet<Position>,
+    /// Positions before `end` of the records that are kept.
+    pub kept: BTreeSet<Position>,
 }
 
 impl RemovedPart {
@@ -46,7 +46,7 @@ impl RemovedPart {
     pub fn none() -> Self {
         Self {
             end: Position::FIRST,
-            open_events: BTreeSet::new(),
+            kept: BTreeSet::new(),
         }
     }
 
@@ -57,15 +57,16 @@ impl RemovedPart {
                 let is_last = next_key.is_none_or(|next| !next.starts_with(entity));
                 let positions = row_buffer::decode_positions(value);
                 let newest = positions.last().copied().unwrap_or(u64::MAX);
-                !is_last && newest < self.end.get()
+                let is_kept = |position: &u64| self.kept.contains(&Position::new(*position));
+                !is_last && newest < self.end.get() && !positions.iter().any(is_kept)
             }
             Some(RemovableRow::Events { block }) => {
                 let begin = Position::new(block * BLOCK_EVENTS);
                 let end = begin.plus(BLOCK_EVENTS);
-                end <= self.end && self.open_events.range(begin..end).next().is_none()
+                end <= self.end && self.kept.range(begin..end).next().is_none()
             }
             Some(RemovableRow::Attempts { event }) => {
-                event < self.end && !self.open_events.contains(&event)
+                event < self.end && !self.kept.contains(&event)
             }
             None => false,
         }

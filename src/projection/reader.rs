@@ -678,15 +678,15 @@ impl ProjectionView {
         let rows = self
             .tree
             .range(keys::pending_event_key(from)..=keys::pending_event_key(Position::new(u64::MAX)))
-            .keys()
-            .take(limit);
-        rows.map(|key| {
-            self.expect_record(
-                keys::pending_event_position(&key?)
-                    .ok_or_else(|| malformed_row("a key of a pending event"))?,
+            .keys();
+        let found = rows.map(|key| {
+            let position = keys::pending_event_position(&key?);
+            // A failed event may be removed before it is reprocessed, which makes it pending.
+            self.find_unless_removed(
+                position.ok_or_else(|| malformed_row("a key of a pending event"))?,
             )
-        })
-        .collect()
+        });
+        found.filter_map(Result::transpose).take(limit).collect()
     }
 
     fn history(&self, entity: &EntityKey) -> Result<Option<EntityHistory>, ProjectionReadError> {
@@ -1302,5 +1302,53 @@ impl SlotFilter {
                 .is_none_or(|is_there| is_there == slot.has_warnings)
             && self.since.is_none_or(|since| slot.received_at >= since)
             && self.until.is_none_or(|until| slot.received_at < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::journal::{JournalSubmission, LogStart, RecordDraft, await_fence};
+    use crate::table_store::TestStore;
+
+    /// Such an event ended the enrichment stage, and the node opened its store again and again.
+    #[tokio::test]
+    async fn a_pending_event_whose_record_is_removed_is_passed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = TestStore::open(folder.path(), Arc::new(SystemClock::default()));
+        let entity = EntityKey::try_new(Kind::C2sLead, "7").expect("valid");
+        for _ in 1..=3 {
+            let record = Record::new("c2s", entity.clone(), "c2s.e", Timestamp::from_micros(1));
+            let draft = RecordDraft {
+                entity: entity.clone(),
+                sequence: None,
+                received_at: Timestamp::from_micros(1),
+                bytes: record.encode(),
+            };
+            let submission = JournalSubmission {
+                drafts: vec![draft],
+                settle: Box::new(|_| ()),
+            };
+            store.journal.append(submission).expect("open");
+        }
+        await_fence(store.journal.as_ref()).await.expect("open");
+        let start = LogStart {
+            position: Position::new(3),
+            ..LogStart::BEGINNING
+        };
+        let base = store.journal.begin_base(&start).expect("creates");
+        let begun = store.journal.begin_with_base(base, start).expect("writes");
+        assert!(begun.is_some());
+
+        let tree = store.derived.tree(keys::PROJECTION_TREE).expect("opens");
+        for position in 1..=3 {
+            let key = keys::pending_event_key(Position::new(position));
+            tree.insert(key, b"").expect("writes");
+        }
+        let view = ProjectionView::new(tree, Arc::clone(&store.journal) as Arc<dyn Journal>);
+        let found = view.pending_events(Position::FIRST, 1).expect("reads");
+        let positions: Vec<_> = found.iter().map(|stored| stored.position.get()).collect();
+        assert_eq!(positions, [3]);
     }
 }

@@ -7,16 +7,16 @@
 //! | holder of a unique key | the row of the key |
 //! | state of an entity | a snapshot |
 //! | open event, which failed or is pending | the kept records |
+//! | state that cannot be restored | the kept records: all behind the entity's snapshot |
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::base_rows::RemovedPart;
 use super::event_blocks::{BLOCK_EVENTS, EventBlock, EventMark};
 use super::keys::{self, PROJECTION_TREE};
 use super::reader::{ProjectionReadError, ProjectionView, SnapshotAndTail};
 use super::stored_record::StoredRecord;
-use super::unique_key_row::encode_unique_key_row;
+use super::unique_key_row::{decode_unique_key_row, encode_unique_key_row};
 use super::{row_buffer, snapshot};
 use crate::derived::{DerivedStore, DerivedStoreError, DerivedTree};
 use crate::event::{EntityKey, Position};
@@ -51,16 +51,13 @@ pub struct OpenEvents {
 }
 
 impl OpenEvents {
-    /// Returns the part of the journal before `end`, of which the records of these events are kept.
+    /// Returns the positions of all records of these events.
     #[must_use]
-    pub fn to_removed_part(&self, end: Position) -> RemovedPart {
+    pub fn record_positions(&self) -> BTreeSet<Position> {
         let failed = self.failed.iter();
         let failed = failed.flat_map(|(event, newest)| [Some(*event), *newest]);
-        let open_events = self.pending.iter().copied().chain(failed.flatten());
-        RemovedPart {
-            end,
-            open_events: open_events.collect(),
-        }
+        let positions = self.pending.iter().copied().chain(failed.flatten());
+        positions.collect()
     }
 }
 
@@ -148,7 +145,8 @@ impl ProjectionRemoval {
         self.tree.insert(key, last.encode_outline())
     }
 
-    /// Keeps the holder of the unique key that `stored` introduced, if it did.
+    /// Keeps the holder of the unique key that `stored` introduced, if it did and still holds it: an
+    /// erased holder has lost its key, and another may have it.
     ///
     /// # Errors
     /// [`DerivedStoreError`] when the store fails.
@@ -156,8 +154,14 @@ impl ProjectionRemoval {
         let Some(unique_key) = &stored.record.unique_key else {
             return Ok(());
         };
+        let key = keys::unique_key(unique_key);
+        let present = self.tree.get(&key)?;
+        let holder = present.and_then(|row| decode_unique_key_row(&row));
+        if holder.is_none_or(|(position, _)| position != stored.position) {
+            return Ok(());
+        }
         let row = encode_unique_key_row(stored.position, &stored.record.entity);
-        self.tree.insert(keys::unique_key(unique_key), row)
+        self.tree.insert(key, row)
     }
 
     /// Returns the sequence of the last record in the entity's newest snapshot.
@@ -200,5 +204,52 @@ impl ProjectionRemoval {
         state: &[u8],
     ) -> Result<(), DerivedStoreError> {
         snapshot::store_snapshot(&self.tree, entity, sequence, state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::event::{Kind, Record, Timestamp};
+    use crate::table_store::TestStore;
+
+    /// The key of an erased holder came back with a restored record, and took it from the next holder.
+    #[test]
+    fn a_key_is_kept_for_its_present_holder_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = TestStore::open(folder.path(), Arc::new(SystemClock::default()));
+        let journal = Arc::clone(&store.journal) as Arc<dyn Journal>;
+        let removal = ProjectionRemoval::open(&store.derived, journal).expect("opens");
+        let stored_at = |position: u64, id: &str| {
+            let entity = EntityKey::try_new(Kind::Customer, id).expect("valid");
+            let at = Timestamp::from_micros(1);
+            StoredRecord {
+                position: Position::new(position),
+                received_at: at,
+                committed_at: at,
+                record: Record {
+                    unique_key: Some("C-1".into()),
+                    ..Record::new("leads", entity, "customer.created", at)
+                },
+            }
+        };
+        let row = || {
+            let row = removal.tree.get(keys::unique_key("C-1")).expect("reads");
+            row.and_then(|row| decode_unique_key_row(&row))
+        };
+        let former = stored_at(3, "1");
+        removal.keep_unique_key(&former).expect("writes");
+        assert_eq!(row(), None, "an erased holder has no key");
+
+        let present = stored_at(9, "2");
+        let holder = encode_unique_key_row(present.position, &present.record.entity);
+        removal
+            .tree
+            .insert(keys::unique_key("C-1"), holder)
+            .expect("writes");
+        removal.keep_unique_key(&former).expect("writes");
+        removal.keep_unique_key(&present).expect("writes");
+        assert_eq!(row(), Some((present.position, Some(present.record.entity))));
     }
 }

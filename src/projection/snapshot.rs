@@ -37,6 +37,14 @@ struct OfferedStates {
 }
 
 impl PendingSnapshots {
+    /// Returns `false` if an offer for `entity` would be declined now, whatever its size, so that the
+    /// state need not be encoded for it.
+    #[must_use]
+    pub fn has_room_for(&self, entity: &EntityKey) -> bool {
+        let offered = self.0.lock();
+        offered.bytes < OFFERED_MAX_BYTES && !offered.states.contains_key(entity)
+    }
+
     /// Offers `state`, the state of `entity` after its record `sequence`. Returns `true` if the
     /// offer is accepted.
     ///
@@ -254,7 +262,9 @@ mod tests {
     fn an_offer_is_taken_only_once_its_record_is_projected() {
         let (_, _, entity) = setup();
         let offers = PendingSnapshots::default();
+        assert!(offers.has_room_for(&entity));
         assert!(offers.offer(&entity, 5, vec![1]));
+        assert!(!offers.has_room_for(&entity));
         assert!(
             !offers.offer(&entity, 6, vec![2]),
             "one state of an entity waits at a time"

@@ -77,6 +77,18 @@ impl ContentCuts {
         })
     }
 
+    /// Returns the cuts with the names of their sources.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, ContentCut)> {
+        self.0.iter().map(|(source, cut)| (source.as_str(), *cut))
+    }
+
+    /// Notes that no segment holds content of `source` before `done`.
+    pub(super) fn finish_source(&mut self, source: &str, done: Position) {
+        let cut = self.0.entry(source.to_owned()).or_insert(ContentCut::NONE);
+        cut.done = cut.done.max(done);
+        cut.before = cut.before.max(done);
+    }
+
     /// Returns the cut of `source`.
     pub(super) fn cut_of(&self, source: &str) -> ContentCut {
         self.0.get(source).copied().unwrap_or(ContentCut::NONE)

@@ -7,15 +7,18 @@
 //!                └─> segments are rewritten: records before the cuts keep an outline
 //!                      └─> copies in tables are rewritten: kept records, and what dead letters quote
 //!                            └─> base file again, if there were copies
+//!                                  └─> row of the table of finished removals
 //! ```
 //!
-//! The base file comes first, because nothing can be derived from an outline again. A crash leaves
-//! the segments behind it partly rewritten; the next opening rewrites the rest. While there are copies
-//! in tables, all later segments may hold them too; so these copies go last.
+//! The base file comes first, because nothing can be derived from an outline again. A row of a table
+//! comes last: without it, a crash may have left segments partly rewritten, and copies in the base file;
+//! the next opening does all that again. While there are copies in tables, all later segments may hold
+//! them too; so these copies go last.
 //!
 //! Content goes at most [`SLACK`] after its days and the end of what is owed. So each segment is
 //! rewritten once for each source, and once more for each [`SLACK`] of the time in which it was written.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,8 +31,9 @@ use super::content_cuts::ContentCuts;
 use super::deps::RetentionDeps;
 use super::error::RetentionError;
 use super::expired_content::ExpiredContentFilter;
+use super::finished_cuts::FinishedCutTable;
 use super::plan::SourceRetention;
-use super::record_keeping::{self, RecordSelection};
+use super::record_keeping::{self, HeldEntities, RecordSelection};
 use crate::audit::SUCCESS;
 use crate::entity::c2s_lead;
 use crate::event::{Position, Timestamp};
@@ -58,10 +62,12 @@ pub(super) struct ContentRemoval {
     cuts: Option<ContentCuts>,
     /// `true` if the segments hold nothing before the cuts, as far as this opening knows.
     is_rewritten: bool,
-    /// `true` if copies were removed that the base file still holds.
+    /// `true` if the base file may hold copies that were removed.
     is_base_old: bool,
     /// Time before which nothing is due.
     idle_until: Timestamp,
+    /// `true` if the last attempt failed.
+    has_failed: bool,
 }
 
 impl ContentRemoval {
@@ -73,7 +79,13 @@ impl ContentRemoval {
             is_rewritten: false,
             is_base_old: false,
             idle_until: Timestamp::default(),
+            has_failed: false,
         }
+    }
+
+    /// Returns `true` in the pause after an attempt that failed.
+    pub(super) fn is_pausing(&self, now: Timestamp) -> bool {
+        self.has_failed && now < self.idle_until
     }
 
     /// Removes the content that is old enough and not owed. Returns `false` if some has to wait.
@@ -90,10 +102,21 @@ impl ContentRemoval {
             return Ok(true);
         }
         let removed = self.remove_content(deps, now, is_stopping);
-        if removed.is_err() {
+        self.has_failed = removed.is_err();
+        if self.has_failed {
             self.idle_until = now.saturating_add(RETRY_PAUSE);
         }
         removed
+    }
+
+    /// Loads the cuts in force. What an earlier opening did not finish, it may have left anywhere.
+    fn load_cuts(&mut self, deps: &RetentionDeps) -> Result<ContentCuts, RetentionError> {
+        let mut cuts = ContentCuts::load(&deps.journal)?;
+        finished_cuts(deps).finish(&mut cuts)?;
+        self.is_rewritten = cuts.first_undone().is_none();
+        self.is_base_old = !self.is_rewritten;
+        self.cuts = Some(cuts.clone());
+        Ok(cuts)
     }
 
     fn remove_content(
@@ -104,7 +127,7 @@ impl ContentRemoval {
     ) -> Result<bool, RetentionError> {
         let cuts = match &self.cuts {
             Some(cuts) => cuts.clone(),
-            None => ContentCuts::load(&deps.journal)?,
+            None => self.load_cuts(deps)?,
         };
         if !self.is_rewritten {
             // An earlier opening may not have come to the end.
@@ -136,22 +159,49 @@ impl ContentRemoval {
         }
 
         // Whatever is found from here on does not change soon.
-        let pending = find_pending(deps, &cuts, latest)?;
-        let new_cuts = advance(owed.min(find_dead_letter(deps, latest, held_from)), pending);
-        self.idle_until = now.saturating_add(PAUSE);
-        if new_cuts.first_undone().is_none() {
-            return Ok(true);
-        }
-        match prepare_removal(deps, &new_cuts, now, is_stopping)? {
-            // The segments may hold former dead letters nevertheless.
-            Preparation::Nothing => {}
-            Preparation::Done => self.idle_until = now.saturating_add(SLACK),
-            Preparation::NotYet => {
-                self.idle_until = now;
-                return Ok(false);
+        let pending = self.find_pending(deps, &cuts, latest, held_from)?;
+        let mut needed = owed.min(find_dead_letter(deps, latest, held_from));
+        loop {
+            let new_cuts = advance(needed, pending);
+            self.idle_until = now.saturating_add(PAUSE);
+            if new_cuts.first_undone().is_none() {
+                return Ok(true);
             }
+            let held = held_from..needed;
+            match prepare_removal(deps, &new_cuts, held, now, is_stopping)? {
+                // The segments may hold former dead letters nevertheless.
+                Preparation::Nothing => {}
+                Preparation::Done => self.idle_until = now.saturating_add(SLACK),
+                Preparation::NotYet => {
+                    self.idle_until = now;
+                    return Ok(false);
+                }
+                Preparation::Held(position) => {
+                    needed = position;
+                    continue;
+                }
+            }
+            return self.finish_removal(deps, new_cuts, now, is_stopping);
         }
-        self.finish_removal(deps, new_cuts, now, is_stopping)
+    }
+
+    /// Returns the first position from `held_from` to before `end` of an event that is pending with its
+    /// content. One that is pending for longer is resolved as failed once its content is gone.
+    fn find_pending(
+        &self,
+        deps: &RetentionDeps,
+        cuts: &ContentCuts,
+        end: Position,
+        held_from: Position,
+    ) -> Result<Option<Position>, RetentionError> {
+        let source = c2s_lead::SOURCE.as_str();
+        if !self.retention.contains_key(source) {
+            return Ok(None);
+        }
+        let journal = Arc::clone(&deps.journal) as Arc<dyn Journal>;
+        let open = ProjectionRemoval::open(&deps.derived, journal)?.find_open_events(end)?;
+        let from = held_from.max(cuts.cut_of(source).before);
+        Ok(open.pending.range(from..).next().copied())
     }
 
     /// Returns `true` if the first record behind the cut of some source is older than its days and
@@ -200,11 +250,13 @@ impl ContentRemoval {
             deps.tables.write_cursor()?;
             deps.derived.sync()?;
             let start = deps.journal.start();
-            if !write_and_begin(deps, start, &cuts, is_stopping)? {
+            let done = cuts.clone().into_done();
+            if !write_and_begin(deps, start, &done, is_stopping)? {
                 return Ok(false);
             }
             self.is_base_old = false;
         }
+        finished_cuts(deps).store(&cuts)?;
 
         if rewritten > 0 || copies.is_some() {
             info!(
@@ -299,17 +351,8 @@ fn find_dead_letter(deps: &RetentionDeps, end: Position, held_from: Position) ->
     first.map_or(end, |first| end.min(*first))
 }
 
-/// Returns the position before `end` of the first event that is pending with its content. That is
-/// needed until the event is resolved, however long that takes.
-fn find_pending(
-    deps: &RetentionDeps,
-    cuts: &ContentCuts,
-    end: Position,
-) -> Result<Option<Position>, RetentionError> {
-    let journal = Arc::clone(&deps.journal) as Arc<dyn Journal>;
-    let open = ProjectionRemoval::open(&deps.derived, journal)?.find_open_events(end)?;
-    let with_content = cuts.cut_of(c2s_lead::SOURCE.as_str()).before;
-    Ok(open.pending.range(with_content..).next().copied())
+fn finished_cuts(deps: &RetentionDeps) -> FinishedCutTable {
+    FinishedCutTable::open(&deps.tables, deps.journal.incarnations().newest())
 }
 
 /// Result of the preparation of a removal.
@@ -320,12 +363,16 @@ enum Preparation {
     Done,
     /// The derived data is not on the disk yet, or a backup reads the journal.
     NotYet,
+    /// A record at this position is needed by an entity that cannot be restored.
+    Held(Position),
 }
 
-/// Stores what is needed of the content before `cuts`, so that it can be removed.
+/// Stores what is needed of the content before `cuts`, so that it can be removed. Entities that cannot
+/// be restored keep their records in the range `held`.
 fn prepare_removal(
     deps: &RetentionDeps,
     cuts: &ContentCuts,
+    held: Range<Position>,
     now: Timestamp,
     is_stopping: &AtomicBool,
 ) -> Result<Preparation, RetentionError> {
@@ -342,7 +389,7 @@ fn prepare_removal(
         let record = &stored.record;
         record.has_content() && cuts.is_undone(&record.source, stored.position)
     };
-    let mut count = 0;
+    let (mut count, mut entities) = (0, HeldEntities::new());
     for (from, end) in cuts.undone_ranges() {
         let selection = RecordSelection {
             from: from.max(former.position),
@@ -355,8 +402,19 @@ fn prepare_removal(
             &removal,
             deps.state_limits,
             &selection,
+            &mut entities,
             is_stopping,
         )?;
+    }
+    if !entities.is_empty() {
+        deps.metrics.set_retention_held_entities(entities.len());
+    }
+    let tails = entities.values();
+    let first_held = tails
+        .filter_map(|tail| tail.range(held.clone()).next())
+        .min();
+    if let Some(position) = first_held {
+        return Ok(Preparation::Held(*position));
     }
     if count == 0 && CopiesInTables::find(deps, &content_filter(deps, cuts, now))?.is_none() {
         return Ok(Preparation::Nothing);

@@ -7,7 +7,7 @@ use super::base_writing::write_base;
 use super::content_cuts::ContentCuts;
 use super::deps::RetentionDeps;
 use super::error::RetentionError;
-use super::record_keeping::{self, RecordSelection};
+use super::record_keeping::{self, HeldEntities, RecordSelection};
 use crate::derived::DerivedStore;
 use crate::journal::{Journal, LogStart};
 use crate::projection::{ProjectionImage, ProjectionRemoval};
@@ -54,21 +54,27 @@ pub(super) fn remove_segments(
         is_concerned: &|_| true,
         outlines_stay: false,
     };
+    let limits = deps.state_limits;
+    let mut held = HeldEntities::new();
     record_keeping::keep_outlines(
         journal.as_ref(),
         &removal,
-        deps.state_limits,
+        limits,
         &selection,
+        &mut held,
         is_stopping,
     )?;
     let kept = KeptRecordTable::new(&deps.tables);
+    record_keeping::find_formerly_held(journal.as_ref(), &kept, &removal, limits, &mut held)?;
+    deps.metrics.set_retention_held_entities(held.len());
     let open = removal.find_open_events(start.position)?;
     let dead_letters = deps.owed.dead_letters_before(start.position);
     let removed = record_keeping::keep_needed_records(
         journal.as_ref(),
         &kept,
         open,
-        dead_letters,
+        &dead_letters,
+        &held,
         start.position,
     )?;
 

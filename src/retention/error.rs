@@ -3,7 +3,6 @@
 use std::io;
 
 use crate::derived::DerivedStoreError;
-use crate::entity::RestoreError;
 use crate::event::{EntityKey, Position};
 use crate::journal::{BaseReadError, JournalReadError, SegmentRewriteError};
 use crate::projection::ProjectionReadError;
@@ -27,15 +26,9 @@ pub enum RetentionError {
     /// The records that are still needed cannot be kept.
     #[error("cannot keep records that are still needed")]
     Keep(#[from] TableWriteError),
-    /// The state of an entity cannot be restored.
-    #[error("the state of {entity} cannot be restored")]
-    State {
-        /// Entity whose records were to be removed.
-        entity: EntityKey,
-        /// Error of the entity's kind.
-        #[source]
-        source: RestoreError,
-    },
+    /// The records of entities that cannot be restored are too many to keep.
+    #[error("the state of {0} cannot be restored, and its records are too many to be kept apart")]
+    Held(EntityKey),
     /// The node stops before the removal has come to its end.
     #[error("the node is stopping")]
     Stopping,

@@ -21,6 +21,7 @@ mod cut;
 mod deps;
 mod error;
 mod expired_content;
+mod finished_cuts;
 mod plan;
 mod record_keeping;
 mod worker;

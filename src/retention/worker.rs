@@ -27,6 +27,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// all lanes.
 const LOOKS_LEFT_OUT: u32 = 4;
 
+/// First and longest pause after an attempt to remove segments that failed.
+const CUT_PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+
 /// Operation of the audit log; its object is the first position that is left.
 const REMOVAL: &str = "events.remove";
 
@@ -89,6 +92,31 @@ struct RetentionPass {
     is_stopping: Arc<AtomicBool>,
     /// Looks to leave out, because the last one found segments that are still needed.
     looks_left_out: u32,
+    cut_pause: CutPause,
+    /// Monotonic time since which each look that did something has failed.
+    failing_since: Option<Duration>,
+}
+
+/// Growing pause after attempts to remove segments that failed: each may read all that was to go. Times
+/// are monotonic.
+#[derive(Clone, Copy, Debug, Default)]
+struct CutPause {
+    /// Length of the last pause; zero after an attempt that did not fail.
+    length: Duration,
+    until: Duration,
+}
+
+impl CutPause {
+    fn is_over(&self, now: Duration) -> bool {
+        now >= self.until
+    }
+
+    /// Begins a pause twice as long as the last one.
+    fn note_failure(&mut self, now: Duration) {
+        let (first, longest) = CUT_PAUSES;
+        self.length = (self.length * 2).clamp(first, longest);
+        self.until = now.saturating_add(self.length);
+    }
 }
 
 impl RetentionPass {
@@ -101,6 +129,8 @@ impl RetentionPass {
             worthwhile_bytes: 0,
             is_stopping: Arc::default(),
             looks_left_out: 0,
+            cut_pause: CutPause::default(),
+            failing_since: None,
         }
     }
 
@@ -110,7 +140,9 @@ impl RetentionPass {
                 self.looks_left_out -= 1;
                 continue;
             }
-            if let Err(error) = self.look_once().or_else(ignore_stop) {
+            let result = self.look_once().or_else(ignore_stop);
+            self.note_result(result.is_err());
+            if let Err(error) = result {
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "retention failed; it is tried again"
@@ -121,7 +153,24 @@ impl RetentionPass {
         }
     }
 
-    /// Removes the segments and the content that are out of retention and not needed.
+    /// Notes the result of a look for the metric. A pause after a failure is no success.
+    fn note_result(&mut self, has_failed: bool) {
+        let now = self.deps.clock.monotonic();
+        if has_failed {
+            self.failing_since.get_or_insert(now);
+        } else if self.cut_pause.length.is_zero()
+            && !self.content.is_pausing(self.deps.clock.wall())
+        {
+            self.failing_since = None;
+        }
+        let since = self.failing_since.unwrap_or(now);
+        self.deps
+            .metrics
+            .set_retention_overdue(now.saturating_sub(since));
+    }
+
+    /// Removes the segments and the content that are out of retention and not needed. Neither keeps
+    /// the other from its work by an error.
     fn look_once(&mut self) -> Result<(), RetentionError> {
         // A backup ends soon; its segments must stay until then.
         if self.deps.journal.is_being_backed_up() {
@@ -129,12 +178,23 @@ impl RetentionPass {
         }
         let now = self.deps.clock.wall();
         // Segments first: in those that go, no content has to be removed.
-        self.remove_expired_segments(now)?;
-        let content = &mut self.content;
-        if !content.look_once(&self.deps, now, &self.is_stopping)? {
+        let monotonic = self.deps.clock.monotonic();
+        let is_cut_due = self.cut_pause.is_over(monotonic);
+        let cut = match is_cut_due {
+            true => self.remove_expired_segments(now),
+            false => Ok(()),
+        };
+        match &cut {
+            Err(RetentionError::Stopping) => return cut,
+            Err(_) => self.cut_pause.note_failure(monotonic),
+            Ok(()) if is_cut_due => self.cut_pause = CutPause::default(),
+            Ok(()) => {}
+        }
+        let content = self.content.look_once(&self.deps, now, &self.is_stopping);
+        if matches!(content, Ok(false)) {
             self.looks_left_out = LOOKS_LEFT_OUT;
         }
-        Ok(())
+        cut.and(content.map(drop))
     }
 
     /// Removes the segments that are out of retention and not needed.
@@ -148,7 +208,7 @@ impl RetentionPass {
 
         let policy = self.policy;
         let expired = plan::count_expired(&segments, &policy, now, |index| {
-            self.time_behind(&segments, index, now)
+            self.newest_time(&segments[..=index + 1], now)
         })?;
         let freed = |count: usize| -> u64 {
             let removed = segments.iter().take(count);
@@ -173,7 +233,7 @@ impl RetentionPass {
             segment: kept.number,
             position: kept.first_position,
             change: kept.first_change,
-            received_at: self.time_behind(&segments, count - 1, now)?,
+            received_at: self.time_behind(&segments, count - 1)?.unwrap_or(now),
             content_position: self.deps.journal.start().content_position,
         };
         match cut::remove_segments(&self.deps, start, freed(count), &self.is_stopping)? {
@@ -207,7 +267,7 @@ impl RetentionPass {
         let cutoff = now.saturating_sub(self.policy.hold);
         let mut end = None;
         for index in 0..segments.len() - 1 {
-            if self.time_behind(segments, index, now)? >= cutoff {
+            if self.newest_time(&segments[..=index + 1], now)? >= cutoff {
                 break;
             }
             end = Some(segments[index + 1].first_position);
@@ -218,29 +278,50 @@ impl RetentionPass {
         Ok(())
     }
 
+    /// Returns a time at or after the receive time of the newest record in the last but one of
+    /// `segments`.
+    fn newest_time(
+        &mut self,
+        segments: &[SegmentSummary],
+        now: Timestamp,
+    ) -> Result<Timestamp, JournalReadError> {
+        if let Some(time) = self.time_behind(segments, segments.len() - 2)? {
+            return Ok(time);
+        }
+        // Only changes of tables follow; they say nothing of the age of the records before them.
+        let (journal, start) = (&self.deps.journal, self.deps.journal.start());
+        let end = segments[segments.len() - 1].first_position;
+        let Some(last) = end.get().checked_sub(1).map(Position::new) else {
+            return Ok(now);
+        };
+        if last < start.position {
+            return Ok(start.received_at);
+        }
+        let frame = journal.read_frame_at(last)?;
+        let entry = frame.as_ref().and_then(|frame| frame.entry(last));
+        Ok(entry.map_or(now, |entry| entry.received_at))
+    }
+
     /// Returns the receive time of the first record behind the segment at `index`: receive times
     /// never go backwards, and a segment's first record is found without reading the segment.
-    /// Returns `now` if there is no durable record yet.
+    /// Returns `None` if there is no durable record yet.
     fn time_behind(
         &mut self,
         segments: &[SegmentSummary],
         index: usize,
-        now: Timestamp,
-    ) -> Result<Timestamp, JournalReadError> {
+    ) -> Result<Option<Timestamp>, JournalReadError> {
         let number = segments[index].number;
         if let Some(time) = self.times_behind.get(&number) {
-            return Ok(*time);
+            return Ok(Some(*time));
         }
-        let position = segments
-            .get(index + 1)
-            .map_or(Position::new(u64::MAX), |next| next.first_position);
+        let position = segments[index + 1].first_position;
         let frame = self.deps.journal.read_frame_at(position)?;
         let entry = frame.as_ref().and_then(|frame| frame.entry(position));
         let Some(entry) = entry else {
-            return Ok(now);
+            return Ok(None);
         };
         self.times_behind.insert(number, entry.received_at);
-        Ok(entry.received_at)
+        Ok(Some(entry.received_at))
     }
 }
 
@@ -249,5 +330,26 @@ fn ignore_stop(error: RetentionError) -> Result<(), RetentionError> {
     match error {
         RetentionError::Stopping => Ok(()),
         other => Err(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_after_failed_cuts_grows_up_to_ten_minutes() {
+        let mut pause = CutPause::default();
+        let mut now = Duration::from_secs(7);
+        assert!(pause.is_over(now));
+        let pauses = [(); 9].map(|()| {
+            pause.note_failure(now);
+            let begun = now;
+            while !pause.is_over(now) {
+                now += Duration::from_secs(1);
+            }
+            (now - begun).as_secs()
+        });
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 600, 600]);
     }
 }

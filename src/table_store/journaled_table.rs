@@ -44,6 +44,8 @@ pub enum JournaledTableId {
     Tokens = 7,
     /// Entries of the audit log.
     Audit = 8,
+    /// Places up to which removals of content are finished.
+    FinishedCuts = 9,
 }
 
 /// All tables of one opening of the store.

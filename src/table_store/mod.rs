@@ -20,6 +20,7 @@
 //! | 6 | kept records | records that are needed although their segments are removed |
 //! | 7 | tokens | definitions of named tokens |
 //! | 8 | audit | entries of the audit log |
+//! | 9 | finished cuts | places up to which removals of content are finished |
 
 mod applied_rows;
 mod base_rows;

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::c2s::{lead, send, test_env, timeline};
+use crate::dead_letters::poll_until;
 use crate::erasure::{self, NAME};
 use crate::failures::{DiskFailure, FailurePlace};
 use crate::retention::wait_until_removed;
@@ -839,7 +840,46 @@ fn an_erased_lead_is_enriched_no_more_and_nothing_of_its_person_is_left() {
     });
 }
 
-/// Pending events had lost their content after `delivery.hold_days`, and were resolved without a person.
+/// Such an event kept its content for ever, and what came after it.
+#[test]
+fn an_event_that_is_pending_for_longer_than_it_is_held_fails_without_its_content() {
+    run_async(async {
+        let server = ScriptedServer::start_friendly().await;
+        let mut test_env = server.test_env(&[("timeout_s", "0.1"), ("retry_schedule_s", "60")]);
+        test_env.set("sources.c2s.retention_days", "3");
+        test_env.set("delivery.hold_days", "1");
+        let clock = test_env.with_manual_clock();
+        server.set_script(|_, _| ServerReply::Hold);
+        let node = test_env.start().await;
+        let pending = send_accepted(&node, &with_cpf("2", 0)).await;
+        server.wait_for_requests(PERSON, 1).await;
+        node.stop().await;
+
+        test_env.set("sources.c2s.enrichment.enabled", "false");
+        let node = test_env.start().await;
+        clock.advance(Duration::from_secs(4 * 24 * 3_600 + 1));
+        wait_until_removed(&node, &pending).await;
+        node.stop().await;
+
+        test_env.set("sources.c2s.enrichment.enabled", "true");
+        let node = test_env.start().await;
+        let path = "/api/v1/events?type=c2s_lead.failed";
+        let failed = poll_until(&node, path, |events| {
+            events["items"]
+                .as_array()
+                .is_some_and(|events| !events.is_empty())
+        })
+        .await;
+        let id = failed["items"][0]["event_id"].as_str().expect("an id");
+        let payload = show_lead(&node, id).await["payload"].clone();
+        assert_eq!(payload["lead_id"], "2", "{payload}");
+        let reason = "person: the content of the event was removed by retention";
+        assert_eq!(payload["error_message"], reason, "{payload}");
+        node.stop().await;
+    });
+}
+
+/// Pending events were resolved without a person when their content had gone.
 #[test]
 fn a_pending_event_keeps_its_content_beyond_the_days_of_its_source() {
     run_async(async {
@@ -850,7 +890,7 @@ fn a_pending_event_keeps_its_content_beyond_the_days_of_its_source() {
         .await;
         let mut test_env = server.test_env(&[("reply_url", "")]);
         test_env.set("sources.c2s.retention_days", "3");
-        test_env.set("delivery.hold_days", "1");
+        test_env.set("delivery.hold_days", "5");
         let clock = test_env.with_manual_clock();
         let node = test_env.start().await;
         let done = send_accepted(&node, &with_cpf("1", 0)).await;

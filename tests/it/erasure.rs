@@ -18,6 +18,7 @@ use crate::dead_letters::{poll_until, wait_for_letters};
 use crate::deliveries::{send, subscribe, test_env};
 use crate::leads;
 use crate::receiver::{ReceiverReply, ReceiverRequest, TestReceiver};
+use crate::retention::{accepted, bounded_env, segment_files, send_round, wait_for_metric};
 use crate::test_node::{TOKEN, TestAnswer, TestClient, TestEnv, message_text, run_async};
 
 /// Name of the person. No part of it occurs elsewhere, so compressed files hold it as it is.
@@ -303,6 +304,66 @@ fn an_erasure_needs_an_entity_and_a_clear_word_and_can_be_repeated() {
         );
         node.stop().await;
         assert_gone(&test_env);
+    });
+}
+
+/// Such an entity was answered 404, and the content of its failed events stayed.
+#[test]
+fn an_entity_that_only_failed_events_name_is_erased_too() {
+    run_async(async {
+        let test_env = TestEnv::new(&[]);
+        let node = test_env.start().await;
+        let data = json!({"message_id": NAME, "text": NAME});
+        let failed = node.send("SUP-1", NAME, "message.updated", data).await;
+        let path = format!("/api/v1/events/{}", failed.event_id());
+        assert_eq!(node.get(&path).await.body["status"], "failed");
+        let absent = node.get("/api/v1/entities/ticket/SUP-1").await;
+        assert_eq!(absent.status, 404, "{absent:?}");
+        erase_and_wait(&node, "ticket", "SUP-1").await;
+        let shown = node.get(&path).await;
+        assert_eq!(shown.body["status"], "failed", "{shown:?}");
+        assert!(!shown.text.contains(NAME), "{shown:?}");
+        node.stop().await;
+        assert_gone(&test_env);
+    });
+}
+
+/// One damaged block of others ended the erasure stage, and the node opened its store again and again.
+#[test]
+fn a_damaged_segment_delays_an_erasure_and_nothing_else() {
+    let (test_env, clock) = bounded_env(0);
+    run_async(async {
+        let node = test_env.start().await;
+        send_name(&node, "SUP-9", "a").await;
+        for round in 0..4 {
+            send_round(&node, round).await;
+        }
+        // A start reads the records within the idempotency windows again.
+        clock.advance(Duration::from_secs(3 * 24 * 3_600));
+        node.stop().await;
+        let segments = segment_files(&test_env);
+        let mut bytes = fs::read(&segments[1]).expect("reads");
+        bytes[5_000] ^= 1;
+        fs::write(&segments[1], bytes).expect("writes");
+
+        let node = test_env.start().await;
+        let answer = erase(&node, "ticket", "SUP-9").await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+        wait_for_metric(&node, "hookyard_erasure_failures_total", "1").await;
+        let path = format!("/api/v1/erasures/{}", answer.body["id"]);
+        assert_eq!(node.get(&path).await.body["state"], "rewriting");
+        accepted(send_name(&node, "SUP-8", "b").await);
+        node.stop().await;
+        let mut bytes = fs::read(&segments[0]).expect("reads");
+        let mut parts = bytes.windows(NAME.len());
+        assert!(!parts.any(|part| part == NAME.as_bytes()));
+
+        // Nor is a damaged record of the entity itself a reason not to start.
+        bytes[120] ^= 1;
+        fs::write(&segments[0], bytes).expect("writes");
+        let node = test_env.start().await;
+        accepted(send_name(&node, "SUP-8", "c").await);
+        node.stop().await;
     });
 }
 

@@ -3,11 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hookyard::clock::ManualClock;
+use hookyard::event::{EntityKey, Kind, Record};
+use hookyard::journal::{
+    DataFolder, Journal, JournalLimits, JournalSubmission, LocalDisk, RecordDraft, SegmentJournal,
+};
 use serde_json::{Value, json};
 use tokio::time::interval;
 
@@ -92,6 +96,33 @@ async fn wait_until_bounded(test_env: &TestEnv) -> u64 {
 pub async fn wait_until_removed(client: &TestClient, event_id: &str) -> Value {
     let path = format!("/api/v1/events/{event_id}");
     poll_until(client, &path, |body| body["code"] == "removed_by_retention").await
+}
+
+/// Waits until the metric `name` without labels has `value`.
+pub async fn wait_for_metric(client: &TestClient, name: &str, value: &str) {
+    let line = format!("{name} {value}");
+    let mut polls = interval(Duration::from_millis(20));
+    expect_soon(async {
+        loop {
+            polls.tick().await;
+            let metrics = client.get("/metrics").await.text;
+            if metrics.lines().any(|found| found == line) {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+/// Files of the journal's segments, oldest first.
+pub fn segment_files(test_env: &TestEnv) -> Vec<PathBuf> {
+    let files = fs::read_dir(test_env.store_path().join("journal")).expect("a folder");
+    let paths = files.map(|file| file.expect("reads").path());
+    let mut segments: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|name| name == "segment"))
+        .collect();
+    segments.sort();
+    segments
 }
 
 /// Answers of all reads, without the incarnation in event ids.
@@ -291,6 +322,95 @@ fn the_journal_stays_small_and_every_read_of_what_is_kept_stays_the_same() {
         node.stop().await;
     });
     check_quiet_entity();
+}
+
+/// Ticket whose state no version of the node restores.
+const BROKEN: &str = "SUP-broken";
+
+/// Appends the first event of [`BROKEN`], whose change cannot be decoded, to the journal of a stopped
+/// node.
+fn append_broken_event(test_env: &TestEnv) {
+    let data = DataFolder::open(&test_env.store_path()).expect("opens");
+    let limits = JournalLimits {
+        queue: 8,
+        commit_records: 8,
+        commit_bytes: 1 << 20,
+        sync_interval: None,
+        segment_bytes: SEGMENT_BYTES,
+    };
+    let clock = Arc::clone(&test_env.deps.clock);
+    let now = clock.wall();
+    let disk = Arc::new(LocalDisk);
+    let journal = SegmentJournal::open(&data, disk, limits, clock, <_>::default(), None);
+    let journal = journal.expect("opens");
+    let entity = EntityKey::try_new(Kind::Ticket, BROKEN).expect("an id");
+    let record = Record {
+        sequence: Some(1),
+        payload: "{}".into(),
+        change: "no change of a ticket".into(),
+        ..Record::new("support", entity.clone(), "message.created", now)
+    };
+    let draft = RecordDraft {
+        entity,
+        sequence: Some(1),
+        received_at: now,
+        bytes: record.encode(),
+    };
+    let submission = JournalSubmission {
+        drafts: vec![draft],
+        settle: Box::new(|_| ()),
+    };
+    journal.append(submission).expect("open");
+    journal.close();
+}
+
+/// One such entity kept all segments for ever.
+#[test]
+fn an_entity_that_cannot_be_restored_keeps_its_own_records_and_no_segment() {
+    let (test_env, clock) = bounded_env(MAX_BYTES);
+    run_async(async {
+        let node = test_env.start().await;
+        let first = send_round(&node, 0).await[0].event_id();
+        node.stop().await;
+        append_broken_event(&test_env);
+        let broken = event_after(&first, ROUND_EVENTS * TICKETS);
+
+        let node = test_env.start().await;
+        let path = format!("/api/v1/events/{broken}");
+        assert_eq!(node.get(&path).await.status, 200);
+        for round in 1..12 {
+            clock.advance(ROUND_TIME);
+            send_round(&node, round).await;
+        }
+        wait_until_removed(&node, &first).await;
+        wait_for_metric(&node, "hookyard_retention_held_entities", "1").await;
+        // A later removal holds it too.
+        let later = send_round(&node, 12).await[0].event_id();
+        for round in 13..24 {
+            clock.advance(ROUND_TIME);
+            send_round(&node, round).await;
+        }
+        wait_until_removed(&node, &later).await;
+        wait_for_metric(&node, "hookyard_retention_held_entities", "1").await;
+        wait_until_bounded(&test_env).await;
+        let kept = node.get(&path).await;
+        assert_eq!(kept.status, 200, "{kept:?}");
+        node.stop().await;
+
+        fs::remove_dir_all(test_env.store_path().join("derived")).expect("removes");
+        let node = test_env.start().await;
+        assert_eq!(node.get(&path).await.text, kept.text);
+        let timeline = format!("/api/v1/entities/ticket/{BROKEN}/timeline");
+        assert_eq!(node.get(&timeline).await.status, 200);
+        node.stop().await;
+    });
+}
+
+/// Id of the event `count` places behind the event `id`.
+fn event_after(id: &str, count: u64) -> String {
+    let (store, position) = id.rsplit_once('_').expect("two parts");
+    let position: u64 = position.parse().expect("a number");
+    format!("{store}_{}", position + count)
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hookyard::clock::ManualClock;
@@ -15,10 +16,11 @@ use tokio::time::interval;
 use crate::dead_letters::{poll_until, post, wait_for_letters};
 use crate::deliveries::{subscribe, test_env};
 use crate::erasure::{NAME, erase_and_wait, files_with};
+use crate::failures::incompressible_text;
 use crate::leads;
 use crate::rebuild::rebuild;
 use crate::receiver::{ReceiverReply, TestReceiver};
-use crate::retention::{accepted, wait_until_removed};
+use crate::retention::{accepted, segment_files, wait_for_metric, wait_until_removed};
 use crate::store_opening::run_tool;
 use crate::test_node::{TestAnswer, TestClient, TestEnv, expect_soon, message_text, run_async};
 
@@ -342,8 +344,25 @@ fn an_older_copy_of_the_derived_data_is_replaced_by_the_base_file() {
     });
 }
 
-/// Disk that has no room for a rewritten segment.
-struct CrowdedDisk;
+/// Disk that has no room for some files of the journal.
+struct CrowdedDisk {
+    /// End of their names.
+    name: &'static str,
+    /// Number of such files for which there is room.
+    room: u32,
+    /// Number of such files that were to be created.
+    asked: Arc<AtomicU32>,
+}
+
+impl CrowdedDisk {
+    fn new(name: &'static str, room: u32) -> Self {
+        Self {
+            name,
+            room,
+            asked: Arc::default(),
+        }
+    }
+}
 
 impl Disk for CrowdedDisk {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
@@ -355,7 +374,8 @@ impl Disk for CrowdedDisk {
     }
 
     fn create(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        if path.extension().is_some_and(|name| name == "rewrite") {
+        let is_concerned = path.to_string_lossy().ends_with(self.name);
+        if is_concerned && self.asked.fetch_add(1, Ordering::Relaxed) >= self.room {
             return Err(io::ErrorKind::StorageFull.into());
         }
         LocalDisk.create(path, bytes)
@@ -378,10 +398,132 @@ impl Disk for CrowdedDisk {
     }
 }
 
+async fn wait_until(is_reached: impl Fn() -> bool) {
+    let mut polls = interval(Duration::from_millis(20));
+    expect_soon(async {
+        while !is_reached() {
+            polls.tick().await;
+        }
+    })
+    .await;
+}
+
+/// The second base file of a removal never came if the node stopped before it.
+#[test]
+fn quotes_go_from_the_base_file_after_a_removal_that_was_interrupted_before_it() {
+    let (mut test_env, clock) = short_env(&[("delivery.hold_days", "1")]);
+    let disk = CrowdedDisk::new("BASE.new", 1);
+    let asked = Arc::clone(&disk.asked);
+    test_env.deps.disk = Arc::new(disk);
+    run_async(async {
+        let receiver = TestReceiver::start(|request| match request.sequence() {
+            1 => ReceiverReply::Full(400, Vec::new(), format!("no {NAME} here")),
+            _ => ReceiverReply::Status(200),
+        })
+        .await;
+        let node = test_env.start().await;
+        subscribe(&node, receiver.url("/all"), json!({})).await;
+        send_name(&node, "SUP-1", "dead").await;
+        wait_for_letters(&node, 1).await;
+        for key in ["second", "third"] {
+            accepted(node.send_message("SUP-1", key).await);
+        }
+        clock.advance(GONE_AFTER + Duration::from_secs(1));
+        wait_until(|| asked.load(Ordering::Relaxed) > 1).await;
+        wait_for_metric(&node, "hookyard_retention_failures_total", "1").await;
+        node.stop().await;
+    });
+    let journal = test_env.store_path().join("journal");
+    assert!(!files_with(&journal, NAME).is_empty(), "it was interrupted");
+
+    test_env.deps.disk = Arc::new(LocalDisk);
+    run_async(async {
+        let node = test_env.start().await;
+        let has_name = |bytes: Vec<u8>| {
+            let mut parts = bytes.windows(NAME.len());
+            parts.any(|part| part == NAME.as_bytes())
+        };
+        wait_until(|| !has_name(fs::read(journal.join("BASE")).expect("is there"))).await;
+        node.stop().await;
+    });
+    assert_not_in_journal(&test_env);
+}
+
+/// Each start read the files of the last removal once more.
+#[test]
+fn a_finished_removal_is_not_repeated_after_a_start() {
+    let (test_env, clock) = short_env(&[]);
+    run_async(async {
+        let node = test_env.start().await;
+        // So many that no search for a time meets the first one.
+        for key in 0..8 {
+            accepted(node.send_message("SUP-2", &key.to_string()).await);
+        }
+        let first = send_name(&node, "SUP-1", "first").await.event_id();
+        clock.advance(GONE_AFTER + Duration::from_secs(1));
+        wait_until_removed(&node, &first).await;
+        poll_until(&node, "/api/v1/audit?operation=content.remove", |acts| {
+            acts["items"]
+                .as_array()
+                .is_some_and(|acts| !acts.is_empty())
+        })
+        .await;
+        // A start reads the last record.
+        accepted(node.send_message("SUP-1", "later").await);
+        node.stop().await;
+    });
+    // Whatever reads this file fails.
+    let segment = &segment_files(&test_env)[0];
+    let mut bytes = fs::read(segment).expect("reads");
+    bytes[120] ^= 1;
+    fs::write(segment, bytes).expect("writes");
+    run_async(async {
+        let node = test_env.start().await;
+        let second = send_name(&node, "SUP-1", "second").await.event_id();
+        clock.advance(GONE_AFTER + Duration::from_secs(1));
+        wait_until_removed(&node, &second).await;
+        wait_for_metric(&node, "hookyard_retention_failures_total", "0").await;
+        node.stop().await;
+    });
+}
+
+/// A cut that failed was tried every five seconds, and no content went.
+#[test]
+fn content_goes_although_segments_cannot_be_removed() {
+    let (test_env, clock) = short_env(&[("store.retention_days", "5")]);
+    let old = run_async(async {
+        let node = test_env.start().await;
+        for number in 0..40 {
+            let data =
+                json!({"message_id": number.to_string(), "text": incompressible_text(4_000)});
+            let key = format!("old-{number}");
+            accepted(node.send("SUP-2", &key, "message.created", data).await);
+        }
+        let old = send_name(&node, "SUP-1", "old").await.event_id();
+        node.stop().await;
+        old
+    });
+    run_async(async {
+        let node = test_env.start().await;
+        clock.advance(GONE_AFTER + Duration::from_secs(1));
+        wait_until_removed(&node, &old).await;
+        // The first record, which only a cut reads.
+        let segment = &segment_files(&test_env)[0];
+        let mut bytes = fs::read(segment).expect("reads");
+        bytes[120] ^= 1;
+        fs::write(segment, bytes).expect("writes");
+        let named = send_name(&node, "SUP-1", "named").await.event_id();
+        clock.advance(GONE_AFTER + Duration::from_secs(1));
+        wait_until_removed(&node, &named).await;
+        wait_for_metric(&node, "hookyard_retention_failures_total", "1").await;
+        node.stop().await;
+    });
+}
+
 #[test]
 fn a_removal_that_was_interrupted_is_finished_after_the_next_start() {
     let (mut test_env, clock) = short_env(&[]);
-    test_env.deps.disk = Arc::new(CrowdedDisk);
+    test_env.deps.disk = Arc::new(CrowdedDisk::new(".rewrite", 0));
     let (named, state) = run_async(async {
         let node = test_env.start().await;
         let named = send_name(&node, "SUP-1", "named").await.event_id();
@@ -391,13 +533,7 @@ fn a_removal_that_was_interrupted_is_finished_after_the_next_start() {
         let state = node.get("/api/v1/entities/ticket/SUP-1").await.text;
         clock.advance(GONE_AFTER + Duration::from_secs(1));
         let base = test_env.store_path().join("journal/BASE");
-        let mut polls = interval(Duration::from_millis(20));
-        expect_soon(async {
-            while !base.exists() {
-                polls.tick().await;
-            }
-        })
-        .await;
+        wait_until(|| base.exists()).await;
         let shown = node.get(&format!("/api/v1/events/{named}")).await;
         assert_eq!(shown.status, 200, "{shown:?}");
         node.stop().await;

@@ -54,6 +54,10 @@ pub(super) fn decode_configured_call(
     };
 
     let extracted = verified.extract_items(document, &items);
+    let rest = cut_items(
+        document.json().get(),
+        items.iter().map(|item| item.json.get()),
+    );
     let decode_item =
         |(index, (item, mut found)): (usize, (&BatchItem<'_, '_>, ExtractedFields))| {
             if !found.is_key_of_item {
@@ -66,7 +70,7 @@ pub(super) fn decode_configured_call(
             Ok::<_, ApiError>(Command {
                 payload: share_bytes(body, item.json.get()),
                 shape: PayloadShape::Bare,
-                call_body: body.clone(),
+                call_body: rest.clone(),
                 signed_request: command
                     .signed_request
                     .map(|request| request.for_item(index)),
@@ -207,6 +211,28 @@ fn add_whole_payload(command: Command, document: &RequestDocument<'_>, body: &By
     }
 }
 
+/// Returns `text` with `null` in the places of `items`, which are parts of it, apart and in order; nothing
+/// if one of them is no part of it. An item in the event of another entity would outlive its erasure.
+fn cut_items<'a>(text: &str, items: impl Iterator<Item = &'a str>) -> Bytes {
+    let mut rest = String::new();
+    let mut copied = 0;
+    for item in items {
+        let begin = item.as_ptr().addr().checked_sub(text.as_ptr().addr());
+        let before = begin.and_then(|begin| text.get(copied..begin));
+        let (Some(begin), Some(before)) = (begin, before) else {
+            return Bytes::new();
+        };
+        rest.push_str(before);
+        rest.push_str("null");
+        copied = begin + item.len();
+    }
+    let Some(end) = text.get(copied..) else {
+        return Bytes::new();
+    };
+    rest.push_str(end);
+    rest.into()
+}
+
 /// Returns the bytes of `text`, which share the memory of `body` if the text is a part of it.
 fn share_bytes(body: &Bytes, text: &str) -> Bytes {
     let (whole, part) = (body.as_ptr_range(), text.as_bytes().as_ptr_range());
@@ -250,6 +276,20 @@ mod tests {
             ["a=2.50", "b=[1,  2]"]
         );
         assert!(names(r#"[{"a": 1}]"#).is_empty() && names("7").is_empty());
+    }
+
+    #[test]
+    fn the_rest_of_a_call_has_none_of_its_items() {
+        let text = r#"{"account": 7, "events": [{"a": 1}, {"b": 2}]}"#;
+        let part = |wanted: &str| {
+            let begin = text.find(wanted).expect("is there");
+            &text[begin..begin + wanted.len()]
+        };
+        let items = [part(r#"{"a": 1}"#), part(r#"{"b": 2}"#)];
+        let rest = cut_items(text, items.into_iter());
+        assert_eq!(rest, r#"{"account": 7, "events": [null, null]}"#);
+        let elsewhere = String::from(r#"{"a": 1}"#);
+        assert_eq!(cut_items(text, [elsewhere.as_str()].into_iter()), "");
     }
 
     /// Such an event once left the entity without any fields, and later was refused.

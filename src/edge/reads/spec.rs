@@ -214,7 +214,8 @@ pub(in crate::edge) fn event_with_outcome() -> EndpointDoc {
     add_event_parameter(get("getEvent", "Show an event and its outcome"))
         .about(
             "An event whose payload is a part of its call, or another form of it, may have \
-             `call_body` also: the body of the call as it was received.",
+             `call_body` also: the body of the call as it was received, or of a call with several \
+             events all but these.",
         )
         .answers::<ReceivedEventView<'_>>(200, "The event.", event())
 }

@@ -96,6 +96,17 @@ impl EnrichmentSubject {
         }
     }
 
+    /// Subject of an event whose content is gone: only the lead is known, by the id of its entity.
+    pub(super) fn of_lead(id: &str) -> Self {
+        Self {
+            lead_id: id.into(),
+            customer: Value::Null,
+            cpf: None,
+            email: None,
+            phone: None,
+        }
+    }
+
     /// Returns the lead's id as it was sent.
     pub(super) fn lead_id(&self) -> &Value {
         &self.lead_id

@@ -8,6 +8,7 @@ mod open_log;
 mod rewrite;
 mod segment_set;
 mod spare;
+mod unused_bytes;
 mod writer;
 
 use super::disk::{Disk, DiskFile};

@@ -21,6 +21,7 @@ use super::header::{HEADER_BYTES, HeaderContent, SegmentHeader};
 use super::rewrite::REWRITE_EXTENSION;
 use super::segment_set::{Segment, SegmentSet};
 use super::spare::{SpareSegment, segment_number, segment_path};
+use super::unused_bytes::{has_content, zero_from};
 use super::writer::{LogTail, SegmentWriter, use_segment};
 use super::{Disk, DiskFile};
 use crate::event::{Position, StoreIncarnation};
@@ -29,9 +30,6 @@ use crate::journal::content_cipher::ContentCipher;
 use crate::journal::log_start::LogStart;
 use crate::journal::store_identity::StoreIdentity;
 use crate::journal::{DataFolder, LogMark, StoreOpenError};
-
-/// Bytes that are compared with zeros at once.
-const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Segments of an open journal, with the writer at their end.
 pub(in crate::journal) struct OpenedLog {
@@ -497,45 +495,4 @@ fn rewrite(file: &dyn DiskFile, begin: u64, end: u64) -> io::Result<()> {
     let mut bytes = vec![0; usize::try_from(end.saturating_sub(begin)).map_err(io::Error::other)?];
     let count = file.read_at(&mut bytes, begin)?;
     file.write_all_at(&bytes[..count], begin)
-}
-
-/// Returns `true` if there is anything but zeros from `begin` on.
-pub(super) fn has_content(file: &dyn DiskFile, begin: u64) -> io::Result<bool> {
-    let mut found = false;
-    visit_content(file, begin, |_, _| {
-        found = true;
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// Zeros everything from `begin` on; returns `true` if there was anything but zeros.
-fn zero_from(file: &dyn DiskFile, begin: u64) -> io::Result<bool> {
-    let zeros = vec![0; CHUNK_BYTES];
-    let mut found = false;
-    visit_content(file, begin, |offset, count| {
-        found = true;
-        file.write_all_at(&zeros[..count], offset)
-    })?;
-    Ok(found)
-}
-
-/// Calls `visit` with the offset and length of each chunk from `begin` on that is not all zeros.
-fn visit_content(
-    file: &dyn DiskFile,
-    begin: u64,
-    mut visit: impl FnMut(u64, usize) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut bytes = vec![0; CHUNK_BYTES];
-    let mut offset = begin;
-    loop {
-        let count = file.read_at(&mut bytes, offset)?;
-        if bytes[..count].iter().any(|byte| *byte != 0) {
-            visit(offset, count)?;
-        }
-        if count < bytes.len() {
-            return Ok(());
-        }
-        offset += count as u64;
-    }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::block::{Block, BlockContent, OpenedBody, StoredBlock};
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::segment_set::{Segment, SegmentSet};
+use super::unused_bytes::has_content;
 use super::{Disk, DiskFile};
 use crate::event::Position;
 use crate::journal::content_cipher::ContentCipher;
@@ -62,8 +63,8 @@ pub(in crate::journal) fn needs_rewrite(
     Ok(!find_changed_blocks(segments, number, filter)?.is_empty())
 }
 
-/// Writes segment `number` anew if `filter` replaces or drops something in it; returns `true` then.
-/// A segment that is removed meanwhile needs no rewriting.
+/// Writes segment `number` anew if `filter` replaces or drops something in it, or if something is left
+/// behind its end, which no filter sees; returns `true` then. A segment that is removed meanwhile needs no rewriting.
 ///
 /// The segment must be sealed: the writer is in a later one, whose header is synced, and no two
 /// calls may run at once.
@@ -80,9 +81,11 @@ pub(in crate::journal) fn rewrite_segment(
     let Some(old) = segments.find_segment(number) else {
         return Ok(false);
     };
-    if changed.is_empty() {
+    // A discarded tail stays in the file; one that was rewritten ends with its content.
+    let is_original = old.header().generation == 0;
+    if changed.is_empty() && !(is_original && has_content_behind_end(segments, number)?) {
         // An earlier call may have failed after its rename.
-        if old.header().generation > 0 {
+        if !is_original {
             segments.sync_folder_of(&old).map_err(|source| {
                 let file = old.path().to_owned();
                 SegmentRewriteError::Write { file, source }
@@ -100,6 +103,18 @@ pub(in crate::journal) fn rewrite_segment(
     segments
         .replace(Segment::new(header, old.path().to_owned(), end), &path)
         .map_err(|source| SegmentRewriteError::Write { file: path, source })
+}
+
+/// Returns `true` if there is anything but zeros behind the last block of segment `number`.
+fn has_content_behind_end(segments: &SegmentSet, number: u64) -> Result<bool, JournalReadError> {
+    let Some((segment, file)) = segments.open_segment(number)? else {
+        return Ok(false);
+    };
+    let found = has_content(file.as_ref(), segment.end());
+    found.map_err(|source| JournalReadError::Io {
+        file: segment.path().to_owned(),
+        source,
+    })
 }
 
 /// Returns the new content of all blocks of segment `number` that `filter` changes, by their
