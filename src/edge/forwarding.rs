@@ -5,7 +5,6 @@ use actix_http::HttpMessage;
 use actix_web::dev::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::body;
 use super::error::ApiError;
 use super::request_forwarder::ForwardedOrigin;
 use super::server_stream::TlsConnection;
@@ -36,7 +35,7 @@ pub(super) async fn answer_as_follower(
         return Some(Err(ApiError::Unavailable));
     }
     let limits = edge.largest_body_limits();
-    let body = match body::read_encoded_body(request, payload, limits).await {
+    let body = match edge.read_encoded_body(request, payload, limits).await {
         Ok(body) => body,
         Err(error) => return Some(Err(error)),
     };

@@ -232,6 +232,7 @@ mod tests {
                     unique_key: Some("C-1".into()),
                     ..Record::new("leads", entity, "customer.created", at)
                 },
+                omits_content: false,
             }
         };
         let row = || {

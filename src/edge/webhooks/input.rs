@@ -43,12 +43,6 @@ pub(super) const RATE_LIMIT_MAX: u64 = 1_000_000;
 /// Prefix of a secret whose rest is base64.
 const ENCODED_SECRET_PREFIX: &str = "whsec_";
 
-/// Characters that change the direction of the text after them (Unicode Standard Annex 9).
-const DIRECTION_MARKS: [char; 12] = [
-    '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}',
-    '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
-];
-
 /// Signing styles of a subscription whose request gives none.
 const DEFAULT_SIGNING: [SigningStyle; 2] = [SigningStyle::Crm, SigningStyle::Standard];
 
