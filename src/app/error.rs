@@ -75,6 +75,9 @@ pub enum NodeError {
     /// The cluster cannot be joined or followed.
     #[error("cannot work with the cluster")]
     Cluster(#[from] crate::cluster::ClusterError),
+    /// The command would write to one copy of the cluster's log only.
+    #[error("{0} would change the copy of one node: it cannot be used with cluster.postgres_url")]
+    InCluster(&'static str),
     /// The cluster's log cannot be copied.
     #[error("cannot copy the cluster's log")]
     Copy(#[source] Box<crate::journal::CopyError>),

@@ -19,7 +19,9 @@ use super::cluster_setup::{ClusterSetup, keep_lease_during};
 use super::error::NodeError;
 use super::stopped_store::StoppedStore;
 use super::store_session::{self, NodeSetup};
-use crate::cluster::{ClusterError, ClusterMember, ClusterState, Database, LeaderTerm};
+use crate::cluster::{
+    ClusterError, ClusterMember, ClusterState, CommitMark, Database, LeaderTerm, SharedCommit,
+};
 use crate::config::{ClusterConfig, Config};
 use crate::edge::CoreGate;
 use crate::error_chain::format_error_chain;
@@ -33,7 +35,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bytes of commits that one transaction of an import adds.
-const IMPORT_BYTES: usize = 4 * 1024 * 1024;
+const IMPORT_BYTES: usize = 1024 * 1024;
 
 /// Copy of the cluster's log, with what is derived from it.
 pub(super) struct FollowingStore {
@@ -43,6 +45,8 @@ pub(super) struct FollowingStore {
     projection: Arc<Projection>,
     /// State of the cluster when this node had joined it.
     joined: ClusterState,
+    /// Last commit of the copy; `None` without any.
+    copied: Option<CommitMark>,
 }
 
 impl FollowingStore {
@@ -59,8 +63,15 @@ impl FollowingStore {
     pub(super) async fn open(setup: &NodeSetup, cluster: &ClusterSetup) -> Result<Self, NodeError> {
         let mut member = ClusterMember::new(cluster.database.clone(), &cluster.config);
         let path = setup.live_config.current().store.path.clone();
-        let own = DataFolder::open(&path).map(|folder| folder.identity_text())?;
-        let shared = member.join(&own).await?;
+        let own = run_blocking(move || {
+            let folder = DataFolder::open(&path)?;
+            match folder.is_of_former_format() {
+                // The cluster's identity has the seed that the migration draws.
+                true => Err(NodeError::from(ClusterError::NotImported)),
+                false => Ok(folder.identity_text()),
+            }
+        });
+        let shared = member.join(&own.await??).await?;
 
         let opening = setup.clone();
         let opened = run_blocking(move || {
@@ -68,8 +79,8 @@ impl FollowingStore {
             store_session::open_copied_journal(&config, deps, &opening.discard_mark, &shared)
         });
         let (folder, journal) = opened.await??;
-        let joined = match copy_missing(&mut member, &journal).await {
-            Ok(joined) => joined,
+        let (joined, copied) = match copy_missing(&mut member, &journal).await {
+            Ok(result) => result,
             Err(error) => {
                 // The folder must be free for the next opening.
                 run_blocking(move || {
@@ -99,6 +110,7 @@ impl FollowingStore {
             store,
             projection,
             joined,
+            copied,
         };
         following.report().await?;
         Ok(following)
@@ -156,8 +168,9 @@ impl FollowingStore {
                     }
                 }
                 Err(NodeError::Cluster(error)) if error.is_passing() => {
+                    // Everybody may read the reason at /readyz; the chain of errors names servers.
+                    gate.follow(None, &error.to_string());
                     let reason = format_error_chain(&error);
-                    gate.follow(None, &reason);
                     // One line for each new reason, not twenty a second.
                     if failure.as_ref() != Some(&reason) {
                         warn!(
@@ -183,9 +196,7 @@ impl FollowingStore {
         gate: &CoreGate,
         may_lead: bool,
     ) -> Result<Option<LeaderTerm>, NodeError> {
-        let journal = Arc::clone(&self.store.journal);
-        let state = self.member.read_state().await?;
-        copy_until(&mut self.member, &journal, state.end).await?;
+        let state = self.copy_new().await?;
         follow_leader(gate, &state);
         if !state.is_lease_over || !may_lead {
             return Ok(None);
@@ -198,8 +209,22 @@ impl FollowingStore {
             epoch = term.epoch,
             "lease of the cluster taken; this node leads"
         );
-        copy_until(&mut self.member, &journal, term.end).await?;
+        self.copy_new().await?;
         Ok(Some(term))
+    }
+
+    /// Copies what is new, after a check that the log still has the last copied commit: a database that
+    /// was replaced by a standby may have another one in its place.
+    async fn copy_new(&mut self) -> Result<ClusterState, NodeError> {
+        let journal = &self.store.journal;
+        let state = self.member.read_state(self.copied).await?;
+        let place = journal.place();
+        let is_same = state.has_commit || self.copied.is_none();
+        if !is_same || !place.is_reached_by(&state.end) {
+            return Err(ClusterError::Diverged(place.position.get()).into());
+        }
+        copy_until(&mut self.member, journal, state.end, &mut self.copied).await?;
+        Ok(state)
     }
 
     /// Applies the copied changes to the tables' rows, and reports the end of the copy to the cluster.
@@ -217,7 +242,9 @@ impl FollowingStore {
 
 /// Lets requests be passed on to the node that leads by `state`.
 fn follow_leader(gate: &CoreGate, state: &ClusterState) {
-    let leader = (!state.is_lease_over).then(|| state.advertise.clone());
+    // A leader without an address is an import.
+    let is_led = !state.is_lease_over && !state.advertise.is_empty();
+    let leader = is_led.then(|| state.advertise.clone());
     gate.follow(leader, "no node of the cluster leads at the moment");
 }
 
@@ -240,7 +267,13 @@ pub(super) fn import_log(config: &Config, cluster: &ClusterConfig) -> Result<u64
     if runtime.block_on(member.join(&identity))? != identity {
         return Err(ClusterError::Occupied.into());
     }
-    let mut place = runtime.block_on(member.read_state())?.end;
+    let term = runtime.block_on(member.begin_import())?;
+    let mut place = term.end;
+    for shared in runtime.block_on(member.read_commits_before(place))? {
+        if !journal.has_commit(&shared.commit)? {
+            return Err(ClusterError::Occupied.into());
+        }
+    }
     let mut records = 0;
     loop {
         let commits = journal
@@ -249,62 +282,72 @@ pub(super) fn import_log(config: &Config, cluster: &ClusterConfig) -> Result<u64
         let Some(last) = commits.last() else {
             break;
         };
-        runtime.block_on(member.import_commits(&commits))?;
+        runtime.block_on(member.import_commits(term, &commits))?;
         records += last.end().position.get() - place.position.get();
         place = last.end();
     }
+    runtime.block_on(member.end_import(term))?;
     journal.close();
-    if place != journal.place() {
-        return Err(ClusterError::Occupied.into());
-    }
     Ok(records)
 }
 
-/// Checks that `journal` is a beginning of the cluster's log, and copies the rest.
+/// Checks that `journal` is a beginning of the cluster's log, and copies the rest. Returns the state of the
+/// cluster, and the last commit of the copy.
 async fn copy_missing(
     member: &mut ClusterMember,
     journal: &Arc<SegmentJournal>,
-) -> Result<ClusterState, NodeError> {
+) -> Result<(ClusterState, Option<CommitMark>), NodeError> {
     let place = journal.place();
-    let state = member.read_state().await?;
-    let end = state.end;
+    let state = member.read_state(None).await?;
+    let mut copied = None;
     if place != LogPlace::START {
-        if end == LogPlace::START {
+        let is_importing = state.advertise.is_empty() && !place.is_reached_by(&state.end);
+        if state.end == LogPlace::START || is_importing {
             return Err(ClusterError::NotImported.into());
         }
-        let last = member.read_commit_before(place).await?;
-        let (journal, position) = (Arc::clone(journal), place.position.get());
+        let before = member.read_commits_before(place).await?;
+        let last = before.first().filter(|last| last.commit.end() == place);
+        copied = last.map(SharedCommit::mark);
+        let judging = Arc::clone(journal);
         let is_same = run_blocking(move || {
-            last.map_or(Ok(false), |last: LogCommit| journal.ends_with(&last))
+            let mut found = before
+                .iter()
+                .map(|shared| judging.has_commit(&shared.commit));
+            found.try_fold(true, |all, has_one| Ok::<_, CopyError>(all && has_one?))
         });
-        if !is_same.await?? {
-            return Err(ClusterError::Diverged(position).into());
+        if copied.is_none() || !is_same.await?? {
+            return Err(ClusterError::Diverged(place.position.get()).into());
         }
     }
-    copy_until(member, journal, end).await?;
-    Ok(state)
+    copy_until(member, journal, state.end, &mut copied).await?;
+    Ok((state, copied))
 }
 
-/// Copies commits of the cluster until `journal` has at least all before `end`.
+/// Copies commits of the cluster until `journal` has at least all before `end`, and notes the last one
+/// in `copied`.
 async fn copy_until(
     member: &mut ClusterMember,
     journal: &Arc<SegmentJournal>,
     end: LogPlace,
+    copied: &mut Option<CommitMark>,
 ) -> Result<(), NodeError> {
     // The log may have gone on since `end` was read, and the copy with it.
     while !end.is_reached_by(&journal.place()) {
         let place = journal.place();
-        let commits = member.read_commits(place).await?;
+        let shared = member.read_commits(place).await?;
         let at = place.position.get();
-        let Some(first) = commits.first() else {
+        let (Some(first), Some(last)) = (shared.first(), shared.last()) else {
             return Err(ClusterError::Diverged(at).into());
         };
-        if first.begin() != place {
-            let first = first.begin().position.get();
+        if first.commit.begin() != place {
+            let first = first.commit.begin().position.get();
             return Err(ClusterError::Behind { at, first }.into());
         }
+        let newest = last.mark();
+        let commits: Vec<LogCommit> = shared.into_iter().map(|shared| shared.commit).collect();
         let journal = Arc::clone(journal);
         run_blocking(move || journal.append_copies(&commits)).await??;
+        *copied = Some(newest);
     }
     Ok(())
 }

@@ -146,7 +146,14 @@ impl Node {
             cluster,
         };
         let role = match NodeRole::open(&setup).await {
-            Ok(role) => role,
+            Ok(role) => Some(role),
+            // What is away may come back, as it may while the node runs.
+            Err(NodeError::Cluster(error)) if error.is_passing() => {
+                gate.follow(None, &error.to_string());
+                let error = error_chain::format_error_chain(&error);
+                error!(error, "store could not be opened; retrying");
+                None
+            }
             Err(error) => {
                 stop_servers(&servers, false).await;
                 return Err(error);
@@ -154,7 +161,9 @@ impl Node {
         };
 
         clock_watch::check_clock(&clock, &gate);
-        role.set_gate(&gate);
+        if let Some(role) = &role {
+            role.set_gate(&gate);
+        }
         let clock_watch = actix_rt::spawn(clock_watch::watch_clock(
             clock,
             gate.clone(),
@@ -287,6 +296,7 @@ pub fn compact_store(
     config: &Config,
     on_progress: &mut dyn FnMut(u64, u64),
 ) -> Result<CompactionSummary, NodeError> {
+    refuse_in_cluster(config, "hookyard compact")?;
     compaction::compact_store(config, on_progress)
 }
 
@@ -316,7 +326,16 @@ pub fn repair_store(config: &Config) -> Result<(), NodeError> {
 /// [`NodeError`] when the store is in use, or cannot be read or written; the repair can be made again
 /// then.
 pub fn repair_times(config: &Config) -> Result<u64, NodeError> {
+    refuse_in_cluster(config, "--repair-times")?;
     stopped_store::repair_times(config, NodeDeps::default().clock.wall())
+}
+
+/// Refuses `command`, which rewrites the journal, for a node of a cluster: its journal is a copy.
+fn refuse_in_cluster(config: &Config, command: &'static str) -> Result<(), NodeError> {
+    match config.cluster {
+        Some(_) => Err(NodeError::InCluster(command)),
+        None => Ok(()),
+    }
 }
 
 /// Stops all `servers`, at the same time.
@@ -383,15 +402,16 @@ impl NodeRole {
 /// of the store, drops every stage that used the store, and opens the store and the stages again.
 async fn keep_session_open(
     setup: NodeSetup,
-    mut role: NodeRole,
+    mut role: Option<NodeRole>,
     gate: CoreGate,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), NodeError> {
     let clock = Arc::clone(&setup.deps.clock);
     let mut lead_after = Duration::ZERO;
     loop {
-        match role {
-            NodeRole::Leading(session) => {
+        match role.take() {
+            None => {}
+            Some(NodeRole::Leading(session)) => {
                 let end = tokio::select! {
                     _ = stopping.wait_for(|stopping| *stopping) => {
                         gate.close("the node is stopping");
@@ -415,7 +435,7 @@ async fn keep_session_open(
                     }
                 }
             }
-            NodeRole::Following(store) => {
+            Some(NodeRole::Following(store)) => {
                 let followed = store
                     .follow_until_leading(&gate, lead_after, &mut stopping)
                     .await;
@@ -427,7 +447,7 @@ async fn keep_session_open(
                 match opened {
                     Ok(session) => {
                         gate.open(session.core());
-                        role = NodeRole::Leading(session);
+                        role = Some(NodeRole::Leading(session));
                         continue;
                     }
                     Err(failure) => {
@@ -444,7 +464,7 @@ async fn keep_session_open(
             return Ok(());
         };
         reopened.set_gate(&gate);
-        role = reopened;
+        role = Some(reopened);
         info!("store reopened");
     }
 }

@@ -598,8 +598,8 @@ fn open_files(
     }
     let role = match (&setup.cluster, term) {
         (Some(cluster), Some(term)) => {
-            let (database, lease) = (cluster.database.clone(), cluster.config.lease);
-            let log = PostgresLog::new(database, term, lease, Arc::clone(&deps.clock))?;
+            let database = cluster.database.clone();
+            let log = PostgresLog::new(database, term, &cluster.config, Arc::clone(&deps.clock))?;
             LogRole::Leader(Box::new(log))
         }
         (None, _) | (_, None) => LogRole::Sole,

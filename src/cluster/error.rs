@@ -39,10 +39,13 @@ pub enum ClusterError {
          change its settings, or accept that with cluster.allow_asynchronous = true"
     )]
     Unsafe(String),
+    /// The database was the primary once, and another one has taken its place.
+    #[error("this server of the cluster's database is not the newest primary")]
+    Outdated,
     /// The cluster does not have the commits any more that this node would have to copy.
     #[error(
         "this node has the log up to position {at}, and the cluster's database keeps it from {first} on; \
-         restore a backup of another node here first"
+         copy the data folder of another node, stopped, here"
     )]
     Behind {
         /// Position after the last record of this node.
@@ -53,7 +56,8 @@ pub enum ClusterError {
     /// This node and the cluster have different histories.
     #[error(
         "the journal of this node and the cluster's log differ before position {0}; \
-         move the data folder of this node away, and it copies the cluster's log"
+         look first if the database is a former primary; if it is the right one, move the data \
+         folder of this node away, and it copies the cluster's log"
     )]
     Diverged(u64),
     /// A store with events of its own meets a cluster without events.
@@ -78,7 +82,7 @@ impl ClusterError {
     #[must_use]
     pub const fn is_passing(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::Statement(_) | Self::Timeout(_) => true,
+            Self::Connect(_) | Self::Statement(_) | Self::Timeout(_) | Self::Outdated => true,
             Self::Roots(_)
             | Self::Tls(_)
             | Self::Newer { .. }

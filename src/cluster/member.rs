@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 use tracing::{debug, warn};
 
@@ -17,14 +18,24 @@ use crate::journal::{LogCommit, LogPlace};
 /// Most commits that are read at once.
 const COMMITS_MAX: i64 = 256;
 /// Bytes after which no further commit is read at once.
-const COMMITS_BYTES: i64 = 16 * 1024 * 1024;
+const COMMITS_BYTES: i64 = 1024 * 1024;
 
+/// Name of the leader while a log is imported. No node takes the lead then.
+const IMPORT: &str = "hookyard cluster import";
+
+/// A lease that ends far in the future is one that a server with a wrong clock has given.
 const STATE: &str = "
-    SELECT epoch, leader, advertise, lease_until < clock_timestamp(), position, change
+    SELECT epoch, leader, advertise,
+           lease_until < clock_timestamp()
+               OR (lease_until <> 'infinity'
+                   AND lease_until > clock_timestamp() + $4 * interval '2 milliseconds'),
+           position, change,
+           EXISTS (SELECT FROM hookyard.commits AS copied
+                   WHERE copied.position = $1 AND copied.change = $2 AND copied.epoch = $3)
     FROM hookyard.cluster";
 
 const COMMITS: &str = "
-    SELECT position, change, end_position, end_change, blocks
+    SELECT position, change, end_position, end_change, blocks, epoch
     FROM (
         SELECT *, sum(octet_length(blocks)) OVER (ORDER BY position, change) AS total
         FROM hookyard.commits
@@ -35,12 +46,20 @@ const COMMITS: &str = "
     WHERE total - octet_length(blocks) < $4
     ORDER BY position, change";
 
-const COMMIT_BEFORE: &str = "
-    SELECT position, change, end_position, end_change, blocks
-    FROM hookyard.commits
-    WHERE (position, change) < ($1, $2)
-    ORDER BY position DESC, change DESC
-    LIMIT 1";
+/// The last commit before a place, and the last one before it that has records: the former can be the
+/// closing of a log, which is alike in all.
+const COMMITS_BEFORE: &str = "
+    (SELECT position, change, end_position, end_change, blocks, epoch
+     FROM hookyard.commits
+     WHERE (position, change) < ($1, $2)
+     ORDER BY position DESC, change DESC
+     LIMIT 1)
+    UNION ALL
+    (SELECT position, change, end_position, end_change, blocks, epoch
+     FROM hookyard.commits
+     WHERE position < $1 AND end_position > position
+     ORDER BY position DESC, change DESC
+     LIMIT 1)";
 
 /// Takes the lease if it is over. The row's lock lets one of several nodes win.
 const TAKE_LEASE: &str = "
@@ -48,21 +67,34 @@ const TAKE_LEASE: &str = "
     SET epoch = epoch + 1, leader = $1, advertise = $2,
         lease_until = clock_timestamp() + $3 * interval '1 millisecond'
     WHERE lease_until < clock_timestamp()
+        OR (lease_until <> 'infinity'
+            AND lease_until > clock_timestamp() + $3 * interval '2 milliseconds')
     RETURNING epoch, position, change";
 
-/// Moves the end of the log while no node leads.
+/// Takes the lead for an import, without end, or takes up one that was interrupted.
+const BEGIN_IMPORT: &str = "
+    UPDATE hookyard.cluster
+    SET epoch = epoch + 1, leader = $1, advertise = '', lease_until = 'infinity'
+    WHERE lease_until < clock_timestamp() OR leader = $1
+    RETURNING epoch, position, change";
+
+/// Moves the end of the log under the epoch of an import.
 const MOVE_END: &str = "
     UPDATE hookyard.cluster SET position = $3, change = $4
-    WHERE position = $1 AND change = $2 AND lease_until < clock_timestamp()";
+    WHERE position = $1 AND change = $2 AND epoch = $5";
 
 const ADD_COMMIT: &str = "
     INSERT INTO hookyard.commits (position, change, end_position, end_change, epoch, blocks)
-    VALUES ($1, $2, $3, $4, 0, $5)";
+    VALUES ($1, $2, $3, $4, $5, $6)";
 
 pub(super) const RENEW: &str = "
     UPDATE hookyard.cluster
     SET lease_until = clock_timestamp() + $2 * interval '1 millisecond'
-    WHERE epoch = $1";
+    WHERE epoch = $1
+    RETURNING current_setting('synchronous_standby_names')";
+
+pub(super) const RELEASE: &str = "
+    UPDATE hookyard.cluster SET lease_until = '-infinity' WHERE epoch = $1";
 
 const REPORT: &str = "
     INSERT INTO hookyard.nodes (id, advertise, seen_at, position, change)
@@ -87,6 +119,36 @@ pub struct ClusterState {
     pub is_lease_over: bool,
     /// Place after the last commit of the log.
     pub end: LogPlace,
+    /// True if the log has the commit that was asked for.
+    pub has_commit: bool,
+}
+
+/// Commit of the log, with the epoch of the leader that wrote it. Place and epoch identify it: one node
+/// writes in an epoch, and never twice at a place.
+#[derive(Clone, Debug)]
+pub struct SharedCommit {
+    /// Blocks of the commit, with their place.
+    pub commit: LogCommit,
+    /// Term of the leader that appended the commit.
+    pub epoch: u64,
+}
+
+impl SharedCommit {
+    /// Returns what identifies the commit.
+    #[must_use]
+    pub const fn mark(&self) -> CommitMark {
+        CommitMark {
+            begin: self.commit.begin(),
+            epoch: self.epoch,
+        }
+    }
+}
+
+/// Place and epoch of a commit, which identify it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitMark {
+    begin: LogPlace,
+    epoch: u64,
 }
 
 /// Last report of a node.
@@ -119,6 +181,8 @@ pub struct ClusterMember {
     advertise: String,
     lease: Duration,
     allow_asynchronous: bool,
+    /// Highest epoch that this node has seen.
+    newest_epoch: u64,
 }
 
 impl ClusterMember {
@@ -132,6 +196,7 @@ impl ClusterMember {
             advertise: config.advertise.clone(),
             lease: config.lease,
             allow_asynchronous: config.allow_asynchronous,
+            newest_epoch: 0,
         }
     }
 
@@ -166,21 +231,53 @@ impl ClusterMember {
         self.run(async |client| find_weakness(client).await).await
     }
 
-    /// Adds `commits` to the log of a cluster in which no node leads. They must continue each other.
+    /// Takes the lead for an import, or takes up one that was interrupted.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when the database fails, or a node leads.
+    pub async fn begin_import(&mut self) -> Result<LeaderTerm, ClusterError> {
+        self.run(async |client| {
+            let row = client.query_opt(BEGIN_IMPORT, &[&IMPORT]).await?;
+            let row = row.ok_or(ClusterError::Occupied)?;
+            to_term(&row)
+        })
+        .await
+    }
+
+    /// Gives the lead of an import back, so that a node can lead.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when the database fails.
+    pub async fn end_import(&mut self, term: LeaderTerm) -> Result<(), ClusterError> {
+        self.run(async |client| {
+            let epoch = to_column(term.epoch)?;
+            client.execute(RELEASE, &[&epoch]).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Adds `commits` to the log in the `term` of an import. They must continue each other.
     ///
     /// # Errors
     /// [`ClusterError`] when the database fails, or the log does not end where they begin.
-    pub async fn import_commits(&mut self, commits: &[LogCommit]) -> Result<(), ClusterError> {
+    pub async fn import_commits(
+        &mut self,
+        term: LeaderTerm,
+        commits: &[LogCommit],
+    ) -> Result<(), ClusterError> {
         let (Some(first), Some(last)) = (commits.first(), commits.last()) else {
             return Ok(());
         };
         let ((position, change), (end_position, end_change)) =
             (to_columns(first.begin()), to_columns(last.end()));
         self.run(async |client| {
+            let epoch = to_column(term.epoch)?;
+            let add = client.prepare(ADD_COMMIT).await?;
             let transaction = client.transaction().await?;
-            let moved = transaction
-                .execute(MOVE_END, &[&position, &change, &end_position, &end_change])
-                .await?;
+            let place: [&(dyn ToSql + Sync); 5] =
+                [&position, &change, &end_position, &end_change, &epoch];
+            let moved = transaction.execute(MOVE_END, &place).await?;
             if moved == 0 {
                 return Err(ClusterError::Occupied);
             }
@@ -188,44 +285,67 @@ impl ClusterMember {
                 let (position, change) = to_columns(commit.begin());
                 let (end_position, end_change) = to_columns(commit.end());
                 let blocks = &commit.bytes()[..];
-                transaction
-                    .execute(
-                        ADD_COMMIT,
-                        &[&position, &change, &end_position, &end_change, &blocks],
-                    )
-                    .await?;
+                let row: [&(dyn ToSql + Sync); 6] = [
+                    &position,
+                    &change,
+                    &end_position,
+                    &end_change,
+                    &epoch,
+                    &blocks,
+                ];
+                transaction.execute(&add, &row).await?;
             }
             Ok(transaction.commit().await?)
         })
         .await
     }
 
-    /// Reads the state of the cluster.
+    /// Reads the state of the cluster, and looks if its log has the commit `mark`.
     ///
     /// # Errors
-    /// [`ClusterError`] when the database fails.
-    pub async fn read_state(&mut self) -> Result<ClusterState, ClusterError> {
-        self.run(async |client| {
-            let row = client.query_one(STATE, &[]).await?;
-            Ok(ClusterState {
-                epoch: to_epoch(row.get(0))?,
-                leader: row.get(1),
-                advertise: row.get(2),
-                is_lease_over: row.get(3),
-                end: from_columns(row.get(4), row.get(5))?,
+    /// [`ClusterError`] when the database fails, or is one that was the primary before.
+    pub async fn read_state(
+        &mut self,
+        mark: Option<CommitMark>,
+    ) -> Result<ClusterState, ClusterError> {
+        let lease = to_millis(self.lease);
+        let state = self
+            .run(async |client| {
+                let (position, change) = mark.map_or((0, 0), |mark| to_columns(mark.begin));
+                let epoch = mark.map_or(Ok(-1), |mark| to_column(mark.epoch))?;
+                let row = client
+                    .query_one(STATE, &[&position, &change, &epoch, &lease])
+                    .await?;
+                Ok(ClusterState {
+                    epoch: to_epoch(row.get(0))?,
+                    leader: row.get(1),
+                    advertise: row.get(2),
+                    is_lease_over: row.get(3),
+                    end: from_columns(row.get(4), row.get(5))?,
+                    has_commit: row.get(6),
+                })
             })
-        })
-        .await
+            .await?;
+        if state.epoch < self.newest_epoch {
+            self.client = None;
+            self.database.avoid_last();
+            return Err(ClusterError::Outdated);
+        }
+        self.newest_epoch = state.epoch;
+        Ok(state)
     }
 
     /// Reads the commits from `place` on, as many as are read at once; none at the end of the log.
     ///
     /// # Errors
     /// [`ClusterError`] when the database fails.
-    pub async fn read_commits(&mut self, place: LogPlace) -> Result<Vec<LogCommit>, ClusterError> {
+    pub async fn read_commits(
+        &mut self,
+        place: LogPlace,
+    ) -> Result<Vec<SharedCommit>, ClusterError> {
         self.run(async |client| {
             let (position, change) = to_columns(place);
-            let bounds: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            let bounds: [&(dyn ToSql + Sync); 4] =
                 [&position, &change, &COMMITS_MAX, &COMMITS_BYTES];
             let rows = client.query(COMMITS, &bounds).await?;
             rows.iter().map(to_commit).collect()
@@ -233,20 +353,19 @@ impl ClusterMember {
         .await
     }
 
-    /// Reads the last commit before `place`; `None` if there is none.
+    /// Reads the last commit before `place`, then the last one before it that has records, if there are
+    /// any.
     ///
     /// # Errors
     /// [`ClusterError`] when the database fails.
-    pub async fn read_commit_before(
+    pub async fn read_commits_before(
         &mut self,
         place: LogPlace,
-    ) -> Result<Option<LogCommit>, ClusterError> {
+    ) -> Result<Vec<SharedCommit>, ClusterError> {
         self.run(async |client| {
             let (position, change) = to_columns(place);
-            let row = client
-                .query_opt(COMMIT_BEFORE, &[&position, &change])
-                .await?;
-            row.as_ref().map(to_commit).transpose()
+            let rows = client.query(COMMITS_BEFORE, &[&position, &change]).await?;
+            rows.iter().map(to_commit).collect()
         })
         .await
     }
@@ -263,13 +382,7 @@ impl ClusterMember {
             let row = client
                 .query_opt(TAKE_LEASE, &[&node_id, &advertise, &lease])
                 .await?;
-            let Some(row) = row else {
-                return Ok(None);
-            };
-            Ok(Some(LeaderTerm {
-                epoch: to_epoch(row.get(0))?,
-                end: from_columns(row.get(1), row.get(2))?,
-            }))
+            row.as_ref().map(to_term).transpose()
         })
         .await
     }
@@ -281,7 +394,7 @@ impl ClusterMember {
         loop {
             let renewed = self
                 .run(async |client| {
-                    let epoch = i64::try_from(term.epoch).unwrap_or(i64::MAX);
+                    let epoch = to_column(term.epoch)?;
                     Ok(client.execute(RENEW, &[&epoch, &lease]).await?)
                 })
                 .await;
@@ -344,15 +457,26 @@ impl ClusterMember {
     }
 }
 
-fn to_commit(row: &Row) -> Result<LogCommit, ClusterError> {
+fn to_commit(row: &Row) -> Result<SharedCommit, ClusterError> {
     let begin = from_columns(row.get(0), row.get(1))?;
     let end = from_columns(row.get(2), row.get(3))?;
     let blocks: &[u8] = row.get(4);
-    Ok(LogCommit::from_bytes(
-        begin,
-        end,
-        Bytes::copy_from_slice(blocks),
-    ))
+    Ok(SharedCommit {
+        commit: LogCommit::from_bytes(begin, end, Bytes::copy_from_slice(blocks)),
+        epoch: to_epoch(row.get(5))?,
+    })
+}
+
+fn to_term(row: &Row) -> Result<LeaderTerm, ClusterError> {
+    Ok(LeaderTerm {
+        epoch: to_epoch(row.get(0))?,
+        end: from_columns(row.get(1), row.get(2))?,
+    })
+}
+
+/// Returns `epoch` as the column of this name.
+pub(super) fn to_column(epoch: u64) -> Result<i64, ClusterError> {
+    i64::try_from(epoch).map_err(|_| ClusterError::Malformed("epoch"))
 }
 
 fn to_epoch(column: i64) -> Result<u64, ClusterError> {

@@ -21,5 +21,5 @@ mod schema;
 
 pub use database::Database;
 pub use error::ClusterError;
-pub use member::{ClusterMember, ClusterState, LeaderTerm, NodeReport};
+pub use member::{ClusterMember, ClusterState, CommitMark, LeaderTerm, NodeReport, SharedCommit};
 pub use postgres_log::PostgresLog;

@@ -18,11 +18,12 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 use tracing::warn;
 
-use super::database::Database;
+use super::database::{Database, describe_standbys, find_weakness};
 use super::error::ClusterError;
-use super::member::{LeaderTerm, RENEW, to_millis};
+use super::member::{LeaderTerm, RELEASE, RENEW, to_column, to_millis};
 use super::schema::{from_columns, to_columns};
 use crate::clock::Clock;
+use crate::config::ClusterConfig;
 use crate::journal::{LogCommit, LogPlace, SharedLog, SharedLogError};
 
 /// Moves the end of the log and adds the commit, if this node leads and knows the end. Also renews the
@@ -36,10 +37,8 @@ const APPEND: &str = "
         RETURNING epoch
     )
     INSERT INTO hookyard.commits (position, change, end_position, end_change, epoch, blocks)
-    SELECT $2, $3, $5, $6, epoch, $4 FROM moved";
-
-const RELEASE: &str = "
-    UPDATE hookyard.cluster SET lease_until = '-infinity' WHERE epoch = $1";
+    SELECT $2, $3, $5, $6, epoch, $4 FROM moved
+    RETURNING current_setting('synchronous_standby_names')";
 
 const LOOK: &str = "
     SELECT epoch, cluster.position, cluster.change,
@@ -75,7 +74,7 @@ impl PostgresLog {
     pub fn new(
         database: Database,
         term: LeaderTerm,
-        lease: Duration,
+        config: &ClusterConfig,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
@@ -84,9 +83,10 @@ impl PostgresLog {
         let writer = LeaderWriter {
             database,
             session: None,
-            epoch: i64::try_from(term.epoch).map_err(io::Error::other)?,
+            epoch: to_column(term.epoch).map_err(io::Error::other)?,
             end: term.end,
-            lease,
+            lease: config.lease,
+            allow_asynchronous: config.allow_asynchronous,
             clock,
             renewed_at: Duration::ZERO,
         };
@@ -155,6 +155,7 @@ struct LeaderWriter {
     epoch: i64,
     end: LogPlace,
     lease: Duration,
+    allow_asynchronous: bool,
     clock: Arc<dyn Clock>,
     /// Start of the last statement that renewed the lease, by the monotonic clock; zero before the first.
     renewed_at: Duration,
@@ -217,18 +218,24 @@ impl LeaderWriter {
             Some(session) if !session.client.is_closed() => session,
             _ => {
                 let client = self.database.connect().await?;
+                let weakness = find_weakness(&client).await?;
+                if let Some(weakness) = weakness.filter(|_| !self.allow_asynchronous) {
+                    return Err(ClusterError::Unsafe(weakness));
+                }
                 let append = client.prepare(APPEND).await?;
                 self.session.insert(LeaderSession { client, append })
             }
         };
         let client = &session.client;
+        let allow_asynchronous = self.allow_asynchronous;
+        let renew = async || renew(client, epoch, lease, allow_asynchronous).await;
         match operation {
-            LeaderOperation::Renew => renew(client, epoch, lease).await,
+            LeaderOperation::Renew => renew().await,
             LeaderOperation::Append(commit) => {
                 if is_repeated {
                     match find_commit(client, epoch, commit).await? {
                         OperationState::Open => {}
-                        OperationState::Done => return renew(client, epoch, lease).await,
+                        OperationState::Done => return renew().await,
                         OperationState::Fenced => return Ok(OperationState::Fenced),
                     }
                 }
@@ -244,11 +251,11 @@ impl LeaderWriter {
                     &end_change,
                     &lease,
                 ];
-                match client.execute(&session.append, &values).await? {
+                match client.query_opt(&session.append, &values).await? {
                     // An earlier try can have had the row's lock until now. The next one looks for it.
-                    0 if !is_repeated => Ok(OperationState::Fenced),
-                    0 => Ok(OperationState::Open),
-                    _ => Ok(OperationState::Done),
+                    None if is_repeated => Ok(OperationState::Open),
+                    None => Ok(OperationState::Fenced),
+                    Some(row) => judge_standbys(row.get(0), allow_asynchronous),
                 }
             }
         }
@@ -264,10 +271,24 @@ impl LeaderWriter {
 
 /// Renews the lease. The answer also proves that all that this connection can see is on the synchronous
 /// standby: a server that was killed shows commits after its restart which no standby has yet.
-async fn renew(client: &Client, epoch: i64, lease: f64) -> Result<OperationState, ClusterError> {
-    match client.execute(RENEW, &[&epoch, &lease]).await? {
-        0 => Ok(OperationState::Fenced),
-        _ => Ok(OperationState::Done),
+async fn renew(
+    client: &Client,
+    epoch: i64,
+    lease: f64,
+    allow_asynchronous: bool,
+) -> Result<OperationState, ClusterError> {
+    match client.query_opt(RENEW, &[&epoch, &lease]).await? {
+        None => Ok(OperationState::Fenced),
+        Some(row) => judge_standbys(row.get(0), allow_asynchronous),
+    }
+}
+
+/// Takes a statement as done if a synchronous standby has it: what runs a database may give up its
+/// standbys, to go on without them.
+fn judge_standbys(names: &str, allow_asynchronous: bool) -> Result<OperationState, ClusterError> {
+    match describe_standbys(names).filter(|_| !allow_asynchronous) {
+        None => Ok(OperationState::Done),
+        Some(weakness) => Err(ClusterError::Unsafe(weakness.to_owned())),
     }
 }
 

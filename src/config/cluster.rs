@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::draft::ConfigDraft;
 use super::problem::ConfigProblem;
 use super::secret::Secret;
-use super::values::{describe_mismatch, parse_string};
+use super::values::parse_string;
 
 /// Longest id of a node, in bytes.
 const NODE_ID_MAX_BYTES: usize = 64;
@@ -34,6 +34,12 @@ pub struct ClusterConfig {
 }
 
 impl ConfigDraft {
+    /// Reads the lease, which a leader renews twice a second at most.
+    fn read_lease(&mut self) -> Duration {
+        let seconds = self.read_number_of("cluster.lease_s", "seconds", 1.0..=LEASE_MAX_S);
+        Duration::from_secs_f64(seconds)
+    }
+
     /// Reads the section; `None` without `cluster.postgres_url`.
     pub(super) fn read_cluster(&mut self) -> Option<ClusterConfig> {
         let server = self.read_as("cluster.postgres_url", |value| {
@@ -62,19 +68,29 @@ impl ConfigDraft {
         });
         let advertise = self.read_base_url("cluster.advertise").unwrap_or_default();
         let secret = self.read_secret("cluster.secret");
-        let lease = self.read_seconds("cluster.lease_s", LEASE_MAX_S);
+        let lease = self.read_lease();
         let allow_asynchronous = self.read_boolean("cluster.allow_asynchronous");
         let ca_files = self.read_files("cluster.ca_files");
-        for (key, is_missing) in [
+        let needed = [
             ("cluster.node_id", node_id.is_empty()),
             ("cluster.advertise", advertise.is_empty()),
             ("cluster.secret", secret.is_empty()),
-        ] {
-            if is_clustered && is_missing {
-                let detail = describe_mismatch("a value, because cluster.postgres_url is set", "");
-                let problem = ConfigProblem::for_key(key, self.origin_of(&[key]), detail);
-                self.problems.push(problem);
-            }
+        ];
+        for (key, is_missing) in needed {
+            // A member without its cluster would accept events under numbers that the cluster uses too.
+            let (wrong, detail) = match (is_clustered, is_missing) {
+                (true, true) => (
+                    key,
+                    "expected a value, because cluster.postgres_url is set".into(),
+                ),
+                (false, false) => {
+                    let detail = format!("expected the URL of the database, because {key} is set");
+                    ("cluster.postgres_url", detail)
+                }
+                (true, false) | (false, true) => continue,
+            };
+            let problem = ConfigProblem::for_key(wrong, self.origin_of(&[wrong]), detail);
+            self.problems.push(problem);
         }
         Some(ClusterConfig {
             server: server?,
@@ -118,6 +134,9 @@ mod tests {
             assert!(!problems.contains("hush"), "{problems}");
         }
         assert!(!problems_of("").contains("cluster"));
+        // The URL of a member that is lost makes it no node on its own.
+        let problems = problems_of("[cluster]\nnode_id = \"a\"\n");
+        assert!(problems.contains("cluster.postgres_url"), "{problems}");
     }
 
     #[test]

@@ -5,7 +5,8 @@ use super::restart_keys::needs_restart;
 use super::setting::SettingValue;
 
 /// Last parts of the keys whose values are secret.
-const SECRET_NAMES: [&str; 13] = [
+const SECRET_NAMES: [&str; 14] = [
+    "postgres_url",
     "token",
     "tokens",
     "secret",

@@ -1,14 +1,21 @@
 //! Requests of a cluster's node that does not lead: passed on to the leader, which answers them as if
 //! they had come to it.
 
+use std::time::Duration;
+
 use actix_http::HttpMessage;
 use actix_web::dev::Payload;
 use actix_web::{HttpRequest, HttpResponse};
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
 
 use super::error::ApiError;
-use super::request_forwarder::ForwardedOrigin;
+use super::request_forwarder::{ForwardedOrigin, ORIGIN};
 use super::server_stream::TlsConnection;
 use super::state::Edge;
+
+/// Pause between two looks if the leader has changed while it answers.
+const LEADER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Paths that each node answers for itself.
 const OWN_PATHS: [&str; 4] = ["/healthz", "/health", "/readyz", "/metrics"];
@@ -21,9 +28,15 @@ pub(super) async fn answer_as_follower(
     payload: &mut Payload,
 ) -> Option<Result<HttpResponse, ApiError>> {
     let forwarder = edge.forwarder.as_ref()?;
-    let origin = forwarder.read_origin(request, edge.clock.wall());
-    let is_forwarded = origin.is_some();
-    if let Some(origin) = origin {
+    let is_forwarded = request.headers().contains_key(ORIGIN);
+    if is_forwarded {
+        let Some(origin) = forwarder.read_origin(request, edge.clock.wall()) else {
+            warn!(
+                node = ?request.peer_addr().map(|peer| peer.ip()),
+                "request of another node refused: its proof is wrong or old"
+            );
+            return Some(Err(ApiError::Unavailable));
+        };
         request.extensions_mut().insert(origin);
     }
     if OWN_PATHS.contains(&request.path()) {
@@ -46,9 +59,14 @@ pub(super) async fn answer_as_follower(
         certificate: tls.and_then(|tls| tls.client.clone()),
     };
     let now = edge.clock.wall();
-    Some(
-        forwarder
-            .forward(&leader, request, body, &origin, now)
-            .await,
-    )
+    // A leader that hangs would keep the caller until the caller's own time limit.
+    let changed = async {
+        while edge.gate.leader().as_ref() == Some(&leader) {
+            sleep_until(Instant::now() + LEADER_CHECK_INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        answer = forwarder.forward(&leader, request, body, &origin, now) => Some(answer),
+        () = changed => Some(Err(ApiError::OutcomeUnknown)),
+    }
 }

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use super::guarded_stream::mark_request;
 use super::listener_role::ListenerRole;
+use super::request_forwarder::ORIGIN;
 use super::state::Edge;
 use super::{forwarding, routes, undrained};
 
@@ -112,7 +113,9 @@ async fn forward_or_answer(
             Ok(ServiceResponse::new(request, answer))
         }
         None => {
-            let request = ServiceRequest::from_parts(request, payload);
+            let mut request = ServiceRequest::from_parts(request, payload);
+            // It has served its purpose, and the call log must not keep a proof.
+            request.headers_mut().remove(ORIGIN);
             next.call(request).await
         }
     }

@@ -53,7 +53,11 @@ async fn read_gauges(edge: &Edge) -> GaugeSheet {
     gauges.add(
         "ready",
         "1 if the node accepts events, as /readyz says",
-        if core.is_some() { 1.0 } else { 0.0 },
+        if core.is_some() || edge.gate.leader().is_some() {
+            1.0
+        } else {
+            0.0
+        },
     );
     if edge.config.cluster.is_some() {
         gauges.add(

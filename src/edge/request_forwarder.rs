@@ -35,7 +35,7 @@ use crate::event::Timestamp;
 use crate::provider::HmacKey;
 
 /// Header by which the leader learns of the client.
-const ORIGIN: &str = "x-hookyard-origin";
+pub(super) const ORIGIN: &str = "x-hookyard-origin";
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
 const HOP_HEADERS: [HeaderName; 7] = [
@@ -213,7 +213,9 @@ fn end_to_end_headers(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName,
         .collect();
     headers.iter().filter(move |(name, _)| {
         let is_hop = HOP_HEADERS.contains(name) || name.as_str() == "keep-alive";
-        !is_hop && name.as_str() != ORIGIN && !named.iter().any(|hop| hop == name.as_str())
+        // The proof tells the client's address, and nothing else may.
+        let is_origin = [ORIGIN, "x-forwarded-for"].contains(&name.as_str());
+        !is_hop && !is_origin && !named.iter().any(|hop| hop == name.as_str())
     })
 }
 
@@ -317,6 +319,7 @@ mod tests {
             .insert_header(("X-Own", "1"))
             .insert_header(("Transfer-Encoding", "chunked"))
             .insert_header((ORIGIN, "forged"))
+            .insert_header(("X-Forwarded-For", "203.0.113.9"))
             .insert_header(("X-Signature", "kept"))
             .to_http_request();
         let kept: Vec<&str> = end_to_end_headers(request.headers())

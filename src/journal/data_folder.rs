@@ -106,7 +106,17 @@ impl DataFolder {
     /// secret as the file: whoever knows it could forge blocks in a payload.
     #[must_use]
     pub fn identity_text(&self) -> String {
-        self.identity.to_string()
+        let current = StoreIdentity {
+            version: FORMAT,
+            ..self.identity.clone()
+        };
+        current.to_string()
+    }
+
+    /// Returns `true` if the store has a former format, and is migrated at its next opening.
+    #[must_use]
+    pub fn is_of_former_format(&self) -> bool {
+        self.identity.version < FORMAT
     }
 
     /// Checks that the folder at `path` holds the store of this incarnation, without writing

@@ -273,13 +273,13 @@ impl SegmentJournal {
         Ok(commits)
     }
 
-    /// Returns `true` if `commit` is the last one of this journal: the shared log and this copy have
-    /// the same history up to there. Blocks.
+    /// Returns `true` if this journal has `commit`: the same records and changes at the same places.
+    /// Blocks.
     ///
     /// # Errors
     /// [`CopyError`] when the commit or the journal cannot be read.
-    pub fn ends_with(&self, commit: &LogCommit) -> Result<bool, CopyError> {
-        if commit.end() != self.place() {
+    pub fn has_commit(&self, commit: &LogCommit) -> Result<bool, CopyError> {
+        if !commit.end().is_reached_by(&self.place()) {
             return Ok(false);
         }
         for block in commit.decode(self.segments.seed())? {

@@ -69,7 +69,7 @@ impl ClusterStatusCommand {
             let weakness = member.find_weakness().await?;
             Ok((
                 weakness,
-                member.read_state().await?,
+                member.read_state(None).await?,
                 member.list_nodes().await?,
             ))
         })?;
@@ -96,6 +96,9 @@ impl ClusterStatusCommand {
     }
 }
 
+/// Age of the last report, in seconds, after which a node counts as away: a node reports each second.
+const AWAY_AFTER_S: f64 = 5.0;
+
 fn describe_leader(state: &ClusterState) -> String {
     match (state.leader.as_str(), state.is_lease_over) {
         ("", _) => "none yet".to_owned(),
@@ -121,7 +124,11 @@ fn to_row(node: &NodeReport, state: &ClusterState) -> Value {
     json!({
         "node": node.id,
         "address": node.advertise,
-        "role": if is_leader { "leader" } else { "follower" },
+        "role": match (is_leader, node.age_s > AWAY_AFTER_S) {
+            (true, _) => "leader",
+            (false, true) => "away",
+            (false, false) => "follower",
+        },
         "seen": if is_leader { "now".to_owned() } else { format!("{:.1} s ago", node.age_s) },
         "behind": behind,
     })

@@ -14,6 +14,13 @@ impl ConfigDraft {
             ("store.retention_days", config.store.retention.is_some()),
             ("store.max_bytes", config.store.max_bytes.is_some()),
         ];
+        if config.admin.bind.is_some() {
+            let key = "admin.bind";
+            let detail =
+                "cannot be set with cluster.postgres_url: nodes pass requests on to one address";
+            let problem = ConfigProblem::for_key(key, self.origin_of(&[key]), detail);
+            self.problems.push(problem);
+        }
         let of_sources = !config.sources.retention.is_empty();
         let keys = refused
             .into_iter()

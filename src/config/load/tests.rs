@@ -94,6 +94,7 @@ fn every_key_of_the_defaults_is_read() {
     draft.read_dashboard();
     draft.read_telemetry();
     draft.read_alerts();
+    draft.read_cluster();
     draft.read_integer::<usize>("entity.items_max", 1..=UNLIMITED);
     let unread: Vec<_> = draft
         .settings

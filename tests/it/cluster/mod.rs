@@ -48,7 +48,7 @@ impl ClusterNode {
 }
 
 fn database_url(port: u16) -> String {
-    format!("postgresql://hookyard@127.0.0.1:{port}/postgres")
+    format!("postgresql://user_of_a_test@127.0.0.1:{port}/postgres")
 }
 
 /// Waits until this node itself leads.
@@ -287,7 +287,7 @@ fn the_promotion_of_a_synchronous_standby_loses_nothing() {
         let mut primary = Postgres::start("*");
         let standby = primary.start_standby("second");
         let url = format!(
-            "postgresql://hookyard@127.0.0.1:{},127.0.0.1:{}/postgres?target_session_attrs=read-write",
+            "postgresql://user_of_a_test@127.0.0.1:{},127.0.0.1:{}/postgres?target_session_attrs=read-write",
             primary.port, standby.port
         );
         let (first, second) = (ClusterNode::new("a", &url), ClusterNode::new("b", &url));
@@ -307,6 +307,125 @@ fn the_promotion_of_a_synchronous_standby_loses_nothing() {
         eprintln!("went on after {gap:?}");
         keys.insert("k-after".into());
         check_history(&follower.api, "SUP-1", &keys).await;
+    });
+}
+
+/// A database that comes back without its last commits made a node lead with another history.
+#[test]
+#[ignore = "starts PostgreSQL"]
+fn a_node_whose_copy_differs_from_the_log_neither_follows_nor_leads() {
+    run_async(async {
+        let database = Postgres::start("");
+        let url = database_url(database.port);
+        let (mut first, mut second) = (ClusterNode::new("a", &url), ClusterNode::new("b", &url));
+        // Long enough for the test to change the log before anybody leads.
+        first.test_env.set("cluster.lease_s", "15");
+        second.test_env.set("cluster.lease_s", "15");
+        let mut leader = first.start();
+        wait_until_leading(&leader).await;
+        let follower = second.start();
+        for number in 0..5 {
+            let key = format!("k-{number}");
+            assert!(send(&follower.api, "SUP-1", &key).await.is_some());
+        }
+
+        // As if another leader had written the last commit, after this one was lost.
+        leader.kill();
+        let copied = "SELECT id FROM hookyard.nodes AS node, hookyard.cluster AS cluster \
+                      WHERE node.id = 'b' AND node.position = cluster.position \
+                      AND node.change = cluster.change";
+        expect_soon(async { while database.query(copied).await.is_empty() {} }).await;
+        let rewritten = "UPDATE hookyard.commits SET epoch = epoch + 1 WHERE (position, change) = \
+                         (SELECT position, change FROM hookyard.commits \
+                          ORDER BY position DESC, change DESC LIMIT 1)";
+        database.query(rewritten).await;
+        follower.wait_for_log("differ before position").await;
+        assert_eq!(follower.get("/readyz").await.status, 503);
+    });
+}
+
+#[test]
+#[ignore = "starts PostgreSQL"]
+fn no_node_leads_while_an_import_is_not_finished() {
+    run_async(async {
+        let database = Postgres::start("");
+        let url = database_url(database.port);
+        let alone = TestEnv::new(&[]);
+        let node = alone.start().await;
+        assert_eq!(node.send_message("SUP-1", "k-1").await.status, 202);
+        node.stop().await;
+        let mut first = ClusterNode::new("a", &url);
+        let path = alone.store_path();
+        first
+            .test_env
+            .set("store.path", path.to_str().expect("a readable path"));
+        let import = || {
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_hookyard"))
+                .args(["cluster", "import"])
+                .envs(first.test_env.variables())
+                .output();
+            String::from_utf8(output.expect("it runs").stdout).expect("text")
+        };
+        assert!(import().contains("imported 1 record"));
+
+        // As if the import had been killed before its last commits.
+        let unfinished = "UPDATE hookyard.cluster SET leader = 'hookyard cluster import', \
+                          advertise = '', lease_until = 'infinity', position = 1, change = 1; \
+                          DELETE FROM hookyard.commits";
+        database.query(unfinished).await;
+        let second = ClusterNode::new("b", &url);
+        let waiting = second.start();
+        assert_eq!(waiting.get("/readyz").await.status, 503);
+        let refused = first.test_env.serve_command(first.port).output();
+        let said = String::from_utf8(refused.expect("it ends").stderr).expect("text");
+        assert!(said.contains("hookyard cluster import"), "{said}");
+
+        assert!(import().contains("imported 1 record"));
+        wait_until_leading(&waiting).await;
+        let keys = BTreeSet::from(["k-1".to_owned()]);
+        check_history(&waiting.api, "SUP-1", &keys).await;
+    });
+}
+
+#[test]
+#[ignore = "starts PostgreSQL"]
+fn a_host_that_answers_nothing_does_not_hide_the_next_one() {
+    run_async(async {
+        let database = Postgres::start("");
+        // It takes connections and says nothing, as a machine that hangs.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = silent.local_addr().expect("bound").port();
+        let url = format!(
+            "postgresql://user_of_a_test@127.0.0.1:{port},127.0.0.1:{}/postgres",
+            database.port
+        );
+        let node = ClusterNode::new("a", &url);
+        let leader = node.start();
+        wait_until_leading(&leader).await;
+        assert!(send(&leader.api, "SUP-1", "k-1").await.is_some());
+    });
+}
+
+#[test]
+#[ignore = "starts PostgreSQL"]
+fn a_leader_steps_down_when_the_database_gives_its_standbys_up() {
+    run_async(async {
+        let primary = Postgres::start("*");
+        let _standby = primary.start_standby("second");
+        let mut node = ClusterNode::new("a", &database_url(primary.port));
+        node.test_env.set("cluster.allow_asynchronous", "false");
+        let leader = node.start();
+        wait_until_leading(&leader).await;
+        assert!(send(&leader.api, "SUP-1", "k-1").await.is_some());
+
+        primary
+            .query("ALTER SYSTEM SET synchronous_standby_names = ''")
+            .await;
+        primary.query("SELECT pg_reload_conf()").await;
+        leader
+            .wait_for_log("synchronous_standby_names is empty")
+            .await;
+        expect_soon(async { while leader.get("/readyz").await.status == 200 {} }).await;
     });
 }
 

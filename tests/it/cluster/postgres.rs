@@ -64,11 +64,17 @@ impl Postgres {
         open_to_all(folder.path());
         let data = folder.path().join("data");
         run(command("initdb")
-            .args(["--auth=trust", "--username=hookyard", "--no-sync", "-D"])
+            .args([
+                "--auth=trust",
+                "--username=user_of_a_test",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data));
         let port = free_port();
-        let names = format!("synchronous_standby_names={standby_names}");
-        let child = spawn_server(&data, port, &[&names]);
+        // In its file, so that a test can change it.
+        set_standby_names(&data, standby_names);
+        let child = spawn_server(&data, port);
         let server = Self {
             folder,
             port,
@@ -84,14 +90,15 @@ impl Postgres {
         open_to_all(folder.path());
         let data = folder.path().join("data");
         let primary = format!(
-            "host=127.0.0.1 port={} user=hookyard application_name={name}",
+            "host=127.0.0.1 port={} user=user_of_a_test application_name={name}",
             self.port
         );
         run(command("pg_basebackup")
             .args(["--checkpoint=fast", "--no-sync", "-R", "-d", &primary, "-D"])
             .arg(&data));
+        set_standby_names(&data, "");
         let port = free_port();
-        let child = spawn_server(&data, port, &[]);
+        let child = spawn_server(&data, port);
         let server = Self {
             folder,
             port,
@@ -120,7 +127,7 @@ impl Postgres {
         let data = self.folder.path().join("data");
         // The processes of the killed server may still hold its memory.
         for _ in 0..600 {
-            self.child = spawn_server(&data, self.port, &[]);
+            self.child = spawn_server(&data, self.port);
             if self.try_wait_until_ready() {
                 return;
             }
@@ -131,7 +138,7 @@ impl Postgres {
     /// Executes `statement` and returns the first column of each row.
     pub async fn query(&self, statement: &str) -> Vec<String> {
         let address = format!(
-            "host=127.0.0.1 port={} user=hookyard dbname=postgres",
+            "host=127.0.0.1 port={} user=user_of_a_test dbname=postgres",
             self.port
         );
         let (client, connection) = tokio_postgres::connect(&address, tokio_postgres::NoTls)
@@ -188,11 +195,18 @@ impl Drop for Postgres {
     }
 }
 
-fn spawn_server(data: &Path, port: u16, settings: &[&str]) -> Child {
+fn set_standby_names(data: &Path, names: &str) {
+    let line = format!("\nsynchronous_standby_names = '{names}'\n");
+    let settings = data.join("postgresql.auto.conf");
+    let written = fs::read_to_string(&settings).expect("a new server has it");
+    fs::write(&settings, written + &line).expect("writable");
+}
+
+fn spawn_server(data: &Path, port: u16) -> Child {
     let mut server = command("postgres");
     server.arg("-D").arg(data).args(["-p", &port.to_string()]);
     server.arg("-k").arg(data);
-    for setting in SETTINGS.iter().chain(settings) {
+    for setting in SETTINGS {
         server.args(["-c", setting]);
     }
     server.spawn().expect("the server starts")
