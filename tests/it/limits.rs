@@ -777,7 +777,7 @@ fn the_nesting_of_events_is_bounded_by_the_configuration() {
     run_async(async {
         let mut test_env = TestEnv::new(&[("server.nesting_max", "12")]);
         test_env.write_file(
-            "[[sources.custom]]\nname = \"plain\"\nsecrets = [\"hush\"]\nentity = \"/id\"\n\
+            "[[sources.custom]]\nname = \"plain\"\nsecrets = [\"a-secret-of-the-plain-sender\"]\nentity = \"/id\"\n\
              event = \"/type\"\nscheme = { header = \"X-Token\", algorithm = \"token\" }\n",
         );
         let node = test_env.start().await;
@@ -789,7 +789,7 @@ fn the_nesting_of_events_is_bounded_by_the_configuration() {
             let custom = node
                 .client
                 .post(format!("{}/in/plain", node.base))
-                .header("x-token", "hush")
+                .header("x-token", "a-secret-of-the-plain-sender")
                 .header("content-type", "application/json")
                 .body(custom);
             let key = format!("k-{levels}");

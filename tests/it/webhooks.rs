@@ -1284,19 +1284,6 @@ fn no_secret_of_a_subscription_is_ever_logged() {
     });
 }
 
-/// A description could turn the text after it around, on pages and in terminals.
-#[test]
-fn a_description_keeps_no_mark_that_changes_what_is_shown() {
-    run_async(async {
-        let node = TestEnv::new(&[]).start().await;
-        let mut body = plain_subscription();
-        body["description"] = "CRM\u{1b}[2J of \u{202e}ecila\u{2069}\u{200f}\nAda ä".into();
-        let made = create(&node, &body).await;
-        assert_eq!(made.body["description"], "CRM[2J of ecila Ada ä");
-        node.stop().await;
-    });
-}
-
 /// The parser of URLs had repaired them: `https:///x` led to the host `x`, and what was shown was
 /// not what was called.
 #[test]

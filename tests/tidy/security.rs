@@ -12,7 +12,7 @@ fn test_names(module: &str, text: &str) -> Vec<String> {
     for line in text.lines().map(str::trim_start) {
         if line.ends_with("mod tests {") {
             module += "::tests";
-        } else if line.starts_with("#[") && line.ends_with("test]") {
+        } else if line.starts_with("#[") && (line.ends_with("test]") || line.contains("::test(")) {
             is_test = true;
         } else if let Some((_, rest)) = line.split_once("fn ").filter(|_| is_test) {
             let name = rest.split('(').next().unwrap_or_default();

@@ -451,7 +451,7 @@ fn the_command_lists_the_guides_and_prints_one() {
     let folder = folder();
     let guide = |words: &[&str]| output_of(hookyard(folder.path(), &["guide"]).args(words));
     let (code, list, _) = guide(&[]);
-    assert_eq!((code, list.lines().count()), (Some(0), 6));
+    assert_eq!((code, list.lines().count()), (Some(0), 7));
     for line in list.lines() {
         let topic = line.split(' ').next().expect("a first word");
         let (code, text, _) = guide(&[topic]);
