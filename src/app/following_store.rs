@@ -267,13 +267,14 @@ pub(super) fn import_log(config: &Config, cluster: &ClusterConfig) -> Result<u64
     if runtime.block_on(member.join(&identity))? != identity {
         return Err(ClusterError::Occupied.into());
     }
-    let term = runtime.block_on(member.begin_import())?;
-    let mut place = term.end;
+    // Before the lead is taken: it has no end, and would keep the cluster's own nodes from leading.
+    let mut place = runtime.block_on(member.read_state(None))?.end;
     for shared in runtime.block_on(member.read_commits_before(place))? {
         if !journal.has_commit(&shared.commit)? {
             return Err(ClusterError::Occupied.into());
         }
     }
+    let term = runtime.block_on(member.begin_import())?;
     let mut records = 0;
     loop {
         let commits = journal
