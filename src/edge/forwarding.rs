@@ -9,6 +9,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
+use super::client_address::client_network;
 use super::error::ApiError;
 use super::request_forwarder::{ForwardedOrigin, ORIGIN};
 use super::server_stream::TlsConnection;
@@ -31,10 +32,16 @@ pub(super) async fn answer_as_follower(
     let is_forwarded = request.headers().contains_key(ORIGIN);
     if is_forwarded {
         let Some(origin) = forwarder.read_origin(request, edge.clock.wall()) else {
-            warn!(
-                node = ?request.peer_addr().map(|peer| peer.ip()),
-                "request of another node refused: its proof is wrong or old"
-            );
+            // Anybody can send the header, so the lines are limited as those of refused calls are.
+            let peer = edge.client_address(request);
+            let (network, now) = (client_network(peer), edge.clock.monotonic());
+            if let Some(left_out) = edge.refusal_lines.admit(ORIGIN, network, now) {
+                warn!(
+                    node = %peer,
+                    left_out,
+                    "request of another node refused: its proof is wrong or old"
+                );
+            }
             return Some(Err(ApiError::Unavailable));
         };
         request.extensions_mut().insert(origin);
