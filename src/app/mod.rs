@@ -147,7 +147,7 @@ impl Node {
         };
         let role = match NodeRole::open(&setup).await {
             Ok(role) => Some(role),
-            // What is away may come back, as it may while the node runs.
+            // A database that is away may come back, as it may while the node runs.
             Err(NodeError::Cluster(error)) if error.is_passing() => {
                 gate.follow(None, &error.to_string());
                 let error = error_chain::format_error_chain(&error);

@@ -78,7 +78,7 @@ fn make_entry(
     let may = caller.as_ref().is_some_and(|caller| caller.may(operation));
     let is_refused = ACCESS_REFUSALS.contains(&outcome);
     let (class, left_out) = match (may && operation.is_audited(), is_refused) {
-        // What a reader may do, and what fails, changes nothing, and can be repeated without end.
+        // Reads and failures change nothing, and can be repeated without end.
         (true, false) if outcome != SUCCESS || TokenRole::Read.may(operation) => {
             (EntryClass::Unchanged, 0)
         }

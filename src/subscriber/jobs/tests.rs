@@ -410,7 +410,7 @@ async fn what_an_actor_lost_is_handed_out_again() {
     assert_eq!(fixture.summary_of(id), ("completed", Some(7), delivered(7)));
 }
 
-/// What a late read of a crashed actor brought had put the records of its successor back, too, and they
+/// A late read of a crashed actor had put the records of its successor back, too, and they
 /// were delivered twice.
 #[tokio::test]
 async fn records_that_came_too_late_for_their_actor_are_put_back_alone() {
